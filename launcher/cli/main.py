@@ -1,0 +1,5 @@
+"""The command `launcher`."""
+
+
+def main() -> None:
+    """Run the command line."""

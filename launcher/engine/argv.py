@@ -1,0 +1,1 @@
+"""A plan in llama-server's dialect."""

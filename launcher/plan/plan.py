@@ -1,0 +1,149 @@
+"""The plan as a value: what was asked for (`Workload`), what was decided (`Plan`), what is missing (`Shortfall`).
+
+It knows no flag of llama-server; `engine.argv` puts a plan into that dialect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+HOST = "host"
+
+
+class Basis(StrEnum):
+    """Where a number comes from."""
+
+    EXACT = "exact"
+    SIMULATED = "simulated"
+    MEASURED = "measured"
+    ESTIMATED = "estimated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Amount:
+    """Bytes with their provenance; an estimate carries its band (± `band_bytes`)."""
+
+    n_bytes: int
+    basis: Basis
+    band_bytes: int = 0
+
+
+NOTHING = Amount(n_bytes=0, basis=Basis.EXACT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerRow:
+    """What one device, or the host, holds once the model runs.
+
+    `where` is a device id or HOST. `cache` is llama-server's prompt cache and checkpoints (host only);
+    `overhead` is what the backend itself takes. The band of every estimate is counted as used.
+    """
+
+    where: str
+    name: str
+    weights: Amount
+    kv: Amount
+    compute: Amount
+    cache: Amount
+    overhead: Amount
+    budget_bytes: int
+
+    @property
+    def amounts(self) -> tuple[Amount, ...]:
+        return (self.weights, self.kv, self.compute, self.cache, self.overhead)
+
+    @property
+    def used_bytes(self) -> int:
+        """The most this row can take: every amount at the upper end of its band."""
+        return sum(amount.n_bytes + amount.band_bytes for amount in self.amounts)
+
+    @property
+    def free_bytes(self) -> int:
+        """Budget left over; negative is what is missing."""
+        return self.budget_bytes - self.used_bytes
+
+
+class LoadMode(StrEnum):
+    """How weights get into memory; llama-server's `--load-mode` values (`mmap+mlock`, `dio` are not planned)."""
+
+    MMAP = "mmap"
+    NONE = "none"
+    MLOCK = "mlock"
+
+
+class CacheType(StrEnum):
+    """KV cache element types llama-server takes (common/arg.cpp, kv_cache_types)."""
+
+    F32 = "f32"
+    F16 = "f16"
+    BF16 = "bf16"
+    Q8_0 = "q8_0"
+    Q4_0 = "q4_0"
+    Q4_1 = "q4_1"
+    IQ4_NL = "iq4_nl"
+    Q5_0 = "q5_0"
+    Q5_1 = "q5_1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """What the user asks for; None is left to the planner. `ctx_size` is what one request can use."""
+
+    ctx_size: int | None = None
+    n_parallel: int = 1
+    cache_type_k: CacheType | None = None
+    cache_type_v: CacheType | None = None
+    batch_size: int = 2048
+    ubatch_size: int = 512
+    flash_attn: bool | None = None
+    cache_ram_bytes: int | None = None
+    load_mode: LoadMode | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Who sits where. `tensor_split[i]` is the number of layers on `devices[i]`, in that order, the output
+    layer counted as one more on the last, so it sums to n_block + 1 (or is empty: CPU only).
+    `host_expert_blocks` are the blocks whose routed experts stay in host memory."""
+
+    devices: tuple[str, ...]
+    tensor_split: tuple[int, ...]
+    host_expert_blocks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A model, placed on a machine, that fits. `ctx_size` is the KV pool: one request can use all of it,
+    `n_parallel` requests at once share it. Every choice has a sentence in `reasons`."""
+
+    model_id: str
+    source: str
+    quant: str
+    size_bytes: int
+    ctx_size: int
+    n_parallel: int
+    cache_type_k: CacheType
+    cache_type_v: CacheType
+    batch_size: int
+    ubatch_size: int
+    flash_attn: bool | None
+    load_mode: LoadMode
+    cache_ram_bytes: int
+    threads: int
+    placement: Placement
+    ledger: tuple[LedgerRow, ...]
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shortfall:
+    """Nothing fits. `where` lacks `missing_bytes` in the smallest arrangement that was tried; `ledger` is that
+    arrangement's."""
+
+    model_id: str
+    quant: str
+    where: str
+    missing_bytes: int
+    ledger: tuple[LedgerRow, ...]
+    reasons: tuple[str, ...]

@@ -1,0 +1,89 @@
+"""Every variable and folder the program reads, in one place.
+
+Only edges call this, and they pass plain values on; nothing below `settings` in the layers sees it.
+
+Variables (LAUNCHER_* win over the config file, which is `config.toml` in the config folder):
+  LAUNCHER_ENGINE   a llama-server to use as it is (config: engine = "/path/llama-server")
+  LAUNCHER_HOME     one folder for cache, state and config together, instead of the XDG folders
+  XDG_CACHE_HOME, XDG_STATE_HOME, XDG_CONFIG_HOME     as the XDG base directory specification says
+  HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE     read by huggingface_hub itself
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from launcher.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """`cache_dir` holds what can be made again (engines, wheels' files), `state_dir` what runs now."""
+
+    cache_dir: Path
+    state_dir: Path
+    config_file: Path
+    engine: Path | None
+
+    @property
+    def engines_dir(self) -> Path:
+        return self.cache_dir / "engines"
+
+    @property
+    def models_dir(self) -> Path:
+        """Model files that come from somewhere else than the Hub (the Hub's have its own cache)."""
+        return self.cache_dir / "models"
+
+    @property
+    def deployments_dir(self) -> Path:
+        return self.state_dir / "deployments"
+
+
+def read_settings() -> Settings:
+    """The settings of this process. Raises UsageError for a config file that does not parse."""
+    home = os.environ.get("LAUNCHER_HOME")
+    dirs = platformdirs.PlatformDirs("launcher", appauthor=False)
+    cache, state, config = (
+        (Path(home) / "cache", Path(home) / "state", Path(home) / "config")
+        if home
+        else (dirs.user_cache_path, dirs.user_state_path, dirs.user_config_path)
+    )
+    config_file = config / "config.toml"
+    configured = _read_config(config_file)
+    engine = os.environ.get("LAUNCHER_ENGINE") or configured.get("engine")
+    return Settings(
+        cache_dir=cache,
+        state_dir=state,
+        config_file=config_file,
+        engine=Path(engine).expanduser() if engine else None,
+    )
+
+
+def profiles_dir() -> Path:
+    """The folder of model and machine profiles: inside the wheel, beside the package in a checkout."""
+    inside = Path(__file__).parent / "_profiles"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "profiles"
+
+
+def _read_config(path: Path) -> dict[str, str]:
+    try:
+        config = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(
+            f"config file {path} cannot be read: {error}", hint=f"mend or remove {path}"
+        ) from error
+    unknown = sorted(set(config) - {"engine"})
+    if unknown:
+        raise UsageError(f"config file {path} has the unknown key {unknown[0]!r}", hint="known keys: engine")
+    if not isinstance(config.get("engine", ""), str):
+        raise UsageError(
+            f"config file {path}: engine is not a string", hint='write engine = "/path/llama-server"'
+        )
+    return config

@@ -1,0 +1,62 @@
+"""Bytes and token counts as people write them, both ways.
+
+Memory is counted in binary units (GiB) everywhere, as llama.cpp's logs do; a bare `128G` means GiB.
+"""
+
+from __future__ import annotations
+
+import re
+
+from launcher.errors import UsageError
+
+KIB = 1 << 10
+MIB = 1 << 20
+GIB = 1 << 30
+
+_STEPS = (("TiB", 1 << 40), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB))
+_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?)(?P<kind>i?B?|B)", re.IGNORECASE)
+_POWER = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+_CONTEXT = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>[kKmM]?)")
+
+
+def format_bytes(n_bytes: int | None) -> str:
+    """`19541073920` -> `"18.2 GiB"`; unknown is `"?"`."""
+    if n_bytes is None:
+        return "?"
+    sign, size = ("-", -n_bytes) if n_bytes < 0 else ("", n_bytes)
+    for unit, step in _STEPS:
+        if size >= step:
+            return f"{sign}{size / step:.1f} {unit}"
+    return f"{sign}{size} B"
+
+
+def parse_size(text: str) -> int:
+    """`"128G"`, `"128GiB"` -> bytes in binary units; `"640GB"` too, because nobody means 640e9 of RAM.
+
+    Raises UsageError for anything else.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(
+            f"size {text!r} is not a number with K, M, G or T", hint="write it like 128G or 512M"
+        )
+    return int(float(match["number"]) * 1024 ** _POWER[match["unit"].upper()])
+
+
+def parse_context(text: str) -> int:
+    """`"128k"` -> 131072 tokens (1024 per k, as model cards count). Raises UsageError."""
+    match = _CONTEXT.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"context {text!r} is not a number of tokens", hint="write it like 32768 or 32k")
+    tokens = int(float(match["number"]) * {"": 1, "k": 1024, "m": 1024**2}[match["unit"].lower()])
+    if tokens < 1:
+        raise UsageError(f"context {text!r} is less than one token", hint="write it like 32768 or 32k")
+    return tokens
+
+
+def format_count(n: int) -> str:
+    """Parameter counts: `1026408232448` -> `"1.03T"`, `134515008` -> `"134.5M"`."""
+    for unit, step in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("K", 10**3)):
+        if n >= step:
+            return f"{n / step:.2f}{unit}" if unit == "T" else f"{n / step:.1f}{unit}"
+    return str(n)
