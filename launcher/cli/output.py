@@ -1,0 +1,171 @@
+"""Where text goes: data to stdout, talk to stderr; tables for people, JSON for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from launcher.errors import LauncherError
+from launcher.progress import OnProgress, Step
+
+
+class ProgressStyle(StrEnum):
+    AUTO = "auto"
+    JSONL = "jsonl"
+    NONE = "none"
+
+
+class Output:
+    """One command's output. With `as_json`, stdout gets exactly one JSON document at the end."""
+
+    def __init__(self, *, as_json: bool, progress: ProgressStyle = ProgressStyle.AUTO) -> None:
+        self.as_json = as_json
+        self._progress = progress
+        self._out = Console(highlight=False)
+        self._err = Console(stderr=True, highlight=False)
+
+    @property
+    def interactive(self) -> bool:
+        """A person is there to answer a question."""
+        return sys.stdin is not None and sys.stdin.isatty() and self._err.is_terminal and not self.as_json
+
+    def show(self, value: object, *renderables: RenderableType) -> None:
+        """Print the command's value: JSON when asked for, else what a person reads."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
+            return
+        for renderable in renderables:
+            self._out.print(renderable)
+
+    def data(self, text: str) -> None:
+        """Raw text to stdout, as it comes (a streamed answer, a log)."""
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    def say(self, text: str) -> None:
+        """Talk, to stderr."""
+        self._err.print(text, markup=False, soft_wrap=True)
+
+    def error(self, error: LauncherError) -> None:
+        """Print the sentence and the next command to type; under --json the error document."""
+        if self.as_json:
+            document = {
+                "code": error.code,
+                "message": error.message,
+                "hint": error.hint,
+                "retryable": error.retryable,
+            }
+            sys.stdout.write(json.dumps({"error": document}, indent=2, ensure_ascii=False) + "\n")
+            return
+        self.say(f"error: {error.message}")
+        if error.hint:
+            self.say(f"hint: {error.hint}")
+
+    @contextmanager
+    def progress(self) -> Iterator[OnProgress]:
+        """Progress of one long job: bars on a terminal, a line per 10 % in a pipe, JSON lines when asked."""
+        if self._progress is ProgressStyle.JSONL:
+            yield _json_lines
+        elif self._progress is ProgressStyle.NONE:
+            yield lambda _step: None
+        elif self._err.is_terminal:
+            bars = _Bars(self._err)
+            with bars:
+                yield bars
+        else:
+            yield _Lines(self)
+
+
+class _Bars:
+    """One bar per phase."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._open: dict[str, tuple[Progress, TaskID]] = {}
+        self._phase: str | None = None
+
+    def __enter__(self) -> _Bars:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def __call__(self, step: Step) -> None:
+        if step.phase != self._phase:
+            self._close()
+            self._phase = step.phase
+            progress = Progress(*_columns(step.unit), console=self._console, transient=False)
+            progress.start()
+            self._open[step.phase] = (progress, progress.add_task(step.phase, total=step.total, text=""))
+        progress, task = self._open[step.phase]
+        room = max(10, self._console.width - 62)
+        progress.update(task, completed=step.done, total=step.total, text=step.text[-room:])
+
+    def _close(self) -> None:
+        for progress, _ in self._open.values():
+            progress.stop()
+        self._open.clear()
+        self._phase = None
+
+
+def _columns(unit: str) -> tuple[str | SpinnerColumn | TextColumn | BarColumn, ...]:
+    head = (TextColumn("{task.description}"), BarColumn(bar_width=20))
+    if unit == "bytes":
+        return (*head, DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())  # type: ignore[return-value]
+    if unit == "s":
+        return (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), TextColumn("{task.fields[text]}"))  # type: ignore[return-value]
+    return (*head, MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[text]}"))  # type: ignore[return-value]
+
+
+class _Lines:
+    """A line when a phase begins and one per 10 % of it."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._said: dict[str, tuple[str, int]] = {}
+
+    def __call__(self, step: Step) -> None:
+        if step.total:
+            tenth = min(10, step.done * 10 // step.total)
+            if self._said.get(step.phase, ("", -1))[1] < tenth:
+                self._said[step.phase] = ("", tenth)
+                self._output.say(f"{step.phase}: {tenth * 10} % {step.text}".rstrip())
+        elif self._said.get(step.phase, (None, 0))[0] != step.text:
+            self._said[step.phase] = (step.text, -1)
+            self._output.say(f"{step.phase}: {step.text}".rstrip(": "))
+
+
+def _json_lines(step: Step) -> None:
+    sys.stderr.write(json.dumps(plain(step), ensure_ascii=False) + "\n")
+    sys.stderr.flush()
+
+
+def plain(value: object) -> object:
+    """A value as JSON knows it: dataclasses and mappings to objects, tuples to arrays, paths to text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    return str(value)
