@@ -1,0 +1,126 @@
+"""The seam to the simulator: what the planner asks, and what llama.cpp's own allocator answers.
+
+Pure data and one Protocol. `simulate` implements it; where it cannot answer, the analytic ledger does.
+A question carries everything that decides how much memory llama-server takes, so that an answer can be
+cached under it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from launcher.machine import Device
+from launcher.plan.plan import CacheType, LoadMode
+
+
+class SplitMode(StrEnum):
+    """How several devices share a model; llama-server's `--split-mode` values."""
+
+    NONE = "none"
+    LAYER = "layer"
+    ROW = "row"
+    TENSOR = "tensor"
+
+
+class FlashAttention(StrEnum):
+    """llama-server's `--flash-attn` values. AUTO is on wherever every device can run it."""
+
+    ON = "on"
+    OFF = "off"
+    AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorOverride:
+    """Tensors whose name `pattern` (std::regex, searched, first match wins) finds go to `where`: a device's
+    id, or HOST."""
+
+    pattern: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One configuration of llama-server.
+
+    `model` is the path of the first shard, hollow or real. `devices` are the ones to use, in llama.cpp's
+    order; empty means CPU only. `ctx_size` is the whole KV pool (`-c`); with `kv_unified` every slot may use
+    all of it. `n_gpu_layers` None is all of them; `tensor_split` empty is llama.cpp's own split by free
+    memory; `n_outputs` None is one row of logits for each slot, as llama-server reserves.
+    """
+
+    model: str
+    devices: tuple[Device, ...]
+    ctx_size: int
+    n_parallel: int = 1
+    kv_unified: bool = True
+    cache_type_k: CacheType = CacheType.F16
+    cache_type_v: CacheType = CacheType.F16
+    batch_size: int = 2048
+    ubatch_size: int = 512
+    flash_attn: FlashAttention = FlashAttention.AUTO
+    swa_full: bool = False
+    overrides: tuple[TensorOverride, ...] = ()
+    tensor_split: tuple[float, ...] = ()
+    n_gpu_layers: int | None = None
+    main_gpu: int = 0
+    split_mode: SplitMode = SplitMode.LAYER
+    op_offload: bool = True
+    no_host: bool = False
+    kv_offload: bool = True
+    load_mode: LoadMode = LoadMode.NONE
+    n_outputs: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BufferRow:
+    """What one ggml buffer type holds. `where` is the device's id or HOST; `buffer_type` is llama.cpp's name
+    for it (`CUDA0`, `CUDA_Host`, `CPU`, `CPU_Mapped`, `CPU_REPACK`). `kv_bytes` counts attention caches,
+    `recurrent_bytes` recurrent state. Several rows can belong to HOST."""
+
+    where: str
+    buffer_type: str
+    weights_bytes: int
+    kv_bytes: int
+    recurrent_bytes: int
+    compute_bytes: int
+    output_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostTensor:
+    """A tensor that was meant for a device and went to the host, and why
+    (`CUDA0 has no kernel for TQ1_0`)."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What llama.cpp would allocate. `graph_splits` are those of prompt processing and of generation;
+    `sched_copies` is 4 under pipeline parallelism, else 1; `slot_ctx_size` is what one slot can use.
+    `engine` names the llama.cpp that answered (version and commit)."""
+
+    rows: tuple[BufferRow, ...]
+    slot_ctx_size: int
+    flash_attn: bool
+    sched_copies: int
+    graph_splits: tuple[int, int]
+    host_tensors: tuple[HostTensor, ...]
+    engine: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """llama.cpp would not load this, or the simulator cannot run here: one sentence, and whether it is the
+    model's or configuration's fault (`model_refused`) rather than the simulator's."""
+
+    reason: str
+    model_refused: bool
+
+
+class Oracle(Protocol):
+    def simulate(self, question: Question) -> Answer | Refusal: ...
