@@ -1,5 +1,99 @@
-"""The command `launcher`."""
+"""The command `launcher`: parse, call one function, render, exit code.
+
+What is heavy is imported inside the commands, so that `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from launcher import __version__
+from launcher.cli import engines, looking, serving
+from launcher.cli.output import Output
+from launcher.errors import Interrupted, LauncherError, TryAgain, UsageError
+
+TAKES_ENGINE_FLAGS = frozenset({"plan", "up", "run", "serve"})
+
+app = typer.Typer(
+    name="launcher",
+    help="A private OpenAI-compatible endpoint for the best quantised model this machine can hold.",
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+looking.register(app)
+serving.register(app)
+engines.register(app)
+
+
+@app.callback(invoke_without_command=True)
+def _global(
+    ctx: typer.Context,
+    *,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        sys.stdout.write(f"launcher {__version__}\n")
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        sys.stdout.write(ctx.get_help() + "\n")
+        raise typer.Exit
+    if ctx.obj and ctx.invoked_subcommand not in TAKES_ENGINE_FLAGS:
+        raise UsageError(
+            f"`launcher {ctx.invoked_subcommand}` takes no llama-server flags, and `--` was followed by {ctx.obj[0]}",
+            hint=f"launcher {ctx.invoked_subcommand} --help",
+        )
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line and exit with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; every foreseen error ends here as a sentence, a hint and an exit code.
+
+    Everything after `--` is llama-server's: typer never sees it, commands find it in `ctx.obj`.
+    """
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    own, engine_flags = arguments[:at], tuple(arguments[at + 1 :])
+    try:
+        code = app(own, standalone_mode=False, prog_name="launcher", obj=engine_flags)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has seen enough (`launcher logs | head`). Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail(own, Interrupted("interrupted"))
+    except LauncherError as error:
+        return _fail(own, error)
+    except TyperException as error:
+        command = own[0] if own and not own[0].startswith("-") else ""
+        return _fail(
+            own, UsageError(error.format_message(), hint=f"launcher {command} --help".replace("  ", " "))
+        )
+    except OSError as error:
+        return _fail(own, _disk_error(error))
+    return code if isinstance(code, int) else 0
+
+
+def _fail(arguments: list[str], error: LauncherError) -> int:
+    Output(as_json="--json" in arguments).error(error)
+    return error.exit_code
+
+
+def _disk_error(error: OSError) -> LauncherError:
+    """A full disk or a folder that cannot be written, wherever it struck."""
+    where = f" on {error.filename}" if error.filename else ""
+    hint = (
+        "free some space and run the same command again"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT)
+        else None
+    )
+    return TryAgain(f"{error.strerror or error}{where}", hint=hint)

@@ -8,23 +8,14 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
-
-from rich.console import Console, RenderableType
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from typing import TYPE_CHECKING, Self
 
 from launcher.errors import LauncherError
 from launcher.progress import OnProgress, Step
+
+if TYPE_CHECKING:  # rich takes longer to import than `launcher --help` may take
+    from rich.console import Console, RenderableType
+    from rich.progress import Progress, ProgressColumn, TaskID
 
 
 class ProgressStyle(StrEnum):
@@ -37,6 +28,8 @@ class Output:
     """One command's output. With `as_json`, stdout gets exactly one JSON document at the end."""
 
     def __init__(self, *, as_json: bool, progress: ProgressStyle = ProgressStyle.AUTO) -> None:
+        from rich.console import Console
+
         self.as_json = as_json
         self._progress = progress
         self._out = Console(highlight=False)
@@ -102,7 +95,7 @@ class _Bars:
         self._open: dict[str, tuple[Progress, TaskID]] = {}
         self._phase: str | None = None
 
-    def __enter__(self) -> _Bars:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -111,6 +104,8 @@ class _Bars:
     def __call__(self, step: Step) -> None:
         if step.phase != self._phase:
             self._close()
+            from rich.progress import Progress
+
             self._phase = step.phase
             progress = Progress(*_columns(step.unit), console=self._console, transient=False)
             progress.start()
@@ -126,13 +121,17 @@ class _Bars:
         self._phase = None
 
 
-def _columns(unit: str) -> tuple[str | SpinnerColumn | TextColumn | BarColumn, ...]:
-    head = (TextColumn("{task.description}"), BarColumn(bar_width=20))
-    if unit == "bytes":
-        return (*head, DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())  # type: ignore[return-value]
+def _columns(unit: str) -> tuple[ProgressColumn, ...]:
+    from rich import progress as columns
+
+    name, text = columns.TextColumn("{task.description}"), columns.TextColumn("{task.fields[text]}")
     if unit == "s":
-        return (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), TextColumn("{task.fields[text]}"))  # type: ignore[return-value]
-    return (*head, MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[text]}"))  # type: ignore[return-value]
+        return (columns.SpinnerColumn(), name, columns.TimeElapsedColumn(), text)
+    bar = columns.BarColumn(bar_width=20)
+    if unit == "bytes":
+        size, speed = columns.DownloadColumn(binary_units=True), columns.TransferSpeedColumn()
+        return (name, bar, size, speed, columns.TimeRemainingColumn())
+    return (name, bar, columns.MofNCompleteColumn(), columns.TimeElapsedColumn(), text)
 
 
 class _Lines:

@@ -1,0 +1,213 @@
+"""The options, each spelled once: bundles that commands take whole, and the decorator that unfolds them.
+
+llama.cpp's own short flags work (`-c`, `-ctk`, `-np`), because that is what its users type.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from launcher.cli.output import Output, ProgressStyle
+from launcher.plan.plan import CacheType
+from launcher.units import parse_context, parse_size
+
+Ref = Annotated[
+    str,
+    typer.Argument(
+        metavar="REF",
+        help="Profile, user/repo:QUANT, model-page URL, .gguf URL, or path.",
+        show_default=False,
+    ),
+]
+OptionalRef = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[REF]",
+        help="Profile, user/repo:QUANT, model-page URL, .gguf URL, or path.",
+        show_default=False,
+    ),
+]
+Name = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[NAME]", help="The deployment; not needed when there is one.", show_default=False
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputOptions:
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False
+    progress: Annotated[
+        ProgressStyle, typer.Option(help="Progress on stderr: auto, jsonl or none.", show_default=False)
+    ] = ProgressStyle.AUTO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    engine: Annotated[
+        Path | None, typer.Option("--engine", help="Use this llama-server.", show_default=False)
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions:
+    """What decides a plan beside the model."""
+
+    quant: Annotated[
+        str | None, typer.Option("--quant", help="This quant, as in REF:QUANT.", show_default=False)
+    ] = None
+    ctx_size: Annotated[
+        int | None,
+        typer.Option(
+            "-c",
+            "--ctx-size",
+            "--ctx",
+            parser=parse_context,
+            metavar="TOKENS",
+            help="Context one request can use (32k).",
+            show_default=False,
+        ),
+    ] = None
+    n_parallel: Annotated[
+        int, typer.Option("-np", "--parallel", "--slots", min=1, max=256, help="Requests at once.")
+    ] = 1
+    cache_type_k: Annotated[
+        CacheType | None,
+        typer.Option("-ctk", "--cache-type-k", help="KV cache type of K.", show_default=False),
+    ] = None
+    cache_type_v: Annotated[
+        CacheType | None,
+        typer.Option("-ctv", "--cache-type-v", help="KV cache type of V.", show_default=False),
+    ] = None
+    batch_size: Annotated[int, typer.Option("-b", "--batch-size", min=1, help="Logical batch.")] = 2048
+    ubatch_size: Annotated[int, typer.Option("-ub", "--ubatch-size", min=1, help="Physical batch.")] = 512
+    cache_ram: Annotated[
+        int | None,
+        typer.Option(
+            "-cram",
+            "--cache-ram",
+            parser=parse_size,
+            metavar="SIZE",
+            help="RAM for llama-server's prompt cache.",
+            show_default=False,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineOptions:
+    """A machine you do not have."""
+
+    machine: Annotated[
+        str | None,
+        typer.Option("--machine", help="Plan for this machine: a name or a file.", show_default=False),
+    ] = None
+    gpu: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--gpu", metavar="NAME[:COUNT]", help="Plan for these GPUs; may be repeated.", show_default=False
+        ),
+    ] = None
+    ram: Annotated[
+        int | None,
+        typer.Option(
+            "--ram", parser=parse_size, metavar="SIZE", help="… and this much RAM.", show_default=False
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """How and where a server runs."""
+
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="Name of the deployment [default: the model's].", show_default=False),
+    ] = None
+    host: Annotated[
+        str, typer.Option("--host", help="Address to bind; not loopback needs --api-key-file.")
+    ] = "127.0.0.1"
+    port: Annotated[
+        int | None,
+        typer.Option("--port", min=1, max=65535, help="Port [default: a free one].", show_default=False),
+    ] = None
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option("--api-key-file", help="File with API keys, one a line.", show_default=False),
+    ] = None
+    mode: Annotated[
+        str | None,
+        typer.Option("--mode", help="Sampling mode of the profile (thinking, instant).", show_default=False),
+    ] = None
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-e",
+            "--env",
+            metavar="K=V",
+            help="Variable for llama-server; may be repeated.",
+            show_default=False,
+        ),
+    ] = None
+    yes: Annotated[
+        bool, typer.Option("-y", "--yes", help="Do not ask before a large download or a build.")
+    ] = False
+
+
+BUNDLES = (OutputOptions, EngineOptions, PlanOptions, MachineOptions, ServeOptions)
+
+
+def unfolded(function: Callable[..., None]) -> Callable[..., None]:
+    """`function` with every bundle parameter replaced by the bundle's fields, for typer to read.
+
+    A parameter annotated `Output` stands for OutputOptions and is made from it.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    folded: dict[str, type] = {}
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(function).parameters.values():
+        annotation = hints[parameter.name]
+        bundle = OutputOptions if annotation is Output else annotation
+        if bundle in BUNDLES:
+            folded[parameter.name] = annotation
+            parameters += _parameters_of(bundle)
+        else:
+            parameters.append(parameter.replace(annotation=annotation, kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @functools.wraps(function)
+    def command(**given: Any) -> None:
+        whole: dict[str, Any] = {name: _fold(annotation, given) for name, annotation in folded.items()}
+        function(**given, **whole)
+
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _parameters_of(bundle: type) -> list[inspect.Parameter]:
+    hints = get_type_hints(bundle, include_extras=True)
+    return [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in dataclasses.fields(bundle)
+    ]
+
+
+def _fold(annotation: type, given: dict[str, Any]) -> object:
+    bundle = OutputOptions if annotation is Output else annotation
+    values = {field.name: given.pop(field.name) for field in dataclasses.fields(bundle)}
+    return (
+        Output(as_json=values["json"], progress=values["progress"])
+        if annotation is Output
+        else bundle(**values)
+    )

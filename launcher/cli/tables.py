@@ -1,0 +1,197 @@
+"""Values as tables and bars, readable at 80 columns, without colour, and in a pipe."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from launcher.machine import Device, Filesystem, Machine
+from launcher.plan.plan import Amount, Basis, LedgerRow, Plan, Shortfall
+from launcher.units import format_bytes
+
+BAR_WIDTH = 14
+_MARK = {Basis.EXACT: "", Basis.SIMULATED: "~", Basis.MEASURED: "!", Basis.ESTIMATED: "±"}
+LEGEND = (
+    "no mark: exact   ~ simulated by llama.cpp   ! measured   ± estimated, counted at the band's upper end"
+)
+
+
+def facts(rows: Iterable[tuple[str, str | None]]) -> Table:
+    """Two columns, name and value; a row without a value is left out."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        if value is not None:
+            table.add_row(name, Text(value))
+    return table
+
+
+def grid(
+    headers: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[str] = frozenset()
+) -> Table:
+    """A plain table; columns named in `right` are numbers."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in headers:
+        table.add_column(header, justify="right" if header in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def bar(used: int, budget: int, width: int = BAR_WIDTH) -> str:
+    """`[########......]`; what does not fit runs over with `!`."""
+    if budget <= 0:
+        return "!" * width
+    filled = round(width * min(used, budget) / budget)
+    return "#" * filled + ("!" if used > budget else "." * (width - filled))
+
+
+def ledger(rows: Sequence[LedgerRow]) -> RenderableType:
+    """One line per device and for the host: what is used by what, of which budget."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("where", no_wrap=True)
+    for header in ("weights", "KV", "compute", "other", "used", "budget"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for row in rows:
+        other = [row.cache, row.overhead]
+        cells = [amount(row.weights), amount(row.kv), amount(row.compute), amounts(other)]
+        cells += [_size(row.used_bytes), _size(row.budget_bytes), bar(row.used_bytes, row.budget_bytes)]
+        table.add_row(row.where, *cells, style="red" if row.free_bytes < 0 else None)
+    return Group(table, Text(LEGEND, style="dim"))
+
+
+def amount(value: Amount) -> str:
+    """`1.2G`, marked with where it comes from."""
+    return _MARK[value.basis] + _size(value.n_bytes) if value.n_bytes or value.band_bytes else "-"
+
+
+def amounts(values: Sequence[Amount]) -> str:
+    """Several amounts in one cell, marked with the weakest basis among them."""
+    order = (Basis.EXACT, Basis.MEASURED, Basis.SIMULATED, Basis.ESTIMATED)
+    present = [value for value in values if value.n_bytes or value.band_bytes]
+    weakest = max((value.basis for value in present), key=order.index, default=Basis.EXACT)
+    return amount(Amount(n_bytes=sum(value.n_bytes for value in present), basis=weakest))
+
+
+def _size(n_bytes: int) -> str:
+    """`18.2G`, `512M`: short, so that a ledger fits in 80 columns."""
+    for unit, step in (("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20)):
+        if abs(n_bytes) >= step:
+            return f"{n_bytes / step:.1f}{unit}"
+    return f"{n_bytes / 1024:.1f}K"
+
+
+def plan(value: Plan, argv: Sequence[str]) -> RenderableType:
+    """What was decided, why, and the command line it becomes."""
+    parallel = f", {value.n_parallel} requests share it" if value.n_parallel > 1 else ""
+    head = facts(
+        [
+            ("model", f"{value.model_id}  {value.quant}  {format_bytes(value.size_bytes)}"),
+            ("source", value.source),
+            ("context", f"{value.ctx_size} tokens{parallel}; KV {value.cache_type_k}/{value.cache_type_v}"),
+            ("fits", "yes"),
+        ]
+    )
+    return Group(head, ledger(value.ledger), reasons(value.reasons), command_line(argv))
+
+
+def shortfall(value: Shortfall) -> RenderableType:
+    """What is missing where, in the smallest arrangement that was tried."""
+    missing = f"no: {value.where} is {format_bytes(value.missing_bytes)} short"
+    head = facts([("model", f"{value.model_id}  {value.quant}"), ("fits", missing)])
+    return Group(head, ledger(value.ledger), reasons(value.reasons))
+
+
+def reasons(sentences: Iterable[str]) -> RenderableType:
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for sentence in sentences:
+        table.add_row("-", Text(sentence))
+    return Padding(table, (1, 0, 0, 0))
+
+
+def command_line(argv: Sequence[str]) -> RenderableType:
+    """The engine's command line, one flag with its value a line, ready to paste."""
+    if not argv:
+        return Text("")
+    lines = [shlex.quote(argv[0])]
+    for word in argv[1:]:
+        is_flag = word.startswith("-") and not word.lstrip("-")[:1].isdigit()
+        if is_flag:
+            lines.append(f"  {word}")
+        else:
+            lines[-1] += f" {shlex.quote(word)}"
+    return Padding(Text(" \\\n".join(lines)), (1, 0, 0, 0))
+
+
+def machine(value: Machine) -> RenderableType:
+    """The machine as the planner sees it."""
+    cpu = value.cpu
+    cores = f"{cpu.physical_cores or '?'} cores ({cpu.performance_cores or '?'} fast), {cpu.logical_cores} threads"
+    quota = f"; limited to {cpu.quota:g} by cgroup" if cpu.quota is not None else ""
+    limit = (
+        f", cgroup limit {format_bytes(value.ram_limit_bytes)}" if value.ram_limit_bytes is not None else ""
+    )
+    parts: list[RenderableType] = [
+        facts(
+            [
+                ("system", f"{value.os} {value.arch}"),
+                ("cpu", f"{cpu.name or 'unknown'}: {cores}, {cpu.affinity} usable{quota}"),
+                ("isa", " ".join(cpu.isa) or None),
+                (
+                    "ram",
+                    f"{format_bytes(value.ram_available_bytes)} available of {format_bytes(value.ram_total_bytes)}{limit}",
+                ),
+                ("numa", _numa(value)),
+                ("store", _store(value.store)),
+            ]
+        )
+    ]
+    if value.devices:
+        headers = ("device", "name", "total", "free", "link", "driver")
+        parts.append(
+            grid(headers, [_device(device) for device in value.devices], right=frozenset({"total", "free"}))
+        )
+    else:
+        parts.append(Text("no GPU: models run on the CPU"))
+    parts += [Text(f"note: {note}") for note in value.notes]
+    return Group(*parts)
+
+
+def _store(store: Filesystem | None) -> str | None:
+    if store is None:
+        return None
+    room = f"{format_bytes(store.free_bytes)} free of {format_bytes(store.total_bytes)}"
+    return f"{store.path} ({store.type or '?'}): {room}"
+
+
+def _numa(value: Machine) -> str | None:
+    if len(value.nodes) < 2:
+        return None
+    return ", ".join(
+        f"node {node.node}: {format_bytes(node.free_bytes)} free of {format_bytes(node.total_bytes)}"
+        for node in value.nodes
+    )
+
+
+def _device(device: Device) -> tuple[str, ...]:
+    link = device.link
+    pcie = f"PCIe {link.pcie_generation or '?'} x{link.pcie_width or '?'}" if link else "?"
+    shared = " (shared)" if device.shares_host_memory else ""
+    return (
+        device.id,
+        device.name + shared,
+        format_bytes(device.total_bytes),
+        format_bytes(device.free_bytes),
+        pcie,
+        device.driver or "?",
+    )
