@@ -147,6 +147,11 @@ class Profiles:
     usable: tuple[ModelProfile, ...]
     broken: tuple[BrokenProfile, ...]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What a reference may name; `pick_profile` says what is wrong with a broken one."""
+        return tuple(profile.name for profile in (*self.usable, *self.broken))
+
 
 def pick_profile(profiles: Profiles, name: str) -> ModelProfile:
     """The profile called `name`. Raises NotFound, or the UsageError of a broken file of that name."""

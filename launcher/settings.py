@@ -43,6 +43,11 @@ class Settings:
     def deployments_dir(self) -> Path:
         return self.state_dir / "deployments"
 
+    @property
+    def own_profiles_dir(self) -> Path:
+        """The user's own profiles (`models/`, `machines/`), which win over the shipped ones by name."""
+        return self.config_file.parent / "profiles"
+
 
 def read_settings() -> Settings:
     """The settings of this process. Raises UsageError for a config file that does not parse."""

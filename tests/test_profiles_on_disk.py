@@ -74,6 +74,7 @@ def test_the_users_profile_wins_and_a_broken_one_is_named(tmp_path):
     assert pick_profile(profiles, "qwen3-0.6b").title == "Mine"
     assert pick_profile(profiles, "gpt-oss-20b").title == "gpt-oss 20B"
     assert [broken.name for broken in profiles.broken] == ["kimi-k2.5", "latin"]
+    assert {"qwen3-0.6b", "kimi-k2.5", "latin"} < set(profiles.names)
     with pytest.raises(UsageError, match=r"kimi-k2\.5\.toml is not TOML"):
         pick_profile(profiles, "kimi-k2.5")
 
