@@ -13,6 +13,7 @@ from datetime import date, datetime
 from typing import NoReturn
 
 from launcher.errors import UsageError
+from launcher.units import format_bytes, parse_size
 
 Scalar = bool | int | float | str
 
@@ -70,6 +71,21 @@ class TomlTable:
     def optional_number(self, key: str, low: float, high: float) -> float | None:
         return self.number(key, low, high) if self.has(key) else None
 
+    def size(self, key: str, low: int, high: int) -> int:
+        """Bytes: a whole number, or text like `"80 GiB"`; both limits allowed."""
+        value = self._take(key)
+        try:
+            n_bytes = parse_size(value) if isinstance(value, str) else value
+        except (UsageError, ValueError, OverflowError):
+            n_bytes = None
+        if not isinstance(n_bytes, int) or isinstance(n_bytes, bool) or not low <= n_bytes <= high:
+            limits = f"from {format_bytes(low)} to {format_bytes(high)}"
+            self._refuse(key, value, f'a size like "80 GiB" or a number of bytes, {limits}')
+        return n_bytes
+
+    def optional_size(self, key: str, low: int, high: int) -> int | None:
+        return self.size(key, low, high) if self.has(key) else None
+
     def optional_flag(self, key: str) -> bool | None:
         value = self._take(key) if self.has(key) else None
         if value is not None and not isinstance(value, bool):
@@ -118,6 +134,10 @@ class TomlTable:
         if key not in self._known:
             self._known.append(key)
         return key in self._left
+
+    def is_text(self, key: str, text: str) -> bool:
+        """Whether the key is there and is exactly this word, without taking it out."""
+        return self.has(key) and self._left[key] == text
 
     def finish(self) -> None:
         """Every key must have been taken by now. Raises UsageError for the first that was not."""

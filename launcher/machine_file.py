@@ -1,0 +1,325 @@
+"""A machine as TOML: what `probe --save` writes, what profiles/machines holds, what people write by hand.
+
+Pure: text in, a `Machine` out, and back without loss. A hand-written file needs little:
+
+    [ram]
+    total = "256 GiB"
+
+    [[device]]
+    gpu = "3090"          # everything about the card, from `launcher.gpus`
+    count = 2
+
+Sizes are text (`"80 GiB"`) or whole numbers of bytes. `"unknown"` stands for what nobody knows where leaving
+the key out would mean a default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import tomli_w
+
+from launcher.adhoc import ASSUMED_CPU, ASSUMED_CPU_NOTE, ID_PREFIX, idle_available, numbered
+from launcher.errors import NotFound
+from launcher.gpus import as_device, gpu_named
+from launcher.machine import (
+    MAX_CPUS,
+    MAX_DEVICES,
+    Cpu,
+    Device,
+    Filesystem,
+    Link,
+    Machine,
+    MemoryPool,
+    format_cpu_list,
+    parse_cpu_list,
+)
+from launcher.toml_table import TomlTable, parse_toml
+from launcher.units import GIB, MIB
+
+_MAX_BYTES = 1 << 60
+_MAX_NODES = 1024
+"""NUMA nodes a Linux kernel takes at most (CONFIG_NODES_SHIFT 10, arch/x86/Kconfig)."""
+
+_UNKNOWN = "unknown"
+
+
+def parse_machine(text: str, name: str) -> Machine:
+    """The machine in a TOML text; `name` is what errors call the file. Raises UsageError."""
+    top = parse_toml(text, file=name)
+    total, available, limit = _read_ram(top.table("ram"))
+    cpu_table = top.optional_table("cpu")
+    device_tables = top.tables("device") if top.has("device") else ()
+    devices = _read_devices(device_tables, total)
+    if len(devices) > MAX_DEVICES:
+        top.fail("device", f"lists {len(devices)} devices, llama.cpp takes at most {MAX_DEVICES}")
+    notes = top.texts("notes")
+    if cpu_table is None and not notes:
+        notes = (ASSUMED_CPU_NOTE,)
+    store = top.optional_table("store")
+    machine = Machine(
+        os=top.optional_text("os") or "linux",
+        arch=top.optional_text("arch") or "x86_64",
+        cpu=ASSUMED_CPU if cpu_table is None else _read_cpu(cpu_table),
+        ram_total_bytes=total,
+        ram_available_bytes=available,
+        ram_limit_bytes=limit,
+        nodes=tuple(_read_node(table) for table in (top.tables("node") if top.has("node") else ())),
+        devices=devices,
+        store=None if store is None else _read_store(store),
+        notes=notes,
+    )
+    top.finish()
+    return machine
+
+
+def format_machine(machine: Machine) -> str:
+    """TOML that `parse_machine` reads back as the same machine."""
+    ram = {"total": _size(machine.ram_total_bytes), "available": _size(machine.ram_available_bytes)}
+    if machine.ram_limit_bytes is not None:
+        ram["limit"] = _size(machine.ram_limit_bytes)
+    document: dict[str, object] = {"os": machine.os, "arch": machine.arch}
+    if machine.notes:
+        document["notes"] = list(machine.notes)
+    document |= {"ram": ram, "cpu": _cpu_table(machine.cpu)}
+    if machine.store is not None:
+        document["store"] = _without_none(
+            {
+                "path": machine.store.path,
+                "type": machine.store.type,
+                "total": _size(machine.store.total_bytes),
+                "free": _size(machine.store.free_bytes),
+            }
+        )
+    if machine.nodes:
+        document["node"] = [_node_table(node) for node in machine.nodes]
+    if machine.devices:
+        document["device"] = [_device_table(device) for device in machine.devices]
+    return tomli_w.dumps(document, multiline_strings=False)
+
+
+def _read_ram(table: TomlTable) -> tuple[int, int, int | None]:
+    total = table.size("total", 1, _MAX_BYTES)
+    limit = table.optional_size("limit", 1, _MAX_BYTES)
+    available = table.optional_size("available", 0, total)
+    table.finish()
+    if available is None:
+        available = idle_available(total)
+        available = available if limit is None else min(available, limit)
+    return total, available, limit
+
+
+def _read_cpu(table: TomlTable) -> Cpu:
+    physical = table.optional_integer("physical_cores", 1, MAX_CPUS)
+    if physical is not None and not table.has("logical_cores"):
+        logical = physical
+    else:
+        logical = table.integer("logical_cores", 1, MAX_CPUS)
+    performance = physical
+    if _says_unknown(table, "performance_cores"):
+        performance = None
+    elif table.has("performance_cores"):
+        performance = table.integer("performance_cores", 1, MAX_CPUS)
+    cpu = Cpu(
+        name=table.optional_text("name"),
+        physical_cores=physical,
+        performance_cores=performance,
+        logical_cores=logical,
+        affinity=table.optional_integer("affinity", 1, MAX_CPUS) or logical,
+        quota=table.optional_number("quota", 0.001, MAX_CPUS),
+        isa=table.texts("isa"),
+    )
+    table.finish()
+    return cpu
+
+
+def _read_node(table: TomlTable) -> MemoryPool:
+    cpus = _parsed_cpus(table)
+    total = table.size("total", 0, _MAX_BYTES)
+    node = MemoryPool(
+        node=table.integer("node", 0, _MAX_NODES - 1),
+        total_bytes=total,
+        free_bytes=table.optional_size("free", 0, total),
+        cpus=cpus,
+    )
+    table.finish()
+    return node
+
+
+def _parsed_cpus(table: TomlTable) -> tuple[int, ...]:
+    text = table.optional_text("cpus")
+    cpus = () if text is None else parse_cpu_list(text)
+    if cpus is None:
+        table.fail("cpus", f"is {text!r}, not a list like 0-3,8 of CPUs below {MAX_CPUS}")
+    return cpus
+
+
+def _read_store(table: TomlTable) -> Filesystem:
+    total = table.size("total", 0, _MAX_BYTES)
+    store = Filesystem(
+        path=table.text("path"),
+        type=table.optional_text("type"),
+        total_bytes=total,
+        free_bytes=table.size("free", 0, total),
+    )
+    table.finish()
+    return store
+
+
+def _read_devices(tables: Sequence[TomlTable], ram_bytes: int) -> tuple[Device, ...]:
+    devices: list[Device] = []
+    for table in tables:
+        count = table.optional_integer("count", 1, MAX_DEVICES) or 1
+        device = _read_device(table, ram_bytes)
+        if count > 1 and device.id:
+            table.fail(
+                "id", f"is {device.id!r} for {count} devices", hint="leave out id, or write them one by one"
+            )
+        devices += [device] * count
+        table.finish()
+    named = numbered(devices)
+    ids = [device.id for device in named]
+    for device_id in ids:
+        if ids.count(device_id) > 1:
+            tables[0].fail("id", f"{device_id!r} is the name of {ids.count(device_id)} devices")
+    return named
+
+
+def _read_device(table: TomlTable, ram_bytes: int) -> Device:
+    """One `[[device]]`, its id still empty where the file gives none."""
+    shorthand = table.optional_text("gpu")
+    if shorthand is None:
+        device, reserved = _described_device(table), 0
+    else:
+        try:
+            gpu = gpu_named(shorthand)
+        except NotFound as error:
+            table.fail("gpu", f"is {shorthand!r}, which no known GPU is called", hint=error.hint)
+        device, reserved = as_device(gpu, id="", ram_bytes=ram_bytes), gpu.reserved_mib * MIB
+    total = table.optional_size("total", 1, _MAX_BYTES) or device.total_bytes
+    free: int | None = max(0, total - reserved)
+    if _says_unknown(table, "free"):
+        free = None
+    elif table.has("free"):
+        free = table.size("free", 0, total)
+    shares = table.optional_flag("shares_host_memory")
+    carve_out = table.optional_size("carve_out", 0, total) or 0
+    shares = device.shares_host_memory if shares is None else shares
+    if carve_out and not shares:
+        table.fail("carve_out", "is for devices that share the host's memory", hint="set shares_host_memory")
+    return replace(
+        device,
+        id=table.optional_text("id") or "",
+        name=table.optional_text("name") or device.name,
+        total_bytes=total,
+        free_bytes=free,
+        shares_host_memory=shares,
+        carve_out_bytes=carve_out,
+        uuid=table.optional_text("uuid"),
+        link=_read_link(table, device.link),
+        compute_capability=table.optional_text("compute_capability") or device.compute_capability,
+        driver=table.optional_text("driver"),
+        display=table.optional_flag("display"),
+    )
+
+
+def _described_device(table: TomlTable) -> Device:
+    """A device without `gpu`: backend, name and total are its own to give."""
+    backends = {backend.value: backend for backend in ID_PREFIX}
+    text = table.text("backend")
+    if text not in backends:
+        table.fail("backend", f"is {text!r}, not one of {', '.join(backends)}")
+    for key in ("name", "total"):
+        if not table.has(key):
+            table.fail(key, "is missing", hint='give it, or name a known card with gpu = "3090"')
+    return Device(id="", backend=backends[text], name="", total_bytes=0, free_bytes=None)
+
+
+def _read_link(table: TomlTable, known: Link | None) -> Link | None:
+    values: dict[str, int | None] = {
+        "pcie_generation": known.pcie_generation if known else None,
+        "pcie_width": known.pcie_width if known else None,
+    }
+    given = False
+    for key, most in (("pcie_generation", 9), ("pcie_width", 32)):
+        if table.has(key):
+            given = True
+            values[key] = None if _says_unknown(table, key) else table.integer(key, 1, most)
+    if known is None and not given:
+        return None
+    return Link(pcie_generation=values["pcie_generation"], pcie_width=values["pcie_width"])
+
+
+def _says_unknown(table: TomlTable, key: str) -> bool:
+    """Whether the key is there and is the word for null; takes it then."""
+    if not table.is_text(key, _UNKNOWN):
+        return False
+    table.text(key)
+    return True
+
+
+def _cpu_table(cpu: Cpu) -> dict[str, object]:
+    performance: int | str | None = cpu.performance_cores
+    if performance is None and cpu.physical_cores is not None:
+        performance = _UNKNOWN
+    return _without_none(
+        {
+            "name": cpu.name,
+            "physical_cores": cpu.physical_cores,
+            "performance_cores": performance,
+            "logical_cores": cpu.logical_cores,
+            "affinity": cpu.affinity,
+            "quota": cpu.quota,
+            "isa": list(cpu.isa) or None,
+        }
+    )
+
+
+def _node_table(node: MemoryPool) -> dict[str, object]:
+    return _without_none(
+        {
+            "node": node.node,
+            "total": _size(node.total_bytes),
+            "free": None if node.free_bytes is None else _size(node.free_bytes),
+            "cpus": format_cpu_list(node.cpus) or None,
+        }
+    )
+
+
+def _device_table(device: Device) -> dict[str, object]:
+    link: dict[str, object] = {}
+    if device.link is not None:
+        link = {
+            "pcie_generation": device.link.pcie_generation or _UNKNOWN,
+            "pcie_width": device.link.pcie_width or _UNKNOWN,
+        }
+    return _without_none(
+        {
+            "id": device.id,
+            "backend": device.backend.value,
+            "name": device.name,
+            "total": _size(device.total_bytes),
+            "free": _UNKNOWN if device.free_bytes is None else _size(device.free_bytes),
+            "shares_host_memory": device.shares_host_memory or None,
+            "carve_out": _size(device.carve_out_bytes) if device.carve_out_bytes else None,
+            "uuid": device.uuid,
+            **link,
+            "compute_capability": device.compute_capability,
+            "driver": device.driver,
+            "display": device.display,
+        }
+    )
+
+
+def _without_none(table: Mapping[str, object]) -> dict[str, object]:
+    return {key: value for key, value in table.items() if value is not None}
+
+
+def _size(n_bytes: int) -> int | str:
+    """The largest unit that loses nothing: `"80 GiB"`, `"24268 MiB"`, else bytes."""
+    if n_bytes and n_bytes % GIB == 0:
+        return f"{n_bytes // GIB} GiB"
+    if n_bytes and n_bytes % MIB == 0:
+        return f"{n_bytes // MIB} MiB"
+    return n_bytes
