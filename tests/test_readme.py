@@ -1,0 +1,134 @@
+"""The README against what it describes: commands, options, exit codes, variables, files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer.core
+import typer.main
+
+from launcher import errors
+from launcher.cli.main import app
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FILE_MAP = README.split("## File map", 1)[1].split("```")[1]
+COMMANDS = README.split("## Commands", 1)[1].split("\n## ", 1)[0]
+
+ENGINE_OPTIONS = frozenset({"--help"})
+"""Options in the README that are llama-server's, or typer's own."""
+
+
+def commands() -> dict[str, typer.core.TyperCommand]:
+    """Every command of the CLI by what is typed: `engine build`."""
+    return dict(_walk(typer.main.get_command(app), ""))
+
+
+def _walk(command: object, path: str) -> Iterator[tuple[str, typer.core.TyperCommand]]:
+    if isinstance(command, typer.core.TyperGroup):
+        for name, child in command.commands.items():
+            yield from _walk(child, f"{path} {name}".strip())
+    else:
+        assert isinstance(command, typer.core.TyperCommand)
+        yield path, command
+
+
+def test_every_command_is_in_the_table_and_every_row_is_a_command():
+    rows = re.findall(r"^\| `launcher ([a-z]+(?: [a-z]+)*)", COMMANDS, re.MULTILINE)
+    assert sorted(rows) == sorted(commands())
+
+
+def test_every_command_and_option_has_help():
+    for path, command in commands().items():
+        assert command.help, path
+        for parameter in command.params:
+            assert getattr(parameter, "help", None), f"{path} {parameter.name}"
+
+
+def test_every_option_in_the_text_exists():
+    known = {
+        name
+        for command in commands().values()
+        for parameter in command.params
+        for name in (*parameter.opts, *parameter.secondary_opts)
+    }
+    written = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*(?![\w*.])", "\n".join(_code_spans())))
+    unknown = {option for option in written if option not in known | ENGINE_OPTIONS}
+    assert not {option for option in unknown if option.startswith("--")}
+
+
+def _code_spans() -> list[str]:
+    """`code` in the text and lines that begin with `$ launcher`."""
+    shell = [line for line in README.splitlines() if line.startswith("$ launcher")]
+    return re.findall(r"`([^`\n]+)`", README.replace("```", "")) + shell
+
+
+def test_exit_codes_are_the_error_tree():
+    rows = re.findall(r"^\| (\d+) \| [^|]+ \| ([^|]*)\|$", README, re.MULTILINE)
+    documented = {code: int(number) for number, codes in rows for code in re.findall(r"`(\w+)`", codes)}
+    assert documented == {kind.code: kind.exit_code for kind in _kinds(errors.LauncherError)}
+
+
+def _kinds(kind: type[errors.LauncherError]) -> list[type[errors.LauncherError]]:
+    return [kind, *(deeper for child in kind.__subclasses__() for deeper in _kinds(child))]
+
+
+def test_the_settings_variables_are_documented():
+    settings = (ROOT / "launcher" / "settings.py").read_text(encoding="utf-8")
+    documented = settings.split('"""')[1]
+    variables = set(re.findall(r"\b(?:LAUNCHER|HF|XDG)_[A-Z_]+\b", documented))
+    assert variables == {name for name in variables if f"`{name}`" in README}
+
+
+def mapped() -> set[str]:
+    """The paths of the file map: two spaces of indent a level, a name, spaces, a description."""
+    paths, folders = set(), []
+    for line in FILE_MAP.strip("\n").splitlines():
+        match = re.fullmatch(r"(?P<indent>(?:  )*)(?P<name>\S+)(?: {2,}(?P<words>\S.*))?", line)
+        assert match, f"the file map cannot hold the line {line!r}"
+        assert match["words"], f"the file map says nothing about {match['name']}"
+        depth = len(match["indent"]) // 2
+        folders = [*folders[:depth], match["name"]]
+        paths.add("".join(folders))
+    return paths
+
+
+def present() -> set[str]:
+    """What the map must have: every module with something in it, every script and profile, every folder of tests."""
+    files = [
+        *(file for file in ROOT.glob("launcher/**/*.py") if file.stat().st_size),
+        *(file for file in ROOT.glob("launcher/**/*.toml") if "_profiles" not in file.parts),
+        *ROOT.glob("launcher/**/*.md"),
+        *ROOT.glob("profiles/**/*.toml"),
+        *(file for file in (ROOT / "scripts").iterdir() if file.is_file()),
+    ]
+    tests = {
+        f"{file.parent.relative_to(ROOT)}/"
+        for file in ROOT.glob("tests/**/*")
+        if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".pyc"
+    }
+    return {str(file.relative_to(ROOT)) for file in files} | tests
+
+
+def test_the_file_map_is_complete():
+    missing = sorted(present() - mapped())
+    assert not missing, f"no line in the README's file map: {', '.join(missing)}"
+
+
+def test_the_file_map_names_nothing_that_is_gone():
+    gone = sorted(path for path in mapped() if not (ROOT / path).exists())
+    assert not gone, f"in the README's file map, and not there: {', '.join(gone)}"
+
+
+@pytest.mark.parametrize("shell", re.findall(r"^\$ (scripts/\w+)", README, re.MULTILINE))
+def test_scripts_in_the_readme_can_be_run(shell):
+    script = ROOT / shell
+    assert script.stat().st_mode & 0o111
+
+
+def test_the_repository_speaks_of_the_project_alone():
+    """No path of the machine it was written on."""
+    assert not re.findall(r"(?<![\w.])/(?:work|root|tmp|home)/\S*", README)
