@@ -32,11 +32,13 @@ class UrlFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubFiles:
-    """Files of a hub repo at one commit, by their names inside the repo, in shard order."""
+    """Files of a hub repo at one commit, by their names inside the repo, in shard order. `revision` is the
+    branch or tag that named the commit, None where the commit itself was given."""
 
     repo: str
     commit: str
     names: tuple[str, ...]
+    revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

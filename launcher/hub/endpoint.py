@@ -1,0 +1,243 @@
+"""The Hub in use: its address, the token for it, its cache, and what its failures mean to the user.
+
+huggingface_hub decides all of these from the environment (HF_ENDPOINT, HF_TOKEN or the stored login, HF_HOME,
+HF_HUB_CACHE, HF_HUB_OFFLINE); `endpoint_in_use` asks it. Every request, the library's and ours, goes through
+one client that gives each a timeout and lets the token out to the endpoint's own origin only.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import httpx2
+import huggingface_hub
+from huggingface_hub import constants, errors
+
+from launcher.errors import LauncherError, NotAllowed, NotFound, TryAgain, UsageError
+
+T = TypeVar("T")
+Origin = tuple[str, str, int]
+
+PATIENCE_S = 10.0  # huggingface_hub's own DEFAULT_REQUEST_TIMEOUT: connect, and silence between two reads
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """`url` without a trailing slash; `patience_s` bounds each silence of the network, not a whole transfer."""
+
+    url: str
+    token: str | None
+    cache_dir: Path
+    offline: bool = False
+    patience_s: float = PATIENCE_S
+
+    @property
+    def host(self) -> str:
+        return self.url.partition("://")[2]
+
+    @property
+    def library_token(self) -> str | bool:
+        """What huggingface_hub's `token=` takes: never None, which would make it look for one itself."""
+        return self.token or False
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of a request made without huggingface_hub. Identity: a range counts the file's own bytes."""
+        headers = {"Accept-Encoding": "identity", "User-Agent": "gguf-launcher"}
+        return headers | {"Authorization": f"Bearer {self.token}"} if self.token else headers
+
+
+def endpoint_in_use() -> Endpoint:
+    """The Hub that the environment names."""
+    return Endpoint(
+        url=constants.ENDPOINT,
+        token=None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else huggingface_hub.get_token(),
+        cache_dir=Path(constants.HF_HUB_CACHE),
+        offline=constants.is_offline_mode(),
+    )
+
+
+def open_session(endpoint: Endpoint) -> httpx2.Client:
+    """The client that huggingface_hub itself uses for `endpoint`, shared by all threads; not to be closed."""
+    if not _Rules.installed:
+        # Its warnings go to stderr, right through our progress; what they announce is explained below.
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+        huggingface_hub.set_client_factory(_make_client)
+        _Rules.installed = True
+    if endpoint.token:
+        _Rules.tokens.add((_origin(httpx2.URL(endpoint.url)), f"Bearer {endpoint.token}"))
+    return huggingface_hub.get_session()
+
+
+class _Rules:
+    """Of the one client of this process: which token may go to which origin."""
+
+    installed = False
+    tokens: set[tuple[Origin, str]] = set()  # noqa: RUF012 (process-wide on purpose, as the library's client is)
+
+
+def _make_client() -> httpx2.Client:
+    return httpx2.Client(
+        event_hooks={"request": [_before_request]}, follow_redirects=True, timeout=PATIENCE_S
+    )
+
+
+def _before_request(request: httpx2.Request) -> None:
+    """Runs before every request, redirected ones too.
+
+    huggingface_hub forwards the token to the public Hub when a private endpoint redirects there
+    (utils/_http.py, _is_same_or_hub_host), and lists trees without any timeout (_paginate_pages).
+    """
+    if constants.is_offline_mode():
+        raise errors.OfflineModeIsEnabled("HF_HUB_OFFLINE is set")
+    authorization = request.headers.get("authorization")
+    if authorization is not None and (_origin(request.url), authorization) not in _Rules.tokens:
+        del request.headers["authorization"]
+    timeout = request.extensions.get("timeout") or {}
+    if all(value is None for value in timeout.values()):
+        request.extensions["timeout"] = httpx2.Timeout(PATIENCE_S).as_dict()
+
+
+def _origin(url: httpx2.URL) -> Origin:
+    return url.scheme, url.host.lower(), url.port or _DEFAULT_PORTS.get(url.scheme, 0)
+
+
+def within(seconds: float, work: Callable[[], T], *, host: str) -> T:
+    """What `work` returns, or TryAgain once `seconds` have passed.
+
+    A name lookup cannot be interrupted and may take half a minute where DNS is blackholed, so it is left
+    behind in a daemon thread: it holds nothing that the exit of the process would have to wait for.
+    """
+    outcome: list[T | BaseException] = []
+
+    def attempt() -> None:
+        try:
+            outcome.append(work())
+        except BaseException as error:  # noqa: BLE001 (raised again below, in the caller's thread)
+            outcome.append(error)
+
+    thread = threading.Thread(target=attempt, daemon=True, name="hub-attempt")
+    thread.start()
+    thread.join(seconds)
+    if not outcome:
+        raise TryAgain(
+            f"{host} did not answer within {seconds:g} s", hint="check the network, or set HF_ENDPOINT"
+        )
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+@contextmanager
+def explained(endpoint: Endpoint, repo: str, what: str = "") -> Iterator[None]:
+    """Turns what huggingface_hub, httpx2 and the disk raise inside the block into our errors.
+
+    `what` is the file or revision at hand, for the sentence.
+    """
+    try:
+        yield
+    except LauncherError:
+        raise
+    except errors.LocalEntryNotFoundError as error:  # the library found nothing in its cache, because of:
+        cause = error.__cause__
+        if isinstance(cause, errors.HfHubHTTPError | httpx2.HTTPError | httpx2.InvalidURL):
+            raise _explain(cause, endpoint, repo, what) from error
+        raise _explain(error, endpoint, repo, what) from error
+    except (errors.HfHubHTTPError, httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+        raise _explain(error, endpoint, repo, what) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        # Parsing what a proxy's login page or a half-compatible mirror answered with status 200.
+        raise TryAgain(
+            f"{endpoint.host} answered for {repo} something that the Hub's API does not say ({error})",
+            hint="check HF_ENDPOINT, the proxy settings and the network's login page",
+        ) from error
+
+
+def _explain(error: Exception, endpoint: Endpoint, repo: str, what: str) -> LauncherError:
+    thing = f"{what} of {repo}" if what else repo
+    if isinstance(error, errors.HfHubHTTPError):
+        return _explain_answer(error, endpoint, repo, thing)
+    if isinstance(error, errors.OfflineModeIsEnabled | errors.LocalEntryNotFoundError):
+        return not_cached(endpoint, thing)
+    if isinstance(error, httpx2.InvalidURL | httpx2.UnsupportedProtocol):
+        return UsageError(
+            f"{endpoint.url} is not the address of a Hub: {error}", hint="set HF_ENDPOINT=https://…"
+        )
+    if isinstance(error, httpx2.HTTPError):
+        return TryAgain(
+            f"{endpoint.host} cannot be reached for {thing}: {_reason(error)}",
+            hint="check the network and HF_ENDPOINT, then run it again",
+        )
+    assert isinstance(error, OSError)  # noqa: S101 (the only kind left in `explained`)
+    return _explain_disk(error, endpoint, thing)
+
+
+def _explain_answer(error: errors.HfHubHTTPError, endpoint: Endpoint, repo: str, thing: str) -> LauncherError:
+    status = error.response.status_code
+    page = f"{endpoint.url}/{repo}"
+    if isinstance(error, errors.GatedRepoError) or status in {401, 403}:
+        return _explain_refusal(error, endpoint, repo, thing)
+    if isinstance(error, errors.RevisionNotFoundError):
+        return NotFound(f"there is no revision {thing}", hint=f"see its branches at {page}/tree/main")
+    if isinstance(error, errors.EntryNotFoundError):
+        return NotFound(f"there is no {thing}", hint=f"see the files at {page}/tree/main")
+    if status == 404:
+        return NotFound(f"{endpoint.host} has no repo {repo}", hint=f"search at {endpoint.url}/models")
+    return TryAgain(f"{endpoint.host} answered {status} for {thing}", hint="run it again in a minute")
+
+
+def _explain_refusal(error: errors.HfHubHTTPError, endpoint: Endpoint, repo: str, thing: str) -> NotAllowed:
+    page = f"{endpoint.url}/{repo}"
+    if isinstance(error, errors.GatedRepoError):
+        return NotAllowed(
+            f"{repo} is gated: its licence must be accepted at {page} by the account of the token",
+            hint=f"accept it at {page}, then " + ("run it again" if endpoint.token else "set HF_TOKEN"),
+        )
+    if error.response.status_code == 403:
+        return NotAllowed(
+            f"{endpoint.host} denies access to {thing}",
+            hint=f"see {page}; a fine-grained token needs read access to it",
+        )
+    if endpoint.token:
+        return NotAllowed(
+            f"{endpoint.host} refused the token for {thing}",
+            hint="set HF_TOKEN to a valid one: hf auth login",
+        )
+    return NotAllowed(
+        f"{endpoint.host} has no repo {repo} for visitors without a token",
+        hint="check the name, or set HF_TOKEN if the repo is private",
+    )
+
+
+def _explain_disk(error: OSError, endpoint: Endpoint, thing: str) -> LauncherError:
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        return TryAgain(
+            f"the file system of {endpoint.cache_dir} ran full during {thing}",
+            hint=f"free space there, or set HF_HUB_CACHE to another disk: df -h {endpoint.cache_dir}",
+        )
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return UsageError(
+            f"{error.filename or endpoint.cache_dir} cannot be written: {error.strerror}",
+            hint="set HF_HUB_CACHE to a folder of yours",
+        )
+    return TryAgain(f"{thing} did not arrive whole: {_reason(error)}", hint="run it again")
+
+
+def not_cached(endpoint: Endpoint, thing: str) -> NotFound:
+    return NotFound(
+        f"{thing} is not in {endpoint.cache_dir}, and the Hub may not be asked (HF_HUB_OFFLINE)",
+        hint="unset HF_HUB_OFFLINE, or pull it where there is a network",
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error's own words: huggingface_hub adds paragraphs."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

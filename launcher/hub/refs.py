@@ -1,0 +1,237 @@
+"""What the user typed -> `ModelRef`. Pure: whether a path exists is asked of a function that is passed in.
+
+The forms (DESIGN section 2), each a *reading* of the text; exactly one must fit:
+
+  profile   NAME[:QUANT]                                 kimi-k2.5, kimi-k2.5:TQ1_0
+  hub       [hf:|hf.co/]USER/REPO[@REV][:QUANT]          llama.cpp's own form, or USER/REPO[@REV]/FILE.gguf
+            a pasted page: https://huggingface.co/USER/REPO[/tree|blob|resolve/REV/...]
+  url       https://HOST/....gguf
+  path      has a / or ends in .gguf, and exists (./, ../, / and ~/ are always paths)
+
+Names are checked here, before any of them can become part of a path or a URL.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from launcher.errors import NotFound, UsageError
+from launcher.model import ModelRef, RefKind
+
+_LONGEST_TEXT = (
+    2048  # a path (PATH_MAX is 4096 on Linux, 1024 on macOS) or a URL longer than this is a paste accident
+)
+_LONGEST_NAME = 255  # NAME_MAX of every common file system
+_HUB_HOSTS = frozenset({"huggingface.co", "www.huggingface.co", "hf.co"})
+_HUB_PREFIX = re.compile(r"hf:(?://)?|(?:www\.)?huggingface\.co/|hf\.co/", re.IGNORECASE)
+_BARE_PAGE = re.compile(  # copied from an address bar that hides the scheme
+    r"(?:(?:www\.)?huggingface\.co|hf\.co)/[^/]+/[^/]+/(?:tree|blob|resolve)/", re.IGNORECASE
+)
+# The Hub's own rule (huggingface_hub/utils/_validators.py, validate_repo_id), with a namespace, which every
+# GGUF repo has: no `--`, no `..`, neither end a dot or dash.
+_WORD = r"[A-Za-z0-9_](?:[A-Za-z0-9_]|[.-](?![.-])|-)*(?<![.-])"
+_REPO = re.compile(rf"{_WORD}/{_WORD}")
+_LONGEST_REPO_WORD = 96
+_REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")
+_QUANT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
+_HUB_TEXT = re.compile(
+    r"(?P<repo>[^/@:]+/[^/@:]+)(?:@(?P<revision>[^:]+?))?(?::(?P<quant>[^:]*)|/(?P<file>[^:]+\.gguf))?"
+)
+_SECTIONS = frozenset({"datasets", "spaces", "buckets", "kernels", "collections", "docs", "blog", "papers"})
+_FORMS = "a profile, user/repo:QUANT, an https URL, or a path"
+
+
+def parse_ref(
+    text: str,
+    *,
+    profile_names: Iterable[str],
+    path_exists: Callable[[str], bool],
+    hub_url: str = "https://huggingface.co",
+) -> ModelRef:
+    """The one reading of `text`.
+
+    `hub_url` is the Hub in use (HF_ENDPOINT): pages pasted from it are hub references too. Raises UsageError
+    for a text with no safe or no single reading, NotFound when it names nothing.
+    """
+    _refuse_odd_text(text)
+    if "://" in text and not text.lower().startswith("hf:"):
+        return _parse_url(text, hub_url)
+    if _BARE_PAGE.match(text):
+        return _parse_url("https://" + text, hub_url)
+    if text.startswith(("/", "./", "../", "~/")):
+        return _parse_explicit_path(text, path_exists)
+    names = tuple(profile_names)
+    readings: list[tuple[str, ModelRef]] = []
+    profile = _read_profile(text, names)
+    if profile is not None:
+        readings.append((f"the profile {profile.name}", profile))
+    if ("/" in text or text.lower().endswith(".gguf")) and path_exists(text):
+        readings.append((f"the path ./{text}", ModelRef(kind=RefKind.PATH, name=text)))
+    hub = _read_hub(text)
+    if hub is not None:
+        readings.append((f"the hub repo hf:{_HUB_PREFIX.sub('', text, count=1)}", hub))
+    if len(readings) > 1:
+        raise UsageError(
+            f"{text!r} can be read in {len(readings)} ways: {', '.join(words for words, _ in readings)}",
+            hint="write ./ before a path, or hf: before a hub repo",
+        )
+    if not readings:
+        raise _nothing_fits(text, names)
+    return readings[0][1]
+
+
+def safe_file_name(name: str) -> str | None:
+    """What is wrong with a file name inside a repo (`UD-TQ1_0/X.gguf`), None if it may become a path.
+
+    Listings come from a server: a name must stay below the folder it is joined to on every system.
+    """
+    if not name or len(name) > _LONGEST_TEXT:
+        return "is empty or too long"
+    if not name.isprintable() or "\\" in name or ":" in name:
+        return "has a control character, backslash or colon"
+    for part in name.split("/"):
+        if part in {"", ".", ".."}:
+            return f"has the component {part!r}"
+        if len(part.encode()) > _LONGEST_NAME:
+            return f"has a component longer than {_LONGEST_NAME} bytes"
+    return None
+
+
+def _refuse_odd_text(text: str) -> None:
+    if not text.strip():
+        raise UsageError("the model reference is empty", hint=f"name {_FORMS}")
+    if len(text) > _LONGEST_TEXT:
+        raise UsageError(
+            f"the model reference has {len(text)} characters, more than {_LONGEST_TEXT}",
+            hint=f"name {_FORMS}",
+        )
+    if not text.isprintable():
+        raise UsageError(f"the model reference {text!r} has a control character", hint="type it anew")
+
+
+def _read_profile(text: str, names: tuple[str, ...]) -> ModelRef | None:
+    name, colon, quant = text.partition(":")
+    found = next((known for known in names if known.lower() == name.lower()), None)
+    if found is None:
+        return None
+    if colon:
+        _check_quant(quant, text)
+    return ModelRef(kind=RefKind.PROFILE, name=found, quant=quant or None)
+
+
+def _read_hub(text: str) -> ModelRef | None:
+    """The hub reading, None where the text does not look like one; with an `hf:` prefix it must."""
+    rest = _HUB_PREFIX.sub("", text, count=1) if _HUB_PREFIX.match(text) else text
+    explicit = rest != text
+    match = _HUB_TEXT.fullmatch(rest)
+    if match is None or not _is_repo(match["repo"]):
+        if explicit:
+            raise UsageError(
+                f"{text!r} is not a hub repo", hint="write it as hf:user/repo or hf:user/repo:QUANT"
+            )
+        return None
+    quant, file = match["quant"], match["file"]
+    if quant is None and file is None and not explicit and rest.lower().endswith(".gguf"):
+        return None  # models/x.gguf is a path that is not there, far sooner than a repo called x.gguf
+    if quant is not None and quant.lower().endswith(".gguf"):
+        quant, file = None, quant
+    if quant is not None:
+        _check_quant(quant, text)
+    return _hub_ref(text, repo=match["repo"], revision=match["revision"], quant=quant, file=file)
+
+
+def _hub_ref(text: str, *, repo: str, revision: str | None, quant: str | None, file: str | None) -> ModelRef:
+    if revision is not None and (len(revision) > _LONGEST_NAME or not _is_revision(revision)):
+        raise UsageError(
+            f"{revision!r} in {text!r} is not a revision", hint="a branch, a tag or a commit of the repo"
+        )
+    if file is not None:
+        wrong = safe_file_name(file)
+        if wrong is not None:
+            raise UsageError(f"the file name {file!r} {wrong}", hint="name a file as the repo lists it")
+    return ModelRef(kind=RefKind.HUB, name=repo, quant=quant, file=file, revision=revision)
+
+
+def _parse_explicit_path(text: str, path_exists: Callable[[str], bool]) -> ModelRef:
+    if not path_exists(text):
+        raise NotFound(f"there is no file {text}", hint="check the path with: ls -l " + text)
+    return ModelRef(kind=RefKind.PATH, name=text)
+
+
+def _parse_url(text: str, hub_url: str) -> ModelRef:
+    if " " in text:
+        raise UsageError(f"the URL {text!r} has a space", hint="write %20 for a space in a URL")
+    try:
+        url = urlsplit(text)
+        host = (url.hostname or "").lower()
+        port = url.port
+    except ValueError as error:
+        raise UsageError(f"{text!r} is not a URL: {error}", hint=f"name {_FORMS}") from error
+    if url.scheme.lower() not in {"http", "https"} or not host:
+        raise UsageError(
+            f"the URL {text!r} is neither http nor https", hint="give an https://….gguf URL or a path"
+        )
+    hub = urlsplit(hub_url)
+    at_endpoint = (host, port) == ((hub.hostname or "").lower(), hub.port)
+    prefix = hub.path.rstrip("/") if at_endpoint else ""
+    if (at_endpoint or host in _HUB_HOSTS) and url.path.startswith(prefix + "/"):
+        return _parse_page(text, url.path.removeprefix(prefix), url.query)
+    if not unquote(url.path).lower().endswith(".gguf"):
+        raise UsageError(
+            f"the URL {text!r} does not end in .gguf and {host} is not the Hub in use",
+            hint=f"give the .gguf file's own URL, or set HF_ENDPOINT to use {host} as the Hub",
+        )
+    return ModelRef(kind=RefKind.URL, name=text)
+
+
+def _parse_page(text: str, path: str, query: str) -> ModelRef:
+    """A page of the Hub: /user/repo, then nothing, /tree/REV[/FOLDER], /blob|resolve/REV/FILE."""
+    parts = [unquote(part) for part in path.split("/") if part]
+    repo = "/".join(parts[:2])
+    if len(parts) < 2 or parts[0] in _SECTIONS or not _is_repo(repo):
+        raise UsageError(f"the page {text} is not a model's", hint="paste https://huggingface.co/user/repo")
+    view, rest = (parts[2], parts[3:]) if len(parts) > 2 else ("", [])
+    if view in {"blob", "resolve", "raw"} and len(rest) > 1:
+        file = "/".join(rest[1:])
+        if not file.lower().endswith(".gguf"):
+            raise UsageError(f"{file} of {repo} is not a GGUF file", hint=f"name a quant: hf:{repo}:Q4_K_M")
+        return _hub_ref(text, repo=repo, revision=rest[0], quant=None, file=file)
+    if view == "tree" and rest:
+        folder = "/".join(rest[1:])
+        if folder and safe_file_name(folder) is not None:
+            raise UsageError(
+                f"the folder {folder!r} {safe_file_name(folder)}", hint=f"name the repo: hf:{repo}"
+            )
+        return _hub_ref(text, repo=repo, revision=rest[0], quant=folder or None, file=None)
+    shown = parse_qs(query).get("show_file_info", [""])[0]  # the file browser's pop-up
+    return _hub_ref(text, repo=repo, revision=None, quant=None, file=shown or None)
+
+
+def _is_repo(repo: str) -> bool:
+    return _REPO.fullmatch(repo) is not None and all(
+        len(word) <= _LONGEST_REPO_WORD and "--" not in word and not word.endswith(".git")
+        for word in repo.split("/")
+    )
+
+
+def _is_revision(revision: str) -> bool:
+    return _REVISION.fullmatch(revision) is not None and ".." not in revision
+
+
+def _check_quant(quant: str, text: str) -> None:
+    if _QUANT.fullmatch(quant) is None:
+        raise UsageError(f"{quant!r} in {text!r} is not a quant", hint="write it like user/repo:Q4_K_M")
+
+
+def _nothing_fits(text: str, names: tuple[str, ...]) -> NotFound:
+    if text.lower().endswith(".gguf"):
+        return NotFound(f"there is no file {text}", hint=f"check the path with: ls -l {text}")
+    near = difflib.get_close_matches(text.partition(":")[0].lower(), [name.lower() for name in names], n=3)
+    hint = f"did you mean {' or '.join(near)}? All of them: launcher profiles list"
+    return NotFound(
+        f"{text!r} names no profile, file or hub repo",
+        hint=hint if near else f"name {_FORMS}: launcher profiles list",
+    )

@@ -1,0 +1,214 @@
+"""What is kept between runs about files of the Hub, and hollow copies of models.
+
+Everything in the store's folder can be thrown away: it saves a request or a re-read, never decides. What
+cannot be read, or does not match what it claims, counts as absent; what cannot be written is left out.
+The model files themselves are in the Hub's own cache, which is not this module's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+
+from launcher.errors import TryAgain, UsageError
+from launcher.hub.located import Located
+from launcher.model import Shard
+from launcher.units import MIB, format_bytes
+
+_HEADERS_BYTES = 256 * MIB  # about 40 models of Kimi's size: its first shard's header has 160k tokens, 4-8 MB
+_MOST_LISTINGS = 200  # a listing of 100 files is 15 KB
+_MOST_VERIFIED = 4096
+_HOLE_PROBE_BYTES = 16 * MIB
+_BLOCK = 512  # st_blocks counts in these, whatever the file system's own block size (POSIX stat)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """The files of a repo at one commit. `revision` is the branch or tag it was asked by, None for a commit."""
+
+    repo: str
+    commit: str
+    revision: str | None
+    files: tuple[Shard, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubStore:
+    """`folder` is made when first written to."""
+
+    folder: Path
+
+    def header(self, repo: str, commit: str, file: str, size_bytes: int) -> bytes | None:
+        """The raw header kept for this file, or None."""
+        path = self._header_path(repo, commit, file)
+        try:
+            first, _, body = path.read_bytes().partition(b"\n")
+            about = json.loads(first)
+        except (OSError, ValueError):
+            return None
+        if about != _about(repo, commit, file, size_bytes, body):
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)  # last used: the oldest go first
+        return body
+
+    def keep_header(self, repo: str, commit: str, file: str, size_bytes: int, header: bytes) -> None:
+        about = json.dumps(_about(repo, commit, file, size_bytes, header))
+        with contextlib.suppress(OSError):
+            write_atomically(self._header_path(repo, commit, file), about.encode() + b"\n" + header)
+            _prune(self.folder / "headers", _HEADERS_BYTES)
+
+    def listing(self, repo: str, commit: str) -> Listing | None:
+        """What was listed at this commit before: commits never change."""
+        try:
+            kept = json.loads(self._listing_path(repo, commit).read_bytes())
+            if (kept["repo"], kept["commit"]) != (repo, commit):
+                return None
+            files = tuple(Shard(**file) for file in kept["files"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        if not all(isinstance(file.name, str) and isinstance(file.size_bytes, int) for file in files):
+            return None
+        return Listing(repo=repo, commit=commit, revision=None, files=files)
+
+    def keep_listing(self, listing: Listing) -> None:
+        files = [asdict(file) for file in listing.files]
+        text = json.dumps({"repo": listing.repo, "commit": listing.commit, "files": files})
+        with contextlib.suppress(OSError):
+            write_atomically(self._listing_path(listing.repo, listing.commit), text.encode())
+            _prune_to_count(self.folder / "listings", _MOST_LISTINGS)
+
+    def is_verified(self, path: Path, sha256: str) -> bool:
+        """Whether this very file (size, inode, time of change) was found to have this hash before."""
+        try:
+            return self._verified().get(str(path)) == [*_identity(path), sha256]
+        except OSError:
+            return False
+
+    def keep_verified(self, path: Path, sha256: str) -> None:
+        verified = self._verified()
+        verified.pop(str(path), None)
+        with contextlib.suppress(OSError):
+            verified[str(path)] = [*_identity(path), sha256]
+            newest = dict(list(verified.items())[-_MOST_VERIFIED:])
+            write_atomically(self.folder / "verified.json", json.dumps(newest, indent=0).encode())
+
+    def _verified(self) -> dict[str, list[int | str]]:
+        try:
+            verified = json.loads((self.folder / "verified.json").read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return verified if isinstance(verified, dict) else {}
+
+    def _header_path(self, repo: str, commit: str, file: str) -> Path:
+        return self.folder / "headers" / _key(repo, commit, file)
+
+    def _listing_path(self, repo: str, commit: str) -> Path:
+        return self.folder / "listings" / f"{_key(repo, commit)}.json"
+
+
+def _key(*names: str) -> str:
+    return hashlib.sha256("\0".join(names).encode()).hexdigest()[:40]
+
+
+def _about(repo: str, commit: str, file: str, size_bytes: int, header: bytes) -> dict[str, str | int]:
+    digest = hashlib.sha256(header).hexdigest()
+    return {"repo": repo, "commit": commit, "file": file, "size_bytes": size_bytes, "sha256": digest}
+
+
+def _identity(path: Path) -> tuple[int, int, int]:
+    stat = path.stat()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """The file is there with all of `content`, or as it was before. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _prune(folder: Path, most_bytes: int) -> None:
+    """Removes the files used longest ago until the rest fits."""
+    found = sorted(
+        ((entry.stat(), entry) for entry in folder.iterdir()), key=lambda pair: pair[0].st_mtime_ns
+    )
+    total = sum(stat.st_size for stat, _ in found)
+    for stat, entry in found[:-1]:
+        if total <= most_bytes:
+            return
+        entry.unlink(missing_ok=True)
+        total -= stat.st_size
+
+
+def _prune_to_count(folder: Path, most: int) -> None:
+    found = sorted(folder.iterdir(), key=lambda entry: entry.stat().st_mtime_ns)
+    for entry in found[:-most]:
+        entry.unlink(missing_ok=True)
+
+
+def write_hollow(located: Located, folder: Path) -> tuple[Path, ...]:
+    """Each shard as its real header and a hole up to its true size; the paths, in shard order.
+
+    llama.cpp loads such files as the model they stand for, with all weights zero (DESIGN section 4). Raises
+    UsageError where the file system of `folder` would fill the holes, TryAgain when it is full.
+    """
+    shards = tuple(zip(located.model.shards, located.raw_headers, strict=True))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _refuse_without_holes(folder, located.model.shards)
+        return tuple(_write_one_hollow(folder, shard, header) for shard, header in shards)
+    except OSError as error:
+        if error.errno == errno.EFBIG:
+            largest = max(shard.size_bytes for shard in located.model.shards)
+            raise UsageError(
+                f"the file system of {folder} has no files of {format_bytes(largest)}",
+                hint="set XDG_CACHE_HOME to a folder on ext4, xfs, btrfs or tmpfs",
+            ) from error
+        raise TryAgain(
+            f"a hollow copy of {located.model.model_id} cannot be written to {folder}: {error.strerror}",
+            hint=f"free space and check the rights of {folder}",
+        ) from error
+
+
+def _write_one_hollow(folder: Path, shard: Shard, header: bytes) -> Path:
+    path = folder / PurePosixPath(shard.name).name
+    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".new-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(header)
+            file.truncate(shard.size_bytes)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _refuse_without_holes(folder: Path, shards: Sequence[Shard]) -> None:
+    """FAT and some network file systems write the zeros of a hole: 584 GB of them for Kimi."""
+    if sum(shard.size_bytes for shard in shards) <= _HOLE_PROBE_BYTES:
+        return
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        probe.truncate(_HOLE_PROBE_BYTES)
+        os.fsync(probe.fileno())
+        used = os.fstat(probe.fileno()).st_blocks * _BLOCK
+    if used >= _HOLE_PROBE_BYTES // 2:
+        raise UsageError(
+            f"the file system of {folder} has no holes: a hollow model would take"
+            f" {format_bytes(sum(shard.size_bytes for shard in shards))} there",
+            hint="set XDG_CACHE_HOME to a folder on ext4, xfs, btrfs or tmpfs",
+        )
