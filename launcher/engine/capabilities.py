@@ -1,0 +1,112 @@
+"""Asks a llama-server what it understands, once per binary; keyed by its sha256, kept in the cache."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from launcher.engine.find import Engine, ask_engine
+from launcher.engine.flags import Capabilities, Option, Version, parse_devices, parse_help, parse_version
+from launcher.errors import UsageError
+from launcher.machine import Device
+from launcher.packages import sha256_of
+
+FORMAT = 1
+"""Of the cached JSON; raised whenever parse_help or the values change, so that old answers are not used."""
+
+
+def capabilities(engine: Engine, cache_dir: Path) -> Capabilities:
+    """Version and flags of this engine; two runs of it the first time (30 ms), one small file after that.
+
+    The sha256 itself is remembered by path, size, modification time and inode. The cache is a help, never a
+    condition: unreadable, damaged or unwritable, the engine is simply asked again. Raises UsageError for a
+    program that is not a llama-server, EngineFailed for one that does not run.
+    """
+    folder = cache_dir / "capabilities"
+    digest = _digest(engine.path, folder)
+    known = _read(folder / f"{digest}.json", digest)
+    if known is not None:
+        return known
+    asked = _ask(engine, digest)
+    _write(folder / f"{digest}.json", {"format": FORMAT, **dataclasses.asdict(asked)})
+    return asked
+
+
+def list_devices(engine: Engine, *, environment: Mapping[str, str] | None = None) -> tuple[Device, ...]:
+    """The GPUs this engine sees now, in llama.cpp's order. Never cached: memory and environment change.
+
+    Raises EngineFailed or UsageError as ask_engine does.
+    """
+    return parse_devices(ask_engine(engine.path, "--list-devices", environment=environment))
+
+
+def _ask(engine: Engine, digest: str) -> Capabilities:
+    said = ask_engine(engine.path, "--version")
+    version = parse_version(said)
+    options = parse_help(ask_engine(engine.path, "--help"))
+    if version is None or not any("--model" in option.spellings for option in options):
+        raise UsageError(
+            f"{engine.path} is not a llama-server: its --version says {said.strip()[:80]!r}",
+            hint="launcher engine build, or name another one: --engine PATH",
+        )
+    return Capabilities(sha256=digest, version=version, options=options)
+
+
+def _digest(path: Path, folder: Path) -> str:
+    """The binary's sha256, computed once per path, size, mtime and inode. A wrapper script counts as itself."""
+    state = path.stat()
+    facts = {
+        "path": str(path),
+        "size": state.st_size,
+        "mtime_ns": state.st_mtime_ns,
+        "inode": state.st_ino,
+        "device": state.st_dev,
+    }
+    note = folder / f"digest-{state.st_dev}-{state.st_ino}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        remembered: dict[str, Any] = json.loads(note.read_text())
+        digest = str(remembered["sha256"])
+        if {name: remembered[name] for name in facts} == facts and len(digest) == 64:
+            return digest
+    digest = sha256_of(path)
+    _write(note, {**facts, "sha256": digest})
+    return digest
+
+
+def _read(path: Path, digest: str) -> Capabilities | None:
+    try:
+        raw: dict[str, Any] = json.loads(path.read_text())
+        if raw["format"] != FORMAT or raw["sha256"] != digest:
+            return None
+        return Capabilities(
+            sha256=digest,
+            version=Version(**raw["version"]),
+            options=tuple(
+                Option(
+                    **{**option, "spellings": tuple(option["spellings"]), "values": tuple(option["values"])}
+                )
+                for option in raw["options"]
+            ),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write(path: Path, document: dict[str, object]) -> None:
+    """Whole or not at all, also with two writers: a file of its own, then a rename."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
+        try:
+            with os.fdopen(handle, "w") as file:
+                json.dump(document, file)
+            Path(name).replace(path)
+        except OSError:
+            Path(name).unlink(missing_ok=True)
+            raise

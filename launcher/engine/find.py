@@ -1,0 +1,231 @@
+"""Which llama-server is used: `--engine`, then the configured one, then one built here, then PATH."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from launcher.engine.recipe import LLAMA_CPP
+from launcher.engine.toolchain import HostCpu, host_cpu
+from launcher.errors import EngineFailed, NotFound, UsageError
+from launcher.machine import Backend
+
+SERVER = "llama-server"
+RECORD = "engine.json"
+RECORD_FORMAT = 1
+ASK_TIMEOUT_S = 60.0
+"""For `--version`, `--help`, `--list-devices`: 20 ms on CPU, seconds where a GPU driver wakes up first."""
+
+_ELF_MACHINES = {"x86_64": 62, "amd64": 62, "aarch64": 183, "arm64": 183, "i686": 3, "riscv64": 243}
+"""e_machine of the ELF header (System V ABI): EM_X86_64, EM_AARCH64, EM_386, EM_RISCV."""
+
+_BUILD_HINT = "launcher engine build, or name a llama-server you have: --engine PATH"
+
+
+class EngineSource(StrEnum):
+    """Where an engine was found."""
+
+    OPTION = "--engine"
+    CONFIGURED = "LAUNCHER_ENGINE"
+    BUILT = "built here"
+    PATH = "PATH"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRecord:
+    """What engine.json says about an engine built here. `built_at` is seconds since the epoch."""
+
+    key: str
+    version: str
+    commit: str
+    backend: Backend
+    arguments: tuple[str, ...]
+    compiler: str
+    toolkit: str | None
+    arch: str
+    isa: tuple[str, ...]
+    patched: bool
+    built_at: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """One llama-server. `folder` is where its libraries and sister programs lie (symlinks followed)."""
+
+    path: Path
+    folder: Path
+    source: EngineSource
+    build: BuildRecord | None = None
+
+
+def find_engine(
+    explicit: Path | None, configured: Path | None, engines_dir: Path, *, backend: Backend | None = None
+) -> Engine:
+    """The engine to use; `backend` is the one this machine wants, preferred among those built here.
+
+    Nothing is run. Raises NotFound when there is none, UsageError for a named one that cannot be used.
+    """
+    for path, source in ((explicit, EngineSource.OPTION), (configured, EngineSource.CONFIGURED)):
+        if path is not None:
+            return _named(path.expanduser(), source)
+    cpu = host_cpu()
+    built = [engine for engine in list_engines(engines_dir) if engine.build and _runs_on(engine.build, cpu)]
+    if built:
+        return max(built, key=lambda engine: _preference(engine, backend))
+    on_path = shutil.which(SERVER)
+    if on_path is not None:
+        return Engine(path=Path(on_path), folder=Path(on_path).resolve().parent, source=EngineSource.PATH)
+    if list_engines(engines_dir):
+        raise NotFound(f"no engine in {engines_dir} was built for this kind of processor", hint=_BUILD_HINT)
+    raise NotFound(f"no engine: none built in {engines_dir}, no {SERVER} on PATH", hint=_BUILD_HINT)
+
+
+def list_engines(engines_dir: Path) -> tuple[Engine, ...]:
+    """The engines built here, newest first. A folder without a readable record is not one."""
+    try:
+        folders = [entry for entry in engines_dir.iterdir() if not entry.name.startswith(".")]
+    except OSError:
+        return ()
+    found = [engine for folder in folders if (engine := read_engine(folder)) is not None]
+    return tuple(sorted(found, key=lambda engine: engine.build.built_at if engine.build else 0, reverse=True))
+
+
+def read_engine(folder: Path) -> Engine | None:
+    """The engine built into `folder`, None where there is no whole one."""
+    try:
+        record = parse_record((folder / RECORD).read_text())
+    except (OSError, UnicodeDecodeError):
+        return None
+    path = folder / SERVER
+    if record is None or not os.access(path, os.X_OK):
+        return None
+    return Engine(path=path, folder=folder, source=EngineSource.BUILT, build=record)
+
+
+def parse_record(text: str) -> BuildRecord | None:
+    """engine.json -> BuildRecord; None for anything else."""
+    try:
+        raw: dict[str, Any] = json.loads(text)
+        if raw["format"] != RECORD_FORMAT:
+            return None
+        return BuildRecord(
+            key=str(raw["key"]),
+            version=str(raw["version"]),
+            commit=str(raw["commit"]),
+            backend=Backend(raw["backend"]),
+            arguments=tuple(map(str, raw["arguments"])),
+            compiler=str(raw["compiler"]),
+            toolkit=None if raw["toolkit"] is None else str(raw["toolkit"]),
+            arch=str(raw["arch"]),
+            isa=tuple(map(str, raw["isa"])),
+            patched=bool(raw["patched"]),
+            built_at=int(raw["built_at"]),
+            sha256=str(raw["sha256"]),
+        )
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def ask_engine(path: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+    """What `llama-server --version` and the like print (stdout, then stderr).
+
+    Runs without LLAMA_ARG_* (they apply silently) and without stdin. Raises EngineFailed or UsageError with
+    one sentence saying why this file is not a llama-server that runs here.
+    """
+    base = os.environ if environment is None else environment
+    clean = {name: value for name, value in base.items() if not name.startswith("LLAMA_ARG_")}
+    try:
+        done = subprocess.run(
+            [str(path), *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=clean,
+            timeout=ASK_TIMEOUT_S,
+            start_new_session=True,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise EngineFailed(
+            f"{path} {' '.join(arguments)} did not end within {ASK_TIMEOUT_S:.0f} s", hint=_BUILD_HINT
+        ) from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be started: {error.strerror or error}", hint=_BUILD_HINT) from error
+    if done.returncode != 0:
+        raise why_it_failed(path, arguments, done.returncode, done.stderr or done.stdout)
+    return done.stdout + done.stderr
+
+
+def why_it_failed(path: Path, arguments: tuple[str, ...], status: int, output: str) -> EngineFailed:
+    """The sentence for an engine that started and ended badly."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    library = next((line for line in lines if "error while loading shared libraries" in line), None)
+    library = library or next((line for line in lines if "Library not loaded" in line), None)
+    if library is not None:
+        missing = library.partition("libraries:")[2].strip() or library
+        return EngineFailed(
+            f"{path} misses a shared library: {missing}",
+            hint=f"install it or put it beside {path}, or launcher engine build",
+        )
+    if status == -signal.SIGILL:
+        return EngineFailed(
+            f"{path} was built for another processor (illegal instruction)", hint="launcher engine build"
+        )
+    how = f"signal {-status}" if status < 0 else f"status {status}"
+    said = f": {lines[-1]}" if lines else ""
+    return EngineFailed(f"{path} {' '.join(arguments)} ended with {how}{said}", hint=_BUILD_HINT)
+
+
+def _named(path: Path, source: EngineSource) -> Engine:
+    """An engine that was named: a llama-server, or a folder that has one."""
+    if path.is_dir():
+        path /= SERVER
+    if not path.exists():
+        raise NotFound(f"{source}: {path} does not exist", hint="launcher engine list")
+    if not path.is_file():
+        raise UsageError(f"{source}: {path} is not a file", hint="name the llama-server program itself")
+    if not os.access(path, os.X_OK):
+        raise UsageError(f"{source}: {path} is not executable", hint=f"chmod +x {path}")
+    path = path.absolute()
+    _check_architecture(path, source)
+    folder = path.resolve().parent
+    built = read_engine(folder)
+    return Engine(path=path, folder=folder, source=source, build=built.build if built else None)
+
+
+def _check_architecture(path: Path, source: EngineSource) -> None:
+    """Scripts pass; an ELF program must be for this machine's processor."""
+    with path.open("rb") as file:
+        header = file.read(20)
+    expected = _ELF_MACHINES.get(platform.machine().lower())
+    if header[:4] != b"\x7fELF" or len(header) < 20 or expected is None:
+        return
+    found = int.from_bytes(header[18:20], "big" if header[5] == 2 else "little")
+    if found != expected:
+        name = next((name for name, number in _ELF_MACHINES.items() if number == found), f"type {found}")
+        raise UsageError(
+            f"{source}: {path} is for {name}, this machine is {platform.machine()}", hint=_BUILD_HINT
+        )
+
+
+def _runs_on(build: BuildRecord, cpu: HostCpu) -> bool:
+    """Built with `-march=native`: every instruction it may use must be here (homes are shared)."""
+    return build.arch == cpu.arch and set(build.isa) <= set(cpu.flags)
+
+
+def _preference(engine: Engine, backend: Backend | None) -> tuple[bool, bool, int]:
+    build = engine.build
+    if build is None:
+        return (False, False, 0)
+    return (build.version == LLAMA_CPP.version, build.backend is backend, build.built_at)

@@ -1,0 +1,172 @@
+"""What is built and for what, decided without touching anything: backend, jobs, cmake arguments, key. PURE."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from launcher.machine import Backend, Machine
+from launcher.units import GIB
+
+JOB_BYTES = 2 * GIB
+"""RAM for one compiler process. Measured peaks on this tree with GCC 12: 1.3 GiB (arg.cpp), 1.9 GiB
+(ggml-vulkan.cpp); nvcc's flash-attention units are as large."""
+
+OUTPUT = "bin"
+"""llama.cpp sets CMAKE_RUNTIME_OUTPUT_DIRECTORY and CMAKE_LIBRARY_OUTPUT_DIRECTORY to build/bin
+(CMakeLists.txt): programs and shared libraries all land there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """One pinned llama.cpp. `subtree` is its folder inside the source archive, `targets` what is built."""
+
+    version: str
+    commit: str
+    subtree: str
+    targets: tuple[str, ...]
+
+
+LLAMA_CPP = Recipe(
+    version="0.3.36",
+    commit="0c1e570",
+    subtree="llama_cpp_python-0.3.36/vendor/llama.cpp",
+    targets=(
+        "llama-server",
+        "llama-bench",
+        "ggml-rpc-server",
+        "llama-fit-params",
+        "test-llama-archs",  # writes a small model of every architecture: what the simulator is proved with
+    ),
+)
+"""llama-cpp-python 0.3.36 carries llama.cpp at commit 0c1e570 (.git/modules/vendor/llama.cpp/HEAD in it)."""
+
+COMMON_ARGUMENTS = (
+    "-DCMAKE_BUILD_TYPE=Release",
+    "-DBUILD_SHARED_LIBS=ON",  # the bindings load the engine's libraries
+    "-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON",  # RUNPATH $ORIGIN from the start: the folder may be moved
+    "-DGGML_NATIVE=ON",
+    "-DGGML_RPC=ON",
+    "-DLLAMA_BUILD_UI=OFF",
+    "-DLLAMA_USE_PREBUILT_UI=OFF",  # on by default: fetches unpinned files while building
+    "-DLLAMA_BUILD_NUMBER=0",  # there is no git history to count; the commit is what identifies it
+    "-DLLAMA_BUILD_EXAMPLES=OFF",
+    "-DLLAMA_BUILD_APP=OFF",
+    "-DLLAMA_BUILD_TESTS=ON",
+    "-DLLAMA_OPENSSL=OFF",  # else the same key gives another binary where libssl's headers happen to be
+)
+
+BACKEND_ARGUMENTS: dict[Backend, tuple[str, ...]] = {
+    Backend.CUDA: ("-DGGML_CUDA=ON",),
+    Backend.HIP: ("-DGGML_HIP=ON",),
+    Backend.VULKAN: ("-DGGML_VULKAN=ON",),
+    Backend.SYCL: ("-DGGML_SYCL=ON",),
+    Backend.METAL: ("-DGGML_METAL=ON", "-DGGML_METAL_EMBED_LIBRARY=ON"),
+    Backend.CPU: (),
+}
+"""llama.cpp docs/build.md, by backend. CPU on Apple hardware needs an explicit no, see cmake_arguments."""
+
+_X86_CODE_GENERATION = frozenset(
+    {
+        "sse3",
+        "pni",
+        "ssse3",
+        "sse4_1",
+        "sse4_2",
+        "popcnt",
+        "movbe",
+        "abm",
+        "lzcnt",
+        "f16c",
+        "fma",
+        "avx",
+        "avx2",
+    }
+    | {
+        "bmi1",
+        "bmi2",
+        "adx",
+        "aes",
+        "pclmulqdq",
+        "gfni",
+        "vaes",
+        "vpclmulqdq",
+        "sha_ni",
+        "xop",
+        "fma4",
+        "tbm",
+    }
+    | {"avx_vnni", "avx_vnni_int8", "avx_vnni_int16", "avx_ifma", "avx_ne_convert"}
+)
+_X86_FAMILIES = ("avx512", "amx", "avx10")
+
+
+def backend_for(machine: Machine, *, has_hip: bool = False) -> Backend:
+    """The backend to build for the machine's first kind of GPU, CPU without one.
+
+    AMD cards are served by HIP where its compiler is installed and by Vulkan where not; Intel by Vulkan.
+    """
+    found = {device.backend for device in machine.devices}
+    if Backend.CUDA in found:
+        return Backend.CUDA
+    if Backend.HIP in found:
+        return Backend.HIP if has_hip else Backend.VULKAN
+    if Backend.METAL in found or (machine.os.lower() == "darwin" and machine.arch == "arm64"):
+        return Backend.METAL
+    if found & {Backend.VULKAN, Backend.SYCL}:
+        return Backend.VULKAN
+    return Backend.CPU
+
+
+def jobs_for(machine: Machine) -> int:
+    """Compilers at once: as many as cores we may use and 2 GiB of available RAM each allow, at least one."""
+    cores = [machine.cpu.affinity, machine.cpu.logical_cores]
+    if machine.cpu.quota is not None:
+        cores.append(int(machine.cpu.quota))
+    return max(1, min(*cores, machine.ram_available_bytes // JOB_BYTES))
+
+
+def cuda_architectures(machine: Machine) -> tuple[str, ...]:
+    """`8.6` and `9.0` -> `86`, `90`: what the machine's cards run, so that the build needs no card to ask."""
+    capabilities = {device.compute_capability for device in machine.devices if device.backend is Backend.CUDA}
+    return tuple(
+        sorted((c.replace(".", "") for c in capabilities if c is not None and c.strip(".0")), key=int)
+    )
+
+
+def code_generation_flags(flags: tuple[str, ...], arch: str) -> tuple[str, ...]:
+    """Of /proc/cpuinfo's flags those that change the code `-march=native` makes (GCC's x86 option list).
+
+    The others (mitigations, virtualisation, power) differ between kernels and say nothing about the code.
+    """
+    if arch not in {"x86_64", "amd64", "i686"}:
+        return tuple(sorted(set(flags)))
+    return tuple(
+        sorted({flag for flag in flags if flag in _X86_CODE_GENERATION or flag.startswith(_X86_FAMILIES)})
+    )
+
+
+def cmake_arguments(
+    recipe: Recipe, backend: Backend, *, architectures: tuple[str, ...] = (), apple: bool = False
+) -> tuple[str, ...]:
+    """Everything that decides what the engine is; generator, compiler and ccache are the builder's affair."""
+    arguments = (
+        *COMMON_ARGUMENTS,
+        f"-DCMAKE_INSTALL_RPATH={'@loader_path' if apple else '$ORIGIN'}",
+        f"-DLLAMA_BUILD_COMMIT={recipe.commit}",
+        *BACKEND_ARGUMENTS[backend],
+    )
+    if backend is Backend.CUDA and architectures:
+        listed = ";".join(f"{architecture}-real" for architecture in architectures)
+        arguments += (f"-DCMAKE_CUDA_ARCHITECTURES={listed}",)
+    if apple and backend is not Backend.METAL:
+        arguments += ("-DGGML_METAL=OFF",)  # on by default there (ggml/CMakeLists.txt)
+    return arguments
+
+
+def build_key(recipe: Recipe, backend: Backend, facts: dict[str, object]) -> str:
+    """`0.3.36-cpu-1f0c29ab`: readable first, then everything that makes two engines unlike, as a digest."""
+    everything = {"commit": recipe.commit, "targets": recipe.targets, "backend": backend, **facts}
+    digest = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
+    return f"{recipe.version}-{backend}-{digest[:8]}"

@@ -1,0 +1,72 @@
+"""The llama.cpp tree of one build: taken out of the source archive, patched where a toolkit is too old."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+from launcher.errors import EngineFailed
+
+VULKAN_FILE = "ggml/src/ggml-vulkan/ggml-vulkan.cpp"
+LAYER_SETTINGS_SINCE = (1, 3, 272)
+"""VK_EXT_layer_settings came with Vulkan 1.3.272 (Khronos registry, VK_EXT_layer_settings revision 2)."""
+
+_BLOCK_START = "    VkBool32 enable_best_practice = layer_settings;\n"
+_BLOCK_END = "    vk::InstanceCreateInfo instance_create_info("
+_ARGUMENT = "layers, extensions, &layer_setting_info);"
+
+
+def unpack(archive: Path, subtree: str, target: Path) -> None:
+    """The folder `subtree` of a .tar.gz becomes the new folder `target`. Nothing may point outside it.
+
+    Times are kept: ccache trusts a header that is older than the compilation. Raises EngineFailed for an
+    archive that is damaged or has no such folder, OSError for the disk's troubles.
+    """
+    prefix = subtree.rstrip("/") + "/"
+    taken = 0
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            for member in tar:
+                if not member.name.startswith(prefix) or member.isdir():
+                    continue
+                linked = member.linkname.removeprefix(prefix) if member.islnk() else member.linkname
+                renamed = member.replace(name=member.name.removeprefix(prefix), linkname=linked, deep=False)
+                tar.extract(renamed, target, filter="data")
+                taken += 1
+    except (tarfile.TarError, EOFError) as error:
+        raise EngineFailed(
+            f"{archive.name} cannot be unpacked: {error}", hint=f"remove {archive} and build again"
+        ) from error
+    if taken == 0:
+        raise EngineFailed(f"{archive.name} has no folder {subtree}", hint=f"remove {archive}")
+
+
+def patch_vulkan(tree: Path, headers: tuple[int, int, int] | None) -> bool:
+    """Fit the tree to Vulkan headers older than 1.3.272 (Debian 12 has 1.3.239); whether it was needed."""
+    if headers is None or headers >= LAYER_SETTINGS_SINCE:
+        return False
+    path = tree / VULKAN_FILE
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        text = ""
+    path.write_text(without_layer_settings(text))
+    return True
+
+
+def without_layer_settings(text: str) -> str:
+    """ggml-vulkan.cpp without the vk::LayerSettingEXT block of ggml_vk_instance_init.
+
+    It turns on a check of the validation layers, which only a debug build has. Raises EngineFailed when the
+    text is not the one this was written for.
+    """
+    start = text.find(_BLOCK_START)
+    end = text.find(_BLOCK_END, start)
+    argument = text.find(_ARGUMENT, end)
+    if min(start, end, argument) < 0 or "\n" in text[end:argument]:
+        raise EngineFailed(
+            f"{VULKAN_FILE} is not the text the patch for Vulkan headers before 1.3.272 was made for",
+            hint="install newer Vulkan headers, or launcher engine build --backend cpu",
+        )
+    rest = text[end:].replace(_ARGUMENT, "layers, extensions);", 1)
+    return text[:start] + rest

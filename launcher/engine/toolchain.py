@@ -1,0 +1,276 @@
+"""What this machine can compile with: compiler, cmake, ninja, ccache, and the toolkit a GPU backend needs."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.engine.recipe import code_generation_flags
+from launcher.errors import EngineFailed
+from launcher.machine import Backend
+
+COMPILERS = (("cc", "c++"), ("gcc", "g++"), ("clang", "clang++"))
+INTEL_COMPILERS = (("icx", "icpx"),)
+
+PACKAGES: dict[str, dict[str, str]] = {
+    "compiler": {
+        "apt-get": "build-essential",
+        "dnf": "gcc gcc-c++",
+        "pacman": "base-devel",
+        "zypper": "gcc gcc-c++",
+        "apk": "build-base",
+    },
+    "vulkan": {
+        "apt-get": "libvulkan-dev glslc spirv-headers",
+        "dnf": "vulkan-loader-devel vulkan-headers glslc spirv-headers-devel",
+        "pacman": "vulkan-headers vulkan-icd-loader shaderc spirv-headers",
+        "zypper": "vulkan-devel shaderc spirv-headers",
+        "apk": "vulkan-headers vulkan-loader-dev shaderc spirv-headers",
+        "brew": "vulkan-headers vulkan-loader shaderc spirv-headers",
+    },
+    "cuda": {
+        "apt-get": "nvidia-cuda-toolkit",
+        "dnf": "cuda-toolkit",
+        "pacman": "cuda",
+        "zypper": "cuda-toolkit",
+    },
+    "hip": {"apt-get": "hipcc libhipblas-dev librocblas-dev", "dnf": "hipcc hipblas-devel rocblas-devel"},
+}
+"""What to install, per package manager. llama.cpp docs/build.md, sections CUDA, HIP and Vulkan; names as the
+distributions spell them."""
+
+_MANAGERS = ("apt-get", "dnf", "pacman", "zypper", "apk", "brew")
+_ELSE = "or use a llama-server you have (--engine PATH), or build without the GPU (--backend cpu)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toolchain:
+    """`compiler` and `toolkit` are what they call themselves (`c++ (Debian 12.2.0-14) 12.2.0`, `CUDA 13.0`).
+
+    `vulkan_headers` is the version of the Vulkan headers, None for other backends. `settings` are cmake
+    arguments and `environment` variables by which cmake finds what was found here.
+    """
+
+    c: Path
+    cxx: Path
+    compiler: str
+    cmake: Path
+    ninja: Path
+    ccache: Path | None
+    toolkit: str | None = None
+    vulkan_headers: tuple[int, int, int] | None = None
+    settings: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostCpu:
+    """What `-march=native` depends on: the architecture and the flags that change generated code."""
+
+    arch: str
+    flags: tuple[str, ...]
+
+
+def find_toolchain(backend: Backend) -> Toolchain:
+    """Everything a build for `backend` needs. Raises EngineFailed naming what is missing and how to get it."""
+    c, cxx = _compilers(backend)
+    base = Toolchain(
+        c=c,
+        cxx=cxx,
+        compiler=_first_line(cxx, "--version"),
+        cmake=_python_tool("cmake"),
+        ninja=_python_tool("ninja"),
+        ccache=_which("ccache"),
+    )
+    match backend:
+        case Backend.CUDA:
+            return _with_cuda(base)
+        case Backend.HIP:
+            return _with_hip(base)
+        case Backend.VULKAN:
+            return _with_vulkan(base)
+        case Backend.METAL if sys.platform != "darwin":
+            raise EngineFailed("the Metal backend is for Apple hardware", hint="--backend cpu")
+        case _:
+            return base
+
+
+def has_hip() -> bool:
+    """Whether AMD's compiler is here (an argument of recipe.backend_for)."""
+    return _hipcc() is not None
+
+
+def host_cpu() -> HostCpu:
+    """This machine's processor, as far as compiled code depends on it. Unreadable parts are left out."""
+    arch = platform.machine().lower()
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        brand = _output("sysctl", "-n", "machdep.cpu.brand_string").strip()
+        return HostCpu(arch=arch, flags=(brand,) if brand else ())
+    return HostCpu(arch=arch, flags=code_generation_flags(parse_cpu_flags(text), arch))
+
+
+def parse_cpu_flags(cpuinfo: str) -> tuple[str, ...]:
+    """The flags every processor in /proc/cpuinfo has (`flags` on x86, `Features` on ARM)."""
+    listed = [
+        set(line.partition(":")[2].split())
+        for line in cpuinfo.splitlines()
+        if line.startswith(("flags\t", "Features\t", "isa\t"))
+    ]
+    return tuple(sorted(set.intersection(*listed))) if listed else ()
+
+
+def install_hint(what: str) -> str:
+    """The command that installs `what` (a key of PACKAGES) on this system."""
+    if what == "compiler" and sys.platform == "darwin":
+        return "xcode-select --install"
+    for manager in _MANAGERS:
+        if manager in PACKAGES[what] and shutil.which(manager) is not None:
+            sudo = "" if manager == "brew" or os.geteuid() == 0 else "sudo "
+            verb = {"pacman": "-S", "apk": "add"}.get(manager, "install")
+            return f"{sudo}{manager} {verb} {PACKAGES[what][manager]}"
+    return f"install {PACKAGES[what]['apt-get']} (as Debian calls it)"
+
+
+def parse_vulkan_version(header: str) -> tuple[int, int, int] | None:
+    """The version in vulkan_core.h: `VK_HEADER_VERSION_COMPLETE VK_MAKE_API_VERSION(0, 1, 3, …)` + 239."""
+    patch = re.search(r"#define VK_HEADER_VERSION (\d+)", header)
+    complete = re.search(
+        r"#define VK_HEADER_VERSION_COMPLETE VK_MAKE(?:_API)?_VERSION\((?:0, )?(\d+), (\d+),", header
+    )
+    return (int(complete[1]), int(complete[2]), int(patch[1])) if patch and complete else None
+
+
+def _compilers(backend: Backend) -> tuple[Path, Path]:
+    """`CC` and `CXX` win, as everywhere; else the first complete pair."""
+    given = tuple(shutil.which(os.environ.get(name, "")) for name in ("CC", "CXX"))
+    if given[0] and given[1]:
+        return Path(given[0]), Path(given[1])
+    pairs = INTEL_COMPILERS if backend is Backend.SYCL else COMPILERS
+    for c, cxx in pairs:
+        found = _which(c), _which(cxx)
+        if found[0] and found[1]:
+            return found[0], found[1]
+    names = ", ".join(cxx for _, cxx in pairs)
+    if backend is Backend.SYCL:
+        raise EngineFailed(f"Intel's compiler was not found ({names})", hint=f"install oneAPI, {_ELSE}")
+    raise EngineFailed(
+        f"no C++ compiler was found ({names})",
+        hint=f"{install_hint('compiler')}, or use a llama-server you have: --engine PATH",
+    )
+
+
+def _python_tool(name: str) -> Path:
+    """Where cmake or ninja is: they come as packages beside this Python; the system's do too."""
+    beside = Path(sysconfig.get_path("scripts")) / name
+    if os.access(beside, os.X_OK):
+        return beside
+    spec = importlib.util.find_spec(name)
+    if spec is not None and spec.origin is not None:
+        inside = Path(spec.origin).parent / "data" / "bin" / name
+        if os.access(inside, os.X_OK):
+            return inside
+    found = _which(name)
+    if found is None:
+        raise EngineFailed(f"{name} was not found", hint=f"{sys.executable} -m pip install {name}")
+    return found
+
+
+def _with_cuda(base: Toolchain) -> Toolchain:
+    roots = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    nvcc = _which("nvcc", *(f"{root}/bin" for root in (*roots, "/usr/local/cuda", "/opt/cuda")))
+    if nvcc is None:
+        raise EngineFailed(
+            "building for NVIDIA GPUs needs the CUDA toolkit, and nvcc was not found",
+            hint=f"{install_hint('cuda')}, {_ELSE}",
+        )
+    release = re.search(r"release (\d+\.\d+)", _output(nvcc, "--version"))
+    return dataclasses.replace(
+        base,
+        toolkit=f"CUDA {release[1] if release else '?'}",
+        settings=(f"-DCMAKE_CUDA_COMPILER={nvcc}",),
+    )
+
+
+def _with_hip(base: Toolchain) -> Toolchain:
+    hipcc = _hipcc()
+    if hipcc is None:
+        raise EngineFailed(
+            "building for AMD GPUs with HIP needs ROCm, and hipcc was not found",
+            hint=f"{install_hint('hip')}, or build with --backend vulkan, {_ELSE}",
+        )
+    # llama.cpp docs/build.md: HIPCXX="$(hipconfig -l)/clang" HIP_PATH="$(hipconfig -R)" cmake …
+    hipconfig = hipcc.with_name("hipconfig")
+    clang, root = _output(hipconfig, "-l").strip(), _output(hipconfig, "-R").strip()
+    variables = {"HIPCXX": f"{clang}/clang" if clang else "", "HIP_PATH": root}
+    version = re.search(r"HIP version: (\S+)", _output(hipcc, "--version"))
+    return dataclasses.replace(
+        base,
+        toolkit=f"HIP {version[1] if version else '?'}",
+        environment=tuple((name, value) for name, value in variables.items() if value),
+    )
+
+
+def _with_vulkan(base: Toolchain) -> Toolchain:
+    sdk = os.environ.get("VULKAN_SDK", "")
+    roots = [Path(root) for root in (sdk, "/usr", "/usr/local", "/opt/homebrew") if root]
+    headers = [root / "include" for root in roots]
+    core = next((h / "vulkan/vulkan_core.h" for h in headers if (h / "vulkan/vulkan_core.h").is_file()), None)
+    glslc = _which("glslc", *(f"{root}/bin" for root in roots))
+    spirv = any((root / "include/spirv/unified1/spirv.hpp").is_file() for root in roots)
+    missing = [
+        name
+        for name, found in (("Vulkan headers", core), ("glslc", glslc), ("SPIR-V headers", spirv))
+        if not found
+    ]
+    if missing or core is None:
+        raise EngineFailed(
+            f"building for Vulkan needs {' and '.join(missing)}, not found here",
+            hint=f"{install_hint('vulkan')}, {_ELSE}",
+        )
+    version = parse_vulkan_version(core.read_text())
+    if version is None:
+        raise EngineFailed(f"{core} does not say its version", hint=f"{install_hint('vulkan')}, {_ELSE}")
+    return dataclasses.replace(
+        base, toolkit=f"Vulkan headers {'.'.join(map(str, version))}", vulkan_headers=version
+    )
+
+
+def _hipcc() -> Path | None:
+    return _which("hipcc", f"{os.environ.get('ROCM_PATH') or '/opt/rocm'}/bin")
+
+
+def _which(name: str, *folders: str) -> Path | None:
+    found = shutil.which(name) or shutil.which(name, path=os.pathsep.join(folders))
+    return Path(found) if found else None
+
+
+def _first_line(program: Path, *arguments: str) -> str:
+    return next(iter(_output(program, *arguments).splitlines()), program.name)
+
+
+def _output(program: str | Path, *arguments: str) -> str:
+    """What a tool says about itself; nothing when it cannot be asked."""
+    try:
+        done = subprocess.run(
+            [str(program), *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=30,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout
