@@ -88,7 +88,10 @@ class CacheType(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """What the user asks for; None is left to the planner. `ctx_size` is what one request can use."""
+    """What the user asks for; None is left to the planner. `ctx_size` is what one request can use.
+
+    `stream_weights` accepts weights beyond the RAM budget, read from disk again and again through mmap.
+    """
 
     ctx_size: int | None = None
     n_parallel: int = 1
@@ -99,14 +102,21 @@ class Workload:
     flash_attn: bool | None = None
     cache_ram_bytes: int | None = None
     load_mode: LoadMode | None = None
+    stream_weights: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Who sits where. `tensor_split[i]` is the number of layers on `devices[i]`, in that order, the output
-    layer counted as one more on the last, so it sums to n_block + 1 (or is empty: CPU only).
-    `host_expert_blocks` are the blocks whose routed experts stay in host memory."""
+    """Who sits where.
 
+    A model has `n_block` + 1 layers: its blocks, and the output layer as the last. The last `n_gpu_layers` of
+    them are on devices; `tensor_split[i]` of these on `devices[i]`, in that order, so they sum to
+    `n_gpu_layers` (n_block + 1 when everything is, 0 and empty tuples for CPU only). The blocks before them
+    are on the host whole. `host_expert_blocks` are the blocks whose routed experts stay in host memory.
+    """
+
+    n_block: int
+    n_gpu_layers: int
     devices: tuple[str, ...]
     tensor_split: tuple[int, ...]
     host_expert_blocks: tuple[int, ...]
@@ -115,7 +125,11 @@ class Placement:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """A model, placed on a machine, that fits. `ctx_size` is the KV pool: one request can use all of it,
-    `n_parallel` requests at once share it. Every choice has a sentence in `reasons`."""
+    `n_parallel` requests at once share it. Every choice has a sentence in `reasons`.
+
+    `ctx_checkpoints` is how many states of a sliding window or recurrence each slot keeps; `warmup` False
+    spares a first pass over weights that do not fit in memory at once.
+    """
 
     model_id: str
     source: str
@@ -130,6 +144,8 @@ class Plan:
     flash_attn: bool | None
     load_mode: LoadMode
     cache_ram_bytes: int
+    ctx_checkpoints: int
+    warmup: bool
     threads: int
     placement: Placement
     ledger: tuple[LedgerRow, ...]
@@ -139,11 +155,15 @@ class Plan:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shortfall:
     """Nothing fits. `where` lacks `missing_bytes` in the smallest arrangement that was tried; `ledger` is that
-    arrangement's."""
+    arrangement's. `hints` are changes that were planned and do fit (`-c 65536`), the smallest first."""
 
     model_id: str
+    source: str
     quant: str
+    size_bytes: int
+    ctx_size: int
     where: str
     missing_bytes: int
     ledger: tuple[LedgerRow, ...]
     reasons: tuple[str, ...]
+    hints: tuple[str, ...]

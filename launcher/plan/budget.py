@@ -1,0 +1,105 @@
+"""How much of a machine a plan may use: free memory, minus what is kept back.
+
+Every device's margin and every reserve is chosen here, with its reason. What llama.cpp's backends take for
+themselves is not a margin: it is a row of the ledger (`overhead_of`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from launcher.machine import Backend, Device, Machine
+from launcher.plan.plan import Amount, Basis
+from launcher.units import GIB, MIB
+
+_TARGET_BYTES = 1024 * MIB
+"""What llama.cpp's own fit leaves free on every device (common/arg.cpp, --fit-target): backend overhead and
+margin together stay at it, so that our plans are neither bolder nor shyer than its own."""
+
+_DISPLAY_BYTES = 512 * MIB
+"""Kept besides on a card that drives a screen: a desktop with a browser grows by about that after the probe."""
+
+_OVERHEAD: dict[Backend, tuple[int, int]] = {
+    Backend.CUDA: (450 * MIB, 150 * MIB),
+    Backend.HIP: (450 * MIB, 150 * MIB),
+    Backend.SYCL: (300 * MIB, 150 * MIB),
+    Backend.VULKAN: (128 * MIB, 128 * MIB),
+    Backend.METAL: (96 * MIB, 96 * MIB),
+    Backend.CPU: (0, 0),
+}
+"""Middle and band of what a backend takes besides llama.cpp's buffers. CUDA: 300-600 MiB for context, cuBLAS and
+graphs, from published load logs ("unaccounted" in llama.cpp's memory breakdown). The others are not measured;
+their band reaches down to nothing."""
+
+_ENGINE_HOST = (160 * MIB, 96 * MIB)
+"""llama-server itself: code, vocabulary, HTTP, graphs. Measured (RssAnon + RssShmem less the buffers of its log):
+see DESIGN.md, "The process itself"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceBudget:
+    """What one device gives. `shared` devices live in the host's memory: what they use the host lacks."""
+
+    device: Device
+    n_bytes: int
+    overhead: Amount
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budgets:
+    """`host_bytes` is the pool of RAM, shared devices included."""
+
+    host_bytes: int
+    host_overhead: Amount
+    devices: tuple[DeviceBudget, ...]
+
+
+def read_budgets(machine: Machine) -> Budgets:
+    """What this machine gives to one deployment."""
+    host = max(machine.ram_available_bytes - ram_reserve(machine), 0)
+    return Budgets(
+        host_bytes=host,
+        host_overhead=_estimate(*_ENGINE_HOST),
+        devices=tuple(
+            DeviceBudget(
+                device=device,
+                n_bytes=min(_device_bytes(device), host)
+                if device.shares_host_memory
+                else _device_bytes(device),
+                overhead=_estimate(*_OVERHEAD[device.backend]),
+            )
+            for device in machine.devices
+            if device.backend is not Backend.CPU
+        ),
+    )
+
+
+def ram_reserve(machine: Machine) -> int:
+    """RAM left to everyone else: a sixteenth of what there is, at least 512 MiB and at most 8 GiB.
+
+    MemAvailable already counts what others hold; the reserve is for their growth and for page tables, and
+    neither needs more than 8 GiB on a large host.
+    """
+    limit = machine.ram_limit_bytes
+    total = machine.ram_total_bytes if limit is None else min(machine.ram_total_bytes, limit)
+    return min(8 * GIB, max(512 * MIB, total // 16))
+
+
+def device_margin(device: Device) -> int:
+    """Memory left free on a device, besides its backend's overhead."""
+    middle, band = _OVERHEAD[device.backend]
+    display = _DISPLAY_BYTES if device.display else 0
+    return _TARGET_BYTES - middle - band + display
+
+
+def _device_bytes(device: Device) -> int:
+    """Free memory minus margin; a device whose free memory is unknown (a profile) is taken as idle, with 2 % or
+    512 MiB gone to the driver (24 GiB cards report 300-500 MiB used when nothing runs)."""
+    free = device.free_bytes
+    if free is None:
+        free = device.total_bytes - max(512 * MIB, device.total_bytes // 50)
+    return max(free - device_margin(device), 0)
+
+
+def _estimate(middle: int, band: int) -> Amount:
+    return Amount(n_bytes=middle, basis=Basis.ESTIMATED, band_bytes=band)

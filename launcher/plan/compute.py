@@ -1,0 +1,175 @@
+"""What llama.cpp's compute buffers take, estimated: the largest moment of the prompt-processing graph.
+
+The laws below were read off 630 simulated reservations (12 models, 0-4 devices, llama.cpp 0c1e570) and hold for
+transformer blocks with dense or mixture-of-experts feed-forward; DESIGN.md has the table. The simulator knows
+better; this is its cross-check and its stand-in. In floats per token, U tokens at once:
+
+  dense     3 n_ff + 4 n_embd              gate, up and their product; input, residual, norm, output
+  experts   2 n_used n_embd + max(6 n_embd, 2 n_used n_ff_exp)
+  attention 3 q + 2 n_embd + 2 kv          q = heads x head size, kv = cached heads x head size
+
+beside the masks (one per cache: cells x U, F16 under flash attention, F32 without). Without flash attention, the
+scores (heads x cells x U) belong to attention. A block computes attention first and the feed-forward then, so
+the larger of the two counts; what is copied for either (op offload) counts with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from launcher.gguf.architecture import Architecture
+from launcher.machine import Backend
+from launcher.plan.kv import Caches
+from launcher.plan.plan import Amount, Basis, CacheType
+from launcher.plan.serving import Serving
+from launcher.units import MIB
+
+_F32 = 4
+_SCHED_COPIES = 4
+"""GGML_SCHED_MAX_COPIES, ggml/src/CMakeLists.txt: inputs are kept this often under pipeline parallelism."""
+_FLOOR_BAND = 16 * MIB
+_CUDA_HEADS = frozenset((n, n) for n in (40, 64, 72, 80, 96, 112, 128, 256)) | {
+    (192, 128),
+    (320, 256),
+    (512, 512),
+    (576, 512),
+}
+"""K and V head sizes that CUDA's flash attention takes (ggml-cuda/fattn.cu, ggml_cuda_get_best_fattn_kernel)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """The bytes a graph is made of, for one model under one set of parameters.
+
+    `attention` (scores included) and `feed_forward` are those of the widest block, `embedding` one hidden state
+    of all tokens, `router` what choosing experts takes besides it, `logits` the output rows. `kv_f16` is an F16
+    copy of the largest cache, for kernels that need one; `largest_kv` that cache itself. `band_percent` is
+    wider for blocks that the laws do not describe.
+    """
+
+    attention: int
+    feed_forward: int
+    masks: int
+    embedding: int
+    router: int
+    logits: int
+    kv_f16: int
+    largest_kv: int
+    flash_attn: bool
+    band_percent: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """What a device does: the first one computes for host-resident weights (op offload), `copied_bytes` being
+    the largest such tensor and `copied_kv_bytes` the largest cache of a block on the host."""
+
+    backend: Backend
+    first: bool
+    last: bool
+    n_devices: int
+    pipeline: bool
+    copied_bytes: int
+    copied_kv_bytes: int
+
+
+def draw_graph(architecture: Architecture, serving: Serving, caches: Caches, backend: Backend) -> Graph:
+    """The graph of this model as `backend` would run it."""
+    n_tokens = serving.n_tokens
+    flash = serving.flash_attn and _has_flash_attention(architecture, backend)
+    cells = sum(caches.cells)
+    n_head = max(architecture.n_head)
+    q = n_head * architecture.n_embd_head_k
+    kv = max(architecture.n_head_kv) * max(architecture.n_embd_head_k, architecture.n_embd_head_v)
+    attention = _F32 * n_tokens * (3 * q + 2 * architecture.n_embd + 2 * kv)
+    scores = 0 if flash else n_head * caches.cells[0] * n_tokens * _F32
+    wide_v = 0 if architecture.is_mla else architecture.n_embd_head_v
+    cached_width = max(architecture.n_head_kv) * (architecture.n_embd_head_k + wide_v)
+    regular = architecture.recurrence is None and not architecture.indexer_key_length and not caches.band
+    return Graph(
+        attention=attention + scores,
+        feed_forward=_F32 * n_tokens * _feed_forward(architecture),
+        masks=cells * n_tokens * (2 if flash else _F32),
+        embedding=_F32 * n_tokens * architecture.n_embd,
+        router=_F32 * n_tokens * architecture.n_expert,
+        logits=_F32 * serving.n_parallel * (architecture.n_vocab or 0),
+        kv_f16=2 * caches.cells[0] * cached_width if _copies_kv(serving, backend, flash=flash) else 0,
+        largest_kv=max((block.attention_bytes for block in caches.blocks), default=0),
+        flash_attn=flash,
+        band_percent=15 if regular else 100,
+    )
+
+
+def device_compute(graph: Graph, role: Role) -> Amount:
+    """The compute buffer of one device.
+
+    Pipeline parallelism keeps further copies of the masks and of the hidden state. Op offload copies one tensor
+    while the graph runs; with several devices the next one already arrives (measured: 2 copies).
+    """
+    attention = graph.attention + graph.kv_f16
+    feed_forward = graph.feed_forward
+    if role.first:
+        attention += role.copied_kv_bytes
+        feed_forward += role.copied_bytes
+    n_bytes = graph.masks + max(attention, feed_forward)
+    if role.pipeline:
+        n_bytes += (_SCHED_COPIES - 1) * graph.masks
+        n_bytes += _SCHED_COPIES * graph.embedding * (1 if role.first else 2)
+    if role.last:
+        n_bytes += 2 * graph.logits
+    if role.first and role.copied_bytes and role.n_devices > 1:
+        n_bytes = max(n_bytes, 2 * role.copied_bytes + graph.embedding + graph.router)
+    return _estimate(graph, n_bytes, extra=role.copied_kv_bytes // 4 if role.first else 0)
+
+
+def host_compute(graph: Graph, *, pipeline: bool, computes: bool, holds_weights: bool) -> Amount:
+    """The host's compute buffer plus the output rows.
+
+    Beside devices it holds the inputs (masks, embeddings). Where the host `holds_weights` of blocks, a device
+    computes with them, but for what it cannot (the band reaches up to the whole graph). Without devices the host
+    `computes` everything.
+    """
+    if computes:
+        block = max(graph.attention, graph.feed_forward)
+        return _estimate(graph, block + graph.masks + 3 * graph.logits)
+    copies = _SCHED_COPIES if pipeline else 1
+    inputs = (
+        copies * graph.masks + (_SCHED_COPIES + 1 if pipeline else 2) * graph.embedding + 3 * graph.logits
+    )
+    extra = max(graph.attention, graph.feed_forward) if holds_weights else 0
+    if not graph.flash_attn:
+        extra += copies * graph.masks
+    return Amount(n_bytes=inputs, basis=Basis.ESTIMATED, band_bytes=_FLOOR_BAND + extra)
+
+
+def _estimate(graph: Graph, n_bytes: int, extra: int = 0) -> Amount:
+    """The band is a share of what is computed, not of the tensors copied whole."""
+    share = max(graph.attention, graph.feed_forward) * graph.band_percent // 100
+    return Amount(n_bytes=n_bytes, basis=Basis.ESTIMATED, band_bytes=max(share, _FLOOR_BAND) + extra)
+
+
+def _feed_forward(architecture: Architecture) -> int:
+    """Floats per token of the widest feed-forward."""
+    n_embd = architecture.n_embd
+    is_dense = not architecture.is_moe or architecture.n_dense_lead > 0
+    dense = 3 * max(architecture.n_ff) + 4 * n_embd if is_dense else 0
+    if not architecture.is_moe:
+        return dense
+    n_used = max(architecture.n_expert_used)
+    n_ff_exp = max(architecture.n_ff_exp) or max(architecture.n_ff)
+    experts = 2 * n_used * n_embd + max(6 * n_embd, 2 * n_used * n_ff_exp)
+    return max(dense, experts)
+
+
+def _has_flash_attention(architecture: Architecture, backend: Backend) -> bool:
+    """Whether `auto` ends up on: CUDA and HIP have kernels for some head sizes, the CPU for all."""
+    if backend not in {Backend.CUDA, Backend.HIP}:
+        return True
+    return (architecture.n_embd_head_k, architecture.n_embd_head_v) in _CUDA_HEADS
+
+
+def _copies_kv(serving: Serving, backend: Backend, *, flash: bool) -> bool:
+    """CUDA's flash attention wants F16: any other cache is converted first (ggml-cuda/fattn.cu,
+    ggml_cuda_flash_attn_ext_get_alloc_size)."""
+    types = {serving.cache_type_k, serving.cache_type_v}
+    return flash and backend in {Backend.CUDA, Backend.HIP} and types != {CacheType.F16}

@@ -1,0 +1,126 @@
+"""What the caches of every block take: keys and values, and recurrent state.
+
+Laws, llama.cpp 0c1e570: a block with attention stores n_head_kv x head size elements of K, and of V unless the
+model is MLA, per cell (src/llama-kv-cache.cpp, constructor). Cells are the whole context; under a sliding window
+pad256(min(context, window x slots + ubatch)) for the blocks that slide (src/llama-kv-cache-iswa.cpp). Recurrent
+blocks keep F32 states per slot (src/llama-memory-recurrent.cpp). Unified pool only: slots share the cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from launcher.gguf.architecture import Architecture
+from launcher.gguf.ggml import BLOCKS, GgmlType
+from launcher.plan.plan import Amount, Basis, CacheType
+from launcher.plan.serving import Serving, padded
+
+_GGML = {cache_type: GgmlType[cache_type.name] for cache_type in CacheType}
+_OWN_CACHES = frozenset({"deepseek4", "dflash", "dots3note", "glm5-next", "hy_v4", "qwen4exp"})
+"""Architectures whose caches have parts that are not modelled (compressed attention, partial indexers:
+llama-kv-cache-dsv4.cpp, llama-kv-cache-dsa.cpp, llama-memory-hybrid-idx.cpp). The amount is an estimate there, its
+band as large as itself for every slot. The other 123 files of `test-llama-archs` agree to 0.03 MiB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockCache:
+    """Bytes of one block's caches; `attention_bytes` is the part read in one attention operation."""
+
+    attention_bytes: int
+    recurrent_bytes: int
+
+    @property
+    def n_bytes(self) -> int:
+        return self.attention_bytes + self.recurrent_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caches:
+    """One `BlockCache` per block. `cells` are the sizes of the caches there are, full context first: each has
+    a mask of its own. `band` is the part of any amount that its estimate may be short of, 0 where exact."""
+
+    blocks: tuple[BlockCache, ...]
+    cells: tuple[int, ...]
+    band: int
+
+    def amount(self, blocks: Iterable[int]) -> Amount:
+        """What the caches of these blocks take together."""
+        n_bytes = sum(self.blocks[block].n_bytes for block in blocks)
+        basis = Basis.ESTIMATED if self.band else Basis.EXACT
+        return Amount(n_bytes=n_bytes, basis=basis, band_bytes=n_bytes * self.band)
+
+
+def cache_row_bytes(cache_type: CacheType, n_elements: int) -> int:
+    """Bytes of `n_elements` in whole blocks of the type (rounded up; llama.cpp refuses what does not divide)."""
+    per_block, size = BLOCKS[_GGML[cache_type]]
+    return -(-n_elements // per_block) * size
+
+
+def size_caches(architecture: Architecture, serving: Serving) -> Caches:
+    """What every block caches under these parameters."""
+    full = padded(serving.ctx_size)
+    window = window_cells(architecture, serving)
+    blocks = tuple(
+        BlockCache(
+            attention_bytes=_attention_bytes(architecture, serving, block, full, window),
+            recurrent_bytes=_recurrent_bytes(architecture, serving, block),
+        )
+        for block in range(architecture.n_block)
+    )
+    return Caches(
+        blocks=blocks,
+        cells=(full, window) if any(architecture.swa_blocks) else (full,),
+        band=serving.n_parallel if architecture.name in _OWN_CACHES else 0,
+    )
+
+
+def window_cells(architecture: Architecture, serving: Serving) -> int:
+    """Cells of the sliding blocks' cache; the whole context where nothing slides."""
+    full = padded(serving.ctx_size)
+    if architecture.n_swa is None:
+        return full
+    wanted = architecture.n_swa * serving.n_parallel + serving.n_tokens
+    return padded(min(full, wanted))
+
+
+def state_bytes(architecture: Architecture, serving: Serving) -> int:
+    """What one slot's checkpoint holds: the window's cells that are its own, and its recurrent states
+    (tools/server: only these cannot be rolled back, the full cache can)."""
+    window = 0
+    if architecture.n_swa is not None:
+        cells = min(padded(serving.ctx_size), architecture.n_swa)
+        window = sum(
+            cells * sum(_row(architecture, serving, block))
+            for block in range(architecture.n_block)
+            if architecture.kv_blocks[block] and architecture.swa_blocks[block]
+        )
+    recurrent = sum(_recurrent_bytes(architecture, serving, block) for block in range(architecture.n_block))
+    return window + recurrent // serving.n_parallel
+
+
+def _row(architecture: Architecture, serving: Serving, block: int) -> tuple[int, int]:
+    """Bytes of K and V of one cell of this block."""
+    sliding = architecture.swa_blocks[block]
+    head_k = architecture.n_embd_head_k_swa if sliding else architecture.n_embd_head_k
+    head_v = architecture.n_embd_head_v_swa if sliding else architecture.n_embd_head_v
+    n_head_kv = architecture.n_head_kv[block]
+    k = cache_row_bytes(serving.cache_type_k, head_k * n_head_kv)
+    v = 0 if architecture.is_mla else cache_row_bytes(serving.cache_type_v, head_v * n_head_kv)
+    return k, v
+
+
+def _attention_bytes(architecture: Architecture, serving: Serving, block: int, full: int, window: int) -> int:
+    if not architecture.kv_blocks[block]:
+        return 0
+    cells = window if architecture.swa_blocks[block] else full
+    indexer = architecture.indexer_key_length
+    index = cells * cache_row_bytes(serving.cache_type_k, indexer) if indexer else 0
+    return (cells * sum(_row(architecture, serving, block)) + index) * architecture.n_loop
+
+
+def _recurrent_bytes(architecture: Architecture, serving: Serving, block: int) -> int:
+    if architecture.recurrence is None or not architecture.recurrent_blocks[block]:
+        return 0
+    floats = architecture.recurrence.conv_elements + architecture.recurrence.state_elements
+    return 4 * floats * max(serving.n_parallel, 1)

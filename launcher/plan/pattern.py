@@ -1,0 +1,67 @@
+"""One regular expression for the routed experts of chosen blocks, and proof of what it matches.
+
+llama.cpp compiles every override once per tensor (std::regex, ECMAScript, searched; 5 µs each), so a plan has one
+pattern with an alternation of block numbers, never one pattern per block. A comma would split the argument,
+so there is none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
+"""Routed experts, not the shared ones (`_shexp`) nor the router: llama.cpp common/common.h,
+LLM_FFN_EXPS_REGEX."""
+
+
+def expert_pattern(blocks: Sequence[int]) -> str:
+    """The pattern that finds the routed experts of exactly these blocks (at least one, each >= 0)."""
+    return rf"blk\.({'|'.join(_numbers(sorted(set(blocks))))}){EXPERTS}"
+
+
+def matched_names(pattern: str, names: Iterable[str]) -> tuple[str, ...]:
+    """The names that llama.cpp would move: it searches, it does not match from the start."""
+    compiled = re.compile(pattern)
+    return tuple(name for name in names if compiled.search(name))
+
+
+def _numbers(blocks: Sequence[int]) -> list[str]:
+    """Alternatives for the numbers: one per leading part, the last digits as a class (`1[4-9]`), and leading
+    parts with the same class together (`[2-5][0-9]`)."""
+    last_digits: dict[str, list[int]] = {}
+    for block in blocks:
+        last_digits.setdefault(str(block)[:-1], []).append(int(str(block)[-1]))
+    heads_of: dict[str, list[str]] = {}
+    for head, digits in last_digits.items():
+        heads_of.setdefault(_digit_class(digits), []).append(head)
+    parts = []
+    for tail, heads in heads_of.items():
+        parts += [head + tail for head in _heads(heads)]
+    return parts
+
+
+def _heads(heads: Sequence[str]) -> list[str]:
+    """Leading parts of the same length that differ in one last digit, joined into a class."""
+    plain = [head for head in heads if not head]
+    tails: dict[str, list[int]] = {}
+    for head in heads:
+        if head:
+            tails.setdefault(head[:-1], []).append(int(head[-1]))
+    return plain + [start + _digit_class(sorted(digits)) for start, digits in tails.items()]
+
+
+def _digit_class(digits: Sequence[int]) -> str:
+    """`[4]` as `4`, `[4, 5, 6]` as `[4-6]`, `[0, 2, 4]` as `[024]`."""
+    if len(digits) == 1:
+        return str(digits[0])
+    runs: list[list[int]] = []
+    for digit in digits:
+        if runs and digit == runs[-1][-1] + 1:
+            runs[-1].append(digit)
+        else:
+            runs.append([digit])
+    spelled = (
+        f"{run[0]}-{run[-1]}" if len(run) > 2 else "".join(str(digit) for digit in run) for run in runs
+    )
+    return f"[{''.join(spelled)}]"

@@ -1,0 +1,96 @@
+"""Which bytes of a model belong to which layer, as llama.cpp assigns tensors to buffers.
+
+Follows src/llama-model.cpp load_tensors and src/llama-model-loader.cpp create_tensor: the input layer
+(`token_embd`) stays on the host, blocks go with their layer, everything else is the output layer's. It knows
+sizes from headers only: exact, but for what a backend adds to each tensor (CUDA pads quantised rows).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from launcher.gguf.architecture import Architecture
+from launcher.gguf.header import TensorInfo
+from launcher.plan.pattern import EXPERTS
+
+_BLOCK = re.compile(r"(?:enc\.|dec\.)?blk\.(\d+)\.")
+_EXPERTS = re.compile(EXPERTS)
+_INPUT = ("token_embd", "position_embd", "token_types", "per_layer_token_embd")
+"""Names (up to the first dot) of LLM_TENSOR_LAYER_INPUT in src/llama-arch.cpp, LLM_TENSOR_INFOS."""
+_EVERYWHERE = ("rope_freqs", "rope_factors_long", "rope_factors_short")
+"""Small tables every device with a block gets a copy of (TENSOR_DUPLICATED in src/models)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerWeights:
+    """`expert_bytes` are the routed experts, the part that can stay on the host by itself; `largest_*` the
+    biggest single tensor of each part (op offload copies whole tensors)."""
+
+    dense_bytes: int = 0
+    expert_bytes: int = 0
+    largest_dense_bytes: int = 0
+    largest_expert_bytes: int = 0
+
+    @property
+    def n_bytes(self) -> int:
+        return self.dense_bytes + self.expert_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """`layers` are the blocks in order, then the output layer. `tied_bytes` is the embedding that serves as
+    output too: on a device it exists a second time, on the host it does not. MTP blocks are empty: their
+    tensors are left out unless asked for (`load_mtp`), their layers still count."""
+
+    input_bytes: int
+    everywhere_bytes: int
+    tied_bytes: int
+    layers: tuple[LayerWeights, ...]
+
+    @property
+    def n_block(self) -> int:
+        return len(self.layers) - 1
+
+    @property
+    def expert_blocks(self) -> tuple[int, ...]:
+        """Blocks with routed experts."""
+        return tuple(index for index, layer in enumerate(self.layers) if layer.expert_bytes)
+
+
+def weigh(architecture: Architecture, tensors: Iterable[TensorInfo]) -> Weights:
+    """Sort every tensor of the model into its layer."""
+    n_block = architecture.n_block
+    parts: list[list[TensorInfo]] = [[] for _ in range(n_block + 1)]
+    input_bytes = everywhere = embedding = 0
+    for tensor in tensors:
+        stem = tensor.name.split(".", 1)[0]
+        if (match := _BLOCK.match(tensor.name)) is not None:
+            block = int(match[1])
+            if block < architecture.n_main:
+                parts[block].append(tensor)
+        elif stem in _INPUT:
+            input_bytes += tensor.size_bytes
+            embedding += tensor.size_bytes if tensor.name == "token_embd.weight" else 0
+        elif stem in _EVERYWHERE:
+            everywhere += tensor.size_bytes
+        else:
+            parts[n_block].append(tensor)
+    return Weights(
+        input_bytes=input_bytes,
+        everywhere_bytes=everywhere,
+        tied_bytes=0 if architecture.has_output_tensor else embedding,
+        layers=tuple(_layer(part) for part in parts),
+    )
+
+
+def _layer(tensors: list[TensorInfo]) -> LayerWeights:
+    expert = [tensor.size_bytes for tensor in tensors if _EXPERTS.search(tensor.name)]
+    dense = [tensor.size_bytes for tensor in tensors if not _EXPERTS.search(tensor.name)]
+    return LayerWeights(
+        dense_bytes=sum(dense),
+        expert_bytes=sum(expert),
+        largest_dense_bytes=max(dense, default=0),
+        largest_expert_bytes=max(expert, default=0),
+    )
