@@ -1,0 +1,145 @@
+"""What this process may use of the machine: the tightest memory and CPU limits of its cgroup and all above it.
+
+Both versions count, also side by side (v1 controllers with an empty v2 tree beside them, as systemd's hybrid mode
+mounts them). Limits: Linux Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from launcher.probe.kernel_files import KernelFiles, parse_mount_path
+
+_NO_LIMIT_V1 = 1 << 60
+"""v1 writes "no limit" as PAGE_COUNTER_MAX pages, 9223372036854771712; nothing real comes near this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """`memory_bytes` is the tightest limit, `memory_headroom_bytes` the least that any level has left below its
+    own, page cache counted as left because the kernel gives it back. `cpus` is in cores. None: no limit."""
+
+    memory_bytes: int | None
+    memory_headroom_bytes: int | None
+    cpus: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A mounted cgroup hierarchy: `root` is the cgroup that shows at `point`. `controllers` is empty for v2."""
+
+    point: str
+    root: str
+    controllers: frozenset[str]
+
+
+def read_limits(files: KernelFiles) -> Limits:
+    """All limits None where there are no cgroups, or none can be read."""
+    mounts = parse_cgroup_mounts(files.text("/proc/self/mountinfo") or "")
+    groups = parse_cgroup_paths(files.text("/proc/self/cgroup") or "")
+    limits: list[int] = []
+    headrooms: list[int] = []
+    quotas: list[float] = []
+    for folder, is_v2 in _levels(mounts, groups, "memory"):
+        limit, used = _memory_v2(files, folder) if is_v2 else _memory_v1(files, folder)
+        if limit is not None:
+            limits.append(limit)
+            headrooms.append(max(0, limit - used))
+    for folder, is_v2 in _levels(mounts, groups, "cpu"):
+        quota = _quota_v2(files, folder) if is_v2 else _quota_v1(files, folder)
+        if quota is not None:
+            quotas.append(quota)
+    return Limits(
+        memory_bytes=min(limits, default=None),
+        memory_headroom_bytes=min(headrooms, default=None),
+        cpus=min(quotas, default=None),
+    )
+
+
+def parse_cgroup_mounts(mountinfo: str) -> tuple[Mount, ...]:
+    """The cgroup mounts of /proc/self/mountinfo: `31 23 0:28 ROOT POINT OPTIONS … - TYPE SOURCE SUPER`."""
+    mounts = []
+    for line in mountinfo.splitlines():
+        left, dash, right = line.partition(" - ")
+        fields, rest = left.split(" "), right.split(" ")
+        if not dash or len(fields) < 6 or rest[0] not in {"cgroup", "cgroup2"}:
+            continue
+        controllers = frozenset(rest[2].split(",")) if rest[0] == "cgroup" and len(rest) > 2 else frozenset()
+        if rest[0] == "cgroup2" or controllers & {"memory", "cpu"}:
+            root, point = parse_mount_path(fields[3]), parse_mount_path(fields[4])
+            mounts.append(Mount(point=point, root=root, controllers=controllers))
+    return tuple(mounts)
+
+
+def parse_cgroup_paths(text: str) -> dict[str, str]:
+    """/proc/self/cgroup as path by controller, v2 under the empty name: `4:memory:/a`, `0::/a`."""
+    paths: dict[str, str] = {}
+    for line in text.splitlines():
+        number, colon, rest = line.partition(":")
+        controllers, second, path = rest.partition(":")
+        if colon and second and number.isdigit():
+            paths |= dict.fromkeys(controllers.split(","), path)
+    return paths
+
+
+def _levels(mounts: tuple[Mount, ...], groups: dict[str, str], controller: str) -> Iterator[tuple[str, bool]]:
+    """Our cgroup's folder and all above it up to the mount, and whether they speak v2."""
+    for mount in mounts:
+        is_v2 = not mount.controllers
+        path = groups.get("" if is_v2 else controller)
+        if path is None or not (is_v2 or controller in mount.controllers):
+            continue
+        inside = _below(path, mount.root)
+        while inside:
+            yield f"{mount.point}/{inside}", is_v2
+            inside = inside.rpartition("/")[0]
+        yield mount.point, is_v2
+
+
+def _below(path: str, root: str) -> str:
+    """`path` seen from the mount's root. Empty where it lies outside: a container whose cgroup namespace starts
+    at its own group sees `/../..`, one without a namespace mounts its group as the root."""
+    path, root = path.strip("/"), root.strip("/")
+    if root:
+        if path != root and not path.startswith(f"{root}/"):
+            return ""
+        path = path[len(root) :].strip("/")
+    return "" if ".." in path.split("/") else path
+
+
+def _memory_v2(files: KernelFiles, folder: str) -> tuple[int | None, int]:
+    """`memory.high` counts like `memory.max`: above it every allocation is slowed to a crawl."""
+    found = [files.number(f"{folder}/memory.{name}") for name in ("max", "high")]
+    used = files.number(f"{folder}/memory.current") or 0
+    stat = _stat(files.text(f"{folder}/memory.stat") or "")
+    cache = stat.get("inactive_file", 0) + stat.get("active_file", 0) + stat.get("slab_reclaimable", 0)
+    return min((limit for limit in found if limit is not None), default=None), max(0, used - cache)
+
+
+def _memory_v1(files: KernelFiles, folder: str) -> tuple[int | None, int]:
+    limit = files.number(f"{folder}/memory.limit_in_bytes")
+    used = files.number(f"{folder}/memory.usage_in_bytes") or 0
+    stat = _stat(files.text(f"{folder}/memory.stat") or "")
+    cache = stat.get("total_inactive_file", 0) + stat.get("total_active_file", 0)
+    return None if limit is None or limit >= _NO_LIMIT_V1 else limit, max(0, used - cache)
+
+
+def _stat(text: str) -> dict[str, int]:
+    return {name: int(value) for name, value in re.findall(r"^(\w+) (\d+)$", text, re.MULTILINE)}
+
+
+def _quota_v2(files: KernelFiles, folder: str) -> float | None:
+    """`cpu.max` is `QUOTA PERIOD` in microseconds, `max` for none."""
+    match = re.fullmatch(r"(\d+) (\d+)", files.text(f"{folder}/cpu.max") or "")
+    return _cores(int(match[1]), int(match[2])) if match else None
+
+
+def _quota_v1(files: KernelFiles, folder: str) -> float | None:
+    quota, period = (files.number(f"{folder}/cpu.cfs_{name}_us") for name in ("quota", "period"))
+    return None if quota is None or period is None else _cores(quota, period)
+
+
+def _cores(quota: int, period: int) -> float | None:
+    return quota / period if quota > 0 and period > 0 else None

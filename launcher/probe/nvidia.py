@@ -1,0 +1,201 @@
+"""NVIDIA GPUs from what NVML said: which of them CUDA will show to llama.cpp, in which order. Pure.
+
+NVML numbers GPUs by PCI bus. CUDA numbers them by CUDA_DEVICE_ORDER, whose default puts the fastest first by a
+rule of its own, and shows what CUDA_VISIBLE_DEVICES leaves (CUDA C++ Programming Guide, CUDA environment
+variables). Where the two cannot be matched without CUDA a note says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from launcher.machine import Backend, Device, Link
+
+VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
+"""The variables `cuda_devices` looks at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MigInstance:
+    """One slice of a GPU in MIG mode, with memory of its own (`MIG-…`)."""
+
+    uuid: str
+    name: str | None
+    total_bytes: int
+    free_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NvidiaGpu:
+    """One GPU as NVML reports it. A GPU that shares the host's memory has no `total_bytes`."""
+
+    uuid: str
+    name: str
+    bus_id: str | None
+    total_bytes: int | None
+    reserved_bytes: int | None
+    free_bytes: int | None
+    pcie_generation: int | None
+    pcie_width: int | None
+    compute_capability: str | None
+    display: bool | None
+    mig_enabled: bool = False
+    mig: tuple[MigInstance, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NvidiaReading:
+    """NVML's answer: GPUs in NVML's order, which is that of the PCI bus."""
+
+    driver: str | None = None
+    gpus: tuple[NvidiaGpu, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Choice:
+    """One thing CUDA can show: a whole GPU, or one MIG instance of it."""
+
+    gpu: NvidiaGpu
+    mig: MigInstance | None = None
+
+    @property
+    def uuid(self) -> str:
+        return self.mig.uuid if self.mig else self.gpu.uuid
+
+
+def cuda_devices(
+    reading: NvidiaReading, variables: Mapping[str, str], ram_total: int, ram_available: int
+) -> tuple[tuple[Device, ...], tuple[str, ...]]:
+    """The devices CUDA will show, as CUDA0, CUDA1, …, and the sentences about them.
+
+    `variables` is the environment llama.cpp will run in; the host's memory stands in for GPUs that share it.
+    """
+    notes = list(reading.notes)
+    ordered, doubt = _cuda_order(reading.gpus, variables.get("CUDA_DEVICE_ORDER", ""))
+    whole = [_Choice(gpu=gpu) for gpu in ordered if not gpu.mig_enabled]
+    slices = [_Choice(gpu=gpu, mig=mig) for gpu in ordered for mig in gpu.mig]
+    notes += [
+        f"{gpu.name} ({gpu.uuid}) is in MIG mode without an instance: CUDA cannot use it"
+        for gpu in ordered
+        if gpu.mig_enabled and not gpu.mig
+    ]
+    value = variables.get("CUDA_VISIBLE_DEVICES")
+    if value is not None:
+        chosen, ignored = visible([_first(gpu) for gpu in ordered], slices, value)
+        notes += ignored
+        doubt = doubt if re.match(r"\s*\d", value) or len(chosen) > 1 else None
+        doubt = None if re.match(r"\s*(GPU|MIG)-", value) else doubt
+    else:
+        chosen, ignored = _default(whole, slices)
+        notes += ignored
+    if doubt is not None and len(chosen) > 1:
+        notes.append(doubt)
+    devices = tuple(
+        _device(choice, f"CUDA{number}", reading.driver, ram_total, ram_available)
+        for number, choice in enumerate(chosen)
+    )
+    return devices, tuple(notes)
+
+
+def visible(
+    whole: Sequence[_Choice | None], slices: Sequence[_Choice], value: str
+) -> tuple[list[_Choice], list[str]]:
+    """What CUDA_VISIBLE_DEVICES leaves of the GPUs, which are in CUDA's order, and notes on what it hides.
+
+    The first entry decides the kind (numbers, `GPU-` or `MIG-` UUIDs, which may be cut short); an entry of another
+    kind, an unknown one or a number out of range ends the list; an entry twice empties it. As PyTorch reproduces
+    it (torch/cuda/__init__.py, _parse_visible_devices), whose authors compared it with the driver.
+    """
+    chosen: list[_Choice] = []
+    entries = [entry.strip() for entry in value.split(",")]
+    kind = next((prefix for prefix in ("GPU-", "MIG-") if entries[0].startswith(prefix)), "")
+    for entry in entries:
+        choice = _named(kind, entry, whole, slices)
+        if choice is None:
+            break
+        if choice in chosen:
+            return [], [f"CUDA_VISIBLE_DEVICES={value} names a GPU twice: CUDA shows none"]
+        chosen.append(choice)
+    if kind == "MIG-" and len(chosen) > 1:
+        hidden = (
+            f"CUDA gives one process one MIG instance: of CUDA_VISIBLE_DEVICES only {chosen[0].uuid} is used"
+        )
+        return chosen[:1], [hidden]
+    total = len([choice for choice in whole if choice is not None])
+    if len(chosen) < max(total, 1) and kind != "MIG-":
+        return chosen, [f"CUDA_VISIBLE_DEVICES={value} shows {len(chosen)} of {total} NVIDIA GPUs"]
+    return chosen, []
+
+
+def _named(
+    kind: str, entry: str, whole: Sequence[_Choice | None], slices: Sequence[_Choice]
+) -> _Choice | None:
+    if kind:
+        pool = slices if kind == "MIG-" else [choice for choice in whole if choice is not None]
+        found = [choice for choice in pool if choice.uuid.lower().startswith(entry.lower())]
+        return found[0] if entry.startswith(kind) and len(found) == 1 else None
+    number = re.match(r"\+?(\d{1,9})", entry)  # strtoul: `1gpu2` is 1
+    index = int(number[1]) if number else -1
+    return whole[index] if 0 <= index < len(whole) else None
+
+
+def _first(gpu: NvidiaGpu) -> _Choice | None:
+    """What a number stands for: the GPU, or in MIG mode its first instance."""
+    if not gpu.mig_enabled:
+        return _Choice(gpu=gpu)
+    return _Choice(gpu=gpu, mig=gpu.mig[0]) if gpu.mig else None
+
+
+def _default(whole: list[_Choice], slices: list[_Choice]) -> tuple[list[_Choice], list[str]]:
+    """Without CUDA_VISIBLE_DEVICES: all GPUs; where one is cut into MIG instances, the first instance alone (NVIDIA
+    MIG User Guide, CUDA Device Enumeration)."""
+    if not slices:
+        return whole, []
+    if len(slices) + len(whole) == 1:
+        return slices, []
+    return slices[:1], [
+        f"CUDA gives one process one MIG instance and no other GPU: {slices[0].uuid} is used of {len(slices)} "
+        f"instances and {len(whole)} whole GPUs; CUDA_VISIBLE_DEVICES chooses another"
+    ]
+
+
+def _cuda_order(gpus: Sequence[NvidiaGpu], device_order: str) -> tuple[list[NvidiaGpu], str | None]:
+    """The GPUs as CUDA numbers them, and the doubt there is about it.
+
+    FASTEST_FIRST, the default, is a rule that NVIDIA does not tell. Alike GPUs come in bus order; for unlike ones
+    the newer architecture, then the larger memory goes first, which is a guess.
+    """
+    if device_order == "PCI_BUS_ID" or len({(gpu.name, gpu.total_bytes) for gpu in gpus}) < 2:
+        return list(gpus), None
+
+    def guess(gpu: NvidiaGpu) -> tuple[float, int]:
+        capability = re.fullmatch(r"\d+\.\d+", gpu.compute_capability or "")
+        return -float(capability[0]) if capability else 0.0, -(gpu.total_bytes or 0)
+
+    return sorted(gpus, key=guess), (
+        "the GPUs are unlike, and which of them CUDA calls CUDA0 is a guess until the engine lists them; "
+        "CUDA_DEVICE_ORDER=PCI_BUS_ID settles it"
+    )
+
+
+def _device(choice: _Choice, name: str, driver: str | None, ram_total: int, ram_available: int) -> Device:
+    gpu, mig = choice.gpu, choice.mig
+    total = mig.total_bytes if mig else gpu.total_bytes
+    free = mig.free_bytes if mig else gpu.free_bytes
+    known = (gpu.pcie_generation, gpu.pcie_width) != (None, None)
+    return Device(
+        id=name,
+        backend=Backend.CUDA,
+        name=(mig.name if mig else None) or gpu.name,
+        total_bytes=ram_total if total is None else total,
+        free_bytes=ram_available if total is None else free,
+        shares_host_memory=total is None,
+        uuid=choice.uuid,
+        link=Link(pcie_generation=gpu.pcie_generation, pcie_width=gpu.pcie_width) if known else None,
+        compute_capability=gpu.compute_capability,
+        driver=driver,
+        display=gpu.display,
+    )
