@@ -140,7 +140,7 @@ def _label(name: str) -> str:
 
 
 def pick_group(groups: Iterable[FileGroup], wanted: str | None) -> FileGroup | None:
-    """The group a user means: by label in any case, with `UD-` left out, by a short name (INT4), or by a file's name.
+    """The group a user means: by label in any case, with `UD-` left out, by a short name (INT4), or by a file's or folder's name.
 
     Without `wanted`: the only group, or what llama.cpp would take. A complete group wins over an incomplete one.
     None where nothing matches; UsageError where two models match equally.
@@ -154,7 +154,7 @@ def pick_group(groups: Iterable[FileGroup], wanted: str | None) -> FileGroup | N
     by_file = [
         group
         for group in candidates
-        if any(wanted in {name, name.rpartition("/")[2]} for name in group.names)
+        if any(wanted in {name, name.rpartition("/")[0], name.rpartition("/")[2]} for name in group.names)
     ]
     if by_file:
         return _unless_ambiguous(by_file, wanted)

@@ -1,0 +1,68 @@
+"""Whether shards that claim to be one model fit together, as llama.cpp will check when it loads them.
+
+Source: the split part of `llama_model_loader::llama_model_loader` (src/llama-model-loader.cpp, 0c1e570).
+"""
+
+from __future__ import annotations
+
+from launcher.errors import BadGguf
+from launcher.gguf.header import Header
+from launcher.gguf.names import shard_name
+
+
+def check_split(names: tuple[str, ...], headers: tuple[Header, ...]) -> None:
+    """Raises BadGguf where the headers, in shard order, do not make one model."""
+    claimed = _number(headers[0], "split.count", names[0]) or 1
+    if claimed != len(headers) and not (claimed <= 1 and len(headers) == 1):
+        raise BadGguf(
+            f"{names[0]} belongs to a model of {claimed} files, and {len(headers)} are here",
+            hint="shards keep their names: X-00001-of-00003.gguf, all in one folder",
+        )
+    if len(headers) > 1:
+        _check_numbers(names, headers)
+    _check_tensors(names, headers)
+
+
+def _check_numbers(names: tuple[str, ...], headers: tuple[Header, ...]) -> None:
+    for index, (name, header) in enumerate(zip(names, headers, strict=True)):
+        number = _number(header, "split.no", name)
+        if number is None:
+            raise BadGguf(f"{name} is named as a shard and has no split.no in its metadata")
+        if number != index:
+            raise BadGguf(
+                f"{name} is shard {number + 1} by its metadata and {index + 1} by its name",
+                hint="give the shards their own names back, or fetch them again",
+            )
+
+
+def _check_tensors(names: tuple[str, ...], headers: tuple[Header, ...]) -> None:
+    owner: dict[str, str] = {}
+    for name, header in zip(names, headers, strict=True):
+        for tensor in header.tensors:
+            if tensor.name in owner:
+                raise BadGguf(f"tensor {tensor.name!r} is in {owner[tensor.name]} and in {name}")
+            owner[tensor.name] = name
+    expected = _number(headers[0], "split.tensors.count", names[0])
+    if len(headers) > 1 and expected is not None and expected != len(owner):
+        raise BadGguf(
+            f"{names[0]} and its shards have {len(owner)} tensors, and split.tensors.count is {expected}",
+            hint="the shards come from different versions of the model: fetch them again",
+        )
+
+
+def _number(header: Header, key: str, name: str) -> int | None:
+    value = header.metadata.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise BadGguf(f"{key} of {name} must be a whole number")
+    return value
+
+
+def model_name(file_name: str) -> str:
+    """What to call a model whose first file has this name: without folder, shard number and ending."""
+    base = file_name.rpartition("/")[2]
+    shard = shard_name(base)
+    if shard is not None:
+        return shard.stem
+    return base[: -len(".gguf")] if base.lower().endswith(".gguf") else base

@@ -1,0 +1,129 @@
+"""Models that are files here already: one .gguf, any shard of a split set, a folder, or saved headers."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from launcher.errors import LauncherError, NotAllowed, NotFound, TryAgain, UsageError
+from launcher.gguf.names import FileGroup, group_files, shard_name
+from launcher.gguf.split import model_name
+from launcher.hub.located import LocalFiles, Located
+from launcher.hub.ranges import assemble, read_header
+from launcher.hub.saved import is_saved, read_saved
+from launcher.model import Shard
+
+_SLACK_BYTES = 1 << 20  # reading on costs little here, a round costs a parse
+
+
+class FileSource:
+    """A ByteSource over a local file; the path is opened for each read, so there is nothing to close."""
+
+    def __init__(self, path: Path, size_bytes: int) -> None:
+        self._path = path
+        self._size_bytes = size_bytes
+
+    @property
+    def name(self) -> str:
+        return str(self._path)
+
+    @property
+    def size_bytes(self) -> int:
+        return self._size_bytes
+
+    def read(self, offset: int, length: int) -> bytes:
+        try:
+            with self._path.open("rb") as file:
+                file.seek(offset)
+                return file.read(length)
+        except OSError as error:
+            raise _explain(error, self._path) from error
+
+
+def open_path(path: Path) -> Located:
+    """A model from a .gguf file, any of its shards, a folder that holds one model, or a file of saved headers.
+
+    Raises NotFound (nothing there, a shard missing), NotAllowed (unreadable), UsageError and BadGguf (not a model).
+    """
+    path = path.expanduser().absolute()
+    try:
+        mode = path.stat().st_mode
+        files = _folder_model(path) if stat.S_ISDIR(mode) else None
+    except FileNotFoundError:
+        raise NotFound(f"there is no file {path}", hint=f"ls {path.parent}") from None
+    except OSError as error:
+        raise _explain(error, path) from error
+    if files is None:
+        if not stat.S_ISREG(mode):
+            raise UsageError(f"{path} is not a regular file", hint="name a .gguf file")
+        if is_saved(path):
+            return read_saved(path)
+        files = _with_siblings(path)
+    read = []
+    shards = []
+    for file in files:
+        source = FileSource(file, _size_of(file))
+        read.append(read_header(source, slack_bytes=_SLACK_BYTES))
+        shards.append(Shard(name=file.name, size_bytes=source.size_bytes))
+    return assemble(
+        model_id=model_name(files[0].name),
+        source=str(files[0]),
+        shards=tuple(shards),
+        read=tuple(read),
+        files=LocalFiles(paths=files),
+    )
+
+
+def _folder_model(folder: Path) -> tuple[Path, ...]:
+    files = [(file.name, file.stat().st_size) for file in sorted(folder.iterdir()) if file.is_file()]
+    groups = group_files(files)
+    if not groups:
+        raise NotFound(
+            f"the folder {folder} has no .gguf model", hint="name the folder that holds the .gguf files"
+        )
+    if len(groups) > 1:
+        raise UsageError(
+            f"the folder {folder} has {len(groups)} models: {_some(groups)}",
+            hint=f"name one of them: {folder / groups[0].names[0]}",
+        )
+    if groups[0].missing:
+        raise _missing(folder / groups[0].names[0], groups[0].missing)
+    return tuple(folder / name for name in groups[0].names)
+
+
+def _some(groups: tuple[FileGroup, ...]) -> str:
+    names = [group.names[0] for group in groups[:4]]
+    return ", ".join(names) + (", …" if len(groups) > len(names) else "")
+
+
+def _with_siblings(path: Path) -> tuple[Path, ...]:
+    shard = shard_name(path.name)
+    if shard is None:
+        return (path,)
+    missing = tuple(name for name in shard.all_names if not path.with_name(name).is_file())
+    if missing:
+        raise _missing(path, missing)
+    return tuple(path.with_name(name) for name in shard.all_names)
+
+
+def _missing(path: Path, missing: tuple[str, ...]) -> NotFound:
+    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+    return NotFound(
+        f"{path.name} needs {missing[0]}{more} beside it, which {'are' if more else 'is'} missing",
+        hint=f"put all shards into {path.parent}",
+    )
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise _explain(error, path) from error
+
+
+def _explain(error: OSError, path: Path) -> LauncherError:
+    if isinstance(error, PermissionError):
+        return NotAllowed(f"{path} may not be read by this user", hint=f"ls -l {path}")
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return NotFound(f"there is no file {path}", hint=f"ls {path.parent}")
+    return TryAgain(f"{path} cannot be read: {error.strerror}", hint=f"ls -l {path}")

@@ -1,0 +1,105 @@
+"""Headers from wherever bytes can be read in ranges: as few bytes and rounds as the format allows.
+
+`parse_header` says the least a header still has; fetching that and `slack_bytes` more never reads further past
+the header than the slack, and needs about eight rounds for a vocabulary of 160k tokens, one for a shard without.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from launcher.errors import BadGguf
+from launcher.gguf.header import Header, NeedMore, parse_header
+from launcher.gguf.split import check_split
+from launcher.hub.located import Files, Located
+from launcher.model import ModelFile, Shard
+
+SLACK_BYTES = 64 << 10
+_PIECE_BYTES = 8 << 20  # a header's claim is believed eight MiB at a time
+
+
+class ByteSource(Protocol):
+    """One file, somewhere. `name` is for messages; `size_bytes` may be known only after the first `read`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def size_bytes(self) -> int | None: ...
+
+    def read(self, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset`, fewer only where the file ends."""
+
+
+def read_header(source: ByteSource, *, slack_bytes: int = SLACK_BYTES) -> tuple[Header, bytes]:
+    """The header, and the `data_offset` raw bytes it was read from.
+
+    Raises BadGguf, naming the source, for what llama.cpp would refuse and for a file shorter than its tensors.
+    """
+    data = bytearray()
+    wanted = 0
+    try:
+        while True:
+            complete = _extend(data, source, wanted + slack_bytes)
+            parsed = parse_header(data)
+            if isinstance(parsed, Header):
+                break
+            if complete:
+                raise _truncated(source.name, len(data), parsed)
+            wanted = parsed.n_bytes
+            if source.size_bytes is not None and wanted > source.size_bytes:
+                raise _truncated(source.name, source.size_bytes, parsed)
+    except _Truncated as error:
+        raise BadGguf(error.message, hint=error.hint) from None
+    except BadGguf as error:
+        raise BadGguf(f"{source.name}: {error.message}", hint=error.hint) from None
+    if source.size_bytes is not None and parsed.end > source.size_bytes:
+        raise BadGguf(
+            f"{source.name} is truncated: it has {source.size_bytes} bytes, and its tensors need {parsed.end}",
+            hint="fetch it again",
+        )
+    return parsed, bytes(memoryview(data)[: parsed.data_offset])
+
+
+class _Truncated(BadGguf):
+    """Names its file already."""
+
+
+def _truncated(name: str, size_bytes: int, parsed: NeedMore) -> _Truncated:
+    if size_bytes == 0:
+        return _Truncated(f"{name} is empty: a GGUF file has at least 24 bytes", hint="fetch it again")
+    return _Truncated(
+        f"{name} is truncated: it has {size_bytes} bytes, and its header alone needs {parsed.n_bytes}",
+        hint="fetch it again",
+    )
+
+
+def _extend(data: bytearray, source: ByteSource, target: int) -> bool:
+    """Read on up to `target` bytes from the start; True if the file ended there or before."""
+    while len(data) < target:
+        if source.size_bytes is not None:
+            target = min(target, source.size_bytes)
+        length = min(target - len(data), _PIECE_BYTES)
+        piece = source.read(len(data), length) if length > 0 else b""
+        data += piece
+        if len(piece) < length or length <= 0:
+            return True
+    return source.size_bytes is not None and len(data) >= source.size_bytes
+
+
+def assemble(
+    *,
+    model_id: str,
+    source: str,
+    shards: tuple[Shard, ...],
+    read: tuple[tuple[Header, bytes], ...],
+    files: Files,
+) -> Located:
+    """Shards with their headers, in shard order, as one model. Raises BadGguf where they do not fit together."""
+    headers = tuple(header for header, _ in read)
+    check_split(tuple(shard.name for shard in shards), headers)
+    return Located(
+        model=ModelFile(model_id=model_id, source=source, shards=shards, headers=headers),
+        raw_headers=tuple(raw for _, raw in read),
+        files=files,
+    )

@@ -1,0 +1,173 @@
+"""Headers kept in one file, to plan offline what is somewhere else: a zip of `model.json` and one raw header
+per shard. Reading one trusts nothing: names, sizes and every header are checked again."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from launcher.errors import BadGguf, TryAgain, UsageError
+from launcher.gguf.header import MAX_HEADER_BYTES, Header
+from launcher.hub.located import Located, SavedHeaders
+from launcher.hub.ranges import assemble, read_header
+from launcher.hub.refs import safe_file_name
+from launcher.model import Shard
+
+_FORMAT = "gguf-launcher headers 1"
+_MAX_JSON_BYTES = 1 << 20  # 2000 shards with their names and digests are a quarter of it
+_MAX_TOTAL_BYTES = 2 * MAX_HEADER_BYTES  # one shard has the tokenizer, the others a few KB each
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the same headers make the same file
+
+
+def is_saved(path: Path) -> bool:
+    """Whether a file begins as a zip archive does: no GGUF file can."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"PK\x03\x04"
+    except OSError:
+        return False
+
+
+def save_headers(located: Located, path: Path) -> Path:
+    """Write the headers of a model to `path`, whole or not at all. Raises UsageError where that is not possible."""
+    description = {
+        "format": _FORMAT,
+        "model_id": located.model.model_id,
+        "source": located.model.source,
+        "shards": [
+            {"name": shard.name, "size_bytes": shard.size_bytes, "sha256": shard.sha256}
+            for shard in located.model.shards
+        ],
+    }
+    members = [("model.json", json.dumps(description, indent=1).encode())]
+    members += [(_member(index), raw) for index, raw in enumerate(located.raw_headers)]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
+            try:
+                _write_zip(file.name, members)
+                Path(file.name).replace(path)
+            except BaseException:
+                Path(file.name).unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise UsageError(
+            f"the headers cannot be written to {path}: {error.strerror}",
+            hint="name a file in a folder of yours",
+        ) from error
+    return path
+
+
+def _member(index: int) -> str:
+    return f"header-{index + 1:05d}"
+
+
+def _write_zip(name: str, members: list[tuple[str, bytes]]) -> None:
+    with zipfile.ZipFile(name, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member, content in members:
+            info = zipfile.ZipInfo(member, date_time=_EPOCH)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, content)
+    umask = os.umask(0)
+    os.umask(umask)
+    Path(name).chmod(0o666 & ~umask)  # NamedTemporaryFile makes it private
+
+
+def read_saved(path: Path) -> Located:
+    """The model whose headers `save_headers` wrote. Raises BadGguf for any other archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            description = _read_json(archive, path)
+            shards = tuple(_shard(item, path) for item in description["shards"])
+            _check_members(archive, path, len(shards))
+            read = tuple(_read_member(archive, index, shard) for index, shard in enumerate(shards))
+    except OSError as error:
+        raise TryAgain(f"{path} cannot be read: {error.strerror}", hint=f"ls -l {path}") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise _not_ours(path, str(error)) from error
+    return assemble(
+        model_id=description["model_id"],
+        source=description["source"],
+        shards=shards,
+        read=read,
+        files=SavedHeaders(path=path),
+    )
+
+
+class _Member:
+    """A ByteSource over one raw header: the file it comes from is longer, and its weights are elsewhere."""
+
+    def __init__(self, content: bytes, shard: Shard) -> None:
+        self._content = content
+        self.name = shard.name
+        self.size_bytes: int | None = shard.size_bytes
+
+    def read(self, offset: int, length: int) -> bytes:
+        return self._content[offset : offset + length]
+
+
+def _read_member(archive: zipfile.ZipFile, index: int, shard: Shard) -> tuple[Header, bytes]:
+    content = _read(archive, _member(index), MAX_HEADER_BYTES)
+    return read_header(_Member(content, shard), slack_bytes=MAX_HEADER_BYTES)
+
+
+def _read(archive: zipfile.ZipFile, member: str, limit: int) -> bytes:
+    """A member, and never more than `limit` bytes of it, whatever its directory entry says."""
+    with archive.open(member) as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise zipfile.BadZipFile(f"{member} has more than {limit} bytes")
+    return content
+
+
+def _check_members(archive: zipfile.ZipFile, path: Path, n_shards: int) -> None:
+    expected = {"model.json", *(_member(index) for index in range(n_shards))}
+    found = [info.filename for info in archive.infolist()]
+    if set(found) != expected or len(found) != len(expected) or not n_shards:
+        raise _not_ours(path, f"it has {len(found)} members and should have {len(expected)}")
+    total = sum(info.file_size for info in archive.infolist())
+    if total > _MAX_TOTAL_BYTES:
+        raise _not_ours(path, f"it unpacks to {total} bytes, more than {_MAX_TOTAL_BYTES}")
+
+
+def _read_json(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
+    try:
+        description = json.loads(_read(archive, "model.json", _MAX_JSON_BYTES))
+    except KeyError:
+        raise _not_ours(path, "it has no model.json") from None
+    except (ValueError, RecursionError):
+        raise _not_ours(path, "its model.json is not JSON") from None
+    if not isinstance(description, dict) or description.get("format") != _FORMAT:
+        raise _not_ours(path, f"its format is not {_FORMAT!r}")
+    for key in ("model_id", "source"):
+        text = description.get(key)
+        if not isinstance(text, str) or not text.isprintable():
+            raise _not_ours(path, f"its {key} is not a line of text")
+    if not isinstance(description.get("shards"), list):
+        raise _not_ours(path, "it lists no shards")
+    return description
+
+
+def _shard(item: object, path: Path) -> Shard:
+    if not isinstance(item, dict):
+        raise _not_ours(path, "a shard is not described")
+    name, size_bytes, sha256 = item.get("name"), item.get("size_bytes"), item.get("sha256")
+    if not isinstance(name, str) or (wrong := safe_file_name(name)) is not None:
+        raise _not_ours(path, f"the shard name {name!r} {wrong if isinstance(name, str) else 'is no text'}")
+    if isinstance(size_bytes, bool) or not isinstance(size_bytes, int) or size_bytes < 0:
+        raise _not_ours(path, f"the size of {name} is {size_bytes!r}")
+    if sha256 is not None and not isinstance(sha256, str):
+        raise _not_ours(path, f"the sha256 of {name} is not a text")
+    return Shard(name=name, size_bytes=size_bytes, sha256=sha256)
+
+
+def _not_ours(path: Path, why: str) -> BadGguf:
+    return BadGguf(
+        f"{path} is an archive, but not of saved headers: {why}",
+        hint="unpack it, or make one with: launcher inspect REF --save FILE",
+    )

@@ -1,0 +1,185 @@
+"""Models behind a plain http(s) URL: headers by ranged reads, the files by a resumable download.
+
+A server that ignores ranges is refused at its answer's first line: a whole model is never read for its header.
+No token is ever sent; what the URL itself carries (user:password@, a signed query) is used and never shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import httpx2
+
+from launcher.errors import LauncherError, NotAllowed, NotFound, TryAgain, UsageError
+from launcher.gguf.header import Header
+from launcher.gguf.names import shard_name
+from launcher.gguf.split import model_name
+from launcher.hub.located import Located, UrlFiles
+from launcher.hub.ranges import assemble, read_header
+from launcher.hub.refs import safe_file_name
+from launcher.model import Shard
+
+PATIENCE_S = 20.0  # for each connect and each silence between two reads, not for a whole transfer
+_AT_ONCE = 8  # shards whose headers are read side by side: one round trip each
+_CONTENT_RANGE = re.compile(r"bytes (?P<first>\d+)-(?P<last>\d+)/(?P<size>\d+)")
+
+
+def open_client() -> httpx2.Client:
+    """Identity: a range counts the file's own bytes."""
+    return httpx2.Client(
+        headers={"Accept-Encoding": "identity", "User-Agent": "gguf-launcher"},
+        follow_redirects=True,
+        timeout=PATIENCE_S,
+    )
+
+
+def open_url(url: str) -> Located:
+    """A model from the URL of a .gguf file, or of any of its shards; its siblings are found by their names.
+
+    Raises NotFound, NotAllowed or TryAgain as the server answers, UsageError for a URL or server that cannot be
+    used, BadGguf for what is not a model.
+    """
+    urls = shard_urls(url)
+    with open_client() as client, ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
+        read = tuple(pool.map(lambda one: _read_one(client, one), urls))
+    shards = tuple(
+        Shard(name=file_name(one), size_bytes=size) for one, (_, size) in zip(urls, read, strict=True)
+    )
+    return assemble(
+        model_id=model_name(shards[0].name),
+        source=shown(urls[0]),
+        shards=shards,
+        read=tuple(header for header, _ in read),
+        files=UrlFiles(urls=urls),
+    )
+
+
+def shard_urls(url: str) -> tuple[str, ...]:
+    """All shards of the set that a URL belongs to, in order; the URL alone where its name is no shard's."""
+    parts = urlsplit(url)
+    folder, slash, name = parts.path.rpartition("/")
+    shard = shard_name(name)
+    if shard is None:
+        return (url,)
+    return tuple(urlunsplit(parts._replace(path=folder + slash + one)) for one in shard.all_names)
+
+
+def file_name(url: str) -> str:
+    """The file's own name. Raises UsageError where it could not be a file's name here."""
+    name = unquote(urlsplit(url).path).rpartition("/")[2]
+    wrong = safe_file_name(name)
+    if wrong is not None:
+        raise UsageError(f"the file name in {shown(url)} {wrong}", hint="give the .gguf file's own URL")
+    return name
+
+
+def shown(url: str) -> str:
+    """A URL without its secrets: user, password, query and fragment left out."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _read_one(client: httpx2.Client, url: str) -> tuple[tuple[Header, bytes], int]:
+    source = UrlSource(client, url)
+    header = read_header(source)
+    if source.size_bytes is None:
+        raise TryAgain(f"{source.name} was read without its size", hint="run it again")
+    return header, source.size_bytes
+
+
+class UrlSource:
+    """A ByteSource over ranged GETs. The first answer tells size and version; a later one must agree."""
+
+    def __init__(self, client: httpx2.Client, url: str) -> None:
+        self._client = client
+        self._url = url
+        self._version: str | None = None
+        self.name = shown(url)
+        self.size_bytes: int | None = None
+
+    def read(self, offset: int, length: int) -> bytes:
+        with answered(self._client, self._url, offset, offset + length - 1) as response:
+            if response.status_code == 416:  # beyond the end: of an empty file, if nothing was read yet
+                self.size_bytes = offset if self.size_bytes is None else self.size_bytes
+                return b""
+            first, size = content_range(response, self.name)
+            version = version_of(response)
+            if first != offset or size != (size if self.size_bytes is None else self.size_bytes):
+                raise _changed(self.name)
+            if self._version not in {None, version}:
+                raise _changed(self.name)
+            self.size_bytes, self._version = size, version
+            return _body(response, min(length, size - offset), self.name)
+
+
+def _body(response: httpx2.Response, length: int, name: str) -> bytes:
+    body = bytearray()
+    for piece in response.iter_raw():
+        body += piece
+        if len(body) >= length:
+            return bytes(body[:length])
+    raise TryAgain(f"{name} broke off after {len(body)} of {length} bytes", hint="run it again")
+
+
+def _changed(name: str) -> TryAgain:
+    return TryAgain(f"{name} changed while it was read", hint="run it again")
+
+
+@contextmanager
+def answered(
+    client: httpx2.Client, url: str, first: int, last: int | None = None
+) -> Iterator[httpx2.Response]:
+    """A streamed answer to a range request, 206 or 416; everything else is raised as our error."""
+    wanted = f"bytes={first}-" if last is None else f"bytes={first}-{last}"
+    try:
+        with client.stream("GET", url, headers={"Range": wanted}) as response:
+            if response.status_code not in {206, 416}:
+                raise _refused(response, shown(url))
+            yield response
+    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
+        raise UsageError(
+            f"{shown(url)} is not an address that can be read: {error}", hint="give an https://….gguf URL"
+        ) from error
+    except httpx2.HTTPError as error:
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise TryAgain(
+            f"{shown(url)} cannot be read: {reason}", hint="check the network, then run it again"
+        ) from error
+
+
+def _refused(response: httpx2.Response, name: str) -> LauncherError:
+    status = response.status_code
+    if status in {401, 403}:
+        return NotAllowed(
+            f"{name} may not be read: the server answered {status}", hint="check the URL's rights"
+        )
+    if status in {404, 410}:
+        return NotFound(f"there is no {name}: the server answered {status}", hint="check the URL")
+    if status in {408, 425, 429} or status >= 500:
+        return TryAgain(f"{name} is not there now: the server answered {status}", hint="run it again later")
+    if status == 200:
+        return UsageError(
+            f"the server of {name} ignores ranges, and the header alone cannot be read",
+            hint="download the file yourself and give its path",
+        )
+    return UsageError(f"{name} cannot be read: the server answered {status}", hint="check the URL")
+
+
+def content_range(response: httpx2.Response, name: str) -> tuple[int, int]:
+    """First byte and the whole file's size. Raises UsageError for a 206 that does not say."""
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
+    if match is None or response.headers.get("content-encoding", "identity") != "identity":
+        raise UsageError(
+            f"the server of {name} answers a range without saying which bytes these are",
+            hint="download the file yourself and give its path",
+        )
+    return int(match["first"]), int(match["size"])
+
+
+def version_of(response: httpx2.Response) -> str:
+    """What changes when the file does: the ETag, else the date; empty where the server gives neither."""
+    return response.headers.get("etag") or response.headers.get("last-modified") or ""
