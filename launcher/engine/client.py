@@ -1,0 +1,235 @@
+"""llama-server's HTTP API, the few calls this program makes.
+
+Proxies of the environment are ignored (the server is ours and usually on loopback). Connecting has a short
+limit; reading has none for answers: a long prompt on a slow machine is silent for minutes and no failure,
+and when the server dies the kernel closes the connection.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from launcher.errors import EngineFailed, UsageError
+
+CONNECT_S = 5.0
+ANSWER_S = 10.0
+"""For calls that compute nothing (/health, /props, /v1/models)."""
+
+Message = Mapping[str, Any]
+"""One chat message in OpenAI's form, `{"role": …, "content": …}`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """A piece of an answer. The last one has a `finish_reason` ("stop", "length") and the speed, where told."""
+
+    text: str = ""
+    reasoning: str = ""
+    finish_reason: str | None = None
+    tokens_per_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Props:
+    """What the server says of itself. `n_ctx` is what one request can use, in tokens."""
+
+    n_ctx: int | None
+    n_slots: int | None
+    model_path: str | None
+    build: str | None
+
+
+def stream_chat(
+    url: str,
+    messages: Sequence[Message],
+    *,
+    model: str,
+    api_key: str | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> Iterator[Delta]:
+    """The answer to `messages`, piece by piece. `options` are further fields of the request (`temperature`,
+    `max_tokens`, `chat_template_kwargs`, …).
+
+    Raises UsageError for what the server says is wrong with the request, EngineFailed for everything else,
+    a connection lost midway included.
+    """
+    body = {**(options or {}), "model": model, "messages": list(messages), "stream": True}
+    finished = False
+    for event in _events(url, "/v1/chat/completions", body, api_key):
+        choice = (event.get("choices") or [{}])[0]
+        delta = choice.get("delta") or {}
+        timings = event.get("timings") or {}
+        piece = Delta(
+            text=delta.get("content") or "",
+            reasoning=delta.get("reasoning_content") or "",
+            finish_reason=choice.get("finish_reason"),
+            tokens_per_s=timings.get("predicted_per_second"),
+        )
+        finished = finished or piece.finish_reason is not None
+        if piece != Delta():
+            yield piece
+    if not finished:
+        raise EngineFailed("llama-server stopped in the middle of its answer", hint="launcher ps")
+
+
+def first_token(url: str, *, api_key: str | None = None) -> None:
+    """Make the model produce one token, by `/completion`: chat parsers fail on models of random weights.
+
+    Returns when it did. Raises EngineFailed or UsageError as `stream_chat` does.
+    """
+    body = {"prompt": "Hi", "n_predict": 1, "stream": True, "cache_prompt": False}
+    produced = sum(event.get("tokens_predicted") or 0 for event in _events(url, "/completion", body, api_key))
+    if produced < 1:
+        raise EngineFailed("llama-server answered without producing a token", hint="launcher logs")
+
+
+def is_loaded(url: str) -> bool | None:
+    """Whether the model is loaded (/health); None while nobody answers."""
+    try:
+        with _client(ANSWER_S) as client:
+            response = client.get(f"{url}/health")
+    except httpx2.HTTPError:
+        return None
+    return response.status_code == httpx2.codes.OK
+
+
+def models(url: str, *, api_key: str | None = None) -> tuple[str, ...]:
+    """The ids clients can ask for. Raises EngineFailed."""
+    listed = _get(url, "/v1/models", api_key).get("data") or []
+    return tuple(str(model["id"]) for model in listed)
+
+
+def props(url: str, *, api_key: str | None = None) -> Props:
+    """Raises EngineFailed."""
+    given = _get(url, "/props", api_key)
+    settings = given.get("default_generation_settings") or {}
+    return Props(
+        n_ctx=settings.get("n_ctx"),
+        n_slots=given.get("total_slots"),
+        model_path=given.get("model_path"),
+        build=given.get("build_info"),
+    )
+
+
+def read_api_key(path: Path | str | None) -> str | None:
+    """The first key in llama-server's key file (a key a line, `#` begins a comment); None without a file.
+
+    Raises UsageError for a file that cannot be read or holds none.
+    """
+    if path is None:
+        return None
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"the API key file {path} cannot be read: {error}", hint="write one key into it"
+        ) from error
+    keys = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not keys:
+        raise UsageError(f"the API key file {path} holds no key", hint="write one key into it")
+    return keys[0]
+
+
+def _headers(api_key: str | None) -> dict[str, str]:
+    return {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+
+
+def _get(url: str, path: str, api_key: str | None) -> dict[str, Any]:
+    with _mapped(url), _client(ANSWER_S) as client:
+        response = client.get(f"{url}{path}", headers=_headers(api_key))
+        _raise_for(response)
+        return _object(response.text)
+
+
+def _events(url: str, path: str, body: Mapping[str, Any], api_key: str | None) -> Iterator[dict[str, Any]]:
+    """The server-sent events of one request, decoded, without the closing [DONE]."""
+    with (
+        _mapped(url),
+        _client(None) as client,
+        client.stream("POST", f"{url}{path}", json=dict(body), headers=_headers(api_key)) as response,
+    ):
+        if response.status_code != httpx2.codes.OK:
+            response.read()
+            _raise_for(response)
+        for line in _lines(response):
+            field, _, text = line.partition(":")
+            if field not in {"data", "error"} or text.strip() == "[DONE]":
+                continue  # empty lines and keepalive comments
+            event = _object(text)
+            if field == "error" or "error" in event:
+                raise _refused(event.get("error", event), None)
+            yield event
+
+
+def _lines(response: httpx2.Response) -> Iterator[str]:
+    """Lines by newline alone. `Response.iter_lines` also breaks at U+2028 and U+0085, which JSON may hold."""
+    rest = b""
+    for block in response.iter_bytes():
+        *lines, rest = (rest + block).split(b"\n")
+        for line in lines:
+            yield line.decode("utf-8", errors="replace")
+    if rest:
+        yield rest.decode("utf-8", errors="replace")
+
+
+def _client(read_s: float | None) -> httpx2.Client:
+    """Plain HTTP: the empty trust store saves the 25 ms (measured) of loading a real one, and https fails."""
+    return httpx2.Client(
+        timeout=httpx2.Timeout(read_s, connect=CONNECT_S),
+        trust_env=False,
+        verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
+    )
+
+
+@contextmanager
+def _mapped(url: str) -> Iterator[None]:
+    """HTTP trouble as one sentence."""
+    try:
+        yield
+    except httpx2.ConnectError as error:
+        raise EngineFailed(f"nobody answers at {url}", hint="launcher ps") from error
+    except httpx2.HTTPError as error:
+        raise EngineFailed(
+            f"the connection to llama-server at {url} was lost: {error or type(error).__name__}",
+            hint="launcher ps",
+        ) from error
+
+
+def _raise_for(response: httpx2.Response) -> None:
+    if response.status_code == httpx2.codes.OK:
+        return
+    try:
+        given: object = json.loads(response.text).get("error")
+    except (ValueError, AttributeError):
+        given = None
+    raise _refused(given, response.status_code)
+
+
+def _refused(given: object, status: int | None) -> EngineFailed | UsageError:
+    """llama-server's own message; a 4xx is about the request, anything else about the server."""
+    said = given if isinstance(given, Mapping) else {"message": given}
+    code = said.get("code", status)
+    message = " ".join(str(said.get("message") or f"HTTP status {status}").split())
+    if code in {401, 403}:
+        return UsageError(f"llama-server refuses the API key: {message}", hint="give --api-key-file")
+    if isinstance(code, int) and 400 <= code < 500:
+        return UsageError(f"llama-server refuses the request: {message}")
+    return EngineFailed(f"llama-server failed to answer: {message}", hint="launcher logs")
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise EngineFailed(f"llama-server sent no JSON: {text[:80]!r}", hint="launcher logs") from error
+    if not isinstance(value, dict):
+        raise EngineFailed(f"llama-server sent no JSON object: {text[:80]!r}", hint="launcher logs")
+    return value

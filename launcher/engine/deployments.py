@@ -1,0 +1,182 @@
+"""What runs here: one state file per deployment, written whole or not at all, believed only after a look.
+
+The folder holds, per deployment, NAME.json (0600), NAME.log with its predecessors, and NAME.lock, which
+whoever starts the deployment holds until it is ready. Files that cannot be read are reported as values, so
+that one broken file hides nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+
+from launcher.engine.identity import Presence, presence
+from launcher.engine.record import Deployment, Phase, Unreadable, check_name, document, parse_deployment
+from launcher.errors import NotFound, UsageError
+from launcher.locks import exclusive, exclusive_if_free
+
+
+class State(StrEnum):
+    STARTING = "starting"
+    RUNNING = "running"
+    GONE = "gone"
+    OTHER_HOST = "other-host"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """`detail` explains what the state alone does not; None where there is nothing to explain."""
+
+    state: State
+    detail: str | None = None
+
+
+def log_path(folder: Path, name: str) -> Path:
+    """Where the deployment's log is, also after it has failed and its state is gone."""
+    return folder / f"{check_name(name)}.log"
+
+
+def state_path(folder: Path, name: str) -> Path:
+    return folder / f"{check_name(name)}.json"
+
+
+def save(folder: Path, deployment: Deployment) -> None:
+    """Write the state file: whole or not at all, on disk when this returns. Raises OSError."""
+    path = state_path(folder, deployment.name)
+    text = json.dumps(document(deployment), indent=2, ensure_ascii=False) + "\n"
+    descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.")  # mkstemp makes it 0600
+    temporary = Path(name)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  the descriptor is the file
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync(folder)
+
+
+def find(folder: Path, name: str) -> Deployment | Unreadable | None:
+    """The deployment of that name, as recorded; None when there is none. Raises UsageError for a bad name."""
+    return _read(state_path(folder, name))
+
+
+def read_all(folder: Path) -> tuple[Deployment | Unreadable, ...]:
+    """Every deployment recorded, by name; the broken ones too."""
+    found = (_read(path) for path in sorted(folder.glob("*.json")))
+    return tuple(entry for entry in found if entry is not None)
+
+
+def require(folder: Path, name: str) -> Deployment:
+    """The deployment of that name. Raises NotFound naming those there are, UsageError for a broken file."""
+    entry = find(folder, name)
+    if isinstance(entry, Unreadable):
+        raise UsageError(f"{entry.path}: {entry.problem}", hint=f"launcher stop {name}")
+    if entry is None:
+        known = ", ".join(other.name for other in read_all(folder))
+        raise NotFound(
+            f"no deployment is called {name}; there is {known or 'none'}",
+            hint="launcher ps" if known else "launcher up MODEL",
+        )
+    return entry
+
+
+def remove(folder: Path, name: str) -> None:
+    """Forget the deployment; its log stays for `launcher logs`."""
+    state_path(folder, name).unlink(missing_ok=True)
+    _sync(folder)
+
+
+def look(deployment: Deployment) -> Status:
+    """What the deployment is right now, by the process that was recorded."""
+    name, process, ready = deployment.name, deployment.process, deployment.phase is Phase.READY
+    where = Presence.GONE if process is None else presence(process)
+    if process is not None and where is Presence.OTHER_HOST:
+        return Status(state=State.OTHER_HOST, detail=f"pid {process.pid} on {process.hostname}")
+    if where is Presence.RUNNING and ready:
+        return Status(state=State.RUNNING)
+    if (where is Presence.RUNNING or process is None) and _starter_lives(deployment):
+        return Status(state=State.STARTING)
+    if where is Presence.RUNNING:
+        detail = f"its launcher ended before it was ready; take it over with up, end it with stop {name}"
+        return Status(state=State.STARTING, detail=detail)
+    if process is None:
+        return Status(state=State.GONE, detail="its launcher ended before llama-server was started")
+    when = "" if ready else " before it was ready"
+    return Status(state=State.GONE, detail=f"llama-server (pid {process.pid}) ended{when}")
+
+
+@contextmanager
+def starting(folder: Path, name: str, *, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Be the only one who starts `name`; waits for another launcher that does, after calling `on_wait`."""
+    path = folder / f"{check_name(name)}.lock"
+    make_private(folder)
+    with exclusive(path, on_wait=on_wait):
+        yield
+
+
+@contextmanager
+def starting_if_free(folder: Path, name: str) -> Iterator[bool]:
+    """Whether nobody is starting `name`; nobody else can inside the block when True."""
+    make_private(folder)
+    with exclusive_if_free(folder / f"{check_name(name)}.lock") as free:
+        yield free
+
+
+@contextmanager
+def claiming(folder: Path) -> Iterator[None]:
+    """Hold this while choosing a port and recording it: no two deployments get the same one."""
+    make_private(folder)
+    with exclusive(folder / ".ports.lock"):
+        yield
+
+
+def make_private(folder: Path) -> None:
+    """The folder exists and only its owner can look inside. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if folder.stat().st_mode & 0o077:
+        folder.chmod(0o700)
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _starter_lives(deployment: Deployment) -> bool:
+    return deployment.starter is not None and presence(deployment.starter) is Presence.RUNNING
+
+
+def _read(path: Path) -> Deployment | Unreadable | None:
+    try:
+        deployment = parse_deployment(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return Unreadable(name=path.stem, path=str(path), problem=f"it cannot be read: {error.strerror}")
+    except ValueError as error:
+        return Unreadable(name=path.stem, path=str(path), problem=str(error))
+    if deployment.name != path.stem:
+        return Unreadable(
+            name=path.stem, path=str(path), problem=f"it describes a deployment called {deployment.name!r}"
+        )
+    return deployment
+
+
+def _sync(folder: Path) -> None:
+    """A rename or removal survives a power cut only once its folder is on disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some filesystems refuse to sync a folder
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,144 @@
+"""A deployment's log: llama-server appends to it itself, so it is rotated around the writer.
+
+At a start the old log becomes `.1` and `.1` becomes `.2`. While the server runs nobody stands between it
+and the file (a pipe would end the server with its reader), so the size is bounded on access: `trim`, called
+by every command that touches the deployment, copies a log above LIMIT_BYTES to `.1` and empties it. That
+is sound because the file is opened for appending: the next write lands at the new end. The bound is
+therefore LIMIT_BYTES plus what is written between two commands (llama-server writes about 1 kB per request
+at its default verbosity); lines written between the copy's last byte and the truncation are lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+LIMIT_BYTES = 64 << 20
+KEPT = 2
+_POLL_S = 0.1
+_BLOCK = 1 << 20
+
+
+def open_log(path: Path) -> int:
+    """A fresh log at `path` (0600, append only), previous ones moved aside; its descriptor. Raises OSError."""
+    if path.exists():
+        _shift(path)
+        path.replace(_previous(path, 1))
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL | os.O_NOFOLLOW
+    return os.open(path, flags, 0o600)
+
+
+def trim(path: Path, limit_bytes: int = LIMIT_BYTES) -> None:
+    """Move a running server's log aside once it is larger than `limit_bytes`. A missing one is fine."""
+    with contextlib.suppress(FileNotFoundError), path.open("r+b", buffering=0) as log:
+        if os.fstat(log.fileno()).st_size <= limit_bytes:
+            return
+        _shift(path)
+        descriptor = os.open(_previous(path, 1), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "wb") as copy:  # noqa: PTH123  the descriptor carries the permissions
+            while block := log.read(_BLOCK):
+                copy.write(block)
+        log.truncate(0)
+
+
+def tail(path: Path, n_bytes: int = 64 << 10) -> str:
+    """The end of the log, from a line's beginning; empty when there is none."""
+    try:
+        with path.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(0, size - n_bytes))
+            text = log.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+    return text if size <= n_bytes else text.partition("\n")[2]
+
+
+def follow(
+    path: Path, *, last_lines: int | None = None, ended: Callable[[], bool] | None = None
+) -> Iterator[str]:
+    """Lines of the log without their newline, then new ones as they come, through rotations.
+
+    Starts `last_lines` before the end, or at the beginning. Returns when `ended()` is true and all that was
+    written before was yielded; without it, never. A log that is not there yet is waited for.
+    """
+    log: BinaryIO | None = None
+    start = 0 if last_lines is None else _offset_of_last(path, last_lines)
+    rest = b""
+    try:
+        while True:
+            over = ended is not None and ended()  # asked before reading, so that the last words are read
+            if log is None and (log := _opened(path)) is not None:
+                log.seek(start)
+                start = 0
+            moved = log is not None and _moved(path, log)  # asked before reading, for the same reason
+            *lines, rest = (rest + _unread(log)).split(b"\n")
+            if (moved or over) and rest:
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                yield line.decode("utf-8", errors="replace")
+            if moved and log is not None:
+                log.close()
+                log = None
+            elif over:
+                return
+            else:
+                time.sleep(_POLL_S)
+    finally:
+        if log is not None:
+            log.close()
+
+
+def _unread(log: BinaryIO | None) -> bytes:
+    """Everything after our position; from the beginning where the file was emptied under us."""
+    if log is None:
+        return b""
+    if os.fstat(log.fileno()).st_size < log.tell():
+        log.seek(0)
+    return log.read()
+
+
+def _opened(path: Path) -> BinaryIO | None:
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        return None
+
+
+def _moved(path: Path, log: BinaryIO) -> bool:
+    """Another file has the name now; while none has it, the next one is waited for."""
+    try:
+        return path.stat().st_ino != os.fstat(log.fileno()).st_ino
+    except FileNotFoundError:
+        return False
+
+
+def _offset_of_last(path: Path, n_lines: int) -> int:
+    """Where the last `n_lines` whole lines begin."""
+    try:
+        with path.open("rb") as log:
+            position = log.seek(0, os.SEEK_END)
+            text = b""
+            while position > 0 and text.count(b"\n") <= n_lines:
+                step = min(_BLOCK, position)
+                position -= step
+                log.seek(position)
+                text = log.read(step) + text
+    except FileNotFoundError:
+        return 0
+    kept = text.splitlines(keepends=True)[-n_lines:] if n_lines else []
+    return position + len(text) - sum(len(line) for line in kept)
+
+
+def _previous(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.{number}")
+
+
+def _shift(path: Path) -> None:
+    """`.1` becomes `.2`, and so on; the oldest is lost."""
+    for number in range(KEPT, 1, -1):
+        with contextlib.suppress(FileNotFoundError):
+            _previous(path, number - 1).replace(_previous(path, number))

@@ -1,0 +1,86 @@
+"""TCP ports: one that is free, and who has one that is not."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Collection
+
+import psutil
+
+from launcher.engine.identity import ProcessId
+from launcher.engine.process import tree
+from launcher.errors import TryAgain, UsageError
+
+_ATTEMPTS = 64
+
+
+def free_port(host: str, taken: Collection[int] = ()) -> int:
+    """A port nobody listens on now and that is not in `taken`. Raises UsageError for a host that is not ours."""
+    for _ in range(_ATTEMPTS):
+        port = _bind(host, 0)
+        if port not in taken:
+            return port
+    raise TryAgain(f"no free port on {host} after {_ATTEMPTS} attempts", hint="give one with --port")
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises UsageError naming who listens on `port`, or why it cannot be used."""
+    try:
+        _bind(host, port)
+    except OSError as error:
+        if error.errno == errno.EACCES:
+            raise UsageError(
+                f"port {port} may only be used by root", hint="choose a --port above 1023"
+            ) from error
+        raise UsageError(
+            f"port {port} on {host} is in use by {_listener(port)}",
+            hint="choose another --port, or leave it out for a free one",
+        ) from error
+
+
+def listens(process: ProcessId, port: int) -> bool | None:
+    """Whether that very process, or a descendant of it, listens on `port`; None where the system does not
+    tell."""
+    told = None
+    for member in tree(process):
+        try:
+            connections = member.net_connections(kind="tcp")
+        except (psutil.Error, OSError):
+            continue
+        told = False
+        if any(seen.status == psutil.CONN_LISTEN and seen.laddr[1] == port for seen in connections):
+            return True
+    return told
+
+
+def _bind(host: str, port: int) -> int:
+    """Bind, let go, return the port. As llama-server does it (server-http.cpp sets SO_REUSEADDR, so that a
+    port its predecessor has just left is free). Raises OSError, or UsageError for a bad host."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise UsageError(f"host {host} has no address", hint="use --host 127.0.0.1") from error
+    with socket.socket(family, kind, protocol) as probe:
+        if port:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise UsageError(
+                    f"{host} is not an address of this machine", hint="use --host 127.0.0.1"
+                ) from error
+            raise
+        return int(probe.getsockname()[1])
+
+
+def _listener(port: int) -> str:
+    unseen = "a process of another user"
+    try:
+        for seen in psutil.net_connections(kind="tcp"):
+            if seen.status == psutil.CONN_LISTEN and seen.laddr[1] == port:
+                return f"{psutil.Process(seen.pid).name()} (pid {seen.pid})" if seen.pid else unseen
+    except (psutil.Error, OSError):
+        return unseen
+    return "a process that is just ending"
