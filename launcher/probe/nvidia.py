@@ -83,15 +83,13 @@ def cuda_devices(
         if gpu.mig_enabled and not gpu.mig
     ]
     value = variables.get("CUDA_VISIBLE_DEVICES")
-    if value is not None:
-        chosen, ignored = visible([_first(gpu) for gpu in ordered], slices, value)
-        notes += ignored
-        doubt = doubt if re.match(r"\s*\d", value) or len(chosen) > 1 else None
-        doubt = None if re.match(r"\s*(GPU|MIG)-", value) else doubt
+    if value is None:
+        chosen, hidden = _default(whole, slices)
     else:
-        chosen, ignored = _default(whole, slices)
-        notes += ignored
-    if doubt is not None and len(chosen) > 1:
+        chosen, hidden = visible([_first(gpu) for gpu in ordered], slices, value)
+    notes += hidden
+    named_by_uuid = value is not None and value.strip().startswith(("GPU-", "MIG-"))
+    if doubt is not None and chosen and not named_by_uuid:
         notes.append(doubt)
     devices = tuple(
         _device(choice, f"CUDA{number}", reading.driver, ram_total, ram_available)
@@ -125,7 +123,7 @@ def visible(
         )
         return chosen[:1], [hidden]
     total = len([choice for choice in whole if choice is not None])
-    if len(chosen) < max(total, 1) and kind != "MIG-":
+    if len(chosen) < total and kind != "MIG-":
         return chosen, [f"CUDA_VISIBLE_DEVICES={value} shows {len(chosen)} of {total} NVIDIA GPUs"]
     return chosen, []
 
@@ -156,10 +154,11 @@ def _default(whole: list[_Choice], slices: list[_Choice]) -> tuple[list[_Choice]
         return whole, []
     if len(slices) + len(whole) == 1:
         return slices, []
-    return slices[:1], [
+    hidden = (
         f"CUDA gives one process one MIG instance and no other GPU: {slices[0].uuid} is used of {len(slices)} "
         f"instances and {len(whole)} whole GPUs; CUDA_VISIBLE_DEVICES chooses another"
-    ]
+    )
+    return slices[:1], [hidden]
 
 
 def _cuda_order(gpus: Sequence[NvidiaGpu], device_order: str) -> tuple[list[NvidiaGpu], str | None]:

@@ -1,0 +1,252 @@
+"""The whole machine: what each probe saw, put together.
+
+Where an engine is given, its device list decides which devices there are and what they are called; NVML and sysfs
+add what the list does not say. A probe that fails leaves a sentence in `Machine.notes`, never an exception.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from launcher.machine import MAX_DEVICES, Backend, Device, Machine
+from launcher.probe.amd import AmdCard, amd_devices, read_cards, read_gtt_note, uuid_of
+from launcher.probe.apple import read_apple, read_sysctl
+from launcher.probe.host import Host, read_host, read_store
+from launcher.probe.kernel_files import KernelFiles
+from launcher.probe.nvidia import VARIABLES, cuda_devices
+from launcher.probe.nvml import read_nvidia
+from launcher.units import format_bytes
+
+_TOLERANCE = 0.05
+"""How far two drivers' totals of one card may differ: CUDA leaves out the driver's reserve (1.9 % of a 3090, see
+launcher.gpus), Vulkan counts its own heaps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What the drivers say, before the engine is asked: `devices` under the names llama.cpp would give them, and
+    `all_nvidia` with the GPUs that CUDA_VISIBLE_DEVICES hides (Vulkan shows those too)."""
+
+    devices: tuple[Device, ...] = ()
+    all_nvidia: tuple[Device, ...] = ()
+    cards: tuple[AmdCard, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def probe(
+    store: Path, engine_devices: tuple[Device, ...] | None, files: KernelFiles | None = None
+) -> Machine:
+    """This machine. `store` is where models go, it need not exist; `engine_devices` is the engine's own list
+    (`engine_devices.parse_device_list`), None without an engine. `files` is the root of /proc and /sys."""
+    files = files or KernelFiles()
+    host = read_host(files)
+    seen = _read_drivers(files, host)
+    devices, device_notes = combine(seen, engine_devices)
+    filesystem, store_notes = read_store(store, files)
+    return Machine(
+        os=sys.platform,
+        arch=platform.machine(),
+        cpu=host.cpu,
+        ram_total_bytes=host.ram_total_bytes,
+        ram_available_bytes=host.ram_available_bytes,
+        ram_limit_bytes=host.ram_limit_bytes,
+        nodes=host.nodes,
+        devices=devices,
+        store=filesystem,
+        notes=(*host.notes, *seen.notes, *device_notes, *store_notes),
+    )
+
+
+def _read_drivers(files: KernelFiles, host: Host) -> Seen:
+    if sys.platform == "darwin":
+        devices, notes = read_apple(read_sysctl(), host.ram_available_bytes)
+        return Seen(devices=devices, notes=notes)
+    reading = read_nvidia()
+    variables = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+    ram = (host.ram_total_bytes, host.ram_available_bytes)
+    nvidia, nvidia_notes = cuda_devices(reading, variables, *ram)
+    everything, _ = cuda_devices(replace(reading, notes=()), {}, *ram)
+    cards = read_cards(files)
+    backend = Backend.HIP if files.names("/dev", "kfd") else Backend.VULKAN
+    amd, amd_notes = amd_devices(cards, backend, host.ram_available_bytes)
+    driverless = () if reading.gpus or reading.notes else read_driverless(files)
+    return Seen(
+        devices=nvidia + amd,
+        all_nvidia=everything,
+        cards=cards,
+        notes=(*nvidia_notes, *driverless, *amd_notes, *read_gtt_note(files, cards)),
+    )
+
+
+def read_driverless(files: KernelFiles) -> tuple[str, ...]:
+    """NVIDIA GPUs on the PCI bus that no NVIDIA driver answers for: vendor 0x10de, class 0x03 (display)."""
+    folder = "/sys/bus/pci/devices"
+    found = [
+        name
+        for name in files.names(folder, r"[0-9a-f:.]+")
+        if files.number(f"{folder}/{name}/vendor") == 0x10DE
+        and (files.number(f"{folder}/{name}/class") or 0) >> 16 == 0x03
+    ]
+    if not found:
+        return ()
+    note = (
+        f"{len(found)} NVIDIA GPU{'s' if len(found) > 1 else ''} on the PCI bus without NVIDIA's driver: not used "
+        "(install the driver; in a container, start it with --gpus all)"
+    )
+    return (note,)
+
+
+def combine(
+    seen: Seen, engine_devices: tuple[Device, ...] | None
+) -> tuple[tuple[Device, ...], tuple[str, ...]]:
+    """The devices to plan on, and the sentences about how they were chosen. Pure."""
+    if engine_devices is None:
+        devices, notes = _one_backend(seen.devices)
+    else:
+        devices, notes = _filled(seen, engine_devices)
+        if not engine_devices and seen.devices:
+            names = ", ".join(device.name for device in seen.devices[:3])
+            notes = (
+                *notes,
+                f"the engine lists no device, but the machine has {names}: it was built without a backend for it",
+            )
+    devices, left_out = _as_llama_would(devices)
+    if len(devices) > MAX_DEVICES:
+        left_out = (
+            *left_out,
+            f"llama.cpp takes {MAX_DEVICES} devices: {len(devices) - MAX_DEVICES} are left out",
+        )
+    return devices[:MAX_DEVICES], (*notes, *left_out)
+
+
+def _filled(seen: Seen, engine_devices: Sequence[Device]) -> tuple[tuple[Device, ...], tuple[str, ...]]:
+    """The engine's devices with what NVML and sysfs know of them."""
+    cuda = [device for device in seen.devices if device.backend is Backend.CUDA]
+    hidden = [device for device in seen.all_nvidia if device.uuid not in {known.uuid for known in cuda}]
+    spare = {Backend.CUDA: cuda + hidden, Backend.VULKAN: list(seen.all_nvidia)}
+    cards = {backend: list(seen.cards) for backend in (Backend.HIP, Backend.VULKAN)}
+    devices: list[Device] = []
+    notes: list[str] = []
+    for device in engine_devices:
+        match = next((known for known in spare.get(device.backend, []) if _is_same(device, known)), None)
+        card = _matching_card(device, cards.get(device.backend, []))
+        if match is not None:
+            spare[device.backend].remove(match)
+            filled, doubt = _with_nvml(device, match)
+            notes += doubt
+        elif card is not None:
+            cards[device.backend].remove(card)
+            filled = _with_card(device, card)
+        else:
+            filled = device
+        devices.append(filled)
+        if "llvmpipe" in device.name:
+            notes.append(
+                f"{device.id} is a software GPU ({device.name}): it computes on the CPU, in the host's memory"
+            )
+    return tuple(devices), tuple(notes)
+
+
+def _is_same(listed: Device, known: Device) -> bool:
+    """By name and memory. A GPU that shares the host's memory reports what each driver makes of it."""
+    if listed.name != known.name:
+        return False
+    return known.shares_host_memory or _close(listed.total_bytes, known.total_bytes)
+
+
+def _close(one: int, other: int) -> bool:
+    return abs(one - other) <= _TOLERANCE * max(one, other)
+
+
+def _with_nvml(device: Device, known: Device) -> tuple[Device, tuple[str, ...]]:
+    """CUDA's free memory is read with a context already open, NVML's without: NVML's is what a plan starts from.
+    Where the two are far apart, the match by name and bus order is in doubt."""
+    filled = replace(
+        device,
+        shares_host_memory=known.shares_host_memory,
+        uuid=known.uuid,
+        link=known.link,
+        compute_capability=known.compute_capability,
+        driver=known.driver,
+        display=known.display,
+    )
+    if device.backend is not Backend.CUDA or known.free_bytes is None or known.shares_host_memory:
+        return filled, ()
+    gap = abs((device.free_bytes or 0) - known.free_bytes)
+    if gap > 2 * _TOLERANCE * known.total_bytes:
+        note = (
+            f"{device.id} is taken to be {known.uuid} by its name, but the engine says {format_bytes(device.free_bytes)} "
+            f"are free and NVML {format_bytes(known.free_bytes)}: its UUID and link may be another card's"
+        )
+        return filled, (note,)
+    return replace(filled, total_bytes=known.total_bytes, free_bytes=known.free_bytes), ()
+
+
+def _matching_card(device: Device, cards: Sequence[AmdCard]) -> AmdCard | None:
+    """AMD cards have a name per driver, so memory decides: a card's own, or for an APU whatever is left."""
+    if "AMD" not in device.name and "Radeon" not in device.name:
+        return None
+    for card in cards:
+        if not card.is_apu and _close(device.total_bytes, card.vram_total_bytes):
+            return card
+    return next((card for card in cards if card.is_apu), None)
+
+
+def _with_card(device: Device, card: AmdCard) -> Device:
+    return replace(
+        device,
+        shares_host_memory=card.is_apu,
+        carve_out_bytes=min(card.vram_total_bytes, device.total_bytes) if card.is_apu else 0,
+        uuid=uuid_of(card),
+        link=card.link,
+        display=card.display,
+    )
+
+
+def _one_backend(devices: Sequence[Device]) -> tuple[tuple[Device, ...], tuple[str, ...]]:
+    """Without an engine: the devices of the backend with the most memory, as an engine is built for one."""
+    memory: dict[Backend, int] = {}
+    for device in devices:
+        memory[device.backend] = memory.get(device.backend, 0) + (
+            device.total_bytes * (not device.shares_host_memory)
+        )
+    if len(memory) < 2:
+        return tuple(devices), ()
+    best = max(memory, key=lambda backend: memory[backend])
+    others = ", ".join(device.name for device in devices if device.backend is not best)
+    kept = tuple(device for device in devices if device.backend is best)
+    return kept, (f"an engine for {best.value} does not use {others}",)
+
+
+def _as_llama_would(devices: Sequence[Device]) -> tuple[tuple[Device, ...], tuple[str, ...]]:
+    """llama.cpp's own choice (src/llama.cpp, llama_prepare_model_devices): a card that two backends show counts
+    once, for the first of them; integrated GPUs only where there is no other, and of one backend."""
+    seen: dict[str, Backend] = {}
+    counts: dict[tuple[Backend, str], int] = {}
+    once: list[Device] = []
+    notes: list[str] = []
+    for device in devices:
+        name = device.name.partition(" (")[0]
+        number = counts.get((device.backend, name), 0)
+        counts[device.backend, name] = number + 1
+        card = device.uuid or f"{name} #{number}"
+        if seen.setdefault(card, device.backend) is device.backend:
+            once.append(device)
+        else:
+            notes.append(
+                f"{device.id} ({device.name}) is the same card as one of {seen[card].value}: it counts once"
+            )
+    own = tuple(device for device in once if not device.shares_host_memory)
+    shared = [device for device in once if device.shares_host_memory]
+    if own:
+        notes += [
+            f"{device.id} ({device.name}) shares the host's memory and is not used beside GPUs with their own"
+            for device in shared
+        ]
+        return own, tuple(notes)
+    return tuple(device for device in shared if device.backend is shared[0].backend), tuple(notes)
