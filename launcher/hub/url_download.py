@@ -12,6 +12,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,14 +43,15 @@ def fetch_url_files(
             for index, missing in enumerate(todo):
                 if not missing:
                     continue
-                start = done
-                _Download(
-                    client, files.urls[index], paths[index], sizes[index], located.raw_headers[index]
-                ).run(
-                    lambda n_bytes, start=start: on_progress(start + n_bytes, sum(sizes))  # type: ignore[misc]
-                )
+                report = partial(_report, on_progress, done, sum(sizes))
+                url, raw_header = files.urls[index], located.raw_headers[index]
+                _Download(client, url, paths[index], sizes[index], raw_header).run(report)
                 done += sizes[index]
     return paths
+
+
+def _report(on_progress: OnProgress, before: int, total: int, n_bytes: int) -> None:
+    on_progress(before + n_bytes, total)
 
 
 def _is_there(path: Path, size: int) -> bool:
