@@ -6,16 +6,20 @@ import json
 import re
 import subprocess
 
+import httpx2
 import pytest
 
+from launcher.engine.client import is_loaded
+from launcher.engine.ports import free_port
 from launcher.errors import NotFound, UsageError
 from launcher.profile import pick_mode, pick_profile, quants_to_try, server_flags
 from launcher.profiles_on_disk import read_model_profiles
 from launcher.settings import profiles_dir
+from tests.serving import SMALL, running, until
 
 SHIPPED = read_model_profiles([profiles_dir() / "models"])
 KIMI = pick_profile(SHIPPED, "kimi-k2.5")
-SMALL = pick_profile(SHIPPED, "qwen3-0.6b")
+QWEN = pick_profile(SHIPPED, "qwen3-0.6b")
 
 
 def test_kimi_thinks_unless_told_otherwise():
@@ -37,7 +41,7 @@ def test_kimi_instant_switches_thinking_off_by_the_templates_own_name():
 
 
 def test_templates_that_know_enable_thinking_get_the_engines_own_switch():
-    flags = server_flags(SMALL, "instant")
+    flags = server_flags(QWEN, "instant")
     assert flags[-2:] == ("--reasoning", "off")
     assert "--chat-template-kwargs" not in flags
 
@@ -57,9 +61,46 @@ def test_the_engine_takes_the_flags(profile, engine):
     for mode in profile.modes:
         flags = server_flags(profile, mode.name)
         ran = subprocess.run(
-            [engine.server, *flags, "--version"], capture_output=True, text=True, timeout=60, check=False
+            [engine.path, *flags, "--version"], capture_output=True, text=True, timeout=60, check=False
         )
         assert (ran.returncode, "error" in ran.stderr.lower()) == (0, False), ran.stderr
+
+
+KIMI_ENDING = (
+    "{%- if thinking is defined and thinking is false -%}<think></think>{%- else -%}<think>{%- endif -%}"
+)
+"""The end of Kimi K2.5's own template (moonshotai/Kimi-K2.5, chat_template.jinja), where its mode is decided."""
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    "expected", [("thinking", 1.0, "<think>"), ("instant", 0.6, "</think>")], ids=lambda expected: expected[0]
+)
+def test_sampling_and_template_arguments_reach_the_server(engine, default_model, tmp_path, expected):
+    mode, temperature, ending = expected
+    template = tmp_path / "kimi.jinja"
+    template.write_text("{%- for m in messages -%}{{ m.content }}{%- endfor -%}" + KIMI_ENDING)
+    port = free_port("127.0.0.1")
+    url = f"http://127.0.0.1:{port}"
+    command = (
+        *(str(engine.path), *SMALL, "--no-warmup", *server_flags(KIMI, mode)),
+        *("--chat-template-file", str(template), "-m", str(default_model), "--port", str(port)),
+    )
+    with running(*command, log=tmp_path / "log"):
+        until(lambda: is_loaded(url))
+        sampling = httpx2.get(f"{url}/props").json()["default_generation_settings"]["params"]
+        asked = {"messages": [{"role": "user", "content": "Hello"}]}
+        prompt = httpx2.post(f"{url}/apply-template", json=asked).json()["prompt"]
+    assert {
+        name: round(sampling[name], 4) for name in ("temperature", "top_p", "min_p", "repeat_penalty")
+    } == {
+        "temperature": temperature,
+        "top_p": 0.95,
+        "min_p": 0.01,
+        "repeat_penalty": 1.0,
+    }
+    assert prompt.startswith("Hello")
+    assert prompt.endswith(ending)
 
 
 @pytest.mark.parametrize(
@@ -83,8 +124,8 @@ def test_without_a_wish_all_quants_are_tried_best_first():
 
 
 def test_a_profile_can_have_one_default_quant():
-    assert [quant.name for quant in quants_to_try(SMALL, None)] == ["Q8_0"]
-    assert [quant.name for quant in quants_to_try(SMALL, "Q4_0")] == ["Q4_0"]
+    assert [quant.name for quant in quants_to_try(QWEN, None)] == ["Q8_0"]
+    assert [quant.name for quant in quants_to_try(QWEN, "Q4_0")] == ["Q4_0"]
 
 
 def test_an_unknown_quant_lists_the_known_ones():

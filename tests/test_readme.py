@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 FILE_MAP = README.split("## File map", 1)[1].split("```")[1]
 COMMANDS = README.split("## Commands", 1)[1].split("\n## ", 1)[0]
 
-ENGINE_OPTIONS = frozenset({"--help"})
+ENGINE_OPTIONS = frozenset({"--help", "--list-devices"})
 """Options in the README that are llama-server's, or typer's own."""
 
 
@@ -97,12 +97,12 @@ def mapped() -> set[str]:
 
 
 def present() -> set[str]:
-    """What the map must have: every module with something in it, every script and profile, every folder of tests."""
+    """What the map must have: every module with something in it, every script and model, every folder of tests."""
     files = [
         *(file for file in ROOT.glob("launcher/**/*.py") if file.stat().st_size),
         *(file for file in ROOT.glob("launcher/**/*.toml") if "_profiles" not in file.parts),
         *ROOT.glob("launcher/**/*.md"),
-        *ROOT.glob("profiles/**/*.toml"),
+        *ROOT.glob("profiles/models/*.toml"),
         *(file for file in (ROOT / "scripts").iterdir() if file.is_file()),
     ]
     tests = {
