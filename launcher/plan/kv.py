@@ -85,13 +85,13 @@ def window_cells(architecture: Architecture, serving: Serving) -> int:
 
 
 def state_bytes(architecture: Architecture, serving: Serving) -> int:
-    """What one slot's checkpoint holds: the window's cells that are its own, and its recurrent states
-    (tools/server: only these cannot be rolled back, the full cache can)."""
+    """What one slot's checkpoint holds: its part of the window's cells and its recurrent states (tools/server
+    saves what cannot be rolled back; the full-context cache can). 0 for models that need no checkpoints."""
     window = 0
     if architecture.n_swa is not None:
-        cells = min(padded(serving.ctx_size), architecture.n_swa)
-        window = sum(
-            cells * sum(_row(architecture, serving, block))
+        cells = padded(min(padded(serving.ctx_size), architecture.n_swa + serving.n_tokens))
+        window = cells * sum(
+            sum(_row(architecture, serving, block))
             for block in range(architecture.n_block)
             if architecture.kv_blocks[block] and architecture.swa_blocks[block]
         )

@@ -12,7 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from launcher.gguf.architecture import Architecture
+from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import TensorInfo
+from launcher.machine import Backend
 from launcher.plan.pattern import EXPERTS
 
 _BLOCK = re.compile(r"(?:enc\.|dec\.)?blk\.(\d+)\.")
@@ -23,18 +25,30 @@ _EVERYWHERE = ("rope_freqs", "rope_factors_long", "rope_factors_short")
 """Small tables every device with a block gets a copy of (TENSOR_DUPLICATED in src/models)."""
 
 
+_NO_KERNEL: dict[Backend, frozenset[GgmlType]] = {
+    Backend.CUDA: frozenset({GgmlType.TQ1_0, GgmlType.TQ2_0}),
+    Backend.HIP: frozenset({GgmlType.TQ1_0, GgmlType.TQ2_0}),
+    Backend.METAL: frozenset({GgmlType.TQ1_0}),
+}
+"""Types a backend cannot multiply with (supports_op in ggml-cuda.cu and ggml-metal-device.m): llama.cpp leaves
+such tensors on the host without a word."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerWeights:
-    """`expert_bytes` are the routed experts, the part that can stay on the host by itself; `largest_*` the
-    biggest single tensor of each part (op offload copies whole tensors)."""
+    """`expert_bytes` are the routed experts, the part that can stay on the host by itself; `stuck_bytes` stay
+    there whatever is asked, because no device can compute with their type. `largest_*` is the biggest single
+    tensor of a part (op offload copies whole tensors)."""
 
     dense_bytes: int = 0
     expert_bytes: int = 0
+    stuck_bytes: int = 0
     largest_dense_bytes: int = 0
     largest_expert_bytes: int = 0
 
     @property
     def n_bytes(self) -> int:
+        """What goes to a device with the whole layer."""
         return self.dense_bytes + self.expert_bytes
 
 
@@ -54,13 +68,20 @@ class Weights:
         return len(self.layers) - 1
 
     @property
+    def stuck_bytes(self) -> int:
+        return sum(layer.stuck_bytes for layer in self.layers)
+
+    @property
     def expert_blocks(self) -> tuple[int, ...]:
         """Blocks with routed experts."""
         return tuple(index for index, layer in enumerate(self.layers) if layer.expert_bytes)
 
 
-def weigh(architecture: Architecture, tensors: Iterable[TensorInfo]) -> Weights:
-    """Sort every tensor of the model into its layer."""
+def weigh(
+    architecture: Architecture, tensors: Iterable[TensorInfo], backends: Iterable[Backend] = ()
+) -> Weights:
+    """Sort every tensor of the model into its layer; `backends` are those that may get some."""
+    stuck = frozenset[GgmlType]().union(*(_NO_KERNEL.get(backend, frozenset()) for backend in backends))
     n_block = architecture.n_block
     parts: list[list[TensorInfo]] = [[] for _ in range(n_block + 1)]
     input_bytes = everywhere = embedding = 0
@@ -81,16 +102,18 @@ def weigh(architecture: Architecture, tensors: Iterable[TensorInfo]) -> Weights:
         input_bytes=input_bytes,
         everywhere_bytes=everywhere,
         tied_bytes=0 if architecture.has_output_tensor else embedding,
-        layers=tuple(_layer(part) for part in parts),
+        layers=tuple(_layer(part, stuck) for part in parts),
     )
 
 
-def _layer(tensors: list[TensorInfo]) -> LayerWeights:
-    expert = [tensor.size_bytes for tensor in tensors if _EXPERTS.search(tensor.name)]
-    dense = [tensor.size_bytes for tensor in tensors if not _EXPERTS.search(tensor.name)]
+def _layer(tensors: list[TensorInfo], stuck: frozenset[GgmlType]) -> LayerWeights:
+    movable = [tensor for tensor in tensors if tensor.type not in stuck]
+    expert = [tensor.size_bytes for tensor in movable if _EXPERTS.search(tensor.name)]
+    dense = [tensor.size_bytes for tensor in movable if not _EXPERTS.search(tensor.name)]
     return LayerWeights(
         dense_bytes=sum(dense),
         expert_bytes=sum(expert),
+        stuck_bytes=sum(tensor.size_bytes for tensor in tensors if tensor.type in stuck),
         largest_dense_bytes=max(dense, default=0),
         largest_expert_bytes=max(expert, default=0),
     )

@@ -1,0 +1,110 @@
+"""What the host keeps besides weights, and how weights get there: prompt cache, checkpoints, load mode.
+
+llama-server would take 8 GiB of prompt cache and 32 checkpoints a slot for any model, on any machine; here both
+come out of what the plan leaves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from launcher.plan.kv import state_bytes
+from launcher.plan.ledger import Demand
+from launcher.plan.plan import Amount, Basis, LoadMode, Workload
+from launcher.units import GIB, MIB, format_bytes
+
+_MOST_CACHE = 8 * GIB
+_LEAST_CACHE = 64 * MIB
+"""llama.cpp's own default (--cache-ram 8192), and what is not worth having."""
+_CONTEXTS_WORTH = 4
+"""Contexts kept at most: the current conversation and a few to return to."""
+_MOST_CHECKPOINTS = 32
+"""llama.cpp's own default (--ctx-checkpoints)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostCaches:
+    """`cache_ram_bytes` is whole MiB, as --cache-ram takes them."""
+
+    cache_ram_bytes: int
+    ctx_checkpoints: int
+    amount: Amount
+    reasons: tuple[str, ...]
+
+
+def plan_caches(demand: Demand, workload: Workload, free_bytes: int) -> HostCaches:
+    """Prompt cache and checkpoints out of `free_bytes`, what the host has left without them.
+
+    A prompt cache that was asked for by size is taken as it is; the ledger then tells whether it fits.
+    """
+    state = state_bytes(demand.architecture, demand.serving) * demand.serving.n_parallel
+    free = max(free_bytes, 0)
+    checkpoints = _MOST_CHECKPOINTS if not state else min(_MOST_CHECKPOINTS, free // 4 // state)
+    kept = checkpoints * state
+    contexts = _CONTEXTS_WORTH * sum(block.n_bytes for block in demand.caches.blocks)
+    cache = min(_MOST_CACHE, (free - kept) // 2, contexts) // MIB * MIB
+    cache = cache if cache >= _LEAST_CACHE else 0
+    reason = f"prompt cache {format_bytes(cache)}: the smallest of 8 GiB, half of the RAM left, and 4 full contexts"
+    if cache == 0:
+        reason = f"no prompt cache: less than {format_bytes(_LEAST_CACHE)} is worth keeping or left"
+    if workload.cache_ram_bytes is not None:
+        cache = workload.cache_ram_bytes // MIB * MIB
+        reason = f"prompt cache {format_bytes(cache)}, as asked"
+    reasons = [reason]
+    if state:
+        reasons.append(
+            f"{checkpoints} context checkpoints a slot of {format_bytes(state // demand.serving.n_parallel)}: "
+            f"at most 32, and a quarter of the RAM left"
+        )
+    return HostCaches(
+        cache_ram_bytes=cache,
+        ctx_checkpoints=checkpoints,
+        amount=Amount(n_bytes=cache + kept, basis=Basis.EXACT),
+        reasons=tuple(reasons),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadFacts:
+    """What the load mode follows from: bytes of all files, bytes that stay on the host, whether devices compute
+    with those, whether a device lives in the host's memory, and what RAM there is."""
+
+    file_bytes: int
+    host_bytes: int
+    offloads: bool
+    shares_memory: bool
+    ram_bytes: int
+    streams: bool
+
+
+def choose_load_mode(workload: Workload, facts: LoadFacts) -> tuple[LoadMode, str]:
+    """How the weights get into memory, and why. mlock is never chosen: it needs a raised limit."""
+    if workload.load_mode is not None:
+        return workload.load_mode, f"load mode {workload.load_mode}, as asked"
+    if facts.streams:
+        return (
+            LoadMode.MMAP,
+            (
+                f"load mode mmap: {format_bytes(facts.host_bytes)} of weights stream from disk through "
+                f"{format_bytes(facts.ram_bytes)} of RAM"
+            ),
+        )
+    if facts.shares_memory:
+        return LoadMode.MMAP, "load mode mmap: device and host share the memory, and the mapping"
+    if facts.offloads:
+        return (
+            LoadMode.NONE,
+            (
+                f"load mode none: the {format_bytes(facts.host_bytes)} of weights on the host are page-locked, "
+                f"for fast transfer to the device in prompt processing"
+            ),
+        )
+    if facts.file_bytes > facts.ram_bytes:
+        return (
+            LoadMode.NONE,
+            (
+                f"load mode none: mapping {format_bytes(facts.file_bytes)} of files would churn through "
+                f"{format_bytes(facts.ram_bytes)} of RAM on the way to the devices"
+            ),
+        )
+    return LoadMode.MMAP, "load mode mmap: the page cache keeps the weights for the next start"

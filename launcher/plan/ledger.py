@@ -1,0 +1,179 @@
+"""The analytic ledger: what every device and the host hold under a placement.
+
+Weights exact from the headers, caches by the allocator's own laws, compute by the laws of `compute` with their
+band. One row per device in use, then the host's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from launcher.gguf.architecture import Architecture
+from launcher.machine import Backend
+from launcher.plan.budget import Budgets, DeviceBudget
+from launcher.plan.compute import Role, device_compute, draw_graph, host_compute
+from launcher.plan.kv import Caches, size_caches
+from launcher.plan.plan import HOST, NOTHING, Amount, Basis, LedgerRow, Placement
+from launcher.plan.serving import Serving
+from launcher.plan.weights import LayerWeights, Weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """What one model needs under one set of parameters, before anybody says where."""
+
+    architecture: Architecture
+    weights: Weights
+    serving: Serving
+    caches: Caches
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """A placement with its layers written out: `shares[i]` are the layers of the i-th device in use."""
+
+    shares: tuple[range, ...]
+    host_layers: range
+    host_experts: frozenset[int]
+
+    @property
+    def pipeline(self) -> bool:
+        """llama.cpp runs devices as a pipeline only when the host has no part (llama-context.cpp, the
+        constructor): several devices, all layers on them, no tensor override."""
+        return len(self.shares) > 1 and not self.host_layers and not self.host_experts
+
+
+def demand_of(architecture: Architecture, weights: Weights, serving: Serving) -> Demand:
+    return Demand(
+        architecture=architecture,
+        weights=weights,
+        serving=serving,
+        caches=size_caches(architecture, serving),
+    )
+
+
+def spread_out(placement: Placement) -> Spread:
+    """The layers of each device: counts in order, from the first layer that is on any
+    (src/llama-model.cpp, get_layer_buft_list)."""
+    start = placement.n_block + 1 - placement.n_gpu_layers
+    shares, at = [], start
+    for count in placement.tensor_split:
+        shares.append(range(at, at + count))
+        at += count
+    return Spread(
+        shares=tuple(shares),
+        host_layers=range(start),
+        host_experts=frozenset(placement.host_expert_blocks),
+    )
+
+
+def build_ledger(
+    demand: Demand, placement: Placement, budgets: Budgets, cache: Amount = NOTHING
+) -> tuple[LedgerRow, ...]:
+    """One row per device in use, in order, then the host's with the prompt cache."""
+    spread = spread_out(placement)
+    by_id = {budget.device.id: budget for budget in budgets.devices}
+    used = [by_id[name] for name in placement.devices]
+    rows = tuple(device_row(demand, spread, index, budget) for index, budget in enumerate(used))
+    shared = sum(
+        row.used_bytes for row, budget in zip(rows, used, strict=True) if budget.device.shares_host_memory
+    )
+    return (*rows, _host_row(demand, spread, budgets, shared_bytes=shared, cache=cache))
+
+
+def device_row(demand: Demand, spread: Spread, index: int, budget: DeviceBudget) -> LedgerRow:
+    """What the `index`-th device in use holds."""
+    layers = demand.weights.layers
+    n_block = demand.weights.n_block
+    share = spread.shares[index]
+    held = sum(
+        layers[layer].dense_bytes + (0 if layer in spread.host_experts else layers[layer].expert_bytes)
+        for layer in share
+    )
+    held += demand.weights.tied_bytes if n_block in share else 0
+    held += demand.weights.everywhere_bytes if any(layer < n_block for layer in share) else 0
+    role = role_of(demand, spread, index, budget.device.backend)
+    graph = draw_graph(demand.architecture, demand.serving, demand.caches, budget.device.backend)
+    return LedgerRow(
+        where=budget.device.id,
+        name=budget.device.name,
+        weights=_exact(held),
+        kv=demand.caches.amount(layer for layer in share if layer < n_block),
+        compute=device_compute(graph, role),
+        cache=NOTHING,
+        overhead=budget.overhead,
+        budget_bytes=budget.n_bytes,
+    )
+
+
+def role_of(demand: Demand, spread: Spread, index: int, backend: Backend) -> Role:
+    """The first device computes for everything that stays on the host."""
+    copied, copied_kv = copied_to_first(demand, spread.host_layers, spread.host_experts)
+    return Role(
+        backend=backend,
+        first=index == 0,
+        last=index == len(spread.shares) - 1,
+        n_devices=len(spread.shares),
+        pipeline=spread.pipeline,
+        copied_bytes=copied,
+        copied_kv_bytes=copied_kv,
+    )
+
+
+def copied_to_first(
+    demand: Demand, host_layers: Sequence[int], host_experts: frozenset[int]
+) -> tuple[int, int]:
+    """The largest tensor of a block on the host, and the largest such block's cache."""
+    layers = demand.weights.layers
+    on_host = [max(layers[i].largest_dense_bytes, layers[i].largest_expert_bytes) for i in host_layers]
+    on_host += [layers[i].largest_expert_bytes for i in host_experts]
+    caches = [demand.caches.blocks[i].attention_bytes for i in host_layers]
+    return max(on_host, default=0), max(caches, default=0)
+
+
+def host_weights(weights: Weights, spread: Spread) -> int:
+    """Weights that stay in host memory: the embedding, blocks on no device, experts sent back."""
+    whole = sum(_whole(weights.layers, spread.host_layers))
+    experts = sum(
+        weights.layers[block].expert_bytes for block in spread.host_experts if block not in spread.host_layers
+    )
+    everything = not spread.shares
+    output = weights.layers[-1].n_bytes if everything else 0
+    shared = weights.everywhere_bytes if spread.host_layers or everything else 0
+    return weights.input_bytes + whole + experts + output + shared + weights.stuck_bytes
+
+
+def _whole(layers: tuple[LayerWeights, ...], blocks: range) -> list[int]:
+    """The blocks' bytes; the output layer is never among the host's blocks by itself."""
+    return [layers[block].n_bytes for block in blocks if block < len(layers) - 1]
+
+
+def _host_row(
+    demand: Demand, spread: Spread, budgets: Budgets, *, shared_bytes: int, cache: Amount
+) -> LedgerRow:
+    backend = Backend.CPU
+    if spread.shares:
+        backend = budgets.devices[0].device.backend
+    graph = draw_graph(demand.architecture, demand.serving, demand.caches, backend)
+    compute = host_compute(
+        graph,
+        pipeline=spread.pipeline,
+        computes=not spread.shares,
+        holds_weights=bool(spread.host_layers or spread.host_experts or demand.weights.stuck_bytes),
+    )
+    n_block = demand.weights.n_block
+    return LedgerRow(
+        where=HOST,
+        name="host",
+        weights=_exact(host_weights(demand.weights, spread)),
+        kv=demand.caches.amount(block for block in spread.host_layers if block < n_block),
+        compute=compute,
+        cache=cache,
+        overhead=budgets.host_overhead,
+        budget_bytes=max(budgets.host_bytes - shared_bytes, 0),
+    )
+
+
+def _exact(n_bytes: int) -> Amount:
+    return Amount(n_bytes=n_bytes, basis=Basis.EXACT)

@@ -1,0 +1,242 @@
+"""Where the layers go: as much on devices as fits, each filled to its own budget.
+
+Order of preference: everything on the fewest devices that hold it; else all dense weights and caches on devices
+and as many blocks' routed experts as fit, the rest of the experts on the host; else as many whole layers as
+fit, from the last one backwards; else the host alone. Devices keep llama.cpp's order and take layers in order, so a
+split is a list of boundaries: found exactly, by dynamic programming over (device, first layer).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from launcher.machine import Backend
+from launcher.plan.budget import Budgets, DeviceBudget
+from launcher.plan.compute import Role, device_compute, draw_graph, host_compute
+from launcher.plan.ledger import Demand, copied_to_first
+from launcher.plan.plan import Placement
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """Layers [first, stop) on one device, and of how many blocks of which size the experts are there."""
+
+    budget: DeviceBudget
+    first: int
+    stop: int
+    taken: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Best:
+    """The best way to reach a state: experts' blocks on devices (more is better), then the fullest device's
+    share of its budget (less is better)."""
+
+    n_expert_blocks: int
+    fullest: float
+    shares: tuple[_Share, ...]
+
+    def beats(self, other: _Best | None) -> bool:
+        return other is None or (self.n_expert_blocks, -self.fullest) > (
+            other.n_expert_blocks,
+            -other.fullest,
+        )
+
+
+def place(demand: Demand, budgets: Budgets) -> Placement:
+    """The placement that puts most on devices; the host is not asked whether it holds the rest."""
+    devices = _usable(demand, budgets)
+    n_layers = demand.weights.n_block + 1
+    if not devices:
+        return host_only(demand)
+    by_size = sorted(devices, key=lambda budget: -budget.n_bytes)
+    for count in range(1, len(devices) + 1):
+        largest = by_size[:count]
+        chosen = [budget for budget in devices if budget in largest]
+        best = _split(demand, chosen, start=0, experts_on_host=False)
+        if best is not None:
+            return _placement(demand, best, n_layers, experts_on_host=False)
+    if demand.weights.expert_blocks:
+        best = _split(demand, devices, start=0, experts_on_host=True)
+        if best is not None:
+            return _placement(demand, best, n_layers, experts_on_host=True)
+    return _partial(demand, devices)
+
+
+def host_only(demand: Demand) -> Placement:
+    return Placement(
+        n_block=demand.weights.n_block,
+        n_gpu_layers=0,
+        devices=(),
+        tensor_split=(),
+        host_expert_blocks=demand.weights.expert_blocks,
+    )
+
+
+def _usable(demand: Demand, budgets: Budgets) -> list[DeviceBudget]:
+    """Devices with memory of their own, as llama.cpp prefers them; else those in the host's memory, each with
+    its part of what the host itself does not need."""
+    own = [budget for budget in budgets.devices if not budget.device.shares_host_memory]
+    if own or not budgets.devices:
+        return own
+    graph = draw_graph(demand.architecture, demand.serving, demand.caches, budgets.devices[0].device.backend)
+    compute = host_compute(graph, pipeline=False, computes=False, holds_weights=True)
+    overhead = budgets.host_overhead
+    needed = demand.weights.input_bytes + sum(
+        amount.n_bytes + amount.band_bytes for amount in (compute, overhead)
+    )
+    part = max(budgets.host_bytes - needed, 0) // len(budgets.devices)
+    return [
+        DeviceBudget(device=budget.device, n_bytes=min(budget.n_bytes, part), overhead=budget.overhead)
+        for budget in budgets.devices
+    ]
+
+
+def _partial(demand: Demand, devices: list[DeviceBudget]) -> Placement:
+    """As many of the last layers as fit, all experts on the host; found by bisection, because fewer layers need
+    less."""
+    low, high = 1, demand.weights.n_block
+    best_start: int | None = None
+    while low <= high:
+        start = (low + high) // 2
+        if _split(demand, devices, start=start, experts_on_host=True) is None:
+            low = start + 1
+        else:
+            best_start, high = start, start - 1
+    n_block = demand.weights.n_block
+    if best_start is None or best_start == n_block:  # the output layer alone is not worth a device
+        return host_only(demand)
+    best = _split(demand, devices, start=best_start, experts_on_host=True)
+    if best is None:
+        return host_only(demand)
+    return _placement(demand, best, n_block + 1 - best_start, experts_on_host=True)
+
+
+def _placement(demand: Demand, best: _Best, n_gpu_layers: int, *, experts_on_host: bool) -> Placement:
+    n_block = demand.weights.n_block
+    start = n_block + 1 - n_gpu_layers
+    host = {block for block in demand.weights.expert_blocks if block < start}
+    if experts_on_host:
+        host.update(block for share in best.shares for block in _left_out(demand, share))
+        if not host and demand.weights.expert_blocks:
+            # All of it would fit, but for the copies that a pipeline keeps: one block on the host prevents it.
+            host.add(demand.weights.expert_blocks[-1])
+    return Placement(
+        n_block=n_block,
+        n_gpu_layers=n_gpu_layers,
+        devices=tuple(share.budget.device.id for share in best.shares),
+        tensor_split=tuple(share.stop - share.first for share in best.shares),
+        host_expert_blocks=tuple(sorted(host)),
+    )
+
+
+class _Costs:
+    """Costs of layers and of devices under one choice of what may stay on the host."""
+
+    def __init__(self, demand: Demand, n_devices: int, start: int, *, experts_on_host: bool) -> None:
+        weights = demand.weights
+        self.demand = demand
+        self.n_devices = n_devices
+        self.n_layers = weights.n_block + 1
+        self.experts = [layer.expert_bytes if experts_on_host else 0 for layer in weights.layers]
+        self.fixed_cache: dict[tuple[Backend, bool, bool], int] = {}
+        host_experts = frozenset(weights.expert_blocks) if experts_on_host else frozenset[int]()
+        self.copied = copied_to_first(demand, range(start), host_experts)
+        self.pipeline = n_devices > 1 and start == 0 and not experts_on_host
+        running = [0]
+        for index, layer in enumerate(weights.layers):
+            cost = layer.dense_bytes if experts_on_host else layer.n_bytes
+            if index < weights.n_block:
+                cache = demand.caches.amount((index,))
+                cost += cache.n_bytes + cache.band_bytes
+            else:
+                cost += weights.tied_bytes
+            running.append(running[-1] + cost)
+        self.running = running
+
+    def dense(self, first: int, stop: int) -> int:
+        """Bytes of the layers [first, stop) without experts that may leave."""
+        return self.running[stop] - self.running[first]
+
+    def fixed(self, budget: DeviceBudget, *, first: bool, last: bool) -> int:
+        """What a device takes whatever its layers: compute at the top of its band, and the backend."""
+        backend = budget.device.backend
+        key = (backend, first, last)
+        if key not in self.fixed_cache:
+            demand = self.demand
+            role = Role(
+                backend=backend,
+                first=first,
+                last=last,
+                n_devices=self.n_devices,
+                pipeline=self.pipeline,
+                copied_bytes=self.copied[0],
+                copied_kv_bytes=self.copied[1],
+            )
+            graph = draw_graph(demand.architecture, demand.serving, demand.caches, backend)
+            compute = device_compute(graph, role)
+            self.fixed_cache[key] = compute.n_bytes + compute.band_bytes + demand.weights.everywhere_bytes
+        return self.fixed_cache[key] + budget.overhead.n_bytes + budget.overhead.band_bytes
+
+
+def _split(demand: Demand, devices: list[DeviceBudget], *, start: int, experts_on_host: bool) -> _Best | None:
+    """The best division of the layers from `start` on among the devices, None if there is none."""
+    costs = _Costs(demand, len(devices), start, experts_on_host=experts_on_host)
+    n_layers = costs.n_layers
+    reached: dict[tuple[int, bool], _Best] = {(start, False): _Best(0, 0.0, ())}
+    for budget in devices:
+        following = dict(reached)
+        for (first, used), best in reached.items():
+            for stop, candidate in _extensions(costs, budget, best, first, used=used):
+                if candidate.beats(following.get((stop, True))):
+                    following[stop, True] = candidate
+        reached = following
+    return reached.get((n_layers, True))
+
+
+def _extensions(
+    costs: _Costs, budget: DeviceBudget, best: _Best, first: int, *, used: bool
+) -> list[tuple[int, _Best]]:
+    """Every number of layers this device can take from `first` on, with as many experts as fit."""
+    found = []
+    sizes: dict[int, int] = {}
+    for stop in range(first + 1, costs.n_layers + 1):
+        size = costs.experts[stop - 1]
+        if size:
+            sizes[size] = sizes.get(size, 0) + 1
+        fixed = costs.fixed(budget, first=not used, last=stop == costs.n_layers)
+        free = budget.n_bytes - fixed - costs.dense(first, stop)
+        if free < 0:
+            break
+        taken, bytes_taken = _fit(free, sizes)
+        share = 1 - (free - bytes_taken) / budget.n_bytes if budget.n_bytes else 1.0
+        candidate = _Best(
+            best.n_expert_blocks + sum(count for _, count in taken),
+            max(best.fullest, share),
+            (*best.shares, _Share(budget, first, stop, taken)),
+        )
+        found.append((stop, candidate))
+    return found
+
+
+def _fit(free: int, sizes: dict[int, int]) -> tuple[tuple[tuple[int, int], ...], int]:
+    """How many blocks of each size fit into `free` bytes, the small ones first: that is the most blocks."""
+    taken, total = [], 0
+    for size in sorted(sizes):
+        count = min(sizes[size], (free - total) // size)
+        taken.append((size, count))
+        total += count * size
+    return tuple(taken), total
+
+
+def _left_out(demand: Demand, share: _Share) -> list[int]:
+    """The blocks whose experts stay on the host: of each size, the last ones of the device's share."""
+    left = dict(share.taken)
+    out = []
+    for block in range(share.first, share.stop):
+        size = demand.weights.layers[block].expert_bytes
+        if size and left.get(size, 0):
+            left[size] -= 1
+        elif size:
+            out.append(block)
+    return out

@@ -1,0 +1,88 @@
+"""The planner's choices in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from launcher.machine import Machine
+from launcher.plan.budget import Budgets, device_margin, ram_reserve
+from launcher.plan.ledger import Demand
+from launcher.plan.plan import HOST, LedgerRow, Placement
+from launcher.units import format_bytes
+
+
+def describe_placement(demand: Demand, placement: Placement, budgets: Budgets) -> tuple[str, ...]:
+    """Where the layers are, and why not elsewhere."""
+    weights = demand.weights
+    stuck = weights.stuck_bytes
+    reasons = [_where(demand, placement, budgets)]
+    if placement.devices and len(placement.devices) > 1:
+        counts = ", ".join(
+            f"{count} on {name}"
+            for name, count in zip(placement.devices, placement.tensor_split, strict=True)
+        )
+        reasons.append(f"layers by bytes, each device to its own budget: {counts}")
+    if stuck and placement.devices:
+        reasons.append(
+            f"{format_bytes(stuck)} of weights are of a type no device here can multiply: they stay on the host"
+        )
+    return tuple(reasons)
+
+
+def _where(demand: Demand, placement: Placement, budgets: Budgets) -> str:
+    n_block = placement.n_block
+    experts = placement.host_expert_blocks
+    if not placement.devices:
+        if not budgets.devices:
+            return "everything on the host: there is no GPU"
+        return "everything on the host: no GPU has room for a block and its compute buffer"
+    if placement.n_gpu_layers <= n_block:
+        on_host = n_block + 1 - placement.n_gpu_layers
+        return f"the first {on_host} of {n_block} blocks on the host, the others on devices: more do not fit"
+    if not experts:
+        return f"all {n_block} blocks and the output layer on {' and '.join(placement.devices)}"
+    n_expert_blocks = len(demand.weights.expert_blocks)
+    n_bytes = sum(demand.weights.layers[block].expert_bytes for block in experts)
+    return (
+        f"dense weights and caches on devices, and the experts of {n_expert_blocks - len(experts)} of "
+        f"{n_expert_blocks} blocks; those of blocks {ranges(experts)} ({format_bytes(n_bytes)}) on the host"
+    )
+
+
+def describe_budgets(machine: Machine, budgets: Budgets) -> tuple[str, ...]:
+    """What is kept back, and of what."""
+    kept = [
+        (
+            f"RAM budget {format_bytes(budgets.host_bytes)}: {format_bytes(machine.ram_available_bytes)} available, "
+            f"{format_bytes(ram_reserve(machine))} left to others"
+        )
+    ]
+    for budget in budgets.devices:
+        device = budget.device
+        screen = ", more because it drives a screen" if device.display else ""
+        free = "its whole memory" if device.free_bytes is None else f"{format_bytes(device.free_bytes)} free"
+        kept.append(
+            f"{device.id} budget {format_bytes(budget.n_bytes)}: {free}, "
+            f"{format_bytes(device_margin(device))} kept{screen}"
+        )
+    return tuple(kept)
+
+
+def describe_missing(quant: str, row: LedgerRow) -> str:
+    """What is missing where."""
+    place = "RAM" if row.where == HOST else f"{row.where} ({row.name})"
+    return (
+        f"{quant} does not fit: {place} needs {format_bytes(row.used_bytes)} and its budget is "
+        f"{format_bytes(row.budget_bytes)}, {format_bytes(-row.free_bytes)} short"
+    )
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """`[1, 2, 3, 7]` as `1-3, 7`."""
+    indexed = enumerate(sorted(numbers))
+    parts = []
+    for _, group in groupby(indexed, key=lambda pair: pair[1] - pair[0]):
+        run: Sequence[int] = [number for _, number in group]
+        parts.append(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}")
+    return ", ".join(parts)

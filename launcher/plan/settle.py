@@ -1,0 +1,115 @@
+"""From what was asked for to parameters llama.cpp accepts: context, slots, cache types, flash attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from launcher.errors import UsageError
+from launcher.gguf.architecture import Architecture
+from launcher.gguf.ggml import BLOCKS, GgmlType
+from launcher.plan.plan import CacheType, Workload
+from launcher.plan.serving import Serving, padded
+from launcher.units import format_bytes
+
+_DEFAULT_CTX = 32768
+"""Room for a long document and its answer; what most published setups run with."""
+_LEAST_CTX = 4096
+_QUANTISED = frozenset(CacheType) - {CacheType.F32, CacheType.F16, CacheType.BF16}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    serving: Serving
+    flash_attn: bool | None
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextChoice:
+    """Contexts to try, in order, and why the first. More than one only where nobody asked for any."""
+
+    sizes: tuple[int, ...]
+    reason: str
+
+
+def choose_contexts(architecture: Architecture, workload: Workload, default_ctx: int | None) -> ContextChoice:
+    """A context that was asked for, or that the profile names, is a requirement; else the planner's own."""
+    trained = architecture.n_ctx_train
+    if workload.ctx_size is not None:
+        beyond = (
+            f"; beyond the {trained} tokens the model was trained for" if workload.ctx_size > trained else ""
+        )
+        return ContextChoice(sizes=(padded(workload.ctx_size),), reason=f"as asked{beyond}")
+    if default_ctx is not None:
+        return ContextChoice(sizes=(padded(default_ctx),), reason="the profile's default")
+    first = padded(min(trained, _DEFAULT_CTX)) if trained else _DEFAULT_CTX
+    sizes = [first]
+    while sizes[-1] // 2 >= _LEAST_CTX:
+        sizes.append(padded(sizes[-1] // 2))
+    return ContextChoice(
+        sizes=tuple(sizes),
+        reason=f"the smaller of the {trained} the model was trained for and {_DEFAULT_CTX}",
+    )
+
+
+def settle(architecture: Architecture, workload: Workload, ctx_size: int) -> Settled:
+    """Parameters for this context. Raises UsageError for what llama.cpp would refuse."""
+    if workload.n_parallel < 1:
+        raise UsageError(f"{workload.n_parallel} slots cannot serve a request", hint="use -np 1 or more")
+    type_k, type_v, reason = _cache_types(architecture, workload)
+    flash_attn = workload.flash_attn
+    if type_v in _QUANTISED:
+        if flash_attn is False:
+            raise UsageError(
+                f"a V cache of {type_v} needs flash attention, and it is switched off",
+                hint="drop -fa off, or use -ctv f16",
+            )
+        flash_attn = True
+    serving = Serving(
+        ctx_size=ctx_size,
+        n_parallel=workload.n_parallel,
+        cache_type_k=type_k,
+        cache_type_v=type_v,
+        batch_size=workload.batch_size,
+        ubatch_size=min(workload.ubatch_size, workload.batch_size),
+        flash_attn=flash_attn is not False,
+    )
+    return Settled(serving=serving, flash_attn=flash_attn, reasons=reason)
+
+
+def _cache_types(
+    architecture: Architecture, workload: Workload
+) -> tuple[CacheType, CacheType, tuple[str, ...]]:
+    asked_k, asked_v = workload.cache_type_k, workload.cache_type_v
+    reasons: tuple[str, ...] = ()
+    if architecture.is_mla:
+        if asked_k is not None and asked_v is not None and asked_k is not asked_v:
+            raise UsageError(
+                f"cache types {asked_k} for K and {asked_v} for V: this model (MLA) keeps one latent for both, "
+                "and llama.cpp wants them equal",
+                hint=f"use -ctk {asked_k} -ctv {asked_k}",
+            )
+        asked_k = asked_v = asked_k or asked_v
+        reasons = ("K and V cache types are equal: the model keeps one latent for both (MLA)",)
+    type_k, type_v = asked_k or CacheType.F16, asked_v or CacheType.F16
+    for flag, cache_type, n_head in (
+        ("-ctk", type_k, architecture.n_embd_head_k),
+        ("-ctv", type_v, 0 if architecture.is_mla else architecture.n_embd_head_v),
+    ):
+        per_block = BLOCKS[GgmlType[cache_type.name]][0]
+        if n_head % per_block:
+            raise UsageError(
+                f"a cache of {cache_type} needs heads of a multiple of {per_block}, and this model's have {n_head}",
+                hint=f"use {flag} f16",
+            )
+    return type_k, type_v, reasons
+
+
+def describe_pool(serving: Serving, kv_bytes: int, reason: str) -> str:
+    """The sentence on context: what is guaranteed, what it costs."""
+    share = (
+        "one request at a time can use all of it"
+        if serving.n_parallel == 1
+        else f"one request can use all of it, {serving.n_parallel} at once share it"
+    )
+    return f"context {serving.ctx_size}, {reason}: {share}; its cache takes {format_bytes(kv_bytes)}"

@@ -1,0 +1,70 @@
+"""When nothing fits: what is missing where, and changes that were planned through and do fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from launcher.errors import UsageError
+from launcher.plan.arrange import Arrangement, Case, arrange
+from launcher.plan.plan import CacheType, Shortfall, Workload
+from launcher.plan.reasons import describe_budgets, describe_missing, describe_placement
+from launcher.plan.settle import settle
+
+_LEAST_CTX = 4096
+_MOST_HINTS = 3
+
+
+def explain_shortfall(case: Case, workload: Workload, arrangement: Arrangement) -> Shortfall:
+    """The shortfall of an arrangement that does not fit."""
+    worst = min(arrangement.ledger, key=lambda row: row.free_bytes)
+    return Shortfall(
+        model_id=case.model.model_id,
+        source=case.model.source,
+        quant=case.quant,
+        size_bytes=case.model.size_bytes,
+        ctx_size=arrangement.settled.serving.ctx_size,
+        where=worst.where,
+        missing_bytes=-worst.free_bytes,
+        ledger=arrangement.ledger,
+        reasons=(
+            describe_missing(case.quant, worst),
+            *describe_placement(arrangement.demand, arrangement.placement, case.budgets),
+            *describe_budgets(case.machine, case.budgets),
+        ),
+        hints=_fitting_changes(case, workload, arrangement.settled.serving.ctx_size),
+    )
+
+
+def _fitting_changes(case: Case, workload: Workload, ctx_size: int) -> tuple[str, ...]:
+    """llama-server's own flags for up to three changes that fit, the mildest first."""
+    found = []
+    for flags, changed, size in _changes(workload, ctx_size):
+        try:
+            settled = settle(case.architecture, changed, size)
+        except UsageError:
+            continue  # this model cannot be run that way
+        if arrange(case, settled, changed).fits:
+            found.append(flags)
+            if len(found) == _MOST_HINTS:
+                break
+    return tuple(found)
+
+
+def _changes(workload: Workload, ctx_size: int) -> Iterator[tuple[str, Workload, int]]:
+    if workload.cache_ram_bytes:
+        yield "--cache-ram 0", replace(workload, cache_ram_bytes=0), ctx_size
+    if workload.n_parallel > 1:
+        yield "-np 1", replace(workload, n_parallel=1), ctx_size
+    plain = {workload.cache_type_k, workload.cache_type_v} <= {None, CacheType.F16, CacheType.F32}
+    small_cache = replace(workload, cache_type_k=CacheType.Q8_0, cache_type_v=CacheType.Q8_0)
+    if plain:
+        yield "-ctk q8_0 -ctv q8_0", small_cache, ctx_size
+    if workload.ubatch_size > 256:
+        yield "-ub 256", replace(workload, ubatch_size=256), ctx_size
+    size = ctx_size // 2
+    while size >= _LEAST_CTX:
+        yield f"-c {size}", workload, size
+        if plain:
+            yield f"-c {size} -ctk q8_0 -ctv q8_0", small_cache, size
+        size //= 2
