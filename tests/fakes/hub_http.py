@@ -66,16 +66,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         self.url = urlsplit(self.path)
         self.query = parse_qs(self.url.query)
-        self.server.hub.seen.append(
-            Seen(
-                host=self.server.host,
-                method=self.command,
-                path=self.path,
-                range=self.headers.get("Range"),
-                authorization=self.headers.get("Authorization"),
-                agent=self.headers.get("User-Agent", ""),
-            )
+        seen = Seen(
+            host=self.server.host,
+            method=self.command,
+            path=self.path,
+            range=self.headers.get("Range"),
+            authorization=self.headers.get("Authorization"),
+            agent=self.headers.get("User-Agent", ""),
         )
+        self.server.hub.seen.append(seen)
+        self.server.hub.on_request(seen)
         self.fault = self.server.hub.fault_for(self._where(), self.command, self.path)
         if self.fault.status is not None:
             headers = {"Retry-After": self.fault.retry_after} if self.fault.retry_after is not None else {}

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
@@ -92,6 +92,7 @@ class HubState:
         self.token: str | None = None  # the valid one; None takes any
         self.page_size = 1000  # entries of a tree page, as the real Hub
         self.uses_of_a_link: int | None = None  # a signed link is refused after so many requests
+        self.on_request: Callable[[Seen], None] = lambda _: None  # called before each answer, in its thread
         self.released = threading.Event()  # set it to let stalled answers go on
         self.crashes: list[BaseException] = []
         self._hits: dict[int, int] = {}
