@@ -299,7 +299,7 @@ def _read_metadata(cursor: _Cursor, n_kv: int, n_tensors: int) -> tuple[dict[str
             raise BadGguf(f"key {index} is empty")
         key = _text(raw)
         if raw in seen:
-            raise BadGguf(f"key {key!r} occurs twice")
+            raise BadGguf(f"key {_quoted(key)} occurs twice")
         seen.add(raw)
         type_ = _value_type(cursor.number(_I32), key)
         value = _read_array(cursor, key) if type_ is ValueType.ARRAY else _read_scalar(cursor, type_, key)
@@ -313,7 +313,9 @@ def _value_type(number: int, key: str) -> ValueType:
     try:
         return ValueType(number)
     except ValueError:
-        raise BadGguf(f"key {key!r} has value type {number}, and 0 to {max(ValueType):d} are known") from None
+        raise BadGguf(
+            f"key {_quoted(key)} has value type {number}, and 0 to {max(ValueType):d} are known"
+        ) from None
 
 
 def _check_alignment(type_: ValueType, value: Value) -> int:
@@ -334,7 +336,9 @@ def _read_scalar(cursor: _Cursor, type_: ValueType, key: str) -> Value:
         return number
     n_bytes = cursor.number(_U64)
     if n_bytes > _MAX_TEXT:
-        raise BadGguf(f"the value of {key!r} has a length of {n_bytes} bytes, and {_MAX_TEXT} is the most")
+        raise BadGguf(
+            f"the value of {_quoted(key)} has a length of {n_bytes} bytes, and {_MAX_TEXT} is the most"
+        )
     cursor.need(n_bytes)
     start = cursor.position
     cursor.position += n_bytes
@@ -346,10 +350,10 @@ def _read_scalar(cursor: _Cursor, type_: ValueType, key: str) -> Value:
 def _read_array(cursor: _Cursor, key: str) -> Value:
     type_ = _value_type(cursor.number(_I32), key)
     if type_ is ValueType.ARRAY:
-        raise BadGguf(f"key {key!r} is an array of arrays, which llama.cpp does not read")
+        raise BadGguf(f"key {_quoted(key)} is an array of arrays, which llama.cpp does not read")
     length = cursor.number(_U64)
     if length > _MAX_TEXT:
-        raise BadGguf(f"array {key!r} has {length} elements, and {_MAX_TEXT} is the most")
+        raise BadGguf(f"array {_quoted(key)} has {length} elements, and {_MAX_TEXT} is the most")
     start = cursor.position
     if type_ is ValueType.STRING:
         _skip_strings(cursor, length, key)
@@ -377,7 +381,9 @@ def _skip_strings(cursor: _Cursor, length: int, key: str) -> None:
     else:
         done = length
     if n_bytes > _MAX_TEXT:
-        raise BadGguf(f"a string of {key!r} has a length of {n_bytes} bytes, and {_MAX_TEXT} is the most")
+        raise BadGguf(
+            f"a string of {_quoted(key)} has a length of {n_bytes} bytes, and {_MAX_TEXT} is the most"
+        )
     if done < length or position > cursor.size:
         raise _Short(position + (length - done) * 8 + cursor.rest)
     cursor.position = position
@@ -467,6 +473,11 @@ def _ggml_type(number: int, name: str) -> GgmlType:
         f"tensor {name!r} has ggml type {number}, and this llama.cpp knows 0 to {max(GgmlType):d}",
         hint="types above that come from forks such as ik_llama.cpp or from a newer llama.cpp: choose another quant",
     )
+
+
+def _quoted(key: str) -> str:
+    """A key for a message: escaped, and cut where a hostile one goes on."""
+    return repr(key if len(key) <= 80 else key[:80] + "…")
 
 
 def _pad(n: int, alignment: int) -> int:
