@@ -1,1 +1,227 @@
-"""A plan in llama-server's dialect."""
+"""A plan in llama-server's dialect: every choice explicit, `--fit off`, compiled for the flags one binary has.
+
+It knows spellings, old and new, and which of them a plan owns. What a user adds after `--` goes last and wins,
+unless it would make the plan untrue: then it is refused by name. A key never appears here, only its file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from launcher.engine.wishes import SPELLINGS, WISHES, is_flag, split_flags
+from launcher.errors import UsageError
+from launcher.plan.pattern import expert_pattern
+from launcher.plan.plan import LoadMode, Plan
+from launcher.units import MIB
+
+
+class Flags(Protocol):
+    """What is asked of an engine's `Capabilities`."""
+
+    def has(self, spelling: str) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """Where a model is served, and under which name."""
+
+    host: str
+    port: int
+    model_id: str
+    model_path: str
+    api_key_file: str | None = None
+
+
+_PLACES = frozenset({"-dev", "-ngl", "-sm", "-ts", "-ot", "-kvu", "-fit", "-ctxcp"})
+"""Options that say what the plan says already."""
+
+_MOVES = frozenset(
+    [
+        "-cmoe",
+        "--cpu-moe",
+        "-ncmoe",
+        "--n-cpu-moe",
+        "-ncffn",
+        "--n-cpu-ffn",
+        "-no-kvu",
+        "--no-kv-unified",
+        "-nkvo",
+        "--no-kv-offload",
+        "-mg",
+        "--main-gpu",
+        "--swa-full",
+        "--no-op-offload",
+        "--no-host",
+        "--rpc",
+        "-fitt",
+        "--fit-target",
+        "-fitc",
+        "--fit-ctx",
+        "--mmap",
+        "--no-mmap",
+        "--mlock",
+    ]
+)
+"""Options a plan never writes because they would move memory behind its back."""
+
+_OWNED = {"-m": "the reference", "--host": "--host", "--port": "--port", "--api-key-file": "--api-key-file"}
+"""Options of the server itself, and where they are given instead."""
+
+
+@dataclass(slots=True)
+class _Line:
+    """The command line as it grows: (option's name, spelling, value) for one engine."""
+
+    flags: Flags | None
+    parts: list[tuple[str, str, str | None]] = field(default_factory=list)
+
+    def knows(self, *spellings: str) -> str | None:
+        """The first spelling the engine has. Without an engine at hand, the pinned one's: the first."""
+        if self.flags is None:
+            return spellings[0]
+        return next((spelling for spelling in spellings if self.flags.has(spelling)), None)
+
+    def add(self, name: str, value: str | None, why: str) -> None:
+        """An option the plan needs. Raises UsageError where the engine has none of its spellings."""
+        spellings = next((group for group in SPELLINGS if group[0] == name), (name,))
+        spelling = self.knows(*spellings)
+        if spelling is None:
+            raise UsageError(
+                f"this llama-server has no {spellings[-1]}, and the plan needs it for {why}",
+                hint="launcher engine build, or --engine with a newer llama-server",
+            )
+        self.parts.append((name, spelling, value))
+
+    def add_if_known(self, name: str, value: str | None = None) -> None:
+        """An option that is only good to have."""
+        spelling = self.knows(*next((group for group in SPELLINGS if group[0] == name), (name,)))
+        if spelling is not None:
+            self.parts.append((name, spelling, value))
+
+
+def server_argv(
+    plan: Plan,
+    serving: Serving,
+    *,
+    program: str = "llama-server",
+    capabilities: Flags | None = None,
+    profile_flags: Sequence[str] = (),
+    user_flags: Sequence[str] = (),
+) -> tuple[str, ...]:
+    """The whole command line. `capabilities` None is the pinned engine; `profile_flags` are the model's sampling.
+
+    Raises UsageError for an option the plan needs and the engine lacks, and for user flags that contradict it.
+    """
+    line = _Line(capabilities)
+    _add_server(line, serving)
+    _add_memory(line, plan)
+    _add_placement(line, plan)
+    _add_load_mode(line, plan)
+    line.add("-t", str(plan.threads), "its threads")
+    line.add("-tb", str(plan.threads), "its threads")
+    line.add_if_known("--metrics")
+    line.add_if_known("--offline")
+    line.add_if_known("-lv", "4")  # below 4 the log leaves out the buffer sizes
+    if not plan.warmup:
+        line.add_if_known("--no-warmup")
+    _check_profile_flags(profile_flags, capabilities)
+    user = _check_user_flags(line, user_flags)
+    given = {name for name, _ in split_flags(user_flags)}
+    argv = [program]
+    for name, spelling, value in line.parts:
+        if name not in given:
+            argv += [spelling] if value is None else [spelling, value]
+    return (*argv, *profile_flags, *user)
+
+
+def _add_server(line: _Line, serving: Serving) -> None:
+    line.add("-m", serving.model_path, "the model")
+    line.add("-a", serving.model_id, "the model's name")
+    line.add("--host", serving.host, "its address")
+    line.add("--port", str(serving.port), "its address")
+    if serving.api_key_file is not None:
+        line.add("--api-key-file", serving.api_key_file, "access control")
+
+
+def _add_memory(line: _Line, plan: Plan) -> None:
+    line.add_if_known("-fit", "off")  # an engine without it has nothing to switch off
+    line.add("-c", str(plan.ctx_size), "its context")
+    line.add("-np", str(plan.n_parallel), "its slots")
+    if plan.n_parallel > 1:
+        line.add("-kvu", None, "slots that share one context")
+    else:
+        line.add_if_known("-kvu")
+    line.add("-b", str(plan.batch_size), "its batch size")
+    line.add("-ub", str(plan.ubatch_size), "its batch size")
+    line.add("-ctk", plan.cache_type_k, "its KV cache")
+    line.add("-ctv", plan.cache_type_v, "its KV cache")
+    line.add("-fa", _on_off(plan.flash_attn), "flash attention")
+    line.add("-cram", str(plan.cache_ram_bytes // MIB), "its prompt cache")
+    line.add("-ctxcp", str(plan.ctx_checkpoints), "its checkpoints")
+
+
+def _add_placement(line: _Line, plan: Plan) -> None:
+    placement = plan.placement
+    line.add("-dev", ",".join(placement.devices) or "none", "its devices")
+    line.add("-ngl", str(placement.n_gpu_layers), "its devices")
+    if len(placement.devices) > 1:
+        line.add("-sm", "layer", "several devices")
+        line.add("-ts", ",".join(str(count) for count in placement.tensor_split), "several devices")
+    if placement.devices and placement.host_expert_blocks:
+        line.add("-ot", f"{expert_pattern(placement.host_expert_blocks)}=CPU", "experts on the host")
+
+
+def _add_load_mode(line: _Line, plan: Plan) -> None:
+    """`--load-mode` replaced `--no-mmap` and `--mlock` (common/arg.cpp); an engine has one or the other."""
+    if line.knows("-lm", "--load-mode") is not None:
+        line.add("-lm", plan.load_mode, "its load mode")
+    elif plan.load_mode is LoadMode.NONE:
+        line.add("--no-mmap", None, "load mode none")
+    elif plan.load_mode is LoadMode.MLOCK:
+        line.add("--mlock", None, "load mode mlock")
+
+
+def _on_off(flag: bool | None) -> str:
+    return "auto" if flag is None else "on" if flag else "off"
+
+
+def _check_profile_flags(flags: Sequence[str], capabilities: Flags | None) -> None:
+    for _, words in split_flags(flags):
+        if capabilities is not None and not capabilities.has(words[0]):
+            raise UsageError(
+                f"this llama-server has no {words[0]}, and the model's profile sets it",
+                hint="launcher engine build, or --engine with a newer llama-server",
+            )
+
+
+def _check_user_flags(line: _Line, flags: Sequence[str]) -> tuple[str, ...]:
+    """The user's flags, those left out that say what the plan says. Raises UsageError for a contradiction."""
+    planned: Mapping[str, str | None] = {name: value for name, _, value in line.parts}
+    kept: list[str] = []
+    for name, words in split_flags(flags):
+        flag, value = words[0], " ".join(words[1:])
+        if not is_flag(flag):
+            raise UsageError(f"{flag!r} after -- is not a flag", hint="flags after -- begin with a dash")
+        if line.flags is not None and not line.flags.has(flag):
+            raise UsageError(f"this llama-server has no flag {flag}", hint="launcher engine info")
+        if name in _OWNED:
+            raise UsageError(
+                f"{flag} after -- is launcher's to set", hint=f"give {_OWNED[name]} to launcher itself"
+            )
+        if flag in _MOVES and flag not in planned:
+            raise UsageError(
+                f"{flag} after -- would move memory that the plan has placed", hint=f"leave {flag} out"
+            )
+        if name in WISHES | _PLACES and planned.get(name, "") != (value or None):
+            raise UsageError(
+                f"{' '.join(words)} after -- contradicts the plan, which has {_planned(flag, planned.get(name))}",
+                hint=f"give {' '.join(words)} before --" if name in WISHES else f"leave {flag} out",
+            )
+        kept += words
+    return tuple(kept)
+
+
+def _planned(flag: str, value: str | None) -> str:
+    return flag if value is None else f"{flag} {value}"

@@ -46,7 +46,7 @@ class Arrangement:
 
 def arrange(case: Case, settled: Settled, workload: Workload) -> Arrangement:
     """Place the model as well as it goes, then give the host's rest to its caches."""
-    demand = demand_of(case.architecture, case.weights, settled.serving)
+    demand = demand_of(case.architecture, case.weights, settled.parameters)
     placement = place(demand, case.budgets)
     bare = build_ledger(demand, placement, case.budgets)
     host = bare[-1]

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from launcher.gguf.architecture import Architecture
 from launcher.machine import Backend
 from launcher.plan.kv import Caches
+from launcher.plan.parameters import Parameters
 from launcher.plan.plan import Amount, Basis, CacheType
-from launcher.plan.serving import Serving
 from launcher.units import MIB
 
 _F32 = 4
@@ -73,10 +73,10 @@ class Role:
     copied_kv_bytes: int
 
 
-def draw_graph(architecture: Architecture, serving: Serving, caches: Caches, backend: Backend) -> Graph:
+def draw_graph(architecture: Architecture, parameters: Parameters, caches: Caches, backend: Backend) -> Graph:
     """The graph of this model as `backend` would run it."""
-    n_tokens = serving.n_tokens
-    flash = serving.flash_attn and _has_flash_attention(architecture, backend)
+    n_tokens = parameters.n_tokens
+    flash = parameters.flash_attn and _has_flash_attention(architecture, backend)
     cells = sum(caches.cells)
     n_head = max(architecture.n_head)
     q = n_head * architecture.n_embd_head_k
@@ -92,8 +92,8 @@ def draw_graph(architecture: Architecture, serving: Serving, caches: Caches, bac
         masks=cells * n_tokens * (2 if flash else _F32),
         embedding=_F32 * n_tokens * architecture.n_embd,
         router=_F32 * n_tokens * architecture.n_expert,
-        logits=_F32 * serving.n_parallel * (architecture.n_vocab or 0),
-        kv_f16=2 * caches.cells[0] * cached_width if _copies_kv(serving, backend, flash=flash) else 0,
+        logits=_F32 * parameters.n_parallel * (architecture.n_vocab or 0),
+        kv_f16=2 * caches.cells[0] * cached_width if _copies_kv(parameters, backend, flash=flash) else 0,
         largest_kv=max((block.attention_bytes for block in caches.blocks), default=0),
         flash_attn=flash,
         band_percent=15 if regular else 100,
@@ -168,8 +168,8 @@ def _has_flash_attention(architecture: Architecture, backend: Backend) -> bool:
     return (architecture.n_embd_head_k, architecture.n_embd_head_v) in _CUDA_HEADS
 
 
-def _copies_kv(serving: Serving, backend: Backend, *, flash: bool) -> bool:
+def _copies_kv(parameters: Parameters, backend: Backend, *, flash: bool) -> bool:
     """CUDA's flash attention wants F16: any other cache is converted first (ggml-cuda/fattn.cu,
     ggml_cuda_flash_attn_ext_get_alloc_size)."""
-    types = {serving.cache_type_k, serving.cache_type_v}
+    types = {parameters.cache_type_k, parameters.cache_type_v}
     return flash and backend in {Backend.CUDA, Backend.HIP} and types != {CacheType.F16}

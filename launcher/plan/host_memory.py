@@ -37,7 +37,7 @@ def plan_caches(demand: Demand, workload: Workload, free_bytes: int) -> HostCach
 
     A prompt cache that was asked for by size is taken as it is; the ledger then tells whether it fits.
     """
-    state = state_bytes(demand.architecture, demand.serving) * demand.serving.n_parallel
+    state = state_bytes(demand.architecture, demand.parameters) * demand.parameters.n_parallel
     free = max(free_bytes, 0)
     checkpoints = _MOST_CHECKPOINTS if not state else min(_MOST_CHECKPOINTS, free // 4 // state)
     kept = checkpoints * state
@@ -53,7 +53,7 @@ def plan_caches(demand: Demand, workload: Workload, free_bytes: int) -> HostCach
     reasons = [reason]
     if state:
         reasons.append(
-            f"{checkpoints} context checkpoints a slot of {format_bytes(state // demand.serving.n_parallel)}: "
+            f"{checkpoints} context checkpoints a slot of {format_bytes(state // demand.parameters.n_parallel)}: "
             f"at most 32, and a quarter of the RAM left"
         )
     return HostCaches(

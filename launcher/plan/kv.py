@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from launcher.gguf.architecture import Architecture
 from launcher.gguf.ggml import BLOCKS, GgmlType
+from launcher.plan.parameters import Parameters, padded
 from launcher.plan.plan import Amount, Basis, CacheType
-from launcher.plan.serving import Serving, padded
 
 _GGML = {cache_type: GgmlType[cache_type.name] for cache_type in CacheType}
 _OWN_CACHES = frozenset({"deepseek4", "dflash", "dots3note", "glm5-next", "hy_v4", "qwen4exp"})
@@ -57,70 +57,74 @@ def cache_row_bytes(cache_type: CacheType, n_elements: int) -> int:
     return -(-n_elements // per_block) * size
 
 
-def size_caches(architecture: Architecture, serving: Serving) -> Caches:
+def size_caches(architecture: Architecture, parameters: Parameters) -> Caches:
     """What every block caches under these parameters."""
-    full = padded(serving.ctx_size)
-    window = window_cells(architecture, serving)
+    full = padded(parameters.ctx_size)
+    window = window_cells(architecture, parameters)
     blocks = tuple(
         BlockCache(
-            attention_bytes=_attention_bytes(architecture, serving, block, full, window),
-            recurrent_bytes=_recurrent_bytes(architecture, serving, block),
+            attention_bytes=_attention_bytes(architecture, parameters, block, full, window),
+            recurrent_bytes=_recurrent_bytes(architecture, parameters, block),
         )
         for block in range(architecture.n_block)
     )
     return Caches(
         blocks=blocks,
         cells=(full, window) if any(architecture.swa_blocks) else (full,),
-        band=serving.n_parallel if architecture.name in _OWN_CACHES else 0,
+        band=parameters.n_parallel if architecture.name in _OWN_CACHES else 0,
     )
 
 
-def window_cells(architecture: Architecture, serving: Serving) -> int:
+def window_cells(architecture: Architecture, parameters: Parameters) -> int:
     """Cells of the sliding blocks' cache; the whole context where nothing slides."""
-    full = padded(serving.ctx_size)
+    full = padded(parameters.ctx_size)
     if architecture.n_swa is None:
         return full
-    wanted = architecture.n_swa * serving.n_parallel + serving.n_tokens
+    wanted = architecture.n_swa * parameters.n_parallel + parameters.n_tokens
     return padded(min(full, wanted))
 
 
-def state_bytes(architecture: Architecture, serving: Serving) -> int:
+def state_bytes(architecture: Architecture, parameters: Parameters) -> int:
     """What one slot's checkpoint holds: its part of the window's cells and its recurrent states (tools/server
     saves what cannot be rolled back; the full-context cache can). 0 for models that need no checkpoints."""
     window = 0
     if architecture.n_swa is not None:
-        cells = padded(min(padded(serving.ctx_size), architecture.n_swa + serving.n_tokens))
+        cells = padded(min(padded(parameters.ctx_size), architecture.n_swa + parameters.n_tokens))
         window = cells * sum(
-            sum(_row(architecture, serving, block))
+            sum(_row(architecture, parameters, block))
             for block in range(architecture.n_block)
             if architecture.kv_blocks[block] and architecture.swa_blocks[block]
         )
-    recurrent = sum(_recurrent_bytes(architecture, serving, block) for block in range(architecture.n_block))
-    return window + recurrent // serving.n_parallel
+    recurrent = sum(
+        _recurrent_bytes(architecture, parameters, block) for block in range(architecture.n_block)
+    )
+    return window + recurrent // parameters.n_parallel
 
 
-def _row(architecture: Architecture, serving: Serving, block: int) -> tuple[int, int]:
+def _row(architecture: Architecture, parameters: Parameters, block: int) -> tuple[int, int]:
     """Bytes of K and V of one cell of this block."""
     sliding = architecture.swa_blocks[block]
     head_k = architecture.n_embd_head_k_swa if sliding else architecture.n_embd_head_k
     head_v = architecture.n_embd_head_v_swa if sliding else architecture.n_embd_head_v
     n_head_kv = architecture.n_head_kv[block]
-    k = cache_row_bytes(serving.cache_type_k, head_k * n_head_kv)
-    v = 0 if architecture.is_mla else cache_row_bytes(serving.cache_type_v, head_v * n_head_kv)
+    k = cache_row_bytes(parameters.cache_type_k, head_k * n_head_kv)
+    v = 0 if architecture.is_mla else cache_row_bytes(parameters.cache_type_v, head_v * n_head_kv)
     return k, v
 
 
-def _attention_bytes(architecture: Architecture, serving: Serving, block: int, full: int, window: int) -> int:
+def _attention_bytes(
+    architecture: Architecture, parameters: Parameters, block: int, full: int, window: int
+) -> int:
     if not architecture.kv_blocks[block]:
         return 0
     cells = window if architecture.swa_blocks[block] else full
     indexer = architecture.indexer_key_length
-    index = cells * cache_row_bytes(serving.cache_type_k, indexer) if indexer else 0
-    return (cells * sum(_row(architecture, serving, block)) + index) * architecture.n_loop
+    index = cells * cache_row_bytes(parameters.cache_type_k, indexer) if indexer else 0
+    return (cells * sum(_row(architecture, parameters, block)) + index) * architecture.n_loop
 
 
-def _recurrent_bytes(architecture: Architecture, serving: Serving, block: int) -> int:
+def _recurrent_bytes(architecture: Architecture, parameters: Parameters, block: int) -> int:
     if architecture.recurrence is None or not architecture.recurrent_blocks[block]:
         return 0
     floats = architecture.recurrence.conv_elements + architecture.recurrence.state_elements
-    return 4 * floats * max(serving.n_parallel, 1)
+    return 4 * floats * max(parameters.n_parallel, 1)

@@ -14,8 +14,8 @@ from launcher.machine import Backend
 from launcher.plan.budget import Budgets, DeviceBudget
 from launcher.plan.compute import Role, device_compute, draw_graph, host_compute
 from launcher.plan.kv import Caches, size_caches
+from launcher.plan.parameters import Parameters
 from launcher.plan.plan import HOST, NOTHING, Amount, Basis, LedgerRow, Placement
-from launcher.plan.serving import Serving
 from launcher.plan.weights import LayerWeights, Weights
 
 
@@ -25,7 +25,7 @@ class Demand:
 
     architecture: Architecture
     weights: Weights
-    serving: Serving
+    parameters: Parameters
     caches: Caches
 
 
@@ -44,12 +44,12 @@ class Spread:
         return len(self.shares) > 1 and not self.host_layers and not self.host_experts
 
 
-def demand_of(architecture: Architecture, weights: Weights, serving: Serving) -> Demand:
+def demand_of(architecture: Architecture, weights: Weights, parameters: Parameters) -> Demand:
     return Demand(
         architecture=architecture,
         weights=weights,
-        serving=serving,
-        caches=size_caches(architecture, serving),
+        parameters=parameters,
+        caches=size_caches(architecture, parameters),
     )
 
 
@@ -94,7 +94,7 @@ def device_row(demand: Demand, spread: Spread, index: int, budget: DeviceBudget)
     held += demand.weights.tied_bytes if n_block in share else 0
     held += demand.weights.everywhere_bytes if any(layer < n_block for layer in share) else 0
     role = role_of(demand, spread, index, budget.device.backend)
-    graph = draw_graph(demand.architecture, demand.serving, demand.caches, budget.device.backend)
+    graph = draw_graph(demand.architecture, demand.parameters, demand.caches, budget.device.backend)
     return LedgerRow(
         where=budget.device.id,
         name=budget.device.name,
@@ -155,7 +155,7 @@ def _host_row(
     backend = Backend.CPU
     if spread.shares:
         backend = budgets.devices[0].device.backend
-    graph = draw_graph(demand.architecture, demand.serving, demand.caches, backend)
+    graph = draw_graph(demand.architecture, demand.parameters, demand.caches, backend)
     compute = host_compute(
         graph,
         pipeline=spread.pipeline,

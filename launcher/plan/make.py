@@ -84,7 +84,7 @@ def choose(
 
 def _plan(case: Case, workload: Workload, arrangement: Arrangement, ctx_reason: str) -> Plan:
     settled, placement = arrangement.settled, arrangement.placement
-    serving = settled.serving
+    parameters = settled.parameters
     _check_pattern(case.model, placement)
     load_mode, load_reason = choose_load_mode(workload, _load_facts(case, arrangement))
     threads, thread_reason = choose_threads(case.machine.cpu)
@@ -95,12 +95,12 @@ def _plan(case: Case, workload: Workload, arrangement: Arrangement, ctx_reason: 
         source=case.model.source,
         quant=case.quant,
         size_bytes=case.model.size_bytes,
-        ctx_size=serving.ctx_size,
-        n_parallel=serving.n_parallel,
-        cache_type_k=serving.cache_type_k,
-        cache_type_v=serving.cache_type_v,
-        batch_size=serving.batch_size,
-        ubatch_size=serving.ubatch_size,
+        ctx_size=parameters.ctx_size,
+        n_parallel=parameters.n_parallel,
+        cache_type_k=parameters.cache_type_k,
+        cache_type_v=parameters.cache_type_v,
+        batch_size=parameters.batch_size,
+        ubatch_size=parameters.ubatch_size,
         flash_attn=settled.flash_attn,
         load_mode=load_mode,
         cache_ram_bytes=arrangement.caches.cache_ram_bytes,
@@ -111,7 +111,7 @@ def _plan(case: Case, workload: Workload, arrangement: Arrangement, ctx_reason: 
         ledger=arrangement.ledger,
         reasons=(
             *describe_placement(arrangement.demand, placement, case.budgets),
-            describe_pool(serving, kv_bytes, ctx_reason),
+            describe_pool(parameters, kv_bytes, ctx_reason),
             *settled.reasons,
             load_reason,
             *(() if warmup else ("no warm-up: it would read all weights from disk once more",)),

@@ -79,7 +79,9 @@ def _usable(demand: Demand, budgets: Budgets) -> list[DeviceBudget]:
     own = [budget for budget in budgets.devices if not budget.device.shares_host_memory]
     if own or not budgets.devices:
         return own
-    graph = draw_graph(demand.architecture, demand.serving, demand.caches, budgets.devices[0].device.backend)
+    graph = draw_graph(
+        demand.architecture, demand.parameters, demand.caches, budgets.devices[0].device.backend
+    )
     compute = host_compute(graph, pipeline=False, computes=False, holds_weights=True)
     overhead = budgets.host_overhead
     needed = demand.weights.input_bytes + sum(
@@ -173,7 +175,7 @@ class _Costs:
                 copied_bytes=self.copied[0],
                 copied_kv_bytes=self.copied[1],
             )
-            graph = draw_graph(demand.architecture, demand.serving, demand.caches, backend)
+            graph = draw_graph(demand.architecture, demand.parameters, demand.caches, backend)
             compute = device_compute(graph, role)
             self.fixed_cache[key] = compute.n_bytes + compute.band_bytes + demand.weights.everywhere_bytes
         return self.fixed_cache[key] + budget.overhead.n_bytes + budget.overhead.band_bytes

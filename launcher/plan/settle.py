@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from launcher.errors import UsageError
 from launcher.gguf.architecture import Architecture
 from launcher.gguf.ggml import BLOCKS, GgmlType
+from launcher.plan.parameters import Parameters, padded
 from launcher.plan.plan import CacheType, Workload
-from launcher.plan.serving import Serving, padded
 from launcher.units import format_bytes
 
 _DEFAULT_CTX = 32768
@@ -19,7 +19,7 @@ _QUANTISED = frozenset(CacheType) - {CacheType.F32, CacheType.F16, CacheType.BF1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    serving: Serving
+    parameters: Parameters
     flash_attn: bool | None
     reasons: tuple[str, ...]
 
@@ -65,7 +65,7 @@ def settle(architecture: Architecture, workload: Workload, ctx_size: int) -> Set
                 hint="drop -fa off, or use -ctv f16",
             )
         flash_attn = True
-    serving = Serving(
+    parameters = Parameters(
         ctx_size=ctx_size,
         n_parallel=workload.n_parallel,
         cache_type_k=type_k,
@@ -74,7 +74,7 @@ def settle(architecture: Architecture, workload: Workload, ctx_size: int) -> Set
         ubatch_size=min(workload.ubatch_size, workload.batch_size),
         flash_attn=flash_attn is not False,
     )
-    return Settled(serving=serving, flash_attn=flash_attn, reasons=reason)
+    return Settled(parameters=parameters, flash_attn=flash_attn, reasons=reason)
 
 
 def _cache_types(
@@ -105,11 +105,11 @@ def _cache_types(
     return type_k, type_v, reasons
 
 
-def describe_pool(serving: Serving, kv_bytes: int, reason: str) -> str:
+def describe_pool(parameters: Parameters, kv_bytes: int, reason: str) -> str:
     """The sentence on context: what is guaranteed, what it costs."""
     share = (
         "one request at a time can use all of it"
-        if serving.n_parallel == 1
-        else f"one request can use all of it, {serving.n_parallel} at once share it"
+        if parameters.n_parallel == 1
+        else f"one request can use all of it, {parameters.n_parallel} at once share it"
     )
-    return f"context {serving.ctx_size}, {reason}: {share}; its cache takes {format_bytes(kv_bytes)}"
+    return f"context {parameters.ctx_size}, {reason}: {share}; its cache takes {format_bytes(kv_bytes)}"

@@ -23,7 +23,7 @@ def explain_shortfall(case: Case, workload: Workload, arrangement: Arrangement) 
         source=case.model.source,
         quant=case.quant,
         size_bytes=case.model.size_bytes,
-        ctx_size=arrangement.settled.serving.ctx_size,
+        ctx_size=arrangement.settled.parameters.ctx_size,
         where=worst.where,
         missing_bytes=-worst.free_bytes,
         ledger=arrangement.ledger,
@@ -32,7 +32,7 @@ def explain_shortfall(case: Case, workload: Workload, arrangement: Arrangement) 
             *describe_placement(arrangement.demand, arrangement.placement, case.budgets),
             *describe_budgets(case.machine, case.budgets),
         ),
-        hints=_fitting_changes(case, workload, arrangement.settled.serving.ctx_size),
+        hints=_fitting_changes(case, workload, arrangement.settled.parameters.ctx_size),
     )
 
 

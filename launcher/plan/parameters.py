@@ -10,7 +10,7 @@ _PAD = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Serving:
+class Parameters:
     """`ctx_size` is the whole KV pool, `flash_attn` False only where it was switched off."""
 
     ctx_size: int

@@ -1,0 +1,134 @@
+"""Flags typed after `--`, as the planner sees them: which are wishes it can plan around, which it cannot count.
+
+PURE. Spellings from llama.cpp common/arg.cpp, 0c1e570; the first spelling of an option names it here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from typing import Any
+
+from launcher.errors import UsageError
+from launcher.plan.plan import CacheType, LoadMode, Workload
+from launcher.units import MIB
+
+SPELLINGS: tuple[tuple[str, ...], ...] = (
+    ("-m", "--model"),
+    ("-a", "--alias"),
+    ("--host",),
+    ("--port",),
+    ("--api-key-file",),
+    ("-fit", "--fit"),
+    ("-c", "--ctx-size"),
+    ("-np", "--parallel"),
+    ("-kvu", "--kv-unified"),
+    ("-ctk", "--cache-type-k"),
+    ("-ctv", "--cache-type-v"),
+    ("-b", "--batch-size"),
+    ("-ub", "--ubatch-size"),
+    ("-fa", "--flash-attn"),
+    ("-dev", "--device"),
+    ("-ngl", "--n-gpu-layers", "--gpu-layers"),
+    ("-sm", "--split-mode"),
+    ("-ts", "--tensor-split"),
+    ("-ot", "--override-tensor"),
+    ("-lm", "--load-mode"),
+    ("-t", "--threads"),
+    ("-tb", "--threads-batch"),
+    ("-cram", "--cache-ram"),
+    ("-ctxcp", "--ctx-checkpoints", "--swa-checkpoints"),
+    ("-lv", "--verbosity", "--log-verbosity"),
+    ("-mm", "--mmproj"),
+    ("-md", "--spec-draft-model", "--model-draft"),
+    ("--lora",),
+    ("--lora-scaled",),
+    ("--control-vector",),
+)
+_NAME = {spelling: spellings[0] for spellings in SPELLINGS for spelling in spellings}
+
+_FIELD = {
+    "-c": "ctx_size",
+    "-np": "n_parallel",
+    "-ctk": "cache_type_k",
+    "-ctv": "cache_type_v",
+    "-b": "batch_size",
+    "-ub": "ubatch_size",
+    "-fa": "flash_attn",
+    "-cram": "cache_ram_bytes",
+    "-lm": "load_mode",
+}
+WISHES = frozenset(_FIELD)
+"""Options that decide the ledger: fields of `Workload`."""
+
+_UNCOUNTED = ("-mm", "-md", "--lora", "--lora-scaled", "--control-vector")
+"""Options that load further files, which the ledger does not hold."""
+
+
+def is_flag(word: str) -> bool:
+    """A dash and a letter, or two dashes: `-1` and `-0.5` are values."""
+    return len(word) > 1 and word[0] == "-" and not word[1].isdecimal() and word[1] != "."
+
+
+def split_flags(flags: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Every flag with its values: (the option's name here, the words as typed)."""
+    words: list[str] = []
+    for word in flags:
+        if words and not is_flag(word):
+            words.append(word)
+            continue
+        if words:
+            yield _NAME.get(words[0], words[0]), tuple(words)
+        words = [word]
+    if words:
+        yield _NAME.get(words[0], words[0]), tuple(words)
+
+
+def absorb_flags(flags: Sequence[str], workload: Workload) -> tuple[Workload, tuple[str, ...]]:
+    """The workload with the wishes among these flags in it, and the flags that are left for llama-server.
+
+    Raises UsageError for values llama-server would refuse, and for a wish made twice and differently.
+    """
+    usual = {field.name: field.default for field in fields(Workload)}
+    wished: dict[str, Any] = {}
+    rest: list[str] = []
+    for name, words in split_flags(flags):
+        if name not in WISHES:
+            rest += words
+            continue
+        field = _FIELD[name]
+        value = _value(name, words)
+        before = wished.get(field, getattr(workload, field))
+        if before not in (value, usual[field]):
+            raise UsageError(f"{' '.join(words)} comes after another {words[0]} that says {before}")
+        wished[field] = value
+    return replace(workload, **wished), tuple(rest)
+
+
+def uncounted(flags: Sequence[str]) -> tuple[str, ...]:
+    """A sentence for every flag whose memory comes on top of the ledger."""
+    return tuple(
+        f"{' '.join(words)} is not in the ledger: its memory comes on top"
+        for name, words in split_flags(flags)
+        if name in _UNCOUNTED
+    )
+
+
+def _value(name: str, words: tuple[str, ...]) -> object:
+    if len(words) != 2:
+        raise UsageError(f"{words[0]} after -- takes one value")
+    text = words[1]
+    try:
+        if name in {"-ctk", "-ctv"}:
+            return CacheType(text)
+        if name == "-lm":
+            return LoadMode(text)
+        if name == "-fa":
+            return {"on": True, "off": False, "auto": None}[text]
+        number = int(text)
+    except (KeyError, ValueError):
+        raise UsageError(f"{words[0]} {text} after -- is nothing that can be planned for") from None
+    least = 0 if name == "-cram" else 1
+    if number < least:
+        raise UsageError(f"{words[0]} {text} after -- is less than {least}")
+    return number * MIB if name == "-cram" else number

@@ -1,0 +1,126 @@
+"""A plan, or what is missing, as versioned JSON (`schema: 1`). Unknown fields are null, sizes bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from launcher.plan.plan import HOST, Amount, Basis, LedgerRow, Plan, Shortfall
+
+SCHEMA = 1
+
+_ORDER = (Basis.EXACT, Basis.MEASURED, Basis.SIMULATED, Basis.ESTIMATED)
+"""From sure to unsure: a whole is as sure as its least sure part."""
+
+
+def plan_json(plan: Plan, *, argv: Sequence[str] = (), losers: Sequence[Shortfall] = ()) -> dict[str, Any]:
+    """The document of `launcher plan --json`. `losers` are the quants that were tried before."""
+    return {
+        "schema": SCHEMA,
+        "fits": True,
+        "model": _model(plan),
+        "quant": plan.quant,
+        "context": {"tokens": plan.ctx_size, "slots": plan.n_parallel, "shared": True},
+        "settings": {
+            "cache_type_k": plan.cache_type_k.value,
+            "cache_type_v": plan.cache_type_v.value,
+            "batch_size": plan.batch_size,
+            "ubatch_size": plan.ubatch_size,
+            "flash_attn": plan.flash_attn,
+            "load_mode": plan.load_mode.value,
+            "cache_ram_bytes": plan.cache_ram_bytes,
+            "ctx_checkpoints": plan.ctx_checkpoints,
+            "warmup": plan.warmup,
+            "threads": plan.threads,
+        },
+        "placement": {
+            "n_block": plan.placement.n_block,
+            "n_gpu_layers": plan.placement.n_gpu_layers,
+            "devices": list(plan.placement.devices),
+            "tensor_split": list(plan.placement.tensor_split),
+            "host_expert_blocks": list(plan.placement.host_expert_blocks),
+        },
+        **_ledger(plan.ledger),
+        "argv": list(argv) or None,
+        "env": None,
+        "forecast": None,
+        "reasons": list(plan.reasons),
+        "alternatives": [_loser(loser) for loser in losers],
+        "shortfall": None,
+    }
+
+
+def shortfall_json(shortfall: Shortfall, *, losers: Sequence[Shortfall] = ()) -> dict[str, Any]:
+    """The same document when nothing fits."""
+    return {
+        "schema": SCHEMA,
+        "fits": False,
+        "model": _model(shortfall),
+        "quant": shortfall.quant,
+        "context": {"tokens": shortfall.ctx_size, "slots": None, "shared": True},
+        "settings": None,
+        "placement": None,
+        **_ledger(shortfall.ledger),
+        "argv": None,
+        "env": None,
+        "forecast": None,
+        "reasons": list(shortfall.reasons),
+        "alternatives": [_loser(loser) for loser in losers],
+        "shortfall": {
+            "where": shortfall.where,
+            "missing_bytes": shortfall.missing_bytes,
+            "hints": list(shortfall.hints),
+        },
+    }
+
+
+def basis_of(ledger: Sequence[LedgerRow]) -> Basis:
+    """The least sure basis of any amount that matters."""
+    bases = {amount.basis for row in ledger for amount in row.amounts if amount.n_bytes or amount.band_bytes}
+    return max(bases, key=_ORDER.index, default=Basis.EXACT)
+
+
+def _model(outcome: Plan | Shortfall) -> dict[str, Any]:
+    return {"id": outcome.model_id, "source": outcome.source, "size_bytes": outcome.size_bytes}
+
+
+def _ledger(ledger: Sequence[LedgerRow]) -> dict[str, Any]:
+    devices = [{"id": row.where, "name": row.name, **_row(row)} for row in ledger if row.where != HOST]
+    host = next((_row(row) for row in ledger if row.where == HOST), None)
+    return {"basis": basis_of(ledger).value, "devices": devices, "host": host}
+
+
+def _row(row: LedgerRow) -> dict[str, Any]:
+    """Every amount with its basis; `used_bytes` counts estimates at the top of their band."""
+    return {
+        "budget_bytes": row.budget_bytes,
+        "weights_bytes": row.weights.n_bytes,
+        "kv_bytes": row.kv.n_bytes,
+        "compute_bytes": row.compute.n_bytes,
+        "cache_bytes": row.cache.n_bytes,
+        "overhead_bytes": row.overhead.n_bytes,
+        "band_bytes": sum(amount.band_bytes for amount in row.amounts),
+        "used_bytes": row.used_bytes,
+        "free_bytes": row.free_bytes,
+        "basis": {
+            "weights": _basis(row.weights),
+            "kv": _basis(row.kv),
+            "compute": _basis(row.compute),
+            "cache": _basis(row.cache),
+            "overhead": _basis(row.overhead),
+        },
+    }
+
+
+def _basis(amount: Amount) -> str:
+    return amount.basis.value
+
+
+def _loser(loser: Shortfall) -> dict[str, Any]:
+    return {
+        "quant": loser.quant,
+        "size_bytes": loser.size_bytes,
+        "where": loser.where,
+        "missing_bytes": loser.missing_bytes,
+        "reason": loser.reasons[0] if loser.reasons else None,
+    }

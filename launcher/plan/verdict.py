@@ -1,0 +1,52 @@
+"""From a plan to the simulator's question, and from its answer back into the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from launcher.machine import Device
+from launcher.plan.oracle import Answer, BufferRow, FlashAttention, Question, TensorOverride
+from launcher.plan.pattern import expert_pattern
+from launcher.plan.plan import HOST, Amount, Basis, LedgerRow, Plan
+
+
+def question_of(plan: Plan, model: str, devices: Iterable[Device]) -> Question:
+    """What the simulator is asked about this plan. `model` is the first shard's path, `devices` the machine's."""
+    placement = plan.placement
+    by_id = {device.id: device for device in devices}
+    pattern = expert_pattern(placement.host_expert_blocks) if placement.host_expert_blocks else None
+    flash = {None: FlashAttention.AUTO, True: FlashAttention.ON, False: FlashAttention.OFF}
+    return Question(
+        model=model,
+        devices=tuple(by_id[name] for name in placement.devices),
+        ctx_size=plan.ctx_size,
+        n_parallel=plan.n_parallel,
+        cache_type_k=plan.cache_type_k,
+        cache_type_v=plan.cache_type_v,
+        batch_size=plan.batch_size,
+        ubatch_size=plan.ubatch_size,
+        flash_attn=flash[plan.flash_attn],
+        overrides=(TensorOverride(pattern=pattern, where=HOST),) if pattern and placement.devices else (),
+        tensor_split=tuple(float(count) for count in placement.tensor_split),
+        n_gpu_layers=placement.n_gpu_layers,
+        load_mode=plan.load_mode,
+    )
+
+
+def simulated_ledger(ledger: tuple[LedgerRow, ...], answer: Answer) -> tuple[LedgerRow, ...]:
+    """The ledger with the simulator's weights, caches and compute; prompt cache, overhead and budget stay."""
+    return tuple(_simulated(row, [part for part in answer.rows if part.where == row.where]) for row in ledger)
+
+
+def _simulated(row: LedgerRow, parts: list[BufferRow]) -> LedgerRow:
+    return replace(
+        row,
+        weights=_amount(part.weights_bytes for part in parts),
+        kv=_amount(part.kv_bytes + part.recurrent_bytes for part in parts),
+        compute=_amount(part.compute_bytes + part.output_bytes for part in parts),
+    )
+
+
+def _amount(sizes: Iterable[int]) -> Amount:
+    return Amount(n_bytes=sum(sizes), basis=Basis.SIMULATED)
