@@ -1,0 +1,215 @@
+"""The engine's libraries, loaded and checked: what of them is called, by C name or by C++ symbol.
+
+`llama_cpp` (the bindings of llama-cpp-python) loads libllama from LLAMA_CPP_LIB_PATH, and libllama loads
+libggml.so.0 beside it; the same files are opened here, so that there is one registry. A few functions that
+llama.cpp has only for C++ are called by their symbols (src/llama-ext.h, src/llama-context.h); a library
+without them, or with another ggml backend interface, is refused with Unavailable.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Iterator
+from ctypes import CDLL, POINTER, Structure, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from launcher.simulate.layout import (
+    BUFT_IN_BUFFER,
+    SUPPORTED_API_VERSIONS,
+    BufferInterface,
+    Registry,
+    TensorOffsets,
+)
+
+_LAST_OP = "GLU"
+"""The last entry of enum ggml_op before GGML_OP_COUNT (ggml/include/ggml.h)."""
+_MAX_OPS = 256
+
+_RESERVE = "_Z19llama_graph_reserveP13llama_contextjjj"
+_BREAKDOWN = "_Z26llama_get_memory_breakdownPK13llama_context"
+_SCHEDULER = "_ZNK13llama_context9get_schedEv"
+_TENSORS = "_Z29llama_internal_get_tensor_mapB5cxx11PK11llama_model"
+
+
+class Unavailable(Exception):
+    """The simulator cannot run on these libraries; the message says why in one sentence."""
+
+
+class _StdMap(Structure):
+    """libstdc++'s std::map<ggml_backend_buffer_type_t, llama_memory_breakdown_data> (bits/stl_tree.h):
+    comparator, header node, count."""
+
+    _fields_ = (
+        ("compare", c_uint64),
+        ("color", c_uint64),
+        ("root", c_void_p),
+        ("left", c_void_p),
+        ("right", c_void_p),
+        ("count", c_size_t),
+    )
+
+
+class _StdVector(Structure):
+    _fields_ = (("begin", c_size_t), ("end", c_size_t), ("capacity", c_size_t))
+
+
+_MAP_NODE = struct.Struct("4Q4Q")
+"""colour, parent, left, right; then key and llama_memory_breakdown_data {model, context, compute}."""
+_TENSOR_ENTRY = 40
+"""sizeof(std::pair<std::string, ggml_tensor *>); the pointer is the last word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one buffer type holds, as llama.cpp accounts for it; bytes."""
+
+    model: int
+    context: int
+    compute: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedTensor:
+    """A loaded weight: its name, ggml type id and the buffer type it was put in."""
+
+    name: str
+    type: int
+    buffer_type: str
+
+
+class Binding:
+    """The loaded libraries. Raises Unavailable where they cannot be used."""
+
+    def __init__(self, lib_dir: Path) -> None:
+        os.environ["LLAMA_CPP_LIB_PATH"] = str(lib_dir)
+        try:
+            from llama_cpp import llama_cpp  # noqa: PLC0415 - only this process, and only once the path is set
+
+            self.base = CDLL(str(lib_dir / "libggml-base.so.0"))
+            self.ggml = CDLL(str(lib_dir / "libggml.so.0"))
+            self.llama: ModuleType = llama_cpp
+            self._c = CDLL(str(lib_dir / "libllama.so.0"))
+            self._declare()
+        except (ImportError, OSError, RuntimeError, AttributeError) as error:
+            raise Unavailable(f"the engine's libraries in {lib_dir} cannot be loaded: {error}") from error
+        self._check_version()
+        self.op_names = self._read_op_names()
+
+    @property
+    def engine(self) -> str:
+        commit: bytes = self.base.ggml_commit()
+        return f"llama.cpp {commit.decode()}"
+
+    def _declare(self) -> None:
+        base, ggml = self.base, self.ggml
+        for function, result, arguments in (
+            (base.ggml_commit, c_char_p, ()),
+            (base.ggml_op_name, c_char_p, (c_int,)),
+            (base.ggml_nbytes, c_size_t, (c_void_p,)),
+            (base.ggml_backend_buft_name, c_char_p, (c_void_p,)),
+            (base.ggml_backend_buft_is_host, c_bool, (c_void_p,)),
+            (base.ggml_backend_buffer_init, c_void_p, (c_void_p, BufferInterface, c_void_p, c_size_t)),
+            (base.ggml_backend_cpu_buffer_type, c_void_p, ()),
+            (base.ggml_backend_sched_get_n_backends, c_int, (c_void_p,)),
+            (base.ggml_backend_sched_get_backend, c_void_p, (c_void_p, c_int)),
+            (base.ggml_backend_sched_get_buffer_type, c_void_p, (c_void_p, c_void_p)),
+            (base.ggml_backend_sched_get_buffer_size, c_size_t, (c_void_p, c_void_p)),
+            (base.ggml_backend_sched_get_n_splits, c_int, (c_void_p,)),
+            (base.ggml_backend_sched_get_n_copies, c_int, (c_void_p,)),
+            (ggml.ggml_backend_register, None, (c_void_p,)),
+            (ggml.ggml_backend_reg_count, c_size_t, ()),
+            (ggml.ggml_backend_reg_get, c_void_p, (c_size_t,)),
+            (ggml.ggml_backend_load_all, None, ()),
+        ):
+            function.restype, function.argtypes = result, arguments
+        for symbol, result, arguments in (
+            (_RESERVE, c_void_p, (c_void_p, c_uint32, c_uint32, c_uint32)),
+            (_BREAKDOWN, _StdMap, (c_void_p,)),
+            (_SCHEDULER, c_void_p, (c_void_p,)),
+            (_TENSORS, POINTER(_StdVector), (c_void_p,)),
+        ):
+            function = getattr(self._c, symbol)
+            function.restype, function.argtypes = result, arguments
+
+    def _check_version(self) -> None:
+        if not self.ggml.ggml_backend_reg_count():
+            self.ggml.ggml_backend_load_all()  # an engine built with GGML_BACKEND_DL registers nothing by itself
+        for index in range(self.ggml.ggml_backend_reg_count()):
+            registry = Registry.from_address(self.ggml.ggml_backend_reg_get(index))
+            if registry.api_version not in SUPPORTED_API_VERSIONS:
+                known = ", ".join(str(version) for version in SUPPORTED_API_VERSIONS)
+                raise Unavailable(
+                    f"the engine speaks ggml backend interface {registry.api_version}; this simulator knows {known}"
+                )
+
+    def _read_op_names(self) -> tuple[str, ...]:
+        names: list[str] = []
+        while len(names) < _MAX_OPS and (not names or names[-1] != _LAST_OP):
+            names.append(self.base.ggml_op_name(len(names)).decode())
+        return tuple(names)
+
+    def _cpp(self, symbol: str, *arguments: Any) -> Any:  # noqa: ANN401 - whatever the symbol takes and gives
+        return getattr(self._c, symbol)(*arguments)
+
+    def buffer_type_name(self, buft: int) -> str:
+        name: bytes = self.base.ggml_backend_buft_name(buft)
+        return name.decode()
+
+    def reserve(self, context: int, n_tokens: int, n_seqs: int, n_outputs: int) -> int:
+        """Reserve a graph for real on the context's scheduler; the number of graph splits. Raises MemoryError."""
+        graph = self._cpp(_RESERVE, context, n_tokens, n_seqs, n_outputs)
+        if graph is None:
+            raise MemoryError("llama.cpp could not reserve the compute graph")
+        splits: int = self.base.ggml_backend_sched_get_n_splits(self._cpp(_SCHEDULER, context))
+        return splits
+
+    def sched_copies(self, context: int) -> int:
+        copies: int = self.base.ggml_backend_sched_get_n_copies(self._cpp(_SCHEDULER, context))
+        return copies
+
+    def compute_bytes(self, context: int) -> dict[str, int]:
+        """What the scheduler has reserved, by buffer type."""
+        scheduler = self._cpp(_SCHEDULER, context)
+        sizes: dict[str, int] = {}
+        for index in range(self.base.ggml_backend_sched_get_n_backends(scheduler)):
+            backend = self.base.ggml_backend_sched_get_backend(scheduler, index)
+            name = self.buffer_type_name(self.base.ggml_backend_sched_get_buffer_type(scheduler, backend))
+            size = self.base.ggml_backend_sched_get_buffer_size(scheduler, backend)
+            sizes[name] = sizes.get(name, 0) + size
+        return sizes
+
+    def breakdown(self, context: int) -> dict[str, Held]:
+        """llama_get_memory_breakdown, by buffer type."""
+        tree = self._cpp(_BREAKDOWN, context)
+        held = {self.buffer_type_name(key): Held(*data) for key, *data in _walk(tree.root)}
+        if len(held) > tree.count:
+            raise Unavailable("llama_get_memory_breakdown answers in a form this simulator does not know")
+        return held
+
+    def tensors(self, model: int) -> Iterator[PlacedTensor]:
+        """Every loaded weight, in loading order (a tied embedding appears twice)."""
+        entries = self._cpp(_TENSORS, model).contents
+        for entry in range(entries.begin, entries.end, _TENSOR_ENTRY):
+            tensor = c_size_t.from_address(entry + _TENSOR_ENTRY - 8).value
+            buffer = c_size_t.from_address(tensor + TensorOffsets.BUFFER).value
+            yield PlacedTensor(
+                name=ctypes.string_at(tensor + TensorOffsets.NAME).decode(errors="replace"),
+                type=c_int.from_address(tensor + TensorOffsets.TYPE).value,
+                buffer_type=self.buffer_type_name(c_size_t.from_address(buffer + BUFT_IN_BUFFER).value),
+            )
+
+
+def _walk(node: int | None) -> Iterator[tuple[int, int, int, int]]:
+    """Key and three sizes of every node of a red-black tree, in order."""
+    if node:
+        _, _, left, right, key, model, context, compute = _MAP_NODE.unpack(
+            ctypes.string_at(node, _MAP_NODE.size)
+        )
+        yield from _walk(left)
+        yield key, model, context, compute
+        yield from _walk(right)

@@ -1,0 +1,202 @@
+"""The simulator as the planner sees it: `Simulators(lib_dir)` implements `plan.oracle.Oracle`.
+
+It keeps one worker process for each machine shape (the devices of the question), starts a new one where one has
+died, and turns whatever happens there into an Answer or a Refusal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from launcher.machine import Device
+from launcher.plan.oracle import Answer, Question, Refusal
+from launcher.simulate.wire import Json, answer_from, to_json
+from launcher.units import GIB
+
+DEFAULT_MEMORY_LIMIT = 2 * GIB
+"""Private memory of one worker. A Kimi K2.5 header with its 163840 tokens peaks at 182 MiB."""
+DEFAULT_TIMEOUT_S = 60.0
+"""One simulation; Kimi K2.5 on eight devices takes half a second."""
+MAX_WORKERS = 4
+"""Machine shapes kept warm; the least recently used worker makes room."""
+
+_HIDDEN = {
+    "CUDA_VISIBLE_DEVICES": "",
+    "HIP_VISIBLE_DEVICES": "-1",
+    "ROCR_VISIBLE_DEVICES": "-1",
+    "GGML_VK_VISIBLE_DEVICES": "",
+    "ONEAPI_DEVICE_SELECTOR": "opencl:cpu",
+    "GGML_NO_BACKTRACE": "1",
+}
+"""Real devices of this machine must not mix in; an abort must not start a debugger."""
+_DROPPED_PREFIXES = ("GGML_", "LLAMA_", "CUDA_", "HIP_", "ROCR_")
+_ABORT_TEXT = 400
+
+
+class Simulators:
+    """Simulations by the llama.cpp whose libraries are in `lib_dir`. Close it to end its workers."""
+
+    def __init__(
+        self,
+        lib_dir: Path,
+        *,
+        memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> None:
+        self._lib_dir = lib_dir
+        self._memory_limit_bytes = memory_limit_bytes
+        self._timeout_s = timeout_s
+        self._workers: dict[tuple[Device, ...], _Worker] = {}
+
+    def simulate(self, question: Question) -> Answer | Refusal:
+        """What llama-server would allocate for this question, or one sentence on why nobody knows."""
+        return self._ask(question, like_fit=False)
+
+    def simulate_like_fit(self, question: Question) -> Answer | Refusal:
+        """llama-fit-params' figures: the same simulation with the surplus of its no_alloc pass."""
+        return self._ask(question, like_fit=True)
+
+    def close(self) -> None:
+        for worker in self._workers.values():
+            worker.end()
+        self._workers.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(self, question: Question, *, like_fit: bool) -> Answer | Refusal:
+        worker = self._worker(question.devices)
+        if isinstance(worker, Refusal):
+            return worker
+        try:
+            reply = worker.ask({"question": to_json(question), "like_fit": like_fit}, self._timeout_s)
+        except _WorkerLost as lost:
+            del self._workers[question.devices]
+            return Refusal(reason=f"{worker.engine}: {lost}", model_refused=True)
+        if "answer" in reply:
+            return answer_from(reply["answer"])
+        if "refusal" in reply:
+            return Refusal(**reply["refusal"])
+        return Refusal(reason=f"the simulator failed: {reply['fault']}", model_refused=False)
+
+    def _worker(self, devices: tuple[Device, ...]) -> _Worker | Refusal:
+        """The worker of this machine shape, most recently used last."""
+        worker = self._workers.pop(devices, None)
+        if worker is None:
+            if len(self._workers) >= MAX_WORKERS:
+                self._workers.pop(next(iter(self._workers))).end()
+            worker = _Worker(self._lib_dir)
+            setup = {
+                "lib_dir": str(self._lib_dir),
+                "devices": [to_json(device) for device in devices],
+                "memory_limit_bytes": self._memory_limit_bytes,
+            }
+            try:
+                reply = worker.ask(setup, self._timeout_s)
+            except _WorkerLost as lost:
+                return Refusal(reason=f"the simulator did not start: {lost}", model_refused=False)
+            if "ready" not in reply:
+                worker.end()
+                return Refusal(reason=reply["unavailable"], model_refused=False)
+            worker.engine = reply["ready"]
+        self._workers[devices] = worker
+        return worker
+
+
+class _WorkerLost(Exception):  # noqa: N818 - private, and named for what happened
+    """The worker died or fell silent; the message says how."""
+
+
+class _Worker:
+    """A process that answers one line with one line. `engine` is the llama.cpp it runs."""
+
+    def __init__(self, lib_dir: Path) -> None:
+        self.engine = ""
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "launcher.simulate.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=_environment(os.environ, lib_dir),
+        )
+        self._unread = b""
+
+    def ask(self, message: Json, timeout_s: float) -> Json:
+        """Raises _WorkerLost; the worker is then gone."""
+        stdin = self._process.stdin
+        if stdin is None:
+            raise _WorkerLost("it has no input")
+        try:
+            stdin.write(json.dumps(message).encode() + b"\n")
+            stdin.flush()
+        except OSError:
+            raise _WorkerLost(self._last_words()) from None
+        reply: Json = json.loads(self._read_line(timeout_s))
+        return reply
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            if stream is not None:
+                stream.close()
+
+    def _read_line(self, timeout_s: float) -> bytes:
+        stdout = self._process.stdout
+        if stdout is None:
+            raise _WorkerLost("it has no output")
+        deadline = time.monotonic() + timeout_s
+        while b"\n" not in self._unread:
+            ready, _, _ = select.select([stdout], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                self.end()
+                raise _WorkerLost(f"no answer within {timeout_s:g} s")
+            data = os.read(stdout.fileno(), 1 << 16)
+            if not data:
+                raise _WorkerLost(self._last_words())
+            self._unread += data
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line
+
+    def _last_words(self) -> str:
+        """How the process ended, from its status and what it wrote to stderr."""
+        status = self._process.wait()
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").splitlines()
+        self.end()
+        return describe_death(status, lines)
+
+
+def describe_death(status: int, stderr: list[str]) -> str:
+    """One sentence on how a worker ended: ggml's own abort text where there is one."""
+    said = [line.strip() for line in stderr if line.strip()]
+    aborts = [line for line in said if "GGML_ASSERT" in line or "GGML_ABORT" in line or "what():" in line]
+    if status < 0:
+        name = signal.Signals(-status).name
+        how = f"it was ended by {name}"
+    else:
+        how = f"it exited with status {status}"
+    words = aborts[0] if aborts else said[-1] if said else ""
+    return f"{how}: {words[:_ABORT_TEXT]}" if words else how
+
+
+def _environment(environment: Mapping[str, str], lib_dir: Path) -> dict[str, str]:
+    kept = {name: value for name, value in environment.items() if not name.startswith(_DROPPED_PREFIXES)}
+    return {**kept, **_HIDDEN, "LLAMA_CPP_LIB_PATH": str(lib_dir)}

@@ -1,0 +1,292 @@
+"""Virtual GPUs: devices that llama.cpp can register, ask and allocate on, with no memory behind them.
+
+`register_devices` describes `machine.Device`s to ggml through the structures of `layout`, answering by
+`traits`. Their buffers have an address that nobody dereferences: data is dropped on its way in, and the CPU's
+own buffer type is made virtual as well, so that a simulated host takes no host memory.
+
+Everything registered lives as long as the process: ggml cannot forget a device.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Callable
+from ctypes import c_size_t
+from typing import Any
+
+from launcher.machine import Device
+from launcher.simulate import layout
+from launcher.simulate.binding import Binding
+from launcher.simulate.layout import BUFT_IN_BUFFER, SIZE_IN_BUFFER, TensorOffsets
+from launcher.simulate.ops import QUANTIZED, decode_op, is_k_view, op_key, source_addresses
+from launcher.simulate.optimize import optimize
+from launcher.simulate.traits import OFFLOAD_MIN_BATCH, Optimizer, Traits, traits_of
+
+_NOWHERE = 1 << 32
+"""The address every virtual buffer starts at: aligned for everything, mapped by nothing."""
+_NE = struct.Struct("4q")
+
+
+class Registration:
+    """The virtual devices of this process. `addresses` are their ggml_backend_dev_t and `buffer_types`
+    their default ggml_backend_buffer_type_t, by device id.
+
+    `reserving` is on while the graphs are reserved whose sizes count: only then do the backends' graph
+    optimisations run. `faults` collects exceptions, which no callback may let through to C.
+    """
+
+    def __init__(self, binding: Binding) -> None:
+        self.binding = binding
+        self.addresses: dict[str, int] = {}
+        self.buffer_types: dict[str, int] = {}
+        self.reserving = False
+        self.faults: list[Exception] = []
+        self.device_bufts: set[int] = set()
+        self._kept: list[object] = []
+        self._buffer_interface = self._virtual_memory()
+
+    def keep(self, thing: Any) -> Any:  # noqa: ANN401 - ctypes objects of any kind
+        """Hold on to what C has a pointer to."""
+        self._kept.append(thing)
+        return thing
+
+    def callback(self, kind: Any, function: Callable[..., Any], otherwise: Any = None) -> Any:  # noqa: ANN401 - as above
+        """A C callback that answers `otherwise` and remembers the fault where `function` raises."""
+
+        def guarded(*arguments: Any) -> Any:  # noqa: ANN401 - whatever C passes
+            try:
+                return function(*arguments)
+            except Exception as fault:  # noqa: BLE001 - raised again by whoever asked for the simulation
+                self.faults.append(fault)
+                return otherwise
+
+        return self.keep(kind(guarded))
+
+    def answer(self, kind: Any, value: Any) -> Any:  # noqa: ANN401 - as above
+        """A C callback that always answers `value`."""
+        return self.keep(kind(lambda *_: value))
+
+    def text(self, value: str) -> Any:  # noqa: ANN401 - as above
+        """A C callback that always answers this string."""
+        characters = self.keep(ctypes.create_string_buffer(value.encode()))
+        return self.answer(layout.TO_NAME, ctypes.addressof(characters))
+
+    def allocator(self, extra_bytes: int = 0) -> Any:  # noqa: ANN401 - as above
+        """An alloc_buffer callback whose buffers are virtual."""
+        create = self.binding.base.ggml_backend_buffer_init
+
+        def alloc(buft: int, size: int) -> int | None:
+            buffer: int | None = create(buft, self._buffer_interface, None, size + extra_bytes)
+            return buffer
+
+        return self.callback(layout.ALLOC_BUFFER, alloc)
+
+    def make_cpu_virtual(self) -> None:
+        """Replace the allocator of ggml's CPU buffer type in this process."""
+        address = self.binding.base.ggml_backend_cpu_buffer_type()
+        layout.BufferType.from_address(address).iface.alloc_buffer = self.allocator()
+
+    def _virtual_memory(self) -> layout.BufferInterface:
+        interface = layout.BufferInterface()
+        # a buffer of size 0 must have a null base (llama.cpp asserts that the rest have one)
+        interface.get_base = self.callback(
+            layout.TO_POINTER,
+            lambda buffer: _NOWHERE if c_size_t.from_address(buffer + SIZE_IN_BUFFER).value else None,
+        )
+        interface.clear = self.answer(layout.CLEAR, None)
+        interface.memset_tensor = self.answer(layout.MEMSET_TENSOR, None)
+        interface.set_tensor = self.answer(layout.SET_TENSOR, None)
+        interface.get_tensor = self.answer(layout.SET_TENSOR, None)
+        self.keep(interface)
+        return interface
+
+
+def register_devices(binding: Binding, devices: tuple[Device, ...]) -> Registration:
+    """Register the devices, one registry for each backend family, and make the host's memory virtual."""
+    registration = Registration(binding)
+    registration.make_cpu_virtual()
+    families: dict[str, list[Device]] = {}
+    for device in devices:
+        families.setdefault(traits_of(device).registry, []).append(device)
+    for name, members in families.items():
+        _register_family(registration, name, members)
+    return registration
+
+
+def _register_family(registration: Registration, name: str, devices: list[Device]) -> None:
+    records = registration.keep((layout.VirtualDevice * len(devices))())
+    registry = registration.keep(layout.Registry())
+    host = _host_buffer_type(registration, traits_of(devices[0]), ctypes.addressof(records[0]))
+    for record, device in zip(records, devices, strict=True):
+        record.reg = ctypes.addressof(registry)
+        _describe(registration, record, device, host)
+        registration.addresses[device.id] = ctypes.addressof(record)
+    addresses = [ctypes.addressof(record) for record in records]
+    registry.api_version = layout.SUPPORTED_API_VERSIONS[-1]
+    registry.iface.get_name = registration.text(name)
+    registry.iface.get_device_count = registration.answer(layout.TO_SIZE, len(devices))
+    registry.iface.get_device = registration.callback(layout.GET_DEVICE, lambda _, index: addresses[index])
+    registry.iface.get_proc_address = registration.answer(layout.GET_PROC, None)
+    registration.binding.ggml.ggml_backend_register(ctypes.addressof(registry))
+
+
+def _host_buffer_type(registration: Registration, traits: Traits, device: int) -> int | None:
+    """The address of the family's pinned host buffer type, which belongs to its first device."""
+    if traits.host_buffer is None:
+        return None
+    host = registration.keep(layout.BufferType())
+    host.device = device
+    host.iface.get_name = registration.text(traits.host_buffer)
+    host.iface.alloc_buffer = registration.allocator(traits.host_extra_bytes)
+    host.iface.get_alignment = registration.answer(layout.TO_SIZE, traits.host_alignment)
+    host.iface.is_host = registration.answer(layout.TO_BOOL, value=True)
+    if traits.max_buffer_bytes is not None:
+        host.iface.get_max_size = registration.answer(layout.TO_SIZE, traits.max_buffer_bytes)
+    return ctypes.addressof(host)
+
+
+def _device_buffer_type(registration: Registration, traits: Traits, device: Device, address: int) -> int:
+    buft = registration.keep(layout.BufferType())
+    buft.device = address
+    buft.iface.get_name = registration.text(device.id)
+    buft.iface.alloc_buffer = registration.allocator()
+    buft.iface.get_alignment = registration.answer(layout.TO_SIZE, traits.alignment)
+    if traits.max_buffer_bytes is not None:
+        buft.iface.get_max_size = registration.answer(layout.TO_SIZE, traits.max_buffer_bytes)
+    if traits.scratch_ops or traits.row_padding:
+        buft.iface.get_alloc_size = registration.callback(
+            layout.ALLOC_SIZE, _alloc_size(registration, traits), 0
+        )
+    registration.device_bufts.add(ctypes.addressof(buft))
+    registration.buffer_types[device.id] = ctypes.addressof(buft)
+    return ctypes.addressof(buft)
+
+
+def _describe(
+    registration: Registration, record: layout.VirtualDevice, device: Device, host: int | None
+) -> None:
+    """Fill in one device: what it is called, what it has, what it can do."""
+    traits, name = traits_of(device), device.id.encode()
+    address = ctypes.addressof(record)
+    buft = _device_buffer_type(registration, traits, device, address)
+    backend = _backend(registration, traits, name, address)
+    free, total = device.total_bytes if device.free_bytes is None else device.free_bytes, device.total_bytes
+
+    def memory(_device: int, free_at: Any, total_at: Any) -> None:  # noqa: ANN401 - pointers to size_t
+        free_at[0], total_at[0] = free, total
+
+    def properties(_device: int, at: Any) -> None:  # noqa: ANN401 - pointer to the structure
+        into = at[0]
+        into.name, into.description, into.device_id = name, device.name.encode(), None
+        into.memory_free, into.memory_total, into.type = free, total, layout.DEVICE_TYPE_GPU
+        into.caps.async_compute, into.caps.events = traits.async_compute, traits.events
+        into.caps.host_buffer = traits.host_buffer is not None
+        into.caps.buffer_from_host_ptr, into.caps.mmap_support = False, True
+
+    iface = record.iface
+    iface.get_name = registration.text(name.decode())
+    iface.get_description = registration.text(device.name)
+    iface.get_memory = registration.callback(layout.GET_MEMORY, memory)
+    iface.get_type = registration.answer(layout.TO_INT, layout.DEVICE_TYPE_GPU)
+    iface.get_props = registration.callback(layout.GET_PROPS, properties)
+    iface.init_backend = registration.answer(layout.INIT_BACKEND, backend)
+    iface.get_buffer_type = registration.answer(layout.TO_POINTER, buft)
+    if host is not None:
+        iface.get_host_buffer_type = registration.answer(layout.TO_POINTER, host)
+    iface.supports_op = registration.callback(
+        layout.ASKS, _supports_op(registration, traits, buft), otherwise=False
+    )
+    iface.supports_buft = registration.callback(layout.ASKS, lambda _, other: other == buft, otherwise=False)
+    iface.offload_op = registration.callback(layout.ASKS, _offload_op(registration, traits), otherwise=False)
+    iface.event_new = registration.answer(layout.TO_POINTER, None)
+
+
+def _backend(registration: Registration, traits: Traits, name: bytes, device: int) -> int:
+    """The stream of one device; it computes nothing."""
+    guid = registration.keep((ctypes.c_uint8 * 16)(*name[:16]))
+    backend = registration.keep(layout.Backend())
+    backend.guid, backend.device = ctypes.addressof(guid), device
+    backend.iface.get_name = registration.text(name.decode())
+    backend.iface.free = registration.answer(layout.TO_NOTHING, None)
+    backend.iface.synchronize = registration.answer(layout.TO_NOTHING, None)
+    backend.iface.graph_compute = registration.answer(layout.COMPUTE, 0)
+    if traits.optimizer is not Optimizer.NONE:
+        names = registration.binding.op_names
+
+        def optimize_graph(_backend: int, graph: int, params: int) -> None:
+            if registration.reserving:
+                optimize(traits.optimizer, graph, params, names)
+
+        backend.iface.graph_optimize = registration.callback(layout.OPTIMIZE, optimize_graph)
+    return ctypes.addressof(backend)
+
+
+def _supports_op(registration: Registration, traits: Traits, own_buft: int) -> Callable[[int, int], bool]:
+    names = registration.binding.op_names
+    always = frozenset(code for code, name in enumerate(names) if name in traits.always)
+    known: dict[bytes, bool] = {}
+    siblings = registration.device_bufts
+
+    def is_elsewhere(source: int) -> bool:
+        buffer = c_size_t.from_address(source + TensorOffsets.BUFFER).value
+        if not buffer:
+            return False
+        buft = c_size_t.from_address(buffer + BUFT_IN_BUFFER).value
+        return buft != own_buft and buft in siblings
+
+    def supports_op(_device: int, op: int) -> bool:
+        head = ctypes.string_at(op, TensorOffsets.HEAD_SIZE)
+        if traits.checks_sources and any(is_elsewhere(source) for source in source_addresses(head) if source):
+            return False
+        if int.from_bytes(head[TensorOffsets.OP : TensorOffsets.OP_PARAMS], "little") in always:
+            return True
+        key = op_key(head)
+        verdict = known.get(key)
+        if verdict is None:
+            verdict = known[key] = traits.supports(decode_op(head, names))
+        return verdict
+
+    return supports_op
+
+
+def _offload_op(registration: Registration, traits: Traits) -> Callable[[int, int], bool]:
+    """Whether an operation on host weights is worth doing on the device: get_op_batch_size and offload_op of
+    the backends (ggml-cuda.cu, ggml-vulkan-debug.cpp, ggml-metal.cpp, ggml-sycl.cpp)."""
+    names = registration.binding.op_names
+    third = frozenset(("MUL_MAT_ID", "ROPE", "ROPE_BACK"))
+
+    def offload_op(_device: int, op: int) -> bool:
+        name = names[ctypes.c_int.from_address(op + TensorOffsets.OP).value]
+        if name == "GET_ROWS" or (traits.offload_ops is not None and name not in traits.offload_ops):
+            return False
+        ne = _NE.unpack(ctypes.string_at(op + TensorOffsets.NE, _NE.size))
+        if name == "MUL_MAT":
+            return ne[1] >= OFFLOAD_MIN_BATCH
+        if name in third:
+            return ne[2] >= OFFLOAD_MIN_BATCH
+        return ne[1] * ne[2] * ne[3] >= OFFLOAD_MIN_BATCH
+
+    return offload_op
+
+
+def _alloc_size(registration: Registration, traits: Traits) -> Callable[[int, int], int]:
+    names = registration.binding.op_names
+    n_bytes = registration.binding.base.ggml_nbytes
+    scratch = frozenset(code for code, name in enumerate(names) if name in traits.scratch_ops)
+    padded = QUANTIZED if traits.row_padding else frozenset[int]()
+    known: dict[bytes, int] = {}
+
+    def alloc_size(_buft: int, tensor: int) -> int:
+        code = ctypes.c_int.from_address(tensor + TensorOffsets.OP).value
+        if code not in scratch and ctypes.c_int.from_address(tensor).value not in padded:
+            plain: int = n_bytes(tensor)
+            return plain
+        head = ctypes.string_at(tensor, TensorOffsets.HEAD_SIZE)
+        key = op_key(head) + bytes((is_k_view(head),))
+        size = known.get(key)
+        if size is None:
+            size = known[key] = traits.alloc_bytes(decode_op(head, names))
+        return size
+
+    return alloc_size

@@ -1,0 +1,86 @@
+"""From llama.cpp's accounts to the answer's rows: one for each buffer type that holds anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from launcher.plan.oracle import BufferRow, Question
+from launcher.plan.plan import HOST, LoadMode
+from launcher.units import MIB
+
+_LOG_ROUNDING = MIB // 100
+"""The log's sizes are in hundredths of a MiB."""
+_MAPPED = "CPU_Mapped"
+
+
+class _Held(Protocol):
+    @property
+    def model(self) -> int: ...
+    @property
+    def context(self) -> int: ...
+
+
+class _Log(Protocol):
+    recurrent_bytes: dict[str, int]
+    output_bytes: dict[str, int]
+
+
+def assemble_rows(
+    question: Question, held: Mapping[str, _Held], compute: Mapping[str, int], log: _Log
+) -> tuple[BufferRow, ...]:
+    """Rows in the order of the question's devices, the host's last."""
+    names = [device.id for device in question.devices]
+    others = sorted((set(held) | set(compute) | set(log.output_bytes)) - set(names))
+    rows = []
+    for name in (*names, *others):
+        context = held[name].context if name in held else 0
+        recurrent = _recurrent(context, log.recurrent_bytes.get(name, 0))
+        rows.append(
+            BufferRow(
+                where=name if name in names else HOST,
+                buffer_type=name,
+                weights_bytes=held[name].model if name in held else 0,
+                kv_bytes=context - recurrent,
+                recurrent_bytes=recurrent,
+                compute_bytes=compute.get(name, 0),
+                output_bytes=log.output_bytes.get(name, 0),
+            )
+        )
+    if question.load_mode is LoadMode.MMAP:
+        rows = _mapped(rows)
+    return tuple(row for row in rows if row.where != HOST or _total(row))
+
+
+def _recurrent(context: int, logged: int) -> int:
+    return context if abs(context - logged) <= _LOG_ROUNDING else logged
+
+
+def _mapped(rows: list[BufferRow]) -> list[BufferRow]:
+    """Under mmap plain host weights are pages of the file, never a device's pinned memory
+    (llama_model_loader::create_tensor, "avoid using a host buffer when using mmap")."""
+    plain = [
+        row
+        for row in rows
+        if row.where == HOST and (row.buffer_type == "CPU" or row.buffer_type.endswith("_Host"))
+    ]
+    kept = [row if row not in plain else replace(row, weights_bytes=0) for row in rows]
+    weights = sum(row.weights_bytes for row in plain)
+    return [*kept, _row(_MAPPED, weights)] if weights else kept
+
+
+def _row(name: str, weights: int) -> BufferRow:
+    return BufferRow(
+        where=HOST,
+        buffer_type=name,
+        weights_bytes=weights,
+        kv_bytes=0,
+        recurrent_bytes=0,
+        compute_bytes=0,
+        output_bytes=0,
+    )
+
+
+def _total(row: BufferRow) -> int:
+    return row.weights_bytes + row.kv_bytes + row.recurrent_bytes + row.compute_bytes + row.output_bytes

@@ -1,0 +1,185 @@
+"""One simulation: load a model's header without allocating, build its context with llama-server's parameters,
+reserve its graphs on virtual memory, and read off what lies where.
+
+llama.cpp's own no_alloc pass reserves differently from a real start: ggml_backend_sched_reserve_size forgets
+the assignments the graph was built with (it resets the scheduler first), and only one graph is measured. So the
+reservations of llama_context::sched_reserve are repeated here for real, on virtual buffers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from launcher.gguf.ggml import GgmlType
+from launcher.plan.oracle import Answer, FlashAttention, HostTensor, Question, Refusal, SplitMode
+from launcher.simulate.binding import Binding
+from launcher.simulate.devices import Registration
+from launcher.simulate.layout import TensorOverride
+from launcher.simulate.log import LoadLog
+from launcher.simulate.rows import assemble_rows
+from launcher.simulate.traits import traits_of
+
+_SPLIT_MODES = {SplitMode.NONE: 0, SplitMode.LAYER: 1, SplitMode.ROW: 2}
+"""enum llama_split_mode (include/llama.h)."""
+_FLASH_ATTENTION = {FlashAttention.AUTO: -1, FlashAttention.OFF: 0, FlashAttention.ON: 1}
+"""enum llama_flash_attn_type."""
+_ALL_LAYERS = -2
+"""llama-server's `-ngl all` (common/arg.cpp); any negative number is all of them."""
+_MAX_DEVICES = 16
+"""llama_max_devices (src/llama.cpp)."""
+_ONE_SEQUENCE_PASS = ("kimi-linear", "minimax-01")
+"""Architectures whose last reservation is for one sequence (llama_context::sched_reserve)."""
+
+
+class Simulator:
+    """llama.cpp with virtual devices, one simulation at a time."""
+
+    def __init__(self, binding: Binding, registration: Registration) -> None:
+        self.binding = binding
+        self.registration = registration
+        self.log = LoadLog()
+        self._log_callback = binding.llama.llama_log_callback(self.log.add)
+        binding.llama.llama_log_set(self._log_callback, None)
+        binding.llama.llama_backend_init()
+
+    def simulate(self, question: Question, *, like_fit: bool = False) -> Answer | Refusal:
+        """What llama-server would allocate; `like_fit` gives llama-fit-params' figures instead, with the
+        surplus of llama.cpp's no_alloc pass, to be compared with that tool."""
+        if question.split_mode is SplitMode.TENSOR:
+            return Refusal(reason="--split-mode tensor cannot be simulated", model_refused=False)
+        self.log.clear()
+        self.registration.faults.clear()
+        self.registration.reserving = like_fit
+        try:
+            return self._simulate(question, like_fit=like_fit)
+        except MemoryError as error:
+            return Refusal(reason=str(error) or "the simulation ran out of memory", model_refused=True)
+        finally:
+            self.registration.reserving = False
+            if self.registration.faults:
+                raise self.registration.faults[0]
+
+    def _simulate(self, question: Question, *, like_fit: bool) -> Answer | Refusal:
+        llama = self.binding.llama
+        parameters = _ModelParameters(self.binding, self.registration, question)
+        model = llama.llama_model_load_from_file(question.model.encode(), parameters.struct)
+        if not model:
+            return self._refusal()
+        try:
+            context = llama.llama_init_from_model(model, _context_parameters(llama, question))
+            if not context:
+                return self._refusal()
+            try:
+                return self._read(question, model, context, like_fit=like_fit)
+            finally:
+                llama.llama_free(context)
+        finally:
+            llama.llama_model_free(model)
+
+    def _refusal(self) -> Refusal:
+        return Refusal(reason=f"{self.binding.engine}: {self.log.error}", model_refused=True)
+
+    def _read(self, question: Question, model: Any, context: Any, *, like_fit: bool) -> Answer:  # noqa: ANN401 - opaque
+        held = self.binding.breakdown(context)
+        if like_fit:
+            splits = (0, 0)
+            compute = {name: part.compute for name, part in held.items()}
+        else:
+            splits = self._reserve(question, model, context)
+            compute = self.binding.compute_bytes(context)
+        n_train: int = self.binding.llama.llama_model_n_ctx_train(model)
+        n_slot: int = self.binding.llama.llama_n_ctx_seq(context)
+        return Answer(
+            rows=assemble_rows(question, held, compute, self.log),
+            slot_ctx_size=min(n_slot, n_train),
+            flash_attn=self._uses_flash_attention(question),
+            sched_copies=self.binding.sched_copies(context),
+            graph_splits=splits,
+            host_tensors=tuple(self._host_tensors(question, model)),
+            engine=self.binding.engine,
+        )
+
+    def _reserve(self, question: Question, model: Any, context: Any) -> tuple[int, int]:  # noqa: ANN401 - opaque
+        """The reservations of llama_context::sched_reserve; graph splits of prompt and generation."""
+        llama, n_seqs = self.binding.llama, question.n_parallel
+        n_tokens = min(llama.llama_n_ctx(context), llama.llama_n_ubatch(context))
+        n_outputs = min(n_tokens, self.log.n_outputs_max)
+        self.registration.reserving = True
+        prompt = self.binding.reserve(context, n_tokens, n_seqs, n_outputs)
+        generation = self.binding.reserve(context, n_seqs, n_seqs, n_seqs)
+        last = 1 if self._architecture(model) in _ONE_SEQUENCE_PASS else n_seqs
+        self.binding.reserve(context, n_tokens, last, n_outputs)
+        return prompt, generation
+
+    def _architecture(self, model: Any) -> str:  # noqa: ANN401 - opaque
+        value = ctypes.create_string_buffer(64)
+        self.binding.llama.llama_model_meta_val_str(model, b"general.architecture", value, len(value))
+        return value.value.decode(errors="replace")
+
+    def _uses_flash_attention(self, question: Question) -> bool:
+        if self.log.flash_attention is not None:
+            return self.log.flash_attention
+        return question.flash_attn is not FlashAttention.OFF
+
+    def _host_tensors(self, question: Question, model: Any) -> list[HostTensor]:  # noqa: ANN401 - opaque
+        """Weights of a device's layers that went to the host though nobody asked for it."""
+        devices = {device.id: device for device in question.devices}
+        seen: set[str] = set()
+        moved = []
+        for tensor in self.binding.tensors(model):
+            is_again, _ = tensor.name in seen, seen.add(tensor.name)
+            owner = devices.get(self.log.layer_device(tensor.name, is_output=is_again) or "")
+            if owner is None or tensor.buffer_type in devices or tensor.name in self.log.overridden:
+                continue
+            type_name = GgmlType(tensor.type).name
+            lacks = tensor.type not in traits_of(owner).matrix_types
+            why = f"has no kernel for {type_name}" if lacks else f"cannot hold or use this {type_name} tensor"
+            moved.append(HostTensor(name=tensor.name, reason=f"{owner.id} {why}"))
+        return moved
+
+
+class _ModelParameters:
+    """llama_model_params of common_model_params_to_llama (common/common.cpp), and what they point to."""
+
+    def __init__(self, binding: Binding, registration: Registration, question: Question) -> None:
+        self.struct = struct = binding.llama.llama_model_default_params()
+        buffer_types = {"host": binding.base.ggml_backend_cpu_buffer_type()} | registration.buffer_types
+        addresses = [registration.addresses[device.id] for device in question.devices]
+        self._devices = (ctypes.c_void_p * (len(addresses) + 1))(*addresses)
+        self._overrides = (TensorOverride * (len(question.overrides) + 1))()
+        for record, override in zip(self._overrides, question.overrides, strict=False):
+            record.pattern, record.buft = override.pattern.encode(), buffer_types[override.where]
+        self._split = (ctypes.c_float * _MAX_DEVICES)(*question.tensor_split)
+        struct.devices = ctypes.addressof(self._devices)
+        struct.tensor_buft_overrides = ctypes.addressof(self._overrides) if question.overrides else None
+        struct.tensor_split = self._split
+        struct.n_gpu_layers = _ALL_LAYERS if question.n_gpu_layers is None else question.n_gpu_layers
+        struct.split_mode = _SPLIT_MODES[question.split_mode]
+        struct.main_gpu = question.main_gpu
+        struct.load_mode = 0  # LLAMA_LOAD_MODE_NONE: no_alloc refuses to map (llama_model_base::load_tensors)
+        struct.no_host = question.no_host
+        struct.no_alloc = True
+
+
+def _context_parameters(llama: Any, question: Question) -> Any:  # noqa: ANN401 - ctypes structures
+    """llama_context_params of common_context_params_to_llama (common/common.cpp) as llama-server calls it:
+    server_output_limits (tools/server/server-context.cpp) sets the rows of logits."""
+    struct = llama.llama_context_default_params()
+    struct.n_ctx = question.ctx_size
+    struct.n_batch = question.batch_size
+    struct.n_ubatch = question.ubatch_size
+    struct.n_seq_max = question.n_parallel
+    struct.flash_attn_type = _FLASH_ATTENTION[question.flash_attn]
+    struct.type_k = GgmlType[question.cache_type_k.upper()]
+    struct.type_v = GgmlType[question.cache_type_v.upper()]
+    struct.offload_kqv = question.kv_offload
+    struct.op_offload = question.op_offload
+    struct.swa_full = question.swa_full
+    struct.kv_unified = question.kv_unified
+    if question.n_outputs is None:
+        struct.n_outputs_max = min(question.batch_size, question.n_parallel)
+        struct.n_outputs_max_per_seq = 1
+    else:
+        struct.n_outputs_max = question.n_outputs
+    return struct

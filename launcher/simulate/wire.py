@@ -1,0 +1,60 @@
+"""Questions and answers as JSON objects, for the pipe between the client and its workers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from launcher.machine import Backend, Device, Link
+from launcher.plan.oracle import (
+    Answer,
+    BufferRow,
+    FlashAttention,
+    HostTensor,
+    Question,
+    Refusal,
+    SplitMode,
+    TensorOverride,
+)
+from launcher.plan.plan import CacheType, LoadMode
+
+Json = dict[str, Any]
+
+
+def to_json(value: Question | Answer | Refusal | Device) -> Json:
+    """Fields by name, nested; enums are strings already."""
+    return dataclasses.asdict(value)
+
+
+def device_from(data: Json) -> Device:
+    link = data["link"]
+    return Device(
+        **{**data, "backend": Backend(data["backend"]), "link": None if link is None else Link(**link)}
+    )
+
+
+def question_from(data: Json) -> Question:
+    return Question(
+        **{
+            **data,
+            "devices": tuple(device_from(device) for device in data["devices"]),
+            "cache_type_k": CacheType(data["cache_type_k"]),
+            "cache_type_v": CacheType(data["cache_type_v"]),
+            "flash_attn": FlashAttention(data["flash_attn"]),
+            "overrides": tuple(TensorOverride(**override) for override in data["overrides"]),
+            "tensor_split": tuple(data["tensor_split"]),
+            "split_mode": SplitMode(data["split_mode"]),
+            "load_mode": LoadMode(data["load_mode"]),
+        }
+    )
+
+
+def answer_from(data: Json) -> Answer:
+    return Answer(
+        **{
+            **data,
+            "rows": tuple(BufferRow(**row) for row in data["rows"]),
+            "graph_splits": tuple(data["graph_splits"]),
+            "host_tensors": tuple(HostTensor(**tensor) for tensor in data["host_tensors"]),
+        }
+    )

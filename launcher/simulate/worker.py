@@ -1,0 +1,80 @@
+"""One simulator process: `python -m launcher.simulate.worker`, JSON lines on stdin and stdout.
+
+The first line sets it up (`lib_dir`, `devices`, `memory_limit_bytes`) and is answered by `{"ready": …}` or
+`{"unavailable": …}`; each further line is a question and is answered by an answer or a refusal. C code's stdout
+goes to stderr, so that nothing but answers is on the pipe. The client gives it an environment in which the
+machine's real devices are hidden.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+from launcher.plan.oracle import Answer
+from launcher.simulate.wire import Json, device_from, question_from, to_json
+
+
+def main() -> None:
+    answers = _private_stdout()
+    setup = json.loads(sys.stdin.readline())
+    simulator = _set_up(setup, answers)
+    if simulator is None:
+        return
+    for line in sys.stdin:
+        _reply(answers, _answer(simulator, json.loads(line)))
+
+
+def _private_stdout() -> IO[str]:
+    """The pipe to the client, under a new descriptor; descriptor 1 becomes stderr."""
+    pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return pipe
+
+
+def _set_up(setup: Json, answers: IO[str]) -> Any:  # noqa: ANN401 - a Simulator, whose module needs the engine
+    from launcher.simulate.binding import Binding, Unavailable  # noqa: PLC0415 - after stdout is safe
+    from launcher.simulate.devices import register_devices  # noqa: PLC0415
+    from launcher.simulate.run import Simulator  # noqa: PLC0415
+
+    try:
+        binding = Binding(Path(setup["lib_dir"]))
+    except Unavailable as error:
+        _reply(answers, {"unavailable": str(error)})
+        return None
+    registration = register_devices(binding, tuple(device_from(device) for device in setup["devices"]))
+    simulator = Simulator(binding, registration)
+    _limit_memory(setup["memory_limit_bytes"])
+    _reply(answers, {"ready": binding.engine})
+    return simulator
+
+
+def _limit_memory(n_bytes: int) -> None:
+    """Bound what a hostile header can make llama.cpp allocate (private writable memory; the libraries and the
+    interpreter are counted as well)."""
+    with contextlib.suppress(ValueError, OSError):  # a lower limit is in force already
+        resource.setrlimit(resource.RLIMIT_DATA, (n_bytes, n_bytes))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _answer(simulator: Any, request: Json) -> Json:  # noqa: ANN401 - as above
+    question = question_from(request["question"])
+    try:
+        result = simulator.simulate(question, like_fit=request["like_fit"])
+    except Exception as error:  # noqa: BLE001 - reported to the client, which raises it
+        return {"fault": f"{type(error).__name__}: {error}"}
+    return {"answer" if isinstance(result, Answer) else "refusal": to_json(result)}
+
+
+def _reply(answers: IO[str], message: Json) -> None:
+    answers.write(json.dumps(message) + "\n")
+    answers.flush()
+
+
+if __name__ == "__main__":
+    main()
