@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import pytest
+
+from launcher.errors import UsageError
+from launcher.gguf.names import (
+    FileGroup,
+    ShardName,
+    group_files,
+    is_model_file,
+    pick_group,
+    quant_label,
+    shard_name,
+)
+
+
+def test_a_shards_name_is_taken_apart_and_put_together() -> None:
+    shard = shard_name("UD-TQ1_0/Kimi-K2.5-UD-TQ1_0-00002-of-00005.gguf")
+    assert shard == ShardName(stem="UD-TQ1_0/Kimi-K2.5-UD-TQ1_0", index=2, count=5)
+    assert shard.sibling(5) == "UD-TQ1_0/Kimi-K2.5-UD-TQ1_0-00005-of-00005.gguf"
+    assert len(shard.all_names) == 5
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.gguf",
+        "m-00000-of-00003.gguf",
+        "m-00004-of-00003.gguf",
+        "m-1-of-3.gguf",
+        "m-00001-of-00003.gguf.part",
+        "Kimi-K3-IQ2_XXS-Q2_K.gguf.part-01-of-05",
+    ],
+)
+def test_other_names_are_no_shards(name: str) -> None:
+    assert shard_name(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("UD-TQ1_0/Kimi-K2.5-UD-TQ1_0-00001-of-00005.gguf", "UD-TQ1_0"),
+        ("UD-Q2_K_XL/Kimi-K2.5-UD-Q2_K_XL-00001-of-00008.gguf", "UD-Q2_K_XL"),
+        ("DeepSeek-R1-UD-Q2_K_XL/DeepSeek-R1-UD-Q2_K_XL-00001-of-00005.gguf", "UD-Q2_K_XL"),
+        ("Q4_X/Kimi-K2.5-Q4_X-00001-of-00014.gguf", "Q4_X"),
+        ("IQ4_KS_R4/DeepSeek-R1-0528-IQ4_KS_R4-00001-of-00009.gguf", "IQ4_KS_R4"),
+        ("Qwen3-235B-A22B-mix-IQ3_K-00001-of-00003.gguf", "IQ3_K"),
+        ("smol-IQ2_KS/Kimi-K2-smol-IQ2_KS-00001-of-00006.gguf", "smol-IQ2_KS"),
+        ("DeepSeek-R1-0528-THIREUS-BF16-SPECIAL_TENSOR-00001-of-01148.gguf", "BF16"),
+        ("gpt-oss-120b-mxfp4-00001-of-00003.gguf", "MXFP4"),
+        ("gpt-oss-20b-MXFP4_MOE.gguf", "MXFP4_MOE"),
+        ("smollm2-360m-instruct-q8_0.gguf", "Q8_0"),
+        ("SmolLM2-135M-Instruct.Q4_1.gguf", "Q4_1"),
+        ("Qwen3-8B.i1-IQ1_M.gguf", "IQ1_M"),
+        ("gemma-3-270m-it-UD-IQ2_M.gguf", "UD-IQ2_M"),
+        ("Llama-3.2-1B-Instruct-Q6_K_L.gguf", "Q6_K_L"),
+        ("Phi-3-mini-4k-instruct-fp16.gguf", "F16"),
+        ("model-f32.gguf", "F32"),
+        ("Q4_K_M/model-00001-of-00002.gguf", "Q4_K_M"),
+        ("Qwen3-235B-A22B-128K.gguf", None),
+        ("model.gguf", None),
+    ],
+)
+def test_the_quant_that_a_name_claims(name: str, label: str | None) -> None:
+    assert quant_label(name) == label
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mmproj-BF16.gguf",
+        "Kimi-K2.5-mmproj-f16.gguf",
+        "imatrix_unsloth.gguf",
+        "imatrix_unsloth.dat",
+        "mtp-Qwen3.6-27B-Q4_0.gguf",
+        "MTP/model-mtp-draft-Q8_0.gguf",
+        "eagle3-gpt-oss-120b.gguf",
+        "Kimi-K3-IQ2_XXS-Q2_K.gguf.part-01-of-05",
+        "README.md",
+    ],
+)
+def test_sidecars_are_no_models(name: str) -> None:
+    assert not is_model_file(name)
+
+
+def shards(stem: str, count: int, *, without: tuple[int, ...] = (), size: int = 10) -> list[tuple[str, int]]:
+    return [
+        (f"{stem}-{index:05d}-of-{count:05d}.gguf", size)
+        for index in range(1, count + 1)
+        if index not in without
+    ]
+
+
+def test_a_repo_is_put_into_models() -> None:
+    files = [
+        *reversed(shards("UD-TQ1_0/K-UD-TQ1_0", 3)),
+        ("K-Q4_0.gguf", 100),
+        ("mmproj-F16.gguf", 1),
+        ("README.md", 5),
+        *shards("BF16/K-BF16", 4, without=(2, 3), size=500),
+    ]
+    groups = group_files(files)
+    assert [(group.label, group.size_bytes) for group in groups] == [
+        ("UD-TQ1_0", 30),
+        ("Q4_0", 100),
+        ("BF16", 1000),
+    ]
+    assert groups[0].names[0] == "UD-TQ1_0/K-UD-TQ1_0-00001-of-00003.gguf"
+    assert groups[0].is_complete
+    assert groups[2].missing == ("BF16/K-BF16-00002-of-00004.gguf", "BF16/K-BF16-00003-of-00004.gguf")
+
+
+def test_a_file_without_a_quant_is_called_by_its_name() -> None:
+    assert [group.label for group in group_files([("sub/model.gguf", 1)])] == ["model"]
+    assert [group.label for group in group_files(shards("sub/model", 2))] == ["model"]
+
+
+KIMI = group_files(
+    [
+        *shards("UD-TQ1_0/K-UD-TQ1_0", 5),
+        *shards("UD-Q2_K_XL/K-UD-Q2_K_XL", 8),
+        *shards("UD-Q4_K_XL/K-UD-Q4_K_XL", 13),
+        *shards("Q4_K_M/K-Q4_K_M", 13, size=9),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "label"),
+    [
+        ("UD-Q2_K_XL", "UD-Q2_K_XL"),
+        ("ud-q2_k_xl", "UD-Q2_K_XL"),
+        ("Q2_K_XL", "UD-Q2_K_XL"),
+        ("TQ1_0", "UD-TQ1_0"),
+        ("INT4", "UD-Q4_K_XL"),
+        ("int4", "UD-Q4_K_XL"),
+        ("UD-TQ1_0", "UD-TQ1_0"),
+        ("UD-TQ1_0/K-UD-TQ1_0-00003-of-00005.gguf", "UD-TQ1_0"),
+        ("K-UD-TQ1_0-00001-of-00005.gguf", "UD-TQ1_0"),
+        (None, "Q4_K_M"),
+    ],
+)
+def test_a_quant_is_found_by_what_people_call_it(wanted: str | None, label: str) -> None:
+    group = pick_group(KIMI, wanted)
+    assert group is not None
+    assert group.label == label
+
+
+def test_a_lossless_repack_is_int4_before_any_other() -> None:
+    group = pick_group((*KIMI, *group_files(shards("Q4_X/K-Q4_X", 14))), "INT4")
+    assert group is not None
+    assert group.label == "Q4_X"
+
+
+def test_an_old_folder_is_a_name_too() -> None:
+    groups = group_files([*shards("DeepSeek-R1-UD-Q2_K_XL/DeepSeek-R1-UD-Q2_K_XL", 5), ("D-Q8_0.gguf", 3)])
+    assert pick_group(groups, "DeepSeek-R1-UD-Q2_K_XL") is groups[1]
+
+
+def test_nothing_matches_nothing() -> None:
+    assert pick_group(KIMI, "Q9_9") is None
+    assert pick_group((), None) is None
+    assert pick_group((), "Q4_0") is None
+
+
+def test_without_a_wish_the_only_one_or_llama_cpps_choice() -> None:
+    only = group_files([("m-IQ1_S.gguf", 1)])
+    assert pick_group(only, None) == only[0]
+    small = group_files([("m-Q8_0.gguf", 8), ("m-IQ1_S.gguf", 1)])
+    assert pick_group(small, None) == FileGroup(label="Q8_0", files=(("m-Q8_0.gguf", 8),))
+    odd = group_files([("m-Q5_0.gguf", 8), ("m-IQ1_S.gguf", 1)])
+    assert pick_group(odd, None) == odd[0]
+
+
+def test_a_complete_set_wins_over_a_broken_one() -> None:
+    groups = group_files(shards("K-Q4_0", 3, without=(2,)) + shards("Q4_0/K-Q4_0", 4))
+    picked = pick_group(groups, "Q4_0")
+    assert picked is not None
+    assert picked.names[0].startswith("Q4_0/")
+
+
+def test_two_models_of_one_quant_are_ambiguous() -> None:
+    groups = group_files([("a-Q4_0.gguf", 1), ("b-Q4_0.gguf", 2)])
+    with pytest.raises(UsageError, match=r"2 models here: a-Q4_0\.gguf, b-Q4_0\.gguf"):
+        pick_group(groups, "Q4_0")
+    assert pick_group(groups, "b-Q4_0.gguf") is groups[1]
