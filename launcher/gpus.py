@@ -185,11 +185,12 @@ def gtt_default(ram_bytes: int) -> int:
 
 
 def _find(name: str) -> str | None:
-    squeezed = _squeezed(name)
-    for key in GPU_NAMES:
-        if _squeezed(key) == squeezed:
-            return key
-    return next((key for alias, key in _ALIASES.items() if _squeezed(alias) == squeezed), None)
+    """Short names first, then other ways to say them, then the driver's name (of two alike, the first row)."""
+    known = {_squeezed(key): key for key in GPU_NAMES}
+    known |= {_squeezed(alias): key for alias, key in _ALIASES.items()}
+    for key, row in (*_CUDA.items(), *_AMD.items(), *_SHARED.items()):
+        known.setdefault(_squeezed(row[0]), key)
+    return known.get(_squeezed(name))
 
 
 def _squeezed(name: str) -> str:

@@ -121,17 +121,16 @@ def read_store(store: Path, files: KernelFiles) -> tuple[Filesystem | None, tupl
     """The filesystem that `store` is on or will be on: that of its nearest folder that exists. Free is what this
     user may write, without the blocks kept for root."""
     wanted = Path(os.path.abspath(store))  # noqa: PTH100 Path.absolute keeps `..`
-    notes: list[str] = []
+    denied: tuple[str, ...] = ()
     for folder in (wanted, *wanted.parents):
         try:
             numbers = os.statvfs(folder)
             real = folder.resolve()
         except FileNotFoundError:
             continue
-        except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links (Path.resolve before 3.13)
-            notes.append(
-                f"the model store {wanted} cannot be looked at: {folder}: {getattr(error, 'strerror', error)}"
-            )
+        except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: Path.resolve, a loop of links
+            why = getattr(error, "strerror", None) or error
+            denied = denied or (f"the model store {wanted} cannot be looked at: {folder}: {why}",)
             continue
         filesystem = Filesystem(
             path=str(wanted),
@@ -139,8 +138,8 @@ def read_store(store: Path, files: KernelFiles) -> tuple[Filesystem | None, tupl
             total_bytes=numbers.f_blocks * numbers.f_frsize,
             free_bytes=numbers.f_bavail * numbers.f_frsize,
         )
-        return filesystem, tuple(notes)
-    return None, (*notes, f"the filesystem of the model store {wanted} is unknown")
+        return filesystem, denied
+    return None, denied or (f"the filesystem of the model store {wanted} is unknown",)
 
 
 def parse_filesystem_type(mountinfo: str, path: str) -> str | None:

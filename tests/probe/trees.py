@@ -1,0 +1,34 @@
+"""Folder trees like /proc and /sys, from captures: `== /path` opens a file, `== /path -> /target` is a link."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from launcher.probe.kernel_files import KernelFiles
+
+CAPTURES = Path(__file__).parent.parent / "captures"
+
+
+def capture(name: str) -> str:
+    return (CAPTURES / name).read_text()
+
+
+def plant(root: Path, *names: str, **changes: str) -> KernelFiles:
+    """The captures' files under `root`; a changed or further file is given as `path="text"` through `**{...}`."""
+    contents: dict[str, str] = {}
+    for name in names:
+        for section in capture(name).removeprefix("== ").split("\n== "):
+            path, _, text = section.partition("\n")
+            contents[path] = text
+    for path, text in (contents | changes).items():
+        place, _, target = path.partition(" -> ")
+        file = root / place.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if target:
+            aim = root / target.lstrip("/")
+            aim.mkdir(parents=True, exist_ok=True)
+            file.symlink_to(os.path.relpath(aim, file.parent))
+        else:
+            file.write_text(text)
+    return KernelFiles(root=root)
