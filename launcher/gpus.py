@@ -188,8 +188,11 @@ def _find(name: str) -> str | None:
     """Short names first, then other ways to say them, then the driver's name (of two alike, the first row)."""
     known = {_squeezed(key): key for key in GPU_NAMES}
     known |= {_squeezed(alias): key for alias, key in _ALIASES.items()}
-    for key, row in (*_CUDA.items(), *_AMD.items(), *_SHARED.items()):
-        known.setdefault(_squeezed(row[0]), key)
+    labels = [(key, row[0]) for key, row in _CUDA.items()]
+    labels += [(key, row[0]) for key, row in _AMD.items()]
+    labels += [(key, row[0]) for key, row in _SHARED.items()]
+    for key, label in labels:
+        known.setdefault(_squeezed(label), key)
     return known.get(_squeezed(name))
 
 
