@@ -1,1 +1,274 @@
-"""The story, top to bottom: probe, read the model, plan, pull, start. Everything is wired here."""
+"""The story, top to bottom: find the engine, see the machine, read the model, plan, pull, start.
+
+Everything is wired here, and nothing is decided here: `plan` decides, the edges act.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from launcher.catalogue import Sources, Target, fetch, resolve, sources_of
+from launcher.engine.argv import Serving, server_argv
+from launcher.engine.capabilities import capabilities
+from launcher.engine.deploy import Request, already_up, attend, bring_up
+from launcher.engine.deployments import State, find, look
+from launcher.engine.find import Engine
+from launcher.engine.flags import Capabilities
+from launcher.engine.process import engine_env, termination_interrupts
+from launcher.engine.record import Deployment, check_name, deployment_name, is_name, plan_hash
+from launcher.errors import DoesNotFit, Interrupted
+from launcher.hub.located import HubFiles, LocalFiles, Located, UrlFiles
+from launcher.inventory import Confirm, MachineChoice, engine_or_none, ensure_engine, machine_for
+from launcher.machine import Machine
+from launcher.plan.explain import plan_json, shortfall_json
+from launcher.plan.make import make_plan
+from launcher.plan.plan import Plan, Shortfall, Workload
+from launcher.profile import server_flags
+from launcher.progress import OnProgress
+from launcher.settings import Settings, read_settings
+from launcher.units import format_bytes
+
+ASK_ABOVE_BYTES = 20 * 10**9
+"""A download above this is asked about on a terminal (DESIGN section 2)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRequest:
+    """What the user typed, parsed. `flags` are llama-server's own, from behind `--`."""
+
+    ref: str
+    quant: str | None = None
+    workload: Workload = Workload()
+    machine: MachineChoice = MachineChoice()
+    engine: Path | None = None
+    flags: tuple[str, ...] = ()
+    mode: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpRequest:
+    """A plan, and where its server is to be found."""
+
+    plan: PlanRequest
+    name: str | None = None
+    host: str = "127.0.0.1"
+    port: int | None = None
+    api_key_file: Path | None = None
+    env: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """What came of a request: the plan or None, its model, the command line, and the quants that lost."""
+
+    target: Target
+    machine: Machine
+    engine: Engine | None
+    capabilities: Capabilities | None
+    plan: Plan | None
+    located: Located | None
+    losers: tuple[Shortfall, ...]
+    argv: tuple[str, ...]
+
+
+def plan_model(request: PlanRequest, on_progress: OnProgress) -> Planned:
+    """The best quant that fits, placed. Nothing fits: `plan` is None and `losers` say why."""
+    settings = read_settings()
+    engine = engine_or_none(request.engine, settings)
+    machine = machine_for(request.machine, engine, settings)
+    return _plan(request, settings, engine, machine, on_progress)
+
+
+def up(request: UpRequest, confirm: Confirm, on_progress: OnProgress) -> Deployment:
+    """Plan, pull, start, and return once the model has produced a token; a running one is returned as it is.
+
+    Raises DoesNotFit, and what its parts raise; afterwards nothing runs that did not run before.
+    """
+    settings = read_settings()
+    sources = sources_of(settings)
+    target = resolve(request.plan.ref, request.plan.quant, sources)
+    name = check_name(request.name or deployment_name(target.model_id))
+    asked = plan_hash(_asked(request))
+    running = already_up(settings.deployments_dir, name, asked, request.port)
+    if running is not None:
+        return running
+    engine = ensure_engine(request.plan.engine, settings, confirm, on_progress)
+    machine = machine_for(MachineChoice(), engine, settings)
+    planned = _plan(request.plan, settings, engine, machine, on_progress)
+    plan, located = fitting(planned)
+    paths = _fetch(located, sources, confirm, on_progress)
+    env, dropped = engine_env(os.environ, dict(request.env))
+
+    def argv_for(port: int) -> tuple[str, ...]:
+        serving = Serving(
+            host=request.host,
+            port=port,
+            model_id=target.model_id,
+            model_path=str(paths[0]),
+            api_key_file=None if request.api_key_file is None else str(request.api_key_file.absolute()),
+        )
+        return _argv(planned, plan, serving, request.plan)
+
+    found = planned.capabilities
+    return bring_up(
+        settings.deployments_dir,
+        Request(
+            name=name,
+            model_id=target.model_id,
+            model_path=paths[0],
+            model_bytes=plan.size_bytes,
+            plan=plan_json(plan),
+            plan_hash=asked,
+            argv_for=argv_for,
+            env=env,
+            env_dropped=dropped,
+            host=request.host,
+            port=request.port,
+            api_key_file=request.api_key_file,
+            engine_path=engine.path,
+            engine_sha256=found.sha256 if found else None,
+            engine_commit=found.version.commit if found else None,
+            cwd=Path.cwd() if request.plan.flags else Path("/"),
+        ),
+        on_progress=on_progress,
+    )
+
+
+def running(name: str) -> Deployment | None:
+    """The deployment of that name, if it runs: `run` takes a deployment's name as well as a REF."""
+    folder = read_settings().deployments_dir
+    entry = find(folder, name) if is_name(name) else None
+    return entry if isinstance(entry, Deployment) and look(entry).state is State.RUNNING else None
+
+
+def serve(
+    request: UpRequest, confirm: Confirm, on_progress: OnProgress, announce: Callable[[Deployment], None]
+) -> None:
+    """`up` in the foreground: `announce` it, stay until it ends, end it on Ctrl-C and SIGTERM.
+
+    Raises KeyboardInterrupt after those, EngineFailed with the cause when it ends by itself.
+    """
+    with termination_interrupts():
+        deployment = up(request, confirm, on_progress)
+        announce(deployment)
+        attend(read_settings().deployments_dir, deployment)
+
+
+def pull(ref: str, quant: str | None, confirm: Confirm, on_progress: OnProgress) -> tuple[Path, ...]:
+    """Bring a model's files here: the quant that is named or the only one, else the one planned for this machine."""
+    settings = read_settings()
+    sources = sources_of(settings)
+    target = resolve(ref, quant, sources)
+    if len(target.candidates) == 1:
+        located = target.candidates[0].open(on_progress)
+    else:
+        _, located = fitting(plan_model(PlanRequest(ref=ref, quant=quant), on_progress))
+    return _fetch(located, sources, confirm, on_progress)
+
+
+def fitting(planned: Planned) -> tuple[Plan, Located]:
+    """The plan and its model. Raises DoesNotFit when there is none."""
+    if planned.plan is not None and planned.located is not None:
+        return planned.plan, planned.located
+    last = planned.losers[-1]
+    tried = "" if len(planned.losers) == 1 else f", the smallest of {len(planned.losers)} quants,"
+    raise DoesNotFit(
+        f"{last.model_id} {last.quant}{tried} does not fit: {last.where} is {format_bytes(last.missing_bytes)} short",
+        hint=_shortfall_hint(planned.target.model_id, last),
+    )
+
+
+def plan_document(planned: Planned) -> dict[str, Any]:
+    """The plan, or the shortfall of the last quant tried, as its versioned JSON."""
+    if planned.plan is not None:
+        return plan_json(planned.plan, argv=planned.argv, losers=planned.losers)
+    return shortfall_json(planned.losers[-1], losers=planned.losers[:-1])
+
+
+def _plan(
+    request: PlanRequest, settings: Settings, engine: Engine | None, machine: Machine, on_progress: OnProgress
+) -> Planned:
+    sources = sources_of(settings)
+    target = resolve(request.ref, request.quant, sources)
+    default_ctx = target.profile.context.default if target.profile else None
+    planned = Planned(
+        target=target,
+        machine=machine,
+        engine=engine,
+        capabilities=capabilities(engine, settings.cache_dir) if engine else None,
+        plan=None,
+        located=None,
+        losers=(),
+        argv=(),
+    )
+    for candidate in target.candidates:
+        located = candidate.open(on_progress)
+        outcome = make_plan(
+            located.model, candidate.quant, machine, request.workload, default_ctx=default_ctx
+        )
+        if isinstance(outcome, Plan):
+            serving = Serving(
+                host="127.0.0.1", port=8080, model_id=target.model_id, model_path=_path_to_be(located)
+            )
+            argv = _argv(planned, outcome, serving, request)
+            return replace(planned, plan=outcome, located=located, argv=argv)
+        planned = replace(planned, losers=(*planned.losers, outcome))
+    return planned
+
+
+def _argv(planned: Planned, plan: Plan, serving: Serving, request: PlanRequest) -> tuple[str, ...]:
+    profile = planned.target.profile
+    return server_argv(
+        plan,
+        serving,
+        program=str(planned.engine.path) if planned.engine else "llama-server",
+        capabilities=planned.capabilities,
+        profile_flags=server_flags(profile, request.mode) if profile else (),
+        user_flags=request.flags,
+    )
+
+
+def _path_to_be(located: Located) -> str:
+    """The model's path where it is known before anything is fetched, else its name."""
+    match located.files:
+        case LocalFiles(paths=paths):
+            return str(paths[0])
+        case _:
+            return located.model.shards[0].name
+
+
+def _asked(request: UpRequest) -> dict[str, Any]:
+    """What decides whether a second `up` asks for the same: everything typed, nothing measured. The plan itself
+    would differ: a running deployment has taken memory."""
+    plan = request.plan
+    return {
+        "ref": plan.ref,
+        "quant": plan.quant,
+        "workload": asdict(plan.workload),
+        "engine": str(plan.engine) if plan.engine else None,
+        "flags": plan.flags,
+        "mode": plan.mode,
+        "host": request.host,
+        "api_key_file": str(request.api_key_file) if request.api_key_file else None,
+        "env": request.env,
+    }
+
+
+def _fetch(located: Located, sources: Sources, confirm: Confirm, on_progress: OnProgress) -> tuple[Path, ...]:
+    size = located.model.size_bytes
+    remote = isinstance(located.files, HubFiles | UrlFiles)
+    if (
+        remote
+        and size > ASK_ABOVE_BYTES
+        and not confirm(f"Download {located.model.model_id}, {format_bytes(size)}?")
+    ):
+        raise Interrupted("nothing was downloaded", hint="answer y, or give -y")
+    return fetch(located, sources, on_progress)
+
+
+def _shortfall_hint(ref: str, shortfall: Shortfall) -> str:
+    return f"launcher plan {ref} {shortfall.hints[0]}" if shortfall.hints else f"launcher plan {ref}"

@@ -1,9 +1,62 @@
-"""Commands: engine build, list, info."""
+"""Commands about the engine, llama.cpp's llama-server: build, list, info."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
+
+from launcher.cli.options import EngineOptions, unfolded
+from launcher.cli.output import Output
+from launcher.machine import Backend
+
+engines = typer.Typer(help="The llama.cpp that plans and runs.", rich_markup_mode=None, no_args_is_help=True)
 
 
 def register(app: typer.Typer) -> None:
     """Hang the commands on the app."""
+    engines.command("build")(unfolded(build))
+    engines.command("list")(unfolded(list_engines))
+    engines.command("info")(unfolded(info))
+    app.add_typer(engines, name="engine")
+
+
+def build(
+    out: Output,
+    backend: Annotated[
+        Backend | None,
+        typer.Option("--backend", help="Build for this [default: what the machine has].", show_default=False),
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option("-j", "--jobs", min=1, help="Compilers at once.", show_default=False)
+    ] = None,
+) -> None:
+    """Build the pinned llama.cpp for this machine, once; minutes, then cached."""
+    from launcher import inventory
+    from launcher.cli import tables
+    from launcher.settings import read_settings
+
+    out.say("Have a llama-server already? Use it as it is: --engine PATH, or LAUNCHER_ENGINE=PATH.")
+    with out.progress() as progress:
+        engine = inventory.build(backend, jobs, read_settings(), progress)
+    out.show(engine, tables.engines((engine,)))
+
+
+def list_engines(out: Output) -> None:
+    """List the engines built here, newest first."""
+    from launcher.cli import tables
+    from launcher.engine import find
+    from launcher.settings import read_settings
+
+    found = find.list_engines(read_settings().engines_dir)
+    out.show(found, tables.engines(found))
+
+
+def info(engine: EngineOptions, out: Output) -> None:
+    """Show the engine in use: version, commit, backends, devices, and the flags it understands."""
+    from launcher import inventory
+    from launcher.cli import tables
+    from launcher.settings import read_settings
+
+    described = inventory.describe_engine(engine.engine, read_settings())
+    out.show(tables.engine_document(described), tables.engine(described))

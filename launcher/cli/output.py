@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Self
@@ -32,6 +32,7 @@ class Output:
 
         self.as_json = as_json
         self._progress = progress
+        self._murmured = False
         self._out = Console(highlight=False)
         self._err = Console(stderr=True, highlight=False)
 
@@ -56,6 +57,27 @@ class Output:
     def say(self, text: str) -> None:
         """Talk, to stderr."""
         self._err.print(text, markup=False, soft_wrap=True)
+
+    def murmur(self, text: str) -> None:
+        """A model's reasoning as it comes, to stderr, dimmed where that shows."""
+        self._murmured = True
+        self._err.print(text, end="", markup=False, soft_wrap=True, style="dim")
+
+    def murmur_ends(self) -> None:
+        """The reasoning is over; what follows begins on a line of its own."""
+        if self._murmured:
+            self._murmured = False
+            self._err.print("\n")
+
+    def confirm(self, *, yes: bool) -> Callable[[str], bool]:
+        """How to ask: on a terminal the user, unless `yes` answered already; where nobody is there, go on."""
+
+        def ask(question: str) -> bool:
+            if yes or not self.interactive:
+                return True
+            return self._err.input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
+
+        return ask
 
     def error(self, error: LauncherError) -> None:
         """Print the sentence and the next command to type; under --json the error document."""

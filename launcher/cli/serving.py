@@ -1,9 +1,167 @@
-"""Commands: pull, up, run, serve, ps, logs, stop."""
+"""Commands that bring models and servers: pull, up, run, serve, ps, logs, stop."""
 
 from __future__ import annotations
 
+import sys
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+from launcher.cli.options import (
+    EngineOptions,
+    Name,
+    PlanOptions,
+    Ref,
+    ServeOptions,
+    unfolded,
+)
+from launcher.cli.output import Output
+
+if TYPE_CHECKING:
+    from launcher.engine.record import Deployment
 
 
 def register(app: typer.Typer) -> None:
     """Hang the commands on the app."""
+    for command in (pull, up, run, serve, ps, logs, stop):
+        app.command()(unfolded(command))
+
+
+def pull(
+    ref: Ref,
+    out: Output,
+    quant: Annotated[str | None, typer.Option("--quant", help="This quant.", show_default=False)] = None,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask before a large download.")] = False,
+) -> None:
+    """Download exactly the files of the planned quant, verified, and print their paths."""
+    from rich.text import Text
+
+    from launcher import launch
+
+    with out.progress() as progress:
+        paths = launch.pull(ref, quant, out.confirm(yes=yes), progress)
+    out.show({"paths": paths}, *(Text(str(path)) for path in paths))
+
+
+def up(
+    ctx: typer.Context,
+    ref: Ref,
+    wanted: PlanOptions,
+    where: ServeOptions,
+    engine: EngineOptions,
+    out: Output,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan only; pull and start nothing.")] = False,
+) -> None:
+    """Plan, pull and start a model in the background; returns when it has answered a token."""
+    from launcher import launch
+    from launcher.cli import deployments
+    from launcher.cli.looking import show_plan
+    from launcher.cli.requests import up_request
+
+    request = up_request(ref, wanted, where, engine, ctx.obj)
+    with out.progress() as progress:
+        if dry_run:
+            planned = launch.plan_model(request.plan, progress)
+        else:
+            deployment = launch.up(request, out.confirm(yes=where.yes), progress)
+    if dry_run:
+        show_plan(planned, out)
+    else:
+        out.show(deployments.document(deployment), deployments.card(deployment))
+
+
+def run(
+    ctx: typer.Context,
+    ref: Ref,
+    wanted: PlanOptions,
+    where: ServeOptions,
+    engine: EngineOptions,
+    out: Output,
+    prompt: Annotated[
+        str | None,
+        typer.Argument(metavar="[PROMPT]", help="One question; without it a chat.", show_default=False),
+    ] = None,
+) -> None:
+    """Ask one question, or chat; starts the model if it is not up."""
+    from launcher import launch
+    from launcher.cli import chat
+    from launcher.cli.requests import up_request
+
+    if prompt is None and not sys.stdin.isatty():
+        prompt = sys.stdin.read().strip() or None
+    request = up_request(ref, wanted, where, engine, ctx.obj)
+    with out.progress() as progress:
+        deployment = launch.running(ref) or launch.up(request, out.confirm(yes=where.yes), progress)
+    if prompt is None:
+        chat.converse(deployment, out)
+    else:
+        chat.answer_once(deployment, prompt, out)
+
+
+def serve(
+    ctx: typer.Context, ref: Ref, wanted: PlanOptions, where: ServeOptions, engine: EngineOptions, out: Output
+) -> None:
+    """Like up, in the foreground: Ctrl-C or SIGTERM ends the server. For containers and systemd."""
+    from launcher import launch
+    from launcher.cli import deployments
+    from launcher.cli.requests import up_request
+
+    def announce(deployment: Deployment) -> None:
+        out.show(deployments.document(deployment), deployments.card(deployment))
+        sys.stdout.flush()
+
+    request = up_request(ref, wanted, where, engine, ctx.obj)
+    with out.progress() as progress:
+        launch.serve(request, out.confirm(yes=where.yes), progress, announce)
+
+
+def ps(out: Output) -> None:
+    """List what runs here."""
+    from launcher.cli import deployments
+    from launcher.engine.deploy import tidy
+    from launcher.engine.deployments import read_all
+    from launcher.settings import read_settings
+
+    folder = read_settings().deployments_dir
+    tidy(folder)
+    entries = read_all(folder)
+    out.show([deployments.entry_document(entry) for entry in entries], deployments.table(entries))
+
+
+def logs(
+    out: Output,
+    name: Name = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Stay and print what comes.")] = False,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many of the last lines.")] = 100,
+) -> None:
+    """Print a deployment's log: what llama-server said."""
+    from launcher.engine.deployments import log_path, require, the_name
+    from launcher.engine.log import follow as read_log
+    from launcher.settings import read_settings
+
+    folder = read_settings().deployments_dir
+    chosen = the_name(folder, name)
+    path = log_path(folder, chosen)
+    if not path.exists():
+        require(folder, chosen)
+    for line in read_log(path, last_lines=lines, ended=None if follow else lambda: True):
+        out.data(line + "\n")
+
+
+def stop(
+    out: Output,
+    name: Name = None,
+    everything: Annotated[bool, typer.Option("--all", help="Stop all deployments.")] = False,
+) -> None:
+    """End a deployment, gracefully, then by force."""
+    from rich.text import Text
+
+    from launcher.engine.deploy import take_down
+    from launcher.engine.deployments import read_all, the_name
+    from launcher.settings import read_settings
+
+    folder = read_settings().deployments_dir
+    names = [entry.name for entry in read_all(folder)] if everything else [the_name(folder, name)]
+    ended = [take_down(folder, each) for each in names]
+    words = {"gone": "was gone already; forgotten", "starting": "stopped while it was starting"}
+    out.show(ended, *(Text(f"{one.name} {words.get(one.was, 'stopped')}") for one in ended))

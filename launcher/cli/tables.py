@@ -11,8 +11,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from launcher.engine.find import Engine
+from launcher.inventory import EngineDescription
+from launcher.launch import Planned
 from launcher.machine import Device, Filesystem, Machine
 from launcher.plan.plan import Amount, Basis, LedgerRow, Plan, Shortfall
+from launcher.profile import ApiEquivalent, ModelProfile, ProfileQuant, SizeBasis
 from launcher.units import format_bytes
 
 BAR_WIDTH = 14
@@ -119,18 +123,18 @@ def reasons(sentences: Iterable[str]) -> RenderableType:
     return Padding(table, (1, 0, 0, 0))
 
 
-def command_line(argv: Sequence[str]) -> RenderableType:
-    """The engine's command line, one flag with its value a line, ready to paste."""
-    if not argv:
-        return Text("")
-    lines = [shlex.quote(argv[0])]
-    for word in argv[1:]:
-        is_flag = word.startswith("-") and not word.lstrip("-")[:1].isdigit()
-        if is_flag:
-            lines.append(f"  {word}")
+def command_line(argv: Sequence[str], width: int = 76) -> RenderableType:
+    """The engine's command line, folded between flags, ready to paste."""
+    words = [shlex.quote(word) for word in argv]
+    lines = [""]
+    for index, word in enumerate(words):
+        starts_flag = word.startswith("-") and not word.lstrip("-")[:1].isdigit()
+        unit = word + (f" {words[index + 1]}" if index + 1 < len(words) and starts_flag else "")
+        if starts_flag and lines[-1] and len(lines[-1]) + 1 + len(unit) > width:
+            lines.append("  " + word)
         else:
-            lines[-1] += f" {shlex.quote(word)}"
-    return Padding(Text(" \\\n".join(lines)), (1, 0, 0, 0))
+            lines[-1] += (" " if lines[-1] else "") + word
+    return Padding(Text(" \\\n".join(lines), no_wrap=True, overflow="ignore"), (1, 0, 0, 0))
 
 
 def machine(value: Machine) -> RenderableType:
@@ -195,3 +199,124 @@ def _device(device: Device) -> tuple[str, ...]:
         pcie,
         device.driver or "?",
     )
+
+
+def planned(value: Planned) -> RenderableType:
+    """A plan with its losers, or why nothing fits."""
+    parts: list[RenderableType] = []
+    if value.plan is not None:
+        parts.append(plan(value.plan, value.argv))
+        lost = value.losers
+    else:
+        parts.append(shortfall(value.losers[-1]))
+        lost = value.losers[:-1]
+    if lost:
+        rows = [
+            (one.quant, format_bytes(one.size_bytes), f"{one.where} {format_bytes(one.missing_bytes)} short")
+            for one in lost
+        ]
+        parts += [
+            Text(""),
+            Text("quants that do not fit:"),
+            grid(("quant", "size", "why"), rows, right=frozenset({"size"})),
+        ]
+    return Group(*parts)
+
+
+def profiles(found: Iterable[ModelProfile]) -> RenderableType:
+    """One line per profile."""
+    rows = [
+        (
+            one.name,
+            one.title,
+            ", ".join(quant.name for quant in one.quants),
+            str(one.context.max),
+            one.license,
+        )
+        for one in found
+    ]
+    return grid(
+        ("profile", "model", "quants, best first", "context", "license"), rows, right=frozenset({"context"})
+    )
+
+
+def profile(value: ModelProfile) -> RenderableType:
+    """One profile whole."""
+    rows = [
+        (
+            quant.name,
+            f"{quant.repo}:{quant.label}",
+            _profile_size(quant),
+            str(quant.n_shards or "?"),
+            quant.quality,
+        )
+        for quant in value.quants
+    ]
+    head = facts(
+        [
+            ("profile", f"{value.name}: {value.title}"),
+            ("about", value.description),
+            ("license", value.license),
+            ("home", value.homepage),
+            ("context", f"{value.context.default} planned, {value.context.max} at most"),
+            ("modes", ", ".join(mode.name for mode in value.modes)),
+            ("as API", None if value.api is None else _price(value.api)),
+        ]
+    )
+    return Group(
+        head, grid(("quant", "where", "size", "files", "quality"), rows, right=frozenset({"size", "files"}))
+    )
+
+
+def _price(api: ApiEquivalent) -> str:
+    price = f"${api.input_usd_per_mtok:g} in, ${api.output_usd_per_mtok:g} out per million tokens"
+    return f"{api.provider} {api.model_id}: {price} ({api.as_of})"
+
+
+def _profile_size(quant: ProfileQuant) -> str:
+    about = "" if quant.size_basis is SizeBasis.EXACT or quant.size_bytes is None else "~"
+    return about + format_bytes(quant.size_bytes)
+
+
+def engines(found: Iterable[Engine]) -> RenderableType:
+    """One line per engine built here."""
+    rows = [
+        (one.build.backend, one.build.version, one.build.commit, one.build.compiler, str(one.path))
+        for one in found
+        if one.build is not None
+    ]
+    if not rows:
+        return Text("no engine was built here: launcher engine build")
+    return grid(("backend", "llama-cpp-python", "commit", "compiler", "path"), rows)
+
+
+def engine_document(value: EngineDescription) -> dict[str, object]:
+    """The engine for programs, every flag with its spellings and values."""
+    return {
+        "path": value.engine.path,
+        "source": value.engine.source,
+        "version": value.capabilities.version,
+        "sha256": value.capabilities.sha256,
+        "backends": value.backends,
+        "devices": value.devices,
+        "build": value.engine.build,
+        "flags": value.capabilities.options,
+    }
+
+
+def engine(value: EngineDescription) -> RenderableType:
+    """The engine in use."""
+    version = value.capabilities.version
+    head = facts(
+        [
+            ("engine", f"{value.engine.path} ({value.engine.source})"),
+            ("version", f"{version.text}, commit {version.commit or '?'}"),
+            ("compiler", version.compiler),
+            ("backends", ", ".join(value.backends) or None),
+            ("devices", ", ".join(f"{one.id} {one.name}" for one in value.devices) or "none but the CPU"),
+            ("sha256", value.capabilities.sha256),
+            ("flags", f"{len(value.capabilities.options)}: launcher engine info --json lists them"),
+        ]
+    )
+    spellings = " ".join(option.spellings[-1] for option in value.capabilities.options)
+    return Group(head, Padding(Text(spellings), (1, 0, 0, 0)))

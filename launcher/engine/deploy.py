@@ -118,6 +118,16 @@ def bring_up(
         return deployment
 
 
+def already_up(folder: Path, name: str, plan_hash: str, port: int | None) -> Deployment | None:
+    """The deployment that runs under this name with this very plan, so that nothing has to be planned again;
+    None when there is none. Raises UsageError as `bring_up` would."""
+    entry = find(folder, name)
+    if not isinstance(entry, Deployment) or look(entry).state is not State.RUNNING:
+        return None
+    _refuse_another(entry, plan_hash, port)
+    return entry
+
+
 def attend(folder: Path, deployment: Deployment, *, grace_s: float = GRACE_S) -> None:
     """Stay with a deployment in the foreground. Returns when `launcher stop` has ended it; on
     KeyboardInterrupt (see process.termination_interrupts) ends it and raises that. Raises EngineFailed with
@@ -216,12 +226,16 @@ def _already_there(folder: Path, request: Request) -> Deployment | None:
         raise UsageError(
             f"{request.name} runs on another host ({status.detail})", hint="choose another --name"
         )
-    if entry.plan_hash != request.plan_hash or request.port not in {None, entry.port}:
-        raise UsageError(
-            f"{request.name} runs already, with another plan (pid {entry.pid}, port {entry.port})",
-            hint=f"launcher stop {request.name}",
-        )
+    _refuse_another(entry, request.plan_hash, request.port)
     return entry
+
+
+def _refuse_another(entry: Deployment, plan_hash: str, port: int | None) -> None:
+    if entry.plan_hash != plan_hash or port not in {None, entry.port}:
+        raise UsageError(
+            f"{entry.name} runs already, with another plan (pid {entry.pid}, port {entry.port})",
+            hint=f"launcher stop {entry.name}",
+        )
 
 
 def _claimed(folder: Path, request: Request) -> Deployment:

@@ -91,6 +91,18 @@ def require(folder: Path, name: str) -> Deployment:
     return entry
 
 
+def the_name(folder: Path, name: str | None) -> str:
+    """`name`, or that of the only deployment. Raises NotFound when there is none, UsageError among several."""
+    if name is not None:
+        return name
+    names = [entry.name for entry in read_all(folder)]
+    if not names:
+        raise NotFound("nothing runs here", hint="launcher up MODEL")
+    if len(names) > 1:
+        raise UsageError(f"{len(names)} deployments are here: {', '.join(names)}", hint="name one of them")
+    return names[0]
+
+
 def remove(folder: Path, name: str) -> None:
     """Forget the deployment; its log stays for `launcher logs`."""
     state_path(folder, name).unlink(missing_ok=True)

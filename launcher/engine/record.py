@@ -76,9 +76,14 @@ def deployment_name(model_id: str) -> str:
     return re.sub(r"[^a-z0-9._-]+", "-", last).strip("-._")[:NAME_LIMIT].rstrip("-._") or "model"
 
 
+def is_name(text: str) -> bool:
+    """Whether a deployment can be called that."""
+    return _NAME.fullmatch(text) is not None
+
+
 def check_name(name: str) -> str:
     """`name`, when it can be one (it becomes a file's name). Raises UsageError."""
-    if _NAME.fullmatch(name) is None:
+    if not is_name(name):
         raise UsageError(
             f"name {name!r} is not made of at most {NAME_LIMIT} of a-z, 0-9, '.', '_' and '-'",
             hint=f"--name {deployment_name(name)}",

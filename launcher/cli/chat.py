@@ -1,0 +1,66 @@
+"""Talking to a running deployment: one answer, or a conversation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from launcher.cli.output import Output
+from launcher.engine.client import Delta, Message, read_api_key, stream_chat
+from launcher.engine.record import Deployment
+
+
+def answer_once(deployment: Deployment, prompt: str, out: Output) -> None:
+    """Stream one answer to stdout; under --json print it whole."""
+    messages: list[Message] = [{"role": "user", "content": prompt}]
+    if not out.as_json:
+        _stream(deployment, messages, out)
+        return
+    text, reasoning, finish, speed = "", "", None, None
+    for delta in _deltas(deployment, messages):
+        text, reasoning = text + delta.text, reasoning + delta.reasoning
+        finish, speed = delta.finish_reason or finish, delta.tokens_per_s or speed
+    answer = {"answer": text, "reasoning": reasoning or None, "finish_reason": finish, "tokens_per_s": speed}
+    out.show({"name": deployment.name, "url": deployment.url, "model_id": deployment.model_id, **answer})
+
+
+def converse(deployment: Deployment, out: Output) -> None:
+    """Chat until the user ends it. Ctrl-C ends an answer, and the chat at the prompt."""
+    out.say(f"chatting with {deployment.model_id}; Ctrl-D ends, the server stays up")
+    messages: list[Message] = []
+    while True:
+        try:
+            prompt = input("> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            out.say("")
+            return
+        if not prompt:
+            continue
+        messages.append({"role": "user", "content": prompt})
+        try:
+            messages.append({"role": "assistant", "content": _stream(deployment, messages, out)})
+        except KeyboardInterrupt:
+            messages.pop()
+            out.data("\n")
+
+
+def _stream(deployment: Deployment, messages: Sequence[Message], out: Output) -> str:
+    """Print the answer as it comes; reasoning goes to stderr, so that stdout holds the answer alone."""
+    text = ""
+    for delta in _deltas(deployment, messages):
+        if delta.reasoning:
+            out.murmur(delta.reasoning)
+        if delta.text and not text:
+            out.murmur_ends()
+        text += delta.text
+        out.data(delta.text)
+    out.data("\n")
+    return text
+
+
+def _deltas(deployment: Deployment, messages: Sequence[Message]) -> Iterator[Delta]:
+    return stream_chat(
+        deployment.url,
+        messages,
+        model=deployment.model_id,
+        api_key=read_api_key(deployment.api_key_file),
+    )
