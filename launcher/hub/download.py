@@ -59,6 +59,7 @@ def pull(
         raise not_cached(endpoint, f"{missing[0].name} of {files.repo}")
     with explained(endpoint, files.repo):
         for shard in missing:
+            _remove_misfits(endpoint, files, shard)
             _remove_orphans(endpoint, files.repo, shard)
         _refuse_full_disk(endpoint, files.repo, missing)
     transfer = _Transfer(endpoint, files, sum(shard.size_bytes for shard in missing), on_progress)
@@ -258,6 +259,18 @@ def _refuse_full_disk(endpoint: Endpoint, repo: str, missing: tuple[Shard, ...])
             f" which has {format_bytes(free)} free",
             hint=f"free {format_bytes(needed - free)} there, or set HF_HUB_CACHE to another disk",
         )
+
+
+def _remove_misfits(endpoint: Endpoint, files: HubFiles, shard: Shard) -> None:
+    """Files of another size than listed, which the library would take for the shard: cut off by a crash."""
+    folder = repo_cache(endpoint, files.repo)
+    pointer = folder / "snapshots" / files.commit / shard.name
+    if pointer.exists():
+        _remove(pointer)
+    if shard.sha256 is not None:
+        blob = folder / "blobs" / shard.sha256
+        if blob.exists() and blob.stat().st_size != shard.size_bytes:
+            blob.unlink()
 
 
 def _remove_orphans(endpoint: Endpoint, repo: str, shard: Shard) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import httpx2
 import huggingface_hub
@@ -73,15 +73,16 @@ def open_session(endpoint: Endpoint) -> httpx2.Client:
         huggingface_hub.set_client_factory(_make_client)
         _Rules.installed = True
     if endpoint.token:
-        _Rules.tokens.add((_origin(httpx2.URL(endpoint.url)), f"Bearer {endpoint.token}"))
+        origins = _Rules.homes.setdefault(f"Bearer {endpoint.token}", set())
+        origins.add(_origin(httpx2.URL(endpoint.url)))
     return huggingface_hub.get_session()
 
 
 class _Rules:
-    """Of the one client of this process: which token may go to which origin."""
+    """Of the one client of this process: which origins each of our tokens may go to."""
 
     installed = False
-    tokens: set[tuple[Origin, str]] = set()  # noqa: RUF012 (process-wide on purpose, as the library's client is)
+    homes: ClassVar[dict[str, set[Origin]]] = {}
 
 
 def _make_client() -> httpx2.Client:
@@ -98,8 +99,8 @@ def _before_request(request: httpx2.Request) -> None:
     """
     if constants.is_offline_mode():
         raise errors.OfflineModeIsEnabled("HF_HUB_OFFLINE is set")
-    authorization = request.headers.get("authorization")
-    if authorization is not None and (_origin(request.url), authorization) not in _Rules.tokens:
+    homes = _Rules.homes.get(request.headers.get("authorization", ""))
+    if homes is not None and _origin(request.url) not in homes:
         del request.headers["authorization"]
     timeout = request.extensions.get("timeout") or {}
     if all(value is None for value in timeout.values()):

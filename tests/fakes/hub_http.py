@@ -90,7 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
         raise NotImplementedError
 
     def send_json(self, value: object, headers: Mapping[str, str] | None = None, status: int = 200) -> None:
-        body = json.dumps(value).encode()
+        body = json.dumps(value).encode()[: self.fault.truncate_to]
         self.send_head(status, {"Content-Type": "application/json", **(headers or {})}, len(body))
         self.send_body(iter([body]), len(body))
 
