@@ -103,7 +103,7 @@ def fetch_package(package: Package, folder: Path, *, on_progress: OnProgress = s
 def _is_whole(path: Path, package: Package) -> bool:
     try:
         return sha256_of(path) == package.sha256
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
 
 

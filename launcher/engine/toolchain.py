@@ -48,6 +48,11 @@ PACKAGES: dict[str, dict[str, str]] = {
 """What to install, per package manager. llama.cpp docs/build.md, sections CUDA, HIP and Vulkan; names as the
 distributions spell them."""
 
+PREFIXES = tuple(
+    map(Path, ("/usr", "/usr/local", "/usr/local/cuda", "/opt/cuda", "/opt/rocm", "/opt/homebrew"))
+)
+"""Where toolkits install themselves: programs in bin, headers in include."""
+
 _MANAGERS = ("apt-get", "dnf", "pacman", "zypper", "apk", "brew")
 _ELSE = "or use a llama-server you have (--engine PATH), or build without the GPU (--backend cpu)"
 
@@ -80,8 +85,11 @@ class HostCpu:
     flags: tuple[str, ...]
 
 
-def find_toolchain(backend: Backend) -> Toolchain:
-    """Everything a build for `backend` needs. Raises EngineFailed naming what is missing and how to get it."""
+def find_toolchain(backend: Backend, *, prefixes: tuple[Path, ...] = PREFIXES) -> Toolchain:
+    """Everything a build for `backend` needs; toolkits are looked for on PATH and below `prefixes`.
+
+    Raises EngineFailed naming what is missing and how to get it.
+    """
     c, cxx = _compilers(backend)
     base = Toolchain(
         c=c,
@@ -93,11 +101,11 @@ def find_toolchain(backend: Backend) -> Toolchain:
     )
     match backend:
         case Backend.CUDA:
-            return _with_cuda(base)
+            return _with_cuda(base, prefixes)
         case Backend.HIP:
-            return _with_hip(base)
+            return _with_hip(base, prefixes)
         case Backend.VULKAN:
-            return _with_vulkan(base)
+            return _with_vulkan(base, prefixes)
         case Backend.METAL if sys.platform != "darwin":
             raise EngineFailed("the Metal backend is for Apple hardware", hint="--backend cpu")
         case _:
@@ -106,7 +114,7 @@ def find_toolchain(backend: Backend) -> Toolchain:
 
 def has_hip() -> bool:
     """Whether AMD's compiler is here (an argument of recipe.backend_for)."""
-    return _hipcc() is not None
+    return _which("hipcc", *_named("ROCM_PATH"), *PREFIXES) is not None
 
 
 def host_cpu() -> HostCpu:
@@ -186,9 +194,8 @@ def _python_tool(name: str) -> Path:
     return found
 
 
-def _with_cuda(base: Toolchain) -> Toolchain:
-    roots = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
-    nvcc = _which("nvcc", *(f"{root}/bin" for root in (*roots, "/usr/local/cuda", "/opt/cuda")))
+def _with_cuda(base: Toolchain, prefixes: tuple[Path, ...]) -> Toolchain:
+    nvcc = _which("nvcc", *_named("CUDA_HOME", "CUDA_PATH"), *prefixes)
     if nvcc is None:
         raise EngineFailed(
             "building for NVIDIA GPUs needs the CUDA toolkit, and nvcc was not found",
@@ -202,8 +209,8 @@ def _with_cuda(base: Toolchain) -> Toolchain:
     )
 
 
-def _with_hip(base: Toolchain) -> Toolchain:
-    hipcc = _hipcc()
+def _with_hip(base: Toolchain, prefixes: tuple[Path, ...]) -> Toolchain:
+    hipcc = _which("hipcc", *_named("ROCM_PATH"), *prefixes)
     if hipcc is None:
         raise EngineFailed(
             "building for AMD GPUs with HIP needs ROCm, and hipcc was not found",
@@ -221,12 +228,11 @@ def _with_hip(base: Toolchain) -> Toolchain:
     )
 
 
-def _with_vulkan(base: Toolchain) -> Toolchain:
-    sdk = os.environ.get("VULKAN_SDK", "")
-    roots = [Path(root) for root in (sdk, "/usr", "/usr/local", "/opt/homebrew") if root]
+def _with_vulkan(base: Toolchain, prefixes: tuple[Path, ...]) -> Toolchain:
+    roots = (*_named("VULKAN_SDK"), *prefixes)
     headers = [root / "include" for root in roots]
     core = next((h / "vulkan/vulkan_core.h" for h in headers if (h / "vulkan/vulkan_core.h").is_file()), None)
-    glslc = _which("glslc", *(f"{root}/bin" for root in roots))
+    glslc = _which("glslc", *roots)
     spirv = any((root / "include/spirv/unified1/spirv.hpp").is_file() for root in roots)
     missing = [
         name
@@ -246,12 +252,13 @@ def _with_vulkan(base: Toolchain) -> Toolchain:
     )
 
 
-def _hipcc() -> Path | None:
-    return _which("hipcc", f"{os.environ.get('ROCM_PATH') or '/opt/rocm'}/bin")
+def _named(*variables: str) -> tuple[Path, ...]:
+    """The folders that these variables of the environment name."""
+    return tuple(Path(os.environ[name]) for name in variables if os.environ.get(name))
 
 
-def _which(name: str, *folders: str) -> Path | None:
-    found = shutil.which(name) or shutil.which(name, path=os.pathsep.join(folders))
+def _which(name: str, *prefixes: Path) -> Path | None:
+    found = shutil.which(name) or shutil.which(name, path=os.pathsep.join(f"{p}/bin" for p in prefixes))
     return Path(found) if found else None
 
 

@@ -102,7 +102,7 @@ def test_a_build_runs_and_may_be_moved(tmp_path: Path) -> None:
     assert engine.build is not None
     assert (engine.build.version, engine.build.commit, engine.build.backend) == ("1.0", COMMIT, Backend.CPU)
     assert (engine.folder / "libtiny.so").exists() or sys.platform == "darwin"
-    assert [] == trees(request)
+    assert trees(request) == []
     moved = tmp_path / "elsewhere"
     engine.folder.rename(moved)
     said = subprocess.run([moved / "llama-server", "--version"], capture_output=True, text=True, check=True)
@@ -111,7 +111,7 @@ def test_a_build_runs_and_may_be_moved(tmp_path: Path) -> None:
 
 def test_progress_counts_every_step_and_ends_whole(tmp_path: Path) -> None:
     steps = steps_of(tiny_request(tmp_path))
-    assert ["unpack", "configure", "build"] == list(dict.fromkeys(step.phase for step in steps))
+    assert list(dict.fromkeys(step.phase for step in steps)) == ["unpack", "configure", "build"]
     counts = [step.done for step in steps if step.phase == "build"]
     assert sorted(counts) == counts
     assert steps[-1].done == steps[-1].total
@@ -129,7 +129,7 @@ def test_the_second_time_nothing_is_run(tmp_path: Path) -> None:
     shutil.rmtree(request.packages_dir)
     steps: list[Step] = []
     assert first == build_engine(request, on_progress=steps.append)
-    assert [] == steps
+    assert steps == []
 
 
 def test_a_folder_without_its_record_is_built_again(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_folder_without_its_record_is_built_again(tmp_path: Path) -> None:
     engine = build_engine(request)
     (engine.folder / RECORD).unlink()
     (engine.folder / "rubbish").touch()
-    assert () == list_engines(request.engines_dir)
+    assert list_engines(request.engines_dir) == ()
     again = build_engine(request)
     assert engine.path == again.path
     assert not (engine.folder / "rubbish").exists()
@@ -148,7 +148,7 @@ def test_another_compiler_flag_is_another_engine(tmp_path: Path, monkeypatch: py
     plain = build_engine(request)
     monkeypatch.setenv("CXXFLAGS", "-O1")
     assert plain.path != build_engine(request).path
-    assert 2 == len(list_engines(request.engines_dir))
+    assert len(list_engines(request.engines_dir)) == 2
 
 
 def test_a_compile_error_is_shown_and_leaves_nothing(tmp_path: Path) -> None:
@@ -160,21 +160,21 @@ def test_a_compile_error_is_shown_and_leaves_nothing(tmp_path: Path) -> None:
     log = next((request.engines_dir / "logs").iterdir())
     assert str(log) in caught.value.message
     assert "no_such_thing" in log.read_text()
-    assert ([], ()) == (trees(request), list_engines(request.engines_dir))
+    assert (trees(request), list_engines(request.engines_dir)) == ([], ())
 
 
 def test_a_configure_error_is_shown(tmp_path: Path) -> None:
     request = tiny_request(tmp_path, cmake=CMAKE + 'message(FATAL_ERROR "the moon is not full")\n')
     with pytest.raises(EngineFailed, match="the moon is not full"):
         build_engine(request)
-    assert [] == trees(request)
+    assert trees(request) == []
 
 
 def test_an_engine_that_names_another_commit_is_refused(tmp_path: Path) -> None:
     request = tiny_request(tmp_path, main=MAIN.replace(", COMMIT", ', "fffffff"'))
     with pytest.raises(EngineFailed, match="does not call itself abc1234"):
         build_engine(request)
-    assert () == list_engines(request.engines_dir)
+    assert list_engines(request.engines_dir) == ()
 
 
 def test_an_archive_without_the_tree_is_refused(tmp_path: Path) -> None:
@@ -192,10 +192,10 @@ def test_ctrl_c_ends_the_whole_group_and_the_next_build_goes_on(tmp_path: Path) 
     with Held(gate, request) as held:
         held.process.send_signal(signal.SIGINT)
         said, _ = held.process.communicate()
-        assert 130 == held.process.returncode
+        assert held.process.returncode == 130
         assert "goes on where it stopped" in said
         assert not held.is_read()  # nobody of the group is left
-    assert () == list_engines(request.engines_dir)
+    assert list_engines(request.engines_dir) == ()
     opened(gate)
     steps = [step for step in steps_of(request) if step.phase == "build" and step.total]
     whole = steps_of(tiny_request(tmp_path / "other"))[-1].total
@@ -203,7 +203,7 @@ def test_ctrl_c_ends_the_whole_group_and_the_next_build_goes_on(tmp_path: Path) 
     assert steps[-1].total is not None
     assert steps[-1].total < whole
     assert "unpack" not in {step.phase for step in steps}
-    assert [] == trees(request)
+    assert trees(request) == []
 
 
 def test_after_kill_9_the_next_build_waits_for_what_was_left_and_goes_on(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_after_kill_9_the_next_build_waits_for_what_was_left_and_goes_on(tmp_pat
         held.process.kill()
         held.process.wait()
         assert held.is_read()  # a compiler may survive its builder
-        assert () == list_engines(request.engines_dir)
+        assert list_engines(request.engines_dir) == ()
         opened(gate)
         steps: list[Step] = []
 
@@ -223,9 +223,9 @@ def test_after_kill_9_the_next_build_waits_for_what_was_left_and_goes_on(tmp_pat
                 held.let_go()
 
         engine = build_engine(request, on_progress=let_go)
-    assert "wait" == steps[0].phase
+    assert steps[0].phase == "wait"
     assert (engine,) == list_engines(request.engines_dir)
-    assert [] == trees(request)
+    assert trees(request) == []
 
 
 def test_a_second_builder_waits_and_gets_the_first_ones_engine(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_second_builder_waits_and_gets_the_first_ones_engine(tmp_path: Path) -
         engine = build_engine(request, on_progress=let_go)
         said, _ = held.process.communicate()
         assert (0, f"{engine.path}\n") == (held.process.returncode, said)
-    assert ["wait"] == phases
+    assert phases == ["wait"]
 
 
 def test_trees_of_killed_builds_are_removed_and_live_ones_are_not(tmp_path: Path) -> None:
@@ -250,17 +250,17 @@ def test_trees_of_killed_builds_are_removed_and_live_ones_are_not(tmp_path: Path
         (request.engines_dir / name / "source").mkdir(parents=True)
     with exclusive(request.engines_dir / ".locks" / "alive"):
         build_engine(request)
-    assert [".build-alive"] == trees(request)
+    assert trees(request) == [".build-alive"]
 
 
 def test_a_full_disk_while_unpacking(tmp_path: Path) -> None:
     request = tiny_request(tmp_path, ballast_bytes=2_000_000)
     process = in_a_process(request, limit=1_000_000)
     said, _ = process.communicate()
-    assert 6 == process.returncode, said
+    assert process.returncode == 6, said
     assert "cannot be built in" in said
     assert "free some space" in said
-    assert [] == trees(request)
+    assert trees(request) == []
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
@@ -270,7 +270,7 @@ def test_a_full_disk_while_compiling(tmp_path: Path) -> None:
     with pytest.raises(TryAgain, match="the disk is full") as caught:
         build_engine(request)
     assert caught.value.retryable
-    assert [] == trees(request)
+    assert trees(request) == []
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
@@ -278,7 +278,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     request.engines_dir.write_text("a file where the folder should be")
     with pytest.raises(LauncherError, match="cannot be built in") as caught:
         build_engine(request)
-    assert 6 == caught.value.exit_code
+    assert caught.value.exit_code == 6
 
 
 @pytest.mark.skipif(shutil.which("ccache") is None, reason="ccache is not installed")
