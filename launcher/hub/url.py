@@ -44,11 +44,9 @@ def open_url(url: str) -> Located:
     used, BadGguf for what is not a model.
     """
     urls = shard_urls(url)
-    with open_client() as client, ThreadPoolExecutor(max_workers=_AT_ONCE) as pool:
-        read = tuple(pool.map(lambda one: _read_one(client, one), urls))
-    shards = tuple(
-        Shard(name=file_name(one), size_bytes=size) for one, (_, size) in zip(urls, read, strict=True)
-    )
+    names = tuple(file_name(one) for one in urls)
+    read = _read_all(urls)
+    shards = tuple(Shard(name=name, size_bytes=size) for name, (_, size) in zip(names, read, strict=True))
     return assemble(
         model_id=model_name(shards[0].name),
         source=shown(urls[0]),
@@ -81,6 +79,16 @@ def shown(url: str) -> str:
     """A URL without its secrets: user, password, query and fragment left out."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def _read_all(urls: tuple[str, ...]) -> tuple[tuple[tuple[Header, bytes], int], ...]:
+    """Side by side, in order; the first failure ends it, without waiting for the others."""
+    pool = ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="header")
+    with open_client() as client:
+        try:
+            return tuple(pool.map(lambda url: _read_one(client, url), urls))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _read_one(client: httpx2.Client, url: str) -> tuple[tuple[Header, bytes], int]:

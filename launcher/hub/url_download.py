@@ -23,8 +23,6 @@ from launcher.hub.located import Located, OnProgress, UrlFiles
 from launcher.hub.url import answered, content_range, open_client, shown, version_of
 from launcher.units import format_bytes
 
-_PIECE_BYTES = 1 << 20
-
 
 def fetch_url_files(
     located: Located, files: UrlFiles, models_dir: Path, on_progress: OnProgress
@@ -129,7 +127,7 @@ class _Download:
 
     def _write(self, response: httpx2.Response, file: BinaryIO, on_progress: Callable[[int], None]) -> None:
         position = file.tell()
-        for piece in response.iter_raw(_PIECE_BYTES):
+        for piece in response.iter_raw():
             kept = piece[: self._size_bytes - position]
             file.write(kept)
             position += len(kept)

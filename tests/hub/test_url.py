@@ -1,0 +1,295 @@
+"""Ranged reads and resumable downloads against a real server on loopback, with every fault it can have."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.errors import BadGguf, LauncherError, NotAllowed, NotFound, TryAgain, UsageError
+from launcher.hub.located import Located, UrlFiles
+from launcher.hub.ranges import SLACK_BYTES
+from launcher.hub.url import file_name, open_url, shard_urls, shown
+from launcher.hub.url_download import fetch_url_files
+from tests.make_gguf import make_gguf
+from tests.range_server import Faults, RangeServer, serve_ranges
+
+
+@pytest.fixture
+def server() -> Iterator[RangeServer]:
+    with serve_ranges() as running:
+        yield running
+
+
+@pytest.fixture
+def tiny(server: RangeServer, tmp_path: Path) -> str:
+    (path,) = make_gguf(tmp_path / "tiny-Q8_0.gguf", "llama")
+    server.files[path.name] = path.read_bytes()
+    return f"{server.url}/models/{path.name}"
+
+
+@pytest.fixture
+def split(server: RangeServer, tmp_path: Path) -> tuple[str, ...]:
+    paths = make_gguf(tmp_path / "split-Q8_0.gguf", "llama", splits=3)
+    server.files |= {path.name: path.read_bytes() for path in paths}
+    return tuple(f"{server.url}/{path.name}" for path in paths)
+
+
+def test_a_header_is_read_by_ranges_only(server: RangeServer, tiny: str) -> None:
+    located = open_url(tiny)
+    (name,) = server.files
+    assert located.model.model_id == "tiny-Q8_0"
+    assert located.model.source == tiny
+    assert located.model.size_bytes == len(server.files[name])
+    assert located.files == UrlFiles(urls=(tiny,))
+    assert server.files[name].startswith(located.raw_headers[0])
+    assert server.sent_bytes <= len(located.raw_headers[0]) + SLACK_BYTES
+    assert all(asked is not None for _, asked in server.requests)
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_any_shards_url_opens_the_set(server: RangeServer, split: tuple[str, ...], index: int) -> None:
+    located = open_url(split[index] + "?token=secret")
+    assert located.files == UrlFiles(urls=tuple(url + "?token=secret" for url in split))
+    assert located.model.source == split[0]
+    assert [shard.name for shard in located.model.shards] == [url.rpartition("/")[2] for url in split]
+
+
+def test_a_redirect_is_followed(server: RangeServer, tiny: str) -> None:
+    server.faults["moved-Q8_0.gguf"] = Faults(redirect_to=tiny)
+    assert open_url(f"{server.url}/moved-Q8_0.gguf").model.model_id == "moved-Q8_0"
+
+
+def test_secrets_are_used_and_not_shown(server: RangeServer, tiny: str) -> None:
+    secret = tiny.replace("http://", "http://me:password@") + "?sig=secret#part"
+    located = open_url(secret)
+    assert located.model.source == tiny
+    assert server.headers[0]["Authorization"].startswith("Basic ")
+    server.files.clear()
+    with pytest.raises(NotFound) as caught:
+        open_url(secret)
+    assert "secret" not in caught.value.message
+    assert "password" not in caught.value.message
+
+
+def fails(url: str, kind: type[LauncherError], *words: str) -> None:
+    with pytest.raises(kind) as caught:
+        open_url(url)
+    assert type(caught.value) is kind or kind is BadGguf
+    for word in words:
+        assert word in caught.value.message
+    assert "\n" not in caught.value.message
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, NotAllowed),
+        (403, NotAllowed),
+        (404, NotFound),
+        (410, NotFound),
+        (400, UsageError),
+        (429, TryAgain),
+        (500, TryAgain),
+        (503, TryAgain),
+    ],
+)
+def test_what_a_server_answers(
+    server: RangeServer, tiny: str, status: int, kind: type[LauncherError]
+) -> None:
+    server.faults["tiny-Q8_0.gguf"] = Faults(status=status)
+    fails(tiny, kind, str(status), "/models/tiny-Q8_0.gguf")
+
+
+def test_a_missing_sibling_is_named(server: RangeServer, split: tuple[str, ...]) -> None:
+    del server.files["split-Q8_0-00002-of-00003.gguf"]
+    fails(split[0], NotFound, "split-Q8_0-00002-of-00003.gguf")
+
+
+def test_a_server_that_ignores_ranges_is_not_read(server: RangeServer) -> None:
+    server.files["big.gguf"] = b"GGUF" + bytes(64 << 20)
+    server.faults["big.gguf"] = Faults(ignore_ranges=True)
+    fails(f"{server.url}/big.gguf", UsageError, "ignores ranges")
+    assert server.sent_bytes < 64 << 20
+
+
+def test_a_range_that_does_not_say_what_it_is(server: RangeServer, tiny: str) -> None:
+    server.faults["tiny-Q8_0.gguf"] = Faults(no_content_range=True)
+    fails(tiny, UsageError, "without saying which bytes")
+
+
+def test_another_range_than_was_asked_for(server: RangeServer, tiny: str) -> None:
+    server.faults["tiny-Q8_0.gguf"] = Faults(shift=5)
+    fails(tiny, TryAgain, "changed while it was read")
+
+
+def test_a_body_that_breaks_off(server: RangeServer, tiny: str) -> None:
+    server.faults["tiny-Q8_0.gguf"] = Faults(break_off_at=1000)
+    fails(tiny, TryAgain, "tiny-Q8_0.gguf")
+
+
+def test_a_file_that_changes_while_it_is_read(server: RangeServer, tmp_path: Path) -> None:
+    (path,) = make_gguf(
+        tmp_path / "k.gguf", "llama", vocabulary="bpe", numbers={"n_vocab": 20_000}, hollow=True
+    )
+    server.files["k.gguf"] = path.read_bytes()
+    server.faults["k.gguf"] = Faults(etags=['"v1"', '"v2"'])
+    fails(f"{server.url}/k.gguf", TryAgain, "changed while it was read")
+
+
+def test_files_that_are_no_models(server: RangeServer) -> None:
+    server.files |= {
+        "page.gguf": b"<!DOCTYPE html><html></html>",
+        "none.gguf": b"",
+        "short.gguf": b"GGUF\x03",
+    }
+    fails(f"{server.url}/page.gguf", BadGguf, "a web page")
+    fails(f"{server.url}/none.gguf", BadGguf, "is empty")
+    fails(f"{server.url}/short.gguf", BadGguf, "it has 5 bytes")
+
+
+def test_nobody_listens(tiny: str) -> None:
+    fails("http://127.0.0.1:9/a.gguf", TryAgain, "cannot be read")
+
+
+def test_addresses_that_are_none() -> None:
+    fails("ftp://127.0.0.1/a.gguf", UsageError, "is not an address that can be read")
+    fails("http://127.0.0.1/%2e%2e", UsageError, "the file name in")
+
+
+def test_names_and_siblings_of_urls() -> None:
+    url = "https://u:p@h/d/My%20Model-00002-of-00003.gguf?x=1#f"
+    assert shard_urls(url)[2] == "https://u:p@h/d/My%20Model-00003-of-00003.gguf?x=1#f"
+    assert file_name(url) == "My Model-00002-of-00003.gguf"
+    assert shown(url) == "https://h/d/My%20Model-00002-of-00003.gguf"
+
+
+class Progress:
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, int]] = []
+
+    def __call__(self, done: int, total: int) -> None:
+        self.calls.append((done, total))
+
+
+def fetch(located: Located, folder: Path, progress: Progress | None = None) -> tuple[Path, ...]:
+    assert isinstance(located.files, UrlFiles)
+    return fetch_url_files(located, located.files, folder, progress or Progress())
+
+
+def test_all_shards_are_fetched_into_one_folder(
+    server: RangeServer, split: tuple[str, ...], tmp_path: Path
+) -> None:
+    located, progress = open_url(split[0]), Progress()
+    paths = fetch(located, tmp_path / "models", progress)
+    assert [path.read_bytes() for path in paths] == [server.files[path.name] for path in paths]
+    assert len({path.parent for path in paths}) == 1
+    assert progress.calls[0] == (0, located.model.size_bytes)
+    assert progress.calls[-1] == (located.model.size_bytes, located.model.size_bytes)
+    assert [done for done, _ in progress.calls] == sorted(done for done, _ in progress.calls)
+    assert not list(paths[0].parent.glob("*.incomplete"))
+    asked = len(server.requests)
+    assert fetch(located, tmp_path / "models") == paths
+    assert len(server.requests) == asked
+
+
+def test_a_download_goes_on_where_it_broke_off(server: RangeServer, tiny: str, tmp_path: Path) -> None:
+    located = open_url(tiny)
+    half = located.model.size_bytes // 2
+    server.faults["tiny-Q8_0.gguf"] = Faults(break_off_at=half)
+    with pytest.raises(TryAgain):
+        fetch(located, tmp_path)
+    (part,) = tmp_path.rglob("*.incomplete")
+    kept = part.stat().st_size
+    assert kept > 0
+    (path,) = fetch(located, tmp_path)
+    assert path.read_bytes() == server.files["tiny-Q8_0.gguf"]
+    assert server.requests[-1] == ("tiny-Q8_0.gguf", f"bytes={kept}-")
+
+
+def test_a_part_of_another_version_is_begun_anew(server: RangeServer, tiny: str, tmp_path: Path) -> None:
+    located = open_url(tiny)
+    server.faults["tiny-Q8_0.gguf"] = Faults(break_off_at=100_000)
+    with pytest.raises(TryAgain):
+        fetch(located, tmp_path)
+    server.faults["tiny-Q8_0.gguf"] = Faults(etags=['"v2"'])
+    (path,) = fetch(located, tmp_path)
+    assert path.read_bytes() == server.files["tiny-Q8_0.gguf"]
+    assert not list(tmp_path.rglob("*.incomplete"))
+
+
+def test_a_whole_part_only_needs_its_name(server: RangeServer, tiny: str, tmp_path: Path) -> None:
+    located = open_url(tiny)
+    (path,) = fetch(located, tmp_path)
+    path.rename(path.with_name(path.name + ".01234567.incomplete"))
+    asked = len(server.requests)
+    assert fetch(located, tmp_path) == (path,)
+    assert len(server.requests) == asked
+
+
+def test_a_part_that_is_too_long_or_wrong_is_not_believed(
+    server: RangeServer, tiny: str, tmp_path: Path
+) -> None:
+    located = open_url(tiny)
+    (path,) = fetch(located, tmp_path)
+    path.unlink()
+    path.with_name(path.name + ".01234567.incomplete").write_bytes(bytes(located.model.size_bytes + 5))
+    with pytest.raises(TryAgain, match="changed since its header was read"):
+        fetch(located, tmp_path)
+    assert fetch(located, tmp_path) == (path,)
+
+
+@pytest.mark.parametrize("change", ["longer", "shorter", "other"])
+def test_a_file_that_changed_since_it_was_planned(
+    server: RangeServer, tiny: str, tmp_path: Path, change: str
+) -> None:
+    located = open_url(tiny)
+    content = server.files["tiny-Q8_0.gguf"]
+    server.files["tiny-Q8_0.gguf"] = {
+        "longer": content + bytes(32),
+        "shorter": content[:-32],
+        "other": bytes(len(content)),
+    }[change]
+    with pytest.raises(TryAgain, match="changed since its header was read"):
+        fetch(located, tmp_path)
+    assert not [path for path in tmp_path.rglob("*.gguf") if path.parent != tmp_path]
+
+
+def test_a_file_that_became_empty(server: RangeServer, tiny: str, tmp_path: Path) -> None:
+    located = open_url(tiny)
+    server.files["tiny-Q8_0.gguf"] = b""
+    with pytest.raises(TryAgain, match="changed since its header was read"):
+        fetch(located, tmp_path)
+
+
+def test_a_full_disk_is_seen_before(
+    server: RangeServer, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    located = open_url(tiny)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    asked = len(server.requests)
+    with pytest.raises(TryAgain, match="has room for 1000 B"):
+        fetch(located, tmp_path)
+    assert len(server.requests) == asked
+
+
+def test_two_at_a_time_do_not_mix(server: RangeServer, tiny: str, tmp_path: Path) -> None:
+    located = open_url(tiny)
+    (path,) = fetch(located, tmp_path)
+    path.unlink()
+    with (path.parent / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(TryAgain, match="another launcher"):
+            fetch(located, tmp_path)
+
+
+def test_a_folder_that_cannot_be_made(tiny: str, tmp_path: Path) -> None:
+    located = open_url(tiny)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(TryAgain, match="cannot be used"):
+        fetch(located, tmp_path / "file")
