@@ -150,7 +150,7 @@ class Profiles:
     @property
     def names(self) -> tuple[str, ...]:
         """What a reference may name; `pick_profile` says what is wrong with a broken one."""
-        return tuple(profile.name for profile in (*self.usable, *self.broken))
+        return (*(profile.name for profile in self.usable), *(profile.name for profile in self.broken))
 
 
 def pick_profile(profiles: Profiles, name: str) -> ModelProfile:
