@@ -7,14 +7,12 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from launcher.engine.find import Engine, ask_engine
-from launcher.engine.flags import Capabilities, Option, Version, parse_devices, parse_help, parse_version
+from launcher.engine.flags import Capabilities, Option, Version, parse_help, parse_version
 from launcher.errors import UsageError
-from launcher.machine import Device
 from launcher.packages import sha256_of
 
 FORMAT = 1
@@ -36,14 +34,6 @@ def capabilities(engine: Engine, cache_dir: Path) -> Capabilities:
     asked = _ask(engine, digest)
     _write(folder / f"{digest}.json", {"format": FORMAT, **dataclasses.asdict(asked)})
     return asked
-
-
-def list_devices(engine: Engine, *, environment: Mapping[str, str] | None = None) -> tuple[Device, ...]:
-    """The GPUs this engine sees now, in llama.cpp's order. Never cached: memory and environment change.
-
-    Raises EngineFailed or UsageError as ask_engine does.
-    """
-    return parse_devices(ask_engine(engine.path, "--list-devices", environment=environment))
 
 
 def _ask(engine: Engine, digest: str) -> Capabilities:

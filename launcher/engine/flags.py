@@ -1,4 +1,4 @@
-"""What a llama-server says about itself, as values: its flags, its version, its devices. PURE.
+"""What a llama-server says about itself, as values: its flags and its version. PURE.
 
 Flags come and go between builds and an unknown one ends llama-server with status 1, so a plan is written
 for the flags one binary really has. The layout of `--help` is made by common_arg::to_string
@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-
-from launcher.machine import Backend, Device
-from launcher.units import MIB
 
 _SPELLING = re.compile(r"-{1,2}[A-Za-z0-9][\w.-]*")
 _SEPARATOR = re.compile(r",\s+")
@@ -27,19 +24,6 @@ _REMOVED = "the argument has been removed"
 
 _VERSION = re.compile(r"version: (?P<text>\S+)(?: \((?:build (?P<build>\d+), commit )?(?P<commit>\w+)\))?")
 _COMPILER = re.compile(r"built with (.+)")
-
-_DEVICE = re.compile(
-    r"\s+(?P<id>(?P<family>[A-Za-z]+)\d+): (?P<name>.*) \((?P<total>\d+) MiB, (?P<free>\d+) MiB free\)"
-)
-_FAMILIES = {
-    "CUDA": Backend.CUDA,
-    "ROCm": Backend.HIP,
-    "Vulkan": Backend.VULKAN,
-    "MTL": Backend.METAL,
-    "Metal": Backend.METAL,
-    "SYCL": Backend.SYCL,
-}
-"""GGML_CUDA_NAME, GGML_VK_NAME, GGML_METAL_NAME, GGML_SYCL_NAME in ggml/include/ggml-*.h, ggml-metal.cpp."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,11 +95,6 @@ def parse_help(text: str) -> tuple[Option, ...]:
     return tuple(options)
 
 
-def by_spelling(options: tuple[Option, ...]) -> dict[str, Option]:
-    """Every spelling to its option."""
-    return {spelling: option for option in options for spelling in option.spellings}
-
-
 def parse_version(text: str) -> Version | None:
     """What `--version` prints; None when it is something else."""
     found = _VERSION.search(text)
@@ -129,27 +108,6 @@ def parse_version(text: str) -> Version | None:
         build=int(build) if build else None,
         commit=found["commit"] if found["commit"] not in {None, "unknown"} else None,
         compiler=compiler[1].strip() if compiler else None,
-    )
-
-
-def parse_devices(text: str) -> tuple[Device, ...]:
-    """What `--list-devices` prints: the devices llama.cpp would use, in its order, sizes as MiB -> bytes.
-
-    Families without a place in `Backend` (RPC, BLAS, CANN) are left out. Free memory is of that moment.
-    """
-    found = (_DEVICE.fullmatch(line) for line in text.splitlines())
-    return tuple(
-        Device(
-            id=match["id"],
-            backend=_FAMILIES[match["family"]],
-            name=match["name"],
-            total_bytes=int(match["total"]) * MIB,
-            free_bytes=int(match["free"]) * MIB,
-            # Apple's GPUs have no memory of their own; ggml-metal reports what it may take of the host's.
-            shares_host_memory=_FAMILIES[match["family"]] is Backend.METAL,
-        )
-        for match in found
-        if match is not None and match["family"] in _FAMILIES
     )
 
 

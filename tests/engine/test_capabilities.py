@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.engine.capabilities import capabilities, list_devices
-from launcher.engine.find import Engine, EngineSource
+from launcher.engine.capabilities import capabilities
+from launcher.engine.find import Engine, EngineSource, ask_engine
 from launcher.errors import EngineFailed, UsageError
-from launcher.machine import Backend
 
 CAPTURES = Path(__file__).parent.parent / "captures" / "engine"
 
@@ -36,7 +35,6 @@ def server(folder: Path) -> Engine:
         case $1 in
             --version) cat "{CAPTURES}/version-0c1e570.txt" >&2 ;;
             --help) cat "{CAPTURES}/help-0c1e570.txt" ;;
-            --list-devices) cat "{CAPTURES}/devices-vulkan.txt" ;;
         esac""",
     )
 
@@ -111,17 +109,10 @@ def test_variables_that_would_change_the_engine_are_kept_from_it(
     monkeypatch.setenv("LLAMA_ARG_CTX_SIZE", "12")
     monkeypatch.setenv("GGML_VK_VISIBLE_DEVICES", "0,0")
     engine = talker(tmp_path, f'env > "{tmp_path}/environment"')
-    list_devices(engine)
+    ask_engine(engine.path, "--list-devices")
     environment = (tmp_path / "environment").read_text()
     assert "LLAMA_ARG_" not in environment
     assert "GGML_VK_VISIBLE_DEVICES=0,0" in environment
-
-
-def test_devices_are_asked_every_time(tmp_path: Path) -> None:
-    engine = server(tmp_path)
-    assert [device.id for device in list_devices(engine)] == ["Vulkan0", "Vulkan1"]
-    assert list_devices(engine)[0].backend == Backend.VULKAN
-    assert asked(engine) == ["--list-devices"] * 2
 
 
 def test_another_program_is_not_a_llama_server(tmp_path: Path) -> None:

@@ -10,12 +10,9 @@ from launcher.engine.flags import (
     Capabilities,
     Option,
     Version,
-    by_spelling,
-    parse_devices,
     parse_help,
     parse_version,
 )
-from launcher.machine import Backend, Device
 
 CAPTURES = Path(__file__).parent.parent / "captures" / "engine"
 PINNED, OTHER = "0c1e570", "7e4c0a9"
@@ -26,7 +23,8 @@ def captured(name: str) -> str:
 
 
 def options(commit: str) -> dict[str, Option]:
-    return by_spelling(parse_help(captured(f"help-{commit}")))
+    parsed = parse_help(captured(f"help-{commit}"))
+    return {spelling: option for option in parsed for spelling in option.spellings}
 
 
 def able(commit: str) -> Capabilities:
@@ -143,37 +141,3 @@ def test_a_help_of_something_else_has_no_options(text: str) -> None:
 )
 def test_versions(text: str, version: Version | None) -> None:
     assert version == parse_version(text)
-
-
-def test_devices_in_llama_cpps_order() -> None:
-    first, second = parse_devices(captured("devices-vulkan"))
-    assert first == Device(
-        id="Vulkan0",
-        backend=Backend.VULKAN,
-        name="llvmpipe (LLVM 15.0.6, 256 bits)",
-        total_bytes=2048 << 20,
-        free_bytes=2048 << 20,
-    )
-    assert second.id == "Vulkan1"
-
-
-@pytest.mark.parametrize(
-    ("line", "backend", "shares"),
-    [
-        ("  CUDA0: NVIDIA GeForce RTX 3090 (24126 MiB, 23800 MiB free)", Backend.CUDA, False),
-        ("  ROCm1: AMD Radeon RX 7900 XTX (24560 MiB, 24510 MiB free)", Backend.HIP, False),
-        ("  MTL0: Apple M3 Max (49152 MiB, 49152 MiB free)", Backend.METAL, True),
-        ("  SYCL0: Intel(R) Arc(TM) A770 Graphics (15473 MiB, 15473 MiB free)", Backend.SYCL, False),
-    ],
-)
-def test_every_family_of_devices(line: str, backend: Backend, *, shares: bool) -> None:
-    (device,) = parse_devices(f"Available devices:\n{line}\n")
-    assert (backend, shares) == (device.backend, device.shares_host_memory)
-
-
-def test_no_devices_and_devices_without_a_backend_of_ours() -> None:
-    assert parse_devices(captured("devices-none")) == ()
-    assert (
-        parse_devices("  RPC0: 127.0.0.1:50052 (24000 MiB, 24000 MiB free)\n  BLAS: x (0 MiB, 0 MiB free)")
-        == ()
-    )
