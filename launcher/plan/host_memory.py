@@ -19,7 +19,10 @@ _LEAST_CACHE = 64 * MIB
 _CONTEXTS_WORTH = 4
 """Contexts kept at most: the current conversation and a few to return to."""
 _MOST_CHECKPOINTS = 32
-"""llama.cpp's own default (--ctx-checkpoints)."""
+_CHECKPOINT_STEP = 8192
+_NEAR_END = 4
+"""llama.cpp's own defaults (--ctx-checkpoints, --checkpoint-min-step): checkpoints lie a step apart, besides a few near
+the end of each prompt, so a context has no use for more of them than steps and those."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +42,8 @@ def plan_caches(demand: Demand, workload: Workload, free_bytes: int) -> HostCach
     """
     state = state_bytes(demand.architecture, demand.parameters) * demand.parameters.n_parallel
     free = max(free_bytes, 0)
-    checkpoints = _MOST_CHECKPOINTS if not state else min(_MOST_CHECKPOINTS, free // 4 // state)
+    useful = min(_MOST_CHECKPOINTS, demand.parameters.ctx_size // _CHECKPOINT_STEP + _NEAR_END)
+    checkpoints = min(useful, free // 4 // state) if state else _MOST_CHECKPOINTS
     kept = checkpoints * state
     contexts = _CONTEXTS_WORTH * sum(block.n_bytes for block in demand.caches.blocks)
     cache = min(_MOST_CACHE, (free - kept) // 2, contexts) // MIB * MIB
@@ -52,10 +56,11 @@ def plan_caches(demand: Demand, workload: Workload, free_bytes: int) -> HostCach
         reason = f"prompt cache {format_bytes(cache)}, as asked"
     reasons = [reason]
     if state:
-        reasons.append(
-            f"{checkpoints} context checkpoints a slot of {format_bytes(state // demand.parameters.n_parallel)}: "
-            f"at most 32, and a quarter of the RAM left"
-        )
+        each = format_bytes(state // demand.parameters.n_parallel)
+        why = f"what a context of {demand.parameters.ctx_size} can use"
+        if checkpoints < useful:
+            why = "a quarter of the RAM left"
+        reasons.append(f"{checkpoints} context checkpoints a slot, {each} each: {why}")
     return HostCaches(
         cache_ram_bytes=cache,
         ctx_checkpoints=checkpoints,

@@ -58,14 +58,14 @@ def describe_budgets(machine: Machine, budgets: Budgets) -> tuple[str, ...]:
             f"{format_bytes(ram_reserve(machine))} left to others"
         )
     ]
+    sentences: dict[str, list[str]] = {}
     for budget in budgets.devices:
         device = budget.device
         screen = ", more because it drives a screen" if device.display else ""
-        free = "its whole memory" if device.free_bytes is None else f"{format_bytes(device.free_bytes)} free"
-        kept.append(
-            f"{device.id} budget {format_bytes(budget.n_bytes)}: {free}, "
-            f"{format_bytes(device_margin(device))} kept{screen}"
-        )
+        free = "an idle card" if device.free_bytes is None else f"{format_bytes(device.free_bytes)} free"
+        sentence = f"budget {format_bytes(budget.n_bytes)}: {free}, {format_bytes(device_margin(device))} kept{screen}"
+        sentences.setdefault(sentence, []).append(device.id)
+    kept += [f"{', '.join(ids)} {sentence}" for sentence, ids in sentences.items()]
     return tuple(kept)
 
 

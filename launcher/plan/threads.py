@@ -19,7 +19,7 @@ def choose_threads(cpu: Cpu) -> tuple[int, str]:
     else:
         limits.append((cpu.logical_cores, "logical CPUs"))
     if cpu.quota is not None:
-        limits.append((int(cpu.quota), f"whole cores of the cgroup's quota of {cpu.quota:g}"))
+        limits.append((int(cpu.quota), f"whole cores in the cgroup's quota of {cpu.quota:g}"))
     count, what = min(limits, key=lambda limit: limit[0])
     threads = max(count, 1)
-    return threads, f"{threads} thread{'' if threads == 1 else 's'}: {what}"
+    return threads, f"{threads} thread{'' if threads == 1 else 's'}, as many as {what}"
