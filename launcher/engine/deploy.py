@@ -6,7 +6,7 @@ launcher killed at any moment leaves either nothing, or something `ps` shows and
 
 from __future__ import annotations
 
-import ipaddress
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from launcher.engine.address import check_exposure, local_url
 from launcher.engine.deployments import (
     State,
     claiming,
@@ -122,7 +123,9 @@ def already_up(folder: Path, name: str, plan_hash: str, port: int | None) -> Dep
     """The deployment that runs under this name with this very plan, so that nothing has to be planned again;
     None when there is none. Raises UsageError as `bring_up` would."""
     entry = find(folder, name)
-    if not isinstance(entry, Deployment) or look(entry).state is not State.RUNNING:
+    if not isinstance(entry, Deployment) or entry.phase is not Phase.READY:
+        return None
+    if look(entry).state is not State.RUNNING:
         return None
     _refuse_another(entry, plan_hash, port)
     return entry
@@ -138,7 +141,7 @@ def attend(folder: Path, deployment: Deployment, *, grace_s: float = GRACE_S) ->
     except KeyboardInterrupt:
         take_down(folder, deployment.name, grace_s=grace_s)
         raise
-    if _still_recorded(folder, deployment):
+    if _still_recorded(folder, deployment, but_not=Phase.STOPPING):
         why = failure(deployment)
         _undo(folder, deployment.name)
         raise why
@@ -164,36 +167,11 @@ def take_down(folder: Path, name: str, *, grace_s: float = GRACE_S) -> Ended:
             f"{name} runs on another host ({status.detail})",
             hint=f"stop it there; if that host is no more, remove {state_path(folder, name)}",
         )
+    with contextlib.suppress(OSError):  # a full disk is no reason to keep it running
+        save(folder, replace(entry, phase=Phase.STOPPING))
     stop(entry.process, marker=_marker(folder, name), grace_s=grace_s)
     _forget(folder, entry)
     return Ended(name=name, was=status.state, pid=entry.pid)
-
-
-def check_exposure(host: str, api_key_file: Path | None) -> None:
-    """Raises UsageError for an address others can reach without a key."""
-    if api_key_file is None and not is_loopback(host):
-        raise UsageError(
-            f"host {host} can be reached from other machines and no API key is set",
-            hint="give --api-key-file FILE, or leave --host out",
-        )
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def local_url(host: str, port: int) -> str:
-    """The URL under which this machine reaches a server bound to `host`."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return f"http://{host}:{port}"
-    if address.is_unspecified:
-        address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
-    return f"http://[{address}]:{port}" if address.version == 6 else f"http://{address}:{port}"
 
 
 def tidy(folder: Path) -> None:
@@ -219,7 +197,9 @@ def _already_there(folder: Path, request: Request) -> Deployment | None:
     if entry is None:
         return None
     status = look(entry)
-    if status.state is State.GONE:
+    if status.state is State.GONE or (
+        status.state is State.RUNNING and entry.phase is Phase.STOPPING  # finish what a stop has begun
+    ):
         _undo(folder, request.name)
         return None
     if status.state is State.OTHER_HOST:
@@ -315,6 +295,8 @@ def _forget(folder: Path, deployment: Deployment) -> None:
         time.sleep(_LOOK_S / 10)
 
 
-def _still_recorded(folder: Path, deployment: Deployment) -> bool:
+def _still_recorded(folder: Path, deployment: Deployment, *, but_not: Phase | None = None) -> bool:
     entry = find(folder, deployment.name)
-    return isinstance(entry, Deployment) and entry.process == deployment.process
+    return (
+        isinstance(entry, Deployment) and entry.process == deployment.process and entry.phase is not but_not
+    )

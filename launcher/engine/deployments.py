@@ -111,12 +111,13 @@ def remove(folder: Path, name: str) -> None:
 
 def look(deployment: Deployment) -> Status:
     """What the deployment is right now, by the process that was recorded."""
-    name, process, ready = deployment.name, deployment.process, deployment.phase is Phase.READY
+    name, process, ready = deployment.name, deployment.process, deployment.phase is not Phase.STARTING
     where = Presence.GONE if process is None else presence(process)
     if process is not None and where is Presence.OTHER_HOST:
         return Status(state=State.OTHER_HOST, detail=f"pid {process.pid} on {process.hostname}")
     if where is Presence.RUNNING and ready:
-        return Status(state=State.RUNNING)
+        stopping = deployment.phase is Phase.STOPPING
+        return Status(state=State.RUNNING, detail="it is being stopped" if stopping else None)
     if (where is Presence.RUNNING or process is None) and _starter_lives(deployment):
         return Status(state=State.STARTING)
     if where is Presence.RUNNING:

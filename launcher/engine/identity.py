@@ -37,6 +37,12 @@ def identify(pid: int) -> ProcessId | None:
     return ProcessId(pid=pid, start_time=found[0], boot_id=_boot_id(), hostname=socket.gethostname())
 
 
+def lives(pid: int) -> bool:
+    """Somebody has `pid`, and is no zombie."""
+    found = _look_up(pid)
+    return found is not None and not found[1]
+
+
 def presence(process: ProcessId) -> Presence:
     """Whether that very process still runs. A zombie is gone: it holds no memory and no port."""
     found = _look_up(process.pid)
@@ -74,4 +80,5 @@ def _look_up(pid: int) -> tuple[float, bool] | None:
         return None
     # proc(5): the name in parentheses may hold anything; state is field 3, starttime field 22, in ticks
     fields = stat.rpartition(")")[2].split()
-    return int(fields[19]) / os.sysconf("SC_CLK_TCK"), fields[0] in "ZX"
+    # num_threads is field 20: while threads are left, a zombie leader still has memory, ports and no status
+    return int(fields[19]) / os.sysconf("SC_CLK_TCK"), fields[0] in "ZX" and int(fields[17]) <= 1

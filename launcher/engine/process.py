@@ -19,7 +19,7 @@ from types import FrameType
 
 import psutil
 
-from launcher.engine.identity import Presence, ProcessId, identify, is_here, presence
+from launcher.engine.identity import Presence, ProcessId, identify, is_here, lives, presence
 from launcher.engine.log import open_log
 from launcher.errors import EngineFailed, NotAllowed, NotFound, TryAgain
 
@@ -223,7 +223,7 @@ def _carries(seen: psutil.Process, marker: str) -> bool:
 
 def _alive(seen: psutil.Process) -> bool:
     try:
-        return bool(seen.is_running() and seen.status() != psutil.STATUS_ZOMBIE)
+        return bool(seen.is_running()) and lives(seen.pid)
     except psutil.Error:
         return False
 

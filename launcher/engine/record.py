@@ -21,10 +21,12 @@ _NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{NAME_LIMIT - 1}}}")
 
 
 class Phase(StrEnum):
-    """How far its launcher got: `ready` is written once a token was produced."""
+    """How far its launcher got: `ready` is written once a token was produced, `stopping` before the first
+    signal, so that whoever attends the process knows an ending that was asked for."""
 
     STARTING = "starting"
     READY = "ready"
+    STOPPING = "stopping"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

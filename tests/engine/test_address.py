@@ -1,0 +1,28 @@
+from pathlib import Path
+
+import pytest
+
+from launcher.engine.address import check_exposure, local_url
+from launcher.errors import UsageError
+
+
+def test_nothing_is_exposed_without_a_key(tmp_path: Path) -> None:
+    for host in ("0.0.0.0", "::", "192.168.1.5", "box"):
+        with pytest.raises(UsageError, match=f"host {host} can be reached from other machines"):
+            check_exposure(host, None)
+        check_exposure(host, tmp_path / "keys")
+    for host in ("127.0.0.1", "localhost", "::1"):
+        check_exposure(host, None)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80"),
+        ("0.0.0.0", "http://127.0.0.1:80"),
+        ("::", "http://[::1]:80"),
+        ("localhost", "http://localhost:80"),
+    ],
+)
+def test_the_url_can_be_connected_to(host: str, url: str) -> None:
+    assert local_url(host, 80) == url

@@ -1,0 +1,259 @@
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from launcher.engine.client import models
+from launcher.engine.deploy import (
+    Ended,
+    attend,
+    bring_up,
+    take_down,
+)
+from launcher.engine.deployments import State, find, look, read_all, save
+from launcher.engine.identity import lives
+from launcher.engine.process import termination_interrupts
+from launcher.engine.record import Deployment, Phase
+from launcher.errors import EngineFailed, NotFound, UsageError
+from launcher.progress import Step
+from tests.serving import FAKE, a_request, fake_command, python, stub_model, until, written_pid
+
+BRING_UP = """
+import sys
+from pathlib import Path
+from launcher.engine.deploy import bring_up
+from tests.serving import a_request, fake_command
+folder, model, *switches = sys.argv[1:]
+bring_up(Path(folder), a_request("m", fake_command(*switches), Path(model)))
+"""
+
+
+def record_of(folder: Path, name: str = "m") -> Deployment:
+    entry = find(folder, name)
+    assert isinstance(entry, Deployment)
+    return entry
+
+
+def test_up_answers_and_down_leaves_nothing(deployments: Path, tmp_path: Path) -> None:
+    deployment = bring_up(deployments, a_request("m", fake_command("--alias", "mine"), stub_model(tmp_path)))
+    assert models(deployment.url) == ("mine",)
+    assert record_of(deployments) == deployment
+    assert (look(deployment).state, deployment.phase) == (State.RUNNING, Phase.READY)
+    assert deployment.pid is not None
+    assert take_down(deployments, "m") == Ended(name="m", was=State.RUNNING, pid=deployment.pid)
+    assert not lives(deployment.pid)
+    assert read_all(deployments) == ()
+    with pytest.raises(NotFound, match="no deployment is called m"):
+        take_down(deployments, "m")
+
+
+def test_a_second_up_of_the_same_plan_finds_it(deployments: Path, tmp_path: Path) -> None:
+    request = a_request("m", fake_command(), stub_model(tmp_path))
+    first = bring_up(deployments, request)
+    assert bring_up(deployments, request) == first
+    assert bring_up(deployments, replace(request, port=first.port)) == first
+
+
+def test_a_second_up_of_another_plan_is_refused(deployments: Path, tmp_path: Path) -> None:
+    request = a_request("m", fake_command(), stub_model(tmp_path))
+    first = bring_up(deployments, request)
+    for changed in (replace(request, plan_hash="f" * 16), replace(request, port=first.port + 1)):
+        with pytest.raises(UsageError, match="m runs already, with another plan") as caught:
+            bring_up(deployments, changed)
+        assert caught.value.hint == "launcher stop m"
+    assert look(first).state is State.RUNNING
+
+
+def test_two_at_once_start_one(deployments: Path, tmp_path: Path) -> None:
+    request = a_request("m", fake_command("--load-seconds", "0.5"), stub_model(tmp_path))
+    steps: list[Step] = []
+    with ThreadPoolExecutor(2) as pool:
+        ups = [pool.submit(bring_up, deployments, request, on_progress=steps.append) for _ in range(2)]
+        first, second = (up.result() for up in ups)
+    assert first == second
+    assert "wait" in {step.phase for step in steps}
+
+
+def test_a_port_in_use_is_refused_before_the_start(deployments: Path, tmp_path: Path) -> None:
+    model = stub_model(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(UsageError, match=rf"port {port} on 127.0.0.1 is in use by .*pid {os.getpid()}"):
+            bring_up(deployments, a_request("m", fake_command(), model, port=port))
+    assert read_all(deployments) == ()
+    assert not (deployments / "m.log").exists()
+    first = bring_up(deployments, a_request("first", fake_command(), model))
+    with pytest.raises(UsageError, match=rf"port {first.port} is in use by the deployment first"):
+        bring_up(deployments, a_request("m", fake_command(), model, port=first.port))
+
+
+def test_a_port_lost_in_the_race_is_said(deployments: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        command = (sys.executable, str(FAKE), "-m", str(stub_model(tmp_path)), "--port", str(port))
+        request = a_request("m", command, tmp_path / "stub.gguf", argv_for=lambda _port: command)
+        with pytest.raises(EngineFailed, match=f"m: port {port} on 127.0.0.1 was taken by another process"):
+            bring_up(deployments, request)
+    assert read_all(deployments) == ()
+
+
+def test_a_dead_one_is_replaced(deployments: Path, tmp_path: Path) -> None:
+    request = a_request("m", fake_command(), stub_model(tmp_path))
+    first = bring_up(deployments, request)
+    assert first.pid is not None
+    os.kill(first.pid, signal.SIGKILL)
+    until(lambda: look(first).state is State.GONE)
+    assert look(record_of(deployments)).detail == f"llama-server (pid {first.pid}) ended"
+    second = bring_up(deployments, replace(request, plan_hash="f" * 16))
+    assert (look(second).state, second.pid != first.pid) == (State.RUNNING, True)
+
+
+def test_ctrl_c_while_loading_leaves_nothing(deployments: Path, tmp_path: Path) -> None:
+    model = stub_model(tmp_path)
+    launcher = python(
+        BRING_UP,
+        str(deployments),
+        str(model),
+        "--hang-in-load",
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    with launcher:
+        until(lambda: read_all(deployments) and record_of(deployments).pid)
+        pid = record_of(deployments).pid
+        launcher.send_signal(signal.SIGINT)
+        _, errors = launcher.communicate(timeout=60)
+    assert b"KeyboardInterrupt" in errors
+    assert pid is not None
+    assert not lives(pid)
+    assert read_all(deployments) == ()
+
+
+def test_a_launcher_killed_mid_start_is_explained_and_cleaned(deployments: Path, tmp_path: Path) -> None:
+    model = stub_model(tmp_path)
+    with python(BRING_UP, str(deployments), str(model), "--hang-in-load") as launcher:
+        until(lambda: read_all(deployments) and record_of(deployments).pid)
+        assert look(record_of(deployments)).state is State.STARTING
+        launcher.kill()
+    left = record_of(deployments)
+    status = look(left)
+    assert (status.state, status.detail) == (
+        State.STARTING,
+        "its launcher ended before it was ready; take it over with up, end it with stop m",
+    )
+    assert left.pid is not None
+    assert take_down(deployments, "m") == Ended(name="m", was=State.STARTING, pid=left.pid)
+    assert not lives(left.pid)
+    assert read_all(deployments) == ()
+
+
+def test_a_launcher_killed_before_it_wrote_the_pid_loses_nothing(deployments: Path, tmp_path: Path) -> None:
+    deployment = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path)))
+    save(deployments, replace(deployment, process=None, phase=Phase.STARTING, starter=None))
+    assert look(record_of(deployments)).state is State.GONE
+    take_down(deployments, "m")
+    assert deployment.pid is not None
+    assert not lives(deployment.pid)
+
+
+def test_up_takes_over_from_a_launcher_that_died(deployments: Path, tmp_path: Path) -> None:
+    model = stub_model(tmp_path)
+    with python(BRING_UP, str(deployments), str(model), "--load-seconds", "1") as launcher:
+        until(lambda: read_all(deployments) and record_of(deployments).pid)
+        launcher.kill()
+    left = record_of(deployments)
+    taken = bring_up(deployments, a_request("m", fake_command(), model))
+    assert (taken.process, taken.phase) == (left.process, Phase.READY)
+
+
+def test_stop_while_it_is_starting_ends_both_sides(deployments: Path, tmp_path: Path) -> None:
+    model = stub_model(tmp_path)
+    with python(BRING_UP, str(deployments), str(model), "--hang-in-load", stderr=subprocess.PIPE) as launcher:
+        until(lambda: read_all(deployments) and record_of(deployments).pid)
+        assert take_down(deployments, "m").was is State.STARTING
+        _, errors = launcher.communicate(timeout=60)
+    assert b"EngineFailed: m: llama-server was ended by signal 15 (SIGTERM)" in errors
+    assert read_all(deployments) == ()
+
+
+def test_a_broken_record_still_finds_its_process(deployments: Path, tmp_path: Path) -> None:
+    request = a_request("m", fake_command(), stub_model(tmp_path))
+    deployment = bring_up(deployments, request)
+    (deployments / "m.json").write_text("{ half")
+    with pytest.raises(UsageError, match="the record of m cannot be used: it is not JSON"):
+        bring_up(deployments, request)
+    assert take_down(deployments, "m") == Ended(name="m", was=State.GONE, pid=None)
+    assert deployment.pid is not None
+    assert not lives(deployment.pid)
+    assert read_all(deployments) == ()
+
+
+def test_one_on_another_host_is_left_alone(deployments: Path, tmp_path: Path) -> None:
+    request = a_request("m", fake_command(), stub_model(tmp_path))
+    deployment = bring_up(deployments, request)
+    assert deployment.process is not None
+    away = replace(deployment, process=replace(deployment.process, hostname="bigbox", boot_id="b"))
+    save(deployments, away)
+    for use in (lambda: take_down(deployments, "m"), lambda: bring_up(deployments, request)):
+        with pytest.raises(UsageError, match=rf"m runs on another host \(pid {deployment.pid} on bigbox\)"):
+            use()
+    save(deployments, deployment)
+
+
+def test_the_foreground_ends_with_ctrl_c_and_sigterm(deployments: Path, tmp_path: Path) -> None:
+    deployment = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path)))
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with termination_interrupts(), pytest.raises(KeyboardInterrupt):
+        attend(deployments, deployment)
+    assert look(deployment).state is State.GONE
+    assert read_all(deployments) == ()
+
+
+def test_the_foreground_tells_why_it_ended(deployments: Path, tmp_path: Path) -> None:
+    deployment = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path)))
+    assert deployment.pid is not None
+    os.kill(deployment.pid, signal.SIGABRT)
+    with pytest.raises(EngineFailed, match=re.escape("m: llama-server was ended by signal 6 (SIGABRT)")):
+        attend(deployments, deployment)
+    assert read_all(deployments) == ()
+
+
+def test_the_foreground_returns_when_it_was_stopped(deployments: Path, tmp_path: Path) -> None:
+    deployment = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path)))
+    with ThreadPoolExecutor(1) as pool:
+        attending = pool.submit(attend, deployments, deployment)
+        take_down(deployments, "m")
+        attending.result(timeout=60)
+
+
+def test_up_finishes_a_stop_that_was_cut_short(deployments: Path, tmp_path: Path) -> None:
+    request = a_request("m", fake_command(), stub_model(tmp_path))
+    first = bring_up(deployments, request)
+    save(deployments, replace(first, phase=Phase.STOPPING))
+    second = bring_up(deployments, request)
+    assert second.process != first.process
+    assert (look(first).state, look(second).state) == (State.GONE, State.RUNNING)
+
+
+def test_a_tree_with_a_deaf_grandchild_is_ended(deployments: Path, tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    command = fake_command("--spawn-grandchild", str(pid_file), "--leave-session", "--ignore-sigterm")
+    deployment = bring_up(deployments, a_request("m", command, stub_model(tmp_path)))
+    grandchild = written_pid(pid_file)
+    assert deployment.pid is not None
+    take_down(deployments, "m", grace_s=0.2)
+    assert (lives(deployment.pid), lives(grandchild)) == (False, False)
+
+
+def test_a_request_without_a_key_stays_on_loopback(deployments: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no API key is set"):
+        bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path), host="0.0.0.0"))
+    assert read_all(deployments) == ()

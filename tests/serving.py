@@ -1,0 +1,86 @@
+"""Requests for the running half: the fake engine's command line, and what `bring_up` takes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from launcher.engine.deploy import Request
+from launcher.engine.identity import ProcessId
+from launcher.engine.process import engine_env, start
+
+FAKE = Path(__file__).parent / "fakes" / "llama_server.py"
+SMALL = ("--fit", "off", "-c", "512", "-np", "1", "--cache-ram", "0", "-t", "2")
+"""What keeps the real engine small and explicit."""
+
+PATIENCE_S = 60.0
+"""An event that never comes fails its test after this."""
+
+
+def stub_model(folder: Path) -> Path:
+    """A file the fake engine takes for a model."""
+    path = folder / "stub.gguf"
+    path.write_bytes(b"GGUF" + bytes(1020))
+    return path
+
+
+def fake_command(*switches: str) -> tuple[str, ...]:
+    """The fake engine's command line, without model and port."""
+    return (sys.executable, str(FAKE), *switches)
+
+
+def a_request(name: str, command: Sequence[str], model: Path, **changes: Any) -> Request:
+    """A request that runs `command` on `model`, on loopback."""
+    env, dropped = engine_env(os.environ)
+    values: dict[str, Any] = {
+        "name": name,
+        "model_id": name,
+        "model_path": model,
+        "model_bytes": model.stat().st_size if model.exists() else 0,
+        "plan": {"quant": "Q4_1"},
+        "plan_hash": "0" * 16,
+        "argv_for": lambda port: (*command, "-m", str(model), "--host", "127.0.0.1", "--port", str(port)),
+        "env": env,
+        "env_dropped": dropped,
+        "engine_path": Path(command[0]),
+    }
+    return Request(**(values | changes))
+
+
+@contextlib.contextmanager
+def running(*command: str, log: Path, marker: str = "test") -> Iterator[ProcessId]:
+    """`command` as `process.start` starts it, killed at the end."""
+    process = start(command, dict(os.environ), log, marker=marker)
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, 9)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(process.pid, 0)
+
+
+def until(what: Callable[[], object]) -> None:
+    """Wait for a condition; fails when it does not come true."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < deadline, "what was waited for did not happen"
+        time.sleep(0.01)
+
+
+def written_pid(path: Path) -> int:
+    """The pid a process wrote into `path`, once it has."""
+    until(lambda: path.exists() and path.read_text())
+    return int(path.read_text())
+
+
+def python(code: str, *arguments: str, **named: Any) -> subprocess.Popen[bytes]:
+    """A Python of its own that can import the launcher and the tests."""
+    root = Path(__file__).parent.parent
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], cwd=root, **named)
