@@ -231,7 +231,7 @@ _RULES: dict[str, Callable[[Op], bool]] = {
     "SSM_SCAN": _ssm_scan,
     "SSM_CONV": lambda op: op.source(0).ne[1] % 128 == 0,
     "ROLL": lambda op: op.source(0).type == F32 and op.source(0).is_contiguous(),
-    "ROPE": _rope,
+    **dict.fromkeys(("ROPE", "ROPE_BACK"), _rope),
     **dict.fromkeys(("IM2COL", "IM2COL_3D", "CONV_2D", "ACC"), _both_contiguous),
     "CONV_2D_DW": lambda op: op.source(0).type in (F16, F32) and op.source(1).type == F32 and op.type == F32,
     **dict.fromkeys(("SUM_ROWS", "MEAN"), _f32_rows),

@@ -42,6 +42,7 @@ class Limits:
     offset_alignment: int
     shared_memory_bytes: int
     max_workgroup: int
+    subgroup_size: int
 
 
 def supports(op: Op, limits: Limits) -> bool:
@@ -144,6 +145,11 @@ def _hyper_connection(op: Op) -> bool:
     if op.name == "DSV4_HC_PRE":
         return op.source(0).ne[1] == 4
     return op.name != "DSV4_HC_POST" or op.source(1).ne[1] == 4
+
+
+def _hyper_connection_mix(op: Op, limits: Limits) -> bool:
+    """A token's 4x4 matrix lies in 16 lanes (ggml_vk_load_shaders: pipeline_dsv4_hc_comb_f32)."""
+    return limits.subgroup_size >= 16 and _all_f32(op)
 
 
 def _lightning_indexer(op: Op, limits: Limits) -> bool:
@@ -252,7 +258,7 @@ _RULES: dict[str, Callable[[Op], bool]] = {
     **dict.fromkeys(("CONT", "CPY", "DUP"), _copy),
     "REPEAT": _repeat,
     "ROPE": lambda op: op.has_contiguous_rows and op.source(0).has_contiguous_rows,
-    **dict.fromkeys(("NONE", "RESHAPE", "VIEW", "PERMUTE", "TRANSPOSE", "RMS_NORM"), _always),
+    **dict.fromkeys(("NONE", "RESHAPE", "VIEW", "PERMUTE", "TRANSPOSE", "RMS_NORM", "ROPE_BACK"), _always),
     **dict.fromkeys(("RWKV_WKV6", "RWKV_WKV7"), _always),
     "GROUP_NORM": lambda op: op.source(0).is_contiguous(),
     **dict.fromkeys(("NORM", "L2_NORM"), lambda op: op.source(0).type == F32 and op.type == F32),
@@ -275,7 +281,7 @@ _RULES: dict[str, Callable[[Op], bool]] = {
     **dict.fromkeys(("SCALE", "DIAG_MASK_INF", "ARGMAX", "POOL_1D", "POOL_2D"), _f32_contiguous),
     "SOFT_MAX": _soft_max,
     **dict.fromkeys(("SUM", "SUM_ROWS", "MEAN", "CUMSUM"), _f32_rows),
-    **dict.fromkeys(("DSV4_HC_COMB", "DSV4_HC_PRE", "DSV4_HC_POST"), _hyper_connection),
+    **dict.fromkeys(("DSV4_HC_PRE", "DSV4_HC_POST"), _hyper_connection),
     "COUNT_EQUAL": lambda op: op.source(0).type == op.source(1).type == I32,
     **dict.fromkeys(("IM2COL", "IM2COL_3D"), _im2col),
     **dict.fromkeys(("CONV_2D", "CONV_3D", "CONV_TRANSPOSE_2D"), _convolution),
@@ -285,6 +291,7 @@ _RULES: dict[str, Callable[[Op], bool]] = {
 }
 
 _LIMITED_RULES: dict[str, Callable[[Op, Limits], bool]] = {
+    "DSV4_HC_COMB": _hyper_connection_mix,
     "LIGHTNING_INDEXER": _lightning_indexer,
     "SSM_SCAN": _ssm_scan,
     "SOLVE_TRI": _solve_tri,

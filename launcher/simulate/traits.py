@@ -107,13 +107,21 @@ def _vulkan(limits: support_vulkan.Limits) -> Traits:
 
 
 _DESKTOP = support_vulkan.Limits(
-    max_tensor_bytes=4 * GIB - 1, offset_alignment=64, shared_memory_bytes=32 << 10, max_workgroup=1024
+    max_tensor_bytes=4 * GIB - 1,
+    offset_alignment=64,
+    shared_memory_bytes=32 << 10,
+    max_workgroup=1024,
+    subgroup_size=32,
 )
 """Limits that the desktop drivers report (vulkan.gpuinfo.org): maxStorageBufferRange 2^32 - 1, and 64 as the
 largest minStorageBufferOffsetAlignment among NVIDIA (16), AMD (4) and Intel (64)."""
 
 _LAVAPIPE = support_vulkan.Limits(
-    max_tensor_bytes=128 * MIB, offset_alignment=16, shared_memory_bytes=32 << 10, max_workgroup=1024
+    max_tensor_bytes=128 * MIB,
+    offset_alignment=16,
+    shared_memory_bytes=32 << 10,
+    max_workgroup=1024,
+    subgroup_size=8,
 )
 """Mesa's software driver (lp_device.c of Mesa 22.3, lvp_get_properties)."""
 

@@ -1,0 +1,209 @@
+"""The memory side of ggml_backend_cuda_graph_optimize (ggml/src/ggml-cuda/ggml-cuda.cu, llama.cpp 0c1e570):
+operations that CUDA fuses need their inputs alive until the fused one has run.
+
+Two fusions add such dependencies: the weighted sum of the experts, and the routing that picks them. Reordering
+for concurrent streams is off unless GGML_CUDA_GRAPH_OPT is set, and not simulated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from launcher.simulate.graph import GraphView
+from launcher.simulate.ops import F32, UNARY_NAMES, Op
+
+_MAX_EXPERTS_USED = 15
+"""MOE_WEIGHTED_REDUCTION_MAX_EXPERTS."""
+_MAX_ROUTED = 512
+_ODD_ROUTED = (288, 576)
+"""Expert counts that are no power of 2 and have a kernel (ggml_cuda_should_use_topk_moe)."""
+_GATES = {UNARY_NAMES.index("SIGMOID"): ("UNARY",), UNARY_NAMES.index("SOFTPLUS"): ("UNARY", "SQRT")}
+_NORM = ("RESHAPE", "SUM_ROWS", "CLAMP", "DIV", "RESHAPE")
+
+KeepAlive = Callable[[int, int], None]
+
+
+def keep_fused_inputs(graph: GraphView, keep_alive: KeepAlive) -> None:
+    """Add the allocation dependencies of the fusions found in this graph."""
+    index = 0
+    while index < len(graph.nodes):
+        if graph.nodes[index].op == "MUL":
+            index += _keep_weighted_sum(graph, index, keep_alive)
+        if index < len(graph.nodes) and graph.nodes[index].op in ("UNARY", "SOFT_MAX"):
+            index += _keep_routing(graph, index, keep_alive)
+        index += 1
+
+
+def _keep_weighted_sum(graph: GraphView, index: int, keep_alive: KeepAlive) -> int:
+    """ggml_cuda_match_moe_weighted_reduction; the number of further nodes that belong to a match."""
+    first = graph.op(index)
+    if first.type != F32 or not first.is_contiguous():
+        return 0
+    match = _split_product(graph, index, first)
+    if match is None:
+        return 0
+    weighted, n_products, kept = match
+    n_used, n_tokens = weighted.ne[1], weighted.ne[2] * weighted.ne[3]
+    count = 2 * n_used + n_products - 1
+    if not 2 <= n_used <= _MAX_EXPERTS_USED or n_tokens <= 0 or index + count > len(graph.nodes):
+        return 0
+    if not _sums_views(graph, index, n_products, weighted):
+        return 0
+    indices = range(index, index + count)
+    last = index + count - 1
+    if not graph.can_fuse(indices, [graph.nodes[i].op for i in indices], (last,)):
+        return 0
+    for tensor in kept:
+        keep_alive(tensor, graph.addresses[last])
+    return count - 1
+
+
+def _split_product(graph: GraphView, index: int, first: Op) -> tuple[Op, int, tuple[int, ...]] | None:
+    """The weighted experts, how many products make them (with or without a scale for each expert), and what
+    has to stay alive: experts, weights, and the scale."""
+    parts = _experts_and_weights(graph, index, first)
+    if parts is None:
+        return None
+    if index + 1 < len(graph.nodes) and graph.nodes[index + 1].op == "MUL":
+        second = graph.op(index + 1)
+        outer = _experts_and_weights(graph, index + 1, second)
+        if second.type == F32 and second.is_contiguous() and outer and outer[0] == graph.addresses[index]:
+            return second, 2, (parts[0], outer[1], parts[1])
+    return first, 1, parts
+
+
+def _experts_and_weights(graph: GraphView, index: int, product: Op) -> tuple[int, int] | None:
+    left, right = graph.nodes[index].sources[:2]
+    for experts, weights in ((left, right), (right, left)):
+        e, w = graph.op_at(experts), graph.op_at(weights)
+        if e.type != F32 or w.type != F32 or not e.is_contiguous() or not w.is_contiguous():
+            continue
+        if e.ne == product.ne and w.ne == (1, *product.ne[1:]):
+            return experts, weights
+    return None
+
+
+def _sums_views(graph: GraphView, index: int, n_products: int, weighted: Op) -> bool:
+    """What follows is one view for each expert, added up in order."""
+    source = graph.addresses[index + n_products - 1]
+    n_used, n_tokens = weighted.ne[1], weighted.ne[2] * weighted.ne[3]
+    views: list[int] = []
+    n_adds, previous = 0, 0
+    for i in range(index + n_products, index + 2 * n_used + n_products - 1):
+        node = graph.nodes[i]
+        if node.op == "VIEW":
+            view = graph.op(i)
+            fits = (
+                len(views) < n_used
+                and node.sources[0] == source
+                and node.view_source == source
+                and view.ne == (weighted.ne[0], n_tokens, 1, 1)
+                and view.nb[:2] == (weighted.nb[0], weighted.nb[2])
+                and view.offsets[-1] == len(views) * weighted.nb[1]
+            )
+            if not fits:
+                return False
+            views.append(node.address)
+            continue
+        if node.op != "ADD" or n_adds + 1 >= len(views):
+            return False
+        left = views[0] if n_adds == 0 else previous
+        if node.sources[:2] != (left, views[n_adds + 1]):
+            return False
+        previous, n_adds = node.address, n_adds + 1
+    return len(views) == n_used and n_adds == n_used - 1
+
+
+def _keep_routing(graph: GraphView, index: int, keep_alive: KeepAlive) -> int:
+    """ggml_cuda_topk_moe_fusion; the number of further nodes that belong to a match."""
+    pattern = _routing(graph, index)
+    if pattern is None:
+        return 0
+    ops = pattern
+    selection = ops.index("VIEW")
+    last = index + len(ops) - 1
+    indices = range(index, index + len(ops))
+    if not graph.can_fuse(indices, ops, (index + selection, last)):
+        return 0
+    if not _has_kernel(graph, index, index + selection, last):
+        return 0
+    until = index + len(ops)
+    if until >= len(graph.nodes):
+        return 0
+    for i in range(index, until):
+        keep_alive(graph.addresses[i], graph.addresses[until])
+        for source in graph.nodes[i].sources:
+            if source:
+                keep_alive(source, graph.addresses[until])
+    return len(ops) - 1
+
+
+def _routing(graph: GraphView, index: int) -> list[str] | None:
+    """The operations of an expert selection that begins here."""
+    nodes = graph.nodes
+    gate = ("SOFT_MAX",) if nodes[index].op == "SOFT_MAX" else _GATES.get(nodes[index].unary)
+    if gate is None:
+        return None
+    at = index + len(gate) - 1
+    if (
+        at >= len(nodes)
+        or nodes[at].op != gate[-1]
+        or (len(gate) > 1 and nodes[at].sources[0] != nodes[index].address)
+    ):
+        return None
+    ops = list(gate)
+    probs = at
+    if not _follows(graph, at + 1, "RESHAPE", probs):
+        return None
+    ops.append("RESHAPE")
+    reshaped, at = at + 1, at + 2
+    if _follows(graph, at, "ADD", probs):
+        ops.append("ADD")
+        ranked, at = at, at + 1
+    else:
+        ranked = probs
+    if not _follows(graph, at, "ARGSORT", ranked) or not _follows(graph, at + 1, "VIEW", at):
+        return None
+    if not _follows(graph, at + 2, "GET_ROWS", reshaped) or nodes[at + 2].sources[1] != nodes[at + 1].address:
+        return None
+    ops += ["ARGSORT", "VIEW", "GET_ROWS"]
+    at += 3
+    if _normalises(graph, at):
+        ops += _NORM
+        at += len(_NORM)
+    if _follows(graph, at, "SCALE", at - 1):
+        ops.append("SCALE")
+    return ops
+
+
+def _follows(graph: GraphView, index: int, op: str, of: int) -> bool:
+    return (
+        index < len(graph.nodes)
+        and graph.nodes[index].op == op
+        and graph.nodes[index].sources[0] == graph.addresses[of]
+    )
+
+
+def _normalises(graph: GraphView, at: int) -> bool:
+    chained = all(_follows(graph, at + i, op, at + i - 1) for i, op in enumerate(_NORM[:3]))
+    return (
+        chained
+        and _follows(graph, at + 3, "DIV", at)
+        and graph.nodes[at + 3].sources[1] == graph.addresses[at + 2]
+        and _follows(graph, at + 4, "RESHAPE", at + 3)
+    )
+
+
+def _has_kernel(graph: GraphView, gate: int, selection: int, last: int) -> bool:
+    """ggml_cuda_should_use_topk_moe, as graph_optimize calls it: (gate, logits, weights, ids)."""
+    gate_op, ids, weights = graph.op(gate), graph.op(selection), graph.op(last)
+    n_expert = ids.nb[1] // ids.nb[0]
+    is_power = n_expert & (n_expert - 1) == 0 and n_expert <= _MAX_ROUTED
+    if not is_power and n_expert not in _ODD_ROUTED:
+        return False
+    if not gate_op.source(0).is_contiguous() or not weights.is_contiguous():
+        return False
+    if gate_op.name == "SOFT_MAX":
+        plain = gate_op.param_float(0) == 1.0 and gate_op.param_float(1) == 0.0
+        return plain and gate_op.src[1] is None and gate_op.src[2] is None
+    return True

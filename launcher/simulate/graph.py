@@ -1,0 +1,152 @@
+"""A ggml_cgraph read from memory, and ggml's own questions about it (ggml/src/ggml.c, ggml-impl.h).
+
+Only what the backends' graph optimisations look at: operations, sources, views, flags and use counts.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Sequence
+from ctypes import c_int, c_size_t
+from dataclasses import dataclass
+
+from launcher.simulate.layout import Buffer, Graph, TensorOffsets
+from launcher.simulate.ops import Op, decode_op
+
+EMPTY_OPS = frozenset(("NONE", "RESHAPE", "TRANSPOSE", "VIEW", "PERMUTE"))
+"""Operations without computation: is_empty of ggml_vk_graph_optimize, ggml_op_is_empty."""
+
+_FLAG_OUTPUT, _FLAG_PARAM, _FLAG_COMPUTE = 2, 4, 16
+"""enum ggml_tensor_flag (ggml/include/ggml.h)."""
+_USAGE_WEIGHTS = 1
+"""GGML_BACKEND_BUFFER_USAGE_WEIGHTS (ggml/include/ggml-backend.h)."""
+_NODE = struct.Struct("i64si10QQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One node. `sources` are addresses, 0 where there is none; `base` is what it is a view of, or itself;
+    `unary` is op_params[0], the kind of a UNARY or GLU."""
+
+    address: int
+    op: str
+    sources: tuple[int, ...]
+    source_set: frozenset[int]
+    source_bases: frozenset[int]
+    base: int
+    flags: int
+    unary: int
+
+    @property
+    def is_empty(self) -> bool:
+        return self.op in EMPTY_OPS
+
+    @property
+    def view_source(self) -> int:
+        """What it is a view of, 0 if it is none."""
+        return self.base if self.base != self.address else 0
+
+
+class GraphView:
+    """The nodes of a graph (or of a split of one), in order."""
+
+    def __init__(self, address: int, names: tuple[str, ...]) -> None:
+        self._graph = Graph.from_address(address)
+        self._names = names
+        self._bases: dict[int, int] = {}
+        count = self._graph.n_nodes
+        self.addresses: tuple[int, ...] = tuple(
+            (c_size_t * count).from_address(ctypes.addressof(self._graph.nodes.contents)) if count else ()
+        )
+        self.nodes: list[Node] = [self._read(address) for address in self.addresses]
+
+    def write_order(self, order: Sequence[int]) -> None:
+        """Put the nodes into another order: `order[i]` is the index of what comes i-th."""
+        array = (c_size_t * len(order)).from_address(ctypes.addressof(self._graph.nodes.contents))
+        array[:] = [self.addresses[index] for index in order]
+
+    def op(self, index: int) -> Op:
+        """A node with its tensors decoded."""
+        return decode_op(ctypes.string_at(self.addresses[index], TensorOffsets.HEAD_SIZE), self._names)
+
+    def op_at(self, address: int) -> Op:
+        return decode_op(ctypes.string_at(address, TensorOffsets.HEAD_SIZE), self._names)
+
+    def n_uses(self, index: int) -> int:
+        """ggml_node_get_use_count: how many nodes of the whole graph use this one."""
+        graph, address = self._graph, self.addresses[index]
+        size, keys, used = graph.hash_size, graph.hash_keys, graph.hash_used
+        slot = (address >> 4) % size
+        for _ in range(size):
+            if not used[slot >> 5] >> (slot & 31) & 1:
+                return 0
+            if keys[slot] == address:
+                count: int = graph.use_counts[slot]
+                return count
+            slot = (slot + 1) % size
+        return 0
+
+    def can_fuse(self, indices: Sequence[int], ops: Sequence[str], outputs: Sequence[int]) -> bool:
+        """ggml_can_fuse_subgraph_ext: these nodes can become one operation with these outputs."""
+        if any(index >= len(self.nodes) for index in indices):
+            return False
+        members = {self.nodes[index].address for index in indices}
+        for position, (index, op) in enumerate(zip(indices, ops, strict=True)):
+            node = self.nodes[index]
+            if node.op != op or not node.flags & _FLAG_COMPUTE:
+                return False
+            if index in outputs:
+                continue
+            if node.flags & _FLAG_OUTPUT:
+                return False
+            uses = sum(self.nodes[later].sources.count(node.address) for later in indices[position + 1 :])
+            if uses != self.n_uses(index):
+                return False
+            if not self._views_inside(node, members):
+                return False
+        return True
+
+    def _views_inside(self, node: Node, members: set[int]) -> bool:
+        view = node.view_source
+        while view:
+            if view not in members and not _is_constant(view):
+                return False
+            view = c_size_t.from_address(view + TensorOffsets.VIEW_SRC).value
+        return True
+
+    def _read(self, address: int) -> Node:
+        code, params, flags, *rest = _NODE.unpack(ctypes.string_at(address + TensorOffsets.OP, _NODE.size))
+        sources = tuple(rest[:-1])
+        present = tuple(source for source in sources if source)
+        return Node(
+            address=address,
+            op=self._names[code],
+            sources=sources,
+            source_set=frozenset(present),
+            source_bases=frozenset(self._base(source) for source in present),
+            base=rest[-1] or address,
+            flags=flags,
+            unary=int.from_bytes(params[:4], "little"),
+        )
+
+    def _base(self, address: int) -> int:
+        base = self._bases.get(address)
+        if base is None:
+            base = c_size_t.from_address(address + TensorOffsets.VIEW_SRC).value or address
+            self._bases[address] = base
+        return base
+
+    def source_op(self, address: int) -> str:
+        """The name of the operation that makes a source (NONE for weights and inputs)."""
+        return self._names[c_int.from_address(address + TensorOffsets.OP).value]
+
+
+def _is_constant(tensor: int) -> bool:
+    buffer = c_size_t.from_address(tensor + TensorOffsets.BUFFER).value
+    if not buffer:
+        return False
+    usage = c_int.from_address(buffer + Buffer.usage.offset).value
+    return (
+        usage == _USAGE_WEIGHTS and not c_int.from_address(tensor + TensorOffsets.FLAGS).value & _FLAG_PARAM
+    )
