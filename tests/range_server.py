@@ -14,7 +14,8 @@ from urllib.parse import unquote, urlsplit
 @dataclass(slots=True)
 class Faults:
     """`status` answers nothing else; `ignore_ranges` sends 200 and everything; `break_off_at` closes the connection
-    at that byte of the file, `breaks` times; `shift` starts ranges too late; `etags` are given out in turn."""
+    at that byte of the file, `breaks` times; `shift` starts ranges too late; `short_by` ends them
+    too soon, properly closed; `etags` are given out in turn."""
 
     status: int | None = None
     ignore_ranges: bool = False
@@ -22,6 +23,7 @@ class Faults:
     break_off_at: int | None = None
     breaks: int = 1
     shift: int = 0
+    short_by: int = 0
     redirect_to: str | None = None
     etags: list[str | None] = field(default_factory=lambda: ['"v1"'])
 
@@ -57,6 +59,12 @@ def serve_ranges() -> Iterator[RangeServer]:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    def handle(self) -> None:
+        try:
+            super().handle()
+        except ConnectionError:  # a client that hangs up is part of the tests
+            self.close_connection = True
+
     def do_GET(self) -> None:
         state: RangeServer = self.server.state  # type: ignore[attr-defined]
         name = unquote(urlsplit(self.path).path).rpartition("/")[2]
@@ -86,13 +94,13 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if not faults.no_content_range:
             extra["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
-        self._head(206, last + 1 - first, extra)
-        end = last + 1
+        end = last + 1 - faults.short_by
+        self._head(206, end - first, extra)
         if faults.break_off_at is not None and faults.breaks and first < faults.break_off_at < end:
             faults.breaks -= 1
             end = faults.break_off_at
             self.close_connection = True
-        self._body(state, content[first:end])
+        self._body(state, content[first:end].ljust(end - first if end > len(content) else 0, b"\0"))
 
     def _head(self, status: int, length: int, headers: dict[str, str]) -> None:
         self.send_response(status)

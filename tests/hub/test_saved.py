@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.errors import BadGguf, UsageError
+from launcher.errors import BadGguf, TryAgain, UsageError
 from launcher.gguf.header import MAX_HEADER_BYTES
 from launcher.hub import saved
 from launcher.hub.local import open_path
@@ -135,7 +135,7 @@ def test_members_too_many_or_too_few(archive: Archive) -> None:
     refused(archive.write(), "it has no model.json")
 
 
-def test_a_bomb_is_not_unpacked(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bomb_is_not_unpacked(archive: Archive) -> None:
     archive.members["header-00002"] = bytes(MAX_HEADER_BYTES + 1)
     refused(archive.write(), "has more than")
     archive.members["header-00001"] = bytes(MAX_HEADER_BYTES)
@@ -149,6 +149,16 @@ def test_a_damaged_archive(archive: Archive) -> None:
     middle = len(whole) // 3
     archive.path.write_bytes(whole[:middle] + bytes(200) + whole[middle + 200 :])
     refused(archive.path, "not of saved headers")
+
+
+def test_a_description_too_long(archive: Archive) -> None:
+    archive.members["model.json"] = b" " * (saved._MAX_JSON_BYTES + 1)
+    refused(archive.write_as_is(), "has more than")
+
+
+def test_an_archive_that_goes_away(tmp_path: Path) -> None:
+    with pytest.raises(TryAgain, match="cannot be read"):
+        saved.read_saved(tmp_path / "none")
 
 
 def test_a_header_that_is_none(archive: Archive) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import shutil
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from launcher.errors import BadGguf, LauncherError, NotAllowed, NotFound, TryAga
 from launcher.hub.located import Located, UrlFiles
 from launcher.hub.ranges import SLACK_BYTES
 from launcher.hub.url import file_name, open_url, shard_urls, shown
-from launcher.hub.url_download import fetch_url_files
+from launcher.hub.url_download import _explain, fetch_url_files
 from tests.make_gguf import make_gguf
 from tests.range_server import Faults, RangeServer, serve_ranges
 
@@ -130,6 +131,64 @@ def test_another_range_than_was_asked_for(server: RangeServer, tiny: str) -> Non
 def test_a_body_that_breaks_off(server: RangeServer, tiny: str) -> None:
     server.faults["tiny-Q8_0.gguf"] = Faults(break_off_at=1000)
     fails(tiny, TryAgain, "tiny-Q8_0.gguf")
+
+
+def test_a_body_shorter_than_it_says(server: RangeServer, tiny: str, tmp_path: Path) -> None:
+    located = open_url(tiny)
+    server.faults["tiny-Q8_0.gguf"] = Faults(short_by=10)
+    fails(tiny, TryAgain, "broke off after 65526 of 65536 bytes")
+    with pytest.raises(TryAgain, match=f"broke off after {located.model.size_bytes - 10} of"):
+        fetch(located, tmp_path)
+    server.faults.clear()
+    (path,) = fetch(located, tmp_path)
+    assert path.read_bytes() == server.files[path.name]
+
+
+def test_a_download_from_another_place_than_was_asked_for(
+    server: RangeServer, tiny: str, tmp_path: Path
+) -> None:
+    located = open_url(tiny)
+    server.faults["tiny-Q8_0.gguf"] = Faults(shift=5)
+    with pytest.raises(TryAgain, match="changed since its header was read"):
+        fetch(located, tmp_path)
+
+
+def test_a_part_longer_than_the_file_is_now(server: RangeServer, tiny: str, tmp_path: Path) -> None:
+    located = open_url(tiny)
+    whole = server.files["tiny-Q8_0.gguf"]
+    server.faults["tiny-Q8_0.gguf"] = Faults(short_by=10)
+    with pytest.raises(TryAgain):
+        fetch(located, tmp_path)
+    server.faults.clear()
+    server.files["tiny-Q8_0.gguf"] = whole[:-100]
+    with pytest.raises(TryAgain, match="changed since its header was read"):
+        fetch(located, tmp_path)
+    server.files["tiny-Q8_0.gguf"] = whole
+    assert fetch(located, tmp_path)[0].read_bytes() == whole
+
+
+def test_a_server_that_sends_more_than_the_file(server: RangeServer, tiny: str, tmp_path: Path) -> None:
+    located = open_url(tiny)
+    server.faults["tiny-Q8_0.gguf"] = Faults(short_by=-40)
+    server.files["tiny-Q8_0.gguf"] += b""
+    (path,) = fetch(located, tmp_path)
+    assert path.stat().st_size == located.model.size_bytes
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "words"),
+    [
+        (errno.ENOSPC, TryAgain, "ran full"),
+        (errno.EDQUOT, TryAgain, "ran full"),
+        (errno.EROFS, UsageError, "cannot be written"),
+        (errno.EIO, TryAgain, "cannot be used"),
+    ],
+)
+def test_what_a_disk_can_say(number: int, kind: type[LauncherError], words: str) -> None:
+    error = _explain(OSError(number, "why"), Path("/models"))
+    assert type(error) is kind
+    assert words in error.message
+    assert error.hint
 
 
 def test_a_file_that_changes_while_it_is_read(server: RangeServer, tmp_path: Path) -> None:
