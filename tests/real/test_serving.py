@@ -147,7 +147,7 @@ def test_a_truncated_model_is_named(
 def test_memory_that_is_not_there_is_named(
     deployments: Path, command: tuple[str, ...], default_model: Path
 ) -> None:
-    limited = ("/bin/sh", "-c", 'ulimit -v 4000000; exec "$@"', "sh", *command)
+    limited = ("/bin/sh", "-c", 'ulimit -v 16000000; exec "$@"', "sh", *command)
     with pytest.raises(EngineFailed) as caught:
         bring_up(deployments, a_request("m", (*limited, "-c", "1000000", "-np", "1"), default_model))
     assert caught.value.message.startswith("m: llama-server ran out of memory: it could not allocate 2")
