@@ -1,0 +1,144 @@
+"""The real thing to compare with: llama-server started with a question's parameters, and its own load log."""
+
+from __future__ import annotations
+
+import os
+import re
+import selectors
+import subprocess
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from launcher.machine import Backend, Device
+from launcher.plan.oracle import Answer, Question
+from launcher.plan.plan import HOST
+from launcher.units import MIB
+
+LAVAPIPE_BYTES = 2048 * MIB
+_BUFFER = re.compile(r"(\S+)\s+(model|KV|RS|compute|output|DSV4 \S+ state) buffer size =\s*([\d.]+) MiB")
+_SPLITS = re.compile(r"splits = (\d+)(?: / (\d+))?")
+_KINDS = {"model": "weights", "KV": "kv", "RS": "recurrent", "compute": "compute", "output": "output"}
+
+
+@dataclass(slots=True)
+class EngineLoad:
+    """MiB by (buffer type, kind) as the engine's log has them, and its graph splits."""
+
+    mib: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
+    splits: tuple[int, int] | None = None
+    tail: list[str] = field(default_factory=list)
+
+
+def software_gpus(count: int) -> tuple[Device, ...]:
+    """Lavapipe devices as the Vulkan engine names them under GGML_VK_VISIBLE_DEVICES=0,0,…"""
+    return tuple(
+        Device(
+            id=f"Vulkan{index}",
+            backend=Backend.VULKAN,
+            name="llvmpipe (LLVM 15.0.6, 256 bits)",
+            total_bytes=LAVAPIPE_BYTES,
+            free_bytes=LAVAPIPE_BYTES,
+        )
+        for index in range(count)
+    )
+
+
+def server_argv(question: Question) -> list[str]:
+    """llama-server's flags for a question; everything explicit."""
+    argv = ["-m", question.model, "-c", str(question.ctx_size), "-np", str(question.n_parallel)]
+    argv += ["-kvu"] if question.kv_unified else ["--no-kv-unified"]
+    argv += ["-ctk", question.cache_type_k, "-ctv", question.cache_type_v]
+    argv += ["-b", str(question.batch_size), "-ub", str(question.ubatch_size), "-fa", question.flash_attn]
+    argv += ["-lm", question.load_mode, "-sm", question.split_mode, "-mg", str(question.main_gpu)]
+    argv += ["-ngl", "all" if question.n_gpu_layers is None else str(question.n_gpu_layers)]
+    if question.overrides:
+        names = {HOST: "CPU"}
+        rules = [f"{rule.pattern}={names.get(rule.where, rule.where)}" for rule in question.overrides]
+        argv += ["-ot", ",".join(rules)]
+    if question.tensor_split:
+        argv += ["-ts", ",".join(f"{share:g}" for share in question.tensor_split)]
+    for is_set, flag in (
+        (question.swa_full, "--swa-full"),
+        (question.no_host, "--no-host"),
+        (not question.op_offload, "--no-op-offload"),
+        (not question.kv_offload, "--no-kv-offload"),
+    ):
+        argv += [flag] if is_set else []
+    return argv
+
+
+def load_with_engine(server: Path, question: Question, *, timeout_s: float = 120) -> EngineLoad:
+    """Start llama-server, read its log up to the line `reserve took`, and end it."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_", "GGML_"))}
+    environment["GGML_VK_VISIBLE_DEVICES"] = ",".join("0" for _ in question.devices)
+    command = [str(server), *server_argv(question)]
+    command += ["--fit", "off", "--host", "127.0.0.1", "--port", "0", "-lv", "4", "--no-warmup", "--offline"]
+    process = subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    try:
+        return _read_load(process, timeout_s)
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _read_load(process: subprocess.Popen[bytes], timeout_s: float) -> EngineLoad:
+    load = EngineLoad()
+    deadline = time.monotonic() + timeout_s
+    assert process.stdout is not None
+    pending = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while selector.select(max(0.0, deadline - time.monotonic())):
+            data = os.read(process.stdout.fileno(), 1 << 16)
+            *lines, pending = (pending + data).split(b"\n")
+            for line in lines:
+                if _note(load, line.decode(errors="replace")):
+                    return load
+            if not data:
+                break
+    raise AssertionError("llama-server did not load:\n" + "\n".join(load.tail[-15:]))
+
+
+def _note(load: EngineLoad, line: str) -> bool:
+    load.tail.append(line)
+    if match := _BUFFER.search(line):
+        kind = _KINDS.get(match[2], "kv")
+        load.mib[match[1], kind] += float(match[3])
+    elif "graph" in line and (match := _SPLITS.search(line)):
+        load.splits = (int(match[1]), int(match[2] or match[1]))
+    return "reserve took" in line
+
+
+def simulated_mib(answer: Answer) -> dict[tuple[str, str], float]:
+    """An answer in the form of EngineLoad.mib, without its zeros."""
+    return {
+        (row.buffer_type, kind): size / MIB
+        for row in answer.rows
+        for kind, size in (
+            ("weights", row.weights_bytes),
+            ("kv", row.kv_bytes),
+            ("recurrent", row.recurrent_bytes),
+            ("compute", row.compute_bytes),
+            ("output", row.output_bytes),
+        )
+        if size
+    }
+
+
+def differences(load: EngineLoad, answer: Answer) -> dict[tuple[str, str], float]:
+    """Simulated minus real, in MiB, for every buffer either of them has."""
+    simulated = simulated_mib(answer)
+    return {
+        key: simulated.get(key, 0.0) - load.mib.get(key, 0.0) for key in sorted(set(simulated) | set(load.mib))
+    }
+
+
+CPU_EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
+"""Routed experts, as llama.cpp's --cpu-moe has it (common/common.h)."""
+
