@@ -1,0 +1,185 @@
+"""The key-value pairs of a GGUF header: `gguf_init_from_reader`'s first half (ggml/src/gguf.cpp, llama.cpp 0c1e570)."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+from launcher.errors import BadGguf
+from launcher.gguf.cursor import I32, U64, Cursor, Short, quoted, text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkippedArray:
+    """An array that was checked and stepped over (the tokenizer's): element type id and length."""
+
+    element_type: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkippedString:
+    """A string that was stepped over (an embedded tokenizer.json): its length in bytes."""
+
+    length: int
+
+
+Scalar = int | float | bool | str
+Value = Scalar | tuple[Scalar, ...] | SkippedArray | SkippedString
+
+
+MAX_ARRAY_ITEMS = 4096
+MAX_STRING_BYTES = 1 << 20
+"""Longer arrays and strings are stepped over. What matters is small: per-block arrays have at most
+LLAMA_MAX_LAYERS = 512 items (src/llama-hparams.h), chat templates tens of kB."""
+
+_MAX_TEXT = 1 << 30  # GGUF_MAX_STRING_LENGTH and GGUF_MAX_ARRAY_ELEMENTS, ggml/src/gguf.cpp
+_MAX_KEY = (1 << 16) - 1  # docs/gguf.md: "must be at most 2^16-1 bytes long"
+_DEFAULT_ALIGNMENT = 32  # GGUF_DEFAULT_ALIGNMENT, ggml/include/gguf.h
+MIN_KV_BYTES = 14  # key length, one byte of key, type, one byte of value
+
+
+class ValueType(IntEnum):
+    """enum gguf_type, ggml/include/gguf.h."""
+
+    U8 = 0
+    I8 = 1
+    U16 = 2
+    I16 = 3
+    U32 = 4
+    I32 = 5
+    F32 = 6
+    BOOL = 7
+    STRING = 8
+    ARRAY = 9
+    U64 = 10
+    I64 = 11
+    F64 = 12
+
+
+_FORMATS = {
+    ValueType.U8: "B",
+    ValueType.I8: "b",
+    ValueType.U16: "H",
+    ValueType.I16: "h",
+    ValueType.U32: "I",
+    ValueType.I32: "i",
+    ValueType.F32: "f",
+    ValueType.BOOL: "?",
+    ValueType.U64: "Q",
+    ValueType.I64: "q",
+    ValueType.F64: "d",
+}
+_SCALARS = {type_: struct.Struct("<" + format_) for type_, format_ in _FORMATS.items()}
+
+
+def read_metadata(cursor: Cursor, n_kv: int, after: int) -> tuple[dict[str, Value], int]:
+    metadata: dict[str, Value] = {}
+    seen: set[bytes] = set()
+    alignment = _DEFAULT_ALIGNMENT
+
+    for index in range(n_kv):
+        cursor.rest = (n_kv - index - 1) * MIN_KV_BYTES + after
+        raw = cursor.string(f"key {index}", _MAX_KEY)
+        if not raw:
+            raise BadGguf(f"key {index} is empty")
+        key = text(raw)
+        if raw in seen:
+            raise BadGguf(f"key {quoted(key)} occurs twice")
+        seen.add(raw)
+        type_ = _value_type(cursor.number(I32), key)
+        value = _read_array(cursor, key) if type_ is ValueType.ARRAY else _read_scalar(cursor, type_, key)
+        if key == "general.alignment":
+            alignment = _check_alignment(type_, value)
+        metadata[key] = value
+    return metadata, alignment
+
+
+def _value_type(number: int, key: str) -> ValueType:
+    try:
+        return ValueType(number)
+    except ValueError:
+        raise BadGguf(
+            f"key {quoted(key)} has value type {number}, and 0 to {max(ValueType):d} are known"
+        ) from None
+
+
+def _check_alignment(type_: ValueType, value: Value) -> int:
+    if type_ is not ValueType.U32 or not isinstance(value, int):
+        raise BadGguf(f"general.alignment must be of type U32 and is {type_.name}")
+    if value == 0 or value & (value - 1):
+        raise BadGguf(f"general.alignment is {value}, which is not a power of two")
+    return value
+
+
+def _read_scalar(cursor: Cursor, type_: ValueType, key: str) -> Value:
+    if type_ is not ValueType.STRING:
+        format_ = _SCALARS[type_]
+        cursor.need(format_.size)
+        (value,) = format_.unpack_from(cursor.data, cursor.position)
+        cursor.position += format_.size
+        number: int | float | bool = value
+        return number
+    n_bytes = cursor.number(U64)
+    if n_bytes > _MAX_TEXT:
+        raise BadGguf(
+            f"the value of {quoted(key)} has a length of {n_bytes} bytes, and {_MAX_TEXT} is the most"
+        )
+    cursor.need(n_bytes)
+    start = cursor.position
+    cursor.position += n_bytes
+    if n_bytes > MAX_STRING_BYTES or not cursor.spend(n_bytes):
+        return SkippedString(length=n_bytes)
+    return text(bytes(cursor.data[start : start + n_bytes]))
+
+
+def _read_array(cursor: Cursor, key: str) -> Value:
+    type_ = _value_type(cursor.number(I32), key)
+    if type_ is ValueType.ARRAY:
+        raise BadGguf(f"key {quoted(key)} is an array of arrays, which llama.cpp does not read")
+    length = cursor.number(U64)
+    if length > _MAX_TEXT:
+        raise BadGguf(f"array {quoted(key)} has {length} elements, and {_MAX_TEXT} is the most")
+    start = cursor.position
+    if type_ is ValueType.STRING:
+        _skip_strings(cursor, length, key)
+    else:
+        cursor.need(length * _SCALARS[type_].size)
+        cursor.position += length * _SCALARS[type_].size
+    # four bytes an element at least: a Python int costs that much times eight
+    if length > MAX_ARRAY_ITEMS or not cursor.spend(max(cursor.position - start, 4 * length)):
+        return SkippedArray(element_type=int(type_), length=length)
+    if type_ is ValueType.STRING:
+        return _strings(cursor.data, start, length)
+    return struct.unpack_from(f"<{length}{_FORMATS[type_]}", cursor.data, start)
+
+
+def _skip_strings(cursor: Cursor, length: int, key: str) -> None:
+    """Step over `length` strings: the loop that decides how fast a vocabulary of 160k tokens is read."""
+    unpack_from, data, position = U64.unpack_from, cursor.data, cursor.position
+    done = n_bytes = 0
+    try:
+        for done in range(length):  # noqa: B007 - read below, when the data end early
+            (n_bytes,) = unpack_from(data, position)
+            position += 8 + n_bytes
+    except (struct.error, OverflowError):  # past the data, or past what an index can be
+        pass
+    else:
+        done = length
+    if n_bytes > _MAX_TEXT:
+        raise BadGguf(
+            f"a string of {quoted(key)} has a length of {n_bytes} bytes, and {_MAX_TEXT} is the most"
+        )
+    if done < length or position > cursor.size:
+        raise Short(position + (length - done) * 8 + cursor.rest)
+    cursor.position = position
+
+
+def _strings(data: memoryview, start: int, length: int) -> tuple[str, ...]:
+    values: list[str] = []
+    for _ in range(length):
+        (n_bytes,) = U64.unpack_from(data, start)
+        values.append(text(bytes(data[start + 8 : start + 8 + n_bytes])))
+        start += 8 + n_bytes
+    return tuple(values)

@@ -1,0 +1,109 @@
+"""The tensor infos of a GGUF header: `gguf_init_from_reader`'s second half (ggml/src/gguf.cpp, llama.cpp 0c1e570)."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from launcher.errors import BadGguf
+from launcher.gguf.cursor import I32, U32, U64, Cursor, text
+from launcher.gguf.ggml import BLOCKS, GgmlType
+
+_MAX_NAME = 64  # GGML_MAX_NAME, ggml/include/ggml.h, with its final NUL
+_MAX_DIMS = 4  # GGML_MAX_DIMS
+_INT64_MAX = (1 << 63) - 1
+_SIZE_MAX = (1 << 64) - 1
+MIN_TENSOR_BYTES = 24  # name length, n_dims, type, offset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorInfo:
+    """One tensor as its header describes it. `shape` is ggml's ne order (row length first); `offset` is
+    relative to the header's `data_offset`; `size_bytes` is without padding."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: GgmlType
+    offset: int
+    size_bytes: int
+
+
+def read_tensors(cursor: Cursor, n_tensors: int, alignment: int) -> tuple[tuple[TensorInfo, ...], int]:
+    """The infos, and where the last tensor ends, relative to the data's beginning."""
+    tensors: list[TensorInfo] = []
+    seen: set[bytes] = set()
+    offset = end = 0
+    for index in range(n_tensors):
+        rest = (n_tensors - index - 1) * MIN_TENSOR_BYTES
+        cursor.rest = rest + MIN_TENSOR_BYTES - 8
+        raw = cursor.string(f"the name of tensor {index}", _MAX_NAME - 1)
+        name = text(raw)
+        if raw in seen:
+            raise BadGguf(f"tensor {name!r} occurs twice")
+        seen.add(raw)
+        tensor = _read_tensor(cursor, name, rest)
+        if tensor.offset != offset:
+            raise BadGguf(f"tensor {name!r} has offset {tensor.offset}, and {offset} is expected")
+        end = offset + tensor.size_bytes
+        offset = pad(end, alignment)
+        if tensor.size_bytes > _SIZE_MAX - (alignment - 1) or offset > _SIZE_MAX:
+            raise BadGguf(f"tensor {name!r} ends at byte {end}, beyond what 64 bits can address")
+        tensors.append(tensor)
+    return tuple(tensors), end
+
+
+def _read_tensor(cursor: Cursor, name: str, rest: int) -> TensorInfo:
+    cursor.rest = rest + 12
+    n_dims = cursor.number(U32)
+    if n_dims > _MAX_DIMS:
+        raise BadGguf(f"tensor {name!r} has {n_dims} dimensions, and {_MAX_DIMS} is the most")
+    cursor.need(8 * n_dims)
+    shape: tuple[int, ...] = struct.unpack_from(f"<{n_dims}q", cursor.data, cursor.position)
+    cursor.position += 8 * n_dims
+    n_elements = _count_elements(name, shape)
+    cursor.rest = rest + 8
+    type_ = _ggml_type(cursor.number(I32), name)
+    per_block, block_bytes = BLOCKS[type_]
+    row = shape[0] if shape else 1
+    if row % per_block:
+        raise BadGguf(
+            f"tensor {name!r} has rows of {row} {type_.name} elements, not a multiple of {per_block}"
+        )
+    size_bytes = n_elements // per_block * block_bytes
+    if size_bytes > _SIZE_MAX:
+        raise BadGguf(f"tensor {name!r} of shape {shape} has {size_bytes} bytes, more than 64 bits can hold")
+    cursor.rest = rest
+    offset = cursor.number(U64)
+    return TensorInfo(name=name, shape=shape, type=type_, offset=offset, size_bytes=size_bytes)
+
+
+def _count_elements(name: str, shape: tuple[int, ...]) -> int:
+    n_elements = 1
+    for n in shape:
+        if n < 0:
+            raise BadGguf(f"tensor {name!r} has a dimension of {n} elements")
+        # gguf.cpp skips the test for 0 and 1, and a 0 before it makes every later product 0
+        if n > 1 and n_elements > _INT64_MAX // n:
+            raise BadGguf(f"tensor {name!r} of shape {shape} has more elements than 63 bits can count")
+        n_elements *= n
+    return n_elements
+
+
+def _ggml_type(number: int, name: str) -> GgmlType:
+    try:
+        return GgmlType(number)
+    except ValueError:
+        pass
+    if 0 <= number <= max(GgmlType):
+        raise BadGguf(
+            f"tensor {name!r} has ggml type {number}, which llama.cpp has removed",
+            hint="choose a newer conversion of this model",
+        )
+    raise BadGguf(
+        f"tensor {name!r} has ggml type {number}, and this llama.cpp knows 0 to {max(GgmlType):d}",
+        hint="types above that come from forks such as ik_llama.cpp or from a newer llama.cpp: choose another quant",
+    )
+
+
+def pad(n: int, alignment: int) -> int:
+    return -(-n // alignment) * alignment
