@@ -1,0 +1,73 @@
+"""Flags after `--` as wishes to the planner."""
+
+from __future__ import annotations
+
+import pytest
+
+from launcher.engine.wishes import absorb_flags, split_flags, uncounted
+from launcher.errors import UsageError
+from launcher.plan.plan import CacheType, LoadMode, Workload
+from launcher.units import MIB
+
+
+def test_wishes_are_taken_and_the_rest_is_left() -> None:
+    flags = (
+        "-c", "65536", "--seed", "-1", "--cache-type-k", "q8_0", "-fa", "on", "-ub", "1024", "--jinja", "-np", "2",
+        "--cache-ram", "0", "--load-mode", "none",
+    )  # fmt: skip
+    workload, rest = absorb_flags(flags, Workload())
+    assert workload == Workload(
+        ctx_size=65536,
+        n_parallel=2,
+        cache_type_k=CacheType.Q8_0,
+        ubatch_size=1024,
+        flash_attn=True,
+        cache_ram_bytes=0,
+        load_mode=LoadMode.NONE,
+    )
+    assert rest == ("--seed", "-1", "--jinja")
+
+
+def test_nothing_to_take() -> None:
+    assert absorb_flags((), Workload(ctx_size=1)) == (Workload(ctx_size=1), ())
+
+
+def test_the_same_wish_twice_is_one() -> None:
+    workload, _ = absorb_flags(("-c", "4096"), Workload(ctx_size=4096))
+    assert workload.ctx_size == 4096
+    with pytest.raises(UsageError, match="-c 4096 comes after another -c that says 8192"):
+        absorb_flags(("-c", "4096"), Workload(ctx_size=8192))
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("-c",),
+        ("-c", "many"),
+        ("-c", "0"),
+        ("-np", "-2"),
+        ("-ctk", "q3_k"),
+        ("-fa", "maybe"),
+        ("-cram", "-1"),
+    ],
+)
+def test_what_llama_server_would_refuse_is_refused(flags: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match=flags[0]):
+        absorb_flags(flags, Workload())
+
+
+def test_cache_ram_is_in_mib() -> None:
+    assert absorb_flags(("-cram", "300"), Workload())[0].cache_ram_bytes == 300 * MIB
+
+
+def test_values_that_begin_with_a_dash_are_values() -> None:
+    assert list(split_flags(("--temp", "-0.5", "-kvu", "--seed", "-1"))) == [
+        ("--temp", ("--temp", "-0.5")),
+        ("-kvu", ("-kvu",)),
+        ("--seed", ("--seed", "-1")),
+    ]
+
+
+def test_further_files_are_not_in_the_ledger() -> None:
+    notes = uncounted(("--mmproj", "vision.gguf", "--seed", "1", "-md", "draft.gguf"))
+    assert [note.split(" is ")[0] for note in notes] == ["--mmproj vision.gguf", "-md draft.gguf"]

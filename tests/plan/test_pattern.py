@@ -1,0 +1,54 @@
+"""The one regular expression for experts: it finds the chosen blocks and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.plan.pattern import expert_pattern, matched_names
+
+NAMES = tuple(
+    f"blk.{block}.ffn_{part}.weight"
+    for block in range(200)
+    for part in (
+        "up_exps",
+        "down_exps",
+        "gate_exps",
+        "gate_up_exps",
+        "up_chexps",
+        "up_shexp",
+        "gate_inp",
+        "up",
+    )
+)
+
+
+@given(st.sets(st.integers(min_value=0, max_value=199), min_size=1))
+def test_it_finds_exactly_the_experts_of_the_blocks(blocks: set[int]) -> None:
+    expected = tuple(
+        name for name in NAMES if int(name.split(".")[1]) in blocks and name.endswith("exps.weight")
+    )
+    assert expected == matched_names(expert_pattern(sorted(blocks)), NAMES)
+
+
+@given(st.sets(st.integers(min_value=0, max_value=511), min_size=1))
+def test_it_is_one_argument(blocks: set[int]) -> None:
+    pattern = expert_pattern(sorted(blocks))
+    assert "," not in pattern
+    assert "=" not in pattern
+
+
+@pytest.mark.parametrize(
+    ("blocks", "expected"),
+    [
+        ((3,), "3"),
+        (tuple(range(14, 61)), "60|1[4-9]|[2-5][0-9]"),
+        (tuple(range(1, 61)), "[1-9]|60|[1-5][0-9]"),
+        ((0, 2, 4, 10, 12, 14), "[024]|1[024]"),
+        (tuple(range(100, 120)), "1[01][0-9]"),
+    ],
+)
+def test_numbers_are_written_shortly(blocks: tuple[int, ...], expected: str) -> None:
+    found = expert_pattern(blocks).removeprefix(r"blk\.(").split(")", 1)[0]
+    assert sorted(expected.split("|")) == sorted(found.split("|"))

@@ -1,0 +1,118 @@
+"""Where layers go: properties over many machines, and a few cases by hand."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from launcher.machine import Machine
+from launcher.model import ModelFile
+from launcher.plan.budget import read_budgets
+from launcher.plan.ledger import build_ledger, demand_of, host_weights, spread_out
+from launcher.plan.placement import place
+from launcher.plan.plan import HOST, Placement
+from launcher.plan.weights import weigh
+from tests.plan.shapes import architecture_of, cards, machine, model, parameters
+
+MODELS = (model("qwen3moe"), model("deepseek2"), model("llama"), model("gemma3"))
+FREE_MIB = st.lists(st.integers(min_value=0, max_value=700), min_size=0, max_size=4)
+
+
+def placed(file: ModelFile, box: Machine, ctx_size: int = 2048) -> Placement:
+    architecture = architecture_of(file)
+    demand = demand_of(architecture, weigh(architecture, file.tensors), parameters(ctx_size))
+    return place(demand, read_budgets(box))
+
+
+def on_devices(file: ModelFile, placement: Placement) -> tuple[int, int]:
+    """Layers on devices, and of how many blocks the experts."""
+    weights = weigh(architecture_of(file), file.tensors)
+    return placement.n_gpu_layers, len(weights.expert_blocks) - len(placement.host_expert_blocks)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(MODELS), FREE_MIB)
+def test_no_device_is_over_its_budget_and_sums_are_totals(file: ModelFile, free_mib: list[int]) -> None:
+    box = machine(*cards(*free_mib))
+    architecture = architecture_of(file)
+    weights = weigh(architecture, file.tensors)
+    demand = demand_of(architecture, weights, parameters(2048))
+    placement = placed(file, box)
+    rows = build_ledger(demand, placement, read_budgets(box))
+    assert all(row.free_bytes >= 0 for row in rows if row.where != HOST)
+    assert sum(row.kv.n_bytes for row in rows) == demand.caches.amount(range(weights.n_block)).n_bytes
+    tied_twice = weights.tied_bytes if placement.n_gpu_layers else 0
+    every_tensor = sum(tensor.size_bytes for tensor in file.tensors)
+    assert every_tensor + tied_twice == sum(row.weights.n_bytes for row in rows)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(MODELS), FREE_MIB)
+def test_the_split_is_what_llama_cpp_wants(file: ModelFile, free_mib: list[int]) -> None:
+    placement = placed(file, machine(*cards(*free_mib)))
+    assert sum(placement.tensor_split) == placement.n_gpu_layers
+    assert len(placement.tensor_split) == len(placement.devices)
+    assert all(count > 0 for count in placement.tensor_split)
+    assert 0 <= placement.n_gpu_layers <= placement.n_block + 1
+    spread = spread_out(placement)
+    covered = [*spread.host_layers, *(layer for share in spread.shares for layer in share)]
+    assert covered == list(range(placement.n_block + 1))
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.sampled_from(MODELS),
+    st.lists(st.integers(min_value=0, max_value=500), min_size=1, max_size=3),
+    st.integers(min_value=0, max_value=2),
+    st.integers(min_value=1, max_value=400),
+)
+def test_more_memory_is_never_worse(file: ModelFile, free_mib: list[int], which: int, more: int) -> None:
+    """More layers on devices, or as many layers and no fewer blocks' experts."""
+    roomier = list(free_mib)
+    roomier[which % len(roomier)] += more
+    before = on_devices(file, placed(file, machine(*cards(*free_mib))))
+    after = on_devices(file, placed(file, machine(*cards(*roomier))))
+    assert after >= before
+
+
+def test_the_fewest_devices_that_hold_everything() -> None:
+    placement = placed(model("qwen3moe"), machine(*cards(300, 2000, 300)))
+    assert placement.devices == ("CUDA1",)
+    assert placement.tensor_split == (13,)
+    assert placement.host_expert_blocks == ()
+
+
+def test_experts_fill_each_device_to_its_own_budget() -> None:
+    placement = placed(model("qwen3moe"), machine(*cards(250, 120)))
+    weights = weigh(architecture_of(model("qwen3moe")), model("qwen3moe").tensors)
+    assert placement.n_gpu_layers == 13
+    assert 0 < len(placement.host_expert_blocks) < 12
+    on_first = [
+        block for block in range(placement.tensor_split[0]) if block not in placement.host_expert_blocks
+    ]
+    on_second = [
+        block for block in range(placement.tensor_split[0], 12) if block not in placement.host_expert_blocks
+    ]
+    assert len(on_first) > len(on_second)
+    spread = spread_out(placement)
+    expected = weights.input_bytes + sum(
+        weights.layers[block].expert_bytes for block in placement.host_expert_blocks
+    )
+    assert expected == host_weights(weights, spread)
+
+
+def test_a_dense_model_keeps_its_last_layers_on_the_device() -> None:
+    file = model("llama", n_block=64)
+    placement = placed(file, machine(*cards(60)))
+    assert 1 < placement.n_gpu_layers < 65
+    assert spread_out(placement).host_layers == range(65 - placement.n_gpu_layers)
+
+
+def test_without_devices_everything_is_on_the_host() -> None:
+    placement = placed(model("qwen3moe"), machine())
+    assert (placement.n_gpu_layers, placement.devices, placement.tensor_split) == (0, (), ())
+    assert placement.host_expert_blocks == tuple(range(12))
+
+
+def test_a_device_without_room_for_a_block_is_left_alone() -> None:
+    assert placed(model("qwen3moe"), machine(*cards(1))).devices == ()
