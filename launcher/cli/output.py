@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import TYPE_CHECKING, Self
@@ -48,6 +48,13 @@ class Output:
             return
         for renderable in renderables:
             self._out.print(renderable)
+
+    def show_lines(self, value: object, lines: Iterable[str]) -> None:
+        """Like `show`, for lines that a script reads: never folded."""
+        if self.as_json:
+            self.show(value)
+        else:
+            self.data("".join(f"{line}\n" for line in lines))
 
     def data(self, text: str) -> None:
         """Raw text to stdout, as it comes (a streamed answer, a log)."""

@@ -34,13 +34,11 @@ def pull(
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask before a large download.")] = False,
 ) -> None:
     """Download exactly the files of the planned quant, verified, and print their paths."""
-    from rich.text import Text
-
     from launcher import launch
 
     with out.progress() as progress:
         paths = launch.pull(ref, quant, out.confirm(yes=yes), progress)
-    out.show({"paths": paths}, *(Text(str(path)) for path in paths))
+    out.show_lines({"paths": paths}, [str(path) for path in paths])
 
 
 def up(

@@ -134,7 +134,10 @@ def command_line(argv: Sequence[str], width: int = 76) -> RenderableType:
             lines.append("  " + word)
         else:
             lines[-1] += (" " if lines[-1] else "") + word
-    return Padding(Text(" \\\n".join(lines), no_wrap=True, overflow="ignore"), (1, 0, 0, 0))
+    return Group(
+        Text(""),
+        *(Text(line + " \\" * (line is not lines[-1]), no_wrap=True, overflow="ignore") for line in lines),
+    )
 
 
 def machine(value: Machine) -> RenderableType:
