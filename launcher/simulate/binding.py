@@ -153,7 +153,7 @@ class Binding:
             names.append(self.base.ggml_op_name(len(names)).decode())
         return tuple(names)
 
-    def _cpp(self, symbol: str, *arguments: Any) -> Any:  # noqa: ANN401 - whatever the symbol takes and gives
+    def _cpp(self, symbol: str, *arguments: Any) -> Any:
         return getattr(self._c, symbol)(*arguments)
 
     def buffer_type_name(self, buft: int) -> str:

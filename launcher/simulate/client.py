@@ -119,7 +119,7 @@ class Simulators:
         return worker
 
 
-class _WorkerLost(Exception):  # noqa: N818 - private, and named for what happened
+class _WorkerLost(Exception):
     """The worker died or fell silent; the message says how."""
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import sys
 from collections.abc import Callable
-from ctypes import c_size_t
+from ctypes import c_int, c_size_t
 from typing import Any
 
 from launcher.machine import Device
@@ -33,7 +34,7 @@ class Registration:
     their default ggml_backend_buffer_type_t, by device id.
 
     `reserving` is on while the graphs are reserved whose sizes count: only then do the backends' graph
-    optimisations run. `faults` collects exceptions, which no callback may let through to C.
+    optimisations run. `faults` collects what callbacks raise, which cannot pass through C.
     """
 
     def __init__(self, binding: Binding) -> None:
@@ -41,38 +42,38 @@ class Registration:
         self.addresses: dict[str, int] = {}
         self.buffer_types: dict[str, int] = {}
         self.reserving = False
-        self.faults: list[Exception] = []
+        self.faults: list[BaseException] = []
         self.device_bufts: set[int] = set()
         self._kept: list[object] = []
         self._buffer_interface = self._virtual_memory()
 
-    def keep(self, thing: Any) -> Any:  # noqa: ANN401 - ctypes objects of any kind
+    def collect_faults(self) -> None:
+        """Have everything that callbacks raise in this process end in `faults`."""
+
+        def collect(report: Any) -> None:
+            self.faults.append(report.exc_value or report.exc_type())
+
+        sys.unraisablehook = collect
+
+    def keep(self, thing: Any) -> Any:
         """Hold on to what C has a pointer to."""
         self._kept.append(thing)
         return thing
 
-    def callback(self, kind: Any, function: Callable[..., Any], otherwise: Any = None) -> Any:  # noqa: ANN401 - as above
-        """A C callback that answers `otherwise` and remembers the fault where `function` raises."""
+    def callback(self, kind: Any, function: Callable[..., Any]) -> Any:
+        """A C callback. What it raises goes to sys.unraisablehook, and C sees 0 (see `collect_faults`)."""
+        return self.keep(kind(function))
 
-        def guarded(*arguments: Any) -> Any:  # noqa: ANN401 - whatever C passes
-            try:
-                return function(*arguments)
-            except Exception as fault:  # noqa: BLE001 - raised again by whoever asked for the simulation
-                self.faults.append(fault)
-                return otherwise
-
-        return self.keep(kind(guarded))
-
-    def answer(self, kind: Any, value: Any) -> Any:  # noqa: ANN401 - as above
+    def answer(self, kind: Any, value: Any) -> Any:
         """A C callback that always answers `value`."""
         return self.keep(kind(lambda *_: value))
 
-    def text(self, value: str) -> Any:  # noqa: ANN401 - as above
+    def text(self, value: str) -> Any:
         """A C callback that always answers this string."""
         characters = self.keep(ctypes.create_string_buffer(value.encode()))
         return self.answer(layout.TO_NAME, ctypes.addressof(characters))
 
-    def allocator(self, extra_bytes: int = 0) -> Any:  # noqa: ANN401 - as above
+    def allocator(self, extra_bytes: int = 0) -> Any:
         """An alloc_buffer callback whose buffers are virtual."""
         create = self.binding.base.ggml_backend_buffer_init
 
@@ -105,6 +106,7 @@ class Registration:
 def register_devices(binding: Binding, devices: tuple[Device, ...]) -> Registration:
     """Register the devices, one registry for each backend family, and make the host's memory virtual."""
     registration = Registration(binding)
+    registration.collect_faults()
     registration.make_cpu_virtual()
     families: dict[str, list[Device]] = {}
     for device in devices:
@@ -156,7 +158,7 @@ def _device_buffer_type(registration: Registration, traits: Traits, device: Devi
         buft.iface.get_max_size = registration.answer(layout.TO_SIZE, traits.max_buffer_bytes)
     if traits.scratch_ops or traits.row_padding:
         buft.iface.get_alloc_size = registration.callback(
-            layout.ALLOC_SIZE, _alloc_size(registration, traits), 0
+            layout.ALLOC_SIZE, _alloc_size(registration, traits)
         )
     registration.device_bufts.add(ctypes.addressof(buft))
     registration.buffer_types[device.id] = ctypes.addressof(buft)
@@ -173,10 +175,10 @@ def _describe(
     backend = _backend(registration, traits, name, address)
     free, total = device.total_bytes if device.free_bytes is None else device.free_bytes, device.total_bytes
 
-    def memory(_device: int, free_at: Any, total_at: Any) -> None:  # noqa: ANN401 - pointers to size_t
+    def memory(_device: int, free_at: Any, total_at: Any) -> None:
         free_at[0], total_at[0] = free, total
 
-    def properties(_device: int, at: Any) -> None:  # noqa: ANN401 - pointer to the structure
+    def properties(_device: int, at: Any) -> None:
         into = at[0]
         into.name, into.description, into.device_id = name, device.name.encode(), None
         into.memory_free, into.memory_total, into.type = free, total, layout.DEVICE_TYPE_GPU
@@ -194,11 +196,9 @@ def _describe(
     iface.get_buffer_type = registration.answer(layout.TO_POINTER, buft)
     if host is not None:
         iface.get_host_buffer_type = registration.answer(layout.TO_POINTER, host)
-    iface.supports_op = registration.callback(
-        layout.ASKS, _supports_op(registration, traits, buft), otherwise=False
-    )
-    iface.supports_buft = registration.callback(layout.ASKS, lambda _, other: other == buft, otherwise=False)
-    iface.offload_op = registration.callback(layout.ASKS, _offload_op(registration, traits), otherwise=False)
+    iface.supports_op = registration.callback(layout.ASKS, _supports_op(registration, traits, buft))
+    iface.supports_buft = registration.callback(layout.ASKS, lambda _, other: other == buft)
+    iface.offload_op = registration.callback(layout.ASKS, _offload_op(registration, traits))
     iface.event_new = registration.answer(layout.TO_POINTER, None)
 
 
@@ -225,22 +225,29 @@ def _backend(registration: Registration, traits: Traits, name: bytes, device: in
 def _supports_op(registration: Registration, traits: Traits, own_buft: int) -> Callable[[int, int], bool]:
     names = registration.binding.op_names
     always = frozenset(code for code, name in enumerate(names) if name in traits.always)
+    uncached = frozenset(code for code, name in enumerate(names) if name in traits.offset_ops)
     known: dict[bytes, bool] = {}
-    siblings = registration.device_bufts
+    siblings, checks_sources = registration.device_bufts, traits.checks_sources
+    read_bytes, size_at = ctypes.string_at, c_size_t.from_address
 
     def is_elsewhere(source: int) -> bool:
-        buffer = c_size_t.from_address(source + TensorOffsets.BUFFER).value
+        buffer = size_at(source + TensorOffsets.BUFFER).value
         if not buffer:
             return False
-        buft = c_size_t.from_address(buffer + BUFT_IN_BUFFER).value
+        buft = size_at(buffer + BUFT_IN_BUFFER).value
         return buft != own_buft and buft in siblings
 
     def supports_op(_device: int, op: int) -> bool:
-        head = ctypes.string_at(op, TensorOffsets.HEAD_SIZE)
-        if traits.checks_sources and any(is_elsewhere(source) for source in source_addresses(head) if source):
-            return False
-        if int.from_bytes(head[TensorOffsets.OP : TensorOffsets.OP_PARAMS], "little") in always:
+        head = read_bytes(op, TensorOffsets.HEAD_SIZE)
+        if checks_sources:
+            for source in source_addresses(head):
+                if source and is_elsewhere(source):
+                    return False
+        code = head[TensorOffsets.OP]
+        if code in always:
             return True
+        if code in uncached:
+            return traits.supports(decode_op(head, names))
         key = op_key(head)
         verdict = known.get(key)
         if verdict is None:
@@ -257,15 +264,12 @@ def _offload_op(registration: Registration, traits: Traits) -> Callable[[int, in
     third = frozenset(("MUL_MAT_ID", "ROPE", "ROPE_BACK"))
 
     def offload_op(_device: int, op: int) -> bool:
-        name = names[ctypes.c_int.from_address(op + TensorOffsets.OP).value]
+        name = names[c_int.from_address(op + TensorOffsets.OP).value]
         if name == "GET_ROWS" or (traits.offload_ops is not None and name not in traits.offload_ops):
             return False
         ne = _NE.unpack(ctypes.string_at(op + TensorOffsets.NE, _NE.size))
-        if name == "MUL_MAT":
-            return ne[1] >= OFFLOAD_MIN_BATCH
-        if name in third:
-            return ne[2] >= OFFLOAD_MIN_BATCH
-        return ne[1] * ne[2] * ne[3] >= OFFLOAD_MIN_BATCH
+        n_tokens: int = ne[1] if name == "MUL_MAT" else ne[2] if name in third else ne[1] * ne[2] * ne[3]
+        return n_tokens >= OFFLOAD_MIN_BATCH
 
     return offload_op
 
@@ -278,8 +282,8 @@ def _alloc_size(registration: Registration, traits: Traits) -> Callable[[int, in
     known: dict[bytes, int] = {}
 
     def alloc_size(_buft: int, tensor: int) -> int:
-        code = ctypes.c_int.from_address(tensor + TensorOffsets.OP).value
-        if code not in scratch and ctypes.c_int.from_address(tensor).value not in padded:
+        code = c_int.from_address(tensor + TensorOffsets.OP).value
+        if code not in scratch and c_int.from_address(tensor).value not in padded:
             plain: int = n_bytes(tensor)
             return plain
         head = ctypes.string_at(tensor, TensorOffsets.HEAD_SIZE)

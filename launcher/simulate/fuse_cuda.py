@@ -26,10 +26,10 @@ KeepAlive = Callable[[int, int], None]
 def keep_fused_inputs(graph: GraphView, keep_alive: KeepAlive) -> None:
     """Add the allocation dependencies of the fusions found in this graph."""
     index = 0
-    while index < len(graph.nodes):
-        if graph.nodes[index].op == "MUL":
+    while index < len(graph):
+        if graph.ops[index] == "MUL":
             index += _keep_weighted_sum(graph, index, keep_alive)
-        if index < len(graph.nodes) and graph.nodes[index].op in ("UNARY", "SOFT_MAX"):
+        if index < len(graph) and graph.ops[index] in ("UNARY", "SOFT_MAX"):
             index += _keep_routing(graph, index, keep_alive)
         index += 1
 
@@ -45,13 +45,13 @@ def _keep_weighted_sum(graph: GraphView, index: int, keep_alive: KeepAlive) -> i
     weighted, n_products, kept = match
     n_used, n_tokens = weighted.ne[1], weighted.ne[2] * weighted.ne[3]
     count = 2 * n_used + n_products - 1
-    if not 2 <= n_used <= _MAX_EXPERTS_USED or n_tokens <= 0 or index + count > len(graph.nodes):
+    if not 2 <= n_used <= _MAX_EXPERTS_USED or n_tokens <= 0 or index + count > len(graph):
         return 0
     if not _sums_views(graph, index, n_products, weighted):
         return 0
     indices = range(index, index + count)
     last = index + count - 1
-    if not graph.can_fuse(indices, [graph.nodes[i].op for i in indices], (last,)):
+    if not graph.can_fuse(indices, [graph.ops[i] for i in indices], (last,)):
         return 0
     for tensor in kept:
         keep_alive(tensor, graph.addresses[last])
@@ -64,7 +64,7 @@ def _split_product(graph: GraphView, index: int, first: Op) -> tuple[Op, int, tu
     parts = _experts_and_weights(graph, index, first)
     if parts is None:
         return None
-    if index + 1 < len(graph.nodes) and graph.nodes[index + 1].op == "MUL":
+    if index + 1 < len(graph) and graph.ops[index + 1] == "MUL":
         second = graph.op(index + 1)
         outer = _experts_and_weights(graph, index + 1, second)
         if second.type == F32 and second.is_contiguous() and outer and outer[0] == graph.addresses[index]:
@@ -73,7 +73,7 @@ def _split_product(graph: GraphView, index: int, first: Op) -> tuple[Op, int, tu
 
 
 def _experts_and_weights(graph: GraphView, index: int, product: Op) -> tuple[int, int] | None:
-    left, right = graph.nodes[index].sources[:2]
+    left, right = graph.node(index).sources[:2]
     for experts, weights in ((left, right), (right, left)):
         e, w = graph.op_at(experts), graph.op_at(weights)
         if e.type != F32 or w.type != F32 or not e.is_contiguous() or not w.is_contiguous():
@@ -90,7 +90,7 @@ def _sums_views(graph: GraphView, index: int, n_products: int, weighted: Op) -> 
     views: list[int] = []
     n_adds, previous = 0, 0
     for i in range(index + n_products, index + 2 * n_used + n_products - 1):
-        node = graph.nodes[i]
+        node = graph.node(i)
         if node.op == "VIEW":
             view = graph.op(i)
             fits = (
@@ -128,11 +128,11 @@ def _keep_routing(graph: GraphView, index: int, keep_alive: KeepAlive) -> int:
     if not _has_kernel(graph, index, index + selection, last):
         return 0
     until = index + len(ops)
-    if until >= len(graph.nodes):
+    if until >= len(graph):
         return 0
     for i in range(index, until):
         keep_alive(graph.addresses[i], graph.addresses[until])
-        for source in graph.nodes[i].sources:
+        for source in graph.node(i).sources:
             if source:
                 keep_alive(source, graph.addresses[until])
     return len(ops) - 1
@@ -140,15 +140,14 @@ def _keep_routing(graph: GraphView, index: int, keep_alive: KeepAlive) -> int:
 
 def _routing(graph: GraphView, index: int) -> list[str] | None:
     """The operations of an expert selection that begins here."""
-    nodes = graph.nodes
-    gate = ("SOFT_MAX",) if nodes[index].op == "SOFT_MAX" else _GATES.get(nodes[index].unary)
+    gate = ("SOFT_MAX",) if graph.ops[index] == "SOFT_MAX" else _GATES.get(graph.node(index).unary)
     if gate is None:
         return None
     at = index + len(gate) - 1
     if (
-        at >= len(nodes)
-        or nodes[at].op != gate[-1]
-        or (len(gate) > 1 and nodes[at].sources[0] != nodes[index].address)
+        at >= len(graph)
+        or graph.ops[at] != gate[-1]
+        or (len(gate) > 1 and graph.node(at).sources[0] != graph.node(index).address)
     ):
         return None
     ops = list(gate)
@@ -164,7 +163,10 @@ def _routing(graph: GraphView, index: int) -> list[str] | None:
         ranked = probs
     if not _follows(graph, at, "ARGSORT", ranked) or not _follows(graph, at + 1, "VIEW", at):
         return None
-    if not _follows(graph, at + 2, "GET_ROWS", reshaped) or nodes[at + 2].sources[1] != nodes[at + 1].address:
+    if (
+        not _follows(graph, at + 2, "GET_ROWS", reshaped)
+        or graph.node(at + 2).sources[1] != graph.node(at + 1).address
+    ):
         return None
     ops += ["ARGSORT", "VIEW", "GET_ROWS"]
     at += 3
@@ -178,9 +180,7 @@ def _routing(graph: GraphView, index: int) -> list[str] | None:
 
 def _follows(graph: GraphView, index: int, op: str, of: int) -> bool:
     return (
-        index < len(graph.nodes)
-        and graph.nodes[index].op == op
-        and graph.nodes[index].sources[0] == graph.addresses[of]
+        index < len(graph) and graph.ops[index] == op and graph.node(index).sources[0] == graph.addresses[of]
     )
 
 
@@ -189,7 +189,7 @@ def _normalises(graph: GraphView, at: int) -> bool:
     return (
         chained
         and _follows(graph, at + 3, "DIV", at)
-        and graph.nodes[at + 3].sources[1] == graph.addresses[at + 2]
+        and graph.node(at + 3).sources[1] == graph.addresses[at + 2]
         and _follows(graph, at + 4, "RESHAPE", at + 3)
     )
 

@@ -59,7 +59,20 @@ class GraphView:
         self.addresses: tuple[int, ...] = tuple(
             (c_size_t * count).from_address(ctypes.addressof(self._graph.nodes.contents)) if count else ()
         )
-        self.nodes: list[Node] = [self._read(address) for address in self.addresses]
+        self.ops = tuple(
+            names[c_int.from_address(address + TensorOffsets.OP).value] for address in self.addresses
+        )
+        self._nodes: list[Node | None] = [None] * count
+
+    def __len__(self) -> int:
+        return len(self.addresses)
+
+    def node(self, index: int) -> Node:
+        """The node at an index, read when it is first asked for."""
+        node = self._nodes[index]
+        if node is None:
+            node = self._nodes[index] = self._read(self.addresses[index])
+        return node
 
     def write_order(self, order: Sequence[int]) -> None:
         """Put the nodes into another order: `order[i]` is the index of what comes i-th."""
@@ -89,18 +102,18 @@ class GraphView:
 
     def can_fuse(self, indices: Sequence[int], ops: Sequence[str], outputs: Sequence[int]) -> bool:
         """ggml_can_fuse_subgraph_ext: these nodes can become one operation with these outputs."""
-        if any(index >= len(self.nodes) for index in indices):
+        if any(index >= len(self) for index in indices):
             return False
-        members = {self.nodes[index].address for index in indices}
+        members = {self.node(index).address for index in indices}
         for position, (index, op) in enumerate(zip(indices, ops, strict=True)):
-            node = self.nodes[index]
+            node = self.node(index)
             if node.op != op or not node.flags & _FLAG_COMPUTE:
                 return False
             if index in outputs:
                 continue
             if node.flags & _FLAG_OUTPUT:
                 return False
-            uses = sum(self.nodes[later].sources.count(node.address) for later in indices[position + 1 :])
+            uses = sum(self.node(later).sources.count(node.address) for later in indices[position + 1 :])
             if uses != self.n_uses(index):
                 return False
             if not self._views_inside(node, members):

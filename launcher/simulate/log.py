@@ -22,6 +22,10 @@ _ERROR_LEVEL = 4
 _CONTINUED = 5
 
 
+_CHATTER = (b"llama_graph_n_input_tensors", b"create_tensor", b"llama_model_loader", b"load: ", b"print_info")
+"""Functions whose lines, thousands of them, say nothing that is noted here."""
+
+
 class LoadLog:
     """The log of one simulation. `recurrent_bytes` and `output_bytes` are by buffer type."""
 
@@ -41,6 +45,8 @@ class LoadLog:
     def add(self, level: int, text: bytes, _user_data: object) -> None:
         """llama.cpp's log callback."""
         self._level = self._level if level == _CONTINUED else level
+        if self._level < _ERROR_LEVEL and text.startswith(_CHATTER):
+            return
         line = text.decode(errors="replace").strip()
         if self._level >= _ERROR_LEVEL and line:
             self.errors.append(line)

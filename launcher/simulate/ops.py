@@ -21,13 +21,34 @@ QUANTIZED = frozenset(BLOCKS) - FLOATS - {GgmlType.I8, GgmlType.I16, I32, I64, G
 
 _TENSOR = struct.Struct("4q4Q")
 _HEAD = struct.Struct(f"i4xQ4q4Qi{64}si10Q2Q")
+_SOURCES = struct.Struct("10Q")
 _N_SRC = 10
-_SHAPE = TensorOffsets.OP - TensorOffsets.NE
+_read_bytes = ctypes.string_at
 
-UNARY_NAMES = (
-    "ABS SGN NEG STEP TANH ELU RELU SIGMOID GELU GELU_QUICK SILU HARDSWISH HARDSIGMOID EXP EXPM1 SOFTPLUS "
-    "GELU_ERF XIELU FLOOR CEIL ROUND TRUNC"
-).split()
+UNARY_NAMES = [
+    "ABS",
+    "SGN",
+    "NEG",
+    "STEP",
+    "TANH",
+    "ELU",
+    "RELU",
+    "SIGMOID",
+    "GELU",
+    "GELU_QUICK",
+    "SILU",
+    "HARDSWISH",
+    "HARDSIGMOID",
+    "EXP",
+    "EXPM1",
+    "SOFTPLUS",
+    "GELU_ERF",
+    "XIELU",
+    "FLOOR",
+    "CEIL",
+    "ROUND",
+    "TRUNC",
+]
 """enum ggml_unary_op, in order (ggml/include/ggml.h)."""
 
 
@@ -126,19 +147,16 @@ class Op(Tensor):
 
 def source_addresses(head: bytes) -> tuple[int, ...]:
     """Addresses of the sources, 0 for none, from the first TensorOffsets.HEAD_SIZE bytes of a node."""
-    return struct.unpack_from("10Q", head, TensorOffsets.SRC)
+    return _SOURCES.unpack_from(head, TensorOffsets.SRC)
 
 
 def op_key(head: bytes) -> bytes:
-    """What an answer about a node can depend on: types, shapes, strides, parameters; no addresses."""
+    """What an answer about a node can depend on, except for the offsets of views: types, shapes, strides and
+    parameters. The sources' buffer addresses are in it too, which only splits some entries."""
     parts = [head[:4], head[TensorOffsets.NE : TensorOffsets.SRC]]
-    for address in source_addresses(head):
-        if address:
-            parts.append(ctypes.string_at(address, 4))
-            parts.append(ctypes.string_at(address + TensorOffsets.NE, _SHAPE))
-            parts.append(ctypes.string_at(address + TensorOffsets.VIEW_OFFS, 8))
-        else:
-            parts.append(b"-")
+    parts += [
+        _read_bytes(address, TensorOffsets.OP) if address else b"-" for address in source_addresses(head)
+    ]
     return b"".join(parts)
 
 

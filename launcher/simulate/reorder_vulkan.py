@@ -30,8 +30,8 @@ _TOP_K_MOE = tuple(
 )
 """topk_moe_early_softmax_norm, _sigmoid_norm_bias, _sqrt_softplus_norm_bias, _early_softmax, _late_softmax
 (ggml-vulkan-types.h), in the order they are tried."""
-_SNAKE = tuple("MUL SIN SQR MUL ADD".split())
-_QSA = tuple("GET_ROWS PERMUTE CONT CPY RESHAPE ADD TOP_K".split())
+_SNAKE = ("MUL", "SIN", "SQR", "MUL", "ADD")
+_QSA = ("GET_ROWS", "PERMUTE", "CONT", "CPY", "RESHAPE", "ADD", "TOP_K")
 _NORM_AND_ROPE = tuple(
     tuple(pattern.split())
     for pattern in (
@@ -42,7 +42,7 @@ _NORM_AND_ROPE = tuple(
         "ROPE VIEW SET_ROWS",
     )
 )
-_HC_POST = tuple("SCALE UNARY SCALE DSV4_HC_POST".split())
+_HC_POST = ("SCALE", "UNARY", "SCALE", "DSV4_HC_POST")
 _KEPT = (_SNAKE, _QSA, *_NORM_AND_ROPE)
 _UNTOUCHABLE = (*_TOP_K_MOE, _SNAKE, *_NORM_AND_ROPE, _HC_POST)
 
@@ -71,7 +71,7 @@ def reorder(graph: GraphView, keep_alive: KeepAlive) -> list[int]:
 class _Reordering:
     def __init__(self, graph: GraphView, keep_alive: KeepAlive) -> None:
         self.graph = graph
-        self.nodes = graph.nodes
+        self.nodes = [graph.node(index) for index in range(len(graph))]
         self.keep_alive = keep_alive
         self.used = [False] * len(self.nodes)
         self.done: set[int] = set()

@@ -80,7 +80,7 @@ class Simulator:
     def _refusal(self) -> Refusal:
         return Refusal(reason=f"{self.binding.engine}: {self.log.error}", model_refused=True)
 
-    def _read(self, question: Question, model: Any, context: Any, *, like_fit: bool) -> Answer:  # noqa: ANN401 - opaque
+    def _read(self, question: Question, model: Any, context: Any, *, like_fit: bool) -> Answer:
         held = self.binding.breakdown(context)
         if like_fit:
             splits = (0, 0)
@@ -100,19 +100,21 @@ class Simulator:
             engine=self.binding.engine,
         )
 
-    def _reserve(self, question: Question, model: Any, context: Any) -> tuple[int, int]:  # noqa: ANN401 - opaque
+    def _reserve(self, question: Question, model: Any, context: Any) -> tuple[int, int]:
         """The reservations of llama_context::sched_reserve; graph splits of prompt and generation."""
         llama, n_seqs = self.binding.llama, question.n_parallel
         n_tokens = min(llama.llama_n_ctx(context), llama.llama_n_ubatch(context))
         n_outputs = min(n_tokens, self.log.n_outputs_max)
         self.registration.reserving = True
         prompt = self.binding.reserve(context, n_tokens, n_seqs, n_outputs)
+        reserved = self.binding.compute_bytes(context)
         generation = self.binding.reserve(context, n_seqs, n_seqs, n_seqs)
         last = 1 if self._architecture(model) in _ONE_SEQUENCE_PASS else n_seqs
-        self.binding.reserve(context, n_tokens, last, n_outputs)
+        if last != n_seqs or self.binding.compute_bytes(context) != reserved:
+            self.binding.reserve(context, n_tokens, last, n_outputs)  # else it would change nothing
         return prompt, generation
 
-    def _architecture(self, model: Any) -> str:  # noqa: ANN401 - opaque
+    def _architecture(self, model: Any) -> str:
         value = ctypes.create_string_buffer(64)
         self.binding.llama.llama_model_meta_val_str(model, b"general.architecture", value, len(value))
         return value.value.decode(errors="replace")
@@ -122,14 +124,14 @@ class Simulator:
             return self.log.flash_attention
         return question.flash_attn is not FlashAttention.OFF
 
-    def _host_tensors(self, question: Question, model: Any) -> list[HostTensor]:  # noqa: ANN401 - opaque
+    def _host_tensors(self, question: Question, model: Any) -> list[HostTensor]:
         """Weights of a device's layers that went to the host though nobody asked for it."""
         devices = {device.id: device for device in question.devices}
         seen: set[str] = set()
         moved = []
         for tensor in self.binding.tensors(model):
-            is_again, _ = tensor.name in seen, seen.add(tensor.name)
-            owner = devices.get(self.log.layer_device(tensor.name, is_output=is_again) or "")
+            owner = devices.get(self.log.layer_device(tensor.name, is_output=tensor.name in seen) or "")
+            seen.add(tensor.name)
             if owner is None or tensor.buffer_type in devices or tensor.name in self.log.overridden:
                 continue
             type_name = GgmlType(tensor.type).name
@@ -162,7 +164,7 @@ class _ModelParameters:
         struct.no_alloc = True
 
 
-def _context_parameters(llama: Any, question: Question) -> Any:  # noqa: ANN401 - ctypes structures
+def _context_parameters(llama: Any, question: Question) -> Any:
     """llama_context_params of common_context_params_to_llama (common/common.cpp) as llama-server calls it:
     server_output_limits (tools/server/server-context.cpp) sets the rows of logits."""
     struct = llama.llama_context_default_params()

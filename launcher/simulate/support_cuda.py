@@ -15,10 +15,35 @@ from launcher.simulate.ops import BF16, F16, F32, FLOATS, I32, I64, UNARY_NAMES,
 
 MATRIX_TYPES = frozenset(
     T[name]
-    for name in (
-        "F32 F16 BF16 Q1_0 Q2_0 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 MXFP4 NVFP4 Q2_K Q3_K Q4_K Q5_K Q6_K Q8_K IQ1_M IQ1_S "
-        "IQ2_S IQ2_XS IQ2_XXS IQ3_S IQ3_XXS IQ4_NL IQ4_XS"
-    ).split()
+    for name in [
+        "F32",
+        "F16",
+        "BF16",
+        "Q1_0",
+        "Q2_0",
+        "Q4_0",
+        "Q4_1",
+        "Q5_0",
+        "Q5_1",
+        "Q8_0",
+        "MXFP4",
+        "NVFP4",
+        "Q2_K",
+        "Q3_K",
+        "Q4_K",
+        "Q5_K",
+        "Q6_K",
+        "Q8_K",
+        "IQ1_M",
+        "IQ1_S",
+        "IQ2_S",
+        "IQ2_XS",
+        "IQ2_XXS",
+        "IQ3_S",
+        "IQ3_XXS",
+        "IQ4_NL",
+        "IQ4_XS",
+    ]
 )
 """Types MUL_MAT and MUL_MAT_ID take as weights: neither TQ1_0 nor TQ2_0 (supports_op, GGML_OP_MUL_MAT)."""
 
@@ -27,8 +52,8 @@ ROW_PADDING = 512
 
 _ROW_TYPES = MATRIX_TYPES - {T.MXFP4, T.NVFP4, T.Q8_K, T.IQ4_NL} | {I32}
 _SUPER_BLOCK = 256
-_CACHE_TYPES = frozenset(T[name] for name in "Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL".split())
-_KV_TYPES = frozenset(T[name] for name in "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0".split())
+_CACHE_TYPES = frozenset(T[name] for name in ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL"])
+_KV_TYPES = frozenset(T[name] for name in ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"])
 _PREC_F32 = 10
 _KQ_STRIDE = 256
 """FATTN_KQ_STRIDE (ggml/src/ggml-cuda/fattn-common.cuh)."""
@@ -202,12 +227,47 @@ def _set(op: Op) -> bool:
 
 
 ALWAYS = frozenset(
-    (
-        "NONE RESHAPE VIEW PERMUTE TRANSPOSE ADD_ID ADD1 SQR SQRT SIN COS CLAMP LOG DUP ARGMAX COUNT_EQUAL CONT "
-        "DIAG_MASK_INF SOFT_MAX ARGSORT TOP_K PAD UPSCALE PAD_REFLECT_1D ARANGE TIMESTEP_EMBEDDING LEAKY_RELU "
-        "RWKV_WKV6 RWKV_WKV7 GATED_LINEAR_ATTN GATED_DELTA_NET FILL CUMSUM TRI DIAG SOLVE_TRI CONV_TRANSPOSE_2D "
-        "POOL_1D POOL_2D"
-    ).split()
+    [
+        "NONE",
+        "RESHAPE",
+        "VIEW",
+        "PERMUTE",
+        "TRANSPOSE",
+        "ADD_ID",
+        "ADD1",
+        "SQR",
+        "SQRT",
+        "SIN",
+        "COS",
+        "CLAMP",
+        "LOG",
+        "DUP",
+        "ARGMAX",
+        "COUNT_EQUAL",
+        "CONT",
+        "DIAG_MASK_INF",
+        "SOFT_MAX",
+        "ARGSORT",
+        "TOP_K",
+        "PAD",
+        "UPSCALE",
+        "PAD_REFLECT_1D",
+        "ARANGE",
+        "TIMESTEP_EMBEDDING",
+        "LEAKY_RELU",
+        "RWKV_WKV6",
+        "RWKV_WKV7",
+        "GATED_LINEAR_ATTN",
+        "GATED_DELTA_NET",
+        "FILL",
+        "CUMSUM",
+        "TRI",
+        "DIAG",
+        "SOLVE_TRI",
+        "CONV_TRANSPOSE_2D",
+        "POOL_1D",
+        "POOL_2D",
+    ]
 )
 """Supported whatever their operands are. ARGSORT and TOP_K so with CUB, which CUDA builds have by default."""
 

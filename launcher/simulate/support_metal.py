@@ -17,13 +17,33 @@ MATRIX_TYPES = frozenset(BLOCKS) - {T.NVFP4, T.TQ1_0}
 """ggml_metal_supports_mul_mat_op refuses these two only."""
 
 _HEADS = (32, 40, 48, 64, 72, 80, 96, 112, 128, 192, 256, 320, 512, 576)
-_CACHE_TYPES = frozenset(T[name] for name in "F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1".split())
+_CACHE_TYPES = frozenset(T[name] for name in ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])
 _FROM_F32 = frozenset(
-    T[name] for name in "F32 F16 BF16 Q8_0 Q1_0 Q2_0 Q4_0 Q4_1 Q5_0 Q5_1 IQ4_NL TQ2_0 I32".split()
+    T[name]
+    for name in [
+        "F32",
+        "F16",
+        "BF16",
+        "Q8_0",
+        "Q1_0",
+        "Q2_0",
+        "Q4_0",
+        "Q4_1",
+        "Q5_0",
+        "Q5_1",
+        "IQ4_NL",
+        "TQ2_0",
+        "I32",
+    ]
 )
-_TO_HALF = frozenset(T[name] for name in "Q1_0 Q2_0 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 TQ2_0".split())
-_SET_ROWS = frozenset(T[name] for name in "F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 IQ4_NL TQ2_0".split())
-_CONCAT = frozenset(T[name] for name in "F32 F16 BF16 I8 I16 I32 I64 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0".split())
+_TO_HALF = frozenset(T[name] for name in ["Q1_0", "Q2_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "TQ2_0"])
+_SET_ROWS = frozenset(
+    T[name] for name in ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "TQ2_0"]
+)
+_CONCAT = frozenset(
+    T[name]
+    for name in ["F32", "F16", "BF16", "I8", "I16", "I32", "I64", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"]
+)
 _HALVES = (F32, F16)
 _CHUNK = 64
 """OP_FLASH_ATTN_EXT_NCPSG (ggml-metal-impl.h): keys per simdgroup of the matrix kernel."""
@@ -155,10 +175,26 @@ def _convolution(op: Op) -> bool:
 
 
 ALWAYS = frozenset(
-    (
-        "NONE RESHAPE VIEW TRANSPOSE PERMUTE REPEAT CONV_TRANSPOSE_1D ARGMAX ROPE ROPE_BACK ARGSORT TOP_K ARANGE "
-        "SSM_SCAN SSM_CONV RWKV_WKV6 RWKV_WKV7 DIAG"
-    ).split()
+    [
+        "NONE",
+        "RESHAPE",
+        "VIEW",
+        "TRANSPOSE",
+        "PERMUTE",
+        "REPEAT",
+        "CONV_TRANSPOSE_1D",
+        "ARGMAX",
+        "ROPE",
+        "ROPE_BACK",
+        "ARGSORT",
+        "TOP_K",
+        "ARANGE",
+        "SSM_SCAN",
+        "SSM_CONV",
+        "RWKV_WKV6",
+        "RWKV_WKV7",
+        "DIAG",
+    ]
 )
 """Supported whatever their operands are."""
 

@@ -22,13 +22,29 @@ ROW_PADDING = 512
 _ROW_TYPES = MATRIX_TYPES - {T.Q2_0, T.Q8_1, T.Q8_K, T.I8, T.I16, T.I64, T.F64}
 _K_AND_IQ = frozenset(
     T[name]
-    for name in "Q2_K Q3_K Q4_K Q5_K Q6_K IQ2_XXS IQ2_XS IQ2_S IQ3_XXS IQ1_S IQ1_M IQ3_S IQ4_XS".split()
+    for name in [
+        "Q2_K",
+        "Q3_K",
+        "Q4_K",
+        "Q5_K",
+        "Q6_K",
+        "IQ2_XXS",
+        "IQ2_XS",
+        "IQ2_S",
+        "IQ3_XXS",
+        "IQ1_S",
+        "IQ1_M",
+        "IQ3_S",
+        "IQ4_XS",
+    ]
 )
 _TERNARY = frozenset({T.TQ1_0, T.TQ2_0})
-_INDEXER_K_TYPES = frozenset(T[name] for name in "F32 F16 BF16 Q8_0 Q5_1 Q5_0 Q4_1 Q4_0 IQ4_NL".split())
+_INDEXER_K_TYPES = frozenset(
+    T[name] for name in ["F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL"]
+)
 _SQUARE_HEADS = (40, 64, 72, 80, 96, 112, 128, 256, 512)
 _KV_TYPES = frozenset({T.Q4_0, T.Q8_0}) | FLOATS
-_ONEDNN_KV_TYPES = frozenset(T[name] for name in "F32 F16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0".split())
+_ONEDNN_KV_TYPES = frozenset(T[name] for name in ["F32", "F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"])
 _KQ_STRIDE = 256
 _ALIGNMENT = 128
 _MAX_TRIANGLE = 64
@@ -127,12 +143,59 @@ def _contiguous(op: Op) -> bool:
 
 
 ALWAYS = frozenset(
-    (
-        "CONV_2D CONV_2D_DW CONV_TRANSPOSE_2D CONCAT DUP ARGMAX NONE RESHAPE VIEW PERMUTE TRANSPOSE ADD ADD1 "
-        "ADD_ID SUB COUNT_EQUAL MUL DIV REPEAT SQR SQRT SIN COS CLAMP LOG NORM L2_NORM GROUP_NORM RMS_NORM SCALE "
-        "CONT DIAG_MASK_INF SOFT_MAX ROPE ROPE_BACK IM2COL IM2COL_3D UPSCALE ARGSORT POOL_2D POOL_1D ACC "
-        "LEAKY_RELU TIMESTEP_EMBEDDING RWKV_WKV6 RWKV_WKV7 GATED_LINEAR_ATTN GATED_DELTA_NET FILL CUMSUM DIAG"
-    ).split()
+    [
+        "CONV_2D",
+        "CONV_2D_DW",
+        "CONV_TRANSPOSE_2D",
+        "CONCAT",
+        "DUP",
+        "ARGMAX",
+        "NONE",
+        "RESHAPE",
+        "VIEW",
+        "PERMUTE",
+        "TRANSPOSE",
+        "ADD",
+        "ADD1",
+        "ADD_ID",
+        "SUB",
+        "COUNT_EQUAL",
+        "MUL",
+        "DIV",
+        "REPEAT",
+        "SQR",
+        "SQRT",
+        "SIN",
+        "COS",
+        "CLAMP",
+        "LOG",
+        "NORM",
+        "L2_NORM",
+        "GROUP_NORM",
+        "RMS_NORM",
+        "SCALE",
+        "CONT",
+        "DIAG_MASK_INF",
+        "SOFT_MAX",
+        "ROPE",
+        "ROPE_BACK",
+        "IM2COL",
+        "IM2COL_3D",
+        "UPSCALE",
+        "ARGSORT",
+        "POOL_2D",
+        "POOL_1D",
+        "ACC",
+        "LEAKY_RELU",
+        "TIMESTEP_EMBEDDING",
+        "RWKV_WKV6",
+        "RWKV_WKV7",
+        "GATED_LINEAR_ATTN",
+        "GATED_DELTA_NET",
+        "FILL",
+        "CUMSUM",
+        "DIAG",
+    ]
 )
 """Supported whatever their operands are."""
 

@@ -15,18 +15,48 @@ from launcher.simulate.ops import BF16, F16, F32, I32, I64, UNARY_NAMES, Op, Ten
 
 MATRIX_TYPES = frozenset(
     T[name]
-    for name in (
-        "F32 F16 BF16 Q1_0 Q2_0 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ1_S IQ1_M IQ2_XXS IQ2_XS "
-        "IQ2_S IQ3_XXS IQ3_S IQ4_XS IQ4_NL MXFP4 NVFP4 TQ1_0 TQ2_0"
-    ).split()
+    for name in [
+        "F32",
+        "F16",
+        "BF16",
+        "Q1_0",
+        "Q2_0",
+        "Q4_0",
+        "Q4_1",
+        "Q5_0",
+        "Q5_1",
+        "Q8_0",
+        "Q2_K",
+        "Q3_K",
+        "Q4_K",
+        "Q5_K",
+        "Q6_K",
+        "IQ1_S",
+        "IQ1_M",
+        "IQ2_XXS",
+        "IQ2_XS",
+        "IQ2_S",
+        "IQ3_XXS",
+        "IQ3_S",
+        "IQ4_XS",
+        "IQ4_NL",
+        "MXFP4",
+        "NVFP4",
+        "TQ1_0",
+        "TQ2_0",
+    ]
 )
 """Types MUL_MAT and MUL_MAT_ID take as weights."""
 
-_COPY_TYPES = frozenset(T[name] for name in "BF16 Q1_0 Q2_0 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 IQ4_NL".split()) | {
+_COPY_TYPES = frozenset(
+    T[name] for name in ["BF16", "Q1_0", "Q2_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL"]
+) | {
     F16,
     F32,
 }
-_KV_TYPES = frozenset(T[name] for name in "F32 F16 BF16 Q8_0 Q5_1 Q5_0 Q4_1 Q4_0 IQ4_NL".split())
+_KV_TYPES = frozenset(
+    T[name] for name in ["F32", "F16", "BF16", "Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0", "IQ4_NL"]
+)
 _INDEXER_K_TYPES = _KV_TYPES
 _GATED_HEADS = (16, 32, 64, 128)
 _PREC_F32 = 10

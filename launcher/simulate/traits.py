@@ -37,7 +37,8 @@ class Traits:
     take `host_extra_bytes` more than asked. `max_buffer_bytes` splits larger allocations, None is unlimited.
     `checks_sources`: refuses an operation with a source on a sibling device. `matrix_types` are the weights it
     can multiply by. `alloc_bytes` is asked for the results of `scratch_ops` and for quantised rows that are not
-    whole multiples of `row_padding` elements; everything else takes ggml_nbytes. `optimizer` is what the
+    whole multiples of `row_padding` elements; everything else takes ggml_nbytes. Support for `offset_ops`
+    depends on the offsets of views. `optimizer` is what the
     backend does to a graph before memory is given out."""
 
     registry: str
@@ -56,6 +57,7 @@ class Traits:
     scratch_ops: frozenset[str]
     row_padding: int
     offload_ops: frozenset[str] | None = None
+    offset_ops: frozenset[str] = frozenset()
     optimizer: Optimizer = Optimizer.NONE
 
 
@@ -102,6 +104,7 @@ def _vulkan(limits: support_vulkan.Limits) -> Traits:
         alloc_bytes=lambda op: op.n_bytes,
         scratch_ops=frozenset(),
         row_padding=0,
+        offset_ops=frozenset({"LIGHTNING_INDEXER"}),
         optimizer=Optimizer.VULKAN,
     )
 

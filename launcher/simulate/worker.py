@@ -37,7 +37,7 @@ def _private_stdout() -> IO[str]:
     return pipe
 
 
-def _set_up(setup: Json, answers: IO[str]) -> Any:  # noqa: ANN401 - a Simulator, whose module needs the engine
+def _set_up(setup: Json, answers: IO[str]) -> Any:
     from launcher.simulate.binding import Binding, Unavailable  # noqa: PLC0415 - after stdout is safe
     from launcher.simulate.devices import register_devices  # noqa: PLC0415
     from launcher.simulate.run import Simulator  # noqa: PLC0415
@@ -62,7 +62,7 @@ def _limit_memory(n_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _answer(simulator: Any, request: Json) -> Json:  # noqa: ANN401 - as above
+def _answer(simulator: Any, request: Json) -> Json:
     question = question_from(request["question"])
     try:
         result = simulator.simulate(question, like_fit=request["like_fit"])
