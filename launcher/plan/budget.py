@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from launcher.gguf.ggml import GgmlType
 from launcher.machine import Backend, Device, Machine
 from launcher.plan.plan import Amount, Basis
 from launcher.units import GIB, MIB
@@ -37,9 +38,17 @@ RssAnon 21 MiB above the buffers of its log, RssFile 16 MiB, with a vocabulary o
 merges takes about 100 MiB more."""
 
 
+_X86_REPACKS = frozenset(GgmlType[name] for name in ("Q4_0", "Q4_K", "Q2_K", "IQ4_NL", "MXFP4"))
+_ARM_REPACKS = frozenset(
+    GgmlType[name] for name in ("Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL", "MXFP4", "Q1_0")
+)
+"""Types that ggml lays out anew for the CPU (ggml/src/ggml-cpu/repack.cpp, ggml_repack_get_optimal_repack_type), with
+the usual instruction sets of each family: AVX2 or AVX-512, NEON with dot products."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceBudget:
-    """What one device gives. `shared` devices live in the host's memory: what they use the host lacks."""
+    """What one device gives. What one that shares the host's memory uses, beyond its carve-out, the host lacks."""
 
     device: Device
     n_bytes: int
@@ -48,9 +57,11 @@ class DeviceBudget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budgets:
-    """`host_bytes` is the pool of RAM, shared devices included."""
+    """`host_bytes` is the pool of RAM, shared devices included. `repacked_types` are those whose matrices the CPU
+    keeps in a layout of its own, when no device is in use (src/llama-model.cpp, make_cpu_buft_list)."""
 
     host_bytes: int
+    repacked_types: frozenset[GgmlType]
     host_overhead: Amount
     devices: tuple[DeviceBudget, ...]
 
@@ -60,13 +71,12 @@ def read_budgets(machine: Machine) -> Budgets:
     host = max(machine.ram_available_bytes - ram_reserve(machine), 0)
     return Budgets(
         host_bytes=host,
+        repacked_types=_X86_REPACKS if machine.arch in {"x86_64", "AMD64"} else _ARM_REPACKS,
         host_overhead=_estimate(*_ENGINE_HOST),
         devices=tuple(
             DeviceBudget(
                 device=device,
-                n_bytes=min(_device_bytes(device), host)
-                if device.shares_host_memory
-                else _device_bytes(device),
+                n_bytes=_device_bytes(device, host),
                 overhead=_estimate(*_OVERHEAD[device.backend]),
             )
             for device in machine.devices
@@ -93,12 +103,14 @@ def device_margin(device: Device) -> int:
     return _TARGET_BYTES - middle - band + display
 
 
-def _device_bytes(device: Device) -> int:
-    """Free memory minus margin; a device whose free memory is unknown (a profile) is taken as idle, with 2 % or
+def _device_bytes(device: Device, host_bytes: int) -> int:
+    """Free memory minus margin, and no more than the host has where the memory is the host's; a device whose free memory is unknown (a profile) is taken as idle, with 2 % or
     512 MiB gone to the driver (24 GiB cards report 300-500 MiB used when nothing runs)."""
     free = device.free_bytes
     if free is None:
         free = device.total_bytes - max(512 * MIB, device.total_bytes // 50)
+    if device.shares_host_memory:
+        free = min(free, host_bytes + device.carve_out_bytes)
     return max(free - device_margin(device), 0)
 
 

@@ -77,7 +77,9 @@ def build_ledger(
     used = [by_id[name] for name in placement.devices]
     rows = tuple(device_row(demand, spread, index, budget) for index, budget in enumerate(used))
     shared = sum(
-        row.used_bytes for row, budget in zip(rows, used, strict=True) if budget.device.shares_host_memory
+        max(row.used_bytes - budget.device.carve_out_bytes, 0)
+        for row, budget in zip(rows, used, strict=True)
+        if budget.device.shares_host_memory
     )
     return (*rows, _host_row(demand, spread, budgets, shared_bytes=shared, cache=cache))
 
@@ -162,11 +164,16 @@ def _host_row(
         computes=not spread.shares,
         holds_weights=bool(spread.host_layers or spread.host_experts or demand.weights.stuck_bytes),
     )
+    weights = host_weights(demand.weights, spread)
+    if not spread.shares and demand.weights.tied_type in budgets.repacked_types:
+        weights += (
+            demand.weights.tied_bytes
+        )  # rows are looked up in the old layout, multiplied in the new one
     n_block = demand.weights.n_block
     return LedgerRow(
         where=HOST,
         name="host",
-        weights=_exact(host_weights(demand.weights, spread)),
+        weights=_exact(weights),
         kv=demand.caches.amount(block for block in spread.host_layers if block < n_block),
         compute=compute,
         cache=cache,

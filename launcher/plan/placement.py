@@ -8,7 +8,7 @@ split is a list of boundaries: found exactly, by dynamic programming over (devic
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from launcher.machine import Backend
 from launcher.plan.budget import Budgets, DeviceBudget
@@ -89,7 +89,7 @@ def _usable(demand: Demand, budgets: Budgets) -> list[DeviceBudget]:
     )
     part = max(budgets.host_bytes - needed, 0) // len(budgets.devices)
     return [
-        DeviceBudget(device=budget.device, n_bytes=min(budget.n_bytes, part), overhead=budget.overhead)
+        replace(budget, n_bytes=min(budget.n_bytes, part + budget.device.carve_out_bytes))
         for budget in budgets.devices
     ]
 

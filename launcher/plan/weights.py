@@ -55,12 +55,13 @@ class LayerWeights:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
     """`layers` are the blocks in order, then the output layer. `tied_bytes` is the embedding that serves as
-    output too: on a device it exists a second time, on the host it does not. MTP blocks are empty: their
+    output too: on a device it exists a second time, on the host only where the CPU repacks its type. MTP blocks are empty: their
     tensors are left out unless asked for (`load_mtp`), their layers still count."""
 
     input_bytes: int
     everywhere_bytes: int
     tied_bytes: int
+    tied_type: GgmlType | None
     layers: tuple[LayerWeights, ...]
 
     @property
@@ -84,7 +85,8 @@ def weigh(
     stuck = frozenset[GgmlType]().union(*(_NO_KERNEL.get(backend, frozenset()) for backend in backends))
     n_block = architecture.n_block
     parts: list[list[TensorInfo]] = [[] for _ in range(n_block + 1)]
-    input_bytes = everywhere = embedding = 0
+    input_bytes = everywhere = 0
+    embedding: TensorInfo | None = None
     for tensor in tensors:
         stem = tensor.name.split(".", 1)[0]
         if (match := _BLOCK.match(tensor.name)) is not None:
@@ -93,15 +95,17 @@ def weigh(
                 parts[block].append(tensor)
         elif stem in _INPUT:
             input_bytes += tensor.size_bytes
-            embedding += tensor.size_bytes if tensor.name == "token_embd.weight" else 0
+            embedding = tensor if tensor.name == "token_embd.weight" else embedding
         elif stem in _EVERYWHERE:
             everywhere += tensor.size_bytes
         else:
             parts[n_block].append(tensor)
+    tied = None if architecture.has_output_tensor else embedding
     return Weights(
         input_bytes=input_bytes,
         everywhere_bytes=everywhere,
-        tied_bytes=0 if architecture.has_output_tensor else embedding,
+        tied_bytes=tied.size_bytes if tied else 0,
+        tied_type=tied.type if tied else None,
         layers=tuple(_layer(part, stuck) for part in parts),
     )
 

@@ -196,6 +196,15 @@ def test_two_pools_in_one_memory_do_not_hold_twice_as_much() -> None:
     )
 
 
+def test_a_carve_out_is_not_the_hosts() -> None:
+    """Strix Halo with 96 GiB set aside in the firmware: the system sees the other 32."""
+    gpu = device(0, 110 * GIB, backend=Backend.VULKAN, shares_host_memory=True)
+    box = machine(replace(gpu, carve_out_bytes=96 * GIB), ram_bytes=32 * GIB)
+    plan = planned(make_plan(model("llama", "llama-3.3-70b"), "q", box, Workload(ctx_size=32768)))
+    assert plan.placement.n_gpu_layers == 81
+    assert plan.ledger[-1].budget_bytes == 30 * GIB
+
+
 def test_a_cgroup_limit_sets_the_reserve() -> None:
     box = replace(machine(ram_bytes=64 * GIB), ram_limit_bytes=2 * GIB, ram_available_bytes=2 * GIB)
     plan = planned(make_plan(model(), "q", box, Workload(ctx_size=4096)))

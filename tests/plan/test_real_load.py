@@ -19,12 +19,13 @@ from launcher.engine.argv import Serving, server_argv
 from launcher.engine.capabilities import capabilities
 from launcher.engine.find import Engine
 from launcher.engine.ports import free_port
+from launcher.gguf.ggml import GgmlType
 from launcher.hub.local import open_path
 from launcher.machine import Backend, Machine
 from launcher.plan.make import make_plan
 from launcher.plan.plan import HOST, CacheType, LoadMode, Plan, Workload
 from launcher.units import MIB
-from tests.make_gguf import make_gguf
+from tests.make_gguf import Types, make_gguf
 from tests.plan.shapes import cards, machine
 
 _BUFFER = re.compile(
@@ -99,6 +100,14 @@ def test_on_the_host(
     )
     plan = compare(engine, path, machine(), workload, tmp_path)
     assert plan.placement.devices == ()
+
+
+@pytest.mark.engine
+def test_a_tied_embedding_the_cpu_repacks(engine: Engine, tmp_path: Path) -> None:
+    """Once for looking rows up, once for multiplying."""
+    types = Types(embedding=GgmlType.Q4_0)
+    (path,) = make_gguf(tmp_path / "m.gguf", "gemma3", types=types, hollow=True)
+    compare(engine, path, machine(), Workload(ctx_size=4096, load_mode=LoadMode.NONE), tmp_path)
 
 
 @pytest.mark.vulkan
