@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ T = TypeVar("T")
 Origin = tuple[str, str, int]
 
 PATIENCE_S = 10.0  # huggingface_hub's own DEFAULT_REQUEST_TIMEOUT: connect, and silence between two reads
+LONGEST_WAIT_S = 60  # a busy Hub may ask for this much and gets it; more is the user's to decide
+_RATE_LIMIT = re.compile(r"r=0\s*;\s*t=(\d+)")  # of `RateLimit: "api";r=0;t=55`, as the Hub sends it
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -87,7 +90,9 @@ class _Rules:
 
 def _make_client() -> httpx2.Client:
     return httpx2.Client(
-        event_hooks={"request": [_before_request]}, follow_redirects=True, timeout=PATIENCE_S
+        event_hooks={"request": [_before_request], "response": [_after_response]},
+        follow_redirects=True,
+        timeout=PATIENCE_S,
     )
 
 
@@ -105,6 +110,20 @@ def _before_request(request: httpx2.Request) -> None:
     timeout = request.extensions.get("timeout") or {}
     if all(value is None for value in timeout.values()):
         request.extensions["timeout"] = httpx2.Timeout(PATIENCE_S).as_dict()
+
+
+def _after_response(response: httpx2.Response) -> None:
+    """The library sleeps for as long as a busy Hub says, silently, up to five times (_http_backoff_base)."""
+    if response.status_code not in {429, 503}:
+        return
+    said = [response.headers.get("Retry-After", "").strip()]
+    said += _RATE_LIMIT.findall(response.headers.get("RateLimit", ""))
+    wait_s = max((int(text) for text in said if text.isdigit()), default=0)
+    if wait_s > LONGEST_WAIT_S:
+        raise TryAgain(
+            f"{response.request.url.host} is busy and asks to wait {wait_s} s",
+            hint="run it again then; with a token in HF_TOKEN the Hub's limits are higher",
+        )
 
 
 def _origin(url: httpx2.URL) -> Origin:

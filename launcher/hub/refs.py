@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Callable, Iterable
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -157,7 +158,7 @@ def _hub_ref(text: str, *, repo: str, revision: str | None, quant: str | None, f
 
 def _parse_explicit_path(text: str, path_exists: Callable[[str], bool]) -> ModelRef:
     if not path_exists(text):
-        raise NotFound(f"there is no file {text}", hint="check the path with: ls -l " + text)
+        raise NotFound(f"there is no file {text}", hint=f"check the path with: ls -l {shlex.quote(text)}")
     return ModelRef(kind=RefKind.PATH, name=text)
 
 
@@ -228,7 +229,7 @@ def _check_quant(quant: str, text: str) -> None:
 
 def _nothing_fits(text: str, names: tuple[str, ...]) -> NotFound:
     if text.lower().endswith(".gguf"):
-        return NotFound(f"there is no file {text}", hint=f"check the path with: ls -l {text}")
+        return NotFound(f"there is no file {text}", hint=f"check the path with: ls -l {shlex.quote(text)}")
     near = difflib.get_close_matches(text.partition(":")[0].lower(), [name.lower() for name in names], n=3)
     hint = f"did you mean {' or '.join(near)}? All of them: launcher profiles list"
     return NotFound(

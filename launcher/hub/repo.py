@@ -63,7 +63,7 @@ def list_repo(ref: ModelRef, *, endpoint: Endpoint, store: HubStore) -> Listing:
     if endpoint.offline:
         cached = _list_cached(ref.name, revision, endpoint, store)
         if cached is None:
-            raise not_cached(endpoint, ref.name if named is None else f"{revision} of {ref.name}")
+            raise not_cached(endpoint, f"{ref.revision} of {ref.name}" if ref.revision else ref.name)
         return cached
     try:
         commit = resolve_commit(ref.name, revision, endpoint) if named else revision

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -155,7 +156,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.fault.reset:
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             os.close(self.connection.detach())
-        else:
+            return
+        with contextlib.suppress(OSError):  # the client may have left first
             self.connection.shutdown(socket.SHUT_RDWR)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
+from launcher.engine.find import Engine
 from launcher.errors import NotFound, TryAgain
 from launcher.hub.download import pull
 from launcher.hub.endpoint import Endpoint
@@ -146,6 +147,8 @@ def test_passing_trouble_ends_with_the_right_bytes(
         (Fault(truncate_to=700_000), "did not arrive whole"),
         (Fault(flip_at=500_000), "has the sha256"),
         (Fault(status=500), "answered 500"),
+        (Fault(status=429, retry_after="3600"), "asks to wait 3600 s"),
+        (Fault(where="resolve", status=503, retry_after="3600"), "asks to wait 3600 s"),
         (Fault(status=416), "answered 416"),
         (Fault(status=403), "denies access"),
     ],
@@ -232,10 +235,17 @@ def test_partial_files_of_killed_downloads_are_removed_when_old(
     assert [new.name] == leftovers(endpoint)
 
 
-def test_a_killed_and_an_interrupted_pull_leave_nothing_that_counts(
-    hub: FakeHub, located: Located, endpoint: Endpoint, store: HubStore
+@pytest.mark.parametrize(("how", "n_partial"), [(signal.SIGINT, 0), (signal.SIGKILL, 1)])
+def test_a_pull_that_is_ended_keeps_whole_shards_only(
+    *,
+    hub: FakeHub,
+    located: Located,
+    endpoint: Endpoint,
+    store: HubStore,
+    how: signal.Signals,
+    n_partial: int,
 ) -> None:
-    """Ctrl-C in the middle of the second shard: the first is kept, no partial file stays."""
+    """In the middle of the second shard. After Ctrl-C no partial file stays, after kill -9 one that never counts."""
     stalled = threading.Event()
     hub.on_request = lambda seen: stalled.set() if "00002" in seen.path and seen.host == "storage" else None
     hub.faults.append(Fault(stall_after=100_000, match="00002-of-00003"))
@@ -253,10 +263,10 @@ pull(open_repo(ref, endpoint=endpoint, store=store), endpoint=endpoint, store=st
 """
     running = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE)
     assert stalled.wait(30)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(how)
     _, said = running.communicate(timeout=30)
-    assert b"KeyboardInterrupt" in said
-    assert leftovers(endpoint) == []
+    assert (b"KeyboardInterrupt" in said) == (how == signal.SIGINT)
+    assert [name.rpartition(".")[2] for name in leftovers(endpoint)] == ["incomplete"] * n_partial
     assert len(list(endpoint.cache_dir.glob("models--*/snapshots/*/*/*"))) == 1
     hub.faults.clear()
     hub.on_request = lambda _: None
@@ -272,3 +282,23 @@ def test_offline_takes_the_cache_or_says_so(
     assert hub.seen == []
     paths = pull(located, endpoint=endpoint, store=store)
     assert paths == pull(located, endpoint=offline, store=store)
+
+
+@pytest.mark.engine
+def test_the_real_llama_server_finds_what_was_pulled(
+    *, hub: FakeHub, located: Located, endpoint: Endpoint, store: HubStore, engine: Engine
+) -> None:
+    """Without a network, by the repo's name: it gets as far as the tensors, which the tiny model lacks."""
+    paths = pull(located, endpoint=endpoint, store=store)
+    hub.seen.clear()
+    done = subprocess.run(
+        [engine.path, "-hf", f"{REPO}:UD-Q4_K_XL", "--offline", "--port", "0", "-lv", "4"],
+        env={**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(endpoint.cache_dir)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=60,
+        check=False,
+    )
+    assert str(paths[0]) in done.stdout.decode()
+    assert hub.seen == []
