@@ -158,8 +158,8 @@ def _add_memory(line: _Line, plan: Plan) -> None:
     line.add("-ctk", plan.cache_type_k, "its KV cache")
     line.add("-ctv", plan.cache_type_v, "its KV cache")
     line.add("-fa", _on_off(plan.flash_attn), "flash attention")
-    line.add("-cram", str(plan.cache_ram_bytes // MIB), "its prompt cache")
-    line.add("-ctxcp", str(plan.ctx_checkpoints), "its checkpoints")
+    line.add_if_known("-cram", str(plan.cache_ram_bytes // MIB))  # an engine without it keeps no such cache
+    line.add_if_known("-ctxcp", str(plan.ctx_checkpoints))
 
 
 def _add_placement(line: _Line, plan: Plan) -> None:

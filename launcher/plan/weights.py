@@ -90,7 +90,7 @@ def weigh(
     for tensor in tensors:
         stem = tensor.name.split(".", 1)[0]
         if (match := _BLOCK.match(tensor.name)) is not None:
-            block = int(match[1])
+            block = min(int(match[1]), n_block - 1)  # an encoder may have more blocks than are counted
             if block < architecture.n_main:
                 parts[block].append(tensor)
         elif stem in _INPUT:

@@ -103,8 +103,9 @@ def test_an_engine_without_a_needed_option_is_named_with_it() -> None:
 
 
 def test_niceties_are_left_out_where_unknown() -> None:
-    argv = server_argv(plan_for(), SERVING, capabilities=without("--metrics", "--offline", "-fit", "--fit"))
-    assert not {"--metrics", "--offline", "-fit"} & set(argv)
+    old = without("--metrics", "--offline", "-fit", "--fit", "-cram", "--cache-ram")
+    argv = server_argv(plan_for(), SERVING, capabilities=old)
+    assert not {"--metrics", "--offline", "-fit", "-cram"} & set(argv)
 
 
 def test_no_warm_up_for_weights_that_stream() -> None:
