@@ -20,6 +20,7 @@ from launcher.engine.find import Engine
 from launcher.engine.flags import Capabilities
 from launcher.engine.process import engine_env, termination_interrupts
 from launcher.engine.record import Deployment, check_name, deployment_name, is_name, plan_hash
+from launcher.engine.wishes import absorb_flags
 from launcher.errors import DoesNotFit, Interrupted
 from launcher.hub.located import HubFiles, LocalFiles, Located, UrlFiles
 from launcher.inventory import Confirm, MachineChoice, engine_or_none, ensure_engine, machine_for
@@ -192,8 +193,9 @@ def plan_document(planned: Planned) -> dict[str, Any]:
 def _plan(
     request: PlanRequest, settings: Settings, engine: Engine | None, machine: Machine, on_progress: OnProgress
 ) -> Planned:
-    sources = sources_of(settings)
-    target = resolve(request.ref, request.quant, sources)
+    target = resolve(request.ref, request.quant, sources_of(settings))
+    workload, flags = absorb_flags(request.flags, request.workload)
+    request = replace(request, workload=workload, flags=flags)
     default_ctx = target.profile.context.default if target.profile else None
     planned = Planned(
         target=target,

@@ -18,6 +18,9 @@ SLACK_BYTES = 64 << 10
 _PIECE_BYTES = 8 << 20  # a header's claim is believed eight MiB at a time
 
 
+_REFETCH = "fetch it again"
+
+
 class ByteSource(Protocol):
     """One file, somewhere. `name` is for messages; `size_bytes` may be known only after the first `read`."""
 
@@ -52,11 +55,11 @@ def read_header(source: ByteSource, *, slack_bytes: int = SLACK_BYTES) -> tuple[
     except _Truncated as error:
         raise BadGguf(error.message, hint=error.hint) from None
     except BadGguf as error:
-        raise BadGguf(f"{source.name}: {error.message}", hint=error.hint) from None
+        raise BadGguf(f"{source.name}: {error.message}", hint=error.hint or _REFETCH) from None
     if source.size_bytes is not None and parsed.end > source.size_bytes:
         raise BadGguf(
             f"{source.name} is truncated: it has {source.size_bytes} bytes, and its tensors need {parsed.end}",
-            hint="fetch it again",
+            hint=_REFETCH,
         )
     return parsed, bytes(memoryview(data)[: parsed.data_offset])
 
@@ -67,10 +70,10 @@ class _Truncated(BadGguf):
 
 def _truncated(name: str, size_bytes: int, parsed: NeedMore) -> _Truncated:
     if size_bytes == 0:
-        return _Truncated(f"{name} is empty: a GGUF file has at least 24 bytes", hint="fetch it again")
+        return _Truncated(f"{name} is empty: a GGUF file has at least 24 bytes", hint=_REFETCH)
     return _Truncated(
         f"{name} is truncated: it has {size_bytes} bytes, and its header alone needs {parsed.n_bytes}",
-        hint="fetch it again",
+        hint=_REFETCH,
     )
 
 
