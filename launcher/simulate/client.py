@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -42,6 +43,8 @@ _HIDDEN = {
 """Real devices of this machine must not mix in; an abort must not start a debugger."""
 _DROPPED_PREFIXES = ("GGML_", "LLAMA_", "CUDA_", "HIP_", "ROCR_")
 _ABORT_TEXT = 400
+_SOURCE_FOLDER = re.compile(r"^\S*/(?=[\w.-]+:\d+: )")
+"""The folder the engine was built in, before `file:line: GGML_ASSERT(…)`."""
 
 
 class Simulators:
@@ -193,7 +196,7 @@ def describe_death(status: int, stderr: list[str]) -> str:
         how = f"it was ended by {name}"
     else:
         how = f"it exited with status {status}"
-    words = aborts[0] if aborts else said[-1] if said else ""
+    words = _SOURCE_FOLDER.sub("", aborts[0]) if aborts else said[-1] if said else ""
     return f"{how}: {words[:_ABORT_TEXT]}" if words else how
 
 

@@ -17,6 +17,7 @@ _OUTPUT = re.compile(r"(\S+)\s+output buffer size =\s*([\d.]+) MiB")
 _N_OUTPUTS = re.compile(r"n_outputs_max\s+= (\d+)")
 _BLOCK = re.compile(r"^blk\.(\d+)\.")
 _INPUT_TENSORS = ("token_embd", "per_layer_token_embd", "position_embd", "token_types")
+_WHO_SAYS = re.compile(r"^(?:[a-z_0-9]+: )?(?:error loading model: )?(?:check_tensor_dims: )?")
 _ERROR_LEVEL = 4
 """GGML_LOG_LEVEL_ERROR (ggml/include/ggml.h): NONE 0, DEBUG 1, INFO 2, WARN 3, ERROR 4, CONT 5."""
 _CONTINUED = 5
@@ -75,7 +76,7 @@ class LoadLog:
         """The first thing llama.cpp called an error, without the function's name in front of it."""
         if not self.errors:
             return "the model was refused without a reason"
-        return re.sub(r"^\w+: ", "", self.errors[0])
+        return _WHO_SAYS.sub("", self.errors[0])
 
     def layer_device(self, tensor: str, *, is_output: bool = False) -> str | None:
         """The device a weight's layer is assigned to; None for the input layer. The output layer is the one

@@ -1,0 +1,48 @@
+"""Simulators on the real libraries, and the models that are simulated."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.engine.find import Engine
+from launcher.simulate.client import Simulators
+from tests.make_gguf import make_gguf
+
+
+@pytest.fixture(scope="session")
+def simulators(engine: Engine) -> Iterator[Simulators]:
+    """llama.cpp's own allocator; one worker for each machine shape, shared by all tests."""
+    with Simulators(engine.folder) as simulators:
+        yield simulators
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Small models with the architectures of big ones, hollow: the engine loads them as they are."""
+    folder = tmp_path_factory.mktemp("simulated")
+    return {
+        arch: make_gguf(folder / f"{arch}.gguf", arch, hollow=True)[0]
+        for arch in ("deepseek2", "qwen3moe", "gemma3", "llama")
+    }
+
+
+@pytest.fixture(scope="session")
+def kimi(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Kimi K2.5 by its header: 584 GB, a few MB of them on disk."""
+    path = tmp_path_factory.mktemp("kimi") / "kimi.gguf"
+    return make_gguf(path, "deepseek2", preset="kimi-k2.5", hollow=True)[0]
+
+
+@pytest.fixture(scope="session")
+def every_architecture(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    """What llama.cpp's test-llama-archs writes: 128 small models of 122 architectures."""
+    tool = engine.folder / "test-llama-archs"
+    if not tool.exists():
+        pytest.skip(f"the engine in {engine.folder} was built without test-llama-archs (LLAMA_BUILD_TESTS)")
+    folder = tmp_path_factory.mktemp("architectures")
+    subprocess.run([tool, "-o", folder], check=True, capture_output=True, timeout=250)
+    return tuple(sorted(folder.glob("*.gguf")))
