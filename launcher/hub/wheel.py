@@ -18,11 +18,9 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from launcher.errors import LauncherError, NotFound, TryAgain
-from launcher.hub.download import cached_file
 from launcher.hub.endpoint import Endpoint, within
 from launcher.hub.local import open_path
 from launcher.hub.located import HubFiles, Located
-from launcher.hub.repo import list_repo, open_group, open_repo, pick_files, resolve_commit
 from launcher.hub.store import HubStore
 from launcher.locks import exclusive
 from launcher.model import ModelRef
@@ -89,6 +87,9 @@ def open_wheel(
 
 def _open_cached(ref: ModelRef, wheel: WheelSource, endpoint: Endpoint, store: HubStore) -> Located:
     """From the Hub's cache, whole, without a request. Raises NotFound."""
+    from launcher.hub.download import cached_file
+    from launcher.hub.repo import open_repo
+
     located = open_repo(ref, endpoint=replace(endpoint, offline=True), store=store)
     files = located.files
     if isinstance(files, HubFiles) and all(
@@ -100,6 +101,8 @@ def _open_cached(ref: ModelRef, wheel: WheelSource, endpoint: Endpoint, store: H
 
 
 def _open_remote(ref: ModelRef, wheel: WheelSource, endpoint: Endpoint, store: HubStore) -> Located:
+    from launcher.hub.repo import list_repo, open_group, pick_files, resolve_commit
+
     hasty = replace(endpoint, patience_s=min(ATTEMPT_S, endpoint.patience_s))
     # Asked even when the listing is known: the file itself will have to come from there.
     within(ATTEMPT_S, lambda: resolve_commit(ref.name, ref.revision or "main", hasty), host=endpoint.host)
