@@ -14,6 +14,7 @@ import struct
 from collections.abc import Iterator
 from ctypes import CDLL, POINTER, Structure, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -83,9 +84,10 @@ class PlacedTensor:
 
 
 class Binding:
-    """The loaded libraries. Raises Unavailable where they cannot be used."""
+    """The loaded libraries; `engine` names them (`llama.cpp VERSION`, the caller's or their own). Raises
+    Unavailable where they cannot be used."""
 
-    def __init__(self, lib_dir: Path) -> None:
+    def __init__(self, lib_dir: Path, version: str | None = None) -> None:
         os.environ["LLAMA_CPP_LIB_PATH"] = str(lib_dir)
         try:
             from llama_cpp import llama_cpp  # noqa: PLC0415 - only this process, and only once the path is set
@@ -99,11 +101,13 @@ class Binding:
             raise Unavailable(f"the engine's libraries in {lib_dir} cannot be loaded: {error}") from error
         self._check_version()
         self.op_names = self._read_op_names()
+        self.engine = f"llama.cpp {version or self._commit()}"
 
-    @property
-    def engine(self) -> str:
+    def _commit(self) -> str:
+        """What the library was built from; source archives do not know their commit, so their bindings speak."""
         commit: bytes = self.base.ggml_commit()
-        return f"llama.cpp {commit.decode()}"
+        known = commit.decode()
+        return known if known != "unknown" else f"of llama-cpp-python {metadata.version('llama-cpp-python')}"
 
     def _declare(self) -> None:
         base, ggml = self.base, self.ggml

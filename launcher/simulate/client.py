@@ -6,6 +6,7 @@ died, and turns whatever happens there into an Answer or a Refusal.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -48,16 +49,19 @@ _SOURCE_FOLDER = re.compile(r"^\S*/(?=[\w.-]+:\d+: )")
 
 
 class Simulators:
-    """Simulations by the llama.cpp whose libraries are in `lib_dir`. Close it to end its workers."""
+    """Simulations by the llama.cpp whose libraries are in `lib_dir`; answers call it `llama.cpp VERSION`
+    (by default the commit that the libraries state). Close it to end its workers."""
 
     def __init__(
         self,
         lib_dir: Path,
         *,
+        version: str | None = None,
         memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> None:
         self._lib_dir = lib_dir
+        self._version = version
         self._memory_limit_bytes = memory_limit_bytes
         self._timeout_s = timeout_s
         self._workers: dict[tuple[Device, ...], _Worker] = {}
@@ -101,12 +105,16 @@ class Simulators:
     def _worker(self, devices: tuple[Device, ...]) -> _Worker | Refusal:
         """The worker of this machine shape, most recently used last."""
         worker = self._workers.pop(devices, None)
+        if worker is not None and not worker.is_alive:  # ended from outside while it was idle
+            worker.end()
+            worker = None
         if worker is None:
             if len(self._workers) >= MAX_WORKERS:
                 self._workers.pop(next(iter(self._workers))).end()
             worker = _Worker(self._lib_dir)
             setup = {
                 "lib_dir": str(self._lib_dir),
+                "version": self._version,
                 "devices": [to_json(device) for device in devices],
                 "memory_limit_bytes": self._memory_limit_bytes,
             }
@@ -154,12 +162,17 @@ class _Worker:
         reply: Json = json.loads(self._read_line(timeout_s))
         return reply
 
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
     def end(self) -> None:
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout, self._errors):
-            if stream is not None:
-                stream.close()
+            with contextlib.suppress(OSError):  # a question that was never read
+                if stream is not None:
+                    stream.close()
 
     def _read_line(self, timeout_s: float) -> bytes:
         stdout = self._process.stdout

@@ -1,6 +1,7 @@
 """One simulator process: `python -m launcher.simulate.worker`, JSON lines on stdin and stdout.
 
-The first line sets it up (`lib_dir`, `devices`, `memory_limit_bytes`) and is answered by `{"ready": …}` or
+The first line sets it up (`lib_dir`, `version`, `devices`,
+`memory_limit_bytes`) and is answered by `{"ready": …}` or
 `{"unavailable": …}`; each further line is a question and is answered by an answer or a refusal. C code's stdout
 goes to stderr, so that nothing but answers is on the pipe. The client gives it an environment in which the
 machine's real devices are hidden.
@@ -43,7 +44,7 @@ def _set_up(setup: Json, answers: IO[str]) -> Any:
     from launcher.simulate.run import Simulator  # noqa: PLC0415
 
     try:
-        binding = Binding(Path(setup["lib_dir"]))
+        binding = Binding(Path(setup["lib_dir"]), setup["version"])
     except Unavailable as error:
         _reply(answers, {"unavailable": str(error)})
         return None

@@ -71,7 +71,9 @@ def server_argv(question: Question) -> list[str]:
 
 def load_with_engine(server: Path, question: Question, *, timeout_s: float = 120) -> EngineLoad:
     """Start llama-server, read its log up to the line `reserve took`, and end it."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_", "GGML_"))}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_", "GGML_"))
+    }
     environment["GGML_VK_VISIBLE_DEVICES"] = ",".join("0" for _ in question.devices)
     command = [str(server), *server_argv(question)]
     command += ["--fit", "off", "--host", "127.0.0.1", "--port", "0", "-lv", "4", "--no-warmup", "--offline"]
@@ -135,10 +137,10 @@ def differences(load: EngineLoad, answer: Answer) -> dict[tuple[str, str], float
     """Simulated minus real, in MiB, for every buffer either of them has."""
     simulated = simulated_mib(answer)
     return {
-        key: simulated.get(key, 0.0) - load.mib.get(key, 0.0) for key in sorted(set(simulated) | set(load.mib))
+        key: simulated.get(key, 0.0) - load.mib.get(key, 0.0)
+        for key in sorted(set(simulated) | set(load.mib))
     }
 
 
 CPU_EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 """Routed experts, as llama.cpp's --cpu-moe has it (common/common.h)."""
-

@@ -76,3 +76,14 @@ def test_real_devices_of_the_engine_do_not_mix_in(
 
     with Simulators(vulkan_engine.folder) as others:
         assert others.simulate(question) == simulators.simulate(question)
+
+
+@pytest.mark.vulkan
+@pytest.mark.parametrize("name", ["falcon-h1-dense.gguf", "qwen3next-moe.gguf", "kimi-linear-moe.gguf"])
+def test_recurrent_state(
+    name: str, vulkan_engine: Engine, simulators: Simulators, every_architecture: tuple[Path, ...]
+) -> None:
+    (path,) = [path for path in every_architecture if path.name == name]
+    question = Question(model=str(path), devices=software_gpus(2), ctx_size=4096, n_parallel=4)
+
+    assert compare(vulkan_engine.path, simulators, question) == {}
