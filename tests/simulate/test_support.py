@@ -1,0 +1,158 @@
+"""What each backend can run, where it decides what goes on a device (each line is a line of supports_op)."""
+
+from __future__ import annotations
+
+import pytest
+
+from launcher.gguf.ggml import GgmlType as T
+from launcher.machine import Backend, Device
+from launcher.simulate.ops import Op
+from launcher.simulate.traits import Traits, traits_of
+from launcher.units import GIB
+from tests.simulate.ops import F16, F32, attention, op, product, tensor
+
+NO_TERNARY = {
+    Backend.CUDA: {T.TQ1_0, T.TQ2_0},
+    Backend.HIP: {T.TQ1_0, T.TQ2_0},
+    Backend.SYCL: {T.TQ1_0, T.TQ2_0},
+    Backend.METAL: {T.TQ1_0, T.NVFP4},
+    Backend.VULKAN: set(),
+}
+GPUS = tuple(NO_TERNARY)
+WEIGHTS = tuple(
+    T[name]
+    for name in (
+        "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS "
+        "IQ3_S IQ4_NL IQ4_XS TQ1_0 TQ2_0 MXFP4 NVFP4 Q1_0 Q2_0"
+    ).split()  # noqa: SIM905 - read as llama-quantize lists them
+)
+
+
+def traits(backend: Backend, name: str = "") -> Traits:
+    return traits_of(Device(id="X0", backend=backend, name=name, total_bytes=24 * GIB, free_bytes=None))
+
+
+def can(backend: Backend, operation: Op) -> bool:
+    return traits(backend).supports(operation)
+
+
+@pytest.mark.parametrize("backend", GPUS)
+@pytest.mark.parametrize("name", ["MUL_MAT", "MUL_MAT_ID"])
+def test_weight_types_without_a_kernel(backend: Backend, name: str) -> None:
+    missing = {type_ for type_ in WEIGHTS if not can(backend, product(type_, name=name))}
+
+    assert missing == NO_TERNARY[backend]
+    assert missing == set(WEIGHTS) - traits(backend).matrix_types
+
+
+@pytest.mark.parametrize(
+    ("k", "v", "ratio", "expected"),
+    [
+        (128, 128, 8, {Backend.CUDA, Backend.VULKAN, Backend.METAL, Backend.SYCL}),
+        (576, 512, 64, {Backend.CUDA, Backend.VULKAN, Backend.METAL, Backend.SYCL}),  # latent attention
+        (192, 128, 8, {Backend.CUDA, Backend.VULKAN, Backend.METAL, Backend.SYCL}),
+        (192, 128, 4, {Backend.VULKAN, Backend.METAL, Backend.SYCL}),  # CUDA wants groups of 8
+        (512, 512, 1, {Backend.VULKAN, Backend.METAL, Backend.SYCL}),
+        (60, 60, 8, {Backend.SYCL}),
+    ],
+)
+def test_flash_attention_by_head_size(k: int, v: int, ratio: int, expected: set[Backend]) -> None:
+    node = attention(k, v, n_head=8 * ratio, n_head_kv=8)
+
+    assert {
+        backend for backend in expected | {Backend.CUDA, Backend.VULKAN} if can(backend, node)
+    } == expected
+
+
+@pytest.mark.parametrize(
+    ("cache", "expected"),
+    [
+        (T.Q8_0, {Backend.CUDA, Backend.VULKAN, Backend.METAL, Backend.SYCL}),
+        (T.IQ4_NL, {Backend.VULKAN}),
+        (T.Q5_1, {Backend.CUDA, Backend.VULKAN, Backend.METAL}),
+        (T.BF16, {Backend.CUDA, Backend.VULKAN, Backend.METAL, Backend.SYCL}),
+    ],
+)
+def test_flash_attention_by_cache_type(cache: T, expected: set[Backend]) -> None:
+    node = attention(128, 128, cache=cache)
+
+    assert {
+        b for b in (Backend.CUDA, Backend.VULKAN, Backend.METAL, Backend.SYCL) if can(b, node)
+    } == expected
+
+
+@pytest.mark.parametrize(
+    ("heads", "expected"),
+    [(64, {Backend.CUDA, Backend.VULKAN, Backend.METAL, Backend.SYCL}), (16, {Backend.VULKAN, Backend.SYCL})],
+)
+def test_the_indexer_of_sparse_attention(heads: int, expected: set[Backend]) -> None:
+    node = op(
+        "LIGHTNING_INDEXER",
+        tensor(F32, 4096, 512),
+        tensor(F32, 128, heads, 512),
+        tensor(F16, 128, 1, 4096),
+        tensor(F32, heads, 512),
+        tensor(F16, 4096, 512),
+    )
+
+    assert {
+        b for b in (Backend.CUDA, Backend.VULKAN, Backend.METAL, Backend.SYCL) if can(b, node)
+    } == expected
+
+
+@pytest.mark.parametrize(("state", "expected"), [(128, True), (64, False)])
+@pytest.mark.parametrize("backend", [Backend.CUDA, Backend.VULKAN, Backend.SYCL])
+def test_state_spaces(backend: Backend, state: int, expected: bool) -> None:
+    node = op(
+        "SSM_SCAN",
+        tensor(F32, 1024),
+        tensor(F32, state, 64, 8, 1),
+        tensor(F32, 64, 8, 512, 1),
+        tensor(F32, 8, 512, 1),
+        tensor(F32, 1, 8),
+        tensor(F32, state, 1, 512, 1),
+        tensor(F32, state, 1, 512, 1),
+        params=(1,),
+    )
+
+    assert can(backend, node) is expected
+
+
+def test_a_tensor_beyond_the_drivers_range_stays_on_the_host() -> None:
+    embedding = op("GET_ROWS", tensor(F32, 640, 512), tensor(T.Q8_0, 640, 262144), tensor(T.I32, 512))
+
+    assert traits(Backend.VULKAN, "NVIDIA RTX 4090").supports(embedding)
+    assert not traits(Backend.VULKAN, "llvmpipe (LLVM 15.0.6)").supports(embedding)
+
+
+class TestSizes:
+    def test_cuda_pads_quantised_rows(self) -> None:
+        rows = op("NONE", tensor(T.Q8_0, 576, 100))
+
+        assert traits(Backend.CUDA).alloc_bytes(rows) == rows.n_bytes + (1024 - 576) // 32 * 34
+
+    def test_whole_rows_are_not_padded(self) -> None:
+        rows = op("NONE", tensor(T.Q8_0, 1024, 100))
+
+        assert traits(Backend.CUDA).alloc_bytes(rows) == rows.n_bytes
+
+    def test_cuda_converts_a_quantised_cache(self) -> None:
+        node = attention(128, 128, cache=T.Q8_0)
+        halves = 2 * 128 * 4096 * 8
+
+        assert traits(Backend.CUDA).alloc_bytes(node) == node.n_bytes + 2 * halves
+        assert traits(Backend.CUDA).alloc_bytes(attention(128, 128)) == node.n_bytes
+
+    def test_a_latent_cache_is_converted_once(self) -> None:
+        node = attention(576, 512, n_head_kv=1, cache=T.Q8_0, k_view=True)
+
+        assert traits(Backend.CUDA).alloc_bytes(node) == node.n_bytes + 2 * 576 * 4096
+
+    def test_a_view_spans_its_strides(self) -> None:
+        whole = tensor(F16, 128, 16)
+        half = type(whole)(type=F16, ne=(64, 16, 1, 1), nb=whole.nb)
+
+        assert half.n_bytes == 15 * 256 + 128
+        assert not half.is_contiguous()
+        assert half.is_contiguous(free=1)
+        assert half.has_contiguous_rows
