@@ -18,9 +18,9 @@ from launcher.engine.deploy import Request, already_up, attend, bring_up
 from launcher.engine.deployments import State, find, look
 from launcher.engine.find import Engine
 from launcher.engine.flags import Capabilities
-from launcher.engine.process import engine_env, termination_interrupts
+from launcher.engine.process import config_files, engine_env, termination_interrupts
 from launcher.engine.record import Deployment, check_name, deployment_name, is_name, plan_hash
-from launcher.engine.wishes import absorb_flags
+from launcher.engine.wishes import absorb_flags, uncounted
 from launcher.errors import DoesNotFit, Interrupted
 from launcher.hub.located import HubFiles, LocalFiles, Located, UrlFiles
 from launcher.inventory import Confirm, MachineChoice, engine_or_none, ensure_engine, machine_for
@@ -137,6 +137,21 @@ def up(request: UpRequest, confirm: Confirm, on_progress: OnProgress) -> Deploym
         ),
         on_progress=on_progress,
     )
+
+
+def notes(request: UpRequest) -> tuple[str, ...]:
+    """What a user should know although nothing is wrong: what is dropped, what applies silently, what is not
+    counted."""
+    env, dropped = engine_env(os.environ, dict(request.env))
+    said = [
+        f"{name} is not passed on: it would change llama-server silently (-e {name}=… passes it)"
+        for name in dropped
+    ]
+    said += [
+        f"{path} is there, and llama-server takes from it what this command does not set"
+        for path in config_files(env)
+    ]
+    return (*said, *uncounted(request.plan.flags))
 
 
 def running(name: str) -> Deployment | None:

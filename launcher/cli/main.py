@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -80,6 +81,8 @@ def run(arguments: list[str]) -> int:
         )
     except OSError as error:
         return _fail(own, _disk_error(error))
+    except Exception as error:  # noqa: BLE001  the last resort: a sentence, and the traceback where it can be sent from
+        return _fail(own, _internal_error(error))
     return code if isinstance(code, int) else 0
 
 
@@ -97,3 +100,19 @@ def _disk_error(error: OSError) -> LauncherError:
         else None
     )
     return TryAgain(f"{error.strerror or error}{where}", hint=hint)
+
+
+def _internal_error(error: Exception) -> LauncherError:
+    """A fault of ours: the traceback goes to a file, 0600, because it can hold paths and prompts."""
+    from launcher.settings import read_settings
+
+    report = read_settings().state_dir / "crash.txt"
+    try:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.open(report, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:  # noqa: PTH123  0600 from the start
+            file.write("".join(traceback.format_exception(error)))
+    except OSError:
+        return LauncherError(f"internal error: {type(error).__name__}: {error}")
+    return LauncherError(
+        f"internal error: {type(error).__name__}: {error}", hint=f"please report it with {report}"
+    )

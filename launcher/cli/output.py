@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
@@ -105,7 +106,7 @@ class Output:
     def progress(self) -> Iterator[OnProgress]:
         """Progress of one long job: bars on a terminal, a line per 10 % in a pipe, JSON lines when asked."""
         if self._progress is ProgressStyle.JSONL:
-            yield _json_lines
+            yield _JsonLines()
         elif self._progress is ProgressStyle.NONE:
             yield lambda _step: None
         elif self._err.is_terminal:
@@ -181,9 +182,21 @@ class _Lines:
             self._output.say(f"{step.phase}: {step.text}".rstrip(": "))
 
 
-def _json_lines(step: Step) -> None:
-    sys.stderr.write(json.dumps(plain(step), ensure_ascii=False) + "\n")
-    sys.stderr.flush()
+class _JsonLines:
+    """A JSON line per step, at most some a second and phase, and every phase's last one."""
+
+    EVERY_S = 0.25
+
+    def __init__(self) -> None:
+        self._said: dict[str, float] = {}
+
+    def __call__(self, step: Step) -> None:
+        now = time.monotonic()
+        if step.done != step.total and now - self._said.get(step.phase, float("-inf")) < self.EVERY_S:
+            return
+        self._said[step.phase] = now
+        sys.stderr.write(json.dumps(plain(step), ensure_ascii=False) + "\n")
+        sys.stderr.flush()
 
 
 def plain(value: object) -> object:

@@ -57,6 +57,8 @@ def up(
     from launcher.cli.requests import up_request
 
     request = up_request(ref, wanted, where, engine, ctx.obj)
+    for note in launch.notes(request):
+        out.say(f"note: {note}")
     with out.progress() as progress:
         if dry_run:
             planned = launch.plan_model(request.plan, progress)
@@ -109,6 +111,8 @@ def serve(
         sys.stdout.flush()
 
     request = up_request(ref, wanted, where, engine, ctx.obj)
+    for note in launch.notes(request):
+        out.say(f"note: {note}")
     with out.progress() as progress:
         launch.serve(request, out.confirm(yes=where.yes), progress, announce)
 

@@ -58,6 +58,14 @@ def engine_env(
     return kept | dict(added or {}), dropped
 
 
+def config_files(environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """llama.cpp's own config files that are there: they apply under the command line, silently (common/arg.cpp,
+    common_params_parse; fs_get_config_directory)."""
+    home = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "/")) / ".config")
+    places = (Path("/etc"), Path(home))
+    return tuple(path for place in places if (path := place / "llama.cpp" / "config.ini").is_file())
+
+
 def start(
     argv: Sequence[str], env: Mapping[str, str], log_path: Path, *, marker: str, cwd: Path = Path("/")
 ) -> ProcessId:

@@ -3,10 +3,12 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from launcher import __version__
+from launcher.cli import main
 
 
 def launcher(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -60,3 +62,18 @@ def test_a_closed_pipe_is_not_an_error() -> None:
         ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.stdout, done.stderr) == ("{", "")
+
+
+def test_a_fault_of_ours_is_a_sentence_and_a_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(main, "app", broken)
+    assert main.run(["ps"]) == 1
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error == "error: internal error: ZeroDivisionError: division by zero"
+    report = Path(hint.rpartition(" ")[2])
+    assert "ZeroDivisionError" in report.read_text()
+    assert report.stat().st_mode & 0o077 == 0

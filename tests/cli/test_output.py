@@ -1,0 +1,77 @@
+"""Data to stdout, talk to stderr; one JSON document; progress that a pipe can stand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from launcher.cli.output import Output, ProgressStyle, plain
+from launcher.errors import DoesNotFit
+from launcher.progress import Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inner:
+    path: Path
+    sizes: tuple[int, ...]
+
+
+def pull(done: int, total: int | None = 1000) -> Step:
+    return Step(phase="pull", done=done, total=total, unit="bytes", text="x.gguf")
+
+
+def test_values_become_plain_json() -> None:
+    assert plain({"inner": Inner(path=Path("/m"), sizes=(1, 2)), "none": None}) == {
+        "inner": {"path": "/m", "sizes": [1, 2]},
+        "none": None,
+    }
+
+
+def test_an_error_is_a_document_on_stdout_or_two_lines_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    error = DoesNotFit("CUDA0 is 3.0 GiB short", hint="launcher plan x -c 4096")
+    Output(as_json=True).error(error)
+    Output(as_json=False).error(error)
+    out, err = capsys.readouterr()
+    assert json.loads(out)["error"] == {
+        "code": "does_not_fit",
+        "message": "CUDA0 is 3.0 GiB short",
+        "hint": "launcher plan x -c 4096",
+        "retryable": False,
+    }
+    assert err == "error: CUDA0 is 3.0 GiB short\nhint: launcher plan x -c 4096\n"
+
+
+def test_in_a_pipe_progress_is_a_line_per_tenth(capsys: pytest.CaptureFixture[str]) -> None:
+    with Output(as_json=False).progress() as report:
+        for done in range(0, 1001, 7):
+            report(pull(done))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "pull: 0 % x.gguf"
+    assert len(lines) == 10
+
+
+def test_jsonl_progress_ends_with_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    with Output(as_json=True, progress=ProgressStyle.JSONL).progress() as report:
+        for done in range(0, 1001, 10):
+            report(pull(done))
+    out, err = capsys.readouterr()
+    steps = [json.loads(line) for line in err.splitlines()]
+    assert out == ""
+    assert steps[0]["done"] == 0
+    assert steps[-1] == {"phase": "pull", "done": 1000, "total": 1000, "unit": "bytes", "text": "x.gguf"}
+    assert len(steps) < 100
+
+
+def test_nobody_is_asked_where_nobody_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = Output(as_json=False)
+    assert not output.interactive
+    assert output.confirm(yes=False)("Download 300 GiB?")
+
+
+def test_lines_for_scripts_are_never_folded(capsys: pytest.CaptureFixture[str]) -> None:
+    long = "/" + "deep/" * 40 + "model.gguf"
+    Output(as_json=False).show_lines({"paths": [long]}, [long])
+    assert capsys.readouterr().out == long + "\n"
