@@ -72,23 +72,27 @@ def run(arguments: list[str]) -> int:
         return 0
     except (KeyboardInterrupt, typer.Abort):
         return _fail(own, Interrupted("interrupted"))
-    except LauncherError as error:
-        return _fail(own, error)
-    except TyperException as error:
-        command = own[0] if own and not own[0].startswith("-") else ""
-        return _fail(
-            own, UsageError(error.format_message(), hint=f"launcher {command} --help".replace("  ", " "))
-        )
-    except OSError as error:
-        return _fail(own, _disk_error(error))
-    except Exception as error:  # noqa: BLE001  the last resort: a sentence, and the traceback where it can be sent from
-        return _fail(own, _internal_error(error))
+    except Exception as error:  # noqa: BLE001  whatever it is, the user gets a sentence
+        return _fail(own, _explained(error, own))
     return code if isinstance(code, int) else 0
 
 
 def _fail(arguments: list[str], error: LauncherError) -> int:
     Output(as_json="--json" in arguments).error(error)
     return error.exit_code
+
+
+def _explained(error: Exception, arguments: list[str]) -> LauncherError:
+    match error:
+        case LauncherError():
+            return error
+        case TyperException():
+            command = f"{arguments[0]} " if arguments and not arguments[0].startswith("-") else ""
+            return UsageError(error.format_message(), hint=f"launcher {command}--help")
+        case OSError():
+            return _disk_error(error)
+        case _:
+            return _internal_error(error)
 
 
 def _disk_error(error: OSError) -> LauncherError:
