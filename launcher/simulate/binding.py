@@ -12,7 +12,7 @@ import ctypes
 import os
 import struct
 from collections.abc import Iterator
-from ctypes import CDLL, POINTER, Structure, c_bool, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
+from ctypes import CDLL, POINTER, Structure, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +26,7 @@ from launcher.simulate.layout import (
     Registry,
     TensorOffsets,
 )
+from launcher.simulate.layout_check import Unavailable, check_layouts
 
 _LAST_OP = "GLU"
 """The last entry of enum ggml_op before GGML_OP_COUNT (ggml/include/ggml.h)."""
@@ -35,10 +36,6 @@ _RESERVE = "_Z19llama_graph_reserveP13llama_contextjjj"
 _BREAKDOWN = "_Z26llama_get_memory_breakdownPK13llama_context"
 _SCHEDULER = "_ZNK13llama_context9get_schedEv"
 _TENSORS = "_Z29llama_internal_get_tensor_mapB5cxx11PK11llama_model"
-
-
-class Unavailable(Exception):
-    """The simulator cannot run on these libraries; the message says why in one sentence."""
 
 
 class _StdMap(Structure):
@@ -58,6 +55,34 @@ class _StdMap(Structure):
 class _StdVector(Structure):
     _fields_ = (("begin", c_size_t), ("end", c_size_t), ("capacity", c_size_t))
 
+
+_Function = tuple[str, Any, tuple[Any, ...]]
+_BASE: tuple[_Function, ...] = (
+    ("ggml_commit", c_char_p, ()),
+    ("ggml_op_name", c_char_p, (c_int,)),
+    ("ggml_nbytes", c_size_t, (c_void_p,)),
+    ("ggml_backend_buft_name", c_char_p, (c_void_p,)),
+    ("ggml_backend_buffer_init", c_void_p, (c_void_p, BufferInterface, c_void_p, c_size_t)),
+    ("ggml_backend_cpu_buffer_type", c_void_p, ()),
+    ("ggml_backend_sched_get_n_backends", c_int, (c_void_p,)),
+    ("ggml_backend_sched_get_backend", c_void_p, (c_void_p, c_int)),
+    ("ggml_backend_sched_get_buffer_type", c_void_p, (c_void_p, c_void_p)),
+    ("ggml_backend_sched_get_buffer_size", c_size_t, (c_void_p, c_void_p)),
+    ("ggml_backend_sched_get_n_splits", c_int, (c_void_p,)),
+    ("ggml_backend_sched_get_n_copies", c_int, (c_void_p,)),
+)
+_GGML: tuple[_Function, ...] = (
+    ("ggml_backend_register", None, (c_void_p,)),
+    ("ggml_backend_reg_count", c_size_t, ()),
+    ("ggml_backend_reg_get", c_void_p, (c_size_t,)),
+    ("ggml_backend_load_all", None, ()),
+)
+_CPP: tuple[_Function, ...] = (
+    (_RESERVE, c_void_p, (c_void_p, c_uint32, c_uint32, c_uint32)),
+    (_BREAKDOWN, _StdMap, (c_void_p,)),
+    (_SCHEDULER, c_void_p, (c_void_p,)),
+    (_TENSORS, POINTER(_StdVector), (c_void_p,)),
+)
 
 _MAP_NODE = struct.Struct("4Q4Q")
 """colour, parent, left, right; then key and llama_memory_breakdown_data {model, context, compute}."""
@@ -97,6 +122,7 @@ class Binding:
             self.llama: ModuleType = llama_cpp
             self._c = CDLL(str(lib_dir / "libllama.so.0"))
             self._declare()
+            check_layouts(self.base)
         except (ImportError, OSError, RuntimeError, AttributeError) as error:
             raise Unavailable(f"the engine's libraries in {lib_dir} cannot be loaded: {error}") from error
         self._check_version()
@@ -110,35 +136,10 @@ class Binding:
         return known if known != "unknown" else f"of llama-cpp-python {metadata.version('llama-cpp-python')}"
 
     def _declare(self) -> None:
-        base, ggml = self.base, self.ggml
-        for function, result, arguments in (
-            (base.ggml_commit, c_char_p, ()),
-            (base.ggml_op_name, c_char_p, (c_int,)),
-            (base.ggml_nbytes, c_size_t, (c_void_p,)),
-            (base.ggml_backend_buft_name, c_char_p, (c_void_p,)),
-            (base.ggml_backend_buft_is_host, c_bool, (c_void_p,)),
-            (base.ggml_backend_buffer_init, c_void_p, (c_void_p, BufferInterface, c_void_p, c_size_t)),
-            (base.ggml_backend_cpu_buffer_type, c_void_p, ()),
-            (base.ggml_backend_sched_get_n_backends, c_int, (c_void_p,)),
-            (base.ggml_backend_sched_get_backend, c_void_p, (c_void_p, c_int)),
-            (base.ggml_backend_sched_get_buffer_type, c_void_p, (c_void_p, c_void_p)),
-            (base.ggml_backend_sched_get_buffer_size, c_size_t, (c_void_p, c_void_p)),
-            (base.ggml_backend_sched_get_n_splits, c_int, (c_void_p,)),
-            (base.ggml_backend_sched_get_n_copies, c_int, (c_void_p,)),
-            (ggml.ggml_backend_register, None, (c_void_p,)),
-            (ggml.ggml_backend_reg_count, c_size_t, ()),
-            (ggml.ggml_backend_reg_get, c_void_p, (c_size_t,)),
-            (ggml.ggml_backend_load_all, None, ()),
-        ):
-            function.restype, function.argtypes = result, arguments
-        for symbol, result, arguments in (
-            (_RESERVE, c_void_p, (c_void_p, c_uint32, c_uint32, c_uint32)),
-            (_BREAKDOWN, _StdMap, (c_void_p,)),
-            (_SCHEDULER, c_void_p, (c_void_p,)),
-            (_TENSORS, POINTER(_StdVector), (c_void_p,)),
-        ):
-            function = getattr(self._c, symbol)
-            function.restype, function.argtypes = result, arguments
+        for library, functions in ((self.base, _BASE), (self.ggml, _GGML), (self._c, _CPP)):
+            for name, result, arguments in functions:
+                function = getattr(library, name)
+                function.restype, function.argtypes = result, arguments
 
     def _check_version(self) -> None:
         if not self.ggml.ggml_backend_reg_count():
@@ -190,10 +191,10 @@ class Binding:
     def breakdown(self, context: int) -> dict[str, Held]:
         """llama_get_memory_breakdown, by buffer type."""
         tree = self._cpp(_BREAKDOWN, context)
-        held = {self.buffer_type_name(key): Held(*data) for key, *data in _walk(tree.root)}
-        if len(held) > tree.count:
+        entries = tuple(_walk(tree.root))
+        if len(entries) != tree.count:
             raise Unavailable("llama_get_memory_breakdown answers in a form this simulator does not know")
-        return held
+        return {self.buffer_type_name(key): Held(*data) for key, *data in entries}
 
     def tensors(self, model: int) -> Iterator[PlacedTensor]:
         """Every loaded weight, in loading order (a tied embedding appears twice)."""

@@ -173,7 +173,10 @@ def _describe(
     address = ctypes.addressof(record)
     buft = _device_buffer_type(registration, traits, device, address)
     backend = _backend(registration, traits, name, address)
-    free, total = device.total_bytes if device.free_bytes is None else device.free_bytes, device.total_bytes
+    is_integrated = device.shares_host_memory and device.backend is not Backend.METAL
+    kind = layout.DEVICE_TYPE_IGPU if is_integrated else layout.DEVICE_TYPE_GPU
+    total = device.total_bytes
+    free = total if device.free_bytes is None else device.free_bytes
 
     def memory(_device: int, free_at: Any, total_at: Any) -> None:
         free_at[0], total_at[0] = free, total
@@ -181,16 +184,16 @@ def _describe(
     def properties(_device: int, at: Any) -> None:
         into = at[0]
         into.name, into.description, into.device_id = name, device.name.encode(), None
-        into.memory_free, into.memory_total, into.type = free, total, layout.DEVICE_TYPE_GPU
+        into.memory_free, into.memory_total, into.type = free, total, kind
         into.caps.async_compute, into.caps.events = traits.async_compute, traits.events
         into.caps.host_buffer = traits.host_buffer is not None
-        into.caps.buffer_from_host_ptr, into.caps.mmap_support = False, True
+        into.caps.buffer_from_host_ptr, into.caps.mmap_support = False, not is_integrated
 
     iface = record.iface
     iface.get_name = registration.text(name.decode())
     iface.get_description = registration.text(device.name)
     iface.get_memory = registration.callback(layout.GET_MEMORY, memory)
-    iface.get_type = registration.answer(layout.TO_INT, layout.DEVICE_TYPE_GPU)
+    iface.get_type = registration.answer(layout.TO_INT, kind)
     iface.get_props = registration.callback(layout.GET_PROPS, properties)
     iface.init_backend = registration.answer(layout.INIT_BACKEND, backend)
     iface.get_buffer_type = registration.answer(layout.TO_POINTER, buft)

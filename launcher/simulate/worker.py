@@ -39,8 +39,9 @@ def _private_stdout() -> IO[str]:
 
 
 def _set_up(setup: Json, answers: IO[str]) -> Any:
-    from launcher.simulate.binding import Binding, Unavailable  # noqa: PLC0415 - after stdout is safe
+    from launcher.simulate.binding import Binding  # noqa: PLC0415 - after stdout is safe
     from launcher.simulate.devices import register_devices  # noqa: PLC0415
+    from launcher.simulate.layout_check import Unavailable  # noqa: PLC0415
     from launcher.simulate.run import Simulator  # noqa: PLC0415
 
     try:

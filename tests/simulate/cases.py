@@ -68,4 +68,5 @@ def configurations(
 def describe(name: str, n_devices: int, changes: Mapping[str, object]) -> str:
     """`qwen3moe on 2: overrides, n_parallel=4`."""
     words = [key if key == "overrides" else f"{key}={value}" for key, value in changes.items()]
+    words = [word.replace("cache_type_", "") for word in words]
     return f"{name} on {n_devices or 'CPU'}" + (f": {', '.join(words)}" if words else "")

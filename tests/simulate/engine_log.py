@@ -32,7 +32,7 @@ class EngineLoad:
 
 
 def software_gpus(count: int) -> tuple[Device, ...]:
-    """Lavapipe devices as the Vulkan engine names them under GGML_VK_VISIBLE_DEVICES=0,0,…"""
+    """Lavapipe devices as the Vulkan engine names them under GGML_VK_VISIBLE_DEVICES=0,0."""
     return tuple(
         Device(
             id=f"Vulkan{index}",
@@ -69,14 +69,20 @@ def server_argv(question: Question) -> list[str]:
     return argv
 
 
-def load_with_engine(server: Path, question: Question, *, timeout_s: float = 120) -> EngineLoad:
-    """Start llama-server, read its log up to the line `reserve took`, and end it."""
+def load_with_engine(
+    server: Path, question: Question, *, old_flags: bool = False, timeout_s: float = 120
+) -> EngineLoad:
+    """Start llama-server, read its log up to the line `reserve took`, and end it; `old_flags` is for engines
+    before `--load-mode`."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_", "GGML_"))
     }
     environment["GGML_VK_VISIBLE_DEVICES"] = ",".join("0" for _ in question.devices)
     command = [str(server), *server_argv(question)]
-    command += ["--fit", "off", "--host", "127.0.0.1", "--port", "0", "-lv", "4", "--no-warmup", "--offline"]
+    command += ["--fit", "off", "--host", "127.0.0.1", "--port", "0", "-lv", "4", "--no-warmup"]
+    if old_flags:
+        at = command.index("-lm")
+        command[at : at + 2] = ["--no-mmap"]
     process = subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 from pathlib import Path
 
 import pytest
 
 from launcher.engine.find import Engine
+from launcher.gguf.ggml import GgmlType
 from launcher.machine import Backend, Device
 from launcher.plan.oracle import Answer, HostTensor, Oracle, Question, Refusal, SplitMode, TensorOverride
 from launcher.plan.plan import HOST, LoadMode
 from launcher.simulate.client import Simulators, describe_death
 from launcher.units import GIB, MIB
 from tests.make_gguf import Types, make_gguf
-from launcher.gguf.ggml import GgmlType
 
 CARDS = tuple(
     Device(id=f"CUDA{i}", backend=Backend.CUDA, name="A100", total_bytes=80 * GIB, free_bytes=None)
@@ -204,6 +205,23 @@ class TestContainment:
             assert isinstance(silent, Refusal)
             assert silent.reason.endswith("no answer within 0.2 s")
             assert worker._process.returncode == -signal.SIGKILL
+
+    def test_damaged_headers_are_answered_or_refused(
+        self, engine: Engine, models: dict[str, Path], tmp_path: Path
+    ) -> None:
+        dice = random.Random(3)
+        size = models["llama"].stat().st_size
+        header = models["llama"].read_bytes()[: 64 << 10]
+        path = tmp_path / "damaged.gguf"
+        with Simulators(engine.folder, timeout_s=20) as simulators:
+            for _ in range(60):
+                data = bytearray(header)
+                for _ in range(dice.choice((1, 3))):
+                    data[dice.randrange(4, len(data))] = dice.randrange(256)
+                path.write_bytes(data)
+                os.truncate(path, size)
+                answer = simulators.simulate(Question(model=str(path), devices=CARDS[:1], ctx_size=4096))
+                assert isinstance(answer, Answer) or (answer.model_refused and "\n" not in answer.reason)
 
     def test_only_a_few_workers_are_kept(self, engine: Engine, models: dict[str, Path]) -> None:
         with Simulators(engine.folder) as simulators:

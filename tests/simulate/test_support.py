@@ -19,13 +19,8 @@ NO_TERNARY = {
     Backend.VULKAN: set(),
 }
 GPUS = tuple(NO_TERNARY)
-WEIGHTS = tuple(
-    T[name]
-    for name in (
-        "F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ1_S IQ1_M IQ2_XXS IQ2_XS IQ2_S IQ3_XXS "
-        "IQ3_S IQ4_NL IQ4_XS TQ1_0 TQ2_0 MXFP4 NVFP4 Q1_0 Q2_0"
-    ).split()  # noqa: SIM905 - read as llama-quantize lists them
-)
+NOT_WEIGHTS = {T.I8, T.I16, T.I32, T.I64, T.F64, T.Q8_1, T.Q8_K}
+WEIGHTS = tuple(type_ for type_ in T if type_ not in NOT_WEIGHTS)
 
 
 def traits(backend: Backend, name: str = "") -> Traits:
