@@ -28,9 +28,11 @@ from launcher.machine import Machine
 from launcher.plan.explain import plan_json, shortfall_json
 from launcher.plan.make import make_plan
 from launcher.plan.plan import Plan, Shortfall, Workload
+from launcher.plan.prove import prove
 from launcher.profile import server_flags
 from launcher.progress import OnProgress
 from launcher.settings import Settings, read_settings
+from launcher.simulations import Simulations
 from launcher.units import format_bytes
 
 ASK_ABOVE_BYTES = 20 * 10**9
@@ -224,9 +226,14 @@ def _plan(
     )
     for candidate in target.candidates:
         located = candidate.open(on_progress)
-        outcome = make_plan(
-            located.model, candidate.quant, machine, request.workload, default_ctx=default_ctx
-        )
+
+        def replan(
+            host: Machine, located: Located = located, quant: str = candidate.quant
+        ) -> Plan | Shortfall:
+            return make_plan(located.model, quant, host, request.workload, default_ctx=default_ctx)
+
+        with Simulations(located, engine, settings) as oracle:
+            outcome = prove(replan, machine, oracle, oracle.model)
         if isinstance(outcome, Plan):
             serving = Serving(
                 host="127.0.0.1", port=8080, model_id=target.model_id, model_path=_path_to_be(located)

@@ -96,6 +96,8 @@ def show_plan(planned: Planned, out: Output) -> None:
     from launcher.cli import tables
 
     out.show(launch.plan_document(planned), tables.planned(planned))
+    if planned.argv and not out.as_json:
+        out.data(f"\n{tables.command_line(planned.argv)}\n")
     if planned.plan is None:
         raise typer.Exit(DoesNotFit.exit_code)
 

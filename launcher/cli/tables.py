@@ -93,8 +93,8 @@ def _size(n_bytes: int) -> str:
     return f"{n_bytes / 1024:.1f}K"
 
 
-def plan(value: Plan, argv: Sequence[str]) -> RenderableType:
-    """What was decided, why, and the command line it becomes."""
+def plan(value: Plan) -> RenderableType:
+    """What was decided, and why."""
     parallel = f", {value.n_parallel} requests share it" if value.n_parallel > 1 else ""
     head = facts(
         [
@@ -104,7 +104,7 @@ def plan(value: Plan, argv: Sequence[str]) -> RenderableType:
             ("fits", "yes"),
         ]
     )
-    return Group(head, ledger(value.ledger), reasons(value.reasons), command_line(argv))
+    return Group(head, ledger(value.ledger), reasons(value.reasons))
 
 
 def shortfall(value: Shortfall) -> RenderableType:
@@ -123,7 +123,7 @@ def reasons(sentences: Iterable[str]) -> RenderableType:
     return Padding(table, (1, 0, 0, 0))
 
 
-def command_line(argv: Sequence[str], width: int = 76) -> RenderableType:
+def command_line(argv: Sequence[str], width: int = 76) -> str:
     """The engine's command line, folded between flags, ready to paste."""
     words = [shlex.quote(word) for word in argv]
     lines = [""]
@@ -134,10 +134,7 @@ def command_line(argv: Sequence[str], width: int = 76) -> RenderableType:
             lines.append("  " + word)
         else:
             lines[-1] += (" " if lines[-1] else "") + word
-    return Group(
-        Text(""),
-        *(Text(line + " \\" * (line is not lines[-1]), no_wrap=True, overflow="ignore") for line in lines),
-    )
+    return " \\\n".join(lines)
 
 
 def machine(value: Machine) -> RenderableType:
@@ -208,7 +205,7 @@ def planned(value: Planned) -> RenderableType:
     """A plan with its losers, or why nothing fits."""
     parts: list[RenderableType] = []
     if value.plan is not None:
-        parts.append(plan(value.plan, value.argv))
+        parts.append(plan(value.plan))
         lost = value.losers
     else:
         parts.append(shortfall(value.losers[-1]))

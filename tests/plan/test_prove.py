@@ -1,0 +1,146 @@
+"""Plans confirmed, corrected or left as estimates by a simulator, here one that answers from a list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from launcher.errors import EngineFailed
+from launcher.hub.local import open_path
+from launcher.machine import Machine
+from launcher.plan.make import make_plan
+from launcher.plan.oracle import Answer, BufferRow, HostTensor, Question, Refusal
+from launcher.plan.plan import HOST, Basis, Plan, Shortfall, Workload
+from launcher.plan.prove import MOST_SIMULATIONS, prove
+from launcher.units import MIB
+from tests.make_gguf import make_gguf
+from tests.plan.shapes import cards, machine
+
+
+class Oracle:
+    """Answers each question with what `answer` makes of it, and remembers the questions."""
+
+    def __init__(self, answer: Callable[[Question], Answer | Refusal]) -> None:
+        self.questions: list[Question] = []
+        self._answer = answer
+
+    def simulate(self, question: Question) -> Answer | Refusal:
+        self.questions.append(question)
+        return self._answer(question)
+
+
+def holding(
+    compute_mib: dict[str, int], host_tensors: tuple[HostTensor, ...] = ()
+) -> Callable[[Question], Answer]:
+    """An answer whose rows hold one MiB of weights and this much compute."""
+
+    def answer(question: Question) -> Answer:
+        where = [device.id for device in question.devices] + [HOST]
+        return Answer(
+            rows=tuple(
+                BufferRow(
+                    where=each,
+                    buffer_type=each,
+                    weights_bytes=MIB,
+                    kv_bytes=2 * MIB,
+                    recurrent_bytes=0,
+                    compute_bytes=compute_mib.get(each, 1) * MIB,
+                    output_bytes=0,
+                )
+                for each in where
+            ),
+            slot_ctx_size=question.ctx_size,
+            flash_attn=True,
+            sched_copies=1,
+            graph_splits=(1, 1),
+            host_tensors=host_tensors,
+            engine="llama.cpp test",
+        )
+
+    return answer
+
+
+@pytest.fixture
+def replan(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Machine], Plan | Shortfall]:
+    (path,) = make_gguf(tmp_path_factory.mktemp("model") / "m.gguf", "qwen3moe", hollow=True)
+    model = open_path(path).model
+    return lambda host: make_plan(model, "Q4_0", host, Workload(ctx_size=4096))
+
+
+ONE_CARD = machine(*cards(900))
+
+
+def test_a_confirmed_plan_carries_simulated_amounts(replan: Callable[[Machine], Plan | Shortfall]) -> None:
+    oracle = Oracle(holding({}))
+    plan = prove(replan, ONE_CARD, oracle, "m.gguf")
+    assert isinstance(plan, Plan)
+    assert len(oracle.questions) == 1
+    assert {row.compute.basis for row in plan.ledger} == {Basis.SIMULATED}
+    assert [row.weights.n_bytes for row in plan.ledger] == [MIB, MIB]
+    assert "memory simulated by llama.cpp test" in plan.reasons
+
+
+def test_what_the_simulator_misses_is_taken_off_the_budget(
+    replan: Callable[[Machine], Plan | Shortfall],
+) -> None:
+    first = replan(ONE_CARD)
+    assert isinstance(first, Plan)
+    budget = first.ledger[0].budget_bytes
+
+    def answer(question: Question) -> Answer:
+        return holding({"CUDA0": budget // MIB + 100 if len(oracle.questions) == 1 else 10})(question)
+
+    oracle = Oracle(answer)
+    plan = prove(replan, ONE_CARD, oracle, "m.gguf")
+    assert isinstance(plan, Plan)
+    assert len(oracle.questions) == 2
+    assert plan.ledger[0].budget_bytes == budget
+    assert any("planned again" in reason for reason in plan.reasons)
+
+
+def test_it_never_asks_for_ever(replan: Callable[[Machine], Plan | Shortfall]) -> None:
+    oracle = Oracle(holding({HOST: 1 << 30}))
+    outcome = prove(replan, ONE_CARD, oracle, "m.gguf")
+    assert isinstance(outcome, Shortfall)
+    assert len(oracle.questions) <= MOST_SIMULATIONS
+
+
+def test_a_plan_the_simulator_never_confirms_does_not_fit(
+    replan: Callable[[Machine], Plan | Shortfall],
+) -> None:
+    first = replan(ONE_CARD)
+    oracle = Oracle(holding({"CUDA0": 1 << 20}))
+    outcome = prove(lambda _: first, ONE_CARD, oracle, "m.gguf")
+    assert isinstance(outcome, Shortfall)
+    assert outcome.where == "CUDA0"
+    assert outcome.missing_bytes > 0
+    assert len(oracle.questions) == MOST_SIMULATIONS
+
+
+def test_without_a_simulator_the_plan_says_it_is_estimated(
+    replan: Callable[[Machine], Plan | Shortfall],
+) -> None:
+    oracle = Oracle(lambda _: Refusal(reason="there is no engine", model_refused=False))
+    plan = prove(replan, ONE_CARD, oracle, "m.gguf")
+    assert isinstance(plan, Plan)
+    assert plan.reasons[-1] == "memory is estimated, not simulated: there is no engine"
+    assert plan.ledger[0].compute.basis is Basis.ESTIMATED
+
+
+def test_a_model_llama_cpp_refuses_is_an_error(replan: Callable[[Machine], Plan | Shortfall]) -> None:
+    oracle = Oracle(lambda _: Refusal(reason="unknown model architecture: 'x'", model_refused=True))
+    with pytest.raises(EngineFailed, match="unknown model architecture"):
+        prove(replan, ONE_CARD, oracle, "m.gguf")
+
+
+def test_tensors_left_on_the_host_are_named_once_per_reason(
+    replan: Callable[[Machine], Plan | Shortfall],
+) -> None:
+    tensors = tuple(
+        HostTensor(name=f"blk.{i}.ffn_up_exps.weight", reason="CUDA0 has no kernel for TQ1_0")
+        for i in range(5)
+    )
+    plan = prove(replan, ONE_CARD, Oracle(holding({}, tensors)), "m.gguf")
+    assert isinstance(plan, Plan)
+    assert plan.reasons[-1].endswith("and 2 more on the host: CUDA0 has no kernel for TQ1_0")
