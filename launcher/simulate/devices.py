@@ -16,7 +16,7 @@ from collections.abc import Callable
 from ctypes import c_int, c_size_t
 from typing import Any
 
-from launcher.machine import Device
+from launcher.machine import Backend, Device
 from launcher.simulate import layout
 from launcher.simulate.binding import Binding
 from launcher.simulate.layout import BUFT_IN_BUFFER, SIZE_IN_BUFFER, TensorOffsets

@@ -18,7 +18,7 @@ from launcher.units import MIB
 
 LAVAPIPE_BYTES = 2048 * MIB
 _BUFFER = re.compile(r"(\S+)\s+(model|KV|RS|compute|output|DSV4 \S+ state) buffer size =\s*([\d.]+) MiB")
-_SPLITS = re.compile(r"splits = (\d+)(?: / (\d+))?")
+_SPLITS = re.compile(r"splits = (\d+)(?: / (\d+)| \(with bs=\d+\), (\d+))?")
 _KINDS = {"model": "weights", "KV": "kv", "RS": "recurrent", "compute": "compute", "output": "output"}
 
 
@@ -119,7 +119,7 @@ def _note(load: EngineLoad, line: str) -> bool:
         kind = _KINDS.get(match[2], "kv")
         load.mib[match[1], kind] += float(match[3])
     elif "graph" in line and (match := _SPLITS.search(line)):
-        load.splits = (int(match[1]), int(match[2] or match[1]))
+        load.splits = (int(match[1]), int(match[2] or match[3] or match[1]))
     return "reserve took" in line
 
 

@@ -63,6 +63,23 @@ class TestAnswers:
         assert answer.slot_ctx_size == 131072
         assert answer.flash_attn
 
+    @pytest.mark.parametrize("backend", [Backend.VULKAN, Backend.METAL])
+    def test_a_device_in_host_memory(
+        self, backend: Backend, simulators: Simulators, models: dict[str, Path]
+    ) -> None:
+        shared = Device(
+            id="X0",
+            backend=backend,
+            name="",
+            total_bytes=16 * GIB,
+            free_bytes=8 * GIB,
+            shares_host_memory=True,
+        )
+
+        answer = ask(simulators, models["llama"], devices=(shared,))
+
+        assert {row.buffer_type for row in answer.rows if row.where == "X0"} == {"X0"}
+
     def test_overrides_end_pipeline_parallelism_and_move_weights(
         self, simulators: Simulators, models: dict[str, Path]
     ) -> None:
