@@ -86,11 +86,13 @@ def amounts(values: Sequence[Amount]) -> str:
 
 
 def _size(n_bytes: int) -> str:
-    """`18.2G`, `512M`: short, so that a ledger fits in 80 columns."""
-    for unit, step in (("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20)):
-        if abs(n_bytes) >= step:
-            return f"{n_bytes / step:.1f}{unit}"
-    return f"{n_bytes / 1024:.1f}K"
+    """`18.2G`, `512M`: three digits, so that a ledger fits in 80 columns."""
+    unit, step = next(
+        ((u, s) for u, s in (("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20)) if abs(n_bytes) >= s),
+        ("K", 1 << 10),
+    )
+    value = n_bytes / step
+    return f"{value:.0f}{unit}" if abs(value) >= 100 else f"{value:.1f}{unit}"
 
 
 def plan(value: Plan) -> RenderableType:

@@ -42,11 +42,15 @@ def simulated_ledger(ledger: tuple[LedgerRow, ...], answer: Answer) -> tuple[Led
 def _simulated(row: LedgerRow, parts: list[BufferRow]) -> LedgerRow:
     return replace(
         row,
-        weights=_amount(part.weights_bytes for part in parts),
-        kv=_amount(part.kv_bytes + part.recurrent_bytes for part in parts),
-        compute=_amount(part.compute_bytes + part.output_bytes for part in parts),
+        weights=_amount(row.weights, (part.weights_bytes for part in parts)),
+        kv=_amount(row.kv, (part.kv_bytes + part.recurrent_bytes for part in parts)),
+        compute=_amount(row.compute, (part.compute_bytes + part.output_bytes for part in parts)),
     )
 
 
-def _amount(sizes: Iterable[int]) -> Amount:
-    return Amount(n_bytes=sum(sizes), basis=Basis.SIMULATED)
+def _amount(counted: Amount, sizes: Iterable[int]) -> Amount:
+    """The simulated bytes; what the headers say exactly and the simulator confirms stays exact."""
+    n_bytes = sum(sizes)
+    if counted.basis is Basis.EXACT and counted.n_bytes == n_bytes:
+        return counted
+    return Amount(n_bytes=n_bytes, basis=Basis.SIMULATED)
