@@ -13,6 +13,7 @@ from typing import Any
 
 from launcher.gguf.ggml import GgmlType
 from launcher.plan.oracle import Answer, FlashAttention, HostTensor, Question, Refusal, SplitMode
+from launcher.plan.plan import HOST
 from launcher.simulate.binding import Binding
 from launcher.simulate.devices import Registration
 from launcher.simulate.layout import TensorOverride
@@ -20,8 +21,10 @@ from launcher.simulate.log import LoadLog
 from launcher.simulate.rows import assemble_rows
 from launcher.simulate.traits import traits_of
 
-_SPLIT_MODES = {SplitMode.NONE: 0, SplitMode.LAYER: 1, SplitMode.ROW: 2}
+_SPLIT_MODES = {SplitMode.NONE: 0, SplitMode.LAYER: 1}
 """enum llama_split_mode (include/llama.h)."""
+_NOT_SIMULATED = (SplitMode.ROW, SplitMode.TENSOR)
+"""They need buffers that span devices: SYCL's split buffers (no other backend has any left) and the meta backend."""
 _FLASH_ATTENTION = {FlashAttention.AUTO: -1, FlashAttention.OFF: 0, FlashAttention.ON: 1}
 """enum llama_flash_attn_type."""
 _ALL_LAYERS = -2
@@ -46,8 +49,14 @@ class Simulator:
     def simulate(self, question: Question, *, like_fit: bool = False) -> Answer | Refusal:
         """What llama-server would allocate; `like_fit` gives llama-fit-params' figures instead, with the
         surplus of llama.cpp's no_alloc pass, to be compared with that tool."""
-        if question.split_mode is SplitMode.TENSOR:
-            return Refusal(reason="--split-mode tensor cannot be simulated", model_refused=False)
+        if question.split_mode in _NOT_SIMULATED:
+            reason = f"--split-mode {question.split_mode} cannot be simulated"
+            return Refusal(reason=reason, model_refused=False)
+        known = {HOST, *(device.id for device in question.devices)}
+        for override in question.overrides:
+            if override.where not in known:
+                reason = f"a tensor override names {override.where}, which is not among the devices"
+                return Refusal(reason=reason, model_refused=False)
         self.log.clear()
         self.registration.faults.clear()
         self.registration.reserving = like_fit
@@ -146,7 +155,7 @@ class _ModelParameters:
 
     def __init__(self, binding: Binding, registration: Registration, question: Question) -> None:
         self.struct = struct = binding.llama.llama_model_default_params()
-        buffer_types = {"host": binding.base.ggml_backend_cpu_buffer_type()} | registration.buffer_types
+        buffer_types = {HOST: binding.base.ggml_backend_cpu_buffer_type()} | registration.buffer_types
         addresses = [registration.addresses[device.id] for device in question.devices]
         self._devices = (ctypes.c_void_p * (len(addresses) + 1))(*addresses)
         self._overrides = (TensorOverride * (len(question.overrides) + 1))()

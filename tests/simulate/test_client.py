@@ -152,14 +152,24 @@ class TestRefusals:
         assert isinstance(answer, Refusal)
         assert "tensor 'blk.0.attn_q.weight' has invalid ggml type 99" in answer.reason
 
-    def test_split_mode_tensor(self, simulators: Simulators, models: dict[str, Path]) -> None:
-        question = Question(
-            model=str(models["llama"]), devices=CARDS[:2], ctx_size=4096, split_mode=SplitMode.TENSOR
-        )
+    @pytest.mark.parametrize("mode", [SplitMode.ROW, SplitMode.TENSOR])
+    def test_split_modes_that_span_devices(
+        self, mode: SplitMode, simulators: Simulators, models: dict[str, Path]
+    ) -> None:
+        question = Question(model=str(models["llama"]), devices=CARDS[:2], ctx_size=4096, split_mode=mode)
 
         answer = simulators.simulate(question)
 
-        assert answer == Refusal(reason="--split-mode tensor cannot be simulated", model_refused=False)
+        assert answer == Refusal(reason=f"--split-mode {mode} cannot be simulated", model_refused=False)
+
+    def test_an_override_to_nowhere(self, simulators: Simulators, models: dict[str, Path]) -> None:
+        rules = (TensorOverride(pattern="exps", where="CUDA9"),)
+        question = Question(model=str(models["llama"]), devices=CARDS[:2], ctx_size=4096, overrides=rules)
+
+        answer = simulators.simulate(question)
+
+        reason = "a tensor override names CUDA9, which is not among the devices"
+        assert answer == Refusal(reason=reason, model_refused=False)
 
     def test_no_libraries(self, tmp_path: Path) -> None:
         with Simulators(tmp_path) as simulators:

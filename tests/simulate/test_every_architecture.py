@@ -76,6 +76,13 @@ def test_all_agree_with_fit_params_on_two_software_gpus(
     assert disagreements(tool, simulators, every_architecture, software_gpus(2)) == {}
 
 
+@pytest.mark.vulkan
+def test_real_widths_agree_too(vulkan_engine: Engine, simulators: Simulators, kimi: Path) -> None:
+    real = fit_print(vulkan_engine.folder / "llama-fit-params", kimi, 32768, 3)
+
+    assert simulate_fit(simulators, kimi, 32768, software_gpus(3)) == real
+
+
 @pytest.mark.engine
 @pytest.mark.parametrize("backend", [Backend.CUDA, Backend.METAL, Backend.SYCL])
 def test_all_simulate_on_backends_that_are_not_here(
