@@ -5,6 +5,7 @@ Everything is wired here, and nothing is decided here: `plan` decides, the edges
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -14,14 +15,14 @@ from typing import Any
 from launcher.catalogue import Sources, Target, fetch, resolve, sources_of
 from launcher.engine.argv import Serving, server_argv
 from launcher.engine.capabilities import capabilities
-from launcher.engine.deploy import Request, already_up, attend, bring_up
+from launcher.engine.deploy import Request, already_up, attend, bring_up, take_down
 from launcher.engine.deployments import State, find, look
 from launcher.engine.find import Engine
 from launcher.engine.flags import Capabilities
 from launcher.engine.process import config_files, engine_env, termination_interrupts
 from launcher.engine.record import Deployment, check_name, deployment_name, is_name, plan_hash
 from launcher.engine.wishes import absorb_flags, uncounted
-from launcher.errors import DoesNotFit, Interrupted
+from launcher.errors import DoesNotFit, Interrupted, NotFound
 from launcher.hub.located import HubFiles, LocalFiles, Located, UrlFiles
 from launcher.inventory import Confirm, MachineChoice, engine_or_none, ensure_engine, machine_for
 from launcher.machine import Machine
@@ -170,10 +171,19 @@ def serve(
 
     Raises KeyboardInterrupt after those, EngineFailed with the cause when it ends by itself.
     """
+    folder, deployment = read_settings().deployments_dir, None
     with termination_interrupts():
-        deployment = up(request, confirm, on_progress)
-        announce(deployment)
-        attend(read_settings().deployments_dir, deployment)
+        try:
+            deployment = up(request, confirm, on_progress)
+            announce(deployment)
+            attend(folder, deployment)
+        except BaseException:
+            if deployment is not None:
+                with contextlib.suppress(
+                    NotFound
+                ):  # `attend` ends what it leaves; an interrupted announcement does not
+                    take_down(folder, deployment.name)
+            raise
 
 
 def pull(ref: str, quant: str | None, confirm: Confirm, on_progress: OnProgress) -> tuple[Path, ...]:

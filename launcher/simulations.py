@@ -60,7 +60,8 @@ class Simulations:
         except LauncherError as error:
             return Refusal(reason=error.message, model_refused=False)
         if self._simulators is None:
-            self._simulators = Simulators(self._engine.folder)
+            build = self._engine.build
+            self._simulators = Simulators(self._engine.folder, version=build.commit if build else None)
         answer = self._simulators.simulate(question)
         if isinstance(answer, Answer):
             with contextlib.suppress(OSError):
