@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import os
 import tarfile
 from pathlib import Path
 
@@ -29,9 +31,7 @@ def unpack(archive: Path, subtree: str, target: Path) -> None:
             for member in tar:
                 if not member.name.startswith(prefix) or member.isdir():
                     continue
-                linked = member.linkname.removeprefix(prefix) if member.islnk() else member.linkname
-                renamed = member.replace(name=member.name.removeprefix(prefix), linkname=linked, deep=False)
-                tar.extract(renamed, target, filter="data")
+                _take_out(tar, _renamed(member, prefix), target)
                 taken += 1
     except (tarfile.TarError, EOFError) as error:
         raise EngineFailed(
@@ -39,6 +39,30 @@ def unpack(archive: Path, subtree: str, target: Path) -> None:
         ) from error
     if taken == 0:
         raise EngineFailed(f"{archive.name} has no folder {subtree}", hint=f"remove {archive}")
+
+
+def _renamed(member: tarfile.TarInfo, prefix: str) -> tarfile.TarInfo:
+    renamed = copy.copy(member)  # TarInfo.replace came with Python 3.11.4, and Debian 12 has 3.11.2
+    renamed.name = member.name.removeprefix(prefix)
+    if member.islnk():
+        renamed.linkname = member.linkname.removeprefix(prefix)
+    return renamed
+
+
+def _take_out(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    """One member below `target`, never outside it: by tarfile's own filter, and by ours where it has none yet."""
+    if hasattr(tarfile, "data_filter"):
+        tar.extract(member, target, filter="data")
+        return
+    reach = (
+        os.path.normpath(Path(member.name).parent / member.linkname) if member.issym() else member.linkname
+    )
+    inside = all(
+        not Path(path).is_absolute() and ".." not in Path(path).parts for path in (member.name, reach)
+    )
+    if not inside or not (member.isreg() or member.issym() or member.islnk()):
+        raise tarfile.ExtractError(f"{member.name} would leave the folder or is no file")
+    tar.extract(member, target)
 
 
 def patch_vulkan(tree: Path, headers: tuple[int, int, int] | None) -> bool:
