@@ -245,6 +245,9 @@ def _plan(
         with Simulations(located, engine, settings) as oracle:
             outcome = prove(replan, machine, oracle, oracle.model)
         if isinstance(outcome, Plan):
+            outcome = replace(
+                outcome, reasons=(*outcome.reasons, *_other_build(engine, planned.capabilities))
+            )
             serving = Serving(
                 host="127.0.0.1", port=8080, model_id=target.model_id, model_path=_path_to_be(located)
             )
@@ -264,6 +267,14 @@ def _argv(planned: Planned, plan: Plan, serving: Serving, request: PlanRequest) 
         profile_flags=server_flags(profile, request.mode) if profile else (),
         user_flags=request.flags,
     )
+
+
+def _other_build(engine: Engine | None, found: Capabilities | None) -> tuple[str, ...]:
+    """Who simulates is not always who runs: named, so that a difference is not a riddle."""
+    if engine is None or found is None or engine.build is not None:
+        return ()
+    build = f"{found.version.text}, commit {found.version.commit or 'unknown'}"
+    return (f"the engine that runs is {build}; its own load log is compared with the plan after it started",)
 
 
 def _path_to_be(located: Located) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -11,12 +12,29 @@ from rich.text import Text
 from launcher.cli.tables import facts, grid
 from launcher.engine import record
 from launcher.engine.deployments import look
+from launcher.engine.load_log import Compared, compare_load, parse_load_log
+from launcher.engine.log import head
 from launcher.engine.record import Deployment, Unreadable
+from launcher.units import format_bytes
 
 
 def document(deployment: Deployment) -> dict[str, Any]:
-    """The deployment as `up --json` prints it."""
-    return record.document(deployment)
+    """The deployment as `up --json` prints it, with what its load log says beside what was planned."""
+    return {**record.document(deployment), "load": compared(deployment)}
+
+
+def compared(deployment: Deployment) -> tuple[Compared, ...]:
+    """Planned against what llama-server said while loading; empty where the log does not say."""
+    return compare_load(deployment.plan, parse_load_log(head(Path(deployment.log_path))))
+
+
+def _memory(deployment: Deployment) -> str | None:
+    rows = compared(deployment)
+    told = [
+        f"{row.where} {format_bytes(row.seen_bytes)} ({format_bytes(row.planned_bytes)} planned)"
+        for row in rows
+    ]
+    return f"llama-server took {', '.join(told)}" if told else None
 
 
 def card(deployment: Deployment) -> RenderableType:
@@ -26,6 +44,7 @@ def card(deployment: Deployment) -> RenderableType:
             ("up", f"{deployment.name} (pid {deployment.pid})"),
             ("url", f"{deployment.url}/v1"),
             ("model", deployment.model_id),
+            ("memory", _memory(deployment)),
             ("ask", f'launcher run {deployment.name} "…"'),
             ("log", f"launcher logs {deployment.name}"),
             ("stop", f"launcher stop {deployment.name}"),

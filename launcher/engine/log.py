@@ -57,6 +57,15 @@ def tail(path: Path, n_bytes: int = 64 << 10) -> str:
     return text if size <= n_bytes else text.partition("\n")[2]
 
 
+def head(path: Path, n_bytes: int = 4 << 20) -> str:
+    """The beginning of the log, where the load is told; "" where there is none. A load prints some 100 KiB."""
+    try:
+        with path.open("rb") as log:
+            return log.read(n_bytes).decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
 def follow(
     path: Path, *, last_lines: int | None = None, ended: Callable[[], bool] | None = None
 ) -> Iterator[str]:

@@ -1,0 +1,47 @@
+from launcher.engine.load_log import Compared, compare_load, parse_load_log
+from launcher.plan.plan import HOST
+from launcher.units import MIB
+
+LOG = """\
+0.00.334.169 I load_tensors:   CPU_Mapped model buffer size =    92.10 MiB
+0.00.334.170 I load_tensors:      Vulkan0 model buffer size =   241.00 MiB
+0.00.336.318 I llama_context:        CPU  output buffer size =     0.25 MiB
+0.00.336.483 I llama_kv_cache:    Vulkan0 KV buffer size =    45.00 MiB
+0.00.336.484 I llama_memory_recurrent:    Vulkan0 RS buffer size =     1.50 MiB
+0.00.370.048 I sched_reserve:    Vulkan0 compute buffer size =    15.50 MiB
+0.00.370.049 I sched_reserve: Vulkan_Host compute buffer size =     4.00 MiB
+"""
+PLAN = {
+    "devices": [
+        {"id": "Vulkan0", "weights_bytes": 241 * MIB, "kv_bytes": 46 * MIB, "compute_bytes": 16 * MIB}
+    ],
+    "host": {"weights_bytes": 29 * MIB, "kv_bytes": 0, "compute_bytes": 5 * MIB},
+}
+
+
+def test_buffers_belong_to_devices_or_the_host() -> None:
+    assert [(seen.name, seen.where, seen.kind) for seen in parse_load_log(LOG)] == [
+        ("CPU_Mapped", HOST, "model"),
+        ("Vulkan0", "Vulkan0", "model"),
+        ("CPU", HOST, "output"),
+        ("Vulkan0", "Vulkan0", "KV"),
+        ("Vulkan0", "Vulkan0", "RS"),
+        ("Vulkan0", "Vulkan0", "compute"),
+        ("Vulkan_Host", HOST, "compute"),
+    ]
+
+
+def test_a_plan_is_compared_row_by_row_without_mapped_weights() -> None:
+    assert compare_load(PLAN, parse_load_log(LOG)) == (
+        Compared(where="Vulkan0", planned_bytes=303 * MIB, seen_bytes=303 * MIB),
+        Compared(where=HOST, planned_bytes=5 * MIB, seen_bytes=MIB * 17 // 4),
+    )
+
+
+def test_weights_on_the_host_count_when_they_are_loaded() -> None:
+    log = LOG.replace("CPU_Mapped", "CPU")
+    assert compare_load(PLAN, parse_load_log(log))[1].planned_bytes == 34 * MIB
+
+
+def test_a_log_without_sizes_compares_nothing() -> None:
+    assert compare_load(PLAN, parse_load_log("main: loading model\n")) == ()
