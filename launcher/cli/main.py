@@ -15,11 +15,11 @@ import typer
 from typer.exceptions import TyperException
 
 from launcher import __version__
-from launcher.cli import engines, looking, serving
+from launcher.cli import checking, engines, looking, serving
 from launcher.cli.output import Output
 from launcher.errors import Interrupted, LauncherError, TryAgain, UsageError
 
-TAKES_ENGINE_FLAGS = frozenset({"plan", "up", "run", "serve"})
+TAKES_ENGINE_FLAGS = frozenset({"check", "plan", "up", "run", "serve"})
 
 app = typer.Typer(
     name="launcher",
@@ -28,6 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 looking.register(app)
+checking.register(app)
 serving.register(app)
 engines.register(app)
 

@@ -40,7 +40,7 @@ def plan_json(plan: Plan, *, argv: Sequence[str] = (), losers: Sequence[Shortfal
             "tensor_split": list(plan.placement.tensor_split),
             "host_expert_blocks": list(plan.placement.host_expert_blocks),
         },
-        **_ledger(plan.ledger),
+        **ledger_json(plan.ledger),
         "argv": list(argv) or None,
         "env": None,
         "forecast": None,
@@ -60,7 +60,7 @@ def shortfall_json(shortfall: Shortfall, *, losers: Sequence[Shortfall] = ()) ->
         "context": {"tokens": shortfall.ctx_size, "slots": None, "shared": True},
         "settings": None,
         "placement": None,
-        **_ledger(shortfall.ledger),
+        **ledger_json(shortfall.ledger),
         "argv": None,
         "env": None,
         "forecast": None,
@@ -84,7 +84,8 @@ def _model(outcome: Plan | Shortfall) -> dict[str, Any]:
     return {"id": outcome.model_id, "source": outcome.source, "size_bytes": outcome.size_bytes}
 
 
-def _ledger(ledger: Sequence[LedgerRow]) -> dict[str, Any]:
+def ledger_json(ledger: Sequence[LedgerRow]) -> dict[str, Any]:
+    """Every row, and the least sure basis among them."""
     devices = [{"id": row.where, "name": row.name, **_row(row)} for row in ledger if row.where != HOST]
     host = next((_row(row) for row in ledger if row.where == HOST), None)
     return {"basis": basis_of(ledger).value, "devices": devices, "host": host}

@@ -98,10 +98,10 @@ def _reasons(answer: Answer, missing: Mapping[str, int]) -> tuple[str, ...]:
         f"planned again with {format_bytes(n)} less on {where}: the simulator needs it"
         for where, n in missing.items()
     ]
-    return (*said, *_on_host(answer.host_tensors))
+    return (*said, *on_host(answer.host_tensors))
 
 
-def _on_host(tensors: tuple[HostTensor, ...]) -> tuple[str, ...]:
+def on_host(tensors: tuple[HostTensor, ...]) -> tuple[str, ...]:
     """One sentence per cause: a quantised file can put hundreds of tensors on the host for the same one."""
     by_reason: dict[str, list[str]] = {}
     for tensor in tensors:

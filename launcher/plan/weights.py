@@ -17,15 +17,15 @@ from launcher.gguf.header import TensorInfo
 from launcher.machine import Backend
 from launcher.plan.pattern import EXPERTS
 
-_BLOCK = re.compile(r"(?:enc\.|dec\.)?blk\.(\d+)\.")
+BLOCK = re.compile(r"(?:enc\.|dec\.)?blk\.(\d+)\.")
 _EXPERTS = re.compile(EXPERTS)
-_INPUT = ("token_embd", "position_embd", "token_types", "per_layer_token_embd")
+INPUT = ("token_embd", "position_embd", "token_types", "per_layer_token_embd")
 """Names (up to the first dot) of LLM_TENSOR_LAYER_INPUT in src/llama-arch.cpp, LLM_TENSOR_INFOS."""
-_EVERYWHERE = ("rope_freqs", "rope_factors_long", "rope_factors_short")
+EVERYWHERE = ("rope_freqs", "rope_factors_long", "rope_factors_short")
 """Small tables every device with a block gets a copy of (TENSOR_DUPLICATED in src/models)."""
 
 
-_NO_KERNEL: dict[Backend, frozenset[GgmlType]] = {
+NO_KERNEL: dict[Backend, frozenset[GgmlType]] = {
     Backend.CUDA: frozenset({GgmlType.TQ1_0, GgmlType.TQ2_0}),
     Backend.HIP: frozenset({GgmlType.TQ1_0, GgmlType.TQ2_0}),
     Backend.METAL: frozenset({GgmlType.TQ1_0}),
@@ -82,21 +82,21 @@ def weigh(
     architecture: Architecture, tensors: Iterable[TensorInfo], backends: Iterable[Backend] = ()
 ) -> Weights:
     """Sort every tensor of the model into its layer; `backends` are those that may get some."""
-    stuck = frozenset[GgmlType]().union(*(_NO_KERNEL.get(backend, frozenset()) for backend in backends))
+    stuck = frozenset[GgmlType]().union(*(NO_KERNEL.get(backend, frozenset()) for backend in backends))
     n_block = architecture.n_block
     parts: list[list[TensorInfo]] = [[] for _ in range(n_block + 1)]
     input_bytes = everywhere = 0
     embedding: TensorInfo | None = None
     for tensor in tensors:
         stem = tensor.name.split(".", 1)[0]
-        if (match := _BLOCK.match(tensor.name)) is not None:
+        if (match := BLOCK.match(tensor.name)) is not None:
             block = min(int(match[1]), n_block - 1)  # an encoder may have more blocks than are counted
             if block < architecture.n_main:
                 parts[block].append(tensor)
-        elif stem in _INPUT:
+        elif stem in INPUT:
             input_bytes += tensor.size_bytes
             embedding = tensor if tensor.name == "token_embd.weight" else embedding
-        elif stem in _EVERYWHERE:
+        elif stem in EVERYWHERE:
             everywhere += tensor.size_bytes
         else:
             parts[n_block].append(tensor)

@@ -1,0 +1,172 @@
+"""A pasted llama-server command line, checked: read it, read the model's headers, simulate it, and where it does not
+fit, plan what does. Wiring only, as in `launch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from launcher.catalogue import Target, resolve, sources_of
+from launcher.engine.argv import Serving, server_argv
+from launcher.engine.capabilities import capabilities
+from launcher.engine.commandline import Command, arities_of, read_command
+from launcher.engine.flags import Capabilities
+from launcher.engine.pinned_flags import PINNED
+from launcher.errors import EngineFailed, NotFound, UsageError
+from launcher.hub.located import Located
+from launcher.inventory import MachineChoice, engine_or_none, machine_for
+from launcher.machine import Machine
+from launcher.plan.check import Check, check, check_json
+from launcher.plan.configuration import Configuration, visible_devices
+from launcher.plan.explain import plan_json, shortfall_json
+from launcher.plan.make import make_plan
+from launcher.plan.oracle import FlashAttention
+from launcher.plan.plan import Plan, Shortfall, Workload
+from launcher.plan.prove import prove
+from launcher.progress import OnProgress
+from launcher.settings import Settings, read_settings
+from launcher.simulations import Simulations
+
+_FLASH = {FlashAttention.AUTO: None, FlashAttention.ON: True, FlashAttention.OFF: False}
+_ANOTHER_WAY = "launcher check REF -- names the model another way: user/repo:QUANT, an https URL, a path"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckRequest:
+    """`words` are the command line; `ref` stands for the model it names, which may be on another machine."""
+
+    words: tuple[str, ...]
+    ref: str | None = None
+    machine: MachineChoice = MachineChoice()
+    engine: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """The command as read, the verdict, and where it does not fit, the planner's answer to the same wish with its
+    command line. `notes` are what a user should know beside the verdict."""
+
+    command: Command
+    verdict: Check
+    notes: tuple[str, ...]
+    instead: Plan | Shortfall | None
+    argv: tuple[str, ...]
+
+
+def check_command(request: CheckRequest, on_progress: OnProgress) -> Checked:
+    """Will it fit. Raises UsageError for a command line that names no model, or that llama-server would not take."""
+    settings = read_settings()
+    engine = engine_or_none(request.engine, settings)
+    found = capabilities(engine, settings.cache_dir) if engine else None
+    command = read_command(request.words, arities_of(found.options) if found else PINNED)
+    ref = request.ref or command.model
+    if ref is None:
+        raise UsageError(
+            "the command line names no model", hint="add -m FILE or -hf user/repo:QUANT, or give a REF"
+        )
+    machine = machine_for(request.machine, engine, settings)
+    machine = replace(machine, devices=visible_devices(machine.devices, dict(command.variables)))
+    target = _resolve(ref, settings)
+    located = target.candidates[0].open(on_progress)
+    with Simulations(located, engine, settings) as oracle:
+        verdict = check(command.configuration, located.model, machine, oracle, oracle.model)
+        instead: Plan | Shortfall | None = None
+        more: tuple[str, ...] = ()
+        if not verdict.fits:
+            instead, more = _instead(command.configuration, verdict, located, machine, oracle)
+    notes = (*command.refused, *command.notes, *_choice(target), *more)
+    argv = _argv(command, instead, located, found) if isinstance(instead, Plan) else ()
+    return Checked(command=command, verdict=verdict, notes=notes, instead=instead, argv=argv)
+
+
+def check_document(checked: Checked) -> dict[str, Any]:
+    """The verdict as versioned JSON; `instead` is the document of `launcher plan` for what fits."""
+    instead = checked.instead
+    document: dict[str, Any] | None = None
+    if isinstance(instead, Plan):
+        document = plan_json(instead, argv=checked.argv)
+    elif instead is not None:
+        document = shortfall_json(instead)
+    return {**check_json(checked.verdict), "notes": list(checked.notes), "instead": document}
+
+
+def _resolve(ref: str, settings: Settings) -> Target:
+    try:
+        return resolve(ref, None, sources_of(settings))
+    except NotFound as error:
+        if type(error) is NotFound:
+            raise NotFound(error.message, hint=_ANOTHER_WAY) from error
+        raise
+
+
+def _choice(target: Target) -> tuple[str, ...]:
+    if len(target.candidates) < 2:
+        return ()
+    return (
+        f"checked with {target.candidates[0].quant}, the first of {len(target.candidates)} quants: REF:QUANT names another",
+    )
+
+
+def _instead(
+    configuration: Configuration, verdict: Check, located: Located, machine: Machine, oracle: Simulations
+) -> tuple[Plan | Shortfall | None, tuple[str, ...]]:
+    """What the planner makes of the same wish on the devices that the command uses."""
+    devices = verdict.question.devices if configuration.devices else machine.devices
+    restricted = replace(machine, devices=devices)
+    quant = located.model.shards[0].name
+    outcome: Plan | Shortfall | None = None
+    for workload in _wishes(configuration, verdict):
+
+        def replan(host: Machine, workload: Workload = workload) -> Plan | Shortfall:
+            return make_plan(located.model, quant, host, workload)
+
+        try:
+            outcome = prove(replan, restricted, oracle, oracle.model)
+        except (UsageError, EngineFailed) as error:
+            return None, (error.message,)
+        if isinstance(outcome, Plan):
+            break
+    return outcome, ()
+
+
+def _wishes(configuration: Configuration, verdict: Check) -> Iterator[Workload]:
+    """Context, slots, cache types and batches as asked; where no context was asked for, any that fits, too."""
+    asked = Workload(
+        ctx_size=verdict.pool,
+        n_parallel=configuration.n_parallel,
+        cache_type_k=configuration.cache_type_k,
+        cache_type_v=configuration.cache_type_v,
+        batch_size=configuration.batch_size,
+        ubatch_size=configuration.ubatch_size,
+        flash_attn=_FLASH[configuration.flash_attn],
+        cache_ram_bytes=configuration.cache_ram_bytes if configuration.cache_ram_given else None,
+    )
+    yield asked
+    if not configuration.ctx_size:
+        yield replace(asked, ctx_size=None)
+
+
+def _argv(command: Command, plan: Plan, located: Located, found: Capabilities | None) -> tuple[str, ...]:
+    """The plan's flags with the command's own words for everything that is not memory."""
+    address = dict(command.address)
+    serving = Serving(
+        host=address.get("--host", "127.0.0.1"),
+        port=int(address.get("--port", "8080")),
+        model_id=address.get("-a", address.get("--alias", located.model.model_id)),
+        model_path=located.model.shards[0].name,
+    )
+
+    def compiled(user_flags: tuple[str, ...]) -> tuple[str, ...]:
+        return server_argv(plan, serving, program=command.program, capabilities=found, user_flags=user_flags)
+
+    try:
+        argv = compiled(command.others)
+    except UsageError:  # one of them is launcher's own business, or would not go with the plan
+        argv = compiled(())
+    if not command.model_words:
+        return argv
+    at = argv.index(serving.model_path)
+    return (*argv[: at - 1], *command.model_words, *argv[at + 1 :])

@@ -1,0 +1,280 @@
+"""What llama-server's flags mean for memory: each one's handler, by its first spelling. PURE.
+
+Spellings, values and variables from common/arg.cpp at 0c1e570; flags that are gone do what they did.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from launcher.plan.configuration import AUTO_SLOTS, Configuration
+from launcher.plan.oracle import FlashAttention, SplitMode, TensorOverride
+from launcher.plan.pattern import EXPERTS
+from launcher.plan.plan import HOST, CacheType, LoadMode
+from launcher.units import MIB
+
+DENSE = r"\.ffn_(up|down|gate)\."
+"""LLM_FFN_DENSE_REGEX, common/common.h."""
+TRUE = frozenset({"on", "enabled", "true", "1"})
+FALSE = frozenset({"off", "disabled", "false", "0"})
+AUTO = frozenset({"auto", "-1"})
+"""common_arg_utils::is_truthy, is_falsey, is_autoy."""
+_MOST_BLOCKS = 512
+"""LLAMA_MAX_LAYERS (src/llama-hparams.h): patterns for blocks beyond it match nothing."""
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "-m": ("--model",),
+    "-mu": ("--model-url",),
+    "-hf": ("-hfr", "--hf-repo"),
+    "-hff": ("--hf-file",),
+    "-c": ("--ctx-size",),
+    "-np": ("--parallel",),
+    "-b": ("--batch-size",),
+    "-ub": ("--ubatch-size",),
+    "-ctk": ("--cache-type-k",),
+    "-ctv": ("--cache-type-v",),
+    "-fa": ("--flash-attn",),
+    "-kvu": ("--kv-unified",),
+    "-no-kvu": ("--no-kv-unified",),
+    "-kvo": ("--kv-offload",),
+    "-nkvo": ("--no-kv-offload",),
+    "-dev": ("--device",),
+    "-ngl": ("--gpu-layers", "--n-gpu-layers"),
+    "-sm": ("--split-mode",),
+    "-ts": ("--tensor-split",),
+    "-mg": ("--main-gpu",),
+    "-ot": ("--override-tensor",),
+    "-cmoe": ("--cpu-moe",),
+    "-ncmoe": ("--n-cpu-moe",),
+    "-ncffn": ("--n-cpu-ffn",),
+    "-lm": ("--load-mode",),
+    "-cram": ("--cache-ram",),
+    "-ctxcp": ("--ctx-checkpoints", "--swa-checkpoints"),
+    "-fit": ("--fit",),
+    "-fitc": ("--fit-ctx",),
+    "-fitt": ("--fit-target",),
+    "-mm": ("--mmproj",),
+    "-mmu": ("--mmproj-url",),
+    "-md": ("--spec-draft-model", "--model-draft"),
+    "-hfd": ("--spec-draft-hf", "-hfrd", "--hf-repo-draft"),
+    "-nr": ("--no-repack",),
+    "-dio": ("--direct-io",),
+    "-ndio": ("--no-direct-io",),
+    "--embedding": ("--embeddings",),
+    "--rerank": ("--reranking",),
+}
+NAME = {spelling: name for name, others in NAMES.items() for spelling in (name, *others)}
+
+VARIABLES = {
+    "LLAMA_ARG_MODEL": "-m",
+    "LLAMA_ARG_MODEL_URL": "-mu",
+    "LLAMA_ARG_HF_REPO": "-hf",
+    "LLAMA_ARG_HF_FILE": "-hff",
+    "LLAMA_ARG_CTX_SIZE": "-c",
+    "LLAMA_ARG_KV_UNIFIED_PER_SLOT": "--kv-unified-per-slot",
+    "LLAMA_ARG_N_PARALLEL": "-np",
+    "LLAMA_ARG_KV_UNIFIED": "-kvu",
+    "LLAMA_ARG_BATCH": "-b",
+    "LLAMA_ARG_UBATCH": "-ub",
+    "LLAMA_ARG_CACHE_TYPE_K": "-ctk",
+    "LLAMA_ARG_CACHE_TYPE_V": "-ctv",
+    "LLAMA_ARG_FLASH_ATTN": "-fa",
+    "LLAMA_ARG_SWA_FULL": "--swa-full",
+    "LLAMA_ARG_KV_OFFLOAD": "-kvo",
+    "LLAMA_ARG_NO_HOST": "--no-host",
+    "LLAMA_ARG_DEVICE": "-dev",
+    "LLAMA_ARG_N_GPU_LAYERS": "-ngl",
+    "LLAMA_ARG_SPLIT_MODE": "-sm",
+    "LLAMA_ARG_TENSOR_SPLIT": "-ts",
+    "LLAMA_ARG_MAIN_GPU": "-mg",
+    "LLAMA_ARG_OVERRIDE_TENSOR": "-ot",
+    "LLAMA_ARG_CPU_MOE": "-cmoe",
+    "LLAMA_ARG_N_CPU_MOE": "-ncmoe",
+    "LLAMA_ARG_N_CPU_FFN": "-ncffn",
+    "LLAMA_ARG_LOAD_MODE": "-lm",
+    "LLAMA_ARG_CACHE_RAM": "-cram",
+    "LLAMA_ARG_CTX_CHECKPOINTS": "-ctxcp",
+    "LLAMA_ARG_FIT": "-fit",
+    "LLAMA_ARG_FIT_CTX": "-fitc",
+}
+"""Variables that llama-server reads as flags (set_env in common/arg.cpp), those that decide memory."""
+
+
+@dataclass(slots=True)
+class Settings:
+    """Fields of Configuration as they are read, and the overrides, which add up."""
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    overrides: list[TensorOverride] = field(default_factory=list)
+
+    def settle(self) -> Configuration:
+        """Slots, pool and batch as server.cpp settles them after parsing."""
+        settings = dict(self.fields)
+        slots = settings.pop("n_parallel", -1)
+        shared = settings.pop("kv_unified", False)
+        if slots < 0:
+            slots, shared = AUTO_SLOTS, True
+        configuration = Configuration(
+            n_parallel=slots, kv_unified=shared, overrides=tuple(self.overrides), **settings
+        )
+        if configuration.all_outputs:
+            batch = min(configuration.batch_size, configuration.ubatch_size)
+            configuration = replace(configuration, batch_size=batch)
+        return configuration
+
+
+Handler = Callable[[Settings, str], None]
+
+
+def _number(name: str, least: int) -> Handler:
+    def handle(settings: Settings, value: str) -> None:
+        settings.fields[name] = _integer(value, least)
+
+    return handle
+
+
+def _fixed(name: str, value: object) -> Handler:
+    def handle(settings: Settings, _: str) -> None:
+        settings.fields[name] = value
+
+    return handle
+
+
+def _parsed(name: str, parse: Callable[[str], object]) -> Handler:
+    def handle(settings: Settings, value: str) -> None:
+        settings.fields[name] = parse(value)
+
+    return handle
+
+
+def _integer(value: str, least: int) -> int:
+    number = int(value)
+    if number < least:
+        raise ValueError(value)
+    return number
+
+
+def _slots(settings: Settings, value: str) -> None:
+    slots = int(value)
+    if slots == 0:
+        raise ValueError(value)
+    settings.fields["n_parallel"] = slots
+
+
+def _layers(settings: Settings, value: str) -> None:
+    """Auto (-1) is fit's to change; all (-2) and a number are not."""
+    count = {"auto": -1, "all": -2}.get(value)
+    count = int(value) if count is None else count
+    settings.fields["n_gpu_layers"] = None if count < 0 else count
+    settings.fields["layers_given"] = count != -1
+
+
+def _flash(value: str) -> FlashAttention:
+    if value in AUTO:
+        return FlashAttention.AUTO
+    return FlashAttention.ON if value in TRUE or not value else FlashAttention(value)
+
+
+def _onoff(value: str) -> bool:
+    if value not in TRUE | FALSE:
+        raise ValueError(value)
+    return value in TRUE
+
+
+def _devices(value: str) -> tuple[str, ...]:
+    names = tuple(filter(None, value.split(",")))
+    if not names:
+        raise ValueError(value)
+    return () if names == ("none",) else names
+
+
+def _split(value: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in re.split(r"[,/]+", value))
+
+
+def _load_mode(value: str) -> LoadMode | None:
+    """What the mode means for memory: direct I/O allocates as none does, locked pages are mapped pages."""
+    modes = {"auto": None, "dio": LoadMode.NONE, "mmap+mlock": LoadMode.MMAP}
+    return modes[value] if value in modes else LoadMode(value)
+
+
+def _locked(settings: Settings, _: str) -> None:
+    """--mlock locked what was mapped, or after --no-mmap what was read."""
+    unmapped = settings.fields.get("load_mode") is LoadMode.NONE
+    settings.fields["load_mode"] = LoadMode.MLOCK if unmapped else LoadMode.MMAP
+
+
+def _cache_ram(settings: Settings, value: str) -> None:
+    size = int(value)
+    settings.fields["cache_ram_bytes"] = None if size < 0 else size * MIB
+    settings.fields["cache_ram_given"] = True
+
+
+def _override(settings: Settings, value: str) -> None:
+    for rule in filter(None, value.split(",")):
+        pattern, equals, where = rule.partition("=")
+        if not equals:
+            raise ValueError(rule)
+        settings.overrides.append(TensorOverride(pattern=pattern, where=HOST if where == "CPU" else where))
+
+
+def _all_experts(settings: Settings, _: str) -> None:
+    settings.overrides.append(TensorOverride(pattern=EXPERTS, where=HOST))
+
+
+def _first_blocks(regex: str) -> Handler:
+    def handle(settings: Settings, value: str) -> None:
+        for block in range(min(_integer(value, 0), _MOST_BLOCKS)):
+            settings.overrides.append(TensorOverride(pattern=rf"blk\.{block}{regex}", where=HOST))
+
+    return handle
+
+
+def _pooling(settings: Settings, value: str) -> None:
+    settings.fields["all_outputs"] = value != "none"
+
+
+HANDLERS: dict[str, Handler] = {
+    "-c": _number("ctx_size", 0),
+    "--kv-unified-per-slot": _number("ctx_per_slot", 0),
+    "-np": _slots,
+    "-b": _number("batch_size", 1),
+    "-ub": _number("ubatch_size", 1),
+    "-mg": _number("main_gpu", -1),
+    "-ctxcp": _number("ctx_checkpoints", 0),
+    "-fitc": _number("fit_ctx", 0),
+    "-kvu": _fixed("kv_unified", True),
+    "-no-kvu": _fixed("kv_unified", False),
+    "-kvo": _fixed("kv_offload", True),
+    "-nkvo": _fixed("kv_offload", False),
+    "--op-offload": _fixed("op_offload", True),
+    "--no-op-offload": _fixed("op_offload", False),
+    "--no-host": _fixed("no_host", True),
+    "--swa-full": _fixed("swa_full", True),
+    "--embedding": _fixed("all_outputs", True),
+    "--rerank": _fixed("all_outputs", True),
+    "--pooling": _pooling,
+    "-ctk": _parsed("cache_type_k", CacheType),
+    "-ctv": _parsed("cache_type_v", CacheType),
+    "-fa": _parsed("flash_attn", _flash),
+    "-fit": _parsed("fit", _onoff),
+    "-dev": _parsed("devices", _devices),
+    "-sm": _parsed("split_mode", SplitMode),
+    "-ts": _parsed("tensor_split", _split),
+    "-lm": _parsed("load_mode", _load_mode),
+    "--mmap": _fixed("load_mode", LoadMode.MMAP),
+    "--mlock": _locked,
+    "-ndio": _fixed("load_mode", LoadMode.MMAP),
+    "--no-mmap": _fixed("load_mode", LoadMode.NONE),
+    "-dio": _fixed("load_mode", LoadMode.NONE),
+    "-ngl": _layers,
+    "-cram": _cache_ram,
+    "-ot": _override,
+    "-cmoe": _all_experts,
+    "-ncmoe": _first_blocks(EXPERTS),
+    "-ncffn": _first_blocks(DENSE),
+}
+OPPOSITE = {"-kvu": "-no-kvu", "-kvo": "-nkvo"}

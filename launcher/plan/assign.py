@@ -1,0 +1,136 @@
+"""llama.cpp's assignment: layers to devices by count, then single tensors by overrides and kernels.
+
+Follows load_tensors (src/llama-model.cpp: splits, get_layer_buft_list) and create_tensor
+(src/llama-model-loader.cpp: overrides first) at 0c1e570. Says where every byte goes and at whose wish, so that a
+ledger can be explained; the amounts themselves are the simulator's where it runs.
+"""
+
+from __future__ import annotations
+
+import bisect
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from launcher.gguf.architecture import Architecture
+from launcher.gguf.header import TensorInfo
+from launcher.machine import Device
+from launcher.plan.configuration import compiled_pattern
+from launcher.plan.oracle import Question
+from launcher.plan.pattern import EXPERTS
+from launcher.plan.plan import HOST
+from launcher.plan.weights import BLOCK, EVERYWHERE, INPUT, NO_KERNEL
+
+_EXPERTS = compiled_pattern(EXPERTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """What one place gets: its layers (`n_block` is the output layer), the bytes of its weights, and the blocks
+    whose routed experts are there, with their bytes."""
+
+    where: str
+    layers: tuple[int, ...]
+    weights_bytes: int
+    expert_blocks: tuple[int, ...]
+    expert_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """One share per device in use, the host's last. `moved_blocks` are blocks of devices whose experts an override
+    put on the host."""
+
+    n_block: int
+    shares: tuple[Share, ...]
+    moved_blocks: tuple[int, ...]
+
+    def share(self, where: str) -> Share:
+        return next(share for share in self.shares if share.where == where)
+
+
+def assign_layers(question: Question, n_block: int) -> tuple[str, ...]:
+    """The place of every block and, last, of the output layer. Splits are compared in single precision, as
+    llama.cpp does: thirds would fall elsewhere."""
+    devices = question.devices
+    if not devices:
+        return (HOST,) * (n_block + 1)
+    wanted = n_block + 1 if question.n_gpu_layers is None else question.n_gpu_layers
+    start = max(n_block + 1 - wanted, 0)
+    active = min(wanted, n_block + 1)
+    shares = question.tensor_split or tuple(float(_free(device)) for device in devices)
+    shares = (*shares, *(0.0,) * (len(devices) - len(shares)))[: len(devices)]
+    sums = list(accumulate(shares, lambda total, share: _single(total + _single(share)), initial=0.0))[1:]
+    splits = [_single(total / sums[-1]) for total in sums]
+    return tuple(
+        HOST
+        if layer < start
+        else devices[min(bisect.bisect_right(splits, _single((layer - start) / active)), len(devices) - 1)].id
+        for layer in range(n_block + 1)
+    )
+
+
+def assign(question: Question, architecture: Architecture, tensors: Sequence[TensorInfo]) -> Assignment:
+    """Where every tensor goes."""
+    n_block = architecture.n_block
+    layers = assign_layers(question, n_block)
+    places = tuple(dict.fromkeys((*(device.id for device in question.devices), HOST)))
+    weights = dict.fromkeys(places, 0)
+    experts: dict[str, dict[int, int]] = {place: {} for place in places}
+    moved: set[int] = set()
+    overrides = [(compiled_pattern(rule.pattern), rule.where) for rule in question.overrides]
+    stuck = {device.id: NO_KERNEL.get(device.backend, frozenset()) for device in question.devices}
+    for tensor in tensors:
+        block = _block(tensor.name, n_block)
+        if block is not None and n_block > block >= architecture.n_main:
+            continue  # MTP blocks are left out unless asked for
+        home = _homes(tensor.name, block, layers)
+        forced = next((where for pattern, where in overrides if pattern.search(tensor.name)), None)
+        for place in home if forced is None else (forced,):
+            where = HOST if tensor.type in stuck.get(place, ()) else place
+            weights[where] += tensor.size_bytes
+            if block is not None and _EXPERTS.search(tensor.name):
+                experts[where][block] = experts[where].get(block, 0) + tensor.size_bytes
+                if forced == HOST != home[0]:
+                    moved.add(block)
+        if tensor.name == "token_embd.weight" and not architecture.has_output_tensor and layers[-1] != HOST:
+            weights[layers[-1]] += tensor.size_bytes
+    return Assignment(
+        n_block=n_block,
+        shares=tuple(
+            Share(
+                where=place,
+                layers=tuple(index for index, where in enumerate(layers) if where == place),
+                weights_bytes=weights[place],
+                expert_blocks=tuple(sorted(experts[place])),
+                expert_bytes=sum(experts[place].values()),
+            )
+            for place in places
+        ),
+        moved_blocks=tuple(sorted(moved)),
+    )
+
+
+def _block(name: str, n_block: int) -> int | None:
+    """The tensor's layer, `n_block` for the output's; None for those of the input and of every layer."""
+    if (match := BLOCK.match(name)) is not None:
+        return min(int(match[1]), n_block - 1)
+    return None if name.split(".", 1)[0] in (*INPUT, *EVERYWHERE) else n_block
+
+
+def _homes(name: str, block: int | None, layers: tuple[str, ...]) -> tuple[str, ...]:
+    if block is not None:
+        return (layers[block],)
+    if name.split(".", 1)[0] in INPUT:
+        return (HOST,)
+    return tuple(dict.fromkeys(layers[:-1]))
+
+
+def _free(device: Device) -> int:
+    return device.total_bytes if device.free_bytes is None else device.free_bytes
+
+
+def _single(number: float) -> float:
+    rounded: float = struct.unpack("f", struct.pack("f", number))[0]
+    return rounded

@@ -1,0 +1,253 @@
+"""Will exactly this command line fit: a configuration, a model and a machine in; a ledger and a verdict out.
+
+The rows are the simulator's where it can run, else counted and estimated as a plan's are. Nothing is improved here: what
+would fit instead is the planner's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from launcher.gguf.architecture import Architecture, read_architecture
+from launcher.machine import Machine
+from launcher.model import ModelFile
+from launcher.plan.assign import Assignment, assign
+from launcher.plan.blame import Facts, explain
+from launcher.plan.budget import Budgets, read_budgets
+from launcher.plan.configuration import Configuration, pool_size, question_of, used_devices
+from launcher.plan.explain import SCHEMA, ledger_json
+from launcher.plan.host_memory import plan_caches
+from launcher.plan.kv import size_caches, state_bytes
+from launcher.plan.ledger import Demand, build_ledger
+from launcher.plan.oracle import Answer, FlashAttention, Oracle, Question
+from launcher.plan.parameters import Parameters
+from launcher.plan.plan import HOST, NOTHING, Amount, Basis, LedgerRow, Placement, Workload
+from launcher.plan.reasons import ranges
+from launcher.plan.verdict import simulated_ledger
+from launcher.plan.weights import weigh
+
+_STAGES = ("weights", "kv", "compute", "cache")
+"""The order in which llama-server takes memory: load_tensors, the caches, sched_reserve, and the prompt cache while
+it serves."""
+_PLENTY = 1 << 62
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A row that is over its budget: at which stage of the start, and by how much in the end."""
+
+    where: str
+    stage: str
+    missing_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """The verdict. `failures` are in the order in which they would strike. `refusal` is why llama.cpp would not load
+    this at all. `simulated_by` is None where the rows are estimates. `pool` is the KV pool in tokens, `slot_ctx_size`
+    what one request can use of it."""
+
+    model_id: str
+    source: str
+    size_bytes: int
+    pool: int
+    slot_ctx_size: int
+    question: Question
+    assignment: Assignment
+    ledger: tuple[LedgerRow, ...]
+    failures: tuple[Failure, ...]
+    refusal: str | None
+    simulated_by: str | None
+    reasons: tuple[str, ...]
+
+    @property
+    def fits(self) -> bool:
+        return not self.failures and self.refusal is None
+
+
+def check(
+    configuration: Configuration, model: ModelFile, machine: Machine, oracle: Oracle, path: str
+) -> Check:
+    """Examine one command line. `path` is the model's first shard, hollow or real.
+
+    Raises UsageError for what contradicts the machine or the model.
+    """
+    architecture = read_architecture(model.metadata, model.tensors)
+    pool = pool_size(configuration, architecture.n_ctx_train)
+    devices = used_devices(configuration, machine.devices)
+    question = question_of(configuration, path, devices, pool, [tensor.name for tensor in model.tensors])
+    assignment = assign(question, architecture, model.tensors)
+    budgets = read_budgets(replace(machine, devices=devices))
+    answer = oracle.simulate(question)
+    demand = _demand(question, architecture, model)
+    ledger = _counted(demand, question, assignment, budgets, _server_caches(demand, configuration))
+    if isinstance(answer, Answer):
+        ledger = simulated_ledger(ledger, answer)
+    failures = _failures(ledger)
+    refused = not isinstance(answer, Answer) and answer.model_refused
+    slot = pool if question.kv_unified else pool // question.n_parallel
+    return Check(
+        model_id=model.model_id,
+        source=model.source,
+        size_bytes=model.size_bytes,
+        pool=pool,
+        slot_ctx_size=min(slot, architecture.n_ctx_train or slot),
+        question=question,
+        assignment=assignment,
+        ledger=ledger,
+        failures=failures,
+        refusal=answer.reason if not isinstance(answer, Answer) and refused else None,
+        simulated_by=answer.engine if isinstance(answer, Answer) else None,
+        reasons=explain(
+            Facts(
+                configuration=configuration,
+                machine=machine,
+                budgets=budgets,
+                question=question,
+                assignment=assignment,
+                ledger=ledger,
+                short=tuple(failure.where for failure in failures),
+                answer=answer,
+                tensor_names=tuple(tensor.name for tensor in model.tensors),
+            )
+        ),
+    )
+
+
+def check_json(value: Check) -> dict[str, Any]:
+    """The versioned document of `launcher check --json`, without what is offered instead."""
+    question = value.question
+    return {
+        "schema": SCHEMA,
+        "fits": value.fits,
+        "model": {"id": value.model_id, "source": value.source, "size_bytes": value.size_bytes},
+        "context": {
+            "tokens": value.pool,
+            "slots": question.n_parallel,
+            "shared": question.kv_unified,
+            "per_slot": value.slot_ctx_size,
+        },
+        "settings": {
+            "cache_type_k": question.cache_type_k.value,
+            "cache_type_v": question.cache_type_v.value,
+            "batch_size": question.batch_size,
+            "ubatch_size": question.ubatch_size,
+            "flash_attn": question.flash_attn.value,
+            "load_mode": question.load_mode.value,
+            "n_gpu_layers": question.n_gpu_layers,
+            "split_mode": question.split_mode.value,
+            "tensor_split": list(question.tensor_split) or None,
+            "kv_offload": question.kv_offload,
+            "op_offload": question.op_offload,
+            "no_host": question.no_host,
+            "swa_full": question.swa_full,
+            "overrides": [{"pattern": rule.pattern, "where": rule.where} for rule in question.overrides],
+        },
+        "layers": [
+            {
+                "where": share.where,
+                "layers": ranges(share.layers),
+                "n_layers": len(share.layers),
+                "expert_blocks": ranges(share.expert_blocks),
+                "n_expert_blocks": len(share.expert_blocks),
+                "expert_bytes": share.expert_bytes,
+            }
+            for share in value.assignment.shares
+        ],
+        **ledger_json(value.ledger),
+        "simulated_by": value.simulated_by,
+        "failures": [
+            {"where": failure.where, "stage": failure.stage, "missing_bytes": failure.missing_bytes}
+            for failure in value.failures
+        ],
+        "refusal": value.refusal,
+        "reasons": list(value.reasons),
+    }
+
+
+def _demand(question: Question, architecture: Architecture, model: ModelFile) -> Demand:
+    """Slots that do not share have a cache each, as if each were alone (llama_kv_cache's streams)."""
+    apart = question.n_parallel if not question.kv_unified else 1
+    parameters = Parameters(
+        ctx_size=question.ctx_size,
+        n_parallel=question.n_parallel,
+        cache_type_k=question.cache_type_k,
+        cache_type_v=question.cache_type_v,
+        batch_size=question.batch_size,
+        ubatch_size=min(question.ubatch_size, question.batch_size),
+        flash_attn=question.flash_attn is not FlashAttention.OFF,
+    )
+    one = replace(parameters, ctx_size=question.ctx_size // apart, n_parallel=question.n_parallel // apart)
+    caches = size_caches(architecture, one)
+    blocks = tuple(
+        replace(
+            block,
+            attention_bytes=block.attention_bytes * apart,
+            recurrent_bytes=block.recurrent_bytes * apart,
+        )
+        for block in caches.blocks
+    )
+    return Demand(
+        architecture=architecture,
+        weights=weigh(architecture, model.tensors, {device.backend for device in question.devices}),
+        parameters=parameters,
+        caches=replace(caches, blocks=blocks),
+    )
+
+
+def _server_caches(demand: Demand, configuration: Configuration) -> Amount:
+    """The prompt cache at its limit, and as many checkpoints as a context has use for."""
+    wanted = configuration.cache_ram_bytes or 0  # one without a limit is told about, not counted
+    full = plan_caches(demand, Workload(cache_ram_bytes=wanted), _PLENTY)
+    state = state_bytes(demand.architecture, demand.parameters) * demand.parameters.n_parallel
+    kept = min(full.ctx_checkpoints, configuration.ctx_checkpoints) * state
+    return Amount(n_bytes=full.cache_ram_bytes + kept, basis=Basis.EXACT)
+
+
+def _counted(
+    demand: Demand, question: Question, assignment: Assignment, budgets: Budgets, cache: Amount
+) -> tuple[LedgerRow, ...]:
+    """The analytic ledger, tensor by tensor where overrides move some."""
+    n_layers = sum(len(share.layers) for share in assignment.shares if share.where != HOST)
+    placement = Placement(
+        n_block=assignment.n_block,
+        n_gpu_layers=n_layers,
+        devices=tuple(device.id for device in question.devices),
+        tensor_split=tuple(len(assignment.share(device.id).layers) for device in question.devices),
+        host_expert_blocks=assignment.moved_blocks,
+    )
+    ledger = build_ledger(demand, placement, budgets, cache)
+    if question.overrides:
+        ledger = tuple(
+            replace(row, weights=_exact(assignment.share(row.where).weights_bytes)) for row in ledger
+        )
+    if not question.kv_offload and question.devices:
+        everything = demand.caches.amount(range(assignment.n_block))
+        ledger = tuple(replace(row, kv=everything if row.where == HOST else NOTHING) for row in ledger)
+    return ledger
+
+
+def _failures(ledger: Sequence[LedgerRow]) -> tuple[Failure, ...]:
+    """Rows over budget, the earliest stage first; devices in their order before the host."""
+    found = [
+        Failure(where=row.where, stage=_stage(row), missing_bytes=-row.free_bytes)
+        for row in ledger
+        if row.free_bytes < 0
+    ]
+    return tuple(sorted(found, key=lambda failure: _STAGES.index(failure.stage)))
+
+
+def _stage(row: LedgerRow) -> str:
+    """The first of the stages at which the budget is gone."""
+    held = row.overhead.n_bytes + row.overhead.band_bytes
+    for stage, amount in zip(_STAGES, (row.weights, row.kv, row.compute, row.cache), strict=True):
+        held += amount.n_bytes + amount.band_bytes
+        if held > row.budget_bytes:
+            return stage
+    return _STAGES[-1]
+
+
+def _exact(n_bytes: int) -> Amount:
+    return Amount(n_bytes=n_bytes, basis=Basis.EXACT)
