@@ -113,8 +113,6 @@ def _layers(facts: Facts) -> tuple[str, ...]:
     if unused:
         alone = facts.configuration.split_mode is SplitMode.NONE
         said.append(f"{', '.join(unused)} not used{': --split-mode none' if alone else ''}")
-    if facts.configuration.split_mode is SplitMode.ROW and question.split_mode is not SplitMode.ROW:
-        said.append("--split-mode row splits by layers here: only SYCL still has split buffers")
     return tuple(said)
 
 

@@ -16,7 +16,7 @@ from launcher.model import ModelFile
 from launcher.plan.assign import Assignment, assign
 from launcher.plan.blame import Facts, explain
 from launcher.plan.budget import Budgets, read_budgets
-from launcher.plan.configuration import Configuration, pool_size, question_of, used_devices
+from launcher.plan.configuration import Configuration, pool_size, question_of, refusal_of, used_devices
 from launcher.plan.explain import SCHEMA, ledger_json
 from launcher.plan.host_memory import plan_caches
 from launcher.plan.kv import size_caches, state_bytes
@@ -86,7 +86,9 @@ def check(
     if isinstance(answer, Answer):
         ledger = simulated_ledger(ledger, answer)
     failures = _failures(ledger)
-    refused = not isinstance(answer, Answer) and answer.model_refused
+    refusal = refusal_of(configuration, devices)
+    if refusal is None and not isinstance(answer, Answer) and answer.model_refused:
+        refusal = answer.reason
     slot = pool if question.kv_unified else pool // question.n_parallel
     return Check(
         model_id=model.model_id,
@@ -98,7 +100,7 @@ def check(
         assignment=assignment,
         ledger=ledger,
         failures=failures,
-        refusal=answer.reason if not isinstance(answer, Answer) and refused else None,
+        refusal=refusal,
         simulated_by=answer.engine if isinstance(answer, Answer) else None,
         reasons=explain(
             Facts(
@@ -209,7 +211,7 @@ def _server_caches(demand: Demand, configuration: Configuration) -> Amount:
 def _counted(
     demand: Demand, question: Question, assignment: Assignment, budgets: Budgets, cache: Amount
 ) -> tuple[LedgerRow, ...]:
-    """The analytic ledger, tensor by tensor where overrides move some."""
+    """The analytic ledger, tensor by tensor where a placement of the planner's kind does not describe it."""
     n_layers = sum(len(share.layers) for share in assignment.shares if share.where != HOST)
     placement = Placement(
         n_block=assignment.n_block,
@@ -219,7 +221,7 @@ def _counted(
         host_expert_blocks=assignment.moved_blocks,
     )
     ledger = build_ledger(demand, placement, budgets, cache)
-    if question.overrides:
+    if question.overrides or (question.devices and not n_layers):
         ledger = tuple(
             replace(row, weights=_exact(assignment.share(row.where).weights_bytes)) for row in ledger
         )

@@ -133,8 +133,7 @@ def question_of(
     """The simulator's question. `devices` are the used ones, `names` the model's tensors: overrides that find none of
     them only keep their effect on pipelining.
 
-    `--split-mode row` is layer by layer without pipelining: no backend but SYCL has split buffers left
-    (src/llama-model.cpp, make_gpu_buft_list). Raises UsageError for `--split-mode tensor`, and for an override
+    Raises UsageError for `--split-mode tensor`, and for an override
     to a device that is not used.
     """
     overrides = _effective(configuration.overrides, devices, names)
@@ -144,8 +143,6 @@ def question_of(
             "--split-mode tensor spreads every tensor over all devices, and nobody can simulate that yet",
             hint="check it with --split-mode layer",
         )
-    if split_mode is SplitMode.ROW and not any(device.backend is Backend.SYCL for device in devices):
-        split_mode, overrides = SplitMode.LAYER, overrides or (_NOTHING,)
     if split_mode is SplitMode.NONE:
         split_mode = SplitMode.LAYER  # the one device that is left
     split = configuration.tensor_split[: len(devices)]
@@ -171,6 +168,15 @@ def question_of(
         load_mode=settled_load_mode(configuration, devices),
         n_outputs=configuration.batch_size if configuration.all_outputs else None,
     )
+
+
+def refusal_of(configuration: Configuration, devices: Sequence[Device]) -> str | None:
+    """What llama.cpp says before it looks at the model: no backend but SYCL has split buffers left
+    (src/llama-model.cpp, make_gpu_buft_list)."""
+    without = next((device.id for device in devices if device.backend is not Backend.SYCL), None)
+    if configuration.split_mode is not SplitMode.ROW or without is None:
+        return None
+    return f"device {without} does not support split buffers (--split-mode row)"
 
 
 def settled_load_mode(configuration: Configuration, devices: Sequence[Device]) -> LoadMode:

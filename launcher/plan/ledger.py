@@ -130,7 +130,8 @@ def copied_to_first(
     layers = demand.weights.layers
     on_host = [max(layers[i].largest_dense_bytes, layers[i].largest_expert_bytes) for i in host_layers]
     on_host += [layers[i].largest_expert_bytes for i in host_experts]
-    caches = [demand.caches.blocks[i].attention_bytes for i in host_layers]
+    blocks = demand.caches.blocks
+    caches = [blocks[i].attention_bytes for i in host_layers if i < len(blocks)]
     return max(on_host, default=0), max(caches, default=0)
 
 

@@ -1,0 +1,99 @@
+"""llama.cpp's assignment by count, tensor by tensor."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.gguf.ggml import GgmlType
+from launcher.machine import Device
+from launcher.plan.assign import assign, assign_layers
+from launcher.plan.oracle import Question, TensorOverride
+from launcher.plan.pattern import EXPERTS
+from launcher.plan.plan import HOST
+from tests.plan.shapes import architecture_of, cards, model
+
+
+def question(
+    devices: tuple[Device, ...],
+    *,
+    split: tuple[float, ...] = (),
+    layers: int | None = None,
+    overrides: tuple[TensorOverride, ...] = (),
+) -> Question:
+    return Question(
+        model="m",
+        devices=devices,
+        ctx_size=4096,
+        tensor_split=split,
+        n_gpu_layers=layers,
+        overrides=overrides,
+    )
+
+
+@pytest.mark.parametrize(
+    ("split", "layers", "expected"),
+    [
+        ((1.0, 1.0), None, {"CUDA0": 7, "CUDA1": 6}),
+        ((3.0, 10.0), None, {"CUDA0": 3, "CUDA1": 10}),
+        ((1.0,), None, {"CUDA0": 13}),
+        ((0.0, 1.0), None, {"CUDA1": 13}),
+        ((1.0, 1.0), 4, {HOST: 9, "CUDA0": 2, "CUDA1": 2}),
+        ((1.0, 1.0), 0, {HOST: 13}),
+        ((1.0, 1.0), 99, {"CUDA0": 7, "CUDA1": 6}),
+        ((), None, {"CUDA0": 7, "CUDA1": 6}),
+    ],
+)
+def test_layers_by_count(split: tuple[float, ...], layers: int | None, expected: dict[str, int]) -> None:
+    assert Counter(assign_layers(question(cards(500, 500), split=split, layers=layers), 12)) == expected
+
+
+def test_free_memory_decides_where_nobody_does() -> None:
+    assert Counter(assign_layers(question(cards(0, 3072)), 9)) == {"CUDA0": 2, "CUDA1": 8}
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=8))
+def test_counts_that_sum_to_the_layers_are_hit_exactly(counts: list[int]) -> None:
+    """What the planner relies on (plan/DESIGN.md)."""
+    devices = cards(*(100 for _ in counts))
+    places = assign_layers(question(devices, split=tuple(float(count) for count in counts)), sum(counts) - 1)
+    assert [Counter(places)[device.id] for device in devices] == counts
+
+
+@pytest.mark.parametrize("name", ["qwen3moe", "deepseek2", "gemma3", "llama"])
+def test_every_byte_has_a_place(name: str) -> None:
+    """A tied embedding has two."""
+    file = model(name)
+    architecture = architecture_of(file)
+    assignment = assign(question(cards(500, 500)), architecture, file.tensors)
+    embedding = next(tensor for tensor in file.tensors if tensor.name == "token_embd.weight")
+    tied = 0 if architecture.has_output_tensor else embedding.size_bytes
+    assert sum(share.weights_bytes for share in assignment.shares) == tied + sum(
+        tensor.size_bytes for tensor in file.tensors
+    )
+    assert assignment.share(HOST).weights_bytes == embedding.size_bytes
+
+
+def test_experts_that_were_moved() -> None:
+    file = model("qwen3moe")
+    rules = (
+        TensorOverride(pattern=r"blk\.[01]" + EXPERTS, where=HOST),
+        TensorOverride(pattern=r"blk\.[0-3]" + EXPERTS, where="CUDA1"),
+    )
+    assignment = assign(question(cards(500, 500), overrides=rules), architecture_of(file), file.tensors)
+    assert assignment.moved_blocks == (0, 1)
+    assert assignment.share(HOST).expert_blocks == (0, 1)
+    assert assignment.share("CUDA0").expert_blocks == (4, 5, 6)
+    assert assignment.share("CUDA1").expert_blocks == (2, 3, *range(7, 12))
+    assert assignment.share("CUDA0").layers == tuple(range(7))
+
+
+def test_types_without_a_kernel_stay_on_the_host() -> None:
+    file = model("deepseek2", expert=GgmlType.TQ1_0)
+    assignment = assign(question(cards(500)), architecture_of(file), file.tensors)
+    assert assignment.share("CUDA0").expert_blocks == ()
+    assert len(assignment.share(HOST).expert_blocks) == 7
+    assert assignment.moved_blocks == ()

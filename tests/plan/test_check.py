@@ -1,0 +1,236 @@
+"""Verdicts on command lines where no simulator runs, or one that answers from a list."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from launcher.engine.commandline import read_command
+from launcher.machine import Machine
+from launcher.plan.check import Check, check, check_json
+from launcher.plan.make import make_plan
+from launcher.plan.oracle import Answer, BufferRow, HostTensor, Question, Refusal
+from launcher.plan.plan import HOST, Basis, Plan, Workload
+from launcher.units import GIB, MIB
+from tests.plan.shapes import cards, machine, model
+
+
+class Silent:
+    """A simulator that cannot run."""
+
+    def simulate(self, question: Question) -> Answer | Refusal:
+        return Refusal(reason=f"there is no engine for {question.model}", model_refused=False)
+
+
+class Refuses:
+    def simulate(self, question: Question) -> Answer | Refusal:
+        return Refusal(reason=f"llama.cpp test: {question.cache_type_v} will not do", model_refused=True)
+
+
+class Says:
+    """Every place holds 10 MiB of weights, 20 of caches, and this much compute."""
+
+    def __init__(self, compute_mib: dict[str, int]) -> None:
+        self._compute = compute_mib
+
+    def simulate(self, question: Question) -> Answer | Refusal:
+        places = (*(device.id for device in question.devices), HOST)
+        return Answer(
+            rows=tuple(
+                BufferRow(
+                    where=place,
+                    buffer_type=place,
+                    weights_bytes=10 * MIB,
+                    kv_bytes=15 * MIB,
+                    recurrent_bytes=5 * MIB,
+                    compute_bytes=self._compute.get(place, 1) * MIB,
+                    output_bytes=0,
+                )
+                for place in places
+            ),
+            slot_ctx_size=question.ctx_size,
+            flash_attn=True,
+            sched_copies=1,
+            graph_splits=(1, 1),
+            host_tensors=(HostTensor(name="blk.0.x", reason="CUDA0 has no kernel for TQ1_0"),),
+            engine="llama.cpp test",
+        )
+
+
+SILENT = Silent()
+
+
+def verdict(
+    line: str, box: Machine | None = None, *, name: str = "qwen3moe", oracle: Silent | Refuses | Says = SILENT
+) -> Check:
+    configuration = read_command([f"llama-server {line}"]).configuration
+    return check(configuration, model(name), box or machine(*cards(2000, 2000)), oracle, "m.gguf")
+
+
+def said(found: Check, words: str) -> bool:
+    return any(words in reason for reason in found.reasons)
+
+
+def test_estimates_are_the_planners_for_the_planners_own_command() -> None:
+    """A plan's ledger, and the check of the flags it is written as."""
+    box = machine(*cards(110, 110))
+    plan = make_plan(
+        model("deepseek2"), "Q4_0", box, Workload(ctx_size=4096, n_parallel=2, cache_ram_bytes=0)
+    )
+    assert isinstance(plan, Plan)
+    assert plan.placement.host_expert_blocks
+    experts = "|".join(str(block) for block in plan.placement.host_expert_blocks)
+    counts = ",".join(str(count) for count in plan.placement.tensor_split)
+    line = (
+        f"-c 4096 -np 2 -kvu -ngl 99 -ts {counts} -cram 0 "
+        rf"-ot 'blk\.({experts})\.ffn_(up|down|gate|gate_up)_(ch|)exps=CPU'"
+    )
+    found = verdict(line, box, name="deepseek2")
+    assert found.ledger == plan.ledger
+    assert found.fits
+    assert said(found, "memory is estimated, not simulated: there is no engine for m.gguf")
+
+
+def test_experts_of_the_first_blocks_on_the_host_empty_the_wrong_card() -> None:
+    found = verdict("-c 512 -ub 128 -ngl 99 --n-cpu-moe 6 -cram 0", machine(*cards(120, 120)))
+    assert not found.fits
+    assert [(failure.where, failure.stage) for failure in found.failures] == [("CUDA1", "weights")]
+    row = found.ledger[1]
+    assert found.failures[0].missing_bytes == row.used_bytes - row.budget_bytes
+    assert said(found, "mostly CUDA0's, which keeps the experts of 1 block and has")
+    assert said(found, "CUDA1 still holds those of 5 blocks")
+    assert said(found, "blocks whose experts stay on their device: CUDA0 1 of its 7, CUDA1 5 of its 5")
+    assert said(
+        found,
+        "layers by count, in proportion to free memory: CUDA0 blocks 0-6, CUDA1 blocks 7-11 and the output layer",
+    )
+    assert said(found, "--fit is on and changes nothing: -ngl is given")
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (
+            "",
+            "--fit is on: llama-server itself would shorten the context, to 4096 tokens at the least and put layers",
+        ),
+        (
+            "-c 8192",
+            "--fit is on: llama-server itself would put layers or experts on the host; it takes the host's",
+        ),
+        (
+            "-ts 1,1",
+            "shorten the context, to 4096 tokens at the least; it leaves the layers alone, because -ts is given",
+        ),
+        (
+            "-c 8192 -ot x=CPU",
+            "changes nothing: an override of tensors (-ot, --cpu-moe, --n-cpu-moe) is given",
+        ),
+    ],
+)
+def test_what_fit_would_change(line: str, sentence: str) -> None:
+    assert said(verdict(line, machine(*cards(10, 10))), sentence)
+
+
+def test_fit_is_not_mentioned_where_it_is_off_or_nothing_is_short() -> None:
+    assert not said(verdict("-fit off", machine(*cards(10, 10))), "--fit")
+    assert not said(verdict("-c 4096"), "--fit")
+
+
+def test_fit_does_not_look_at_the_hosts_memory() -> None:
+    found = verdict("-c 4096 -cram 4096", machine(*cards(2000), ram_bytes=4 * GIB))
+    assert [(failure.where, failure.stage) for failure in found.failures] == [(HOST, "cache")]
+    assert said(found, "--fit is on and changes nothing: it does not look at the host's memory")
+    assert said(found, "counted at its limit of 4.0 GiB, as asked")
+
+
+def test_what_is_only_short_of_the_margin_may_start() -> None:
+    found = verdict("-ngl 99 -c 4096", machine(*cards(160)))
+    assert [failure.where for failure in found.failures] == ["CUDA0"]
+    assert said(found, "kept free there: it may start and fail later")
+
+
+def test_a_prompt_cache_without_limit_is_told_about() -> None:
+    found = verdict("-c 4096 -cram -1")
+    assert found.ledger[-1].cache.n_bytes == 0
+    assert said(found, "the prompt cache has no limit")
+
+
+def test_the_default_prompt_cache_is_counted() -> None:
+    assert verdict("-c 4096").ledger[-1].cache.n_bytes == 8 * GIB
+
+
+def test_checkpoints_of_a_sliding_window() -> None:
+    """At most what a context has use for: 4 and one for each 8192 tokens."""
+    none = verdict("-c 8192 -cram 0 -ctxcp 0 -np 1", name="gemma3").ledger[-1].cache.n_bytes
+    two = verdict("-c 8192 -cram 0 -ctxcp 2 -np 1", name="gemma3").ledger[-1].cache.n_bytes
+    usual = verdict("-c 8192 -cram 0 -np 1", name="gemma3").ledger[-1].cache.n_bytes
+    assert (none, usual) == (0, two // 2 * 5)
+    assert two > 0
+
+
+def test_slots_that_do_not_share_have_a_window_each() -> None:
+    shared, apart = (
+        verdict(f"-c 16384 -np 4 {flag} -dev CUDA0", name="gemma3").ledger[0].kv.n_bytes
+        for flag in ("-kvu", "")
+    )
+    assert apart != shared
+    assert verdict("-c 16384 -np 4", name="gemma3").slot_ctx_size == 4096
+    assert verdict("-c 16384 -np 4 -kvu", name="gemma3").slot_ctx_size == 8192
+
+
+def test_a_cache_that_stays_on_the_host() -> None:
+    found = verdict("-c 4096 -nkvo")
+    assert [row.kv.n_bytes == 0 for row in found.ledger] == [True, True, False]
+    assert said(found, "the KV cache is on the host: --no-kv-offload")
+
+
+def test_devices_that_are_left_out() -> None:
+    assert said(verdict("-dev CUDA1 -c 4096"), "CUDA0 not used")
+    assert said(verdict("-sm none -c 4096"), "CUDA1 not used: --split-mode none")
+    assert said(verdict("-dev none -c 4096"), "everything on the host: no device is used")
+    assert said(verdict("-c 4096", machine()), "everything on the host: there is no GPU")
+    assert [row.where for row in verdict("-dev CUDA1 -c 4096").ledger] == ["CUDA1", HOST]
+
+
+def test_a_pattern_that_finds_nothing_is_named() -> None:
+    assert said(verdict("-c 4096 -ot exps_typo=CPU"), "-ot exps_typo=host finds no tensor")
+    assert not said(verdict("-c 4096 -ncmoe 99"), "finds no tensor")
+
+
+def test_simulated_rows_replace_the_counted_ones() -> None:
+    found = verdict("-c 4096 -cram 0", oracle=Says({"CUDA1": 5000}))
+    assert found.simulated_by == "llama.cpp test"
+    assert [(row.weights.n_bytes, row.kv.n_bytes) for row in found.ledger] == [(10 * MIB, 20 * MIB)] * 3
+    assert {row.compute.basis for row in found.ledger} == {Basis.SIMULATED}
+    assert [(failure.where, failure.stage) for failure in found.failures] == [("CUDA1", "compute")]
+    assert said(found, "blk.0.x on the host: CUDA0 has no kernel for TQ1_0")
+    assert said(found, "memory simulated by llama.cpp test")
+
+
+def test_the_earliest_failure_is_first() -> None:
+    small = machine(*cards(100, 3000), ram_bytes=4 * GIB)
+    found = verdict("-c 4096 -ts 1,30", small, oracle=Says({"CUDA0": 4000, "CUDA1": 4000}))
+    assert [failure.stage for failure in found.failures] == ["compute", "compute", "cache"]
+    assert [failure.where for failure in found.failures] == ["CUDA0", "CUDA1", HOST]
+
+
+def test_what_llama_cpp_refuses_does_not_fit() -> None:
+    found = verdict("-c 4096 -ctv q4_0 -fa off", oracle=Refuses())
+    assert (found.fits, found.failures) == (False, ())
+    assert found.refusal == "llama.cpp test: q4_0 will not do"
+
+
+def test_the_document() -> None:
+    document = json.loads(
+        json.dumps(check_json(verdict("-c 4096 -ncmoe 6 -ngl 99", machine(*cards(60, 60)))))
+    )
+    assert document["schema"] == 1
+    assert document["fits"] is False
+    assert document["context"] == {"tokens": 4096, "slots": 4, "shared": True, "per_slot": 4096}
+    assert document["failures"][0]["where"] == "CUDA1"
+    assert [row["id"] for row in document["devices"]] == ["CUDA0", "CUDA1"]
+    assert document["layers"][1]["layers"] == "7-12"
+    assert document["layers"][1]["n_expert_blocks"] == 5
+    assert document["settings"]["load_mode"] == "mmap"

@@ -1,0 +1,134 @@
+"""What only model and machine settle: the pool, the devices in use, the question."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from launcher.errors import UsageError
+from launcher.machine import Backend
+from launcher.plan.configuration import (
+    Configuration,
+    pool_size,
+    question_of,
+    refusal_of,
+    settled_load_mode,
+    used_devices,
+    visible_devices,
+)
+from launcher.plan.oracle import SplitMode, TensorOverride
+from launcher.plan.plan import HOST, LoadMode
+from launcher.units import GIB
+from tests.plan.shapes import cards, device
+
+TWO = cards(1000, 2000)
+UNIFIED = Configuration(n_parallel=4, kv_unified=True)
+APART = Configuration(n_parallel=4, kv_unified=False)
+
+
+@pytest.mark.parametrize(
+    ("configuration", "expected"),
+    [
+        (UNIFIED, 8192),
+        (replace(UNIFIED, ctx_size=1000), 1024),
+        (APART, 4 * 8192),
+        (replace(APART, fit=False), 8192),
+        (replace(APART, ctx_size=4096), 4096),
+        (replace(APART, ctx_size=4000), 4096),
+        (replace(APART, ctx_size=1000), 1024),
+        (replace(UNIFIED, ctx_per_slot=2048), 8192),
+        (replace(UNIFIED, ctx_per_slot=512), 2048),
+        (replace(UNIFIED, ctx_per_slot=512, ctx_size=0), 8192),
+    ],
+)
+def test_the_pool(configuration: Configuration, expected: int) -> None:
+    assert pool_size(configuration, 8192) == expected
+
+
+def test_a_model_without_a_training_context_needs_one() -> None:
+    with pytest.raises(UsageError, match="no training context"):
+        pool_size(UNIFIED, 0)
+
+
+def ids(configuration: Configuration, *, shared: bool = False) -> list[str]:
+    own = device(0, GIB)
+    mixed = (own, device(1, GIB, shares_host_memory=True)) if shared else TWO
+    return [each.id for each in used_devices(configuration, mixed)]
+
+
+def test_which_devices_are_used() -> None:
+    assert ids(Configuration()) == ["CUDA0", "CUDA1"]
+    assert ids(Configuration(devices=("CUDA1",))) == ["CUDA1"]
+    assert ids(Configuration(devices=())) == []
+    assert ids(Configuration(split_mode=SplitMode.NONE, main_gpu=1)) == ["CUDA1"]
+    assert ids(Configuration(split_mode=SplitMode.NONE, main_gpu=-1)) == []
+    assert ids(Configuration(), shared=True) == ["CUDA0"]
+    assert ids(Configuration(devices=("CUDA1",)), shared=True) == ["CUDA1"]
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [Configuration(devices=("CUDA7",)), Configuration(split_mode=SplitMode.NONE, main_gpu=2)],
+)
+def test_a_device_that_is_not_there(configuration: Configuration) -> None:
+    with pytest.raises(UsageError):
+        ids(configuration)
+
+
+def test_visible_devices_are_numbered_anew() -> None:
+    named = tuple(replace(each, uuid=f"GPU-{index}{index}") for index, each in enumerate(TWO))
+    swapped = visible_devices(named, {"CUDA_VISIBLE_DEVICES": "1,0"})
+    assert [(each.id, each.uuid) for each in swapped] == [("CUDA0", "GPU-11"), ("CUDA1", "GPU-00")]
+    assert [each.uuid for each in visible_devices(named, {"CUDA_VISIBLE_DEVICES": "GPU-1"})] == ["GPU-11"]
+    assert [each.uuid for each in visible_devices(named, {"CUDA_VISIBLE_DEVICES": "0,7,1"})] == ["GPU-00"]
+    assert visible_devices(named, {"CUDA_VISIBLE_DEVICES": ""}) == ()
+    assert visible_devices(named, {"GGML_VK_VISIBLE_DEVICES": "0"}) == named
+    one = cards(100, backend=Backend.VULKAN)
+    assert [each.id for each in visible_devices(one, {"GGML_VK_VISIBLE_DEVICES": "0,0"})] == [
+        "Vulkan0",
+        "Vulkan1",
+    ]
+
+
+NAMES = ["blk.0.ffn_up_exps.weight", "token_embd.weight"]
+
+
+def test_overrides_that_find_nothing_still_end_pipelining() -> None:
+    idle = TensorOverride(pattern=r"blk\.7\.", where=HOST)
+    works = TensorOverride(pattern="exps", where="CUDA1")
+    asked = question_of(Configuration(overrides=(idle, works)), "m", TWO, 4096, NAMES)
+    assert asked.overrides == (works,)
+    asked = question_of(Configuration(overrides=(idle,)), "m", TWO, 4096, NAMES)
+    assert [rule.pattern for rule in asked.overrides] == ["^$"]
+    assert question_of(Configuration(), "m", TWO, 4096, NAMES).overrides == ()
+
+
+def test_rows_are_split_by_sycl_only() -> None:
+    row = Configuration(split_mode=SplitMode.ROW)
+    assert refusal_of(row, TWO) == "device CUDA0 does not support split buffers (--split-mode row)"
+    assert refusal_of(row, (replace(TWO[0], backend=Backend.SYCL),)) is None
+    assert refusal_of(row, ()) is None
+    assert refusal_of(Configuration(), TWO) is None
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        Configuration(split_mode=SplitMode.TENSOR),
+        Configuration(overrides=(TensorOverride(pattern="x", where="CUDA9"),)),
+        Configuration(overrides=(TensorOverride(pattern="(", where=HOST),)),
+    ],
+)
+def test_what_cannot_be_asked(configuration: Configuration) -> None:
+    with pytest.raises(UsageError):
+        question_of(configuration, "m", TWO, 4096, NAMES)
+
+
+def test_auto_maps_unless_a_device_cannot() -> None:
+    integrated = (device(0, GIB, shares_host_memory=True),)
+    assert settled_load_mode(Configuration(), TWO) is LoadMode.MMAP
+    assert settled_load_mode(Configuration(), integrated) is LoadMode.NONE
+    assert settled_load_mode(Configuration(load_mode=LoadMode.MMAP), integrated) is LoadMode.MMAP
+    metal = (device(0, GIB, shares_host_memory=True, backend=Backend.METAL),)
+    assert settled_load_mode(Configuration(), metal) is LoadMode.MMAP

@@ -1,0 +1,223 @@
+"""`launcher check` against the real engine: the same command line, loaded, must show the rows that were answered."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.engine.capabilities import capabilities
+from launcher.engine.commandline import arities_of, read_command
+from launcher.engine.find import Engine
+from launcher.engine.wishes import split_flags
+from launcher.hub.local import open_path
+from launcher.plan.check import Check, check
+from launcher.plan.plan import HOST, LoadMode
+from launcher.simulate.client import Simulators
+from launcher.units import MIB
+from tests.make_gguf import make_gguf
+from tests.plan.shapes import machine
+from tests.plan.test_real_load import TWO_GPUS, allocated, load
+from tests.simulate.engine_log import software_gpus
+
+ROUNDING_MIB = 0.1
+QUIET = ["--host", "127.0.0.1", "--port", "0", "-lv", "4", "--no-warmup"]
+EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
+
+COMMANDS = (
+    ("qwen3moe", "-c 4096 -cmoe -ngl 99 -lm none -fit off"),
+    ("qwen3moe", "-c 4096 -ncmoe 4 -ngl 99 -lm none -fit off"),
+    ("deepseek2", "-c 4096 --n-cpu-moe 4 --gpu-layers all -ts 1,3 -fit off -lm none"),
+    ("qwen3moe", rf"-c 4096 -ot 'blk\.(1|3|5){EXPERTS}=CPU,blk\.2{EXPERTS}=Vulkan1' -lm none -fit off"),
+    ("deepseek2", "-c 8192 -np 4 -lm none -fit off"),
+    ("qwen3moe", "-c 8192 -np 4 -lm none -fit off"),
+    ("qwen3moe", "-c 8192 -np 4 -kvu -lm none -fit off"),
+    ("gemma3", "-c 8192 -np 4 -lm none -fit off"),
+    ("qwen3moe", "-c 4096 -ctk q8_0 -ctv q8_0 -fa on -lm none -fit off"),
+    ("qwen3moe", "-lm none -fit off"),
+    ("qwen3moe", "-np 2 -lm none"),
+    ("deepseek2", "-c 4096 -ngl 5 -ub 1024 -lm none -fit off"),
+    ("qwen3moe", "-c 4096 -sm none -mg 1 -lm none -fit off"),
+    ("qwen3moe", "-c 4096 -dev Vulkan1 -nkvo -lm none -fit off"),
+    ("qwen3moe", "-c 4096 -cmoe --no-host -lm none -fit off"),
+    ("qwen3moe", "-c 4096 -ngl 0 -lm none -fit off"),
+    ("gemma3", "--ctx-size 4096 --swa-full -fa off -np 1"),
+    ("qwen3moe", "-c 4096 -ncmoe 99 -dev none -lm none -fit off"),
+)
+"""Model, and flags as they are typed: experts on the host, all and some, by flag and by pattern; slots that share and that
+do not; cache types; the context left open, with and without --fit; parts on the host; modes of splitting."""
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("checked")
+    return {
+        name: make_gguf(folder / f"{name}.gguf", name, hollow=True)[0]
+        for name in ("qwen3moe", "deepseek2", "gemma3")
+    }
+
+
+@pytest.fixture(scope="module")
+def simulators(engine: Engine) -> Iterator[Simulators]:
+    with Simulators(engine.folder) as simulators:
+        yield simulators
+
+
+def examine(words: list[str], path: Path, simulators: Simulators) -> Check:
+    command = read_command(["llama-server", "-m", str(path), *words])
+    assert command.refused == ()
+    box = machine(*software_gpus(2))
+    return check(command.configuration, open_path(path).model, box, simulators, str(path))
+
+
+def gaps(verdict: Check, log: str) -> dict[tuple[str, str], float]:
+    """Checked minus loaded, in MiB, where they differ; the host's weights only where they are not mapped pages."""
+    found = allocated(log)
+    mapped = verdict.question.load_mode is LoadMode.MMAP
+    pairs = {
+        (row.where, kind): (amount.n_bytes / MIB, found[row.where, kind])
+        for row in verdict.ledger
+        for kind, amount in (("weights", row.weights), ("kv", row.kv), ("compute", row.compute))
+        if not (mapped and row.where == HOST and kind == "weights")
+    }
+    return {key: ours - theirs for key, (ours, theirs) in pairs.items() if abs(ours - theirs) > ROUNDING_MIB}
+
+
+@pytest.mark.vulkan
+@pytest.mark.parametrize(("name", "line"), COMMANDS)
+def test_the_rows_are_the_engines(
+    name: str, line: str, vulkan_engine: Engine, simulators: Simulators, models: dict[str, Path]
+) -> None:
+    words = shlex.split(line)
+    verdict = examine(words, models[name], simulators)
+    log = load((str(vulkan_engine.path), "-m", str(models[name]), *words, *QUIET), TWO_GPUS)
+    assert "reserve took" in log, log[-2000:]
+    assert verdict.simulated_by is not None
+    assert gaps(verdict, log) == {}
+    (n_ctx_seq,) = set(re.findall(r"n_ctx_seq += (\d+)", log))
+    slots = 1 if verdict.question.kv_unified else verdict.question.n_parallel
+    assert int(n_ctx_seq) * slots == verdict.pool
+
+
+@pytest.mark.vulkan
+@pytest.mark.parametrize("line", ["-sm row", "-ctv q8_0 -fa off", "-ctk q8_0 -ctv q4_0"])
+def test_what_the_engine_refuses_does_not_fit(
+    line: str, vulkan_engine: Engine, simulators: Simulators, models: dict[str, Path]
+) -> None:
+    words = [*shlex.split(line), "-c", "512", "-fit", "off"]
+    path = models["deepseek2"]
+    verdict = examine(words, path, simulators)
+    log = load((str(vulkan_engine.path), "-m", str(path), *words, *QUIET), TWO_GPUS)
+    assert "exiting due to model loading error" in log
+    assert not verdict.fits
+    assert verdict.refusal is not None
+    assert (
+        verdict.refusal.partition(": ")[2].partition(" (")[0] in log
+        or "does not support split" in verdict.refusal
+    )
+
+
+@pytest.mark.vulkan
+@pytest.mark.parametrize("line", ["-ngl 99 -ts 1,3", "-ngl 5", "-ts 5,9", "-ngl 7 -ts 3,1"])
+def test_layers_go_where_the_engine_puts_them(
+    line: str, vulkan_engine: Engine, simulators: Simulators, models: dict[str, Path]
+) -> None:
+    words = [*shlex.split(line), "-c", "512", "-fit", "off", "-lm", "none"]
+    verdict = examine(words, models["qwen3moe"], simulators)
+    argv = (str(vulkan_engine.path), "-m", str(models["qwen3moe"]), *words, *QUIET, "-lv", "6")
+    placed = dict(re.findall(r"layer +(\d+) assigned to device (\w+)", load(argv, TWO_GPUS)))
+    assert len(placed) == 13
+    ours = {str(layer): share.where for share in verdict.assignment.shares for layer in share.layers}
+    assert ours == {layer: HOST if where == "CPU" else where for layer, where in placed.items()}
+
+
+@pytest.mark.engine
+def test_a_server_without_flags_on_the_host(
+    engine: Engine, simulators: Simulators, models: dict[str, Path]
+) -> None:
+    words = ["-lm", "none", "-fit", "off"]
+    path = models["qwen3moe"]
+    command = read_command(["llama-server", *words], arities_of(capabilities(engine, path.parent).options))
+    verdict = check(command.configuration, open_path(path).model, machine(), simulators, str(path))
+    log = load((str(engine.path), "-m", str(path), *words, *QUIET), {})
+    assert gaps(verdict, log) == {}
+
+
+def launcher(engine: Engine, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "launcher", "check", *words],
+        env={**os.environ, "LAUNCHER_ENGINE": str(engine.path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.engine
+def test_kimi_on_two_h100_with_half_of_its_experts_on_the_host(engine: Engine, tmp_path: Path) -> None:
+    """The command people paste: it fills the second card alone. The planner's flags for the same wish do fit."""
+    path = make_gguf(tmp_path / "kimi.gguf", "deepseek2", preset="kimi-k2.5", hollow=True)[0]
+    pasted = f"llama-server -m {path} -ngl 99 --n-cpu-moe 30 -c 32768 --no-mmap -fa --temp 0.6 --port 9000"
+    done = launcher(engine, "--machine", "2xh100-80g", "--json", "--", *pasted.split())
+    assert done.returncode == 3, done.stderr
+    document = json.loads(done.stdout)
+    assert document["basis"] == "estimated"  # what the backends take; the rest is not:
+    assert {row["basis"]["weights"] for row in document["devices"]} == {"simulated"}
+    assert [failure["where"] for failure in document["failures"]] == ["CUDA1"]
+    assert document["failures"][0]["stage"] == "weights"
+    assert [layer["n_expert_blocks"] for layer in document["layers"]] == [1, 30, 29]
+    assert any("mostly CUDA0's" in reason for reason in document["reasons"])
+    assert document["notes"] == [
+        "--no-mmap is gone: it is --load-mode none now",
+        "-fa needs a value now: -fa on",
+    ]
+
+    argv = document["instead"]["argv"]
+    assert argv[:3] == ["llama-server", "-m", str(path)]
+    given = {name: words[-1] for name, words in split_flags(argv[1:])}
+    assert (given["-c"], given["-np"], given["--temp"], given["--port"]) == ("32768", "4", "0.6", "9000")
+    again = launcher(engine, "--machine", "2xh100-80g", "--json", "--", *argv)
+    assert again.returncode == 0, again.stdout[-2000:]
+    fits = json.loads(again.stdout)
+    assert (fits["fits"], fits["notes"], fits["instead"]) == (True, [], None)
+    assert fits["devices"] == document["instead"]["devices"]
+
+
+@pytest.mark.engine
+def test_flags_alone_and_what_a_person_reads(engine: Engine, models: dict[str, Path]) -> None:
+    path = str(models["qwen3moe"])
+    bought = ("--gpu", "3060", "--ram", "32G")
+    fits = launcher(engine, path, *bought, "--", "-c", "4096", "-ngl", "99", "-cram", "0")
+    assert fits.returncode == 0, fits.stderr
+    assert re.search(r"^fits +yes *$", fits.stdout, re.MULTILINE)
+    assert "these flags fit" not in fits.stdout
+    quoted = launcher(engine, *bought, f"llama-server -m {path} -c 4096 -cram 0")
+    assert quoted.returncode == 0, quoted.stderr
+    other = launcher(engine, path, *bought, "--", "llama-server", "-m", "/elsewhere/m.gguf", "-cram", "99999")
+    assert other.returncode == 3
+    assert re.search(
+        r"^fits +no: host is .* short, later, when the prompt cache fills *$", other.stdout, re.MULTILINE
+    )
+
+
+@pytest.mark.engine
+def test_mistakes_are_two_lines(engine: Engine) -> None:
+    for words, code, hint in (
+        ((), 2, "launcher check -- llama-server"),
+        (("--", "llama-server", "-c", "4096"), 2, "add -m FILE"),
+        (("--", "llama-server", "-m", "nowhere.gguf"), 4, "launcher check REF --"),
+        (("--", "llama-server", "-m", "x.gguf", "-c", "many"), 2, "launcher engine info"),
+    ):
+        done = launcher(engine, *words)
+        assert (done.returncode, done.stdout) == (code, ""), words
+        error, hinted = done.stderr.splitlines()
+        assert error.startswith("error: ")
+        assert hint in hinted
