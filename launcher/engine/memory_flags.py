@@ -22,6 +22,8 @@ TRUE = frozenset({"on", "enabled", "true", "1"})
 FALSE = frozenset({"off", "disabled", "false", "0"})
 AUTO = frozenset({"auto", "-1"})
 """common_arg_utils::is_truthy, is_falsey, is_autoy."""
+_MOST = (1 << 31) - 1
+"""std::stoi's, on every machine that matters."""
 _MOST_BLOCKS = 512
 """LLAMA_MAX_LAYERS (src/llama-hparams.h): patterns for blocks beyond it match nothing."""
 
@@ -152,13 +154,13 @@ def _parsed(name: str, parse: Callable[[str], object]) -> Handler:
 
 def _integer(value: str, least: int) -> int:
     number = int(value)
-    if number < least:
+    if not least <= number <= _MOST:
         raise ValueError(value)
     return number
 
 
 def _slots(settings: Settings, value: str) -> None:
-    slots = int(value)
+    slots = _integer(value, -_MOST)
     if slots == 0:
         raise ValueError(value)
     settings.fields["n_parallel"] = slots
@@ -167,7 +169,7 @@ def _slots(settings: Settings, value: str) -> None:
 def _layers(settings: Settings, value: str) -> None:
     """Auto (-1) is fit's to change; all (-2) and a number are not."""
     count = {"auto": -1, "all": -2}.get(value)
-    count = int(value) if count is None else count
+    count = _integer(value, -_MOST) if count is None else count
     settings.fields["n_gpu_layers"] = None if count < 0 else count
     settings.fields["layers_given"] = count != -1
 
@@ -192,7 +194,10 @@ def _devices(value: str) -> tuple[str, ...]:
 
 
 def _split(value: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in re.split(r"[,/]+", value))
+    parts = tuple(float(part) for part in re.split(r"[,/]+", value))
+    if not all(0 <= part <= _MOST for part in parts):
+        raise ValueError(value)
+    return parts
 
 
 def _load_mode(value: str) -> LoadMode | None:
@@ -208,7 +213,7 @@ def _locked(settings: Settings, _: str) -> None:
 
 
 def _cache_ram(settings: Settings, value: str) -> None:
-    size = int(value)
+    size = _integer(value, -_MOST)
     settings.fields["cache_ram_bytes"] = None if size < 0 else size * MIB
     settings.fields["cache_ram_given"] = True
 

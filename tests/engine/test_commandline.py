@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from launcher.engine.commandline import arities_of, read_command
 from launcher.engine.flags import parse_help
@@ -193,7 +195,23 @@ def test_an_older_engine_has_its_own_flags() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["-c many", "-np 0", "-ctk f12", "-sm sideways", "-ot nothing", "-ub 0", "-c", "-lm fast", "'"],
+    [
+        "-c many",
+        "-c 99999999999",
+        "-ts nan",
+        "-ts 1,inf",
+        "-ts -1,2",
+        "-ts ,",
+        "-ngl some",
+        "-np 0",
+        "-ctk f12",
+        "-sm sideways",
+        "-ot nothing",
+        "-ub 0",
+        "-c",
+        "-lm fast",
+        "'",
+    ],
 )
 def test_what_llama_server_would_refuse_is_a_usage_error(line: str) -> None:
     with pytest.raises(UsageError):
@@ -214,3 +232,21 @@ def test_what_is_not_in_the_ledger_is_noted() -> None:
         "a projector (mmproj) in the repo is loaded too and not in the ledger",
     ]
     assert read_command(["llama-server -hf a/b --no-mmproj"]).notes == ()
+
+
+WORDS = st.one_of(
+    st.sampled_from([*PINNED, *REMOVED, "--x", "-q", "llama-server", "|", "2>&1", "A=b", "--ctx-size=7"]),
+    st.sampled_from(["0", "-1", "99", "1,2", "on", "none", "a=CPU,b=CUDA0", "q8_0", "(", "=", ",", "", " "]),
+    st.text(max_size=8),
+)
+
+
+@given(words=st.lists(WORDS, max_size=12), quoted=st.booleans())
+def test_whatever_is_pasted_is_read_or_refused(*, words: list[str], quoted: bool) -> None:
+    pasted = [" ".join(["llama-server", *words])] if quoted else ["llama-server", *words]
+    try:
+        read = read_command(pasted)
+    except UsageError:
+        return
+    assert read.configuration.n_parallel > 0
+    assert len(read.others) <= len(words)
