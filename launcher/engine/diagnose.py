@@ -25,16 +25,27 @@ class CauseKind(StrEnum):
     KILLED = "killed"
     BAD_FILE = "bad_file"
     ASSERTION = "assertion"
+    STALLED = "stalled"
+    NO_ANSWER = "no_answer"
     OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """`sentence` has no full stop; `remedy` is what to try, None where only the log can tell."""
+    """`sentence` has no full stop; `remedy` is what to try, None where only the log can tell.
+
+    Where memory is the cause: `where` is the ledger's row (a device's id, or plan.HOST), `part` the amount in it
+    that was asked for ("weights", "kv", "compute"), `need_bytes` the request that failed, `had_bytes` what that
+    row had taken before it. None where the log does not tell.
+    """
 
     kind: CauseKind
     sentence: str
     remedy: str | None = None
+    where: str | None = None
+    part: str | None = None
+    need_bytes: int | None = None
+    had_bytes: int | None = None
 
 
 _SMALLER = "a shorter context (-c), a smaller quant or fewer slots take less"
@@ -42,8 +53,9 @@ _FETCH_AGAIN = "fetch the file again"
 _FLAGS = "launcher engine info"
 
 
-def diagnose(log: str, exit_code: int | None) -> Cause:
-    """The cause, from the log's end and the exit status (negative: the signal; None: not known)."""
+def diagnose(log: str, exit_code: int | None, *, by_kernel: bool | None = None) -> Cause:
+    """The cause, from the log's end and the exit status (negative: the signal; None: not known). `by_kernel` is
+    whether its memory cgroup counted a kill for want of memory meanwhile; None where nobody counts."""
     for pattern, explain in _TABLE:
         match = pattern.search(log)
         if match is not None:
