@@ -306,7 +306,9 @@ def _until_ready(folder: Path, name: str, supervisor: ProcessId, on_progress: On
     seen: tuple[int, int] | None = None
     shown = ""
     while True:
-        alive = presence(supervisor) is Presence.RUNNING  # asked before reading, so that its last word is read
+        alive = (
+            presence(supervisor) is Presence.RUNNING
+        )  # asked before reading, so that its last word is read
         stamp = _stamp(path)
         if stamp != seen or not alive:
             seen, entry = stamp, find(folder, name)

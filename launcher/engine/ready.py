@@ -126,7 +126,11 @@ def _until_done(ask: Callable[[], None], phase: str, deployment: Deployment, wat
     watch.last_words()
     [error] = failures
     if isinstance(error, LauncherError):
-        what = "loaded, but produced no token" if phase == "token" else "failed at a prompt that fills its context"
+        what = (
+            "loaded, but produced no token"
+            if phase == "token"
+            else "failed at a prompt that fills its context"
+        )
         cause = Cause(kind=CauseKind.NO_ANSWER, sentence=f"{what}: {error.message}")
         raise LoadFailed(deployment.name, cause) from error
     raise error

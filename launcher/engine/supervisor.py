@@ -34,7 +34,7 @@ from launcher.engine.deployments import find, now, progress_path, remove, save, 
 from launcher.engine.diagnose import Cause, CauseKind, diagnose
 from launcher.engine.identity import identify
 from launcher.engine.lifecycle import State
-from launcher.engine.load_log import read_buffers
+from launcher.engine.load_log import held
 from launcher.engine.log import read_from, size_of
 from launcher.engine.protocol import EXIT, Reports
 from launcher.engine.record import Deployment, Phase
@@ -142,7 +142,9 @@ class Supervisor:
         if options.claim_folder is None or me is None:
             return
         claim = claims.Claim(name=self._record.name, process=me, rows=options.claim, loaded=loaded)
-        with contextlib.suppress(OSError):  # a promise that cannot be written protects nobody, and hinders nobody
+        with contextlib.suppress(
+            OSError
+        ):  # a promise that cannot be written protects nobody, and hinders nobody
             claims.write(Path(options.claim_folder), self._claim_key(), claim)
 
     def _claim_key(self) -> str:
@@ -260,7 +262,9 @@ class Supervisor:
             remove(self._folder, self._record.name)
             return
         if state is State.READY:
-            self._record = replace(self._record, failure=self._record.failure if self._life.restarts else None)
+            self._record = replace(
+                self._record, failure=self._record.failure if self._life.restarts else None
+            )
         if state is not State.STARTING or self._life.restarts:
             self._say(state)
         self._record = replace(self._record, phase=Phase(state.value), restarts=self._life.restarts)
@@ -400,7 +404,7 @@ class Supervisor:
             outcome=history.outcome_of(cause),
             load_s=round(time.monotonic() - self._spawned_at, 2),
             cause=None if cause is None else cause.sentence,
-            rows=history.compare(record.plan, read_buffers(log)),
+            rows=history.compare(record.plan, held(log)),
             resident_bytes=None if seen is None else seen.resident_bytes,
             **history.attempt_from(self._options.attempt),
         )

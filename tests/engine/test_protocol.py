@@ -29,7 +29,12 @@ def test_what_is_no_report_is_log_however_it_is_cut() -> None:
 
 def test_nonsense_is_survived() -> None:
     reports = Reports()
-    for payload in (b"{", b"[" * 100_000, b"[1]", b'{"state": "loading", "payload": {"stages": 3, "value": "x"}}'):
+    for payload in (
+        b"{",
+        b"[" * 100_000,
+        b"[1]",
+        b'{"state": "loading", "payload": {"stages": 3, "value": "x"}}',
+    ):
         assert reports.add(b"cmd_child_to_router:state:" + payload + b"\n") == b""
     assert (reports.loaded, reports.is_ready) == (None, False)
     assert len(reports.add(b"x" * (2 << 20))) == (2 << 20) + 1

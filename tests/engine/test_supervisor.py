@@ -73,7 +73,9 @@ def test_while_it_waits_it_says_so_and_can_be_stopped(deployments: Path, tmp_pat
 
 
 def test_one_that_is_not_kept_up_has_failed(deployments: Path, tmp_path: Path) -> None:
-    deployment = bring_up(deployments, a_request("m", fake_command("--crash-after", "1"), stub_model(tmp_path)))
+    deployment = bring_up(
+        deployments, a_request("m", fake_command("--crash-after", "1"), stub_model(tmp_path))
+    )
     until(lambda: record_of(deployments).phase is Phase.FAILED)
     status = look(record_of(deployments))
     assert (status.state, status.detail) == (State.FAILED, "llama-server was ended by signal 6 (SIGABRT)")
@@ -82,7 +84,9 @@ def test_one_that_is_not_kept_up_has_failed(deployments: Path, tmp_path: Path) -
     assert take_down(deployments, "m").was is State.FAILED
 
 
-def test_a_killed_supervisor_takes_its_server_with_it_and_ps_says_so(deployments: Path, tmp_path: Path) -> None:
+def test_a_killed_supervisor_takes_its_server_with_it_and_ps_says_so(
+    deployments: Path, tmp_path: Path
+) -> None:
     deployment = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path), keep_up=True))
     assert deployment.supervisor is not None
     assert deployment.pid is not None
@@ -96,7 +100,9 @@ def test_a_killed_supervisor_takes_its_server_with_it_and_ps_says_so(deployments
 
 
 def test_a_supervisor_killed_while_it_loads_leaves_nothing(deployments: Path, tmp_path: Path) -> None:
-    with python(BRING_UP, str(deployments), str(stub_model(tmp_path)), "--hang-in-load", stderr=-1) as launcher:
+    with python(
+        BRING_UP, str(deployments), str(stub_model(tmp_path)), "--hang-in-load", stderr=-1
+    ) as launcher:
         until(lambda: read_all(deployments) and record_of(deployments).pid)
         record = record_of(deployments)
         assert record.supervisor is not None

@@ -278,6 +278,12 @@ def load(options: argparse.Namespace) -> None:
         time.sleep(60)
 
 
+def crash_once(options: argparse.Namespace) -> None:
+    if options.crash_once is not None and not options.crash_once.exists():
+        options.crash_once.write_text("crashed")
+        threading.Timer(0.2, os.abort).start()
+
+
 def main() -> None:
     options = parse(sys.argv[1:])
     if options.version:
@@ -300,9 +306,7 @@ def main() -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     load(options)
     server.loaded = True
-    if options.crash_once is not None and not options.crash_once.exists():
-        options.crash_once.write_text("crashed")
-        threading.Timer(0.2, os.abort).start()
+    crash_once(options)
     log("I", f"srv  llama_server: listening on http://{options.host}:{options.port}")
     ended = threading.Event()
 
