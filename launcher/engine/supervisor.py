@@ -301,7 +301,7 @@ class Supervisor:
                 stdout=subprocess.PIPE,
                 env={**os.environ, **_ROUTER_PORT},
                 start_new_session=True,
-                preexec_fn=protect.before_exec(self._group and self._group.path),  # noqa: PLW1509  no thread of ours runs between two children
+                preexec_fn=protect.before_exec(None if self._group is None else self._group.path),  # noqa: PLW1509  no thread of ours runs between two children
             )
         except OSError as error:
             why = process.cannot_run(self._record.argv[0], error)

@@ -122,7 +122,9 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/v1/models":
             self._json(200, {"object": "list", "data": [{"id": model, "object": "model"}]})
         elif self.path == "/metrics" and self.server.options.metrics:
-            self._text("# TYPE llamacpp:predicted_tokens_seconds gauge\nllamacpp:predicted_tokens_seconds 100\n")
+            self._text(
+                "# TYPE llamacpp:predicted_tokens_seconds gauge\nllamacpp:predicted_tokens_seconds 100\n"
+            )
         elif self.path == "/props":
             options = self.server.options
             settings = {"n_ctx": options.ctx_size}
