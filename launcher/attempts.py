@@ -68,7 +68,7 @@ def bring_up_or_save(case: Case, on_progress: OnProgress, consent: Consent) -> D
             if step is None:
                 raise
             _ask(step, error, consent)
-            why = f"{error.cause.sentence}; trying again with {step.sentence} ({number + 1} of {MOST_STEPS})"
+            why = f"{error.cause.sentence}; trying again: {step.sentence} ({number + 1} of {MOST_STEPS})"
             on_progress(Step(phase="save", done=number + 1, total=None, unit="steps", text=why))
             correction = step.correction
             plan = replace(

@@ -436,6 +436,14 @@ _TABLE: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...] = (
             "it needs a newer engine (--engine), or another conversion of the model",
         ),
     ),
+    (  # vulkan.hpp, thrown through llama_model_load
+        re.compile(r"error loading model: (?P<why>vk::\S+: Error\w+)"),
+        _of(
+            CauseKind.DRIVER,
+            "the GPU could not be used: {why}",
+            "look at vulkaninfo, or update the GPU's driver",
+        ),
+    ),
     (  # src/llama-model-loader.cpp and llama-model.cpp, whatever else they throw
         re.compile(r"llama_model_load: error loading model: (?P<why>.+)"),
         _of(

@@ -89,7 +89,7 @@ def compose_file(export: Export, image: str) -> str:
         "image": image,
         "entrypoint": ["/app/llama-server"],
         "command": list(_inside(export)),
-        "restart": "on-failure:5",
+        "restart": "on-failure",
         "ports": [f"127.0.0.1:{export.port}:{export.port}"],
         "volumes": [f"{export.model_folder}:{_INSIDE}:ro", *_key_mount(export)],
         "oom_score_adj": 500,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,16 +48,21 @@ def has_bus(*, system: bool) -> bool:
 
 
 def verify(path: Path, *, system: bool) -> bool:
-    """Whether `systemd-analyze verify` finds nothing wrong; False where it is not there. Raises EngineFailed."""
+    """Whether `systemd-analyze verify` finds nothing wrong; False where it is not there or cannot look. Raises
+    EngineFailed with what it found."""
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         return False
     scope = "--system" if system else "--user"
-    done = _run(analyze, scope, "--man=no", "verify", str(path))
-    ours = [line for line in done.stderr.splitlines() if path.name in line]
-    if ours:
-        raise EngineFailed(f"systemd refuses {path}: {ours[0]}", hint="launcher export systemd NAME shows it")
-    return True
+    with tempfile.TemporaryDirectory() as runtime:  # the user's manager wants a folder; no bus is needed
+        env = {"XDG_RUNTIME_DIR": runtime, **os.environ}
+        done = _run(analyze, scope, "--man=no", "verify", str(path), env=env)
+    found = [line for line in done.stderr.splitlines() if path.name in line]
+    if found:
+        raise EngineFailed(
+            f"systemd refuses {path}: {found[0]}", hint="launcher export systemd NAME shows it"
+        )
+    return done.returncode == 0
 
 
 def install(name: str, text: str, *, system: bool, now: bool) -> Installed:
@@ -98,7 +105,15 @@ def _systemctl(system: bool, *words: str) -> None:
         )
 
 
-def _run(*argv: str, limit_s: float | None = _LIMIT_S) -> subprocess.CompletedProcess[str]:
+def _run(
+    *argv: str, limit_s: float | None = _LIMIT_S, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=limit_s, check=False
+        argv,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=limit_s,
+        env=None if env is None else dict(env),
+        check=False,
     )

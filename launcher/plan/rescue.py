@@ -75,18 +75,27 @@ def steps(
     less = dict(before.less)
     less[row.where] = less.get(row.where, 0) + _excess(row, exhausted)
     base = replace(before, less=tuple(sorted(less.items())))
+    slower: list[Step] = []
     for correction in _corrections(failed, workload, base):
+        if correction.ctx_size != base.ctx_size and slower:
+            yield from slower  # before anything is taken from the context
+            slower = []
         outcome = replan(lessened(machine, dict(correction.less)), corrected(workload, correction))
         if not isinstance(outcome, Plan) or _same(outcome, failed):
             continue
         if correction.ubatch_size != base.ubatch_size and outcome.placement != failed.placement:
             continue  # the smaller micro-batch alone was not enough; moving experts alone is cheaper
-        yield Step(
+        step = Step(
             correction=correction,
             plan=outcome,
             sentence=describe(failed, outcome),
             needs_consent=correction.ctx_size != base.ctx_size,
         )
+        if outcome.placement.n_gpu_layers < failed.placement.n_gpu_layers and not step.needs_consent:
+            slower.append(step)  # whole layers on the CPU cost more speed than a quantised KV cache
+        else:
+            yield step
+    yield from slower
 
 
 def row_that_ran_out(plan: Plan, where: str | None) -> LedgerRow | None:
@@ -129,6 +138,10 @@ def describe(before: Plan, after: Plan) -> str:
     moved = len(after.placement.host_expert_blocks) - len(before.placement.host_expert_blocks)
     if moved:
         said.append(f"the experts of {abs(moved)} {'more' if moved > 0 else 'fewer'} layers on the host")
+    if after.placement.devices != before.placement.devices and after.placement.devices:
+        said.append(
+            f"on {' and '.join(after.placement.devices)} instead of {' and '.join(before.placement.devices)}"
+        )
     layers = before.placement.n_gpu_layers - after.placement.n_gpu_layers
     if layers:
         said.append(
