@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from launcher.attempts import Case, Consent, bring_up_or_save, claim, claim_rows, driver_of, less_promised
 from launcher.catalogue import Sources, Target, fetch, resolve, sources_of
+from launcher.engine import claims
 from launcher.engine.argv import Serving, server_argv
 from launcher.engine.capabilities import capabilities
 from launcher.engine.deploy import Request, already_up, attend, bring_up, take_down
@@ -20,6 +23,7 @@ from launcher.engine.deployments import State, find, look
 from launcher.engine.find import Engine
 from launcher.engine.flags import Capabilities
 from launcher.engine.process import config_files, engine_env, termination_interrupts
+from launcher.engine.protect import memory_max
 from launcher.engine.record import Deployment, check_name, deployment_name, is_name, plan_hash
 from launcher.engine.wishes import absorb_flags, uncounted
 from launcher.errors import DoesNotFit, Interrupted, NotFound
@@ -28,7 +32,7 @@ from launcher.inventory import Confirm, MachineChoice, engine_or_none, ensure_en
 from launcher.machine import Machine
 from launcher.plan.explain import plan_json, shortfall_json
 from launcher.plan.make import make_plan
-from launcher.plan.plan import Plan, Shortfall, Workload
+from launcher.plan.plan import HOST, Plan, Shortfall, Workload
 from launcher.plan.prove import prove
 from launcher.profile import server_flags
 from launcher.progress import OnProgress
@@ -55,7 +59,8 @@ class PlanRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpRequest:
-    """A plan, and where its server is to be found."""
+    """A plan, and where its server is to be found. `retry` False: nothing is tried a second time, neither with
+    less memory nor after a crash. `canary`: ready only after a prompt as long as the context."""
 
     plan: PlanRequest
     name: str | None = None
@@ -63,6 +68,8 @@ class UpRequest:
     port: int | None = None
     api_key_file: Path | None = None
     env: tuple[tuple[str, str], ...] = ()
+    retry: bool = True
+    canary: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +91,23 @@ def plan_model(request: PlanRequest, on_progress: OnProgress) -> Planned:
     settings = read_settings()
     engine = engine_or_none(request.engine, settings)
     machine = machine_for(request.machine, engine, settings)
+    if request.machine == MachineChoice():
+        machine = _unpromised(machine, settings, key="")
     return _plan(request, settings, engine, machine, on_progress)
 
 
-def up(request: UpRequest, confirm: Confirm, on_progress: OnProgress) -> Deployment:
+def up(
+    request: UpRequest,
+    confirm: Confirm,
+    on_progress: OnProgress,
+    *,
+    keep_up: bool = True,
+    consent: Consent = lambda _question: False,
+) -> Deployment:
     """Plan, pull, start, and return once the model has produced a token; a running one is returned as it is.
 
-    Raises DoesNotFit, and what its parts raise; afterwards nothing runs that did not run before.
+    `keep_up` has a server that dies later started again; `consent` is asked before a context is shortened. Raises
+    DoesNotFit, and what its parts raise; afterwards nothing runs that did not run before.
     """
     settings = read_settings()
     sources = sources_of(settings)
@@ -101,18 +118,60 @@ def up(request: UpRequest, confirm: Confirm, on_progress: OnProgress) -> Deploym
     if running is not None:
         return running
     engine = ensure_engine(request.plan.engine, settings, confirm, on_progress)
-    machine = machine_for(MachineChoice(), engine, settings)
-    planned = _plan(request.plan, settings, engine, machine, on_progress)
-    plan, located = fitting(planned)
-    paths = _fetch(located, sources, confirm, on_progress)
+    key = claims.key_of(settings.deployments_dir, name)
+    try:
+        with claims.planning(settings.claims_dir):
+            machine = _unpromised(machine_for(MachineChoice(), engine, settings), settings, key=key)
+            planned = _plan(request.plan, settings, engine, machine, on_progress)
+            plan, located = fitting(planned)
+            claim(settings.claims_dir, key, name, claim_rows(plan, machine), os.getpid())
+        paths = _fetch(located, sources, confirm, on_progress)
+        workload, flags = absorb_flags(request.plan.flags, request.plan.workload)
+        request = replace(request, plan=replace(request.plan, flags=flags))
+        upping = _Upping(request, planned, name, asked, paths[0], engine, keep_up=keep_up)
+        case = Case(
+            plan=plan,
+            machine=machine,
+            workload=workload,
+            replan=partial(_replan, planned, plan.quant, located, settings),
+            start=partial(_start, upping, settings, on_progress),
+            history=settings.history_file,
+            engine=planned.capabilities.sha256 if planned.capabilities else None,
+            retry=request.retry,
+        )
+        return bring_up_or_save(case, on_progress, consent)
+    except BaseException:
+        claims.drop(settings.claims_dir, key)
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class _Upping:
+    """One `up` under way: what every attempt has in common."""
+
+    request: UpRequest
+    planned: Planned
+    name: str
+    asked: str
+    model_path: Path
+    engine: Engine
+    keep_up: bool
+
+
+def _start(
+    upping: _Upping, settings: Settings, on_progress: OnProgress, plan: Plan, attempt: Mapping[str, Any]
+) -> Deployment:
+    """Bring this plan up, once."""
+    request, planned = upping.request, upping.planned
     env, dropped = engine_env(os.environ, dict(request.env))
+    host = next((row.used_bytes for row in plan.ledger if row.where == HOST), 0)
 
     def argv_for(port: int) -> tuple[str, ...]:
         serving = Serving(
             host=request.host,
             port=port,
-            model_id=target.model_id,
-            model_path=str(paths[0]),
+            model_id=planned.target.model_id,
+            model_path=str(upping.model_path),
             api_key_file=None if request.api_key_file is None else str(request.api_key_file.absolute()),
         )
         return _argv(planned, plan, serving, request.plan)
@@ -121,25 +180,44 @@ def up(request: UpRequest, confirm: Confirm, on_progress: OnProgress) -> Deploym
     return bring_up(
         settings.deployments_dir,
         Request(
-            name=name,
-            model_id=target.model_id,
-            model_path=paths[0],
+            name=upping.name,
+            model_id=planned.target.model_id,
+            model_path=upping.model_path,
             model_bytes=plan.size_bytes,
             plan=plan_json(plan),
-            plan_hash=asked,
+            plan_hash=upping.asked,
             argv_for=argv_for,
             env=env,
             env_dropped=dropped,
             host=request.host,
             port=request.port,
             api_key_file=request.api_key_file,
-            engine_path=engine.path,
+            engine_path=upping.engine.path,
             engine_sha256=found.sha256 if found else None,
             engine_commit=found.version.commit if found else None,
             cwd=Path.cwd() if request.plan.flags else Path("/"),
+            keep_up=upping.keep_up and request.retry,
+            canary=request.canary,
+            memory_bytes=memory_max(host, _ram_of(planned.machine)),
+            notes={
+                "history": str(settings.history_file.absolute()),
+                "driver": driver_of(planned.machine),
+                "attempt": dict(attempt),
+                "claim": claim_rows(plan, planned.machine),
+                "claim_folder": str(settings.claims_dir.absolute()),
+            },
         ),
         on_progress=on_progress,
     )
+
+
+def _unpromised(machine: Machine, settings: Settings, *, key: str) -> Machine:
+    """The machine as the next deployment may use it: other deployments' promises are kept."""
+    return less_promised(machine, claims.promised(claims.read(settings.claims_dir, but_not=key)))
+
+
+def _ram_of(machine: Machine) -> int:
+    return min(machine.ram_total_bytes, machine.ram_limit_bytes or machine.ram_total_bytes)
 
 
 def notes(request: UpRequest) -> tuple[str, ...]:
@@ -174,7 +252,7 @@ def serve(
     folder, deployment = read_settings().deployments_dir, None
     with termination_interrupts():
         try:
-            deployment = up(request, confirm, on_progress)
+            deployment = up(request, confirm, on_progress, keep_up=False)
             announce(deployment)
             attend(folder, deployment)
         except BaseException:
@@ -223,7 +301,6 @@ def _plan(
     target = resolve(request.ref, request.quant, sources_of(settings))
     workload, flags = absorb_flags(request.flags, request.workload)
     request = replace(request, workload=workload, flags=flags)
-    default_ctx = target.profile.context.default if target.profile else None
     planned = Planned(
         target=target,
         machine=machine,
@@ -236,14 +313,7 @@ def _plan(
     )
     for candidate in target.candidates:
         located = candidate.open(on_progress)
-
-        def replan(
-            host: Machine, located: Located = located, quant: str = candidate.quant
-        ) -> Plan | Shortfall:
-            return make_plan(located.model, quant, host, request.workload, default_ctx=default_ctx)
-
-        with Simulations(located, engine, settings) as oracle:
-            outcome = prove(replan, machine, oracle, oracle.model)
+        outcome = _replan(planned, candidate.quant, located, settings, machine, request.workload)
         if isinstance(outcome, Plan):
             outcome = replace(
                 outcome, reasons=(*outcome.reasons, *_other_build(engine, planned.capabilities))
@@ -255,6 +325,21 @@ def _plan(
             return replace(planned, plan=outcome, located=located, argv=argv)
         planned = replace(planned, losers=(*planned.losers, outcome))
     return planned
+
+
+def _replan(
+    planned: Planned, quant: str, located: Located, settings: Settings, machine: Machine, workload: Workload
+) -> Plan | Shortfall:
+    """This quant on this machine, planned and confirmed by the simulator."""
+    profile = planned.target.profile
+    default_ctx = profile.context.default if profile else None
+    with Simulations(located, planned.engine, settings) as oracle:
+        return prove(
+            lambda host: make_plan(located.model, quant, host, workload, default_ctx=default_ctx),
+            machine,
+            oracle,
+            oracle.model,
+        )
 
 
 def _argv(planned: Planned, plan: Plan, serving: Serving, request: PlanRequest) -> tuple[str, ...]:

@@ -23,12 +23,14 @@ from launcher.errors import UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """`cache_dir` holds what can be made again (engines, wheels' files), `state_dir` what runs now."""
+    """`cache_dir` holds what can be made again (engines, wheels' files), `state_dir` what runs now. `isolated`
+    when one folder was given for everything (LAUNCHER_HOME)."""
 
     cache_dir: Path
     state_dir: Path
     config_file: Path
     engine: Path | None
+    isolated: bool = False
 
     @property
     def engines_dir(self) -> Path:
@@ -42,6 +44,19 @@ class Settings:
     @property
     def deployments_dir(self) -> Path:
         return self.state_dir / "deployments"
+
+    @property
+    def history_file(self) -> Path:
+        """Every load, planned against seen."""
+        return self.state_dir / "history.jsonl"
+
+    @property
+    def claims_dir(self) -> Path:
+        """Memory promised on this host: shared between its users, but for a launcher that lives in one folder."""
+        place = Path("/dev/shm")  # noqa: S108  the host's shared memory is what is promised here
+        if self.isolated or not place.is_dir():
+            return self.state_dir / "claims"
+        return place / "launcher-claims"
 
     @property
     def own_profiles_dir(self) -> Path:
@@ -66,6 +81,7 @@ def read_settings() -> Settings:
         state_dir=state,
         config_file=config_file,
         engine=Path(engine).expanduser() if engine else None,
+        isolated=home is not None,
     )
 
 

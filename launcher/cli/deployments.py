@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from launcher.engine.deployments import look
 from launcher.engine.load_log import Compared, compare_load, parse_load_log
 from launcher.engine.log import head
 from launcher.engine.record import Deployment, Unreadable
+from launcher.engine.vitals import vitals
 from launcher.units import format_bytes
 
 
@@ -57,7 +59,12 @@ def entry_document(entry: Deployment | Unreadable) -> dict[str, Any]:
     if isinstance(entry, Unreadable):
         return {"name": entry.name, "state": "unreadable", "detail": entry.problem, "path": entry.path}
     status = look(entry)
-    return {"state": str(status.state), "detail": status.detail, **document(entry)}
+    return {
+        "state": str(status.state),
+        "detail": status.detail,
+        **dataclasses.asdict(vitals(entry)),
+        **document(entry),
+    }
 
 
 def table(entries: Iterable[Deployment | Unreadable]) -> RenderableType:
@@ -66,14 +73,31 @@ def table(entries: Iterable[Deployment | Unreadable]) -> RenderableType:
     notes: list[str] = []
     for entry in entries:
         if isinstance(entry, Unreadable):
-            rows.append((entry.name, "unreadable", "", ""))
+            rows.append((entry.name, "unreadable", "", "", "", "", ""))
             notes.append(f"{entry.name}: {entry.problem}")
             continue
-        status = look(entry)
-        pid = "" if entry.pid is None else str(entry.pid)
-        rows.append((entry.name, str(status.state), f"{entry.url}/v1", pid))
+        status, now = look(entry), vitals(entry)
+        speed = "" if now.tokens_per_s is None else f"{now.tokens_per_s:.1f}"
+        memory = "" if now.resident_bytes is None else format_bytes(now.resident_bytes)
+        state = (entry.name, str(status.state), f"{entry.url}/v1", _duration(now.uptime_s), memory, speed)
+        rows.append((*state, str(entry.restarts or "")))
         notes += [f"{entry.name}: {status.detail}"] if status.detail else []
+        if entry.restarts and entry.failure is not None and not status.detail:
+            notes.append(
+                f"{entry.name}: started again {entry.restarts} times; last: {entry.failure.sentence}"
+            )
     if not rows:
         return Text("nothing runs here: launcher up MODEL")
-    listed = grid(("name", "state", "url", "pid"), rows, right=frozenset({"pid"}))
+    headers = ("name", "state", "url", "up", "memory", "tok/s", "again")
+    listed = grid(headers, rows, right=frozenset(headers[3:]))
     return Group(listed, *(Text(note) for note in notes))
+
+
+def _duration(seconds: float | None) -> str:
+    """`45s`, `12m`, `3h`, `5d`: how long it is up, in the largest unit."""
+    if seconds is None:
+        return ""
+    for unit, step in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= step:
+            return f"{seconds / step:.0f}{unit}"
+    return f"{seconds:.0f}s"

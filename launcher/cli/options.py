@@ -158,6 +158,14 @@ class ServeOptions:
             show_default=False,
         ),
     ] = None
+    no_retry: Annotated[
+        bool,
+        typer.Option("--no-retry", help="Try nothing twice: not with less memory, not after a crash."),
+    ] = False
+    canary: Annotated[
+        bool,
+        typer.Option("--canary", help="Ready only after a prompt as long as the context."),
+    ] = False
     yes: Annotated[
         bool, typer.Option("-y", "--yes", help="Do not ask before a large download or a build.")
     ] = False

@@ -87,6 +87,10 @@ class Output:
 
         return ask
 
+    def consent(self, question: str) -> bool:
+        """Ask for what must not be done unasked: where nobody is there, the answer is no."""
+        return self.interactive and self.confirm(yes=False)(question)
+
     def error(self, error: LauncherError) -> None:
         """Print the sentence and the next command to type; under --json the error document."""
         if self.as_json:

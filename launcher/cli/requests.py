@@ -51,6 +51,8 @@ def up_request(
         port=serve.port,
         api_key_file=serve.api_key_file,
         env=tuple(_variable(text) for text in serve.env or ()),
+        retry=not serve.no_retry,
+        canary=serve.canary,
     )
 
 

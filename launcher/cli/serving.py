@@ -63,7 +63,7 @@ def up(
         if dry_run:
             planned = launch.plan_model(request.plan, progress)
         else:
-            deployment = launch.up(request, out.confirm(yes=where.yes), progress)
+            deployment = launch.up(request, out.confirm(yes=where.yes), progress, consent=out.consent)
     if dry_run:
         show_plan(planned, out)
     else:
@@ -91,7 +91,9 @@ def run(
         prompt = sys.stdin.read().strip() or None
     request = up_request(ref, wanted, where, engine, ctx.obj)
     with out.progress() as progress:
-        deployment = launch.running(ref) or launch.up(request, out.confirm(yes=where.yes), progress)
+        deployment = launch.running(ref) or launch.up(
+            request, out.confirm(yes=where.yes), progress, consent=out.consent
+        )
     if prompt is None:
         chat.converse(deployment, out)
     else:

@@ -7,6 +7,7 @@ and when the server dies the kernel closes the connection.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from launcher.errors import EngineFailed, UsageError
 CONNECT_S = 5.0
 ANSWER_S = 10.0
 """For calls that compute nothing (/health, /props, /v1/models)."""
+_ROOM_FOR_ANSWER = 8
 
 Message = Mapping[str, Any]
 """One chat message in OpenAI's form, `{"role": …, "content": …}`."""
@@ -89,6 +91,43 @@ def first_token(url: str, *, api_key: str | None = None) -> None:
     produced = sum(event.get("tokens_predicted") or 0 for event in _events(url, "/completion", body, api_key))
     if produced < 1:
         raise EngineFailed("llama-server answered without producing a token", hint="launcher logs")
+
+
+def fill_context(url: str, n_ctx: int, *, api_key: str | None = None) -> None:
+    """Make the model read a prompt of all the tokens its context holds but a few, and produce one.
+
+    The prompt is token ids, which need no text of a known length: 1 to 96 exist in every vocabulary. Raises as
+    `first_token`.
+    """
+    n_tokens = max(1, n_ctx - _ROOM_FOR_ANSWER)
+    body = {
+        "prompt": [1 + index % 96 for index in range(n_tokens)],
+        "n_predict": 1,
+        "stream": True,
+        "cache_prompt": False,
+    }
+    produced = sum(event.get("tokens_predicted") or 0 for event in _events(url, "/completion", body, api_key))
+    if produced < 1:
+        raise EngineFailed("llama-server read a long prompt and produced no token", hint="launcher logs")
+
+
+def metrics(url: str, *, api_key: str | None = None) -> dict[str, float]:
+    """/metrics without its prefix and comments (`predicted_tokens_seconds`, …). Raises EngineFailed."""
+    with _mapped(url), _client(ANSWER_S) as client:
+        response = client.get(f"{url}/metrics", headers=_headers(api_key))
+        _raise_for(response)
+    return parse_metrics(response.text)
+
+
+def parse_metrics(text: str) -> dict[str, float]:
+    """Prometheus text, the samples without labels. What does not parse is left out."""
+    found: dict[str, float] = {}
+    for line in text.splitlines():
+        name, _, value = line.partition(" ")
+        if name.startswith("llamacpp:") and "{" not in name:
+            with contextlib.suppress(ValueError):
+                found[name.removeprefix("llamacpp:")] = float(value)
+    return found
 
 
 def is_loaded(url: str) -> bool | None:

@@ -1,16 +1,20 @@
 """Bring a deployment up, stay with it, take it down: the order in which record, process and port are touched.
 
-The record is written before the process starts and the process carries its path (process.MARKER), so a
-launcher killed at any moment leaves either nothing, or something `ps` shows and `stop` ends.
+The launcher claims name and port by writing the record, starts the deployment's supervisor (`supervisor`), and
+from then on only reads: the supervisor is the one who writes. Every process of a deployment carries the record's
+path (process.MARKER), so a launcher or supervisor killed at any moment leaves either nothing, or something `ps`
+shows and `stop` ends.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,7 @@ from launcher.engine.deployments import (
     log_path,
     look,
     now,
+    progress_path,
     read_all,
     remove,
     require,
@@ -30,16 +35,21 @@ from launcher.engine.deployments import (
     starting_if_free,
     state_path,
 )
-from launcher.engine.identity import Presence, identify, presence
+from launcher.engine.diagnose import Cause, CauseKind
+from launcher.engine.identity import Presence, ProcessId, identify, presence
 from launcher.engine.log import trim
 from launcher.engine.ports import check_port, free_port
-from launcher.engine.process import GRACE_S, start, stop
-from launcher.engine.ready import StallLimits, failure, wait_ready
+from launcher.engine.process import GRACE_S, cannot_run, reap, start, stop
+from launcher.engine.protect import scope_command
+from launcher.engine.ready import LoadFailed, StallLimits, failure
 from launcher.engine.record import Deployment, Phase, Unreadable, check_name
-from launcher.errors import UsageError
+from launcher.engine.supervisor import Options, command
+from launcher.errors import EngineFailed, UsageError
 from launcher.progress import OnProgress, Step, silent
 
 _LOOK_S = 0.1
+_WAIT_S = 0.02
+"""Between two looks at the record while it starts: one stat each."""
 _HANDOVER_S = 5.0
 """How long `take_down` leaves a launcher that was still starting the deployment to clean up after itself."""
 
@@ -70,6 +80,10 @@ class Request:
     engine_sha256: str | None = None
     engine_commit: str | None = None
     cwd: Path = Path("/")
+    keep_up: bool = False
+    canary: bool = False
+    memory_bytes: int | None = None
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +106,7 @@ def bring_up(
     starting it, or started now. While another launcher starts the same name, this waits for it.
 
     On any failure and on Ctrl-C the process tree is ended and the record removed; the log stays. Raises
-    UsageError (another plan runs under the name, port in use, exposed without a key), EngineFailed, OSError.
+    UsageError (another plan runs under the name, port in use, exposed without a key), LoadFailed, OSError.
     """
     check_exposure(request.host, request.api_key_file)
 
@@ -102,30 +116,25 @@ def bring_up(
 
     with starting(folder, request.name, on_wait=waiting):
         deployment = _already_there(folder, request)
-        if deployment is not None and deployment.phase is Phase.READY:
+        if deployment is not None and deployment.phase is not Phase.STARTING:
             return deployment
         try:
-            if deployment is None:
-                deployment = _started(folder, _claimed(folder, request), request)
-            else:
-                deployment = replace(deployment, starter=identify(os.getpid()))
-                save(folder, deployment)
-            wait_ready(deployment, on_progress=on_progress, limits=limits)
-            deployment = replace(deployment, phase=Phase.READY)
-            save(folder, deployment)
+            supervisor = None if deployment is None else deployment.supervisor
+            if supervisor is None:
+                supervisor = _started(folder, _claimed(folder, request), request, limits or StallLimits())
+            return _until_ready(folder, request.name, supervisor, on_progress)
         except BaseException:
             _undo(folder, request.name)
             raise
-        return deployment
 
 
 def already_up(folder: Path, name: str, plan_hash: str, port: int | None) -> Deployment | None:
     """The deployment that runs under this name with this very plan, so that nothing has to be planned again;
     None when there is none. Raises UsageError as `bring_up` would."""
     entry = find(folder, name)
-    if not isinstance(entry, Deployment) or entry.phase is not Phase.READY:
+    if not isinstance(entry, Deployment) or entry.phase in {Phase.STARTING, Phase.STOPPING}:
         return None
-    if look(entry).state is not State.RUNNING:
+    if look(entry).state not in {State.RUNNING, State.DEGRADED, State.BACKOFF}:
         return None
     _refuse_another(entry, plan_hash, port)
     return entry
@@ -135,14 +144,18 @@ def attend(folder: Path, deployment: Deployment, *, grace_s: float = GRACE_S) ->
     """Stay with a deployment in the foreground. Returns when `launcher stop` has ended it; on
     KeyboardInterrupt (see process.termination_interrupts) ends it and raises that. Raises EngineFailed with
     the cause when it ends by itself."""
+    keeper = deployment.supervisor or deployment.process
     try:
-        while deployment.process is not None and presence(deployment.process) is Presence.RUNNING:
+        while keeper is not None and presence(keeper) is Presence.RUNNING:
             time.sleep(_LOOK_S)
     except KeyboardInterrupt:
         take_down(folder, deployment.name, grace_s=grace_s)
         raise
-    if _still_recorded(folder, deployment, but_not=Phase.STOPPING):
-        why = failure(deployment)
+    entry = find(folder, deployment.name)
+    if not isinstance(entry, Deployment) or entry.supervisor != deployment.supervisor:
+        return
+    if entry.phase is not Phase.STOPPING:
+        why = _failed(entry)
         _undo(folder, deployment.name)
         raise why
 
@@ -167,9 +180,7 @@ def take_down(folder: Path, name: str, *, grace_s: float = GRACE_S) -> Ended:
             f"{name} runs on another host ({status.detail})",
             hint=f"stop it there; if that host is no more, remove {state_path(folder, name)}",
         )
-    with contextlib.suppress(OSError):  # a full disk is no reason to keep it running
-        save(folder, replace(entry, phase=Phase.STOPPING))
-    stop(entry.process, marker=_marker(folder, name), grace_s=grace_s)
+    _end(folder, entry, grace_s)
     _forget(folder, entry)
     return Ended(name=name, was=status.state, pid=entry.pid)
 
@@ -197,7 +208,7 @@ def _already_there(folder: Path, request: Request) -> Deployment | None:
     if entry is None:
         return None
     status = look(entry)
-    if status.state is State.GONE or (
+    if status.state in {State.GONE, State.FAILED} or (
         status.state is State.RUNNING and entry.phase is Phase.STOPPING  # finish what a stop has begun
     ):
         _undo(folder, request.name)
@@ -263,24 +274,103 @@ def _recorded(folder: Path, request: Request, port: int) -> Deployment:
     )
 
 
-def _started(folder: Path, deployment: Deployment, request: Request) -> Deployment:
-    process = start(
-        deployment.argv,
+def _started(folder: Path, deployment: Deployment, request: Request, limits: StallLimits) -> ProcessId:
+    """The supervisor, which starts llama-server. A program that is not there is said at once."""
+    program = deployment.argv[0]
+    for usable, error in ((os.F_OK, FileNotFoundError()), (os.X_OK, PermissionError())):
+        if not os.access(program, usable):
+            raise cannot_run(program, error)
+    options = Options(
+        keep_up=request.keep_up,
+        canary=request.canary,
+        idle_s=limits.idle_s,
+        busy_s=limits.busy_s,
+        memory_bytes=request.memory_bytes,
+        **request.notes,
+    )
+    return start(
+        (
+            *scope_command(deployment.name, request.memory_bytes, os.environ),
+            *command(state_path(folder, deployment.name).absolute(), options),
+        ),
         request.env,
         Path(deployment.log_path),
         marker=_marker(folder, deployment.name),
         cwd=request.cwd,
     )
-    deployment = replace(deployment, process=process)
-    save(folder, deployment)
-    return deployment
+
+
+def _until_ready(folder: Path, name: str, supervisor: ProcessId, on_progress: OnProgress) -> Deployment:
+    """The record once its supervisor says it is ready. Raises LoadFailed as soon as it will not be."""
+    path, progress = state_path(folder, name), progress_path(folder, name)
+    seen: tuple[int, int] | None = None
+    shown = ""
+    while True:
+        alive = (
+            presence(supervisor) is Presence.RUNNING
+        )  # asked before reading, so that its last word is read
+        stamp = _stamp(path)
+        if stamp != seen or not alive:
+            seen, entry = stamp, find(folder, name)
+            if not isinstance(entry, Deployment) or entry.phase is Phase.STOPPING:
+                raise EngineFailed(f"{name} was stopped before it was ready", hint=f"launcher logs {name}")
+            if entry.phase is Phase.FAILED or not alive:
+                raise _failed(entry)
+            if entry.phase is not Phase.STARTING:
+                return entry
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            text = progress.read_text(encoding="utf-8")
+            if text != shown:
+                shown = text
+                on_progress(Step(**json.loads(text)))
+        time.sleep(_WAIT_S)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Changes with every write: each makes a new file."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_mtime_ns
+
+
+def _failed(entry: Deployment) -> EngineFailed:
+    """What its supervisor said of its end; without a word of it, what the log tells."""
+    if entry.phase is Phase.FAILED and entry.failure is not None:
+        return LoadFailed(entry.name, entry.failure)
+    if entry.supervisor is None:
+        return failure(entry)
+    sentence = f"its supervisor (pid {entry.supervisor.pid}) was killed, and llama-server with it"
+    return LoadFailed(entry.name, Cause(kind=CauseKind.KILLED, sentence=sentence))
+
+
+def _end(folder: Path, entry: Deployment, grace_s: float) -> None:
+    """Nothing of it runs afterwards: its supervisor is asked, and has `grace_s`; then by force."""
+    keeper = entry.supervisor
+    if keeper is not None and presence(keeper) is Presence.RUNNING:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(keeper.pid, signal.SIGTERM)
+        deadline = time.monotonic() + grace_s
+        try:
+            while presence(keeper) is Presence.RUNNING and time.monotonic() < deadline:
+                time.sleep(_WAIT_S)
+        finally:
+            stop(entry.process, marker=_marker(folder, entry.name), grace_s=0.0)
+    else:
+        with contextlib.suppress(OSError):  # a full disk is no reason to keep it running
+            save(folder, replace(entry, phase=Phase.STOPPING))
+        stop(entry.process, marker=_marker(folder, entry.name), grace_s=grace_s)
+    if keeper is not None:
+        reap(keeper)
 
 
 def _undo(folder: Path, name: str, *, grace_s: float = GRACE_S) -> None:
     """Nothing runs and nothing is recorded afterwards."""
     entry = find(folder, name)
-    process = entry.process if isinstance(entry, Deployment) else None
-    stop(process, marker=_marker(folder, name), grace_s=grace_s)
+    if isinstance(entry, Deployment):
+        _end(folder, entry, grace_s)
+    stop(None, marker=_marker(folder, name), grace_s=grace_s)
     remove(folder, name)
 
 
@@ -295,8 +385,6 @@ def _forget(folder: Path, deployment: Deployment) -> None:
         time.sleep(_LOOK_S / 10)
 
 
-def _still_recorded(folder: Path, deployment: Deployment, *, but_not: Phase | None = None) -> bool:
+def _still_recorded(folder: Path, deployment: Deployment) -> bool:
     entry = find(folder, deployment.name)
-    return (
-        isinstance(entry, Deployment) and entry.process == deployment.process and entry.phase is not but_not
-    )
+    return isinstance(entry, Deployment) and entry.process == deployment.process

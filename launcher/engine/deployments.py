@@ -1,7 +1,7 @@
 """What runs here: one state file per deployment, written whole or not at all, believed only after a look.
 
-The folder holds, per deployment, NAME.json (0600), NAME.log with its predecessors, and NAME.lock, which
-whoever starts the deployment holds until it is ready. Files that cannot be read are reported as values, so
+The folder holds, per deployment, NAME.json (0600), NAME.log with its predecessors, NAME.progress while it loads,
+and NAME.lock, which whoever starts the deployment holds until it is ready. Files that cannot be read are reported as values, so
 that one broken file hides nothing else.
 """
 
@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from launcher.engine.identity import Presence, presence
+from launcher.engine.identity import Presence, ProcessId, presence
 from launcher.engine.record import Deployment, Phase, Unreadable, check_name, document, parse_deployment
 from launcher.errors import NotFound, UsageError
 from launcher.locks import exclusive, exclusive_if_free
@@ -27,6 +27,9 @@ from launcher.locks import exclusive, exclusive_if_free
 class State(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
+    DEGRADED = "degraded"
+    BACKOFF = "backoff"
+    FAILED = "failed"
     GONE = "gone"
     OTHER_HOST = "other-host"
 
@@ -46,6 +49,11 @@ def log_path(folder: Path, name: str) -> Path:
 
 def state_path(folder: Path, name: str) -> Path:
     return folder / f"{check_name(name)}.json"
+
+
+def progress_path(folder: Path, name: str) -> Path:
+    """How far a load is, written by its supervisor for whoever waits."""
+    return folder / f"{check_name(name)}.progress"
 
 
 def save(folder: Path, deployment: Deployment) -> None:
@@ -105,28 +113,56 @@ def the_name(folder: Path, name: str | None) -> str:
 
 def remove(folder: Path, name: str) -> None:
     """Forget the deployment; its log stays for `launcher logs`."""
+    progress_path(folder, name).unlink(missing_ok=True)
     state_path(folder, name).unlink(missing_ok=True)
     _sync(folder)
 
 
-def look(deployment: Deployment) -> Status:
-    """What the deployment is right now, by the process that was recorded."""
-    name, process, ready = deployment.name, deployment.process, deployment.phase is not Phase.STARTING
+def look(deployment: Deployment) -> Status:  # noqa: PLR0911  one line per thing it can be
+    """What the deployment is right now, by the processes that were recorded."""
+    process = deployment.process
     where = Presence.GONE if process is None else presence(process)
     if process is not None and where is Presence.OTHER_HOST:
         return Status(state=State.OTHER_HOST, detail=f"pid {process.pid} on {process.hostname}")
-    if where is Presence.RUNNING and ready:
-        stopping = deployment.phase is Phase.STOPPING
-        return Status(state=State.RUNNING, detail="it is being stopped" if stopping else None)
-    if (where is Presence.RUNNING or process is None) and _starter_lives(deployment):
-        return Status(state=State.STARTING)
-    if where is Presence.RUNNING:
-        detail = f"its launcher ended before it was ready; take it over with up, end it with stop {name}"
-        return Status(state=State.STARTING, detail=detail)
-    if process is None:
+    if deployment.phase is Phase.FAILED:
+        return Status(state=State.FAILED, detail=deployment.failure.sentence if deployment.failure else None)
+    if deployment.supervisor is not None and not _lives(deployment.supervisor):
+        return _unsupervised(deployment, where)
+    if deployment.phase is Phase.BACKOFF:
+        why = f": {deployment.failure.sentence}" if deployment.failure else ""
+        return Status(state=State.BACKOFF, detail=f"it is started again soon{why}")
+    if deployment.phase is Phase.STARTING:
+        return _starting_status(deployment, where)
+    if where is not Presence.RUNNING:
+        pid = "?" if process is None else process.pid
+        return Status(state=State.GONE, detail=f"llama-server (pid {pid}) ended")
+    if deployment.phase is Phase.DEGRADED:
+        return Status(state=State.DEGRADED, detail="llama-server runs, and does not answer")
+    stopping = deployment.phase is Phase.STOPPING
+    return Status(state=State.RUNNING, detail="it is being stopped" if stopping else None)
+
+
+def _starting_status(deployment: Deployment, where: Presence) -> Status:
+    """Not ready yet: by a launcher that waits for it, or by one that has gone."""
+    name, process = deployment.name, deployment.process
+    if where is Presence.RUNNING or process is None:
+        if _lives(deployment.starter) or (process is None and _lives(deployment.supervisor)):
+            return Status(state=State.STARTING)
+        if where is Presence.RUNNING:
+            detail = f"its launcher ended before it was ready; take it over with up, end it with stop {name}"
+            return Status(state=State.STARTING, detail=detail)
         return Status(state=State.GONE, detail="its launcher ended before llama-server was started")
-    when = "" if ready else " before it was ready"
-    return Status(state=State.GONE, detail=f"llama-server (pid {process.pid}) ended{when}")
+    return Status(state=State.GONE, detail=f"llama-server (pid {process.pid}) ended before it was ready")
+
+
+def _unsupervised(deployment: Deployment, where: Presence) -> Status:
+    """Its supervisor was killed. llama-server sees its pipe close and ends; on Linux the kernel ends it at once."""
+    pid = None if deployment.supervisor is None else deployment.supervisor.pid
+    gone = f"its supervisor (pid {pid}) was killed, and llama-server with it"
+    if where is Presence.RUNNING:
+        left = f"its supervisor (pid {pid}) was killed; end it with stop {deployment.name}"
+        return Status(state=State.DEGRADED, detail=left)
+    return Status(state=State.GONE, detail=gone)
 
 
 @contextmanager
@@ -165,8 +201,8 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _starter_lives(deployment: Deployment) -> bool:
-    return deployment.starter is not None and presence(deployment.starter) is Presence.RUNNING
+def _lives(process: ProcessId | None) -> bool:
+    return process is not None and presence(process) is Presence.RUNNING
 
 
 def _read(path: Path) -> Deployment | Unreadable | None:

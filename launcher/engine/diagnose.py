@@ -1,7 +1,8 @@
 """Why llama-server ended, from what it logged and how it exited. Pure.
 
-The patterns are llama.cpp's own messages at commit 0c1e570 (file and function beside each) and those of the
-systems below it. The first that matches wins, so causes stand before their consequences.
+The patterns are llama.cpp's own messages at commit 0c1e570 (file and function beside each), what older ones and
+the systems below it say. The first that matches wins, so causes stand before their consequences. Every pattern is
+held against captured logs (tests/captures/logs).
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from launcher.engine.load_log import held_at, row_of
+from launcher.plan.plan import HOST
 from launcher.units import MIB, format_bytes
 
 
@@ -22,37 +25,97 @@ class CauseKind(StrEnum):
     MISSING_LIBRARY = "missing_library"
     UNKNOWN_ARCHITECTURE = "unknown_architecture"
     OUT_OF_MEMORY = "out_of_memory"
+    PINNED_MEMORY = "pinned_memory"
+    DRIVER = "driver"
+    DEVICE_LOST = "device_lost"
+    RPC_LOST = "rpc_lost"
+    TEMPLATE = "template"
+    UNSUPPORTED = "unsupported"
     KILLED = "killed"
     BAD_FILE = "bad_file"
     ASSERTION = "assertion"
+    STALLED = "stalled"
+    NO_ANSWER = "no_answer"
     OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """`sentence` has no full stop; `remedy` is what to try, None where only the log can tell."""
+    """`sentence` has no full stop; `remedy` is what to try, None where only the log can tell.
+
+    Where memory is the cause: `where` is the ledger's row (a device's id, or plan.HOST), `part` the amount in it
+    that was asked for ("weights", "kv", "compute"), `need_bytes` the request that failed, `had_bytes` what that
+    row had taken before it. None where the log does not tell.
+    """
 
     kind: CauseKind
     sentence: str
     remedy: str | None = None
+    where: str | None = None
+    part: str | None = None
+    need_bytes: int | None = None
+    had_bytes: int | None = None
 
 
 _SMALLER = "a shorter context (-c), a smaller quant or fewer slots take less"
 _FETCH_AGAIN = "fetch the file again"
 _FLAGS = "launcher engine info"
+_BUILD = "launcher engine build"
+_REPORT = "try launcher engine build; if it stays, the log is what llama.cpp's developers need"
+
+MEMORY = frozenset({CauseKind.OUT_OF_MEMORY, CauseKind.PINNED_MEMORY})
+"""Causes that a smaller plan cures."""
+
+CERTAIN = frozenset(
+    {
+        CauseKind.PORT_IN_USE,
+        CauseKind.UNKNOWN_FLAG,
+        CauseKind.BAD_FLAG_VALUE,
+        CauseKind.MISSING_LIBRARY,
+        CauseKind.UNKNOWN_ARCHITECTURE,
+        CauseKind.BAD_FILE,
+        CauseKind.TEMPLATE,
+        CauseKind.UNSUPPORTED,
+    }
+)
+"""Causes that the very same command meets again."""
 
 
-def diagnose(log: str, exit_code: int | None) -> Cause:
-    """The cause, from the log's end and the exit status (negative: the signal; None: not known)."""
+def diagnose(log: str, exit_code: int | None, *, by_kernel: bool | None = None) -> Cause:
+    """The cause, from the log's end and the exit status (negative: the signal; None: not known). `by_kernel` is
+    whether its memory cgroup counted a kill for want of memory meanwhile; None where nobody counts."""
+    if exit_code == -signal.SIGKILL and by_kernel:
+        return _killed_for_memory(log)
+    settled = _REFUSED_PINNING.sub("Failed to allocate pinned memory.", _SETTLED.split(log)[-1])
     for pattern, explain in _TABLE:
-        match = pattern.search(log)
+        match = pattern.search(settled)
         if match is not None:
-            return explain(match)
+            cause = explain(match)
+            return _placed(cause, log, settled, match) if cause.kind in MEMORY else cause
     if exit_code is not None and exit_code < 0:
         return _signalled(-exit_code)
     how = "ended" if exit_code is None else f"exited with status {exit_code}"
     last = _last_error(log)
     return Cause(kind=CauseKind.OTHER, sentence=f"llama-server {how}" + (f": {last}" if last else ""))
+
+
+_SETTLED = re.compile(r"compute buffer allocation failed, retrying without pipeline parallelism")
+"""src/llama-context.cpp, sched_reserve: what failed before this line is tried again, smaller."""
+_REFUSED_PINNING = re.compile(r"Failed to allocate pinned memory\.\n.*ErrorOutOf\w+Memory")
+"""ggml-vulkan.cpp, ggml_vk_host_malloc: a warning that looks like the real thing; pageable memory is taken instead."""
+
+
+def _killed_for_memory(log: str) -> Cause:
+    held = held_at(log, HOST)
+    had = None if held is None else held.used_bytes
+    so_far = "" if not had else f" after it had taken {format_bytes(had)}"
+    return Cause(
+        kind=CauseKind.OUT_OF_MEMORY,
+        sentence=f"the kernel killed llama-server: its memory limit was reached{so_far}",
+        remedy=_SMALLER,
+        where=HOST,
+        had_bytes=had,
+    )
 
 
 def _signalled(number: int) -> Cause:
@@ -62,11 +125,64 @@ def _signalled(number: int) -> Cause:
             sentence="llama-server was killed by signal 9, as the kernel does when memory runs out",
             remedy=_SMALLER,
         )
+    if number == signal.SIGILL:
+        return Cause(
+            kind=CauseKind.UNSUPPORTED,
+            sentence="llama-server was built for another processor: it met an instruction this one lacks",
+            remedy=_BUILD,
+        )
+    if number == signal.SIGSEGV:
+        return Cause(
+            kind=CauseKind.ASSERTION,
+            sentence="llama-server crashed (segmentation fault)",
+            remedy=_REPORT,
+        )
     try:
         name = f" ({signal.Signals(number).name})"
     except ValueError:
         name = ""
     return Cause(kind=CauseKind.KILLED, sentence=f"llama-server was ended by signal {number}{name}")
+
+
+def _placed(cause: Cause, log: str, settled: str, match: re.Match[str]) -> Cause:
+    """The cause with its ledger row, what was asked for, and what that row had by then."""
+    named = _NAMED.search(settled)
+    groups = match.groupdict()
+    if named is not None:
+        where: str | None = row_of(named["name"])
+    elif (device := groups.get("device")) is not None:
+        where = f"{'ROCm' if 'ROCm' in log else 'CUDA'}{device}" if device.isdigit() else row_of(device)
+    else:
+        where = next((row for mark, row in _ROW_MARKS if mark in settled), None)
+    held = None if where is None else held_at(log, where)
+    had = None if held is None else held.used_bytes
+    need = cause.need_bytes or (int(named["bytes"]) if named is not None else None)
+    after = settled[settled.rfind("\n", 0, match.start()) + 1 :]
+    part = next((part for mark, part in _PART_MARKS if mark in after), None)
+    so_far = f", with {format_bytes(had)} taken there before" if had and where != HOST else ""
+    return replace(
+        cause, sentence=cause.sentence + so_far, where=where, need_bytes=need, had_bytes=had, part=part
+    )
+
+
+_NAMED = re.compile(r"failed to allocate (?P<name>[A-Z]\S*) buffer of size (?P<bytes>\d+)")
+"""ggml-alloc.c, alloc_tensor_range and ggml_gallocr_reserve_n_impl: the device by its name."""
+_ROW_MARKS = (
+    ("unable to allocate CPU", HOST),
+    ("ggml_backend_cpu_buffer_type_alloc_buffer", HOST),
+    ("std::bad_alloc", HOST),
+    ("ggml_aligned_malloc", HOST),
+    ("mmap failed", HOST),
+    ("pinned memory", HOST),
+    ("ggml_metal", "Metal"),
+)
+_PART_MARKS = (
+    ("kv cache", "kv"),
+    ("self-attention cache", "kv"),
+    ("compute", "compute"),
+    ("graph", "compute"),
+    ("error loading model", "weights"),
+)
 
 
 _PREFIX = re.compile(r"^[\d.]+ (?P<level>[A-Z]) (?:\w+ +)?")
@@ -97,19 +213,35 @@ def _of(kind: CauseKind, sentence: str, remedy: str | None = None) -> Callable[[
 
 
 def _out_of_memory(match: re.Match[str]) -> Cause:
-    groups = match.groupdict()
-    if groups.get("bytes"):
-        size: int | None = int(groups["bytes"])
-    else:
-        size = int(float(groups["mib"]) * MIB) if groups.get("mib") else None
+    size = _size(match)
     wanted = "" if size is None else f": it could not allocate {format_bytes(size)}"
-    device = groups.get("device")
+    device = match.groupdict().get("device")
     where = "" if not device else f" on {device if not device.isdigit() else f'device {device}'}"
     return Cause(
         kind=CauseKind.OUT_OF_MEMORY,
         sentence=f"llama-server ran out of memory{wanted}{where}",
         remedy=_SMALLER,
+        need_bytes=size,
     )
+
+
+def _pinned(match: re.Match[str]) -> Cause:
+    """A warning to llama.cpp, which goes on with pageable memory, and the last words where that fails too."""
+    size = _size(match)
+    wanted = "" if size is None else f" {format_bytes(size)} of"
+    return Cause(
+        kind=CauseKind.PINNED_MEMORY,
+        sentence=f"the driver refused{wanted} page-locked memory on the host",
+        remedy="raise the limit on locked memory (ulimit -l), or -e GGML_CUDA_NO_PINNED=1",
+        need_bytes=size,
+    )
+
+
+def _size(match: re.Match[str]) -> int | None:
+    groups = match.groupdict()
+    if groups.get("bytes"):
+        return int(groups["bytes"])
+    return int(float(groups["mib"].replace(",", ".")) * MIB) if groups.get("mib") else None
 
 
 _TABLE: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...] = (
@@ -161,6 +293,48 @@ _TABLE: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...] = (
             "it needs a newer engine (--engine)",
         ),
     ),
+    (  # ggml-cuda.cu, ggml_cuda_init and cudaGetErrorString: what the driver cannot do
+        re.compile(
+            r"(?P<why>CUDA driver version is insufficient for CUDA runtime version"
+            r"|system has unsupported display driver / cuda driver combination"
+            r"|no (?:CUDA|ROCm)-capable device is detected)"
+        ),
+        _of(
+            CauseKind.DRIVER,
+            "the GPU's driver does not suit this llama-server: {why}",
+            "update the driver, or launcher engine build for the one there is",
+        ),
+    ),
+    (  # the same, older: `CUDA error 209 at …`
+        re.compile(r"no kernel image is available for execution on the device"),
+        _of(
+            CauseKind.DRIVER,
+            "this llama-server was not built for the compute capability of the GPU",
+            _BUILD,
+        ),
+    ),
+    (  # ggml-cuda.cu, ggml_cuda_init
+        re.compile(r"failed to initialize (?:CUDA|ROCm): (?P<why>.+)"),
+        _of(CauseKind.DRIVER, "the GPU's driver could not be initialised: {why}", "look at nvidia-smi"),
+    ),
+    (  # ggml-rpc.cpp, get_dispatcher
+        re.compile(r"Failed to connect to (?P<peer>\S+:\d+)"),
+        _of(
+            CauseKind.RPC_LOST,
+            "the RPC peer {peer} does not answer",
+            "start ggml-rpc-server there, or leave it out",
+        ),
+    ),
+    (  # ggml-rpc.cpp, RPC_STATUS_ASSERT and what it was before
+        re.compile(
+            r"Remote RPC server crashed or returned malformed response|ggml-rpc\.cpp:\d+: GGML_ASSERT\(status\)"
+        ),
+        _of(
+            CauseKind.RPC_LOST,
+            "an RPC peer was lost: it crashed, or its network failed",
+            "look at the peer's own log; both sides must be the same llama.cpp",
+        ),
+    ),
     (  # ggml-cuda.cu, ggml_backend_cuda_buffer_type_alloc_buffer
         re.compile(r"allocating (?P<mib>[\d.]+) MiB on device (?P<device>\d+): cudaMalloc failed"),
         _out_of_memory,
@@ -170,7 +344,13 @@ _TABLE: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...] = (
         _out_of_memory,
     ),
     (  # ggml-vulkan-buffers.cpp, ggml_vk_create_buffer_device and its callers
-        re.compile(r"ggml_vulkan: (?:Device m|M)emory allocation of size (?P<bytes>\d+) failed"),
+        re.compile(r"(?:Device m|M)emory allocation of size (?P<bytes>\d+) failed"),
+        _out_of_memory,
+    ),
+    (  # ggml-backend.cpp, ggml_backend_cpu_buffer_type_alloc_buffer
+        re.compile(
+            r"ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer of size (?P<bytes>\d+)"
+        ),
         _out_of_memory,
     ),
     (  # ggml.c, ggml_aligned_malloc
@@ -179,7 +359,8 @@ _TABLE: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...] = (
     ),
     (  # Vulkan, CUDA, libstdc++, llama-context.cpp, ggml-alloc.c, llama-model.cpp, llama-mmap.cpp
         re.compile(
-            r"ErrorOutOfDeviceMemory|ErrorOutOfHostMemory|CUDA error: out of memory|std::bad_alloc"
+            r"ErrorOutOfDeviceMemory|ErrorOutOfHostMemory|(?:CUDA|ROCm) error: out of memory|std::bad_alloc"
+            r"|kIOGPUCommandBufferCallbackErrorOutOfMemory"
             r"|failed to allocate compute (?:pp |tg )?buffers|graph allocation: failed to reserve memory"
             r"|unable to allocate (?P<device>\S+) buffer|mmap failed: Cannot allocate memory"
         ),
@@ -203,18 +384,91 @@ _TABLE: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...] = (
     ),
     (  # ggml/src/gguf.cpp, gguf_init_from_file
         re.compile(r"failed to open GGUF file '(?P<path>[^']*)' \((?P<why>[^)]*)\)"),
-        _of(CauseKind.BAD_FILE, "the model file {path} cannot be opened: {why}"),
+        _of(
+            CauseKind.BAD_FILE,
+            "the model file {path} cannot be opened: {why}",
+            "launcher pull fetches it again",
+        ),
     ),
     (  # ggml/src/gguf.cpp, gguf_init_from_reader: every other way a header can be wrong
         re.compile(r"gguf_init_from_\w+: (?P<why>failed to read .+)"),
         _of(CauseKind.BAD_FILE, "the model file's header is damaged: {why}", _FETCH_AGAIN),
     ),
+    (  # src/llama-context.cpp, llama_init_from_model: parameters that do not go together
+        re.compile(
+            r"llama_init_from_model: (?P<why>.*(?:requires flash_attn|does not support different K).*)"
+        ),
+        _of(
+            CauseKind.UNSUPPORTED,
+            "llama-server refuses these settings: {why}",
+            "launcher plan chooses ones that work",
+        ),
+    ),
+    (  # common/chat.cpp, common_chat_templates_init; minja and its successors
+        re.compile(
+            r"(?:the supplied chat template is not supported: |Parser Error: |what\(\): +(?=Expected ))(?P<why>[^\n]*)"
+        ),
+        _of(
+            CauseKind.TEMPLATE,
+            "llama-server cannot read the model's chat template: {why}",
+            "give another with -- --chat-template NAME",
+        ),
+    ),
+    (  # common/common.cpp, common_init_
+        re.compile(r"failed to load lora adapter '(?P<path>[^']+)'"),
+        _of(CauseKind.BAD_FILE, "the adapter {path} cannot be loaded", "leave it out, or name another"),
+    ),
+    (  # src/llama-model-loader.cpp, llama_model_loader
+        re.compile(r"illegal split file idx: \d+ \(file: (?P<path>[^)]+)\)"),
+        _of(
+            CauseKind.BAD_FILE,
+            "{path} is not the first part of the model",
+            "name the file that ends in -00001-of-…",
+        ),
+    ),
+    (  # src/llama-model-loader.cpp, check_tensor_dims and done_getting_tensors
+        re.compile(
+            r"error loading model: (?P<why>(?:\w+: )?(?:missing tensor|wrong number of tensors|tensor '[^']+' not found)[^\n]*)"
+        ),
+        _of(
+            CauseKind.BAD_FILE,
+            "the model file does not have the tensors this llama-server expects: {why}",
+            "it needs a newer engine (--engine), or another conversion of the model",
+        ),
+    ),
+    (  # vulkan.hpp, thrown through llama_model_load
+        re.compile(r"error loading model: (?P<why>vk::\S+: Error\w+)"),
+        _of(
+            CauseKind.DRIVER,
+            "the GPU could not be used: {why}",
+            "look at vulkaninfo, or update the GPU's driver",
+        ),
+    ),
     (  # src/llama-model-loader.cpp and llama-model.cpp, whatever else they throw
         re.compile(r"llama_model_load: error loading model: (?P<why>.+)"),
-        _of(CauseKind.BAD_FILE, "llama-server cannot load the model: {why}"),
+        _of(
+            CauseKind.BAD_FILE,
+            "llama-server cannot load the model: {why}",
+            "it needs a newer engine (--engine), or another conversion of the model",
+        ),
+    ),
+    (  # cudaGetErrorString, vk::Result: the device is not usable any more
+        re.compile(
+            r"(?P<why>CUDA error: an illegal memory access was encountered|DeviceLostError|ErrorDeviceLost)"
+        ),
+        _of(CauseKind.DEVICE_LOST, "the GPU stopped working for llama-server ({why})", _REPORT),
     ),
     (  # ggml/src/ggml.c, ggml_abort
-        re.compile(r"(?P<place>\S+:\d+): (?P<what>GGML_ASSERT\(.*\) failed|fatal error|.* error)"),
-        _of(CauseKind.ASSERTION, "llama-server stopped at {place}: {what}"),
+        re.compile(
+            r"(?P<place>[^\s:]+\.(?:cpp|cuh|cu|c|hpp|h|m|mm):\d+): "
+            r"(?P<what>GGML_ASSERT\(.*\) failed|fatal error|(?!.*warning).+)"
+        ),
+        _of(CauseKind.ASSERTION, "llama-server stopped at {place}: {what}", _REPORT),
+    ),
+    (  # ggml-cuda.cu, ggml_cuda_host_malloc; ggml-vulkan, ggml_vk_host_malloc: fatal only with what follows it
+        re.compile(
+            r"failed to allocate (?P<mib>[\d.,]+) MiB of pinned memory|Failed to allocate pinned memory"
+        ),
+        _pinned,
     ),
 )

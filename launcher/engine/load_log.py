@@ -19,6 +19,8 @@ _BUFFER = re.compile(
 )
 _DEVICE = re.compile(r"(?:CUDA|ROCm|Vulkan|MTL|Metal|SYCL)\d*")
 _MAPPED = "_Mapped"
+_PARTS = {"model": "weights", "compute": "compute", "output": "compute"}
+"""Parts of a ledger row by the log's word; every other word names a cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +34,7 @@ class Seen:
     @property
     def where(self) -> str:
         """The device that holds it, or HOST."""
-        return self.name if _DEVICE.fullmatch(self.name) else HOST
+        return row_of(self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,48 @@ class Compared:
     where: str
     planned_bytes: int
     seen_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What one row held when the log ended, by llama.cpp's own account."""
+
+    where: str
+    weights_bytes: int
+    kv_bytes: int
+    compute_bytes: int
+
+    @property
+    def used_bytes(self) -> int:
+        return self.weights_bytes + self.kv_bytes + self.compute_bytes
+
+
+def row_of(name: str) -> str:
+    """The ledger's row for a buffer type's name: `CUDA0` is a device, `CPU_Mapped` and `CUDA_Host` are the host."""
+    return name if _DEVICE.fullmatch(name) else HOST
+
+
+def held(log: str) -> tuple[Held, ...]:
+    """What every row held when the log ended. Weights and caches come in several buffers; a compute buffer that is
+    reserved again replaces the one before."""
+    sizes: dict[tuple[str, str], int] = {}
+    for seen in parse_load_log(log):
+        key = (seen.name, seen.kind)
+        sizes[key] = seen.n_bytes if seen.kind == "compute" else sizes.get(key, 0) + seen.n_bytes
+    return tuple(
+        Held(
+            where=row,
+            weights_bytes=_sum(sizes, row, "weights"),
+            kv_bytes=_sum(sizes, row, "kv"),
+            compute_bytes=_sum(sizes, row, "compute"),
+        )
+        for row in sorted({row_of(name) for name, _ in sizes})
+    )
+
+
+def held_at(log: str, where: str) -> Held | None:
+    """What one row held; None where the log does not name it."""
+    return next((row for row in held(log) if row.where == where), None)
 
 
 def parse_load_log(text: str) -> tuple[Seen, ...]:
@@ -73,4 +117,10 @@ def compare_load(plan: Mapping[str, Any], seen: Sequence[Seen]) -> tuple[Compare
             ),
         )
         for where, row in rows
+    )
+
+
+def _sum(sizes: Mapping[tuple[str, str], int], row: str, part: str) -> int:
+    return sum(
+        size for (name, kind), size in sizes.items() if row_of(name) == row and _PARTS.get(kind, "kv") == part
     )

@@ -66,6 +66,30 @@ def head(path: Path, n_bytes: int = 4 << 20) -> str:
         return ""
 
 
+def size_of(path: Path) -> int:
+    """Bytes in the log; 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def read_from(path: Path, start: int, limit: int) -> str:
+    """What was written since it was `start` bytes long: at most `limit` bytes of the beginning and as many of the
+    end. All of it where it was emptied since."""
+    try:
+        with path.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(start if start <= size else 0)
+            data = log.read(limit)
+            if size - log.tell() > 0:
+                log.seek(max(log.tell(), size - limit))
+                data += log.read(limit)
+    except OSError:
+        return ""
+    return data.decode("utf-8", errors="replace")
+
+
 def follow(
     path: Path, *, last_lines: int | None = None, ended: Callable[[], bool] | None = None
 ) -> Iterator[str]:

@@ -91,7 +91,7 @@ def start(
             start_new_session=True,
         )
     except OSError as error:
-        raise _cannot_run(argv[0], error) from error
+        raise cannot_run(argv[0], error) from error
     finally:
         os.close(log)
     process = identify(child.pid)
@@ -176,7 +176,8 @@ class _Child(subprocess.Popen[bytes]):
         """Nothing to release: no pipes."""
 
 
-def _cannot_run(program: str, error: OSError) -> EngineFailed | NotFound | NotAllowed:
+def cannot_run(program: str, error: OSError) -> EngineFailed | NotFound | NotAllowed:
+    """Why a program could not be started, as one sentence."""
     if isinstance(error, FileNotFoundError):
         return NotFound(f"the engine {program} does not exist", hint="launcher engine list")
     if isinstance(error, PermissionError):

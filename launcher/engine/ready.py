@@ -1,18 +1,20 @@
 """Waiting until a deployment has produced a token, for as long as it gets on.
 
 There is no limit in seconds: loading 500 GB may take half an hour. A load fails when its process ends, or
-when it stalls: none of bytes read, bytes resident and CPU time has moved for a while.
+when it stalls: none of what llama-server says of itself, bytes read, bytes resident and CPU time has moved for
+a while. How far it is, is the furthest of the first three: a warm mmap moves only the resident size.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.engine.client import first_token, is_loaded, read_api_key
-from launcher.engine.diagnose import diagnose
+from launcher.engine.client import fill_context, first_token, is_loaded, props, read_api_key
+from launcher.engine.diagnose import Cause, CauseKind, diagnose
 from launcher.engine.identity import Presence, ProcessId, presence
 from launcher.engine.log import tail
 from launcher.engine.ports import listens
@@ -40,36 +42,62 @@ _MOVED_BYTES = MIB
 """Less is noise: answering our own polls reads and allocates a little."""
 _MOVED_CPU_S = 1.0
 """Less is noise: answering our own polls (4 a second) takes about 0.1 s of CPU in two minutes."""
+_SURE_AFTER_S = 3.0
 _LAST_WORDS_S = 2.0
 """Between a closed connection and the process's end: the kernel closes sockets first."""
 
 
-def wait_ready(
-    deployment: Deployment, *, on_progress: OnProgress = silent, limits: StallLimits | None = None
-) -> None:
-    """Return when the deployment's model has produced a token.
+class LoadFailed(EngineFailed):
+    """A deployment that did not become ready, or did not stay so; `cause` is what is known of why."""
 
-    `on_progress` gets phase `load` (bytes of the model that are in) and then `token` (seconds). Raises
-    EngineFailed with the cause in one sentence when it ends or stalls; ending the rest is the caller's.
+    def __init__(self, name: str, cause: Cause) -> None:
+        logs = f"launcher logs {name}"
+        colon = "" if cause.kind in {CauseKind.STALLED, CauseKind.NO_ANSWER} else ":"
+        super().__init__(
+            f"{name}{colon} {cause.sentence}",
+            hint=logs if cause.remedy is None else f"{cause.remedy}; its log: {logs}",
+        )
+        self.cause = cause
+
+
+def failure(deployment: Deployment) -> LoadFailed:
+    """Why the deployment's process ended, by its log and exit status."""
+    exit_code = None if deployment.process is None else reap(deployment.process)
+    return LoadFailed(deployment.name, diagnose(tail_of(deployment), exit_code))
+
+
+def wait_ready(
+    deployment: Deployment,
+    *,
+    on_progress: OnProgress = silent,
+    limits: StallLimits | None = None,
+    told: Callable[[], float | None] = lambda: None,
+    ended: Callable[[Deployment], EngineFailed] = failure,
+    canary: bool = False,
+) -> None:
+    """Return when the deployment's model has produced a token, and with `canary` has also read a prompt that fills
+    its context: memory that was not counted runs out there first.
+
+    `on_progress` gets phase `load` (bytes of the model that are in), `token` and `canary` (seconds). `told` is how
+    much of the model llama-server says it has loaded, 0 to 1. Raises what `ended` makes of a process that is gone,
+    LoadFailed when it stalls or answers nothing; ending the rest is the caller's.
     """
     if deployment.process is None:
         raise EngineFailed(f"{deployment.name} was never started", hint=f"launcher stop {deployment.name}")
-    watch = _Watch(deployment, deployment.process, on_progress, limits or StallLimits())
+    watch = _Watch(deployment, deployment.process, on_progress, limits or StallLimits(), told, ended)
     while not (is_loaded(deployment.url) and listens(deployment.process, deployment.port) is not False):
         watch.tick("load")
         watch.pause()
-    _until_token(deployment, watch)
+    key = read_api_key(deployment.api_key_file)
+    _until_done(lambda: first_token(deployment.url, api_key=key), "token", deployment, watch)
+    if canary:
+        _until_done(lambda: _fill(deployment.url, key), "canary", deployment, watch)
 
 
-def failure(deployment: Deployment) -> EngineFailed:
-    """Why the deployment's process ended, by its log and exit status."""
-    exit_code = None if deployment.process is None else reap(deployment.process)
-    cause = diagnose(tail_of(deployment), exit_code)
-    logs = f"launcher logs {deployment.name}"
-    return EngineFailed(
-        f"{deployment.name}: {cause.sentence}",
-        hint=logs if cause.remedy is None else f"{cause.remedy}; its log: {logs}",
-    )
+def _fill(url: str, api_key: str | None) -> None:
+    n_ctx = props(url, api_key=api_key).n_ctx
+    if n_ctx is not None:
+        fill_context(url, n_ctx, api_key=api_key)
 
 
 def tail_of(deployment: Deployment) -> str:
@@ -77,31 +105,34 @@ def tail_of(deployment: Deployment) -> str:
     return tail(Path(deployment.log_path))
 
 
-def _until_token(deployment: Deployment, watch: _Watch) -> None:
+def _until_done(ask: Callable[[], None], phase: str, deployment: Deployment, watch: _Watch) -> None:
     failures: list[BaseException] = []
 
-    def ask() -> None:
+    def run() -> None:
         try:
-            first_token(deployment.url, api_key=read_api_key(deployment.api_key_file))
+            ask()
         except BaseException as error:  # noqa: BLE001  raised again below, in the thread that waits
             failures.append(error)
 
     # a thread, because the request has no limit of its own and the process has to be watched meanwhile; a
     # daemon, because it ends with the server, and nothing may keep the launcher from ending after Ctrl-C
-    asking = threading.Thread(target=ask, name="first-token", daemon=True)
+    asking = threading.Thread(target=run, name=phase, daemon=True)
     asking.start()
     while asking.is_alive():
         asking.join(_POLL_S)
-        watch.tick("token")
+        watch.tick(phase)
     if not failures:
         return
     watch.last_words()
     [error] = failures
     if isinstance(error, LauncherError):
-        raise EngineFailed(
-            f"{deployment.name} loaded, but produced no token: {error.message}",
-            hint=f"launcher logs {deployment.name}",
-        ) from error
+        what = (
+            "loaded, but produced no token"
+            if phase == "token"
+            else "failed at a prompt that fills its context"
+        )
+        cause = Cause(kind=CauseKind.NO_ANSWER, sentence=f"{what}: {error.message}")
+        raise LoadFailed(deployment.name, cause) from error
     raise error
 
 
@@ -109,12 +140,20 @@ class _Watch:
     """Looks at the process while somebody waits for it."""
 
     def __init__(
-        self, deployment: Deployment, process: ProcessId, on_progress: OnProgress, limits: StallLimits
+        self,
+        deployment: Deployment,
+        process: ProcessId,
+        on_progress: OnProgress,
+        limits: StallLimits,
+        told: Callable[[], float | None],
+        ended: Callable[[Deployment], EngineFailed],
     ) -> None:
         self._deployment = deployment
         self._process = process
         self._on_progress = on_progress
         self._limits = limits
+        self._told = told
+        self._ended = ended
         self._began = self._sampled = self._moved = self._worked = time.monotonic()
         self._seen = Activity(read_bytes=None, resident_bytes=0, cpu_s=0.0)
         self._done = 0
@@ -122,7 +161,7 @@ class _Watch:
     def tick(self, phase: str) -> None:
         """Raises EngineFailed when the process has ended or stalled; reports progress."""
         if presence(self._process) is not Presence.RUNNING:
-            raise failure(self._deployment)
+            raise self._ended(self._deployment)
         now = time.monotonic()
         if now - self._sampled < min(_SAMPLE_S, self._limits.idle_s):
             return
@@ -144,14 +183,15 @@ class _Watch:
         deadline = time.monotonic() + _LAST_WORDS_S
         while time.monotonic() < deadline:
             if presence(self._process) is not Presence.RUNNING:
-                raise failure(self._deployment)
+                raise self._ended(self._deployment)
             time.sleep(_POLL_S)
 
     def _sample(self, now: float) -> None:
         seen = activity(self._process)
         if seen is None:
             return
-        done = max(seen.read_bytes or 0, seen.resident_bytes)
+        said = int((self._told() or 0.0) * self._deployment.model_bytes)
+        done = max(seen.read_bytes or 0, seen.resident_bytes, said)
         if done >= self._done + _MOVED_BYTES:
             self._done, self._moved = done, now
         if seen.cpu_s >= self._seen.cpu_s + _MOVED_CPU_S:
@@ -161,11 +201,19 @@ class _Watch:
         if phase == "load":
             total = self._deployment.model_bytes
             done = min(self._done, total)
-            return Step(phase=phase, done=done, total=total, unit="bytes", text=self._deployment.model_id)
-        return Step(phase=phase, done=int(now - self._began), total=None, unit="s", text="first token")
+            text = self._deployment.model_id + remaining(done, total, now - self._began)
+            return Step(phase=phase, done=done, total=total, unit="bytes", text=text)
+        text = "first token" if phase == "token" else "a prompt that fills the context"
+        return Step(phase=phase, done=int(now - self._began), total=None, unit="s", text=text)
 
-    def _stalled(self, what: str, limit_s: float) -> EngineFailed:
-        name = self._deployment.name
-        return EngineFailed(
-            f"{name} stalled: for {limit_s:.0f} s llama-server {what}", hint=f"launcher logs {name}"
-        )
+    def _stalled(self, what: str, limit_s: float) -> LoadFailed:
+        sentence = f"stalled: for {limit_s:.0f} s llama-server {what}"
+        return LoadFailed(self._deployment.name, Cause(kind=CauseKind.STALLED, sentence=sentence))
+
+
+def remaining(done: int, total: int, elapsed_s: float) -> str:
+    """`, 12 s left` at the speed so far; nothing while that is a guess, and once everything is in."""
+    if elapsed_s < _SURE_AFTER_S or not 0 < done < total:
+        return ""
+    left = elapsed_s * (total - done) / done
+    return f", {left:.0f} s left" if left < 100 else f", {left / 60:.0f} min left"

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from launcher.engine.diagnose import Cause, CauseKind
 from launcher.engine.identity import ProcessId
 from launcher.errors import UsageError
 
@@ -21,12 +22,16 @@ _NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{NAME_LIMIT - 1}}}")
 
 
 class Phase(StrEnum):
-    """How far its launcher got: `ready` is written once a token was produced, `stopping` before the first
-    signal, so that whoever attends the process knows an ending that was asked for."""
+    """How far it got: `ready` is written once a token was produced, `stopping` before the first signal, so that
+    whoever attends the process knows an ending that was asked for. `degraded`, `backoff` and `failed` are the
+    supervisor's (lifecycle.State)."""
 
     STARTING = "starting"
     READY = "ready"
+    DEGRADED = "degraded"
+    BACKOFF = "backoff"
     STOPPING = "stopping"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +39,9 @@ class Deployment:
     """One model, served. `url` can be connected to (clients append /v1); `host` is what llama-server binds.
 
     `process` is None between the claim of name and port and the start. `starter` is the launcher that
-    starts it. `plan` is the plan's JSON document and `plan_hash` what a second `up` is compared by.
+    starts it, `supervisor` who keeps it (None before it began, and in records of launchers without one).
+    `plan` is the plan's JSON document and `plan_hash` what a second `up` is compared by. `restarts` counts those
+    of this supervisor, `failure` is why llama-server ended last.
     """
 
     name: str
@@ -57,6 +64,9 @@ class Deployment:
     engine_commit: str | None
     api_key_file: str | None
     started_at: str
+    supervisor: ProcessId | None = None
+    restarts: int = 0
+    failure: Cause | None = None
 
     @property
     def pid(self) -> int | None:
@@ -136,6 +146,9 @@ def parse_deployment(text: str) -> Deployment:
         engine_commit=_maybe_text(given, "engine_commit"),
         api_key_file=_maybe_text(given, "api_key_file"),
         started_at=_text(given, "started_at"),
+        supervisor=_process(given, "supervisor"),
+        restarts=_whole(given, "restarts") if "restarts" in given else 0,
+        failure=_failure(given),
     )
 
 
@@ -176,6 +189,27 @@ def _phase(given: Mapping[str, Any]) -> Phase:
         return Phase(_text(given, "phase"))
     except ValueError as error:
         raise ValueError(f"phase {given.get('phase')!r} is not one this launcher knows") from error
+
+
+def _failure(given: Mapping[str, Any]) -> Cause | None:
+    value = given.get("failure")
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise ValueError("failure is not an object")  # noqa: TRY004  one kind of error for a bad file
+    try:
+        kind = CauseKind(_text(value, "kind"))
+    except ValueError:
+        kind = CauseKind.OTHER  # of a newer launcher: its sentence says what it is
+    return Cause(
+        kind=kind,
+        sentence=_text(value, "sentence"),
+        remedy=_maybe_text(value, "remedy"),
+        where=_maybe_text(value, "where"),
+        part=_maybe_text(value, "part"),
+        need_bytes=_whole(value, "need_bytes") if value.get("need_bytes") is not None else None,
+        had_bytes=_whole(value, "had_bytes") if value.get("had_bytes") is not None else None,
+    )
 
 
 def _process(given: Mapping[str, Any], key: str) -> ProcessId | None:

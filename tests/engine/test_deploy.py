@@ -110,8 +110,8 @@ def test_a_dead_one_is_replaced(deployments: Path, tmp_path: Path) -> None:
     first = bring_up(deployments, request)
     assert first.pid is not None
     os.kill(first.pid, signal.SIGKILL)
-    until(lambda: look(first).state is State.GONE)
-    assert look(record_of(deployments)).detail == f"llama-server (pid {first.pid}) ended"
+    until(lambda: look(record_of(deployments)).state is State.FAILED)
+    assert (look(record_of(deployments)).detail or "").startswith("llama-server was killed by signal 9")
     second = bring_up(deployments, replace(request, plan_hash="f" * 16))
     assert (look(second).state, second.pid != first.pid) == (State.RUNNING, True)
 
@@ -157,7 +157,7 @@ def test_a_launcher_killed_mid_start_is_explained_and_cleaned(deployments: Path,
 
 def test_a_launcher_killed_before_it_wrote_the_pid_loses_nothing(deployments: Path, tmp_path: Path) -> None:
     deployment = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path)))
-    save(deployments, replace(deployment, process=None, phase=Phase.STARTING, starter=None))
+    save(deployments, replace(deployment, process=None, phase=Phase.STARTING, starter=None, supervisor=None))
     assert look(record_of(deployments)).state is State.GONE
     take_down(deployments, "m")
     assert deployment.pid is not None
@@ -180,7 +180,7 @@ def test_stop_while_it_is_starting_ends_both_sides(deployments: Path, tmp_path: 
         until(lambda: read_all(deployments) and record_of(deployments).pid)
         assert take_down(deployments, "m").was is State.STARTING
         _, errors = launcher.communicate(timeout=60)
-    assert b"EngineFailed: m: llama-server was ended by signal 15 (SIGTERM)" in errors
+    assert b"EngineFailed: m was stopped before it was ready" in errors
     assert read_all(deployments) == ()
 
 

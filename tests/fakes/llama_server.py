@@ -10,6 +10,12 @@ real engine to the same expectations. Switches of its own:
   --slow-token S       before every token              --fail-chat          the chat parser's HTTP 500
   --ignore-sigterm     end by SIGKILL only             --spawn-grandchild FILE   its pid in FILE, deaf to SIGTERM
   --leave-session      the grandchild leaves the session, too
+  --die-at-long-prompt N   abort when a prompt has more than N tokens
+  --deaf-after S       stop answering HTTP so long after the start
+  --crash-once FILE    abort 0.2 s after the first load that finds FILE absent, and write FILE
+
+Under LLAMA_SERVER_ROUTER_PORT it is a child, as llama-server is: states on stdout, `cmd_router_to_child:exit` on
+stdin ends it, and so does the end of stdin once it has loaded.
 """
 
 from __future__ import annotations
@@ -22,6 +28,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -64,6 +71,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--alias", default=None)
     parser.add_argument("--api-key-file", default=None)
     parser.add_argument("--version", action="store_true")
+    parser.add_argument("--die-at-long-prompt", type=int, default=None)
+    parser.add_argument("--deaf-after", type=float, default=None)
+    parser.add_argument("--crash-once", type=Path, default=None)
+    parser.add_argument("--metrics", action="store_true")
     for ignored in ("--fit", "--cache-ram", "-t", "-lm"):
         parser.add_argument(ignored)
     parser.add_argument("--load-seconds", type=float, default=0.0)
@@ -103,10 +114,17 @@ class Handler(BaseHTTPRequestHandler):
         if not self._allowed():
             return
         model = self.server.options.alias or self.server.options.model
+        deaf = self.server.options.deaf_after
+        if deaf is not None and time.monotonic() - BEGAN > deaf:
+            time.sleep(600)
         if self.path in {"/health", "/v1/health"}:
             self._json(200, {"status": "ok"})
         elif self.path == "/v1/models":
             self._json(200, {"object": "list", "data": [{"id": model, "object": "model"}]})
+        elif self.path == "/metrics" and self.server.options.metrics:
+            self._text(
+                "# TYPE llamacpp:predicted_tokens_seconds gauge\nllamacpp:predicted_tokens_seconds 100\n"
+            )
         elif self.path == "/props":
             options = self.server.options
             settings = {"n_ctx": options.ctx_size}
@@ -120,6 +138,10 @@ class Handler(BaseHTTPRequestHandler):
         if not self._allowed():
             return
         if self.path == "/completion":
+            limit, prompt = self.server.options.die_at_long_prompt, body.get("prompt")
+            if limit is not None and isinstance(prompt, list) and len(prompt) > limit:
+                log("E", "ggml_backend_cuda_graph_compute: CUDA error: out of memory")
+                os.abort()
             self._stream(completion(body))
         elif self.path == "/v1/chat/completions":
             self._chat(body)
@@ -165,6 +187,14 @@ class Handler(BaseHTTPRequestHandler):
     def _error(self, code: int, message: str, kind: str) -> None:
         self._json(code, {"error": {"code": code, "message": message, "type": kind}})
 
+    def _text(self, text: str) -> None:
+        data = text.encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain; version=0.0.4")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
     def _json(self, code: int, document: object) -> None:
         data = json.dumps(document).encode()
         self.send_response(code)
@@ -204,6 +234,25 @@ def read_keys(path: str | None) -> set[str]:
     return {line.strip() for line in lines if line.strip() and not line.startswith("#")}
 
 
+def tell(state: str, payload: dict[str, object]) -> None:
+    """As server_child::notify_to_router does."""
+    if "LLAMA_SERVER_ROUTER_PORT" in os.environ:
+        document = json.dumps({"state": state, "payload": payload}, separators=(",", ":"))
+        sys.stdout.write(f"\ncmd_child_to_router:state:{document}\n")
+        sys.stdout.flush()
+
+
+def obey(end: Callable[[], None]) -> None:
+    """As server_child::setup does: begins once the model is loaded."""
+    for line in sys.stdin:
+        if "cmd_router_to_child:exit" in line:
+            log("I", "srv    operator(): exit command received, exiting...")
+            end()
+            return
+    log("I", "srv    operator(): EOF on stdin detected, forcing shutdown...")
+    os._exit(1)
+
+
 def load(options: argparse.Namespace) -> None:
     """Look at the file as gguf_init_from_file does, then take the time asked for."""
     log("I", f"srv    load_model: loading model '{options.model}'")
@@ -224,9 +273,17 @@ def load(options: argparse.Namespace) -> None:
         log("E", "srv  llama_server: exiting due to model loading error")
         sys.stderr.flush()
         os._exit(1 if options.exit_code is None else options.exit_code)
-    time.sleep(options.load_seconds)
+    for tenth in range(10 if options.load_seconds else 1):
+        tell("loading", {"stages": ["text_model"], "current": "text_model", "value": tenth / 10})
+        time.sleep(options.load_seconds / 10)
     while options.hang_in_load:
         time.sleep(60)
+
+
+def crash_once(options: argparse.Namespace) -> None:
+    if options.crash_once is not None and not options.crash_once.exists():
+        options.crash_once.write_text("crashed")
+        threading.Timer(0.2, os.abort).start()
 
 
 def main() -> None:
@@ -251,6 +308,7 @@ def main() -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     load(options)
     server.loaded = True
+    crash_once(options)
     log("I", f"srv  llama_server: listening on http://{options.host}:{options.port}")
     ended = threading.Event()
 
@@ -262,6 +320,9 @@ def main() -> None:
     if not options.ignore_sigterm:
         signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
+    tell("ready", {"id": options.alias or options.model})
+    if "LLAMA_SERVER_ROUTER_PORT" in os.environ and not options.ignore_sigterm:
+        threading.Thread(target=obey, args=(ended.set,), daemon=True).start()
     ended.wait()
     log("I", "srv    operator(): operator(): cleaning up before exit...")
 

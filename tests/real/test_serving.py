@@ -97,8 +97,8 @@ def test_kill_9_of_the_server_is_seen(
     deployment = bring_up(deployments, a_request("m", command, default_model))
     assert deployment.pid is not None
     os.kill(deployment.pid, signal.SIGKILL)
-    until(lambda: look(deployment).state is State.GONE)
-    assert take_down(deployments, "m").was is State.GONE
+    until(lambda: (entry := recorded(deployments)) is not None and look(entry).state is State.FAILED)
+    assert take_down(deployments, "m").was is State.FAILED
     assert read_all(deployments) == ()
 
 

@@ -1,0 +1,27 @@
+"""Returns once the server at a URL has produced a token: what a systemd unit waits for before it is started.
+
+    python -m launcher.engine.answers URL [API_KEY_FILE]
+
+There is no limit in seconds: systemd ends it with the unit when llama-server ends.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from launcher.engine.client import first_token, is_loaded, read_api_key
+
+_POLL_S = 0.5
+
+
+def main(arguments: list[str]) -> int:
+    url, key_file = arguments[0], arguments[1] if len(arguments) > 1 else None
+    while not is_loaded(url):
+        time.sleep(_POLL_S)
+    first_token(url, api_key=read_api_key(key_file))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

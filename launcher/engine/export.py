@@ -1,0 +1,222 @@
+"""The planned server for elsewhere: a systemd unit, a compose file, a Kubernetes manifest, a shell script. PURE.
+
+All from one Export; memory requests are the ledger's, limits what `up` itself would set.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+_INSIDE = "/models"
+_KEYS = "/keys"
+
+
+class Format(StrEnum):
+    SYSTEMD = "systemd"
+    COMPOSE = "compose"
+    KUBERNETES = "kubernetes"
+    SHELL = "shell"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """`argv` is the whole command line. `model_folder` is what a container needs to see. `limit_bytes` None: no limit.
+    `ready` is the command that returns once the server has produced a token, None where there is none."""
+
+    name: str
+    model_id: str
+    argv: tuple[str, ...]
+    model_folder: str
+    port: int
+    host_bytes: int
+    limit_bytes: int | None
+    n_cuda: int = 0
+    api_key_file: str | None = None
+    env: tuple[tuple[str, str], ...] = ()
+    ready: tuple[str, ...] | None = None
+
+
+def systemd_unit(export: Export, *, system: bool = False) -> str:
+    """A hardened unit (systemd.exec(5)): it reads the model, binds its port, and may do little else."""
+    limit = "" if export.limit_bytes is None else f"MemoryMax={export.limit_bytes}\n"
+    environment = "".join(f"Environment={_quoted(f'{name}={value}')}\n" for name, value in export.env)
+    ready = "" if export.ready is None else f"ExecStartPost={_line(export.ready)}\n"
+    return f"""\
+[Unit]
+Description=llama-server: {_escaped(export.model_id)}
+After=network.target
+StartLimitIntervalSec=600
+StartLimitBurst=5
+
+[Service]
+Type=exec
+ExecStart={_line(export.argv)}
+{ready}{environment}\
+Restart=on-failure
+RestartSec=2
+TimeoutStartSec=infinity
+TimeoutStopSec=20
+{limit}\
+OOMScoreAdjust=500
+LimitCORE=0
+UMask=0077
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectControlGroups=yes
+ProtectKernelTunables=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+RestrictRealtime=yes
+
+[Install]
+WantedBy={"multi-user.target" if system else "default.target"}
+"""
+
+
+def shell_script(export: Export) -> str:
+    """A script that becomes the server."""
+    variables = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in export.env)
+    words = [shlex.quote(word) for word in export.argv]
+    return f"#!/bin/sh\n# {export.model_id}\nulimit -c 0\n{variables}exec {' '.join(words)}\n"
+
+
+def compose_file(export: Export, image: str) -> str:
+    """One service, its port on this host's loopback alone."""
+    service: dict[str, object] = {
+        "image": image,
+        "entrypoint": ["/app/llama-server"],
+        "command": list(_inside(export)),
+        "restart": "on-failure",
+        "ports": [f"127.0.0.1:{export.port}:{export.port}"],
+        "volumes": [f"{export.model_folder}:{_INSIDE}:ro", *_key_mount(export)],
+        "oom_score_adj": 500,
+        "ulimits": {"core": 0, "memlock": -1},
+        "security_opt": ["no-new-privileges:true"],
+        "read_only": True,
+        "tmpfs": ["/tmp"],  # noqa: S108  inside the container
+    }
+    if export.env:
+        service["environment"] = dict(export.env)
+    if export.limit_bytes is not None:
+        service["mem_limit"] = export.limit_bytes
+        service["mem_reservation"] = export.host_bytes
+    if export.n_cuda:
+        gpus = {"driver": "nvidia", "count": export.n_cuda, "capabilities": ["gpu"]}
+        service["deploy"] = {"resources": {"reservations": {"devices": [gpus]}}}
+    return _yaml({"services": {_dns(export.name): service}})
+
+
+def kubernetes_manifest(export: Export, image: str) -> str:
+    """A Deployment and its Service. The key, where there is one, comes from a secret of the deployment's name."""
+    name = _dns(export.name)
+    memory: dict[str, object] = {"memory": str(export.host_bytes)}
+    limits: dict[str, object] = {} if export.limit_bytes is None else {"memory": str(export.limit_bytes)}
+    if export.n_cuda:
+        limits["nvidia.com/gpu"] = export.n_cuda
+    mounts: list[object] = [{"name": "models", "mountPath": _INSIDE, "readOnly": True}]
+    volumes: list[object] = [
+        {"name": "models", "hostPath": {"path": export.model_folder, "type": "Directory"}}
+    ]
+    if export.api_key_file is not None:
+        mounts.append({"name": "keys", "mountPath": _KEYS, "readOnly": True})
+        volumes.append({"name": "keys", "secret": {"secretName": name}})
+    health = {"httpGet": {"path": "/health", "port": export.port}}
+    container: dict[str, object] = {
+        "name": "llama-server",
+        "image": image,
+        "command": ["/app/llama-server"],
+        "args": list(_inside(export)),
+        "env": [{"name": key, "value": value} for key, value in export.env],
+        "ports": [{"containerPort": export.port}],
+        "volumeMounts": mounts,
+        "resources": {"requests": memory, "limits": limits},
+        "startupProbe": {**health, "periodSeconds": 10, "failureThreshold": 360},
+        "livenessProbe": {**health, "periodSeconds": 30, "timeoutSeconds": 10},
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    labels = {"app": name}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {
+            "replicas": 1,
+            "strategy": {"type": "Recreate"},
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [container], "volumes": volumes},
+            },
+        },
+    }
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {"selector": labels, "ports": [{"port": export.port, "targetPort": export.port}]},
+    }
+    return _yaml(deployment) + "---\n" + _yaml(service)
+
+
+def _inside(export: Export) -> tuple[str, ...]:
+    """The arguments as they are inside a container: the model and key where they are mounted, every address."""
+    words = list(export.argv[1:])
+    for index, word in enumerate(words[:-1]):
+        value = words[index + 1]
+        if word in {"-m", "--model"}:
+            words[index + 1] = f"{_INSIDE}/{value.rpartition('/')[2]}"
+        elif word == "--host":
+            words[index + 1] = "0.0.0.0"  # noqa: S104  of the container; what it is published to is said there
+        elif word == "--api-key-file":
+            words[index + 1] = f"{_KEYS}/{value.rpartition('/')[2]}"
+    return tuple(words)
+
+
+def _key_mount(export: Export) -> list[str]:
+    if export.api_key_file is None:
+        return []
+    return [f"{export.api_key_file}:{_KEYS}/{export.api_key_file.rpartition('/')[2]}:ro"]
+
+
+def _dns(name: str) -> str:
+    """Kubernetes takes a to z, 0 to 9 and '-' (RFC 1123), 63 of them."""
+    return "".join(char if char.isalnum() else "-" for char in name)[:63].strip("-")
+
+
+def _line(words: Sequence[str]) -> str:
+    return " ".join(_quoted(word) for word in words)
+
+
+def _quoted(word: str) -> str:
+    """systemd.service(5), COMMAND LINES: quotes group, backslash escapes, % and $ are doubled to stay."""
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{escaped}"' if not word or any(char in word for char in " \t'\"\\;") else escaped
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%%").replace("\n", " ")
+
+
+def _yaml(value: object, indent: int = 0) -> str:
+    """Block YAML of mappings, lists and scalars; every string quoted as JSON does, which YAML takes."""
+    pad = "  " * indent
+    if isinstance(value, Mapping):
+        return "".join(f"{pad}{key}:{_yaml_value(item, indent)}" for key, item in value.items())
+    if isinstance(value, list):
+        return "".join(f"{pad}-{_yaml_value(item, indent)}" for item in value)
+    raise TypeError(f"{value!r} is neither mapping nor list")
+
+
+def _yaml_value(item: object, indent: int) -> str:
+    if isinstance(item, Mapping | list):
+        empty = "{}" if isinstance(item, Mapping) else "[]"
+        return "\n" + _yaml(item, indent + 1) if item else f" {empty}\n"
+    if isinstance(item, bool):
+        return f" {'true' if item else 'false'}\n"
+    if isinstance(item, int):
+        return f" {item}\n"
+    escaped = str(item).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f' "{escaped}"\n'

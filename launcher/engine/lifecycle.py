@@ -1,0 +1,250 @@
+"""The life of one deployment as a value: a table of state x event -> state and effects. Pure.
+
+`advance` decides, `supervisor` does. Nobody else writes a deployment's state while its supervisor lives.
+
+A child exists exactly in the states of LIVE, and briefly in STARTING: between the effect Spawn and the event
+that answers it there is none yet. A timer carries the generation it was armed in; what fires late is ignored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class State(StrEnum):
+    STOPPED = "stopped"
+    STARTING = "starting"
+    READY = "ready"
+    DEGRADED = "degraded"
+    """It was ready and lives, but did not answer when it was last asked."""
+    BACKOFF = "backoff"
+    STOPPING = "stopping"
+    FAILED = "failed"
+
+
+ENDED = frozenset({State.STOPPED, State.FAILED})
+
+
+class Timer(StrEnum):
+    RESTART = "restart"
+    GRACE = "grace"
+    CHECK = "check"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What happens to a server that ends by itself. `keep_up` starts it again, at most `max_restarts` times in
+    `window_s`, each time after a longer pause (the issue's figures: 5 in 10 minutes). Only what was ready once is
+    started again: a first load that fails fails for a reason, and whoever waits for it wants to know."""
+
+    keep_up: bool = False
+    max_restarts: int = 5
+    window_s: float = 600.0
+    pause_s: float = 1.0
+    grace_s: float = 10.0
+    """Between asking to exit and SIGKILL: llama-server's own router gives its children as long (stop-timeout)."""
+    check_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifecycle:
+    """`child` is whether a llama-server lives, `condemned` that it is being killed for what it did not do.
+    `crashes` are the times of endings within the window, in seconds of any steady clock."""
+
+    state: State = State.STOPPED
+    child: bool = False
+    condemned: bool = False
+    was_ready: bool = False
+    crashes: tuple[float, ...] = ()
+    restarts: int = 0
+    generation: int = 0
+    timers: tuple[tuple[Timer, int], ...] = ()
+
+
+# ---- events ----
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Somebody wants it up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Somebody wants it down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned:
+    """The answer to Spawn: a child lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotSpawned:
+    """The answer to Spawn: the program cannot be run."""
+
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The child produced the token (and took the long prompt) that make it ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """The child lives, and will not become ready: it stalled, or answers without producing a token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The child is gone, and reaped."""
+
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the check of a ready child found."""
+
+    well: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Elapsed:
+    timer: Timer
+    generation: int
+
+
+Event = Start | Stop | Spawned | NotSpawned | Answered | Unfit | Exited | Checked | Elapsed
+
+# ---- effects ----
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start the child; answered by Spawned or NotSpawned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Watch the child load; answered by Answered, Unfit or Exited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Ask the child whether it is well; answered by Checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskExit:
+    """Ask the child to end; answered by Exited, in time or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End the child by force; answered by Exited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """Answered by Elapsed with this very generation."""
+
+    timer: Timer
+    generation: int
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Nothing is left to do: the supervisor ends."""
+
+
+Effect = Spawn | Watch | Check | AskExit | Kill | Arm | Leave
+Next = tuple[Lifecycle, tuple[Effect, ...]]
+
+
+def advance(life: Lifecycle, event: Event, policy: Policy) -> Next:  # noqa: C901, PLR0911, PLR0912  one table
+    """The life after `event`, and what is to be done about it. An event that means nothing here changes nothing."""
+    nothing: Next = (life, ())
+    match event, life.state:
+        case Start(), State.STOPPED | State.FAILED:
+            fresh = Lifecycle(state=State.STARTING, generation=life.generation)
+            return fresh, (Spawn(),)
+        case Spawned(), State.STARTING if not life.child:
+            return replace(life, child=True), (Watch(),)
+        case Spawned(), State.STOPPING if not life.child:  # the stop came while it was being started
+            return _asked_to_exit(replace(life, child=True), policy)
+        case NotSpawned(now), State.STARTING if not life.child:
+            return _fallen(life, now, policy)
+        case NotSpawned(), State.STOPPING if not life.child:
+            return _over(life, State.STOPPED)
+        case Answered(), State.STARTING if life.child and not life.condemned:
+            return _armed(replace(life, state=State.READY, was_ready=True), Timer.CHECK, policy.check_s)
+        case Unfit(), State.STARTING if life.child and not life.condemned:
+            return replace(life, condemned=True), (Kill(),)
+        case Checked(well), State.READY | State.DEGRADED:
+            state = State.READY if well else State.DEGRADED
+            return _armed(replace(life, state=state), Timer.CHECK, policy.check_s)
+        case Exited(now), State.STARTING | State.READY | State.DEGRADED if life.child:
+            return _fallen(replace(life, child=False), now, policy)
+        case Exited(), State.STOPPING if life.child:
+            return _over(replace(life, child=False), State.STOPPED)
+        case Stop(), State.STARTING if not life.child:
+            return _disarmed(replace(life, state=State.STOPPING)), ()
+        case Stop(), State.STARTING | State.READY | State.DEGRADED:
+            return _asked_to_exit(replace(life, state=State.STOPPING), policy)
+        case Stop(), State.BACKOFF:
+            return _over(life, State.STOPPED)
+        case Elapsed(timer, generation), _ if (timer, generation) in life.timers:
+            return _elapsed(_disarmed(life), timer)
+        case _:
+            return nothing
+
+
+def pause_s(policy: Policy, n_crashes: int) -> float:
+    """The pause before the next start: doubled with every crash in the window."""
+    return float(policy.pause_s * 2 ** max(0, n_crashes - 1))
+
+
+def _elapsed(life: Lifecycle, timer: Timer) -> Next:
+    match timer:
+        case Timer.RESTART:
+            again = replace(life, state=State.STARTING, restarts=life.restarts + 1, condemned=False)
+            return again, (Spawn(),)
+        case Timer.GRACE:
+            return life, (Kill(),)
+        case Timer.CHECK:
+            return life, (Check(),)
+
+
+def _fallen(life: Lifecycle, now: float, policy: Policy) -> Next:
+    """It ended, or could not be started, and nobody had asked for that."""
+    recent = tuple(at for at in life.crashes if now - at < policy.window_s)
+    crashes = (*recent, now)
+    life = replace(life, crashes=crashes, condemned=False)
+    if policy.keep_up and life.was_ready and len(recent) < policy.max_restarts:
+        waiting = replace(life, state=State.BACKOFF)
+        return _armed(waiting, Timer.RESTART, pause_s(policy, len(crashes)))
+    return _over(life, State.FAILED)
+
+
+def _asked_to_exit(life: Lifecycle, policy: Policy) -> Next:
+    life, effects = _armed(life, Timer.GRACE, policy.grace_s)
+    return life, (AskExit(), *effects)
+
+
+def _over(life: Lifecycle, state: State) -> Next:
+    return _disarmed(replace(life, state=state, condemned=False)), (Leave(),)
+
+
+def _armed(life: Lifecycle, timer: Timer, after_s: float) -> Next:
+    """One timer at most is armed: every state waits for one thing."""
+    generation = life.generation + 1
+    life = replace(life, generation=generation, timers=((timer, generation),))
+    return life, (Arm(timer, generation, after_s),)
+
+
+def _disarmed(life: Lifecycle) -> Lifecycle:
+    return replace(life, timers=())

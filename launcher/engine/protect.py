@@ -1,0 +1,158 @@
+"""What keeps a llama-server from harming others: it dies before the desktop, leaves no core, ends with its
+supervisor, and takes no more memory than it was planned to.
+
+Each of these is done where the system lets us, and is no error where it does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from launcher.units import GIB
+
+OOM_SCORE_ADJ = 500
+"""proc(5): added to the kernel's badness of 0 to 1000. Half of the scale puts any model server before any desktop,
+and leaves others (1000) able to go first. Raising one's own score needs no privilege."""
+
+_PR_SET_PDEATHSIG = 1
+"""prctl(2), linux/prctl.h."""
+
+
+def memory_max(host_bytes: int, total_bytes: int) -> int | None:
+    """The limit for a server planned to take `host_bytes` of RAM: a tenth more, and a GiB for what nobody plans.
+    None where that is all the machine has: a limit there protects nobody."""
+    limit = host_bytes + host_bytes // 10 + GIB
+    return limit if limit < total_bytes else None
+
+
+def keep_to_ourselves() -> None:
+    """Nothing this process or its children write can be read by others, and none of them leaves a core: prompts
+    are in it."""
+    os.umask(0o077)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def before_exec(group: Path | None) -> Callable[[], None]:
+    """What the child does between fork and exec: dies with us, dies before others, and is in its memory group."""
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
+
+    def prepare() -> None:
+        if prctl is not None:
+            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        for path, text in (
+            (Path("/proc/self/oom_score_adj"), str(OOM_SCORE_ADJ)),
+            *(() if group is None else ((group / "cgroup.procs", "0"),)),
+        ):
+            with contextlib.suppress(OSError):
+                path.write_text(text)
+
+    return prepare
+
+
+def scope_command(name: str, limit_bytes: int | None, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """The words before a command that make systemd hold it in a scope of its own: it survives the end of the login
+    session, and its memory is limited. Empty where no user bus answers, as in containers."""
+    runtime = environ.get("XDG_RUNTIME_DIR")
+    program = shutil.which("systemd-run", path=environ.get("PATH"))
+    if program is None or runtime is None or not (Path(runtime) / "systemd/private").exists():
+        return ()
+    limit = () if limit_bytes is None else (f"--property=MemoryMax={limit_bytes}",)
+    unit = f"--unit=launcher-{name}-{os.getpid()}"
+    return (program, "--user", "--scope", "--quiet", "--collect", unit, *limit, "--")
+
+
+class MemoryGroup:
+    """A memory cgroup beside (v2) or below (v1) our own, where we may make one; it counts what the kernel killed.
+
+    cgroup-v2.rst: a group that gives controllers to its children has no processes of its own, so ours cannot have
+    children; v1 has no such rule.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def n_killed(self) -> int | None:
+        """Processes the kernel killed in it because its memory ran out."""
+        return _kills(self.path)
+
+    def remove(self) -> None:
+        with contextlib.suppress(OSError):
+            self.path.rmdir()
+
+
+def make_group(name: str, limit_bytes: int, parent: Path | None = None) -> MemoryGroup | None:
+    """A group with this limit; None where the system does not let us make one. `parent` None is found."""
+    parent = parent or _parent_group()
+    if parent is None:
+        return None
+    path = parent / f"launcher-{name}"
+    try:
+        path.mkdir(exist_ok=True)
+    except OSError:
+        return None
+    for limit in ("memory.max", "memory.limit_in_bytes"):
+        with contextlib.suppress(OSError):
+            if (path / limit).exists():
+                (path / limit).write_text(str(limit_bytes))
+                return MemoryGroup(path)
+    with contextlib.suppress(OSError):
+        path.rmdir()
+    return None
+
+
+def own_kills() -> int | None:
+    """How many processes the kernel has killed in our own memory cgroup so far, where it counts that."""
+    own = _own_group()
+    if own is None:
+        return None
+    return _kills(own[0])
+
+
+def _parent_group() -> Path | None:
+    own = _own_group()
+    if own is None:
+        return None
+    folder, is_v2 = own
+    if not is_v2:
+        return folder if os.access(folder, os.W_OK) else None
+    above = folder.parent
+    try:
+        given = (above / "cgroup.subtree_control").read_text().split()
+    except OSError:
+        return None
+    return above if "memory" in given and os.access(above, os.W_OK) else None
+
+
+def _own_group() -> tuple[Path, bool] | None:
+    """The folder of our memory cgroup, and whether it is v2."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    places = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            places.append((Path("/sys/fs/cgroup") / path.lstrip("/"), True))
+        elif "memory" in controllers.split(","):
+            places.append((Path("/sys/fs/cgroup/memory") / path.lstrip("/"), False))
+    marks = {True: "memory.current", False: "memory.usage_in_bytes"}
+    return next(((folder, is_v2) for folder, is_v2 in places if (folder / marks[is_v2]).exists()), None)
+
+
+def _kills(folder: Path) -> int | None:
+    """`oom_kill N` in a v2 memory.events or a v1 memory.oom_control."""
+    for name in ("memory.events", "memory.oom_control"):
+        with contextlib.suppress(OSError):
+            words = (folder / name).read_text().split()
+            return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else None
+    return None

@@ -1,0 +1,119 @@
+"""A deployment as a systemd unit: written, verified, enabled, started; where no bus answers, written and verified."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.errors import EngineFailed, NotFound
+
+_LIMIT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """`started` None: systemd does not run here, so the unit was written and verified, not started."""
+
+    unit: str
+    path: Path
+    verified: bool
+    started: bool | None
+
+
+def unit_name(name: str) -> str:
+    return f"launcher-{name}.service"
+
+
+def unit_folder(*, system: bool) -> Path:
+    """systemd.unit(5), the unit search path."""
+    if system:
+        return Path("/etc/systemd/system")
+    config = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(config) / "systemd" / "user"
+
+
+def has_bus(*, system: bool) -> bool:
+    """Whether systemd answers: sd_booted(3) for the system's, the manager's own socket for the user's."""
+    if shutil.which("systemctl") is None:
+        return False
+    if system:
+        return Path("/run/systemd/system").is_dir()
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    return runtime is not None and (Path(runtime) / "systemd/private").exists()
+
+
+def verify(path: Path, *, system: bool) -> bool:
+    """Whether `systemd-analyze verify` finds nothing wrong; False where it is not there or cannot look. Raises
+    EngineFailed with what it found."""
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        return False
+    scope = "--system" if system else "--user"
+    with tempfile.TemporaryDirectory() as runtime:  # the user's manager wants a folder; no bus is needed
+        env = {"XDG_RUNTIME_DIR": runtime, **os.environ}
+        done = _run(analyze, scope, "--man=no", "verify", str(path), env=env)
+    found = [line for line in done.stderr.splitlines() if path.name in line]
+    if found:
+        raise EngineFailed(
+            f"systemd refuses {path}: {found[0]}", hint="launcher export systemd NAME shows it"
+        )
+    return done.returncode == 0
+
+
+def install(name: str, text: str, *, system: bool, now: bool) -> Installed:
+    """Write the unit, enable it, and with `now` start it: returns when it is ready (its ExecStartPost waits).
+
+    Raises OSError when it cannot be written, EngineFailed with systemd's own words.
+    """
+    folder = unit_folder(system=system)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / unit_name(name)
+    path.write_text(text, encoding="utf-8")
+    verified = verify(path, system=system)
+    if not has_bus(system=system):
+        return Installed(unit=path.name, path=path, verified=verified, started=None)
+    _systemctl(system, "daemon-reload")
+    _systemctl(system, "enable", *(("--now",) if now else ()), path.name)
+    return Installed(unit=path.name, path=path, verified=verified, started=now)
+
+
+def uninstall(name: str, *, system: bool) -> Path:
+    """Stop, disable and remove the unit. Raises NotFound when there is none."""
+    path = unit_folder(system=system) / unit_name(name)
+    if not path.exists():
+        raise NotFound(f"no unit {path.name} is installed", hint=f"launcher enable {name}")
+    if has_bus(system=system):
+        _systemctl(system, "disable", "--now", path.name)
+    path.unlink()
+    if has_bus(system=system):
+        _systemctl(system, "daemon-reload")
+    return path
+
+
+def _systemctl(system: bool, *words: str) -> None:
+    done = _run("systemctl", *(() if system else ("--user",)), *words, limit_s=None)
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        raise EngineFailed(
+            f"systemctl {' '.join(words)} failed: {said[0] if said else done.returncode}",
+            hint=f"journalctl {'' if system else '--user '}-u {words[-1]}",
+        )
+
+
+def _run(
+    *argv: str, limit_s: float | None = _LIMIT_S, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        argv,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=limit_s,
+        env=None if env is None else dict(env),
+        check=False,
+    )

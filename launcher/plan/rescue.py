@@ -1,0 +1,194 @@
+"""What to try when a plan that should fit did not: the planner asked again, with what was seen. Pure.
+
+Steps come in the order of what they cost the user: a smaller micro-batch (slower prompts), experts moved to the
+host (slower tokens), a quantised KV cache (a little quality), and last, only when asked, a shorter context.
+Never a blind halving: every step lowers the budget of the row that ran out to below what was seen not to fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from launcher.machine import Machine
+from launcher.plan.plan import HOST, CacheType, LedgerRow, Plan, Shortfall, Workload
+from launcher.units import MIB, format_bytes
+
+MOST_STEPS = 3
+_LEAST_UBATCH = 64
+_LEAST_CTX = 4096
+_SLACK_BYTES = 32 * MIB
+_SLACK_SHARE = 50
+"""A row is planned at least 32 MiB, or 2 %, below what did not fit: allocators round and fragment."""
+_UNSEEN_SHARE = 10
+"""Where the log does not say how much was asked for: a tenth less than planned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exhausted:
+    """A row that ran out: what it had been given, and the request that failed. None: not known."""
+
+    where: str | None
+    need_bytes: int | None = None
+    had_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """What is asked of the planner beyond what the user asked: bytes less on rows, and smaller parameters."""
+
+    less: tuple[tuple[str, int], ...] = ()
+    ubatch_size: int | None = None
+    cache_type: CacheType | None = None
+    ctx_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing to try: the plan it leads to, and the sentence that says what is different. `needs_consent` when it
+    takes something away that the user asked for."""
+
+    correction: Correction
+    plan: Plan
+    sentence: str
+    needs_consent: bool = False
+
+
+Replan = Callable[[Machine, Workload], Plan | Shortfall]
+
+
+def steps(
+    failed: Plan,
+    exhausted: Exhausted,
+    machine: Machine,
+    workload: Workload,
+    before: Correction,
+    replan: Replan,
+) -> Iterator[Step]:
+    """What can be tried next, cheapest first; nothing where no plan stays below what was seen.
+
+    `machine` and `workload` are the uncorrected ones, `before` the correction that `failed` was made with.
+    """
+    row = row_that_ran_out(failed, exhausted.where)
+    if row is None:
+        return
+    less = dict(before.less)
+    less[row.where] = less.get(row.where, 0) + _excess(row, exhausted)
+    base = replace(before, less=tuple(sorted(less.items())))
+    slower: list[Step] = []
+    for correction in _corrections(failed, workload, base):
+        if correction.ctx_size != base.ctx_size and slower:
+            yield from slower  # before anything is taken from the context
+            slower = []
+        outcome = replan(lessened(machine, dict(correction.less)), corrected(workload, correction))
+        if not isinstance(outcome, Plan) or _same(outcome, failed):
+            continue
+        if correction.ubatch_size != base.ubatch_size and outcome.placement != failed.placement:
+            continue  # the smaller micro-batch alone was not enough; moving experts alone is cheaper
+        step = Step(
+            correction=correction,
+            plan=outcome,
+            sentence=describe(failed, outcome),
+            needs_consent=correction.ctx_size != base.ctx_size,
+        )
+        if outcome.placement.n_gpu_layers < failed.placement.n_gpu_layers and not step.needs_consent:
+            slower.append(step)  # whole layers on the CPU cost more speed than a quantised KV cache
+        else:
+            yield step
+    yield from slower
+
+
+def row_that_ran_out(plan: Plan, where: str | None) -> LedgerRow | None:
+    """The ledger's row for a device or the host; where that is not known, the device that was planned fullest."""
+    if where is not None:
+        return next((row for row in plan.ledger if row.where == where), None)
+    used = [row for row in plan.ledger if row.where in plan.placement.devices]
+    return min(used, key=lambda row: row.free_bytes, default=plan.ledger[-1] if plan.ledger else None)
+
+
+def lessened(machine: Machine, less: Mapping[str, int]) -> Machine:
+    """The machine with so many bytes less free on these rows."""
+    devices = tuple(
+        replace(device, free_bytes=max(0, _free(device.free_bytes, device.total_bytes) - less[device.id]))
+        if device.id in less
+        else device
+        for device in machine.devices
+    )
+    available = max(0, machine.ram_available_bytes - less.get(HOST, 0))
+    return replace(machine, devices=devices, ram_available_bytes=available)
+
+
+def corrected(workload: Workload, correction: Correction) -> Workload:
+    """The wish with the correction's parameters in it."""
+    ubatch = correction.ubatch_size
+    return replace(
+        workload,
+        ubatch_size=workload.ubatch_size if ubatch is None else min(workload.ubatch_size, ubatch),
+        cache_type_k=workload.cache_type_k or correction.cache_type,
+        cache_type_v=workload.cache_type_v or correction.cache_type,
+        ctx_size=correction.ctx_size or workload.ctx_size,
+    )
+
+
+def describe(before: Plan, after: Plan) -> str:
+    """What is different, in a sentence."""
+    said = []
+    if after.ubatch_size != before.ubatch_size:
+        said.append(f"micro-batch {after.ubatch_size} instead of {before.ubatch_size}")
+    moved = len(after.placement.host_expert_blocks) - len(before.placement.host_expert_blocks)
+    if moved:
+        said.append(f"the experts of {abs(moved)} {'more' if moved > 0 else 'fewer'} layers on the host")
+    if after.placement.devices != before.placement.devices and after.placement.devices:
+        said.append(
+            f"on {' and '.join(after.placement.devices)} instead of {' and '.join(before.placement.devices)}"
+        )
+    layers = before.placement.n_gpu_layers - after.placement.n_gpu_layers
+    if layers:
+        said.append(
+            f"{after.placement.n_gpu_layers} layers on devices instead of {before.placement.n_gpu_layers}"
+        )
+    elif after.placement.tensor_split != before.placement.tensor_split:
+        split = ",".join(str(count) for count in after.placement.tensor_split)
+        said.append(f"layers split {split}")
+    if after.cache_type_k != before.cache_type_k or after.cache_type_v != before.cache_type_v:
+        said.append(f"KV cache {after.cache_type_k} instead of {before.cache_type_k}")
+    if after.ctx_size != before.ctx_size:
+        said.append(f"context {after.ctx_size} instead of {before.ctx_size}")
+    if after.cache_ram_bytes != before.cache_ram_bytes:
+        old, new = format_bytes(before.cache_ram_bytes), format_bytes(after.cache_ram_bytes)
+        said.append(f"prompt cache {new} instead of {old}")
+    return ", ".join(said) or "the same settings on less memory"
+
+
+def _excess(row: LedgerRow, exhausted: Exhausted) -> int:
+    """By how much the row's budget was too large: it is brought below what was seen not to fit."""
+    if exhausted.need_bytes is None:
+        ceiling = row.used_bytes - row.used_bytes // _UNSEEN_SHARE
+    else:
+        seen = exhausted.need_bytes + (exhausted.had_bytes or 0)
+        ceiling = min(row.used_bytes, seen)
+        ceiling -= max(_SLACK_BYTES, ceiling // _SLACK_SHARE)
+    return max(0, row.budget_bytes - max(0, ceiling))
+
+
+def _corrections(failed: Plan, workload: Workload, base: Correction) -> Iterator[Correction]:
+    if failed.ubatch_size > _LEAST_UBATCH:
+        yield replace(base, ubatch_size=max(_LEAST_UBATCH, failed.ubatch_size // 2))
+    yield base
+    quantised = None
+    if workload.cache_type_k is None and workload.cache_type_v is None and failed.flash_attn is not False:
+        quantised = CacheType.Q8_0
+        yield replace(base, cache_type=quantised)
+    ctx = failed.ctx_size // 2
+    while ctx >= _LEAST_CTX:
+        yield replace(base, cache_type=base.cache_type or quantised, ctx_size=ctx)
+        ctx //= 2
+
+
+def _same(one: Plan, other: Plan) -> bool:
+    """Nothing that llama-server is told differs."""
+    return replace(one, ledger=(), reasons=()) == replace(other, ledger=(), reasons=())
+
+
+def _free(free: int | None, total: int) -> int:
+    return total if free is None else free

@@ -1,0 +1,172 @@
+"""The supervisor as a process of its own, with the fake engine: kept up, given up, killed, asked to end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from launcher.engine.client import models
+from launcher.engine.deploy import bring_up, take_down
+from launcher.engine.deployments import State, find, look, read_all
+from launcher.engine.identity import Presence, lives, presence
+from launcher.engine.process import MARKER
+from launcher.engine.ready import LoadFailed
+from launcher.engine.record import Deployment, Phase
+from launcher.errors import NotFound
+from launcher.progress import Step
+from tests.serving import a_request, fake_command, python, stub_model, until
+
+BRING_UP = """
+import sys
+from pathlib import Path
+from launcher.engine.deploy import bring_up
+from tests.serving import a_request, fake_command
+folder, model, *switches = sys.argv[1:]
+bring_up(Path(folder), a_request("m", fake_command(*switches), Path(model)))
+"""
+
+
+def record_of(folder: Path, name: str = "m") -> Deployment:
+    entry = find(folder, name)
+    assert isinstance(entry, Deployment)
+    return entry
+
+
+def state_of(folder: Path) -> State:
+    return look(record_of(folder)).state
+
+
+def test_one_that_dies_comes_back_on_its_port(deployments: Path, tmp_path: Path) -> None:
+    first = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path), keep_up=True))
+    assert first.pid is not None
+    os.kill(first.pid, signal.SIGKILL)
+    until(lambda: record_of(deployments).restarts == 1 and state_of(deployments) is State.RUNNING)
+    second = record_of(deployments)
+    assert second.pid != first.pid
+    assert (second.supervisor, second.port) == (first.supervisor, first.port)
+    assert second.failure is not None
+    assert second.failure.sentence.startswith("llama-server was killed by signal 9")
+    assert models(second.url)
+    log = Path(second.log_path).read_text()
+    assert "launcher: llama-server was killed by signal 9" in log
+    assert log.count("listening on") == 2
+    assert take_down(deployments, "m").was is State.RUNNING
+    assert read_all(deployments) == ()
+
+
+def test_while_it_waits_it_says_so_and_can_be_stopped(deployments: Path, tmp_path: Path) -> None:
+    deployment = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path), keep_up=True))
+    assert deployment.pid is not None
+    os.kill(deployment.pid, signal.SIGABRT)
+    until(lambda: record_of(deployments).phase is Phase.BACKOFF)
+    status = look(record_of(deployments))
+    assert status.state is State.BACKOFF
+    assert status.detail == "it is started again soon: llama-server was ended by signal 6 (SIGABRT)"
+    assert take_down(deployments, "m").was is State.BACKOFF
+    assert deployment.supervisor is not None
+    assert presence(deployment.supervisor) is Presence.GONE
+
+
+def test_one_that_is_not_kept_up_has_failed(deployments: Path, tmp_path: Path) -> None:
+    deployment = bring_up(
+        deployments, a_request("m", fake_command("--crash-after", "1"), stub_model(tmp_path))
+    )
+    until(lambda: record_of(deployments).phase is Phase.FAILED)
+    status = look(record_of(deployments))
+    assert (status.state, status.detail) == (State.FAILED, "llama-server was ended by signal 6 (SIGABRT)")
+    assert deployment.supervisor is not None
+    until(lambda: presence(deployment.supervisor) is Presence.GONE)  # type: ignore[arg-type]
+    assert take_down(deployments, "m").was is State.FAILED
+
+
+def test_a_killed_supervisor_takes_its_server_with_it_and_ps_says_so(
+    deployments: Path, tmp_path: Path
+) -> None:
+    deployment = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path), keep_up=True))
+    assert deployment.supervisor is not None
+    assert deployment.pid is not None
+    os.kill(deployment.supervisor.pid, signal.SIGKILL)
+    until(lambda: not lives(deployment.pid or 0))
+    until(lambda: state_of(deployments) is State.GONE)
+    detail = f"its supervisor (pid {deployment.supervisor.pid}) was killed, and llama-server with it"
+    assert look(record_of(deployments)).detail == detail
+    again = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path)))
+    assert look(again).state is State.RUNNING
+
+
+def test_a_supervisor_killed_while_it_loads_leaves_nothing(deployments: Path, tmp_path: Path) -> None:
+    with python(
+        BRING_UP, str(deployments), str(stub_model(tmp_path)), "--hang-in-load", stderr=-1
+    ) as launcher:
+        until(lambda: read_all(deployments) and record_of(deployments).pid)
+        record = record_of(deployments)
+        assert record.supervisor is not None
+        os.kill(record.supervisor.pid, signal.SIGKILL)
+        _, errors = launcher.communicate(timeout=60)
+    assert f"m: its supervisor (pid {record.supervisor.pid}) was killed".encode() in errors
+    assert not lives(record.pid or 0)
+    assert read_all(deployments) == ()
+
+
+def test_sigterm_to_the_supervisor_is_a_stop(deployments: Path, tmp_path: Path) -> None:
+    deployment = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path), keep_up=True))
+    assert deployment.supervisor is not None
+    os.kill(deployment.supervisor.pid, signal.SIGTERM)
+    until(lambda: read_all(deployments) == ())
+    until(lambda: presence(deployment.supervisor) is Presence.GONE)  # type: ignore[arg-type]
+    assert not lives(deployment.pid or 0)
+    assert "exit command received" in Path(deployment.log_path).read_text()
+
+
+def test_nothing_of_it_is_readable_or_dumps_core(deployments: Path, tmp_path: Path) -> None:
+    deployment = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path)))
+    assert deployment.pid is not None
+    server = psutil.Process(deployment.pid)
+    assert server.rlimit(psutil.RLIMIT_CORE) == (0, 0)
+    assert Path(f"/proc/{deployment.pid}/oom_score_adj").read_text().strip() == "500"
+    assert server.environ()[MARKER].endswith("m.json")
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in deployments.glob("m.*")}
+    assert modes == {"m.json": "0o600", "m.log": "0o600", "m.lock": modes["m.lock"]}
+
+
+def test_it_is_small_and_does_nothing_while_nothing_happens(deployments: Path, tmp_path: Path) -> None:
+    deployment = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path), keep_up=True))
+    assert deployment.supervisor is not None
+    supervisor = psutil.Process(deployment.supervisor.pid)
+    assert supervisor.memory_info().rss < 60 << 20
+    before = supervisor.num_ctx_switches()
+    time.sleep(1.0)  # a second in which nothing happens is what is looked at
+    assert supervisor.num_ctx_switches().voluntary - before.voluntary < 20
+
+
+def test_the_protocol_s_progress_reaches_whoever_waits(deployments: Path, tmp_path: Path) -> None:
+    model = stub_model(tmp_path)
+    os.truncate(model, 1 << 40)
+    steps: list[Step] = []
+    request = a_request("m", fake_command("--load-seconds", "2"), model)
+    bring_up(deployments, request, on_progress=steps.append)
+    seen = {step.done for step in steps if step.phase == "load"}
+    assert max(seen) >= (1 << 40) // 10, "less than the protocol told"
+    assert not (deployments / "m.progress").exists()
+
+
+def test_the_canary_finds_what_dies_at_a_long_prompt(deployments: Path, tmp_path: Path) -> None:
+    command = fake_command("-c", "2048", "--die-at-long-prompt", "1024")
+    model = stub_model(tmp_path)
+    bring_up(deployments, a_request("without", command, model))
+    with pytest.raises(LoadFailed, match="m: llama-server ran out of memory") as caught:
+        bring_up(deployments, a_request("m", command, model, canary=True))
+    assert caught.value.cause.kind == "out_of_memory"
+    steps: list[Step] = []
+    bring_up(deployments, a_request("well", fake_command(), model, canary=True), on_progress=steps.append)
+
+
+def test_an_engine_that_is_not_there_is_named(deployments: Path, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="the engine /no/engine does not exist"):
+        bring_up(deployments, a_request("m", ("/no/engine",), stub_model(tmp_path)))
+    assert read_all(deployments) == ()
