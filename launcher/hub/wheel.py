@@ -87,7 +87,7 @@ def open_wheel(
 
 def _open_cached(ref: ModelRef, wheel: WheelSource, endpoint: Endpoint, store: HubStore) -> Located:
     """From the Hub's cache, whole, without a request. Raises NotFound."""
-    from launcher.hub.download import cached_file
+    from launcher.hub.places import cached_file
     from launcher.hub.repo import open_repo
 
     located = open_repo(ref, endpoint=replace(endpoint, offline=True), store=store)
