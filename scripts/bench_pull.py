@@ -52,7 +52,9 @@ def main(arguments: list[str]) -> int:
         with serve(files) as server:
             assert server.stdout is not None
             url, commit = server.stdout.readline().split()
-            measured = measure(url, commit, [file.name for file in files], Path(folder) / "target", chosen.runs)
+            measured = measure(
+                url, commit, [file.name for file in files], Path(folder) / "target", chosen.runs
+            )
             server.communicate()
     show(measured, chosen.gib)
     return 0
@@ -90,7 +92,9 @@ def serve(files: list[Path]) -> subprocess.Popen[str]:
 
 
 def measure(url: str, commit: str, names: list[str], target: Path, runs: int) -> dict[str, list[Run]]:
-    curl = " & ".join(f"curl -sSfL -o {name} {url}/{REPO}/resolve/{commit}/{name}" for name in names) + " & wait"
+    curl = (
+        " & ".join(f"curl -sSfL -o {name} {url}/{REPO}/resolve/{commit}/{name}" for name in names) + " & wait"
+    )
     commands = {
         "curl, one per shard": ["bash", "-c", curl],
         "hf download": [str(Path(sys.executable).with_name("hf")), "download", REPO, "--quiet"],
@@ -110,7 +114,9 @@ def run(command: list[str], url: str, target: Path, *, sum_of: int) -> Run:
     own = {"HOME", "LAUNCHER_HOME", "HF_HOME"}
     env = {**os.environ, **{name: str(target) for name in own}, "HF_ENDPOINT": url, "PYTHONPATH": str(ROOT)}
     started = time.perf_counter()
-    child = subprocess.Popen(command, cwd=target, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        command, cwd=target, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
     _, status, usage = os.wait4(child.pid, 0)
     wall = time.perf_counter() - started
     child.returncode = os.waitstatus_to_exitcode(status)
@@ -132,4 +138,6 @@ def show(measured: dict[str, list[Run]], gib: float) -> None:
         cpu = statistics.median(one.cpu_s for one in runs)
         peak = max(one.peak_bytes for one in runs) / 2**20
         spread = f"{walls[0]:.1f}-{walls[-1]:.1f}"
-        print(f"{name:22}{wall:7.2f}s{spread:>14}{gib / wall:8.2f}{cpu:7.2f}s{peak:6.0f} MiB{first / wall:14.2f}x")
+        print(
+            f"{name:22}{wall:7.2f}s{spread:>14}{gib / wall:8.2f}{cpu:7.2f}s{peak:6.0f} MiB{first / wall:14.2f}x"
+        )

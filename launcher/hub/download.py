@@ -7,7 +7,6 @@ first byte; every file is hashed against the Hub's LFS sha256 before it counts, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -18,7 +17,7 @@ from launcher.errors import LauncherError, NotFound, TryAgain, UsageError
 from launcher.hub.elsewhere import candidates, other_stores
 from launcher.hub.endpoint import Endpoint, explained, not_cached
 from launcher.hub.hashing import verify
-from launcher.hub.located import HubFiles, Located
+from launcher.hub.located import HubFiles, Located, PullOptions
 from launcher.hub.places import HubCache, Place, PlainFolder
 from launcher.hub.refs import safe_file_name
 from launcher.hub.room import disk_error, refuse_full_disk
@@ -26,22 +25,10 @@ from launcher.hub.store import HubStore
 from launcher.hub.transfer.crew import Wanted, fetch_all
 from launcher.hub.transfer.part import Part, remove_part
 from launcher.hub.transfer.trouble import Trouble, TroubleKind
-from launcher.hub.transfer.tuning import Tuning
 from launcher.model import Shard
 from launcher.progress import OnProgress, silent
 
 _GO_ON = "run it again: it goes on where it stopped"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PullOptions:
-    """`folder`: a plain folder instead of the Hub's cache. `look_in`: folders whose files may be used, beside the
-    stores that are known. `verify`: hash again what was found right before."""
-
-    folder: Path | None = None
-    look_in: tuple[Path, ...] = ()
-    verify: bool = False
-    tuning: Tuning = Tuning()
 
 
 def pull(

@@ -20,6 +20,7 @@ from huggingface_hub.file_download import repo_folder_name
 
 from launcher.hub.endpoint import Endpoint
 from launcher.hub.located import HubFiles
+from launcher.hub.room import disk_error
 from launcher.hub.store import write_atomically
 from launcher.hub.transfer.part import Part, remove_part
 from launcher.locks import exclusive_if_free
@@ -217,6 +218,17 @@ def link_file(source: Path, target: Path) -> None:
         except OSError:  # a file system that knows neither
             shutil.copyfile(source, new)
     new.replace(target)
+
+
+def link_files(paths: tuple[Path, ...], folder: Path) -> tuple[Path, ...]:
+    """The same files in `folder`. Raises what a disk that refuses means."""
+    targets = tuple(folder / path.name for path in paths)
+    try:
+        for path, target in zip(paths, targets, strict=True):
+            link_file(path, target)
+    except OSError as error:
+        raise disk_error(error, folder, instead=PlainFolder.instead) from error
+    return targets
 
 
 def _has_size(path: Path, shard: Shard) -> bool:

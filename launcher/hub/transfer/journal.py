@@ -93,6 +93,17 @@ def read_journal(path: Path, about: dict[str, str | int]) -> Kept:
     return Kept(whole=whole, synced=synced, version=str(known.get("version", "")))
 
 
+def arrived_bytes(part: Path) -> int:
+    """How much of a partial file its journal vouches for."""
+    try:
+        about = json.loads(journal_path(part).read_text().partition("\n")[0])
+        size, unit = int(about["size"]), int(about["unit"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+    whole = read_journal(journal_path(part), {}).whole
+    return sum(max(0, min(unit, size - number * unit)) for number in whole)
+
+
 def sync_folder(folder: Path) -> None:
     """Make a rename in it last. Some file systems cannot; they need not be told either."""
     with contextlib.suppress(OSError):

@@ -22,7 +22,9 @@ class Part:
         self._size_bytes, self._unit_bytes = size_bytes, unit_bytes
         self._about: dict[str, str | int] = {"identity": identity, "size": size_bytes, "unit": unit_bytes}
         self._lock = threading.Lock()
-        self._syncing = threading.Lock()  # one at a time: whoever returns from `sync` knows all is on the disk
+        self._syncing = (
+            threading.Lock()
+        )  # one at a time: whoever returns from `sync` knows all is on the disk
         self._closed = False
         self._unsynced: set[int] = set()
         path.parent.mkdir(parents=True, exist_ok=True)
