@@ -17,26 +17,15 @@ from launcher.hub.endpoint import Endpoint
 from launcher.hub.located import Located, PullOptions
 from launcher.hub.repo import open_repo
 from launcher.hub.store import HubStore
-from launcher.hub.transfer.tuning import Tuning
 from launcher.model import ModelRef, RefKind
 from launcher.progress import OnProgress, Step, silent
 from tests.fakes.hub import FakeHub, Fault, Seen
+from tests.pulling import QUICK
 from tests.tiny_gguf import tiny_gguf, tiny_split
 
 REPO = "user/repo"
 SHARDS = tiny_split("UD-Q4_K_XL/big-UD-Q4_K_XL", 3, n_values=300_000)
 TOTAL = sum(map(len, SHARDS.values()))
-UNIT = 1 << 16
-QUICK = Tuning(
-    span_bytes=4 * UNIT,
-    unit_bytes=UNIT,
-    buffer_bytes=1 << 14,
-    patience_s=0.5,
-    attempts=4,
-    worthwhile_bytes=1 << 12,
-    backoff_s=0.001,
-)
-"""Small enough that every shard takes several requests, and nothing waits for long."""
 
 
 def pull(
