@@ -15,14 +15,14 @@ from launcher.errors import NotFound, UsageError
 from launcher.gguf.names import FileGroup
 from launcher.hub.endpoint import Endpoint, endpoint_in_use
 from launcher.hub.local import open_path
-from launcher.hub.located import HubFiles, LocalFiles, Located, SavedHeaders, UrlFiles
+from launcher.hub.located import HubFiles, LocalFiles, Located, PullOptions, SavedHeaders, UrlFiles
 from launcher.hub.refs import parse_ref
 from launcher.hub.store import HubStore
 from launcher.hub.wheel import open_first
 from launcher.model import ModelRef, RefKind
 from launcher.profile import ModelProfile, ProfileQuant, Profiles, pick_profile, quants_to_try
 from launcher.profiles_on_disk import read_model_profiles
-from launcher.progress import OnProgress, Step
+from launcher.progress import OnProgress
 from launcher.settings import Settings, profiles_dir
 
 
@@ -90,32 +90,43 @@ def resolve(text: str, quant: str | None, sources: Sources) -> Target:
         return _hub_target(ref, wanted, sources)
     if quant:
         raise UsageError(f"--quant {quant} has no meaning for the file {text}", hint=f"launcher plan {text}")
+    if ref.kind is RefKind.URL and sources.endpoint.offline:
+        raise NotFound(f"{text} may not be asked for (HF_HUB_OFFLINE)", hint="name the file here by its path")
     if ref.kind is RefKind.URL:
         return _single(text, lambda _: _open_url(ref.name))
     return _single(text, lambda _: open_path(Path(ref.name).expanduser()))
 
 
-def fetch(located: Located, sources: Sources, on_progress: OnProgress) -> tuple[Path, ...]:
+def fetch(
+    located: Located, sources: Sources, on_progress: OnProgress, options: PullOptions | None = None
+) -> tuple[Path, ...]:
     """The local paths of all its files, in shard order; the first is what llama-server is given.
 
     Raises NotFound for saved headers (there are no weights), TryAgain, NotAllowed.
     """
+    options = options or PullOptions()
     match located.files:
         case LocalFiles(paths=paths):
-            return paths
+            if options.folder is None:
+                return paths
+            from launcher.hub.places import link_files
+
+            return link_files(paths, options.folder)
         case HubFiles():
             from launcher.hub.download import pull
 
-            return pull(located, endpoint=sources.endpoint, store=sources.store, on_progress=on_progress)
+            return pull(
+                located,
+                endpoint=sources.endpoint,
+                store=sources.store,
+                options=options,
+                on_progress=on_progress,
+            )
         case UrlFiles() as files:
-            from launcher.hub.url_download import fetch_url_files
+            from launcher.hub.url_download import fetch_url_files, url_folder
 
-            def report(done: int, total: int) -> None:
-                on_progress(
-                    Step(phase="pull", done=done, total=total, unit="bytes", text=located.model.model_id)
-                )
-
-            return fetch_url_files(located, files, sources.models_dir, report)
+            folder = options.folder or url_folder(sources.models_dir, files)
+            return fetch_url_files(located, files, folder, on_progress, options.tuning)
         case SavedHeaders(path=path):
             raise NotFound(
                 f"{path} holds headers only, no weights", hint=f"launcher up {located.model.model_id}"

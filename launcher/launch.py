@@ -6,8 +6,11 @@ Everything is wired here, and nothing is decided here: `plan` decides, the edges
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-from collections.abc import Callable, Mapping
+import shlex
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,8 +29,8 @@ from launcher.engine.process import config_files, engine_env, termination_interr
 from launcher.engine.protect import memory_max
 from launcher.engine.record import Deployment, check_name, deployment_name, is_name, plan_hash
 from launcher.engine.wishes import absorb_flags, uncounted
-from launcher.errors import DoesNotFit, Interrupted, NotFound
-from launcher.hub.located import HubFiles, LocalFiles, Located, UrlFiles
+from launcher.errors import DoesNotFit, Interrupted, LauncherError, NotFound
+from launcher.hub.located import HubFiles, LocalFiles, Located, PullOptions, UrlFiles
 from launcher.inventory import Confirm, MachineChoice, engine_or_none, ensure_engine, machine_for
 from launcher.machine import Machine
 from launcher.plan.explain import plan_json, shortfall_json
@@ -35,7 +38,7 @@ from launcher.plan.make import make_plan
 from launcher.plan.plan import HOST, Plan, Shortfall, Workload
 from launcher.plan.prove import prove
 from launcher.profile import server_flags
-from launcher.progress import OnProgress
+from launcher.progress import OnProgress, Step
 from launcher.settings import Settings, read_settings
 from launcher.simulations import Simulations
 from launcher.units import format_bytes
@@ -110,6 +113,7 @@ def up(
     DoesNotFit, and what its parts raise; afterwards nothing runs that did not run before.
     """
     settings = read_settings()
+    confirm = functools.cache(confirm)  # nothing is asked twice
     sources = sources_of(settings)
     target = resolve(request.plan.ref, request.plan.quant, sources)
     name = check_name(request.name or deployment_name(target.model_id))
@@ -117,7 +121,8 @@ def up(
     running = already_up(settings.deployments_dir, name, asked, request.port)
     if running is not None:
         return running
-    engine = ensure_engine(request.plan.engine, settings, confirm, on_progress)
+    with _pulling_meanwhile(request.plan, settings, confirm, on_progress):
+        engine = ensure_engine(request.plan.engine, settings, confirm, on_progress)
     key = claims.key_of(settings.deployments_dir, name)
     try:
         with claims.planning(settings.claims_dir):
@@ -125,7 +130,7 @@ def up(
             planned = _plan(request.plan, settings, engine, machine, on_progress)
             plan, located = fitting(planned)
             claim(settings.claims_dir, key, name, claim_rows(plan, machine), os.getpid())
-        paths = _fetch(located, sources, confirm, on_progress)
+        paths = _fetch(located, sources, confirm, on_progress, ("launcher", "pull", located.model.model_id))
         workload, flags = absorb_flags(request.plan.flags, request.plan.workload)
         request = replace(request, plan=replace(request.plan, flags=flags))
         upping = _Upping(request, planned, name, asked, paths[0], engine, keep_up=keep_up)
@@ -264,7 +269,9 @@ def serve(
             raise
 
 
-def pull(ref: str, quant: str | None, confirm: Confirm, on_progress: OnProgress) -> tuple[Path, ...]:
+def pull(
+    ref: str, quant: str | None, options: PullOptions, confirm: Confirm, on_progress: OnProgress
+) -> tuple[Path, ...]:
     """Bring a model's files here: the quant that is named or the only one, else the one planned for this machine."""
     settings = read_settings()
     sources = sources_of(settings)
@@ -273,7 +280,8 @@ def pull(ref: str, quant: str | None, confirm: Confirm, on_progress: OnProgress)
         located = target.candidates[0].open(on_progress)
     else:
         _, located = fitting(plan_model(PlanRequest(ref=ref, quant=quant), on_progress))
-    return _fetch(located, sources, confirm, on_progress)
+    again = ("launcher", "pull", ref, *(("--quant", quant) if quant else ()))
+    return _fetch(located, sources, confirm, on_progress, again, options)
 
 
 def fitting(planned: Planned) -> tuple[Plan, Located]:
@@ -388,7 +396,27 @@ def _asked(request: UpRequest) -> dict[str, Any]:
     }
 
 
-def _fetch(located: Located, sources: Sources, confirm: Confirm, on_progress: OnProgress) -> tuple[Path, ...]:
+def _fetch(
+    located: Located,
+    sources: Sources,
+    confirm: Confirm,
+    on_progress: OnProgress,
+    again: tuple[str, ...],
+    options: PullOptions | None = None,
+) -> tuple[Path, ...]:
+    """`again`: the command that goes on after Ctrl-C."""
+    _ask_about(located, confirm)
+    options = options or PullOptions()
+    try:
+        return fetch(located, sources, on_progress, options)
+    except KeyboardInterrupt:
+        where = ("--dir", str(options.folder)) if options.folder else ()
+        raise Interrupted(
+            "the download was stopped; what has arrived is kept", hint=shlex.join([*again, *where])
+        ) from None
+
+
+def _ask_about(located: Located, confirm: Confirm) -> None:
     size = located.model.size_bytes
     remote = isinstance(located.files, HubFiles | UrlFiles)
     if (
@@ -397,7 +425,46 @@ def _fetch(located: Located, sources: Sources, confirm: Confirm, on_progress: On
         and not confirm(f"Download {located.model.model_id}, {format_bytes(size)}?")
     ):
         raise Interrupted("nothing was downloaded", hint="answer y, or give -y")
-    return fetch(located, sources, on_progress)
+
+
+@contextlib.contextmanager
+def _pulling_meanwhile(
+    request: PlanRequest, settings: Settings, confirm: Confirm, on_progress: OnProgress
+) -> Iterator[None]:
+    """Where an engine has to be built first: pull meanwhile what the plan without one would take.
+
+    Only saves time: what goes wrong here goes wrong again, and is said, when it is pulled in its turn.
+    """
+    over = threading.Event()
+    sources = sources_of(settings)
+
+    def report(step: Step) -> None:
+        if over.is_set():
+            raise Interrupted("the build has ended")
+        on_progress(step)
+
+    def attempt(located: Located) -> None:
+        with contextlib.suppress(LauncherError):
+            fetch(located, sources, report)
+
+    located: Located | None = None
+    if engine_or_none(request.engine, settings) is None:
+        with contextlib.suppress(LauncherError):
+            machine = machine_for(MachineChoice(), None, settings)
+            located = _plan(request, settings, None, machine, on_progress).located
+    if located is None or not isinstance(located.files, HubFiles | UrlFiles):
+        yield
+        return
+    _ask_about(located, confirm)
+    pulling = threading.Thread(target=attempt, args=(located,), name="pull")
+    pulling.start()
+    try:
+        yield
+    except BaseException:
+        over.set()
+        raise
+    finally:
+        pulling.join()
 
 
 def _shortfall_hint(ref: str, shortfall: Shortfall) -> str:

@@ -16,6 +16,7 @@ class Step:
     total: int | None
     unit: str
     text: str = ""
+    part: str = ""
 
 
 OnProgress = Callable[[Step], None]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from launcher.cli.options import EngineOptions, MachineOptions, PlanOptions, Ref, unfolded
+from launcher.cli.options import EngineOptions, MachineOptions, Offline, PlanOptions, Ref, unfolded
 from launcher.cli.output import Output
 from launcher.errors import DoesNotFit
 
@@ -49,6 +49,7 @@ def probe(
 def inspect(
     ref: Ref,
     out: Output,
+    offline: Offline = False,  # noqa: ARG001 (its callback has acted)
     quant: Annotated[str | None, typer.Option("--quant", help="This quant.", show_default=False)] = None,
     save: Annotated[
         Path | None,

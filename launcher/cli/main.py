@@ -15,7 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from launcher import __version__
-from launcher.cli import checking, engines, looking, serving, upkeep
+from launcher.cli import checking, engines, looking, serving, storing, upkeep
 from launcher.cli.output import Output
 from launcher.errors import Interrupted, LauncherError, TryAgain, UsageError
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 looking.register(app)
 checking.register(app)
+storing.register(app)
 serving.register(app)
 upkeep.register(app)
 engines.register(app)

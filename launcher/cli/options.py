@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,18 @@ from launcher.cli.output import Output, ProgressStyle
 from launcher.plan.plan import CacheType
 from launcher.units import parse_context, parse_size
 
+
+def _go_offline(value: bool) -> bool:
+    """Before huggingface_hub is imported, which reads the variable then."""
+    if value:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    return value
+
+
+Offline = Annotated[
+    bool,
+    typer.Option("--offline", callback=_go_offline, help="Use what is here; ask no server (HF_HUB_OFFLINE)."),
+]
 Ref = Annotated[
     str,
     typer.Argument(
@@ -62,6 +75,7 @@ class EngineOptions:
 class PlanOptions:
     """What decides a plan beside the model."""
 
+    offline: Offline = False
     quant: Annotated[
         str | None, typer.Option("--quant", help="This quant, as in REF:QUANT.", show_default=False)
     ] = None

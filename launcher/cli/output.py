@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Self
 
 from launcher.errors import LauncherError
 from launcher.progress import OnProgress, Step
+from launcher.units import format_bytes
 
 if TYPE_CHECKING:  # rich takes longer to import than `launcher --help` may take
     from rich.console import Console, RenderableType
-    from rich.progress import Progress, ProgressColumn, TaskID
+    from rich.progress import Progress, ProgressColumn, Task, TaskID
 
 
 class ProgressStyle(StrEnum):
@@ -122,50 +125,68 @@ class Output:
 
 
 class _Bars:
-    """One bar per phase."""
+    """One bar per phase and one per part of it. Several phases may go on at once, in threads of their own."""
 
     def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn
+
         self._console = console
-        self._open: dict[str, tuple[Progress, TaskID]] = {}
-        self._phase: str | None = None
+        self._bars: Progress = Progress(
+            TextColumn("{task.description}"), BarColumn(bar_width=20), _amount(), console=console
+        )
+        self._tasks: dict[tuple[str, str], TaskID] = {}
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        for key, task in self._tasks.items():
+            self._bars.update(task, visible=not key[1])  # what stays is the sum
+        self._bars.stop()
 
     def __call__(self, step: Step) -> None:
-        if step.phase != self._phase:
-            self._close()
-            from rich.progress import Progress
+        with self._lock:
+            key = step.phase, step.part
+            if not self._tasks:
+                self._bars.start()
+            if key not in self._tasks:
+                name = f"  {step.part.rpartition('/')[2]}" if step.part else step.phase
+                room = max(20, self._console.width - 60)
+                shown = name if len(name) <= room else "  …" + name[3 - room :]
+                self._tasks[key] = self._bars.add_task(shown, unit=step.unit, text="", total=step.total)
+            whole = bool(step.part) and step.done == step.total and not step.text
+            self._bars.update(
+                self._tasks[key],
+                completed=step.done,
+                total=step.total,
+                text=step.text[-max(10, self._console.width - 62) :],
+                visible=not whole,
+            )
 
-            self._phase = step.phase
-            progress = Progress(*_columns(step.unit), console=self._console, transient=False)
-            progress.start()
-            self._open[step.phase] = (progress, progress.add_task(step.phase, total=step.total, text=""))
-        progress, task = self._open[step.phase]
-        room = max(10, self._console.width - 62)
-        progress.update(task, completed=step.done, total=step.total, text=step.text[-room:])
 
-    def _close(self) -> None:
-        for progress, _ in self._open.values():
-            progress.stop()
-        self._open.clear()
-        self._phase = None
+def _amount() -> ProgressColumn:
+    """How much of how much, how fast, how much longer; in the step's own unit."""
+    from rich.progress import ProgressColumn
+    from rich.text import Text
 
+    class Amount(ProgressColumn):
+        max_refresh = 0.5
 
-def _columns(unit: str) -> tuple[ProgressColumn, ...]:
-    from rich import progress as columns
+        def render(self, task: Task) -> Text:
+            text = str(task.fields["text"])
+            if task.fields["unit"] == "s":
+                return Text(f"{task.elapsed or 0:.0f} s {text}")
+            if task.fields["unit"] != "bytes":
+                return Text(f"{task.completed:.0f}/{task.total or 0:.0f} {text}")
+            words = [f"{format_bytes(int(task.completed))} of {format_bytes(int(task.total or 0))}"]
+            if not task.finished and task.speed:
+                words.append(f"{format_bytes(int(task.speed))}/s")
+            if not task.finished and task.time_remaining:
+                words.append(f"{timedelta(seconds=int(task.time_remaining))} left")
+            return Text(", ".join(words + [text] * bool(text)))
 
-    name, text = columns.TextColumn("{task.description}"), columns.TextColumn("{task.fields[text]}")
-    if unit == "s":
-        return (columns.SpinnerColumn(), name, columns.TimeElapsedColumn(), text)
-    bar = columns.BarColumn(bar_width=20)
-    if unit == "bytes":
-        size, speed = columns.DownloadColumn(binary_units=True), columns.TransferSpeedColumn()
-        return (name, bar, size, speed, columns.TimeRemainingColumn())
-    return (name, bar, columns.MofNCompleteColumn(), columns.TimeElapsedColumn(), text)
+    return Amount()
 
 
 class _Lines:
@@ -176,6 +197,8 @@ class _Lines:
         self._said: dict[str, tuple[str, int]] = {}
 
     def __call__(self, step: Step) -> None:
+        if step.part:
+            return
         if step.total:
             tenth = min(10, step.done * 10 // step.total)
             if self._said.get(step.phase, ("", -1))[1] < tenth:

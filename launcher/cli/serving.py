@@ -1,4 +1,4 @@
-"""Commands that bring models and servers: pull, up, run, serve, ps, logs, stop."""
+"""Commands that bring servers: up, run, serve, ps, logs, stop."""
 
 from __future__ import annotations
 
@@ -23,22 +23,8 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Hang the commands on the app."""
-    for command in (pull, up, run, serve, ps, logs, stop):
+    for command in (up, run, serve, ps, logs, stop):
         app.command()(unfolded(command))
-
-
-def pull(
-    ref: Ref,
-    out: Output,
-    quant: Annotated[str | None, typer.Option("--quant", help="This quant.", show_default=False)] = None,
-    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask before a large download.")] = False,
-) -> None:
-    """Download exactly the files of the planned quant, verified, and print their paths."""
-    from launcher import launch
-
-    with out.progress() as progress:
-        paths = launch.pull(ref, quant, out.confirm(yes=yes), progress)
-    out.show_lines({"paths": paths}, [str(path) for path in paths])
 
 
 def up(

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from launcher.engine.find import Engine
+from launcher.hub.shelf import Kept
 from launcher.inventory import EngineDescription
 from launcher.launch import Planned
 from launcher.machine import Device, Filesystem, Machine
@@ -223,6 +224,38 @@ def planned(value: Planned) -> RenderableType:
             grid(("quant", "size", "why"), rows, right=frozenset({"size"})),
         ]
     return Group(*parts)
+
+
+def kept(found: Iterable[Kept], *, now: float) -> RenderableType:
+    """One line per model that is here."""
+    rows = [
+        (
+            one.name,
+            format_bytes(one.here_bytes if one.is_whole else one.size_bytes),
+            "whole" if one.is_whole else _partial(one),
+            _ago(None if one.used_at is None else now - one.used_at),
+            one.store,
+        )
+        for one in found
+    ]
+    if not rows:
+        return Text("no model is here: launcher pull MODEL")
+    return grid(("model", "size", "state", "used", "store"), rows, right=frozenset({"size"}))
+
+
+def _partial(one: Kept) -> str:
+    if not one.size_bytes:
+        return "partial"
+    return f"{min(99, one.here_bytes * 100 // one.size_bytes)} %"
+
+
+def _ago(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit} ago"
+    return "now"
 
 
 def profiles(found: Iterable[ModelProfile]) -> RenderableType:

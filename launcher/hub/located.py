@@ -6,14 +6,22 @@ its `files` into local paths, each kind in the module that knows it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.hub.transfer.tuning import Tuning
 from launcher.model import ModelFile
 
-OnProgress = Callable[[int, int], None]
-"""Called while fetching with (bytes there so far, bytes in all), over all files of the model."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullOptions:
+    """How files are brought here. `folder`: a plain folder instead of the store. `look_in`: folders whose files may
+    be used, beside the stores that are known. `verify`: hash again what was found right before."""
+
+    folder: Path | None = None
+    look_in: tuple[Path, ...] = ()
+    verify: bool = False
+    tuning: Tuning = Tuning()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

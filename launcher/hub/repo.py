@@ -22,10 +22,10 @@ from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defin
 from launcher.errors import NotFound, TryAgain
 from launcher.gguf.header import Header, parse_header
 from launcher.gguf.names import FileGroup, group_files, pick_group
-from launcher.hub.download import cached_file, repo_cache
 from launcher.hub.endpoint import Endpoint, explained, not_cached, open_session
 from launcher.hub.local import FileSource
 from launcher.hub.located import HubFiles, Located
+from launcher.hub.places import cached_file, repo_cache
 from launcher.hub.ranges import assemble, read_header
 from launcher.hub.refs import safe_file_name
 from launcher.hub.store import HubStore, Listing

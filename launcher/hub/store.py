@@ -79,6 +79,17 @@ class HubStore:
             return None
         return Listing(repo=repo, commit=commit, revision=None, files=files)
 
+    def listings(self, repo: str) -> tuple[Listing, ...]:
+        """All that are kept of this repo."""
+        commits: list[str] = []
+        for path in (self.folder / "listings").glob("*.json"):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                kept = json.loads(path.read_bytes())
+                if kept["repo"] == repo:
+                    commits.append(kept["commit"])
+        found = (self.listing(repo, commit) for commit in commits)
+        return tuple(listing for listing in found if listing is not None)
+
     def keep_listing(self, listing: Listing) -> None:
         files = [asdict(file) for file in listing.files]
         text = json.dumps({"repo": listing.repo, "commit": listing.commit, "files": files})

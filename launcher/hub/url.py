@@ -146,7 +146,7 @@ def answered(
     try:
         with client.stream("GET", url, headers={"Range": wanted}) as response:
             if response.status_code not in {206, 416}:
-                raise _refused(response, shown(url))
+                raise refused(response.status_code, shown(url))
             yield response
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
         raise UsageError(
@@ -159,8 +159,8 @@ def answered(
         ) from error
 
 
-def _refused(response: httpx2.Response, name: str) -> LauncherError:
-    status = response.status_code
+def refused(status: int, name: str) -> LauncherError:
+    """What an answer without the asked-for bytes means."""
     if status in {401, 403}:
         return NotAllowed(
             f"{name} may not be read: the server answered {status}", hint="check the URL's rights"

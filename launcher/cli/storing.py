@@ -1,0 +1,142 @@
+"""Commands about the store of models: pull, ls, rm."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from launcher.cli.options import Offline, Ref, unfolded
+from launcher.cli.output import Output
+from launcher.errors import Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from launcher.hub.shelf import Kept
+    from launcher.settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Hang the commands on the app."""
+    for command in (pull, ls, rm):
+        app.command()(unfolded(command))
+
+
+def pull(
+    ref: Ref,
+    out: Output,
+    quant: Annotated[str | None, typer.Option("--quant", help="This quant.", show_default=False)] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--dir", help="Into this folder instead of the Hub's cache.", show_default=False),
+    ] = None,
+    look_in: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from",
+            help="Use files of this folder where they are the same; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Read and hash again what is here.")] = False,
+    offline: Offline = False,  # noqa: ARG001 (its callback has acted)
+    connections: Annotated[
+        int, typer.Option("--connections", min=1, max=64, help="Connections at once.")
+    ] = 8,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask before a large download.")] = False,
+) -> None:
+    """Download exactly the files of the planned quant, verified, and print their paths; goes on where it stopped."""
+    from launcher import launch
+    from launcher.hub.located import PullOptions
+    from launcher.hub.transfer.tuning import Tuning
+
+    options = PullOptions(
+        folder=folder.expanduser().absolute() if folder else None,
+        look_in=tuple(_folder(path) for path in look_in or ()),
+        verify=verify,
+        tuning=Tuning(connections=connections),
+    )
+    with out.progress() as progress:
+        paths = launch.pull(ref, quant, options, out.confirm(yes=yes), progress)
+    out.show_lines({"paths": paths}, [str(path) for path in paths])
+
+
+def ls(out: Output) -> None:
+    """List the models that are here: size, whole or partial, last used, in whose store."""
+    from launcher.cli import tables
+    from launcher.settings import read_settings
+
+    kept = _kept(read_settings())
+    out.show(kept, tables.kept(kept, now=time.time()))
+
+
+def rm(
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL...", help="As launcher ls names it; without a quant, all of them."),
+    ],
+    out: Output,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
+) -> None:
+    """Remove models from the store, and free what nothing else uses."""
+    from rich.text import Text
+
+    from launcher.catalogue import read_profiles
+    from launcher.hub.shelf import pick_kept, remove_kept
+    from launcher.profile import quants_to_try
+    from launcher.settings import read_settings
+    from launcher.units import format_bytes
+
+    settings = read_settings()
+    kept = _kept(settings)
+    profiles = {one.name.lower(): one for one in read_profiles(settings).usable}
+    chosen: list[Kept] = []
+    for name in names:
+        profile = profiles.get(name.partition(":")[0].lower())
+        quants = quants_to_try(profile, name.partition(":")[2] or None) if profile else ()
+        files = [Path(quant.wheel.member).stem for quant in quants if quant.wheel]
+        chosen += pick_kept(kept, [name, *(f"{quant.repo}:{quant.label}" for quant in quants), *files])
+    chosen = list({(one.folder, one.name, one.paths): one for one in chosen}.values())
+    _refuse_in_use(chosen, settings)
+    listed = ", ".join(dict.fromkeys(one.name for one in chosen))
+    size = format_bytes(sum(one.here_bytes for one in chosen))
+    if not out.confirm(yes=yes)(f"Remove {listed}, {size}?"):
+        raise Interrupted("nothing was removed", hint="answer y, or give -y")
+    freed = sum(remove_kept(one) for one in chosen)
+    out.show(
+        {"removed": [one.name for one in chosen], "freed_bytes": freed},
+        Text(f"removed {listed}: {format_bytes(freed)} freed"),
+    )
+
+
+def _kept(settings: Settings) -> tuple[Kept, ...]:
+    from launcher.hub.endpoint import endpoint_in_use
+    from launcher.hub.shelf import list_kept, stores_here
+    from launcher.hub.store import HubStore
+
+    stores = stores_here(endpoint_in_use().cache_dir, settings.models_dir)
+    return list_kept(stores, HubStore(folder=settings.cache_dir / "hub"))
+
+
+def _refuse_in_use(chosen: list[Kept], settings: Settings) -> None:
+    """A running server would go on with a file without a name, and not come up again."""
+    from launcher.engine.deployments import State, look, read_all
+    from launcher.engine.record import Deployment
+
+    files = {path.resolve(): one.name for one in chosen for path in one.paths}
+    for entry in read_all(settings.deployments_dir):
+        if isinstance(entry, Deployment) and look(entry).state is State.RUNNING:
+            model = Path(entry.model_path).resolve()
+            if model in files:
+                raise UsageError(
+                    f"{files[model]} is in use by the deployment {entry.name}",
+                    hint=f"launcher stop {entry.name}",
+                )
+
+
+def _folder(path: Path) -> Path:
+    path = path.expanduser().absolute()
+    if not path.is_dir():
+        raise UsageError(f"--from {path} is not a folder", hint=f"ls {path.parent}")
+    return path

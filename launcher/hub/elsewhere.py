@@ -1,0 +1,76 @@
+"""Files that are on this machine already, for other programs: LM Studio's folder, Ollama's blobs, other repos of the
+Hub's cache, any folder. Found by size and, where the store names them so, by hash; the caller verifies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from launcher.model import Shard
+
+
+def other_stores(hub_cache: Path) -> tuple[Path, ...]:
+    """The folders of other programs that exist here, the Hub's cache first."""
+    home = Path.home()
+    ollama = os.environ.get("OLLAMA_MODELS")
+    known = [hub_cache, *([Path(ollama)] if ollama else [home / ".ollama" / "models"])]
+    known += [Path("/usr/share/ollama/.ollama/models"), home / ".lmstudio" / "models"]
+    known += [home / ".cache" / "lm-studio" / "models"]
+    return tuple(folder for folder in known if _is_folder(folder))
+
+
+def candidates(shards: Sequence[Shard], folders: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
+    """For each shard by name, the files that could be it: of its size, in or below `folders`.
+
+    Only shards with a sha256 are looked for. A store with blobs named by hash is asked for the name; elsewhere
+    every .gguf counts.
+    """
+    wanted = [shard for shard in shards if shard.sha256 is not None]
+    found: dict[str, list[Path]] = {shard.name: [] for shard in wanted}
+    by_size = {shard.size_bytes for shard in wanted}
+    for folder in folders:
+        for shard in wanted:
+            found[shard.name] += [
+                path for path in _named_by_hash(folder, shard) if _size(path) == shard.size_bytes
+            ]
+        if is_store_of_blobs(folder) or not wanted:
+            continue
+        for path in _gguf_files(folder):
+            size = _size(path)
+            if size in by_size:
+                for shard in wanted:
+                    if shard.size_bytes == size:
+                        found[shard.name].append(path)
+    return {name: tuple(dict.fromkeys(paths)) for name, paths in found.items()}
+
+
+def is_store_of_blobs(folder: Path) -> bool:
+    """Ollama's folder, or a cache of the Hub."""
+    return _is_folder(folder / "blobs") or any(folder.glob("models--*"))
+
+
+def _named_by_hash(folder: Path, shard: Shard) -> Iterator[Path]:
+    yield folder / "blobs" / f"sha256-{shard.sha256}"
+    yield from folder.glob(f"models--*/blobs/{shard.sha256}")
+
+
+def _gguf_files(folder: Path) -> Iterator[Path]:
+    for where, _, names in os.walk(folder):
+        for name in names:
+            if name.lower().endswith(".gguf"):
+                yield Path(where) / name
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # of another user
+        return False

@@ -1,0 +1,65 @@
+"""Files that are here, compared with their sha256: several at once, remembered once found right."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+
+from launcher.hub.store import HubStore
+from launcher.progress import OnProgress, Step
+from launcher.units import MIB
+
+_CHUNK = 4 * MIB
+_HASHERS = 4  # a core hashes 1.4 GB/s (measured, 2 GB in 1.5 s): four outrun most disks
+_REPORT_EVERY_S = 0.2
+
+
+def verify(
+    files: Sequence[tuple[Path, str]], store: HubStore, on_progress: OnProgress, *, anew: bool = False
+) -> tuple[bool, ...]:
+    """Whether each file has its sha256; those found right before are not read again unless `anew`.
+
+    Raises OSError for one that cannot be read; leaving early (Ctrl-C) stops the threads.
+    """
+    todo = [
+        (path.resolve(), sha256)
+        for path, sha256 in files
+        if anew or not store.is_verified(path.resolve(), sha256)
+    ]
+    if todo:
+        found = _hash_all([path for path, _ in todo], on_progress)
+        right = {path for path, sha256 in todo if found[path] == sha256}
+        for path, sha256 in todo:
+            if path in right:
+                store.keep_verified(path, sha256)
+    wrong = {path for path, _ in todo} - (right if todo else set())
+    return tuple(path.resolve() not in wrong for path, _ in files)
+
+
+def _hash_all(paths: Sequence[Path], on_progress: OnProgress) -> dict[Path, str]:
+    stop, lock, done = threading.Event(), threading.Lock(), [0]
+    total = sum(path.stat().st_size for path in paths)
+
+    def hash_one(path: Path) -> str:
+        digest = hashlib.sha256()
+        with path.open("rb", buffering=0) as file:
+            while (chunk := file.read(_CHUNK)) and not stop.is_set():
+                digest.update(chunk)
+                with lock:
+                    done[0] += len(chunk)
+        return digest.hexdigest()
+
+    pool = ThreadPoolExecutor(max_workers=_HASHERS, thread_name_prefix="sha256")
+    try:
+        futures = {path: pool.submit(hash_one, path) for path in paths}
+        pending = set(futures.values())
+        while pending:
+            _, pending = wait(pending, timeout=_REPORT_EVERY_S)
+            on_progress(Step(phase="verify", done=done[0], total=total, unit="bytes"))
+        return {path: future.result() for path, future in futures.items()}
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)

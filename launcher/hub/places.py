@@ -1,0 +1,247 @@
+"""Where the files of a hub repo are kept: the Hub's own cache, or a plain folder.
+
+The cache's layout is huggingface_hub's: blobs/ by hash, snapshots/COMMIT/NAME as links to them, refs/BRANCH with the
+commit; `hf`, transformers and `llama-server -hf` find what is there. Its lock of a blob is the library's own
+flock, so a download by `hf` of the same file is waited for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Protocol
+
+import huggingface_hub
+from huggingface_hub.file_download import repo_folder_name
+
+from launcher.hub.endpoint import Endpoint
+from launcher.hub.located import HubFiles
+from launcher.hub.room import disk_error
+from launcher.hub.store import write_atomically
+from launcher.hub.transfer.part import Part, remove_part
+from launcher.locks import exclusive_if_free
+from launcher.model import Shard
+from launcher.units import MIB
+
+_ORPHAN_AGE_S = 600.0  # a live download writes all the time; the age guards file systems where locks lie
+
+
+class Place(Protocol):
+    """Raises OSError as the disk does. `root` names the file system, `instead` another one to use."""
+
+    @property
+    def root(self) -> Path: ...
+
+    @property
+    def instead(self) -> str: ...
+
+    def path(self, shard: Shard) -> Path:
+        """Where the file is, or will be."""
+
+    def find(self, shard: Shard) -> Path | None:
+        """`path`, where a file of the listed size is; what is known to be no such file is removed."""
+
+    def part(self, shard: Shard) -> Path: ...
+
+    def lock(self, shard: Shard) -> Path: ...
+
+    def put(self, shard: Shard, part: Part) -> None:
+        """Take a whole partial file in."""
+
+    def link(self, shard: Shard, source: Path) -> None:
+        """Take a file of this machine in without copying it where the file system can."""
+
+    def remove(self, shard: Shard) -> None:
+        """Remove the file; of one that was linked, the link alone."""
+
+    def settle(self) -> None:
+        """All files are here."""
+
+
+def repo_cache(endpoint: Endpoint, repo: str) -> Path:
+    """The repo's folder in the Hub's cache: blobs/, refs/, snapshots/."""
+    return endpoint.cache_dir / repo_folder_name(repo_id=repo, repo_type="model")
+
+
+def cached_file(endpoint: Endpoint, files: HubFiles, shard: Shard) -> Path | None:
+    """Where the Hub's cache has this shard with its true size, None where it does not."""
+    found = huggingface_hub.try_to_load_from_cache(
+        files.repo, shard.name, cache_dir=endpoint.cache_dir, revision=files.commit
+    )
+    if not isinstance(found, str):
+        return None
+    path = Path(found)
+    return path if path.stat().st_size == shard.size_bytes else None
+
+
+class HubCache:
+    """The files of one repo at one commit in the Hub's cache."""
+
+    instead = "set HF_HUB_CACHE to another folder"
+
+    def __init__(self, endpoint: Endpoint, files: HubFiles) -> None:
+        self._endpoint, self._files = endpoint, files
+        self._folder = repo_cache(endpoint, files.repo)
+        self.root = endpoint.cache_dir
+
+    def path(self, shard: Shard) -> Path:
+        return self._folder / "snapshots" / self._files.commit / shard.name
+
+    def find(self, shard: Shard) -> Path | None:
+        found = cached_file(self._endpoint, self._files, shard)
+        if found is not None:
+            return found
+        blob = self._blob(shard)
+        if shard.sha256 is not None and _has_size(blob, shard):
+            self._point(shard, blob)  # another commit brought it
+            return self.path(shard)
+        if os.path.lexists(self.path(shard)) or os.path.lexists(blob):
+            self.remove(shard)  # cut off by a crash: the library would take it for the shard
+        self._remove_orphans(shard)
+        return None
+
+    def part(self, shard: Shard) -> Path:
+        return self._blob(shard).with_name(self._blob(shard).name + ".part")
+
+    def lock(self, shard: Shard) -> Path:
+        return self._endpoint.cache_dir / ".locks" / self._folder.name / f"{self._blob(shard).name}.lock"
+
+    def put(self, shard: Shard, part: Part) -> None:
+        blob = self._blob(shard) if shard.sha256 else part.path.with_name(_git_oid(part.path))
+        part.become(blob)
+        self._point(shard, blob)
+
+    def link(self, shard: Shard, source: Path) -> None:
+        link_file(source, self._blob(shard))
+        remove_part(self.part(shard))
+        self._point(shard, self._blob(shard))
+
+    def remove(self, shard: Shard) -> None:
+        pointer = self.path(shard)
+        if pointer.is_symlink():
+            (pointer.parent / pointer.readlink()).unlink(missing_ok=True)
+        pointer.unlink(missing_ok=True)
+        if shard.sha256 is not None:
+            self._blob(shard).unlink(missing_ok=True)
+
+    def settle(self) -> None:
+        """Name the commit as the library does, so that offline `hf` and `llama-server -hf` find it."""
+        if self._files.revision is None:
+            return
+        ref = self._folder / "refs" / self._files.revision
+        with contextlib.suppress(OSError):  # a read-only cache that has all files is fine
+            if not ref.exists() or ref.read_text() != self._files.commit:
+                write_atomically(ref, self._files.commit.encode())
+
+    def _blob(self, shard: Shard) -> Path:
+        """Blobs are named by what the Hub calls their ETag; one without a sha256 gets that name at the end."""
+        name = shard.sha256 or hashlib.sha256(f"{self._files.commit}/{shard.name}".encode()).hexdigest()[:40]
+        return self._folder / "blobs" / name
+
+    def _point(self, shard: Shard, blob: Path) -> None:
+        pointer = self.path(shard)
+        pointer.parent.mkdir(parents=True, exist_ok=True)
+        pointer.unlink(missing_ok=True)
+        try:
+            pointer.symlink_to(os.path.relpath(blob, pointer.parent))
+        except OSError:  # a file system without links: the library then has the file itself here
+            blob.replace(pointer)
+
+    def _remove_orphans(self, shard: Shard) -> None:
+        """Partial files of killed downloads by the library, which never goes on with one (its issue 4196)."""
+        orphans = list((self._folder / "blobs").glob(f"{shard.sha256}*.incomplete")) if shard.sha256 else []
+        if not orphans:
+            return
+        with exclusive_if_free(self.lock(shard)) as free:
+            for orphan in orphans if free else []:
+                with contextlib.suppress(FileNotFoundError):
+                    if time.time() - orphan.stat().st_mtime > _ORPHAN_AGE_S:
+                        orphan.unlink()
+
+
+class PlainFolder:
+    """Files under their names in the repo, as `hf download --local-dir` lays them out."""
+
+    instead = "name another folder with --dir"
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder
+
+    def path(self, shard: Shard) -> Path:
+        return self.root / shard.name
+
+    def find(self, shard: Shard) -> Path | None:
+        path = self.path(shard)
+        return path if _has_size(path, shard) else None
+
+    def part(self, shard: Shard) -> Path:
+        return self.path(shard).with_name(self.path(shard).name + ".part")
+
+    def lock(self, shard: Shard) -> Path:
+        key = hashlib.sha256(shard.name.encode()).hexdigest()[:16]
+        return self.root / ".locks" / f"{key}.lock"
+
+    def put(self, shard: Shard, part: Part) -> None:
+        part.become(self.path(shard))
+
+    def link(self, shard: Shard, source: Path) -> None:
+        link_file(source, self.path(shard))
+        remove_part(self.part(shard))
+
+    def remove(self, shard: Shard) -> None:
+        self.path(shard).unlink(missing_ok=True)
+
+    def settle(self) -> None:
+        pass
+
+
+def link_file(source: Path, target: Path) -> None:
+    """`target` is the same file as `source`: a hard link, across file systems a symbolic one.
+
+    Replaces what is there. The bytes stay when a hard link's other name goes.
+    """
+    source = source.resolve()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists() and target.samefile(source):
+        return
+    new = target.with_name(f".new-{os.getpid()}-{target.name}")
+    new.unlink(missing_ok=True)
+    try:
+        os.link(source, new)
+    except OSError:
+        try:
+            new.symlink_to(source)
+        except OSError:  # a file system that knows neither
+            shutil.copyfile(source, new)
+    new.replace(target)
+
+
+def link_files(paths: tuple[Path, ...], folder: Path) -> tuple[Path, ...]:
+    """The same files in `folder`. Raises what a disk that refuses means."""
+    targets = tuple(folder / path.name for path in paths)
+    try:
+        for path, target in zip(paths, targets, strict=True):
+            link_file(path, target)
+    except OSError as error:
+        raise disk_error(error, folder, instead=PlainFolder.instead) from error
+    return targets
+
+
+def _has_size(path: Path, shard: Shard) -> bool:
+    try:
+        return path.stat().st_size == shard.size_bytes
+    except OSError:
+        return False
+
+
+def _git_oid(path: Path) -> str:
+    """The name git has for a file's content, which is the Hub's ETag of a file outside LFS."""
+    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(MIB):
+            digest.update(chunk)
+    return digest.hexdigest()

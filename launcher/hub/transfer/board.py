@@ -1,0 +1,236 @@
+"""Which bytes to ask for next, on which connection, and what to do when one fails. Pure: the caller has the clock,
+the dice and the sockets.
+
+A shard is fetched in spans, each one ranged request on one connection, handed out in file order so that the sha256
+can follow close behind. What has arrived is counted in units, which is what the journal remembers. A span that
+fails goes back with what it lacks; a connection without work takes half of the longest span that is under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from launcher.hub.transfer.trouble import Trouble, TroubleKind, wait_after
+from launcher.hub.transfer.tuning import Tuning
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Span:
+    """Bytes [position, end) of a shard, under way. `end` may come nearer while it is fetched; `cancelled` says that
+    nobody wants it any more."""
+
+    shard: int
+    position: int
+    end: int
+    begin: int
+    checked_at: float
+    checked_bytes: int = 0
+    cancelled: bool = False
+
+
+@dataclass(slots=True, kw_only=True)
+class _Shard:
+    size: int
+    gaps: list[tuple[int, int]]  # not arrived and not under way, in file order
+    counts: dict[int, int] = field(default_factory=dict)  # bytes here of units that are not whole
+    whole: set[int] = field(default_factory=set)
+    first_missing: int = 0  # the first unit that is not whole
+    under_way: list[Span] = field(default_factory=list)
+    arrived: int = 0
+    barren: int = 0  # failures in a row without worthwhile bytes
+    not_before: float = 0.0
+    in_one: bool = False
+    generation: int = 0
+
+
+class Board:
+    """The state of one transfer. Not safe for threads: the caller holds a lock."""
+
+    def __init__(self, tuning: Tuning) -> None:
+        self._tuning = tuning
+        self._shards: dict[int, _Shard] = {}
+        self._unsynced = 0
+        self._allowed = tuning.connections
+        self._not_before = 0.0
+
+    def open(self, shard: int, size: int, whole: Collection[int] = ()) -> None:
+        """From now on `shard` may be handed out; `whole` are its units that are here."""
+        self._shards[shard] = _Shard(size=size, gaps=[])
+        self._lay_out(self._shards[shard], set(whole))
+
+    def close(self, shard: int) -> None:
+        """Nothing of it is wanted any more."""
+        for span in self._shards.pop(shard).under_way:
+            span.cancelled = True
+
+    def take(self, now: float) -> Span | float | None:
+        """A span to fetch, else how long to wait for one, or None: until something else happens."""
+        if sum(len(shard.under_way) for shard in self._shards.values()) >= self._allowed:
+            return None
+        if self._unsynced > self._tuning.connections * self._tuning.span_bytes:
+            return None  # the disk lags: more would be lost with the power than the journal promises
+        waiting = [(max(one.not_before, self._not_before), index) for index, one in self._with_gaps()]
+        ready = [index for at, index in waiting if at <= now]
+        if ready:
+            return self._hand_out(
+                min(ready, key=lambda index: (len(self._shards[index].under_way), index)), now
+            )
+        if waiting:
+            return min(waiting)[0] - now
+        return self._split_longest(now) if now >= self._not_before else self._not_before - now
+
+    def advance(self, span: Span, n_bytes: int) -> tuple[int, ...]:
+        """`n_bytes` of the span are in the file; the units that became whole by them."""
+        shard = self._shards[span.shard]
+        unit_bytes = self._tuning.unit_bytes
+        whole: list[int] = []
+        shard.arrived += n_bytes
+        while n_bytes:
+            unit = span.position // unit_bytes
+            step = min(n_bytes, (unit + 1) * unit_bytes - span.position)
+            shard.counts[unit] = shard.counts.get(unit, 0) + step
+            if shard.counts[unit] == self._unit_size(shard, unit):
+                del shard.counts[unit]
+                shard.whole.add(unit)
+                whole.append(unit)
+                self._unsynced += self._unit_size(shard, unit)
+            span.position += step
+            n_bytes -= step
+        while shard.first_missing in shard.whole:
+            shard.first_missing += 1
+        return tuple(whole)
+
+    def synced(self, n_bytes: int) -> None:
+        """So many bytes of whole units are on the disk for good."""
+        self._unsynced = max(0, self._unsynced - n_bytes)
+
+    def crawls(self, span: Span, now: float) -> bool:
+        """Whether the span got on by less than the least worth a connection since it was last looked at."""
+        if now - span.checked_at < self._tuning.crawl_window_s:
+            return False
+        crawls = span.position - span.checked_bytes < self._tuning.crawl_bytes
+        span.checked_at, span.checked_bytes = now, span.position
+        return crawls
+
+    def finish(self, span: Span) -> None:
+        """The span's connection is done with it; what it lacks goes back."""
+        shard = self._shards.get(span.shard)
+        if shard is None or span.cancelled:
+            return
+        shard.under_way.remove(span)
+        complete = span.position >= span.end
+        if complete:
+            self._allowed = min(self._tuning.connections, self._allowed + 1)
+        elif shard.in_one:
+            self._lay_out(shard, set())
+        else:
+            shard.gaps = sorted([*shard.gaps, (span.position, span.end)])
+        worthwhile = span.position - span.begin >= self._tuning.worthwhile_bytes and not shard.in_one
+        if complete or worthwhile:
+            shard.barren = 0
+
+    def fail(self, span: Span, trouble: Trouble, now: float, dice: float) -> Trouble | None:
+        """After trouble on the span's connection: None to go on later, or the trouble to give up with.
+
+        Several connections that fail together count as one failure. `dice` in [0, 1) spreads the retries.
+        """
+        self.finish(span)
+        shard = self._shards.get(span.shard)
+        if shard is None or span.cancelled:
+            return None
+        if trouble.kind is TroubleKind.IGNORES_RANGES and shard.barren and not shard.in_one:
+            self._fetch_in_one(shard)
+            return None
+        if not trouble.is_final and now < max(shard.not_before, self._not_before):
+            return None
+        wait = wait_after(trouble, shard.barren, self._tuning, dice)
+        if wait is None:
+            return trouble
+        shard.barren += 1
+        shard.not_before = now + wait
+        if trouble.kind is TroubleKind.BUSY:  # of the server: for all its shards, and with fewer at once
+            self._not_before = shard.not_before
+            self._allowed = max(1, self._allowed // 2)
+        return None
+
+    def restart(self, shard: int) -> None:
+        """Its bytes were wrong: all of them anew."""
+        state = self._shards[shard]
+        for span in state.under_way:
+            span.cancelled = True
+        state.under_way.clear()
+        self._lay_out(state, set())
+
+    def generation(self, shard: int) -> int:
+        """Changes when bytes that were here are fetched anew."""
+        return self._shards[shard].generation
+
+    def arrived(self, shard: int) -> int:
+        """Bytes of it that are in the file."""
+        return self._shards[shard].arrived
+
+    def prefix(self, shard: int) -> int:
+        """So many bytes from the start are here without a gap, counted in whole units."""
+        state = self._shards[shard]
+        return min(state.first_missing * self._tuning.unit_bytes, state.size)
+
+    def _with_gaps(self) -> list[tuple[int, _Shard]]:
+        return [
+            (index, shard)
+            for index, shard in self._shards.items()
+            if shard.gaps and not (shard.in_one and shard.under_way)
+        ]
+
+    def _hand_out(self, index: int, now: float) -> Span:
+        shard = self._shards[index]
+        begin, end = shard.gaps.pop(0)
+        cut = end if shard.in_one else min(end, begin + self._tuning.span_bytes)
+        if cut < end:
+            cut -= cut % self._tuning.unit_bytes
+            shard.gaps.insert(0, (cut, end))
+        return self._start(index, begin, cut, now)
+
+    def _start(self, index: int, begin: int, end: int, now: float) -> Span:
+        span = Span(shard=index, begin=begin, position=begin, end=end, checked_at=now, checked_bytes=begin)
+        self._shards[index].under_way.append(span)
+        return span
+
+    def _split_longest(self, now: float) -> Span | None:
+        """Half of what the longest span still lacks, at a unit's border far enough ahead of its connection."""
+        unit = self._tuning.unit_bytes
+        spans = [span for one in self._shards.values() if not one.in_one for span in one.under_way]
+        longest = max(spans, key=lambda span: span.end - span.position, default=None)
+        if longest is None or longest.end - longest.position < 3 * unit:
+            return None
+        middle = (longest.position + longest.end) // 2 // unit * unit
+        end, longest.end = longest.end, middle
+        return self._start(longest.shard, middle, end, now)
+
+    def _fetch_in_one(self, shard: _Shard) -> None:
+        """The server has whole files only: one request, from the start."""
+        for span in shard.under_way:
+            span.cancelled = True
+        shard.under_way.clear()
+        shard.in_one = True
+        self._lay_out(shard, set())
+
+    def _lay_out(self, shard: _Shard, whole: set[int]) -> None:
+        unit_bytes = self._tuning.unit_bytes
+        shard.whole, shard.counts, shard.first_missing = whole, {}, 0
+        shard.generation += 1
+        shard.gaps = []
+        shard.arrived = 0
+        for unit in range(-(-shard.size // unit_bytes)):
+            begin, end = unit * unit_bytes, min((unit + 1) * unit_bytes, shard.size)
+            if unit in whole:
+                shard.arrived += end - begin
+            elif shard.gaps and shard.gaps[-1][1] == begin:
+                shard.gaps[-1] = (shard.gaps[-1][0], end)
+            else:
+                shard.gaps.append((begin, end))
+        while shard.first_missing in whole:
+            shard.first_missing += 1
+
+    def _unit_size(self, shard: _Shard, unit: int) -> int:
+        return min((unit + 1) * self._tuning.unit_bytes, shard.size) - unit * self._tuning.unit_bytes

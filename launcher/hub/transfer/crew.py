@@ -1,0 +1,399 @@
+"""The threads of a transfer: connections that fetch, one that syncs, one per shard that hashes close behind.
+
+The calling thread opens shards, takes the finished ones in and reports, so that Ctrl-C is raised there; leaving
+stops all threads and keeps what has arrived. What to do next is the `Board`'s to say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import queue
+import random
+import ssl
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.client import HTTPResponse
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urljoin
+
+from launcher.errors import LauncherError
+from launcher.hub.transfer.answer import REDIRECTS, judge
+from launcher.hub.transfer.board import Board, Span
+from launcher.hub.transfer.line import NETWORK_ERRORS, Line, origin_of
+from launcher.hub.transfer.part import Part
+from launcher.hub.transfer.trouble import Trouble, TroubleKind
+from launcher.hub.transfer.tuning import Tuning
+from launcher.locks import exclusive_if_free
+from launcher.progress import OnProgress, Step
+from launcher.units import MIB
+
+_TICK_S = 0.2
+_LEAVE_S = 3.0  # for threads to end; one that hangs in a name lookup is left behind
+_MOST_REDIRECTS = 6
+_AGENT = {"Accept-Encoding": "identity", "User-Agent": "gguf-launcher"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """One file to be fetched from `url` into `part`. `headers` (a token) go to the origin of `url` only.
+
+    `identity` is what a partial file must have been begun as to be gone on with; with `pins_version` the server's
+    ETag must stay the same too. Without a `sha256` nothing is hashed. Whoever holds `lock` fetches it.
+    """
+
+    name: str
+    size_bytes: int
+    sha256: str | None
+    url: str
+    headers: tuple[tuple[str, str], ...] = ()
+    part: Path
+    lock: Path
+    identity: str
+    pins_version: bool = False
+
+
+class Desk(Protocol):
+    """Whom the files are for. Called in the calling thread, with the file's lock held."""
+
+    def find(self, wanted: Wanted) -> bool:
+        """Whether it is here after all: somebody else has fetched it meanwhile."""
+
+    def accept(self, wanted: Wanted, part: Part) -> None:
+        """`part` is whole, verified, on the disk, closed: give it its place."""
+
+    def explain(self, wanted: Wanted, trouble: Trouble) -> LauncherError:
+        """What to raise for trouble that did not pass."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Open:
+    wanted: Wanted
+    part: Part
+    held: ExitStack
+    link: str | None = None
+    checked: int = 0
+    retried: bool = False
+    knows_version: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Whole:
+    shard: int
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _GaveUp:
+    shard: int
+    trouble: Trouble
+
+
+@dataclass(slots=True)
+class _Threads:
+    running: list[threading.Thread] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+
+
+def fetch_all(wanted: Sequence[Wanted], desk: Desk, tuning: Tuning, on_progress: OnProgress) -> None:
+    """Fetch the files, several at once. Returns when all are accepted.
+
+    Raises what `desk` explains and OSError of the disk; on any way out, what has arrived stays for the next time.
+    """
+    if wanted:
+        _Crew(wanted, desk, tuning, on_progress).run()
+
+
+class _Crew:
+    def __init__(self, wanted: Sequence[Wanted], desk: Desk, tuning: Tuning, on_progress: OnProgress) -> None:
+        self._wanted, self._desk, self._tuning, self._on_progress = wanted, desk, tuning, on_progress
+        self._board = Board(tuning)
+        self._changed = threading.Condition()  # guards the board, the open shards' fields and `_stopped`
+        self._stopped = False
+        self._open: dict[int, _Open] = {}
+        self._todo = list(range(len(wanted)))
+        self._events: queue.SimpleQueue[_Whole | _GaveUp | BaseException] = queue.SimpleQueue()
+        self._threads = _Threads()
+        self._accepted = 0
+        self._reported_at = 0.0
+
+    def run(self) -> None:
+        try:
+            for _ in range(self._tuning.connections):
+                self._threads.lines.append(Line(self._tuning.patience_s))
+                self._start(self._connection, self._threads.lines[-1])
+            self._start(self._syncer)
+            while self._todo or self._open:
+                waits = self._open_more()
+                self._report(waiting=waits and not self._open)
+                with contextlib.suppress(queue.Empty):
+                    self._handle(self._events.get(timeout=_TICK_S))
+            self._report(waiting=False)
+        finally:
+            self._leave()
+
+    # In the calling thread.
+
+    def _open_more(self) -> bool:
+        """Open shards whose lock is free, as many as may be at once; whether others are fetching one."""
+        busy = False
+        for shard in list(self._todo):
+            if len(self._open) >= self._tuning.shards_at_once:
+                break
+            wanted = self._wanted[shard]
+            with ExitStack() as held:
+                if not held.enter_context(exclusive_if_free(wanted.lock)):
+                    busy = True
+                    continue
+                self._todo.remove(shard)
+                if self._desk.find(wanted):
+                    self._accepted += wanted.size_bytes
+                    continue
+                part = Part(
+                    wanted.part,
+                    size_bytes=wanted.size_bytes,
+                    unit_bytes=self._tuning.unit_bytes,
+                    identity=wanted.identity,
+                )
+                self._begin(shard, _Open(wanted=wanted, part=part, held=held.pop_all()))
+        return busy
+
+    def _begin(self, shard: int, opened: _Open) -> None:
+        with self._changed:
+            self._open[shard] = opened
+            self._board.open(shard, opened.wanted.size_bytes, opened.part.whole)
+            self._changed.notify_all()
+        self._start(self._hasher, shard, opened)
+
+    def _handle(self, event: _Whole | _GaveUp | BaseException) -> None:
+        if isinstance(event, BaseException):
+            raise event
+        opened = self._open.get(event.shard)
+        if opened is None:  # of a shard that was settled meanwhile
+            return
+        if isinstance(event, _GaveUp):
+            raise self._desk.explain(opened.wanted, event.trouble)
+        if event.sha256 == opened.wanted.sha256:
+            self._take_in(event.shard, opened)
+            return
+        opened.part.forget(opened.part.version)
+        if opened.retried:
+            wrong = Trouble(kind=TroubleKind.HASH, reason=event.sha256 or "")
+            raise self._desk.explain(opened.wanted, wrong)
+        opened.retried = True
+        with self._changed:
+            self._board.restart(event.shard)
+            self._changed.notify_all()
+        self._start(self._hasher, event.shard, opened)
+
+    def _take_in(self, shard: int, opened: _Open) -> None:
+        with self._changed:
+            self._board.close(shard)
+            del self._open[shard]
+        self._accepted += opened.wanted.size_bytes
+        with opened.held:
+            opened.part.close()
+            self._desk.accept(opened.wanted, opened.part)
+
+    def _report(self, *, waiting: bool) -> None:
+        total = sum(one.size_bytes for one in self._wanted)
+        with self._changed:
+            here = {shard: self._board.arrived(shard) for shard in self._open}
+        done = self._accepted + sum(here.values())
+        text = "another download of the same file is under way" if waiting else ""
+        self._on_progress(Step(phase="pull", done=done, total=total, unit="bytes", text=text))
+        for shard, n_bytes in here.items():
+            wanted = self._wanted[shard]
+            size, checked = wanted.size_bytes, self._open[shard].checked
+            words = f"checking, {checked * 100 // size} %" if size and n_bytes == size else ""
+            self._on_progress(
+                Step(phase="pull", done=n_bytes, total=size, unit="bytes", part=wanted.name, text=words)
+            )
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        for line in self._threads.lines:
+            line.abort()
+        until = time.monotonic() + _LEAVE_S
+        for thread in self._threads.running:
+            thread.join(max(0.0, until - time.monotonic()))
+        for opened in self._open.values():
+            with opened.held, contextlib.suppress(OSError):  # a full disk has been said already
+                opened.part.sync()
+                opened.part.close()
+
+    def _start(self, work: object, *arguments: object) -> None:
+        thread = threading.Thread(target=self._guarded, args=(work, *arguments), daemon=True, name="transfer")
+        self._threads.running = [one for one in self._threads.running if one.is_alive()] + [thread]
+        thread.start()
+
+    def _guarded(self, work: object, *arguments: object) -> None:
+        assert callable(work)  # noqa: S101 (for mypy: threads take any callable)
+        try:
+            work(*arguments)
+        except BaseException as error:  # noqa: BLE001 (raised again in the calling thread)
+            self._events.put(error)
+
+    # In threads of their own.
+
+    def _connection(self, line: Line) -> None:
+        buffer = memoryview(bytearray(min(self._tuning.buffer_bytes, self._tuning.unit_bytes)))
+        try:
+            while True:
+                with self._changed:
+                    if self._stopped:
+                        return
+                    taken = self._board.take(time.monotonic())
+                    if not isinstance(taken, Span):
+                        self._changed.wait(taken)
+                        continue
+                    opened = self._open[taken.shard]
+                self._settle(taken, self._fetch(line, taken, opened, buffer))
+        finally:
+            line.close()
+
+    def _settle(self, span: Span, trouble: Trouble | None) -> None:
+        with self._changed:
+            if trouble is None:
+                self._board.finish(span)
+            else:
+                last = self._board.fail(span, trouble, time.monotonic(), random.random())  # noqa: S311 (jitter)
+                if last is not None and not self._stopped:
+                    self._events.put(_GaveUp(shard=span.shard, trouble=last))
+            self._changed.notify_all()
+
+    def _fetch(self, line: Line, span: Span, opened: _Open, buffer: memoryview) -> Trouble | None:
+        try:
+            answer, url = self._ask(line, span, opened)
+        except ssl.SSLCertVerificationError as error:
+            return Trouble(
+                kind=TroubleKind.REFUSED, reason=f"its certificate is not trusted: {error.verify_message}"
+            )
+        except NETWORK_ERRORS as error:
+            return Trouble(kind=TroubleKind.BROKE, reason=_words(error))
+        headers = {name.lower(): value for name, value in answer.getheaders()}
+        trouble = judge(
+            answer.status,
+            headers,
+            url=url,
+            redirected=url != opened.wanted.url,
+            position=span.position,
+            size_bytes=opened.wanted.size_bytes,
+            now=datetime.now(UTC),
+        )
+        with self._changed:
+            if trouble is None:
+                opened.link = url if url != opened.wanted.url else None
+            elif trouble.kind is TroubleKind.LINK:
+                opened.link = None
+            if trouble is None and opened.wanted.pins_version:
+                trouble = self._check_version(span, opened, headers)
+        return trouble or self._receive(answer, span, opened, buffer)
+
+    def _ask(self, line: Line, span: Span, opened: _Open) -> tuple[HTTPResponse, str]:
+        wanted = opened.wanted
+        url = opened.link or wanted.url
+        in_one = span.position == 0 and span.end == wanted.size_bytes
+        span_header = {} if in_one else {"Range": f"bytes={span.position}-{span.end - 1}"}
+        for _ in range(_MOST_REDIRECTS):
+            own = dict(wanted.headers) if origin_of(url) == origin_of(wanted.url) else {}
+            answer = line.get(url, _AGENT | span_header | own)
+            location = answer.getheader("Location")
+            if answer.status not in REDIRECTS or not location:
+                break
+            url = urljoin(url, location)
+        return answer, url
+
+    def _check_version(self, span: Span, opened: _Open, headers: dict[str, str]) -> Trouble | None:
+        """With the lock held. A partial file of another version is begun anew; a change after that is final."""
+        found = headers.get("etag") or headers.get("last-modified") or ""
+        known, opened.knows_version = opened.knows_version, True
+        if found == opened.part.version:
+            return None
+        if known:
+            return Trouble(kind=TroubleKind.CHANGED, reason="it changed while it was fetched")
+        opened.part.forget(found)
+        if self._board.arrived(span.shard):
+            self._board.restart(span.shard)
+        return None
+
+    def _receive(self, answer: HTTPResponse, span: Span, opened: _Open, buffer: memoryview) -> Trouble | None:
+        """Until the span ends, which may come nearer meanwhile. Raises OSError of the disk only."""
+        while not self._is_over(span):
+            try:
+                n_bytes = answer.readinto(buffer[: span.end - span.position])
+            except NETWORK_ERRORS as error:
+                return Trouble(kind=TroubleKind.BROKE, reason=_words(error))
+            if self._is_over(span):
+                break
+            if not n_bytes:
+                return Trouble(kind=TroubleKind.BROKE, reason=f"it broke off at byte {span.position}")
+            opened.part.write(buffer[:n_bytes], span.position)
+            with self._changed:
+                units = self._board.advance(span, n_bytes)
+                crawls = self._board.crawls(span, time.monotonic())
+                if units:
+                    opened.part.mark(units)
+                    self._changed.notify_all()
+            if crawls:
+                return Trouble(kind=TroubleKind.BROKE, reason="it sends next to nothing")
+        return None
+
+    def _is_over(self, span: Span) -> bool:
+        return self._stopped or span.cancelled or span.position >= span.end
+
+    def _syncer(self) -> None:
+        while True:
+            with self._changed:
+                if self._stopped:
+                    return
+                self._changed.wait(_TICK_S)
+                parts = [opened.part for opened in self._open.values()]
+            for part in parts:
+                self._sync(part)
+
+    def _sync(self, part: Part) -> None:
+        n_bytes = part.sync()
+        if n_bytes:
+            with self._changed:
+                self._board.synced(n_bytes)
+                self._changed.notify_all()
+
+    def _hasher(self, shard: int, opened: _Open) -> None:
+        """Follow what is here without a gap; then the shard is whole."""
+        wanted, buffer = opened.wanted, memoryview(bytearray(MIB))
+        digest, position, generation = hashlib.sha256(), 0, -1
+        while True:
+            with self._changed:
+                while not self._stopped and self._board.prefix(shard) <= position < wanted.size_bytes:
+                    self._changed.wait()
+                if self._stopped:
+                    return
+                prefix, now = self._board.prefix(shard), self._board.generation(shard)
+            if now != generation:
+                digest, position, generation = hashlib.sha256(), 0, now
+            if position >= wanted.size_bytes:
+                break
+            if wanted.sha256 is None:
+                position = prefix
+                continue
+            n_bytes = opened.part.read_into(buffer[: prefix - position], position)
+            digest.update(buffer[:n_bytes])
+            position += n_bytes
+            opened.checked = position
+        self._sync(opened.part)
+        self._events.put(_Whole(shard=shard, sha256=None if wanted.sha256 is None else digest.hexdigest()))
+
+
+def _words(error: BaseException) -> str:
+    """An error of the network in one line."""
+    if isinstance(error, TimeoutError):
+        return "it said nothing for too long"
+    return (str(error).strip().splitlines() or [""])[0] or type(error).__name__

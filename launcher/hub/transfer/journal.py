@@ -1,0 +1,114 @@
+"""Which units of a partial file are here, in a file beside it that survives `kill -9` and power loss.
+
+The first line says what the partial file is to become. Then one line a unit: `w 7` once its bytes are written,
+`s 7` once they are on the disk. Written bytes survive the process but not the machine, so `w` counts only in the
+boot that wrote it. A torn last line counts as absent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def journal_path(part: Path) -> Path:
+    return part.with_name(part.name + ".journal")
+
+
+def boot_id() -> str:
+    """Of the running system; empty where there is no telling."""
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return ""
+
+
+class Journal:
+    """An open journal. Raises OSError as the disk does."""
+
+    def __init__(
+        self, path: Path, about: dict[str, str | int], whole: Collection[int], synced: Collection[int]
+    ):
+        """Begins the file anew with what is known, whole and on the disk before it is relied on."""
+        lines = [json.dumps({**about, "boot": boot_id()})]
+        lines += [f"{'s' if unit in synced else 'w'} {unit}" for unit in sorted(whole)]
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write("\n".join(lines) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+
+    def written(self, units: Iterable[int]) -> None:
+        os.write(self._descriptor, "".join(f"w {unit}\n" for unit in units).encode())
+
+    def synced(self, units: Iterable[int]) -> None:
+        """The caller has synced their bytes before; the line itself is on the disk on return."""
+        os.write(self._descriptor, "".join(f"s {unit}\n" for unit in units).encode())
+        os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What a journal says: the whole units, those of them that are on the disk, and the version of the file."""
+
+    whole: frozenset[int] = frozenset()
+    synced: frozenset[int] = frozenset()
+    version: str = ""
+
+
+def read_journal(path: Path, about: dict[str, str | int]) -> Kept:
+    """Nothing where it is about something else than `about`, or cannot be read."""
+    try:
+        first, *lines = path.read_text().split("\n")[:-1]
+        known = json.loads(first)
+    except (OSError, ValueError):
+        return Kept()
+    if not isinstance(known, dict) or {key: known.get(key) for key in about} != about:
+        return Kept()
+    same_boot = known.get("boot") == boot_id() != ""
+    units: dict[str, set[int]] = {"w": set(), "s": set()}
+    for line in lines:
+        kind, _, number = line.partition(" ")
+        if kind in units and number.isdecimal():
+            units[kind].add(int(number))
+    synced = frozenset(units["s"])
+    whole = synced | units["w"] if same_boot else synced
+    return Kept(whole=whole, synced=synced, version=str(known.get("version", "")))
+
+
+def arrived_bytes(part: Path) -> int:
+    """How much of a partial file its journal vouches for."""
+    try:
+        about = json.loads(journal_path(part).read_text().partition("\n")[0])
+        size, unit = int(about["size"]), int(about["unit"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+    whole = read_journal(journal_path(part), {}).whole
+    return sum(max(0, min(unit, size - number * unit)) for number in whole)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in it last. Some file systems cannot; they need not be told either."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,129 @@
+"""A file that is being filled: preallocated, written at any offset, with a journal of what is whole."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from launcher.hub.transfer.journal import Journal, journal_path, read_journal, sync_folder
+
+_NO_PREALLOCATION = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
+
+
+class Part:
+    """`whole` are the units found whole at opening. Raises OSError as the disk does; safe for threads."""
+
+    def __init__(self, path: Path, *, size_bytes: int, unit_bytes: int, identity: str) -> None:
+        self.path = path
+        self._size_bytes, self._unit_bytes = size_bytes, unit_bytes
+        self._about: dict[str, str | int] = {"identity": identity, "size": size_bytes, "unit": unit_bytes}
+        self._lock = threading.Lock()
+        self._syncing = (
+            threading.Lock()
+        )  # one at a time: whoever returns from `sync` knows all is on the disk
+        self._closed = False
+        self._unsynced: set[int] = set()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.whole, synced, self.version = self._found()
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            _preallocate(self._descriptor, size_bytes)
+            about = self._about | {"version": self.version}
+            self._journal = Journal(journal_path(path), about, self.whole, synced)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+        self._unsynced |= self.whole - synced
+
+    def write(self, data: memoryview, offset: int) -> None:
+        while data:
+            written = os.pwrite(self._descriptor, data, offset)
+            data, offset = data[written:], offset + written
+
+    def read_into(self, buffer: memoryview, offset: int) -> int:
+        return os.preadv(self._descriptor, [buffer], offset)
+
+    def mark(self, units: Iterable[int]) -> None:
+        """All bytes of these units have been written."""
+        units = tuple(units)
+        with self._lock:
+            self._journal.written(units)
+            self._unsynced.update(units)
+
+    def sync(self) -> int:
+        """Put what was marked on the disk for good; so many bytes. After `close` there is nothing to do."""
+        with self._syncing:
+            with self._lock:
+                units, self._unsynced = self._unsynced, set()
+            if not units or self._closed:
+                return 0
+            try:
+                os.fdatasync(self._descriptor)
+            except BaseException:
+                with self._lock:
+                    self._unsynced |= units
+                raise
+            with self._lock:
+                self._journal.synced(sorted(units))
+        return sum(self._unit_size(unit) for unit in units)
+
+    def forget(self, version: str = "") -> None:
+        """Nothing of it is whole any more; what comes now is of this version of the file."""
+        with self._syncing, self._lock:
+            self._unsynced.clear()
+            self._journal.close()
+            self.version = version
+            self._journal = Journal(journal_path(self.path), self._about | {"version": version}, (), ())
+
+    def close(self) -> None:
+        with self._syncing, self._lock:
+            self._closed = True
+            self._journal.close()
+            os.close(self._descriptor)
+
+    def become(self, path: Path) -> None:
+        """Closed and synced: give it its name; the journal goes."""
+        self.path.replace(path)
+        sync_folder(path.parent)
+        journal_path(self.path).unlink(missing_ok=True)
+
+    def _found(self) -> tuple[frozenset[int], frozenset[int], str]:
+        """Nothing counts where the file itself is not as this left it."""
+        try:
+            as_left = self.path.stat().st_size == self._size_bytes
+        except OSError:
+            as_left = False
+        if not as_left:
+            return frozenset(), frozenset(), ""
+        n_units = -(-self._size_bytes // self._unit_bytes)
+        kept = read_journal(journal_path(self.path), self._about)
+        inside = set(range(n_units))
+        return kept.whole & inside, kept.synced & inside, kept.version
+
+    def _unit_size(self, unit: int) -> int:
+        return min(self._unit_bytes, self._size_bytes - unit * self._unit_bytes)
+
+
+def remove_part(path: Path) -> None:
+    """A partial file and its journal; the journal first, so that it never speaks of a file that is not there."""
+    journal_path(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+
+
+def _preallocate(descriptor: int, size_bytes: int) -> None:
+    """Room for the whole file, or OSError ENOSPC now instead of in the middle; sparse where the file system has no
+    preallocation. os.posix_fallocate would write a byte to every block there: hours for 50 GB over a network."""
+    if size_bytes and os.fstat(descriptor).st_blocks * 512 < size_bytes:
+        libc = ctypes.CDLL(None, use_errno=True)
+        fallocate = getattr(libc, "fallocate64", None)
+        if fallocate is not None:
+            fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+            if fallocate(descriptor, 0, 0, size_bytes):
+                number = ctypes.get_errno()
+                if number not in _NO_PREALLOCATION:
+                    raise OSError(number, os.strerror(number))
+    os.ftruncate(descriptor, size_bytes)

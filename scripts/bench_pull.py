@@ -1,0 +1,143 @@
+"""`launcher pull` against one `curl` per shard (no hash) and `hf download`: 4 shards over loopback, into fresh folders.
+
+Each run is a process of its own; wall time, CPU time and peak memory are of the process and its children. The Hub is
+the tests' one, in a process of its own: it sends files with sendfile(2), so it costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.tiny_gguf import tiny_gguf
+
+ROOT = Path(__file__).resolve().parent.parent
+REPO = "bench/model-GGUF"
+SHARDS = 4
+SERVER = """
+import sys
+from pathlib import Path
+from tests.fakes.hub import FakeHub
+with FakeHub() as hub:
+    commit = hub.publish(sys.argv[1], {Path(name).name: Path(name) for name in sys.argv[2:]})
+    print(hub.url, commit, flush=True)
+    sys.stdin.read()
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    wall_s: float
+    cpu_s: float
+    peak_bytes: int
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="scripts/bench pull", description=__doc__)
+    parser.add_argument("--gib", type=float, default=4.0, help="size of all shards together")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each, interleaved")
+    parser.add_argument("--dir", type=Path, default=None, help="folder to work in: its disk is measured too")
+    chosen = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="bench-pull-", dir=chosen.dir) as folder:
+        files = write_shards(Path(folder) / "served", int(chosen.gib * 2**30) // SHARDS)
+        with serve(files) as server:
+            assert server.stdout is not None
+            url, commit = server.stdout.readline().split()
+            measured = measure(
+                url, commit, [file.name for file in files], Path(folder) / "target", chosen.runs
+            )
+            server.communicate()
+    show(measured, chosen.gib)
+    return 0
+
+
+def write_shards(folder: Path, size_bytes: int) -> list[Path]:
+    """Shards with true headers and random weights: nothing on the way can compress them."""
+    folder.mkdir()
+    files = []
+    for index in range(SHARDS):
+        small = tiny_gguf(n_values=8, shard=(index, SHARDS))[:-32]
+        n_values = (size_bytes - len(small)) // 32 * 8
+        old, new = (struct.pack("<IQIQ", 1, n, 0, 0) for n in (8, n_values))
+        assert small.count(old) == 1
+        path = folder / f"model-Q8_0-{index + 1:05d}-of-{SHARDS:05d}.gguf"
+        with path.open("wb") as file:
+            file.write(small.replace(old, new))
+            left = 4 * n_values
+            while left:
+                file.write(os.urandom(min(left, 1 << 24)))
+                left -= min(left, 1 << 24)
+        files.append(path)
+    return files
+
+
+def serve(files: list[Path]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", SERVER, REPO, *map(str, files)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def measure(url: str, commit: str, names: list[str], target: Path, runs: int) -> dict[str, list[Run]]:
+    curl = (
+        " & ".join(f"curl -sSfL -o {name} {url}/{REPO}/resolve/{commit}/{name}" for name in names) + " & wait"
+    )
+    commands = {
+        "curl, one per shard": ["bash", "-c", curl],
+        "hf download": [str(Path(sys.executable).with_name("hf")), "download", REPO, "--quiet"],
+        "launcher pull": [sys.executable, "-m", "launcher", "pull", f"{REPO}:Q8_0", "--progress", "none"],
+    }
+    found: dict[str, list[Run]] = {name: [] for name in commands}
+    for _ in range(runs):
+        for name, command in commands.items():
+            target.mkdir()
+            found[name].append(run(command, url, target, sum_of=len(names)))
+            shutil.rmtree(target)
+            os.sync()  # what one run left to be written must not slow the next
+    return found
+
+
+def run(command: list[str], url: str, target: Path, *, sum_of: int) -> Run:
+    own = {"HOME", "LAUNCHER_HOME", "HF_HOME"}
+    env = {**os.environ, **{name: str(target) for name in own}, "HF_ENDPOINT": url, "PYTHONPATH": str(ROOT)}
+    started = time.perf_counter()
+    child = subprocess.Popen(
+        command, cwd=target, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(child.pid, 0)
+    wall = time.perf_counter() - started
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"{command[0]} ended with {child.returncode}")
+    whole = sum(1 for path in target.rglob("*.gguf") if path.stat().st_size > 0)
+    if whole != sum_of:
+        raise SystemExit(f"{command[0]} brought {whole} of {sum_of} files")
+    return Run(wall_s=wall, cpu_s=usage.ru_utime + usage.ru_stime, peak_bytes=usage.ru_maxrss * 1024)
+
+
+def show(measured: dict[str, list[Run]], gib: float) -> None:
+    first = statistics.median(one.wall_s for one in measured["curl, one per shard"])
+    print(f"{gib:g} GiB in {SHARDS} shards over loopback, median of {len(measured['hf download'])} runs")
+    print(f"{'':22}{'wall':>8}{'range':>14}{'GiB/s':>8}{'CPU':>8}{'peak':>10}{'speed of curl':>15}")
+    for name, runs in measured.items():
+        walls = sorted(one.wall_s for one in runs)
+        wall = statistics.median(walls)
+        cpu = statistics.median(one.cpu_s for one in runs)
+        peak = max(one.peak_bytes for one in runs) / 2**20
+        spread = f"{walls[0]:.1f}-{walls[-1]:.1f}"
+        print(
+            f"{name:22}{wall:7.2f}s{spread:>14}{gib / wall:8.2f}{cpu:7.2f}s{peak:6.0f} MiB{first / wall:14.2f}x"
+        )

@@ -1,0 +1,259 @@
+"""Pulls that are ended, at any moment and in any way, and pulls that meet."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from launcher.errors import TryAgain
+from launcher.hub.download import pull
+from launcher.hub.endpoint import Endpoint
+from launcher.hub.located import Located, PullOptions
+from launcher.hub.places import HubCache
+from launcher.hub.repo import open_repo
+from launcher.hub.store import HubStore
+from launcher.hub.transfer.journal import arrived_bytes
+from launcher.locks import exclusive
+from launcher.model import ModelRef, RefKind
+from launcher.progress import Step
+from tests.fakes.hub import FakeHub, Fault, Seen
+from tests.pulling import QUICK, UNIT, start_pull
+from tests.tiny_gguf import tiny_split
+
+REPO = "user/repo"
+SHARDS = tiny_split("big-UD-Q4_K_XL", 3, n_values=300_000)
+TOTAL = sum(map(len, SHARDS.values()))
+OPTIONS = PullOptions(tuning=QUICK)
+ONE_LINE = PullOptions(tuning=replace(QUICK, connections=1))
+"""With one connection nothing is split: what is asked for is what is fetched."""
+
+
+@pytest.fixture
+def located(hub: FakeHub, endpoint: Endpoint, store: HubStore) -> Located:
+    hub.publish(REPO, SHARDS)
+    found = open_repo(ModelRef(kind=RefKind.HUB, name=REPO), endpoint=endpoint, store=store)
+    hub.seen.clear()
+    return found
+
+
+def asked_bytes(seen: list[Seen]) -> int:
+    """What the storage host was asked for, a request without a range counting as its whole shard."""
+    total = 0
+    for one in seen:
+        if one.host == "storage":
+            first, _, last = (one.range or "").removeprefix("bytes=").partition("-")
+            total += int(last) - int(first) + 1 if last else max(map(len, SHARDS.values()))
+    return total
+
+
+def parts(endpoint: Endpoint) -> list[Path]:
+    return sorted(endpoint.cache_dir.glob("models--*/blobs/*.part"))
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill -9"])
+def test_an_ended_pull_leaves_what_has_arrived(
+    *, hub: FakeHub, located: Located, endpoint: Endpoint, store: HubStore, how: signal.Signals
+) -> None:
+    """Stalled in the middle of the second shard, with the others whole."""
+    hub.faults.append(Fault(stall_after=UNIT + 100, match="00002-of-00003"))
+    process = start_pull(endpoint, store, f"{REPO}:UD-Q4_K_XL", "20")
+    while (
+        len(list(endpoint.cache_dir.glob("models--*/snapshots/*/*"))) < 2
+        or sum(map(arrived_bytes, parts(endpoint))) < 3 * UNIT
+    ):
+        assert process.poll() is None
+    process.send_signal(how)
+    _, said = process.communicate(timeout=20)
+    assert ("KeyboardInterrupt" in said) == (how == signal.SIGINT)
+    (part,) = parts(endpoint)
+    kept = arrived_bytes(part)
+    assert kept >= 3 * UNIT
+    hub.faults.clear()
+    hub.seen.clear()
+    paths = pull(located, endpoint=endpoint, store=store, options=ONE_LINE)
+    assert list(SHARDS.values()) == [path.read_bytes() for path in paths]
+    assert {"00002" in seen.path for seen in hub.asked("storage")} == {True}
+    assert asked_bytes(hub.seen) == len(SHARDS["big-UD-Q4_K_XL-00002-of-00003.gguf"]) - kept
+    assert parts(endpoint) == []
+
+
+def test_kill_9_at_random_moments_costs_a_unit_per_connection(
+    hub: FakeHub, located: Located, endpoint: Endpoint, store: HubStore
+) -> None:
+    """Eight kills, each after so many bytes more: what is asked for again is bounded, the hashes are right."""
+    dice, n_kills = random.Random(5), 8
+    hub.faults.append(Fault(bytes_per_s=4_000_000))
+    for kill in range(n_kills):
+        hub.seen.clear()
+        kept = sum(map(arrived_bytes, parts(endpoint))) + whole_bytes(endpoint)
+        target = min(TOTAL - UNIT, kept + dice.randint(0, TOTAL // (n_kills + 1)))
+        process = start_pull(endpoint, store, f"{REPO}:UD-Q4_K_XL")
+        while sum(map(arrived_bytes, parts(endpoint))) + whole_bytes(endpoint) < target:
+            assert process.poll() is None, (kill, process.communicate())
+        process.kill()
+        process.communicate()
+    kept = sum(map(arrived_bytes, parts(endpoint))) + whole_bytes(endpoint)
+    hub.faults.clear()
+    hub.seen.clear()
+    paths = pull(located, endpoint=endpoint, store=store, options=ONE_LINE)
+    assert list(SHARDS.values()) == [path.read_bytes() for path in paths]
+    assert kept + asked_bytes(hub.seen) == TOTAL
+
+
+def whole_bytes(endpoint: Endpoint) -> int:
+    blobs = endpoint.cache_dir.glob("models--*/blobs/*")
+    return sum(blob.stat().st_size for blob in blobs if len(blob.name) == 64)
+
+
+def test_what_a_killed_pull_had_on_its_way_is_all_that_is_asked_again(
+    hub: FakeHub, located: Located, endpoint: Endpoint, store: HubStore
+) -> None:
+    """Bytes that the server has sent and that are asked for again: at most a unit per connection."""
+    hub.faults.append(Fault(bytes_per_s=1_500_000))
+    process = start_pull(endpoint, store, f"{REPO}:UD-Q4_K_XL")
+    while sum(map(arrived_bytes, parts(endpoint))) < TOTAL // 3:
+        assert process.poll() is None
+    on_disk = {part: part.stat().st_size for part in parts(endpoint)}
+    process.kill()
+    process.communicate()
+    written = 0
+    for part in on_disk:
+        name = next(shard.name for shard in located.model.shards if part.name.startswith(shard.sha256 or "?"))
+        have, want = part.read_bytes(), SHARDS[name]
+        written += sum(a == b for a, b in zip(have, want, strict=True))
+    zeros = sum(content.count(0) for content in SHARDS.values())
+    kept = sum(map(arrived_bytes, parts(endpoint)))
+    assert written - kept <= UNIT * QUICK.connections + zeros
+
+
+def test_a_pull_waits_for_another_ones_file_and_takes_it(
+    hub: FakeHub, located: Located, endpoint: Endpoint, store: HubStore
+) -> None:
+    """Two processes, one file each way: every byte is fetched once."""
+    hub.faults.append(Fault(bytes_per_s=2_000_000))
+    first = start_pull(endpoint, store, f"{REPO}:UD-Q4_K_XL")
+    second = start_pull(endpoint, store, f"{REPO}:UD-Q4_K_XL")
+    ended = [process.communicate(timeout=60) for process in (first, second)]
+    assert [process.returncode for process in (first, second)] == [0, 0], ended
+    assert ended[0][0] == ended[1][0]
+    assert asked_bytes(hub.seen) < TOTAL * 3 // 2  # spans that were split have been asked for whole
+
+
+def test_a_dead_ones_lock_is_taken_over_and_a_live_one_is_said(
+    hub: FakeHub, located: Located, endpoint: Endpoint, store: HubStore
+) -> None:
+    shard = located.model.shards[1]
+    assert located.files
+    lock = HubCache(endpoint, located.files).lock(shard)  # type: ignore[arg-type]
+    script = f"from launcher.locks import exclusive\nfrom pathlib import Path\nimport sys\nwith exclusive(Path({str(lock)!r})):\n    print('held', flush=True)\n    sys.stdin.read()"
+    holder = subprocess.Popen(
+        [os.sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+
+    def kill(step: Step) -> None:
+        if "another download" in step.text:
+            holder.kill()
+            holder.wait()
+
+    paths = pull(located, endpoint=endpoint, store=store, options=OPTIONS, on_progress=kill)
+    assert (holder.returncode, list(SHARDS.values())) == (-9, [path.read_bytes() for path in paths])
+    holder.communicate()
+
+
+def test_what_another_one_brought_meanwhile_is_not_fetched(
+    hub: FakeHub, located: Located, endpoint: Endpoint, store: HubStore
+) -> None:
+    """The lock of one shard is held while somebody else fetches it."""
+    other = replace(endpoint, cache_dir=endpoint.cache_dir.parent / "other")
+    (source, *_) = pull(located, endpoint=other, store=store, options=OPTIONS)
+    hub.seen.clear()
+    assert located.files
+    place = HubCache(endpoint, located.files)  # type: ignore[arg-type]
+    first = located.model.shards[0]
+    held = exclusive(place.lock(first))
+    held.__enter__()
+
+    def bring(step: Step) -> None:
+        if "another download" in step.text:
+            place.link(first, source)
+            held.__exit__(None, None, None)
+
+    paths = pull(located, endpoint=endpoint, store=store, options=OPTIONS, on_progress=bring)
+    assert list(SHARDS.values()) == [path.read_bytes() for path in paths]
+    assert not hub.asked("storage", match="00001-of")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """4 MiB: the model fits, little else does."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small file system needs root and mount")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_too_small_is_refused_before_the_first_byte(
+    *, hub: FakeHub, located: Located, endpoint: Endpoint, store: HubStore, small_disk: Path
+) -> None:
+    (small_disk / "other").write_bytes(bytes(1 << 20))
+    there = replace(endpoint, cache_dir=small_disk / "hub")
+    with pytest.raises(TryAgain, match=r"needs 3\.5 MiB .* has 3\.0 MiB free") as caught:
+        pull(located, endpoint=there, store=store, options=OPTIONS)
+    assert (caught.value.hint or "").startswith("free 51")
+    assert hub.seen == []
+
+
+def test_a_disk_that_fills_in_the_middle_keeps_what_is_there(
+    *, hub: FakeHub, located: Located, endpoint: Endpoint, store: HubStore, small_disk: Path
+) -> None:
+    there = replace(endpoint, cache_dir=small_disk / "hub")
+    one_at_a_time = PullOptions(tuning=replace(QUICK, shards_at_once=1))
+    filler = small_disk / "other"
+
+    def fill(seen: Seen) -> None:
+        if seen.host == "storage" and not filler.exists():
+            filler.write_bytes(bytes(1 << 20))
+
+    hub.on_request = fill
+    with pytest.raises(TryAgain, match="ran full; what has arrived is kept"):
+        pull(located, endpoint=there, store=store, options=one_at_a_time)
+    filler.unlink()
+    hub.on_request = lambda _: None
+    hub.seen.clear()
+    paths = pull(located, endpoint=there, store=store, options=one_at_a_time)
+    assert list(SHARDS.values()) == [path.read_bytes() for path in paths]
+    assert not hub.asked("storage", match="00001-of")
+    assert asked_bytes(hub.seen) < TOTAL
+
+
+def test_partial_files_count_as_room_that_is_taken(
+    *, hub: FakeHub, located: Located, endpoint: Endpoint, store: HubStore, small_disk: Path
+) -> None:
+    """A pull that was ended has its file's room already: what is left has to fit, not all of it."""
+    there = replace(endpoint, cache_dir=small_disk / "hub")
+
+    def stop(step: Step) -> None:
+        if step.part and step.done > UNIT:
+            raise KeyboardInterrupt
+
+    hub.faults.append(Fault(bytes_per_s=1_000_000))
+    with pytest.raises(KeyboardInterrupt):
+        pull(located, endpoint=there, store=store, options=OPTIONS, on_progress=stop)
+    hub.faults.clear()
+    assert len(parts(there)) == 3
+    paths = pull(located, endpoint=there, store=store, options=OPTIONS)
+    assert list(SHARDS.values()) == [path.read_bytes() for path in paths]

@@ -1,0 +1,201 @@
+"""The deciding half of a transfer, without sockets, threads or clocks."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.hub.transfer.board import Board, Span
+from launcher.hub.transfer.trouble import Trouble, TroubleKind, wait_after
+from launcher.hub.transfer.tuning import Tuning
+
+SMALL = Tuning(connections=3, span_bytes=40, unit_bytes=10, buffer_bytes=4, worthwhile_bytes=5, attempts=4)
+BROKE = Trouble(kind=TroubleKind.BROKE, reason="reset")
+BUSY = Trouble(kind=TroubleKind.BUSY, reason="it answered 503")
+
+
+def take(board: Board, now: float = 0.0) -> Span:
+    span = board.take(now)
+    assert isinstance(span, Span), span
+    return span
+
+
+def opened(size: int, whole: tuple[int, ...] = (), tuning: Tuning = SMALL) -> Board:
+    board = Board(tuning)
+    board.open(0, size, whole)
+    return board
+
+
+def test_spans_come_in_file_order_and_skip_what_is_here() -> None:
+    board = opened(95, whole=(0, 4))
+    spans = [take(board) for _ in range(3)]
+    assert [(span.position, span.end) for span in spans] == [(10, 40), (50, 90), (90, 95)]
+    assert (board.arrived(0), board.prefix(0)) == (20, 10)
+
+
+def test_connections_are_bounded_and_shared_among_shards() -> None:
+    board = opened(1000)
+    board.open(1, 1000)
+    assert [take(board).shard for _ in range(3)] == [0, 1, 0]
+    assert board.take(0.0) is None
+
+
+def test_units_become_whole_across_broken_spans() -> None:
+    board = opened(40)
+    span = take(board)
+    assert board.advance(span, 14) == (0,)
+    board.fail(span, BROKE, 0.0, 0.5)
+    rest = take(board, 100.0)
+    assert (rest.position, rest.end) == (14, 40)
+    assert board.advance(rest, 26) == (1, 2, 3)
+    board.finish(rest)
+    assert (board.arrived(0), board.prefix(0), board.take(200.0)) == (40, 40, None)
+
+
+def test_an_idle_connection_takes_half_of_the_longest_span() -> None:
+    board = opened(40)
+    span = take(board)
+    board.advance(span, 3)
+    half = take(board)
+    assert [(span.position, span.end), (half.position, half.end)] == [(3, 20), (20, 40)]
+    assert board.take(0.0) is None  # too little is left to be worth a third
+
+
+def test_failures_wait_longer_each_time_and_then_give_up() -> None:
+    board, now, waits = opened(40), 0.0, []
+    while True:
+        span = take(board, now)
+        last = board.fail(span, BROKE, now, 0.5)
+        if last is not None:
+            break
+        wait = board.take(now)
+        assert isinstance(wait, float)
+        waits.append(wait)
+        now += wait
+    assert (waits, last) == ([0.5, 1.0, 2.0], BROKE)
+
+
+def test_progress_forgives_failures() -> None:
+    board, now = opened(10_000), 0.0
+    for _ in range(50):
+        span = take(board, now)
+        board.synced(10 * len(board.advance(span, 5)))
+        assert board.fail(span, BROKE, now, 0.5) is None
+        now += 100
+
+
+def test_connections_that_fail_together_count_once() -> None:
+    board = opened(1000)
+    spans = [take(board) for _ in range(3)]
+    assert [board.fail(span, BROKE, 0.0, 0.5) for span in spans] == [None] * 3
+    assert board.take(0.0) == 0.5
+
+
+def test_a_busy_server_gets_fewer_connections_and_all_wait() -> None:
+    board = opened(1000)
+    board.open(1, 1000)
+    assert board.fail(take(board), replace(BUSY, retry_after_s=7.0), 0.0, 0.5) is None
+    assert board.take(0.0) == 7.0
+    take(board, 7.0)
+    assert board.take(7.0) is None
+
+
+def test_a_disk_that_lags_is_waited_for() -> None:
+    board = opened(1000)
+    for _ in range(4):
+        span = take(board)
+        board.advance(span, 40)
+        board.finish(span)
+    assert board.take(0.0) is None  # 160 bytes would be lost with the power: more than a span per connection
+    board.synced(120)
+    take(board)
+
+
+def test_a_server_without_ranges_is_asked_for_the_whole_file_by_one_connection() -> None:
+    ignores = Trouble(kind=TroubleKind.IGNORES_RANGES, reason="it ignores ranges")
+    board = opened(100)
+    first, second, third = (take(board) for _ in range(3))
+    board.fail(second, ignores, 0.0, 0.5)
+    board.fail(third, ignores, 1.0, 0.5)
+    assert (first.cancelled, board.arrived(0)) == (True, 0)
+    whole = take(board, 10.0)
+    assert ((whole.position, whole.end), board.take(10.0)) == ((0, 100), None)
+    board.advance(whole, 50)
+    board.fail(whole, BROKE, 10.0, 0.5)
+    again = take(board, 100.0)
+    assert (again.position, board.prefix(0)) == (0, 0)
+
+
+def test_a_restart_forgets_everything() -> None:
+    board = opened(40)
+    span, before = take(board), board.generation(0)
+    board.advance(span, 40)
+    board.finish(span)
+    board.restart(0)
+    assert (board.prefix(0), board.arrived(0), take(board).position) == (0, 0, 0)
+    assert board.generation(0) > before
+
+
+def test_a_connection_that_crawls_is_noticed() -> None:
+    board = opened(1000, tuning=replace(SMALL, crawl_window_s=30, crawl_bytes=8))
+    span = take(board)
+    board.advance(span, 8)
+    assert [board.crawls(span, now) for now in (29.0, 30.0, 59.0, 60.0)] == [False, False, False, True]
+
+
+@pytest.mark.parametrize("kind", [TroubleKind.REFUSED, TroubleKind.CHANGED])
+def test_what_is_final_is_final_during_a_wait_too(kind: TroubleKind) -> None:
+    board = opened(1000)
+    first, second = take(board), take(board)
+    board.fail(first, BROKE, 0.0, 0.5)
+    final = Trouble(kind=kind, reason="it answered 401")
+    assert board.fail(second, final, 0.0, 0.5) == final
+
+
+def test_waits() -> None:
+    link = Trouble(kind=TroubleKind.LINK, reason="it answered 403")
+    assert [wait_after(link, n, SMALL, 0.5) for n in range(3)] == [0.0, 1.0, None]
+    assert wait_after(replace(BUSY, retry_after_s=61.0), 0, SMALL, 0.5) is None
+    assert wait_after(replace(BUSY, retry_after_s=60.0), 0, SMALL, 0.5) == 60.0
+    many = replace(SMALL, attempts=100)
+    assert wait_after(BROKE, 90, many, 0.5) == many.longest_backoff_s
+
+
+@given(
+    sizes=st.lists(st.integers(0, 400), min_size=1, max_size=3),
+    seed=st.integers(0, 10**6),
+    trouble=st.floats(0, 0.4),
+)
+def test_whatever_happens_every_byte_arrives_and_none_twice(
+    sizes: list[int], seed: int, trouble: float
+) -> None:
+    """Random connections that advance, fail and finish; a byte is fetched once, however spans were cut."""
+    dice, board, now = random.Random(seed), Board(replace(SMALL, attempts=10**6)), 0.0
+    for index, size in enumerate(sizes):
+        board.open(index, size)
+    got: list[list[int]] = [[0] * size for size in sizes]
+    running: list[Span] = []
+    while any(board.prefix(index) < size for index, size in enumerate(sizes)):
+        taken = board.take(now)
+        if isinstance(taken, Span):
+            running.append(taken)
+        elif not running:
+            assert isinstance(taken, float)
+            now += taken
+        for span in list(running):
+            step = min(dice.randint(0, 4), span.end - span.position)
+            for at in range(span.position, span.position + step):
+                got[span.shard][at] += 1
+            units = board.advance(span, step)
+            board.synced(sum(min(10, sizes[span.shard] - unit * 10) for unit in units))
+            if span.position == span.end:
+                board.finish(span)
+                running.remove(span)
+            elif dice.random() < trouble:
+                assert board.fail(span, BROKE, now, dice.random()) is None
+                running.remove(span)
+    assert got == [[1] * size for size in sizes]

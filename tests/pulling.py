@@ -1,0 +1,49 @@
+"""A pull in a process of its own, to be killed: `python pulling.py URL CACHE STORE REPO:QUANT [PATIENCE]`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from launcher.hub.download import pull
+from launcher.hub.endpoint import Endpoint
+from launcher.hub.located import PullOptions
+from launcher.hub.repo import open_repo
+from launcher.hub.store import HubStore
+from launcher.hub.transfer.tuning import Tuning
+from launcher.model import ModelRef, RefKind
+
+UNIT = 1 << 16
+QUICK = Tuning(
+    span_bytes=4 * UNIT,
+    unit_bytes=UNIT,
+    buffer_bytes=1 << 14,
+    patience_s=0.5,
+    attempts=4,
+    worthwhile_bytes=1 << 12,
+    backoff_s=0.001,
+)
+"""Small enough that every shard takes several requests, and nothing waits for long."""
+
+
+def start_pull(endpoint: Endpoint, store: HubStore, ref: str, *more: str) -> subprocess.Popen[str]:
+    """It prints `pulling` once the headers are read, and the paths at the end."""
+    words = [sys.executable, __file__, endpoint.url, str(endpoint.cache_dir), str(store.folder), ref, *more]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def main(url: str, cache: str, store: str, ref: str, patience_s: str = "0.5") -> None:
+    endpoint = Endpoint(url=url, token=None, cache_dir=Path(cache))
+    repo, _, quant = ref.partition(":")
+    kept = HubStore(folder=Path(store))
+    located = open_repo(ModelRef(kind=RefKind.HUB, name=repo, quant=quant), endpoint=endpoint, store=kept)
+    print("pulling", flush=True)
+    options = PullOptions(tuning=replace(QUICK, patience_s=float(patience_s)))
+    for path in pull(located, endpoint=endpoint, store=kept, options=options):
+        print(path)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
