@@ -143,7 +143,7 @@ def _run_pip(package: Package, scratch: Path, on_progress: OnProgress, lock: int
     kinds = ("--no-binary", package.name) if package.kind is Kind.SDIST else ("--only-binary", package.name)
     lines: list[str] = []
     on_progress(Step(phase="download", done=0, total=None, unit="bytes", text=package.file_name))
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download"]
+    command = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", "--no-input", "download"]
     command += ["--no-deps", "--require-hashes", "--progress-bar", _bar(), *kinds]
     command += ["--dest", str(scratch), "--requirement", str(requirements)]
     status = run_lines(

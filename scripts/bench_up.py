@@ -42,7 +42,7 @@ def spread(seconds: list[float]) -> str:
 
 
 def launcher(*words: str) -> str:
-    command = [sys.executable, "-m", "launcher", *words]
+    command = [sys.executable, "-P", "-m", "launcher", *words]
     return subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
     ).stdout

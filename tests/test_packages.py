@@ -83,6 +83,17 @@ def test_a_package_is_fetched_once(
     assert [entry.name for entry in cache.iterdir() if not entry.name.endswith(".lock")] == [path.name]
 
 
+def test_modules_in_the_users_folder_are_not_code(
+    tmp_path: Path, index: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package, folder = wheel(index), tmp_path / "downloads"
+    folder.mkdir()
+    (folder / "pip.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    monkeypatch.chdir(folder)
+    assert fetch_package(package, tmp_path / "cache").exists()
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_damaged_file_in_the_cache_is_replaced(tmp_path: Path, index: Path) -> None:
     package, cache = wheel(index), tmp_path / "cache"
     path = fetch_package(package, cache)

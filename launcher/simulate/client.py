@@ -60,7 +60,7 @@ class Simulators:
         memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> None:
-        self._lib_dir = lib_dir
+        self._lib_dir = lib_dir.absolute()  # a worker's current folder is another one
         self._version = version
         self._memory_limit_bytes = memory_limit_bytes
         self._timeout_s = timeout_s
@@ -95,7 +95,7 @@ class Simulators:
             reply = worker.ask({"question": to_json(question), "like_fit": like_fit}, self._timeout_s)
         except _WorkerLost as lost:
             del self._workers[question.devices]
-            return Refusal(reason=f"{worker.engine}: {lost}", model_refused=True)
+            return Refusal(reason=f"{worker.engine}: {lost}", model_refused=lost.model_refused)
         if "answer" in reply:
             return answer_from(reply["answer"])
         if "refusal" in reply:
@@ -131,17 +131,27 @@ class Simulators:
 
 
 class _WorkerLost(Exception):
-    """The worker died or fell silent; the message says how."""
+    """The worker died or fell silent; the message says how. `model_refused` where llama.cpp itself gave up: what was
+    ended from outside, or took too long, says nothing about the model."""
+
+    def __init__(self, how: str, *, model_refused: bool = False) -> None:
+        super().__init__(how)
+        self.model_refused = model_refused
 
 
 class _Worker:
-    """A process that answers one line with one line. `engine` is the llama.cpp it runs."""
+    """A process that answers one line with one line. `engine` is the llama.cpp it runs.
+
+    It starts in / and without the current folder among its modules' (`-P`, Python 3.11): files that lie in the user's
+    folder are never code. Paths in questions are absolute.
+    """
 
     def __init__(self, lib_dir: Path) -> None:
         self.engine = ""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "launcher.simulate.worker"],
+            [sys.executable, "-P", "-m", "launcher.simulate.worker"],
+            cwd="/",
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -158,7 +168,7 @@ class _Worker:
             stdin.write(json.dumps(message).encode() + b"\n")
             stdin.flush()
         except OSError:
-            raise _WorkerLost(self._last_words()) from None
+            raise self._lost() from None
         reply: Json = json.loads(self._read_line(timeout_s))
         return reply
 
@@ -186,24 +196,30 @@ class _Worker:
                 raise _WorkerLost(f"no answer within {timeout_s:g} s")
             data = os.read(stdout.fileno(), 1 << 16)
             if not data:
-                raise _WorkerLost(self._last_words())
+                raise self._lost()
             self._unread += data
         line, _, self._unread = self._unread.partition(b"\n")
         return line
 
-    def _last_words(self) -> str:
+    def _lost(self) -> _WorkerLost:
         """How the process ended, from its status and what it wrote to stderr."""
         status = self._process.wait()
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").splitlines()
         self.end()
-        return describe_death(status, lines)
+        return _WorkerLost(describe_death(status, lines), model_refused=is_refusal(status, lines))
+
+
+def is_refusal(status: int, stderr: list[str]) -> bool:
+    """Whether llama.cpp ended the worker: it aborted, said so, or ran into memory that is not there. SIGKILL is the
+    kernel's out-of-memory killer or somebody else."""
+    return -status in {signal.SIGABRT, signal.SIGSEGV} or bool(_aborts(stderr))
 
 
 def describe_death(status: int, stderr: list[str]) -> str:
     """One sentence on how a worker ended: ggml's own abort text where there is one."""
     said = [line.strip() for line in stderr if line.strip()]
-    aborts = [line for line in said if "GGML_ASSERT" in line or "GGML_ABORT" in line or "what():" in line]
+    aborts = _aborts(said)
     if status < 0:
         name = signal.Signals(-status).name
         how = f"it was ended by {name}"
@@ -213,6 +229,15 @@ def describe_death(status: int, stderr: list[str]) -> str:
     return f"{how}: {words[:_ABORT_TEXT]}" if words else how
 
 
+def _aborts(lines: list[str]) -> list[str]:
+    return [line for line in lines if "GGML_ASSERT" in line or "GGML_ABORT" in line or "what():" in line]
+
+
 def _environment(environment: Mapping[str, str], lib_dir: Path) -> dict[str, str]:
     kept = {name: value for name, value in environment.items() if not name.startswith(_DROPPED_PREFIXES)}
+    if (
+        "PYTHONPATH" in kept
+    ):  # it means this process's folder, not the worker's; an empty entry is the current one
+        folders = kept["PYTHONPATH"].split(os.pathsep)
+        kept["PYTHONPATH"] = os.pathsep.join(str(Path(folder).absolute()) for folder in folders if folder)
     return {**kept, **_HIDDEN, "LLAMA_CPP_LIB_PATH": str(lib_dir)}

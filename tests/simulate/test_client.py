@@ -14,7 +14,7 @@ from launcher.gguf.ggml import GgmlType
 from launcher.machine import Backend, Device
 from launcher.plan.oracle import Answer, HostTensor, Oracle, Question, Refusal, SplitMode, TensorOverride
 from launcher.plan.plan import HOST, LoadMode
-from launcher.simulate.client import Simulators, describe_death
+from launcher.simulate.client import Simulators, _WorkerLost, describe_death, is_refusal
 from launcher.units import GIB, MIB
 from tests.make_gguf import Types, make_gguf
 
@@ -231,7 +231,33 @@ class TestContainment:
 
             assert isinstance(silent, Refusal)
             assert silent.reason.endswith("no answer within 0.2 s")
+            assert not silent.model_refused
             assert worker._process.returncode == -signal.SIGKILL
+
+    def test_a_worker_killed_from_outside_says_nothing_about_the_model(
+        self, engine: Engine, models: dict[str, Path]
+    ) -> None:
+        question = Question(model=str(models["llama"]), devices=(), ctx_size=4096)
+        with Simulators(engine.folder) as simulators:
+            simulators.simulate(question)
+            (worker,) = simulators._workers.values()
+            worker._process.kill()
+            with pytest.raises(_WorkerLost, match="it was ended by SIGKILL") as lost:
+                worker.ask({"question": {}, "like_fit": False}, 20)
+
+        assert not lost.value.model_refused
+
+    def test_modules_in_the_users_folder_are_not_code(
+        self, engine: Engine, models: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "json.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+        monkeypatch.chdir(tmp_path)
+        for path in ("", ":" + os.environ.get("PYTHONPATH", "")):
+            monkeypatch.setenv("PYTHONPATH", path)
+            with Simulators(Path(os.path.relpath(engine.folder))) as simulators:
+                ask(simulators, models["llama"], devices=())
+
+        assert not (tmp_path / "ran").exists()
 
     def test_damaged_headers_are_answered_or_refused(
         self, engine: Engine, models: dict[str, Path], tmp_path: Path
@@ -275,3 +301,17 @@ class TestDeath:
 
     def test_an_exit(self) -> None:
         assert describe_death(1, ["ImportError: x"]) == "it exited with status 1: ImportError: x"
+
+    @pytest.mark.parametrize(
+        ("status", "lines", "refused"),
+        [
+            (-6, [], True),
+            (-11, [], True),
+            (1, ["x.cpp:13: GGML_ASSERT(a > b) failed"], True),
+            (-9, [], False),
+            (-15, [], False),
+            (1, ["ImportError: x"], False),
+        ],
+    )
+    def test_whose_fault_it_was(self, status: int, lines: list[str], refused: bool) -> None:
+        assert is_refusal(status, lines) is refused
