@@ -71,7 +71,7 @@ def check_command(request: CheckRequest, on_progress: OnProgress) -> Checked:
     machine = replace(machine, devices=visible_devices(machine.devices, dict(command.variables)))
     target = _resolve(ref, settings)
     located = target.candidates[0].open(on_progress)
-    with Simulations(located, engine, settings) as oracle:
+    with Simulations(located, engine, settings, machine) as oracle:
         verdict = check(command.configuration, located.model, machine, oracle, oracle.model)
         instead: Plan | Shortfall | None = None
         more: tuple[str, ...] = ()

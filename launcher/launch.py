@@ -341,7 +341,7 @@ def _replan(
     """This quant on this machine, planned and confirmed by the simulator."""
     profile = planned.target.profile
     default_ctx = profile.context.default if profile else None
-    with Simulations(located, planned.engine, settings) as oracle:
+    with Simulations(located, planned.engine, settings, machine) as oracle:
         return prove(
             lambda host: make_plan(located.model, quant, host, workload, default_ctx=default_ctx),
             machine,

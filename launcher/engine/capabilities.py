@@ -1,11 +1,14 @@
-"""Asks a llama-server what it understands, once per binary; keyed by its sha256, kept in the cache."""
+"""Asks a llama-server what it understands, once per engine; keyed by a digest of the program and the libraries
+beside it, kept in the cache."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -18,22 +21,46 @@ from launcher.packages import sha256_of
 FORMAT = 1
 """Of the cached JSON; raised whenever parse_help or the values change, so that old answers are not used."""
 
+_LIBRARY = re.compile(r"lib(?:llama|ggml|mtmd).*\.(?:so[.0-9]*|dylib)")
+"""What llama-server is made of: with shared libraries (the default) the program itself is a stub of 18 kB, its flags are
+in libllama-server-impl and libllama-common, its allocator in libllama and libggml*."""
+
 
 def capabilities(engine: Engine, cache_dir: Path) -> Capabilities:
     """Version and flags of this engine; two runs of it the first time (30 ms), one small file after that.
 
-    The sha256 itself is remembered by path, size, modification time and inode. The cache is a help, never a
+    The cache is a help, never a
     condition: unreadable, damaged or unwritable, the engine is simply asked again. Raises UsageError for a
     program that is not a llama-server, EngineFailed for one that does not run.
     """
     folder = cache_dir / "capabilities"
-    digest = _digest(engine.path, folder)
+    digest = engine_digest(engine, cache_dir)
     known = _read(folder / f"{digest}.json", digest)
     if known is not None:
         return known
     asked = _ask(engine, digest)
     _write(folder / f"{digest}.json", {"format": FORMAT, **dataclasses.asdict(asked)})
     return asked
+
+
+def engine_digest(engine: Engine, cache_dir: Path) -> str:
+    """What identifies an engine: the sha256 of its program, or of that and those of the libraries in its folder.
+
+    Each file's is remembered by path, size, modification time and inode; while none changes, nothing is read. A
+    library under several names counts once. Raises OSError.
+    """
+    folder = cache_dir / "capabilities"
+    program = _digest(engine.path, folder)
+    libraries = {path.name: _digest(path, folder) for path in _libraries(engine.folder)}
+    if not libraries:
+        return program
+    text = json.dumps([program, libraries], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _libraries(folder: Path) -> list[Path]:
+    found = {entry.resolve() for entry in folder.iterdir() if _LIBRARY.fullmatch(entry.name)}
+    return sorted(path for path in found if path.is_file())
 
 
 def _ask(engine: Engine, digest: str) -> Capabilities:
@@ -49,7 +76,7 @@ def _ask(engine: Engine, digest: str) -> Capabilities:
 
 
 def _digest(path: Path, folder: Path) -> str:
-    """The binary's sha256, computed once per path, size, mtime and inode. A wrapper script counts as itself."""
+    """A file's sha256, computed once per path, size, mtime and inode. A wrapper script counts as itself."""
     state = path.stat()
     facts = {
         "path": str(path),

@@ -54,7 +54,8 @@ class Version:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What one llama-server binary can be told. `sha256` is the binary's."""
+    """What one llama-server binary can be told. `sha256` is of the program and its libraries
+    (`capabilities.engine_digest`)."""
 
     sha256: str
     version: Version

@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -95,7 +96,7 @@ class HubStore:
         text = json.dumps({"repo": listing.repo, "commit": listing.commit, "files": files})
         with contextlib.suppress(OSError):
             write_atomically(self._listing_path(listing.repo, listing.commit), text.encode())
-            _prune_to_count(self.folder / "listings", _MOST_LISTINGS)
+            prune_to_count(self.folder / "listings", _MOST_LISTINGS)
 
     def is_verified(self, path: Path, sha256: str) -> bool:
         """Whether this very file (size, inode, time of change) was found to have this hash before."""
@@ -166,10 +167,14 @@ def _prune(folder: Path, most_bytes: int) -> None:
         total -= stat.st_size
 
 
-def _prune_to_count(folder: Path, most: int) -> None:
+def prune_to_count(folder: Path, most: int) -> None:
+    """Removes the files and folders used longest ago until `most` are left. Raises OSError."""
     found = sorted(folder.iterdir(), key=lambda entry: entry.stat().st_mtime_ns)
     for entry in found[:-most]:
-        entry.unlink(missing_ok=True)
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
 
 
 def write_hollow(located: Located, folder: Path) -> tuple[Path, ...]:

@@ -102,7 +102,8 @@ class HostTensor:
 class Answer:
     """What llama.cpp would allocate. `graph_splits` are those of prompt processing and of generation;
     `sched_copies` is 4 under pipeline parallelism, else 1; `slot_ctx_size` is what one slot can use.
-    `engine` names the llama.cpp that answered (version and commit)."""
+    `engine` names the llama.cpp that answered (version and commit). `other_cpu`: the machine that is planned for has
+    another processor than the one that answered, and weights in layouts of the CPU's own (CPU_REPACK) may differ."""
 
     rows: tuple[BufferRow, ...]
     slot_ctx_size: int
@@ -111,6 +112,7 @@ class Answer:
     graph_splits: tuple[int, int]
     host_tensors: tuple[HostTensor, ...]
     engine: str
+    other_cpu: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

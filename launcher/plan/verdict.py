@@ -35,8 +35,19 @@ def question_of(plan: Plan, model: str, devices: Iterable[Device]) -> Question:
 
 
 def simulated_ledger(ledger: tuple[LedgerRow, ...], answer: Answer) -> tuple[LedgerRow, ...]:
-    """The ledger with the simulator's weights, caches and compute; prompt cache, overhead and budget stay."""
-    return tuple(_simulated(row, [part for part in answer.rows if part.where == row.where]) for row in ledger)
+    """The ledger with the simulator's weights, caches and compute; prompt cache, overhead and budget stay.
+
+    What the host's instruction set decides is an estimate where the simulator ran on another processor.
+    """
+    rows = tuple(_simulated(row, [part for part in answer.rows if part.where == row.where]) for row in ledger)
+    if not (answer.other_cpu and _cpu_decides(answer)):
+        return rows
+    return tuple(
+        replace(row, weights=_unsure(ours.weights, row.weights), compute=_unsure(ours.compute, row.compute))
+        if row.where == HOST
+        else row
+        for ours, row in zip(ledger, rows, strict=True)
+    )
 
 
 def _simulated(row: LedgerRow, parts: list[BufferRow]) -> LedgerRow:
@@ -45,6 +56,23 @@ def _simulated(row: LedgerRow, parts: list[BufferRow]) -> LedgerRow:
         weights=_amount(row.weights, (part.weights_bytes for part in parts)),
         kv=_amount(row.kv, (part.kv_bytes + part.recurrent_bytes for part in parts)),
         compute=_amount(row.compute, (part.compute_bytes + part.output_bytes for part in parts)),
+    )
+
+
+def _cpu_decides(answer: Answer) -> bool:
+    """The CPU computes with weights of its own, whose layout depends on its instruction set: always without a device
+    (src/llama-model.cpp, make_cpu_buft_list: a device's host buffers come first)."""
+    repacked = any(part.buffer_type == "CPU_REPACK" for part in answer.rows)
+    return repacked or all(part.where == HOST for part in answer.rows)
+
+
+def _unsure(counted: Amount, simulated: Amount) -> Amount:
+    """The simulated bytes as an estimate, whose band reaches up to what our own figure was at most."""
+    most = counted.n_bytes + counted.band_bytes
+    return Amount(
+        n_bytes=simulated.n_bytes,
+        basis=Basis.ESTIMATED,
+        band_bytes=max(most - simulated.n_bytes, 0),
     )
 
 

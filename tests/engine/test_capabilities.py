@@ -14,6 +14,7 @@ import pytest
 from launcher.engine.capabilities import capabilities
 from launcher.engine.find import Engine, EngineSource, ask_engine
 from launcher.errors import EngineFailed, UsageError
+from launcher.packages import sha256_of
 
 CAPTURES = Path(__file__).parent.parent / "captures" / "engine"
 
@@ -71,6 +72,28 @@ def test_a_binary_that_changed_in_place_is_asked_again(tmp_path: Path) -> None:
     after = capabilities(engine, cache)
     assert (before.version.commit, after.version.commit) == ("0c1e570", "7e4c0a9")
     assert before.sha256 != after.sha256
+
+
+@pytest.mark.parametrize("name", ["libllama-server-impl.so", "libllama-common.so.0.5.0", "libggml.so.0.25.3"])
+def test_a_library_that_changed_is_asked_again(tmp_path: Path, name: str) -> None:
+    engine, cache = server(tmp_path / "engine"), tmp_path / "cache"
+    library = engine.folder / name
+    library.write_text("one")
+    before = capabilities(engine, cache)
+    library.write_text("another")
+    after = capabilities(engine, cache)
+    assert len({before.sha256, after.sha256, sha256_of(engine.path)}) == 3
+    assert len(asked(engine)) == 4
+
+
+def test_a_library_under_three_names_is_read_once(tmp_path: Path) -> None:
+    engine, cache = server(tmp_path / "engine"), tmp_path / "cache"
+    (engine.folder / "libllama.so.0.5.0").write_text("one")
+    before = capabilities(engine, cache)
+    for name in ("libllama.so.0", "libllama.so"):
+        (engine.folder / name).symlink_to("libllama.so.0.5.0")
+    assert capabilities(engine, cache) == before
+    assert len(list((cache / "capabilities").iterdir())) == 3  # two digests' notes and the answer
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -144,3 +145,34 @@ def test_tensors_left_on_the_host_are_named_once_per_reason(
     plan = prove(replan, ONE_CARD, Oracle(holding({}, tensors)), "m.gguf")
     assert isinstance(plan, Plan)
     assert plan.reasons[-1].endswith("and 2 more on the host: CUDA0 has no kernel for TQ1_0")
+
+
+def test_another_processors_layouts_are_estimates(replan: Callable[[Machine], Plan | Shortfall]) -> None:
+    def elsewhere(question: Question) -> Answer:
+        return replace(holding({})(question), other_cpu=True)
+
+    host = prove(replan, machine(), Oracle(elsewhere), "m.gguf")
+    offloaded = prove(replan, ONE_CARD, Oracle(elsewhere), "m.gguf")
+    before = replan(machine())
+    assert isinstance(host, Plan)
+    assert isinstance(offloaded, Plan)
+    assert isinstance(before, Plan)
+    (row,), (counted,) = host.ledger, before.ledger
+    assert (row.weights.basis, row.compute.basis) == (Basis.ESTIMATED, Basis.ESTIMATED)
+    assert row.kv.basis is Basis.SIMULATED
+    assert row.weights.n_bytes == MIB
+    assert row.weights.n_bytes + row.weights.band_bytes == counted.weights.n_bytes
+    assert {row.compute.basis for row in offloaded.ledger} == {Basis.SIMULATED}
+
+
+def test_repacked_weights_beside_a_device_are_estimates_too(
+    replan: Callable[[Machine], Plan | Shortfall],
+) -> None:
+    def elsewhere(question: Question) -> Answer:
+        answer = holding({})(question)
+        repacked = replace(answer.rows[-1], buffer_type="CPU_REPACK")
+        return replace(answer, rows=(*answer.rows, repacked), other_cpu=True)
+
+    plan = prove(replan, ONE_CARD, Oracle(elsewhere), "m.gguf")
+    assert isinstance(plan, Plan)
+    assert [row.compute.basis for row in plan.ledger] == [Basis.SIMULATED, Basis.ESTIMATED]

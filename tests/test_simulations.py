@@ -1,0 +1,144 @@
+"""The simulator as planning uses it: hollow copies, what answers are kept under, and whose processor they hold for."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from launcher import simulations
+from launcher.engine.find import Engine, EngineSource
+from launcher.hub.local import open_path
+from launcher.hub.located import Located, SavedHeaders
+from launcher.machine import Machine
+from launcher.plan.oracle import Answer, Question
+from launcher.probe.host import read_host
+from launcher.probe.kernel_files import KernelFiles
+from launcher.settings import Settings, read_settings
+from launcher.simulations import Simulations
+from tests.make_gguf import make_gguf
+from tests.plan.shapes import machine
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return read_settings()
+
+
+@pytest.fixture
+def remote(tmp_path: Path) -> Located:
+    """A model in three shards that is somewhere else: only its headers are here."""
+    paths = make_gguf(tmp_path / "m.gguf", "qwen3moe", hollow=True, splits=3)
+    return replace(open_path(paths[0]), files=SavedHeaders(path=tmp_path / "m.headers"))
+
+
+def this_machine() -> Machine:
+    return replace(machine(), arch=platform.machine(), cpu=read_host(KernelFiles()).cpu)
+
+
+def question(oracle: Simulations) -> Question:
+    return Question(model=oracle.model, devices=(), ctx_size=4096)
+
+
+def fake_engine(folder: Path) -> Engine:
+    """A stub and the libraries that do the work."""
+    folder.mkdir()
+    for name in ("llama-server", "libllama.so.0.5.0", "libggml-base.so.0.25.3", "libllama-server-impl.so"):
+        (folder / name).write_text(name)
+    (folder / "libllama.so").symlink_to("libllama.so.0.5.0")
+    return Engine(path=folder / "llama-server", folder=folder, source=EngineSource.OPTION)
+
+
+@pytest.mark.engine
+class TestHollowCopies:
+    @pytest.mark.parametrize("lost", [1, 2])
+    def test_an_interrupted_copy_is_written_again(
+        self, lost: int, engine: Engine, remote: Located, settings: Settings
+    ) -> None:
+        with Simulations(remote, engine, settings, this_machine()) as oracle:
+            assert isinstance(oracle.simulate(question(oracle)), Answer)
+            shards = sorted(Path(oracle.model).parent.iterdir())
+        assert len(shards) == 3
+        shards[lost].unlink()
+        os.truncate(shards[0], 5)
+        with Simulations(remote, engine, settings, this_machine()) as oracle:
+            assert isinstance(oracle.simulate(replace(question(oracle), ctx_size=8192)), Answer)
+
+    def test_only_some_are_kept(
+        self, engine: Engine, remote: Located, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(simulations, "MOST_HOLLOW", 2)
+        monkeypatch.setattr(simulations, "MOST_ANSWERS", 3)
+        for number in range(4):
+            model = replace(
+                remote.model,
+                shards=tuple(
+                    replace(shard, name=f"m{number}-0000{index}-of-00003.gguf")
+                    for index, shard in enumerate(remote.model.shards, 1)
+                ),
+            )
+            with Simulations(replace(remote, model=model), engine, settings, this_machine()) as oracle:
+                assert isinstance(oracle.simulate(question(oracle)), Answer)
+            assert Path(oracle.model).is_file()
+        assert len(list((settings.cache_dir / "hollow").iterdir())) == 2
+        assert len(list((settings.cache_dir / "simulations").iterdir())) == 3
+
+    def test_a_cache_named_by_a_relative_path(
+        self,
+        engine: Engine,
+        remote: Located,
+        settings: Settings,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        relative = replace(settings, cache_dir=Path("cache"))
+        with Simulations(remote, engine, relative, this_machine()) as oracle:
+            assert isinstance(oracle.simulate(question(oracle)), Answer)
+
+
+class TestWhatAnswersAreKeptUnder:
+    @pytest.mark.parametrize("name", ["libllama.so.0.5.0", "libggml-base.so.0.25.3", "llama-server"])
+    def test_another_library_is_another_engine(
+        self, name: str, remote: Located, settings: Settings, tmp_path: Path
+    ) -> None:
+        engine = fake_engine(tmp_path / "engine")
+        keys = []
+        for _ in range(2):
+            oracle = Simulations(remote, engine, settings, this_machine())
+            keys.append(oracle._key(question(oracle)))
+            (engine.folder / name).write_text("another build")
+        assert keys[0] != keys[1]
+
+    def test_where_the_model_lies_decides_nothing(
+        self, settings: Settings, remote: Located, tmp_path: Path
+    ) -> None:
+        engine = fake_engine(tmp_path / "engine")
+        here = Simulations(open_path(Path(remote.model.source)), engine, settings, this_machine())
+        there = Simulations(remote, engine, settings, this_machine())
+        assert here.model != there.model
+        assert here._key(question(here)) == there._key(question(there))
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_answer_for_another_processor_says_so(
+    kept: bool, engine: Engine, remote: Located, settings: Settings
+) -> None:
+    mine = this_machine()
+    machines = [
+        mine,
+        replace(mine, cpu=replace(mine.cpu, isa=("AVX",))),
+        replace(mine, arch="mips"),
+    ]
+    said = []
+    for planned in machines:
+        with Simulations(remote, engine, settings, planned) as oracle:
+            answer = oracle.simulate(question(oracle))
+            answer = oracle.simulate(question(oracle)) if kept else answer
+            assert isinstance(answer, Answer)
+            said.append(answer.other_cpu)
+    assert said == [False, True, True]
