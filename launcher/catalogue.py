@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from launcher.errors import NotFound, UsageError
 from launcher.gguf.names import FileGroup
@@ -23,7 +24,7 @@ from launcher.model import ModelRef, RefKind
 from launcher.profile import ModelProfile, ProfileQuant, Profiles, pick_profile, quants_to_try
 from launcher.profiles_on_disk import read_model_profiles
 from launcher.progress import OnProgress
-from launcher.settings import Settings, profiles_dir
+from launcher.settings import Settings, expand, profiles_dir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +79,7 @@ def resolve(text: str, quant: str | None, sources: Sources) -> Target:
         text,
         profile_names=[profile.name for profile in sources.profiles.usable]
         + [broken.name for broken in sources.profiles.broken],
-        path_exists=lambda name: Path(name).expanduser().exists(),
+        path_exists=lambda name: expand(Path(name)).exists(),
         hub_url=sources.endpoint.url,
     )
     if quant and ref.quant and quant.lower() != ref.quant.lower():
@@ -89,12 +90,12 @@ def resolve(text: str, quant: str | None, sources: Sources) -> Target:
     if ref.kind is RefKind.HUB:
         return _hub_target(ref, wanted, sources)
     if quant:
-        raise UsageError(f"--quant {quant} has no meaning for the file {text}", hint=f"launcher plan {text}")
+        raise UsageError(f"--quant {quant} has no meaning for one file", hint="leave --quant out")
     if ref.kind is RefKind.URL and sources.endpoint.offline:
         raise NotFound(f"{text} may not be asked for (HF_HUB_OFFLINE)", hint="name the file here by its path")
     if ref.kind is RefKind.URL:
-        return _single(text, lambda _: _open_url(ref.name))
-    return _single(text, lambda _: open_path(Path(ref.name).expanduser()))
+        return _single(urlsplit(ref.name).path, lambda _: _open_url(ref.name))
+    return _single(text, lambda _: open_path(expand(Path(ref.name))))
 
 
 def fetch(

@@ -19,8 +19,10 @@ from typing import Any
 from launcher.attempts import Case, Consent, bring_up_or_save, claim, claim_rows, driver_of, less_promised
 from launcher.catalogue import Sources, Target, fetch, resolve, sources_of
 from launcher.engine import claims
+from launcher.engine.address import check_exposure
 from launcher.engine.argv import Serving, server_argv
 from launcher.engine.capabilities import capabilities
+from launcher.engine.client import read_api_key
 from launcher.engine.deploy import Request, already_up, attend, bring_up, take_down
 from launcher.engine.deployments import State, find, look
 from launcher.engine.find import Engine
@@ -29,7 +31,7 @@ from launcher.engine.process import config_files, engine_env, termination_interr
 from launcher.engine.protect import memory_max
 from launcher.engine.record import Deployment, check_name, deployment_name, is_name, plan_hash
 from launcher.engine.wishes import absorb_flags, uncounted
-from launcher.errors import DoesNotFit, Interrupted, LauncherError, NotFound
+from launcher.errors import DoesNotFit, Interrupted, LauncherError, NotFound, UsageError
 from launcher.hub.located import HubFiles, LocalFiles, Located, PullOptions, UrlFiles
 from launcher.inventory import Confirm, MachineChoice, engine_or_none, ensure_engine, machine_for
 from launcher.machine import Machine
@@ -112,12 +114,15 @@ def up(
     `keep_up` has a server that dies later started again; `consent` is asked before a context is shortened. Raises
     DoesNotFit, and what its parts raise; afterwards nothing runs that did not run before.
     """
+    os.environ.update(request.env)  # a device that a variable hides is hidden from the plan too
     settings = read_settings()
     confirm = functools.cache(confirm)  # nothing is asked twice
     sources = sources_of(settings)
     target = resolve(request.plan.ref, request.plan.quant, sources)
     name = check_name(request.name or deployment_name(target.model_id))
-    asked = plan_hash(_asked(request))
+    check_exposure(request.host, request.api_key_file)
+    read_api_key(request.api_key_file)
+    asked = plan_hash(_asked(request, settings))
     running = already_up(settings.deployments_dir, name, asked, request.port)
     if running is not None:
         return running
@@ -254,10 +259,11 @@ def serve(
 
     Raises KeyboardInterrupt after those, EngineFailed with the cause when it ends by itself.
     """
-    folder, deployment = read_settings().deployments_dir, None
+    folder = read_settings().deployments_dir
+    deployment: Deployment | None = None
     with termination_interrupts():
         try:
-            deployment = up(request, confirm, on_progress, keep_up=False)
+            deployment = _ours(up(request, confirm, on_progress, keep_up=False))
             announce(deployment)
             attend(folder, deployment)
         except BaseException:
@@ -267,6 +273,15 @@ def serve(
                 ):  # `attend` ends what it leaves; an interrupted announcement does not
                     take_down(folder, deployment.name)
             raise
+
+
+def _ours(found: Deployment) -> Deployment:
+    """A deployment that this process started: the foreground does not end what was up before."""
+    if found.starter is not None and found.starter.pid == os.getpid():
+        return found
+    raise UsageError(
+        f"{found.name} runs already, in the background (pid {found.pid})", hint=f"launcher stop {found.name}"
+    )
 
 
 def pull(
@@ -379,15 +394,17 @@ def _path_to_be(located: Located) -> str:
             return located.model.shards[0].name
 
 
-def _asked(request: UpRequest) -> dict[str, Any]:
+def _asked(request: UpRequest, settings: Settings) -> dict[str, Any]:
     """What decides whether a second `up` asks for the same: everything typed, nothing measured. The plan itself
-    would differ: a running deployment has taken memory."""
+    would differ: a running deployment has taken memory. A relative path means another file in another folder."""
     plan = request.plan
+    path = Path(plan.ref)
+    engine = plan.engine or settings.engine
     return {
-        "ref": plan.ref,
+        "ref": str(path.absolute()) if path.exists() else plan.ref,
         "quant": plan.quant,
         "workload": asdict(plan.workload),
-        "engine": str(plan.engine) if plan.engine else None,
+        "engine": str(engine.absolute()) if engine else None,
         "flags": plan.flags,
         "mode": plan.mode,
         "host": request.host,

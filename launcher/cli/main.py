@@ -6,7 +6,11 @@ What is heavy is imported inside the commands, so that `--help` stays quick.
 from __future__ import annotations
 
 import errno
+import io
 import os
+import shlex
+import signal
+import socket
 import sys
 import traceback
 from typing import Annotated
@@ -18,6 +22,13 @@ from launcher import __version__
 from launcher.cli import checking, engines, looking, serving, storing, upkeep
 from launcher.cli.output import Output
 from launcher.errors import Interrupted, LauncherError, TryAgain, UsageError
+
+_PASSING = frozenset(
+    {errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EINTR, errno.ENETDOWN, errno.ENETUNREACH}
+    | {errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETRESET, errno.ENOTCONN, errno.ENOBUFS}
+)
+"""Errors that may be gone a moment later: a disk's, a network's and a network file system's."""
+_SHOWN = 200
 
 TAKES_ENGINE_FLAGS = frozenset({"check", "plan", "up", "run", "serve"})
 
@@ -55,7 +66,17 @@ def _global(
 
 
 def main() -> None:
-    """Run the command line and exit with its code."""
+    """Run the command line and exit with its code. SIGTERM and SIGHUP end it as Ctrl-C does: cleaned up."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if (
+            number is not None and signal.getsignal(number) is not signal.SIG_IGN
+        ):  # nohup ignores it on purpose
+            signal.signal(number, signal.default_int_handler)
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # file names that are not UTF-8 come out as they are (PEP 383)
+        sys.stdout.reconfigure(errors="surrogateescape")
     sys.exit(run(sys.argv[1:]))
 
 
@@ -81,8 +102,14 @@ def run(arguments: list[str]) -> int:
 
 
 def _fail(arguments: list[str], error: LauncherError) -> int:
+    if error.hint is None and not isinstance(error, Interrupted):
+        error.hint = f"launcher {_command(arguments)}--help"
     Output(as_json="--json" in arguments).error(error)
     return error.exit_code
+
+
+def _command(arguments: list[str]) -> str:
+    return f"{arguments[0]} " if arguments and not arguments[0].startswith("-") else ""
 
 
 def _explained(error: Exception, arguments: list[str]) -> LauncherError:
@@ -90,8 +117,7 @@ def _explained(error: Exception, arguments: list[str]) -> LauncherError:
         case LauncherError():
             return error
         case TyperException():
-            command = f"{arguments[0]} " if arguments and not arguments[0].startswith("-") else ""
-            return UsageError(error.format_message(), hint=f"launcher {command}--help")
+            return UsageError(error.format_message(), hint=f"launcher {_command(arguments)}--help")
         case OSError():
             return _disk_error(error)
         case _:
@@ -99,27 +125,35 @@ def _explained(error: Exception, arguments: list[str]) -> LauncherError:
 
 
 def _disk_error(error: OSError) -> LauncherError:
-    """A full disk or a folder that cannot be written, wherever it struck."""
+    """A full disk, or a file or folder that cannot be used, wherever it struck. What does not pass by itself is not
+    worth trying again."""
     where = f" on {error.filename}" if error.filename else ""
-    hint = (
-        "free some space and run the same command again"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT)
-        else None
-    )
-    return TryAgain(f"{error.strerror or error}{where}", hint=hint)
+    message = f"{error.strerror or error}{where}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return TryAgain(message, hint="free some space and run the same command again")
+    if error.errno in _PASSING or isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
+        return TryAgain(message, hint="check the disk and the network, then run the same command again")
+    if isinstance(error.filename, str | bytes):
+        file = os.fsdecode(error.filename)
+        file = file if len(file) <= _SHOWN else f"{file[:_SHOWN]}…"
+        return UsageError(message, hint=f"look at it with: ls -ld {shlex.quote(file)}")
+    return UsageError(message, hint="look at the files and folders this command was given")
 
 
 def _internal_error(error: Exception) -> LauncherError:
     """A fault of ours: the traceback goes to a file, 0600, because it can hold paths and prompts."""
     from launcher.settings import read_settings
 
-    report = read_settings().state_dir / "crash.txt"
     try:
+        report = read_settings().state_dir / "crash.txt"
         report.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(report, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:  # noqa: PTH123  0600 from the start
+        descriptor = os.open(report, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", errors="backslashreplace") as file:
             file.write("".join(traceback.format_exception(error)))
-    except OSError:
-        return LauncherError(f"internal error: {type(error).__name__}: {error}")
+    except (OSError, LauncherError):  # a report is a help, and must not hide what it is about
+        return LauncherError(
+            f"internal error: {type(error).__name__}: {error}", hint="please report it with what was typed"
+        )
     return LauncherError(
         f"internal error: {type(error).__name__}: {error}", hint=f"please report it with {report}"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import sys
 import threading
 import time
@@ -18,8 +19,24 @@ from launcher.progress import OnProgress, Step
 from launcher.units import format_bytes
 
 if TYPE_CHECKING:  # rich takes longer to import than `launcher --help` may take
-    from rich.console import Console, RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
     from rich.progress import Progress, ProgressColumn, Task, TaskID
+    from rich.segment import Segment
+
+
+_UNSAFE_JSON = re.compile("[\x7f-\x9f\ud800-\udfff]")
+"""What JSON lets through as it is: controls beyond ASCII, which some terminals obey, and bytes of file names that are
+not UTF-8 (PEP 383), which nothing can write."""
+
+
+def printable(text: str) -> str:
+    """Text from anywhere, for a terminal: what is not printable is spelled out, so that no escape sequence of a model
+    file is obeyed and nothing fails to be written. Lines and tabs stay."""
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else ascii(letter)[1:-1] for letter in text
+    )
 
 
 class ProgressStyle(StrEnum):
@@ -48,10 +65,14 @@ class Output:
     def show(self, value: object, *renderables: RenderableType) -> None:
         """Print the command's value: JSON when asked for, else what a person reads."""
         if self.as_json:
-            sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
+            self._document(plain(value))
             return
         for renderable in renderables:
-            self._out.print(renderable)
+            self._out.print(_Printable(renderable))
+
+    def _document(self, value: object) -> None:
+        text = json.dumps(value, indent=2, ensure_ascii=False)
+        sys.stdout.write(_UNSAFE_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n")
 
     def show_lines(self, value: object, lines: Iterable[str]) -> None:
         """Like `show`, for lines that a script reads: never folded."""
@@ -67,7 +88,7 @@ class Output:
 
     def say(self, text: str) -> None:
         """Talk, to stderr."""
-        self._err.print(text, markup=False, soft_wrap=True)
+        self._err.print(printable(text), markup=False, soft_wrap=True)
 
     def murmur(self, text: str) -> None:
         """A model's reasoning as it comes, to stderr, dimmed where that shows."""
@@ -103,7 +124,7 @@ class Output:
                 "hint": error.hint,
                 "retryable": error.retryable,
             }
-            sys.stdout.write(json.dumps({"error": document}, indent=2, ensure_ascii=False) + "\n")
+            self._document({"error": document})
             return
         self.say(f"error: {error.message}")
         if error.hint:
@@ -122,6 +143,19 @@ class Output:
                 yield bars
         else:
             yield _Lines(self)
+
+
+class _Printable:
+    """A renderable whose every text is `printable`; its own colours and movements stay."""
+
+    def __init__(self, renderable: RenderableType) -> None:
+        self._renderable = renderable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        from rich.segment import Segment
+
+        for segment in console.render(self._renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
 
 
 class _Bars:

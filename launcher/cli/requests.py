@@ -49,7 +49,7 @@ def up_request(
         name=serve.name,
         host=serve.host,
         port=serve.port,
-        api_key_file=serve.api_key_file,
+        api_key_file=serve.api_key_file and serve.api_key_file.expanduser().absolute(),
         env=tuple(_variable(text) for text in serve.env or ()),
         retry=not serve.no_retry,
         canary=serve.canary,

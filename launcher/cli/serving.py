@@ -16,6 +16,7 @@ from launcher.cli.options import (
     unfolded,
 )
 from launcher.cli.output import Output
+from launcher.errors import LauncherError, UsageError
 
 if TYPE_CHECKING:
     from launcher.engine.record import Deployment
@@ -74,10 +75,18 @@ def run(
     from launcher.cli.requests import up_request
 
     if prompt is None and not sys.stdin.isatty():
-        prompt = sys.stdin.read().strip() or None
+        prompt = sys.stdin.read().strip()
+        if not prompt:
+            raise UsageError("nothing was asked: stdin is empty", hint=f'launcher run {ref} "…"')
     request = up_request(ref, wanted, where, engine, ctx.obj)
     with out.progress() as progress:
-        deployment = launch.running(ref) or launch.up(
+        plain = (wanted, where, engine, ctx.obj) == (
+            PlanOptions(),
+            ServeOptions(yes=where.yes),
+            EngineOptions(),
+            (),
+        )
+        deployment = (launch.running(ref) if plain else None) or launch.up(
             request, out.confirm(yes=where.yes), progress, consent=out.consent
         )
     if prompt is None:
@@ -152,6 +161,15 @@ def stop(
 
     folder = read_settings().deployments_dir
     names = [entry.name for entry in read_all(folder)] if everything else [the_name(folder, name)]
-    ended = [take_down(folder, each) for each in names]
+    ended, failed = [], []
+    for each in names:
+        try:
+            ended.append(take_down(folder, each))
+        except LauncherError as error:
+            failed.append(error)
+            if len(names) > 1:
+                out.say(f"note: {error.message}")
     words = {"gone": "was gone already; forgotten", "starting": "stopped while it was starting"}
     out.show(ended, *(Text(f"{one.name} {words.get(one.was, 'stopped')}") for one in ended))
+    if failed:
+        raise failed[0]

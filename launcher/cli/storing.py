@@ -50,9 +50,10 @@ def pull(
     from launcher import launch
     from launcher.hub.located import PullOptions
     from launcher.hub.transfer.tuning import Tuning
+    from launcher.settings import expand
 
     options = PullOptions(
-        folder=folder.expanduser().absolute() if folder else None,
+        folder=expand(folder).absolute() if folder else None,
         look_in=tuple(_folder(path) for path in look_in or ()),
         verify=verify,
         tuning=Tuning(connections=connections),
@@ -136,7 +137,9 @@ def _refuse_in_use(chosen: list[Kept], settings: Settings) -> None:
 
 
 def _folder(path: Path) -> Path:
-    path = path.expanduser().absolute()
+    from launcher.settings import expand
+
+    path = expand(path).absolute()
     if not path.is_dir():
         raise UsageError(f"--from {path} is not a folder", hint=f"ls {path.parent}")
     return path

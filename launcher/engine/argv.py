@@ -66,8 +66,27 @@ _MOVES = frozenset(
 )
 """Options a plan never writes because they would move memory behind its back."""
 
-_OWNED = {"-m": "the reference", "--host": "--host", "--port": "--port", "--api-key-file": "--api-key-file"}
+_OWNED = {
+    "-m": "the reference",
+    "--host": "--host",
+    "--port": "--port",
+    "--api-key-file": "--api-key-file",
+    "--api-key": "--api-key-file",  # a key in argv is a key in everybody's `ps`
+}
 """Options of the server itself, and where they are given instead."""
+
+_FATAL = {
+    "--api-prefix": "nothing would find the server's health and models any more",
+    "--log-disable": "its log is how a failure is explained",
+    "--log-file": "its log is launcher's: launcher logs",
+    "--version": "llama-server would print it and end",
+    "--help": "llama-server would print it and end",
+    "-h": "llama-server would print it and end",
+    "--usage": "llama-server would print it and end",
+    "--list-devices": "llama-server would print them and end",
+    "--completion-bash": "llama-server would print it and end",
+}
+"""Options after which there is no server to watch, and why."""
 
 
 @dataclass(slots=True)
@@ -210,6 +229,8 @@ def _check_user_flags(line: _Line, flags: Sequence[str]) -> tuple[str, ...]:
             raise UsageError(
                 f"{flag} after -- is launcher's to set", hint=f"give {_OWNED[name]} to launcher itself"
             )
+        if flag in _FATAL:
+            raise UsageError(f"{flag} after -- cannot be: {_FATAL[flag]}", hint=f"leave {flag} out")
         if flag in _MOVES and flag not in planned:
             raise UsageError(
                 f"{flag} after -- would move memory that the plan has placed", hint=f"leave {flag} out"

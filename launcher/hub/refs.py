@@ -164,16 +164,16 @@ def _parse_explicit_path(text: str, path_exists: Callable[[str], bool]) -> Model
 
 def _parse_url(text: str, hub_url: str) -> ModelRef:
     if " " in text:
-        raise UsageError(f"the URL {text!r} has a space", hint="write %20 for a space in a URL")
+        raise UsageError(f"the URL {_shown(text)!r} has a space", hint="write %20 for a space in a URL")
     try:
         url = urlsplit(text)
         host = (url.hostname or "").lower()
         port = url.port
     except ValueError as error:
-        raise UsageError(f"{text!r} is not a URL: {error}", hint=f"name {_FORMS}") from error
+        raise UsageError(f"{_shown(text)!r} is not a URL: {error}", hint=f"name {_FORMS}") from error
     if url.scheme.lower() not in {"http", "https"} or not host:
         raise UsageError(
-            f"the URL {text!r} is neither http nor https", hint="give an https://….gguf URL or a path"
+            f"the URL {_shown(text)!r} is neither http nor https", hint="give an https://….gguf URL or a path"
         )
     hub = urlsplit(hub_url)
     at_endpoint = (host, port) == ((hub.hostname or "").lower(), hub.port)
@@ -182,7 +182,7 @@ def _parse_url(text: str, hub_url: str) -> ModelRef:
         return _parse_page(text, url.path.removeprefix(prefix), url.query)
     if not unquote(url.path).lower().endswith(".gguf"):
         raise UsageError(
-            f"the URL {text!r} does not end in .gguf and {host} is not the Hub in use",
+            f"the URL {_shown(text)!r} does not end in .gguf and {host} is not the Hub in use",
             hint=f"give the .gguf file's own URL, or set HF_ENDPOINT to use {host} as the Hub",
         )
     return ModelRef(kind=RefKind.URL, name=text)
@@ -193,7 +193,9 @@ def _parse_page(text: str, path: str, query: str) -> ModelRef:
     parts = [unquote(part) for part in path.split("/") if part]
     repo = "/".join(parts[:2])
     if len(parts) < 2 or parts[0] in _SECTIONS or not _is_repo(repo):
-        raise UsageError(f"the page {text} is not a model's", hint="paste https://huggingface.co/user/repo")
+        raise UsageError(
+            f"the page {_shown(text)} is not a model's", hint="paste https://huggingface.co/user/repo"
+        )
     view, rest = (parts[2], parts[3:]) if len(parts) > 2 else ("", [])
     if view in {"blob", "resolve", "raw"} and len(rest) > 1:
         file = "/".join(rest[1:])
@@ -209,6 +211,12 @@ def _parse_page(text: str, path: str, query: str) -> ModelRef:
         return _hub_ref(text, repo=repo, revision=rest[0], quant=folder or None, file=None)
     shown = parse_qs(query).get("show_file_info", [""])[0]  # the file browser's pop-up
     return _hub_ref(text, repo=repo, revision=None, quant=None, file=shown or None)
+
+
+def _shown(url: str) -> str:
+    """A URL without what may be secret in it: user and password, and the query of a signed link."""
+    scheme, separator, rest = url.partition("://")
+    return scheme + separator + rest.partition("?")[0].rpartition("@")[2]
 
 
 def _is_repo(repo: str) -> bool:
