@@ -123,7 +123,7 @@ def _entries(path: Path) -> Iterator[Entry]:
     except OSError:
         return
     for line in lines:
-        with contextlib.suppress(ValueError, TypeError, KeyError):
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
             given = json.loads(line)
             if given.pop("schema") == SCHEMA:
                 saves = given.pop("saves")

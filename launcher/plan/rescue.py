@@ -166,6 +166,7 @@ def _excess(row: LedgerRow, exhausted: Exhausted) -> int:
         ceiling = row.used_bytes - row.used_bytes // _UNSEEN_SHARE
     else:
         seen = exhausted.need_bytes + (exhausted.had_bytes or 0)
+        seen += row.overhead.n_bytes + row.overhead.band_bytes  # in the ledger, and not among the buffers
         ceiling = min(row.used_bytes, seen)
         ceiling -= max(_SLACK_BYTES, ceiling // _SLACK_SHARE)
     return max(0, row.budget_bytes - max(0, ceiling))

@@ -1,0 +1,85 @@
+import json
+from pathlib import Path
+from typing import Any
+
+from launcher.engine import history
+from launcher.engine.history import Entry, Identity, append, compare, plan_key, read, remembered
+from launcher.engine.load_log import held
+
+ONE = Identity(plan="p", engine="e", driver="570")
+LOG = """\
+0.1 I load_tensors:        CUDA0 model buffer size =   100.00 MiB
+0.2 I llama_kv_cache:      CUDA0 KV buffer size =    20.00 MiB
+0.3 I sched_reserve:       CUDA0 compute buffer size =    30.00 MiB
+0.4 I sched_reserve:       CUDA0 compute buffer size =     5.00 MiB
+0.5 I sched_reserve:   CUDA_Host compute buffer size =     2.00 MiB
+"""
+MIB = 1 << 20
+
+
+def entry(**changes: Any) -> Entry:
+    values: dict[str, Any] = {
+        "at": "2026-11-01T00:00:00+00:00",
+        "name": "m",
+        "model_id": "m",
+        "identity": ONE,
+        "outcome": "ready",
+        "load_s": 1.5,
+    }
+    return Entry(**(values | changes))
+
+
+def test_what_is_appended_is_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "history.jsonl"
+    rows = compare({"devices": [{"id": "CUDA0", "weights_bytes": 7}], "host": {"kv_bytes": 3}}, held(LOG))
+    first, second = entry(rows=rows, cause=None), entry(name="n", saves=ONE, correction={"ubatch_size": 256})
+    append(path, first)
+    append(path, second)
+    assert read(path) == (first, second)
+    assert oct(path.stat().st_mode & 0o777) == "0o600"
+    assert read(tmp_path / "none") == ()
+
+
+def test_planned_and_seen_stand_side_by_side() -> None:
+    [(where, planned, seen), (host, _, host_seen)] = compare(
+        {
+            "devices": [{"id": "CUDA0", "weights_bytes": 7, "kv_bytes": 8, "compute_bytes": 9}],
+            "host": {"a": 1},
+        },
+        held(LOG),
+    )
+    assert (where, planned) == ("CUDA0", {"weights_bytes": 7, "kv_bytes": 8, "compute_bytes": 9})
+    assert seen == {"weights_bytes": 100 * MIB, "kv_bytes": 20 * MIB, "compute_bytes": 5 * MIB}
+    assert (host, host_seen["compute_bytes"]) == ("host", 2 * MIB)
+
+
+def test_broken_lines_hide_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    append(path, entry())
+    with path.open("a") as file:
+        file.write('{"schema": 9}\n{"half\n[]\n"x"\n{"schema": 1}\n')
+    append(path, entry(name="last"))
+    assert [each.name for each in read(path)] == ["m", "last"]
+
+
+def test_a_correction_is_remembered_for_that_very_plan_engine_and_driver() -> None:
+    saved = entry(saves=ONE, correction={"ubatch_size": 256})
+    assert remembered((entry(), saved), ONE) == {"ubatch_size": 256}
+    for other in (Identity(plan="q", engine="e", driver="570"), Identity(plan="p", engine="f", driver="570")):
+        assert remembered((saved,), other) is None
+    assert remembered((saved,), Identity(plan="p", engine="e", driver="580")) is None
+    assert remembered((saved, entry(saves=ONE, outcome="failed")), ONE) is None
+
+
+def test_a_plan_s_key_is_what_it_decides_not_what_was_free() -> None:
+    plan = {"model": "m", "settings": {"ubatch_size": 512}, "host": {"budget_bytes": 1}}
+    assert plan_key(plan) == plan_key({**plan, "host": {"budget_bytes": 2}})
+    assert plan_key(plan) != plan_key({**plan, "settings": {"ubatch_size": 256}})
+
+
+def test_it_does_not_grow_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    path.write_text(json.dumps({"x": "y" * 100}) * (history.LIMIT_BYTES // 100))
+    append(path, entry())
+    assert path.stat().st_size < 1000
+    assert (tmp_path / "history.jsonl.1").exists()
