@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from launcher.engine.diagnose import CauseKind, diagnose
 from launcher.engine.identity import Presence, presence
 from launcher.engine.ports import free_port
 from launcher.engine.process import reap, stop
+from launcher.engine.protocol import EXIT, Reports
 from launcher.errors import UsageError
 from tests.serving import SMALL, fake_command, running, stub_model, until
 
@@ -115,3 +118,49 @@ def test_events_have_the_same_fields(url: str) -> None:
     error = httpx2.post(f"{url}/v1/chat/completions", json={}, headers=headers, trust_env=False)
     assert error.status_code == 400
     assert set(error.json()["error"]) == {"code", "message", "type"}
+
+
+@pytest.fixture
+def child(kind: Kind, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Started as a supervisor starts it: under the child protocol, with pipes."""
+    served = ("-m", str(kind.model), "--port", str(free_port("127.0.0.1")))
+    with (tmp_path / "child.log").open("wb") as log:
+        started = subprocess.Popen(
+            [*kind.command, *served],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env={**os.environ, "LLAMA_SERVER_ROUTER_PORT": "1"},
+        )
+    yield started
+    started.kill()
+    started.wait()
+    for pipe in (started.stdin, started.stdout):
+        if pipe is not None:
+            pipe.close()
+
+
+def told(child: subprocess.Popen[bytes]) -> Reports:
+    """What it said until it was ready."""
+    reports = Reports()
+    assert child.stdout is not None
+    while not reports.is_ready:
+        line = child.stdout.readline()
+        assert line, "it ended before it was ready"
+        reports.add(line)
+    return reports
+
+
+def test_a_child_tells_its_load_and_exits_when_told(child: subprocess.Popen[bytes]) -> None:
+    assert told(child).loaded == 1.0
+    assert child.stdin is not None
+    child.stdin.write(EXIT)
+    child.stdin.flush()
+    assert child.wait(60) == 0
+
+
+def test_a_child_ends_when_its_pipe_closes(child: subprocess.Popen[bytes]) -> None:
+    told(child)
+    assert child.stdin is not None
+    child.stdin.close()
+    assert child.wait(60) == 1

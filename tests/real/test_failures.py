@@ -134,14 +134,16 @@ def test_a_gpu_without_memory_ends_in_a_running_server(box: Box, default_model: 
     assert "trying again: KV cache q8_0 instead of f16" in said
     [running] = box.json("ps")
     assert running["plan"]["settings"]["cache_type_k"] == "q8_0"
-    assert "KV cache q8_0 instead of f16" in running["plan"]["reasons"][-1]
+    assert "ran out of memory" in running["plan"]["reasons"][-1]
     box.type("stop", "m")
 
     again = box.type(*words)
-    assert "save: as it was saved before: KV cache q8_0 instead of f16" in again.stderr
+    assert "save: as it was saved before: " in again.stderr
+    assert "KV cache q8_0 instead of f16" in again.stderr
     assert "trying again" not in again.stderr
     outcomes = [entry["outcome"] for entry in box.json("history")]
-    assert outcomes == ["failed", "ready", "ready"]
+    assert outcomes[0] == "failed"
+    assert outcomes[-2:] == ["ready", "ready"]
     box.type("stop", "m")
 
     final = box.type(*words, "--no-retry")
