@@ -4,6 +4,7 @@ times, each time with a sentence; what saved it is remembered for that very plan
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -107,10 +108,12 @@ def claim_rows(plan: Plan, machine: Machine) -> dict[str, int]:
 
 
 def claim(folder: Path, key: str, name: str, rows: Mapping[str, int], pid: int) -> None:
-    """Promise this memory to the launcher `pid`, until its supervisor takes the promise over."""
+    """Promise this memory to the launcher `pid`, until its supervisor takes the promise over. A promise that cannot
+    be written protects nobody, and hinders nobody."""
     me = identify(pid)
     if me is not None:
-        claims.write(folder, key, claims.Claim(name=name, process=me, rows=rows))
+        with contextlib.suppress(OSError):
+            claims.write(folder, key, claims.Claim(name=name, process=me, rows=rows))
 
 
 def _as_remembered(case: Case, on_progress: OnProgress) -> tuple[Plan, Correction, dict[str, Any]]:

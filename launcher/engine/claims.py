@@ -49,18 +49,32 @@ class Claim:
 
 @contextmanager
 def planning(folder: Path) -> Iterator[None]:
-    """Hold this from looking at free memory until the claim is written. Gives up waiting after _WAIT_S."""
-    make_shared(folder)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    """Hold this from looking at free memory until the claim is written. Gives up waiting after _WAIT_S, and goes on
+    without the lock where the folder cannot be used: planning is worth more than never planning the same bytes."""
+    descriptor = _open_lock(folder)
     try:
-        with contextlib.suppress(OSError):
-            os.fchmod(descriptor, 0o666)  # past the umask: other users lock the same file
         deadline = time.monotonic() + _WAIT_S
-        while not _locked(descriptor) and time.monotonic() < deadline:
+        while descriptor is not None and not _locked(descriptor) and time.monotonic() < deadline:
             time.sleep(0.05)
         yield
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _open_lock(folder: Path) -> int | None:
+    """The lock file, as it is, or made: in a sticky folder the kernel refuses O_CREAT on somebody else's file
+    (sysctl fs.protected_regular), so the two are tried apart."""
+    path, flags = folder / ".lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+    with contextlib.suppress(OSError):
+        make_shared(folder)
+    for extra in (0, os.O_CREAT | os.O_EXCL, 0):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(path, flags | extra, 0o666)
+            with contextlib.suppress(OSError):
+                os.fchmod(descriptor, 0o666)  # past the umask: other users lock the same file
+            return descriptor
+    return None
 
 
 def make_shared(folder: Path) -> None:

@@ -60,6 +60,7 @@ class Options:
     idle_s: float = 120.0
     busy_s: float = 1800.0
     grace_s: float = process.GRACE_S
+    check_s: float = 30.0
     memory_bytes: int | None = None
     history: str | None = None
     driver: str | None = None
@@ -96,7 +97,9 @@ class Supervisor:
         self._folder = folder
         self._record = replace(deployment, supervisor=identify(os.getpid()))
         self._options = options
-        self._policy = lifecycle.Policy(keep_up=options.keep_up, grace_s=options.grace_s)
+        self._policy = lifecycle.Policy(
+            keep_up=options.keep_up, grace_s=options.grace_s, check_s=options.check_s
+        )
         self._life = lifecycle.Lifecycle()
         self._left = False
         self._number = 0

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from launcher.engine import claims, history
 from launcher.engine.client import models
 from launcher.engine.deploy import bring_up, take_down
 from launcher.engine.deployments import State, find, look, read_all
@@ -170,3 +171,36 @@ def test_an_engine_that_is_not_there_is_named(deployments: Path, tmp_path: Path)
     with pytest.raises(NotFound, match="the engine /no/engine does not exist"):
         bring_up(deployments, a_request("m", ("/no/engine",), stub_model(tmp_path)))
     assert read_all(deployments) == ()
+
+
+def test_one_that_does_not_answer_is_degraded(deployments: Path, tmp_path: Path) -> None:
+    command = fake_command("--deaf-after", "2")
+    bring_up(deployments, a_request("m", command, stub_model(tmp_path), notes={"check_s": 0.2}))
+    until(lambda: record_of(deployments).phase is Phase.DEGRADED)
+    status = look(record_of(deployments))
+    assert (status.state, status.detail) == (State.DEGRADED, "llama-server runs, and does not answer")
+    assert take_down(deployments, "m", grace_s=0.5).was is State.DEGRADED
+
+
+def test_what_was_promised_is_claimed_until_it_ends(deployments: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "claims"
+    notes = {"claim": {"GPU-1": 7, claims.RAM: 1 << 50}, "claim_folder": str(folder)}
+    deployment = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path), notes=notes))
+    [claim] = claims.read(folder)
+    assert (claim.name, claim.process, claim.loaded) == ("m", deployment.supervisor, True)
+    assert set(claims.promised((claim,))) == {claims.RAM}
+    take_down(deployments, "m")
+    assert claims.read(folder) == ()
+
+
+def test_every_load_is_in_the_history(deployments: Path, tmp_path: Path) -> None:
+    file = tmp_path / "history.jsonl"
+    request = a_request("m", fake_command(), stub_model(tmp_path), keep_up=True, notes={"history": str(file)})
+    deployment = bring_up(deployments, request)
+    assert deployment.pid is not None
+    os.kill(deployment.pid, signal.SIGABRT)
+    until(lambda: len(history.read(file)) == 3)
+    first, second, third = history.read(file)
+    assert [entry.outcome for entry in (first, second, third)] == ["ready", "failed", "ready"]
+    assert second.cause == "llama-server was ended by signal 6 (SIGABRT)"
+    assert first.load_s is not None

@@ -1,0 +1,43 @@
+import os
+from pathlib import Path
+
+from launcher.engine.protect import make_group, memory_max, scope_command
+from launcher.units import GIB
+
+
+def test_the_limit_is_above_the_plan_and_below_the_machine() -> None:
+    assert memory_max(10 * GIB, 64 * GIB) == 12 * GIB
+    assert memory_max(60 * GIB, 64 * GIB) is None
+
+
+def test_a_scope_only_where_a_user_s_systemd_answers(tmp_path: Path) -> None:
+    program = tmp_path / "systemd-run"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    runtime = tmp_path / "runtime"
+    environ = {"PATH": str(tmp_path), "XDG_RUNTIME_DIR": str(runtime)}
+    assert scope_command("m", 5, environ) == ()
+    (runtime / "systemd").mkdir(parents=True)
+    (runtime / "systemd/private").touch()
+    scoped = scope_command("m", 5, environ)
+    assert scoped[:3] == (str(program), "--user", "--scope")
+    assert scoped[-2:] == ("--property=MemoryMax=5", "--")
+    assert f"--unit=launcher-m-{os.getpid()}" in scoped
+    assert scope_command("m", None, environ)[-2] == f"--unit=launcher-m-{os.getpid()}"
+    assert scope_command("m", 5, {**environ, "PATH": ""}) == ()
+
+
+def test_a_folder_that_is_no_cgroup_is_left_as_it_was(tmp_path: Path) -> None:
+    assert make_group("m", 5, tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_group_has_its_limit_and_counts(tmp_path: Path) -> None:
+    group = tmp_path / "launcher-m"
+    group.mkdir()
+    (group / "memory.max").write_text("max")
+    (group / "memory.events").write_text("low 0\nhigh 0\nmax 3\noom 1\noom_kill 1\n")
+    made = make_group("m", 5, tmp_path)
+    assert made is not None
+    assert (group / "memory.max").read_text() == "5"
+    assert made.n_killed() == 1
