@@ -33,7 +33,6 @@ SLOW_DISK_BYTES_PER_S = 200 * MIB
 _DISK_SAMPLE_BYTES = 256 * MIB
 _DISK_SAMPLE_S = 2.0
 _LITTLE_DISK_BYTES = 10 * GIB
-_OFF_SCREEN = "--list-devices"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +79,7 @@ def check_engine(engine: Engine | None, machine: Machine) -> Iterator[Finding]:
         )
         return
     try:
-        said = ask_engine(engine.path, _OFF_SCREEN)
+        said = ask_engine(engine.path, "--list-devices")
     except LauncherError as error:
         yield Finding(
             check="engine", wrong=True, text=error.message, fix=error.hint or "launcher engine build"

@@ -242,7 +242,14 @@ def notes(request: UpRequest) -> tuple[str, ...]:
         f"{path} is there, and llama-server takes from it what this command does not set"
         for path in config_files(env)
     ]
-    return (*said, *uncounted(request.plan.flags))
+    return (*said, *_exposed_keys(request.api_key_file), *uncounted(request.plan.flags))
+
+
+def _exposed_keys(path: Path | None) -> tuple[str, ...]:
+    """A key file that others can read is no secret; llama-server reads it, argv never holds it."""
+    if path is None or not path.exists() or not path.stat().st_mode & 0o077:
+        return ()
+    return (f"{path} can be read by other users (chmod 600 {path})",)
 
 
 def running(name: str) -> Deployment | None:
