@@ -122,7 +122,6 @@ class _Crew:
         self._events: queue.SimpleQueue[_Whole | _GaveUp | BaseException] = queue.SimpleQueue()
         self._threads = _Threads()
         self._accepted = 0
-        self._reported_at = 0.0
 
     def run(self) -> None:
         try:
@@ -272,8 +271,9 @@ class _Crew:
             self._changed.notify_all()
 
     def _fetch(self, line: Line, span: Span, opened: _Open, buffer: memoryview) -> Trouble | None:
+        link = opened.link
         try:
-            answer, url = self._ask(line, span, opened)
+            answer, url = self._ask(line, span, opened, link or opened.wanted.url)
         except ssl.SSLCertVerificationError as error:
             return Trouble(
                 kind=TroubleKind.REFUSED, reason=f"its certificate is not trusted: {error.verify_message}"
@@ -293,15 +293,16 @@ class _Crew:
         with self._changed:
             if trouble is None:
                 opened.link = url if url != opened.wanted.url else None
-            elif trouble.kind is TroubleKind.LINK:
-                opened.link = None
+            elif trouble.kind is TroubleKind.LINK and link is not None:
+                opened.link = None if opened.link == link else opened.link
+                return None  # a link that worked has expired: the span goes back, and no failure is counted
             if trouble is None and opened.wanted.pins_version:
                 trouble = self._check_version(span, opened, headers)
         return trouble or self._receive(answer, span, opened, buffer)
 
-    def _ask(self, line: Line, span: Span, opened: _Open) -> tuple[HTTPResponse, str]:
+    def _ask(self, line: Line, span: Span, opened: _Open, url: str) -> tuple[HTTPResponse, str]:
+        """The answer from where `url` leads in the end, and that address."""
         wanted = opened.wanted
-        url = opened.link or wanted.url
         in_one = span.position == 0 and span.end == wanted.size_bytes
         span_header = {} if in_one else {"Range": f"bytes={span.position}-{span.end - 1}"}
         for _ in range(_MOST_REDIRECTS):
