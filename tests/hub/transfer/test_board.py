@@ -111,7 +111,7 @@ def test_a_disk_that_lags_is_waited_for() -> None:
         board.advance(span, 40)
         board.finish(span)
     assert board.take(0.0) is None  # 160 bytes would be lost with the power: more than a span per connection
-    board.synced(120)
+    board.synced(160)
     assert len([take(board), take(board)]) == 2
 
 
