@@ -20,7 +20,7 @@ QUICK = Tuning(
     span_bytes=4 * UNIT,
     unit_bytes=UNIT,
     buffer_bytes=1 << 14,
-    patience_s=0.5,
+    patience_s=10.0,
     attempts=4,
     worthwhile_bytes=1 << 12,
     backoff_s=0.001,
@@ -34,7 +34,7 @@ def start_pull(endpoint: Endpoint, store: HubStore, ref: str, *more: str) -> sub
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def main(url: str, cache: str, store: str, ref: str, patience_s: str = "0.5") -> None:
+def main(url: str, cache: str, store: str, ref: str, patience_s: str = "10") -> None:
     endpoint = Endpoint(url=url, token=None, cache_dir=Path(cache))
     repo, _, quant = ref.partition(":")
     kept = HubStore(folder=Path(store))

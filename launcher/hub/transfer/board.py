@@ -68,9 +68,17 @@ class Board:
         """A span to fetch, else how long to wait for one, or None: until something else happens."""
         if sum(len(shard.under_way) for shard in self._shards.values()) >= self._allowed:
             return None
-        if self._unsynced > self._tuning.connections * self._tuning.span_bytes:
+        promised = self._tuning.connections * self._tuning.span_bytes
+        if self._unsynced > promised:
             return None  # the disk lags: more would be lost with the power than the journal promises
-        waiting = [(max(one.not_before, self._not_before), index) for index, one in self._with_gaps()]
+        lags = (
+            self._unsynced > promised // 4
+        )  # then the network is not what it waits for: one connection a shard
+        waiting = [
+            (max(one.not_before, self._not_before), index)
+            for index, one in self._with_gaps()
+            if not (lags and one.under_way)
+        ]
         ready = [index for at, index in waiting if at <= now]
         if ready:
             return self._hand_out(
@@ -78,6 +86,8 @@ class Board:
             )
         if waiting:
             return min(waiting)[0] - now
+        if lags:
+            return None
         return self._split_longest(now) if now >= self._not_before else self._not_before - now
 
     def advance(self, span: Span, n_bytes: int) -> tuple[int, ...]:

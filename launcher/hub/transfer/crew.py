@@ -31,10 +31,12 @@ from launcher.hub.transfer.trouble import Trouble, TroubleKind
 from launcher.hub.transfer.tuning import Tuning
 from launcher.locks import exclusive_if_free
 from launcher.progress import OnProgress, Step
-from launcher.units import MIB
+from launcher.units import KIB, MIB
 
 _TICK_S = 0.2
 _LEAVE_S = 3.0  # for threads to end; one that hangs in a name lookup is left behind
+_FIRST_READ = 32 * KIB
+_SLOW_READ_S = 0.4
 _MOST_REDIRECTS = 6
 _AGENT = {"Accept-Encoding": "identity", "User-Agent": "gguf-launcher"}
 
@@ -120,7 +122,6 @@ class _Crew:
         self._events: queue.SimpleQueue[_Whole | _GaveUp | BaseException] = queue.SimpleQueue()
         self._threads = _Threads()
         self._accepted = 0
-        self._reported_at = 0.0
 
     def run(self) -> None:
         try:
@@ -270,8 +271,9 @@ class _Crew:
             self._changed.notify_all()
 
     def _fetch(self, line: Line, span: Span, opened: _Open, buffer: memoryview) -> Trouble | None:
+        link = opened.link
         try:
-            answer, url = self._ask(line, span, opened)
+            answer, url = self._ask(line, span, opened, link or opened.wanted.url)
         except ssl.SSLCertVerificationError as error:
             return Trouble(
                 kind=TroubleKind.REFUSED, reason=f"its certificate is not trusted: {error.verify_message}"
@@ -291,15 +293,16 @@ class _Crew:
         with self._changed:
             if trouble is None:
                 opened.link = url if url != opened.wanted.url else None
-            elif trouble.kind is TroubleKind.LINK:
-                opened.link = None
+            elif trouble.kind is TroubleKind.LINK and link is not None:
+                opened.link = None if opened.link == link else opened.link
+                return None  # a link that worked has expired: the span goes back, and no failure is counted
             if trouble is None and opened.wanted.pins_version:
                 trouble = self._check_version(span, opened, headers)
         return trouble or self._receive(answer, span, opened, buffer)
 
-    def _ask(self, line: Line, span: Span, opened: _Open) -> tuple[HTTPResponse, str]:
+    def _ask(self, line: Line, span: Span, opened: _Open, url: str) -> tuple[HTTPResponse, str]:
+        """The answer from where `url` leads in the end, and that address."""
         wanted = opened.wanted
-        url = opened.link or wanted.url
         in_one = span.position == 0 and span.end == wanted.size_bytes
         span_header = {} if in_one else {"Range": f"bytes={span.position}-{span.end - 1}"}
         for _ in range(_MOST_REDIRECTS):
@@ -326,15 +329,18 @@ class _Crew:
 
     def _receive(self, answer: HTTPResponse, span: Span, opened: _Open, buffer: memoryview) -> Trouble | None:
         """Until the span ends, which may come nearer meanwhile. Raises OSError of the disk only."""
+        room = min(_FIRST_READ, len(buffer))
         while not self._is_over(span):
+            began = time.monotonic()
             try:
-                n_bytes = answer.readinto(buffer[: span.end - span.position])
+                n_bytes = answer.readinto(buffer[: min(room, span.end - span.position)])
             except NETWORK_ERRORS as error:
                 return Trouble(kind=TroubleKind.BROKE, reason=_words(error))
             if self._is_over(span):
                 break
             if not n_bytes:
                 return Trouble(kind=TroubleKind.BROKE, reason=f"it broke off at byte {span.position}")
+            room = _next_read(room, time.monotonic() - began, len(buffer))
             opened.part.write(buffer[:n_bytes], span.position)
             with self._changed:
                 units = self._board.advance(span, n_bytes)
@@ -390,6 +396,14 @@ class _Crew:
             opened.checked = position
         self._sync(opened.part)
         self._events.put(_Whole(shard=shard, sha256=None if wanted.sha256 is None else digest.hexdigest()))
+
+
+def _next_read(room: int, took_s: float, most: int) -> int:
+    """How much to ask of a connection at once. A read returns when it has all of it, so on a slow one little is asked:
+    what a broken read had got is lost, and progress is to be seen."""
+    if took_s > _SLOW_READ_S:
+        return max(room // 2, min(_FIRST_READ, most))
+    return min(room * 2, most) if took_s < _SLOW_READ_S / 4 else room
 
 
 def _words(error: BaseException) -> str:

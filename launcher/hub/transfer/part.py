@@ -25,6 +25,8 @@ class Part:
         self._syncing = (
             threading.Lock()
         )  # one at a time: whoever returns from `sync` knows all is on the disk
+        self._idle = threading.Condition(self._lock)
+        self._writers = 0
         self._closed = False
         self._unsynced: set[int] = set()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,9 +42,19 @@ class Part:
         self._unsynced |= self.whole - synced
 
     def write(self, data: memoryview, offset: int) -> None:
-        while data:
-            written = os.pwrite(self._descriptor, data, offset)
-            data, offset = data[written:], offset + written
+        """After `close` nothing is written: its number may be another file's by then."""
+        with self._lock:
+            if self._closed:
+                return
+            self._writers += 1
+        try:
+            while data:
+                written = os.pwrite(self._descriptor, data, offset)
+                data, offset = data[written:], offset + written
+        finally:
+            with self._lock:
+                self._writers -= 1
+                self._idle.notify_all()
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
         return os.preadv(self._descriptor, [buffer], offset)
@@ -82,6 +94,7 @@ class Part:
     def close(self) -> None:
         with self._syncing, self._lock:
             self._closed = True
+            self._idle.wait_for(lambda: not self._writers)
             self._journal.close()
             os.close(self._descriptor)
 

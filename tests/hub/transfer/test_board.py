@@ -111,7 +111,19 @@ def test_a_disk_that_lags_is_waited_for() -> None:
         board.advance(span, 40)
         board.finish(span)
     assert board.take(0.0) is None  # 160 bytes would be lost with the power: more than a span per connection
-    board.synced(120)
+    board.synced(160)
+    assert len([take(board), take(board)]) == 2
+
+
+def test_while_the_disk_lags_a_little_a_shard_gets_one_connection() -> None:
+    board = opened(1000)
+    board.open(1, 1000)
+    span = take(board)
+    board.advance(span, 40)
+    board.finish(span)
+    assert [take(board).shard, take(board).shard] == [0, 1]
+    assert board.take(0.0) is None
+    board.synced(40)
     take(board)
 
 

@@ -1,0 +1,112 @@
+"""pull, ls and rm as a user meets them, against a local Hub."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.hub import FakeHub, Fault
+from tests.tiny_gguf import tiny_split
+
+REF = "user/repo:Q4_K_M"
+SHARDS = tiny_split("big-Q4_K_M", 2, n_values=300_000)
+SIZE = sum(map(len, SHARDS.values()))
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    with FakeHub() as running:
+        running.publish("user/repo", SHARDS)
+        yield running
+
+
+class Shell:
+    def __init__(self, hub: FakeHub, home: Path) -> None:
+        self.env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(home / "hf")}
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "launcher", *words],
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def type(self, *words: str) -> tuple[int, str, str]:
+        process = self.start(*words)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+    def json(self, *words: str) -> Any:
+        code, out, err = self.type(*words, "--json")
+        assert code == 0, err + out
+        return json.loads(out)
+
+
+@pytest.fixture
+def shell(hub: FakeHub, tmp_path: Path) -> Shell:
+    return Shell(hub, tmp_path)
+
+
+def test_pull_ls_rm(hub: FakeHub, shell: Shell) -> None:
+    code, out, err = shell.type("pull", REF)
+    paths = [Path(line) for line in out.splitlines()]
+    assert (code, list(SHARDS.values())) == (0, [path.read_bytes() for path in paths])
+    assert err.splitlines()[-1] == "pull: 100 %"
+    (kept,) = shell.json("ls")
+    assert (kept["name"], kept["is_whole"], kept["here_bytes"]) == (REF, True, SIZE)
+    seen = len(hub.seen)
+    assert shell.json("pull", REF, "--offline")["paths"] == [str(path) for path in paths]
+    assert len(hub.seen) == seen
+    assert "verify: 100 %" in shell.type("pull", REF, "--verify")[2]
+    assert shell.json("rm", "user/repo") == {"removed": [REF], "freed_bytes": SIZE}
+    assert shell.type("ls")[1] == "no model is here: launcher pull MODEL\n"
+    code, _, err = shell.type("rm", "user/repo")
+    assert (code, err) == (4, "error: there is no user/repo in the stores here\nhint: launcher ls\n")
+    code, _, err = shell.type("pull", REF, "--offline")
+    assert (code, "may not be asked" in err) == (4, True)
+
+
+def test_into_a_folder_and_from_one(shell: Shell, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    assert [str(plain / name) for name in SHARDS] == shell.json("pull", REF, "--dir", str(plain))["paths"]
+    assert shell.json("ls") == []
+    first = Path(shell.json("pull", REF, "--from", str(plain))["paths"][0])
+    assert first.samefile(plain / next(iter(SHARDS)))
+    assert shell.type("pull", REF, "--from", str(tmp_path / "none"))[0] == 2
+
+
+def test_progress_as_json_lines_names_every_shard(shell: Shell) -> None:
+    code, _, err = shell.type("pull", REF, "--progress", "jsonl")
+    steps = [json.loads(line) for line in err.splitlines()]
+    assert (code, {step["phase"] for step in steps}) == (0, {"pull"})
+    assert {step["part"] for step in steps} <= {"", *SHARDS}
+    assert [steps[-1][key] for key in ("done", "total", "unit", "part")] == [SIZE, SIZE, "bytes", ""]
+
+
+def test_ctrl_c_leaves_what_arrived_and_says_how_to_go_on(hub: FakeHub, shell: Shell) -> None:
+    hub.faults.append(Fault(stall_after=400_000))
+    with shell.start("pull", REF, "--progress", "jsonl") as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if json.loads(line)["done"] > 0:
+                break
+        process.send_signal(signal.SIGINT)
+        err = process.stderr.read().splitlines()
+        assert process.wait(20) == 130
+    assert err[-2:] == [
+        "error: the download was stopped; what has arrived is kept",
+        f"hint: launcher pull {REF}",
+    ]
+    hub.faults.clear()
+    assert shell.type("pull", REF)[0] == 0
