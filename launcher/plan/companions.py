@@ -88,10 +88,10 @@ class Companions:
 NO_COMPANIONS = Companions()
 
 
-def needs_main_context(wishes: CompanionWishes, model: ModelFile) -> bool:
+def needs_main_context(spec_types: Sequence[str], model: ModelFile) -> bool:
     """Whether this draft model cannot be simulated by itself: so says `--spec-type`, or its header where that is left
     open (common_speculative_types_from_gguf)."""
-    if any(name in _HEAD_TYPES for name in wishes.spec_types):
+    if any(name in _HEAD_TYPES for name in spec_types):
         return True
     architecture = model.metadata.get("general.architecture")
     return architecture in {"dflash", "eagle3", "gemma4-assistant"} or any(

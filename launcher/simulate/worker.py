@@ -76,7 +76,7 @@ def _answer(simulator: Any, lib_dir: Path, request: Json) -> Json:
 
 
 def _projector(simulator: Any, lib_dir: Path, question: Json) -> ProjectorAnswer | Refusal:
-    """libmtmd is loaded for the first projector that is asked about."""
+    """Libmtmd is loaded for the first projector that is asked about."""
     from launcher.simulate.layout_check import Unavailable  # noqa: PLC0415 - after stdout is safe
     from launcher.simulate.projector import ProjectorSimulator  # noqa: PLC0415
 
