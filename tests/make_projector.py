@@ -27,6 +27,11 @@ def make_projector(
     return path
 
 
+def projector_header(kind: str = "gemma3") -> bytes:
+    """The header alone."""
+    return build_header(_metadata(kind, 256, N_BLOCK, IMAGE), list(_tensors(kind, 256, N_BLOCK, IMAGE)))
+
+
 def _metadata(kind: str, n_text: int, n_block: int, image: int) -> dict[str, object]:
     return {
         "general.architecture": "clip",

@@ -16,6 +16,7 @@ from launcher.plan.budget import free_bytes
 from launcher.plan.companions import NO_COMPANIONS, Companions
 from launcher.plan.oracle import Answer, HostTensor, Oracle, Refusal
 from launcher.plan.plan import HOST, LedgerRow, Plan, Shortfall
+from launcher.plan.reasons import describe_missing
 from launcher.plan.verdict import question_of, simulated_ledger
 from launcher.units import format_bytes
 
@@ -51,17 +52,14 @@ def prove(
             continue
         room.held = held
         answer = oracle.simulate(question)
-        if isinstance(answer, Refusal):
-            unproved = _unproved(outcome, answer)
-            reasons = (*unproved.reasons, *room.said())
-            return replace(unproved, ledger=room.restore(outcome.ledger), reasons=reasons)
-        ledger = room.restore(simulated_ledger(outcome.ledger, answer))
+        ledger = outcome.ledger if isinstance(answer, Refusal) else simulated_ledger(outcome.ledger, answer)
+        ledger = room.restore(ledger)
+        said = (*_reasons(outcome, answer, room.missing), *room.said())
         over = {row.where: -row.free_bytes for row in ledger if row.free_bytes < 0}
         if not over:
-            reasons = (*outcome.reasons, *_reasons(answer, room.missing), *room.said())
-            return replace(outcome, ledger=ledger, reasons=reasons)
+            return replace(outcome, ledger=ledger, reasons=(*outcome.reasons, *said))
         if rounds >= MOST_SIMULATIONS:
-            return _shortfall(outcome, ledger, answer)
+            return _shortfall(outcome, ledger, said)
         room.miss(over)
 
 
@@ -105,14 +103,26 @@ class _Room:
 
     def too_small_for(self, shortfall: Shortfall) -> Shortfall:
         """The shortfall with companions in its rows; what only the simulator found missing stays off the budgets."""
+        if not self._kept:
+            return shortfall
         ledger = tuple(
             replace(row, budget_bytes=row.budget_bytes - self.missing.get(row.where, 0))
             for row in self.restore(shortfall.ledger)
         )
-        return replace(shortfall, ledger=ledger, reasons=(*shortfall.reasons, *self.said()))
+        worst = min(ledger, key=lambda row: row.free_bytes)
+        return replace(
+            shortfall,
+            where=worst.where,
+            missing_bytes=-worst.free_bytes,
+            ledger=ledger,
+            reasons=(describe_missing(shortfall.quant, worst), *shortfall.reasons[1:], *self.said()),
+        )
 
     def said(self) -> tuple[str, ...]:
-        return self.held.reasons
+        """What is beside the model, and what that leaves it."""
+        kept = [f"{format_bytes(n_bytes)} of {where}" for where, n_bytes in self._kept.items() if n_bytes]
+        kept = [f"the model is placed in what is left after {', '.join(kept)}"] if kept else []
+        return (*self.held.reasons, *kept)
 
 
 def _lessened(machine: Machine, missing: Mapping[str, int]) -> Machine:
@@ -132,16 +142,7 @@ def _lessened(machine: Machine, missing: Mapping[str, int]) -> Machine:
     return replace(machine, devices=tuple(devices), ram_available_bytes=max(0, available))
 
 
-def _unproved(plan: Plan, refusal: Refusal) -> Plan:
-    if refusal.model_refused:
-        raise EngineFailed(
-            f"llama.cpp would not load {plan.model_id} {plan.quant}: {refusal.reason}",
-            hint="launcher engine info shows the engine; choose another quant, or a newer --engine",
-        )
-    return replace(plan, reasons=(*plan.reasons, f"memory is estimated, not simulated: {refusal.reason}"))
-
-
-def _shortfall(plan: Plan, ledger: tuple[LedgerRow, ...], answer: Answer) -> Shortfall:
+def _shortfall(plan: Plan, ledger: tuple[LedgerRow, ...], said: tuple[str, ...]) -> Shortfall:
     worst = min(ledger, key=lambda row: row.free_bytes)
     return Shortfall(
         model_id=plan.model_id,
@@ -152,12 +153,19 @@ def _shortfall(plan: Plan, ledger: tuple[LedgerRow, ...], answer: Answer) -> Sho
         where=worst.where,
         missing_bytes=-worst.free_bytes,
         ledger=ledger,
-        reasons=(f"memory simulated by {answer.engine}",),
+        reasons=said,
         hints=(),
     )
 
 
-def _reasons(answer: Answer, missing: Mapping[str, int]) -> tuple[str, ...]:
+def _reasons(plan: Plan, answer: Answer | Refusal, missing: Mapping[str, int]) -> tuple[str, ...]:
+    if isinstance(answer, Refusal):
+        if answer.model_refused:
+            raise EngineFailed(
+                f"llama.cpp would not load {plan.model_id} {plan.quant}: {answer.reason}",
+                hint="launcher engine info shows the engine; choose another quant, or a newer --engine",
+            )
+        return (f"memory is estimated, not simulated: {answer.reason}",)
     said = [f"memory simulated by {answer.engine}"]
     said += [
         f"planned again with {format_bytes(n)} less on {where}: the simulator needs it"
