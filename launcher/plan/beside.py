@@ -142,7 +142,7 @@ def _draft(
 def _projector(projector: Projector, main: Question, machine: Machine) -> tuple[tuple[Held, ...], str]:
     """Weights are exact either way: all that is in the file goes to one place."""
     question = projector_question(projector, main, machine.devices)
-    more = growth(projector.model, projector.wish.image_max_tokens)
+    more = growth(projector.model, projector.wish.image_max_tokens, question.flash_attn)
     answer = projector.oracle.simulate_projector(question)
     if isinstance(answer, Refusal):
         _check(answer, projector.model)

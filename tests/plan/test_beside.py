@@ -312,9 +312,13 @@ def test_companions_that_wander_with_the_placement_come_to_rest() -> None:
     ],
 )
 def test_growth_beyond_the_warm_up(kind: str, most: int, factor: float) -> None:
-    grown = growth(projector_file(kind), most)
+    grown = growth(projector_file(kind), most, FlashAttention.AUTO)
     assert grown.factor == factor
     assert ("warm-up" in grown.sentence) == (factor > 1 or kind == "dots_ocr")
+
+
+def test_growth_is_quadratic_without_flash_attention() -> None:
+    assert growth(projector_file("pixtral"), -1, FlashAttention.OFF).factor == 16.0
 
 
 def test_an_unknown_projector_has_a_wide_band() -> None:
