@@ -48,8 +48,8 @@ def planned_and_loaded(
     located = open_path(folder / "model.gguf")
     workload = Workload(ctx_size=4096, n_parallel=2)
     with (
-        open_companions(flags, simulating, settings) as opened,
-        Simulations(located, simulating, settings) as oracle,
+        open_companions(flags, simulating, settings, box) as opened,
+        Simulations(located, simulating, settings, box) as oracle,
     ):
         plan = prove(
             lambda host: make_plan(located.model, "Q4_0", host, workload),
@@ -114,18 +114,21 @@ def test_a_plan_on_software_gpus_is_what_the_engine_allocates(
 def test_a_draft_that_works_on_the_models_states_is_named_not_counted(tmp_path: Path) -> None:
     path = make_gguf(tmp_path / "d.gguf", "llama", hollow=True)[0]
     flags = ("-md", str(path), "--spec-type", "draft-eagle3")
-    with open_companions(flags, None, read_settings()) as opened:
+    with open_companions(flags, None, read_settings(), machine()) as opened:
         assert opened.companions.draft is None
         assert opened.companions.n_draft == 3
         assert "draft model d is not in the ledger" in opened.notes[0]
 
 
 def test_an_mtp_context_is_named_not_counted() -> None:
-    with open_companions(("--spec-type", "draft-mtp"), None, read_settings()) as opened:
+    with open_companions(("--spec-type", "draft-mtp"), None, read_settings(), machine()) as opened:
         assert "--spec-type draft-mtp is not in the ledger" in opened.notes[0]
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     flags = ("--mmproj", str(tmp_path / "none.gguf"))
-    with pytest.raises(NotFound, match="there is no file"), open_companions(flags, None, read_settings()):
+    with (
+        pytest.raises(NotFound, match="there is no file"),
+        open_companions(flags, None, read_settings(), machine()),
+    ):
         pass
