@@ -18,6 +18,7 @@ from typing import Any
 
 from launcher.attempts import Case, Consent, bring_up_or_save, claim, claim_rows, driver_of, less_promised
 from launcher.catalogue import Sources, Target, fetch, resolve, sources_of
+from launcher.companions import open_companions
 from launcher.engine import claims
 from launcher.engine.address import check_exposure
 from launcher.engine.argv import Serving, server_argv
@@ -143,7 +144,7 @@ def up(
             plan=plan,
             machine=machine,
             workload=workload,
-            replan=partial(_replan, planned, plan.quant, located, settings),
+            replan=partial(_replan, planned, plan.quant, located, settings, flags),
             start=partial(_start, upping, settings, on_progress),
             history=settings.history_file,
             engine=planned.capabilities.sha256 if planned.capabilities else None,
@@ -343,7 +344,7 @@ def _plan(
     )
     for candidate in target.candidates:
         located = candidate.open(on_progress)
-        outcome = _replan(planned, candidate.quant, located, settings, machine, request.workload)
+        outcome = _replan(planned, candidate.quant, located, settings, flags, machine, workload)
         if isinstance(outcome, Plan):
             outcome = replace(
                 outcome, reasons=(*outcome.reasons, *_other_build(engine, planned.capabilities))
@@ -358,18 +359,31 @@ def _plan(
 
 
 def _replan(
-    planned: Planned, quant: str, located: Located, settings: Settings, machine: Machine, workload: Workload
+    planned: Planned,
+    quant: str,
+    located: Located,
+    settings: Settings,
+    flags: tuple[str, ...],
+    machine: Machine,
+    workload: Workload,
 ) -> Plan | Shortfall:
-    """This quant on this machine, planned and confirmed by the simulator."""
+    """This quant on this machine, with what `flags` load beside it, planned and confirmed by the simulator."""
     profile = planned.target.profile
     default_ctx = profile.context.default if profile else None
-    with Simulations(located, planned.engine, settings, machine) as oracle:
-        return prove(
+    with (
+        open_companions(flags, planned.engine, settings, machine) as opened,
+        Simulations(located, planned.engine, settings, machine) as oracle,
+    ):
+        outcome = prove(
             lambda host: make_plan(located.model, quant, host, workload, default_ctx=default_ctx),
             machine,
             oracle,
             oracle.model,
+            opened.companions,
         )
+    if isinstance(outcome, Plan):
+        return replace(outcome, reasons=(*outcome.reasons, *opened.notes))
+    return outcome
 
 
 def _argv(planned: Planned, plan: Plan, serving: Serving, request: PlanRequest) -> tuple[str, ...]:

@@ -1,4 +1,5 @@
-"""The simulator as planning uses it: on a hollow copy of the model, with answers remembered.
+"""The simulator as planning uses it: on a hollow copy of the model, with answers remembered. A projector is a model of
+its own kind.
 
 An answer depends on the question, the model's headers, the llama.cpp that answers and the processor that runs it, on
 nothing else: it is kept under a hash of these, so that planning the same again costs nothing.
@@ -11,24 +12,25 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
 
 from launcher.engine.capabilities import engine_digest
 from launcher.engine.find import Engine, list_engines
 from launcher.errors import LauncherError
 from launcher.hub.located import LocalFiles, Located
 from launcher.hub.store import prune_to_count, write_atomically, write_hollow
-from launcher.machine import Machine
+from launcher.machine import Device, Machine
 from launcher.model import Shard
-from launcher.plan.oracle import Answer, Question, Refusal
+from launcher.plan.oracle import Answer, ProjectorAnswer, ProjectorQuestion, Question, Refusal
 from launcher.probe.host import read_host
 from launcher.probe.kernel_files import KernelFiles
 from launcher.settings import Settings
 from launcher.simulate.client import Simulators
-from launcher.simulate.wire import answer_from, to_json
+from launcher.simulate.wire import answer_from, projector_answer_from, to_json
 
 FORMAT = 1
 """Of kept answers; raised whenever the simulator itself answers differently."""
@@ -37,6 +39,9 @@ MOST_ANSWERS = 4096
 """Kept, of about 2 KB each."""
 MOST_HOLLOW = 64
 """Models whose hollow copies are kept: up to 8 MB each on disk, of Kimi's size."""
+
+
+_Result = TypeVar("_Result", Answer | Refusal, ProjectorAnswer | Refusal)
 
 
 class Simulations:
@@ -65,30 +70,18 @@ class Simulations:
 
     def simulate(self, question: Question) -> Answer | Refusal:
         """What llama.cpp would allocate; a Refusal where there is no library to ask."""
-        if self._engine is None:
-            return Refusal(
-                reason="there is no engine to simulate with (launcher engine build)", model_refused=False
-            )
-        kept = self._folder / f"{self._key(question)}.json"
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            known = answer_from(json.loads(kept.read_text()))
-            with contextlib.suppress(OSError):  # somebody else's cache
-                os.utime(kept)  # last used: the oldest go first
-            return replace(known, other_cpu=self._other_cpu)
-        try:
-            self._prepare()
-        except LauncherError as error:
-            return Refusal(reason=error.message, model_refused=False)
-        if self._simulators is None:
-            build = self._engine.build
-            self._simulators = Simulators(self._engine.folder, version=build.commit if build else None)
-        answer = self._simulators.simulate(question)
-        if isinstance(answer, Answer):
-            with contextlib.suppress(OSError):
-                write_atomically(kept, json.dumps(to_json(answer)).encode())
-                prune_to_count(self._folder, MOST_ANSWERS)
-            return replace(answer, other_cpu=self._other_cpu)
-        return answer
+        answer = self._answer(
+            self._key(question), answer_from, lambda simulators: simulators.simulate(question)
+        )
+        return replace(answer, other_cpu=self._other_cpu) if isinstance(answer, Answer) else answer
+
+    def simulate_projector(self, question: ProjectorQuestion) -> ProjectorAnswer | Refusal:
+        """The same for a multimodal projector."""
+        return self._answer(
+            self._projector_key(question),
+            projector_answer_from,
+            lambda simulators: simulators.simulate_projector(question),
+        )
 
     def close(self) -> None:
         if self._simulators is not None:
@@ -103,6 +96,34 @@ class Simulations:
     ) -> None:
         self.close()
 
+    def _answer(
+        self, key: str, read: Callable[[dict[str, Any]], _Result], ask: Callable[[Simulators], _Result]
+    ) -> _Result:
+        """What was answered to this before, else what is answered now."""
+        if self._engine is None:
+            return Refusal(
+                reason="there is no engine to simulate with (launcher engine build)", model_refused=False
+            )
+        kept = self._folder / f"{key}.json"
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            known = read(json.loads(kept.read_text()))
+            with contextlib.suppress(OSError):  # somebody else's cache
+                os.utime(kept)  # last used: the oldest go first
+            return known
+        try:
+            self._prepare()
+        except LauncherError as error:
+            return Refusal(reason=error.message, model_refused=False)
+        if self._simulators is None:
+            build = self._engine.build
+            self._simulators = Simulators(self._engine.folder, version=build.commit if build else None)
+        answer = ask(self._simulators)
+        if not isinstance(answer, Refusal):
+            with contextlib.suppress(OSError):
+                write_atomically(kept, json.dumps(to_json(answer)).encode())
+                prune_to_count(self._folder, MOST_ANSWERS)
+        return answer
+
     def _prepare(self) -> None:
         """The hollow copy, where the model is not here. A write may have been interrupted between two shards."""
         if isinstance(self._located.files, LocalFiles):
@@ -116,15 +137,23 @@ class Simulations:
     def _key(self, question: Question) -> str:
         """Free memory decides nothing once the split is given, and moves all the time."""
         fixed = len(question.devices) < 2 or bool(question.tensor_split)
-        devices = tuple(
-            replace(device, free_bytes=None if fixed else device.free_bytes, uuid=None, driver=None)
-            for device in question.devices
-        )
-        about = to_json(replace(question, devices=devices, model=_digest(self._located)))
+        devices = tuple(_lasting(device, with_free=not fixed) for device in question.devices)
+        return self._hash(to_json(replace(question, devices=devices, model=_digest(self._located))))
+
+    def _projector_key(self, question: ProjectorQuestion) -> str:
+        devices = tuple(_lasting(device, with_free=False) for device in question.devices)
+        return self._hash(to_json(replace(question, devices=devices, model=_digest(self._located))))
+
+    def _hash(self, about: dict[str, Any]) -> str:
         if self._simulated_by is None and self._engine is not None:
             self._simulated_by = engine_digest(self._engine, self._cache_dir)
         text = json.dumps([FORMAT, about, self._simulated_by, self._cpu], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _lasting(device: Device, *, with_free: bool) -> Device:
+    """The device without what changes and decides nothing."""
+    return replace(device, free_bytes=device.free_bytes if with_free else None, uuid=None, driver=None)
 
 
 def _has(folder: Path, shard: Shard) -> bool:

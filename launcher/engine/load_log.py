@@ -17,6 +17,11 @@ from launcher.units import MIB
 _BUFFER = re.compile(
     r"\b(?P<name>\S+) +(?P<kind>model|KV|RS|compute|output|DSV4 \S+ state) buffer size = *(?P<mib>\d+(?:\.\d+)?) MiB"
 )
+_PROJECTOR = re.compile(
+    r"clip_ctx: CLIP using (?P<name>\S+) backend|load_hparams: model size: *(?P<mib>\d+(?:\.\d+)?) MiB"
+)
+"""A projector says where it goes, then the size of its file (tools/mtmd/clip.cpp, clip_ctx and load_hparams), once for
+images and once for sound."""
 _DEVICE = re.compile(r"(?:CUDA|ROCm|Vulkan|MTL|Metal|SYCL)\d*")
 _MAPPED = "_Mapped"
 _PARTS = {"model": "weights", "compute": "compute", "output": "compute"}
@@ -91,10 +96,21 @@ def held_at(log: str, where: str) -> Held | None:
 
 def parse_load_log(text: str) -> tuple[Seen, ...]:
     """Every buffer the log names, in order. The log's figures are MiB with two decimals."""
-    return tuple(
+    buffers = (
         Seen(name=match["name"], kind=match["kind"], n_bytes=round(float(match["mib"]) * MIB))
         for match in _BUFFER.finditer(text)
     )
+    return (*buffers, *_projector(text))
+
+
+def _projector(text: str) -> tuple[Seen, ...]:
+    """The weights of a multimodal projector, which have no line of their own."""
+    name = ""
+    for match in _PROJECTOR.finditer(text):
+        name = match["name"] or name
+        if match["mib"] and name:
+            return (Seen(name=name, kind="model", n_bytes=round(float(match["mib"]) * MIB)),)
+    return ()
 
 
 def compare_load(plan: Mapping[str, Any], seen: Sequence[Seen]) -> tuple[Compared, ...]:

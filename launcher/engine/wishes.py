@@ -40,10 +40,21 @@ SPELLINGS: tuple[tuple[str, ...], ...] = (
     ("-ctxcp", "--ctx-checkpoints", "--swa-checkpoints"),
     ("-lv", "--verbosity", "--log-verbosity"),
     ("-mm", "--mmproj"),
+    ("-mmu", "--mmproj-url"),
+    ("-mmdev", "--mmproj-device"),
     ("-md", "--spec-draft-model", "--model-draft"),
+    ("-hfd", "--spec-draft-hf", "-hfrd", "--hf-repo-draft"),
+    ("-devd", "--spec-draft-device", "--device-draft"),
+    ("-ngld", "--spec-draft-ngl", "--gpu-layers-draft", "--n-gpu-layers-draft"),
+    ("-ctkd", "--spec-draft-type-k", "--cache-type-k-draft"),
+    ("-ctvd", "--spec-draft-type-v", "--cache-type-v-draft"),
+    ("-otd", "--spec-draft-override-tensor", "--override-tensor-draft"),
+    ("-cmoed", "--spec-draft-cpu-moe", "--cpu-moe-draft"),
+    ("-ncmoed", "--spec-draft-n-cpu-moe", "--spec-draft-ncmoe", "--n-cpu-moe-draft"),
     ("--lora",),
     ("--lora-scaled",),
     ("--control-vector",),
+    ("--control-vector-scaled",),
 )
 _NAME = {spelling: spellings[0] for spellings in SPELLINGS for spelling in spellings}
 
@@ -61,8 +72,9 @@ _FIELD = {
 WISHES = frozenset(_FIELD)
 """Options that decide the ledger: fields of `Workload`."""
 
-_UNCOUNTED = ("-mm", "-md", "--lora", "--lora-scaled", "--control-vector")
-"""Options that load further files, which the ledger does not hold."""
+_UNCOUNTED = ("-mmu", "-hfd", "--lora", "--lora-scaled", "--control-vector", "--control-vector-scaled")
+"""Options that load further files, which the ledger does not hold. A projector and a draft model that are files here
+are in it (`companion_flags`)."""
 
 
 def is_flag(word: str) -> bool:

@@ -103,12 +103,17 @@ def device_margin(device: Device) -> int:
     return _TARGET_BYTES - middle - band + display
 
 
+def free_bytes(device: Device) -> int:
+    """A device whose free memory is unknown (a profile) is taken as idle, with 2 % or 512 MiB gone to the driver
+    (24 GiB cards report 300-500 MiB used when nothing runs)."""
+    if device.free_bytes is not None:
+        return device.free_bytes
+    return device.total_bytes - max(512 * MIB, device.total_bytes // 50)
+
+
 def _device_bytes(device: Device, host_bytes: int) -> int:
-    """Free memory minus margin, and no more than the host has where the memory is the host's; a device whose free memory is unknown (a profile) is taken as idle, with 2 % or
-    512 MiB gone to the driver (24 GiB cards report 300-500 MiB used when nothing runs)."""
-    free = device.free_bytes
-    if free is None:
-        free = device.total_bytes - max(512 * MIB, device.total_bytes // 50)
+    """Free memory minus margin, and no more than the host has where the memory is the host's."""
+    free = free_bytes(device)
     if device.shares_host_memory:
         free = min(free, host_bytes + device.carve_out_bytes)
     return max(free - device_margin(device), 0)

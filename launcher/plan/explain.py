@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from launcher.plan.plan import HOST, Amount, Basis, LedgerRow, Plan, Shortfall
+from launcher.plan.plan import HOST, SURE_TO_UNSURE, Amount, Basis, LedgerRow, Plan, Shortfall
 
 SCHEMA = 1
-
-_ORDER = (Basis.EXACT, Basis.MEASURED, Basis.SIMULATED, Basis.ESTIMATED)
-"""From sure to unsure: a whole is as sure as its least sure part."""
 
 
 def plan_json(plan: Plan, *, argv: Sequence[str] = (), losers: Sequence[Shortfall] = ()) -> dict[str, Any]:
@@ -77,7 +74,7 @@ def shortfall_json(shortfall: Shortfall, *, losers: Sequence[Shortfall] = ()) ->
 def basis_of(ledger: Sequence[LedgerRow]) -> Basis:
     """The least sure basis of any amount that matters."""
     bases = {amount.basis for row in ledger for amount in row.amounts if amount.n_bytes or amount.band_bytes}
-    return max(bases, key=_ORDER.index, default=Basis.EXACT)
+    return max(bases, key=SURE_TO_UNSURE.index, default=Basis.EXACT)
 
 
 def _model(outcome: Plan | Shortfall) -> dict[str, Any]:

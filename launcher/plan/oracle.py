@@ -48,7 +48,8 @@ class Question:
     `model` is the path of the first shard, hollow or real. `devices` are the ones to use, in llama.cpp's
     order; empty means CPU only. `ctx_size` is the whole KV pool (`-c`); with `kv_unified` every slot may use
     all of it. `n_gpu_layers` None is all of them; `tensor_split` empty is llama.cpp's own split by free
-    memory; `n_outputs` None is one row of logits for each slot, as llama-server reserves.
+    memory; `n_outputs` None is one row of logits for each slot and for each of the `n_draft` tokens that are
+    drafted for it at once, as llama-server reserves.
     """
 
     model: str
@@ -72,6 +73,7 @@ class Question:
     kv_offload: bool = True
     load_mode: LoadMode = LoadMode.NONE
     n_outputs: int | None = None
+    n_draft: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,5 +126,30 @@ class Refusal:
     model_refused: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectorQuestion:
+    """A multimodal projector (`--mmproj`): its file, the machine's devices that are in use, and the one it goes to,
+    or HOST. -1 is the model's own number of image tokens."""
+
+    model: str
+    devices: tuple[Device, ...]
+    where: str
+    flash_attn: FlashAttention = FlashAttention.AUTO
+    image_min_tokens: int = -1
+    image_max_tokens: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectorAnswer:
+    """What a projector would allocate as llama-server starts: weights, and compute for one warm-up image."""
+
+    rows: tuple[BufferRow, ...]
+    engine: str
+
+
 class Oracle(Protocol):
     def simulate(self, question: Question) -> Answer | Refusal: ...
+
+
+class ProjectorOracle(Protocol):
+    def simulate_projector(self, question: ProjectorQuestion) -> ProjectorAnswer | Refusal: ...

@@ -20,6 +20,10 @@ class Basis(StrEnum):
     ESTIMATED = "estimated"
 
 
+SURE_TO_UNSURE = (Basis.EXACT, Basis.MEASURED, Basis.SIMULATED, Basis.ESTIMATED)
+"""A whole is as sure as its least sure part."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amount:
     """Bytes with their provenance; an estimate carries its band (± `band_bytes`)."""

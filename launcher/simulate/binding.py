@@ -38,9 +38,8 @@ _SCHEDULER = "_ZNK13llama_context9get_schedEv"
 _TENSORS = "_Z29llama_internal_get_tensor_mapB5cxx11PK11llama_model"
 
 
-class _StdMap(Structure):
-    """libstdc++'s std::map<ggml_backend_buffer_type_t, llama_memory_breakdown_data> (bits/stl_tree.h):
-    comparator, header node, count."""
+class StdMap(Structure):
+    """libstdc++'s std::map of any types (bits/stl_tree.h): comparator, header node, count."""
 
     _fields_ = (
         ("compare", c_uint64),
@@ -79,7 +78,7 @@ _GGML: tuple[_Function, ...] = (
 )
 _CPP: tuple[_Function, ...] = (
     (_RESERVE, c_void_p, (c_void_p, c_uint32, c_uint32, c_uint32)),
-    (_BREAKDOWN, _StdMap, (c_void_p,)),
+    (_BREAKDOWN, StdMap, (c_void_p,)),
     (_SCHEDULER, c_void_p, (c_void_p,)),
     (_TENSORS, POINTER(_StdVector), (c_void_p,)),
 )

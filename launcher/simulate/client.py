@@ -22,8 +22,8 @@ from types import TracebackType
 from typing import Self
 
 from launcher.machine import Device
-from launcher.plan.oracle import Answer, Question, Refusal
-from launcher.simulate.wire import Json, answer_from, to_json
+from launcher.plan.oracle import Answer, ProjectorAnswer, ProjectorQuestion, Question, Refusal
+from launcher.simulate.wire import Json, answer_from, projector_answer_from, to_json
 from launcher.units import GIB
 
 DEFAULT_MEMORY_LIMIT = 2 * GIB
@@ -68,11 +68,18 @@ class Simulators:
 
     def simulate(self, question: Question) -> Answer | Refusal:
         """What llama-server would allocate for this question, or one sentence on why nobody knows."""
-        return self._ask(question, like_fit=False)
+        reply = self._ask(question.devices, {"question": to_json(question), "like_fit": False})
+        return reply if isinstance(reply, Refusal) else answer_from(reply)
 
     def simulate_like_fit(self, question: Question) -> Answer | Refusal:
         """llama-fit-params' figures: the same simulation with the surplus of its no_alloc pass."""
-        return self._ask(question, like_fit=True)
+        reply = self._ask(question.devices, {"question": to_json(question), "like_fit": True})
+        return reply if isinstance(reply, Refusal) else answer_from(reply)
+
+    def simulate_projector(self, question: ProjectorQuestion) -> ProjectorAnswer | Refusal:
+        """What llama-server would allocate for a multimodal projector as it starts."""
+        reply = self._ask(question.devices, {"projector": to_json(question)})
+        return reply if isinstance(reply, Refusal) else projector_answer_from(reply)
 
     def close(self) -> None:
         for worker in self._workers.values():
@@ -87,17 +94,18 @@ class Simulators:
     ) -> None:
         self.close()
 
-    def _ask(self, question: Question, *, like_fit: bool) -> Answer | Refusal:
-        worker = self._worker(question.devices)
+    def _ask(self, devices: tuple[Device, ...], request: Json) -> Json | Refusal:
+        worker = self._worker(devices)
         if isinstance(worker, Refusal):
             return worker
         try:
-            reply = worker.ask({"question": to_json(question), "like_fit": like_fit}, self._timeout_s)
+            reply = worker.ask(request, self._timeout_s)
         except _WorkerLost as lost:
-            del self._workers[question.devices]
+            del self._workers[devices]
             return Refusal(reason=f"{worker.engine}: {lost}", model_refused=lost.model_refused)
         if "answer" in reply:
-            return answer_from(reply["answer"])
+            answer: Json = reply["answer"]
+            return answer
         if "refusal" in reply:
             return Refusal(**reply["refusal"])
         return Refusal(reason=f"the simulator failed: {reply['fault']}", model_refused=False)

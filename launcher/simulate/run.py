@@ -25,7 +25,7 @@ _SPLIT_MODES = {SplitMode.NONE: 0, SplitMode.LAYER: 1}
 """enum llama_split_mode (include/llama.h)."""
 _NOT_SIMULATED = (SplitMode.ROW, SplitMode.TENSOR)
 """They need buffers that span devices: SYCL's split buffers (no other backend has any left) and the meta backend."""
-_FLASH_ATTENTION = {FlashAttention.AUTO: -1, FlashAttention.OFF: 0, FlashAttention.ON: 1}
+FLASH_ATTENTION = {FlashAttention.AUTO: -1, FlashAttention.OFF: 0, FlashAttention.ON: 1}
 """enum llama_flash_attn_type."""
 _ALL_LAYERS = -2
 """llama-server's `-ngl all` (common/arg.cpp); any negative number is all of them."""
@@ -181,7 +181,7 @@ def _context_parameters(llama: Any, question: Question) -> Any:
     struct.n_batch = question.batch_size
     struct.n_ubatch = question.ubatch_size
     struct.n_seq_max = question.n_parallel
-    struct.flash_attn_type = _FLASH_ATTENTION[question.flash_attn]
+    struct.flash_attn_type = FLASH_ATTENTION[question.flash_attn]
     struct.type_k = GgmlType[question.cache_type_k.upper()]
     struct.type_v = GgmlType[question.cache_type_v.upper()]
     struct.offload_kqv = question.kv_offload
@@ -189,8 +189,9 @@ def _context_parameters(llama: Any, question: Question) -> Any:
     struct.swa_full = question.swa_full
     struct.kv_unified = question.kv_unified
     if question.n_outputs is None:
-        struct.n_outputs_max = min(question.batch_size, question.n_parallel)
-        struct.n_outputs_max_per_seq = 1
+        rows = 1 + question.n_draft
+        struct.n_outputs_max = min(question.batch_size, question.n_parallel * rows)
+        struct.n_outputs_max_per_seq = min(question.batch_size, rows)
     else:
         struct.n_outputs_max = question.n_outputs
     return struct

@@ -11,6 +11,8 @@ from launcher.plan.oracle import (
     BufferRow,
     FlashAttention,
     HostTensor,
+    ProjectorAnswer,
+    ProjectorQuestion,
     Question,
     Refusal,
     SplitMode,
@@ -21,7 +23,7 @@ from launcher.plan.plan import CacheType, LoadMode
 Json = dict[str, Any]
 
 
-def to_json(value: Question | Answer | Refusal | Device) -> Json:
+def to_json(value: Question | Answer | ProjectorQuestion | ProjectorAnswer | Refusal | Device) -> Json:
     """Fields by name, nested; enums are strings already."""
     return dataclasses.asdict(value)
 
@@ -58,3 +60,17 @@ def answer_from(data: Json) -> Answer:
             "host_tensors": tuple(HostTensor(**tensor) for tensor in data["host_tensors"]),
         }
     )
+
+
+def projector_question_from(data: Json) -> ProjectorQuestion:
+    return ProjectorQuestion(
+        **{
+            **data,
+            "devices": tuple(device_from(device) for device in data["devices"]),
+            "flash_attn": FlashAttention(data["flash_attn"]),
+        }
+    )
+
+
+def projector_answer_from(data: Json) -> ProjectorAnswer:
+    return ProjectorAnswer(**{**data, "rows": tuple(BufferRow(**row) for row in data["rows"])})

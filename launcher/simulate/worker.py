@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
-from launcher.plan.oracle import Answer
-from launcher.simulate.wire import Json, device_from, question_from, to_json
+from launcher.plan.oracle import ProjectorAnswer, Refusal
+from launcher.simulate.wire import Json, device_from, projector_question_from, question_from, to_json
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     if simulator is None:
         return
     for line in sys.stdin:
-        _reply(answers, _answer(simulator, json.loads(line)))
+        _reply(answers, _answer(simulator, Path(setup["lib_dir"]), json.loads(line)))
 
 
 def _private_stdout() -> IO[str]:
@@ -64,13 +64,27 @@ def _limit_memory(n_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _answer(simulator: Any, request: Json) -> Json:
-    question = question_from(request["question"])
+def _answer(simulator: Any, lib_dir: Path, request: Json) -> Json:
     try:
-        result = simulator.simulate(question, like_fit=request["like_fit"])
+        if "projector" in request:
+            result = _projector(simulator, lib_dir, request["projector"])
+        else:
+            result = simulator.simulate(question_from(request["question"]), like_fit=request["like_fit"])
     except Exception as error:  # noqa: BLE001 - reported to the client, which raises it
         return {"fault": f"{type(error).__name__}: {error}"}
-    return {"answer" if isinstance(result, Answer) else "refusal": to_json(result)}
+    return {"refusal" if isinstance(result, Refusal) else "answer": to_json(result)}
+
+
+def _projector(simulator: Any, lib_dir: Path, question: Json) -> ProjectorAnswer | Refusal:
+    """Libmtmd is loaded for the first projector that is asked about."""
+    from launcher.simulate.layout_check import Unavailable  # noqa: PLC0415 - after stdout is safe
+    from launcher.simulate.projector import ProjectorSimulator  # noqa: PLC0415
+
+    try:
+        projectors = ProjectorSimulator(lib_dir, simulator.registration)
+        return projectors.simulate(projector_question_from(question))
+    except Unavailable as error:
+        return Refusal(reason=str(error), model_refused=False)
 
 
 def _reply(answers: IO[str], message: Json) -> None:

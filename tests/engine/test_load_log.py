@@ -45,3 +45,18 @@ def test_weights_on_the_host_count_when_they_are_loaded() -> None:
 
 def test_a_log_without_sizes_compares_nothing() -> None:
     assert compare_load(PLAN, parse_load_log("main: loading model\n")) == ()
+
+
+def test_a_projectors_weights_are_where_it_says_it_goes() -> None:
+    log = LOG + (
+        "0.01.486.184 I clip_ctx: CLIP using Vulkan0 backend\n"
+        "0.01.488.955 I load_hparams: model size:         7.50 MiB\n"
+        "0.01.514.799 I reserve_compute_meta:    Vulkan0 compute buffer size =     7.00 MiB\n"
+        "0.01.514.803 I reserve_compute_meta:        CPU compute buffer size =     2.25 MiB\n"
+        "0.01.600.000 I clip_ctx: CLIP using Vulkan0 backend\n"
+        "0.01.600.001 I load_hparams: model size:         7.50 MiB\n"
+    )
+    assert [compared.seen_bytes for compared in compare_load(PLAN, parse_load_log(log))] == [
+        303 * MIB + MIB * 29 // 2,
+        MIB * 26 // 4,
+    ]

@@ -69,5 +69,15 @@ def test_values_that_begin_with_a_dash_are_values() -> None:
 
 
 def test_further_files_are_not_in_the_ledger() -> None:
-    notes = uncounted(("--mmproj", "vision.gguf", "--seed", "1", "-md", "draft.gguf"))
-    assert [note.split(" is ")[0] for note in notes] == ["--mmproj vision.gguf", "-md draft.gguf"]
+    notes = uncounted(
+        ("--lora", "a.gguf", "--seed", "1", "-hfd", "user/draft", "--mmproj-url", "https://x/m.gguf")
+    )
+    assert [note.split(" is ")[0] for note in notes] == [
+        "--lora a.gguf",
+        "-hfd user/draft",
+        "--mmproj-url https://x/m.gguf",
+    ]
+
+
+def test_a_projector_and_a_draft_model_that_are_files_are_counted() -> None:
+    assert uncounted(("--mmproj", "vision.gguf", "-md", "draft.gguf")) == ()

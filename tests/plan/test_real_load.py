@@ -36,8 +36,8 @@ _KINDS = {"model": "weights", "KV": "kv", "compute": "compute", "output": "compu
 TWO_GPUS = {"GGML_VK_VISIBLE_DEVICES": "0,0"}
 
 
-def load(argv: tuple[str, ...], variables: dict[str, str]) -> str:
-    """The engine's log up to the end of its reservations."""
+def load(argv: tuple[str, ...], variables: dict[str, str], last: str = "reserve took") -> str:
+    """The engine's log up to the end of its reservations, or to another line."""
     lines: list[str] = []
     with subprocess.Popen(
         argv,
@@ -51,7 +51,7 @@ def load(argv: tuple[str, ...], variables: dict[str, str]) -> str:
         assert process.stdout is not None
         for line in process.stdout:
             lines.append(line)
-            if "reserve took" in line:
+            if last in line:
                 break
         process.send_signal(signal.SIGKILL)
     return "".join(lines)

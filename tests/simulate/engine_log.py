@@ -8,17 +8,19 @@ import selectors
 import subprocess
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from launcher.machine import Backend, Device
-from launcher.plan.oracle import Answer, Question
+from launcher.plan.oracle import Answer, ProjectorAnswer, Question
 from launcher.plan.plan import HOST
 from launcher.units import MIB
 
 LAVAPIPE_BYTES = 2048 * MIB
 _BUFFER = re.compile(r"(\S+)\s+(model|KV|RS|compute|output|DSV4 \S+ state) buffer size =\s*([\d.]+) MiB")
 _SPLITS = re.compile(r"splits = (\d+)(?: / (\d+)| \(with bs=\d+\), (\d+))?")
+_PROJECTOR = re.compile(r"CLIP using (\S+) backend|load_hparams: model size:\s*([\d.]+) MiB")
 _KINDS = {"model": "weights", "KV": "kv", "RS": "recurrent", "compute": "compute", "output": "output"}
 
 
@@ -28,6 +30,7 @@ class EngineLoad:
 
     mib: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
     splits: tuple[int, int] | None = None
+    projector: str = ""
     tail: list[str] = field(default_factory=list)
 
 
@@ -70,16 +73,23 @@ def server_argv(question: Question) -> list[str]:
 
 
 def load_with_engine(
-    server: Path, question: Question, *, old_flags: bool = False, timeout_s: float = 120
+    server: Path,
+    question: Question,
+    *,
+    old_flags: bool = False,
+    timeout_s: float = 120,
+    beside: Sequence[str] = (),
 ) -> EngineLoad:
     """Start llama-server, read its log up to the line `reserve took`, and end it; `old_flags` is for engines
-    before `--load-mode`."""
+    before `--load-mode`. With flags that load something `beside` the model, up to when all is loaded: a projector's
+    compute is reserved in the warm-up."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_", "GGML_"))
     }
     environment["GGML_VK_VISIBLE_DEVICES"] = ",".join("0" for _ in question.devices)
     command = [str(server), *server_argv(question)]
-    command += ["--fit", "off", "--host", "127.0.0.1", "--port", "0", "-lv", "4", "--no-warmup"]
+    command += ["--fit", "off", "--host", "127.0.0.1", "--port", "0", "-lv", "4"]
+    command += beside or ["--no-warmup"]
     if old_flags:
         at = command.index("-lm")
         command[at : at + 2] = ["--no-mmap"]
@@ -87,7 +97,7 @@ def load_with_engine(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     try:
-        return _read_load(process, timeout_s)
+        return _read_load(process, timeout_s, "initializing, n_slots" if beside else "reserve took")
     finally:
         process.kill()
         process.wait()
@@ -95,7 +105,7 @@ def load_with_engine(
             process.stdout.close()
 
 
-def _read_load(process: subprocess.Popen[bytes], timeout_s: float) -> EngineLoad:
+def _read_load(process: subprocess.Popen[bytes], timeout_s: float, last: str) -> EngineLoad:
     load = EngineLoad()
     deadline = time.monotonic() + timeout_s
     assert process.stdout is not None
@@ -106,25 +116,38 @@ def _read_load(process: subprocess.Popen[bytes], timeout_s: float) -> EngineLoad
             data = os.read(process.stdout.fileno(), 1 << 16)
             *lines, pending = (pending + data).split(b"\n")
             for line in lines:
-                if _note(load, line.decode(errors="replace")):
+                _note(load, line.decode(errors="replace"))
+                if last.encode() in line:
                     return load
             if not data:
                 break
     raise AssertionError("llama-server did not load:\n" + "\n".join(load.tail[-15:]))
 
 
-def _note(load: EngineLoad, line: str) -> bool:
+def _note(load: EngineLoad, line: str) -> None:
     load.tail.append(line)
     if match := _BUFFER.search(line):
         kind = _KINDS.get(match[2], "kv")
         load.mib[match[1], kind] += float(match[3])
     elif "graph" in line and (match := _SPLITS.search(line)):
         load.splits = (int(match[1]), int(match[2] or match[3] or match[1]))
-    return "reserve took" in line
+    elif match := _PROJECTOR.search(line):
+        if match[1]:
+            load.projector = match[1]
+        else:
+            load.mib[load.projector, "weights"] += float(match[2])
 
 
-def simulated_mib(answer: Answer) -> dict[tuple[str, str], float]:
-    """An answer in the form of EngineLoad.mib, without its zeros."""
+def simulated_mib(*answers: Answer | ProjectorAnswer) -> dict[tuple[str, str], float]:
+    """Answers, added up, in the form of EngineLoad.mib, without zeros."""
+    found: dict[tuple[str, str], float] = defaultdict(float)
+    for answer in answers:
+        for key, size in _rows_mib(answer).items():
+            found[key] += size
+    return dict(found)
+
+
+def _rows_mib(answer: Answer | ProjectorAnswer) -> dict[tuple[str, str], float]:
     return {
         (row.buffer_type, kind): size / MIB
         for row in answer.rows
@@ -139,9 +162,9 @@ def simulated_mib(answer: Answer) -> dict[tuple[str, str], float]:
     }
 
 
-def differences(load: EngineLoad, answer: Answer) -> dict[tuple[str, str], float]:
+def differences(load: EngineLoad, *answers: Answer | ProjectorAnswer) -> dict[tuple[str, str], float]:
     """Simulated minus real, in MiB, for every buffer either of them has."""
-    simulated = simulated_mib(answer)
+    simulated = simulated_mib(*answers)
     return {
         key: simulated.get(key, 0.0) - load.mib.get(key, 0.0)
         for key in sorted(set(simulated) | set(load.mib))

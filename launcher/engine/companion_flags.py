@@ -1,0 +1,186 @@
+"""Flags typed after `--` that load something beside the model: a draft model, a multimodal projector. PURE.
+
+Spellings, values and defaults from llama.cpp common/arg.cpp and common/common.h, 0c1e570. The last of equal flags wins;
+overrides and ways of drafting add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from launcher.engine.wishes import split_flags
+from launcher.errors import UsageError
+from launcher.plan.companions import CompanionWishes, DraftWish, ProjectorWish
+from launcher.plan.oracle import TensorOverride
+from launcher.plan.pattern import EXPERTS
+from launcher.plan.plan import HOST, CacheType
+
+_DRAFTS = ("draft-simple", "draft-eagle3", "draft-mtp", "draft-dflash", "draft-dspark")
+_DRAFT_LENGTH: dict[str, tuple[str | None, int]] = {
+    **dict.fromkeys(_DRAFTS, ("--spec-draft-n-max", 3)),
+    "ngram-simple": ("--spec-ngram-simple-size-m", 48),
+    "ngram-map-k": ("--spec-ngram-map-k-size-m", 48),
+    "ngram-map-k4v": ("--spec-ngram-map-k4v-size-m", 48),
+    "ngram-mod": ("--spec-ngram-mod-n-max", 64),
+    "ngram-cache": (None, 8),
+}
+"""The flag and the default of how many tokens each way of drafting offers at once (common_speculative_n_max,
+common/speculative.cpp). A draft model without `--spec-type` is loaded and drafts nothing."""
+_LENGTH_FLAGS = frozenset(flag for flag, _ in _DRAFT_LENGTH.values() if flag is not None)
+_MOST_BLOCKS = 512
+"""LLAMA_MAX_LAYERS (src/llama-hparams.h)."""
+
+
+@dataclass(slots=True)
+class _Reading:
+    """The flags as far as they were read."""
+
+    draft: dict[str, Any] = field(default_factory=dict)
+    projector: dict[str, Any] = field(default_factory=dict)
+    overrides: list[TensorOverride] = field(default_factory=list)
+    spec_types: list[str] = field(default_factory=list)
+    lengths: dict[str, int] = field(default_factory=dict)
+
+
+_Handler = Callable[[_Reading, str], None]
+
+
+def read_companions(flags: Sequence[str]) -> CompanionWishes:
+    """What these flags load beside the model. Raises UsageError for values llama-server would refuse."""
+    reading = _Reading()
+    for name, words in split_flags(flags):
+        handler = _HANDLERS.get(name)
+        if handler is None and name not in _LENGTH_FLAGS:
+            continue
+        n_values = 0 if name in _BARE else 1
+        if len(words) != 1 + n_values:
+            raise UsageError(f"{words[0]} after -- takes {'no value' if name in _BARE else 'one value'}")
+        value = words[1] if n_values else ""
+        try:
+            if handler is None:
+                reading.lengths[name] = int(value)
+            else:
+                handler(reading, value)
+        except (KeyError, ValueError):
+            raise UsageError(f"{' '.join(words)} after -- is nothing llama-server would take") from None
+    return _wishes(reading)
+
+
+def _wishes(reading: _Reading) -> CompanionWishes:
+    draft = projector = None
+    if "path" in reading.draft:
+        draft = DraftWish(overrides=tuple(reading.overrides), **reading.draft)
+    if "path" in reading.projector:
+        projector = ProjectorWish(**reading.projector)
+    types = tuple(dict.fromkeys(reading.spec_types))
+    return CompanionWishes(
+        draft=draft,
+        projector=projector,
+        spec_types=types,
+        n_draft=max((_length(name, reading.lengths) for name in types), default=0),
+    )
+
+
+def _length(spec_type: str, lengths: Mapping[str, int]) -> int:
+    flag, usual = _DRAFT_LENGTH[spec_type]
+    return max(lengths.get(flag, usual) if flag else usual, 0)
+
+
+def _draft(name: str, parse: Callable[[str], object]) -> _Handler:
+    def handle(reading: _Reading, value: str) -> None:
+        reading.draft[name] = parse(value)
+
+    return handle
+
+
+def _projector(name: str, parse: Callable[[str], object]) -> _Handler:
+    def handle(reading: _Reading, value: str) -> None:
+        reading.projector[name] = parse(value)
+
+    return handle
+
+
+def _devices(value: str) -> tuple[str, ...]:
+    names = tuple(filter(None, value.split(",")))
+    if not names:
+        raise ValueError(value)
+    return () if names == ("none",) else names
+
+
+def _one_device(value: str) -> str:
+    names = _devices(value)
+    if len(names) > 1:
+        raise ValueError(value)
+    return names[0] if names else HOST
+
+
+def _layers(value: str) -> int | None:
+    """`auto` is all of them, as nothing else fits a draft model to a device under `--fit off`."""
+    number = -1 if value in {"auto", "all"} else int(value)
+    return None if number < 0 else number
+
+
+def _spec_types(reading: _Reading, value: str) -> None:
+    """They add up; a list with `none` in it adds nothing."""
+    types = value.split(",")
+    for name in types:
+        if name != "none" and name not in _DRAFT_LENGTH:
+            raise ValueError(name)
+    if "none" not in types:
+        reading.spec_types += types
+
+
+def _spec_default(reading: _Reading, _: str) -> None:
+    reading.spec_types.append("ngram-mod")
+
+
+def _override(reading: _Reading, value: str) -> None:
+    for rule in filter(None, value.split(",")):
+        pattern, equals, where = rule.partition("=")
+        if not equals:
+            raise ValueError(rule)
+        reading.overrides.append(TensorOverride(pattern=pattern, where=HOST if where == "CPU" else where))
+
+
+def _all_experts(reading: _Reading, _: str) -> None:
+    reading.overrides.append(TensorOverride(pattern=EXPERTS, where=HOST))
+
+
+def _first_experts(reading: _Reading, value: str) -> None:
+    if int(value) < 0:
+        raise ValueError(value)
+    for block in range(min(int(value), _MOST_BLOCKS)):
+        reading.overrides.append(TensorOverride(pattern=rf"blk\.{block}{EXPERTS}", where=HOST))
+
+
+def _on_host(reading: _Reading, _: str) -> None:
+    reading.projector["where"] = HOST
+
+
+def _on_device(reading: _Reading, _: str) -> None:
+    """Undoes its opposite."""
+    if reading.projector.get("where") == HOST:
+        del reading.projector["where"]
+
+
+_HANDLERS: dict[str, _Handler] = {
+    "-md": _draft("path", str),
+    "-devd": _draft("devices", _devices),
+    "-ngld": _draft("n_gpu_layers", _layers),
+    "-ctkd": _draft("cache_type_k", CacheType),
+    "-ctvd": _draft("cache_type_v", CacheType),
+    "-otd": _override,
+    "-cmoed": _all_experts,
+    "-ncmoed": _first_experts,
+    "-mm": _projector("path", str),
+    "-mmdev": _projector("where", _one_device),
+    "--image-min-tokens": _projector("image_min_tokens", int),
+    "--image-max-tokens": _projector("image_max_tokens", int),
+    "--no-mmproj-offload": _on_host,
+    "--mmproj-offload": _on_device,
+    "--spec-type": _spec_types,
+    "--spec-default": _spec_default,
+}
+_BARE = frozenset({"-cmoed", "--no-mmproj-offload", "--mmproj-offload", "--spec-default"})

@@ -1,0 +1,243 @@
+"""What companions hold, place by place: asked of the simulator, estimated where it cannot run, added to a ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from launcher.errors import EngineFailed
+from launcher.gguf.architecture import read_architecture
+from launcher.machine import Machine
+from launcher.model import ModelFile
+from launcher.plan.assign import assign
+from launcher.plan.budget import DeviceBudget, read_budgets
+from launcher.plan.companions import (
+    Companions,
+    Draft,
+    Projector,
+    draft_question,
+    projector_question,
+)
+from launcher.plan.ledger import build_ledger, demand_of
+from launcher.plan.oracle import BufferRow, FlashAttention, Question, Refusal
+from launcher.plan.parameters import Parameters
+from launcher.plan.plan import HOST, NOTHING, SURE_TO_UNSURE, Amount, Basis, LedgerRow, Placement
+from launcher.plan.projector import estimate_compute, growth
+from launcher.plan.weights import weigh
+from launcher.units import format_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What companions hold in one place."""
+
+    where: str
+    weights: Amount = NOTHING
+    kv: Amount = NOTHING
+    compute: Amount = NOTHING
+
+    @property
+    def used_bytes(self) -> int:
+        """The most it can be: every amount at the upper end of its band."""
+        return sum(amount.n_bytes + amount.band_bytes for amount in (self.weights, self.kv, self.compute))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """All that companions hold, one entry per place, and sentences on it."""
+
+    held: tuple[Held, ...] = ()
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def used_bytes(self) -> dict[str, int]:
+        return {part.where: part.used_bytes for part in self.held}
+
+
+def beside(companions: Companions, main: Question, machine: Machine, ledger: Sequence[LedgerRow]) -> Beside:
+    """What the companions of `main` hold, whose own rows are `ledger`.
+
+    Raises EngineFailed for a file that llama.cpp refuses to load, UsageError for a device that is not there.
+    """
+    held: list[Held] = []
+    reasons: list[str] = []
+    if companions.draft is not None:
+        parts, how = _draft(companions.draft, main, machine, ledger)
+        held += parts
+        reasons.append(_sentence("draft model", companions.draft.model, parts, how))
+    if companions.projector is not None:
+        parts, how = _projector(companions.projector, main, machine)
+        held += parts
+        reasons.append(_sentence("projector", companions.projector.model, parts, how))
+    return Beside(held=_by_place(held), reasons=tuple(reasons))
+
+
+def with_beside(ledger: Sequence[LedgerRow], held: Iterable[Held], machine: Machine) -> tuple[LedgerRow, ...]:
+    """The ledger with what companions hold in it, against the machine's whole budgets; a device that only they use gets
+    a row of its own. What shared devices take of the host's memory comes off the host's, as in `build_ledger`."""
+    budgets = read_budgets(machine)
+    parts = {part.where: part for part in held}
+    rows = {row.where: _with(row, parts.get(row.where)) for row in ledger}
+    devices = []
+    shared = 0
+    for budget in budgets.devices:
+        part, row = parts.get(budget.device.id), rows.get(budget.device.id)
+        if row is None and part is None:
+            continue
+        row = row or _with(_empty_row(budget), part)
+        devices.append(replace(row, budget_bytes=budget.n_bytes))
+        if budget.device.shares_host_memory:
+            shared += max(row.used_bytes - budget.device.carve_out_bytes, 0)
+    host = replace(rows[HOST], budget_bytes=max(budgets.host_bytes - shared, 0))
+    return (*devices, host)
+
+
+def _empty_row(budget: DeviceBudget) -> LedgerRow:
+    return LedgerRow(
+        where=budget.device.id,
+        name=budget.device.name,
+        weights=NOTHING,
+        kv=NOTHING,
+        compute=NOTHING,
+        cache=NOTHING,
+        overhead=budget.overhead,
+        budget_bytes=budget.n_bytes,
+    )
+
+
+def _with(row: LedgerRow, part: Held | None) -> LedgerRow:
+    if part is None:
+        return row
+    return replace(
+        row,
+        weights=plus(row.weights, part.weights),
+        kv=plus(row.kv, part.kv),
+        compute=plus(row.compute, part.compute),
+    )
+
+
+def plus(first: Amount, second: Amount) -> Amount:
+    """Both together, as sure as the less sure of those that are anything."""
+    counted = [amount for amount in (first, second) if amount.n_bytes or amount.band_bytes]
+    if len(counted) < 2:
+        return counted[0] if counted else first
+    return Amount(
+        n_bytes=first.n_bytes + second.n_bytes,
+        basis=max((first.basis, second.basis), key=SURE_TO_UNSURE.index),
+        band_bytes=first.band_bytes + second.band_bytes,
+    )
+
+
+def _draft(
+    draft: Draft, main: Question, machine: Machine, ledger: Sequence[LedgerRow]
+) -> tuple[tuple[Held, ...], str]:
+    question = draft_question(draft, main, machine.devices, ledger)
+    answer = draft.oracle.simulate(question)
+    if isinstance(answer, Refusal):
+        _check(answer, draft.model)
+        return _estimated_draft(draft.model, question, machine), f"estimated: {answer.reason}"
+    return _simulated(answer.rows), f"simulated by {answer.engine}"
+
+
+def _projector(projector: Projector, main: Question, machine: Machine) -> tuple[tuple[Held, ...], str]:
+    """Weights are exact either way: all that is in the file goes to one place."""
+    question = projector_question(projector, main, machine.devices)
+    more = growth(projector.model, projector.wish.image_max_tokens, question.flash_attn)
+    answer = projector.oracle.simulate_projector(question)
+    if isinstance(answer, Refusal):
+        _check(answer, projector.model)
+        part = Held(
+            where=question.where,
+            weights=Amount(
+                n_bytes=sum(tensor.size_bytes for tensor in projector.model.tensors), basis=Basis.EXACT
+            ),
+            compute=estimate_compute(projector.model, question.flash_attn),
+        )
+        return (_grown(part, more.factor),), f"compute estimated: {answer.reason}{more.sentence}"
+    parts = tuple(_grown(part, more.factor) for part in _simulated(answer.rows))
+    return parts, f"simulated by {answer.engine}{more.sentence}"
+
+
+def _grown(part: Held, factor: float) -> Held:
+    """With room for what its compute can grow to while it serves."""
+    compute = part.compute
+    room = round(compute.n_bytes * (factor - 1))
+    return replace(part, compute=replace(compute, band_bytes=compute.band_bytes + room))
+
+
+def _check(refusal: Refusal, model: ModelFile) -> None:
+    if refusal.model_refused:
+        raise EngineFailed(
+            f"llama.cpp would not load {model.source}: {refusal.reason}",
+            hint="launcher engine info shows the engine; leave the file out, or choose another",
+        )
+
+
+def _simulated(rows: Iterable[BufferRow]) -> tuple[Held, ...]:
+    return _by_place(
+        Held(
+            where=row.where,
+            weights=_amount(row.weights_bytes),
+            kv=_amount(row.kv_bytes + row.recurrent_bytes),
+            compute=_amount(row.compute_bytes + row.output_bytes),
+        )
+        for row in rows
+    )
+
+
+def _amount(n_bytes: int) -> Amount:
+    return Amount(n_bytes=n_bytes, basis=Basis.SIMULATED)
+
+
+def _by_place(parts: Iterable[Held]) -> tuple[Held, ...]:
+    found: dict[str, Held] = {}
+    for part in parts:
+        before = found.get(part.where, Held(where=part.where))
+        found[part.where] = Held(
+            where=part.where,
+            weights=plus(before.weights, part.weights),
+            kv=plus(before.kv, part.kv),
+            compute=plus(before.compute, part.compute),
+        )
+    return tuple(part for part in found.values() if part.used_bytes)
+
+
+def _estimated_draft(model: ModelFile, question: Question, machine: Machine) -> tuple[Held, ...]:
+    """The analytic ledger of a model that llama.cpp divides by itself."""
+    architecture = read_architecture(model.metadata, model.tensors)
+    assignment = assign(question, architecture, model.tensors)
+    backends = {device.backend for device in question.devices}
+    parameters = Parameters(
+        ctx_size=question.ctx_size,
+        n_parallel=question.n_parallel,
+        cache_type_k=question.cache_type_k,
+        cache_type_v=question.cache_type_v,
+        batch_size=question.batch_size,
+        ubatch_size=min(question.ubatch_size, question.batch_size),
+        flash_attn=question.flash_attn is not FlashAttention.OFF,
+    )
+    counts = tuple(len(assignment.share(device.id).layers) for device in question.devices)
+    placement = Placement(
+        n_block=assignment.n_block,
+        n_gpu_layers=sum(counts),
+        devices=tuple(device.id for device in question.devices),
+        tensor_split=counts,
+        host_expert_blocks=assignment.moved_blocks,
+    )
+    demand = demand_of(architecture, weigh(architecture, model.tensors, backends), parameters)
+    rows = build_ledger(demand, placement, read_budgets(replace(machine, devices=question.devices)))
+    return _by_place(
+        Held(where=row.where, weights=row.weights, kv=row.kv, compute=row.compute) for row in rows
+    )
+
+
+def _sentence(what: str, model: ModelFile, parts: Sequence[Held], how: str) -> str:
+    places = "; ".join(f"{part.where} {_sizes(part)}" for part in parts)
+    return f"{what} {model.model_id} in the ledger: {places} ({how})"
+
+
+def _sizes(part: Held) -> str:
+    named: Mapping[str, Amount] = {"weights": part.weights, "cache": part.kv, "compute": part.compute}
+    return ", ".join(
+        f"{format_bytes(amount.n_bytes)} {name}" for name, amount in named.items() if amount.n_bytes
+    )

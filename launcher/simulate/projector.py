@@ -1,0 +1,149 @@
+"""A multimodal projector (`--mmproj`) on virtual devices: llama.cpp's own account of it.
+
+mtmd_get_memory_usage (tools/mtmd/mtmd.cpp at 0c1e570), which llama-server itself asks under `--fit on`, loads a
+projector's header without its data, allocates its weights and reserves the graph of one warm-up image: here on
+virtual buffers. It is called by its C++ symbol and answers with a std::map, as llama_get_memory_breakdown does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Iterator
+from ctypes import CDLL, Structure, c_bool, c_char_p, c_int, c_void_p
+from pathlib import Path
+
+from launcher.plan.oracle import BufferRow, ProjectorAnswer, ProjectorQuestion, Refusal
+from launcher.plan.plan import HOST
+from launcher.simulate.binding import StdMap
+from launcher.simulate.devices import Registration
+from launcher.simulate.layout_check import Unavailable
+from launcher.simulate.run import FLASH_ATTENTION
+
+_USAGE = "_Z21mtmd_get_memory_usagePKc19mtmd_context_params"
+_NODE = struct.Struct("4Q2Q")
+"""colour, parent, left, right; then ggml_backend_dev_t and bytes (bits/stl_tree.h)."""
+
+
+class _Parameters(Structure):
+    """struct mtmd_context_params (tools/mtmd/mtmd.h)."""
+
+    _fields_ = (
+        ("use_gpu", c_bool),
+        ("device", c_void_p),
+        ("print_timings", c_bool),
+        ("n_threads", c_int),
+        ("image_marker", c_char_p),
+        ("media_marker", c_char_p),
+        ("flash_attn_type", c_int),
+        ("warmup", c_bool),
+        ("image_min_tokens", c_int),
+        ("image_max_tokens", c_int),
+        ("cb_eval", c_void_p),
+        ("cb_eval_user_data", c_void_p),
+        ("batch_max_tokens", c_int),
+        ("progress_callback", c_void_p),
+        ("progress_callback_user_data", c_void_p),
+    )
+
+
+_DEFAULTS = {
+    "use_gpu": True,
+    "device": None,
+    "n_threads": 4,
+    "image_marker": None,
+    "media_marker": b"<__media__>",
+    "flash_attn_type": -1,
+    "warmup": True,
+    "image_min_tokens": -1,
+    "image_max_tokens": -1,
+    "batch_max_tokens": 1024,
+    "progress_callback": None,
+    "progress_callback_user_data": None,
+}
+"""What mtmd_context_params_default answers (tools/mtmd/mtmd.cpp): it has no version, so the values tell the layout."""
+
+
+class ProjectorSimulator:
+    """libmtmd beside the libraries of `registration`. Raises Unavailable where it is missing or of another make."""
+
+    def __init__(self, lib_dir: Path, registration: Registration) -> None:
+        try:
+            library = CDLL(str(lib_dir / "libmtmd.so.0"))
+            defaults, self._usage = library.mtmd_context_params_default, getattr(library, _USAGE)
+        except (OSError, AttributeError) as error:
+            raise Unavailable(f"the engine's libmtmd in {lib_dir} cannot be asked: {error}") from error
+        defaults.restype, defaults.argtypes = _Parameters, ()
+        self._usage.restype, self._usage.argtypes = StdMap, (c_char_p, _Parameters)
+        self._defaults = defaults
+        self._registration = registration
+        self._check_layout()
+
+    def simulate(self, question: ProjectorQuestion) -> ProjectorAnswer | Refusal:
+        """Weights and compute by place; a Refusal for a file that llama.cpp does not load."""
+        self._registration.faults.clear()
+        self._registration.reserving = True
+        try:
+            weights = self._bytes(question, reserve=False)
+            total = self._bytes(question, reserve=True)
+        finally:
+            self._registration.reserving = False
+            if self._registration.faults:
+                raise self._registration.faults[0]
+        engine = self._registration.binding.engine
+        if not weights:
+            reason = f"{engine}: not a projector that this llama.cpp can load"
+            return Refusal(reason=reason, model_refused=True)
+        return ProjectorAnswer(
+            rows=tuple(
+                BufferRow(
+                    where=where,
+                    buffer_type="CPU" if where == HOST else where,
+                    weights_bytes=weights.get(where, 0),
+                    kv_bytes=0,
+                    recurrent_bytes=0,
+                    compute_bytes=n_bytes - weights.get(where, 0),
+                    output_bytes=0,
+                )
+                for where, n_bytes in total.items()
+            ),
+            engine=engine,
+        )
+
+    def _bytes(self, question: ProjectorQuestion, *, reserve: bool) -> dict[str, int]:
+        """Bytes by place: the weights alone, or with the graph of a warm-up. Parameters as llama-server sets them
+        (server_context::load_model); what depends on the text model is not part of it."""
+        parameters = self._defaults()
+        parameters.use_gpu = question.where != HOST
+        parameters.device = self._registration.addresses.get(question.where)
+        parameters.print_timings = False
+        parameters.flash_attn_type = FLASH_ATTENTION[question.flash_attn]
+        parameters.image_min_tokens = question.image_min_tokens
+        parameters.image_max_tokens = question.image_max_tokens
+        parameters.warmup = reserve
+        tree = self._usage(question.model.encode(), parameters)
+        entries = dict(_walk(tree.root))
+        if len(entries) != tree.count:
+            raise Unavailable("mtmd_get_memory_usage answers in a form this simulator does not know")
+        names = {address: name for name, address in self._registration.addresses.items()}
+        found: dict[str, int] = {}
+        for address, n_bytes in entries.items():
+            where = names.get(address, HOST)
+            found[where] = found.get(where, 0) + n_bytes
+        return found
+
+    def _check_layout(self) -> None:
+        """Raises Unavailable where the parameters are not laid out as they are here."""
+        parameters = self._defaults()
+        wrong = [name for name, value in _DEFAULTS.items() if getattr(parameters, name) != value]
+        if wrong:
+            raise Unavailable(f"this libmtmd has other parameters than the simulator knows ({wrong[0]})")
+
+
+def _walk(node: int | None) -> Iterator[tuple[int, int]]:
+    """Key and value of every node of a red-black tree, in order."""
+    if node:
+        _, _, left, right, device, n_bytes = _NODE.unpack(ctypes.string_at(node, _NODE.size))
+        yield from _walk(left)
+        yield device, n_bytes
+        yield from _walk(right)

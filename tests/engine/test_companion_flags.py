@@ -1,0 +1,92 @@
+"""Flags that load something beside the model."""
+
+from __future__ import annotations
+
+import pytest
+
+from launcher.engine.companion_flags import read_companions
+from launcher.errors import UsageError
+from launcher.plan.companions import CompanionWishes, DraftWish, ProjectorWish
+from launcher.plan.oracle import TensorOverride
+from launcher.plan.pattern import EXPERTS
+from launcher.plan.plan import HOST, CacheType
+
+
+def test_nothing_beside() -> None:
+    assert read_companions(("--seed", "-1", "--jinja", "-devd", "CUDA0")) == CompanionWishes()
+
+
+def test_a_draft_model_with_everything() -> None:
+    flags = (
+        "--model-draft", "d.gguf", "-ngld", "12", "--spec-draft-device", "CUDA1,CUDA0", "-ctkd", "q8_0", "-ctvd", "bf16",
+        "-otd", "attn=CPU,ffn=CUDA1", "-cmoed", "-ncmoed", "2", "--spec-type", "draft-simple,ngram-cache",
+    )  # fmt: skip
+    assert read_companions(flags) == CompanionWishes(
+        draft=DraftWish(
+            path="d.gguf",
+            devices=("CUDA1", "CUDA0"),
+            n_gpu_layers=12,
+            cache_type_k=CacheType.Q8_0,
+            cache_type_v=CacheType.BF16,
+            overrides=(
+                TensorOverride(pattern="attn", where=HOST),
+                TensorOverride(pattern="ffn", where="CUDA1"),
+                TensorOverride(pattern=EXPERTS, where=HOST),
+                TensorOverride(pattern=r"blk\.0" + EXPERTS, where=HOST),
+                TensorOverride(pattern=r"blk\.1" + EXPERTS, where=HOST),
+            ),
+        ),
+        spec_types=("draft-simple", "ngram-cache"),
+        n_draft=8,
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "n_draft"),
+    [
+        (("-md", "d.gguf"), 0),
+        (("-md", "d.gguf", "--spec-type", "draft-simple"), 3),
+        (("--spec-draft-n-max", "16", "--spec-type", "draft-simple"), 16),
+        (("--spec-default",), 64),
+        (("--spec-type", "ngram-mod", "--spec-ngram-mod-n-max", "20"), 20),
+        (("--spec-type", "none,ngram-simple"), 0),
+        (("--spec-type", "ngram-simple", "--spec-type", "draft-simple"), 48),
+    ],
+)
+def test_drafted_tokens(flags: tuple[str, ...], n_draft: int) -> None:
+    assert read_companions(flags).n_draft == n_draft
+
+
+@pytest.mark.parametrize(
+    ("flags", "where"),
+    [
+        ((), None),
+        (("-mmdev", "CUDA1"), "CUDA1"),
+        (("-mmdev", "none"), HOST),
+        (("--no-mmproj-offload",), HOST),
+        (("--no-mmproj-offload", "--mmproj-offload"), None),
+    ],
+)
+def test_where_a_projector_goes(flags: tuple[str, ...], where: str | None) -> None:
+    wishes = read_companions(("-mm", "v.gguf", *flags, "--image-max-tokens", "512"))
+    assert wishes.projector == ProjectorWish(path="v.gguf", where=where, image_max_tokens=512)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("-md",),
+        ("-ctkd", "q3_k"),
+        ("-ngld", "some"),
+        ("-devd", ""),
+        ("-mmdev", "CUDA0,CUDA1"),
+        ("--spec-type", "guess"),
+        ("--spec-draft-n-max", "few"),
+        ("-otd", "attn"),
+        ("-ncmoed", "-1"),
+        ("--no-mmproj-offload", "yes"),
+    ],
+)
+def test_what_llama_server_would_refuse_is_refused(flags: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match=flags[0]):
+        read_companions(flags)

@@ -1,0 +1,134 @@
+"""A whole plan with a projector and a draft model, against the engine that loads it: its log must show the ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from launcher.companions import open_companions
+from launcher.engine.argv import Serving, server_argv
+from launcher.engine.capabilities import capabilities
+from launcher.engine.find import Engine
+from launcher.engine.load_log import compare_load, parse_load_log
+from launcher.engine.ports import free_port
+from launcher.errors import NotFound
+from launcher.hub.local import open_path
+from launcher.machine import Backend, Machine
+from launcher.plan.explain import plan_json
+from launcher.plan.make import make_plan
+from launcher.plan.plan import Plan, Workload
+from launcher.plan.prove import prove
+from launcher.settings import read_settings
+from launcher.simulations import Simulations
+from launcher.units import MIB
+from tests.make_gguf import make_gguf
+from tests.make_projector import make_projector
+from tests.plan.shapes import cards, machine
+from tests.plan.test_real_load import TWO_GPUS, load
+
+ROUNDING_MIB = 0.1
+LOADED = "initializing, n_slots"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("beside")
+    make_gguf(folder / "model.gguf", "qwen3moe", hollow=True)
+    make_gguf(folder / "llama.gguf", "llama", hollow=True)
+    make_projector(folder / "mm.gguf", kind="mlp", n_text=1024)
+    return folder
+
+
+def planned_and_loaded(
+    engine: Engine, simulating: Engine, folder: Path, box: Machine, flags: tuple[str, ...]
+) -> tuple[Plan, dict[str, float]]:
+    """The plan, and by how many MiB each of its rows is off."""
+    settings = read_settings()
+    located = open_path(folder / "model.gguf")
+    workload = Workload(ctx_size=4096, n_parallel=2)
+    with (
+        open_companions(flags, simulating, settings, box) as opened,
+        Simulations(located, simulating, settings, box) as oracle,
+    ):
+        plan = prove(
+            lambda host: make_plan(located.model, "Q4_0", host, workload),
+            box,
+            oracle,
+            oracle.model,
+            opened.companions,
+        )
+    assert isinstance(plan, Plan), plan.reasons
+    serving = Serving(
+        host="127.0.0.1", port=free_port("127.0.0.1"), model_id="m", model_path=str(folder / "model.gguf")
+    )
+    argv = server_argv(
+        plan,
+        serving,
+        program=str(engine.path),
+        capabilities=capabilities(engine, settings.cache_dir),
+        user_flags=flags,
+    )
+    log = load(argv, TWO_GPUS, LOADED)
+    assert LOADED in log, log[-2000:]
+    rows = compare_load(plan_json(plan), parse_load_log(log))
+    return plan, {row.where: (row.planned_bytes - row.seen_bytes) / MIB for row in rows}
+
+
+def flags_for(folder: Path, *more: str) -> tuple[str, ...]:
+    draft, projector = str(folder / "llama.gguf"), str(folder / "mm.gguf")
+    return ("--mmproj", projector, "-md", draft, "--spec-type", "draft-simple", *more)
+
+
+@pytest.mark.engine
+def test_a_plan_on_the_host_is_what_the_engine_allocates(engine: Engine, folder: Path) -> None:
+    plan, gaps = planned_and_loaded(engine, engine, folder, machine(), flags_for(folder))
+    assert [row.where for row in plan.ledger] == ["host"]
+    assert not {where: gap for where, gap in gaps.items() if abs(gap) > ROUNDING_MIB}
+
+
+@pytest.mark.vulkan
+@pytest.mark.parametrize(
+    ("free_mib", "more", "places"),
+    [
+        ((900, 800), (), ["Vulkan0", "host"]),
+        ((270, 240), (), ["Vulkan0", "Vulkan1", "host"]),
+        ((900, 800), ("-mmdev", "Vulkan1", "-devd", "Vulkan1"), ["Vulkan0", "Vulkan1", "host"]),
+        ((900, 800), ("--no-mmproj-offload", "-devd", "none"), ["Vulkan0", "host"]),
+    ],
+)
+def test_a_plan_on_software_gpus_is_what_the_engine_allocates(
+    free_mib: tuple[int, ...],
+    more: tuple[str, ...],
+    places: list[str],
+    engine: Engine,
+    vulkan_engine: Engine,
+    folder: Path,
+) -> None:
+    box = machine(*cards(*free_mib, backend=Backend.VULKAN))
+    plan, gaps = planned_and_loaded(vulkan_engine, engine, folder, box, flags_for(folder, *more))
+    assert [row.where for row in plan.ledger] == places
+    assert not {where: gap for where, gap in gaps.items() if abs(gap) > ROUNDING_MIB}
+
+
+def test_a_draft_that_works_on_the_models_states_is_named_not_counted(tmp_path: Path) -> None:
+    path = make_gguf(tmp_path / "d.gguf", "llama", hollow=True)[0]
+    flags = ("-md", str(path), "--spec-type", "draft-eagle3")
+    with open_companions(flags, None, read_settings(), machine()) as opened:
+        assert opened.companions.draft is None
+        assert opened.companions.n_draft == 3
+        assert "draft model d is not in the ledger" in opened.notes[0]
+
+
+def test_an_mtp_context_is_named_not_counted() -> None:
+    with open_companions(("--spec-type", "draft-mtp"), None, read_settings(), machine()) as opened:
+        assert "--spec-type draft-mtp is not in the ledger" in opened.notes[0]
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    flags = ("--mmproj", str(tmp_path / "none.gguf"))
+    with (
+        pytest.raises(NotFound, match="there is no file"),
+        open_companions(flags, None, read_settings(), machine()),
+    ):
+        pass
