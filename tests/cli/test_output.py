@@ -1,57 +1,117 @@
-"""Progress as people and programs see it."""
+"""Data to stdout, talk to stderr; one JSON document; progress that a pipe can stand."""
 
 from __future__ import annotations
 
-import io
-import threading
+import json
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
-from rich.console import Console
+from rich.text import Text
 
-from launcher.cli.output import Output, ProgressStyle, _Bars
+from launcher.cli import tables
+from launcher.cli.output import Output, ProgressStyle, plain, printable
+from launcher.errors import BadGguf, DoesNotFit
 from launcher.progress import Step
 
-MIB = 1 << 20
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inner:
+    path: Path
+    sizes: tuple[int, ...]
 
 
-def step(done: int, part: str = "", text: str = "", phase: str = "pull") -> Step:
-    return Step(phase=phase, done=done * MIB, total=100 * MIB, unit="bytes", part=part, text=text)
+def pull(done: int, total: int | None = 1000) -> Step:
+    return Step(phase="pull", done=done, total=total, unit="bytes", text="x.gguf")
 
 
-def test_bars_for_the_sum_and_every_part() -> None:
-    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
-    with _Bars(console) as bars:
-        bars(step(30))
-        bars(step(10, part="Q4/model-00001-of-00002.gguf"))
-        bars(step(20, part="Q4/model-00002-of-00002.gguf", text="checking, 40 %"))
-        bars._bars.refresh()
-        shown = console.file.getvalue()  # type: ignore[attr-defined]
-        bars(step(100))
-    for words in ("30.0 MiB of 100.0 MiB", "model-00001-of-00002.gguf", "checking, 40 %"):
-        assert words in shown
-    last = console.file.getvalue().rpartition("pull")[2]  # type: ignore[attr-defined]
-    assert "model-" not in last  # what stays is the sum
+def test_values_become_plain_json() -> None:
+    assert plain({"inner": Inner(path=Path("/m"), sizes=(1, 2)), "none": None}) == {
+        "inner": {"path": "/m", "sizes": [1, 2]},
+        "none": None,
+    }
 
 
-def test_two_phases_at_once() -> None:
-    """The engine is built while the model is pulled."""
-    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
-    with _Bars(console) as bars:
-        threads = [
-            threading.Thread(target=lambda phase=phase: [bars(step(n, phase=phase)) for n in range(50)])
-            for phase in ("build", "pull")
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(bars._tasks) == 2
+def test_an_error_is_a_document_on_stdout_or_two_lines_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    error = DoesNotFit("CUDA0 is 3.0 GiB short", hint="launcher plan x -c 4096")
+    Output(as_json=True).error(error)
+    Output(as_json=False).error(error)
+    out, err = capsys.readouterr()
+    assert json.loads(out)["error"] == {
+        "code": "does_not_fit",
+        "message": "CUDA0 is 3.0 GiB short",
+        "hint": "launcher plan x -c 4096",
+        "retryable": False,
+    }
+    assert err == "error: CUDA0 is 3.0 GiB short\nhint: launcher plan x -c 4096\n"
 
 
-def test_in_a_pipe_a_line_per_tenth_and_none_per_part(capsys: pytest.CaptureFixture[str]) -> None:
-    with Output(as_json=False, progress=ProgressStyle.AUTO).progress() as progress:
-        for done in range(0, 101, 5):
-            progress(step(done))
-            progress(step(done, part="model.gguf"))
-    said = capsys.readouterr().err.splitlines()
-    assert said == [f"pull: {tenth} %" for tenth in range(0, 101, 10)]
+def test_in_a_pipe_progress_is_a_line_per_tenth(capsys: pytest.CaptureFixture[str]) -> None:
+    with Output(as_json=False).progress() as report:
+        for done in range(0, 1001, 7):
+            report(pull(done))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "pull: 0 % x.gguf"
+    assert len(lines) == 10
+
+
+def test_jsonl_progress_ends_with_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    with Output(as_json=True, progress=ProgressStyle.JSONL).progress() as report:
+        for done in range(0, 1001, 10):
+            report(pull(done))
+    out, err = capsys.readouterr()
+    steps = [json.loads(line) for line in err.splitlines()]
+    assert out == ""
+    assert steps[0]["done"] == 0
+    assert steps[-1] == {
+        "phase": "pull",
+        "done": 1000,
+        "total": 1000,
+        "unit": "bytes",
+        "text": "x.gguf",
+        "part": "",
+    }
+    assert len(steps) < 100
+
+
+def test_nobody_is_asked_where_nobody_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    output = Output(as_json=False)
+    assert not output.interactive
+    assert output.confirm(yes=False)("Download 300 GiB?")
+
+
+def test_lines_for_scripts_are_never_folded(capsys: pytest.CaptureFixture[str]) -> None:
+    long = "/" + "deep/" * 40 + "model.gguf"
+    Output(as_json=False).show_lines({"paths": [long]}, [long])
+    assert capsys.readouterr().out == long + "\n"
+
+
+EVIL = "a\x1b]0;X\x9b2Jb\udcff\u202ec"
+SPELLED = r"a\x1b]0;X\x9b2Jb\udcff\u202ec"
+
+
+def test_what_a_file_says_is_never_obeyed_by_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    output = Output(as_json=False)
+    output.say(EVIL)
+    output.error(BadGguf(f"key {EVIL} is missing", hint=EVIL))
+    output.show(None, tables.facts([("model", EVIL)]), tables.grid(("quant",), [(EVIL,)]), Text(EVIL))
+    out, err = capsys.readouterr()
+    assert err == f"{SPELLED}\nerror: key {SPELLED} is missing\nhint: {SPELLED}\n"
+    assert out.count(SPELLED) == 3
+    assert all(letter.isprintable() or letter == "\n" for letter in out + err)
+
+
+def test_json_keeps_the_text_and_is_safe_to_print(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(as_json=True).show({"model": EVIL})
+    Output(as_json=True).error(BadGguf(EVIL))
+    out = capsys.readouterr().out
+    shown, _, failed = out.partition("}\n")
+    assert json.loads(shown + "}") == {"model": EVIL}
+    assert json.loads(failed)["error"]["message"] == EVIL
+    assert "\x1b" not in out
+    assert "\x9b" not in out
+    out.encode()
+
+
+def test_printable_text_lines_and_tabs_stay() -> None:
+    assert printable("größer 日本\n\tx") == "größer 日本\n\tx"

@@ -1,0 +1,57 @@
+"""Progress as people and programs see it."""
+
+from __future__ import annotations
+
+import io
+import threading
+
+import pytest
+from rich.console import Console
+
+from launcher.cli.output import Output, ProgressStyle, _Bars
+from launcher.progress import Step
+
+MIB = 1 << 20
+
+
+def step(done: int, part: str = "", text: str = "", phase: str = "pull") -> Step:
+    return Step(phase=phase, done=done * MIB, total=100 * MIB, unit="bytes", part=part, text=text)
+
+
+def test_bars_for_the_sum_and_every_part() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+    with _Bars(console) as bars:
+        bars(step(30))
+        bars(step(10, part="Q4/model-00001-of-00002.gguf"))
+        bars(step(20, part="Q4/model-00002-of-00002.gguf", text="checking, 40 %"))
+        bars._bars.refresh()
+        shown = console.file.getvalue()  # type: ignore[attr-defined]
+        bars(step(100))
+    for words in ("30.0 MiB of 100.0 MiB", "model-00001-of-00002.gguf", "checking, 40 %"):
+        assert words in shown
+    last = console.file.getvalue().rpartition("pull")[2]  # type: ignore[attr-defined]
+    assert "model-" not in last  # what stays is the sum
+
+
+def test_two_phases_at_once() -> None:
+    """The engine is built while the model is pulled."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+    with _Bars(console) as bars:
+        threads = [
+            threading.Thread(target=lambda phase=phase: [bars(step(n, phase=phase)) for n in range(50)])
+            for phase in ("build", "pull")
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(bars._tasks) == 2
+
+
+def test_in_a_pipe_a_line_per_tenth_and_none_per_part(capsys: pytest.CaptureFixture[str]) -> None:
+    with Output(as_json=False, progress=ProgressStyle.AUTO).progress() as progress:
+        for done in range(0, 101, 5):
+            progress(step(done))
+            progress(step(done, part="model.gguf"))
+    said = capsys.readouterr().err.splitlines()
+    assert said == [f"pull: {tenth} %" for tenth in range(0, 101, 10)]
