@@ -41,6 +41,9 @@ class UsageError(LauncherError):
 class BadGguf(UsageError):
     code = "bad_gguf"
 
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint or "fetch the file again, or look for another one of this model")
+
 
 class DoesNotFit(LauncherError):
     exit_code = 3

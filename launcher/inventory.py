@@ -21,7 +21,7 @@ from launcher.machine_file import format_machine, parse_machine
 from launcher.probe.engine_devices import parse_device_list
 from launcher.probe.machine import probe
 from launcher.progress import OnProgress
-from launcher.settings import Settings, profiles_dir
+from launcher.settings import Settings, expand, profiles_dir
 
 _BACKEND_LIBRARY = re.compile(r"libggml-([a-z]+)(?:-|\.)")
 
@@ -151,7 +151,7 @@ def machine_names(settings: Settings) -> tuple[str, ...]:
 def _saved(name: str, settings: Settings) -> Machine:
     file = next(
         (path for folder in _folders(settings) if (path := folder / f"{name}.toml").is_file()),
-        Path(name).expanduser(),
+        expand(Path(name)),
     )
     try:
         return parse_machine(file.read_text(encoding="utf-8"), name)

@@ -80,9 +80,20 @@ def read_settings() -> Settings:
         cache_dir=cache,
         state_dir=state,
         config_file=config_file,
-        engine=Path(engine).expanduser() if engine else None,
+        engine=expand(Path(engine)) if engine else None,
         isolated=home is not None,
     )
+
+
+def expand(path: Path) -> Path:
+    """`~` and `~name` at the beginning of a path as that user's home. Raises UsageError where there is none."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise UsageError(
+            f"{path}: this system knows no home folder for {path.parts[0]}",
+            hint="write the whole path, or ./~…",
+        ) from None
 
 
 def profiles_dir() -> Path:
@@ -96,7 +107,11 @@ def _read_config(path: Path) -> dict[str, str]:
         config = tomllib.loads(path.read_text())
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+    ) as error:  # not UTF-8, not TOML, digits or brackets without end
         raise UsageError(
             f"config file {path} cannot be read: {error}", hint=f"mend or remove {path}"
         ) from error

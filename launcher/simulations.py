@@ -175,6 +175,6 @@ def _simulator(engine: Engine | None, settings: Settings) -> Engine | None:
 def _digest(located: Located) -> str:
     digest = hashlib.sha256()
     for shard, header in zip(located.model.shards, located.raw_headers, strict=True):
-        digest.update(f"{shard.name} {shard.size_bytes}\n".encode())
+        digest.update(os.fsencode(f"{shard.name} {shard.size_bytes}\n"))
         digest.update(header)
     return digest.hexdigest()[:40]

@@ -157,7 +157,10 @@ class TomlTable:
         return self._left.pop(key)
 
     def _refuse(self, key: str, value: object, wanted: str) -> NoReturn:
-        shown = repr(value)
+        try:
+            shown = repr(value)
+        except ValueError:  # 0x…, of more digits than Python prints (sys.get_int_max_str_digits)
+            shown = "a number of thousands of digits"
         shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
         self.fail(key, f"is {shown}, not {wanted}")
 
@@ -171,5 +174,9 @@ def parse_toml(text: str, *, file: str) -> TomlTable:
         return TomlTable(tomllib.loads(text), file=file)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{file} is not TOML: {error}", hint=f"mend {file}") from error
+    except ValueError as error:  # int(): more digits than Python reads (sys.get_int_max_str_digits)
+        raise UsageError(
+            f"{file} is not TOML: it has a number of thousands of digits", hint=f"mend {file}"
+        ) from error
     except RecursionError as error:
         raise UsageError(f"{file} is not TOML: it is nested too deep", hint=f"mend {file}") from error

@@ -15,6 +15,9 @@ GIB = 1 << 30
 
 _STEPS = (("TiB", 1 << 40), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB))
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?)(?P<kind>i?B?|B)", re.IGNORECASE)
+_MOST_BYTES = 1 << 63
+_MOST_TOKENS = 1 << 31
+"""What llama.cpp counts with: size_t of ggml's buffers as far as files have it (off_t), n_ctx as std::stoi reads it."""
 _POWER = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _CONTEXT = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>[kKmM]?)")
 
@@ -38,20 +41,36 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise UsageError(
-            f"size {text!r} is not a number with K, M, G or T", hint="write it like 128G or 512M"
+            f"size {_short(text)} is not a number with K, M, G or T", hint="write it like 128G or 512M"
         )
-    return int(float(match["number"]) * 1024 ** _POWER[match["unit"].upper()])
+    size = float(match["number"]) * 1024 ** _POWER[match["unit"].upper()]
+    if size >= _MOST_BYTES:
+        raise UsageError(
+            f"size {_short(text)} is more than any machine has", hint="write it like 128G or 512M"
+        )
+    return int(size)
 
 
 def parse_context(text: str) -> int:
     """`"128k"` -> 131072 tokens (1024 per k, as model cards count). Raises UsageError."""
     match = _CONTEXT.fullmatch(text.strip())
     if match is None:
-        raise UsageError(f"context {text!r} is not a number of tokens", hint="write it like 32768 or 32k")
-    tokens = int(float(match["number"]) * {"": 1, "k": 1024, "m": 1024**2}[match["unit"].lower()])
+        raise UsageError(
+            f"context {_short(text)} is not a number of tokens", hint="write it like 32768 or 32k"
+        )
+    tokens = float(match["number"]) * {"": 1, "k": 1024, "m": 1024**2}[match["unit"].lower()]
     if tokens < 1:
-        raise UsageError(f"context {text!r} is less than one token", hint="write it like 32768 or 32k")
-    return tokens
+        raise UsageError(f"context {_short(text)} is less than one token", hint="write it like 32768 or 32k")
+    if tokens >= _MOST_TOKENS:
+        raise UsageError(
+            f"context {_short(text)} is more than the {_MOST_TOKENS - 1} tokens llama.cpp counts to",
+            hint="write it like 32768 or 32k",
+        )
+    return int(tokens)
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 40 else f"{text[:40]}…")
 
 
 def format_count(n: int) -> str:

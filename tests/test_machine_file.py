@@ -291,3 +291,18 @@ def test_cpu_lists(cpus: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("text", ["x", "1-", "-1", "3-1", "1,,2", "0-8192", "1 2", "\u0661"])
 def test_cpu_list_garbage(text: str) -> None:
     assert parse_cpu_list(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("x = " + "9" * 5000, "m.toml is not TOML: it has a number of thousands of digits"),
+        (
+            "[ram]\ntotal = 0x" + "f" * 5000,
+            "m.toml: ram.total is a number of thousands of digits, not a size",
+        ),
+    ],
+)
+def test_a_number_without_end(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        parse_machine(text, "m.toml")

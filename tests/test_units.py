@@ -62,3 +62,17 @@ def test_counts_for_people() -> None:
 @given(st.integers(min_value=1, max_value=1 << 50))
 def test_formatted_bytes_read_back_within_rounding(n_bytes: int) -> None:
     assert parse_size(format_bytes(n_bytes)) == pytest.approx(n_bytes, rel=0.06)
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "9" * 400 + "T", "9" * 5000, "9000000T"])
+def test_a_size_beyond_all_machines(text: str) -> None:
+    with pytest.raises(UsageError, match="is more than any machine has") as caught:
+        parse_size(text)
+    assert len(caught.value.message) < 100
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "9" * 400 + "k", "2147483648"])
+def test_a_context_beyond_what_llama_cpp_counts(text: str) -> None:
+    with pytest.raises(UsageError, match="is more than the 2147483647 tokens") as caught:
+        parse_context(text)
+    assert len(caught.value.message) < 120

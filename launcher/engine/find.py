@@ -18,6 +18,7 @@ from launcher.engine.recipe import LLAMA_CPP
 from launcher.engine.toolchain import HostCpu, host_cpu
 from launcher.errors import EngineFailed, NotFound, UsageError
 from launcher.machine import Backend
+from launcher.settings import expand
 
 SERVER = "llama-server"
 RECORD = "engine.json"
@@ -77,7 +78,7 @@ def find_engine(
     """
     for path, source in ((explicit, EngineSource.OPTION), (configured, EngineSource.CONFIGURED)):
         if path is not None:
-            return _named(path.expanduser(), source)
+            return _named(expand(path), source)
     cpu = host_cpu()
     built = [engine for engine in list_engines(engines_dir) if engine.build and _runs_on(engine.build, cpu)]
     if built:

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from launcher.errors import BadGguf
+from launcher.gguf.cursor import quoted
 from launcher.gguf.header import SkippedArray, TensorInfo, Value
+from launcher.gguf.known import ARCHITECTURES, COMMIT
 from launcher.gguf.patterns import (
     cached_blocks,
     recurrent_blocks,
@@ -114,6 +116,11 @@ class _Keys:
 
     def required(self, key: str, most: int = (1 << 32) - 1) -> int:
         value = self.number(key, most)
+        if value is None and self.name not in ARCHITECTURES:  # what has its numbers, a newer engine may know
+            raise BadGguf(
+                f"unknown model architecture {quoted(self.name)} (llama.cpp {COMMIT})",
+                hint="use a newer engine: --engine PATH, or look for another file of this model",
+            )
         if value is None:
             raise BadGguf(f"{self.name}.{key} is missing, and llama.cpp needs it")
         return value

@@ -12,6 +12,7 @@ from launcher.hub.located import LocalFiles, Located
 from launcher.hub.ranges import assemble, read_header
 from launcher.hub.saved import is_saved, read_saved
 from launcher.model import Shard
+from launcher.settings import expand
 
 _SLACK_BYTES = 1 << 20  # reading on costs little here, a round costs a parse
 
@@ -45,7 +46,7 @@ def open_path(path: Path) -> Located:
 
     Raises NotFound (nothing there, a shard missing), NotAllowed (unreadable), UsageError and BadGguf (not a model).
     """
-    path = path.expanduser().absolute()
+    path = expand(path).absolute()
     try:
         mode = path.stat().st_mode
         files = _folder_model(path) if stat.S_ISDIR(mode) else None

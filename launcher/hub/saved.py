@@ -3,6 +3,7 @@ per shard. Reading one trusts nothing: names, sizes and every header are checked
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -87,8 +88,10 @@ def read_saved(path: Path) -> Located:
             _check_members(archive, path, len(shards))
             read = tuple(_read_member(archive, index, shard) for index, shard in enumerate(shards))
     except OSError as error:
+        if error.errno == errno.EINVAL:  # an offset that no file has
+            raise _not_ours(path, "it is damaged") from error
         raise TryAgain(f"{path} cannot be read: {error.strerror}", hint=f"ls -l {path}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise _not_ours(path, str(error)) from error
     return assemble(
         model_id=description["model_id"],

@@ -9,6 +9,7 @@ reservations of llama_context::sched_reserve are repeated here for real, on virt
 from __future__ import annotations
 
 import ctypes
+import os
 from typing import Any
 
 from launcher.gguf.ggml import GgmlType
@@ -72,7 +73,7 @@ class Simulator:
     def _simulate(self, question: Question, *, like_fit: bool) -> Answer | Refusal:
         llama = self.binding.llama
         parameters = _ModelParameters(self.binding, self.registration, question)
-        model = llama.llama_model_load_from_file(question.model.encode(), parameters.struct)
+        model = llama.llama_model_load_from_file(os.fsencode(question.model), parameters.struct)
         if not model:
             return self._refusal()
         try:

@@ -1,6 +1,8 @@
 """The command line as a user meets it: help, version, mistakes, and errors as JSON."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ import pytest
 
 from launcher import __version__
 from launcher.cli import main
+from tests.make_gguf import make_gguf
 
 
 def launcher(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -77,3 +80,91 @@ def test_a_fault_of_ours_is_a_sentence_and_a_report(
     report = Path(hint.rpartition(" ")[2])
     assert "ZeroDivisionError" in report.read_text()
     assert report.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("plan", "~nosuch/x"),
+        ("plan", "smollm2-135m", "--engine", "~nosuch/x"),
+        ("plan", "smollm2-135m", "-c", "9" * 400),
+        ("plan", "smollm2-135m", "--gpu", "3090", "--ram", "9" * 400),
+        ("plan", f"./{'a' * 300}.gguf"),
+        ("plan", f"{'a' * 300}.gguf"),
+        ("plan", "smollm2-135m", "--machine", "a" * 300),
+    ],
+)
+def test_what_cannot_be_used_is_the_users_to_mend(arguments: tuple[str, ...]) -> None:
+    done = launcher(*arguments)
+    lines = done.stderr.splitlines()
+    assert (done.returncode, done.stdout, len(lines)) == (2, "", 2), done.stderr
+    assert lines[0].startswith("error: ")
+    assert lines[1].startswith("hint: ")
+
+
+@pytest.mark.parametrize(
+    "config", ['engine = "~nosuch/x"', f"engine = {'9' * 5000}", f"engine = {'[' * 5000}", "engine = '\xff'"]
+)
+def test_a_config_file_that_cannot_be_used(clean_environment: Path, config: str) -> None:
+    file = clean_environment / "launcher/config/config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(config.encode("latin-1"))
+    done = launcher("ps")
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 2), done.stderr
+
+
+def test_a_fault_of_ours_before_there_are_settings(
+    clean_environment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = clean_environment / "launcher/config/config.toml"
+    file.parent.mkdir(parents=True)
+    file.write_text("[")
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(main, "app", broken)
+    assert main.run(["ps"]) == 1
+    error, hint = capsys.readouterr().err.splitlines()
+    assert error == "error: internal error: ZeroDivisionError: division by zero"
+    assert hint == "hint: please report it with what was typed"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/x"), 6),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), 6),
+        (OSError(errno.EIO, "Input/output error", "/x"), 6),
+        (OSError(errno.ENETUNREACH, "Network is unreachable"), 6),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), 6),
+        (TimeoutError("timed out"), 6),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "a" * 300), 2),
+        (PermissionError(errno.EACCES, "Permission denied", "/x"), 2),
+        (OSError(errno.EBADF, "Bad file descriptor", 7), 2),
+        (OSError("something"), 2),
+    ],
+)
+def test_only_what_passes_is_worth_trying_again(
+    error: OSError, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(main, "app", broken)
+    assert main.run(["ps", "--json"]) == code
+    said = json.loads(capsys.readouterr().out)["error"]
+    assert said["retryable"] is (code == 6)
+    assert said["hint"]
+
+
+def test_a_file_name_that_is_not_utf8(tmp_path: Path) -> None:
+    (path,) = make_gguf(tmp_path / "m.gguf", "llama", hollow=True)
+    odd = os.fsencode(tmp_path) + b"/m\xff.gguf"
+    os.rename(path, odd)  # noqa: PTH104  bytes
+    environment = {**os.environ, "PYTHONUTF8": "0", "LC_ALL": "C.UTF-8"}
+    for words in (["inspect"], ["inspect", "--json"], ["plan"], ["plan", "--json"], ["pull"]):
+        command = [sys.executable, "-m", "launcher", words[0], str(tmp_path), *words[1:]]
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False, env=environment)
+        assert done.returncode == 0, done.stderr
+    assert done.stdout == odd + b"\n"

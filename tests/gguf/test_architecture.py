@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from launcher.engine.recipe import LLAMA_CPP
 from launcher.errors import BadGguf
 from launcher.gguf.architecture import Architecture, Mla, Recurrence, read_architecture
 from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import Header, SkippedArray, TensorInfo, Value, parse_header
+from launcher.gguf.known import COMMIT
 from tests.make_gguf import make_shards
 
 
@@ -249,8 +251,25 @@ def test_hostile_numbers_are_one_sentence(numbers: dict[str, Value], words: str)
         ({"general.architecture": ""}, "general.architecture is missing"),
         ({"general.architecture": "llama"}, "llama.block_count is missing"),
         ({"general.architecture": "clip"}, "a multimodal projector"),
+        (
+            {"general.architecture": "zlama"},
+            r"^unknown model architecture 'zlama' \(llama.cpp 0c1e570\)$",
+        ),
+        ({"general.architecture": "\x1b]0;X"}, r"^unknown model architecture '\\x1b\]0;X'"),
+        ({"general.architecture": "z" * 4000}, "^unknown model architecture 'zzz.{80}"),
     ],
 )
 def test_what_llama_cpp_needs_is_asked_for(metadata: dict[str, Value], words: str) -> None:
     with pytest.raises(BadGguf, match=words):
         read_architecture(metadata, ())
+
+
+def test_an_unknown_architecture_with_its_numbers_is_read() -> None:
+    """A newer engine may know it."""
+    numbers = {"block_count": 2, "embedding_length": 8, "context_length": 64}
+    metadata: dict[str, Value] = {f"zlama.{key}": value for key, value in numbers.items()}
+    assert read_architecture({**metadata, "general.architecture": "zlama"}, ()).n_block == 2
+
+
+def test_the_known_architectures_are_the_pinned_engines() -> None:
+    assert LLAMA_CPP.commit == COMMIT

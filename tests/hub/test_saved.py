@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import contextlib
 import json
+import random
 import zipfile
 from pathlib import Path
 
@@ -169,3 +171,26 @@ def test_a_header_that_is_none(archive: Archive) -> None:
 def test_bounds_fit_the_largest_split(located: Located) -> None:
     per_shard = len(json.dumps({"name": "x" * 200, "size_bytes": 2**40, "sha256": "0" * 64}, indent=1))
     assert per_shard * 2000 < saved._MAX_JSON_BYTES
+
+
+def test_a_member_name_that_is_no_text(archive: Archive) -> None:
+    whole = archive.path.read_bytes()
+    at = whole.index(b"PK\x01\x02")  # the first entry of the directory: its flags say UTF-8, its name is not
+    entry = bytearray(whole[at:])
+    entry[8:10] = (0x800).to_bytes(2, "little")
+    entry[46] = 0xFF
+    archive.path.write_bytes(whole[:at] + entry)
+    refused(archive.path, "not of saved headers")
+
+
+def test_fuzzed_archives_are_read_or_refused(archive: Archive) -> None:
+    dice = random.Random(5)
+    whole = archive.path.read_bytes()
+    directory = whole.index(b"PK\x01\x02")
+    for _ in range(400):
+        data = bytearray(whole)
+        for _ in range(dice.choice((1, 4))):
+            data[dice.randrange(directory, len(data))] = dice.randrange(256)
+        archive.path.write_bytes(data)
+        with contextlib.suppress(UsageError):
+            saved.read_saved(archive.path)
