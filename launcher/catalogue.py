@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from launcher.errors import NotFound, UsageError
-from launcher.gguf.names import FileGroup
+from launcher.gguf.names import FileGroup, quant_label, shard_name
 from launcher.hub.endpoint import Endpoint, endpoint_in_use
 from launcher.hub.local import open_path
 from launcher.hub.located import HubFiles, LocalFiles, Located, PullOptions, SavedHeaders, UrlFiles
@@ -142,10 +142,13 @@ def _open_url(url: str) -> Located:
 
 def _single(text: str, open_: Callable[[OnProgress], Located]) -> Target:
     name = Path(text.rstrip("/")).name
+    shard = shard_name(name)
+    model_id = shard.stem if shard else name.removesuffix(".gguf")
+    label = quant_label(name) or model_id
     return Target(
-        model_id=name.removesuffix(".gguf"),
+        model_id=model_id,
         profile=None,
-        candidates=(Candidate(quant=name, size_bytes=None, open=open_),),
+        candidates=(Candidate(quant=label, size_bytes=None, open=open_),),
     )
 
 

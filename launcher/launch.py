@@ -28,7 +28,7 @@ from launcher.engine.deploy import Request, already_up, attend, bring_up, take_d
 from launcher.engine.deployments import State, find, look
 from launcher.engine.find import Engine
 from launcher.engine.flags import Capabilities
-from launcher.engine.process import config_files, engine_env, termination_interrupts
+from launcher.engine.process import config_files, engine_env
 from launcher.engine.protect import memory_max
 from launcher.engine.record import Deployment, check_name, deployment_name, is_name, plan_hash
 from launcher.engine.wishes import absorb_flags, uncounted
@@ -269,18 +269,15 @@ def serve(
     """
     folder = read_settings().deployments_dir
     deployment: Deployment | None = None
-    with termination_interrupts():
-        try:
-            deployment = _ours(up(request, confirm, on_progress, keep_up=False))
-            announce(deployment)
-            attend(folder, deployment)
-        except BaseException:
-            if deployment is not None:
-                with contextlib.suppress(
-                    NotFound
-                ):  # `attend` ends what it leaves; an interrupted announcement does not
-                    take_down(folder, deployment.name)
-            raise
+    try:
+        deployment = _ours(up(request, confirm, on_progress, keep_up=False))
+        announce(deployment)
+        attend(folder, deployment)
+    except BaseException:
+        if deployment is not None:
+            with contextlib.suppress(NotFound):  # `attend` ends what it leaves; an announcement does not
+                take_down(folder, deployment.name)
+        raise
 
 
 def _ours(found: Deployment) -> Deployment:

@@ -12,6 +12,7 @@ import shlex
 import signal
 import socket
 import sys
+import threading
 import traceback
 from typing import Annotated
 
@@ -31,6 +32,9 @@ _PASSING = frozenset(
 _SHOWN = 200
 
 TAKES_ENGINE_FLAGS = frozenset({"check", "plan", "up", "run", "serve"})
+
+_TERMINATED = threading.Event()
+"""Somebody else ended this process, not a user at the keyboard."""
 
 app = typer.Typer(
     name="launcher",
@@ -72,12 +76,17 @@ def main() -> None:
         if (
             number is not None and signal.getsignal(number) is not signal.SIG_IGN
         ):  # nohup ignores it on purpose
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, _end)
     if isinstance(
         sys.stdout, io.TextIOWrapper
     ):  # file names that are not UTF-8 come out as they are (PEP 383)
         sys.stdout.reconfigure(errors="surrogateescape")
     sys.exit(run(sys.argv[1:]))
+
+
+def _end(_number: int, _frame: object) -> None:
+    _TERMINATED.set()
+    raise KeyboardInterrupt
 
 
 def run(arguments: list[str]) -> int:
@@ -98,6 +107,10 @@ def run(arguments: list[str]) -> int:
         return _fail(own, Interrupted("interrupted"))
     except Exception as error:  # noqa: BLE001  whatever it is, the user gets a sentence
         return _fail(own, _explained(error, own))
+    if code == Interrupted.exit_code:  # typer has turned the interrupt into this code, without a word
+        if _TERMINATED.is_set() and own[:1] == ["serve"]:
+            return 0  # systemd and containers end it so; it has ended everything, and nothing failed
+        return _fail(own, Interrupted("interrupted"))
     return code if isinstance(code, int) else 0
 
 

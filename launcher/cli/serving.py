@@ -74,6 +74,8 @@ def run(
     from launcher.cli import chat
     from launcher.cli.requests import up_request
 
+    if prompt is None and out.as_json:
+        raise UsageError("a chat is not one JSON document", hint=f'launcher run {ref} "…" --json')
     if prompt is None and not sys.stdin.isatty():
         prompt = sys.stdin.read().strip()
         if not prompt:
@@ -143,8 +145,14 @@ def logs(
     path = log_path(folder, chosen)
     if not path.exists():
         require(folder, chosen)
-    for line in read_log(path, last_lines=lines, ended=None if follow else lambda: True):
-        out.data(line + "\n")
+    found = read_log(path, last_lines=lines, ended=None if follow else lambda: True)
+    if not out.as_json:
+        for line in found:
+            out.data(line + "\n")
+        return
+    if follow:
+        raise UsageError("a log that goes on is not one JSON document", hint=f"launcher logs {chosen} --json")
+    out.show({"name": chosen, "path": path, "lines": tuple(found)})
 
 
 def stop(

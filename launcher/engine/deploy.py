@@ -172,8 +172,9 @@ def take_down(folder: Path, name: str, *, grace_s: float = GRACE_S) -> Ended:
     if entry is None and not stop(None, marker=_marker(folder, name), grace_s=grace_s):
         require(folder, name)
     if not isinstance(entry, Deployment):
+        alive = stop(None, marker=_marker(folder, name), grace_s=grace_s)
         _undo(folder, name, grace_s=grace_s)
-        return Ended(name=name, was=State.GONE, pid=None)
+        return Ended(name=name, was=State.RUNNING if alive else State.GONE, pid=None)
     status = look(entry)
     if status.state is State.OTHER_HOST:
         raise UsageError(

@@ -112,7 +112,13 @@ def plan_hash(document: Mapping[str, Any]) -> str:
 def document(deployment: Deployment) -> dict[str, Any]:
     """The deployment as JSON, as it is stored and as `--json` prints it."""
     flat = asdict(replace(deployment, plan={}))
-    return {"schema": SCHEMA, "pid": deployment.pid, **flat, "plan": dict(deployment.plan)}
+    return {
+        "schema": SCHEMA,
+        "pid": deployment.pid,
+        "openai_url": f"{deployment.url}/v1",
+        **flat,
+        "plan": dict(deployment.plan),
+    }
 
 
 def parse_deployment(text: str) -> Deployment:

@@ -80,6 +80,11 @@ def parse_ref(
             hint="write ./ before a path, or hf: before a hub repo",
         )
     if not readings:
+        if path_exists(text):
+            raise NotFound(
+                f"{text!r} names no profile or hub repo, and a path is written with a /",
+                hint=f"did you mean ./{text}",
+            )
         raise _nothing_fits(text, names)
     return readings[0][1]
 
