@@ -87,9 +87,9 @@ def engine() -> Engine:
         found = find_engine(Path(named) if named else None, None, SETTINGS.engines_dir, backend=Backend.CPU)
     except LauncherError as error:
         reason = f"no llama-server: {error.message} (launcher engine build, or LAUNCHER_TEST_ENGINE)"
-        raise _missing(reason) from error
+        raise missing(reason) from error
     if found.source is EngineSource.PATH:
-        raise _missing(
+        raise missing(
             f"only {found.path} of PATH was found, of an unknown version (LAUNCHER_TEST_ENGINE names it)"
         )
     return found
@@ -103,11 +103,11 @@ def vulkan_engine() -> Engine:
         try:
             return find_engine(Path(named), None, SETTINGS.engines_dir)
         except LauncherError as error:
-            raise _missing(f"no Vulkan llama-server: {error.message}") from error
+            raise missing(f"no Vulkan llama-server: {error.message}") from error
     for built in list_engines(SETTINGS.engines_dir):
         if built.build is not None and built.build.backend is Backend.VULKAN:
             return built
-    raise _missing(
+    raise missing(
         "no Vulkan llama-server (launcher engine build --backend vulkan, or LAUNCHER_TEST_VULKAN_ENGINE)"
     )
 
@@ -124,7 +124,7 @@ def default_model() -> Path:
         subprocess.run(pull, env=STARTED_WITH, stdin=subprocess.DEVNULL, check=False)
         found = _pulled_model()
     if found is None:
-        raise _missing("the default model is not here (launcher pull smollm2-135m, or LAUNCHER_TEST_MODEL)")
+        raise missing("the default model is not here (launcher pull smollm2-135m, or LAUNCHER_TEST_MODEL)")
     return found
 
 
@@ -147,7 +147,7 @@ def _pulled_model() -> Path | None:
     return next(found, None)
 
 
-def _missing(reason: str) -> BaseException:
+def missing(reason: str) -> BaseException:
     """What ends a test that needs something real."""
     if IN_CI:
         return pytest.fail.Exception(reason, pytrace=False)

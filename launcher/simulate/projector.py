@@ -8,6 +8,7 @@ virtual buffers. It is called by its C++ symbol and answers with a std::map, as 
 from __future__ import annotations
 
 import ctypes
+import os
 import struct
 from collections.abc import Iterator
 from ctypes import CDLL, Structure, c_bool, c_char_p, c_int, c_void_p
@@ -121,7 +122,7 @@ class ProjectorSimulator:
         parameters.image_min_tokens = question.image_min_tokens
         parameters.image_max_tokens = question.image_max_tokens
         parameters.warmup = reserve
-        tree = self._usage(question.model.encode(), parameters)
+        tree = self._usage(os.fsencode(question.model), parameters)
         entries = dict(_walk(tree.root))
         if len(entries) != tree.count:
             raise Unavailable("mtmd_get_memory_usage answers in a form this simulator does not know")

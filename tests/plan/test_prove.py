@@ -10,11 +10,12 @@ import pytest
 from launcher.errors import EngineFailed
 from launcher.hub.local import open_path
 from launcher.machine import Machine
+from launcher.plan.budget import read_budgets
 from launcher.plan.make import make_plan
 from launcher.plan.oracle import Answer, BufferRow, HostTensor, Question, Refusal
 from launcher.plan.plan import HOST, Basis, Plan, Shortfall, Workload
 from launcher.plan.prove import MOST_SIMULATIONS, prove
-from launcher.units import MIB
+from launcher.units import GIB, MIB
 from tests.make_gguf import make_gguf
 from tests.plan.shapes import cards, machine
 
@@ -176,3 +177,33 @@ def test_repacked_weights_beside_a_device_are_estimates_too(
     plan = prove(replan, ONE_CARD, Oracle(elsewhere), "m.gguf")
     assert isinstance(plan, Plan)
     assert [row.compute.basis for row in plan.ledger] == [Basis.SIMULATED, Basis.ESTIMATED]
+
+
+@pytest.mark.parametrize("free", [None, 24 * GIB])
+def test_what_is_missing_lowers_the_budget_by_just_that(
+    replan: Callable[[Machine], Plan | Shortfall], free: int | None
+) -> None:
+    card = replace(ONE_CARD.devices[0], total_bytes=80 * GIB, free_bytes=free)
+    host = replace(ONE_CARD, devices=(card,))
+    budget = read_budgets(host).devices[0].n_bytes
+    seen: list[int] = []
+
+    def remembering(left: Machine) -> Plan | Shortfall:
+        seen.append(read_budgets(left).devices[0].n_bytes)
+        return replan(left)
+
+    first = replan(host)
+    assert isinstance(first, Plan)
+    (row, _) = first.ledger
+    kept = sum(amount.n_bytes + amount.band_bytes for amount in (row.overhead, row.cache))
+    too_much = budget - kept - 3 * MIB + 300 * MIB
+
+    def answer(question: Question) -> Answer:
+        return holding({"CUDA0": too_much // MIB if len(oracle.questions) == 1 else 1})(question)
+
+    oracle = Oracle(answer)
+    plan = prove(remembering, host, oracle, "m.gguf")
+    assert isinstance(plan, Plan)
+    assert len(seen) == 2
+    assert budget - seen[1] == pytest.approx(300 * MIB, abs=2 * MIB)
+    assert plan.ledger[0].budget_bytes == budget

@@ -10,6 +10,7 @@ import pytest
 
 from launcher.engine.find import Engine
 from launcher.simulate.client import Simulators
+from tests.conftest import missing
 from tests.make_gguf import make_gguf
 
 
@@ -42,7 +43,7 @@ def every_architecture(engine: Engine, tmp_path_factory: pytest.TempPathFactory)
     """What llama.cpp's test-llama-archs writes: 128 small models of 122 architectures."""
     tool = engine.folder / "test-llama-archs"
     if not tool.exists():
-        pytest.skip(f"the engine in {engine.folder} was built without test-llama-archs (LLAMA_BUILD_TESTS)")
+        raise missing(f"the engine in {engine.folder} was built without test-llama-archs (LLAMA_BUILD_TESTS)")
     folder = tmp_path_factory.mktemp("architectures")
     subprocess.run([tool, "-o", folder], check=True, capture_output=True, timeout=250)
     return tuple(sorted(folder.glob("*.gguf")))
