@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -54,6 +55,13 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("LAUNCHER_HOME", str(home / "launcher"))
     return home
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Children of a run that was started with SIGINT ignored (a shell's background job) can be interrupted all the
+    same: a handler of ours becomes the default in what we start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
