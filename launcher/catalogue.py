@@ -8,15 +8,15 @@ talks to the Hub is imported where it is needed: a model that is here must not w
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from launcher.errors import NotFound, UsageError
+from launcher.errors import LauncherError, NotFound, TryAgain, UsageError
 from launcher.gguf.names import FileGroup, quant_label, shard_name
 from launcher.hub.endpoint import Endpoint, endpoint_in_use
 from launcher.hub.local import open_path
-from launcher.hub.located import HubFiles, LocalFiles, Located, PullOptions, SavedHeaders, UrlFiles
+from launcher.hub.located import HubFiles, LocalFiles, Located, PullOptions, SavedHeaders, Unreached, UrlFiles
 from launcher.hub.refs import parse_ref
 from launcher.hub.store import HubStore
 from launcher.hub.wheel import open_first
@@ -24,6 +24,7 @@ from launcher.model import ModelRef, RefKind
 from launcher.profile import ModelProfile, ProfileQuant, Profiles, pick_profile, quants_to_try
 from launcher.profiles_on_disk import read_model_profiles
 from launcher.progress import OnProgress
+from launcher.recipe import headers_of_recipe
 from launcher.settings import Settings, expand, profiles_dir
 
 
@@ -53,15 +54,18 @@ class Sources:
     store: HubStore
     models_dir: Path
     profiles: Profiles
+    headers_dirs: tuple[Path, ...] = ()
 
 
-def sources_of(settings: Settings) -> Sources:
-    """The sources that settings and environment name."""
+def sources_of(settings: Settings, *, offline: bool = False) -> Sources:
+    """The sources that settings and environment name; `offline` asks no Hub, as HF_HUB_OFFLINE does."""
+    endpoint = endpoint_in_use()
     return Sources(
-        endpoint=endpoint_in_use(),
+        endpoint=replace(endpoint, offline=True) if offline else endpoint,
         store=HubStore(folder=settings.cache_dir / "hub"),
         models_dir=settings.models_dir,
         profiles=read_profiles(settings),
+        headers_dirs=(settings.own_profiles_dir / "headers", profiles_dir() / "headers"),
     )
 
 
@@ -132,12 +136,31 @@ def fetch(
             raise NotFound(
                 f"{path} holds headers only, no weights", hint=f"launcher up {located.model.model_id}"
             )
+        case Unreached(repo=repo, cause=cause):
+            raise TryAgain(f"{repo} was not reached: {cause}", hint=f"launcher pull {located.model.model_id}")
 
 
 def _open_url(url: str) -> Located:
     from launcher.hub.url import open_url
 
     return open_url(url)
+
+
+def bytes_to_fetch(located: Located, sources: Sources) -> int:
+    """What a pull would download: nothing for files that are here, all that is not yet cached for others."""
+    match located.files:
+        case HubFiles() as files:
+            from launcher.hub.places import cached_file
+
+            return sum(
+                shard.size_bytes
+                for shard in located.model.shards
+                if cached_file(sources.endpoint, files, shard) is None
+            )
+        case UrlFiles() | Unreached():
+            return located.model.size_bytes
+        case _:
+            return 0
 
 
 def _single(text: str, open_: Callable[[OnProgress], Located]) -> Target:
@@ -152,6 +175,29 @@ def _single(text: str, open_: Callable[[OnProgress], Located]) -> Target:
     )
 
 
+def without_files(
+    profile: ModelProfile, quant: ProfileQuant, sources: Sources, cause: LauncherError
+) -> Located:
+    """What a profile can say about a quant whose files cannot be looked at: saved headers (`PROFILE-QUANT.headers` in a
+    profiles folder's `headers`), else those made from its recipe. Raises `cause` where it has neither."""
+    for folder in sources.headers_dirs:
+        path = folder / f"{profile.name}-{quant.label}.headers"
+        if path.is_file():
+            from launcher.hub.saved import read_saved
+
+            return replace(read_saved(path), notes=(f"headers as saved in {path.name}: {cause.message}",))
+    made = headers_of_recipe(profile, quant)
+    if made is None:
+        raise cause
+    model, raw, said = made
+    return Located(
+        model=model,
+        raw_headers=(raw,),
+        files=Unreached(repo=quant.repo, cause=cause.message),
+        notes=(f"{said}; the files were not looked at: {cause.message}",),
+    )
+
+
 def _profile_target(profile: ModelProfile, wanted: str | None, sources: Sources) -> Target:
     def opener(quant: ProfileQuant) -> Callable[[OnProgress], Located]:
         ref = ModelRef(
@@ -162,7 +208,10 @@ def _profile_target(profile: ModelProfile, wanted: str | None, sources: Sources)
             if quant.wheel is None:
                 from launcher.hub.repo import open_repo
 
-                return open_repo(ref, endpoint=sources.endpoint, store=sources.store)
+                try:
+                    return open_repo(ref, endpoint=sources.endpoint, store=sources.store)
+                except (TryAgain, NotFound) as error:
+                    return without_files(profile, quant, sources, error)
             return open_first(
                 ref,
                 quant.wheel,

@@ -147,6 +147,11 @@ def gpu_named(name: str) -> Gpu:
     )
 
 
+def gpu_key(name: str) -> str | None:
+    """The short name of the card a driver calls `name`; None where nobody knows it."""
+    return _find(name)
+
+
 def as_device(gpu: Gpu, *, id: str, ram_bytes: int) -> Device:  # noqa: A002 the field's name
     """The card as an idle device of a machine with `ram_bytes` of memory."""
     link = None

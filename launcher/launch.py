@@ -11,17 +11,17 @@ import os
 import shlex
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from launcher import planning
 from launcher.attempts import Case, Consent, bring_up_or_save, claim, claim_rows, driver_of, less_promised
-from launcher.catalogue import Sources, Target, fetch, resolve, sources_of
-from launcher.companions import open_companions
+from launcher.catalogue import Sources, fetch, resolve, sources_of
 from launcher.engine import claims
 from launcher.engine.address import check_exposure
-from launcher.engine.argv import Serving, server_argv
+from launcher.engine.argv import Serving
 from launcher.engine.capabilities import capabilities
 from launcher.engine.client import read_api_key
 from launcher.engine.deploy import Request, already_up, attend, bring_up, take_down
@@ -31,19 +31,17 @@ from launcher.engine.flags import Capabilities
 from launcher.engine.process import config_files, engine_env
 from launcher.engine.protect import memory_max
 from launcher.engine.record import Deployment, check_name, deployment_name, is_name, plan_hash
-from launcher.engine.wishes import absorb_flags, uncounted
-from launcher.errors import DoesNotFit, Interrupted, LauncherError, NotFound, UsageError
-from launcher.hub.located import HubFiles, LocalFiles, Located, PullOptions, UrlFiles
+from launcher.engine.wishes import uncounted
+from launcher.errors import Interrupted, LauncherError, NotFound, UsageError
+from launcher.hub.located import HubFiles, Located, PullOptions, UrlFiles
 from launcher.inventory import Confirm, MachineChoice, engine_or_none, ensure_engine, machine_for
+from launcher.lock import Lock, check_engine, locate, read_lock
 from launcher.machine import Machine
-from launcher.plan.explain import plan_json, shortfall_json
-from launcher.plan.make import make_plan
-from launcher.plan.plan import HOST, Plan, Shortfall, Workload
-from launcher.plan.prove import prove
-from launcher.profile import server_flags
+from launcher.plan.explain import plan_json
+from launcher.plan.plan import HOST, Plan
+from launcher.planning import Planned, PlanRequest, fitting
 from launcher.progress import OnProgress, Step
 from launcher.settings import Settings, read_settings
-from launcher.simulations import Simulations
 from launcher.units import format_bytes
 
 ASK_ABOVE_BYTES = 20 * 10**9
@@ -51,22 +49,10 @@ ASK_ABOVE_BYTES = 20 * 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanRequest:
-    """What the user typed, parsed. `flags` are llama-server's own, from behind `--`."""
-
-    ref: str
-    quant: str | None = None
-    workload: Workload = Workload()
-    machine: MachineChoice = MachineChoice()
-    engine: Path | None = None
-    flags: tuple[str, ...] = ()
-    mode: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class UpRequest:
     """A plan, and where its server is to be found. `retry` False: nothing is tried a second time, neither with
-    less memory nor after a crash. `canary`: ready only after a prompt as long as the context."""
+    less memory nor after a crash. `canary`: ready only after a prompt as long as the context. `locked`: start what is
+    in this file instead of planning."""
 
     plan: PlanRequest
     name: str | None = None
@@ -76,30 +62,17 @@ class UpRequest:
     env: tuple[tuple[str, str], ...] = ()
     retry: bool = True
     canary: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Planned:
-    """What came of a request: the plan or None, its model, the command line, and the quants that lost."""
-
-    target: Target
-    machine: Machine
-    engine: Engine | None
-    capabilities: Capabilities | None
-    plan: Plan | None
-    located: Located | None
-    losers: tuple[Shortfall, ...]
-    argv: tuple[str, ...]
+    locked: Path | None = None
 
 
 def plan_model(request: PlanRequest, on_progress: OnProgress) -> Planned:
-    """The best quant that fits, placed. Nothing fits: `plan` is None and `losers` say why."""
+    """The wanted quant of those that fit, placed. Nothing fits: `plan` is None, and `choice` says why."""
     settings = read_settings()
     engine = engine_or_none(request.engine, settings)
     machine = machine_for(request.machine, engine, settings)
     if request.machine == MachineChoice():
         machine = _unpromised(machine, settings, key="")
-    return _plan(request, settings, engine, machine, on_progress)
+    return planning.make(request, settings, engine, machine, on_progress)
 
 
 def up(
@@ -118,6 +91,8 @@ def up(
     os.environ.update(request.env)  # a device that a variable hides is hidden from the plan too
     settings = read_settings()
     confirm = functools.cache(confirm)  # nothing is asked twice
+    if request.locked is not None:
+        return _up_locked(request, read_lock(request.locked), settings, confirm, on_progress)
     sources = sources_of(settings)
     target = resolve(request.plan.ref, request.plan.quant, sources)
     name = check_name(request.name or deployment_name(target.model_id))
@@ -133,19 +108,19 @@ def up(
     try:
         with claims.planning(settings.claims_dir):
             machine = _unpromised(machine_for(MachineChoice(), engine, settings), settings, key=key)
-            planned = _plan(request.plan, settings, engine, machine, on_progress)
+            planned = planning.make(request.plan, settings, engine, machine, on_progress)
             plan, located = fitting(planned)
             claim(settings.claims_dir, key, name, claim_rows(plan, machine), os.getpid())
         paths = _fetch(located, sources, confirm, on_progress, ("launcher", "pull", located.model.model_id))
-        workload, flags = absorb_flags(request.plan.flags, request.plan.workload)
-        request = replace(request, plan=replace(request.plan, flags=flags))
-        upping = _Upping(request, planned, name, asked, paths[0], engine, keep_up=keep_up)
+        upping = _Upping(
+            request, name, asked, paths[0], engine, machine, planned.capabilities, keep_up=keep_up
+        )
         case = Case(
             plan=plan,
             machine=machine,
-            workload=workload,
-            replan=partial(_replan, planned, plan.quant, located, settings, flags),
-            start=partial(_start, upping, settings, on_progress),
+            workload=planning.pinned(planned, plan),
+            replan=partial(planning.replan, planned, plan.quant, located, settings),
+            start=partial(_start, upping, planned, settings, on_progress),
             history=settings.history_file,
             engine=planned.capabilities.sha256 if planned.capabilities else None,
             retry=request.retry,
@@ -156,46 +131,107 @@ def up(
         raise
 
 
+def _up_locked(
+    request: UpRequest, lock: Lock, settings: Settings, confirm: Confirm, on_progress: OnProgress
+) -> Deployment:
+    """Start exactly what is locked, once: nothing is planned, so nothing can be planned again."""
+    sources = sources_of(settings)
+    name = check_name(request.name or deployment_name(lock.model_id))
+    check_exposure(request.host, request.api_key_file)
+    read_api_key(request.api_key_file)
+    asked = plan_hash(_asked(request, settings))
+    running = already_up(settings.deployments_dir, name, asked, request.port)
+    if running is not None:
+        return running
+    engine = ensure_engine(request.plan.engine, settings, confirm, on_progress)
+    found = capabilities(engine, settings.cache_dir)
+    check_engine(lock, found)
+    located = locate(lock, sources)
+    paths = _fetch(located, sources, confirm, on_progress, ("launcher", "pull", lock.model_id))
+    machine = machine_for(MachineChoice(), engine, settings)
+    upping = _Upping(request, name, asked, paths[0], engine, machine, found, keep_up=False)
+    what = _What(
+        model_id=lock.model_id,
+        model_bytes=located.model.size_bytes,
+        document=lock.plan,
+        host_bytes=lock.host_bytes,
+        rows=lock.rows,
+        compile=lock.compile,
+    )
+    return _bring_up(upping, what, settings, on_progress, {})
+
+
 @dataclass(frozen=True, slots=True)
 class _Upping:
     """One `up` under way: what every attempt has in common."""
 
     request: UpRequest
-    planned: Planned
     name: str
     asked: str
     model_path: Path
     engine: Engine
+    machine: Machine
+    capabilities: Capabilities | None
     keep_up: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _What:
+    """What is brought up: a plan, made now or locked. `rows` are the bytes it promises, by device and RAM."""
+
+    model_id: str
+    model_bytes: int
+    document: Mapping[str, Any]
+    host_bytes: int
+    rows: Mapping[str, int]
+    compile: Callable[[Serving], tuple[str, ...]]
+
+
 def _start(
-    upping: _Upping, settings: Settings, on_progress: OnProgress, plan: Plan, attempt: Mapping[str, Any]
+    upping: _Upping,
+    planned: Planned,
+    settings: Settings,
+    on_progress: OnProgress,
+    plan: Plan,
+    attempt: Mapping[str, Any],
 ) -> Deployment:
     """Bring this plan up, once."""
-    request, planned = upping.request, upping.planned
+    what = _What(
+        model_id=planned.target.model_id,
+        model_bytes=plan.size_bytes,
+        document=plan_json(plan),
+        host_bytes=next((row.used_bytes for row in plan.ledger if row.where == HOST), 0),
+        rows=claim_rows(plan, upping.machine),
+        compile=partial(planning.compile_argv, planned, plan),
+    )
+    return _bring_up(upping, what, settings, on_progress, attempt)
+
+
+def _bring_up(
+    upping: _Upping, what: _What, settings: Settings, on_progress: OnProgress, attempt: Mapping[str, Any]
+) -> Deployment:
+    request, found = upping.request, upping.capabilities
     env, dropped = engine_env(os.environ, dict(request.env))
-    host = next((row.used_bytes for row in plan.ledger if row.where == HOST), 0)
 
     def argv_for(port: int) -> tuple[str, ...]:
-        serving = Serving(
-            host=request.host,
-            port=port,
-            model_id=planned.target.model_id,
-            model_path=str(upping.model_path),
-            api_key_file=None if request.api_key_file is None else str(request.api_key_file.absolute()),
+        return what.compile(
+            Serving(
+                host=request.host,
+                port=port,
+                model_id=what.model_id,
+                model_path=str(upping.model_path),
+                api_key_file=None if request.api_key_file is None else str(request.api_key_file.absolute()),
+            )
         )
-        return _argv(planned, plan, serving, request.plan)
 
-    found = planned.capabilities
     return bring_up(
         settings.deployments_dir,
         Request(
             name=upping.name,
-            model_id=planned.target.model_id,
+            model_id=what.model_id,
             model_path=upping.model_path,
-            model_bytes=plan.size_bytes,
-            plan=plan_json(plan),
+            model_bytes=what.model_bytes,
+            plan=dict(what.document),
             plan_hash=upping.asked,
             argv_for=argv_for,
             env=env,
@@ -209,12 +245,12 @@ def _start(
             cwd=Path.cwd() if request.plan.flags else Path("/"),
             keep_up=upping.keep_up and request.retry,
             canary=request.canary,
-            memory_bytes=memory_max(host, _ram_of(planned.machine)),
+            memory_bytes=memory_max(what.host_bytes, _ram_of(upping.machine)),
             notes={
                 "history": str(settings.history_file.absolute()),
-                "driver": driver_of(planned.machine),
+                "driver": driver_of(upping.machine),
                 "attempt": dict(attempt),
-                "claim": claim_rows(plan, planned.machine),
+                "claim": dict(what.rows),
                 "claim_folder": str(settings.claims_dir.absolute()),
             },
         ),
@@ -304,114 +340,6 @@ def pull(
     return _fetch(located, sources, confirm, on_progress, again, options)
 
 
-def fitting(planned: Planned) -> tuple[Plan, Located]:
-    """The plan and its model. Raises DoesNotFit when there is none."""
-    if planned.plan is not None and planned.located is not None:
-        return planned.plan, planned.located
-    last = planned.losers[-1]
-    tried = "" if len(planned.losers) == 1 else f", the smallest of {len(planned.losers)} quants,"
-    raise DoesNotFit(
-        f"{last.model_id} {last.quant}{tried} does not fit: {last.where} is {format_bytes(last.missing_bytes)} short",
-        hint=_shortfall_hint(planned.target.model_id, last),
-    )
-
-
-def plan_document(planned: Planned) -> dict[str, Any]:
-    """The plan, or the shortfall of the last quant tried, as its versioned JSON."""
-    if planned.plan is not None:
-        return plan_json(planned.plan, argv=planned.argv, losers=planned.losers)
-    return shortfall_json(planned.losers[-1], losers=planned.losers[:-1])
-
-
-def _plan(
-    request: PlanRequest, settings: Settings, engine: Engine | None, machine: Machine, on_progress: OnProgress
-) -> Planned:
-    target = resolve(request.ref, request.quant, sources_of(settings))
-    workload, flags = absorb_flags(request.flags, request.workload)
-    request = replace(request, workload=workload, flags=flags)
-    planned = Planned(
-        target=target,
-        machine=machine,
-        engine=engine,
-        capabilities=capabilities(engine, settings.cache_dir) if engine else None,
-        plan=None,
-        located=None,
-        losers=(),
-        argv=(),
-    )
-    for candidate in target.candidates:
-        located = candidate.open(on_progress)
-        outcome = _replan(planned, candidate.quant, located, settings, flags, machine, workload)
-        if isinstance(outcome, Plan):
-            outcome = replace(
-                outcome, reasons=(*outcome.reasons, *_other_build(engine, planned.capabilities))
-            )
-            serving = Serving(
-                host="127.0.0.1", port=8080, model_id=target.model_id, model_path=_path_to_be(located)
-            )
-            argv = _argv(planned, outcome, serving, request)
-            return replace(planned, plan=outcome, located=located, argv=argv)
-        planned = replace(planned, losers=(*planned.losers, outcome))
-    return planned
-
-
-def _replan(
-    planned: Planned,
-    quant: str,
-    located: Located,
-    settings: Settings,
-    flags: tuple[str, ...],
-    machine: Machine,
-    workload: Workload,
-) -> Plan | Shortfall:
-    """This quant on this machine, with what `flags` load beside it, planned and confirmed by the simulator."""
-    profile = planned.target.profile
-    default_ctx = profile.context.default if profile else None
-    with (
-        open_companions(flags, planned.engine, settings, machine) as opened,
-        Simulations(located, planned.engine, settings, machine) as oracle,
-    ):
-        outcome = prove(
-            lambda host: make_plan(located.model, quant, host, workload, default_ctx=default_ctx),
-            machine,
-            oracle,
-            oracle.model,
-            opened.companions,
-        )
-    if isinstance(outcome, Plan):
-        return replace(outcome, reasons=(*outcome.reasons, *opened.notes))
-    return outcome
-
-
-def _argv(planned: Planned, plan: Plan, serving: Serving, request: PlanRequest) -> tuple[str, ...]:
-    profile = planned.target.profile
-    return server_argv(
-        plan,
-        serving,
-        program=str(planned.engine.path) if planned.engine else "llama-server",
-        capabilities=planned.capabilities,
-        profile_flags=server_flags(profile, request.mode) if profile else (),
-        user_flags=request.flags,
-    )
-
-
-def _other_build(engine: Engine | None, found: Capabilities | None) -> tuple[str, ...]:
-    """Who simulates is not always who runs: named, so that a difference is not a riddle."""
-    if engine is None or found is None or engine.build is not None:
-        return ()
-    build = f"{found.version.text}, commit {found.version.commit or 'unknown'}"
-    return (f"the engine that runs is {build}; its own load log is compared with the plan after it started",)
-
-
-def _path_to_be(located: Located) -> str:
-    """The model's path where it is known before anything is fetched, else its name."""
-    match located.files:
-        case LocalFiles(paths=paths):
-            return str(paths[0])
-        case _:
-            return located.model.shards[0].name
-
-
 def _asked(request: UpRequest, settings: Settings) -> dict[str, Any]:
     """What decides whether a second `up` asks for the same: everything typed, nothing measured. The plan itself
     would differ: a running deployment has taken memory. A relative path means another file in another folder."""
@@ -422,6 +350,8 @@ def _asked(request: UpRequest, settings: Settings) -> dict[str, Any]:
         "ref": str(path.absolute()) if path.exists() else plan.ref,
         "quant": plan.quant,
         "workload": asdict(plan.workload),
+        "limits": asdict(plan.limits),
+        "locked": request.locked.read_text(encoding="utf-8") if request.locked else None,
         "engine": str(engine.absolute()) if engine else None,
         "flags": plan.flags,
         "mode": plan.mode,
@@ -486,7 +416,7 @@ def _pulling_meanwhile(
     if engine_or_none(request.engine, settings) is None:
         with contextlib.suppress(LauncherError):
             machine = machine_for(MachineChoice(), None, settings)
-            located = _plan(request, settings, None, machine, on_progress).located
+            located = planning.make(request, settings, None, machine, on_progress).located
     if located is None or not isinstance(located.files, HubFiles | UrlFiles):
         yield
         return
@@ -500,7 +430,3 @@ def _pulling_meanwhile(
         raise
     finally:
         pulling.join()
-
-
-def _shortfall_hint(ref: str, shortfall: Shortfall) -> str:
-    return f"launcher plan {ref} {shortfall.hints[0]}" if shortfall.hints else f"launcher plan {ref}"

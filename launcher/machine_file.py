@@ -48,7 +48,7 @@ _UNKNOWN = "unknown"
 def parse_machine(text: str, name: str) -> Machine:
     """The machine in a TOML text; `name` is what errors call the file. Raises UsageError."""
     top = parse_toml(text, file=name)
-    total, available, limit = _read_ram(top.table("ram"))
+    total, available, limit, bandwidth = _read_ram(top.table("ram"))
     cpu_table = top.optional_table("cpu")
     device_tables = top.tables("device") if top.has("device") else ()
     devices = _read_devices(device_tables, total)
@@ -69,6 +69,7 @@ def parse_machine(text: str, name: str) -> Machine:
         devices=devices,
         store=None if store is None else _read_store(store),
         notes=notes,
+        ram_bandwidth=bandwidth,
     )
     top.finish()
     return machine
@@ -76,9 +77,14 @@ def parse_machine(text: str, name: str) -> Machine:
 
 def format_machine(machine: Machine) -> str:
     """TOML that `parse_machine` reads back as the same machine."""
-    ram = {"total": _size(machine.ram_total_bytes), "available": _size(machine.ram_available_bytes)}
+    ram: dict[str, object] = {
+        "total": _size(machine.ram_total_bytes),
+        "available": _size(machine.ram_available_bytes),
+    }
     if machine.ram_limit_bytes is not None:
         ram["limit"] = _size(machine.ram_limit_bytes)
+    if machine.ram_bandwidth is not None:
+        ram["bandwidth_gb_s"] = machine.ram_bandwidth / 1e9
     document: dict[str, object] = {"os": machine.os, "arch": machine.arch}
     if machine.notes:
         document["notes"] = list(machine.notes)
@@ -99,15 +105,17 @@ def format_machine(machine: Machine) -> str:
     return tomli_w.dumps(document, multiline_strings=False)
 
 
-def _read_ram(table: TomlTable) -> tuple[int, int, int | None]:
+def _read_ram(table: TomlTable) -> tuple[int, int, int | None, int | None]:
+    """Total, available, limit, and bandwidth, which a file gives in GB/s (`bandwidth_gb_s = 89.6`)."""
     total = table.size("total", 1, _MAX_BYTES)
     limit = table.optional_size("limit", 1, _MAX_BYTES)
     available = table.optional_size("available", 0, total)
+    bandwidth = table.optional_number("bandwidth_gb_s", 0.1, 100_000)
     table.finish()
     if available is None:
         available = idle_available(total)
         available = available if limit is None else min(available, limit)
-    return total, available, limit
+    return total, available, limit, None if bandwidth is None else round(bandwidth * 1e9)
 
 
 def _read_cpu(table: TomlTable) -> Cpu:

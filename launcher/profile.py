@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 
 from launcher.errors import LauncherError, NotFound, UsageError
+from launcher.gguf.synthesis import Family, TypeRule
 from launcher.toml_table import Scalar
 
 
@@ -37,6 +38,33 @@ class WheelSource:
     sha256: str
 
 
+class RecipeBasis(StrEnum):
+    """How sure a quant's tensor types are."""
+
+    PUBLISHED = "published"
+    """Its makers say what each kind of tensor is."""
+    ASSUMED = "assumed"
+    """Only the file's size is known: the split is made up so that it meets the size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantRecipe:
+    """Which type each tensor of a quant has; `source` says who says so, or what was assumed."""
+
+    basis: RecipeBasis
+    source: str
+    rules: tuple[TypeRule, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedArchitecture:
+    """A model's metadata and tensor shapes as its GGUF files would have them; `source` says where from."""
+
+    source: str
+    metadata: tuple[tuple[str, Scalar], ...]
+    families: tuple[Family, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileQuant:
     """One quant and where it lives. `label` is its name in the hub repo (`UD-Q2_K_XL`), `name` and `aliases`
@@ -60,6 +88,7 @@ class ProfileQuant:
     quality: str
     quality_source: str
     wheel: WheelSource | None
+    recipe: QuantRecipe | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -129,6 +158,7 @@ class ModelProfile:
     default_quant: str | None
     modes: tuple[Mode, ...]
     api: ApiEquivalent | None
+    architecture: PublishedArchitecture | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """A model profile from its TOML, read strictly.
 
 Pure: text in, a `ModelProfile` out. A profile is written by hand from published facts, so every block of
-numbers has a `source`. `schema` is 1; tables that come later (an architecture, a type recipe per quant) raise
+numbers has a `source`. `schema` 2 adds an architecture and a type recipe per quant to 1; what comes later raises
 it, so that an older launcher refuses such a file by name instead of ignoring half of it.
 """
 
@@ -19,13 +19,15 @@ from launcher.profile import (
     ModelProfile,
     ProfileQuant,
     Profiles,
+    RecipeBasis,
     Sampling,
     SizeBasis,
     WheelSource,
 )
+from launcher.recipe_toml import read_architecture, read_recipe
 from launcher.toml_table import TomlTable, parse_toml
 
-SCHEMA = 1
+SCHEMA = 2
 
 _NAME = r"[a-z0-9][a-z0-9._-]*"
 _QUANT = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -75,8 +77,11 @@ def parse_model_profile(text: str, name: str, *, file: str | None = None) -> Mod
         )
     top = parse_toml(text, file=file)
     schema = top.integer("schema", 1, 1 << 31)
-    if schema != SCHEMA:
-        top.fail("schema", f"is {schema}, and this launcher reads {SCHEMA}", hint="a newer launcher reads it")
+    if schema > SCHEMA:
+        top.fail(
+            "schema", f"is {schema}, and this launcher reads up to {SCHEMA}", hint="a newer launcher reads it"
+        )
+    architecture = top.optional_table("architecture") if schema > 1 else None
     profile = ModelProfile(
         name=name,
         title=top.text("title"),
@@ -88,8 +93,11 @@ def parse_model_profile(text: str, name: str, *, file: str | None = None) -> Mod
         default_quant=top.optional_text("default_quant"),
         modes=tuple(_mode(table) for table in top.tables("modes")),
         api=_api(api) if (api := top.optional_table("api")) else None,
+        architecture=read_architecture(architecture) if architecture else None,
     )
     top.finish()
+    if profile.architecture is None and any(quant.recipe for quant in profile.quants):
+        top.fail("architecture", "is missing: a quant's recipe is for its tensors")
     _check_names(top, profile)
     return profile
 
@@ -118,6 +126,7 @@ def _context(table: TomlTable) -> ContextRange:
 
 def _quant(table: TomlTable) -> ProfileQuant:
     wheel = table.optional_table("wheel")
+    recipe = table.optional_table("recipe")
     size_bytes = table.optional_integer("size_bytes", 1, _MAX_BYTES)
     sha256 = table.optional_text("sha256", pattern=_SHA256, like="64 hexadecimal digits")
     quant = ProfileQuant(
@@ -137,7 +146,10 @@ def _quant(table: TomlTable) -> ProfileQuant:
         quality=table.text("quality"),
         quality_source=table.text("quality_source"),
         wheel=_wheel(wheel, size_bytes, sha256, table) if wheel else None,
+        recipe=read_recipe(recipe) if recipe else None,
     )
+    if quant.recipe and quant.recipe.basis is RecipeBasis.ASSUMED and quant.size_bytes is None:
+        table.fail("recipe", "is assumed, and there is no size_bytes that it could meet")
     table.finish()
     if quant.revision is None and (quant.size_basis is SizeBasis.EXACT or quant.sha256):
         table.fail("revision", "is missing: an exact size and a sha256 hold for one commit")

@@ -52,6 +52,16 @@ class TomlTable:
             self._refuse(key, value, "a list of strings")
         return tuple(value)
 
+    def integers(self, key: str, low: int, high: int) -> tuple[int, ...]:
+        """One or more whole numbers within limits."""
+        value = self._take(key)
+        whole = isinstance(value, list) and all(
+            isinstance(item, int) and not isinstance(item, bool) and low <= item <= high for item in value
+        )
+        if not isinstance(value, list) or not value or not whole:
+            self._refuse(key, value, f"a list of whole numbers from {low} to {high}")
+        return tuple(value)
+
     def integer(self, key: str, low: int, high: int) -> int:
         value = self._take(key)
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:

@@ -99,7 +99,7 @@ def test_everything_is_read():
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("schema = 1", "schema = 2", "schema is 2, and this launcher reads 1"),
+        ("schema = 1", "schema = 3", "schema is 3, and this launcher reads up to 2"),
         ("schema = 1", "", "schema is missing"),
         ('title = "T"', 'title = " "', "title is ' ', not a string that is not empty"),
         ('title = "T"', 'title = "T"\ncolour = "red"', "colour is not a known key"),

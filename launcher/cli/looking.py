@@ -7,12 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from launcher.cli.options import EngineOptions, MachineOptions, Offline, PlanOptions, Ref, unfolded
+from launcher.cli.options import (
+    EngineOptions,
+    MachineOptions,
+    Offline,
+    PlanOnlyOptions,
+    PlanOptions,
+    Ref,
+    unfolded,
+)
 from launcher.cli.output import Output
 from launcher.errors import DoesNotFit
 
 if TYPE_CHECKING:
-    from launcher.launch import Planned
+    from launcher.planning import Planned
 
 profiles = typer.Typer(help="The models launcher knows by name.", rich_markup_mode=None, no_args_is_help=True)
 
@@ -79,24 +87,30 @@ def plan(
     wanted: PlanOptions,
     machine: MachineOptions,
     engine: EngineOptions,
+    only: PlanOnlyOptions,
     out: Output,
 ) -> None:
     """Choose quant, placement and context for this machine, or another one, and explain it."""
     from launcher import launch
     from launcher.cli.requests import plan_request
 
-    request = plan_request(ref, wanted, engine, ctx.obj, machine=machine)
+    request = plan_request(ref, wanted, engine, ctx.obj, machine=machine, only=only)
     with out.progress() as progress:
         planned = launch.plan_model(request, progress)
+    if only.lock is not None:
+        from launcher.lock import write_lock
+
+        write_lock(planned, only.lock)
+        out.say(f"locked in {only.lock}: start exactly this with launcher up --locked {only.lock}")
     show_plan(planned, out)
 
 
 def show_plan(planned: Planned, out: Output) -> None:
     """Print a plan, or why there is none; the exit code says which."""
-    from launcher import launch
+    from launcher import planning
     from launcher.cli import tables
 
-    out.show(launch.plan_document(planned), tables.planned(planned))
+    out.show(planning.document(planned), tables.planned(planned))
     if planned.argv and not out.as_json:
         out.data(f"\n{tables.command_line(planned.argv)}\n")
     if planned.plan is None:

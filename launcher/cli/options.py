@@ -17,7 +17,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from launcher.cli.output import Output, ProgressStyle
-from launcher.plan.plan import CacheType
+from launcher.plan.plan import CacheType, NumaMode, Prefer
 from launcher.units import parse_context, parse_size
 
 
@@ -65,6 +65,19 @@ class OutputOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOnlyOptions:
+    """What can be done with a plan, or without one."""
+
+    buy: Annotated[
+        bool, typer.Option("--buy", help="If nothing fits: the smallest changes that would do.")
+    ] = False
+    lock: Annotated[
+        Path | None,
+        typer.Option("--lock", metavar="FILE", help="Write the plan for up --locked.", show_default=False),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
     engine: Annotated[
         Path | None, typer.Option("--engine", help="Use this llama-server.", show_default=False)
@@ -102,8 +115,53 @@ class PlanOptions:
         CacheType | None,
         typer.Option("-ctv", "--cache-type-v", help="KV cache type of V.", show_default=False),
     ] = None
-    batch_size: Annotated[int, typer.Option("-b", "--batch-size", min=1, help="Logical batch.")] = 2048
-    ubatch_size: Annotated[int, typer.Option("-ub", "--ubatch-size", min=1, help="Physical batch.")] = 512
+    kv: Annotated[
+        CacheType | None,
+        typer.Option("--kv", help="KV cache type of K and V [default: f16 or q8_0].", show_default=False),
+    ] = None
+    batch_size: Annotated[
+        int | None, typer.Option("-b", "--batch-size", min=1, help="Logical batch.", show_default=False)
+    ] = None
+    ubatch_size: Annotated[
+        int | None,
+        typer.Option(
+            "-ub", "--ubatch-size", min=1, help="Physical batch [default: the fastest].", show_default=False
+        ),
+    ] = None
+    prefer: Annotated[Prefer, typer.Option("--prefer", help="What to choose by, among plans that fit.")] = (
+        Prefer.BALANCED
+    )
+    min_tps: Annotated[
+        float | None,
+        typer.Option(
+            "--min-tps", min=0, metavar="N", help="At least N predicted tokens/s.", show_default=False
+        ),
+    ] = None
+    reserve: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--reserve",
+            metavar="[DEVICE=]SIZE",
+            help="Leave this free on every GPU, on one, or in ram=; may be repeated.",
+            show_default=False,
+        ),
+    ] = None
+    gpus: Annotated[
+        str | None,
+        typer.Option(
+            "--gpus", metavar="LIST", help="Use only these GPUs (CUDA0,CUDA2 or 0,2).", show_default=False
+        ),
+    ] = None
+    max_ram: Annotated[
+        int | None,
+        typer.Option(
+            "--max-ram", parser=parse_size, metavar="SIZE", help="Use no more RAM.", show_default=False
+        ),
+    ] = None
+    numa: Annotated[
+        NumaMode | None,
+        typer.Option("--numa", help="NUMA mode of llama-server [default: by nodes].", show_default=False),
+    ] = None
     cache_ram: Annotated[
         int | None,
         typer.Option(
@@ -185,7 +243,7 @@ class ServeOptions:
     ] = False
 
 
-BUNDLES = (OutputOptions, EngineOptions, PlanOptions, MachineOptions, ServeOptions)
+BUNDLES = (PlanOnlyOptions, OutputOptions, EngineOptions, PlanOptions, MachineOptions, ServeOptions)
 
 
 def unfolded(function: Callable[..., None]) -> Callable[..., None]:

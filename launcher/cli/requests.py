@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from launcher.cli.options import EngineOptions, MachineOptions, PlanOptions, ServeOptions
+from pathlib import Path
+
+from launcher.cli.options import EngineOptions, MachineOptions, PlanOnlyOptions, PlanOptions, ServeOptions
 from launcher.errors import UsageError
 from launcher.inventory import MachineChoice
-from launcher.launch import PlanRequest, UpRequest
-from launcher.plan.plan import Workload
+from launcher.launch import UpRequest
+from launcher.plan.plan import Limits, Workload
+from launcher.planning import PlanRequest
+from launcher.units import parse_size
 
 
 def plan_request(
@@ -17,31 +21,52 @@ def plan_request(
     *,
     machine: MachineOptions | None = None,
     mode: str | None = None,
+    only: PlanOnlyOptions | None = None,
 ) -> PlanRequest:
     """What to plan."""
+    if wanted.kv is not None and not {wanted.cache_type_k, wanted.cache_type_v} <= {None, wanted.kv}:
+        raise UsageError(
+            f"--kv {wanted.kv} and -ctk or -ctv name different cache types", hint="leave one of them out"
+        )
     workload = Workload(
         ctx_size=wanted.ctx_size,
         n_parallel=wanted.n_parallel,
-        cache_type_k=wanted.cache_type_k,
-        cache_type_v=wanted.cache_type_v,
+        cache_type_k=wanted.kv or wanted.cache_type_k,
+        cache_type_v=wanted.kv or wanted.cache_type_v,
         batch_size=wanted.batch_size,
         ubatch_size=wanted.ubatch_size,
         cache_ram_bytes=wanted.cache_ram,
+        prefer=wanted.prefer,
+        min_tps=wanted.min_tps,
+        numa=wanted.numa,
+    )
+    limits = Limits(
+        reserve=tuple(_reserve(text) for text in wanted.reserve or ()),
+        gpus=None if wanted.gpus is None else tuple(part.strip() for part in wanted.gpus.split(",")),
+        max_ram_bytes=wanted.max_ram,
     )
     machine = machine or MachineOptions()
     return PlanRequest(
         ref=ref,
         quant=wanted.quant,
         workload=workload,
+        limits=limits,
         machine=MachineChoice(name=machine.machine, gpus=tuple(machine.gpu or ()), ram_bytes=machine.ram),
         engine=engine.engine,
         flags=flags,
         mode=mode,
+        buy=only is not None and only.buy,
     )
 
 
 def up_request(
-    ref: str, wanted: PlanOptions, serve: ServeOptions, engine: EngineOptions, flags: tuple[str, ...]
+    ref: str,
+    wanted: PlanOptions,
+    serve: ServeOptions,
+    engine: EngineOptions,
+    flags: tuple[str, ...],
+    *,
+    locked: Path | None = None,
 ) -> UpRequest:
     """What to bring up, and where. Raises UsageError for an `-e` that is not K=V."""
     return UpRequest(
@@ -53,7 +78,14 @@ def up_request(
         env=tuple(_variable(text) for text in serve.env or ()),
         retry=not serve.no_retry,
         canary=serve.canary,
+        locked=locked,
     )
+
+
+def _reserve(text: str) -> tuple[str, int]:
+    """`CUDA0=2G` -> (`CUDA0`, bytes); `2G` is for every GPU."""
+    where, _, size = text.rpartition("=")
+    return ("ram" if where.lower() == "ram" else where), parse_size(size)
 
 
 def _variable(text: str) -> tuple[str, str]:

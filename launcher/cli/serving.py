@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from launcher.cli.options import (
     EngineOptions,
     Name,
+    OptionalRef,
     PlanOptions,
     Ref,
     ServeOptions,
@@ -30,12 +32,18 @@ def register(app: typer.Typer) -> None:
 
 def up(
     ctx: typer.Context,
-    ref: Ref,
     wanted: PlanOptions,
     where: ServeOptions,
     engine: EngineOptions,
     out: Output,
+    ref: OptionalRef = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Plan only; pull and start nothing.")] = False,
+    locked: Annotated[
+        Path | None,
+        typer.Option(
+            "--locked", metavar="FILE", help="Start exactly what plan --lock wrote.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Plan, pull and start a model in the background; returns when it has answered a token."""
     from launcher import launch
@@ -43,7 +51,17 @@ def up(
     from launcher.cli.looking import show_plan
     from launcher.cli.requests import up_request
 
-    request = up_request(ref, wanted, where, engine, ctx.obj)
+    if (ref is None) == (locked is None):
+        raise UsageError(
+            "up needs a REF or --locked FILE, one of them",
+            hint="launcher up REF, or launcher up --locked FILE",
+        )
+    if locked is not None and (dry_run or ctx.obj):
+        raise UsageError(
+            f"--locked {locked} starts exactly what is locked: no --dry-run, no flags after --",
+            hint=f"launcher up --locked {locked}",
+        )
+    request = up_request(ref or "", wanted, where, engine, ctx.obj, locked=locked)
     for note in launch.notes(request):
         out.say(f"note: {note}")
     with out.progress() as progress:

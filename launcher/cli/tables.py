@@ -14,9 +14,10 @@ from rich.text import Text
 from launcher.engine.find import Engine
 from launcher.hub.shelf import Kept
 from launcher.inventory import EngineDescription
-from launcher.launch import Planned
 from launcher.machine import Device, Filesystem, Machine
+from launcher.plan.choice import Option
 from launcher.plan.plan import Amount, Basis, LedgerRow, Plan, Shortfall
+from launcher.planning import Planned, api_price
 from launcher.profile import ApiEquivalent, ModelProfile, ProfileQuant, SizeBasis
 from launcher.units import format_bytes
 
@@ -66,7 +67,7 @@ def ledger(rows: Sequence[LedgerRow]) -> RenderableType:
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for row in rows:
-        other = [row.cache, row.overhead]
+        other = [row.cache, row.overhead, row.extra]
         cells = [amount(row.weights), amount(row.kv), amount(row.compute), amounts(other)]
         cells += [_size(row.used_bytes), _size(row.budget_bytes), bar(row.used_bytes, row.budget_bytes)]
         table.add_row(row.where, *cells, style="red" if row.free_bytes < 0 else None)
@@ -207,20 +208,28 @@ def _device(device: Device) -> tuple[str, ...]:
 def planned(value: Planned) -> RenderableType:
     """A plan with its losers, or why nothing fits."""
     parts: list[RenderableType] = []
-    if value.plan is not None:
-        parts.append(plan(value.plan))
-        lost = value.losers
-    else:
-        parts.append(shortfall(value.losers[-1]))
-        lost = value.losers[:-1]
-    if lost:
-        rows = [
-            (one.quant, format_bytes(one.size_bytes), f"{one.where} {format_bytes(one.missing_bytes)} short")
-            for one in lost
-        ]
+    choice = value.choice
+    if choice.plan is not None:
+        parts.append(plan(choice.plan))
+    elif choice.shortfall is not None:
+        parts.append(shortfall(choice.shortfall))
+    if choice.prices:
+        parts += [Text(""), Text("what a change costs:"), reasons(price.text for price in choice.prices)]
+    if len(choice.options) > 1:
         parts += [
             Text(""),
-            Text("quants that do not fit:"),
+            Text("plans that no other beats in both quality and speed:"),
+            options(choice.options),
+        ]
+    if value.purchases:
+        price = api_price(value)
+        ways = [str(one) for one in value.purchases] + ([price] if price else [])
+        parts += [Text(""), Text("what would do:"), reasons(ways)]
+    if choice.losers:
+        rows = [(one.quant, format_bytes(one.size_bytes), one.reason) for one in choice.losers]
+        parts += [
+            Text(""),
+            Text("quants that were not taken:"),
             grid(("quant", "size", "why"), rows, right=frozenset({"size"})),
         ]
     return Group(*parts)
@@ -256,6 +265,23 @@ def _ago(seconds: float | None) -> str:
         if seconds >= length:
             return f"{seconds // length:.0f} {unit} ago"
     return "now"
+
+
+def options(found: Iterable[Option]) -> RenderableType:
+    """Quants, caches and batches with their predicted speed."""
+    rows = [
+        (
+            one.quant,
+            one.cache_type,
+            str(one.ubatch_size),
+            str(one.ctx_size),
+            "-" if one.decode_tps is None else f"{one.decode_tps:.1f}",
+            "-" if one.turn_seconds is None else f"{one.turn_seconds:.0f} s",
+        )
+        for one in found
+    ]
+    headers = ("quant", "KV", "ubatch", "context", "tokens/s", "turn")
+    return grid(headers, rows, right=frozenset(headers[2:]))
 
 
 def profiles(found: Iterable[ModelProfile]) -> RenderableType:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from launcher.engine.wishes import SPELLINGS, WISHES, is_flag, split_flags
 from launcher.errors import UsageError
-from launcher.plan.pattern import expert_pattern
+from launcher.plan.pattern import placement_pattern
 from launcher.plan.plan import LoadMode, Plan
 from launcher.units import MIB
 
@@ -140,6 +140,8 @@ def server_argv(
     _add_load_mode(line, plan)
     line.add("-t", str(plan.threads), "its threads")
     line.add("-tb", str(plan.threads), "its threads")
+    if plan.numa is not None:
+        line.add("--numa", plan.numa, "memory on several NUMA nodes")
     line.add_if_known("--metrics")
     line.add_if_known("--offline")
     line.add_if_known("-lv", "4")  # below 4 the log leaves out the buffer sizes
@@ -188,8 +190,9 @@ def _add_placement(line: _Line, plan: Plan) -> None:
     if len(placement.devices) > 1:
         line.add("-sm", "layer", "several devices")
         line.add("-ts", ",".join(str(count) for count in placement.tensor_split), "several devices")
-    if placement.devices and placement.host_expert_blocks:
-        line.add("-ot", f"{expert_pattern(placement.host_expert_blocks)}=CPU", "experts on the host")
+    pattern = placement_pattern(placement)
+    if placement.devices and pattern is not None:
+        line.add("-ot", f"{pattern}=CPU", "experts on the host")
 
 
 def _add_load_mode(line: _Line, plan: Plan) -> None:

@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from launcher.errors import UsageError
-from launcher.plan.plan import CacheType, LoadMode, Workload
+from launcher.plan.plan import CacheType, LoadMode, NumaMode, Workload
 from launcher.units import MIB
 
 SPELLINGS: tuple[tuple[str, ...], ...] = (
@@ -68,11 +68,14 @@ _FIELD = {
     "-fa": "flash_attn",
     "-cram": "cache_ram_bytes",
     "-lm": "load_mode",
+    "--numa": "numa",
 }
 WISHES = frozenset(_FIELD)
 """Options that decide the ledger: fields of `Workload`."""
 
-_UNCOUNTED = ("-mmu", "-hfd", "--lora", "--lora-scaled", "--control-vector", "--control-vector-scaled")
+_FILES = {"--lora": "adapter"}
+"""Options that load a further file, which the ledger counts by its size."""
+_UNCOUNTED = ("-mmu", "-hfd", "--lora-scaled", "--control-vector", "--control-vector-scaled")
 """Options that load further files, which the ledger does not hold. A projector and a draft model that are files here
 are in it (`companion_flags`)."""
 
@@ -117,6 +120,15 @@ def absorb_flags(flags: Sequence[str], workload: Workload) -> tuple[Workload, tu
     return replace(workload, **wished), tuple(rest)
 
 
+def further_files(flags: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(`projector`, `draft` or `adapter`; the file) for every flag that loads one."""
+    for name, words in split_flags(flags):
+        if name in _FILES:
+            for text in words[1:]:
+                for part in text.split(",") if name == "--lora" else (text,):
+                    yield _FILES[name], part
+
+
 def uncounted(flags: Sequence[str]) -> tuple[str, ...]:
     """A sentence for every flag whose memory comes on top of the ledger."""
     return tuple(
@@ -135,6 +147,8 @@ def _value(name: str, words: tuple[str, ...]) -> object:
             return CacheType(text)
         if name == "-lm":
             return LoadMode(text)
+        if name == "--numa":
+            return NumaMode(text)
         if name == "-fa":
             return {"on": True, "off": False, "auto": None}[text]
         number = int(text)

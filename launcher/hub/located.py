@@ -56,14 +56,25 @@ class SavedHeaders:
     path: Path
 
 
-Files = LocalFiles | UrlFiles | HubFiles | SavedHeaders
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreached:
+    """Headers made from a profile's published architecture because the files could not be looked at; `cause` says
+    why. Enough to plan with."""
+
+    repo: str
+    cause: str
+
+
+Files = LocalFiles | UrlFiles | HubFiles | SavedHeaders | Unreached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Located:
     """`raw_headers[i]` are shard i's first `headers[i].data_offset` bytes, as the file has them (what a hollow
-    copy of the model begins with); `files` says how to get the weights."""
+    copy of the model begins with); `files` says how to get the weights. `notes` is what a plan made from these
+    headers must say about them."""
 
     model: ModelFile
     raw_headers: tuple[bytes, ...]
     files: Files
+    notes: tuple[str, ...] = ()

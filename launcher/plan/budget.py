@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from launcher.errors import UsageError
 from launcher.gguf.ggml import GgmlType
 from launcher.machine import Backend, Device, Machine
-from launcher.plan.plan import Amount, Basis
+from launcher.plan.plan import Amount, Basis, Limits
 from launcher.units import GIB, MIB
 
 _TARGET_BYTES = 1024 * MIB
@@ -53,6 +54,7 @@ class DeviceBudget:
     device: Device
     n_bytes: int
     overhead: Amount
+    margin_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,28 +63,68 @@ class Budgets:
     keeps in a layout of its own, when no device is in use (src/llama-model.cpp, make_cpu_buft_list)."""
 
     host_bytes: int
+    ram_reserve_bytes: int
+    max_ram_bytes: int | None
     repacked_types: frozenset[GgmlType]
     host_overhead: Amount
     devices: tuple[DeviceBudget, ...]
 
 
-def read_budgets(machine: Machine) -> Budgets:
-    """What this machine gives to one deployment: `host_bytes` is what is available less the reserve."""
-    host = max(machine.ram_available_bytes - ram_reserve(machine), 0)
+ANYWHERE = ""
+RAM = "ram"
+"""Keys of `Limits.reserve` besides a device's id: every device, and the host."""
+
+
+def read_budgets(machine: Machine, limits: Limits | None = None) -> Budgets:
+    """What this machine gives to one deployment: `host_bytes` is what is available less the reserve.
+
+    Raises UsageError for limits that name a device the machine does not have.
+    """
+    limits = limits or Limits()
+    devices = _chosen(machine, limits)
+    reserves = dict(limits.reserve)
+    kept = reserves.get(RAM, ram_reserve(machine))
+    host = max(machine.ram_available_bytes - kept, 0)
+    if limits.max_ram_bytes is not None:
+        host = min(host, limits.max_ram_bytes)
+    margins = {
+        device.id: _margin(device, reserves.get(device.id, reserves.get(ANYWHERE))) for device in devices
+    }
     return Budgets(
         host_bytes=host,
+        ram_reserve_bytes=kept,
+        max_ram_bytes=limits.max_ram_bytes,
         repacked_types=_X86_REPACKS if machine.arch in {"x86_64", "AMD64"} else _ARM_REPACKS,
         host_overhead=_estimate(*_ENGINE_HOST),
         devices=tuple(
             DeviceBudget(
                 device=device,
-                n_bytes=_device_bytes(device, host),
+                n_bytes=_device_bytes(device, host, margins[device.id]),
                 overhead=_estimate(*_OVERHEAD[device.backend]),
+                margin_bytes=margins[device.id],
             )
-            for device in machine.devices
-            if device.backend is not Backend.CPU
+            for device in devices
         ),
     )
+
+
+def _chosen(machine: Machine, limits: Limits) -> list[Device]:
+    """The devices that may be used, by id or by their number in llama.cpp's order."""
+    devices = [device for device in machine.devices if device.backend is not Backend.CPU]
+    ids = [device.id for device in devices]
+    known = f"there {'is' if len(ids) == 1 else 'are'} {', '.join(ids)}" if ids else "there is no GPU"
+    for name, _ in limits.reserve:
+        if name not in {ANYWHERE, RAM, *ids}:
+            raise UsageError(
+                f"--reserve names {name}, and {known}", hint="--reserve 2G, or CUDA0=2G, or ram=16G"
+            )
+    if limits.gpus is None:
+        return devices
+    wanted = [ids[int(name)] if name.isdecimal() and int(name) < len(ids) else name for name in limits.gpus]
+    for name in wanted:
+        if name not in ids:
+            raise UsageError(f"--gpus names {name}, and {known}", hint="--gpus with ids or numbers, or none")
+    return [device for device in devices if device.id in wanted]
 
 
 def ram_reserve(machine: Machine) -> int:
@@ -94,6 +136,15 @@ def ram_reserve(machine: Machine) -> int:
     limit = machine.ram_limit_bytes
     total = machine.ram_total_bytes if limit is None else min(machine.ram_total_bytes, limit)
     return min(8 * GIB, max(512 * MIB, total // 16))
+
+
+def _margin(device: Device, reserve: int | None) -> int:
+    """A reserve that was asked for is what llama.cpp's --fit-target means: all that is left free, the backend's
+    own overhead included."""
+    if reserve is None:
+        return device_margin(device)
+    middle, band = _OVERHEAD[device.backend]
+    return max(reserve - middle - band, 0)
 
 
 def device_margin(device: Device) -> int:
@@ -111,12 +162,12 @@ def free_bytes(device: Device) -> int:
     return device.total_bytes - max(512 * MIB, device.total_bytes // 50)
 
 
-def _device_bytes(device: Device, host_bytes: int) -> int:
+def _device_bytes(device: Device, host_bytes: int, margin: int) -> int:
     """Free memory minus margin, and no more than the host has where the memory is the host's."""
     free = free_bytes(device)
     if device.shares_host_memory:
         free = min(free, host_bytes + device.carve_out_bytes)
-    return max(free - device_margin(device), 0)
+    return max(free - margin, 0)
 
 
 def _estimate(middle: int, band: int) -> Amount:

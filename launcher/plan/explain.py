@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
+from launcher.forecast.turn import Band, Forecast
+from launcher.plan.choice import Choice
 from launcher.plan.plan import HOST, SURE_TO_UNSURE, Amount, Basis, LedgerRow, Plan, Shortfall
+from launcher.recipe import RECIPE_SOURCE
 
 SCHEMA = 1
 
 
-def plan_json(plan: Plan, *, argv: Sequence[str] = (), losers: Sequence[Shortfall] = ()) -> dict[str, Any]:
-    """The document of `launcher plan --json`. `losers` are the quants that were tried before."""
+def plan_json(
+    plan: Plan,
+    *,
+    argv: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    choice: Choice | None = None,
+) -> dict[str, Any]:
+    """The document of `launcher plan --json` (plan/DESIGN.md describes it). `choice` is what the plan is from."""
     return {
         "schema": SCHEMA,
         "fits": True,
@@ -29,6 +39,7 @@ def plan_json(plan: Plan, *, argv: Sequence[str] = (), losers: Sequence[Shortfal
             "ctx_checkpoints": plan.ctx_checkpoints,
             "warmup": plan.warmup,
             "threads": plan.threads,
+            "numa": None if plan.numa is None else plan.numa.value,
         },
         "placement": {
             "n_block": plan.placement.n_block,
@@ -36,18 +47,22 @@ def plan_json(plan: Plan, *, argv: Sequence[str] = (), losers: Sequence[Shortfal
             "devices": list(plan.placement.devices),
             "tensor_split": list(plan.placement.tensor_split),
             "host_expert_blocks": list(plan.placement.host_expert_blocks),
+            "host_expert_parts": [
+                {"block": block, "kinds": list(kinds)} for block, kinds in plan.placement.host_expert_parts
+            ],
         },
         **ledger_json(plan.ledger),
+        **_basis_said(plan),
         "argv": list(argv) or None,
-        "env": None,
-        "forecast": None,
+        "env": dict(env or {}),
+        "forecast": _forecast(plan.forecast),
         "reasons": list(plan.reasons),
-        "alternatives": [_loser(loser) for loser in losers],
+        **_choice(choice),
         "shortfall": None,
     }
 
 
-def shortfall_json(shortfall: Shortfall, *, losers: Sequence[Shortfall] = ()) -> dict[str, Any]:
+def shortfall_json(shortfall: Shortfall, *, choice: Choice | None = None) -> dict[str, Any]:
     """The same document when nothing fits."""
     return {
         "schema": SCHEMA,
@@ -58,11 +73,12 @@ def shortfall_json(shortfall: Shortfall, *, losers: Sequence[Shortfall] = ()) ->
         "settings": None,
         "placement": None,
         **ledger_json(shortfall.ledger),
+        **_basis_said(shortfall),
         "argv": None,
         "env": None,
         "forecast": None,
         "reasons": list(shortfall.reasons),
-        "alternatives": [_loser(loser) for loser in losers],
+        **_choice(choice),
         "shortfall": {
             "where": shortfall.where,
             "missing_bytes": shortfall.missing_bytes,
@@ -75,6 +91,13 @@ def basis_of(ledger: Sequence[LedgerRow]) -> Basis:
     """The least sure basis of any amount that matters."""
     bases = {amount.basis for row in ledger for amount in row.amounts if amount.n_bytes or amount.band_bytes}
     return max(bases, key=SURE_TO_UNSURE.index, default=Basis.EXACT)
+
+
+def _basis_said(outcome: Plan | Shortfall) -> dict[str, str]:
+    """In place of the ledger's basis, where there were no files to read."""
+    if outcome.source.startswith(RECIPE_SOURCE):
+        return {"basis": "estimated from published architecture"}
+    return {}
 
 
 def _model(outcome: Plan | Shortfall) -> dict[str, Any]:
@@ -97,6 +120,7 @@ def _row(row: LedgerRow) -> dict[str, Any]:
         "compute_bytes": row.compute.n_bytes,
         "cache_bytes": row.cache.n_bytes,
         "overhead_bytes": row.overhead.n_bytes,
+        "extra_bytes": row.extra.n_bytes,
         "band_bytes": sum(amount.band_bytes for amount in row.amounts),
         "used_bytes": row.used_bytes,
         "free_bytes": row.free_bytes,
@@ -106,6 +130,7 @@ def _row(row: LedgerRow) -> dict[str, Any]:
             "compute": _basis(row.compute),
             "cache": _basis(row.cache),
             "overhead": _basis(row.overhead),
+            "extra": _basis(row.extra),
         },
     }
 
@@ -114,11 +139,33 @@ def _basis(amount: Amount) -> str:
     return amount.basis.value
 
 
-def _loser(loser: Shortfall) -> dict[str, Any]:
+def _choice(choice: Choice | None) -> dict[str, Any]:
+    if choice is None:
+        return {"alternatives": [], "options": [], "prices": [], "simulations": None}
     return {
-        "quant": loser.quant,
-        "size_bytes": loser.size_bytes,
-        "where": loser.where,
-        "missing_bytes": loser.missing_bytes,
-        "reason": loser.reasons[0] if loser.reasons else None,
+        "alternatives": [asdict(one) for one in choice.losers],
+        "options": [asdict(one) for one in choice.options],
+        "prices": [asdict(one) for one in choice.prices],
+        "simulations": choice.n_simulations,
     }
+
+
+def _forecast(forecast: Forecast | None) -> dict[str, Any] | None:
+    if forecast is None:
+        return None
+    turn = forecast.turn
+    return {
+        "turn": {
+            "cached_tokens": turn.cached_tokens,
+            "prompt_tokens": turn.prompt_tokens,
+            "reply_tokens": turn.reply_tokens,
+        },
+        "decode_tps": _band(forecast.decode),
+        "prefill_tps": _band(forecast.prefill),
+        "turn_seconds": _band(forecast.turn_seconds),
+        "assumptions": list(forecast.assumptions),
+    }
+
+
+def _band(band: Band) -> dict[str, float]:
+    return {"low": round(band.low, 2), "mid": round(band.mid, 2), "high": round(band.high, 2)}

@@ -15,7 +15,7 @@ from launcher.plan.budget import Budgets, DeviceBudget
 from launcher.plan.compute import Role, device_compute, draw_graph, host_compute
 from launcher.plan.kv import Caches, size_caches
 from launcher.plan.parameters import Parameters
-from launcher.plan.plan import HOST, NOTHING, Amount, Basis, LedgerRow, Placement
+from launcher.plan.plan import HOST, NOTHING, Amount, Basis, Extra, LedgerRow, Placement
 from launcher.plan.weights import LayerWeights, Weights
 
 
@@ -27,6 +27,7 @@ class Demand:
     weights: Weights
     parameters: Parameters
     caches: Caches
+    extras: tuple[Extra, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,20 +37,35 @@ class Spread:
     shares: tuple[range, ...]
     host_layers: range
     host_experts: frozenset[int]
+    host_parts: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
     @property
     def pipeline(self) -> bool:
         """llama.cpp runs devices as a pipeline only when the host has no part (llama-context.cpp, the
         constructor): several devices, all layers on them, no tensor override."""
-        return len(self.shares) > 1 and not self.host_layers and not self.host_experts
+        return len(self.shares) > 1 and not (self.host_layers or self.host_experts or self.host_parts)
 
 
-def demand_of(architecture: Architecture, weights: Weights, parameters: Parameters) -> Demand:
+def demand_of(
+    architecture: Architecture, weights: Weights, parameters: Parameters, extras: tuple[Extra, ...] = ()
+) -> Demand:
     return Demand(
         architecture=architecture,
         weights=weights,
         parameters=parameters,
         caches=size_caches(architecture, parameters),
+        extras=extras,
+    )
+
+
+def extra_amount(demand: Demand, *, first: bool) -> Amount:
+    """What further files take on the first place that is in use, or on another one."""
+    amounts = [extra.amount for extra in demand.extras if first or extra.everywhere]
+    bases = {amount.basis for amount in amounts}
+    return Amount(
+        n_bytes=sum(amount.n_bytes for amount in amounts),
+        basis=Basis.ESTIMATED if Basis.ESTIMATED in bases else Basis.EXACT,
+        band_bytes=sum(amount.band_bytes for amount in amounts),
     )
 
 
@@ -65,7 +81,16 @@ def spread_out(placement: Placement) -> Spread:
         shares=tuple(shares),
         host_layers=range(start),
         host_experts=frozenset(placement.host_expert_blocks),
+        host_parts=placement.host_expert_parts,
     )
+
+
+def part_bytes(weights: Weights, spread: Spread) -> dict[int, int]:
+    """Of blocks whose experts are partly on the host: the bytes that are."""
+    return {
+        block: sum(size for kind, size in weights.layers[block].expert_kinds if kind in kinds)
+        for block, kinds in spread.host_parts
+    }
 
 
 def build_ledger(
@@ -89,8 +114,11 @@ def device_row(demand: Demand, spread: Spread, index: int, budget: DeviceBudget)
     layers = demand.weights.layers
     n_block = demand.weights.n_block
     share = spread.shares[index]
+    parts = part_bytes(demand.weights, spread)
     held = sum(
-        layers[layer].dense_bytes + (0 if layer in spread.host_experts else layers[layer].expert_bytes)
+        layers[layer].dense_bytes
+        + (0 if layer in spread.host_experts else layers[layer].expert_bytes)
+        - parts.get(layer, 0)
         for layer in share
     )
     held += demand.weights.tied_bytes if n_block in share else 0
@@ -106,12 +134,14 @@ def device_row(demand: Demand, spread: Spread, index: int, budget: DeviceBudget)
         cache=NOTHING,
         overhead=budget.overhead,
         budget_bytes=budget.n_bytes,
+        extra=extra_amount(demand, first=index == 0),
     )
 
 
 def role_of(demand: Demand, spread: Spread, index: int, backend: Backend) -> Role:
     """The first device computes for everything that stays on the host."""
-    copied, copied_kv = copied_to_first(demand, spread.host_layers, spread.host_experts)
+    moved = spread.host_experts | {block for block, _ in spread.host_parts}
+    copied, copied_kv = copied_to_first(demand, spread.host_layers, moved)
     return Role(
         backend=backend,
         first=index == 0,
@@ -141,6 +171,7 @@ def host_weights(weights: Weights, spread: Spread) -> int:
     experts = sum(
         weights.layers[block].expert_bytes for block in spread.host_experts if block not in spread.host_layers
     )
+    experts += sum(part_bytes(weights, spread).values())
     everything = not spread.shares
     output = weights.layers[-1].n_bytes if everything else 0
     shared = weights.everywhere_bytes if spread.host_layers or everything else 0
@@ -163,7 +194,9 @@ def _host_row(
         graph,
         pipeline=spread.pipeline,
         computes=not spread.shares,
-        holds_weights=bool(spread.host_layers or spread.host_experts or demand.weights.stuck_bytes),
+        holds_weights=bool(
+            spread.host_layers or spread.host_experts or spread.host_parts or demand.weights.stuck_bytes
+        ),
     )
     weights = host_weights(demand.weights, spread)
     if not spread.shares and demand.weights.tied_type in budgets.repacked_types:
@@ -180,6 +213,7 @@ def _host_row(
         cache=cache,
         overhead=budgets.host_overhead,
         budget_bytes=max(budgets.host_bytes - shared_bytes, 0),
+        extra=NOTHING if spread.shares else extra_amount(demand, first=True),
     )
 
 

@@ -10,14 +10,29 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from launcher.plan.plan import Placement
+
 EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 """Routed experts, not the shared ones (`_shexp`) nor the router: llama.cpp common/common.h,
 LLM_FFN_EXPS_REGEX."""
 
 
-def expert_pattern(blocks: Sequence[int]) -> str:
-    """The pattern that finds the routed experts of exactly these blocks (at least one, each >= 0)."""
-    return rf"blk\.({'|'.join(_numbers(sorted(set(blocks))))}){EXPERTS}"
+def expert_pattern(blocks: Sequence[int], parts: Sequence[tuple[int, Sequence[str]]] = ()) -> str:
+    """The pattern that finds the routed experts of exactly these blocks, and of `parts` those of some kinds (at least
+    one of either, each block >= 0)."""
+    numbers = "|".join(_numbers(sorted(set(blocks))))
+    if not parts:
+        return rf"blk\.({numbers}){EXPERTS}"
+    whole = [rf"({numbers})\.ffn_(up|down|gate|gate_up)"] if blocks else []
+    some = [rf"{block}\.ffn_({'|'.join(kinds)})" for block, kinds in parts]
+    return rf"blk\.({'|'.join(whole + some)})_(ch|)exps"
+
+
+def placement_pattern(placement: Placement) -> str | None:
+    """The pattern of what a placement keeps on the host besides whole blocks; None where that is nothing."""
+    if not (placement.host_expert_blocks or placement.host_expert_parts):
+        return None
+    return expert_pattern(placement.host_expert_blocks, placement.host_expert_parts)
 
 
 def matched_names(pattern: str, names: Iterable[str]) -> tuple[str, ...]:

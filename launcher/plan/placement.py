@@ -9,22 +9,25 @@ split is a list of boundaries: found exactly, by dynamic programming over (devic
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 from launcher.machine import Backend
 from launcher.plan.budget import Budgets, DeviceBudget
 from launcher.plan.compute import Role, device_compute, draw_graph, host_compute
-from launcher.plan.ledger import Demand, copied_to_first
+from launcher.plan.ledger import Demand, copied_to_first, extra_amount
 from launcher.plan.plan import Placement
 
 
 @dataclass(frozen=True, slots=True)
 class _Share:
-    """Layers [first, stop) on one device, and of how many blocks of which size the experts are there."""
+    """Layers [first, stop) on one device, of how many blocks of which size the experts are there, and what is left
+    of its budget then."""
 
     budget: DeviceBudget
     first: int
     stop: int
     taken: tuple[tuple[int, int], ...]
+    left_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +121,16 @@ def _placement(demand: Demand, best: _Best, n_gpu_layers: int, *, experts_on_hos
     n_block = demand.weights.n_block
     start = n_block + 1 - n_gpu_layers
     host = {block for block in demand.weights.expert_blocks if block < start}
+    parts: list[tuple[int, tuple[str, ...]]] = []
     if experts_on_host:
-        host.update(block for share in best.shares for block in _left_out(demand, share))
-        if not host and demand.weights.expert_blocks:
+        for share in best.shares:
+            left = _left_out(demand, share)
+            part = _part(demand, share, left[0]) if left else None
+            if part is not None:
+                parts.append(part)
+                left = left[1:]
+            host.update(left)
+        if not (host or parts) and demand.weights.expert_blocks:
             # All of it would fit, but for the copies that a pipeline keeps: one block on the host prevents it.
             host.add(demand.weights.expert_blocks[-1])
     return Placement(
@@ -129,7 +139,21 @@ def _placement(demand: Demand, best: _Best, n_gpu_layers: int, *, experts_on_hos
         devices=tuple(share.budget.device.id for share in best.shares),
         tensor_split=tuple(share.stop - share.first for share in best.shares),
         host_expert_blocks=tuple(sorted(host)),
+        host_expert_parts=tuple(parts),
     )
+
+
+def _part(demand: Demand, share: _Share, block: int) -> tuple[int, tuple[str, ...]] | None:
+    """The block with the kinds of experts that stay on the host, where what the device has left holds the others;
+    of the choices that fit, the one that fills it most."""
+    kinds = demand.weights.layers[block].expert_kinds
+    best: tuple[int, frozenset[str]] = (0, frozenset())
+    for count in range(1, len(kinds)):
+        for chosen in combinations(kinds, count):
+            size = sum(n_bytes for _, n_bytes in chosen)
+            if best[0] < size <= share.left_bytes:
+                best = size, frozenset(kind for kind, _ in chosen)
+    return (block, tuple(kind for kind, _ in kinds if kind not in best[1])) if best[1] else None
 
 
 class _Costs:
@@ -177,7 +201,14 @@ class _Costs:
             )
             graph = draw_graph(demand.architecture, demand.parameters, demand.caches, backend)
             compute = device_compute(graph, role)
-            self.fixed_cache[key] = compute.n_bytes + compute.band_bytes + demand.weights.everywhere_bytes
+            extra = extra_amount(demand, first=first)
+            self.fixed_cache[key] = (
+                compute.n_bytes
+                + compute.band_bytes
+                + demand.weights.everywhere_bytes
+                + extra.n_bytes
+                + extra.band_bytes
+            )
         return self.fixed_cache[key] + budget.overhead.n_bytes + budget.overhead.band_bytes
 
 
@@ -215,7 +246,7 @@ def _extensions(
         candidate = _Best(
             best.n_expert_blocks + sum(count for _, count in taken),
             max(best.fullest, share),
-            (*best.shares, _Share(budget, first, stop, taken)),
+            (*best.shares, _Share(budget, first, stop, taken, free - bytes_taken)),
         )
         found.append((stop, candidate))
     return found

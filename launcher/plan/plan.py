@@ -8,7 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from launcher.forecast.turn import Forecast
+
 HOST = "host"
+DISK = "disk"
 
 
 class Basis(StrEnum):
@@ -41,7 +44,8 @@ class LedgerRow:
     """What one device, or the host, holds once the model runs.
 
     `where` is a device id or HOST. `cache` is llama-server's prompt cache and checkpoints (host only);
-    `overhead` is what the backend itself takes. The band of every estimate is counted as used.
+    `overhead` is what the backend itself takes, `extra` further files (projector, draft model, adapters). The
+    band of every estimate is counted as used.
     """
 
     where: str
@@ -52,10 +56,11 @@ class LedgerRow:
     cache: Amount
     overhead: Amount
     budget_bytes: int
+    extra: Amount = NOTHING
 
     @property
     def amounts(self) -> tuple[Amount, ...]:
-        return (self.weights, self.kv, self.compute, self.cache, self.overhead)
+        return (self.weights, self.kv, self.compute, self.cache, self.overhead, self.extra)
 
     @property
     def used_bytes(self) -> int:
@@ -90,23 +95,65 @@ class CacheType(StrEnum):
     Q5_1 = "q5_1"
 
 
+class Prefer(StrEnum):
+    """What a choice between plans that fit is made by (see `preference`)."""
+
+    QUALITY = "quality"
+    BALANCED = "balanced"
+    SPEED = "speed"
+
+
+class NumaMode(StrEnum):
+    """llama-server's `--numa` values, and `off` for none."""
+
+    DISTRIBUTE = "distribute"
+    ISOLATE = "isolate"
+    NUMACTL = "numactl"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extra:
+    """A further file that the user's flags load, and what it takes: `everywhere` on each device in use
+    (an upper bound for adapters, whose tensors go with the layers), else on the first one; on the host without any."""
+
+    name: str
+    amount: Amount
+    everywhere: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What of the machine may be used. `reserve` pairs a device's id, `ram`, or `` (every device) with bytes to
+    leave free; `gpus` are the ids or numbers of the devices that may be used, None for all."""
+
+    reserve: tuple[tuple[str, int], ...] = ()
+    gpus: tuple[str, ...] | None = None
+    max_ram_bytes: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """What the user asks for; None is left to the planner. `ctx_size` is what one request can use.
 
     `stream_weights` accepts weights beyond the RAM budget, read from disk again and again through mmap.
+    `min_tps` is the least generation speed, in predicted tokens/s, that a plan may have.
     """
 
     ctx_size: int | None = None
     n_parallel: int = 1
     cache_type_k: CacheType | None = None
     cache_type_v: CacheType | None = None
-    batch_size: int = 2048
-    ubatch_size: int = 512
+    batch_size: int | None = None
+    ubatch_size: int | None = None
     flash_attn: bool | None = None
     cache_ram_bytes: int | None = None
     load_mode: LoadMode | None = None
     stream_weights: bool = False
+    prefer: Prefer = Prefer.BALANCED
+    min_tps: float | None = None
+    numa: NumaMode | None = None
+    extras: tuple[Extra, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +163,8 @@ class Placement:
     A model has `n_block` + 1 layers: its blocks, and the output layer as the last. The last `n_gpu_layers` of
     them are on devices; `tensor_split[i]` of these on `devices[i]`, in that order, so they sum to
     `n_gpu_layers` (n_block + 1 when everything is, 0 and empty tuples for CPU only). The blocks before them
-    are on the host whole. `host_expert_blocks` are the blocks whose routed experts stay in host memory.
+    are on the host whole. `host_expert_blocks` are the blocks whose routed experts stay in host memory,
+    `host_expert_parts` those of which only some kinds (`up`, `down`, `gate`, `gate_up`) do.
     """
 
     n_block: int
@@ -124,6 +172,7 @@ class Placement:
     devices: tuple[str, ...]
     tensor_split: tuple[int, ...]
     host_expert_blocks: tuple[int, ...]
+    host_expert_parts: tuple[tuple[int, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +181,8 @@ class Plan:
     `n_parallel` requests at once share it. Every choice has a sentence in `reasons`.
 
     `ctx_checkpoints` is how many states of a sliding window or recurrence each slot keeps; `warmup` False
-    spares a first pass over weights that do not fit in memory at once.
+    spares a first pass over weights that do not fit in memory at once. `numa` is llama-server's `--numa`
+    value, `simulated_by` the llama.cpp that computed the ledger, None where it is the planner's own estimate.
     """
 
     model_id: str
@@ -154,6 +204,9 @@ class Plan:
     placement: Placement
     ledger: tuple[LedgerRow, ...]
     reasons: tuple[str, ...]
+    numa: NumaMode | None = None
+    forecast: Forecast | None = None
+    simulated_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

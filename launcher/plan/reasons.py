@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from launcher.machine import Machine
-from launcher.plan.budget import Budgets, device_margin, ram_reserve
+from launcher.plan.budget import Budgets
 from launcher.plan.ledger import Demand
 from launcher.plan.plan import HOST, LedgerRow, Placement
 from launcher.units import format_bytes
@@ -38,15 +38,21 @@ def _where(demand: Demand, placement: Placement, budgets: Budgets) -> str:
             return "everything on the host: there is no GPU"
         return "everything on the host: no GPU has room for a block and its compute buffer"
     if placement.n_gpu_layers <= n_block:
-        on_host = n_block + 1 - placement.n_gpu_layers
-        return f"the first {on_host} of {n_block} blocks on the host, the others on devices: more do not fit"
-    if not experts:
+        n_host = n_block + 1 - placement.n_gpu_layers
+        return f"the first {n_host} of {n_block} blocks on the host, the others on devices: more do not fit"
+    if not experts and not placement.host_expert_parts:
         return f"all {n_block} blocks and the output layer on {' and '.join(placement.devices)}"
     n_expert_blocks = len(demand.weights.expert_blocks)
     n_bytes = sum(demand.weights.layers[block].expert_bytes for block in experts)
+    n_parts = len(placement.host_expert_parts)
+    on_host = [
+        f"the {' and '.join(kinds)} experts of block {block}" for block, kinds in placement.host_expert_parts
+    ]
+    if experts:
+        on_host.insert(0, f"those of blocks {ranges(experts)} ({format_bytes(n_bytes)})")
     return (
-        f"dense weights and caches on devices, and the experts of {n_expert_blocks - len(experts)} of "
-        f"{n_expert_blocks} blocks; those of blocks {ranges(experts)} ({format_bytes(n_bytes)}) on the host"
+        f"dense weights and caches on devices, and the experts of {n_expert_blocks - len(experts) - n_parts} of "
+        f"{n_expert_blocks} blocks; {', '.join(on_host)} on the host"
     )
 
 
@@ -55,7 +61,12 @@ def describe_budgets(machine: Machine, budgets: Budgets) -> tuple[str, ...]:
     kept = [
         (
             f"RAM budget {format_bytes(budgets.host_bytes)}: {format_bytes(machine.ram_available_bytes)} available, "
-            f"{format_bytes(ram_reserve(machine))} left to others"
+            f"{format_bytes(budgets.ram_reserve_bytes)} left to others"
+            + (
+                ""
+                if budgets.max_ram_bytes is None
+                else f", no more than the {format_bytes(budgets.max_ram_bytes)} of --max-ram"
+            )
         )
     ]
     sentences: dict[str, list[str]] = {}
@@ -63,7 +74,9 @@ def describe_budgets(machine: Machine, budgets: Budgets) -> tuple[str, ...]:
         device = budget.device
         screen = ", more because it drives a screen" if device.display else ""
         free = "an idle card" if device.free_bytes is None else f"{format_bytes(device.free_bytes)} free"
-        sentence = f"budget {format_bytes(budget.n_bytes)}: {free}, {format_bytes(device_margin(device))} kept{screen}"
+        sentence = (
+            f"budget {format_bytes(budget.n_bytes)}: {free}, {format_bytes(budget.margin_bytes)} kept{screen}"
+        )
         sentences.setdefault(sentence, []).append(device.id)
     kept += [f"{', '.join(ids)} {sentence}" for sentence, ids in sentences.items()]
     return tuple(kept)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from launcher.machine import Machine
 from launcher.plan.plan import HOST, CacheType, LedgerRow, Plan, Shortfall, Workload
+from launcher.plan.settle import USUAL_UBATCH
 from launcher.units import MIB, format_bytes
 
 MOST_STEPS = 3
@@ -123,7 +124,9 @@ def corrected(workload: Workload, correction: Correction) -> Workload:
     ubatch = correction.ubatch_size
     return replace(
         workload,
-        ubatch_size=workload.ubatch_size if ubatch is None else min(workload.ubatch_size, ubatch),
+        ubatch_size=workload.ubatch_size
+        if ubatch is None
+        else min(workload.ubatch_size or USUAL_UBATCH, ubatch),
         cache_type_k=workload.cache_type_k or correction.cache_type,
         cache_type_v=workload.cache_type_v or correction.cache_type,
         ctx_size=correction.ctx_size or workload.ctx_size,

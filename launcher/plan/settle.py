@@ -14,6 +14,9 @@ from launcher.units import format_bytes
 _DEFAULT_CTX = 32768
 """Room for a long document and its answer; what most published setups run with."""
 _LEAST_CTX = 4096
+_USUAL_BATCH = 2048
+USUAL_UBATCH = 512
+"""llama-server's own (common/common.h, n_batch and n_ubatch)."""
 _QUANTISED = frozenset(CacheType) - {CacheType.F32, CacheType.F16, CacheType.BF16}
 
 
@@ -30,6 +33,12 @@ class ContextChoice:
 
     sizes: tuple[int, ...]
     reason: str
+
+    def reason_for(self, size: int) -> str:
+        """Why this one: the first for its reason, another because the first does not fit."""
+        if size == self.sizes[0]:
+            return self.reason
+        return f"nobody asked for one, and {self.sizes[0]} does not fit"
 
 
 def choose_contexts(architecture: Architecture, workload: Workload, default_ctx: int | None) -> ContextChoice:
@@ -65,13 +74,15 @@ def settle(architecture: Architecture, workload: Workload, ctx_size: int) -> Set
                 hint="drop -fa off, or use -ctv f16",
             )
         flash_attn = True
+    ubatch = workload.ubatch_size or USUAL_UBATCH
+    batch = workload.batch_size or max(_USUAL_BATCH, ubatch)
     parameters = Parameters(
         ctx_size=ctx_size,
         n_parallel=workload.n_parallel,
         cache_type_k=type_k,
         cache_type_v=type_v,
-        batch_size=workload.batch_size,
-        ubatch_size=min(workload.ubatch_size, workload.batch_size),
+        batch_size=batch,
+        ubatch_size=min(ubatch, batch),
         flash_attn=flash_attn is not False,
     )
     return Settled(parameters=parameters, flash_attn=flash_attn, reasons=reason)
@@ -108,8 +119,11 @@ def _cache_types(
 def describe_pool(parameters: Parameters, kv_bytes: int, reason: str) -> str:
     """The sentence on context: what is guaranteed, what it costs."""
     share = (
-        "one request at a time can use all of it"
+        f"one request of {parameters.ctx_size} tokens guaranteed"
         if parameters.n_parallel == 1
-        else f"one request can use all of it, {parameters.n_parallel} at once share it"
+        else (
+            f"one request can use all of it, {parameters.n_parallel} at once share it: "
+            f"{parameters.n_parallel} requests of {parameters.ctx_size // parameters.n_parallel} tokens guaranteed"
+        )
     )
     return f"context {parameters.ctx_size}, {reason}: {share}; its cache takes {format_bytes(kv_bytes)}"

@@ -9,7 +9,7 @@ from launcher.errors import UsageError
 from launcher.plan.arrange import Arrangement, Case, arrange
 from launcher.plan.plan import CacheType, Shortfall, Workload
 from launcher.plan.reasons import describe_budgets, describe_missing, describe_placement
-from launcher.plan.settle import settle
+from launcher.plan.settle import USUAL_UBATCH, settle
 
 _LEAST_CTX = 4096
 _MOST_HINTS = 3
@@ -60,7 +60,7 @@ def _changes(workload: Workload, ctx_size: int) -> Iterator[tuple[str, Workload,
     small_cache = replace(workload, cache_type_k=CacheType.Q8_0, cache_type_v=CacheType.Q8_0)
     if plain:
         yield "-ctk q8_0 -ctv q8_0", small_cache, ctx_size
-    if workload.ubatch_size > 256:
+    if (workload.ubatch_size or USUAL_UBATCH) > 256:
         yield "-ub 256", replace(workload, ubatch_size=256), ctx_size
     size = ctx_size // 2
     while size >= _LEAST_CTX:

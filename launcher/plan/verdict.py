@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from launcher.machine import Device
 from launcher.plan.oracle import Answer, BufferRow, FlashAttention, Question, TensorOverride
-from launcher.plan.pattern import expert_pattern
+from launcher.plan.pattern import placement_pattern
 from launcher.plan.plan import HOST, Amount, Basis, LedgerRow, Plan
 
 
@@ -15,7 +15,7 @@ def question_of(plan: Plan, model: str, devices: Iterable[Device]) -> Question:
     """What the simulator is asked about this plan. `model` is the first shard's path, `devices` the machine's."""
     placement = plan.placement
     by_id = {device.id: device for device in devices}
-    pattern = expert_pattern(placement.host_expert_blocks) if placement.host_expert_blocks else None
+    pattern = placement_pattern(placement)
     flash = {None: FlashAttention.AUTO, True: FlashAttention.ON, False: FlashAttention.OFF}
     return Question(
         model=model,

@@ -7,6 +7,7 @@ sizes from headers only: exact, but for what a backend adds to each tensor (CUDA
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -38,13 +39,16 @@ such tensors on the host without a word."""
 class LayerWeights:
     """`expert_bytes` are the routed experts, the part that can stay on the host by itself; `stuck_bytes` stay
     there whatever is asked, because no device can compute with their type. `largest_*` is the biggest single
-    tensor of a part (op offload copies whole tensors)."""
+    tensor of a part (op offload copies whole tensors), `*_values` count a part's parameters, `expert_kinds` are the experts' bytes by kind (`up`, `down`)."""
 
     dense_bytes: int = 0
     expert_bytes: int = 0
     stuck_bytes: int = 0
     largest_dense_bytes: int = 0
     largest_expert_bytes: int = 0
+    dense_values: int = 0
+    expert_values: int = 0
+    expert_kinds: tuple[tuple[str, int], ...] = ()
 
     @property
     def n_bytes(self) -> int:
@@ -114,7 +118,17 @@ def _layer(tensors: list[TensorInfo], stuck: frozenset[GgmlType]) -> LayerWeight
     movable = [tensor for tensor in tensors if tensor.type not in stuck]
     expert = [tensor.size_bytes for tensor in movable if _EXPERTS.search(tensor.name)]
     dense = [tensor.size_bytes for tensor in movable if not _EXPERTS.search(tensor.name)]
+    kinds: dict[str, int] = {}
+    for tensor in movable:
+        if (match := _EXPERTS.search(tensor.name)) is not None:
+            kinds[match[1]] = kinds.get(match[1], 0) + tensor.size_bytes
+    values = {True: 0, False: 0}
+    for tensor in tensors:
+        values[_EXPERTS.search(tensor.name) is not None] += math.prod(tensor.shape)
     return LayerWeights(
+        dense_values=values[False],
+        expert_values=values[True],
+        expert_kinds=tuple(sorted(kinds.items())),
         dense_bytes=sum(dense),
         expert_bytes=sum(expert),
         stuck_bytes=sum(tensor.size_bytes for tensor in tensors if tensor.type in stuck),

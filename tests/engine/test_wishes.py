@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.engine.wishes import absorb_flags, split_flags, uncounted
+from launcher.engine.wishes import absorb_flags, further_files, split_flags, uncounted
 from launcher.errors import UsageError
-from launcher.plan.plan import CacheType, LoadMode, Workload
+from launcher.plan.plan import CacheType, LoadMode, NumaMode, Workload
 from launcher.units import MIB
 
 
@@ -70,10 +70,19 @@ def test_values_that_begin_with_a_dash_are_values() -> None:
 
 def test_further_files_are_not_in_the_ledger() -> None:
     notes = uncounted(
-        ("--lora", "a.gguf", "--seed", "1", "-hfd", "user/draft", "--mmproj-url", "https://x/m.gguf")
+        (
+            "--control-vector",
+            "c.gguf",
+            "--seed",
+            "1",
+            "-hfd",
+            "user/draft",
+            "--mmproj-url",
+            "https://x/m.gguf",
+        )
     )
     assert [note.split(" is ")[0] for note in notes] == [
-        "--lora a.gguf",
+        "--control-vector c.gguf",
         "-hfd user/draft",
         "--mmproj-url https://x/m.gguf",
     ]
@@ -81,3 +90,14 @@ def test_further_files_are_not_in_the_ledger() -> None:
 
 def test_a_projector_and_a_draft_model_that_are_files_are_counted() -> None:
     assert uncounted(("--mmproj", "vision.gguf", "-md", "draft.gguf")) == ()
+
+
+def test_adapters_are_counted_by_their_files() -> None:
+    flags = ("--seed", "1", "--lora", "a.gguf,b.gguf")
+    assert list(further_files(flags)) == [("adapter", "a.gguf"), ("adapter", "b.gguf")]
+
+
+def test_a_numa_mode_is_a_wish() -> None:
+    assert absorb_flags(("--numa", "isolate"), Workload())[0].numa is NumaMode.ISOLATE
+    with pytest.raises(UsageError):
+        absorb_flags(("--numa", "sideways"), Workload())

@@ -52,7 +52,7 @@ def render(name: str) -> str:
     outcome = make_plan(file, "Q4_0", box, workload)
     lines = [f"{outcome.model_id} {format_bytes(outcome.size_bytes)}, context {outcome.ctx_size}"]
     for row in outcome.ledger:
-        kinds = zip(("weights", "kv", "compute", "cache", "overhead"), row.amounts, strict=True)
+        kinds = zip(("weights", "kv", "compute", "cache", "overhead", "extra"), row.amounts, strict=True)
         parts = ", ".join(
             f"{kind} {format_bytes(amount.n_bytes)}"
             + (f" ± {format_bytes(amount.band_bytes)}" if amount.band_bytes else "")

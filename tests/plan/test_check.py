@@ -11,6 +11,7 @@ from launcher.machine import Machine
 from launcher.plan.check import Check, check, check_json
 from launcher.plan.make import make_plan
 from launcher.plan.oracle import Answer, BufferRow, HostTensor, Question, Refusal
+from launcher.plan.pattern import placement_pattern
 from launcher.plan.plan import HOST, Basis, Plan, Workload
 from launcher.units import GIB, MIB
 from tests.plan.shapes import cards, machine, model
@@ -80,12 +81,8 @@ def test_estimates_are_the_planners_for_the_planners_own_command() -> None:
     )
     assert isinstance(plan, Plan)
     assert plan.placement.host_expert_blocks
-    experts = "|".join(str(block) for block in plan.placement.host_expert_blocks)
     counts = ",".join(str(count) for count in plan.placement.tensor_split)
-    line = (
-        f"-c 4096 -np 2 -kvu -ngl 99 -ts {counts} -cram 0 "
-        rf"-ot 'blk\.({experts})\.ffn_(up|down|gate|gate_up)_(ch|)exps=CPU'"
-    )
+    line = f"-c 4096 -np 2 -kvu -ngl 99 -ts {counts} -cram 0 -ot '{placement_pattern(plan.placement)}=CPU'"
     found = verdict(line, box, name="deepseek2")
     assert found.ledger == plan.ledger
     assert found.fits

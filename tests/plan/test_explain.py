@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 
 from launcher.machine import Device
+from launcher.plan.choice import Choice
 from launcher.plan.explain import basis_of, plan_json, shortfall_json
 from launcher.plan.make import make_plan
 from launcher.plan.oracle import Answer, BufferRow, FlashAttention
 from launcher.plan.plan import HOST, Basis, Plan, Shortfall, Workload
+from launcher.plan.search import Offer, Task, search
 from launcher.plan.verdict import question_of, simulated_ledger
 from launcher.units import GIB, MIB
 from tests.plan.shapes import cards, machine, model
@@ -28,10 +30,18 @@ def a_shortfall() -> Shortfall:
     return outcome
 
 
+def a_choice() -> Choice:
+    offers = [
+        Offer(quant="big", model=model("deepseek2", "kimi-k2.5")),
+        Offer(quant="small", model=model()),
+    ]
+    return search(offers, Task(machine=machine(*CARDS), workload=Workload(ctx_size=2048)))
+
+
 def test_the_document_of_a_plan() -> None:
     plan = a_plan()
     document = json.loads(
-        json.dumps(plan_json(plan, argv=("llama-server", "-c", "2048"), losers=(a_shortfall(),)))
+        json.dumps(plan_json(plan, argv=("llama-server", "-c", "2048"), env={"A": "B"}, choice=a_choice()))
     )
     assert document["schema"] == 1
     assert document["fits"] is True
@@ -40,11 +50,16 @@ def test_the_document_of_a_plan() -> None:
     assert [row["id"] for row in document["devices"]] == ["CUDA0", "CUDA1"]
     for row in (*document["devices"], document["host"]):
         parts = sum(
-            row[f"{kind}_bytes"] for kind in ("weights", "kv", "compute", "cache", "overhead", "band")
+            row[f"{kind}_bytes"]
+            for kind in ("weights", "kv", "compute", "cache", "overhead", "extra", "band")
         )
         assert row["used_bytes"] == parts
         assert row["free_bytes"] == row["budget_bytes"] - parts
     assert document["alternatives"][0]["missing_bytes"] > 0
+    assert document["alternatives"][0]["quant"] == "big"
+    assert document["env"] == {"A": "B"}
+    assert document["forecast"]["decode_tps"]["low"] < document["forecast"]["decode_tps"]["high"]
+    assert document["prices"]
     assert document["shortfall"] is None
 
 

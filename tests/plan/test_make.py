@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from launcher.errors import UsageError
 from launcher.machine import Backend
-from launcher.plan.make import choose, make_plan
+from launcher.plan.make import make_plan
 from launcher.plan.plan import HOST, CacheType, LoadMode, Plan, Shortfall, Workload
 from launcher.units import GIB, MIB
 from tests.plan.shapes import cards, device, machine, model
@@ -70,7 +70,8 @@ def test_kimi_on_one_card_and_much_ram_keeps_experts_on_the_host() -> None:
             model(*KIMI), "Q4_0", machine(device(0, 24 * GIB), ram_bytes=768 * GIB), Workload(ctx_size=32768)
         )
     )
-    assert plan.placement.host_expert_blocks == tuple(range(1, 61))
+    assert plan.placement.host_expert_blocks == tuple(range(2, 61))
+    assert [block for block, _ in plan.placement.host_expert_parts] == [1]
     assert plan.load_mode is LoadMode.NONE
     assert plan.ledger[0].kv.n_bytes == 2196 * MIB
 
@@ -104,15 +105,6 @@ def test_a_context_nobody_asked_for_gives_way_with_a_reason() -> None:
     assert roomy.ctx_size == 8192
     assert tight.ctx_size == 4096
     assert any("nobody asked for one, and 8192 does not fit" in reason for reason in tight.reasons)
-
-
-def test_the_first_quant_that_fits_is_taken() -> None:
-    large, small = model(*KIMI), model()
-    chosen = choose([("big", large), ("small", small)], machine(), Workload(ctx_size=4096))
-    assert chosen.plan is not None
-    assert chosen.plan.quant == "small"
-    assert [loser.quant for loser in chosen.losers] == ["big"]
-    assert choose([("big", large)], machine(), Workload()).plan is None
 
 
 def test_cache_types_of_mla_are_equal() -> None:

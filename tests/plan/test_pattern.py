@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from launcher.plan.make import make_plan
 from launcher.plan.pattern import expert_pattern, matched_names
+from launcher.plan.plan import Plan, Workload
+from tests.plan.shapes import cards, machine, model
 
 NAMES = tuple(
     f"blk.{block}.ffn_{part}.weight"
@@ -52,3 +55,36 @@ def test_it_is_one_argument(blocks: set[int]) -> None:
 def test_numbers_are_written_shortly(blocks: tuple[int, ...], expected: str) -> None:
     found = expert_pattern(blocks).removeprefix(r"blk\.(").split(")", 1)[0]
     assert sorted(expected.split("|")) == sorted(found.split("|"))
+
+
+def test_single_kinds_of_a_block_are_one_more_alternative() -> None:
+    names = [
+        f"blk.{block}.ffn_{kind}_exps.weight"
+        for block in range(12)
+        for kind in ("up", "gate", "down", "gate_up")
+    ]
+    pattern = expert_pattern([2, 3, 10], [(1, ("gate", "up")), (11, ("down",))])
+    assert "," not in pattern
+    found = matched_names(pattern, names)
+    whole = {
+        f"blk.{block}.ffn_{kind}_exps.weight"
+        for block in (2, 3, 10)
+        for kind in ("up", "gate", "down", "gate_up")
+    }
+    some = {"blk.1.ffn_gate_exps.weight", "blk.1.ffn_up_exps.weight", "blk.11.ffn_down_exps.weight"}
+    assert set(found) == whole | some
+    assert set(matched_names(expert_pattern([], [(1, ("up",))]), names)) == {"blk.1.ffn_up_exps.weight"}
+
+
+def test_what_a_device_has_left_takes_single_tensors() -> None:
+    """A hundred steps of memory: never over budget, and the pattern finds exactly what the placement says."""
+    file = model("qwen3moe")
+    parted = 0
+    for mib in range(40, 240, 4):
+        plan = make_plan(file, "q", machine(*cards(mib, 120)), Workload(ctx_size=4096))
+        assert isinstance(plan, Plan)
+        assert all(row.free_bytes >= 0 for row in plan.ledger)
+        held = sum(row.weights.n_bytes for row in plan.ledger)
+        assert held == sum(tensor.size_bytes for tensor in file.tensors)
+        parted += bool(plan.placement.host_expert_parts)
+    assert parted > 10

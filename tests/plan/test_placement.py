@@ -98,6 +98,12 @@ def test_experts_fill_each_device_to_its_own_budget() -> None:
     expected = weights.input_bytes + sum(
         weights.layers[block].expert_bytes for block in placement.host_expert_blocks
     )
+    expected += sum(
+        size
+        for block, kinds in placement.host_expert_parts
+        for kind, size in weights.layers[block].expert_kinds
+        if kind in kinds
+    )
     assert expected == host_weights(weights, spread)
 
 

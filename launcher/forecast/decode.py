@@ -1,0 +1,80 @@
+"""How long one token takes: every processor in turn reads its weights and caches once.
+
+    seconds = sum over processors of  weights / (bandwidth x share)  +  caches at this depth / (bandwidth x share)
+                                      + layers x launch
+
+A host's share is what is left between its memory and its cores: 1 / rate = 1 / (share x bandwidth) + 1 / (cores x
+what a core can unpack). Constants are fitted by hand to the public measurements of tests/forecast/speeds.csv,
+training rigs only (test_calibration.py has the errors on the others).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from launcher.forecast.processors import GB, Family, Processor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A processor's part of every token. `read_bytes` are the weights read for one token (routed experts by the
+    share of them that is used), `held_bytes` all it computes with, `flops` the arithmetic of one token,
+    `kv_bytes` the caches read for each token of depth, `streamed_bytes` weights of the host's that this device
+    computes with in prompt processing (op offload)."""
+
+    processor: Processor
+    n_layers: float
+    read_bytes: float
+    held_bytes: float
+    flops: float
+    kv_bytes: float
+    latent: bool = False
+    streamed_bytes: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shares:
+    """Parts of the named bandwidth that are reached, and seconds a layer costs besides."""
+
+    weights: float
+    cache: float
+    latent_cache: float
+    launch_s: float
+
+
+SHARES = {
+    Family.CUDA: Shares(weights=0.70, cache=0.50, latent_cache=0.16, launch_s=60e-6),
+    Family.METAL: Shares(weights=0.65, cache=0.23, latent_cache=0.10, launch_s=155e-6),
+    Family.OTHER_GPU: Shares(weights=0.60, cache=0.40, latent_cache=0.12, launch_s=200e-6),
+    Family.HOST: Shares(weights=0.78, cache=0.12, latent_cache=0.04, launch_s=60e-6),
+}
+CORE_RATE = 18.0 * GB
+"""Bytes of quantised weights that one core multiplies in a second."""
+SECOND_SOCKET = 0.35
+"""What a second socket adds to the first: threads read across, weights are not mirrored."""
+
+
+def token_seconds(stages: Iterable[Stage], depth: int) -> float:
+    """Seconds for one token when `depth` tokens are cached."""
+    return sum(_seconds(stage, depth) for stage in stages)
+
+
+def _seconds(stage: Stage, depth: int) -> float:
+    processor = stage.processor
+    shares = SHARES[processor.family]
+    cache = (
+        stage.kv_bytes
+        * depth
+        / (processor.bandwidth * (shares.latent_cache if stage.latent else shares.cache))
+    )
+    return stage.read_bytes / weight_rate(processor) + cache + stage.n_layers * shares.launch_s
+
+
+def weight_rate(processor: Processor) -> float:
+    """Bytes/s at which a processor gets through weights."""
+    reached = processor.bandwidth * SHARES[processor.family].weights
+    if processor.family is not Family.HOST:
+        return reached
+    spread = (1 + (processor.sockets - 1) * SECOND_SOCKET) / processor.sockets
+    return spread / (1 / reached + 1 / (max(processor.cores, 1) * CORE_RATE))

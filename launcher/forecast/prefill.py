@@ -1,0 +1,53 @@
+"""How long a prompt takes: arithmetic, weights read once per ubatch, and host weights sent over PCI Express.
+
+With op offload (llama.cpp's default) a batch of 32 tokens or more has a device compute with the host's weights: they
+cross the link once per ubatch, whatever its size, so a larger ubatch is faster. Without a device the host computes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from launcher.forecast.decode import SHARES, Stage, weight_rate
+from launcher.forecast.processors import GB, Family
+
+FLOPS_SHARE = {Family.CUDA: 0.35, Family.METAL: 0.35, Family.OTHER_GPU: 0.28, Family.HOST: 1.0}
+"""Parts of the named arithmetic that are reached (a host's figure is measured already)."""
+LINK_SHARE = 0.6
+LINK_MOST = 22.0 * GB
+"""Weights from page-locked memory: 0.6 of what the link is named, and no more than 22 GB/s were seen."""
+OFFLOAD_FROM = 32
+"""GGML_OP_OFFLOAD_MIN_BATCH's default (ggml-backend.cpp)."""
+
+
+def prompt_seconds(stages: Sequence[Stage], n_tokens: int, ubatch: int, depth: int) -> float:
+    """Seconds for `n_tokens` of prompt after `depth` cached ones, in ubatches."""
+    if n_tokens <= 0:
+        return 0.0
+    n_batches = math.ceil(n_tokens / ubatch)
+    offloads = min(n_tokens, ubatch) >= OFFLOAD_FROM
+    return sum(_seconds(stage, n_tokens, n_batches, depth, offloads=offloads) for stage in stages)
+
+
+def _seconds(stage: Stage, n_tokens: int, n_batches: int, depth: int, *, offloads: bool) -> float:
+    processor = stage.processor
+    held, flops = stage.held_bytes, stage.flops
+    if processor.family is Family.HOST and offloads and stage.streamed_bytes:
+        moved = min(stage.streamed_bytes / held, 1.0) if held else 0.0
+        held, flops = held * (1 - moved), flops * (1 - moved)
+    arithmetic = n_tokens * flops / (processor.flops * FLOPS_SHARE[processor.family])
+    weights = n_batches * held / weight_rate(processor)
+    streamed = 0.0
+    if processor.family is not Family.HOST and offloads and stage.streamed_bytes:
+        link = min((processor.link or processor.bandwidth) * LINK_SHARE, LINK_MOST)
+        streamed = n_batches * stage.streamed_bytes / link
+    middle = depth + n_tokens / 2
+    cache = n_batches * stage.kv_bytes * middle / processor.bandwidth
+    return (
+        arithmetic
+        + weights
+        + streamed
+        + cache
+        + n_batches * stage.n_layers * SHARES[processor.family].launch_s
+    )

@@ -1,0 +1,98 @@
+"""One turn of a conversation, predicted: how fast it reads and writes, how long the whole takes, and how sure that is.
+
+The workload is stated, because no speed means anything without one. A prediction is a band: measured speeds of the same
+kind on rigs that the constants were not fitted to lie within it (tests/forecast/test_calibration.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from launcher.forecast.decode import Stage, token_seconds
+from launcher.forecast.prefill import prompt_seconds
+from launcher.forecast.processors import Family
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """The workload: so many tokens are cached already, so many are new, so many are answered."""
+
+    cached_tokens: int = 6144
+    prompt_tokens: int = 2048
+    reply_tokens: int = 512
+
+    def within(self, ctx_size: int) -> Turn:
+        """The same turn in a context that may be too small for it."""
+        total = self.cached_tokens + self.prompt_tokens + self.reply_tokens
+        if total <= ctx_size:
+            return self
+        share = ctx_size / total
+        return Turn(
+            cached_tokens=int(self.cached_tokens * share),
+            prompt_tokens=max(int(self.prompt_tokens * share), 1),
+            reply_tokens=max(int(self.reply_tokens * share), 1),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.prompt_tokens} new tokens after {self.cached_tokens} cached ones, {self.reply_tokens} answered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    """A prediction with what may become of it."""
+
+    low: float
+    mid: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """Tokens/s for one request at a time, seconds for the whole turn, and what the numbers rest on."""
+
+    turn: Turn
+    decode: Band
+    prefill: Band
+    turn_seconds: Band
+    assumptions: tuple[str, ...]
+
+
+DECODE_BAND = 1.35
+HOST_BAND = 1.7
+GUESS_BAND = 2.5
+PREFILL_BAND = 2.0
+HOST_PREFILL_BAND = 2.5
+"""Factors up and down: all on devices; weights on the host; a processor nobody knows."""
+
+
+def forecast_turn(stages: Sequence[Stage], turn: Turn, ubatch: int) -> Forecast:
+    """What this turn takes on these processors, one after the other."""
+    depth = turn.cached_tokens + turn.prompt_tokens
+    token = token_seconds(stages, depth + turn.reply_tokens // 2)
+    prompt = prompt_seconds(stages, turn.prompt_tokens, ubatch, turn.cached_tokens)
+    on_host = any(stage.processor.family is Family.HOST and stage.read_bytes for stage in stages)
+    guessed = [stage.processor for stage in stages if not stage.processor.known and stage.read_bytes]
+    factor = GUESS_BAND if guessed else HOST_BAND if on_host else DECODE_BAND
+    prompt_factor = max(factor, HOST_PREFILL_BAND if on_host else PREFILL_BAND)
+    seconds = prompt + turn.reply_tokens * token
+    low = prompt / prompt_factor + turn.reply_tokens * token / factor
+    return Forecast(
+        turn=turn,
+        decode=_rate(1 / token, factor),
+        prefill=_rate(turn.prompt_tokens / prompt, prompt_factor),
+        turn_seconds=Band(
+            low=low, mid=seconds, high=prompt * prompt_factor + turn.reply_tokens * token * factor
+        ),
+        assumptions=tuple(
+            dict.fromkeys(
+                f"{stage.processor.name}: {stage.processor.bandwidth / 1e9:.0f} GB/s, {stage.processor.source}"
+                for stage in stages
+                if stage.read_bytes
+            )
+        ),
+    )
+
+
+def _rate(value: float, factor: float) -> Band:
+    return Band(low=value / factor, mid=value, high=value * factor)

@@ -1,0 +1,127 @@
+"""A header nobody has read: from published shapes and a type for each tensor, the bytes a GGUF file would begin with.
+
+For planning before, or without, a look at the files. Where a quant's types are not published, `assign_types` meets the
+file's total with the mix that was assumed. Inverse of `header`: what it writes, `parse_header` reads.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from launcher.errors import BadGguf
+from launcher.gguf.ggml import BLOCKS, GgmlType
+from launcher.gguf.metadata import Scalar, ValueType
+from launcher.gguf.tensors import pad
+
+_ALIGNMENT = 32  # GGUF_DEFAULT_ALIGNMENT, ggml/include/gguf.h
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """Tensors alike: `name` with `{}` for the block, blocks `first` to `last` inclusive; one tensor without `{}`."""
+
+    name: str
+    shape: tuple[int, ...]
+    first: int = 0
+    last: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TypeRule:
+    """Tensors whose name `match` finds get the first of `types`, or, as far as a total must be met, the next."""
+
+    match: str
+    types: tuple[GgmlType, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TypedTensor:
+    name: str
+    shape: tuple[int, ...]
+    type: GgmlType
+
+    @property
+    def size_bytes(self) -> int:
+        return size_of(self.shape, self.type)
+
+
+def size_of(shape: Sequence[int], kind: GgmlType) -> int:
+    """Bytes of a tensor. Raises BadGguf for rows that are not whole blocks."""
+    per_block, block_bytes = BLOCKS[kind]
+    if shape[0] % per_block:
+        raise BadGguf(f"rows of {shape[0]} elements are no multiple of {kind.name}'s {per_block}")
+    return math.prod(shape) // per_block * block_bytes
+
+
+def assign_types(
+    families: Iterable[Family], rules: Sequence[TypeRule], total_bytes: int | None
+) -> tuple[TypedTensor, ...]:
+    """Every tensor with its type, the first rule that matches. With a total, rules of several types are raised
+    tensor by tensor, in the rules' and the file's order, as long as the sum stays within it.
+
+    Raises BadGguf for a tensor that no rule matches, and for a total that even the smallest types exceed.
+    """
+    names = [(name, family.shape) for family in families for name in _names(family)]
+    chosen: list[TypedTensor] = []
+    by_rule: dict[int, list[int]] = {}
+    for index, (name, shape) in enumerate(names):
+        rule = next((at for at, rule in enumerate(rules) if re.search(rule.match, name)), None)
+        if rule is None:
+            raise BadGguf(f"no rule of this recipe gives {name} a type")
+        by_rule.setdefault(rule, []).append(index)
+        chosen.append(TypedTensor(name=name, shape=shape, type=rules[rule].types[0]))
+    if total_bytes is None:
+        return tuple(chosen)
+    left = total_bytes - sum(pad(tensor.size_bytes, _ALIGNMENT) for tensor in chosen)
+    if left < 0:
+        raise BadGguf(f"this recipe's smallest types take {-left} bytes more than the file's {total_bytes}")
+    for rule_index in range(len(rules)):
+        for kind in rules[rule_index].types[1:]:
+            for index in by_rule.get(rule_index, ()):
+                tensor = chosen[index]
+                raised = TypedTensor(name=tensor.name, shape=tensor.shape, type=kind)
+                step = raised.size_bytes - tensor.size_bytes
+                if 0 < step <= left:
+                    chosen[index] = raised
+                    left -= step
+    return tuple(chosen)
+
+
+def header_bytes(metadata: Iterable[tuple[str, Scalar]], tensors: Sequence[TypedTensor]) -> bytes:
+    """The header of a file with these tensors, padded to where their data would begin."""
+    pairs = list(metadata)
+    out = bytearray(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(pairs)))
+    for key, value in pairs:
+        out += _text(key) + _typed(value)
+    offset = 0
+    for tensor in tensors:
+        out += _text(tensor.name) + struct.pack("<I", len(tensor.shape))
+        out += struct.pack(f"<{len(tensor.shape)}q", *tensor.shape)
+        out += struct.pack("<iQ", tensor.type, offset)
+        offset = pad(offset + tensor.size_bytes, _ALIGNMENT)
+    return bytes(out) + bytes(-len(out) % _ALIGNMENT)
+
+
+def _names(family: Family) -> list[str]:
+    if "{}" not in family.name:
+        return [family.name]
+    return [family.name.replace("{}", str(block)) for block in range(family.first, family.last + 1)]
+
+
+def _text(value: str) -> bytes:
+    raw = value.encode()
+    return struct.pack("<Q", len(raw)) + raw
+
+
+def _typed(value: Scalar) -> bytes:
+    if isinstance(value, bool):
+        return struct.pack("<i?", ValueType.BOOL, value)
+    if isinstance(value, int):
+        return struct.pack("<iI", ValueType.U32, value)
+    if isinstance(value, float):
+        return struct.pack("<if", ValueType.F32, value)
+    return struct.pack("<i", ValueType.STRING) + _text(value)

@@ -1,0 +1,167 @@
+"""A plan in a file, to be started again elsewhere or later exactly as it was: which commit, which bytes, which engine,
+which command line. `plan --lock FILE` writes it, `up --locked FILE` obeys it or refuses.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from launcher.catalogue import Sources
+from launcher.engine import claims
+from launcher.engine.argv import Serving
+from launcher.engine.flags import Capabilities
+from launcher.errors import NotFound, UsageError
+from launcher.hub.located import HubFiles, LocalFiles, Located
+from launcher.hub.store import write_atomically
+from launcher.model import ModelRef, RefKind
+from launcher.planning import Planned, document, fitting
+
+FORMAT = "gguf-launcher lock 1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lock:
+    """A lock file, read. `shards` are (name, size, sha256 or None); `repo` and `commit` are None for local files, whose
+    `path` is the first shard's."""
+
+    file: Path
+    model_id: str
+    repo: str | None
+    commit: str | None
+    path: str | None
+    shards: tuple[tuple[str, int, str | None], ...]
+    engine_sha256: str | None
+    engine_commit: str | None
+    argv: tuple[str, ...]
+    plan: dict[str, Any]
+
+    @property
+    def host_bytes(self) -> int:
+        """What the plan takes of RAM."""
+        return int((self.plan.get("host") or {}).get("used_bytes") or 0)
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """What the plan promises, by device and `ram`."""
+        rows = {str(row["id"]): int(row["used_bytes"]) for row in self.plan.get("devices") or ()}
+        return rows | {claims.RAM: self.host_bytes}
+
+    def compile(self, serving: Serving) -> tuple[str, ...]:
+        """The locked command line at another address: nothing else changes."""
+        values = {
+            "-m": serving.model_path,
+            "-a": serving.model_id,
+            "--host": serving.host,
+            "--port": str(serving.port),
+        }
+        argv = list(self.argv)
+        for index, word in enumerate(argv[:-1]):
+            if word in values:
+                argv[index + 1] = values.pop(word)
+        if serving.api_key_file is not None:
+            argv += ["--api-key-file", serving.api_key_file]
+        return tuple(argv)
+
+
+def write_lock(planned: Planned, path: Path) -> None:
+    """Write the plan's lock. Raises DoesNotFit without a plan, UsageError where it has no files or cannot be written."""
+    _, located = fitting(planned)
+    files: dict[str, object]
+    match located.files:
+        case HubFiles(repo=repo, commit=commit):
+            files = {"repo": repo, "commit": commit}
+        case LocalFiles(paths=paths):
+            files = {"path": str(paths[0].absolute())}
+        case _:
+            raise UsageError(
+                f"{located.model.model_id} has no files that a lock could name",
+                hint="lock a plan of a hub model or a local file",
+            )
+    found = planned.capabilities
+    text = {
+        "format": FORMAT,
+        "model_id": planned.target.model_id,
+        **files,
+        "shards": [
+            {"name": shard.name, "size_bytes": shard.size_bytes, "sha256": shard.sha256}
+            for shard in located.model.shards
+        ],
+        "engine": {
+            "sha256": found.sha256 if found else None,
+            "commit": found.version.commit if found else None,
+        },
+        "argv": list(planned.argv),
+        "plan": document(planned),
+    }
+    try:
+        write_atomically(path, json.dumps(text, indent=1).encode())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}", hint="name another file") from error
+
+
+def read_lock(path: Path) -> Lock:
+    """The lock in a file. Raises UsageError for any other file."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return Lock(
+            file={FORMAT: path}[found["format"]],
+            model_id=str(found["model_id"]),
+            repo=found.get("repo"),
+            commit=found.get("commit"),
+            path=found.get("path"),
+            shards=tuple(
+                (str(one["name"]), int(one["size_bytes"]), one["sha256"]) for one in found["shards"]
+            ),
+            engine_sha256=found["engine"]["sha256"],
+            engine_commit=found["engine"]["commit"],
+            argv=tuple(str(word) for word in found["argv"]),
+            plan=dict(found["plan"]),
+        )
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}", hint=f"ls -l {path}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{path} is no lock of a plan: {error}", hint="make one with launcher plan REF --lock FILE"
+        ) from error
+
+
+def check_engine(lock: Lock, found: Capabilities) -> None:
+    """Raises UsageError where another llama-server would run than the one the plan was made for."""
+    if lock.engine_sha256 is not None and found.sha256 != lock.engine_sha256:
+        raise UsageError(
+            f"{lock.file} was made for the engine with sha256 {lock.engine_sha256[:12]} (commit "
+            f"{lock.engine_commit or 'unknown'}), and this one has {found.sha256[:12]} (commit "
+            f"{found.version.commit or 'unknown'})",
+            hint="--engine with that llama-server, or launcher plan … --lock FILE anew",
+        )
+
+
+def locate(lock: Lock, sources: Sources) -> Located:
+    """The locked files, looked at again. Raises UsageError where they are others than locked, NotFound, TryAgain."""
+    from launcher.hub.local import open_path  # noqa: PLC0415 (the Hub's client takes its time to import)
+    from launcher.hub.repo import open_repo  # noqa: PLC0415 (as above)
+
+    if lock.repo is not None:
+        ref = ModelRef(kind=RefKind.HUB, name=lock.repo, file=lock.shards[0][0], revision=lock.commit)
+        located = open_repo(ref, endpoint=sources.endpoint, store=sources.store)
+    elif lock.path is not None:
+        located = open_path(Path(lock.path))
+    else:
+        raise NotFound(f"{lock.file} names no files", hint="launcher plan REF --lock FILE")
+    for (name, size, sha256), shard in zip(lock.shards, located.model.shards, strict=False):
+        same_digest = sha256 is None or shard.sha256 is None or sha256 == shard.sha256
+        if shard.size_bytes != size or not same_digest or Path(shard.name).name != Path(name).name:
+            raise UsageError(
+                f"{shard.name} is not the file that {lock.file} locks: {shard.size_bytes} bytes, sha256 "
+                f"{shard.sha256}, instead of {size} bytes, {sha256}",
+                hint="restore the file, or plan and lock anew",
+            )
+    if len(lock.shards) != len(located.model.shards):
+        raise UsageError(
+            f"{lock.model_id} has {len(located.model.shards)} files, and {lock.file} locks {len(lock.shards)}",
+            hint="restore the files, or plan and lock anew",
+        )
+    return located

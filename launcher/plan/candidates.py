@@ -1,0 +1,133 @@
+"""What is tried for one quant: KV cache types and ubatch sizes nobody fixed, at the largest context at which any fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from launcher.errors import UsageError
+from launcher.forecast.turn import Forecast
+from launcher.plan.arrange import Arrangement, Case, arrange
+from launcher.plan.pace import forecast
+from launcher.plan.plan import CacheType, Workload
+from launcher.plan.settle import USUAL_UBATCH, ContextChoice, settle
+
+_UBATCHES = (USUAL_UBATCH, 1024, 2048, 4096)
+"""llama-server's own, and what prompts gain from where the host holds weights: each ubatch sends them once."""
+_CACHES = (CacheType.F16, CacheType.Q8_0)
+"""Best first. q8_0 halves the cache at a loss nobody could measure in perplexity (llama.cpp PR #7412's tables);
+smaller types are the user's to ask for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One arrangement that fits by our own figures. `rank` orders quality, 0 is best: the quant, then the cache
+    type."""
+
+    case: Case
+    workload: Workload
+    arrangement: Arrangement
+    rank: tuple[int, int]
+    ctx_reason: str
+    forecast: Forecast
+
+    @property
+    def turn_seconds(self) -> float:
+        return self.forecast.turn_seconds.mid
+
+    @property
+    def decode_tps(self) -> float:
+        return self.forecast.decode.mid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """All candidates of one quant at one context, best cache type and smallest ubatch first. Without any, `nearest`
+    is the attempt that lacked least."""
+
+    candidates: tuple[Candidate, ...]
+    nearest: Arrangement | None
+    nearest_workload: Workload
+
+
+def try_quant(case: Case, workload: Workload, contexts: ContextChoice, quant_rank: int) -> Tried:
+    """Everything that fits of this quant, at the first context at which something does."""
+    nearest: Arrangement | None = None
+    nearest_workload = workload
+    for size in contexts.sizes:
+        smallest = _smallest(case, workload)
+        least = _attempt(case, smallest, size)
+        if nearest is None:
+            nearest, nearest_workload = least, smallest
+        if least is None or not least.fits:
+            continue  # every other choice takes more
+        found = []
+        for cache_rank, variant in _variants(case, workload):
+            arrangement = _attempt(case, variant, size)
+            if arrangement is None or not arrangement.fits:
+                continue
+            found.append(
+                Candidate(
+                    case=case,
+                    workload=variant,
+                    arrangement=arrangement,
+                    rank=(quant_rank, cache_rank),
+                    ctx_reason=contexts.reason_for(size),
+                    forecast=forecast(arrangement.demand, arrangement.placement, case.machine),
+                )
+            )
+        if found:
+            return Tried(candidates=tuple(found), nearest=None, nearest_workload=workload)
+    return Tried(candidates=(), nearest=nearest, nearest_workload=nearest_workload)
+
+
+def _attempt(case: Case, workload: Workload, size: int) -> Arrangement | None:
+    try:
+        return arrange(case, settle(case.architecture, workload, size), workload)
+    except UsageError:
+        if workload.cache_type_k is CacheType.F16:
+            raise  # not a variant of ours: the user's own wish cannot be had
+        return None
+
+
+def _smallest(case: Case, workload: Workload) -> Workload:
+    """The variant that takes least memory."""
+    variants = [variant for _, variant in _variants(case, workload)]
+    least = variants[0]
+    for variant in variants:
+        if variant.ubatch_size == least.ubatch_size:
+            least = variant
+    return least
+
+
+def _variants(case: Case, workload: Workload) -> Iterator[tuple[int, Workload]]:
+    """(rank of the cache type, workload), the best cache and the smallest ubatch first."""
+    free = (
+        workload.cache_type_k is None and workload.cache_type_v is None and workload.flash_attn is not False
+    )
+    caches: tuple[CacheType | None, ...] = (None,)
+    if free:
+        caches = tuple(kind for kind in _CACHES if _takes(case, kind))
+    ubatches: tuple[int | None, ...] = (workload.ubatch_size,)
+    if workload.ubatch_size is None:
+        most = workload.batch_size or max(_UBATCHES)
+        ubatches = tuple(size for size in _UBATCHES if size <= most) or (most,)
+        if not case.budgets.devices:
+            ubatches = ubatches[:1]  # the host computes: a larger one only takes memory
+    for rank, kind in enumerate(caches):
+        for ubatch in ubatches:
+            changed = replace(workload, ubatch_size=ubatch)
+            if kind is not None:
+                changed = replace(changed, cache_type_k=kind, cache_type_v=kind)
+            yield rank, changed
+
+
+def _takes(case: Case, kind: CacheType) -> bool:
+    """Whether this model's heads can be cached in this type."""
+    if kind is CacheType.F16:
+        return True
+    try:
+        settle(case.architecture, Workload(cache_type_k=kind, cache_type_v=kind), 4096)
+    except UsageError:
+        return False
+    return True

@@ -1,0 +1,128 @@
+"""An arrangement that fits, as a plan: what follows from it, and every choice in a sentence."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from launcher.errors import LauncherError
+from launcher.model import ModelFile
+from launcher.plan.arrange import Arrangement, Case
+from launcher.plan.host_memory import LoadFacts, choose_load_mode
+from launcher.plan.numa import choose_numa
+from launcher.plan.pace import forecast
+from launcher.plan.pattern import EXPERTS, matched_names, placement_pattern
+from launcher.plan.plan import LedgerRow, Placement, Plan, Workload
+from launcher.plan.reasons import describe_budgets, describe_placement
+from launcher.plan.settle import describe_pool
+from launcher.plan.threads import choose_threads
+from launcher.units import format_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulated:
+    """The ledger as llama.cpp's allocator has it, which llama.cpp that was, and what it found besides."""
+
+    ledger: tuple[LedgerRow, ...]
+    engine: str
+    remarks: tuple[str, ...] = ()
+
+
+def compose(
+    case: Case,
+    workload: Workload,
+    arrangement: Arrangement,
+    ctx_reason: str,
+    *,
+    simulated: Simulated | None = None,
+) -> Plan:
+    """The plan of an arrangement that fits; its ledger is the simulated one where there is one."""
+    settled, placement = arrangement.settled, arrangement.placement
+    parameters = settled.parameters
+    _check_pattern(case.model, placement)
+    load_mode, load_reason = choose_load_mode(workload, _load_facts(case, arrangement))
+    threads, thread_reason = choose_threads(case.machine.cpu)
+    numa, numa_reasons = choose_numa(case.machine, workload, arrangement.ledger[-1])
+    ledger = simulated.ledger if simulated else arrangement.ledger
+    kv_bytes = sum(row.kv.n_bytes for row in ledger)
+    warmup = not arrangement.streams
+    return Plan(
+        model_id=case.model.model_id,
+        source=case.model.source,
+        quant=case.quant,
+        size_bytes=case.model.size_bytes,
+        ctx_size=parameters.ctx_size,
+        n_parallel=parameters.n_parallel,
+        cache_type_k=parameters.cache_type_k,
+        cache_type_v=parameters.cache_type_v,
+        batch_size=parameters.batch_size,
+        ubatch_size=parameters.ubatch_size,
+        flash_attn=settled.flash_attn,
+        load_mode=load_mode,
+        cache_ram_bytes=arrangement.caches.cache_ram_bytes,
+        ctx_checkpoints=arrangement.caches.ctx_checkpoints,
+        warmup=warmup,
+        threads=threads,
+        placement=placement,
+        ledger=ledger,
+        reasons=(
+            *describe_placement(arrangement.demand, placement, case.budgets),
+            describe_pool(parameters, kv_bytes, ctx_reason),
+            *settled.reasons,
+            load_reason,
+            *(() if warmup else ("no warm-up: it would read all weights from disk once more",)),
+            *arrangement.caches.reasons,
+            thread_reason,
+            *numa_reasons,
+            *(f"{extra.name}: {format_bytes(extra.amount.n_bytes)} besides" for extra in workload.extras),
+            *describe_budgets(case.machine, case.budgets),
+            *(simulated.remarks if simulated else ()),
+        ),
+        numa=numa,
+        forecast=forecast(arrangement.demand, placement, case.machine),
+        simulated_by=simulated.engine if simulated else None,
+    )
+
+
+def _load_facts(case: Case, arrangement: Arrangement) -> LoadFacts:
+    placement = arrangement.placement
+    shared = {device.id for device in case.machine.devices if device.shares_host_memory}
+    part_on_host = placement_pattern(placement) is not None or placement.n_gpu_layers <= placement.n_block
+    return LoadFacts(
+        file_bytes=case.model.size_bytes,
+        host_bytes=arrangement.ledger[-1].weights.n_bytes,
+        offloads=bool(placement.devices) and part_on_host,
+        shares_memory=bool(shared & set(placement.devices)),
+        ram_bytes=case.budgets.host_bytes,
+        streams=arrangement.streams,
+    )
+
+
+def _check_pattern(model: ModelFile, placement: Placement) -> None:
+    """A pattern that matches nothing loads silently: prove what ours matches, name by name."""
+    pattern = placement_pattern(placement)
+    if pattern is None:
+        return
+    parts = dict(placement.host_expert_parts)
+    blocks = {*placement.host_expert_blocks, *parts}
+    experts = matched_names(EXPERTS, (tensor.name for tensor in model.tensors))
+    wanted = {
+        name
+        for name in experts
+        if (block := _block_of(name)) in placement.host_expert_blocks
+        or (block in parts and _kind_of(name) in parts[block])
+    }
+    found = set(matched_names(pattern, (tensor.name for tensor in model.tensors)))
+    if found != wanted or {_block_of(name) for name in found} != blocks:
+        odd = min(found ^ wanted, default=f"blocks {sorted(blocks)}")
+        raise LauncherError(f"the tensor override of this plan is wrong about {odd}")
+
+
+def _kind_of(name: str) -> str | None:
+    match = re.search(EXPERTS, name)
+    return match[1] if match else None
+
+
+def _block_of(name: str) -> int | None:
+    parts = name.split(".")
+    return int(parts[1]) if parts[0] == "blk" and len(parts) > 2 and parts[1].isdecimal() else None

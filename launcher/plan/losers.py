@@ -1,0 +1,94 @@
+"""Why a candidate was not taken, as an `Option` or a `Shortfall` with its sentence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from launcher.plan.candidates import Candidate
+from launcher.plan.choice import Option
+from launcher.plan.plan import Shortfall, Workload
+from launcher.plan.reasons import describe_missing
+from launcher.plan.verify import Verdict
+
+
+def refuted_shortfall(one: Candidate, verdict: Verdict) -> Shortfall:
+    worst = min(verdict.simulated.ledger, key=lambda row: row.free_bytes)
+    model = one.case.model
+    return Shortfall(
+        model_id=model.model_id,
+        source=model.source,
+        quant=one.case.quant,
+        size_bytes=model.size_bytes,
+        ctx_size=one.arrangement.settled.parameters.ctx_size,
+        where=worst.where,
+        missing_bytes=-worst.free_bytes,
+        ledger=verdict.simulated.ledger,
+        reasons=(describe_missing(one.case.quant, worst), *verdict.simulated.remarks),
+        hints=(),
+    )
+
+
+def refuted_option(one: Candidate, verdict: Verdict) -> Option:
+    short = refuted_shortfall(one, verdict)
+    return replace(
+        option(one, f"{short.reasons[0]}, simulated"),
+        fits=False,
+        where=short.where,
+        missing_bytes=short.missing_bytes,
+    )
+
+
+def why_not(one: Candidate, chosen: Candidate) -> str:
+    if one.rank > chosen.rank:
+        gain = chosen.turn_seconds / one.turn_seconds
+        return f"fits, of lower quality than {chosen.case.quant}" + (
+            f", and a turn only {gain:.1f} times faster" if gain > 1 else ""
+        )
+    ratio = one.turn_seconds / chosen.turn_seconds
+    return f"fits, and a turn takes {one.turn_seconds:.0f} s, {ratio:.1f} times {chosen.case.quant}'s"
+
+
+def too_slow(one: Candidate, workload: Workload) -> bool:
+    return workload.min_tps is not None and one.decode_tps < workload.min_tps
+
+
+def slow_reason(one: Candidate, workload: Workload) -> str:
+    return f"fits, at {one.decode_tps:.1f} tokens/s where --min-tps asks for {workload.min_tps:g}"
+
+
+def slow_shortfall(one: Candidate, workload: Workload) -> Shortfall:
+    model = one.case.model
+    return Shortfall(
+        model_id=model.model_id,
+        source=model.source,
+        quant=one.case.quant,
+        size_bytes=model.size_bytes,
+        ctx_size=one.arrangement.settled.parameters.ctx_size,
+        where="speed",
+        missing_bytes=0,
+        ledger=one.arrangement.ledger,
+        reasons=(
+            (
+                f"{one.case.quant} is the fastest that fits, predicted {one.forecast.decode.low:.1f}-"
+                f"{one.forecast.decode.high:.1f} tokens/s; --min-tps asks for {workload.min_tps:g}"
+            ),
+        ),
+        hints=(f"--min-tps {one.decode_tps:.1f}",),
+    )
+
+
+def option(one: Candidate, reason: str) -> Option:
+    parameters = one.arrangement.settled.parameters
+    kind = parameters.cache_type_k
+    return Option(
+        quant=one.case.quant,
+        size_bytes=one.case.model.size_bytes,
+        cache_type=kind.value,
+        ubatch_size=parameters.ubatch_size,
+        ctx_size=parameters.ctx_size,
+        fits=True,
+        reason=reason,
+        flags=f"--quant {one.case.quant} -ctk {kind} -ctv {parameters.cache_type_v} -ub {parameters.ubatch_size}",
+        decode_tps=one.decode_tps,
+        turn_seconds=one.turn_seconds,
+    )

@@ -1,0 +1,121 @@
+"""An arrangement as the stages of a forecast: who reads how many bytes for each token."""
+
+from __future__ import annotations
+
+from launcher.forecast.decode import Stage
+from launcher.forecast.processors import Processor, host_processor, processor_of
+from launcher.forecast.turn import Forecast, Turn, forecast_turn
+from launcher.gguf.architecture import Architecture
+from launcher.machine import Machine
+from launcher.plan.ledger import Demand, Spread, part_bytes, spread_out
+from launcher.plan.plan import Placement
+from launcher.plan.threads import choose_threads
+
+
+def forecast(demand: Demand, placement: Placement, machine: Machine, turn: Turn | None = None) -> Forecast:
+    """How fast this placement is on this machine, for a stated turn."""
+    parameters = demand.parameters
+    wanted = (turn or Turn()).within(parameters.ctx_size)
+    return forecast_turn(stages_of(demand, placement, machine), wanted, parameters.n_tokens)
+
+
+def stages_of(demand: Demand, placement: Placement, machine: Machine) -> tuple[Stage, ...]:
+    """One stage per device in use, in order, then the host's."""
+    spread = spread_out(placement)
+    by_id = {device.id: device for device in machine.devices}
+    streamed = _host_held(demand, spread) if spread.shares else 0.0
+    stages = [
+        _device_stage(demand, spread, share, processor_of(by_id[name]), streamed if index == 0 else 0.0)
+        for index, (name, share) in enumerate(zip(placement.devices, spread.shares, strict=True))
+    ]
+    threads, _ = choose_threads(machine.cpu)
+    return (*stages, _host_stage(demand, spread, host_processor(machine, threads), streamed))
+
+
+def used_share(architecture: Architecture) -> float:
+    """The part of the routed experts that one token uses."""
+    used = max(architecture.n_expert_used, default=0)
+    return used / architecture.n_expert if architecture.n_expert else 1.0
+
+
+def _device_stage(
+    demand: Demand, spread: Spread, share: range, processor: Processor, streamed: float
+) -> Stage:
+    weights, used = demand.weights, used_share(demand.architecture)
+    layers = [(index, weights.layers[index]) for index in share]
+    dense = sum(layer.dense_bytes for _, layer in layers)
+    if weights.n_block in share:
+        dense += weights.tied_bytes
+    parts = part_bytes(weights, spread)
+    experts = sum(
+        layer.expert_bytes - parts.get(index, 0)
+        for index, layer in layers
+        if index not in spread.host_experts
+    )
+    flops = sum(
+        layer.dense_values + (layer.expert_values * used if index not in spread.host_experts else 0)
+        for index, layer in layers
+    )
+    if streamed:  # prompt processing computes with the host's experts here
+        flops += sum(weights.layers[index].expert_values * used for index in spread.host_experts)
+        flops += sum(weights.layers[index].dense_values for index in spread.host_layers)
+    return Stage(
+        processor=processor,
+        n_layers=len(layers),
+        read_bytes=dense + experts * used,
+        held_bytes=dense + experts,
+        flops=2.0 * flops,
+        kv_bytes=_kv_per_token(demand, share),
+        latent=demand.architecture.is_mla,
+        streamed_bytes=streamed,
+    )
+
+
+def _host_stage(demand: Demand, spread: Spread, processor: Processor, streamed: float) -> Stage:
+    weights, used = demand.weights, used_share(demand.architecture)
+    whole = [weights.layers[index] for index in spread.host_layers]
+    if not spread.shares:
+        whole = list(weights.layers)
+    dense = sum(layer.dense_bytes for layer in whole)
+    experts = sum(layer.expert_bytes for layer in whole)
+    values = sum(layer.dense_values + layer.expert_values * used for layer in whole)
+    if spread.shares:
+        outside = [index for index in spread.host_experts if index not in spread.host_layers]
+        experts += sum(weights.layers[index].expert_bytes for index in outside)
+        values += sum(weights.layers[index].expert_values * used for index in outside)
+        experts += sum(part_bytes(weights, spread).values())
+    else:
+        dense += weights.tied_bytes
+    stuck = weights.stuck_bytes
+    blocks = spread.host_layers if spread.shares else range(weights.n_block)
+    n_layers = (
+        len(set(spread.host_layers) | spread.host_experts | {block for block, _ in spread.host_parts})
+        if spread.shares
+        else len(whole)
+    )
+    return Stage(
+        processor=processor,
+        n_layers=n_layers,
+        read_bytes=dense + (experts + stuck) * used,
+        held_bytes=dense + experts + stuck,
+        flops=2.0 * values,
+        kv_bytes=_kv_per_token(demand, blocks),
+        latent=demand.architecture.is_mla,
+        streamed_bytes=streamed,
+    )
+
+
+def _host_held(demand: Demand, spread: Spread) -> float:
+    weights = demand.weights
+    whole = sum(weights.layers[index].n_bytes for index in spread.host_layers)
+    outside = [index for index in spread.host_experts if index not in spread.host_layers]
+    parts = sum(part_bytes(weights, spread).values())
+    return float(whole + parts + sum(weights.layers[index].expert_bytes for index in outside))
+
+
+def _kv_per_token(demand: Demand, blocks: range) -> float:
+    """Cache bytes read for each token of depth. A window that is full does not grow, so its blocks read less: the
+    cache's own size over the whole context."""
+    n_block = demand.weights.n_block
+    total = sum(demand.caches.blocks[index].attention_bytes for index in blocks if index < n_block)
+    return total / demand.parameters.ctx_size

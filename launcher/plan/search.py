@@ -1,0 +1,246 @@
+"""The search: quants x KV types x ubatches x placements, analytically; the finalists simulated; the losers explained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from launcher.machine import Machine
+from launcher.model import ModelFile
+from launcher.plan.arrange import Case
+from launcher.plan.candidates import Candidate, Tried, try_quant
+from launcher.plan.choice import Choice, Option
+from launcher.plan.compose import compose
+from launcher.plan.losers import (
+    option,
+    refuted_option,
+    refuted_shortfall,
+    slow_reason,
+    slow_shortfall,
+    too_slow,
+    why_not,
+)
+from launcher.plan.make import read_case
+from launcher.plan.plan import DISK, Limits, Plan, Shortfall, Workload
+from launcher.plan.preference import describe, ordered, pareto
+from launcher.plan.prices import price_changes
+from launcher.plan.settle import ContextChoice, choose_contexts
+from launcher.plan.shortfall import explain_shortfall
+from launcher.plan.verify import Judge, Verdict, Witness, verify
+from launcher.units import format_bytes
+
+_FINALISTS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """One quant that may be taken. `witness` simulates it, None where nobody can; `fetch_bytes` is what would have
+    to be downloaded; `notes` say where its headers are from, if not from the files themselves."""
+
+    quant: str
+    model: ModelFile
+    witness: Witness | None = None
+    fetch_bytes: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What the offers are planned for."""
+
+    machine: Machine
+    workload: Workload
+    limits: Limits = Limits()
+    default_ctx: int | None = None
+
+
+def search(offers: Iterable[Offer], task: Task) -> Choice:
+    """The wanted plan among these quants, best quality first. Raises what `make_plan` raises."""
+    found = [_Found.of(offer, rank, task) for rank, offer in enumerate(offers)]
+    judge = Judge()
+    candidates = [one for each in found for one in each.tried.candidates if each.fetchable(task)]
+    slow = [one for one in candidates if too_slow(one, task.workload)]
+    wanted = ordered([one for one in candidates if one not in slow], task.workload.prefer)
+    refuted: list[tuple[Candidate, Verdict]] = []
+    for one in wanted[:_FINALISTS]:
+        offer = found[one.rank[0]].offer
+        plan = _verified(judge, offer, one)
+        if isinstance(plan, Verdict):
+            refuted.append((one, plan))
+            continue
+        return Choice(
+            plan=_with_reasons(plan, offer, one, wanted),
+            shortfall=None,
+            losers=_losers(found, one, wanted, task),
+            options=tuple(option(other, "") for other in pareto(wanted)),
+            prices=price_changes(one),
+            n_simulations=judge.asked,
+        )
+    near = _nearly(found, judge, task) if not wanted else None
+    if near is not None:
+        return near
+    if refuted:
+        losers = tuple(refuted_option(one, verdict) for one, verdict in refuted[:-1])
+        short = refuted_shortfall(*refuted[-1])
+        return Choice(plan=None, shortfall=short, losers=losers, n_simulations=judge.asked)
+    return _nothing(found, slow, task, judge)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    offer: Offer
+    case: Case
+    contexts: ContextChoice
+    tried: Tried
+
+    @classmethod
+    def of(cls, offer: Offer, rank: int, task: Task) -> _Found:
+        case = read_case(offer.model, offer.quant, task.machine, task.limits)
+        contexts = choose_contexts(case.architecture, task.workload, task.default_ctx)
+        return cls(
+            offer=offer, case=case, contexts=contexts, tried=try_quant(case, task.workload, contexts, rank)
+        )
+
+    def fetchable(self, task: Task) -> bool:
+        store = task.machine.store
+        return store is None or self.offer.fetch_bytes <= store.free_bytes
+
+    def shortfall(self, task: Task) -> Shortfall:
+        """What is missing; asked only where nothing of this quant fits, or it cannot be fetched."""
+        nearest = self.tried.nearest
+        if nearest is not None:
+            return explain_shortfall(self.case, self.tried.nearest_workload, nearest)
+        best = self.tried.candidates[0].arrangement
+        free = task.machine.store.free_bytes if task.machine.store else 0
+        return Shortfall(
+            model_id=self.case.model.model_id,
+            source=self.case.model.source,
+            quant=self.offer.quant,
+            size_bytes=self.case.model.size_bytes,
+            ctx_size=best.settled.parameters.ctx_size,
+            where=DISK,
+            missing_bytes=self.offer.fetch_bytes - free,
+            ledger=best.ledger,
+            reasons=(
+                (
+                    f"{self.offer.quant} fits in memory, and not on disk: {format_bytes(self.offer.fetch_bytes)} to "
+                    f"download, {format_bytes(free)} free"
+                ),
+            ),
+            hints=(),
+        )
+
+
+def _verified(judge: Judge, offer: Offer, one: Candidate) -> Plan | Verdict:
+    """The candidate's plan with the simulator's ledger; with our own where it cannot answer; the verdict where the
+    simulator says that it does not fit."""
+    if offer.witness is None:
+        return compose(one.case, one.workload, one.arrangement, one.ctx_reason)
+    verdict = verify(judge, offer.witness, one.case, one.workload, one.arrangement)
+    if verdict is None:
+        cause = (
+            judge.refusals[-1] if judge.refusals else f"{judge.asked} simulations were enough for one plan"
+        )
+        why = f"memory is estimated, not simulated: {cause}"
+        plan = compose(one.case, one.workload, one.arrangement, one.ctx_reason)
+        return replace(plan, reasons=(*plan.reasons, why))
+    return _plan_of(one.case, one.workload, verdict, one.ctx_reason) if verdict.fits else verdict
+
+
+def _plan_of(case: Case, workload: Workload, verdict: Verdict, ctx_reason: str) -> Plan:
+    return compose(case, workload, verdict.arrangement, ctx_reason, simulated=verdict.simulated)
+
+
+def _nearly(found: Sequence[_Found], judge: Judge, task: Task) -> Choice | None:
+    """Nothing fits by our figures, which lean high: what lacks no more than their bands is simulated."""
+    for each in found:
+        nearest = each.tried.nearest
+        if nearest is None or each.offer.witness is None or not each.fetchable(task):
+            continue
+        worst = min(nearest.ledger, key=lambda row: row.free_bytes)
+        doubtful = sum(row.compute.n_bytes + row.compute.band_bytes for row in nearest.ledger)
+        if -worst.free_bytes > doubtful:
+            continue
+        workload = each.tried.nearest_workload
+        verdict = verify(judge, each.offer.witness, each.case, workload, nearest)
+        if verdict is not None and verdict.fits:
+            reason = each.contexts.reason_for(nearest.settled.parameters.ctx_size)
+            plan = _plan_of(each.case, workload, verdict, reason)
+            others = tuple(
+                _missing(other, other.shortfall(task))
+                for other in found
+                if other is not each and not other.tried.candidates
+            )
+            return Choice(plan=plan, shortfall=None, losers=others, n_simulations=judge.asked)
+    return None
+
+
+def _nothing(found: Sequence[_Found], slow: Sequence[Candidate], task: Task, judge: Judge) -> Choice:
+    """Why there is no plan: the quant that lacks least, or, where some fit, the speed that was asked for."""
+    n_simulations = judge.asked
+    if slow:
+        fastest = max(slow, key=lambda one: one.decode_tps)
+        short = slow_shortfall(fastest, task.workload)
+        losers = tuple(
+            option(one, slow_reason(one, task.workload)) for one in pareto(slow) if one is not fastest
+        )
+        return Choice(plan=None, shortfall=short, losers=losers, n_simulations=n_simulations)
+    shortfalls = [each.shortfall(task) for each in found]
+    least = min(range(len(found)), key=lambda index: shortfalls[index].missing_bytes)
+    losers = tuple(
+        _missing(each, short)
+        for index, (each, short) in enumerate(zip(found, shortfalls, strict=True))
+        if index != least
+    )
+    return Choice(plan=None, shortfall=shortfalls[least], losers=losers, n_simulations=n_simulations)
+
+
+def _with_reasons(plan: Plan, offer: Offer, one: Candidate, wanted: Sequence[Candidate]) -> Plan:
+    others = [other for other in wanted if other.rank[0] != one.rank[0]]
+    n_quants = len({other.rank[0] for other in wanted})
+    why = f"{plan.quant} of {n_quants} quants that fit: {describe(one.workload.prefer)}"
+    reasons = [why] if others else []
+    if plan.forecast is not None:
+        speed, turn = plan.forecast.decode, plan.forecast.turn_seconds
+        reasons.append(
+            f"predicted {speed.low:.1f}-{speed.high:.1f} tokens/s and {turn.low:.0f}-{turn.high:.0f} s for a turn of "
+            f"{plan.forecast.turn}; {'; '.join(plan.forecast.assumptions)}"
+        )
+    return replace(plan, reasons=(*offer.notes, *plan.reasons, *reasons))
+
+
+def _losers(
+    found: Sequence[_Found], chosen: Candidate, wanted: Sequence[Candidate], task: Task
+) -> tuple[Option, ...]:
+    """Every other quant with its reason."""
+    losers = []
+    for rank, each in enumerate(found):
+        if rank == chosen.rank[0]:
+            continue
+        if not each.tried.candidates or not each.fetchable(task):
+            losers.append(_missing(each, each.shortfall(task)))
+            continue
+        best = next((one for one in wanted if one.rank[0] == rank), None)
+        if best is None:
+            slowest = max(each.tried.candidates, key=lambda one: one.decode_tps)
+            losers.append(option(slowest, slow_reason(slowest, task.workload)))
+            continue
+        losers.append(option(best, why_not(best, chosen)))
+    return tuple(losers)
+
+
+def _missing(each: _Found, short: Shortfall) -> Option:
+    """A quant that does not fit."""
+    parameters = (each.tried.nearest or each.tried.candidates[0].arrangement).settled.parameters
+    return Option(
+        quant=short.quant,
+        size_bytes=short.size_bytes,
+        cache_type=parameters.cache_type_k.value,
+        ubatch_size=parameters.ubatch_size,
+        ctx_size=short.ctx_size,
+        fits=False,
+        reason=short.reasons[0],
+        flags=f"--quant {short.quant}",
+        where=short.where,
+        missing_bytes=short.missing_bytes,
+    )

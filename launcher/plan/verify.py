@@ -1,0 +1,121 @@
+"""The verdict of llama.cpp's own allocator on an arrangement, and what its figures still make room for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from launcher.errors import EngineFailed
+from launcher.plan.arrange import Arrangement, Case, arrange
+from launcher.plan.compose import Simulated, compose
+from launcher.plan.oracle import Answer, Oracle, Refusal
+from launcher.plan.plan import HOST, LedgerRow, Placement, Workload
+from launcher.plan.prove import on_host
+from launcher.plan.verdict import question_of, simulated_ledger
+
+MOST_SIMULATIONS = 8
+_ROUNDS = 4
+"""Simulations of one candidate: ours, then as its figures allow."""
+
+
+@dataclass(slots=True)
+class Judge:
+    """Counts simulations: a plan may cost MOST_SIMULATIONS (DESIGN section 6), however many quants it is made of."""
+
+    left: int = MOST_SIMULATIONS
+    refusals: list[str] = field(default_factory=list)
+
+    @property
+    def asked(self) -> int:
+        return MOST_SIMULATIONS - self.left
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """An arrangement with llama.cpp's figures; `fits` by those."""
+
+    arrangement: Arrangement
+    simulated: Simulated
+
+    @property
+    def fits(self) -> bool:
+        return all(row.free_bytes >= 0 for row in self.simulated.ledger)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Witness:
+    """Who simulates one model: `path` is its first shard, hollow or real."""
+
+    oracle: Oracle
+    path: str
+
+
+def verify(
+    judge: Judge, witness: Witness, case: Case, workload: Workload, first: Arrangement
+) -> Verdict | None:
+    """The best arrangement near `first` that fits by simulation, or the last that does not.
+
+    Our figures lean high, the simulator's do not: the difference is given back to the devices, the model placed
+    again, and that simulated, until nothing more fits. None where the simulator cannot answer or has been
+    asked often enough; `judge.refusals` then says why. Raises EngineFailed for a model llama.cpp refuses.
+    """
+    best: Verdict | None = None
+    last: Verdict | None = None
+    tried: list[Placement] = []
+    candidate = first
+    for _ in range(_ROUNDS):
+        if candidate.placement in tried or judge.left <= 0:
+            break
+        tried.append(candidate.placement)
+        verdict = _ask(judge, witness, case, workload, candidate)
+        if verdict is None:
+            return best or last
+        last = verdict
+        if verdict.fits and (best is None or _on_devices(verdict) > _on_devices(best)):
+            best = verdict
+        elif verdict.fits:
+            break
+        candidate = arrange(case, candidate.settled, workload, _surplus(candidate, verdict))
+    return best or last
+
+
+def _ask(
+    judge: Judge, witness: Witness, case: Case, workload: Workload, arrangement: Arrangement
+) -> Verdict | None:
+    judge.left -= 1
+    plan = compose(case, workload, arrangement, "")
+    answer = witness.oracle.simulate(question_of(plan, witness.path, case.machine.devices))
+    if isinstance(answer, Refusal):
+        if answer.model_refused:
+            raise EngineFailed(
+                f"llama.cpp would not load {case.model.model_id} {case.quant}: {answer.reason}",
+                hint="launcher engine info shows the engine; choose another quant, or a newer --engine",
+            )
+        judge.refusals.append(answer.reason)
+        return None
+    ledger = simulated_ledger(arrangement.ledger, answer)
+    simulated = Simulated(ledger=ledger, engine=answer.engine, remarks=_remarks(answer))
+    return Verdict(arrangement=arrangement, simulated=simulated)
+
+
+def _remarks(answer: Answer) -> tuple[str, ...]:
+    return (f"memory simulated by {answer.engine}", *on_host(answer.host_tensors))
+
+
+def _surplus(arrangement: Arrangement, verdict: Verdict) -> dict[str, int]:
+    """By how much our own figure for each row was too high: for weights, caches and compute, the parts that depend on
+    the placement by laws both sides share."""
+    return {
+        ours.where: _placed(ours) - _placed(theirs)
+        for ours, theirs in zip(arrangement.ledger, verdict.simulated.ledger, strict=True)
+    }
+
+
+def _placed(row: LedgerRow) -> int:
+    return sum(amount.n_bytes + amount.band_bytes for amount in (row.weights, row.kv, row.compute))
+
+
+def _on_devices(verdict: Verdict) -> tuple[int, int]:
+    """Layers on devices, then bytes of weights there."""
+    rows = verdict.arrangement.ledger
+    held = sum(row.weights.n_bytes for row in rows if row.where != HOST)
+    return verdict.arrangement.placement.n_gpu_layers, held

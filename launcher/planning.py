@@ -1,0 +1,317 @@
+"""Planning end to end: open the quants that come into question, have them searched, compile the winner's command line.
+
+It only wires: `catalogue` says which quants, `plan.search` decides, `simulations` answers, `engine.argv` compiles.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from launcher.catalogue import Candidate, Target, bytes_to_fetch, resolve, sources_of
+from launcher.companions import open_companions
+from launcher.engine.argv import Serving, server_argv
+from launcher.engine.capabilities import capabilities
+from launcher.engine.find import Engine
+from launcher.engine.flags import Capabilities
+from launcher.engine.wishes import absorb_flags, split_flags
+from launcher.errors import BadGguf, DoesNotFit
+from launcher.extras import measure_extras
+from launcher.forecast.turn import Turn
+from launcher.hub.located import LocalFiles, Located
+from launcher.inventory import MachineChoice
+from launcher.machine import Machine, pinned_order
+from launcher.plan.choice import Choice, Option
+from launcher.plan.explain import plan_json, shortfall_json
+from launcher.plan.make import make_plan
+from launcher.plan.plan import DISK, CacheType, Limits, Plan, Shortfall, Workload
+from launcher.plan.prove import prove
+from launcher.plan.purchase import Purchase, purchases
+from launcher.plan.search import Offer, Task, search
+from launcher.plan.verify import Witness
+from launcher.profile import server_flags
+from launcher.progress import OnProgress
+from launcher.settings import Settings
+from launcher.simulations import Simulations
+from launcher.units import format_bytes
+
+MOST_OPENED = 6
+"""Quants of a repo whose headers are read for one plan: the largest that could fit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRequest:
+    """What the user typed, parsed. `flags` are llama-server's own, from behind `--`."""
+
+    ref: str
+    quant: str | None = None
+    workload: Workload = Workload()
+    limits: Limits = Limits()
+    machine: MachineChoice = MachineChoice()
+    engine: Path | None = None
+    flags: tuple[str, ...] = ()
+    mode: str | None = None
+    offline: bool = False
+    buy: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """What came of a request: the choice, the chosen model, and its command line (empty without a plan)."""
+
+    target: Target
+    machine: Machine
+    engine: Engine | None
+    capabilities: Capabilities | None
+    request: PlanRequest
+    choice: Choice
+    located: Located | None
+    argv: tuple[str, ...]
+    purchases: tuple[Purchase, ...] = ()
+
+    @property
+    def plan(self) -> Plan | None:
+        return self.choice.plan
+
+
+def make(
+    request: PlanRequest, settings: Settings, engine: Engine | None, machine: Machine, on_progress: OnProgress
+) -> Planned:
+    """The wanted plan. Nothing fits: `choice.shortfall` says what is missing."""
+    sources = sources_of(settings, offline=request.offline)
+    target = resolve(request.ref, request.quant, sources)
+    workload, flags = absorb_flags(request.flags, request.workload)
+    workload = replace(workload, extras=measure_extras(flags))
+    request = replace(request, workload=workload, flags=flags)
+    with ExitStack() as stack:
+        opened: list[tuple[Offer, Located]] = []
+        refused: list[tuple[Candidate, BadGguf]] = []
+        for candidate in worth_opening(target.candidates, machine):
+            try:
+                located = candidate.open(on_progress)
+            except BadGguf as error:  # a type that only a fork knows, or damage: the other quants may do
+                refused.append((candidate, error))
+                continue
+            oracle = stack.enter_context(Simulations(located, engine, settings, machine))
+            offer = Offer(
+                quant=candidate.quant,
+                model=located.model,
+                witness=Witness(oracle=oracle, path=oracle.model),
+                fetch_bytes=bytes_to_fetch(located, sources),
+                notes=located.notes,
+            )
+            opened.append((offer, located))
+        task = Task(
+            machine=machine,
+            workload=workload,
+            limits=request.limits,
+            default_ctx=target.profile.context.default if target.profile else None,
+        )
+        if refused and not opened:
+            raise refused[0][1]
+        offers = [offer for offer, _ in opened]
+        choice = search(offers, task)
+        choice = replace(choice, losers=(*choice.losers, *(_refused(one, why) for one, why in refused)))
+        bought = purchases(offers, task, choice) if request.buy else ()
+    known = capabilities(engine, settings.cache_dir) if engine else None
+    if choice.plan is not None:
+        said = (*choice.plan.reasons, *_other_build(engine, known))
+        choice = replace(choice, plan=replace(choice.plan, reasons=said))
+    chosen = next((located for offer, located in opened if _is_of(choice.plan, offer)), None)
+    planned = Planned(
+        target=target,
+        machine=machine,
+        engine=engine,
+        capabilities=known,
+        request=request,
+        choice=choice,
+        located=chosen,
+        argv=(),
+        purchases=bought,
+    )
+    if choice.plan is None or chosen is None:
+        return planned
+    plan, short = _with_companions(planned, choice.plan, chosen, settings)
+    planned = replace(planned, choice=replace(choice, plan=plan, shortfall=short))
+    if plan is None:
+        return replace(planned, located=None)
+    serving = Serving(host="127.0.0.1", port=8080, model_id=target.model_id, model_path=_path_to_be(chosen))
+    return replace(planned, argv=compile_argv(planned, plan, serving))
+
+
+def _refused(candidate: Candidate, error: BadGguf) -> Option:
+    """A quant whose headers llama.cpp would not take, as one that was not taken."""
+    return Option(
+        quant=candidate.quant,
+        size_bytes=candidate.size_bytes or 0,
+        cache_type="",
+        ubatch_size=0,
+        ctx_size=0,
+        fits=False,
+        reason=f"cannot be loaded: {error.message}" + (f" ({error.hint})" if error.hint else ""),
+        flags=f"--quant {candidate.quant}",
+    )
+
+
+def worth_opening(candidates: tuple[Candidate, ...], machine: Machine) -> tuple[Candidate, ...]:
+    """Of many quants those whose files could fit at all, or else the smallest; of few, all."""
+    if len(candidates) <= MOST_OPENED or any(candidate.size_bytes is None for candidate in candidates):
+        return candidates
+    own = sum(device.total_bytes for device in machine.devices if not device.shares_host_memory)
+    capacity = machine.ram_available_bytes + own
+    fitting_ones = [one for one in candidates if (one.size_bytes or 0) <= capacity]
+    if not fitting_ones:
+        return (min(candidates, key=lambda one: one.size_bytes or 0),)
+    return tuple(fitting_ones[:MOST_OPENED])
+
+
+def compile_argv(planned: Planned, plan: Plan, serving: Serving) -> tuple[str, ...]:
+    """The plan in the engine's dialect. Raises UsageError where it cannot be said there."""
+    profile, request = planned.target.profile, planned.request
+    return server_argv(
+        plan,
+        serving,
+        program=str(planned.engine.path) if planned.engine else "llama-server",
+        capabilities=planned.capabilities,
+        profile_flags=server_flags(profile, request.mode) if profile else (),
+        user_flags=request.flags,
+    )
+
+
+def pinned(planned: Planned, plan: Plan) -> Workload:
+    """The wish with what the search chose for this plan: planning it again changes what it must, nothing else."""
+    workload = planned.request.workload
+    plain = plan.cache_type_k is CacheType.F16 and plan.cache_type_v is CacheType.F16
+    return replace(
+        workload,
+        ctx_size=workload.ctx_size,
+        batch_size=plan.batch_size,
+        ubatch_size=plan.ubatch_size,
+        cache_type_k=workload.cache_type_k if plain else plan.cache_type_k,
+        cache_type_v=workload.cache_type_v if plain else plan.cache_type_v,
+    )
+
+
+def replan(
+    planned: Planned, quant: str, located: Located, settings: Settings, machine: Machine, workload: Workload
+) -> Plan | Shortfall:
+    """This quant on this machine, planned and confirmed by the simulator."""
+    profile = planned.target.profile
+    default_ctx = profile.context.default if profile else None
+    with (
+        open_companions(planned.request.flags, planned.engine, settings, machine) as opened,
+        Simulations(located, planned.engine, settings, machine) as oracle,
+    ):
+        outcome = prove(
+            lambda host: make_plan(
+                located.model,
+                quant,
+                host,
+                workload,
+                default_ctx=default_ctx,
+                limits=planned.request.limits,
+            ),
+            machine,
+            oracle,
+            oracle.model,
+            opened.companions,
+        )
+    if isinstance(outcome, Plan):
+        return replace(outcome, reasons=(*outcome.reasons, *opened.notes))
+    return outcome
+
+
+def _with_companions(
+    planned: Planned, plan: Plan, located: Located, settings: Settings
+) -> tuple[Plan | None, Shortfall | None]:
+    """The chosen plan with what the user's flags load beside it, simulated with it; as it is where they load nothing."""
+    if not any(name in {"-mm", "-md"} for name, _ in split_flags(planned.request.flags)):
+        return plan, None
+    outcome = replan(planned, plan.quant, located, settings, planned.machine, pinned(planned, plan))
+    return (outcome, None) if isinstance(outcome, Plan) else (None, outcome)
+
+
+def fitting(planned: Planned) -> tuple[Plan, Located]:
+    """The plan and its model. Raises DoesNotFit when there is none."""
+    if planned.plan is not None and planned.located is not None:
+        return planned.plan, planned.located
+    short = planned.choice.shortfall
+    if short is None:
+        raise DoesNotFit("there is no plan")
+    n_quants = len(planned.choice.losers) + 1
+    tried = "" if n_quants == 1 else f", of {n_quants} quants the one that lacks least,"
+    lack = f"{short.where} is {format_bytes(short.missing_bytes)} short"
+    if short.where == "speed":
+        lack = short.reasons[0]
+    elif short.where == DISK:
+        lack = f"its download is {format_bytes(short.missing_bytes)} more than the disk has free"
+    raise DoesNotFit(
+        f"{short.model_id} {short.quant}{tried} does not fit: {lack}",
+        hint=_shortfall_hint(planned.target.model_id, short),
+    )
+
+
+def document(planned: Planned) -> dict[str, Any]:
+    """The plan, or what is missing, as its versioned JSON."""
+    choice = planned.choice
+    if choice.plan is not None:
+        env = dict(pinned_order(planned.machine.devices)) if choice.plan.placement.devices else {}
+        return plan_json(choice.plan, argv=planned.argv, env=env, choice=choice) | _bought(planned)
+    if choice.shortfall is None:
+        raise DoesNotFit("there is no plan")
+    return shortfall_json(choice.shortfall, choice=choice) | _bought(planned)
+
+
+def api_price(planned: Planned) -> str | None:
+    """What the stated turn costs as a paid service, where the profile knows one."""
+    profile = planned.target.profile
+    if profile is None or profile.api is None:
+        return None
+    api, turn = profile.api, Turn()
+    cached = (
+        api.input_usd_per_mtok if api.cached_input_usd_per_mtok is None else api.cached_input_usd_per_mtok
+    )
+    usd = (
+        turn.cached_tokens * cached
+        + turn.prompt_tokens * api.input_usd_per_mtok
+        + turn.reply_tokens * api.output_usd_per_mtok
+    ) / 1e6
+    return (
+        f"{api.provider}'s API ({api.model_id}): ${api.input_usd_per_mtok:g} in and "
+        f"${api.output_usd_per_mtok:g} out per million tokens, ${usd:.4f} for a turn of {turn} ({api.as_of})"
+    )
+
+
+def _bought(planned: Planned) -> dict[str, Any]:
+    return {"purchases": [asdict(one) for one in planned.purchases], "api": api_price(planned)}
+
+
+def _other_build(engine: Engine | None, found: Capabilities | None) -> tuple[str, ...]:
+    """Who simulates is not always who runs: named, so that a difference is not a riddle."""
+    if engine is None or found is None or engine.build is not None:
+        return ()
+    build = f"{found.version.text}, commit {found.version.commit or 'unknown'}"
+    return (f"the engine that runs is {build}; its own load log is compared with the plan after it started",)
+
+
+def _is_of(plan: Plan | None, offer: Offer) -> bool:
+    return plan is not None and (plan.quant, plan.source, plan.size_bytes) == (
+        offer.quant,
+        offer.model.source,
+        offer.model.size_bytes,
+    )
+
+
+def _path_to_be(located: Located) -> str:
+    """The model's path where it is known before anything is fetched, else its name."""
+    match located.files:
+        case LocalFiles(paths=paths):
+            return str(paths[0])
+        case _:
+            return located.model.shards[0].name
+
+
+def _shortfall_hint(ref: str, shortfall: Shortfall) -> str:
+    return f"launcher plan {ref} {shortfall.hints[0]}" if shortfall.hints else f"launcher plan {ref} --buy"

@@ -1,0 +1,39 @@
+"""A quant of a profile as a hollow model: from its published architecture and its recipe, without any file."""
+
+from __future__ import annotations
+
+from launcher.errors import LauncherError
+from launcher.gguf.header import Header, parse_header
+from launcher.gguf.synthesis import assign_types, header_bytes
+from launcher.model import ModelFile, Shard
+from launcher.profile import ModelProfile, ProfileQuant, RecipeBasis
+
+RECIPE_SOURCE = "recipe:"
+"""How the `source` of such a model begins."""
+
+
+def headers_of_recipe(profile: ModelProfile, quant: ProfileQuant) -> tuple[ModelFile, bytes, str] | None:
+    """The model, its raw header, and what a plan must say of it; None where the profile has no recipe.
+
+    Raises BadGguf for a recipe that leaves a tensor out or does not meet the file's size.
+    """
+    architecture, recipe = profile.architecture, quant.recipe
+    if architecture is None or recipe is None:
+        return None
+    tensors = assign_types(architecture.families, recipe.rules, None)
+    raw = header_bytes(architecture.metadata, tensors)
+    if recipe.basis is RecipeBasis.ASSUMED and quant.size_bytes is not None:
+        room = quant.size_bytes - len(raw)  # types change nothing in a header's length
+        tensors = assign_types(architecture.families, recipe.rules, room)
+        raw = header_bytes(architecture.metadata, tensors)
+    header = parse_header(raw)
+    if not isinstance(header, Header):
+        raise LauncherError(f"the header made for {profile.name} {quant.name} is not whole")
+    model = ModelFile(
+        model_id=profile.name,
+        source=f"{RECIPE_SOURCE}{profile.name}:{quant.label}",
+        shards=(Shard(name=f"{quant.label}.gguf", size_bytes=max(quant.size_bytes or 0, header.end)),),
+        headers=(header,),
+    )
+    how = "as published" if recipe.basis is RecipeBasis.PUBLISHED else "assumed"
+    return model, raw, f"estimated from published architecture, tensor types {how}: {recipe.source}"

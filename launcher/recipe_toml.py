@@ -1,0 +1,68 @@
+"""The part of a model profile that stands in for its files: `[architecture]` and each quant's `[quants.recipe]`."""
+
+from __future__ import annotations
+
+import re
+
+from launcher.gguf.ggml import GgmlType
+from launcher.gguf.synthesis import Family, TypeRule
+from launcher.profile import PublishedArchitecture, QuantRecipe, RecipeBasis
+from launcher.toml_table import TomlTable
+
+_TENSOR = r"[a-z0-9_.{}]+"
+_MAX_ROWS = 1 << 31
+_MAX_BLOCK = 511  # LLAMA_MAX_LAYERS - 1, src/llama-hparams.h
+_MAX_DIMS = 4
+
+
+def read_architecture(table: TomlTable) -> PublishedArchitecture:
+    """`metadata` are GGUF keys and values, `tensors` names with `{}` for a block, shapes in ggml's order, blocks."""
+    architecture = PublishedArchitecture(
+        source=table.text("source"),
+        metadata=table.scalars("metadata"),
+        families=tuple(_family(row) for row in table.tables("tensors")),
+    )
+    if "general.architecture" not in dict(architecture.metadata):
+        table.fail("metadata", 'has no "general.architecture"')
+    table.finish()
+    return architecture
+
+
+def _family(table: TomlTable) -> Family:
+    name = table.text("name", pattern=_TENSOR, like="blk.{}.attn_q.weight")
+    shape = table.integers("shape", 1, _MAX_ROWS)
+    many = table.has("blocks")
+    blocks = table.integers("blocks", 0, _MAX_BLOCK) if many else (0, 0)
+    if len(shape) > _MAX_DIMS:
+        table.fail("shape", f"has {len(shape)} dimensions, ggml has at most {_MAX_DIMS}")
+    if len(blocks) != 2 or blocks[0] > blocks[1]:
+        table.fail("blocks", "is not the first and the last block", hint="write it like blocks = [0, 60]")
+    if ("{}" in name) != many:
+        table.fail("blocks", f"and the {{}} in {name} go together")
+    table.finish()
+    return Family(name=name, shape=shape, first=blocks[0], last=blocks[1])
+
+
+def read_recipe(table: TomlTable) -> QuantRecipe:
+    """`rules` in order: a tensor takes the first whose `match` its name contains (a regular expression)."""
+    recipe = QuantRecipe(
+        basis=RecipeBasis(table.text("basis", pattern="published|assumed", like="published or assumed")),
+        source=table.text("source"),
+        rules=tuple(_rule(row) for row in table.tables("rules")),
+    )
+    table.finish()
+    return recipe
+
+
+def _rule(table: TomlTable) -> TypeRule:
+    match = table.text("match")
+    names = table.texts("types")
+    try:
+        re.compile(match)
+    except re.error as error:
+        table.fail("match", f"is {match!r}, no regular expression: {error}")
+    unknown = [name for name in names if name not in GgmlType.__members__]
+    if unknown or not names:
+        table.fail("types", f"is {list(names)}, not names of ggml types like Q4_0")
+    table.finish()
+    return TypeRule(match=match, types=tuple(GgmlType[name] for name in names))

@@ -1,0 +1,60 @@
+"""What to buy when nothing fits: the smallest changes, each of which was planned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from launcher.machine import Filesystem
+from launcher.plan.plan import DISK, Limits, Workload
+from launcher.plan.purchase import Purchase, purchases
+from launcher.plan.search import Offer, Task, search
+from launcher.units import GIB
+from tests.plan.hardware_table import kimi
+from tests.plan.shapes import device, machine, model
+
+
+@pytest.fixture(scope="module")
+def bought() -> tuple[Purchase, ...]:
+    task = Task(machine=machine(device(0, 24 * GIB), ram_bytes=128 * GIB), workload=Workload(ctx_size=32768))
+    offers = [Offer(quant=name, model=kimi(name)) for name in ("INT4", "TQ1_0")]
+    return purchases(offers, task, search(offers, task))
+
+
+def test_the_smallest_memory_that_does_is_named_for_the_smallest_and_the_best_quant(
+    bought: tuple[Purchase, ...],
+) -> None:
+    ram = {one.quant: one.what for one in bought if "RAM" in one.what}
+    assert ram["TQ1_0"].startswith("256.0 GiB of RAM instead of 128.0 GiB")
+    assert ram["INT4"].startswith("768.0 GiB of RAM")
+
+
+def test_cards_are_added_one_by_one(bought: tuple[Purchase, ...]) -> None:
+    cards = next(one for one in bought if "more a card" in one.what)
+    count = int(cards.what.split()[0])
+    for number in (count, count - 2):
+        box = machine(*(device(index, 24 * GIB) for index in range(number + 1)), ram_bytes=128 * GIB)
+        task = Task(machine=box, workload=Workload(ctx_size=32768))
+        fits = search([Offer(quant=cards.quant, model=kimi(cards.quant))], task).plan is not None
+        assert fits == (number == count)
+
+
+def test_every_purchase_says_its_speed_and_proof(bought: tuple[Purchase, ...]) -> None:
+    assert all(one.decode_tps and "(estimated)" in str(one) for one in bought)
+
+
+def test_nothing_is_sold_to_whom_has_a_plan() -> None:
+    task = Task(machine=machine(), workload=Workload(ctx_size=4096))
+    offers = [Offer(quant="q", model=model())]
+    assert purchases(offers, task, search(offers, task)) == ()
+
+
+def test_disk_is_a_purchase_too() -> None:
+    store = Filesystem(path="/d", type="ext4", total_bytes=GIB, free_bytes=GIB)
+    task = Task(machine=replace(machine(), store=store), workload=Workload(ctx_size=4096), limits=Limits())
+    offers = [Offer(quant="q", model=model(), fetch_bytes=3 * GIB)]
+    choice = search(offers, task)
+    assert choice.shortfall is not None
+    assert choice.shortfall.where == DISK
+    assert purchases(offers, task, choice)[0].what == "2.0 GiB more free on disk"

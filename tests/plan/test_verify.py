@@ -1,0 +1,164 @@
+"""Plans confirmed, corrected, improved or left as estimates by a simulator, here one that answers by a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from launcher.errors import EngineFailed
+from launcher.machine import Machine
+from launcher.plan.choice import Choice
+from launcher.plan.make import make_plan
+from launcher.plan.oracle import Answer, BufferRow, HostTensor, Question, Refusal
+from launcher.plan.plan import HOST, Basis, CacheType, Shortfall, Workload
+from launcher.plan.search import Offer, Task, search
+from launcher.plan.verify import MOST_SIMULATIONS, Witness
+from launcher.units import GIB, MIB
+from tests.plan.shapes import cards, machine, model
+
+
+class Oracle:
+    """Answers each question with what `answer` makes of it, and remembers the questions."""
+
+    def __init__(self, answer: Callable[[Question], Answer | Refusal]) -> None:
+        self.questions: list[Question] = []
+        self._answer = answer
+
+    def simulate(self, question: Question) -> Answer | Refusal:
+        self.questions.append(question)
+        return self._answer(question)
+
+
+def holding(
+    compute_mib: dict[str, int], host_tensors: tuple[HostTensor, ...] = ()
+) -> Callable[[Question], Answer]:
+    """An answer whose rows hold one MiB of weights and this much compute."""
+
+    def answer(question: Question) -> Answer:
+        where = [device.id for device in question.devices] + [HOST]
+        return Answer(
+            rows=tuple(
+                BufferRow(
+                    where=each,
+                    buffer_type=each,
+                    weights_bytes=MIB,
+                    kv_bytes=2 * MIB,
+                    recurrent_bytes=0,
+                    compute_bytes=compute_mib.get(each, 1) * MIB,
+                    output_bytes=0,
+                )
+                for each in where
+            ),
+            slot_ctx_size=question.ctx_size,
+            flash_attn=True,
+            sched_copies=1,
+            graph_splits=(1, 1),
+            host_tensors=host_tensors,
+            engine="llama.cpp test",
+        )
+
+    return answer
+
+
+ONE_CARD = machine(*cards(900))
+
+
+def plan_with(
+    oracle: Oracle, *names: str, box: Machine = ONE_CARD, workload: Workload | None = None
+) -> Choice:
+    offers = [
+        Offer(quant=name, model=model("qwen3moe"), witness=Witness(oracle=oracle, path="m.gguf"))
+        for name in names or ("Q4_0",)
+    ]
+    usual = Workload(ctx_size=4096, ubatch_size=512, cache_type_k=CacheType.F16, cache_type_v=CacheType.F16)
+    return search(offers, Task(machine=box, workload=workload or usual))
+
+
+def test_a_confirmed_plan_carries_simulated_amounts() -> None:
+    oracle = Oracle(holding({}))
+    plan = plan_with(oracle).plan
+    assert plan is not None
+    assert {row.compute.basis for row in plan.ledger} == {Basis.SIMULATED}
+    assert [row.weights.n_bytes for row in plan.ledger] == [MIB, MIB]
+    assert "memory simulated by llama.cpp test" in plan.reasons
+    assert plan.simulated_by == "llama.cpp test"
+
+
+def test_what_the_simulator_misses_is_taken_off_and_planned_again() -> None:
+    def answer(question: Question) -> Answer:
+        grown = not question.overrides
+        return holding({"CUDA0": 950 if grown else 10})(question)
+
+    oracle = Oracle(answer)
+    plan = plan_with(oracle, box=machine(*cards(900))).plan
+    assert plan is not None
+    assert len(oracle.questions) >= 2
+    assert oracle.questions[0].overrides == ()
+    assert oracle.questions[-1].overrides != ()
+    assert all(row.free_bytes >= 0 for row in plan.ledger)
+    assert plan.ledger[0].budget_bytes == 1500 * MIB
+
+
+def test_room_that_the_simulator_shows_is_filled() -> None:
+    """Our compute estimate is above what is reserved: experts that stayed on the host for it come back."""
+    tight = machine(*cards(230))
+    first = plan_with(Oracle(lambda _: Refusal(reason="none", model_refused=False)), box=tight).plan
+    better = plan_with(Oracle(holding({})), box=tight).plan
+    assert first is not None
+    assert better is not None
+    assert len(better.placement.host_expert_blocks) < len(first.placement.host_expert_blocks)
+
+
+def test_it_asks_at_most_eight_times_for_all_quants_together() -> None:
+    oracle = Oracle(holding({"CUDA0": 1 << 20, HOST: 1 << 30}))
+    choice = plan_with(oracle, "a", "b", "c", "d", "e")
+    assert choice.plan is None
+    assert choice.shortfall is not None
+    assert len(oracle.questions) <= MOST_SIMULATIONS
+    assert choice.n_simulations == len(oracle.questions)
+
+
+def test_without_a_simulator_the_plan_says_it_is_estimated() -> None:
+    plan = plan_with(Oracle(lambda _: Refusal(reason="there is no engine", model_refused=False))).plan
+    assert plan is not None
+    assert "memory is estimated, not simulated: there is no engine" in plan.reasons
+    assert plan.ledger[0].compute.basis is Basis.ESTIMATED
+    assert plan.simulated_by is None
+
+
+def test_a_model_llama_cpp_refuses_is_an_error() -> None:
+    oracle = Oracle(lambda _: Refusal(reason="unknown model architecture: 'x'", model_refused=True))
+    with pytest.raises(EngineFailed, match="unknown model architecture"):
+        plan_with(oracle)
+
+
+def test_tensors_left_on_the_host_are_named_once_per_reason() -> None:
+    tensors = tuple(
+        HostTensor(name=f"blk.{i}.ffn_up_exps.weight", reason="CUDA0 has no kernel for TQ1_0")
+        for i in range(5)
+    )
+    plan = plan_with(Oracle(holding({}, tensors))).plan
+    assert plan is not None
+    assert any(
+        reason.endswith("and 2 more on the host: CUDA0 has no kernel for TQ1_0") for reason in plan.reasons
+    )
+
+
+def test_what_our_figures_refuse_by_less_than_their_band_is_simulated() -> None:
+    """Host memory for the weights, and less for compute than we estimate."""
+    short = next(
+        mib
+        for mib in range(900, 300, -4)
+        if isinstance(
+            make_plan(
+                model("qwen3moe"), "Q4_0", machine(ram_bytes=mib * MIB + 512 * MIB), Workload(ctx_size=4096)
+            ),
+            Shortfall,
+        )
+    )
+    box = machine(ram_bytes=short * MIB + 512 * MIB)
+    assert plan_with(Oracle(lambda _: Refusal(reason="none", model_refused=False)), box=box).plan is None
+    choice = plan_with(Oracle(holding({})), box=box)
+    assert choice.plan is not None
+    assert choice.plan.ledger[-1].budget_bytes < 1 * GIB

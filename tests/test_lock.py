@@ -1,0 +1,98 @@
+"""A plan in a file, and what is refused when it is taken out again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from launcher.catalogue import sources_of
+from launcher.engine.argv import Serving
+from launcher.engine.flags import Capabilities, Version
+from launcher.errors import UsageError
+from launcher.inventory import MachineChoice
+from launcher.lock import check_engine, locate, read_lock, write_lock
+from launcher.machine_file import format_machine
+from launcher.plan.plan import Workload
+from launcher.planning import Planned, PlanRequest, make
+from launcher.progress import Step
+from launcher.settings import Settings, read_settings
+from tests.make_gguf import make_gguf
+from tests.plan.shapes import cards, machine
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("LAUNCHER_ENGINE", raising=False)
+    return read_settings()
+
+
+@pytest.fixture
+def planned(tmp_path: Path, settings: Settings) -> Planned:
+    make_gguf(tmp_path / "m.gguf", "qwen3moe", hollow=True, splits=2)
+    request = PlanRequest(
+        ref=str(tmp_path / "m-00001-of-00002.gguf"),
+        workload=Workload(ctx_size=4096),
+        machine=MachineChoice(),
+    )
+
+    def quiet(step: Step) -> None:
+        assert step
+
+    return make(request, settings, None, machine(*cards(250)), quiet)
+
+
+SERVING = Serving(
+    host="127.0.0.1", port=9, model_id="other", model_path="elsewhere.gguf", api_key_file="keys"
+)
+
+
+def test_a_lock_is_the_same_command_at_another_address(planned: Planned, tmp_path: Path) -> None:
+    write_lock(planned, tmp_path / "lock.json")
+    lock = read_lock(tmp_path / "lock.json")
+    assert lock.argv == planned.argv
+    compiled = lock.compile(SERVING)
+    changed = {index for index, (a, b) in enumerate(zip(lock.argv, compiled, strict=False)) if a != b}
+    assert {lock.argv[index - 1] for index in changed} == {"-m", "-a", "--port"}
+    assert compiled[-2:] == ("--api-key-file", "keys")
+    assert lock.plan["schema"] == 1
+
+
+def test_locked_files_are_found_again_or_refused(
+    planned: Planned, tmp_path: Path, settings: Settings
+) -> None:
+    write_lock(planned, tmp_path / "lock.json")
+    lock = read_lock(tmp_path / "lock.json")
+    found = locate(lock, sources_of(settings))
+    assert [shard.size_bytes for shard in found.model.shards] == [size for _, size, _ in lock.shards]
+    name, size, digest = lock.shards[0]
+    with pytest.raises(UsageError, match="is not the file that"):
+        locate(replace(lock, shards=((name, size + 1, digest), *lock.shards[1:])), sources_of(settings))
+    with pytest.raises(UsageError, match="has 2 files, and"):
+        locate(replace(lock, shards=lock.shards[:1]), sources_of(settings))
+
+
+def test_another_engine_is_refused_by_its_digest(planned: Planned, tmp_path: Path) -> None:
+    write_lock(planned, tmp_path / "lock.json")
+    lock = replace(read_lock(tmp_path / "lock.json"), engine_sha256="a" * 64, engine_commit="0c1e570")
+    version = Version(text="1", build=None, commit="0c1e570", compiler=None)
+    same = Capabilities(sha256="a" * 64, version=version, options=())
+    check_engine(lock, same)
+    with pytest.raises(UsageError, match="sha256 aaaaaaaaaaaa"):
+        check_engine(lock, replace(same, sha256="b" * 64))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"format": "other"}), "\x00"])
+def test_any_other_file_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "x").write_text(text)
+    with pytest.raises(UsageError, match="is no lock of a plan"):
+        read_lock(tmp_path / "x")
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_lock(tmp_path / "missing")
+
+
+def test_machines_with_a_bandwidth_are_saved_with_it() -> None:
+    assert "bandwidth_gb_s = 89.6" in format_machine(replace(machine(), ram_bandwidth=89_600_000_000))

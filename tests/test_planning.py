@@ -1,0 +1,119 @@
+"""From a reference to a plan: quants that cannot be read, too many to read, and plans without the Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from launcher.catalogue import Candidate, fetch, sources_of
+from launcher.errors import BadGguf, DoesNotFit, TryAgain
+from launcher.gguf.ggml import GgmlType
+from launcher.hub.local import open_path
+from launcher.hub.located import Located
+from launcher.hub.saved import save_headers
+from launcher.inventory import MachineChoice, machine_for
+from launcher.plan.plan import HOST, Workload
+from launcher.planning import MOST_OPENED, Planned, PlanRequest, document, fitting, make, worth_opening
+from launcher.profile_toml import parse_model_profile
+from launcher.progress import Step
+from launcher.settings import Settings, profiles_dir, read_settings
+from launcher.units import GIB
+from tests.make_gguf import Types, make_gguf
+from tests.plan.shapes import cards, machine
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.delenv("LAUNCHER_ENGINE", raising=False)
+    return read_settings()
+
+
+def quiet(step: Step) -> None:
+    assert step
+
+
+def offline(settings: Settings, machine_name: str, *, buy: bool = False) -> Planned:
+    request = PlanRequest(ref="kimi-k2.5", workload=Workload(ctx_size=32768), offline=True, buy=buy)
+    host = machine_for(MachineChoice(name=machine_name), None, settings)
+    return make(request, settings, None, host, quiet)
+
+
+def test_without_the_hub_a_profile_s_recipe_is_planned_and_marked(settings: Settings) -> None:
+    planned = offline(settings, "epyc2-768g-5090")
+    shown = document(planned)
+    assert shown["basis"] == "estimated from published architecture"
+    assert shown["model"]["source"].startswith("recipe:kimi-k2.5:")
+    assert "estimated from published architecture, tensor types" in shown["reasons"][0]
+    assert {one["quant"] for one in shown["alternatives"]} | {shown["quant"]} == {
+        "INT4", "Q4_K_XL", "Q2_K_XL", "TQ1_0",
+    }  # fmt: skip
+    assert shown["forecast"]["turn"]["reply_tokens"] == 512
+    _, located = fitting(planned)
+    with pytest.raises(TryAgain, match="was not reached"):
+        fetch(located, sources_of(settings), quiet)
+
+
+def test_what_would_do_stands_beside_the_api(settings: Settings) -> None:
+    planned = offline(settings, "laptop-16g", buy=True)
+    shown = document(planned)
+    assert shown["fits"] is False
+    assert shown["shortfall"]["where"] == HOST
+    assert "$0.6 in and $3 out" in shown["api"]
+    assert any("RAM" in one["what"] for one in shown["purchases"])
+    with pytest.raises(DoesNotFit, match="of 4 quants the one that lacks least") as caught:
+        fitting(planned)
+    assert caught.value.exit_code == 3
+    assert caught.value.hint == "launcher plan kimi-k2.5 --buy"
+
+
+def test_saved_headers_beat_the_recipe(settings: Settings, tmp_path: Path) -> None:
+    make_gguf(tmp_path / "k.gguf", "deepseek2", preset="kimi-k2.5", hollow=True)
+    folder = settings.own_profiles_dir / "headers"
+    save_headers(open_path(tmp_path / "k.gguf"), folder / "kimi-k2.5-Q4_X.headers")
+    request = PlanRequest(ref="kimi-k2.5:INT4", workload=Workload(ctx_size=32768), offline=True)
+    planned = make(
+        request, settings, None, machine_for(MachineChoice(name="8xh200-141g"), None, settings), quiet
+    )
+    shown = document(planned)
+    assert shown["basis"] == "estimated"
+    assert shown["reasons"][0].startswith("headers as saved in kimi-k2.5-Q4_X.headers")
+
+
+def a_candidate(name: str, size: int | None) -> Candidate:
+    def never(step: object) -> Located:
+        raise AssertionError(step)
+
+    return Candidate(quant=name, size_bytes=size, open=never)
+
+
+def test_of_many_quants_those_that_could_fit_are_opened() -> None:
+    box = machine(*cards(8 * 1024), ram_bytes=16 * GIB)
+    many = tuple(a_candidate(f"q{size}", size * GIB) for size in range(40, 0, -2))
+    opened = worth_opening(many, box)
+    assert len(opened) == MOST_OPENED
+    assert opened[0].quant == "q24"
+    assert (
+        worth_opening(tuple(a_candidate(f"q{size}", size * GIB) for size in range(90, 50, -5)), box)[0].quant
+        == "q55"
+    )
+    assert worth_opening(many[:3], box) == many[:3]
+
+
+def test_a_file_of_a_fork_s_types_is_refused_by_name(settings: Settings, tmp_path: Path) -> None:
+    (path,) = make_gguf(tmp_path / "m.gguf", "qwen3moe", types=Types(expert=GgmlType.Q4_0), hollow=True)
+    raw = bytearray(path.read_bytes()[: 1 << 20])
+    at = raw.index(b"blk.0.ffn_down_exps.weight") + len(b"blk.0.ffn_down_exps.weight") + 4 + 3 * 8
+    raw[at : at + 4] = (139).to_bytes(4, "little")  # IQ4_K in ik_llama.cpp
+    with path.open("r+b") as file:
+        file.write(raw)
+    with pytest.raises(BadGguf, match="139") as caught:
+        make(PlanRequest(ref=str(path)), settings, None, machine(), quiet)
+    assert "ik_llama.cpp" in str(caught.value.hint)
+
+
+def test_every_shipped_profile_parses() -> None:
+    for path in sorted((profiles_dir() / "models").glob("*.toml")):
+        assert parse_model_profile(path.read_text(), path.stem).quants

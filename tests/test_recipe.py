@@ -1,0 +1,92 @@
+"""Kimi K2.5 without its files: the shipped recipe gives the published numbers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from launcher.errors import BadGguf
+from launcher.gguf.architecture import read_architecture
+from launcher.gguf.ggml import GgmlType
+from launcher.gguf.header import Header, parse_header
+from launcher.gguf.synthesis import Family, TypeRule, assign_types
+from launcher.profile import ModelProfile
+from launcher.profile_toml import parse_model_profile
+from launcher.recipe import headers_of_recipe
+from launcher.units import GIB
+from tests.make_gguf import make_shards
+
+PROFILE = Path(__file__).parents[1] / "profiles" / "models" / "kimi-k2.5.toml"
+
+
+@pytest.fixture(scope="module")
+def kimi() -> ModelProfile:
+    return parse_model_profile(PROFILE.read_text(), "kimi-k2.5")
+
+
+def test_the_parameters_are_those_that_were_summed_from_the_release(kimi: ModelProfile) -> None:
+    made = headers_of_recipe(kimi, kimi.quants[0])
+    assert made is not None
+    model, _, _ = made
+    assert sum(math.prod(tensor.shape) for tensor in model.tensors) == 1_026_408_232_448
+    experts = sum(math.prod(tensor.shape) for tensor in model.tensors if "_exps" in tensor.name)
+    assert round(experts / 1e9, 3) == 1014.686
+
+
+def test_q4_x_is_543_617_gib_to_a_hundredth_of_a_percent(kimi: ModelProfile) -> None:
+    made = headers_of_recipe(kimi, kimi.quants[0])
+    assert made is not None
+    tensors = sum(tensor.size_bytes for tensor in made[0].tensors)
+    assert tensors / GIB == pytest.approx(543.617, rel=1e-4)
+    assert made[2].startswith("estimated from published architecture, tensor types as published")
+
+
+@pytest.mark.parametrize(
+    ("name", "total"),
+    [("Q2_K_XL", 374_764_330_144), ("TQ1_0", 240_000_000_000), ("Q4_K_XL", 621_997_000_000)],
+)
+def test_an_assumed_split_meets_the_exact_total(kimi: ModelProfile, name: str, total: int) -> None:
+    quant = next(quant for quant in kimi.quants if quant.name == name)
+    made = headers_of_recipe(kimi, quant)
+    assert made is not None
+    model, _, said = made
+    assert model.size_bytes == total
+    in_tensors = sum(tensor.size_bytes for tensor in model.tensors)
+    assert 0 <= total - in_tensors < 4 * 2**20  # a header's worth
+    assert "assumed" in said
+
+
+def test_the_architecture_is_the_one_llama_cpp_reads(kimi: ModelProfile) -> None:
+    """The same numbers as from a header with the vocabulary in it, whose names and shapes llama.cpp loads."""
+    made = headers_of_recipe(kimi, kimi.quants[0])
+    assert made is not None
+    ours = read_architecture(made[0].metadata, made[0].tensors)
+    (shard,) = make_shards("deepseek2", preset="kimi-k2.5")
+    header = parse_header(shard.header)
+    assert isinstance(header, Header)
+    assert ours == read_architecture(header.metadata, header.tensors)
+    shapes = {tensor.name: tensor.shape for tensor in header.tensors}
+    assert {tensor.name: tensor.shape for tensor in made[0].tensors} == shapes
+
+
+def test_a_total_is_met_from_below_in_the_rules_order() -> None:
+    families = [Family(name="a.{}", shape=(256, 4), first=0, last=3), Family(name="b", shape=(256, 4))]
+    rules = [
+        TypeRule(match="^a", types=(GgmlType.Q4_K, GgmlType.Q6_K)),
+        TypeRule(match=".", types=(GgmlType.Q4_K, GgmlType.Q8_0)),
+    ]
+    least = sum(tensor.size_bytes for tensor in assign_types(families, rules, None))
+    step = 4 * (210 - 144)
+    some = assign_types(families, rules, least + 2 * step + 31)
+    assert [tensor.type.name for tensor in some] == ["Q6_K", "Q6_K", "Q4_K", "Q4_K", "Q4_K"]
+    with pytest.raises(BadGguf, match="more than the file's"):
+        assign_types(families, rules, least - 1000)
+    with pytest.raises(BadGguf, match="no rule of this recipe gives b a type"):
+        assign_types(families, rules[:1], None)
+
+
+def test_a_profile_without_an_architecture_has_no_recipe(kimi: ModelProfile) -> None:
+    assert headers_of_recipe(replace(kimi, architecture=None), kimi.quants[0]) is None
