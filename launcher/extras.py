@@ -8,13 +8,14 @@ from pathlib import Path
 from launcher.engine.wishes import further_files
 from launcher.errors import UsageError
 from launcher.plan.plan import Amount, Basis, Extra
+from launcher.settings import expand
 
 
 def measure_extras(flags: Sequence[str]) -> tuple[Extra, ...]:
     """One Extra per adapter, by its size. Raises UsageError for a file that is not there."""
     found = []
     for kind, name in further_files(flags):
-        path = Path(name).expanduser()
+        path = expand(Path(name))
         try:
             size = path.stat().st_size
         except OSError as error:

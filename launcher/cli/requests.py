@@ -10,6 +10,7 @@ from launcher.inventory import MachineChoice
 from launcher.launch import UpRequest
 from launcher.plan.plan import Limits, Workload
 from launcher.planning import PlanRequest
+from launcher.settings import expand
 from launcher.units import parse_size
 
 
@@ -74,7 +75,7 @@ def up_request(
         name=serve.name,
         host=serve.host,
         port=serve.port,
-        api_key_file=serve.api_key_file and serve.api_key_file.expanduser().absolute(),
+        api_key_file=serve.api_key_file and expand(serve.api_key_file).absolute(),
         env=tuple(_variable(text) for text in serve.env or ()),
         retry=not serve.no_retry,
         canary=serve.canary,

@@ -87,6 +87,7 @@ def test_a_fault_of_ours_is_a_sentence_and_a_report(
     [
         ("plan", "~nosuch/x"),
         ("plan", "smollm2-135m", "--engine", "~nosuch/x"),
+        ("up", "smollm2-135m", "--api-key-file", "~nosuch/x"),
         ("plan", "smollm2-135m", "-c", "9" * 400),
         ("plan", "smollm2-135m", "--gpu", "3090", "--ram", "9" * 400),
         ("plan", f"./{'a' * 300}.gguf"),
