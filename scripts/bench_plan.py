@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -160,23 +161,19 @@ def small_host(engine: Engine, settings: Settings, folder: Path) -> bool:
     request = PlanRequest(ref=str(path), workload=Workload(ctx_size=4096), engine=engine.path)
     planned = make(request, settings, engine, this_machine(engine), lambda _: None)
     short = planned.choice.shortfall
-    log = load(
-        (
-            str(engine.path).replace("llama-server", "llama-fit-params"),
-            "-m",
-            str(path),
-            "-c",
-            "4096",
-            "-lv",
-            "4",
-        ),
-        variables,
+    tool = engine.path.with_name("llama-fit-params")
+    fit = subprocess.run(
+        [tool, "-m", path, "-c", "4096"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **variables},
+        check=False,
     )
-    says = next((line for line in log.splitlines() if line.startswith("-c 4096 -ngl")), "it does not fit")
-    refused = short is not None and short.where == HOST and says.startswith("-c")
+    says = f"exit {fit.returncode}, {fit.stdout.strip()[-80:]}"
+    refused = short is not None and short.where == HOST and fit.returncode == 0
     print(
         f"(b) 43 GB of experts, {planned.machine.ram_available_bytes // MIB} MiB of RAM: launcher "
-        f"{short.reasons[0] if short else 'plans it'}; llama-fit-params: {says.strip()[:120]}"
+        f"{short.reasons[0] if short else 'plans it'}; llama-fit-params: {says}"
     )
     return refused
 
