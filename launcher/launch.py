@@ -8,9 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import shlex
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +16,7 @@ from typing import Any
 
 from launcher import planning
 from launcher.attempts import Case, Consent, bring_up_or_save, claim, claim_rows, driver_of, less_promised
-from launcher.catalogue import Sources, fetch, resolve, sources_of
+from launcher.catalogue import resolve, sources_of
 from launcher.engine import claims
 from launcher.engine.address import check_exposure
 from launcher.engine.argv import Serving
@@ -32,20 +30,17 @@ from launcher.engine.process import config_files, engine_env
 from launcher.engine.protect import memory_max
 from launcher.engine.record import Deployment, check_name, deployment_name, is_name, plan_hash
 from launcher.engine.wishes import uncounted
-from launcher.errors import Interrupted, LauncherError, NotFound, UsageError
-from launcher.hub.located import HubFiles, Located, PullOptions, UrlFiles
+from launcher.errors import NotFound, UsageError
+from launcher.hub.located import PullOptions
 from launcher.inventory import Confirm, MachineChoice, engine_or_none, ensure_engine, machine_for
 from launcher.lock import Lock, check_engine, locate, read_lock
 from launcher.machine import Machine
 from launcher.plan.explain import plan_json
 from launcher.plan.plan import HOST, Plan
 from launcher.planning import Planned, PlanRequest, fitting
-from launcher.progress import OnProgress, Step
+from launcher.progress import OnProgress
+from launcher.pulling import fetch_all_of, pulling_meanwhile
 from launcher.settings import Settings, read_settings
-from launcher.units import format_bytes
-
-ASK_ABOVE_BYTES = 20 * 10**9
-"""A download above this is asked about on a terminal (DESIGN section 2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +97,7 @@ def up(
     running = already_up(settings.deployments_dir, name, asked, request.port)
     if running is not None:
         return running
-    with _pulling_meanwhile(request.plan, settings, confirm, on_progress):
+    with pulling_meanwhile(request.plan, settings, confirm, on_progress):
         engine = ensure_engine(request.plan.engine, settings, confirm, on_progress)
     key = claims.key_of(settings.deployments_dir, name)
     try:
@@ -111,7 +106,9 @@ def up(
             planned = planning.make(request.plan, settings, engine, machine, on_progress)
             plan, located = fitting(planned)
             claim(settings.claims_dir, key, name, claim_rows(plan, machine), os.getpid())
-        paths = _fetch(located, sources, confirm, on_progress, ("launcher", "pull", located.model.model_id))
+        paths = fetch_all_of(
+            located, sources, confirm, on_progress, ("launcher", "pull", located.model.model_id)
+        )
         upping = _Upping(
             request, name, asked, paths[0], engine, machine, planned.capabilities, keep_up=keep_up
         )
@@ -147,7 +144,7 @@ def _up_locked(
     found = capabilities(engine, settings.cache_dir)
     check_engine(lock, found)
     located = locate(lock, sources)
-    paths = _fetch(located, sources, confirm, on_progress, ("launcher", "pull", lock.model_id))
+    paths = fetch_all_of(located, sources, confirm, on_progress, ("launcher", "pull", lock.model_id))
     machine = machine_for(MachineChoice(), engine, settings)
     upping = _Upping(request, name, asked, paths[0], engine, machine, found, keep_up=False)
     what = _What(
@@ -337,7 +334,7 @@ def pull(
     else:
         _, located = fitting(plan_model(PlanRequest(ref=ref, quant=quant), on_progress))
     again = ("launcher", "pull", ref, *(("--quant", quant) if quant else ()))
-    return _fetch(located, sources, confirm, on_progress, again, options)
+    return fetch_all_of(located, sources, confirm, on_progress, again, options)
 
 
 def _asked(request: UpRequest, settings: Settings) -> dict[str, Any]:
@@ -359,74 +356,3 @@ def _asked(request: UpRequest, settings: Settings) -> dict[str, Any]:
         "api_key_file": str(request.api_key_file) if request.api_key_file else None,
         "env": request.env,
     }
-
-
-def _fetch(
-    located: Located,
-    sources: Sources,
-    confirm: Confirm,
-    on_progress: OnProgress,
-    again: tuple[str, ...],
-    options: PullOptions | None = None,
-) -> tuple[Path, ...]:
-    """`again`: the command that goes on after Ctrl-C."""
-    _ask_about(located, confirm)
-    options = options or PullOptions()
-    try:
-        return fetch(located, sources, on_progress, options)
-    except KeyboardInterrupt:
-        where = ("--dir", str(options.folder)) if options.folder else ()
-        raise Interrupted(
-            "the download was stopped; what has arrived is kept", hint=shlex.join([*again, *where])
-        ) from None
-
-
-def _ask_about(located: Located, confirm: Confirm) -> None:
-    size = located.model.size_bytes
-    remote = isinstance(located.files, HubFiles | UrlFiles)
-    if (
-        remote
-        and size > ASK_ABOVE_BYTES
-        and not confirm(f"Download {located.model.model_id}, {format_bytes(size)}?")
-    ):
-        raise Interrupted("nothing was downloaded", hint="answer y, or give -y")
-
-
-@contextlib.contextmanager
-def _pulling_meanwhile(
-    request: PlanRequest, settings: Settings, confirm: Confirm, on_progress: OnProgress
-) -> Iterator[None]:
-    """Where an engine has to be built first: pull meanwhile what the plan without one would take.
-
-    Only saves time: what goes wrong here goes wrong again, and is said, when it is pulled in its turn.
-    """
-    over = threading.Event()
-    sources = sources_of(settings)
-
-    def report(step: Step) -> None:
-        if over.is_set():
-            raise Interrupted("the build has ended")
-        on_progress(step)
-
-    def attempt(located: Located) -> None:
-        with contextlib.suppress(LauncherError):
-            fetch(located, sources, report)
-
-    located: Located | None = None
-    if engine_or_none(request.engine, settings) is None:
-        with contextlib.suppress(LauncherError):
-            machine = machine_for(MachineChoice(), None, settings)
-            located = planning.make(request, settings, None, machine, on_progress).located
-    if located is None or not isinstance(located.files, HubFiles | UrlFiles):
-        yield
-        return
-    _ask_about(located, confirm)
-    pulling = threading.Thread(target=attempt, args=(located,), name="pull")
-    pulling.start()
-    try:
-        yield
-    except BaseException:
-        over.set()
-        raise
-    finally:
-        pulling.join()

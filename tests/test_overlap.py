@@ -9,7 +9,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from launcher import launch
+from launcher import pulling
 from launcher.errors import Interrupted
 from launcher.hub.shelf import list_kept, stores_here
 from launcher.hub.store import HubStore
@@ -47,7 +47,7 @@ def test_what_is_planned_without_an_engine_is_pulled_meanwhile(hub: FakeHub, tmp
             arrived.set()
 
     request = launch.PlanRequest(ref=REF)
-    with launch._pulling_meanwhile(request, read_settings(), lambda _: True, watch):
+    with pulling.pulling_meanwhile(request, read_settings(), lambda _: True, watch):
         assert arrived.wait(60)
     assert is_whole(tmp_path)
 
@@ -56,7 +56,7 @@ def test_a_build_that_fails_ends_the_pull(hub: FakeHub, tmp_path: Path) -> None:
     hub.faults.append(Fault(bytes_per_s=100_000))
     began = threading.Event()
     request = launch.PlanRequest(ref=REF)
-    meanwhile = launch._pulling_meanwhile(request, read_settings(), lambda _: True, lambda _: began.set())
+    meanwhile = pulling.pulling_meanwhile(request, read_settings(), lambda _: True, lambda _: began.set())
 
     def build() -> None:
         with meanwhile:
