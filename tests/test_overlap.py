@@ -13,6 +13,7 @@ from launcher import pulling
 from launcher.errors import Interrupted
 from launcher.hub.shelf import list_kept, stores_here
 from launcher.hub.store import HubStore
+from launcher.planning import PlanRequest
 from launcher.progress import Step
 from launcher.settings import read_settings
 from tests.fakes.hub import FakeHub, Fault
@@ -46,7 +47,7 @@ def test_what_is_planned_without_an_engine_is_pulled_meanwhile(hub: FakeHub, tmp
         if step.phase == "pull" and step.done == step.total and not step.part:
             arrived.set()
 
-    request = launch.PlanRequest(ref=REF)
+    request = PlanRequest(ref=REF)
     with pulling.pulling_meanwhile(request, read_settings(), lambda _: True, watch):
         assert arrived.wait(60)
     assert is_whole(tmp_path)
@@ -55,7 +56,7 @@ def test_what_is_planned_without_an_engine_is_pulled_meanwhile(hub: FakeHub, tmp
 def test_a_build_that_fails_ends_the_pull(hub: FakeHub, tmp_path: Path) -> None:
     hub.faults.append(Fault(bytes_per_s=100_000))
     began = threading.Event()
-    request = launch.PlanRequest(ref=REF)
+    request = PlanRequest(ref=REF)
     meanwhile = pulling.pulling_meanwhile(request, read_settings(), lambda _: True, lambda _: began.set())
 
     def build() -> None:
