@@ -217,6 +217,7 @@ def replan(
             oracle,
             oracle.model,
             opened.companions,
+            planned.request.limits,
         )
     if isinstance(outcome, Plan):
         return replace(outcome, reasons=(*outcome.reasons, *opened.notes))

@@ -21,7 +21,7 @@ from launcher.plan.companions import (
 from launcher.plan.ledger import build_ledger, demand_of
 from launcher.plan.oracle import BufferRow, FlashAttention, Question, Refusal
 from launcher.plan.parameters import Parameters
-from launcher.plan.plan import HOST, NOTHING, SURE_TO_UNSURE, Amount, Basis, LedgerRow, Placement
+from launcher.plan.plan import HOST, NOTHING, SURE_TO_UNSURE, Amount, Basis, LedgerRow, Limits, Placement
 from launcher.plan.projector import estimate_compute, growth
 from launcher.plan.weights import weigh
 from launcher.units import format_bytes
@@ -72,10 +72,12 @@ def beside(companions: Companions, main: Question, machine: Machine, ledger: Seq
     return Beside(held=_by_place(held), reasons=tuple(reasons))
 
 
-def with_beside(ledger: Sequence[LedgerRow], held: Iterable[Held], machine: Machine) -> tuple[LedgerRow, ...]:
+def with_beside(
+    ledger: Sequence[LedgerRow], held: Iterable[Held], machine: Machine, limits: Limits | None = None
+) -> tuple[LedgerRow, ...]:
     """The ledger with what companions hold in it, against the machine's whole budgets; a device that only they use gets
     a row of its own. What shared devices take of the host's memory comes off the host's, as in `build_ledger`."""
-    budgets = read_budgets(machine)
+    budgets = read_budgets(machine, limits)
     parts = {part.where: part for part in held}
     rows = {row.where: _with(row, parts.get(row.where)) for row in ledger}
     devices = []

@@ -15,7 +15,7 @@ from launcher.plan.beside import Beside, beside, with_beside
 from launcher.plan.budget import free_bytes
 from launcher.plan.companions import NO_COMPANIONS, Companions
 from launcher.plan.oracle import Answer, HostTensor, Oracle, Refusal
-from launcher.plan.plan import HOST, LedgerRow, Plan, Shortfall
+from launcher.plan.plan import HOST, LedgerRow, Limits, Plan, Shortfall
 from launcher.plan.reasons import describe_missing
 from launcher.plan.verdict import question_of, simulated_ledger
 from launcher.units import format_bytes
@@ -32,13 +32,14 @@ def prove(
     oracle: Oracle,
     model: str,
     companions: Companions = NO_COMPANIONS,
+    limits: Limits | None = None,
 ) -> Plan | Shortfall:
     """The plan for `machine` with every row simulated; `model` is the path of its first shard, hollow or real.
 
-    `companions` get their room first, and the model is placed in what is left. Where the simulator cannot run, the
+    `limits` are those that `replan` keeps to. `companions` get their room first, and the model is placed in what is left. Where the simulator cannot run, the
     plan as estimated, with a sentence that says so. Raises EngineFailed for a model that llama.cpp refuses to load.
     """
-    room = _Room(machine)
+    room = _Room(machine, limits)
     rounds = 0
     while True:
         outcome = replan(room.left)
@@ -66,8 +67,9 @@ def prove(
 class _Room:
     """A machine's budgets, lowered by what companions hold and by what the simulator found missing."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, limits: Limits | None) -> None:
         self.machine = machine
+        self._limits = limits
         self.held = Beside()
         self.missing: dict[str, int] = {}
         self._kept: dict[str, int] = {}
@@ -99,7 +101,7 @@ class _Room:
 
     def restore(self, ledger: tuple[LedgerRow, ...]) -> tuple[LedgerRow, ...]:
         """The rows against the whole budgets, with what companions hold in them."""
-        return with_beside(ledger, self.held.held, self.machine)
+        return with_beside(ledger, self.held.held, self.machine, self._limits)
 
     def too_small_for(self, shortfall: Shortfall) -> Shortfall:
         """The shortfall with companions in its rows; what only the simulator found missing stays off the budgets."""

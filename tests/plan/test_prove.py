@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from launcher.errors import EngineFailed
 from launcher.hub.local import open_path
 from launcher.machine import Machine
+from launcher.plan.beside import with_beside
 from launcher.plan.budget import read_budgets
 from launcher.plan.make import make_plan
 from launcher.plan.oracle import Answer, BufferRow, HostTensor, Question, Refusal
-from launcher.plan.plan import HOST, Basis, Plan, Shortfall, Workload
+from launcher.plan.plan import HOST, Basis, Limits, Plan, Shortfall, Workload
 from launcher.plan.prove import MOST_SIMULATIONS, prove
 from launcher.units import GIB, MIB
 from tests.make_gguf import make_gguf
@@ -207,3 +209,15 @@ def test_what_is_missing_lowers_the_budget_by_just_that(
     assert len(seen) == 2
     assert budget - seen[1] == pytest.approx(300 * MIB, abs=2 * MIB)
     assert plan.ledger[0].budget_bytes == budget
+
+
+def test_restored_budgets_keep_to_the_limits(tmp_path: Path) -> None:
+    (path,) = make_gguf(tmp_path / "m.gguf", "qwen3moe", hollow=True)
+    limits = Limits(max_ram_bytes=8 << 30, reserve=(("CUDA0", 100 * MIB),))
+    plan = make_plan(open_path(path).model, "Q4_0", ONE_CARD, Workload(ctx_size=4096), limits=limits)
+    assert isinstance(plan, Plan)
+    restored = with_beside(plan.ledger, (), ONE_CARD, limits)
+    assert [row.budget_bytes for row in restored] == [row.budget_bytes for row in plan.ledger]
+    assert [row.budget_bytes for row in with_beside(plan.ledger, (), ONE_CARD)] != [
+        row.budget_bytes for row in plan.ledger
+    ]
