@@ -340,15 +340,24 @@ def _profile_size(quant: ProfileQuant) -> str:
 
 
 def engines(found: Iterable[Engine]) -> RenderableType:
-    """One line per engine built here."""
-    rows = [
-        (one.build.backend, one.build.version, one.build.commit, one.build.compiler, str(one.path))
-        for one in found
-        if one.build is not None
-    ]
-    if not rows:
+    """The engines built here, each with its path whole, to be copied."""
+    built = [(one.path, one.build) for one in found if one.build is not None]
+    if not built:
         return Text("no engine was built here: launcher engine build")
-    return grid(("backend", "llama-cpp-python", "commit", "compiler", "path"), rows)
+    return Group(
+        *(
+            facts(
+                [
+                    ("engine", str(path)),
+                    (
+                        "is",
+                        f"{build.backend}, llama.cpp {build.commit}, llama-cpp-python {build.version}, {build.compiler}",
+                    ),
+                ]
+            )
+            for path, build in built
+        )
+    )
 
 
 def engine_document(value: EngineDescription) -> dict[str, object]:
