@@ -4,22 +4,27 @@ fit, plan what does. Wiring only, as in `launch`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from launcher.catalogue import Target, resolve, sources_of
+from launcher.companions import Opened, open_companions
 from launcher.engine.argv import Serving, server_argv
 from launcher.engine.capabilities import capabilities
 from launcher.engine.commandline import Command, arities_of, read_command
+from launcher.engine.find import Engine
 from launcher.engine.flags import Capabilities
 from launcher.engine.pinned_flags import PINNED
+from launcher.engine.wishes import split_flags
 from launcher.errors import EngineFailed, NotFound, UsageError
 from launcher.hub.located import Located
 from launcher.inventory import MachineChoice, engine_or_none, machine_for
 from launcher.machine import Machine
 from launcher.plan.check import Check, check, check_json
+from launcher.plan.companions import Companions
 from launcher.plan.configuration import Configuration, visible_devices
 from launcher.plan.explain import plan_json, shortfall_json
 from launcher.plan.make import make_plan
@@ -27,10 +32,11 @@ from launcher.plan.oracle import FlashAttention
 from launcher.plan.plan import Plan, Shortfall, Workload
 from launcher.plan.prove import prove
 from launcher.progress import OnProgress
-from launcher.settings import Settings, read_settings
+from launcher.settings import Settings, expand, read_settings
 from launcher.simulations import Simulations
 
 _FLASH = {FlashAttention.AUTO: None, FlashAttention.ON: True, FlashAttention.OFF: False}
+_BESIDE = {"-mm": "the projector", "-md": "the draft model"}
 _ANOTHER_WAY = "launcher check REF -- names the model another way: user/repo:QUANT, an https URL, a path"
 
 
@@ -71,13 +77,17 @@ def check_command(request: CheckRequest, on_progress: OnProgress) -> Checked:
     machine = replace(machine, devices=visible_devices(machine.devices, dict(command.variables)))
     target = _resolve(ref, settings)
     located = target.candidates[0].open(on_progress)
-    with Simulations(located, engine, settings, machine) as oracle:
-        verdict = check(command.configuration, located.model, machine, oracle, oracle.model)
+    with (
+        _companions(command.others, engine, settings, machine) as opened,
+        Simulations(located, engine, settings, machine) as oracle,
+    ):
+        beside = opened.companions
+        verdict = check(command.configuration, located.model, machine, oracle, oracle.model, beside)
         instead: Plan | Shortfall | None = None
         more: tuple[str, ...] = ()
         if not verdict.fits:
-            instead, more = _instead(command.configuration, verdict, located, machine, oracle)
-    notes = (*command.refused, *command.notes, *_choice(target), *more)
+            instead, more = _instead(command.configuration, verdict, located, machine, oracle, beside)
+    notes = (*command.refused, *command.notes, *opened.notes, *_choice(target), *more)
     argv = _argv(command, instead, located, found) if isinstance(instead, Plan) else ()
     return Checked(command=command, verdict=verdict, notes=notes, instead=instead, argv=argv)
 
@@ -102,6 +112,24 @@ def _resolve(ref: str, settings: Settings) -> Target:
         raise
 
 
+@contextlib.contextmanager
+def _companions(
+    flags: Sequence[str], engine: Engine | None, settings: Settings, machine: Machine
+) -> Iterator[Opened]:
+    """What these flags load beside the model. A file that is not here may be on the machine that the command is for: it
+    is named, not counted."""
+    kept: list[str] = []
+    notes: list[str] = []
+    for name, words in split_flags(flags):
+        path = expand(Path(words[-1])).absolute() if name in _BESIDE else None
+        if path is None or path.exists():
+            kept += words
+        else:
+            notes.append(f"{' '.join(words)}: {_BESIDE[name]} is not in the ledger: there is no file {path}")
+    with open_companions(kept, engine, settings, machine) as opened:
+        yield replace(opened, notes=(*notes, *opened.notes))
+
+
 def _choice(target: Target) -> tuple[str, ...]:
     if len(target.candidates) < 2:
         return ()
@@ -111,20 +139,27 @@ def _choice(target: Target) -> tuple[str, ...]:
 
 
 def _instead(
-    configuration: Configuration, verdict: Check, located: Located, machine: Machine, oracle: Simulations
+    configuration: Configuration,
+    verdict: Check,
+    located: Located,
+    machine: Machine,
+    oracle: Simulations,
+    companions: Companions,
 ) -> tuple[Plan | Shortfall | None, tuple[str, ...]]:
-    """What the planner makes of the same wish on the devices that the command uses."""
-    devices = verdict.question.devices if configuration.devices else machine.devices
-    restricted = replace(machine, devices=devices)
+    """What the planner makes of the same wish, the model on the devices that the command uses for it."""
+    used = verdict.question.devices if configuration.devices else machine.devices
+    n_used = len(used)
+    used_first = (*used, *(device for device in machine.devices if device not in used))
+    restricted = replace(machine, devices=used_first)
     quant = located.model.shards[0].name
     outcome: Plan | Shortfall | None = None
     for workload in _wishes(configuration, verdict):
 
         def replan(host: Machine, workload: Workload = workload) -> Plan | Shortfall:
-            return make_plan(located.model, quant, host, workload)
+            return make_plan(located.model, quant, replace(host, devices=host.devices[:n_used]), workload)
 
         try:
-            outcome = prove(replan, restricted, oracle, oracle.model)
+            outcome = prove(replan, restricted, oracle, oracle.model, companions)
         except (UsageError, EngineFailed) as error:
             return None, (error.message,)
         if isinstance(outcome, Plan):

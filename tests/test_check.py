@@ -13,23 +13,30 @@ from pathlib import Path
 
 import pytest
 
+from launcher.companions import open_companions
 from launcher.engine.capabilities import capabilities
 from launcher.engine.commandline import arities_of, read_command
 from launcher.engine.find import Engine
+from launcher.engine.load_log import compare_load, parse_load_log
 from launcher.engine.wishes import split_flags
 from launcher.hub.local import open_path
-from launcher.plan.check import Check, check
+from launcher.machine import Machine
+from launcher.plan.check import Check, check, check_json
 from launcher.plan.plan import HOST, LoadMode
+from launcher.settings import read_settings
 from launcher.simulate.client import Simulators
 from launcher.units import MIB
 from tests.fakes.hub import FakeHub
 from tests.make_gguf import make_gguf
+from tests.make_projector import make_projector
 from tests.plan.shapes import machine
 from tests.plan.test_real_load import TWO_GPUS, allocated, load
 from tests.simulate.engine_log import software_gpus
 
 ROUNDING_MIB = 0.1
-QUIET = ["--host", "127.0.0.1", "--port", "0", "-lv", "4", "--no-warmup"]
+LOADED = "initializing, n_slots"
+WARM = ["--host", "127.0.0.1", "--port", "0", "-lv", "4"]
+QUIET = [*WARM, "--no-warmup"]
 EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 
 COMMANDS = (
@@ -148,6 +155,74 @@ def test_a_server_without_flags_on_the_host(
     assert gaps(verdict, log) == {}
 
 
+@pytest.fixture(scope="module")
+def beside(models: dict[str, Path]) -> list[str]:
+    """Flags for a projector and a draft model that drafts."""
+    folder = models["qwen3moe"].parent
+    draft = make_gguf(folder / "llama.gguf", "llama", hollow=True)[0]
+    projector = make_projector(folder / "mm.gguf", kind="mlp", n_text=1024)
+    return ["--mmproj", str(projector), "-md", str(draft), "--spec-type", "draft-simple"]
+
+
+def gaps_beside(
+    words: list[str], path: Path, box: Machine, engine: Engine, simulating: Engine
+) -> dict[str, float]:
+    """Checked minus loaded, in MiB, of every row; 2 slots that do not share, nothing mapped. A projector's compute is
+    reserved by the warm-up."""
+    words = [*words, "-c", "4096", "-np", "2", "-lm", "none", "-fit", "off"]
+    command = read_command(["llama-server", "-m", str(path), *words])
+    assert (command.refused, command.notes) == ((), ())
+    with (
+        open_companions(command.others, simulating, read_settings(), box) as opened,
+        Simulators(simulating.folder) as simulators,
+    ):
+        verdict = check(
+            command.configuration, open_path(path).model, box, simulators, str(path), opened.companions
+        )
+    assert verdict.simulated_by is not None
+    assert sum("in the ledger" in reason for reason in verdict.reasons) == 2
+    log = load((str(engine.path), "-m", str(path), *words, *WARM), TWO_GPUS, LOADED)
+    assert LOADED in log, log[-2000:]
+    rows = compare_load(check_json(verdict), parse_load_log(log))
+    assert [row.where for row in rows] == [row.where for row in verdict.ledger]
+    return {row.where: (row.planned_bytes - row.seen_bytes) / MIB for row in rows}
+
+
+@pytest.mark.engine
+def test_with_a_projector_and_a_draft_model_on_the_host(
+    engine: Engine, models: dict[str, Path], beside: list[str]
+) -> None:
+    found = gaps_beside(beside, models["qwen3moe"], machine(), engine, engine)
+    assert list(found) == [HOST]
+    assert not {where: gap for where, gap in found.items() if abs(gap) > ROUNDING_MIB}
+
+
+@pytest.mark.vulkan
+@pytest.mark.parametrize(
+    ("line", "places"),
+    [
+        ("-cmoe", ["Vulkan0", "Vulkan1", HOST]),
+        ("-ts 1,3 -ctkd q8_0 -ctvd q8_0 -fa on", ["Vulkan0", "Vulkan1", HOST]),
+        ("-dev Vulkan1 -devd Vulkan0", ["Vulkan1", "Vulkan0", HOST]),
+        ("-sm none -mg 1", ["Vulkan1", "Vulkan0", HOST]),
+        ("-sm none -mg 1 -devd Vulkan1,Vulkan0", ["Vulkan1", "Vulkan0", HOST]),
+        ("-dev Vulkan0 --no-mmproj-offload -devd none -nkvo", ["Vulkan0", HOST]),
+    ],
+)
+def test_with_a_projector_and_a_draft_model_on_software_gpus(
+    line: str,
+    places: list[str],
+    engine: Engine,
+    vulkan_engine: Engine,
+    models: dict[str, Path],
+    beside: list[str],
+) -> None:
+    box = machine(*software_gpus(2))
+    found = gaps_beside([*line.split(), *beside], models["qwen3moe"], box, vulkan_engine, engine)
+    assert list(found) == places
+    assert not {where: gap for where, gap in found.items() if abs(gap) > ROUNDING_MIB}
+
+
 def launcher(engine: Engine, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "launcher", "check", *words],
@@ -231,6 +306,32 @@ def test_flags_alone_and_what_a_person_reads(engine: Engine, models: dict[str, P
     assert re.search(
         r"^fits +no: host is .* short, later, when the prompt cache fills *$", other.stdout, re.MULTILINE
     )
+
+
+@pytest.mark.engine
+def test_what_fits_instead_has_room_for_the_draft_model(
+    engine: Engine, models: dict[str, Path], beside: list[str]
+) -> None:
+    """The model fills its card alone; the draft model is sent to the other. A file that is elsewhere is only named."""
+    flags = f"-c 32768 -np 1 -dev CUDA0 -devd CUDA1 -cram 0 {' '.join(beside[2:])}"
+    gpus = ("--gpu", "3060:2", "--ram", "32G")
+    line = f"{flags} --mmproj /elsewhere/mm.gguf".split()
+    fits = launcher(engine, str(models["qwen3moe"]), *gpus, "--json", "--", *line)
+    assert fits.returncode == 0, fits.stderr
+    document = json.loads(fits.stdout)
+    assert [row["id"] for row in document["devices"]] == ["CUDA0", "CUDA1"]
+    assert [note.partition(": ")[0] for note in document["notes"]] == ["--mmproj /elsewhere/mm.gguf"]
+
+    line = flags.replace("32768", "524288").split()
+    short = launcher(engine, str(models["qwen3moe"]), *gpus, "--json", "--", *line)
+    assert short.returncode == 3, short.stderr
+    document = json.loads(short.stdout)
+    argv = document["instead"]["argv"]
+    given = {name: words[-1] for name, words in split_flags(argv[1:])}
+    assert (given["-dev"], given["-devd"], given["-md"]) == ("CUDA0", "CUDA1", beside[3])
+    again = launcher(engine, str(models["qwen3moe"]), *gpus, "--json", "--", *argv)
+    assert again.returncode == 0, again.stdout[-2000:]
+    assert json.loads(again.stdout)["devices"] == document["instead"]["devices"]
 
 
 @pytest.mark.engine

@@ -20,6 +20,7 @@ _WHEN = {
     "weights": "while the weights load",
     "kv": "when the KV cache is made",
     "compute": "when the compute buffers are reserved",
+    "beside": "when the draft model or the projector loads",
     "cache": "later, when the prompt cache fills",
 }
 

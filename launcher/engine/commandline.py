@@ -24,11 +24,8 @@ _ENDS = frozenset({"|", "||", "&", "&&", ";"})
 _REDIRECTION = re.compile(r"(?:\d*|&)>>?.*|<.*")
 
 _UNCOUNTED = {
-    "-mm": "the projector",
     "-mmu": "the projector",
-    "-md": "the draft model",
     "-hfd": "the draft model",
-    "--spec-type": "drafting",
     "--lora": "the adapter",
     "--lora-scaled": "the adapter",
     "--control-vector": "the control vector",
@@ -37,13 +34,22 @@ _UNCOUNTED = {
     "--rpc": "remote memory",
     "-mv": "the vocoder",
 }
+_UNCOUNTED_VARIABLES = {
+    "LLAMA_ARG_MMPROJ": "the projector",
+    "LLAMA_ARG_MMPROJ_URL": "the projector",
+    "LLAMA_ARG_SPEC_DRAFT_MODEL": "the draft model",
+    "LLAMA_ARG_SPEC_DRAFT_HF_REPO": "the draft model",
+}
+_NO_REPO_PROJECTOR = frozenset({"--no-mmproj", "--no-mmproj-auto", "-mm", "--mmproj", "-mmu", "--mmproj-url"})
+"""A projector that is named, or none: the repo's is left (common_models_handler_init, common/arg.cpp)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
     """`model` is a REF as launcher takes it, None where none is named; `model_words` are the words that name it.
-    `address` holds `--host`, `--port` and `--alias`, `others` the flags that say nothing about memory. `refused` are
-    sentences on words that this llama-server would not take, `notes` on what is not in the ledger."""
+    `address` holds `--host`, `--port` and `--alias`, `others` the flags that say nothing about the model's own memory:
+    those of companions are among them. `refused` are sentences on words that this llama-server would not take, `notes`
+    on what is not in the ledger."""
 
     program: str
     variables: tuple[tuple[str, str], ...]
@@ -89,10 +95,12 @@ def read_command(words: Sequence[str], arities: Mapping[str, int] = PINNED) -> C
         name = VARIABLES.get(variable)
         if name is not None:
             _apply_variable(reading, name, value, arities)
+        elif variable in _UNCOUNTED_VARIABLES:
+            reading.notes.append(f"{variable}={value}: {_UNCOUNTED_VARIABLES[variable]} is not in the ledger")
     at = 0
     while at < len(flags):
         at += _read_flag(reading, flags[at:], arities)
-    if "-hf" in reading.model and not {"--no-mmproj", "--no-mmproj-auto"} & set(reading.others):
+    if "-hf" in reading.model and not _NO_REPO_PROJECTOR & set(reading.others):
         reading.notes.append(
             "a projector (mmproj) in the repo is loaded too and not in the ledger: --no-mmproj"
         )
@@ -203,7 +211,7 @@ def _read_unknown(reading: _Reading, flag: str, words: Sequence[str]) -> int:
 
 
 def _take(reading: _Reading, name: str, words: tuple[str, ...]) -> None:
-    if name in _UNCOUNTED and words[-1] != "none":
+    if name in _UNCOUNTED:
         reading.notes.append(f"{' '.join(words)}: {_UNCOUNTED[name]} is not in the ledger")
         reading.others += words
     elif name in {"-m", "-mu", "-hf", "-hff"}:

@@ -19,7 +19,8 @@ from launcher.units import format_bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """All that an explanation draws on. `short` are the places without room, the first to fail first."""
+    """All that an explanation draws on. `short` are the places without room, the first to fail first;
+    `beside` are sentences on what is loaded beside the model."""
 
     configuration: Configuration
     machine: Machine
@@ -30,6 +31,7 @@ class Facts:
     short: tuple[str, ...]
     answer: Answer | Refusal
     tensor_names: tuple[str, ...]
+    beside: tuple[str, ...] = ()
 
 
 def explain(facts: Facts) -> tuple[str, ...]:
@@ -39,6 +41,7 @@ def explain(facts: Facts) -> tuple[str, ...]:
         *_layers(facts),
         *_experts(facts),
         *_host(facts),
+        *facts.beside,
         *_fit(facts),
         *_basis(facts),
         *describe_budgets(facts.machine, facts.budgets),
@@ -70,7 +73,7 @@ def _unbalanced(facts: Facts) -> str | None:
     """The classic: experts of the first blocks sent to the host, which empties the first card only."""
     devices = [share for share in facts.assignment.shares if share.where != HOST]
     moved = set(facts.assignment.moved_blocks)
-    first = next((where for where in facts.short if where != HOST), None)
+    first = next((where for where in facts.short if any(share.where == where for share in devices)), None)
     if first is None or len(devices) < 2 or not moved:
         return None
     rows = {row.where: row for row in facts.ledger}
@@ -109,7 +112,8 @@ def _layers(facts: Facts) -> tuple[str, ...]:
         split = ":".join(f"{part:g}" for part in question.tensor_split)
         by = f"in proportion {split}" if split else "in proportion to free memory"
         said = [f"layers by count, {by}: {listed}"]
-    unused = [device.id for device in facts.machine.devices if device not in question.devices]
+    rows = {row.where for row in facts.ledger}
+    unused = [device.id for device in facts.machine.devices if device.id not in rows]
     if unused:
         alone = facts.configuration.split_mode is SplitMode.NONE
         said.append(f"{', '.join(unused)} not used{': --split-mode none' if alone else ''}")

@@ -10,13 +10,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from launcher.errors import EngineFailed
 from launcher.gguf.architecture import Architecture, read_architecture
 from launcher.machine import Machine
 from launcher.model import ModelFile
 from launcher.plan.assign import Assignment, assign
+from launcher.plan.beside import Beside, beside, with_beside
 from launcher.plan.blame import Facts, explain
 from launcher.plan.budget import Budgets, read_budgets
-from launcher.plan.configuration import Configuration, pool_size, question_of, refusal_of, used_devices
+from launcher.plan.companions import NO_COMPANIONS, Companions
+from launcher.plan.configuration import (
+    Configuration,
+    pool_size,
+    question_of,
+    refusal_of,
+    settled_companions,
+    used_devices,
+)
 from launcher.plan.explain import SCHEMA, ledger_json
 from launcher.plan.host_memory import plan_caches
 from launcher.plan.kv import size_caches, state_bytes
@@ -28,9 +38,9 @@ from launcher.plan.reasons import ranges
 from launcher.plan.verdict import simulated_ledger
 from launcher.plan.weights import weigh
 
-_STAGES = ("weights", "kv", "compute", "cache")
-"""The order in which llama-server takes memory: load_tensors, the caches, sched_reserve, and the prompt cache while
-it serves."""
+_STAGES = ("weights", "kv", "compute", "beside", "cache")
+"""The order in which llama-server takes memory: load_tensors, the caches, sched_reserve, then all of that for a draft
+model and a projector (server_context_impl::load_model), and the prompt cache while it serves."""
 _PLENTY = 1 << 62
 
 
@@ -68,27 +78,39 @@ class Check:
 
 
 def check(
-    configuration: Configuration, model: ModelFile, machine: Machine, oracle: Oracle, path: str
+    configuration: Configuration,
+    model: ModelFile,
+    machine: Machine,
+    oracle: Oracle,
+    path: str,
+    companions: Companions = NO_COMPANIONS,
 ) -> Check:
-    """Examine one command line. `path` is the model's first shard, hollow or real.
+    """Examine one command line. `path` is the model's first shard, hollow or real; `companions` are loaded beside it.
 
     Raises UsageError for what contradicts the machine or the model.
     """
     architecture = read_architecture(model.metadata, model.tensors)
     pool = pool_size(configuration, architecture.n_ctx_train)
     devices = used_devices(configuration, machine.devices)
-    question = question_of(configuration, path, devices, pool, [tensor.name for tensor in model.tensors])
+    names = tuple(tensor.name for tensor in model.tensors)
+    question = replace(question_of(configuration, path, devices, pool, names), n_draft=companions.n_draft)
     assignment = assign(question, architecture, model.tensors)
     budgets = read_budgets(replace(machine, devices=devices))
     answer = oracle.simulate(question)
     demand = _demand(question, architecture, model)
-    ledger = _counted(demand, question, assignment, budgets, _server_caches(demand, configuration))
+    alone = _counted(demand, question, assignment, budgets, _server_caches(demand, configuration))
     if isinstance(answer, Answer):
-        ledger = simulated_ledger(ledger, answer)
-    failures = _failures(ledger)
+        alone = simulated_ledger(alone, answer)
     refusal = refusal_of(configuration, devices)
     if refusal is None and not isinstance(answer, Answer) and answer.model_refused:
         refusal = answer.reason
+    held, refused = _held(
+        settled_companions(configuration, companions, machine.devices), question, machine, alone
+    )
+    others = (device for device in machine.devices if device not in devices)
+    whole = replace(machine, devices=(*devices, *others))
+    ledger = with_beside(alone, held.held, whole) if held.held else alone
+    failures = _failures(alone, ledger)
     slot = pool if question.kv_unified else pool // question.n_parallel
     return Check(
         model_id=model.model_id,
@@ -100,7 +122,7 @@ def check(
         assignment=assignment,
         ledger=ledger,
         failures=failures,
-        refusal=refusal,
+        refusal=refusal or refused,
         simulated_by=answer.engine if isinstance(answer, Answer) else None,
         reasons=explain(
             Facts(
@@ -112,7 +134,8 @@ def check(
                 ledger=ledger,
                 short=tuple(failure.where for failure in failures),
                 answer=answer,
-                tensor_names=tuple(tensor.name for tensor in model.tensors),
+                tensor_names=names,
+                beside=held.reasons,
             )
         ),
     )
@@ -231,24 +254,41 @@ def _counted(
     return ledger
 
 
-def _failures(ledger: Sequence[LedgerRow]) -> tuple[Failure, ...]:
-    """Rows over budget, the earliest stage first; devices in their order before the host."""
+def _held(
+    companions: Companions, main: Question, machine: Machine, ledger: Sequence[LedgerRow]
+) -> tuple[Beside, str | None]:
+    """What companions hold, and why llama.cpp would not load one of them."""
+    try:
+        return beside(companions, main, machine, ledger), None
+    except EngineFailed as error:
+        return Beside(), error.message
+
+
+def _failures(alone: Sequence[LedgerRow], ledger: Sequence[LedgerRow]) -> tuple[Failure, ...]:
+    """Rows over budget, the earliest stage first; devices in their order before the host. `alone` are the model's."""
+    own = {row.where: row for row in alone}
     found = [
-        Failure(where=row.where, stage=_stage(row), missing_bytes=-row.free_bytes)
+        Failure(where=row.where, stage=_stage(row, own.get(row.where)), missing_bytes=-row.free_bytes)
         for row in ledger
         if row.free_bytes < 0
     ]
     return tuple(sorted(found, key=lambda failure: _STAGES.index(failure.stage)))
 
 
-def _stage(row: LedgerRow) -> str:
-    """The first of the stages at which the budget is gone."""
-    held = row.overhead.n_bytes + row.overhead.band_bytes
-    for stage, amount in zip(_STAGES, (row.weights, row.kv, row.compute, row.cache), strict=True):
-        held += amount.n_bytes + amount.band_bytes
+def _stage(row: LedgerRow, own: LedgerRow | None) -> str:
+    """The first of the stages at which the budget is gone. `own` is what the model takes of the row, if anything."""
+    if own is None:
+        return "beside"
+    held = _most(row.overhead)
+    for stage, amount in zip(_STAGES, (own.weights, own.kv, own.compute), strict=False):
+        held += _most(amount)
         if held > row.budget_bytes:
             return stage
-    return _STAGES[-1]
+    return "beside" if row.used_bytes - _most(row.cache) > row.budget_bytes else "cache"
+
+
+def _most(amount: Amount) -> int:
+    return amount.n_bytes + amount.band_bytes
 
 
 def _exact(n_bytes: int) -> Amount:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from launcher.errors import UsageError
 from launcher.machine import Backend, Device
+from launcher.plan.companions import Companions
 from launcher.plan.oracle import FlashAttention, Question, SplitMode, TensorOverride
 from launcher.plan.parameters import padded
 from launcher.plan.plan import HOST, CacheType, LoadMode
@@ -116,6 +117,25 @@ def used_devices(configuration: Configuration, devices: Sequence[Device]) -> tup
             )
         used = (used[configuration.main_gpu],) if configuration.main_gpu >= 0 else ()
     return used
+
+
+def settled_companions(
+    configuration: Configuration, companions: Companions, devices: Sequence[Device]
+) -> Companions:
+    """The companions with the devices that they have under `--split-mode none`. That chooses one of a draft model's, too;
+    a projector goes to the first device whatever `--main-gpu` says (common_params_parse_ex, common/arg.cpp; clip_ctx,
+    tools/mtmd/clip.cpp)."""
+    if configuration.split_mode is not SplitMode.NONE:
+        return companions
+    draft, projector = companions.draft, companions.projector
+    if projector is not None and projector.wish.where is None:
+        every = used_devices(replace(configuration, split_mode=SplitMode.LAYER), devices)
+        where = every[0].id if every else HOST
+        projector = replace(projector, wish=replace(projector.wish, where=where))
+    if draft is not None and draft.wish.devices is not None and len(draft.wish.devices) > 1:
+        one = used_devices(replace(configuration, devices=draft.wish.devices), devices)
+        draft = replace(draft, wish=replace(draft.wish, devices=tuple(device.id for device in one)))
+    return replace(companions, draft=draft, projector=projector)
 
 
 def visible_devices(devices: Sequence[Device], variables: Mapping[str, str]) -> tuple[Device, ...]:

@@ -224,14 +224,18 @@ def test_another_program_is_named() -> None:
 
 
 def test_what_is_not_in_the_ledger_is_noted() -> None:
-    notes = read_command(["llama-server -hf a/b -md draft.gguf --mmproj p.gguf --lora x"]).notes
+    notes = read_command(["llama-server -hf a/b -hfd c/d --lora x"]).notes
     assert [note.partition(":")[0] for note in notes] == [
-        "-md draft.gguf",
-        "--mmproj p.gguf",
+        "-hfd c/d",
         "--lora x",
         "a projector (mmproj) in the repo is loaded too and not in the ledger",
     ]
     assert read_command(["llama-server -hf a/b --no-mmproj"]).notes == ()
+    (note,) = read_command(["LLAMA_ARG_MMPROJ=p.gguf llama-server -m a.gguf"]).notes
+    assert note == "LLAMA_ARG_MMPROJ=p.gguf: the projector is not in the ledger"
+    counted = read_command(["llama-server -hf a/b --model-draft d.gguf --mmproj p.gguf"])
+    assert counted.notes == ()
+    assert counted.others == ("--model-draft", "d.gguf", "--mmproj", "p.gguf")
 
 
 WORDS = st.one_of(

@@ -9,6 +9,7 @@ import pytest
 from launcher.engine.commandline import read_command
 from launcher.machine import Machine
 from launcher.plan.check import Check, check, check_json
+from launcher.plan.companions import NO_COMPANIONS, Companions, Draft, DraftWish
 from launcher.plan.make import make_plan
 from launcher.plan.oracle import Answer, BufferRow, HostTensor, Question, Refusal
 from launcher.plan.pattern import placement_pattern
@@ -63,10 +64,21 @@ SILENT = Silent()
 
 
 def verdict(
-    line: str, box: Machine | None = None, *, name: str = "qwen3moe", oracle: Silent | Refuses | Says = SILENT
+    line: str,
+    box: Machine | None = None,
+    *,
+    name: str = "qwen3moe",
+    oracle: Silent | Refuses | Says = SILENT,
+    beside: Companions = NO_COMPANIONS,
 ) -> Check:
     configuration = read_command([f"llama-server {line}"]).configuration
-    return check(configuration, model(name), box or machine(*cards(2000, 2000)), oracle, "m.gguf")
+    box = box or machine(*cards(2000, 2000))
+    return check(configuration, model(name), box, oracle, "m.gguf", beside)
+
+
+def draft(oracle: Silent | Refuses | Says, *devices: str) -> Companions:
+    wish = DraftWish(path="d.gguf", devices=devices or None)
+    return Companions(draft=Draft(wish=wish, model=model("llama"), path="d.gguf", oracle=oracle), n_draft=3)
 
 
 def said(found: Check, words: str) -> bool:
@@ -231,3 +243,39 @@ def test_the_document() -> None:
     assert document["layers"][1]["layers"] == "7-12"
     assert document["layers"][1]["n_expert_blocks"] == 5
     assert document["settings"]["load_mode"] == "mmap"
+
+
+def test_a_draft_model_is_in_the_rows_of_its_devices() -> None:
+    line = "-c 4096 -np 1 -cram 0 -dev CUDA0"
+    alone = {row.where: row for row in verdict(line, oracle=Says({})).ledger}
+    found = verdict(line, oracle=Says({}), beside=draft(Says({"CUDA1": 100}), "CUDA1"))
+    rows = {row.where: row for row in found.ledger}
+    assert list(rows) == ["CUDA0", "CUDA1", HOST]
+    assert rows["CUDA0"] == alone["CUDA0"]
+    assert rows["CUDA1"].compute.n_bytes == 100 * MIB
+    assert rows[HOST].weights.n_bytes == alone[HOST].weights.n_bytes + 10 * MIB
+    assert found.question.n_draft == 3
+    assert said(found, "draft model llama-mini in the ledger: CUDA1 10.0 MiB weights")
+    assert not said(found, "CUDA1 not used")
+
+
+def test_a_draft_model_without_room_fails_after_the_model() -> None:
+    line, says = "-c 4096 -np 1 -cram 0 -dev CUDA0", Says({"CUDA0": 9000, "CUDA1": 9000})
+    for devices in ((), ("CUDA1",)):
+        found = verdict(line, oracle=Says({}), beside=draft(says, *devices))
+        assert [failure.stage for failure in found.failures] == ["beside"]
+        assert found.failures[0].where == (devices[0] if devices else "CUDA0")
+    assert verdict(line, oracle=Says({})).fits
+
+
+def test_one_device_of_a_draft_models_under_split_mode_none() -> None:
+    line = "-c 4096 -np 1 -cram 0 -sm none -mg 1"
+    found = verdict(line, oracle=Says({}), beside=draft(Says({"CUDA0": 7}), "CUDA1", "CUDA0"))
+    rows = {row.where: row.compute.n_bytes for row in found.ledger}
+    assert rows == {"CUDA1": MIB, "CUDA0": 7 * MIB, HOST: 2 * MIB}
+
+
+def test_a_draft_model_that_llama_cpp_refuses_does_not_fit() -> None:
+    found = verdict("-c 4096 -np 1 -cram 0", oracle=Says({}), beside=draft(Refuses()))
+    assert not found.fits
+    assert found.refusal == "llama.cpp would not load path: llama.cpp test: f16 will not do"
