@@ -88,7 +88,7 @@ def up(
     confirm = functools.cache(confirm)  # nothing is asked twice
     if request.locked is not None:
         return _up_locked(request, read_lock(request.locked), settings, confirm, on_progress)
-    sources = sources_of(settings)
+    sources = sources_of(settings, offline=request.plan.offline)
     target = resolve(request.plan.ref, request.plan.quant, sources)
     name = check_name(request.name or deployment_name(target.model_id))
     check_exposure(request.host, request.api_key_file)
@@ -103,7 +103,7 @@ def up(
     try:
         with claims.planning(settings.claims_dir):
             machine = _unpromised(machine_for(MachineChoice(), engine, settings), settings, key=key)
-            planned = planning.make(request.plan, settings, engine, machine, on_progress)
+            planned = planning.make(request.plan, settings, engine, machine, on_progress, sources)
             plan, located = fitting(planned)
             claim(settings.claims_dir, key, name, claim_rows(plan, machine), os.getpid())
         paths = fetch_all_of(

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from launcher.catalogue import Candidate, Target, bytes_to_fetch, resolve, sources_of
+from launcher.catalogue import Candidate, Sources, Target, bytes_to_fetch, resolve, sources_of
 from launcher.companions import open_companions
 from launcher.engine.argv import Serving, server_argv
 from launcher.engine.capabilities import capabilities
@@ -77,10 +77,15 @@ class Planned:
 
 
 def make(
-    request: PlanRequest, settings: Settings, engine: Engine | None, machine: Machine, on_progress: OnProgress
+    request: PlanRequest,
+    settings: Settings,
+    engine: Engine | None,
+    machine: Machine,
+    on_progress: OnProgress,
+    sources: Sources | None = None,
 ) -> Planned:
     """The wanted plan. Nothing fits: `choice.shortfall` says what is missing."""
-    sources = sources_of(settings, offline=request.offline)
+    sources = sources or sources_of(settings, offline=request.offline)
     target = resolve(request.ref, request.quant, sources)
     workload, flags = absorb_flags(request.flags, request.workload)
     workload = replace(workload, extras=measure_extras(flags))

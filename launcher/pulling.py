@@ -67,6 +67,9 @@ def pulling_meanwhile(
 
     Only saves time: what goes wrong here goes wrong again, and is said, when it is pulled in its turn.
     """
+    if engine_or_none(request.engine, settings) is not None:
+        yield
+        return
     over = threading.Event()
     sources = sources_of(settings)
 
@@ -80,10 +83,9 @@ def pulling_meanwhile(
             fetch(located, sources, report)
 
     located: Located | None = None
-    if engine_or_none(request.engine, settings) is None:
-        with contextlib.suppress(LauncherError):
-            machine = machine_for(MachineChoice(), None, settings)
-            located = planning.make(request, settings, None, machine, on_progress).located
+    with contextlib.suppress(LauncherError):
+        machine = machine_for(MachineChoice(), None, settings)
+        located = planning.make(request, settings, None, machine, on_progress, sources).located
     if located is None or not isinstance(located.files, HubFiles | UrlFiles):
         yield
         return

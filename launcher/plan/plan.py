@@ -7,8 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from launcher.forecast.turn import Forecast
+if (
+    TYPE_CHECKING
+):  # a supervisor reads plans' names and numbers, and starts sooner without the forecast's tables
+    from launcher.forecast.turn import Forecast
 
 HOST = "host"
 DISK = "disk"
