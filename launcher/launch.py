@@ -242,7 +242,11 @@ def _bring_up(
             cwd=Path.cwd() if request.plan.flags else Path("/"),
             keep_up=upping.keep_up and request.retry,
             canary=request.canary,
-            memory_bytes=memory_max(what.host_bytes, _ram_of(upping.machine)),
+            memory_bytes=memory_max(
+                what.host_bytes,
+                _ram_of(upping.machine),
+                n_devices=len((what.document.get("placement") or {}).get("devices") or ()),
+            ),
             notes={
                 "history": str(settings.history_file.absolute()),
                 "driver": driver_of(upping.machine),

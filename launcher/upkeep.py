@@ -117,7 +117,9 @@ def _export_of(entry: Deployment, ready: tuple[str, ...] | None = None) -> Expor
         model_folder=str(Path(entry.model_path).parent),
         port=entry.port,
         host_bytes=used,
-        limit_bytes=memory_max(used, int(psutil.virtual_memory().total)) if used else None,
+        limit_bytes=memory_max(used, int(psutil.virtual_memory().total), n_devices=len(devices))
+        if used
+        else None,
         n_cuda=sum(device.startswith("CUDA") for device in devices),
         api_key_file=entry.api_key_file,
         ready=ready,

@@ -26,9 +26,15 @@ _PR_SET_PDEATHSIG = 1
 """prctl(2), linux/prctl.h."""
 
 
-def memory_max(host_bytes: int, total_bytes: int) -> int | None:
+def memory_max(host_bytes: int, total_bytes: int, *, n_devices: int = 0) -> int | None:
     """The limit for a server planned to take `host_bytes` of RAM: a tenth more, and a GiB for what nobody plans.
-    None where that is all the machine has: a limit there protects nobody."""
+
+    None where that is all the machine has: a limit there protects nobody. None with GPUs: their drivers take RAM
+    that no ledger holds (a software GPU took more than a GiB to compile its shaders, measured), and a limit that
+    ends a healthy server is worse than none.
+    """
+    if n_devices:
+        return None
     limit = host_bytes + host_bytes // 10 + GIB
     return limit if limit < total_bytes else None
 

@@ -8,6 +8,7 @@ from launcher.units import GIB
 def test_the_limit_is_above_the_plan_and_below_the_machine() -> None:
     assert memory_max(10 * GIB, 64 * GIB) == 12 * GIB
     assert memory_max(60 * GIB, 64 * GIB) is None
+    assert memory_max(10 * GIB, 64 * GIB, n_devices=1) is None
 
 
 def test_a_scope_only_where_a_user_s_systemd_answers(tmp_path: Path) -> None:
