@@ -116,9 +116,9 @@ class Box:
         return json.loads(done.stdout)
 
 
-LIMIT_MIB = 1840
-"""Of address space. The engine itself takes 1130 to 1170 MiB, the weights 92: then 720 MiB of f16 cache never fit, and
-383 MiB of q8_0 with 42 of compute always do (measured; threads' arenas make the difference)."""
+LIMIT_MIB = 1930
+"""Of address space. Without a limit the engine itself was seen to take 1126 to 1168 MiB, the weights 92: 720 MiB of f16
+cache do not fit then, and 383 MiB of q8_0 with 42 of compute do, once its shaders are compiled."""
 
 
 @pytest.fixture
@@ -128,9 +128,21 @@ def box(vulkan_engine: Engine, tmp_path: Path) -> Iterator[Box]:
     box.type("stop", "--all")
 
 
+def compile_shaders(engine: Path, model: Path, home: Path) -> None:
+    """Once without a limit: the software driver's compiler takes address space that a warm cache spares."""
+    roomy = Box(engine, home, 1 << 20)
+    roomy.type(
+        "up", str(model), "-c", "32768", "--kv", "q8_0", "--engine", str(roomy.wrapper), "--name", "w", "-y"
+    )
+    roomy.type("stop", "--all")
+
+
 @pytest.mark.vulkan
-def test_a_gpu_without_memory_ends_in_a_running_server(box: Box, default_model: Path) -> None:
+def test_a_gpu_without_memory_ends_in_a_running_server(
+    box: Box, vulkan_engine: Engine, default_model: Path, tmp_path: Path
+) -> None:
     """`prlimit` gives the genuine ErrorOutOfDeviceMemory: the KV cache of 32768 tokens does not fit, its q8_0 does."""
+    compile_shaders(vulkan_engine.path, default_model, tmp_path / "warm")
     words = ("up", str(default_model), "-c", "32768", "--engine", str(box.wrapper), "--name", "m", "-y")
     first = box.type(*words)
     assert first.returncode == 0, first.stderr
