@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -146,26 +147,32 @@ def ask_engine(path: Path, *arguments: str, environment: Mapping[str, str] | Non
     base = os.environ if environment is None else environment
     clean = {name: value for name, value in base.items() if not name.startswith("LLAMA_ARG_")}
     try:
-        done = subprocess.run(
+        asked = subprocess.Popen(
             [str(path), *arguments],
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             errors="replace",
             env=clean,
-            timeout=ASK_TIMEOUT_S,
             start_new_session=True,
-            check=False,
         )
-    except subprocess.TimeoutExpired as error:
-        raise EngineFailed(
-            f"{path} {' '.join(arguments)} did not end within {ASK_TIMEOUT_S:.0f} s", hint=_BUILD_HINT
-        ) from error
     except OSError as error:
         raise UsageError(f"{path} cannot be started: {error.strerror or error}", hint=_BUILD_HINT) from error
-    if done.returncode != 0:
-        raise why_it_failed(path, arguments, done.returncode, done.stderr or done.stdout)
-    return done.stdout + done.stderr
+    with asked:
+        try:
+            output, errors = asked.communicate(timeout=ASK_TIMEOUT_S)
+        except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(asked.pid, signal.SIGKILL)  # a wrapper script's children too
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise EngineFailed(
+                    f"{path} {' '.join(arguments)} did not end within {ASK_TIMEOUT_S:.0f} s", hint=_BUILD_HINT
+                ) from error
+            raise
+    if asked.returncode != 0:
+        raise why_it_failed(path, arguments, asked.returncode, errors or output)
+    return output + errors
 
 
 def why_it_failed(path: Path, arguments: tuple[str, ...], status: int, output: str) -> EngineFailed:

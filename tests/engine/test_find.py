@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import platform
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from launcher.engine.find import (
@@ -14,13 +17,14 @@ from launcher.engine.find import (
     RECORD_FORMAT,
     BuildRecord,
     EngineSource,
+    ask_engine,
     find_engine,
     list_engines,
     parse_record,
 )
 from launcher.engine.recipe import LLAMA_CPP
 from launcher.engine.toolchain import host_cpu
-from launcher.errors import LauncherError, NotFound, UsageError
+from launcher.errors import EngineFailed, LauncherError, NotFound, UsageError
 from launcher.machine import Backend
 
 CPU = host_cpu()
@@ -161,3 +165,19 @@ def test_a_record_survives_json() -> None:
     text = json.dumps({"format": RECORD_FORMAT, **dataclasses.asdict(RECORDED)})
     assert parse_record(text) == RECORDED
     assert parse_record(text.replace('"cpu"', '"abacus"')) is None
+
+
+def test_an_engine_that_hangs_is_ended_with_its_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launcher.engine.find.ASK_TIMEOUT_S", 1.0)
+    hanging = tmp_path / "llama-server"
+    hanging.write_text(
+        f"#!/bin/sh\n{sys.executable} -c 'import time; time.sleep(1000)' &\necho $! > {tmp_path}/child\nwait\n"
+    )
+    hanging.chmod(0o755)
+    with pytest.raises(EngineFailed, match="did not end within"):
+        ask_engine(hanging, "--version")
+    child = int((tmp_path / "child").read_text())
+    with contextlib.suppress(psutil.NoSuchProcess):
+        assert psutil.Process(child).status() == psutil.STATUS_ZOMBIE
