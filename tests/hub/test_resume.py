@@ -104,7 +104,7 @@ def test_kill_9_at_random_moments_costs_a_unit_per_connection(
     hub.seen.clear()
     paths = pull(located, endpoint=endpoint, store=store, options=ONE_LINE)
     assert list(SHARDS.values()) == [path.read_bytes() for path in paths]
-    assert kept + asked_bytes(hub.seen) == TOTAL
+    assert 0 <= kept + asked_bytes(hub.seen) - TOTAL <= QUICK.connections * UNIT
 
 
 def whole_bytes(endpoint: Endpoint) -> int:
