@@ -1,15 +1,16 @@
 """Where the layers go: as much on devices as fits, each filled to its own budget.
 
 Order of preference: everything on the fewest devices that hold it; else all dense weights and caches on devices
-and as many blocks' routed experts as fit, the rest of the experts on the host; else as many whole layers as
+and as many of the blocks' expert tensors as fit (whole blocks, then a part of one), the rest of the experts on the host; else as many whole layers as
 fit, from the last one backwards; else the host alone. Devices keep llama.cpp's order and take layers in order, so a
 split is a list of boundaries: found exactly, by dynamic programming over (device, first layer).
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import accumulate, combinations
 
 from launcher.machine import Backend
 from launcher.plan.budget import Budgets, DeviceBudget
@@ -32,16 +33,16 @@ class _Share:
 
 @dataclass(frozen=True, slots=True)
 class _Best:
-    """The best way to reach a state: experts' blocks on devices (more is better), then the fullest device's
+    """The best way to reach a state: expert tensors on devices (more is better), then the fullest device's
     share of its budget (less is better)."""
 
-    n_expert_blocks: int
+    n_expert_tensors: int
     fullest: float
     shares: tuple[_Share, ...]
 
     def beats(self, other: _Best | None) -> bool:
-        return other is None or (self.n_expert_blocks, -self.fullest) > (
-            other.n_expert_blocks,
+        return other is None or (self.n_expert_tensors, -self.fullest) > (
+            other.n_expert_tensors,
             -other.fullest,
         )
 
@@ -144,16 +145,16 @@ def _placement(demand: Demand, best: _Best, n_gpu_layers: int, *, experts_on_hos
 
 
 def _part(demand: Demand, share: _Share, block: int) -> tuple[int, tuple[str, ...]] | None:
-    """The block with the kinds of experts that stay on the host, where what the device has left holds the others;
-    of the choices that fit, the one that fills it most."""
+    """The block with the kinds of experts that stay on the host, where what the device has left holds others: as
+    many as `_Costs.part` counted, the choice that fills it most."""
     kinds = demand.weights.layers[block].expert_kinds
-    best: tuple[int, frozenset[str]] = (0, frozenset())
+    best: tuple[int, int, frozenset[str]] = (0, 0, frozenset())
     for count in range(1, len(kinds)):
         for chosen in combinations(kinds, count):
             size = sum(n_bytes for _, n_bytes in chosen)
-            if best[0] < size <= share.left_bytes:
-                best = size, frozenset(kind for kind, _ in chosen)
-    return (block, tuple(kind for kind, _ in kinds if kind not in best[1])) if best[1] else None
+            if size <= share.left_bytes and (count, size) > best[:2]:
+                best = count, size, frozenset(kind for kind, _ in chosen)
+    return (block, tuple(kind for kind, _ in kinds if kind not in best[2])) if best[2] else None
 
 
 class _Costs:
@@ -179,6 +180,18 @@ class _Costs:
                 cost += weights.tied_bytes
             running.append(running[-1] + cost)
         self.running = running
+        self.parts = [
+            list(accumulate(sorted(n_bytes for _, n_bytes in layer.expert_kinds)[:-1]))
+            for layer in weights.layers
+        ]
+
+    def n_tensors(self, layer: int) -> int:
+        """Tensors that hold a block's experts: `up`, `down` and `gate`, say."""
+        return len(self.demand.weights.layers[layer].expert_kinds)
+
+    def part(self, layer: int, free: int) -> int:
+        """How many of them go into `free` bytes, the small ones first and never all."""
+        return bisect_right(self.parts[layer], free)
 
     def dense(self, first: int, stop: int) -> int:
         """Bytes of the layers [first, stop) without experts that may leave."""
@@ -232,34 +245,39 @@ def _extensions(
 ) -> list[tuple[int, _Best]]:
     """Every number of layers this device can take from `first` on, with as many experts as fit."""
     found = []
-    sizes: dict[int, int] = {}
+    blocks: dict[int, list[int]] = {}
     for stop in range(first + 1, costs.n_layers + 1):
         size = costs.experts[stop - 1]
         if size:
-            sizes[size] = sizes.get(size, 0) + 1
+            blocks.setdefault(size, []).append(stop - 1)
         fixed = costs.fixed(budget, first=not used, last=stop == costs.n_layers)
         free = budget.n_bytes - fixed - costs.dense(first, stop)
         if free < 0:
             break
-        taken, bytes_taken = _fit(free, sizes)
-        share = 1 - (free - bytes_taken) / budget.n_bytes if budget.n_bytes else 1.0
+        taken, left_bytes = _fit(free, blocks)
+        n_tensors = sum(count * costs.n_tensors(blocks[size][0]) for size, count in taken)
+        left = [blocks[size][count] for size, count in taken if count < len(blocks[size])]
+        if left:
+            n_tensors += costs.part(min(left), left_bytes)
+        share = 1 - left_bytes / budget.n_bytes if budget.n_bytes else 1.0
         candidate = _Best(
-            best.n_expert_blocks + sum(count for _, count in taken),
+            best.n_expert_tensors + n_tensors,
             max(best.fullest, share),
-            (*best.shares, _Share(budget, first, stop, taken, free - bytes_taken)),
+            (*best.shares, _Share(budget, first, stop, taken, left_bytes)),
         )
         found.append((stop, candidate))
     return found
 
 
-def _fit(free: int, sizes: dict[int, int]) -> tuple[tuple[tuple[int, int], ...], int]:
-    """How many blocks of each size fit into `free` bytes, the small ones first: that is the most blocks."""
-    taken, total = [], 0
-    for size in sorted(sizes):
-        count = min(sizes[size], (free - total) // size)
+def _fit(free: int, blocks: dict[int, list[int]]) -> tuple[tuple[tuple[int, int], ...], int]:
+    """How many blocks of each size fit into `free` bytes, the small ones first: that is the most blocks; and what is
+    left of it."""
+    taken = []
+    for size in sorted(blocks):
+        count = min(len(blocks[size]), free // size)
         taken.append((size, count))
-        total += count * size
-    return tuple(taken), total
+        free -= count * size
+    return tuple(taken), free
 
 
 def _left_out(demand: Demand, share: _Share) -> list[int]:

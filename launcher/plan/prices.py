@@ -11,11 +11,13 @@ from launcher.plan.candidates import Candidate
 from launcher.plan.choice import Price
 from launcher.plan.ledger import spread_out
 from launcher.plan.pace import forecast
-from launcher.plan.plan import CacheType, Placement, Workload
+from launcher.plan.plan import CacheType, Workload
 from launcher.plan.settle import settle
 from launcher.units import format_bytes
 
 _STEP = 32768
+_SHOWS = 0.05
+"""Expert layers: less than this is not worth a sentence of one decimal."""
 
 
 def price_changes(chosen: Candidate) -> tuple[Price, ...]:
@@ -56,19 +58,15 @@ def _price(chosen: Candidate, changed: Arrangement, name: str, flags: str) -> Pr
         text = f"{name} does not fit: {worst.where} would be {format_bytes(-worst.free_bytes)} short"
         return Price(flags=flags, fits=False, text=text, decode_tps=None, turn_seconds=None)
     predicted = forecast(changed.demand, changed.placement, chosen.case.machine)
-    moved = _moved(chosen.arrangement.placement, changed.placement)
     kv = _kv(changed) - _kv(chosen.arrangement)
     before, after = chosen.forecast, predicted
-    speed = (
-        f"{after.decode.mid:.1f} instead of {before.decode.mid:.1f} tokens/s, "
-        f"a turn {after.turn_seconds.mid:.0f} instead of {before.turn_seconds.mid:.0f} s"
-    )
-    what = "changes nothing that shows"
-    if moved:
-        better = _better(chosen.arrangement.placement, changed.placement)
-        what = f"{'brings' if better else 'costs'} {' and '.join(moved)}"
-    elif kv:
+    tokens = _instead(f"{after.decode.mid:.1f}", f"{before.decode.mid:.1f}")
+    turn = _instead(f"{after.turn_seconds.mid:.0f}", f"{before.turn_seconds.mid:.0f}")
+    speed = f"{tokens} tokens/s, a turn {turn} s"
+    what = _moved(chosen.arrangement, changed)
+    if not what and kv:
         what = f"{'frees' if kv < 0 else 'takes'} {format_bytes(abs(kv))} of cache"
+    what = what or "changes nothing that shows"
     return Price(
         flags=flags,
         fits=True,
@@ -78,36 +76,46 @@ def _price(chosen: Candidate, changed: Arrangement, name: str, flags: str) -> Pr
     )
 
 
-def _moved(before: Placement, after: Placement) -> list[str]:
-    """Expert layers (or whole ones) that a device gains or loses."""
-    if before.n_gpu_layers != after.n_gpu_layers:
-        count = abs(after.n_gpu_layers - before.n_gpu_layers)
-        return [f"{count} whole layer{'s' * (count != 1)} on devices"]
-    if before.devices != after.devices and not (before.host_expert_blocks or after.host_expert_blocks):
-        return [f"{abs(len(after.devices) - len(before.devices))} of {len(before.devices)} devices"]
-    had, has = _experts(before), _experts(after)
-    out = []
-    for device in dict.fromkeys((*before.devices, *after.devices)):
-        count = abs(has.get(device, 0) - had.get(device, 0))
-        if count:
-            out.append(f"{count} expert layer{'s' * (count != 1)} on {device}")
-    return out
+def _instead(now: str, before: str) -> str:
+    return f"still {now}" if now == before else f"{now} instead of {before}"
 
 
-def _experts(placement: Placement) -> dict[str, int]:
+def _moved(before: Arrangement, after: Arrangement) -> str:
+    """What devices gain or lose: whole layers, devices, or expert layers, of which a third may be one tensor."""
+    old, new = before.placement, after.placement
+    count = new.n_gpu_layers - old.n_gpu_layers
+    if count:
+        return f"{_verb(count)} {abs(count)} whole layer{'s' * (abs(count) != 1)} on devices"
+    if old.devices != new.devices and not (old.host_expert_blocks or new.host_expert_blocks):
+        fewer = len(old.devices) - len(new.devices)
+        return f"{_verb(fewer)} {abs(fewer)} of {len(old.devices)} devices" if fewer else ""
+    had, has = _expert_layers(before), _expert_layers(after)
+    gained = {device: has.get(device, 0.0) - had.get(device, 0.0) for device in {**had, **has}}
+    net = sum(gained.values())
+    if abs(net) < _SHOWS:
+        return ""
+    shown = [device for device, layers in gained.items() if layers * net > 0 and abs(layers) >= _SHOWS]
+    count_text = f"{abs(net):.1f}".removesuffix(".0")
+    return f"{_verb(net)} {count_text} expert layer{'s' * (count_text != '1')} on {', '.join(shown)}"
+
+
+def _verb(gain: float) -> str:
+    return "brings" if gain > 0 else "costs"
+
+
+def _expert_layers(arrangement: Arrangement) -> dict[str, float]:
+    """Blocks' experts on each device, a part of a block as its part of the bytes."""
+    placement, weights = arrangement.placement, arrangement.demand.weights
     spread = spread_out(placement)
-    return {
-        device: sum(1 for layer in share if layer < placement.n_block and layer not in spread.host_experts)
-        for device, share in zip(placement.devices, spread.shares, strict=True)
-    }
-
-
-def _better(before: Placement, after: Placement) -> bool:
-    return (after.n_gpu_layers, -len(after.host_expert_blocks), -len(after.devices)) > (
-        before.n_gpu_layers,
-        -len(before.host_expert_blocks),
-        -len(before.devices),
-    )
+    parts = dict(placement.host_expert_parts)
+    found = {}
+    for device, share in zip(placement.devices, spread.shares, strict=True):
+        found[device] = 0.0
+        for block in set(share) & set(weights.expert_blocks) - set(spread.host_experts):
+            kinds = weights.layers[block].expert_kinds
+            here = sum(n_bytes for kind, n_bytes in kinds if kind not in parts.get(block, ()))
+            found[device] += here / weights.layers[block].expert_bytes
+    return found
 
 
 def _kv(arrangement: Arrangement) -> int:

@@ -98,12 +98,16 @@ def test_a_price_names_the_expert_layers_it_costs() -> None:
             ),
         )
     )
-    lost = len(more.placement.host_expert_blocks) - len(planned(choice).placement.host_expert_blocks)
-    if lost:
-        assert f"costs {lost} expert layer" in price.text
-        assert "on CUDA0" in price.text
-    else:
-        assert "of cache" in price.text
+    lost = _tensors_on_host(more) - _tensors_on_host(planned(choice))
+    assert lost > 0
+    assert f"costs {f'{lost / 3:.1f}'.removesuffix('.0')} expert layer" in price.text
+    assert "on CUDA0" in price.text
+
+
+def _tensors_on_host(plan: Plan) -> int:
+    """Up, down and gate experts of one size each."""
+    parts = sum(len(kinds) for _, kinds in plan.placement.host_expert_parts)
+    return 3 * len(plan.placement.host_expert_blocks) + parts
 
 
 def test_a_ubatch_is_larger_where_prompts_are_computed_with_host_weights() -> None:
