@@ -199,6 +199,10 @@ def without_files(
 
 
 def _profile_target(profile: ModelProfile, wanted: str | None, sources: Sources) -> Target:
+    silent: list[
+        TryAgain
+    ] = []  # why the Hub did not answer for one quant: the next one does not wait for it again
+
     def opener(quant: ProfileQuant) -> Callable[[OnProgress], Located]:
         ref = ModelRef(
             kind=RefKind.HUB, name=quant.repo, quant=quant.label, file=quant.file, revision=quant.revision
@@ -209,8 +213,13 @@ def _profile_target(profile: ModelProfile, wanted: str | None, sources: Sources)
                 from launcher.hub.repo import open_repo
 
                 try:
+                    if silent:
+                        raise silent[0]
                     return open_repo(ref, endpoint=sources.endpoint, store=sources.store)
-                except (TryAgain, NotFound) as error:
+                except TryAgain as error:
+                    silent[:] = [error]
+                    return without_files(profile, quant, sources, error)
+                except NotFound as error:
                     return without_files(profile, quant, sources, error)
             return open_first(
                 ref,

@@ -16,7 +16,7 @@ from launcher.hub.store import HubStore
 from launcher.profile import quants_to_try
 from launcher.progress import silent
 from launcher.settings import read_settings
-from tests.fakes.hub import FakeHub
+from tests.fakes.hub import FakeHub, Fault
 from tests.tiny_gguf import tiny_gguf, tiny_split
 
 REPO = "maker/Model-GGUF"
@@ -76,6 +76,14 @@ def test_a_profile_keeps_its_order_and_its_name(sources: Sources) -> None:
         one.name for one in quants_to_try(target.profile, None)
     ]
     assert quants("kimi-k2.5:tq1_0", sources) == ["TQ1_0"]
+
+
+def test_a_hub_that_does_not_answer_is_asked_once_for_all_quants(sources: Sources, hub: FakeHub) -> None:
+    """Nor is its listing tried again and again: planning from recipes works without a network, at once."""
+    hub.faults.append(Fault(where="api", status=503))
+    located = [one.open(silent) for one in resolve("kimi-k2.5", None, sources).candidates]
+    assert all("not looked at" in note for one in located for note in one.notes)
+    assert len(hub.seen) == 1
 
 
 def test_the_files_of_a_hub_model_arrive_whole(sources: Sources, hub: FakeHub) -> None:

@@ -66,8 +66,11 @@ def list_repo(ref: ModelRef, *, endpoint: Endpoint, store: HubStore) -> Listing:
             raise not_cached(endpoint, f"{ref.revision} of {ref.name}" if ref.revision else ref.name)
         return cached
     try:
-        commit = resolve_commit(ref.name, revision, endpoint) if named else revision
-        listing = store.listing(ref.name, commit) or _list_remote(ref.name, commit, endpoint)
+        listing = None if named else store.listing(ref.name, revision)
+        if listing is None:
+            # A commit is looked up too: the listing alone is tried for half a minute where there is no network.
+            commit = resolve_commit(ref.name, revision, endpoint)
+            listing = store.listing(ref.name, commit) or _list_remote(ref.name, commit, endpoint)
     except TryAgain:
         cached = _list_cached(ref.name, revision, endpoint, store)
         if cached is None:
