@@ -67,7 +67,7 @@ def check(
 def _report(checked: Checked) -> tuple[RenderableType, ...]:
     from rich.text import Text
 
-    from launcher.cli import tables
+    from launcher.cli import tables, tables_plan
     from launcher.units import format_bytes
 
     verdict = checked.verdict
@@ -80,7 +80,7 @@ def _report(checked: Checked) -> tuple[RenderableType, ...]:
         ]
     )
     notes = tuple(Text(f"note: {note}") for note in checked.notes)
-    return (head, tables.ledger(verdict.ledger), tables.reasons(verdict.reasons), *notes)
+    return (head, tables_plan.ledger(verdict.ledger), tables.reasons(verdict.reasons), *notes)
 
 
 def _context(verdict: Check) -> str:
@@ -106,13 +106,13 @@ def _answer(verdict: Check) -> str:
 
 def _show_flags(checked: Checked, out: Output) -> None:
     """What fits instead, or that nothing does."""
-    from launcher.cli import tables
+    from launcher.cli import tables_plan
     from launcher.plan.plan import Shortfall
     from launcher.units import format_bytes
 
     instead = checked.instead
     if checked.argv:
-        out.data(f"\nthese flags fit:\n\n{tables.command_line(checked.argv)}\n")
+        out.data(f"\nthese flags fit:\n\n{tables_plan.command_line(checked.argv)}\n")
     elif isinstance(instead, Shortfall):
         changes = f"; what would do: {', or '.join(instead.hints)}" if instead.hints else ""
         out.data(

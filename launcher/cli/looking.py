@@ -108,11 +108,11 @@ def plan(
 def show_plan(planned: Planned, out: Output) -> None:
     """Print a plan, or why there is none; the exit code says which."""
     from launcher import planning
-    from launcher.cli import tables
+    from launcher.cli import tables_plan
 
-    out.show(planning.document(planned), tables.planned(planned))
+    out.show(planning.document(planned), tables_plan.planned(planned))
     if planned.argv and not out.as_json:
-        out.data(f"\n{tables.command_line(planned.argv)}\n")
+        out.data(f"\n{tables_plan.command_line(planned.argv)}\n")
     if planned.plan is None:
         raise typer.Exit(DoesNotFit.exit_code)
 
