@@ -1,24 +1,22 @@
 """The engine's libraries, loaded and checked: what of them is called, by C name or by C++ symbol.
 
-`llama_cpp` (the bindings of llama-cpp-python) loads libllama from LLAMA_CPP_LIB_PATH, and libllama loads
-libggml.so.0 beside it; the same files are opened here, so that there is one registry. A few functions that
-llama.cpp has only for C++ are called by their symbols (src/llama-ext.h, src/llama-context.h); a library
-without them, or with another ggml backend interface, is refused with Unavailable.
+libllama loads libggml.so.0 beside it; the same files are opened here, so that there is one registry. A few
+functions that llama.cpp has only for C++ are called by their symbols (src/llama-ext.h, src/llama-context.h); a
+library without them, with other parameters or with another ggml backend interface is refused with Unavailable.
 """
 
 from __future__ import annotations
 
 import ctypes
-import os
+import re
 import struct
 from collections.abc import Iterator
 from ctypes import CDLL, POINTER, Structure, c_char_p, c_int, c_size_t, c_uint32, c_uint64, c_void_p
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from launcher.simulate import llama_api
 from launcher.simulate.layout import (
     BUFT_IN_BUFFER,
     SUPPORTED_API_VERSIONS,
@@ -31,6 +29,11 @@ from launcher.simulate.layout_check import Unavailable, check_layouts
 _LAST_OP = "GLU"
 """The last entry of enum ggml_op before GGML_OP_COUNT (ggml/include/ggml.h)."""
 _MAX_OPS = 256
+
+_FIRST_WITH_ALLOC_DEPS = (0, 25, 3)
+"""The ggml whose graph_optimize is known to have a third argument (ggml_backend_graph_optimize_params). 0.20.0 has
+two under the same GGML_BACKEND_API_VERSION; between them is taken to have two: reading an argument that is not
+there is fatal, ignoring one moves little."""
 
 _RESERVE = "_Z19llama_graph_reserveP13llama_contextjjj"
 _BREAKDOWN = "_Z26llama_get_memory_breakdownPK13llama_context"
@@ -58,6 +61,7 @@ class _StdVector(Structure):
 _Function = tuple[str, Any, tuple[Any, ...]]
 _BASE: tuple[_Function, ...] = (
     ("ggml_commit", c_char_p, ()),
+    ("ggml_version", c_char_p, ()),
     ("ggml_op_name", c_char_p, (c_int,)),
     ("ggml_nbytes", c_size_t, (c_void_p,)),
     ("ggml_backend_buft_name", c_char_p, (c_void_p,)),
@@ -112,30 +116,32 @@ class Binding:
     Unavailable where they cannot be used."""
 
     def __init__(self, lib_dir: Path, version: str | None = None) -> None:
-        os.environ["LLAMA_CPP_LIB_PATH"] = str(lib_dir)
         try:
-            from llama_cpp import llama_cpp  # noqa: PLC0415 - only this process, and only once the path is set
-
             self.base = CDLL(str(lib_dir / "libggml-base.so.0"))
             self.ggml = CDLL(str(lib_dir / "libggml.so.0"))
-            self.llama: ModuleType = llama_cpp
-            self._c = CDLL(str(lib_dir / "libllama.so.0"))
+            self.llama = CDLL(str(lib_dir / "libllama.so.0"))
             self._declare()
+            llama_api.declare(self.llama)
             check_layouts(self.base)
-        except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        except (OSError, AttributeError) as error:
             raise Unavailable(f"the engine's libraries in {lib_dir} cannot be loaded: {error}") from error
         self._check_version()
         self.op_names = self._read_op_names()
+        self.has_alloc_deps = self._ggml_version() >= _FIRST_WITH_ALLOC_DEPS
         self.engine = f"llama.cpp {version or self._commit()}"
 
     def _commit(self) -> str:
-        """What the library was built from; source archives do not know their commit, so their bindings speak."""
+        """What the library was built from; source archives do not know their commit, but the version of ggml."""
         commit: bytes = self.base.ggml_commit()
         known = commit.decode()
-        return known if known != "unknown" else f"of llama-cpp-python {metadata.version('llama-cpp-python')}"
+        return known if known != "unknown" else f"with ggml {'.'.join(map(str, self._ggml_version()))}"
+
+    def _ggml_version(self) -> tuple[int, ...]:
+        version: bytes = self.base.ggml_version()
+        return tuple(int(number) for number in re.findall(r"\d+", version.decode()))
 
     def _declare(self) -> None:
-        for library, functions in ((self.base, _BASE), (self.ggml, _GGML), (self._c, _CPP)):
+        for library, functions in ((self.base, _BASE), (self.ggml, _GGML), (self.llama, _CPP)):
             for name, result, arguments in functions:
                 function = getattr(library, name)
                 function.restype, function.argtypes = result, arguments
@@ -158,7 +164,7 @@ class Binding:
         return tuple(names)
 
     def _cpp(self, symbol: str, *arguments: Any) -> Any:
-        return getattr(self._c, symbol)(*arguments)
+        return getattr(self.llama, symbol)(*arguments)
 
     def buffer_type_name(self, buft: int) -> str:
         name: bytes = self.base.ggml_backend_buft_name(buft)

@@ -119,7 +119,7 @@ class Simulators:
         if worker is None:
             if len(self._workers) >= MAX_WORKERS:
                 self._workers.pop(next(iter(self._workers))).end()
-            worker = _Worker(self._lib_dir)
+            worker = _Worker()
             setup = {
                 "lib_dir": str(self._lib_dir),
                 "version": self._version,
@@ -154,7 +154,7 @@ class _Worker:
     folder are never code. Paths in questions are absolute.
     """
 
-    def __init__(self, lib_dir: Path) -> None:
+    def __init__(self) -> None:
         self.engine = ""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
         self._process = subprocess.Popen(
@@ -163,7 +163,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=_environment(os.environ, lib_dir),
+            env=_environment(os.environ),
         )
         self._unread = b""
 
@@ -241,11 +241,11 @@ def _aborts(lines: list[str]) -> list[str]:
     return [line for line in lines if "GGML_ASSERT" in line or "GGML_ABORT" in line or "what():" in line]
 
 
-def _environment(environment: Mapping[str, str], lib_dir: Path) -> dict[str, str]:
+def _environment(environment: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in environment.items() if not name.startswith(_DROPPED_PREFIXES)}
     if (
         "PYTHONPATH" in kept
     ):  # it means this process's folder, not the worker's; an empty entry is the current one
         folders = kept["PYTHONPATH"].split(os.pathsep)
         kept["PYTHONPATH"] = os.pathsep.join(str(Path(folder).absolute()) for folder in folders if folder)
-    return {**kept, **_HIDDEN, "LLAMA_CPP_LIB_PATH": str(lib_dir)}
+    return {**kept, **_HIDDEN}

@@ -215,11 +215,11 @@ def _backend(registration: Registration, traits: Traits, name: bytes, device: in
     backend.iface.synchronize = registration.answer(layout.TO_NOTHING, None)
     backend.iface.graph_compute = registration.answer(layout.COMPUTE, 0)
     if traits.optimizer is not Optimizer.NONE:
-        names = registration.binding.op_names
+        names, has_params = registration.binding.op_names, registration.binding.has_alloc_deps
 
         def optimize_graph(_backend: int, graph: int, params: int) -> None:
             if registration.reserving:
-                optimize(traits.optimizer, graph, params, names)
+                optimize(traits.optimizer, graph, params if has_params else None, names)
 
         backend.iface.graph_optimize = registration.callback(layout.OPTIMIZE, optimize_graph)
     return ctypes.addressof(backend)

@@ -9,14 +9,14 @@ from launcher.simulate.reorder_vulkan import reorder
 from launcher.simulate.traits import Optimizer
 
 
-def optimize(optimizer: Optimizer, graph: int, params: int, names: tuple[str, ...]) -> None:
+def optimize(optimizer: Optimizer, graph: int, params: int | None, names: tuple[str, ...]) -> None:
     """Do to the ggml_cgraph at `graph` what the backend's graph_optimize does; `params` is where its
-    ggml_backend_graph_optimize_params lie."""
-    record = OptimizeParams.from_address(params)
-    user_data = record.user_data
+    ggml_backend_graph_optimize_params lie, None in a ggml that has none: there nothing is kept alive."""
+    record = OptimizeParams.from_address(params) if params else None
 
     def keep_alive(tensor: int, until: int) -> None:
-        record.add_alloc_dep(user_data, tensor, until)
+        if record is not None:
+            record.add_alloc_dep(record.user_data, tensor, until)
 
     view = GraphView(graph, names)
     if optimizer is Optimizer.VULKAN:

@@ -18,6 +18,7 @@ from launcher.plan.plan import HOST
 from launcher.simulate.binding import Binding
 from launcher.simulate.devices import Registration
 from launcher.simulate.layout import TensorOverride
+from launcher.simulate.llama_api import LOG_CALLBACK
 from launcher.simulate.log import LoadLog
 from launcher.simulate.rows import assemble_rows
 from launcher.simulate.traits import traits_of
@@ -43,7 +44,7 @@ class Simulator:
         self.binding = binding
         self.registration = registration
         self.log = LoadLog()
-        self._log_callback = binding.llama.llama_log_callback(self.log.add)
+        self._log_callback = LOG_CALLBACK(self.log.add)
         binding.llama.llama_log_set(self._log_callback, None)
         binding.llama.llama_backend_init()
 

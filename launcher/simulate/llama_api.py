@@ -1,0 +1,191 @@
+"""llama.h as far as a simulation calls it: its parameters as ctypes, by layout, and the functions.
+
+llama.h carries no version. So the library is asked for its default parameters: the layout is the one whose
+fields have exactly these values and end where the library stopped writing; anything else is Unavailable. Known
+are include/llama.h of llama.cpp 0c1e570 and, without `lazy_mode`, of 7e4c0a9 (b10434).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from collections.abc import Mapping
+from ctypes import (
+    CDLL,
+    CFUNCTYPE,
+    POINTER,
+    Structure,
+    c_bool,
+    c_char_p,
+    c_float,
+    c_int,
+    c_int32,
+    c_size_t,
+    c_uint32,
+    c_void_p,
+)
+from typing import Any
+
+from launcher.simulate.layout_check import Unavailable
+
+LOG_CALLBACK = CFUNCTYPE(None, c_int, c_char_p, c_void_p)
+"""ggml_log_callback: level, text, user data."""
+
+
+class ModelParameters(Structure):
+    """struct llama_model_params."""
+
+    _fields_ = (
+        ("devices", c_void_p),
+        ("tensor_buft_overrides", c_void_p),
+        ("n_gpu_layers", c_int32),
+        ("split_mode", c_int),
+        ("load_mode", c_int),
+        ("lazy_mode", c_int),
+        ("main_gpu", c_int32),
+        ("tensor_split", POINTER(c_float)),
+        ("progress_callback", c_void_p),
+        ("progress_callback_user_data", c_void_p),
+        ("kv_overrides", c_void_p),
+        ("vocab_only", c_bool),
+        ("check_tensors", c_bool),
+        ("use_extra_bufts", c_bool),
+        ("no_host", c_bool),
+        ("no_alloc", c_bool),
+        ("load_mtp", c_bool),
+    )
+
+
+class ModelParametersBeforeLazy(Structure):
+    """The same before `lazy_mode`."""
+
+    _fields_ = tuple(field for field in ModelParameters._fields_ if field[0] != "lazy_mode")
+
+
+class ContextParameters(Structure):
+    """struct llama_context_params."""
+
+    _fields_ = (
+        ("n_ctx", c_uint32),
+        ("n_batch", c_uint32),
+        ("n_ubatch", c_uint32),
+        ("n_seq_max", c_uint32),
+        ("n_rs_seq", c_uint32),
+        ("n_outputs_max", c_uint32),
+        ("n_outputs_max_per_seq", c_uint32),
+        ("n_threads", c_int32),
+        ("n_threads_batch", c_int32),
+        ("ctx_type", c_int),
+        ("rope_scaling_type", c_int),
+        ("pooling_type", c_int),
+        ("attention_type", c_int),
+        ("flash_attn_type", c_int),
+        ("rope_freq_base", c_float),
+        ("rope_freq_scale", c_float),
+        ("yarn_ext_factor", c_float),
+        ("yarn_attn_factor", c_float),
+        ("yarn_beta_fast", c_float),
+        ("yarn_beta_slow", c_float),
+        ("yarn_orig_ctx", c_uint32),
+        ("defrag_thold", c_float),
+        ("cb_eval", c_void_p),
+        ("cb_eval_user_data", c_void_p),
+        ("type_k", c_int),
+        ("type_v", c_int),
+        ("abort_callback", c_void_p),
+        ("abort_callback_data", c_void_p),
+        ("embeddings", c_bool),
+        ("offload_kqv", c_bool),
+        ("no_perf", c_bool),
+        ("op_offload", c_bool),
+        ("swa_full", c_bool),
+        ("kv_unified", c_bool),
+        ("samplers", c_void_p),
+        ("n_samplers", c_size_t),
+        ("ctx_other", c_void_p),
+    )
+
+
+_MODEL_DEFAULTS = {"n_gpu_layers": -1, "split_mode": 1, "load_mode": -1, "use_extra_bufts": True}
+_CONTEXT_DEFAULTS = {
+    **{"n_ctx": 512, "n_batch": 2048, "n_ubatch": 512, "n_seq_max": 1, "n_outputs_max_per_seq": 1},
+    **{"n_threads": 4, "n_threads_batch": 4, "type_k": 1, "type_v": 1},
+    **dict.fromkeys(("rope_scaling_type", "pooling_type", "attention_type", "flash_attn_type"), -1),
+    **dict.fromkeys(("yarn_ext_factor", "yarn_attn_factor", "yarn_beta_fast", "yarn_beta_slow"), -1.0),
+    "defrag_thold": -1.0,
+    **dict.fromkeys(("offload_kqv", "no_perf", "op_offload", "swa_full"), True),
+}
+"""What llama_model_default_params (src/llama-model.cpp) and llama_context_default_params (src/llama-context.cpp)
+answer; every other field is zero."""
+
+Layouts = tuple[tuple[type[Structure], Mapping[str, object]], ...]
+_MODEL_LAYOUTS: Layouts = (
+    (ModelParameters, {**_MODEL_DEFAULTS, "lazy_mode": 1}),
+    (ModelParametersBeforeLazy, _MODEL_DEFAULTS),
+)
+_CONTEXT_LAYOUTS: Layouts = ((ContextParameters, _CONTEXT_DEFAULTS),)
+_ROOM = 1024
+"""Bytes for the parameters of a llama.cpp that has more of them."""
+
+
+class _Room(Structure):
+    _fields_ = (("bytes", ctypes.c_uint8 * _ROOM),)
+
+
+def declare(library: CDLL) -> None:
+    """Give libllama's functions their signatures. Raises Unavailable where its parameters are laid out in a way
+    that is not known, AttributeError where a function is missing."""
+    model = known_layout(library.llama_model_default_params, _MODEL_LAYOUTS)
+    context = known_layout(library.llama_context_default_params, _CONTEXT_LAYOUTS)
+    signatures: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
+        ("llama_model_default_params", model, ()),
+        ("llama_context_default_params", context, ()),
+        ("llama_log_set", None, (LOG_CALLBACK, c_void_p)),
+        ("llama_backend_init", None, ()),
+        ("llama_model_load_from_file", c_void_p, (c_char_p, model)),
+        ("llama_init_from_model", c_void_p, (c_void_p, context)),
+        ("llama_free", None, (c_void_p,)),
+        ("llama_model_free", None, (c_void_p,)),
+        ("llama_model_n_ctx_train", c_int32, (c_void_p,)),
+        ("llama_n_ctx", c_uint32, (c_void_p,)),
+        ("llama_n_ctx_seq", c_uint32, (c_void_p,)),
+        ("llama_n_ubatch", c_uint32, (c_void_p,)),
+        ("llama_model_meta_val_str", c_int32, (c_void_p, c_char_p, c_char_p, c_size_t)),
+    )
+    for name, result, arguments in signatures:
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+
+
+def known_layout(defaults: Any, layouts: Layouts) -> type[Structure]:
+    """The structure that `defaults`, a function returning one by value, fills in."""
+    raw, end = _ask(defaults)
+    for layout, values in layouts:
+        answered = layout.from_buffer_copy(raw)
+        last = getattr(layout, layout._fields_[-1][0])
+        if end in {None, last.offset + last.size} and _has_values(answered, values):
+            return layout
+    raise Unavailable("the engine's llama.h lays out its parameters in a way this simulator does not know")
+
+
+def _ask(defaults: Any) -> tuple[bytes, int | None]:
+    """What `defaults` answers, and where it stopped writing: where structures come back through a hidden first
+    argument (the System V ABI of x86-64), it is told by two fillers. Elsewhere the values alone must do."""
+    if platform.machine() != "x86_64":
+        defaults.restype, defaults.argtypes = _Room, ()
+        return bytes(defaults()), None
+    defaults.restype, defaults.argtypes = None, (c_void_p,)
+    answers = []
+    for filler in (b"\xaa", b"\x55"):
+        room = ctypes.create_string_buffer(filler * _ROOM, _ROOM)
+        defaults(room)
+        answers.append(room.raw)
+    same = [index for index, (one, other) in enumerate(zip(*answers, strict=True)) if one == other]
+    return answers[0], same[-1] + 1 if same else 0
+
+
+def _has_values(answered: Structure, values: Mapping[str, object]) -> bool:
+    return all(
+        (bool(value) if isinstance(value, ctypes._Pointer) else value or 0) == values.get(name, 0)
+        for name, value in ((field[0], getattr(answered, field[0])) for field in answered._fields_)
+    )
