@@ -50,7 +50,7 @@ class Simulations:
 
     def __init__(self, located: Located, engine: Engine | None, settings: Settings, machine: Machine) -> None:
         self._located = located
-        self._engine = _simulator(engine, settings)
+        self._engine, self._spare = _simulators(engine, settings)
         self._cache_dir = settings.cache_dir.absolute()  # workers run in another folder
         self._folder = self._cache_dir / "simulations"
         self._hollow = self._cache_dir / "hollow" / _digest(located)
@@ -71,14 +71,14 @@ class Simulations:
     def simulate(self, question: Question) -> Answer | Refusal:
         """What llama.cpp would allocate; a Refusal where there is no library to ask."""
         answer = self._answer(
-            self._key(question), answer_from, lambda simulators: simulators.simulate(question)
+            lambda: self._key(question), answer_from, lambda simulators: simulators.simulate(question)
         )
         return replace(answer, other_cpu=self._other_cpu) if isinstance(answer, Answer) else answer
 
     def simulate_projector(self, question: ProjectorQuestion) -> ProjectorAnswer | Refusal:
         """The same for a multimodal projector."""
         return self._answer(
-            self._projector_key(question),
+            lambda: self._projector_key(question),
             projector_answer_from,
             lambda simulators: simulators.simulate_projector(question),
         )
@@ -97,14 +97,17 @@ class Simulations:
         self.close()
 
     def _answer(
-        self, key: str, read: Callable[[dict[str, Any]], _Result], ask: Callable[[Simulators], _Result]
+        self,
+        key: Callable[[], str],
+        read: Callable[[dict[str, Any]], _Result],
+        ask: Callable[[Simulators], _Result],
     ) -> _Result:
         """What was answered to this before, else what is answered now."""
         if self._engine is None:
             return Refusal(
                 reason="there is no engine to simulate with (launcher engine build)", model_refused=False
             )
-        kept = self._folder / f"{key}.json"
+        kept = self._folder / f"{key()}.json"
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             known = read(json.loads(kept.read_text()))
             with contextlib.suppress(OSError):  # somebody else's cache
@@ -118,11 +121,21 @@ class Simulations:
             build = self._engine.build
             self._simulators = Simulators(self._engine.folder, version=build.commit if build else None)
         answer = ask(self._simulators)
+        if isinstance(answer, Refusal) and self._fall_back(answer):
+            return self._answer(key, read, ask)
         if not isinstance(answer, Refusal):
             with contextlib.suppress(OSError):
                 write_atomically(kept, json.dumps(to_json(answer)).encode())
                 prune_to_count(self._folder, MOST_ANSWERS)
         return answer
+
+    def _fall_back(self, refusal: Refusal) -> bool:
+        """Turn to a llama.cpp built here where the engine's own cannot be asked, or breaks when it is."""
+        if self._spare is None or (refusal.model_refused and not refusal.crashed):
+            return False
+        self.close()
+        self._engine, self._spare, self._simulated_by = self._spare, None, None
+        return True
 
     def _prepare(self) -> None:
         """The hollow copy, where the model is not here. A write may have been interrupted between two shards."""
@@ -164,12 +177,15 @@ def _has(folder: Path, shard: Shard) -> bool:
         return False
 
 
-def _simulator(engine: Engine | None, settings: Settings) -> Engine | None:
-    """The engine whose libraries answer: the one that will run if it was built here, else the newest that was."""
+def _simulators(engine: Engine | None, settings: Settings) -> tuple[Engine | None, Engine | None]:
+    """The engine whose libraries answer, and one for where they cannot: the one that will run is asked itself. Where
+    it was not built here, the newest that was is the other, or the only one if there are no libraries beside it."""
     if engine is not None and engine.build is not None:
-        return engine
-    built = list_engines(settings.engines_dir)
-    return built[0] if built else engine
+        return engine, None
+    built = next(iter(list_engines(settings.engines_dir)), None)
+    if engine is not None and (engine.folder / "libllama.so.0").exists():
+        return engine, built
+    return built or engine, None
 
 
 def _digest(located: Located) -> str:

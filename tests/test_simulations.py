@@ -142,3 +142,28 @@ def test_an_answer_for_another_processor_says_so(
             assert isinstance(answer, Answer)
             said.append(answer.other_cpu)
     assert said == [False, True, True]
+
+
+@pytest.mark.engine
+class TestAnEngineThatWasNotBuiltHere:
+    def test_its_own_libraries_answer(self, engine: Engine, remote: Located, settings: Settings) -> None:
+        theirs = replace(engine, build=None)
+        with Simulations(remote, theirs, settings, this_machine()) as oracle:
+            answer = oracle.simulate(question(oracle))
+        assert isinstance(answer, Answer)
+        assert "ggml" in answer.engine  # a source archive's library knows no commit, and no record names one
+
+    def test_another_answers_where_its_libraries_cannot(
+        self, engine: Engine, remote: Located, settings: Settings, tmp_path: Path
+    ) -> None:
+        if engine.build is None:
+            pytest.skip("the engine was not built by this launcher")
+        theirs = fake_engine(tmp_path / "engine")
+        (theirs.folder / "libllama.so.0").symlink_to("libllama.so.0.5.0")
+        settings.engines_dir.mkdir(parents=True)
+        (settings.engines_dir / engine.folder.name).symlink_to(engine.folder)
+        with Simulations(remote, theirs, settings, this_machine()) as oracle:
+            first, second = (oracle.simulate(question(oracle)) for _ in range(2))
+        assert isinstance(first, Answer)
+        assert engine.build.commit in first.engine
+        assert first == second

@@ -120,10 +120,12 @@ class Answer:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """llama.cpp would not load this, or the simulator cannot run here: one sentence, and whether it is the
-    model's or configuration's fault (`model_refused`) rather than the simulator's."""
+    model's or configuration's fault (`model_refused`) rather than the simulator's. `crashed` where it gave no reason
+    but ended: with libraries of an unknown make, that may be anybody's fault."""
 
     reason: str
     model_refused: bool
+    crashed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,7 +102,8 @@ class Simulators:
             reply = worker.ask(request, self._timeout_s)
         except _WorkerLost as lost:
             del self._workers[devices]
-            return Refusal(reason=f"{worker.engine}: {lost}", model_refused=lost.model_refused)
+            reason = f"{worker.engine}: {lost}"
+            return Refusal(reason=reason, model_refused=lost.model_refused, crashed=True)
         if "answer" in reply:
             answer: Json = reply["answer"]
             return answer

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from ctypes import (
     CDLL,
     CFUNCTYPE,
-    POINTER,
     Structure,
     c_bool,
     c_char_p,
@@ -43,7 +42,7 @@ class ModelParameters(Structure):
         ("load_mode", c_int),
         ("lazy_mode", c_int),
         ("main_gpu", c_int32),
-        ("tensor_split", POINTER(c_float)),
+        ("tensor_split", c_void_p),
         ("progress_callback", c_void_p),
         ("progress_callback_user_data", c_void_p),
         ("kv_overrides", c_void_p),
@@ -108,8 +107,11 @@ class ContextParameters(Structure):
 
 _MODEL_DEFAULTS = {"n_gpu_layers": -1, "split_mode": 1, "load_mode": -1, "use_extra_bufts": True}
 _CONTEXT_DEFAULTS = {
-    **{"n_ctx": 512, "n_batch": 2048, "n_ubatch": 512, "n_seq_max": 1, "n_outputs_max_per_seq": 1},
-    **{"n_threads": 4, "n_threads_batch": 4, "type_k": 1, "type_v": 1},
+    "n_ctx": 512,
+    "n_batch": 2048,
+    "n_ubatch": 512,
+    **dict.fromkeys(("n_threads", "n_threads_batch"), 4),
+    **dict.fromkeys(("n_seq_max", "n_outputs_max_per_seq", "type_k", "type_v"), 1),
     **dict.fromkeys(("rope_scaling_type", "pooling_type", "attention_type", "flash_attn_type"), -1),
     **dict.fromkeys(("yarn_ext_factor", "yarn_attn_factor", "yarn_beta_fast", "yarn_beta_slow"), -1.0),
     "defrag_thold": -1.0,
@@ -119,7 +121,7 @@ _CONTEXT_DEFAULTS = {
 answer; every other field is zero."""
 
 Layouts = tuple[tuple[type[Structure], Mapping[str, object]], ...]
-_MODEL_LAYOUTS: Layouts = (
+MODEL_LAYOUTS: Layouts = (
     (ModelParameters, {**_MODEL_DEFAULTS, "lazy_mode": 1}),
     (ModelParametersBeforeLazy, _MODEL_DEFAULTS),
 )
@@ -135,7 +137,7 @@ class _Room(Structure):
 def declare(library: CDLL) -> None:
     """Give libllama's functions their signatures. Raises Unavailable where its parameters are laid out in a way
     that is not known, AttributeError where a function is missing."""
-    model = known_layout(library.llama_model_default_params, _MODEL_LAYOUTS)
+    model = known_layout(library.llama_model_default_params, MODEL_LAYOUTS)
     context = known_layout(library.llama_context_default_params, _CONTEXT_LAYOUTS)
     signatures: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
         ("llama_model_default_params", model, ()),
@@ -185,7 +187,5 @@ def _ask(defaults: Any) -> tuple[bytes, int | None]:
 
 
 def _has_values(answered: Structure, values: Mapping[str, object]) -> bool:
-    return all(
-        (bool(value) if isinstance(value, ctypes._Pointer) else value or 0) == values.get(name, 0)
-        for name, value in ((field[0], getattr(answered, field[0])) for field in answered._fields_)
-    )
+    names = (field[0] for field in answered._fields_)
+    return all((getattr(answered, name) or 0) == values.get(name, 0) for name in names)

@@ -42,9 +42,11 @@ _NORM_AND_ROPE = tuple(
         "ROPE VIEW SET_ROWS",
     )
 )
+"""Kept together since the fusions of rms_norm (ggml-org/llama.cpp#28024), which came after the dependencies of
+allocation (#27301): a ggml that lacks those lacks these as well."""
 _HC_POST = ("SCALE", "UNARY", "SCALE", "DSV4_HC_POST")
-_KEPT = (_SNAKE, _QSA, *_NORM_AND_ROPE)
-_UNTOUCHABLE = (*_TOP_K_MOE, _SNAKE, *_NORM_AND_ROPE, _HC_POST)
+_KEPT = (_SNAKE, _QSA)
+_UNTOUCHABLE = (*_TOP_K_MOE, _SNAKE, _HC_POST)
 
 _FUSED_NEIGHBOURS = frozenset(
     (
@@ -63,16 +65,19 @@ KeepAlive = Callable[[int, int], None]
 """add_alloc_dep: the tensor at the first address stays allocated until the node at the second has run."""
 
 
-def reorder(graph: GraphView, keep_alive: KeepAlive) -> list[int]:
-    """The order the Vulkan backend runs the nodes in, as indices into the graph."""
+def reorder(graph: GraphView, keep_alive: KeepAlive | None) -> list[int]:
+    """The order the Vulkan backend runs the nodes in, as indices into the graph; `keep_alive` is None for a ggml that
+    cannot be asked for it."""
     return _Reordering(graph, keep_alive).run()
 
 
 class _Reordering:
-    def __init__(self, graph: GraphView, keep_alive: KeepAlive) -> None:
+    def __init__(self, graph: GraphView, keep_alive: KeepAlive | None) -> None:
         self.graph = graph
         self.nodes = [graph.node(index) for index in range(len(graph))]
         self.keep_alive = keep_alive
+        newer = _NORM_AND_ROPE if keep_alive else ()
+        self.kept, self.untouchable = (*_KEPT, *newer), (*_UNTOUCHABLE, *newer)
         self.used = [False] * len(self.nodes)
         self.done: set[int] = set()
         self.order: list[int] = []
@@ -101,7 +106,7 @@ class _Reordering:
                     last += 1
                 self._keep_inputs(pattern, last)
                 return self._take(range(self.first, self.first + len(pattern)))
-        for pattern in _KEPT:
+        for pattern in self.kept:
             if self._matches(pattern, self.first):
                 return self._take(range(self.first, self.first + len(pattern)))
         if self._matches(_HC_POST, self.first):
@@ -111,6 +116,8 @@ class _Reordering:
 
     def _keep_inputs(self, pattern: tuple[str, ...], last: int) -> None:
         """add_pattern_alloc_deps."""
+        if self.keep_alive is None:
+            return
         seen: set[int] = set()
         for node in self.nodes[self.first : self.first + len(pattern)]:
             for source in node.sources:
@@ -142,7 +149,7 @@ class _Reordering:
         self._take(self.current)
 
     def _is_protected(self, j: int) -> bool:
-        return any(self._matches(pattern, j) for pattern in _UNTOUCHABLE) or any(
+        return any(self._matches(pattern, j) for pattern in self.untouchable) or any(
             self.nodes[j].op == op and self._matches(_QSA, j - offset) for offset, op in enumerate(_QSA)
         )
 

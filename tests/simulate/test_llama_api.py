@@ -1,0 +1,60 @@
+"""The layout of llama.h's parameters is told by the defaults that a library answers with."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from collections.abc import Callable
+from ctypes import CFUNCTYPE, Structure, c_void_p
+from typing import Any
+
+import pytest
+
+from launcher.simulate.layout_check import Unavailable
+from launcher.simulate.llama_api import (
+    MODEL_LAYOUTS,
+    ContextParameters,
+    ModelParameters,
+    ModelParametersBeforeLazy,
+    known_layout,
+)
+
+pytestmark = pytest.mark.skipif(
+    platform.machine() != "x86_64", reason="a structure is returned otherwise there"
+)
+
+
+def answers(raw: bytes) -> Any:
+    """A C function that returns these bytes as a structure."""
+
+    def write(room: int) -> None:
+        ctypes.memmove(room, raw, len(raw))
+
+    return CFUNCTYPE(None, c_void_p)(write)
+
+
+def defaults(layout: type[Structure], **changes: int) -> bytes:
+    (values,) = (values for known, values in MODEL_LAYOUTS if known is layout)
+    parameters = layout(**{**values, **changes})
+    last = getattr(layout, layout._fields_[-1][0])
+    return bytes(parameters)[: last.offset + last.size]
+
+
+@pytest.mark.parametrize("layout", [ModelParameters, ModelParametersBeforeLazy])
+def test_each_layout_is_told_by_its_defaults(layout: type[Structure]) -> None:
+    assert layout is known_layout(answers(defaults(layout)), MODEL_LAYOUTS)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda raw: raw + b"\0",
+        lambda raw: raw[:-1],
+        lambda _: defaults(ModelParameters, main_gpu=1),
+        lambda _: bytes(ContextParameters()),
+        lambda _: b"",
+    ],
+)
+def test_any_other_is_refused(change: Callable[[bytes], bytes]) -> None:
+    with pytest.raises(Unavailable, match=r"llama\.h"):
+        known_layout(answers(change(defaults(ModelParameters))), MODEL_LAYOUTS)
