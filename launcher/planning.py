@@ -26,7 +26,7 @@ from launcher.machine import Machine, pinned_order
 from launcher.plan.choice import Choice, Option
 from launcher.plan.explain import plan_json, shortfall_json
 from launcher.plan.make import make_plan
-from launcher.plan.plan import DISK, CacheType, Limits, Plan, Shortfall, Workload
+from launcher.plan.plan import SPEED, CacheType, Limits, Plan, Shortfall, Workload
 from launcher.plan.prove import prove
 from launcher.plan.purchase import Purchase, purchases
 from launcher.plan.search import Offer, Task, search
@@ -35,7 +35,6 @@ from launcher.profile import server_flags
 from launcher.progress import OnProgress
 from launcher.settings import Settings
 from launcher.simulations import Simulations
-from launcher.units import format_bytes
 
 MOST_OPENED = 6
 """Quants of a repo whose headers are read for one plan: the largest that could fit."""
@@ -246,17 +245,12 @@ def fitting(planned: Planned) -> tuple[Plan, Located]:
     short = planned.choice.shortfall
     if short is None:
         raise DoesNotFit("there is no plan")
+    hint = _shortfall_hint(planned.target.model_id, short)
+    if short.where == SPEED:
+        raise DoesNotFit(f"{short.model_id}: {short.reasons[0]}", hint=hint)
     n_quants = len(planned.choice.losers) + 1
     tried = "" if n_quants == 1 else f", of {n_quants} quants the one that lacks least,"
-    lack = f"{short.where} is {format_bytes(short.missing_bytes)} short"
-    if short.where == "speed":
-        lack = short.reasons[0]
-    elif short.where == DISK:
-        lack = f"its download is {format_bytes(short.missing_bytes)} more than the disk has free"
-    raise DoesNotFit(
-        f"{short.model_id} {short.quant}{tried} does not fit: {lack}",
-        hint=_shortfall_hint(planned.target.model_id, short),
-    )
+    raise DoesNotFit(f"{short.model_id} {short.quant}{tried} does not fit: {short.lack}", hint=hint)
 
 
 def document(planned: Planned) -> dict[str, Any]:

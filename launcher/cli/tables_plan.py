@@ -106,8 +106,7 @@ def plan(value: Plan) -> RenderableType:
 
 def shortfall(value: Shortfall) -> RenderableType:
     """What is missing where, in the smallest arrangement that was tried."""
-    missing = f"no: {value.where} is {format_bytes(value.missing_bytes)} short"
-    head = facts([("model", f"{value.model_id}  {value.quant}"), ("fits", missing)])
+    head = facts([("model", f"{value.model_id}  {value.quant}"), ("fits", f"no: {value.lack}")])
     return Group(head, ledger(value.ledger), reasons(value.reasons))
 
 

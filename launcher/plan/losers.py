@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from launcher.plan.candidates import Candidate
 from launcher.plan.choice import Option
-from launcher.plan.plan import Shortfall, Workload
+from launcher.plan.plan import SPEED, Shortfall, Workload
 from launcher.plan.reasons import describe_missing
 from launcher.plan.verify import Verdict
 
@@ -64,7 +64,7 @@ def slow_shortfall(one: Candidate, workload: Workload) -> Shortfall:
         quant=one.case.quant,
         size_bytes=model.size_bytes,
         ctx_size=one.arrangement.settled.parameters.ctx_size,
-        where="speed",
+        where=SPEED,
         missing_bytes=0,
         ledger=one.arrangement.ledger,
         reasons=(

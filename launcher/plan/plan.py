@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-if (
-    TYPE_CHECKING
-):  # a supervisor reads plans' names and numbers, and starts sooner without the forecast's tables
+from launcher.units import format_bytes
+
+# A supervisor reads plans' names and numbers, and starts sooner without the forecast's tables.
+if TYPE_CHECKING:
     from launcher.forecast.turn import Forecast
 
 HOST = "host"
 DISK = "disk"
+SPEED = "speed"
 
 
 class Basis(StrEnum):
@@ -228,3 +230,13 @@ class Shortfall:
     ledger: tuple[LedgerRow, ...]
     reasons: tuple[str, ...]
     hints: tuple[str, ...]
+
+    @property
+    def lack(self) -> str:
+        """What is missing, in a few words."""
+        if self.where == SPEED:
+            return "the fastest that fits is slower than asked"
+        missing = format_bytes(self.missing_bytes)
+        if self.where == DISK:
+            return f"its download is {missing} more than the disk has free"
+        return f"{self.where} is {missing} short"

@@ -16,6 +16,7 @@ from launcher.plan.ledger import spread_out
 from launcher.plan.plan import (
     DISK,
     HOST,
+    SPEED,
     Amount,
     Basis,
     CacheType,
@@ -123,7 +124,8 @@ def test_a_speed_that_was_asked_for_excludes_the_slow() -> None:
     never = choose(kimi(), EPYC, Workload(ctx_size=8192, min_tps=1000))
     assert never.plan is None
     assert never.shortfall is not None
-    assert never.shortfall.where == "speed"
+    assert never.shortfall.where == SPEED
+    assert never.shortfall.lack == "the fastest that fits is slower than asked"
 
 
 def test_cache_types_give_way_before_context() -> None:
