@@ -130,7 +130,8 @@ def _explained(error: Exception, arguments: list[str]) -> LauncherError:
         case LauncherError():
             return error
         case TyperException():
-            return UsageError(error.format_message(), hint=f"launcher {_command(arguments)}--help")
+            said = error.format_message().replace(": Value error, ", ": ")  # the words of typer's validator
+            return UsageError(said, hint=f"launcher {_command(arguments)}--help")
         case OSError():
             return _disk_error(error)
         case _:

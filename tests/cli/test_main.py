@@ -35,13 +35,21 @@ def test_version() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("frobnicate",), ("plan",), ("plan", "x", "--no-such-flag"), ("up", "x", "--port", "99999")]
+    "arguments",
+    [
+        ("frobnicate",),
+        ("plan",),
+        ("plan", "x", "--no-such-flag"),
+        ("plan", "x", "--kv", "zz"),
+        ("up", "x", "--port", "99999"),
+    ],
 )
 def test_a_mistyped_command_is_two_lines_and_exit_2(arguments: tuple[str, ...]) -> None:
     done = launcher(*arguments)
     lines = done.stderr.splitlines()
     assert (done.returncode, done.stdout, len(lines)) == (2, "", 2)
     assert lines[0].startswith("error: ")
+    assert "Value error" not in lines[0]
     assert lines[1].startswith("hint: launcher")
 
 
