@@ -27,10 +27,10 @@ from launcher.plan.check import Check, check, check_json
 from launcher.plan.companions import Companions
 from launcher.plan.configuration import Configuration, visible_devices
 from launcher.plan.explain import plan_json, shortfall_json
-from launcher.plan.make import make_plan
 from launcher.plan.oracle import FlashAttention
-from launcher.plan.plan import Plan, Shortfall, Workload
-from launcher.plan.prove import prove
+from launcher.plan.plan import Limits, Plan, Shortfall, Workload
+from launcher.plan.search import Offer, Task, plan_one
+from launcher.plan.verify import Witness
 from launcher.progress import OnProgress
 from launcher.settings import Settings, expand, read_settings
 from launcher.simulations import Simulations
@@ -148,18 +148,22 @@ def _instead(
 ) -> tuple[Plan | Shortfall | None, tuple[str, ...]]:
     """What the planner makes of the same wish, the model on the devices that the command uses for it."""
     used = verdict.question.devices if configuration.devices else machine.devices
-    n_used = len(used)
     used_first = (*used, *(device for device in machine.devices if device not in used))
-    restricted = replace(machine, devices=used_first)
-    quant = located.model.shards[0].name
+    offer = Offer(
+        quant=located.model.shards[0].name,
+        model=located.model,
+        witness=Witness(oracle=oracle, path=oracle.model),
+    )
+    task = Task(
+        machine=replace(machine, devices=used_first),
+        workload=Workload(),
+        limits=Limits(gpus=tuple(device.id for device in used)),
+        companions=companions,
+    )
     outcome: Plan | Shortfall | None = None
     for workload in _wishes(configuration, verdict):
-
-        def replan(host: Machine, workload: Workload = workload) -> Plan | Shortfall:
-            return make_plan(located.model, quant, replace(host, devices=host.devices[:n_used]), workload)
-
         try:
-            outcome = prove(replan, restricted, oracle, oracle.model, companions)
+            outcome = plan_one(offer, replace(task, workload=workload))
         except (UsageError, EngineFailed) as error:
             return None, (error.message,)
         if isinstance(outcome, Plan):

@@ -16,7 +16,7 @@ from launcher.engine.argv import Serving, server_argv
 from launcher.engine.capabilities import capabilities
 from launcher.engine.find import Engine
 from launcher.engine.flags import Capabilities
-from launcher.engine.wishes import absorb_flags, split_flags
+from launcher.engine.wishes import absorb_flags
 from launcher.errors import BadGguf, DoesNotFit
 from launcher.extras import measure_extras
 from launcher.forecast.turn import Turn
@@ -25,11 +25,9 @@ from launcher.inventory import MachineChoice
 from launcher.machine import Machine, pinned_order
 from launcher.plan.choice import Choice, Option
 from launcher.plan.explain import plan_json, shortfall_json
-from launcher.plan.make import make_plan
 from launcher.plan.plan import SPEED, CacheType, Limits, Plan, Shortfall, Workload
-from launcher.plan.prove import prove
 from launcher.plan.purchase import Purchase, purchases
-from launcher.plan.search import Offer, Task, search
+from launcher.plan.search import Offer, Task, plan_one, search
 from launcher.plan.verify import Witness
 from launcher.profile import server_flags
 from launcher.progress import OnProgress
@@ -107,11 +105,13 @@ def make(
                 notes=located.notes,
             )
             opened.append((offer, located))
+        beside = stack.enter_context(open_companions(flags, engine, settings, machine))
         task = Task(
             machine=machine,
             workload=workload,
             limits=request.limits,
             default_ctx=target.profile.context.default if target.profile else None,
+            companions=beside.companions,
         )
         if refused and not opened:
             raise refused[0][1]
@@ -121,7 +121,7 @@ def make(
         bought = purchases(offers, task, choice) if request.buy else ()
     known = capabilities(engine, settings.cache_dir) if engine else None
     if choice.plan is not None:
-        said = (*choice.plan.reasons, *_other_build(engine, known))
+        said = (*choice.plan.reasons, *beside.notes, *_other_build(engine, known))
         choice = replace(choice, plan=replace(choice.plan, reasons=said))
     chosen = next((located for offer, located in opened if _is_of(choice.plan, offer)), None)
     planned = Planned(
@@ -137,12 +137,8 @@ def make(
     )
     if choice.plan is None or chosen is None:
         return planned
-    plan, short = _with_companions(planned, choice.plan, chosen, settings)
-    planned = replace(planned, choice=replace(choice, plan=plan, shortfall=short))
-    if plan is None:
-        return replace(planned, located=None)
     serving = Serving(host="127.0.0.1", port=8080, model_id=target.model_id, model_path=_path_to_be(chosen))
-    return replace(planned, argv=compile_argv(planned, plan, serving))
+    return replace(planned, argv=compile_argv(planned, choice.plan, serving))
 
 
 def _refused(candidate: Candidate, error: BadGguf) -> Option:
@@ -201,41 +197,34 @@ def pinned(planned: Planned, plan: Plan) -> Workload:
 def replan(
     planned: Planned, quant: str, located: Located, settings: Settings, machine: Machine, workload: Workload
 ) -> Plan | Shortfall:
-    """This quant on this machine, planned and confirmed by the simulator."""
+    """This quant on this machine, planned and confirmed by the simulator; F16 caches where none were asked for."""
     profile = planned.target.profile
-    default_ctx = profile.context.default if profile else None
+    fixed = replace(
+        workload,
+        cache_type_k=workload.cache_type_k or CacheType.F16,
+        cache_type_v=workload.cache_type_v or CacheType.F16,
+    )
     with (
         open_companions(planned.request.flags, planned.engine, settings, machine) as opened,
         Simulations(located, planned.engine, settings, machine) as oracle,
     ):
-        outcome = prove(
-            lambda host: make_plan(
-                located.model,
-                quant,
-                host,
-                workload,
-                default_ctx=default_ctx,
-                limits=planned.request.limits,
-            ),
-            machine,
-            oracle,
-            oracle.model,
-            opened.companions,
-            planned.request.limits,
+        task = Task(
+            machine=machine,
+            workload=fixed,
+            limits=planned.request.limits,
+            default_ctx=profile.context.default if profile else None,
+            companions=opened.companions,
         )
+        offer = Offer(
+            quant=quant,
+            model=located.model,
+            witness=Witness(oracle=oracle, path=oracle.model),
+            notes=located.notes,
+        )
+        outcome = plan_one(offer, task)
     if isinstance(outcome, Plan):
         return replace(outcome, reasons=(*outcome.reasons, *opened.notes))
     return outcome
-
-
-def _with_companions(
-    planned: Planned, plan: Plan, located: Located, settings: Settings
-) -> tuple[Plan | None, Shortfall | None]:
-    """The chosen plan with what the user's flags load beside it, simulated with it; as it is where they load nothing."""
-    if not any(name in {"-mm", "-md"} for name, _ in split_flags(planned.request.flags)):
-        return plan, None
-    outcome = replan(planned, plan.quant, located, settings, planned.machine, pinned(planned, plan))
-    return (outcome, None) if isinstance(outcome, Plan) else (None, outcome)
 
 
 def fitting(planned: Planned) -> tuple[Plan, Located]:

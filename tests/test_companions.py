@@ -16,9 +16,9 @@ from launcher.errors import NotFound
 from launcher.hub.local import open_path
 from launcher.machine import Backend, Machine
 from launcher.plan.explain import plan_json
-from launcher.plan.make import make_plan
 from launcher.plan.plan import Plan, Workload
-from launcher.plan.prove import prove
+from launcher.plan.search import Offer, Task, plan_one
+from launcher.plan.verify import Witness
 from launcher.settings import read_settings
 from launcher.simulations import Simulations
 from launcher.units import MIB
@@ -51,13 +51,8 @@ def planned_and_loaded(
         open_companions(flags, simulating, settings, box) as opened,
         Simulations(located, simulating, settings, box) as oracle,
     ):
-        plan = prove(
-            lambda host: make_plan(located.model, "Q4_0", host, workload),
-            box,
-            oracle,
-            oracle.model,
-            opened.companions,
-        )
+        offer = Offer(quant="Q4_0", model=located.model, witness=Witness(oracle=oracle, path=oracle.model))
+        plan = plan_one(offer, Task(machine=box, workload=workload, companions=opened.companions))
     assert isinstance(plan, Plan), plan.reasons
     serving = Serving(
         host="127.0.0.1", port=free_port("127.0.0.1"), model_id="m", model_path=str(folder / "model.gguf")

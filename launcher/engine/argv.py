@@ -145,8 +145,6 @@ def server_argv(
     line.add_if_known("--metrics")
     line.add_if_known("--offline")
     line.add_if_known("-lv", "4")  # below 4 the log leaves out the buffer sizes
-    if not plan.warmup:
-        line.add_if_known("--no-warmup")
     _check_profile_flags(profile_flags, capabilities)
     user = _check_user_flags(line, user_flags)
     given = {name for name, _ in split_flags(user_flags)}

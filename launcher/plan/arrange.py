@@ -8,18 +8,25 @@ from dataclasses import dataclass, replace
 from launcher.gguf.architecture import Architecture
 from launcher.machine import Machine
 from launcher.model import ModelFile
-from launcher.plan.budget import Budgets
+from launcher.plan.beside import Beside, beside, with_beside
+from launcher.plan.budget import Budgets, DeviceBudget
+from launcher.plan.companions import NO_COMPANIONS, Companions
 from launcher.plan.host_memory import HostCaches, plan_caches
 from launcher.plan.ledger import Demand, build_ledger, demand_of
 from launcher.plan.placement import place
 from launcher.plan.plan import HOST, LedgerRow, Placement, Workload
 from launcher.plan.settle import Settled
+from launcher.plan.verdict import configured
 from launcher.plan.weights import Weights
+
+_ROUNDS = 8
+"""Companions follow the model's devices, and these follow from the room that companions leave: two or three rounds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One model on one machine, read once for all attempts."""
+    """One model on one machine, read once for all attempts. `budgets` are what the model may use, `all_budgets` what
+    there is: companions can be sent to any device."""
 
     model: ModelFile
     quant: str
@@ -27,18 +34,22 @@ class Case:
     architecture: Architecture
     weights: Weights
     budgets: Budgets
+    all_budgets: Budgets
+    companions: Companions = NO_COMPANIONS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrangement:
-    """`ledger` includes the prompt cache; `streams` when weights exceed RAM and that was allowed."""
+    """`own` are the rows of the model alone, its prompt cache included; `ledger` those with `held`, what its companions
+    take, as far as it is known before a simulation."""
 
     settled: Settled
     demand: Demand
     placement: Placement
+    own: tuple[LedgerRow, ...]
+    held: Beside
     ledger: tuple[LedgerRow, ...]
     caches: HostCaches
-    streams: bool
 
     @property
     def fits(self) -> bool:
@@ -48,29 +59,51 @@ class Arrangement:
 def arrange(
     case: Case, settled: Settled, workload: Workload, surplus: Mapping[str, int] | None = None
 ) -> Arrangement:
-    """Place the model as well as it goes, then give the host's rest to its caches.
+    """Place the model as well as it goes in what its companions leave, then give the host's rest to its caches.
 
     `surplus` says, where a simulation has shown it, by how much our own figures for a row are too high (or,
     negative, too low); placement and caches then reckon with that.
     """
     surplus = surplus or {}
     demand = demand_of(case.architecture, case.weights, settled.parameters, workload.extras)
-    placement = place(demand, _corrected(case.budgets, surplus))
-    bare = build_ledger(demand, placement, case.budgets)
-    host = bare[-1]
-    streams = workload.stream_weights and 0 < -host.free_bytes < host.weights.n_bytes
-    if streams:  # what does not fit is read again whenever it is needed: it takes no memory
-        resident = replace(host.weights, n_bytes=host.weights.n_bytes + host.free_bytes)
-        host = replace(host, weights=resident)
-    caches = plan_caches(demand, workload, host.free_bytes + surplus.get(HOST, 0))
+    corrected = _corrected(case.budgets, surplus)
+    kept: dict[str, int] = {}
+    seen: set[tuple[str, ...]] = set()
+    for _ in range(_ROUNDS):
+        placement = place(demand, _without(corrected, kept))
+        own = build_ledger(demand, placement, case.budgets)
+        held = _held(case, settled, placement, own)
+        need = held.used_bytes
+        if all(n_bytes <= kept.get(where, 0) for where, n_bytes in need.items()):
+            break
+        if (
+            placement.devices in seen
+        ):  # they wander with the placement: every place they were seen in is kept free
+            need = {where: max(need.get(where, 0), kept.get(where, 0)) for where in {**kept, **need}}
+        seen.add(placement.devices)
+        kept = need
+    whole = with_beside(own, held.held, case.all_budgets)
+    caches = plan_caches(demand, workload, whole[-1].free_bytes + surplus.get(HOST, 0))
     return Arrangement(
         settled=settled,
         demand=demand,
         placement=placement,
-        ledger=(*bare[:-1], replace(host, cache=caches.amount)),
+        own=_with_caches(own, caches),
+        held=held,
+        ledger=_with_caches(whole, caches),
         caches=caches,
-        streams=streams,
     )
+
+
+def _held(case: Case, settled: Settled, placement: Placement, own: tuple[LedgerRow, ...]) -> Beside:
+    if case.companions.draft is None and case.companions.projector is None:
+        return Beside()
+    main = configured(settled.parameters, settled.flash_attn, placement, "", case.machine.devices)
+    return beside(case.companions, main, case.machine, own, ask_about_draft=False)
+
+
+def _with_caches(rows: tuple[LedgerRow, ...], caches: HostCaches) -> tuple[LedgerRow, ...]:
+    return (*rows[:-1], replace(rows[-1], cache=caches.amount))
 
 
 def _corrected(budgets: Budgets, surplus: Mapping[str, int]) -> Budgets:
@@ -84,3 +117,17 @@ def _corrected(budgets: Budgets, surplus: Mapping[str, int]) -> Budgets:
             for budget in budgets.devices
         ),
     )
+
+
+def _without(budgets: Budgets, kept: Mapping[str, int]) -> Budgets:
+    """What companions leave. What a device takes of the host's memory, the host lacks."""
+    host = budgets.host_bytes - kept.get(HOST, 0)
+    devices: list[DeviceBudget] = []
+    for budget in budgets.devices:
+        device, n_bytes = budget.device, kept.get(budget.device.id, 0)
+        if device.shares_host_memory:
+            own = min(device.carve_out_bytes, n_bytes)
+            host -= n_bytes - own
+            device = replace(device, carve_out_bytes=device.carve_out_bytes - own)
+        devices.append(replace(budget, device=device, n_bytes=max(budget.n_bytes - n_bytes, 0)))
+    return replace(budgets, host_bytes=max(host, 0), devices=tuple(devices))

@@ -10,7 +10,7 @@ from launcher.gguf.architecture import read_architecture
 from launcher.machine import Machine
 from launcher.model import ModelFile
 from launcher.plan.assign import assign
-from launcher.plan.budget import DeviceBudget, read_budgets
+from launcher.plan.budget import Budgets, DeviceBudget, read_budgets
 from launcher.plan.companions import (
     Companions,
     Draft,
@@ -21,7 +21,7 @@ from launcher.plan.companions import (
 from launcher.plan.ledger import build_ledger, demand_of
 from launcher.plan.oracle import BufferRow, FlashAttention, Question, Refusal
 from launcher.plan.parameters import Parameters
-from launcher.plan.plan import HOST, NOTHING, SURE_TO_UNSURE, Amount, Basis, LedgerRow, Limits, Placement
+from launcher.plan.plan import HOST, NOTHING, SURE_TO_UNSURE, Amount, Basis, LedgerRow, Placement
 from launcher.plan.projector import estimate_compute, growth
 from launcher.plan.weights import weigh
 from launcher.units import format_bytes
@@ -54,15 +54,23 @@ class Beside:
         return {part.where: part.used_bytes for part in self.held}
 
 
-def beside(companions: Companions, main: Question, machine: Machine, ledger: Sequence[LedgerRow]) -> Beside:
+def beside(
+    companions: Companions,
+    main: Question,
+    machine: Machine,
+    ledger: Sequence[LedgerRow],
+    *,
+    ask_about_draft: bool = True,
+) -> Beside:
     """What the companions of `main` hold, whose own rows are `ledger`.
 
-    Raises EngineFailed for a file that llama.cpp refuses to load, UsageError for a device that is not there.
+    A projector is the same beside most plans, and asked about; a draft model changes with each: while plans are only
+    compared it is counted by the formulas, without `ask_about_draft`. Raises EngineFailed for a file that llama.cpp refuses to load, UsageError for a device that is not there.
     """
     held: list[Held] = []
     reasons: list[str] = []
     if companions.draft is not None:
-        parts, how = _draft(companions.draft, main, machine, ledger)
+        parts, how = _draft(companions.draft, main, machine, ledger, ask=ask_about_draft)
         held += parts
         reasons.append(_sentence("draft model", companions.draft.model, parts, how))
     if companions.projector is not None:
@@ -72,12 +80,9 @@ def beside(companions: Companions, main: Question, machine: Machine, ledger: Seq
     return Beside(held=_by_place(held), reasons=tuple(reasons))
 
 
-def with_beside(
-    ledger: Sequence[LedgerRow], held: Iterable[Held], machine: Machine, limits: Limits | None = None
-) -> tuple[LedgerRow, ...]:
-    """The ledger with what companions hold in it, against the machine's whole budgets; a device that only they use gets
+def with_beside(ledger: Sequence[LedgerRow], held: Iterable[Held], budgets: Budgets) -> tuple[LedgerRow, ...]:
+    """The ledger with what companions hold in it, against these budgets; a device that only they use gets
     a row of its own. What shared devices take of the host's memory comes off the host's, as in `build_ledger`."""
-    budgets = read_budgets(machine, limits)
     parts = {part.where: part for part in held}
     rows = {row.where: _with(row, parts.get(row.where)) for row in ledger}
     devices = []
@@ -131,9 +136,11 @@ def plus(first: Amount, second: Amount) -> Amount:
 
 
 def _draft(
-    draft: Draft, main: Question, machine: Machine, ledger: Sequence[LedgerRow]
+    draft: Draft, main: Question, machine: Machine, ledger: Sequence[LedgerRow], *, ask: bool
 ) -> tuple[tuple[Held, ...], str]:
     question = draft_question(draft, main, machine.devices, ledger)
+    if not ask:
+        return _estimated_draft(draft.model, question, machine), "estimated"
     answer = draft.oracle.simulate(question)
     if isinstance(answer, Refusal):
         _check(answer, draft.model)

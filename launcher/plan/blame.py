@@ -12,8 +12,7 @@ from launcher.plan.budget import Budgets, device_margin
 from launcher.plan.configuration import Configuration, finds
 from launcher.plan.oracle import Answer, Question, Refusal, SplitMode
 from launcher.plan.plan import HOST, LedgerRow
-from launcher.plan.prove import on_host
-from launcher.plan.reasons import describe_budgets, ranges
+from launcher.plan.reasons import describe_budgets, on_host, ranges
 from launcher.units import format_bytes
 
 

@@ -109,7 +109,7 @@ def check(
     )
     others = (device for device in machine.devices if device not in devices)
     whole = replace(machine, devices=(*devices, *others))
-    ledger = with_beside(alone, held.held, whole) if held.held else alone
+    ledger = with_beside(alone, held.held, read_budgets(whole)) if held.held else alone
     failures = _failures(alone, ledger)
     slot = pool if question.kv_unified else pool // question.n_parallel
     return Check(

@@ -13,7 +13,7 @@ from launcher.plan.numa import choose_numa
 from launcher.plan.pace import forecast
 from launcher.plan.pattern import EXPERTS, matched_names, placement_pattern
 from launcher.plan.plan import LedgerRow, Placement, Plan, Workload
-from launcher.plan.reasons import describe_budgets, describe_placement
+from launcher.plan.reasons import describe_beside, describe_budgets, describe_placement
 from launcher.plan.settle import describe_pool
 from launcher.plan.threads import choose_threads
 from launcher.units import format_bytes
@@ -45,7 +45,6 @@ def compose(
     numa, numa_reasons = choose_numa(case.machine, workload, arrangement.ledger[-1])
     ledger = simulated.ledger if simulated else arrangement.ledger
     kv_bytes = sum(row.kv.n_bytes for row in ledger)
-    warmup = not arrangement.streams
     return Plan(
         model_id=case.model.model_id,
         source=case.model.source,
@@ -61,7 +60,6 @@ def compose(
         load_mode=load_mode,
         cache_ram_bytes=arrangement.caches.cache_ram_bytes,
         ctx_checkpoints=arrangement.caches.ctx_checkpoints,
-        warmup=warmup,
         threads=threads,
         placement=placement,
         ledger=ledger,
@@ -70,13 +68,12 @@ def compose(
             describe_pool(parameters, kv_bytes, ctx_reason),
             *settled.reasons,
             load_reason,
-            *(() if warmup else ("no warm-up: it would read all weights from disk once more",)),
             *arrangement.caches.reasons,
             thread_reason,
             *numa_reasons,
             *(f"{extra.name}: {format_bytes(extra.amount.n_bytes)} besides" for extra in workload.extras),
             *describe_budgets(case.machine, case.budgets),
-            *(simulated.remarks if simulated else ()),
+            *(simulated.remarks if simulated else describe_beside(arrangement.held)),
         ),
         numa=numa,
         forecast=forecast(arrangement.demand, placement, case.machine),
@@ -90,11 +87,10 @@ def _load_facts(case: Case, arrangement: Arrangement) -> LoadFacts:
     part_on_host = placement_pattern(placement) is not None or placement.n_gpu_layers <= placement.n_block
     return LoadFacts(
         file_bytes=case.model.size_bytes,
-        host_bytes=arrangement.ledger[-1].weights.n_bytes,
+        host_bytes=arrangement.own[-1].weights.n_bytes,
         offloads=bool(placement.devices) and part_on_host,
         shares_memory=bool(shared & set(placement.devices)),
         ram_bytes=case.budgets.host_bytes,
-        streams=arrangement.streams,
     )
 
 

@@ -37,7 +37,6 @@ def plan_json(
             "load_mode": plan.load_mode.value,
             "cache_ram_bytes": plan.cache_ram_bytes,
             "ctx_checkpoints": plan.ctx_checkpoints,
-            "warmup": plan.warmup,
             "threads": plan.threads,
             "numa": None if plan.numa is None else plan.numa.value,
         },

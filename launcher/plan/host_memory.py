@@ -79,21 +79,12 @@ class LoadFacts:
     offloads: bool
     shares_memory: bool
     ram_bytes: int
-    streams: bool
 
 
 def choose_load_mode(workload: Workload, facts: LoadFacts) -> tuple[LoadMode, str]:
     """How the weights get into memory, and why. mlock is never chosen: it needs a raised limit."""
     if workload.load_mode is not None:
         return workload.load_mode, f"load mode {workload.load_mode}, as asked"
-    if facts.streams:
-        return (
-            LoadMode.MMAP,
-            (
-                f"load mode mmap: {format_bytes(facts.host_bytes)} of weights stream from disk through "
-                f"{format_bytes(facts.ram_bytes)} of RAM"
-            ),
-        )
     if facts.shares_memory:
         return LoadMode.MMAP, "load mode mmap: device and host share the memory, and the mapping"
     if facts.offloads:

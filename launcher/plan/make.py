@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from launcher.errors import LauncherError
 from launcher.gguf.architecture import read_architecture
 from launcher.machine import Machine
 from launcher.model import ModelFile
 from launcher.plan.arrange import Arrangement, Case, arrange
 from launcher.plan.budget import read_budgets
+from launcher.plan.companions import NO_COMPANIONS, Companions
 from launcher.plan.compose import compose
 from launcher.plan.plan import Limits, Plan, Shortfall, Workload
 from launcher.plan.settle import choose_contexts, settle
@@ -42,9 +45,16 @@ def make_plan(
     return explain_shortfall(case, workload, first)
 
 
-def read_case(model: ModelFile, quant: str, machine: Machine, limits: Limits | None = None) -> Case:
-    """A model on a machine, read once."""
+def read_case(
+    model: ModelFile,
+    quant: str,
+    machine: Machine,
+    limits: Limits | None = None,
+    companions: Companions = NO_COMPANIONS,
+) -> Case:
+    """A model on a machine, and what is loaded beside it, read once."""
     architecture = read_architecture(model.metadata, model.tensors)
+    limits = limits or Limits()
     budgets = read_budgets(machine, limits)
     return Case(
         model=model,
@@ -53,4 +63,6 @@ def read_case(model: ModelFile, quant: str, machine: Machine, limits: Limits | N
         architecture=architecture,
         weights=weigh(architecture, model.tensors, {budget.device.backend for budget in budgets.devices}),
         budgets=budgets,
+        all_budgets=read_budgets(machine, replace(limits, gpus=None)),
+        companions=companions,
     )

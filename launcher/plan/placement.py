@@ -132,8 +132,8 @@ def _placement(demand: Demand, best: _Best, n_gpu_layers: int, *, experts_on_hos
                 left = left[1:]
             host.update(left)
         if not (host or parts) and demand.weights.expert_blocks:
-            # All of it would fit, but for the copies that a pipeline keeps: one block on the host prevents it.
-            host.add(demand.weights.expert_blocks[-1])
+            # All of it would fit, but for the copies that a pipeline keeps: any part of it on the host prevents it.
+            parts.append(_least_part(demand))
     return Placement(
         n_block=n_block,
         n_gpu_layers=n_gpu_layers,
@@ -155,6 +155,13 @@ def _part(demand: Demand, share: _Share, block: int) -> tuple[int, tuple[str, ..
             if size <= share.left_bytes and (count, size) > best[:2]:
                 best = count, size, frozenset(kind for kind, _ in chosen)
     return (block, tuple(kind for kind, _ in kinds if kind not in best[2])) if best[2] else None
+
+
+def _least_part(demand: Demand) -> tuple[int, tuple[str, ...]]:
+    """The smallest kind of experts of the last block that has any."""
+    block = demand.weights.expert_blocks[-1]
+    kind, _ = min(demand.weights.layers[block].expert_kinds, key=lambda sized: sized[1])
+    return block, (kind,)
 
 
 class _Costs:

@@ -142,7 +142,6 @@ class Limits:
 class Workload:
     """What the user asks for; None is left to the planner. `ctx_size` is what one request can use.
 
-    `stream_weights` accepts weights beyond the RAM budget, read from disk again and again through mmap.
     `min_tps` is the least generation speed, in predicted tokens/s, that a plan may have.
     """
 
@@ -155,7 +154,6 @@ class Workload:
     flash_attn: bool | None = None
     cache_ram_bytes: int | None = None
     load_mode: LoadMode | None = None
-    stream_weights: bool = False
     prefer: Prefer = Prefer.BALANCED
     min_tps: float | None = None
     numa: NumaMode | None = None
@@ -186,8 +184,7 @@ class Plan:
     """A model, placed on a machine, that fits. `ctx_size` is the KV pool: one request can use all of it,
     `n_parallel` requests at once share it. Every choice has a sentence in `reasons`.
 
-    `ctx_checkpoints` is how many states of a sliding window or recurrence each slot keeps; `warmup` False
-    spares a first pass over weights that do not fit in memory at once. `numa` is llama-server's `--numa`
+    `ctx_checkpoints` is how many states of a sliding window or recurrence each slot keeps. `numa` is llama-server's `--numa`
     value, `simulated_by` the llama.cpp that computed the ledger, None where it is the planner's own estimate.
     """
 
@@ -205,7 +202,6 @@ class Plan:
     load_mode: LoadMode
     cache_ram_bytes: int
     ctx_checkpoints: int
-    warmup: bool
     threads: int
     placement: Placement
     ledger: tuple[LedgerRow, ...]

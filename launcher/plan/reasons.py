@@ -6,10 +6,14 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from launcher.machine import Machine
+from launcher.plan.beside import Beside
 from launcher.plan.budget import Budgets
 from launcher.plan.ledger import Demand
+from launcher.plan.oracle import HostTensor
 from launcher.plan.plan import HOST, LedgerRow, Placement
 from launcher.units import format_bytes
+
+_NAMED = 3
 
 
 def describe_placement(demand: Demand, placement: Placement, budgets: Budgets) -> tuple[str, ...]:
@@ -88,6 +92,24 @@ def describe_missing(quant: str, row: LedgerRow) -> str:
     return (
         f"{quant} does not fit: {place} needs {format_bytes(row.used_bytes)} and its budget is "
         f"{format_bytes(row.budget_bytes)}, {format_bytes(-row.free_bytes)} short"
+    )
+
+
+def describe_beside(held: Beside) -> tuple[str, ...]:
+    """What is beside the model, and what that leaves it."""
+    kept = [f"{format_bytes(n_bytes)} of {where}" for where, n_bytes in held.used_bytes.items()]
+    left = (f"the model is placed in what is left after {', '.join(kept)}",) if kept else ()
+    return (*held.reasons, *left)
+
+
+def on_host(tensors: tuple[HostTensor, ...]) -> tuple[str, ...]:
+    """One sentence per cause: a quantised file can put hundreds of tensors on the host for the same one."""
+    by_reason: dict[str, list[str]] = {}
+    for tensor in tensors:
+        by_reason.setdefault(tensor.reason, []).append(tensor.name)
+    return tuple(
+        f"{', '.join(names[:_NAMED])}{f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''} on the host: {reason}"
+        for reason, names in by_reason.items()
     )
 
 

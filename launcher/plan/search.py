@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from launcher.errors import LauncherError
 from launcher.machine import Machine
 from launcher.model import ModelFile
 from launcher.plan.arrange import Case
 from launcher.plan.candidates import Candidate, Tried, try_quant
 from launcher.plan.choice import Choice, Option
+from launcher.plan.companions import NO_COMPANIONS, Companions
 from launcher.plan.compose import compose
 from launcher.plan.losers import (
     option,
@@ -46,12 +48,13 @@ class Offer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """What the offers are planned for."""
+    """What the offers are planned for; `companions` are loaded beside each."""
 
     machine: Machine
     workload: Workload
     limits: Limits = Limits()
     default_ctx: int | None = None
+    companions: Companions = NO_COMPANIONS
 
 
 def search(offers: Iterable[Offer], task: Task) -> Choice:
@@ -86,6 +89,16 @@ def search(offers: Iterable[Offer], task: Task) -> Choice:
     return _nothing(found, slow, task, judge)
 
 
+def plan_one(offer: Offer, task: Task) -> Plan | Shortfall:
+    """The same for one quant, without what else there would be."""
+    choice = search([offer], task)
+    if choice.plan is not None:
+        return choice.plan
+    if choice.shortfall is None:
+        raise LauncherError("neither a plan nor what is missing")
+    return choice.shortfall
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
     offer: Offer
@@ -95,7 +108,7 @@ class _Found:
 
     @classmethod
     def of(cls, offer: Offer, rank: int, task: Task) -> _Found:
-        case = read_case(offer.model, offer.quant, task.machine, task.limits)
+        case = read_case(offer.model, offer.quant, task.machine, task.limits, task.companions)
         contexts = choose_contexts(case.architecture, task.workload, task.default_ctx)
         return cls(
             offer=offer, case=case, contexts=contexts, tried=try_quant(case, task.workload, contexts, rank)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from launcher.errors import UsageError
 from launcher.plan.arrange import Arrangement, Case, arrange
 from launcher.plan.plan import CacheType, Shortfall, Workload
-from launcher.plan.reasons import describe_budgets, describe_missing, describe_placement
+from launcher.plan.reasons import describe_beside, describe_budgets, describe_missing, describe_placement
 from launcher.plan.settle import USUAL_UBATCH, settle
 
 _LEAST_CTX = 4096
@@ -31,6 +31,7 @@ def explain_shortfall(case: Case, workload: Workload, arrangement: Arrangement) 
             describe_missing(case.quant, worst),
             *describe_placement(arrangement.demand, arrangement.placement, case.budgets),
             *describe_budgets(case.machine, case.budgets),
+            *describe_beside(arrangement.held),
         ),
         hints=_fitting_changes(case, workload, arrangement.settled.parameters.ctx_size),
     )

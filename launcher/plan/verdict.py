@@ -7,30 +7,42 @@ from dataclasses import replace
 
 from launcher.machine import Device
 from launcher.plan.oracle import Answer, BufferRow, FlashAttention, Question, TensorOverride
+from launcher.plan.parameters import Parameters
 from launcher.plan.pattern import placement_pattern
-from launcher.plan.plan import HOST, Amount, Basis, LedgerRow, Plan
+from launcher.plan.plan import HOST, Amount, Basis, LedgerRow, Placement, Plan
 
 
 def question_of(plan: Plan, model: str, devices: Iterable[Device]) -> Question:
     """What the simulator is asked about this plan. `model` is the first shard's path, `devices` the machine's."""
-    placement = plan.placement
+    return replace(
+        configured(plan, plan.flash_attn, plan.placement, model, devices), load_mode=plan.load_mode
+    )
+
+
+def configured(
+    parameters: Parameters | Plan,
+    flash_attn: bool | None,
+    placement: Placement,
+    model: str,
+    devices: Iterable[Device],
+) -> Question:
+    """The same before there is a plan: what decides where everything goes."""
     by_id = {device.id: device for device in devices}
     pattern = placement_pattern(placement)
     flash = {None: FlashAttention.AUTO, True: FlashAttention.ON, False: FlashAttention.OFF}
     return Question(
         model=model,
         devices=tuple(by_id[name] for name in placement.devices),
-        ctx_size=plan.ctx_size,
-        n_parallel=plan.n_parallel,
-        cache_type_k=plan.cache_type_k,
-        cache_type_v=plan.cache_type_v,
-        batch_size=plan.batch_size,
-        ubatch_size=plan.ubatch_size,
-        flash_attn=flash[plan.flash_attn],
+        ctx_size=parameters.ctx_size,
+        n_parallel=parameters.n_parallel,
+        cache_type_k=parameters.cache_type_k,
+        cache_type_v=parameters.cache_type_v,
+        batch_size=parameters.batch_size,
+        ubatch_size=parameters.ubatch_size,
+        flash_attn=flash[flash_attn],
         overrides=(TensorOverride(pattern=pattern, where=HOST),) if pattern and placement.devices else (),
         tensor_split=tuple(float(count) for count in placement.tensor_split),
         n_gpu_layers=placement.n_gpu_layers,
-        load_mode=plan.load_mode,
     )
 
 

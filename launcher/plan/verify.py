@@ -1,15 +1,20 @@
-"""The verdict of llama.cpp's own allocator on an arrangement, and what its figures still make room for."""
+"""An arrangement is a claim until llama.cpp's own allocator has confirmed it: ask, and place again with what it said.
+
+Pure: the simulator is whoever answers `Oracle.simulate`. The formulas stay as what the first arrangement is made with,
+and as the answer where no simulator can run.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from launcher.errors import EngineFailed
 from launcher.plan.arrange import Arrangement, Case, arrange
+from launcher.plan.beside import beside, with_beside
 from launcher.plan.compose import Simulated, compose
-from launcher.plan.oracle import Answer, Oracle, Refusal
+from launcher.plan.oracle import Oracle, Refusal
 from launcher.plan.plan import HOST, LedgerRow, Placement, Workload
-from launcher.plan.prove import on_host
+from launcher.plan.reasons import describe_beside, on_host
 from launcher.plan.verdict import question_of, simulated_ledger
 
 MOST_SIMULATIONS = 8
@@ -83,7 +88,9 @@ def _ask(
 ) -> Verdict | None:
     judge.left -= 1
     plan = compose(case, workload, arrangement, "")
-    answer = witness.oracle.simulate(question_of(plan, witness.path, case.machine.devices))
+    devices = case.machine.devices
+    question = replace(question_of(plan, witness.path, devices), n_draft=case.companions.n_draft)
+    answer = witness.oracle.simulate(question)
     if isinstance(answer, Refusal):
         if answer.model_refused:
             raise EngineFailed(
@@ -92,22 +99,26 @@ def _ask(
             )
         judge.refusals.append(answer.reason)
         return None
-    ledger = simulated_ledger(arrangement.ledger, answer)
-    simulated = Simulated(ledger=ledger, engine=answer.engine, remarks=_remarks(answer))
+    own = simulated_ledger(arrangement.own, answer)
+    held = beside(case.companions, question, case.machine, own)
+    simulated = Simulated(
+        ledger=with_beside(own, held.held, case.all_budgets),
+        engine=answer.engine,
+        remarks=(
+            f"memory simulated by {answer.engine}",
+            *on_host(answer.host_tensors),
+            *describe_beside(held),
+        ),
+    )
     return Verdict(arrangement=arrangement, simulated=simulated)
-
-
-def _remarks(answer: Answer) -> tuple[str, ...]:
-    return (f"memory simulated by {answer.engine}", *on_host(answer.host_tensors))
 
 
 def _surplus(arrangement: Arrangement, verdict: Verdict) -> dict[str, int]:
     """By how much our own figure for each row was too high: for weights, caches and compute, the parts that depend on
     the placement by laws both sides share."""
-    return {
-        ours.where: _placed(ours) - _placed(theirs)
-        for ours, theirs in zip(arrangement.ledger, verdict.simulated.ledger, strict=True)
-    }
+    ours = {row.where: _placed(row) for row in arrangement.ledger}
+    theirs = {row.where: _placed(row) for row in verdict.simulated.ledger}
+    return {where: ours.get(where, 0) - theirs.get(where, 0) for where in {**ours, **theirs}}
 
 
 def _placed(row: LedgerRow) -> int:
@@ -116,6 +127,6 @@ def _placed(row: LedgerRow) -> int:
 
 def _on_devices(verdict: Verdict) -> tuple[int, int]:
     """Layers on devices, then bytes of weights there."""
-    rows = verdict.arrangement.ledger
+    rows = verdict.arrangement.own
     held = sum(row.weights.n_bytes for row in rows if row.where != HOST)
     return verdict.arrangement.placement.n_gpu_layers, held

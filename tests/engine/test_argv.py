@@ -108,11 +108,6 @@ def test_niceties_are_left_out_where_unknown() -> None:
     assert not {"--metrics", "--offline", "-fit", "-cram"} & set(argv)
 
 
-def test_no_warm_up_for_weights_that_stream() -> None:
-    assert "--no-warmup" in server_argv(replace(plan_for(), warmup=False), SERVING)
-    assert "--no-warmup" not in server_argv(plan_for(), SERVING)
-
-
 def test_a_key_is_only_named_by_its_file() -> None:
     argv = server_argv(plan_for(), replace(SERVING, api_key_file="/run/key"))
     assert value(argv, "--api-key-file") == "/run/key"

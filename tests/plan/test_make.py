@@ -131,13 +131,9 @@ def test_slots_are_at_least_one() -> None:
         make_plan(model(), "q", machine(), Workload(n_parallel=0))
 
 
-def test_weights_beyond_ram_stream_only_when_allowed() -> None:
+def test_weights_beyond_ram_do_not_fit() -> None:
     box = machine(ram_bytes=64 * GIB)
     assert short(make_plan(model(*KIMI), "q", box, Workload(ctx_size=4096))).where == HOST
-    plan = planned(make_plan(model(*KIMI), "q", box, Workload(ctx_size=4096, stream_weights=True)))
-    assert plan.load_mode is LoadMode.MMAP
-    assert plan.warmup is False
-    assert any("stream from disk" in reason for reason in plan.reasons)
 
 
 @pytest.mark.parametrize("mode", list(LoadMode))

@@ -25,15 +25,10 @@ def placed(file: ModelFile, box: Machine, ctx_size: int = 2048) -> Placement:
 
 
 def on_devices(file: ModelFile, placement: Placement) -> tuple[int, int]:
-    """Layers on devices, and how many of the tensors that hold experts."""
+    """Layers on devices, and of how many blocks all experts."""
     weights = weigh(architecture_of(file), file.tensors)
-    host = dict(placement.host_expert_parts)
-    host |= {
-        block: tuple(kind for kind, _ in weights.layers[block].expert_kinds)
-        for block in placement.host_expert_blocks
-    }
-    every = sum(len(weights.layers[block].expert_kinds) for block in weights.expert_blocks)
-    return placement.n_gpu_layers, every - sum(len(kinds) for kinds in host.values())
+    on_host = len(placement.host_expert_blocks) + len(placement.host_expert_parts)
+    return placement.n_gpu_layers, len(weights.expert_blocks) - on_host
 
 
 @settings(max_examples=60, deadline=None)
@@ -73,12 +68,20 @@ def test_the_split_is_what_llama_cpp_wants(file: ModelFile, free_mib: list[int])
     st.integers(min_value=1, max_value=400),
 )
 def test_more_memory_is_never_worse(file: ModelFile, free_mib: list[int], which: int, more: int) -> None:
-    """More layers on devices, or as many layers and no fewer tensors of experts."""
+    """More layers on devices, or as many layers and no fewer whole blocks' experts."""
     roomier = list(free_mib)
     roomier[which % len(roomier)] += more
     before = on_devices(file, placed(file, machine(*cards(*free_mib))))
     after = on_devices(file, placed(file, machine(*cards(*roomier))))
     assert after >= before
+
+
+def test_a_part_of_one_block_on_the_host_is_enough_to_spare_a_pipelines_copies() -> None:
+    placement = placed(model("qwen3moe"), machine(*cards(83, 375)))
+    assert placement.n_gpu_layers == 13
+    assert placement.host_expert_blocks == ()
+    ((block, kinds),) = placement.host_expert_parts
+    assert (block, len(kinds)) == (11, 1)
 
 
 def test_the_fewest_devices_that_hold_everything() -> None:

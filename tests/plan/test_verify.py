@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from launcher.errors import EngineFailed
 from launcher.machine import Machine
+from launcher.plan.budget import read_budgets
 from launcher.plan.choice import Choice
 from launcher.plan.make import make_plan
 from launcher.plan.oracle import Answer, HostTensor, Question, Refusal
-from launcher.plan.plan import HOST, Basis, CacheType, Shortfall, Workload
+from launcher.plan.plan import HOST, Basis, CacheType, Limits, Shortfall, Workload
 from launcher.plan.search import Offer, Task, search
 from launcher.plan.verify import MOST_SIMULATIONS, Witness
 from launcher.units import GIB, MIB
@@ -19,15 +22,13 @@ from tests.plan.shapes import cards, machine, model
 ONE_CARD = machine(*cards(900))
 
 
-def plan_with(
-    oracle: Oracle, *names: str, box: Machine = ONE_CARD, workload: Workload | None = None
-) -> Choice:
+def plan_with(oracle: Oracle, *names: str, box: Machine = ONE_CARD, limits: Limits | None = None) -> Choice:
     offers = [
         Offer(quant=name, model=model("qwen3moe"), witness=Witness(oracle=oracle, path="m.gguf"))
         for name in names or ("Q4_0",)
     ]
     usual = Workload(ctx_size=4096, ubatch_size=512, cache_type_k=CacheType.F16, cache_type_v=CacheType.F16)
-    return search(offers, Task(machine=box, workload=workload or usual))
+    return search(offers, Task(machine=box, workload=usual, limits=limits or Limits()))
 
 
 def test_a_confirmed_plan_carries_simulated_amounts() -> None:
@@ -98,6 +99,50 @@ def test_tensors_left_on_the_host_are_named_once_per_reason() -> None:
     assert any(
         reason.endswith("and 2 more on the host: CUDA0 has no kernel for TQ1_0") for reason in plan.reasons
     )
+
+
+def test_another_processors_layouts_are_estimates() -> None:
+    def elsewhere(question: Question) -> Answer:
+        return replace(holding({})(question), other_cpu=True)
+
+    host = plan_with(Oracle(elsewhere), box=machine()).plan
+    offloaded = plan_with(Oracle(elsewhere)).plan
+    before = plan_with(Oracle(lambda _: Refusal(reason="none", model_refused=False)), box=machine()).plan
+    assert host is not None
+    assert offloaded is not None
+    assert before is not None
+    (row,), (counted,) = host.ledger, before.ledger
+    assert (row.weights.basis, row.compute.basis) == (Basis.ESTIMATED, Basis.ESTIMATED)
+    assert row.kv.basis is Basis.SIMULATED
+    assert row.weights.n_bytes == MIB
+    assert row.weights.n_bytes + row.weights.band_bytes == counted.weights.n_bytes
+    assert {row.compute.basis for row in offloaded.ledger} == {Basis.SIMULATED}
+
+
+def test_repacked_weights_beside_a_device_are_estimates_too() -> None:
+    def elsewhere(question: Question) -> Answer:
+        answer = holding({})(question)
+        repacked = replace(answer.rows[-1], buffer_type="CPU_REPACK")
+        return replace(answer, rows=(*answer.rows, repacked), other_cpu=True)
+
+    plan = plan_with(Oracle(elsewhere)).plan
+    assert plan is not None
+    assert [row.compute.basis for row in plan.ledger] == [Basis.SIMULATED, Basis.ESTIMATED]
+
+
+def test_a_budget_keeps_to_the_limits_when_what_is_missing_came_off() -> None:
+    limits = Limits(max_ram_bytes=8 * GIB, reserve=(("CUDA0", 1000 * MIB),))
+    budgets = read_budgets(ONE_CARD, limits)
+
+    def answer(question: Question) -> Answer:
+        grown = not question.overrides
+        return holding({"CUDA0": 975 if grown else 10})(question)
+
+    oracle = Oracle(answer)
+    plan = plan_with(oracle, limits=limits).plan
+    assert plan is not None
+    assert len(oracle.questions) >= 2
+    assert [row.budget_bytes for row in plan.ledger] == [budgets.devices[0].n_bytes, budgets.host_bytes]
 
 
 def test_what_our_figures_refuse_by_less_than_their_band_is_simulated() -> None:
