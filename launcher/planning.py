@@ -199,18 +199,15 @@ def replan(
 ) -> Plan | Shortfall:
     """This quant on this machine, planned and confirmed by the simulator; F16 caches where none were asked for."""
     profile = planned.target.profile
-    fixed = replace(
-        workload,
-        cache_type_k=workload.cache_type_k or CacheType.F16,
-        cache_type_v=workload.cache_type_v or CacheType.F16,
-    )
+    if workload.cache_type_k is None and workload.cache_type_v is None:
+        workload = replace(workload, cache_type_k=CacheType.F16, cache_type_v=CacheType.F16)
     with (
         open_companions(planned.request.flags, planned.engine, settings, machine) as opened,
         Simulations(located, planned.engine, settings, machine) as oracle,
     ):
         task = Task(
             machine=machine,
-            workload=fixed,
+            workload=workload,
             limits=planned.request.limits,
             default_ctx=profile.context.default if profile else None,
             companions=opened.companions,

@@ -18,11 +18,11 @@ from launcher.engine.ready import LoadFailed
 from launcher.engine.record import Deployment
 from launcher.machine import Machine
 from launcher.plan.explain import plan_json
-from launcher.plan.make import make_plan
 from launcher.plan.plan import HOST, Plan, Shortfall, Workload
 from launcher.progress import Step
 from launcher.units import GIB, MIB
 from tests.engine.test_deployments import a_deployment
+from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, machine, model
 
 SHAPE = model("qwen3moe")

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from launcher.engine.wishes import SPELLINGS, WISHES, is_flag, split_flags
 from launcher.errors import UsageError
+from launcher.machine import format_cpu_list
 from launcher.plan.pattern import placement_pattern
 from launcher.plan.plan import LoadMode, Plan
 from launcher.units import MIB
@@ -33,6 +34,9 @@ class Serving:
     model_path: str
     api_key_file: str | None = None
 
+
+TASKSET = "/usr/bin/taskset"
+"""util-linux's: it sets the CPUs and becomes the program."""
 
 _PLACES = frozenset({"-dev", "-ngl", "-sm", "-ts", "-ot", "-kvu", "-fit", "-ctxcp"})
 """Options that say what the plan says already."""
@@ -148,11 +152,23 @@ def server_argv(
     _check_profile_flags(profile_flags, capabilities)
     user = _check_user_flags(line, user_flags)
     given = {name for name, _ in split_flags(user_flags)}
-    argv = [program]
+    argv = [*bound_to(plan.cpus), program]
     for name, spelling, value in line.parts:
         if name not in given:
             argv += [spelling] if value is None else [spelling, value]
     return (*argv, *profile_flags, *user)
+
+
+def bound_to(cpus: Sequence[int]) -> tuple[str, ...]:
+    """What starts a program on these CPUs (util-linux), nothing for any."""
+    return (TASKSET, "--cpu-list", format_cpu_list(cpus)) if cpus else ()
+
+
+def unbound(argv: Sequence[str]) -> tuple[str | None, tuple[str, ...]]:
+    """The CPUs that a command line is bound to, None for any, and the command itself."""
+    if argv[0] == TASKSET:
+        return argv[2], tuple(argv[3:])
+    return None, tuple(argv)
 
 
 def _add_server(line: _Line, serving: Serving) -> None:

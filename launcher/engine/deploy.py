@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.engine.address import check_exposure, local_url
+from launcher.engine.argv import unbound
 from launcher.engine.deployments import (
     State,
     claiming,
@@ -277,7 +278,7 @@ def _recorded(folder: Path, request: Request, port: int) -> Deployment:
 
 def _started(folder: Path, deployment: Deployment, request: Request, limits: StallLimits) -> ProcessId:
     """The supervisor, which starts llama-server. A program that is not there is said at once."""
-    program = deployment.argv[0]
+    _, (program, *_) = unbound(deployment.argv)
     for usable, error in ((os.F_OK, FileNotFoundError()), (os.X_OK, PermissionError())):
         if not os.access(program, usable):
             raise cannot_run(program, error)

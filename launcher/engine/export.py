@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from launcher.engine.argv import unbound
+
 _INSIDE = "/models"
 _KEYS = "/keys"
 
@@ -98,6 +100,9 @@ def compose_file(export: Export, image: str) -> str:
         "read_only": True,
         "tmpfs": ["/tmp"],  # noqa: S108  inside the container
     }
+    cpus, _ = unbound(export.argv)
+    if cpus is not None:
+        service["cpuset"] = cpus
     if export.env:
         service["environment"] = dict(export.env)
     if export.limit_bytes is not None:
@@ -163,7 +168,7 @@ def kubernetes_manifest(export: Export, image: str) -> str:
 
 def _inside(export: Export) -> tuple[str, ...]:
     """The arguments as they are inside a container: the model and key where they are mounted, every address."""
-    words = list(export.argv[1:])
+    words = list(unbound(export.argv)[1][1:])
     for index, word in enumerate(words[:-1]):
         value = words[index + 1]
         if word in {"-m", "--model"}:

@@ -8,7 +8,7 @@ Hosts: memory channels per socket and their fastest official speed, from Intel A
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from launcher.gpus import gpu_key
@@ -128,6 +128,12 @@ def host_processor(machine: Machine, threads: int) -> Processor:
         known=known,
         source=source,
     )
+
+
+def node_processor(machine: Machine, threads: int, n_nodes: int) -> Processor:
+    """One NUMA node of the host by itself: its part of the bandwidth, nothing read across."""
+    whole = host_processor(machine, threads)
+    return replace(whole, bandwidth=whole.bandwidth / n_nodes, sockets=1)
 
 
 def link_speed(link: Link | None) -> float:

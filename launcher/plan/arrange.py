@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from launcher.gguf.architecture import Architecture
+from launcher.gguf.architecture import Architecture, read_architecture
 from launcher.machine import Machine
 from launcher.model import ModelFile
 from launcher.plan.beside import Beside, beside, with_beside
-from launcher.plan.budget import Budgets, DeviceBudget
+from launcher.plan.budget import Budgets, DeviceBudget, read_budgets
 from launcher.plan.companions import NO_COMPANIONS, Companions
 from launcher.plan.host_memory import HostCaches, plan_caches
 from launcher.plan.ledger import Demand, build_ledger, demand_of
+from launcher.plan.numa import Cores, choose_cores
 from launcher.plan.placement import place
-from launcher.plan.plan import HOST, LedgerRow, Placement, Workload
+from launcher.plan.plan import HOST, LedgerRow, Limits, Placement, Workload
 from launcher.plan.settle import Settled
 from launcher.plan.verdict import configured
-from launcher.plan.weights import Weights
+from launcher.plan.weights import Weights, weigh
 
 _ROUNDS = 8
 """Companions follow the model's devices, and these follow from the room that companions leave: two or three rounds."""
@@ -38,6 +39,29 @@ class Case:
     companions: Companions = NO_COMPANIONS
 
 
+def read_case(
+    model: ModelFile,
+    quant: str,
+    machine: Machine,
+    limits: Limits | None = None,
+    companions: Companions = NO_COMPANIONS,
+) -> Case:
+    """A model on a machine, and what is loaded beside it, read once."""
+    architecture = read_architecture(model.metadata, model.tensors)
+    limits = limits or Limits()
+    budgets = read_budgets(machine, limits)
+    return Case(
+        model=model,
+        quant=quant,
+        machine=machine,
+        architecture=architecture,
+        weights=weigh(architecture, model.tensors, {budget.device.backend for budget in budgets.devices}),
+        budgets=budgets,
+        all_budgets=read_budgets(machine, replace(limits, gpus=None)),
+        companions=companions,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrangement:
     """`own` are the rows of the model alone, its prompt cache included; `ledger` those with `held`, what its companions
@@ -50,6 +74,7 @@ class Arrangement:
     held: Beside
     ledger: tuple[LedgerRow, ...]
     caches: HostCaches
+    cores: Cores
 
     @property
     def fits(self) -> bool:
@@ -84,14 +109,16 @@ def arrange(
         kept = need
     whole = with_beside(own, held.held, case.all_budgets)
     caches = plan_caches(demand, workload, whole[-1].free_bytes + surplus.get(HOST, 0))
+    ledger = _with_caches(whole, caches)
     return Arrangement(
         settled=settled,
         demand=demand,
         placement=placement,
         own=_with_caches(own, caches),
         held=held,
-        ledger=_with_caches(whole, caches),
+        ledger=ledger,
         caches=caches,
+        cores=choose_cores(case.machine, workload, ledger[-1]),
     )
 
 

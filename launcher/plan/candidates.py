@@ -59,12 +59,12 @@ def try_quant(case: Case, workload: Workload, contexts: ContextChoice, quant_ran
         least = _attempt(case, smallest, size)
         if nearest is None:
             nearest, nearest_workload = least, smallest
-        if least is None or not least.fits:
+        if not least.fits:
             continue  # every other choice takes more
         found = []
         for cache_rank, variant in _variants(case, workload):
             arrangement = _attempt(case, variant, size)
-            if arrangement is None or not arrangement.fits:
+            if not arrangement.fits:
                 continue
             found.append(
                 Candidate(
@@ -73,7 +73,9 @@ def try_quant(case: Case, workload: Workload, contexts: ContextChoice, quant_ran
                     arrangement=arrangement,
                     rank=(quant_rank, cache_rank),
                     ctx_reason=contexts.reason_for(size),
-                    forecast=forecast(arrangement.demand, arrangement.placement, case.machine),
+                    forecast=forecast(
+                        arrangement.demand, arrangement.placement, case.machine, arrangement.cores.processor
+                    ),
                 )
             )
         if found:
@@ -81,13 +83,8 @@ def try_quant(case: Case, workload: Workload, contexts: ContextChoice, quant_ran
     return Tried(candidates=(), nearest=nearest, nearest_workload=nearest_workload)
 
 
-def _attempt(case: Case, workload: Workload, size: int) -> Arrangement | None:
-    try:
-        return arrange(case, settle(case.architecture, workload, size), workload)
-    except UsageError:
-        if workload.cache_type_k is CacheType.F16:
-            raise  # not a variant of ours: the user's own wish cannot be had
-        return None
+def _attempt(case: Case, workload: Workload, size: int) -> Arrangement:
+    return arrange(case, settle(case.architecture, workload, size), workload)
 
 
 def _smallest(case: Case, workload: Workload) -> Workload:

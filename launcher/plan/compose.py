@@ -9,13 +9,12 @@ from launcher.errors import LauncherError
 from launcher.model import ModelFile
 from launcher.plan.arrange import Arrangement, Case
 from launcher.plan.host_memory import LoadFacts, choose_load_mode
-from launcher.plan.numa import choose_numa
+from launcher.plan.numa import placed_by
 from launcher.plan.pace import forecast
 from launcher.plan.pattern import EXPERTS, matched_names, placement_pattern
 from launcher.plan.plan import LedgerRow, Placement, Plan, Workload
 from launcher.plan.reasons import describe_beside, describe_budgets, describe_placement
 from launcher.plan.settle import describe_pool
-from launcher.plan.threads import choose_threads
 from launcher.units import format_bytes
 
 
@@ -41,8 +40,7 @@ def compose(
     parameters = settled.parameters
     _check_pattern(case.model, placement)
     load_mode, load_reason = choose_load_mode(workload, _load_facts(case, arrangement))
-    threads, thread_reason = choose_threads(case.machine.cpu)
-    numa, numa_reasons = choose_numa(case.machine, workload, arrangement.ledger[-1])
+    cores = arrangement.cores
     ledger = simulated.ledger if simulated else arrangement.ledger
     kv_bytes = sum(row.kv.n_bytes for row in ledger)
     return Plan(
@@ -60,7 +58,7 @@ def compose(
         load_mode=load_mode,
         cache_ram_bytes=arrangement.caches.cache_ram_bytes,
         ctx_checkpoints=arrangement.caches.ctx_checkpoints,
-        threads=threads,
+        threads=cores.threads,
         placement=placement,
         ledger=ledger,
         reasons=(
@@ -69,14 +67,15 @@ def compose(
             *settled.reasons,
             load_reason,
             *arrangement.caches.reasons,
-            thread_reason,
-            *numa_reasons,
+            *cores.reasons,
+            *placed_by(cores.numa, load_mode),
             *(f"{extra.name}: {format_bytes(extra.amount.n_bytes)} besides" for extra in workload.extras),
             *describe_budgets(case.machine, case.budgets),
             *(simulated.remarks if simulated else describe_beside(arrangement.held)),
         ),
-        numa=numa,
-        forecast=forecast(arrangement.demand, placement, case.machine),
+        numa=cores.numa,
+        cpus=cores.cpus,
+        forecast=forecast(arrangement.demand, placement, case.machine, cores.processor),
         simulated_by=simulated.engine if simulated else None,
     )
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from launcher.forecast.turn import Band, Forecast
+from launcher.machine import format_cpu_list
 from launcher.plan.choice import Choice
 from launcher.plan.plan import HOST, SURE_TO_UNSURE, Amount, Basis, LedgerRow, Plan, Shortfall
 from launcher.recipe import RECIPE_SOURCE
@@ -39,6 +40,7 @@ def plan_json(
             "ctx_checkpoints": plan.ctx_checkpoints,
             "threads": plan.threads,
             "numa": None if plan.numa is None else plan.numa.value,
+            "cpus": format_cpu_list(plan.cpus) or None,
         },
         "placement": {
             "n_block": plan.placement.n_block,

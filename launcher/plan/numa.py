@@ -1,35 +1,129 @@
-"""Several NUMA nodes: whether the host's weights fit on one, and what llama-server is told."""
+"""Which cores compute on the host, and how they are told: threads, NUMA mode, the node that is kept to."""
 
 from __future__ import annotations
 
-from launcher.machine import Machine
-from launcher.plan.plan import LedgerRow, NumaMode, Workload
+from dataclasses import dataclass, replace
+
+from launcher.forecast.decode import weight_rate
+from launcher.forecast.processors import GB, Processor, host_processor, node_processor
+from launcher.machine import Cpu, Machine, MemoryPool
+from launcher.plan.plan import LedgerRow, LoadMode, NumaMode, Workload
+from launcher.plan.threads import choose_threads
 from launcher.units import format_bytes
 
 
-def choose_numa(
-    machine: Machine, workload: Workload, host: LedgerRow
-) -> tuple[NumaMode | None, tuple[str, ...]]:
-    """The value of `--numa` and why; None where there is one node, or nothing is computed from host memory.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cores:
+    """`cpus` are those that the process is bound to, empty for any; `processor` is what the forecast reckons with.
+    `node` is set where one is kept to."""
 
-    `distribute` spreads threads evenly over the nodes (ggml-cpu.c, set_numa_thread_affinity). Nothing mirrors weights:
-    each stays on the node whose thread touched it first, and the others read across.
+    threads: int
+    processor: Processor
+    numa: NumaMode | None = None
+    node: MemoryPool | None = None
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def cpus(self) -> tuple[int, ...]:
+        return self.node.cpus if self.node else ()
+
+
+def choose_cores(machine: Machine, workload: Workload, host: LedgerRow) -> Cores:
+    """Threads and NUMA mode for what the host holds.
+
+    llama.cpp's modes (ggml-cpu.c, set_numa_thread_affinity, at 0c1e570): `distribute` pins thread i to node i modulo
+    their number, `isolate` all threads to the node that the process started on, `numactl` to the CPUs it was given;
+    each of them gives every thread the same rows of a matrix in every step. Nothing mirrors weights. So one node is
+    better where it holds everything and is no slower alone: there is nothing to read across.
     """
+    threads, why = choose_threads(machine.cpu)
+    everywhere = Cores(
+        threads=threads, processor=host_processor(machine, threads), numa=workload.numa, reasons=(why,)
+    )
+    nodes = [node for node in machine.nodes if node.cpus]
+    if workload.numa is NumaMode.ISOLATE and len(nodes) > 1:
+        return _alone(machine, max(nodes, key=_free), "as asked")
     if workload.numa is not None:
         kept = None if workload.numa is NumaMode.OFF else workload.numa
-        return kept, (f"--numa {workload.numa}, as asked",)
-    nodes = [node for node in machine.nodes if node.cpus]
+        return replace(everywhere, numa=kept, reasons=(why, f"--numa {workload.numa}, as asked"))
     if len(nodes) < 2 or not host.weights.n_bytes:
-        return None, ()
-    largest = max(node.total_bytes if node.free_bytes is None else node.free_bytes for node in nodes)
-    need = host.weights.n_bytes + host.kv.n_bytes + host.compute.n_bytes
-    if need <= largest:
-        fit = f"the {format_bytes(need)} on the host would fit on one node of {format_bytes(largest)} free"
+        return everywhere
+    if machine.cpu.affinity < machine.cpu.logical_cores:
+        said = (
+            f"--numa numactl: {machine.cpu.affinity} of {machine.cpu.logical_cores} CPUs are allowed here, and "
+            "llama.cpp's other modes would leave them"
+        )
+        return replace(everywhere, numa=NumaMode.NUMACTL, reasons=(why, said))
+    return _one_or_all(machine, nodes, everywhere, host.used_bytes)
+
+
+def _one_or_all(machine: Machine, nodes: list[MemoryPool], everywhere: Cores, need: int) -> Cores:
+    largest = max(nodes, key=_free)
+    alone = _alone(machine, largest)
+    one, together = weight_rate(alone.processor) / GB, weight_rate(everywhere.processor) / GB
+    sizes = ", ".join(f"node {node.node} {format_bytes(_free(node))}" for node in nodes)
+    free = f"{format_bytes(need)} on the host, free: {sizes}"
+    speeds = f"predicted to read {one:.0f} GB/s of weights, all {len(nodes)} together {together:.0f}"
+    if need <= _free(largest) and one >= together:
+        return _alone(machine, largest, f"it holds all ({free}) and is {speeds}: nothing is read across")
+    if need <= _free(largest):
+        fit = f"one node would hold all ({free}), and is {speeds}"
     else:
-        fit = f"the {format_bytes(need)} on the host exceed one node's {format_bytes(largest)}: all nodes are used"
-    return NumaMode.DISTRIBUTE, (
+        fit = f"no node holds all ({free})"
+    said = f"--numa distribute, {everywhere.threads} threads on {len(nodes)} nodes: {fit}"
+    return replace(everywhere, numa=NumaMode.DISTRIBUTE, reasons=(*everywhere.reasons, said))
+
+
+def _alone(machine: Machine, node: MemoryPool, why: str = "") -> Cores:
+    """This node by itself; `taskset` has the process start on it, which is what `isolate` goes by."""
+    threads, reason = choose_threads(_cpu_of(machine, node))
+    return Cores(
+        threads=threads,
+        processor=node_processor(machine, threads, len(machine.nodes)),
+        numa=NumaMode.ISOLATE,
+        node=node,
+        reasons=(reason, f"--numa isolate on node {node.node}, by taskset: {why}"),
+    )
+
+
+def placed_by(numa: NumaMode | None, load_mode: LoadMode) -> tuple[str, ...]:
+    """Which node a page of the weights comes to lie on: it follows from the load mode."""
+    if numa is None:
+        return ()
+    if load_mode is LoadMode.MMAP:
+        return (
+            (
+                "each mapped page lies on the node whose thread reads it first, and --numa switches prefetching off so "
+                "that it is the thread which computes with it; what is in the page cache already stays where it is "
+                "(echo 3 > /proc/sys/vm/drop_caches as root), and kernel.numa_balancing should be 0"
+            ),
+        )
+    if numa is NumaMode.ISOLATE:
+        return ("the weights are read in by a thread of that node, and lie there",)
+    return (
         (
-            f"--numa distribute: {len(nodes)} nodes, threads on each; {fit}. Page cache that one node holds from an "
-            "earlier run stays there (echo 3 > /proc/sys/vm/drop_caches as root spreads it anew)"
+            f"with load mode {load_mode} one thread reads the weights in, and its node is filled before the next: "
+            "--load-mode mmap lets each thread fault in its own rows, without page-locked transfers to a device"
         ),
+    )
+
+
+def _free(node: MemoryPool) -> int:
+    return node.total_bytes if node.free_bytes is None else node.free_bytes
+
+
+def _cpu_of(machine: Machine, node: MemoryPool) -> Cpu:
+    """The node's part of the processor: cores in proportion to its logical CPUs."""
+    cpu = machine.cpu
+    share = len(node.cpus) / max(cpu.logical_cores, 1)
+
+    def part(cores: int | None) -> int | None:
+        return None if cores is None else max(round(cores * share), 1)
+
+    return replace(
+        cpu,
+        affinity=len(node.cpus),
+        logical_cores=len(node.cpus),
+        physical_cores=part(cpu.physical_cores),
+        performance_cores=part(cpu.performance_cores),
     )

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from launcher.forecast.decode import Stage
-from launcher.forecast.processors import Processor, host_processor, processor_of
+from launcher.forecast.processors import Processor, processor_of
 from launcher.forecast.turn import Forecast, Turn, forecast_turn
 from launcher.gguf.architecture import Architecture
 from launcher.machine import Machine
 from launcher.plan.ledger import Demand, Spread, part_bytes, spread_out
 from launcher.plan.plan import Placement
-from launcher.plan.threads import choose_threads
 
 
-def forecast(demand: Demand, placement: Placement, machine: Machine, turn: Turn | None = None) -> Forecast:
-    """How fast this placement is on this machine, for a stated turn."""
+def forecast(
+    demand: Demand, placement: Placement, machine: Machine, host: Processor, turn: Turn | None = None
+) -> Forecast:
+    """How fast this placement is on this machine, whose `host` computes with what is there, for a stated turn."""
     parameters = demand.parameters
     wanted = (turn or Turn()).within(parameters.ctx_size)
-    return forecast_turn(stages_of(demand, placement, machine), wanted, parameters.n_tokens)
+    return forecast_turn(stages_of(demand, placement, machine, host), wanted, parameters.n_tokens)
 
 
-def stages_of(demand: Demand, placement: Placement, machine: Machine) -> tuple[Stage, ...]:
+def stages_of(demand: Demand, placement: Placement, machine: Machine, host: Processor) -> tuple[Stage, ...]:
     """One stage per device in use, in order, then the host's."""
     spread = spread_out(placement)
     by_id = {device.id: device for device in machine.devices}
@@ -28,8 +29,7 @@ def stages_of(demand: Demand, placement: Placement, machine: Machine) -> tuple[S
         _device_stage(demand, spread, share, processor_of(by_id[name]), streamed if index == 0 else 0.0)
         for index, (name, share) in enumerate(zip(placement.devices, spread.shares, strict=True))
     ]
-    threads, _ = choose_threads(machine.cpu)
-    return (*stages, _host_stage(demand, spread, host_processor(machine, threads), streamed))
+    return (*stages, _host_stage(demand, spread, host, streamed))
 
 
 def used_share(architecture: Architecture) -> float:

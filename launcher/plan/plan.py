@@ -185,7 +185,7 @@ class Plan:
     `n_parallel` requests at once share it. Every choice has a sentence in `reasons`.
 
     `ctx_checkpoints` is how many states of a sliding window or recurrence each slot keeps. `numa` is llama-server's `--numa`
-    value, `simulated_by` the llama.cpp that computed the ledger, None where it is the planner's own estimate.
+    value, `cpus` are those that its process is bound to (any where empty), `simulated_by` the llama.cpp that computed the ledger, None where it is the planner's own estimate.
     """
 
     model_id: str
@@ -207,6 +207,7 @@ class Plan:
     ledger: tuple[LedgerRow, ...]
     reasons: tuple[str, ...]
     numa: NumaMode | None = None
+    cpus: tuple[int, ...] = ()
     forecast: Forecast | None = None
     simulated_by: str | None = None
 

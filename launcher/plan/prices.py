@@ -57,7 +57,7 @@ def _price(chosen: Candidate, changed: Arrangement, name: str, flags: str) -> Pr
         worst = min(changed.ledger, key=lambda row: row.free_bytes)
         text = f"{name} does not fit: {worst.where} would be {format_bytes(-worst.free_bytes)} short"
         return Price(flags=flags, fits=False, text=text, decode_tps=None, turn_seconds=None)
-    predicted = forecast(changed.demand, changed.placement, chosen.case.machine)
+    predicted = forecast(changed.demand, changed.placement, chosen.case.machine, changed.cores.processor)
     kv = _kv(changed) - _kv(chosen.arrangement)
     before, after = chosen.forecast, predicted
     tokens = _instead(f"{after.decode.mid:.1f}", f"{before.decode.mid:.1f}")

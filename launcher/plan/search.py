@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from launcher.errors import LauncherError
 from launcher.machine import Machine
 from launcher.model import ModelFile
-from launcher.plan.arrange import Case
+from launcher.plan.arrange import Case, read_case
 from launcher.plan.candidates import Candidate, Tried, try_quant
 from launcher.plan.choice import Choice, Option
 from launcher.plan.companions import NO_COMPANIONS, Companions
@@ -22,7 +22,6 @@ from launcher.plan.losers import (
     too_slow,
     why_not,
 )
-from launcher.plan.make import read_case
 from launcher.plan.plan import DISK, Limits, Plan, Shortfall, Workload
 from launcher.plan.preference import describe, ordered, pareto
 from launcher.plan.prices import price_changes
@@ -58,7 +57,8 @@ class Task:
 
 
 def search(offers: Iterable[Offer], task: Task) -> Choice:
-    """The wanted plan among these quants, best quality first. Raises what `make_plan` raises."""
+    """The wanted plan among these quants, best quality first. Raises UsageError for wishes that
+    contradict each other, the machine or the model, BadGguf for a model llama.cpp refuses."""
     found = [_Found.of(offer, rank, task) for rank, offer in enumerate(offers)]
     judge = Judge()
     candidates = [one for each in found for one in each.tried.candidates if each.fetchable(task)]

@@ -8,9 +8,9 @@ import pytest
 
 from launcher.engine.argv import Serving, server_argv
 from launcher.errors import UsageError
-from launcher.plan.make import make_plan
 from launcher.plan.plan import CacheType, LoadMode, Plan, Workload
 from launcher.units import MIB
+from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, machine, model
 
 SERVING = Serving(host="127.0.0.1", port=8123, model_id="m", model_path="/models/m.gguf")

@@ -14,9 +14,9 @@ from launcher.engine.argv import Serving, server_argv
 from launcher.gguf.ggml import GgmlType
 from launcher.machine import Machine
 from launcher.model import ModelFile
-from launcher.plan.make import make_plan
 from launcher.plan.plan import Plan, Workload
 from launcher.units import GIB, format_bytes
+from tests.plan.planned import make_plan
 from tests.plan.shapes import device, machine, model
 
 FOLDER = Path(__file__).parents[1] / "golden"

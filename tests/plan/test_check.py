@@ -10,11 +10,11 @@ from launcher.engine.commandline import read_command
 from launcher.machine import Machine
 from launcher.plan.check import Check, check, check_json
 from launcher.plan.companions import NO_COMPANIONS, Companions, Draft, DraftWish
-from launcher.plan.make import make_plan
 from launcher.plan.oracle import Answer, BufferRow, HostTensor, Question, Refusal
 from launcher.plan.pattern import placement_pattern
 from launcher.plan.plan import HOST, Basis, Plan, Workload
 from launcher.units import GIB, MIB
+from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, machine, model
 
 

@@ -7,12 +7,12 @@ import json
 from launcher.machine import Device
 from launcher.plan.choice import Choice
 from launcher.plan.explain import basis_of, plan_json, shortfall_json
-from launcher.plan.make import make_plan
 from launcher.plan.oracle import Answer, BufferRow, FlashAttention
 from launcher.plan.plan import HOST, Basis, Plan, Shortfall, Workload
 from launcher.plan.search import Offer, Task, search
 from launcher.plan.verdict import question_of, simulated_ledger
 from launcher.units import GIB, MIB
+from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, machine, model
 
 CARDS: tuple[Device, ...] = cards(250, 120)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from launcher.errors import UsageError
 from launcher.machine import Backend
-from launcher.plan.make import make_plan
 from launcher.plan.plan import HOST, CacheType, LoadMode, Plan, Shortfall, Workload
 from launcher.units import GIB, MIB
+from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, device, machine, model
 
 H100 = tuple(device(index, 79 * GIB) for index in range(8))

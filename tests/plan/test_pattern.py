@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.plan.make import make_plan
 from launcher.plan.pattern import expert_pattern, matched_names
 from launcher.plan.plan import Plan, Workload
+from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, machine, model
 
 NAMES = tuple(

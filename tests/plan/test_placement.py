@@ -25,10 +25,15 @@ def placed(file: ModelFile, box: Machine, ctx_size: int = 2048) -> Placement:
 
 
 def on_devices(file: ModelFile, placement: Placement) -> tuple[int, int]:
-    """Layers on devices, and of how many blocks all experts."""
+    """Layers on devices, and how many of the tensors that hold experts."""
     weights = weigh(architecture_of(file), file.tensors)
-    on_host = len(placement.host_expert_blocks) + len(placement.host_expert_parts)
-    return placement.n_gpu_layers, len(weights.expert_blocks) - on_host
+    host = dict(placement.host_expert_parts)
+    host |= {
+        block: tuple(kind for kind, _ in weights.layers[block].expert_kinds)
+        for block in placement.host_expert_blocks
+    }
+    every = sum(len(weights.layers[block].expert_kinds) for block in weights.expert_blocks)
+    return placement.n_gpu_layers, every - sum(len(kinds) for kinds in host.values())
 
 
 @settings(max_examples=60, deadline=None)
@@ -68,7 +73,7 @@ def test_the_split_is_what_llama_cpp_wants(file: ModelFile, free_mib: list[int])
     st.integers(min_value=1, max_value=400),
 )
 def test_more_memory_is_never_worse(file: ModelFile, free_mib: list[int], which: int, more: int) -> None:
-    """More layers on devices, or as many layers and no fewer whole blocks' experts."""
+    """More layers on devices, or as many layers and no fewer tensors of experts."""
     roomier = list(free_mib)
     roomier[which % len(roomier)] += more
     before = on_devices(file, placed(file, machine(*cards(*free_mib))))

@@ -22,10 +22,10 @@ from launcher.engine.ports import free_port
 from launcher.gguf.ggml import GgmlType
 from launcher.hub.local import open_path
 from launcher.machine import Backend, Machine
-from launcher.plan.make import make_plan
 from launcher.plan.plan import HOST, CacheType, LoadMode, Plan, Workload
 from launcher.units import MIB
 from tests.make_gguf import Types, make_gguf
+from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, machine
 
 _BUFFER = re.compile(

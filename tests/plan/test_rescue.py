@@ -8,7 +8,6 @@ import pytest
 
 from launcher.machine import Machine
 from launcher.model import ModelFile
-from launcher.plan.make import make_plan
 from launcher.plan.plan import HOST, CacheType, Plan, Shortfall, Workload
 from launcher.plan.rescue import (
     MOST_STEPS,
@@ -23,6 +22,7 @@ from launcher.plan.rescue import (
     steps,
 )
 from launcher.units import GIB, MIB
+from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, machine, model
 
 WISH = Workload(ctx_size=8192)

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from launcher.engine.argv import Serving, server_argv, unbound
 from launcher.errors import UsageError
 from launcher.gguf.ggml import GgmlType
-from launcher.machine import Filesystem, Machine, MemoryPool
+from launcher.machine import Cpu, Filesystem, Machine, MemoryPool
 from launcher.plan.choice import Choice
 from launcher.plan.ledger import spread_out
 from launcher.plan.plan import (
@@ -182,16 +183,63 @@ def test_a_projector_takes_its_place_on_the_first_device() -> None:
     assert len(with_it.placement.host_expert_blocks) > len(plain.placement.host_expert_blocks)
 
 
-def test_two_nodes_get_a_numa_mode_and_the_reason() -> None:
+def two_nodes(cores: int, *, affinity: int | None = None) -> Machine:
+    """Two sockets with half of the cores each, 380 GiB free on either."""
+    half = cores // 2
+    cpu = Cpu(
+        name="2 x AMD EPYC 9355",
+        physical_cores=cores,
+        performance_cores=None,
+        logical_cores=cores,
+        affinity=affinity or cores,
+        quota=None,
+        isa=("AVX512",),
+    )
     nodes = tuple(
-        MemoryPool(node=index, total_bytes=384 * GIB, free_bytes=380 * GIB, cpus=tuple(range(8)))
+        MemoryPool(
+            node=index,
+            total_bytes=384 * GIB,
+            free_bytes=(380 + index) * GIB,
+            cpus=tuple(range(index * half, (index + 1) * half)),
+        )
         for index in range(2)
     )
-    box = replace(machine(device(0, 31 * GIB), ram_bytes=768 * GIB), nodes=nodes)
-    plan = planned(choose(kimi()[:1], box))
+    return replace(machine(device(0, 31 * GIB), ram_bytes=768 * GIB), nodes=nodes, cpu=cpu)
+
+
+def test_what_no_node_holds_is_distributed() -> None:
+    plan = planned(choose(kimi()[:1], two_nodes(64)))
+    assert (plan.numa, plan.cpus, plan.threads) == (NumaMode.DISTRIBUTE, (), 64)
+    assert any("no node holds all" in said and "node 1 381.0 GiB" in said for said in plan.reasons)
+    assert any("its node is filled before the next" in said for said in plan.reasons)
+    assert planned(choose(kimi()[:1], two_nodes(64), Workload(ctx_size=8192, numa=NumaMode.OFF))).numa is None
+
+
+def test_what_one_node_holds_is_distributed_where_all_nodes_are_faster() -> None:
+    plan = planned(choose(kimi()[2:], two_nodes(64)))
     assert plan.numa is NumaMode.DISTRIBUTE
-    assert any("exceed one node's 380.0 GiB" in reason for reason in plan.reasons)
-    assert planned(choose(kimi()[:1], box, Workload(ctx_size=8192, numa=NumaMode.OFF))).numa is None
+    assert any("one node would hold all" in said for said in plan.reasons)
+
+
+def test_one_node_is_kept_to_where_its_cores_are_all_that_compute() -> None:
+    """Sixteen CPUs by quota are one node's anyway: the other would only be read across."""
+    box = two_nodes(64)
+    box = replace(box, cpu=replace(box.cpu, quota=16.0))
+    plan = planned(choose(kimi()[2:], box))
+    assert (plan.numa, plan.threads) == (NumaMode.ISOLATE, 16)
+    assert plan.cpus == tuple(range(32, 64))
+    assert plan.forecast is not None
+    across = planned(choose(kimi()[2:], box, Workload(ctx_size=32768, numa=NumaMode.DISTRIBUTE)))
+    assert across.forecast is not None
+    assert plan.forecast.decode.mid > across.forecast.decode.mid
+    argv = server_argv(plan, Serving(host="127.0.0.1", port=1, model_id="m", model_path="m"), program="/x/s")
+    assert argv[:4] == ("/usr/bin/taskset", "--cpu-list", "32-63", "/x/s")
+    assert unbound(argv)[1][:2] == ("/x/s", "-m")
+
+
+def test_a_process_that_may_not_use_all_cpus_keeps_to_its_own() -> None:
+    plan = planned(choose(kimi()[:1], two_nodes(64, affinity=24)))
+    assert (plan.numa, plan.cpus, plan.threads) == (NumaMode.NUMACTL, (), 24)
 
 
 @settings(max_examples=25, deadline=None)

@@ -10,13 +10,13 @@ from launcher.errors import EngineFailed
 from launcher.machine import Machine
 from launcher.plan.budget import read_budgets
 from launcher.plan.choice import Choice
-from launcher.plan.make import make_plan
 from launcher.plan.oracle import Answer, HostTensor, Question, Refusal
 from launcher.plan.plan import HOST, Basis, CacheType, Limits, Shortfall, Workload
 from launcher.plan.search import Offer, Task, search
 from launcher.plan.verify import MOST_SIMULATIONS, Witness
 from launcher.units import GIB, MIB
 from tests.plan.answering import Oracle, holding
+from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, machine, model
 
 ONE_CARD = machine(*cards(900))

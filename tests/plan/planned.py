@@ -1,0 +1,29 @@
+"""A plan for one quant with nothing left to vary: the usual micro-batch and F16 caches where none were asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from launcher.machine import Machine
+from launcher.model import ModelFile
+from launcher.plan.plan import CacheType, Limits, Plan, Shortfall, Workload
+from launcher.plan.search import Offer, Task, plan_one
+from launcher.plan.settle import USUAL_UBATCH
+
+
+def make_plan(
+    model: ModelFile,
+    quant: str,
+    machine: Machine,
+    workload: Workload,
+    *,
+    default_ctx: int | None = None,
+    limits: Limits | None = None,
+) -> Plan | Shortfall:
+    fixed = replace(
+        workload, ubatch_size=workload.ubatch_size or min(USUAL_UBATCH, workload.batch_size or USUAL_UBATCH)
+    )
+    if workload.cache_type_k is None and workload.cache_type_v is None:
+        fixed = replace(fixed, cache_type_k=CacheType.F16, cache_type_v=CacheType.F16)
+    task = Task(machine=machine, workload=fixed, limits=limits or Limits(), default_ctx=default_ctx)
+    return plan_one(Offer(quant=quant, model=model), task)
