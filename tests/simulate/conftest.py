@@ -58,4 +58,4 @@ def another_commit(vulkan_engine: Engine) -> Path:
     try:
         return other_engine(SETTINGS.cache_dir)
     except LauncherError as error:
-        pytest.skip(f"no engine of another commit: {error.message}")
+        raise missing(f"no engine of another commit: {error.message}") from error

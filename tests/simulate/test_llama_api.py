@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ctypes
+import json
+import os
 import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from ctypes import CFUNCTYPE, Structure, c_void_p
 from typing import Any
 
 import pytest
 
+from launcher.engine.find import Engine
 from launcher.simulate.layout_check import Unavailable
 from launcher.simulate.llama_api import (
     MODEL_LAYOUTS,
@@ -58,3 +63,28 @@ def test_each_layout_is_told_by_its_defaults(layout: type[Structure]) -> None:
 def test_any_other_is_refused(change: Callable[[bytes], bytes]) -> None:
     with pytest.raises(Unavailable, match=r"llama\.h"):
         known_layout(answers(change(defaults(ModelParameters))), MODEL_LAYOUTS)
+
+
+_BINDINGS = """
+import json
+from llama_cpp import llama_cpp
+layouts = (llama_cpp.llama_model_params, llama_cpp.llama_context_params)
+print(json.dumps([[[name, getattr(layout, name).offset, getattr(layout, name).size] for name, *_ in layout._fields_]
+                  for layout in layouts]))
+"""
+
+
+def test_the_pinned_layouts_are_those_of_the_bindings(engine: Engine) -> None:
+    """llama-cpp-python states llama.h of the pinned commit too: field by field, offset by offset."""
+    done = subprocess.run(
+        [sys.executable, "-c", _BINDINGS],
+        env={**os.environ, "LLAMA_CPP_LIB_PATH": str(engine.folder)},
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    ours = [
+        [[name, getattr(layout, name).offset, getattr(layout, name).size] for name, *_ in layout._fields_]
+        for layout in (ModelParameters, ContextParameters)
+    ]
+    assert json.loads(done.stdout) == ours
