@@ -17,10 +17,11 @@ from launcher.gguf.architecture import Architecture
 from launcher.gguf.header import TensorInfo
 from launcher.machine import Device
 from launcher.plan.configuration import compiled_pattern
+from launcher.plan.kernels import NO_KERNEL
 from launcher.plan.oracle import Question
 from launcher.plan.pattern import EXPERTS
 from launcher.plan.plan import HOST
-from launcher.plan.weights import BLOCK, EVERYWHERE, INPUT, NO_KERNEL
+from launcher.plan.weights import BLOCK, EVERYWHERE, INPUT
 
 _EXPERTS = compiled_pattern(EXPERTS)
 

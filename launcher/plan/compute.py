@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from launcher.gguf.architecture import Architecture
 from launcher.machine import Backend
+from launcher.plan.kernels import CUDA_GROUPED_HEADS, CUDA_SQUARE_HEADS
 from launcher.plan.kv import Caches
 from launcher.plan.parameters import Parameters
 from launcher.plan.plan import Amount, Basis, CacheType
@@ -28,13 +29,6 @@ _F32 = 4
 _SCHED_COPIES = 4
 """GGML_SCHED_MAX_COPIES, ggml/src/CMakeLists.txt: inputs are kept this often under pipeline parallelism."""
 _FLOOR_BAND = 16 * MIB
-_CUDA_HEADS = frozenset((n, n) for n in (40, 64, 72, 80, 96, 112, 128, 256)) | {
-    (192, 128),
-    (320, 256),
-    (512, 512),
-    (576, 512),
-}
-"""K and V head sizes that CUDA's flash attention takes (ggml-cuda/fattn.cu, ggml_cuda_get_best_fattn_kernel)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +159,8 @@ def _has_flash_attention(architecture: Architecture, backend: Backend) -> bool:
     """Whether `auto` ends up on: CUDA and HIP have kernels for some head sizes, the CPU for all."""
     if backend not in {Backend.CUDA, Backend.HIP}:
         return True
-    return (architecture.n_embd_head_k, architecture.n_embd_head_v) in _CUDA_HEADS
+    k, v = architecture.n_embd_head_k, architecture.n_embd_head_v
+    return v == k if k in CUDA_SQUARE_HEADS else k in CUDA_GROUPED_HEADS and v == CUDA_GROUPED_HEADS[k][0]
 
 
 def _copies_kv(parameters: Parameters, backend: Backend, *, flash: bool) -> bool:

@@ -16,6 +16,7 @@ from launcher.gguf.architecture import Architecture
 from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import TensorInfo
 from launcher.machine import Backend
+from launcher.plan.kernels import NO_KERNEL
 from launcher.plan.pattern import EXPERTS
 
 BLOCK = re.compile(r"(?:enc\.|dec\.)?blk\.(\d+)\.")
@@ -24,15 +25,6 @@ INPUT = ("token_embd", "position_embd", "token_types", "per_layer_token_embd")
 """Names (up to the first dot) of LLM_TENSOR_LAYER_INPUT in src/llama-arch.cpp, LLM_TENSOR_INFOS."""
 EVERYWHERE = ("rope_freqs", "rope_factors_long", "rope_factors_short")
 """Small tables every device with a block gets a copy of (TENSOR_DUPLICATED in src/models)."""
-
-
-NO_KERNEL: dict[Backend, frozenset[GgmlType]] = {
-    Backend.CUDA: frozenset({GgmlType.TQ1_0, GgmlType.TQ2_0}),
-    Backend.HIP: frozenset({GgmlType.TQ1_0, GgmlType.TQ2_0}),
-    Backend.METAL: frozenset({GgmlType.TQ1_0}),
-}
-"""Types a backend cannot multiply with (supports_op in ggml-cuda.cu and ggml-metal-device.m): llama.cpp leaves
-such tensors on the host without a word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

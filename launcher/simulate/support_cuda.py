@@ -11,41 +11,12 @@ from collections.abc import Callable
 
 from launcher.gguf.ggml import BLOCKS
 from launcher.gguf.ggml import GgmlType as T
+from launcher.machine import Backend
+from launcher.plan.kernels import CUDA_GROUPED_HEADS, CUDA_SQUARE_HEADS, NO_KERNEL, NOT_WEIGHTS
 from launcher.simulate.ops import BF16, F16, F32, FLOATS, I32, I64, UNARY_NAMES, Op, Tensor
 
-MATRIX_TYPES = frozenset(
-    T[name]
-    for name in [
-        "F32",
-        "F16",
-        "BF16",
-        "Q1_0",
-        "Q2_0",
-        "Q4_0",
-        "Q4_1",
-        "Q5_0",
-        "Q5_1",
-        "Q8_0",
-        "MXFP4",
-        "NVFP4",
-        "Q2_K",
-        "Q3_K",
-        "Q4_K",
-        "Q5_K",
-        "Q6_K",
-        "Q8_K",
-        "IQ1_M",
-        "IQ1_S",
-        "IQ2_S",
-        "IQ2_XS",
-        "IQ2_XXS",
-        "IQ3_S",
-        "IQ3_XXS",
-        "IQ4_NL",
-        "IQ4_XS",
-    ]
-)
-"""Types MUL_MAT and MUL_MAT_ID take as weights: neither TQ1_0 nor TQ2_0 (supports_op, GGML_OP_MUL_MAT)."""
+MATRIX_TYPES = frozenset(BLOCKS) - NO_KERNEL[Backend.CUDA] - NOT_WEIGHTS
+"""Types MUL_MAT and MUL_MAT_ID take as weights."""
 
 ROW_PADDING = 512
 """MATRIX_ROW_PADDING (ggml/src/ggml-cuda/common.cuh)."""
@@ -57,9 +28,6 @@ _KV_TYPES = frozenset(T[name] for name in ["F32", "F16", "BF16", "Q4_0", "Q4_1",
 _PREC_F32 = 10
 _KQ_STRIDE = 256
 """FATTN_KQ_STRIDE (ggml/src/ggml-cuda/fattn-common.cuh)."""
-_SQUARE_HEADS = (40, 64, 72, 80, 96, 112, 128, 256)
-_GROUPED_HEADS = {192: (128, 8), 320: (256, 32), 512: (512, 1), 576: (512, 1)}
-"""Head size of K: (head size of V, what the group size must be a multiple of); grouped queries only."""
 
 
 def supports(op: Op) -> bool:
@@ -177,9 +145,9 @@ def _flash_attention(op: Op) -> bool:
     q, k, v, mask = op.source(0), op.source(1), op.source(2), op.src[3]
     if k.type not in _KV_TYPES or v.type not in _KV_TYPES or (mask is not None and mask.ne[2] != 1):
         return False
-    if k.ne[0] in _SQUARE_HEADS:
+    if k.ne[0] in CUDA_SQUARE_HEADS:
         return v.ne[0] == k.ne[0]
-    heads = _GROUPED_HEADS.get(k.ne[0])
+    heads = CUDA_GROUPED_HEADS.get(k.ne[0])
     if heads is None:
         return False
     ratio = q.ne[2] // k.ne[2]

@@ -11,10 +11,12 @@ from collections.abc import Callable
 
 from launcher.gguf.ggml import BLOCKS
 from launcher.gguf.ggml import GgmlType as T
+from launcher.machine import Backend
+from launcher.plan.kernels import NO_KERNEL
 from launcher.simulate.ops import BF16, F16, F32, I32, Op
 
-MATRIX_TYPES = frozenset(BLOCKS) - {T.NVFP4, T.TQ1_0}
-"""ggml_metal_supports_mul_mat_op refuses these two only."""
+MATRIX_TYPES = frozenset(BLOCKS) - NO_KERNEL[Backend.METAL]
+"""Types MUL_MAT and MUL_MAT_ID take as weights."""
 
 _HEADS = (32, 40, 48, 64, 72, 80, 96, 112, 128, 192, 256, 320, 512, 576)
 _CACHE_TYPES = frozenset(T[name] for name in ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])

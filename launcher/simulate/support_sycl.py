@@ -11,10 +11,12 @@ from collections.abc import Callable
 
 from launcher.gguf.ggml import BLOCKS
 from launcher.gguf.ggml import GgmlType as T
+from launcher.machine import Backend
+from launcher.plan.kernels import NO_KERNEL
 from launcher.simulate.ops import F16, F32, FLOATS, I32, I64, UNARY_NAMES, Op
 
-MATRIX_TYPES = frozenset(BLOCKS) - {T.TQ1_0, T.TQ2_0}
-"""MUL_MAT and MUL_MAT_ID refuse these two only."""
+MATRIX_TYPES = frozenset(BLOCKS) - NO_KERNEL[Backend.SYCL]
+"""Types MUL_MAT and MUL_MAT_ID take as weights."""
 
 ROW_PADDING = 512
 """MATRIX_ROW_PADDING (ggml/src/ggml-sycl/presets.hpp)."""

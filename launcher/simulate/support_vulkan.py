@@ -10,42 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from launcher.gguf.ggml import BLOCKS
 from launcher.gguf.ggml import GgmlType as T
+from launcher.machine import Backend
+from launcher.plan.kernels import NO_KERNEL, NOT_WEIGHTS
 from launcher.simulate.ops import BF16, F16, F32, I32, I64, UNARY_NAMES, Op, Tensor
 
-MATRIX_TYPES = frozenset(
-    T[name]
-    for name in [
-        "F32",
-        "F16",
-        "BF16",
-        "Q1_0",
-        "Q2_0",
-        "Q4_0",
-        "Q4_1",
-        "Q5_0",
-        "Q5_1",
-        "Q8_0",
-        "Q2_K",
-        "Q3_K",
-        "Q4_K",
-        "Q5_K",
-        "Q6_K",
-        "IQ1_S",
-        "IQ1_M",
-        "IQ2_XXS",
-        "IQ2_XS",
-        "IQ2_S",
-        "IQ3_XXS",
-        "IQ3_S",
-        "IQ4_XS",
-        "IQ4_NL",
-        "MXFP4",
-        "NVFP4",
-        "TQ1_0",
-        "TQ2_0",
-    ]
-)
+MATRIX_TYPES = frozenset(BLOCKS) - NO_KERNEL[Backend.VULKAN] - NOT_WEIGHTS
 """Types MUL_MAT and MUL_MAT_ID take as weights."""
 
 _COPY_TYPES = frozenset(
