@@ -16,6 +16,7 @@ from launcher.engine.recipe import backend_for, cuda_architectures, jobs_for
 from launcher.engine.toolchain import has_hip
 from launcher.errors import EngineFailed, NotFound, UsageError
 from launcher.hub.endpoint import endpoint_in_use
+from launcher.hub.store import write_atomically
 from launcher.machine import Backend, Device, Machine
 from launcher.machine_file import format_machine, parse_machine
 from launcher.probe.engine_devices import parse_device_list
@@ -138,7 +139,8 @@ def this_machine(engine: Engine | None) -> Machine:
 def save_machine(machine: Machine, path: Path) -> None:
     """Write the machine as a file that `--machine` takes. Raises UsageError when it cannot be written."""
     try:
-        path.write_text(format_machine(machine), encoding="utf-8")
+        write_atomically(path, format_machine(machine).encode())
+        path.chmod(0o644)  # no secret: it is made to be handed on
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}", hint="name another file") from error
 

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,13 @@ from launcher.engine.capabilities import capabilities
 from launcher.engine.client import read_api_key
 from launcher.engine.deploy import Request, already_up, attend, bring_up, take_down
 from launcher.engine.deployments import State, find, look
+from launcher.engine.diagnose import MEMORY
 from launcher.engine.find import Engine
 from launcher.engine.flags import Capabilities
+from launcher.engine.ports import free_port
 from launcher.engine.process import config_files, engine_env
 from launcher.engine.protect import memory_max
+from launcher.engine.ready import LoadFailed
 from launcher.engine.record import Deployment, check_name, deployment_name, is_name, plan_hash
 from launcher.engine.wishes import uncounted
 from launcher.errors import NotFound, UsageError
@@ -70,6 +73,22 @@ def plan_model(request: PlanRequest, on_progress: OnProgress) -> Planned:
     return planning.make(request, settings, engine, machine, on_progress)
 
 
+def rehearse(request: UpRequest, on_progress: OnProgress) -> Planned:
+    """What `up` would start, command line and address included; where no port is given, one that is free now."""
+    check_exposure(request.host, request.api_key_file)
+    os.environ.update(request.env)
+    planned = plan_model(request.plan, on_progress)
+    if planned.plan is None or planned.located is None:
+        return planned
+    serving = _serving(
+        request,
+        request.port or free_port(request.host),
+        planned.target.model_id,
+        planning.path_to_be(planned.located),
+    )
+    return replace(planned, argv=planning.compile_argv(planned, planned.plan, serving))
+
+
 def up(
     request: UpRequest,
     confirm: Confirm,
@@ -87,7 +106,8 @@ def up(
     settings = read_settings()
     confirm = functools.cache(confirm)  # nothing is asked twice
     if request.locked is not None:
-        return _up_locked(request, read_lock(request.locked), settings, confirm, on_progress)
+        lock = read_lock(request.locked)
+        return _up_locked(request, lock, settings, confirm, on_progress, keep_up=keep_up)
     sources = sources_of(settings, offline=request.plan.offline)
     target = resolve(request.plan.ref, request.plan.quant, sources)
     name = check_name(request.name or deployment_name(target.model_id))
@@ -129,9 +149,16 @@ def up(
 
 
 def _up_locked(
-    request: UpRequest, lock: Lock, settings: Settings, confirm: Confirm, on_progress: OnProgress
+    request: UpRequest,
+    lock: Lock,
+    settings: Settings,
+    confirm: Confirm,
+    on_progress: OnProgress,
+    *,
+    keep_up: bool,
 ) -> Deployment:
-    """Start exactly what is locked, once: nothing is planned, so nothing can be planned again."""
+    """Start exactly what is locked, and keep it up. Nothing is planned, so nothing is planned again where memory runs
+    out: the error says what would be."""
     sources = sources_of(settings)
     name = check_name(request.name or deployment_name(lock.model_id))
     check_exposure(request.host, request.api_key_file)
@@ -146,7 +173,7 @@ def _up_locked(
     located = locate(lock, sources)
     paths = fetch_all_of(located, sources, confirm, on_progress, ("launcher", "pull", lock.model_id))
     machine = machine_for(MachineChoice(), engine, settings)
-    upping = _Upping(request, name, asked, paths[0], engine, machine, found, keep_up=False)
+    upping = _Upping(request, name, asked, paths[0], engine, machine, found, keep_up=keep_up)
     what = _What(
         model_id=lock.model_id,
         model_bytes=located.model.size_bytes,
@@ -155,7 +182,15 @@ def _up_locked(
         rows=lock.rows,
         compile=lock.compile,
     )
-    return _bring_up(upping, what, settings, on_progress, {})
+    key = claims.key_of(settings.deployments_dir, name)
+    claim(settings.claims_dir, key, name, lock.rows, os.getpid())
+    try:
+        return _bring_up(upping, what, settings, on_progress, {})
+    except BaseException as error:
+        claims.drop(settings.claims_dir, key)
+        if isinstance(error, LoadFailed) and error.cause.kind in MEMORY:
+            error.hint = f"{lock.unlocked}: plans it anew for the memory that is free now; {lock.file} promises exactly this plan"
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,15 +246,7 @@ def _bring_up(
     env, dropped = engine_env(os.environ, dict(request.env))
 
     def argv_for(port: int) -> tuple[str, ...]:
-        return what.compile(
-            Serving(
-                host=request.host,
-                port=port,
-                model_id=what.model_id,
-                model_path=str(upping.model_path),
-                api_key_file=None if request.api_key_file is None else str(request.api_key_file.absolute()),
-            )
-        )
+        return what.compile(_serving(request, port, what.model_id, str(upping.model_path)))
 
     return bring_up(
         settings.deployments_dir,
@@ -256,6 +283,17 @@ def _bring_up(
             },
         ),
         on_progress=on_progress,
+    )
+
+
+def _serving(request: UpRequest, port: int, model_id: str, model_path: str) -> Serving:
+    key = request.api_key_file
+    return Serving(
+        host=request.host,
+        port=port,
+        model_id=model_id,
+        model_path=model_path,
+        api_key_file=None if key is None else str(key.absolute()),
     )
 
 

@@ -5,6 +5,7 @@ which command line. `plan --lock FILE` writes it, `up --locked FILE` obeys it or
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ class Lock:
     `path` is the first shard's."""
 
     file: Path
+    ref: str
     model_id: str
     repo: str | None
     commit: str | None
@@ -42,6 +44,12 @@ class Lock:
     def host_bytes(self) -> int:
         """What the plan takes of RAM."""
         return int((self.plan.get("host") or {}).get("used_bytes") or 0)
+
+    @property
+    def unlocked(self) -> str:
+        """The command that plans the same anew."""
+        context = (self.plan.get("context") or {}).get("tokens")
+        return " ".join(["launcher up", shlex.quote(self.ref), *(["-c", str(context)] if context else [])])
 
     @property
     def rows(self) -> dict[str, int]:
@@ -83,6 +91,7 @@ def write_lock(planned: Planned, path: Path) -> None:
     found = planned.capabilities
     text = {
         "format": FORMAT,
+        "ref": planned.request.ref,
         "model_id": planned.target.model_id,
         **files,
         "shards": [
@@ -108,6 +117,7 @@ def read_lock(path: Path) -> Lock:
         found = json.loads(path.read_text(encoding="utf-8"))
         return Lock(
             file={FORMAT: path}[found["format"]],
+            ref=str(found["ref"]),
             model_id=str(found["model_id"]),
             repo=found.get("repo"),
             commit=found.get("commit"),
@@ -129,10 +139,11 @@ def read_lock(path: Path) -> Lock:
 
 
 def check_engine(lock: Lock, found: Capabilities) -> None:
-    """Raises UsageError where another llama-server would run than the one the plan was made for."""
+    """Raises UsageError where another llama-server would run than the one the plan was made for: the digest is of the
+    program and all its libraries (`engine.capabilities`)."""
     if lock.engine_sha256 is not None and found.sha256 != lock.engine_sha256:
         raise UsageError(
-            f"{lock.file} was made for the engine with sha256 {lock.engine_sha256[:12]} (commit "
+            f"{lock.file} was made for the engine with digest {lock.engine_sha256[:12]} (commit "
             f"{lock.engine_commit or 'unknown'}), and this one has {found.sha256[:12]} (commit "
             f"{found.version.commit or 'unknown'})",
             hint="--engine with that llama-server, or launcher plan … --lock FILE anew",

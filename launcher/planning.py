@@ -17,7 +17,7 @@ from launcher.engine.capabilities import capabilities
 from launcher.engine.find import Engine
 from launcher.engine.flags import Capabilities
 from launcher.engine.wishes import absorb_flags
-from launcher.errors import BadGguf, DoesNotFit
+from launcher.errors import BadGguf, DoesNotFit, UsageError
 from launcher.extras import measure_extras
 from launcher.forecast.turn import Turn
 from launcher.hub.located import LocalFiles, Located
@@ -29,7 +29,7 @@ from launcher.plan.plan import SPEED, CacheType, Limits, Plan, Shortfall, Worklo
 from launcher.plan.purchase import Purchase, purchases
 from launcher.plan.search import Offer, Task, plan_one, search
 from launcher.plan.verify import Witness
-from launcher.profile import server_flags
+from launcher.profile import pick_mode, server_flags
 from launcher.progress import OnProgress
 from launcher.settings import Settings
 from launcher.simulations import Simulations
@@ -84,6 +84,7 @@ def make(
     """The wanted plan. Nothing fits: `choice.shortfall` says what is missing."""
     sources = sources or sources_of(settings, offline=request.offline)
     target = resolve(request.ref, request.quant, sources)
+    _check_mode(target, request)
     workload, flags = absorb_flags(request.flags, request.workload)
     workload = replace(workload, extras=measure_extras(flags))
     request = replace(request, workload=workload, flags=flags)
@@ -137,8 +138,20 @@ def make(
     )
     if choice.plan is None or chosen is None:
         return planned
-    serving = Serving(host="127.0.0.1", port=8080, model_id=target.model_id, model_path=_path_to_be(chosen))
+    serving = Serving(host="127.0.0.1", port=8080, model_id=target.model_id, model_path=path_to_be(chosen))
     return replace(planned, argv=compile_argv(planned, choice.plan, serving))
+
+
+def _check_mode(target: Target, request: PlanRequest) -> None:
+    """Raises UsageError for a mode that this model does not have, before anything takes time."""
+    if request.mode is None:
+        return
+    if target.profile is None:
+        raise UsageError(
+            f"--mode {request.mode}: {request.ref} has no profile, and modes are a profile's",
+            hint="leave --mode out, or name the model by its profile: launcher profiles list",
+        )
+    pick_mode(target.profile, request.mode)
 
 
 def _refused(candidate: Candidate, error: BadGguf) -> Option:
@@ -290,7 +303,7 @@ def _is_of(plan: Plan | None, offer: Offer) -> bool:
     )
 
 
-def _path_to_be(located: Located) -> str:
+def path_to_be(located: Located) -> str:
     """The model's path where it is known before anything is fetched, else its name."""
     match located.files:
         case LocalFiles(paths=paths):

@@ -81,7 +81,7 @@ def test_another_engine_is_refused_by_its_digest(planned: Planned, tmp_path: Pat
     version = Version(text="1", build=None, commit="0c1e570", compiler=None)
     same = Capabilities(sha256="a" * 64, version=version, options=())
     check_engine(lock, same)
-    with pytest.raises(UsageError, match="sha256 aaaaaaaaaaaa"):
+    with pytest.raises(UsageError, match="digest aaaaaaaaaaaa"):
         check_engine(lock, replace(same, sha256="b" * 64))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from launcher.catalogue import Candidate, fetch, sources_of
-from launcher.errors import BadGguf, DoesNotFit, TryAgain
+from launcher.errors import BadGguf, DoesNotFit, TryAgain, UsageError
 from launcher.gguf.ggml import GgmlType
 from launcher.hub.local import open_path
 from launcher.hub.located import Located
@@ -117,3 +117,11 @@ def test_a_file_of_a_fork_s_types_is_refused_by_name(settings: Settings, tmp_pat
 def test_every_shipped_profile_parses() -> None:
     for path in sorted((profiles_dir() / "models").glob("*.toml")):
         assert parse_model_profile(path.read_text(), path.stem).quants
+
+
+def test_a_mode_without_a_profile_is_named(settings: Settings, tmp_path: Path) -> None:
+    (path,) = make_gguf(tmp_path / "m.gguf", "qwen3moe", hollow=True)
+    with pytest.raises(UsageError, match=r"--mode thinking: .* has no profile"):
+        make(PlanRequest(ref=str(path), mode="thinking"), settings, None, machine(), quiet)
+    with pytest.raises(UsageError, match="has no mode 'loud'"):
+        make(PlanRequest(ref="kimi-k2.5", mode="loud", offline=True), settings, None, machine(), quiet)

@@ -56,9 +56,9 @@ def up(
             "up needs a REF or --locked FILE, one of them",
             hint="launcher up REF, or launcher up --locked FILE",
         )
-    if locked is not None and (dry_run or ctx.obj):
+    if locked is not None and (dry_run or ctx.obj or where.mode is not None or wanted != PlanOptions()):
         raise UsageError(
-            f"--locked {locked} starts exactly what is locked: no --dry-run, no flags after --",
+            f"--locked {locked} starts exactly what is locked: no --dry-run, no wishes for the plan, no flags after --",
             hint=f"launcher up --locked {locked}",
         )
     request = up_request(ref or "", wanted, where, engine, ctx.obj, locked=locked)
@@ -66,7 +66,7 @@ def up(
         out.say(f"note: {note}")
     with out.progress() as progress:
         if dry_run:
-            planned = launch.plan_model(request.plan, progress)
+            planned = launch.rehearse(request, progress)
         else:
             deployment = launch.up(request, out.confirm(yes=where.yes), progress, consent=out.consent)
     if dry_run:

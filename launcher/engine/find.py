@@ -37,7 +37,7 @@ class EngineSource(StrEnum):
     """Where an engine was found."""
 
     OPTION = "--engine"
-    CONFIGURED = "LAUNCHER_ENGINE"
+    CONFIGURED = "LAUNCHER_ENGINE or config.toml"
     BUILT = "built here"
     PATH = "PATH"
 

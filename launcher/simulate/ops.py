@@ -140,10 +140,6 @@ class Op(Tensor):
     def sources(self) -> tuple[Tensor, ...]:
         return tuple(tensor for tensor in self.src if tensor is not None)
 
-    @property
-    def n_rows(self) -> int:
-        return self.ne[1] * self.ne[2] * self.ne[3]
-
 
 def source_addresses(head: bytes) -> tuple[int, ...]:
     """Addresses of the sources, 0 for none, from the first TensorOffsets.HEAD_SIZE bytes of a node."""

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from launcher.engine.find import Engine
+from launcher.engine.ports import free_port
 from tests.make_gguf import make_gguf
 
 pytestmark = pytest.mark.engine
@@ -84,6 +85,19 @@ def test_the_plan_that_is_shown_is_the_plan_that_runs(shell: Shell, default_mode
     argv = shell.json("plan", str(default_model), "-c", "1024", "--cache-ram", "0")["argv"]
     deployment = shell.json("up", str(default_model), "-c", "1024", "--cache-ram", "0")
     assert without_port(argv) == without_port(deployment["argv"])
+
+
+def test_a_dry_run_shows_the_command_line_that_runs(
+    shell: Shell, default_model: Path, tmp_path: Path
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("secret")
+    key.chmod(0o600)
+    port = str(free_port("127.0.0.1"))
+    words = (str(default_model), "-c", "512", "--port", port, "--api-key-file", str(key), "--cache-ram", "0")
+    rehearsed = shell.json("up", *words, "--dry-run")["argv"]
+    assert shell.json("ps") == []
+    assert shell.json("up", *words)["argv"] == rehearsed
 
 
 def test_three_shards_of_a_mixture_of_experts_are_served(shell: Shell, tmp_path: Path) -> None:
