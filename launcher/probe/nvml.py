@@ -1,4 +1,4 @@
-"""NVML, read once into plain records. The only module that touches the driver's library; it decides nothing."""
+"""NVML, read into plain records. The only module that touches the driver's library; it decides nothing."""
 
 from __future__ import annotations
 
@@ -35,6 +35,16 @@ def read_nvidia() -> NvidiaReading:
         return NvidiaReading(driver=driver, gpus=tuple(gpus), notes=tuple(notes))
     finally:
         _or_none(pynvml, pynvml.nvmlShutdown)
+
+
+def in_use(nvml: Any | None, uuid: str) -> int | None:
+    """Bytes in use on the GPU or MIG instance of this UUID, the driver's reserve left out; None where NVML is not
+    open or does not say. Never raises."""
+    if nvml is None:
+        return None
+    handle = _or_none(nvml, nvml.nvmlDeviceGetHandleByUUID, uuid)
+    total, reserved, free = (None, None, None) if handle is None else _memory(nvml, handle)
+    return None if total is None or free is None else max(0, total - free - (reserved or 0))
 
 
 def _trouble(nvml: Any, error: Exception) -> str:

@@ -1,5 +1,6 @@
 /* A stand-in for libnvidia-ml.so.1: just enough of NVML's ABI for pynvml. FAKE_NVML chooses the machine:
-   two (a 3090 and a GPU that shares the host's memory), mig, old (no reserve known), mismatch, denied, unloaded. */
+   two (a 3090 and a GPU that shares the host's memory), mig, old (no reserve known), mismatch, denied, unloaded.
+   FAKE_NVML_USED names a file with the MiB in use beside 21. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,15 @@ static const unsigned long long MIB = 1ULL << 20;
 static int is(const char *name) {
     const char *value = getenv("FAKE_NVML");
     return value != NULL && strcmp(value, name) == 0;
+}
+
+static unsigned long long used(void) {
+    const char *name = getenv("FAKE_NVML_USED");
+    FILE *file = name == NULL ? NULL : fopen(name, "r");
+    unsigned long long more = 0;
+    if (file != NULL && fscanf(file, "%llu", &more) != 1) more = 0;
+    if (file != NULL) fclose(file);
+    return (21 + more) * MIB;
 }
 
 /* handles are numbers: 1 and 2 are GPUs, 11 and 13 MIG instances of the first */
@@ -41,6 +51,11 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) {
     *handle = (void *)(long)(index + 1);
     return OK;
 }
+int nvmlDeviceGetHandleByUUID(const char *uuid, void **handle) {
+    const char *dash = strchr(uuid, '-');
+    *handle = (void *)(dash == NULL ? 0 : atol(dash + 1));
+    return *handle == NULL ? NOT_FOUND : OK;
+}
 int nvmlDeviceGetUUID(void *handle, char *text, unsigned size) {
     snprintf(text, size, number(handle) > 10 ? "MIG-%ld" : "GPU-%ld", number(handle));
     return OK;
@@ -57,7 +72,7 @@ int nvmlDeviceGetMemoryInfo(void *handle, memory_v1 *memory) {
 int nvmlDeviceGetMemoryInfo_v2(void *handle, memory_v2 *memory) {
     if (number(handle) == 2 || is("old") || memory->version != 0x02000028) return NOT_SUPPORTED;
     memory->total = number(handle) > 10 ? 40192 * MIB : 24576 * MIB;
-    memory->reserved = 455 * MIB, memory->used = 21 * MIB;
+    memory->reserved = 455 * MIB, memory->used = used();
     memory->free = memory->total - memory->reserved - memory->used;
     return OK;
 }
