@@ -243,6 +243,7 @@ def _bring_up(
     upping: _Upping, what: _What, settings: Settings, on_progress: OnProgress, attempt: Mapping[str, Any]
 ) -> Deployment:
     request, found = upping.request, upping.capabilities
+    devices = (what.document.get("placement") or {}).get("devices") or ()
     env, dropped = engine_env(os.environ, dict(request.env))
 
     def argv_for(port: int) -> tuple[str, ...]:
@@ -272,7 +273,7 @@ def _bring_up(
             memory_bytes=memory_max(
                 what.host_bytes,
                 _ram_of(upping.machine),
-                n_devices=len((what.document.get("placement") or {}).get("devices") or ()),
+                n_devices=len(devices),
             ),
             notes={
                 "history": str(settings.history_file.absolute()),
@@ -280,6 +281,11 @@ def _bring_up(
                 "attempt": dict(attempt),
                 "claim": dict(what.rows),
                 "claim_folder": str(settings.claims_dir.absolute()),
+                "devices": {
+                    device.id: device.uuid
+                    for device in upping.machine.devices
+                    if device.uuid is not None and device.id in devices
+                },
             },
         ),
         on_progress=on_progress,

@@ -63,7 +63,9 @@ def restart(name: str | None, on_progress: OnProgress) -> Deployment:
             canary=bool(options.get("canary", False)),
             memory_bytes=options.get("memory_bytes"),
             notes={
-                key: options[key] for key in ("history", "driver", "claim", "claim_folder") if key in options
+                key: options[key]
+                for key in ("history", "driver", "claim", "claim_folder", "devices")
+                if key in options
             },
         ),
         on_progress=on_progress,

@@ -22,7 +22,9 @@ def table(entries: Sequence[Entry]) -> RenderableType:
     for entry in entries:
         load = "?" if entry.load_s is None else f"{entry.load_s:.1f} s"
         seen = ", ".join(
-            f"{where} {_size(seen)} of {_size(planned)}" for where, planned, seen in entry.rows if seen
+            f"{where} {_size(seen)} of {_size(planned)}{_driver(entry, where)}"
+            for where, planned, seen in entry.rows
+            if seen
         )
         when = entry.at.replace("T", " ").removesuffix("+00:00")
         rows.append((when, entry.name, entry.outcome, load, seen or "?"))
@@ -43,6 +45,12 @@ def findings(found: Sequence[Finding]) -> RenderableType:
     if not any(finding.wrong for finding in found):
         lines.append(Text("nothing is wrong"))
     return Group(*lines)
+
+
+def _driver(entry: Entry, where: str) -> str:
+    """Planned and seen are llama.cpp's own buffers; what the driver gave out holds its context, too."""
+    said = entry.driver_bytes.get(where)
+    return "" if said is None else f" (driver: {format_bytes(said)})"
 
 
 def _size(kinds: Mapping[str, int]) -> str:

@@ -39,12 +39,12 @@ from launcher.engine.deployments import (
 from launcher.engine.diagnose import Cause, CauseKind
 from launcher.engine.identity import Presence, ProcessId, identify, presence
 from launcher.engine.log import trim
+from launcher.engine.options import Options, command
 from launcher.engine.ports import check_port, free_port
 from launcher.engine.process import GRACE_S, cannot_run, reap, start, stop
 from launcher.engine.protect import scope_command
 from launcher.engine.ready import LoadFailed, StallLimits, failure
 from launcher.engine.record import Deployment, Phase, Unreadable, check_name
-from launcher.engine.supervisor import Options, command
 from launcher.errors import EngineFailed, UsageError
 from launcher.progress import OnProgress, Step, silent
 
@@ -62,7 +62,7 @@ class Request:
     `port` None means any free one; `argv_for(port)` is the whole command line. `env` is complete and already
     without what must not reach llama-server (process.engine_env), `env_dropped` names what went. `plan_hash`
     is what a second `up` of the name is compared by. `cwd` is where relative paths among the user's own flags
-    are looked for; "/" pins no filesystem.
+    are looked for; "/" pins no filesystem. `notes` are further Options.
     """
 
     name: str

@@ -34,7 +34,8 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One load. `rows` are (where, planned bytes by kind, seen bytes by kind). `saves` is the identity of the plan
+    """One load. `rows` are (where, planned bytes by kind, seen bytes by kind), `driver_bytes` what more was
+    in use on each device by its driver's account than before the load (no entry where it says nothing). `saves` is the identity of the plan
     that had failed where this load was an attempt to save it, `correction` what it was made with."""
 
     at: str
@@ -45,6 +46,7 @@ class Entry:
     load_s: float | None
     cause: str | None = None
     rows: tuple[tuple[str, Mapping[str, int], Mapping[str, int]], ...] = ()
+    driver_bytes: Mapping[str, int] = field(default_factory=dict)
     resident_bytes: int | None = None
     step: str | None = None
     saves: Identity | None = None

@@ -67,7 +67,9 @@ class Lifecycle:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Somebody wants it up."""
+    """Somebody wants it up; `was_ready` where it was before, under a supervisor that was killed."""
+
+    was_ready: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,8 +171,8 @@ def advance(life: Lifecycle, event: Event, policy: Policy) -> Next:  # noqa: C90
     """The life after `event`, and what is to be done about it. An event that means nothing here changes nothing."""
     nothing: Next = (life, ())
     match event, life.state:
-        case Start(), State.STOPPED | State.FAILED:
-            fresh = Lifecycle(state=State.STARTING, generation=life.generation)
+        case Start(was_ready), State.STOPPED | State.FAILED:
+            fresh = Lifecycle(state=State.STARTING, was_ready=was_ready, generation=life.generation)
             return fresh, (Spawn(),)
         case Spawned(), State.STARTING if not life.child:
             return replace(life, child=True), (Watch(),)

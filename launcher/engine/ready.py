@@ -1,8 +1,8 @@
 """Waiting until a deployment has produced a token, for as long as it gets on.
 
 There is no limit in seconds: loading 500 GB may take half an hour. A load fails when its process ends, or
-when it stalls: none of what llama-server says of itself, bytes read, bytes resident and CPU time has moved for
-a while. How far it is, is the furthest of the first three: a warm mmap moves only the resident size.
+when it stalls: none of what llama-server says of itself, bytes read, bytes resident, memory in use on its GPUs and CPU
+time has moved for a while. How far it is, is the furthest of the first four: a warm mmap moves only the resident size.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ def wait_ready(
     on_progress: OnProgress = silent,
     limits: StallLimits | None = None,
     told: Callable[[], float | None] = lambda: None,
+    taken: Callable[[], int] = lambda: 0,
     ended: Callable[[Deployment], EngineFailed] = failure,
     canary: bool = False,
 ) -> None:
@@ -79,12 +80,14 @@ def wait_ready(
     its context: memory that was not counted runs out there first.
 
     `on_progress` gets phase `load` (bytes of the model that are in), `token` and `canary` (seconds). `told` is how
-    much of the model llama-server says it has loaded, 0 to 1. Raises what `ended` makes of a process that is gone,
+    much of the model llama-server says it has loaded, 0 to 1, `taken` the bytes its GPUs' drivers say are in use since.
+    Raises what `ended` makes of a process that is gone,
     LoadFailed when it stalls or answers nothing; ending the rest is the caller's.
     """
     if deployment.process is None:
         raise EngineFailed(f"{deployment.name} was never started", hint=f"launcher stop {deployment.name}")
-    watch = _Watch(deployment, deployment.process, on_progress, limits or StallLimits(), told, ended)
+    watch = _Watch(deployment, deployment.process, on_progress, limits or StallLimits(), ended)
+    watch.told, watch.taken = told, taken
     while not (is_loaded(deployment.url) and listens(deployment.process, deployment.port) is not False):
         watch.tick("load")
         watch.pause()
@@ -145,14 +148,14 @@ class _Watch:
         process: ProcessId,
         on_progress: OnProgress,
         limits: StallLimits,
-        told: Callable[[], float | None],
         ended: Callable[[Deployment], EngineFailed],
     ) -> None:
         self._deployment = deployment
         self._process = process
         self._on_progress = on_progress
         self._limits = limits
-        self._told = told
+        self.told: Callable[[], float | None] = lambda: None
+        self.taken: Callable[[], int] = lambda: 0
         self._ended = ended
         self._began = self._sampled = self._moved = self._worked = time.monotonic()
         self._seen = Activity(read_bytes=None, resident_bytes=0, cpu_s=0.0)
@@ -190,8 +193,8 @@ class _Watch:
         seen = activity(self._process)
         if seen is None:
             return
-        said = int((self._told() or 0.0) * self._deployment.model_bytes)
-        done = max(seen.read_bytes or 0, seen.resident_bytes, said)
+        said = int((self.told() or 0.0) * self._deployment.model_bytes)
+        done = max(seen.read_bytes or 0, seen.resident_bytes, said, self.taken())
         if done >= self._done + _MOVED_BYTES:
             self._done, self._moved = done, now
         if seen.cpu_s >= self._seen.cpu_s + _MOVED_CPU_S:

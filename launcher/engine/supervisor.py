@@ -1,14 +1,13 @@
-"""One small process per deployment: starts llama-server, holds the pipe to it, starts it again, ends it.
+"""One small process per deployment: starts llama-server, holds the pipes to it, starts it again, ends it.
 
-It is the one writer of the deployment's record while it lives; `lifecycle` decides, this does. It talks to
-llama-server by the child protocol (tools/server/server-models.cpp): under LLAMA_SERVER_ROUTER_PORT the server
-tells its state on stdout, takes `cmd_router_to_child:exit` on stdin, and ends when stdin closes. So whoever kills
-the supervisor ends the server. An engine without the protocol is watched from outside and ended by SIGTERM.
+It is the one writer of the deployment's record while it lives; `lifecycle` decides, this does. llama-server is its
+`child` and ends with it: whoever kills the supervisor ends the server. Where systemd keeps the supervisor up, one that
+was killed is started anew and takes the deployment up again.
 
 It waits in one `select` and computes nothing: no poll, no tick. HTTP is done by threads that live for one
 question; they answer through a queue, tagged with the number of the child they asked about.
 
-    python -m launcher.engine.supervisor STATE_FILE OPTIONS_AS_JSON
+    python -m launcher.supervise STATE_FILE OPTIONS_AS_JSON
 """
 
 from __future__ import annotations
@@ -19,66 +18,30 @@ import os
 import queue
 import selectors
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from launcher.engine import claims, history, lifecycle, process, protect
-from launcher.engine.deployments import find, now, progress_path, remove, save, state_path
+from launcher.engine import lifecycle, options, process, protect
+from launcher.engine.account import Account
+from launcher.engine.child import Child
+from launcher.engine.deployments import find, progress_path, remove, save, state_path
 from launcher.engine.diagnose import Cause, CauseKind, diagnose
-from launcher.engine.identity import identify
+from launcher.engine.identity import Presence, identify, presence
 from launcher.engine.lifecycle import State
-from launcher.engine.load_log import held
-from launcher.engine.log import read_from, size_of
-from launcher.engine.protocol import EXIT, Reports
+from launcher.engine.options import Options
 from launcher.engine.record import Deployment, Phase
+from launcher.engine.taken import Gauge, Taken
 from launcher.errors import EngineFailed
 from launcher.progress import Step
 
-_ROUTER_PORT = {"LLAMA_SERVER_ROUTER_PORT": "1"}
-"""Its presence alone makes llama-server a child; the port is never connected to."""
-_LOG_BYTES = 4 << 20
-"""Of one load, for the diagnosis: at -lv 4 a model of 60 layers logs about 100 kB."""
+OpenGauge = Callable[[Mapping[str, str]], Gauge]
+"""Opens what reads the memory of these GPUs (UUID by llama.cpp's name)."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What a launcher tells the supervisor beside the record. `memory_bytes` is the limit of its memory group.
-
-    `history` is the file every load is noted in, `engine`, `driver` and the `attempt` (saves, correction, step) are
-    what is noted with it. `claim` is what was promised (bytes by row), `claim_file` where that is said.
-    """
-
-    keep_up: bool = False
-    canary: bool = False
-    idle_s: float = 120.0
-    busy_s: float = 1800.0
-    grace_s: float = process.GRACE_S
-    check_s: float = 30.0
-    memory_bytes: int | None = None
-    history: str | None = None
-    driver: str | None = None
-    attempt: dict[str, Any] = field(default_factory=dict)
-    claim: dict[str, int] = field(default_factory=dict)
-    claim_folder: str | None = None
-
-
-def command(state_file: Path, options: Options) -> tuple[str, ...]:
-    """The supervisor's own command line. -P: the folder it starts in is nobody's package."""
-    return (
-        sys.executable,
-        "-P",
-        "-m",
-        "launcher.engine.supervisor",
-        str(state_file),
-        json.dumps(asdict(options)),
-    )
+_RESUMABLE = frozenset({Phase.STARTING, Phase.READY, Phase.DEGRADED, Phase.BACKOFF})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,36 +56,41 @@ class _Told:
 class Supervisor:
     """Drives one lifecycle. `run` returns when nothing is left to do."""
 
-    def __init__(self, folder: Path, deployment: Deployment, options: Options) -> None:
+    def __init__(
+        self, folder: Path, deployment: Deployment, opts: Options, open_gauge: OpenGauge | None = None
+    ) -> None:
         self._folder = folder
-        self._record = replace(deployment, supervisor=identify(os.getpid()))
-        self._options = options
-        self._policy = lifecycle.Policy(
-            keep_up=options.keep_up, grace_s=options.grace_s, check_s=options.check_s
+        self._resumed = deployment.supervisor is not None
+        self._restarts_before = deployment.restarts + 1 if self._resumed else 0
+        self._was_ready = self._resumed and deployment.phase is not Phase.STARTING
+        self._record = replace(
+            deployment,
+            supervisor=identify(os.getpid()),
+            failure=_killed(deployment) if self._resumed else deployment.failure,
         )
+        self._options = opts
+        self._open_gauge = open_gauge
+        self._policy = lifecycle.Policy(keep_up=opts.keep_up, grace_s=opts.grace_s, check_s=opts.check_s)
+        self._account = Account(folder, deployment.name, opts)
         self._life = lifecycle.Lifecycle()
         self._left = False
         self._number = 0
-        self._child: subprocess.Popen[bytes] | None = None
-        self._reports = Reports()
+        self._child: Child | None = None
         self._cause: Cause | None = None
-        self._log = Path(deployment.log_path)
-        self._log_start = 0
-        self._spawned_at = 0.0
         self._timers: dict[lifecycle.Timer, tuple[float, int]] = {}
         self._told: queue.SimpleQueue[_Told] = queue.SimpleQueue()
         self._wake_read, self._wake_write = os.pipe()
         self._selector = selectors.DefaultSelector()
-        marker = state_path(folder, deployment.name).absolute()
-        self._marker = str(marker)
+        self._marker = str(state_path(folder, deployment.name).absolute())
         self._group = (
             None
-            if options.memory_bytes is None
-            else protect.make_group(f"{deployment.name}-{os.getpid()}", options.memory_bytes)
+            if opts.memory_bytes is None
+            else protect.make_group(f"{deployment.name}-{os.getpid()}", opts.memory_bytes)
         )
         self._kills = self._n_killed()
 
-    def run(self) -> None:
+    def run(self) -> State:
+        """The state it ended in: stopped, or failed."""
         for end in (self._wake_read, self._wake_write):
             os.set_blocking(end, False)
         self._selector.register(self._wake_read, selectors.EVENT_READ)
@@ -130,28 +98,16 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, lambda _number, _frame: None)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        self._claim(loaded=False)
-        self._feed(lifecycle.Start())
+        self._account.claim(self._record, loaded=False)
+        if self._resumed and self._record.failure is not None:
+            self._write(f"{self._record.failure.sentence}; it is taken up again")
+        self._feed(lifecycle.Start(was_ready=self._was_ready))
         while not self._left:
             self._turn()
         if self._group is not None:
             self._group.remove()
-        if self._options.claim_folder is not None:
-            claims.drop(Path(self._options.claim_folder), self._claim_key())
-
-    def _claim(self, *, loaded: bool) -> None:
-        """What was promised is ours from here on; on the GPUs it is taken once the model is loaded."""
-        options, me = self._options, self._record.supervisor
-        if options.claim_folder is None or me is None:
-            return
-        claim = claims.Claim(name=self._record.name, process=me, rows=options.claim, loaded=loaded)
-        with contextlib.suppress(
-            OSError
-        ):  # a promise that cannot be written protects nobody, and hinders nobody
-            claims.write(Path(options.claim_folder), self._claim_key(), claim)
-
-    def _claim_key(self) -> str:
-        return claims.key_of(self._folder, self._record.name)
+        self._account.drop_claim()
+        return self._life.state
 
     def _turn(self) -> None:
         """Wait for one thing to happen, and see to it."""
@@ -161,7 +117,7 @@ class Supervisor:
             if key.fd == self._wake_read:
                 self._woken(os.read(self._wake_read, 4096))
             else:
-                self._heard(key.fd)
+                self._heard()
         self._look_for_exit()
         now = time.monotonic()
         for timer, (at, generation) in list(self._timers.items()):
@@ -182,46 +138,41 @@ class Supervisor:
                 self._cause = told.cause or self._cause
                 self._feed(told.event)
 
-    def _heard(self, descriptor: int) -> None:
+    def _heard(self) -> None:
         """The child's stdout: reports, and between them what belongs into the log."""
-        data = os.read(descriptor, 1 << 16)
-        if not data:
-            self._selector.unregister(descriptor)
+        if self._child is None:
             return
-        if words := self._reports.add(data):
+        words = self._child.hear()
+        if words is None and self._child.stdout is not None:
+            self._selector.unregister(self._child.stdout)
+        elif words:
             os.write(2, words)
 
     def _look_for_exit(self) -> None:
-        if self._child is None or (status := self._child.poll()) is None:
+        if self._child is None or (status := self._child.exit_status()) is None:
             return
-        child, self._child = self._child, None
-        if child.stdout is not None and child.stdout.fileno() in self._selector.get_map():
+        if self._child.stdout is not None and self._child.stdout in self._selector.get_map():
             with contextlib.suppress(BlockingIOError):
-                self._heard(child.stdout.fileno())  # its last words
-        self._close(child)
+                self._heard()  # its last words
+        child, self._child = self._child, None
+        if child.stdout is not None:
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(child.stdout)
+        child.close()
         process.stop(None, marker=self._marker, grace_s=0.0)  # what it started and left behind
         if self._life.state is not State.STOPPING:
-            self._note_end(status)
-            self._claim(loaded=False)
+            self._note_end(child, status)
+            self._account.claim(self._record, loaded=False)
         self._feed(lifecycle.Exited(time.monotonic()))
 
-    def _close(self, child: subprocess.Popen[bytes]) -> None:
-        for pipe in (child.stdin, child.stdout):
-            if pipe is not None:
-                with contextlib.suppress(KeyError, ValueError):
-                    self._selector.unregister(pipe)
-                with contextlib.suppress(OSError):
-                    pipe.close()
-
-    def _note_end(self, status: int) -> None:
+    def _note_end(self, child: Child, status: int) -> None:
         """It ended by itself: why, into record, history and log. A child we killed keeps the cause we killed it for."""
         kills, before = self._n_killed(), self._kills
         self._kills = kills
         by_kernel = None if kills is None or before is None else kills > before
-        log = read_from(self._log, self._log_start, _LOG_BYTES)
-        cause = self._cause or diagnose(log, status, by_kernel=by_kernel)
+        cause = self._cause or diagnose(child.log(), status, by_kernel=by_kernel)
         self._record = replace(self._record, failure=cause)
-        self._remember(log, cause)
+        self._account.note_load(self._record, child, cause)
 
     def _n_killed(self) -> int | None:
         return protect.own_kills() if self._group is None else self._group.n_killed()
@@ -249,9 +200,11 @@ class Supervisor:
             case lifecycle.Check():
                 self._ask(self._check)
             case lifecycle.AskExit():
-                self._ask_exit()
+                if self._child is not None:
+                    self._child.ask_exit()
             case lifecycle.Kill():
-                self._signal(signal.SIGKILL)
+                if self._child is not None:
+                    self._child.signal(signal.SIGKILL)
             case lifecycle.Arm(timer, generation, after_s):
                 self._timers[timer] = (time.monotonic() + after_s, generation)
             case lifecycle.Leave():
@@ -264,13 +217,11 @@ class Supervisor:
         if state is State.STOPPED:
             remove(self._folder, self._record.name)
             return
-        if state is State.READY:
-            self._record = replace(
-                self._record, failure=self._record.failure if self._life.restarts else None
-            )
-        if state is not State.STARTING or self._life.restarts:
-            self._say(state)
-        self._record = replace(self._record, phase=Phase(state.value), restarts=self._life.restarts)
+        restarts = self._restarts_before + self._life.restarts
+        if state is State.READY and not restarts:
+            self._record = replace(self._record, failure=None)
+        self._say(state)
+        self._record = replace(self._record, phase=Phase(state.value), restarts=restarts)
         self._save()
 
     def _say(self, state: State) -> None:
@@ -278,12 +229,18 @@ class Supervisor:
         if state in words and self._record.failure is not None:
             number = f"ending {len(self._life.crashes)} in 10 minutes"
             self._write(f"{self._record.failure.sentence}; {words[state]} ({number})")
-        elif state is State.STARTING:
+        elif state is State.STARTING and self._life.restarts:
             self._write(f"start {self._life.restarts + 1} of {self._record.name}")
+        elif state is State.READY:
+            self._write(f"{self._record.name} is ready at {self._record.url}")
 
     def _write(self, text: str) -> None:
+        """Into the log, and to systemd's journal where that is our stdout."""
+        line = f"launcher: {text}\n".encode()
         with contextlib.suppress(OSError):
-            os.write(2, f"launcher: {text}\n".encode())
+            os.write(2, line)
+            if not os.path.sameopenfile(1, 2):
+                os.write(1, line)
 
     def _save(self) -> None:
         try:
@@ -293,20 +250,13 @@ class Supervisor:
 
     def _spawn(self) -> lifecycle.Event:
         self._number += 1
-        self._reports = Reports()
         self._cause = None
-        self._log_start = size_of(self._log)
-        self._spawned_at = time.monotonic()
+        taken = Taken(self._options.devices, self._open_gauge)
+        group = None if self._group is None else self._group.path
         try:
-            child = subprocess.Popen(
-                self._record.argv,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={**os.environ, **_ROUTER_PORT},
-                start_new_session=True,
-                preexec_fn=protect.before_exec(None if self._group is None else self._group.path),  # noqa: PLW1509  no thread of ours runs between two children
-            )
+            child = Child(self._number, self._record.argv, Path(self._record.log_path), group, taken)
         except OSError as error:
+            taken.close()
             why = process.cannot_run(self._record.argv[0], error)
             self._cause = Cause(kind=CauseKind.OTHER, sentence=why.message, remedy=why.hint)
             self._record = replace(self._record, failure=self._cause)
@@ -314,31 +264,19 @@ class Supervisor:
         self._child = child
         self._record = replace(self._record, process=identify(child.pid))
         if child.stdout is not None:
-            os.set_blocking(child.stdout.fileno(), False)
-            self._selector.register(child.stdout.fileno(), selectors.EVENT_READ)
+            self._selector.register(child.stdout, selectors.EVENT_READ)
         self._save()
         return lifecycle.Spawned()
 
-    def _ask_exit(self) -> None:
-        """By the pipe where the child listens to it, which it does once it is loaded; else by SIGTERM."""
-        if self._child is not None and self._child.stdin is not None and self._reports.is_ready:
-            with contextlib.suppress(OSError):
-                os.write(self._child.stdin.fileno(), EXIT)
-                return
-        self._signal(signal.SIGTERM)
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._child is not None and self._child.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._child.pid, number)
-
     # ---- threads: one question each ----
 
-    def _ask(self, question: Callable[[int, Deployment], _Told | None]) -> None:
-        number, record = self._number, self._record
+    def _ask(self, question: Callable[[Child, Deployment], _Told | None]) -> None:
+        child, record = self._child, self._record
+        if child is None:
+            return
 
         def run() -> None:
-            told = question(number, record)
+            told = question(child, record)
             if told is not None:
                 self._told.put(told)
                 with contextlib.suppress(OSError):
@@ -346,16 +284,12 @@ class Supervisor:
 
         threading.Thread(target=run, name="question", daemon=True).start()
 
-    def _watch(self, number: int, record: Deployment) -> _Told | None:
+    def _watch(self, child: Child, record: Deployment) -> _Told | None:
         """Until it is ready, stalls, or is gone: the last is seen by the main thread."""
         from launcher.engine.ready import LoadFailed, StallLimits, wait_ready  # noqa: PLC0415  while the server loads
 
         progress = progress_path(self._folder, record.name)
         limits = StallLimits(idle_s=self._options.idle_s, busy_s=self._options.busy_s)
-        reports = self._reports
-
-        def told() -> float | None:
-            return reports.loaded
 
         def show(step: Step) -> None:
             with contextlib.suppress(OSError):
@@ -368,51 +302,30 @@ class Supervisor:
                 record,
                 on_progress=show,
                 limits=limits,
-                told=told,
+                told=lambda: child.reports.loaded,
+                taken=lambda: sum(child.taken.now().values()),
                 ended=_Gone,
                 canary=self._options.canary,
             )
         except _Gone:
             return None
         except LoadFailed as error:
-            return _Told(number, lifecycle.Unfit(), error.cause)
+            return _Told(child.number, lifecycle.Unfit(), error.cause)
         except EngineFailed as error:
             cause = Cause(kind=CauseKind.NO_ANSWER, sentence=error.message)
-            return _Told(number, lifecycle.Unfit(), cause)
+            return _Told(child.number, lifecycle.Unfit(), cause)
         finally:
             with contextlib.suppress(OSError):
                 progress.unlink(missing_ok=True)
-        self._claim(loaded=True)
-        self._remember(read_from(self._log, self._log_start, _LOG_BYTES), None)
-        return _Told(number, lifecycle.Answered())
+        self._account.claim(record, loaded=True)
+        self._account.note_load(record, child, None)
+        child.taken.close()
+        return _Told(child.number, lifecycle.Answered())
 
-    def _check(self, number: int, record: Deployment) -> _Told:
+    def _check(self, child: Child, record: Deployment) -> _Told:
         from launcher.engine.client import is_loaded  # noqa: PLC0415  while nobody waits
 
-        return _Told(number, lifecycle.Checked(bool(is_loaded(record.url))))
-
-    def _remember(self, log: str, cause: Cause | None) -> None:
-        """Planned against seen, one line of the history."""
-        if self._options.history is None:
-            return
-        record, server = self._record, self._record.process
-        seen = None if server is None else process.activity(server)
-        entry = history.Entry(
-            at=now(),
-            name=record.name,
-            model_id=record.model_id,
-            identity=history.Identity(
-                plan=history.plan_key(record.plan), engine=record.engine_sha256, driver=self._options.driver
-            ),
-            outcome=history.outcome_of(cause),
-            load_s=round(time.monotonic() - self._spawned_at, 2),
-            cause=None if cause is None else cause.sentence,
-            rows=history.compare(record.plan, held(log)),
-            resident_bytes=None if seen is None else seen.resident_bytes,
-            **history.attempt_from(self._options.attempt),
-        )
-        with contextlib.suppress(OSError):  # a full disk is no reason to end what runs
-            history.append(Path(self._options.history), entry)
+        return _Told(child.number, lifecycle.Checked(bool(is_loaded(record.url))))
 
 
 class _Gone(EngineFailed):
@@ -422,16 +335,25 @@ class _Gone(EngineFailed):
         super().__init__(f"{deployment.name} ended")
 
 
-def main(arguments: list[str]) -> int:
-    """Supervise the deployment of this state file until it has ended; 1 where there is none to supervise."""
-    state_file, options = Path(arguments[0]), Options(**json.loads(arguments[1]))
+def _killed(deployment: Deployment) -> Cause:
+    pid = "?" if deployment.supervisor is None else deployment.supervisor.pid
+    sentence = f"its supervisor (pid {pid}) was killed, and llama-server with it"
+    return Cause(kind=CauseKind.KILLED, sentence=sentence)
+
+
+def supervise(arguments: list[str], open_gauge: OpenGauge | None = None) -> int:
+    """Supervise the deployment of this state file until it has ended; EngineFailed's exit code when it was given up.
+
+    Nothing to supervise (stopped meanwhile, failed, somebody else does it) is no failure: whoever keeps us up must
+    not try again.
+    """
+    state_file, opts = Path(arguments[0]), options.parse(arguments[1])
     protect.keep_to_ourselves()
     deployment = find(state_file.parent, state_file.stem)
-    if not isinstance(deployment, Deployment) or deployment.phase is not Phase.STARTING:
-        return 1
-    Supervisor(state_file.parent, deployment, options).run()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    if not isinstance(deployment, Deployment) or deployment.phase not in _RESUMABLE:
+        return 0
+    keeper = deployment.supervisor
+    if keeper is not None and presence(keeper) is not Presence.GONE:
+        return 0
+    state = Supervisor(state_file.parent, deployment, opts, open_gauge).run()
+    return EngineFailed.exit_code if state is State.FAILED else 0

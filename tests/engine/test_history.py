@@ -40,6 +40,15 @@ def test_what_is_appended_is_read_back(tmp_path: Path) -> None:
     assert read(tmp_path / "none") == ()
 
 
+def test_lines_of_launchers_that_asked_no_driver_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    append(path, entry(driver_bytes={"CUDA0": 7}))
+    line = json.loads(path.read_text())
+    assert line.pop("driver_bytes") == {"CUDA0": 7}
+    path.write_text(json.dumps(line) + "\n")
+    assert read(path) == (entry(),)
+
+
 def test_planned_and_seen_stand_side_by_side() -> None:
     [(where, planned, seen), (host, _, host_seen)] = compare(
         {

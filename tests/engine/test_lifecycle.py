@@ -76,7 +76,7 @@ class World:
 
 def possible(world: World, now: float) -> list[Event]:
     """Everything that can happen next; what answers nothing, and what comes late, included."""
-    events: list[Event] = [Start(), Stop()]
+    events: list[Event] = [Start(), Start(was_ready=True), Stop()]
     if world.spawning:
         events += [Spawned(), NotSpawned(now), NotSpawned(now + 1000)]
     if world.children:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -20,12 +21,14 @@ from launcher.engine.ready import LoadFailed
 from launcher.engine.record import Deployment, Phase
 from launcher.errors import NotFound
 from launcher.progress import Step
+from tests.fake_nvml import nvml_library
 from tests.serving import a_request, fake_command, python, stub_model, until
 
 BRING_UP = """
 import sys
 from pathlib import Path
 from launcher.engine.deploy import bring_up
+from tests.fake_nvml import nvml_library
 from tests.serving import a_request, fake_command
 folder, model, *switches = sys.argv[1:]
 bring_up(Path(folder), a_request("m", fake_command(*switches), Path(model)))
@@ -204,3 +207,28 @@ def test_every_load_is_in_the_history(deployments: Path, tmp_path: Path) -> None
     assert [entry.outcome for entry in (first, second, third)] == ["ready", "failed", "ready"]
     assert second.cause == "llama-server was ended by signal 6 (SIGABRT)"
     assert first.load_s is not None
+
+
+def test_what_the_driver_says_is_progress_and_history(deployments: Path, tmp_path: Path) -> None:
+    """NVML is a stand-in: it says so many MiB more are in use once the fake engine has loaded the half. llama-server
+    itself told 0.9 of the 20 GiB last."""
+    used, file, model = tmp_path / "used", tmp_path / "history.jsonl", stub_model(tmp_path)
+    os.truncate(model, 20 << 30)
+    plan = {"devices": [{"id": "CUDA0"}, {"id": "CUDA1"}], "host": {}}
+    request = a_request(
+        "m",
+        fake_command("--load-seconds", "2", "--take-vram", str(used), "20000"),
+        model,
+        plan=plan,
+        notes={"history": str(file), "devices": {"CUDA0": "GPU-1", "CUDA1": "GPU-2"}},
+    )
+    library = {
+        "LD_LIBRARY_PATH": str(nvml_library(tmp_path)),
+        "FAKE_NVML": "two",
+        "FAKE_NVML_USED": str(used),
+    }
+    steps: list[Step] = []
+    bring_up(deployments, replace(request, env={**request.env, **library}), on_progress=steps.append)
+    [entry] = history.read(file)
+    assert entry.driver_bytes == {"CUDA0": 20000 << 20}  # CUDA1 shares the host's memory, and says nothing
+    assert max(step.done for step in steps if step.phase == "load") == 20000 << 20

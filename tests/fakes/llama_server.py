@@ -12,6 +12,7 @@ real engine to the same expectations. Switches of its own:
   --leave-session      the grandchild leaves the session, too
   --die-at-long-prompt N   abort when a prompt has more than N tokens
   --deaf-after S       stop answering HTTP so long after the start
+  --take-vram FILE MIB     write MIB into FILE when half is loaded: what the stand-in for NVML says is in use
   --crash-once FILE    abort 0.2 s after the first load that finds FILE absent, and write FILE
 
 Under LLAMA_SERVER_ROUTER_PORT it is a child, as llama-server is: states on stdout, `cmd_router_to_child:exit` on
@@ -71,6 +72,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--alias", default=None)
     parser.add_argument("--api-key-file", default=None)
     parser.add_argument("--version", action="store_true")
+    parser.add_argument("--take-vram", nargs=2)
     parser.add_argument("--die-at-long-prompt", type=int, default=None)
     parser.add_argument("--deaf-after", type=float, default=None)
     parser.add_argument("--crash-once", type=Path, default=None)
@@ -276,6 +278,8 @@ def load(options: argparse.Namespace) -> None:
     for tenth in range(10 if options.load_seconds else 1):
         tell("loading", {"stages": ["text_model"], "current": "text_model", "value": tenth / 10})
         time.sleep(options.load_seconds / 10)
+        if options.take_vram and tenth == 5:
+            Path(options.take_vram[0]).write_text(options.take_vram[1])
     while options.hang_in_load:
         time.sleep(60)
 

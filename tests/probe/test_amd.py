@@ -2,8 +2,8 @@ from pathlib import Path
 
 from launcher.machine import Backend, Link
 from launcher.probe.amd import amd_devices, read_cards, read_gtt_note
-from launcher.probe.kernel_files import KernelFiles
 from launcher.probe.gauge import Gauge
+from launcher.probe.kernel_files import KernelFiles
 from launcher.units import GIB, MIB
 from tests.probe.trees import plant
 

@@ -98,7 +98,11 @@ def test_memory_in_use_as_the_driver_says_it(library: Path, tmp_path: Path) -> N
     used = tmp_path / "used"
     used.write_text("1000")
     names = {"CUDA0": "GPU-1", "CUDA1": "GPU-2", "CUDA2": "MIG-11", "CUDA3": "nonsense"}
-    environment = os.environ | {"LD_LIBRARY_PATH": str(library), "FAKE_NVML": "two", "FAKE_NVML_USED": str(used)}
+    environment = os.environ | {
+        "LD_LIBRARY_PATH": str(library),
+        "FAKE_NVML": "two",
+        "FAKE_NVML_USED": str(used),
+    }
 
     def said(**more: str) -> object:
         argv = [sys.executable, "-c", GAUGE, json.dumps(names)]

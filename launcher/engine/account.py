@@ -1,0 +1,59 @@
+"""What a supervisor tells others of its deployment: what was promised to it, and how every load went."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+
+from launcher.engine import claims, history, process
+from launcher.engine.child import Child
+from launcher.engine.deployments import now
+from launcher.engine.diagnose import Cause
+from launcher.engine.load_log import held
+from launcher.engine.options import Options
+from launcher.engine.record import Deployment
+
+
+class Account:
+    """Writes claim and history. What cannot be written is left out: a full disk is no reason to end what runs."""
+
+    def __init__(self, folder: Path, name: str, options: Options) -> None:
+        self._options = options
+        self._key = claims.key_of(folder, name)
+
+    def claim(self, record: Deployment, *, loaded: bool) -> None:
+        """What was promised is ours from here on; on the GPUs it is taken once the model is loaded."""
+        folder, me = self._options.claim_folder, record.supervisor
+        if folder is None or me is None:
+            return
+        claim = claims.Claim(name=record.name, process=me, rows=self._options.claim, loaded=loaded)
+        with contextlib.suppress(OSError):
+            claims.write(Path(folder), self._key, claim)
+
+    def drop_claim(self) -> None:
+        if self._options.claim_folder is not None:
+            claims.drop(Path(self._options.claim_folder), self._key)
+
+    def note_load(self, record: Deployment, child: Child, cause: Cause | None) -> None:
+        """Planned against seen, one line of the history."""
+        if self._options.history is None:
+            return
+        seen = None if record.process is None else process.activity(record.process)
+        entry = history.Entry(
+            at=now(),
+            name=record.name,
+            model_id=record.model_id,
+            identity=history.Identity(
+                plan=history.plan_key(record.plan), engine=record.engine_sha256, driver=self._options.driver
+            ),
+            outcome=history.outcome_of(cause),
+            load_s=round(time.monotonic() - child.began, 2),
+            cause=None if cause is None else cause.sentence,
+            rows=history.compare(record.plan, held(child.log())),
+            driver_bytes=dict(child.taken.now()),
+            resident_bytes=None if seen is None else seen.resident_bytes,
+            **history.attempt_from(self._options.attempt),
+        )
+        with contextlib.suppress(OSError):
+            history.append(Path(self._options.history), entry)

@@ -1,0 +1,49 @@
+"""What a launcher tells the supervisor it starts, and how: as JSON on its command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from launcher.engine.process import GRACE_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What is not in the record. `memory_bytes` is the limit of its memory group.
+
+    `history` is the file every load is noted in, `engine`, `driver` and the `attempt` (saves, correction, step) are
+    what is noted with it. `claim` is what was promised (bytes by row), `claim_file` where that is said. `devices`
+    are the planned GPUs whose drivers are asked: UUID by llama.cpp's name.
+    """
+
+    keep_up: bool = False
+    canary: bool = False
+    idle_s: float = 120.0
+    busy_s: float = 1800.0
+    grace_s: float = GRACE_S
+    check_s: float = 30.0
+    memory_bytes: int | None = None
+    history: str | None = None
+    driver: str | None = None
+    attempt: dict[str, Any] = field(default_factory=dict)
+    claim: dict[str, int] = field(default_factory=dict)
+    claim_folder: str | None = None
+    devices: dict[str, str] = field(default_factory=dict)
+
+
+_PROGRAM = "launcher.supervise"
+"""Started, not imported: it adds what only modules above this package know."""
+
+
+def command(state_file: Path, options: Options) -> tuple[str, ...]:
+    """The supervisor's own command line. -P: the folder it starts in is nobody's package."""
+    return (sys.executable, "-P", "-m", _PROGRAM, str(state_file), json.dumps(asdict(options)))
+
+
+def parse(text: str) -> Options:
+    """Raises ValueError, TypeError for what no launcher has written."""
+    return Options(**json.loads(text))
