@@ -97,13 +97,18 @@ def less_promised(machine: Machine, promised: Mapping[str, int]) -> Machine:
 
 
 def claim_rows(plan: Plan, machine: Machine) -> dict[str, int]:
-    """What a plan promises, by GPU UUID (or name) and RAM; devices in the host's memory are part of RAM."""
+    """What a plan promises, by GPU UUID (or name) and RAM."""
+    return by_memory({row.where: row.used_bytes for row in plan.ledger}, machine)
+
+
+def by_memory(used: Mapping[str, int], machine: Machine) -> dict[str, int]:
+    """Bytes by ledger row as bytes by GPU UUID (or name) and RAM; devices in the host's memory are part of RAM."""
     names = {device.id: device.uuid or device.id for device in machine.devices}
-    shared = {device.id for device in machine.devices if device.shares_host_memory}
+    in_ram = {HOST, claims.RAM} | {device.id for device in machine.devices if device.lies_in_ram}
     rows: dict[str, int] = {}
-    for row in plan.ledger:
-        key = claims.RAM if row.where == HOST or row.where in shared else names.get(row.where, row.where)
-        rows[key] = rows.get(key, 0) + row.used_bytes
+    for where, n_bytes in used.items():
+        key = claims.RAM if where in in_ram else names.get(where, where)
+        rows[key] = rows.get(key, 0) + n_bytes
     return rows
 
 

@@ -18,6 +18,7 @@ from launcher.engine.deployments import State, look, read_all
 from launcher.engine.find import Engine, ask_engine
 from launcher.engine.ports import free_port
 from launcher.engine.process import config_files, engine_env
+from launcher.engine.protect import left_groups
 from launcher.engine.recipe import LLAMA_CPP
 from launcher.engine.record import Unreadable
 from launcher.errors import LauncherError
@@ -150,6 +151,9 @@ def check_state(settings: Settings) -> Iterator[Finding]:
         elif status.state is State.DEGRADED:
             text = f"{entry.name} does not answer: {status.detail}"
             yield Finding(check="state", wrong=True, text=text, fix=f"launcher restart {entry.name}")
+    if left := left_groups():
+        text = f"supervisors that were killed left {len(left)} empty memory groups ({left[0]})"
+        yield Finding(check="state", wrong=False, text=text, fix="launcher ps removes them")
     for claim in claims.read(settings.claims_dir):
         promised = ", ".join(f"{format_bytes(size)} of {row}" for row, size in claim.rows.items())
         yield Finding(check="claims", wrong=False, text=f"{claim.name} was promised {promised}")

@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from launcher import planning
-from launcher.attempts import Case, Consent, bring_up_or_save, claim, claim_rows, driver_of, less_promised
+from launcher.attempts import (
+    Case,
+    Consent,
+    bring_up_or_save,
+    by_memory,
+    claim,
+    claim_rows,
+    driver_of,
+    less_promised,
+)
 from launcher.catalogue import resolve, sources_of
 from launcher.engine import claims
 from launcher.engine.address import check_exposure
@@ -39,7 +48,7 @@ from launcher.inventory import Confirm, MachineChoice, engine_or_none, ensure_en
 from launcher.lock import Lock, check_engine, locate, read_lock
 from launcher.machine import Machine
 from launcher.plan.explain import plan_json
-from launcher.plan.plan import HOST, Plan
+from launcher.plan.plan import Plan
 from launcher.planning import Planned, PlanRequest, fitting
 from launcher.progress import OnProgress
 from launcher.pulling import fetch_all_of, pulling_meanwhile
@@ -178,8 +187,7 @@ def _up_locked(
         model_id=lock.model_id,
         model_bytes=located.model.size_bytes,
         document=lock.plan,
-        host_bytes=lock.host_bytes,
-        rows=lock.rows,
+        rows=by_memory(lock.rows, machine),
         compile=lock.compile,
     )
     key = claims.key_of(settings.deployments_dir, name)
@@ -214,7 +222,6 @@ class _What:
     model_id: str
     model_bytes: int
     document: Mapping[str, Any]
-    host_bytes: int
     rows: Mapping[str, int]
     compile: Callable[[Serving], tuple[str, ...]]
 
@@ -232,7 +239,6 @@ def _start(
         model_id=planned.target.model_id,
         model_bytes=plan.size_bytes,
         document=plan_json(plan),
-        host_bytes=next((row.used_bytes for row in plan.ledger if row.where == HOST), 0),
         rows=claim_rows(plan, upping.machine),
         compile=partial(planning.compile_argv, planned, plan),
     )
@@ -271,9 +277,7 @@ def _bring_up(
             keep_up=upping.keep_up and request.retry,
             canary=request.canary,
             memory_bytes=memory_max(
-                what.host_bytes,
-                _ram_of(upping.machine),
-                n_devices=len(devices),
+                what.rows.get(claims.RAM, 0), _ram_of(upping.machine), n_devices=len(devices)
             ),
             notes={
                 "history": str(settings.history_file.absolute()),

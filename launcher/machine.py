@@ -60,6 +60,12 @@ class Device:
     driver: str | None = None
     display: bool | None = None
 
+    @property
+    def lies_in_ram(self) -> bool:
+        """Whether what it holds is taken from the host's memory: of GPUs that share it, and of Mesa's software GPU,
+        which reports a memory of its own."""
+        return self.shares_host_memory or "llvmpipe" in self.name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cpu:

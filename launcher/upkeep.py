@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 
+from launcher.engine import claims
 from launcher.engine.deploy import Request, bring_up, take_down
 from launcher.engine.deployments import require, the_name
 from launcher.engine.export import (
@@ -23,7 +24,6 @@ from launcher.engine.export import (
 )
 from launcher.engine.identity import Presence, presence
 from launcher.engine.process import MARKER, engine_env
-from launcher.engine.protect import memory_max
 from launcher.engine.record import Deployment
 from launcher.engine.systemd import Installed, install, uninstall
 from launcher.progress import OnProgress
@@ -110,7 +110,8 @@ def disable(name: str, *, system: bool) -> Path:
 
 def _export_of(entry: Deployment, ready: tuple[str, ...] | None = None) -> Export:
     host = entry.plan.get("host") or {}
-    used = int(host.get("used_bytes") or 0)
+    _, options = _as_started(entry)
+    used = int((options.get("claim") or {}).get(claims.RAM) or host.get("used_bytes") or 0)
     devices = (entry.plan.get("placement") or {}).get("devices") or []
     return Export(
         name=entry.name,
@@ -119,9 +120,7 @@ def _export_of(entry: Deployment, ready: tuple[str, ...] | None = None) -> Expor
         model_folder=str(Path(entry.model_path).parent),
         port=entry.port,
         host_bytes=used,
-        limit_bytes=memory_max(used, int(psutil.virtual_memory().total), n_devices=len(devices))
-        if used
-        else None,
+        limit_bytes=options.get("memory_bytes"),
         n_cuda=sum(device.startswith("CUDA") for device in devices),
         api_key_file=entry.api_key_file,
         ready=ready,

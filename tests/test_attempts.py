@@ -149,6 +149,10 @@ def test_promises_are_by_uuid_and_not_free() -> None:
     box = replace(BOX, devices=tuple(replace(device, uuid="GPU-7", driver="570") for device in BOX.devices))
     rows = claim_rows(planned(), box)
     assert set(rows) == {"GPU-7", claims.RAM}
+    soft = replace(
+        box, devices=tuple(replace(device, name="llvmpipe (LLVM 15.0.6)") for device in box.devices)
+    )
+    assert claim_rows(planned(), soft) == {claims.RAM: sum(rows.values())}
     less = less_promised(box, {"GPU-7": 1024 * MIB, claims.RAM: GIB})
     assert less.devices[0].free_bytes == (box.devices[0].free_bytes or 0) - 1024 * MIB
     assert less.ram_available_bytes == box.ram_available_bytes - GIB

@@ -42,7 +42,7 @@ from launcher.engine.log import trim
 from launcher.engine.options import Options, command
 from launcher.engine.ports import check_port, free_port
 from launcher.engine.process import GRACE_S, cannot_run, reap, start, stop
-from launcher.engine.protect import scope_command
+from launcher.engine.protect import scope_command, sweep_groups
 from launcher.engine.ready import LoadFailed, StallLimits, failure
 from launcher.engine.record import Deployment, Phase, Unreadable, check_name
 from launcher.errors import EngineFailed, UsageError
@@ -110,6 +110,7 @@ def bring_up(
     UsageError (another plan runs under the name, port in use, exposed without a key), LoadFailed, OSError.
     """
     check_exposure(request.host, request.api_key_file)
+    sweep_groups()
 
     def waiting() -> None:
         text = f"another launcher is starting {request.name}"
@@ -188,7 +189,9 @@ def take_down(folder: Path, name: str, *, grace_s: float = GRACE_S) -> Ended:
 
 
 def tidy(folder: Path) -> None:
-    """Bound the logs of what runs (log.trim); for commands that touch the deployments anyway."""
+    """Bound the logs of what runs (log.trim), remove the memory groups of supervisors that were killed; for commands
+    that touch the deployments anyway."""
+    sweep_groups()
     for entry in read_all(folder):
         if isinstance(entry, Deployment):
             trim(Path(entry.log_path))

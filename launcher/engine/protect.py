@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from launcher.engine.identity import lives
 from launcher.units import GIB
 
 OOM_SCORE_ADJ = 500
@@ -26,16 +27,20 @@ _PR_SET_PDEATHSIG = 1
 """prctl(2), linux/prctl.h."""
 
 
-def memory_max(host_bytes: int, total_bytes: int, *, n_devices: int = 0) -> int | None:
-    """The limit for a server planned to take `host_bytes` of RAM: a tenth more, and a GiB for what nobody plans.
+_DRIVER_BYTES = 4 * GIB
+"""RAM a GPU's driver may take for each device, which no ledger holds. Seen: 1.9 GiB for PyTorch's first kernel on one GPU
+(pytorch/pytorch#12873) and 1.2 GiB (#106511), both with more kernels than llama.cpp has; 0.3 GiB of a software Vulkan
+driver that compiles its shaders (RssAnon, SmolLM2, less its planned buffers). Twice the largest: it bounds what
+runs away, and must not end what is well."""
 
-    None where that is all the machine has: a limit there protects nobody. None with GPUs: their drivers take RAM
-    that no ledger holds (a software GPU took more than a GiB to compile its shaders, measured), and a limit that
-    ends a healthy server is worse than none.
+
+def memory_max(ram_bytes: int, total_bytes: int, *, n_devices: int = 0) -> int | None:
+    """The limit for a server planned to take `ram_bytes` of RAM, devices in the host's memory included: a tenth more,
+    a GiB for what nobody plans, and what the drivers of `n_devices` GPUs may take.
+
+    None where that is all the machine has: a limit there protects nobody.
     """
-    if n_devices:
-        return None
-    limit = host_bytes + host_bytes // 10 + GIB
+    limit = ram_bytes + ram_bytes // 10 + GIB + n_devices * _DRIVER_BYTES
     return limit if limit < total_bytes else None
 
 
@@ -96,11 +101,11 @@ class MemoryGroup:
 
 
 def make_group(name: str, limit_bytes: int, parent: Path | None = None) -> MemoryGroup | None:
-    """A group with this limit; None where the system does not let us make one. `parent` None is found."""
+    """A group of our own with this limit; None where the system does not let us make one. `parent` None is found."""
     parent = parent or _parent_group()
     if parent is None:
         return None
-    path = parent / f"launcher-{name}"
+    path = parent / f"launcher-{name}-{os.getpid()}"
     try:
         path.mkdir(exist_ok=True)
     except OSError:
@@ -113,6 +118,23 @@ def make_group(name: str, limit_bytes: int, parent: Path | None = None) -> Memor
     with contextlib.suppress(OSError):
         path.rmdir()
     return None
+
+
+def left_groups() -> tuple[Path, ...]:
+    """Groups of supervisors that are gone: killed, they could not remove them."""
+    parent = _parent_group()
+    found = sorted(parent.glob("launcher-*-*")) if parent is not None else []
+    return tuple(path for path in found if _is_left(path.name.rpartition("-")[2]))
+
+
+def sweep_groups() -> None:
+    """Remove them; one in which something still runs the kernel keeps."""
+    for path in left_groups():
+        MemoryGroup(path).remove()
+
+
+def _is_left(pid: str) -> bool:
+    return pid.isdecimal() and not lives(int(pid))
 
 
 def own_kills() -> int | None:

@@ -83,9 +83,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._marker = str(state_path(folder, deployment.name).absolute())
         self._group = (
-            None
-            if opts.memory_bytes is None
-            else protect.make_group(f"{deployment.name}-{os.getpid()}", opts.memory_bytes)
+            None if opts.memory_bytes is None else protect.make_group(deployment.name, opts.memory_bytes)
         )
         self._kills = self._n_killed()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,14 +14,15 @@ from typing import Any
 import psutil
 import pytest
 
-from launcher.engine.deploy import bring_up
+from launcher.engine.deploy import bring_up, tidy
 from launcher.engine.deployments import find, read_all
 from launcher.engine.diagnose import CauseKind
 from launcher.engine.find import Engine
-from launcher.engine.protect import make_group
+from launcher.engine.identity import lives
+from launcher.engine.protect import left_groups, make_group
 from launcher.engine.ready import LoadFailed
 from launcher.engine.record import Deployment, Phase
-from tests.serving import SMALL, a_request, until
+from tests.serving import SMALL, a_request, fake_command, stub_model, until
 
 pytestmark = pytest.mark.engine
 
@@ -30,7 +32,7 @@ MIB = 1 << 20
 @pytest.fixture
 def memory_group() -> None:
     """Skips where no memory cgroup can be made."""
-    group = make_group(f"probe-{os.getpid()}", 64 * MIB)
+    group = make_group("probe", 64 * MIB)
     if group is None:
         pytest.skip("no memory cgroup can be made here: neither v1's tree nor a delegated v2 one is writable")
     group.remove()
@@ -57,6 +59,21 @@ def test_a_group_large_enough_holds_the_server(
     deployment = bring_up(deployments, a_request("m", command, default_model, memory_bytes=2048 * MIB))
     groups = Path(f"/proc/{deployment.pid}/cgroup").read_text()
     assert f"launcher-m-{deployment.supervisor.pid if deployment.supervisor else None}" in groups
+
+
+@pytest.mark.usefixtures("memory_group")
+def test_the_group_of_a_killed_supervisor_goes_with_the_next_command(
+    deployments: Path, tmp_path: Path
+) -> None:
+    request = a_request("m", fake_command(), stub_model(tmp_path), memory_bytes=2048 * MIB)
+    deployment = bring_up(deployments, request)
+    assert deployment.supervisor is not None
+    os.kill(deployment.supervisor.pid, signal.SIGKILL)
+    name = f"launcher-m-{deployment.supervisor.pid}"
+    until(lambda: name in [path.name for path in left_groups()])
+    until(lambda: not lives(deployment.pid or 0))
+    tidy(deployments)
+    assert name not in [path.name for path in left_groups()]
 
 
 def test_one_that_is_killed_comes_back(deployments: Path, engine: Engine, default_model: Path) -> None:
