@@ -42,8 +42,8 @@ from launcher.engine.protect import memory_max
 from launcher.engine.ready import LoadFailed
 from launcher.engine.record import Deployment, check_name, deployment_name, is_name, plan_hash
 from launcher.engine.wishes import uncounted
-from launcher.errors import NotFound, UsageError
-from launcher.hub.located import PullOptions
+from launcher.errors import DoesNotFit, NotFound, UsageError
+from launcher.hub.located import Located, PullOptions
 from launcher.inventory import Confirm, MachineChoice, engine_or_none, ensure_engine, machine_for
 from launcher.lock import Lock, check_engine, locate, read_lock
 from launcher.machine import Machine
@@ -53,6 +53,7 @@ from launcher.planning import Planned, PlanRequest, fitting
 from launcher.progress import OnProgress
 from launcher.pulling import fetch_all_of, pulling_meanwhile
 from launcher.settings import Settings, read_settings
+from launcher.units import format_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +134,7 @@ def up(
         with claims.planning(settings.claims_dir):
             machine = _unpromised(machine_for(MachineChoice(), engine, settings), settings, key=key)
             planned = planning.make(request.plan, settings, engine, machine, on_progress, sources)
-            plan, located = fitting(planned)
+            plan, located = _fitting(planned, claims.read(settings.claims_dir, but_not=key))
             claim(settings.claims_dir, key, name, claim_rows(plan, machine), os.getpid())
         paths = fetch_all_of(
             located, sources, confirm, on_progress, ("launcher", "pull", located.model.model_id)
@@ -310,6 +311,19 @@ def _serving(request: UpRequest, port: int, model_id: str, model_path: str) -> S
 def _unpromised(machine: Machine, settings: Settings, *, key: str) -> Machine:
     """The machine as the next deployment may use it: other deployments' promises are kept."""
     return less_promised(machine, claims.promised(claims.read(settings.claims_dir, but_not=key)))
+
+
+def _fitting(planned: Planned, others: tuple[claims.Claim, ...]) -> tuple[Plan, Located]:
+    """The plan and its files. Raises DoesNotFit; who else was promised memory is the first to look at."""
+    try:
+        return fitting(planned)
+    except DoesNotFit as error:
+        promised = {claim.name: sum(claims.promised((claim,)).values()) for claim in others}
+        largest = max(promised, key=lambda name: promised[name], default=None)
+        if largest is not None and promised[largest]:
+            taken = f"it was promised {format_bytes(promised[largest])}"
+            error.hint = f"launcher stop {largest} ({taken}); or {error.hint}"
+        raise
 
 
 def _ram_of(machine: Machine) -> int:
