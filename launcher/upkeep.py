@@ -133,6 +133,8 @@ def _as_started(entry: Deployment) -> tuple[dict[str, str], dict[str, Any]]:
     if keeper is not None and presence(keeper) is Presence.RUNNING:
         with contextlib.suppress(psutil.Error, ValueError, IndexError):
             running = psutil.Process(keeper.pid)
+            options = json.loads(running.cmdline()[-1])
             env = {key: value for key, value in running.environ().items() if key != MARKER}
-            return env, json.loads(running.cmdline()[-1])
+            passed = {key: env[key] for key in options.get("passed", ()) if key in env}
+            return engine_env(env, passed)[0], options
     return engine_env(os.environ)[0], {}

@@ -84,13 +84,17 @@ def table(entries: Iterable[Deployment | Unreadable]) -> RenderableType:
         notes += [f"{entry.name}: {status.detail}"] if status.detail else []
         if entry.restarts and entry.failure is not None and not status.detail:
             notes.append(
-                f"{entry.name}: started again {entry.restarts} times; last: {entry.failure.sentence}"
+                f"{entry.name}: started again {_times(entry.restarts)}; last: {entry.failure.sentence}"
             )
     if not rows:
         return Text("nothing runs here: launcher up MODEL")
     headers = ("name", "state", "url", "up", "memory", "tok/s", "again")
     listed = grid(headers, rows, right=frozenset(headers[3:]))
     return Group(listed, *(Text(note) for note in notes))
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
 
 
 def _duration(seconds: float | None) -> str:

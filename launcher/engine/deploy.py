@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from launcher.engine import transient
 from launcher.engine.address import check_exposure, local_url
 from launcher.engine.argv import unbound
 from launcher.engine.deployments import (
@@ -38,11 +39,11 @@ from launcher.engine.deployments import (
 )
 from launcher.engine.diagnose import Cause, CauseKind
 from launcher.engine.identity import Presence, ProcessId, identify, presence
-from launcher.engine.log import trim
+from launcher.engine.log import open_log, trim
 from launcher.engine.options import Options, command
 from launcher.engine.ports import check_port, free_port
-from launcher.engine.process import GRACE_S, cannot_run, reap, start, stop
-from launcher.engine.protect import scope_command, sweep_groups
+from launcher.engine.process import DROPPED, GRACE_S, MARKER, cannot_run, reap, start, stop
+from launcher.engine.protect import sweep_groups
 from launcher.engine.ready import LoadFailed, StallLimits, failure
 from launcher.engine.record import Deployment, Phase, Unreadable, check_name
 from launcher.errors import EngineFailed, UsageError
@@ -291,17 +292,41 @@ def _started(folder: Path, deployment: Deployment, request: Request, limits: Sta
         idle_s=limits.idle_s,
         busy_s=limits.busy_s,
         memory_bytes=request.memory_bytes,
+        passed=tuple(sorted(name for name in request.env if name.startswith(DROPPED))),
         **request.notes,
     )
+    if request.keep_up and transient.is_available(request.env):
+        with contextlib.suppress(
+            EngineFailed
+        ):  # an older systemd, a unit of that name: as where there is none
+            return _kept_by_systemd(folder, deployment, request, replace(options, in_unit=True))
+        save(folder, deployment)
     return start(
-        (
-            *scope_command(deployment.name, request.memory_bytes, os.environ),
-            *command(state_path(folder, deployment.name).absolute(), options),
-        ),
+        command(state_path(folder, deployment.name).absolute(), options),
         request.env,
         Path(deployment.log_path),
         marker=_marker(folder, deployment.name),
         cwd=request.cwd,
+    )
+
+
+def _kept_by_systemd(folder: Path, deployment: Deployment, request: Request, options: Options) -> ProcessId:
+    """The supervisor as a unit; the record names it first, so that `stop` finds it whatever happens to us. Raises
+    EngineFailed."""
+    unit = transient.unit_of(deployment.name)
+    save(folder, replace(deployment, unit=unit))
+    log = Path(deployment.log_path)
+    os.close(open_log(log))
+    return transient.start_unit(
+        transient.Service(
+            unit=unit,
+            what=deployment.model_id,
+            argv=command(state_path(folder, deployment.name).absolute(), options),
+            env={**request.env, MARKER: _marker(folder, deployment.name)},
+            log=log.absolute(),
+            cwd=request.cwd,
+            memory_bytes=request.memory_bytes,
+        )
     )
 
 
@@ -353,9 +378,11 @@ def _failed(entry: Deployment) -> EngineFailed:
 def _end(folder: Path, entry: Deployment, grace_s: float) -> None:
     """Nothing of it runs afterwards: its supervisor is asked, and has `grace_s`; then by force."""
     keeper = entry.supervisor
+    asked = entry.unit is not None and transient.stop_unit(entry.unit, wait=False)
     if keeper is not None and presence(keeper) is Presence.RUNNING:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(keeper.pid, signal.SIGTERM)
+        if not asked:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(keeper.pid, signal.SIGTERM)
         deadline = time.monotonic() + grace_s
         try:
             while presence(keeper) is Presence.RUNNING and time.monotonic() < deadline:
@@ -368,6 +395,8 @@ def _end(folder: Path, entry: Deployment, grace_s: float) -> None:
         stop(entry.process, marker=_marker(folder, entry.name), grace_s=grace_s)
     if keeper is not None:
         reap(keeper)
+    if asked and entry.unit is not None:
+        transient.stop_unit(entry.unit, wait=True)  # its name is free again
 
 
 def _undo(folder: Path, name: str, *, grace_s: float = GRACE_S) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from launcher.engine.identity import Presence, ProcessId, presence
 from launcher.engine.record import Deployment, Phase, Unreadable, check_name, document, parse_deployment
+from launcher.engine.transient import is_kept
 from launcher.errors import NotFound, UsageError
 from launcher.locks import exclusive, exclusive_if_free
 
@@ -159,6 +160,8 @@ def _unsupervised(deployment: Deployment, where: Presence) -> Status:
     """Its supervisor was killed. llama-server sees its pipe close and ends; on Linux the kernel ends it at once."""
     pid = None if deployment.supervisor is None else deployment.supervisor.pid
     gone = f"its supervisor (pid {pid}) was killed, and llama-server with it"
+    if deployment.unit is not None and is_kept(deployment.unit):
+        return Status(state=State.BACKOFF, detail=f"{gone}; systemd starts it again ({deployment.unit})")
     if where is Presence.RUNNING:
         left = f"its supervisor (pid {pid}) was killed; end it with stop {deployment.name}"
         return Status(state=State.DEGRADED, detail=left)

@@ -17,7 +17,8 @@ class Options:
 
     `history` is the file every load is noted in, `engine`, `driver` and the `attempt` (saves, correction, step) are
     what is noted with it. `claim` is what was promised (bytes by row), `claim_file` where that is said. `devices`
-    are the planned GPUs whose drivers are asked: UUID by llama.cpp's name.
+    are the planned GPUs whose drivers are asked: UUID by llama.cpp's name. `passed` are variables that change llama-server
+    and were given on purpose: systemd adds its own environment. `in_unit` where systemd keeps the memory limit.
     """
 
     keep_up: bool = False
@@ -33,6 +34,8 @@ class Options:
     claim: dict[str, int] = field(default_factory=dict)
     claim_folder: str | None = None
     devices: dict[str, str] = field(default_factory=dict)
+    passed: tuple[str, ...] = ()
+    in_unit: bool = False
 
 
 _PROGRAM = "launcher.supervise"

@@ -10,10 +10,9 @@ import contextlib
 import ctypes
 import os
 import resource
-import shutil
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from launcher.engine.identity import lives
@@ -67,18 +66,6 @@ def before_exec(group: Path | None) -> Callable[[], None]:
                 path.write_text(text)
 
     return prepare
-
-
-def scope_command(name: str, limit_bytes: int | None, environ: Mapping[str, str]) -> tuple[str, ...]:
-    """The words before a command that make systemd hold it in a scope of its own: it survives the end of the login
-    session, and its memory is limited. Empty where no user bus answers, as in containers."""
-    runtime = environ.get("XDG_RUNTIME_DIR")
-    program = shutil.which("systemd-run", path=environ.get("PATH"))
-    if program is None or runtime is None or not (Path(runtime) / "systemd/private").exists():
-        return ()
-    limit = () if limit_bytes is None else (f"--property=MemoryMax={limit_bytes}",)
-    unit = f"--unit=launcher-{name}-{os.getpid()}"
-    return (program, "--user", "--scope", "--quiet", "--collect", unit, *limit, "--")
 
 
 class MemoryGroup:

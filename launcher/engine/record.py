@@ -41,7 +41,7 @@ class Deployment:
     `process` is None between the claim of name and port and the start. `starter` is the launcher that
     starts it, `supervisor` who keeps it (None before it began, and in records of launchers without one).
     `plan` is the plan's JSON document and `plan_hash` what a second `up` is compared by. `restarts` counts those
-    of this supervisor, `failure` is why llama-server ended last.
+    of this supervisor, `failure` is why llama-server ended last. `unit` is systemd's, where that keeps the supervisor up.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Deployment:
     supervisor: ProcessId | None = None
     restarts: int = 0
     failure: Cause | None = None
+    unit: str | None = None
 
     @property
     def pid(self) -> int | None:
@@ -155,6 +156,7 @@ def parse_deployment(text: str) -> Deployment:
         supervisor=_process(given, "supervisor"),
         restarts=_whole(given, "restarts") if "restarts" in given else 0,
         failure=_failure(given),
+        unit=_maybe_text(given, "unit"),
     )
 
 

@@ -347,6 +347,9 @@ def supervise(arguments: list[str], open_gauge: OpenGauge | None = None) -> int:
     """
     state_file, opts = Path(arguments[0]), options.parse(arguments[1])
     protect.keep_to_ourselves()
+    _, dropped = process.engine_env({name: "" for name in os.environ if name not in opts.passed})
+    for name in dropped:
+        del os.environ[name]
     deployment = find(state_file.parent, state_file.stem)
     if not isinstance(deployment, Deployment) or deployment.phase not in _RESUMABLE:
         return 0

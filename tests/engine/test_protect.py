@@ -1,7 +1,7 @@
 import os
 from pathlib import Path
 
-from launcher.engine.protect import make_group, memory_max, scope_command
+from launcher.engine.protect import make_group, memory_max
 from launcher.units import GIB
 
 
@@ -10,23 +10,6 @@ def test_the_limit_is_above_the_plan_and_below_the_machine() -> None:
     assert memory_max(60 * GIB, 64 * GIB) is None
     assert memory_max(10 * GIB, 64 * GIB, n_devices=2) == 20 * GIB
     assert memory_max(10 * GIB, 16 * GIB, n_devices=1) is None
-
-
-def test_a_scope_only_where_a_user_s_systemd_answers(tmp_path: Path) -> None:
-    program = tmp_path / "systemd-run"
-    program.write_text("#!/bin/sh\n")
-    program.chmod(0o755)
-    runtime = tmp_path / "runtime"
-    environ = {"PATH": str(tmp_path), "XDG_RUNTIME_DIR": str(runtime)}
-    assert scope_command("m", 5, environ) == ()
-    (runtime / "systemd").mkdir(parents=True)
-    (runtime / "systemd/private").touch()
-    scoped = scope_command("m", 5, environ)
-    assert scoped[:3] == (str(program), "--user", "--scope")
-    assert scoped[-2:] == ("--property=MemoryMax=5", "--")
-    assert f"--unit=launcher-m-{os.getpid()}" in scoped
-    assert scope_command("m", None, environ)[-2] == f"--unit=launcher-m-{os.getpid()}"
-    assert scope_command("m", 5, {**environ, "PATH": ""}) == ()
 
 
 def test_a_folder_that_is_no_cgroup_is_left_as_it_was(tmp_path: Path) -> None:
