@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.engine import claims, history
-from launcher.engine.diagnose import MEMORY
+from launcher.engine.cause import MEMORY
 from launcher.engine.history import Identity, plan_key
 from launcher.engine.identity import identify
 from launcher.engine.ready import LoadFailed

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.engine import claims
-from launcher.engine.deployments import State, look, read_all
+from launcher.engine.deployments import State, read_all
 from launcher.engine.find import Engine, ask_engine
 from launcher.engine.ports import free_port
 from launcher.engine.process import config_files, engine_env
 from launcher.engine.protect import left_groups
 from launcher.engine.recipe import LLAMA_CPP
 from launcher.engine.record import Unreadable
-from launcher.errors import LauncherError
+from launcher.engine.vitals import see
+from launcher.errors import LauncherError, UsageError
 from launcher.inventory import backends_beside, engine_or_none
 from launcher.machine import Backend, Machine
 from launcher.probe.engine_devices import parse_device_list
@@ -48,10 +49,14 @@ class Finding:
 
 def examine(engine_path: Path | None = None) -> tuple[Finding, ...]:
     """Every finding, what is wrong first. A check that cannot look says so; it is no finding of its own."""
-    settings = read_settings()
+    found: list[Finding] = []
+
+    def broken(error: UsageError) -> None:
+        found.append(Finding(check="config", wrong=True, text=error.message, fix=error.hint))
+
+    settings = read_settings(broken)
     machine = probe(settings.models_dir, None)
     engine: Engine | None = None
-    found: list[Finding] = []
     try:
         engine = engine_or_none(engine_path, settings)
     except LauncherError as error:
@@ -142,7 +147,7 @@ def check_state(settings: Settings) -> Iterator[Finding]:
         if isinstance(entry, Unreadable):
             yield Finding(check="state", wrong=True, text=f"{entry.path}: {entry.problem}", fix=stop)
             continue
-        status = look(entry)
+        status = see(entry).status
         if status.state in {State.GONE, State.FAILED}:
             text = f"{entry.name} is {status.state}: {status.detail}"
             yield Finding(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,8 +65,9 @@ class Settings:
         return self.config_file.parent / "profiles"
 
 
-def read_settings() -> Settings:
-    """The settings of this process. Raises UsageError for a config file that does not parse."""
+def read_settings(broken: Callable[[UsageError], None] | None = None) -> Settings:
+    """The settings of this process. Raises UsageError for a config file that does not parse; gives it to `broken` and
+    goes on without, where the caller can."""
     home = os.environ.get("LAUNCHER_HOME")
     dirs = platformdirs.PlatformDirs("launcher", appauthor=False)
     cache, state, config = (
@@ -74,15 +76,25 @@ def read_settings() -> Settings:
         else (dirs.user_cache_path, dirs.user_state_path, dirs.user_config_path)
     )
     config_file = config / "config.toml"
-    configured = _read_config(config_file)
-    engine = os.environ.get("LAUNCHER_ENGINE") or configured.get("engine")
+    try:
+        engine = _engine_of(config_file)
+    except UsageError as error:
+        if broken is None:
+            raise
+        broken(error)
+        engine = None
     return Settings(
         cache_dir=cache,
         state_dir=state,
         config_file=config_file,
-        engine=expand(Path(engine)) if engine else None,
+        engine=engine,
         isolated=home is not None,
     )
+
+
+def _engine_of(config_file: Path) -> Path | None:
+    engine = os.environ.get("LAUNCHER_ENGINE") or _read_config(config_file).get("engine")
+    return expand(Path(engine)) if engine else None
 
 
 def expand(path: Path) -> Path:

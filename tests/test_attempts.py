@@ -12,7 +12,7 @@ import pytest
 
 from launcher.attempts import Case, bring_up_or_save, claim_rows, driver_of, less_promised
 from launcher.engine import claims, history
-from launcher.engine.diagnose import Cause, CauseKind
+from launcher.engine.cause import Cause, CauseKind
 from launcher.engine.history import Entry, Identity, plan_key
 from launcher.engine.ready import LoadFailed
 from launcher.engine.record import Deployment

@@ -12,11 +12,10 @@ from rich.text import Text
 
 from launcher.cli.tables import facts, grid
 from launcher.engine import record
-from launcher.engine.deployments import look
 from launcher.engine.load_log import Compared, compare_load, parse_load_log
 from launcher.engine.log import head
 from launcher.engine.record import Deployment, Unreadable
-from launcher.engine.vitals import vitals
+from launcher.engine.vitals import Seen, see
 from launcher.units import format_bytes
 
 
@@ -54,29 +53,33 @@ def card(deployment: Deployment) -> RenderableType:
     )
 
 
-def entry_document(entry: Deployment | Unreadable) -> dict[str, Any]:
+def look_at(entry: Deployment | Unreadable) -> Seen | Unreadable:
+    """Once for all that is shown: llama-server tells its speed since it was last asked."""
+    return entry if isinstance(entry, Unreadable) else see(entry)
+
+
+def entry_document(entry: Seen | Unreadable) -> dict[str, Any]:
     """One line of `ps` for programs."""
     if isinstance(entry, Unreadable):
         return {"name": entry.name, "state": "unreadable", "detail": entry.problem, "path": entry.path}
-    status = look(entry)
     return {
-        "state": str(status.state),
-        "detail": status.detail,
-        **dataclasses.asdict(vitals(entry)),
-        **document(entry),
+        "state": str(entry.status.state),
+        "detail": entry.status.detail,
+        **dataclasses.asdict(entry.vitals),
+        **document(entry.deployment),
     }
 
 
-def table(entries: Iterable[Deployment | Unreadable]) -> RenderableType:
+def table(entries: Iterable[Seen | Unreadable]) -> RenderableType:
     """One line per deployment: what it is right now."""
     rows: list[tuple[str, ...]] = []
     notes: list[str] = []
-    for entry in entries:
-        if isinstance(entry, Unreadable):
-            rows.append((entry.name, "unreadable", "", "", "", "", ""))
-            notes.append(f"{entry.name}: {entry.problem}")
+    for seen in entries:
+        if isinstance(seen, Unreadable):
+            rows.append((seen.name, "unreadable", "", "", "", "", ""))
+            notes.append(f"{seen.name}: {seen.problem}")
             continue
-        status, now = look(entry), vitals(entry)
+        entry, status, now = seen.deployment, seen.status, seen.vitals
         speed = "" if now.tokens_per_s is None else f"{now.tokens_per_s:.1f}"
         memory = "" if now.resident_bytes is None else format_bytes(now.resident_bytes)
         state = (entry.name, str(status.state), f"{entry.url}/v1", _duration(now.uptime_s), memory, speed)

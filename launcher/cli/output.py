@@ -90,6 +90,10 @@ class Output:
         """Talk, to stderr."""
         self._err.print(printable(text), markup=False, soft_wrap=True)
 
+    def warn(self, error: LauncherError) -> None:
+        """Say what is wrong and not in the way."""
+        self.say(f"warning: {error.message}")
+
     def murmur(self, text: str) -> None:
         """A model's reasoning as it comes, to stderr, dimmed where that shows."""
         self._murmured = True

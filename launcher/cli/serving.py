@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -87,7 +89,7 @@ def run(
         typer.Argument(metavar="[PROMPT]", help="One question; without it a chat.", show_default=False),
     ] = None,
 ) -> None:
-    """Ask one question, or chat; starts the model if it is not up."""
+    """Ask one question, or chat; starts the model if it is not up. What is piped in follows the question."""
     from launcher import launch
     from launcher.cli import chat
     from launcher.cli.requests import up_request
@@ -98,6 +100,8 @@ def run(
         prompt = sys.stdin.read().strip()
         if not prompt:
             raise UsageError("nothing was asked: stdin is empty", hint=f'launcher run {ref} "…"')
+    elif prompt is not None and (piped := _piped()):
+        prompt = f"{prompt}\n\n{piped}"
     request = up_request(ref, wanted, where, engine, ctx.obj)
     with out.progress() as progress:
         plain = (wanted, where, engine, ctx.obj) == (
@@ -113,6 +117,15 @@ def run(
         chat.converse(deployment, out)
     else:
         chat.answer_once(deployment, prompt, out)
+
+
+def _piped() -> str:
+    """What a pipe or a file on stdin holds; nothing of a terminal, /dev/null, or a stdin that is closed."""
+    try:
+        mode = os.fstat(0).st_mode
+    except OSError:
+        return ""
+    return sys.stdin.read().strip() if stat.S_ISFIFO(mode) or stat.S_ISREG(mode) else ""
 
 
 def serve(
@@ -141,10 +154,10 @@ def ps(out: Output) -> None:
     from launcher.engine.deployments import read_all
     from launcher.settings import read_settings
 
-    folder = read_settings().deployments_dir
+    folder = read_settings(out.warn).deployments_dir
     tidy(folder)
-    entries = read_all(folder)
-    out.show([deployments.entry_document(entry) for entry in entries], deployments.table(entries))
+    looked = [deployments.look_at(entry) for entry in read_all(folder)]
+    out.show([deployments.entry_document(each) for each in looked], deployments.table(looked))
 
 
 def logs(
@@ -158,7 +171,7 @@ def logs(
     from launcher.engine.log import follow as read_log
     from launcher.settings import read_settings
 
-    folder = read_settings().deployments_dir
+    folder = read_settings(out.warn).deployments_dir
     chosen = the_name(folder, name)
     path = log_path(folder, chosen)
     if not path.exists():
@@ -185,7 +198,7 @@ def stop(
     from launcher.engine.deployments import read_all, the_name
     from launcher.settings import read_settings
 
-    folder = read_settings().deployments_dir
+    folder = read_settings(out.warn).deployments_dir
     names = [entry.name for entry in read_all(folder)] if everything else [the_name(folder, name)]
     ended, failed = [], []
     for each in names:

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 
 from launcher.engine import claims, history, process
+from launcher.engine.cause import Cause
 from launcher.engine.child import Child
 from launcher.engine.deployments import now
-from launcher.engine.diagnose import Cause
 from launcher.engine.load_log import held
 from launcher.engine.options import Options
 from launcher.engine.record import Deployment

@@ -130,10 +130,10 @@ def parse_metrics(text: str) -> dict[str, float]:
     return found
 
 
-def is_loaded(url: str) -> bool | None:
+def is_loaded(url: str, limit_s: float = ANSWER_S) -> bool | None:
     """Whether the model is loaded (/health); None while nobody answers."""
     try:
-        with _client(ANSWER_S) as client:
+        with _client(limit_s) as client:
             response = client.get(f"{url}/health")
     except httpx2.HTTPError:
         return None

@@ -21,6 +21,7 @@ from typing import Any
 from launcher.engine import transient
 from launcher.engine.address import check_exposure, local_url
 from launcher.engine.argv import unbound
+from launcher.engine.cause import Cause, CauseKind
 from launcher.engine.deployments import (
     State,
     claiming,
@@ -37,7 +38,6 @@ from launcher.engine.deployments import (
     starting_if_free,
     state_path,
 )
-from launcher.engine.diagnose import Cause, CauseKind
 from launcher.engine.identity import Presence, ProcessId, identify, presence
 from launcher.engine.log import open_log, trim
 from launcher.engine.options import Options, command

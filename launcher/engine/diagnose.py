@@ -1,84 +1,16 @@
-"""Why llama-server ended, from what it logged and how it exited. Pure.
-
-The patterns are llama.cpp's own messages at commit 0c1e570 (file and function beside each), what older ones and
-the systems below it say. The first that matches wins, so causes stand before their consequences. Every pattern is
-held against captured logs (tests/captures/logs).
-"""
+"""Why llama-server ended, from what it logged and how it exited. Pure."""
 
 from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 
+from launcher.engine.cause import MEMORY, Cause, CauseKind
+from launcher.engine.complaints import BUILD, COMPLAINTS, REPORT, SMALLER, printable
 from launcher.engine.load_log import held_at, row_of
 from launcher.plan.plan import HOST
-from launcher.units import MIB, format_bytes
-
-
-class CauseKind(StrEnum):
-    PORT_IN_USE = "port_in_use"
-    UNKNOWN_FLAG = "unknown_flag"
-    BAD_FLAG_VALUE = "bad_flag_value"
-    MISSING_LIBRARY = "missing_library"
-    UNKNOWN_ARCHITECTURE = "unknown_architecture"
-    OUT_OF_MEMORY = "out_of_memory"
-    PINNED_MEMORY = "pinned_memory"
-    DRIVER = "driver"
-    DEVICE_LOST = "device_lost"
-    RPC_LOST = "rpc_lost"
-    TEMPLATE = "template"
-    UNSUPPORTED = "unsupported"
-    KILLED = "killed"
-    BAD_FILE = "bad_file"
-    ASSERTION = "assertion"
-    STALLED = "stalled"
-    NO_ANSWER = "no_answer"
-    OTHER = "other"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cause:
-    """`sentence` has no full stop; `remedy` is what to try, None where only the log can tell.
-
-    Where memory is the cause: `where` is the ledger's row (a device's id, or plan.HOST), `part` the amount in it
-    that was asked for ("weights", "kv", "compute"), `need_bytes` the request that failed, `had_bytes` what that
-    row had taken before it. None where the log does not tell.
-    """
-
-    kind: CauseKind
-    sentence: str
-    remedy: str | None = None
-    where: str | None = None
-    part: str | None = None
-    need_bytes: int | None = None
-    had_bytes: int | None = None
-
-
-_SMALLER = "a shorter context (-c), a smaller quant or fewer slots take less"
-_FETCH_AGAIN = "fetch the file again"
-_FLAGS = "launcher engine info"
-_BUILD = "launcher engine build"
-_REPORT = "try launcher engine build; if it stays, the log is what llama.cpp's developers need"
-
-MEMORY = frozenset({CauseKind.OUT_OF_MEMORY, CauseKind.PINNED_MEMORY})
-"""Causes that a smaller plan cures."""
-
-CERTAIN = frozenset(
-    {
-        CauseKind.PORT_IN_USE,
-        CauseKind.UNKNOWN_FLAG,
-        CauseKind.BAD_FLAG_VALUE,
-        CauseKind.MISSING_LIBRARY,
-        CauseKind.UNKNOWN_ARCHITECTURE,
-        CauseKind.BAD_FILE,
-        CauseKind.TEMPLATE,
-        CauseKind.UNSUPPORTED,
-    }
-)
-"""Causes that the very same command meets again."""
+from launcher.units import format_bytes
 
 
 def diagnose(log: str, exit_code: int | None, *, by_kernel: bool | None = None) -> Cause:
@@ -87,7 +19,7 @@ def diagnose(log: str, exit_code: int | None, *, by_kernel: bool | None = None) 
     if exit_code == -signal.SIGKILL and by_kernel:
         return _killed_for_memory(log)
     settled = _REFUSED_PINNING.sub("Failed to allocate pinned memory.", _SETTLED.split(log)[-1])
-    for pattern, explain in _TABLE:
+    for pattern, explain in COMPLAINTS:
         match = pattern.search(settled)
         if match is not None:
             cause = explain(match)
@@ -112,7 +44,7 @@ def _killed_for_memory(log: str) -> Cause:
     return Cause(
         kind=CauseKind.OUT_OF_MEMORY,
         sentence=f"the kernel killed llama-server: its memory limit was reached{so_far}",
-        remedy=_SMALLER,
+        remedy=SMALLER,
         where=HOST,
         had_bytes=had,
     )
@@ -123,19 +55,19 @@ def _signalled(number: int) -> Cause:
         return Cause(
             kind=CauseKind.KILLED,
             sentence="llama-server was killed by signal 9, as the kernel does when memory runs out",
-            remedy=_SMALLER,
+            remedy=SMALLER,
         )
     if number == signal.SIGILL:
         return Cause(
             kind=CauseKind.UNSUPPORTED,
             sentence="llama-server was built for another processor: it met an instruction this one lacks",
-            remedy=_BUILD,
+            remedy=BUILD,
         )
     if number == signal.SIGSEGV:
         return Cause(
             kind=CauseKind.ASSERTION,
             sentence="llama-server crashed (segmentation fault)",
-            remedy=_REPORT,
+            remedy=REPORT,
         )
     try:
         name = f" ({signal.Signals(number).name})"
@@ -191,284 +123,7 @@ _PREFIX = re.compile(r"^[\d.]+ (?P<level>[A-Z]) (?:\w+ +)?")
 
 def _last_error(log: str) -> str:
     """The last line llama-server marked as an error, else its last line."""
-    lines = [_printable(line) for line in log.splitlines() if line.strip()]
+    lines = [printable(line) for line in log.splitlines() if line.strip()]
     marked = [line for line in lines if (match := _PREFIX.match(line)) is not None and match["level"] == "E"]
     chosen = (marked or lines)[-1:]
     return _PREFIX.sub("", chosen[0])[:200] if chosen else ""
-
-
-def _printable(text: str) -> str:
-    """Logs may quote a file's bytes; an escape sequence must not reach the terminal."""
-    return "".join(char if char.isprintable() else "?" for char in text).strip()
-
-
-def _of(kind: CauseKind, sentence: str, remedy: str | None = None) -> Callable[[re.Match[str]], Cause]:
-    """A cause whose `sentence` has the match's named groups filled in."""
-
-    def explain(match: re.Match[str]) -> Cause:
-        groups = {name: _printable(text or "?") for name, text in match.groupdict().items()}
-        return Cause(kind=kind, sentence=sentence.format(**groups), remedy=remedy)
-
-    return explain
-
-
-def _out_of_memory(match: re.Match[str]) -> Cause:
-    size = _size(match)
-    wanted = "" if size is None else f": it could not allocate {format_bytes(size)}"
-    device = match.groupdict().get("device")
-    where = "" if not device else f" on {device if not device.isdigit() else f'device {device}'}"
-    return Cause(
-        kind=CauseKind.OUT_OF_MEMORY,
-        sentence=f"llama-server ran out of memory{wanted}{where}",
-        remedy=_SMALLER,
-        need_bytes=size,
-    )
-
-
-def _pinned(match: re.Match[str]) -> Cause:
-    """A warning to llama.cpp, which goes on with pageable memory, and the last words where that fails too."""
-    size = _size(match)
-    wanted = "" if size is None else f" {format_bytes(size)} of"
-    return Cause(
-        kind=CauseKind.PINNED_MEMORY,
-        sentence=f"the driver refused{wanted} page-locked memory on the host",
-        remedy="raise the limit on locked memory (ulimit -l), or -e GGML_CUDA_NO_PINNED=1",
-        need_bytes=size,
-    )
-
-
-def _size(match: re.Match[str]) -> int | None:
-    groups = match.groupdict()
-    if groups.get("bytes"):
-        return int(groups["bytes"])
-    return int(float(groups["mib"].replace(",", ".")) * MIB) if groups.get("mib") else None
-
-
-_TABLE: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...] = (
-    (  # ld.so(8)
-        re.compile(r"error while loading shared libraries: (?P<library>[^:\s]+):"),
-        _of(
-            CauseKind.MISSING_LIBRARY,
-            "llama-server needs the shared library {library}, which is not there",
-            "launcher engine build",
-        ),
-    ),
-    (  # dyld(1)
-        re.compile(r"Library not loaded: (?P<library>\S+)"),
-        _of(
-            CauseKind.MISSING_LIBRARY,
-            "llama-server needs the shared library {library}, which is not there",
-            "launcher engine build",
-        ),
-    ),
-    (  # ld.so(8), a binary from a newer system
-        re.compile(r"version `(?P<version>[^']+)' not found"),
-        _of(
-            CauseKind.MISSING_LIBRARY,
-            "llama-server was built for a newer system: it needs {version}",
-            "launcher engine build",
-        ),
-    ),
-    (  # common/arg.cpp, common_params_parse_ex
-        re.compile(r"error: invalid argument: (?P<flag>.+)"),
-        _of(CauseKind.UNKNOWN_FLAG, "this llama-server does not know {flag}", _FLAGS),
-    ),
-    (  # the same
-        re.compile(r'error while handling argument "(?P<flag>[^"]+)": (?P<why>.+)'),
-        _of(CauseKind.BAD_FLAG_VALUE, "llama-server refuses the value of {flag}: {why}", _FLAGS),
-    ),
-    (  # tools/server/server-http.cpp, server_http_context::start
-        re.compile(r"couldn't bind HTTP server socket, hostname: (?P<host>\S+), port: (?P<port>\d+)"),
-        _of(
-            CauseKind.PORT_IN_USE,
-            "port {port} on {host} was taken by another process",
-            "choose another --port",
-        ),
-    ),
-    (  # src/llama-model.cpp, llama_model_base
-        re.compile(r"unknown model architecture: '(?P<architecture>[^']*)'"),
-        _of(
-            CauseKind.UNKNOWN_ARCHITECTURE,
-            "this llama-server does not know the model architecture {architecture}",
-            "it needs a newer engine (--engine)",
-        ),
-    ),
-    (  # ggml-cuda.cu, ggml_cuda_init and cudaGetErrorString: what the driver cannot do
-        re.compile(
-            r"(?P<why>CUDA driver version is insufficient for CUDA runtime version"
-            r"|system has unsupported display driver / cuda driver combination"
-            r"|no (?:CUDA|ROCm)-capable device is detected)"
-        ),
-        _of(
-            CauseKind.DRIVER,
-            "the GPU's driver does not suit this llama-server: {why}",
-            "update the driver, or launcher engine build for the one there is",
-        ),
-    ),
-    (  # the same, older: `CUDA error 209 at …`
-        re.compile(r"no kernel image is available for execution on the device"),
-        _of(
-            CauseKind.DRIVER,
-            "this llama-server was not built for the compute capability of the GPU",
-            _BUILD,
-        ),
-    ),
-    (  # ggml-cuda.cu, ggml_cuda_init
-        re.compile(r"failed to initialize (?:CUDA|ROCm): (?P<why>.+)"),
-        _of(CauseKind.DRIVER, "the GPU's driver could not be initialised: {why}", "look at nvidia-smi"),
-    ),
-    (  # ggml-rpc.cpp, get_dispatcher
-        re.compile(r"Failed to connect to (?P<peer>\S+:\d+)"),
-        _of(
-            CauseKind.RPC_LOST,
-            "the RPC peer {peer} does not answer",
-            "start ggml-rpc-server there, or leave it out",
-        ),
-    ),
-    (  # ggml-rpc.cpp, RPC_STATUS_ASSERT and what it was before
-        re.compile(
-            r"Remote RPC server crashed or returned malformed response|ggml-rpc\.cpp:\d+: GGML_ASSERT\(status\)"
-        ),
-        _of(
-            CauseKind.RPC_LOST,
-            "an RPC peer was lost: it crashed, or its network failed",
-            "look at the peer's own log; both sides must be the same llama.cpp",
-        ),
-    ),
-    (  # ggml-cuda.cu, ggml_backend_cuda_buffer_type_alloc_buffer
-        re.compile(r"allocating (?P<mib>[\d.]+) MiB on device (?P<device>\d+): cudaMalloc failed"),
-        _out_of_memory,
-    ),
-    (  # ggml-alloc.c, alloc_tensor_range
-        re.compile(r"failed to allocate (?P<device>\S+) buffer of size (?P<bytes>\d+)"),
-        _out_of_memory,
-    ),
-    (  # ggml-vulkan-buffers.cpp, ggml_vk_create_buffer_device and its callers
-        re.compile(r"(?:Device m|M)emory allocation of size (?P<bytes>\d+) failed"),
-        _out_of_memory,
-    ),
-    (  # ggml-backend.cpp, ggml_backend_cpu_buffer_type_alloc_buffer
-        re.compile(
-            r"ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer of size (?P<bytes>\d+)"
-        ),
-        _out_of_memory,
-    ),
-    (  # ggml.c, ggml_aligned_malloc
-        re.compile(r"insufficient memory \(attempted to allocate +(?P<mib>[\d.]+) MB\)"),
-        _out_of_memory,
-    ),
-    (  # Vulkan, CUDA, libstdc++, llama-context.cpp, ggml-alloc.c, llama-model.cpp, llama-mmap.cpp
-        re.compile(
-            r"ErrorOutOfDeviceMemory|ErrorOutOfHostMemory|(?:CUDA|ROCm) error: out of memory|std::bad_alloc"
-            r"|kIOGPUCommandBufferCallbackErrorOutOfMemory"
-            r"|failed to allocate compute (?:pp |tg )?buffers|graph allocation: failed to reserve memory"
-            r"|unable to allocate (?P<device>\S+) buffer|mmap failed: Cannot allocate memory"
-        ),
-        _out_of_memory,
-    ),
-    (  # src/llama-model-loader.h, llama_tensor_weight
-        re.compile(r"tensor '(?P<tensor>[^']*)' data is not within the file bounds"),
-        _of(
-            CauseKind.BAD_FILE,
-            "the model file is incomplete: tensor {tensor} lies beyond its end",
-            _FETCH_AGAIN,
-        ),
-    ),
-    (  # ggml/src/gguf.cpp, gguf_init_from_reader
-        re.compile(r"invalid magic characters: '.*', expected 'GGUF'"),
-        _of(
-            CauseKind.BAD_FILE,
-            "the model file is not a GGUF file: it does not begin with GGUF",
-            _FETCH_AGAIN,
-        ),
-    ),
-    (  # ggml/src/gguf.cpp, gguf_init_from_file
-        re.compile(r"failed to open GGUF file '(?P<path>[^']*)' \((?P<why>[^)]*)\)"),
-        _of(
-            CauseKind.BAD_FILE,
-            "the model file {path} cannot be opened: {why}",
-            "launcher pull fetches it again",
-        ),
-    ),
-    (  # ggml/src/gguf.cpp, gguf_init_from_reader: every other way a header can be wrong
-        re.compile(r"gguf_init_from_\w+: (?P<why>failed to read .+)"),
-        _of(CauseKind.BAD_FILE, "the model file's header is damaged: {why}", _FETCH_AGAIN),
-    ),
-    (  # src/llama-context.cpp, llama_init_from_model: parameters that do not go together
-        re.compile(
-            r"llama_init_from_model: (?P<why>.*(?:requires flash_attn|does not support different K).*)"
-        ),
-        _of(
-            CauseKind.UNSUPPORTED,
-            "llama-server refuses these settings: {why}",
-            "launcher plan chooses ones that work",
-        ),
-    ),
-    (  # common/chat.cpp, common_chat_templates_init; minja and its successors
-        re.compile(
-            r"(?:the supplied chat template is not supported: |Parser Error: |what\(\): +(?=Expected ))(?P<why>[^\n]*)"
-        ),
-        _of(
-            CauseKind.TEMPLATE,
-            "llama-server cannot read the model's chat template: {why}",
-            "give another with -- --chat-template NAME",
-        ),
-    ),
-    (  # common/common.cpp, common_init_
-        re.compile(r"failed to load lora adapter '(?P<path>[^']+)'"),
-        _of(CauseKind.BAD_FILE, "the adapter {path} cannot be loaded", "leave it out, or name another"),
-    ),
-    (  # src/llama-model-loader.cpp, llama_model_loader
-        re.compile(r"illegal split file idx: \d+ \(file: (?P<path>[^)]+)\)"),
-        _of(
-            CauseKind.BAD_FILE,
-            "{path} is not the first part of the model",
-            "name the file that ends in -00001-of-…",
-        ),
-    ),
-    (  # src/llama-model-loader.cpp, check_tensor_dims and done_getting_tensors
-        re.compile(
-            r"error loading model: (?P<why>(?:\w+: )?(?:missing tensor|wrong number of tensors|tensor '[^']+' not found)[^\n]*)"
-        ),
-        _of(
-            CauseKind.BAD_FILE,
-            "the model file does not have the tensors this llama-server expects: {why}",
-            "it needs a newer engine (--engine), or another conversion of the model",
-        ),
-    ),
-    (  # vulkan.hpp, thrown through llama_model_load
-        re.compile(r"error loading model: (?P<why>vk::\S+: Error\w+)"),
-        _of(
-            CauseKind.DRIVER,
-            "the GPU could not be used: {why}",
-            "look at vulkaninfo, or update the GPU's driver",
-        ),
-    ),
-    (  # src/llama-model-loader.cpp and llama-model.cpp, whatever else they throw
-        re.compile(r"llama_model_load: error loading model: (?P<why>.+)"),
-        _of(
-            CauseKind.BAD_FILE,
-            "llama-server cannot load the model: {why}",
-            "it needs a newer engine (--engine), or another conversion of the model",
-        ),
-    ),
-    (  # cudaGetErrorString, vk::Result: the device is not usable any more
-        re.compile(
-            r"(?P<why>CUDA error: an illegal memory access was encountered|DeviceLostError|ErrorDeviceLost)"
-        ),
-        _of(CauseKind.DEVICE_LOST, "the GPU stopped working for llama-server ({why})", _REPORT),
-    ),
-    (  # ggml/src/ggml.c, ggml_abort
-        re.compile(
-            r"(?P<place>[^\s:]+\.(?:cpp|cuh|cu|c|hpp|h|m|mm):\d+): "
-            r"(?P<what>GGML_ASSERT\(.*\) failed|fatal error|(?!.*warning).+)"
-        ),
-        _of(CauseKind.ASSERTION, "llama-server stopped at {place}: {what}", _REPORT),
-    ),
-    (  # ggml-cuda.cu, ggml_cuda_host_malloc; ggml-vulkan, ggml_vk_host_malloc: fatal only with what follows it
-        re.compile(
-            r"failed to allocate (?P<mib>[\d.,]+) MiB of pinned memory|Failed to allocate pinned memory"
-        ),
-        _pinned,
-    ),
-)

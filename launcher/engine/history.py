@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launcher.engine.diagnose import Cause
+from launcher.engine.cause import Cause
 from launcher.engine.load_log import Held
 
 SCHEMA = 1

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.engine.cause import Cause, CauseKind
 from launcher.engine.client import fill_context, first_token, is_loaded, props, read_api_key
-from launcher.engine.diagnose import Cause, CauseKind, diagnose
+from launcher.engine.diagnose import diagnose
 from launcher.engine.identity import Presence, ProcessId, presence
 from launcher.engine.log import tail
 from launcher.engine.ports import listens

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from launcher.engine.diagnose import Cause, CauseKind
+from launcher.engine.cause import Cause, CauseKind
 from launcher.engine.identity import ProcessId
 from launcher.errors import UsageError
 

@@ -27,9 +27,10 @@ from pathlib import Path
 
 from launcher.engine import lifecycle, options, process, protect
 from launcher.engine.account import Account
+from launcher.engine.cause import Cause, CauseKind
 from launcher.engine.child import Child
 from launcher.engine.deployments import find, progress_path, remove, save, state_path
-from launcher.engine.diagnose import Cause, CauseKind, diagnose
+from launcher.engine.diagnose import diagnose
 from launcher.engine.identity import Presence, identify, presence
 from launcher.engine.lifecycle import State
 from launcher.engine.options import Options

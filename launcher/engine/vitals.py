@@ -7,11 +7,14 @@ from dataclasses import dataclass
 
 import psutil
 
-from launcher.engine.client import metrics, read_api_key
-from launcher.engine.deployments import State, look
+from launcher.engine.client import is_loaded, metrics, read_api_key
+from launcher.engine.deployments import State, Status, look
 from launcher.engine.process import activity
-from launcher.engine.record import Deployment
+from launcher.engine.record import Deployment, Phase
 from launcher.errors import LauncherError
+
+_HEALTH_S = 5.0
+"""/health is answered by a thread of its own, also while a long prompt is computed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,18 +26,47 @@ class Vitals:
     tokens_per_s: float | None = None
 
 
-def vitals(deployment: Deployment) -> Vitals:
-    """Whatever can be found out; empty for one that does not run."""
-    server = deployment.process
-    seen = None if server is None else activity(server)
-    if server is None or seen is None:
-        return Vitals()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What a deployment is, by its record and by a look at it, and how it does."""
+
+    deployment: Deployment
+    status: Status
+    vitals: Vitals
+
+
+def see(deployment: Deployment) -> Seen:
+    """One that should run is asked whether it answers; whatever else can be found out."""
+    status, server = look(deployment), deployment.process
+    active = None if server is None else activity(server)
+    if server is None or active is None:
+        return Seen(deployment=deployment, status=status, vitals=Vitals())
     uptime, speed = None, None
+    if status.state is State.RUNNING and deployment.phase is Phase.READY:
+        status = _asked(deployment, server.pid) or status
     try:
         uptime = max(0.0, time.time() - psutil.Process(server.pid).create_time())
-        if look(deployment).state is State.RUNNING:
+        if status.state is State.RUNNING:
             told = metrics(deployment.url, api_key=read_api_key(deployment.api_key_file))
             speed = told.get("predicted_tokens_seconds")
     except (psutil.Error, LauncherError):
         pass  # it ended meanwhile, or was started without --metrics: unknown
-    return Vitals(uptime_s=uptime, resident_bytes=seen.resident_bytes, tokens_per_s=speed)
+    return Seen(
+        deployment=deployment,
+        status=status,
+        vitals=Vitals(uptime_s=uptime, resident_bytes=active.resident_bytes, tokens_per_s=speed),
+    )
+
+
+def _asked(deployment: Deployment, pid: int) -> Status | None:
+    """What is wrong with a server that its supervisor found well when it last asked; None where nothing is."""
+    try:
+        if psutil.Process(pid).status() == psutil.STATUS_STOPPED:
+            detail = f"llama-server (pid {pid}) is frozen (SIGSTOP); kill -CONT {pid} lets it go on"
+            return Status(state=State.DEGRADED, detail=detail)
+    except psutil.Error:
+        return None
+    if is_loaded(deployment.url, _HEALTH_S):
+        return None
+    detail = f"llama-server runs, and does not answer within {_HEALTH_S:.0f} s"
+    return Status(state=State.DEGRADED, detail=detail)

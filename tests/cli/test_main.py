@@ -118,8 +118,13 @@ def test_a_config_file_that_cannot_be_used(clean_environment: Path, config: str)
     file = clean_environment / "launcher/config/config.toml"
     file.parent.mkdir(parents=True)
     file.write_bytes(config.encode("latin-1"))
-    done = launcher("ps")
+    done = launcher("profiles", "list")
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 2), done.stderr
+    for command, code, said in (("ps", 0, "nothing runs here"), ("stop", 4, ""), ("logs", 4, "")):
+        done = launcher(command)
+        assert (done.returncode, done.stdout.startswith(said)) == (code, True), done.stderr
+        assert done.stderr.startswith("warning: ")
+    assert "config: " in launcher("doctor").stdout
 
 
 def test_a_fault_of_ours_before_there_are_settings(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.engine.diagnose import CauseKind, diagnose
+from launcher.engine.cause import CauseKind
+from launcher.engine.diagnose import diagnose
 
 LOGS = Path(__file__).parent.parent / "captures" / "logs"
 MIB = 1 << 20

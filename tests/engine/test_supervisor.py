@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,11 @@ from launcher.engine.client import models
 from launcher.engine.deploy import bring_up, take_down
 from launcher.engine.deployments import State, find, look, read_all
 from launcher.engine.identity import Presence, lives, presence
+from launcher.engine.options import Options, command
 from launcher.engine.process import MARKER
 from launcher.engine.ready import LoadFailed
 from launcher.engine.record import Deployment, Phase
+from launcher.engine.vitals import see
 from launcher.errors import NotFound
 from launcher.progress import Step
 from tests.fake_nvml import nvml_library
@@ -232,3 +235,60 @@ def test_what_the_driver_says_is_progress_and_history(deployments: Path, tmp_pat
     [entry] = history.read(file)
     assert entry.driver_bytes == {"CUDA0": 20000 << 20}  # CUDA1 shares the host's memory, and says nothing
     assert max(step.done for step in steps if step.phase == "load") == 20000 << 20
+
+
+def test_one_that_is_frozen_is_seen_at_once(deployments: Path, tmp_path: Path) -> None:
+    deployment = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path)))
+    assert deployment.pid is not None
+    assert see(deployment).status.state is State.RUNNING
+    os.kill(deployment.pid, signal.SIGSTOP)
+    until(lambda: psutil.Process(deployment.pid).status() == psutil.STATUS_STOPPED)
+    status = see(deployment).status
+    assert status.state is State.DEGRADED
+    assert (
+        status.detail
+        == f"llama-server (pid {deployment.pid}) is frozen (SIGSTOP); kill -CONT {deployment.pid} lets it go on"
+    )
+    os.kill(deployment.pid, signal.SIGCONT)
+    until(lambda: see(deployment).status.state is State.RUNNING)
+
+
+def test_one_that_is_deaf_is_seen_before_its_supervisor_asks(deployments: Path, tmp_path: Path) -> None:
+    command = fake_command("--deaf-after", "1")
+    deployment = bring_up(deployments, a_request("m", command, stub_model(tmp_path)))
+    until(lambda: see(deployment).status.state is State.DEGRADED)
+    assert see(deployment).status.detail == "llama-server runs, and does not answer within 5 s"
+
+
+def test_a_supervisor_that_is_started_again_takes_its_deployment_up(
+    deployments: Path, tmp_path: Path
+) -> None:
+    """As systemd does it; here by hand."""
+    first = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path), keep_up=True))
+    assert first.supervisor is not None
+    argv = psutil.Process(first.supervisor.pid).cmdline()
+    assert subprocess.run(argv, check=False).returncode == 0, "somebody else supervises it"
+    os.kill(first.supervisor.pid, signal.SIGKILL)
+    until(lambda: not lives(first.pid or 0))
+    env = {**os.environ, MARKER: str(deployments / "m.json"), "LLAMA_ARG_THREADS": "1"}
+    with subprocess.Popen(argv, env=env, start_new_session=True) as again:
+        until(lambda: record_of(deployments).phase is Phase.READY and record_of(deployments).restarts == 1)
+        second = record_of(deployments)
+        assert second.supervisor is not None
+        assert (second.supervisor.pid, second.port) == (again.pid, first.port)
+        assert second.failure is not None
+        assert second.failure.sentence.startswith(f"its supervisor (pid {first.supervisor.pid}) was killed")
+        assert "LLAMA_ARG_THREADS" not in psutil.Process(second.pid).environ()
+        take_down(deployments, "m")
+        assert again.wait(60) == 0
+
+
+def test_one_that_is_given_up_is_not_to_be_started_again(deployments: Path, tmp_path: Path) -> None:
+    deployment = bring_up(
+        deployments, a_request("m", fake_command("--crash-after", "1"), stub_model(tmp_path))
+    )
+    until(lambda: record_of(deployments).phase is Phase.FAILED)
+    argv = command(deployments / "m.json", Options())
+    assert subprocess.run(argv, check=False).returncode == 0
+    assert record_of(deployments).failure is not None
+    assert deployment.pid == record_of(deployments).pid

@@ -14,9 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
+from launcher.engine.cause import CauseKind
 from launcher.engine.deploy import bring_up, tidy
 from launcher.engine.deployments import find, read_all
-from launcher.engine.diagnose import CauseKind
 from launcher.engine.find import Engine
 from launcher.engine.identity import lives
 from launcher.engine.protect import left_groups, make_group

@@ -70,6 +70,8 @@ def test_up_again_run_ps_logs_stop(shell: Shell, default_model: Path) -> None:
     assert asked["answer"].strip()
     piped = shell.type("run", "small", stdin="Say hello.")
     assert (piped.returncode, piped.stdout.strip() != "") == (0, True)
+    both = shell.type("run", "small", "Repeat the last word of this:", stdin="The word is pineapple.")
+    assert both.returncode == 0
 
     [listed] = shell.json("ps")
     assert (listed["name"], listed["state"], listed["pid"]) == ("small", "running", first["pid"])
