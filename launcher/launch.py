@@ -30,10 +30,10 @@ from launcher.engine import claims
 from launcher.engine.address import check_exposure
 from launcher.engine.argv import Serving
 from launcher.engine.capabilities import capabilities
+from launcher.engine.cause import MEMORY
 from launcher.engine.client import read_api_key
 from launcher.engine.deploy import Request, already_up, attend, bring_up, take_down
 from launcher.engine.deployments import State, find, look
-from launcher.engine.diagnose import MEMORY
 from launcher.engine.find import Engine
 from launcher.engine.flags import Capabilities
 from launcher.engine.ports import free_port
