@@ -24,6 +24,7 @@ from tests.make_gguf import make_gguf
 from tests.simulate.cases import configurations
 from tests.simulate.engine_log import EngineLoad, differences, load_with_engine, software_gpus
 from tests.simulate.test_every_architecture import disagreements
+from tests.simulate.test_tensor import unlike
 
 ROUNDING_MIB = 0.1
 KIMI_DEVICES = 8
@@ -119,6 +120,16 @@ def _print_architectures(folder: Path, simulators: Simulators, engine: Path, vul
         for name, (simulated, real) in found.items():
             print(f"  {name}: {simulated} simulated, {real} real")
         wrong += len(found)
+    if vulkan is not None:
+        answered, unlike_the_engine = unlike(vulkan, simulators, models, software_gpus(2))
+        n_alike = len(models) - len(unlike_the_engine)
+        print(
+            f"\narchitectures with --split-mode tensor on 2: {n_alike} of {len(models)} as llama-server, "
+            f"{len(models) - answered} of them refused by both"
+        )
+        for name, what in unlike_the_engine.items():
+            print(f"  {name}: {what}")
+        wrong += len(unlike_the_engine)
     return wrong
 
 

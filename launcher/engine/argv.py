@@ -41,6 +41,9 @@ TASKSET = "/usr/bin/taskset"
 _PLACES = frozenset({"-dev", "-ngl", "-sm", "-ts", "-ot", "-kvu", "-fit", "-ctxcp"})
 """Options that say what the plan says already."""
 
+_SPLITS_TENSORS = ("row", "tensor")
+"""Values of `--split-mode` under which a device holds parts of tensors."""
+
 _MOVES = frozenset(
     [
         "-cmoe",
@@ -234,7 +237,7 @@ def _check_profile_flags(flags: Sequence[str], capabilities: Flags | None) -> No
 
 def _check_user_flags(line: _Line, flags: Sequence[str]) -> tuple[str, ...]:
     """The user's flags, those left out that say what the plan says. Raises UsageError for a contradiction."""
-    planned: Mapping[str, str | None] = {name: value for name, _, value in line.parts}
+    planned: Mapping[str, str | None] = {"-sm": "layer", **{name: value for name, _, value in line.parts}}
     kept: list[str] = []
     for name, words in split_flags(flags):
         flag, value = words[0], " ".join(words[1:])
@@ -251,6 +254,11 @@ def _check_user_flags(line: _Line, flags: Sequence[str]) -> tuple[str, ...]:
         if flag in _MOVES and flag not in planned:
             raise UsageError(
                 f"{flag} after -- would move memory that the plan has placed", hint=f"leave {flag} out"
+            )
+        if name == "-sm" and value in _SPLITS_TENSORS:
+            raise UsageError(
+                f"{flag} {value} after -- divides tensors, and a plan places whole layers",
+                hint=f"launcher check REF -- {flag} {value} says whether that fits",
             )
         if name in WISHES | _PLACES and planned.get(name, "") != (value or None):
             raise UsageError(

@@ -13,6 +13,7 @@ from launcher.plan.configuration import Configuration, finds
 from launcher.plan.oracle import Answer, Question, Refusal, SplitMode
 from launcher.plan.plan import HOST, LedgerRow
 from launcher.plan.reasons import describe_budgets, on_host, ranges
+from launcher.plan.tensor import proportions, splits_tensors
 from launcher.units import format_bytes
 
 
@@ -73,6 +74,8 @@ def _unbalanced(facts: Facts) -> str | None:
     devices = [share for share in facts.assignment.shares if share.where != HOST]
     moved = set(facts.assignment.moved_blocks)
     first = next((where for where in facts.short if any(share.where == where for share in devices)), None)
+    if splits_tensors(facts.question):
+        return None
     if first is None or len(devices) < 2 or not moved:
         return None
     rows = {row.where: row for row in facts.ledger}
@@ -107,7 +110,9 @@ def _layers(facts: Facts) -> tuple[str, ...]:
     shares = [share for share in assignment.shares if share.layers]
     listed = ", ".join(f"{share.where} {_describe(share, assignment.n_block)}" for share in shares)
     said = [listed]
-    if len(question.devices) > 1:
+    if splits_tensors(question):
+        said = [_divided(question, shares[0], assignment.n_block)] if shares else []
+    elif len(question.devices) > 1:
         split = ":".join(f"{part:g}" for part in question.tensor_split)
         by = f"in proportion {split}" if split else "in proportion to free memory"
         said = [f"layers by count, {by}: {listed}"]
@@ -117,6 +122,17 @@ def _layers(facts: Facts) -> tuple[str, ...]:
         alone = facts.configuration.split_mode is SplitMode.NONE
         said.append(f"{', '.join(unused)} not used{': --split-mode none' if alone else ''}")
     return tuple(said)
+
+
+def _divided(question: Question, share: Share, n_block: int) -> str:
+    parts = " : ".join(
+        f"{device.id} {part:.0%}"
+        for device, part in zip(question.devices, proportions(question), strict=True)
+    )
+    return (
+        f"--split-mode tensor: the weights and caches of {_describe(share, n_block)} are divided, {parts}; "
+        "norms and routers are copied, and compute buffers have their full size on every device"
+    )
 
 
 def _describe(share: Share, n_block: int) -> str:
@@ -174,6 +190,8 @@ def _fit(facts: Facts) -> tuple[str, ...]:
     configuration, devices = facts.configuration, facts.question.devices
     if not configuration.fit or not facts.short:
         return ()
+    if configuration.split_mode is SplitMode.TENSOR:
+        return ("--fit is on and changes nothing: it declines --split-mode tensor",)
     if devices and set(facts.short) == {HOST}:
         return ("--fit is on and changes nothing: it does not look at the host's memory",)
     changes = []

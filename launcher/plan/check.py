@@ -35,6 +35,7 @@ from launcher.plan.oracle import Answer, FlashAttention, Oracle, Question
 from launcher.plan.parameters import Parameters
 from launcher.plan.plan import HOST, NOTHING, Amount, Basis, LedgerRow, Placement, Workload
 from launcher.plan.reasons import ranges
+from launcher.plan.tensor import divide_assignment, divide_ledger, splits_tensors, together
 from launcher.plan.verdict import simulated_ledger
 from launcher.plan.weights import weigh
 
@@ -94,11 +95,15 @@ def check(
     devices = used_devices(configuration, machine.devices)
     names = tuple(tensor.name for tensor in model.tensors)
     question = replace(question_of(configuration, path, devices, pool, names), n_draft=companions.n_draft)
-    assignment = assign(question, architecture, model.tensors)
+    counted = together(question) if splits_tensors(question) else question
+    assignment = assign(counted, architecture, model.tensors)
     budgets = read_budgets(replace(machine, devices=devices))
     answer = oracle.simulate(question)
     demand = _demand(question, architecture, model)
-    alone = _counted(demand, question, assignment, budgets, _server_caches(demand, configuration))
+    alone = _counted(demand, counted, assignment, budgets, _server_caches(demand, configuration))
+    if splits_tensors(question):
+        alone = divide_ledger(alone, question, budgets)
+        assignment = divide_assignment(assignment, question)
     if isinstance(answer, Answer):
         alone = simulated_ledger(alone, answer)
     refusal = refusal_of(configuration, devices)

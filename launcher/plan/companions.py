@@ -13,7 +13,14 @@ from launcher.errors import UsageError
 from launcher.machine import Device
 from launcher.model import ModelFile
 from launcher.plan.budget import free_bytes
-from launcher.plan.oracle import Oracle, ProjectorOracle, ProjectorQuestion, Question, TensorOverride
+from launcher.plan.oracle import (
+    Oracle,
+    ProjectorOracle,
+    ProjectorQuestion,
+    Question,
+    SplitMode,
+    TensorOverride,
+)
 from launcher.plan.plan import HOST, CacheType, LedgerRow
 
 _HEAD_TYPES = ("draft-mtp", "draft-eagle3", "draft-dflash", "draft-dspark")
@@ -120,10 +127,12 @@ def draft_question(
         used = tuple(
             replace(device, free_bytes=max(free_bytes(device) - held.get(device.id, 0), 0)) for device in used
         )
+    alone = wish.devices is not None and len(used) == 1
     return replace(
         main,
         model=draft.path,
         devices=used,
+        split_mode=SplitMode.LAYER if alone else main.split_mode,
         cache_type_k=wish.cache_type_k,
         cache_type_v=wish.cache_type_v,
         overrides=wish.overrides,

@@ -38,6 +38,10 @@ _VISIBLE = {
 }
 
 
+_MAX_CUDA_DEVICES = 16
+"""GGML_CUDA_MAX_DEVICES (ggml-cuda.h)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
     """`ctx_size` None is unset, 0 asks for the whole training context; `ctx_per_slot` is
@@ -77,13 +81,15 @@ class Configuration:
 
 def pool_size(configuration: Configuration, n_ctx_train: int) -> int:
     """The KV pool in tokens, as llama_context pads it. With `--fit` on, an unset context of slots that do not share
-    is the training context for each of them (common/fit.cpp, step 1); with it off, for all of them together."""
+    is the training context for each of them (common/fit.cpp, step 1); with it off, and with `--split-mode tensor`, which fit
+    declines, for all of them together."""
     slots = configuration.n_parallel
     wanted = configuration.ctx_size or 0
     if wanted == 0 and configuration.ctx_per_slot and configuration.ctx_size is None:
         wanted = configuration.ctx_per_slot * slots
     if wanted == 0:
-        apart = configuration.fit and not configuration.kv_unified
+        fits = configuration.fit and configuration.split_mode is not SplitMode.TENSOR
+        apart = fits and not configuration.kv_unified
         wanted = n_ctx_train * (slots if apart else 1)
     if wanted == 0:
         raise UsageError("this model names no training context, and -c is not given", hint="add -c 32768")
@@ -93,7 +99,8 @@ def pool_size(configuration: Configuration, n_ctx_train: int) -> int:
 
 def used_devices(configuration: Configuration, devices: Sequence[Device]) -> tuple[Device, ...]:
     """The devices llama-server would use, in its order (src/llama.cpp, llama_prepare_model_devices): those that are
-    named; else all, integrated ones only where there is no other; one of them under `--split-mode none`.
+    named; else all, integrated ones only where there is no other or under `--split-mode tensor`; one of them under
+    `--split-mode none`.
 
     Raises UsageError for a device that is not there.
     """
@@ -108,7 +115,7 @@ def used_devices(configuration: Configuration, devices: Sequence[Device]) -> tup
         used = tuple(there[name] for name in configuration.devices)
     else:
         own = tuple(device for device in devices if not device.shares_host_memory)
-        used = own or tuple(devices)
+        used = own if own and configuration.split_mode is not SplitMode.TENSOR else tuple(devices)
     if configuration.split_mode is SplitMode.NONE and used:
         if configuration.main_gpu >= len(used):
             raise UsageError(
@@ -139,11 +146,16 @@ def settled_companions(
 
 
 def visible_devices(devices: Sequence[Device], variables: Mapping[str, str]) -> tuple[Device, ...]:
-    """The devices under `CUDA_VISIBLE_DEVICES=1,0` and its like before the command, numbered anew."""
+    """The devices under `CUDA_VISIBLE_DEVICES=1,0` and its like before the command, numbered anew, and as many of them
+    as `GGML_CUDA_DEVICES=4` makes of the cards that are there."""
     seen = tuple(devices)
     for variable, backend in _VISIBLE.items():
         if variable in variables:
             seen = _chosen(seen, backend, variables[variable])
+    wanted = variables.get("GGML_CUDA_DEVICES", "")
+    if wanted.isdecimal() and int(wanted):
+        for backend in (Backend.CUDA, Backend.HIP):
+            seen = _emulated(seen, backend, min(int(wanted), _MAX_CUDA_DEVICES))
     return seen
 
 
@@ -153,16 +165,10 @@ def question_of(
     """The simulator's question. `devices` are the used ones, `names` the model's tensors: overrides that find none of
     them only keep their effect on pipelining.
 
-    Raises UsageError for `--split-mode tensor`, and for an override
-    to a device that is not used.
+    Raises UsageError for an override to a device that is not used.
     """
     overrides = _effective(configuration.overrides, devices, names)
     split_mode = configuration.split_mode
-    if split_mode is SplitMode.TENSOR:
-        raise UsageError(
-            "--split-mode tensor spreads every tensor over all devices, and nobody can simulate that yet",
-            hint="check it with --split-mode layer",
-        )
     if split_mode is SplitMode.NONE:
         split_mode = SplitMode.LAYER  # the one device that is left
     split = configuration.tensor_split[: len(devices)]
@@ -250,6 +256,29 @@ def _chosen(devices: tuple[Device, ...], backend: Backend, listed: str) -> tuple
         replace(device, id=device.id.rstrip("0123456789") + str(index)) for index, device in enumerate(chosen)
     ]
     return (*renamed, *(device for device in devices if device.backend is not backend))
+
+
+def _emulated(devices: tuple[Device, ...], backend: Backend, count: int) -> tuple[Device, ...]:
+    """Virtual devices in turn on each card, whose memory those on it share evenly (ggml_cuda_init and
+    ggml_backend_cuda_device_get_memory, ggml-cuda.cu; HIP is the same code)."""
+    cards = [device for device in devices if device.backend is backend]
+    if not cards or count == len(cards):
+        return devices
+    made = []
+    for index in range(count):
+        card = cards[index % len(cards)]
+        sharers = len(range(index % len(cards), count, len(cards)))
+        free = None if card.free_bytes is None else card.free_bytes // sharers
+        made.append(
+            replace(
+                card,
+                id=card.id.rstrip("0123456789") + str(index),
+                total_bytes=card.total_bytes // sharers,
+                free_bytes=free,
+                uuid=card.uuid if sharers == 1 else None,
+            )
+        )
+    return (*made, *(device for device in devices if device.backend is not backend))
 
 
 def _names(devices: Sequence[Device]) -> str:

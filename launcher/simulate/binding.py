@@ -104,8 +104,9 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class PlacedTensor:
-    """A loaded weight: its name, ggml type id and the buffer type it was put in."""
+    """A loaded weight: its address, name, ggml type id and the buffer type it was put in."""
 
+    address: int
     name: str
     type: int
     buffer_type: str
@@ -166,17 +167,23 @@ class Binding:
     def _cpp(self, symbol: str, *arguments: Any) -> Any:
         return getattr(self.llama, symbol)(*arguments)
 
+    def cpp_function(self, symbol: str, result: Any, arguments: tuple[Any, ...]) -> Any:
+        """A function of libllama's C++ interface. Raises AttributeError."""
+        function = getattr(self._c, symbol)
+        function.restype, function.argtypes = result, arguments
+        return function
+
     def buffer_type_name(self, buft: int) -> str:
         name: bytes = self.base.ggml_backend_buft_name(buft)
         return name.decode()
 
-    def reserve(self, context: int, n_tokens: int, n_seqs: int, n_outputs: int) -> int:
-        """Reserve a graph for real on the context's scheduler; the number of graph splits. Raises MemoryError."""
+    def reserve(self, context: int, n_tokens: int, n_seqs: int, n_outputs: int) -> tuple[int, int]:
+        """Reserve a graph for real on the context's scheduler; its address, valid until the next one is reserved, and
+        the number of graph splits. Raises MemoryError."""
         graph = self._cpp(_RESERVE, context, n_tokens, n_seqs, n_outputs)
         if graph is None:
             raise MemoryError("llama.cpp could not reserve the compute graph")
-        splits: int = self.base.ggml_backend_sched_get_n_splits(self._cpp(_SCHEDULER, context))
-        return splits
+        return graph, self.base.ggml_backend_sched_get_n_splits(self._cpp(_SCHEDULER, context))
 
     def sched_copies(self, context: int) -> int:
         copies: int = self.base.ggml_backend_sched_get_n_copies(self._cpp(_SCHEDULER, context))
@@ -208,6 +215,7 @@ class Binding:
             tensor = c_size_t.from_address(entry + _TENSOR_ENTRY - 8).value
             buffer = c_size_t.from_address(tensor + TensorOffsets.BUFFER).value
             yield PlacedTensor(
+                address=tensor,
                 name=ctypes.string_at(tensor + TensorOffsets.NAME).decode(errors="replace"),
                 type=c_int.from_address(tensor + TensorOffsets.TYPE).value,
                 buffer_type=self.buffer_type_name(c_size_t.from_address(buffer + BUFT_IN_BUFFER).value),

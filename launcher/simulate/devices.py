@@ -12,7 +12,9 @@ from __future__ import annotations
 import ctypes
 import struct
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from ctypes import c_int, c_size_t
 from typing import Any
 
@@ -33,7 +35,7 @@ class Registration:
     """The virtual devices of this process. `addresses` are their ggml_backend_dev_t and `buffer_types`
     their default ggml_backend_buffer_type_t, by device id.
 
-    `reserving` is on while the graphs are reserved whose sizes count: only then do the backends' graph
+    `counting` tells what is allocated on each of them meanwhile. `reserving` is on while the graphs are reserved whose sizes count: only then do the backends' graph
     optimisations run. `faults` collects what callbacks raise, which cannot pass through C.
     """
 
@@ -44,6 +46,7 @@ class Registration:
         self.reserving = False
         self.faults: list[BaseException] = []
         self.device_bufts: set[int] = set()
+        self._taken: Counter[str] = Counter()
         self._kept: list[object] = []
         self._buffer_interface = self._virtual_memory()
 
@@ -73,11 +76,19 @@ class Registration:
         characters = self.keep(ctypes.create_string_buffer(value.encode()))
         return self.answer(layout.TO_NAME, ctypes.addressof(characters))
 
-    def allocator(self, extra_bytes: int = 0) -> Any:
-        """An alloc_buffer callback whose buffers are virtual."""
+    @contextmanager
+    def counting(self) -> Iterator[Mapping[str, int]]:
+        """Bytes that are allocated on each device, by its id, counted from here on."""
+        self._taken = Counter()
+        yield self._taken
+
+    def allocator(self, extra_bytes: int = 0, *, device: str = "") -> Any:
+        """An alloc_buffer callback whose buffers are virtual, and counted where they are a device's."""
         create = self.binding.base.ggml_backend_buffer_init
 
         def alloc(buft: int, size: int) -> int | None:
+            if device:
+                self._taken[device] += size
             buffer: int | None = create(buft, self._buffer_interface, None, size + extra_bytes)
             return buffer
 
@@ -152,7 +163,7 @@ def _device_buffer_type(registration: Registration, traits: Traits, device: Devi
     buft = registration.keep(layout.BufferType())
     buft.device = address
     buft.iface.get_name = registration.text(device.id)
-    buft.iface.alloc_buffer = registration.allocator()
+    buft.iface.alloc_buffer = registration.allocator(device=device.id)
     buft.iface.get_alignment = registration.answer(layout.TO_SIZE, traits.alignment)
     if traits.max_buffer_bytes is not None:
         buft.iface.get_max_size = registration.answer(layout.TO_SIZE, traits.max_buffer_bytes)

@@ -10,23 +10,26 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from launcher.gguf.ggml import GgmlType
-from launcher.plan.oracle import Answer, FlashAttention, HostTensor, Question, Refusal, SplitMode
+from launcher.machine import Backend, Device
+from launcher.plan.oracle import Answer, BufferRow, FlashAttention, HostTensor, Question, Refusal, SplitMode
 from launcher.plan.plan import HOST
 from launcher.simulate.binding import Binding
 from launcher.simulate.devices import Registration
 from launcher.simulate.layout import TensorOverride
+from launcher.simulate.layout_check import Unavailable
 from launcher.simulate.llama_api import LOG_CALLBACK
 from launcher.simulate.log import LoadLog
+from launcher.simulate.meta import MetaDevice
 from launcher.simulate.rows import assemble_rows
 from launcher.simulate.traits import traits_of
 
-_SPLIT_MODES = {SplitMode.NONE: 0, SplitMode.LAYER: 1}
+_SPLIT_MODES = {SplitMode.NONE: 0, SplitMode.LAYER: 1, SplitMode.TENSOR: 3}
 """enum llama_split_mode (include/llama.h)."""
-_NOT_SIMULATED = (SplitMode.ROW, SplitMode.TENSOR)
-"""They need buffers that span devices: SYCL's split buffers (no other backend has any left) and the meta backend."""
 FLASH_ATTENTION = {FlashAttention.AUTO: -1, FlashAttention.OFF: 0, FlashAttention.ON: 1}
 """enum llama_flash_attn_type."""
 _ALL_LAYERS = -2
@@ -51,9 +54,8 @@ class Simulator:
     def simulate(self, question: Question, *, like_fit: bool = False) -> Answer | Refusal:
         """What llama-server would allocate; `like_fit` gives llama-fit-params' figures instead, with the
         surplus of llama.cpp's no_alloc pass, to be compared with that tool."""
-        if question.split_mode in _NOT_SIMULATED:
-            reason = f"--split-mode {question.split_mode} cannot be simulated"
-            return Refusal(reason=reason, model_refused=False)
+        if refusal := _unsplittable(question, like_fit=like_fit):
+            return refusal
         known = {HOST, *(device.id for device in question.devices)}
         for override in question.overrides:
             if override.where not in known:
@@ -66,6 +68,8 @@ class Simulator:
             return self._simulate(question, like_fit=like_fit)
         except MemoryError as error:
             return Refusal(reason=str(error) or "the simulation ran out of memory", model_refused=True)
+        except Unavailable as error:
+            return Refusal(reason=str(error), model_refused=False)
         finally:
             self.registration.reserving = False
             if self.registration.faults:
@@ -78,11 +82,15 @@ class Simulator:
         if not model:
             return self._refusal()
         try:
-            context = llama.llama_init_from_model(model, _context_parameters(llama, question))
+            meta = None
+            if question.split_mode is SplitMode.TENSOR:
+                meta = MetaDevice(self.binding, self.registration, model, question.devices)
+            with self.registration.counting() as states:
+                context = llama.llama_init_from_model(model, _context_parameters(llama, question))
             if not context:
                 return self._refusal()
             try:
-                return self._read(question, model, context, like_fit=like_fit)
+                return self._read(_Loaded(question, model, context, meta, states), like_fit=like_fit)
             finally:
                 llama.llama_free(context)
         finally:
@@ -91,36 +99,42 @@ class Simulator:
     def _refusal(self) -> Refusal:
         return Refusal(reason=f"{self.binding.engine}: {self.log.error}", model_refused=True)
 
-    def _read(self, question: Question, model: Any, context: Any, *, like_fit: bool) -> Answer:
+    def _read(self, loaded: _Loaded, *, like_fit: bool) -> Answer:
+        question, model, context = loaded.question, loaded.model, loaded.context
         held = self.binding.breakdown(context)
         if like_fit:
             splits = (0, 0)
             compute = {name: part.compute for name, part in held.items()}
         else:
-            splits = self._reserve(question, model, context)
+            splits = self._reserve(loaded)
             compute = self.binding.compute_bytes(context)
+        sums: tuple[BufferRow, ...] = ()
+        if loaded.meta is not None:
+            held, compute, sums = loaded.meta.divide(held, compute, loaded.states, self.log)
         n_train: int = self.binding.llama.llama_model_n_ctx_train(model)
         n_slot: int = self.binding.llama.llama_n_ctx_seq(context)
         return Answer(
-            rows=assemble_rows(question, held, compute, self.log),
+            rows=(*assemble_rows(question, held, compute, self.log), *sums),
             slot_ctx_size=min(n_slot, n_train),
             flash_attn=self._uses_flash_attention(question),
             sched_copies=self.binding.sched_copies(context),
             graph_splits=splits,
-            host_tensors=tuple(self._host_tensors(question, model)),
+            host_tensors=tuple(self._host_tensors(loaded)),
             engine=self.binding.engine,
         )
 
-    def _reserve(self, question: Question, model: Any, context: Any) -> tuple[int, int]:
+    def _reserve(self, loaded: _Loaded) -> tuple[int, int]:
         """The reservations of llama_context::sched_reserve; graph splits of prompt and generation."""
-        llama, n_seqs = self.binding.llama, question.n_parallel
+        llama, context, n_seqs = self.binding.llama, loaded.context, loaded.question.n_parallel
         n_tokens = min(llama.llama_n_ctx(context), llama.llama_n_ubatch(context))
         n_outputs = min(n_tokens, self.log.n_outputs_max)
         self.registration.reserving = True
-        prompt = self.binding.reserve(context, n_tokens, n_seqs, n_outputs)
+        graph, prompt = self.binding.reserve(context, n_tokens, n_seqs, n_outputs)
+        if loaded.meta is not None:
+            loaded.meta.read_graph(graph)
         reserved = self.binding.compute_bytes(context)
-        generation = self.binding.reserve(context, n_seqs, n_seqs, n_seqs)
-        last = 1 if self._architecture(model) in _ONE_SEQUENCE_PASS else n_seqs
+        _, generation = self.binding.reserve(context, n_seqs, n_seqs, n_seqs)
+        last = 1 if self._architecture(loaded.model) in _ONE_SEQUENCE_PASS else n_seqs
         if last != n_seqs or self.binding.compute_bytes(context) != reserved:
             self.binding.reserve(context, n_tokens, last, n_outputs)  # else it would change nothing
         return prompt, generation
@@ -135,21 +149,56 @@ class Simulator:
             return self.log.flash_attention
         return question.flash_attn is not FlashAttention.OFF
 
-    def _host_tensors(self, question: Question, model: Any) -> list[HostTensor]:
+    def _host_tensors(self, loaded: _Loaded) -> list[HostTensor]:
         """Weights of a device's layers that went to the host though nobody asked for it."""
-        devices = {device.id: device for device in question.devices}
+        question, meta = loaded.question, loaded.meta
+        owners: dict[str, tuple[Device, ...]] = {device.id: (device,) for device in question.devices}
+        if meta is not None:
+            owners = {meta.name: question.devices}
+        tensors = tuple(self.binding.tensors(loaded.model))
+        on_devices = {tensor.name for tensor in tensors if tensor.buffer_type in owners}
         seen: set[str] = set()
         moved = []
-        for tensor in self.binding.tensors(model):
-            owner = devices.get(self.log.layer_device(tensor.name, is_output=tensor.name in seen) or "")
+        for tensor in tensors:
+            holders = owners.get(self.log.layer_device(tensor.name, is_output=tensor.name in seen) or "")
             seen.add(tensor.name)
-            if owner is None or tensor.buffer_type in devices or tensor.name in self.log.overridden:
+            if holders is None or tensor.name in on_devices or tensor.name in self.log.overridden:
                 continue
             type_name = GgmlType(tensor.type).name
-            lacks = tensor.type not in traits_of(owner).matrix_types
-            why = f"has no kernel for {type_name}" if lacks else f"cannot hold or use this {type_name} tensor"
-            moved.append(HostTensor(name=tensor.name, reason=f"{owner.id} {why}"))
+            lacking = [device for device in holders if tensor.type not in traits_of(device).matrix_types]
+            why = (
+                f"has no kernel for {type_name}" if lacking else f"cannot hold or use this {type_name} tensor"
+            )
+            who = (lacking or holders)[0]
+            moved.append(HostTensor(name=tensor.name, reason=f"{who.id} {why}"))
         return moved
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A model with its context, by their addresses; `states` are the bytes that the context has allocated on devices
+    in spite of `no_alloc`."""
+
+    question: Question
+    model: Any
+    context: Any
+    meta: MetaDevice | None
+    states: Mapping[str, int]
+
+
+def _unsplittable(question: Question, *, like_fit: bool) -> Refusal | None:
+    """Split modes that nobody can answer for."""
+    if question.split_mode is SplitMode.ROW:
+        without = next((device for device in question.devices if device.backend is not Backend.SYCL), None)
+        if without is None:
+            reason = "--split-mode row cannot be simulated: SYCL's split buffers span devices"
+            return Refusal(reason=reason, model_refused=False)
+        reason = f"device {without.id} does not support split buffers (--split-mode row)"
+        return Refusal(reason=reason, model_refused=True)
+    if like_fit and question.split_mode is SplitMode.TENSOR:
+        reason = "llama_params_fit is not implemented for SPLIT_MODE_TENSOR"
+        return Refusal(reason=reason, model_refused=False)
+    return None
 
 
 class _ModelParameters:

@@ -32,14 +32,23 @@ class Optimizer(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Staging:
+    """Bytes on each device, and on the host for all of them."""
+
+    device_bytes: int = 0
+    host_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Traits:
     """`host_buffer` is the name of the pinned host buffer type, None where the backend has none; its buffers
     take `host_extra_bytes` more than asked. `max_buffer_bytes` splits larger allocations, None is unlimited.
     `checks_sources`: refuses an operation with a source on a sibling device. `matrix_types` are the weights it
     can multiply by. `alloc_bytes` is asked for the results of `scratch_ops` and for quantised rows that are not
     whole multiples of `row_padding` elements; everything else takes ggml_nbytes. Support for `offset_ops`
-    depends on the offsets of views. `optimizer` is what the
-    backend does to a graph before memory is given out."""
+    depends on the offsets of views. `staging` is what it takes to add up partial sums of so many bytes on so many devices
+    by itself (ggml_backend_comm_allreduce_tensor). `optimizer` is what the backend does to a graph before memory is
+    given out."""
 
     registry: str
     host_buffer: str | None
@@ -58,7 +67,25 @@ class Traits:
     row_padding: int
     offload_ops: frozenset[str] | None = None
     offset_ops: frozenset[str] = frozenset()
+    staging: Callable[[int, int], Staging] = lambda _n_devices, _largest: Staging()
     optimizer: Optimizer = Optimizer.NONE
+
+
+def _cuda_staging(n_devices: int, largest: int) -> Staging:
+    """Two devices without NCCL: ggml_cuda_ar_pipeline_init (ggml-cuda/allreduce.cu), on each 32 MiB and as much again
+    pinned, with two slots of 1 MiB. With NCCL: a copy in half precision (ggml_backend_cuda_comm_allreduce_nccl), and
+    what its communicators take, which nobody here has measured. Which it is, the engine's build decides: the larger."""
+    half = largest // 2
+    if n_devices != 2:
+        return Staging(device_bytes=half)
+    return Staging(device_bytes=max(half, 32 * MIB), host_bytes=2 * (32 + 2) * MIB)
+
+
+def _sycl_staging(n_devices: int, largest: int) -> Staging:
+    """ggml_backend_sycl_comm_allreduce_tensor: two devices, a buffer of the sum's size on each; in and out of both pinned."""
+    if n_devices != 2:
+        return Staging()
+    return Staging(device_bytes=largest, host_bytes=4 * largest)
 
 
 _CUDA = Traits(
@@ -78,6 +105,7 @@ _CUDA = Traits(
     alloc_bytes=support_cuda.alloc_bytes,
     scratch_ops=frozenset({"FLASH_ATTN_EXT"}),
     row_padding=support_cuda.ROW_PADDING,
+    staging=_cuda_staging,
     optimizer=Optimizer.CUDA,
 )
 
@@ -165,6 +193,7 @@ _SYCL = Traits(
     alloc_bytes=support_sycl.alloc_bytes,
     scratch_ops=frozenset({"FLASH_ATTN_EXT"}),
     row_padding=support_sycl.ROW_PADDING,
+    staging=_sycl_staging,
 )
 
 

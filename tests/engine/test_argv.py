@@ -140,6 +140,8 @@ def test_a_profile_flag_the_engine_lacks_is_named() -> None:
         (("--no-mmap",), "--no-mmap after -- would move memory"),
         (("--port", "1"), "--port after -- is launcher's to set"),
         (("--fit", "on"), "contradicts the plan"),
+        (("-sm", "tensor"), "-sm tensor after -- divides tensors, and a plan places whole layers"),
+        (("--split-mode", "row"), "--split-mode row after -- divides tensors"),
         (("stray",), "'stray' after -- is not a flag"),
     ],
 )
@@ -151,7 +153,7 @@ def test_flags_that_contradict_the_plan_are_named(flags: tuple[str, ...], messag
 
 
 def test_flags_that_say_what_the_plan_says_pass() -> None:
-    argv = server_argv(plan_for(), SERVING, user_flags=("-c", "2048", "-ctk", "f16", "-kvu"))
+    argv = server_argv(plan_for(), SERVING, user_flags=("-c", "2048", "-ctk", "f16", "-kvu", "-sm", "layer"))
     assert argv.count("-c") == 1
     assert CacheType.F16 in argv
 

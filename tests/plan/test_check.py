@@ -279,3 +279,38 @@ def test_a_draft_model_that_llama_cpp_refuses_does_not_fit() -> None:
     found = verdict("-c 4096 -np 1 -cram 0", oracle=Says({}), beside=draft(Refuses()))
     assert not found.fits
     assert found.refusal == "llama.cpp would not load path: llama.cpp test: f16 will not do"
+
+
+def test_tensors_divided_by_estimate_where_no_simulator_runs() -> None:
+    layers, tensors = (verdict(f"-c 4096 -sm {mode} -ts 1,3 -cram 0") for mode in ("layer", "tensor"))
+    whole = sum(row.weights.n_bytes for row in layers.ledger[:2])
+    first, second, host = tensors.ledger
+    assert [first.weights.n_bytes, second.weights.n_bytes] == [round(whole / 4), round(whole * 3 / 4)]
+    assert first.weights.basis is second.kv.basis is Basis.ESTIMATED
+    assert first.compute == second.compute
+    assert host.weights == layers.ledger[2].weights
+    assert [share.layers for share in tensors.assignment.shares[:2]] == [tuple(range(13))] * 2
+    assert said(tensors, "blocks 0-11 and the output layer are divided, CUDA0 25% : CUDA1 75%; norms")
+
+
+def test_tensors_divided_as_the_simulator_says() -> None:
+    found = verdict("-c 4096 -sm tensor -cram 0", oracle=Says({"CUDA1": 5000}))
+    assert [failure.where for failure in found.failures] == ["CUDA1"]
+    assert found.question.split_mode == "tensor"
+    assert said(found, "are divided, CUDA0 50% : CUDA1 50%")
+    assert said(found, "--fit is on and changes nothing: it declines --split-mode tensor")
+    assert check_json(found)["settings"]["split_mode"] == "tensor"
+
+
+def test_a_draft_model_on_one_device_is_not_divided() -> None:
+    class Notes(Says):
+        asked: list[Question] = []  # noqa: RUF012 - one test's
+
+        def simulate(self, question: Question) -> Answer | Refusal:
+            self.asked.append(question)
+            return super().simulate(question)
+
+    drafts = Notes({})
+    for devices in ((), ("CUDA1",)):
+        verdict("-c 4096 -sm tensor", oracle=Says({}), beside=draft(drafts, *devices))
+    assert [question.split_mode for question in drafts.asked] == ["tensor", "layer"]

@@ -34,6 +34,7 @@ APART = Configuration(n_parallel=4, kv_unified=False)
         (replace(UNIFIED, ctx_size=1000), 1024),
         (APART, 4 * 8192),
         (replace(APART, fit=False), 8192),
+        (replace(APART, split_mode=SplitMode.TENSOR), 8192),
         (replace(APART, ctx_size=4096), 4096),
         (replace(APART, ctx_size=4000), 4096),
         (replace(APART, ctx_size=1000), 1024),
@@ -91,6 +92,23 @@ def test_visible_devices_are_numbered_anew() -> None:
     ]
 
 
+def test_virtual_devices_share_their_cards() -> None:
+    first, second = TWO
+    three = visible_devices(TWO, {"GGML_CUDA_DEVICES": "3"})
+    assert [each.id for each in three] == ["CUDA0", "CUDA1", "CUDA2"]
+    assert [each.total_bytes for each in three] == [
+        first.total_bytes // 2,
+        second.total_bytes,
+        first.total_bytes // 2,
+    ]
+    one_of_two = visible_devices(TWO, {"CUDA_VISIBLE_DEVICES": "1", "GGML_CUDA_DEVICES": "2"})
+    assert [each.free_bytes for each in one_of_two] == [(second.free_bytes or 0) // 2] * 2
+    assert visible_devices(TWO, {"GGML_CUDA_DEVICES": "1"}) == TWO[:1]
+    assert len(visible_devices(TWO, {"GGML_CUDA_DEVICES": "99"})) == 16
+    for ignored in ("0", "-2", "all", ""):
+        assert visible_devices(TWO, {"GGML_CUDA_DEVICES": ignored}) == TWO
+
+
 NAMES = ["blk.0.ffn_up_exps.weight", "token_embd.weight"]
 
 
@@ -104,6 +122,15 @@ def test_overrides_that_find_nothing_still_end_pipelining() -> None:
     assert question_of(Configuration(), "m", TWO, 4096, NAMES).overrides == ()
 
 
+def test_tensors_are_split_over_all_devices_there_are() -> None:
+    tensor = Configuration(split_mode=SplitMode.TENSOR, tensor_split=(1.0, 3.0))
+    assert ids(Configuration(), shared=True) == ["CUDA0"]
+    assert ids(tensor, shared=True) == ["CUDA0", "CUDA1"]
+    asked = question_of(tensor, "m", TWO, 4096, NAMES)
+    assert asked.split_mode is SplitMode.TENSOR
+    assert asked.tensor_split == (1.0, 3.0)
+
+
 def test_rows_are_split_by_sycl_only() -> None:
     row = Configuration(split_mode=SplitMode.ROW)
     assert refusal_of(row, TWO) == "device CUDA0 does not support split buffers (--split-mode row)"
@@ -115,7 +142,6 @@ def test_rows_are_split_by_sycl_only() -> None:
 @pytest.mark.parametrize(
     "configuration",
     [
-        Configuration(split_mode=SplitMode.TENSOR),
         Configuration(overrides=(TensorOverride(pattern="x", where="CUDA9"),)),
         Configuration(overrides=(TensorOverride(pattern="(", where=HOST),)),
     ],

@@ -44,6 +44,20 @@ EXPERT_MODEL: tuple[tuple[int, dict[str, object]], ...] = (
     (3, {"ubatch_size": 1024, "n_parallel": 4}),
 )
 
+SPLIT_TENSORS = {"split_mode": SplitMode.TENSOR}
+DENSE_TENSORS: tuple[tuple[int, dict[str, object]], ...] = (
+    (2, SPLIT_TENSORS),
+    (2, {**SPLIT_TENSORS, "tensor_split": (1.0, 3.0), "n_parallel": 4, "kv_unified": False}),
+    (2, {**SPLIT_TENSORS, "n_gpu_layers": 3, "ubatch_size": 1024}),
+    (3, {**SPLIT_TENSORS, **QUANTISED_CACHE}),
+)
+EXPERT_TENSORS: tuple[tuple[int, dict[str, object]], ...] = (
+    (2, {**SPLIT_TENSORS, "overrides": EXPERTS_ON_HOST}),
+    (3, {**SPLIT_TENSORS, "overrides": SOME_EXPERTS_ON_HOST, "kv_offload": False}),
+)
+"""Every tensor over all devices; llama.cpp has it for none of the architectures with compressed caches."""
+WITHOUT_TENSORS = ("deepseek2",)
+
 WITH_EXPERTS = ("deepseek2", "qwen3moe")
 
 
@@ -56,7 +70,9 @@ def configurations(
         if name in WITH_EXPERTS:
             special = EXPERT_MODEL
         elif name.startswith("gemma"):
-            special = ((2, {"swa_full": True}),)
+            special = ((2, {"swa_full": True}), (3, {"swa_full": True, **SPLIT_TENSORS}))
+        if name not in WITHOUT_TENSORS:
+            special = (*special, *DENSE_TENSORS, *(EXPERT_TENSORS if name in WITH_EXPERTS else ()))
         for n_devices, changes in (*ANY_MODEL, *special):
             if n_devices <= len(devices):
                 question = Question(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import selectors
 import subprocess
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from launcher.machine import Backend, Device
-from launcher.plan.oracle import Answer, ProjectorAnswer, Question
+from launcher.plan.oracle import Answer, ProjectorAnswer, Question, SplitMode
 from launcher.plan.plan import HOST
+from launcher.simulate.meta import is_sum
 from launcher.units import MIB
 
 ROUNDING_MIB = 0.1
@@ -24,16 +27,21 @@ LAVAPIPE_BYTES = 2048 * MIB
 _BUFFER = re.compile(r"(\S+)\s+(model|KV|RS|compute|output|DSV4 \S+ state) buffer size =\s*([\d.]+) MiB")
 _SPLITS = re.compile(r"splits = (\d+)(?: / (\d+)| \(with bs=\d+\), (\d+))?")
 _PROJECTOR = re.compile(r"CLIP using (\S+) backend|load_hparams: model size:\s*([\d.]+) MiB")
+_ALLOCATED = re.compile(r"allocated (\S+) (\d+)$")
+_META = "Meta()"
+"""What llama.cpp calls all devices together under `--split-mode tensor`."""
 _KINDS = {"model": "weights", "KV": "kv", "RS": "recurrent", "compute": "compute", "output": "output"}
 
 
 @dataclass(slots=True)
 class EngineLoad:
-    """MiB by (buffer type, kind) as the engine's log has them, and its graph splits."""
+    """MiB by (buffer type, kind) as the engine's log has them, and its graph splits. `pending` are allocations whose kind
+    is not known yet."""
 
     mib: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
     splits: tuple[int, int] | None = None
     projector: str = ""
+    pending: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     tail: list[str] = field(default_factory=list)
 
 
@@ -90,6 +98,8 @@ def load_with_engine(
         name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_", "GGML_"))
     }
     environment["GGML_VK_VISIBLE_DEVICES"] = ",".join("0" for _ in question.devices)
+    if question.split_mode is SplitMode.TENSOR:
+        environment["LD_PRELOAD"] = str(_allocation_log())
     command = [str(server), *server_argv(question)]
     command += ["--fit", "off", "--host", "127.0.0.1", "--port", "0", "-lv", "4"]
     command += beside or ["--no-warmup"]
@@ -106,6 +116,15 @@ def load_with_engine(
         process.wait()
         if process.stdout is not None:
             process.stdout.close()
+
+
+@functools.cache
+def _allocation_log() -> Path:
+    """`allocations.c`, compiled once for this process."""
+    library = Path(tempfile.mkdtemp(prefix="allocations-")) / "allocations.so"
+    source = Path(__file__).with_name("allocations.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+    return library
 
 
 def _read_load(process: subprocess.Popen[bytes], timeout_s: float, last: str) -> EngineLoad:
@@ -129,9 +148,14 @@ def _read_load(process: subprocess.Popen[bytes], timeout_s: float, last: str) ->
 
 def _note(load: EngineLoad, line: str) -> None:
     load.tail.append(line)
-    if match := _BUFFER.search(line):
+    if match := _ALLOCATED.search(line):
+        load.pending[match[1]] += int(match[2]) / MIB
+    elif match := _BUFFER.search(line):
         kind = _KINDS.get(match[2], "kv")
-        load.mib[match[1], kind] += float(match[3])
+        if match[1] == _META:
+            _divide(load, kind, float(match[3]))
+        else:
+            load.mib[match[1], kind] += float(match[3])
     elif "graph" in line and (match := _SPLITS.search(line)):
         load.splits = (int(match[1]), int(match[2] or match[3] or match[1]))
     elif match := _PROJECTOR.search(line):
@@ -139,6 +163,15 @@ def _note(load: EngineLoad, line: str) -> None:
             load.projector = match[1]
         else:
             load.mib[load.projector, "weights"] += float(match[2])
+
+
+def _divide(load: EngineLoad, kind: str, logged: float) -> None:
+    """What each device has allocated since the last line on all of them; the log states the most that one has."""
+    devices = {name: size for name, size in load.pending.items() if re.fullmatch(r"[A-Za-z]+\d+", name)}
+    assert abs(max(devices.values()) - logged) < 0.01, (devices, kind, logged)
+    for name, size in devices.items():
+        load.mib[name, kind] += size
+    load.pending.clear()
 
 
 def simulated_mib(*answers: Answer | ProjectorAnswer) -> dict[tuple[str, str], float]:
@@ -154,6 +187,7 @@ def _rows_mib(answer: Answer | ProjectorAnswer) -> dict[tuple[str, str], float]:
     return {
         (row.buffer_type, kind): size / MIB
         for row in answer.rows
+        if not is_sum(row)  # allocated by the first prompt
         for kind, size in (
             ("weights", row.weights_bytes),
             ("kv", row.kv_bytes),

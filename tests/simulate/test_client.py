@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -152,15 +153,26 @@ class TestRefusals:
         assert isinstance(answer, Refusal)
         assert "tensor 'blk.0.attn_q.weight' has invalid ggml type 99" in answer.reason
 
-    @pytest.mark.parametrize("mode", [SplitMode.ROW, SplitMode.TENSOR])
-    def test_split_modes_that_span_devices(
-        self, mode: SplitMode, simulators: Simulators, models: dict[str, Path]
-    ) -> None:
-        question = Question(model=str(models["llama"]), devices=CARDS[:2], ctx_size=4096, split_mode=mode)
+    def test_split_buffers_that_no_device_has(self, simulators: Simulators, models: dict[str, Path]) -> None:
+        question = Question(
+            model=str(models["llama"]), devices=CARDS[:2], ctx_size=4096, split_mode=SplitMode.ROW
+        )
 
         answer = simulators.simulate(question)
 
-        assert answer == Refusal(reason=f"--split-mode {mode} cannot be simulated", model_refused=False)
+        reason = f"device {CARDS[0].id} does not support split buffers (--split-mode row)"
+        assert answer == Refusal(reason=reason, model_refused=True)
+
+    def test_split_buffers_of_sycl(self, simulators: Simulators, models: dict[str, Path]) -> None:
+        cards = tuple(replace(card, backend=Backend.SYCL, id=f"SYCL{i}") for i, card in enumerate(CARDS[:2]))
+        question = Question(
+            model=str(models["llama"]), devices=cards, ctx_size=4096, split_mode=SplitMode.ROW
+        )
+
+        answer = simulators.simulate(question)
+
+        reason = "--split-mode row cannot be simulated: SYCL's split buffers span devices"
+        assert answer == Refusal(reason=reason, model_refused=False)
 
     def test_an_override_to_nowhere(self, simulators: Simulators, models: dict[str, Path]) -> None:
         rules = (TensorOverride(pattern="exps", where="CUDA9"),)

@@ -1,0 +1,217 @@
+"""`--split-mode tensor`: the device that llama.cpp wraps around all the others, and what each of them holds of it.
+
+llama.cpp 0c1e570 makes one "meta" device of the devices in use (llama_prepare_model_devices, src/llama.cpp;
+ggml/src/ggml-backend-meta.cpp). To the scheduler it is the only one; its accounts, and its log, state for a buffer what the
+fullest device holds. Here every weight and cache is laid out again by the engine's own
+ggml_backend_meta_alloc_ctx_tensors_from_buft, onto the virtual devices, whose allocations are counted.
+
+- Weights and caches are split by llama_meta_device_get_split_state: rows, columns or whole heads, in the proportion of
+  `--tensor-split` (equal shares without one, whatever the free memory), rounded to blocks; norms and embeddings are copied.
+- A compute buffer has its full size on every device (ggml_backend_meta_buffer_type_alloc_buffer): nothing in it is split.
+- The partial sums of a device are added to the others' in ceil(log2(devices)) buffers, each as large as the largest
+  partial sum, taken when the first prompt is computed (ggml_backend_meta_graph_compute): after the load, in no log.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from ctypes import Structure, c_bool, c_char_p, c_int, c_int64, c_size_t, c_uint32, c_void_p
+from typing import Any
+
+from launcher.machine import Device
+from launcher.plan.oracle import BufferRow
+from launcher.plan.plan import HOST
+from launcher.simulate.binding import Binding, Held
+from launcher.simulate.devices import Registration
+from launcher.simulate.graph import GraphView
+from launcher.simulate.layout import BUFT_IN_BUFFER, BufferType, TensorOffsets
+from launcher.simulate.layout_check import Unavailable
+from launcher.simulate.log import LoadLog
+from launcher.simulate.traits import Staging, traits_of
+
+_GET_DEVICE = "_Z22llama_model_get_devicePK11llama_modeli"
+_SPLIT_STATE = "_Z33llama_meta_device_get_split_statePK11ggml_tensorPv"
+_PRODUCTS = ("MUL_MAT", "MUL_MAT_ID")
+_AXIS_COLUMNS = 0
+"""GGML_BACKEND_SPLIT_AXIS_0: every device has some columns of the matrix, and its product is a partial sum."""
+
+
+class _SplitState(Structure):
+    """struct ggml_backend_meta_split_state (ggml/include/ggml-backend.h)."""
+
+    _fields_ = (
+        ("axis", c_int),
+        ("ne", c_int64 * (16 * 16)),
+        ("nr", c_uint32 * 16),
+        ("n_segments", c_uint32),
+    )
+
+
+class _SplitUser(Structure):
+    """struct llama_meta_device_get_split_state_userdata (src/llama-model.h)."""
+
+    _fields_ = (("n_devices", c_size_t), ("model", c_void_p))
+
+
+class _ContextParameters(Structure):
+    """struct ggml_init_params (ggml/include/ggml.h)."""
+
+    _fields_ = (("mem_size", c_size_t), ("mem_buffer", c_void_p), ("no_alloc", c_bool))
+
+
+_Function = tuple[str, Any, tuple[Any, ...]]
+_BASE: tuple[_Function, ...] = (
+    ("ggml_init", c_void_p, (_ContextParameters,)),
+    ("ggml_free", None, (c_void_p,)),
+    ("ggml_tensor_overhead", c_size_t, ()),
+    ("ggml_dup_tensor", c_void_p, (c_void_p, c_void_p)),
+    ("ggml_set_name", c_void_p, (c_void_p, c_char_p)),
+    ("ggml_backend_dev_buffer_type", c_void_p, (c_void_p,)),
+    ("ggml_backend_alloc_ctx_tensors_from_buft", c_void_p, (c_void_p, c_void_p)),
+    ("ggml_backend_alloc_ctx_tensors_from_buft_size", c_size_t, (c_void_p, c_void_p)),
+    ("ggml_backend_buffer_free", None, (c_void_p,)),
+)
+
+
+class MetaDevice:
+    """The one device of a model that was loaded with `--split-mode tensor`; `name` is its buffer type's.
+
+    Raises Unavailable where the engine's library lacks a function.
+    """
+
+    def __init__(
+        self, binding: Binding, registration: Registration, model: int, devices: Sequence[Device]
+    ) -> None:
+        self._binding, self._registration, self._devices = binding, registration, devices
+        self._base: Any = binding.base
+        try:
+            for name, result, arguments in _BASE:
+                function = getattr(binding.base, name)
+                function.restype, function.argtypes = result, arguments
+            get_device = binding.cpp_function(_GET_DEVICE, c_void_p, (c_void_p, c_int))
+            self._split_state = binding.cpp_function(_SPLIT_STATE, _SplitState, (c_void_p, c_void_p))
+        except AttributeError as error:
+            raise Unavailable(f"this engine cannot be asked about --split-mode tensor: {error}") from error
+        self._user = _SplitUser(len(devices), model)
+        self._buft: int = self._base.ggml_backend_dev_buffer_type(get_device(model, 0))
+        self.name = binding.buffer_type_name(self._buft)
+        # the engine's own needs 772 MB of address space for each device, to split what it computes; nothing is computed
+        BufferType.from_address(self._buft).iface.alloc_buffer = registration.allocator()
+        weights = (tensor.address for tensor in binding.tensors(model))
+        self._weights = tuple(address for address in weights if self._is_here(address))
+        self._caches: tuple[int, ...] = ()
+        self._reduced_bytes = 0
+
+    def read_graph(self, address: int) -> None:
+        """Note the caches that a prompt's graph reads and writes, and the largest sum that is spread over the devices."""
+        graph = GraphView(address, self._binding.op_names)
+        weights, caches, largest = set(self._weights), dict[int, None](), 0
+        for index, node in enumerate(graph.addresses):
+            op = graph.node(index)
+            matrix = op.sources[0]
+            if op.op in _PRODUCTS and matrix in weights and self._splits_columns(matrix):
+                largest = max(largest, self._base.ggml_nbytes(node))
+            for source in op.sources:
+                if source and source not in weights and self._is_here(source) and not _data(source):
+                    caches[source] = None
+        self._caches, self._reduced_bytes = tuple(caches), largest
+
+    def divide(
+        self, held: Mapping[str, Held], compute: Mapping[str, int], states: Mapping[str, int], log: LoadLog
+    ) -> tuple[dict[str, Held], dict[str, int], tuple[BufferRow, ...]]:
+        """llama.cpp's accounts by buffer type with every device in the place of this one, and the rows of partial sums.
+
+        `states` are the recurrent states by device: they have been allocated for real already. Raises Unavailable where
+        a cache is not in the graph.
+        """
+        whole = held.get(self.name, Held(model=0, context=0, compute=0))
+        context = self._lay_out(self._caches)
+        expected = self._total(context) + max(states.values(), default=0)
+        caches = self._shares(context)
+        if expected != whole.context:
+            raise Unavailable("not every cache of this model is in its graph, so they cannot be divided")
+        weights = self._shares(self._lay_out(self._weights))
+        held, compute = dict(held), dict(compute)
+        held.pop(self.name, None)
+        reserved = compute.pop(self.name, 0)
+        is_recurrent = bool(log.recurrent_bytes.pop(self.name, 0))
+        for name in (device.id for device in self._devices):
+            state = states.get(name, 0)
+            held[name] = Held(model=weights.get(name, 0), context=caches.get(name, 0) + state, compute=0)
+            compute[name] = reserved
+            if is_recurrent:
+                log.recurrent_bytes[name] = state
+        return held, compute, self._sums()
+
+    def _sums(self) -> tuple[BufferRow, ...]:
+        """The buffers in which partial sums of other devices arrive, and what a backend needs to add them up by itself:
+        it can where all devices are its own."""
+        n_devices, largest = len(self._devices), self._reduced_bytes
+        if n_devices == 1 or not largest:
+            return ()
+        steps = (n_devices - 1).bit_length()
+        traits = traits_of(self._devices[0])
+        alike = len({device.backend for device in self._devices}) == 1
+        staging = traits.staging(n_devices, largest) if alike else Staging()
+        rows = [
+            _sums_row(device.id, device.id, steps * largest + staging.device_bytes)
+            for device in self._devices
+        ]
+        if staging.host_bytes:
+            rows.append(_sums_row(HOST, str(traits.host_buffer), staging.host_bytes))
+        return tuple(rows)
+
+    def _is_here(self, tensor: int) -> bool:
+        buffer = c_size_t.from_address(tensor + TensorOffsets.BUFFER).value
+        return bool(buffer) and c_size_t.from_address(buffer + BUFT_IN_BUFFER).value == self._buft
+
+    def _splits_columns(self, tensor: int) -> bool:
+        state: _SplitState = self._split_state(tensor, ctypes.addressof(self._user))
+        return bool(state.axis == _AXIS_COLUMNS)
+
+    def _lay_out(self, tensors: Sequence[int]) -> int:
+        """A ggml_context with tensors of these names, types and shapes."""
+        size = (len(tensors) + 1) * self._base.ggml_tensor_overhead()
+        context: int = self._base.ggml_init(_ContextParameters(size, None, no_alloc=True))
+        for tensor in tensors:
+            twin = self._base.ggml_dup_tensor(context, tensor)
+            self._base.ggml_set_name(twin, ctypes.string_at(tensor + TensorOffsets.NAME))
+        return context
+
+    def _total(self, context: int) -> int:
+        """What llama.cpp's no_alloc accounts count for them, undivided."""
+        size: int = self._base.ggml_backend_alloc_ctx_tensors_from_buft_size(context, self._buft)
+        return size
+
+    def _shares(self, context: int) -> Mapping[str, int]:
+        """What they take of each device; the context is gone afterwards."""
+        with self._registration.counting() as taken:
+            buffer = self._base.ggml_backend_alloc_ctx_tensors_from_buft(context, self._buft)
+        self._base.ggml_backend_buffer_free(buffer)
+        self._base.ggml_free(context)
+        return taken
+
+
+_SUMS = " sums"
+
+
+def is_sum(row: BufferRow) -> bool:
+    """Whether this is memory that is taken for partial sums, after the load."""
+    return row.buffer_type.endswith(_SUMS)
+
+
+def _sums_row(where: str, buffer_type: str, n_bytes: int) -> BufferRow:
+    return BufferRow(
+        where=where,
+        buffer_type=buffer_type + _SUMS,
+        weights_bytes=0,
+        kv_bytes=0,
+        recurrent_bytes=0,
+        compute_bytes=n_bytes,
+        output_bytes=0,
+    )
+
+
+def _data(tensor: int) -> int:
+    return c_size_t.from_address(tensor + TensorOffsets.HEAD_SIZE).value
