@@ -169,7 +169,7 @@ class Binding:
 
     def cpp_function(self, symbol: str, result: Any, arguments: tuple[Any, ...]) -> Any:
         """A function of libllama's C++ interface. Raises AttributeError."""
-        function = getattr(self._c, symbol)
+        function = getattr(self.llama, symbol)
         function.restype, function.argtypes = result, arguments
         return function
 

@@ -38,13 +38,15 @@ _AXIS_COLUMNS = 0
 
 
 class _SplitState(Structure):
-    """struct ggml_backend_meta_split_state (ggml/include/ggml-backend.h)."""
+    """struct ggml_backend_meta_split_state (ggml/include/ggml-backend.h), of which `axis` is read; with room for what
+    another commit's has at its end."""
 
     _fields_ = (
         ("axis", c_int),
         ("ne", c_int64 * (16 * 16)),
         ("nr", c_uint32 * 16),
         ("n_segments", c_uint32),
+        ("more", c_uint32 * 1024),
     )
 
 
