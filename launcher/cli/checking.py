@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from launcher.cli.options import EngineOptions, MachineOptions, OptionalRef, unfolded
+from launcher.cli.options import EngineOptions, MachineOptions, Offline, OptionalRef, unfolded
 from launcher.cli.output import Output
 from launcher.errors import DoesNotFit, UsageError
 
@@ -36,6 +36,7 @@ def check(
     engine: EngineOptions,
     out: Output,
     ref: OptionalRef = None,
+    offline: Offline = False,  # noqa: ARG001 (its callback has acted)
 ) -> None:
     """Say whether a llama-server command line (after --) fits, why not, and the flags that do."""
     from launcher.check import CheckRequest, check_command, check_document
