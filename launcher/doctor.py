@@ -21,6 +21,7 @@ from launcher.engine.process import config_files, engine_env
 from launcher.engine.protect import left_groups
 from launcher.engine.recipe import LLAMA_CPP
 from launcher.engine.record import Unreadable
+from launcher.engine.systemd import has_bus, lingers
 from launcher.engine.vitals import see
 from launcher.errors import LauncherError, UsageError
 from launcher.inventory import backends_beside, engine_or_none
@@ -67,6 +68,7 @@ def examine(engine_path: Path | None = None) -> tuple[Finding, ...]:
         lambda: check_limits(machine),
         lambda: check_state(settings),
         lambda: check_disk(settings, machine),
+        check_systemd,
         check_ports,
         check_token,
         check_silent_settings,
@@ -192,6 +194,13 @@ def disk_speed(folder: Path) -> float | None:
             done += len(block)
         elapsed = time.monotonic() - began
     return done / elapsed if done >= 8 * MIB and elapsed > 0 else None
+
+
+def check_systemd() -> Iterator[Finding]:
+    """A systemd that could keep deployments up, and does not outlive the session."""
+    if has_bus(system=False) and not lingers():
+        text = "systemd ends with your last session here: deployments are kept up without it"
+        yield Finding(check="systemd", wrong=False, text=text, fix="loginctl enable-linger")
 
 
 def check_ports() -> Iterator[Finding]:

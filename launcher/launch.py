@@ -32,7 +32,7 @@ from launcher.engine.argv import Serving
 from launcher.engine.capabilities import capabilities
 from launcher.engine.cause import MEMORY
 from launcher.engine.client import read_api_key
-from launcher.engine.deploy import Request, already_up, attend, bring_up, take_down
+from launcher.engine.deploy import Request, already_up, attend, bring_up
 from launcher.engine.deployments import State, find, look
 from launcher.engine.find import Engine
 from launcher.engine.flags import Capabilities
@@ -41,6 +41,7 @@ from launcher.engine.process import config_files, engine_env
 from launcher.engine.protect import memory_max
 from launcher.engine.ready import LoadFailed
 from launcher.engine.record import Deployment, check_name, deployment_name, is_name, plan_hash
+from launcher.engine.takedown import take_down
 from launcher.engine.wishes import uncounted
 from launcher.errors import DoesNotFit, NotFound, UsageError
 from launcher.hub.located import Located, PullOptions

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 from launcher.engine import claims
-from launcher.engine.deploy import Request, bring_up, take_down
+from launcher.engine.deploy import Request, bring_up
 from launcher.engine.deployments import require, the_name
 from launcher.engine.export import (
     Export,
@@ -26,6 +26,7 @@ from launcher.engine.identity import Presence, presence
 from launcher.engine.process import MARKER, engine_env
 from launcher.engine.record import Deployment
 from launcher.engine.systemd import Installed, install, uninstall
+from launcher.engine.takedown import take_down
 from launcher.progress import OnProgress
 from launcher.settings import read_settings
 

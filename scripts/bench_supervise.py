@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 import psutil  # noqa: E402  after the path
 
 from launcher.engine import claims  # noqa: E402
-from launcher.engine.deploy import bring_up, take_down, tidy  # noqa: E402
+from launcher.engine.deploy import bring_up  # noqa: E402
 from launcher.engine.deployments import (  # noqa: E402
     State,
     find,
@@ -38,6 +38,7 @@ from launcher.engine.identity import lives  # noqa: E402
 from launcher.engine.process import MARKER  # noqa: E402
 from launcher.engine.protect import left_groups  # noqa: E402
 from launcher.engine.record import Deployment  # noqa: E402
+from launcher.engine.takedown import take_down, tidy  # noqa: E402
 from launcher.errors import LauncherError  # noqa: E402
 from launcher.settings import read_settings  # noqa: E402
 from tests.serving import SMALL, a_request, fake_command, stub_model  # noqa: E402

@@ -23,9 +23,9 @@ from typing import Any
 
 import pytest
 
-from launcher.engine.deploy import take_down
 from launcher.engine.deployments import read_all
 from launcher.engine.find import Engine, EngineSource, find_engine, list_engines
+from launcher.engine.takedown import take_down
 from launcher.errors import LauncherError
 from launcher.machine import Backend
 from launcher.settings import Settings, read_settings

@@ -150,14 +150,17 @@ def serve(
 def ps(out: Output) -> None:
     """List what runs here."""
     from launcher.cli import deployments
-    from launcher.engine.deploy import tidy
     from launcher.engine.deployments import read_all
+    from launcher.engine.systemd import installed, unit_name
+    from launcher.engine.takedown import tidy
     from launcher.settings import read_settings
 
     folder = read_settings(out.warn).deployments_dir
     tidy(folder)
     looked = [deployments.look_at(entry) for entry in read_all(folder)]
     out.show([deployments.entry_document(each) for each in looked], deployments.table(looked))
+    for name, state in installed():
+        out.say(f"note: {name} is a unit of systemd ({state}): systemctl --user status {unit_name(name)}")
 
 
 def logs(
@@ -194,8 +197,8 @@ def stop(
     """End a deployment, gracefully, then by force."""
     from rich.text import Text
 
-    from launcher.engine.deploy import take_down
     from launcher.engine.deployments import read_all, the_name
+    from launcher.engine.takedown import take_down
     from launcher.settings import read_settings
 
     folder = read_settings(out.warn).deployments_dir

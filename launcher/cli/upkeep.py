@@ -67,6 +67,7 @@ def enable(
     from rich.text import Text
 
     from launcher import upkeep
+    from launcher.engine.systemd import lingers
 
     done = upkeep.enable(name, now=now, system=system)
     told = [f"wrote {done.path}" + (", verified" if done.verified else "")]
@@ -74,6 +75,10 @@ def enable(
         told.append("systemd does not run here: the unit is not started")
     else:
         told.append(f"{done.unit} is enabled" + (" and answers" if done.started else ""))
+    if not system and done.started is not None and not lingers():
+        told.append(
+            "it ends with your last session: loginctl enable-linger keeps it up, and starts it at boot"
+        )
     out.show(done, *(Text(line) for line in told))
 
 

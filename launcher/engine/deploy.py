@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,29 +30,26 @@ from launcher.engine.deployments import (
     now,
     progress_path,
     read_all,
-    remove,
-    require,
     save,
     starting,
-    starting_if_free,
     state_path,
 )
 from launcher.engine.identity import Presence, ProcessId, identify, presence
-from launcher.engine.log import open_log, trim
+from launcher.engine.log import open_log
 from launcher.engine.options import Options, command
 from launcher.engine.ports import check_port, free_port
-from launcher.engine.process import DROPPED, GRACE_S, MARKER, cannot_run, reap, start, stop
+from launcher.engine.process import DROPPED, GRACE_S, MARKER, cannot_run, start
 from launcher.engine.protect import sweep_groups
 from launcher.engine.ready import LoadFailed, StallLimits, failure
-from launcher.engine.record import Deployment, Phase, Unreadable, check_name
+from launcher.engine.record import Deployment, Phase, Unreadable
+from launcher.engine.systemd import unit_name
+from launcher.engine.takedown import marker_of, take_down, undo
 from launcher.errors import EngineFailed, UsageError
 from launcher.progress import OnProgress, Step, silent
 
 _LOOK_S = 0.1
 _WAIT_S = 0.02
 """Between two looks at the record while it starts: one stat each."""
-_HANDOVER_S = 5.0
-"""How long `take_down` leaves a launcher that was still starting the deployment to clean up after itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,15 +84,6 @@ class Request:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """What `take_down` found: the state before, and the pid where one was recorded."""
-
-    name: str
-    was: State
-    pid: int | None
-
-
 def bring_up(
     folder: Path,
     request: Request,
@@ -127,7 +114,7 @@ def bring_up(
                 supervisor = _started(folder, _claimed(folder, request), request, limits or StallLimits())
             return _until_ready(folder, request.name, supervisor, on_progress)
         except BaseException:
-            _undo(folder, request.name)
+            undo(folder, request.name)
             raise
 
 
@@ -159,48 +146,8 @@ def attend(folder: Path, deployment: Deployment, *, grace_s: float = GRACE_S) ->
         return
     if entry.phase is not Phase.STOPPING:
         why = _failed(entry)
-        _undo(folder, deployment.name)
+        undo(folder, deployment.name)
         raise why
-
-
-def take_down(folder: Path, name: str, *, grace_s: float = GRACE_S) -> Ended:
-    """End a deployment's whole process tree and forget it; also one that is gone, half started, or whose
-    record is broken.
-
-    Raises NotFound (naming those there are), UsageError when it runs on another host, EngineFailed when the
-    process cannot be ended.
-    """
-    check_name(name)
-    entry = find(folder, name)
-    if entry is None and not stop(None, marker=_marker(folder, name), grace_s=grace_s):
-        require(folder, name)
-    if not isinstance(entry, Deployment):
-        alive = stop(None, marker=_marker(folder, name), grace_s=grace_s)
-        _undo(folder, name, grace_s=grace_s)
-        return Ended(name=name, was=State.RUNNING if alive else State.GONE, pid=None)
-    status = look(entry)
-    if status.state is State.OTHER_HOST:
-        raise UsageError(
-            f"{name} runs on another host ({status.detail})",
-            hint=f"stop it there; if that host is no more, remove {state_path(folder, name)}",
-        )
-    _end(folder, entry, grace_s)
-    _forget(folder, entry)
-    return Ended(name=name, was=status.state, pid=entry.pid)
-
-
-def tidy(folder: Path) -> None:
-    """Bound the logs of what runs (log.trim), remove the memory groups of supervisors that were killed; for commands
-    that touch the deployments anyway."""
-    sweep_groups()
-    for entry in read_all(folder):
-        if isinstance(entry, Deployment):
-            trim(Path(entry.log_path))
-
-
-def _marker(folder: Path, name: str) -> str:
-    """What the processes of a deployment carry: it is known even when the record is broken."""
-    return str(state_path(folder, name).absolute())
 
 
 def _already_there(folder: Path, request: Request) -> Deployment | None:
@@ -217,7 +164,7 @@ def _already_there(folder: Path, request: Request) -> Deployment | None:
     if status.state in {State.GONE, State.FAILED} or (
         status.state is State.RUNNING and entry.phase is Phase.STOPPING  # finish what a stop has begun
     ):
-        _undo(folder, request.name)
+        undo(folder, request.name)
         return None
     if status.state is State.OTHER_HOST:
         raise UsageError(
@@ -305,7 +252,7 @@ def _started(folder: Path, deployment: Deployment, request: Request, limits: Sta
         command(state_path(folder, deployment.name).absolute(), options),
         request.env,
         Path(deployment.log_path),
-        marker=_marker(folder, deployment.name),
+        marker=marker_of(folder, deployment.name),
         cwd=request.cwd,
     )
 
@@ -313,7 +260,7 @@ def _started(folder: Path, deployment: Deployment, request: Request, limits: Sta
 def _kept_by_systemd(folder: Path, deployment: Deployment, request: Request, options: Options) -> ProcessId:
     """The supervisor as a unit; the record names it first, so that `stop` finds it whatever happens to us. Raises
     EngineFailed."""
-    unit = transient.unit_of(deployment.name)
+    unit = unit_name(deployment.name)
     save(folder, replace(deployment, unit=unit))
     log = Path(deployment.log_path)
     os.close(open_log(log))
@@ -322,7 +269,7 @@ def _kept_by_systemd(folder: Path, deployment: Deployment, request: Request, opt
             unit=unit,
             what=deployment.model_id,
             argv=command(state_path(folder, deployment.name).absolute(), options),
-            env={**request.env, MARKER: _marker(folder, deployment.name)},
+            env={**request.env, MARKER: marker_of(folder, deployment.name)},
             log=log.absolute(),
             cwd=request.cwd,
             memory_bytes=request.memory_bytes,
@@ -373,52 +320,3 @@ def _failed(entry: Deployment) -> EngineFailed:
         return failure(entry)
     sentence = f"its supervisor (pid {entry.supervisor.pid}) was killed, and llama-server with it"
     return LoadFailed(entry.name, Cause(kind=CauseKind.KILLED, sentence=sentence))
-
-
-def _end(folder: Path, entry: Deployment, grace_s: float) -> None:
-    """Nothing of it runs afterwards: its supervisor is asked, and has `grace_s`; then by force."""
-    keeper = entry.supervisor
-    asked = entry.unit is not None and transient.stop_unit(entry.unit, wait=False)
-    if keeper is not None and presence(keeper) is Presence.RUNNING:
-        if not asked:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(keeper.pid, signal.SIGTERM)
-        deadline = time.monotonic() + grace_s
-        try:
-            while presence(keeper) is Presence.RUNNING and time.monotonic() < deadline:
-                time.sleep(_WAIT_S)
-        finally:
-            stop(entry.process, marker=_marker(folder, entry.name), grace_s=0.0)
-    else:
-        with contextlib.suppress(OSError):  # a full disk is no reason to keep it running
-            save(folder, replace(entry, phase=Phase.STOPPING))
-        stop(entry.process, marker=_marker(folder, entry.name), grace_s=grace_s)
-    if keeper is not None:
-        reap(keeper)
-    if asked and entry.unit is not None:
-        transient.stop_unit(entry.unit, wait=True)  # its name is free again
-
-
-def _undo(folder: Path, name: str, *, grace_s: float = GRACE_S) -> None:
-    """Nothing runs and nothing is recorded afterwards."""
-    entry = find(folder, name)
-    if isinstance(entry, Deployment):
-        _end(folder, entry, grace_s)
-    stop(None, marker=_marker(folder, name), grace_s=grace_s)
-    remove(folder, name)
-
-
-def _forget(folder: Path, deployment: Deployment) -> None:
-    """Remove the record of a deployment that was ended. A launcher that was starting it sees its process end
-    and removes the record itself; only then may the name be taken again."""
-    deadline = time.monotonic() + _HANDOVER_S
-    while _still_recorded(folder, deployment) and time.monotonic() < deadline:
-        with starting_if_free(folder, deployment.name) as free:
-            if free and _still_recorded(folder, deployment):
-                remove(folder, deployment.name)
-        time.sleep(_LOOK_S / 10)
-
-
-def _still_recorded(folder: Path, deployment: Deployment) -> bool:
-    entry = find(folder, deployment.name)
-    return isinstance(entry, Deployment) and entry.process == deployment.process

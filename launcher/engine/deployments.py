@@ -20,6 +20,7 @@ from pathlib import Path
 
 from launcher.engine.identity import Presence, ProcessId, presence
 from launcher.engine.record import Deployment, Phase, Unreadable, check_name, document, parse_deployment
+from launcher.engine.systemd import installed, unit_name
 from launcher.engine.transient import is_kept
 from launcher.errors import NotFound, UsageError
 from launcher.locks import exclusive, exclusive_if_free
@@ -92,6 +93,11 @@ def require(folder: Path, name: str) -> Deployment:
     if isinstance(entry, Unreadable):
         raise UsageError(f"{entry.path}: {entry.problem}", hint=f"launcher stop {name}")
     if entry is None:
+        if name in dict(installed()):
+            raise NotFound(
+                f"{name} is a unit of systemd, not a deployment of up",
+                hint=f"launcher disable {name}, or systemctl --user status {unit_name(name)}",
+            )
         known = ", ".join(other.name for other in read_all(folder))
         raise NotFound(
             f"no deployment is called {name}; there is {known or 'none'}",

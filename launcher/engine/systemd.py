@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 from launcher.errors import EngineFailed, NotFound
 
 _LIMIT_S = 60.0
+_LINGER = Path("/var/lib/systemd/linger")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,23 @@ def has_bus(*, system: bool) -> bool:
         return Path("/run/systemd/system").is_dir()
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     return runtime is not None and (Path(runtime) / "systemd/private").exists()
+
+
+def lingers() -> bool:
+    """Whether this user's systemd outlives the last login session (loginctl(1), enable-linger: a file per user)."""
+    return (_LINGER / getpass.getuser()).exists()
+
+
+def installed() -> tuple[tuple[str, str], ...]:
+    """The deployments that are units of this user: name, and what systemd says of it (`active`, `failed`, ...)."""
+    paths = sorted(unit_folder(system=False).glob(unit_name("*")))
+    return tuple((path.stem.removeprefix("launcher-"), _state(path.name)) for path in paths)
+
+
+def _state(unit: str) -> str:
+    if not has_bus(system=False):
+        return "systemd does not run here"
+    return _run("systemctl", "--user", "is-active", unit).stdout.strip() or "unknown"
 
 
 def verify(path: Path, *, system: bool) -> bool:

@@ -8,7 +8,6 @@ be read by groups, and prompts are in it.
 
 from __future__ import annotations
 
-import getpass
 import os
 import re
 import shutil
@@ -19,11 +18,9 @@ from pathlib import Path
 
 from launcher.engine.identity import ProcessId, identify
 from launcher.engine.process import GRACE_S, KILL_S
+from launcher.engine.systemd import lingers
 from launcher.errors import EngineFailed
 
-_LINGER = Path("/var/lib/systemd/linger")
-"""loginctl(1), enable-linger: a file per user. Without it the user's manager ends with the last session, and would take
-what was meant to survive it."""
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LIMIT_S = 30.0
 
@@ -41,16 +38,13 @@ class Service:
     memory_bytes: int | None
 
 
-def unit_of(name: str) -> str:
-    return f"launcher-{name}.service"
-
-
-def is_available(environ: Mapping[str, str], linger: Path = _LINGER) -> bool:
-    """Whether a systemd answers that keeps what it is given, also after the end of this session."""
+def is_available(environ: Mapping[str, str]) -> bool:
+    """Whether a systemd answers that keeps what it is given, also after the end of this session: without lingering it
+    would take what was meant to survive the session with it."""
     runtime = environ.get("XDG_RUNTIME_DIR")
     if runtime is None or shutil.which("systemd-run", path=environ.get("PATH")) is None:
         return False
-    return (Path(runtime) / "systemd/private").exists() and (linger / getpass.getuser()).exists()
+    return (Path(runtime) / "systemd/private").exists() and lingers()
 
 
 def properties(service: Service) -> tuple[str, ...]:

@@ -12,16 +12,12 @@ from pathlib import Path
 import pytest
 
 from launcher.engine.client import models
-from launcher.engine.deploy import (
-    Ended,
-    attend,
-    bring_up,
-    take_down,
-)
+from launcher.engine.deploy import attend, bring_up
 from launcher.engine.deployments import State, find, look, read_all, save
 from launcher.engine.identity import lives
 from launcher.engine.process import termination_interrupts
 from launcher.engine.record import Deployment, Phase
+from launcher.engine.takedown import Ended, take_down
 from launcher.errors import EngineFailed, NotFound, UsageError
 from launcher.progress import Step
 from tests.serving import FAKE, a_request, fake_command, python, stub_model, until, written_pid

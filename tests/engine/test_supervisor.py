@@ -14,13 +14,14 @@ import pytest
 
 from launcher.engine import claims, history
 from launcher.engine.client import models
-from launcher.engine.deploy import bring_up, take_down
+from launcher.engine.deploy import bring_up
 from launcher.engine.deployments import State, find, look, read_all
 from launcher.engine.identity import Presence, lives, presence
 from launcher.engine.options import Options, command
 from launcher.engine.process import MARKER
 from launcher.engine.ready import LoadFailed
 from launcher.engine.record import Deployment, Phase
+from launcher.engine.takedown import take_down
 from launcher.engine.vitals import see
 from launcher.errors import NotFound
 from launcher.progress import Step

@@ -3,11 +3,15 @@
 import getpass
 from pathlib import Path
 
-from launcher.engine.transient import Service, is_available, properties, stop_unit, unit_command, unit_of
+import pytest
+
+from launcher.engine import systemd
+from launcher.engine.systemd import unit_name
+from launcher.engine.transient import Service, is_available, properties, stop_unit, unit_command
 from launcher.units import GIB
 
 SERVICE = Service(
-    unit=unit_of("m"),
+    unit=unit_name("m"),
     what="some/model",
     argv=("/bin/python", "-m", "launcher.supervise", "/state/$m.json"),
     env={"HF_TOKEN": "hf_secret", "PATH": "/bin", "BASH_FUNC_x%%": "() { :; }"},
@@ -17,20 +21,23 @@ SERVICE = Service(
 )
 
 
-def test_it_is_used_only_where_it_outlives_the_session(tmp_path: Path) -> None:
+def test_it_is_used_only_where_it_outlives_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program, runtime, linger = tmp_path / "systemd-run", tmp_path / "runtime", tmp_path / "linger"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     (runtime / "systemd").mkdir(parents=True)
     linger.mkdir()
+    monkeypatch.setattr(systemd, "_LINGER", linger)
     environ = {"PATH": str(tmp_path), "XDG_RUNTIME_DIR": str(runtime)}
-    assert not is_available(environ, linger)
+    assert not is_available(environ)
     (runtime / "systemd/private").touch()
-    assert not is_available(environ, linger)
+    assert not is_available(environ)
     (linger / getpass.getuser()).touch()
-    assert is_available(environ, linger)
-    assert not is_available({**environ, "PATH": ""}, linger)
-    assert not is_available({"PATH": str(tmp_path)}, linger)
+    assert is_available(environ)
+    assert not is_available({**environ, "PATH": ""})
+    assert not is_available({"PATH": str(tmp_path)})
 
 
 def test_values_of_variables_are_in_no_command_line() -> None:

@@ -15,13 +15,14 @@ import psutil
 import pytest
 
 from launcher.engine.cause import CauseKind
-from launcher.engine.deploy import bring_up, tidy
+from launcher.engine.deploy import bring_up
 from launcher.engine.deployments import find, read_all
 from launcher.engine.find import Engine
 from launcher.engine.identity import lives
 from launcher.engine.protect import left_groups, make_group
 from launcher.engine.ready import LoadFailed
 from launcher.engine.record import Deployment, Phase
+from launcher.engine.takedown import tidy
 from tests.serving import SMALL, a_request, fake_command, stub_model, until
 
 pytestmark = pytest.mark.engine

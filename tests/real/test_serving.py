@@ -10,12 +10,13 @@ import openai
 import pytest
 
 from launcher.engine.client import props, stream_chat
-from launcher.engine.deploy import Ended, bring_up, take_down
+from launcher.engine.deploy import bring_up
 from launcher.engine.deployments import State, find, look, read_all
 from launcher.engine.find import Engine
 from launcher.engine.identity import lives
 from launcher.engine.log import follow
 from launcher.engine.record import Deployment, Phase
+from launcher.engine.takedown import Ended, take_down
 from launcher.errors import EngineFailed
 from tests.serving import SMALL, a_request, python, until
 

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,21 @@ def test_a_name_that_systemd_has_already_is_kept_by_us(session: Session, default
     session.type("systemctl", "--user", "daemon-reload")
     assert session.launcher("up", str(default_model), "-c", "512", "--name", "m")["unit"] is None
     assert session.state() == "running"
+
+
+def test_enable_hands_it_over_and_disable_ends_it(session: Session, default_model: Path) -> None:
+    first = session.launcher("up", str(default_model), "-c", "512", "--name", "m")
+    done = session.launcher("enable", "m", "--now")
+    assert (done["unit"], done["verified"], done["started"]) == (UNIT, True, True)
+    assert session.property("ActiveState") == "active"
+    with urllib.request.urlopen(f"{first['url']}/health") as answer:
+        assert answer.status == 200
+    listed = session.type(sys.executable, "-m", "launcher", "ps")
+    assert f"note: m is a unit of systemd (active): systemctl --user status {UNIT}" in listed.stderr
+    stopped = session.type(sys.executable, "-m", "launcher", "stop", "m")
+    assert (stopped.returncode, "launcher disable m" in stopped.stderr) == (4, True)
+    session.launcher("disable", "m")
+    assert session.property("LoadState") == "not-found"
 
 
 def _group() -> Path:

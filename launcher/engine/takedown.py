@@ -1,0 +1,136 @@
+"""Take a deployment down: nothing of it runs afterwards, and nothing is recorded.
+
+Its supervisor is asked, by systemd where that keeps it; whatever does not end in time is killed, found by the mark that
+every process of a deployment carries (process.MARKER).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from launcher.engine import transient
+from launcher.engine.deployments import (
+    State,
+    find,
+    look,
+    read_all,
+    remove,
+    require,
+    save,
+    starting_if_free,
+    state_path,
+)
+from launcher.engine.identity import Presence, presence
+from launcher.engine.log import trim
+from launcher.engine.process import GRACE_S, reap, stop
+from launcher.engine.protect import sweep_groups
+from launcher.engine.record import Deployment, Phase, check_name
+from launcher.errors import UsageError
+
+_LOOK_S = 0.01
+_WAIT_S = 0.02
+_HANDOVER_S = 5.0
+"""How long `take_down` leaves a launcher that was still starting the deployment to clean up after itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """What `take_down` found: the state before, and the pid where one was recorded."""
+
+    name: str
+    was: State
+    pid: int | None
+
+
+def take_down(folder: Path, name: str, *, grace_s: float = GRACE_S) -> Ended:
+    """End a deployment's whole process tree and forget it; also one that is gone, half started, or whose
+    record is broken.
+
+    Raises NotFound (naming those there are), UsageError when it runs on another host, EngineFailed when the
+    process cannot be ended.
+    """
+    check_name(name)
+    entry = find(folder, name)
+    if entry is None and not stop(None, marker=marker_of(folder, name), grace_s=grace_s):
+        require(folder, name)
+    if not isinstance(entry, Deployment):
+        alive = stop(None, marker=marker_of(folder, name), grace_s=grace_s)
+        undo(folder, name, grace_s=grace_s)
+        return Ended(name=name, was=State.RUNNING if alive else State.GONE, pid=None)
+    status = look(entry)
+    if status.state is State.OTHER_HOST:
+        raise UsageError(
+            f"{name} runs on another host ({status.detail})",
+            hint=f"stop it there; if that host is no more, remove {state_path(folder, name)}",
+        )
+    _end(folder, entry, grace_s)
+    _forget(folder, entry)
+    return Ended(name=name, was=status.state, pid=entry.pid)
+
+
+def tidy(folder: Path) -> None:
+    """Bound the logs of what runs (log.trim), remove the memory groups of supervisors that were killed; for commands
+    that touch the deployments anyway."""
+    sweep_groups()
+    for entry in read_all(folder):
+        if isinstance(entry, Deployment):
+            trim(Path(entry.log_path))
+
+
+def marker_of(folder: Path, name: str) -> str:
+    """What the processes of a deployment carry: it is known even when the record is broken."""
+    return str(state_path(folder, name).absolute())
+
+
+def _end(folder: Path, entry: Deployment, grace_s: float) -> None:
+    """Nothing of it runs afterwards: its supervisor is asked, and has `grace_s`; then by force."""
+    keeper = entry.supervisor
+    asked = entry.unit is not None and transient.stop_unit(entry.unit, wait=False)
+    if keeper is not None and presence(keeper) is Presence.RUNNING:
+        if not asked:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(keeper.pid, signal.SIGTERM)
+        deadline = time.monotonic() + grace_s
+        try:
+            while presence(keeper) is Presence.RUNNING and time.monotonic() < deadline:
+                time.sleep(_WAIT_S)
+        finally:
+            stop(entry.process, marker=marker_of(folder, entry.name), grace_s=0.0)
+    else:
+        with contextlib.suppress(OSError):  # a full disk is no reason to keep it running
+            save(folder, replace(entry, phase=Phase.STOPPING))
+        stop(entry.process, marker=marker_of(folder, entry.name), grace_s=grace_s)
+    if keeper is not None:
+        reap(keeper)
+    if asked and entry.unit is not None:
+        transient.stop_unit(entry.unit, wait=True)  # its name is free again
+
+
+def undo(folder: Path, name: str, *, grace_s: float = GRACE_S) -> None:
+    """Nothing runs and nothing is recorded afterwards."""
+    entry = find(folder, name)
+    if isinstance(entry, Deployment):
+        _end(folder, entry, grace_s)
+    stop(None, marker=marker_of(folder, name), grace_s=grace_s)
+    remove(folder, name)
+
+
+def _forget(folder: Path, deployment: Deployment) -> None:
+    """Remove the record of a deployment that was ended. A launcher that was starting it sees its process end
+    and removes the record itself; only then may the name be taken again."""
+    deadline = time.monotonic() + _HANDOVER_S
+    while _still_recorded(folder, deployment) and time.monotonic() < deadline:
+        with starting_if_free(folder, deployment.name) as free:
+            if free and _still_recorded(folder, deployment):
+                remove(folder, deployment.name)
+        time.sleep(_LOOK_S)
+
+
+def _still_recorded(folder: Path, deployment: Deployment) -> bool:
+    entry = find(folder, deployment.name)
+    return isinstance(entry, Deployment) and entry.process == deployment.process
