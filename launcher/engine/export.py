@@ -42,7 +42,12 @@ class Export:
 
 
 def systemd_unit(export: Export, *, system: bool = False) -> str:
-    """A hardened unit (systemd.exec(5)): it reads the model, binds its port, and may do little else."""
+    """A hardened unit (systemd.exec(5)): it reads the model, binds its port, and may do little else.
+
+    What needs a mount namespace is the system's alone: a user's systemd makes a user namespace for it, which systems
+    forbid (Ubuntu 24.04) or containers fail at (226/NAMESPACE, seen), and the service would not start.
+    """
+    mounts = "ProtectSystem=strict\nProtectControlGroups=yes\nProtectKernelTunables=yes\n" if system else ""
     limit = "" if export.limit_bytes is None else f"MemoryMax={export.limit_bytes}\n"
     environment = "".join(f"Environment={_quoted(f'{name}={value}')}\n" for name, value in export.env)
     ready = "" if export.ready is None else f"ExecStartPost={_line(export.ready)}\n"
@@ -66,9 +71,7 @@ OOMScoreAdjust=500
 LimitCORE=0
 UMask=0077
 NoNewPrivileges=yes
-ProtectSystem=strict
-ProtectControlGroups=yes
-ProtectKernelTunables=yes
+{mounts}\
 RestrictSUIDSGID=yes
 LockPersonality=yes
 RestrictRealtime=yes

@@ -87,7 +87,7 @@ def verify(path: Path, *, system: bool) -> bool:
 def install(name: str, text: str, *, system: bool, now: bool) -> Installed:
     """Write the unit, enable it, and with `now` start it: returns when it is ready (its ExecStartPost waits).
 
-    Raises OSError when it cannot be written, EngineFailed with systemd's own words.
+    Raises OSError when it cannot be written, EngineFailed with systemd's own words; then nothing is left of it.
     """
     folder = unit_folder(system=system)
     folder.mkdir(parents=True, exist_ok=True)
@@ -96,8 +96,12 @@ def install(name: str, text: str, *, system: bool, now: bool) -> Installed:
     verified = verify(path, system=system)
     if not has_bus(system=system):
         return Installed(unit=path.name, path=path, verified=verified, started=None)
-    _systemctl(system, "daemon-reload")
-    _systemctl(system, "enable", *(("--now",) if now else ()), path.name)
+    try:
+        _systemctl(system, "daemon-reload")
+        _systemctl(system, "enable", *(("--now",) if now else ()), path.name)
+    except EngineFailed:
+        uninstall(name, system=system)
+        raise
     return Installed(unit=path.name, path=path, verified=verified, started=now)
 
 
@@ -117,7 +121,8 @@ def uninstall(name: str, *, system: bool) -> Path:
 def _systemctl(system: bool, *words: str) -> None:
     done = _run("systemctl", *(() if system else ("--user",)), *words, limit_s=None)
     if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip().splitlines()
+        lines = (done.stderr or done.stdout).strip().splitlines()
+        said = [line for line in lines if not line.startswith(("Created symlink", "Removed "))]
         raise EngineFailed(
             f"systemctl {' '.join(words)} failed: {said[0] if said else done.returncode}",
             hint=f"journalctl {'' if system else '--user '}-u {words[-1]}",
