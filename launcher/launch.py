@@ -44,7 +44,7 @@ from launcher.engine.record import Deployment, check_name, deployment_name, is_n
 from launcher.engine.takedown import take_down
 from launcher.engine.wishes import uncounted
 from launcher.errors import DoesNotFit, NotFound, UsageError
-from launcher.hub.located import Located, PullOptions
+from launcher.hub.located import Located
 from launcher.inventory import Confirm, MachineChoice, engine_or_none, ensure_engine, machine_for
 from launcher.lock import Lock, check_engine, locate, read_lock
 from launcher.machine import Machine
@@ -389,19 +389,9 @@ def _ours(found: Deployment) -> Deployment:
     )
 
 
-def pull(
-    ref: str, quant: str | None, options: PullOptions, confirm: Confirm, on_progress: OnProgress
-) -> tuple[Path, ...]:
-    """Bring a model's files here: the quant that is named or the only one, else the one planned for this machine."""
-    settings = read_settings()
-    sources = sources_of(settings)
-    target = resolve(ref, quant, sources)
-    if len(target.candidates) == 1:
-        located = target.candidates[0].open(on_progress)
-    else:
-        _, located = fitting(plan_model(PlanRequest(ref=ref, quant=quant), on_progress))
-    again = ("launcher", "pull", ref, *(("--quant", quant) if quant else ()))
-    return fetch_all_of(located, sources, confirm, on_progress, again, options)
+def locate_planned(ref: str, quant: str | None, on_progress: OnProgress) -> Located:
+    """The files of the quant that is planned for this machine."""
+    return fitting(plan_model(PlanRequest(ref=ref, quant=quant), on_progress))[1]
 
 
 def _asked(request: UpRequest, settings: Settings) -> dict[str, Any]:

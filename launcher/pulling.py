@@ -1,6 +1,7 @@
-"""Bringing a planned model here: asked before a large download, and at the same time as the engine is built.
+"""Bringing a model here: asked before a large download, and at the same time as the engine is built.
 
-What is fetched is `catalogue`'s to know; here is only when, and what the user is told when it is stopped.
+What is fetched is `catalogue`'s to know; here is only when, and what the user is told when it is stopped. What plans
+is imported where it is needed: a pull that names its quant does not wait for it (0.2 s).
 """
 
 from __future__ import annotations
@@ -8,21 +9,42 @@ from __future__ import annotations
 import contextlib
 import shlex
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from launcher import planning
-from launcher.catalogue import Sources, fetch, sources_of
+from launcher.catalogue import Sources, fetch, resolve, sources_of
 from launcher.errors import Interrupted, LauncherError
 from launcher.hub.located import HubFiles, Located, PullOptions, UrlFiles
-from launcher.inventory import Confirm, MachineChoice, engine_or_none, machine_for
-from launcher.planning import PlanRequest
 from launcher.progress import OnProgress, Step
-from launcher.settings import Settings
+from launcher.settings import Settings, read_settings
 from launcher.units import format_bytes
+
+if TYPE_CHECKING:
+    from launcher.inventory import Confirm
+    from launcher.planning import PlanRequest
 
 ASK_ABOVE_BYTES = 20 * 10**9
 """A download above this is asked about on a terminal (DESIGN section 2)."""
+
+
+def pull(
+    ref: str,
+    quant: str | None,
+    options: PullOptions,
+    confirm: Confirm,
+    on_progress: OnProgress,
+    locate_planned: Callable[[str, str | None, OnProgress], Located],
+) -> tuple[Path, ...]:
+    """Bring a model's files here: the quant that is named or the only one, else the one `locate_planned` chooses."""
+    sources = sources_of(read_settings())
+    target = resolve(ref, quant, sources)
+    if len(target.candidates) == 1:
+        located = target.candidates[0].open(on_progress)
+    else:
+        located = locate_planned(ref, quant, on_progress)
+    again = ("launcher", "pull", ref, *(("--quant", quant) if quant else ()))
+    return fetch_all_of(located, sources, confirm, on_progress, again, options)
 
 
 def fetch_all_of(
@@ -67,6 +89,9 @@ def pulling_meanwhile(
 
     Only saves time: what goes wrong here goes wrong again, and is said, when it is pulled in its turn.
     """
+    from launcher import planning
+    from launcher.inventory import MachineChoice, engine_or_none, machine_for
+
     if engine_or_none(request.engine, settings) is not None:
         yield
         return

@@ -13,7 +13,9 @@ from launcher.cli.output import Output
 from launcher.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
+    from launcher.hub.located import Located
     from launcher.hub.shelf import Kept
+    from launcher.progress import OnProgress
     from launcher.settings import Settings
 
 
@@ -47,7 +49,7 @@ def pull(
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask before a large download.")] = False,
 ) -> None:
     """Download exactly the files of the planned quant, verified, and print their paths; goes on where it stopped."""
-    from launcher import launch
+    from launcher import pulling
     from launcher.hub.located import PullOptions
     from launcher.hub.transfer.tuning import Tuning
     from launcher.settings import expand
@@ -59,8 +61,14 @@ def pull(
         tuning=Tuning(connections=connections),
     )
     with out.progress() as progress:
-        paths = launch.pull(ref, quant, options, out.confirm(yes=yes), progress)
+        paths = pulling.pull(ref, quant, options, out.confirm(yes=yes), progress, _locate_planned)
     out.show_lines({"paths": paths}, [str(path) for path in paths])
+
+
+def _locate_planned(ref: str, quant: str | None, on_progress: OnProgress) -> Located:
+    from launcher import launch
+
+    return launch.locate_planned(ref, quant, on_progress)
 
 
 def ls(out: Output) -> None:

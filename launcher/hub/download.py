@@ -22,9 +22,10 @@ from launcher.hub.places import HubCache, Place, PlainFolder
 from launcher.hub.refs import safe_file_name
 from launcher.hub.room import disk_error, refuse_full_disk
 from launcher.hub.store import HubStore
-from launcher.hub.transfer.crew import Wanted, fetch_all
+from launcher.hub.transfer.crew import fetch_all
 from launcher.hub.transfer.part import Part, remove_part
 from launcher.hub.transfer.trouble import Trouble, TroubleKind
+from launcher.hub.transfer.wanted import Wanted
 from launcher.model import Shard
 from launcher.progress import OnProgress, silent
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from launcher.errors import LauncherError, TryAgain
 from launcher.hub.located import Located, UrlFiles
 from launcher.hub.room import disk_error, refuse_full_disk
-from launcher.hub.transfer.crew import Wanted, fetch_all
+from launcher.hub.transfer.crew import fetch_all
 from launcher.hub.transfer.part import Part, remove_part
 from launcher.hub.transfer.trouble import Trouble, TroubleKind
 from launcher.hub.transfer.tuning import Tuning
+from launcher.hub.transfer.wanted import Wanted
 from launcher.hub.url import refused, shown
 from launcher.model import Shard
 from launcher.progress import OnProgress

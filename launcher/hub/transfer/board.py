@@ -71,9 +71,7 @@ class Board:
         promised = self._tuning.connections * self._tuning.span_bytes
         if self._unsynced > promised:
             return None  # the disk lags: more would be lost with the power than the journal promises
-        lags = (
-            self._unsynced > promised // 4
-        )  # then the network is not what it waits for: one connection a shard
+        lags = self._unsynced > promised // 2  # then the disk is what it waits for: one connection a shard
         waiting = [
             (max(one.not_before, self._not_before), index)
             for index, one in self._with_gaps()
@@ -110,6 +108,10 @@ class Board:
         while shard.first_missing in shard.whole:
             shard.first_missing += 1
         return tuple(whole)
+
+    def wants_sync(self) -> bool:
+        """Whether so much waits for the disk that it should not wait for its time."""
+        return self._unsynced > self._tuning.connections * self._tuning.span_bytes // 4
 
     def synced(self, n_bytes: int) -> None:
         """So many bytes of whole units are on the disk for good."""

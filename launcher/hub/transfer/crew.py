@@ -10,67 +10,28 @@ import contextlib
 import hashlib
 import queue
 import random
-import ssl
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from http.client import HTTPResponse
-from pathlib import Path
-from typing import Protocol
-from urllib.parse import urljoin
 
-from launcher.errors import LauncherError
-from launcher.hub.transfer.answer import REDIRECTS, judge
+from launcher.hub.transfer.asking import Answer, ask
 from launcher.hub.transfer.board import Board, Span
-from launcher.hub.transfer.line import NETWORK_ERRORS, Line, origin_of
+from launcher.hub.transfer.line import Line
 from launcher.hub.transfer.part import Part
 from launcher.hub.transfer.trouble import Trouble, TroubleKind
 from launcher.hub.transfer.tuning import Tuning
+from launcher.hub.transfer.wanted import Desk, Wanted
 from launcher.locks import exclusive_if_free
 from launcher.progress import OnProgress, Step
 from launcher.units import KIB, MIB
 
 _TICK_S = 0.2
+_SYNC_EVERY_S = 1.0
 _LEAVE_S = 3.0  # for threads to end; one that hangs in a name lookup is left behind
 _FIRST_READ = 32 * KIB
 _SLOW_READ_S = 0.4
-_MOST_REDIRECTS = 6
-_AGENT = {"Accept-Encoding": "identity", "User-Agent": "gguf-launcher"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """One file to be fetched from `url` into `part`. `headers` (a token) go to the origin of `url` only.
-
-    `identity` is what a partial file must have been begun as to be gone on with; with `pins_version` the server's
-    ETag must stay the same too. Without a `sha256` nothing is hashed. Whoever holds `lock` fetches it.
-    """
-
-    name: str
-    size_bytes: int
-    sha256: str | None
-    url: str
-    headers: tuple[tuple[str, str], ...] = ()
-    part: Path
-    lock: Path
-    identity: str
-    pins_version: bool = False
-
-
-class Desk(Protocol):
-    """Whom the files are for. Called in the calling thread, with the file's lock held."""
-
-    def find(self, wanted: Wanted) -> bool:
-        """Whether it is here after all: somebody else has fetched it meanwhile."""
-
-    def accept(self, wanted: Wanted, part: Part) -> None:
-        """`part` is whole, verified, on the disk, closed: give it its place."""
-
-    def explain(self, wanted: Wanted, trouble: Trouble) -> LauncherError:
-        """What to raise for trouble that did not pass."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -272,53 +233,24 @@ class _Crew:
 
     def _fetch(self, line: Line, span: Span, opened: _Open, buffer: memoryview) -> Trouble | None:
         link = opened.link
-        try:
-            answer, url = self._ask(line, span, opened, link or opened.wanted.url)
-        except ssl.SSLCertVerificationError as error:
-            return Trouble(
-                kind=TroubleKind.REFUSED, reason=f"its certificate is not trusted: {error.verify_message}"
-            )
-        except NETWORK_ERRORS as error:
-            return Trouble(kind=TroubleKind.BROKE, reason=_words(error))
-        headers = {name.lower(): value for name, value in answer.getheaders()}
-        trouble = judge(
-            answer.status,
-            headers,
-            url=url,
-            redirected=url != opened.wanted.url,
-            position=span.position,
-            size_bytes=opened.wanted.size_bytes,
-            now=datetime.now(UTC),
-        )
+        answer = ask(line, opened.wanted, link, span.position, span.end)
         with self._changed:
-            if trouble is None:
-                opened.link = url if url != opened.wanted.url else None
-            elif trouble.kind is TroubleKind.LINK and link is not None:
+            if isinstance(answer, Answer):
+                opened.link = answer.link
+                changed = self._check_version(span, opened, answer.version)
+                if changed is not None:
+                    return changed
+            elif answer.kind is TroubleKind.LINK and link is not None:
                 opened.link = None if opened.link == link else opened.link
                 return None  # a link that worked has expired: the span goes back, and no failure is counted
-            if trouble is None and opened.wanted.pins_version:
-                trouble = self._check_version(span, opened, headers)
-        return trouble or self._receive(answer, span, opened, buffer)
+            else:
+                return answer
+        return self._receive(answer, span, opened, buffer)
 
-    def _ask(self, line: Line, span: Span, opened: _Open, url: str) -> tuple[HTTPResponse, str]:
-        """The answer from where `url` leads in the end, and that address."""
-        wanted = opened.wanted
-        in_one = span.position == 0 and span.end == wanted.size_bytes
-        span_header = {} if in_one else {"Range": f"bytes={span.position}-{span.end - 1}"}
-        for _ in range(_MOST_REDIRECTS):
-            own = dict(wanted.headers) if origin_of(url) == origin_of(wanted.url) else {}
-            answer = line.get(url, _AGENT | span_header | own)
-            location = answer.getheader("Location")
-            if answer.status not in REDIRECTS or not location:
-                break
-            url = urljoin(url, location)
-        return answer, url
-
-    def _check_version(self, span: Span, opened: _Open, headers: dict[str, str]) -> Trouble | None:
+    def _check_version(self, span: Span, opened: _Open, found: str) -> Trouble | None:
         """With the lock held. A partial file of another version is begun anew; a change after that is final."""
-        found = headers.get("etag") or headers.get("last-modified") or ""
         known, opened.knows_version = opened.knows_version, True
-        if found == opened.part.version:
+        if not opened.wanted.pins_version or found == opened.part.version:
             return None
         if known:
             return Trouble(kind=TroubleKind.CHANGED, reason="it changed while it was fetched")
@@ -327,15 +259,14 @@ class _Crew:
             self._board.restart(span.shard)
         return None
 
-    def _receive(self, answer: HTTPResponse, span: Span, opened: _Open, buffer: memoryview) -> Trouble | None:
+    def _receive(self, answer: Answer, span: Span, opened: _Open, buffer: memoryview) -> Trouble | None:
         """Until the span ends, which may come nearer meanwhile. Raises OSError of the disk only."""
         room = min(_FIRST_READ, len(buffer))
         while not self._is_over(span):
             began = time.monotonic()
-            try:
-                n_bytes = answer.readinto(buffer[: min(room, span.end - span.position)])
-            except NETWORK_ERRORS as error:
-                return Trouble(kind=TroubleKind.BROKE, reason=_words(error))
+            n_bytes = answer.read_into(buffer[: min(room, span.end - span.position)])
+            if isinstance(n_bytes, Trouble):
+                return n_bytes
             if self._is_over(span):
                 break
             if not n_bytes:
@@ -358,9 +289,9 @@ class _Crew:
     def _syncer(self) -> None:
         while True:
             with self._changed:
+                self._changed.wait_for(lambda: self._stopped or self._board.wants_sync(), _SYNC_EVERY_S)
                 if self._stopped:
                     return
-                self._changed.wait(_TICK_S)
                 parts = [opened.part for opened in self._open.values()]
             for part in parts:
                 self._sync(part)
@@ -404,10 +335,3 @@ def _next_read(room: int, took_s: float, most: int) -> int:
     if took_s > _SLOW_READ_S:
         return max(room // 2, min(_FIRST_READ, most))
     return min(room * 2, most) if took_s < _SLOW_READ_S / 4 else room
-
-
-def _words(error: BaseException) -> str:
-    """An error of the network in one line."""
-    if isinstance(error, TimeoutError):
-        return "it said nothing for too long"
-    return (str(error).strip().splitlines() or [""])[0] or type(error).__name__

@@ -22,7 +22,7 @@ class Tuning:
     shards_at_once: int = 4
     span_bytes: int = 64 * MIB
     unit_bytes: int = 8 * MIB
-    buffer_bytes: int = 512 * KIB
+    buffer_bytes: int = MIB
     patience_s: float = 10.0
     crawl_window_s: float = 30.0
     crawl_bytes: int = 64 * KIB

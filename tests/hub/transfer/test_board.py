@@ -118,13 +118,26 @@ def test_a_disk_that_lags_is_waited_for() -> None:
 def test_while_the_disk_lags_a_little_a_shard_gets_one_connection() -> None:
     board = opened(1000)
     board.open(1, 1000)
-    span = take(board)
-    board.advance(span, 40)
-    board.finish(span)
+    for _ in range(2):
+        span = take(board)
+        board.advance(span, 40)
+        board.finish(span)
     assert [take(board).shard, take(board).shard] == [0, 1]
     assert board.take(0.0) is None
     board.synced(40)
     take(board)
+
+
+def test_the_disk_is_asked_before_it_lags() -> None:
+    """A quarter of what may be lost with the power: 30 of 120 bytes."""
+    board = opened(1000)
+    span = take(board)
+    board.advance(span, 30)
+    assert not board.wants_sync()
+    board.advance(span, 10)
+    assert board.wants_sync()
+    board.synced(40)
+    assert not board.wants_sync()
 
 
 def test_a_server_without_ranges_is_asked_for_the_whole_file_by_one_connection() -> None:
