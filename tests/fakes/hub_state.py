@@ -135,6 +135,11 @@ class HubState:
             self._links[link] = -1 if self.uses_of_a_link is None else self.uses_of_a_link
         return f"{self.storage_url}/{file.sha256}?name={quote(file.name, safe='')}&sig={link}"
 
+    @property
+    def links_given(self) -> int:
+        """How many signed links there have been; they end in `sig=link1`, `sig=link2` and so on."""
+        return len(self._links)
+
     def use_link(self, link: str) -> bool:
         with self._lock:
             left = self._links.get(link, 0)
