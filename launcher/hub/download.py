@@ -26,6 +26,7 @@ from launcher.hub.transfer.crew import fetch_all
 from launcher.hub.transfer.part import Part, remove_part
 from launcher.hub.transfer.trouble import Trouble, TroubleKind
 from launcher.hub.transfer.wanted import Wanted
+from launcher.hub.trust import HINT
 from launcher.model import Shard
 from launcher.progress import OnProgress, silent
 
@@ -127,9 +128,7 @@ class _Pull:
         if trouble.kind in {TroubleKind.REFUSED, TroubleKind.LINK} and trouble.status is not None:
             return self._refusal(wanted, trouble)
         if trouble.kind is TroubleKind.REFUSED:
-            return UsageError(
-                f"{thing} cannot be fetched: {trouble.reason}", hint="set SSL_CERT_FILE to your CA's"
-            )
+            return UsageError(f"{thing} cannot be fetched: {trouble.reason}", hint=HINT)
         return TryAgain(f"{thing} did not arrive whole: {trouble.reason}", hint=_GO_ON)
 
     def _refusal(self, wanted: Wanted, trouble: Trouble) -> LauncherError:

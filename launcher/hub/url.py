@@ -21,6 +21,7 @@ from launcher.gguf.split import model_name
 from launcher.hub.located import Located, UrlFiles
 from launcher.hub.ranges import assemble, read_header
 from launcher.hub.refs import safe_file_name
+from launcher.hub.trust import HINT, distrust, trusted
 from launcher.model import Shard
 
 PATIENCE_S = 20.0  # for each connect and each silence between two reads, not for a whole transfer
@@ -34,6 +35,7 @@ def open_client() -> httpx2.Client:
         headers={"Accept-Encoding": "identity", "User-Agent": "gguf-launcher"},
         follow_redirects=True,
         timeout=PATIENCE_S,
+        verify=trusted(),
     )
 
 
@@ -153,6 +155,11 @@ def answered(
             f"{shown(url)} is not an address that can be read: {error}", hint="give an https://….gguf URL"
         ) from error
     except httpx2.HTTPError as error:
+        wrong = distrust(error)
+        if wrong is not None:
+            raise UsageError(
+                f"{shown(url)} cannot be read: its certificate is not trusted: {wrong}", hint=HINT
+            ) from error
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise TryAgain(
             f"{shown(url)} cannot be read: {reason}", hint="check the network, then run it again"

@@ -11,6 +11,7 @@ link. Everything asked of either is in `seen`. Whatever should go wrong is a `Fa
 
 from __future__ import annotations
 
+import ssl
 from types import TracebackType
 from typing import Self
 
@@ -21,12 +22,12 @@ __all__ = ["FakeHub", "Fault", "Repo", "Seen"]
 
 
 class FakeHub(HubState):
-    """A running Hub: `url` is what HF_ENDPOINT takes."""
+    """A running Hub: `url` is what HF_ENDPOINT takes; with `tls` both of its servers speak https."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         super().__init__()
-        self._hub = HubServer("hub", self, HubHandler)
-        self._storage = HubServer("storage", self, StorageHandler)
+        self._hub = HubServer("hub", self, HubHandler, tls)
+        self._storage = HubServer("storage", self, StorageHandler, tls)
         self.url = self._hub.url
         self.storage_url = self._storage.url
 

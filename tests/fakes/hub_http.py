@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -23,11 +24,15 @@ class HubServer(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, host: str, hub: HubState, handler: type[_Handler]) -> None:
+    def __init__(
+        self, host: str, hub: HubState, handler: type[_Handler], tls: ssl.SSLContext | None = None
+    ) -> None:
         super().__init__(("127.0.0.1", 0), handler)
         self.host = host
         self.hub = hub
-        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.server_port}"
+        if tls is not None:  # the handshake is left to the handler's thread
+            self.socket = tls.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
@@ -38,7 +43,7 @@ class HubServer(ThreadingHTTPServer):
 
     def handle_error(self, request: object, client_address: object) -> None:
         error = sys.exc_info()[1]
-        if error is not None and not isinstance(error, ConnectionError | TimeoutError):
+        if error is not None and not isinstance(error, ConnectionError | TimeoutError | ssl.SSLError):
             self.hub.crashes.append(error)
 
 

@@ -1,16 +1,15 @@
 """One connection to a web server, kept open between requests: ranged GETs whose bodies go straight into a buffer.
 
 http.client and not httpx2, which the rest of the program uses: httpx2 hands bodies on as new bytes objects, and
-`readinto` fills one buffer again and again. Proxies and certificate authorities come from the environment, as with httpx2 and curl. Redirects are not followed here.
+`readinto` fills one buffer again and again (DESIGN.md has the figures). Proxies and certificate authorities come from
+the environment, as with httpx2 and curl. Redirects are not followed here.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import functools
 import http.client
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from socket import SHUT_RDWR
@@ -18,6 +17,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from launcher.errors import UsageError
+from launcher.hub.trust import trusted
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -29,14 +29,6 @@ def origin_of(url: str) -> tuple[str, str, int]:
     """Scheme, host and port: who a token may be told to."""
     parts = urlsplit(url)
     return parts.scheme.lower(), (parts.hostname or "").lower(), parts.port or _PORTS.get(parts.scheme, 0)
-
-
-@functools.cache
-def _tls() -> ssl.SSLContext:
-    """With SSL_CERT_FILE and SSL_CERT_DIR where they are set, else what httpx2 trusts."""
-    import httpx2  # noqa: PLC0415 (a quarter of a second, for https only)
-
-    return httpx2.create_ssl_context()
 
 
 class Line:
@@ -88,7 +80,7 @@ class Line:
         at, at_port = (proxy.host, proxy.port) if proxy else (host, port)
         if scheme == "https":
             self._connection = http.client.HTTPSConnection(
-                at, at_port, timeout=self._patience_s, context=_tls()
+                at, at_port, timeout=self._patience_s, context=trusted()
             )
             if proxy:
                 self._connection.set_tunnel(host, port, headers=proxy.headers)

@@ -11,7 +11,8 @@ from launcher.units import KIB, MIB
 class Tuning:
     """`connections` over all shards, of which `shards_at_once` are under way. One request asks for at most
     `span_bytes`; the journal counts in `unit_bytes`, so a killed pull fetches at most a unit per connection again,
-    and after a power loss at most a span per connection. `buffer_bytes` is at most a unit.
+    and after a power loss at most a span per connection. `buffer_bytes` is at most a unit:
+    larger ones than this save nothing measurable.
 
     Silence of `patience_s` ends a connection, and so does less than `crawl_bytes` in `crawl_window_s`. `attempts`
     failures in a row without `worthwhile_bytes` end the pull: with the backoff doubling from `backoff_s` to
@@ -22,7 +23,7 @@ class Tuning:
     shards_at_once: int = 4
     span_bytes: int = 64 * MIB
     unit_bytes: int = 8 * MIB
-    buffer_bytes: int = MIB
+    buffer_bytes: int = 256 * KIB
     patience_s: float = 10.0
     crawl_window_s: float = 30.0
     crawl_bytes: int = 64 * KIB

@@ -1,0 +1,46 @@
+"""Whose certificates are trusted: the system's, or a company's own authority named in the environment."""
+
+from __future__ import annotations
+
+import functools
+import os
+import ssl
+from pathlib import Path
+
+import httpx2
+
+from launcher.errors import UsageError
+
+VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""The first one set decides: OpenSSL's own names, then those that requests and curl taught people to set."""
+
+HINT = "if the network has an authority of its own, set SSL_CERT_FILE to its certificate"
+
+
+def trusted() -> ssl.SSLContext:
+    """Raises UsageError where the variable names nothing that can be read."""
+    name = next((name for name in VARIABLES if os.environ.get(name)), None)
+    return _context(name, os.environ[name] if name else "")
+
+
+@functools.cache
+def _context(name: str | None, path: str) -> ssl.SSLContext:
+    """Reading the authorities takes 40 ms, and every connection needs them."""
+    if name is None:
+        return httpx2.create_ssl_context()
+    try:
+        if Path(path).is_dir():
+            return ssl.create_default_context(capath=path)
+        return ssl.create_default_context(cafile=path)
+    except OSError as error:  # ssl.SSLError is one
+        reason = error.strerror or str(error)
+        raise UsageError(
+            f"{name}={path} is not a file or folder of certificates: {reason}", hint=f"unset {name}"
+        ) from error
+
+
+def distrust(error: BaseException | None) -> str | None:
+    """Why a certificate was not trusted, where that is what `error` or its cause is about."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return None if error is None else error.verify_message
