@@ -11,8 +11,8 @@ from launcher.units import KIB, MIB
 class Tuning:
     """`connections` over all shards, of which `shards_at_once` are under way. One request asks for at most
     `span_bytes`; the journal counts in `unit_bytes`, so a killed pull fetches at most a unit per connection again,
-    and after a power loss at most a span per connection. `buffer_bytes` is at most a unit:
-    larger ones than this save nothing measurable.
+    and after a power loss at most a span per connection. `buffer_bytes` is at most a unit; 64 KiB cost a third more
+    time, 512 KiB save nothing.
 
     Silence of `patience_s` ends a connection, and so does less than `crawl_bytes` in `crawl_window_s`. `attempts`
     failures in a row without `worthwhile_bytes` end the pull: with the backoff doubling from `backoff_s` to
