@@ -3,7 +3,7 @@
 Each run is a command of its own, from its start to its end; wall time, CPU time and peak memory are of the process and
 its children. The Hub is the tests' one, in a process of its own: it sends files with sendfile(2), about 0.2 s of CPU
 per GiB for all clients alike. `curl` neither hashes nor waits for the disk, `launcher pull` does both; the rows below
-the line are no rivals but say what the hash costs here: `curl` and then one `sha256sum` per shard at once, `sha256sum`
+the line are no rivals but say what the hash costs here: `curl` and then `openssl dgst -sha256` of all shards at once, that
 alone, and a `launcher pull` of what is here already, which is all start and listing. Commands take turns in another
 order each round, because the memory that one frees the next gets cheaper.
 """
@@ -27,7 +27,7 @@ from tests.tiny_gguf import tiny_gguf
 ROOT = Path(__file__).resolve().parent.parent
 REPO = "bench/model-GGUF"
 SHARDS = 4
-CURL, CURL_HASHED = "curl, one per shard", "curl, then sha256sum"
+CURL, CURL_HASHED = "curl, one per shard", "curl, then openssl sha256"
 SERVER = """
 import sys
 from pathlib import Path
@@ -100,9 +100,9 @@ def measure(url: str, commit: str, names: list[str], target: Path, runs: int) ->
     curl = (
         " & ".join(f"curl -sSfL -o {name} {url}/{REPO}/resolve/{commit}/{name}" for name in names) + " & wait"
     )
-    hashes = " & ".join(f"sha256sum {name}" for name in names) + " & wait"
+    hashes = " & ".join(f"openssl dgst -sha256 {name}" for name in names) + " & wait"
     pull = [sys.executable, "-m", "launcher", "pull", f"{REPO}:Q8_0", "--progress", "none"]
-    again = {"launcher pull": ("a pull of what is here", pull), CURL_HASHED: ("sha256sum", sh(hashes))}
+    again = {"launcher pull": ("a pull of what is here", pull), CURL_HASHED: ("openssl sha256", sh(hashes))}
     commands = {
         CURL: sh(curl),
         "hf download": [str(Path(sys.executable).with_name("hf")), "download", REPO, "--quiet"],
@@ -150,15 +150,15 @@ def run(command: list[str], url: str, target: Path, *, sum_of: int) -> Run:
 def show(measured: dict[str, list[Run]], gib: float) -> None:
     first = statistics.median(one.wall_s for one in measured[CURL])
     print(f"{gib:g} GiB in {SHARDS} shards over loopback, median of {len(measured[CURL])} runs")
-    print(f"{'':24}{'wall':>8}{'range':>14}{'GiB/s':>8}{'CPU':>8}{'peak':>10}{'speed of curl':>15}")
+    print(f"{'':26}{'wall':>8}{'range':>14}{'GiB/s':>8}{'CPU':>8}{'peak':>10}{'speed of curl':>15}")
     for name, runs in measured.items():
         if name == CURL_HASHED:
-            print("-" * 87)
+            print("-" * 89)
         walls = sorted(one.wall_s for one in runs)
         wall = statistics.median(walls)
         cpu = statistics.median(one.cpu_s for one in runs)
         peak = max(one.peak_bytes for one in runs) / 2**20
         spread = f"{walls[0]:.1f}-{walls[-1]:.1f}"
         print(
-            f"{name:24}{wall:7.2f}s{spread:>14}{gib / wall:8.2f}{cpu:7.2f}s{peak:6.0f} MiB{first / wall:14.2f}x"
+            f"{name:26}{wall:7.2f}s{spread:>14}{gib / wall:8.2f}{cpu:7.2f}s{peak:6.0f} MiB{first / wall:14.2f}x"
         )
