@@ -14,6 +14,7 @@ EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 EXPERTS_ON_HOST = (TensorOverride(pattern=EXPERTS, where=HOST),)
 SOME_EXPERTS_ON_HOST = (TensorOverride(pattern=r"blk\.[0-3]" + EXPERTS, where=HOST),)
 QUANTISED_CACHE = {"cache_type_k": CacheType.Q8_0, "cache_type_v": CacheType.Q8_0}
+FLASH = {"flash_attn": FlashAttention.ON}
 NO_FLASH = {"flash_attn": FlashAttention.OFF}
 
 ANY_MODEL: tuple[tuple[int, dict[str, object]], ...] = (
@@ -21,6 +22,7 @@ ANY_MODEL: tuple[tuple[int, dict[str, object]], ...] = (
     (0, {"n_parallel": 4, **NO_FLASH}),
     (0, {"ubatch_size": 1024, **QUANTISED_CACHE}),
     (1, {"n_parallel": 4, "kv_unified": False}),
+    (1, {"ubatch_size": 1024, **FLASH, **QUANTISED_CACHE}),
     (1, {"n_gpu_layers": 3}),
     (2, {}),
     (2, {"n_parallel": 4}),
