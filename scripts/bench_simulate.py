@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -39,7 +40,7 @@ from launcher.simulate.client import Simulators
 from launcher.units import GIB, MIB
 from tests.fetched import gemma3_270m, other_engine
 from tests.make_gguf import make_gguf
-from tests.simulate.cases import configurations
+from tests.simulate.cases import any_commit, configurations
 from tests.simulate.engine_log import (
     OTHER_COMPUTE,
     OTHER_MIB,
@@ -92,6 +93,7 @@ class Bench:
 
 
 def main(arguments: list[str]) -> int:
+    sys.stdout.reconfigure(line_buffering=True)  # a line for each comparison, to a file as well
     given = _arguments(arguments)
     parts = {
         "cpu": _cpu,
@@ -176,7 +178,7 @@ def _models(folder: Path, archs: tuple[Path, ...], named: list[Path], report: Re
         arch: make_gguf(folder / f"{arch}.gguf", arch, hollow=True)[0]
         for arch in ("deepseek2", "qwen3moe", "gemma3", "llama")
     }
-    found |= {path.stem: path for path in archs if path.stem in HYBRIDS}
+    found |= {path.stem: any_commit(path, folder) for path in archs if path.stem in HYBRIDS}
     default = next(iter(sorted(read_settings().models_dir.rglob(DEFAULT_MODEL))), None)
     if default is None:
         report.skip("the default model", "it is not here (launcher pull smollm2-135m)")

@@ -43,7 +43,7 @@ _NORM_AND_ROPE = tuple(
     )
 )
 """Kept together since the fusions of rms_norm (ggml-org/llama.cpp#28024), which came after the dependencies of
-allocation (#27301): a ggml that lacks those lacks these as well."""
+allocation (#27301): a ggml that lacks those lacks these as well, and the dependencies between views (_depends)."""
 _HC_POST = ("SCALE", "UNARY", "SCALE", "DSV4_HC_POST")
 _KEPT = (_SNAKE, _QSA)
 _UNTOUCHABLE = (*_TOP_K_MOE, _SNAKE, _HC_POST)
@@ -77,6 +77,7 @@ class _Reordering:
         self.nodes = [graph.node(index) for index in range(len(graph))]
         self.keep_alive = keep_alive
         newer = _NORM_AND_ROPE if keep_alive else ()
+        self.depends = _depends if keep_alive else _depends_directly
         self.kept, self.untouchable = (*_KEPT, *newer), (*_UNTOUCHABLE, *newer)
         self.used = [False] * len(self.nodes)
         self.done: set[int] = set()
@@ -156,7 +157,7 @@ class _Reordering:
     def _must_wait(self, j: int) -> bool:
         node = self.nodes[j]
         for c in range(self.first, j):
-            if self.used[c] or not _depends(node, self.nodes[c]):
+            if self.used[c] or not self.depends(node, self.nodes[c]):
                 continue
             if c != self.current[-1]:
                 return True
@@ -234,7 +235,7 @@ class _Reordering:
             return
         for c in range(rope + 1, rows):
             waits = not self.used[c] and c != view and not self.nodes[c].is_empty
-            if waits and _depends(self.nodes[rows], self.nodes[c]):
+            if waits and self.depends(self.nodes[rows], self.nodes[c]):
                 return
         self.current += [view, rows]
         self.used[view] = self.used[rows] = True
@@ -266,7 +267,8 @@ class _Reordering:
                 continue
             node = self.nodes[j]
             if all(
-                self.used[c] or c in taken or not _depends(node, self.nodes[c]) for c in range(self.first, j)
+                self.used[c] or c in taken or not self.depends(node, self.nodes[c])
+                for c in range(self.first, j)
             ):
                 self.current.append(j)
                 taken.add(j)
@@ -274,12 +276,13 @@ class _Reordering:
 
 def _depends(later: Node, earlier: Node) -> bool:
     """is_src_of: `later` reads what `earlier` writes, or writes what it reads."""
-    if earlier.address in later.source_set:
-        return True
-    if (
+    return _depends_directly(later, earlier) or (
         not later.is_empty
         and not earlier.is_empty
         and (earlier.base in later.source_bases or later.base in earlier.source_bases)
-    ):
-        return True
-    return later.base == earlier.base
+    )
+
+
+def _depends_directly(later: Node, earlier: Node) -> bool:
+    """is_src_of before it looked through views: a source, or a view of the same tensor."""
+    return earlier.address in later.source_set or later.base == earlier.base

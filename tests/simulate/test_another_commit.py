@@ -12,8 +12,10 @@ import pytest
 
 from launcher.plan.oracle import Answer
 from launcher.simulate.client import Simulators
-from tests.simulate.cases import configurations
+from tests.simulate.cases import any_commit, configurations
 from tests.simulate.engine_log import differences, load_with_engine, out_of_bounds, software_gpus
+
+HYBRID = "falcon-h1-dense"
 
 
 @pytest.fixture(scope="module")
@@ -23,12 +25,19 @@ def its_own(another_commit: Path) -> Iterator[Simulators]:
 
 
 @pytest.mark.vulkan
-@pytest.mark.parametrize("name", ["qwen3moe", "llama"])
+@pytest.mark.parametrize("name", ["qwen3moe", "llama", HYBRID])
 def test_its_own_libraries_say_what_it_takes(
-    name: str, another_commit: Path, its_own: Simulators, models: dict[str, Path]
+    name: str,
+    another_commit: Path,
+    its_own: Simulators,
+    models: dict[str, Path],
+    every_architecture: tuple[Path, ...],
+    tmp_path: Path,
 ) -> None:
+    written = {path.stem: path for path in every_architecture}
+    path = any_commit(written[HYBRID], tmp_path) if name == HYBRID else models[name]
     wrong = {}
-    for what, question in configurations({name: models[name]}, software_gpus(3)):
+    for what, question in configurations({name: path}, software_gpus(3)):
         if not question.devices:
             continue
         answer = its_own.simulate(question)
