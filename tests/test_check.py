@@ -31,6 +31,7 @@ from tests.make_gguf import make_gguf
 from tests.make_projector import make_projector
 from tests.plan.shapes import machine
 from tests.plan.test_real_load import TWO_GPUS, allocated, load
+from tests.range_server import serve_ranges
 from tests.simulate.engine_log import software_gpus
 
 ROUNDING_MIB = 0.1
@@ -289,6 +290,36 @@ def test_a_repo_is_checked_by_its_headers(engine: Engine, models: dict[str, Path
     assert "--jinja" in argv
     assert fetched
     assert all(request.range for request in fetched)
+
+
+@pytest.mark.engine
+def test_companions_are_counted_wherever_they_are(
+    engine: Engine, models: dict[str, Path], beside: list[str]
+) -> None:
+    """As files, as a URL and a repo of which only headers are read, and by variables before the program."""
+    model, bought = models["qwen3moe"], ("--gpu", "3060:2", "--ram", "32G", "--json", "--")
+    _, projector, _, draft, *drafting = beside
+    line = ("llama-server", "-m", str(model), "-c", "8192", "-np", "2", *drafting)
+    with FakeHub() as hub, serve_ranges() as server:
+        hub.publish("maker/D-GGUF", {"D-BF16.gguf": b"no header is read", "D-Q8_0.gguf": Path(draft)})
+        server.files["mm.gguf"] = Path(projector).read_bytes()
+        url = f"{server.url}/mm.gguf"
+        commands = (
+            (*line, *beside[:4]),
+            (*line, "-hfd", "maker/D-GGUF", "--mmproj-url", url),
+            (f"LLAMA_ARG_MMPROJ={projector}", f"LLAMA_ARG_SPEC_DRAFT_MODEL={draft}", *line),
+            (f"LLAMA_ARG_MMPROJ_URL={url}", "LLAMA_ARG_SPEC_DRAFT_HF_REPO=maker/D-GGUF", *line),
+            line,
+        )
+        runs = [launcher(engine, *bought, *command, HF_ENDPOINT=hub.url) for command in commands]
+        asked = hub.asked("storage", "GET")
+    assert [run.returncode for run in runs] == [0] * 5, runs
+    first, *others, alone = (json.loads(run.stdout) for run in runs)
+    assert all(document["notes"] == [] for document in (first, *others))
+    assert all(document["devices"] == first["devices"] for document in others)
+    assert alone["devices"] != first["devices"]
+    assert asked
+    assert all(request.range for request in asked)
 
 
 @pytest.mark.engine

@@ -127,3 +127,10 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         open_companions(flags, None, read_settings(), machine()),
     ):
         pass
+
+
+def test_what_cannot_be_had_is_named_not_counted() -> None:
+    flags = ("--mmproj-url", "http://127.0.0.1:9/mm.gguf")
+    with open_companions(flags, None, read_settings(), machine()) as opened:
+        assert opened.companions.projector is None
+        assert "projector http://127.0.0.1:9/mm.gguf is not in the ledger" in opened.notes[0]

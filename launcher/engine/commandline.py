@@ -24,8 +24,6 @@ _ENDS = frozenset({"|", "||", "&", "&&", ";"})
 _REDIRECTION = re.compile(r"(?:\d*|&)>>?.*|<.*")
 
 _UNCOUNTED = {
-    "-mmu": "the projector",
-    "-hfd": "the draft model",
     "--lora": "the adapter",
     "--lora-scaled": "the adapter",
     "--control-vector": "the control vector",
@@ -34,12 +32,24 @@ _UNCOUNTED = {
     "--rpc": "remote memory",
     "-mv": "the vocoder",
 }
-_UNCOUNTED_VARIABLES = {
-    "LLAMA_ARG_MMPROJ": "the projector",
-    "LLAMA_ARG_MMPROJ_URL": "the projector",
-    "LLAMA_ARG_SPEC_DRAFT_MODEL": "the draft model",
-    "LLAMA_ARG_SPEC_DRAFT_HF_REPO": "the draft model",
+_COMPANION_VARIABLES = {
+    "LLAMA_ARG_MMPROJ": "--mmproj",
+    "LLAMA_ARG_MMPROJ_URL": "--mmproj-url",
+    "LLAMA_ARG_MMPROJ_OFFLOAD": "--mmproj-offload",
+    "LLAMA_ARG_IMAGE_MIN_TOKENS": "--image-min-tokens",
+    "LLAMA_ARG_IMAGE_MAX_TOKENS": "--image-max-tokens",
+    "LLAMA_ARG_SPEC_DRAFT_MODEL": "-md",
+    "LLAMA_ARG_SPEC_DRAFT_HF_REPO": "-hfd",
+    "LLAMA_ARG_N_GPU_LAYERS_DRAFT": "-ngld",
+    "LLAMA_ARG_SPEC_DRAFT_CACHE_TYPE_K": "-ctkd",
+    "LLAMA_ARG_SPEC_DRAFT_CACHE_TYPE_V": "-ctvd",
+    "LLAMA_ARG_SPEC_DRAFT_CPU_MOE": "-cmoed",
+    "LLAMA_ARG_SPEC_DRAFT_N_CPU_MOE": "-ncmoed",
+    "LLAMA_ARG_SPEC_DRAFT_N_MAX": "--spec-draft-n-max",
+    "LLAMA_ARG_SPEC_TYPE": "--spec-type",
 }
+"""Variables for what is loaded beside the model (set_env in common/arg.cpp), and the flags they stand for."""
+_COMPANION_OPPOSITES = {"--mmproj-offload": "--no-mmproj-offload"}
 _NO_REPO_PROJECTOR = frozenset({"--no-mmproj", "--no-mmproj-auto", "-mm", "--mmproj", "-mmu", "--mmproj-url"})
 """A projector that is named, or none: the repo's is left (common_models_handler_init, common/arg.cpp)."""
 
@@ -95,8 +105,8 @@ def read_command(words: Sequence[str], arities: Mapping[str, int] = PINNED) -> C
         name = VARIABLES.get(variable)
         if name is not None:
             _apply_variable(reading, name, value, arities)
-        elif variable in _UNCOUNTED_VARIABLES:
-            reading.notes.append(f"{variable}={value}: {_UNCOUNTED_VARIABLES[variable]} is not in the ledger")
+        elif variable in _COMPANION_VARIABLES:
+            reading.others += _companion_words(_COMPANION_VARIABLES[variable], value, arities)
     at = 0
     while at < len(flags):
         at += _read_flag(reading, flags[at:], arities)
@@ -162,6 +172,15 @@ def _apply_variable(reading: _Reading, name: str, value: str, arities: Mapping[s
         _apply(reading, name, "")
     elif value in FALSE and name in OPPOSITE:
         _apply(reading, OPPOSITE[name], "")
+
+
+def _companion_words(flag: str, value: str, arities: Mapping[str, int]) -> tuple[str, ...]:
+    """The flag that a variable stands for, with its value."""
+    if arities.get(flag, 0):
+        return (flag, value)
+    if value in TRUE:
+        return (flag,)
+    return (_COMPANION_OPPOSITES[flag],) if value in FALSE and flag in _COMPANION_OPPOSITES else ()
 
 
 def _read_flag(reading: _Reading, words: Sequence[str], arities: Mapping[str, int]) -> int:

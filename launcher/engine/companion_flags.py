@@ -70,6 +70,9 @@ def read_companions(flags: Sequence[str]) -> CompanionWishes:
 
 def _wishes(reading: _Reading) -> CompanionWishes:
     draft = projector = None
+    for companion in (reading.draft, reading.projector):
+        if remote := companion.pop("remote", None):  # what is fetched takes the place of a file that is named
+            companion["path"] = remote
     if "path" in reading.draft:
         draft = DraftWish(overrides=tuple(reading.overrides), **reading.draft)
     if "path" in reading.projector:
@@ -167,6 +170,7 @@ def _on_device(reading: _Reading, _: str) -> None:
 
 _HANDLERS: dict[str, _Handler] = {
     "-md": _draft("path", str),
+    "-hfd": _draft("remote", "hf:{}".format),
     "-devd": _draft("devices", _devices),
     "-ngld": _draft("n_gpu_layers", _layers),
     "-ctkd": _draft("cache_type_k", CacheType),
@@ -175,6 +179,7 @@ _HANDLERS: dict[str, _Handler] = {
     "-cmoed": _all_experts,
     "-ncmoed": _first_experts,
     "-mm": _projector("path", str),
+    "-mmu": _projector("remote", str),
     "-mmdev": _projector("where", _one_device),
     "--image-min-tokens": _projector("image_min_tokens", int),
     "--image-max-tokens": _projector("image_max_tokens", int),

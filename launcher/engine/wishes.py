@@ -75,8 +75,8 @@ WISHES = frozenset(_FIELD)
 
 _FILES = {"--lora": "adapter"}
 """Options that load a further file, which the ledger counts by its size."""
-_UNCOUNTED = ("-mmu", "-hfd", "--lora-scaled", "--control-vector", "--control-vector-scaled")
-"""Options that load further files, which the ledger does not hold. A projector and a draft model that are files here
+_UNCOUNTED = ("--lora-scaled", "--control-vector", "--control-vector-scaled")
+"""Options that load further files, which the ledger does not hold. A projector and a draft model
 are in it (`companion_flags`)."""
 
 

@@ -18,12 +18,11 @@ from launcher.plan.companions import (
     draft_question,
     projector_question,
 )
-from launcher.plan.ledger import build_ledger, demand_of
-from launcher.plan.oracle import BufferRow, FlashAttention, Question, Refusal
-from launcher.plan.parameters import Parameters
-from launcher.plan.plan import HOST, NOTHING, SURE_TO_UNSURE, Amount, Basis, LedgerRow, Placement
+from launcher.plan.estimate import count_question, demand_of_question
+from launcher.plan.oracle import BufferRow, Question, Refusal
+from launcher.plan.plan import HOST, NOTHING, SURE_TO_UNSURE, Amount, Basis, LedgerRow
 from launcher.plan.projector import estimate_compute, growth
-from launcher.plan.weights import weigh
+from launcher.plan.verdict import simulated_ledger
 from launcher.units import format_bytes
 
 
@@ -140,12 +139,15 @@ def _draft(
 ) -> tuple[tuple[Held, ...], str]:
     question = draft_question(draft, main, machine.devices, ledger)
     if not ask:
-        return _estimated_draft(draft.model, question, machine), "estimated"
+        return _rows(_estimated_draft(draft.model, question, machine)), "estimated"
     answer = draft.oracle.simulate(question)
     if isinstance(answer, Refusal):
         _check(answer, draft.model)
-        return _estimated_draft(draft.model, question, machine), f"estimated: {answer.reason}"
-    return _simulated(answer.rows), f"simulated by {answer.engine}"
+        return _rows(_estimated_draft(draft.model, question, machine)), f"estimated: {answer.reason}"
+    how = f"simulated by {answer.engine}"
+    if answer.other_cpu:
+        return _rows(simulated_ledger(_estimated_draft(draft.model, question, machine), answer)), how
+    return _simulated(answer.rows), how
 
 
 def _projector(projector: Projector, main: Question, machine: Machine) -> tuple[tuple[Held, ...], str]:
@@ -211,32 +213,20 @@ def _by_place(parts: Iterable[Held]) -> tuple[Held, ...]:
     return tuple(part for part in found.values() if part.used_bytes)
 
 
-def _estimated_draft(model: ModelFile, question: Question, machine: Machine) -> tuple[Held, ...]:
+def _estimated_draft(model: ModelFile, question: Question, machine: Machine) -> tuple[LedgerRow, ...]:
     """The analytic ledger of a model that llama.cpp divides by itself."""
     architecture = read_architecture(model.metadata, model.tensors)
-    assignment = assign(question, architecture, model.tensors)
-    backends = {device.backend for device in question.devices}
-    parameters = Parameters(
-        ctx_size=question.ctx_size,
-        n_parallel=question.n_parallel,
-        cache_type_k=question.cache_type_k,
-        cache_type_v=question.cache_type_v,
-        batch_size=question.batch_size,
-        ubatch_size=min(question.ubatch_size, question.batch_size),
-        flash_attn=question.flash_attn is not FlashAttention.OFF,
+    return count_question(
+        demand_of_question(question, architecture, model),
+        question,
+        assign(question, architecture, model.tensors),
+        read_budgets(replace(machine, devices=question.devices)),
     )
-    counts = tuple(len(assignment.share(device.id).layers) for device in question.devices)
-    placement = Placement(
-        n_block=assignment.n_block,
-        n_gpu_layers=sum(counts),
-        devices=tuple(device.id for device in question.devices),
-        tensor_split=counts,
-        host_expert_blocks=assignment.moved_blocks,
-    )
-    demand = demand_of(architecture, weigh(architecture, model.tensors, backends), parameters)
-    rows = build_ledger(demand, placement, read_budgets(replace(machine, devices=question.devices)))
+
+
+def _rows(ledger: Iterable[LedgerRow]) -> tuple[Held, ...]:
     return _by_place(
-        Held(where=row.where, weights=row.weights, kv=row.kv, compute=row.compute) for row in rows
+        Held(where=row.where, weights=row.weights, kv=row.kv, compute=row.compute) for row in ledger
     )
 
 

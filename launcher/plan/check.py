@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from launcher.errors import EngineFailed
-from launcher.gguf.architecture import Architecture, read_architecture
+from launcher.gguf.architecture import read_architecture
 from launcher.machine import Machine
 from launcher.model import ModelFile
 from launcher.plan.assign import Assignment, assign
 from launcher.plan.beside import Beside, beside, with_beside
 from launcher.plan.blame import Facts, explain
-from launcher.plan.budget import Budgets, read_budgets
+from launcher.plan.budget import read_budgets
 from launcher.plan.companions import NO_COMPANIONS, Companions
 from launcher.plan.configuration import (
     Configuration,
@@ -27,17 +27,16 @@ from launcher.plan.configuration import (
     settled_companions,
     used_devices,
 )
+from launcher.plan.estimate import count_question, demand_of_question
 from launcher.plan.explain import SCHEMA, ledger_json
 from launcher.plan.host_memory import plan_caches
-from launcher.plan.kv import size_caches, state_bytes
-from launcher.plan.ledger import Demand, build_ledger
-from launcher.plan.oracle import Answer, FlashAttention, Oracle, Question
-from launcher.plan.parameters import Parameters
-from launcher.plan.plan import HOST, NOTHING, Amount, Basis, LedgerRow, Placement, Workload
+from launcher.plan.kv import state_bytes
+from launcher.plan.ledger import Demand
+from launcher.plan.oracle import Answer, Oracle, Question
+from launcher.plan.plan import Amount, Basis, LedgerRow, Workload
 from launcher.plan.reasons import ranges
 from launcher.plan.tensor import divide_assignment, divide_ledger, splits_tensors, together
 from launcher.plan.verdict import simulated_ledger
-from launcher.plan.weights import weigh
 
 _STAGES = ("weights", "kv", "compute", "beside", "cache")
 """The order in which llama-server takes memory: load_tensors, the caches, sched_reserve, then all of that for a draft
@@ -99,8 +98,8 @@ def check(
     assignment = assign(counted, architecture, model.tensors)
     budgets = read_budgets(replace(machine, devices=devices))
     answer = oracle.simulate(question)
-    demand = _demand(question, architecture, model)
-    alone = _counted(demand, counted, assignment, budgets, _server_caches(demand, configuration))
+    demand = demand_of_question(question, architecture, model)
+    alone = count_question(demand, counted, assignment, budgets, _server_caches(demand, configuration))
     if splits_tensors(question):
         alone = divide_ledger(alone, question, budgets)
         assignment = divide_assignment(assignment, question)
@@ -197,36 +196,6 @@ def check_json(value: Check) -> dict[str, Any]:
     }
 
 
-def _demand(question: Question, architecture: Architecture, model: ModelFile) -> Demand:
-    """Slots that do not share have a cache each, as if each were alone (llama_kv_cache's streams)."""
-    apart = question.n_parallel if not question.kv_unified else 1
-    parameters = Parameters(
-        ctx_size=question.ctx_size,
-        n_parallel=question.n_parallel,
-        cache_type_k=question.cache_type_k,
-        cache_type_v=question.cache_type_v,
-        batch_size=question.batch_size,
-        ubatch_size=min(question.ubatch_size, question.batch_size),
-        flash_attn=question.flash_attn is not FlashAttention.OFF,
-    )
-    one = replace(parameters, ctx_size=question.ctx_size // apart, n_parallel=question.n_parallel // apart)
-    caches = size_caches(architecture, one)
-    blocks = tuple(
-        replace(
-            block,
-            attention_bytes=block.attention_bytes * apart,
-            recurrent_bytes=block.recurrent_bytes * apart,
-        )
-        for block in caches.blocks
-    )
-    return Demand(
-        architecture=architecture,
-        weights=weigh(architecture, model.tensors, {device.backend for device in question.devices}),
-        parameters=parameters,
-        caches=replace(caches, blocks=blocks),
-    )
-
-
 def _server_caches(demand: Demand, configuration: Configuration) -> Amount:
     """The prompt cache at its limit, and as many checkpoints as a context has use for."""
     wanted = configuration.cache_ram_bytes or 0  # one without a limit is told about, not counted
@@ -234,29 +203,6 @@ def _server_caches(demand: Demand, configuration: Configuration) -> Amount:
     state = state_bytes(demand.architecture, demand.parameters) * demand.parameters.n_parallel
     kept = min(full.ctx_checkpoints, configuration.ctx_checkpoints) * state
     return Amount(n_bytes=full.cache_ram_bytes + kept, basis=Basis.EXACT)
-
-
-def _counted(
-    demand: Demand, question: Question, assignment: Assignment, budgets: Budgets, cache: Amount
-) -> tuple[LedgerRow, ...]:
-    """The analytic ledger, tensor by tensor where a placement of the planner's kind does not describe it."""
-    n_layers = sum(len(share.layers) for share in assignment.shares if share.where != HOST)
-    placement = Placement(
-        n_block=assignment.n_block,
-        n_gpu_layers=n_layers,
-        devices=tuple(device.id for device in question.devices),
-        tensor_split=tuple(len(assignment.share(device.id).layers) for device in question.devices),
-        host_expert_blocks=assignment.moved_blocks,
-    )
-    ledger = build_ledger(demand, placement, budgets, cache)
-    if question.overrides or (question.devices and not n_layers):
-        ledger = tuple(
-            replace(row, weights=_exact(assignment.share(row.where).weights_bytes)) for row in ledger
-        )
-    if not question.kv_offload and question.devices:
-        everything = demand.caches.amount(range(assignment.n_block))
-        ledger = tuple(replace(row, kv=everything if row.where == HOST else NOTHING) for row in ledger)
-    return ledger
 
 
 def _held(
@@ -294,7 +240,3 @@ def _stage(row: LedgerRow, own: LedgerRow | None) -> str:
 
 def _most(amount: Amount) -> int:
     return amount.n_bytes + amount.band_bytes
-
-
-def _exact(n_bytes: int) -> Amount:
-    return Amount(n_bytes=n_bytes, basis=Basis.EXACT)

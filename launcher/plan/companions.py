@@ -30,7 +30,7 @@ without the main one."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DraftWish:
-    """llama-server's flags for a draft model. `devices` None are the main model's, () the host; `n_gpu_layers`
+    """llama-server's flags for a draft model. `path` is a file, or `hf:` and a repo; `devices` None are the main model's, () the host; `n_gpu_layers`
     None is all layers."""
 
     path: str
@@ -43,7 +43,7 @@ class DraftWish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectorWish:
-    """llama-server's flags for a projector. `where` None is the first device in use; -1 the model's own number of
+    """llama-server's flags for a projector. `path` is a file or a URL; `where` None is the first device in use; -1 the model's own number of
     tokens."""
 
     path: str

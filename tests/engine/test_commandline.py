@@ -224,18 +224,41 @@ def test_another_program_is_named() -> None:
 
 
 def test_what_is_not_in_the_ledger_is_noted() -> None:
-    notes = read_command(["llama-server -hf a/b -hfd c/d --lora x"]).notes
+    notes = read_command(["llama-server -hf a/b --lora x"]).notes
     assert [note.partition(":")[0] for note in notes] == [
-        "-hfd c/d",
         "--lora x",
         "a projector (mmproj) in the repo is loaded too and not in the ledger",
     ]
     assert read_command(["llama-server -hf a/b --no-mmproj"]).notes == ()
-    (note,) = read_command(["LLAMA_ARG_MMPROJ=p.gguf llama-server -m a.gguf"]).notes
-    assert note == "LLAMA_ARG_MMPROJ=p.gguf: the projector is not in the ledger"
-    counted = read_command(["llama-server -hf a/b --model-draft d.gguf --mmproj p.gguf"])
-    assert counted.notes == ()
-    assert counted.others == ("--model-draft", "d.gguf", "--mmproj", "p.gguf")
+
+
+@pytest.mark.parametrize(
+    ("line", "others"),
+    [
+        (
+            "llama-server -hf a/b --model-draft d.gguf --mmproj p.gguf",
+            "--model-draft d.gguf --mmproj p.gguf",
+        ),
+        ("llama-server -hf a/b -hfd c/d -mmu https://x/p.gguf", "-hfd c/d -mmu https://x/p.gguf"),
+        (
+            "LLAMA_ARG_MMPROJ=p.gguf LLAMA_ARG_SPEC_DRAFT_HF_REPO=c/d llama-server -m a.gguf -mm q.gguf",
+            "--mmproj p.gguf -hfd c/d -mm q.gguf",
+        ),
+        (
+            "LLAMA_ARG_MMPROJ_URL=https://x/p.gguf LLAMA_ARG_MMPROJ_OFFLOAD=0 llama-server -hf a/b",
+            "--mmproj-url https://x/p.gguf --no-mmproj-offload",
+        ),
+        (
+            "LLAMA_ARG_SPEC_DRAFT_MODEL=d.gguf LLAMA_ARG_SPEC_DRAFT_CPU_MOE=1 llama-server -m a.gguf",
+            "-md d.gguf -cmoed",
+        ),
+        ("LLAMA_ARG_SPEC_DRAFT_CPU_MOE=0 llama-server -m a.gguf", ""),
+    ],
+)
+def test_companions_by_flag_and_by_variable(line: str, others: str) -> None:
+    command = read_command([line])
+    assert (command.notes, command.refused) == ((), ())
+    assert command.others == tuple(others.split())
 
 
 WORDS = st.one_of(

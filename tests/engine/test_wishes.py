@@ -75,21 +75,16 @@ def test_further_files_are_not_in_the_ledger() -> None:
             "c.gguf",
             "--seed",
             "1",
-            "-hfd",
-            "user/draft",
-            "--mmproj-url",
-            "https://x/m.gguf",
         )
     )
     assert [note.split(" is ")[0] for note in notes] == [
         "--control-vector c.gguf",
-        "-hfd user/draft",
-        "--mmproj-url https://x/m.gguf",
     ]
 
 
-def test_a_projector_and_a_draft_model_that_are_files_are_counted() -> None:
+def test_projectors_and_draft_models_are_counted() -> None:
     assert uncounted(("--mmproj", "vision.gguf", "-md", "draft.gguf")) == ()
+    assert uncounted(("--mmproj-url", "https://x/m.gguf", "-hfd", "user/draft")) == ()
 
 
 def test_adapters_are_counted_by_their_files() -> None:

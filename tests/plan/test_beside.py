@@ -11,7 +11,7 @@ from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import Header, parse_header
 from launcher.machine import Backend, Machine
 from launcher.model import ModelFile, Shard
-from launcher.plan.beside import plus
+from launcher.plan.beside import beside, plus
 from launcher.plan.budget import read_budgets
 from launcher.plan.companions import (
     Companions,
@@ -49,6 +49,7 @@ from launcher.plan.verify import Witness
 from launcher.units import GIB, MIB
 from tests.builders import build_header
 from tests.make_projector import projector_header
+from tests.plan.answering import Oracle, holding
 from tests.plan.shapes import cards, device, machine, model
 
 NOBODY = Refusal(reason="there is no engine", model_refused=False)
@@ -230,6 +231,19 @@ def test_a_draft_model_is_estimated_where_nobody_simulates() -> None:
     )  # blocks, K and V, cells, heads, F16
     on_host = rows_of(beside)[HOST].weights.n_bytes - rows_of(alone)[HOST].weights.n_bytes
     assert on_host == embedding.size_bytes
+
+
+@pytest.mark.parametrize(("other_cpu", "basis"), [(False, Basis.SIMULATED), (True, Basis.ESTIMATED)])
+def test_a_draft_simulated_on_another_processor_is_an_estimate(*, other_cpu: bool, basis: Basis) -> None:
+    answer = holding({HOST: 3})
+    oracle = Oracle(lambda question: replace(answer(question), other_cpu=other_cpu))
+    companion = Draft(wish=DraftWish(path="d.gguf"), model=model("llama"), path="d.gguf", oracle=oracle)
+    main = Question(model="m.gguf", devices=(), ctx_size=4096)
+    (held,) = beside(Companions(draft=companion), main, machine(), ()).held
+    assert (held.where, held.weights.n_bytes, held.compute.n_bytes) == (HOST, MIB, 3 * MIB)
+    assert (held.weights.basis, held.compute.basis) == (basis, basis)
+    assert held.kv.basis is Basis.SIMULATED
+    assert (held.weights.band_bytes > 0) == other_cpu
 
 
 @pytest.mark.parametrize(

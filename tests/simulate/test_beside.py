@@ -10,11 +10,13 @@ import pytest
 from launcher.engine.find import Engine
 from launcher.hub.local import open_path
 from launcher.machine import Device
-from launcher.plan.companions import Draft, DraftWish, draft_question
+from launcher.plan.beside import beside
+from launcher.plan.companions import Companions, Draft, DraftWish, draft_question
 from launcher.plan.oracle import Answer, FlashAttention, ProjectorAnswer, ProjectorQuestion, Question, Refusal
 from launcher.plan.plan import HOST, CacheType
 from launcher.simulate.client import Simulators
 from tests.make_projector import make_projector
+from tests.plan.shapes import machine
 from tests.simulate.engine_log import differences, load_with_engine, software_gpus
 
 ROUNDING_MIB = 0.1
@@ -121,6 +123,37 @@ def test_a_draft_model_on_software_gpus(
     )
 
     assert with_draft(vulkan_engine.path, simulators, main, models["llama"], wish, *flags) == {}
+
+
+class Nobody:
+    """No simulator."""
+
+    def simulate(self, question: Question) -> Refusal:
+        return Refusal(reason=f"{question.model}: there is no engine", model_refused=False)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("kv_unified", [True, False])
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+def test_an_estimated_draft_has_the_slots_of_the_model(
+    name: str, *, kv_unified: bool, simulators: Simulators, models: dict[str, Path]
+) -> None:
+    """Slots that do not share have a sliding window each."""
+    main = Question(
+        model=str(models["qwen3moe"]), devices=(), ctx_size=8192, n_parallel=4, kv_unified=kv_unified
+    )
+    held = []
+    for oracle in (simulators, Nobody()):
+        draft = Draft(
+            wish=DraftWish(path=""),
+            model=open_path(models[name]).model,
+            path=str(models[name]),
+            oracle=oracle,
+        )
+        held += beside(Companions(draft=draft), main, machine(), ()).held
+
+    simulated, estimated = held
+    assert simulated.kv.n_bytes == estimated.kv.n_bytes
 
 
 @pytest.mark.engine

@@ -1,0 +1,73 @@
+"""A question to the simulator, answered by the planner's own formulas: for where nobody can be asked. PURE."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from launcher.gguf.architecture import Architecture
+from launcher.model import ModelFile
+from launcher.plan.assign import Assignment
+from launcher.plan.budget import Budgets
+from launcher.plan.kv import size_caches
+from launcher.plan.ledger import Demand, build_ledger
+from launcher.plan.oracle import FlashAttention, Question
+from launcher.plan.parameters import Parameters
+from launcher.plan.plan import HOST, NOTHING, Amount, Basis, LedgerRow, Placement
+from launcher.plan.weights import weigh
+
+
+def demand_of_question(question: Question, architecture: Architecture, model: ModelFile) -> Demand:
+    """Slots that do not share have a cache each, as if each were alone (llama_kv_cache's streams)."""
+    apart = question.n_parallel if not question.kv_unified else 1
+    parameters = Parameters(
+        ctx_size=question.ctx_size,
+        n_parallel=question.n_parallel,
+        cache_type_k=question.cache_type_k,
+        cache_type_v=question.cache_type_v,
+        batch_size=question.batch_size,
+        ubatch_size=min(question.ubatch_size, question.batch_size),
+        flash_attn=question.flash_attn is not FlashAttention.OFF,
+    )
+    one = replace(parameters, ctx_size=question.ctx_size // apart, n_parallel=question.n_parallel // apart)
+    caches = size_caches(architecture, one)
+    blocks = tuple(
+        replace(
+            block,
+            attention_bytes=block.attention_bytes * apart,
+            recurrent_bytes=block.recurrent_bytes * apart,
+        )
+        for block in caches.blocks
+    )
+    return Demand(
+        architecture=architecture,
+        weights=weigh(architecture, model.tensors, {device.backend for device in question.devices}),
+        parameters=parameters,
+        caches=replace(caches, blocks=blocks),
+    )
+
+
+def count_question(
+    demand: Demand, question: Question, assignment: Assignment, budgets: Budgets, cache: Amount = NOTHING
+) -> tuple[LedgerRow, ...]:
+    """The analytic ledger, tensor by tensor where a placement of the planner's kind does not describe it."""
+    n_layers = sum(len(share.layers) for share in assignment.shares if share.where != HOST)
+    placement = Placement(
+        n_block=assignment.n_block,
+        n_gpu_layers=n_layers,
+        devices=tuple(device.id for device in question.devices),
+        tensor_split=tuple(len(assignment.share(device.id).layers) for device in question.devices),
+        host_expert_blocks=assignment.moved_blocks,
+    )
+    ledger = build_ledger(demand, placement, budgets, cache)
+    if question.overrides or (question.devices and not n_layers):
+        ledger = tuple(
+            replace(row, weights=_exact(assignment.share(row.where).weights_bytes)) for row in ledger
+        )
+    if not question.kv_offload and question.devices:
+        everything = demand.caches.amount(range(assignment.n_block))
+        ledger = tuple(replace(row, kv=everything if row.where == HOST else NOTHING) for row in ledger)
+    return ledger
+
+
+def _exact(n_bytes: int) -> Amount:
+    return Amount(n_bytes=n_bytes, basis=Basis.EXACT)
