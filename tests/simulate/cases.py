@@ -57,8 +57,8 @@ EXPERT_TENSORS: tuple[tuple[int, dict[str, object]], ...] = (
     (2, {**SPLIT_TENSORS, "overrides": EXPERTS_ON_HOST}),
     (3, {**SPLIT_TENSORS, "overrides": SOME_EXPERTS_ON_HOST, "kv_offload": False}),
 )
-"""Every tensor over all devices; llama.cpp has it for none of the architectures with compressed caches."""
-WITHOUT_TENSORS = ("deepseek2",)
+"""Every tensor over all devices; llama.cpp has it for none of the architectures with compressed caches, and few hybrids."""
+WITHOUT_TENSORS = ("deepseek2", "falcon-h1-dense", "kimi-linear-moe")
 
 WITH_EXPERTS = ("deepseek2", "qwen3moe")
 
