@@ -18,7 +18,6 @@ from launcher.hub.transfer.trouble import Trouble, TroubleKind
 from launcher.hub.transfer.tuning import Tuning
 from launcher.hub.transfer.wanted import Wanted
 from launcher.hub.url import refused, shown
-from launcher.model import Shard
 from launcher.progress import OnProgress
 
 _CHANGED = frozenset({TroubleKind.CHANGED, TroubleKind.MISFIT})
@@ -38,7 +37,7 @@ def fetch_url_files(
     """
     shards = located.model.shards
     desk = _Desk(located, files, folder)
-    wanted = [desk.wanted(index) for index, shard in enumerate(shards) if not desk.is_there(shard)]
+    wanted = [desk.wanted(index) for index in range(len(shards)) if not desk.is_there(index)]
     try:
         if wanted:
             folder.mkdir(parents=True, exist_ok=True)
@@ -51,8 +50,8 @@ def fetch_url_files(
 
 
 def url_folder(models_dir: Path, files: UrlFiles) -> Path:
-    """Where the files of this URL are kept."""
-    return models_dir / hashlib.sha256(files.urls[0].encode()).hexdigest()[:40]
+    """Where the files of this URL are kept. Its query does not count: a signed link has another one every time."""
+    return models_dir / hashlib.sha256(shown(files.urls[0]).encode()).hexdigest()[:40]
 
 
 class _Desk:
@@ -77,21 +76,25 @@ class _Desk:
     def index(self, wanted: Wanted) -> int:
         return self._names.index(wanted.name)
 
-    def is_there(self, shard: Shard) -> bool:
+    def is_there(self, index: int) -> bool:
+        """A file of the size and with the header that the server has now."""
+        shard = self._located.model.shards[index]
         path = self._folder / shard.name
-        return path.is_file() and path.stat().st_size == shard.size_bytes
+        return path.is_file() and path.stat().st_size == shard.size_bytes and self._has_header(path, index)
 
     def find(self, wanted: Wanted) -> bool:
-        return self.is_there(self._located.model.shards[self.index(wanted)])
+        return self.is_there(self.index(wanted))
 
     def accept(self, wanted: Wanted, part: Part) -> None:
-        expected = self._located.raw_headers[self.index(wanted)]
-        with part.path.open("rb") as file:
-            header = file.read(len(expected))
-        if header != expected:
+        if not self._has_header(part.path, self.index(wanted)):
             remove_part(part.path)
             raise _changed(wanted)
         part.become(self._folder / wanted.name)
+
+    def _has_header(self, path: Path, index: int) -> bool:
+        expected = self._located.raw_headers[index]
+        with path.open("rb") as file:
+            return file.read(len(expected)) == expected
 
     def explain(self, wanted: Wanted, trouble: Trouble) -> LauncherError:
         if trouble.kind in _CHANGED:

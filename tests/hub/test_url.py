@@ -14,7 +14,7 @@ from launcher.hub.ranges import SLACK_BYTES
 from launcher.hub.transfer.journal import arrived_bytes
 from launcher.hub.transfer.tuning import Tuning
 from launcher.hub.url import file_name, open_url, shard_urls, shown
-from launcher.hub.url_download import fetch_url_files
+from launcher.hub.url_download import fetch_url_files, url_folder
 from launcher.progress import OnProgress, Step, silent
 from tests.make_gguf import make_gguf
 from tests.range_server import Faults, RangeServer, serve_ranges
@@ -226,6 +226,24 @@ QUICK = Tuning(
 def fetch(located: Located, folder: Path, progress: OnProgress = silent) -> tuple[Path, ...]:
     assert isinstance(located.files, UrlFiles)
     return fetch_url_files(located, located.files, folder / "store", progress, QUICK)
+
+
+def test_a_new_signature_of_the_same_file_fetches_nothing_and_another_content_does(
+    server: RangeServer, tiny: str, tmp_path: Path
+) -> None:
+    (name,) = server.files
+    first, second = open_url(f"{tiny}?sig=1"), open_url(f"{tiny}?sig=2")
+    assert isinstance(first.files, UrlFiles)
+    assert isinstance(second.files, UrlFiles)
+    assert url_folder(tmp_path, first.files) == url_folder(tmp_path, second.files)
+    paths = fetch(first, tmp_path)
+    server.requests.clear()
+    assert (fetch(second, tmp_path), server.requests) == (paths, [])
+    before = server.files[name]
+    server.files[name] = server.files[name].replace(
+        b"output_norm", b"output_morn"
+    )  # another model of the same size
+    assert fetch(open_url(tiny), tmp_path)[0].read_bytes() == server.files[name] != before
 
 
 def test_all_shards_are_fetched_into_one_folder(
