@@ -16,12 +16,12 @@ from launcher.engine.recipe import backend_for, cuda_architectures, jobs_for
 from launcher.engine.toolchain import has_hip
 from launcher.errors import EngineFailed, NotFound, UsageError
 from launcher.hub.endpoint import endpoint_in_use
-from launcher.hub.store import write_atomically
 from launcher.machine import Backend, Device, Machine
 from launcher.machine_file import format_machine, parse_machine
 from launcher.probe.engine_devices import parse_device_list
 from launcher.probe.machine import probe
 from launcher.progress import OnProgress
+from launcher.replacing import write_atomically
 from launcher.settings import Settings, expand, profiles_dir
 
 _BACKEND_LIBRARY = re.compile(r"libggml-([a-z]+)(?:-|\.)")

@@ -16,9 +16,9 @@ from launcher.engine.argv import Serving
 from launcher.engine.flags import Capabilities
 from launcher.errors import NotFound, UsageError
 from launcher.hub.located import HubFiles, LocalFiles, Located
-from launcher.hub.store import write_atomically
 from launcher.model import ModelRef, RefKind
 from launcher.planning import Planned, document, fitting
+from launcher.replacing import write_atomically
 
 FORMAT = "gguf-launcher lock 1"
 

@@ -7,9 +7,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from launcher.engine.find import Engine, ask_engine
 from launcher.engine.flags import Capabilities, Option, Version, parse_help, parse_version
 from launcher.errors import UsageError
 from launcher.packages import sha256_of
+from launcher.replacing import write_atomically
 
 FORMAT = 1
 """Of the cached JSON; raised whenever parse_help or the values change, so that old answers are not used."""
@@ -118,12 +117,4 @@ def _read(path: Path, digest: str) -> Capabilities | None:
 def _write(path: Path, document: dict[str, object]) -> None:
     """Whole or not at all, also with two writers: a file of its own, then a rename."""
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w") as file:
-                json.dump(document, file)
-            Path(name).replace(path)
-        except OSError:
-            Path(name).unlink(missing_ok=True)
-            raise
+        write_atomically(path, json.dumps(document).encode())

@@ -21,10 +21,10 @@ from huggingface_hub.file_download import repo_folder_name
 from launcher.hub.endpoint import Endpoint
 from launcher.hub.located import HubFiles
 from launcher.hub.room import disk_error
-from launcher.hub.store import write_atomically
 from launcher.hub.transfer.part import Part, remove_part
 from launcher.locks import exclusive_if_free
 from launcher.model import Shard
+from launcher.replacing import write_atomically
 from launcher.units import MIB
 
 _ORPHAN_AGE_S = 600.0  # a live download writes all the time; the age guards file systems where locks lie

@@ -6,11 +6,10 @@ from __future__ import annotations
 import errno
 import json
 import os
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from launcher.errors import BadGguf, TryAgain, UsageError
 from launcher.gguf.header import MAX_HEADER_BYTES, Header
@@ -18,6 +17,7 @@ from launcher.hub.located import Located, SavedHeaders
 from launcher.hub.ranges import assemble, read_header
 from launcher.hub.refs import safe_file_name
 from launcher.model import Shard
+from launcher.replacing import replacing
 
 _FORMAT = "gguf-launcher headers 1"
 _MAX_JSON_BYTES = 1 << 20  # 2000 shards with their names and digests are a quarter of it
@@ -48,14 +48,8 @@ def save_headers(located: Located, path: Path) -> Path:
     members = [("model.json", json.dumps(description, indent=1).encode())]
     members += [(_member(index), raw) for index, raw in enumerate(located.raw_headers)]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-            try:
-                _write_zip(file.name, members)
-                Path(file.name).replace(path)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+        with replacing(path) as file:
+            _write_zip(file, members)
     except OSError as error:
         raise UsageError(
             f"the headers cannot be written to {path}: {error.strerror}",
@@ -68,15 +62,15 @@ def _member(index: int) -> str:
     return f"header-{index + 1:05d}"
 
 
-def _write_zip(name: str, members: list[tuple[str, bytes]]) -> None:
-    with zipfile.ZipFile(name, "w", zipfile.ZIP_DEFLATED) as archive:
+def _write_zip(file: BinaryIO, members: list[tuple[str, bytes]]) -> None:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for member, content in members:
             info = zipfile.ZipInfo(member, date_time=_EPOCH)
             info.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(info, content)
     umask = os.umask(0)
     os.umask(umask)
-    Path(name).chmod(0o666 & ~umask)  # NamedTemporaryFile makes it private
+    os.fchmod(file.fileno(), 0o666 & ~umask)  # for others too, as any file that a user asks for
 
 
 def read_saved(path: Path) -> Located:

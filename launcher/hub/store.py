@@ -22,6 +22,7 @@ from launcher.errors import TryAgain, UsageError
 from launcher.gguf.hollow import HollowFile, hollow_bytes
 from launcher.hub.located import Located
 from launcher.model import Shard
+from launcher.replacing import replacing, write_atomically
 from launcher.units import MIB, format_bytes
 
 _HEADERS_BYTES = 256 * MIB  # about 40 models of Kimi's size: its first shard's header has 160k tokens, 4-8 MB
@@ -141,19 +142,6 @@ def _identity(path: Path) -> tuple[int, int, int]:
     return stat.st_size, stat.st_mtime_ns, stat.st_ino
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """The file is there with all of `content`, or as it was before. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 def _prune(folder: Path, most_bytes: int) -> None:
     """Removes the files used longest ago until the rest fits."""
     found = sorted(
@@ -206,15 +194,9 @@ def write_hollow(located: Located, folder: Path) -> tuple[Path, ...]:
 
 def _write_one_hollow(folder: Path, name: str, hollow: HollowFile) -> Path:
     path = folder / PurePosixPath(name).name
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".new-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(hollow.content)
-            file.truncate(hollow.size_bytes)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        file.write(hollow.content)
+        file.truncate(hollow.size_bytes)
     return path
 
 

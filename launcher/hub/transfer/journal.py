@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from launcher.replacing import replacing
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -39,16 +40,8 @@ class Journal:
         """Begins the file anew with what is known, whole and on the disk before it is relied on."""
         lines = [json.dumps({**about, "boot": boot_id()})]
         lines += [f"{'s' if unit in synced else 'w'} {unit}" for unit in sorted(whole)]
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.write("\n".join(lines) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with replacing(path, lasting=True) as file:
+            file.write(("\n".join(lines) + "\n").encode())
         sync_folder(path.parent)
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
 
