@@ -39,6 +39,11 @@ RssAnon 21 MiB above the buffers of its log, RssFile 16 MiB, with a vocabulary o
 merges takes about 100 MiB more."""
 
 
+_DRIVER_HOST: dict[Backend, tuple[int, int]] = {Backend.CUDA: (128 * MIB, 128 * MIB)}
+"""RAM that a device's context takes in the process. CUDA: 114 MiB of resident memory more with one context than
+without, kernels loaded as they are needed (pytorch/pytorch#113326: RTX 3090, driver 515, CUDA 11.8); nobody published
+a second GPU's part, which is counted as much again. Of the other backends no number was found: they are not counted."""
+
 _X86_REPACKS = frozenset(GgmlType[name] for name in ("Q4_0", "Q4_K", "Q2_K", "IQ4_NL", "MXFP4"))
 _ARM_REPACKS = frozenset(
     GgmlType[name] for name in ("Q4_0", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "IQ4_NL", "MXFP4", "Q1_0")
@@ -49,11 +54,12 @@ the usual instruction sets of each family: AVX2 or AVX-512, NEON with dot produc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceBudget:
-    """What one device gives. What one that shares the host's memory uses, beyond its carve-out, the host lacks."""
+    """What one device gives, and what its driver takes of the host's memory. What one that shares the host's memory uses, beyond its carve-out, the host lacks."""
 
     device: Device
     n_bytes: int
     overhead: Amount
+    host_overhead: Amount
     margin_bytes: int
 
 
@@ -101,6 +107,7 @@ def read_budgets(machine: Machine, limits: Limits | None = None) -> Budgets:
                 device=device,
                 n_bytes=_device_bytes(device, host, margins[device.id]),
                 overhead=_estimate(*_OVERHEAD[device.backend]),
+                host_overhead=_estimate(*_DRIVER_HOST.get(device.backend, (0, 0))),
                 margin_bytes=margins[device.id],
             )
             for device in devices

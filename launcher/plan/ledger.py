@@ -7,7 +7,7 @@ band. One row per device in use, then the host's.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from launcher.gguf.architecture import Architecture
 from launcher.machine import Backend
@@ -106,7 +106,18 @@ def build_ledger(
         for row, budget in zip(rows, used, strict=True)
         if budget.device.shares_host_memory
     )
-    return (*rows, _host_row(demand, spread, budgets, shared_bytes=shared, cache=cache))
+    host = _host_row(demand, spread, budgets, shared_bytes=shared, cache=cache)
+    return (*rows, replace(host, overhead=_host_overhead(budgets, used)))
+
+
+def _host_overhead(budgets: Budgets, used: Sequence[DeviceBudget]) -> Amount:
+    """The server itself, and the contexts of the devices in use."""
+    parts = (budgets.host_overhead, *(budget.host_overhead for budget in used))
+    return replace(
+        budgets.host_overhead,
+        n_bytes=sum(part.n_bytes for part in parts),
+        band_bytes=sum(part.band_bytes for part in parts),
+    )
 
 
 def device_row(demand: Demand, spread: Spread, index: int, budget: DeviceBudget) -> LedgerRow:
