@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.engine.argv import bound_to
 from launcher.engine.export import Export, compose_file, kubernetes_manifest, shell_script, systemd_unit
 from launcher.engine.systemd import has_bus, install, uninstall, unit_folder, unit_name, verify
 from launcher.errors import EngineFailed, NotFound
@@ -119,3 +120,12 @@ def test_the_script_becomes_the_server(tmp_path: Path) -> None:
     script.write_text(shell_script(replace(KEYED, argv=(sys.executable, "-c", show, "a b", "$HOME", "it's"))))
     done = subprocess.run(["/bin/sh", str(script)], capture_output=True, text=True, check=True)
     assert done.stdout == "['a b', '$HOME', \"it's\"] say \"hi\" $5\n"
+
+
+def test_cpus_that_a_command_is_bound_to_are_the_containers() -> None:
+    bound = replace(PLAIN, argv=(*bound_to((0, 1, 2, 8)), *PLAIN.argv))
+
+    assert "0-2,8" in compose_file(bound, "image")
+    assert "taskset" not in compose_file(bound, "image")
+    assert "taskset" not in kubernetes_manifest(bound, "image")
+    assert "taskset --cpu-list 0-2,8" in systemd_unit(bound)
