@@ -1,12 +1,13 @@
 """The supervisor as a program, with what the drivers say of their memory: one small process per deployment.
 
-python -m launcher.supervise STATE_FILE OPTIONS_AS_JSON
+python -m launcher.supervise STATE_FILE
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from launcher.engine.supervisor import supervise
 from launcher.engine.taken import Gauge
@@ -20,4 +21,4 @@ def open_gauge(devices: Mapping[str, str]) -> Gauge:
 
 
 if __name__ == "__main__":
-    sys.exit(supervise(sys.argv[1:], open_gauge))
+    sys.exit(supervise(Path(sys.argv[1]), open_gauge))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -23,9 +21,10 @@ from launcher.engine.export import (
     systemd_unit,
 )
 from launcher.engine.identity import Presence, presence
+from launcher.engine.options import parse
 from launcher.engine.process import MARKER, engine_env
 from launcher.engine.record import Deployment
-from launcher.engine.systemd import Installed, install, uninstall
+from launcher.engine.systemd import Installed, has_bus, install, uninstall
 from launcher.engine.takedown import take_down
 from launcher.progress import OnProgress
 from launcher.settings import read_settings
@@ -40,7 +39,7 @@ def restart(name: str | None, on_progress: OnProgress) -> Deployment:
     """
     folder = read_settings().deployments_dir
     entry = require(folder, the_name(folder, name))
-    env, options = _as_started(entry)
+    env, options = _env_of(entry), parse(entry.options)
     take_down(folder, entry.name)
     return bring_up(
         folder,
@@ -60,13 +59,15 @@ def restart(name: str | None, on_progress: OnProgress) -> Deployment:
             engine_path=Path(entry.engine_path),
             engine_sha256=entry.engine_sha256,
             engine_commit=entry.engine_commit,
-            keep_up=bool(options.get("keep_up", True)),
-            canary=bool(options.get("canary", False)),
-            memory_bytes=options.get("memory_bytes"),
+            keep_up=options.keep_up,
+            canary=options.canary,
+            memory_bytes=options.memory_bytes,
             notes={
-                key: options[key]
-                for key in ("history", "driver", "claim", "claim_folder", "devices")
-                if key in options
+                "history": options.history,
+                "driver": options.driver,
+                "claim": options.claim,
+                "claim_folder": options.claim_folder,
+                "devices": options.devices,
             },
         ),
         on_progress=on_progress,
@@ -99,7 +100,7 @@ def enable(name: str | None, *, now: bool, system: bool) -> Installed:
     keys = () if entry.api_key_file is None else (entry.api_key_file,)
     ready = (sys.executable, "-P", "-m", "launcher.engine.answers", entry.url, *keys)
     text = systemd_unit(_export_of(entry, ready=ready), system=system)
-    if now:
+    if now and has_bus(system=system):  # where there is no systemd, what runs goes on
         take_down(folder, entry.name)
     return install(entry.name, text, system=system, now=now)
 
@@ -111,8 +112,8 @@ def disable(name: str, *, system: bool) -> Path:
 
 def _export_of(entry: Deployment, ready: tuple[str, ...] | None = None) -> Export:
     host = entry.plan.get("host") or {}
-    _, options = _as_started(entry)
-    used = int((options.get("claim") or {}).get(claims.RAM) or host.get("used_bytes") or 0)
+    options = parse(entry.options)
+    used = int(options.claim.get(claims.RAM) or host.get("used_bytes") or 0)
     devices = (entry.plan.get("placement") or {}).get("devices") or []
     return Export(
         name=entry.name,
@@ -121,21 +122,19 @@ def _export_of(entry: Deployment, ready: tuple[str, ...] | None = None) -> Expor
         model_folder=str(Path(entry.model_path).parent),
         port=entry.port,
         host_bytes=used,
-        limit_bytes=options.get("memory_bytes"),
+        limit_bytes=options.memory_bytes,
         n_cuda=sum(device.startswith("CUDA") for device in devices),
         api_key_file=entry.api_key_file,
         ready=ready,
     )
 
 
-def _as_started(entry: Deployment) -> tuple[dict[str, str], dict[str, Any]]:
-    """The environment and options of its supervisor, while that lives; else this process's environment."""
-    keeper = entry.supervisor
+def _env_of(entry: Deployment) -> dict[str, str]:
+    """The environment of its supervisor, while that lives; else this process's."""
+    keeper, env = entry.supervisor, dict(os.environ)
     if keeper is not None and presence(keeper) is Presence.RUNNING:
-        with contextlib.suppress(psutil.Error, ValueError, IndexError):
-            running = psutil.Process(keeper.pid)
-            options = json.loads(running.cmdline()[-1])
-            env = {key: value for key, value in running.environ().items() if key != MARKER}
-            passed = {key: env[key] for key in options.get("passed", ()) if key in env}
-            return engine_env(env, passed)[0], options
-    return engine_env(os.environ)[0], {}
+        with contextlib.suppress(psutil.Error):
+            running = psutil.Process(keeper.pid).environ()
+            env = {key: value for key, value in running.items() if key != MARKER}
+    passed = {key: env[key] for key in parse(entry.options).passed if key in env}
+    return engine_env(env, passed)[0]

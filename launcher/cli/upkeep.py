@@ -72,7 +72,7 @@ def enable(
     done = upkeep.enable(name, now=now, system=system)
     told = [f"wrote {done.path}" + (", verified" if done.verified else "")]
     if done.started is None:
-        told.append("systemd does not run here: the unit is not started")
+        told.append("systemd does not run here: the unit is not started, and what runs goes on")
     else:
         told.append(f"{done.unit} is enabled" + (" and answers" if done.started else ""))
     if not system and done.started is not None and not lingers():

@@ -13,7 +13,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,7 @@ def bring_up(
         try:
             supervisor = None if deployment is None else deployment.supervisor
             if supervisor is None:
-                supervisor = _started(folder, _claimed(folder, request), request, limits or StallLimits())
+                supervisor = _started(folder, _claimed(folder, request, limits or StallLimits()), request)
             return _until_ready(folder, request.name, supervisor, on_progress)
         except BaseException:
             undo(folder, request.name)
@@ -182,7 +182,7 @@ def _refuse_another(entry: Deployment, plan_hash: str, port: int | None) -> None
         )
 
 
-def _claimed(folder: Path, request: Request) -> Deployment:
+def _claimed(folder: Path, request: Request, limits: StallLimits) -> Deployment:
     """The record of a deployment that is about to start: its name and its port are taken from here on."""
     with claiming(folder):
         others = [entry for entry in read_all(folder) if isinstance(entry, Deployment)]
@@ -197,7 +197,7 @@ def _claimed(folder: Path, request: Request) -> Deployment:
                     hint="choose another --port, or leave it out for a free one",
                 )
             check_port(request.host, port)
-        deployment = _recorded(folder, request, port)
+        deployment = replace(_recorded(folder, request, port), options=_options(request, limits))
         save(folder, deployment)
     return deployment
 
@@ -227,29 +227,35 @@ def _recorded(folder: Path, request: Request, port: int) -> Deployment:
     )
 
 
-def _started(folder: Path, deployment: Deployment, request: Request, limits: StallLimits) -> ProcessId:
+def _options(request: Request, limits: StallLimits) -> dict[str, Any]:
+    """What its supervisor is to do, as the record holds it."""
+    return asdict(
+        Options(
+            keep_up=request.keep_up,
+            canary=request.canary,
+            idle_s=limits.idle_s,
+            busy_s=limits.busy_s,
+            memory_bytes=request.memory_bytes,
+            passed=tuple(sorted(name for name in request.env if name.startswith(DROPPED))),
+            **request.notes,
+        )
+    )
+
+
+def _started(folder: Path, deployment: Deployment, request: Request) -> ProcessId:
     """The supervisor, which starts llama-server. A program that is not there is said at once."""
     _, (program, *_) = unbound(deployment.argv)
     for usable, error in ((os.F_OK, FileNotFoundError()), (os.X_OK, PermissionError())):
         if not os.access(program, usable):
             raise cannot_run(program, error)
-    options = Options(
-        keep_up=request.keep_up,
-        canary=request.canary,
-        idle_s=limits.idle_s,
-        busy_s=limits.busy_s,
-        memory_bytes=request.memory_bytes,
-        passed=tuple(sorted(name for name in request.env if name.startswith(DROPPED))),
-        **request.notes,
-    )
     if request.keep_up and transient.is_available(request.env):
         with contextlib.suppress(
             EngineFailed
         ):  # an older systemd, a unit of that name: as where there is none
-            return _kept_by_systemd(folder, deployment, request, replace(options, in_unit=True))
+            return _kept_by_systemd(folder, deployment, request)
         save(folder, deployment)
     return start(
-        command(state_path(folder, deployment.name).absolute(), options),
+        command(state_path(folder, deployment.name).absolute()),
         request.env,
         Path(deployment.log_path),
         marker=marker_of(folder, deployment.name),
@@ -257,7 +263,7 @@ def _started(folder: Path, deployment: Deployment, request: Request, limits: Sta
     )
 
 
-def _kept_by_systemd(folder: Path, deployment: Deployment, request: Request, options: Options) -> ProcessId:
+def _kept_by_systemd(folder: Path, deployment: Deployment, request: Request) -> ProcessId:
     """The supervisor as a unit; the record names it first, so that `stop` finds it whatever happens to us. Raises
     EngineFailed."""
     unit = unit_name(deployment.name)
@@ -268,7 +274,7 @@ def _kept_by_systemd(folder: Path, deployment: Deployment, request: Request, opt
         transient.Service(
             unit=unit,
             what=deployment.model_id,
-            argv=command(state_path(folder, deployment.name).absolute(), options),
+            argv=command(state_path(folder, deployment.name).absolute()),
             env={**request.env, MARKER: marker_of(folder, deployment.name)},
             log=log.absolute(),
             cwd=request.cwd,

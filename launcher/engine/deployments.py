@@ -153,7 +153,8 @@ def _starting_status(deployment: Deployment, where: Presence) -> Status:
     """Not ready yet: by a launcher that waits for it, or by one that has gone."""
     name, process = deployment.name, deployment.process
     if where is Presence.RUNNING or process is None:
-        if _lives(deployment.starter) or (process is None and _lives(deployment.supervisor)):
+        again = process is None or deployment.restarts > 0  # nobody waits for it but its supervisor
+        if _lives(deployment.starter) or (again and _lives(deployment.supervisor)):
             return Status(state=State.STARTING)
         if where is Presence.RUNNING:
             detail = f"its launcher ended before it was ready; take it over with up, end it with stop {name}"

@@ -1,10 +1,10 @@
-"""What a launcher tells the supervisor it starts, and how: as JSON on its command line."""
+"""What a launcher tells the supervisor it starts: in the record, where `restart` finds it when the supervisor is gone."""
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,12 @@ from launcher.engine.process import GRACE_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What is not in the record. `memory_bytes` is the limit of its memory group.
+    """What a supervisor is to do, beside what the deployment is. `memory_bytes` is the limit of its memory group.
 
     `history` is the file every load is noted in, `engine`, `driver` and the `attempt` (saves, correction, step) are
     what is noted with it. `claim` is what was promised (bytes by row), `claim_file` where that is said. `devices`
     are the planned GPUs whose drivers are asked: UUID by llama.cpp's name. `passed` are variables that change llama-server
-    and were given on purpose: systemd adds its own environment. `in_unit` where systemd keeps the memory limit.
+    and were given on purpose: systemd adds its own environment.
     """
 
     keep_up: bool = False
@@ -35,18 +35,18 @@ class Options:
     claim_folder: str | None = None
     devices: dict[str, str] = field(default_factory=dict)
     passed: tuple[str, ...] = ()
-    in_unit: bool = False
 
 
 _PROGRAM = "launcher.supervise"
 """Started, not imported: it adds what only modules above this package know."""
 
 
-def command(state_file: Path, options: Options) -> tuple[str, ...]:
+def command(state_file: Path) -> tuple[str, ...]:
     """The supervisor's own command line. -P: the folder it starts in is nobody's package."""
-    return (sys.executable, "-P", "-m", _PROGRAM, str(state_file), json.dumps(asdict(options)))
+    return (sys.executable, "-P", "-m", _PROGRAM, str(state_file))
 
 
-def parse(text: str) -> Options:
-    """Raises ValueError, TypeError for what no launcher has written."""
-    return Options(**json.loads(text))
+def parse(given: Mapping[str, Any]) -> Options:
+    """The options in a record; what another version of this program wrote beside them is left out."""
+    known = {each.name for each in fields(Options)}
+    return Options(**{name: value for name, value in given.items() if name in known})

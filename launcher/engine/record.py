@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -41,7 +41,8 @@ class Deployment:
     `process` is None between the claim of name and port and the start. `starter` is the launcher that
     starts it, `supervisor` who keeps it (None before it began, and in records of launchers without one).
     `plan` is the plan's JSON document and `plan_hash` what a second `up` is compared by. `restarts` counts those
-    of this supervisor, `failure` is why llama-server ended last. `unit` is systemd's, where that keeps the supervisor up.
+    of this supervisor, `failure` is why llama-server ended last. `unit` is systemd's, where that keeps the supervisor up;
+    `options` are the supervisor's (options.Options).
     """
 
     name: str
@@ -68,6 +69,7 @@ class Deployment:
     restarts: int = 0
     failure: Cause | None = None
     unit: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def pid(self) -> int | None:
@@ -157,6 +159,7 @@ def parse_deployment(text: str) -> Deployment:
         restarts=_whole(given, "restarts") if "restarts" in given else 0,
         failure=_failure(given),
         unit=_maybe_text(given, "unit"),
+        options=_mapping(given, "options") if "options" in given else {},
     )
 
 

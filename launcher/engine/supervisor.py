@@ -7,7 +7,7 @@ was killed is started anew and takes the deployment up again.
 It waits in one `select` and computes nothing: no poll, no tick. HTTP is done by threads that live for one
 question; they answer through a queue, tagged with the number of the child they asked about.
 
-    python -m launcher.supervise STATE_FILE OPTIONS_AS_JSON
+    python -m launcher.supervise STATE_FILE
 """
 
 from __future__ import annotations
@@ -340,22 +340,22 @@ def _killed(deployment: Deployment) -> Cause:
     return Cause(kind=CauseKind.KILLED, sentence=sentence)
 
 
-def supervise(arguments: list[str], open_gauge: OpenGauge | None = None) -> int:
+def supervise(state_file: Path, open_gauge: OpenGauge | None = None) -> int:
     """Supervise the deployment of this state file until it has ended; EngineFailed's exit code when it was given up.
 
     Nothing to supervise (stopped meanwhile, failed, somebody else does it) is no failure: whoever keeps us up must
     not try again.
     """
-    state_file, opts = Path(arguments[0]), options.parse(arguments[1])
     protect.keep_to_ourselves()
-    _, dropped = process.engine_env({name: "" for name in os.environ if name not in opts.passed})
-    for name in dropped:
-        del os.environ[name]
     deployment = find(state_file.parent, state_file.stem)
     if not isinstance(deployment, Deployment) or deployment.phase not in _RESUMABLE:
         return 0
     keeper = deployment.supervisor
     if keeper is not None and presence(keeper) is not Presence.GONE:
         return 0
+    opts = options.parse(deployment.options)
+    _, dropped = process.engine_env({name: "" for name in os.environ if name not in opts.passed})
+    for name in dropped:
+        del os.environ[name]
     state = Supervisor(state_file.parent, deployment, opts, open_gauge).run()
     return EngineFailed.exit_code if state is State.FAILED else 0

@@ -17,7 +17,7 @@ from launcher.engine.client import models
 from launcher.engine.deploy import bring_up
 from launcher.engine.deployments import State, find, look, read_all
 from launcher.engine.identity import Presence, lives, presence
-from launcher.engine.options import Options, command
+from launcher.engine.options import command
 from launcher.engine.process import MARKER
 from launcher.engine.ready import LoadFailed
 from launcher.engine.record import Deployment, Phase
@@ -289,7 +289,7 @@ def test_one_that_is_given_up_is_not_to_be_started_again(deployments: Path, tmp_
         deployments, a_request("m", fake_command("--crash-after", "1"), stub_model(tmp_path))
     )
     until(lambda: record_of(deployments).phase is Phase.FAILED)
-    argv = command(deployments / "m.json", Options())
+    argv = command(deployments / "m.json")
     assert subprocess.run(argv, check=False).returncode == 0
     assert record_of(deployments).failure is not None
     assert deployment.pid == record_of(deployments).pid

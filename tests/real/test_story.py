@@ -83,6 +83,22 @@ def test_up_again_run_ps_logs_stop(shell: Shell, default_model: Path) -> None:
     assert shell.type("stop").returncode == 4
 
 
+def test_restart_does_what_up_did_also_when_nobody_is_left_to_ask(shell: Shell, default_model: Path) -> None:
+    first = shell.json("up", str(default_model), "--name", "m", "-c", "512")
+    os.kill(first["supervisor"]["pid"], signal.SIGKILL)
+    again = shell.json("restart", "m")
+    assert (again["port"], again["argv"], again["options"]) == (
+        first["port"],
+        first["argv"],
+        first["options"],
+    )
+    assert again["options"]["memory_bytes"] is not None
+    assert [entry["outcome"] for entry in shell.json("history", "m")] == ["ready", "ready"]
+    assert f"MemoryMax={first['options']['memory_bytes']}\n" in shell.type("export", "systemd", "m").stdout
+    done = shell.json("enable", "m", "--now")
+    assert (done["started"], [entry["state"] for entry in shell.json("ps")]) == (None, ["running"])
+
+
 def test_the_plan_that_is_shown_is_the_plan_that_runs(shell: Shell, default_model: Path) -> None:
     argv = shell.json("plan", str(default_model), "-c", "1024", "--cache-ram", "0")["argv"]
     deployment = shell.json("up", str(default_model), "-c", "1024", "--cache-ram", "0")
