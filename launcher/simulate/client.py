@@ -27,7 +27,7 @@ from launcher.simulate.wire import Json, answer_from, projector_answer_from, to_
 from launcher.units import GIB
 
 DEFAULT_MEMORY_LIMIT = 2 * GIB
-"""Private memory of one worker. A Kimi K2.5 header with its 163840 tokens peaks at 182 MiB."""
+"""Private memory of one worker. A Kimi K2.5 header with its 163840 tokens peaks at 91 MiB."""
 DEFAULT_TIMEOUT_S = 60.0
 """One simulation; Kimi K2.5 on eight devices takes half a second."""
 MAX_WORKERS = 4
