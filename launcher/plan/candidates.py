@@ -66,21 +66,27 @@ def try_quant(case: Case, workload: Workload, contexts: ContextChoice, quant_ran
             arrangement = _attempt(case, variant, size)
             if not arrangement.fits:
                 continue
-            found.append(
-                Candidate(
-                    case=case,
-                    workload=variant,
-                    arrangement=arrangement,
-                    rank=(quant_rank, cache_rank),
-                    ctx_reason=contexts.reason_for(size),
-                    forecast=forecast(
-                        arrangement.demand, arrangement.placement, case.machine, arrangement.cores.processor
-                    ),
-                )
-            )
+            rank = quant_rank, cache_rank
+            found.append(candidate_of(case, variant, arrangement, rank, contexts.reason_for(size)))
         if found:
             return Tried(candidates=tuple(found), nearest=None, nearest_workload=workload)
     return Tried(candidates=(), nearest=nearest, nearest_workload=nearest_workload)
+
+
+def candidate_of(
+    case: Case, workload: Workload, arrangement: Arrangement, rank: tuple[int, int], ctx_reason: str
+) -> Candidate:
+    """The arrangement with its predicted speed."""
+    return Candidate(
+        case=case,
+        workload=workload,
+        arrangement=arrangement,
+        rank=rank,
+        ctx_reason=ctx_reason,
+        forecast=forecast(
+            arrangement.demand, arrangement.placement, case.machine, arrangement.cores.processor
+        ),
+    )
 
 
 def _attempt(case: Case, workload: Workload, size: int) -> Arrangement:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from launcher.errors import LauncherError
 from launcher.machine import Machine
 from launcher.model import ModelFile
-from launcher.plan.arrange import Case, read_case
-from launcher.plan.candidates import Candidate, Tried, try_quant
+from launcher.plan.arrange import Arrangement, Case, read_case
+from launcher.plan.candidates import Candidate, Tried, candidate_of, try_quant
 from launcher.plan.choice import Choice, Option
 from launcher.plan.companions import NO_COMPANIONS, Companions
 from launcher.plan.compose import compose
@@ -22,12 +22,12 @@ from launcher.plan.losers import (
     too_slow,
     why_not,
 )
-from launcher.plan.plan import DISK, Limits, Plan, Shortfall, Workload
+from launcher.plan.plan import DISK, Limits, Plan, Prefer, Shortfall, Workload
 from launcher.plan.preference import describe, ordered, pareto
 from launcher.plan.prices import price_changes
 from launcher.plan.settle import ContextChoice, choose_contexts
 from launcher.plan.shortfall import explain_shortfall
-from launcher.plan.verify import Judge, Verdict, Witness, verify
+from launcher.plan.verify import MOST_SIMULATIONS, Judge, Verdict, Witness, verify
 from launcher.units import format_bytes
 
 _FINALISTS = 3
@@ -62,12 +62,16 @@ def search(offers: Iterable[Offer], task: Task) -> Choice:
     found = [_Found.of(offer, rank, task) for rank, offer in enumerate(offers)]
     judge = Judge()
     candidates = [one for each in found for one in each.tried.candidates if each.fetchable(task)]
+    near = _near_miss(found, judge, task, candidates)
+    if near is not None:
+        candidates.append(near[0])
     slow = [one for one in candidates if too_slow(one, task.workload)]
     wanted = ordered([one for one in candidates if one not in slow], task.workload.prefer)
     refuted: list[tuple[Candidate, Verdict]] = []
     for one in wanted[:_FINALISTS]:
         offer = found[one.rank[0]].offer
-        plan = _verified(judge, offer, one)
+        verdict = near[1] if near is not None and one is near[0] else None
+        plan = _verified(judge, offer, one, verdict)
         if isinstance(plan, Verdict):
             refuted.append((one, plan))
             continue
@@ -79,9 +83,6 @@ def search(offers: Iterable[Offer], task: Task) -> Choice:
             prices=price_changes(one),
             n_simulations=judge.asked,
         )
-    near = _nearly(found, judge, task) if not wanted else None
-    if near is not None:
-        return near
     if refuted:
         losers = tuple(refuted_option(one, verdict) for one, verdict in refuted[:-1])
         short = refuted_shortfall(*refuted[-1])
@@ -144,12 +145,13 @@ class _Found:
         )
 
 
-def _verified(judge: Judge, offer: Offer, one: Candidate) -> Plan | Verdict:
+def _verified(judge: Judge, offer: Offer, one: Candidate, verdict: Verdict | None) -> Plan | Verdict:
     """The candidate's plan with the simulator's ledger; with our own where it cannot answer; the verdict where the
-    simulator says that it does not fit."""
+    simulator says that it does not fit. `verdict` is one that was given already."""
     if offer.witness is None:
         return compose(one.case, one.workload, one.arrangement, one.ctx_reason)
-    verdict = verify(judge, offer.witness, one.case, one.workload, one.arrangement)
+    if verdict is None:
+        verdict = verify(judge, offer.witness, one.case, one.workload, one.arrangement)
     if verdict is None:
         cause = (
             judge.refusals[-1] if judge.refusals else f"{judge.asked} simulations were enough for one plan"
@@ -157,35 +159,38 @@ def _verified(judge: Judge, offer: Offer, one: Candidate) -> Plan | Verdict:
         why = f"memory is estimated, not simulated: {cause}"
         plan = compose(one.case, one.workload, one.arrangement, one.ctx_reason)
         return replace(plan, reasons=(*plan.reasons, why))
-    return _plan_of(one.case, one.workload, verdict, one.ctx_reason) if verdict.fits else verdict
+    if not verdict.fits:
+        return verdict
+    return compose(one.case, one.workload, verdict.arrangement, one.ctx_reason, simulated=verdict.simulated)
 
 
-def _plan_of(case: Case, workload: Workload, verdict: Verdict, ctx_reason: str) -> Plan:
-    return compose(case, workload, verdict.arrangement, ctx_reason, simulated=verdict.simulated)
-
-
-def _nearly(found: Sequence[_Found], judge: Judge, task: Task) -> Choice | None:
-    """Nothing fits by our figures, which lean high: what lacks no more than their bands is simulated."""
-    for each in found:
-        nearest = each.tried.nearest
-        if nearest is None or each.offer.witness is None or not each.fetchable(task):
+def _near_miss(
+    found: Sequence[_Found], judge: Judge, task: Task, candidates: Sequence[Candidate]
+) -> tuple[Candidate, Verdict] | None:
+    """The best quant that fits by the simulator and not by our figures, which lean high; looked for among those that
+    are better than all that fit and lack no more than the doubt in our figures."""
+    if candidates and task.workload.prefer is Prefer.SPEED:
+        return None
+    best = min((one.rank[0] for one in candidates), default=len(found))
+    for rank, each in enumerate(found[:best]):
+        nearest, witness = each.tried.nearest, each.offer.witness
+        if nearest is None or witness is None or not each.fetchable(task):
             continue
-        worst = min(nearest.ledger, key=lambda row: row.free_bytes)
-        doubtful = sum(row.compute.n_bytes + row.compute.band_bytes for row in nearest.ledger)
-        if -worst.free_bytes > doubtful:
+        if _lacks_more_than_doubt(nearest) or (candidates and judge.left <= MOST_SIMULATIONS // 2):
             continue
         workload = each.tried.nearest_workload
-        verdict = verify(judge, each.offer.witness, each.case, workload, nearest)
+        verdict = verify(judge, witness, each.case, workload, nearest)
         if verdict is not None and verdict.fits:
+            cache_rank = int(workload.cache_type_k is not task.workload.cache_type_k)
             reason = each.contexts.reason_for(nearest.settled.parameters.ctx_size)
-            plan = _plan_of(each.case, workload, verdict, reason)
-            others = tuple(
-                _missing(other, other.shortfall(task))
-                for other in found
-                if other is not each and not other.tried.candidates
-            )
-            return Choice(plan=plan, shortfall=None, losers=others, n_simulations=judge.asked)
+            one = candidate_of(each.case, workload, verdict.arrangement, (rank, cache_rank), reason)
+            return one, verdict
     return None
+
+
+def _lacks_more_than_doubt(arrangement: Arrangement) -> bool:
+    doubt = sum(row.compute.n_bytes + row.compute.band_bytes for row in arrangement.ledger)
+    return min(row.free_bytes for row in arrangement.ledger) < -doubt
 
 
 def _nothing(found: Sequence[_Found], slow: Sequence[Candidate], task: Task, judge: Judge) -> Choice:
