@@ -8,11 +8,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from launcher import planning
 from launcher.attempts import (
@@ -22,23 +21,18 @@ from launcher.attempts import (
     by_memory,
     claim,
     claim_rows,
-    driver_of,
     less_promised,
 )
 from launcher.catalogue import resolve, sources_of
 from launcher.engine import claims
 from launcher.engine.address import check_exposure
-from launcher.engine.argv import Serving
 from launcher.engine.capabilities import capabilities
 from launcher.engine.cause import MEMORY
 from launcher.engine.client import read_api_key
-from launcher.engine.deploy import Request, already_up, attend, bring_up
+from launcher.engine.deploy import already_up, attend
 from launcher.engine.deployments import State, find, look
-from launcher.engine.find import Engine
-from launcher.engine.flags import Capabilities
 from launcher.engine.ports import free_port
 from launcher.engine.process import config_files, engine_env
-from launcher.engine.protect import memory_max
 from launcher.engine.ready import LoadFailed
 from launcher.engine.record import Deployment, check_name, deployment_name, is_name, plan_hash
 from launcher.engine.takedown import take_down
@@ -48,30 +42,13 @@ from launcher.hub.located import Located
 from launcher.inventory import Confirm, MachineChoice, engine_or_none, ensure_engine, machine_for
 from launcher.lock import Lock, check_engine, locate, read_lock
 from launcher.machine import Machine
-from launcher.plan.explain import plan_json
 from launcher.plan.plan import Plan
 from launcher.planning import Planned, PlanRequest, fitting
 from launcher.progress import OnProgress
 from launcher.pulling import fetch_all_of, pulling_meanwhile
 from launcher.settings import Settings, read_settings
+from launcher.start import Upping, UpRequest, What, asked_for, serving_of, start, start_planned
 from launcher.units import format_bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpRequest:
-    """A plan, and where its server is to be found. `retry` False: nothing is tried a second time, neither with
-    less memory nor after a crash. `canary`: ready only after a prompt as long as the context. `locked`: start what is
-    in this file instead of planning."""
-
-    plan: PlanRequest
-    name: str | None = None
-    host: str = "127.0.0.1"
-    port: int | None = None
-    api_key_file: Path | None = None
-    env: tuple[tuple[str, str], ...] = ()
-    retry: bool = True
-    canary: bool = False
-    locked: Path | None = None
 
 
 def plan_model(request: PlanRequest, on_progress: OnProgress) -> Planned:
@@ -91,7 +68,7 @@ def rehearse(request: UpRequest, on_progress: OnProgress) -> Planned:
     planned = plan_model(request.plan, on_progress)
     if planned.plan is None or planned.located is None:
         return planned
-    serving = _serving(
+    serving = serving_of(
         request,
         request.port or free_port(request.host),
         planned.target.model_id,
@@ -124,7 +101,7 @@ def up(
     name = check_name(request.name or deployment_name(target.model_id))
     check_exposure(request.host, request.api_key_file)
     read_api_key(request.api_key_file)
-    asked = plan_hash(_asked(request, settings))
+    asked = plan_hash(asked_for(request, settings))
     running = already_up(settings.deployments_dir, name, asked, request.port)
     if running is not None:
         return running
@@ -140,7 +117,7 @@ def up(
         paths = fetch_all_of(
             located, sources, confirm, on_progress, ("launcher", "pull", located.model.model_id)
         )
-        upping = _Upping(
+        upping = Upping(
             request, name, asked, paths[0], engine, machine, planned.capabilities, keep_up=keep_up
         )
         case = Case(
@@ -148,7 +125,7 @@ def up(
             machine=machine,
             workload=planning.pinned(planned, plan),
             replan=partial(planning.replan, planned, plan.quant, located, settings),
-            start=partial(_start, upping, planned, settings, on_progress),
+            start=partial(start_planned, upping, planned, settings, on_progress),
             history=settings.history_file,
             engine=planned.capabilities.sha256 if planned.capabilities else None,
             retry=request.retry,
@@ -174,7 +151,7 @@ def _up_locked(
     name = check_name(request.name or deployment_name(lock.model_id))
     check_exposure(request.host, request.api_key_file)
     read_api_key(request.api_key_file)
-    asked = plan_hash(_asked(request, settings))
+    asked = plan_hash(asked_for(request, settings))
     running = already_up(settings.deployments_dir, name, asked, request.port)
     if running is not None:
         return running
@@ -184,8 +161,8 @@ def _up_locked(
     located = locate(lock, sources)
     paths = fetch_all_of(located, sources, confirm, on_progress, ("launcher", "pull", lock.model_id))
     machine = machine_for(MachineChoice(), engine, settings)
-    upping = _Upping(request, name, asked, paths[0], engine, machine, found, keep_up=keep_up)
-    what = _What(
+    upping = Upping(request, name, asked, paths[0], engine, machine, found, keep_up=keep_up)
+    what = What(
         model_id=lock.model_id,
         model_bytes=located.model.size_bytes,
         document=lock.plan,
@@ -195,118 +172,12 @@ def _up_locked(
     key = claims.key_of(settings.deployments_dir, name)
     claim(settings.claims_dir, key, name, lock.rows, os.getpid())
     try:
-        return _bring_up(upping, what, settings, on_progress, {})
+        return start(upping, what, settings, on_progress, {})
     except BaseException as error:
         claims.drop(settings.claims_dir, key)
         if isinstance(error, LoadFailed) and error.cause.kind in MEMORY:
             error.hint = f"{lock.unlocked}: plans it anew for the memory that is free now; {lock.file} promises exactly this plan"
         raise
-
-
-@dataclass(frozen=True, slots=True)
-class _Upping:
-    """One `up` under way: what every attempt has in common."""
-
-    request: UpRequest
-    name: str
-    asked: str
-    model_path: Path
-    engine: Engine
-    machine: Machine
-    capabilities: Capabilities | None
-    keep_up: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _What:
-    """What is brought up: a plan, made now or locked. `rows` are the bytes it promises, by device and RAM."""
-
-    model_id: str
-    model_bytes: int
-    document: Mapping[str, Any]
-    rows: Mapping[str, int]
-    compile: Callable[[Serving], tuple[str, ...]]
-
-
-def _start(
-    upping: _Upping,
-    planned: Planned,
-    settings: Settings,
-    on_progress: OnProgress,
-    plan: Plan,
-    attempt: Mapping[str, Any],
-) -> Deployment:
-    """Bring this plan up, once."""
-    what = _What(
-        model_id=planned.target.model_id,
-        model_bytes=plan.size_bytes,
-        document=plan_json(plan),
-        rows=claim_rows(plan, upping.machine),
-        compile=partial(planning.compile_argv, planned, plan),
-    )
-    return _bring_up(upping, what, settings, on_progress, attempt)
-
-
-def _bring_up(
-    upping: _Upping, what: _What, settings: Settings, on_progress: OnProgress, attempt: Mapping[str, Any]
-) -> Deployment:
-    request, found = upping.request, upping.capabilities
-    devices = (what.document.get("placement") or {}).get("devices") or ()
-    env, dropped = engine_env(os.environ, dict(request.env))
-
-    def argv_for(port: int) -> tuple[str, ...]:
-        return what.compile(_serving(request, port, what.model_id, str(upping.model_path)))
-
-    return bring_up(
-        settings.deployments_dir,
-        Request(
-            name=upping.name,
-            model_id=what.model_id,
-            model_path=upping.model_path,
-            model_bytes=what.model_bytes,
-            plan=dict(what.document),
-            plan_hash=upping.asked,
-            argv_for=argv_for,
-            env=env,
-            env_dropped=dropped,
-            host=request.host,
-            port=request.port,
-            api_key_file=request.api_key_file,
-            engine_path=upping.engine.path,
-            engine_sha256=found.sha256 if found else None,
-            engine_commit=found.version.commit if found else None,
-            cwd=Path.cwd() if request.plan.flags else Path("/"),
-            keep_up=upping.keep_up and request.retry,
-            canary=request.canary,
-            memory_bytes=memory_max(
-                what.rows.get(claims.RAM, 0), _ram_of(upping.machine), n_devices=len(devices)
-            ),
-            notes={
-                "history": str(settings.history_file.absolute()),
-                "driver": driver_of(upping.machine),
-                "attempt": dict(attempt),
-                "claim": dict(what.rows),
-                "claim_folder": str(settings.claims_dir.absolute()),
-                "devices": {
-                    device.id: device.uuid
-                    for device in upping.machine.devices
-                    if device.uuid is not None and device.id in devices
-                },
-            },
-        ),
-        on_progress=on_progress,
-    )
-
-
-def _serving(request: UpRequest, port: int, model_id: str, model_path: str) -> Serving:
-    key = request.api_key_file
-    return Serving(
-        host=request.host,
-        port=port,
-        model_id=model_id,
-        model_path=model_path,
-        api_key_file=None if key is None else str(key.absolute()),
-    )
 
 
 def _unpromised(machine: Machine, settings: Settings, *, key: str) -> Machine:
@@ -325,10 +196,6 @@ def _fitting(planned: Planned, others: tuple[claims.Claim, ...]) -> tuple[Plan, 
             taken = f"it was promised {format_bytes(promised[largest])}"
             error.hint = f"launcher stop {largest} ({taken}); or {error.hint}"
         raise
-
-
-def _ram_of(machine: Machine) -> int:
-    return min(machine.ram_total_bytes, machine.ram_limit_bytes or machine.ram_total_bytes)
 
 
 def notes(request: UpRequest) -> tuple[str, ...]:
@@ -392,24 +259,3 @@ def _ours(found: Deployment) -> Deployment:
 def locate_planned(ref: str, quant: str | None, on_progress: OnProgress) -> Located:
     """The files of the quant that is planned for this machine."""
     return fitting(plan_model(PlanRequest(ref=ref, quant=quant), on_progress))[1]
-
-
-def _asked(request: UpRequest, settings: Settings) -> dict[str, Any]:
-    """What decides whether a second `up` asks for the same: everything typed, nothing measured. The plan itself
-    would differ: a running deployment has taken memory. A relative path means another file in another folder."""
-    plan = request.plan
-    path = Path(plan.ref)
-    engine = plan.engine or settings.engine
-    return {
-        "ref": str(path.absolute()) if path.exists() else plan.ref,
-        "quant": plan.quant,
-        "workload": asdict(plan.workload),
-        "limits": asdict(plan.limits),
-        "locked": request.locked.read_text(encoding="utf-8") if request.locked else None,
-        "engine": str(engine.absolute()) if engine else None,
-        "flags": plan.flags,
-        "mode": plan.mode,
-        "host": request.host,
-        "api_key_file": str(request.api_key_file) if request.api_key_file else None,
-        "env": request.env,
-    }

@@ -7,10 +7,10 @@ from pathlib import Path
 from launcher.cli.options import EngineOptions, MachineOptions, PlanOnlyOptions, PlanOptions, ServeOptions
 from launcher.errors import UsageError
 from launcher.inventory import MachineChoice
-from launcher.launch import UpRequest
 from launcher.plan.plan import Limits, Workload
 from launcher.planning import PlanRequest
 from launcher.settings import expand
+from launcher.start import UpRequest
 from launcher.units import parse_size
 
 

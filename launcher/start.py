@@ -1,0 +1,178 @@
+"""One server for one plan, made now or locked: what was asked for, what llama-server is told, what is recorded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from launcher import planning
+from launcher.attempts import claim_rows, driver_of
+from launcher.engine import claims
+from launcher.engine.argv import Serving
+from launcher.engine.deploy import Request, bring_up
+from launcher.engine.find import Engine
+from launcher.engine.flags import Capabilities
+from launcher.engine.process import engine_env
+from launcher.engine.protect import memory_max
+from launcher.engine.record import Deployment
+from launcher.machine import Machine
+from launcher.plan.explain import plan_json
+from launcher.plan.plan import Plan
+from launcher.planning import Planned, PlanRequest
+from launcher.progress import OnProgress
+from launcher.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpRequest:
+    """A plan, and where its server is to be found. `retry` False: nothing is tried a second time, neither with
+    less memory nor after a crash. `canary`: ready only after a prompt as long as the context. `locked`: start what is
+    in this file instead of planning."""
+
+    plan: PlanRequest
+    name: str | None = None
+    host: str = "127.0.0.1"
+    port: int | None = None
+    api_key_file: Path | None = None
+    env: tuple[tuple[str, str], ...] = ()
+    retry: bool = True
+    canary: bool = False
+    locked: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upping:
+    """One `up` under way: what every attempt has in common."""
+
+    request: UpRequest
+    name: str
+    asked: str
+    model_path: Path
+    engine: Engine
+    machine: Machine
+    capabilities: Capabilities | None
+    keep_up: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class What:
+    """What is brought up: a plan, made now or locked. `rows` are the bytes it promises, by device and RAM."""
+
+    model_id: str
+    model_bytes: int
+    document: Mapping[str, Any]
+    rows: Mapping[str, int]
+    compile: Callable[[Serving], tuple[str, ...]]
+
+
+def start_planned(
+    upping: Upping,
+    planned: Planned,
+    settings: Settings,
+    on_progress: OnProgress,
+    plan: Plan,
+    attempt: Mapping[str, Any],
+) -> Deployment:
+    """Bring this plan up, once."""
+    what = What(
+        model_id=planned.target.model_id,
+        model_bytes=plan.size_bytes,
+        document=plan_json(plan),
+        rows=claim_rows(plan, upping.machine),
+        compile=partial(planning.compile_argv, planned, plan),
+    )
+    return start(upping, what, settings, on_progress, attempt)
+
+
+def start(
+    upping: Upping, what: What, settings: Settings, on_progress: OnProgress, attempt: Mapping[str, Any]
+) -> Deployment:
+    """Start llama-server and return once it has produced a token; `attempt` goes into the history. Raises what
+    `bring_up` raises; afterwards nothing runs that did not run before."""
+    request, found = upping.request, upping.capabilities
+    devices = (what.document.get("placement") or {}).get("devices") or ()
+    env, dropped = engine_env(os.environ, dict(request.env))
+
+    def argv_for(port: int) -> tuple[str, ...]:
+        return what.compile(serving_of(request, port, what.model_id, str(upping.model_path)))
+
+    return bring_up(
+        settings.deployments_dir,
+        Request(
+            name=upping.name,
+            model_id=what.model_id,
+            model_path=upping.model_path,
+            model_bytes=what.model_bytes,
+            plan=dict(what.document),
+            plan_hash=upping.asked,
+            argv_for=argv_for,
+            env=env,
+            env_dropped=dropped,
+            host=request.host,
+            port=request.port,
+            api_key_file=request.api_key_file,
+            engine_path=upping.engine.path,
+            engine_sha256=found.sha256 if found else None,
+            engine_commit=found.version.commit if found else None,
+            cwd=Path.cwd() if request.plan.flags else Path("/"),
+            keep_up=upping.keep_up and request.retry,
+            canary=request.canary,
+            memory_bytes=memory_max(
+                what.rows.get(claims.RAM, 0), _ram_of(upping.machine), n_devices=len(devices)
+            ),
+            notes={
+                "history": str(settings.history_file.absolute()),
+                "driver": driver_of(upping.machine),
+                "attempt": dict(attempt),
+                "claim": dict(what.rows),
+                "claim_folder": str(settings.claims_dir.absolute()),
+                "devices": {
+                    device.id: device.uuid
+                    for device in upping.machine.devices
+                    if device.uuid is not None and device.id in devices
+                },
+            },
+        ),
+        on_progress=on_progress,
+    )
+
+
+def serving_of(request: UpRequest, port: int, model_id: str, model_path: str) -> Serving:
+    """Where the server is to be found, as its command line says it."""
+    key = request.api_key_file
+    return Serving(
+        host=request.host,
+        port=port,
+        model_id=model_id,
+        model_path=model_path,
+        api_key_file=None if key is None else str(key.absolute()),
+    )
+
+
+def _ram_of(machine: Machine) -> int:
+    return min(machine.ram_total_bytes, machine.ram_limit_bytes or machine.ram_total_bytes)
+
+
+def asked_for(request: UpRequest, settings: Settings) -> dict[str, Any]:
+    """What decides whether a second `up` asks for the same: everything typed, nothing measured. The plan itself
+    would differ: a running deployment has taken memory. A relative path means another file in another folder."""
+    plan = request.plan
+    path = Path(plan.ref)
+    engine = plan.engine or settings.engine
+    return {
+        "ref": str(path.absolute()) if path.exists() else plan.ref,
+        "quant": plan.quant,
+        "workload": asdict(plan.workload),
+        "limits": asdict(plan.limits),
+        "locked": request.locked.read_text(encoding="utf-8") if request.locked else None,
+        "engine": str(engine.absolute()) if engine else None,
+        "flags": plan.flags,
+        "mode": plan.mode,
+        "host": request.host,
+        "api_key_file": str(request.api_key_file) if request.api_key_file else None,
+        "env": request.env,
+    }
