@@ -131,6 +131,7 @@ def sh(text: str) -> list[str]:
 def run(command: list[str], url: str, target: Path, *, sum_of: int) -> Run:
     own = {"HOME", "LAUNCHER_HOME", "HF_HOME"}
     env = {**os.environ, **{name: str(target) for name in own}, "HF_ENDPOINT": url, "PYTHONPATH": str(ROOT)}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # modules compiled once, as those of `hf` are
     started = time.perf_counter()
     with (target / "said").open("wb") as said:
         child = subprocess.Popen(

@@ -32,6 +32,7 @@ _SYNC_EVERY_S = 1.0
 _LEAVE_S = 3.0  # for threads to end; one that hangs in a name lookup is left behind
 _FIRST_READ = 32 * KIB
 _SLOW_READ_S = 0.4
+_HASHED_AT_ONCE = 4 * MIB  # mapped, so counted as memory of this process, once per shard under way
 
 
 @dataclass(slots=True, kw_only=True)
@@ -305,7 +306,7 @@ class _Crew:
 
     def _hasher(self, shard: int, opened: _Open) -> None:
         """Follow what is here without a gap; then the shard is whole."""
-        wanted, buffer = opened.wanted, memoryview(bytearray(MIB))
+        wanted = opened.wanted
         digest, position, generation = hashlib.sha256(), 0, -1
         while True:
             with self._changed:
@@ -321,8 +322,9 @@ class _Crew:
             if wanted.sha256 is None:
                 position = prefix
                 continue
-            n_bytes = opened.part.read_into(buffer[: prefix - position], position)
-            digest.update(buffer[:n_bytes])
+            n_bytes = min(prefix - position, _HASHED_AT_ONCE)
+            with opened.part.mapped(position, n_bytes) as data:
+                digest.update(data)
             position += n_bytes
             opened.checked = position
         self._sync(opened.part)
