@@ -16,7 +16,7 @@ from launcher.engine.argv import Serving, server_argv
 from launcher.engine.capabilities import capabilities
 from launcher.engine.find import Engine
 from launcher.engine.flags import Capabilities
-from launcher.engine.wishes import absorb_flags
+from launcher.engine.wishes import absorb_flags, carried_flags
 from launcher.errors import BadGguf, DoesNotFit, UsageError
 from launcher.extras import measure_extras
 from launcher.forecast.turn import Turn
@@ -85,7 +85,9 @@ def make(
     sources = sources or sources_of(settings, offline=request.offline)
     target = resolve(request.ref, request.quant, sources)
     _check_mode(target, request)
-    workload, flags = absorb_flags(request.flags, request.workload)
+    carried = target.profile.flags if target.profile else ()
+    flags = (*carried_flags(carried, request.flags, request.workload), *request.flags)
+    workload, flags = absorb_flags(flags, request.workload)
     workload = replace(workload, extras=measure_extras(flags))
     request = replace(request, workload=workload, flags=flags)
     with ExitStack() as stack:

@@ -146,7 +146,7 @@ class ApiEquivalent:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelProfile:
     """`quants` are in order of quality, best first; `default_quant` None means the first of them that fits.
-    The first of `modes` is the default."""
+    The first of `modes` is the default. `flags` are llama-server's, as if typed after `--`."""
 
     name: str
     title: str
@@ -159,6 +159,7 @@ class ModelProfile:
     modes: tuple[Mode, ...]
     api: ApiEquivalent | None
     architecture: PublishedArchitecture | None = None
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,8 @@
 """A model profile from its TOML, read strictly.
 
 Pure: text in, a `ModelProfile` out. A profile is written by hand from published facts, so every block of
-numbers has a `source`. `schema` 2 adds an architecture and a type recipe per quant to 1; what comes later raises
-it, so that an older launcher refuses such a file by name instead of ignoring half of it.
+numbers has a `source`. `schema` 2 adds an architecture and a type recipe per quant to 1, 3 adds `flags`; what comes later
+raises it, so that an older launcher refuses such a file by name instead of ignoring half of it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from launcher.profile import (
 from launcher.recipe_toml import read_architecture, read_recipe
 from launcher.toml_table import TomlTable, parse_toml
 
-SCHEMA = 2
+SCHEMA = 3
 
 _NAME = r"[a-z0-9][a-z0-9._-]*"
 _QUANT = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -94,6 +94,7 @@ def parse_model_profile(text: str, name: str, *, file: str | None = None) -> Mod
         modes=tuple(_mode(table) for table in top.tables("modes")),
         api=_api(api) if (api := top.optional_table("api")) else None,
         architecture=read_architecture(architecture) if architecture else None,
+        flags=top.texts("flags") if schema > 2 else (),
     )
     top.finish()
     if profile.architecture is None and any(quant.recipe for quant in profile.quants):

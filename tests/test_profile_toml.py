@@ -99,7 +99,9 @@ def test_everything_is_read():
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("schema = 1", "schema = 3", "schema is 3, and this launcher reads up to 2"),
+        ("schema = 1", "schema = 4", "schema is 4, and this launcher reads up to 3"),
+        ("schema = 1", 'schema = 2\nflags = ["-ub"]', "flags is not a known key"),
+        ("schema = 1", 'schema = 3\nflags = ["-ub", 1]', "flags is ['-ub', 1], not a list of strings"),
         ("schema = 1", "", "schema is missing"),
         ('title = "T"', 'title = " "', "title is ' ', not a string that is not empty"),
         ('title = "T"', 'title = "T"\ncolour = "red"', "colour is not a known key"),

@@ -13,7 +13,8 @@ from typing import Protocol
 from launcher.engine.wishes import SPELLINGS, WISHES, is_flag, split_flags
 from launcher.errors import UsageError
 from launcher.machine import format_cpu_list
-from launcher.plan.pattern import placement_pattern
+from launcher.plan.overrides import spelled
+from launcher.plan.pattern import placement_overrides
 from launcher.plan.plan import LoadMode, Plan
 from launcher.units import MIB
 
@@ -207,9 +208,9 @@ def _add_placement(line: _Line, plan: Plan) -> None:
     if len(placement.devices) > 1:
         line.add("-sm", "layer", "several devices")
         line.add("-ts", ",".join(str(count) for count in placement.tensor_split), "several devices")
-    pattern = placement_pattern(placement)
-    if placement.devices and pattern is not None:
-        line.add("-ot", f"{pattern}=CPU", "experts on the host")
+    overrides = placement_overrides(placement)
+    if overrides:
+        line.add("-ot", ",".join(map(spelled, overrides)), "single tensors' places")
 
 
 def _add_load_mode(line: _Line, plan: Plan) -> None:

@@ -13,9 +13,8 @@ from typing import Any
 from launcher.engine.wishes import split_flags
 from launcher.errors import UsageError
 from launcher.plan.companions import CompanionWishes, DraftWish, ProjectorWish
-from launcher.plan.oracle import TensorOverride
 from launcher.plan.pattern import EXPERTS
-from launcher.plan.plan import HOST, CacheType
+from launcher.plan.plan import HOST, CacheType, TensorOverride
 
 _DRAFTS = ("draft-simple", "draft-eagle3", "draft-mtp", "draft-dflash", "draft-dspark")
 _DRAFT_LENGTH: dict[str, tuple[str | None, int]] = {

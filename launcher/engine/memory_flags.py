@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from launcher.plan.configuration import AUTO_SLOTS, Configuration
-from launcher.plan.oracle import FlashAttention, SplitMode, TensorOverride
-from launcher.plan.pattern import EXPERTS
-from launcher.plan.plan import HOST, CacheType, LoadMode
+from launcher.plan.oracle import FlashAttention, SplitMode
+from launcher.plan.pattern import EXPERTS, block_pattern
+from launcher.plan.plan import HOST, CacheType, LoadMode, TensorOverride
 from launcher.units import MIB
 
 DENSE = r"\.ffn_(up|down|gate)\."
@@ -103,6 +103,9 @@ VARIABLES = {
     "LLAMA_ARG_FIT_CTX": "-fitc",
 }
 """Variables that llama-server reads as flags (set_env in common/arg.cpp), those that decide memory."""
+
+OVERRIDES = frozenset({"-ot", "-cmoe", "-ncmoe", "-ncffn"})
+"""Flags that send single tensors to a place; in the order typed, the first that finds a tensor decides."""
 
 
 @dataclass(slots=True)
@@ -231,9 +234,12 @@ def _all_experts(settings: Settings, _: str) -> None:
 
 
 def _first_blocks(regex: str) -> Handler:
+    """One pattern for what is one per block in llama.cpp (llm_add_n_cpu_ffn_overrides): they find the same."""
+
     def handle(settings: Settings, value: str) -> None:
-        for block in range(min(_integer(value, 0), _MOST_BLOCKS)):
-            settings.overrides.append(TensorOverride(pattern=rf"blk\.{block}{regex}", where=HOST))
+        blocks = range(min(_integer(value, 0), _MOST_BLOCKS))
+        if blocks:
+            settings.overrides.append(TensorOverride(pattern=block_pattern(blocks, regex), where=HOST))
 
     return handle
 

@@ -6,9 +6,10 @@ PURE. Spellings from llama.cpp common/arg.cpp, 0c1e570; the first spelling of an
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
+from launcher.engine.memory_flags import HANDLERS, OVERRIDES, Settings
 from launcher.errors import UsageError
 from launcher.plan.plan import CacheType, LoadMode, NumaMode, Workload
 from launcher.units import MIB
@@ -33,6 +34,9 @@ SPELLINGS: tuple[tuple[str, ...], ...] = (
     ("-sm", "--split-mode"),
     ("-ts", "--tensor-split"),
     ("-ot", "--override-tensor"),
+    ("-cmoe", "--cpu-moe"),
+    ("-ncmoe", "--n-cpu-moe"),
+    ("-ncffn", "--n-cpu-ffn"),
     ("-lm", "--load-mode"),
     ("-t", "--threads"),
     ("-tb", "--threads-batch"),
@@ -104,20 +108,47 @@ def absorb_flags(flags: Sequence[str], workload: Workload) -> tuple[Workload, tu
 
     Raises UsageError for values llama-server would refuse, and for a wish made twice and differently.
     """
-    usual = {field.name: field.default for field in fields(Workload)}
+    usual = Workload()
     wished: dict[str, Any] = {}
+    sent = Settings()
     rest: list[str] = []
     for name, words in split_flags(flags):
+        if name in OVERRIDES:
+            _send(sent, name, words)
+            continue
         if name not in WISHES:
             rest += words
             continue
         field = _FIELD[name]
         value = _value(name, words)
         before = wished.get(field, getattr(workload, field))
-        if before not in (value, usual[field]):
+        if before not in (value, getattr(usual, field)):
             raise UsageError(f"{' '.join(words)} comes after another {words[0]} that says {before}")
         wished[field] = value
-    return replace(workload, **wished), tuple(rest)
+    return replace(workload, **wished, overrides=(*workload.overrides, *sent.overrides)), tuple(rest)
+
+
+def carried_flags(flags: Sequence[str], typed: Sequence[str], workload: Workload) -> tuple[str, ...]:
+    """Of the flags that a profile carries those that the user did not give otherwise, after `--` or as a wish."""
+    given = {name for name, _ in split_flags(typed)}
+    given |= {
+        name for name, field in _FIELD.items() if getattr(workload, field) != getattr(Workload(), field)
+    }
+    return tuple(word for name, words in split_flags(flags) if name not in given for word in words)
+
+
+def _send(sent: Settings, name: str, words: tuple[str, ...]) -> None:
+    """An override, as `check` reads it."""
+    takes_value = name != "-cmoe"
+    if len(words) != 1 + takes_value:
+        raise UsageError(f"{words[0]} after -- takes {'one value' if takes_value else 'no value'}")
+    try:
+        HANDLERS[name](sent, words[-1])
+    except ValueError:
+        raise UsageError(
+            f"{' '.join(words)} after -- is nothing llama-server would take",
+            hint="-ot PATTERN=CPU, or a device for CPU; -ncmoe a number of blocks",
+        ) from None
 
 
 def further_files(flags: Sequence[str]) -> Iterator[tuple[str, str]]:

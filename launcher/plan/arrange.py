@@ -14,8 +14,9 @@ from launcher.plan.companions import NO_COMPANIONS, Companions
 from launcher.plan.host_memory import HostCaches, plan_caches
 from launcher.plan.ledger import Demand, build_ledger, demand_of
 from launcher.plan.numa import Cores, choose_cores
+from launcher.plan.overrides import check_overrides
 from launcher.plan.placement import place
-from launcher.plan.plan import HOST, LedgerRow, Limits, Placement, Workload
+from launcher.plan.plan import HOST, LedgerRow, Limits, Placement, TensorOverride, Workload
 from launcher.plan.settle import Settled
 from launcher.plan.verdict import configured
 from launcher.plan.weights import Weights, weigh
@@ -45,17 +46,21 @@ def read_case(
     machine: Machine,
     limits: Limits | None = None,
     companions: Companions = NO_COMPANIONS,
+    overrides: tuple[TensorOverride, ...] = (),
 ) -> Case:
-    """A model on a machine, and what is loaded beside it, read once."""
+    """A model on a machine, and what is loaded beside it, read once. Raises UsageError for overrides that cannot be."""
     architecture = read_architecture(model.metadata, model.tensors)
     limits = limits or Limits()
     budgets = read_budgets(machine, limits)
+    devices = [budget.device for budget in budgets.devices]
+    names = [tensor.name for tensor in model.tensors]
+    check_overrides(overrides, [device.id for device in devices], names, model.model_id)
     return Case(
         model=model,
         quant=quant,
         machine=machine,
         architecture=architecture,
-        weights=weigh(architecture, model.tensors, {budget.device.backend for budget in budgets.devices}),
+        weights=weigh(architecture, model.tensors, {device.backend for device in devices}, overrides),
         budgets=budgets,
         all_budgets=read_budgets(machine, replace(limits, gpus=None)),
         companions=companions,

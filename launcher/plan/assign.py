@@ -16,12 +16,12 @@ from itertools import accumulate
 from launcher.gguf.architecture import Architecture
 from launcher.gguf.header import TensorInfo
 from launcher.machine import Device
-from launcher.plan.configuration import compiled_pattern
 from launcher.plan.kernels import NO_KERNEL
 from launcher.plan.oracle import Question
+from launcher.plan.overrides import compiled_pattern, first_match
 from launcher.plan.pattern import EXPERTS
 from launcher.plan.plan import HOST
-from launcher.plan.weights import BLOCK, EVERYWHERE, INPUT
+from launcher.plan.weights import EVERYWHERE, INPUT, block_of
 
 _EXPERTS = compiled_pattern(EXPERTS)
 
@@ -80,22 +80,23 @@ def assign(question: Question, architecture: Architecture, tensors: Sequence[Ten
     weights = dict.fromkeys(places, 0)
     experts: dict[str, dict[int, int]] = {place: {} for place in places}
     moved: set[int] = set()
-    overrides = [(compiled_pattern(rule.pattern), rule.where) for rule in question.overrides]
+    sent_to = first_match(question.overrides)
     stuck = {device.id: NO_KERNEL.get(device.backend, frozenset()) for device in question.devices}
     for tensor in tensors:
         block = _block(tensor.name, n_block)
         if block is not None and n_block > block >= architecture.n_main:
             continue  # MTP blocks are left out unless asked for
         home = _homes(tensor.name, block, layers)
-        forced = next((where for pattern, where in overrides if pattern.search(tensor.name)), None)
+        forced = sent_to(tensor.name)
         for place in home if forced is None else (forced,):
-            where = HOST if tensor.type in stuck.get(place, ()) else place
+            where = HOST if forced is None and tensor.type in stuck.get(place, ()) else place
             weights[where] += tensor.size_bytes
             if block is not None and _EXPERTS.search(tensor.name):
                 experts[where][block] = experts[where].get(block, 0) + tensor.size_bytes
                 if forced == HOST != home[0]:
                     moved.add(block)
-        if tensor.name == "token_embd.weight" and not architecture.has_output_tensor and layers[-1] != HOST:
+        tied = tensor.name == "token_embd.weight" and not architecture.has_output_tensor
+        if tied and forced is None and layers[-1] != HOST:
             weights[layers[-1]] += tensor.size_bytes
     return Assignment(
         n_block=n_block,
@@ -115,8 +116,8 @@ def assign(question: Question, architecture: Architecture, tensors: Sequence[Ten
 
 def _block(name: str, n_block: int) -> int | None:
     """The tensor's layer, `n_block` for the output's; None for those of the input and of every layer."""
-    if (match := BLOCK.match(name)) is not None:
-        return min(int(match[1]), n_block - 1)
+    if (block := block_of(name, n_block)) is not None:
+        return block
     return None if name.split(".", 1)[0] in (*INPUT, *EVERYWHERE) else n_block
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from launcher.machine import Machine
 from launcher.plan.assign import Assignment, Share
 from launcher.plan.budget import Budgets, device_margin
-from launcher.plan.configuration import Configuration, finds
+from launcher.plan.configuration import Configuration
 from launcher.plan.oracle import Answer, Question, Refusal, SplitMode
+from launcher.plan.overrides import finds
 from launcher.plan.plan import HOST, LedgerRow
 from launcher.plan.reasons import describe_budgets, on_host, ranges
 from launcher.plan.tensor import proportions, splits_tensors

@@ -13,15 +13,8 @@ from launcher.errors import UsageError
 from launcher.machine import Device
 from launcher.model import ModelFile
 from launcher.plan.budget import free_bytes
-from launcher.plan.oracle import (
-    Oracle,
-    ProjectorOracle,
-    ProjectorQuestion,
-    Question,
-    SplitMode,
-    TensorOverride,
-)
-from launcher.plan.plan import HOST, CacheType, LedgerRow
+from launcher.plan.oracle import Oracle, ProjectorOracle, ProjectorQuestion, Question, SplitMode
+from launcher.plan.plan import HOST, CacheType, LedgerRow, TensorOverride
 
 _HEAD_TYPES = ("draft-mtp", "draft-eagle3", "draft-dflash", "draft-dspark")
 """Ways of drafting whose model works on the main model's states (common/speculative.cpp): its context cannot be made

@@ -10,9 +10,10 @@ from launcher.model import ModelFile
 from launcher.plan.arrange import Arrangement, Case
 from launcher.plan.host_memory import LoadFacts, choose_load_mode
 from launcher.plan.numa import placed_by
+from launcher.plan.overrides import first_match
 from launcher.plan.pace import forecast
 from launcher.plan.pattern import EXPERTS, matched_names, placement_pattern
-from launcher.plan.plan import LedgerRow, Placement, Plan, Workload
+from launcher.plan.plan import HOST, LedgerRow, Placement, Plan, Workload
 from launcher.plan.reasons import describe_beside, describe_budgets, describe_placement
 from launcher.plan.settle import describe_pool
 from launcher.units import format_bytes
@@ -83,7 +84,11 @@ def compose(
 def _load_facts(case: Case, arrangement: Arrangement) -> LoadFacts:
     placement = arrangement.placement
     shared = {device.id for device in case.machine.devices if device.shares_host_memory}
-    part_on_host = placement_pattern(placement) is not None or placement.n_gpu_layers <= placement.n_block
+    part_on_host = (
+        placement_pattern(placement) is not None
+        or placement.n_gpu_layers <= placement.n_block
+        or case.weights.fixed_on(HOST).n_tensors > 0
+    )
     return LoadFacts(
         file_bytes=case.model.size_bytes,
         host_bytes=arrangement.own[-1].weights.n_bytes,
@@ -94,20 +99,22 @@ def _load_facts(case: Case, arrangement: Arrangement) -> LoadFacts:
 
 
 def _check_pattern(model: ModelFile, placement: Placement) -> None:
-    """A pattern that matches nothing loads silently: prove what ours matches, name by name."""
+    """A pattern that matches nothing loads silently: prove what ours matches of what the user's leave, name by name."""
     pattern = placement_pattern(placement)
     if pattern is None:
         return
     parts = dict(placement.host_expert_parts)
     blocks = {*placement.host_expert_blocks, *parts}
-    experts = matched_names(EXPERTS, (tensor.name for tensor in model.tensors))
+    sent_to = first_match(placement.overrides)
+    names = [tensor.name for tensor in model.tensors if sent_to(tensor.name) is None]
+    experts = matched_names(EXPERTS, names)
     wanted = {
         name
         for name in experts
         if (block := _block_of(name)) in placement.host_expert_blocks
         or (block in parts and _kind_of(name) in parts[block])
     }
-    found = set(matched_names(pattern, (tensor.name for tensor in model.tensors)))
+    found = set(matched_names(pattern, names))
     if found != wanted or {_block_of(name) for name in found} != blocks:
         odd = min(found ^ wanted, default=f"blocks {sorted(blocks)}")
         raise LauncherError(f"the tensor override of this plan is wrong about {odd}")

@@ -5,16 +5,16 @@ Defaults are llama-server's (common/common.h, common/arg.cpp, tools/server/serve
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from launcher.errors import UsageError
 from launcher.machine import Backend, Device
 from launcher.plan.companions import Companions
-from launcher.plan.oracle import FlashAttention, Question, SplitMode, TensorOverride
+from launcher.plan.oracle import FlashAttention, Question, SplitMode
+from launcher.plan.overrides import check_places, finds
 from launcher.plan.parameters import padded
-from launcher.plan.plan import HOST, CacheType, LoadMode
+from launcher.plan.plan import HOST, CacheType, LoadMode, TensorOverride
 from launcher.units import GIB
 
 AUTO_SLOTS = 4
@@ -216,29 +216,9 @@ def settled_load_mode(configuration: Configuration, devices: Sequence[Device]) -
 def _effective(
     overrides: Sequence[TensorOverride], devices: Sequence[Device], names: Sequence[str]
 ) -> tuple[TensorOverride, ...]:
-    known = {HOST, *(device.id for device in devices)}
-    for override in overrides:
-        if override.where not in known:
-            raise UsageError(
-                f"-ot {override.pattern}={override.where}: no such device is used, only {_names(devices)}",
-                hint="launcher probe shows the devices; CPU is the host",
-            )
+    check_places(overrides, [device.id for device in devices])
     found = tuple(override for override in overrides if finds(override, names))
     return found or ((_NOTHING,) if overrides else ())
-
-
-def finds(override: TensorOverride, names: Sequence[str]) -> bool:
-    """Whether it matches any tensor. Raises UsageError for a pattern that is none."""
-    compiled = compiled_pattern(override.pattern)
-    return any(compiled.search(name) for name in names)
-
-
-def compiled_pattern(pattern: str) -> re.Pattern[str]:
-    """What stands before `=` in -ot; ECMAScript and Python agree on what people write there."""
-    try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise UsageError(f"-ot {pattern!r} is not a regular expression: {error}") from error
 
 
 def _chosen(devices: tuple[Device, ...], backend: Backend, listed: str) -> tuple[Device, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 from launcher.forecast.turn import Band, Forecast
 from launcher.machine import format_cpu_list
 from launcher.plan.choice import Choice
+from launcher.plan.overrides import spelled
 from launcher.plan.plan import HOST, SURE_TO_UNSURE, Amount, Basis, LedgerRow, Plan, Shortfall
 from launcher.recipe import RECIPE_SOURCE
 
@@ -51,6 +52,7 @@ def plan_json(
             "host_expert_parts": [
                 {"block": block, "kinds": list(kinds)} for block, kinds in plan.placement.host_expert_parts
             ],
+            "overrides": [spelled(rule) for rule in plan.placement.overrides],
         },
         **ledger_json(plan.ledger),
         **_basis_said(plan),

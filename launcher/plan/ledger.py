@@ -32,18 +32,22 @@ class Demand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """A placement with its layers written out: `shares[i]` are the layers of the i-th device in use."""
+    """A placement with its layers written out: `shares[i]` are the layers of `devices[i]`."""
 
+    devices: tuple[str, ...]
     shares: tuple[range, ...]
     host_layers: range
     host_experts: frozenset[int]
     host_parts: tuple[tuple[int, tuple[str, ...]], ...] = ()
+    overridden: bool = False
 
     @property
     def pipeline(self) -> bool:
         """llama.cpp runs devices as a pipeline only when the host has no part (llama-context.cpp, the
         constructor): several devices, all layers on them, no tensor override."""
-        return len(self.shares) > 1 and not (self.host_layers or self.host_experts or self.host_parts)
+        return len(self.shares) > 1 and not (
+            self.host_layers or self.host_experts or self.host_parts or self.overridden
+        )
 
 
 def demand_of(
@@ -78,10 +82,12 @@ def spread_out(placement: Placement) -> Spread:
         shares.append(range(at, at + count))
         at += count
     return Spread(
+        devices=placement.devices,
         shares=tuple(shares),
         host_layers=range(start),
         host_experts=frozenset(placement.host_expert_blocks),
         host_parts=placement.host_expert_parts,
+        overridden=bool(placement.overrides),
     )
 
 
@@ -133,6 +139,7 @@ def device_row(demand: Demand, spread: Spread, index: int, budget: DeviceBudget)
         for layer in share
     )
     held += demand.weights.tied_bytes if n_block in share else 0
+    held += demand.weights.fixed_on(budget.device.id).n_bytes
     held += demand.weights.everywhere_bytes if any(layer < n_block for layer in share) else 0
     role = role_of(demand, spread, index, budget.device.backend)
     graph = draw_graph(demand.architecture, demand.parameters, demand.caches, budget.device.backend)
@@ -169,11 +176,12 @@ def copied_to_first(
 ) -> tuple[int, int]:
     """The largest tensor of a block on the host, and the largest such block's cache."""
     layers = demand.weights.layers
+    fixed = demand.weights.fixed_on(HOST).largest_bytes
     on_host = [max(layers[i].largest_dense_bytes, layers[i].largest_expert_bytes) for i in host_layers]
     on_host += [layers[i].largest_expert_bytes for i in host_experts]
     blocks = demand.caches.blocks
     caches = [blocks[i].attention_bytes for i in host_layers if i < len(blocks)]
-    return max(on_host, default=0), max(caches, default=0)
+    return max(fixed, *on_host, 0), max(caches, default=0)
 
 
 def host_weights(weights: Weights, spread: Spread) -> int:
@@ -186,7 +194,8 @@ def host_weights(weights: Weights, spread: Spread) -> int:
     everything = not spread.shares
     output = weights.layers[-1].n_bytes if everything else 0
     shared = weights.everywhere_bytes if spread.host_layers or everything else 0
-    return weights.input_bytes + whole + experts + output + shared + weights.stuck_bytes
+    fixed = weights.fixed_on(HOST).n_bytes
+    return weights.input_bytes + whole + experts + output + shared + weights.stuck_bytes + fixed
 
 
 def _whole(layers: tuple[LayerWeights, ...], blocks: range) -> list[int]:
@@ -206,7 +215,11 @@ def _host_row(
         pipeline=spread.pipeline,
         computes=not spread.shares,
         holds_weights=bool(
-            spread.host_layers or spread.host_experts or spread.host_parts or demand.weights.stuck_bytes
+            spread.host_layers
+            or spread.host_experts
+            or spread.host_parts
+            or demand.weights.stuck_bytes
+            or demand.weights.fixed_on(HOST).n_tensors
         ),
     )
     weights = host_weights(demand.weights, spread)

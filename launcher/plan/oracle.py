@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from launcher.machine import Device
-from launcher.plan.plan import CacheType, LoadMode
+from launcher.plan.plan import CacheType, LoadMode, TensorOverride
 
 
 class SplitMode(StrEnum):
@@ -30,15 +30,6 @@ class FlashAttention(StrEnum):
     ON = "on"
     OFF = "off"
     AUTO = "auto"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorOverride:
-    """Tensors whose name `pattern` (std::regex, searched, first match wins) finds go to `where`: a device's
-    id, or HOST."""
-
-    pattern: str
-    where: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

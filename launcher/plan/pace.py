@@ -8,7 +8,7 @@ from launcher.forecast.turn import Forecast, Turn, forecast_turn
 from launcher.gguf.architecture import Architecture
 from launcher.machine import Machine
 from launcher.plan.ledger import Demand, Spread, part_bytes, spread_out
-from launcher.plan.plan import Placement
+from launcher.plan.plan import HOST, Placement
 
 
 def forecast(
@@ -26,8 +26,8 @@ def stages_of(demand: Demand, placement: Placement, machine: Machine, host: Proc
     by_id = {device.id: device for device in machine.devices}
     streamed = _host_held(demand, spread) if spread.shares else 0.0
     stages = [
-        _device_stage(demand, spread, share, processor_of(by_id[name]), streamed if index == 0 else 0.0)
-        for index, (name, share) in enumerate(zip(placement.devices, spread.shares, strict=True))
+        _device_stage(demand, spread, index, processor_of(by_id[name]), streamed if index == 0 else 0.0)
+        for index, name in enumerate(placement.devices)
     ]
     return (*stages, _host_stage(demand, spread, host, streamed))
 
@@ -38,27 +38,27 @@ def used_share(architecture: Architecture) -> float:
     return used / architecture.n_expert if architecture.n_expert else 1.0
 
 
-def _device_stage(
-    demand: Demand, spread: Spread, share: range, processor: Processor, streamed: float
-) -> Stage:
-    weights, used = demand.weights, used_share(demand.architecture)
-    layers = [(index, weights.layers[index]) for index in share]
+def _device_stage(demand: Demand, spread: Spread, index: int, processor: Processor, streamed: float) -> Stage:
+    weights, used, share = demand.weights, used_share(demand.architecture), spread.shares[index]
+    layers = [(layer, weights.layers[layer]) for layer in share]
     dense = sum(layer.dense_bytes for _, layer in layers)
     if weights.n_block in share:
         dense += weights.tied_bytes
     parts = part_bytes(weights, spread)
     experts = sum(
-        layer.expert_bytes - parts.get(index, 0)
-        for index, layer in layers
-        if index not in spread.host_experts
+        layer.expert_bytes - parts.get(number, 0)
+        for number, layer in layers
+        if number not in spread.host_experts
     )
+    fixed = weights.fixed_on(spread.devices[index])
+    dense, experts = dense + fixed.dense_bytes, experts + fixed.expert_bytes
     flops = sum(
-        layer.dense_values + (layer.expert_values * used if index not in spread.host_experts else 0)
-        for index, layer in layers
+        layer.dense_values + (layer.expert_values * used if number not in spread.host_experts else 0)
+        for number, layer in layers
     )
     if streamed:  # prompt processing computes with the host's experts here
-        flops += sum(weights.layers[index].expert_values * used for index in spread.host_experts)
-        flops += sum(weights.layers[index].dense_values for index in spread.host_layers)
+        flops += sum(weights.layers[number].expert_values * used for number in spread.host_experts)
+        flops += sum(weights.layers[number].dense_values for number in spread.host_layers)
     return Stage(
         processor=processor,
         n_layers=len(layers),
@@ -86,10 +86,19 @@ def _host_stage(demand: Demand, spread: Spread, processor: Processor, streamed: 
         experts += sum(part_bytes(weights, spread).values())
     else:
         dense += weights.tied_bytes
+    fixed = weights.fixed_on(HOST)
+    dense, experts = dense + fixed.dense_bytes, experts + fixed.expert_bytes
     stuck = weights.stuck_bytes
     blocks = spread.host_layers if spread.shares else range(weights.n_block)
     n_layers = (
-        len(set(spread.host_layers) | spread.host_experts | {block for block, _ in spread.host_parts})
+        len(
+            {
+                *spread.host_layers,
+                *spread.host_experts,
+                *fixed.blocks,
+                *(block for block, _ in spread.host_parts),
+            }
+        )
         if spread.shares
         else len(whole)
     )
@@ -110,6 +119,7 @@ def _host_held(demand: Demand, spread: Spread) -> float:
     whole = sum(weights.layers[index].n_bytes for index in spread.host_layers)
     outside = [index for index in spread.host_experts if index not in spread.host_layers]
     parts = sum(part_bytes(weights, spread).values())
+    parts += weights.fixed_on(HOST).n_bytes
     return float(whole + parts + sum(weights.layers[index].expert_bytes for index in outside))
 
 

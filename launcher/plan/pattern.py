@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from launcher.plan.plan import Placement
+from launcher.plan.plan import HOST, Placement, TensorOverride
 
 EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 """Routed experts, not the shared ones (`_shexp`) nor the router: llama.cpp common/common.h,
@@ -20,12 +20,17 @@ LLM_FFN_EXPS_REGEX."""
 def expert_pattern(blocks: Sequence[int], parts: Sequence[tuple[int, Sequence[str]]] = ()) -> str:
     """The pattern that finds the routed experts of exactly these blocks, and of `parts` those of some kinds (at least
     one of either, each block >= 0)."""
-    numbers = "|".join(_numbers(sorted(set(blocks))))
     if not parts:
-        return rf"blk\.({numbers}){EXPERTS}"
+        return block_pattern(blocks, EXPERTS)
+    numbers = "|".join(_numbers(sorted(set(blocks))))
     whole = [rf"({numbers})\.ffn_(up|down|gate|gate_up)"] if blocks else []
     some = [rf"{block}\.ffn_({'|'.join(kinds)})" for block, kinds in parts]
     return rf"blk\.({'|'.join(whole + some)})_(ch|)exps"
+
+
+def block_pattern(blocks: Sequence[int], regex: str) -> str:
+    """The pattern that finds what `regex` does in these blocks alone (at least one, each >= 0)."""
+    return rf"blk\.({'|'.join(_numbers(sorted(set(blocks))))}){regex}"
 
 
 def placement_pattern(placement: Placement) -> str | None:
@@ -33,6 +38,16 @@ def placement_pattern(placement: Placement) -> str | None:
     if not (placement.host_expert_blocks or placement.host_expert_parts):
         return None
     return expert_pattern(placement.host_expert_blocks, placement.host_expert_parts)
+
+
+def placement_overrides(placement: Placement) -> tuple[TensorOverride, ...]:
+    """What llama-server is told of single tensors: the user's rules, then the plan's own, because the first that finds a
+    name decides. Nothing without a device."""
+    if not placement.devices:
+        return ()
+    pattern = placement_pattern(placement)
+    own = () if pattern is None else (TensorOverride(pattern=pattern, where=HOST),)
+    return (*placement.overrides, *own)
 
 
 def matched_names(pattern: str, names: Iterable[str]) -> tuple[str, ...]:

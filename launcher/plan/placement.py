@@ -16,7 +16,7 @@ from launcher.machine import Backend
 from launcher.plan.budget import Budgets, DeviceBudget
 from launcher.plan.compute import Role, device_compute, draw_graph, host_compute
 from launcher.plan.ledger import Demand, copied_to_first, extra_amount
-from launcher.plan.plan import Placement
+from launcher.plan.plan import HOST, Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,12 @@ class _Best:
 def place(demand: Demand, budgets: Budgets) -> Placement:
     """The placement that puts most on devices; the host is not asked whether it holds the rest."""
     devices = _usable(demand, budgets)
+    needed = _needed(demand)
     n_layers = demand.weights.n_block + 1
     if not devices:
         return host_only(demand)
-    by_size = sorted(devices, key=lambda budget: -budget.n_bytes)
-    for count in range(1, len(devices) + 1):
+    by_size = sorted(devices, key=lambda budget: (budget.device.id not in needed, -budget.n_bytes))
+    for count in range(max(len(needed), 1), len(devices) + 1):
         largest = by_size[:count]
         chosen = [budget for budget in devices if budget in largest]
         best = _split(demand, chosen, start=0, experts_on_host=False)
@@ -74,22 +75,30 @@ def host_only(demand: Demand) -> Placement:
         devices=(),
         tensor_split=(),
         host_expert_blocks=demand.weights.expert_blocks,
+        overrides=demand.weights.overrides,
     )
+
+
+def _needed(demand: Demand) -> frozenset[str]:
+    """Devices that the user's overrides send tensors to: only one that is in use can hold any."""
+    return frozenset(fixed.where for fixed in demand.weights.fixed) - {HOST}
 
 
 def _usable(demand: Demand, budgets: Budgets) -> list[DeviceBudget]:
     """Devices with memory of their own, as llama.cpp prefers them; else those in the host's memory, each with
     its part of what the host itself does not need."""
-    own = [budget for budget in budgets.devices if not budget.device.shares_host_memory]
-    if own or not budgets.devices:
-        return own
+    shared = {budget.device.id for budget in budgets.devices if budget.device.shares_host_memory}
+    if len(shared) < len(budgets.devices) or not shared:
+        return [budget for budget in budgets.devices if budget.device.id not in shared - _needed(demand)]
     graph = draw_graph(
         demand.architecture, demand.parameters, demand.caches, budgets.devices[0].device.backend
     )
     compute = host_compute(graph, pipeline=False, computes=False, holds_weights=True)
     overhead = budgets.host_overhead
-    needed = demand.weights.input_bytes + sum(
-        amount.n_bytes + amount.band_bytes for amount in (compute, overhead)
+    needed = (
+        demand.weights.input_bytes
+        + demand.weights.fixed_on(HOST).n_bytes
+        + sum(amount.n_bytes + amount.band_bytes for amount in (compute, overhead))
     )
     part = max(budgets.host_bytes - needed, 0) // len(budgets.devices)
     return [
@@ -100,8 +109,9 @@ def _usable(demand: Demand, budgets: Budgets) -> list[DeviceBudget]:
 
 def _partial(demand: Demand, devices: list[DeviceBudget]) -> Placement:
     """As many of the last layers as fit, all experts on the host; found by bisection, because fewer layers need
-    less."""
-    low, high = 1, demand.weights.n_block
+    less. Devices that are needed get a layer each, whether they have room or not: what is missing then shows."""
+    needed = _needed(demand)
+    low, high = 1, demand.weights.n_block + 1 - max(len(needed), 1)
     best_start: int | None = None
     while low <= high:
         start = (low + high) // 2
@@ -110,12 +120,24 @@ def _partial(demand: Demand, devices: list[DeviceBudget]) -> Placement:
         else:
             best_start, high = start, start - 1
     n_block = demand.weights.n_block
-    if best_start is None or best_start == n_block:  # the output layer alone is not worth a device
+    if best_start is None and needed:
+        return _last_layers(demand, [budget.device.id for budget in devices if budget.device.id in needed])
+    if best_start is None or (best_start == n_block and not needed):  # the output layer alone is not worth it
         return host_only(demand)
     best = _split(demand, devices, start=best_start, experts_on_host=True)
     if best is None:
         return host_only(demand)
     return _placement(demand, best, n_block + 1 - best_start, experts_on_host=True)
+
+
+def _last_layers(demand: Demand, devices: list[str]) -> Placement:
+    """A layer on each of these devices."""
+    return replace(
+        host_only(demand),
+        n_gpu_layers=len(devices),
+        devices=tuple(devices),
+        tensor_split=(1,) * len(devices),
+    )
 
 
 def _placement(demand: Demand, best: _Best, n_gpu_layers: int, *, experts_on_host: bool) -> Placement:
@@ -141,6 +163,7 @@ def _placement(demand: Demand, best: _Best, n_gpu_layers: int, *, experts_on_hos
         tensor_split=tuple(share.stop - share.first for share in best.shares),
         host_expert_blocks=tuple(sorted(host)),
         host_expert_parts=tuple(parts),
+        overrides=demand.weights.overrides,
     )
 
 
@@ -176,7 +199,7 @@ class _Costs:
         self.fixed_cache: dict[tuple[Backend, bool, bool], int] = {}
         host_experts = frozenset(weights.expert_blocks) if experts_on_host else frozenset[int]()
         self.copied = copied_to_first(demand, range(start), host_experts)
-        self.pipeline = n_devices > 1 and start == 0 and not experts_on_host
+        self.pipeline = n_devices > 1 and start == 0 and not (experts_on_host or weights.overrides)
         running = [0]
         for index, layer in enumerate(weights.layers):
             cost = layer.dense_bytes if experts_on_host else layer.n_bytes
@@ -229,16 +252,18 @@ class _Costs:
                 + extra.n_bytes
                 + extra.band_bytes
             )
-        return self.fixed_cache[key] + budget.overhead.n_bytes + budget.overhead.band_bytes
+        overhead = budget.overhead.n_bytes + budget.overhead.band_bytes
+        return self.fixed_cache[key] + overhead + self.demand.weights.fixed_on(budget.device.id).n_bytes
 
 
 def _split(demand: Demand, devices: list[DeviceBudget], *, start: int, experts_on_host: bool) -> _Best | None:
     """The best division of the layers from `start` on among the devices, None if there is none."""
     costs = _Costs(demand, len(devices), start, experts_on_host=experts_on_host)
     n_layers = costs.n_layers
+    needed = _needed(demand)
     reached: dict[tuple[int, bool], _Best] = {(start, False): _Best(0, 0.0, ())}
     for budget in devices:
-        following = dict(reached)
+        following = {} if budget.device.id in needed else dict(reached)
         for (first, used), best in reached.items():
             for stop, candidate in _extensions(costs, budget, best, first, used=used):
                 if candidate.beats(following.get((stop, True))):

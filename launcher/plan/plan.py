@@ -119,6 +119,15 @@ class NumaMode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TensorOverride:
+    """Tensors whose name `pattern` (std::regex, searched, first match wins) finds go to `where`: a device's
+    id, or HOST."""
+
+    pattern: str
+    where: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Extra:
     """A further file that the user's flags load, and what it takes: `everywhere` on each device in use
     (an upper bound for adapters, whose tensors go with the layers), else on the first one; on the host without any."""
@@ -142,7 +151,8 @@ class Limits:
 class Workload:
     """What the user asks for; None is left to the planner. `ctx_size` is what one request can use.
 
-    `min_tps` is the least generation speed, in predicted tokens/s, that a plan may have.
+    `min_tps` is the least generation speed, in predicted tokens/s, that a plan may have. `overrides` fix tensors to a place,
+    whatever is planned for the rest.
     """
 
     ctx_size: int | None = None
@@ -158,6 +168,7 @@ class Workload:
     min_tps: float | None = None
     numa: NumaMode | None = None
     extras: tuple[Extra, ...] = ()
+    overrides: tuple[TensorOverride, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +180,7 @@ class Placement:
     `n_gpu_layers` (n_block + 1 when everything is, 0 and empty tuples for CPU only). The blocks before them
     are on the host whole. `host_expert_blocks` are the blocks whose routed experts stay in host memory,
     `host_expert_parts` those of which only some kinds (`up`, `down`, `gate`, `gate_up`) do.
+    `overrides` are the user's: they go before all of that.
     """
 
     n_block: int
@@ -177,6 +189,7 @@ class Placement:
     tensor_split: tuple[int, ...]
     host_expert_blocks: tuple[int, ...]
     host_expert_parts: tuple[tuple[int, tuple[str, ...]], ...] = ()
+    overrides: tuple[TensorOverride, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

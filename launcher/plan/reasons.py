@@ -11,6 +11,7 @@ from launcher.plan.budget import Budgets
 from launcher.plan.ledger import Demand
 from launcher.plan.oracle import HostTensor
 from launcher.plan.plan import HOST, LedgerRow, Placement
+from launcher.plan.weights import Fixed
 from launcher.units import format_bytes
 
 _NAMED = 3
@@ -31,7 +32,14 @@ def describe_placement(demand: Demand, placement: Placement, budgets: Budgets) -
         reasons.append(
             f"{format_bytes(stuck)} of weights are of a type no device here can multiply: they stay on the host"
         )
+    reasons += [_as_asked(fixed) for fixed in weights.fixed]
     return tuple(reasons)
+
+
+def _as_asked(fixed: Fixed) -> str:
+    tensors = f"{fixed.n_tensors} tensor{'s' * (fixed.n_tensors != 1)}"
+    place = "the host" if fixed.where == HOST else fixed.where
+    return f"-ot: {tensors} ({format_bytes(fixed.n_bytes)}) on {place} as asked"
 
 
 def _where(demand: Demand, placement: Placement, budgets: Budgets) -> str:

@@ -109,7 +109,9 @@ class _Found:
 
     @classmethod
     def of(cls, offer: Offer, rank: int, task: Task) -> _Found:
-        case = read_case(offer.model, offer.quant, task.machine, task.limits, task.companions)
+        case = read_case(
+            offer.model, offer.quant, task.machine, task.limits, task.companions, task.workload.overrides
+        )
         contexts = choose_contexts(case.architecture, task.workload, task.default_ctx)
         return cls(
             offer=offer, case=case, contexts=contexts, tried=try_quant(case, task.workload, contexts, rank)

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from launcher.machine import Device
-from launcher.plan.oracle import Answer, BufferRow, FlashAttention, Question, TensorOverride
+from launcher.plan.oracle import Answer, BufferRow, FlashAttention, Question
 from launcher.plan.parameters import Parameters
-from launcher.plan.pattern import placement_pattern
+from launcher.plan.pattern import placement_overrides
 from launcher.plan.plan import HOST, Amount, Basis, LedgerRow, Placement, Plan
 
 
@@ -28,7 +28,6 @@ def configured(
 ) -> Question:
     """The same before there is a plan: what decides where everything goes."""
     by_id = {device.id: device for device in devices}
-    pattern = placement_pattern(placement)
     flash = {None: FlashAttention.AUTO, True: FlashAttention.ON, False: FlashAttention.OFF}
     return Question(
         model=model,
@@ -40,7 +39,7 @@ def configured(
         batch_size=parameters.batch_size,
         ubatch_size=parameters.ubatch_size,
         flash_attn=flash[flash_attn],
-        overrides=(TensorOverride(pattern=pattern, where=HOST),) if pattern and placement.devices else (),
+        overrides=placement_overrides(placement),
         tensor_split=tuple(float(count) for count in placement.tensor_split),
         n_gpu_layers=placement.n_gpu_layers,
     )

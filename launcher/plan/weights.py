@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from launcher.gguf.architecture import Architecture
@@ -17,7 +17,9 @@ from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import TensorInfo
 from launcher.machine import Backend
 from launcher.plan.kernels import NO_KERNEL
+from launcher.plan.overrides import first_match
 from launcher.plan.pattern import EXPERTS
+from launcher.plan.plan import TensorOverride
 
 BLOCK = re.compile(r"(?:enc\.|dec\.)?blk\.(\d+)\.")
 _EXPERTS = re.compile(EXPERTS)
@@ -31,7 +33,7 @@ EVERYWHERE = ("rope_freqs", "rope_factors_long", "rope_factors_short")
 class LayerWeights:
     """`expert_bytes` are the routed experts, the part that can stay on the host by itself; `stuck_bytes` stay
     there whatever is asked, because no device can compute with their type. `largest_*` is the biggest single
-    tensor of a part (op offload copies whole tensors), `*_values` count a part's parameters, `expert_kinds` are the experts' bytes by kind (`up`, `down`)."""
+    tensor of a part (op offload copies whole tensors), `*_values` count a part's parameters wherever they are, `expert_kinds` are the experts' bytes by kind (`up`, `down`)."""
 
     dense_bytes: int = 0
     expert_bytes: int = 0
@@ -49,16 +51,38 @@ class LayerWeights:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fixed:
+    """What the user's overrides send to one place, of whatever layer: it is in no other count. `blocks` are those it
+    is of, `largest_bytes` its biggest tensor of one."""
+
+    where: str
+    n_tensors: int = 0
+    dense_bytes: int = 0
+    expert_bytes: int = 0
+    largest_bytes: int = 0
+    blocks: tuple[int, ...] = ()
+
+    @property
+    def n_bytes(self) -> int:
+        return self.dense_bytes + self.expert_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
     """`layers` are the blocks in order, then the output layer. `tied_bytes` is the embedding that serves as
     output too: on a device it exists a second time, on the host only where the CPU repacks its type. MTP blocks are empty: their
-    tensors are left out unless asked for (`load_mtp`), their layers still count."""
+    tensors are left out unless asked for (`load_mtp`), their layers still count. `fixed` is what `overrides` decide."""
 
     input_bytes: int
     everywhere_bytes: int
     tied_bytes: int
     tied_type: GgmlType | None
     layers: tuple[LayerWeights, ...]
+    overrides: tuple[TensorOverride, ...] = ()
+    fixed: tuple[Fixed, ...] = ()
+
+    def fixed_on(self, where: str) -> Fixed:
+        return next((fixed for fixed in self.fixed if fixed.where == where), Fixed(where=where))
 
     @property
     def n_block(self) -> int:
@@ -75,9 +99,20 @@ class Weights:
 
 
 def weigh(
-    architecture: Architecture, tensors: Iterable[TensorInfo], backends: Iterable[Backend] = ()
+    architecture: Architecture,
+    tensors: Iterable[TensorInfo],
+    backends: Iterable[Backend] = (),
+    overrides: tuple[TensorOverride, ...] = (),
 ) -> Weights:
-    """Sort every tensor of the model into its layer; `backends` are those that may get some."""
+    """Sort every tensor of the model into its layer; `backends` are those that may get some, `overrides` the user's.
+
+    Raises UsageError for an override whose pattern is none.
+    """
+    backends = frozenset(backends)
+    sent_to = first_match(
+        overrides if backends else ()
+    )  # without a device everything is where they could send it
+    fixed: dict[str, list[TensorInfo]] = {}
     stuck = frozenset[GgmlType]().union(*(NO_KERNEL.get(backend, frozenset()) for backend in backends))
     n_block = architecture.n_block
     parts: list[list[TensorInfo]] = [[] for _ in range(n_block + 1)]
@@ -85,29 +120,60 @@ def weigh(
     embedding: TensorInfo | None = None
     for tensor in tensors:
         stem = tensor.name.split(".", 1)[0]
-        if (match := BLOCK.match(tensor.name)) is not None:
-            block = min(int(match[1]), n_block - 1)  # an encoder may have more blocks than are counted
-            if block < architecture.n_main:
-                parts[block].append(tensor)
-        elif stem in INPUT:
+        block = block_of(tensor.name, n_block)
+        if block is not None and block >= architecture.n_main:
+            continue
+        if (where := sent_to(tensor.name)) is not None:
+            fixed.setdefault(where, []).append(tensor)
+        if block is not None:
+            parts[block].append(tensor)
+        elif stem not in (*INPUT, *EVERYWHERE):
+            parts[n_block].append(tensor)
+        elif where is None and stem in EVERYWHERE:
+            everywhere += tensor.size_bytes
+        elif where is None:
             input_bytes += tensor.size_bytes
             embedding = tensor if tensor.name == "token_embd.weight" else embedding
-        elif stem in EVERYWHERE:
-            everywhere += tensor.size_bytes
-        else:
-            parts[n_block].append(tensor)
     tied = None if architecture.has_output_tensor else embedding
     return Weights(
         input_bytes=input_bytes,
         everywhere_bytes=everywhere,
         tied_bytes=tied.size_bytes if tied else 0,
         tied_type=tied.type if tied else None,
-        layers=tuple(_layer(part, stuck) for part in parts),
+        layers=tuple(_layer(part, stuck, sent_to) for part in parts),
+        overrides=overrides,
+        fixed=tuple(_fixed(where, sent, n_block) for where, sent in fixed.items()),
     )
 
 
-def _layer(tensors: list[TensorInfo], stuck: frozenset[GgmlType]) -> LayerWeights:
-    movable = [tensor for tensor in tensors if tensor.type not in stuck]
+def block_of(name: str, n_block: int) -> int | None:
+    """The block that a tensor is of; an encoder may have more of them than are counted."""
+    match = BLOCK.match(name)
+    return min(int(match[1]), n_block - 1) if match else None
+
+
+def _fixed(where: str, tensors: Sequence[TensorInfo], n_block: int) -> Fixed:
+    expert = sum(tensor.size_bytes for tensor in tensors if _EXPERTS.search(tensor.name))
+    of_blocks = [
+        (block, tensor.size_bytes)
+        for tensor in tensors
+        if (block := block_of(tensor.name, n_block)) is not None
+    ]
+    return Fixed(
+        where=where,
+        n_tensors=len(tensors),
+        dense_bytes=sum(tensor.size_bytes for tensor in tensors) - expert,
+        expert_bytes=expert,
+        largest_bytes=max((size for _, size in of_blocks), default=0),
+        blocks=tuple(sorted({block for block, _ in of_blocks})),
+    )
+
+
+def _layer(
+    tensors: list[TensorInfo], stuck: frozenset[GgmlType], sent_to: Callable[[str], str | None]
+) -> LayerWeights:
+    open_ones = [tensor for tensor in tensors if sent_to(tensor.name) is None]
+    movable = [tensor for tensor in open_ones if tensor.type not in stuck]
     expert = [tensor.size_bytes for tensor in movable if _EXPERTS.search(tensor.name)]
     dense = [tensor.size_bytes for tensor in movable if not _EXPERTS.search(tensor.name)]
     kinds: dict[str, int] = {}
@@ -123,7 +189,7 @@ def _layer(tensors: list[TensorInfo], stuck: frozenset[GgmlType]) -> LayerWeight
         expert_kinds=tuple(sorted(kinds.items())),
         dense_bytes=sum(dense),
         expert_bytes=sum(expert),
-        stuck_bytes=sum(tensor.size_bytes for tensor in tensors if tensor.type in stuck),
+        stuck_bytes=sum(tensor.size_bytes for tensor in open_ones if tensor.type in stuck),
         largest_dense_bytes=max(dense, default=0),
         largest_expert_bytes=max(expert, default=0),
     )

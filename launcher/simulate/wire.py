@@ -16,9 +16,8 @@ from launcher.plan.oracle import (
     Question,
     Refusal,
     SplitMode,
-    TensorOverride,
 )
-from launcher.plan.plan import CacheType, LoadMode
+from launcher.plan.plan import CacheType, LoadMode, TensorOverride
 
 Json = dict[str, Any]
 

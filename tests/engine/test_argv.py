@@ -8,7 +8,7 @@ import pytest
 
 from launcher.engine.argv import Serving, server_argv
 from launcher.errors import UsageError
-from launcher.plan.plan import CacheType, LoadMode, Plan, Workload
+from launcher.plan.plan import CacheType, LoadMode, Plan, TensorOverride, Workload
 from launcher.units import MIB
 from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, machine, model
@@ -161,3 +161,12 @@ def test_flags_that_say_what_the_plan_says_pass() -> None:
 def test_an_unknown_user_flag_is_found_before_the_start() -> None:
     with pytest.raises(UsageError, match="has no flag --frobnicate"):
         server_argv(plan_for(), SERVING, capabilities=without("--frobnicate"), user_flags=("--frobnicate",))
+
+
+def test_the_user_s_overrides_come_before_the_plan_s() -> None:
+    rule = TensorOverride(pattern=r"blk\.0\.ffn_up_exps", where="CUDA1")
+    plan = plan_for(250, 200, workload=Workload(ctx_size=8192, overrides=(rule,)))
+    words = value(server_argv(plan, SERVING), "-ot").split(",")
+    assert words[0] == r"blk\.0\.ffn_up_exps=CUDA1"
+    assert len(words) == 2
+    assert words[1].endswith("exps=CPU")

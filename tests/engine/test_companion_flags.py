@@ -7,9 +7,8 @@ import pytest
 from launcher.engine.companion_flags import read_companions
 from launcher.errors import UsageError
 from launcher.plan.companions import CompanionWishes, DraftWish, ProjectorWish
-from launcher.plan.oracle import TensorOverride
 from launcher.plan.pattern import EXPERTS
-from launcher.plan.plan import HOST, CacheType
+from launcher.plan.plan import HOST, CacheType, TensorOverride
 
 
 def test_nothing_beside() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.engine.wishes import absorb_flags, further_files, split_flags, uncounted
+from launcher.engine.wishes import absorb_flags, carried_flags, further_files, split_flags, uncounted
 from launcher.errors import UsageError
-from launcher.plan.plan import CacheType, LoadMode, NumaMode, Workload
+from launcher.plan.pattern import EXPERTS
+from launcher.plan.plan import HOST, CacheType, LoadMode, NumaMode, TensorOverride, Workload
 from launcher.units import MIB
 
 
@@ -96,3 +97,42 @@ def test_a_numa_mode_is_a_wish() -> None:
     assert absorb_flags(("--numa", "isolate"), Workload())[0].numa is NumaMode.ISOLATE
     with pytest.raises(UsageError):
         absorb_flags(("--numa", "sideways"), Workload())
+
+
+def test_overrides_are_wishes_in_the_order_typed() -> None:
+    flags = (
+        "-ot",
+        "a=CUDA1,b=CPU",
+        "--jinja",
+        "--n-cpu-moe",
+        "2",
+        "--override-tensor",
+        "c=CPU",
+        "-cmoe",
+        "-ncffn",
+        "0",
+    )
+    workload, rest = absorb_flags(flags, Workload())
+    assert rest == ("--jinja",)
+    assert workload.overrides == (
+        TensorOverride(pattern="a", where="CUDA1"),
+        TensorOverride(pattern="b", where=HOST),
+        TensorOverride(pattern=r"blk\.([01])" + EXPERTS, where=HOST),
+        TensorOverride(pattern="c", where=HOST),
+        TensorOverride(pattern=EXPERTS, where=HOST),
+    )
+
+
+@pytest.mark.parametrize(
+    "flags", [("-ot", "a"), ("-ot",), ("-cmoe", "2"), ("-ncmoe", "-1"), ("-ncmoe", "all")]
+)
+def test_an_override_llama_server_would_refuse_is_refused(flags: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match=flags[0]):
+        absorb_flags(flags, Workload())
+
+
+def test_what_the_user_says_replaces_what_a_profile_carries() -> None:
+    carried = ("-ub", "1024", "--lora", "a.gguf", "-ot", "x=CPU", "-ctk", "q8_0")
+    assert carried_flags(carried, (), Workload()) == carried
+    typed = ("--ubatch-size", "512", "-ot", "y=CPU")
+    assert carried_flags(carried, typed, Workload(cache_type_k=CacheType.Q4_0)) == ("--lora", "a.gguf")

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from launcher.gguf.ggml import GgmlType
 from launcher.machine import Device
 from launcher.plan.assign import assign, assign_layers
-from launcher.plan.oracle import Question, TensorOverride
+from launcher.plan.oracle import Question
 from launcher.plan.pattern import EXPERTS
-from launcher.plan.plan import HOST
+from launcher.plan.plan import HOST, TensorOverride
 from tests.plan.shapes import architecture_of, cards, model
 
 

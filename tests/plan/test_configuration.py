@@ -17,8 +17,8 @@ from launcher.plan.configuration import (
     used_devices,
     visible_devices,
 )
-from launcher.plan.oracle import SplitMode, TensorOverride
-from launcher.plan.plan import HOST, LoadMode
+from launcher.plan.oracle import SplitMode
+from launcher.plan.plan import HOST, LoadMode, TensorOverride
 from launcher.units import GIB
 from tests.plan.shapes import cards, device
 

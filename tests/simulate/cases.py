@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from launcher.machine import Device
-from launcher.plan.oracle import FlashAttention, Question, SplitMode, TensorOverride
-from launcher.plan.plan import HOST, CacheType
+from launcher.plan.oracle import FlashAttention, Question, SplitMode
+from launcher.plan.plan import HOST, CacheType, TensorOverride
 
 EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 """Routed experts, as llama.cpp's --cpu-moe has them (common/common.h)."""

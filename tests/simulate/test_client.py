@@ -13,8 +13,8 @@ import pytest
 from launcher.engine.find import Engine
 from launcher.gguf.ggml import GgmlType
 from launcher.machine import Backend, Device
-from launcher.plan.oracle import Answer, HostTensor, Oracle, Question, Refusal, SplitMode, TensorOverride
-from launcher.plan.plan import HOST, LoadMode
+from launcher.plan.oracle import Answer, HostTensor, Oracle, Question, Refusal, SplitMode
+from launcher.plan.plan import HOST, LoadMode, TensorOverride
 from launcher.simulate.client import Simulators, _WorkerLost, describe_death, is_refusal
 from launcher.units import GIB, MIB
 from tests.make_gguf import Types, make_gguf

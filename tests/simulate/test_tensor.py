@@ -12,16 +12,8 @@ import pytest
 from launcher.engine.find import Engine
 from launcher.gguf.ggml import GgmlType
 from launcher.machine import Backend, Device
-from launcher.plan.oracle import (
-    Answer,
-    BufferRow,
-    FlashAttention,
-    Question,
-    Refusal,
-    SplitMode,
-    TensorOverride,
-)
-from launcher.plan.plan import HOST
+from launcher.plan.oracle import Answer, BufferRow, FlashAttention, Question, Refusal, SplitMode
+from launcher.plan.plan import HOST, TensorOverride
 from launcher.simulate.client import Simulators
 from launcher.simulate.meta import is_sum
 from launcher.simulate.traits import Staging, traits_of

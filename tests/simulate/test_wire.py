@@ -5,16 +5,8 @@ from __future__ import annotations
 import json
 
 from launcher.machine import Backend, Device, Link
-from launcher.plan.oracle import (
-    Answer,
-    BufferRow,
-    FlashAttention,
-    HostTensor,
-    Question,
-    SplitMode,
-    TensorOverride,
-)
-from launcher.plan.plan import HOST, CacheType, LoadMode
+from launcher.plan.oracle import Answer, BufferRow, FlashAttention, HostTensor, Question, SplitMode
+from launcher.plan.plan import HOST, CacheType, LoadMode, TensorOverride
 from launcher.simulate.wire import answer_from, question_from, to_json
 
 DEVICE = Device(
