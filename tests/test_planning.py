@@ -56,6 +56,20 @@ def test_without_the_hub_a_profile_s_recipe_is_planned_and_marked(settings: Sett
         fetch(located, sources_of(settings), quiet)
 
 
+def test_a_profile_carries_flags_that_the_plan_is_made_around(settings: Settings) -> None:
+    text = (profiles_dir() / "models/kimi-k2.5.toml").read_text(encoding="utf-8")
+    flags = r'flags = ["-ub", "1024", "-ot", "blk\\.60\\.ffn_up_exps=CUDA0", "--jinja"]'
+    own = settings.own_profiles_dir / "models/kimi-k2.5.toml"
+    own.parent.mkdir(parents=True)
+    own.write_text(text.replace("schema = 2", f"schema = 3\n{flags}", 1), encoding="utf-8")
+    planned = offline(settings, "epyc2-768g-5090")
+    assert planned.plan is not None
+    assert planned.plan.ubatch_size == 1024
+    assert [reason for reason in planned.plan.reasons if reason.startswith("-ot: 1 tensor ")]
+    assert planned.argv[planned.argv.index("-ot") + 1].startswith(r"blk\.60\.ffn_up_exps=CUDA0,blk")
+    assert planned.argv[-1] == "--jinja"
+
+
 def test_what_would_do_stands_beside_the_api(settings: Settings) -> None:
     planned = offline(settings, "laptop-16g", buy=True)
     shown = document(planned)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 
 from rich import box
@@ -193,6 +194,7 @@ def profile(value: ModelProfile) -> RenderableType:
             ("home", value.homepage),
             ("context", f"{value.context.default} planned, {value.context.max} at most"),
             ("modes", ", ".join(mode.name for mode in value.modes)),
+            ("flags", shlex.join(value.flags) or None),
             ("as API", None if value.api is None else _price(value.api)),
         ]
     )
