@@ -18,7 +18,25 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 FILE_MAP = README.split("## File map", 1)[1].split("```")[1]
 COMMANDS = README.split("## Commands", 1)[1].split("\n## ", 1)[0]
 
-OTHER_OPTIONS = frozenset({"--help", "--version", "--list-devices", "--backend", "-k", "--mmproj", "-md"})
+OTHER_OPTIONS = frozenset(
+    [
+        "--help",
+        "--version",
+        "--list-devices",
+        "--backend",
+        "-k",
+        "--mmproj",
+        "-md",
+        "--lora",
+        "-ub",
+        "-ot",
+        "-cmoe",
+        "-ncmoe",
+        "-ngl",
+        "-ts",
+        "-fit",
+    ]
+)
 """Options in the README that are typer's own, llama-server's, or those of scripts."""
 
 

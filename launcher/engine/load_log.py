@@ -15,7 +15,7 @@ from launcher.plan.plan import HOST
 from launcher.units import MIB
 
 _BUFFER = re.compile(
-    r"\b(?P<name>\S+) +(?P<kind>model|KV|RS|compute|output|DSV4 \S+ state) buffer size = *(?P<mib>\d+(?:\.\d+)?) MiB"
+    r"(?P<reserved>\bsched_reserve: +)?\b(?P<name>\S+) +(?P<kind>model|KV|RS|compute|output|DSV4 \S+ state) buffer size = *(?P<mib>\d+(?:\.\d+)?) MiB"
 )
 _PROJECTOR = re.compile(
     r"clip_ctx: CLIP using (?P<name>\S+) backend|load_hparams: model size: *(?P<mib>\d+(?:\.\d+)?) MiB"
@@ -95,11 +95,23 @@ def held_at(log: str, where: str) -> Held | None:
 
 
 def parse_load_log(text: str) -> tuple[Seen, ...]:
-    """Every buffer the log names, in order. The log's figures are MiB with two decimals."""
-    buffers = (
-        Seen(name=match["name"], kind=match["kind"], n_bytes=round(float(match["mib"]) * MIB))
-        for match in _BUFFER.finditer(text)
-    )
+    """Every buffer the log names, in order. The log's figures are MiB with two decimals.
+
+    A context that gets adapters reserves its compute buffers again in place of the first ones (llama_context,
+    set_adapters_lora); the next context begins with its output buffer.
+    """
+    buffers: list[Seen] = []
+    reserved: dict[str, int] = {}
+    for match in _BUFFER.finditer(text):
+        seen = Seen(name=match["name"], kind=match["kind"], n_bytes=round(float(match["mib"]) * MIB))
+        if seen.kind == "output":
+            reserved = {}
+        if match["reserved"] and seen.name in reserved:
+            buffers[reserved[seen.name]] = seen
+            continue
+        if match["reserved"]:
+            reserved[seen.name] = len(buffers)
+        buffers.append(seen)
     return (*buffers, *_projector(text))
 
 

@@ -60,3 +60,21 @@ def test_a_projectors_weights_are_where_it_says_it_goes() -> None:
         303 * MIB + MIB * 29 // 2,
         MIB * 26 // 4,
     ]
+
+
+def test_what_is_reserved_again_for_an_adapter_counts_once_and_a_second_context_apart() -> None:
+    log = """
+llama_context: Vulkan_Host  output buffer size =     0.19 MiB
+sched_reserve:    Vulkan1 compute buffer size =     6.63 MiB
+sched_reserve: Vulkan_Host compute buffer size =     2.13 MiB
+sched_reserve:    Vulkan1 compute buffer size =     7.00 MiB
+sched_reserve: Vulkan_Host compute buffer size =     2.13 MiB
+llama_context: Vulkan_Host  output buffer size =     0.19 MiB
+sched_reserve:    Vulkan1 compute buffer size =     1.00 MiB
+"""
+    sizes = [(seen.name, seen.kind, seen.n_bytes / MIB) for seen in parse_load_log(log)]
+    assert [(name, round(size, 2)) for name, kind, size in sizes if kind == "compute"] == [
+        ("Vulkan1", 7.0),
+        ("Vulkan_Host", 2.13),
+        ("Vulkan1", 1.0),
+    ]
