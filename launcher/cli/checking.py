@@ -27,7 +27,7 @@ _WHEN = {
 
 def register(app: typer.Typer) -> None:
     """Hang the command on the app."""
-    app.command()(unfolded(check))
+    app.command(epilog="launcher check -- llama-server -m model.gguf -ngl 99")(unfolded(check))
 
 
 def check(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from launcher.cli.options import (
+    FLAGS,
     EngineOptions,
     MachineOptions,
     Offline,
@@ -29,7 +30,7 @@ def register(app: typer.Typer) -> None:
     """Hang the commands on the app."""
     app.command()(unfolded(probe))
     app.command()(unfolded(inspect))
-    app.command()(unfolded(plan))
+    app.command(epilog=FLAGS)(unfolded(plan))
     profiles.command("list")(unfolded(list_profiles))
     profiles.command("show")(unfolded(show_profile))
     app.add_typer(profiles, name="profiles")

@@ -32,6 +32,9 @@ Offline = Annotated[
     bool,
     typer.Option("--offline", callback=_go_offline, help="Use what is here; ask no server (HF_HUB_OFFLINE)."),
 ]
+FLAGS = "What follows -- goes to llama-server: -- -ub 1024 --lora FILE"
+"""Of the help of commands that take such flags; a usage line has no place for them."""
+
 Ref = Annotated[
     str,
     typer.Argument(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from launcher.cli.options import (
+    FLAGS,
     EngineOptions,
     Name,
     OptionalRef,
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Hang the commands on the app."""
-    for command in (up, run, serve, ps, logs, stop):
+    for planning in (up, run, serve):
+        app.command(epilog=FLAGS)(unfolded(planning))
+    for command in (ps, logs, stop):
         app.command()(unfolded(command))
 
 
