@@ -1,4 +1,4 @@
-"""What is wrong with this machine or install, and the fix. Every check looks, none changes anything.
+"""What is wrong with this machine or install, and the fix. Every check looks, none leaves anything changed.
 
 A finding is `wrong` (something will fail, or is lost without need) or a `note` (worth knowing). Only what is wrong
 makes `launcher doctor` fail.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.engine import claims
-from launcher.engine.deployments import State, read_all
+from launcher.engine.deployments import State, check_room, read_all
 from launcher.engine.find import Engine, ask_engine
 from launcher.engine.ports import free_port
 from launcher.engine.process import config_files, engine_env
@@ -23,7 +23,7 @@ from launcher.engine.recipe import LLAMA_CPP
 from launcher.engine.record import Unreadable
 from launcher.engine.systemd import has_bus, lingers
 from launcher.engine.vitals import see
-from launcher.errors import LauncherError, UsageError
+from launcher.errors import LauncherError, TryAgain, UsageError
 from launcher.inventory import backends_beside, engine_or_none
 from launcher.machine import Backend, Machine
 from launcher.probe.engine_devices import parse_device_list
@@ -36,6 +36,8 @@ SLOW_DISK_BYTES_PER_S = 200 * MIB
 _DISK_SAMPLE_BYTES = 256 * MIB
 _DISK_SAMPLE_S = 2.0
 _LITTLE_DISK_BYTES = 10 * GIB
+
+_CLAIM = "which other plans leave to it (its plan's whole memory, prompt cache and process included)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +145,12 @@ def check_limits(machine: Machine) -> Iterator[Finding]:
 
 
 def check_state(settings: Settings) -> Iterator[Finding]:
-    """Records of what no longer runs, and claims of who is no more."""
+    """A folder that takes no more records, records of what no longer runs, and claims of who is no more."""
+    if settings.deployments_dir.is_dir():
+        try:
+            check_room(settings.deployments_dir)
+        except TryAgain as error:
+            yield Finding(check="state", wrong=True, text=error.message, fix=error.hint)
     for entry in read_all(settings.deployments_dir):
         stop = f"launcher stop {entry.name}"
         if isinstance(entry, Unreadable):
@@ -163,7 +170,7 @@ def check_state(settings: Settings) -> Iterator[Finding]:
         yield Finding(check="state", wrong=False, text=text, fix="launcher ps removes them")
     for claim in claims.read(settings.claims_dir):
         promised = ", ".join(f"{format_bytes(size)} of {row}" for row, size in claim.rows.items())
-        yield Finding(check="claims", wrong=False, text=f"{claim.name} was promised {promised}")
+        yield Finding(check="claims", wrong=False, text=f"{claim.name} was promised {promised}, {_CLAIM}")
 
 
 def check_disk(settings: Settings, machine: Machine) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ import psutil
 
 from launcher.engine import claims
 from launcher.engine.deploy import Request, bring_up
-from launcher.engine.deployments import require, the_name
+from launcher.engine.deployments import check_room, require, the_name
 from launcher.engine.export import (
     Export,
     Format,
@@ -40,6 +40,7 @@ def restart(name: str | None, on_progress: OnProgress) -> Deployment:
     folder = read_settings().deployments_dir
     entry = require(folder, the_name(folder, name))
     env, options = _env_of(entry), parse(entry.options)
+    check_room(folder)  # before what runs is ended
     take_down(folder, entry.name)
     return bring_up(
         folder,

@@ -23,6 +23,7 @@ from launcher.engine.argv import unbound
 from launcher.engine.cause import Cause, CauseKind
 from launcher.engine.deployments import (
     State,
+    check_room,
     claiming,
     find,
     log_path,
@@ -33,18 +34,19 @@ from launcher.engine.deployments import (
     save,
     starting,
     state_path,
+    unwritable,
 )
 from launcher.engine.identity import Presence, ProcessId, identify, presence
 from launcher.engine.log import open_log
 from launcher.engine.options import Options, command
 from launcher.engine.ports import check_port, free_port
-from launcher.engine.process import DROPPED, GRACE_S, MARKER, cannot_run, start
+from launcher.engine.process import DROPPED, GRACE_S, MARKER, cannot_run, reap, start
 from launcher.engine.protect import sweep_groups
 from launcher.engine.ready import LoadFailed, StallLimits, failure
 from launcher.engine.record import Deployment, Phase, Unreadable
 from launcher.engine.systemd import unit_name
 from launcher.engine.takedown import marker_of, take_down, undo
-from launcher.errors import EngineFailed, UsageError
+from launcher.errors import EngineFailed, TryAgain, UsageError
 from launcher.progress import OnProgress, Step, silent
 
 _LOOK_S = 0.1
@@ -95,9 +97,11 @@ def bring_up(
     starting it, or started now. While another launcher starts the same name, this waits for it.
 
     On any failure and on Ctrl-C the process tree is ended and the record removed; the log stays. Raises
-    UsageError (another plan runs under the name, port in use, exposed without a key), LoadFailed, OSError.
+    UsageError (another plan runs under the name, port in use, exposed without a key), LoadFailed, TryAgain (the folder
+    is full), OSError.
     """
     check_exposure(request.host, request.api_key_file)
+    check_room(folder)
     sweep_groups()
 
     def waiting() -> None:
@@ -297,6 +301,8 @@ def _until_ready(folder: Path, name: str, supervisor: ProcessId, on_progress: On
             seen, entry = stamp, find(folder, name)
             if not isinstance(entry, Deployment) or entry.phase is Phase.STOPPING:
                 raise EngineFailed(f"{name} was stopped before it was ready", hint=f"launcher logs {name}")
+            if not alive and entry.phase is Phase.STARTING:
+                _look_for_full_disk(folder, supervisor)
             if entry.phase is Phase.FAILED or not alive:
                 raise _failed(entry)
             if entry.phase is not Phase.STARTING:
@@ -316,6 +322,15 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return stat.st_ino, stat.st_mtime_ns
+
+
+def _look_for_full_disk(folder: Path, supervisor: ProcessId) -> None:
+    """A supervisor that could not write its record ended without a word in it. Raises TryAgain where that was it: by
+    its exit status, or, where systemd has that, by what the disk says."""
+    status = reap(supervisor)
+    check_room(folder)
+    if status == TryAgain.exit_code:
+        raise unwritable(folder)
 
 
 def _failed(entry: Deployment) -> EngineFailed:

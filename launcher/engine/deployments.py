@@ -8,8 +8,10 @@ that one broken file hides nothing else.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import shlex
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,8 +24,12 @@ from launcher.engine.identity import Presence, ProcessId, presence
 from launcher.engine.record import Deployment, Phase, Unreadable, check_name, document, parse_deployment
 from launcher.engine.systemd import installed, unit_name
 from launcher.engine.transient import is_kept
-from launcher.errors import NotFound, UsageError
+from launcher.errors import NotFound, TryAgain, UsageError
 from launcher.locks import exclusive, exclusive_if_free
+
+ROOM_BYTES = 256 << 10
+"""What starting a deployment writes beside its log: its record twice (the new one before the old one goes), a claim,
+progress, a line of history; a record of 60 devices has about 30 kB."""
 
 
 class State(StrEnum):
@@ -74,6 +80,29 @@ def save(folder: Path, deployment: Deployment) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync(folder)
+
+
+def check_room(folder: Path) -> None:
+    """Records, claims and a log can be written there. Raises TryAgain naming the folder, before anything is touched."""
+    try:
+        make_private(folder)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(ROOM_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def unwritable(folder: Path, error: OSError | None = None) -> TryAgain:
+    """Why no record can be kept there, in a sentence."""
+    if error is None:
+        what = f"the records of what runs could not be written to {folder}"
+    elif error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        what = f"{folder}, which keeps the records of what runs, is full"
+    else:
+        what = f"the records of what runs cannot be written to {folder}: {error.strerror}"
+    return TryAgain(what, hint=f"look at df -h {shlex.quote(str(folder))}, free some space, and try again")
 
 
 def find(folder: Path, name: str) -> Deployment | Unreadable | None:

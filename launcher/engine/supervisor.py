@@ -36,7 +36,7 @@ from launcher.engine.lifecycle import State
 from launcher.engine.options import Options
 from launcher.engine.record import Deployment, Phase
 from launcher.engine.taken import Gauge, Taken
-from launcher.errors import EngineFailed
+from launcher.errors import EngineFailed, TryAgain
 from launcher.progress import Step
 
 OpenGauge = Callable[[Mapping[str, str]], Gauge]
@@ -75,6 +75,9 @@ class Supervisor:
         self._account = Account(folder, deployment.name, opts)
         self._life = lifecycle.Lifecycle()
         self._left = False
+        self._heard_of = self._was_ready
+        self._mute = False
+        self._unsaved = False
         self._number = 0
         self._child: Child | None = None
         self._cause: Cause | None = None
@@ -87,6 +90,11 @@ class Supervisor:
             None if opts.memory_bytes is None else protect.make_group(deployment.name, opts.memory_bytes)
         )
         self._kills = self._n_killed()
+
+    @property
+    def is_mute(self) -> bool:
+        """It gave up because nobody could be told how far it was: the record could not be written."""
+        return self._mute
 
     def run(self) -> State:
         """The state it ended in: stopped, or failed."""
@@ -189,6 +197,8 @@ class Supervisor:
                 events.extend(self._do(effect))
             if self._life.state is not before.state:
                 self._announce()
+            elif self._unsaved and not self._mute:
+                self._save()
 
     def _do(self, effect: lifecycle.Effect) -> tuple[lifecycle.Event, ...]:
         match effect:
@@ -214,7 +224,8 @@ class Supervisor:
         """Record and log say the new state. A stopped deployment is forgotten: that is what stopping means."""
         state = self._life.state
         if state is State.STOPPED:
-            remove(self._folder, self._record.name)
+            if not self._mute:  # else whoever waits sees that the record stayed where it was, and removes it
+                remove(self._folder, self._record.name)
             return
         restarts = self._restarts_before + self._life.restarts
         if state is State.READY and not restarts:
@@ -242,10 +253,20 @@ class Supervisor:
                 os.write(1, line)
 
     def _save(self) -> None:
+        """What cannot be written now is tried again with the next event. But while nobody was told yet that it is
+        ready, somebody waits for this record: a server whose readiness cannot be said is ended, and so are we."""
         try:
             save(self._folder, self._record)
-        except OSError as error:  # a full disk is no reason to end what runs; the next change tries again
-            self._write(f"the record could not be written: {error}")
+        except OSError as error:
+            if not self._unsaved:
+                self._write(f"the record could not be written: {error}")
+            self._unsaved = True
+            if not self._heard_of and not self._mute:
+                self._mute = True
+                self._tell(_Told(self._number, lifecycle.Stop()))
+        else:
+            self._unsaved = False
+            self._heard_of = self._heard_of or self._record.phase is not Phase.STARTING
 
     def _spawn(self) -> lifecycle.Event:
         self._number += 1
@@ -277,11 +298,15 @@ class Supervisor:
         def run() -> None:
             told = question(child, record)
             if told is not None:
-                self._told.put(told)
-                with contextlib.suppress(OSError):
-                    os.write(self._wake_write, b"\0")
+                self._tell(told)
 
         threading.Thread(target=run, name="question", daemon=True).start()
+
+    def _tell(self, told: _Told) -> None:
+        """The main thread, which takes it up at its next turn."""
+        self._told.put(told)
+        with contextlib.suppress(OSError):
+            os.write(self._wake_write, b"\0")
 
     def _watch(self, child: Child, record: Deployment) -> _Told | None:
         """Until it is ready, stalls, or is gone: the last is seen by the main thread."""
@@ -341,7 +366,8 @@ def _killed(deployment: Deployment) -> Cause:
 
 
 def supervise(state_file: Path, open_gauge: OpenGauge | None = None) -> int:
-    """Supervise the deployment of this state file until it has ended; EngineFailed's exit code when it was given up.
+    """Supervise the deployment of this state file until it has ended; EngineFailed's exit code when it was given up,
+    TryAgain's when its record could not be written.
 
     Nothing to supervise (stopped meanwhile, failed, somebody else does it) is no failure: whoever keeps us up must
     not try again.
@@ -357,5 +383,8 @@ def supervise(state_file: Path, open_gauge: OpenGauge | None = None) -> int:
     _, dropped = process.engine_env({name: "" for name in os.environ if name not in opts.passed})
     for name in dropped:
         del os.environ[name]
-    state = Supervisor(state_file.parent, deployment, opts, open_gauge).run()
+    supervisor = Supervisor(state_file.parent, deployment, opts, open_gauge)
+    state = supervisor.run()
+    if supervisor.is_mute:
+        return TryAgain.exit_code
     return EngineFailed.exit_code if state is State.FAILED else 0

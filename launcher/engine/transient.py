@@ -19,7 +19,7 @@ from pathlib import Path
 from launcher.engine.identity import ProcessId, identify
 from launcher.engine.process import GRACE_S, KILL_S
 from launcher.engine.systemd import lingers
-from launcher.errors import EngineFailed
+from launcher.errors import EngineFailed, TryAgain
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LIMIT_S = 30.0
@@ -50,7 +50,7 @@ def is_available(environ: Mapping[str, str]) -> bool:
 def properties(service: Service) -> tuple[str, ...]:
     """systemd.service(5), systemd.exec(5), systemd.resource-control(5). OOMPolicy: the kernel ending llama-server is
     the supervisor's to diagnose, not the unit's end. KillMode: SIGTERM to the supervisor, SIGKILL to what it leaves. The
-    status of a deployment that was given up is not tried again."""
+    status of a deployment that was given up, or whose record could not be written, is not tried again."""
     limit = () if service.memory_bytes is None else (f"MemoryMax={service.memory_bytes}",)
     return (
         f"WorkingDirectory={service.cwd}",
@@ -58,7 +58,7 @@ def properties(service: Service) -> tuple[str, ...]:
         f"StandardError=append:{service.log}",
         "Restart=on-failure",
         "RestartSec=2",
-        f"RestartPreventExitStatus={EngineFailed.exit_code}",
+        f"RestartPreventExitStatus={EngineFailed.exit_code} {TryAgain.exit_code}",
         "StartLimitIntervalSec=600",
         "StartLimitBurst=5",
         "KillMode=mixed",

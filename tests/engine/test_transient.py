@@ -49,7 +49,7 @@ def test_values_of_variables_are_in_no_command_line() -> None:
 
 def test_who_starts_what_again_is_in_the_unit() -> None:
     said = dict(each.split("=", 1) for each in properties(SERVICE))
-    assert (said["Restart"], said["RestartPreventExitStatus"]) == ("on-failure", "5")
+    assert (said["Restart"], said["RestartPreventExitStatus"]) == ("on-failure", "5 6")
     assert (said["OOMPolicy"], said["KillMode"]) == ("continue", "mixed")
     assert said["MemoryMax"] == str(5 * GIB)
     assert said["StandardError"] == "append:/state/m.log"

@@ -1,0 +1,110 @@
+"""A disk that fills up behind a server: said in a sentence, and nothing is left that nobody knows of."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from launcher.doctor import check_state
+from launcher.engine.deploy import bring_up
+from launcher.engine.deployments import State, find, look, save
+from launcher.engine.identity import lives
+from launcher.engine.options import command
+from launcher.engine.record import Deployment, Phase
+from launcher.engine.takedown import take_down
+from launcher.errors import TryAgain
+from launcher.progress import Step
+from launcher.settings import read_settings
+from launcher.upkeep import restart
+from tests.serving import a_request, fake_command, stub_model
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder))
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a small file system can be mounted by root alone")
+    yield folder
+    subprocess.run(("umount", "-l", str(folder)), check=True)
+
+
+def fill(folder: Path) -> None:
+    with contextlib.suppress(OSError), (folder / "filler").open("ab", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+
+
+def everything_of(folder: Path) -> list[str]:
+    """Processes that carry the folder's name: supervisor, server, whatever they started."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str(folder).encode() in (process / "environ").read_bytes():
+                found.append(process.name)
+    return found
+
+
+def test_a_disk_that_fills_up_while_it_loads_ends_the_load(small: Path, tmp_path: Path) -> None:
+    folder = small / "deployments"
+
+    def fill_at_first_step(_step: Step) -> None:
+        fill(small)
+
+    long = {
+        "quant": "Q4_1",
+        "reasons": ["as long as real ones"] * 1000,
+    }  # more than what removing progress frees
+    request = a_request("m", fake_command("--load-seconds", "1.5"), stub_model(tmp_path), plan=long)
+    with pytest.raises(TryAgain) as caught:
+        bring_up(folder, request, on_progress=fill_at_first_step)
+    assert caught.value.message == f"{folder}, which keeps the records of what runs, is full"
+    assert find(folder, "m") is None
+    assert everything_of(folder) == []
+
+
+def test_a_full_disk_is_said_before_anything_is_started_or_ended(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAUNCHER_HOME", str(small))
+    settings = read_settings()
+    folder = settings.deployments_dir
+    running = bring_up(folder, a_request("m", fake_command(), stub_model(tmp_path)))
+    fill(small)
+    with pytest.raises(TryAgain, match="is full"):
+        bring_up(folder, a_request("other", fake_command(), stub_model(tmp_path)))
+    with pytest.raises(TryAgain, match="is full"):
+        restart("m", lambda _step: None)
+    [finding] = check_state(settings)
+    assert (finding.wrong, "is full" in finding.text) == (True, True)
+    assert look(running).state is State.RUNNING
+    assert take_down(folder, "m").was is State.RUNNING
+    assert find(folder, "m") is None
+
+
+def test_a_supervisor_that_cannot_write_ends_with_its_server(small: Path, tmp_path: Path) -> None:
+    """Whoever waits learns it by its exit status, and by the record that stayed as it was."""
+    folder = small / "deployments"
+    running = bring_up(folder, a_request("m", fake_command(), stub_model(tmp_path)))
+    take_down(folder, "m")
+    log = tmp_path / "m.log"
+    claimed = replace(running, phase=Phase.STARTING, process=None, supervisor=None, log_path=str(log))
+    save(folder, claimed)
+    fill(small)
+    with log.open("wb") as said:
+        done = subprocess.run(command(folder / "m.json"), stderr=said, timeout=60, check=False)
+    assert done.returncode == TryAgain.exit_code
+    entry = find(folder, "m")
+    assert isinstance(entry, Deployment)
+    assert (entry.phase, entry.process) == (Phase.STARTING, None)
+    assert "the record could not be written: [Errno 28]" in log.read_text()
+    assert running.pid is not None
+    assert not lives(running.pid)
