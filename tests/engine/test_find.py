@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
+import os
 import platform
-import sys
 from pathlib import Path
 
-import psutil
 import pytest
 
 from launcher.engine.find import (
@@ -171,13 +169,15 @@ def test_an_engine_that_hangs_is_ended_with_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("launcher.engine.find.ASK_TIMEOUT_S", 1.0)
+    alive = tmp_path / "alive"  # open for writing as long as the child lives
+    os.mkfifo(alive)
     hanging = tmp_path / "llama-server"
-    hanging.write_text(
-        f"#!/bin/sh\n{sys.executable} -c 'import time; time.sleep(1000)' &\necho $! > {tmp_path}/child\nwait\n"
-    )
+    hanging.write_text(f"#!/bin/sh\n(sleep 1000 > {alive}) &\necho started > {tmp_path}/child\nwait\n")
     hanging.chmod(0o755)
+    reading = os.open(alive, os.O_RDONLY | os.O_NONBLOCK)
     with pytest.raises(EngineFailed, match="did not end within"):
         ask_engine(hanging, "--version")
-    child = int((tmp_path / "child").read_text())
-    with contextlib.suppress(psutil.NoSuchProcess):
-        assert psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    assert (tmp_path / "child").read_text() == "started\n"
+    os.set_blocking(reading, True)
+    assert os.read(reading, 1) == b""  # returns once nobody can write any more
+    os.close(reading)
