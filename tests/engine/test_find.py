@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import platform
+import sys
 from pathlib import Path
 
 import pytest
@@ -172,7 +173,8 @@ def test_an_engine_that_hangs_is_ended_with_its_children(
     alive = tmp_path / "alive"  # open for writing as long as the child lives
     os.mkfifo(alive)
     hanging = tmp_path / "llama-server"
-    hanging.write_text(f"#!/bin/sh\n(sleep 1000 > {alive}) &\necho started > {tmp_path}/child\nwait\n")
+    sleeps = f"{sys.executable} -c 'import time; time.sleep(1000)'"
+    hanging.write_text(f"#!/bin/sh\n{sleeps} > {alive} &\necho started > {tmp_path}/child\nwait\n")
     hanging.chmod(0o755)
     reading = os.open(alive, os.O_RDONLY | os.O_NONBLOCK)
     with pytest.raises(EngineFailed, match="did not end within"):
