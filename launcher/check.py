@@ -174,7 +174,7 @@ def _instead(
 def _wishes(configuration: Configuration, verdict: Check) -> Iterator[Workload]:
     """Context, slots, cache types and batches as asked; where no context was asked for, any that fits, too."""
     asked = Workload(
-        ctx_size=verdict.pool,
+        ctx_size=min(verdict.pool, verdict.slot_ctx_size * configuration.n_parallel),
         n_parallel=configuration.n_parallel,
         cache_type_k=configuration.cache_type_k,
         cache_type_v=configuration.cache_type_v,
@@ -182,6 +182,7 @@ def _wishes(configuration: Configuration, verdict: Check) -> Iterator[Workload]:
         ubatch_size=configuration.ubatch_size,
         flash_attn=_FLASH[configuration.flash_attn],
         cache_ram_bytes=configuration.cache_ram_bytes if configuration.cache_ram_given else None,
+        rope=configuration.rope,
     )
     yield asked
     if not configuration.ctx_size:

@@ -16,6 +16,7 @@ from launcher.engine.argv import Serving, server_argv
 from launcher.engine.capabilities import capabilities
 from launcher.engine.find import Engine
 from launcher.engine.flags import Capabilities
+from launcher.engine.rope_flags import read_rope
 from launcher.engine.wishes import absorb_flags, carried_flags
 from launcher.errors import BadGguf, DoesNotFit, UsageError
 from launcher.extras import measure_extras
@@ -88,7 +89,7 @@ def make(
     carried = target.profile.flags if target.profile else ()
     flags = (*carried_flags(carried, request.flags, request.workload), *request.flags)
     workload, flags = absorb_flags(flags, request.workload)
-    workload = replace(workload, extras=measure_extras(flags))
+    workload = replace(workload, extras=measure_extras(flags), rope=read_rope(flags))
     request = replace(request, workload=workload, flags=flags)
     with ExitStack() as stack:
         opened: list[tuple[Offer, Located]] = []

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from launcher.engine.flags import Option
 from launcher.engine.memory_flags import AUTO, FALSE, HANDLERS, NAME, OPPOSITE, TRUE, VARIABLES, Settings
 from launcher.engine.pinned_flags import PINNED, REMOVED
+from launcher.engine.rope_flags import read_rope
 from launcher.engine.wishes import is_flag
 from launcher.errors import UsageError
 from launcher.plan.configuration import Configuration
@@ -119,7 +120,7 @@ def read_command(words: Sequence[str], arities: Mapping[str, int] = PINNED) -> C
         variables=variables,
         model=_model(reading.model),
         model_words=tuple(reading.model_words),
-        configuration=reading.settings.settle(),
+        configuration=replace(reading.settings.settle(), rope=read_rope(reading.others)),
         address=tuple(reading.address.items()),
         others=tuple(reading.others),
         refused=tuple(reading.refused),

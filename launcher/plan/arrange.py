@@ -17,10 +17,12 @@ from launcher.plan.numa import Cores, choose_cores
 from launcher.plan.overrides import check_overrides
 from launcher.plan.placement import place
 from launcher.plan.plan import HOST, LedgerRow, Limits, Placement, TensorOverride, Workload
+from launcher.plan.reach import Rope, reach_of
 from launcher.plan.settle import Settled
 from launcher.plan.verdict import configured
 from launcher.plan.weights import Weights, weigh
 
+_MODELS_OWN = Rope()
 _ROUNDS = 8
 """Companions follow the model's devices, and these follow from the room that companions leave: two or three rounds."""
 
@@ -47,9 +49,12 @@ def read_case(
     limits: Limits | None = None,
     companions: Companions = NO_COMPANIONS,
     overrides: tuple[TensorOverride, ...] = (),
+    rope: Rope = _MODELS_OWN,
 ) -> Case:
-    """A model on a machine, and what is loaded beside it, read once. Raises UsageError for overrides that cannot be."""
+    """A model on a machine, and what is loaded beside it, read once; its training context is what `rope` makes of it.
+    Raises UsageError for overrides that cannot be."""
     architecture = read_architecture(model.metadata, model.tensors)
+    architecture = replace(architecture, n_ctx_train=reach_of(model.metadata, rope))
     limits = limits or Limits()
     budgets = read_budgets(machine, limits)
     devices = [budget.device for budget in budgets.devices]

@@ -34,6 +34,7 @@ from launcher.plan.kv import state_bytes
 from launcher.plan.ledger import Demand
 from launcher.plan.oracle import Answer, Oracle, Question
 from launcher.plan.plan import Amount, Basis, LedgerRow, Workload
+from launcher.plan.reach import reach_of
 from launcher.plan.reasons import ranges
 from launcher.plan.tensor import divide_assignment, divide_ledger, splits_tensors, together
 from launcher.plan.verdict import simulated_ledger
@@ -121,7 +122,7 @@ def check(
         source=model.source,
         size_bytes=model.size_bytes,
         pool=pool,
-        slot_ctx_size=min(slot, architecture.n_ctx_train or slot),
+        slot_ctx_size=min(slot, reach_of(model.metadata, configuration.rope) or slot),
         question=question,
         assignment=assignment,
         ledger=ledger,

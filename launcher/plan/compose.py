@@ -64,7 +64,7 @@ def compose(
         ledger=ledger,
         reasons=(
             *describe_placement(arrangement.demand, placement, case.budgets),
-            describe_pool(parameters, kv_bytes, ctx_reason),
+            describe_pool(parameters, kv_bytes, ctx_reason, case.architecture.n_ctx_train),
             *settled.reasons,
             load_reason,
             *arrangement.caches.reasons,

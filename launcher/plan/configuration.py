@@ -15,6 +15,7 @@ from launcher.plan.oracle import FlashAttention, Question, SplitMode
 from launcher.plan.overrides import check_places, finds
 from launcher.plan.parameters import padded
 from launcher.plan.plan import HOST, CacheType, LoadMode, TensorOverride
+from launcher.plan.reach import Rope
 from launcher.units import GIB
 
 AUTO_SLOTS = 4
@@ -77,6 +78,7 @@ class Configuration:
     fit: bool = True
     fit_ctx: int = FIT_CTX
     all_outputs: bool = False
+    rope: Rope = Rope()
 
 
 def pool_size(configuration: Configuration, n_ctx_train: int) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from launcher.plan.reach import Rope
 from launcher.units import format_bytes
 
 # A supervisor reads plans' names and numbers, and starts sooner without the forecast's tables.
@@ -152,7 +153,7 @@ class Workload:
     """What the user asks for; None is left to the planner. `ctx_size` is what one request can use.
 
     `min_tps` is the least generation speed, in predicted tokens/s, that a plan may have. `overrides` fix tensors to a place,
-    whatever is planned for the rest.
+    whatever is planned for the rest. `rope` moves the context that a request may have.
     """
 
     ctx_size: int | None = None
@@ -169,6 +170,7 @@ class Workload:
     numa: NumaMode | None = None
     extras: tuple[Extra, ...] = ()
     overrides: tuple[TensorOverride, ...] = ()
+    rope: Rope = Rope()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

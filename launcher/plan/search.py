@@ -25,7 +25,7 @@ from launcher.plan.losers import (
 from launcher.plan.plan import DISK, Limits, Plan, Prefer, Shortfall, Workload
 from launcher.plan.preference import describe, ordered, pareto
 from launcher.plan.prices import price_changes
-from launcher.plan.settle import ContextChoice, choose_contexts
+from launcher.plan.settle import ContextChoice, check_reach, choose_contexts
 from launcher.plan.shortfall import explain_shortfall
 from launcher.plan.verify import MOST_SIMULATIONS, Judge, Verdict, Witness, verify
 from launcher.units import format_bytes
@@ -110,9 +110,16 @@ class _Found:
     @classmethod
     def of(cls, offer: Offer, rank: int, task: Task) -> _Found:
         case = read_case(
-            offer.model, offer.quant, task.machine, task.limits, task.companions, task.workload.overrides
+            offer.model,
+            offer.quant,
+            task.machine,
+            task.limits,
+            task.companions,
+            task.workload.overrides,
+            task.workload.rope,
         )
         contexts = choose_contexts(case.architecture, task.workload, task.default_ctx)
+        check_reach(case.model, case.architecture.n_ctx_train, contexts, task.workload)
         return cls(
             offer=offer, case=case, contexts=contexts, tried=try_quant(case, task.workload, contexts, rank)
         )

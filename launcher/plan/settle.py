@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from launcher.errors import UsageError
 from launcher.gguf.architecture import Architecture
 from launcher.gguf.ggml import BLOCKS, GgmlType
+from launcher.model import ModelFile
 from launcher.plan.parameters import Parameters, padded
 from launcher.plan.plan import CacheType, Workload
+from launcher.plan.reach import yarn_flags
 from launcher.units import format_bytes
 
 _DEFAULT_CTX = 32768
@@ -45,10 +47,7 @@ def choose_contexts(architecture: Architecture, workload: Workload, default_ctx:
     """A context that was asked for, or that the profile names, is a requirement; else the planner's own."""
     trained = architecture.n_ctx_train
     if workload.ctx_size is not None:
-        beyond = (
-            f"; beyond the {trained} tokens the model was trained for" if workload.ctx_size > trained else ""
-        )
-        return ContextChoice(sizes=(padded(workload.ctx_size),), reason=f"as asked{beyond}")
+        return ContextChoice(sizes=(padded(workload.ctx_size),), reason="as asked")
     if default_ctx is not None:
         return ContextChoice(sizes=(padded(default_ctx),), reason="the profile's default")
     first = padded(min(trained, _DEFAULT_CTX)) if trained else _DEFAULT_CTX
@@ -58,6 +57,23 @@ def choose_contexts(architecture: Architecture, workload: Workload, default_ctx:
     return ContextChoice(
         sizes=tuple(sizes),
         reason=f"the smaller of the {trained} the model was trained for and {_DEFAULT_CTX}",
+    )
+
+
+def check_reach(model: ModelFile, reach: int, contexts: ContextChoice, workload: Workload) -> None:
+    """Raises UsageError for a pool of which the requests can never use all: llama-server caps each at `reach`."""
+    most = padded(reach) * workload.n_parallel
+    wanted = contexts.sizes[0]
+    if not reach or workload.n_parallel < 1 or wanted <= most:
+        return
+    each = -(-wanted // workload.n_parallel)
+    at_once = f" for {workload.n_parallel} requests" if workload.n_parallel > 1 else ""
+    flags = yarn_flags(model.metadata, each)
+    longer = f", or add -- {flags} (stretched: it answers, how well is not known)" if flags else ""
+    raise UsageError(
+        f"a context of {wanted} tokens{at_once}: {model.model_id} was trained for {reach}, and llama-server caps "
+        "every request there",
+        hint=f"-c {reach * workload.n_parallel}{longer}",
     )
 
 
@@ -116,13 +132,17 @@ def _cache_types(
     return type_k, type_v, reasons
 
 
-def describe_pool(parameters: Parameters, kv_bytes: int, reason: str) -> str:
+def describe_pool(parameters: Parameters, kv_bytes: int, reason: str, reach: int) -> str:
     """The sentence on context: what is guaranteed, what it costs."""
+    longest = min(parameters.ctx_size, reach or parameters.ctx_size)
+    alone = (
+        "all of it" if longest == parameters.ctx_size else f"{longest} tokens, what the model was trained for"
+    )
     share = (
-        f"one request of {parameters.ctx_size} tokens guaranteed"
+        f"one request of {longest} tokens guaranteed"
         if parameters.n_parallel == 1
         else (
-            f"one request can use all of it, {parameters.n_parallel} at once share it: "
+            f"one request can use {alone}, {parameters.n_parallel} at once share it: "
             f"{parameters.n_parallel} requests of {parameters.ctx_size // parameters.n_parallel} tokens guaranteed"
         )
     )

@@ -40,7 +40,7 @@ def explain_shortfall(case: Case, workload: Workload, arrangement: Arrangement) 
 def _fitting_changes(case: Case, workload: Workload, ctx_size: int) -> tuple[str, ...]:
     """llama-server's own flags for up to three changes that fit, the mildest first."""
     found = []
-    for flags, changed, size in _changes(workload, ctx_size):
+    for flags, changed, size in _changes(workload, ctx_size, case.architecture.n_ctx_train):
         try:
             settled = settle(case.architecture, changed, size)
         except UsageError:
@@ -52,10 +52,10 @@ def _fitting_changes(case: Case, workload: Workload, ctx_size: int) -> tuple[str
     return tuple(found)
 
 
-def _changes(workload: Workload, ctx_size: int) -> Iterator[tuple[str, Workload, int]]:
+def _changes(workload: Workload, ctx_size: int, reach: int) -> Iterator[tuple[str, Workload, int]]:
     if workload.cache_ram_bytes:
         yield "--cache-ram 0", replace(workload, cache_ram_bytes=0), ctx_size
-    if workload.n_parallel > 1:
+    if workload.n_parallel > 1 and ctx_size <= (reach or ctx_size):
         yield "-np 1", replace(workload, n_parallel=1), ctx_size
     plain = {workload.cache_type_k, workload.cache_type_v} <= {None, CacheType.F16, CacheType.F32}
     small_cache = replace(workload, cache_type_k=CacheType.Q8_0, cache_type_v=CacheType.Q8_0)

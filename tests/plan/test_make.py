@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from launcher.errors import UsageError
 from launcher.machine import Backend
 from launcher.plan.plan import HOST, CacheType, LoadMode, Plan, Shortfall, Workload
+from launcher.plan.reach import Rope
 from launcher.units import GIB, MIB
 from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, device, machine, model
@@ -18,6 +19,7 @@ from tests.plan.shapes import cards, device, machine, model
 H100 = tuple(device(index, 79 * GIB) for index in range(8))
 H200 = tuple(device(index, 139 * GIB) for index in range(8))
 KIMI = ("deepseek2", "kimi-k2.5")
+LONG = Rope(trained=262144)
 
 
 def planned(outcome: Plan | Shortfall) -> Plan:
@@ -78,7 +80,7 @@ def test_kimi_on_one_card_and_much_ram_keeps_experts_on_the_host() -> None:
 
 def test_context_that_was_asked_for_is_never_cut() -> None:
     box = machine(ram_bytes=2 * GIB)
-    outcome = short(make_plan(model(), "Q4_0", box, Workload(ctx_size=262144)))
+    outcome = short(make_plan(model(), "Q4_0", box, Workload(ctx_size=262144, rope=LONG)))
     assert outcome.ctx_size == 262144
     assert outcome.hints
     for hint in outcome.hints:
@@ -89,12 +91,13 @@ def test_context_that_was_asked_for_is_never_cut() -> None:
             ubatch_size=int(asked.get("-ub", 512)),
             cache_type_k=CacheType(asked["-ctk"]) if "-ctk" in asked else None,
             cache_type_v=CacheType(asked["-ctv"]) if "-ctv" in asked else None,
+            rope=LONG,
         )
         planned(make_plan(model(), "Q4_0", box, again))
 
 
 def test_a_profiles_context_is_a_requirement_too() -> None:
-    outcome = make_plan(model(), "Q4_0", machine(ram_bytes=2 * GIB), Workload(), default_ctx=262144)
+    outcome = make_plan(model(), "Q4_0", machine(ram_bytes=2 * GIB), Workload(rope=LONG), default_ctx=262144)
     assert short(outcome).ctx_size == 262144
 
 

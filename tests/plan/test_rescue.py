@@ -9,6 +9,7 @@ import pytest
 from launcher.machine import Machine
 from launcher.model import ModelFile
 from launcher.plan.plan import HOST, CacheType, Plan, Shortfall, Workload
+from launcher.plan.reach import Rope
 from launcher.plan.rescue import (
     MOST_STEPS,
     Correction,
@@ -26,7 +27,7 @@ from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, machine, model
 
 WISH = Workload(ctx_size=8192)
-LONG = Workload(ctx_size=262144)
+LONG = Workload(ctx_size=262144, rope=Rope(trained=262144))
 """The shapes have few layers: a long context makes their caches the larger part."""
 
 

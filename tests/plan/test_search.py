@@ -28,6 +28,7 @@ from launcher.plan.plan import (
     Prefer,
     Workload,
 )
+from launcher.plan.reach import Rope
 from launcher.plan.search import Offer, Task, search
 from launcher.units import GIB, MIB
 from tests.plan.shapes import cards, device, machine, model
@@ -52,7 +53,12 @@ def choose(
     offers: list[Offer], box: Machine, workload: Workload | None = None, limits: Limits | None = None
 ) -> Choice:
     return search(
-        offers, Task(machine=box, workload=workload or Workload(ctx_size=32768), limits=limits or Limits())
+        offers,
+        Task(
+            machine=box,
+            workload=workload or Workload(ctx_size=32768, rope=Rope(trained=262144)),
+            limits=limits or Limits(),
+        ),
     )
 
 

@@ -1,0 +1,42 @@
+"""Flags that move the context a request may have, read. PURE. Spellings from common/arg.cpp at 0c1e570."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from launcher.engine.wishes import split_flags
+from launcher.errors import UsageError
+from launcher.plan.reach import Rope, Scaling
+
+_TRAINED = re.compile(r"(?:^|,)[^,=]+\.context_length=int:(\d+)(?:,|$)")
+
+
+def read_rope(flags: Sequence[str]) -> Rope:
+    """What these flags make of the training context. Raises UsageError for values llama-server would refuse."""
+    found: dict[str, Any] = {}
+    for name, words in split_flags(flags):
+        if name not in {
+            "--rope-scaling",
+            "--rope-scale",
+            "--rope-freq-scale",
+            "--yarn-orig-ctx",
+            "--override-kv",
+        }:
+            continue
+        try:
+            _, text = words
+            if name == "--rope-scaling":
+                found["scaling"] = Scaling(text)
+            elif name == "--rope-scale":
+                found["freq_scale"] = 1 / float(text)
+            elif name == "--rope-freq-scale":
+                found["freq_scale"] = float(text)
+            elif name == "--yarn-orig-ctx":
+                found["original_ctx"] = int(text)
+            elif trained := _TRAINED.search(text):
+                found["trained"] = int(trained[1])
+        except (ValueError, ZeroDivisionError):
+            raise UsageError(f"{' '.join(words)} is nothing llama-server would take") from None
+    return Rope(**found)
