@@ -26,7 +26,7 @@ from launcher.units import GIB, MIB
 from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, machine, model
 
-WISH = Workload(ctx_size=8192)
+WISH = Workload(ctx_size=8192, rope=Rope(trained=8192))
 LONG = Workload(ctx_size=262144, rope=Rope(trained=262144))
 """The shapes have few layers: a long context makes their caches the larger part."""
 
