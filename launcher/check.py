@@ -18,6 +18,7 @@ from launcher.engine.commandline import Command, arities_of, read_command
 from launcher.engine.find import Engine
 from launcher.engine.flags import Capabilities
 from launcher.engine.pinned_flags import PINNED
+from launcher.engine.recipe import LLAMA_CPP
 from launcher.engine.wishes import split_flags
 from launcher.errors import EngineFailed, NotFound, UsageError
 from launcher.hub.located import Located
@@ -28,7 +29,7 @@ from launcher.plan.companions import Companions
 from launcher.plan.configuration import Configuration, visible_devices
 from launcher.plan.explain import plan_json, shortfall_json
 from launcher.plan.oracle import FlashAttention
-from launcher.plan.plan import Limits, Plan, Shortfall, Workload
+from launcher.plan.plan import CacheType, Limits, Plan, Shortfall, Workload
 from launcher.plan.search import Offer, Task, plan_one
 from launcher.plan.verify import Witness
 from launcher.progress import OnProgress
@@ -36,6 +37,7 @@ from launcher.settings import Settings, expand, read_settings
 from launcher.simulations import Simulations
 
 _FLASH = {FlashAttention.AUTO: None, FlashAttention.ON: True, FlashAttention.OFF: False}
+_PROJECTOR, _DRAFT = ("-mm", "-mmu"), ("-md", "-hfd")
 _BESIDE = {"-mm": "the projector", "-md": "the draft model"}
 _ANOTHER_WAY = "launcher check REF -- names the model another way: user/repo:QUANT, an https URL, a path"
 
@@ -53,13 +55,35 @@ class CheckRequest:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
     """The command as read, the verdict, and where it does not fit, the planner's answer to the same wish with its
-    command line. `notes` are what a user should know beside the verdict."""
+    command line. `notes` are what a user should know beside the verdict. `refused` says why this llama-server, called
+    `engine`, would not start with the line at all; `corrected` is the line that it would take, empty where that is the one
+    that was given."""
 
     command: Command
     verdict: Check
     notes: tuple[str, ...]
     instead: Plan | Shortfall | None
     argv: tuple[str, ...]
+    engine: str
+    corrected: tuple[str, ...]
+
+    @property
+    def starts(self) -> bool:
+        """Whether llama-server takes the line; whether it fits is another question."""
+        return not self.command.refused
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        return self.command.refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Instead:
+    """What fits, without the flags in `dropped`; `notes` say what llama.cpp would not load of what was asked."""
+
+    outcome: Plan | Shortfall | None = None
+    dropped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def check_command(request: CheckRequest, on_progress: OnProgress) -> Checked:
@@ -83,13 +107,20 @@ def check_command(request: CheckRequest, on_progress: OnProgress) -> Checked:
     ):
         beside = opened.companions
         verdict = check(command.configuration, located.model, machine, oracle, oracle.model, beside)
-        instead: Plan | Shortfall | None = None
-        more: tuple[str, ...] = ()
+        instead = _Instead()
         if not verdict.fits:
-            instead, more = _instead(command.configuration, verdict, located, machine, oracle, beside)
-    notes = (*command.refused, *command.notes, *opened.notes, *_choice(target), *more)
-    argv = _argv(command, instead, located, found) if isinstance(instead, Plan) else ()
-    return Checked(command=command, verdict=verdict, notes=notes, instead=instead, argv=argv)
+            instead = _instead(command.configuration, verdict, located, machine, oracle, beside)
+    notes = (*command.notes, *opened.notes, *_choice(target), *instead.notes)
+    argv = _argv(command, instead, located, found)
+    return Checked(
+        command=command,
+        verdict=verdict,
+        notes=notes,
+        instead=instead.outcome,
+        argv=argv,
+        engine=f"llama-server {(found.version.commit if found else None) or LLAMA_CPP.commit}",
+        corrected=(command.program, *command.corrected) if command.refused else (),
+    )
 
 
 def check_document(checked: Checked) -> dict[str, Any]:
@@ -100,7 +131,14 @@ def check_document(checked: Checked) -> dict[str, Any]:
         document = plan_json(instead, argv=checked.argv)
     elif instead is not None:
         document = shortfall_json(instead)
-    return {**check_json(checked.verdict), "notes": list(checked.notes), "instead": document}
+    return {
+        **check_json(checked.verdict),
+        "starts": checked.starts,
+        "refused": list(checked.refused),
+        "corrected": list(checked.corrected) or None,
+        "notes": [*checked.refused, *checked.notes],
+        "instead": document,
+    }
 
 
 def _resolve(ref: str, settings: Settings) -> Target:
@@ -145,8 +183,9 @@ def _instead(
     machine: Machine,
     oracle: Simulations,
     companions: Companions,
-) -> tuple[Plan | Shortfall | None, tuple[str, ...]]:
-    """What the planner makes of the same wish, the model on the devices that the command uses for it."""
+) -> _Instead:
+    """What the planner makes of the same wish, the model on the devices that the command uses for it; of the nearest wish
+    that llama.cpp would load where it is none."""
     used = verdict.question.devices if configuration.devices else machine.devices
     used_first = (*used, *(device for device in machine.devices if device not in used))
     offer = Offer(
@@ -160,19 +199,58 @@ def _instead(
         limits=Limits(gpus=tuple(device.id for device in used)),
         companions=companions,
     )
+    said: list[str] = []
+    for less, without in _companions_to_try(companions):
+        found = _first_plan(offer, replace(task, companions=less), configuration, verdict, said)
+        if found is not None:
+            left_out = (f"what fits is without {' and '.join(_names(without))}",) if without else ()
+            return _Instead(outcome=found, dropped=without, notes=(*_unsaid(said, verdict), *left_out))
+    return _Instead(notes=_unsaid(said, verdict))
+
+
+def _companions_to_try(companions: Companions) -> Iterator[tuple[Companions, tuple[str, ...]]]:
+    """As asked, then without what llama.cpp may refuse to load, with the flags that go then."""
+    yield companions, ()
+    if companions.projector is not None:
+        yield replace(companions, projector=None), _PROJECTOR
+    if companions.draft is not None:
+        yield replace(companions, draft=None), _DRAFT
+        if companions.projector is not None:
+            yield replace(companions, projector=None, draft=None), (*_PROJECTOR, *_DRAFT)
+
+
+def _first_plan(
+    offer: Offer, task: Task, configuration: Configuration, verdict: Check, said: list[str]
+) -> Plan | Shortfall | None:
+    """The first wish that can be planned, else what the last lacks; None where none is one that llama.cpp would load,
+    which `said` then tells."""
     outcome: Plan | Shortfall | None = None
     for workload in _wishes(configuration, verdict):
         try:
             outcome = plan_one(offer, replace(task, workload=workload))
-        except (UsageError, EngineFailed) as error:
-            return None, (error.message,)
+        except UsageError as error:
+            said.append(error.message)
+        except EngineFailed as error:
+            said.append(error.message)
+            return None
         if isinstance(outcome, Plan):
             break
-    return outcome, ()
+        if outcome is not None and (workload.ctx_size is None or configuration.ctx_size):
+            break
+    return outcome
+
+
+def _names(flags: Sequence[str]) -> tuple[str, ...]:
+    return tuple(_BESIDE[flag] for flag in flags if flag in _BESIDE)
+
+
+def _unsaid(said: Sequence[str], verdict: Check) -> tuple[str, ...]:
+    return tuple(one for one in dict.fromkeys(said) if one != verdict.refusal)
 
 
 def _wishes(configuration: Configuration, verdict: Check) -> Iterator[Workload]:
-    """Context, slots, cache types and batches as asked; where no context was asked for, any that fits, too."""
+    """Context, slots, cache types and batches as asked; where no context was asked for, any that fits, too. Then what
+    llama.cpp takes where it refuses those: equal cache types, flash attention as it likes."""
     asked = Workload(
         ctx_size=min(verdict.pool, verdict.slot_ctx_size * configuration.n_parallel),
         n_parallel=configuration.n_parallel,
@@ -187,10 +265,23 @@ def _wishes(configuration: Configuration, verdict: Check) -> Iterator[Workload]:
     yield asked
     if not configuration.ctx_size:
         yield replace(asked, ctx_size=None)
+    k, v = configuration.cache_type_k, configuration.cache_type_v
+    both = v if k is CacheType.F16 else k
+    yield replace(asked, cache_type_k=both, cache_type_v=both)
+    yield replace(asked, flash_attn=None)
+    yield replace(asked, cache_type_k=both, cache_type_v=both, flash_attn=None)
 
 
-def _argv(command: Command, plan: Plan, located: Located, found: Capabilities | None) -> tuple[str, ...]:
+def _argv(
+    command: Command, instead: _Instead, located: Located, found: Capabilities | None
+) -> tuple[str, ...]:
     """The plan's flags with the command's own words for everything that is not memory."""
+    plan = instead.outcome
+    if not isinstance(plan, Plan):
+        return ()
+    kept = [
+        word for name, words in split_flags(command.others) if name not in instead.dropped for word in words
+    ]
     address = dict(command.address)
     serving = Serving(
         host=address.get("--host", "127.0.0.1"),
@@ -203,7 +294,7 @@ def _argv(command: Command, plan: Plan, located: Located, found: Capabilities | 
         return server_argv(plan, serving, program=command.program, capabilities=found, user_flags=user_flags)
 
     try:
-        argv = compiled(command.others)
+        argv = compiled(tuple(kept))
     except UsageError:  # one of them is launcher's own business, or would not go with the plan
         argv = compiled(())
     if not command.model_words:

@@ -8,6 +8,7 @@ LauncherError        1  a fault of ours
 │   └── NotAllowed   4  it is there, and access was refused
 ├── EngineFailed     5  llama-server, or its build, ended badly
 ├── TryAgain         6  network or disk: the same command may work later
+│   └── HashMismatch 6  bytes that are not what they should be
 └── Interrupted    130  Ctrl-C
 """
 
@@ -68,6 +69,12 @@ class TryAgain(LauncherError):
     exit_code = 6
     code = "try_again"
     retryable = True
+
+
+class HashMismatch(TryAgain):
+    """Bytes are not what was pinned, or what the Hub vouches for. Never used."""
+
+    code = "hash_mismatch"
 
 
 class Interrupted(LauncherError):

@@ -21,7 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from launcher.child import run_lines
-from launcher.errors import LauncherError, TryAgain
+from launcher.errors import HashMismatch, LauncherError, TryAgain
 from launcher.locks import exclusive
 from launcher.progress import OnProgress, Step, silent
 from launcher.units import MIB
@@ -59,12 +59,6 @@ LLAMA_CPP_PYTHON = Package(
     sha256="832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e",
 )
 """The engine's source: the archive holds the complete llama.cpp tree of one commit (see engine/recipe.py)."""
-
-
-class HashMismatch(TryAgain):
-    """What arrived is not what was pinned. Never used, never kept."""
-
-    code = "hash_mismatch"
 
 
 def fetch_package(package: Package, folder: Path, *, on_progress: OnProgress = silent) -> Path:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """`phase` is a word (`build`, `pull`, `load`), `done` of `total` in `unit` ("bytes", "steps", "s");
-    `total` is None while unknown. `text` names what is being worked on."""
+    `total` is None while unknown. `text` names what is being worked on. `said` is a sentence of its own, shown
+    whatever is shown of the progress."""
 
     phase: str
     done: int
@@ -17,9 +18,15 @@ class Step:
     unit: str
     text: str = ""
     part: str = ""
+    said: bool = False
 
 
 OnProgress = Callable[[Step], None]
+
+
+def remark(phase: str, text: str) -> Step:
+    """A sentence that the user should see, once."""
+    return Step(phase=phase, done=0, total=None, unit="", text=text, said=True)
 
 
 def silent(step: Step) -> None:

@@ -340,6 +340,49 @@ def test_flags_alone_and_what_a_person_reads(engine: Engine, models: dict[str, P
 
 
 @pytest.mark.engine
+def test_a_line_that_fits_and_would_not_start(engine: Engine, models: dict[str, Path]) -> None:
+    path = str(models["qwen3moe"])
+    pasted = f"llama-server -m {path} -fa -ngl 99 -c 4096 -cram 0 --no-mmap --mlock --fooo 3"
+    bought = ("--gpu", "3060", "--ram", "32G")
+    done = launcher(engine, *bought, "--json", "--", *pasted.split())
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["fits"], document["starts"]) == (3, True, False)
+    assert [sentence.split()[0] for sentence in document["refused"][:3]] == ["-fa", "--no-mmap", "--mlock"]
+    right = f"llama-server -m {path} -fa on -ngl 99 -c 4096 -cram 0 --load-mode mlock"
+    assert document["corrected"] == right.split()
+    again = launcher(engine, *bought, "--json", "--", *document["corrected"])
+    fits = json.loads(again.stdout)
+    assert (again.returncode, fits["starts"], fits["refused"], fits["corrected"]) == (0, True, [], None)
+    assert fits["devices"] == document["devices"]
+    seen = launcher(engine, *bought, "--", *pasted.split())
+    assert re.search(
+        r"^fits +yes, but llama-server \w+ would not start with this line", seen.stdout, re.MULTILINE
+    )
+    assert "these flags start:" in seen.stdout
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("line", "cured"),
+    [
+        ("-ctv q8_0 -fa off", {"-ctv": "q8_0", "-fa": "on"}),
+        ("--mmproj MODEL --jinja", {"--jinja": "--jinja", "--mmproj": None, "-mm": None}),
+    ],
+)
+def test_what_llama_cpp_would_not_load_is_cured(
+    line: str, cured: dict[str, str | None], engine: Engine, models: dict[str, Path]
+) -> None:
+    path = str(models["qwen3moe"])
+    words = f"llama-server -m {path} -c 4096 -cram 0 {line.replace('MODEL', path)}".split()
+    done = launcher(engine, "--gpu", "3060", "--ram", "32G", "--json", "--", *words)
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["fits"], document["starts"]) == (3, False, True)
+    assert document["refusal"] not in document["notes"]
+    given = {name: words[-1] for name, words in split_flags(document["instead"]["argv"][1:])}
+    assert {name: given.get(name) for name in cured} == cured
+
+
+@pytest.mark.engine
 def test_what_fits_instead_has_room_for_the_draft_model(
     engine: Engine, models: dict[str, Path], beside: list[str]
 ) -> None:

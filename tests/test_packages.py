@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.errors import LauncherError, TryAgain
-from launcher.packages import HashMismatch, Kind, Package, fetch_package
+from launcher.errors import HashMismatch, LauncherError, TryAgain
+from launcher.packages import Kind, Package, fetch_package
 from launcher.progress import Step
 
 METADATA = "Metadata-Version: 2.1\nName: tiny-thing\nVersion: 1.0\n"

@@ -61,7 +61,7 @@ def check(
     out.show(check_document(checked), *_report(checked))
     if not out.as_json:
         _show_flags(checked, out)
-    if not checked.verdict.fits:
+    if not (checked.verdict.fits and checked.starts):
         raise typer.Exit(DoesNotFit.exit_code)
 
 
@@ -77,7 +77,8 @@ def _report(checked: Checked) -> tuple[RenderableType, ...]:
             ("model", f"{verdict.model_id}  {format_bytes(verdict.size_bytes)}"),
             ("source", verdict.source),
             ("context", _context(verdict)),
-            ("fits", _answer(verdict)),
+            ("fits", _answer(checked)),
+            *(("refused", sentence) for sentence in checked.refused),
         ]
     )
     notes = tuple(Text(f"note: {note}") for note in checked.notes)
@@ -94,13 +95,14 @@ def _context(verdict: Check) -> str:
     return f"{question.n_parallel} slots of {verdict.slot_ctx_size} tokens each; {kinds}"
 
 
-def _answer(verdict: Check) -> str:
+def _answer(checked: Checked) -> str:
     from launcher.units import format_bytes
 
+    verdict = checked.verdict
     if verdict.refusal is not None:
         return f"no: llama-server would not load it: {verdict.refusal}"
     if not verdict.failures:
-        return "yes"
+        return "yes" if checked.starts else f"yes, but {checked.engine} would not start with this line"
     first = verdict.failures[0]
     return f"no: {first.where} is {format_bytes(first.missing_bytes)} short, {_WHEN[first.stage]}"
 
@@ -112,6 +114,8 @@ def _show_flags(checked: Checked, out: Output) -> None:
     from launcher.units import format_bytes
 
     instead = checked.instead
+    if checked.corrected and checked.verdict.fits:
+        out.data(f"\nthese flags start:\n\n{tables_plan.command_line(checked.corrected)}\n")
     if checked.argv:
         out.data(f"\nthese flags fit:\n\n{tables_plan.command_line(checked.argv)}\n")
     elif isinstance(instead, Shortfall):

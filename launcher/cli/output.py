@@ -134,13 +134,17 @@ class Output:
         if error.hint:
             self.say(f"hint: {error.hint}")
 
+    def _remark(self, step: Step) -> None:
+        if step.said:
+            self.say(f"{step.phase}: {step.text}")
+
     @contextmanager
     def progress(self) -> Iterator[OnProgress]:
         """Progress of one long job: bars on a terminal, a line per 10 % in a pipe, JSON lines when asked."""
         if self._progress is ProgressStyle.JSONL:
             yield _JsonLines()
         elif self._progress is ProgressStyle.NONE:
-            yield lambda _step: None
+            yield self._remark
         elif self._err.is_terminal:
             bars = _Bars(self._err)
             with bars:
@@ -185,6 +189,10 @@ class _Bars:
 
     def __call__(self, step: Step) -> None:
         with self._lock:
+            if step.said:
+                text = printable(f"{step.phase}: {step.text}")
+                self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+                return
             key = step.phase, step.part
             if not self._tasks:
                 self._bars.start()
@@ -235,6 +243,9 @@ class _Lines:
         self._said: dict[str, tuple[str, int]] = {}
 
     def __call__(self, step: Step) -> None:
+        if step.said:
+            self._output.say(f"{step.phase}: {step.text}")
+            return
         if step.part:
             return
         if step.total:
@@ -257,7 +268,11 @@ class _JsonLines:
 
     def __call__(self, step: Step) -> None:
         now = time.monotonic()
-        if step.done != step.total and now - self._said.get(step.phase, float("-inf")) < self.EVERY_S:
+        if (
+            not step.said
+            and step.done != step.total
+            and now - self._said.get(step.phase, float("-inf")) < self.EVERY_S
+        ):
             return
         self._said[step.phase] = now
         sys.stderr.write(json.dumps(plain(step), ensure_ascii=False) + "\n")

@@ -18,11 +18,19 @@ from launcher.engine.rope_flags import read_rope
 from launcher.engine.wishes import is_flag
 from launcher.errors import UsageError
 from launcher.plan.configuration import Configuration
+from launcher.plan.plan import LoadMode
 
 _VARIABLE = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _PROGRAM = re.compile(r"(?:.*[/\\])?llama-server(?:\.exe)?|.*llama\.cpp:(?:server|full)\S*")
 _ENDS = frozenset({"|", "||", "&", "&&", ";"})
-_REDIRECTION = re.compile(r"(?:\d*|&)>>?.*|<.*")
+_REDIRECTION = re.compile(r"(?:\d*|&)>{1,2}&?(.*)|<(.*)")
+_SHELL = re.compile(
+    r"""(?P<kept>'[^']*'|"(?:\\.|[^"\\])*"|\\.)"""  # quoted or escaped: no syntax
+    r"""|(?P<comment>(?<!\S)\#[^\n]*)"""
+    r"""|(?P<line>\n(?=[ \t]*[^\s-]))"""  # flags may go on without a backslash, other words begin a command
+    r"""|(?P<end>&&|\|\||[;|](?=\s|$)|(?<!>)&(?=\s|$))""",
+    re.DOTALL,
+)
 
 _UNCOUNTED = {
     "--lora": "the adapter",
@@ -60,7 +68,7 @@ class Command:
     """`model` is a REF as launcher takes it, None where none is named; `model_words` are the words that name it.
     `address` holds `--host`, `--port` and `--alias`, `others` the flags that say nothing about the model's own memory:
     those of companions are among them. `refused` are sentences on words that this llama-server would not take, `notes`
-    on what is not in the ledger."""
+    on what is not in the ledger. `corrected` are the flags as it does take them: all of them, where `refused` is empty."""
 
     program: str
     variables: tuple[tuple[str, str], ...]
@@ -71,6 +79,7 @@ class Command:
     others: tuple[str, ...]
     refused: tuple[str, ...]
     notes: tuple[str, ...]
+    corrected: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -84,6 +93,9 @@ class _Reading:
     others: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    corrected: list[str] = field(default_factory=list)
+    loads: list[str] = field(default_factory=list)
+    """Flags that are gone and were about loading: what replaced them is one, and the last wins."""
 
 
 def arities_of(options: Iterable[Option]) -> dict[str, int]:
@@ -125,19 +137,23 @@ def read_command(words: Sequence[str], arities: Mapping[str, int] = PINNED) -> C
         others=tuple(reading.others),
         refused=tuple(reading.refused),
         notes=tuple(dict.fromkeys(reading.notes)),
+        corrected=(*reading.corrected, *_load_words(reading)),
     )
 
 
 def _take_apart(words: Sequence[str]) -> tuple[str, tuple[tuple[str, str], ...], list[str]]:
-    """Program, variables before it, and the flags."""
-    words = _split(words[0]) if len(words) == 1 and re.search(r"\s", words[0]) else list(words)
+    """Program, variables before it, and the flags. In one string, what a shell would not hand to the program is left
+    out: what comes before it, comments, redirections, and what follows its end."""
+    is_line = len(words) == 1 and re.search(r"\s", words[0])
+    words, ends = (_split(words[0]), _ENDS) if is_line else (list(words), frozenset[str]())
     at = next((index for index, word in enumerate(words) if _PROGRAM.fullmatch(word)), None)
     if at is None:
         unified = next((i for i in range(len(words) - 1) if _is_unified(words[i], words[i + 1])), None)
         at = None if unified is None else unified + 1
     if at is not None:
         program = words[at] if "llama-server" in words[at] else "llama-server"
-        return program, _variables(words[:at]), words[at + 1 :]
+        return program, _variables(words[:at]), _until_end(words[at + 1 :], ends)
+    words = _until_end(words, ends)
     start = next((i for i, word in enumerate(words) if not _VARIABLE.fullmatch(word)), len(words))
     if start < len(words) and not is_flag(words[start]):
         raise UsageError(
@@ -148,13 +164,44 @@ def _take_apart(words: Sequence[str]) -> tuple[str, tuple[tuple[str, str], ...],
 
 
 def _split(line: str) -> list[str]:
-    """The words of a shell's line; pipes and redirections end it or are left out."""
+    """The words of a shell's lines, those that end a command among them."""
+    line = line.replace("\\\r\n", " ").replace("\\\n", " ").strip()
     try:
-        words = shlex.split(line.replace("\\\r\n", " ").replace("\\\n", " "))
+        words = shlex.split(_SHELL.sub(_spelled_out, line))
     except ValueError as error:
         raise UsageError(f"the command line cannot be taken apart: {error}") from error
-    words = [word for word in words if word.strip() and not _REDIRECTION.fullmatch(word)]
-    return words[: next((index for index, word in enumerate(words) if word in _ENDS), len(words))]
+    kept: list[str] = []
+    names_file = False
+    for word in words:
+        redirection = _REDIRECTION.fullmatch(word)
+        if redirection:
+            names_file = not (redirection[1] or redirection[2])
+        elif names_file:
+            names_file = False
+        elif word.strip():
+            kept.append(word)
+    return kept
+
+
+def _spelled_out(found: re.Match[str]) -> str:
+    """A shell's own syntax as words of their own."""
+    if found["comment"]:
+        return " "
+    if found["line"]:
+        return " ; "
+    return f" {found['end']} " if found["end"] else found[0]
+
+
+def _until_end(words: list[str], ends: frozenset[str]) -> list[str]:
+    return words[: next((index for index, word in enumerate(words) if word in ends), len(words))]
+
+
+def _load_words(reading: _Reading) -> tuple[str, ...]:
+    """One --load-mode for flags that added up: --no-mmap --mlock read the weights and locked them."""
+    if {"--no-mmap", "--mlock"} <= set(reading.loads):
+        mode = reading.settings.settle().load_mode
+        return ("--load-mode", "mlock" if mode is LoadMode.MLOCK else "mmap+mlock")
+    return tuple(REMOVED[reading.loads[-1]][1].split()) if reading.loads else ()
 
 
 def _is_unified(program: str, verb: str) -> bool:
@@ -203,11 +250,12 @@ def _read_flag(reading: _Reading, words: Sequence[str], arities: Mapping[str, in
     name = NAME.get(flag, flag)
     if name == "-fa" and arities[flag] and not (values and values[0] in TRUE | FALSE | AUTO):
         reading.refused.append(f"{flag} needs a value now: {flag} on")
-        values = ["on"]
         _apply(reading, name, "on")
+        reading.corrected += (flag, "on")
         return 1
     if len(values) < arities[flag]:
         raise UsageError(f"{flag} at the end of the command line lacks its value")
+    reading.corrected += (flag, *values)
     _take(reading, name, (flag, *values))
     return 1 + len(values)
 
@@ -218,6 +266,10 @@ def _read_unknown(reading: _Reading, flag: str, words: Sequence[str]) -> int:
         n_values, now = gone
         instead = now if now.startswith("nothing") else f"{now} now"
         reading.refused.append(f"{flag} is gone: it is {instead}")
+        if now.startswith("--load-mode"):
+            reading.loads.append(flag)
+        elif not now.startswith("nothing"):
+            reading.corrected += (*now.split(), *words[1 : 1 + n_values])
     elif flag in PINNED:
         n_values = PINNED[flag]
         reading.refused.append(f"this llama-server has no flag {flag}")

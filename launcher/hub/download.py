@@ -7,13 +7,15 @@ first byte; every file is hashed against the Hub's LFS sha256 before it counts, 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 import httpx2
 from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
 
-from launcher.errors import LauncherError, NotFound, TryAgain, UsageError
+from launcher.errors import HashMismatch, LauncherError, NotFound, TryAgain, UsageError
 from launcher.hub.elsewhere import candidates, other_stores
 from launcher.hub.endpoint import Endpoint, explained, not_cached
 from launcher.hub.hashing import verify
@@ -28,7 +30,7 @@ from launcher.hub.transfer.trouble import Trouble, TroubleKind
 from launcher.hub.transfer.wanted import Wanted
 from launcher.hub.trust import HINT
 from launcher.model import Shard
-from launcher.progress import OnProgress, silent
+from launcher.progress import OnProgress, remark, silent
 
 _GO_ON = "run it again: it goes on where it stopped"
 
@@ -60,6 +62,15 @@ def pull(
         raise disk_error(error, place.root, instead=place.instead) from error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Damaged:
+    """A file that is here with a hash that is not the Hub's."""
+
+    path: Path
+    identity: tuple[int, int]
+    sha256: str
+
+
 class _Pull:
     """One call of `pull`, and the desk of its transfer."""
 
@@ -75,20 +86,25 @@ class _Pull:
         self._endpoint, self._files, self._store, self._place = endpoint, files, store, place
         self._options, self._on_progress = options, on_progress
         self._shards: dict[str, Shard] = {}
+        self._damaged: dict[str, _Damaged] = {}
 
     def run(self, shards: tuple[Shard, ...]) -> tuple[Path, ...]:
         self._shards = {shard.name: shard for shard in shards}
         missing = self._not_here(shards)
         missing = self._link_from_elsewhere(missing)
+        for shard in shards:
+            if shard.name in self._damaged and shard not in missing:
+                self._on_progress(
+                    remark("pull", f"{self._damage(shard)}; another program's file took its place")
+                )
         if missing and self._endpoint.offline:
+            self._refuse_damaged(missing)
             raise not_cached(self._endpoint, f"{missing[0].name} of {self._files.repo}")
         if missing:
-            refuse_full_disk(
-                self._place.root,
-                [(shard, self._place.part(shard)) for shard in missing],
-                what=self._files.repo,
-                instead=self._place.instead,
-            )
+            for shard in missing:
+                if shard.name in self._damaged:
+                    self._on_progress(remark("pull", f"{self._damage(shard)}; it is fetched again"))
+            self._make_room(missing)
         wanted = [self._wanted(shard) for shard in missing]
         fetch_all(wanted, self, self._options.tuning, self._on_progress)
         self._place.settle()
@@ -97,12 +113,13 @@ class _Pull:
     def find(self, wanted: Wanted) -> bool:
         shard = self._shards[wanted.name]
         path = self._place.find(shard)
-        if path is None:
+        damaged = self._damaged.get(wanted.name)
+        if path is None or (damaged is not None and damaged.identity == _identity(path)):
             return False
         return (
             shard.sha256 is None
             or self._store.is_verified(path.resolve(), shard.sha256)
-            or (verify([(path, shard.sha256)], self._store, self._on_progress)[0])
+            or (verify([(path, shard.sha256)], self._store, self._on_progress)[0] == shard.sha256)
         )
 
     def accept(self, wanted: Wanted, part: Part) -> None:
@@ -115,7 +132,7 @@ class _Pull:
         thing, host = f"{wanted.name} of {self._files.repo}", self._endpoint.host
         if trouble.kind is TroubleKind.HASH:
             remove_part(wanted.part)
-            return TryAgain(
+            return HashMismatch(
                 f"{thing} has the sha256 {trouble.reason[:12]}…, {host} says {(wanted.sha256 or '')[:12]}…",
                 hint="it was fetched twice; the damaged file was removed",
             )
@@ -144,23 +161,54 @@ class _Pull:
         return TryAgain(f"{wanted.name} of {self._files.repo}: {trouble.reason}", hint=_GO_ON)
 
     def _not_here(self, shards: tuple[Shard, ...]) -> list[Shard]:
-        """Those without a file, or with one that is not what the Hub says, which is removed."""
+        """Those without a file, or with one that is not what the Hub says: it stays until another takes its place."""
         found = {shard.name: self._place.find(shard) for shard in shards}
         hashed = [
             (shard, path, shard.sha256)
             for shard in shards
             if (path := found[shard.name]) is not None and shard.sha256 is not None
         ]
-        right = verify(
+        digests = verify(
             [(path, sha256) for _, path, sha256 in hashed],
             self._store,
             self._on_progress,
             anew=self._options.verify,
         )
-        wrong = [shard for (shard, _, _), is_right in zip(hashed, right, strict=True) if not is_right]
-        for shard in wrong:
-            self._place.remove(shard)
-        return [shard for shard in shards if found[shard.name] is None or shard in wrong]
+        for (shard, path, sha256), digest in zip(hashed, digests, strict=True):
+            if digest != sha256:
+                self._store.forget_verified(path.resolve())
+                self._damaged[shard.name] = _Damaged(path=path, identity=_identity(path), sha256=digest)
+        return [shard for shard in shards if found[shard.name] is None or shard.name in self._damaged]
+
+    def _refuse_damaged(self, missing: list[Shard]) -> None:
+        """Offline nothing can take the place of a damaged file: it is kept."""
+        shard = next((shard for shard in missing if shard.name in self._damaged), None)
+        if shard is not None:
+            raise HashMismatch(
+                f"{self._damage(shard)}; nothing was removed",
+                hint="run it again online: it is fetched anew",
+            )
+
+    def _damage(self, shard: Shard) -> str:
+        found = self._damaged[shard.name]
+        return f"{found.path} is damaged: its sha256 is {found.sha256[:12]}…, the Hub says {(shard.sha256 or '')[:12]}…"
+
+    def _make_room(self, missing: list[Shard]) -> None:
+        """Raises TryAgain for a disk too small. A damaged file goes before its replacement is here only where the disk
+        has no room for both."""
+        wanted = [(shard, self._place.part(shard)) for shard in missing]
+        ask = partial(
+            refuse_full_disk, self._place.root, wanted, what=self._files.repo, instead=self._place.instead
+        )
+        try:
+            ask()
+        except TryAgain:
+            damaged = [shard for shard in missing if shard.name in self._damaged]
+            if not damaged:
+                raise
+            for shard in damaged:
+                self._place.remove(shard)
+            ask()
 
     def _link_from_elsewhere(self, missing: list[Shard]) -> list[Shard]:
         """Link what is on this machine and has the right hash; what is left."""
@@ -174,10 +222,10 @@ class _Pull:
             for path in found.get(shard.name, ())
             if shard.sha256 is not None
         ]
-        right = verify([(path, sha256) for _, path, sha256 in pairs], self._store, self._on_progress)
+        digests = verify([(path, sha256) for _, path, sha256 in pairs], self._store, self._on_progress)
         linked: set[str] = set()
-        for (shard, path, sha256), is_right in zip(pairs, right, strict=True):
-            if is_right and shard.name not in linked:
+        for (shard, path, sha256), digest in zip(pairs, digests, strict=True):
+            if digest == sha256 and shard.name not in linked:
                 self._place.link(shard, path)
                 self._store.keep_verified(self._place.path(shard).resolve(), sha256)
                 linked.add(shard.name)
@@ -196,6 +244,11 @@ class _Pull:
             lock=self._place.lock(shard),
             identity=shard.sha256 or f"{files.repo}@{files.commit}/{shard.name}",
         )
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino
 
 
 def _refuse_unsafe(repo: str, name: str) -> None:

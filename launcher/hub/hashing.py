@@ -19,22 +19,22 @@ _REPORT_EVERY_S = 0.2
 
 def verify(
     files: Sequence[tuple[Path, str]], store: HubStore, on_progress: OnProgress, *, anew: bool = False
-) -> tuple[bool, ...]:
-    """Whether each file has the sha256 beside it; what was found right before is not read again unless `anew`. A file may
-    be asked about with several hashes, and is read once.
+) -> tuple[str, ...]:
+    """The sha256 of each file, to be compared with the one beside it; what was found right before is not read again unless
+    `anew`. A file may be asked about with several hashes, and is read once.
 
     Raises OSError for one that cannot be read; leaving early (Ctrl-C) stops the threads.
     """
     asked = [(path.resolve(), sha256) for path, sha256 in files]
     right = set() if anew else {one for one in asked if store.is_verified(*one)}
     todo = [one for one in dict.fromkeys(asked) if one not in right]
+    found: dict[Path, str] = {}
     if todo:
         found = _hash_all(list(dict.fromkeys(path for path, _ in todo)), on_progress)
         for path, sha256 in todo:
             if found[path] == sha256:
                 store.keep_verified(path, sha256)
-                right.add((path, sha256))
-    return tuple(one in right for one in asked)
+    return tuple(found.get(path, sha256) if (path, sha256) not in right else sha256 for path, sha256 in asked)
 
 
 def _hash_all(paths: Sequence[Path], on_progress: OnProgress) -> dict[Path, str]:

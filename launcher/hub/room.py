@@ -40,6 +40,10 @@ def disk_error(error: OSError, folder: Path, *, instead: str) -> LauncherError:
         )
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return UsageError(f"{error.filename or folder} cannot be written: {error.strerror}", hint=instead)
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        path = Path(error.filename or folder)
+        file = next((one for one in (path, *path.parents) if one.exists()), path)
+        return UsageError(f"{file} is a file, and a folder is needed", hint=instead)
     return TryAgain(f"{folder} cannot be used: {error.strerror or error}", hint=f"df -h {folder}")
 
 

@@ -114,6 +114,13 @@ class HubStore:
             newest = dict(list(verified.items())[-_MOST_VERIFIED:])
             write_atomically(self.folder / "verified.json", json.dumps(newest, indent=0).encode())
 
+    def forget_verified(self, path: Path) -> None:
+        """It was found right, and is not any more."""
+        verified = self._verified()
+        if verified.pop(str(path), None) is not None:
+            with contextlib.suppress(OSError):
+                write_atomically(self.folder / "verified.json", json.dumps(verified, indent=0).encode())
+
     def _verified(self) -> dict[str, list[int | str]]:
         try:
             verified = json.loads((self.folder / "verified.json").read_bytes())

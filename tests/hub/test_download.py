@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import shutil
 import subprocess
 from collections import namedtuple
@@ -11,7 +13,7 @@ import huggingface_hub
 import pytest
 
 from launcher.engine.find import Engine
-from launcher.errors import NotFound, TryAgain
+from launcher.errors import HashMismatch, NotFound, TryAgain
 from launcher.hub.download import pull as pull_
 from launcher.hub.endpoint import Endpoint
 from launcher.hub.located import Located, PullOptions
@@ -115,6 +117,34 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(
     with paths[1].open("r+b") as file:
         file.seek(500_000)
         file.write(b"damage")
+    steps: list[Step] = []
+    again = pull(located, endpoint=endpoint, store=store, on_progress=steps.append)
+    assert list(SHARDS.values()) == contents(again)
+    (said,) = [step.text for step in steps if step.said]
+    assert re.fullmatch(
+        rf"{paths[1]} is damaged: its sha256 is \w+…, the Hub says \w+…; it is fetched again", said
+    )
+
+
+def test_offline_a_damaged_file_is_named_and_kept(
+    located: Located, endpoint: Endpoint, store: HubStore
+) -> None:
+    """Even where size and time are as they were."""
+    paths = pull(located, endpoint=endpoint, store=store)
+    before = paths[1].stat()
+    with paths[1].open("r+b") as file:
+        file.seek(500_000)
+        file.write(b"damage")
+    os.utime(paths[1], ns=(before.st_atime_ns, before.st_mtime_ns))
+    found = hashlib.sha256(paths[1].read_bytes()).hexdigest()
+    offline = replace(endpoint, offline=True)
+    for options in (PullOptions(verify=True), PullOptions()):  # found once, it is not trusted again
+        with pytest.raises(
+            HashMismatch, match=f"{paths[1]} is damaged: its sha256 is {found[:12]}"
+        ) as caught:
+            pull(located, endpoint=offline, store=store, options=options)
+        assert caught.value.hint == "run it again online: it is fetched anew"
+        assert hashlib.sha256(paths[1].read_bytes()).hexdigest() == found
     assert list(SHARDS.values()) == contents(pull(located, endpoint=endpoint, store=store))
 
 

@@ -345,5 +345,5 @@ def test_a_full_disk_is_seen_before(
 def test_a_folder_that_cannot_be_made(tiny: str, tmp_path: Path) -> None:
     located = open_url(tiny)
     (tmp_path / "file").write_text("x")
-    with pytest.raises(TryAgain, match="cannot be used"):
+    with pytest.raises(UsageError, match="is a file, and a folder is needed"):
         fetch(located, tmp_path / "file")

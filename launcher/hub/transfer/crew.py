@@ -24,7 +24,7 @@ from launcher.hub.transfer.trouble import Trouble, TroubleKind
 from launcher.hub.transfer.tuning import Tuning
 from launcher.hub.transfer.wanted import Desk, Wanted
 from launcher.locks import exclusive_if_free
-from launcher.progress import OnProgress, Step
+from launcher.progress import OnProgress, Step, remark
 from launcher.units import KIB, MIB
 
 _TICK_S = 0.2
@@ -149,6 +149,13 @@ class _Crew:
             wrong = Trouble(kind=TroubleKind.HASH, reason=event.sha256 or "")
             raise self._desk.explain(opened.wanted, wrong)
         opened.retried = True
+        arrived = f"{opened.wanted.name} arrived with the sha256 {(event.sha256 or '')[:12]}…"
+        self._on_progress(
+            remark(
+                "pull",
+                f"{arrived}, and should have {(opened.wanted.sha256 or '')[:12]}…: it is fetched again",
+            )
+        )
         with self._changed:
             self._board.restart(event.shard)
             self._changed.notify_all()
