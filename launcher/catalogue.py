@@ -30,7 +30,7 @@ from launcher.settings import Settings, expand, profiles_dir
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One quant that may be planned. `open` reads its headers; `size_bytes` is known before that, or None."""
+    """One quant that may be planned; "" where its file's name has none. `open` reads its headers; `size_bytes` is known before that, or None."""
 
     quant: str
     size_bytes: int | None
@@ -96,7 +96,10 @@ def resolve(text: str, quant: str | None, sources: Sources) -> Target:
     if quant:
         raise UsageError(f"--quant {quant} has no meaning for one file", hint="leave --quant out")
     if ref.kind is RefKind.URL and sources.endpoint.offline:
-        raise NotFound(f"{text} may not be asked for (HF_HUB_OFFLINE)", hint="name the file here by its path")
+        raise NotFound(
+            f"{text} may not be asked for (--offline or HF_HUB_OFFLINE)",
+            hint="name the file here by its path",
+        )
     if ref.kind is RefKind.URL:
         return _single(urlsplit(ref.name).path, lambda _: _open_url(ref.name))
     return _single(text, lambda _: open_path(expand(Path(ref.name))))
@@ -167,11 +170,10 @@ def _single(text: str, open_: Callable[[OnProgress], Located]) -> Target:
     name = Path(text.rstrip("/")).name
     shard = shard_name(name)
     model_id = shard.stem if shard else name.removesuffix(".gguf")
-    label = quant_label(name) or model_id
     return Target(
         model_id=model_id,
         profile=None,
-        candidates=(Candidate(quant=label, size_bytes=None, open=open_),),
+        candidates=(Candidate(quant=quant_label(name) or "", size_bytes=None, open=open_),),
     )
 
 

@@ -37,7 +37,7 @@ _DISK_SAMPLE_BYTES = 256 * MIB
 _DISK_SAMPLE_S = 2.0
 _LITTLE_DISK_BYTES = 10 * GIB
 
-_CLAIM = "which other plans leave to it (its plan's whole memory, prompt cache and process included)"
+_CLAIM = "all its plan may grow to, prompt cache and process included; other plans leave it free"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +170,7 @@ def check_state(settings: Settings) -> Iterator[Finding]:
         yield Finding(check="state", wrong=False, text=text, fix="launcher ps removes them")
     for claim in claims.read(settings.claims_dir):
         promised = ", ".join(f"{format_bytes(size)} of {row}" for row, size in claim.rows.items())
-        yield Finding(check="claims", wrong=False, text=f"{claim.name} was promised {promised}, {_CLAIM}")
+        yield Finding(check="claims", wrong=False, text=f"{claim.name} was promised {promised}: {_CLAIM}")
 
 
 def check_disk(settings: Settings, machine: Machine) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ It only wires: `catalogue` says which quants, `plan.search` decides, `simulation
 
 from __future__ import annotations
 
+import shlex
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from launcher.engine.wishes import absorb_flags, carried_flags
 from launcher.errors import BadGguf, DoesNotFit, UsageError
 from launcher.extras import measure_extras
 from launcher.forecast.turn import Turn
+from launcher.gguf.anatomy import dissect
 from launcher.hub.located import LocalFiles, Located
 from launcher.inventory import MachineChoice
 from launcher.machine import Machine, pinned_order
@@ -97,12 +99,13 @@ def make(
         for candidate in worth_opening(target.candidates, machine):
             try:
                 located = candidate.open(on_progress)
+                quant = candidate.quant or dissect(located.model.metadata, located.model.tensors).quant
             except BadGguf as error:  # a type that only a fork knows, or damage: the other quants may do
                 refused.append((candidate, error))
                 continue
             oracle = stack.enter_context(Simulations(located, engine, settings, machine))
             offer = Offer(
-                quant=candidate.quant,
+                quant=quant,
                 model=located.model,
                 witness=Witness(oracle=oracle, path=oracle.model),
                 fetch_bytes=bytes_to_fetch(located, sources),
@@ -247,7 +250,7 @@ def fitting(planned: Planned) -> tuple[Plan, Located]:
     short = planned.choice.shortfall
     if short is None:
         raise DoesNotFit("there is no plan")
-    hint = _shortfall_hint(planned.target.model_id, short)
+    hint = _shortfall_hint(planned.request.ref, short)
     if short.where == SPEED:
         raise DoesNotFit(f"{short.model_id}: {short.reasons[0]}", hint=hint)
     n_quants = len(planned.choice.losers) + 1
@@ -316,4 +319,5 @@ def path_to_be(located: Located) -> str:
 
 
 def _shortfall_hint(ref: str, shortfall: Shortfall) -> str:
-    return f"launcher plan {ref} {shortfall.hints[0]}" if shortfall.hints else f"launcher plan {ref} --buy"
+    """`ref` as it was typed: the model's id may name no model."""
+    return f"launcher plan {shlex.quote(ref)} {shortfall.hints[0] if shortfall.hints else '--buy'}"

@@ -12,10 +12,11 @@ from rich.text import Text
 
 from launcher.cli.tables import facts, grid
 from launcher.engine import record
-from launcher.engine.load_log import Compared, compare_load, parse_load_log
+from launcher.engine.load_log import Compared, Seen, compare_load, maps_weights, parse_load_log
 from launcher.engine.log import head
 from launcher.engine.record import Deployment, Unreadable
-from launcher.engine.vitals import Seen, see
+from launcher.engine.vitals import Seen as Looked
+from launcher.engine.vitals import see
 from launcher.units import format_bytes
 
 
@@ -26,16 +27,21 @@ def document(deployment: Deployment) -> dict[str, Any]:
 
 def compared(deployment: Deployment) -> tuple[Compared, ...]:
     """Planned against what llama-server said while loading; empty where the log does not say."""
-    return compare_load(deployment.plan, parse_load_log(head(Path(deployment.log_path))))
+    return compare_load(deployment.plan, _said(deployment))
+
+
+def _said(deployment: Deployment) -> tuple[Seen, ...]:
+    return parse_load_log(head(Path(deployment.log_path)))
 
 
 def _memory(deployment: Deployment) -> str | None:
-    rows = compared(deployment)
-    told = [
+    """What llama-server allocated, by its own log: neither its process nor weights that it only maps."""
+    told = ", ".join(
         f"{row.where} {format_bytes(row.seen_bytes)} ({format_bytes(row.planned_bytes)} planned)"
-        for row in rows
-    ]
-    return f"llama-server took {', '.join(told)}" if told else None
+        for row in compared(deployment)
+    )
+    beside = "; the weights in RAM are mapped, beside that" if maps_weights(_said(deployment)) else ""
+    return f"llama-server allocated {told}{beside}" if told else None
 
 
 def card(deployment: Deployment) -> RenderableType:
@@ -53,12 +59,12 @@ def card(deployment: Deployment) -> RenderableType:
     )
 
 
-def look_at(entry: Deployment | Unreadable) -> Seen | Unreadable:
+def look_at(entry: Deployment | Unreadable) -> Looked | Unreadable:
     """Once for all that is shown: llama-server tells its speed since it was last asked."""
     return entry if isinstance(entry, Unreadable) else see(entry)
 
 
-def entry_document(entry: Seen | Unreadable) -> dict[str, Any]:
+def entry_document(entry: Looked | Unreadable) -> dict[str, Any]:
     """One line of `ps` for programs."""
     if isinstance(entry, Unreadable):
         return {"name": entry.name, "state": "unreadable", "detail": entry.problem, "path": entry.path}
@@ -70,29 +76,29 @@ def entry_document(entry: Seen | Unreadable) -> dict[str, Any]:
     }
 
 
-def table(entries: Iterable[Seen | Unreadable]) -> RenderableType:
+def table(entries: Iterable[Looked | Unreadable]) -> RenderableType:
     """One line per deployment: what it is right now."""
     rows: list[tuple[str, ...]] = []
     notes: list[str] = []
     for seen in entries:
         if isinstance(seen, Unreadable):
-            rows.append((seen.name, "unreadable", "", "", "", "", ""))
+            rows.append((seen.name, "unreadable", "", "", "", ""))
             notes.append(f"{seen.name}: {seen.problem}")
             continue
         entry, status, now = seen.deployment, seen.status, seen.vitals
         speed = "" if now.tokens_per_s is None else f"{now.tokens_per_s:.1f}"
         memory = "" if now.resident_bytes is None else format_bytes(now.resident_bytes)
-        state = (entry.name, str(status.state), f"{entry.url}/v1", _duration(now.uptime_s), memory, speed)
-        rows.append((*state, str(entry.restarts or "")))
+        rows.append(
+            (entry.name, str(status.state), f"{entry.url}/v1", _duration(now.uptime_s), memory, speed)
+        )
         notes += [f"{entry.name}: {status.detail}"] if status.detail else []
-        if entry.restarts and entry.failure is not None and not status.detail:
-            notes.append(
-                f"{entry.name}: started again {_times(entry.restarts)}; last: {entry.failure.sentence}"
-            )
+        if entry.restarts:
+            why = f"; last: {entry.failure.sentence}" if entry.failure is not None else ""
+            notes.append(f"{entry.name}: started again {_times(entry.restarts)}{why}")
     if not rows:
         return Text("nothing runs here: launcher up MODEL")
-    headers = ("name", "state", "url", "up", "memory", "tok/s", "again")
-    listed = grid(headers, rows, right=frozenset(headers[3:]))
+    headers = ("name", "state", "url", "up", "resident", "tok/s")
+    listed = grid(headers, rows, right=frozenset(headers[3:]), whole=frozenset(headers[1:]))
     return Group(listed, *(Text(note) for note in notes))
 
 

@@ -5,6 +5,7 @@ What is heavy is imported inside the commands, so that `--help` stays quick.
 
 from __future__ import annotations
 
+import difflib
 import errno
 import io
 import os
@@ -99,8 +100,11 @@ def run(arguments: list[str]) -> int:
     try:
         code = app(own, standalone_mode=False, prog_name="launcher", obj=engine_flags)
         sys.stdout.flush()
-    except BrokenPipeError:
-        # The reader has seen enough (`launcher logs | head`). Python would complain again at exit.
+    except (BrokenPipeError, SystemExit) as error:
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        # The reader has seen enough (`launcher logs | head`), which typer and rich, where they see it first, make an
+        # exit with status 1. Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (KeyboardInterrupt, typer.Abort):
@@ -122,7 +126,10 @@ def _fail(arguments: list[str], error: LauncherError) -> int:
 
 
 def _command(arguments: list[str]) -> str:
-    return f"{arguments[0]} " if arguments and not arguments[0].startswith("-") else ""
+    """The command that was meant: as typed, or the nearest there is; nothing where none is near."""
+    word = arguments[0] if arguments else ""
+    near = difflib.get_close_matches(word, typer.main.get_group(app).commands, n=1)
+    return f"{near[0]} " if near else ""
 
 
 def _explained(error: Exception, arguments: list[str]) -> LauncherError:

@@ -242,7 +242,12 @@ class ServeOptions:
         typer.Option("--canary", help="Ready only after a prompt as long as the context."),
     ] = False
     yes: Annotated[
-        bool, typer.Option("-y", "--yes", help="Do not ask before a large download or a build.")
+        bool,
+        typer.Option(
+            "-y",
+            "--yes",
+            help="Do not ask before a large download or a build (without a terminal: only said).",
+        ),
     ] = False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import sys
 import threading
@@ -27,6 +28,9 @@ if TYPE_CHECKING:  # rich takes longer to import than `launcher --help` may take
 _UNSAFE_JSON = re.compile("[\x7f-\x9f\ud800-\udfff]")
 """What JSON lets through as it is: controls beyond ASCII, which some terminals obey, and bytes of file names that are
 not UTF-8 (PEP 383), which nothing can write."""
+
+_PIPE_WIDTH = 10_000
+"""Columns of what is no terminal: nothing is folded there."""
 
 
 def printable(text: str) -> str:
@@ -55,6 +59,8 @@ class Output:
         self._progress = progress
         self._murmured = False
         self._out = Console(highlight=False)
+        if not self._out.is_terminal and "COLUMNS" not in os.environ:
+            self._out.width = _PIPE_WIDTH
         self._err = Console(stderr=True, highlight=False)
 
     @property
@@ -68,7 +74,16 @@ class Output:
             self._document(plain(value))
             return
         for renderable in renderables:
-            self._out.print(_Printable(renderable))
+            self._print(_Printable(renderable))
+
+    def _print(self, renderable: RenderableType) -> None:
+        """On a terminal as wide as it is; in a pipe whole lines, for grep, and no blanks at their ends."""
+        if self._out.is_terminal:
+            self._out.print(renderable)
+            return
+        with self._out.capture() as captured:
+            self._out.print(renderable)
+        self.data("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
     def _document(self, value: object) -> None:
         text = json.dumps(value, indent=2, ensure_ascii=False)
@@ -106,10 +121,14 @@ class Output:
             self._err.print("\n")
 
     def confirm(self, *, yes: bool) -> Callable[[str], bool]:
-        """How to ask: on a terminal the user, unless `yes` answered already; where nobody is there, go on."""
+        """How to ask: on a terminal the user, unless `yes` answered already; where nobody is there, say so and go on. Not
+        for what cannot be got back: that needs `yes`."""
 
         def ask(question: str) -> bool:
-            if yes or not self.interactive:
+            if yes:
+                return True
+            if not self.interactive:
+                self.say(f"note: nobody can be asked, so yes: {question}")
                 return True
             return self._err.input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
 

@@ -96,6 +96,7 @@ def run(
     from launcher import launch
     from launcher.cli import chat
     from launcher.cli.requests import up_request
+    from launcher.engine.vitals import trouble_of
 
     if prompt is None and out.as_json:
         raise UsageError("a chat is not one JSON document", hint=f'launcher run {ref} "…" --json')
@@ -116,6 +117,8 @@ def run(
         deployment = (launch.running(ref) if plain else None) or launch.up(
             request, out.confirm(yes=where.yes), progress, consent=out.consent
         )
+    if (trouble := trouble_of(deployment)) is not None:
+        out.say(f"note: {trouble.detail}")
     if prompt is None:
         chat.converse(deployment, out)
     else:
@@ -194,27 +197,38 @@ def logs(
 
 def stop(
     out: Output,
-    name: Name = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...", help="The deployments; not needed when there is one.", show_default=False
+        ),
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Stop all deployments.")] = False,
 ) -> None:
-    """End a deployment, gracefully, then by force."""
+    """End deployments, gracefully, then by force."""
     from rich.text import Text
 
     from launcher.engine.deployments import read_all, the_name
     from launcher.engine.takedown import take_down
     from launcher.settings import read_settings
 
+    if names and everything:
+        raise UsageError("--all and names contradict each other", hint="launcher stop --all")
     folder = read_settings(out.warn).deployments_dir
-    names = [entry.name for entry in read_all(folder)] if everything else [the_name(folder, name)]
+    if everything:
+        chosen = [entry.name for entry in read_all(folder)]
+    else:
+        chosen = list(dict.fromkeys(names or ())) or [the_name(folder, None)]
     ended, failed = [], []
-    for each in names:
+    for each in chosen:
         try:
             ended.append(take_down(folder, each))
         except LauncherError as error:
             failed.append(error)
-            if len(names) > 1:
-                out.say(f"note: {error.message}")
     words = {"gone": "was gone already; forgotten", "starting": "stopped while it was starting"}
-    out.show(ended, *(Text(f"{one.name} {words.get(one.was, 'stopped')}") for one in ended))
+    if not failed or (ended and not out.as_json):
+        out.show(ended, *(Text(f"{one.name} {words.get(one.was, 'stopped')}") for one in ended))
+    for other in failed[1:]:
+        out.say(f"error: {other.message}")
     if failed:
         raise failed[0]

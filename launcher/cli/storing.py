@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -46,7 +47,12 @@ def pull(
     connections: Annotated[
         int, typer.Option("--connections", min=1, max=64, help="Connections at once.")
     ] = 8,
-    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask before a large download.")] = False,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "-y", "--yes", help="Do not ask before a large download (without a terminal: only said)."
+        ),
+    ] = False,
 ) -> None:
     """Download exactly the files of the planned quant, verified, and print their paths; goes on where it stopped."""
     from launcher import pulling
@@ -86,7 +92,9 @@ def rm(
         typer.Argument(metavar="MODEL...", help="As launcher ls names it; without a quant, all of them."),
     ],
     out: Output,
-    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
+    yes: Annotated[
+        bool, typer.Option("-y", "--yes", help="Do not ask; needed where nobody can be asked.")
+    ] = False,
 ) -> None:
     """Remove models from the store, and free what nothing else uses."""
     from rich.text import Text
@@ -110,6 +118,11 @@ def rm(
     _refuse_in_use(chosen, settings)
     listed = ", ".join(dict.fromkeys(one.name for one in chosen))
     size = format_bytes(sum(one.here_bytes for one in chosen))
+    if not (yes or out.interactive):
+        typed = " ".join(shlex.quote(name) for name in names)
+        raise UsageError(
+            f"{listed}, {size}: nobody can be asked whether to remove it", hint=f"launcher rm {typed} -y"
+        )
     if not out.confirm(yes=yes)(f"Remove {listed}, {size}?"):
         raise Interrupted("nothing was removed", hint="answer y, or give -y")
     freed = sum(remove_kept(one) for one in chosen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -33,12 +34,17 @@ def facts(rows: Iterable[tuple[str, str | None]]) -> Table:
 
 
 def grid(
-    headers: Sequence[str], rows: Iterable[Sequence[str]], *, right: frozenset[str] = frozenset()
+    headers: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: frozenset[str] = frozenset(),
+    whole: frozenset[str] = frozenset(),
 ) -> Table:
-    """A plain table; columns named in `right` are numbers."""
+    """A plain table; columns named in `right` are numbers, those in `whole` are never folded."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for header in headers:
-        table.add_column(header, justify="right" if header in right else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if header in right else "left"
+        table.add_column(header, justify=justify, overflow="fold", no_wrap=header in whole)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return table
@@ -58,7 +64,7 @@ def reasons(sentences: Iterable[str]) -> RenderableType:
     table.add_column(overflow="fold")
     for sentence in sentences:
         table.add_row("-", Text(sentence))
-    return Padding(table, (1, 0, 0, 0))
+    return Padding(table, (1, 0, 0, 0), expand=False)
 
 
 def machine(value: Machine) -> RenderableType:
@@ -263,4 +269,4 @@ def engine(value: EngineDescription) -> RenderableType:
         ]
     )
     spellings = " ".join(option.spellings[-1] for option in value.capabilities.options)
-    return Group(head, Padding(Text(spellings), (1, 0, 0, 0)))
+    return Group(head, Padding(Text(spellings), (1, 0, 0, 0), expand=False))

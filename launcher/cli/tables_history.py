@@ -30,8 +30,13 @@ def table(entries: Sequence[Entry]) -> RenderableType:
         rows.append((when, entry.name, entry.outcome, load, seen or "?"))
         notes += [f"{when} {entry.name}: {entry.cause}"] if entry.cause else []
         notes += [f"{when} {entry.name}: {entry.step}"] if entry.step else []
-    listed = grid(("at (UTC)", "name", "outcome", "load", "seen of planned"), rows, right=frozenset({"load"}))
-    return Group(listed, *(Text(note) for note in notes))
+    listed = grid(
+        ("at (UTC)", "name", "outcome", "load", "weights and buffers: seen of planned"),
+        rows,
+        right=frozenset({"load"}),
+    )
+    seen = "seen: by llama-server's own log, a mapped file counted whole; ps shows what is resident"
+    return Group(listed, *(Text(note) for note in (*notes, seen)))
 
 
 def findings(found: Sequence[Finding]) -> RenderableType:

@@ -75,13 +75,13 @@ _MOVES = frozenset(
 """Options a plan never writes because they would move memory behind its back."""
 
 _OWNED = {
-    "-m": "the reference",
-    "--host": "--host",
-    "--port": "--port",
-    "--api-key-file": "--api-key-file",
-    "--api-key": "--api-key-file",  # a key in argv is a key in everybody's `ps`
+    "-m": "launcher plan REF, or up REF: the reference names the model",
+    "--host": "launcher up REF --host ADDRESS (plan leaves the address open)",
+    "--port": "launcher up REF --port N (plan leaves the port open)",
+    "--api-key-file": "launcher up REF --api-key-file FILE",
+    "--api-key": "launcher up REF --api-key-file FILE",  # a key in argv is a key in everybody's `ps`
 }
-"""Options of the server itself, and where they are given instead."""
+"""Options of the server itself, and what to type instead."""
 
 _FATAL = {
     "--api-prefix": "nothing would find the server's health and models any more",
@@ -247,9 +247,7 @@ def _check_user_flags(line: _Line, flags: Sequence[str]) -> tuple[str, ...]:
         if line.flags is not None and not line.flags.has(flag):
             raise UsageError(f"this llama-server has no flag {flag}", hint="launcher engine info")
         if name in _OWNED:
-            raise UsageError(
-                f"{flag} after -- is launcher's to set", hint=f"give {_OWNED[name]} to launcher itself"
-            )
+            raise UsageError(f"{flag} after -- is launcher's to set", hint=_OWNED[name])
         if flag in _FATAL:
             raise UsageError(f"{flag} after -- cannot be: {_FATAL[flag]}", hint=f"leave {flag} out")
         if flag in _MOVES and flag not in planned:

@@ -47,6 +47,22 @@ def _out_of_memory(match: re.Match[str]) -> Cause:
     )
 
 
+def _bad_value(match: re.Match[str]) -> Cause:
+    """Of a number that is none, or too large, llama.cpp repeats the name of the C++ function that said so."""
+    flag, why = printable(match["flag"]), printable(match["why"])
+    if _NUMBER_READER.fullmatch(why):
+        why = "it is not a number that can be used"
+    return Cause(
+        kind=CauseKind.BAD_FLAG_VALUE,
+        sentence=f"llama-server refuses the value of {flag}: {why}",
+        remedy=f"{FLAGS} --json has the help of {flag}",
+    )
+
+
+_NUMBER_READER = re.compile(r"sto(?:[ifdl]|ld|ll|ul|ull)")
+"""std::stoi and its like: what() of what they throw (libstdc++)."""
+
+
 def _pinned(match: re.Match[str]) -> Cause:
     """A warning to llama.cpp, which goes on with pageable memory, and the last words where that fails too."""
     size = _size(match)
@@ -97,7 +113,7 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...]
     ),
     (  # the same
         re.compile(r'error while handling argument "(?P<flag>[^"]+)": (?P<why>.+)'),
-        _of(CauseKind.BAD_FLAG_VALUE, "llama-server refuses the value of {flag}: {why}", FLAGS),
+        _bad_value,
     ),
     (  # tools/server/server-http.cpp, server_http_context::start
         re.compile(r"couldn't bind HTTP server socket, hostname: (?P<host>\S+), port: (?P<port>\d+)"),

@@ -125,11 +125,16 @@ def _projector(text: str) -> tuple[Seen, ...]:
     return ()
 
 
+def maps_weights(seen: Sequence[Seen]) -> bool:
+    """Whether weights of the host are read from the file's pages, and not copied."""
+    return any(buffer.name.endswith(_MAPPED) for buffer in seen)
+
+
 def compare_load(plan: Mapping[str, Any], seen: Sequence[Seen]) -> tuple[Compared, ...]:
     """The rows of a plan's JSON document against a load; empty where the log says nothing yet."""
     if not seen:
         return ()
-    mapped = any(buffer.name.endswith(_MAPPED) for buffer in seen)
+    mapped = maps_weights(seen)
     rows = [(row["id"], row) for row in plan.get("devices") or []]
     rows += [(HOST, plan["host"])] if plan.get("host") else []
     return tuple(

@@ -109,13 +109,23 @@ def uninstall(name: str, *, system: bool) -> Path:
     """Stop, disable and remove the unit. Raises NotFound when there is none."""
     path = unit_folder(system=system) / unit_name(name)
     if not path.exists():
-        raise NotFound(f"no unit {path.name} is installed", hint=f"launcher enable {name}")
+        other = unit_folder(system=not system) / path.name
+        if not other.exists():
+            raise NotFound(f"no unit {path.name} is installed", hint=f"launcher enable {name}")
+        raise NotFound(
+            f"no unit {path.name} is installed {_whose(system=system)}; {other} is there",
+            hint=f"launcher disable {name}{'' if system else ' --system'}",
+        )
     if has_bus(system=system):
         _systemctl(system, "disable", "--now", path.name)
     path.unlink()
     if has_bus(system=system):
         _systemctl(system, "daemon-reload")
     return path
+
+
+def _whose(*, system: bool) -> str:
+    return "for the machine" if system else "for this user"
 
 
 def _systemctl(system: bool, *words: str) -> None:

@@ -43,7 +43,7 @@ def see(deployment: Deployment) -> Seen:
         return Seen(deployment=deployment, status=status, vitals=Vitals())
     uptime, speed = None, None
     if status.state is State.RUNNING and deployment.phase is Phase.READY:
-        status = _asked(deployment, server.pid) or status
+        status = trouble_of(deployment) or status
     try:
         uptime = max(0.0, time.time() - psutil.Process(server.pid).create_time())
         if status.state is State.RUNNING:
@@ -58,10 +58,11 @@ def see(deployment: Deployment) -> Seen:
     )
 
 
-def _asked(deployment: Deployment, pid: int) -> Status | None:
+def trouble_of(deployment: Deployment) -> Status | None:
     """What is wrong with a server that its supervisor found well when it last asked; None where nothing is."""
+    pid = deployment.pid
     try:
-        if psutil.Process(pid).status() == psutil.STATUS_STOPPED:
+        if pid is not None and psutil.Process(pid).status() == psutil.STATUS_STOPPED:
             detail = f"llama-server (pid {pid}) is frozen (SIGSTOP); kill -CONT {pid} lets it go on"
             return Status(state=State.DEGRADED, detail=detail)
     except psutil.Error:

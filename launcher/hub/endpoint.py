@@ -258,8 +258,8 @@ def _explain_disk(error: OSError, endpoint: Endpoint, thing: str) -> LauncherErr
 
 def not_cached(endpoint: Endpoint, thing: str) -> NotFound:
     return NotFound(
-        f"{thing} is not in {endpoint.cache_dir}, and the Hub may not be asked (HF_HUB_OFFLINE)",
-        hint="unset HF_HUB_OFFLINE, or pull it where there is a network",
+        f"{thing} is not in {endpoint.cache_dir}, and the Hub may not be asked (--offline or HF_HUB_OFFLINE)",
+        hint="leave --offline out and HF_HUB_OFFLINE unset, or pull it where there is a network",
     )
 
 

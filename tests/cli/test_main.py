@@ -67,12 +67,48 @@ def test_flags_for_the_engine_are_refused_where_none_runs() -> None:
     assert "takes no llama-server flags" in done.stderr
 
 
-def test_a_closed_pipe_is_not_an_error() -> None:
-    command = f"{sys.executable} -m launcher profiles show smollm2-135m --json | head -c 1"
+@pytest.mark.parametrize(
+    ("command", "kept"),
+    [
+        ("profiles show smollm2-135m --json | head -c 1", "{"),
+        ("profiles show smollm2-135m | head -c 1", "p"),
+        ("ps | true", ""),
+        ("--help | true", ""),
+    ],
+)
+def test_a_closed_pipe_is_not_an_error(command: str, kept: str) -> None:
     done = subprocess.run(
-        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=60, check=False
+        ["bash", "-o", "pipefail", "-c", f"{sys.executable} -m launcher {command}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
-    assert (done.stdout, done.stderr) == ("{", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, kept, "")
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        (("pln", "x"), "launcher plan --help"),
+        (("zzzz",), "launcher --help"),
+        (("engine", "bild"), "launcher engine --help"),
+        (("stop", "a", "--all"), "launcher stop --all"),
+    ],
+)
+def test_a_hint_is_a_command_that_exists(typed: tuple[str, ...], hint: str) -> None:
+    done = launcher(*typed)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, f"hint: {hint}")
+
+
+def test_several_are_stopped_at_once_and_each_that_is_not_there_is_named() -> None:
+    done = launcher("stop", "one", "two")
+    assert done.returncode == 4
+    assert done.stderr.splitlines() == [
+        "error: no deployment is called two; there is none",
+        "error: no deployment is called one; there is none",
+        "hint: launcher up MODEL",
+    ]
 
 
 def test_a_fault_of_ours_is_a_sentence_and_a_report(

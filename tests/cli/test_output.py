@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from rich.text import Text
 
 from launcher.cli import tables
@@ -116,3 +117,27 @@ def test_json_keeps_the_text_and_is_safe_to_print(capsys: pytest.CaptureFixture[
 
 def test_printable_text_lines_and_tabs_stay() -> None:
     assert printable("größer 日本\n\tx") == "größer 日本\n\tx"
+
+
+def test_in_a_pipe_nothing_is_folded_and_no_blanks_are_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    url = "http://127.0.0.1:49449/v1"
+    rows = [("a-name-of-some-length-" * 4, url, "x"), ("b", url, "y" * 60)]
+    Output(as_json=False).show(None, tables.grid(("name", "url", "what"), rows))
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(url in line for line in lines) == 2
+    assert [line.rstrip() for line in lines] == lines
+
+
+def test_at_80_columns_a_url_stays_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    url = "http://127.0.0.1:49449/v1"
+    row = ("qwen3-30b-a3b-instruct-2507-q4_k_m", "degraded", url, "12m", "746.1 MiB", "123.4")
+    headers = ("name", "state", "url", "up", "resident", "tok/s")
+    table = tables.grid(headers, [row], right=frozenset(headers[3:]), whole=frozenset(headers[1:]))
+    Console(width=80).print(table)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines) <= 80
+    assert sum(url in line for line in lines) == 1
+    assert any("746.1 MiB" in line for line in lines)

@@ -69,7 +69,9 @@ def test_pull_ls_rm(hub: FakeHub, shell: Shell) -> None:
     assert shell.json("pull", REF, "--offline")["paths"] == [str(path) for path in paths]
     assert len(hub.seen) == seen
     assert "verify: 100 %" in shell.type("pull", REF, "--verify")[2]
-    assert shell.json("rm", "user/repo") == {"removed": [REF], "freed_bytes": SIZE}
+    code, _, err = shell.type("rm", "user/repo")
+    assert (code, err.splitlines()[-1]) == (2, "hint: launcher rm user/repo -y")
+    assert shell.json("rm", "user/repo", "-y") == {"removed": [REF], "freed_bytes": SIZE}
     assert shell.type("ls")[1] == "no model is here: launcher pull MODEL\n"
     code, _, err = shell.type("rm", "user/repo")
     assert (code, err) == (4, "error: there is no user/repo in the stores here\nhint: launcher ls\n")

@@ -76,6 +76,12 @@ ASSERTION_FROM_SOURCE = "/src/ggml/src/ggml.c:1234: GGML_ASSERT(ne0 % 32 == 0) f
             "llama-server refuses the value of -ctk: Unsupported cache type: foo",
         ),
         (
+            'error while handling argument "--temp": stof\n',
+            1,
+            CauseKind.BAD_FLAG_VALUE,
+            "llama-server refuses the value of --temp: it is not a number that can be used",
+        ),
+        (
             LOADING + TRUNCATED + GAVE_UP,
             1,
             CauseKind.BAD_FILE,
