@@ -9,19 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from launcher.errors import LauncherError, NotFound, TryAgain, UsageError
 from launcher.gguf.names import FileGroup, quant_label, shard_name
 from launcher.hub.endpoint import Endpoint, endpoint_in_use
 from launcher.hub.local import open_path
-from launcher.hub.located import HubFiles, LocalFiles, Located, PullOptions, SavedHeaders, Unreached, UrlFiles
+from launcher.hub.located import (
+    Awaited,
+    HubFiles,
+    LocalFiles,
+    Located,
+    PullOptions,
+    SavedHeaders,
+    Unreached,
+    UrlFiles,
+)
 from launcher.hub.refs import parse_ref
 from launcher.hub.store import HubStore
-from launcher.hub.wheel import open_first
+from launcher.hub.wheel import open_first, open_here
 from launcher.model import ModelRef, RefKind
-from launcher.profile import ModelProfile, ProfileQuant, Profiles, pick_profile, quants_to_try
+from launcher.profile import ModelProfile, ProfileQuant, Profiles, WheelSource, pick_profile, quants_to_try
 from launcher.profiles_on_disk import read_model_profiles
 from launcher.progress import OnProgress
 from launcher.recipe import headers_of_recipe
@@ -135,6 +146,8 @@ def fetch(
 
             folder = options.folder or url_folder(sources.models_dir, files)
             return fetch_url_files(located, files, folder, on_progress, options.tuning)
+        case Awaited(locate=locate):
+            return fetch(locate(on_progress), sources, on_progress, options)
         case SavedHeaders(path=path):
             raise NotFound(
                 f"{path} holds headers only, no weights", hint=f"launcher up {located.model.model_id}"
@@ -160,7 +173,7 @@ def bytes_to_fetch(located: Located, sources: Sources) -> int:
                 for shard in located.model.shards
                 if cached_file(sources.endpoint, files, shard) is None
             )
-        case UrlFiles() | Unreached():
+        case UrlFiles() | Unreached() | Awaited():
             return located.model.size_bytes
         case _:
             return 0
@@ -182,12 +195,10 @@ def without_files(
 ) -> Located:
     """What a profile can say about a quant whose files cannot be looked at: saved headers (`PROFILE-QUANT.headers` in a
     profiles folder's `headers`), else those made from its recipe. Raises `cause` where it has neither."""
-    for folder in sources.headers_dirs:
-        path = folder / f"{profile.name}-{quant.label}.headers"
-        if path.is_file():
-            from launcher.hub.saved import read_saved
-
-            return replace(read_saved(path), notes=(f"headers as saved in {path.name}: {cause.message}",))
+    saved = _shipped_headers(profile, quant, sources)
+    if saved is not None:
+        path, located = saved
+        return replace(located, notes=(f"headers as saved in {path.name}: {cause.message}",))
     made = headers_of_recipe(profile, quant)
     if made is None:
         raise cause
@@ -198,6 +209,42 @@ def without_files(
         files=Unreached(repo=quant.repo, cause=cause.message),
         notes=(f"{said}; the files were not looked at: {cause.message}",),
     )
+
+
+def _shipped_headers(
+    profile: ModelProfile, quant: ProfileQuant, sources: Sources
+) -> tuple[Path, Located] | None:
+    for folder in sources.headers_dirs:
+        path = folder / f"{profile.name}-{quant.label}.headers"
+        if path.is_file():
+            from launcher.hub.saved import read_saved
+
+            return path, read_saved(path)
+    return None
+
+
+def _open_with_wheel(
+    profile: ModelProfile,
+    quant: ProfileQuant,
+    wheel: WheelSource,
+    ref: ModelRef,
+    sources: Sources,
+    on_progress: OnProgress,
+) -> Located:
+    """What is here, else the shipped headers of that very file: a wheel has none that could be read without all of it."""
+    places: dict[str, Any] = {
+        "endpoint": sources.endpoint,
+        "store": sources.store,
+        "models_dir": sources.models_dir,
+    }
+    here = open_here(ref, wheel, **places)
+    if here is not None:
+        return here
+    locate = partial(open_first, ref, wheel, **places)
+    saved = _shipped_headers(profile, quant, sources)
+    if saved is None or [shard.sha256 for shard in saved[1].model.shards] != [wheel.sha256]:
+        return locate(on_progress=on_progress)
+    return replace(saved[1], files=Awaited(locate=lambda watching: locate(on_progress=watching)))
 
 
 def _profile_target(profile: ModelProfile, wanted: str | None, sources: Sources) -> Target:
@@ -223,14 +270,7 @@ def _profile_target(profile: ModelProfile, wanted: str | None, sources: Sources)
                     return without_files(profile, quant, sources, error)
                 except NotFound as error:
                     return without_files(profile, quant, sources, error)
-            return open_first(
-                ref,
-                quant.wheel,
-                endpoint=sources.endpoint,
-                store=sources.store,
-                models_dir=sources.models_dir,
-                on_progress=on_progress,
-            )
+            return _open_with_wheel(profile, quant, quant.wheel, ref, sources, on_progress)
 
         return open_
 

@@ -15,7 +15,7 @@ from launcher.engine import claims
 from launcher.engine.argv import Serving
 from launcher.engine.flags import Capabilities
 from launcher.errors import NotFound, UsageError
-from launcher.hub.located import HubFiles, LocalFiles, Located
+from launcher.hub.located import Awaited, HubFiles, LocalFiles, Located
 from launcher.model import ModelRef, RefKind
 from launcher.planning import Planned, document, fitting
 from launcher.replacing import write_atomically
@@ -83,6 +83,11 @@ def write_lock(planned: Planned, path: Path) -> None:
             files = {"repo": repo, "commit": commit}
         case LocalFiles(paths=paths):
             files = {"path": str(paths[0].absolute())}
+        case Awaited():
+            raise UsageError(
+                f"{located.model.model_id} is not here yet, and a lock names its file",
+                hint=f"launcher pull {planned.request.ref}",
+            )
         case _:
             raise UsageError(
                 f"{located.model.model_id} has no files that a lock could name",

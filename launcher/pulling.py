@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from launcher.catalogue import Sources, fetch, resolve, sources_of
 from launcher.errors import Interrupted, LauncherError
-from launcher.hub.located import HubFiles, Located, PullOptions, UrlFiles
+from launcher.hub.located import Awaited, HubFiles, Located, PullOptions, UrlFiles
 from launcher.progress import OnProgress, Step
 from launcher.settings import Settings, read_settings
 from launcher.units import format_bytes
@@ -111,7 +111,7 @@ def pulling_meanwhile(
     with contextlib.suppress(LauncherError):
         machine = machine_for(MachineChoice(), None, settings)
         located = planning.make(request, settings, None, machine, on_progress, sources).located
-    if located is None or not isinstance(located.files, HubFiles | UrlFiles):
+    if located is None or not isinstance(located.files, HubFiles | UrlFiles | Awaited):
         yield
         return
     _ask_about(located, confirm)

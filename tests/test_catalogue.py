@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub
@@ -11,11 +12,12 @@ import pytest
 from launcher.catalogue import Sources, fetch, resolve, sources_of
 from launcher.errors import NotFound, UsageError
 from launcher.hub.endpoint import Endpoint
-from launcher.hub.saved import save_headers
+from launcher.hub.located import Awaited
+from launcher.hub.saved import read_saved, save_headers
 from launcher.hub.store import HubStore
-from launcher.profile import quants_to_try
+from launcher.profile import pick_profile, quants_to_try
 from launcher.progress import silent
-from launcher.settings import read_settings
+from launcher.settings import profiles_dir, read_settings
 from tests.fakes.hub import FakeHub, Fault
 from tests.tiny_gguf import tiny_gguf, tiny_split
 
@@ -48,6 +50,28 @@ def sources(hub: FakeHub, tmp_path: Path) -> Sources:
 
 def quants(text: str, sources: Sources, quant: str | None = None) -> list[str]:
     return [candidate.quant for candidate in resolve(text, quant, sources).candidates]
+
+
+def test_the_default_model_is_planned_by_the_headers_we_ship(hub: FakeHub, sources: Sources) -> None:
+    """Nobody is asked, nothing is fetched, and no header of another file is taken."""
+    shipped = replace(sources, headers_dirs=(profiles_dir() / "headers",))
+    (candidate,) = resolve("smollm2-135m", None, shipped).candidates
+    located = candidate.open(silent)
+    assert isinstance(located.files, Awaited)
+    assert (hub.seen, list(sources.models_dir.rglob("*"))) == ([], [])
+    (quant,) = quants_to_try(pick_profile(sources.profiles, "smollm2-135m"), None)
+    (shard,) = located.model.shards
+    assert (shard.size_bytes, shard.sha256) == (quant.size_bytes, quant.sha256)
+    offline = replace(shipped, endpoint=replace(shipped.endpoint, offline=True))
+    (candidate,) = resolve("smollm2-135m", None, offline).candidates
+    with pytest.raises(NotFound):
+        fetch(candidate.open(silent), offline, silent)
+
+
+def test_the_headers_we_ship_are_the_files(default_model: Path) -> None:
+    (raw,) = read_saved(profiles_dir() / "headers" / "smollm2-135m-Q4_1.headers").raw_headers
+    with default_model.open("rb") as file:
+        assert file.read(len(raw)) == raw
 
 
 def test_a_repo_without_a_quant_is_the_usual_one_then_smaller_ones(sources: Sources) -> None:

@@ -35,6 +35,7 @@ OTHER_OPTIONS = frozenset(
         "-ngl",
         "-ts",
         "-fit",
+        "--cors-origins",
     ]
 )
 """Options in the README that are typer's own, llama-server's, or those of scripts."""

@@ -6,11 +6,13 @@ its `files` into local paths, each kind in the module that knows it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.hub.transfer.tuning import Tuning
 from launcher.model import ModelFile
+from launcher.progress import OnProgress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,14 @@ class Unreached:
     cause: str
 
 
-Files = LocalFiles | UrlFiles | HubFiles | SavedHeaders | Unreached
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Awaited:
+    """Files that are not here and that nobody was asked about, because a profile ships their headers; `locate` asks."""
+
+    locate: Callable[[OnProgress], Located]
+
+
+Files = LocalFiles | UrlFiles | HubFiles | SavedHeaders | Unreached | Awaited
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,7 +82,8 @@ def pick_kept(kept: Iterable[Kept], names: Iterable[str]) -> tuple[Kept, ...]:
 
     Raises NotFound, UsageError for one that belongs to another program.
     """
-    kept, wanted = tuple(kept), tuple(name.lower() for name in names)
+    kept, names = tuple(kept), tuple(names)
+    wanted = [name.lower() for name in names]
     found = [one for one in kept if any(_is_called(one.name.lower(), name) for name in wanted)]
     ours = tuple(one for one in found if one.store in {HUB, OWN})
     if ours:
@@ -92,7 +93,7 @@ def pick_kept(kept: Iterable[Kept], names: Iterable[str]) -> tuple[Kept, ...]:
             f"{found[0].name} belongs to {found[0].store}",
             hint=f"ollama rm {found[0].name}" if found[0].store == OLLAMA else "remove it in LM Studio",
         )
-    raise NotFound(f"there is no {wanted[0]} in the stores here", hint="launcher ls")
+    raise NotFound(f"there is no {names[0]} in the stores here", hint="launcher ls")
 
 
 def _is_called(name: str, wanted: str) -> bool:

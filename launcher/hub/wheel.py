@@ -48,11 +48,10 @@ def open_first(
     Files that are here are taken without asking anybody. A Hub that is out of reach costs ATTEMPT_S and is
     asked again next time; one whose file has another sha256 than the wheel's is passed over.
     """
+    here = open_here(ref, wheel, endpoint=endpoint, store=store, models_dir=models_dir)
+    if here is not None:
+        return here
     path = _model_path(wheel, models_dir)
-    if _is_verified(path, wheel, store):
-        return _open_taken(path, wheel)
-    with contextlib.suppress(LauncherError):
-        return _open_cached(ref, wheel, endpoint, store)
     try:
         return _open_remote(ref, wheel, endpoint, store)
     except LauncherError as on_hub:
@@ -66,6 +65,18 @@ def open_first(
             return open_wheel(wheel, models_dir=models_dir, store=store, on_progress=on_progress)
         except TryAgain as in_wheel:
             raise TryAgain(f"{in_wheel.message}; and {on_hub.message}", hint=in_wheel.hint) from in_wheel
+
+
+def open_here(
+    ref: ModelRef, wheel: WheelSource, *, endpoint: Endpoint, store: HubStore, models_dir: Path
+) -> Located | None:
+    """The file where it is here, whole, from either source; nobody is asked."""
+    path = _model_path(wheel, models_dir)
+    if _is_verified(path, wheel, store):
+        return _open_taken(path, wheel)
+    with contextlib.suppress(LauncherError):
+        return _open_cached(ref, wheel, endpoint, store)
+    return None
 
 
 def open_wheel(

@@ -194,6 +194,15 @@ def test_passing_trouble_ends_with_the_right_bytes(
     assert leftovers(endpoint) == []
 
 
+def test_a_busy_server_is_named_while_it_is_waited_for(
+    hub: FakeHub, located: Located, endpoint: Endpoint, store: HubStore
+) -> None:
+    hub.faults.append(Fault(status=503, times=1))
+    steps: list[Step] = []
+    pull(located, endpoint=endpoint, store=store, on_progress=steps.append)
+    assert "server busy (503), trying again in 1 s" in [step.text for step in steps if step.said]
+
+
 @pytest.mark.parametrize(
     ("fault", "message"),
     [

@@ -166,6 +166,11 @@ class Board:
             self._allowed = max(1, self._allowed // 2)
         return None
 
+    @property
+    def not_before(self) -> float:
+        """When a server that was busy is asked again, on the clock of `now`."""
+        return self._not_before
+
     def restart(self, shard: int) -> None:
         """Its bytes were wrong: all of them anew."""
         state = self._shards[shard]

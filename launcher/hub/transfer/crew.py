@@ -58,6 +58,17 @@ class _GaveUp:
     trouble: Trouble
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Busy:
+    """The server is asked again after `wait_s`."""
+
+    status: int | None
+    wait_s: float
+
+
+_Event = _Whole | _GaveUp | _Busy | BaseException
+
+
 @dataclass(slots=True)
 class _Threads:
     running: list[threading.Thread] = field(default_factory=list)
@@ -81,7 +92,7 @@ class _Crew:
         self._stopped = False
         self._open: dict[int, _Open] = {}
         self._todo = list(range(len(wanted)))
-        self._events: queue.SimpleQueue[_Whole | _GaveUp | BaseException] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[_Event] = queue.SimpleQueue()
         self._threads = _Threads()
         self._accepted = 0
 
@@ -133,9 +144,13 @@ class _Crew:
             self._changed.notify_all()
         self._start(self._hasher, shard, opened)
 
-    def _handle(self, event: _Whole | _GaveUp | BaseException) -> None:
+    def _handle(self, event: _Event) -> None:
         if isinstance(event, BaseException):
             raise event
+        if isinstance(event, _Busy):
+            words = f"server busy ({event.status})" if event.status else "server busy"
+            self._on_progress(remark("pull", f"{words}, trying again in {max(1, round(event.wait_s))} s"))
+            return
         opened = self._open.get(event.shard)
         if opened is None:  # of a shard that was settled meanwhile
             return
@@ -234,7 +249,10 @@ class _Crew:
             if trouble is None:
                 self._board.finish(span)
             else:
-                last = self._board.fail(span, trouble, time.monotonic(), random.random())  # noqa: S311 (jitter)
+                now, waited_for = time.monotonic(), self._board.not_before
+                last = self._board.fail(span, trouble, now, random.random())  # noqa: S311 (jitter)
+                if self._board.not_before > waited_for:
+                    self._events.put(_Busy(status=trouble.status, wait_s=self._board.not_before - now))
                 if last is not None and not self._stopped:
                     self._events.put(_GaveUp(shard=span.shard, trouble=last))
             self._changed.notify_all()
