@@ -139,3 +139,14 @@ def test_a_mode_without_a_profile_is_named(settings: Settings, tmp_path: Path) -
         make(PlanRequest(ref=str(path), mode="thinking"), settings, None, machine(), quiet)
     with pytest.raises(UsageError, match="has no mode 'loud'"):
         make(PlanRequest(ref="kimi-k2.5", mode="loud", offline=True), settings, None, machine(), quiet)
+
+
+def test_a_file_is_called_by_its_quant_and_named_as_it_was_typed(settings: Settings, tmp_path: Path) -> None:
+    types = Types(expert=GgmlType.Q4_0)
+    (path,) = make_gguf(tmp_path / "my model.gguf", "deepseek2", preset="kimi-k2.5", types=types, hollow=True)
+    planned = make(PlanRequest(ref=str(path)), settings, None, machine(ram_bytes=GIB), quiet)
+    with pytest.raises(DoesNotFit) as caught:
+        fitting(planned)
+    assert caught.value.message.startswith("my model Q4_0 does not fit: ")
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith(f"launcher plan '{path}' ")

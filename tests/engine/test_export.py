@@ -90,6 +90,17 @@ def test_it_is_installed_where_systemd_looks_and_removed(
         uninstall("m", system=False)
 
 
+def test_a_unit_of_the_other_kind_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    here = unit_folder(system=False) / unit_name("only-for-this-user")
+    here.parent.mkdir(parents=True)
+    here.touch()
+    with pytest.raises(NotFound) as caught:
+        uninstall("only-for-this-user", system=True)
+    assert f"{here} is there" in caught.value.message
+    assert caught.value.hint == "launcher disable only-for-this-user"
+
+
 @pytest.mark.parametrize("export", [PLAIN, KEYED], ids=["plain", "keyed"])
 def test_kubernetes_takes_the_manifest(export: Export) -> None:
     validator = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
