@@ -13,6 +13,7 @@ from rich.text import Text
 from launcher.cli.tables import bar, facts, grid, reasons
 from launcher.plan.choice import Option
 from launcher.plan.plan import Amount, Basis, LedgerRow, Plan, Shortfall
+from launcher.plan.purchase import what_was_tried
 from launcher.planning import Planned, api_price
 from launcher.units import format_bytes
 
@@ -38,10 +39,8 @@ def planned(value: Planned) -> RenderableType:
             Text("plans that no other beats in both quality and speed:"),
             options(choice.options),
         ]
-    if value.purchases:
-        price = api_price(value)
-        ways = [str(one) for one in value.purchases] + ([price] if price else [])
-        parts += [Text(""), Text("what would do:"), reasons(ways)]
+    if value.request.buy:
+        parts += [Text(""), Text("what would do:"), reasons(_ways(value))]
     if choice.losers:
         rows = [(one.quant, format_bytes(one.size_bytes), one.reason) for one in choice.losers]
         parts += [
@@ -50,6 +49,17 @@ def planned(value: Planned) -> RenderableType:
             grid(("quant", "size", "why"), rows, right=frozenset({"size"})),
         ]
     return Group(*parts)
+
+
+def _ways(value: Planned) -> list[str]:
+    """What would have to be bought, or that nothing would do; what the API costs, in any case."""
+    ways = [str(one) for one in value.purchases]
+    if value.plan is not None:
+        ways = ["it fits: nothing has to be bought"]
+    elif not ways:
+        ways = [f"nothing that was tried: {what_was_tried(value.machine)}"]
+    price = api_price(value)
+    return ways if price is None else [*ways, price]
 
 
 def ledger(rows: Sequence[LedgerRow]) -> RenderableType:

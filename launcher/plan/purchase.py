@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 
 from launcher.machine import Backend, Device, Machine
 from launcher.plan.choice import Choice
-from launcher.plan.plan import DISK, Plan
+from launcher.plan.plan import HOST, Plan, Shortfall
 from launcher.plan.search import Offer, Task, search
 from launcher.units import GIB, format_bytes
 
 _RAM_SIZES = tuple(size * GIB for size in (32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048))
 """What boards are filled with."""
 _MOST_CARDS = 8
+_STEPS = 9
+"""Of --max-ram: 0, 1, 3, 7 … 255 GiB above what seems to be missing, rounded down; another quant than the nearest may need more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,37 +37,68 @@ class Purchase:
 
 
 def purchases(offers: Sequence[Offer], task: Task, choice: Choice) -> tuple[Purchase, ...]:
-    """For the best quant and the smallest one that do not fit: more RAM, more cards like the largest; a smaller context,
-    room on disk. Nothing where the wanted plan is there."""
+    """For the best quant and the smallest one: room on disk where nothing else is missing; else what the user's own limits
+    would have to be, more RAM, more cards like the largest, a smaller context, and the room on disk that each of them
+    needs besides. Nothing where the wanted plan is there."""
     if choice.plan is not None or choice.shortfall is None:
         return ()
     found: list[Purchase] = []
-    if choice.shortfall.where == DISK:
-        found.append(_disk(choice))
     smallest = min(offers, key=lambda offer: offer.model.size_bytes)
-    for offer in dict.fromkeys((smallest.quant, offers[0].quant)):
-        one = next(each for each in offers if each.quant == offer)
-        for changes in (_more_ram(task.machine), _more_cards(task.machine)):
-            bought = _first_that_does(one, task, changes)
-            if bought is not None:
-                found.append(bought)
-    shorter = _shorter(smallest, task, choice)
-    if shorter is not None:
-        found.append(shorter)
-    return tuple(found)
+    for quant in dict.fromkeys((smallest.quant, offers[0].quant)):
+        one = next(each for each in offers if each.quant == quant)
+        only_disk = None if one.fetch_bytes <= _free(task) else _first_that_does(one, iter([("", task)]))
+        ways = () if only_disk else (_more_ram(task), _more_cards(task))
+        own = None if only_disk else _first_that_does(one, _own_limits(task, choice.shortfall), exactly=True)
+        bought = [only_disk, own, *(_first_that_does(one, changes) for changes in ways)]
+        found += [each for each in bought if each is not None]
+    shorter = _shorter(smallest, task, choice.shortfall)
+    return (*found, *(() if shorter is None else (shorter,)))
 
 
-def _first_that_does(offer: Offer, task: Task, changes: Iterator[tuple[str, Machine]]) -> Purchase | None:
-    """The smallest of these machines that holds the offer: found by our figures, confirmed by simulation."""
+def what_was_tried(machine: Machine) -> str:
+    """The changes that purchases are looked for among."""
+    ram = "" if _shares(machine) else f"RAM up to {format_bytes(_RAM_SIZES[-1])}, "
+    cards = f"up to {_MOST_CARDS} more cards, " if _own_memory(machine) else ""
+    return f"{ram}{cards}a shorter context"
+
+
+def _free(task: Task) -> float:
+    return task.machine.store.free_bytes if task.machine.store else float("inf")
+
+
+def _first_that_does(
+    offer: Offer, changes: Iterator[tuple[str, Task]], *, exactly: bool = False
+) -> Purchase | None:
+    """The first of these changes under which the offer fits: found by our figures, confirmed by simulation. What the
+    disk lacks is bought with it. `exactly`: simulated at every step, because our figures lean high."""
     blind = replace(offer, witness=None)
-    for what, machine in changes:
-        changed = replace(task, machine=machine)
-        if search([blind], changed).plan is None:
+    for what, task in changes:
+        roomy = replace(task, machine=replace(task.machine, store=None))
+        if not exactly and search([blind], roomy).plan is None:
             continue
-        plan = search([offer], changed).plan
+        plan = search([offer], roomy).plan
         if plan is not None:
-            return _purchase(what, plan)
+            lacks = offer.fetch_bytes - _free(task)
+            disk = f"{format_bytes(int(lacks))} more free on disk" if lacks > 0 else ""
+            return _purchase(" and ".join(filter(None, (what, disk))), plan)
     return None
+
+
+def _own_limits(task: Task, shortfall: Shortfall) -> Iterator[tuple[str, Task]]:
+    """The user's own limits, which cost nothing to change: --max-ram raised, then --gpus and --reserve left out."""
+    limits = task.limits
+    if limits.max_ram_bytes is not None:
+        missing = shortfall.missing_bytes if shortfall.where == HOST else 0
+        least = max((limits.max_ram_bytes + missing) // GIB, limits.max_ram_bytes // GIB + 1)
+        for step in range(_STEPS):
+            size = least + (1 << step) - 1
+            if size * GIB > task.machine.ram_available_bytes:
+                break
+            yield f"--max-ram {size}G", replace(task, limits=replace(limits, max_ram_bytes=size * GIB))
+    if limits.gpus is not None:
+        yield "no --gpus", replace(task, limits=replace(limits, gpus=None))
+    if limits.reserve:
+        yield "no --reserve", replace(task, limits=replace(limits, reserve=()))
 
 
 def _purchase(what: str, plan: Plan) -> Purchase:
@@ -80,9 +113,14 @@ def _purchase(what: str, plan: Plan) -> Purchase:
     )
 
 
-def _more_ram(machine: Machine) -> Iterator[tuple[str, Machine]]:
+def _shares(machine: Machine) -> bool:
+    return any(device.shares_host_memory for device in machine.devices)
+
+
+def _more_ram(task: Task) -> Iterator[tuple[str, Task]]:
     """Sizes of memory above this machine's; none where the GPU's memory is the machine's (it cannot be added to)."""
-    if any(device.shares_host_memory for device in machine.devices):
+    machine = task.machine
+    if _shares(machine):
         return
     for size in _RAM_SIZES:
         more = size - machine.ram_total_bytes
@@ -103,22 +141,28 @@ def _more_ram(machine: Machine) -> Iterator[tuple[str, Machine]]:
             ram_limit_bytes=None,
             nodes=nodes,
         )
-        yield f"{format_bytes(size)} of RAM instead of {format_bytes(machine.ram_total_bytes)}", changed
+        what = f"{format_bytes(size)} of RAM instead of {format_bytes(machine.ram_total_bytes)}"
+        yield what, replace(task, machine=changed)
 
 
-def _more_cards(machine: Machine) -> Iterator[tuple[str, Machine]]:
-    """More cards like the largest that has memory of its own."""
-    own = [
+def _own_memory(machine: Machine) -> list[Device]:
+    return [
         device
         for device in machine.devices
         if not device.shares_host_memory and device.backend is not Backend.CPU
     ]
+
+
+def _more_cards(task: Task) -> Iterator[tuple[str, Task]]:
+    """More cards like the largest that has memory of its own."""
+    machine = task.machine
+    own = _own_memory(machine)
     if not own:
         return
     largest = max(own, key=lambda device: device.total_bytes)
     for count in range(1, _MOST_CARDS + 1):
         devices = (*machine.devices, *(_copy(largest, len(machine.devices) + i) for i in range(count)))
-        yield f"{count} more {largest.name}", replace(machine, devices=devices)
+        yield f"{count} more {largest.name}", replace(task, machine=replace(machine, devices=devices))
 
 
 def _copy(device: Device, number: int) -> Device:
@@ -132,15 +176,11 @@ def _driver_bytes(device: Device) -> int:
     return max(GIB // 2, device.total_bytes // 50)
 
 
-def _shorter(offer: Offer, task: Task, choice: Choice) -> Purchase | None:
+def _shorter(offer: Offer, task: Task, shortfall: Shortfall) -> Purchase | None:
     """Half the context, and half of that, of the smallest quant."""
-    if choice.shortfall is None:
-        return None
-    size = choice.shortfall.ctx_size // 2
+    size = shortfall.ctx_size // 2
     while size >= 4096:
-        bought = _first_that_does(
-            offer, _at(task, size), iter([(f"a context of {size} tokens (-c {size})", task.machine)])
-        )
+        bought = _first_that_does(offer, iter([(f"a context of {size} tokens (-c {size})", _at(task, size))]))
         if bought is not None:
             return bought
         size //= 2
@@ -149,16 +189,3 @@ def _shorter(offer: Offer, task: Task, choice: Choice) -> Purchase | None:
 
 def _at(task: Task, ctx_size: int) -> Task:
     return replace(task, workload=replace(task.workload, ctx_size=ctx_size))
-
-
-def _disk(choice: Choice) -> Purchase:
-    short = choice.shortfall
-    missing = short.missing_bytes if short else 0
-    return Purchase(
-        what=f"{format_bytes(missing)} more free on disk",
-        quant=short.quant if short else "",
-        ctx_size=short.ctx_size if short else 0,
-        decode_tps=None,
-        turn_seconds=None,
-        simulated=False,
-    )

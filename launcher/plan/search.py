@@ -132,7 +132,10 @@ class _Found:
         """What is missing; asked only where nothing of this quant fits, or it cannot be fetched."""
         nearest = self.tried.nearest
         if nearest is not None:
-            return explain_shortfall(self.case, self.tried.nearest_workload, nearest)
+            short = explain_shortfall(self.case, self.tried.nearest_workload, nearest)
+            return (
+                short if self.fetchable(task) else replace(short, reasons=(*short.reasons, self._disk(task)))
+            )
         best = self.tried.candidates[0].arrangement
         free = task.machine.store.free_bytes if task.machine.store else 0
         return Shortfall(
@@ -144,14 +147,13 @@ class _Found:
             where=DISK,
             missing_bytes=self.offer.fetch_bytes - free,
             ledger=best.ledger,
-            reasons=(
-                (
-                    f"{self.offer.quant} fits in memory, and not on disk: {format_bytes(self.offer.fetch_bytes)} to "
-                    f"download, {format_bytes(free)} free"
-                ),
-            ),
+            reasons=(f"{self.offer.quant} fits in memory, and not on disk: {self._disk(task)}",),
             hints=(),
         )
+
+    def _disk(self, task: Task) -> str:
+        free = task.machine.store.free_bytes if task.machine.store else 0
+        return f"{format_bytes(self.offer.fetch_bytes)} to download, {format_bytes(free)} free on disk"
 
 
 def _verified(judge: Judge, offer: Offer, one: Candidate, verdict: Verdict | None) -> Plan | Verdict:
@@ -213,7 +215,10 @@ def _nothing(found: Sequence[_Found], slow: Sequence[Candidate], task: Task, jud
         )
         return Choice(plan=None, shortfall=short, losers=losers, n_simulations=n_simulations)
     shortfalls = [each.shortfall(task) for each in found]
-    least = min(range(len(found)), key=lambda index: shortfalls[index].missing_bytes)
+    least = min(  # what fits in memory is nearer than what does not: files can be deleted
+        range(len(found)),
+        key=lambda index: (shortfalls[index].where != DISK, shortfalls[index].missing_bytes),
+    )
     losers = tuple(
         _missing(each, short)
         for index, (each, short) in enumerate(zip(found, shortfalls, strict=True))

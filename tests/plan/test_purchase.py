@@ -58,3 +58,34 @@ def test_disk_is_a_purchase_too() -> None:
     assert choice.shortfall is not None
     assert choice.shortfall.where == DISK
     assert purchases(offers, task, choice)[0].what == "2.0 GiB more free on disk"
+
+
+def test_ram_is_sold_with_the_disk_that_it_needs() -> None:
+    store = Filesystem(path="/d", type="ext4", total_bytes=900 * GIB, free_bytes=50 * GIB)
+    box = replace(machine(ram_bytes=24 * GIB), store=store)
+    offers = [Offer(quant="TQ1_0", model=kimi("TQ1_0"), fetch_bytes=220 * GIB)]
+    task = Task(machine=box, workload=Workload(ctx_size=32768))
+    what = [one.what for one in purchases(offers, task, search(offers, task))]
+    assert what == ["256.0 GiB of RAM instead of 24.0 GiB and 170.0 GiB more free on disk"]
+
+
+def test_a_limit_of_the_users_own_is_the_first_thing_to_change() -> None:
+    offers = [Offer(quant="q", model=model())]
+    task = Task(machine=machine(), workload=Workload(ctx_size=4096), limits=Limits(max_ram_bytes=GIB // 4))
+    first = purchases(offers, task, search(offers, task))[0]
+    assert first.what == "--max-ram 1G"
+
+
+def test_what_lacks_only_room_on_disk_is_nearer_than_what_lacks_memory() -> None:
+    store = Filesystem(path="/d", type="ext4", total_bytes=900 * GIB, free_bytes=50 * GIB)
+    box = replace(machine(ram_bytes=400 * GIB), store=store)
+    offers = [
+        Offer(quant=name, model=kimi(name), fetch_bytes=size * GIB)
+        for name, size in (("INT4", 544), ("TQ1_0", 223))
+    ]
+    short = search(offers, Task(machine=box, workload=Workload(ctx_size=32768))).shortfall
+    assert short is not None
+    assert (short.quant, short.where, short.missing_bytes) == ("TQ1_0", DISK, 173 * GIB)
+    assert short.reasons == (
+        "TQ1_0 fits in memory, and not on disk: 223.0 GiB to download, 50.0 GiB free on disk",
+    )
