@@ -116,7 +116,13 @@ def plan(value: Plan) -> RenderableType:
 
 def shortfall(value: Shortfall) -> RenderableType:
     """What is missing where, in the smallest arrangement that was tried."""
-    head = facts([("model", f"{value.model_id}  {value.quant}"), ("fits", f"no: {value.lack}")])
+    head = facts(
+        [
+            ("model", f"{value.model_id}  {value.quant}  {format_bytes(value.size_bytes)}"),
+            ("context", f"{value.ctx_size} tokens; KV {value.cache_types}"),
+            ("fits", f"no: {value.lack}"),
+        ]
+    )
     return Group(head, ledger(value.ledger), reasons(value.reasons))
 
 
@@ -129,7 +135,7 @@ def options(found: Iterable[Option]) -> RenderableType:
             str(one.ubatch_size),
             str(one.ctx_size),
             "-" if one.decode_tps is None else f"{one.decode_tps:.1f}",
-            "-" if one.turn_seconds is None else f"{one.turn_seconds:.0f} s",
+            "-" if one.turn_seconds is None else f"{one.turn_seconds:.1f} s",
         )
         for one in found
     ]

@@ -128,7 +128,17 @@ def arrange(
         held=held,
         ledger=ledger,
         caches=caches,
-        cores=choose_cores(case.machine, workload, ledger[-1]),
+        cores=choose_cores(case.machine, workload, ledger[-1], computes=_host_computes(case, placement)),
+    )
+
+
+def _host_computes(case: Case, placement: Placement) -> bool:
+    """Whether blocks, experts, or tensors sent there, are computed with on the host."""
+    return (
+        placement.n_gpu_layers <= placement.n_block
+        or bool(placement.host_expert_blocks or placement.host_expert_parts)
+        or case.weights.stuck_bytes > 0
+        or case.weights.fixed_on(HOST).n_tensors > 0
     )
 
 

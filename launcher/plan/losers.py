@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from launcher.plan.candidates import Candidate
 from launcher.plan.choice import Option
-from launcher.plan.plan import SPEED, Shortfall, Workload
+from launcher.plan.plan import SPEED, Prefer, Shortfall, Workload
 from launcher.plan.reasons import describe_missing
 from launcher.plan.verify import Verdict
 
@@ -20,6 +20,7 @@ def refuted_shortfall(one: Candidate, verdict: Verdict) -> Shortfall:
         quant=one.case.quant,
         size_bytes=model.size_bytes,
         ctx_size=one.arrangement.settled.parameters.ctx_size,
+        cache_types=one.arrangement.settled.parameters.cache_types,
         where=worst.where,
         missing_bytes=-worst.free_bytes,
         ledger=verdict.simulated.ledger,
@@ -38,14 +39,27 @@ def refuted_option(one: Candidate, verdict: Verdict) -> Option:
     )
 
 
-def why_not(one: Candidate, chosen: Candidate) -> str:
+def why_not(one: Candidate, chosen: Candidate, limit_seconds: float) -> str:
+    """`limit_seconds` is what a turn of a better quant may take."""
     if one.rank > chosen.rank:
-        gain = chosen.turn_seconds / one.turn_seconds
+        shorter, longer = f"{one.turn_seconds:.1f}", f"{chosen.turn_seconds:.1f}"
+        gain = one.turn_seconds < chosen.turn_seconds and shorter != longer
         return f"fits, of lower quality than {chosen.case.quant}" + (
-            f", and a turn only {gain:.1f} times faster" if gain > 1 else ""
+            f", for a turn of {shorter} s instead of {longer} s" if gain else ""
         )
-    ratio = one.turn_seconds / chosen.turn_seconds
-    return f"fits, and a turn takes {one.turn_seconds:.0f} s, {ratio:.1f} times {chosen.case.quant}'s"
+    turn, limit = _apart(one.turn_seconds, limit_seconds)
+    kind = one.arrangement.settled.parameters.cache_type_k
+    which = "the limit" if one.workload.prefer is Prefer.BALANCED else "the shortest"
+    return f"fits, and a turn takes {turn} s (KV {kind}), {which} is {limit} s"
+
+
+def _apart(more: float, less: float) -> tuple[str, str]:
+    """Two numbers with as many digits as it takes to see which is larger."""
+    for digits in range(1, 6):
+        texts = f"{more:.{digits}f}", f"{less:.{digits}f}"
+        if texts[0] != texts[1]:
+            break
+    return texts
 
 
 def too_slow(one: Candidate, workload: Workload) -> bool:
@@ -64,6 +78,7 @@ def slow_shortfall(one: Candidate, workload: Workload) -> Shortfall:
         quant=one.case.quant,
         size_bytes=model.size_bytes,
         ctx_size=one.arrangement.settled.parameters.ctx_size,
+        cache_types=one.arrangement.settled.parameters.cache_types,
         where=SPEED,
         missing_bytes=0,
         ledger=one.arrangement.ledger,

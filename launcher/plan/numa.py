@@ -28,13 +28,14 @@ class Cores:
         return self.node.cpus if self.node else ()
 
 
-def choose_cores(machine: Machine, workload: Workload, host: LedgerRow) -> Cores:
+def choose_cores(machine: Machine, workload: Workload, host: LedgerRow, *, computes: bool = True) -> Cores:
     """Threads and NUMA mode for what the host holds.
 
     llama.cpp's modes (ggml-cpu.c, set_numa_thread_affinity, at 0c1e570): `distribute` pins thread i to node i modulo
     their number, `isolate` all threads to the node that the process started on, `numactl` to the CPUs it was given;
     each of them gives every thread the same rows of a matrix in every step. Nothing mirrors weights. So one node is
-    better where it holds everything and is no slower alone: there is nothing to read across.
+    better where it holds everything and is no slower alone: there is nothing to read across. Where the host `computes` with
+    no weights (it only looks tokens up), nodes do not matter.
     """
     threads, why = choose_threads(machine.cpu)
     everywhere = Cores(
@@ -46,7 +47,7 @@ def choose_cores(machine: Machine, workload: Workload, host: LedgerRow) -> Cores
     if workload.numa is not None:
         kept = None if workload.numa is NumaMode.OFF else workload.numa
         return replace(everywhere, numa=kept, reasons=(why, f"--numa {workload.numa}, as asked"))
-    if len(nodes) < 2 or not host.weights.n_bytes:
+    if len(nodes) < 2 or not computes or not host.weights.n_bytes:
         return everywhere
     if machine.cpu.affinity < machine.cpu.logical_cores:
         said = (

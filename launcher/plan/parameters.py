@@ -22,6 +22,11 @@ class Parameters:
     flash_attn: bool
 
     @property
+    def cache_types(self) -> str:
+        """Of K and V, as people write them."""
+        return f"{self.cache_type_k}/{self.cache_type_v}"
+
+    @property
     def n_tokens(self) -> int:
         """Tokens in the largest batch that is computed at once (llama-context.cpp, the constructor's n_ubatch)."""
         return min(self.ctx_size, self.batch_size, self.ubatch_size)

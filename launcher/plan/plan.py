@@ -237,6 +237,7 @@ class Shortfall:
     quant: str
     size_bytes: int
     ctx_size: int
+    cache_types: str
     where: str
     missing_bytes: int
     ledger: tuple[LedgerRow, ...]

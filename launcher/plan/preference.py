@@ -27,9 +27,15 @@ def ordered(candidates: Sequence[Candidate], prefer: Prefer) -> list[Candidate]:
     by_time = sorted(best, key=lambda one: (one.turn_seconds, one.rank))
     if prefer is Prefer.SPEED or not by_time:
         return by_time
-    limit = max(by_time[0].turn_seconds * PATIENCE, COMFORT_SECONDS)
+    limit = limit_seconds(by_time, prefer)
     quick = sorted((one for one in by_time if one.turn_seconds <= limit), key=lambda one: one.rank)
     return quick + [one for one in by_time if one.turn_seconds > limit]
+
+
+def limit_seconds(candidates: Sequence[Candidate], prefer: Prefer) -> float:
+    """What a turn may take for the sake of quality."""
+    fastest = min(one.turn_seconds for one in candidates)
+    return max(fastest * PATIENCE, COMFORT_SECONDS) if prefer is Prefer.BALANCED else fastest
 
 
 def describe(prefer: Prefer) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from launcher.errors import UsageError
+from launcher.forecast.turn import Forecast
 from launcher.plan.arrange import Arrangement, arrange
 from launcher.plan.candidates import Candidate
 from launcher.plan.choice import Price
@@ -57,12 +58,13 @@ def _price(chosen: Candidate, changed: Arrangement, name: str, flags: str) -> Pr
         worst = min(changed.ledger, key=lambda row: row.free_bytes)
         text = f"{name} does not fit: {worst.where} would be {format_bytes(-worst.free_bytes)} short"
         return Price(flags=flags, fits=False, text=text, decode_tps=None, turn_seconds=None)
-    predicted = forecast(changed.demand, changed.placement, chosen.case.machine, changed.cores.processor)
+    predicted, usual = _at_the_same_turn(chosen, changed)
     kv = _kv(changed) - _kv(chosen.arrangement)
-    before, after = chosen.forecast, predicted
+    before, after = usual, predicted
     tokens = _instead(f"{after.decode.mid:.1f}", f"{before.decode.mid:.1f}")
     turn = _instead(f"{after.turn_seconds.mid:.0f}", f"{before.turn_seconds.mid:.0f}")
-    speed = f"{tokens} tokens/s, a turn {turn} s"
+    same = "" if after.turn == chosen.forecast.turn else f" of {after.turn}"
+    speed = f"{tokens} tokens/s, a turn{same} {turn} s"
     what = _moved(chosen.arrangement, changed)
     if not what and kv:
         what = f"{'frees' if kv < 0 else 'takes'} {format_bytes(abs(kv))} of cache"
@@ -74,6 +76,16 @@ def _price(chosen: Candidate, changed: Arrangement, name: str, flags: str) -> Pr
         decode_tps=after.decode.mid,
         turn_seconds=after.turn_seconds.mid,
     )
+
+
+def _at_the_same_turn(chosen: Candidate, changed: Arrangement) -> tuple[Forecast, Forecast]:
+    """What the change and the plan are predicted for the plan's turn, or as much of it as the changed context holds."""
+    turn = chosen.forecast.turn.within(changed.settled.parameters.ctx_size)
+    machine, own = chosen.case.machine, chosen.arrangement
+    after = forecast(changed.demand, changed.placement, machine, changed.cores.processor, turn)
+    if turn == chosen.forecast.turn:
+        return after, chosen.forecast
+    return after, forecast(own.demand, own.placement, machine, own.cores.processor, turn)
 
 
 def _instead(now: str, before: str) -> str:
@@ -88,7 +100,9 @@ def _moved(before: Arrangement, after: Arrangement) -> str:
         return f"{_verb(count)} {abs(count)} whole layer{'s' * (abs(count) != 1)} on devices"
     if old.devices != new.devices and not (old.host_expert_blocks or new.host_expert_blocks):
         fewer = len(old.devices) - len(new.devices)
-        return f"{_verb(fewer)} {abs(fewer)} of {len(old.devices)} devices" if fewer else ""
+        if not fewer:
+            return ""
+        return f"{'frees' if fewer > 0 else 'takes'} {abs(fewer)} device{'s' * (abs(fewer) != 1)}"
     had, has = _expert_layers(before), _expert_layers(after)
     gained = {device: has.get(device, 0.0) - had.get(device, 0.0) for device in {**had, **has}}
     net = sum(gained.values())

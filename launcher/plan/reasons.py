@@ -28,12 +28,23 @@ def describe_placement(demand: Demand, placement: Placement, budgets: Budgets) -
             for name, count in zip(placement.devices, placement.tensor_split, strict=True)
         )
         reasons.append(f"layers by bytes, each device to its own budget: {counts}")
+    idle = [budget.device.id for budget in budgets.devices if budget.device.id not in placement.devices]
+    if idle and _all_on_devices(placement):
+        reasons.append(
+            f"{', '.join(idle)} {'is' if len(idle) == 1 else 'are'} not needed: the other{'s' * (len(placement.devices) != 1)} "
+            "hold everything, and one request is computed by one device after the other, so more would not make it faster"
+        )
     if stuck and placement.devices:
         reasons.append(
             f"{format_bytes(stuck)} of weights are of a type no device here can multiply: they stay on the host"
         )
     reasons += [_as_asked(fixed) for fixed in weights.fixed]
     return tuple(reasons)
+
+
+def _all_on_devices(placement: Placement) -> bool:
+    experts = placement.host_expert_blocks or placement.host_expert_parts
+    return placement.n_gpu_layers > placement.n_block and not experts
 
 
 def _as_asked(fixed: Fixed) -> str:

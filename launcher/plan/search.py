@@ -23,7 +23,7 @@ from launcher.plan.losers import (
     why_not,
 )
 from launcher.plan.plan import DISK, Limits, Plan, Prefer, Shortfall, Workload
-from launcher.plan.preference import describe, ordered, pareto
+from launcher.plan.preference import describe, limit_seconds, ordered, pareto
 from launcher.plan.prices import price_changes
 from launcher.plan.settle import ContextChoice, check_reach, choose_contexts
 from launcher.plan.shortfall import explain_shortfall
@@ -144,6 +144,7 @@ class _Found:
             quant=self.offer.quant,
             size_bytes=self.case.model.size_bytes,
             ctx_size=best.settled.parameters.ctx_size,
+            cache_types=best.settled.parameters.cache_types,
             where=DISK,
             missing_bytes=self.offer.fetch_bytes - free,
             ledger=best.ledger,
@@ -211,7 +212,9 @@ def _nothing(found: Sequence[_Found], slow: Sequence[Candidate], task: Task, jud
         fastest = max(slow, key=lambda one: one.decode_tps)
         short = slow_shortfall(fastest, task.workload)
         losers = tuple(
-            option(one, slow_reason(one, task.workload)) for one in pareto(slow) if one is not fastest
+            _too_slow_or_missing(each, slow, rank, task)
+            for rank, each in enumerate(found)
+            if rank != fastest.rank[0]
         )
         return Choice(plan=None, shortfall=short, losers=losers, n_simulations=n_simulations)
     shortfalls = [each.shortfall(task) for each in found]
@@ -225,6 +228,15 @@ def _nothing(found: Sequence[_Found], slow: Sequence[Candidate], task: Task, jud
         if index != least
     )
     return Choice(plan=None, shortfall=shortfalls[least], losers=losers, n_simulations=n_simulations)
+
+
+def _too_slow_or_missing(each: _Found, slow: Sequence[Candidate], rank: int, task: Task) -> Option:
+    """The fastest way to run this quant, which is too slow, or what it lacks."""
+    own = [one for one in slow if one.rank[0] == rank]
+    if not own:
+        return _missing(each, each.shortfall(task))
+    best = max(own, key=lambda one: one.decode_tps)
+    return option(best, slow_reason(best, task.workload))
 
 
 def _with_reasons(plan: Plan, offer: Offer, one: Candidate, wanted: Sequence[Candidate]) -> Plan:
@@ -246,18 +258,19 @@ def _losers(
 ) -> tuple[Option, ...]:
     """Every other quant with its reason."""
     losers = []
+    shown, limit = pareto(wanted), limit_seconds(wanted, task.workload.prefer)
     for rank, each in enumerate(found):
         if rank == chosen.rank[0]:
             continue
         if not each.tried.candidates or not each.fetchable(task):
             losers.append(_missing(each, each.shortfall(task)))
             continue
-        best = next((one for one in wanted if one.rank[0] == rank), None)
+        best = next((one for one in (*shown, *wanted) if one.rank[0] == rank), None)
         if best is None:
             slowest = max(each.tried.candidates, key=lambda one: one.decode_tps)
             losers.append(option(slowest, slow_reason(slowest, task.workload)))
             continue
-        losers.append(option(best, why_not(best, chosen)))
+        losers.append(option(best, why_not(best, chosen, limit)))
     return tuple(losers)
 
 

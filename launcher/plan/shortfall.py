@@ -24,6 +24,7 @@ def explain_shortfall(case: Case, workload: Workload, arrangement: Arrangement) 
         quant=case.quant,
         size_bytes=case.model.size_bytes,
         ctx_size=arrangement.settled.parameters.ctx_size,
+        cache_types=arrangement.settled.parameters.cache_types,
         where=worst.where,
         missing_bytes=-worst.free_bytes,
         ledger=arrangement.ledger,

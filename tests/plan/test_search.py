@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -297,3 +298,35 @@ def test_no_device_over_budget_and_sums_equal_totals(free: list[int], ram: int, 
     assert held == sum(tensor.size_bytes for tensor in file.tensors)
     assert sum(plan.placement.tensor_split) == plan.placement.n_gpu_layers
     assert sum(len(share) for share in spread_out(plan.placement).shares) == plan.placement.n_gpu_layers
+
+
+def test_the_reason_against_a_better_quant_shows_that_it_is_slower_than_the_rule() -> None:
+    choice = choose(kimi(), EPYC, Workload(ctx_size=32768))
+    plan = planned(choice)
+    turns = {(one.quant, one.cache_type): one.turn_seconds for one in choice.options}
+    said = [one for one in choice.losers if "the limit is" in one.reason]
+    assert said
+    for one in said:
+        turn, limit = (float(word) for word in re.findall(r"([\d.]+) s\b", one.reason))
+        assert turn > limit
+        assert one.turn_seconds == turns.get((one.quant, one.cache_type), one.turn_seconds)
+    assert plan.quant not in {one.quant for one in said}
+
+
+def test_a_price_is_for_the_plans_own_turn() -> None:
+    whole = choose(
+        small(), machine(), Workload(ctx_size=8192, cache_type_k=CacheType.F16, cache_type_v=CacheType.F16)
+    )
+    price = next(one for one in whole.prices if one.flags == "-c 4096")
+    assert "still" in price.text
+    assert "a turn of" in price.text
+
+
+def test_nodes_do_not_matter_where_the_host_computes_with_nothing() -> None:
+    box = replace(two_nodes(768), devices=cards(200 * 1024))
+    assert planned(choose(small()[:1], box, Workload(ctx_size=4096))).numa is None
+
+
+def test_a_card_that_is_not_needed_is_explained() -> None:
+    plan = planned(choose(small()[:1], machine(*cards(8192, 8192)), Workload(ctx_size=4096)))
+    assert any("CUDA1 is not needed" in reason for reason in plan.reasons)
