@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from launcher.errors import LauncherError, NotFound, TryAgain, UsageError
-from launcher.gguf.names import FileGroup, quant_label, shard_name
+from launcher.gguf.names import FileGroup, ShardName, quant_label, shard_name
 from launcher.hub.endpoint import Endpoint, endpoint_in_use
 from launcher.hub.local import open_path
 from launcher.hub.located import (
@@ -206,8 +206,23 @@ def without_files(
     return Located(
         model=model,
         raw_headers=(raw,),
-        files=Unreached(repo=quant.repo, cause=cause.message),
+        files=Unreached(repo=quant.repo, file=_first_file(quant), cause=cause.message),
         notes=(f"{said}; the files were not looked at: {cause.message}",),
+    )
+
+
+def _first_file(quant: ProfileQuant) -> str:
+    """The first shard's name as repos of quants call it, where the profile knows how many there are; else what stands
+    for it."""
+    if quant.file:
+        return quant.file
+    stem = f"{quant.repo.rpartition('/')[2].removesuffix('-GGUF')}-{quant.label}"
+    if quant.n_shards is None:
+        return f"FIRST-SHARD-OF-{stem}.gguf"
+    return (
+        f"{stem}.gguf"
+        if quant.n_shards == 1
+        else ShardName(stem=stem, index=1, count=quant.n_shards).sibling(1)
     )
 
 
@@ -266,7 +281,8 @@ def _profile_target(profile: ModelProfile, wanted: str | None, sources: Sources)
                         raise silent[0]
                     return open_repo(ref, endpoint=sources.endpoint, store=sources.store)
                 except TryAgain as error:
-                    silent[:] = [error]
+                    if not silent:
+                        silent.append(TryAgain("the Hub did not answer just before", hint=error.hint))
                     return without_files(profile, quant, sources, error)
                 except NotFound as error:
                     return without_files(profile, quant, sources, error)

@@ -45,13 +45,15 @@ class Shard:
 class ModelFile:
     """One quant of one model, one file or several shards, in shard order, each with its header.
 
-    `source` says where it was read from (`hub:user/repo@commit`, `path`, `url`, `wheel:name==version`).
+    `source` says where it was read from (`hub:user/repo@commit`, `path`, `url`, `wheel:name==version`). `assumed_types`: the
+    total is known, the tensors' types are not.
     """
 
     model_id: str
     source: str
     shards: tuple[Shard, ...]
     headers: tuple[Header, ...]
+    assumed_types: bool = False
 
     @property
     def metadata(self) -> Mapping[str, Value]:

@@ -23,7 +23,7 @@ from launcher.errors import BadGguf, DoesNotFit, UsageError
 from launcher.extras import measure_extras
 from launcher.forecast.turn import Turn
 from launcher.gguf.anatomy import dissect
-from launcher.hub.located import LocalFiles, Located
+from launcher.hub.located import LocalFiles, Located, Unreached
 from launcher.inventory import MachineChoice
 from launcher.machine import Machine, pinned_order
 from launcher.plan.choice import Choice, Option
@@ -314,6 +314,8 @@ def path_to_be(located: Located) -> str:
     match located.files:
         case LocalFiles(paths=paths):
             return str(paths[0])
+        case Unreached(file=file):
+            return file
         case _:
             return located.model.shards[0].name
 

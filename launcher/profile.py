@@ -213,9 +213,15 @@ def quants_to_try(profile: ModelProfile, wanted: str | None) -> tuple[ProfileQua
     known = ", ".join(quant.name for quant in profile.quants)
     raise NotFound(
         f"profile {profile.name} has no quant {wanted!r}, only {known}",
-        hint=f"launcher plan {profile.name}:{profile.quants[-1].name}, "
+        hint=f"launcher plan {profile.name}:{_nearest(profile.quants, wanted)}, "
         f"or a hub repo as {profile.quants[0].repo}:QUANT",
     )
+
+
+def _nearest(quants: tuple[ProfileQuant, ...], wanted: str) -> str:
+    """The quant whose name is most like this one."""
+    names = {name.upper(): quant.name for quant in quants for name in quant.names}
+    return names[get_close_matches(wanted.upper(), names, n=1, cutoff=0.0)[0]]
 
 
 def pick_mode(profile: ModelProfile, wanted: str | None) -> Mode:

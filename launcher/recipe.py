@@ -34,6 +34,7 @@ def headers_of_recipe(profile: ModelProfile, quant: ProfileQuant) -> tuple[Model
         source=f"{RECIPE_SOURCE}{profile.name}:{quant.label}",
         shards=(Shard(name=f"{quant.label}.gguf", size_bytes=max(quant.size_bytes or 0, header.end)),),
         headers=(header,),
+        assumed_types=recipe.basis is RecipeBasis.ASSUMED,
     )
     how = "as published" if recipe.basis is RecipeBasis.PUBLISHED else "assumed"
     return model, raw, f"estimated from published architecture, tensor types {how}: {recipe.source}"

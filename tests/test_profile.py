@@ -133,7 +133,7 @@ def test_an_unknown_quant_lists_the_known_ones():
         quants_to_try(KIMI, "Q5_K_M")
     assert str(caught.value) == "profile kimi-k2.5 has no quant 'Q5_K_M', only INT4, Q4_K_XL, Q2_K_XL, TQ1_0"
     assert caught.value.hint is not None
-    assert "launcher plan kimi-k2.5:TQ1_0" in caught.value.hint
+    assert "launcher plan kimi-k2.5:Q4_K_XL" in caught.value.hint
 
 
 def test_an_unknown_mode_names_the_known_ones():

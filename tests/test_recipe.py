@@ -13,11 +13,14 @@ from launcher.gguf.architecture import read_architecture
 from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import Header, parse_header
 from launcher.gguf.synthesis import Family, TypeRule, assign_types
+from launcher.plan.plan import Basis, Workload
 from launcher.profile import ModelProfile
 from launcher.profile_toml import parse_model_profile
 from launcher.recipe import headers_of_recipe
 from launcher.units import GIB
 from tests.make_gguf import make_shards
+from tests.plan.planned import make_plan
+from tests.plan.shapes import machine
 
 PROFILE = Path(__file__).parents[1] / "profiles" / "models" / "kimi-k2.5.toml"
 
@@ -90,3 +93,12 @@ def test_a_total_is_met_from_below_in_the_rules_order() -> None:
 
 def test_a_profile_without_an_architecture_has_no_recipe(kimi: ModelProfile) -> None:
     assert headers_of_recipe(replace(kimi, architecture=None), kimi.quants[0]) is None
+
+
+@pytest.mark.parametrize(("name", "basis"), [("TQ1_0", Basis.ESTIMATED), ("INT4", Basis.EXACT)])
+def test_weights_of_an_assumed_recipe_are_estimates(kimi: ModelProfile, name: str, basis: Basis) -> None:
+    made = headers_of_recipe(kimi, next(quant for quant in kimi.quants if quant.name == name))
+    assert made is not None
+    for ram in (64, 1024):
+        outcome = make_plan(made[0], name, machine(ram_bytes=ram * GIB), Workload(ctx_size=4096))
+        assert {row.weights.basis for row in outcome.ledger} == {basis}

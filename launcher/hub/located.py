@@ -61,9 +61,10 @@ class SavedHeaders:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreached:
     """Headers made from a profile's published architecture because the files could not be looked at; `cause` says
-    why. Enough to plan with."""
+    why. Enough to plan with. `file` is what the first of them is called, or stands for it."""
 
     repo: str
+    file: str
     cause: str
 
 

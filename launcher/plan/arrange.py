@@ -12,7 +12,7 @@ from launcher.plan.beside import Beside, beside, with_beside
 from launcher.plan.budget import Budgets, DeviceBudget, read_budgets
 from launcher.plan.companions import NO_COMPANIONS, Companions
 from launcher.plan.host_memory import HostCaches, plan_caches
-from launcher.plan.ledger import Demand, build_ledger, demand_of
+from launcher.plan.ledger import Demand, as_sure_as, build_ledger, demand_of
 from launcher.plan.numa import Cores, choose_cores
 from launcher.plan.overrides import check_overrides
 from launcher.plan.placement import place
@@ -106,7 +106,7 @@ def arrange(
     seen: set[tuple[str, ...]] = set()
     for _ in range(_ROUNDS):
         placement = place(demand, _without(corrected, kept))
-        own = build_ledger(demand, placement, case.budgets)
+        own = as_sure_as(case.model, build_ledger(demand, placement, case.budgets))
         held = _held(case, settled, placement, own)
         need = held.used_bytes
         if all(n_bytes <= kept.get(where, 0) for where, n_bytes in need.items()):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from launcher.gguf.architecture import Architecture
 from launcher.machine import Backend
+from launcher.model import ModelFile
 from launcher.plan.budget import Budgets, DeviceBudget
 from launcher.plan.compute import Role, device_compute, draw_graph, host_compute
 from launcher.plan.kv import Caches, size_caches
@@ -97,6 +98,13 @@ def part_bytes(weights: Weights, spread: Spread) -> dict[int, int]:
         block: sum(size for kind, size in weights.layers[block].expert_kinds if kind in kinds)
         for block, kinds in spread.host_parts
     }
+
+
+def as_sure_as(model: ModelFile, rows: tuple[LedgerRow, ...]) -> tuple[LedgerRow, ...]:
+    """The rows with their weights as estimates where the tensors' types are assumed: only their sum is known then."""
+    if not model.assumed_types:
+        return rows
+    return tuple(replace(row, weights=replace(row.weights, basis=Basis.ESTIMATED)) for row in rows)
 
 
 def build_ledger(

@@ -51,7 +51,7 @@ def simulated_ledger(ledger: tuple[LedgerRow, ...], answer: Answer) -> tuple[Led
     What the host's instruction set decides is an estimate where the simulator ran on another processor.
     """
     rows = tuple(_simulated(row, [part for part in answer.rows if part.where == row.where]) for row in ledger)
-    if not (answer.other_cpu and _cpu_decides(answer)):
+    if not cpu_unsure(answer):
         return rows
     return tuple(
         replace(row, weights=_unsure(ours.weights, row.weights), compute=_unsure(ours.compute, row.compute))
@@ -68,6 +68,11 @@ def _simulated(row: LedgerRow, parts: list[BufferRow]) -> LedgerRow:
         kv=_amount(row.kv, (part.kv_bytes + part.recurrent_bytes for part in parts)),
         compute=_amount(row.compute, (part.compute_bytes + part.output_bytes for part in parts)),
     )
+
+
+def cpu_unsure(answer: Answer) -> bool:
+    """Whether the simulator ran on another processor than is planned for, and it matters."""
+    return answer.other_cpu and _cpu_decides(answer)
 
 
 def _cpu_decides(answer: Answer) -> bool:

@@ -12,10 +12,11 @@ from launcher.errors import EngineFailed
 from launcher.plan.arrange import Arrangement, Case, arrange
 from launcher.plan.beside import beside, with_beside
 from launcher.plan.compose import Simulated, compose
-from launcher.plan.oracle import Oracle, Refusal
+from launcher.plan.ledger import as_sure_as
+from launcher.plan.oracle import Answer, Oracle, Refusal
 from launcher.plan.plan import HOST, LedgerRow, Placement, Workload
 from launcher.plan.reasons import describe_beside, on_host
-from launcher.plan.verdict import question_of, simulated_ledger
+from launcher.plan.verdict import cpu_unsure, question_of, simulated_ledger
 
 MOST_SIMULATIONS = 8
 _ROUNDS = 4
@@ -99,13 +100,13 @@ def _ask(
             )
         judge.refusals.append(answer.reason)
         return None
-    own = simulated_ledger(arrangement.own, answer)
+    own = as_sure_as(case.model, simulated_ledger(arrangement.own, answer))
     held = beside(case.companions, question, case.machine, own)
     simulated = Simulated(
         ledger=with_beside(own, held.held, case.all_budgets),
         engine=answer.engine,
         remarks=(
-            f"memory simulated by {answer.engine}",
+            f"memory simulated by {answer.engine}{_with_doubt(answer)}",
             *on_host(answer.host_tensors),
             *describe_beside(held),
         ),
@@ -130,3 +131,8 @@ def _on_devices(verdict: Verdict) -> tuple[int, int]:
     rows = verdict.arrangement.own
     held = sum(row.weights.n_bytes for row in rows if row.where != HOST)
     return verdict.arrangement.placement.n_gpu_layers, held
+
+
+def _with_doubt(answer: Answer) -> str:
+    doubt = ", on another processor: what its instruction set decides is an estimate (±)"
+    return doubt if cpu_unsure(answer) else ""
