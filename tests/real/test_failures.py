@@ -134,6 +134,8 @@ class Box:
         return json.loads(done.stdout)
 
 
+STRETCHED = ("--", "--rope-scaling", "yarn", "--rope-scale", "4")
+"""Without it llama-server serves no more than the 8192 tokens that the model was trained for."""
 LIMIT_MIB = 1930
 """Of address space. Without a limit the engine itself was seen to take 1126 to 1168 MiB, the weights 92: 720 MiB of f16
 cache do not fit then, and 383 MiB of q8_0 with 42 of compute do, once its shaders are compiled."""
@@ -149,9 +151,20 @@ def box(vulkan_engine: Engine, tmp_path: Path) -> Iterator[Box]:
 def compile_shaders(engine: Path, model: Path, home: Path) -> None:
     """Once without a limit: the software driver's compiler takes address space that a warm cache spares."""
     roomy = Box(engine, home, 1 << 20)
-    roomy.type(
-        "up", str(model), "-c", "32768", "--kv", "q8_0", "--engine", str(roomy.wrapper), "--name", "w", "-y"
+    words = (
+        "up",
+        str(model),
+        "-c",
+        "32768",
+        "--kv",
+        "q8_0",
+        "--engine",
+        str(roomy.wrapper),
+        "--name",
+        "w",
+        "-y",
     )
+    roomy.type(*words, *STRETCHED)
     roomy.type("stop", "--all")
 
 
@@ -161,8 +174,20 @@ def test_a_gpu_without_memory_ends_in_a_running_server(
 ) -> None:
     """`prlimit` gives the genuine ErrorOutOfDeviceMemory: the KV cache of 32768 tokens does not fit, its q8_0 does."""
     compile_shaders(vulkan_engine.path, default_model, tmp_path / "warm")
-    words = ("up", str(default_model), "-c", "32768", "--engine", str(box.wrapper), "--name", "m", "-y")
-    first = box.type(*words)
+    words = (
+        "up",
+        str(default_model),
+        "-c",
+        "32768",
+        "-np",
+        "4",
+        "--engine",
+        str(box.wrapper),
+        "--name",
+        "m",
+        "-y",
+    )
+    first = box.type(*words, *STRETCHED)
     assert first.returncode == 0, first.stderr
     said = next(line for line in first.stderr.splitlines() if line.startswith("save: "))
     assert said.startswith("save: llama-server ran out of memory: it could not allocate 720.0 MiB on Vulkan0")
@@ -172,7 +197,7 @@ def test_a_gpu_without_memory_ends_in_a_running_server(
     assert "ran out of memory" in running["plan"]["reasons"][-1]
     box.type("stop", "m")
 
-    again = box.type(*words)
+    again = box.type(*words, *STRETCHED)
     assert "save: as it was saved before: " in again.stderr
     assert "KV cache q8_0 instead of f16" in again.stderr
     assert "trying again" not in again.stderr
@@ -181,6 +206,6 @@ def test_a_gpu_without_memory_ends_in_a_running_server(
     assert outcomes[-2:] == ["ready", "ready"]
     box.type("stop", "m")
 
-    final = box.type(*words, "--no-retry")
+    final = box.type(*words, "--no-retry", *STRETCHED)
     assert final.returncode == 5
     assert "it could not allocate 720.0 MiB on Vulkan0" in final.stderr

@@ -79,7 +79,9 @@ def test_without_memory_a_locked_plan_fails_and_names_what_would_do(
     box = Box(vulkan_engine.path, tmp_path / "launcher", LIMIT_MIB)
     lock = tmp_path / "lock.json"
     engine = ("--engine", str(box.wrapper))
-    box.json("plan", str(default_model), "-c", "32768", "--kv", "f16", "--lock", str(lock), *engine)
+    box.json(
+        "plan", str(default_model), "-c", "32768", "-np", "4", "--kv", "f16", "--lock", str(lock), *engine
+    )
     failed = box.type("up", "--locked", str(lock), *engine)
     box.type("stop", "--all")
     assert failed.returncode == 5, failed.stderr
