@@ -26,7 +26,7 @@ from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, machine, model
 
 SHAPE = model("qwen3moe")
-WISH = Workload(ctx_size=131072)
+WISH = Workload(ctx_size=131072, n_parallel=16)
 BOX = machine(*cards(4096), ram_bytes=64 * GIB)
 
 
