@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from launcher.engine.memory_flags import MOST_BLOCKS
 from launcher.engine.wishes import split_flags
 from launcher.errors import UsageError
 from launcher.plan.companions import CompanionWishes, DraftWish, ProjectorWish
+from launcher.plan.overrides import parse_rules
 from launcher.plan.pattern import EXPERTS
 from launcher.plan.plan import HOST, CacheType, TensorOverride
 
@@ -28,8 +30,6 @@ _DRAFT_LENGTH: dict[str, tuple[str | None, int]] = {
 """The flag and the default of how many tokens each way of drafting offers at once (common_speculative_n_max,
 common/speculative.cpp). A draft model without `--spec-type` is loaded and drafts nothing."""
 _LENGTH_FLAGS = frozenset(flag for flag, _ in _DRAFT_LENGTH.values() if flag is not None)
-_MOST_BLOCKS = 512
-"""LLAMA_MAX_LAYERS (src/llama-hparams.h)."""
 
 
 @dataclass(slots=True)
@@ -139,11 +139,7 @@ def _spec_default(reading: _Reading, _: str) -> None:
 
 
 def _override(reading: _Reading, value: str) -> None:
-    for rule in filter(None, value.split(",")):
-        pattern, equals, where = rule.partition("=")
-        if not equals:
-            raise ValueError(rule)
-        reading.overrides.append(TensorOverride(pattern=pattern, where=HOST if where == "CPU" else where))
+    reading.overrides += parse_rules(value)
 
 
 def _all_experts(reading: _Reading, _: str) -> None:
@@ -153,7 +149,7 @@ def _all_experts(reading: _Reading, _: str) -> None:
 def _first_experts(reading: _Reading, value: str) -> None:
     if int(value) < 0:
         raise ValueError(value)
-    for block in range(min(int(value), _MOST_BLOCKS)):
+    for block in range(min(int(value), MOST_BLOCKS)):
         reading.overrides.append(TensorOverride(pattern=rf"blk\.{block}{EXPERTS}", where=HOST))
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from launcher.plan.configuration import AUTO_SLOTS, Configuration
 from launcher.plan.oracle import FlashAttention, SplitMode
+from launcher.plan.overrides import parse_rules
 from launcher.plan.pattern import EXPERTS, block_pattern
 from launcher.plan.plan import HOST, CacheType, LoadMode, TensorOverride
 from launcher.units import MIB
@@ -24,7 +25,7 @@ AUTO = frozenset({"auto", "-1"})
 """common_arg_utils::is_truthy, is_falsey, is_autoy."""
 _MOST = (1 << 31) - 1
 """std::stoi's, on every machine that matters."""
-_MOST_BLOCKS = 512
+MOST_BLOCKS = 512
 """LLAMA_MAX_LAYERS (src/llama-hparams.h): patterns for blocks beyond it match nothing."""
 
 NAMES: dict[str, tuple[str, ...]] = {
@@ -222,11 +223,7 @@ def _cache_ram(settings: Settings, value: str) -> None:
 
 
 def _override(settings: Settings, value: str) -> None:
-    for rule in filter(None, value.split(",")):
-        pattern, equals, where = rule.partition("=")
-        if not equals:
-            raise ValueError(rule)
-        settings.overrides.append(TensorOverride(pattern=pattern, where=HOST if where == "CPU" else where))
+    settings.overrides += parse_rules(value)
 
 
 def _all_experts(settings: Settings, _: str) -> None:
@@ -237,7 +234,7 @@ def _first_blocks(regex: str) -> Handler:
     """One pattern for what is one per block in llama.cpp (llm_add_n_cpu_ffn_overrides): they find the same."""
 
     def handle(settings: Settings, value: str) -> None:
-        blocks = range(min(_integer(value, 0), _MOST_BLOCKS))
+        blocks = range(min(_integer(value, 0), MOST_BLOCKS))
         if blocks:
             settings.overrides.append(TensorOverride(pattern=block_pattern(blocks, regex), where=HOST))
 

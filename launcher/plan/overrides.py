@@ -13,6 +13,18 @@ from launcher.errors import UsageError
 from launcher.plan.plan import HOST, TensorOverride
 
 
+def parse_rules(text: str) -> tuple[TensorOverride, ...]:
+    """llama-server's value of -ot and -otd: `pattern=buffer type`, comma separated. Raises ValueError for a rule without
+    a place."""
+    rules = []
+    for rule in filter(None, text.split(",")):
+        pattern, equals, where = rule.partition("=")
+        if not equals:
+            raise ValueError(rule)
+        rules.append(TensorOverride(pattern=pattern, where=HOST if where == "CPU" else where))
+    return tuple(rules)
+
+
 def compiled_pattern(pattern: str) -> re.Pattern[str]:
     """What stands before `=` in -ot; ECMAScript and Python agree on what people write there."""
     try:
