@@ -8,24 +8,20 @@ from launcher.plan.candidates import Candidate
 from launcher.plan.choice import Option
 from launcher.plan.plan import SPEED, Prefer, Shortfall, Workload
 from launcher.plan.reasons import describe_missing
+from launcher.plan.shortfall import shortfall_of
 from launcher.plan.verify import Verdict
 
 
 def refuted_shortfall(one: Candidate, verdict: Verdict) -> Shortfall:
-    worst = min(verdict.simulated.ledger, key=lambda row: row.free_bytes)
-    model = one.case.model
-    return Shortfall(
-        model_id=model.model_id,
-        source=model.source,
-        quant=one.case.quant,
-        size_bytes=model.size_bytes,
-        ctx_size=one.arrangement.settled.parameters.ctx_size,
-        cache_types=one.arrangement.settled.parameters.cache_types,
+    """What the simulator misses in a candidate that fits by our figures."""
+    ledger = verdict.simulated.ledger
+    worst = min(ledger, key=lambda row: row.free_bytes)
+    return shortfall_of(
+        one.case,
+        replace(one.arrangement, ledger=ledger),
         where=worst.where,
         missing_bytes=-worst.free_bytes,
-        ledger=verdict.simulated.ledger,
         reasons=(describe_missing(one.case.quant, worst), *verdict.simulated.remarks),
-        hints=(),
     )
 
 
@@ -71,17 +67,12 @@ def slow_reason(one: Candidate, workload: Workload) -> str:
 
 
 def slow_shortfall(one: Candidate, workload: Workload) -> Shortfall:
-    model = one.case.model
-    return Shortfall(
-        model_id=model.model_id,
-        source=model.source,
-        quant=one.case.quant,
-        size_bytes=model.size_bytes,
-        ctx_size=one.arrangement.settled.parameters.ctx_size,
-        cache_types=one.arrangement.settled.parameters.cache_types,
+    """The fastest that fits, where --min-tps asks for more."""
+    return shortfall_of(
+        one.case,
+        one.arrangement,
         where=SPEED,
         missing_bytes=0,
-        ledger=one.arrangement.ledger,
         reasons=(
             (
                 f"{one.case.quant} is the fastest that fits, predicted {one.forecast.decode.low:.1f}-"

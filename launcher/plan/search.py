@@ -26,7 +26,7 @@ from launcher.plan.plan import DISK, Limits, Plan, Prefer, Shortfall, Workload
 from launcher.plan.preference import describe, limit_seconds, ordered, pareto
 from launcher.plan.prices import price_changes
 from launcher.plan.settle import ContextChoice, check_reach, choose_contexts
-from launcher.plan.shortfall import explain_shortfall
+from launcher.plan.shortfall import explain_shortfall, shortfall_of
 from launcher.plan.verify import MOST_SIMULATIONS, Judge, Verdict, Witness, verify
 from launcher.units import format_bytes
 
@@ -138,18 +138,12 @@ class _Found:
             )
         best = self.tried.candidates[0].arrangement
         free = task.machine.store.free_bytes if task.machine.store else 0
-        return Shortfall(
-            model_id=self.case.model.model_id,
-            source=self.case.model.source,
-            quant=self.offer.quant,
-            size_bytes=self.case.model.size_bytes,
-            ctx_size=best.settled.parameters.ctx_size,
-            cache_types=best.settled.parameters.cache_types,
+        return shortfall_of(
+            self.case,
+            best,
             where=DISK,
             missing_bytes=self.offer.fetch_bytes - free,
-            ledger=best.ledger,
             reasons=(f"{self.offer.quant} fits in memory, and not on disk: {self._disk(task)}",),
-            hints=(),
         )
 
     def _disk(self, task: Task) -> str:

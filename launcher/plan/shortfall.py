@@ -15,19 +15,40 @@ _LEAST_CTX = 4096
 _MOST_HINTS = 3
 
 
-def explain_shortfall(case: Case, workload: Workload, arrangement: Arrangement) -> Shortfall:
-    """The shortfall of an arrangement that does not fit."""
-    worst = min(arrangement.ledger, key=lambda row: row.free_bytes)
+def shortfall_of(
+    case: Case,
+    arrangement: Arrangement,
+    *,
+    where: str,
+    missing_bytes: int,
+    reasons: tuple[str, ...],
+    hints: tuple[str, ...] = (),
+) -> Shortfall:
+    """This arrangement as one that cannot be had, for want of `missing_bytes` at `where`."""
+    parameters = arrangement.settled.parameters
     return Shortfall(
         model_id=case.model.model_id,
         source=case.model.source,
         quant=case.quant,
         size_bytes=case.model.size_bytes,
-        ctx_size=arrangement.settled.parameters.ctx_size,
-        cache_types=arrangement.settled.parameters.cache_types,
+        ctx_size=parameters.ctx_size,
+        cache_types=parameters.cache_types,
+        where=where,
+        missing_bytes=missing_bytes,
+        ledger=arrangement.ledger,
+        reasons=reasons,
+        hints=hints,
+    )
+
+
+def explain_shortfall(case: Case, workload: Workload, arrangement: Arrangement) -> Shortfall:
+    """The shortfall of an arrangement that does not fit."""
+    worst = min(arrangement.ledger, key=lambda row: row.free_bytes)
+    return shortfall_of(
+        case,
+        arrangement,
         where=worst.where,
         missing_bytes=-worst.free_bytes,
-        ledger=arrangement.ledger,
         reasons=(
             describe_missing(case.quant, worst),
             *describe_placement(arrangement.demand, arrangement.placement, case.budgets),
