@@ -263,9 +263,8 @@ def _open_with_wheel(
 
 
 def _profile_target(profile: ModelProfile, wanted: str | None, sources: Sources) -> Target:
-    silent: list[
-        TryAgain
-    ] = []  # why the Hub did not answer for one quant: the next one does not wait for it again
+    # Why the Hub did not answer for one quant: the next one does not wait for it again.
+    silent: list[TryAgain] = []
 
     def opener(quant: ProfileQuant) -> Callable[[OnProgress], Located]:
         ref = ModelRef(

@@ -41,7 +41,6 @@ from launcher.errors import DoesNotFit, NotFound, UsageError
 from launcher.hub.located import Located
 from launcher.inventory import Confirm, MachineChoice, engine_or_none, ensure_engine, machine_for
 from launcher.lock import Lock, check_engine, locate, read_lock
-from launcher.machine import Machine
 from launcher.plan.plan import Plan
 from launcher.planning import Planned, PlanRequest, fitting
 from launcher.progress import OnProgress
@@ -57,7 +56,7 @@ def plan_model(request: PlanRequest, on_progress: OnProgress) -> Planned:
     engine = engine_or_none(request.engine, settings)
     machine = machine_for(request.machine, engine, settings)
     if request.machine == MachineChoice():
-        machine = _unpromised(machine, settings, key="")
+        machine = less_promised(machine, claims.promised(claims.read(settings.claims_dir)))
     return planning.make(request, settings, engine, machine, on_progress)
 
 
@@ -98,11 +97,7 @@ def up(
         return _up_locked(request, lock, settings, confirm, on_progress, keep_up=keep_up)
     sources = sources_of(settings, offline=request.plan.offline)
     target = resolve(request.plan.ref, request.plan.quant, sources)
-    name = check_name(request.name or deployment_name(target.model_id))
-    check_exposure(request.host, request.api_key_file)
-    read_api_key(request.api_key_file)
-    asked = plan_hash(asked_for(request, settings))
-    running = already_up(settings.deployments_dir, name, asked, request.port)
+    name, asked, running = _looked_up(request, settings, target.model_id)
     if running is not None:
         return running
     with pulling_meanwhile(request.plan, settings, confirm, on_progress):
@@ -110,9 +105,11 @@ def up(
     key = claims.key_of(settings.deployments_dir, name)
     try:
         with claims.planning(settings.claims_dir):
-            machine = _unpromised(machine_for(MachineChoice(), engine, settings), settings, key=key)
+            probed = machine_for(MachineChoice(), engine, settings)
+            others = claims.read(settings.claims_dir, but_not=key)
+            machine = less_promised(probed, claims.promised(others))  # what others were promised is not free
             planned = planning.make(request.plan, settings, engine, machine, on_progress, sources)
-            plan, located = _fitting(planned, claims.read(settings.claims_dir, but_not=key))
+            plan, located = _fitting(planned, others)
             claim(settings.claims_dir, key, name, claim_rows(plan, machine), os.getpid())
         paths = fetch_all_of(
             located, sources, confirm, on_progress, ("launcher", "pull", located.model.model_id)
@@ -148,11 +145,7 @@ def _up_locked(
     """Start exactly what is locked, and keep it up. Nothing is planned, so nothing is planned again where memory runs
     out: the error says what would be."""
     sources = sources_of(settings)
-    name = check_name(request.name or deployment_name(lock.model_id))
-    check_exposure(request.host, request.api_key_file)
-    read_api_key(request.api_key_file)
-    asked = plan_hash(asked_for(request, settings))
-    running = already_up(settings.deployments_dir, name, asked, request.port)
+    name, asked, running = _looked_up(request, settings, lock.model_id)
     if running is not None:
         return running
     engine = ensure_engine(request.plan.engine, settings, confirm, on_progress)
@@ -180,9 +173,14 @@ def _up_locked(
         raise
 
 
-def _unpromised(machine: Machine, settings: Settings, *, key: str) -> Machine:
-    """The machine as the next deployment may use it: other deployments' promises are kept."""
-    return less_promised(machine, claims.promised(claims.read(settings.claims_dir, but_not=key)))
+def _looked_up(request: UpRequest, settings: Settings, model_id: str) -> tuple[str, str, Deployment | None]:
+    """The deployment's name, the hash of what is asked for, and the deployment if just that is up already. Raises
+    UsageError for a name, an address or a key file that cannot be used."""
+    name = check_name(request.name or deployment_name(model_id))
+    check_exposure(request.host, request.api_key_file)
+    read_api_key(request.api_key_file)
+    asked = plan_hash(asked_for(request, settings))
+    return name, asked, already_up(settings.deployments_dir, name, asked, request.port)
 
 
 def _fitting(planned: Planned, others: tuple[claims.Claim, ...]) -> tuple[Plan, Located]:

@@ -29,6 +29,7 @@ import psutil
 
 from launcher.engine.identity import Presence, ProcessId, presence
 from launcher.engine.process import tree
+from launcher.replacing import replacing
 
 RAM = "ram"
 _LIMIT_BYTES = 1 << 16
@@ -88,11 +89,9 @@ def make_shared(folder: Path) -> None:
 def write(folder: Path, key: str, claim: Claim) -> None:
     """Make the claim, or take it over from the launcher that planned. Raises OSError."""
     make_shared(folder)
-    path = _path(folder, key)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(asdict(claim)), encoding="utf-8")
-    temporary.chmod(0o644)
-    temporary.replace(path)
+    with replacing(_path(folder, key)) as file:
+        file.write(json.dumps(asdict(claim)).encode())
+        os.fchmod(file.fileno(), 0o644)  # other users' launchers read it
 
 
 def drop(folder: Path, key: str) -> None:
