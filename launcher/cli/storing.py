@@ -45,8 +45,11 @@ def pull(
     verify: Annotated[bool, typer.Option("--verify", help="Read and hash again what is here.")] = False,
     offline: Offline = False,  # noqa: ARG001 (its callback has acted)
     connections: Annotated[
-        int, typer.Option("--connections", min=1, max=64, help="Connections at once.")
-    ] = 8,
+        int | None,
+        typer.Option(
+            "--connections", min=1, max=64, help="Connections at once (default: two a core, 4 to 16)."
+        ),
+    ] = None,
     yes: Annotated[
         bool,
         typer.Option(
@@ -64,7 +67,7 @@ def pull(
         folder=expand(folder).absolute() if folder else None,
         look_in=tuple(_folder(path) for path in look_in or ()),
         verify=verify,
-        tuning=Tuning(connections=connections),
+        tuning=Tuning(connections=connections) if connections else Tuning(),
     )
     with out.progress() as progress:
         paths = pulling.pull(ref, quant, options, out.confirm(yes=yes), progress, _locate_planned)

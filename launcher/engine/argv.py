@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from launcher.engine.taskset import TASKSET
 from launcher.engine.wishes import SPELLINGS, WISHES, is_flag, split_flags
 from launcher.errors import UsageError
 from launcher.machine import format_cpu_list
@@ -35,9 +36,6 @@ class Serving:
     model_path: str
     api_key_file: str | None = None
 
-
-TASKSET = "/usr/bin/taskset"
-"""util-linux's: it sets the CPUs and becomes the program."""
 
 _PLACES = frozenset({"-dev", "-ngl", "-sm", "-ts", "-ot", "-kvu", "-fit", "-ctxcp"})
 """Options that say what the plan says already."""
@@ -166,13 +164,6 @@ def server_argv(
 def bound_to(cpus: Sequence[int]) -> tuple[str, ...]:
     """What starts a program on these CPUs (util-linux), nothing for any."""
     return (TASKSET, "--cpu-list", format_cpu_list(cpus)) if cpus else ()
-
-
-def unbound(argv: Sequence[str]) -> tuple[str | None, tuple[str, ...]]:
-    """The CPUs that a command line is bound to, None for any, and the command itself."""
-    if argv[0] == TASKSET:
-        return argv[2], tuple(argv[3:])
-    return None, tuple(argv)
 
 
 def _add_server(line: _Line, serving: Serving) -> None:

@@ -19,7 +19,6 @@ from typing import Any
 
 from launcher.engine import transient
 from launcher.engine.address import check_exposure, local_url
-from launcher.engine.argv import unbound
 from launcher.engine.cause import Cause, CauseKind
 from launcher.engine.deployments import (
     State,
@@ -46,6 +45,7 @@ from launcher.engine.ready import LoadFailed, StallLimits, failure
 from launcher.engine.record import Deployment, Phase, Unreadable
 from launcher.engine.systemd import unit_name
 from launcher.engine.takedown import marker_of, take_down, undo
+from launcher.engine.taskset import unbound
 from launcher.errors import EngineFailed, TryAgain, UsageError
 from launcher.progress import OnProgress, Step, silent
 

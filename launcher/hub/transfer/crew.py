@@ -7,7 +7,6 @@ stops all threads and keeps what has arrived. What to do next is the `Board`'s t
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import queue
 import random
 import threading
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 
 from launcher.hub.transfer.asking import Answer, ask
 from launcher.hub.transfer.board import Board, Span
+from launcher.hub.transfer.digest import Digest
 from launcher.hub.transfer.line import Line
 from launcher.hub.transfer.part import Part
 from launcher.hub.transfer.trouble import Trouble, TroubleKind
@@ -25,14 +25,13 @@ from launcher.hub.transfer.tuning import Tuning
 from launcher.hub.transfer.wanted import Desk, Wanted
 from launcher.locks import exclusive_if_free
 from launcher.progress import OnProgress, Step, remark
-from launcher.units import KIB, MIB
+from launcher.units import KIB
 
 _TICK_S = 0.2
 _SYNC_EVERY_S = 1.0
 _LEAVE_S = 3.0  # for threads to end; one that hangs in a name lookup is left behind
 _FIRST_READ = 32 * KIB
 _SLOW_READ_S = 0.4
-_HASHED_AT_ONCE = 4 * MIB  # mapped, so counted as memory of this process, once per shard under way
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,8 +39,8 @@ class _Open:
     wanted: Wanted
     part: Part
     held: ExitStack
+    digest: Digest
     link: str | None = None
-    checked: int = 0
     retried: bool = False
     knows_version: bool = False
 
@@ -98,15 +97,16 @@ class _Crew:
 
     def run(self) -> None:
         try:
+            waits = self._open_more()  # before there are connections, or the first shard would get them all
             for _ in range(self._tuning.connections):
                 self._threads.lines.append(Line(self._tuning.patience_s))
                 self._start(self._connection, self._threads.lines[-1])
             self._start(self._syncer)
             while self._todo or self._open:
-                waits = self._open_more()
                 self._report(waiting=waits and not self._open)
                 with contextlib.suppress(queue.Empty):
                     self._handle(self._events.get(timeout=_TICK_S))
+                waits = self._open_more()
             self._report(waiting=False)
         finally:
             self._leave()
@@ -134,15 +134,17 @@ class _Crew:
                     unit_bytes=self._tuning.unit_bytes,
                     identity=wanted.identity,
                 )
-                self._begin(shard, _Open(wanted=wanted, part=part, held=held.pop_all()))
+                digest = Digest(part, hashes=wanted.sha256 is not None)
+                self._begin(shard, _Open(wanted=wanted, part=part, held=held.pop_all(), digest=digest))
         return busy
 
     def _begin(self, shard: int, opened: _Open) -> None:
         with self._changed:
             self._open[shard] = opened
             self._board.open(shard, opened.wanted.size_bytes, opened.part.whole)
+            generation = self._board.generation(shard)
             self._changed.notify_all()
-        self._start(self._hasher, shard, opened)
+        self._start(self._hasher, shard, opened, generation)
 
     def _handle(self, event: _Event) -> None:
         if isinstance(event, BaseException):
@@ -171,10 +173,12 @@ class _Crew:
                 f"{arrived}, and should have {(opened.wanted.sha256 or '')[:12]}…: it is fetched again",
             )
         )
+        opened.digest.anew()
         with self._changed:
             self._board.restart(event.shard)
+            generation = self._board.generation(event.shard)
             self._changed.notify_all()
-        self._start(self._hasher, event.shard, opened)
+        self._start(self._hasher, event.shard, opened, generation)
 
     def _take_in(self, shard: int, opened: _Open) -> None:
         with self._changed:
@@ -194,7 +198,7 @@ class _Crew:
         self._on_progress(Step(phase="pull", done=done, total=total, unit="bytes", text=text))
         for shard, n_bytes in here.items():
             wanted = self._wanted[shard]
-            size, checked = wanted.size_bytes, self._open[shard].checked
+            size, checked = wanted.size_bytes, self._open[shard].digest.position
             words = f"checking, {checked * 100 // size} %" if size and n_bytes == size else ""
             self._on_progress(
                 Step(phase="pull", done=n_bytes, total=size, unit="bytes", part=wanted.name, text=words)
@@ -299,6 +303,7 @@ class _Crew:
                 return Trouble(kind=TroubleKind.BROKE, reason=f"it broke off at byte {span.position}")
             room = _next_read(room, time.monotonic() - began, len(buffer))
             opened.part.write(buffer[:n_bytes], span.position)
+            opened.digest.feed(buffer[:n_bytes], span.position, span.begin)
             with self._changed:
                 units = self._board.advance(span, n_bytes)
                 crawls = self._board.crawls(span, time.monotonic())
@@ -329,31 +334,25 @@ class _Crew:
                 self._board.synced(n_bytes)
                 self._changed.notify_all()
 
-    def _hasher(self, shard: int, opened: _Open) -> None:
-        """Follow what is here without a gap; then the shard is whole."""
-        wanted = opened.wanted
-        digest, position, generation = hashlib.sha256(), 0, -1
+    def _hasher(self, shard: int, opened: _Open, generation: int) -> None:
+        """Follow what is here without a gap and was not hashed as it arrived; then the shard is whole."""
+        digest, size = opened.digest, opened.wanted.size_bytes
         while True:
             with self._changed:
-                while not self._stopped and self._board.prefix(shard) <= position < wanted.size_bytes:
+                while not self._stopped and self._board.prefix(shard) <= min(digest.position, size - 1):
                     self._changed.wait()
                 if self._stopped:
                     return
                 prefix, now = self._board.prefix(shard), self._board.generation(shard)
             if now != generation:
-                digest, position, generation = hashlib.sha256(), 0, now
-            if position >= wanted.size_bytes:
+                digest.anew()
+                generation = now
+            elif digest.position < prefix:
+                digest.follow(prefix)
+            elif prefix >= size:
                 break
-            if wanted.sha256 is None:
-                position = prefix
-                continue
-            n_bytes = min(prefix - position, _HASHED_AT_ONCE)
-            with opened.part.mapped(position, n_bytes) as data:
-                digest.update(data)
-            position += n_bytes
-            opened.checked = position
         self._sync(opened.part)
-        self._events.put(_Whole(shard=shard, sha256=None if wanted.sha256 is None else digest.hexdigest()))
+        self._events.put(_Whole(shard=shard, sha256=digest.hexdigest()))
 
 
 def _next_read(room: int, took_s: float, most: int) -> int:

@@ -12,9 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from launcher.hub.transfer.journal import Journal, journal_path, read_journal, sync_folder
+from launcher.units import KIB
 
 _MADV_POPULATE_READ = 22
 """linux/mman.h, since 5.14 (EINVAL before): a disk that cannot be read is an OSError there and then, not a SIGBUS later."""
+_PIECE_BYTES = 32 * KIB
+"""A write makes one folio of the page cache where it can. Up to order 3 (PAGE_ALLOC_COSTLY_ORDER, linux/mmzone.h) its pages
+come from the processor's own lists, larger ones from the large free blocks, which are what a virtual machine gives back to
+its host. Measured in one, 4 GiB written: 0.8 s in pieces of 32 KiB, 0.5 to 9 s in pieces of 256 KiB to 1 MiB."""
 _NO_PREALLOCATION = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
 
@@ -23,7 +28,7 @@ class Part:
 
     def __init__(self, path: Path, *, size_bytes: int, unit_bytes: int, identity: str) -> None:
         self.path = path
-        self._size_bytes, self._unit_bytes = size_bytes, unit_bytes
+        self._size_bytes, self.unit_bytes = size_bytes, unit_bytes
         self._about: dict[str, str | int] = {"identity": identity, "size": size_bytes, "unit": unit_bytes}
         self._lock = threading.Lock()
         self._syncing = (
@@ -53,7 +58,7 @@ class Part:
             self._writers += 1
         try:
             while data:
-                written = os.pwrite(self._descriptor, data, offset)
+                written = os.pwrite(self._descriptor, data[:_PIECE_BYTES], offset)
                 data, offset = data[written:], offset + written
         finally:
             with self._lock:
@@ -129,13 +134,13 @@ class Part:
             as_left = False
         if not as_left:
             return frozenset(), frozenset(), ""
-        n_units = -(-self._size_bytes // self._unit_bytes)
+        n_units = -(-self._size_bytes // self.unit_bytes)
         kept = read_journal(journal_path(self.path), self._about)
         inside = set(range(n_units))
         return kept.whole & inside, kept.synced & inside, kept.version
 
     def _unit_size(self, unit: int) -> int:
-        return min(self._unit_bytes, self._size_bytes - unit * self._unit_bytes)
+        return min(self.unit_bytes, self._size_bytes - unit * self.unit_bytes)
 
 
 def remove_part(path: Path) -> None:

@@ -1,0 +1,115 @@
+"""The sha256 of a file that arrives in pieces: in which order ever, it is the file's."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.hub.transfer.digest import Digest
+from launcher.hub.transfer.part import Part
+
+UNIT = 8192
+DATA = random.Random(5).randbytes(10 * UNIT + 77)
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Iterator[Part]:
+    made = Part(tmp_path / "part", size_bytes=len(DATA), unit_bytes=UNIT, identity="this")
+    yield made
+    made.close()
+
+
+def arrive(part: Part, digest: Digest, begin: int, end: int, *, step: int, span: int | None = None) -> None:
+    """As a connection hands on the bytes of a span that began at `span`."""
+    for at in range(begin, end, step):
+        piece = memoryview(DATA)[at : min(at + step, end)]
+        part.write(piece, at)
+        digest.feed(piece, at, begin if span is None else span)
+
+
+def test_what_comes_in_order_is_hashed_as_it_comes(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = Digest(part, hashes=True)
+    monkeypatch.setattr(part, "mapped", None)  # nothing is read back
+    arrive(part, digest, 0, len(DATA), step=1000)
+    assert digest.position == len(DATA)
+    assert digest.hexdigest() == hashlib.sha256(DATA).hexdigest()
+
+
+def test_what_came_ahead_is_read_back(part: Part) -> None:
+    digest = Digest(part, hashes=True)
+    arrive(part, digest, 4 * UNIT, len(DATA), step=700)
+    assert digest.position == 0
+    arrive(part, digest, 0, 4 * UNIT, step=700)
+    assert digest.position == 4 * UNIT
+    digest.follow(len(DATA))
+    assert digest.hexdigest() == hashlib.sha256(DATA).hexdigest()
+
+
+def test_a_connection_less_than_a_unit_ahead_catches_up(part: Part) -> None:
+    """The hash of the units before was just finished by somebody else, and this connection is in the midst of the next."""
+    digest = Digest(part, hashes=True)
+    part.write(memoryview(DATA)[: UNIT + 500], 0)
+    digest.follow(UNIT)
+    arrive(part, digest, UNIT + 500, len(DATA), step=600, span=UNIT)
+    assert digest.hexdigest() == hashlib.sha256(DATA).hexdigest()
+
+
+def test_nothing_is_read_back_that_another_connection_may_not_have_written(part: Part) -> None:
+    digest = Digest(part, hashes=True)
+    arrive(part, digest, 500, 900, step=100)
+    assert digest.position == 0
+
+
+def test_bytes_fetched_once_more_are_hashed_as_they_are_in_the_file(part: Part) -> None:
+    """A late write of the first try is in the file, not in what arrives: the hash must see it."""
+    digest = Digest(part, hashes=True)
+    arrive(part, digest, 0, UNIT, step=1000)
+    digest.anew()
+    arrive(part, digest, 0, len(DATA), step=1000)
+    assert digest.position == 0
+    part.write(memoryview(b"late"), 5000)
+    while digest.position < len(DATA):
+        digest.follow(len(DATA))
+    late = DATA[:5000] + b"late" + DATA[5004:]
+    assert digest.hexdigest() == hashlib.sha256(late).hexdigest() != hashlib.sha256(DATA).hexdigest()
+
+
+def test_without_a_hash_to_compare_it_only_counts(part: Part) -> None:
+    digest = Digest(part, hashes=False)
+    arrive(part, digest, 0, len(DATA), step=1000)
+    assert digest.position == len(DATA)
+    assert digest.hexdigest() is None
+
+
+def test_connections_and_a_follower_together(part: Part) -> None:
+    """Three connections, spans in file order, in threads, and one that reads back what is whole."""
+    digest = Digest(part, hashes=True)
+    spans = [(at, min(at + 2 * UNIT, len(DATA))) for at in range(0, len(DATA), 2 * UNIT)]
+    whole: set[int] = set()
+    lock = threading.Lock()
+
+    def connection() -> None:
+        while True:
+            with lock:
+                if not spans:
+                    return
+                begin, end = spans.pop(0)
+            arrive(part, digest, begin, end, step=512)
+            with lock:
+                whole.add(begin)
+
+    threads = [threading.Thread(target=connection) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    while digest.position < len(DATA):
+        with lock:
+            missing = [at for at in range(0, len(DATA), 2 * UNIT) if at not in whole]
+        digest.follow(min(missing, default=len(DATA)))
+    for thread in threads:
+        thread.join()
+    assert digest.hexdigest() == hashlib.sha256(DATA).hexdigest()
