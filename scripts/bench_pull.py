@@ -4,14 +4,19 @@ Each run is a command of its own, from its start to its end; wall time, CPU time
 its children. The Hub is the tests' one, in a process of its own: it sends files with sendfile(2), about 0.2 s of CPU
 per GiB for all clients alike. `curl` neither hashes nor waits for the disk, `launcher pull` does both; the rows below
 the line are no rivals but say what the hash costs here: `curl` and then `openssl dgst -sha256` of all shards at once, that
-alone, and a `launcher pull` of what is here already, which is all start and listing. Commands take turns in another
-order each round, because the memory that one frees the next gets cheaper.
+alone, and a `launcher pull` of what is here already, which is all start and listing. Commands take turns in an order drawn
+for each round.
+
+Before each run the page cache is filled with another file, as it is on any machine that has been up for a day. Without
+that the first to write to memory that a virtual machine has given back to its host pays for it, ten times what the
+writing costs, and which command that is is luck (`--as-is`). Where the disk has no room for such a file it is left out, and said.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import random
 import shutil
 import statistics
 import struct
@@ -21,6 +26,8 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from tests.tiny_gguf import tiny_gguf
 
@@ -39,6 +46,13 @@ with FakeHub() as hub:
 """
 
 
+FREE_BYTES = (
+    450 << 20
+)  # the kernel reclaims below about this much on 24 GiB (measured): more cannot be filled
+MOST_FILLED = 64 << 30
+PIECE = bytearray(1 << 24)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     wall_s: float
@@ -51,15 +65,15 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--gib", type=float, default=4.0, help="size of all shards together")
     parser.add_argument("--runs", type=int, default=5, help="runs of each, interleaved")
     parser.add_argument("--dir", type=Path, default=None, help="folder to work in: its disk is measured too")
+    parser.add_argument("--as-is", action="store_true", help="do not fill the page cache before each run")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="bench-pull-", dir=chosen.dir) as folder:
         files = write_shards(Path(folder) / "served", int(chosen.gib * 2**30) // SHARDS)
         with serve(files) as server:
             assert server.stdout is not None
             url, commit = server.stdout.readline().split()
-            measured = measure(
-                url, commit, [file.name for file in files], Path(folder) / "target", chosen.runs
-            )
+            filler = write_filler(Path(folder), wanted=not chosen.as_is)
+            measured = measure(url, commit, [file.name for file in files], filler, chosen.runs)
             server.communicate()
     show(measured, chosen.gib)
     return 0
@@ -96,7 +110,31 @@ def serve(files: list[Path]) -> subprocess.Popen[str]:
     )
 
 
-def measure(url: str, commit: str, names: list[str], target: Path, runs: int) -> dict[str, list[Run]]:
+def write_filler(folder: Path, *, wanted: bool) -> Path:
+    """A file as large as the memory that is available; empty where it is not wanted, or, and said, has no room."""
+    path = folder / "filler"
+    path.touch()
+    size_bytes = psutil.virtual_memory().available
+    if not wanted:
+        return path
+    if size_bytes > min(MOST_FILLED, shutil.disk_usage(folder).free * 3 // 4):
+        print(f"the page cache is as it is: {folder} has no room for a file to fill it")
+        return path
+    with path.open("wb", buffering=0) as file:
+        while file.tell() < size_bytes:
+            file.write(PIECE)
+        os.fsync(file.fileno())
+    return path
+
+
+def fill_cache(filler: Path) -> None:
+    with filler.open("rb", buffering=0) as file:
+        while psutil.virtual_memory().free > FREE_BYTES and file.readinto(PIECE):
+            pass
+
+
+def measure(url: str, commit: str, names: list[str], filler: Path, runs: int) -> dict[str, list[Run]]:
+    target = filler.with_name("target")
     curl = (
         " & ".join(f"curl -sSfL -o {name} {url}/{REPO}/resolve/{commit}/{name}" for name in names) + " & wait"
     )
@@ -110,9 +148,10 @@ def measure(url: str, commit: str, names: list[str], target: Path, runs: int) ->
         CURL_HASHED: sh(f"{curl}; {hashes}"),
     }
     found: dict[str, list[Run]] = {name: [] for name in [*commands, *(name for name, _ in again.values())]}
-    order = list(commands)
+    dice = random.Random(runs)
     for _ in range(runs):
-        for name in order:
+        for name in dice.sample(list(commands), len(commands)):
+            fill_cache(filler)
             target.mkdir()
             found[name].append(run(commands[name], url, target, sum_of=len(names)))
             if name in again:
@@ -120,7 +159,6 @@ def measure(url: str, commit: str, names: list[str], target: Path, runs: int) ->
                 found[second].append(run(command, url, target, sum_of=len(names)))
             shutil.rmtree(target)
             os.sync()  # what one run left to be written must not slow the next
-        order.append(order.pop(0))
     return found
 
 

@@ -57,9 +57,9 @@ class Part:
                 return
             self._writers += 1
         try:
-            while data:
-                written = os.pwrite(self._descriptor, data[:_PIECE_BYTES], offset)
-                data, offset = data[written:], offset + written
+            at, end = 0, len(data)
+            while at < end:
+                at += os.pwrite(self._descriptor, data[at : at + _PIECE_BYTES], offset + at)
         finally:
             with self._lock:
                 self._writers -= 1

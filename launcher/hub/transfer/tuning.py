@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 
 from launcher.units import KIB, MIB
 
-_FEWEST, _MOST = 4, 16
+_SHARDS, _MOST = 4, 16
 
 
 def connections_here() -> int:
-    """Two for every core that this process may use, 4 to 16. A core moves 0.6 GB/s with everything done to it (measured,
-    `scripts/bench pull`) and a connection to a content network rarely more than a tenth of that, but where cores are the
-    limit, one connection a shard costs least: what it reads is hashed while the processor holds it."""
+    """Two for every core that this process may use, from one for each of the shards at once to 16; more were not tried.
+    Where cores are the limit, one a shard costs least, because what it reads is hashed while the processor holds it:
+    4 GiB on 2 cores took 5.3 s with 4 connections and 5.6 s with 8 (medians of 7, `scripts/bench pull`)."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(max(_FEWEST, 2 * cores), _MOST)
+    return min(max(_SHARDS, 2 * cores), _MOST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,7 @@ class Tuning:
     """
 
     connections: int = field(default_factory=connections_here)
-    shards_at_once: int = 4
+    shards_at_once: int = _SHARDS
     span_bytes: int = 64 * MIB
     unit_bytes: int = 8 * MIB
     buffer_bytes: int = 1 * MIB
