@@ -67,7 +67,7 @@ def pull(
         folder=expand(folder).absolute() if folder else None,
         look_in=tuple(_folder(path) for path in look_in or ()),
         verify=verify,
-        tuning=Tuning(connections=connections) if connections else Tuning(),
+        tuning=Tuning(connections=connections) if connections else None,
     )
     with out.progress() as progress:
         paths = pulling.pull(ref, quant, options, out.confirm(yes=yes), progress, _locate_planned)

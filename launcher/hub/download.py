@@ -24,7 +24,7 @@ from launcher.hub.places import HubCache, Place, PlainFolder
 from launcher.hub.refs import safe_file_name
 from launcher.hub.room import disk_error, refuse_full_disk
 from launcher.hub.store import HubStore
-from launcher.hub.transfer.crew import fetch_all
+from launcher.hub.transfer.crew import fetch_all, tuning_here
 from launcher.hub.transfer.part import Part, remove_part
 from launcher.hub.transfer.trouble import Trouble, TroubleKind
 from launcher.hub.transfer.wanted import Wanted
@@ -85,6 +85,7 @@ class _Pull:
     ) -> None:
         self._endpoint, self._files, self._store, self._place = endpoint, files, store, place
         self._options, self._on_progress = options, on_progress
+        self._tuning = options.tuning or tuning_here()
         self._shards: dict[str, Shard] = {}
         self._damaged: dict[str, _Damaged] = {}
 
@@ -106,7 +107,7 @@ class _Pull:
                     self._on_progress(remark("pull", f"{self._damage(shard)}; it is fetched again"))
             self._make_room(missing)
         wanted = [self._wanted(shard) for shard in missing]
-        fetch_all(wanted, self, self._options.tuning, self._on_progress)
+        fetch_all(wanted, self, self._tuning, self._on_progress)
         self._place.settle()
         return tuple(self._place.path(shard) for shard in shards)
 
@@ -137,7 +138,7 @@ class _Pull:
                 hint="it was fetched twice; the damaged file was removed",
             )
         waits = trouble.retry_after_s or 0.0
-        if trouble.kind is TroubleKind.BUSY and waits > self._options.tuning.longest_wait_s:
+        if trouble.kind is TroubleKind.BUSY and waits > self._tuning.longest_wait_s:
             return TryAgain(
                 f"{host} is busy and asks to wait {waits:.0f} s",
                 hint="run it again then; with a token in HF_TOKEN the Hub's limits are higher",

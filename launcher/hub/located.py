@@ -18,12 +18,13 @@ from launcher.progress import OnProgress
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullOptions:
     """How files are brought here. `folder`: a plain folder instead of the store. `look_in`: folders whose files may
-    be used, beside the stores that are known. `verify`: hash again what was found right before."""
+    be used, beside the stores that are known. `verify`: hash again what was found right before.
+    `tuning` None: for the cores of this machine."""
 
     folder: Path | None = None
     look_in: tuple[Path, ...] = ()
     verify: bool = False
-    tuning: Tuning = Tuning()
+    tuning: Tuning | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from launcher.errors import LauncherError, TryAgain
 from launcher.hub.located import Located, UrlFiles
 from launcher.hub.room import disk_error, refuse_full_disk
-from launcher.hub.transfer.crew import fetch_all
+from launcher.hub.transfer.crew import fetch_all, tuning_here
 from launcher.hub.transfer.part import Part, remove_part
 from launcher.hub.transfer.trouble import Trouble, TroubleKind
 from launcher.hub.transfer.tuning import Tuning
@@ -43,7 +43,7 @@ def fetch_url_files(
             folder.mkdir(parents=True, exist_ok=True)
             missing = [(shards[desk.index(one)], one.part) for one in wanted]
             refuse_full_disk(folder, missing, what=located.model.source, instead=_INSTEAD)
-        fetch_all(wanted, desk, tuning or Tuning(), on_progress)
+        fetch_all(wanted, desk, tuning or tuning_here(), on_progress)
     except OSError as error:
         raise disk_error(error, folder, instead=_INSTEAD) from error
     return tuple(folder / shard.name for shard in shards)

@@ -7,6 +7,7 @@ stops all threads and keeps what has arrived. What to do next is the `Board`'s t
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import random
 import threading
@@ -21,7 +22,7 @@ from launcher.hub.transfer.digest import Digest
 from launcher.hub.transfer.line import Line
 from launcher.hub.transfer.part import Part
 from launcher.hub.transfer.trouble import Trouble, TroubleKind
-from launcher.hub.transfer.tuning import Tuning
+from launcher.hub.transfer.tuning import Tuning, connections_for
 from launcher.hub.transfer.wanted import Desk, Wanted
 from launcher.locks import exclusive_if_free
 from launcher.progress import OnProgress, Step, remark
@@ -72,6 +73,12 @@ _Event = _Whole | _GaveUp | _Busy | BaseException
 class _Threads:
     running: list[threading.Thread] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
+
+
+def tuning_here() -> Tuning:
+    """For the cores that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return Tuning(connections=connections_for(cores))
 
 
 def fetch_all(wanted: Sequence[Wanted], desk: Desk, tuning: Tuning, on_progress: OnProgress) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from launcher.units import KIB, MIB
 
 _SHARDS, _MOST = 4, 16
 
 
-def connections_here() -> int:
-    """Two for every core that this process may use, from one for each of the shards at once to 16; more were not tried.
-    Where cores are the limit, one a shard costs least, because what it reads is hashed while the processor holds it:
-    4 GiB on 2 cores took 5.3 s with 4 connections and 5.6 s with 8 (medians of 7, `scripts/bench pull`)."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def connections_for(cores: int) -> int:
+    """Two a core, from one for each of the shards at once to 16; more were not tried. Where cores are the limit, one a
+    shard costs least, because what it reads is hashed while the processor holds it: 4 GiB on 2 cores took 5.3 s with 4
+    connections and 5.6 s with 8 (medians of 7, `scripts/bench pull`)."""
     return min(max(_SHARDS, 2 * cores), _MOST)
 
 
@@ -30,7 +28,7 @@ class Tuning:
     `longest_backoff_s` that is after about a minute. A server may ask for a wait of up to `longest_wait_s`.
     """
 
-    connections: int = field(default_factory=connections_here)
+    connections: int = _SHARDS
     shards_at_once: int = _SHARDS
     span_bytes: int = 64 * MIB
     unit_bytes: int = 8 * MIB
