@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from launcher.catalogue import Sources, fetch, resolve, sources_of
 from launcher.errors import Interrupted, LauncherError
-from launcher.hub.located import Awaited, HubFiles, Located, PullOptions, UrlFiles
+from launcher.hub.located import Awaited, HubFiles, LocalFiles, Located, PullOptions, UrlFiles
 from launcher.progress import OnProgress, Step
 from launcher.settings import Settings, read_settings
 from launcher.units import format_bytes
@@ -41,6 +41,12 @@ def pull(
     target = resolve(ref, quant, sources)
     if len(target.candidates) == 1:
         located = target.candidates[0].open(on_progress)
+        if options.verify and isinstance(located.files, LocalFiles):
+            for path in located.files.paths:
+                sources.store.forget_verified(path)
+            located = target.candidates[0].open(
+                on_progress
+            )  # hashed again, and fetched anew where it is damaged
     else:
         located = locate_planned(ref, quant, on_progress)
     again = ("launcher", "pull", ref, *(("--quant", quant) if quant else ()))

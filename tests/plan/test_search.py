@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.engine.argv import Serving, server_argv, unbound
+from launcher.engine.argv import Serving, server_argv
+from launcher.engine.taskset import unbound
 from launcher.errors import UsageError
 from launcher.gguf.ggml import GgmlType
 from launcher.machine import Cpu, Filesystem, Machine, MemoryPool
