@@ -118,7 +118,9 @@ def write_filler(folder: Path, *, wanted: bool) -> Path:
     if not wanted:
         return path
     if size_bytes > min(MOST_FILLED, shutil.disk_usage(folder).free * 3 // 4):
-        print(f"the page cache is as it is: {folder} has no room for a file to fill it")
+        print(
+            f"the page cache is as it is: {size_bytes / 2**30:.0f} GiB in {folder} would be too much to fill it"
+        )
         return path
     with path.open("wb", buffering=0) as file:
         while file.tell() < size_bytes:

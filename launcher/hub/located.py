@@ -19,7 +19,7 @@ from launcher.progress import OnProgress
 class PullOptions:
     """How files are brought here. `folder`: a plain folder instead of the store. `look_in`: folders whose files may
     be used, beside the stores that are known. `verify`: hash again what was found right before.
-    `tuning` None: for the cores of this machine."""
+    `tuning` None: for the cores that this process may use."""
 
     folder: Path | None = None
     look_in: tuple[Path, ...] = ()

@@ -19,9 +19,10 @@ _AGENT = {"Accept-Encoding": "identity", "User-Agent": "gguf-launcher"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A body that begins with the byte asked for. `link` is where redirects led, None without any; `version` is the
+    """A body that begins with the byte asked for, read from `line`. `link` is where redirects led, None without any; `version` is the
     server's word for the file's content, empty where it has none."""
 
+    line: Line
     body: HTTPResponse
     link: str | None
     version: str
@@ -55,7 +56,7 @@ def ask(line: Line, wanted: Wanted, link: str | None, begin: int, end: int) -> A
         now=datetime.now(UTC),
     )
     version = headers.get("etag") or headers.get("last-modified") or ""
-    return trouble or Answer(body=body, link=url if redirected else None, version=version)
+    return trouble or Answer(line=line, body=body, link=url if redirected else None, version=version)
 
 
 def _follow(line: Line, wanted: Wanted, url: str, begin: int, end: int) -> tuple[HTTPResponse, str]:

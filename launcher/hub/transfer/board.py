@@ -89,8 +89,11 @@ class Board:
         return self._split_longest(now) if now >= self._not_before else self._not_before - now
 
     def advance(self, span: Span, n_bytes: int) -> tuple[int, ...]:
-        """`n_bytes` of the span are in the file; the units that became whole by them."""
-        shard = self._shards[span.shard]
+        """`n_bytes` of the span are in the file; the units that became whole by them. Those of a cancelled span count for
+        nothing: somebody else fetches them."""
+        shard = self._shards.get(span.shard)
+        if shard is None or span.cancelled:
+            return ()
         unit_bytes = self._tuning.unit_bytes
         whole: list[int] = []
         shard.arrived += n_bytes

@@ -1,4 +1,5 @@
-"""The threads of a transfer: connections that fetch, one that syncs, one per shard that hashes close behind.
+"""The threads of a transfer: connections that fetch and hash, one that syncs, one per shard that hashes what arrived out
+of order.
 
 The calling thread opens shards, takes the finished ones in and reports, so that Ctrl-C is raised there; leaving
 stops all threads and keeps what has arrived. What to do next is the `Board`'s to say.
@@ -113,6 +114,7 @@ class _Crew:
                 self._report(waiting=waits and not self._open)
                 with contextlib.suppress(queue.Empty):
                     self._handle(self._events.get(timeout=_TICK_S))
+                self._break_standing()
                 waits = self._open_more()
             self._report(waiting=False)
         finally:
@@ -211,6 +213,13 @@ class _Crew:
                 Step(phase="pull", done=n_bytes, total=size, unit="bytes", part=wanted.name, text=words)
             )
 
+    def _break_standing(self) -> None:
+        """End connections with a read that takes too long: what it has got by then is looked at by `Board.crawls`."""
+        latest = time.monotonic() - self._tuning.crawl_window_s
+        for line in self._threads.lines:
+            if line.reading_since is not None and line.reading_since < latest:
+                line.abort()
+
     def _leave(self) -> None:
         with self._changed:
             self._stopped = True
@@ -300,8 +309,9 @@ class _Crew:
         """Until the span ends, which may come nearer meanwhile. Raises OSError of the disk only."""
         room = min(_FIRST_READ, len(buffer))
         while not self._is_over(span):
-            began = time.monotonic()
+            began = answer.line.reading_since = time.monotonic()
             n_bytes = answer.read_into(buffer[: min(room, span.end - span.position)])
+            answer.line.reading_since = None
             if isinstance(n_bytes, Trouble):
                 return n_bytes
             if self._is_over(span):
@@ -346,7 +356,11 @@ class _Crew:
         digest, size = opened.digest, opened.wanted.size_bytes
         while True:
             with self._changed:
-                while not self._stopped and self._board.prefix(shard) <= min(digest.position, size - 1):
+                while (
+                    not self._stopped
+                    and self._board.generation(shard) == generation
+                    and self._board.prefix(shard) <= min(digest.position, size - 1)
+                ):
                     self._changed.wait()
                 if self._stopped:
                     return

@@ -12,7 +12,7 @@ import contextlib
 import http.client
 from collections.abc import Mapping
 from dataclasses import dataclass
-from socket import SHUT_RDWR
+from socket import SHUT_RDWR, socket
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -40,6 +40,8 @@ class Line:
         self._connection: http.client.HTTPConnection | None = None
         self._answer: http.client.HTTPResponse | None = None
         self._through: _Proxy | None = None
+        self.reading_since: float | None = None
+        """When the read under way began, on the clock of its reader; None: nothing is being read."""
 
     def get(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
         """The answer, its body not read. Raises NETWORK_ERRORS; UsageError for a proxy that cannot be used."""
@@ -65,12 +67,13 @@ class Line:
             connection.close()
 
     def abort(self) -> None:
-        """From another thread: whoever reads from it is woken by an error."""
+        """From another thread: whoever reads from it gets what has come, and then the end. The socket's own shutdown: an
+        SSLSocket's drops the decryption, and what is still to be read would be handed on as it came over the wire."""
         connection = self._connection
-        socket = connection.sock if connection is not None else None
-        if socket is not None:
+        sock = connection.sock if connection is not None else None
+        if sock is not None:
             with contextlib.suppress(OSError):  # closed by its own thread a moment ago
-                socket.shutdown(SHUT_RDWR)
+                socket.shutdown(sock, SHUT_RDWR)
 
     def _connect(self, parts: SplitResult, url: str) -> None:
         scheme, host, port = self._origin = origin_of(url)

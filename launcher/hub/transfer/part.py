@@ -85,6 +85,8 @@ class Part:
         """All bytes of these units have been written."""
         units = tuple(units)
         with self._lock:
+            if self._closed:
+                return
             self._journal.written(units)
             self._unsynced.update(units)
 

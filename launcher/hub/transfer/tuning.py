@@ -20,10 +20,11 @@ def connections_for(cores: int) -> int:
 class Tuning:
     """`connections` over all shards, of which `shards_at_once` are under way. One request asks for at most
     `span_bytes`; the journal counts in `unit_bytes`, so a killed pull fetches at most a unit per connection again,
-    and after a power loss at most a span per connection. `buffer_bytes` is at most a unit; between 256 KiB and
+    and after a power loss at most a span per connection. `buffer_bytes` is at most half a unit; between 256 KiB and
     1 MiB there is little to choose (4 GiB on 2 cores: 5.3 and 5.0 s).
 
-    Silence of `patience_s` ends a connection, and so does less than `crawl_bytes` in `crawl_window_s`. `attempts`
+    Silence of `patience_s` ends a connection, and so does less than `crawl_bytes` in `crawl_window_s`, or a single read
+    that takes as long. `attempts`
     failures in a row without `worthwhile_bytes` end the pull: with the backoff doubling from `backoff_s` to
     `longest_backoff_s` that is after about a minute. A server may ask for a wait of up to `longest_wait_s`.
     """

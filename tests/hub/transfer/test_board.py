@@ -155,6 +155,22 @@ def test_a_server_without_ranges_is_asked_for_the_whole_file_by_one_connection()
     assert (again.position, board.prefix(0)) == (0, 0)
 
 
+def test_bytes_of_a_cancelled_span_count_for_nothing() -> None:
+    """Its connection was writing them when another one found that the server ignores ranges."""
+    ignores = Trouble(kind=TroubleKind.IGNORES_RANGES, reason="it ignores ranges")
+    board = opened(100)
+    first, second, third = (take(board) for _ in range(3))
+    board.fail(second, ignores, 0.0, 0.5)
+    board.fail(third, ignores, 1.0, 0.5)
+    whole = take(board, 10.0)
+    assert board.advance(first, 7) == ()
+    assert (board.arrived(0), board.prefix(0)) == (0, 0)
+    assert board.advance(whole, 8) == ()
+    assert board.advance(whole, 92) == tuple(range(10))
+    board.close(0)
+    assert board.advance(whole, 1) == ()
+
+
 def test_a_restart_forgets_everything() -> None:
     board = opened(40)
     span, before = take(board), board.generation(0)

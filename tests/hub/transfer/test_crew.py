@@ -1,0 +1,112 @@
+"""The threads of a transfer against a web server that does one thing wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from launcher.errors import LauncherError, TryAgain
+from launcher.hub.transfer.crew import fetch_all
+from launcher.hub.transfer.part import Part
+from launcher.hub.transfer.trouble import Trouble
+from launcher.hub.transfer.tuning import Tuning
+from launcher.hub.transfer.wanted import Wanted
+from launcher.progress import silent
+
+DATA = random.Random(2).randbytes(40 << 20)
+FAST_BYTES = 6 << 20
+
+
+class Desk:
+    """Puts what is whole beside its part."""
+
+    def find(self, wanted: Wanted) -> bool:
+        return wanted.part.with_suffix(".whole").exists()
+
+    def accept(self, wanted: Wanted, part: Part) -> None:
+        part.become(wanted.part.with_suffix(".whole"))
+
+    def explain(self, wanted: Wanted, trouble: Trouble) -> LauncherError:
+        return TryAgain(f"{wanted.name}: {trouble.reason}")
+
+
+class Server(BaseHTTPRequestHandler):
+    """The first request is answered fast, and after some MiB with 200 bytes in 0.2 s: never silent, never over."""
+
+    protocol_version = "HTTP/1.1"
+    asked: list[int]
+    ranges = True
+    drips = True
+
+    def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002 (the base class's name)
+
+    def do_GET(self) -> None:
+        text = self.headers.get("Range") if self.ranges else None
+        begin, end = map(int, text.removeprefix("bytes=").split("-")) if text else (0, len(DATA) - 1)
+        self.asked.append(begin)
+        self.send_response(206 if text else 200)
+        self.send_header("Content-Length", str(end + 1 - begin))
+        if text:
+            self.send_header("Content-Range", f"bytes {begin}-{end}/{len(DATA)}")
+        self.end_headers()
+        at = begin
+        try:
+            if self.drips and len(self.asked) == 1:
+                self.wfile.write(DATA[begin : begin + FAST_BYTES])
+                for at in range(begin + FAST_BYTES, end, 200):
+                    time.sleep(0.2)
+                    self.wfile.write(DATA[at : at + 200])
+            else:
+                self.wfile.write(DATA[begin : end + 1])
+        except OSError:
+            self.close_connection = True
+
+
+@contextmanager
+def serving(handler: type[Server]) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/x"
+        server.shutdown()
+        thread.join()
+
+
+def wanted(url: str, folder: Path) -> Wanted:
+    return Wanted(
+        name="x",
+        size_bytes=len(DATA),
+        sha256=hashlib.sha256(DATA).hexdigest(),
+        url=url,
+        part=folder / "x.part",
+        lock=folder / "x.lock",
+        identity="x",
+    )
+
+
+def test_a_server_that_drips_is_asked_again(tmp_path: Path) -> None:
+    """What it is asked for at once has grown by then: the read under way would take 17 minutes."""
+    handler = type("Dripping", (Server,), {"asked": []})
+    tuning = Tuning(connections=1, patience_s=5.0, crawl_window_s=1.5)
+    with serving(handler) as url:
+        fetch_all([wanted(url, tmp_path)], Desk(), tuning, silent)
+    assert (tmp_path / "x.whole").read_bytes() == DATA
+    assert handler.asked[1] >= FAST_BYTES // 2
+
+
+def test_a_server_that_ignores_ranges_gives_the_file_in_one(tmp_path: Path) -> None:
+    """Reads grow to sizes that no unit is a multiple of, as in use."""
+    handler = type("Ignoring", (Server,), {"asked": [], "ranges": False, "drips": False})
+    with serving(handler) as url:
+        for number in range(4):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            fetch_all([wanted(url, folder)], Desk(), Tuning(connections=4), silent)
+            assert (folder / "x.whole").read_bytes() == DATA
