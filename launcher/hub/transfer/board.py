@@ -38,6 +38,7 @@ class _Shard:
     first_missing: int = 0  # the first unit that is not whole
     under_way: list[Span] = field(default_factory=list)
     arrived: int = 0
+    unsynced: int = 0  # bytes of whole units that are not on the disk for good
     barren: int = 0  # failures in a row without worthwhile bytes
     not_before: float = 0.0
     in_one: bool = False
@@ -50,7 +51,6 @@ class Board:
     def __init__(self, tuning: Tuning) -> None:
         self._tuning = tuning
         self._shards: dict[int, _Shard] = {}
-        self._unsynced = 0
         self._allowed = tuning.connections
         self._not_before = 0.0
 
@@ -69,9 +69,10 @@ class Board:
         if sum(len(shard.under_way) for shard in self._shards.values()) >= self._allowed:
             return None
         promised = self._tuning.connections * self._tuning.span_bytes
-        if self._unsynced > promised:
+        unsynced = self._unsynced()
+        if unsynced > promised:
             return None  # the disk lags: more would be lost with the power than the journal promises
-        lags = self._unsynced > promised // 2  # then the disk is what it waits for: one connection a shard
+        lags = unsynced > promised // 2  # then the disk is what it waits for: one connection a shard
         waiting = [
             (max(one.not_before, self._not_before), index)
             for index, one in self._with_gaps()
@@ -105,7 +106,7 @@ class Board:
                 del shard.counts[unit]
                 shard.whole.add(unit)
                 whole.append(unit)
-                self._unsynced += self._unit_size(shard, unit)
+                shard.unsynced += self._unit_size(shard, unit)
             span.position += step
             n_bytes -= step
         while shard.first_missing in shard.whole:
@@ -114,11 +115,13 @@ class Board:
 
     def wants_sync(self) -> bool:
         """Whether so much waits for the disk that it should not wait for its time."""
-        return self._unsynced > self._tuning.connections * self._tuning.span_bytes // 4
+        return self._unsynced() > self._tuning.connections * self._tuning.span_bytes // 4
 
-    def synced(self, n_bytes: int) -> None:
-        """So many bytes of whole units are on the disk for good."""
-        self._unsynced = max(0, self._unsynced - n_bytes)
+    def synced(self, shard: int, n_bytes: int) -> None:
+        """So many bytes of its whole units are on the disk for good."""
+        state = self._shards.get(shard)
+        if state is not None:
+            state.unsynced = max(0, state.unsynced - n_bytes)
 
     def crawls(self, span: Span, now: float) -> bool:
         """Whether the span got on by less than the least worth a connection since it was last looked at."""
@@ -195,6 +198,9 @@ class Board:
         state = self._shards[shard]
         return min(state.first_missing * self._tuning.unit_bytes, state.size)
 
+    def _unsynced(self) -> int:
+        return sum(shard.unsynced for shard in self._shards.values())
+
     def _with_gaps(self) -> list[tuple[int, _Shard]]:
         return [
             (index, shard)
@@ -240,7 +246,7 @@ class Board:
         shard.whole, shard.counts, shard.first_missing = whole, {}, 0
         shard.generation += 1
         shard.gaps = []
-        shard.arrived = 0
+        shard.arrived = shard.unsynced = 0
         for unit in range(-(-shard.size // unit_bytes)):
             begin, end = unit * unit_bytes, min((unit + 1) * unit_bytes, shard.size)
             if unit in whole:

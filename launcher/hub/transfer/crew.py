@@ -340,15 +340,15 @@ class _Crew:
                 self._changed.wait_for(lambda: self._stopped or self._board.wants_sync(), _SYNC_EVERY_S)
                 if self._stopped:
                     return
-                parts = [opened.part for opened in self._open.values()]
-            for part in parts:
-                self._sync(part)
+                opened = list(self._open.items())
+            for shard, one in opened:
+                self._sync(shard, one.part)
 
-    def _sync(self, part: Part) -> None:
+    def _sync(self, shard: int, part: Part) -> None:
         n_bytes = part.sync()
         if n_bytes:
             with self._changed:
-                self._board.synced(n_bytes)
+                self._board.synced(shard, n_bytes)
                 self._changed.notify_all()
 
     def _hasher(self, shard: int, opened: _Open, generation: int) -> None:
@@ -372,7 +372,7 @@ class _Crew:
                 digest.follow(prefix)
             elif prefix >= size:
                 break
-        self._sync(opened.part)
+        self._sync(shard, opened.part)
         self._events.put(_Whole(shard=shard, sha256=digest.hexdigest()))
 
 

@@ -83,7 +83,7 @@ def test_progress_forgives_failures() -> None:
     board, now = opened(10_000), 0.0
     for _ in range(50):
         span = take(board, now)
-        board.synced(10 * len(board.advance(span, 5)))
+        board.synced(0, 10 * len(board.advance(span, 5)))
         assert board.fail(span, BROKE, now, 0.5) is None
         now += 100
 
@@ -111,7 +111,7 @@ def test_a_disk_that_lags_is_waited_for() -> None:
         board.advance(span, 40)
         board.finish(span)
     assert board.take(0.0) is None  # 160 bytes would be lost with the power: more than a span per connection
-    board.synced(160)
+    board.synced(0, 160)
     assert len([take(board), take(board)]) == 2
 
 
@@ -124,7 +124,7 @@ def test_while_the_disk_lags_a_little_a_shard_gets_one_connection() -> None:
         board.finish(span)
     assert [take(board).shard, take(board).shard] == [0, 1]
     assert board.take(0.0) is None
-    board.synced(40)
+    board.synced(0, 40)
     take(board)
 
 
@@ -136,7 +136,7 @@ def test_the_disk_is_asked_before_it_lags() -> None:
     assert not board.wants_sync()
     board.advance(span, 10)
     assert board.wants_sync()
-    board.synced(40)
+    board.synced(0, 40)
     assert not board.wants_sync()
 
 
@@ -169,6 +169,16 @@ def test_bytes_of_a_cancelled_span_count_for_nothing() -> None:
     assert board.advance(whole, 92) == tuple(range(10))
     board.close(0)
     assert board.advance(whole, 1) == ()
+
+
+def test_what_is_fetched_anew_waits_for_the_disk_once() -> None:
+    """Else the count of what waits would never come down, and in the end nothing be handed out."""
+    board = opened(400)
+    span = take(board)
+    board.advance(span, 40)
+    assert board.wants_sync()
+    board.restart(0)
+    assert not board.wants_sync()
 
 
 def test_a_restart_forgets_everything() -> None:
@@ -232,7 +242,7 @@ def test_whatever_happens_every_byte_arrives_and_none_twice(
             for at in range(span.position, span.position + step):
                 got[span.shard][at] += 1
             units = board.advance(span, step)
-            board.synced(sum(min(10, sizes[span.shard] - unit * 10) for unit in units))
+            board.synced(span.shard, sum(min(10, sizes[span.shard] - unit * 10) for unit in units))
             if span.position == span.end:
                 board.finish(span)
                 running.remove(span)
