@@ -31,7 +31,7 @@ class Tuning:
 
     connections: int = _SHARDS
     shards_at_once: int = _SHARDS
-    span_bytes: int = 64 * MIB
+    span_bytes: int = 128 * MIB
     unit_bytes: int = 8 * MIB
     buffer_bytes: int = 1 * MIB
     patience_s: float = 10.0
