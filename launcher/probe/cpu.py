@@ -62,13 +62,6 @@ def read_cpu(files: KernelFiles, usable: Collection[int], quota: float | None) -
     )
 
 
-def usable_cpus() -> frozenset[int]:
-    """The logical CPUs that affinity and cpuset leave this process."""
-    if hasattr(os, "sched_getaffinity"):
-        return frozenset(os.sched_getaffinity(0))
-    return frozenset(range(os.cpu_count() or 1))
-
-
 def parse_cpu_name(cpuinfo: str) -> str | None:
     """x86 says `model name`, some ARM boards `Model` or `Hardware`; servers on ARM say nothing."""
     match = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(\S.*)$", cpuinfo, re.MULTILINE)

@@ -19,8 +19,8 @@ _AGENT = {"Accept-Encoding": "identity", "User-Agent": "gguf-launcher"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A body that begins with the byte asked for, read from `line`. `link` is where redirects led, None without any; `version` is the
-    server's word for the file's content, empty where it has none."""
+    """A body that begins with the byte asked for, read from `line`. `link` is where redirects led, None without any;
+    `version` is the server's word for the file's content, empty where it has none."""
 
     line: Line
     body: HTTPResponse

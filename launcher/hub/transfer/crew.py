@@ -8,7 +8,6 @@ stops all threads and keeps what has arrived. What to do next is the `Board`'s t
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import random
 import threading
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from launcher.affinity import usable_cpus
 from launcher.hub.transfer.asking import Answer, ask
 from launcher.hub.transfer.board import Board, Span
 from launcher.hub.transfer.digest import Digest
@@ -78,8 +78,7 @@ class _Threads:
 
 def tuning_here() -> Tuning:
     """For the cores that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Tuning(connections=connections_for(cores))
+    return Tuning(connections=connections_for(len(usable_cpus())))
 
 
 def fetch_all(wanted: Sequence[Wanted], desk: Desk, tuning: Tuning, on_progress: OnProgress) -> None:

@@ -29,12 +29,11 @@ class Digest:
     def feed(self, data: memoryview, position: int, begin: int) -> None:
         """Hash `data`, which has just been written at `position`, if it is next, or next but for less than a unit. All
         from `begin` to there is in the file."""
-        if not begin <= self.position <= position < self.position + self._part.unit_bytes:
-            return
         if not self._lock.acquire(blocking=False):  # the other one catches up
             return
         try:
-            if self._first_try and begin <= self.position <= position:
+            ahead = position - self.position
+            if self._first_try and begin <= self.position and 0 <= ahead < self._part.unit_bytes:
                 self._read_back(position)
                 self._update(data)
         finally:

@@ -140,12 +140,18 @@ def test_the_disk_is_asked_before_it_lags() -> None:
     assert not board.wants_sync()
 
 
-def test_a_server_without_ranges_is_asked_for_the_whole_file_by_one_connection() -> None:
+def found_without_ranges() -> tuple[Board, Span]:
+    """A file of 100 bytes whose server ignores ranges, as two connections found while the first was fetching a span."""
     ignores = Trouble(kind=TroubleKind.IGNORES_RANGES, reason="it ignores ranges")
     board = opened(100)
     first, second, third = (take(board) for _ in range(3))
     board.fail(second, ignores, 0.0, 0.5)
     board.fail(third, ignores, 1.0, 0.5)
+    return board, first
+
+
+def test_a_server_without_ranges_is_asked_for_the_whole_file_by_one_connection() -> None:
+    board, first = found_without_ranges()
     assert (first.cancelled, board.arrived(0)) == (True, 0)
     whole = take(board, 10.0)
     assert ((whole.position, whole.end), board.take(10.0)) == ((0, 100), None)
@@ -157,11 +163,7 @@ def test_a_server_without_ranges_is_asked_for_the_whole_file_by_one_connection()
 
 def test_bytes_of_a_cancelled_span_count_for_nothing() -> None:
     """Its connection was writing them when another one found that the server ignores ranges."""
-    ignores = Trouble(kind=TroubleKind.IGNORES_RANGES, reason="it ignores ranges")
-    board = opened(100)
-    first, second, third = (take(board) for _ in range(3))
-    board.fail(second, ignores, 0.0, 0.5)
-    board.fail(third, ignores, 1.0, 0.5)
+    board, first = found_without_ranges()
     whole = take(board, 10.0)
     assert board.advance(first, 7) == ()
     assert (board.arrived(0), board.prefix(0)) == (0, 0)
