@@ -12,15 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from launcher.hub.transfer.journal import Journal, journal_path, read_journal, sync_folder
-from launcher.units import KIB
 
 _MADV_POPULATE_READ = 22
 """linux/mman.h, since 5.14 (EINVAL before): a disk that cannot be read is an OSError there and then, not a SIGBUS later."""
-_PIECE_BYTES = 128 * KIB
-"""A write makes one folio of the page cache where it can. Large ones cost least where memory is at hand, and come from the
-large free blocks, which are what a virtual machine gives back to its host: there 4 GiB took 0.8 s in pieces of 32 KiB, 0.7 to
-3.1 s in pieces of 128 KiB, 0.5 to 7.6 s in pieces of 1 MiB. But every piece is a handover of the interpreter's lock: a pull of
-4 GiB with a full page cache took 5.2 s with 32 KiB and 4.7 s with 128 KiB (medians of 5)."""
 _NO_PREALLOCATION = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
 
@@ -60,7 +54,7 @@ class Part:
         try:
             at, end = 0, len(data)
             while at < end:
-                at += os.pwrite(self._descriptor, data[at : at + _PIECE_BYTES], offset + at)
+                at += os.pwrite(self._descriptor, data[at:], offset + at)
         finally:
             with self._lock:
                 self._writers -= 1
