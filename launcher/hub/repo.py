@@ -121,14 +121,15 @@ def pick_files(listing: Listing, ref: ModelRef) -> FileGroup:
         near = difflib.get_close_matches(
             (wanted or "").upper(), [group.label.upper() for group in groups], n=3
         )
+        there = f"the nearest are {', '.join(near)}" if near else f"it has {_shown(groups)}"
         raise NotFound(
             f"{listing.repo} has no {wanted}",
-            hint=f"the nearest are {', '.join(near)}" if near else f"it has {_shown(groups)}",
+            hint=f"{there}: name one as {listing.repo}:{near[0] if near else groups[0].label}",
         )
     if not found.is_complete:
         raise NotFound(
             f"{found.label} of {listing.repo} lacks {len(found.missing)} of its shards: {found.missing[0]}",
-            hint=f"choose another quant of {_shown(groups)}",
+            hint=f"choose another quant of {_shown(groups)}, as {listing.repo}:QUANT",
         )
     return found
 
