@@ -14,20 +14,23 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from launcher.errors import TryAgain, UsageError
 from launcher.gguf.hollow import HollowFile, hollow_bytes
 from launcher.hub.located import Located
+from launcher.locks import exclusive
 from launcher.model import Shard
 from launcher.replacing import replacing, write_atomically
 from launcher.units import MIB, format_bytes
 
 _HEADERS_BYTES = 256 * MIB  # about 40 models of Kimi's size: its first shard's header has 160k tokens, 4-8 MB
 _MOST_LISTINGS = 200  # a listing of 100 files is 15 KB
-_MOST_VERIFIED = 4096
+_MOST_ENTRIES = 4096
+_VERIFIED = "verified.json"
 _HOLE_PROBE_BYTES = 16 * MIB
 _BLOCK = 512  # st_blocks counts in these, whatever the file system's own block size (POSIX stat)
 
@@ -102,31 +105,35 @@ class HubStore:
     def is_verified(self, path: Path, sha256: str) -> bool:
         """Whether this very file (size, inode, time of change) was found to have this hash before."""
         try:
-            return self._verified().get(str(path)) == [*_identity(path), sha256]
+            return self._entries(_VERIFIED).get(str(path)) == [*_identity(path), sha256]
         except OSError:
             return False
 
     def keep_verified(self, path: Path, sha256: str) -> None:
-        verified = self._verified()
-        verified.pop(str(path), None)
         with contextlib.suppress(OSError):
-            verified[str(path)] = [*_identity(path), sha256]
-            newest = dict(list(verified.items())[-_MOST_VERIFIED:])
-            write_atomically(self.folder / "verified.json", json.dumps(newest, indent=0).encode())
+            self._change(_VERIFIED, {str(path): [*_identity(path), sha256]})
 
     def forget_verified(self, path: Path) -> None:
         """It was found right, and is not any more."""
-        verified = self._verified()
-        if verified.pop(str(path), None) is not None:
-            with contextlib.suppress(OSError):
-                write_atomically(self.folder / "verified.json", json.dumps(verified, indent=0).encode())
+        if str(path) in self._entries(_VERIFIED):
+            self._change(_VERIFIED, {str(path): None})
 
-    def _verified(self) -> dict[str, list[int | str]]:
+    def _entries(self, name: str) -> dict[str, Any]:
+        """What a file of the store holds; nothing where it is damaged or not there."""
         try:
-            verified = json.loads((self.folder / "verified.json").read_bytes())
+            entries = json.loads((self.folder / name).read_bytes())
         except (OSError, ValueError):
             return {}
-        return verified if isinstance(verified, dict) else {}
+        return entries if isinstance(entries, dict) else {}
+
+    def _change(self, name: str, changed: Mapping[str, Any]) -> None:
+        """Keep these entries as the newest, forget those that are None. Under a lock: a pull beside this one that read
+        the same file would write it back without them."""
+        with contextlib.suppress(OSError), exclusive(self.folder / f"{name}.lock"):
+            entries = {key: kept for key, kept in self._entries(name).items() if key not in changed}
+            entries |= {key: kept for key, kept in changed.items() if kept is not None}
+            newest = dict(list(entries.items())[-_MOST_ENTRIES:])
+            write_atomically(self.folder / name, json.dumps(newest, indent=0).encode())
 
     def _header_path(self, repo: str, commit: str, file: str) -> Path:
         return self.folder / "headers" / _key(repo, commit, file)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,6 +152,18 @@ def test_a_changed_file_is_not_the_verified_one(store: HubStore, tmp_path: Path)
     assert not store.is_verified(path, "a")
     path.unlink()
     assert not store.is_verified(path, "a")
+
+
+def test_what_several_pulls_verify_at_once_is_all_remembered(store: HubStore, tmp_path: Path) -> None:
+    def keep(name: int) -> Path:
+        path = tmp_path / str(name)
+        path.write_bytes(b"x")
+        store.keep_verified(path, "a")
+        return path
+
+    with ThreadPoolExecutor(8) as pool:
+        paths = list(pool.map(keep, range(40)))
+    assert [path.name for path in paths if not store.is_verified(path, "a")] == []
 
 
 def test_a_store_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
