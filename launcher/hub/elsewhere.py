@@ -9,15 +9,26 @@ from pathlib import Path
 
 from launcher.model import Shard
 
+_OLLAMA_SERVICE = Path("/usr/share/ollama/.ollama/models")
+
 
 def other_stores(hub_cache: Path) -> tuple[Path, ...]:
     """The folders of other programs that exist here, the Hub's cache first."""
+    return tuple(
+        folder for folder in (hub_cache, *ollama_folders(), *lm_studio_folders()) if _is_folder(folder)
+    )
+
+
+def ollama_folders() -> tuple[Path, ...]:
+    """Where Ollama keeps models, for this user and as a service; each folder once, whatever it is called."""
+    named = os.environ.get("OLLAMA_MODELS")
+    return _once(Path(named) if named else Path.home() / ".ollama" / "models", _OLLAMA_SERVICE)
+
+
+def lm_studio_folders() -> tuple[Path, ...]:
+    """Where LM Studio keeps models, now and in its first versions."""
     home = Path.home()
-    ollama = os.environ.get("OLLAMA_MODELS")
-    known = [hub_cache, *([Path(ollama)] if ollama else [home / ".ollama" / "models"])]
-    known += [Path("/usr/share/ollama/.ollama/models"), home / ".lmstudio" / "models"]
-    known += [home / ".cache" / "lm-studio" / "models"]
-    return tuple(folder for folder in known if _is_folder(folder))
+    return _once(home / ".lmstudio" / "models", home / ".cache" / "lm-studio" / "models")
 
 
 def candidates(shards: Sequence[Shard], folders: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
@@ -46,8 +57,13 @@ def candidates(shards: Sequence[Shard], folders: Sequence[Path]) -> dict[str, tu
 
 
 def is_store_of_blobs(folder: Path) -> bool:
-    """Ollama's folder, or a cache of the Hub."""
-    return _is_folder(folder / "blobs") or any(folder.glob("models--*"))
+    """Ollama's folder, or a cache of the Hub: `blobs` alone may be anybody's."""
+    is_ollamas = _is_folder(folder / "blobs") and _is_folder(folder / "manifests")
+    return is_ollamas or any(folder.glob("models--*"))
+
+
+def _once(*folders: Path) -> tuple[Path, ...]:
+    return tuple({folder.resolve(): folder for folder in reversed(folders)}.values())[::-1]
 
 
 def _named_by_hash(folder: Path, shard: Shard) -> Iterator[Path]:

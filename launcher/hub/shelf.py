@@ -13,6 +13,7 @@ from pathlib import Path
 
 from launcher.errors import NotFound, TryAgain, UsageError
 from launcher.gguf.names import FileGroup, group_files
+from launcher.hub.elsewhere import lm_studio_folders, ollama_folders
 from launcher.hub.store import HubStore
 from launcher.hub.transfer.journal import arrived_bytes
 from launcher.hub.transfer.part import remove_part
@@ -53,13 +54,11 @@ class Stores:
 
 def stores_here(hub_cache: Path, models_dir: Path) -> Stores:
     """Where the other programs keep their models for this user."""
-    home, ollama = Path.home(), os.environ.get("OLLAMA_MODELS")
-    named = Path(ollama) if ollama else home / ".ollama" / "models"
     return Stores(
         hub_cache=hub_cache,
         models_dir=models_dir,
-        ollama=(named, Path("/usr/share/ollama/.ollama/models")),
-        lm_studio=(home / ".lmstudio" / "models", home / ".cache" / "lm-studio" / "models"),
+        ollama=ollama_folders(),
+        lm_studio=lm_studio_folders(),
     )
 
 
@@ -302,7 +301,5 @@ def _tidy(one: Kept) -> None:
             with contextlib.suppress(OSError):
                 folder.rmdir()
     else:
-        for lock in _entries(root, "*.lock"):
-            lock.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # a lock stays, and its folder: a pull may hold it by now
             root.rmdir()

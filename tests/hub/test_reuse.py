@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import NotFound, UsageError
+from launcher.hub import elsewhere
 from launcher.hub.download import pull
 from launcher.hub.endpoint import Endpoint
 from launcher.hub.located import Located, PullOptions
 from launcher.hub.repo import open_repo
-from launcher.hub.shelf import Kept, Stores, list_kept, pick_kept, remove_kept
+from launcher.hub.shelf import Kept, Stores, list_kept, pick_kept, remove_kept, stores_here
 from launcher.hub.store import HubStore
 from launcher.model import ModelRef, RefKind
 from launcher.progress import Step
@@ -55,6 +56,18 @@ def test_files_of_a_folder_are_verified_and_linked(
     assert list(SHARDS.values()) == [path.read_bytes() for path in paths]
     assert paths[0].samefile(folder / "a.gguf")
     assert {True} == {"00002" in seen.path for seen in hub.asked("storage")}
+
+
+def test_a_folder_with_blobs_of_its_own_is_searched(
+    *, hub: FakeHub, located: Located, endpoint: Endpoint, store: HubStore, tmp_path: Path
+) -> None:
+    """`blobs` alone does not make it Ollama's."""
+    folder = tmp_path / "mine"
+    (folder / "blobs").mkdir(parents=True)
+    for name, content in SHARDS.items():
+        (folder / Path(name).name).write_bytes(content)
+    paths = pull(located, endpoint=endpoint, store=store, options=replace(OPTIONS, look_in=(folder,)))
+    assert (list(SHARDS.values()), []) == ([path.read_bytes() for path in paths], hub.seen)
 
 
 @pytest.mark.parametrize("where", [".ollama/models/blobs/sha256-{}", ".lmstudio/models/u/r/x-{:.3}.gguf"])
@@ -242,3 +255,31 @@ def test_ollamas_models_are_listed_and_not_removed(
         pick_kept(kept, ["tiny"])
     with pytest.raises(NotFound, match="there is no huge"):
         pick_kept(kept, ["huge"])
+
+
+def test_a_folder_of_ollamas_with_two_names_is_one(
+    *, endpoint: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "service").mkdir()
+    (tmp_path / "named").symlink_to(tmp_path / "service")
+    monkeypatch.setattr(elsewhere, "_OLLAMA_SERVICE", tmp_path / "service")
+    monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "named"))
+    assert stores_here(endpoint.cache_dir, tmp_path / "models").ollama == (tmp_path / "named",)
+    assert elsewhere.other_stores(endpoint.cache_dir).count(tmp_path / "named") == 1
+    assert tmp_path / "service" not in elsewhere.other_stores(endpoint.cache_dir)
+
+
+def test_removing_leaves_the_lock_to_whoever_holds_it_next(
+    endpoint: Endpoint, store: HubStore, tmp_path: Path
+) -> None:
+    """A pull that opened the lock's file while this held it waits for that very file."""
+    folder = tmp_path / "models" / "x"
+    folder.mkdir(parents=True)
+    part = folder / "m-Q8_0.gguf.part"
+    part.write_bytes(OTHER)
+    (one,) = list_kept(stores(endpoint, tmp_path), store)
+    lock = folder / "m-Q8_0.gguf.lock"
+    lock.touch()
+    before = lock.stat().st_ino
+    assert remove_kept(one) > 0
+    assert (lock.stat().st_ino, part.exists()) == (before, False)
