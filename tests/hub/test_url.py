@@ -65,6 +65,29 @@ def test_a_redirect_is_followed(server: RangeServer, tiny: str) -> None:
     assert open_url(f"{server.url}/moved-Q8_0.gguf").model.model_id == "moved-Q8_0"
 
 
+@pytest.mark.parametrize("moved", [False, True], ids=["typed", "redirected"])
+def test_a_name_beyond_ascii_is_read_and_fetched(
+    server: RangeServer, tiny: str, tmp_path: Path, *, moved: bool
+) -> None:
+    (content,) = server.files.values()
+    server.files["modèle-Q8_0.gguf"] = content
+    url = f"{server.url}/été/modèle-Q8_0.gguf"
+    if moved:  # as the bytes that some servers send; a header is written as latin-1
+        server.faults["tiny-Q8_0.gguf"] = Faults(redirect_to=url.encode().decode("latin-1"))
+    (path,) = fetch(open_url(tiny if moved else url), tmp_path)
+    assert (path.name, path.read_bytes()) == ("tiny-Q8_0.gguf" if moved else "modèle-Q8_0.gguf", content)
+
+
+def test_a_redirect_to_no_address_ends_with_one_sentence(
+    server: RangeServer, tiny: str, tmp_path: Path
+) -> None:
+    located = open_url(tiny)
+    server.faults["tiny-Q8_0.gguf"] = Faults(redirect_to="http://127.0.0.1:secret/tiny-Q8_0.gguf")
+    fails(tiny, TryAgain, "cannot be read")
+    with pytest.raises(TryAgain, match=r"redirects to an address that cannot be used$"):
+        fetch(located, tmp_path)
+
+
 def test_secrets_are_used_and_not_shown(server: RangeServer, tiny: str) -> None:
     secret = tiny.replace("http://", "http://me:password@") + "?sig=secret#part"
     located = open_url(secret)

@@ -9,7 +9,7 @@ from http.client import HTTPResponse
 from urllib.parse import urljoin
 
 from launcher.hub.transfer.answer import REDIRECTS, judge
-from launcher.hub.transfer.line import NETWORK_ERRORS, Line, origin_of
+from launcher.hub.transfer.line import NETWORK_ERRORS, Line, in_ascii, origin_of
 from launcher.hub.transfer.trouble import Trouble, TroubleKind
 from launcher.hub.transfer.wanted import Wanted
 
@@ -44,6 +44,8 @@ def ask(line: Line, wanted: Wanted, link: str | None, begin: int, end: int) -> A
         return Trouble(kind=TroubleKind.REFUSED, reason=reason)
     except NETWORK_ERRORS as error:
         return Trouble(kind=TroubleKind.BROKE, reason=_words(error))
+    except ValueError:  # its words would quote the address, which may be a signed link
+        return Trouble(kind=TroubleKind.BROKE, reason="it redirects to an address that cannot be used")
     headers = {name.lower(): value for name, value in body.getheaders()}
     redirected = url != wanted.url
     trouble = judge(
@@ -69,7 +71,7 @@ def _follow(line: Line, wanted: Wanted, url: str, begin: int, end: int) -> tuple
         location = body.getheader("Location")
         if body.status not in REDIRECTS or not location:
             break
-        url = urljoin(url, location)
+        url = urljoin(url, in_ascii(location, "latin-1"))  # as http.client reads the bytes of a header
     return body, url
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.client
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from socket import SHUT_RDWR, socket
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from launcher.errors import UsageError
@@ -31,6 +32,12 @@ def origin_of(url: str) -> tuple[str, str, int]:
     return parts.scheme.lower(), (parts.hostname or "").lower(), parts.port or _PORTS.get(parts.scheme, 0)
 
 
+def in_ascii(address: str, encoding: str = "utf-8") -> str:
+    """What goes over the wire of an address as a person or a server wrote it. All that is ASCII stays as it is: the
+    signature of a link is of these very bytes."""
+    return quote(address, safe=string.punctuation, encoding=encoding, errors="surrogateescape")
+
+
 class Line:
     """Not for several threads, but for `abort`."""
 
@@ -44,7 +51,8 @@ class Line:
         """When the read under way began, on the clock of its reader; None: nothing is being read."""
 
     def get(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
-        """The answer, its body not read. Raises NETWORK_ERRORS; UsageError for a proxy that cannot be used."""
+        """The answer, its body not read. Raises NETWORK_ERRORS; ValueError for an address that is none; UsageError for a
+        proxy that cannot be used."""
         if self._answer is not None and not self._answer.isclosed():
             self.close()  # its body was not read to the end
         parts = urlsplit(url)
@@ -92,7 +100,7 @@ class Line:
 
     def _ask(self, parts: SplitResult, headers: Mapping[str, str]) -> http.client.HTTPResponse:
         assert self._connection is not None  # noqa: S101 (_connect came before)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        target = in_ascii((parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
         sent = dict(headers)
         if parts.username is not None:
             sent["Authorization"] = _basic(parts.username, parts.password)

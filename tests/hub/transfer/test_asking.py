@@ -1,0 +1,91 @@
+"""What is sent of an address, against a web server that keeps what it was asked for."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.hub.transfer.asking import Answer, ask
+from launcher.hub.transfer.line import Line
+from launcher.hub.transfer.trouble import Trouble, TroubleKind
+from launcher.hub.transfer.wanted import Wanted
+from tests.hub.transfer.test_crew import DATA, Server, serving
+
+
+class Redirecting(Server):
+    """Sends from /x to `location`, as the bytes that it is; `targets` are the request lines' addresses."""
+
+    targets: list[str]
+    location = ""
+    drips = False
+
+    def do_GET(self) -> None:  # noqa: N802 (the base class names it)
+        self.targets.append(self.path)
+        if self.path != "/x":
+            super().do_GET()
+            return
+        self.send_response(302)
+        self.send_header("Location", self.location.encode().decode("latin-1"))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+@pytest.fixture
+def handler() -> type[Redirecting]:
+    return type("Handler", (Redirecting,), {"asked": [], "targets": []})
+
+
+@pytest.fixture
+def url(handler: type[Redirecting]) -> Iterator[str]:
+    with serving(handler) as running:
+        yield running
+
+
+def asked(url: str) -> Answer | Trouble:
+    wanted = Wanted(
+        name="x", size_bytes=len(DATA), sha256=None, url=url, part=Path(), lock=Path(), identity="x"
+    )
+    line = Line(5.0)
+    try:
+        return ask(line, wanted, None, 0, 10)
+    finally:
+        line.close()
+
+
+SIGNED = "/a%2Fb/c?sig=" + "".join(sign for sign in string.punctuation if sign != "#") + "%C3%BC"
+
+
+@pytest.mark.parametrize(
+    ("location", "target"),
+    [
+        (SIGNED, SIGNED),
+        ("/modèle?name=ü", "/mod%C3%A8le?name=%C3%BC"),
+        ("/two words", "/two%20words"),
+    ],
+)
+def test_a_link_is_asked_for_as_it_was_given_and_the_rest_spelled_out(
+    handler: type[Redirecting], url: str, location: str, target: str
+) -> None:
+    handler.location = location
+    answer = asked(url)
+    assert isinstance(answer, Answer)
+    assert handler.targets == ["/x", target]
+
+
+def test_a_typed_address_may_hold_any_letter(handler: type[Redirecting], url: str) -> None:
+    assert isinstance(asked(url.removesuffix("/x") + "/模型/\udcff"), Answer)
+    assert handler.targets == ["/%E6%A8%A1%E5%9E%8B/%FF"]
+
+
+@pytest.mark.parametrize("location", ["http://127.0.0.1:port/x", "http://[::1/x"])
+def test_a_redirect_to_no_address_is_trouble(handler: type[Redirecting], url: str, location: str) -> None:
+    handler.location = location
+    trouble = asked(url)
+    assert isinstance(trouble, Trouble)
+    assert (trouble.kind, trouble.reason) == (
+        TroubleKind.BROKE,
+        "it redirects to an address that cannot be used",
+    )
