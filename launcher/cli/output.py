@@ -278,22 +278,19 @@ class _Lines:
 
 
 class _JsonLines:
-    """A JSON line per step, at most some a second and phase, and every phase's last one."""
+    """A JSON line per step, at most some a second of each phase and each part of it, and the last one of each."""
 
     EVERY_S = 0.25
 
     def __init__(self) -> None:
-        self._said: dict[str, float] = {}
+        self._said: dict[tuple[str, str], float] = {}
 
     def __call__(self, step: Step) -> None:
-        now = time.monotonic()
-        if (
-            not step.said
-            and step.done != step.total
-            and now - self._said.get(step.phase, float("-inf")) < self.EVERY_S
-        ):
+        now, key = time.monotonic(), (step.phase, step.part)
+        soon = now - self._said.get(key, float("-inf")) < self.EVERY_S
+        if soon and not step.said and step.done != step.total:
             return
-        self._said[step.phase] = now
+        self._said[key] = now
         sys.stderr.write(json.dumps(plain(step), ensure_ascii=False) + "\n")
         sys.stderr.flush()
 
