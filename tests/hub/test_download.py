@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections import namedtuple
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import huggingface_hub
@@ -19,8 +20,11 @@ from launcher.hub.endpoint import Endpoint
 from launcher.hub.located import Located, PullOptions
 from launcher.hub.repo import open_repo
 from launcher.hub.store import HubStore
+from launcher.hub.transfer.asking import Answer
+from launcher.hub.transfer.trouble import Trouble
 from launcher.model import ModelRef, RefKind
 from launcher.progress import OnProgress, Step, silent
+from launcher.units import KIB
 from tests.fakes.hub import FakeHub, Fault, Seen
 from tests.pulling import QUICK
 from tests.tiny_gguf import tiny_gguf, tiny_split
@@ -175,7 +179,6 @@ FAULTS = [
     Fault(ignore_range=True, times=1),
     Fault(ignore_range=True),
     Fault(ignore_range=True, drop_after=1_000_000, times=2),
-    Fault(bytes_per_s=20_000_000),
 ]
 
 
@@ -192,6 +195,33 @@ def test_passing_trouble_ends_with_the_right_bytes(
     paths = pull(located, endpoint=endpoint, store=store, options=options)
     assert list(SHARDS.values()) == contents(paths)
     assert leftovers(endpoint) == []
+
+
+def test_a_slow_server_is_asked_for_little_at_once_and_what_comes_is_seen(
+    hub: FakeHub, endpoint: Endpoint, store: HubStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sends 64 KiB twice a second: reads that grew to more than is there shrink again."""
+    hub.publish(REPO, shards := tiny_split("big-Q4_K_M", 3, n_values=75_000))
+    located = open_repo(ModelRef(kind=RefKind.HUB, name=REPO), endpoint=endpoint, store=store)
+    hub.faults.append(Fault(bytes_per_s=128 * KIB))
+    asked: dict[Answer, list[int]] = {}
+    read_into = Answer.read_into
+
+    def watched(answer: Answer, buffer: memoryview) -> int | Trouble:
+        asked.setdefault(answer, []).append(len(buffer))
+        return read_into(answer, buffer)
+
+    monkeypatch.setattr(Answer, "read_into", watched)
+    steps: list[Step] = []
+    tuning = replace(QUICK, unit_bytes=256 * KIB, buffer_bytes=256 * KIB, span_bytes=512 * KIB)
+    options = PullOptions(tuning=tuning)
+    paths = pull(located, endpoint=endpoint, store=store, on_progress=steps.append, options=options)
+    assert contents(paths) == list(shards.values())
+    for sizes in asked.values():
+        assert (64 * KIB, 32 * KIB) in pairwise(sizes)
+    for name in ("", *shards):
+        under_way = [step for step in steps if step.part == name and 0 < step.done < (step.total or 0)]
+        assert len({step.done for step in under_way}) > 1
 
 
 def test_a_busy_server_is_named_while_it_is_waited_for(
