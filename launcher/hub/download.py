@@ -177,9 +177,16 @@ class _Pull:
         )
         for (shard, path, sha256), digest in zip(hashed, digests, strict=True):
             if digest != sha256:
-                self._store.forget_verified(path.resolve())
                 self._damaged[shard.name] = _Damaged(path=path, identity=_identity(path), sha256=digest)
         return [shard for shard in shards if found[shard.name] is None or shard.name in self._damaged]
+
+    def _is_damaged(self, path: Path) -> bool:
+        """Whether it is a damaged file by another of its names, which is forgotten too: it may be remembered as right."""
+        identity = _identity(path)
+        if all(identity != one.identity for one in self._damaged.values()):
+            return False
+        self._store.forget_verified(path.resolve())
+        return True
 
     def _refuse_damaged(self, missing: list[Shard]) -> None:
         """Offline nothing can take the place of a damaged file: it is kept."""
@@ -221,9 +228,14 @@ class _Pull:
             (shard, path, shard.sha256)
             for shard in missing
             for path in found.get(shard.name, ())
-            if shard.sha256 is not None
+            if shard.sha256 is not None and not self._is_damaged(path)
         ]
-        digests = verify([(path, sha256) for _, path, sha256 in pairs], self._store, self._on_progress)
+        digests = verify(
+            [(path, sha256) for _, path, sha256 in pairs],
+            self._store,
+            self._on_progress,
+            anew=self._options.verify,
+        )
         linked: set[str] = set()
         for (shard, path, sha256), digest in zip(pairs, digests, strict=True):
             if digest == sha256 and shard.name not in linked:

@@ -21,7 +21,7 @@ def verify(
     files: Sequence[tuple[Path, str]], store: HubStore, on_progress: OnProgress, *, anew: bool = False
 ) -> tuple[str, ...]:
     """The sha256 of each file, to be compared with the one beside it; what was found right before is not read again unless
-    `anew`. A file may be asked about with several hashes, and is read once.
+    `anew`, and forgotten where it is wrong then. A file may be asked about with several hashes, and is read once.
 
     Raises OSError for one that cannot be read; leaving early (Ctrl-C) stops the threads.
     """
@@ -34,6 +34,8 @@ def verify(
         for path, sha256 in todo:
             if found[path] == sha256:
                 store.keep_verified(path, sha256)
+            elif anew and store.is_verified(path, sha256):
+                store.forget_verified(path)
     return tuple(found.get(path, sha256) if (path, sha256) not in right else sha256 for path, sha256 in asked)
 
 
