@@ -29,6 +29,7 @@ from launcher.hub.transfer.part import Part, remove_part
 from launcher.hub.transfer.trouble import Trouble, TroubleKind
 from launcher.hub.transfer.wanted import Wanted
 from launcher.hub.trust import HINT
+from launcher.locks import exclusive_if_free
 from launcher.model import Shard
 from launcher.progress import OnProgress, remark, silent
 
@@ -88,6 +89,7 @@ class _Pull:
         self._tuning = options.tuning or tuning_here()
         self._shards: dict[str, Shard] = {}
         self._damaged: dict[str, _Damaged] = {}
+        self._elsewhere: dict[str, Path] = {}  # files of this machine that are right, by the shard's name
 
     def run(self, shards: tuple[Shard, ...]) -> tuple[Path, ...]:
         self._shards = {shard.name: shard for shard in shards}
@@ -99,13 +101,12 @@ class _Pull:
                     remark("pull", f"{self._damage(shard)}; another program's file took its place")
                 )
         if missing and self._endpoint.offline:
-            self._refuse_damaged(missing)
-            raise not_cached(self._endpoint, f"{missing[0].name} of {self._files.repo}")
+            self._refuse_offline(missing)
         if missing:
             for shard in missing:
                 if shard.name in self._damaged:
                     self._on_progress(remark("pull", f"{self._damage(shard)}; it is fetched again"))
-            self._make_room(missing)
+            self._make_room([shard for shard in missing if shard.name not in self._elsewhere])
         wanted = [self._wanted(shard) for shard in missing]
         fetch_all(wanted, self, self._tuning, self._on_progress)
         self._place.settle()
@@ -113,15 +114,28 @@ class _Pull:
 
     def find(self, wanted: Wanted) -> bool:
         shard = self._shards[wanted.name]
+        if self._is_whole(shard):
+            return True
+        source = self._elsewhere.get(shard.name)
+        if source is None or not self._is_right(source, shard):
+            return False
+        self._link(shard, source)
+        return True
+
+    def _is_whole(self, shard: Shard) -> bool:
         path = self._place.find(shard)
-        damaged = self._damaged.get(wanted.name)
+        damaged = self._damaged.get(shard.name)
         if path is None or (damaged is not None and damaged.identity == _identity(path)):
             return False
-        return (
-            shard.sha256 is None
-            or self._store.is_verified(path.resolve(), shard.sha256)
-            or (verify([(path, shard.sha256)], self._store, self._on_progress)[0] == shard.sha256)
-        )
+        return shard.sha256 is None or self._is_right(path, shard)
+
+    def _is_right(self, path: Path, shard: Shard) -> bool:
+        """Whether the file, if it is there, has the shard's sha256; read only where that is not known."""
+        sha256 = shard.sha256 or ""
+        try:
+            return verify([(path, sha256)], self._store, self._on_progress) == (sha256,)
+        except FileNotFoundError:
+            return False
 
     def accept(self, wanted: Wanted, part: Part) -> None:
         shard = self._shards[wanted.name]
@@ -188,14 +202,21 @@ class _Pull:
         self._store.forget_verified(path.resolve())
         return True
 
-    def _refuse_damaged(self, missing: list[Shard]) -> None:
-        """Offline nothing can take the place of a damaged file: it is kept."""
-        shard = next((shard for shard in missing if shard.name in self._damaged), None)
-        if shard is not None:
-            raise HashMismatch(
-                f"{self._damage(shard)}; nothing was removed",
-                hint="run it again online: it is fetched anew",
-            )
+    def _refuse_offline(self, missing: list[Shard]) -> None:
+        """Nothing can be fetched; a damaged file, whose place nothing can take, is kept."""
+        for shard in missing:
+            if shard.name in self._damaged:
+                raise HashMismatch(
+                    f"{self._damage(shard)}; nothing was removed",
+                    hint="run it again online: it is fetched anew",
+                )
+        for shard in missing:
+            if shard.name not in self._elsewhere:
+                raise not_cached(self._endpoint, f"{shard.name} of {self._files.repo}")
+        raise TryAgain(
+            f"{missing[0].name} of {self._files.repo} is being downloaded by another program",
+            hint="end that download or wait for it, then run it again",
+        )
 
     def _damage(self, shard: Shard) -> str:
         found = self._damaged[shard.name]
@@ -236,13 +257,27 @@ class _Pull:
             self._on_progress,
             anew=self._options.verify,
         )
-        linked: set[str] = set()
         for (shard, path, sha256), digest in zip(pairs, digests, strict=True):
-            if digest == sha256 and shard.name not in linked:
-                self._place.link(shard, path)
-                self._store.keep_verified(self._place.path(shard).resolve(), sha256)
-                linked.add(shard.name)
-        return [shard for shard in missing if shard.name not in linked]
+            if digest == sha256:
+                self._elsewhere.setdefault(shard.name, path)
+        return [shard for shard in missing if not self._link_if_free(shard)]
+
+    def _link_if_free(self, shard: Shard) -> bool:
+        """Whether there is a file to link and nobody is filling the shard's partial file. Where somebody is, the transfer
+        waits for the lock, and `find` takes what is there by then."""
+        source = self._elsewhere.get(shard.name)
+        if source is None:
+            return False
+        with exclusive_if_free(self._place.lock(shard)) as free:
+            if free:
+                self._link(shard, source)
+        return free
+
+    def _link(self, shard: Shard, source: Path) -> None:
+        """With the shard's lock held: its partial file goes."""
+        self._place.link(shard, source)
+        if shard.sha256 is not None:
+            self._store.keep_verified(self._place.path(shard).resolve(), shard.sha256)
 
     def _wanted(self, shard: Shard) -> Wanted:
         endpoint, files = self._endpoint, self._files

@@ -53,7 +53,8 @@ class Place(Protocol):
         """Take a whole partial file in."""
 
     def link(self, shard: Shard, source: Path) -> None:
-        """Take a file of this machine in without copying it where the file system can."""
+        """Take a file of this machine in without copying it where the file system can. The shard's partial file goes: its
+        lock is held."""
 
     def remove(self, shard: Shard) -> None:
         """Remove the file; of one that was linked, the link alone."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from dataclasses import replace
@@ -110,10 +109,71 @@ def test_verify_hashes_anew_what_it_links(
 ) -> None:
     """Another program's file was found right once, and is not what the cache's damaged one is."""
     plain = replace(OPTIONS, folder=lm_studio.parent / "plain")
-    pull(located, endpoint=endpoint, store=store, options=plain)  # remembers that those of LM Studio are right
+    pull(
+        located, endpoint=endpoint, store=store, options=plain
+    )  # remembers that those of LM Studio are right
     shutil.rmtree(lm_studio.parent / "plain")
     rot(lm_studio / next(iter(SHARDS)))
     paths = pull(located, endpoint=endpoint, store=store, options=VERIFY)
     assert [path.read_bytes() for path in paths] == list(SHARDS.values())
     assert hub.asked("storage", match="00001-of")
     assert not hub.asked("storage", match="00002-of")
+
+
+@pytest.mark.parametrize("ends", ["done", "killed"])
+def test_a_file_that_another_pull_is_fetching_is_linked_only_when_that_one_is_over(
+    *, hub: FakeHub, located: Located, endpoint: Endpoint, store: HubStore, tmp_path: Path, ends: str
+) -> None:
+    """Its partial file is left alone. When it dies, what is here is linked and nothing is fetched."""
+    usb = copies(tmp_path / "usb")
+    hub.faults.append(Fault(bytes_per_s=400_000))
+    other = start_pull(endpoint, store, f"{REPO}:Q4_K_M")
+    parts = [place_of(located, endpoint).part(shard) for shard in located.model.shards]
+    while not all(part.exists() for part in parts):
+        assert other.poll() is None, other.communicate()
+
+    def on_progress(step: Step) -> None:
+        if "another download" in step.text and ends == "killed":
+            other.kill()
+            other.wait()
+
+    options = replace(OPTIONS, look_in=(usb,))
+    paths = pull(located, endpoint=endpoint, store=store, options=options, on_progress=on_progress)
+    _, said = other.communicate(timeout=30)
+    assert [path.read_bytes() for path in paths] == list(SHARDS.values())
+    assert not any(part.exists() for part in parts)
+    if ends == "done":
+        assert other.returncode == 0, said
+    else:
+        assert all(path.samefile(usb / path.name) for path in paths)
+
+
+def test_offline_a_file_that_another_pull_is_fetching_is_named(
+    *, located: Located, endpoint: Endpoint, store: HubStore, tmp_path: Path
+) -> None:
+    options = replace(OPTIONS, look_in=(copies(tmp_path / "usb"),))
+    offline = replace(endpoint, offline=True)
+    lock = place_of(located, endpoint).lock(located.model.shards[1])
+    with exclusive(lock), pytest.raises(TryAgain, match=r"00002-of-00002\.gguf of user/repo is being"):
+        pull(located, endpoint=offline, store=store, options=options)
+    paths = pull(located, endpoint=offline, store=store, options=options)
+    assert [path.read_bytes() for path in paths] == list(SHARDS.values())
+
+
+def test_a_partial_file_that_vanishes_is_fetched_again(
+    *, hub: FakeHub, located: Located, endpoint: Endpoint, store: HubStore
+) -> None:
+    first = located.model.shards[0]
+    part = place_of(located, endpoint).part(first)
+    said: list[str] = []
+
+    def remove(step: Step) -> None:
+        if step.part and step.done and not said:
+            part.unlink(missing_ok=True)
+        if step.said:
+            said.append(step.text)
+
+    hub.faults.append(Fault(bytes_per_s=400_000))
+    paths = pull(located, endpoint=endpoint, store=store, options=OPTIONS, on_progress=remove)
+    assert said == [f"the partial file of {first.name} was removed while it was fetched"]
+    assert [path.read_bytes() for path in paths] == list(SHARDS.values())

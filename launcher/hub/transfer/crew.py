@@ -56,6 +56,7 @@ class _Crew:
         self._under_way = UnderWay(tuning)
         self._todo = list(range(len(wanted)))
         self._threads = _Threads()
+        self._begun_anew: set[int] = set()  # shards whose partial file had vanished
         self._accepted = 0
 
     def run(self) -> None:
@@ -146,10 +147,19 @@ class _Crew:
         with self._under_way.changed:
             self._under_way.board.close(shard)
             del self._under_way.open[shard]
-        self._accepted += opened.wanted.size_bytes
         with opened.held:
             opened.part.close()
-            self._desk.accept(opened.wanted, opened.part)
+            try:
+                self._desk.accept(opened.wanted, opened.part)
+            except FileNotFoundError:  # what is written to a file without a name is lost with it
+                if shard in self._begun_anew:
+                    raise
+                self._begun_anew.add(shard)
+                self._todo.append(shard)
+                said = f"the partial file of {opened.wanted.name} was removed while it was fetched"
+                self._on_progress(remark("pull", said))
+                return
+        self._accepted += opened.wanted.size_bytes
 
     def _report(self, *, waiting: bool) -> None:
         total = sum(one.size_bytes for one in self._wanted)
