@@ -8,6 +8,7 @@ flock, so a download by `hf` of the same file is waited for.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -28,6 +29,10 @@ from launcher.replacing import write_atomically
 from launcher.units import MIB
 
 _ORPHAN_AGE_S = 600.0  # a live download writes all the time; the age guards file systems where locks lie
+
+_NO_LINKS = frozenset(
+    {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
+)  # a file system without them (symlink(2))
 
 
 class Place(Protocol):
@@ -146,11 +151,15 @@ class HubCache:
     def _point(self, shard: Shard, blob: Path) -> None:
         pointer = self.path(shard)
         pointer.parent.mkdir(parents=True, exist_ok=True)
-        pointer.unlink(missing_ok=True)
+        new = _new_beside(pointer)
         try:
-            pointer.symlink_to(os.path.relpath(blob, pointer.parent))
-        except OSError:  # a file system without links: the library then has the file itself here
-            blob.replace(pointer)
+            new.symlink_to(os.path.relpath(blob, pointer.parent))
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            blob.replace(pointer)  # the library then has the file itself here
+        else:
+            new.replace(pointer)
 
     def _remove_orphans(self, shard: Shard) -> None:
         """Partial files of killed downloads by the library, which never goes on with one (its issue 4196)."""
@@ -209,8 +218,7 @@ def link_file(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and target.samefile(source):
         return
-    new = target.with_name(f".new-{os.getpid()}-{target.name}")
-    new.unlink(missing_ok=True)
+    new = _new_beside(target)
     try:
         os.link(source, new)
     except OSError:
@@ -230,6 +238,13 @@ def link_files(paths: tuple[Path, ...], folder: Path) -> tuple[Path, ...]:
     except OSError as error:
         raise disk_error(error, folder, instead=PlainFolder.instead) from error
     return targets
+
+
+def _new_beside(target: Path) -> Path:
+    """The name of a file that is to take the place of `target` by one rename: another pull may make the same one."""
+    new = target.with_name(f".new-{os.getpid()}-{target.name}")
+    new.unlink(missing_ok=True)
+    return new
 
 
 def _has_size(path: Path, shard: Shard) -> bool:
