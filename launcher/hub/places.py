@@ -13,6 +13,7 @@ import hashlib
 import os
 import shutil
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from huggingface_hub.file_download import repo_folder_name
 from launcher.hub.endpoint import Endpoint
 from launcher.hub.located import HubFiles
 from launcher.hub.room import disk_error
+from launcher.hub.transfer.journal import arrived_bytes
 from launcher.hub.transfer.part import Part, remove_part
 from launcher.locks import exclusive_if_free
 from launcher.model import Shard
@@ -84,6 +86,19 @@ def cached_file(endpoint: Endpoint, files: HubFiles, shard: Shard) -> Path | Non
     return path if path.stat().st_size == shard.size_bytes else None
 
 
+def lacking_bytes(
+    endpoint: Endpoint, files: HubFiles, shards: Iterable[Shard], folder: Path | None = None
+) -> int:
+    """How much of these shards neither the Hub's cache nor `folder` has, partial files included. Only looks."""
+    cache = HubCache(endpoint, files)
+    place = PlainFolder(folder) if folder else cache
+    return sum(
+        shard.size_bytes - arrived_bytes(place.part(shard))
+        for shard in shards
+        if not (cache.has(shard) or _has_size(place.path(shard), shard))
+    )
+
+
 class HubCache:
     """The files of one repo at one commit in the Hub's cache."""
 
@@ -96,6 +111,11 @@ class HubCache:
 
     def path(self, shard: Shard) -> Path:
         return self._folder / "snapshots" / self._files.commit / shard.name
+
+    def has(self, shard: Shard) -> bool:
+        """Whether a file of the listed size is here, by this commit or by another."""
+        known = shard.sha256 is not None and _has_size(self._blob(shard), shard)
+        return known or cached_file(self._endpoint, self._files, shard) is not None
 
     def find(self, shard: Shard) -> Path | None:
         found = cached_file(self._endpoint, self._files, shard)

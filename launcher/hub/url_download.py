@@ -13,6 +13,7 @@ from launcher.errors import LauncherError, TryAgain
 from launcher.hub.located import Located, UrlFiles
 from launcher.hub.room import disk_error, refuse_full_disk
 from launcher.hub.transfer.crew import fetch_all, tuning_here
+from launcher.hub.transfer.journal import arrived_bytes
 from launcher.hub.transfer.part import Part, remove_part
 from launcher.hub.transfer.trouble import Trouble, TroubleKind
 from launcher.hub.transfer.tuning import Tuning
@@ -52,6 +53,16 @@ def fetch_url_files(
 def url_folder(models_dir: Path, files: UrlFiles) -> Path:
     """Where the files of this URL are kept. Its query does not count: a signed link has another one every time."""
     return models_dir / hashlib.sha256(shown(files.urls[0]).encode()).hexdigest()[:40]
+
+
+def lacking_bytes(located: Located, files: UrlFiles, folder: Path) -> int:
+    """How much of these files `folder` does not have yet, partial ones included."""
+    desk = _Desk(located, files, folder)
+    return sum(
+        shard.size_bytes - arrived_bytes(desk.wanted(index).part)
+        for index, shard in enumerate(located.model.shards)
+        if not desk.is_there(index)
+    )
 
 
 class _Desk:
