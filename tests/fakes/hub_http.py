@@ -127,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
             named["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
         if self.fault.truncate_to is not None:
             end = min(end, start + self.fault.truncate_to)
-        self.send_head(200 if asked is None else 206, named, end - start)
+        self.send_head(200 if asked is None else 206, named, max(0, end - start + self.fault.length_off))
         if self.command == "HEAD":
             return
         if self.fault == Fault() and isinstance(file.content, Path):

@@ -31,6 +31,7 @@ class Fault:
     drop_after: int | None = None  # close the connection after so many bytes of the body
     reset: bool = False  # with `drop_after`: by RST instead of FIN
     truncate_to: int | None = None  # a body of so many bytes, and a Content-Length that agrees
+    length_off: int = 0  # a Content-Length that is so much more, or less, than what is sent
     flip_at: int | None = None  # invert the byte at this offset of the file
     stall_after: int | None = None  # say nothing more after so many bytes of the body
     bytes_per_s: int | None = None  # no faster than this

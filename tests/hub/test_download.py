@@ -4,7 +4,6 @@ import hashlib
 import os
 import re
 import shutil
-import subprocess
 from collections import namedtuple
 from dataclasses import replace
 from itertools import pairwise
@@ -13,7 +12,6 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from launcher.engine.find import Engine
 from launcher.errors import HashMismatch, NotFound, TryAgain
 from launcher.hub.download import pull as pull_
 from launcher.hub.endpoint import Endpoint
@@ -26,11 +24,12 @@ from launcher.model import ModelRef, RefKind
 from launcher.progress import OnProgress, Step, silent
 from launcher.units import KIB
 from tests.fakes.hub import FakeHub, Fault, Seen
+from tests.moe_shards import moe_shards
 from tests.pulling import QUICK
 from tests.tiny_gguf import tiny_gguf, tiny_split
 
 REPO = "user/repo"
-SHARDS = tiny_split("UD-Q4_K_XL/big-UD-Q4_K_XL", 3, n_values=300_000)
+SHARDS = moe_shards("UD-Q4_K_XL/big-UD-Q4_K_XL")
 TOTAL = sum(map(len, SHARDS.values()))
 
 
@@ -167,6 +166,9 @@ FAULTS = [
     Fault(drop_after=70_000, reset=True),
     Fault(truncate_to=100_000, times=3),
     Fault(truncate_to=70_000),
+    Fault(length_off=5_000, times=2),
+    Fault(length_off=5_000),
+    Fault(length_off=-5_000, times=2),
     Fault(stall_after=30_000, times=2),
     Fault(status=429, retry_after="0", times=2),
     Fault(status=408, times=1),
@@ -238,6 +240,8 @@ def test_a_busy_server_is_named_while_it_is_waited_for(
     [
         (Fault(drop_after=0, reset=True), "did not arrive whole"),
         (Fault(truncate_to=0), "did not arrive whole: it broke off at byte"),
+        (Fault(length_off=-(1 << 30)), "did not arrive whole: it broke off at byte"),
+        (Fault(length_off=-100), "did not arrive whole: it broke off at byte"),
         (Fault(stall_after=0), "did not arrive whole: it said nothing for too long"),
         (Fault(flip_at=500_000), "has the sha256"),
         (Fault(status=500), "did not arrive whole: it answered 500"),
@@ -365,23 +369,3 @@ def test_offline_takes_the_cache_or_says_so(
     assert hub.seen == []
     paths = pull(located, endpoint=endpoint, store=store)
     assert paths == pull(located, endpoint=offline, store=store)
-
-
-@pytest.mark.engine
-def test_the_real_llama_server_finds_what_was_pulled(
-    *, hub: FakeHub, located: Located, endpoint: Endpoint, store: HubStore, engine: Engine
-) -> None:
-    """Without a network, by the repo's name: it gets as far as the tensors, which the tiny model lacks."""
-    paths = pull(located, endpoint=endpoint, store=store)
-    hub.seen.clear()
-    done = subprocess.run(
-        [engine.path, "-hf", f"{REPO}:UD-Q4_K_XL", "--offline", "--port", "0", "-lv", "4"],
-        env={**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(endpoint.cache_dir)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=60,
-        check=False,
-    )
-    assert str(paths[0]) in done.stdout.decode()
-    assert hub.seen == []

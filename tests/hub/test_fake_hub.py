@@ -1,11 +1,10 @@
-"""The local Hub is tested too: by a raw client, by the real huggingface_hub, by the real llama-server."""
+"""The local Hub is tested too: by a raw client and by the real huggingface_hub; by the real llama-server in
+tests/real/test_hub.py."""
 
 from __future__ import annotations
 
 import hashlib
 import http.client
-import os
-import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,7 +12,6 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
-from launcher.engine.find import Engine
 from tests.fakes.hub import FakeHub, Fault
 from tests.tiny_gguf import tiny_gguf, tiny_split
 
@@ -131,6 +129,21 @@ def test_a_range_may_be_ignored(hub: FakeHub) -> None:
     assert (answer.status, answer.body) == (200, MODEL)
 
 
+@pytest.mark.parametrize("off", [-10, 10])
+def test_a_length_may_be_a_lie(hub: FakeHub, off: int) -> None:
+    hub.faults.append(Fault(length_off=off))
+    parts = urlsplit(storage_url(hub))
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=0.2)
+    connection.request("GET", f"{parts.path}?{parts.query}", headers={"Range": "bytes=0-99"})
+    response = connection.getresponse()
+    assert (response.headers["Content-Length"], response.read(90)) == (str(100 + off), MODEL[:90])
+    if off > 0:
+        assert response.read(10) == MODEL[90:100]
+        with pytest.raises(TimeoutError):
+            response.read(1)
+    connection.close()
+
+
 @pytest.mark.parametrize("status", [416, 429, 500, 503])
 def test_a_status_for_the_first_requests_only(hub: FakeHub, status: int) -> None:
     hub.faults.append(Fault(status=status, retry_after="7", skip=1, times=2))
@@ -214,31 +227,3 @@ def test_the_real_client_sees_refusals(hub: FakeHub, tmp_path: Path) -> None:
     with pytest.raises(HfHubHTTPError) as caught:
         api.model_info(REPO, token="hf_any")
     assert caught.value.response.status_code == 401
-
-
-@pytest.mark.engine
-def test_the_real_llama_server_downloads_from_it(hub: FakeHub, engine: Engine, tmp_path: Path) -> None:
-    """It resolves refs, lists the tree, follows the redirects and links every shard into the shared cache.
-
-    The model has no layers, so it then fails to load, which ends it.
-    """
-    shards = tiny_split("UD-Q4_K_XL/big-UD-Q4_K_XL", 3, n_values=200_000)
-    commit = hub.publish(REPO, {NAME: MODEL, **shards})
-    token = "hf_" + "a" * 34
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_", "HF_"))
-    }
-    environment |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": token}
-    done = subprocess.run(
-        [engine.path, "-hf", f"{REPO}:UD-Q4_K_XL", "--port", "0", "--no-webui"],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    snapshot = tmp_path / "hf" / "hub" / "models--user--repo" / "snapshots" / commit
-    assert {name: (snapshot / name).read_bytes() for name in shards} == shards, done.stderr[-2000:]
-    assert f"/api/models/{REPO}/refs" == hub.asked("hub")[0].path
-    assert {f"Bearer {token}"} == {seen.authorization for seen in hub.asked("hub")}
-    assert done.returncode != 0

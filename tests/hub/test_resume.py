@@ -25,11 +25,11 @@ from launcher.locks import exclusive
 from launcher.model import ModelRef, RefKind
 from launcher.progress import Step
 from tests.fakes.hub import FakeHub, Fault, Seen
+from tests.moe_shards import moe_shards
 from tests.pulling import QUICK, UNIT, start_pull
-from tests.tiny_gguf import tiny_split
 
 REPO = "user/repo"
-SHARDS = tiny_split("big-UD-Q4_K_XL", 3, n_values=300_000)
+SHARDS = moe_shards("big-UD-Q4_K_XL")
 TOTAL = sum(map(len, SHARDS.values()))
 OPTIONS = PullOptions(tuning=QUICK)
 ONE_LINE = PullOptions(tuning=replace(QUICK, connections=1))
@@ -47,13 +47,8 @@ def located(hub: FakeHub, endpoint: Endpoint, store: HubStore) -> Located:
 def asked_bytes(seen: list[Seen], shards: dict[str, bytes] = SHARDS, *, after_link: int = 0) -> int:
     """What the storage host was asked for, a request without a range counting as its whole shard. `after_link`: by
     signed links given out later than so many; what a killed process had sent may still be on its way to the server."""
-    total = 0
-    for one in seen:
-        if one.host == "storage" and int(one.path.rpartition("sig=link")[2]) > after_link:
-            first, _, last = (one.range or "").removeprefix("bytes=").partition("-")
-            name = unquote(one.path.partition("name=")[2].partition("&")[0])
-            total += int(last) - int(first) + 1 if last else len(shards[name])
-    return total
+    spans = [range_of(one, shards) for one in seen if one.host == "storage" and link_of(one) > after_link]
+    return sum(end - begin for begin, end in spans)
 
 
 def parts(endpoint: Endpoint) -> list[Path]:
@@ -91,27 +86,69 @@ def test_kill_9_at_20_random_moments_costs_a_unit_per_connection(
     hub: FakeHub, endpoint: Endpoint, store: HubStore
 ) -> None:
     """After each kill, what was written and is not vouched for is less than a unit per connection; it is wiped here, so
-    nothing can rely on it. In the end exactly what nothing vouches for is asked for, once, and every byte is right."""
+    nothing can rely on it. What is vouched for is never asked for again, by any of the pulls: the server's log says so.
+    In the end exactly what nothing vouches for is asked for, once, and every byte is right."""
     dice, n_kills = random.Random(5), 20
-    shards = tiny_split("large-Q8_0", 3, n_values=3_000_000)
+    shards = moe_shards("large-Q8_0", n_expert=320)
     total = sum(map(len, shards.values()))
     hub.publish(REPO, shards)
     hub.faults.append(Fault(bytes_per_s=4_000_000))
-    for kill in range(n_kills):
+    begun: list[
+        tuple[int, dict[str, set[int]]]
+    ] = []  # signed links given out, and what was here, at each start
+    for _ in range(n_kills):
+        begun.append((hub.links_given, vouched_units(endpoint)))
         target = here_bytes(endpoint) + dice.randint(0, total // (n_kills + 5))
         process = start_pull(endpoint, store, f"{REPO}:Q8_0")
         while here_bytes(endpoint) < target:
-            assert process.poll() is None, (kill, process.communicate())
+            assert process.poll() is None, process.communicate()
         process.kill()
         process.communicate()
+        assert process.returncode == -signal.SIGKILL
         assert sum(map(wipe_unvouched, parts(endpoint))) <= QUICK.connections * UNIT
     kept = here_bytes(endpoint)
     hub.faults.clear()
     links = hub.links_given
+    begun.append((links, vouched_units(endpoint)))
     located = open_repo(ModelRef(kind=RefKind.HUB, name=REPO), endpoint=endpoint, store=store)
     paths = pull(located, endpoint=endpoint, store=store, options=ONE_LINE)
     assert list(shards.values()) == [path.read_bytes() for path in paths]
     assert asked_bytes(hub.seen, shards, after_link=links) == total - kept
+    ends = [*(before for before, _ in begun[1:]), hub.links_given]
+    for (first, vouched), last in zip(begun, ends, strict=True):
+        asked = asked_units(hub.seen, shards, links=range(first + 1, last + 1))
+        assert not [sha256 for sha256, units in asked.items() if units & vouched.get(sha256, set())]
+    assert sum(bool(vouched) for _, vouched in begun) > n_kills // 2
+
+
+def vouched_units(endpoint: Endpoint) -> dict[str, set[int]]:
+    """Units that need not be fetched, by the sha256 of their file: all of a whole one, of others what the journal says."""
+    blobs = [blob for blob in endpoint.cache_dir.glob("models--*/blobs/*") if len(blob.name) == 64]
+    whole = {blob.name: set(range(-(-blob.stat().st_size // UNIT))) for blob in blobs}
+    return whole | {part.stem: set(read_journal(journal_path(part), {}).whole) for part in parts(endpoint)}
+
+
+def asked_units(seen: list[Seen], shards: dict[str, bytes], *, links: range) -> dict[str, set[int]]:
+    """The units that requests by these signed links touched, by the sha256 of their file."""
+    asked: dict[str, set[int]] = {}
+    for one in seen:
+        if one.host == "storage" and link_of(one) in links:
+            sha256 = one.path.strip("/").partition("?")[0]
+            begin, end = range_of(one, shards)
+            asked.setdefault(sha256, set()).update(range(begin // UNIT, -(-end // UNIT)))
+    return asked
+
+
+def link_of(seen: Seen) -> int:
+    """The number of the signed link that a request used."""
+    return int(seen.path.rpartition("sig=link")[2])
+
+
+def range_of(seen: Seen, shards: dict[str, bytes]) -> tuple[int, int]:
+    """The bytes [begin, end) that were asked for; without a range the whole shard."""
+    begin, _, last = (seen.range or "").removeprefix("bytes=").partition("-")
+    name = unquote(seen.path.partition("name=")[2].partition("&")[0])
+    return (int(begin), int(last) + 1) if last else (0, len(shards[name]))
 
 
 def here_bytes(endpoint: Endpoint) -> int:
