@@ -307,12 +307,15 @@ def test_a_file_outside_lfs_is_named_by_git_as_the_library_does(
 def test_another_hash_than_listed_is_never_accepted(
     hub: FakeHub, endpoint: Endpoint, store: HubStore
 ) -> None:
-    hub.publish(REPO, {"x-Q8_0.gguf": tiny_gguf()}, claimed_sha256={"x-Q8_0.gguf": "0" * 64})
+    _, second, _ = SHARDS
+    hub.publish(REPO, SHARDS, claimed_sha256={second: "0" * 64})
     located = open_repo(ModelRef(kind=RefKind.HUB, name=REPO), endpoint=endpoint, store=store)
     for _ in range(2):
-        with pytest.raises(TryAgain, match="has the sha256"):
+        with pytest.raises(TryAgain, match=f"{second} .*has the sha256"):
             pull(located, endpoint=endpoint, store=store)
-    assert list(endpoint.cache_dir.glob("models--*/blobs/*")) == []
+    assert not list(endpoint.cache_dir.glob(f"models--*/blobs/{'0' * 64}*"))
+    assert not list(endpoint.cache_dir.glob(f"models--*/snapshots/*/{second}"))
+    assert leftovers(endpoint) == []
 
 
 def test_the_pinned_commit_is_fetched_when_the_branch_moves_meanwhile(

@@ -96,9 +96,12 @@ def test_kill_9_at_20_random_moments_costs_a_unit_per_connection(
     begun: list[
         tuple[int, dict[str, set[int]]]
     ] = []  # signed links given out, and what was here, at each start
-    for _ in range(n_kills):
+    for left in range(n_kills, 0, -1):
         begun.append((hub.links_given, vouched_units(endpoint)))
-        target = here_bytes(endpoint) + dice.randint(0, total // (n_kills + 5))
+        here = here_bytes(endpoint)
+        target = here + dice.randint(
+            0, 2 * (total - here) // (left + 2)
+        )  # over all of the pull, never to its end
         process = start_pull(endpoint, store, f"{REPO}:Q8_0")
         while here_bytes(endpoint) < target:
             assert process.poll() is None, process.communicate()
@@ -119,6 +122,7 @@ def test_kill_9_at_20_random_moments_costs_a_unit_per_connection(
         asked = asked_units(hub.seen, shards, links=range(first + 1, last + 1))
         assert not [sha256 for sha256, units in asked.items() if units & vouched.get(sha256, set())]
     assert sum(bool(vouched) for _, vouched in begun) > n_kills // 2
+    assert kept > total // 2
 
 
 def vouched_units(endpoint: Endpoint) -> dict[str, set[int]]:
