@@ -124,13 +124,16 @@ def fetch(
     Raises NotFound for saved headers (there are no weights), TryAgain, NotAllowed.
     """
     options = options or PullOptions()
+    named = (*options.look_in, *((options.folder,) if options.folder else ()))
+    if named:
+        sources.store.keep_folders(named)
     match located.files:
         case LocalFiles(paths=paths):
             if options.folder is None:
                 return paths
-            from launcher.hub.places import link_files
+            from launcher.hub.plain import put_into
 
-            return link_files(paths, options.folder)
+            return put_into(located.model, paths, options.folder, sources.store, on_progress)
         case HubFiles():
             from launcher.hub.download import pull
 
@@ -142,10 +145,14 @@ def fetch(
                 on_progress=on_progress,
             )
         case UrlFiles() as files:
+            from launcher.hub.plain import PlainFolder
             from launcher.hub.url_download import fetch_url_files, url_folder
 
-            folder = options.folder or url_folder(sources.models_dir, files)
-            return fetch_url_files(located, files, folder, on_progress, options.tuning)
+            if options.folder is None:
+                folder = url_folder(sources.models_dir, files)
+                return fetch_url_files(located, files, folder, on_progress, options.tuning)
+            place = PlainFolder(options.folder, located.model.source, sources.store)
+            return fetch_url_files(located, files, place.root, on_progress, options.tuning, place)
         case Awaited(locate=locate):
             return fetch(locate(on_progress), sources, on_progress, options)
         case SavedHeaders(path=path):

@@ -16,6 +16,7 @@ from launcher.errors import Interrupted, UsageError
 if TYPE_CHECKING:
     from launcher.hub.located import Located
     from launcher.hub.shelf import Kept
+    from launcher.hub.store import HubStore
     from launcher.progress import OnProgress
     from launcher.settings import Settings
 
@@ -85,7 +86,7 @@ def ls(out: Output) -> None:
     from launcher.cli import tables
     from launcher.settings import read_settings
 
-    kept = _kept(read_settings())
+    kept = _kept(read_settings())[0]
     out.show(kept, tables.kept(kept, now=time.time()))
 
 
@@ -103,13 +104,14 @@ def rm(
     from rich.text import Text
 
     from launcher.catalogue import read_profiles
-    from launcher.hub.shelf import pick_kept, remove_kept
+    from launcher.hub.removal import remove_kept
+    from launcher.hub.shelf import pick_kept
     from launcher.profile import quants_to_try
     from launcher.settings import read_settings
     from launcher.units import format_bytes
 
     settings = read_settings()
-    kept = _kept(settings)
+    kept, store = _kept(settings)
     profiles = {one.name.lower(): one for one in read_profiles(settings).usable}
     chosen: list[Kept] = []
     for name in names:
@@ -128,20 +130,21 @@ def rm(
         )
     if not out.confirm(yes=yes)(f"Remove {listed}, {size}?"):
         raise Interrupted("nothing was removed", hint="answer y, or give -y")
-    freed = sum(remove_kept(one) for one in chosen)
+    freed = sum(remove_kept(one, store) for one in chosen)
     out.show(
         {"removed": [one.name for one in chosen], "freed_bytes": freed},
         Text(f"removed {listed}: {format_bytes(freed)} freed"),
     )
 
 
-def _kept(settings: Settings) -> tuple[Kept, ...]:
+def _kept(settings: Settings) -> tuple[tuple[Kept, ...], HubStore]:
     from launcher.hub.endpoint import endpoint_in_use
     from launcher.hub.shelf import list_kept, stores_here
     from launcher.hub.store import HubStore
 
     stores = stores_here(endpoint_in_use().cache_dir, settings.models_dir)
-    return list_kept(stores, HubStore(folder=settings.cache_dir / "hub"))
+    store = HubStore(folder=settings.cache_dir / "hub")
+    return list_kept(stores, store), store
 
 
 def _refuse_in_use(chosen: list[Kept], settings: Settings) -> None:

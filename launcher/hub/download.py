@@ -20,7 +20,8 @@ from launcher.hub.elsewhere import candidates, other_stores
 from launcher.hub.endpoint import Endpoint, explained, not_cached
 from launcher.hub.hashing import verify
 from launcher.hub.located import HubFiles, Located, PullOptions
-from launcher.hub.places import HubCache, Place, PlainFolder
+from launcher.hub.places import HubCache, Place
+from launcher.hub.plain import PlainFolder, copy_all, copy_file
 from launcher.hub.refs import safe_file_name
 from launcher.hub.room import disk_error, refuse_full_disk
 from launcher.hub.store import HubStore
@@ -55,7 +56,8 @@ def pull(
     for shard in located.model.shards:
         _refuse_unsafe(files.repo, shard.name)
     options = options or PullOptions()
-    place = PlainFolder(options.folder) if options.folder else HubCache(endpoint, files)
+    folder = options.folder
+    place = PlainFolder(folder, files.repo, store) if folder else HubCache(endpoint, files)
     work = _Pull(endpoint, files, store, place, options, on_progress)
     try:
         return work.run(located.model.shards)
@@ -90,23 +92,23 @@ class _Pull:
         self._shards: dict[str, Shard] = {}
         self._damaged: dict[str, _Damaged] = {}
         self._elsewhere: dict[str, Path] = {}  # files of this machine that are right, by the shard's name
+        self._uncopied: list[Shard] = []  # those of them that cannot be linked
 
     def run(self, shards: tuple[Shard, ...]) -> tuple[Path, ...]:
         self._shards = {shard.name: shard for shard in shards}
         missing = self._not_here(shards)
+        self._place.claim(shards, missing)
         missing = self._link_from_elsewhere(missing)
-        for shard in shards:
-            if shard.name in self._damaged and shard not in missing:
-                self._on_progress(
-                    remark("pull", f"{self._damage(shard)}; another program's file took its place")
-                )
-        if missing and self._endpoint.offline:
-            self._refuse_offline(missing)
+        self._refuse_offline([shard for shard in missing if shard not in self._uncopied])
         if missing:
-            for shard in missing:
-                if shard.name in self._damaged:
-                    self._on_progress(remark("pull", f"{self._damage(shard)}; it is fetched again"))
-            self._make_room([shard for shard in missing if shard.name not in self._elsewhere])
+            coming = [shard for shard in missing if shard.name not in self._elsewhere]
+            self._make_room(coming + self._uncopied)
+        missing = self._copy_from_elsewhere(missing)
+        self._refuse_offline(missing)
+        for shard in shards:
+            if shard.name in self._damaged:
+                how = "it is fetched again" if shard in missing else "another program's file took its place"
+                self._on_progress(remark("pull", f"{self._damage(shard)}; {how}"))
         wanted = [self._wanted(shard) for shard in missing]
         fetch_all(wanted, self, self._tuning, self._on_progress)
         self._place.settle()
@@ -119,7 +121,8 @@ class _Pull:
         source = self._elsewhere.get(shard.name)
         if source is None or not self._is_right(source, shard):
             return False
-        self._link(shard, source)
+        if not self._link(shard, source):
+            copy_file(self._place, shard, source, self._on_progress)
         return True
 
     def _is_whole(self, shard: Shard) -> bool:
@@ -204,6 +207,8 @@ class _Pull:
 
     def _refuse_offline(self, missing: list[Shard]) -> None:
         """Nothing can be fetched; a damaged file, whose place nothing can take, is kept."""
+        if not (missing and self._endpoint.offline):
+            return
         for shard in missing:
             if shard.name in self._damaged:
                 raise HashMismatch(
@@ -263,21 +268,35 @@ class _Pull:
         return [shard for shard in missing if not self._link_if_free(shard)]
 
     def _link_if_free(self, shard: Shard) -> bool:
-        """Whether there is a file to link and nobody is filling the shard's partial file. Where somebody is, the transfer
-        waits for the lock, and `find` takes what is there by then."""
+        """Whether a file was linked: there is one, and nobody is filling the shard's partial file. Where somebody is, the
+        transfer waits for the lock, and `find` takes what is there by then."""
         source = self._elsewhere.get(shard.name)
         if source is None:
             return False
         with exclusive_if_free(self._place.lock(shard)) as free:
-            if free:
-                self._link(shard, source)
-        return free
+            if not free:
+                return False
+            linked = self._link(shard, source)
+        if not linked:
+            self._uncopied.append(shard)
+        return linked
 
-    def _link(self, shard: Shard, source: Path) -> None:
-        """With the shard's lock held: its partial file goes."""
-        self._place.link(shard, source)
-        if shard.sha256 is not None:
+    def _link(self, shard: Shard, source: Path) -> bool:
+        """With the shard's lock held: its partial file goes where this could link."""
+        linked = self._place.link(shard, source)
+        if linked and shard.sha256 is not None:
             self._store.keep_verified(self._place.path(shard).resolve(), shard.sha256)
+        return linked
+
+    def _copy_from_elsewhere(self, missing: list[Shard]) -> list[Shard]:
+        """Copy what could not be linked; what is left."""
+        sources = [(shard, self._elsewhere[shard.name]) for shard in self._uncopied]
+        held = copy_all(self._place, sources, self._on_progress)
+        copied = [shard for shard in self._uncopied if shard not in held]
+        for shard in copied:
+            if shard.sha256 is not None:
+                self._store.keep_verified(self._place.path(shard).resolve(), shard.sha256)
+        return [shard for shard in missing if shard not in copied]
 
     def _wanted(self, shard: Shard) -> Wanted:
         endpoint, files = self._endpoint, self._files

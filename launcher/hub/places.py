@@ -1,4 +1,4 @@
-"""Where the files of a hub repo are kept: the Hub's own cache, or a plain folder.
+"""Where the files of a hub repo are kept: the seam, and the Hub's own cache (`plain.py` is the other place).
 
 The cache's layout is huggingface_hub's: blobs/ by hash, snapshots/COMMIT/NAME as links to them, refs/BRANCH with the
 commit; `hf`, transformers and `llama-server -hf` find what is there. Its lock of a blob is the library's own
@@ -13,7 +13,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +22,6 @@ from huggingface_hub.file_download import repo_folder_name
 
 from launcher.hub.endpoint import Endpoint
 from launcher.hub.located import HubFiles
-from launcher.hub.room import disk_error
 from launcher.hub.transfer.journal import arrived_bytes
 from launcher.hub.transfer.part import Part, remove_part
 from launcher.locks import exclusive_if_free
@@ -46,6 +45,10 @@ class Place(Protocol):
     @property
     def instead(self) -> str: ...
 
+    def claim(self, shards: Sequence[Shard], missing: Sequence[Shard]) -> None:
+        """These files are kept here, `missing` ones soon. Raises UsageError where a file of something else would be
+        replaced."""
+
     def path(self, shard: Shard) -> Path:
         """Where the file is, or will be."""
 
@@ -59,9 +62,9 @@ class Place(Protocol):
     def put(self, shard: Shard, part: Part) -> None:
         """Take a whole partial file in."""
 
-    def link(self, shard: Shard, source: Path) -> None:
-        """Take a file of this machine in without copying it where the file system can. The shard's partial file goes: its
-        lock is held."""
+    def link(self, shard: Shard, source: Path) -> bool:
+        """Take a file of this machine in without copying it; False where it has to be copied. The shard's partial file
+        goes with the link: its lock is held."""
 
     def remove(self, shard: Shard) -> None:
         """Remove the file; of one that was linked, the link alone."""
@@ -91,12 +94,13 @@ def lacking_bytes(
 ) -> int:
     """How much of these shards neither the Hub's cache nor `folder` has, partial files included. Only looks."""
     cache = HubCache(endpoint, files)
-    place = PlainFolder(folder) if folder else cache
-    return sum(
-        shard.size_bytes - arrived_bytes(place.part(shard))
-        for shard in shards
-        if not (cache.has(shard) or _has_size(place.path(shard), shard))
-    )
+    lacking = 0
+    for shard in shards:
+        path = folder / shard.name if folder else cache.path(shard)
+        part = part_beside(path) if folder else cache.part(shard)
+        if not (cache.has(shard) or has_size(path, shard)):
+            lacking += shard.size_bytes - arrived_bytes(part)
+    return lacking
 
 
 class HubCache:
@@ -109,12 +113,15 @@ class HubCache:
         self._folder = repo_cache(endpoint, files.repo)
         self.root = endpoint.cache_dir
 
+    def claim(self, shards: Sequence[Shard], missing: Sequence[Shard]) -> None:
+        pass  # its names are the repo's own
+
     def path(self, shard: Shard) -> Path:
         return self._folder / "snapshots" / self._files.commit / shard.name
 
     def has(self, shard: Shard) -> bool:
         """Whether a file of the listed size is here, by this commit or by another."""
-        known = shard.sha256 is not None and _has_size(self._blob(shard), shard)
+        known = shard.sha256 is not None and has_size(self._blob(shard), shard)
         return known or cached_file(self._endpoint, self._files, shard) is not None
 
     def find(self, shard: Shard) -> Path | None:
@@ -122,7 +129,7 @@ class HubCache:
         if found is not None:
             return found
         blob = self._blob(shard)
-        if shard.sha256 is not None and _has_size(blob, shard):
+        if shard.sha256 is not None and has_size(blob, shard):
             self._point(shard, blob)  # another commit brought it
             return self.path(shard)
         if os.path.lexists(self.path(shard)) or os.path.lexists(blob):
@@ -131,7 +138,7 @@ class HubCache:
         return None
 
     def part(self, shard: Shard) -> Path:
-        return self._blob(shard).with_name(self._blob(shard).name + ".part")
+        return part_beside(self._blob(shard))
 
     def lock(self, shard: Shard) -> Path:
         return self._endpoint.cache_dir / ".locks" / self._folder.name / f"{self._blob(shard).name}.lock"
@@ -141,10 +148,11 @@ class HubCache:
         part.become(blob)
         self._point(shard, blob)
 
-    def link(self, shard: Shard, source: Path) -> None:
+    def link(self, shard: Shard, source: Path) -> bool:
         link_file(source, self._blob(shard))
         remove_part(self.part(shard))
         self._point(shard, self._blob(shard))
+        return True
 
     def remove(self, shard: Shard) -> None:
         pointer = self.path(shard)
@@ -193,71 +201,32 @@ class HubCache:
                         orphan.unlink()
 
 
-class PlainFolder:
-    """Files under their names in the repo, as `hf download --local-dir` lays them out."""
-
-    instead = "name another folder with --dir"
-
-    def __init__(self, folder: Path) -> None:
-        self.root = folder
-
-    def path(self, shard: Shard) -> Path:
-        return self.root / shard.name
-
-    def find(self, shard: Shard) -> Path | None:
-        path = self.path(shard)
-        return path if _has_size(path, shard) else None
-
-    def part(self, shard: Shard) -> Path:
-        return self.path(shard).with_name(self.path(shard).name + ".part")
-
-    def lock(self, shard: Shard) -> Path:
-        key = hashlib.sha256(shard.name.encode()).hexdigest()[:16]
-        return self.root / ".locks" / f"{key}.lock"
-
-    def put(self, shard: Shard, part: Part) -> None:
-        part.become(self.path(shard))
-
-    def link(self, shard: Shard, source: Path) -> None:
-        link_file(source, self.path(shard))
-        remove_part(self.part(shard))
-
-    def remove(self, shard: Shard) -> None:
-        self.path(shard).unlink(missing_ok=True)
-
-    def settle(self) -> None:
-        pass
-
-
 def link_file(source: Path, target: Path) -> None:
-    """`target` is the same file as `source`: a hard link, across file systems a symbolic one.
+    """`target` is the same file as `source`: a hard link, across file systems a symbolic one. Replaces what is there."""
+    if hard_link(source, target):
+        return
+    new = _new_beside(target)
+    try:
+        new.symlink_to(source.resolve())
+    except OSError:  # a file system that knows neither
+        shutil.copyfile(source, new)
+    new.replace(target)
 
-    Replaces what is there. The bytes stay when a hard link's other name goes.
-    """
+
+def hard_link(source: Path, target: Path) -> bool:
+    """Whether `target` is one more name of the file `source` now, in place of what was there. The bytes stay when the
+    other name goes. False where the file system has no such links from there."""
     source = source.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists() and target.samefile(source):
-        return
+    if target.exists() and target.samefile(source) and not target.is_symlink():
+        return True
     new = _new_beside(target)
     try:
         os.link(source, new)
     except OSError:
-        try:
-            new.symlink_to(source)
-        except OSError:  # a file system that knows neither
-            shutil.copyfile(source, new)
+        return False
     new.replace(target)
-
-
-def link_files(paths: tuple[Path, ...], folder: Path) -> tuple[Path, ...]:
-    """The same files in `folder`. Raises what a disk that refuses means."""
-    targets = tuple(folder / path.name for path in paths)
-    try:
-        for path, target in zip(paths, targets, strict=True):
-            link_file(path, target)
-    except OSError as error:
-        raise disk_error(error, folder, instead=PlainFolder.instead) from error
-    return targets
+    return True
 
 
 def _new_beside(target: Path) -> Path:
@@ -267,7 +236,12 @@ def _new_beside(target: Path) -> Path:
     return new
 
 
-def _has_size(path: Path, shard: Shard) -> bool:
+def part_beside(path: Path) -> Path:
+    """The partial file of what is to be at `path`."""
+    return path.with_name(path.name + ".part")
+
+
+def has_size(path: Path, shard: Shard) -> bool:
     try:
         return path.stat().st_size == shard.size_bytes
     except OSError:

@@ -1,31 +1,31 @@
 """What is in the stores of this machine: models whole and partial, in the Hub's cache, our own folder, Ollama's and
-LM Studio's; and taking one out of the first two, so that what others still use stays."""
+LM Studio's, and in the folders that `--dir` and `--from` named."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import stat
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import shlex
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.errors import NotFound, TryAgain, UsageError
+from launcher.errors import NotFound, UsageError
 from launcher.gguf.names import FileGroup, group_files
 from launcher.hub.elsewhere import lm_studio_folders, ollama_folders
+from launcher.hub.plain import owner_key
 from launcher.hub.store import HubStore
 from launcher.hub.transfer.journal import arrived_bytes
-from launcher.hub.transfer.part import remove_part
-from launcher.locks import exclusive_if_free
 
-HUB, OWN, OLLAMA, LM_STUDIO = "hub", "launcher", "ollama", "lm studio"
+HUB, OWN, OLLAMA, LM_STUDIO, YOURS = "hub", "launcher", "ollama", "lm studio", "yours"
 _OLLAMA_MODEL = "application/vnd.ollama.image.model"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kept:
-    """One quant in one store. `name` is what `rm` takes, and `up` where `store` is the Hub's cache. `here_bytes` of
+    """One quant in one store. `name` is what `rm` takes, and `up` where it is in the Hub's cache or in a folder that was
+    named: there it is the first file's path, and `store` says whether launcher put it there. `here_bytes` of
     `size_bytes` have arrived, unknown where nothing says how many there should be. `used_at` is when a file was
     last read, as seconds of the epoch, as exactly as the file system keeps it. `paths` are the names to remove,
     `parts` partial files, `folder` what they are in."""
@@ -65,7 +65,7 @@ def stores_here(hub_cache: Path, models_dir: Path) -> Stores:
 def list_kept(stores: Stores, store: HubStore) -> tuple[Kept, ...]:
     """Everything, by store and name. What cannot be read is left out."""
     found: list[Kept] = []
-    for repo_folder in sorted(_entries(stores.hub_cache, "models--*")):
+    for repo_folder in sorted(entries(stores.hub_cache, "models--*")):
         with contextlib.suppress(OSError):
             found += _in_repo(repo_folder, store)
     found += _in_folder(stores.models_dir, OWN)
@@ -73,6 +73,7 @@ def list_kept(stores: Stores, store: HubStore) -> tuple[Kept, ...]:
         found += _in_ollama(folder)
     for folder in stores.lm_studio:
         found += _in_folder(folder, LM_STUDIO)
+    found += _in_named_folders(stores, store)
     return tuple(found)
 
 
@@ -82,11 +83,13 @@ def pick_kept(kept: Iterable[Kept], names: Iterable[str]) -> tuple[Kept, ...]:
     Raises NotFound, UsageError for one that belongs to another program.
     """
     kept, names = tuple(kept), tuple(names)
-    wanted = [name.lower() for name in names]
-    found = [one for one in kept if any(_is_called(one.name.lower(), name) for name in wanted)]
+    found = [one for one in kept if any(_is_called(one.name, name) for name in names)]
     ours = tuple(one for one in found if one.store in {HUB, OWN})
     if ours:
         return ours
+    if found and found[0].store == YOURS:
+        files = shlex.join(str(path) for path in (*found[0].paths, *found[0].parts))
+        raise UsageError(f"{found[0].name} was not put there by launcher", hint=f"rm {files}")
     if found:
         raise UsageError(
             f"{found[0].name} belongs to {found[0].store}",
@@ -96,35 +99,18 @@ def pick_kept(kept: Iterable[Kept], names: Iterable[str]) -> tuple[Kept, ...]:
 
 
 def _is_called(name: str, wanted: str) -> bool:
+    if name.startswith("/"):
+        return name == wanted
+    name, wanted = name.lower(), wanted.lower()
     return name == wanted or name.startswith(f"{wanted}:")
-
-
-def remove_kept(one: Kept) -> int:
-    """Take it out; the bytes that this frees: not of files that other revisions, quants or programs still have.
-
-    Raises TryAgain while it is downloaded, OSError.
-    """
-    with contextlib.ExitStack() as held:
-        for part in one.parts:
-            if not held.enter_context(exclusive_if_free(_lock_of(part, one))):
-                raise TryAgain(f"{one.name} is being downloaded", hint="end that download, then run it again")
-        freed = sum(_remove_part(part) for part in one.parts)
-        blobs = {blob for path in one.paths if (blob := _behind(path)) is not None}
-        for path in one.paths:
-            if path not in blobs:
-                path.unlink(missing_ok=True)
-        used = {_behind(path) for path in _pointers(one.folder)} if one.store == HUB else set()
-        freed += sum(_unlink(blob) for blob in sorted(blobs - used))
-    _tidy(one)
-    return freed
 
 
 def _in_repo(folder: Path, store: HubStore) -> Iterator[Kept]:
     """Per commit: what the listing of it says there is, as far as a file or a part of it is here."""
     repo = folder.name.removeprefix("models--").replace("--", "/")
-    parts = {path.name.removesuffix(".part"): path for path in _entries(folder, "blobs/*.part")}
-    commits = {path.name for path in _entries(folder, "snapshots/*")}
-    commits |= {commit for path in _entries(folder, "refs/**/*") if (commit := _read_ref(path))}
+    parts = {path.name.removesuffix(".part"): path for path in entries(folder, "blobs/*.part")}
+    commits = {path.name for path in entries(folder, "snapshots/*")}
+    commits |= {commit for path in entries(folder, "refs/**/*") if (commit := read_ref(path))}
     commits |= {listing.commit for listing in store.listings(repo)} if parts else set()
     claimed: set[Path] = set()
     for commit in sorted(commits):
@@ -169,26 +155,65 @@ def _nameless(repo: str, part: Path, folder: Path) -> Kept:
 def _in_folder(root: Path, store: str) -> Iterator[Kept]:
     """A folder of folders of files: each folder's groups, called by their files."""
     places = sorted(
-        {path.parent for pattern in ("*.gguf", "*.gguf.part") for path in _entries(root, f"**/{pattern}")}
+        {path.parent for pattern in ("*.gguf", "*.gguf.part") for path in entries(root, f"**/{pattern}")}
     )
     for place in places:
-        with contextlib.suppress(OSError):
-            here = {path.name: path for path in _entries(place, "*.gguf")}
-            parts = {path.name.removesuffix(".part"): path for path in _entries(place, "*.gguf.part")}
-            sizes = {name: path.stat().st_size for name, path in (parts | here).items()}
-            for group in group_files(sizes.items()):
-                paths = tuple(here[name] for name in group.names if name in here)
-                own = tuple(parts[name] for name in group.names if name in parts and name not in here)
-                name = Path(group.names[0]).name.removesuffix(".gguf")
-                if store == LM_STUDIO:
-                    name = f"{place.relative_to(root).as_posix()}:{group.label}"
-                size = group.size_bytes if group.is_complete else None
-                yield _kept(name, group, store, size, place, paths, own)
+        for group, paths, parts in _groups_in(place):
+            name = Path(group.names[0]).name.removesuffix(".gguf")
+            if store == LM_STUDIO:
+                name = f"{place.relative_to(root).as_posix()}:{group.label}"
+            with contextlib.suppress(OSError):
+                yield _kept(name, group, store, _size(group), place, paths, parts)
+
+
+def _groups_in(place: Path) -> Iterator[tuple[FileGroup, tuple[Path, ...], tuple[Path, ...]]]:
+    """The groups of one folder's files, with those that are whole and the parts of others."""
+    with contextlib.suppress(OSError):
+        here = {path.name: path for path in entries(place, "*.gguf") if path.is_file()}
+        parts = {path.name.removesuffix(".part"): path for path in entries(place, "*.gguf.part")}
+        sizes = {name: path.stat().st_size for name, path in (parts | here).items()}
+        for group in group_files(sizes.items()):
+            paths = tuple(here[name] for name in group.names if name in here)
+            own = tuple(parts[name] for name in group.names if name in parts and name not in here)
+            yield group, paths, own
+
+
+def _in_named_folders(stores: Stores, store: HubStore) -> Iterator[Kept]:
+    """What is in the folders that were named, where it is not listed as another store's or another such folder's."""
+    theirs = {
+        folder.resolve()
+        for folder in (stores.hub_cache, stores.models_dir, *stores.ollama, *stores.lm_studio)
+    }
+    owned = frozenset(store.owners())
+    named = sorted(folder for folder in store.folders() if theirs.isdisjoint((folder, *folder.parents)))
+    for folder in named:
+        for repo_folder in sorted(entries(folder, "models--*")):
+            with contextlib.suppress(OSError):
+                yield from (replace(one, store=YOURS) for one in _in_repo(repo_folder, store))
+        yield from _in_ollama(folder)
+        for place in _below(folder, theirs | set(named)):
+            for group, paths, parts in _groups_in(place):
+                files = {place / Path(name).name for name in group.names}
+                is_ours = owned.issuperset(map(owner_key, files))
+                whose, name = OWN if is_ours else YOURS, str(place / group.names[0])
+                with contextlib.suppress(OSError):
+                    yield _kept(name, group, whose, _size(group), folder, paths, parts)
+
+
+def _below(root: Path, others: Collection[Path]) -> Iterator[Path]:
+    """The folder and those below it in order, but hidden ones, caches of the Hub's and `others`."""
+    for where, folders, _ in os.walk(root):
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith((".", "models--")) and Path(where, name) not in others
+        )
+        yield Path(where)
 
 
 def _in_ollama(folder: Path) -> Iterator[Kept]:
     """By its manifests: registry/namespace/name/tag, JSON with the model's digest."""
-    for manifest in sorted(_entries(folder / "manifests", "*/*/*/*")):
+    for manifest in sorted(entries(folder / "manifests", "*/*/*/*")):
         try:
             layers = json.loads(manifest.read_bytes())["layers"]
             model = next(layer for layer in layers if layer["mediaType"] == _OLLAMA_MODEL)
@@ -209,6 +234,10 @@ def _in_ollama(folder: Path) -> Iterator[Kept]:
             folder=folder,
             paths=(blob,),
         )
+
+
+def _size(group: FileGroup) -> int | None:
+    return group.size_bytes if group.is_complete else None
 
 
 def _kept(
@@ -236,7 +265,7 @@ def _kept(
     )
 
 
-def _entries(folder: Path, pattern: str) -> list[Path]:
+def entries(folder: Path, pattern: str) -> list[Path]:
     """None where the folder is not there or another user's."""
     try:
         return list(folder.glob(pattern))
@@ -244,62 +273,8 @@ def _entries(folder: Path, pattern: str) -> list[Path]:
         return []
 
 
-def _read_ref(path: Path) -> str | None:
+def read_ref(path: Path) -> str | None:
     try:
         return path.read_text().strip() or None
     except (OSError, UnicodeDecodeError):  # a folder: branches may have a slash
         return None
-
-
-def _lock_of(part: Path, one: Kept) -> Path:
-    stem = part.name.removesuffix(".part")
-    if one.store == HUB:  # the Hub's layout: CACHE/.locks/models--o--r/HASH.lock
-        return one.folder.parent / ".locks" / one.folder.name / f"{stem}.lock"
-    return part.with_name(f"{stem}.lock")
-
-
-def _pointers(folder: Path) -> list[Path]:
-    return [path for path in _entries(folder, "snapshots/**/*") if path.is_symlink()]
-
-
-def _behind(path: Path) -> Path | None:
-    """The blob a snapshot's link names, one step only: a blob may itself be a link to another program's file.
-    A file that is no link is its own blob."""
-    if path.is_symlink() and "snapshots" in path.parts:
-        return Path(os.path.normpath(path.parent / path.readlink()))
-    return path if os.path.lexists(path) else None
-
-
-def _remove_part(part: Path) -> int:
-    freed = part.stat().st_blocks * 512 if part.exists() else 0
-    remove_part(part)
-    return freed
-
-
-def _unlink(blob: Path) -> int:
-    """Bytes that this frees: none for a link to another program's file, or a file with another name."""
-    try:
-        about = blob.lstat()
-        blob.unlink()
-    except FileNotFoundError:
-        return 0
-    return about.st_size if stat.S_ISREG(about.st_mode) and about.st_nlink == 1 else 0
-
-
-def _tidy(one: Kept) -> None:
-    """Remove folders that became empty, and names of commits of which nothing is left."""
-    root = one.folder
-    for folder in sorted((path for path in _entries(root, "**/*") if path.is_dir()), reverse=True):
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-    if one.store == HUB:
-        for ref in _entries(root, "refs/**/*"):
-            commit = _read_ref(ref)
-            if commit and not (root / "snapshots" / commit).exists():
-                ref.unlink(missing_ok=True)
-        for folder in (root / "refs", root):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-    else:
-        with contextlib.suppress(OSError):  # a lock stays, and its folder: a pull may hold it by now
-            root.rmdir()

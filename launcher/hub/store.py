@@ -1,6 +1,7 @@
 """What is kept between runs about files of the Hub, and hollow copies of models.
 
-Everything in the store's folder can be thrown away: it saves a request or a re-read, never decides. What
+Everything in the store's folder can be thrown away: it saves a request or a re-read, never decides. (Whose a file in
+a plain folder is: forgotten, it counts as the user's, and is neither replaced nor removed.) What
 cannot be read, or does not match what it claims, counts as absent; what cannot be written is left out.
 The model files themselves are in the Hub's own cache, which is not this module's.
 """
@@ -30,7 +31,7 @@ from launcher.units import MIB, format_bytes
 _HEADERS_BYTES = 256 * MIB  # about 40 models of Kimi's size: its first shard's header has 160k tokens, 4-8 MB
 _MOST_LISTINGS = 200  # a listing of 100 files is 15 KB
 _MOST_ENTRIES = 4096
-_VERIFIED = "verified.json"
+_VERIFIED, _OWNERS, _FOLDERS = "verified.json", "owners.json", "folders.json"
 _HOLE_PROBE_BYTES = 16 * MIB
 _BLOCK = 512  # st_blocks counts in these, whatever the file system's own block size (POSIX stat)
 
@@ -117,6 +118,24 @@ class HubStore:
         """It was found right, and is not any more."""
         if str(path) in self._entries(_VERIFIED):
             self._change(_VERIFIED, {str(path): None})
+
+    def owners(self) -> Mapping[str, str]:
+        """What the files in plain folders are of, by `plain.owner_key`."""
+        return {key: owner for key, owner in self._entries(_OWNERS).items() if isinstance(owner, str)}
+
+    def keep_owner(self, owner: str, keys: Sequence[str]) -> None:
+        self._change(_OWNERS, dict.fromkeys(keys, owner))
+
+    def forget_owners(self, keys: Sequence[str]) -> None:
+        """They were removed."""
+        self._change(_OWNERS, dict.fromkeys(keys))
+
+    def folders(self) -> tuple[Path, ...]:
+        """The plain folders that were named to keep files in or to take them from, the latest last."""
+        return tuple(Path(folder) for folder in self._entries(_FOLDERS) if folder.startswith("/"))
+
+    def keep_folders(self, folders: Sequence[Path]) -> None:
+        self._change(_FOLDERS, {str(folder.resolve()): "" for folder in folders})
 
     def _entries(self, name: str) -> dict[str, Any]:
         """What a file of the store holds; nothing where it is damaged or not there."""

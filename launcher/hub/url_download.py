@@ -11,6 +11,7 @@ from pathlib import Path
 
 from launcher.errors import LauncherError, TryAgain
 from launcher.hub.located import Located, UrlFiles
+from launcher.hub.plain import PlainFolder, lock_in
 from launcher.hub.room import disk_error, refuse_full_disk
 from launcher.hub.transfer.crew import fetch_all, tuning_here
 from launcher.hub.transfer.journal import arrived_bytes
@@ -31,15 +32,20 @@ def fetch_url_files(
     folder: Path,
     on_progress: OnProgress,
     tuning: Tuning | None = None,
+    place: PlainFolder | None = None,
 ) -> tuple[Path, ...]:
-    """Local paths of all shards in `folder`, those fetched before taken as they are.
+    """Local paths of all shards in `folder`, those fetched before taken as they are. `place` is the folder where the user
+    named it: it may have files of other things.
 
-    Raises TryAgain for network and disk, NotFound and NotAllowed as the server answers.
+    Raises TryAgain for network and disk, NotFound and NotAllowed as the server answers, UsageError for a file of
+    something else in `place`.
     """
     shards = located.model.shards
     desk = _Desk(located, files, folder)
     wanted = [desk.wanted(index) for index in range(len(shards)) if not desk.is_there(index)]
     try:
+        if place is not None:
+            place.claim(shards, [shards[desk.index(one)] for one in wanted])
         if wanted:
             folder.mkdir(parents=True, exist_ok=True)
             missing = [(shards[desk.index(one)], one.part) for one in wanted]
@@ -79,7 +85,7 @@ class _Desk:
             sha256=None,
             url=url,
             part=path.with_name(path.name + ".part"),
-            lock=path.with_name(path.name + ".lock"),
+            lock=lock_in(self._folder, shard.name),
             identity=shown(url),
             pins_version=True,
         )

@@ -14,8 +14,10 @@ from launcher.hub import elsewhere
 from launcher.hub.download import pull
 from launcher.hub.endpoint import Endpoint
 from launcher.hub.located import Located, PullOptions
+from launcher.hub.plain import lock_in
+from launcher.hub.removal import remove_kept
 from launcher.hub.repo import open_repo
-from launcher.hub.shelf import Kept, Stores, list_kept, pick_kept, remove_kept, stores_here
+from launcher.hub.shelf import Kept, Stores, list_kept, pick_kept, stores_here
 from launcher.hub.store import HubStore
 from launcher.model import ModelRef, RefKind
 from launcher.progress import Step
@@ -194,7 +196,7 @@ def test_whole_and_partial_models_are_listed(
     assert (whole.is_whole, whole.here_bytes, whole.size_bytes) == (True, size, size)
     assert (part.is_whole, part.size_bytes) == (False, len(OTHER))
     assert UNIT <= part.here_bytes < len(OTHER)
-    assert remove_kept(part) > 0
+    assert remove_kept(part, store) > 0
     assert list(listed(endpoint, store, tmp_path)) == [f"{REPO}:Q4_K_M"]
 
 
@@ -210,13 +212,13 @@ def test_removing_frees_what_nothing_else_uses(
         REPO, {first[0]: first[1], second[0]: tiny_split("x", 2, n_values=100_000, seed=4).popitem()[1]}
     )
     pull(locate(hub, endpoint, store), endpoint=endpoint, store=store, options=OPTIONS)
-    assert remove_kept(old) == len(second[1])
+    assert remove_kept(old, store) == len(second[1])
     left = list_kept(stores(endpoint, tmp_path), store)
     assert sorted((one.name, one.is_whole) for one in left) == [
         (f"{REPO}:Q4_K_M", True),
         (f"{REPO}:Q8_0", True),
     ]
-    freed = sum(remove_kept(one) for one in left)
+    freed = sum(remove_kept(one, store) for one in left)
     assert freed == len(first[1]) + len(second[1]) + len(OTHER)
     assert list(endpoint.cache_dir.glob("models--*")) == []
 
@@ -229,7 +231,7 @@ def test_removing_a_link_leaves_the_file(
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     pull(located, endpoint=endpoint, store=store, options=replace(OPTIONS, look_in=(folder,)))
-    assert remove_kept(listed(endpoint, store, tmp_path)[f"{REPO}:Q4_K_M"]) == 0
+    assert remove_kept(listed(endpoint, store, tmp_path)[f"{REPO}:Q4_K_M"], store) == 0
     assert [(folder / name).read_bytes() for name in SHARDS] == list(SHARDS.values())
 
 
@@ -278,8 +280,9 @@ def test_removing_leaves_the_lock_to_whoever_holds_it_next(
     part = folder / "m-Q8_0.gguf.part"
     part.write_bytes(OTHER)
     (one,) = list_kept(stores(endpoint, tmp_path), store)
-    lock = folder / "m-Q8_0.gguf.lock"
+    lock = lock_in(folder, "m-Q8_0.gguf")
+    lock.parent.mkdir()
     lock.touch()
     before = lock.stat().st_ino
-    assert remove_kept(one) > 0
+    assert remove_kept(one, store) > 0
     assert (lock.stat().st_ino, part.exists()) == (before, False)

@@ -1,0 +1,99 @@
+"""Taking a model out of the Hub's cache, our own folder or one that `--dir` named, so that what others still use stays."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+
+from launcher.errors import TryAgain
+from launcher.hub.plain import lock_in, owner_key
+from launcher.hub.shelf import HUB, OWN, Kept, entries, read_ref
+from launcher.hub.store import HubStore
+from launcher.hub.transfer.part import remove_part
+from launcher.locks import exclusive_if_free
+
+
+def remove_kept(one: Kept, store: HubStore) -> int:
+    """Take it out; the bytes that this frees: not of files that other revisions, quants or programs still have.
+
+    Raises TryAgain while it is downloaded, OSError.
+    """
+    with contextlib.ExitStack() as held:
+        for part in one.parts:
+            if not held.enter_context(exclusive_if_free(_lock_of(part, one))):
+                raise TryAgain(f"{one.name} is being downloaded", hint="end that download, then run it again")
+        freed = sum(_remove_part(part) for part in one.parts)
+        behind = _behind if one.store == HUB else _itself
+        blobs = {blob for path in one.paths if (blob := behind(path)) is not None}
+        for path in one.paths:
+            if path not in blobs:
+                path.unlink(missing_ok=True)
+        used = {_behind(path) for path in _pointers(one.folder)} if one.store == HUB else set()
+        freed += sum(_unlink(blob) for blob in sorted(blobs - used))
+    if one.store == OWN:
+        names = (path.with_name(path.name.removesuffix(".part")) for path in (*one.paths, *one.parts))
+        store.forget_owners([owner_key(name) for name in names])
+    _tidy(one)
+    return freed
+
+
+def _lock_of(part: Path, one: Kept) -> Path:
+    if one.store == HUB:  # the Hub's layout: CACHE/.locks/models--o--r/HASH.lock
+        stem = part.name.removesuffix(".part")
+        return one.folder.parent / ".locks" / one.folder.name / f"{stem}.lock"
+    return lock_in(one.folder, part.relative_to(one.folder).as_posix().removesuffix(".part"))
+
+
+def _pointers(folder: Path) -> list[Path]:
+    return [path for path in entries(folder, "snapshots/**/*") if path.is_symlink()]
+
+
+def _behind(path: Path) -> Path | None:
+    """The blob a snapshot's link names, one step only: a blob may itself be a link to another program's file.
+    A file that is no link is its own blob."""
+    if path.is_symlink() and "snapshots" in path.parts:
+        return Path(os.path.normpath(path.parent / path.readlink()))
+    return _itself(path)
+
+
+def _itself(path: Path) -> Path | None:
+    return path if os.path.lexists(path) else None
+
+
+def _remove_part(part: Path) -> int:
+    freed = part.stat().st_blocks * 512 if part.exists() else 0
+    remove_part(part)
+    return freed
+
+
+def _unlink(blob: Path) -> int:
+    """Bytes that this frees: none for a link to another program's file, or a file with another name."""
+    try:
+        about = blob.lstat()
+        blob.unlink()
+    except FileNotFoundError:
+        return 0
+    return about.st_size if stat.S_ISREG(about.st_mode) and about.st_nlink == 1 else 0
+
+
+def _tidy(one: Kept) -> None:
+    """Remove folders that became empty, and names of commits of which nothing is left."""
+    root = one.folder
+    if one.store != HUB:  # a lock stays, and its folder: a pull may hold it by now
+        above = {folder for path in (*one.paths, *one.parts) for folder in path.parents}
+        for folder in sorted((folder for folder in above if folder.is_relative_to(root)), reverse=True):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        return
+    for folder in sorted((path for path in entries(root, "**/*") if path.is_dir()), reverse=True):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    for ref in entries(root, "refs/**/*"):
+        commit = read_ref(ref)
+        if commit and not (root / "snapshots" / commit).exists():
+            ref.unlink(missing_ok=True)
+    for folder in (root / "refs", root):
+        with contextlib.suppress(OSError):
+            folder.rmdir()

@@ -1,0 +1,260 @@
+"""Plain folders (`--dir`): whose file is replaced, and what is copied where it cannot be linked."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections import namedtuple
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from launcher.errors import HashMismatch, TryAgain, UsageError
+from launcher.hub.download import pull
+from launcher.hub.endpoint import Endpoint
+from launcher.hub.local import open_path
+from launcher.hub.located import LocalFiles, Located, PullOptions, UrlFiles
+from launcher.hub.plain import PlainFolder, copy_file, put_into
+from launcher.hub.removal import remove_kept
+from launcher.hub.repo import open_repo
+from launcher.hub.shelf import Kept, Stores, list_kept
+from launcher.hub.store import HubStore
+from launcher.hub.transfer.part import Part
+from launcher.hub.url import open_url
+from launcher.hub.url_download import fetch_url_files
+from launcher.model import ModelRef, RefKind, Shard
+from launcher.progress import Step, silent
+from tests.fakes.hub import FakeHub, Fault
+from tests.pulling import QUICK, UNIT
+from tests.range_server import serve_ranges
+from tests.tiny_gguf import tiny_gguf, tiny_split
+
+NAME = "model-Q8_0.gguf"
+ONE, TWO = tiny_gguf(seed=1, n_values=100_000), tiny_gguf(seed=2, n_values=60_000)
+SHARDS = tiny_split("big-Q4_K_M", 2, n_values=100_000)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> PullOptions:
+    return PullOptions(tuning=QUICK, folder=tmp_path / "plain")
+
+
+class Pulling:
+    """Pulls of repos into the folder, as one user makes them."""
+
+    def __init__(self, hub: FakeHub, endpoint: Endpoint, store: HubStore, options: PullOptions) -> None:
+        self.hub, self.endpoint, self.store, self.options = hub, endpoint, store, options
+        assert options.folder is not None
+        self.folder = options.folder
+        self.steps: list[Step] = []
+
+    def locate(self, repo: str, files: dict[str, bytes]) -> Located:
+        self.hub.publish(repo, files)
+        ref = ModelRef(kind=RefKind.HUB, name=repo)
+        found = open_repo(ref, endpoint=self.endpoint, store=self.store)
+        self.hub.seen.clear()
+        return found
+
+    def into(self, folder: Path | None, located: Located) -> tuple[Path, ...]:
+        options = replace(self.options, folder=folder)
+        return pull(
+            located,
+            endpoint=self.endpoint,
+            store=self.store,
+            options=options,
+            on_progress=self.steps.append,
+        )
+
+    def pull(self, repo: str, files: dict[str, bytes]) -> tuple[Path, ...]:
+        return self.into(self.folder, self.locate(repo, files))
+
+    def interrupted(self, repo: str, files: dict[str, bytes]) -> None:
+        def stop(step: Step) -> None:
+            if step.part and step.done > UNIT:
+                raise KeyboardInterrupt
+
+        located = self.locate(repo, files)
+        self.hub.faults.append(Fault(bytes_per_s=400_000))
+        with pytest.raises(KeyboardInterrupt):
+            pull(located, endpoint=self.endpoint, store=self.store, options=self.options, on_progress=stop)
+        self.hub.faults.clear()
+
+    def listed(self) -> tuple[Kept, ...]:
+        self.store.keep_folders([self.folder])
+        nowhere = self.store.folder / "nowhere"
+        return list_kept(Stores(hub_cache=nowhere, models_dir=nowhere), self.store)
+
+
+@pytest.fixture
+def pulling(hub: FakeHub, endpoint: Endpoint, store: HubStore, options: PullOptions) -> Pulling:
+    return Pulling(hub, endpoint, store, options)
+
+
+def test_the_file_of_another_repo_is_not_replaced(pulling: Pulling) -> None:
+    (path,) = pulling.pull("a/m", {NAME: ONE})
+    with pytest.raises(UsageError) as caught:
+        pulling.pull("b/m", {NAME: TWO})
+    assert f"{path} is a file of a/m" in caught.value.message
+    assert f"{NAME} of b/m" in caught.value.message
+    assert "--dir" in (caught.value.hint or "")
+    assert (pulling.hub.asked("storage"), path.read_bytes()) == ([], ONE)
+
+
+def test_a_file_of_the_users_is_not_replaced(pulling: Pulling) -> None:
+    path = pulling.folder / NAME
+    path.parent.mkdir()
+    path.write_bytes(b"my own")
+    with pytest.raises(UsageError, match="not put there by launcher"):
+        pulling.pull("a/m", {NAME: ONE})
+    assert path.read_bytes() == b"my own"
+    path.write_bytes(ONE)  # the very file: nothing is replaced
+    assert pulling.pull("a/m", {NAME: ONE}) == (path,)
+
+
+def test_what_arrived_for_another_repo_is_not_dropped(pulling: Pulling) -> None:
+    pulling.interrupted("a/m", {NAME: ONE})
+    with pytest.raises(UsageError, match="is a file of a/m"):
+        pulling.pull("b/m", {NAME: TWO})
+    (part,) = pulling.listed()
+    assert UNIT <= part.here_bytes < len(ONE)
+
+
+def test_an_older_version_and_a_damaged_copy_are_replaced(pulling: Pulling) -> None:
+    (path,) = pulling.pull("a/m", {NAME: ONE})
+    assert pulling.pull("a/m", {NAME: TWO}) == (path,)
+    assert path.read_bytes() == TWO
+    path.write_bytes(TWO[:-9] + bytes(9))
+    pulling.pull("a/m", {NAME: TWO})
+    assert path.read_bytes() == TWO
+
+
+def test_a_name_that_became_free_may_be_taken(pulling: Pulling) -> None:
+    (path,) = pulling.pull("a/m", {NAME: ONE})
+    path.unlink()
+    assert pulling.pull("b/m", {NAME: TWO}) == (path,)
+
+
+def test_a_partial_model_is_listed_and_removed(pulling: Pulling) -> None:
+    pulling.interrupted("a/m", {NAME: ONE})
+    (one,) = pulling.listed()
+    assert (one.name, one.store, one.is_whole) == (str(pulling.folder / NAME), "launcher", False)
+    assert UNIT <= one.here_bytes < len(ONE)
+    assert remove_kept(one, pulling.store) > 0
+    assert (pulling.listed(), [path.name for path in pulling.folder.iterdir()]) == ((), [".locks"])
+    (pulling.folder / NAME).write_bytes(b"my own")
+    assert [one.store for one in pulling.listed()] == ["yours"]
+
+
+@pytest.fixture
+def other_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", refuse)
+
+
+@pytest.mark.usefixtures("other_disk")
+def test_a_folder_on_another_disk_gets_copies(pulling: Pulling) -> None:
+    located = pulling.locate("user/repo", SHARDS)
+    cached = pulling.into(None, located)
+    pulling.hub.seen.clear()
+    pulling.steps.clear()
+    paths = pulling.into(pulling.folder, located)
+    for path in cached:
+        path.resolve().unlink()
+    assert [path.is_symlink() for path in paths] == [False, False]
+    assert ([path.read_bytes() for path in paths], pulling.hub.seen) == (list(SHARDS.values()), [])
+    size = sum(map(len, SHARDS.values()))
+    copied = [(step.done, step.total) for step in pulling.steps if step.phase == "copy"]
+    assert copied == [(len(next(iter(SHARDS.values()))), size), (size, size)]
+    assert not list(pulling.folder.glob("*.part*"))
+
+
+@pytest.mark.usefixtures("other_disk")
+def test_copies_need_room_too(pulling: Pulling, monkeypatch: pytest.MonkeyPatch) -> None:
+    located = pulling.locate("user/repo", SHARDS)
+    pulling.into(None, located)
+    usage = namedtuple("usage", "total used free")  # noqa: PYI024 (as shutil's)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1, 1, 10))
+    with pytest.raises(TryAgain, match="user/repo needs"):
+        pulling.into(pulling.folder, located)
+    assert not list(pulling.folder.glob("*.gguf*"))
+
+
+def begun(store: HubStore, tmp_path: Path, first: bytes) -> tuple[PlainFolder, Shard, Path]:
+    """A copy of two units of which the first is there, as `first`; the source has another one by now."""
+    unit, second = 8 << 20, b"second"
+    shard = Shard(name=NAME, size_bytes=unit + 6, sha256=hashlib.sha256(bytes(unit) + second).hexdigest())
+    place = PlainFolder(tmp_path / "plain", "a/m", store)
+    part = Part(place.part(shard), size_bytes=shard.size_bytes, unit_bytes=unit, identity=shard.sha256 or "")
+    part.write(memoryview(first), 0)
+    part.mark([0])
+    part.sync()
+    part.close()
+    return place, shard, write(tmp_path / "source", b"x" * unit + second)
+
+
+def test_a_copy_goes_on_where_it_was_broken_off(store: HubStore, tmp_path: Path) -> None:
+    place, shard, source = begun(store, tmp_path, bytes(8 << 20))
+    copy_file(place, shard, source, silent)
+    assert place.path(shard).read_bytes() == bytes(8 << 20) + b"second"
+    assert [path.name for path in place.root.iterdir()] == [NAME]
+
+
+def test_a_copy_that_is_not_right_is_removed(store: HubStore, tmp_path: Path) -> None:
+    place, shard, source = begun(store, tmp_path, b"damage" + bytes((8 << 20) - 6))
+    with pytest.raises(HashMismatch, match="the copy of"):
+        copy_file(place, shard, source, silent)
+    assert list(place.root.iterdir()) == []
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.usefixtures("other_disk")
+def test_a_local_model_is_copied_once_and_again_when_it_changed(store: HubStore, tmp_path: Path) -> None:
+    source = write(tmp_path / NAME, ONE)
+    model, steps = open_path(source).model, list[Step]()
+    for _ in range(2):
+        (path,) = put_into(model, (source,), tmp_path / "plain", store, steps.append)
+        assert (path.read_bytes(), path.is_symlink(), len(steps)) == (ONE, False, 1)
+    changed = ONE[:-1] + b"x"
+    write(source, changed)
+    later = path.stat().st_mtime_ns + 1_000_000
+    os.utime(source, ns=(later, later))
+    put_into(open_path(source).model, (source,), tmp_path / "plain", store, steps.append)
+    assert (path.read_bytes(), len(steps)) == (changed, 2)
+
+
+def test_a_local_model_replaces_no_file_of_the_users(store: HubStore, tmp_path: Path) -> None:
+    source = write(tmp_path / NAME, ONE)
+    located = open_path(source)
+    assert isinstance(located.files, LocalFiles)
+    (tmp_path / "plain").mkdir()
+    path = write(tmp_path / "plain" / NAME, TWO)
+    with pytest.raises(UsageError, match="not put there by launcher"):
+        put_into(located.model, located.files.paths, path.parent, store, silent)
+    assert path.read_bytes() == TWO
+
+
+def test_a_url_replaces_no_file_of_the_users(store: HubStore, tmp_path: Path) -> None:
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    path = write(folder / NAME, TWO)
+    with serve_ranges() as server:
+        server.files[NAME] = ONE
+        located = open_url(f"{server.url}/{NAME}")
+        assert isinstance(located.files, UrlFiles)
+        place = PlainFolder(folder, located.model.source, store)
+        with pytest.raises(UsageError, match="not put there by launcher"):
+            fetch_url_files(located, located.files, folder, silent, QUICK, place)
+        assert path.read_bytes() == TWO
+        path.unlink()
+        assert fetch_url_files(located, located.files, folder, silent, QUICK, place) == (path,)
+    assert path.read_bytes() == ONE
