@@ -60,17 +60,16 @@ def engine_or_none(explicit: Path | None, settings: Settings) -> Engine | None:
         return None
 
 
-def ensure_engine(
-    explicit: Path | None, settings: Settings, confirm: Confirm, on_progress: OnProgress
-) -> Engine:
-    """The engine there is; where there is none, the one built for this machine now, if that is confirmed."""
+def engine_or_agreement(explicit: Path | None, settings: Settings, confirm: Confirm) -> Engine | None:
+    """The engine there is; None where one is to be built for this machine now, which was confirmed. Raises NotFound
+    where it was not, and as `find` does for a named one."""
     try:
         return find(explicit, settings)
     except NotFound:
         named = explicit is not None or settings.engine is not None
         if named or not confirm("No llama-server is here. Build llama.cpp now? It takes minutes, once."):
             raise
-    return build(None, None, settings, on_progress)
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

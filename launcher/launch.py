@@ -23,7 +23,7 @@ from launcher.attempts import (
     claim_rows,
     less_promised,
 )
-from launcher.catalogue import resolve, sources_of
+from launcher.catalogue import Sources, resolve, sources_of
 from launcher.engine import claims
 from launcher.engine.address import check_exposure
 from launcher.engine.capabilities import capabilities
@@ -31,6 +31,7 @@ from launcher.engine.cause import MEMORY
 from launcher.engine.client import read_api_key
 from launcher.engine.deploy import already_up, attend
 from launcher.engine.deployments import State, find, look
+from launcher.engine.find import Engine
 from launcher.engine.ports import free_port
 from launcher.engine.process import config_files, engine_env
 from launcher.engine.ready import LoadFailed
@@ -38,8 +39,15 @@ from launcher.engine.record import Deployment, check_name, deployment_name, is_n
 from launcher.engine.takedown import take_down
 from launcher.engine.wishes import uncounted
 from launcher.errors import DoesNotFit, NotFound, UsageError
-from launcher.hub.located import Located
-from launcher.inventory import Confirm, MachineChoice, engine_or_none, ensure_engine, machine_for
+from launcher.hub.located import HubFiles, Located
+from launcher.inventory import (
+    Confirm,
+    MachineChoice,
+    build,
+    engine_or_agreement,
+    engine_or_none,
+    machine_for,
+)
 from launcher.lock import Lock, check_engine, locate, read_lock
 from launcher.plan.plan import Plan
 from launcher.planning import Planned, PlanRequest, fitting
@@ -100,8 +108,13 @@ def up(
     name, asked, running = _looked_up(request, settings, target.model_id)
     if running is not None:
         return running
-    with pulling_meanwhile(request.plan, settings, confirm, on_progress):
-        engine = ensure_engine(request.plan.engine, settings, confirm, on_progress)
+
+    def without_engine(watch: OnProgress) -> Located:
+        machine = machine_for(MachineChoice(), None, settings)
+        return fitting(planning.make(request.plan, settings, None, machine, watch, sources))[1]
+
+    again = partial(_pull_command, request.plan)
+    engine = _engine_while(without_engine, again, request, settings, sources, confirm, on_progress)
     key = claims.key_of(settings.deployments_dir, name)
     try:
         with claims.planning(settings.claims_dir):
@@ -111,9 +124,7 @@ def up(
             planned = planning.make(request.plan, settings, engine, machine, on_progress, sources)
             plan, located = _fitting(planned, others)
             claim(settings.claims_dir, key, name, claim_rows(plan, machine), os.getpid())
-        paths = fetch_all_of(
-            located, sources, confirm, on_progress, ("launcher", "pull", located.model.model_id)
-        )
+        paths = fetch_all_of(located, sources, confirm, on_progress, again(located))
         upping = Upping(
             request, name, asked, paths[0], engine, machine, planned.capabilities, keep_up=keep_up
         )
@@ -148,11 +159,14 @@ def _up_locked(
     name, asked, running = _looked_up(request, settings, lock.model_id)
     if running is not None:
         return running
-    engine = ensure_engine(request.plan.engine, settings, confirm, on_progress)
+    again = ("launcher", "up", "--locked", str(lock.file))
+    engine = _engine_while(
+        lambda _: locate(lock, sources), lambda _: again, request, settings, sources, confirm, on_progress
+    )
     found = capabilities(engine, settings.cache_dir)
     check_engine(lock, found)
     located = locate(lock, sources)
-    paths = fetch_all_of(located, sources, confirm, on_progress, ("launcher", "pull", lock.model_id))
+    paths = fetch_all_of(located, sources, confirm, on_progress, again)
     machine = machine_for(MachineChoice(), engine, settings)
     upping = Upping(request, name, asked, paths[0], engine, machine, found, keep_up=keep_up)
     what = What(
@@ -171,6 +185,30 @@ def _up_locked(
         if isinstance(error, LoadFailed) and error.cause.kind in MEMORY:
             error.hint = f"{lock.unlocked}: plans it anew for the memory that is free now; {lock.file} promises exactly this plan"
         raise
+
+
+def _engine_while(
+    locate: Callable[[OnProgress], Located],
+    again: Callable[[Located], tuple[str, ...]],
+    request: UpRequest,
+    settings: Settings,
+    sources: Sources,
+    confirm: Confirm,
+    on_progress: OnProgress,
+) -> Engine:
+    """The engine there is; else the one that is built now, while what `locate` finds is pulled."""
+    engine = engine_or_agreement(request.plan.engine, settings, confirm)
+    if engine is not None:
+        return engine
+    with pulling_meanwhile(locate, sources, confirm, on_progress, again):
+        return build(None, None, settings, on_progress)
+
+
+def _pull_command(request: PlanRequest, located: Located) -> tuple[str, ...]:
+    """What pulls these files: a repo's by the quant that was chosen, others by what was typed."""
+    if isinstance(located.files, HubFiles):
+        return ("launcher", "pull", located.model.model_id)
+    return ("launcher", "pull", request.ref, *(("--quant", request.quant) if request.quant else ()))
 
 
 def _looked_up(request: UpRequest, settings: Settings, model_id: str) -> tuple[str, str, Deployment | None]:

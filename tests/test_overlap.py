@@ -1,30 +1,44 @@
-"""`up` without an engine: the model is pulled while the engine is built."""
+"""`up` without an engine: the model is found and pulled while the engine is built."""
 
 from __future__ import annotations
 
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NoReturn
 
 import huggingface_hub
 import pytest
 
-from launcher import pulling
-from launcher.errors import Interrupted
+from launcher import launch, planning, pulling
+from launcher.errors import EngineFailed, Interrupted
 from launcher.hub.shelf import list_kept, stores_here
 from launcher.hub.store import HubStore
+from launcher.inventory import MachineChoice, machine_for
+from launcher.lock import write_lock
 from launcher.planning import PlanRequest
-from launcher.progress import Step
+from launcher.progress import Step, silent
 from launcher.settings import read_settings
-from tests.fakes.hub import FakeHub, Fault
+from launcher.start import UpRequest
+from launcher.units import MIB
+from tests.fakes.hub import FakeHub, Fault, Seen
 from tests.make_gguf import make_gguf
 
 REF = "user/tiny-GGUF:Q8_0"
+REQUEST = UpRequest(plan=PlanRequest(ref=REF))
+PATIENCE_S = 20.0
 
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    (path,) = make_gguf(tmp_path / "tiny-Q8_0.gguf", "llama")
+    (path,) = make_gguf(tmp_path / "tiny-Q8_0.gguf", "llama", numbers={"n_block": 24}, hollow=True)
     with FakeHub() as running:
         running.publish("user/tiny-GGUF", {path.name: path})
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", running.url)
@@ -34,36 +48,136 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     huggingface_hub.close_session()
 
 
+class Build:
+    """Stands for the build of an engine: ends, badly, when the model is here, or at once."""
+
+    def __init__(self, *, waits: bool = True) -> None:
+        self.began, self.arrived, self._waits = threading.Event(), threading.Event(), waits
+
+    def watch(self, step: Step) -> None:
+        if step.phase == "pull" and step.done == step.total and not step.part:
+            self.arrived.set()
+
+    def __call__(self, *_: object) -> NoReturn:
+        self.began.set()
+        if self._waits and not self.arrived.wait(PATIENCE_S):
+            raise EngineFailed("nothing was pulled meanwhile")
+        raise EngineFailed("built enough")
+
+
+@pytest.fixture
+def build(monkeypatch: pytest.MonkeyPatch) -> Build:
+    instead = Build()
+    monkeypatch.setattr(launch, "build", instead)
+    return instead
+
+
+@pytest.fixture
+def locked(hub: FakeHub, tmp_path: Path) -> UpRequest:
+    settings = read_settings()
+    machine = machine_for(MachineChoice(), None, settings)
+    write_lock(planning.make(REQUEST.plan, settings, None, machine, silent), tmp_path / "lock.json")
+    return UpRequest(plan=PlanRequest(ref=""), locked=tmp_path / "lock.json")
+
+
 def is_whole(tmp_path: Path) -> bool:
     stores = stores_here(tmp_path / "hf", tmp_path)
     kept = list_kept(stores, HubStore(folder=read_settings().cache_dir / "hub"))
     return any(one.is_whole for one in kept if one.name == REF)
 
 
-def test_what_is_planned_without_an_engine_is_pulled_meanwhile(hub: FakeHub, tmp_path: Path) -> None:
-    arrived = threading.Event()
+def agree(_question: str) -> bool:
+    return True
 
-    def watch(step: Step) -> None:
-        if step.phase == "pull" and step.done == step.total and not step.part:
-            arrived.set()
 
-    request = PlanRequest(ref=REF)
-    with pulling.pulling_meanwhile(request, read_settings(), lambda _: True, watch):
-        assert arrived.wait(60)
+def test_headers_are_read_and_the_model_is_pulled_while_the_engine_is_built(
+    hub: FakeHub, build: Build, tmp_path: Path
+) -> None:
+    early: list[Seen] = []
+
+    def hold(seen: Seen) -> None:
+        if seen.host == "storage" and not build.began.wait(PATIENCE_S):
+            early.append(seen)
+
+    hub.on_request = hold
+    with pytest.raises(EngineFailed, match="built enough"):
+        launch.up(REQUEST, agree, build.watch)
+    assert (early, is_whole(tmp_path)) == ([], True)
+
+
+def test_so_it_is_for_a_locked_plan(hub: FakeHub, locked: UpRequest, build: Build, tmp_path: Path) -> None:
+    with pytest.raises(EngineFailed, match="built enough"):
+        launch.up(locked, agree, build.watch)
     assert is_whole(tmp_path)
 
 
-def test_a_build_that_fails_ends_the_pull(hub: FakeHub, tmp_path: Path) -> None:
-    hub.faults.append(Fault(bytes_per_s=100_000))
+def test_a_build_that_fails_ends_the_pull(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.faults.append(Fault(bytes_per_s=1 * MIB))
     began = threading.Event()
-    request = PlanRequest(ref=REF)
-    meanwhile = pulling.pulling_meanwhile(request, read_settings(), lambda _: True, lambda _: began.set())
 
-    def build() -> None:
-        with meanwhile:
-            assert began.wait(60)
-            raise Interrupted("the build failed")
+    def build(*_: object) -> NoReturn:
+        assert began.wait(PATIENCE_S)
+        raise EngineFailed("the build failed")
 
-    with pytest.raises(Interrupted, match="the build failed"):
-        build()
+    def watch(step: Step) -> None:
+        if step.phase == "pull" and step.done:
+            began.set()
+
+    monkeypatch.setattr(launch, "build", build)
+    with pytest.raises(EngineFailed, match="the build failed"):
+        launch.up(REQUEST, agree, watch)
+    assert "pull" not in {thread.name for thread in threading.enumerate()}
     assert not is_whole(tmp_path)
+
+
+def test_on_a_terminal_a_large_download_is_asked_about_before_the_build(
+    hub: FakeHub, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulling, "ASK_ABOVE_BYTES", 1000)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    with pytest.raises(Interrupted, match="nothing was downloaded"):
+        launch.up(REQUEST, lambda question: not question.startswith("Download"), silent)
+    assert not build.began.is_set()
+
+
+BUILT = """
+import sys
+from launcher import launch
+from launcher.cli.main import main
+launch.build = lambda *_: print("{}", file=sys.stderr, flush=True)
+main()
+"""
+"""The command line, with a build that takes no time."""
+
+
+def test_ctrl_c_after_the_build_leaves_a_pull_that_can_be_gone_on_with(hub: FakeHub, tmp_path: Path) -> None:
+    env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path / "hf")}
+    words = [sys.executable, "-c", BUILT, "up", REF, "-y", "--progress", "jsonl"]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    hub.faults.append(Fault(stall_after=10 * MIB))
+    with subprocess.Popen(words, env=env, text=True, start_new_session=True, **pipes) as up:
+        assert up.stderr is not None
+        steps = (json.loads(line) for line in up.stderr)
+        assert any(step.get("phase") == "pull" and step["done"] > 8 * MIB for step in steps)
+        up.send_signal(signal.SIGINT)
+        said = up.stderr.read().splitlines()
+        assert up.wait(PATIENCE_S) == Interrupted.exit_code
+        with pytest.raises(ProcessLookupError):
+            os.killpg(up.pid, 0)
+    assert said[-2:] == [
+        "error: the download was stopped; what has arrived is kept",
+        f"hint: launcher pull {REF}",
+    ]
+    assert [path.suffix for path in sorted((tmp_path / "hf").rglob("*.part*"))] == [".part", ".journal"]
+    assert not is_whole(tmp_path)
+    hub.faults.clear()
+    hub.seen.clear()
+    again = [sys.executable, "-m", *shlex.split(said[-1].removeprefix("hint: "))]
+    subprocess.run(again, env=env, check=True, capture_output=True, timeout=60)
+    assert is_whole(tmp_path)
+    asked = [
+        int((seen.range or "").removeprefix("bytes=").partition("-")[0]) for seen in hub.asked("storage")
+    ]
+    assert min(asked) == 8 * MIB

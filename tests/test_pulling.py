@@ -84,6 +84,10 @@ def asks_early(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulling, "ASK_ABOVE_BYTES", 1000)
 
 
+def unplanned(*_: object) -> Located:
+    raise AssertionError("one quant needs no plan")
+
+
 def asked_by(ref: str, folder: Path | None = None, *, answer: bool = True) -> list[str]:
     """The questions of one pull."""
     questions: list[str] = []
@@ -92,10 +96,7 @@ def asked_by(ref: str, folder: Path | None = None, *, answer: bool = True) -> li
         questions.append(question)
         return answer
 
-    def planned(*_: object) -> Located:
-        raise AssertionError("one quant needs no plan")
-
-    pulling.pull(ref, None, PullOptions(folder=folder, tuning=QUICK), confirm, silent, planned)
+    pulling.pull(ref, None, PullOptions(folder=folder, tuning=QUICK), confirm, silent, unplanned)
     return questions
 
 
@@ -128,6 +129,21 @@ def test_what_has_arrived_of_a_shard_is_not_asked_about_again(hub: FakeHub, tmp_
     assert asked_by(SPLIT) == [f"Download {SPLIT}, {format_bytes(SIZE - arrived)}?"]
 
 
+def test_ctrl_c_while_a_folder_is_looked_through_says_the_command_too(hub: FakeHub, tmp_path: Path) -> None:
+    for name, content in SHARDS.items():
+        (tmp_path / name).write_bytes(content)
+
+    def interrupt(step: Step) -> None:
+        if step.phase == "verify":
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted) as caught:
+        pulling.pull(
+            SPLIT, "Q4_K_M", PullOptions(look_in=(tmp_path,)), lambda _: True, interrupt, unplanned, ("-y",)
+        )
+    assert caught.value.hint == f"launcher pull {SPLIT} --quant Q4_K_M --from {tmp_path} -y"
+
+
 @pytest.mark.usefixtures("asks_early")
 def test_a_url_whose_file_is_here_is_not_asked_about() -> None:
     with serve_ranges() as server:
@@ -138,11 +154,8 @@ def test_a_url_whose_file_is_here_is_not_asked_about() -> None:
 
 
 def pull(steps: list[Step], *, verify: bool) -> Path:
-    def planned(*_: object) -> Located:
-        raise AssertionError("one quant needs no plan")
-
     progress: OnProgress = steps.append
-    (path,) = pulling.pull("tiny", None, PullOptions(verify=verify), lambda _: True, progress, planned)
+    (path,) = pulling.pull("tiny", None, PullOptions(verify=verify), lambda _: True, progress, unplanned)
     return path
 
 

@@ -44,7 +44,7 @@ def pull(
         ),
     ] = None,
     verify: Annotated[bool, typer.Option("--verify", help="Read and hash again what is here.")] = False,
-    offline: Offline = False,  # noqa: ARG001 (its callback has acted)
+    offline: Offline = False,
     connections: Annotated[
         int | None,
         typer.Option(
@@ -70,8 +70,9 @@ def pull(
         verify=verify,
         tuning=Tuning(connections=connections) if connections else None,
     )
+    also = (*["--offline"] * offline, *["-y"] * yes)
     with out.progress() as progress:
-        paths = pulling.pull(ref, quant, options, out.confirm(yes=yes), progress, _locate_planned)
+        paths = pulling.pull(ref, quant, options, out.confirm(yes=yes), progress, _locate_planned, also)
     out.show_lines({"paths": paths}, [str(path) for path in paths])
 
 

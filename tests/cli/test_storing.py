@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -129,9 +130,10 @@ def test_progress_as_json_lines_names_every_shard_while_it_is_under_way(hub: Fak
     assert [steps[-1][key] for key in ("done", "total", "unit", "part")] == [SIZE, SIZE, "bytes", ""]
 
 
-def test_ctrl_c_leaves_what_arrived_and_says_how_to_go_on(hub: FakeHub, shell: Shell) -> None:
+def test_ctrl_c_leaves_what_arrived_and_says_how_to_go_on(hub: FakeHub, shell: Shell, tmp_path: Path) -> None:
     hub.faults.append(Fault(stall_after=400_000))
-    with shell.start("pull", REF, "--progress", "jsonl") as process:
+    options = ("--dir", str(tmp_path / "a b"), "--from", str(tmp_path), "--connections", "2", "-y")
+    with shell.start("pull", *options, REF, "--progress", "jsonl") as process:
         assert process.stderr is not None
         for line in process.stderr:
             if json.loads(line)["done"] > 0:
@@ -141,7 +143,7 @@ def test_ctrl_c_leaves_what_arrived_and_says_how_to_go_on(hub: FakeHub, shell: S
         assert process.wait(20) == 130
     assert err[-2:] == [
         "error: the download was stopped; what has arrived is kept",
-        f"hint: launcher pull {REF}",
+        f"hint: launcher pull {shlex.join((REF, *options))}",
     ]
     hub.faults.clear()
-    assert shell.type("pull", REF)[0] == 0
+    assert shell.type(*shlex.split(err[-1])[2:])[0] == 0
