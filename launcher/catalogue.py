@@ -29,7 +29,7 @@ from launcher.hub.located import (
     UrlFiles,
 )
 from launcher.hub.refs import parse_ref
-from launcher.hub.store import HubStore
+from launcher.hub.store import HubStore, store_of
 from launcher.hub.wheel import open_first, open_here
 from launcher.model import ModelRef, RefKind
 from launcher.profile import ModelProfile, ProfileQuant, Profiles, WheelSource, pick_profile, quants_to_try
@@ -73,7 +73,7 @@ def sources_of(settings: Settings, *, offline: bool = False) -> Sources:
     endpoint = endpoint_in_use()
     return Sources(
         endpoint=replace(endpoint, offline=True) if offline else endpoint,
-        store=HubStore(folder=settings.cache_dir / "hub"),
+        store=store_of(settings),
         models_dir=settings.models_dir,
         profiles=read_profiles(settings),
         headers_dirs=(settings.own_profiles_dir / "headers", profiles_dir() / "headers"),

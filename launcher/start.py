@@ -19,6 +19,7 @@ from launcher.engine.flags import Capabilities
 from launcher.engine.process import engine_env
 from launcher.engine.protect import memory_max
 from launcher.engine.record import Deployment
+from launcher.hub.store import store_of
 from launcher.machine import Machine
 from launcher.plan.explain import plan_json
 from launcher.plan.plan import Plan
@@ -100,6 +101,7 @@ def start(
     def argv_for(port: int) -> tuple[str, ...]:
         return what.compile(serving_of(request, port, what.model_id, str(upping.model_path)))
 
+    store_of(settings).keep_used(upping.model_path)
     return bring_up(
         settings.deployments_dir,
         Request(

@@ -141,10 +141,10 @@ def rm(
 def _kept(settings: Settings) -> tuple[tuple[Kept, ...], HubStore]:
     from launcher.hub.endpoint import endpoint_in_use
     from launcher.hub.shelf import list_kept, stores_here
-    from launcher.hub.store import HubStore
+    from launcher.hub.store import store_of
 
     stores = stores_here(endpoint_in_use().cache_dir, settings.models_dir)
-    store = HubStore(folder=settings.cache_dir / "hub")
+    store = store_of(settings)
     return list_kept(stores, store), store
 
 

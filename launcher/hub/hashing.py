@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -45,7 +46,7 @@ def _hash_all(paths: Sequence[Path], on_progress: OnProgress) -> dict[Path, str]
 
     def hash_one(path: Path) -> str:
         digest = hashlib.sha256()
-        with path.open("rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, opener=_unseen) as file:
             while (chunk := file.read(_CHUNK)) and not stop.is_set():
                 digest.update(chunk)
                 with lock:
@@ -63,3 +64,11 @@ def _hash_all(paths: Sequence[Path], on_progress: OnProgress) -> dict[Path, str]
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
+
+
+def _unseen(path: str, flags: int) -> int:
+    """Opened without a trace in the time of last use, which only a file's owner may."""
+    try:
+        return os.open(path, flags | getattr(os, "O_NOATIME", 0))
+    except PermissionError:
+        return os.open(path, flags)

@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import shlex
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ class Kept:
     """One quant in one store. `name` is what `rm` takes, and `up` where it is in the Hub's cache or in a folder that was
     named: there it is the first file's path, and `store` says whether launcher put it there. `here_bytes` of
     `size_bytes` have arrived, unknown where nothing says how many there should be. `used_at` is when a file was
-    last read, as seconds of the epoch, as exactly as the file system keeps it. `paths` are the names to remove,
+    last read, as exactly as the file system keeps it, or a server was started with it, as seconds of the epoch. `paths` are the names to remove,
     `parts` partial files, `folder` what they are in."""
 
     name: str
@@ -74,7 +74,14 @@ def list_kept(stores: Stores, store: HubStore) -> tuple[Kept, ...]:
     for folder in stores.lm_studio:
         found += _in_folder(folder, LM_STUDIO)
     found += _in_named_folders(stores, store)
-    return tuple(found)
+    used = store.used()
+    return tuple(_with_use(one, used) for one in found)
+
+
+def _with_use(one: Kept, used: Mapping[str, float]) -> Kept:
+    """The later of what the file system says, which many keep to the day or not at all, and the last `up`."""
+    times = [used[path] for path in (str(path.resolve()) for path in one.paths) if path in used]
+    return replace(one, used_at=max((one.used_at or 0.0, *times))) if times else one
 
 
 def pick_kept(kept: Iterable[Kept], names: Iterable[str]) -> tuple[Kept, ...]:

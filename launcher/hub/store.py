@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -26,12 +27,13 @@ from launcher.hub.located import Located
 from launcher.locks import exclusive
 from launcher.model import Shard
 from launcher.replacing import replacing, write_atomically
+from launcher.settings import Settings
 from launcher.units import MIB, format_bytes
 
 _HEADERS_BYTES = 256 * MIB  # about 40 models of Kimi's size: its first shard's header has 160k tokens, 4-8 MB
 _MOST_LISTINGS = 200  # a listing of 100 files is 15 KB
 _MOST_ENTRIES = 4096
-_VERIFIED, _OWNERS, _FOLDERS = "verified.json", "owners.json", "folders.json"
+_VERIFIED, _OWNERS, _FOLDERS, _USED = "verified.json", "owners.json", "folders.json", "used.json"
 _HOLE_PROBE_BYTES = 16 * MIB
 _BLOCK = 512  # st_blocks counts in these, whatever the file system's own block size (POSIX stat)
 
@@ -137,6 +139,13 @@ class HubStore:
     def keep_folders(self, folders: Sequence[Path]) -> None:
         self._change(_FOLDERS, {str(folder.resolve()): "" for folder in folders})
 
+    def used(self) -> Mapping[str, float]:
+        """When a server was started with a file, by its true path, as seconds of the epoch."""
+        return {path: at for path, at in self._entries(_USED).items() if isinstance(at, int | float)}
+
+    def keep_used(self, path: Path) -> None:
+        self._change(_USED, {str(path.resolve()): time.time()})
+
     def _entries(self, name: str) -> dict[str, Any]:
         """What a file of the store holds; nothing where it is damaged or not there."""
         try:
@@ -159,6 +168,10 @@ class HubStore:
 
     def _listing_path(self, repo: str, commit: str) -> Path:
         return self.folder / "listings" / f"{_key(repo, commit)}.json"
+
+
+def store_of(settings: Settings) -> HubStore:
+    return HubStore(folder=settings.cache_dir / "hub")
 
 
 def _key(*names: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -257,6 +259,22 @@ def test_ollamas_models_are_listed_and_not_removed(
         pick_kept(kept, ["tiny"])
     with pytest.raises(NotFound, match="there is no huge"):
         pick_kept(kept, ["huge"])
+
+
+def test_last_used_is_the_last_start_where_the_file_system_does_not_know(
+    *, located: Located, endpoint: Endpoint, store: HubStore, tmp_path: Path
+) -> None:
+    """As with noatime; and verifying a file is no use of it."""
+    paths = pull(located, endpoint=endpoint, store=store, options=OPTIONS)
+    for path in paths:
+        os.utime(path, (1000.0, path.stat().st_mtime))
+    pull(located, endpoint=endpoint, store=store, options=replace(OPTIONS, verify=True))
+    assert listed(endpoint, store, tmp_path)[f"{REPO}:Q4_K_M"].used_at == 1000.0
+    before = time.time()
+    store.keep_used(paths[0])
+    used_at = listed(endpoint, store, tmp_path)[f"{REPO}:Q4_K_M"].used_at
+    assert used_at is not None
+    assert before <= used_at <= time.time()
 
 
 def test_a_folder_of_ollamas_with_two_names_is_one(

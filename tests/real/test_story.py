@@ -17,6 +17,7 @@ import pytest
 
 from launcher.engine.find import Engine
 from launcher.engine.ports import free_port
+from launcher.hub.store import HubStore
 from tests.make_gguf import make_gguf
 
 pytestmark = pytest.mark.engine
@@ -27,6 +28,8 @@ class Shell:
 
     def __init__(self, engine: Engine, home: Path) -> None:
         self.env = {**os.environ, "LAUNCHER_HOME": str(home), "LAUNCHER_ENGINE": str(engine.path)}
+
+        self.store = HubStore(folder=home / "cache" / "hub")
 
     def type(self, *words: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -56,6 +59,7 @@ def shell(engine: Engine, tmp_path: Path) -> Iterator[Shell]:
 def test_up_again_run_ps_logs_stop(shell: Shell, default_model: Path) -> None:
     first = shell.json("up", str(default_model), "--name", "small", "-c", "2048")
     assert (first["name"], first["phase"]) == ("small", "ready")
+    assert str(default_model.resolve()) in shell.store.used()
     assert shell.json("up", str(default_model), "--name", "small", "-c", "2048") == first
 
     other = shell.type("up", str(default_model), "--name", "small", "-c", "1024")
