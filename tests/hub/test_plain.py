@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -26,6 +28,7 @@ from launcher.hub.store import HubStore
 from launcher.hub.transfer.part import Part
 from launcher.hub.url import open_url
 from launcher.hub.url_download import fetch_url_files
+from launcher.locks import exclusive
 from launcher.model import ModelRef, RefKind, Shard
 from launcher.progress import Step, silent
 from tests.fakes.hub import FakeHub, Fault
@@ -172,6 +175,23 @@ def test_a_folder_on_another_disk_gets_copies(pulling: Pulling) -> None:
     copied = [(step.done, step.total) for step in pulling.steps if step.phase == "copy"]
     assert copied == [(len(next(iter(SHARDS.values()))), size), (size, size)]
     assert not list(pulling.folder.glob("*.part*"))
+
+
+@pytest.mark.usefixtures("other_disk")
+def test_a_copy_waits_for_whoever_fills_the_file(pulling: Pulling) -> None:
+    located = pulling.locate("user/repo", SHARDS)
+    pulling.into(None, located)
+    pulling.hub.seen.clear()
+    place = PlainFolder(pulling.folder, "user/repo", pulling.store)
+    with ThreadPoolExecutor(1) as pool, exclusive(place.lock(located.model.shards[0])) as held:
+        second = place.path(located.model.shards[1])
+        paths = pool.submit(pulling.into, pulling.folder, located)
+        while not second.exists():
+            wait([paths], timeout=0.01)
+        assert not paths.done()
+        fcntl.flock(held, fcntl.LOCK_UN)
+        found = paths.result(60)
+    assert ([path.read_bytes() for path in found], pulling.hub.seen) == (list(SHARDS.values()), [])
 
 
 @pytest.mark.usefixtures("other_disk")
