@@ -184,7 +184,10 @@ def put_into(
         missing = [
             (shard, path) for shard, path in files if not _is_here(place, shard, path, store, on_progress)
         ]
-        place.claim(model.shards, [shard for shard, _ in missing])
+        put = [shard for shard, path in files if place.path(shard).resolve() != path.resolve()]
+        place.claim(
+            put, [shard for shard, _ in missing]
+        )  # where the model is in `folder` itself it stays the user's
         copies = [(shard, path) for shard, path in missing if not place.link(shard, path)]
         room = [(shard, place.part(shard)) for shard, _ in copies]
         refuse_full_disk(folder, room, what=model.model_id, instead=place.instead)

@@ -263,6 +263,12 @@ def test_a_local_model_replaces_no_file_of_the_users(store: HubStore, tmp_path: 
     assert path.read_bytes() == TWO
 
 
+def test_a_local_model_of_the_folder_itself_stays_the_users(store: HubStore, tmp_path: Path) -> None:
+    source = write(tmp_path / NAME, ONE)
+    assert put_into(open_path(source).model, (source,), tmp_path, store, silent) == (source,)
+    assert store.owners() == {}
+
+
 def test_a_url_replaces_no_file_of_the_users(store: HubStore, tmp_path: Path) -> None:
     folder = tmp_path / "plain"
     folder.mkdir()
