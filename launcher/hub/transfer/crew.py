@@ -193,9 +193,11 @@ class _Crew:
         for thread in self._threads.running:
             thread.join(max(0.0, until - time.monotonic()))
         for opened in self._under_way.open.values():
-            with opened.held, contextlib.suppress(OSError):  # a full disk has been said already
-                opened.part.sync()
-                opened.part.close()
+            with opened.held:
+                with contextlib.suppress(OSError):  # a full disk has been said already
+                    opened.part.sync()
+                with contextlib.suppress(OSError):
+                    opened.part.close()
 
     def _start(self, work: Callable[[], None]) -> None:
         def guarded() -> None:

@@ -45,8 +45,10 @@ class Digest:
             self._read_back(min(end, self.position + _READ_BACK_BYTES))
 
     def anew(self) -> None:
-        """The file's bytes are fetched once more. From now on they are hashed as they are in the file and not as they
-        arrive: a late write of the first try may have gone between."""
+        """The file's bytes are fetched once more, and nothing of the first try is wanted. From now on they are hashed as
+        they are in the file and not as they arrive: a late write of the first try, the last of which is waited for, may
+        have gone between."""
+        self._part.drain()
         with self._lock:
             self._sha256, self.position, self._first_try = hashlib.sha256(), 0, False
 

@@ -7,7 +7,7 @@ import errno
 import mmap
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class Part:
             threading.Lock()
         )  # one at a time: whoever returns from `sync` knows all is on the disk
         self._idle = threading.Condition(self._lock)
-        self._writers = 0
+        self._writing: set[object] = set()
         self._closed = False
         self._unsynced: set[int] = set()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,20 +45,28 @@ class Part:
             raise
         self._unsynced |= self.whole - synced
 
-    def write(self, data: memoryview, offset: int) -> None:
-        """After `close` nothing is written: its number may be another file's by then."""
+    def write(self, data: memoryview, offset: int, is_wanted: Callable[[], bool] = lambda: True) -> None:
+        """After `close` nothing is written: its number may be another file's by then. Nor is what is not wanted: who sees
+        to it that it is not, and then calls `drain`, has seen the last of it."""
+        this = object()
         with self._lock:
-            if self._closed:
+            if self._closed or not is_wanted():
                 return
-            self._writers += 1
+            self._writing.add(this)
         try:
             at, end = 0, len(data)
             while at < end:
                 at += os.pwrite(self._descriptor, data[at:], offset + at)
         finally:
             with self._lock:
-                self._writers -= 1
+                self._writing.discard(this)
                 self._idle.notify_all()
+
+    def drain(self) -> None:
+        """Wait for the writes that have begun, not for those that begin meanwhile."""
+        with self._lock:
+            begun = set(self._writing)
+            self._idle.wait_for(lambda: begun.isdisjoint(self._writing))
 
     @contextmanager
     def mapped(self, offset: int, n_bytes: int) -> Iterator[memoryview]:
@@ -113,7 +121,7 @@ class Part:
     def close(self) -> None:
         with self._syncing, self._lock:
             self._closed = True
-            self._idle.wait_for(lambda: not self._writers)
+            self._idle.wait_for(lambda: not self._writing)
             self._journal.close()
             os.close(self._descriptor)
 

@@ -96,7 +96,7 @@ def _read_body(
         if not n_bytes:
             return Trouble(kind=TroubleKind.BROKE, reason=f"it broke off at byte {span.position}")
         room = _next_read(room, time.monotonic() - began, len(buffer))
-        opened.part.write(buffer[:n_bytes], span.position)
+        opened.part.write(buffer[:n_bytes], span.position, lambda: not span.cancelled)
         opened.digest.feed(buffer[:n_bytes], span.position, span.begin)
         if _crawls_after(under_way, span, opened, n_bytes):
             return Trouble(kind=TroubleKind.BROKE, reason="it sends next to nothing")
