@@ -7,7 +7,6 @@ first byte; every file is hashed against the Hub's LFS sha256 before it counts, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
@@ -16,13 +15,13 @@ import httpx2
 from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
 
 from launcher.errors import HashMismatch, LauncherError, NotFound, TryAgain, UsageError
-from launcher.hub.elsewhere import candidates, other_stores
+from launcher.hub.elsewhere import other_stores
 from launcher.hub.endpoint import Endpoint, explained, not_cached
-from launcher.hub.hashing import verify
 from launcher.hub.located import HubFiles, Located, PullOptions
 from launcher.hub.places import HubCache, Place
 from launcher.hub.plain import PlainFolder, copy_all, copy_file
 from launcher.hub.refs import safe_file_name
+from launcher.hub.reuse import Damaged, Judge
 from launcher.hub.room import disk_error, refuse_full_disk
 from launcher.hub.store import HubStore
 from launcher.hub.transfer.crew import fetch_all, tuning_here
@@ -65,15 +64,6 @@ def pull(
         raise disk_error(error, place.root, instead=place.instead) from error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Damaged:
-    """A file that is here with a hash that is not the Hub's."""
-
-    path: Path
-    identity: tuple[int, int]
-    sha256: str
-
-
 class _Pull:
     """One call of `pull`, and the desk of its transfer."""
 
@@ -88,9 +78,10 @@ class _Pull:
     ) -> None:
         self._endpoint, self._files, self._store, self._place = endpoint, files, store, place
         self._options, self._on_progress = options, on_progress
+        self._judge = Judge(store=store, on_progress=on_progress, anew=options.verify)
         self._tuning = options.tuning or tuning_here()
         self._shards: dict[str, Shard] = {}
-        self._damaged: dict[str, _Damaged] = {}
+        self._damaged: dict[str, Damaged] = {}
         self._elsewhere: dict[str, Path] = {}  # files of this machine that are right, by the shard's name
         self._uncopied: list[Shard] = []  # those of them that cannot be linked
 
@@ -119,7 +110,7 @@ class _Pull:
         if self._is_whole(shard):
             return True
         source = self._elsewhere.get(shard.name)
-        if source is None or not self._is_right(source, shard):
+        if source is None or not self._judge.is_right(source, shard):
             return False
         if not self._link(shard, source):
             copy_file(self._place, shard, source, self._on_progress)
@@ -128,17 +119,9 @@ class _Pull:
     def _is_whole(self, shard: Shard) -> bool:
         path = self._place.find(shard)
         damaged = self._damaged.get(shard.name)
-        if path is None or (damaged is not None and damaged.identity == _identity(path)):
+        if path is None or (damaged is not None and damaged.is_at(path)):
             return False
-        return shard.sha256 is None or self._is_right(path, shard)
-
-    def _is_right(self, path: Path, shard: Shard) -> bool:
-        """Whether the file, if it is there, has the shard's sha256; read only where that is not known."""
-        sha256 = shard.sha256 or ""
-        try:
-            return verify([(path, sha256)], self._store, self._on_progress) == (sha256,)
-        except FileNotFoundError:
-            return False
+        return shard.sha256 is None or self._judge.is_right(path, shard)
 
     def accept(self, wanted: Wanted, part: Part) -> None:
         shard = self._shards[wanted.name]
@@ -180,30 +163,10 @@ class _Pull:
 
     def _not_here(self, shards: tuple[Shard, ...]) -> list[Shard]:
         """Those without a file, or with one that is not what the Hub says: it stays until another takes its place."""
-        found = {shard.name: self._place.find(shard) for shard in shards}
-        hashed = [
-            (shard, path, shard.sha256)
-            for shard in shards
-            if (path := found[shard.name]) is not None and shard.sha256 is not None
-        ]
-        digests = verify(
-            [(path, sha256) for _, path, sha256 in hashed],
-            self._store,
-            self._on_progress,
-            anew=self._options.verify,
-        )
-        for (shard, path, sha256), digest in zip(hashed, digests, strict=True):
-            if digest != sha256:
-                self._damaged[shard.name] = _Damaged(path=path, identity=_identity(path), sha256=digest)
-        return [shard for shard in shards if found[shard.name] is None or shard.name in self._damaged]
-
-    def _is_damaged(self, path: Path) -> bool:
-        """Whether it is a damaged file by another of its names, which is forgotten too: it may be remembered as right."""
-        identity = _identity(path)
-        if all(identity != one.identity for one in self._damaged.values()):
-            return False
-        self._store.forget_verified(path.resolve())
-        return True
+        places = [(shard, self._place.find(shard)) for shard in shards]
+        found = [(shard, path) for shard, path in places if path is not None]
+        self._damaged = self._judge.damaged(found)
+        return [shard for shard, path in places if path is None or shard.name in self._damaged]
 
     def _refuse_offline(self, missing: list[Shard]) -> None:
         """Nothing can be fetched; a damaged file, whose place nothing can take, is kept."""
@@ -249,22 +212,7 @@ class _Pull:
         if not missing:
             return []
         folders = (*self._options.look_in, *other_stores(self._endpoint.cache_dir))
-        found = candidates(missing, folders)
-        pairs = [
-            (shard, path, shard.sha256)
-            for shard in missing
-            for path in found.get(shard.name, ())
-            if shard.sha256 is not None and not self._is_damaged(path)
-        ]
-        digests = verify(
-            [(path, sha256) for _, path, sha256 in pairs],
-            self._store,
-            self._on_progress,
-            anew=self._options.verify,
-        )
-        for (shard, path, sha256), digest in zip(pairs, digests, strict=True):
-            if digest == sha256:
-                self._elsewhere.setdefault(shard.name, path)
+        self._elsewhere = self._judge.right(missing, folders, self._damaged.values())
         return [shard for shard in missing if not self._link_if_free(shard)]
 
     def _link_if_free(self, shard: Shard) -> bool:
@@ -311,11 +259,6 @@ class _Pull:
             lock=self._place.lock(shard),
             identity=shard.sha256 or f"{files.repo}@{files.commit}/{shard.name}",
         )
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_dev, stat.st_ino
 
 
 def _refuse_unsafe(repo: str, name: str) -> None:
