@@ -11,6 +11,7 @@ import shlex
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,14 +78,14 @@ def fetch_all_of(
     again: tuple[str, ...],
     options: PullOptions | None = None,
 ) -> tuple[Path, ...]:
-    """The local paths of all its files, in shard order. `again` is the command that goes on after Ctrl-C.
+    """The local paths of all its files, in shard order. `again` is the command that goes on after Ctrl-C or an error.
 
     Raises Interrupted on Ctrl-C and when the question is answered with no, and what `catalogue.fetch` raises.
     """
     options = options or PullOptions()
     _ask_about(located, sources, options, confirm)
     try:
-        return fetch(located, sources, on_progress, options)
+        return fetch(located, sources, on_progress, replace(options, again=shlex.join(again)))
     except KeyboardInterrupt:
         raise _stopped(again) from None
 

@@ -145,6 +145,18 @@ def test_ctrl_c_while_a_folder_is_looked_through_says_the_command_too(hub: FakeH
 
 
 @pytest.mark.usefixtures("asks_early")
+def test_an_error_names_the_command_that_goes_on(hub: FakeHub, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):  # reads the headers
+        asked_by(SPLIT, answer=False)
+    hub.faults.append(Fault(drop_after=0))
+    options = PullOptions(tuning=QUICK, folder=tmp_path / "my models")
+    with pytest.raises(TryAgain, match="did not arrive whole") as caught:
+        pulling.pull(SPLIT, None, options, lambda _: True, silent, unplanned)
+    command = f"launcher pull {SPLIT} --dir '{tmp_path}/my models' --connections {QUICK.connections}"
+    assert caught.value.hint == f"it goes on where it stopped: {command}"
+
+
+@pytest.mark.usefixtures("asks_early")
 def test_a_url_whose_file_is_here_is_not_asked_about() -> None:
     with serve_ranges() as server:
         server.files["tiny-Q8_0.gguf"] = content = tiny_gguf(n_values=2000)

@@ -22,7 +22,7 @@ from launcher.hub.places import HubCache, Place
 from launcher.hub.plain import PlainFolder, copy_all, copy_file
 from launcher.hub.refs import safe_file_name
 from launcher.hub.reuse import Damaged, Judge
-from launcher.hub.room import disk_error, refuse_full_disk
+from launcher.hub.room import RUN_AGAIN, disk_error, refuse_full_disk, removal_yields
 from launcher.hub.store import HubStore
 from launcher.hub.transfer.crew import fetch_all, tuning_here
 from launcher.hub.transfer.part import Part, remove_part
@@ -32,8 +32,6 @@ from launcher.hub.trust import HINT
 from launcher.locks import exclusive_if_free
 from launcher.model import Shard
 from launcher.progress import OnProgress, remark, silent
-
-_GO_ON = "run it again: it goes on where it stopped"
 
 
 def pull(
@@ -61,7 +59,7 @@ def pull(
     try:
         return work.run(located.model.shards)
     except OSError as error:
-        raise disk_error(error, place.root, instead=place.instead) from error
+        raise work.disk_error(error) from error
 
 
 class _Pull:
@@ -81,6 +79,9 @@ class _Pull:
         self._judge = Judge(store=store, on_progress=on_progress, anew=options.verify)
         self._tuning = options.tuning or tuning_here()
         self._shards: dict[str, Shard] = {}
+        self._again = options.again or RUN_AGAIN
+        self._goes_on = f"it goes on where it stopped: {self._again}"
+        self._to_come: list[Shard] = []  # to be fetched, as far as they are not here yet
         self._damaged: dict[str, Damaged] = {}
         self._elsewhere: dict[str, Path] = {}  # files of this machine that are right, by the shard's name
         self._uncopied: list[Shard] = []  # those of them that cannot be linked
@@ -93,7 +94,8 @@ class _Pull:
         self._refuse_offline([shard for shard in missing if shard not in self._uncopied])
         if missing:
             coming = [shard for shard in missing if shard.name not in self._elsewhere]
-            self._make_room(coming + self._uncopied)
+            self._to_come = coming + self._uncopied
+            self._make_room()
         missing = self._copy_from_elsewhere(missing)
         self._refuse_offline(missing)
         for shard in shards:
@@ -105,15 +107,21 @@ class _Pull:
         self._place.settle()
         return tuple(self._place.path(shard) for shard in shards)
 
+    def disk_error(self, error: OSError) -> LauncherError:
+        place = self._place
+        return disk_error(
+            error, place.root, instead=place.instead, missing=self._lacking(), again=self._again
+        )
+
     def find(self, wanted: Wanted) -> bool:
         shard = self._shards[wanted.name]
-        if self._is_whole(shard):
-            return True
         source = self._elsewhere.get(shard.name)
-        if source is None or not self._judge.is_right(source, shard):
-            return False
-        if not self._link(shard, source):
-            copy_file(self._place, shard, source, self._on_progress)
+        if not self._is_whole(shard):
+            if source is None or not self._judge.is_right(source, shard):
+                return False
+            if not self._link(shard, source):
+                copy_file(self._place, shard, source, self._on_progress)
+        self._to_come = [one for one in self._to_come if one is not shard]
         return True
 
     def _is_whole(self, shard: Shard) -> bool:
@@ -128,26 +136,31 @@ class _Pull:
         self._place.put(shard, part)
         if shard.sha256 is not None:
             self._store.keep_verified(self._place.path(shard).resolve(), shard.sha256)
+        self._to_come = [one for one in self._to_come if one is not shard]
 
     def explain(self, wanted: Wanted, trouble: Trouble) -> LauncherError:
         thing, host = f"{wanted.name} of {self._files.repo}", self._endpoint.host
         if trouble.kind is TroubleKind.HASH:
             remove_part(wanted.part)
             return HashMismatch(
-                f"{thing} has the sha256 {trouble.reason[:12]}…, {host} says {(wanted.sha256 or '')[:12]}…",
-                hint="it was fetched twice; the damaged file was removed",
+                f"{thing} has the sha256 {trouble.reason[:12]}…, {host} says {(wanted.sha256 or '')[:12]}…;"
+                " it was fetched twice, and the damaged file was removed",
+                hint=f"take another quant or repo, or try once more: {self._again}",
             )
         waits = trouble.retry_after_s or 0.0
         if trouble.kind is TroubleKind.BUSY and waits > self._tuning.longest_wait_s:
             return TryAgain(
                 f"{host} is busy and asks to wait {waits:.0f} s",
-                hint="run it again then; with a token in HF_TOKEN the Hub's limits are higher",
+                hint=f"with a token in HF_TOKEN the Hub's limits are higher; after that time: {self._again}",
             )
         if trouble.kind in {TroubleKind.REFUSED, TroubleKind.LINK} and trouble.status is not None:
             return self._refusal(wanted, trouble)
         if trouble.kind is TroubleKind.REFUSED:
             return UsageError(f"{thing} cannot be fetched: {trouble.reason}", hint=HINT)
-        return TryAgain(f"{thing} did not arrive whole: {trouble.reason}", hint=_GO_ON)
+        return TryAgain(
+            f"{thing} did not arrive whole: {trouble.reason}",
+            hint=self._goes_on,
+        )
 
     def _refusal(self, wanted: Wanted, trouble: Trouble) -> LauncherError:
         """As huggingface_hub reads the answer. The address is ours: the one that answered may be a signed link."""
@@ -159,7 +172,10 @@ class _Pull:
                 hf_raise_for_status(answer)
         except LauncherError as error:
             return error
-        return TryAgain(f"{wanted.name} of {self._files.repo}: {trouble.reason}", hint=_GO_ON)
+        return TryAgain(
+            f"{wanted.name} of {self._files.repo}: {trouble.reason}",
+            hint=self._goes_on,
+        )
 
     def _not_here(self, shards: tuple[Shard, ...]) -> list[Shard]:
         """Those without a file, or with one that is not what the Hub says: it stays until another takes its place."""
@@ -172,40 +188,42 @@ class _Pull:
         """Nothing can be fetched; a damaged file, whose place nothing can take, is kept."""
         if not (missing and self._endpoint.offline):
             return
+        online = self._again.replace(" --offline", "")
         for shard in missing:
             if shard.name in self._damaged:
                 raise HashMismatch(
                     f"{self._damage(shard)}; nothing was removed",
-                    hint="run it again online: it is fetched anew",
+                    hint=f"without --offline and HF_HUB_OFFLINE it is fetched anew: {online}",
                 )
         for shard in missing:
             if shard.name not in self._elsewhere:
                 raise not_cached(self._endpoint, f"{shard.name} of {self._files.repo}")
         raise TryAgain(
             f"{missing[0].name} of {self._files.repo} is being downloaded by another program",
-            hint="end that download or wait for it, then run it again",
+            hint=f"end that download or wait for it, then: {self._again}",
         )
 
     def _damage(self, shard: Shard) -> str:
         found = self._damaged[shard.name]
         return f"{found.path} is damaged: its sha256 is {found.sha256[:12]}…, the Hub says {(shard.sha256 or '')[:12]}…"
 
-    def _make_room(self, missing: list[Shard]) -> None:
+    def _make_room(self) -> None:
         """Raises TryAgain for a disk too small. A damaged file goes before its replacement is here only where the disk
-        has no room for both."""
-        wanted = [(shard, self._place.part(shard)) for shard in missing]
+        has no room for both, and has enough then."""
+        place = self._place
         ask = partial(
-            refuse_full_disk, self._place.root, wanted, what=self._files.repo, instead=self._place.instead
+            refuse_full_disk, place.root, self._lacking(), what=self._files.repo, instead=place.instead
         )
         try:
             ask()
         except TryAgain:
-            damaged = [shard for shard in missing if shard.name in self._damaged]
-            if not damaged:
-                raise
+            damaged = [shard for shard in self._to_come if shard.name in self._damaged]
+            ask(yields=sum(removal_yields(place.path(shard), place.root) for shard in damaged))
             for shard in damaged:
-                self._place.remove(shard)
-            ask()
+                place.remove(shard)
+
+    def _lacking(self) -> list[tuple[Shard, Path]]:
+        return [(shard, self._place.part(shard)) for shard in self._to_come]
 
     def _link_from_elsewhere(self, missing: list[Shard]) -> list[Shard]:
         """Link what is on this machine and has the right hash; what is left."""
@@ -241,6 +259,7 @@ class _Pull:
         sources = [(shard, self._elsewhere[shard.name]) for shard in self._uncopied]
         held = copy_all(self._place, sources, self._on_progress)
         copied = [shard for shard in self._uncopied if shard not in held]
+        self._to_come = [shard for shard in self._to_come if shard not in copied]
         for shard in copied:
             if shard.sha256 is not None:
                 self._store.keep_verified(self._place.path(shard).resolve(), shard.sha256)

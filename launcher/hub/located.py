@@ -19,12 +19,14 @@ from launcher.progress import OnProgress
 class PullOptions:
     """How files are brought here. `folder`: a plain folder instead of the store. `look_in`: folders whose files may
     be used, beside the stores that are known. `verify`: hash again what was found right before.
-    `tuning` None: for the cores that this process may use."""
+    `tuning` None: for the cores that this process may use. `again`: the command that goes on, for the hints of errors;
+    empty where it is not known."""
 
     folder: Path | None = None
     look_in: tuple[Path, ...] = ()
     verify: bool = False
     tuning: Tuning | None = None
+    again: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,31 +13,48 @@ from launcher.units import format_bytes
 
 _SPARE = 50  # one 50th on top (2 %): file system metadata, journals, refs, logs
 _BLOCK = 512  # st_blocks counts in these, whatever the file system's own block size (POSIX stat)
+_REMOVE = "launcher ls, then launcher rm MODEL"
+RUN_AGAIN = "run it again"
+"""Where the command that goes on is not known."""
 
 
-def refuse_full_disk(folder: Path, missing: Iterable[tuple[Shard, Path]], *, what: str, instead: str) -> None:
+def refuse_full_disk(
+    folder: Path, missing: Iterable[tuple[Shard, Path]], *, what: str, instead: str, yields: int = 0
+) -> None:
     """`missing` are files to come, each with its partial file, whose blocks are taken already. `what` names them,
-    `instead` says where else they could go. Raises TryAgain with how much to free."""
-    lacks = sum(max(0, shard.size_bytes - _taken(part)) for shard, part in missing)
-    needed = lacks * (_SPARE + 1) // _SPARE
-    there = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    free = shutil.disk_usage(there).free
-    if needed > free:
+    `instead` says where else they could go; `yields` bytes will be freed before. Raises TryAgain with how much to free."""
+    needed, free = _needed(missing), _free(folder)
+    lacks = needed - free - yields
+    if lacks > 0:
+        removed = f" and {format_bytes(yields)} in damaged files" if yields else ""
         raise TryAgain(
-            f"{what} needs {format_bytes(needed)} on the file system of {folder}, which has {format_bytes(free)} free",
-            hint=f"free {format_bytes(needed - free)} there, or {instead}",
+            f"{what} needs {format_bytes(needed)} on the file system of {folder}, which has {format_bytes(free)} free"
+            f"{removed}: {format_bytes(lacks)} too little",
+            hint=f"free {format_bytes(lacks)} there, or {instead}: {_REMOVE}",
         )
 
 
-def disk_error(error: OSError, folder: Path, *, instead: str) -> LauncherError:
-    """What a write into `folder` that failed with `error` means."""
+def removal_yields(path: Path, folder: Path) -> int:
+    """Bytes that are free once the file is removed from `folder`: none of a link to a file elsewhere, or of one that has
+    other names."""
+    file = path.resolve()
+    if not file.is_relative_to(folder.resolve()) or file.stat().st_nlink > 1:
+        return 0
+    return _taken(file)
+
+
+def disk_error(
+    error: OSError,
+    folder: Path,
+    *,
+    instead: str,
+    missing: Iterable[tuple[Shard, Path]] = (),
+    again: str = RUN_AGAIN,
+) -> LauncherError:
+    """What a write into `folder` that failed with `error` means. `missing` is what is still to come, each with its partial
+    file; `again` is the command that goes on."""
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return TryAgain(
-            f"the file system of {folder} ran full; what has arrived is kept",
-            hint=f"free space there and run it again, or {instead}: df -h {folder}",
-        )
+        return _ran_full(error, folder, instead, _needed(missing), again)
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return UsageError(f"{error.filename or folder} cannot be written: {error.strerror}", hint=instead)
     if isinstance(error, FileExistsError | NotADirectoryError):
@@ -47,8 +64,31 @@ def disk_error(error: OSError, folder: Path, *, instead: str) -> LauncherError:
     return TryAgain(f"{folder} cannot be used: {error.strerror or error}", hint=instead)
 
 
-def _taken(part: Path) -> int:
+def _ran_full(error: OSError, folder: Path, instead: str, needed: int, again: str) -> TryAgain:
+    free = _free(folder)
+    what = "your quota on the file system" if error.errno == errno.EDQUOT else "the file system"
+    figures = f": {format_bytes(needed)} more are needed, and {format_bytes(free)} are free" if needed else ""
+    much = format_bytes(needed - free) if needed > free else "space"
+    return TryAgain(
+        f"{what} of {folder} ran full; what has arrived is kept{figures}",
+        hint=f"free {much} there ({_REMOVE}), or {instead}; it goes on where it stopped: {again}",
+    )
+
+
+def _needed(missing: Iterable[tuple[Shard, Path]]) -> int:
+    lacks = sum(max(0, shard.size_bytes - _taken(part)) for shard, part in missing)
+    return lacks * (_SPARE + 1) // _SPARE
+
+
+def _free(folder: Path) -> int:
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    return shutil.disk_usage(there).free
+
+
+def _taken(path: Path) -> int:
     try:
-        return part.stat().st_blocks * _BLOCK
+        return path.stat().st_blocks * _BLOCK
     except OSError:
         return 0

@@ -52,7 +52,8 @@ def fetch_url_files(
             refuse_full_disk(folder, missing, what=located.model.source, instead=_INSTEAD)
         fetch_all(wanted, desk, tuning or tuning_here(), on_progress)
     except OSError as error:
-        raise disk_error(error, folder, instead=_INSTEAD) from error
+        missing = [(shards[desk.index(one)], one.part) for one in wanted if not desk.find(one)]
+        raise disk_error(error, folder, instead=_INSTEAD, missing=missing) from error
     return tuple(folder / shard.name for shard in shards)
 
 
