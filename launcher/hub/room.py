@@ -67,10 +67,12 @@ def disk_error(
 def _ran_full(error: OSError, folder: Path, instead: str, needed: int, again: str) -> TryAgain:
     free = _free(folder)
     what = "your quota on the file system" if error.errno == errno.EDQUOT else "the file system"
-    figures = f": {format_bytes(needed)} more are needed, and {format_bytes(free)} are free" if needed else ""
+    more = (
+        f": {format_bytes(needed)} more are needed" if needed else ""
+    )  # else all was promised by preallocation
     much = format_bytes(needed - free) if needed > free else "space"
     return TryAgain(
-        f"{what} of {folder} ran full; what has arrived is kept{figures}",
+        f"{what} of {folder} ran full; what has arrived is kept{more}, and {format_bytes(free)} are free",
         hint=f"free {much} there ({_REMOVE}), or {instead}; it goes on where it stopped: {again}",
     )
 

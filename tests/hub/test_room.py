@@ -130,3 +130,23 @@ def test_a_write_that_finds_the_disk_full_keeps_what_has_arrived(
     paths = pull(located, endpoint=endpoint, store=store, options=ONE_LINE)
     assert [path.read_bytes() for path in paths] == list(SHARDS.values())
     assert any(seen.range for seen in hub.asked("storage"))
+
+
+def test_a_disk_that_breaks_the_promise_of_preallocation_is_named_with_what_is_free(
+    *,
+    located: Located,
+    endpoint: Endpoint,
+    store: HubStore,
+    monkeypatch: pytest.MonkeyPatch,
+    set_free: SetFree,
+) -> None:
+    """As thin volumes do: by its blocks, nothing is lacking."""
+
+    def refuse(*_: object) -> int:
+        set_free(0)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    with pytest.raises(TryAgain, match="ran full; what has arrived is kept, and 0 B are free") as caught:
+        pull(located, endpoint=endpoint, store=store, options=ONE_LINE)
+    assert (caught.value.hint or "").startswith("free space there (launcher ls")
