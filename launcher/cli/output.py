@@ -130,7 +130,8 @@ class Output:
             if not self.interactive:
                 self.say(f"note: nobody can be asked, so yes: {question}")
                 return True
-            return self._err.input(f"{question} [y/N] ").strip().lower() in {"y", "yes"}
+            answer = self._err.input(f"{printable(question)} [y/N] ", markup=False)
+            return answer.strip().lower() in {"y", "yes"}
 
         return ask
 

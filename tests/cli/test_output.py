@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,3 +142,13 @@ def test_at_80_columns_a_url_stays_whole(capsys: pytest.CaptureFixture[str]) -> 
     assert max(len(line) for line in lines) <= 80
     assert sum(url in line for line in lines) == 1
     assert any("746.1 MiB" in line for line in lines)
+
+
+@pytest.mark.parametrize(("answer", "agreed"), [("y", True), ("", False), ("n", False)])
+def test_a_question_says_what_may_be_answered(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answer: str, *, agreed: bool
+) -> None:
+    monkeypatch.setattr(Output, "interactive", True)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{answer}\n"))
+    assert Output(as_json=False).confirm(yes=False)("Download [x]\x1b[2J, 240 GB?") is agreed
+    assert capsys.readouterr().err == "Download [x]\\x1b[2J, 240 GB? [y/N] "
