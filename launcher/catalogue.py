@@ -7,7 +7,7 @@ talks to the Hub is imported where it is needed: a model that is here must not w
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from launcher.errors import LauncherError, NotFound, TryAgain, UsageError
-from launcher.gguf.names import FileGroup, ShardName, quant_label, shard_name
+from launcher.gguf.names import FileGroup, ShardName, pick_head, quant_label, shard_name
 from launcher.hub.endpoint import Endpoint, endpoint_in_use
 from launcher.hub.local import open_path
 from launcher.hub.located import (
@@ -29,6 +29,7 @@ from launcher.hub.located import (
     UrlFiles,
 )
 from launcher.hub.refs import parse_ref
+from launcher.hub.room import ToCome
 from launcher.hub.store import HubStore, store_of
 from launcher.hub.wheel import open_first, open_here
 from launcher.model import ModelRef, RefKind
@@ -107,13 +108,26 @@ def resolve(text: str, quant: str | None, sources: Sources) -> Target:
     if quant:
         raise UsageError(f"--quant {quant} has no meaning for one file", hint="leave --quant out")
     if ref.kind is RefKind.URL and sources.endpoint.offline:
-        raise NotFound(
-            f"{text} may not be asked for (--offline or HF_HUB_OFFLINE)",
-            hint="name the file here by its path",
-        )
+        kept = _kept_file(ref.name, sources)
+        return _single(kept.name, lambda _: open_path(kept))
     if ref.kind is RefKind.URL:
         return _single(urlsplit(ref.name).path, lambda _: _open_url(ref.name))
     return _single(text, lambda _: open_path(expand(Path(ref.name))))
+
+
+def open_head(text: str, kinds: Sequence[str], sources: Sources) -> tuple[str, Located] | None:
+    """The draft head of the first of these kinds (`mtp`, `eagle3`) that a repo of the Hub has, with its kind, its header
+    read; None where it has none. Raises what `resolve` raises."""
+    from launcher.hub.repo import list_repo, open_group, pick_files
+
+    hub: dict[str, Any] = {"endpoint": sources.endpoint, "store": sources.store}
+    ref = parse_ref(text, profile_names=(), path_exists=lambda _: False, hub_url=sources.endpoint.url)
+    listing = list_repo(ref, **hub)
+    picked = pick_head((file.name for file in listing.files), kinds, ref.quant)
+    if picked is None:
+        return None
+    kind, name = picked
+    return kind, open_group(listing, pick_files(listing, replace(ref, quant=None, file=name)), **hub)
 
 
 def fetch(
@@ -150,9 +164,13 @@ def fetch(
 
             if options.folder is None:
                 folder = url_folder(sources.models_dir, files)
-                return fetch_url_files(located, files, folder, on_progress, options.tuning)
+                return fetch_url_files(
+                    located, files, folder, on_progress, options.tuning, later=options.later
+                )
             place = PlainFolder(options.folder, located.model.source, sources.store)
-            return fetch_url_files(located, files, place.root, on_progress, options.tuning, place)
+            return fetch_url_files(
+                located, files, place.root, on_progress, options.tuning, place, options.later
+            )
         case Awaited(locate=locate):
             return fetch(locate(on_progress), sources, on_progress, options)
         case SavedHeaders(path=path):
@@ -161,6 +179,19 @@ def fetch(
             )
         case Unreached(repo=repo, cause=cause):
             raise TryAgain(f"{repo} was not reached: {cause}", hint=f"launcher pull {located.model.model_id}")
+
+
+def _kept_file(url: str, sources: Sources) -> Path:
+    from launcher.hub.url import shown
+    from launcher.hub.url_download import kept_file
+
+    kept = kept_file(sources.models_dir, url)
+    if kept is None:
+        raise NotFound(
+            f"{shown(url)} is not here and may not be asked for (--offline or HF_HUB_OFFLINE)",
+            hint="leave --offline out and HF_HUB_OFFLINE unset, or name the file here by its path",
+        )
+    return kept
 
 
 def _open_url(url: str) -> Located:
@@ -172,21 +203,29 @@ def _open_url(url: str) -> Located:
 def bytes_to_fetch(located: Located, sources: Sources, options: PullOptions | None = None) -> int:
     """What a pull would download: what is here whole does not count, nor what has arrived of the rest. Files of other
     programs count until a pull has looked into them."""
+    from launcher.hub.transfer.journal import arrived_bytes
+
+    if isinstance(located.files, Unreached | Awaited):
+        return located.model.size_bytes
+    files = to_come(located, sources, options)
+    return sum(shard.size_bytes - arrived_bytes(part) for shard, part in files)
+
+
+def to_come(located: Located, sources: Sources, options: PullOptions | None = None) -> list[ToCome]:
+    """The files that a pull would have to bring here, as far as that is known without asking anybody."""
     folder = options.folder if options else None
     match located.files:
         case HubFiles() as files:
-            from launcher.hub.places import lacking_bytes
+            from launcher.hub import places
 
-            return lacking_bytes(sources.endpoint, files, located.model.shards, folder)
+            return places.to_come(sources.endpoint, files, located.model.shards, folder)
         case UrlFiles() as files:
             from launcher.hub import url_download
 
             folder = folder or url_download.url_folder(sources.models_dir, files)
-            return url_download.lacking_bytes(located, files, folder)
-        case Unreached() | Awaited():
-            return located.model.size_bytes
+            return url_download.to_come(located, files, folder)
         case _:
-            return 0
+            return []
 
 
 def _single(text: str, open_: Callable[[OnProgress], Located]) -> Target:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.catalogue import Target, resolve, sources_of
-from launcher.companions import Opened, open_companions
+from launcher.companions import find_companions, open_companions
 from launcher.engine.argv import Serving, server_argv
 from launcher.engine.capabilities import capabilities
 from launcher.engine.commandline import Command, arities_of, read_command
@@ -102,15 +102,14 @@ def check_command(request: CheckRequest, on_progress: OnProgress) -> Checked:
     target = _resolve(ref, settings)
     located = target.candidates[0].open(on_progress)
     with (
-        _companions(command.others, engine, settings, machine) as opened,
+        _companions(command.others, engine, settings, machine) as (beside, not_counted),
         Simulations(located, engine, settings, machine) as oracle,
     ):
-        beside = opened.companions
         verdict = check(command.configuration, located.model, machine, oracle, oracle.model, beside)
         instead = _Instead()
         if not verdict.fits:
             instead = _instead(command.configuration, verdict, located, machine, oracle, beside)
-    notes = (*command.notes, *opened.notes, *_choice(target), *instead.notes)
+    notes = (*command.notes, *not_counted, *_choice(target), *instead.notes)
     argv = _argv(command, instead, located, found)
     return Checked(
         command=command,
@@ -153,8 +152,8 @@ def _resolve(ref: str, settings: Settings) -> Target:
 @contextlib.contextmanager
 def _companions(
     flags: Sequence[str], engine: Engine | None, settings: Settings, machine: Machine
-) -> Iterator[Opened]:
-    """What these flags load beside the model. A file that is not here may be on the machine that the command is for: it
+) -> Iterator[tuple[Companions, tuple[str, ...]]]:
+    """What these flags load beside the model, and what of it is not counted. A file that is not here may be on the machine that the command is for: it
     is named, not counted."""
     kept: list[str] = []
     notes: list[str] = []
@@ -164,8 +163,9 @@ def _companions(
             kept += words
         else:
             notes.append(f"{' '.join(words)}: {_BESIDE[name]} is not in the ledger: there is no file {path}")
-    with open_companions(kept, engine, settings, machine) as opened:
-        yield replace(opened, notes=(*notes, *opened.notes))
+    found = find_companions(kept, sources_of(settings))
+    with open_companions(found, engine, settings, machine) as opened:
+        yield opened, (*notes, *found.notes)
 
 
 def _choice(target: Target) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from launcher.attempts import (
     less_promised,
 )
 from launcher.catalogue import Sources, resolve, sources_of
+from launcher.companions import files_of, with_files
 from launcher.engine import claims
 from launcher.engine.address import check_exposure
 from launcher.engine.capabilities import capabilities
@@ -48,7 +49,7 @@ from launcher.inventory import (
     engine_or_none,
     machine_for,
 )
-from launcher.lock import Lock, check_engine, locate, read_lock
+from launcher.lock import Lock, check_engine, companions_of, locate, read_lock
 from launcher.plan.plan import Plan
 from launcher.planning import Planned, PlanRequest, fitting
 from launcher.progress import OnProgress
@@ -109,9 +110,10 @@ def up(
     if running is not None:
         return running
 
-    def without_engine(watch: OnProgress) -> Located:
+    def without_engine(watch: OnProgress) -> tuple[Located, ...]:
         machine = machine_for(MachineChoice(), None, settings)
-        return fitting(planning.make(request.plan, settings, None, machine, watch, sources))[1]
+        planned = planning.make(request.plan, settings, None, machine, watch, sources)
+        return (fitting(planned)[1], *files_of(planned.beside.remote))
 
     again = partial(_pull_command, request.plan)
     engine = _engine_while(without_engine, again, request, settings, sources, confirm, on_progress)
@@ -124,9 +126,11 @@ def up(
             planned = planning.make(request.plan, settings, engine, machine, on_progress, sources)
             plan, located = _fitting(planned, others)
             claim(settings.claims_dir, key, name, claim_rows(plan, machine), os.getpid())
-        paths = fetch_all_of(located, sources, confirm, on_progress, again(located))
+        wanted = (located, *files_of(planned.beside.remote))
+        model, *beside = fetch_all_of(wanted, sources, confirm, on_progress, again(located))
+        planned = planning.started_with(planned, [paths[0] for paths in beside])
         upping = Upping(
-            request, name, asked, paths[0], engine, machine, planned.capabilities, keep_up=keep_up
+            request, name, asked, model[0], engine, machine, planned.capabilities, keep_up=keep_up
         )
         case = Case(
             plan=plan,
@@ -161,12 +165,21 @@ def _up_locked(
         return running
     again = ("launcher", "up", "--locked", str(lock.file))
     engine = _engine_while(
-        lambda _: locate(lock, sources), lambda _: again, request, settings, sources, confirm, on_progress
+        lambda _: (locate(lock, sources), *files_of(companions_of(lock, sources))),
+        lambda _: again,
+        request,
+        settings,
+        sources,
+        confirm,
+        on_progress,
     )
     found = capabilities(engine, settings.cache_dir)
     check_engine(lock, found)
     located = locate(lock, sources)
-    paths = fetch_all_of(located, sources, confirm, on_progress, again)
+    remote = companions_of(lock, sources)
+    wanted = (located, *files_of(remote))
+    paths, *beside = fetch_all_of(wanted, sources, confirm, on_progress, again)
+    lock = replace(lock, argv=with_files(lock.argv, remote, [paths[0] for paths in beside]))
     machine = machine_for(MachineChoice(), engine, settings)
     upping = Upping(request, name, asked, paths[0], engine, machine, found, keep_up=keep_up)
     what = What(
@@ -188,7 +201,7 @@ def _up_locked(
 
 
 def _engine_while(
-    locate: Callable[[OnProgress], Located],
+    locate: Callable[[OnProgress], tuple[Located, ...]],
     again: Callable[[Located], tuple[str, ...]],
     request: UpRequest,
     settings: Settings,
@@ -207,8 +220,10 @@ def _engine_while(
 def _pull_command(request: PlanRequest, located: Located) -> tuple[str, ...]:
     """What pulls these files: a repo's by the quant that was chosen, others by what was typed."""
     if isinstance(located.files, HubFiles):
-        return ("launcher", "pull", located.model.model_id)
-    return ("launcher", "pull", request.ref, *(("--quant", request.quant) if request.quant else ()))
+        ref = (located.model.model_id,)
+    else:
+        ref = (request.ref, *(("--quant", request.quant) if request.quant else ()))
+    return ("launcher", "pull", *ref, *(("--", *request.flags) if request.flags else ()))
 
 
 def _looked_up(request: UpRequest, settings: Settings, model_id: str) -> tuple[str, str, Deployment | None]:
@@ -292,6 +307,6 @@ def _ours(found: Deployment) -> Deployment:
     )
 
 
-def locate_planned(ref: str, quant: str | None, on_progress: OnProgress) -> Located:
-    """The files of the quant that is planned for this machine."""
-    return fitting(plan_model(PlanRequest(ref=ref, quant=quant), on_progress))[1]
+def locate_planned(ref: str, quant: str | None, flags: tuple[str, ...], on_progress: OnProgress) -> Located:
+    """The files of the quant that is planned for this machine, and for what these flags have it hold besides."""
+    return fitting(plan_model(PlanRequest(ref=ref, quant=quant, flags=flags), on_progress))[1]

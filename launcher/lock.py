@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from launcher.catalogue import Sources
+from launcher.companions import Remote
 from launcher.engine import claims
 from launcher.engine.argv import Serving
 from launcher.engine.flags import Capabilities
-from launcher.errors import NotFound, UsageError
+from launcher.errors import LauncherError, NotFound, UsageError
 from launcher.hub.located import Awaited, HubFiles, LocalFiles, Located
 from launcher.model import ModelRef, RefKind
 from launcher.planning import Planned, document, fitting
@@ -24,17 +26,33 @@ FORMAT = "gguf-launcher lock 1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lock:
-    """A lock file, read. `shards` are (name, size, sha256 or None); `repo` and `commit` are None for local files, whose
-    `path` is the first shard's."""
+class LockedFiles:
+    """The files of a model that the lock in `file` names. `shards` are (name, size, sha256 or None); `repo` and `commit`
+    are None for local files, whose `path` is the first shard's."""
 
     file: Path
-    ref: str
     model_id: str
     repo: str | None
     commit: str | None
     path: str | None
     shards: tuple[tuple[str, int, str | None], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedCompanion(LockedFiles):
+    """What is brought here to be loaded beside the model: `companions.Remote`, locked."""
+
+    what: str
+    flag: str
+    also: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lock(LockedFiles):
+    """A lock file, read. `beside` is what `argv` has llama-server fetch."""
+
+    ref: str
+    beside: tuple[LockedCompanion, ...]
     engine_sha256: str | None
     engine_commit: str | None
     argv: tuple[str, ...]
@@ -77,32 +95,13 @@ class Lock:
 def write_lock(planned: Planned, path: Path) -> None:
     """Write the plan's lock. Raises DoesNotFit without a plan, UsageError where it has no files or cannot be written."""
     _, located = fitting(planned)
-    files: dict[str, object]
-    match located.files:
-        case HubFiles(repo=repo, commit=commit):
-            files = {"repo": repo, "commit": commit}
-        case LocalFiles(paths=paths):
-            files = {"path": str(paths[0].absolute())}
-        case Awaited():
-            raise UsageError(
-                f"{located.model.model_id} is not here yet, and a lock names its file",
-                hint=f"launcher pull {planned.request.ref}",
-            )
-        case _:
-            raise UsageError(
-                f"{located.model.model_id} has no files that a lock could name",
-                hint="lock a plan of a hub model or a local file",
-            )
     found = planned.capabilities
     text = {
         "format": FORMAT,
         "ref": planned.request.ref,
+        **_files_of(located, planned.request.ref),
         "model_id": planned.target.model_id,
-        **files,
-        "shards": [
-            {"name": shard.name, "size_bytes": shard.size_bytes, "sha256": shard.sha256}
-            for shard in located.model.shards
-        ],
+        "beside": [_companion(one) for one in planned.beside.remote],
         "engine": {
             "sha256": found.sha256 if found else None,
             "commit": found.version.commit if found else None,
@@ -116,19 +115,52 @@ def write_lock(planned: Planned, path: Path) -> None:
         raise UsageError(f"{path} cannot be written: {error.strerror}", hint="name another file") from error
 
 
+def _files_of(located: Located, ref: str) -> dict[str, object]:
+    files: dict[str, object]
+    match located.files:
+        case HubFiles(repo=repo, commit=commit):
+            files = {"repo": repo, "commit": commit}
+        case LocalFiles(paths=paths):
+            files = {"path": str(paths[0].absolute())}
+        case Awaited():
+            raise UsageError(
+                f"{located.model.model_id} is not here yet, and a lock names its file",
+                hint=f"launcher pull {ref}",
+            )
+        case _:
+            raise UsageError(
+                f"{located.model.model_id} has no files that a lock could name",
+                hint="lock a plan of a hub model or a local file",
+            )
+    shards = [
+        {"name": shard.name, "size_bytes": shard.size_bytes, "sha256": shard.sha256}
+        for shard in located.model.shards
+    ]
+    return {"model_id": located.model.model_id, **files, "shards": shards}
+
+
+def _companion(remote: Remote) -> dict[str, object]:
+    if isinstance(remote.found, LauncherError):
+        raise remote.found
+    said = {"what": remote.what, "flag": remote.flag, "also": list(remote.also)}
+    return {**said, **_files_of(remote.found, remote.ref)}
+
+
 def read_lock(path: Path) -> Lock:
     """The lock in a file. Raises UsageError for any other file."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return Lock(
-            file={FORMAT: path}[found["format"]],
+            **_read_files({FORMAT: path}[found["format"]], found),
             ref=str(found["ref"]),
-            model_id=str(found["model_id"]),
-            repo=found.get("repo"),
-            commit=found.get("commit"),
-            path=found.get("path"),
-            shards=tuple(
-                (str(one["name"]), int(one["size_bytes"]), one["sha256"]) for one in found["shards"]
+            beside=tuple(
+                LockedCompanion(
+                    **_read_files(path, one),
+                    what=str(one["what"]),
+                    flag=str(one["flag"]),
+                    also=tuple(str(word) for word in one["also"]),
+                )
+                for one in found.get("beside", ())
             ),
             engine_sha256=found["engine"]["sha256"],
             engine_commit=found["engine"]["commit"],
@@ -143,6 +175,17 @@ def read_lock(path: Path) -> Lock:
         ) from error
 
 
+def _read_files(file: Path, found: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "file": file,
+        "model_id": str(found["model_id"]),
+        "repo": found.get("repo"),
+        "commit": found.get("commit"),
+        "path": found.get("path"),
+        "shards": tuple((str(one["name"]), int(one["size_bytes"]), one["sha256"]) for one in found["shards"]),
+    }
+
+
 def check_engine(lock: Lock, found: Capabilities) -> None:
     """Raises UsageError where another llama-server would run than the one the plan was made for: the digest is of the
     program and all its libraries (`engine.capabilities`)."""
@@ -155,7 +198,15 @@ def check_engine(lock: Lock, found: Capabilities) -> None:
         )
 
 
-def locate(lock: Lock, sources: Sources) -> Located:
+def companions_of(lock: Lock, sources: Sources) -> tuple[Remote, ...]:
+    """What is loaded beside the locked model, looked at again as `locate` does."""
+    return tuple(
+        Remote(what=one.what, ref=one.model_id, flag=one.flag, also=one.also, found=locate(one, sources))
+        for one in lock.beside
+    )
+
+
+def locate(lock: LockedFiles, sources: Sources) -> Located:
     """The locked files, looked at again. Raises UsageError where they are others than locked, NotFound, TryAgain."""
     from launcher.hub.local import open_path  # noqa: PLC0415 (the Hub's client takes its time to import)
     from launcher.hub.repo import open_repo  # noqa: PLC0415 (as above)

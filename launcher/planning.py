@@ -6,13 +6,14 @@ It only wires: `catalogue` says which quants, `plan.search` decides, `simulation
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from launcher.catalogue import Candidate, Sources, Target, bytes_to_fetch, resolve, sources_of
-from launcher.companions import open_companions
+from launcher.companions import Found, find_companions, open_companions, with_files
 from launcher.engine.argv import Serving, server_argv
 from launcher.engine.capabilities import capabilities
 from launcher.engine.find import Engine
@@ -59,7 +60,8 @@ class PlanRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """What came of a request: the choice, the chosen model, and its command line (empty without a plan)."""
+    """What came of a request: the choice, the chosen model with what is loaded beside it, and its command line (empty
+    without a plan)."""
 
     target: Target
     machine: Machine
@@ -68,6 +70,7 @@ class Planned:
     request: PlanRequest
     choice: Choice
     located: Located | None
+    beside: Found
     argv: tuple[str, ...]
     purchases: tuple[Purchase, ...] = ()
 
@@ -93,6 +96,7 @@ def make(
     workload, flags = absorb_flags(flags, request.workload)
     workload = replace(workload, extras=measure_extras(flags), rope=read_rope(flags))
     request = replace(request, workload=workload, flags=flags)
+    beside = find_companions(flags, sources)
     with ExitStack() as stack:
         opened: list[tuple[Offer, Located]] = []
         refused: list[tuple[Candidate, BadGguf]] = []
@@ -112,13 +116,12 @@ def make(
                 notes=located.notes,
             )
             opened.append((offer, located))
-        beside = stack.enter_context(open_companions(flags, engine, settings, machine))
         task = Task(
             machine=machine,
             workload=workload,
             limits=request.limits,
             default_ctx=target.profile.context.default if target.profile else None,
-            companions=beside.companions,
+            companions=stack.enter_context(open_companions(beside, engine, settings, machine)),
         )
         if refused and not opened:
             raise refused[0][1]
@@ -128,7 +131,7 @@ def make(
         bought = purchases(offers, task, choice) if request.buy else ()
     known = capabilities(engine, settings.cache_dir) if engine else None
     if choice.plan is not None:
-        said = (*choice.plan.reasons, *beside.notes, *_other_build(engine, known))
+        said = (*choice.plan.reasons, *beside.notes, *_brought(beside), *_other_build(engine, known))
         choice = replace(choice, plan=replace(choice.plan, reasons=said))
     chosen = next((located for offer, located in opened if _is_of(choice.plan, offer)), None)
     planned = Planned(
@@ -139,6 +142,7 @@ def make(
         request=request,
         choice=choice,
         located=chosen,
+        beside=beside,
         argv=(),
         purchases=bought,
     )
@@ -199,6 +203,12 @@ def compile_argv(planned: Planned, plan: Plan, serving: Serving) -> tuple[str, .
     )
 
 
+def started_with(planned: Planned, paths: Sequence[Path]) -> Planned:
+    """The same plan with the files that were brought here for `beside.remote`, first shard each."""
+    flags = with_files(planned.request.flags, planned.beside.remote, paths)
+    return replace(planned, request=replace(planned.request, flags=flags))
+
+
 def pinned(planned: Planned, plan: Plan) -> Workload:
     """The wish with what the search chose for this plan: planning it again changes what it must, nothing else."""
     workload = planned.request.workload
@@ -221,7 +231,7 @@ def replan(
     if workload.cache_type_k is None and workload.cache_type_v is None:
         workload = replace(workload, cache_type_k=CacheType.F16, cache_type_v=CacheType.F16)
     with (
-        open_companions(planned.request.flags, planned.engine, settings, machine) as opened,
+        open_companions(planned.beside, planned.engine, settings, machine) as companions,
         Simulations(located, planned.engine, settings, machine) as oracle,
     ):
         task = Task(
@@ -229,7 +239,7 @@ def replan(
             workload=workload,
             limits=planned.request.limits,
             default_ctx=profile.context.default if profile else None,
-            companions=opened.companions,
+            companions=companions,
         )
         offer = Offer(
             quant=quant,
@@ -239,7 +249,7 @@ def replan(
         )
         outcome = plan_one(offer, task)
     if isinstance(outcome, Plan):
-        return replace(outcome, reasons=(*outcome.reasons, *opened.notes))
+        return replace(outcome, reasons=(*outcome.reasons, *planned.beside.notes))
     return outcome
 
 
@@ -291,6 +301,16 @@ def api_price(planned: Planned) -> str | None:
 
 def _bought(planned: Planned) -> dict[str, Any]:
     return {"purchases": [asdict(one) for one in planned.purchases], "api": api_price(planned)}
+
+
+def _brought(beside: Found) -> tuple[str, ...]:
+    """Where what is started is not what is printed: a line for elsewhere cannot name a path of this machine."""
+    return tuple(
+        f"{one.what} {one.ref}: `up` brings {one.found.model.shards[0].name} here, verified, and starts llama-server with "
+        "its path; the command line has llama-server fetch it"
+        for one in beside.remote
+        if isinstance(one.found, Located)
+    )
 
 
 def _other_build(engine: Engine | None, found: Capabilities | None) -> tuple[str, ...]:

@@ -10,12 +10,13 @@ import contextlib
 import shlex
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher.catalogue import Sources, bytes_to_fetch, fetch, resolve, sources_of
+from launcher.catalogue import Sources, Target, bytes_to_fetch, fetch, resolve, sources_of, to_come
 from launcher.errors import Interrupted, LauncherError
 from launcher.hub.located import HubFiles, LocalFiles, Located, PullOptions, UrlFiles
 from launcher.progress import OnProgress, Step
@@ -37,13 +38,16 @@ def pull(
     options: PullOptions,
     confirm: Confirm,
     on_progress: OnProgress,
-    locate_planned: Callable[[str, str | None, OnProgress], Located],
+    locate_planned: Callable[[str, str | None, tuple[str, ...], OnProgress], Located],
     also: tuple[str, ...] = (),
+    flags: tuple[str, ...] = (),
 ) -> tuple[Path, ...]:
-    """Bring a model's files here: the quant that is named or the only one, else the one `locate_planned` chooses. `also`
-    are words that were typed and that `options` does not carry, for the command that goes on after Ctrl-C."""
+    """Bring a model's files here: the quant that is named or the only one, else the one `locate_planned` chooses; and
+    those that llama-server's `flags`, or the profile's, have it load beside the model. `also` are words that were typed
+    and that `options` does not carry, for the command that goes on after Ctrl-C."""
     sources = sources_of(read_settings())
     target = resolve(ref, quant, sources)
+    beside = _named_by(target, flags, sources)
     if len(target.candidates) == 1:
         located = target.candidates[0].open(on_progress)
         if options.verify and isinstance(located.files, LocalFiles):
@@ -53,9 +57,24 @@ def pull(
                 on_progress
             )  # hashed again, and fetched anew where it is damaged
     else:
-        located = locate_planned(ref, quant, on_progress)
-    again = ("launcher", "pull", ref, *(("--quant", quant) if quant else ()), *_words(options), *also)
-    return fetch_all_of(located, sources, confirm, on_progress, again, options)
+        located = locate_planned(ref, quant, flags, on_progress)
+    again = ["launcher", "pull", ref, *(("--quant", quant) if quant else ()), *_words(options), *also]
+    again += ["--", *flags] if flags else []
+    paths = fetch_all_of((located, *beside), sources, confirm, on_progress, tuple(again), options)
+    return tuple(path for each in paths for path in each)
+
+
+def _named_by(target: Target, typed: tuple[str, ...], sources: Sources) -> tuple[Located, ...]:
+    """What is somewhere else and loaded beside the model, by the flags typed and those of the profile."""
+    carried = target.profile.flags if target.profile else ()
+    if not (carried or typed):
+        return ()
+    from launcher.companions import files_of, find_companions
+    from launcher.engine.wishes import carried_flags
+    from launcher.plan.plan import Workload
+
+    flags = (*carried_flags(carried, typed, Workload()), *typed)
+    return files_of(find_companions(flags, sources).remote)
 
 
 def _words(options: PullOptions) -> Iterator[str]:
@@ -71,41 +90,53 @@ def _words(options: PullOptions) -> Iterator[str]:
 
 
 def fetch_all_of(
-    located: Located,
+    wanted: Sequence[Located],
     sources: Sources,
     confirm: Confirm,
     on_progress: OnProgress,
     again: tuple[str, ...],
     options: PullOptions | None = None,
-) -> tuple[Path, ...]:
-    """The local paths of all its files, in shard order. `again` is the command that goes on after Ctrl-C or an error.
+) -> tuple[tuple[Path, ...], ...]:
+    """The local paths of all files of a model and of what is loaded beside it, each in shard order. `again` is the command
+    that goes on after Ctrl-C or an error.
 
     Raises Interrupted on Ctrl-C and when the question is answered with no, and what `catalogue.fetch` raises.
     """
     options = options or PullOptions()
-    _ask_about(located, sources, options, confirm)
+    _ask_about(wanted, sources, options, confirm)
     try:
-        return fetch(located, sources, on_progress, replace(options, again=shlex.join(again)))
+        return _fetch_each(wanted, sources, on_progress, replace(options, again=shlex.join(again)))
     except KeyboardInterrupt:
         raise _stopped(again) from None
+
+
+def _fetch_each(
+    wanted: Sequence[Located], sources: Sources, on_progress: OnProgress, options: PullOptions
+) -> tuple[tuple[Path, ...], ...]:
+    """One after the other; the disk is asked for all of them before the first byte."""
+    come = [to_come(one, sources, options) for one in wanted[1:]]
+    return tuple(
+        fetch(one, sources, on_progress, replace(options, later=tuple(chain.from_iterable(come[index:]))))
+        for index, one in enumerate(wanted)
+    )
 
 
 def _stopped(again: tuple[str, ...]) -> Interrupted:
     return Interrupted("the download was stopped; what has arrived is kept", hint=shlex.join(again))
 
 
-def _ask_about(located: Located, sources: Sources, options: PullOptions, confirm: Confirm) -> None:
+def _ask_about(wanted: Sequence[Located], sources: Sources, options: PullOptions, confirm: Confirm) -> None:
     """Before a large download, by what is still to come. Raises Interrupted where the answer is no."""
-    if not isinstance(located.files, HubFiles | UrlFiles):
-        return
-    size = bytes_to_fetch(located, sources, options)
-    if size > ASK_ABOVE_BYTES and not confirm(f"Download {located.model.model_id}, {format_bytes(size)}?"):
+    remote = [one for one in wanted if isinstance(one.files, HubFiles | UrlFiles)]
+    size = sum(bytes_to_fetch(one, sources, options) for one in remote)
+    names = " and ".join(one.model.model_id for one in remote)
+    if size > ASK_ABOVE_BYTES and not confirm(f"Download {names}, {format_bytes(size)}?"):
         raise Interrupted("nothing was downloaded", hint="answer y, or give -y")
 
 
 @contextlib.contextmanager
 def pulling_meanwhile(
-    locate: Callable[[OnProgress], Located],
+    locate: Callable[[OnProgress], tuple[Located, ...]],
     sources: Sources,
     confirm: Confirm,
     on_progress: OnProgress,
@@ -117,13 +148,16 @@ def pulling_meanwhile(
     is found, and asked about, before: a question would wait among the bars of the build. Raises Interrupted with the
     command that goes on (`again`) after Ctrl-C, and when the question is answered with no.
     """
+    options = PullOptions()
 
-    def find() -> Located:
-        located = locate(meanwhile.report)
-        _ask_about(located, sources, PullOptions(), confirm)
-        return located
+    def find() -> tuple[Located, ...]:
+        wanted = locate(meanwhile.report)
+        _ask_about(wanted, sources, options, confirm)
+        return wanted
 
-    meanwhile = _Meanwhile(find, lambda located, watch: fetch(located, sources, watch), on_progress)
+    meanwhile = _Meanwhile(
+        find, lambda wanted, watch: _fetch_each(wanted, sources, watch, options), on_progress
+    )
     if sys.stdin is not None and sys.stdin.isatty():
         meanwhile.find_first()
     meanwhile.start()
@@ -133,7 +167,7 @@ def pulling_meanwhile(
     except BaseException as error:
         stopped = meanwhile.stop()
         if stopped is not None and isinstance(error, KeyboardInterrupt):
-            raise _stopped(again(stopped)) from None
+            raise _stopped(again(stopped[0])) from None
         raise
 
 
@@ -143,18 +177,18 @@ class _Meanwhile:
 
     def __init__(
         self,
-        find: Callable[[], Located],
-        fetch: Callable[[Located, OnProgress], object],
+        find: Callable[[], tuple[Located, ...]],
+        fetch: Callable[[tuple[Located, ...], OnProgress], object],
         on_progress: OnProgress,
     ) -> None:
         self._find, self._fetch, self._on_progress = find, fetch, on_progress
-        self._located: Located | None = None
+        self._wanted: tuple[Located, ...] | None = None
         self._over, self._ended = threading.Event(), threading.Event()
 
     def find_first(self) -> None:
         """In the calling thread. Raises Interrupted where the question is answered with no; of other trouble nothing."""
         try:
-            self._located = self._find()
+            self._wanted = self._find()
         except Interrupted:
             raise
         except LauncherError:
@@ -167,10 +201,10 @@ class _Meanwhile:
         """Until it has ended, however."""
         self._ended.wait()
 
-    def stop(self) -> Located | None:
-        """Have it leave what has arrived as it can be gone on with; the model, where one was under way. While it is looked
+    def stop(self) -> tuple[Located, ...] | None:
+        """Have it leave what has arrived as it can be gone on with; what was wanted, where it was under way. While it is looked
         for nothing has arrived, and nobody waits for a server that says nothing."""
-        under_way = None if self._ended.is_set() else self._located
+        under_way = None if self._ended.is_set() else self._wanted
         self._over.set()
         if under_way is not None:
             self._ended.wait(_LEAVE_S)
@@ -185,8 +219,8 @@ class _Meanwhile:
     def _run(self) -> None:
         try:
             with contextlib.suppress(Exception):  # whatever it is, it comes again in its turn
-                self._located = self._located or self._find()
+                self._wanted = self._wanted or self._find()
                 if not self._over.is_set():
-                    self._fetch(self._located, self.report)
+                    self._fetch(self._wanted, self.report)
         finally:
             self._ended.set()

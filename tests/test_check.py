@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.companions import open_companions
+from launcher.catalogue import sources_of
+from launcher.companions import find_companions, open_companions
 from launcher.engine.capabilities import capabilities
 from launcher.engine.commandline import arities_of, read_command
 from launcher.engine.find import Engine
@@ -173,13 +174,12 @@ def gaps_beside(
     words = [*words, "-c", "4096", "-np", "2", "-lm", "none", "-fit", "off"]
     command = read_command(["llama-server", "-m", str(path), *words])
     assert (command.refused, command.notes) == ((), ())
+    found = find_companions(command.others, sources_of(read_settings()))
     with (
-        open_companions(command.others, simulating, read_settings(), box) as opened,
+        open_companions(found, simulating, read_settings(), box) as opened,
         Simulators(simulating.folder) as simulators,
     ):
-        verdict = check(
-            command.configuration, open_path(path).model, box, simulators, str(path), opened.companions
-        )
+        verdict = check(command.configuration, open_path(path).model, box, simulators, str(path), opened)
     assert verdict.simulated_by is not None
     assert sum("in the ledger" in reason for reason in verdict.reasons) == 2
     log = load((str(engine.path), "-m", str(path), *words, *WARM), TWO_GPUS, LOADED)

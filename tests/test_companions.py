@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.companions import open_companions
+from launcher.catalogue import sources_of
+from launcher.companions import find_companions, open_companions
 from launcher.engine.argv import Serving, server_argv
 from launcher.engine.capabilities import capabilities
 from launcher.engine.find import Engine
@@ -47,12 +48,13 @@ def planned_and_loaded(
     settings = read_settings()
     located = open_path(folder / "model.gguf")
     workload = Workload(ctx_size=4096, n_parallel=2)
+    found = find_companions(flags, sources_of(settings))
     with (
-        open_companions(flags, simulating, settings, box) as opened,
+        open_companions(found, simulating, settings, box) as companions,
         Simulations(located, simulating, settings, box) as oracle,
     ):
         offer = Offer(quant="Q4_0", model=located.model, witness=Witness(oracle=oracle, path=oracle.model))
-        plan = plan_one(offer, Task(machine=box, workload=workload, companions=opened.companions))
+        plan = plan_one(offer, Task(machine=box, workload=workload, companions=companions))
     assert isinstance(plan, Plan), plan.reasons
     serving = Serving(
         host="127.0.0.1", port=free_port("127.0.0.1"), model_id="m", model_path=str(folder / "model.gguf")
@@ -109,28 +111,25 @@ def test_a_plan_on_software_gpus_is_what_the_engine_allocates(
 def test_a_draft_that_works_on_the_models_states_is_named_not_counted(tmp_path: Path) -> None:
     path = make_gguf(tmp_path / "d.gguf", "llama", hollow=True)[0]
     flags = ("-md", str(path), "--spec-type", "draft-eagle3")
-    with open_companions(flags, None, read_settings(), machine()) as opened:
-        assert opened.companions.draft is None
-        assert opened.companions.n_draft == 3
-        assert "draft model d is not in the ledger" in opened.notes[0]
+    found = find_companions(flags, sources_of(read_settings()))
+    assert found.draft is None
+    assert found.wishes.n_draft == 3
+    assert "draft model d is not in the ledger" in found.notes[0]
 
 
 def test_an_mtp_context_is_named_not_counted() -> None:
-    with open_companions(("--spec-type", "draft-mtp"), None, read_settings(), machine()) as opened:
-        assert "--spec-type draft-mtp is not in the ledger" in opened.notes[0]
+    found = find_companions(("--spec-type", "draft-mtp"), sources_of(read_settings()))
+    assert "--spec-type draft-mtp is not in the ledger" in found.notes[0]
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     flags = ("--mmproj", str(tmp_path / "none.gguf"))
-    with (
-        pytest.raises(NotFound, match="there is no file"),
-        open_companions(flags, None, read_settings(), machine()),
-    ):
-        pass
+    with pytest.raises(NotFound, match="there is no file"):
+        find_companions(flags, sources_of(read_settings()))
 
 
 def test_what_cannot_be_had_is_named_not_counted() -> None:
     flags = ("--mmproj-url", "http://127.0.0.1:9/mm.gguf")
-    with open_companions(flags, None, read_settings(), machine()) as opened:
-        assert opened.companions.projector is None
-        assert "projector http://127.0.0.1:9/mm.gguf is not in the ledger" in opened.notes[0]
+    found = find_companions(flags, sources_of(read_settings()))
+    assert found.projector is None
+    assert "projector http://127.0.0.1:9/mm.gguf is not in the ledger" in found.notes[0]

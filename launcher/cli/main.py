@@ -33,7 +33,7 @@ _PASSING = frozenset(
 """Errors that may be gone a moment later: a disk's, a network's and a network file system's."""
 _SHOWN = 200
 
-TAKES_ENGINE_FLAGS = frozenset({"check", "plan", "up", "run", "serve"})
+TAKES_ENGINE_FLAGS = frozenset({"check", "plan", "pull", "up", "run", "serve"})
 
 _TERMINATED = threading.Event()
 """Somebody else ended this process, not a user at the keyboard."""

@@ -35,6 +35,9 @@ Offline = Annotated[
 FLAGS = "What follows -- goes to llama-server: -- -ub 1024 --lora FILE"
 """Of the help of commands that take such flags; a usage line has no place for them."""
 
+FILES = "Of llama-server's flags after -- the files are pulled too: -- -hfd user/repo --mmproj-url URL"
+"""Of the help of `pull`, as above."""
+
 Ref = Annotated[
     str,
     typer.Argument(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from launcher.cli.options import Offline, Ref, unfolded
+from launcher.cli.options import FILES, Offline, Ref, unfolded
 from launcher.cli.output import Output
 from launcher.errors import Interrupted, UsageError
 
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Hang the commands on the app."""
-    for command in (pull, ls, rm):
+    app.command(epilog=FILES)(unfolded(pull))
+    for command in (ls, rm):
         app.command()(unfolded(command))
 
 
 def pull(
+    ctx: typer.Context,
     ref: Ref,
     out: Output,
     quant: Annotated[str | None, typer.Option("--quant", help="This quant.", show_default=False)] = None,
@@ -72,14 +74,23 @@ def pull(
     )
     also = (*["--offline"] * offline, *["-y"] * yes)
     with out.progress() as progress:
-        paths = pulling.pull(ref, quant, options, out.confirm(yes=yes), progress, _locate_planned, also)
+        paths = pulling.pull(
+            ref,
+            quant,
+            options,
+            out.confirm(yes=yes),
+            progress,
+            _locate_planned,
+            also,
+            flags=ctx.obj,
+        )
     out.show_lines({"paths": paths}, [str(path) for path in paths])
 
 
-def _locate_planned(ref: str, quant: str | None, on_progress: OnProgress) -> Located:
+def _locate_planned(ref: str, quant: str | None, flags: tuple[str, ...], on_progress: OnProgress) -> Located:
     from launcher import launch
 
-    return launch.locate_planned(ref, quant, on_progress)
+    return launch.locate_planned(ref, quant, flags, on_progress)
 
 
 def ls(out: Output) -> None:
@@ -156,10 +167,11 @@ def _refuse_in_use(chosen: list[Kept], settings: Settings) -> None:
     files = {path.resolve(): one.name for one in chosen for path in one.paths}
     for entry in read_all(settings.deployments_dir):
         if isinstance(entry, Deployment) and look(entry).state is State.RUNNING:
-            model = Path(entry.model_path).resolve()
-            if model in files:
+            loaded = (entry.model_path, *(word for word in entry.argv if word.startswith("/")))
+            used = next((one for word in loaded if (one := Path(word).resolve()) in files), None)
+            if used is not None:
                 raise UsageError(
-                    f"{files[model]} is in use by the deployment {entry.name}",
+                    f"{files[used]} is in use by the deployment {entry.name}",
                     hint=f"launcher stop {entry.name}",
                 )
 

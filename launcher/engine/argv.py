@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from launcher.engine.companion_flags import names_remote
 from launcher.engine.taskset import TASKSET
 from launcher.engine.wishes import SPELLINGS, WISHES, is_flag, split_flags
 from launcher.errors import UsageError
@@ -74,6 +75,10 @@ _MOVES = frozenset(
 
 _OWNED = {
     "-m": "launcher plan REF, or up REF: the reference names the model",
+    **dict.fromkeys(
+        ("-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-mu", "--model-url", "-dr", "--docker-repo"),
+        "launcher plan REF, or up REF: the reference names the model",
+    ),
     "--host": "launcher up REF --host ADDRESS (plan leaves the address open)",
     "--port": "launcher up REF --port N (plan leaves the port open)",
     "--api-key-file": "launcher up REF --api-key-file FILE",
@@ -149,7 +154,10 @@ def server_argv(
     if plan.numa is not None:
         line.add("--numa", plan.numa, "memory on several NUMA nodes")
     line.add_if_known("--metrics")
-    line.add_if_known("--offline")
+    if not names_remote(
+        user_flags
+    ):  # what is still elsewhere, the one who runs this line has llama-server fetch
+        line.add_if_known("--offline")
     line.add_if_known("-lv", "4")  # below 4 the log leaves out the buffer sizes
     _check_profile_flags(profile_flags, capabilities)
     user = _check_user_flags(line, user_flags)

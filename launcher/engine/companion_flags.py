@@ -29,6 +29,12 @@ _DRAFT_LENGTH: dict[str, tuple[str | None, int]] = {
 }
 """The flag and the default of how many tokens each way of drafting offers at once (common_speculative_n_max,
 common/speculative.cpp). A draft model without `--spec-type` is loaded and drafts nothing."""
+_LOCAL = {"-hfd": "-md", "-mmu": "-mm"}
+"""What names a file that llama-server would download, and what names it by its path."""
+
+_SPELLED = {"-md": "-md", "-mm": "--mmproj"}
+"""As llama-server has called them the longest."""
+
 _LENGTH_FLAGS = frozenset(flag for flag, _ in _DRAFT_LENGTH.values() if flag is not None)
 
 
@@ -67,8 +73,23 @@ def read_companions(flags: Sequence[str]) -> CompanionWishes:
     return _wishes(reading)
 
 
+def names_remote(flags: Sequence[str]) -> bool:
+    """Whether these flags name a file that llama-server would download."""
+    return any(name in _LOCAL for name, _ in split_flags(flags))
+
+
+def with_local(flags: Sequence[str], flag: str, path: str, also: Sequence[str] = ()) -> tuple[str, ...]:
+    """These flags, with the path of a companion that was brought here (`flag` is `-md` or `-mm`) instead of where it
+    came from; `also` follows it."""
+    kept = [word for name, words in split_flags(flags) if _LOCAL.get(name, name) != flag for word in words]
+    return (*kept, _SPELLED[flag], path, *also)
+
+
 def _wishes(reading: _Reading) -> CompanionWishes:
     draft = projector = None
+    if "remote" in reading.draft and "path" in reading.draft:  # -md is a file of that repo then
+        repo = reading.draft["remote"].removeprefix("hf:").partition(":")[0]
+        reading.draft["remote"] = f"hf:{repo}/{reading.draft['path']}"
     for companion in (reading.draft, reading.projector):
         if remote := companion.pop("remote", None):  # what is fetched takes the place of a file that is named
             companion["path"] = remote

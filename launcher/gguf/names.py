@@ -165,6 +165,23 @@ def pick_group(groups: Iterable[FileGroup], wanted: str | None) -> FileGroup | N
     return None
 
 
+def pick_head(names: Iterable[str], kinds: Iterable[str], quant: str | None) -> tuple[str, str] | None:
+    """The draft head of the first of these kinds (`mtp`, `eagle3`) that is among a repo's files, as (kind, name); of
+    several, the one whose quant is nearest (find_best_sibling, common/download.cpp). None where there is none."""
+    listed = sorted(name for name in names if name.lower().endswith(".gguf"))
+    wanted = (quant or _DEFAULTS[0]).upper()
+    for kind in kinds:
+        heads = [name for name in listed if f"{kind}-" in name]
+        if heads:
+            return kind, min(heads, key=lambda name: abs(_bits(quant_label(name)) - _bits(wanted)))
+    return None
+
+
+def _bits(label: str | None) -> int:
+    digits = re.search(r"\d+", label or "")
+    return int(digits[0]) if digits else 0
+
+
 def _named(groups: tuple[FileGroup, ...], label: str) -> FileGroup | None:
     return _unless_ambiguous([group for group in groups if group.label.upper() == label.upper()], label)
 

@@ -212,7 +212,12 @@ class _Pull:
         has no room for both, and has enough then."""
         place = self._place
         ask = partial(
-            refuse_full_disk, place.root, self._lacking(), what=self._files.repo, instead=place.instead
+            refuse_full_disk,
+            place.root,
+            self._lacking(),
+            what=self._files.repo,
+            instead=place.instead,
+            later=self._options.later,
         )
         try:
             ask()

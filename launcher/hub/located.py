@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.hub.transfer.tuning import Tuning
-from launcher.model import ModelFile
+from launcher.model import ModelFile, Shard
 from launcher.progress import OnProgress
 
 
@@ -20,13 +20,14 @@ class PullOptions:
     """How files are brought here. `folder`: a plain folder instead of the store. `look_in`: folders whose files may
     be used, beside the stores that are known. `verify`: hash again what was found right before.
     `tuning` None: for the cores that this process may use. `again`: the command that goes on, for the hints of errors;
-    empty where it is not known."""
+    empty where it is not known. `later`: what is fetched after these files, which the disk is asked for too."""
 
     folder: Path | None = None
     look_in: tuple[Path, ...] = ()
     verify: bool = False
     tuning: Tuning | None = None
     again: str = ""
+    later: tuple[tuple[Shard, Path], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from huggingface_hub.file_download import repo_folder_name
 
 from launcher.hub.endpoint import Endpoint
 from launcher.hub.located import HubFiles
-from launcher.hub.transfer.journal import arrived_bytes
+from launcher.hub.room import ToCome
 from launcher.hub.transfer.part import Part, remove_part
 from launcher.locks import exclusive_if_free
 from launcher.model import Shard
@@ -89,18 +89,18 @@ def cached_file(endpoint: Endpoint, files: HubFiles, shard: Shard) -> Path | Non
     return path if path.stat().st_size == shard.size_bytes else None
 
 
-def lacking_bytes(
+def to_come(
     endpoint: Endpoint, files: HubFiles, shards: Iterable[Shard], folder: Path | None = None
-) -> int:
-    """How much of these shards neither the Hub's cache nor `folder` has, partial files included. Only looks."""
+) -> list[ToCome]:
+    """Those of these shards that neither the Hub's cache nor `folder` has. Only looks."""
     cache = HubCache(endpoint, files)
-    lacking = 0
+    missing = []
     for shard in shards:
         path = folder / shard.name if folder else cache.path(shard)
         part = part_beside(path) if folder else cache.part(shard)
         if not (cache.has(shard) or has_size(path, shard)):
-            lacking += shard.size_bytes - arrived_bytes(part)
-    return lacking
+            missing.append((shard, part))
+    return missing
 
 
 class HubCache:

@@ -21,7 +21,7 @@ from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defin
 
 from launcher.errors import NotFound, TryAgain
 from launcher.gguf.header import Header, parse_header
-from launcher.gguf.names import FileGroup, group_files, pick_group
+from launcher.gguf.names import FileGroup, group_files, is_model_file, pick_group
 from launcher.hub.endpoint import Endpoint, explained, not_cached, open_session
 from launcher.hub.local import FileSource
 from launcher.hub.located import HubFiles, Located
@@ -97,10 +97,14 @@ def list_quants(listing: Listing) -> tuple[FileGroup, ...]:
 
 
 def pick_files(listing: Listing, ref: ModelRef) -> FileGroup:
-    """The complete group of files that `ref.file` or `ref.quant` (a label, or a folder of the repo) names.
+    """The complete group of files that `ref.file` or `ref.quant` (a label, or a folder of the repo) names; a file that is
+    loaded beside a model (a projector, a draft head) by its whole name.
 
     Raises NotFound, listing the nearest quants, UsageError where several fit equally.
     """
+    beside = next((file for file in listing.files if file.name == ref.file), None)
+    if beside is not None and not is_model_file(beside.name):
+        return FileGroup(label=beside.name, files=((beside.name, beside.size_bytes),))
     groups = list_quants(listing)
     if not groups:
         raise NotFound(

@@ -18,12 +18,25 @@ RUN_AGAIN = "run it again"
 """Where the command that goes on is not known."""
 
 
+ToCome = tuple[Shard, Path]
+"""A file that is not here yet, with its partial file, whose blocks are taken already."""
+
+
 def refuse_full_disk(
-    folder: Path, missing: Iterable[tuple[Shard, Path]], *, what: str, instead: str, yields: int = 0
+    folder: Path,
+    missing: Iterable[ToCome],
+    *,
+    what: str,
+    instead: str,
+    yields: int = 0,
+    later: Iterable[ToCome] = (),
 ) -> None:
-    """`missing` are files to come, each with its partial file, whose blocks are taken already. `what` names them,
-    `instead` says where else they could go; `yields` bytes will be freed before. Raises TryAgain with how much to free."""
-    needed, free = _needed(missing), _free(folder)
+    """`missing` are the files to come; `later` those that come after them, which count where they go to the same file
+    system. `what` names them, `instead` says where else they could go; `yields` bytes will be freed before. Raises
+    TryAgain with how much to free."""
+    here = _existing(folder).stat().st_dev
+    there = (one for one in later if _existing(one[1]).stat().st_dev == here)
+    needed, free = _needed([*missing, *there]), _free(folder)
     lacks = needed - free - yields
     if lacks > 0:
         removed = f" and {format_bytes(yields)} in damaged files" if yields else ""
@@ -48,7 +61,7 @@ def disk_error(
     folder: Path,
     *,
     instead: str,
-    missing: Iterable[tuple[Shard, Path]] = (),
+    missing: Iterable[ToCome] = (),
     again: str = RUN_AGAIN,
 ) -> LauncherError:
     """What a write into `folder` that failed with `error` means. `missing` is what is still to come, each with its partial
@@ -77,16 +90,20 @@ def _ran_full(error: OSError, folder: Path, instead: str, needed: int, again: st
     )
 
 
-def _needed(missing: Iterable[tuple[Shard, Path]]) -> int:
+def _needed(missing: Iterable[ToCome]) -> int:
     lacks = sum(max(0, shard.size_bytes - _taken(part)) for shard, part in missing)
     return lacks * (_SPARE + 1) // _SPARE
 
 
 def _free(folder: Path) -> int:
-    there = folder
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    return shutil.disk_usage(there).free
+    return shutil.disk_usage(_existing(folder)).free
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that is there."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
 
 
 def _taken(path: Path) -> int:

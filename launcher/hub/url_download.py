@@ -7,19 +7,19 @@ name once it has the size and the very header that were read when it was planned
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from launcher.errors import LauncherError, TryAgain
 from launcher.hub.located import Located, UrlFiles
 from launcher.hub.plain import PlainFolder, lock_in
-from launcher.hub.room import disk_error, refuse_full_disk
+from launcher.hub.room import ToCome, disk_error, refuse_full_disk
 from launcher.hub.transfer.crew import fetch_all, tuning_here
-from launcher.hub.transfer.journal import arrived_bytes
 from launcher.hub.transfer.part import Part, remove_part
 from launcher.hub.transfer.trouble import Trouble, TroubleKind
 from launcher.hub.transfer.tuning import Tuning
 from launcher.hub.transfer.wanted import Wanted
-from launcher.hub.url import refused, shown
+from launcher.hub.url import file_name, refused, shard_urls, shown
 from launcher.progress import OnProgress
 
 _CHANGED = frozenset({TroubleKind.CHANGED, TroubleKind.MISFIT})
@@ -33,9 +33,10 @@ def fetch_url_files(
     on_progress: OnProgress,
     tuning: Tuning | None = None,
     place: PlainFolder | None = None,
+    later: Iterable[ToCome] = (),
 ) -> tuple[Path, ...]:
     """Local paths of all shards in `folder`, those fetched before taken as they are. `place` is the folder where the user
-    named it: it may have files of other things.
+    named it: it may have files of other things. `later` is fetched after these, and the disk is asked for it too.
 
     Raises TryAgain for network and disk, NotFound and NotAllowed as the server answers, UsageError for a file of
     something else in `place`.
@@ -49,7 +50,7 @@ def fetch_url_files(
         if wanted:
             folder.mkdir(parents=True, exist_ok=True)
             missing = [(shards[desk.index(one)], one.part) for one in wanted]
-            refuse_full_disk(folder, missing, what=located.model.source, instead=_INSTEAD)
+            refuse_full_disk(folder, missing, what=located.model.source, instead=_INSTEAD, later=later)
         fetch_all(wanted, desk, tuning or tuning_here(), on_progress)
     except OSError as error:
         missing = [(shards[desk.index(one)], one.part) for one in wanted if not desk.find(one)]
@@ -57,19 +58,28 @@ def fetch_url_files(
     return tuple(folder / shard.name for shard in shards)
 
 
+def to_come(located: Located, files: UrlFiles, folder: Path) -> list[ToCome]:
+    """What fetching these files into `folder` would have to bring."""
+    desk = _Desk(located, files, folder)
+    return [
+        (shard, desk.wanted(index).part)
+        for index, shard in enumerate(located.model.shards)
+        if not desk.is_there(index)
+    ]
+
+
 def url_folder(models_dir: Path, files: UrlFiles) -> Path:
     """Where the files of this URL are kept. Its query does not count: a signed link has another one every time."""
     return models_dir / hashlib.sha256(shown(files.urls[0]).encode()).hexdigest()[:40]
 
 
-def lacking_bytes(located: Located, files: UrlFiles, folder: Path) -> int:
-    """How much of these files `folder` does not have yet, partial ones included."""
-    desk = _Desk(located, files, folder)
-    return sum(
-        shard.size_bytes - arrived_bytes(desk.wanted(index).part)
-        for index, shard in enumerate(located.model.shards)
-        if not desk.is_there(index)
-    )
+def kept_file(models_dir: Path, url: str) -> Path | None:
+    """The first file of a model that was fetched from this URL before, None where one of its files is not here. It is
+    what the server had then: nobody is asked."""
+    urls = shard_urls(url)
+    folder = url_folder(models_dir, UrlFiles(urls=urls))
+    paths = [folder / file_name(one) for one in urls]
+    return paths[0] if all(path.is_file() for path in paths) else None
 
 
 class _Desk:

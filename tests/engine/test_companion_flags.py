@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.engine.companion_flags import read_companions
+from launcher.engine.companion_flags import names_remote, read_companions, with_local
 from launcher.errors import UsageError
 from launcher.plan.companions import CompanionWishes, DraftWish, ProjectorWish
 from launcher.plan.pattern import EXPERTS
@@ -89,3 +89,33 @@ def test_where_a_projector_goes(flags: tuple[str, ...], where: str | None) -> No
 def test_what_llama_server_would_refuse_is_refused(flags: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match=flags[0]):
         read_companions(flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "path"),
+    [
+        (("-hfd", "user/repo:Q8_0"), "hf:user/repo:Q8_0"),
+        (("-hfd", "user/repo:Q8_0", "-md", "folder/d.gguf"), "hf:user/repo/folder/d.gguf"),
+        (("-md", "d.gguf", "--hf-repo-draft", "user/repo"), "hf:user/repo/d.gguf"),
+    ],
+)
+def test_a_draft_repo_and_a_file_of_it(flags: tuple[str, ...], path: str) -> None:
+    assert read_companions(flags).draft == DraftWish(path=path)
+
+
+def test_what_was_brought_here_takes_the_place_of_what_named_it() -> None:
+    flags = (
+        "--jinja",
+        "-hfrd",
+        "user/repo",
+        "--model-draft",
+        "d.gguf",
+        "-mmu",
+        "https://h/mm.gguf",
+        "-devd",
+        "none",
+    )
+    assert names_remote(flags)
+    local = with_local(with_local(flags, "-md", "/d"), "-mm", "/mm", ("--image-max-tokens", "9"))
+    assert local == ("--jinja", "-devd", "none", "-md", "/d", "--mmproj", "/mm", "--image-max-tokens", "9")
+    assert not names_remote(local)

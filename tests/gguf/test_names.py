@@ -9,6 +9,7 @@ from launcher.gguf.names import (
     group_files,
     is_model_file,
     pick_group,
+    pick_head,
     quant_label,
     shard_name,
 )
@@ -184,3 +185,11 @@ def test_two_models_of_one_quant_are_ambiguous() -> None:
     with pytest.raises(UsageError, match=r"2 models here: a-Q4_0\.gguf, b-Q4_0\.gguf"):
         pick_group(groups, "Q4_0")
     assert pick_group(groups, "b-Q4_0.gguf") is groups[1]
+
+
+def test_the_head_of_a_draft_repo_is_the_nearest_of_the_first_kind() -> None:
+    names = ("d-Q8_0.gguf", "eagle3-d-Q4_0.gguf", "eagle3-d-Q8_0.gguf", "mtp-d-BF16.gguf", "mtp-notes.md")
+    assert pick_head(names, ("mtp", "eagle3"), None) == ("mtp", "mtp-d-BF16.gguf")
+    assert pick_head(names, ("eagle3",), "q8_0") == ("eagle3", "eagle3-d-Q8_0.gguf")
+    assert pick_head(names, ("eagle3",), None) == ("eagle3", "eagle3-d-Q4_0.gguf")
+    assert pick_head(names, ("dflash",), None) is None

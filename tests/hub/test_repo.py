@@ -101,6 +101,7 @@ def test_the_token_goes_to_the_hub_and_nowhere_else(
         (ref("UD-Q4_K_XL"), "UD-Q4_K_XL"),
         (ref("Q4_K_XL"), "UD-Q4_K_XL"),
         (ref(file="big-Q8_0.gguf"), "Q8_0"),
+        (ref(file="mmproj-F16.gguf"), "mmproj-F16.gguf"),
         (ref(file="UD-Q4_K_XL/big-UD-Q4_K_XL-00002-of-00003.gguf"), "UD-Q4_K_XL"),
         (ref(), "Q8_0"),
     ],

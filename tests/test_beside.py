@@ -1,0 +1,264 @@
+"""What is loaded beside the model and lies somewhere else: brought here by launcher, exactly those files, verified, and
+llama-server is told their paths."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+
+from launcher import pulling
+from launcher.catalogue import sources_of
+from launcher.companions import files_of
+from launcher.engine.argv import Serving
+from launcher.errors import HashMismatch, Interrupted, LauncherError, NotFound, TryAgain, UsageError
+from launcher.hub.located import Located, PullOptions
+from launcher.lock import companions_of, read_lock, write_lock
+from launcher.plan.plan import Workload
+from launcher.planning import Planned, PlanRequest, compile_argv, fitting, make, started_with
+from launcher.progress import Step, silent
+from launcher.pulling import fetch_all_of
+from launcher.settings import read_settings
+from tests.fakes.hub import FakeHub, Fault
+from tests.make_gguf import make_gguf
+from tests.make_projector import make_projector
+from tests.plan.shapes import machine
+from tests.range_server import serve_ranges
+
+MODEL, DRAFT = "user/main-GGUF", "user/draft-GGUF"
+SERVING = Serving(host="127.0.0.1", port=1, model_id="m", model_path="m.gguf")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    folder = tmp_path / "published"
+    folder.mkdir()
+    names = (
+        "main-Q8_0.gguf",
+        "main-Q4_0.gguf",
+        "draft-Q4_K_M.gguf",
+        "draft-Q8_0.gguf",
+        "eagle3-draft-Q8_0.gguf",
+    )
+    made = {name: make_gguf(folder / name, "llama", metadata={"general.name": name})[0] for name in names}
+    made["mmproj-F16.gguf"] = make_projector(folder / "mmproj-F16.gguf")
+    return made
+
+
+@pytest.fixture
+def hub(files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    with FakeHub() as running:
+        ours = ("main-Q8_0.gguf", "main-Q4_0.gguf", "mmproj-F16.gguf")
+        running.publish(MODEL, {name: files[name] for name in ours})
+        running.publish(DRAFT, {name: files[name] for name in ("draft-Q4_K_M.gguf", "draft-Q8_0.gguf")})
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", running.url)
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
+        yield running
+    huggingface_hub.close_session()
+
+
+def projector_url(hub: FakeHub) -> str:
+    return f"{hub.url}/{MODEL}/resolve/main/mmproj-F16.gguf"
+
+
+def plan(*flags: str, offline: bool = False) -> Planned:
+    request = PlanRequest(ref=f"{MODEL}:Q8_0", flags=flags, workload=Workload(ctx_size=512), offline=offline)
+    return make(request, read_settings(), None, machine(), silent)
+
+
+def bring(planned: Planned, options: PullOptions | None = None) -> tuple[tuple[Path, ...], ...]:
+    _, located = fitting(planned)
+    wanted = (located, *files_of(planned.beside.remote))
+    return fetch_all_of(wanted, sources_of(read_settings()), lambda _: True, silent, ("again",), options)
+
+
+def started(planned: Planned, beside: Sequence[tuple[Path, ...]]) -> tuple[str, ...]:
+    """What llama-server is started with."""
+    there = started_with(planned, [paths[0] for paths in beside])
+    assert there.plan is not None
+    return compile_argv(there, there.plan, SERVING)
+
+
+def fetched(hub: FakeHub) -> set[str]:
+    """The files whose bytes were asked for in full; a header is read by one range from the beginning."""
+    whole = set()
+    for repo in hub.repos.values():
+        for entries in repo.commits.values():
+            for file in entries.values():
+                ranges = [seen.range or "" for seen in hub.asked("storage", match=file.sha256)]
+                if any(text.endswith(f"-{file.size - 1}") or not text for text in ranges):
+                    whole.add(file.name)
+    return whole
+
+
+def value(argv: Sequence[str], flag: str) -> str:
+    return argv[argv.index(flag) + 1]
+
+
+def test_without_companions_nothing_but_the_quant_is_fetched(hub: FakeHub) -> None:
+    planned = plan()
+    hub.seen.clear()
+    model, *beside = bring(planned)
+    assert ([path.name for path in model], beside) == (["main-Q8_0.gguf"], [])
+    assert fetched(hub) == {"main-Q8_0.gguf"}
+    assert "--offline" in planned.argv
+
+
+def test_a_draft_repo_and_the_models_own_projector_are_fetched_and_named_by_path(
+    hub: FakeHub, files: dict[str, Path]
+) -> None:
+    planned = plan("-hfd", DRAFT, "--mmproj-url", projector_url(hub), "--jinja")
+    assert (value(planned.argv, "-hfd"), value(planned.argv, "--mmproj-url")) == (DRAFT, projector_url(hub))
+    assert "--offline" not in planned.argv  # who runs the printed line has llama-server fetch them
+    assert planned.plan is not None
+    assert sum("and starts llama-server with" in reason for reason in planned.plan.reasons) == 2
+    hub.seen.clear()
+
+    _, draft, projector = bring(planned)
+    assert fetched(hub) == {"main-Q8_0.gguf", "draft-Q4_K_M.gguf", "mmproj-F16.gguf"}
+    assert draft[0].read_bytes() == files["draft-Q4_K_M.gguf"].read_bytes()
+    assert projector[0].read_bytes() == files["mmproj-F16.gguf"].read_bytes()
+    argv = started(planned, [draft, projector])
+    assert (value(argv, "-md"), value(argv, "--mmproj")) == (str(draft[0]), str(projector[0]))
+    assert not {"-hfd", "--mmproj-url"} & set(argv)
+    assert {"--offline", "--jinja"} <= set(argv)
+
+    hub.seen.clear()
+    assert bring(planned)[1:] == (draft, projector)
+    assert hub.seen == []
+
+
+def test_the_commit_whose_header_was_planned_is_fetched_though_the_branch_moves(
+    hub: FakeHub, files: dict[str, Path]
+) -> None:
+    planned = plan("-hfd", f"{DRAFT}:Q8_0")
+    hub.publish(DRAFT, {"draft-Q8_0.gguf": files["draft-Q4_K_M.gguf"]})
+    [[draft]] = bring(planned)[1:]
+    assert draft.read_bytes() == files["draft-Q8_0.gguf"].read_bytes()
+
+
+def test_bytes_that_are_not_the_hubs_never_count(
+    hub: FakeHub, files: dict[str, Path], tmp_path: Path
+) -> None:
+    at = files["draft-Q8_0.gguf"].stat().st_size - 100
+    hub.faults.append(
+        Fault(match=hashlib.sha256(files["draft-Q8_0.gguf"].read_bytes()).hexdigest(), flip_at=at)
+    )
+    planned = plan("-hfd", f"{DRAFT}:Q8_0")
+    with pytest.raises(HashMismatch, match=r"draft-Q8_0\.gguf of user/draft-GGUF has the sha256"):
+        bring(planned)
+    assert not list((tmp_path / "hf").rglob("draft-Q8_0.gguf"))
+
+
+def test_offline_a_companion_comes_from_the_cache_or_is_named(hub: FakeHub) -> None:
+    bring(plan())
+    lacking = plan("-hfd", f"{DRAFT}:Q8_0", offline=True)
+    assert lacking.plan is not None
+    assert any("is not in the ledger" in reason for reason in lacking.plan.reasons)
+    with pytest.raises(NotFound, match=f"{DRAFT} is not in .*--offline") as caught:
+        bring(lacking)
+    assert caught.value.hint
+    here = bring(plan("-hfd", f"{DRAFT}:Q8_0"))
+    hub.seen.clear()
+    assert bring(plan("-hfd", f"{DRAFT}:Q8_0", offline=True)) == here
+    assert hub.seen == []
+
+
+def test_offline_a_plain_url_is_what_was_fetched_from_it(hub: FakeHub, files: dict[str, Path]) -> None:
+    with serve_ranges() as server:
+        server.files["mm.gguf"] = files["mmproj-F16.gguf"].read_bytes()
+        url = f"{server.url}/mm.gguf"
+        bring(plan())
+        lacking = plan("--mmproj-url", url, offline=True)
+        with pytest.raises(NotFound, match=r"mm\.gguf is not here and may not be asked for"):
+            bring(lacking)
+        [[projector]] = bring(plan("--mmproj-url", url))[1:]
+        assert projector.read_bytes() == server.files["mm.gguf"]
+        server.requests.clear()
+        offline = plan("--mmproj-url", url, offline=True)
+        [[again]] = bring(offline)[1:]
+        assert (again, server.requests) == (projector, [])
+        assert value(started(offline, [(again,)]), "--mmproj") == str(projector)
+
+
+def test_the_disk_is_asked_for_all_of_them_before_the_first_byte(
+    hub: FakeHub, files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = plan("-hfd", f"{DRAFT}:Q8_0", "--mmproj-url", projector_url(hub))
+    names = ("main-Q8_0.gguf", "draft-Q8_0.gguf", "mmproj-F16.gguf")
+    needed = sum(files[name].stat().st_size for name in names) * 51 // 50
+    usage = shutil.disk_usage(files[names[0]])
+    hub.seen.clear()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1000))
+    with pytest.raises(TryAgain, match=r"needs .* on the file system"):
+        bring(planned)
+    assert hub.seen == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed + 1000))
+    assert len(bring(planned)) == 3
+
+
+def test_pull_takes_the_same_flags_and_prints_all_paths(hub: FakeHub, tmp_path: Path) -> None:
+    options = PullOptions(folder=tmp_path / "here")
+    flags = ("-hfd", f"{DRAFT}:Q8_0", "-ub", "256", "--mmproj-url", projector_url(hub))
+    paths = pulling.pull(f"{MODEL}:Q8_0", None, options, lambda _: True, silent, _no_plan, flags=flags)
+    names = ["main-Q8_0.gguf", "draft-Q8_0.gguf", "mmproj-F16.gguf"]
+    assert paths == tuple(tmp_path / "here" / name for name in names)
+    assert fetched(hub) == set(names)
+
+
+def test_ctrl_c_says_the_command_that_goes_on_with_all_of_them(hub: FakeHub, tmp_path: Path) -> None:
+    def interrupt(step: Step) -> None:
+        if step.phase == "pull" and step.part == "draft-Q8_0.gguf":
+            raise KeyboardInterrupt
+
+    options = PullOptions(folder=tmp_path / "here")
+    flags = ("-hfd", f"{DRAFT}:Q8_0")
+    with pytest.raises(Interrupted) as caught:
+        pulling.pull(f"{MODEL}:Q8_0", None, options, lambda _: True, interrupt, _no_plan, flags=flags)
+    assert caught.value.hint == f"launcher pull {MODEL}:Q8_0 --dir {tmp_path}/here -- -hfd {DRAFT}:Q8_0"
+    paths = pulling.pull(f"{MODEL}:Q8_0", None, options, lambda _: True, silent, _no_plan, flags=flags)
+    assert [path.name for path in paths] == ["main-Q8_0.gguf", "draft-Q8_0.gguf"]
+
+
+def _no_plan(*_: object) -> Located:
+    raise LauncherError("a quant that is named needs no plan")
+
+
+def test_of_a_draft_repo_llama_server_takes_its_head_first(hub: FakeHub, files: dict[str, Path]) -> None:
+    heads = ("draft-Q4_K_M.gguf", "eagle3-draft-Q8_0.gguf")
+    hub.publish(DRAFT, {name: files[name] for name in heads})
+    [one] = plan("-hfd", DRAFT).beside.remote
+    assert isinstance(one.found, Located)
+    assert (one.found.model.shards[0].name, one.also) == (heads[1], ("--spec-type", "draft-eagle3"))
+    [one] = plan("-hfd", DRAFT, "--spec-type", "draft-simple").beside.remote
+    assert isinstance(one.found, Located)
+    assert (one.found.model.shards[0].name, one.also) == (heads[0], ())
+    [one] = plan("-hfd", DRAFT, "-md", heads[1]).beside.remote  # -md is a file of the repo then
+    assert isinstance(one.found, Located)
+    assert one.found.model.shards[0].name == heads[1]
+
+
+def test_a_lock_holds_the_companions_files(hub: FakeHub, files: dict[str, Path], tmp_path: Path) -> None:
+    planned = plan("-hfd", f"{DRAFT}:Q8_0")
+    write_lock(planned, tmp_path / "lock.json")
+    hub.publish(DRAFT, {"draft-Q8_0.gguf": files["draft-Q4_K_M.gguf"]})
+    lock = read_lock(tmp_path / "lock.json")
+    assert lock.argv == planned.argv
+    [one], [was] = companions_of(lock, sources_of(read_settings())), planned.beside.remote
+    assert isinstance(one.found, Located)
+    assert isinstance(was.found, Located)
+    assert (one.flag, one.found.model) == (was.flag, was.found.model)
+    changed = tmp_path / "changed.json"
+    sha256 = one.found.model.shards[0].sha256 or ""
+    changed.write_text((tmp_path / "lock.json").read_text().replace(sha256, "0" * 64))
+    with pytest.raises(UsageError, match=r"draft-Q8_0\.gguf is not the file that"):
+        companions_of(read_lock(changed), sources_of(read_settings()))
+
+
+def test_what_would_load_another_model_is_refused(hub: FakeHub) -> None:
+    with pytest.raises(UsageError, match="-hf after -- is launcher's to set"):
+        plan("-hf", DRAFT)
