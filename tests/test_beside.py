@@ -17,6 +17,9 @@ from launcher.companions import files_of
 from launcher.engine.argv import Serving
 from launcher.errors import HashMismatch, Interrupted, LauncherError, NotFound, TryAgain, UsageError
 from launcher.hub.located import Located, PullOptions
+from launcher.hub.removal import remove_kept
+from launcher.hub.shelf import Kept, list_kept, pick_kept, stores_here
+from launcher.hub.store import HubStore
 from launcher.lock import companions_of, read_lock, write_lock
 from launcher.plan.plan import Workload
 from launcher.planning import Planned, PlanRequest, compile_argv, fitting, make, started_with
@@ -257,6 +260,20 @@ def test_a_lock_holds_the_companions_files(hub: FakeHub, files: dict[str, Path],
     changed.write_text((tmp_path / "lock.json").read_text().replace(sha256, "0" * 64))
     with pytest.raises(UsageError, match=r"draft-Q8_0\.gguf is not the file that"):
         companions_of(read_lock(changed), sources_of(read_settings()))
+
+
+def test_what_was_brought_is_listed_and_removed(hub: FakeHub, tmp_path: Path) -> None:
+    store = HubStore(folder=read_settings().cache_dir / "hub")
+
+    def kept() -> tuple[Kept, ...]:
+        return list_kept(stores_here(tmp_path / "hf", tmp_path / "models"), store)
+
+    _, [projector] = bring(plan("--mmproj-url", projector_url(hub)))
+    model, beside = f"{MODEL}:Q8_0", f"{MODEL}:mmproj-F16.gguf"
+    assert sorted(one.name for one in kept()) == [model, beside]
+    [one] = pick_kept(kept(), [beside])
+    assert remove_kept(one, store) == one.size_bytes
+    assert ([one.name for one in kept()], projector.exists()) == ([model], False)
 
 
 def test_what_would_load_another_model_is_refused(hub: FakeHub) -> None:

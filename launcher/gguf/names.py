@@ -124,6 +124,17 @@ def group_files(files: Iterable[tuple[str, int]]) -> tuple[FileGroup, ...]:
     return tuple(sorted(whole + sets, key=lambda group: (group.size_bytes, group.names)))
 
 
+def group_all(files: Iterable[tuple[str, int]]) -> tuple[FileGroup, ...]:
+    """The models among these files, and after them every other GGUF file (a projector, a draft head), called by its name."""
+    listed = tuple(files)
+    others = (
+        FileGroup(label=name, files=((name, size),))
+        for name, size in listed
+        if name.lower().endswith(".gguf") and not is_model_file(name)
+    )
+    return (*group_files(listed), *others)
+
+
 def _shard_set(stem: str, count: int, found: dict[int, tuple[str, int]]) -> FileGroup:
     names = ShardName(stem=stem, index=1, count=count)
     return FileGroup(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.errors import NotFound, UsageError
-from launcher.gguf.names import FileGroup, group_files
+from launcher.gguf.names import FileGroup, group_all
 from launcher.hub.elsewhere import lm_studio_folders, ollama_folders
 from launcher.hub.plain import owner_key
 from launcher.hub.store import HubStore
@@ -129,7 +129,7 @@ def _in_repo(folder: Path, store: HubStore) -> Iterator[Kept]:
         sizes = {name: path.stat().st_size for name, path in here.items()}
         listed = {file.name: file for file in listing.files} if listing else {}
         all_sizes = {name: file.size_bytes for name, file in listed.items()} | sizes
-        for group in group_files(all_sizes.items()):
+        for group in group_all(all_sizes.items()):
             paths = tuple(here[name] for name in group.names if name in here)
             hashes = [
                 listed[name].sha256 or "" for name in group.names if name in listed and name not in here
@@ -179,7 +179,7 @@ def _groups_in(place: Path) -> Iterator[tuple[FileGroup, tuple[Path, ...], tuple
         here = {path.name: path for path in entries(place, "*.gguf") if path.is_file()}
         parts = {path.name.removesuffix(".part"): path for path in entries(place, "*.gguf.part")}
         sizes = {name: path.stat().st_size for name, path in (parts | here).items()}
-        for group in group_files(sizes.items()):
+        for group in group_all(sizes.items()):
             paths = tuple(here[name] for name in group.names if name in here)
             own = tuple(parts[name] for name in group.names if name in parts and name not in here)
             yield group, paths, own
