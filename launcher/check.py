@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.catalogue import Target, resolve, sources_of
-from launcher.companions import find_companions, open_companions
+from launcher.companions import REMOTE, find_companions, open_companions
 from launcher.engine.argv import Serving, server_argv
 from launcher.engine.capabilities import capabilities
 from launcher.engine.commandline import Command, arities_of, read_command
@@ -299,5 +299,9 @@ def _argv(
         argv = compiled(())
     if not command.model_words:
         return argv
+    if (command.model or "").startswith(REMOTE) and "--offline" not in kept:
+        argv = tuple(
+            word for word in argv if word != "--offline"
+        )  # the plan's; the model is fetched by the line
     at = argv.index(serving.model_path)
     return (*argv[: at - 1], *command.model_words, *argv[at + 1 :])

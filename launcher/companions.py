@@ -22,7 +22,8 @@ from launcher.progress import silent
 from launcher.settings import Settings
 from launcher.simulations import Simulations
 
-_REMOTE = ("hf:", "https://", "http://")
+REMOTE = ("hf:", "https://", "http://")
+"""What the REF of a file begins with that is not here, as flags of llama-server are read."""
 _USUAL_QUANTS = ("Q4_K_M", "Q8_0")
 """What llama-server takes from a repo where no quant is named, else the first (find_best_model, common/download.cpp)."""
 _HEADS = ("mtp", "dspark", "dflash", "eagle3")
@@ -65,7 +66,7 @@ def find_companions(flags: Sequence[str], sources: Sources) -> Found:
     notes: list[str] = []
     if wishes.draft is not None:
         named = wishes.draft.path
-        if named.startswith(_REMOTE):
+        if named.startswith(REMOTE):
             one = _remote_draft(named, wishes.spec_types, sources)
             wishes = read_companions((*flags, *one.also))
             remote.append(one)
@@ -82,7 +83,7 @@ def find_companions(flags: Sequence[str], sources: Sources) -> Found:
         notes.append("the context of --spec-type draft-mtp is not in the ledger: its memory comes on top")
     if wishes.projector is not None:
         ref = wishes.projector.path
-        if ref.startswith(_REMOTE):
+        if ref.startswith(REMOTE):
             remote.append(Remote(what="projector", ref=ref, flag="-mm", found=_open(ref, sources)))
             projector = _of(remote[-1], notes)
         else:

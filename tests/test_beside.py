@@ -13,6 +13,7 @@ import pytest
 
 from launcher import pulling
 from launcher.catalogue import sources_of
+from launcher.check import CheckRequest, check_command
 from launcher.companions import files_of
 from launcher.engine.argv import Serving
 from launcher.errors import HashMismatch, Interrupted, LauncherError, NotFound, TryAgain, UsageError
@@ -20,12 +21,14 @@ from launcher.hub.located import Located, PullOptions
 from launcher.hub.removal import remove_kept
 from launcher.hub.shelf import Kept, list_kept, pick_kept, stores_here
 from launcher.hub.store import HubStore
+from launcher.inventory import MachineChoice
 from launcher.lock import companions_of, read_lock, write_lock
 from launcher.plan.plan import Workload
 from launcher.planning import Planned, PlanRequest, compile_argv, fitting, make, started_with
 from launcher.progress import Step, silent
 from launcher.pulling import fetch_all_of
 from launcher.settings import read_settings
+from launcher.units import GIB
 from tests.fakes.hub import FakeHub, Fault
 from tests.make_gguf import make_gguf
 from tests.make_projector import make_projector
@@ -279,3 +282,17 @@ def test_what_was_brought_is_listed_and_removed(hub: FakeHub, tmp_path: Path) ->
 def test_what_would_load_another_model_is_refused(hub: FakeHub) -> None:
     with pytest.raises(UsageError, match="-hf after -- is launcher's to set"):
         plan("-hf", DRAFT)
+
+
+def test_what_fits_instead_of_a_checked_line_fetches_as_the_line_did(hub: FakeHub, tmp_path: Path) -> None:
+    (long,) = make_gguf(tmp_path / "long-Q8_0.gguf", "llama", numbers={"n_ctx": 1 << 20}, hollow=True)
+    hub.publish("user/long-GGUF", {long.name: long})
+    words = ("llama-server", "-hf", "user/long-GGUF:Q8_0")
+    checked = check_command(CheckRequest(words=words, machine=MachineChoice(ram_bytes=2 * GIB)), silent)
+    assert not checked.verdict.fits
+    assert value(checked.argv, "-hf") == "user/long-GGUF:Q8_0"
+    assert "--offline" not in checked.argv
+    checked = check_command(
+        CheckRequest(words=(*words, "--offline"), machine=MachineChoice(ram_bytes=2 * GIB)), silent
+    )
+    assert checked.argv.count("--offline") == 1
