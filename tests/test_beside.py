@@ -34,6 +34,7 @@ from tests.make_gguf import make_gguf
 from tests.make_projector import make_projector
 from tests.plan.shapes import machine
 from tests.range_server import serve_ranges
+from tests.test_pulling import PROFILE
 
 MODEL, DRAFT = "user/main-GGUF", "user/draft-GGUF"
 SERVING = Serving(host="127.0.0.1", port=1, model_id="m", model_path="m.gguf")
@@ -214,6 +215,26 @@ def test_pull_takes_the_same_flags_and_prints_all_paths(hub: FakeHub, tmp_path: 
     names = ["main-Q8_0.gguf", "draft-Q8_0.gguf", "mmproj-F16.gguf"]
     assert paths == tuple(tmp_path / "here" / name for name in names)
     assert fetched(hub) == set(names)
+
+
+def test_pull_brings_what_a_profile_has_loaded_beside_its_model(hub: FakeHub, files: dict[str, Path]) -> None:
+    size = files["main-Q8_0.gguf"].stat().st_size
+    model, _, rest = PROFILE.partition("[quants.wheel]")
+    text = (model + rest[rest.index("[[modes]]") :]).replace("Q4_1", "Q8_0")
+    text = text.format(
+        repo=MODEL,
+        file="main-Q8_0.gguf",
+        size=size,
+        sha256=hashlib.sha256(files["main-Q8_0.gguf"].read_bytes()).hexdigest(),
+    )
+    text = text.replace("0123456789" * 4, hub.repos[MODEL].branches["main"]).replace(
+        "schema = 1", f'schema = 3\nflags = ["--mmproj-url", "{projector_url(hub)}"]'
+    )
+    folder = read_settings().own_profiles_dir / "models"
+    folder.mkdir(parents=True)
+    (folder / "tiny.toml").write_text(text)
+    paths = pulling.pull("tiny", None, PullOptions(), lambda _: True, silent, _no_plan)
+    assert [path.name for path in paths] == ["main-Q8_0.gguf", "mmproj-F16.gguf"]
 
 
 def test_ctrl_c_says_the_command_that_goes_on_with_all_of_them(hub: FakeHub, tmp_path: Path) -> None:
