@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from launcher.catalogue import Candidate, Sources, Target, bytes_to_fetch, resolve, sources_of
+from launcher.catalogue import Candidate, Sources, Target, resolve, sources_of
 from launcher.companions import Found, find_companions, open_companions, with_files
 from launcher.engine.argv import Serving, server_argv
 from launcher.engine.capabilities import capabilities
@@ -22,6 +22,7 @@ from launcher.engine.rope_flags import read_rope
 from launcher.engine.wishes import absorb_flags, carried_flags
 from launcher.errors import BadGguf, DoesNotFit, UsageError
 from launcher.extras import measure_extras
+from launcher.fetching import bytes_to_fetch
 from launcher.forecast.turn import Turn
 from launcher.gguf.anatomy import dissect
 from launcher.hub.located import LocalFiles, Located, Unreached

@@ -1,6 +1,6 @@
 """Bringing a model here: asked before a large download, and at the same time as the engine is built.
 
-What is fetched is `catalogue`'s to know; here is only when, and what the user is told when it is stopped. What plans
+What is fetched is `fetching`'s to know; here is only when, and what the user is told when it is stopped. What plans
 is handed in: a pull that names its quant does not wait for its import (0.2 s).
 """
 
@@ -16,8 +16,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher.catalogue import Sources, Target, bytes_to_fetch, fetch, resolve, sources_of, to_come
+from launcher.catalogue import Sources, Target, resolve, sources_of
 from launcher.errors import Interrupted, LauncherError
+from launcher.fetching import bytes_to_fetch, fetch, to_come
 from launcher.hub.located import HubFiles, LocalFiles, Located, PullOptions, UrlFiles
 from launcher.progress import OnProgress, Step
 from launcher.settings import read_settings
@@ -100,7 +101,7 @@ def fetch_all_of(
     """The local paths of all files of a model and of what is loaded beside it, each in shard order. `again` is the command
     that goes on after Ctrl-C or an error.
 
-    Raises Interrupted on Ctrl-C and when the question is answered with no, and what `catalogue.fetch` raises.
+    Raises Interrupted on Ctrl-C and when the question is answered with no, and what `fetching.fetch` raises.
     """
     options = options or PullOptions()
     _ask_about(wanted, sources, options, confirm)

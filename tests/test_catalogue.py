@@ -9,8 +9,9 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from launcher.catalogue import Sources, fetch, resolve, sources_of
+from launcher.catalogue import Sources, resolve, sources_of
 from launcher.errors import NotFound, UsageError
+from launcher.fetching import fetch
 from launcher.hub.endpoint import Endpoint
 from launcher.hub.located import Awaited
 from launcher.hub.saved import read_saved, save_headers

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.catalogue import Candidate, fetch, sources_of
+from launcher.catalogue import Candidate, sources_of
 from launcher.errors import BadGguf, DoesNotFit, TryAgain, UsageError
+from launcher.fetching import fetch
 from launcher.gguf.ggml import GgmlType
 from launcher.hub.local import open_path
 from launcher.hub.located import Located

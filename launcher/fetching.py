@@ -1,0 +1,102 @@
+"""What bringing a located model here would fetch, and bringing it: from whichever kind of place its files are in.
+
+What talks to the Hub is imported where it is needed: a model that is here must not wait for a library it does not use.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from launcher.catalogue import Sources
+from launcher.errors import NotFound, TryAgain
+from launcher.hub.located import (
+    Awaited,
+    HubFiles,
+    LocalFiles,
+    Located,
+    PullOptions,
+    SavedHeaders,
+    Unreached,
+    UrlFiles,
+)
+from launcher.hub.room import ToCome
+from launcher.progress import OnProgress
+
+
+def fetch(
+    located: Located, sources: Sources, on_progress: OnProgress, options: PullOptions | None = None
+) -> tuple[Path, ...]:
+    """The local paths of all its files, in shard order; the first is what llama-server is given.
+
+    Raises NotFound for saved headers (there are no weights), TryAgain, NotAllowed.
+    """
+    options = options or PullOptions()
+    named = (*options.look_in, *((options.folder,) if options.folder else ()))
+    if named:
+        sources.store.keep_folders(named)
+    match located.files:
+        case LocalFiles(paths=paths):
+            if options.folder is None:
+                return paths
+            from launcher.hub.plain import put_into
+
+            return put_into(located.model, paths, options.folder, sources.store, on_progress)
+        case HubFiles():
+            from launcher.hub.download import pull
+
+            return pull(
+                located,
+                endpoint=sources.endpoint,
+                store=sources.store,
+                options=options,
+                on_progress=on_progress,
+            )
+        case UrlFiles() as files:
+            from launcher.hub.plain import PlainFolder
+            from launcher.hub.url_download import fetch_url_files, url_folder
+
+            if options.folder is None:
+                folder = url_folder(sources.models_dir, files)
+                return fetch_url_files(
+                    located, files, folder, on_progress, options.tuning, later=options.later
+                )
+            place = PlainFolder(options.folder, located.model.source, sources.store)
+            return fetch_url_files(
+                located, files, place.root, on_progress, options.tuning, place, options.later
+            )
+        case Awaited(locate=locate):
+            return fetch(locate(on_progress), sources, on_progress, options)
+        case SavedHeaders(path=path):
+            raise NotFound(
+                f"{path} holds headers only, no weights", hint=f"launcher up {located.model.model_id}"
+            )
+        case Unreached(repo=repo, cause=cause):
+            raise TryAgain(f"{repo} was not reached: {cause}", hint=f"launcher pull {located.model.model_id}")
+
+
+def bytes_to_fetch(located: Located, sources: Sources, options: PullOptions | None = None) -> int:
+    """What a pull would download: what is here whole does not count, nor what has arrived of the rest. Files of other
+    programs count until a pull has looked into them."""
+    from launcher.hub.transfer.journal import arrived_bytes
+
+    if isinstance(located.files, Unreached | Awaited):
+        return located.model.size_bytes
+    files = to_come(located, sources, options)
+    return sum(shard.size_bytes - arrived_bytes(part) for shard, part in files)
+
+
+def to_come(located: Located, sources: Sources, options: PullOptions | None = None) -> list[ToCome]:
+    """The files that a pull would have to bring here, as far as that is known without asking anybody."""
+    folder = options.folder if options else None
+    match located.files:
+        case HubFiles() as files:
+            from launcher.hub import places
+
+            return places.to_come(sources.endpoint, files, located.model.shards, folder)
+        case UrlFiles() as files:
+            from launcher.hub import url_download
+
+            folder = folder or url_download.url_folder(sources.models_dir, files)
+            return url_download.to_come(located, files, folder)
+        case _:
+            return []
