@@ -28,14 +28,14 @@ class Damaged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judge:
-    """`anew`: what was found right before is hashed again. All raise OSError for a file that cannot be read."""
+    """`anew`: what was found right before is hashed again. What raises OSError for a file that cannot be read says so."""
 
     store: HubStore
     on_progress: OnProgress
     anew: bool
 
     def damaged(self, found: Sequence[tuple[Shard, Path]]) -> dict[str, Damaged]:
-        """Those of the files that are not what the Hub says, by their shard's name."""
+        """Those of the files that are not what the Hub says, by their shard's name. Raises OSError for one that cannot be read."""
         hashed = [(shard.name, path, shard.sha256) for shard, path in found if shard.sha256 is not None]
         digests = self._verify([(path, sha256) for _, path, sha256 in hashed])
         return {
@@ -48,7 +48,8 @@ class Judge:
         self, shards: Sequence[Shard], folders: Sequence[Path], damaged: Collection[Damaged]
     ) -> dict[str, Path]:
         """For each of the shards, by name, a file in or below the folders that has its hash. A damaged file is none by
-        whichever name, and those names are forgotten: it may be remembered as right by them."""
+        whichever name, and those names are forgotten: it may be remembered as right by them. Nor is one that cannot be
+        read, which is said."""
         pairs: list[tuple[str, Path, str]] = []
         found = candidates(shards, folders)
         for shard in shards:
@@ -57,7 +58,7 @@ class Judge:
                     self.store.forget_verified(path.resolve())
                 elif shard.sha256 is not None:
                     pairs.append((shard.name, path, shard.sha256))
-        digests = self._verify([(path, sha256) for _, path, sha256 in pairs])
+        digests = self._verify([(path, sha256) for _, path, sha256 in pairs], pass_over=True)
         right: dict[str, Path] = {}
         for (name, path, sha256), digest in zip(pairs, digests, strict=True):
             if digest == sha256:
@@ -65,15 +66,16 @@ class Judge:
         return right
 
     def is_right(self, path: Path, shard: Shard) -> bool:
-        """Whether the file, if it is there, has the shard's sha256; read only where that is not known."""
+        """Whether the file, if it is there, has the shard's sha256; read only where that is not known.
+        Raises OSError for one that cannot be read."""
         sha256 = shard.sha256 or ""
         try:
             return verify([(path, sha256)], self.store, self.on_progress) == (sha256,)
         except FileNotFoundError:
             return False
 
-    def _verify(self, files: Sequence[tuple[Path, str]]) -> tuple[str, ...]:
-        return verify(files, self.store, self.on_progress, anew=self.anew)
+    def _verify(self, files: Sequence[tuple[Path, str]], *, pass_over: bool = False) -> tuple[str, ...]:
+        return verify(files, self.store, self.on_progress, anew=self.anew, pass_over=pass_over)
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -60,6 +61,38 @@ def test_files_of_a_folder_are_verified_and_linked(
     assert list(SHARDS.values()) == [path.read_bytes() for path in paths]
     assert paths[0].samefile(folder / "a.gguf")
     assert {True} == {"00002" in seen.path for seen in hub.asked("storage")}
+
+
+def test_a_file_of_a_folder_that_cannot_be_read_is_passed_over_and_named(
+    *,
+    hub: FakeHub,
+    located: Located,
+    endpoint: Endpoint,
+    store: HubStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As another user's are; refused here by name, since root may read everything."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    first, second = SHARDS.values()
+    (folder / "mine.gguf").write_bytes(first)
+    (folder / "theirs.gguf").write_bytes(second)
+    open_ = os.open
+
+    def refuse(path: str | Path, flags: int, *mode: int) -> int:
+        if str(path).endswith("theirs.gguf"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return open_(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", refuse)
+    steps: list[Step] = []
+    options = replace(OPTIONS, look_in=(folder,))
+    paths = pull(located, endpoint=endpoint, store=store, options=options, on_progress=steps.append)
+    assert list(SHARDS.values()) == [path.read_bytes() for path in paths]
+    assert paths[0].samefile(folder / "mine.gguf")
+    said = [step.text for step in steps if step.said]
+    assert said == [f"{folder}/theirs.gguf cannot be read: Permission denied; it is not used"]
 
 
 def test_a_folder_with_blobs_of_its_own_is_searched(
