@@ -23,7 +23,7 @@ from launcher.hub.located import (
     Located,
     Unreached,
 )
-from launcher.hub.refs import parse_ref
+from launcher.hub.refs import parse_ref, shown, shown_word
 from launcher.hub.store import HubStore, store_of
 from launcher.hub.wheel import open_first, open_here
 from launcher.model import ModelRef, RefKind
@@ -93,7 +93,10 @@ def resolve(text: str, quant: str | None, sources: Sources) -> Target:
         hub_url=sources.endpoint.url,
     )
     if quant and ref.quant and quant.lower() != ref.quant.lower():
-        raise UsageError(f"{text} and --quant {quant} name two quants", hint=f"launcher plan {text}")
+        raise UsageError(
+            f"{shown_word(text)} and --quant {quant} name two quants",
+            hint=f"launcher plan {shown_word(text)}",
+        )
     wanted = quant or ref.quant
     if ref.kind is RefKind.PROFILE:
         return _profile_target(pick_profile(sources.profiles, ref.name), wanted, sources)
@@ -125,7 +128,6 @@ def open_head(text: str, kinds: Sequence[str], sources: Sources) -> tuple[str, L
 
 
 def _kept_file(url: str, sources: Sources) -> Path:
-    from launcher.hub.url import shown
     from launcher.hub.url_download import kept_file
 
     kept = kept_file(sources.models_dir, url)

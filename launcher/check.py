@@ -22,6 +22,7 @@ from launcher.engine.recipe import LLAMA_CPP
 from launcher.engine.wishes import split_flags
 from launcher.errors import EngineFailed, NotFound, UsageError
 from launcher.hub.located import Located
+from launcher.hub.refs import shown_word
 from launcher.inventory import MachineChoice, engine_or_none, machine_for
 from launcher.machine import Machine
 from launcher.plan.check import Check, check, check_json
@@ -116,9 +117,9 @@ def check_command(request: CheckRequest, on_progress: OnProgress) -> Checked:
         verdict=verdict,
         notes=notes,
         instead=instead.outcome,
-        argv=argv,
+        argv=tuple(map(shown_word, argv)),
         engine=f"llama-server {(found.version.commit if found else None) or LLAMA_CPP.commit}",
-        corrected=(command.program, *command.corrected) if command.refused else (),
+        corrected=(command.program, *map(shown_word, command.corrected)) if command.refused else (),
     )
 
 

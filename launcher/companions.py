@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.catalogue import Sources, open_head, resolve
-from launcher.engine.companion_flags import read_companions, with_local
+from launcher.engine.companion_flags import FILES, read_companions, with_local
 from launcher.engine.find import Engine
+from launcher.engine.wishes import split_flags
 from launcher.errors import LauncherError
 from launcher.hub.local import open_path
 from launcher.hub.located import Located
+from launcher.hub.refs import shown_word
 from launcher.machine import Machine
 from launcher.plan.companions import Companions, CompanionWishes, Draft, Projector, needs_main_context
 from launcher.progress import silent
@@ -119,6 +121,13 @@ def with_files(flags: Sequence[str], remote: Sequence[Remote], paths: Sequence[P
     return said
 
 
+def shown_flags(flags: Sequence[str]) -> tuple[str, ...]:
+    """These flags of llama-server's as they may be printed and kept: the URLs of companions without their secrets."""
+    return tuple(
+        shown_word(word) if name in FILES else word for name, words in split_flags(flags) for word in words
+    )
+
+
 def files_of(remote: Sequence[Remote]) -> tuple[Located, ...]:
     """What is to be brought here. Raises why one of them cannot be had."""
     found = []
@@ -159,5 +168,7 @@ def _of(remote: Remote, notes: list[str]) -> Located | None:
     if isinstance(remote.found, Located):
         return remote.found
     why = remote.found.message
-    notes.append(f"{remote.what} {remote.ref} is not in the ledger, its memory comes on top: {why}")
+    notes.append(
+        f"{remote.what} {shown_word(remote.ref)} is not in the ledger, its memory comes on top: {why}"
+    )
     return None

@@ -82,7 +82,7 @@ def rehearse(request: UpRequest, on_progress: OnProgress) -> Planned:
         planned.target.model_id,
         planning.path_to_be(planned.located),
     )
-    return replace(planned, argv=planning.compile_argv(planned, planned.plan, serving))
+    return replace(planned, argv=planning.printed_argv(planned, planned.plan, serving))
 
 
 def up(

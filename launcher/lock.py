@@ -17,7 +17,8 @@ from launcher.engine import claims
 from launcher.engine.argv import Serving
 from launcher.engine.flags import Capabilities
 from launcher.errors import LauncherError, NotFound, UsageError
-from launcher.hub.located import Awaited, HubFiles, LocalFiles, Located
+from launcher.hub.located import Awaited, HubFiles, LocalFiles, Located, UrlFiles
+from launcher.hub.refs import command_line, shown_word
 from launcher.model import ModelRef, RefKind
 from launcher.planning import Planned, document, fitting
 from launcher.replacing import write_atomically
@@ -98,7 +99,7 @@ def write_lock(planned: Planned, path: Path) -> None:
     found = planned.capabilities
     text = {
         "format": FORMAT,
-        "ref": planned.request.ref,
+        "ref": shown_word(planned.request.ref),
         **_files_of(located, planned.request.ref),
         "model_id": planned.target.model_id,
         "beside": [_companion(one) for one in planned.beside.remote],
@@ -125,7 +126,7 @@ def _files_of(located: Located, ref: str) -> dict[str, object]:
         case Awaited():
             raise UsageError(
                 f"{located.model.model_id} is not here yet, and a lock names its file",
-                hint=f"launcher pull {ref}",
+                hint=command_line(("launcher", "pull", ref)),
             )
         case _:
             raise UsageError(
@@ -142,6 +143,11 @@ def _files_of(located: Located, ref: str) -> dict[str, object]:
 def _companion(remote: Remote) -> dict[str, object]:
     if isinstance(remote.found, LauncherError):
         raise remote.found
+    if isinstance(remote.found.files, UrlFiles):
+        raise UsageError(
+            f"the {remote.what} {remote.found.model.source} is behind a plain URL, and a lock cannot say which file that is",
+            hint=f"{command_line(('launcher', 'pull', remote.ref))}; then plan with {remote.flag} FILE, the path it prints",
+        )
     said = {"what": remote.what, "flag": remote.flag, "also": list(remote.also)}
     return {**said, **_files_of(remote.found, remote.ref)}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.catalogue import Candidate, Sources, Target, resolve, sources_of
-from launcher.companions import Found, find_companions, open_companions, with_files
+from launcher.companions import Found, find_companions, open_companions, shown_flags, with_files
 from launcher.engine.argv import Serving, server_argv
 from launcher.engine.capabilities import capabilities
 from launcher.engine.find import Engine
@@ -26,6 +26,7 @@ from launcher.fetching import bytes_to_fetch
 from launcher.forecast.turn import Turn
 from launcher.gguf.anatomy import dissect
 from launcher.hub.located import LocalFiles, Located, Unreached
+from launcher.hub.refs import shown_word
 from launcher.inventory import MachineChoice
 from launcher.machine import Machine, pinned_order
 from launcher.plan.choice import Choice, Option
@@ -150,7 +151,7 @@ def make(
     if choice.plan is None or chosen is None:
         return planned
     serving = Serving(host="127.0.0.1", port=8080, model_id=target.model_id, model_path=path_to_be(chosen))
-    return replace(planned, argv=compile_argv(planned, choice.plan, serving))
+    return replace(planned, argv=printed_argv(planned, choice.plan, serving))
 
 
 def _check_mode(target: Target, request: PlanRequest) -> None:
@@ -159,7 +160,7 @@ def _check_mode(target: Target, request: PlanRequest) -> None:
         return
     if target.profile is None:
         raise UsageError(
-            f"--mode {request.mode}: {request.ref} has no profile, and modes are a profile's",
+            f"--mode {request.mode}: {shown_word(request.ref)} has no profile, and modes are a profile's",
             hint="leave --mode out, or name the model by its profile: launcher profiles list",
         )
     pick_mode(target.profile, request.mode)
@@ -202,6 +203,12 @@ def compile_argv(planned: Planned, plan: Plan, serving: Serving) -> tuple[str, .
         profile_flags=server_flags(profile, request.mode) if profile else (),
         user_flags=request.flags,
     )
+
+
+def printed_argv(planned: Planned, plan: Plan, serving: Serving) -> tuple[str, ...]:
+    """The same to be printed and kept. What is started has paths where this has the URLs of companions."""
+    request = replace(planned.request, flags=shown_flags(planned.request.flags))
+    return compile_argv(replace(planned, request=request), plan, serving)
 
 
 def started_with(planned: Planned, paths: Sequence[Path]) -> Planned:
@@ -307,10 +314,16 @@ def _bought(planned: Planned) -> dict[str, Any]:
 def _brought(beside: Found) -> tuple[str, ...]:
     """Where what is started is not what is printed: a line for elsewhere cannot name a path of this machine."""
     return tuple(
-        f"{one.what} {one.ref}: `up` brings {one.found.model.shards[0].name} here, verified, and starts llama-server with "
-        "its path; the command line has llama-server fetch it"
+        f"{one.what} {shown_word(one.ref)}: `up` brings {one.found.model.shards[0].name} here, verified, and starts "
+        f"llama-server with its path; the command line has llama-server fetch it{_left_out(one.ref)}"
         for one in beside.remote
         if isinstance(one.found, Located)
+    )
+
+
+def _left_out(ref: str) -> str:
+    return (
+        "" if shown_word(ref) == ref else ", once the secrets of the URL, which are not shown, are put back"
     )
 
 
@@ -343,4 +356,6 @@ def path_to_be(located: Located) -> str:
 
 def _shortfall_hint(ref: str, shortfall: Shortfall) -> str:
     """`ref` as it was typed: the model's id may name no model."""
-    return f"launcher plan {shlex.quote(ref)} {shortfall.hints[0] if shortfall.hints else '--buy'}"
+    return (
+        f"launcher plan {shlex.quote(shown_word(ref))} {shortfall.hints[0] if shortfall.hints else '--buy'}"
+    )

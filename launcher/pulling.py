@@ -7,7 +7,6 @@ is handed in: a pull that names its quant does not wait for its import (0.2 s).
 from __future__ import annotations
 
 import contextlib
-import shlex
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from launcher.catalogue import Sources, Target, resolve, sources_of
 from launcher.errors import Interrupted, LauncherError
 from launcher.fetching import bytes_to_fetch, fetch, to_come
 from launcher.hub.located import HubFiles, LocalFiles, Located, PullOptions, UrlFiles
+from launcher.hub.refs import command_line
 from launcher.progress import OnProgress, Step
 from launcher.settings import read_settings
 from launcher.units import format_bytes
@@ -106,7 +106,7 @@ def fetch_all_of(
     options = options or PullOptions()
     _ask_about(wanted, sources, options, confirm)
     try:
-        return _fetch_each(wanted, sources, on_progress, replace(options, again=shlex.join(again)))
+        return _fetch_each(wanted, sources, on_progress, replace(options, again=command_line(again)))
     except KeyboardInterrupt:
         raise _stopped(again) from None
 
@@ -123,7 +123,7 @@ def _fetch_each(
 
 
 def _stopped(again: tuple[str, ...]) -> Interrupted:
-    return Interrupted("the download was stopped; what has arrived is kept", hint=shlex.join(again))
+    return Interrupted("the download was stopped; what has arrived is kept", hint=command_line(again))
 
 
 def _ask_about(wanted: Sequence[Located], sources: Sources, options: PullOptions, confirm: Confirm) -> None:
@@ -220,8 +220,9 @@ class _Meanwhile:
     def _run(self) -> None:
         try:
             with contextlib.suppress(Exception):  # whatever it is, it comes again in its turn
-                self._wanted = self._wanted or self._find()
-                if not self._over.is_set():
+                if not self._over.is_set():  # what was in the way before the build is not met again amid it
+                    self._wanted = self._wanted or self._find()
+                if self._wanted is not None and not self._over.is_set():
                     self._fetch(self._wanted, self.report)
         finally:
             self._ended.set()

@@ -4,6 +4,7 @@ llama-server is told their paths."""
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from launcher import pulling
 from launcher.catalogue import sources_of
-from launcher.check import CheckRequest, check_command
+from launcher.check import CheckRequest, check_command, check_document
 from launcher.companions import files_of
 from launcher.engine.argv import Serving
 from launcher.errors import HashMismatch, Interrupted, LauncherError, NotFound, TryAgain, UsageError
@@ -24,7 +25,7 @@ from launcher.hub.store import HubStore
 from launcher.inventory import MachineChoice
 from launcher.lock import companions_of, read_lock, write_lock
 from launcher.plan.plan import Workload
-from launcher.planning import Planned, PlanRequest, compile_argv, fitting, make, started_with
+from launcher.planning import Planned, PlanRequest, compile_argv, document, fitting, make, started_with
 from launcher.progress import Step, silent
 from launcher.pulling import fetch_all_of
 from launcher.settings import read_settings
@@ -317,3 +318,59 @@ def test_what_fits_instead_of_a_checked_line_fetches_as_the_line_did(hub: FakeHu
         CheckRequest(words=(*words, "--offline"), machine=MachineChoice(ram_bytes=2 * GIB)), silent
     )
     assert checked.argv.count("--offline") == 1
+
+
+def test_the_secrets_of_a_companions_url_are_not_printed_and_not_kept(
+    hub: FakeHub, files: dict[str, Path], tmp_path: Path
+) -> None:
+    with serve_ranges() as server:
+        server.files["mm.gguf"] = files["mmproj-F16.gguf"].read_bytes()
+        address = f"{server.url}/mm.gguf"
+        url = address.replace("://", "://user:PASS@") + "?sig=SECRET"
+        planned = plan("-mmu", url)
+        assert planned.plan is not None
+        kept = json.dumps([document(planned), planned.argv, planned.plan.reasons])
+        assert address in kept
+        assert not {word for word in ("PASS", "SECRET") if word in kept}
+        assert any("secrets of the URL" in reason for reason in planned.plan.reasons)
+        _, projector = bring(planned)
+        argv = started(planned, [projector])
+        assert value(argv, "--mmproj") == str(projector[0])
+        assert not {word for word in argv if "PASS" in word or "SECRET" in word}
+        with pytest.raises(UsageError, match=r"the projector .*mm\.gguf is behind a plain URL") as caught:
+            write_lock(planned, tmp_path / "lock.json")
+        assert "SECRET" not in f"{caught.value.message} {caught.value.hint}"
+        server.files.clear()
+        lacking = plan("-mmu", url).beside.notes
+        assert len(lacking) == 1
+        assert not {word for word in ("PASS", "SECRET") if word in lacking[0]}
+
+
+def test_a_lock_keeps_no_secret_of_a_companions_url(hub: FakeHub, tmp_path: Path) -> None:
+    url = projector_url(hub).replace("://", "://user:PASS@") + "?sig=SECRET"
+    write_lock(plan("-mmu", url), tmp_path / "lock.json")
+    text = (tmp_path / "lock.json").read_text()
+    assert projector_url(hub) in text
+    assert not {word for word in ("PASS", "SECRET") if word in text}
+
+
+def test_the_command_that_goes_on_shows_no_secret_and_says_that_it_lacks_one(hub: FakeHub) -> None:
+    def interrupt(step: Step) -> None:
+        if step.phase == "pull":
+            raise KeyboardInterrupt
+
+    flags = ("-mmu", projector_url(hub).replace("://", "://user:PASS@") + "?sig=SECRET")
+    with pytest.raises(Interrupted) as caught:
+        pulling.pull(f"{MODEL}:Q8_0", None, PullOptions(), lambda _: True, interrupt, _no_plan, flags=flags)
+    assert caught.value.hint == (
+        f"launcher pull {MODEL}:Q8_0 -- -mmu {projector_url(hub)}: with the whole URL, whose secrets are not shown"
+    )
+
+
+def test_a_checked_line_shows_no_secret(hub: FakeHub, tmp_path: Path) -> None:
+    (long,) = make_gguf(tmp_path / "long-Q8_0.gguf", "llama", numbers={"n_ctx": 1 << 20}, hollow=True)
+    hub.publish("user/long-GGUF", {long.name: long})
+    words = ("llama-server", "-hf", "user/long-GGUF:Q8_0", "-mmu", projector_url(hub) + "?sig=SECRET")
+    checked = check_command(CheckRequest(words=words, machine=MachineChoice(ram_bytes=2 * GIB)), silent)
+    assert value(checked.argv, "-mmu") == projector_url(hub)
+    assert "SECRET" not in json.dumps([check_document(checked), checked.notes, checked.corrected])

@@ -32,6 +32,9 @@ common/speculative.cpp). A draft model without `--spec-type` is loaded and draft
 _LOCAL = {"-hfd": "-md", "-mmu": "-mm"}
 """What names a file that llama-server would download, and what names it by its path."""
 
+FILES = frozenset(_LOCAL) | frozenset(_LOCAL.values())
+"""What names a file that is loaded beside the model, wherever it is."""
+
 _SPELLED = {"-md": "-md", "-mm": "--mmproj"}
 """As llama-server has called them the longest."""
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from launcher.errors import NotFound, UsageError
@@ -41,6 +41,8 @@ _QUANT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _HUB_TEXT = re.compile(
     r"(?P<repo>[^/@:]+/[^/@:]+)(?:@(?P<revision>[^:]+?))?(?::(?P<quant>[^:]*)|/(?P<file>[^:]+\.gguf))?"
 )
+_URL = re.compile("https?://", re.IGNORECASE)
+_SECRETS_BEHIND = re.compile("[?#]")
 _SECTIONS = frozenset({"datasets", "spaces", "buckets", "kernels", "collections", "docs", "blog", "papers"})
 _FORMS = "a profile, user/repo:QUANT, an https URL, or a path"
 
@@ -106,6 +108,25 @@ def safe_file_name(name: str) -> str | None:
     return None
 
 
+def shown(url: str) -> str:
+    """A URL without its secrets: user, password, query and fragment left out. It may be no URL at all."""
+    scheme, separator, rest = url.partition("://")
+    host, slash, path = _SECRETS_BEHIND.split(rest, maxsplit=1)[0].partition("/")
+    return scheme + separator + host.rpartition("@")[2] + slash + path
+
+
+def shown_word(word: str) -> str:
+    """A word of a command line, without the secrets that it has where it is a URL."""
+    return shown(word) if _URL.match(word) else word
+
+
+def command_line(words: Sequence[str]) -> str:
+    """A command for a hint, quoted; where secrets of a URL are left out, that is said."""
+    safe = [shown_word(word) for word in words]
+    line = shlex.join(safe)
+    return line if safe == list(words) else f"{line}: with the whole URL, whose secrets are not shown"
+
+
 def _refuse_odd_text(text: str) -> None:
     if not text.strip():
         raise UsageError("the model reference is empty", hint=f"name {_FORMS}")
@@ -152,7 +173,8 @@ def _read_hub(text: str) -> ModelRef | None:
 def _hub_ref(text: str, *, repo: str, revision: str | None, quant: str | None, file: str | None) -> ModelRef:
     if revision is not None and (len(revision) > _LONGEST_NAME or not _is_revision(revision)):
         raise UsageError(
-            f"{revision!r} in {text!r} is not a revision", hint="a branch, a tag or a commit of the repo"
+            f"{revision!r} in {shown_word(text)!r} is not a revision",
+            hint="a branch, a tag or a commit of the repo",
         )
     if file is not None:
         wrong = safe_file_name(file)
@@ -169,16 +191,16 @@ def _parse_explicit_path(text: str, path_exists: Callable[[str], bool]) -> Model
 
 def _parse_url(text: str, hub_url: str) -> ModelRef:
     if " " in text:
-        raise UsageError(f"the URL {_shown(text)!r} has a space", hint="write %20 for a space in a URL")
+        raise UsageError(f"the URL {shown(text)!r} has a space", hint="write %20 for a space in a URL")
     try:
         url = urlsplit(text)
         host = (url.hostname or "").lower()
         port = url.port
     except ValueError as error:
-        raise UsageError(f"{_shown(text)!r} is not a URL: {error}", hint=f"name {_FORMS}") from error
+        raise UsageError(f"{shown(text)!r} is not a URL: {error}", hint=f"name {_FORMS}") from error
     if url.scheme.lower() not in {"http", "https"} or not host:
         raise UsageError(
-            f"the URL {_shown(text)!r} is neither http nor https", hint="give an https://….gguf URL or a path"
+            f"the URL {shown(text)!r} is neither http nor https", hint="give an https://….gguf URL or a path"
         )
     hub = urlsplit(hub_url)
     at_endpoint = (host, port) == ((hub.hostname or "").lower(), hub.port)
@@ -187,7 +209,7 @@ def _parse_url(text: str, hub_url: str) -> ModelRef:
         return _parse_page(text, url.path.removeprefix(prefix), url.query)
     if not unquote(url.path).lower().endswith(".gguf"):
         raise UsageError(
-            f"the URL {_shown(text)!r} does not end in .gguf and {host} is not the Hub in use",
+            f"the URL {shown(text)!r} does not end in .gguf and {host} is not the Hub in use",
             hint=f"give the .gguf file's own URL, or set HF_ENDPOINT to use {host} as the Hub",
         )
     return ModelRef(kind=RefKind.URL, name=text)
@@ -199,7 +221,7 @@ def _parse_page(text: str, path: str, query: str) -> ModelRef:
     repo = "/".join(parts[:2])
     if len(parts) < 2 or parts[0] in _SECTIONS or not _is_repo(repo):
         raise UsageError(
-            f"the page {_shown(text)} is not a model's", hint="paste https://huggingface.co/user/repo"
+            f"the page {shown(text)} is not a model's", hint="paste https://huggingface.co/user/repo"
         )
     view, rest = (parts[2], parts[3:]) if len(parts) > 2 else ("", [])
     if view in {"blob", "resolve", "raw"} and len(rest) > 1:
@@ -214,14 +236,8 @@ def _parse_page(text: str, path: str, query: str) -> ModelRef:
                 f"the folder {folder!r} {safe_file_name(folder)}", hint=f"name the repo: hf:{repo}"
             )
         return _hub_ref(text, repo=repo, revision=rest[0], quant=folder or None, file=None)
-    shown = parse_qs(query).get("show_file_info", [""])[0]  # the file browser's pop-up
-    return _hub_ref(text, repo=repo, revision=None, quant=None, file=shown or None)
-
-
-def _shown(url: str) -> str:
-    """A URL without what may be secret in it: user and password, and the query of a signed link."""
-    scheme, separator, rest = url.partition("://")
-    return scheme + separator + rest.partition("?")[0].rpartition("@")[2]
+    opened = parse_qs(query).get("show_file_info", [""])[0]  # the file browser's pop-up
+    return _hub_ref(text, repo=repo, revision=None, quant=None, file=opened or None)
 
 
 def _is_repo(repo: str) -> bool:

@@ -20,7 +20,7 @@ from launcher.gguf.names import shard_name
 from launcher.gguf.split import model_name
 from launcher.hub.located import Located, UrlFiles
 from launcher.hub.ranges import assemble, read_header
-from launcher.hub.refs import safe_file_name
+from launcher.hub.refs import safe_file_name, shown
 from launcher.hub.trust import HINT, distrust, trusted
 from launcher.model import Shard
 
@@ -75,12 +75,6 @@ def file_name(url: str) -> str:
     if wrong is not None:
         raise UsageError(f"the file name in {shown(url)} {wrong}", hint="give the .gguf file's own URL")
     return name
-
-
-def shown(url: str) -> str:
-    """A URL without its secrets: user, password, query and fragment left out."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def _read_all(urls: tuple[str, ...]) -> tuple[tuple[tuple[Header, bytes], int], ...]:

@@ -13,13 +13,14 @@ from pathlib import Path
 from launcher.errors import LauncherError, TryAgain
 from launcher.hub.located import Located, UrlFiles
 from launcher.hub.plain import PlainFolder, lock_in
+from launcher.hub.refs import shown
 from launcher.hub.room import ToCome, disk_error, refuse_full_disk
 from launcher.hub.transfer.crew import fetch_all, tuning_here
 from launcher.hub.transfer.part import Part, remove_part
 from launcher.hub.transfer.trouble import Trouble, TroubleKind
 from launcher.hub.transfer.tuning import Tuning
 from launcher.hub.transfer.wanted import Wanted
-from launcher.hub.url import file_name, refused, shard_urls, shown
+from launcher.hub.url import file_name, refused, shard_urls
 from launcher.progress import OnProgress
 
 _CHANGED = frozenset({TroubleKind.CHANGED, TroubleKind.MISFIT})
