@@ -18,13 +18,14 @@ import huggingface_hub
 import pytest
 
 from launcher import launch, planning, pulling
-from launcher.errors import EngineFailed, Interrupted
+from launcher.catalogue import sources_of
+from launcher.errors import EngineFailed, Interrupted, TryAgain
 from launcher.hub.shelf import list_kept, stores_here
 from launcher.hub.store import HubStore
 from launcher.inventory import MachineChoice, machine_for
 from launcher.lock import write_lock
 from launcher.planning import PlanRequest
-from launcher.progress import Step, silent
+from launcher.progress import OnProgress, Step, silent
 from launcher.settings import read_settings
 from launcher.start import UpRequest
 from launcher.units import MIB
@@ -140,6 +141,23 @@ def test_on_a_terminal_a_large_download_is_asked_about_before_the_build(
     with pytest.raises(Interrupted, match="nothing was downloaded"):
         launch.up(REQUEST, lambda question: not question.startswith("Download"), silent)
     assert not build.began.is_set()
+
+
+def test_what_cannot_be_found_before_the_build_is_not_looked_for_amid_it(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its question would be asked among the bars of the build."""
+    looked_for: list[str] = []
+
+    def locate(_: OnProgress) -> NoReturn:
+        looked_for.append(threading.current_thread().name)
+        raise TryAgain("the Hub does not answer")
+
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
+    sources = sources_of(read_settings())
+    with pulling.pulling_meanwhile(locate, sources, agree, silent, lambda _: ("again",)):
+        pass
+    assert looked_for == ["MainThread"]
 
 
 BUILT = """
