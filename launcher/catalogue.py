@@ -130,7 +130,7 @@ def open_head(text: str, kinds: Sequence[str], sources: Sources) -> tuple[str, L
 def _kept_file(url: str, sources: Sources) -> Path:
     from launcher.hub.url_download import kept_file
 
-    kept = kept_file(sources.models_dir, url)
+    kept = kept_file(sources.models_dir, url, sources.store)
     if kept is None:
         raise NotFound(
             f"{shown(url)} is not here and may not be asked for (--offline or HF_HUB_OFFLINE)",

@@ -16,7 +16,7 @@ from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defin
 
 from launcher.errors import HashMismatch, LauncherError, NotFound, TryAgain, UsageError
 from launcher.hub.elsewhere import other_stores
-from launcher.hub.endpoint import Endpoint, explained, not_cached
+from launcher.hub.endpoint import Endpoint, explained, not_cached, online
 from launcher.hub.located import HubFiles, Located, PullOptions
 from launcher.hub.places import HubCache, Place
 from launcher.hub.plain import PlainFolder, copy_all, copy_file
@@ -57,9 +57,21 @@ def pull(
     place = PlainFolder(folder, files.repo, store) if folder else HubCache(endpoint, files)
     work = _Pull(endpoint, files, store, place, options, on_progress)
     try:
-        return work.run(located.model.shards)
+        paths = work.run(located.model.shards)
     except OSError as error:
         raise work.disk_error(error) from error
+    if folder:
+        _remember(located, files, store)
+    return paths
+
+
+def _remember(located: Located, files: HubFiles, store: HubStore) -> None:
+    """What finds the files of a plain folder again offline, where the Hub's cache knows nothing of the repo."""
+    for shard, header in zip(located.model.shards, located.raw_headers, strict=True):
+        if store.header(files.repo, files.commit, shard.name, shard.size_bytes) is None:
+            store.keep_header(files.repo, files.commit, shard.name, shard.size_bytes, header)
+    if files.revision is not None:
+        store.keep_branch(files.repo, files.revision, files.commit)
 
 
 class _Pull:
@@ -188,16 +200,18 @@ class _Pull:
         """Nothing can be fetched; a damaged file, whose place nothing can take, is kept."""
         if not (missing and self._endpoint.offline):
             return
-        online = self._again.replace(" --offline", "")
         for shard in missing:
             if shard.name in self._damaged:
                 raise HashMismatch(
                     f"{self._damage(shard)}; nothing was removed",
-                    hint=f"without --offline and HF_HUB_OFFLINE it is fetched anew: {online}",
+                    hint=f"without --offline and HF_HUB_OFFLINE it is fetched anew: {online(self._again)}",
                 )
         for shard in missing:
             if shard.name not in self._elsewhere:
-                raise not_cached(self._endpoint, f"{shard.name} of {self._files.repo}")
+                thing = f"{shard.name} of {self._files.repo}"
+                raise not_cached(
+                    self._endpoint, thing, folder=self._options.folder, again=self._options.again
+                )
         raise TryAgain(
             f"{missing[0].name} of {self._files.repo} is being downloaded by another program",
             hint=f"end that download or wait for it, then: {self._again}",

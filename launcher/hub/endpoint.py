@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import re
+import shlex
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +31,7 @@ Origin = tuple[str, str, int]
 
 PATIENCE_S = 10.0  # huggingface_hub's own DEFAULT_REQUEST_TIMEOUT: connect, and silence between two reads
 LONGEST_WAIT_S = 60  # a busy Hub may ask for this much and gets it; more is the user's to decide
+_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")  # what huggingface_hub reads
 _RATE_LIMIT = re.compile(r"r=0\s*;\s*t=(\d+)")  # of `RateLimit: "api";r=0;t=55`, as the Hub sends it
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -256,10 +259,25 @@ def _explain_disk(error: OSError, endpoint: Endpoint, thing: str) -> LauncherErr
     return TryAgain(f"{thing} did not arrive whole: {_reason(error)}", hint="run it again")
 
 
-def not_cached(endpoint: Endpoint, thing: str) -> NotFound:
+def online(again: str) -> str:
+    """A command that failed because the Hub may not be asked, as one that may ask it. Only launcher's own words count:
+    not what is quoted, nor a flag of llama-server."""
+    words = shlex.split(again)
+    end = words.index("--") if "--" in words else len(words)
+    own = [word for word in words[:end] if word != "--offline"]
+    # `--offline` sets the variable, so where it was typed one cannot tell that there was one before.
+    variables = [name for name in _OFFLINE if os.environ.get(name)] if len(own) == end else []
+    unset = [word for name in variables for word in ("-u", name)]
+    return shlex.join([*(["env", *unset] if unset else []), *own, *words[end:]])
+
+
+def not_cached(endpoint: Endpoint, thing: str, *, folder: Path | None = None, again: str = "") -> NotFound:
+    """`folder` is where it is looked for, if not in the Hub's cache; `again` the command that was typed, where it is known."""
     return NotFound(
-        f"{thing} is not in {endpoint.cache_dir}, and the Hub may not be asked (--offline or HF_HUB_OFFLINE)",
-        hint="leave --offline out and HF_HUB_OFFLINE unset, or pull it where there is a network",
+        f"{thing} is not in {folder or endpoint.cache_dir}, and the Hub may not be asked (--offline or HF_HUB_OFFLINE)",
+        hint=online(again)
+        if again
+        else "leave --offline out and HF_HUB_OFFLINE unset, or pull it where there is a network",
     )
 
 

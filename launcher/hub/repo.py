@@ -188,11 +188,12 @@ def _usable(files: Iterable[Shard]) -> tuple[Shard, ...]:
 
 
 def _list_cached(repo: str, revision: str, endpoint: Endpoint, store: HubStore) -> Listing | None:
-    """What the Hub's cache has of `revision`, with the hashes that its blobs are named by."""
+    """What the Hub's cache has of `revision`, with the hashes that its blobs are named by; where it knows no such branch,
+    what was put into a plain folder."""
     folder = repo_cache(endpoint, repo)
     named = None if _COMMIT.fullmatch(revision) else revision
     try:
-        commit = revision if named is None else (folder / "refs" / revision).read_text().strip()
+        commit = revision if named is None else _commit_here(repo, revision, endpoint, store)
         snapshot = folder / "snapshots" / commit
         if _COMMIT.fullmatch(commit) is None:
             return None
@@ -211,6 +212,17 @@ def _list_cached(repo: str, revision: str, endpoint: Endpoint, store: HubStore) 
     except OSError:
         return None
     return Listing(repo=repo, commit=commit, revision=named, files=_usable(files)) if files else None
+
+
+def _commit_here(repo: str, revision: str, endpoint: Endpoint, store: HubStore) -> str:
+    """Raises OSError where neither the Hub's cache nor the store knows the branch."""
+    try:
+        return (repo_cache(endpoint, repo) / "refs" / revision).read_text().strip()
+    except OSError:
+        commit = store.branch(repo, revision)
+        if commit is None:
+            raise
+        return commit
 
 
 def _read_header(files: HubFiles, shard: Shard, endpoint: Endpoint, store: HubStore) -> tuple[Header, bytes]:

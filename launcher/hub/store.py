@@ -33,6 +33,7 @@ from launcher.units import MIB, format_bytes
 _HEADERS_BYTES = 256 * MIB  # about 40 models of Kimi's size: its first shard's header has 160k tokens, 4-8 MB
 _MOST_LISTINGS = 200  # a listing of 100 files is 15 KB
 _MOST_ENTRIES = 4096
+_BRANCHES = "branches.json"
 _VERIFIED, _OWNERS, _FOLDERS, _USED = "verified.json", "owners.json", "folders.json", "used.json"
 _HOLE_PROBE_BYTES = 16 * MIB
 _BLOCK = 512  # st_blocks counts in these, whatever the file system's own block size (POSIX stat)
@@ -104,6 +105,14 @@ class HubStore:
         with contextlib.suppress(OSError):
             write_atomically(self._listing_path(listing.repo, listing.commit), text.encode())
             prune_to_count(self.folder / "listings", _MOST_LISTINGS)
+
+    def branch(self, repo: str, revision: str) -> str | None:
+        """The commit of a branch whose files were last put into a plain folder, which the Hub's cache knows nothing of."""
+        commit = self._entries(_BRANCHES).get(f"{repo}@{revision}")
+        return commit if isinstance(commit, str) else None
+
+    def keep_branch(self, repo: str, revision: str, commit: str) -> None:
+        self._change(_BRANCHES, {f"{repo}@{revision}": commit})
 
     def is_verified(self, path: Path, sha256: str) -> bool:
         """Whether this very file (size, inode, time of change) was found to have this hash before."""

@@ -15,12 +15,14 @@ from launcher.hub.located import Located, UrlFiles
 from launcher.hub.plain import PlainFolder, lock_in
 from launcher.hub.refs import shown
 from launcher.hub.room import ToCome, disk_error, refuse_full_disk
+from launcher.hub.store import HubStore
 from launcher.hub.transfer.crew import fetch_all, tuning_here
 from launcher.hub.transfer.part import Part, remove_part
 from launcher.hub.transfer.trouble import Trouble, TroubleKind
 from launcher.hub.transfer.tuning import Tuning
 from launcher.hub.transfer.wanted import Wanted
 from launcher.hub.url import file_name, refused, shard_urls
+from launcher.model import Shard
 from launcher.progress import OnProgress
 
 _CHANGED = frozenset({TroubleKind.CHANGED, TroubleKind.MISFIT})
@@ -74,13 +76,23 @@ def url_folder(models_dir: Path, files: UrlFiles) -> Path:
     return models_dir / hashlib.sha256(shown(files.urls[0]).encode()).hexdigest()[:40]
 
 
-def kept_file(models_dir: Path, url: str) -> Path | None:
-    """The first file of a model that was fetched from this URL before, None where one of its files is not here. It is
-    what the server had then: nobody is asked."""
+def kept_file(models_dir: Path, url: str, store: HubStore) -> Path | None:
+    """The first file of a model that was fetched from this URL before, into a folder that was named too; None where one of
+    its files is not here. It is what the server had then: nobody is asked."""
     urls = shard_urls(url)
+    names = [file_name(one) for one in urls]
     folder = url_folder(models_dir, UrlFiles(urls=urls))
-    paths = [folder / file_name(one) for one in urls]
-    return paths[0] if all(path.is_file() for path in paths) else None
+    if all((folder / name).is_file() for name in names):
+        return folder / names[0]
+    for folder in reversed(store.folders()):
+        place = PlainFolder(folder, shown(urls[0]), store)
+        if all((folder / name).is_file() and place.is_claimed(_kept_shard(folder / name)) for name in names):
+            return folder / names[0]
+    return None
+
+
+def _kept_shard(path: Path) -> Shard:
+    return Shard(name=path.name, size_bytes=path.stat().st_size)
 
 
 class _Desk:

@@ -1,0 +1,121 @@
+"""What is found where no server may be asked, and the command that may ask."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from launcher.catalogue import Sources, resolve
+from launcher.errors import HashMismatch, NotFound
+from launcher.fetching import fetch
+from launcher.hub.download import pull
+from launcher.hub.endpoint import Endpoint, online
+from launcher.hub.located import Located, PullOptions
+from launcher.hub.repo import open_repo
+from launcher.hub.store import HubStore
+from launcher.model import ModelRef, RefKind
+from launcher.profile import Profiles
+from launcher.progress import silent
+from tests.fakes.hub import FakeHub
+from tests.pulling import QUICK
+from tests.range_server import serve_ranges
+from tests.tiny_gguf import tiny_gguf, tiny_split
+
+REPO = "user/repo"
+SHARDS = tiny_split("big-Q4_K_M", 2, n_values=60_000)
+
+
+@pytest.fixture
+def offline(endpoint: Endpoint) -> Endpoint:
+    return replace(endpoint, offline=True)
+
+
+def options(folder: Path, again: str = "") -> PullOptions:
+    return PullOptions(tuning=QUICK, folder=folder, again=again)
+
+
+def locate(endpoint: Endpoint, store: HubStore) -> Located:
+    return open_repo(ModelRef(kind=RefKind.HUB, name=REPO), endpoint=endpoint, store=store)
+
+
+def test_what_was_pulled_into_a_folder_is_found_there(
+    hub: FakeHub, endpoint: Endpoint, offline: Endpoint, store: HubStore, tmp_path: Path
+) -> None:
+    """The Hub's cache knows nothing of the repo."""
+    hub.publish(REPO, SHARDS)
+    with pytest.raises(NotFound, match="may not be asked"):
+        locate(offline, store)
+    paths = pull(locate(endpoint, store), endpoint=endpoint, store=store, options=options(tmp_path / "mine"))
+    hub.seen.clear()
+    found = locate(offline, store)
+    assert pull(found, endpoint=offline, store=store, options=options(tmp_path / "mine")) == paths
+    assert hub.seen == []
+
+
+def test_what_the_cache_had_before_is_found_in_the_folder_without_the_cache(
+    hub: FakeHub, endpoint: Endpoint, offline: Endpoint, store: HubStore, tmp_path: Path
+) -> None:
+    """Its headers were read there."""
+    hub.publish(REPO, SHARDS)
+    pull(locate(endpoint, store), endpoint=endpoint, store=store, options=PullOptions(tuning=QUICK))
+    fresh = HubStore(folder=tmp_path / "fresh")
+    paths = pull(locate(endpoint, fresh), endpoint=endpoint, store=fresh, options=options(tmp_path / "mine"))
+    elsewhere = replace(offline, cache_dir=tmp_path / "other")
+    found = locate(elsewhere, fresh)
+    assert pull(found, endpoint=elsewhere, store=fresh, options=options(tmp_path / "mine")) == paths
+
+
+def test_a_folder_without_the_files_is_the_one_named(
+    hub: FakeHub, endpoint: Endpoint, offline: Endpoint, store: HubStore, tmp_path: Path
+) -> None:
+    hub.publish(REPO, SHARDS)
+    asked = options(tmp_path / "mine", again="launcher pull user/repo --dir '/a --offline' --offline")
+    with pytest.raises(NotFound, match=f"is not in {tmp_path}/mine, and the Hub may not be asked") as caught:
+        pull(locate(endpoint, store), endpoint=offline, store=store, options=asked)
+    assert caught.value.hint == "launcher pull user/repo --dir '/a --offline'"
+
+
+def test_a_damaged_file_is_fetched_anew_by_the_command_of_the_hint(
+    hub: FakeHub,
+    endpoint: Endpoint,
+    offline: Endpoint,
+    store: HubStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the variable set the same command would fail again."""
+    hub.publish(REPO, SHARDS)
+    located = locate(endpoint, store)
+    asked = options(tmp_path / "mine", again=f"launcher pull {REPO}")
+    path = pull(located, endpoint=endpoint, store=store, options=asked)[0]
+    path.write_bytes(path.read_bytes()[:-1] + b"X")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(HashMismatch, match="nothing was removed") as caught:
+        pull(located, endpoint=offline, store=store, options=asked)
+    assert (caught.value.hint or "").endswith(f": env -u HF_HUB_OFFLINE launcher pull {REPO}")
+
+
+def test_flags_of_llama_server_stay_in_the_command_that_may_ask() -> None:
+    assert online("launcher up m --offline -- --offline -ub 64") == "launcher up m -- --offline -ub 64"
+
+
+def test_what_a_url_brought_into_a_folder_is_found_there(
+    offline: Endpoint, store: HubStore, tmp_path: Path
+) -> None:
+    """A file of that name that something else left in a folder is not it."""
+    sources = Sources(
+        endpoint=offline, store=store, models_dir=tmp_path / "models", profiles=Profiles(usable=(), broken=())
+    )
+    asking = replace(sources, endpoint=replace(offline, offline=False))
+    mine, other = tmp_path / "mine", tmp_path / "other"
+    with serve_ranges() as server:
+        server.files["tiny-Q8_0.gguf"] = tiny_gguf(n_values=2000)
+        url = f"{server.url}/tiny-Q8_0.gguf"
+        paths = fetch(resolve(url, None, asking).candidates[0].open(silent), asking, silent, options(mine))
+    other.mkdir()
+    (other / "tiny-Q8_0.gguf").write_bytes(tiny_gguf(seed=2, n_values=2000))
+    store.keep_folders([other])
+    found = resolve(f"{url}?sig=2", None, sources).candidates[0].open(silent)
+    assert fetch(found, sources, silent, options(mine)) == paths == (mine / "tiny-Q8_0.gguf",)
