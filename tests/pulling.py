@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -32,6 +33,13 @@ def start_pull(endpoint: Endpoint, store: HubStore, ref: str, *more: str) -> sub
     """It prints `pulling` once the headers are read, and the paths at the end."""
     words = [sys.executable, __file__, endpoint.url, str(endpoint.cache_dir), str(store.folder), ref, *more]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def damage(path: Path, content: bytes) -> None:
+    """As a failing disk does: nobody wrote to the file."""
+    about = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
 
 
 def main(url: str, cache: str, store: str, ref: str, patience_s: str = "10") -> None:

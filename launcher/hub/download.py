@@ -101,7 +101,10 @@ class _Pull:
     def run(self, shards: tuple[Shard, ...]) -> tuple[Path, ...]:
         self._shards = {shard.name: shard for shard in shards}
         missing = self._not_here(shards)
-        self._place.claim(shards, missing)
+        self._place.check(missing)
+        for shard in shards:
+            if shard not in missing and shard.sha256 is not None:
+                self._place.own(shard)
         missing = self._link_from_elsewhere(missing)
         self._refuse_offline([shard for shard in missing if shard not in self._uncopied])
         if missing:
@@ -130,9 +133,12 @@ class _Pull:
         source = self._elsewhere.get(shard.name)
         if not self._is_whole(shard):
             if source is None or not self._judge.is_right(source, shard):
+                self._place.check([shard])
                 return False
             if not self._link(shard, source):
                 copy_file(self._place, shard, source, self._on_progress)
+        elif shard.sha256 is not None:
+            self._place.own(shard)
         self._to_come = [one for one in self._to_come if one is not shard]
         return True
 
@@ -295,7 +301,7 @@ class _Pull:
             headers=headers,
             part=self._place.part(shard),
             lock=self._place.lock(shard),
-            identity=shard.sha256 or f"{files.repo}@{files.commit}/{shard.name}",
+            identity=self._place.identity(shard.sha256 or f"{files.repo}@{files.commit}/{shard.name}"),
         )
 
 

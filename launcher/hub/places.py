@@ -13,7 +13,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -45,9 +45,15 @@ class Place(Protocol):
     @property
     def instead(self) -> str: ...
 
-    def claim(self, shards: Sequence[Shard], missing: Sequence[Shard]) -> None:
-        """These files are kept here, `missing` ones soon. Raises UsageError where a file of something else would be
-        replaced."""
+    def check(self, missing: Iterable[Shard]) -> None:
+        """Raises UsageError where bringing these would replace a file of something else, or go on with its partial
+        file. Asked for all before the first byte, and of each again with its lock held."""
+
+    def own(self, shard: Shard) -> None:
+        """The file that is here has the shard's hash: it counts as put here."""
+
+    def identity(self, content: str) -> str:
+        """What a partial file of this content is begun as here."""
 
     def path(self, shard: Shard) -> Path:
         """Where the file is, or will be."""
@@ -60,14 +66,14 @@ class Place(Protocol):
     def lock(self, shard: Shard) -> Path: ...
 
     def put(self, shard: Shard, part: Part) -> None:
-        """Take a whole partial file in."""
+        """Take a whole partial file in. Raises as `check`, and then it stays."""
 
     def link(self, shard: Shard, source: Path) -> bool:
         """Take a file of this machine in without copying it; False where it has to be copied. The shard's partial file
-        goes with the link: its lock is held."""
+        goes with the link: its lock is held. Raises as `check`."""
 
     def remove(self, shard: Shard) -> None:
-        """Remove the file; of one that was linked, the link alone."""
+        """Remove the file; of one that was linked, the link alone. Raises as `check`."""
 
     def settle(self) -> None:
         """All files are here."""
@@ -113,8 +119,14 @@ class HubCache:
         self._folder = repo_cache(endpoint, files.repo)
         self.root = endpoint.cache_dir
 
-    def claim(self, shards: Sequence[Shard], missing: Sequence[Shard]) -> None:
+    def check(self, missing: Iterable[Shard]) -> None:
         pass  # its names are the repo's own
+
+    def own(self, shard: Shard) -> None:
+        pass
+
+    def identity(self, content: str) -> str:
+        return content
 
     def path(self, shard: Shard) -> Path:
         return self._folder / "snapshots" / self._files.commit / shard.name

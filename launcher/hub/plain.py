@@ -1,15 +1,15 @@
 """A plain folder: files under their names in the repo, as `hf download --local-dir` lays them out.
 
 Such a folder is often taken away (a USB disk, another machine), so nothing in it points elsewhere: hard links on the
-same file system, copies on another. The store remembers for what a file was put here; any other file is the
-user's, and is not replaced.
+same file system, copies on another. The store remembers for what each file was put here, and which file that was; a
+partial file says it in its journal. Any other file is the user's, and is not replaced.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from launcher.errors import HashMismatch, TryAgain, UsageError
@@ -17,6 +17,7 @@ from launcher.hub.hashing import verify
 from launcher.hub.places import Place, hard_link, has_size, part_beside
 from launcher.hub.room import disk_error, refuse_full_disk
 from launcher.hub.store import HubStore
+from launcher.hub.transfer.journal import begun_as
 from launcher.hub.transfer.part import Part, remove_part
 from launcher.locks import exclusive_if_free
 from launcher.model import ModelFile, Shard
@@ -35,26 +36,24 @@ class PlainFolder:
     def __init__(self, folder: Path, owner: str, store: HubStore) -> None:
         self.root, self._owner, self._store = folder, owner, store
 
-    def claim(self, shards: Sequence[Shard], missing: Sequence[Shard]) -> None:
-        """Remember that these are kept here, `missing` ones soon. Raises UsageError where that would replace a file of
-        something else."""
+    def check(self, missing: Iterable[Shard]) -> None:
         owners = self._store.owners()
         for shard in missing:
-            path, owner = self.path(shard), owners.get(self._key(shard))
-            foreign = path.is_file() or (owner is not None and self.part(shard).exists())
-            if foreign and owner != self._owner:
-                here = path if path.is_file() else self.part(shard)
-                whose = f"of {owner}" if owner else "that was not put there by launcher"
-                raise UsageError(
-                    f"{here} is a file {whose}, {format_bytes(here.stat().st_size)}; {shard.name} of"
-                    f" {self._owner}, {format_bytes(shard.size_bytes)}, would replace it",
-                    hint=f"{self.instead}, or move that file away",
-                )
-        self._store.keep_owner(self._owner, [self._key(shard) for shard in shards])
+            path, part = self.path(shard), self.part(shard)
+            for here, owner in ((path, owners.of(path)), (part, _begun_for(part))):
+                if owner != self._owner and os.path.lexists(here):
+                    raise self._foreign(here, owner, shard)
 
-    def is_claimed(self, shard: Shard) -> bool:
-        """Whether what is here, whole or not, was put here for the same owner."""
-        return self._store.owners().get(self._key(shard)) == self._owner
+    def own(self, shard: Shard) -> None:
+        if not self.is_own(shard):
+            self._store.keep_owner(self.path(shard), self._owner)
+
+    def is_own(self, shard: Shard) -> bool:
+        """Whether the file here is the one that was put here for the same owner."""
+        return self._store.owners().of(self.path(shard)) == self._owner
+
+    def identity(self, content: str) -> str:
+        return f"{self._owner}\n{content}"
 
     def path(self, shard: Shard) -> Path:
         return self.root / shard.name
@@ -67,36 +66,48 @@ class PlainFolder:
         return part_beside(self.path(shard))
 
     def lock(self, shard: Shard) -> Path:
-        return lock_in(self.root, shard.name)
+        return lock_beside(self.path(shard))
 
     def put(self, shard: Shard, part: Part) -> None:
+        self.check([shard])
         part.become(self.path(shard))
+        self.own(shard)
 
     def link(self, shard: Shard, source: Path) -> bool:
+        self.check([shard])
         if not hard_link(source, self.path(shard)):
             return False
         remove_part(self.part(shard))
+        self.own(shard)
         return True
 
     def remove(self, shard: Shard) -> None:
+        self.check([shard])
         self.path(shard).unlink(missing_ok=True)
 
     def settle(self) -> None:
         pass
 
-    def _key(self, shard: Shard) -> str:
-        return owner_key(self.path(shard))
+    def _foreign(self, here: Path, owner: str | None, shard: Shard) -> UsageError:
+        whose = f"of {owner}" if owner else "that was not put there by launcher"
+        kind = "folder" if here.is_dir() else "file"
+        return UsageError(
+            f"{here} is a {kind} {whose}, {format_bytes(here.lstat().st_size)}; {shard.name} of {self._owner},"
+            f" {format_bytes(shard.size_bytes)}, would replace it",
+            hint=f"{self.instead}, or move that {kind} away",
+        )
 
 
-def owner_key(path: Path) -> str:
-    """What the store calls this file: the same by whatever links its folder is reached."""
-    return str(path.parent.resolve() / path.name)
+def _begun_for(part: Path) -> str | None:
+    """Whose this partial file is, by its journal; None for one that is not launcher's."""
+    owner, separator, _ = (begun_as(part) or "").partition("\n")
+    return owner if separator else None
 
 
-def lock_in(folder: Path, name: str) -> Path:
-    """The lock of whoever fills the file of this name in a plain folder."""
-    key = hashlib.sha256(name.encode()).hexdigest()[:16]
-    return folder / ".locks" / f"{key}.lock"
+def lock_beside(path: Path) -> Path:
+    """The lock of whoever fills or removes the file at `path` in a plain folder, whichever folder above it was named."""
+    key = hashlib.sha256(path.name.encode()).hexdigest()[:16]
+    return path.parent / ".locks" / f"{key}.lock"
 
 
 def copy_all(place: Place, sources: Sequence[tuple[Shard, Path]], on_progress: OnProgress) -> list[Shard]:
@@ -123,17 +134,18 @@ def copy_file(
     total: int | None = None,
 ) -> None:
     """With the shard's lock held; a copy that was broken off is gone on with. `before` of `total` bytes were copied before
-    it. Raises HashMismatch for a copy that is not what it should be, OSError."""
+    it. Raises HashMismatch for a copy that is not what it should be, OSError, as `Place.check`."""
 
     def report(done: int) -> None:
         whole = shard.size_bytes if total is None else total
         on_progress(Step(phase="copy", done=before + done, total=whole, unit="bytes"))
 
+    place.check([shard])
     part = Part(
         place.part(shard),
         size_bytes=shard.size_bytes,
         unit_bytes=_UNIT,
-        identity=shard.sha256 or f"{source} {source.stat().st_mtime_ns}",
+        identity=place.identity(shard.sha256 or f"{source} {source.stat().st_mtime_ns}"),
     )
     try:
         digest = _fill(part, shard, source, report)
@@ -184,11 +196,8 @@ def put_into(
         missing = [
             (shard, path) for shard, path in files if not _is_here(place, shard, path, store, on_progress)
         ]
-        put = [shard for shard, path in files if place.path(shard).resolve() != path.resolve()]
-        place.claim(
-            put, [shard for shard, _ in missing]
-        )  # where the model is in `folder` itself it stays the user's
-        copies = [(shard, path) for shard, path in missing if not place.link(shard, path)]
+        place.check(shard for shard, _ in missing)
+        copies = [(shard, path) for shard, path in missing if not _link_if_free(place, shard, path)]
         room = [(shard, place.part(shard)) for shard, _ in copies]
         refuse_full_disk(folder, room, what=model.model_id, instead=place.instead)
         held = copy_all(place, copies, on_progress)
@@ -202,6 +211,11 @@ def put_into(
     return tuple(place.path(shard) for shard in model.shards)
 
 
+def _link_if_free(place: PlainFolder, shard: Shard, source: Path) -> bool:
+    with exclusive_if_free(place.lock(shard)) as free:
+        return free and place.link(shard, source)
+
+
 def _is_here(
     place: PlainFolder, shard: Shard, source: Path, store: HubStore, on_progress: OnProgress
 ) -> bool:
@@ -212,5 +226,8 @@ def _is_here(
     if found.samefile(source):
         return True
     if shard.sha256 is not None:
-        return verify([(found, shard.sha256)], store, on_progress)[0] == shard.sha256
-    return place.is_claimed(shard) and found.stat().st_mtime_ns >= source.stat().st_mtime_ns
+        is_right = verify([(found, shard.sha256)], store, on_progress)[0] == shard.sha256
+        if is_right:
+            place.own(shard)
+        return is_right
+    return place.is_own(shard) and found.stat().st_mtime_ns >= source.stat().st_mtime_ns

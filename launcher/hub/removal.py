@@ -1,4 +1,4 @@
-"""Taking a model out of the Hub's cache, our own folder or one that `--dir` named, so that what others still use stays."""
+"""Taking a model out of a store: what others still use stays, and what is the user's."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import os
 import stat
 from pathlib import Path
 
-from launcher.errors import TryAgain
-from launcher.hub.plain import lock_in, owner_key
-from launcher.hub.shelf import HUB, OWN, Kept, entries, read_ref
+from launcher.errors import TryAgain, UsageError
+from launcher.hub.plain import lock_beside
+from launcher.hub.shelf import HUB, Kept, entries, is_put_there, read_ref
 from launcher.hub.store import HubStore
 from launcher.hub.transfer.part import remove_part
 from launcher.locks import exclusive_if_free
@@ -18,12 +18,15 @@ from launcher.locks import exclusive_if_free
 def remove_kept(one: Kept, store: HubStore) -> int:
     """Take it out; the bytes that this frees: not of files that other revisions, quants or programs still have.
 
-    Raises TryAgain while it is downloaded, OSError.
+    Raises TryAgain while it is downloaded, UsageError where a file of the user's has taken the place of one since it was
+    listed, OSError.
     """
     with contextlib.ExitStack() as held:
-        for part in one.parts:
-            if not held.enter_context(exclusive_if_free(_lock_of(part, one))):
+        for path in (*one.parts, *(one.paths if one.is_by_path else ())):
+            if not held.enter_context(exclusive_if_free(_lock_of(path, one))):
                 raise TryAgain(f"{one.name} is being downloaded", hint="end that download, then run it again")
+        if one.is_by_path and not is_put_there(one.paths, one.parts, store.owners()):
+            raise UsageError(f"{one.name} is not what launcher put there any more", hint="launcher ls")
         freed = sum(_remove_part(part) for part in one.parts)
         behind = _behind if one.store == HUB else _itself
         blobs = {blob for path in one.paths if (blob := behind(path)) is not None}
@@ -32,18 +35,18 @@ def remove_kept(one: Kept, store: HubStore) -> int:
                 path.unlink(missing_ok=True)
         used = {_behind(path) for path in _pointers(one.folder)} if one.store == HUB else set()
         freed += sum(_unlink(blob) for blob in sorted(blobs - used))
-    if one.store == OWN:
-        names = (path.with_name(path.name.removesuffix(".part")) for path in (*one.paths, *one.parts))
-        store.forget_owners([owner_key(name) for name in names])
+    if one.is_by_path:
+        store.forget_owners(one.paths)
     _tidy(one)
     return freed
 
 
-def _lock_of(part: Path, one: Kept) -> Path:
+def _lock_of(path: Path, one: Kept) -> Path:
+    """Of whoever fills the file, of which `path` may be the partial one."""
+    name = path.name.removesuffix(".part")
     if one.store == HUB:  # the Hub's layout: CACHE/.locks/models--o--r/HASH.lock
-        stem = part.name.removesuffix(".part")
-        return one.folder.parent / ".locks" / one.folder.name / f"{stem}.lock"
-    return lock_in(one.folder, part.relative_to(one.folder).as_posix().removesuffix(".part"))
+        return one.folder.parent / ".locks" / one.folder.name / f"{name}.lock"
+    return lock_beside(path.with_name(name))
 
 
 def _pointers(folder: Path) -> list[Path]:
@@ -79,11 +82,11 @@ def _unlink(blob: Path) -> int:
 
 
 def _tidy(one: Kept) -> None:
-    """Remove folders that became empty, and names of commits of which nothing is left."""
+    """Remove folders that became empty, not the store's own, and names of commits of which nothing is left."""
     root = one.folder
     if one.store != HUB:  # a lock stays, and its folder: a pull may hold it by now
         above = {folder for path in (*one.paths, *one.parts) for folder in path.parents}
-        for folder in sorted((folder for folder in above if folder.is_relative_to(root)), reverse=True):
+        for folder in sorted((folder for folder in above if root in folder.parents), reverse=True):
             with contextlib.suppress(OSError):
                 folder.rmdir()
         return

@@ -7,19 +7,19 @@ import contextlib
 import json
 import os
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.errors import NotFound, UsageError
 from launcher.gguf.names import FileGroup, group_all
 from launcher.hub.elsewhere import lm_studio_folders, ollama_folders
-from launcher.hub.plain import owner_key
-from launcher.hub.store import HubStore
-from launcher.hub.transfer.journal import arrived_bytes
+from launcher.hub.store import HubStore, Owners, file_key
+from launcher.hub.transfer.journal import arrived_bytes, begun_as
 
 HUB, OWN, OLLAMA, LM_STUDIO, YOURS = "hub", "launcher", "ollama", "lm studio", "yours"
 _OLLAMA_MODEL = "application/vnd.ollama.image.model"
+_MOST_LEVELS, _MOST_SEEN = 4, 20_000  # of a named folder: a disk's root or a network's would take minutes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,11 @@ class Kept:
     folder: Path
     paths: tuple[Path, ...]
     parts: tuple[Path, ...] = ()
+
+    @property
+    def is_by_path(self) -> bool:
+        """Whether it is in a folder that was named, where files are the user's unless launcher put them there."""
+        return self.name.startswith("/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +76,10 @@ def list_kept(stores: Stores, store: HubStore) -> tuple[Kept, ...]:
     found += _in_folder(stores.models_dir, OWN)
     for folder in stores.ollama:
         found += _in_ollama(folder)
+    owners = store.owners()
     for folder in stores.lm_studio:
-        found += _in_folder(folder, LM_STUDIO)
-    found += _in_named_folders(stores, store)
+        found += (_own_or(one, owners) for one in _in_folder(folder, LM_STUDIO))
+    found += _in_named_folders(stores, store, owners)
     used = store.used()
     return tuple(_with_use(one, used) for one in found)
 
@@ -107,7 +113,7 @@ def pick_kept(kept: Iterable[Kept], names: Iterable[str]) -> tuple[Kept, ...]:
 
 def _is_called(name: str, wanted: str) -> bool:
     if name.startswith("/"):
-        return name == wanted
+        return name == file_key(Path(wanted))
     name, wanted = name.lower(), wanted.lower()
     return name == wanted or name.startswith(f"{wanted}:")
 
@@ -170,7 +176,7 @@ def _in_folder(root: Path, store: str) -> Iterator[Kept]:
             if store == LM_STUDIO:
                 name = f"{place.relative_to(root).as_posix()}:{group.label}"
             with contextlib.suppress(OSError):
-                yield _kept(name, group, store, _size(group), place, paths, parts)
+                yield _kept(name, group, store, _size(group), root, paths, parts)
 
 
 def _groups_in(place: Path) -> Iterator[tuple[FileGroup, tuple[Path, ...], tuple[Path, ...]]]:
@@ -185,37 +191,79 @@ def _groups_in(place: Path) -> Iterator[tuple[FileGroup, tuple[Path, ...], tuple
             yield group, paths, own
 
 
-def _in_named_folders(stores: Stores, store: HubStore) -> Iterator[Kept]:
-    """What is in the folders that were named, where it is not listed as another store's or another such folder's."""
+def is_put_there(paths: Sequence[Path], parts: Sequence[Path], owners: Owners) -> bool:
+    """Whether launcher put all of these into a folder that was named: the store says so of these very files, or the
+    journal of a partial one."""
+    return all(owners.of(path) for path in paths) and all(begun_as(part) for part in parts)
+
+
+def _own_or(one: Kept, owners: Owners) -> Kept:
+    """As a file of launcher's, by its path, where it was put into another program's folder with `--dir`."""
+    if not is_put_there(one.paths, one.parts, owners):
+        return one
+    return replace(one, name=_name_by_path(one.paths, one.parts), store=OWN)
+
+
+def _in_named_folders(stores: Stores, store: HubStore, owners: Owners) -> Iterator[Kept]:
+    """What is in the folders that were named, where it is not listed as another store's or another such folder's; where
+    files were put, however deep, and besides as far as `_below` looks. Folders that are gone are forgotten."""
+    gone = [folder for folder in store.folders() if not _is_folder(folder)]
+    if gone:
+        store.forget_folders(gone)
     theirs = {
         folder.resolve()
         for folder in (stores.hub_cache, stores.models_dir, *stores.ollama, *stores.lm_studio)
     }
-    owned = frozenset(store.owners())
     named = sorted(folder for folder in store.folders() if theirs.isdisjoint((folder, *folder.parents)))
+    seen: set[Path] = set()
     for folder in named:
         for repo_folder in sorted(entries(folder, "models--*")):
             with contextlib.suppress(OSError):
                 yield from (replace(one, store=YOURS) for one in _in_repo(repo_folder, store))
         yield from _in_ollama(folder)
         for place in _below(folder, theirs | set(named)):
-            for group, paths, parts in _groups_in(place):
-                files = {place / Path(name).name for name in group.names}
-                is_ours = owned.issuperset(map(owner_key, files))
-                whose, name = OWN if is_ours else YOURS, str(place / group.names[0])
-                with contextlib.suppress(OSError):
-                    yield _kept(name, group, whose, _size(group), folder, paths, parts)
+            seen.add(place)
+            yield from _in_place(place, folder, owners)
+    for place in sorted(owners.folders() - seen):
+        if theirs.isdisjoint((place, *place.parents)):
+            root = next((folder for folder in reversed(named) if folder in place.parents), place)
+            yield from (one for one in _in_place(place, root, owners) if one.store == OWN)
+
+
+def _in_place(place: Path, folder: Path, owners: Owners) -> Iterator[Kept]:
+    """The groups of one folder in or below `folder`, with whose they are."""
+    for group, paths, parts in _groups_in(place):
+        whose = OWN if is_put_there(paths, parts, owners) else YOURS
+        with contextlib.suppress(OSError):
+            yield _kept(_name_by_path(paths, parts), group, whose, _size(group), folder, paths, parts)
+
+
+def _name_by_path(paths: Sequence[Path], parts: Sequence[Path]) -> str:
+    names = [*paths, *(part.with_name(part.name.removesuffix(".part")) for part in parts)]
+    return file_key(min(names))
 
 
 def _below(root: Path, others: Collection[Path]) -> Iterator[Path]:
-    """The folder and those below it in order, but hidden ones, caches of the Hub's and `others`."""
-    for where, folders, _ in os.walk(root):
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith((".", "models--")) and Path(where, name) not in others
-        )
-        yield Path(where)
+    """The folder and those below it, level by level, that have model files; but hidden ones, caches of the Hub's and
+    `others`, and no more than a few levels and so many entries."""
+    n_seen, level = 0, [root]
+    for _ in range(_MOST_LEVELS):
+        below: list[Path] = []
+        for place in level:
+            has_models = False
+            with contextlib.suppress(OSError), os.scandir(place) as found:
+                for entry in found:
+                    n_seen += 1
+                    if n_seen > _MOST_SEEN:
+                        break
+                    has_models = has_models or entry.name.endswith((".gguf", ".gguf.part"))
+                    if not entry.name.startswith((".", "models--")) and entry.is_dir(follow_symlinks=False):
+                        below.append(Path(entry.path))
+            if has_models:
+                yield place
+            if n_seen > _MOST_SEEN:
+                return
+        level = sorted(place for place in below if place not in others)
 
 
 def _in_ollama(folder: Path) -> Iterator[Kept]:
@@ -270,6 +318,14 @@ def _kept(
         paths=paths,
         parts=parts,
     )
+
+
+def _is_folder(path: Path) -> bool:
+    """Also where another user's rights keep us from looking."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return True
 
 
 def entries(folder: Path, pattern: str) -> list[Path]:

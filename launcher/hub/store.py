@@ -16,7 +16,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -47,6 +47,27 @@ class Listing:
     commit: str
     revision: str | None
     files: tuple[Shard, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owners:
+    """What files in plain folders were put there for. `records` by `file_key`."""
+
+    records: Mapping[str, Any]
+
+    def of(self, path: Path) -> str | None:
+        """None where this very file (size, inode, time of change) is not the one that was put there: it is the user's."""
+        try:
+            match self.records.get(file_key(path)):
+                case [*identity, str() as owner] if identity == [*_identity(path.lstat())]:
+                    return owner
+        except OSError:
+            pass
+        return None
+
+    def folders(self) -> frozenset[Path]:
+        """Those that the files were put into."""
+        return frozenset(Path(key).parent for key in self.records if key.startswith("/"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,29 +138,30 @@ class HubStore:
     def is_verified(self, path: Path, sha256: str) -> bool:
         """Whether this very file (size, inode, time of change) was found to have this hash before."""
         try:
-            return self._entries(_VERIFIED).get(str(path)) == [*_identity(path), sha256]
+            return self._entries(_VERIFIED).get(str(path)) == [*_identity(path.stat()), sha256]
         except OSError:
             return False
 
     def keep_verified(self, path: Path, sha256: str) -> None:
         with contextlib.suppress(OSError):
-            self._change(_VERIFIED, {str(path): [*_identity(path), sha256]})
+            self._change(_VERIFIED, {str(path): [*_identity(path.stat()), sha256]})
 
     def forget_verified(self, path: Path) -> None:
         """It was found right, and is not any more."""
         if str(path) in self._entries(_VERIFIED):
             self._change(_VERIFIED, {str(path): None})
 
-    def owners(self) -> Mapping[str, str]:
-        """What the files in plain folders are of, by `plain.owner_key`."""
-        return {key: owner for key, owner in self._entries(_OWNERS).items() if isinstance(owner, str)}
+    def owners(self) -> Owners:
+        return Owners(records=self._entries(_OWNERS))
 
-    def keep_owner(self, owner: str, keys: Sequence[str]) -> None:
-        self._change(_OWNERS, dict.fromkeys(keys, owner))
+    def keep_owner(self, path: Path, owner: str) -> None:
+        """The file that is at `path` now was put there for `owner`."""
+        with contextlib.suppress(OSError):
+            self._change(_OWNERS, {file_key(path): [*_identity(path.lstat()), owner]})
 
-    def forget_owners(self, keys: Sequence[str]) -> None:
+    def forget_owners(self, paths: Iterable[Path]) -> None:
         """They were removed."""
-        self._change(_OWNERS, dict.fromkeys(keys))
+        self._change(_OWNERS, dict.fromkeys(map(file_key, paths)))
 
     def folders(self) -> tuple[Path, ...]:
         """The plain folders that were named to keep files in or to take them from, the latest last."""
@@ -147,6 +169,10 @@ class HubStore:
 
     def keep_folders(self, folders: Sequence[Path]) -> None:
         self._change(_FOLDERS, {str(folder.resolve()): "" for folder in folders})
+
+    def forget_folders(self, folders: Sequence[Path]) -> None:
+        """They are gone."""
+        self._change(_FOLDERS, dict.fromkeys(map(str, folders)))
 
     def used(self) -> Mapping[str, float]:
         """When a server was started with a file, by its true path, as seconds of the epoch."""
@@ -183,6 +209,11 @@ def store_of(settings: Settings) -> HubStore:
     return HubStore(folder=settings.cache_dir / "hub")
 
 
+def file_key(path: Path) -> str:
+    """The path of a file, the same by whatever links its folder is reached."""
+    return str(path.parent.resolve() / path.name)
+
+
 def _key(*names: str) -> str:
     return hashlib.sha256("\0".join(names).encode()).hexdigest()[:40]
 
@@ -192,9 +223,8 @@ def _about(repo: str, commit: str, file: str, size_bytes: int, header: bytes) ->
     return {"repo": repo, "commit": commit, "file": file, "size_bytes": size_bytes, "sha256": digest}
 
 
-def _identity(path: Path) -> tuple[int, int, int]:
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+def _identity(about: os.stat_result) -> tuple[int, int, int]:
+    return about.st_size, about.st_mtime_ns, about.st_ino
 
 
 def _prune(folder: Path, most_bytes: int) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from launcher.errors import LauncherError, TryAgain
 from launcher.hub.located import Located, UrlFiles
-from launcher.hub.plain import PlainFolder, lock_in
+from launcher.hub.plain import PlainFolder, lock_beside
 from launcher.hub.refs import shown
 from launcher.hub.room import ToCome, disk_error, refuse_full_disk
 from launcher.hub.store import HubStore
@@ -22,7 +22,6 @@ from launcher.hub.transfer.trouble import Trouble, TroubleKind
 from launcher.hub.transfer.tuning import Tuning
 from launcher.hub.transfer.wanted import Wanted
 from launcher.hub.url import file_name, refused, shard_urls
-from launcher.model import Shard
 from launcher.progress import OnProgress
 
 _CHANGED = frozenset({TroubleKind.CHANGED, TroubleKind.MISFIT})
@@ -45,18 +44,20 @@ def fetch_url_files(
     something else in `place`.
     """
     shards = located.model.shards
-    desk = _Desk(located, files, folder)
+    desk = _Desk(located, files, folder, place)
     wanted = [desk.wanted(index) for index in range(len(shards)) if not desk.is_there(index)]
     try:
         if place is not None:
-            place.claim(shards, [shards[desk.index(one)] for one in wanted])
+            place.check(shards[desk.index(one)] for one in wanted)
         if wanted:
             folder.mkdir(parents=True, exist_ok=True)
             missing = [(shards[desk.index(one)], one.part) for one in wanted]
             refuse_full_disk(folder, missing, what=located.model.source, instead=_INSTEAD, later=later)
         fetch_all(wanted, desk, tuning or tuning_here(), on_progress)
     except OSError as error:
-        missing = [(shards[desk.index(one)], one.part) for one in wanted if not desk.find(one)]
+        missing = [
+            (shards[desk.index(one)], one.part) for one in wanted if not desk.is_there(desk.index(one))
+        ]
         raise disk_error(error, folder, instead=_INSTEAD, missing=missing) from error
     return tuple(folder / shard.name for shard in shards)
 
@@ -84,20 +85,18 @@ def kept_file(models_dir: Path, url: str, store: HubStore) -> Path | None:
     folder = url_folder(models_dir, UrlFiles(urls=urls))
     if all((folder / name).is_file() for name in names):
         return folder / names[0]
+    owners, owner = store.owners(), shown(urls[0])
     for folder in reversed(store.folders()):
-        place = PlainFolder(folder, shown(urls[0]), store)
-        if all((folder / name).is_file() and place.is_claimed(_kept_shard(folder / name)) for name in names):
+        if all(owners.of(folder / name) == owner for name in names):
             return folder / names[0]
     return None
 
 
-def _kept_shard(path: Path) -> Shard:
-    return Shard(name=path.name, size_bytes=path.stat().st_size)
-
-
 class _Desk:
-    def __init__(self, located: Located, files: UrlFiles, folder: Path) -> None:
-        self._located, self._files, self._folder = located, files, folder
+    def __init__(
+        self, located: Located, files: UrlFiles, folder: Path, place: PlainFolder | None = None
+    ) -> None:
+        self._located, self._files, self._folder, self._place = located, files, folder, place
         self._names = [shard.name for shard in located.model.shards]
 
     def wanted(self, index: int) -> Wanted:
@@ -109,8 +108,8 @@ class _Desk:
             sha256=None,
             url=url,
             part=path.with_name(path.name + ".part"),
-            lock=lock_in(self._folder, shard.name),
-            identity=shown(url),
+            lock=lock_beside(path),
+            identity=self._place.identity(shown(url)) if self._place else shown(url),
             pins_version=True,
         )
 
@@ -124,13 +123,20 @@ class _Desk:
         return path.is_file() and path.stat().st_size == shard.size_bytes and self._has_header(path, index)
 
     def find(self, wanted: Wanted) -> bool:
-        return self.is_there(self.index(wanted))
+        index = self.index(wanted)
+        is_there = self.is_there(index)
+        if self._place is not None and not is_there:
+            self._place.check([self._located.model.shards[index]])
+        return is_there
 
     def accept(self, wanted: Wanted, part: Part) -> None:
         if not self._has_header(part.path, self.index(wanted)):
             remove_part(part.path)
             raise _changed(wanted)
-        part.become(self._folder / wanted.name)
+        if self._place is not None:
+            self._place.put(self._located.model.shards[self.index(wanted)], part)
+        else:
+            part.become(self._folder / wanted.name)
 
     def _has_header(self, path: Path, index: int) -> bool:
         expected = self._located.raw_headers[index]

@@ -121,6 +121,18 @@ def test_what_is_in_folders_that_were_named_is_listed(shell: Shell, tmp_path: Pa
     assert [one["name"] for one in shell.json("ls")] == [str(plain / "other-Q8_0.gguf")]
 
 
+def test_a_file_is_removed_by_whatever_path_names_it(shell: Shell, tmp_path: Path) -> None:
+    plain, link = tmp_path / "plain", tmp_path / "link"
+    shell.json("pull", REF, "--dir", str(plain))
+    link.symlink_to(plain)
+    first = next(iter(SHARDS))
+    assert shell.json("rm", str(link / first), "-y")["removed"] == [str(plain / first)]
+    shell.json("pull", REF, "--dir", str(link))
+    relative = os.path.relpath(plain / first)
+    assert shell.json("rm", relative, "-y")["removed"] == [str(plain / first)]
+    assert not list(plain.glob("*.gguf"))
+
+
 def test_progress_as_json_lines_names_every_shard_while_it_is_under_way(hub: FakeHub, shell: Shell) -> None:
     hub.faults.append(Fault(bytes_per_s=600_000))
     code, _, err = shell.type("pull", REF, "--progress", "jsonl")

@@ -19,7 +19,7 @@ from launcher.model import ModelRef, RefKind
 from launcher.profile import Profiles
 from launcher.progress import silent
 from tests.fakes.hub import FakeHub
-from tests.pulling import QUICK
+from tests.pulling import QUICK, damage
 from tests.range_server import serve_ranges
 from tests.tiny_gguf import tiny_gguf, tiny_split
 
@@ -90,10 +90,10 @@ def test_a_damaged_file_is_fetched_anew_by_the_command_of_the_hint(
     located = locate(endpoint, store)
     asked = options(tmp_path / "mine", again=f"launcher pull {REPO}")
     path = pull(located, endpoint=endpoint, store=store, options=asked)[0]
-    path.write_bytes(path.read_bytes()[:-1] + b"X")
+    damage(path, path.read_bytes()[:-1] + b"X")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(HashMismatch, match="nothing was removed") as caught:
-        pull(located, endpoint=offline, store=store, options=asked)
+        pull(located, endpoint=offline, store=store, options=replace(asked, verify=True))
     assert (caught.value.hint or "").endswith(f": env -u HF_HUB_OFFLINE launcher pull {REPO}")
 
 

@@ -15,7 +15,8 @@ from typing import NoReturn
 
 import pytest
 
-from launcher.errors import HashMismatch, TryAgain, UsageError
+from launcher.errors import HashMismatch, NotFound, TryAgain, UsageError
+from launcher.hub import shelf
 from launcher.hub.download import pull
 from launcher.hub.endpoint import Endpoint
 from launcher.hub.local import open_path
@@ -32,7 +33,7 @@ from launcher.locks import exclusive
 from launcher.model import ModelRef, RefKind, Shard
 from launcher.progress import Step, silent
 from tests.fakes.hub import FakeHub, Fault
-from tests.pulling import QUICK, UNIT
+from tests.pulling import QUICK, UNIT, damage
 from tests.range_server import serve_ranges
 from tests.tiny_gguf import tiny_gguf, tiny_split
 
@@ -130,7 +131,8 @@ def test_an_older_version_and_a_damaged_copy_are_replaced(pulling: Pulling) -> N
     (path,) = pulling.pull("a/m", {NAME: ONE})
     assert pulling.pull("a/m", {NAME: TWO}) == (path,)
     assert path.read_bytes() == TWO
-    path.write_bytes(TWO[:-9] + bytes(9))
+    damage(path, TWO[:-9] + bytes(9))
+    pulling.options = replace(pulling.options, verify=True)
     pulling.pull("a/m", {NAME: TWO})
     assert path.read_bytes() == TWO
 
@@ -150,6 +152,145 @@ def test_a_partial_model_is_listed_and_removed(pulling: Pulling) -> None:
     assert (pulling.listed(), [path.name for path in pulling.folder.iterdir()]) == ((), [".locks"])
     (pulling.folder / NAME).write_bytes(b"my own")
     assert [one.store for one in pulling.listed()] == ["yours"]
+
+
+def test_a_file_that_took_the_place_of_ours_is_the_users(pulling: Pulling) -> None:
+    (path,) = pulling.pull("a/m", {NAME: ONE})
+    (ours,) = pulling.listed()
+    write(path.with_name("mine"), b"my own").replace(path)
+    with pytest.raises(UsageError, match="not put there by launcher"):
+        pulling.pull("a/m", {NAME: TWO})
+    assert [one.store for one in pulling.listed()] == ["yours"]
+    with pytest.raises(UsageError, match="not what launcher put there any more"):
+        remove_kept(ours, pulling.store)
+    assert path.read_bytes() == b"my own"
+
+
+def test_a_pull_that_brought_nothing_owns_nothing(pulling: Pulling) -> None:
+    located = pulling.locate("a/m", {NAME: ONE})
+    pulling.endpoint = replace(pulling.endpoint, offline=True)
+    with pytest.raises(NotFound):
+        pulling.into(pulling.folder, located)
+    pulling.folder.mkdir(exist_ok=True)
+    path = write(pulling.folder / NAME, b"my own")
+    pulling.endpoint = replace(pulling.endpoint, offline=False)
+    with pytest.raises(UsageError, match="not put there by launcher"):
+        pulling.into(pulling.folder, located)
+    assert ([one.store for one in pulling.listed()], path.read_bytes()) == (["yours"], b"my own")
+
+
+def test_the_partial_file_of_another_program_is_not_written_to(pulling: Pulling) -> None:
+    """Firefox calls it so."""
+    pulling.folder.mkdir()
+    part = write(pulling.folder / f"{NAME}.part", b"half")
+    with pytest.raises(UsageError, match=r"gguf\.part is a file that was not put there by launcher"):
+        pulling.pull("a/m", {NAME: ONE})
+    assert ([one.store for one in pulling.listed()], part.read_bytes()) == (["yours"], b"half")
+
+
+def test_neither_a_link_into_nothing_nor_a_folder_is_replaced(pulling: Pulling) -> None:
+    pulling.folder.mkdir()
+    path = pulling.folder / NAME
+    path.symlink_to("/not/mounted")
+    with pytest.raises(UsageError, match="not put there by launcher"):
+        pulling.pull("a/m", {NAME: ONE})
+    assert path.readlink() == Path("/not/mounted")
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UsageError, match="is a folder that was not put there"):
+        pulling.pull("a/m", {NAME: ONE})
+    assert pulling.hub.asked("storage") == []
+
+
+def test_of_two_pulls_of_one_name_the_second_is_refused(pulling: Pulling) -> None:
+    """Both were begun while there was no such file."""
+    first = pulling.locate("a/m", {NAME: ONE})
+    place = PlainFolder(pulling.folder, "b/m", pulling.store)
+    (shard,) = first.model.shards
+    with ThreadPoolExecutor(1) as pool, exclusive(place.lock(shard)) as held:
+        paths = pool.submit(pulling.into, pulling.folder, first)
+        while not any("another download" in step.text for step in pulling.steps):
+            wait([paths], timeout=0.01)
+        assert place.link(shard, write(pulling.folder / "two", TWO))
+        fcntl.flock(held, fcntl.LOCK_UN)
+        with pytest.raises(UsageError, match="is a file of b/m"):
+            paths.result(60)
+    assert (place.path(shard).read_bytes(), pulling.hub.asked("storage")) == (TWO, [])
+
+
+def test_what_appears_during_a_download_is_not_replaced(pulling: Pulling) -> None:
+    located, path = pulling.locate("a/m", {NAME: ONE}), pulling.folder / NAME
+
+    def save(step: Step) -> None:
+        if step.part and not path.exists():
+            path.write_bytes(b"my own")
+
+    with pytest.raises(UsageError, match="not put there by launcher"):
+        pull(
+            located, endpoint=pulling.endpoint, store=pulling.store, options=pulling.options, on_progress=save
+        )
+    assert path.read_bytes() == b"my own"
+    path.unlink()
+    asked = len(pulling.hub.asked("storage"))
+    assert pulling.into(pulling.folder, located) == (path,)
+    assert (path.read_bytes(), len(pulling.hub.asked("storage"))) == (ONE, asked)
+
+
+def test_the_users_folder_stays_when_its_last_file_goes(pulling: Pulling, tmp_path: Path) -> None:
+    source = write(tmp_path / NAME, ONE)
+    pulling.folder.mkdir()
+    put_into(open_path(source).model, (source,), pulling.folder, pulling.store, silent)
+    shutil.rmtree(pulling.folder / ".locks")
+    (one,) = pulling.listed()
+    remove_kept(one, pulling.store)
+    assert pulling.folder.is_dir()
+
+
+def test_a_part_below_another_named_folder_is_under_its_lock(pulling: Pulling) -> None:
+    pulling.interrupted("a/m", {f"sub/{NAME}": ONE})
+    (shard,) = pulling.locate("a/m", {f"sub/{NAME}": ONE}).model.shards
+    pulling.store.keep_folders([pulling.folder / "sub"])
+    (one,) = pulling.listed()
+    assert (one.folder, one.store) == (pulling.folder / "sub", "launcher")
+    lock = PlainFolder(pulling.folder, "a/m", pulling.store).lock(shard)
+    with exclusive(lock), pytest.raises(TryAgain, match="is being downloaded"):
+        remove_kept(one, pulling.store)
+    assert one.parts[0].exists()
+    assert remove_kept(one, pulling.store) > 0
+
+
+def test_what_was_put_into_lm_studios_folder_is_ours(pulling: Pulling, tmp_path: Path) -> None:
+    studio = tmp_path / "lm"
+    pulling.folder = studio / "pub" / "model"
+    pulling.pull("a/m", {NAME: ONE})
+    write(pulling.folder / "other-Q8_0.gguf", TWO)
+    pulling.store.keep_folders([pulling.folder])
+    kept = list_kept(
+        Stores(hub_cache=tmp_path, models_dir=tmp_path / "no", lm_studio=(studio,)), pulling.store
+    )
+    assert sorted((one.name, one.store) for one in kept) == [
+        (str(pulling.folder / NAME), "launcher"),
+        ("pub/model:Q8_0", "lm studio"),
+    ]
+
+
+def test_a_named_folder_is_looked_through_as_far_as_is_quick(
+    pulling: Pulling, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was put there is listed however deep it is; a folder that is gone is forgotten."""
+    deep = "/".join("abcdef")
+    pulling.pull("a/m", {f"{deep}/{NAME}": ONE})
+    for place in (pulling.folder, pulling.folder / "a", pulling.folder / deep):
+        write(place / "mine-Q4_0.gguf", TWO)
+    ours, mine = str(pulling.folder / deep / NAME), "mine-Q4_0.gguf"
+    near = [str(pulling.folder / mine), str(pulling.folder / "a" / mine)]
+    assert sorted(one.name for one in pulling.listed()) == sorted([ours, *near])
+    monkeypatch.setattr(shelf, "_MOST_SEEN", 3)
+    assert sorted(one.name for one in pulling.listed()) == sorted([ours, near[0]])
+    gone = pulling.folder / "gone"
+    pulling.store.keep_folders([gone])
+    pulling.listed()
+    assert pulling.store.folders() == (pulling.folder,)
 
 
 @pytest.fixture
@@ -210,7 +351,8 @@ def begun(store: HubStore, tmp_path: Path, first: bytes) -> tuple[PlainFolder, S
     unit, second = 8 << 20, b"second"
     shard = Shard(name=NAME, size_bytes=unit + 6, sha256=hashlib.sha256(bytes(unit) + second).hexdigest())
     place = PlainFolder(tmp_path / "plain", "a/m", store)
-    part = Part(place.part(shard), size_bytes=shard.size_bytes, unit_bytes=unit, identity=shard.sha256 or "")
+    identity = place.identity(shard.sha256 or "")
+    part = Part(place.part(shard), size_bytes=shard.size_bytes, unit_bytes=unit, identity=identity)
     part.write(memoryview(first), 0)
     part.mark([0])
     part.sync()
@@ -266,7 +408,43 @@ def test_a_local_model_replaces_no_file_of_the_users(store: HubStore, tmp_path: 
 def test_a_local_model_of_the_folder_itself_stays_the_users(store: HubStore, tmp_path: Path) -> None:
     source = write(tmp_path / NAME, ONE)
     assert put_into(open_path(source).model, (source,), tmp_path, store, silent) == (source,)
-    assert store.owners() == {}
+    assert store.owners().folders() == frozenset()
+
+
+def test_a_local_model_is_not_linked_over_what_another_pull_writes(store: HubStore, tmp_path: Path) -> None:
+    source = write(tmp_path / NAME, ONE)
+    model = open_path(source).model
+    place = PlainFolder(tmp_path / "plain", "a/m", store)
+    with exclusive(place.lock(model.shards[0])), pytest.raises(TryAgain, match="written by another program"):
+        put_into(model, (source,), place.root, store, silent)
+    assert not place.path(model.shards[0]).exists()
+
+
+def test_a_file_of_the_users_that_took_the_place_of_a_local_models_stays(
+    store: HubStore, tmp_path: Path
+) -> None:
+    source = write(tmp_path / NAME, ONE)
+    (path,) = put_into(open_path(source).model, (source,), tmp_path / "plain", store, silent)
+    path.unlink()
+    write(path, TWO)
+    with pytest.raises(UsageError, match="not put there by launcher"):
+        put_into(open_path(source).model, (source,), path.parent, store, silent)
+    assert path.read_bytes() == TWO
+
+
+def test_a_file_with_a_urls_size_and_header_stays_the_users(store: HubStore, tmp_path: Path) -> None:
+    """Nothing vouches for the rest of it."""
+    path = write(tmp_path / NAME, ONE)
+    with serve_ranges() as server:
+        server.files[NAME] = ONE
+        located = open_url(f"{server.url}/{NAME}")
+        assert isinstance(located.files, UrlFiles)
+        place = PlainFolder(tmp_path, located.model.source, store)
+        assert fetch_url_files(located, located.files, tmp_path, silent, QUICK, place) == (path,)
+        assert store.owners().of(path) is None
+        path.unlink()
+        fetch_url_files(located, located.files, tmp_path, silent, QUICK, place)
+    assert store.owners().of(path) == located.model.source
 
 
 def test_a_url_replaces_no_file_of_the_users(store: HubStore, tmp_path: Path) -> None:

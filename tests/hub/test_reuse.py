@@ -17,7 +17,7 @@ from launcher.hub import elsewhere
 from launcher.hub.download import pull
 from launcher.hub.endpoint import Endpoint
 from launcher.hub.located import Located, PullOptions
-from launcher.hub.plain import lock_in
+from launcher.hub.plain import lock_beside
 from launcher.hub.removal import remove_kept
 from launcher.hub.repo import open_repo
 from launcher.hub.shelf import Kept, Stores, list_kept, pick_kept, stores_here
@@ -331,7 +331,7 @@ def test_removing_leaves_the_lock_to_whoever_holds_it_next(
     part = folder / "m-Q8_0.gguf.part"
     part.write_bytes(OTHER)
     (one,) = list_kept(stores(endpoint, tmp_path), store)
-    lock = lock_in(folder, "m-Q8_0.gguf")
+    lock = lock_beside(folder / "m-Q8_0.gguf")
     lock.parent.mkdir()
     lock.touch()
     before = lock.stat().st_ino

@@ -101,14 +101,14 @@ def test_damaged_entries_count_as_absent(store: HubStore, damage: bytes, tmp_pat
     store.keep_listing(Listing(repo="u/r", commit=COMMIT, revision=None, files=()))
     store.keep_verified(file, "0")
     store.keep_folders([tmp_path])
-    store.keep_owner("u/r", [str(file)])
-    assert (store.folders(), store.owners()) == ((tmp_path,), {str(file): "u/r"})
+    store.keep_owner(file, "u/r")
+    assert (store.folders(), store.owners().of(file)) == ((tmp_path,), "u/r")
     for path in [path for path in store.folder.rglob("*") if path.is_file()]:
         path.write_bytes(damage)
     assert store.header("u/r", COMMIT, "x.gguf", 9) is None
     assert store.listing("u/r", COMMIT) is None
     assert not store.is_verified(file, "0")
-    assert (store.folders(), "u/r" in store.owners().values()) == ((), False)
+    assert (store.folders(), store.owners().of(file)) == ((), None)
     store.keep_verified(file, "0")
     assert store.is_verified(file, "0")
 

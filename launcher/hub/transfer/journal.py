@@ -13,6 +13,7 @@ import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from launcher.replacing import replacing
 
@@ -88,13 +89,29 @@ def read_journal(path: Path, about: dict[str, str | int]) -> Kept:
 
 def arrived_bytes(part: Path) -> int:
     """How much of a partial file its journal vouches for."""
+    about = _about(part)
     try:
-        about = json.loads(journal_path(part).read_text().partition("\n")[0])
         size, unit = int(about["size"]), int(about["unit"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return 0
     whole = read_journal(journal_path(part), {}).whole
     return sum(max(0, min(unit, size - number * unit)) for number in whole)
+
+
+def begun_as(part: Path) -> str | None:
+    """What the partial file is to become, by its journal; None where there is no such journal."""
+    identity = _about(part).get("identity")
+    return identity if isinstance(identity, str) else None
+
+
+def _about(part: Path) -> dict[str, Any]:
+    """The first line of its journal; nothing where that cannot be read."""
+    try:
+        with journal_path(part).open() as file:
+            about = json.loads(file.readline())
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def sync_folder(folder: Path) -> None:

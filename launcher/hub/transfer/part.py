@@ -35,13 +35,18 @@ class Part:
         self._unsynced: set[int] = set()
         path.parent.mkdir(parents=True, exist_ok=True)
         self.whole, synced, self.version = self._found()
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        about = self._about | {"version": self.version}
+        # the journal first: it says whose the file is, and a full disk may end this at the next step
+        self._journal = Journal(journal_path(path), about, self.whole, synced)
         try:
-            _preallocate(self._descriptor, size_bytes)
-            about = self._about | {"version": self.version}
-            self._journal = Journal(journal_path(path), about, self.whole, synced)
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                _preallocate(self._descriptor, size_bytes)
+            except BaseException:
+                os.close(self._descriptor)
+                raise
         except BaseException:
-            os.close(self._descriptor)
+            self._journal.close()
             raise
         self._unsynced |= self.whole - synced
 
