@@ -105,6 +105,8 @@ def pick_files(listing: Listing, ref: ModelRef) -> FileGroup:
     beside = next((file for file in listing.files if file.name == ref.file), None)
     if beside is not None and not is_model_file(beside.name):
         return FileGroup(label=beside.name, files=((beside.name, beside.size_bytes),))
+    if ref.file is not None and not is_model_file(ref.file):
+        raise _lacks_beside(listing, ref.file)
     groups = list_quants(listing)
     if not groups:
         raise NotFound(
@@ -136,6 +138,16 @@ def pick_files(listing: Listing, ref: ModelRef) -> FileGroup:
             hint=f"choose another quant of {_shown(groups)}, as {listing.repo}:QUANT",
         )
     return found
+
+
+def _lacks_beside(listing: Listing, name: str) -> NotFound:
+    there = [file.name for file in listing.files if not is_model_file(file.name)]
+    return NotFound(
+        f"{listing.repo} has no {name}",
+        hint=f"of such files it has {', '.join(there)}: name one by its whole name"
+        if there
+        else f"{listing.repo} has none of such files: name one of another repo, or its path",
+    )
 
 
 def open_group(listing: Listing, group: FileGroup, *, endpoint: Endpoint, store: HubStore) -> Located:
