@@ -24,7 +24,7 @@ from launcher.attempts import (
     less_promised,
 )
 from launcher.catalogue import Sources, resolve, sources_of
-from launcher.companions import files_of, with_files
+from launcher.companions import files_of
 from launcher.engine import claims
 from launcher.engine.address import check_exposure
 from launcher.engine.capabilities import capabilities
@@ -49,7 +49,8 @@ from launcher.inventory import (
     engine_or_none,
     machine_for,
 )
-from launcher.lock import Lock, check_engine, companions_of, locate, read_lock
+from launcher.lock import Lock, check_engine, companions_of, locate, read_lock, with_brought
+from launcher.machine import Machine
 from launcher.plan.plan import Plan
 from launcher.planning import Planned, PlanRequest, fitting
 from launcher.progress import OnProgress
@@ -112,25 +113,27 @@ def up(
 
     def without_engine(watch: OnProgress) -> tuple[Located, ...]:
         machine = machine_for(MachineChoice(), None, settings)
-        planned = planning.make(request.plan, settings, None, machine, watch, sources)
-        return (fitting(planned)[1], *files_of(planned.beside.remote))
+        return _wanted(planning.make(request.plan, settings, None, machine, watch, sources))
 
     again = partial(_pull_command, request.plan)
     engine = _engine_while(without_engine, again, request, settings, sources, confirm, on_progress)
     key = claims.key_of(settings.deployments_dir, name)
     try:
-        with claims.planning(settings.claims_dir):
-            probed = machine_for(MachineChoice(), engine, settings)
-            others = claims.read(settings.claims_dir, but_not=key)
-            machine = less_promised(probed, claims.promised(others))  # what others were promised is not free
-            planned = planning.make(request.plan, settings, engine, machine, on_progress, sources)
-            plan, located = _fitting(planned, others)
-            claim(settings.claims_dir, key, name, claim_rows(plan, machine), os.getpid())
-        wanted = (located, *files_of(planned.beside.remote))
-        model, *beside = fetch_all_of(wanted, sources, confirm, on_progress, again(located))
-        planned = planning.started_with(planned, [paths[0] for paths in beside])
+        machine, planned = _plan_and_claim(request, name, engine, settings, sources, on_progress)
+        plan, located = fitting(planned)
+        paths, *beside = fetch_all_of(_wanted(planned), sources, confirm, on_progress, again(located))
+        brought = tuple(one[0] for one in beside)
+        planned = planning.started_with(planned, brought)
         upping = Upping(
-            request, name, asked, model[0], engine, machine, planned.capabilities, keep_up=keep_up
+            request,
+            name,
+            asked,
+            paths[0],
+            engine,
+            machine,
+            planned.capabilities,
+            keep_up=keep_up,
+            beside=brought,
         )
         case = Case(
             plan=plan,
@@ -146,6 +149,26 @@ def up(
     except BaseException:
         claims.drop(settings.claims_dir, key)
         raise
+
+
+def _plan_and_claim(
+    request: UpRequest,
+    name: str,
+    engine: Engine,
+    settings: Settings,
+    sources: Sources,
+    on_progress: OnProgress,
+) -> tuple[Machine, Planned]:
+    """The machine with what nobody was promised, and the plan for it, whose memory is claimed. Raises DoesNotFit."""
+    key = claims.key_of(settings.deployments_dir, name)
+    with claims.planning(settings.claims_dir):
+        probed = machine_for(MachineChoice(), engine, settings)
+        others = claims.read(settings.claims_dir, but_not=key)
+        machine = less_promised(probed, claims.promised(others))  # what others were promised is not free
+        planned = planning.make(request.plan, settings, engine, machine, on_progress, sources)
+        plan, _ = _fitting(planned, others)
+        claim(settings.claims_dir, key, name, claim_rows(plan, machine), os.getpid())
+    return machine, planned
 
 
 def _up_locked(
@@ -179,18 +202,25 @@ def _up_locked(
     remote = companions_of(lock, sources)
     wanted = (located, *files_of(remote))
     paths, *beside = fetch_all_of(wanted, sources, confirm, on_progress, again)
-    lock = replace(lock, argv=with_files(lock.argv, remote, [paths[0] for paths in beside]))
+    brought = tuple(one[0] for one in beside)
+    lock = with_brought(lock, remote, brought, found)
     machine = machine_for(MachineChoice(), engine, settings)
-    upping = Upping(request, name, asked, paths[0], engine, machine, found, keep_up=keep_up)
+    upping = Upping(request, name, asked, paths[0], engine, machine, found, keep_up=keep_up, beside=brought)
+    return _start_locked(upping, lock, located.model.size_bytes, settings, on_progress)
+
+
+def _start_locked(
+    upping: Upping, lock: Lock, model_bytes: int, settings: Settings, on_progress: OnProgress
+) -> Deployment:
     what = What(
         model_id=lock.model_id,
-        model_bytes=located.model.size_bytes,
+        model_bytes=model_bytes,
         document=lock.plan,
-        rows=by_memory(lock.rows, machine),
+        rows=by_memory(lock.rows, upping.machine),
         compile=lock.compile,
     )
-    key = claims.key_of(settings.deployments_dir, name)
-    claim(settings.claims_dir, key, name, lock.rows, os.getpid())
+    key = claims.key_of(settings.deployments_dir, upping.name)
+    claim(settings.claims_dir, key, upping.name, lock.rows, os.getpid())
     try:
         return start(upping, what, settings, on_progress, {})
     except BaseException as error:
@@ -307,6 +337,13 @@ def _ours(found: Deployment) -> Deployment:
     )
 
 
-def locate_planned(ref: str, quant: str | None, flags: tuple[str, ...], on_progress: OnProgress) -> Located:
-    """The files of the quant that is planned for this machine, and for what these flags have it hold besides."""
-    return fitting(plan_model(PlanRequest(ref=ref, quant=quant, flags=flags), on_progress))[1]
+def locate_planned(
+    ref: str, quant: str | None, flags: tuple[str, ...], on_progress: OnProgress
+) -> tuple[Located, ...]:
+    """The quant that is planned for this machine, and what these flags have it load besides."""
+    return _wanted(plan_model(PlanRequest(ref=ref, quant=quant, flags=flags), on_progress))
+
+
+def _wanted(planned: Planned) -> tuple[Located, ...]:
+    """The plan's model, then what is to be brought here for it. Raises DoesNotFit, and why a companion cannot be had."""
+    return (fitting(planned)[1], *files_of(planned.beside.remote))

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from launcher.catalogue import Sources
-from launcher.companions import Remote
+from launcher.companions import Remote, with_files
 from launcher.engine import claims
 from launcher.engine.argv import Serving
 from launcher.engine.flags import Capabilities
@@ -210,6 +210,15 @@ def companions_of(lock: Lock, sources: Sources) -> tuple[Remote, ...]:
         Remote(what=one.what, ref=one.model_id, flag=one.flag, also=one.also, found=locate(one, sources))
         for one in lock.beside
     )
+
+
+def with_brought(lock: Lock, remote: Sequence[Remote], paths: Sequence[Path], found: Capabilities) -> Lock:
+    """The lock with the files that were brought here for `remote`, first shard each. The locked line is for elsewhere too,
+    where llama-server fetches them; here it asks nobody, as when a plan is started."""
+    argv = with_files(lock.argv, remote, paths)
+    if remote and found.has("--offline") and "--offline" not in argv:
+        argv += ("--offline",)
+    return replace(lock, argv=argv)
 
 
 def locate(lock: LockedFiles, sources: Sources) -> Located:

@@ -15,13 +15,13 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher.catalogue import Sources, Target, resolve, sources_of
+from launcher.catalogue import Candidate, Sources, Target, resolve, sources_of
 from launcher.errors import Interrupted, LauncherError
 from launcher.fetching import bytes_to_fetch, fetch, to_come
 from launcher.hub.located import HubFiles, LocalFiles, Located, PullOptions, UrlFiles
 from launcher.hub.refs import command_line
-from launcher.progress import OnProgress, Step
-from launcher.settings import read_settings
+from launcher.progress import OnProgress, Step, remark
+from launcher.settings import Settings, read_settings
 from launcher.units import format_bytes
 
 if TYPE_CHECKING:
@@ -39,30 +39,62 @@ def pull(
     options: PullOptions,
     confirm: Confirm,
     on_progress: OnProgress,
-    locate_planned: Callable[[str, str | None, tuple[str, ...], OnProgress], Located],
+    locate_planned: Callable[[str, str | None, tuple[str, ...], OnProgress], tuple[Located, ...]],
     also: tuple[str, ...] = (),
     flags: tuple[str, ...] = (),
 ) -> tuple[Path, ...]:
     """Bring a model's files here: the quant that is named or the only one, else the one `locate_planned` chooses; and
-    those that llama-server's `flags`, or the profile's, have it load beside the model. `also` are words that were typed
+    those that llama-server's `flags`, or the profile's, have it load beside the model, which it finds too. `also` are words that were typed
     and that `options` does not carry, for the command that goes on after Ctrl-C."""
-    sources = sources_of(read_settings())
+    settings = read_settings()
+    sources = sources_of(settings)
+    if flags:
+        _check_flags(flags, settings, on_progress)
     target = resolve(ref, quant, sources)
-    beside = _named_by(target, flags, sources)
     if len(target.candidates) == 1:
-        located = target.candidates[0].open(on_progress)
-        if options.verify and isinstance(located.files, LocalFiles):
-            for path in located.files.paths:
-                sources.store.forget_verified(path)
-            located = target.candidates[0].open(
-                on_progress
-            )  # hashed again, and fetched anew where it is damaged
+        located = _open(target.candidates[0], sources, on_progress, verify=options.verify)
+        wanted = (located, *_named_by(target, flags, sources))
     else:
-        located = locate_planned(ref, quant, flags, on_progress)
+        wanted = locate_planned(ref, quant, flags, on_progress)
     again = ["launcher", "pull", ref, *(("--quant", quant) if quant else ()), *_words(options), *also]
     again += ["--", *flags] if flags else []
-    paths = fetch_all_of((located, *beside), sources, confirm, on_progress, tuple(again), options)
+    paths = fetch_all_of(wanted, sources, confirm, on_progress, tuple(again), options)
     return tuple(path for each in paths for path in each)
+
+
+def _check_flags(flags: tuple[str, ...], settings: Settings, on_progress: OnProgress) -> None:
+    """As `up` does before it knows a plan. Those that decide nothing here are named: who types them expects something."""
+    from launcher.engine.argv import check_flags
+    from launcher.engine.capabilities import capabilities
+    from launcher.engine.companion_flags import is_of_companions
+    from launcher.engine.pinned_flags import PINNED
+    from launcher.engine.rope_flags import ROPE
+    from launcher.engine.wishes import absorb_flags, further_files, split_flags
+    from launcher.inventory import engine_or_none
+    from launcher.plan.plan import Workload
+
+    engine = engine_or_none(None, settings)
+    _, rest = absorb_flags(flags, Workload())
+    check_flags(rest, capabilities(engine, settings.cache_dir).has if engine else PINNED.__contains__)
+    idle = [
+        words[0]
+        for name, words in split_flags(rest)
+        if not (is_of_companions(name) or name in ROPE or tuple(further_files(words)))
+    ]
+    if idle:
+        on_progress(
+            remark("pull", f"{', '.join(idle)}: for the server, and without effect on what is pulled")
+        )
+
+
+def _open(candidate: Candidate, sources: Sources, on_progress: OnProgress, *, verify: bool) -> Located:
+    """Its headers; with `verify`, what is here is hashed again, and fetched anew where it is damaged."""
+    located = candidate.open(on_progress)
+    if not (verify and isinstance(located.files, LocalFiles)):
+        return located
+    for path in located.files.paths:
+        sources.store.forget_verified(path)
+    return candidate.open(on_progress)
 
 
 def _named_by(target: Target, typed: tuple[str, ...], sources: Sources) -> tuple[Located, ...]:

@@ -47,7 +47,8 @@ class UpRequest:
 
 @dataclass(frozen=True, slots=True)
 class Upping:
-    """One `up` under way: what every attempt has in common."""
+    """One `up` under way: what every attempt has in common. `beside` are the files that were brought here to be loaded
+    beside the model, first shard each."""
 
     request: UpRequest
     name: str
@@ -57,6 +58,7 @@ class Upping:
     machine: Machine
     capabilities: Capabilities | None
     keep_up: bool
+    beside: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +103,9 @@ def start(
     def argv_for(port: int) -> tuple[str, ...]:
         return what.compile(serving_of(request, port, what.model_id, str(upping.model_path)))
 
-    store_of(settings).keep_used(upping.model_path)
+    store = store_of(settings)
+    for path in (upping.model_path, *upping.beside):
+        store.keep_used(path)
     return bring_up(
         settings.deployments_dir,
         Request(

@@ -87,7 +87,9 @@ def pull(
     out.show_lines({"paths": paths}, [str(path) for path in paths])
 
 
-def _locate_planned(ref: str, quant: str | None, flags: tuple[str, ...], on_progress: OnProgress) -> Located:
+def _locate_planned(
+    ref: str, quant: str | None, flags: tuple[str, ...], on_progress: OnProgress
+) -> tuple[Located, ...]:
     from launcher import launch
 
     return launch.locate_planned(ref, quant, flags, on_progress)

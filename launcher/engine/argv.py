@@ -6,7 +6,7 @@ unless it would make the plan untrue: then it is refused by name. A key never ap
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -235,15 +235,16 @@ def _check_profile_flags(flags: Sequence[str], capabilities: Flags | None) -> No
             )
 
 
-def _check_user_flags(line: _Line, flags: Sequence[str]) -> tuple[str, ...]:
-    """The user's flags, those left out that say what the plan says. Raises UsageError for a contradiction."""
-    planned: Mapping[str, str | None] = {"-sm": "layer", **{name: value for name, _, value in line.parts}}
-    kept: list[str] = []
+def check_flags(
+    flags: Sequence[str], has: Callable[[str], bool] | None, planned: Collection[str] = ()
+) -> None:
+    """Raises UsageError for user flags that go with no plan, but for those that are `planned`; `has` says which flags
+    llama-server has, None where that is not known."""
     for name, words in split_flags(flags):
         flag, value = words[0], " ".join(words[1:])
         if not is_flag(flag):
             raise UsageError(f"{flag!r} after -- is not a flag", hint="flags after -- begin with a dash")
-        if line.flags is not None and not line.flags.has(flag):
+        if has is not None and not has(flag):
             raise UsageError(f"this llama-server has no flag {flag}", hint="launcher engine info")
         if name in _OWNED:
             raise UsageError(f"{flag} after -- is launcher's to set", hint=_OWNED[name])
@@ -258,6 +259,15 @@ def _check_user_flags(line: _Line, flags: Sequence[str]) -> tuple[str, ...]:
                 f"{flag} {value} after -- divides tensors, and a plan places whole layers",
                 hint=f"launcher check REF -- {flag} {value} says whether that fits",
             )
+
+
+def _check_user_flags(line: _Line, flags: Sequence[str]) -> tuple[str, ...]:
+    """The user's flags, those left out that say what the plan says. Raises UsageError for a contradiction."""
+    planned: Mapping[str, str | None] = {"-sm": "layer", **{name: value for name, _, value in line.parts}}
+    check_flags(flags, line.flags.has if line.flags else None, planned)
+    kept: list[str] = []
+    for name, words in split_flags(flags):
+        flag, value = words[0], " ".join(words[1:])
         if name in WISHES | _PLACES and planned.get(name, "") != (value or None):
             raise UsageError(
                 f"{' '.join(words)} after -- contradicts the plan, which has {_planned(flag, planned.get(name))}",

@@ -81,6 +81,11 @@ def names_remote(flags: Sequence[str]) -> bool:
     return any(name in _LOCAL for name, _ in split_flags(flags))
 
 
+def is_of_companions(name: str) -> bool:
+    """Whether a flag of this name (`wishes.split_flags`) is one that `read_companions` reads."""
+    return name in _HANDLERS or name in _LENGTH_FLAGS
+
+
 def with_local(flags: Sequence[str], flag: str, path: str, also: Sequence[str] = ()) -> tuple[str, ...]:
     """These flags, with the path of a companion that was brought here (`flag` is `-md` or `-mm`) instead of where it
     came from; `also` follows it."""

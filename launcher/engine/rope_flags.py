@@ -10,6 +10,7 @@ from launcher.engine.wishes import split_flags
 from launcher.errors import UsageError
 from launcher.plan.reach import Rope, Scaling
 
+ROPE = frozenset({"--rope-scaling", "--rope-scale", "--rope-freq-scale", "--yarn-orig-ctx", "--override-kv"})
 _TRAINED = re.compile(r"(?:^|,)[^,=]+\.context_length=int:(\d+)(?:,|$)")
 
 
@@ -17,13 +18,7 @@ def read_rope(flags: Sequence[str]) -> Rope:
     """What these flags make of the training context. Raises UsageError for values llama-server would refuse."""
     found: dict[str, Any] = {}
     for name, words in split_flags(flags):
-        if name not in {
-            "--rope-scaling",
-            "--rope-scale",
-            "--rope-freq-scale",
-            "--yarn-orig-ctx",
-            "--override-kv",
-        }:
+        if name not in ROPE:
             continue
         try:
             _, text = words
