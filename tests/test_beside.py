@@ -12,23 +12,36 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from launcher import pulling
+from launcher import pulling, start
 from launcher.catalogue import sources_of
 from launcher.check import CheckRequest, check_command, check_document
 from launcher.companions import files_of
 from launcher.engine.argv import Serving
-from launcher.errors import HashMismatch, Interrupted, LauncherError, NotFound, TryAgain, UsageError
+from launcher.engine.find import Engine, EngineSource
+from launcher.engine.flags import Capabilities, Option, Version
+from launcher.engine.record import Deployment
+from launcher.errors import (
+    EngineFailed,
+    HashMismatch,
+    Interrupted,
+    LauncherError,
+    NotFound,
+    TryAgain,
+    UsageError,
+)
 from launcher.hub.located import Located, PullOptions
 from launcher.hub.removal import remove_kept
 from launcher.hub.shelf import Kept, list_kept, pick_kept, stores_here
-from launcher.hub.store import HubStore
+from launcher.hub.store import HubStore, store_of
 from launcher.inventory import MachineChoice
-from launcher.lock import companions_of, read_lock, write_lock
+from launcher.launch import locate_planned
+from launcher.lock import companions_of, read_lock, with_brought, write_lock
 from launcher.plan.plan import Workload
 from launcher.planning import Planned, PlanRequest, compile_argv, document, fitting, make, started_with
 from launcher.progress import Step, silent
 from launcher.pulling import fetch_all_of
 from launcher.settings import read_settings
+from launcher.start import Upping, UpRequest
 from launcher.units import GIB
 from tests.fakes.hub import FakeHub, Fault
 from tests.make_gguf import make_gguf
@@ -252,7 +265,7 @@ def test_ctrl_c_says_the_command_that_goes_on_with_all_of_them(hub: FakeHub, tmp
     assert [path.name for path in paths] == ["main-Q8_0.gguf", "draft-Q8_0.gguf"]
 
 
-def _no_plan(*_: object) -> Located:
+def _no_plan(*_: object) -> tuple[Located, ...]:
     raise LauncherError("a quant that is named needs no plan")
 
 
@@ -374,3 +387,93 @@ def test_a_checked_line_shows_no_secret(hub: FakeHub, tmp_path: Path) -> None:
     checked = check_command(CheckRequest(words=words, machine=MachineChoice(ram_bytes=2 * GIB)), silent)
     assert value(checked.argv, "-mmu") == projector_url(hub)
     assert "SECRET" not in json.dumps([check_document(checked), checked.notes, checked.corrected])
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (("hello",), "'hello' after -- is not a flag"),
+        (("--bogus-flag",), "this llama-server has no flag --bogus-flag"),
+        (("-hf", "other/repo"), "-hf after -- is launcher's to set"),
+        (("--api-key", "k"), "--api-key after -- is launcher's to set"),
+        (("-nkvo",), "-nkvo after -- would move memory"),
+        (("-sm", "row"), "-sm row after -- divides tensors"),
+        (("-c", "many"), "-c many after --"),
+        (("--list-devices",), "--list-devices after -- cannot be"),
+    ],
+)
+def test_pull_refuses_the_flags_that_up_refuses(hub: FakeHub, flags: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        pulling.pull(f"{MODEL}:Q8_0", None, PullOptions(), lambda _: True, silent, _no_plan, flags=flags)
+    assert caught.value.message.startswith(sentence)
+    assert hub.seen == []
+
+
+def test_pull_names_the_flags_that_decide_nothing_for_it(hub: FakeHub) -> None:
+    said: list[str] = []
+
+    def watch(step: Step) -> None:
+        said.extend([step.text] if step.said else [])
+
+    flags = ("-c", "256", "-ngl", "3", "--jinja", "-ngld", "1", "--override-kv", "a.b=int:1", "-ncmoe", "2")
+    pulling.pull(f"{MODEL}:Q8_0", None, PullOptions(), lambda _: True, watch, _no_plan, flags=flags)
+    assert said == ["-ngl, --jinja: for the server, and without effect on what is pulled"]
+
+
+def test_a_planned_pull_looks_at_a_companion_once(hub: FakeHub) -> None:
+    """The branch may move between two looks."""
+    flags = ("-hfd", DRAFT, "-md", "draft-Q8_0.gguf")
+    paths = pulling.pull(MODEL, None, PullOptions(), lambda _: True, silent, locate_planned, flags=flags)
+    assert [path.name for path in paths] == ["main-Q8_0.gguf", "draft-Q8_0.gguf"]
+    assert len([seen for seen in hub.seen if f"api/models/{DRAFT}/revision" in seen.path]) == 1
+
+
+def test_a_locked_plan_is_started_without_asking_anybody_for_its_companions(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    planned = plan("-hfd", f"{DRAFT}:Q8_0")
+    write_lock(planned, tmp_path / "lock.json")
+    lock = read_lock(tmp_path / "lock.json")
+    _, [draft] = bring(planned)
+    offline = Option(spellings=("--offline",), hint=None, values=(), default=None, env=None, help="")
+    version = Version(text="", build=None, commit=None, compiler=None)
+    remote = companions_of(lock, sources_of(read_settings()))
+    argv = with_brought(
+        lock, remote, [draft], Capabilities(sha256="", version=version, options=(offline,))
+    ).argv
+    assert (value(argv, "-md"), argv.count("--offline"), "-hfd" in argv) == (str(draft), 1, False)
+    older = with_brought(lock, remote, [draft], Capabilities(sha256="", version=version, options=()))
+    assert "--offline" not in older.argv
+    assert with_brought(lock, (), (), Capabilities(sha256="", version=version, options=(offline,))) == lock
+
+
+def test_what_is_loaded_beside_the_model_was_used_too(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = plan("-hfd", f"{DRAFT}:Q8_0")
+    [model], [draft] = bring(planned)
+    assert planned.plan is not None
+    engine = Engine(path=tmp_path / "llama-server", folder=tmp_path, source=EngineSource.OPTION)
+    request = UpRequest(plan=planned.request)
+    upping = Upping(
+        request, "m", "0" * 16, model, engine, planned.machine, None, keep_up=False, beside=(draft,)
+    )
+
+    def refuse(*_: object, **__: object) -> Deployment:
+        raise EngineFailed("it does not start")
+
+    monkeypatch.setattr(start, "bring_up", refuse)
+    with pytest.raises(EngineFailed):
+        start.start_planned(upping, started_with(planned, [draft]), read_settings(), silent, planned.plan, {})
+    used = store_of(read_settings()).used()
+    assert set(used) == {str(model.resolve()), str(draft.resolve())}
+
+
+def test_a_projector_that_is_not_in_its_repo_is_not_answered_with_quants(hub: FakeHub) -> None:
+    missing = projector_url(hub).replace("F16", "BF16")
+    with pytest.raises(NotFound, match=r"has no mmproj-BF16\.gguf") as caught:
+        bring(plan("-mmu", missing))
+    assert caught.value.hint == "of such files it has mmproj-F16.gguf: name one by its whole name"
+    with pytest.raises(NotFound) as caught:
+        bring(plan("-mmu", missing.replace(MODEL, DRAFT)))
+    assert caught.value.hint == f"{DRAFT} has none of such files: name one of another repo, or its path"

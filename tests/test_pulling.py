@@ -84,7 +84,7 @@ def asks_early(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulling, "ASK_ABOVE_BYTES", 1000)
 
 
-def unplanned(*_: object) -> Located:
+def unplanned(*_: object) -> tuple[Located, ...]:
     raise AssertionError("one quant needs no plan")
 
 

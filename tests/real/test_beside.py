@@ -46,7 +46,8 @@ def shell(engine: Engine, hub: FakeHub, tmp_path: Path) -> Iterator[Shell]:
 
 def test_companions_are_pulled_loaded_and_kept(shell: Shell, hub: FakeHub, tmp_path: Path) -> None:
     beside = ("--", "-hfd", DRAFT, "--spec-type", "draft-simple")
-    beside += ("--mmproj-url", f"{hub.url}/{MODEL}/resolve/main/mmproj-F16.gguf")
+    address = hub.url.replace("://", "://user:PASS@")
+    beside += ("--mmproj-url", f"{address}/{MODEL}/resolve/main/mmproj-F16.gguf?sig=SECRET")
     words = (f"{MODEL}:Q8_0", "-c", "512", "--name", "m")
     started = shell.json("up", *words, *beside)
     argv = started["argv"]
@@ -58,6 +59,9 @@ def test_companions_are_pulled_loaded_and_kept(shell: Shell, hub: FakeHub, tmp_p
     log = shell.type("logs", "m", "-n", "10000").stdout
     assert str(draft) in log
     assert str(projector) in log
+
+    kept = [path.read_bytes() for path in (tmp_path / "launcher").rglob("*") if path.is_file()]
+    assert not [text for text in kept if b"PASS" in text or b"SECRET" in text]
 
     completion = json.dumps({"prompt": "w1 w2", "n_predict": 4}).encode()
     request = urllib.request.Request(
@@ -93,3 +97,4 @@ def test_a_locked_plan_brings_its_companions(shell: Shell, hub: FakeHub, tmp_pat
     argv = shell.json("up", "--locked", lock)["argv"]
     assert Path(argv[argv.index("-md") + 1]).is_relative_to(tmp_path / "hf")
     assert "-hfd" not in argv
+    assert "--offline" in argv
