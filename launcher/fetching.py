@@ -74,6 +74,18 @@ def fetch(
             raise TryAgain(f"{repo} was not reached: {cause}", hint=f"launcher pull {located.model.model_id}")
 
 
+def refuse_foreign(located: Located, sources: Sources, options: PullOptions) -> None:
+    """Raises UsageError where a file of something else has the name of one of these in the folder that was named. One of
+    the listed size is judged by its hash, in its turn."""
+    if options.folder is None or isinstance(located.files, Awaited):
+        return
+    from launcher.hub.plain import PlainFolder
+
+    owner = located.files.repo if isinstance(located.files, HubFiles) else located.model.source
+    place = PlainFolder(options.folder, owner, sources.store)
+    place.check(shard for shard in located.model.shards if place.find(shard) is None)
+
+
 def bytes_to_fetch(located: Located, sources: Sources, options: PullOptions | None = None) -> int:
     """What a pull would download: what is here whole does not count, nor what has arrived of the rest. Files of other
     programs count until a pull has looked into them."""

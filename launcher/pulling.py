@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from launcher.catalogue import Candidate, Sources, Target, resolve, sources_of
 from launcher.errors import Interrupted, LauncherError
-from launcher.fetching import bytes_to_fetch, fetch, to_come
+from launcher.fetching import bytes_to_fetch, fetch, refuse_foreign, to_come
 from launcher.hub.located import HubFiles, LocalFiles, Located, PullOptions, UrlFiles
 from launcher.hub.refs import command_line
 from launcher.progress import OnProgress, Step, remark
@@ -146,7 +146,10 @@ def fetch_all_of(
 def _fetch_each(
     wanted: Sequence[Located], sources: Sources, on_progress: OnProgress, options: PullOptions
 ) -> tuple[tuple[Path, ...], ...]:
-    """One after the other; the disk is asked for all of them before the first byte."""
+    """One after the other; what of the user's is in the way of any, and the disk for all of them, is asked before the first
+    byte."""
+    for one in wanted:
+        refuse_foreign(one, sources, options)
     come = [to_come(one, sources, options) for one in wanted[1:]]
     return tuple(
         fetch(one, sources, on_progress, replace(options, later=tuple(chain.from_iterable(come[index:]))))

@@ -477,3 +477,21 @@ def test_a_projector_that_is_not_in_its_repo_is_not_answered_with_quants(hub: Fa
     with pytest.raises(NotFound) as caught:
         bring(plan("-mmu", missing.replace(MODEL, DRAFT)))
     assert caught.value.hint == f"{DRAFT} has none of such files: name one of another repo, or its path"
+
+
+@pytest.mark.parametrize("kind", ["hub", "url"])
+def test_a_file_in_the_way_of_a_companion_is_named_before_the_first_byte(
+    hub: FakeHub, files: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    (folder / "mmproj-F16.gguf").write_bytes(b"the user's own")
+    with serve_ranges() as server:
+        server.files["mmproj-F16.gguf"] = files["mmproj-F16.gguf"].read_bytes()
+        url = projector_url(hub) if kind == "hub" else f"{server.url}/mmproj-F16.gguf"
+        with pytest.raises(
+            UsageError, match=r"mmproj-F16\.gguf is a file that was not put there by launcher"
+        ):
+            bring(plan("-mmu", url), PullOptions(folder=folder))
+    assert [path.name for path in folder.iterdir()] == ["mmproj-F16.gguf"]
+    assert (folder / "mmproj-F16.gguf").read_bytes() == b"the user's own"
