@@ -29,9 +29,10 @@ from launcher.errors import (
     TryAgain,
     UsageError,
 )
+from launcher.hub.kept import Kept
 from launcher.hub.located import Located, PullOptions
 from launcher.hub.removal import remove_kept
-from launcher.hub.shelf import Kept, list_kept, pick_kept, stores_here
+from launcher.hub.shelf import list_kept, pick_kept, stores_here
 from launcher.hub.store import HubStore, store_of
 from launcher.inventory import MachineChoice
 from launcher.launch import locate_planned

@@ -14,8 +14,8 @@ from launcher.cli.output import Output
 from launcher.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
+    from launcher.hub.kept import Kept
     from launcher.hub.located import Located
-    from launcher.hub.shelf import Kept
     from launcher.hub.store import HubStore
     from launcher.progress import OnProgress
     from launcher.settings import Settings

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from launcher.engine.find import Engine
-from launcher.hub.shelf import Kept
+from launcher.hub.kept import Kept
 from launcher.inventory import EngineDescription
 from launcher.machine import Device, Filesystem, Machine
 from launcher.profile import ApiEquivalent, ModelProfile, ProfileQuant, SizeBasis

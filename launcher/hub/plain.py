@@ -16,7 +16,7 @@ from launcher.errors import HashMismatch, TryAgain, UsageError
 from launcher.hub.hashing import verify
 from launcher.hub.places import Place, hard_link, has_size, part_beside
 from launcher.hub.room import disk_error, refuse_full_disk
-from launcher.hub.store import HubStore
+from launcher.hub.store import HubStore, file_key
 from launcher.hub.transfer.journal import begun_as
 from launcher.hub.transfer.part import Part, remove_part
 from launcher.locks import exclusive_if_free
@@ -37,12 +37,11 @@ class PlainFolder:
         self.root, self._owner, self._store = folder, owner, store
 
     def check(self, missing: Iterable[Shard]) -> None:
-        owners = self._store.owners()
         for shard in missing:
-            path, part = self.path(shard), self.part(shard)
-            for here, owner in ((path, owners.of(path)), (part, _begun_for(part))):
-                if owner != self._owner and os.path.lexists(here):
-                    raise self._foreign(here, owner, shard)
+            self._refuse_foreign_file(shard)
+            part = self.part(shard)
+            if (owner := _begun_for(part)) != self._owner and os.path.lexists(part):
+                raise self._foreign(part, owner, shard)
 
     def own(self, shard: Shard) -> None:
         if not self.is_own(shard):
@@ -69,7 +68,7 @@ class PlainFolder:
         return lock_beside(self.path(shard))
 
     def put(self, shard: Shard, part: Part) -> None:
-        self.check([shard])
+        self._refuse_foreign_file(shard)
         part.become(self.path(shard))
         self.own(shard)
 
@@ -88,8 +87,17 @@ class PlainFolder:
     def settle(self) -> None:
         pass
 
-    def _foreign(self, here: Path, owner: str | None, shard: Shard) -> UsageError:
+    def _refuse_foreign_file(self, shard: Shard) -> None:
+        path, owners = self.path(shard), self._store.owners()
+        if (owner := owners.of(path)) != self._owner and os.path.lexists(path):
+            raise self._foreign(path, owner, shard, was_put_there=file_key(path) in owners.records)
+
+    def _foreign(
+        self, here: Path, owner: str | None, shard: Shard, *, was_put_there: bool = False
+    ) -> UsageError:
         whose = f"of {owner}" if owner else "that was not put there by launcher"
+        if owner is None and was_put_there:
+            whose = "that was changed or exchanged since launcher put one there"
         kind = "folder" if here.is_dir() else "file"
         return UsageError(
             f"{here} is a {kind} {whose}, {format_bytes(here.lstat().st_size)}; {shard.name} of {self._owner},"

@@ -8,8 +8,9 @@ import stat
 from pathlib import Path
 
 from launcher.errors import TryAgain, UsageError
+from launcher.hub.kept import HUB, Kept, entries, read_ref
+from launcher.hub.named_folders import is_put_there
 from launcher.hub.plain import lock_beside
-from launcher.hub.shelf import HUB, Kept, entries, is_put_there, read_ref
 from launcher.hub.store import HubStore
 from launcher.hub.transfer.part import remove_part
 from launcher.locks import exclusive_if_free

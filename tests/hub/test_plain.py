@@ -16,15 +16,16 @@ from typing import NoReturn
 import pytest
 
 from launcher.errors import HashMismatch, NotFound, TryAgain, UsageError
-from launcher.hub import shelf
+from launcher.hub import named_folders
 from launcher.hub.download import pull
 from launcher.hub.endpoint import Endpoint
+from launcher.hub.kept import Kept
 from launcher.hub.local import open_path
 from launcher.hub.located import LocalFiles, Located, PullOptions, UrlFiles
 from launcher.hub.plain import PlainFolder, copy_file, put_into
 from launcher.hub.removal import remove_kept
 from launcher.hub.repo import open_repo
-from launcher.hub.shelf import Kept, Stores, list_kept
+from launcher.hub.shelf import Stores, list_kept, pick_kept
 from launcher.hub.store import HubStore
 from launcher.hub.transfer.part import Part
 from launcher.hub.url import open_url
@@ -158,7 +159,7 @@ def test_a_file_that_took_the_place_of_ours_is_the_users(pulling: Pulling) -> No
     (path,) = pulling.pull("a/m", {NAME: ONE})
     (ours,) = pulling.listed()
     write(path.with_name("mine"), b"my own").replace(path)
-    with pytest.raises(UsageError, match="not put there by launcher"):
+    with pytest.raises(UsageError, match="exchanged since launcher put one there"):
         pulling.pull("a/m", {NAME: TWO})
     assert [one.store for one in pulling.listed()] == ["yours"]
     with pytest.raises(UsageError, match="not what launcher put there any more"):
@@ -272,6 +273,11 @@ def test_what_was_put_into_lm_studios_folder_is_ours(pulling: Pulling, tmp_path:
         (str(pulling.folder / NAME), "launcher"),
         ("pub/model:Q8_0", "lm studio"),
     ]
+    (pulling.folder / "other-Q8_0.gguf").unlink()
+    (ours,) = pick_kept(kept, [str(pulling.folder / NAME)])
+    shutil.rmtree(pulling.folder / ".locks")
+    remove_kept(ours, pulling.store)
+    assert [path.name for path in pulling.folder.iterdir()] == [".locks"]
 
 
 def test_a_named_folder_is_looked_through_as_far_as_is_quick(
@@ -285,7 +291,7 @@ def test_a_named_folder_is_looked_through_as_far_as_is_quick(
     ours, mine = str(pulling.folder / deep / NAME), "mine-Q4_0.gguf"
     near = [str(pulling.folder / mine), str(pulling.folder / "a" / mine)]
     assert sorted(one.name for one in pulling.listed()) == sorted([ours, *near])
-    monkeypatch.setattr(shelf, "_MOST_SEEN", 3)
+    monkeypatch.setattr(named_folders, "_MOST_SEEN", 3)
     assert sorted(one.name for one in pulling.listed()) == sorted([ours, near[0]])
     gone = pulling.folder / "gone"
     pulling.store.keep_folders([gone])
@@ -427,7 +433,7 @@ def test_a_file_of_the_users_that_took_the_place_of_a_local_models_stays(
     (path,) = put_into(open_path(source).model, (source,), tmp_path / "plain", store, silent)
     path.unlink()
     write(path, TWO)
-    with pytest.raises(UsageError, match="not put there by launcher"):
+    with pytest.raises(UsageError, match="exchanged since launcher put one there"):
         put_into(open_path(source).model, (source,), path.parent, store, silent)
     assert path.read_bytes() == TWO
 

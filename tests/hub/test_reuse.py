@@ -16,11 +16,12 @@ from launcher.errors import NotFound, UsageError
 from launcher.hub import elsewhere
 from launcher.hub.download import pull
 from launcher.hub.endpoint import Endpoint
+from launcher.hub.kept import Kept
 from launcher.hub.located import Located, PullOptions
 from launcher.hub.plain import lock_beside
 from launcher.hub.removal import remove_kept
 from launcher.hub.repo import open_repo
-from launcher.hub.shelf import Kept, Stores, list_kept, pick_kept, stores_here
+from launcher.hub.shelf import Stores, list_kept, pick_kept, stores_here
 from launcher.hub.store import HubStore
 from launcher.model import ModelRef, RefKind
 from launcher.progress import Step
