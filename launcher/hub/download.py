@@ -245,7 +245,9 @@ class _Pull:
             damaged = [shard for shard in self._to_come if shard.name in self._damaged]
             ask(yields=sum(removal_yields(place.path(shard), place.root) for shard in damaged))
             for shard in damaged:
-                place.remove(shard)
+                with exclusive_if_free(place.lock(shard)) as free:
+                    if free:  # else another pull is replacing it
+                        place.remove(shard)
 
     def _lacking(self) -> list[tuple[Shard, Path]]:
         return [(shard, self._place.part(shard)) for shard in self._to_come]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from launcher.hub.transfer import journal
-from launcher.hub.transfer.journal import arrived_bytes, journal_path
+from launcher.hub.transfer.journal import arrived_bytes, begun_as, journal_path
 from launcher.hub.transfer.part import Part, remove_part
 
 
@@ -125,4 +125,5 @@ def test_room_for_the_whole_file_is_taken_at_once(small_disk: Path) -> None:
     first = open_part(small_disk / "a.part", size=5 << 20)
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         open_part(small_disk / "b.part", size=5 << 20)
+    assert begun_as(small_disk / "b.part") == "abc"  # whose it is does not wait for room
     first.close()
