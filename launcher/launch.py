@@ -124,31 +124,34 @@ def up(
         paths, *beside = fetch_all_of(_wanted(planned), sources, confirm, on_progress, again(located))
         brought = tuple(one[0] for one in beside)
         planned = planning.started_with(planned, brought)
-        upping = Upping(
-            request,
-            name,
-            asked,
-            paths[0],
-            engine,
-            machine,
-            planned.capabilities,
-            keep_up=keep_up,
-            beside=brought,
-        )
-        case = Case(
-            plan=plan,
-            machine=machine,
-            workload=planning.pinned(planned, plan),
-            replan=partial(planning.replan, planned, plan.quant, located, settings),
-            start=partial(start_planned, upping, planned, settings, on_progress),
-            history=settings.history_file,
-            engine=planned.capabilities.sha256 if planned.capabilities else None,
-            retry=request.retry,
-        )
+        found = planned.capabilities
+        upping = Upping(request, name, asked, paths[0], engine, machine, found, keep_up, brought)
+        case = _case(upping, planned, plan, located, settings, on_progress)
         return bring_up_or_save(case, on_progress, consent)
     except BaseException:
         claims.drop(settings.claims_dir, key)
         raise
+
+
+def _case(
+    upping: Upping,
+    planned: Planned,
+    plan: Plan,
+    located: Located,
+    settings: Settings,
+    on_progress: OnProgress,
+) -> Case:
+    """This plan, and what a second attempt would be made of."""
+    return Case(
+        plan=plan,
+        machine=upping.machine,
+        workload=planning.pinned(planned, plan),
+        replan=partial(planning.replan, planned, plan.quant, located, settings),
+        start=partial(start_planned, upping, planned, settings, on_progress),
+        history=settings.history_file,
+        engine=planned.capabilities.sha256 if planned.capabilities else None,
+        retry=upping.request.retry,
+    )
 
 
 def _plan_and_claim(
@@ -205,7 +208,7 @@ def _up_locked(
     brought = tuple(one[0] for one in beside)
     lock = with_brought(lock, remote, brought, found)
     machine = machine_for(MachineChoice(), engine, settings)
-    upping = Upping(request, name, asked, paths[0], engine, machine, found, keep_up=keep_up, beside=brought)
+    upping = Upping(request, name, asked, paths[0], engine, machine, found, keep_up, brought)
     return _start_locked(upping, lock, located.model.size_bytes, settings, on_progress)
 
 

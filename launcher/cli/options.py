@@ -71,6 +71,31 @@ class OutputOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FilesOptions:
+    """Where the files of a pull go, and how they come there."""
+
+    folder: Annotated[
+        Path | None,
+        typer.Option("--dir", help="Into this folder instead of the Hub's cache.", show_default=False),
+    ] = None
+    look_in: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from",
+            help="Use files of this folder where they are the same; may be repeated.",
+            show_default=False,
+        ),
+    ] = None
+    verify: Annotated[bool, typer.Option("--verify", help="Read and hash again what is here.")] = False
+    connections: Annotated[
+        int | None,
+        typer.Option(
+            "--connections", min=1, max=64, help="Connections at once (default: two a core, 4 to 16)."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanOnlyOptions:
     """What can be done with a plan, or without one."""
 
@@ -254,7 +279,15 @@ class ServeOptions:
     ] = False
 
 
-BUNDLES = (PlanOnlyOptions, OutputOptions, EngineOptions, PlanOptions, MachineOptions, ServeOptions)
+BUNDLES = (
+    FilesOptions,
+    PlanOnlyOptions,
+    OutputOptions,
+    EngineOptions,
+    PlanOptions,
+    MachineOptions,
+    ServeOptions,
+)
 
 
 def unfolded(function: Callable[..., None]) -> Callable[..., None]:

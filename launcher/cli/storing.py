@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from launcher.cli.options import FILES, Offline, Ref, unfolded
+from launcher.cli.options import FILES, FilesOptions, Offline, Ref, unfolded
 from launcher.cli.output import Output
 from launcher.errors import Interrupted, UsageError
 
@@ -31,28 +31,10 @@ def register(app: typer.Typer) -> None:
 def pull(
     ctx: typer.Context,
     ref: Ref,
+    files: FilesOptions,
     out: Output,
     quant: Annotated[str | None, typer.Option("--quant", help="This quant.", show_default=False)] = None,
-    folder: Annotated[
-        Path | None,
-        typer.Option("--dir", help="Into this folder instead of the Hub's cache.", show_default=False),
-    ] = None,
-    look_in: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--from",
-            help="Use files of this folder where they are the same; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Read and hash again what is here.")] = False,
     offline: Offline = False,
-    connections: Annotated[
-        int | None,
-        typer.Option(
-            "--connections", min=1, max=64, help="Connections at once (default: two a core, 4 to 16)."
-        ),
-    ] = None,
     yes: Annotated[
         bool,
         typer.Option(
@@ -67,22 +49,15 @@ def pull(
     from launcher.settings import expand
 
     options = PullOptions(
-        folder=expand(folder).absolute() if folder else None,
-        look_in=tuple(_folder(path) for path in look_in or ()),
-        verify=verify,
-        tuning=Tuning(connections=connections) if connections else None,
+        folder=expand(files.folder).absolute() if files.folder else None,
+        look_in=tuple(_folder(path) for path in files.look_in or ()),
+        verify=files.verify,
+        tuning=Tuning(connections=files.connections) if files.connections else None,
     )
     also = (*["--offline"] * offline, *["-y"] * yes)
     with out.progress() as progress:
         paths = pulling.pull(
-            ref,
-            quant,
-            options,
-            out.confirm(yes=yes),
-            progress,
-            _locate_planned,
-            also,
-            flags=ctx.obj,
+            ref, quant, options, out.confirm(yes=yes), progress, _locate_planned, also, flags=ctx.obj
         )
     out.show_lines({"paths": paths}, [str(path) for path in paths])
 
