@@ -394,6 +394,7 @@ def test_a_checked_line_shows_no_secret(hub: FakeHub, tmp_path: Path) -> None:
     ("flags", "sentence"),
     [
         (("hello",), "'hello' after -- is not a flag"),
+        (("https://u:PASS@h/f.gguf",), "a URL after -- is not a flag"),
         (("--bogus-flag",), "this llama-server has no flag --bogus-flag"),
         (("-hf", "other/repo"), "-hf after -- is launcher's to set"),
         (("--api-key", "k"), "--api-key after -- is launcher's to set"),

@@ -243,7 +243,8 @@ def check_flags(
     for name, words in split_flags(flags):
         flag, value = words[0], " ".join(words[1:])
         if not is_flag(flag):
-            raise UsageError(f"{flag!r} after -- is not a flag", hint="flags after -- begin with a dash")
+            what = "a URL" if "://" in flag else repr(flag)  # it may have a password in it
+            raise UsageError(f"{what} after -- is not a flag", hint="flags after -- begin with a dash")
         if has is not None and not has(flag):
             raise UsageError(f"this llama-server has no flag {flag}", hint="launcher engine info")
         if name in _OWNED:
