@@ -40,7 +40,15 @@ def fetch(
                 return paths
             from launcher.hub.plain import put_into
 
-            return put_into(located.model, paths, options.folder, sources.store, on_progress)
+            return put_into(
+                located.model,
+                paths,
+                options.folder,
+                sources.store,
+                on_progress,
+                options.again,
+                options.later,
+            )
         case HubFiles():
             from launcher.hub.download import pull
 
@@ -58,11 +66,24 @@ def fetch(
             if options.folder is None:
                 folder = url_folder(sources.models_dir, files)
                 return fetch_url_files(
-                    located, files, folder, on_progress, options.tuning, later=options.later
+                    located,
+                    files,
+                    folder,
+                    on_progress,
+                    options.tuning,
+                    later=options.later,
+                    again=options.again,
                 )
             place = PlainFolder(options.folder, located.model.source, sources.store)
             return fetch_url_files(
-                located, files, place.root, on_progress, options.tuning, place, options.later
+                located,
+                files,
+                place.root,
+                on_progress,
+                options.tuning,
+                place,
+                options.later,
+                options.again,
             )
         case Awaited(locate=locate):
             return fetch(locate(on_progress), sources, on_progress, options)

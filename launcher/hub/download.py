@@ -22,7 +22,14 @@ from launcher.hub.places import HubCache, Place
 from launcher.hub.plain import PlainFolder, copy_all, copy_file
 from launcher.hub.refs import safe_file_name
 from launcher.hub.reuse import Damaged, Judge
-from launcher.hub.room import RUN_AGAIN, disk_error, refuse_full_disk, removal_yields
+from launcher.hub.room import (
+    RUN_AGAIN,
+    disk_error,
+    has_room,
+    refuse_full_disk,
+    removal_yields,
+    same_file_system,
+)
 from launcher.hub.store import HubStore
 from launcher.hub.transfer.crew import fetch_all, tuning_here
 from launcher.hub.transfer.part import Part, remove_part
@@ -108,8 +115,7 @@ class _Pull:
         missing = self._link_from_elsewhere(missing)
         self._refuse_offline([shard for shard in missing if shard not in self._uncopied])
         if missing:
-            coming = [shard for shard in missing if shard.name not in self._elsewhere]
-            self._to_come = coming + self._uncopied
+            self._to_come = [shard for shard in missing if self._takes_room(shard)]
             self._make_room()
         missing = self._copy_from_elsewhere(missing)
         self._refuse_offline(missing)
@@ -136,7 +142,7 @@ class _Pull:
                 self._place.check([shard])
                 return False
             if not self._link(shard, source):
-                copy_file(self._place, shard, source, self._on_progress)
+                copy_file(self._place, shard, source, self._on_progress, self._again)
         elif shard.sha256 is not None:
             self._place.own(shard)
         self._to_come = [one for one in self._to_come if one is not shard]
@@ -230,14 +236,17 @@ class _Pull:
     def _make_room(self) -> None:
         """Raises TryAgain for a disk too small. A damaged file goes before its replacement is here only where the disk
         has no room for both, and has enough then."""
-        place = self._place
+        place, later = self._place, self._options.later
+        if not has_room(place.root, self._lacking(), later):
+            later = tuple(one for one in later if not self._will_be_linked(one[0]))
         ask = partial(
             refuse_full_disk,
             place.root,
             self._lacking(),
             what=self._files.repo,
             instead=place.instead,
-            later=self._options.later,
+            again=self._options.again,
+            later=later,
         )
         try:
             ask()
@@ -249,6 +258,20 @@ class _Pull:
                     if free:  # else another pull is replacing it
                         place.remove(shard)
 
+    def _takes_room(self, shard: Shard) -> bool:
+        """What is fetched or copied, be it later because somebody else is filling it now."""
+        source = self._elsewhere.get(shard.name)
+        return source is None or shard in self._uncopied or not self._can_link(source)
+
+    def _will_be_linked(self, shard: Shard) -> bool:
+        """Of what comes after these files. What is hashed for the answer is remembered until then."""
+        source = self._judge.right([shard], self._folders(), ()).get(shard.name)
+        return source is not None and self._can_link(source)
+
+    def _can_link(self, source: Path) -> bool:
+        folder = self._options.folder
+        return folder is None or same_file_system(source, folder)
+
     def _lacking(self) -> list[tuple[Shard, Path]]:
         return [(shard, self._place.part(shard)) for shard in self._to_come]
 
@@ -256,9 +279,12 @@ class _Pull:
         """Link what is on this machine and has the right hash; what is left."""
         if not missing:
             return []
-        folders = (*self._options.look_in, *other_stores(self._endpoint.cache_dir))
-        self._elsewhere = self._judge.right(missing, folders, self._damaged.values())
+        self._elsewhere = self._judge.right(missing, self._folders(), self._damaged.values())
         return [shard for shard in missing if not self._link_if_free(shard)]
+
+    def _folders(self) -> tuple[Path, ...]:
+        """Of this machine, where a file may be that is wanted."""
+        return (*self._options.look_in, *other_stores(self._endpoint.cache_dir))
 
     def _link_if_free(self, shard: Shard) -> bool:
         """Whether a file was linked: there is one, and nobody is filling the shard's partial file. Where somebody is, the
@@ -284,7 +310,7 @@ class _Pull:
     def _copy_from_elsewhere(self, missing: list[Shard]) -> list[Shard]:
         """Copy what could not be linked; what is left."""
         sources = [(shard, self._elsewhere[shard.name]) for shard in self._uncopied]
-        held = copy_all(self._place, sources, self._on_progress)
+        held = copy_all(self._place, sources, self._on_progress, self._again)
         copied = [shard for shard in self._uncopied if shard not in held]
         self._to_come = [shard for shard in self._to_come if shard not in copied]
         for shard in copied:

@@ -15,7 +15,7 @@ from pathlib import Path
 from launcher.errors import HashMismatch, TryAgain, UsageError
 from launcher.hub.hashing import verify
 from launcher.hub.places import Place, hard_link, has_size, part_beside
-from launcher.hub.room import disk_error, refuse_full_disk
+from launcher.hub.room import RUN_AGAIN, ToCome, disk_error, refuse_full_disk
 from launcher.hub.store import HubStore, file_key
 from launcher.hub.transfer.journal import begun_as
 from launcher.hub.transfer.part import Part, remove_part
@@ -118,14 +118,16 @@ def lock_beside(path: Path) -> Path:
     return path.parent / ".locks" / f"{key}.lock"
 
 
-def copy_all(place: Place, sources: Sequence[tuple[Shard, Path]], on_progress: OnProgress) -> list[Shard]:
+def copy_all(
+    place: Place, sources: Sequence[tuple[Shard, Path]], on_progress: OnProgress, again: str
+) -> list[Shard]:
     """Copy files of this machine to where they cannot be linked, as phase `copy` in bytes; those left whose lock somebody
     else holds. Raises as `copy_file`."""
     total, before, held = sum(shard.size_bytes for shard, _ in sources), 0, []
     for shard, source in sources:
         with exclusive_if_free(place.lock(shard)) as free:
             if free:
-                copy_file(place, shard, source, on_progress, before=before, total=total)
+                copy_file(place, shard, source, on_progress, again, before=before, total=total)
             else:
                 held.append(shard)
         before += shard.size_bytes
@@ -137,12 +139,14 @@ def copy_file(
     shard: Shard,
     source: Path,
     on_progress: OnProgress,
+    again: str,
     *,
     before: int = 0,
     total: int | None = None,
 ) -> None:
     """With the shard's lock held; a copy that was broken off is gone on with. `before` of `total` bytes were copied before
-    it. Raises HashMismatch for a copy that is not what it should be, OSError, as `Place.check`."""
+    it. `again` is the command that tries once more. Raises HashMismatch for a copy that is not what it should be, OSError,
+    as `Place.check`."""
 
     def report(done: int) -> None:
         whole = shard.size_bytes if total is None else total
@@ -163,7 +167,7 @@ def copy_file(
         remove_part(part.path)
         raise HashMismatch(
             f"the copy of {source} has the sha256 {digest[:12]}…, not {shard.sha256[:12]}…; it was removed",
-            hint="run it again",
+            hint=again,
         )
     place.put(shard, part)
 
@@ -192,14 +196,22 @@ def _fill(part: Part, shard: Shard, source: Path, report: Callable[[int], None])
 
 
 def put_into(
-    model: ModelFile, paths: tuple[Path, ...], folder: Path, store: HubStore, on_progress: OnProgress
+    model: ModelFile,
+    paths: tuple[Path, ...],
+    folder: Path,
+    store: HubStore,
+    on_progress: OnProgress,
+    again: str = "",
+    later: Iterable[ToCome] = (),
 ) -> tuple[Path, ...]:
-    """The files of a model that is on this machine, in `folder` too: linked or copied.
+    """The files of a model that is on this machine, in `folder` too: linked or copied. `again` is the command that
+    goes on, where it is known; `later` is brought after these, and the disk is asked for it too.
 
     Raises UsageError for a file of something else there, and what a disk that refuses means.
     """
     place = PlainFolder(folder, model.source, store)
     files = list(zip(model.shards, paths, strict=True))
+    room: list[ToCome] = []
     try:
         missing = [
             (shard, path) for shard, path in files if not _is_here(place, shard, path, store, on_progress)
@@ -207,14 +219,18 @@ def put_into(
         place.check(shard for shard, _ in missing)
         copies = [(shard, path) for shard, path in missing if not _link_if_free(place, shard, path)]
         room = [(shard, place.part(shard)) for shard, _ in copies]
-        refuse_full_disk(folder, room, what=model.model_id, instead=place.instead)
-        held = copy_all(place, copies, on_progress)
+        what = model.model_id
+        refuse_full_disk(folder, room, what=what, instead=place.instead, again=again, later=later)
+        held = copy_all(place, copies, on_progress, again or RUN_AGAIN)
     except OSError as error:
-        raise disk_error(error, folder, instead=place.instead) from error
+        left = [one for one in room if place.find(one[0]) is None]
+        raise disk_error(
+            error, folder, instead=place.instead, missing=left, again=again or RUN_AGAIN
+        ) from error
     if held:
         raise TryAgain(
             f"{place.path(held[0])} is being written by another program",
-            hint="end that or wait for it, then run it again",
+            hint=f"end that or wait for it, then: {again or RUN_AGAIN}",
         )
     return tuple(place.path(shard) for shard in model.shards)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import resource
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from launcher.errors import LauncherError, TryAgain, UsageError
@@ -28,23 +29,49 @@ def refuse_full_disk(
     *,
     what: str,
     instead: str,
+    again: str = "",
     yields: int = 0,
     later: Iterable[ToCome] = (),
 ) -> None:
     """`missing` are the files to come; `later` those that come after them, which count where they go to the same file
-    system. `what` names them, `instead` says where else they could go; `yields` bytes will be freed before. Raises
-    TryAgain with how much to free."""
-    here = _existing(folder).stat().st_dev
-    there = (one for one in later if _existing(one[1]).stat().st_dev == here)
-    needed, free = _needed([*missing, *there]), _free(folder)
+    system. `what` names the first, `instead` says where else they could go; `again` is the command that was typed, where
+    it is known; `yields` bytes will be freed before. Raises TryAgain with how much to free."""
+    beside = [one for one in later if same_file_system(one[1], folder)]
+    needed, free = _needed([*missing, *beside]), _free(folder)
     lacks = needed - free - yields
     if lacks > 0:
         removed = f" and {format_bytes(yields)} in damaged files" if yields else ""
         raise TryAgain(
-            f"{what} needs {format_bytes(needed)} on the file system of {folder}, which has {format_bytes(free)} free"
-            f"{removed}: {format_bytes(lacks)} too little",
-            hint=f"free {format_bytes(lacks)} there, or {instead}: {_REMOVE}",
+            f"{_named(what, beside)} {format_bytes(needed)} on the file system of {folder}, which has"
+            f" {format_bytes(free)} free{removed}: {format_bytes(lacks)} too little",
+            hint=_ways(format_bytes(lacks), instead) + (f", then: {again}" if again else ""),
         )
+
+
+def has_room(folder: Path, missing: Iterable[ToCome], later: Iterable[ToCome]) -> bool:
+    """Whether `refuse_full_disk` would refuse nothing."""
+    try:
+        refuse_full_disk(folder, missing, what="", instead="", later=later)
+    except TryAgain:
+        return False
+    return True
+
+
+def same_file_system(path: Path, folder: Path) -> bool:
+    """Whether both are, or would be, on one file system."""
+    return _existing(path).stat().st_dev == _existing(folder).stat().st_dev
+
+
+def _named(what: str, beside: Sequence[ToCome]) -> str:
+    if not beside:
+        return f"{what} needs"
+    n_more = len(beside) - 1
+    more = f" and {n_more} more {'file' if n_more == 1 else 'files'}" if n_more else ""
+    return f"{what} and, beside it, {beside[0][0].name}{more} need"
+
+
+def _ways(much: str, instead: str) -> str:
+    return f"free {much} there ({_REMOVE}), or {instead}"
 
 
 def removal_yields(path: Path, folder: Path) -> int:
@@ -70,6 +97,13 @@ def disk_error(
         return _ran_full(error, folder, instead, _needed(missing), again)
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return UsageError(f"{error.filename or folder} cannot be written: {error.strerror}", hint=instead)
+    if error.errno == errno.EFBIG:
+        return _too_large(folder, instead, missing, again)
+    if isinstance(error, IsADirectoryError):
+        path = error.filename2 or error.filename or folder
+        return UsageError(
+            f"{path} is a folder, and a file is needed", hint=f"{instead}, or move that folder away"
+        )
     if isinstance(error, FileExistsError | NotADirectoryError):
         path = Path(error.filename or folder)
         file = next((one for one in (path, *path.parents) if one.exists()), path)
@@ -86,7 +120,22 @@ def _ran_full(error: OSError, folder: Path, instead: str, needed: int, again: st
     much = format_bytes(needed - free) if needed > free else "space"
     return TryAgain(
         f"{what} of {folder} ran full; what has arrived is kept{more}, and {format_bytes(free)} are free",
-        hint=f"free {much} there ({_REMOVE}), or {instead}; it goes on where it stopped: {again}",
+        hint=f"{_ways(much, instead)}; it goes on where it stopped: {again}",
+    )
+
+
+def _too_large(folder: Path, instead: str, missing: Iterable[ToCome], again: str) -> UsageError:
+    largest = max((shard for shard, _ in missing), key=lambda shard: shard.size_bytes, default=None)
+    file = f"{largest.name}, {format_bytes(largest.size_bytes)}," if largest else "a file"
+    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if largest and resource.RLIM_INFINITY != limit < largest.size_bytes:
+        return UsageError(
+            f"{file} is above the limit of this process for one file, {format_bytes(limit)} (ulimit -f)",
+            hint=f"ulimit -f unlimited, then: {again}",
+        )
+    return UsageError(
+        f"{file} is above the limit that the file system of {folder} has for one file (4 GiB where it is FAT)",
+        hint=f"{instead}, on another file system",
     )
 
 

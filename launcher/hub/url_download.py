@@ -14,7 +14,7 @@ from launcher.errors import LauncherError, TryAgain
 from launcher.hub.located import Located, UrlFiles
 from launcher.hub.plain import PlainFolder, lock_beside
 from launcher.hub.refs import shown
-from launcher.hub.room import ToCome, disk_error, refuse_full_disk
+from launcher.hub.room import RUN_AGAIN, ToCome, disk_error, refuse_full_disk
 from launcher.hub.store import HubStore
 from launcher.hub.transfer.crew import fetch_all, tuning_here
 from launcher.hub.transfer.part import Part, remove_part
@@ -36,15 +36,17 @@ def fetch_url_files(
     tuning: Tuning | None = None,
     place: PlainFolder | None = None,
     later: Iterable[ToCome] = (),
+    again: str = "",
 ) -> tuple[Path, ...]:
     """Local paths of all shards in `folder`, those fetched before taken as they are. `place` is the folder where the user
-    named it: it may have files of other things. `later` is fetched after these, and the disk is asked for it too.
+    named it: it may have files of other things. `later` is fetched after these, and the disk is asked for it too; `again` is the command that goes on, where it is known.
 
     Raises TryAgain for network and disk, NotFound and NotAllowed as the server answers, UsageError for a file of
     something else in `place`.
     """
     shards = located.model.shards
-    desk = _Desk(located, files, folder, place)
+    desk = _Desk(located, files, folder, place, again or RUN_AGAIN)
+    instead = place.instead if place else _INSTEAD
     wanted = [desk.wanted(index) for index in range(len(shards)) if not desk.is_there(index)]
     try:
         if place is not None:
@@ -52,13 +54,14 @@ def fetch_url_files(
         if wanted:
             folder.mkdir(parents=True, exist_ok=True)
             missing = [(shards[desk.index(one)], one.part) for one in wanted]
-            refuse_full_disk(folder, missing, what=located.model.source, instead=_INSTEAD, later=later)
+            what = located.model.source
+            refuse_full_disk(folder, missing, what=what, instead=instead, again=again, later=later)
         fetch_all(wanted, desk, tuning or tuning_here(), on_progress)
     except OSError as error:
         missing = [
             (shards[desk.index(one)], one.part) for one in wanted if not desk.is_there(desk.index(one))
         ]
-        raise disk_error(error, folder, instead=_INSTEAD, missing=missing) from error
+        raise disk_error(error, folder, instead=instead, missing=missing, again=again or RUN_AGAIN) from error
     return tuple(folder / shard.name for shard in shards)
 
 
@@ -94,9 +97,15 @@ def kept_file(models_dir: Path, url: str, store: HubStore) -> Path | None:
 
 class _Desk:
     def __init__(
-        self, located: Located, files: UrlFiles, folder: Path, place: PlainFolder | None = None
+        self,
+        located: Located,
+        files: UrlFiles,
+        folder: Path,
+        place: PlainFolder | None = None,
+        again: str = RUN_AGAIN,
     ) -> None:
         self._located, self._files, self._folder, self._place = located, files, folder, place
+        self._again = again
         self._names = [shard.name for shard in located.model.shards]
 
     def wanted(self, index: int) -> Wanted:
@@ -132,7 +141,7 @@ class _Desk:
     def accept(self, wanted: Wanted, part: Part) -> None:
         if not self._has_header(part.path, self.index(wanted)):
             remove_part(part.path)
-            raise _changed(wanted)
+            raise self._changed(wanted)
         if self._place is not None:
             self._place.put(self._located.model.shards[self.index(wanted)], part)
         else:
@@ -145,14 +154,13 @@ class _Desk:
 
     def explain(self, wanted: Wanted, trouble: Trouble) -> LauncherError:
         if trouble.kind in _CHANGED:
-            return _changed(wanted)
+            return self._changed(wanted)
         if trouble.status is not None:
             return refused(trouble.status, shown(wanted.url))
         return TryAgain(
             f"{shown(wanted.url)} did not arrive whole: {trouble.reason}",
-            hint="run it again: it goes on where it stopped",
+            hint=f"it goes on where it stopped: {self._again}",
         )
 
-
-def _changed(wanted: Wanted) -> TryAgain:
-    return TryAgain(f"{shown(wanted.url)} changed since its header was read", hint="run it again")
+    def _changed(self, wanted: Wanted) -> TryAgain:
+        return TryAgain(f"{shown(wanted.url)} changed since its header was read", hint=self._again)

@@ -368,7 +368,7 @@ def begun(store: HubStore, tmp_path: Path, first: bytes) -> tuple[PlainFolder, S
 
 def test_a_copy_goes_on_where_it_was_broken_off(store: HubStore, tmp_path: Path) -> None:
     place, shard, source = begun(store, tmp_path, bytes(8 << 20))
-    copy_file(place, shard, source, silent)
+    copy_file(place, shard, source, silent, "launcher pull m")
     assert place.path(shard).read_bytes() == bytes(8 << 20) + b"second"
     assert [path.name for path in place.root.iterdir()] == [NAME]
 
@@ -376,7 +376,7 @@ def test_a_copy_goes_on_where_it_was_broken_off(store: HubStore, tmp_path: Path)
 def test_a_copy_that_is_not_right_is_removed(store: HubStore, tmp_path: Path) -> None:
     place, shard, source = begun(store, tmp_path, b"damage" + bytes((8 << 20) - 6))
     with pytest.raises(HashMismatch, match="the copy of"):
-        copy_file(place, shard, source, silent)
+        copy_file(place, shard, source, silent, "launcher pull m")
     assert list(place.root.iterdir()) == []
 
 

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
+import resource
 import shutil
+import tempfile
 from collections import namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from launcher.errors import TryAgain
+from launcher.errors import TryAgain, UsageError
 from launcher.hub.download import pull
 from launcher.hub.endpoint import Endpoint
-from launcher.hub.located import Located, PullOptions
+from launcher.hub.local import open_path
+from launcher.hub.located import Located, PullOptions, UrlFiles
+from launcher.hub.plain import PlainFolder, put_into
 from launcher.hub.repo import open_repo
+from launcher.hub.room import disk_error
 from launcher.hub.store import HubStore
 from launcher.hub.transfer import part
 from launcher.hub.transfer.journal import arrived_bytes
-from launcher.model import ModelRef, RefKind
+from launcher.hub.transfer.part import Part
+from launcher.hub.url import open_url
+from launcher.hub.url_download import fetch_url_files
+from launcher.locks import exclusive
+from launcher.model import ModelRef, RefKind, Shard
+from launcher.progress import silent
 from tests.fakes.hub import FakeHub
 from tests.pulling import QUICK, UNIT
-from tests.tiny_gguf import tiny_split
+from tests.range_server import serve_ranges
+from tests.tiny_gguf import tiny_gguf, tiny_split
 
 REPO = "user/repo"
 SHARDS = tiny_split("big-Q4_K_M", 2, n_values=100_000)
@@ -77,10 +89,9 @@ def test_what_is_too_little_is_said_where_the_figures_look_the_same(
 ) -> None:
     set_free(TOTAL * 51 // 50 - 100)
     with pytest.raises(TryAgain, match=r"needs 797.* has 797.* free: 100 B too little") as caught:
-        pull(located, endpoint=endpoint, store=store, options=OPTIONS)
-    hint = caught.value.hint or ""
-    assert hint.startswith("free 100 B there, or set HF_HUB_CACHE")
-    assert hint.endswith("launcher ls, then launcher rm MODEL")
+        pull(located, endpoint=endpoint, store=store, options=replace(OPTIONS, again="launcher pull big"))
+    ways = "free 100 B there (launcher ls, then launcher rm MODEL), or set HF_HUB_CACHE to another folder"
+    assert caught.value.hint == f"{ways}, then: launcher pull big"
     assert hub.seen == []
 
 
@@ -150,3 +161,156 @@ def test_a_disk_that_breaks_the_promise_of_preallocation_is_named_with_what_is_f
     with pytest.raises(TryAgain, match="ran full; what has arrived is kept, and 0 B are free") as caught:
         pull(located, endpoint=endpoint, store=store, options=ONE_LINE)
     assert (caught.value.hint or "").startswith("free space there (launcher ls")
+
+
+DRAFT = tiny_gguf(seed=5, n_values=100_000)
+NEEDED = TOTAL * 51 // 50
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> PullOptions:
+    """What comes after the model: a draft model into the Hub's cache."""
+    draft = Shard(name="draft-Q8_0.gguf", size_bytes=len(DRAFT), sha256=hashlib.sha256(DRAFT).hexdigest())
+    return replace(OPTIONS, later=((draft, tmp_path / "hf" / "draft.part"),))
+
+
+def test_what_is_loaded_beside_the_model_is_named_where_both_have_no_room(
+    *, located: Located, endpoint: Endpoint, store: HubStore, beside: PullOptions, set_free: SetFree
+) -> None:
+    set_free(NEEDED)
+    with pytest.raises(TryAgain, match=f"^{REPO} and, beside it, draft-Q8_0.gguf need "):
+        pull(located, endpoint=endpoint, store=store, options=beside)
+
+
+def test_what_will_be_linked_afterwards_needs_no_room(
+    *,
+    located: Located,
+    endpoint: Endpoint,
+    store: HubStore,
+    beside: PullOptions,
+    tmp_path: Path,
+    set_free: SetFree,
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "any.gguf").write_bytes(DRAFT)
+    set_free(NEEDED)
+    options = replace(beside, look_in=(tmp_path / "mine",))
+    paths = pull(located, endpoint=endpoint, store=store, options=options)
+    assert [path.read_bytes() for path in paths] == list(SHARDS.values())
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        if Path(folder).stat().st_dev == tmp_path.stat().st_dev:
+            pytest.skip("/dev/shm and the folder of the tests are one file system")
+        yield Path(folder)
+
+
+def test_a_copy_that_has_to_wait_for_another_pull_needs_its_room(
+    *,
+    located: Located,
+    endpoint: Endpoint,
+    store: HubStore,
+    tmp_path: Path,
+    other_disk: Path,
+    set_free: SetFree,
+) -> None:
+    """Nobody has begun it: whoever holds its lock may end without it."""
+    for name, content in SHARDS.items():
+        (other_disk / name).write_bytes(content)
+    options = replace(OPTIONS, look_in=(other_disk,), folder=tmp_path / "plain")
+    lock = PlainFolder(tmp_path / "plain", REPO, store).lock(located.model.shards[0])
+    set_free(NEEDED // 2 + UNIT)
+    with exclusive(lock), pytest.raises(TryAgain, match=f"{REPO} needs 797"):
+        pull(located, endpoint=endpoint, store=store, options=options)
+
+
+def test_a_url_into_a_folder_is_told_of_another_folder(
+    store: HubStore, tmp_path: Path, set_free: SetFree
+) -> None:
+    with serve_ranges() as server:
+        server.files["m-Q8_0.gguf"] = DRAFT
+        located = open_url(f"{server.url}/m-Q8_0.gguf")
+        assert isinstance(located.files, UrlFiles)
+        place = PlainFolder(tmp_path / "plain", located.model.source, store)
+        set_free(10)
+        with pytest.raises(TryAgain) as caught:
+            fetch_url_files(
+                located, located.files, place.root, silent, QUICK, place, again="launcher pull URL"
+            )
+    hint = caught.value.hint or ""
+    assert hint.endswith("or name another folder with --dir, then: launcher pull URL")
+    assert "LAUNCHER_HOME" not in hint
+
+
+def test_a_copy_that_finds_the_disk_full_says_how_much_is_missing(
+    *, store: HubStore, tmp_path: Path, other_disk: Path, monkeypatch: pytest.MonkeyPatch, set_free: SetFree
+) -> None:
+    source = other_disk / "m-Q8_0.gguf"
+    source.write_bytes(DRAFT)
+
+    def refuse(*_: object) -> int:
+        set_free(0)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(part, "_preallocate", refuse)
+    with pytest.raises(TryAgain, match=r"kept: \d+.* KiB more are needed, and 0 B are free") as caught:
+        put_into(
+            open_path(source).model, (source,), tmp_path / "plain", store, silent, "launcher pull ./m --dir d"
+        )
+    assert (caught.value.hint or "").endswith("it goes on where it stopped: launcher pull ./m --dir d")
+
+
+def test_what_comes_after_a_file_of_this_machine_needs_room_too(
+    *, store: HubStore, tmp_path: Path, beside: PullOptions, set_free: SetFree
+) -> None:
+    source = tmp_path / "m-Q8_0.gguf"
+    source.write_bytes(DRAFT)
+    set_free(10)
+    with pytest.raises(TryAgain, match="draft-Q8_0.gguf need"):
+        put_into(open_path(source).model, (source,), tmp_path / "plain", store, silent, later=beside.later)
+
+
+def test_a_file_that_the_file_system_has_no_size_for_is_named_with_its_size(
+    *,
+    located: Located,
+    endpoint: Endpoint,
+    store: HubStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As FAT says when a file is preallocated."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+
+    monkeypatch.setattr(part, "_preallocate", refuse)
+    largest = max(located.model.shards, key=lambda shard: shard.size_bytes)
+    said = rf"^{largest.name}, 39\d.* KiB, is above the limit that the file system of {tmp_path}/usb has for one file"
+    with pytest.raises(UsageError, match=said) as caught:
+        pull(located, endpoint=endpoint, store=store, options=replace(OPTIONS, folder=tmp_path / "usb"))
+    assert caught.value.hint == "name another folder with --dir, on another file system"
+
+
+def test_a_limit_of_the_process_for_one_file_is_not_blamed_on_the_disk(
+    *, located: Located, endpoint: Endpoint, store: HubStore
+) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (256 << 10, before[1]))
+    try:
+        with pytest.raises(UsageError, match=r"limit of this process for one file, 256.0 KiB") as caught:
+            pull(located, endpoint=endpoint, store=store, options=replace(OPTIONS, again="launcher pull big"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.hint == "ulimit -f unlimited, then: launcher pull big"
+
+
+def test_a_folder_where_a_file_should_be_is_named(tmp_path: Path) -> None:
+    begun = Part(tmp_path / "m.gguf.part", size_bytes=1, unit_bytes=1, identity="")
+    begun.close()
+    (tmp_path / "m.gguf").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        begun.become(tmp_path / "m.gguf")
+    error = disk_error(caught.value, tmp_path, instead="name another folder with --dir")
+    assert error.message == f"{tmp_path}/m.gguf is a folder, and a file is needed"
