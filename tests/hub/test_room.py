@@ -268,7 +268,7 @@ def test_what_comes_after_a_file_of_this_machine_needs_room_too(
     source = tmp_path / "m-Q8_0.gguf"
     source.write_bytes(DRAFT)
     set_free(10)
-    with pytest.raises(TryAgain, match="draft-Q8_0.gguf need"):
+    with pytest.raises(TryAgain, match=r"draft-Q8_0\.gguf need"):
         put_into(open_path(source).model, (source,), tmp_path / "plain", store, silent, later=beside.later)
 
 
