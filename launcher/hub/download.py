@@ -11,13 +11,11 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
-import httpx2
-from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
-
-from launcher.errors import HashMismatch, LauncherError, NotFound, TryAgain, UsageError
+from launcher.errors import HashMismatch, LauncherError, NotFound, TryAgain
 from launcher.hub.elsewhere import other_stores
-from launcher.hub.endpoint import Endpoint, explained, not_cached, online
+from launcher.hub.endpoint import Endpoint, not_cached, online
 from launcher.hub.located import HubFiles, Located, PullOptions
+from launcher.hub.not_arrived import why_not_arrived
 from launcher.hub.places import HubCache, Place
 from launcher.hub.plain import PlainFolder, copy_all, copy_file
 from launcher.hub.refs import safe_file_name
@@ -35,7 +33,6 @@ from launcher.hub.transfer.crew import fetch_all, tuning_here
 from launcher.hub.transfer.part import Part, remove_part
 from launcher.hub.transfer.trouble import Trouble, TroubleKind
 from launcher.hub.transfer.wanted import Wanted
-from launcher.hub.trust import HINT
 from launcher.locks import exclusive_if_free
 from launcher.model import Shard
 from launcher.progress import OnProgress, remark, silent
@@ -99,7 +96,6 @@ class _Pull:
         self._tuning = options.tuning or tuning_here()
         self._shards: dict[str, Shard] = {}
         self._again = options.again or RUN_AGAIN
-        self._goes_on = f"it goes on where it stopped: {self._again}"
         self._to_come: list[Shard] = []  # to be fetched, as far as they are not here yet
         self._damaged: dict[str, Damaged] = {}
         self._elsewhere: dict[str, Path] = {}  # files of this machine that are right, by the shard's name
@@ -163,42 +159,15 @@ class _Pull:
         self._to_come = [one for one in self._to_come if one is not shard]
 
     def explain(self, wanted: Wanted, trouble: Trouble) -> LauncherError:
-        thing, host = f"{wanted.name} of {self._files.repo}", self._endpoint.host
         if trouble.kind is TroubleKind.HASH:
             remove_part(wanted.part)
-            return HashMismatch(
-                f"{thing} has the sha256 {trouble.reason[:12]}…, {host} says {(wanted.sha256 or '')[:12]}…;"
-                " it was fetched twice, and the damaged file was removed",
-                hint=f"take another quant or repo, or try once more: {self._again}",
-            )
-        waits = trouble.retry_after_s or 0.0
-        if trouble.kind is TroubleKind.BUSY and waits > self._tuning.longest_wait_s:
-            return TryAgain(
-                f"{host} is busy and asks to wait {waits:.0f} s",
-                hint=f"with a token in HF_TOKEN the Hub's limits are higher; after that time: {self._again}",
-            )
-        if trouble.kind in {TroubleKind.REFUSED, TroubleKind.LINK} and trouble.status is not None:
-            return self._refusal(wanted, trouble)
-        if trouble.kind is TroubleKind.REFUSED:
-            return UsageError(f"{thing} cannot be fetched: {trouble.reason}", hint=HINT)
-        return TryAgain(
-            f"{thing} did not arrive whole: {trouble.reason}",
-            hint=self._goes_on,
-        )
-
-    def _refusal(self, wanted: Wanted, trouble: Trouble) -> LauncherError:
-        """As huggingface_hub reads the answer. The address is ours: the one that answered may be a signed link."""
-        answer = httpx2.Response(
-            trouble.status or 0, headers=list(trouble.headers), request=httpx2.Request("GET", wanted.url)
-        )
-        try:
-            with explained(self._endpoint, self._files.repo, wanted.name):
-                hf_raise_for_status(answer)
-        except LauncherError as error:
-            return error
-        return TryAgain(
-            f"{wanted.name} of {self._files.repo}: {trouble.reason}",
-            hint=self._goes_on,
+        return why_not_arrived(
+            wanted,
+            trouble,
+            endpoint=self._endpoint,
+            repo=self._files.repo,
+            longest_wait_s=self._tuning.longest_wait_s,
+            again=self._again,
         )
 
     def _not_here(self, shards: tuple[Shard, ...]) -> list[Shard]:

@@ -1,0 +1,52 @@
+"""What it means to the user that a file of the Hub did not arrive."""
+
+from __future__ import annotations
+
+import httpx2
+from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
+
+from launcher.errors import HashMismatch, LauncherError, TryAgain, UsageError
+from launcher.hub.endpoint import Endpoint, explained
+from launcher.hub.transfer.trouble import Trouble, TroubleKind
+from launcher.hub.transfer.wanted import Wanted
+from launcher.hub.trust import HINT
+
+
+def why_not_arrived(
+    wanted: Wanted, trouble: Trouble, *, endpoint: Endpoint, repo: str, longest_wait_s: float, again: str
+) -> LauncherError:
+    """`again` is the command that goes on; a busy server is waited for `longest_wait_s` at most. Of a wrong hash, what
+    arrived is removed by the caller."""
+    thing, host = f"{wanted.name} of {repo}", endpoint.host
+    if trouble.kind is TroubleKind.HASH:
+        return HashMismatch(
+            f"{thing} has the sha256 {trouble.reason[:12]}…, {host} says {(wanted.sha256 or '')[:12]}…;"
+            " it was fetched twice, and the damaged file was removed",
+            hint=f"take another quant or repo, or try once more: {again}",
+        )
+    waits = trouble.retry_after_s or 0.0
+    if trouble.kind is TroubleKind.BUSY and waits > longest_wait_s:
+        return TryAgain(
+            f"{host} is busy and asks to wait {waits:.0f} s",
+            hint=f"with a token in HF_TOKEN the Hub's limits are higher; after that time: {again}",
+        )
+    goes_on = f"it goes on where it stopped: {again}"
+    if trouble.kind in {TroubleKind.REFUSED, TroubleKind.LINK} and trouble.status is not None:
+        refusal = _refusal(wanted, trouble, trouble.status, endpoint, repo)
+        return refusal or TryAgain(f"{thing}: {trouble.reason}", hint=goes_on)
+    if trouble.kind is TroubleKind.REFUSED:
+        return UsageError(f"{thing} cannot be fetched: {trouble.reason}", hint=HINT)
+    return TryAgain(f"{thing} did not arrive whole: {trouble.reason}", hint=goes_on)
+
+
+def _refusal(
+    wanted: Wanted, trouble: Trouble, status: int, endpoint: Endpoint, repo: str
+) -> LauncherError | None:
+    """As huggingface_hub reads the answer. The address is ours: the one that answered may be a signed link."""
+    answer = httpx2.Response(status, headers=list(trouble.headers), request=httpx2.Request("GET", wanted.url))
+    try:
+        with explained(endpoint, repo, wanted.name):
+            hf_raise_for_status(answer)
+    except LauncherError as error:
+        return error
+    return None
