@@ -60,31 +60,7 @@ def fetch(
                 on_progress=on_progress,
             )
         case UrlFiles() as files:
-            from launcher.hub.plain import PlainFolder
-            from launcher.hub.url_download import fetch_url_files, url_folder
-
-            if options.folder is None:
-                folder = url_folder(sources.models_dir, files)
-                return fetch_url_files(
-                    located,
-                    files,
-                    folder,
-                    on_progress,
-                    options.tuning,
-                    later=options.later,
-                    again=options.again,
-                )
-            place = PlainFolder(options.folder, located.model.source, sources.store)
-            return fetch_url_files(
-                located,
-                files,
-                place.root,
-                on_progress,
-                options.tuning,
-                place,
-                options.later,
-                options.again,
-            )
+            return _fetch_urls(located, files, sources, on_progress, options)
         case Awaited(locate=locate):
             return fetch(locate(on_progress), sources, on_progress, options)
         case SavedHeaders(path=path):
@@ -93,6 +69,25 @@ def fetch(
             )
         case Unreached(repo=repo, cause=cause):
             raise TryAgain(f"{repo} was not reached: {cause}", hint=f"launcher pull {located.model.model_id}")
+
+
+def _fetch_urls(
+    located: Located, files: UrlFiles, sources: Sources, on_progress: OnProgress, options: PullOptions
+) -> tuple[Path, ...]:
+    from launcher.hub.plain import PlainFolder
+    from launcher.hub.url_download import fetch_url_files, url_folder
+
+    named = options.folder
+    return fetch_url_files(
+        located,
+        files,
+        named or url_folder(sources.models_dir, files),
+        on_progress,
+        options.tuning,
+        PlainFolder(named, located.model.source, sources.store) if named else None,
+        options.later,
+        options.again,
+    )
 
 
 def refuse_foreign(located: Located, sources: Sources, options: PullOptions) -> None:
@@ -119,7 +114,7 @@ def bytes_to_fetch(located: Located, sources: Sources, options: PullOptions | No
 
 
 def to_come(located: Located, sources: Sources, options: PullOptions | None = None) -> list[ToCome]:
-    """The files that a pull would have to bring here, as far as that is known without asking anybody."""
+    """The files that a pull would have to fetch or copy, as far as that is known without asking anybody."""
     folder = options.folder if options else None
     match located.files:
         case HubFiles() as files:
@@ -131,5 +126,9 @@ def to_come(located: Located, sources: Sources, options: PullOptions | None = No
 
             folder = folder or url_download.url_folder(sources.models_dir, files)
             return url_download.to_come(located, files, folder)
+        case LocalFiles(paths=paths) if folder is not None:
+            from launcher.hub import plain
+
+            return plain.to_come(located.model, paths, folder)
         case _:
             return []

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -29,7 +30,10 @@ from launcher.errors import (
     TryAgain,
     UsageError,
 )
+from launcher.fetching import to_come
+from launcher.hub import plain
 from launcher.hub.kept import Kept
+from launcher.hub.local import open_path
 from launcher.hub.located import Located, PullOptions
 from launcher.hub.removal import remove_kept
 from launcher.hub.shelf import list_kept, pick_kept, stores_here
@@ -216,7 +220,7 @@ def test_the_disk_is_asked_for_all_of_them_before_the_first_byte(
     usage = shutil.disk_usage(files[names[0]])
     hub.seen.clear()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1000))
-    with pytest.raises(TryAgain, match=r"needs .* on the file system"):
+    with pytest.raises(TryAgain, match=r"beside it, .* need .* on the file system"):
         bring(planned)
     assert hub.seen == []
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed + 1000))
@@ -497,3 +501,36 @@ def test_a_file_in_the_way_of_a_companion_is_named_before_the_first_byte(
             bring(plan("-mmu", url), PullOptions(folder=folder))
     assert [path.name for path in folder.iterdir()] == ["mmproj-F16.gguf"]
     assert (folder / "mmproj-F16.gguf").read_bytes() == b"the user's own"
+
+
+def test_the_disk_is_asked_for_companions_before_a_local_model_is_copied(
+    hub: FakeHub, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plain, "hard_link", lambda *_: False)  # as on another disk
+    model, draft, folder = files["main-Q8_0.gguf"], files["draft-Q8_0.gguf"], tmp_path / "here"
+
+    def pull() -> tuple[Path, ...]:
+        options, flags = PullOptions(folder=folder), ("-hfd", f"{DRAFT}:Q8_0")
+        return pulling.pull(str(model), None, options, lambda _: True, silent, _no_plan, flags=flags)
+
+    needed = (model.stat().st_size + draft.stat().st_size) * 51 // 50
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1000))
+    with pytest.raises(TryAgain, match=r"beside it, draft-Q8_0\.gguf need"):
+        pull()
+    assert not list(folder.glob("*.gguf*"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed + 1000))
+    assert [path.name for path in pull()] == [model.name, draft.name]
+
+
+def test_what_cannot_be_linked_into_a_folder_is_to_come(files: dict[str, Path], tmp_path: Path) -> None:
+    """A copy takes room, a link does not."""
+    local = open_path(files["mmproj-F16.gguf"])
+    sources = sources_of(read_settings())
+    assert to_come(local, sources) == []
+    assert to_come(local, sources, PullOptions(folder=tmp_path / "here")) == []
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        if Path(other).stat().st_dev == tmp_path.stat().st_dev:
+            pytest.skip("/dev/shm and the folder of the tests are one file system")
+        [(shard, part)] = to_come(local, sources, PullOptions(folder=Path(other)))
+        assert (shard.name, part.parent) == ("mmproj-F16.gguf", Path(other))

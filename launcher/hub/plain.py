@@ -15,7 +15,7 @@ from pathlib import Path
 from launcher.errors import HashMismatch, TryAgain, UsageError
 from launcher.hub.hashing import verify
 from launcher.hub.places import Place, hard_link, has_size, part_beside
-from launcher.hub.room import RUN_AGAIN, ToCome, disk_error, refuse_full_disk
+from launcher.hub.room import RUN_AGAIN, ToCome, disk_error, refuse_full_disk, same_file_system
 from launcher.hub.store import HubStore, file_key
 from launcher.hub.transfer.journal import begun_as
 from launcher.hub.transfer.part import Part, remove_part
@@ -233,6 +233,15 @@ def put_into(
             hint=f"end that or wait for it, then: {again or RUN_AGAIN}",
         )
     return tuple(place.path(shard) for shard in model.shards)
+
+
+def to_come(model: ModelFile, paths: Sequence[Path], folder: Path) -> list[ToCome]:
+    """What `put_into` would have to copy, because it cannot be linked. Only looks."""
+    return [
+        (shard, part_beside(folder / shard.name))
+        for shard, path in zip(model.shards, paths, strict=True)
+        if not (has_size(folder / shard.name, shard) or same_file_system(path, folder))
+    ]
 
 
 def _link_if_free(place: PlainFolder, shard: Shard, source: Path) -> bool:
