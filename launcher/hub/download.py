@@ -139,6 +139,7 @@ class _Pull:
                 return False
             if not self._link(shard, source):
                 copy_file(self._place, shard, source, self._on_progress, self._again)
+                self._remember_right(shard)
         elif shard.sha256 is not None:
             self._place.own(shard)
         self._to_come = [one for one in self._to_come if one is not shard]
@@ -154,8 +155,7 @@ class _Pull:
     def accept(self, wanted: Wanted, part: Part) -> None:
         shard = self._shards[wanted.name]
         self._place.put(shard, part)
-        if shard.sha256 is not None:
-            self._store.keep_verified(self._place.path(shard).resolve(), shard.sha256)
+        self._remember_right(shard)
         self._to_come = [one for one in self._to_come if one is not shard]
 
     def explain(self, wanted: Wanted, trouble: Trouble) -> LauncherError:
@@ -272,9 +272,14 @@ class _Pull:
     def _link(self, shard: Shard, source: Path) -> bool:
         """With the shard's lock held: its partial file goes where this could link."""
         linked = self._place.link(shard, source)
-        if linked and shard.sha256 is not None:
-            self._store.keep_verified(self._place.path(shard).resolve(), shard.sha256)
+        if linked:
+            self._remember_right(shard)
         return linked
+
+    def _remember_right(self, shard: Shard) -> None:
+        """Its file was hashed on its way here."""
+        if shard.sha256 is not None:
+            self._store.keep_verified(self._place.path(shard).resolve(), shard.sha256)
 
     def _copy_from_elsewhere(self, missing: list[Shard]) -> list[Shard]:
         """Copy what could not be linked; what is left."""
@@ -283,8 +288,7 @@ class _Pull:
         copied = [shard for shard in self._uncopied if shard not in held]
         self._to_come = [shard for shard in self._to_come if shard not in copied]
         for shard in copied:
-            if shard.sha256 is not None:
-                self._store.keep_verified(self._place.path(shard).resolve(), shard.sha256)
+            self._remember_right(shard)
         return [shard for shard in missing if shard not in copied]
 
     def _wanted(self, shard: Shard) -> Wanted:

@@ -80,7 +80,7 @@ def kept_as(
 
 
 def entries(folder: Path, pattern: str) -> list[Path]:
-    """None where the folder is not there or another user's."""
+    """What is called so in a folder; nothing where it is not there, or another user's."""
     try:
         return list(folder.glob(pattern))
     except OSError:

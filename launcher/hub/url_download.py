@@ -12,6 +12,7 @@ from pathlib import Path
 
 from launcher.errors import LauncherError, TryAgain
 from launcher.hub.located import Located, UrlFiles
+from launcher.hub.places import part_beside
 from launcher.hub.plain import PlainFolder, lock_beside
 from launcher.hub.refs import shown
 from launcher.hub.room import RUN_AGAIN, ToCome, disk_error, refuse_full_disk
@@ -116,7 +117,7 @@ class _Desk:
             size_bytes=shard.size_bytes,
             sha256=None,
             url=url,
-            part=path.with_name(path.name + ".part"),
+            part=part_beside(path),
             lock=lock_beside(path),
             identity=self._place.identity(shown(url)) if self._place else shown(url),
             pins_version=True,
