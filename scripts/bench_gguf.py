@@ -12,8 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from launcher.gguf.header import Header, parse_header
-from launcher.hub.local import FileSource
-from launcher.hub.ranges import SLACK_BYTES, read_header
+from launcher.models.local import FileSource
+from launcher.models.ranged_headers import SLACK_BYTES, read_header
 from tests.make_gguf import make_gguf
 
 

@@ -21,23 +21,25 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.engine.argv import Serving, server_argv
+from launcher.commands.plan import PlanRequest, make
+from launcher.commands.probe import MachineChoice, machine_for, machine_names, this_machine
+from launcher.deployment.ports import free_port
 from launcher.engine.capabilities import capabilities
 from launcher.engine.find import Engine, find_engine
-from launcher.engine.ports import free_port
+from launcher.engine.flags.argv import Serving, server_argv
 from launcher.errors import DoesNotFit
 from launcher.gguf.ggml import GgmlType
-from launcher.hub.local import open_path
-from launcher.hub.located import Located
-from launcher.inventory import MachineChoice, machine_for, machine_names, this_machine
-from launcher.machine import Backend, Machine
-from launcher.plan.choice import Choice
-from launcher.plan.plan import HOST, Limits, Plan, Workload
-from launcher.plan.search import Offer, Task, search
-from launcher.plan.verify import Witness
-from launcher.planning import PlanRequest, make
-from launcher.settings import Settings, read_settings
-from launcher.simulations import Simulations
+from launcher.machine.machine import Backend, Machine
+from launcher.models.local import open_path
+from launcher.models.located import Located
+from launcher.plan.amounts import HOST
+from launcher.plan.plan import Plan
+from launcher.plan.search.choice import Choice
+from launcher.plan.search.search import Offer, Task, search
+from launcher.plan.search.verify import Witness
+from launcher.plan.workload import Limits, Workload
+from launcher.simulate.simulations import Simulations
+from launcher.system.settings import Settings, read_settings
 from launcher.units import MIB
 from tests.make_gguf import Types, make_gguf
 from tests.plan.test_real_load import allocated, load

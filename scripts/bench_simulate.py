@@ -33,10 +33,10 @@ import psutil
 
 from launcher.engine.find import list_engines
 from launcher.errors import LauncherError
-from launcher.machine import Backend, Device
+from launcher.machine.machine import Backend, Device
 from launcher.plan.oracle import Answer, Question
-from launcher.settings import read_settings
 from launcher.simulate.client import Simulators
+from launcher.system.settings import read_settings
 from launcher.units import GIB, MIB
 from tests.fetched import gemma3_270m, other_engine
 from tests.make_gguf import make_gguf

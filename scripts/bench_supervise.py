@@ -23,24 +23,17 @@ sys.path.insert(0, str(ROOT))
 
 import psutil  # noqa: E402  after the path
 
-from launcher.engine import claims  # noqa: E402
-from launcher.engine.deploy import bring_up  # noqa: E402
-from launcher.engine.deployments import (  # noqa: E402
-    State,
-    find,
-    look,
-    read_all,
-    starting_if_free,
-    state_path,
-)
+from launcher.deployment import claims  # noqa: E402
+from launcher.deployment.deploy import bring_up  # noqa: E402
+from launcher.deployment.identity import lives  # noqa: E402
+from launcher.deployment.process import MARKER  # noqa: E402
+from launcher.deployment.record import Deployment  # noqa: E402
+from launcher.deployment.records import State, find, look, read_all, starting_if_free, state_path  # noqa: E402
+from launcher.deployment.supervisor.protect import left_groups  # noqa: E402
+from launcher.deployment.takedown import take_down, tidy  # noqa: E402
 from launcher.engine.find import list_engines  # noqa: E402
-from launcher.engine.identity import lives  # noqa: E402
-from launcher.engine.process import MARKER  # noqa: E402
-from launcher.engine.protect import left_groups  # noqa: E402
-from launcher.engine.record import Deployment  # noqa: E402
-from launcher.engine.takedown import take_down, tidy  # noqa: E402
 from launcher.errors import LauncherError  # noqa: E402
-from launcher.settings import read_settings  # noqa: E402
+from launcher.system.settings import read_settings  # noqa: E402
 from tests.serving import SMALL, a_request, fake_command, stub_model  # noqa: E402
 
 _STARTS = 7
@@ -180,7 +173,7 @@ def leftovers(folder: Path, port: int | None) -> list[str]:
 _LAUNCH = """
 import sys
 from pathlib import Path
-from launcher.engine.deploy import bring_up
+from launcher.deployment.deploy import bring_up
 from tests.serving import a_request
 folder, model, *command = sys.argv[1:]
 notes = {"claim": {"ram": 1 << 30}, "claim_folder": folder + "/claims"}
@@ -228,8 +221,8 @@ def _engine() -> tuple[tuple[str, ...], Path | None]:
 
 def _by_hand(command: tuple[str, ...], model: Path) -> float:
     """Start it, ask for one token as `up` does; seconds."""
+    from launcher.deployment.ports import free_port  # noqa: PLC0415
     from launcher.engine.client import first_token, is_loaded  # noqa: PLC0415  not before the clock is wanted
-    from launcher.engine.ports import free_port  # noqa: PLC0415
 
     port = free_port("127.0.0.1")
     began = time.monotonic()

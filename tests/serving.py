@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from launcher.engine.deploy import Request
-from launcher.engine.identity import ProcessId
-from launcher.engine.process import engine_env, start
+from launcher.deployment.deploy import Request
+from launcher.deployment.identity import ProcessId
+from launcher.deployment.process import start
+from launcher.engine.environment import engine_env
 
 FAKE = Path(__file__).parent / "fakes" / "llama_server.py"
 SMALL = ("--fit", "off", "-c", "512", "-np", "1", "--cache-ram", "0", "-t", "2")

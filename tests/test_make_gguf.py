@@ -13,7 +13,7 @@ from launcher.engine.find import Engine
 from launcher.gguf.anatomy import dissect
 from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import Header, SkippedArray, parse_header
-from launcher.hub.local import open_path
+from launcher.models.local import open_path
 from tests.make_gguf import PRESETS, Types, make_gguf, make_shards
 
 

@@ -95,7 +95,7 @@ def _kinds(kind: type[errors.LauncherError]) -> list[type[errors.LauncherError]]
 
 
 def test_the_settings_variables_are_documented():
-    settings = (ROOT / "launcher" / "settings.py").read_text(encoding="utf-8")
+    settings = (ROOT / "launcher" / "system" / "settings.py").read_text(encoding="utf-8")
     documented = settings.split('"""')[1]
     variables = set(re.findall(r"\b(?:LAUNCHER|HF|XDG)_[A-Z_]+\b", documented))
     assert variables == {name for name in variables if f"`{name}`" in README}

@@ -12,10 +12,10 @@ import io
 import tarfile
 from pathlib import Path
 
-from launcher.engine.build import BuildRequest
-from launcher.engine.recipe import Recipe
-from launcher.machine import Backend
-from launcher.packages import Kind, Package
+from launcher.engine.compile.build import BuildRequest
+from launcher.engine.pinned import Recipe
+from launcher.machine.machine import Backend
+from launcher.system.packages import Kind, Package
 
 COMMIT = "abc1234"
 RECIPE = Recipe(version="1.0", commit=COMMIT, subtree="tiny-1.0/vendor/llama.cpp", targets=("llama-server",))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from launcher.cli.output import Output
+from launcher.cli.show.output import Output
+from launcher.deployment.record import Deployment
 from launcher.engine.client import Delta, Message, read_api_key, stream_chat
-from launcher.engine.record import Deployment
 
 
 def answer_once(deployment: Deployment, prompt: str, out: Output) -> None:

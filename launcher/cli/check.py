@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import typer
 
 from launcher.cli.options import EngineOptions, MachineOptions, Offline, OptionalRef, unfolded
-from launcher.cli.output import Output
+from launcher.cli.show.output import Output
 from launcher.errors import DoesNotFit, UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from launcher.check import Checked
-    from launcher.plan.check import Check
+    from launcher.commands.check import Checked
+    from launcher.plan.check.check import Check
 
 _WHEN = {
     "weights": "while the weights load",
@@ -39,8 +39,8 @@ def check(
     offline: Offline = False,  # noqa: ARG001 (its callback has acted)
 ) -> None:
     """Say whether a llama-server command line (after --) fits, why not, and the flags that do."""
-    from launcher.check import CheckRequest, check_command, check_document
-    from launcher.inventory import MachineChoice
+    from launcher.commands.check import CheckRequest, check_command, check_document
+    from launcher.commands.probe import MachineChoice
 
     words: tuple[str, ...] = ctx.obj
     if not words and ref is not None and "llama" in ref and " " in ref:
@@ -68,7 +68,7 @@ def check(
 def _report(checked: Checked) -> tuple[RenderableType, ...]:
     from rich.text import Text
 
-    from launcher.cli import tables, tables_plan
+    from launcher.cli.show import plan, tables
     from launcher.units import format_bytes
 
     verdict = checked.verdict
@@ -82,7 +82,7 @@ def _report(checked: Checked) -> tuple[RenderableType, ...]:
         ]
     )
     notes = tuple(Text(f"note: {note}") for note in checked.notes)
-    return (head, tables_plan.ledger(verdict.ledger), tables.reasons(verdict.reasons), *notes)
+    return (head, plan.ledger(verdict.ledger), tables.reasons(verdict.reasons), *notes)
 
 
 def _context(verdict: Check) -> str:
@@ -109,15 +109,15 @@ def _answer(checked: Checked) -> str:
 
 def _show_flags(checked: Checked, out: Output) -> None:
     """What fits instead, or that nothing does."""
-    from launcher.cli import tables_plan
+    from launcher.cli.show import plan
     from launcher.plan.plan import Shortfall
     from launcher.units import format_bytes
 
     instead = checked.instead
     if checked.corrected and checked.verdict.fits:
-        out.data(f"\nthese flags start:\n\n{tables_plan.command_line(checked.corrected)}\n")
+        out.data(f"\nthese flags start:\n\n{plan.command_line(checked.corrected)}\n")
     if checked.argv:
-        out.data(f"\nthese flags fit:\n\n{tables_plan.command_line(checked.argv)}\n")
+        out.data(f"\nthese flags fit:\n\n{plan.command_line(checked.argv)}\n")
     elif isinstance(instead, Shortfall):
         changes = f"; what would do: {', or '.join(instead.hints)}" if instead.hints else ""
         out.data(

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from launcher.cli.options import EngineOptions, unfolded
-from launcher.cli.output import Output
-from launcher.machine import Backend
+from launcher.cli.show.output import Output
+from launcher.machine.machine import Backend
 
 engines = typer.Typer(help="The llama.cpp that plans and runs.", rich_markup_mode=None, no_args_is_help=True)
 
@@ -32,21 +32,21 @@ def build(
     ] = None,
 ) -> None:
     """Build the pinned llama.cpp for this machine, once; minutes, then cached."""
-    from launcher import inventory
-    from launcher.cli import tables
-    from launcher.settings import read_settings
+    from launcher.cli.show import tables
+    from launcher.commands import engine as engine_command
+    from launcher.system.settings import read_settings
 
     out.say("Have a llama-server already? Use it as it is: --engine PATH, or LAUNCHER_ENGINE=PATH.")
     with out.progress() as progress:
-        engine = inventory.build(backend, jobs, read_settings(), progress)
+        engine = engine_command.build(backend, jobs, read_settings(), progress)
     out.show(engine, tables.engines((engine,)))
 
 
 def list_engines(out: Output) -> None:
     """List the engines built here, newest first."""
-    from launcher.cli import tables
+    from launcher.cli.show import tables
     from launcher.engine import find
-    from launcher.settings import read_settings
+    from launcher.system.settings import read_settings
 
     found = find.list_engines(read_settings().engines_dir)
     out.show(found, tables.engines(found))
@@ -54,9 +54,9 @@ def list_engines(out: Output) -> None:
 
 def info(engine: EngineOptions, out: Output) -> None:
     """Show the engine in use: version, commit, backends, devices, and the flags it understands."""
-    from launcher import inventory
-    from launcher.cli import tables
-    from launcher.settings import read_settings
+    from launcher.cli.show import tables
+    from launcher.commands.engine import describe_engine
+    from launcher.system.settings import read_settings
 
-    described = inventory.describe_engine(engine.engine, read_settings())
+    described = describe_engine(engine.engine, read_settings())
     out.show(tables.engine_document(described), tables.engine(described))

@@ -22,8 +22,21 @@ import typer
 from typer.exceptions import TyperException
 
 from launcher import __version__
-from launcher.cli import checking, engines, looking, serving, storing, upkeep
-from launcher.cli.output import Output
+from launcher.cli import (
+    check,
+    doctor,
+    enable,
+    engine,
+    inspect,
+    ls,
+    plan,
+    probe,
+    profiles,
+    ps,
+    pull,
+    up,
+)
+from launcher.cli.show.output import Output
 from launcher.errors import Interrupted, LauncherError, TryAgain, UsageError
 
 _PASSING = frozenset(
@@ -44,12 +57,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-looking.register(app)
-checking.register(app)
-storing.register(app)
-serving.register(app)
-upkeep.register(app)
-engines.register(app)
+probe.register(app)
+inspect.register(app)
+plan.register(app)
+profiles.register(app)
+check.register(app)
+pull.register(app)
+ls.register(app)
+up.register(app)
+ps.register(app)
+doctor.register(app)
+enable.register(app)
+engine.register(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -166,7 +185,7 @@ def _disk_error(error: OSError) -> LauncherError:
 
 def _internal_error(error: Exception) -> LauncherError:
     """A fault of ours: the traceback goes to a file, 0600, because it can hold paths and prompts."""
-    from launcher.settings import read_settings
+    from launcher.system.settings import read_settings
 
     try:
         report = read_settings().state_dir / "crash.txt"

@@ -16,8 +16,9 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from launcher.cli.output import Output, ProgressStyle
-from launcher.plan.plan import CacheType, NumaMode, Prefer
+from launcher.cli.show.output import Output, ProgressStyle
+from launcher.plan.modes import CacheType, NumaMode
+from launcher.plan.workload import Prefer
 from launcher.units import parse_context, parse_size
 
 

@@ -1,32 +1,29 @@
-"""Commands about what is up already: restart, history, doctor, enable, disable, export."""
+"""Commands about what is up already: ps, logs, stop, restart, history."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from launcher.cli.options import EngineOptions, Name, unfolded
-from launcher.cli.output import Output
-from launcher.engine.export import Format
-
-System = Annotated[bool, typer.Option("--system", help="A unit of the system, not of this user.")]
+from launcher.cli.options import Name, unfolded
+from launcher.cli.show.output import Output
+from launcher.errors import LauncherError, UsageError
 
 
 def register(app: typer.Typer) -> None:
     """Hang the commands on the app."""
-    for command in (restart, history, doctor, enable, disable, export):
+    for command in (ps, logs, stop, restart, history):
         app.command()(unfolded(command))
 
 
 def restart(out: Output, name: Name = None) -> None:
     """Start a deployment again: same server, same port; nothing is planned anew."""
-    from launcher import upkeep
-    from launcher.cli import deployments
+    from launcher.cli.show import deployments
+    from launcher.commands import restart as restart_command
 
     with out.progress() as progress:
-        deployment = upkeep.restart(name, progress)
+        deployment = restart_command.restart(name, progress)
     out.show(deployments.document(deployment), deployments.card(deployment))
 
 
@@ -36,82 +33,91 @@ def history(
     lines: Annotated[int, typer.Option("-n", "--lines", min=1, help="How many of the last loads.")] = 20,
 ) -> None:
     """Show the last loads: planned against seen, how long, how they ended."""
-    from launcher.cli import tables_history
-    from launcher.engine.history import read
-    from launcher.settings import read_settings
+    from launcher.cli.show import history as tables_history
+    from launcher.deployment.history import read
+    from launcher.system.settings import read_settings
 
     entries = [entry for entry in read(read_settings().history_file) if name in {None, entry.name}]
     shown = tuple(entries[-lines:])
     out.show(shown, tables_history.table(shown))
 
 
-def doctor(engine: EngineOptions, out: Output) -> None:
-    """Say what is wrong with this machine or install, and the fix; exit 0 only when nothing is."""
-    from launcher import doctor as examination
-    from launcher.cli import tables_history
+def ps(out: Output) -> None:
+    """List what runs here."""
+    from launcher.cli.show import deployments
+    from launcher.deployment.install.systemd import installed, unit_name
+    from launcher.deployment.records import read_all
+    from launcher.deployment.takedown import tidy
+    from launcher.system.settings import read_settings
 
-    findings = examination.examine(engine.engine)
-    wrong = any(finding.wrong for finding in findings)
-    out.show({"well": not wrong, "findings": findings}, tables_history.findings(findings))
-    if wrong:
-        raise typer.Exit(1)
+    folder = read_settings(out.warn).deployments_dir
+    tidy(folder)
+    looked = [deployments.look_at(entry) for entry in read_all(folder)]
+    out.show([deployments.entry_document(each) for each in looked], deployments.table(looked))
+    for name, state in installed():
+        out.say(f"note: {name} is a unit of systemd ({state}): systemctl --user status {unit_name(name)}")
 
 
-def enable(
+def logs(
     out: Output,
     name: Name = None,
-    now: Annotated[bool, typer.Option("--now", help="Hand the running deployment over to systemd.")] = False,
-    system: System = False,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Stay and print what comes.")] = False,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many of the last lines.")] = 100,
 ) -> None:
-    """Install a deployment as a systemd unit, hardened, to be started with the session."""
-    from rich.text import Text
+    """Print a deployment's log: what llama-server said."""
+    from launcher.deployment.log_file import follow as read_log
+    from launcher.deployment.records import log_path, require, the_name
+    from launcher.system.settings import read_settings
 
-    from launcher import upkeep
-    from launcher.engine.systemd import lingers
+    folder = read_settings(out.warn).deployments_dir
+    chosen = the_name(folder, name)
+    path = log_path(folder, chosen)
+    if not path.exists():
+        require(folder, chosen)
+    found = read_log(path, last_lines=lines, ended=None if follow else lambda: True)
+    if not out.as_json:
+        for line in found:
+            out.data(line + "\n")
+        return
+    if follow:
+        raise UsageError("a log that goes on is not one JSON document", hint=f"launcher logs {chosen} --json")
+    out.show({"name": chosen, "path": path, "lines": tuple(found)})
 
-    done = upkeep.enable(name, now=now, system=system)
-    told = [f"wrote {done.path}" + (", verified" if done.verified else "")]
-    if done.started is None:
-        told.append("systemd does not run here: the unit is not started, and what runs goes on")
-    else:
-        told.append(f"{done.unit} is enabled" + (" and answers" if done.started else ""))
-    if not system and done.started is not None and not lingers():
-        told.append(
-            "it ends with your last session: loginctl enable-linger keeps it up, and starts it at boot"
-        )
-    out.show(done, *(Text(line) for line in told))
 
-
-def disable(
+def stop(
     out: Output,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The deployment.", show_default=False)],
-    system: System = False,
-) -> None:
-    """Stop and remove the systemd unit of a deployment."""
-    from rich.text import Text
-
-    from launcher import upkeep
-
-    path: Path = upkeep.disable(name, system=system)
-    out.show({"removed": path}, Text(f"removed {path}"))
-
-
-def export(
-    out: Output,
-    kind: Annotated[
-        Format,
-        typer.Argument(metavar="FORMAT", help="systemd, compose, kubernetes or shell.", show_default=False),
-    ],
-    name: Name = None,
-    image: Annotated[
-        str | None, typer.Option("--image", help="Container image with llama-server.", show_default=False)
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...", help="The deployments; not needed when there is one.", show_default=False
+        ),
     ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Stop all deployments.")] = False,
 ) -> None:
-    """Print a deployment's server for elsewhere, with requests and limits from the ledger."""
-    from launcher import upkeep
+    """End deployments, gracefully, then by force."""
+    from rich.text import Text
 
-    text = upkeep.export(name, kind, image or upkeep.IMAGE)
-    if out.as_json:
-        out.show({"format": kind, "text": text})
+    from launcher.deployment.records import read_all, the_name
+    from launcher.deployment.takedown import take_down
+    from launcher.system.settings import read_settings
+
+    if names and everything:
+        raise UsageError("--all and names contradict each other", hint="launcher stop --all")
+    folder = read_settings(out.warn).deployments_dir
+    if everything:
+        chosen = [entry.name for entry in read_all(folder)]
     else:
-        out.data(text)
+        chosen = list(dict.fromkeys(names or ())) or [the_name(folder, None)]
+    ended, failed = [], []
+    for each in chosen:
+        try:
+            ended.append(take_down(folder, each))
+        except LauncherError as error:
+            failed.append(error)
+    words = {"gone": "was gone already; forgotten", "starting": "stopped while it was starting"}
+    if not failed or (ended and not out.as_json):
+        out.show(ended, *(Text(f"{one.name} {words.get(one.was, 'stopped')}") for one in ended))
+    for other in failed[1:]:
+        out.say(f"error: {other.message}")
+    if failed:
+        raise failed[0]

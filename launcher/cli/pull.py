@@ -1,31 +1,24 @@
-"""Commands about the store of models: pull, ls, rm."""
+"""The command `pull`."""
 
 from __future__ import annotations
 
-import shlex
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from launcher.cli.options import FILES, FilesOptions, Offline, Ref, unfolded
-from launcher.cli.output import Output
-from launcher.errors import Interrupted, UsageError
+from launcher.cli.show.output import Output
+from launcher.errors import UsageError
 
 if TYPE_CHECKING:
-    from launcher.hub.kept import Kept
-    from launcher.hub.located import Located
-    from launcher.hub.store import HubStore
+    from launcher.models.located import Located
     from launcher.progress import OnProgress
-    from launcher.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
-    """Hang the commands on the app."""
+    """Hang the command on the app."""
     app.command(epilog=FILES)(unfolded(pull))
-    for command in (ls, rm):
-        app.command()(unfolded(command))
 
 
 def pull(
@@ -43,10 +36,10 @@ def pull(
     ] = False,
 ) -> None:
     """Download exactly the files of the planned quant, verified, and print their paths; goes on where it stopped."""
-    from launcher import pulling
-    from launcher.hub.located import PullOptions
-    from launcher.hub.transfer.tuning import Tuning
-    from launcher.settings import expand
+    from launcher.commands import pull as pulling
+    from launcher.models.located import PullOptions
+    from launcher.models.transfer.tuning import Tuning
+    from launcher.system.settings import expand
 
     options = PullOptions(
         folder=expand(files.folder).absolute() if files.folder else None,
@@ -65,96 +58,13 @@ def pull(
 def _locate_planned(
     ref: str, quant: str | None, flags: tuple[str, ...], on_progress: OnProgress
 ) -> tuple[Located, ...]:
-    from launcher import launch
+    from launcher.commands import plan
 
-    return launch.locate_planned(ref, quant, flags, on_progress)
-
-
-def ls(out: Output) -> None:
-    """List the models that are here: size, whole or partial, last used, in whose store."""
-    from launcher.cli import tables
-    from launcher.settings import read_settings
-
-    kept = _kept(read_settings())[0]
-    out.show(kept, tables.kept(kept, now=time.time()))
-
-
-def rm(
-    names: Annotated[
-        list[str],
-        typer.Argument(metavar="MODEL...", help="As launcher ls names it; without a quant, all of them."),
-    ],
-    out: Output,
-    yes: Annotated[
-        bool, typer.Option("-y", "--yes", help="Do not ask; needed where nobody can be asked.")
-    ] = False,
-) -> None:
-    """Remove models from the store, and free what nothing else uses."""
-    from rich.text import Text
-
-    from launcher.catalogue import read_profiles
-    from launcher.hub.removal import remove_kept
-    from launcher.hub.shelf import pick_kept
-    from launcher.profile import quants_to_try
-    from launcher.settings import read_settings
-    from launcher.units import format_bytes
-
-    settings = read_settings()
-    kept, store = _kept(settings)
-    profiles = {one.name.lower(): one for one in read_profiles(settings).usable}
-    chosen: list[Kept] = []
-    for name in names:
-        profile = profiles.get(name.partition(":")[0].lower())
-        quants = quants_to_try(profile, name.partition(":")[2] or None) if profile else ()
-        files = [Path(quant.wheel.member).stem for quant in quants if quant.wheel]
-        chosen += pick_kept(kept, [name, *(f"{quant.repo}:{quant.label}" for quant in quants), *files])
-    chosen = list({(one.folder, one.name, one.paths): one for one in chosen}.values())
-    _refuse_in_use(chosen, settings)
-    listed = ", ".join(dict.fromkeys(one.name for one in chosen))
-    size = format_bytes(sum(one.here_bytes for one in chosen))
-    if not (yes or out.interactive):
-        typed = " ".join(shlex.quote(name) for name in names)
-        raise UsageError(
-            f"{listed}, {size}: nobody can be asked whether to remove it", hint=f"launcher rm {typed} -y"
-        )
-    if not out.confirm(yes=yes)(f"Remove {listed}, {size}?"):
-        raise Interrupted("nothing was removed", hint="answer y, or give -y")
-    freed = sum(remove_kept(one, store) for one in chosen)
-    out.show(
-        {"removed": [one.name for one in chosen], "freed_bytes": freed},
-        Text(f"removed {listed}: {format_bytes(freed)} freed"),
-    )
-
-
-def _kept(settings: Settings) -> tuple[tuple[Kept, ...], HubStore]:
-    from launcher.hub.endpoint import endpoint_in_use
-    from launcher.hub.shelf import list_kept, stores_here
-    from launcher.hub.store import store_of
-
-    stores = stores_here(endpoint_in_use().cache_dir, settings.models_dir)
-    store = store_of(settings)
-    return list_kept(stores, store), store
-
-
-def _refuse_in_use(chosen: list[Kept], settings: Settings) -> None:
-    """A running server would go on with a file without a name, and not come up again."""
-    from launcher.engine.deployments import State, look, read_all
-    from launcher.engine.record import Deployment
-
-    files = {path.resolve(): one.name for one in chosen for path in one.paths}
-    for entry in read_all(settings.deployments_dir):
-        if isinstance(entry, Deployment) and look(entry).state is State.RUNNING:
-            loaded = (entry.model_path, *(word for word in entry.argv if word.startswith("/")))
-            used = next((one for word in loaded if (one := Path(word).resolve()) in files), None)
-            if used is not None:
-                raise UsageError(
-                    f"{files[used]} is in use by the deployment {entry.name}",
-                    hint=f"launcher stop {entry.name}",
-                )
+    return plan.locate_planned(ref, quant, flags, on_progress)
 
 
 def _folder(path: Path) -> Path:
-    from launcher.settings import expand
+    from launcher.system.settings import expand
 
     path = expand(path).absolute()
     if not path.is_dir():

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from launcher.cli.options import EngineOptions, MachineOptions, PlanOnlyOptions, PlanOptions, ServeOptions
+from launcher.commands.plan import PlanRequest
+from launcher.commands.probe import MachineChoice
+from launcher.commands.start import UpRequest
 from launcher.errors import UsageError
-from launcher.inventory import MachineChoice
-from launcher.plan.plan import Limits, Workload
-from launcher.planning import PlanRequest
-from launcher.settings import expand
-from launcher.start import UpRequest
+from launcher.plan.workload import Limits, Workload
+from launcher.system.settings import expand
 from launcher.units import parse_size
 
 

@@ -10,32 +10,34 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from launcher.catalogue import Target, resolve, sources_of
-from launcher.companions import REMOTE, find_companions, open_companions
-from launcher.engine.argv import Serving, server_argv
+from launcher.commands.companions import REMOTE, find_companions, open_companions
+from launcher.commands.engine import engine_or_none
+from launcher.commands.probe import MachineChoice, machine_for
 from launcher.engine.capabilities import capabilities
-from launcher.engine.commandline import Command, arities_of, read_command
 from launcher.engine.find import Engine
-from launcher.engine.flags import Capabilities
-from launcher.engine.pinned_flags import PINNED
-from launcher.engine.recipe import LLAMA_CPP
-from launcher.engine.wishes import split_flags
+from launcher.engine.flags.argv import Serving, server_argv
+from launcher.engine.flags.command_line import Command, arities_of, read_command
+from launcher.engine.flags.help_text import Capabilities
+from launcher.engine.flags.pinned_flags import PINNED
+from launcher.engine.flags.user_flags import split_flags
+from launcher.engine.pinned import LLAMA_CPP
 from launcher.errors import EngineFailed, NotFound, UsageError
-from launcher.hub.located import Located
-from launcher.hub.refs import shown_word
-from launcher.inventory import MachineChoice, engine_or_none, machine_for
-from launcher.machine import Machine
-from launcher.plan.check import Check, check, check_json
-from launcher.plan.companions import Companions
-from launcher.plan.configuration import Configuration, visible_devices
-from launcher.plan.explain import plan_json, shortfall_json
-from launcher.plan.oracle import FlashAttention
-from launcher.plan.plan import CacheType, Limits, Plan, Shortfall, Workload
-from launcher.plan.search import Offer, Task, plan_one
-from launcher.plan.verify import Witness
+from launcher.machine.machine import Machine
+from launcher.models.catalogue import Target, resolve, sources_of
+from launcher.models.located import Located
+from launcher.models.refs import shown_word
+from launcher.plan.as_json import plan_json, shortfall_json
+from launcher.plan.check.check import Check, check, check_json
+from launcher.plan.check.configuration import Configuration, visible_devices
+from launcher.plan.memory.companion_memory import Companions
+from launcher.plan.modes import CacheType, FlashAttention
+from launcher.plan.plan import Plan, Shortfall
+from launcher.plan.search.search import Offer, Task, plan_one
+from launcher.plan.search.verify import Witness
+from launcher.plan.workload import Limits, Workload
 from launcher.progress import OnProgress
-from launcher.settings import Settings, expand, read_settings
-from launcher.simulations import Simulations
+from launcher.simulate.simulations import Simulations
+from launcher.system.settings import Settings, expand, read_settings
 
 _FLASH = {FlashAttention.AUTO: None, FlashAttention.ON: True, FlashAttention.OFF: False}
 _PROJECTOR, _DRAFT = ("-mm", "-mmu"), ("-md", "-hfd")

@@ -10,19 +10,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.catalogue import Sources, open_head, resolve
-from launcher.engine.companion_flags import FILES, read_companions, with_local
 from launcher.engine.find import Engine
-from launcher.engine.wishes import split_flags
-from launcher.errors import LauncherError
-from launcher.hub.local import open_path
-from launcher.hub.located import Located
-from launcher.hub.refs import shown_word
-from launcher.machine import Machine
-from launcher.plan.companions import Companions, CompanionWishes, Draft, Projector, needs_main_context
+from launcher.engine.flags.companion_flags import FILES, read_companions, with_local
+from launcher.engine.flags.user_flags import further_files, split_flags
+from launcher.errors import LauncherError, UsageError
+from launcher.machine.machine import Machine
+from launcher.models.catalogue import Sources, open_head, resolve
+from launcher.models.local import open_path
+from launcher.models.located import Located
+from launcher.models.refs import shown_word
+from launcher.plan.amounts import Amount, Basis
+from launcher.plan.companions import CompanionWishes
+from launcher.plan.memory.companion_memory import Companions, Draft, Projector, needs_main_context
+from launcher.plan.workload import Extra
 from launcher.progress import silent
-from launcher.settings import Settings
-from launcher.simulations import Simulations
+from launcher.simulate.simulations import Simulations
+from launcher.system.settings import Settings, expand
 
 REMOTE = ("hf:", "https://", "http://")
 """What the REF of a file begins with that is not here, as flags of llama-server are read."""
@@ -172,3 +175,19 @@ def _of(remote: Remote, notes: list[str]) -> Located | None:
         f"{remote.what} {shown_word(remote.ref)} is not in the ledger, its memory comes on top: {why}"
     )
     return None
+
+
+def measure_extras(flags: Sequence[str]) -> tuple[Extra, ...]:
+    """One Extra per adapter, by its size. Raises UsageError for a file that is not there."""
+    found = []
+    for kind, name in further_files(flags):
+        path = expand(Path(name))
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise UsageError(
+                f"{name} after -- cannot be read: {error.strerror}", hint=f"ls -l {name}"
+            ) from error
+        amount = Amount(n_bytes=size, basis=Basis.ESTIMATED)
+        found.append(Extra(name=f"{kind} {path.name}", amount=amount, everywhere=True))
+    return tuple(found)

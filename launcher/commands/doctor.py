@@ -13,22 +13,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.engine import claims
-from launcher.engine.deployments import State, check_room, read_all
+from launcher.commands.engine import backends_beside, engine_or_none
+from launcher.deployment import claims
+from launcher.deployment.install.systemd import has_bus, lingers
+from launcher.deployment.ports import free_port
+from launcher.deployment.record import Unreadable
+from launcher.deployment.records import State, check_room, read_all
+from launcher.deployment.status import see
+from launcher.deployment.supervisor.protect import left_groups
+from launcher.engine.environment import config_files, engine_env
 from launcher.engine.find import Engine, ask_engine
-from launcher.engine.ports import free_port
-from launcher.engine.process import config_files, engine_env
-from launcher.engine.protect import left_groups
-from launcher.engine.recipe import LLAMA_CPP
-from launcher.engine.record import Unreadable
-from launcher.engine.systemd import has_bus, lingers
-from launcher.engine.vitals import see
+from launcher.engine.pinned import LLAMA_CPP
 from launcher.errors import LauncherError, TryAgain, UsageError
-from launcher.inventory import backends_beside, engine_or_none
-from launcher.machine import Backend, Machine
-from launcher.probe.engine_devices import parse_device_list
-from launcher.probe.machine import probe
-from launcher.settings import Settings, read_settings
+from launcher.machine.machine import Backend, Machine
+from launcher.machine.probe.device_list import parse_device_list
+from launcher.machine.probe.probe import probe
+from launcher.system.settings import Settings, read_settings
 from launcher.units import GIB, MIB, format_bytes
 
 SLOW_DISK_BYTES_PER_S = 200 * MIB

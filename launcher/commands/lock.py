@@ -11,17 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from launcher.catalogue import Sources
-from launcher.companions import Remote, with_files
-from launcher.engine import claims
-from launcher.engine.argv import Serving
-from launcher.engine.flags import Capabilities
+from launcher.commands.companions import Remote, with_files
+from launcher.commands.plan import Planned, document, fitting
+from launcher.deployment import claims
+from launcher.engine.flags.argv import Serving
+from launcher.engine.flags.help_text import Capabilities
 from launcher.errors import LauncherError, NotFound, UsageError
-from launcher.hub.located import Awaited, HubFiles, LocalFiles, Located, UrlFiles
-from launcher.hub.refs import command_line, shown_word
-from launcher.model import ModelRef, RefKind
-from launcher.planning import Planned, document, fitting
-from launcher.replacing import write_atomically
+from launcher.models.catalogue import Sources
+from launcher.models.located import Awaited, HubFiles, LocalFiles, Located, UrlFiles
+from launcher.models.refs import ModelRef, RefKind, command_line, shown_word
+from launcher.system.atomic_files import write_atomically
 
 FORMAT = "gguf-launcher lock 1"
 
@@ -223,8 +222,8 @@ def with_brought(lock: Lock, remote: Sequence[Remote], paths: Sequence[Path], fo
 
 def locate(lock: LockedFiles, sources: Sources) -> Located:
     """The locked files, looked at again. Raises UsageError where they are others than locked, NotFound, TryAgain."""
-    from launcher.hub.local import open_path  # noqa: PLC0415 (the Hub's client takes its time to import)
-    from launcher.hub.repo import open_repo  # noqa: PLC0415 (as above)
+    from launcher.models.hub.repo import open_repo  # noqa: PLC0415 (as above)
+    from launcher.models.local import open_path  # noqa: PLC0415 (the Hub's client takes its time to import)
 
     if lock.repo is not None:
         ref = ModelRef(kind=RefKind.HUB, name=lock.repo, file=lock.shards[0][0], revision=lock.commit)

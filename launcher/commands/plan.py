@@ -1,6 +1,6 @@
 """Planning end to end: open the quants that come into question, have them searched, compile the winner's command line.
 
-It only wires: `catalogue` says which quants, `plan.search` decides, `simulations` answers, `engine.argv` compiles.
+It only wires: `catalogue` says which quants, `plan.search.search` decides, `simulations` answers, `engine.flags.argv` compiles.
 """
 
 from __future__ import annotations
@@ -12,33 +12,46 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from launcher.catalogue import Candidate, Sources, Target, resolve, sources_of
-from launcher.companions import Found, find_companions, open_companions, shown_flags, with_files
-from launcher.engine.argv import Serving, server_argv
+from launcher.commands.claims import less_promised
+from launcher.commands.companions import (
+    Found,
+    files_of,
+    find_companions,
+    measure_extras,
+    open_companions,
+    shown_flags,
+    with_files,
+)
+from launcher.commands.engine import engine_or_none
+from launcher.commands.probe import MachineChoice, machine_for
+from launcher.deployment import claims
 from launcher.engine.capabilities import capabilities
 from launcher.engine.find import Engine
-from launcher.engine.flags import Capabilities
-from launcher.engine.rope_flags import read_rope
-from launcher.engine.wishes import absorb_flags, carried_flags
+from launcher.engine.flags.argv import Serving, server_argv
+from launcher.engine.flags.help_text import Capabilities
+from launcher.engine.flags.rope_flags import read_rope
+from launcher.engine.flags.user_flags import absorb_flags, carried_flags
 from launcher.errors import BadGguf, DoesNotFit, UsageError
-from launcher.extras import measure_extras
-from launcher.fetching import bytes_to_fetch
-from launcher.forecast.turn import Turn
 from launcher.gguf.anatomy import dissect
-from launcher.hub.located import LocalFiles, Located, Unreached
-from launcher.hub.refs import shown_word
-from launcher.inventory import MachineChoice
-from launcher.machine import Machine, pinned_order
-from launcher.plan.choice import Choice, Option
-from launcher.plan.explain import plan_json, shortfall_json
-from launcher.plan.plan import SPEED, CacheType, Limits, Plan, Shortfall, Workload
-from launcher.plan.purchase import Purchase, purchases
-from launcher.plan.search import Offer, Task, plan_one, search
-from launcher.plan.verify import Witness
-from launcher.profile import pick_mode, server_flags
+from launcher.machine.machine import Machine, pinned_order
+from launcher.models.catalogue import Candidate, Sources, Target, resolve, sources_of
+from launcher.models.fetch import bytes_to_fetch
+from launcher.models.located import LocalFiles, Located, Unreached
+from launcher.models.profiles.profile import pick_mode, server_flags
+from launcher.models.refs import shown_word
+from launcher.plan.amounts import SPEED
+from launcher.plan.as_json import plan_json, shortfall_json
+from launcher.plan.forecast.turn import Turn
+from launcher.plan.modes import CacheType
+from launcher.plan.plan import Plan, Shortfall
+from launcher.plan.search.choice import Choice, Option
+from launcher.plan.search.purchase import Purchase, purchases
+from launcher.plan.search.search import Offer, Task, plan_one, search
+from launcher.plan.search.verify import Witness
+from launcher.plan.workload import Limits, Workload
 from launcher.progress import OnProgress
-from launcher.settings import Settings
-from launcher.simulations import Simulations
+from launcher.simulate.simulations import Simulations
+from launcher.system.settings import Settings, read_settings
 
 MOST_OPENED = 6
 """Quants of a repo whose headers are read for one plan: the largest that could fit."""
@@ -359,3 +372,25 @@ def _shortfall_hint(ref: str, shortfall: Shortfall) -> str:
     return (
         f"launcher plan {shlex.quote(shown_word(ref))} {shortfall.hints[0] if shortfall.hints else '--buy'}"
     )
+
+
+def plan_model(request: PlanRequest, on_progress: OnProgress) -> Planned:
+    """The wanted quant of those that fit, placed. Nothing fits: `plan` is None, and `choice` says why."""
+    settings = read_settings()
+    engine = engine_or_none(request.engine, settings)
+    machine = machine_for(request.machine, engine, settings)
+    if request.machine == MachineChoice():
+        machine = less_promised(machine, claims.promised(claims.read(settings.claims_dir)))
+    return make(request, settings, engine, machine, on_progress)
+
+
+def locate_planned(
+    ref: str, quant: str | None, flags: tuple[str, ...], on_progress: OnProgress
+) -> tuple[Located, ...]:
+    """The quant that is planned for this machine, and what these flags have it load besides."""
+    return _wanted(plan_model(PlanRequest(ref=ref, quant=quant, flags=flags), on_progress))
+
+
+def _wanted(planned: Planned) -> tuple[Located, ...]:
+    """The plan's model, then what is to be brought here for it. Raises DoesNotFit, and why a companion cannot be had."""
+    return (fitting(planned)[1], *files_of(planned.beside.remote))

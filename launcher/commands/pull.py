@@ -15,17 +15,17 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher.catalogue import Candidate, Sources, Target, resolve, sources_of
 from launcher.errors import Interrupted, LauncherError
-from launcher.fetching import bytes_to_fetch, fetch, refuse_foreign, to_come
-from launcher.hub.located import HubFiles, LocalFiles, Located, PullOptions, UrlFiles
-from launcher.hub.refs import command_line
+from launcher.models.catalogue import Candidate, Sources, Target, resolve, sources_of
+from launcher.models.fetch import bytes_to_fetch, fetch, refuse_foreign, to_come
+from launcher.models.located import HubFiles, LocalFiles, Located, PullOptions, UrlFiles
+from launcher.models.refs import command_line
 from launcher.progress import OnProgress, Step, remark
-from launcher.settings import Settings, read_settings
+from launcher.system.settings import Settings, read_settings
 from launcher.units import format_bytes
 
 if TYPE_CHECKING:
-    from launcher.inventory import Confirm
+    from launcher.commands.engine import Confirm
 
 ASK_ABOVE_BYTES = 20 * 10**9
 """A download above this is asked about on a terminal (DESIGN section 2)."""
@@ -64,14 +64,14 @@ def pull(
 
 def _check_flags(flags: tuple[str, ...], settings: Settings, on_progress: OnProgress) -> None:
     """As `up` does before it knows a plan. Those that decide nothing here are named: who types them expects something."""
-    from launcher.engine.argv import check_flags
+    from launcher.commands.engine import engine_or_none
     from launcher.engine.capabilities import capabilities
-    from launcher.engine.companion_flags import is_of_companions
-    from launcher.engine.pinned_flags import PINNED
-    from launcher.engine.rope_flags import ROPE
-    from launcher.engine.wishes import absorb_flags, further_files, split_flags
-    from launcher.inventory import engine_or_none
-    from launcher.plan.plan import Workload
+    from launcher.engine.flags.argv import check_flags
+    from launcher.engine.flags.companion_flags import is_of_companions
+    from launcher.engine.flags.pinned_flags import PINNED
+    from launcher.engine.flags.rope_flags import ROPE
+    from launcher.engine.flags.user_flags import absorb_flags, further_files, split_flags
+    from launcher.plan.workload import Workload
 
     engine = engine_or_none(None, settings)
     _, rest = absorb_flags(flags, Workload())
@@ -102,9 +102,9 @@ def _named_by(target: Target, typed: tuple[str, ...], sources: Sources) -> tuple
     carried = target.profile.flags if target.profile else ()
     if not (carried or typed):
         return ()
-    from launcher.companions import files_of, find_companions
-    from launcher.engine.wishes import carried_flags
-    from launcher.plan.plan import Workload
+    from launcher.commands.companions import files_of, find_companions
+    from launcher.engine.flags.user_flags import carried_flags
+    from launcher.plan.workload import Workload
 
     flags = (*carried_flags(carried, typed, Workload()), *typed)
     return files_of(find_companions(flags, sources).remote)

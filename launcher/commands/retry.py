@@ -4,23 +4,23 @@ times, each time with a sentence; what saved it is remembered for that very plan
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from launcher.engine import claims, history
-from launcher.engine.cause import MEMORY
-from launcher.engine.history import Identity, plan_key
-from launcher.engine.identity import identify
-from launcher.engine.ready import LoadFailed
-from launcher.engine.record import Deployment
+from launcher.commands.claims import driver_of
+from launcher.deployment import history
+from launcher.deployment.history import Identity, plan_key
+from launcher.deployment.record import Deployment
+from launcher.deployment.supervisor.ready import LoadFailed
+from launcher.engine.log.cause import MEMORY
 from launcher.errors import LauncherError
-from launcher.machine import Machine
-from launcher.plan.explain import plan_json
-from launcher.plan.plan import HOST, CacheType, Plan, Workload
-from launcher.plan.rescue import (
+from launcher.machine.machine import Machine
+from launcher.plan.as_json import plan_json
+from launcher.plan.modes import CacheType
+from launcher.plan.plan import Plan
+from launcher.plan.search.rescue import (
     MOST_STEPS,
     Correction,
     Exhausted,
@@ -30,7 +30,8 @@ from launcher.plan.rescue import (
     lessened,
     steps,
 )
-from launcher.plan.rescue import Step as Rescue
+from launcher.plan.search.rescue import Step as Rescue
+from launcher.plan.workload import Workload
 from launcher.progress import OnProgress, Step
 
 Start = Callable[[Plan, Mapping[str, Any]], Deployment]
@@ -77,48 +78,6 @@ def bring_up_or_save(case: Case, on_progress: OnProgress, consent: Consent) -> D
             )
             notes = {"saves": asdict(first), "correction": _stored(correction), "step": step.sentence}
     raise LauncherError("the last attempt neither came up nor failed")
-
-
-def driver_of(machine: Machine) -> str | None:
-    """The drivers' versions, as far as they are known."""
-    versions = sorted({device.driver for device in machine.devices if device.driver})
-    return ", ".join(versions) or None
-
-
-def less_promised(machine: Machine, promised: Mapping[str, int]) -> Machine:
-    """The machine without the bytes that other deployments on this host were promised and have not taken."""
-    by_device = {
-        device.id: promised[key]
-        for device in machine.devices
-        if (key := device.uuid or device.id) in promised
-    }
-    host = {HOST: promised[claims.RAM]} if claims.RAM in promised else {}
-    return lessened(machine, {**by_device, **host}) if by_device or host else machine
-
-
-def claim_rows(plan: Plan, machine: Machine) -> dict[str, int]:
-    """What a plan promises, by GPU UUID (or name) and RAM."""
-    return by_memory({row.where: row.used_bytes for row in plan.ledger}, machine)
-
-
-def by_memory(used: Mapping[str, int], machine: Machine) -> dict[str, int]:
-    """Bytes by ledger row as bytes by GPU UUID (or name) and RAM; devices in the host's memory are part of RAM."""
-    names = {device.id: device.uuid or device.id for device in machine.devices}
-    in_ram = {HOST, claims.RAM} | {device.id for device in machine.devices if device.lies_in_ram}
-    rows: dict[str, int] = {}
-    for where, n_bytes in used.items():
-        key = claims.RAM if where in in_ram else names.get(where, where)
-        rows[key] = rows.get(key, 0) + n_bytes
-    return rows
-
-
-def claim(folder: Path, key: str, name: str, rows: Mapping[str, int], pid: int) -> None:
-    """Promise this memory to the launcher `pid`, until its supervisor takes the promise over. A promise that cannot
-    be written protects nobody, and hinders nobody."""
-    me = identify(pid)
-    if me is not None:
-        with contextlib.suppress(OSError):
-            claims.write(folder, key, claims.Claim(name=name, process=me, rows=rows))
 
 
 def _as_remembered(case: Case, on_progress: OnProgress) -> tuple[Plan, Correction, dict[str, Any]]:

@@ -9,23 +9,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from launcher import planning
-from launcher.attempts import claim_rows, driver_of
-from launcher.engine import claims
-from launcher.engine.argv import Serving
-from launcher.engine.deploy import Request, bring_up
+from launcher.commands import plan as planning
+from launcher.commands.claims import claim_rows, driver_of
+from launcher.commands.engine import Confirm, build, engine_or_agreement
+from launcher.commands.plan import Planned, PlanRequest
+from launcher.commands.pull import pulling_meanwhile
+from launcher.deployment import claims
+from launcher.deployment.address import check_exposure
+from launcher.deployment.deploy import Request, already_up, bring_up
+from launcher.deployment.record import Deployment, check_name, deployment_name, plan_hash
+from launcher.deployment.supervisor.protect import memory_max
+from launcher.engine.client import read_api_key
+from launcher.engine.environment import engine_env
 from launcher.engine.find import Engine
-from launcher.engine.flags import Capabilities
-from launcher.engine.process import engine_env
-from launcher.engine.protect import memory_max
-from launcher.engine.record import Deployment
-from launcher.hub.store import store_of
-from launcher.machine import Machine
-from launcher.plan.explain import plan_json
+from launcher.engine.flags.argv import Serving
+from launcher.engine.flags.help_text import Capabilities
+from launcher.machine.machine import Machine
+from launcher.models.catalogue import Sources
+from launcher.models.located import Located
+from launcher.models.store import store_of
+from launcher.plan.as_json import plan_json
 from launcher.plan.plan import Plan
-from launcher.planning import Planned, PlanRequest
 from launcher.progress import OnProgress
-from launcher.settings import Settings
+from launcher.system.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,3 +188,30 @@ def asked_for(request: UpRequest, settings: Settings) -> dict[str, Any]:
         "api_key_file": str(request.api_key_file) if request.api_key_file else None,
         "env": request.env,
     }
+
+
+def _engine_while(
+    locate: Callable[[OnProgress], tuple[Located, ...]],
+    again: Callable[[Located], tuple[str, ...]],
+    request: UpRequest,
+    settings: Settings,
+    sources: Sources,
+    confirm: Confirm,
+    on_progress: OnProgress,
+) -> Engine:
+    """The engine there is; else the one that is built now, while what `locate` finds is pulled."""
+    engine = engine_or_agreement(request.plan.engine, settings, confirm)
+    if engine is not None:
+        return engine
+    with pulling_meanwhile(locate, sources, confirm, on_progress, again):
+        return build(None, None, settings, on_progress)
+
+
+def _looked_up(request: UpRequest, settings: Settings, model_id: str) -> tuple[str, str, Deployment | None]:
+    """The deployment's name, the hash of what is asked for, and the deployment if just that is up already. Raises
+    UsageError for a name, an address or a key file that cannot be used."""
+    name = check_name(request.name or deployment_name(model_id))
+    check_exposure(request.host, request.api_key_file)
+    read_api_key(request.api_key_file)
+    asked = plan_hash(asked_for(request, settings))
+    return name, asked, already_up(settings.deployments_dir, name, asked, request.port)

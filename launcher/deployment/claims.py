@@ -27,9 +27,9 @@ from typing import Any
 
 import psutil
 
-from launcher.engine.identity import Presence, ProcessId, presence
-from launcher.engine.process import tree
-from launcher.replacing import replacing
+from launcher.deployment.identity import Presence, ProcessId, presence
+from launcher.deployment.process import tree
+from launcher.system.atomic_files import replacing
 
 RAM = "ram"
 _LIMIT_BYTES = 1 << 16

@@ -17,10 +17,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from launcher.engine import transient
-from launcher.engine.address import check_exposure, local_url
-from launcher.engine.cause import Cause, CauseKind
-from launcher.engine.deployments import (
+from launcher.deployment.address import check_exposure, local_url
+from launcher.deployment.identity import Presence, ProcessId, identify, presence
+from launcher.deployment.install import transient
+from launcher.deployment.install.systemd import unit_name
+from launcher.deployment.log_file import open_log
+from launcher.deployment.options import Options, command
+from launcher.deployment.ports import check_port, free_port
+from launcher.deployment.process import GRACE_S, MARKER, cannot_run, reap, start
+from launcher.deployment.record import Deployment, Phase, Unreadable
+from launcher.deployment.records import (
     State,
     check_room,
     claiming,
@@ -35,17 +41,12 @@ from launcher.engine.deployments import (
     state_path,
     unwritable,
 )
-from launcher.engine.identity import Presence, ProcessId, identify, presence
-from launcher.engine.log import open_log
-from launcher.engine.options import Options, command
-from launcher.engine.ports import check_port, free_port
-from launcher.engine.process import DROPPED, GRACE_S, MARKER, cannot_run, reap, start
-from launcher.engine.protect import sweep_groups
-from launcher.engine.ready import LoadFailed, StallLimits, failure
-from launcher.engine.record import Deployment, Phase, Unreadable
-from launcher.engine.systemd import unit_name
-from launcher.engine.takedown import marker_of, take_down, undo
-from launcher.engine.taskset import unbound
+from launcher.deployment.supervisor.protect import sweep_groups
+from launcher.deployment.supervisor.ready import LoadFailed, StallLimits, failure
+from launcher.deployment.takedown import marker_of, take_down, undo
+from launcher.engine.environment import DROPPED
+from launcher.engine.flags.taskset import unbound
+from launcher.engine.log.cause import Cause, CauseKind
 from launcher.errors import EngineFailed, TryAgain, UsageError
 from launcher.progress import OnProgress, Step, silent
 

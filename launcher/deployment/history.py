@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launcher.engine.cause import Cause
-from launcher.engine.load_log import Held
+from launcher.engine.log.cause import Cause
+from launcher.engine.log.load_log import Held
 
 SCHEMA = 1
 LIMIT_BYTES = 4 << 20

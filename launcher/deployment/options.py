@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from launcher.engine.process import GRACE_S
+from launcher.deployment.process import GRACE_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,7 @@ class Options:
     passed: tuple[str, ...] = ()
 
 
-_PROGRAM = "launcher.supervise"
+_PROGRAM = "launcher.deployment.supervisor"
 """Started, not imported: it adds what only modules above this package know."""
 
 

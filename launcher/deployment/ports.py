@@ -8,8 +8,8 @@ from collections.abc import Collection
 
 import psutil
 
-from launcher.engine.identity import ProcessId
-from launcher.engine.process import tree
+from launcher.deployment.identity import ProcessId
+from launcher.deployment.process import tree
 from launcher.errors import TryAgain, UsageError
 
 _ATTEMPTS = 64

@@ -19,16 +19,12 @@ from types import FrameType
 
 import psutil
 
-from launcher.engine.identity import Presence, ProcessId, identify, is_here, lives, presence
-from launcher.engine.log import open_log
+from launcher.deployment.identity import Presence, ProcessId, identify, is_here, lives, presence
+from launcher.deployment.log_file import open_log
 from launcher.errors import EngineFailed, NotAllowed, NotFound, TryAgain
 
 MARKER = "LAUNCHER_DEPLOYMENT"
 """Variable every process of a deployment inherits; its value names the deployment. Finds what left the tree."""
-
-DROPPED = ("LLAMA_ARG_", "LLAMA_API_KEY", "LLAMA_LOG_", "LLAMA_SERVER_", "LLAMA_OFFLINE")
-"""Beginnings of variables that would silently change llama-server: options by environment (common/arg.cpp,
-set_env) and the child protocol, under which it exits when stdin closes (tools/server/server-models.cpp)."""
 
 GRACE_S = 10.0
 """Between SIGTERM and SIGKILL: llama-server's own router gives its children as long (stop-timeout)."""
@@ -47,23 +43,6 @@ class Activity:
     read_bytes: int | None
     resident_bytes: int
     cpu_s: float
-
-
-def engine_env(
-    environ: Mapping[str, str], added: Mapping[str, str] | None = None
-) -> tuple[dict[str, str], tuple[str, ...]]:
-    """`environ` without what would silently change llama-server, plus `added`; and the names dropped."""
-    dropped = tuple(sorted(name for name in environ if name.startswith(DROPPED)))
-    kept = {name: value for name, value in environ.items() if name not in dropped}
-    return kept | dict(added or {}), dropped
-
-
-def config_files(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """llama.cpp's own config files that are there: they apply under the command line, silently (common/arg.cpp,
-    common_params_parse; fs_get_config_directory)."""
-    home = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "/")) / ".config")
-    places = (Path("/etc"), Path(home))
-    return tuple(path for place in places if (path := place / "llama.cpp" / "config.ini").is_file())
 
 
 def start(

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from launcher.engine.cause import Cause, CauseKind
-from launcher.engine.identity import ProcessId
+from launcher.deployment.identity import ProcessId
+from launcher.engine.log.cause import Cause, CauseKind
 from launcher.errors import UsageError
 
 SCHEMA = 1

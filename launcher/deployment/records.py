@@ -20,12 +20,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from launcher.engine.identity import Presence, ProcessId, presence
-from launcher.engine.record import Deployment, Phase, Unreadable, check_name, document, parse_deployment
-from launcher.engine.systemd import installed, unit_name
-from launcher.engine.transient import is_kept
+from launcher.deployment.identity import Presence, ProcessId, presence
+from launcher.deployment.install.systemd import installed, unit_name
+from launcher.deployment.install.transient import is_kept
+from launcher.deployment.record import Deployment, Phase, Unreadable, check_name, document, parse_deployment
 from launcher.errors import NotFound, TryAgain, UsageError
-from launcher.locks import exclusive, exclusive_if_free
+from launcher.system.locks import exclusive, exclusive_if_free
 
 ROOM_BYTES = 256 << 10
 """What starting a deployment writes beside its log: its record twice (the new one before the old one goes), a claim,

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import psutil
 
+from launcher.deployment.process import activity
+from launcher.deployment.record import Deployment, Phase
+from launcher.deployment.records import State, Status, look
 from launcher.engine.client import is_loaded, metrics, read_api_key
-from launcher.engine.deployments import State, Status, look
-from launcher.engine.process import activity
-from launcher.engine.record import Deployment, Phase
 from launcher.errors import LauncherError
 
 _HEALTH_S = 5.0

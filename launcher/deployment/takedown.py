@@ -13,8 +13,12 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.engine import transient
-from launcher.engine.deployments import (
+from launcher.deployment.identity import Presence, presence
+from launcher.deployment.install import transient
+from launcher.deployment.log_file import trim
+from launcher.deployment.process import GRACE_S, reap, stop
+from launcher.deployment.record import Deployment, Phase, check_name
+from launcher.deployment.records import (
     State,
     find,
     look,
@@ -25,11 +29,7 @@ from launcher.engine.deployments import (
     starting_if_free,
     state_path,
 )
-from launcher.engine.identity import Presence, presence
-from launcher.engine.log import trim
-from launcher.engine.process import GRACE_S, reap, stop
-from launcher.engine.protect import sweep_groups
-from launcher.engine.record import Deployment, Phase, check_name
+from launcher.deployment.supervisor.protect import sweep_groups
 from launcher.errors import UsageError
 
 _LOOK_S = 0.01

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from launcher.engine.find import Engine, ask_engine
-from launcher.engine.flags import Capabilities, Option, Version, parse_help, parse_version
+from launcher.engine.flags.help_text import Capabilities, Option, Version, parse_help, parse_version
 from launcher.errors import UsageError
-from launcher.packages import sha256_of
-from launcher.replacing import write_atomically
+from launcher.system.atomic_files import write_atomically
+from launcher.system.packages import sha256_of
 
 FORMAT = 1
 """Of the cached JSON; raised whenever parse_help or the values change, so that old answers are not used."""

@@ -15,11 +15,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from launcher.engine.recipe import LLAMA_CPP
-from launcher.engine.toolchain import HostCpu, host_cpu
+from launcher.engine.host_cpu import HostCpu, host_cpu
+from launcher.engine.pinned import LLAMA_CPP
 from launcher.errors import EngineFailed, NotFound, UsageError
-from launcher.machine import Backend
-from launcher.settings import expand
+from launcher.machine.machine import Backend
+from launcher.system.settings import expand
 
 SERVER = "llama-server"
 RECORD = "engine.json"

@@ -1,34 +1,14 @@
-"""What a model is: the reference as typed, its files, and their headers as one model. Data only."""
+"""What a model is: its files, and their headers as one model. Data only."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
 from launcher.gguf.header import Header, TensorInfo, Value
 
-
-class RefKind(StrEnum):
-    PROFILE = "profile"
-    HUB = "hub"
-    URL = "url"
-    PATH = "path"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelRef:
-    """A model as the user named it.
-
-    `name` is the profile's name, the hub repo (`user/repo`), the URL or the path, by `kind`. `quant` and
-    `file` narrow it down (`user/repo:Q4_K_M`, `user/repo/file.gguf`); `revision` is a branch, tag or commit.
-    """
-
-    kind: RefKind
-    name: str
-    quant: str | None = None
-    file: str | None = None
-    revision: str | None = None
+RECIPE_SOURCE = "recipe:"
+"""How the `source` of such a model begins."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ Pure: text in, a `Machine` out, and back without loss. A hand-written file needs
     total = "256 GiB"
 
     [[device]]
-    gpu = "3090"          # everything about the card, from `launcher.gpus`
+    gpu = "3090"          # everything about the card, from `launcher.machine.gpus`
     count = 2
 
 Sizes are text (`"80 GiB"`) or whole numbers of bytes. `"unknown"` stands for what nobody knows where leaving
@@ -20,10 +20,10 @@ from dataclasses import replace
 
 import tomli_w
 
-from launcher.adhoc import ASSUMED_CPU, ASSUMED_CPU_NOTE, ID_PREFIX, idle_available, numbered
 from launcher.errors import NotFound
-from launcher.gpus import as_device, gpu_named
-from launcher.machine import (
+from launcher.machine.from_words import ASSUMED_CPU, ASSUMED_CPU_NOTE, ID_PREFIX, idle_available, numbered
+from launcher.machine.gpus import as_device, gpu_named
+from launcher.machine.machine import (
     MAX_CPUS,
     MAX_DEVICES,
     Cpu,
@@ -35,7 +35,7 @@ from launcher.machine import (
     format_cpu_list,
     parse_cpu_list,
 )
-from launcher.toml_table import TomlTable, parse_toml
+from launcher.system.toml_table import TomlTable, parse_toml
 from launcher.units import GIB, MIB
 
 _MAX_BYTES = 1 << 60

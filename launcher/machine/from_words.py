@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from launcher.errors import UsageError
-from launcher.gpus import METAL_SHARE_NOTE, Gpu, as_device, gpu_named
-from launcher.machine import MAX_DEVICES, Backend, Cpu, Device, Machine
+from launcher.machine.gpus import METAL_SHARE_NOTE, Gpu, as_device, gpu_named
+from launcher.machine.machine import MAX_DEVICES, Backend, Cpu, Device, Machine
 from launcher.units import GIB
 
 ID_PREFIX = {

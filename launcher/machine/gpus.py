@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from launcher.errors import NotFound
-from launcher.machine import Backend, Device, Link
+from launcher.machine.machine import Backend, Device, Link
 from launcher.units import GIB, MIB
 
 

@@ -107,7 +107,7 @@ class Filesystem:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """A whole host. `ram_limit_bytes` is the tightest cgroup limit above us, None where there is none;
-    `ram_available_bytes` already respects it (see probe.host). `ram_bandwidth` is in bytes/s, all sockets
+    `ram_available_bytes` already respects it (see machine.probe.host). `ram_bandwidth` is in bytes/s, all sockets
     together: as named (channels x MT/s x 8) or measured."""
 
     os: str

@@ -16,22 +16,24 @@ from urllib.parse import urlsplit
 
 from launcher.errors import LauncherError, NotFound, TryAgain, UsageError
 from launcher.gguf.names import FileGroup, ShardName, pick_head, quant_label, shard_name
-from launcher.hub.endpoint import Endpoint, endpoint_in_use
-from launcher.hub.local import open_path
-from launcher.hub.located import (
-    Awaited,
-    Located,
-    Unreached,
+from launcher.models.hub.endpoint import Endpoint, endpoint_in_use
+from launcher.models.local import open_path
+from launcher.models.located import Awaited, Located, Unreached
+from launcher.models.profiles.folders import read_model_profiles
+from launcher.models.profiles.made_headers import headers_of_recipe
+from launcher.models.profiles.profile import (
+    ModelProfile,
+    ProfileQuant,
+    Profiles,
+    WheelSource,
+    pick_profile,
+    quants_to_try,
 )
-from launcher.hub.refs import parse_ref, shown, shown_word
-from launcher.hub.store import HubStore, store_of
-from launcher.hub.wheel import open_first, open_here
-from launcher.model import ModelRef, RefKind
-from launcher.profile import ModelProfile, ProfileQuant, Profiles, WheelSource, pick_profile, quants_to_try
-from launcher.profiles_on_disk import read_model_profiles
+from launcher.models.refs import ModelRef, RefKind, parse_ref, shown, shown_word
+from launcher.models.store import HubStore, store_of
+from launcher.models.wheel import open_first, open_here
 from launcher.progress import OnProgress
-from launcher.recipe import headers_of_recipe
-from launcher.settings import Settings, expand, profiles_dir
+from launcher.system.settings import Settings, expand, profiles_dir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +117,7 @@ def resolve(text: str, quant: str | None, sources: Sources) -> Target:
 def open_head(text: str, kinds: Sequence[str], sources: Sources) -> tuple[str, Located] | None:
     """The draft head of the first of these kinds (`mtp`, `eagle3`) that a repo of the Hub has, with its kind, its header
     read; None where it has none. Raises what `resolve` raises."""
-    from launcher.hub.repo import list_repo, open_group, pick_files
+    from launcher.models.hub.repo import list_repo, open_group, pick_files
 
     hub: dict[str, Any] = {"endpoint": sources.endpoint, "store": sources.store}
     ref = parse_ref(text, profile_names=(), path_exists=lambda _: False, hub_url=sources.endpoint.url)
@@ -128,7 +130,7 @@ def open_head(text: str, kinds: Sequence[str], sources: Sources) -> tuple[str, L
 
 
 def _kept_file(url: str, sources: Sources) -> Path:
-    from launcher.hub.url_download import kept_file
+    from launcher.models.url_download import kept_file
 
     kept = kept_file(sources.models_dir, url, sources.store)
     if kept is None:
@@ -140,7 +142,7 @@ def _kept_file(url: str, sources: Sources) -> Path:
 
 
 def _open_url(url: str) -> Located:
-    from launcher.hub.url import open_url
+    from launcher.models.url import open_url
 
     return open_url(url)
 
@@ -198,7 +200,7 @@ def _shipped_headers(
     for folder in sources.headers_dirs:
         path = folder / f"{profile.name}-{quant.label}.headers"
         if path.is_file():
-            from launcher.hub.saved import read_saved
+            from launcher.models.saved import read_saved
 
             return path, read_saved(path)
     return None
@@ -239,7 +241,7 @@ def _profile_target(profile: ModelProfile, wanted: str | None, sources: Sources)
 
         def open_(on_progress: OnProgress) -> Located:
             if quant.wheel is None:
-                from launcher.hub.repo import open_repo
+                from launcher.models.hub.repo import open_repo
 
                 try:
                     if silent:
@@ -267,7 +269,7 @@ def _profile_target(profile: ModelProfile, wanted: str | None, sources: Sources)
 
 def _hub_target(ref: ModelRef, wanted: str | None, sources: Sources) -> Target:
     """Without a quant: the one `llama-server -hf` would take, then every smaller one, largest first."""
-    from launcher.hub.repo import list_quants, list_repo, open_group, pick_files
+    from launcher.models.hub.repo import list_quants, list_repo, open_group, pick_files
 
     asked = ModelRef(kind=ref.kind, name=ref.name, quant=wanted, file=ref.file, revision=ref.revision)
     listing = list_repo(asked, endpoint=sources.endpoint, store=sources.store)

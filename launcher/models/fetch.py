@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from launcher.catalogue import Sources
 from launcher.errors import NotFound, TryAgain
-from launcher.hub.located import (
+from launcher.models.catalogue import Sources
+from launcher.models.files.disk_space import ToCome
+from launcher.models.located import (
     Awaited,
     HubFiles,
     LocalFiles,
@@ -19,7 +20,6 @@ from launcher.hub.located import (
     Unreached,
     UrlFiles,
 )
-from launcher.hub.room import ToCome
 from launcher.progress import OnProgress
 
 
@@ -38,7 +38,7 @@ def fetch(
         case LocalFiles(paths=paths):
             if options.folder is None:
                 return paths
-            from launcher.hub.plain import put_into
+            from launcher.models.files.plain_folder import put_into
 
             return put_into(
                 located.model,
@@ -50,7 +50,7 @@ def fetch(
                 options.later,
             )
         case HubFiles():
-            from launcher.hub.download import pull
+            from launcher.models.hub.download import pull
 
             return pull(
                 located,
@@ -74,8 +74,8 @@ def fetch(
 def _fetch_urls(
     located: Located, files: UrlFiles, sources: Sources, on_progress: OnProgress, options: PullOptions
 ) -> tuple[Path, ...]:
-    from launcher.hub.plain import PlainFolder
-    from launcher.hub.url_download import fetch_url_files, url_folder
+    from launcher.models.files.plain_folder import PlainFolder
+    from launcher.models.url_download import fetch_url_files, url_folder
 
     named = options.folder
     return fetch_url_files(
@@ -95,7 +95,7 @@ def refuse_foreign(located: Located, sources: Sources, options: PullOptions) -> 
     the listed size is judged by its hash, in its turn."""
     if options.folder is None or isinstance(located.files, Awaited):
         return
-    from launcher.hub.plain import PlainFolder
+    from launcher.models.files.plain_folder import PlainFolder
 
     owner = located.files.repo if isinstance(located.files, HubFiles) else located.model.source
     place = PlainFolder(options.folder, owner, sources.store)
@@ -105,7 +105,7 @@ def refuse_foreign(located: Located, sources: Sources, options: PullOptions) -> 
 def bytes_to_fetch(located: Located, sources: Sources, options: PullOptions | None = None) -> int:
     """What a pull would download: what is here whole does not count, nor what has arrived of the rest. Files of other
     programs count until a pull has looked into them."""
-    from launcher.hub.transfer.journal import arrived_bytes
+    from launcher.models.transfer.journal import arrived_bytes
 
     if isinstance(located.files, Unreached | Awaited):
         return located.model.size_bytes
@@ -118,17 +118,17 @@ def to_come(located: Located, sources: Sources, options: PullOptions | None = No
     folder = options.folder if options else None
     match located.files:
         case HubFiles() as files:
-            from launcher.hub import places
+            from launcher.models.hub import cache
 
-            return places.to_come(sources.endpoint, files, located.model.shards, folder)
+            return cache.to_come(sources.endpoint, files, located.model.shards, folder)
         case UrlFiles() as files:
-            from launcher.hub import url_download
+            from launcher.models import url_download
 
             folder = folder or url_download.url_folder(sources.models_dir, files)
             return url_download.to_come(located, files, folder)
         case LocalFiles(paths=paths) if folder is not None:
-            from launcher.hub import plain
+            from launcher.models.files import plain_folder
 
-            return plain.to_come(located.model, paths, folder)
+            return plain_folder.to_come(located.model, paths, folder)
         case _:
             return []

@@ -6,13 +6,13 @@ import stat
 from pathlib import Path
 
 from launcher.errors import LauncherError, NotAllowed, NotFound, TryAgain, UsageError
+from launcher.gguf.model import Shard
 from launcher.gguf.names import FileGroup, group_files, shard_name
 from launcher.gguf.split import model_name
-from launcher.hub.located import LocalFiles, Located
-from launcher.hub.ranges import assemble, read_header
-from launcher.hub.saved import is_saved, read_saved
-from launcher.model import Shard
-from launcher.settings import expand
+from launcher.models.located import LocalFiles, Located
+from launcher.models.ranged_headers import assemble, read_header
+from launcher.models.saved import is_saved, read_saved
+from launcher.system.settings import expand
 
 _SLACK_BYTES = 1 << 20  # reading on costs little here, a round costs a parse
 

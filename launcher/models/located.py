@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.hub.transfer.tuning import Tuning
-from launcher.model import ModelFile, Shard
+from launcher.gguf.model import ModelFile, Shard
+from launcher.models.transfer.tuning import Tuning
 from launcher.progress import OnProgress
 
 

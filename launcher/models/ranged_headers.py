@@ -10,9 +10,9 @@ from typing import Protocol
 
 from launcher.errors import BadGguf
 from launcher.gguf.header import Header, NeedMore, parse_header
+from launcher.gguf.model import ModelFile, Shard
 from launcher.gguf.split import check_split
-from launcher.hub.located import Files, Located
-from launcher.model import ModelFile, Shard
+from launcher.models.located import Files, Located
 
 SLACK_BYTES = 64 << 10
 _PIECE_BYTES = 8 << 20  # a header's claim is believed eight MiB at a time

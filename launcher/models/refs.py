@@ -17,10 +17,11 @@ import difflib
 import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from launcher.errors import NotFound, UsageError
-from launcher.model import ModelRef, RefKind
 
 _LONGEST_TEXT = (
     2048  # a path (PATH_MAX is 4096 on Linux, 1024 on macOS) or a URL longer than this is a paste accident
@@ -45,6 +46,28 @@ _URL = re.compile("https?://", re.IGNORECASE)
 _SECRETS_BEHIND = re.compile("[?#]")
 _SECTIONS = frozenset({"datasets", "spaces", "buckets", "kernels", "collections", "docs", "blog", "papers"})
 _FORMS = "a profile, user/repo:QUANT, an https URL, or a path"
+
+
+class RefKind(StrEnum):
+    PROFILE = "profile"
+    HUB = "hub"
+    URL = "url"
+    PATH = "path"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRef:
+    """A model as the user named it.
+
+    `name` is the profile's name, the hub repo (`user/repo`), the URL or the path, by `kind`. `quant` and
+    `file` narrow it down (`user/repo:Q4_K_M`, `user/repo/file.gguf`); `revision` is a branch, tag or commit.
+    """
+
+    kind: RefKind
+    name: str
+    quant: str | None = None
+    file: str | None = None
+    revision: str | None = None
 
 
 def parse_ref(

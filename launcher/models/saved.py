@@ -13,11 +13,11 @@ from typing import Any, BinaryIO
 
 from launcher.errors import BadGguf, TryAgain, UsageError
 from launcher.gguf.header import MAX_HEADER_BYTES, Header
-from launcher.hub.located import Located, SavedHeaders
-from launcher.hub.ranges import assemble, read_header
-from launcher.hub.refs import safe_file_name
-from launcher.model import Shard
-from launcher.replacing import replacing
+from launcher.gguf.model import Shard
+from launcher.models.located import Located, SavedHeaders
+from launcher.models.ranged_headers import assemble, read_header
+from launcher.models.refs import safe_file_name
+from launcher.system.atomic_files import replacing
 
 _FORMAT = "gguf-launcher headers 1"
 _MAX_JSON_BYTES = 1 << 20  # 2000 shards with their names and digests are a quarter of it

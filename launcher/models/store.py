@@ -23,11 +23,11 @@ from typing import Any
 
 from launcher.errors import TryAgain, UsageError
 from launcher.gguf.hollow import HollowFile, hollow_bytes
-from launcher.hub.located import Located
-from launcher.locks import exclusive
-from launcher.model import Shard
-from launcher.replacing import replacing, write_atomically
-from launcher.settings import Settings
+from launcher.gguf.model import Shard
+from launcher.models.located import Located
+from launcher.system.atomic_files import replacing, write_atomically
+from launcher.system.locks import exclusive
+from launcher.system.settings import Settings
 from launcher.units import MIB, format_bytes
 
 _HEADERS_BYTES = 256 * MIB  # about 40 models of Kimi's size: its first shard's header has 160k tokens, 4-8 MB

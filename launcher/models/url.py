@@ -16,13 +16,13 @@ import httpx2
 
 from launcher.errors import LauncherError, NotAllowed, NotFound, TryAgain, UsageError
 from launcher.gguf.header import Header
+from launcher.gguf.model import Shard
 from launcher.gguf.names import shard_name
 from launcher.gguf.split import model_name
-from launcher.hub.located import Located, UrlFiles
-from launcher.hub.ranges import assemble, read_header
-from launcher.hub.refs import safe_file_name, shown
-from launcher.hub.trust import HINT, distrust, trusted
-from launcher.model import Shard
+from launcher.models.located import Located, UrlFiles
+from launcher.models.ranged_headers import assemble, read_header
+from launcher.models.refs import safe_file_name, shown
+from launcher.system.certificates import HINT, distrust, trusted
 
 PATIENCE_S = 20.0  # for each connect and each silence between two reads, not for a whole transfer
 _AT_ONCE = 8  # shards whose headers are read side by side: one round trip each

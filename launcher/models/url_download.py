@@ -11,18 +11,18 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from launcher.errors import LauncherError, TryAgain
-from launcher.hub.located import Located, UrlFiles
-from launcher.hub.places import part_beside
-from launcher.hub.plain import PlainFolder, lock_beside
-from launcher.hub.refs import shown
-from launcher.hub.room import RUN_AGAIN, ToCome, disk_error, refuse_full_disk
-from launcher.hub.store import HubStore
-from launcher.hub.transfer.crew import fetch_all, tuning_here
-from launcher.hub.transfer.part import Part, remove_part
-from launcher.hub.transfer.trouble import Trouble, TroubleKind
-from launcher.hub.transfer.tuning import Tuning
-from launcher.hub.transfer.wanted import Wanted
-from launcher.hub.url import file_name, refused, shard_urls
+from launcher.models.files.disk_space import RUN_AGAIN, ToCome, disk_error, refuse_full_disk
+from launcher.models.files.place import part_beside
+from launcher.models.files.plain_folder import PlainFolder, lock_beside
+from launcher.models.located import Located, UrlFiles
+from launcher.models.refs import shown
+from launcher.models.store import HubStore
+from launcher.models.transfer.failures import Trouble, TroubleKind
+from launcher.models.transfer.partial_file import Part, remove_part
+from launcher.models.transfer.transfer import fetch_all, tuning_here
+from launcher.models.transfer.tuning import Tuning
+from launcher.models.transfer.wanted import Wanted
+from launcher.models.url import file_name, refused, shard_urls
 from launcher.progress import OnProgress
 
 _CHANGED = frozenset({TroubleKind.CHANGED, TroubleKind.MISFIT})

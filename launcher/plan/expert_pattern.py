@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from launcher.plan.plan import HOST, Placement, TensorOverride
+from launcher.plan.amounts import HOST
+from launcher.plan.modes import TensorOverride
+from launcher.plan.plan import Placement
 
 EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 """Routed experts, not the shared ones (`_shexp`) nor the router: llama.cpp common/common.h,

@@ -8,28 +8,10 @@ cached under it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
-from launcher.machine import Device
-from launcher.plan.plan import CacheType, LoadMode, TensorOverride
-
-
-class SplitMode(StrEnum):
-    """How several devices share a model; llama-server's `--split-mode` values."""
-
-    NONE = "none"
-    LAYER = "layer"
-    ROW = "row"
-    TENSOR = "tensor"
-
-
-class FlashAttention(StrEnum):
-    """llama-server's `--flash-attn` values. AUTO is on wherever every device can run it."""
-
-    ON = "on"
-    OFF = "off"
-    AUTO = "auto"
+from launcher.machine.machine import Device
+from launcher.plan.modes import CacheType, FlashAttention, LoadMode, SplitMode, TensorOverride
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from launcher.errors import UsageError
-from launcher.plan.plan import HOST, TensorOverride
+from launcher.plan.amounts import HOST
+from launcher.plan.modes import TensorOverride
 
 
 def parse_rules(text: str) -> tuple[TensorOverride, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from launcher.plan.plan import CacheType
+from launcher.plan.modes import CacheType
 
 _PAD = 256
 

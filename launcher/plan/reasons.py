@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from launcher.machine import Machine
-from launcher.plan.beside import Beside
-from launcher.plan.budget import Budgets
-from launcher.plan.ledger import Demand
+from launcher.machine.machine import Machine
+from launcher.plan.amounts import HOST, LedgerRow
+from launcher.plan.memory.budget import Budgets
+from launcher.plan.memory.companion_memory import Beside
+from launcher.plan.memory.ledger import Demand
+from launcher.plan.memory.weights import Fixed
 from launcher.plan.oracle import HostTensor
-from launcher.plan.plan import HOST, LedgerRow, Placement
-from launcher.plan.weights import Fixed
+from launcher.plan.plan import Placement
 from launcher.units import format_bytes
 
 _NAMED = 3

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from launcher.machine import Device
+from launcher.machine.machine import Device
 from launcher.plan.oracle import Answer, ProjectorAnswer, ProjectorQuestion, Question, Refusal
 from launcher.simulate.wire import Json, answer_from, projector_answer_from, to_json
 from launcher.units import GIB

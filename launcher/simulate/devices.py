@@ -18,13 +18,13 @@ from contextlib import contextmanager
 from ctypes import c_int, c_size_t
 from typing import Any
 
-from launcher.machine import Backend, Device
-from launcher.simulate import layout
-from launcher.simulate.binding import Binding
-from launcher.simulate.layout import BUFT_IN_BUFFER, SIZE_IN_BUFFER, TensorOffsets
-from launcher.simulate.ops import QUANTIZED, decode_op, is_k_view, op_key, source_addresses
-from launcher.simulate.optimize import optimize
-from launcher.simulate.traits import OFFLOAD_MIN_BATCH, Optimizer, Traits, traits_of
+from launcher.machine.machine import Backend, Device
+from launcher.simulate.abi import layout
+from launcher.simulate.abi.binding import Binding
+from launcher.simulate.abi.layout import BUFT_IN_BUFFER, SIZE_IN_BUFFER, TensorOffsets
+from launcher.simulate.abi.ops import QUANTIZED, decode_op, is_k_view, op_key, source_addresses
+from launcher.simulate.backends.optimize import optimize
+from launcher.simulate.backends.traits import OFFLOAD_MIN_BATCH, Optimizer, Traits, traits_of
 
 _NOWHERE = 1 << 32
 """The address every virtual buffer starts at: aligned for everything, mapped by nothing."""

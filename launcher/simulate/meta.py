@@ -19,16 +19,16 @@ from collections.abc import Mapping, Sequence
 from ctypes import Structure, c_bool, c_char_p, c_int, c_int64, c_size_t, c_uint32, c_void_p
 from typing import Any
 
-from launcher.machine import Device
+from launcher.machine.machine import Device
+from launcher.plan.amounts import HOST
 from launcher.plan.oracle import BufferRow
-from launcher.plan.plan import HOST
-from launcher.simulate.binding import Binding, Held
+from launcher.simulate.abi.binding import Binding, Held
+from launcher.simulate.abi.graph import GraphView
+from launcher.simulate.abi.layout import BUFT_IN_BUFFER, BufferType, TensorOffsets
+from launcher.simulate.abi.layout_check import Unavailable
+from launcher.simulate.backends.traits import Staging, traits_of
 from launcher.simulate.devices import Registration
-from launcher.simulate.graph import GraphView
-from launcher.simulate.layout import BUFT_IN_BUFFER, BufferType, TensorOffsets
-from launcher.simulate.layout_check import Unavailable
 from launcher.simulate.log import LoadLog
-from launcher.simulate.traits import Staging, traits_of
 
 _GET_DEVICE = "_Z22llama_model_get_devicePK11llama_modeli"
 _SPLIT_STATE = "_Z33llama_meta_device_get_split_statePK11ggml_tensorPv"

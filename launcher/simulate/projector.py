@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from ctypes import CDLL, Structure, c_bool, c_char_p, c_int, c_void_p
 from pathlib import Path
 
+from launcher.plan.amounts import HOST
 from launcher.plan.oracle import BufferRow, ProjectorAnswer, ProjectorQuestion, Refusal
-from launcher.plan.plan import HOST
-from launcher.simulate.binding import StdMap
+from launcher.simulate.abi.binding import StdMap
+from launcher.simulate.abi.layout_check import Unavailable
 from launcher.simulate.devices import Registration
-from launcher.simulate.layout_check import Unavailable
 from launcher.simulate.run import FLASH_ATTENTION
 
 _USAGE = "_Z21mtmd_get_memory_usagePKc19mtmd_context_params"

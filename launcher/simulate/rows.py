@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol
 
+from launcher.plan.amounts import HOST
+from launcher.plan.modes import LoadMode
 from launcher.plan.oracle import BufferRow, Question
-from launcher.plan.plan import HOST, LoadMode
 from launcher.units import MIB
 
 _LOG_ROUNDING = MIB // 100

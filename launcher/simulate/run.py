@@ -15,18 +15,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from launcher.gguf.ggml import GgmlType
-from launcher.machine import Backend, Device
-from launcher.plan.oracle import Answer, BufferRow, FlashAttention, HostTensor, Question, Refusal, SplitMode
-from launcher.plan.plan import HOST
-from launcher.simulate.binding import Binding
+from launcher.machine.machine import Backend, Device
+from launcher.plan.amounts import HOST
+from launcher.plan.modes import FlashAttention, SplitMode
+from launcher.plan.oracle import Answer, BufferRow, HostTensor, Question, Refusal
+from launcher.simulate.abi.binding import Binding
+from launcher.simulate.abi.layout import TensorOverride
+from launcher.simulate.abi.layout_check import Unavailable
+from launcher.simulate.abi.llama_api import LOG_CALLBACK
+from launcher.simulate.backends.traits import traits_of
 from launcher.simulate.devices import Registration
-from launcher.simulate.layout import TensorOverride
-from launcher.simulate.layout_check import Unavailable
-from launcher.simulate.llama_api import LOG_CALLBACK
 from launcher.simulate.log import LoadLog
 from launcher.simulate.meta import MetaDevice
 from launcher.simulate.rows import assemble_rows
-from launcher.simulate.traits import traits_of
 
 _SPLIT_MODES = {SplitMode.NONE: 0, SplitMode.LAYER: 1, SplitMode.TENSOR: 3}
 """enum llama_split_mode (include/llama.h)."""

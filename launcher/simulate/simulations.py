@@ -21,17 +21,17 @@ from typing import Any, Self, TypeVar
 from launcher.engine.capabilities import engine_digest
 from launcher.engine.find import Engine, list_engines
 from launcher.errors import LauncherError
-from launcher.hub.located import LocalFiles, Located
-from launcher.hub.store import prune_to_count, write_hollow
-from launcher.machine import Device, Machine
-from launcher.model import Shard
+from launcher.gguf.model import Shard
+from launcher.machine.machine import Device, Machine
+from launcher.machine.probe.host import read_host
+from launcher.machine.probe.proc_files import KernelFiles
+from launcher.models.located import LocalFiles, Located
+from launcher.models.store import prune_to_count, write_hollow
 from launcher.plan.oracle import Answer, ProjectorAnswer, ProjectorQuestion, Question, Refusal
-from launcher.probe.host import read_host
-from launcher.probe.kernel_files import KernelFiles
-from launcher.replacing import write_atomically
-from launcher.settings import Settings
 from launcher.simulate.client import Simulators
 from launcher.simulate.wire import answer_from, projector_answer_from, to_json
+from launcher.system.atomic_files import write_atomically
+from launcher.system.settings import Settings
 
 FORMAT = 1
 """Of kept answers; raised whenever the simulator itself answers differently."""

@@ -5,19 +5,17 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from launcher.machine import Backend, Device, Link
+from launcher.machine.machine import Backend, Device, Link
+from launcher.plan.modes import CacheType, FlashAttention, LoadMode, SplitMode, TensorOverride
 from launcher.plan.oracle import (
     Answer,
     BufferRow,
-    FlashAttention,
     HostTensor,
     ProjectorAnswer,
     ProjectorQuestion,
     Question,
     Refusal,
-    SplitMode,
 )
-from launcher.plan.plan import CacheType, LoadMode, TensorOverride
 
 Json = dict[str, Any]
 

@@ -39,9 +39,9 @@ def _private_stdout() -> IO[str]:
 
 
 def _set_up(setup: Json, answers: IO[str]) -> Any:
-    from launcher.simulate.binding import Binding  # noqa: PLC0415 - after stdout is safe
+    from launcher.simulate.abi.binding import Binding  # noqa: PLC0415 - after stdout is safe
+    from launcher.simulate.abi.layout_check import Unavailable  # noqa: PLC0415
     from launcher.simulate.devices import register_devices  # noqa: PLC0415
-    from launcher.simulate.layout_check import Unavailable  # noqa: PLC0415
     from launcher.simulate.run import Simulator  # noqa: PLC0415
 
     try:
@@ -77,7 +77,7 @@ def _answer(simulator: Any, lib_dir: Path, request: Json) -> Json:
 
 def _projector(simulator: Any, lib_dir: Path, question: Json) -> ProjectorAnswer | Refusal:
     """Libmtmd is loaded for the first projector that is asked about."""
-    from launcher.simulate.layout_check import Unavailable  # noqa: PLC0415 - after stdout is safe
+    from launcher.simulate.abi.layout_check import Unavailable  # noqa: PLC0415 - after stdout is safe
     from launcher.simulate.projector import ProjectorSimulator  # noqa: PLC0415
 
     try:

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from launcher.child import run_lines
 from launcher.errors import HashMismatch, LauncherError, TryAgain
-from launcher.locks import exclusive
 from launcher.progress import OnProgress, Step, silent
+from launcher.system.locks import exclusive
+from launcher.system.run_program import run_lines
 from launcher.units import MIB
 
 RAW_PROGRESS = (24, 1)
@@ -58,7 +58,7 @@ LLAMA_CPP_PYTHON = Package(
     file_name="llama_cpp_python-0.3.36.tar.gz",
     sha256="832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e",
 )
-"""The engine's source: the archive holds the complete llama.cpp tree of one commit (see engine/recipe.py)."""
+"""The engine's source: the archive holds the complete llama.cpp tree of one commit (see engine/compile/recipe.py)."""
 
 
 def fetch_package(package: Package, folder: Path, *, on_progress: OnProgress = silent) -> Path:

@@ -62,3 +62,20 @@ def _end_group(process: subprocess.Popen[str]) -> None:
     finally:  # also when a second Ctrl-C ends the grace
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def _output(program: str | Path, *arguments: str) -> str:
+    """What a tool says about itself; nothing when it cannot be asked."""
+    try:
+        done = subprocess.run(
+            [str(program), *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=30,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import platformdirs
 
+import launcher
 from launcher.errors import UsageError
 
 
@@ -110,8 +111,9 @@ def expand(path: Path) -> Path:
 
 def profiles_dir() -> Path:
     """The folder of model and machine profiles: inside the wheel, beside the package in a checkout."""
-    inside = Path(__file__).parent / "_profiles"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "profiles"
+    package = Path(launcher.__file__).parent
+    inside = package / "_profiles"
+    return inside if inside.is_dir() else package.parent / "profiles"
 
 
 def _read_config(path: Path) -> dict[str, str]:

@@ -13,14 +13,28 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from launcher import pulling, start
-from launcher.catalogue import sources_of
-from launcher.check import CheckRequest, check_command, check_document
-from launcher.companions import files_of
-from launcher.engine.argv import Serving
+from launcher.commands import pull as pulling
+from launcher.commands import start
+from launcher.commands.check import CheckRequest, check_command, check_document
+from launcher.commands.companions import files_of
+from launcher.commands.lock import companions_of, read_lock, with_brought, write_lock
+from launcher.commands.plan import (
+    Planned,
+    PlanRequest,
+    compile_argv,
+    document,
+    fitting,
+    locate_planned,
+    make,
+    started_with,
+)
+from launcher.commands.probe import MachineChoice
+from launcher.commands.pull import fetch_all_of
+from launcher.commands.start import Upping, UpRequest
+from launcher.deployment.record import Deployment
 from launcher.engine.find import Engine, EngineSource
-from launcher.engine.flags import Capabilities, Option, Version
-from launcher.engine.record import Deployment
+from launcher.engine.flags.argv import Serving
+from launcher.engine.flags.help_text import Capabilities, Option, Version
 from launcher.errors import (
     EngineFailed,
     HashMismatch,
@@ -30,30 +44,25 @@ from launcher.errors import (
     TryAgain,
     UsageError,
 )
-from launcher.fetching import to_come
-from launcher.hub import plain
-from launcher.hub.kept import Kept
-from launcher.hub.local import open_path
-from launcher.hub.located import Located, PullOptions
-from launcher.hub.removal import remove_kept
-from launcher.hub.shelf import list_kept, pick_kept, stores_here
-from launcher.hub.store import HubStore, store_of
-from launcher.inventory import MachineChoice
-from launcher.launch import locate_planned
-from launcher.lock import companions_of, read_lock, with_brought, write_lock
-from launcher.plan.plan import Workload
-from launcher.planning import Planned, PlanRequest, compile_argv, document, fitting, make, started_with
+from launcher.models.catalogue import sources_of
+from launcher.models.fetch import to_come
+from launcher.models.files import plain_folder
+from launcher.models.kept.kept import Kept
+from launcher.models.kept.list import list_kept, pick_kept, stores_here
+from launcher.models.kept.remove import remove_kept
+from launcher.models.local import open_path
+from launcher.models.located import Located, PullOptions
+from launcher.models.store import HubStore, store_of
+from launcher.plan.workload import Workload
 from launcher.progress import Step, silent
-from launcher.pulling import fetch_all_of
-from launcher.settings import read_settings
-from launcher.start import Upping, UpRequest
+from launcher.system.settings import read_settings
 from launcher.units import GIB
+from tests.commands.test_pull import PROFILE
 from tests.fakes.hub import FakeHub, Fault
 from tests.make_gguf import make_gguf
 from tests.make_projector import make_projector
 from tests.plan.shapes import machine
 from tests.range_server import serve_ranges
-from tests.test_pulling import PROFILE
 
 MODEL, DRAFT = "user/main-GGUF", "user/draft-GGUF"
 SERVING = Serving(host="127.0.0.1", port=1, model_id="m", model_path="m.gguf")
@@ -506,7 +515,7 @@ def test_a_file_in_the_way_of_a_companion_is_named_before_the_first_byte(
 def test_the_disk_is_asked_for_companions_before_a_local_model_is_copied(
     hub: FakeHub, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plain, "hard_link", lambda *_: False)  # as on another disk
+    monkeypatch.setattr(plain_folder, "hard_link", lambda *_: False)  # as on another disk
     model, draft, folder = files["main-Q8_0.gguf"], files["draft-Q8_0.gguf"], tmp_path / "here"
 
     def pull() -> tuple[Path, ...]:

@@ -13,19 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from launcher.catalogue import sources_of
-from launcher.companions import find_companions, open_companions
+from launcher.commands.companions import find_companions, open_companions
 from launcher.engine.capabilities import capabilities
-from launcher.engine.commandline import arities_of, read_command
 from launcher.engine.find import Engine
-from launcher.engine.load_log import compare_load, parse_load_log
-from launcher.engine.wishes import split_flags
-from launcher.hub.local import open_path
-from launcher.machine import Machine
-from launcher.plan.check import Check, check, check_json
-from launcher.plan.plan import HOST, LoadMode
-from launcher.settings import read_settings
+from launcher.engine.flags.command_line import arities_of, read_command
+from launcher.engine.flags.user_flags import split_flags
+from launcher.engine.log.load_log import compare_load, parse_load_log
+from launcher.machine.machine import Machine
+from launcher.models.catalogue import sources_of
+from launcher.models.local import open_path
+from launcher.plan.amounts import HOST
+from launcher.plan.check.check import Check, check, check_json
+from launcher.plan.modes import LoadMode
 from launcher.simulate.client import Simulators
+from launcher.system.settings import read_settings
 from launcher.units import MIB
 from tests.fakes.hub import FakeHub
 from tests.make_gguf import make_gguf

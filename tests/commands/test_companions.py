@@ -6,22 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from launcher.catalogue import sources_of
-from launcher.companions import find_companions, open_companions
-from launcher.engine.argv import Serving, server_argv
+from launcher.commands.companions import find_companions, open_companions
+from launcher.deployment.ports import free_port
 from launcher.engine.capabilities import capabilities
 from launcher.engine.find import Engine
-from launcher.engine.load_log import compare_load, parse_load_log
-from launcher.engine.ports import free_port
+from launcher.engine.flags.argv import Serving, server_argv
+from launcher.engine.log.load_log import compare_load, parse_load_log
 from launcher.errors import NotFound
-from launcher.hub.local import open_path
-from launcher.machine import Backend, Machine
-from launcher.plan.explain import plan_json
-from launcher.plan.plan import Plan, Workload
-from launcher.plan.search import Offer, Task, plan_one
-from launcher.plan.verify import Witness
-from launcher.settings import read_settings
-from launcher.simulations import Simulations
+from launcher.machine.machine import Backend, Machine
+from launcher.models.catalogue import sources_of
+from launcher.models.local import open_path
+from launcher.plan.as_json import plan_json
+from launcher.plan.plan import Plan
+from launcher.plan.search.search import Offer, Task, plan_one
+from launcher.plan.search.verify import Witness
+from launcher.plan.workload import Workload
+from launcher.simulate.simulations import Simulations
+from launcher.system.settings import read_settings
 from launcher.units import MIB
 from tests.make_gguf import make_gguf
 from tests.make_projector import make_projector

@@ -11,14 +11,21 @@ from pathlib import Path
 
 import pytest
 
-from launcher.doctor import check_engine, check_kernel, check_limits, check_state, check_token, disk_speed
-from launcher.engine.deployments import save
+from launcher.commands.doctor import (
+    check_engine,
+    check_kernel,
+    check_limits,
+    check_state,
+    check_token,
+    disk_speed,
+)
+from launcher.deployment.record import Phase
+from launcher.deployment.records import save
 from launcher.engine.find import Engine, EngineSource
-from launcher.engine.record import Phase
-from launcher.machine import MemoryPool
-from launcher.settings import read_settings
+from launcher.machine.machine import MemoryPool
+from launcher.system.settings import read_settings
 from launcher.units import GIB
-from tests.engine.test_deployments import a_deployment
+from tests.deployment.test_records import a_deployment
 from tests.plan.shapes import cards, machine
 
 NODES = tuple(MemoryPool(node=n, total_bytes=GIB, free_bytes=GIB, cpus=(n,)) for n in range(2))

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from launcher.catalogue import sources_of
-from launcher.engine.argv import Serving
-from launcher.engine.flags import Capabilities, Version
+from launcher.commands.lock import check_engine, locate, read_lock, write_lock
+from launcher.commands.plan import Planned, PlanRequest, make
+from launcher.commands.probe import MachineChoice
+from launcher.engine.flags.argv import Serving
+from launcher.engine.flags.help_text import Capabilities, Version
 from launcher.errors import UsageError
-from launcher.inventory import MachineChoice
-from launcher.lock import check_engine, locate, read_lock, write_lock
-from launcher.machine_file import format_machine
-from launcher.plan.plan import Workload
-from launcher.planning import Planned, PlanRequest, make
+from launcher.machine.from_toml import format_machine
+from launcher.models.catalogue import sources_of
+from launcher.plan.workload import Workload
 from launcher.progress import Step
-from launcher.settings import Settings, read_settings
+from launcher.system.settings import Settings, read_settings
 from tests.make_gguf import make_gguf
 from tests.plan.shapes import cards, machine
 

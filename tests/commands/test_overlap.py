@@ -17,17 +17,18 @@ from typing import NoReturn
 import huggingface_hub
 import pytest
 
-from launcher import launch, planning, pulling
-from launcher.catalogue import sources_of
+from launcher.commands import plan, pull, start
+from launcher.commands import up as launch
+from launcher.commands.lock import write_lock
+from launcher.commands.plan import PlanRequest
+from launcher.commands.probe import MachineChoice, machine_for
+from launcher.commands.start import UpRequest
 from launcher.errors import EngineFailed, Interrupted, TryAgain
-from launcher.hub.shelf import list_kept, stores_here
-from launcher.hub.store import HubStore
-from launcher.inventory import MachineChoice, machine_for
-from launcher.lock import write_lock
-from launcher.planning import PlanRequest
+from launcher.models.catalogue import sources_of
+from launcher.models.kept.list import list_kept, stores_here
+from launcher.models.store import HubStore
 from launcher.progress import OnProgress, Step, silent
-from launcher.settings import read_settings
-from launcher.start import UpRequest
+from launcher.system.settings import read_settings
 from launcher.units import MIB
 from tests.fakes.hub import FakeHub, Fault, Seen
 from tests.make_gguf import make_gguf
@@ -69,7 +70,7 @@ class Build:
 @pytest.fixture
 def build(monkeypatch: pytest.MonkeyPatch) -> Build:
     instead = Build()
-    monkeypatch.setattr(launch, "build", instead)
+    monkeypatch.setattr(start, "build", instead)
     return instead
 
 
@@ -77,7 +78,7 @@ def build(monkeypatch: pytest.MonkeyPatch) -> Build:
 def locked(hub: FakeHub, tmp_path: Path) -> UpRequest:
     settings = read_settings()
     machine = machine_for(MachineChoice(), None, settings)
-    write_lock(planning.make(REQUEST.plan, settings, None, machine, silent), tmp_path / "lock.json")
+    write_lock(plan.make(REQUEST.plan, settings, None, machine, silent), tmp_path / "lock.json")
     return UpRequest(plan=PlanRequest(ref=""), locked=tmp_path / "lock.json")
 
 
@@ -126,7 +127,7 @@ def test_a_build_that_fails_ends_the_pull(
         if step.phase == "pull" and step.done:
             began.set()
 
-    monkeypatch.setattr(launch, "build", build)
+    monkeypatch.setattr(start, "build", build)
     with pytest.raises(EngineFailed, match="the build failed"):
         launch.up(REQUEST, agree, watch)
     assert "pull" not in {thread.name for thread in threading.enumerate()}
@@ -136,7 +137,7 @@ def test_a_build_that_fails_ends_the_pull(
 def test_on_a_terminal_a_large_download_is_asked_about_before_the_build(
     hub: FakeHub, build: Build, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pulling, "ASK_ABOVE_BYTES", 1000)
+    monkeypatch.setattr(pull, "ASK_ABOVE_BYTES", 1000)
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
     with pytest.raises(Interrupted, match="nothing was downloaded"):
         launch.up(REQUEST, lambda question: not question.startswith("Download"), silent)
@@ -155,16 +156,16 @@ def test_what_cannot_be_found_before_the_build_is_not_looked_for_amid_it(
 
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
     sources = sources_of(read_settings())
-    with pulling.pulling_meanwhile(locate, sources, agree, silent, lambda _: ("again",)):
+    with pull.pulling_meanwhile(locate, sources, agree, silent, lambda _: ("again",)):
         pass
     assert looked_for == ["MainThread"]
 
 
 BUILT = """
 import sys
-from launcher import launch
+from launcher.commands import start
 from launcher.cli.main import main
-launch.build = lambda *_: print("{}", file=sys.stderr, flush=True)
+start.build = lambda *_: print("{}", file=sys.stderr, flush=True)
 main()
 """
 """The command line, with a build that takes no time."""

@@ -6,19 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from launcher.catalogue import Candidate, sources_of
+from launcher.commands.plan import MOST_OPENED, Planned, PlanRequest, document, fitting, make, worth_opening
+from launcher.commands.probe import MachineChoice, machine_for
 from launcher.errors import BadGguf, DoesNotFit, TryAgain, UsageError
-from launcher.fetching import fetch
 from launcher.gguf.ggml import GgmlType
-from launcher.hub.local import open_path
-from launcher.hub.located import Located
-from launcher.hub.saved import save_headers
-from launcher.inventory import MachineChoice, machine_for
-from launcher.plan.plan import HOST, Workload
-from launcher.planning import MOST_OPENED, Planned, PlanRequest, document, fitting, make, worth_opening
-from launcher.profile_toml import parse_model_profile
+from launcher.models.catalogue import Candidate, sources_of
+from launcher.models.fetch import fetch
+from launcher.models.local import open_path
+from launcher.models.located import Located
+from launcher.models.profiles.from_toml import parse_model_profile
+from launcher.models.saved import save_headers
+from launcher.plan.amounts import HOST
+from launcher.plan.workload import Workload
 from launcher.progress import Step
-from launcher.settings import Settings, profiles_dir, read_settings
+from launcher.system.settings import Settings, profiles_dir, read_settings
 from launcher.units import GIB
 from tests.make_gguf import Types, make_gguf
 from tests.plan.shapes import cards, machine

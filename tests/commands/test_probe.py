@@ -6,17 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from launcher.commands.engine import backends_beside, engine_or_none
+from launcher.commands.probe import MachineChoice, machine_for, machine_names, save_machine
 from launcher.engine.find import Engine, EngineSource
 from launcher.errors import NotFound, UsageError
-from launcher.inventory import (
-    MachineChoice,
-    backends_beside,
-    engine_or_none,
-    machine_for,
-    machine_names,
-    save_machine,
-)
-from launcher.settings import read_settings
+from launcher.system.settings import read_settings
 from launcher.units import GIB
 
 

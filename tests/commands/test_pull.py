@@ -10,16 +10,16 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from launcher import pulling
-from launcher.catalogue import sources_of
+from launcher.commands import pull as pulling
 from launcher.errors import Interrupted, TryAgain
-from launcher.hub.located import Located, PullOptions
-from launcher.hub.transfer.journal import arrived_bytes
+from launcher.models.catalogue import sources_of
+from launcher.models.located import Located, PullOptions
+from launcher.models.transfer.journal import arrived_bytes
 from launcher.progress import OnProgress, Step, silent
-from launcher.settings import read_settings
+from launcher.system.settings import read_settings
 from launcher.units import format_bytes
 from tests.fakes.hub import FakeHub, Fault
-from tests.hub.test_wheel import FILE, MODEL, REPO, make_wheel
+from tests.models.test_wheel import FILE, MODEL, REPO, make_wheel
 from tests.pulling import QUICK, UNIT
 from tests.range_server import serve_ranges
 from tests.tiny_gguf import tiny_gguf, tiny_split

@@ -10,18 +10,21 @@ from typing import Any
 
 import pytest
 
-from launcher.attempts import Case, bring_up_or_save, claim_rows, driver_of, less_promised
-from launcher.engine import claims, history
-from launcher.engine.cause import Cause, CauseKind
-from launcher.engine.history import Entry, Identity, plan_key
-from launcher.engine.ready import LoadFailed
-from launcher.engine.record import Deployment
-from launcher.machine import Machine
-from launcher.plan.explain import plan_json
-from launcher.plan.plan import HOST, Plan, Shortfall, Workload
+from launcher.commands.claims import claim_rows, driver_of, less_promised
+from launcher.commands.retry import Case, bring_up_or_save
+from launcher.deployment import claims, history
+from launcher.deployment.history import Entry, Identity, plan_key
+from launcher.deployment.record import Deployment
+from launcher.deployment.supervisor.ready import LoadFailed
+from launcher.engine.log.cause import Cause, CauseKind
+from launcher.machine.machine import Machine
+from launcher.plan.amounts import HOST
+from launcher.plan.as_json import plan_json
+from launcher.plan.plan import Plan, Shortfall
+from launcher.plan.workload import Workload
 from launcher.progress import Step
 from launcher.units import GIB, MIB
-from tests.engine.test_deployments import a_deployment
+from tests.deployment.test_records import a_deployment
 from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, machine, model
 

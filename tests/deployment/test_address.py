@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.engine.address import check_exposure, local_url
+from launcher.deployment.address import check_exposure, local_url
 from launcher.errors import UsageError
 
 

@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.engine.claims import RAM, Claim, drop, key_of, planning, promised, read, write
-from launcher.engine.identity import ProcessId, identify
+from launcher.deployment.claims import RAM, Claim, drop, key_of, planning, promised, read, write
+from launcher.deployment.identity import ProcessId, identify
 from tests.serving import python, until
 
 
@@ -63,7 +63,7 @@ def test_planning_is_one_at_a_time(tmp_path: Path) -> None:
 
 def test_the_lock_dies_with_its_holder(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from launcher.engine.claims import planning\n"
+        "import sys, time; from pathlib import Path; from launcher.deployment.claims import planning\n"
         "with planning(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
     )
     with python(code, str(tmp_path), stdout=-1) as holder:

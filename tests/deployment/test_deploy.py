@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from launcher.deployment.deploy import attend, bring_up
+from launcher.deployment.identity import lives
+from launcher.deployment.process import termination_interrupts
+from launcher.deployment.record import Deployment, Phase
+from launcher.deployment.records import State, find, look, read_all, save
+from launcher.deployment.takedown import Ended, take_down
 from launcher.engine.client import models
-from launcher.engine.deploy import attend, bring_up
-from launcher.engine.deployments import State, find, look, read_all, save
-from launcher.engine.identity import lives
-from launcher.engine.process import termination_interrupts
-from launcher.engine.record import Deployment, Phase
-from launcher.engine.takedown import Ended, take_down
 from launcher.errors import EngineFailed, NotFound, UsageError
 from launcher.progress import Step
 from tests.serving import FAKE, a_request, fake_command, python, stub_model, until, written_pid
@@ -25,7 +25,7 @@ from tests.serving import FAKE, a_request, fake_command, python, stub_model, unt
 BRING_UP = """
 import sys
 from pathlib import Path
-from launcher.engine.deploy import bring_up
+from launcher.deployment.deploy import bring_up
 from tests.serving import a_request, fake_command
 folder, model, *switches = sys.argv[1:]
 bring_up(Path(folder), a_request("m", fake_command(*switches), Path(model)))

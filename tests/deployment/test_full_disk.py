@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from launcher.doctor import check_state
-from launcher.engine.deploy import bring_up
-from launcher.engine.deployments import State, find, look, save
-from launcher.engine.identity import lives
-from launcher.engine.options import command
-from launcher.engine.record import Deployment, Phase
-from launcher.engine.takedown import take_down
+from launcher.commands.doctor import check_state
+from launcher.commands.restart import restart
+from launcher.deployment.deploy import bring_up
+from launcher.deployment.identity import lives
+from launcher.deployment.options import command
+from launcher.deployment.record import Deployment, Phase
+from launcher.deployment.records import State, find, look, save
+from launcher.deployment.takedown import take_down
 from launcher.errors import TryAgain
 from launcher.progress import Step
-from launcher.settings import read_settings
-from launcher.upkeep import restart
+from launcher.system.settings import read_settings
 from tests.serving import a_request, fake_command, stub_model
 
 

@@ -2,9 +2,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from launcher.engine import history
-from launcher.engine.history import Entry, Identity, append, compare, plan_key, read, remembered
-from launcher.engine.load_log import held
+from launcher.deployment import history
+from launcher.deployment.history import Entry, Identity, append, compare, plan_key, read, remembered
+from launcher.engine.log.load_log import held
 
 ONE = Identity(plan="p", engine="e", driver="570")
 LOG = """\

@@ -1,7 +1,7 @@
 import os
 from pathlib import Path
 
-from launcher.engine.log import follow, open_log, tail, trim
+from launcher.deployment.log_file import follow, open_log, tail, trim
 
 
 def write(path: Path, text: str) -> None:

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from launcher.engine.identity import identify
-from launcher.engine.ports import check_port, free_port, listens
+from launcher.deployment.identity import identify
+from launcher.deployment.ports import check_port, free_port, listens
 from launcher.errors import UsageError
 
 

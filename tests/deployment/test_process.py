@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.engine.identity import Presence, identify, lives, presence
-from launcher.engine.process import activity, engine_env, reap, start, stop
+from launcher.deployment.identity import Presence, identify, lives, presence
+from launcher.deployment.process import activity, reap, start, stop
+from launcher.engine.environment import engine_env
 from launcher.errors import NotAllowed, NotFound
 from tests.serving import fake_command, running, stub_model, until, written_pid
 

@@ -5,7 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from launcher.engine.deployments import (
+from launcher.deployment.identity import ProcessId, identify
+from launcher.deployment.record import (
+    Deployment,
+    Phase,
+    Unreadable,
+    check_name,
+    deployment_name,
+    document,
+    parse_deployment,
+    plan_hash,
+)
+from launcher.deployment.records import (
     State,
     Status,
     find,
@@ -16,17 +27,6 @@ from launcher.engine.deployments import (
     remove,
     require,
     save,
-)
-from launcher.engine.identity import ProcessId, identify
-from launcher.engine.record import (
-    Deployment,
-    Phase,
-    Unreadable,
-    check_name,
-    deployment_name,
-    document,
-    parse_deployment,
-    plan_hash,
 )
 from launcher.errors import NotFound, UsageError
 

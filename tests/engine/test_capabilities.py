@@ -14,7 +14,7 @@ import pytest
 from launcher.engine.capabilities import capabilities
 from launcher.engine.find import Engine, EngineSource, ask_engine
 from launcher.errors import EngineFailed, UsageError
-from launcher.packages import sha256_of
+from launcher.system.packages import sha256_of
 
 CAPTURES = Path(__file__).parent.parent / "captures" / "engine"
 

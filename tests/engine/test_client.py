@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from launcher.deployment.identity import ProcessId
+from launcher.deployment.ports import free_port
 from launcher.engine.client import (
     Delta,
     Props,
@@ -16,8 +18,6 @@ from launcher.engine.client import (
     read_api_key,
     stream_chat,
 )
-from launcher.engine.identity import ProcessId
-from launcher.engine.ports import free_port
 from launcher.errors import EngineFailed, UsageError
 from tests.serving import fake_command, running, stub_model, until
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from launcher.engine.cause import CauseKind
+from launcher.deployment.identity import Presence, presence
+from launcher.deployment.ports import free_port
+from launcher.deployment.process import reap, stop
 from launcher.engine.client import Props, first_token, is_loaded, models, props, stream_chat
-from launcher.engine.diagnose import diagnose
-from launcher.engine.identity import Presence, presence
-from launcher.engine.ports import free_port
-from launcher.engine.process import reap, stop
+from launcher.engine.log.cause import CauseKind
+from launcher.engine.log.diagnose import diagnose
 from launcher.engine.protocol import EXIT, Reports
 from launcher.errors import UsageError
 from tests.serving import SMALL, fake_command, running, stub_model, until

@@ -21,10 +21,10 @@ from launcher.engine.find import (
     list_engines,
     parse_record,
 )
-from launcher.engine.recipe import LLAMA_CPP
-from launcher.engine.toolchain import host_cpu
+from launcher.engine.host_cpu import host_cpu
+from launcher.engine.pinned import LLAMA_CPP
 from launcher.errors import EngineFailed, LauncherError, NotFound, UsageError
-from launcher.machine import Backend
+from launcher.machine.machine import Backend
 
 CPU = host_cpu()
 RECORDED = BuildRecord(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.engine.recipe import LLAMA_CPP
+from launcher.engine.pinned import LLAMA_CPP
 from launcher.errors import BadGguf
 from launcher.gguf.architecture import Architecture, Mla, Recurrence, read_architecture
 from launcher.gguf.ggml import GgmlType

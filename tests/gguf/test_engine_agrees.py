@@ -12,7 +12,7 @@ import pytest
 from launcher.engine.find import Engine
 from launcher.gguf.anatomy import dissect
 from launcher.gguf.architecture import Architecture
-from launcher.hub.local import open_path
+from launcher.models.local import open_path
 
 ARCHITECTURES = [
     "cohere2moe",

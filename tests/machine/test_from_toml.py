@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.adhoc import ASSUMED_CPU, ASSUMED_CPU_NOTE, ID_PREFIX, adhoc_machine
 from launcher.errors import LauncherError, NotFound, UsageError
-from launcher.gpus import GPU_NAMES, as_device, gpu_named, metal_working_set
-from launcher.machine import (
+from launcher.machine.from_toml import format_machine, parse_machine
+from launcher.machine.from_words import ASSUMED_CPU, ASSUMED_CPU_NOTE, ID_PREFIX, adhoc_machine
+from launcher.machine.gpus import GPU_NAMES, as_device, gpu_named, metal_working_set
+from launcher.machine.machine import (
     Backend,
     Cpu,
     Device,
@@ -19,10 +20,9 @@ from launcher.machine import (
     format_cpu_list,
     parse_cpu_list,
 )
-from launcher.machine_file import format_machine, parse_machine
 from launcher.units import GIB, MIB
 
-MACHINES = Path(__file__).parent.parent / "profiles" / "machines"
+MACHINES = Path(__file__).parents[2] / "profiles" / "machines"
 EXPECTED = {
     "8xh100-80g": (8, "CUDA7", 2048),
     "8xh200-141g": (8, "CUDA7", 2048),

@@ -8,8 +8,8 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from launcher.hub.endpoint import Endpoint
-from launcher.hub.store import HubStore
+from launcher.models.hub.endpoint import Endpoint
+from launcher.models.store import HubStore
 from tests.fakes.hub import FakeHub
 
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from launcher.catalogue import Sources, resolve, sources_of
 from launcher.errors import NotFound, UsageError
-from launcher.fetching import fetch
-from launcher.hub.endpoint import Endpoint
-from launcher.hub.located import Awaited
-from launcher.hub.saved import read_saved, save_headers
-from launcher.hub.store import HubStore
-from launcher.profile import pick_profile, quants_to_try
+from launcher.models.catalogue import Sources, resolve, sources_of
+from launcher.models.fetch import fetch
+from launcher.models.hub.endpoint import Endpoint
+from launcher.models.located import Awaited
+from launcher.models.profiles.profile import pick_profile, quants_to_try
+from launcher.models.saved import read_saved, save_headers
+from launcher.models.store import HubStore
 from launcher.progress import silent
-from launcher.settings import profiles_dir, read_settings
+from launcher.system.settings import profiles_dir, read_settings
 from tests.fakes.hub import FakeHub, Fault
 from tests.tiny_gguf import tiny_gguf, tiny_split
 

@@ -17,15 +17,15 @@ import huggingface_hub
 import pytest
 
 from launcher.errors import UsageError
-from launcher.hub.download import pull
-from launcher.hub.endpoint import Endpoint
-from launcher.hub.located import PullOptions
-from launcher.hub.repo import open_repo
-from launcher.hub.store import HubStore
-from launcher.hub.transfer.line import Line
-from launcher.hub.trust import VARIABLES, trusted
-from launcher.hub.url import open_url
-from launcher.model import ModelRef, RefKind
+from launcher.models.hub.download import pull
+from launcher.models.hub.endpoint import Endpoint
+from launcher.models.hub.repo import open_repo
+from launcher.models.located import PullOptions
+from launcher.models.refs import ModelRef, RefKind
+from launcher.models.store import HubStore
+from launcher.models.transfer.connection import Line
+from launcher.models.url import open_url
+from launcher.system.certificates import VARIABLES, trusted
 from tests.fakes.hub import FakeHub
 from tests.pulling import QUICK
 from tests.tiny_gguf import tiny_split

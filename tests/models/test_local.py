@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import BadGguf, LauncherError, NotAllowed, NotFound, TryAgain, UsageError
-from launcher.hub.local import FileSource, _explain, open_path
-from launcher.hub.located import LocalFiles
+from launcher.models.local import FileSource, _explain, open_path
+from launcher.models.located import LocalFiles
 from tests.make_gguf import make_gguf
 
 

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from launcher.catalogue import Sources, resolve
 from launcher.errors import HashMismatch, NotFound
-from launcher.fetching import fetch
-from launcher.hub.download import pull
-from launcher.hub.endpoint import Endpoint, online
-from launcher.hub.located import Located, PullOptions
-from launcher.hub.repo import open_repo
-from launcher.hub.store import HubStore
-from launcher.model import ModelRef, RefKind
-from launcher.profile import Profiles
+from launcher.models.catalogue import Sources, resolve
+from launcher.models.fetch import fetch
+from launcher.models.hub.download import pull
+from launcher.models.hub.endpoint import Endpoint, online
+from launcher.models.hub.repo import open_repo
+from launcher.models.located import Located, PullOptions
+from launcher.models.profiles.profile import Profiles
+from launcher.models.refs import ModelRef, RefKind
+from launcher.models.store import HubStore
 from launcher.progress import silent
 from tests.fakes.hub import FakeHub
 from tests.pulling import QUICK, damage

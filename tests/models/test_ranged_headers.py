@@ -6,9 +6,9 @@ import pytest
 
 from launcher.errors import BadGguf
 from launcher.gguf.header import MAX_HEADER_BYTES, parse_header
-from launcher.hub.located import LocalFiles
-from launcher.hub.ranges import SLACK_BYTES, assemble, read_header
-from launcher.model import Shard
+from launcher.gguf.model import Shard
+from launcher.models.located import LocalFiles
+from launcher.models.ranged_headers import SLACK_BYTES, assemble, read_header
 from tests.builders import Tensor, build_header
 from tests.make_gguf import make_shards
 

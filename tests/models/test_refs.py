@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 
 from launcher.errors import NotFound, UsageError
-from launcher.hub.refs import parse_ref, safe_file_name
-from launcher.model import ModelRef, RefKind
+from launcher.models.refs import ModelRef, RefKind, parse_ref, safe_file_name
 
 PROFILES = ("kimi-k2.5", "smollm2-135m", "Qwen3-0.6B")
 

@@ -10,10 +10,10 @@ import pytest
 
 from launcher.errors import BadGguf, TryAgain, UsageError
 from launcher.gguf.header import MAX_HEADER_BYTES
-from launcher.hub import saved
-from launcher.hub.local import open_path
-from launcher.hub.located import Located, SavedHeaders
-from launcher.hub.saved import is_saved, save_headers
+from launcher.models import saved
+from launcher.models.local import open_path
+from launcher.models.located import Located, SavedHeaders
+from launcher.models.saved import is_saved, save_headers
 from tests.make_gguf import make_gguf
 
 

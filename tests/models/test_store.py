@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import BadGguf, TryAgain, UsageError
-from launcher.hub import store as store_module
-from launcher.hub.local import open_path
-from launcher.hub.located import Located
-from launcher.hub.store import HubStore, Listing, write_hollow
-from launcher.model import Shard
-from launcher.replacing import write_atomically
+from launcher.gguf.model import Shard
+from launcher.models import store as store_module
+from launcher.models.local import open_path
+from launcher.models.located import Located
+from launcher.models.store import HubStore, Listing, write_hollow
+from launcher.system.atomic_files import write_atomically
 from tests.tiny_gguf import tiny_gguf, tiny_split
 
 COMMIT = "c" * 40

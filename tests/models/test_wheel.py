@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import HashMismatch, NotFound, TryAgain, UsageError
-from launcher.hub.download import pull
-from launcher.hub.endpoint import Endpoint
-from launcher.hub.located import HubFiles, LocalFiles
-from launcher.hub.store import HubStore
-from launcher.hub.wheel import open_first, open_wheel
-from launcher.model import ModelRef, RefKind
-from launcher.profile import WheelSource
+from launcher.models.hub.download import pull
+from launcher.models.hub.endpoint import Endpoint
+from launcher.models.located import HubFiles, LocalFiles
+from launcher.models.profiles.profile import WheelSource
+from launcher.models.refs import ModelRef, RefKind
+from launcher.models.store import HubStore
+from launcher.models.wheel import open_first, open_wheel
 from launcher.progress import Step
 from tests.fakes.hub import FakeHub, Fault
 from tests.tiny_gguf import tiny_gguf

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from launcher.plan.amounts import HOST
 from launcher.plan.oracle import Answer, BufferRow, HostTensor, Question, Refusal
-from launcher.plan.plan import HOST
 from launcher.units import MIB
 
 

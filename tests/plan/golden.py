@@ -10,11 +10,12 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from launcher.engine.argv import Serving, server_argv
+from launcher.engine.flags.argv import Serving, server_argv
 from launcher.gguf.ggml import GgmlType
-from launcher.machine import Machine
-from launcher.model import ModelFile
-from launcher.plan.plan import Plan, Workload
+from launcher.gguf.model import ModelFile
+from launcher.machine.machine import Machine
+from launcher.plan.plan import Plan
+from launcher.plan.workload import Workload
 from launcher.units import GIB, format_bytes
 from tests.plan.planned import make_plan
 from tests.plan.shapes import device, machine, model

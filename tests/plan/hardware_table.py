@@ -18,16 +18,17 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from launcher.gguf.ggml import GgmlType
+from launcher.gguf.model import ModelFile
 from launcher.gguf.synthesis import TypeRule
-from launcher.machine import Machine
-from launcher.machine_file import parse_machine
-from launcher.model import ModelFile
-from launcher.plan.choice import Choice
-from launcher.plan.plan import HOST, Limits, Workload
-from launcher.plan.search import Offer, Task, search
-from launcher.profile import ModelProfile, QuantRecipe, RecipeBasis
-from launcher.profile_toml import parse_model_profile
-from launcher.recipe import headers_of_recipe
+from launcher.machine.from_toml import parse_machine
+from launcher.machine.machine import Machine
+from launcher.models.profiles.from_toml import parse_model_profile
+from launcher.models.profiles.made_headers import headers_of_recipe
+from launcher.models.profiles.profile import ModelProfile, QuantRecipe, RecipeBasis
+from launcher.plan.amounts import HOST
+from launcher.plan.search.choice import Choice
+from launcher.plan.search.search import Offer, Task, search
+from launcher.plan.workload import Limits, Workload
 from launcher.units import GIB, format_bytes
 
 ROOT = Path(__file__).parents[2]

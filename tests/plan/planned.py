@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from launcher.machine import Machine
-from launcher.model import ModelFile
-from launcher.plan.plan import CacheType, Limits, Plan, Shortfall, Workload
-from launcher.plan.search import Offer, Task, plan_one
-from launcher.plan.settle import USUAL_UBATCH
+from launcher.gguf.model import ModelFile
+from launcher.machine.machine import Machine
+from launcher.plan.modes import CacheType
+from launcher.plan.placement.settle import USUAL_UBATCH
+from launcher.plan.plan import Plan, Shortfall
+from launcher.plan.search.search import Offer, Task, plan_one
+from launcher.plan.workload import Limits, Workload
 
 
 def make_plan(

@@ -7,10 +7,10 @@ import functools
 from launcher.gguf.architecture import Architecture, read_architecture
 from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import Header, parse_header
-from launcher.machine import Backend, Cpu, Device, Machine
-from launcher.model import ModelFile, Shard
+from launcher.gguf.model import ModelFile, Shard
+from launcher.machine.machine import Backend, Cpu, Device, Machine
+from launcher.plan.modes import CacheType
 from launcher.plan.parameters import Parameters
-from launcher.plan.plan import CacheType
 from launcher.units import GIB, MIB
 from tests.make_gguf import Types, make_shards
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 
-from launcher.machine import Device
-from launcher.plan.choice import Choice
-from launcher.plan.explain import basis_of, plan_json, shortfall_json
-from launcher.plan.oracle import Answer, BufferRow, FlashAttention
-from launcher.plan.plan import HOST, Basis, Plan, Shortfall, Workload
-from launcher.plan.search import Offer, Task, search
-from launcher.plan.verdict import question_of, simulated_ledger
+from launcher.machine.machine import Device
+from launcher.plan.amounts import HOST, Basis
+from launcher.plan.as_json import basis_of, plan_json, shortfall_json
+from launcher.plan.memory.simulated import question_of, simulated_ledger
+from launcher.plan.modes import FlashAttention
+from launcher.plan.oracle import Answer, BufferRow
+from launcher.plan.plan import Plan, Shortfall
+from launcher.plan.search.choice import Choice
+from launcher.plan.search.search import Offer, Task, search
+from launcher.plan.workload import Workload
 from launcher.units import GIB, MIB
 from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, machine, model

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.plan.pattern import expert_pattern, matched_names
-from launcher.plan.plan import Plan, Workload
+from launcher.plan.expert_pattern import expert_pattern, matched_names
+from launcher.plan.plan import Plan
+from launcher.plan.workload import Workload
 from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, machine, model
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.engine.argv import Serving, server_argv
-from launcher.machine_file import format_machine, parse_machine
-from launcher.plan.plan import HOST, Plan, Workload
-from launcher.plan.search import Offer, Task, search
+from launcher.engine.flags.argv import Serving, server_argv
+from launcher.machine.from_toml import format_machine, parse_machine
+from launcher.plan.amounts import HOST
+from launcher.plan.plan import Plan
+from launcher.plan.search.search import Offer, Task, search
+from launcher.plan.workload import Workload
 from launcher.units import GIB
 from tests.plan.hardware_table import ALONE, GOLDEN, ROOT, ROWS, kimi, render, shipped_machine, verdict
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.machine import Backend, Cpu
-from launcher.plan.budget import device_margin, ram_reserve, read_budgets
-from launcher.plan.host_memory import plan_caches
-from launcher.plan.ledger import demand_of
-from launcher.plan.plan import Workload
-from launcher.plan.threads import choose_threads
-from launcher.plan.weights import weigh
+from launcher.machine.machine import Backend, Cpu
+from launcher.plan.memory.budget import device_margin, ram_reserve, read_budgets
+from launcher.plan.memory.host_memory import plan_caches
+from launcher.plan.memory.ledger import demand_of
+from launcher.plan.memory.weights import weigh
+from launcher.plan.placement.threads import choose_threads
+from launcher.plan.workload import Workload
 from launcher.units import GIB, MIB
 from tests.plan.shapes import architecture_of, device, eight_cores, machine, model, parameters
 

@@ -9,9 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.errors import UsageError
-from launcher.machine import Backend
-from launcher.plan.plan import HOST, CacheType, LoadMode, Plan, Shortfall, Workload
-from launcher.plan.reach import Rope
+from launcher.machine.machine import Backend
+from launcher.plan.amounts import HOST
+from launcher.plan.modes import CacheType, LoadMode
+from launcher.plan.plan import Plan, Shortfall
+from launcher.plan.rope import Rope
+from launcher.plan.workload import Workload
 from launcher.units import GIB, MIB
 from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, device, machine, model

@@ -7,10 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.errors import UsageError
-from launcher.plan.assign import assign
-from launcher.plan.pattern import matched_names
-from launcher.plan.plan import HOST, Limits, Plan, Shortfall, TensorOverride, Workload
-from launcher.plan.verdict import question_of
+from launcher.plan.amounts import HOST
+from launcher.plan.expert_pattern import matched_names
+from launcher.plan.memory.assign import assign
+from launcher.plan.memory.simulated import question_of
+from launcher.plan.modes import TensorOverride
+from launcher.plan.plan import Plan, Shortfall
+from launcher.plan.workload import Limits, Workload
 from tests.plan.planned import make_plan
 from tests.plan.shapes import architecture_of, cards, machine, model
 

@@ -15,14 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from launcher.engine.argv import Serving, server_argv
+from launcher.deployment.ports import free_port
 from launcher.engine.capabilities import capabilities
 from launcher.engine.find import Engine
-from launcher.engine.ports import free_port
+from launcher.engine.flags.argv import Serving, server_argv
 from launcher.gguf.ggml import GgmlType
-from launcher.hub.local import open_path
-from launcher.machine import Backend, Machine
-from launcher.plan.plan import HOST, CacheType, LoadMode, Plan, Workload
+from launcher.machine.machine import Backend, Machine
+from launcher.models.local import open_path
+from launcher.plan.amounts import HOST
+from launcher.plan.modes import CacheType, LoadMode
+from launcher.plan.plan import Plan
+from launcher.plan.workload import Workload
 from launcher.units import MIB
 from tests.make_gguf import Types, make_gguf
 from tests.plan.planned import make_plan

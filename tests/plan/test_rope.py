@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.engine.rope_flags import read_rope
+from launcher.engine.flags.rope_flags import read_rope
 from launcher.errors import UsageError
 from launcher.gguf.ggml import GgmlType
-from launcher.plan.plan import Plan, Workload
-from launcher.plan.reach import Rope, reach_of, yarn_flags
+from launcher.plan.plan import Plan
+from launcher.plan.rope import Rope, reach_of, yarn_flags
+from launcher.plan.workload import Workload
 from tests.plan.planned import make_plan
 from tests.plan.shapes import machine, model
 

@@ -14,15 +14,15 @@ from typing import Any
 import psutil
 import pytest
 
-from launcher.engine.cause import CauseKind
-from launcher.engine.deploy import bring_up
-from launcher.engine.deployments import find, read_all
+from launcher.deployment.deploy import bring_up
+from launcher.deployment.identity import lives
+from launcher.deployment.record import Deployment, Phase
+from launcher.deployment.records import find, read_all
+from launcher.deployment.supervisor.protect import left_groups, make_group
+from launcher.deployment.supervisor.ready import LoadFailed
+from launcher.deployment.takedown import tidy
 from launcher.engine.find import Engine
-from launcher.engine.identity import lives
-from launcher.engine.protect import left_groups, make_group
-from launcher.engine.ready import LoadFailed
-from launcher.engine.record import Deployment, Phase
-from launcher.engine.takedown import tidy
+from launcher.engine.log.cause import CauseKind
 from tests.serving import SMALL, a_request, fake_command, stub_model, until
 
 pytestmark = pytest.mark.engine

@@ -17,8 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from launcher.deployment.ports import free_port
 from launcher.engine.find import Engine
-from launcher.engine.ports import free_port
 from tests.fakes.hub import FakeHub
 from tests.make_projector import make_projector
 from tests.moe_shards import moe_shards

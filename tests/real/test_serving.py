@@ -9,14 +9,14 @@ from pathlib import Path
 import openai
 import pytest
 
+from launcher.deployment.deploy import bring_up
+from launcher.deployment.identity import lives
+from launcher.deployment.log_file import follow
+from launcher.deployment.record import Deployment, Phase
+from launcher.deployment.records import State, find, look, read_all
+from launcher.deployment.takedown import Ended, take_down
 from launcher.engine.client import props, stream_chat
-from launcher.engine.deploy import bring_up
-from launcher.engine.deployments import State, find, look, read_all
 from launcher.engine.find import Engine
-from launcher.engine.identity import lives
-from launcher.engine.log import follow
-from launcher.engine.record import Deployment, Phase
-from launcher.engine.takedown import Ended, take_down
 from launcher.errors import EngineFailed
 from tests.serving import SMALL, a_request, python, until
 
@@ -29,7 +29,7 @@ the Marseillaise, by hand as well."""
 BRING_UP = """
 import sys, time
 from pathlib import Path
-from launcher.engine.deploy import bring_up
+from launcher.deployment.deploy import bring_up
 from tests.serving import SMALL, a_request
 folder, engine, model = sys.argv[1:]
 bring_up(Path(folder), a_request("m", (engine, *SMALL), Path(model)))

@@ -15,9 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
+from launcher.deployment.ports import free_port
 from launcher.engine.find import Engine
-from launcher.engine.ports import free_port
-from launcher.hub.store import HubStore
+from launcher.models.store import HubStore
 from tests.make_gguf import make_gguf
 
 pytestmark = pytest.mark.engine

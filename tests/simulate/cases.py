@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from launcher.machine import Device
-from launcher.plan.oracle import FlashAttention, Question, SplitMode
-from launcher.plan.plan import HOST, CacheType, TensorOverride
+from launcher.machine.machine import Device
+from launcher.plan.amounts import HOST
+from launcher.plan.modes import CacheType, FlashAttention, SplitMode, TensorOverride
+from launcher.plan.oracle import Question
 
 EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 """Routed experts, as llama.cpp's --cpu-moe has them (common/common.h)."""

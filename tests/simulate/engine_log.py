@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launcher.machine import Backend, Device
-from launcher.plan.oracle import Answer, ProjectorAnswer, Question, SplitMode
-from launcher.plan.plan import HOST
+from launcher.machine.machine import Backend, Device
+from launcher.plan.amounts import HOST
+from launcher.plan.modes import SplitMode
+from launcher.plan.oracle import Answer, ProjectorAnswer, Question
 from launcher.simulate.meta import is_sum
 from launcher.units import MIB
 

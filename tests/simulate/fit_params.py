@@ -7,9 +7,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from launcher.machine import Device
+from launcher.machine.machine import Device
+from launcher.plan.amounts import HOST
 from launcher.plan.oracle import Answer, Question
-from launcher.plan.plan import HOST
 from launcher.simulate.client import Simulators
 from launcher.units import MIB
 from tests.simulate.engine_log import server_argv

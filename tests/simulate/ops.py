@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 from launcher.gguf.ggml import BLOCKS, GgmlType
-from launcher.simulate.ops import Op, Tensor
+from launcher.simulate.abi.ops import Op, Tensor
 
 F16, F32, Q8_0 = GgmlType.F16, GgmlType.F32, GgmlType.Q8_0
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from launcher.engine.find import Engine
-from launcher.hub.local import open_path
-from launcher.machine import Device
-from launcher.plan.beside import beside
-from launcher.plan.companions import Companions, Draft, DraftWish, draft_question
-from launcher.plan.oracle import Answer, FlashAttention, ProjectorAnswer, ProjectorQuestion, Question, Refusal
-from launcher.plan.plan import HOST, CacheType
+from launcher.machine.machine import Device
+from launcher.models.local import open_path
+from launcher.plan.amounts import HOST
+from launcher.plan.companions import DraftWish
+from launcher.plan.memory.companion_memory import Companions, Draft, beside, draft_question
+from launcher.plan.modes import CacheType, FlashAttention
+from launcher.plan.oracle import Answer, ProjectorAnswer, ProjectorQuestion, Question, Refusal
 from launcher.simulate.client import Simulators
 from tests.make_projector import make_projector
 from tests.plan.shapes import machine

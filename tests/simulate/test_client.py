@@ -12,9 +12,10 @@ import pytest
 
 from launcher.engine.find import Engine
 from launcher.gguf.ggml import GgmlType
-from launcher.machine import Backend, Device
-from launcher.plan.oracle import Answer, HostTensor, Oracle, Question, Refusal, SplitMode
-from launcher.plan.plan import HOST, LoadMode, TensorOverride
+from launcher.machine.machine import Backend, Device
+from launcher.plan.amounts import HOST
+from launcher.plan.modes import LoadMode, SplitMode, TensorOverride
+from launcher.plan.oracle import Answer, HostTensor, Oracle, Question, Refusal
 from launcher.simulate.client import Simulators, _WorkerLost, describe_death, is_refusal
 from launcher.units import GIB, MIB
 from tests.make_gguf import Types, make_gguf

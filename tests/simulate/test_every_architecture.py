@@ -8,8 +8,8 @@ import pytest
 
 from launcher.engine.find import Engine
 from launcher.gguf.known import ARCHITECTURES
-from launcher.hub.local import open_path
-from launcher.machine import Backend, Device
+from launcher.machine.machine import Backend, Device
+from launcher.models.local import open_path
 from launcher.plan.oracle import Answer, Question
 from launcher.simulate.client import Simulators
 from launcher.units import GIB

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from launcher import simulations
 from launcher.engine.find import Engine, EngineSource
-from launcher.hub.local import open_path
-from launcher.hub.located import Located, SavedHeaders
-from launcher.machine import Machine
+from launcher.machine.machine import Machine
+from launcher.machine.probe.host import read_host
+from launcher.machine.probe.proc_files import KernelFiles
+from launcher.models.local import open_path
+from launcher.models.located import Located, SavedHeaders
 from launcher.plan.oracle import Answer, Question
-from launcher.probe.host import read_host
-from launcher.probe.kernel_files import KernelFiles
-from launcher.settings import Settings, read_settings
-from launcher.simulations import Simulations
+from launcher.simulate import simulations
+from launcher.simulate.simulations import Simulations
+from launcher.system.settings import Settings, read_settings
 from tests.make_gguf import make_gguf
 from tests.plan.shapes import machine
 

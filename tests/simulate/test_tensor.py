@@ -11,12 +11,13 @@ import pytest
 
 from launcher.engine.find import Engine
 from launcher.gguf.ggml import GgmlType
-from launcher.machine import Backend, Device
-from launcher.plan.oracle import Answer, BufferRow, FlashAttention, Question, Refusal, SplitMode
-from launcher.plan.plan import HOST, TensorOverride
+from launcher.machine.machine import Backend, Device
+from launcher.plan.amounts import HOST
+from launcher.plan.modes import FlashAttention, SplitMode, TensorOverride
+from launcher.plan.oracle import Answer, BufferRow, Question, Refusal
+from launcher.simulate.backends.traits import Staging, traits_of
 from launcher.simulate.client import Simulators
 from launcher.simulate.meta import is_sum
-from launcher.simulate.traits import Staging, traits_of
 from launcher.units import GIB, MIB
 from tests.make_gguf import Types, make_gguf
 from tests.simulate.engine_log import differences, load_with_engine, software_gpus

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
-from launcher.machine import Backend, Device, Link
-from launcher.plan.oracle import Answer, BufferRow, FlashAttention, HostTensor, Question, SplitMode
-from launcher.plan.plan import HOST, CacheType, LoadMode, TensorOverride
+from launcher.machine.machine import Backend, Device, Link
+from launcher.plan.amounts import HOST
+from launcher.plan.modes import CacheType, FlashAttention, LoadMode, SplitMode, TensorOverride
+from launcher.plan.oracle import Answer, BufferRow, HostTensor, Question
 from launcher.simulate.wire import answer_from, question_from, to_json
 
 DEVICE = Device(

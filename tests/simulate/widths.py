@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.gguf.ggml import GgmlType
-from launcher.machine import Device
-from launcher.plan.oracle import FlashAttention, Question
+from launcher.machine.machine import Device
+from launcher.plan.modes import FlashAttention
+from launcher.plan.oracle import Question
 from tests.make_gguf import Types, make_gguf
 from tests.simulate.cases import EXPERTS_ON_HOST, QUANTISED_CACHE, describe
 from tests.simulate.fit_params import question_like_fit

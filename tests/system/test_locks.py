@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from launcher.locks import exclusive, exclusive_if_free
+from launcher.system.locks import exclusive, exclusive_if_free
 
 HOLDER = """
 import sys
 from pathlib import Path
-from launcher.locks import exclusive
+from launcher.system.locks import exclusive
 with exclusive(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

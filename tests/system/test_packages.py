@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import HashMismatch, LauncherError, TryAgain
-from launcher.packages import Kind, Package, fetch_package
 from launcher.progress import Step
+from launcher.system.packages import Kind, Package, fetch_package
 
 METADATA = "Metadata-Version: 2.1\nName: tiny-thing\nVersion: 1.0\n"
 BACKEND = f"""\

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.child import run_lines
+from launcher.system.run_program import run_lines
 
 
 def test_lines_of_both_streams_and_the_status() -> None:

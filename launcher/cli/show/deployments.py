@@ -10,13 +10,13 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from launcher.cli.tables import facts, grid
-from launcher.engine import record
-from launcher.engine.load_log import Compared, Seen, compare_load, maps_weights, parse_load_log
-from launcher.engine.log import head
-from launcher.engine.record import Deployment, Unreadable
-from launcher.engine.vitals import Seen as Looked
-from launcher.engine.vitals import see
+from launcher.cli.show.tables import facts, grid
+from launcher.deployment import record
+from launcher.deployment.log_file import head
+from launcher.deployment.record import Deployment, Unreadable
+from launcher.deployment.status import Seen as Looked
+from launcher.deployment.status import see
+from launcher.engine.log.load_log import Compared, Seen, compare_load, maps_weights, parse_load_log
 from launcher.units import format_bytes
 
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from launcher.cli.tables import grid
-from launcher.doctor import Finding
-from launcher.engine.history import Entry
+from launcher.cli.show.tables import grid
+from launcher.commands.doctor import Finding
+from launcher.deployment.history import Entry
 from launcher.units import format_bytes
 
 

@@ -7,9 +7,9 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from launcher.cli.tables import bar, facts, grid
+from launcher.cli.show.tables import bar, facts, grid
 from launcher.gguf.anatomy import Anatomy
-from launcher.model import ModelFile
+from launcher.gguf.model import ModelFile
 from launcher.units import format_bytes, format_count
 
 

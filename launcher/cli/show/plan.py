@@ -10,11 +10,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from launcher.cli.tables import bar, facts, grid, reasons
-from launcher.plan.choice import Option
-from launcher.plan.plan import Amount, Basis, LedgerRow, Plan, Shortfall
-from launcher.plan.purchase import what_was_tried
-from launcher.planning import Planned, api_price
+from launcher.cli.show.tables import bar, facts, grid, reasons
+from launcher.commands.plan import Planned, api_price
+from launcher.plan.amounts import Amount, Basis, LedgerRow
+from launcher.plan.plan import Plan, Shortfall
+from launcher.plan.search.choice import Option
+from launcher.plan.search.purchase import what_was_tried
 from launcher.units import format_bytes
 
 _MARK = {Basis.EXACT: "", Basis.SIMULATED: "~", Basis.MEASURED: "!", Basis.ESTIMATED: "±"}

@@ -12,11 +12,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from launcher.commands.engine import EngineDescription
 from launcher.engine.find import Engine
-from launcher.hub.kept import Kept
-from launcher.inventory import EngineDescription
-from launcher.machine import Device, Filesystem, Machine
-from launcher.profile import ApiEquivalent, ModelProfile, ProfileQuant, SizeBasis
+from launcher.machine.machine import Device, Filesystem, Machine
+from launcher.models.kept.kept import Kept
+from launcher.models.profiles.profile import ApiEquivalent, ModelProfile, ProfileQuant, SizeBasis
 from launcher.units import format_bytes
 
 BAR_WIDTH = 14

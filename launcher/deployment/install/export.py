@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from launcher.engine.taskset import unbound
+from launcher.engine.flags.taskset import unbound
 
 _INSIDE = "/models"
 _KEYS = "/keys"

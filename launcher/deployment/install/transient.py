@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.engine.identity import ProcessId, identify
-from launcher.engine.process import GRACE_S, KILL_S
-from launcher.engine.systemd import lingers
+from launcher.deployment.identity import ProcessId, identify
+from launcher.deployment.install.systemd import lingers
+from launcher.deployment.process import GRACE_S, KILL_S
 from launcher.errors import EngineFailed, TryAgain
 
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

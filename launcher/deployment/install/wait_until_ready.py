@@ -1,6 +1,6 @@
 """Returns once the server at a URL has produced a token: what a systemd unit waits for before it is started.
 
-    python -m launcher.engine.answers URL [API_KEY_FILE]
+    python -m launcher.deployment.install.wait_until_ready URL [API_KEY_FILE]
 
 There is no limit in seconds: systemd ends it with the unit when llama-server ends.
 """

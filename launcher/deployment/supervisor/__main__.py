@@ -1,6 +1,6 @@
 """The supervisor as a program, with what the drivers say of their memory: one small process per deployment.
 
-python -m launcher.supervise STATE_FILE
+python -m launcher.deployment.supervisor STATE_FILE
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from launcher.engine.supervisor import supervise
-from launcher.engine.taken import Gauge
+from launcher.deployment.supervisor.supervisor import supervise
+from launcher.deployment.supervisor.vram_growth import Gauge
 
 
 def open_gauge(devices: Mapping[str, str]) -> Gauge:
     """Memory in use on these GPUs. Imported only where there are any: the supervisor stays small."""
-    from launcher.probe import gauge  # noqa: PLC0415  see above
+    from launcher.machine.probe import vram_in_use  # noqa: PLC0415  see above
 
-    return gauge.Gauge(devices)
+    return vram_in_use.Gauge(devices)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@ import contextlib
 import time
 from pathlib import Path
 
-from launcher.engine import claims, history, process
-from launcher.engine.cause import Cause
-from launcher.engine.child import Child
-from launcher.engine.deployments import now
-from launcher.engine.load_log import held
-from launcher.engine.options import Options
-from launcher.engine.record import Deployment
+from launcher.deployment import claims, history, process
+from launcher.deployment.options import Options
+from launcher.deployment.record import Deployment
+from launcher.deployment.records import now
+from launcher.deployment.supervisor.child import Child
+from launcher.engine.log.cause import Cause
+from launcher.engine.log.load_log import held
 
 
 class Account:

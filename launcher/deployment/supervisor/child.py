@@ -15,10 +15,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from launcher.engine import protect
-from launcher.engine.log import read_from, size_of
+from launcher.deployment.log_file import read_from, size_of
+from launcher.deployment.supervisor import protect
+from launcher.deployment.supervisor.vram_growth import Taken
 from launcher.engine.protocol import EXIT, Reports
-from launcher.engine.taken import Taken
 
 _ROUTER_PORT = {"LLAMA_SERVER_ROUTER_PORT": "1"}
 """Its presence alone makes llama-server a child; the port is never connected to."""

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from launcher.engine.identity import lives
+from launcher.deployment.identity import lives
 from launcher.units import GIB
 
 OOM_SCORE_ADJ = 500

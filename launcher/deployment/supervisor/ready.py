@@ -13,14 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.engine.cause import Cause, CauseKind
+from launcher.deployment.identity import Presence, ProcessId, presence
+from launcher.deployment.log_file import tail
+from launcher.deployment.ports import listens
+from launcher.deployment.process import Activity, activity, reap
+from launcher.deployment.record import Deployment
 from launcher.engine.client import fill_context, first_token, is_loaded, props, read_api_key
-from launcher.engine.diagnose import diagnose
-from launcher.engine.identity import Presence, ProcessId, presence
-from launcher.engine.log import tail
-from launcher.engine.ports import listens
-from launcher.engine.process import Activity, activity, reap
-from launcher.engine.record import Deployment
+from launcher.engine.log.cause import Cause, CauseKind
+from launcher.engine.log.diagnose import diagnose
 from launcher.errors import EngineFailed, LauncherError
 from launcher.progress import OnProgress, Step, silent
 from launcher.units import MIB

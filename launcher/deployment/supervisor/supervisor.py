@@ -7,7 +7,7 @@ was killed is started anew and takes the deployment up again.
 It waits in one `select` and computes nothing: no poll, no tick. HTTP is done by threads that live for one
 question; they answer through a queue, tagged with the number of the child they asked about.
 
-    python -m launcher.supervise STATE_FILE
+    python -m launcher.deployment.supervisor STATE_FILE
 """
 
 from __future__ import annotations
@@ -25,17 +25,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from launcher.engine import lifecycle, options, process, protect
-from launcher.engine.account import Account
-from launcher.engine.cause import Cause, CauseKind
-from launcher.engine.child import Child
-from launcher.engine.deployments import find, progress_path, remove, save, state_path
-from launcher.engine.diagnose import diagnose
-from launcher.engine.identity import Presence, identify, presence
-from launcher.engine.lifecycle import State
-from launcher.engine.options import Options
-from launcher.engine.record import Deployment, Phase
-from launcher.engine.taken import Gauge, Taken
+from launcher.deployment import options, process
+from launcher.deployment.identity import Presence, identify, presence
+from launcher.deployment.options import Options
+from launcher.deployment.record import Deployment, Phase
+from launcher.deployment.records import find, progress_path, remove, save, state_path
+from launcher.deployment.supervisor import lifecycle, protect
+from launcher.deployment.supervisor.bookkeeping import Account
+from launcher.deployment.supervisor.child import Child
+from launcher.deployment.supervisor.lifecycle import State
+from launcher.deployment.supervisor.vram_growth import Gauge, Taken
+from launcher.engine import environment
+from launcher.engine.log.cause import Cause, CauseKind
+from launcher.engine.log.diagnose import diagnose
 from launcher.errors import EngineFailed, TryAgain
 from launcher.progress import Step
 
@@ -310,7 +312,7 @@ class Supervisor:
 
     def _watch(self, child: Child, record: Deployment) -> _Told | None:
         """Until it is ready, stalls, or is gone: the last is seen by the main thread."""
-        from launcher.engine.ready import LoadFailed, StallLimits, wait_ready  # noqa: PLC0415  while the server loads
+        from launcher.deployment.supervisor.ready import LoadFailed, StallLimits, wait_ready  # noqa: PLC0415  while the server loads
 
         progress = progress_path(self._folder, record.name)
         limits = StallLimits(idle_s=self._options.idle_s, busy_s=self._options.busy_s)
@@ -380,7 +382,7 @@ def supervise(state_file: Path, open_gauge: OpenGauge | None = None) -> int:
     if keeper is not None and presence(keeper) is not Presence.GONE:
         return 0
     opts = options.parse(deployment.options)
-    _, dropped = process.engine_env({name: "" for name in os.environ if name not in opts.passed})
+    _, dropped = environment.engine_env({name: "" for name in os.environ if name not in opts.passed})
     for name in dropped:
         del os.environ[name]
     supervisor = Supervisor(state_file.parent, deployment, opts, open_gauge)

@@ -22,17 +22,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from launcher.child import run_lines
-from launcher.engine.build_log import Cause, explain, parse_step
+from launcher.engine.compile.build_log import Cause, explain, parse_step
+from launcher.engine.compile.recipe import OUTPUT, build_key, cmake_arguments
+from launcher.engine.compile.source import patch_vulkan, unpack
+from launcher.engine.compile.toolchain import Toolchain, find_toolchain, install_hint
 from launcher.engine.find import RECORD, RECORD_FORMAT, SERVER, BuildRecord, Engine, ask_engine, read_engine
-from launcher.engine.recipe import LLAMA_CPP, OUTPUT, Recipe, build_key, cmake_arguments
-from launcher.engine.source import patch_vulkan, unpack
-from launcher.engine.toolchain import HostCpu, Toolchain, find_toolchain, host_cpu, install_hint
+from launcher.engine.host_cpu import HostCpu, host_cpu
+from launcher.engine.pinned import LLAMA_CPP, Recipe
 from launcher.errors import EngineFailed, Interrupted, LauncherError, TryAgain
-from launcher.locks import exclusive, exclusive_if_free
-from launcher.machine import Backend
-from launcher.packages import LLAMA_CPP_PYTHON, Package, fetch_package, sha256_of
+from launcher.machine.machine import Backend
 from launcher.progress import OnProgress, Step, silent
+from launcher.system.locks import exclusive, exclusive_if_free
+from launcher.system.packages import LLAMA_CPP_PYTHON, Package, fetch_package, sha256_of
+from launcher.system.run_program import run_lines
 from launcher.units import MIB, format_bytes
 
 ROOM_BYTES = {Backend.CPU: 300 * MIB, Backend.METAL: 300 * MIB, Backend.VULKAN: 500 * MIB}

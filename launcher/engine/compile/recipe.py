@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 
-from launcher.machine import Backend, Machine
+from launcher.engine.pinned import Recipe
+from launcher.machine.machine import Backend, Machine
 from launcher.units import GIB
 
 JOB_BYTES = 2 * GIB
@@ -16,31 +16,6 @@ and 1.89 GiB in a Vulkan build (ru_maxrss of the children)."""
 OUTPUT = "bin"
 """llama.cpp sets CMAKE_RUNTIME_OUTPUT_DIRECTORY and CMAKE_LIBRARY_OUTPUT_DIRECTORY to build/bin
 (CMakeLists.txt): programs and shared libraries all land there."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """One pinned llama.cpp. `subtree` is its folder inside the source archive, `targets` what is built."""
-
-    version: str
-    commit: str
-    subtree: str
-    targets: tuple[str, ...]
-
-
-LLAMA_CPP = Recipe(
-    version="0.3.36",
-    commit="0c1e570",
-    subtree="llama_cpp_python-0.3.36/vendor/llama.cpp",
-    targets=(
-        "llama-server",
-        "llama-bench",
-        "ggml-rpc-server",
-        "llama-fit-params",
-        "test-llama-archs",  # writes a small model of every architecture: what the simulator is proved with
-    ),
-)
-"""llama-cpp-python 0.3.36 carries llama.cpp at commit 0c1e570 (.git/modules/vendor/llama.cpp/HEAD in it)."""
 
 COMMON_ARGUMENTS = (
     "-DCMAKE_BUILD_TYPE=Release",
@@ -67,40 +42,6 @@ BACKEND_ARGUMENTS: dict[Backend, tuple[str, ...]] = {
     Backend.CPU: (),
 }
 """llama.cpp docs/build.md, by backend. CPU on Apple hardware needs an explicit no, see cmake_arguments."""
-
-_X86_CODE_GENERATION = frozenset(
-    {
-        "sse3",
-        "pni",
-        "ssse3",
-        "sse4_1",
-        "sse4_2",
-        "popcnt",
-        "movbe",
-        "abm",
-        "lzcnt",
-        "f16c",
-        "fma",
-        "avx",
-        "avx2",
-    }
-    | {
-        "bmi1",
-        "bmi2",
-        "adx",
-        "aes",
-        "pclmulqdq",
-        "gfni",
-        "vaes",
-        "vpclmulqdq",
-        "sha_ni",
-        "xop",
-        "fma4",
-        "tbm",
-    }
-    | {"avx_vnni", "avx_vnni_int8", "avx_vnni_int16", "avx_ifma", "avx_ne_convert"}
-)
-_X86_FAMILIES = ("avx512", "amx", "avx10")
 
 
 def backend_for(machine: Machine, *, has_hip: bool = False) -> Backend:
@@ -133,18 +74,6 @@ def cuda_architectures(machine: Machine) -> tuple[str, ...]:
     capabilities = {device.compute_capability for device in machine.devices if device.backend is Backend.CUDA}
     return tuple(
         sorted((c.replace(".", "") for c in capabilities if c is not None and c.strip(".0")), key=int)
-    )
-
-
-def code_generation_flags(flags: tuple[str, ...], arch: str) -> tuple[str, ...]:
-    """Of /proc/cpuinfo's flags those that change the code `-march=native` makes (GCC's x86 option list).
-
-    The others (mitigations, virtualisation, power) differ between kernels and say nothing about the code.
-    """
-    if arch not in {"x86_64", "amd64", "i686"}:
-        return tuple(sorted(set(flags)))
-    return tuple(
-        sorted({flag for flag in flags if flag in _X86_CODE_GENERATION or flag.startswith(_X86_FAMILIES)})
     )
 
 

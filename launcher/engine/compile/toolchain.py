@@ -5,18 +5,16 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import os
-import platform
 import re
 import shutil
-import subprocess
 import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.engine.recipe import code_generation_flags
 from launcher.errors import EngineFailed
-from launcher.machine import Backend
+from launcher.machine.machine import Backend
+from launcher.system.run_program import _output
 
 COMPILERS = (("cc", "c++"), ("gcc", "g++"), ("clang", "clang++"))
 INTEL_COMPILERS = (("icx", "icpx"),)
@@ -77,14 +75,6 @@ class Toolchain:
     environment: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostCpu:
-    """What `-march=native` depends on: the architecture and the flags that change generated code."""
-
-    arch: str
-    flags: tuple[str, ...]
-
-
 def find_toolchain(backend: Backend, *, prefixes: tuple[Path, ...] = PREFIXES) -> Toolchain:
     """Everything a build for `backend` needs; toolkits are looked for on PATH and below `prefixes`.
 
@@ -115,27 +105,6 @@ def find_toolchain(backend: Backend, *, prefixes: tuple[Path, ...] = PREFIXES) -
 def has_hip() -> bool:
     """Whether AMD's compiler is here (an argument of recipe.backend_for)."""
     return _which("hipcc", *_named("ROCM_PATH"), *PREFIXES) is not None
-
-
-def host_cpu() -> HostCpu:
-    """This machine's processor, as far as compiled code depends on it. Unreadable parts are left out."""
-    arch = platform.machine().lower()
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        brand = _output("sysctl", "-n", "machdep.cpu.brand_string").strip()
-        return HostCpu(arch=arch, flags=(brand,) if brand else ())
-    return HostCpu(arch=arch, flags=code_generation_flags(parse_cpu_flags(text), arch))
-
-
-def parse_cpu_flags(cpuinfo: str) -> tuple[str, ...]:
-    """The flags every processor in /proc/cpuinfo has (`flags` on x86, `Features` on ARM)."""
-    listed = [
-        set(line.partition(":")[2].split())
-        for line in cpuinfo.splitlines()
-        if line.startswith(("flags\t", "Features\t", "isa\t"))
-    ]
-    return tuple(sorted(set.intersection(*listed))) if listed else ()
 
 
 def install_hint(what: str) -> str:
@@ -264,20 +233,3 @@ def _which(name: str, *prefixes: Path) -> Path | None:
 
 def _first_line(program: Path, *arguments: str) -> str:
     return next(iter(_output(program, *arguments).splitlines()), program.name)
-
-
-def _output(program: str | Path, *arguments: str) -> str:
-    """What a tool says about itself; nothing when it cannot be asked."""
-    try:
-        done = subprocess.run(
-            [str(program), *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=30,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout

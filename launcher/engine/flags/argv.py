@@ -10,14 +10,15 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from launcher.engine.companion_flags import names_remote
-from launcher.engine.taskset import TASKSET
-from launcher.engine.wishes import SPELLINGS, WISHES, is_flag, split_flags
+from launcher.engine.flags.companion_flags import names_remote
+from launcher.engine.flags.taskset import TASKSET
+from launcher.engine.flags.user_flags import SPELLINGS, WISHES, is_flag, split_flags
 from launcher.errors import UsageError
-from launcher.machine import format_cpu_list
+from launcher.machine.machine import format_cpu_list
+from launcher.plan.expert_pattern import placement_overrides
+from launcher.plan.modes import LoadMode
 from launcher.plan.overrides import spelled
-from launcher.plan.pattern import placement_overrides
-from launcher.plan.plan import LoadMode, Plan
+from launcher.plan.plan import Plan
 from launcher.units import MIB
 
 

@@ -11,14 +11,23 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from launcher.engine.flags import Option
-from launcher.engine.memory_flags import AUTO, FALSE, HANDLERS, NAME, OPPOSITE, TRUE, VARIABLES, Settings
-from launcher.engine.pinned_flags import PINNED, REMOVED
-from launcher.engine.rope_flags import read_rope
-from launcher.engine.wishes import is_flag
+from launcher.engine.flags.help_text import Option
+from launcher.engine.flags.memory_flags import (
+    AUTO,
+    FALSE,
+    HANDLERS,
+    NAME,
+    OPPOSITE,
+    TRUE,
+    VARIABLES,
+    Settings,
+)
+from launcher.engine.flags.pinned_flags import PINNED, REMOVED
+from launcher.engine.flags.rope_flags import read_rope
+from launcher.engine.flags.user_flags import is_flag
 from launcher.errors import UsageError
-from launcher.plan.configuration import Configuration
-from launcher.plan.plan import LoadMode
+from launcher.plan.check.configuration import Configuration
+from launcher.plan.modes import LoadMode
 
 _VARIABLE = re.compile(r"([A-Za-z_]\w*)=(.*)", re.DOTALL)
 _PROGRAM = re.compile(r"(?:.*[/\\])?llama-server(?:\.exe)?|.*llama\.cpp:(?:server|full)\S*")

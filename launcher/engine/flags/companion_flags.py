@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from launcher.engine.memory_flags import MOST_BLOCKS
-from launcher.engine.wishes import split_flags
+from launcher.engine.flags.memory_flags import MOST_BLOCKS
+from launcher.engine.flags.user_flags import split_flags
 from launcher.errors import UsageError
+from launcher.plan.amounts import HOST
 from launcher.plan.companions import CompanionWishes, DraftWish, ProjectorWish
+from launcher.plan.expert_pattern import EXPERTS
+from launcher.plan.modes import CacheType, TensorOverride
 from launcher.plan.overrides import parse_rules
-from launcher.plan.pattern import EXPERTS
-from launcher.plan.plan import HOST, CacheType, TensorOverride
 
 _DRAFTS = ("draft-simple", "draft-eagle3", "draft-mtp", "draft-dflash", "draft-dspark")
 _DRAFT_LENGTH: dict[str, tuple[str | None, int]] = {

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from launcher.plan.configuration import AUTO_SLOTS, Configuration
-from launcher.plan.oracle import FlashAttention, SplitMode
+from launcher.plan.amounts import HOST
+from launcher.plan.check.configuration import AUTO_SLOTS, Configuration
+from launcher.plan.expert_pattern import EXPERTS, block_pattern
+from launcher.plan.modes import CacheType, FlashAttention, LoadMode, SplitMode, TensorOverride
 from launcher.plan.overrides import parse_rules
-from launcher.plan.pattern import EXPERTS, block_pattern
-from launcher.plan.plan import HOST, CacheType, LoadMode, TensorOverride
 from launcher.units import MIB
 
 DENSE = r"\.ffn_(up|down|gate)\."

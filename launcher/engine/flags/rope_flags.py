@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from launcher.engine.wishes import split_flags
+from launcher.engine.flags.user_flags import split_flags
 from launcher.errors import UsageError
-from launcher.plan.reach import Rope, Scaling
+from launcher.plan.rope import Rope, Scaling
 
 ROPE = frozenset({"--rope-scaling", "--rope-scale", "--rope-freq-scale", "--yarn-orig-ctx", "--override-kv"})
 _TRAINED = re.compile(r"(?:^|,)[^,=]+\.context_length=int:(\d+)(?:,|$)")

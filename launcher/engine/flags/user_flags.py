@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from launcher.engine.memory_flags import HANDLERS, OVERRIDES, Settings
+from launcher.engine.flags.memory_flags import HANDLERS, OVERRIDES, Settings
 from launcher.errors import UsageError
-from launcher.plan.plan import CacheType, LoadMode, NumaMode, Workload
+from launcher.plan.modes import CacheType, LoadMode, NumaMode
+from launcher.plan.workload import Workload
 from launcher.units import MIB
 
 SPELLINGS: tuple[tuple[str, ...], ...] = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from launcher.engine.cause import Cause, CauseKind
+from launcher.engine.log.cause import Cause, CauseKind
 from launcher.units import MIB, format_bytes
 
 SMALLER = "a shorter context (-c), a smaller quant or fewer slots take less"

@@ -6,10 +6,10 @@ import re
 import signal
 from dataclasses import replace
 
-from launcher.engine.cause import MEMORY, Cause, CauseKind
-from launcher.engine.complaints import BUILD, COMPLAINTS, REPORT, SMALLER, printable
-from launcher.engine.load_log import held_at, row_of
-from launcher.plan.plan import HOST
+from launcher.engine.log.cause import MEMORY, Cause, CauseKind
+from launcher.engine.log.complaints import BUILD, COMPLAINTS, REPORT, SMALLER, printable
+from launcher.engine.log.load_log import held_at, row_of
+from launcher.plan.amounts import HOST
 from launcher.units import format_bytes
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from launcher.plan.plan import HOST
+from launcher.plan.amounts import HOST
 from launcher.units import MIB
 
 _BUFFER = re.compile(

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.machine import Backend, Device, Link
-from launcher.probe.kernel_files import KernelFiles
+from launcher.machine.machine import Backend, Device, Link
+from launcher.machine.probe.proc_files import KernelFiles
 from launcher.units import format_bytes
 
 _DRM = "/sys/class/drm"

@@ -7,8 +7,8 @@ import re
 import subprocess
 from collections.abc import Mapping
 
-from launcher.gpus import METAL_SHARE_NOTE, metal_working_set
-from launcher.machine import Backend, Device
+from launcher.machine.gpus import METAL_SHARE_NOTE, metal_working_set
+from launcher.machine.machine import Backend, Device
 from launcher.units import MIB
 
 _PATIENCE_S = 10

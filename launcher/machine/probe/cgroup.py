@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from launcher.probe.kernel_files import KernelFiles, parse_mount_path
+from launcher.machine.probe.proc_files import KernelFiles, parse_mount_path
 
 _NO_LIMIT_V1 = 1 << 60
 """v1 writes "no limit" as PAGE_COUNTER_MAX pages, 9223372036854771712; nothing real comes near this."""

@@ -6,8 +6,8 @@ import os
 import re
 from collections.abc import Collection, Mapping
 
-from launcher.machine import Cpu, parse_cpu_list
-from launcher.probe.kernel_files import KernelFiles
+from launcher.machine.machine import Cpu, parse_cpu_list
+from launcher.machine.probe.proc_files import KernelFiles
 
 _CPUS = "/sys/devices/system/cpu"
 
@@ -91,7 +91,7 @@ def parse_cores(cpuinfo: str) -> frozenset[frozenset[int]]:
 
 
 def parse_apple_cpu(sysctl: Mapping[str, str], quota: float | None = None) -> Cpu:
-    """The CPU from `sysctl` (see probe.apple). macOS has no affinity; `hw.perflevel0` are the performance cores
+    """The CPU from `sysctl` (see machine.probe.apple). macOS has no affinity; `hw.perflevel0` are the performance cores
     (llama.cpp, common/common.cpp, common_cpu_get_num_physical_cores)."""
     physical, performance, logical = (
         int(sysctl[key]) if sysctl.get(key, "").isdigit() else None

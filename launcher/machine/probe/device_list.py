@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from launcher.machine import Backend, Device
+from launcher.machine.machine import Backend, Device
 from launcher.units import MIB
 
 # llama.cpp's device names without their number (GGML_CUDA_NAME, GGML_VK_NAME, GGML_METAL_NAME, GGML_SYCL_NAME in
@@ -54,7 +54,7 @@ def _shares_memory(backend: Backend, name: str) -> bool:
     """As far as a name tells; the list does not say which device is integrated.
 
     Apple silicon always is. Intel's integrated GPUs are called UHD, Iris or plain Graphics, the cards Arc with A
-    or B and three digits. NVIDIA's are GB10, Thor and Orin. AMD's are settled by sysfs (probe.machine).
+    or B and three digits. NVIDIA's are GB10, Thor and Orin. AMD's are settled by sysfs (machine.probe.probe).
     """
     if backend is Backend.METAL:
         return name.startswith("Apple")

@@ -7,12 +7,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.affinity import usable_cpus
-from launcher.machine import Cpu, Filesystem, MemoryPool, parse_cpu_list
-from launcher.probe.apple import read_sysctl
-from launcher.probe.cgroup import Limits, read_limits
-from launcher.probe.cpu import parse_apple_cpu, read_cpu
-from launcher.probe.kernel_files import KernelFiles, parse_meminfo, parse_mount_path
+from launcher.machine.machine import Cpu, Filesystem, MemoryPool, parse_cpu_list
+from launcher.machine.probe.apple import read_sysctl
+from launcher.machine.probe.cgroup import Limits, read_limits
+from launcher.machine.probe.cpu import parse_apple_cpu, read_cpu
+from launcher.machine.probe.proc_files import KernelFiles, parse_meminfo, parse_mount_path
+from launcher.system.cpus import usable_cpus
 from launcher.units import format_bytes
 
 _NODES = "/sys/devices/system/node"

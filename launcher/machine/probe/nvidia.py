@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from launcher.machine import Backend, Device, Link
+from launcher.machine.machine import Backend, Device, Link
 
 VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 """The variables `cuda_devices` looks at."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from launcher.probe.nvidia import MigInstance, NvidiaGpu, NvidiaReading
+from launcher.machine.probe.nvidia import MigInstance, NvidiaGpu, NvidiaReading
 
 _T = TypeVar("_T")
 

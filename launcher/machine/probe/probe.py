@@ -13,18 +13,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.machine import MAX_DEVICES, Backend, Device, Machine
-from launcher.probe.amd import AmdCard, amd_devices, read_cards, read_gtt_note, uuid_of
-from launcher.probe.apple import read_apple, read_sysctl
-from launcher.probe.host import Host, read_host, read_store
-from launcher.probe.kernel_files import KernelFiles
-from launcher.probe.nvidia import VARIABLES, cuda_devices
-from launcher.probe.nvml import read_nvidia
+from launcher.machine.machine import MAX_DEVICES, Backend, Device, Machine
+from launcher.machine.probe.amd import AmdCard, amd_devices, read_cards, read_gtt_note, uuid_of
+from launcher.machine.probe.apple import read_apple, read_sysctl
+from launcher.machine.probe.host import Host, read_host, read_store
+from launcher.machine.probe.nvidia import VARIABLES, cuda_devices
+from launcher.machine.probe.nvml import read_nvidia
+from launcher.machine.probe.proc_files import KernelFiles
 from launcher.units import format_bytes
 
 _TOLERANCE = 0.05
 """How far two drivers' totals of one card may differ: CUDA leaves out the driver's reserve (1.9 % of a 3090, see
-launcher.gpus), Vulkan counts its own heaps."""
+launcher.machine.gpus), Vulkan counts its own heaps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

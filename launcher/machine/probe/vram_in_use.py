@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from launcher.probe.amd import read_cards, uuid_of
-from launcher.probe.kernel_files import KernelFiles
-from launcher.probe.nvml import in_use
+from launcher.machine.probe.amd import read_cards, uuid_of
+from launcher.machine.probe.nvml import in_use
+from launcher.machine.probe.proc_files import KernelFiles
 
 
 class Gauge:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from launcher.errors import LauncherError, TryAgain, UsageError
-from launcher.model import Shard
+from launcher.gguf.model import Shard
 from launcher.units import format_bytes
 
 _SPARE = 50  # one 50th on top (2 %): file system metadata, journals, refs, logs

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
-from launcher.hub.store import HubStore
+from launcher.models.store import HubStore
 from launcher.progress import OnProgress, Step, remark
 from launcher.units import MIB
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from launcher.model import Shard
+from launcher.gguf.model import Shard
 
 _OLLAMA_SERVICE = Path("/usr/share/ollama/.ollama/models")
 

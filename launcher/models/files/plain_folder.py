@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from launcher.errors import HashMismatch, TryAgain, UsageError
-from launcher.hub.hashing import verify
-from launcher.hub.places import Place, hard_link, has_size, part_beside
-from launcher.hub.room import RUN_AGAIN, ToCome, disk_error, refuse_full_disk, same_file_system
-from launcher.hub.store import HubStore, file_key
-from launcher.hub.transfer.journal import begun_as
-from launcher.hub.transfer.part import Part, remove_part
-from launcher.locks import exclusive_if_free
-from launcher.model import ModelFile, Shard
+from launcher.gguf.model import ModelFile, Shard
+from launcher.models.files.disk_space import RUN_AGAIN, ToCome, disk_error, refuse_full_disk, same_file_system
+from launcher.models.files.hashing import verify
+from launcher.models.files.place import Place, hard_link, has_size, part_beside
+from launcher.models.store import HubStore, file_key
+from launcher.models.transfer.journal import begun_as
+from launcher.models.transfer.partial_file import Part, remove_part
 from launcher.progress import OnProgress, Step
+from launcher.system.locks import exclusive_if_free
 from launcher.units import MIB, format_bytes
 
 _UNIT = 8 * MIB  # a transfer's: what it began, a copy goes on with

@@ -6,10 +6,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.hub.elsewhere import candidates
-from launcher.hub.hashing import verify
-from launcher.hub.store import HubStore
-from launcher.model import Shard
+from launcher.gguf.model import Shard
+from launcher.models.files.hashing import verify
+from launcher.models.files.other_programs import candidates
+from launcher.models.store import HubStore
 from launcher.progress import OnProgress
 
 

@@ -1,4 +1,4 @@
-"""Where the files of a hub repo are kept: the seam, and the Hub's own cache (`plain.py` is the other place).
+"""Where the files of a hub repo are kept: the Hub's own cache (`plain_folder.py` is the other place).
 
 The cache's layout is huggingface_hub's: blobs/ by hash, snapshots/COMMIT/NAME as links to them, refs/BRANCH with the
 commit; `hf`, transformers and `llama-server -hf` find what is there. Its lock of a blob is the library's own
@@ -8,75 +8,26 @@ flock, so a download by `hf` of the same file is waited for.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
-import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
 
 import huggingface_hub
 from huggingface_hub.file_download import repo_folder_name
 
-from launcher.hub.endpoint import Endpoint
-from launcher.hub.located import HubFiles
-from launcher.hub.room import ToCome
-from launcher.hub.transfer.part import Part, remove_part
-from launcher.locks import exclusive_if_free
-from launcher.model import Shard
-from launcher.replacing import write_atomically
+from launcher.gguf.model import Shard
+from launcher.models.files.disk_space import ToCome
+from launcher.models.files.place import _NO_LINKS, _new_beside, has_size, link_file, part_beside
+from launcher.models.hub.endpoint import Endpoint
+from launcher.models.located import HubFiles
+from launcher.models.transfer.partial_file import Part, remove_part
+from launcher.system.atomic_files import write_atomically
+from launcher.system.locks import exclusive_if_free
 from launcher.units import MIB
 
 _ORPHAN_AGE_S = 600.0  # a live download writes all the time; the age guards file systems where locks lie
-
-_NO_LINKS = frozenset(
-    {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
-)  # a file system without them (symlink(2))
-
-
-class Place(Protocol):
-    """Raises OSError as the disk does. `root` names the file system, `instead` another one to use."""
-
-    @property
-    def root(self) -> Path: ...
-
-    @property
-    def instead(self) -> str: ...
-
-    def check(self, missing: Iterable[Shard]) -> None:
-        """Raises UsageError where bringing these would replace a file of something else, or go on with its partial
-        file. Asked for all before the first byte, and of each again with its lock held."""
-
-    def own(self, shard: Shard) -> None:
-        """The file that is here has the shard's hash: it counts as put here."""
-
-    def identity(self, content: str) -> str:
-        """What a partial file of this content is begun as here."""
-
-    def path(self, shard: Shard) -> Path:
-        """Where the file is, or will be."""
-
-    def find(self, shard: Shard) -> Path | None:
-        """`path`, where a file of the listed size is; what is known to be no such file is removed."""
-
-    def part(self, shard: Shard) -> Path: ...
-
-    def lock(self, shard: Shard) -> Path: ...
-
-    def put(self, shard: Shard, part: Part) -> None:
-        """Take a whole partial file in. Raises as `check`, and then it stays."""
-
-    def link(self, shard: Shard, source: Path) -> bool:
-        """Take a file of this machine in without copying it; False where it has to be copied. The shard's partial file
-        goes with the link: its lock is held. Raises as `check`."""
-
-    def remove(self, shard: Shard) -> None:
-        """Remove the file; of one that was linked, the link alone. Raises as `check`."""
-
-    def settle(self) -> None:
-        """All files are here."""
 
 
 def repo_cache(endpoint: Endpoint, repo: str) -> Path:
@@ -211,53 +162,6 @@ class HubCache:
                 with contextlib.suppress(FileNotFoundError):
                     if time.time() - orphan.stat().st_mtime > _ORPHAN_AGE_S:
                         orphan.unlink()
-
-
-def link_file(source: Path, target: Path) -> None:
-    """`target` is the same file as `source`: a hard link, across file systems a symbolic one. Replaces what is there."""
-    if hard_link(source, target):
-        return
-    new = _new_beside(target)
-    try:
-        new.symlink_to(source.resolve())
-    except OSError:  # a file system that knows neither
-        shutil.copyfile(source, new)
-    new.replace(target)
-
-
-def hard_link(source: Path, target: Path) -> bool:
-    """Whether `target` is one more name of the file `source` now, in place of what was there. The bytes stay when the
-    other name goes. False where the file system has no such links from there."""
-    source = source.resolve()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists() and target.samefile(source) and not target.is_symlink():
-        return True
-    new = _new_beside(target)
-    try:
-        os.link(source, new)
-    except OSError:
-        return False
-    new.replace(target)
-    return True
-
-
-def _new_beside(target: Path) -> Path:
-    """The name of a file that is to take the place of `target` by one rename: another pull may make the same one."""
-    new = target.with_name(f".new-{os.getpid()}-{target.name}")
-    new.unlink(missing_ok=True)
-    return new
-
-
-def part_beside(path: Path) -> Path:
-    """The partial file of what is to be at `path`."""
-    return path.with_name(path.name + ".part")
-
-
-def has_size(path: Path, shard: Shard) -> bool:
-    try:
-        return path.stat().st_size == shard.size_bytes
-    except OSError:
-        return False
 
 
 def _git_oid(path: Path) -> str:

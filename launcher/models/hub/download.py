@@ -12,15 +12,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from launcher.errors import HashMismatch, LauncherError, NotFound, TryAgain
-from launcher.hub.elsewhere import other_stores
-from launcher.hub.endpoint import Endpoint, not_cached, online
-from launcher.hub.located import HubFiles, Located, PullOptions
-from launcher.hub.not_arrived import why_not_arrived
-from launcher.hub.places import HubCache, Place
-from launcher.hub.plain import PlainFolder, copy_all, copy_file
-from launcher.hub.refs import safe_file_name
-from launcher.hub.reuse import Damaged, Judge
-from launcher.hub.room import (
+from launcher.gguf.model import Shard
+from launcher.models.files.disk_space import (
     RUN_AGAIN,
     disk_error,
     has_room,
@@ -28,14 +21,22 @@ from launcher.hub.room import (
     removal_yields,
     same_file_system,
 )
-from launcher.hub.store import HubStore
-from launcher.hub.transfer.crew import fetch_all, tuning_here
-from launcher.hub.transfer.part import Part, remove_part
-from launcher.hub.transfer.trouble import Trouble, TroubleKind
-from launcher.hub.transfer.wanted import Wanted
-from launcher.locks import exclusive_if_free
-from launcher.model import Shard
+from launcher.models.files.other_programs import other_stores
+from launcher.models.files.place import Place
+from launcher.models.files.plain_folder import PlainFolder, copy_all, copy_file
+from launcher.models.files.reuse import Damaged, Judge
+from launcher.models.hub.cache import HubCache
+from launcher.models.hub.endpoint import Endpoint, not_cached, online
+from launcher.models.hub.failures import why_not_arrived
+from launcher.models.located import HubFiles, Located, PullOptions
+from launcher.models.refs import safe_file_name
+from launcher.models.store import HubStore
+from launcher.models.transfer.failures import Trouble, TroubleKind
+from launcher.models.transfer.partial_file import Part, remove_part
+from launcher.models.transfer.transfer import fetch_all, tuning_here
+from launcher.models.transfer.wanted import Wanted
 from launcher.progress import OnProgress, remark, silent
+from launcher.system.locks import exclusive_if_free
 
 
 def pull(

@@ -24,7 +24,7 @@ import huggingface_hub
 from huggingface_hub import constants, errors
 
 from launcher.errors import LauncherError, NotAllowed, NotFound, TryAgain, UsageError
-from launcher.hub.trust import HINT, distrust, trusted
+from launcher.system.certificates import HINT, distrust, trusted
 
 T = TypeVar("T")
 Origin = tuple[str, str, int]

@@ -6,10 +6,10 @@ import httpx2
 from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
 
 from launcher.errors import HashMismatch, LauncherError, TryAgain, UsageError
-from launcher.hub.endpoint import Endpoint, explained
-from launcher.hub.transfer.trouble import Trouble, TroubleKind
-from launcher.hub.transfer.wanted import Wanted
-from launcher.hub.trust import HINT
+from launcher.models.hub.endpoint import Endpoint, explained
+from launcher.models.transfer.failures import Trouble, TroubleKind
+from launcher.models.transfer.wanted import Wanted
+from launcher.system.certificates import HINT
 
 
 def why_not_arrived(

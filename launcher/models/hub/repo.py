@@ -21,15 +21,15 @@ from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defin
 
 from launcher.errors import NotFound, TryAgain
 from launcher.gguf.header import Header, parse_header
+from launcher.gguf.model import Shard
 from launcher.gguf.names import FileGroup, group_files, is_model_file, pick_group
-from launcher.hub.endpoint import Endpoint, explained, not_cached, open_session
-from launcher.hub.local import FileSource
-from launcher.hub.located import HubFiles, Located
-from launcher.hub.places import cached_file, repo_cache
-from launcher.hub.ranges import assemble, read_header
-from launcher.hub.refs import safe_file_name
-from launcher.hub.store import HubStore, Listing
-from launcher.model import ModelRef, Shard
+from launcher.models.hub.cache import cached_file, repo_cache
+from launcher.models.hub.endpoint import Endpoint, explained, not_cached, open_session
+from launcher.models.local import FileSource
+from launcher.models.located import HubFiles, Located
+from launcher.models.ranged_headers import assemble, read_header
+from launcher.models.refs import ModelRef, safe_file_name
+from launcher.models.store import HubStore, Listing
 
 _BRANCH = "main"
 _COMMIT = re.compile(r"[0-9a-f]{40}")

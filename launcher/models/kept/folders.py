@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.hub.kept import OWN, YOURS, Kept, groups_in, kept_as, size_of
-from launcher.hub.store import HubStore, Owners, file_key
-from launcher.hub.transfer.journal import begun_as
+from launcher.models.kept.kept import OWN, YOURS, Kept, groups_in, kept_as, size_of
+from launcher.models.store import HubStore, Owners, file_key
+from launcher.models.transfer.journal import begun_as
 
 _MOST_LEVELS, _MOST_SEEN = 4, 20_000  # of a named folder: a disk's root or a network's would take minutes
 

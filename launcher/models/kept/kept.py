@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.gguf.names import FileGroup, group_all
-from launcher.hub.transfer.journal import arrived_bytes
+from launcher.models.transfer.journal import arrived_bytes
 
 HUB, OWN, OLLAMA, LM_STUDIO, YOURS = "hub", "launcher", "ollama", "lm studio", "yours"
 

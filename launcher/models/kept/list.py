@@ -12,8 +12,9 @@ from pathlib import Path
 
 from launcher.errors import NotFound, UsageError
 from launcher.gguf.names import group_all
-from launcher.hub.elsewhere import lm_studio_folders, ollama_folders
-from launcher.hub.kept import (
+from launcher.models.files.other_programs import lm_studio_folders, ollama_folders
+from launcher.models.kept.folders import in_folders, named_folders, own_or
+from launcher.models.kept.kept import (
     HUB,
     LM_STUDIO,
     OLLAMA,
@@ -26,9 +27,8 @@ from launcher.hub.kept import (
     read_ref,
     size_of,
 )
-from launcher.hub.named_folders import in_folders, named_folders, own_or
-from launcher.hub.store import HubStore, file_key
-from launcher.hub.transfer.journal import arrived_bytes
+from launcher.models.store import HubStore, file_key
+from launcher.models.transfer.journal import arrived_bytes
 
 _OLLAMA_MODEL = "application/vnd.ollama.image.model"
 

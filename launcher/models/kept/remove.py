@@ -8,12 +8,12 @@ import stat
 from pathlib import Path
 
 from launcher.errors import TryAgain, UsageError
-from launcher.hub.kept import HUB, Kept, entries, read_ref
-from launcher.hub.named_folders import is_put_there
-from launcher.hub.plain import lock_beside
-from launcher.hub.store import HubStore
-from launcher.hub.transfer.part import remove_part
-from launcher.locks import exclusive_if_free
+from launcher.models.files.plain_folder import lock_beside
+from launcher.models.kept.folders import is_put_there
+from launcher.models.kept.kept import HUB, Kept, entries, read_ref
+from launcher.models.store import HubStore
+from launcher.models.transfer.partial_file import remove_part
+from launcher.system.locks import exclusive_if_free
 
 
 def remove_kept(one: Kept, store: HubStore) -> int:

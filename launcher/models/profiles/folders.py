@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from launcher.errors import UsageError
-from launcher.profile import Profiles
-from launcher.profile_toml import find_profiles
+from launcher.models.profiles.from_toml import find_profiles
+from launcher.models.profiles.profile import Profiles
 
 
 def read_model_profiles(folders: Iterable[Path]) -> Profiles:

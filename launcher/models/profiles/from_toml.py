@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 
 from launcher.errors import UsageError
-from launcher.profile import (
+from launcher.models.profiles.profile import (
     ApiEquivalent,
     BrokenProfile,
     ContextRange,
@@ -24,8 +24,8 @@ from launcher.profile import (
     SizeBasis,
     WheelSource,
 )
-from launcher.recipe_toml import read_architecture, read_recipe
-from launcher.toml_table import TomlTable, parse_toml
+from launcher.models.profiles.recipe_toml import read_architecture, read_recipe
+from launcher.system.toml_table import TomlTable, parse_toml
 
 SCHEMA = 3
 

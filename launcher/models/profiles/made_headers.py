@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from launcher.errors import LauncherError
 from launcher.gguf.header import Header, parse_header
+from launcher.gguf.model import RECIPE_SOURCE, ModelFile, Shard
 from launcher.gguf.synthesis import assign_types, header_bytes
-from launcher.model import ModelFile, Shard
-from launcher.profile import ModelProfile, ProfileQuant, RecipeBasis
-
-RECIPE_SOURCE = "recipe:"
-"""How the `source` of such a model begins."""
+from launcher.models.profiles.profile import ModelProfile, ProfileQuant, RecipeBasis
 
 
 def headers_of_recipe(profile: ModelProfile, quant: ProfileQuant) -> tuple[ModelFile, bytes, str] | None:

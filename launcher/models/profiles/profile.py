@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from launcher.errors import LauncherError, NotFound, UsageError
 from launcher.gguf.synthesis import Family, TypeRule
-from launcher.toml_table import Scalar
+from launcher.system.toml_table import Scalar
 
 
 class SizeBasis(StrEnum):

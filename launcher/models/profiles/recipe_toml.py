@@ -6,8 +6,8 @@ import re
 
 from launcher.gguf.ggml import GgmlType
 from launcher.gguf.synthesis import Family, TypeRule
-from launcher.profile import PublishedArchitecture, QuantRecipe, RecipeBasis
-from launcher.toml_table import TomlTable
+from launcher.models.profiles.profile import PublishedArchitecture, QuantRecipe, RecipeBasis
+from launcher.system.toml_table import TomlTable
 
 _TENSOR = r"[a-z0-9_.{}]+"
 _MAX_ROWS = 1 << 31

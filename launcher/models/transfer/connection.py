@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from launcher.errors import UsageError
-from launcher.hub.trust import trusted
+from launcher.system.certificates import trusted
 
 _PORTS = {"http": 80, "https": 443}
 

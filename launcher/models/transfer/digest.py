@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 
-from launcher.hub.transfer.part import Part
+from launcher.models.transfer.partial_file import Part
 from launcher.units import MIB
 
 _READ_BACK_BYTES = 4 * MIB  # mapped, so counted as memory of this process, once per shard under way

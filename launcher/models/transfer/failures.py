@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from launcher.hub.transfer.tuning import Tuning
+from launcher.models.transfer.tuning import Tuning
 
 
 class TroubleKind(StrEnum):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher.replacing import replacing
+from launcher.system.atomic_files import replacing
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 

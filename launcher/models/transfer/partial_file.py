@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from launcher.hub.transfer.journal import Journal, journal_path, read_journal, sync_folder
+from launcher.models.transfer.journal import Journal, journal_path, read_journal, sync_folder
 
 _MADV_POPULATE_READ = 22
 """linux/mman.h, since 5.14 (EINVAL before): a disk that cannot be read is an OSError there and then, not a SIGBUS later."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 import time
 
-from launcher.hub.transfer.asking import Answer, ask
-from launcher.hub.transfer.board import Span
-from launcher.hub.transfer.line import Line
-from launcher.hub.transfer.trouble import Trouble, TroubleKind
-from launcher.hub.transfer.under_way import Busy, GaveUp, Open, UnderWay
+from launcher.models.transfer.connection import Line
+from launcher.models.transfer.failures import Trouble, TroubleKind
+from launcher.models.transfer.request import Answer, ask
+from launcher.models.transfer.schedule import Span
+from launcher.models.transfer.shared import Busy, GaveUp, Open, UnderWay
 from launcher.units import KIB
 
 _FIRST_READ = 32 * KIB

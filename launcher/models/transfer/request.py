@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from http.client import HTTPResponse
 from urllib.parse import urljoin
 
-from launcher.hub.transfer.answer import REDIRECTS, judge
-from launcher.hub.transfer.line import NETWORK_ERRORS, Line, in_ascii, origin_of
-from launcher.hub.transfer.trouble import Trouble, TroubleKind
-from launcher.hub.transfer.wanted import Wanted
+from launcher.models.transfer.connection import NETWORK_ERRORS, Line, in_ascii, origin_of
+from launcher.models.transfer.failures import Trouble, TroubleKind
+from launcher.models.transfer.response import REDIRECTS, judge
+from launcher.models.transfer.wanted import Wanted
 
 _MOST_REDIRECTS = 6
 _AGENT = {"Accept-Encoding": "identity", "User-Agent": "gguf-launcher"}

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from datetime import datetime
 
-from launcher.hub.transfer.trouble import Trouble, TroubleKind
+from launcher.models.transfer.failures import Trouble, TroubleKind
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LATER = frozenset({408, 425, 429})

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from launcher.hub.transfer.trouble import Trouble, TroubleKind, wait_after
-from launcher.hub.transfer.tuning import Tuning
+from launcher.models.transfer.failures import Trouble, TroubleKind, wait_after
+from launcher.models.transfer.tuning import Tuning
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -7,12 +7,12 @@ import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from launcher.hub.transfer.board import Board
-from launcher.hub.transfer.digest import Digest
-from launcher.hub.transfer.part import Part
-from launcher.hub.transfer.trouble import Trouble
-from launcher.hub.transfer.tuning import Tuning
-from launcher.hub.transfer.wanted import Wanted
+from launcher.models.transfer.digest import Digest
+from launcher.models.transfer.failures import Trouble
+from launcher.models.transfer.partial_file import Part
+from launcher.models.transfer.schedule import Board
+from launcher.models.transfer.tuning import Tuning
+from launcher.models.transfer.wanted import Wanted
 
 
 @dataclass(slots=True, kw_only=True)

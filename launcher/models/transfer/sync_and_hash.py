@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from launcher.hub.transfer.part import Part
-from launcher.hub.transfer.under_way import Open, UnderWay, Whole
+from launcher.models.transfer.partial_file import Part
+from launcher.models.transfer.shared import Open, UnderWay, Whole
 
 _SYNC_EVERY_S = 1.0
 

@@ -13,18 +13,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
-from launcher.affinity import usable_cpus
-from launcher.hub.transfer.digest import Digest
-from launcher.hub.transfer.following import hash_rest, sync_all
-from launcher.hub.transfer.line import Line
-from launcher.hub.transfer.part import Part
-from launcher.hub.transfer.receiving import receive
-from launcher.hub.transfer.trouble import Trouble, TroubleKind
-from launcher.hub.transfer.tuning import Tuning, connections_for
-from launcher.hub.transfer.under_way import Busy, Event, GaveUp, Open, UnderWay
-from launcher.hub.transfer.wanted import Desk, Wanted
-from launcher.locks import exclusive_if_free
+from launcher.models.transfer.connection import Line
+from launcher.models.transfer.digest import Digest
+from launcher.models.transfer.failures import Trouble, TroubleKind
+from launcher.models.transfer.partial_file import Part
+from launcher.models.transfer.receiving import receive
+from launcher.models.transfer.shared import Busy, Event, GaveUp, Open, UnderWay
+from launcher.models.transfer.sync_and_hash import hash_rest, sync_all
+from launcher.models.transfer.tuning import Tuning, connections_for
+from launcher.models.transfer.wanted import Desk, Wanted
 from launcher.progress import OnProgress, Step, remark
+from launcher.system.cpus import usable_cpus
+from launcher.system.locks import exclusive_if_free
 
 _TICK_S = 0.2
 _LEAVE_S = 3.0  # for threads to end; one that hangs in a name lookup is left behind

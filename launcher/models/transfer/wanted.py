@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from launcher.errors import LauncherError
-from launcher.hub.transfer.part import Part
-from launcher.hub.transfer.trouble import Trouble
+from launcher.models.transfer.failures import Trouble
+from launcher.models.transfer.partial_file import Part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,15 +6,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from launcher.machine import Machine
-from launcher.plan.assign import Assignment, Share
-from launcher.plan.budget import Budgets, device_margin
-from launcher.plan.configuration import Configuration
-from launcher.plan.oracle import Answer, Question, Refusal, SplitMode
+from launcher.machine.machine import Machine
+from launcher.plan.amounts import HOST, LedgerRow
+from launcher.plan.check.configuration import Configuration
+from launcher.plan.memory.assign import Assignment, Share
+from launcher.plan.memory.budget import Budgets, device_margin
+from launcher.plan.memory.tensor_split import proportions, splits_tensors
+from launcher.plan.modes import SplitMode
+from launcher.plan.oracle import Answer, Question, Refusal
 from launcher.plan.overrides import finds
-from launcher.plan.plan import HOST, LedgerRow
 from launcher.plan.reasons import describe_budgets, on_host, ranges
-from launcher.plan.tensor import proportions, splits_tensors
 from launcher.units import format_bytes
 
 

@@ -12,14 +12,12 @@ from typing import Any
 
 from launcher.errors import EngineFailed
 from launcher.gguf.architecture import read_architecture
-from launcher.machine import Machine
-from launcher.model import ModelFile
-from launcher.plan.assign import Assignment, assign
-from launcher.plan.beside import Beside, beside, with_beside
-from launcher.plan.blame import Facts, explain
-from launcher.plan.budget import read_budgets
-from launcher.plan.companions import NO_COMPANIONS, Companions
-from launcher.plan.configuration import (
+from launcher.gguf.model import ModelFile
+from launcher.machine.machine import Machine
+from launcher.plan.amounts import Amount, Basis, LedgerRow
+from launcher.plan.as_json import SCHEMA, ledger_json
+from launcher.plan.check.blame import Facts, explain
+from launcher.plan.check.configuration import (
     Configuration,
     pool_size,
     question_of,
@@ -27,17 +25,19 @@ from launcher.plan.configuration import (
     settled_companions,
     used_devices,
 )
-from launcher.plan.estimate import count_question, demand_of_question
-from launcher.plan.explain import SCHEMA, ledger_json
-from launcher.plan.host_memory import plan_caches
-from launcher.plan.kv import state_bytes
-from launcher.plan.ledger import Demand
+from launcher.plan.memory.assign import Assignment, assign
+from launcher.plan.memory.budget import read_budgets
+from launcher.plan.memory.companion_memory import NO_COMPANIONS, Beside, Companions, beside, with_beside
+from launcher.plan.memory.estimate import count_question, demand_of_question
+from launcher.plan.memory.host_memory import plan_caches
+from launcher.plan.memory.kv import state_bytes
+from launcher.plan.memory.ledger import Demand
+from launcher.plan.memory.simulated import simulated_ledger
+from launcher.plan.memory.tensor_split import divide_assignment, divide_ledger, splits_tensors, together
 from launcher.plan.oracle import Answer, Oracle, Question
-from launcher.plan.plan import Amount, Basis, LedgerRow, Workload
-from launcher.plan.reach import reach_of
 from launcher.plan.reasons import ranges
-from launcher.plan.tensor import divide_assignment, divide_ledger, splits_tensors, together
-from launcher.plan.verdict import simulated_ledger
+from launcher.plan.rope import reach_of
+from launcher.plan.workload import Workload
 
 _STAGES = ("weights", "kv", "compute", "beside", "cache")
 """The order in which llama-server takes memory: load_tensors, the caches, sched_reserve, then all of that for a draft

@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from launcher.errors import UsageError
-from launcher.machine import Backend, Device
-from launcher.plan.companions import Companions
-from launcher.plan.oracle import FlashAttention, Question, SplitMode
+from launcher.machine.machine import Backend, Device
+from launcher.plan.amounts import HOST
+from launcher.plan.memory.companion_memory import Companions
+from launcher.plan.modes import CacheType, FlashAttention, LoadMode, SplitMode, TensorOverride
+from launcher.plan.oracle import Question
 from launcher.plan.overrides import check_places, finds
 from launcher.plan.parameters import padded
-from launcher.plan.plan import HOST, CacheType, LoadMode, TensorOverride
-from launcher.plan.reach import Rope
+from launcher.plan.rope import Rope
 from launcher.units import GIB
 
 AUTO_SLOTS = 4

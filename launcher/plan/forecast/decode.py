@@ -4,7 +4,7 @@
                                       + layers x launch
 
 A host's share is what is left between its memory and its cores: 1 / rate = 1 / (share x bandwidth) + 1 / (cores x
-what a core can unpack). Constants are fitted by hand to the public measurements of tests/forecast/speeds.csv,
+what a core can unpack). Constants are fitted by hand to the public measurements of tests/plan/forecast/speeds.csv,
 training rigs only (test_calibration.py has the errors on the others).
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from launcher.forecast.processors import GB, Family, Processor
+from launcher.plan.forecast.processors import GB, Family, Processor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

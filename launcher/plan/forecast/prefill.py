@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from launcher.forecast.decode import SHARES, Stage, weight_rate
-from launcher.forecast.processors import GB, Family
+from launcher.plan.forecast.decode import SHARES, Stage, weight_rate
+from launcher.plan.forecast.processors import GB, Family
 
 FLOPS_SHARE = {Family.CUDA: 0.35, Family.METAL: 0.35, Family.OTHER_GPU: 0.28, Family.HOST: 1.0}
 """Parts of the named arithmetic that are reached (a host's figure is measured already)."""

@@ -11,8 +11,8 @@ import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from launcher.gpus import gpu_key
-from launcher.machine import Backend, Cpu, Device, Link, Machine
+from launcher.machine.gpus import gpu_key
+from launcher.machine.machine import Backend, Cpu, Device, Link, Machine
 from launcher.units import GIB
 
 GB = 10**9

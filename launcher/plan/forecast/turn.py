@@ -1,7 +1,7 @@
 """One turn of a conversation, predicted: how fast it reads and writes, how long the whole takes, and how sure that is.
 
 The workload is stated, because no speed means anything without one. A prediction is a band: measured speeds of the same
-kind on rigs that the constants were not fitted to lie within it (tests/forecast/test_calibration.py).
+kind on rigs that the constants were not fitted to lie within it (tests/plan/forecast/test_calibration.py).
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from launcher.forecast.decode import Stage, token_seconds
-from launcher.forecast.prefill import prompt_seconds
-from launcher.forecast.processors import Family
+from launcher.plan.forecast.decode import Stage, token_seconds
+from launcher.plan.forecast.prefill import prompt_seconds
+from launcher.plan.forecast.processors import Family
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

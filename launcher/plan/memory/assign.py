@@ -15,13 +15,13 @@ from itertools import accumulate
 
 from launcher.gguf.architecture import Architecture
 from launcher.gguf.header import TensorInfo
-from launcher.machine import Device
-from launcher.plan.kernels import NO_KERNEL
+from launcher.machine.machine import Device
+from launcher.plan.amounts import HOST
+from launcher.plan.expert_pattern import EXPERTS
+from launcher.plan.memory.kernels import NO_KERNEL
+from launcher.plan.memory.weights import EVERYWHERE, INPUT, block_of
 from launcher.plan.oracle import Question
 from launcher.plan.overrides import compiled_pattern, first_match
-from launcher.plan.pattern import EXPERTS
-from launcher.plan.plan import HOST
-from launcher.plan.weights import EVERYWHERE, INPUT, block_of
 
 _EXPERTS = compiled_pattern(EXPERTS)
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from launcher.errors import UsageError
 from launcher.gguf.ggml import GgmlType
-from launcher.machine import Backend, Device, Machine
-from launcher.plan.plan import Amount, Basis, Limits
+from launcher.machine.machine import Backend, Device, Machine
+from launcher.plan.amounts import Amount, Basis
+from launcher.plan.workload import Limits
 from launcher.units import GIB, MIB
 
 _TARGET_BYTES = 1024 * MIB

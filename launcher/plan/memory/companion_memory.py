@@ -5,25 +5,56 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from launcher.errors import EngineFailed
+from launcher.errors import EngineFailed, UsageError
 from launcher.gguf.architecture import read_architecture
-from launcher.machine import Machine
-from launcher.model import ModelFile
-from launcher.plan.assign import assign
-from launcher.plan.budget import Budgets, DeviceBudget, read_budgets
-from launcher.plan.companions import (
-    Companions,
-    Draft,
-    Projector,
-    draft_question,
-    projector_question,
-)
-from launcher.plan.estimate import count_question, demand_of_question
-from launcher.plan.oracle import BufferRow, Question, Refusal
-from launcher.plan.plan import HOST, NOTHING, SURE_TO_UNSURE, Amount, Basis, LedgerRow
-from launcher.plan.projector import estimate_compute, growth
-from launcher.plan.verdict import simulated_ledger
+from launcher.gguf.model import ModelFile
+from launcher.machine.machine import Device, Machine
+from launcher.plan.amounts import HOST, NOTHING, SURE_TO_UNSURE, Amount, Basis, LedgerRow
+from launcher.plan.companions import DraftWish, ProjectorWish
+from launcher.plan.memory.assign import assign
+from launcher.plan.memory.budget import Budgets, DeviceBudget, free_bytes, read_budgets
+from launcher.plan.memory.estimate import count_question, demand_of_question
+from launcher.plan.memory.projector import estimate_compute, growth
+from launcher.plan.memory.simulated import simulated_ledger
+from launcher.plan.modes import SplitMode
+from launcher.plan.oracle import BufferRow, Oracle, ProjectorOracle, ProjectorQuestion, Question, Refusal
 from launcher.units import format_bytes
+
+_HEAD_TYPES = ("draft-mtp", "draft-eagle3", "draft-dflash", "draft-dspark")
+"""Ways of drafting whose model works on the main model's states (common/speculative.cpp): its context cannot be made
+without the main one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A draft model, its headers read. `path` is its first shard's, `oracle` who simulates it."""
+
+    wish: DraftWish
+    model: ModelFile
+    path: str
+    oracle: Oracle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Projector:
+    """A projector, its header read."""
+
+    wish: ProjectorWish
+    model: ModelFile
+    path: str
+    oracle: ProjectorOracle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Companions:
+    """What is loaded beside the model; nothing by default."""
+
+    draft: Draft | None = None
+    projector: Projector | None = None
+    n_draft: int = 0
+
+
+NO_COMPANIONS = Companions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,4 +270,83 @@ def _sizes(part: Held) -> str:
     named: Mapping[str, Amount] = {"weights": part.weights, "cache": part.kv, "compute": part.compute}
     return ", ".join(
         f"{format_bytes(amount.n_bytes)} {name}" for name, amount in named.items() if amount.n_bytes
+    )
+
+
+def needs_main_context(spec_types: Sequence[str], model: ModelFile) -> bool:
+    """Whether this draft model cannot be simulated by itself: so says `--spec-type`, or its header where that is left
+    open (common_speculative_types_from_gguf)."""
+    if any(name in _HEAD_TYPES for name in spec_types):
+        return True
+    architecture = model.metadata.get("general.architecture")
+    return architecture in {"dflash", "eagle3", "gemma4-assistant"} or any(
+        ".nextn.eh_proj." in tensor.name for tensor in model.tensors
+    )
+
+
+def draft_question(
+    draft: Draft, main: Question, devices: Sequence[Device], ledger: Sequence[LedgerRow]
+) -> Question:
+    """The draft model as llama-server loads it beside `main`: the same pool, slots, batches and split, its own layers,
+    devices and cache types (common_base_params_to_speculative, common/speculative.cpp at 0c1e570).
+
+    `devices` are the machine's; `ledger` is what `main` holds of them: a split by free memory sees the rest. Raises
+    UsageError for a device that is not there.
+    """
+    wish = draft.wish
+    if wish.devices is None:
+        used = main.devices
+    else:
+        used = tuple(_device(name, devices, "-devd") for name in wish.devices)
+    split = main.tensor_split[: len(used)] if len(main.devices) > 1 else ()
+    split = split if any(split) else ()
+    if len(used) > 1 and not split:
+        held = {row.where: row.used_bytes for row in ledger}
+        used = tuple(
+            replace(device, free_bytes=max(free_bytes(device) - held.get(device.id, 0), 0)) for device in used
+        )
+    alone = wish.devices is not None and len(used) == 1
+    return replace(
+        main,
+        model=draft.path,
+        devices=used,
+        split_mode=SplitMode.LAYER if alone else main.split_mode,
+        cache_type_k=wish.cache_type_k,
+        cache_type_v=wish.cache_type_v,
+        overrides=wish.overrides,
+        tensor_split=split,
+        n_gpu_layers=wish.n_gpu_layers,
+        n_outputs=None,
+        n_draft=0,
+    )
+
+
+def projector_question(projector: Projector, main: Question, devices: Sequence[Device]) -> ProjectorQuestion:
+    """The projector as llama-server loads it beside `main`: on the first device in use unless told otherwise
+    (common_params_parse_ex, common/arg.cpp). Raises UsageError for a device that is not there."""
+    wish = projector.wish
+    where = wish.where
+    if where is None:
+        where = main.devices[0].id if main.devices else HOST
+    used = main.devices
+    if where != HOST and where not in {device.id for device in used}:
+        used = (*used, _device(where, devices, "-mmdev"))
+    return ProjectorQuestion(
+        model=projector.path,
+        devices=used,
+        where=where,
+        flash_attn=main.flash_attn,
+        image_min_tokens=wish.image_min_tokens,
+        image_max_tokens=wish.image_max_tokens,
+    )
+
+
+def _device(name: str, devices: Sequence[Device], flag: str) -> Device:
+    for device in devices:
+        if device.id == name:
+            return device
+    there = ", ".join(device.id for device in devices) or "no device"
+    raise UsageError(
+        f"{flag} names {name}, and this machine has {there}",
+        hint="launcher probe shows the devices",
     )

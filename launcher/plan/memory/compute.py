@@ -18,11 +18,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from launcher.gguf.architecture import Architecture
-from launcher.machine import Backend
-from launcher.plan.kernels import CUDA_GROUPED_HEADS, CUDA_SQUARE_HEADS
-from launcher.plan.kv import Caches
+from launcher.machine.machine import Backend
+from launcher.plan.amounts import Amount, Basis
+from launcher.plan.memory.kernels import CUDA_GROUPED_HEADS, CUDA_SQUARE_HEADS
+from launcher.plan.memory.kv import Caches
+from launcher.plan.modes import CacheType
 from launcher.plan.parameters import Parameters
-from launcher.plan.plan import Amount, Basis, CacheType
 from launcher.units import MIB
 
 _F32 = 4

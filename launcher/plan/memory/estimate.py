@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from launcher.gguf.architecture import Architecture
-from launcher.model import ModelFile
-from launcher.plan.assign import Assignment
-from launcher.plan.budget import Budgets
-from launcher.plan.kv import size_caches
-from launcher.plan.ledger import Demand, build_ledger
-from launcher.plan.oracle import FlashAttention, Question
+from launcher.gguf.model import ModelFile
+from launcher.plan.amounts import HOST, NOTHING, Amount, Basis, LedgerRow
+from launcher.plan.memory.assign import Assignment
+from launcher.plan.memory.budget import Budgets
+from launcher.plan.memory.kv import size_caches
+from launcher.plan.memory.ledger import Demand, build_ledger
+from launcher.plan.memory.weights import weigh
+from launcher.plan.modes import FlashAttention
+from launcher.plan.oracle import Question
 from launcher.plan.parameters import Parameters
-from launcher.plan.plan import HOST, NOTHING, Amount, Basis, LedgerRow, Placement
-from launcher.plan.weights import weigh
+from launcher.plan.plan import Placement
 
 
 def demand_of_question(question: Question, architecture: Architecture, model: ModelFile) -> Demand:

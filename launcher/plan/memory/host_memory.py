@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from launcher.plan.kv import state_bytes
-from launcher.plan.ledger import Demand
-from launcher.plan.plan import Amount, Basis, LoadMode, Workload
+from launcher.plan.amounts import Amount, Basis
+from launcher.plan.memory.kv import state_bytes
+from launcher.plan.memory.ledger import Demand
+from launcher.plan.modes import LoadMode
+from launcher.plan.workload import Workload
 from launcher.units import GIB, MIB, format_bytes
 
 _MOST_CACHE = 8 * GIB

@@ -6,7 +6,7 @@ llama.cpp 0c1e570: supports_op in ggml-cuda.cu, ggml-metal-device.m, ggml-sycl.c
 from __future__ import annotations
 
 from launcher.gguf.ggml import GgmlType
-from launcher.machine import Backend
+from launcher.machine.machine import Backend
 
 NOT_WEIGHTS = frozenset(GgmlType[name] for name in ("F64", "I8", "I16", "I32", "I64", "Q8_1"))
 """Types of tables and of intermediate results: CUDA and Vulkan list what they multiply with, and not these."""

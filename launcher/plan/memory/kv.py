@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from launcher.gguf.architecture import Architecture
 from launcher.gguf.ggml import BLOCKS, GgmlType
+from launcher.plan.amounts import Amount, Basis
+from launcher.plan.modes import CacheType
 from launcher.plan.parameters import Parameters, padded
-from launcher.plan.plan import Amount, Basis, CacheType
 
 _GGML = {cache_type: GgmlType[cache_type.name] for cache_type in CacheType}
 _OWN_CACHES = frozenset({"deepseek4", "dflash", "dots3note", "glm5-next", "hy_v4", "qwen4exp"})

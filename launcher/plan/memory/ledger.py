@@ -10,14 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from launcher.gguf.architecture import Architecture
-from launcher.machine import Backend
-from launcher.model import ModelFile
-from launcher.plan.budget import Budgets, DeviceBudget
-from launcher.plan.compute import Role, device_compute, draw_graph, host_compute
-from launcher.plan.kv import Caches, size_caches
+from launcher.gguf.model import ModelFile
+from launcher.machine.machine import Backend
+from launcher.plan.amounts import HOST, NOTHING, Amount, Basis, LedgerRow
+from launcher.plan.memory.budget import Budgets, DeviceBudget
+from launcher.plan.memory.compute import Role, device_compute, draw_graph, host_compute
+from launcher.plan.memory.kv import Caches, size_caches
+from launcher.plan.memory.weights import LayerWeights, Weights
 from launcher.plan.parameters import Parameters
-from launcher.plan.plan import HOST, NOTHING, Amount, Basis, Extra, LedgerRow, Placement
-from launcher.plan.weights import LayerWeights, Weights
+from launcher.plan.plan import Placement
+from launcher.plan.workload import Extra
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

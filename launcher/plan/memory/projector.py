@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from launcher.gguf.header import Value
-from launcher.model import ModelFile
-from launcher.plan.oracle import FlashAttention
-from launcher.plan.plan import Amount, Basis
+from launcher.gguf.model import ModelFile
+from launcher.plan.amounts import Amount, Basis
+from launcher.plan.modes import FlashAttention
 from launcher.units import MIB
 
 _TOKENS: dict[str, tuple[int, int]] = {

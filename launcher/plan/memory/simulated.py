@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from launcher.machine import Device
-from launcher.plan.oracle import Answer, BufferRow, FlashAttention, Question
+from launcher.machine.machine import Device
+from launcher.plan.amounts import HOST, Amount, Basis, LedgerRow
+from launcher.plan.expert_pattern import placement_overrides
+from launcher.plan.modes import FlashAttention
+from launcher.plan.oracle import Answer, BufferRow, Question
 from launcher.plan.parameters import Parameters
-from launcher.plan.pattern import placement_overrides
-from launcher.plan.plan import HOST, Amount, Basis, LedgerRow, Placement, Plan
+from launcher.plan.plan import Placement, Plan
 
 
 def question_of(plan: Plan, model: str, devices: Iterable[Device]) -> Question:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from launcher.plan.assign import Assignment
-from launcher.plan.budget import Budgets
-from launcher.plan.oracle import Question, SplitMode
-from launcher.plan.plan import HOST, Amount, Basis, LedgerRow
+from launcher.plan.amounts import HOST, Amount, Basis, LedgerRow
+from launcher.plan.memory.assign import Assignment
+from launcher.plan.memory.budget import Budgets
+from launcher.plan.modes import SplitMode
+from launcher.plan.oracle import Question
 
 _UNEVEN = 10
 """A tenth of the whole may lie on one device beyond its share: whole heads and blocks are not divided, and norms, routers

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from launcher.gguf.architecture import Architecture
 from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import TensorInfo
-from launcher.machine import Backend
-from launcher.plan.kernels import NO_KERNEL
+from launcher.machine.machine import Backend
+from launcher.plan.expert_pattern import EXPERTS
+from launcher.plan.memory.kernels import NO_KERNEL
+from launcher.plan.modes import TensorOverride
 from launcher.plan.overrides import first_match
-from launcher.plan.pattern import EXPERTS
-from launcher.plan.plan import TensorOverride
 
 BLOCK = re.compile(r"(?:enc\.|dec\.)?blk\.(\d+)\.")
 _EXPERTS = re.compile(EXPERTS)

@@ -6,21 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from launcher.gguf.architecture import Architecture, read_architecture
-from launcher.machine import Machine
-from launcher.model import ModelFile
-from launcher.plan.beside import Beside, beside, with_beside
-from launcher.plan.budget import Budgets, DeviceBudget, read_budgets
-from launcher.plan.companions import NO_COMPANIONS, Companions
-from launcher.plan.host_memory import HostCaches, plan_caches
-from launcher.plan.ledger import Demand, as_sure_as, build_ledger, demand_of
-from launcher.plan.numa import Cores, choose_cores
+from launcher.gguf.model import ModelFile
+from launcher.machine.machine import Machine
+from launcher.plan.amounts import HOST, LedgerRow
+from launcher.plan.memory.budget import Budgets, DeviceBudget, read_budgets
+from launcher.plan.memory.companion_memory import NO_COMPANIONS, Beside, Companions, beside, with_beside
+from launcher.plan.memory.host_memory import HostCaches, plan_caches
+from launcher.plan.memory.ledger import Demand, as_sure_as, build_ledger, demand_of
+from launcher.plan.memory.simulated import configured
+from launcher.plan.memory.weights import Weights, weigh
+from launcher.plan.modes import TensorOverride
 from launcher.plan.overrides import check_overrides
-from launcher.plan.placement import place
-from launcher.plan.plan import HOST, LedgerRow, Limits, Placement, TensorOverride, Workload
-from launcher.plan.reach import Rope, reach_of
-from launcher.plan.settle import Settled
-from launcher.plan.verdict import configured
-from launcher.plan.weights import Weights, weigh
+from launcher.plan.placement.numa import Cores, choose_cores
+from launcher.plan.placement.placement import place
+from launcher.plan.placement.settle import Settled
+from launcher.plan.plan import Placement
+from launcher.plan.rope import Rope, reach_of
+from launcher.plan.workload import Limits, Workload
 
 _MODELS_OWN = Rope()
 _ROUNDS = 8

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from launcher.forecast.decode import weight_rate
-from launcher.forecast.processors import GB, Processor, host_processor, node_processor
-from launcher.machine import Cpu, Machine, MemoryPool
-from launcher.plan.plan import LedgerRow, LoadMode, NumaMode, Workload
-from launcher.plan.threads import choose_threads
+from launcher.machine.machine import Cpu, Machine, MemoryPool
+from launcher.plan.amounts import LedgerRow
+from launcher.plan.forecast.decode import weight_rate
+from launcher.plan.forecast.processors import GB, Processor, host_processor, node_processor
+from launcher.plan.modes import LoadMode, NumaMode
+from launcher.plan.placement.threads import choose_threads
+from launcher.plan.workload import Workload
 from launcher.units import format_bytes
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from launcher.forecast.decode import Stage
-from launcher.forecast.processors import Processor, processor_of
-from launcher.forecast.turn import Forecast, Turn, forecast_turn
 from launcher.gguf.architecture import Architecture
-from launcher.machine import Machine
-from launcher.plan.ledger import Demand, Spread, part_bytes, spread_out
-from launcher.plan.plan import HOST, Placement
+from launcher.machine.machine import Machine
+from launcher.plan.amounts import HOST
+from launcher.plan.forecast.decode import Stage
+from launcher.plan.forecast.processors import Processor, processor_of
+from launcher.plan.forecast.turn import Forecast, Turn, forecast_turn
+from launcher.plan.memory.ledger import Demand, Spread, part_bytes, spread_out
+from launcher.plan.plan import Placement
 
 
 def forecast(

@@ -12,11 +12,12 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from itertools import accumulate, combinations
 
-from launcher.machine import Backend
-from launcher.plan.budget import Budgets, DeviceBudget
-from launcher.plan.compute import Role, device_compute, draw_graph, host_compute
-from launcher.plan.ledger import Demand, copied_to_first, extra_amount
-from launcher.plan.plan import HOST, Placement
+from launcher.machine.machine import Backend
+from launcher.plan.amounts import HOST
+from launcher.plan.memory.budget import Budgets, DeviceBudget
+from launcher.plan.memory.compute import Role, device_compute, draw_graph, host_compute
+from launcher.plan.memory.ledger import Demand, copied_to_first, extra_amount
+from launcher.plan.plan import Placement
 
 
 @dataclass(frozen=True, slots=True)

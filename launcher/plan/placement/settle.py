@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from launcher.errors import UsageError
 from launcher.gguf.architecture import Architecture
 from launcher.gguf.ggml import BLOCKS, GgmlType
-from launcher.model import ModelFile
+from launcher.gguf.model import ModelFile
+from launcher.plan.modes import CacheType
 from launcher.plan.parameters import Parameters, padded
-from launcher.plan.plan import CacheType, Workload
-from launcher.plan.reach import yarn_flags
+from launcher.plan.rope import yarn_flags
+from launcher.plan.workload import Workload
 from launcher.units import format_bytes
 
 _DEFAULT_CTX = 32768

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from launcher.machine import Cpu
+from launcher.machine.machine import Cpu
 
 
 def choose_threads(cpu: Cpu) -> tuple[int, str]:

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from launcher.errors import UsageError
-from launcher.forecast.turn import Forecast
-from launcher.plan.arrange import Arrangement, Case, arrange
-from launcher.plan.pace import forecast
-from launcher.plan.plan import CacheType, Workload
-from launcher.plan.settle import USUAL_UBATCH, ContextChoice, settle
+from launcher.plan.forecast.turn import Forecast
+from launcher.plan.modes import CacheType
+from launcher.plan.placement.arrange import Arrangement, Case, arrange
+from launcher.plan.placement.pace import forecast
+from launcher.plan.placement.settle import USUAL_UBATCH, ContextChoice, settle
+from launcher.plan.workload import Workload
 
 _UBATCHES = (USUAL_UBATCH, 1024, 2048, 4096)
 """llama-server's own, and what prompts gain from where the host holds weights: each ubatch sends them once."""

@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from launcher.errors import UsageError
-from launcher.forecast.turn import Forecast
-from launcher.plan.arrange import Arrangement, arrange
-from launcher.plan.candidates import Candidate
-from launcher.plan.choice import Price
-from launcher.plan.ledger import spread_out
-from launcher.plan.pace import forecast
-from launcher.plan.plan import CacheType, Workload
-from launcher.plan.settle import settle
+from launcher.plan.forecast.turn import Forecast
+from launcher.plan.memory.ledger import spread_out
+from launcher.plan.modes import CacheType
+from launcher.plan.placement.arrange import Arrangement, arrange
+from launcher.plan.placement.pace import forecast
+from launcher.plan.placement.settle import settle
+from launcher.plan.search.candidates import Candidate
+from launcher.plan.search.choice import Price
+from launcher.plan.workload import Workload
 from launcher.units import format_bytes
 
 _STEP = 32768

@@ -6,16 +6,18 @@ import re
 from dataclasses import dataclass
 
 from launcher.errors import LauncherError
-from launcher.model import ModelFile
-from launcher.plan.arrange import Arrangement, Case
-from launcher.plan.host_memory import LoadFacts, choose_load_mode
-from launcher.plan.numa import placed_by
+from launcher.gguf.model import ModelFile
+from launcher.plan.amounts import HOST, LedgerRow
+from launcher.plan.expert_pattern import EXPERTS, matched_names, placement_pattern
+from launcher.plan.memory.host_memory import LoadFacts, choose_load_mode
 from launcher.plan.overrides import first_match
-from launcher.plan.pace import forecast
-from launcher.plan.pattern import EXPERTS, matched_names, placement_pattern
-from launcher.plan.plan import HOST, LedgerRow, Placement, Plan, Workload
+from launcher.plan.placement.arrange import Arrangement, Case
+from launcher.plan.placement.numa import placed_by
+from launcher.plan.placement.pace import forecast
+from launcher.plan.placement.settle import describe_pool
+from launcher.plan.plan import Placement, Plan
 from launcher.plan.reasons import describe_beside, describe_budgets, describe_placement
-from launcher.plan.settle import describe_pool
+from launcher.plan.workload import Workload
 from launcher.units import format_bytes
 
 

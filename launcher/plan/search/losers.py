@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from launcher.plan.candidates import Candidate
-from launcher.plan.choice import Option
-from launcher.plan.plan import SPEED, Prefer, Shortfall, Workload
+from launcher.plan.amounts import SPEED
+from launcher.plan.plan import Shortfall
 from launcher.plan.reasons import describe_missing
-from launcher.plan.shortfall import shortfall_of
-from launcher.plan.verify import Verdict
+from launcher.plan.search.candidates import Candidate
+from launcher.plan.search.choice import Option
+from launcher.plan.search.shortfall import shortfall_of
+from launcher.plan.search.verify import Verdict
+from launcher.plan.workload import Prefer, Workload
 
 
 def refuted_shortfall(one: Candidate, verdict: Verdict) -> Shortfall:

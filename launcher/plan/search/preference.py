@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from launcher.plan.candidates import Candidate
-from launcher.plan.plan import Prefer
+from launcher.plan.search.candidates import Candidate
+from launcher.plan.workload import Prefer
 
 PATIENCE = 2.0
 COMFORT_SECONDS = 30.0

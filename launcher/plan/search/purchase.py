@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from launcher.machine import Backend, Device, Machine
-from launcher.plan.choice import Choice
-from launcher.plan.plan import HOST, Plan, Shortfall
-from launcher.plan.search import Offer, Task, search
+from launcher.machine.machine import Backend, Device, Machine
+from launcher.plan.amounts import HOST
+from launcher.plan.plan import Plan, Shortfall
+from launcher.plan.search.choice import Choice
+from launcher.plan.search.search import Offer, Task, search
 from launcher.units import GIB, format_bytes
 
 _RAM_SIZES = tuple(size * GIB for size in (32, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048))

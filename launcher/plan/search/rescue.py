@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from launcher.machine import Machine
-from launcher.plan.plan import HOST, CacheType, LedgerRow, Plan, Shortfall, Workload
-from launcher.plan.settle import USUAL_UBATCH
+from launcher.machine.machine import Machine
+from launcher.plan.amounts import HOST, LedgerRow
+from launcher.plan.modes import CacheType
+from launcher.plan.placement.settle import USUAL_UBATCH
+from launcher.plan.plan import Plan, Shortfall
+from launcher.plan.workload import Workload
 from launcher.units import MIB, format_bytes
 
 MOST_STEPS = 3

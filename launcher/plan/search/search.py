@@ -6,14 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from launcher.errors import LauncherError
-from launcher.machine import Machine
-from launcher.model import ModelFile
-from launcher.plan.arrange import Arrangement, Case, read_case
-from launcher.plan.candidates import Candidate, Tried, candidate_of, try_quant
-from launcher.plan.choice import Choice, Option
-from launcher.plan.companions import NO_COMPANIONS, Companions
-from launcher.plan.compose import compose
-from launcher.plan.losers import (
+from launcher.gguf.model import ModelFile
+from launcher.machine.machine import Machine
+from launcher.plan.amounts import DISK
+from launcher.plan.memory.companion_memory import NO_COMPANIONS, Companions
+from launcher.plan.placement.arrange import Arrangement, Case, read_case
+from launcher.plan.placement.settle import ContextChoice, check_reach, choose_contexts
+from launcher.plan.plan import Plan, Shortfall
+from launcher.plan.search.candidates import Candidate, Tried, candidate_of, try_quant
+from launcher.plan.search.changes import price_changes
+from launcher.plan.search.choice import Choice, Option
+from launcher.plan.search.compose import compose
+from launcher.plan.search.losers import (
     option,
     refuted_option,
     refuted_shortfall,
@@ -22,12 +26,10 @@ from launcher.plan.losers import (
     too_slow,
     why_not,
 )
-from launcher.plan.plan import DISK, Limits, Plan, Prefer, Shortfall, Workload
-from launcher.plan.preference import describe, limit_seconds, ordered, pareto
-from launcher.plan.prices import price_changes
-from launcher.plan.settle import ContextChoice, check_reach, choose_contexts
-from launcher.plan.shortfall import explain_shortfall, shortfall_of
-from launcher.plan.verify import MOST_SIMULATIONS, Judge, Verdict, Witness, verify
+from launcher.plan.search.preference import describe, limit_seconds, ordered, pareto
+from launcher.plan.search.shortfall import explain_shortfall, shortfall_of
+from launcher.plan.search.verify import MOST_SIMULATIONS, Judge, Verdict, Witness, verify
+from launcher.plan.workload import Limits, Prefer, Workload
 from launcher.units import format_bytes
 
 _FINALISTS = 3

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from launcher.errors import UsageError
-from launcher.plan.arrange import Arrangement, Case, arrange
-from launcher.plan.plan import CacheType, Shortfall, Workload
+from launcher.plan.modes import CacheType
+from launcher.plan.placement.arrange import Arrangement, Case, arrange
+from launcher.plan.placement.settle import USUAL_UBATCH, settle
+from launcher.plan.plan import Shortfall
 from launcher.plan.reasons import describe_beside, describe_budgets, describe_missing, describe_placement
-from launcher.plan.settle import USUAL_UBATCH, settle
+from launcher.plan.workload import Workload
 
 _LEAST_CTX = 4096
 _MOST_HINTS = 3

@@ -9,14 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from launcher.errors import EngineFailed
-from launcher.plan.arrange import Arrangement, Case, arrange
-from launcher.plan.beside import beside, with_beside
-from launcher.plan.compose import Simulated, compose
-from launcher.plan.ledger import as_sure_as
+from launcher.plan.amounts import HOST, LedgerRow
+from launcher.plan.memory.companion_memory import beside, with_beside
+from launcher.plan.memory.ledger import as_sure_as
+from launcher.plan.memory.simulated import cpu_unsure, question_of, simulated_ledger
 from launcher.plan.oracle import Answer, Oracle, Refusal
-from launcher.plan.plan import HOST, LedgerRow, Placement, Workload
+from launcher.plan.placement.arrange import Arrangement, Case, arrange
+from launcher.plan.plan import Placement
 from launcher.plan.reasons import describe_beside, on_host
-from launcher.plan.verdict import cpu_unsure, question_of, simulated_ledger
+from launcher.plan.search.compose import Simulated, compose
+from launcher.plan.workload import Workload
 
 MOST_SIMULATIONS = 8
 _ROUNDS = 4

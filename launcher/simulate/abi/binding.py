@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher.simulate import llama_api
-from launcher.simulate.layout import (
+from launcher.simulate.abi import llama_api
+from launcher.simulate.abi.layout import (
     BUFT_IN_BUFFER,
     SUPPORTED_API_VERSIONS,
     BufferInterface,
     Registry,
     TensorOffsets,
 )
-from launcher.simulate.layout_check import Unavailable, check_layouts
+from launcher.simulate.abi.layout_check import Unavailable, check_layouts
 
 _LAST_OP = "GLU"
 """The last entry of enum ggml_op before GGML_OP_COUNT (ggml/include/ggml.h)."""

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from ctypes import c_int, c_size_t
 from dataclasses import dataclass
 
-from launcher.simulate.layout import Buffer, Graph, TensorOffsets
-from launcher.simulate.ops import Op, decode_op
+from launcher.simulate.abi.layout import Buffer, Graph, TensorOffsets
+from launcher.simulate.abi.ops import Op, decode_op
 
 EMPTY_OPS = frozenset(("NONE", "RESHAPE", "TRANSPOSE", "VIEW", "PERMUTE"))
 """Operations without computation: is_empty of ggml_vk_graph_optimize, ggml_op_is_empty."""

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from ctypes import CDLL, Structure, c_bool, c_int, c_int64, c_size_t, c_void_p
 
 from launcher.gguf.ggml import GgmlType
-from launcher.simulate.layout import Graph, TensorOffsets
-from launcher.simulate.ops import decode_op
+from launcher.simulate.abi.layout import Graph, TensorOffsets
+from launcher.simulate.abi.ops import decode_op
 
 _CONTEXT_BYTES = 1 << 20
 _ROW, _COLUMNS, _TOKENS = 96, 7, 5

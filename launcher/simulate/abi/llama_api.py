@@ -25,7 +25,7 @@ from ctypes import (
 )
 from typing import Any
 
-from launcher.simulate.layout_check import Unavailable
+from launcher.simulate.abi.layout_check import Unavailable
 
 LOG_CALLBACK = CFUNCTYPE(None, c_int, c_char_p, c_void_p)
 """ggml_log_callback: level, text, user data."""

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 
 from launcher.gguf.ggml import BLOCKS, GgmlType
-from launcher.simulate.layout import TensorOffsets
+from launcher.simulate.abi.layout import TensorOffsets
 
 F32, F16, BF16 = GgmlType.F32, GgmlType.F16, GgmlType.BF16
 I32, I64 = GgmlType.I32, GgmlType.I64

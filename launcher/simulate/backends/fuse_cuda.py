@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from launcher.simulate.graph import GraphView
-from launcher.simulate.ops import F32, UNARY_NAMES, Op
+from launcher.simulate.abi.graph import GraphView
+from launcher.simulate.abi.ops import F32, UNARY_NAMES, Op
 
 _MAX_EXPERTS_USED = 15
 """MOE_WEIGHTED_REDUCTION_MAX_EXPERTS."""

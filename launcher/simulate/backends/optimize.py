@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from launcher.simulate.fuse_cuda import keep_fused_inputs
-from launcher.simulate.graph import GraphView
-from launcher.simulate.layout import OptimizeParams
-from launcher.simulate.reorder_vulkan import KeepAlive, reorder
-from launcher.simulate.traits import Optimizer
+from launcher.simulate.abi.graph import GraphView
+from launcher.simulate.abi.layout import OptimizeParams
+from launcher.simulate.backends.fuse_cuda import keep_fused_inputs
+from launcher.simulate.backends.reorder_vulkan import KeepAlive, reorder
+from launcher.simulate.backends.traits import Optimizer
 
 
 def optimize(optimizer: Optimizer, graph: int, params: int | None, names: tuple[str, ...]) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from launcher.simulate.graph import GraphView, Node
-from launcher.simulate.ops import UNARY_NAMES
+from launcher.simulate.abi.graph import GraphView, Node
+from launcher.simulate.abi.ops import UNARY_NAMES
 
 _LOOK_AHEAD = 20
 """NUM_TO_CHECK."""

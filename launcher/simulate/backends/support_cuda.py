@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from launcher.gguf.ggml import BLOCKS
 from launcher.gguf.ggml import GgmlType as T
-from launcher.machine import Backend
-from launcher.plan.kernels import CUDA_GROUPED_HEADS, CUDA_SQUARE_HEADS, NO_KERNEL, NOT_WEIGHTS
-from launcher.simulate.ops import BF16, F16, F32, FLOATS, I32, I64, UNARY_NAMES, Op, Tensor
+from launcher.machine.machine import Backend
+from launcher.plan.memory.kernels import CUDA_GROUPED_HEADS, CUDA_SQUARE_HEADS, NO_KERNEL, NOT_WEIGHTS
+from launcher.simulate.abi.ops import BF16, F16, F32, FLOATS, I32, I64, UNARY_NAMES, Op, Tensor
 
 MATRIX_TYPES = frozenset(BLOCKS) - NO_KERNEL[Backend.CUDA] - NOT_WEIGHTS
 """Types MUL_MAT and MUL_MAT_ID take as weights."""

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from launcher.gguf.ggml import BLOCKS
 from launcher.gguf.ggml import GgmlType as T
-from launcher.machine import Backend
-from launcher.plan.kernels import NO_KERNEL
-from launcher.simulate.ops import F16, F32, FLOATS, I32, I64, UNARY_NAMES, Op
+from launcher.machine.machine import Backend
+from launcher.plan.memory.kernels import NO_KERNEL
+from launcher.simulate.abi.ops import F16, F32, FLOATS, I32, I64, UNARY_NAMES, Op
 
 MATRIX_TYPES = frozenset(BLOCKS) - NO_KERNEL[Backend.SYCL]
 """Types MUL_MAT and MUL_MAT_ID take as weights."""

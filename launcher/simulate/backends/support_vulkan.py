@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from launcher.gguf.ggml import BLOCKS
 from launcher.gguf.ggml import GgmlType as T
-from launcher.machine import Backend
-from launcher.plan.kernels import NO_KERNEL, NOT_WEIGHTS
-from launcher.simulate.ops import BF16, F16, F32, I32, I64, UNARY_NAMES, Op, Tensor
+from launcher.machine.machine import Backend
+from launcher.plan.memory.kernels import NO_KERNEL, NOT_WEIGHTS
+from launcher.simulate.abi.ops import BF16, F16, F32, I32, I64, UNARY_NAMES, Op, Tensor
 
 MATRIX_TYPES = frozenset(BLOCKS) - NO_KERNEL[Backend.VULKAN] - NOT_WEIGHTS
 """Types MUL_MAT and MUL_MAT_ID take as weights."""

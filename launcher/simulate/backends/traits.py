@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 
-from launcher.machine import Backend, Device
-from launcher.simulate import support_cuda, support_metal, support_sycl, support_vulkan
-from launcher.simulate.ops import Op
+from launcher.machine.machine import Backend, Device
+from launcher.simulate.abi.ops import Op
+from launcher.simulate.backends import support_cuda, support_metal, support_sycl, support_vulkan
 from launcher.units import GIB, MIB
 
 OFFLOAD_MIN_BATCH = 32

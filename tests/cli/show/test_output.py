@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from launcher.cli import tables
-from launcher.cli.output import Output, ProgressStyle, plain, printable
+from launcher.cli.show import tables
+from launcher.cli.show.output import Output, ProgressStyle, plain, printable
 from launcher.errors import BadGguf, DoesNotFit
 from launcher.progress import Step
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 from rich.console import Console
 
-from launcher.cli.output import Output, ProgressStyle, _Bars
+from launcher.cli.show.output import Output, ProgressStyle, _Bars
 from launcher.progress import Step
 
 MIB = 1 << 20

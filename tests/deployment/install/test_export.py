@@ -10,9 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from launcher.engine.argv import bound_to
-from launcher.engine.export import Export, compose_file, kubernetes_manifest, shell_script, systemd_unit
-from launcher.engine.systemd import has_bus, install, uninstall, unit_folder, unit_name, verify
+from launcher.deployment.install.export import (
+    Export,
+    compose_file,
+    kubernetes_manifest,
+    shell_script,
+    systemd_unit,
+)
+from launcher.deployment.install.systemd import has_bus, install, uninstall, unit_folder, unit_name, verify
+from launcher.engine.flags.argv import bound_to
 from launcher.errors import EngineFailed, NotFound
 
 PLAIN = Export(

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from launcher.engine import systemd
-from launcher.engine.systemd import unit_name
-from launcher.engine.transient import Service, is_available, properties, stop_unit, unit_command
+from launcher.deployment.install import systemd
+from launcher.deployment.install.systemd import unit_name
+from launcher.deployment.install.transient import Service, is_available, properties, stop_unit, unit_command
 from launcher.units import GIB
 
 SERVICE = Service(
     unit=unit_name("m"),
     what="some/model",
-    argv=("/bin/python", "-m", "launcher.supervise", "/state/$m.json"),
+    argv=("/bin/python", "-m", "launcher.deployment.supervisor", "/state/$m.json"),
     env={"HF_TOKEN": "hf_secret", "PATH": "/bin", "BASH_FUNC_x%%": "() { :; }"},
     log=Path("/state/m.log"),
     cwd=Path("/"),
@@ -44,7 +44,7 @@ def test_values_of_variables_are_in_no_command_line() -> None:
     words = unit_command(SERVICE)
     assert not [word for word in words if "hf_secret" in word]
     assert [word for word in words if word.startswith("--setenv=")] == ["--setenv=HF_TOKEN", "--setenv=PATH"]
-    assert words[-5:] == ("--", "/bin/python", "-m", "launcher.supervise", "/state/$$m.json")
+    assert words[-5:] == ("--", "/bin/python", "-m", "launcher.deployment.supervisor", "/state/$$m.json")
 
 
 def test_who_starts_what_again_is_in_the_unit() -> None:

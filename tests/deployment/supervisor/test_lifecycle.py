@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from launcher.engine.lifecycle import (
+from launcher.deployment.supervisor.lifecycle import (
     ENDED,
     Answered,
     Arm,

@@ -1,7 +1,7 @@
 import os
 from pathlib import Path
 
-from launcher.engine.protect import make_group, memory_max
+from launcher.deployment.supervisor.protect import make_group, memory_max
 from launcher.units import GIB
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.engine.deploy import bring_up
-from launcher.engine.deployments import look, read_all
-from launcher.engine.ready import StallLimits, wait_ready
+from launcher.deployment.deploy import bring_up
+from launcher.deployment.records import look, read_all
+from launcher.deployment.supervisor.ready import StallLimits, wait_ready
 from launcher.errors import EngineFailed
 from launcher.progress import Step
 from tests.serving import a_request, fake_command, stub_model

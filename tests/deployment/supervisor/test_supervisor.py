@@ -12,17 +12,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from launcher.engine import claims, history
+from launcher.deployment import claims, history
+from launcher.deployment.deploy import bring_up
+from launcher.deployment.identity import Presence, lives, presence
+from launcher.deployment.options import command
+from launcher.deployment.process import MARKER
+from launcher.deployment.record import Deployment, Phase
+from launcher.deployment.records import State, find, look, read_all
+from launcher.deployment.status import see
+from launcher.deployment.supervisor.ready import LoadFailed
+from launcher.deployment.takedown import take_down
 from launcher.engine.client import models
-from launcher.engine.deploy import bring_up
-from launcher.engine.deployments import State, find, look, read_all
-from launcher.engine.identity import Presence, lives, presence
-from launcher.engine.options import command
-from launcher.engine.process import MARKER
-from launcher.engine.ready import LoadFailed
-from launcher.engine.record import Deployment, Phase
-from launcher.engine.takedown import take_down
-from launcher.engine.vitals import see
 from launcher.errors import NotFound
 from launcher.progress import Step
 from tests.fake_nvml import nvml_library
@@ -31,7 +31,7 @@ from tests.serving import a_request, fake_command, python, stub_model, until
 BRING_UP = """
 import sys
 from pathlib import Path
-from launcher.engine.deploy import bring_up
+from launcher.deployment.deploy import bring_up
 from tests.fake_nvml import nvml_library
 from tests.serving import a_request, fake_command
 folder, model, *switches = sys.argv[1:]

@@ -14,17 +14,17 @@ from typing import Self
 
 import pytest
 
-from launcher.engine.build import BuildRequest, build_engine
+from launcher.engine.compile.build import BuildRequest, build_engine
 from launcher.engine.find import RECORD, list_engines
 from launcher.errors import EngineFailed, LauncherError, TryAgain
-from launcher.locks import exclusive
-from launcher.machine import Backend
+from launcher.machine.machine import Backend
 from launcher.progress import Step
+from launcher.system.locks import exclusive
 from tests.tiny_engine import CMAKE, COMMIT, MAIN, tiny_request
 
 IN_A_PROCESS = """
 import pickle, resource, sys
-from launcher.engine.build import build_engine
+from launcher.engine.compile.build import build_engine
 from launcher.errors import LauncherError
 request, limit = pickle.loads(bytes.fromhex(sys.argv[1])), int(sys.argv[2])
 if limit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.engine.build_log import ERROR_LINES, Cause, explain, parse_step
+from launcher.engine.compile.build_log import ERROR_LINES, Cause, explain, parse_step
 
 GCC = """\
 [3/9] Building CXX object CMakeFiles/x.dir/main.cpp.o

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.engine.recipe import (
-    LLAMA_CPP,
+from launcher.engine.compile.recipe import (
     backend_for,
     build_key,
     cmake_arguments,
-    code_generation_flags,
     cuda_architectures,
     jobs_for,
 )
-from launcher.machine import Backend, Cpu, Device, Machine
+from launcher.engine.host_cpu import code_generation_flags
+from launcher.engine.pinned import LLAMA_CPP
+from launcher.machine.machine import Backend, Cpu, Device, Machine
 from launcher.units import GIB
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.engine.source import VULKAN_FILE, patch_vulkan, unpack, without_layer_settings
+from launcher.engine.compile.source import VULKAN_FILE, patch_vulkan, unpack, without_layer_settings
 from launcher.errors import EngineFailed
 
-EXCERPT = Path(__file__).parent.parent / "captures" / "engine" / "ggml-vulkan-0c1e570-excerpt.cpp"
+EXCERPT = Path(__file__).parents[2] / "captures" / "engine" / "ggml-vulkan-0c1e570-excerpt.cpp"
 
 
 def archive(path: Path, members: list[tarfile.TarInfo], content: bytes = b"x") -> Path:

@@ -8,15 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.engine.toolchain import (
-    find_toolchain,
-    host_cpu,
-    install_hint,
-    parse_cpu_flags,
-    parse_vulkan_version,
-)
+from launcher.engine.compile.toolchain import find_toolchain, install_hint, parse_vulkan_version
+from launcher.engine.host_cpu import host_cpu, parse_cpu_flags
 from launcher.errors import EngineFailed
-from launcher.machine import Backend
+from launcher.machine.machine import Backend
 
 
 def tool(folder: Path, name: str, says: str = "") -> Path:

@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from launcher.engine.argv import Serving, server_argv
+from launcher.engine.flags.argv import Serving, server_argv
 from launcher.errors import UsageError
-from launcher.plan.plan import CacheType, LoadMode, Plan, TensorOverride, Workload
+from launcher.plan.modes import CacheType, LoadMode, TensorOverride
+from launcher.plan.plan import Plan
+from launcher.plan.workload import Workload
 from launcher.units import MIB
 from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, machine, model

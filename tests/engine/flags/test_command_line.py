@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.engine.commandline import arities_of, read_command
-from launcher.engine.flags import parse_help
-from launcher.engine.memory_flags import HANDLERS, NAMES, VARIABLES
-from launcher.engine.pinned_flags import PINNED, REMOVED
+from launcher.engine.flags.command_line import arities_of, read_command
+from launcher.engine.flags.help_text import parse_help
+from launcher.engine.flags.memory_flags import HANDLERS, NAMES, VARIABLES
+from launcher.engine.flags.pinned_flags import PINNED, REMOVED
 from launcher.errors import UsageError
-from launcher.plan.configuration import Configuration
-from launcher.plan.oracle import FlashAttention, SplitMode
-from launcher.plan.pattern import EXPERTS, matched_names
-from launcher.plan.plan import HOST, CacheType, LoadMode, TensorOverride
+from launcher.plan.amounts import HOST
+from launcher.plan.check.configuration import Configuration
+from launcher.plan.expert_pattern import EXPERTS, matched_names
+from launcher.plan.modes import CacheType, FlashAttention, LoadMode, SplitMode, TensorOverride
 from launcher.units import GIB, MIB
 
-CAPTURES = Path(__file__).parent.parent / "captures/engine"
+CAPTURES = Path(__file__).parents[2] / "captures/engine"
 PINNED_OPTIONS = parse_help((CAPTURES / "help-0c1e570.txt").read_text(encoding="utf-8"))
 OLDER = arities_of(parse_help((CAPTURES / "help-7e4c0a9.txt").read_text(encoding="utf-8")))
 

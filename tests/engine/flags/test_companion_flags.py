@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.engine.companion_flags import names_remote, read_companions, with_local
+from launcher.engine.flags.companion_flags import names_remote, read_companions, with_local
 from launcher.errors import UsageError
+from launcher.plan.amounts import HOST
 from launcher.plan.companions import CompanionWishes, DraftWish, ProjectorWish
-from launcher.plan.pattern import EXPERTS
-from launcher.plan.plan import HOST, CacheType, TensorOverride
+from launcher.plan.expert_pattern import EXPERTS
+from launcher.plan.modes import CacheType, TensorOverride
 
 
 def test_nothing_beside() -> None:

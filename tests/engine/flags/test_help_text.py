@@ -6,15 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.engine.flags import (
-    Capabilities,
-    Option,
-    Version,
-    parse_help,
-    parse_version,
-)
+from launcher.engine.flags.help_text import Capabilities, Option, Version, parse_help, parse_version
 
-CAPTURES = Path(__file__).parent.parent / "captures" / "engine"
+CAPTURES = Path(__file__).parents[2] / "captures" / "engine"
 PINNED, OTHER = "0c1e570", "7e4c0a9"
 
 

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.engine.wishes import absorb_flags, carried_flags, further_files, split_flags, uncounted
+from launcher.engine.flags.user_flags import (
+    absorb_flags,
+    carried_flags,
+    further_files,
+    split_flags,
+    uncounted,
+)
 from launcher.errors import UsageError
-from launcher.plan.pattern import EXPERTS
-from launcher.plan.plan import HOST, CacheType, LoadMode, NumaMode, TensorOverride, Workload
+from launcher.plan.amounts import HOST
+from launcher.plan.expert_pattern import EXPERTS
+from launcher.plan.modes import CacheType, LoadMode, NumaMode, TensorOverride
+from launcher.plan.workload import Workload
 from launcher.units import MIB
 
 

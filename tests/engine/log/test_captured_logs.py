@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.engine.cause import CauseKind
-from launcher.engine.diagnose import diagnose
+from launcher.engine.log.cause import CauseKind
+from launcher.engine.log.diagnose import diagnose
 
-LOGS = Path(__file__).parent.parent / "captures" / "logs"
+LOGS = Path(__file__).parents[2] / "captures" / "logs"
 MIB = 1 << 20
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from launcher.engine.cause import Cause, CauseKind
-from launcher.engine.diagnose import diagnose
+from launcher.engine.log.cause import Cause, CauseKind
+from launcher.engine.log.diagnose import diagnose
 
 LOADING = "0.00.006.255 I srv    load_model: loading model 'm.gguf'\n"
 GAVE_UP = """\

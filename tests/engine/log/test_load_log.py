@@ -1,5 +1,5 @@
-from launcher.engine.load_log import Compared, compare_load, parse_load_log
-from launcher.plan.plan import HOST
+from launcher.engine.log.load_log import Compared, compare_load, parse_load_log
+from launcher.plan.amounts import HOST
 from launcher.units import MIB
 
 LOG = """\

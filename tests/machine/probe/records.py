@@ -1,8 +1,8 @@
-"""NVML's answers as records, with the figures of published logs (see launcher.gpus for the totals)."""
+"""NVML's answers as records, with the figures of published logs (see launcher.machine.gpus for the totals)."""
 
 from __future__ import annotations
 
-from launcher.probe.nvidia import MigInstance, NvidiaGpu, NvidiaReading
+from launcher.machine.probe.nvidia import MigInstance, NvidiaGpu, NvidiaReading
 from launcher.units import MIB
 
 

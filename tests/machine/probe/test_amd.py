@@ -1,11 +1,11 @@
 from pathlib import Path
 
-from launcher.machine import Backend, Link
-from launcher.probe.amd import amd_devices, read_cards, read_gtt_note
-from launcher.probe.gauge import Gauge
-from launcher.probe.kernel_files import KernelFiles
+from launcher.machine.machine import Backend, Link
+from launcher.machine.probe.amd import amd_devices, read_cards, read_gtt_note
+from launcher.machine.probe.proc_files import KernelFiles
+from launcher.machine.probe.vram_in_use import Gauge
 from launcher.units import GIB, MIB
-from tests.probe.trees import plant
+from tests.machine.probe.trees import plant
 
 CARD = "/sys/class/drm/card0/device"
 

@@ -1,10 +1,10 @@
 import pytest
 
-from launcher.machine import Backend
-from launcher.probe.apple import apple_devices, parse_gpu_name, parse_sysctl
-from launcher.probe.cpu import parse_apple_cpu
+from launcher.machine.machine import Backend
+from launcher.machine.probe.apple import apple_devices, parse_gpu_name, parse_sysctl
+from launcher.machine.probe.cpu import parse_apple_cpu
 from launcher.units import GIB
-from tests.probe.trees import capture
+from tests.machine.probe.trees import capture
 
 SYSCTL = parse_sysctl(capture("sysctl_m3_ultra.txt"))
 

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.probe.cgroup import Limits, Mount, parse_cgroup_mounts, parse_cgroup_paths, read_limits
-from launcher.probe.kernel_files import KernelFiles
+from launcher.machine.probe.cgroup import Limits, Mount, parse_cgroup_mounts, parse_cgroup_paths, read_limits
+from launcher.machine.probe.proc_files import KernelFiles
 from launcher.units import GIB, MIB
-from tests.probe.trees import capture, plant
+from tests.machine.probe.trees import capture, plant
 
 
 def test_container_with_cgroup_v2(tmp_path: Path) -> None:

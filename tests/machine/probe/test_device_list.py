@@ -1,9 +1,9 @@
 import pytest
 
-from launcher.machine import Backend
-from launcher.probe.engine_devices import parse_device_list
+from launcher.machine.machine import Backend
+from launcher.machine.probe.device_list import parse_device_list
 from launcher.units import MIB
-from tests.probe.trees import capture
+from tests.machine.probe.trees import capture
 
 
 def test_two_software_gpus() -> None:

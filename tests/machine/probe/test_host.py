@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.probe.cgroup import Limits
-from launcher.probe.cpu import parse_cores, parse_cpu_name, parse_isa, read_cpu
-from launcher.probe.host import (
+from launcher.machine.probe.cgroup import Limits
+from launcher.machine.probe.cpu import parse_cores, parse_cpu_name, parse_isa, read_cpu
+from launcher.machine.probe.host import (
     apply_limits,
     believable_nodes,
     parse_filesystem_type,
@@ -13,9 +13,9 @@ from launcher.probe.host import (
     read_nodes,
     read_store,
 )
-from launcher.probe.kernel_files import KernelFiles, parse_meminfo
+from launcher.machine.probe.proc_files import KernelFiles, parse_meminfo
 from launcher.units import GIB
-from tests.probe.trees import capture, plant
+from tests.machine.probe.trees import capture, plant
 
 KIB = 1024
 

@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.machine import Link, pinned_order
-from launcher.probe.nvidia import MigInstance, NvidiaGpu, NvidiaReading, cuda_devices
+from launcher.machine.machine import Link, pinned_order
+from launcher.machine.probe.nvidia import MigInstance, NvidiaGpu, NvidiaReading, cuda_devices
 from launcher.units import GIB, MIB
-from tests.probe.records import A100_MIG, EIGHT_H100, RTX_3060, RTX_3090, RTX_5090
+from tests.machine.probe.records import A100_MIG, EIGHT_H100, RTX_3060, RTX_3090, RTX_5090
 
 RAM = (128 * GIB, 100 * GIB)
 

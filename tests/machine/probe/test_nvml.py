@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from launcher.probe.nvml import read_nvidia
+from launcher.machine.probe.nvml import read_nvidia
 from launcher.units import MIB
 from tests.fake_nvml import nvml_library
 
 SHOW = (
-    "import dataclasses, json; from launcher.probe.nvml import read_nvidia;"
+    "import dataclasses, json; from launcher.machine.probe.nvml import read_nvidia;"
     "print(json.dumps(dataclasses.asdict(read_nvidia())))"
 )
 
@@ -89,7 +89,7 @@ def test_this_very_machine() -> None:
 
 
 GAUGE = (
-    "import json, sys; from launcher.probe.gauge import Gauge;"
+    "import json, sys; from launcher.machine.probe.vram_in_use import Gauge;"
     "gauge = Gauge(json.loads(sys.argv[1])); print(json.dumps(gauge.read())); gauge.close(); gauge.close()"
 )
 

@@ -2,16 +2,16 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.machine import Backend, Device
-from launcher.machine_file import format_machine, parse_machine
-from launcher.probe.amd import amd_devices, read_cards
-from launcher.probe.engine_devices import parse_device_list
-from launcher.probe.kernel_files import KernelFiles
-from launcher.probe.machine import Seen, combine, probe, read_driverless
-from launcher.probe.nvidia import NvidiaReading, cuda_devices
+from launcher.machine.from_toml import format_machine, parse_machine
+from launcher.machine.machine import Backend, Device
+from launcher.machine.probe.amd import amd_devices, read_cards
+from launcher.machine.probe.device_list import parse_device_list
+from launcher.machine.probe.nvidia import NvidiaReading, cuda_devices
+from launcher.machine.probe.probe import Seen, combine, probe, read_driverless
+from launcher.machine.probe.proc_files import KernelFiles
 from launcher.units import GIB, MIB
-from tests.probe.records import EIGHT_H100, RTX_3060, RTX_3090
-from tests.probe.trees import capture, plant
+from tests.machine.probe.records import EIGHT_H100, RTX_3060, RTX_3090
+from tests.machine.probe.trees import capture, plant
 
 RAM = (128 * GIB, 100 * GIB)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from launcher.probe.kernel_files import KernelFiles
+from launcher.machine.probe.proc_files import KernelFiles
 
-CAPTURES = Path(__file__).parent.parent / "captures"
+CAPTURES = Path(__file__).parents[2] / "captures"
 
 
 def capture(name: str) -> str:

@@ -17,22 +17,23 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import TryAgain, UsageError
-from launcher.hub.download import pull
-from launcher.hub.endpoint import Endpoint
-from launcher.hub.local import open_path
-from launcher.hub.located import Located, PullOptions, UrlFiles
-from launcher.hub.plain import PlainFolder, put_into
-from launcher.hub.repo import open_repo
-from launcher.hub.room import disk_error
-from launcher.hub.store import HubStore
-from launcher.hub.transfer import part
-from launcher.hub.transfer.journal import arrived_bytes
-from launcher.hub.transfer.part import Part
-from launcher.hub.url import open_url
-from launcher.hub.url_download import fetch_url_files
-from launcher.locks import exclusive
-from launcher.model import ModelRef, RefKind, Shard
+from launcher.gguf.model import Shard
+from launcher.models.files.disk_space import disk_error
+from launcher.models.files.plain_folder import PlainFolder, put_into
+from launcher.models.hub.download import pull
+from launcher.models.hub.endpoint import Endpoint
+from launcher.models.hub.repo import open_repo
+from launcher.models.local import open_path
+from launcher.models.located import Located, PullOptions, UrlFiles
+from launcher.models.refs import ModelRef, RefKind
+from launcher.models.store import HubStore
+from launcher.models.transfer import partial_file
+from launcher.models.transfer.journal import arrived_bytes
+from launcher.models.transfer.partial_file import Part
+from launcher.models.url import open_url
+from launcher.models.url_download import fetch_url_files
 from launcher.progress import silent
+from launcher.system.locks import exclusive
 from tests.fakes.hub import FakeHub
 from tests.pulling import QUICK, UNIT
 from tests.range_server import serve_ranges
@@ -122,7 +123,7 @@ def test_a_write_that_finds_the_disk_full_keeps_what_has_arrived(
 
     with monkeypatch.context() as full:
         full.setattr(os, "pwrite", bounded)
-        full.setattr(part, "_preallocate", os.ftruncate)
+        full.setattr(partial_file, "_preallocate", os.ftruncate)
         with pytest.raises(TryAgain) as caught:
             pull(
                 located, endpoint=endpoint, store=store, options=replace(ONE_LINE, again="launcher pull big")
@@ -254,7 +255,7 @@ def test_a_copy_that_finds_the_disk_full_says_how_much_is_missing(
         set_free(0)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(part, "_preallocate", refuse)
+    monkeypatch.setattr(partial_file, "_preallocate", refuse)
     with pytest.raises(TryAgain, match=r"kept: \d+.* KiB more are needed, and 0 B are free") as caught:
         put_into(
             open_path(source).model, (source,), tmp_path / "plain", store, silent, "launcher pull ./m --dir d"
@@ -285,7 +286,7 @@ def test_a_file_that_the_file_system_has_no_size_for_is_named_with_its_size(
     def refuse(*_: object) -> None:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
 
-    monkeypatch.setattr(part, "_preallocate", refuse)
+    monkeypatch.setattr(partial_file, "_preallocate", refuse)
     largest = max(located.model.shards, key=lambda shard: shard.size_bytes)
     said = rf"^{largest.name}, 39\d.* KiB, is above the limit that the file system of {tmp_path}/usb has for one file"
     with pytest.raises(UsageError, match=said) as caught:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.hub.hashing import verify
-from launcher.hub.store import HubStore
+from launcher.models.files.hashing import verify
+from launcher.models.store import HubStore
 from launcher.progress import silent
 
 

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import HashMismatch, TryAgain
-from launcher.hub.download import pull
-from launcher.hub.endpoint import Endpoint
-from launcher.hub.located import HubFiles, Located, PullOptions
-from launcher.hub.places import HubCache
-from launcher.hub.repo import open_repo
-from launcher.hub.store import HubStore
-from launcher.locks import exclusive
-from launcher.model import ModelRef, RefKind
+from launcher.models.hub.cache import HubCache
+from launcher.models.hub.download import pull
+from launcher.models.hub.endpoint import Endpoint
+from launcher.models.hub.repo import open_repo
+from launcher.models.located import HubFiles, Located, PullOptions
+from launcher.models.refs import ModelRef, RefKind
+from launcher.models.store import HubStore
 from launcher.progress import Step
+from launcher.system.locks import exclusive
 from tests.fakes.hub import FakeHub, Fault
 from tests.pulling import QUICK, start_pull
 from tests.tiny_gguf import tiny_split

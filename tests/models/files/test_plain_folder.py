@@ -16,23 +16,24 @@ from typing import NoReturn
 import pytest
 
 from launcher.errors import HashMismatch, NotFound, TryAgain, UsageError
-from launcher.hub import named_folders
-from launcher.hub.download import pull
-from launcher.hub.endpoint import Endpoint
-from launcher.hub.kept import Kept
-from launcher.hub.local import open_path
-from launcher.hub.located import LocalFiles, Located, PullOptions, UrlFiles
-from launcher.hub.plain import PlainFolder, copy_file, put_into
-from launcher.hub.removal import remove_kept
-from launcher.hub.repo import open_repo
-from launcher.hub.shelf import Stores, list_kept, pick_kept
-from launcher.hub.store import HubStore
-from launcher.hub.transfer.part import Part
-from launcher.hub.url import open_url
-from launcher.hub.url_download import fetch_url_files
-from launcher.locks import exclusive
-from launcher.model import ModelRef, RefKind, Shard
+from launcher.gguf.model import Shard
+from launcher.models.files.plain_folder import PlainFolder, copy_file, put_into
+from launcher.models.hub.download import pull
+from launcher.models.hub.endpoint import Endpoint
+from launcher.models.hub.repo import open_repo
+from launcher.models.kept import folders
+from launcher.models.kept.kept import Kept
+from launcher.models.kept.list import Stores, list_kept, pick_kept
+from launcher.models.kept.remove import remove_kept
+from launcher.models.local import open_path
+from launcher.models.located import LocalFiles, Located, PullOptions, UrlFiles
+from launcher.models.refs import ModelRef, RefKind
+from launcher.models.store import HubStore
+from launcher.models.transfer.partial_file import Part
+from launcher.models.url import open_url
+from launcher.models.url_download import fetch_url_files
 from launcher.progress import Step, silent
+from launcher.system.locks import exclusive
 from tests.fakes.hub import FakeHub, Fault
 from tests.pulling import QUICK, UNIT, damage
 from tests.range_server import serve_ranges
@@ -291,7 +292,7 @@ def test_a_named_folder_is_looked_through_as_far_as_is_quick(
     ours, mine = str(pulling.folder / deep / NAME), "mine-Q4_0.gguf"
     near = [str(pulling.folder / mine), str(pulling.folder / "a" / mine)]
     assert sorted(one.name for one in pulling.listed()) == sorted([ours, *near])
-    monkeypatch.setattr(named_folders, "_MOST_SEEN", 3)
+    monkeypatch.setattr(folders, "_MOST_SEEN", 3)
     assert sorted(one.name for one in pulling.listed()) == sorted([ours, near[0]])
     gone = pulling.folder / "gone"
     pulling.store.keep_folders([gone])

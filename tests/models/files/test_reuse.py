@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import NotFound, UsageError
-from launcher.hub import elsewhere
-from launcher.hub.download import pull
-from launcher.hub.endpoint import Endpoint
-from launcher.hub.kept import Kept
-from launcher.hub.located import Located, PullOptions
-from launcher.hub.plain import lock_beside
-from launcher.hub.removal import remove_kept
-from launcher.hub.repo import open_repo
-from launcher.hub.shelf import Stores, list_kept, pick_kept, stores_here
-from launcher.hub.store import HubStore
-from launcher.model import ModelRef, RefKind
+from launcher.models.files import other_programs
+from launcher.models.files.plain_folder import lock_beside
+from launcher.models.hub.download import pull
+from launcher.models.hub.endpoint import Endpoint
+from launcher.models.hub.repo import open_repo
+from launcher.models.kept.kept import Kept
+from launcher.models.kept.list import Stores, list_kept, pick_kept, stores_here
+from launcher.models.kept.remove import remove_kept
+from launcher.models.located import Located, PullOptions
+from launcher.models.refs import ModelRef, RefKind
+from launcher.models.store import HubStore
 from launcher.progress import Step
 from tests.fakes.hub import FakeHub, Fault
 from tests.pulling import QUICK, UNIT
@@ -316,11 +316,11 @@ def test_a_folder_of_ollamas_with_two_names_is_one(
 ) -> None:
     (tmp_path / "service").mkdir()
     (tmp_path / "named").symlink_to(tmp_path / "service")
-    monkeypatch.setattr(elsewhere, "_OLLAMA_SERVICE", tmp_path / "service")
+    monkeypatch.setattr(other_programs, "_OLLAMA_SERVICE", tmp_path / "service")
     monkeypatch.setenv("OLLAMA_MODELS", str(tmp_path / "named"))
     assert stores_here(endpoint.cache_dir, tmp_path / "models").ollama == (tmp_path / "named",)
-    assert elsewhere.other_stores(endpoint.cache_dir).count(tmp_path / "named") == 1
-    assert tmp_path / "service" not in elsewhere.other_stores(endpoint.cache_dir)
+    assert other_programs.other_stores(endpoint.cache_dir).count(tmp_path / "named") == 1
+    assert tmp_path / "service" not in other_programs.other_stores(endpoint.cache_dir)
 
 
 def test_removing_leaves_the_lock_to_whoever_holds_it_next(

@@ -13,14 +13,14 @@ import huggingface_hub
 import pytest
 
 from launcher.errors import HashMismatch, NotFound, TryAgain
-from launcher.hub.download import pull as pull_
-from launcher.hub.endpoint import Endpoint
-from launcher.hub.located import Located, PullOptions
-from launcher.hub.repo import open_repo
-from launcher.hub.store import HubStore
-from launcher.hub.transfer.asking import Answer
-from launcher.hub.transfer.trouble import Trouble
-from launcher.model import ModelRef, RefKind
+from launcher.models.hub.download import pull as pull_
+from launcher.models.hub.endpoint import Endpoint
+from launcher.models.hub.repo import open_repo
+from launcher.models.located import Located, PullOptions
+from launcher.models.refs import ModelRef, RefKind
+from launcher.models.store import HubStore
+from launcher.models.transfer.failures import Trouble
+from launcher.models.transfer.request import Answer
 from launcher.progress import OnProgress, Step, silent
 from launcher.units import KIB
 from tests.fakes.hub import FakeHub, Fault, Seen

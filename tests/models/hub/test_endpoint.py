@@ -7,7 +7,7 @@ import httpx2
 import huggingface_hub
 import pytest
 
-from launcher.hub.endpoint import PATIENCE_S, Endpoint, endpoint_in_use, open_session
+from launcher.models.hub.endpoint import PATIENCE_S, Endpoint, endpoint_in_use, open_session
 from tests.fakes.hub import FakeHub
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import LauncherError, NotAllowed, NotFound, TryAgain, UsageError
-from launcher.hub.download import pull
-from launcher.hub.endpoint import Endpoint, within
-from launcher.hub.located import HubFiles
-from launcher.hub.repo import list_quants, list_repo, open_repo, pick_files
-from launcher.hub.store import HubStore
-from launcher.model import ModelRef, RefKind
+from launcher.models.hub.download import pull
+from launcher.models.hub.endpoint import Endpoint, within
+from launcher.models.hub.repo import list_quants, list_repo, open_repo, pick_files
+from launcher.models.located import HubFiles
+from launcher.models.refs import ModelRef, RefKind
+from launcher.models.store import HubStore
 from tests.fakes.hub import FakeHub, Fault
 from tests.tiny_gguf import tiny_gguf, tiny_split
 

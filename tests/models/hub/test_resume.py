@@ -14,16 +14,16 @@ from urllib.parse import unquote
 import pytest
 
 from launcher.errors import TryAgain
-from launcher.hub.download import pull
-from launcher.hub.endpoint import Endpoint
-from launcher.hub.located import Located, PullOptions
-from launcher.hub.places import HubCache
-from launcher.hub.repo import open_repo
-from launcher.hub.store import HubStore
-from launcher.hub.transfer.journal import arrived_bytes, journal_path, read_journal
-from launcher.locks import exclusive
-from launcher.model import ModelRef, RefKind
+from launcher.models.hub.cache import HubCache
+from launcher.models.hub.download import pull
+from launcher.models.hub.endpoint import Endpoint
+from launcher.models.hub.repo import open_repo
+from launcher.models.located import Located, PullOptions
+from launcher.models.refs import ModelRef, RefKind
+from launcher.models.store import HubStore
+from launcher.models.transfer.journal import arrived_bytes, journal_path, read_journal
 from launcher.progress import Step
+from launcher.system.locks import exclusive
 from tests.fakes.hub import FakeHub, Fault, Seen
 from tests.moe_shards import moe_shards
 from tests.pulling import QUICK, UNIT, start_pull
@@ -197,7 +197,7 @@ def test_a_dead_ones_lock_is_taken_over_and_a_live_one_is_said(
     shard = located.model.shards[1]
     assert located.files
     lock = HubCache(endpoint, located.files).lock(shard)  # type: ignore[arg-type]
-    script = f"from launcher.locks import exclusive\nfrom pathlib import Path\nimport sys\nwith exclusive(Path({str(lock)!r})):\n    print('held', flush=True)\n    sys.stdin.read()"
+    script = f"from launcher.system.locks import exclusive\nfrom pathlib import Path\nimport sys\nwith exclusive(Path({str(lock)!r})):\n    print('held', flush=True)\n    sys.stdin.read()"
     holder = subprocess.Popen(
         [os.sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

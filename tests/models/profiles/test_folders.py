@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import UsageError
-from launcher.profile import SizeBasis, pick_profile
-from launcher.profiles_on_disk import read_model_profiles
-from launcher.settings import profiles_dir
+from launcher.models.profiles.folders import read_model_profiles
+from launcher.models.profiles.profile import SizeBasis, pick_profile
+from launcher.system.settings import profiles_dir
 from launcher.units import GIB
 
 SHIPPED = profiles_dir() / "models"
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[3]
 
 
 def test_all_shipped_profiles_parse():
@@ -118,7 +118,7 @@ def test_the_wheel_carries_every_profile(wheel, tmp_path):
     }
     assert here <= inside
     program = (
-        "from launcher.settings import profiles_dir; from launcher.profiles_on_disk import read_model_profiles as r;"
+        "from launcher.system.settings import profiles_dir; from launcher.models.profiles.folders import read_model_profiles as r;"
         "print(profiles_dir(), len(r([profiles_dir() / 'models']).usable))"
     )
     ran = subprocess.run(

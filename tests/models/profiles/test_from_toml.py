@@ -7,9 +7,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from launcher.errors import UsageError
-from launcher.profile import SizeBasis
-from launcher.profile_toml import find_profiles, parse_model_profile, profile_name
-from launcher.settings import profiles_dir
+from launcher.models.profiles.from_toml import find_profiles, parse_model_profile, profile_name
+from launcher.models.profiles.profile import SizeBasis
+from launcher.system.settings import profiles_dir
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 DIGEST = "0" * 64

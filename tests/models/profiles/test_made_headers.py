@@ -13,16 +13,17 @@ from launcher.gguf.architecture import read_architecture
 from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import Header, parse_header
 from launcher.gguf.synthesis import Family, TypeRule, assign_types
-from launcher.plan.plan import Basis, Workload
-from launcher.profile import ModelProfile
-from launcher.profile_toml import parse_model_profile
-from launcher.recipe import headers_of_recipe
+from launcher.models.profiles.from_toml import parse_model_profile
+from launcher.models.profiles.made_headers import headers_of_recipe
+from launcher.models.profiles.profile import ModelProfile
+from launcher.plan.amounts import Basis
+from launcher.plan.workload import Workload
 from launcher.units import GIB
 from tests.make_gguf import make_shards
 from tests.plan.planned import make_plan
 from tests.plan.shapes import machine
 
-PROFILE = Path(__file__).parents[1] / "profiles" / "models" / "kimi-k2.5.toml"
+PROFILE = Path(__file__).parents[3] / "profiles" / "models" / "kimi-k2.5.toml"
 
 
 @pytest.fixture(scope="module")

@@ -9,12 +9,12 @@ import subprocess
 import httpx2
 import pytest
 
+from launcher.deployment.ports import free_port
 from launcher.engine.client import is_loaded
-from launcher.engine.ports import free_port
 from launcher.errors import NotFound, UsageError
-from launcher.profile import pick_mode, pick_profile, quants_to_try, server_flags
-from launcher.profiles_on_disk import read_model_profiles
-from launcher.settings import profiles_dir
+from launcher.models.profiles.folders import read_model_profiles
+from launcher.models.profiles.profile import pick_mode, pick_profile, quants_to_try, server_flags
+from launcher.system.settings import profiles_dir
 from tests.serving import SMALL, running, until
 
 SHIPPED = read_model_profiles([profiles_dir() / "models"])

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.hub.transfer.digest import Digest
-from launcher.hub.transfer.part import Part
+from launcher.models.transfer.digest import Digest
+from launcher.models.transfer.partial_file import Part
 
 UNIT = 8192
 DATA = random.Random(5).randbytes(10 * UNIT + 77)

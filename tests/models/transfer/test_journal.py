@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.hub.transfer import journal
-from launcher.hub.transfer.journal import arrived_bytes, begun_as, journal_path
-from launcher.hub.transfer.part import Part, remove_part
+from launcher.models.transfer import journal
+from launcher.models.transfer.journal import arrived_bytes, begun_as, journal_path
+from launcher.models.transfer.partial_file import Part, remove_part
 
 
 def open_part(path: Path, *, size: int = 95, identity: str = "abc") -> Part:

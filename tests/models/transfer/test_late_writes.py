@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from launcher.hub.transfer.asking import Answer
-from launcher.hub.transfer.board import Span
-from launcher.hub.transfer.crew import _Crew
-from launcher.hub.transfer.digest import Digest
-from launcher.hub.transfer.following import hash_rest
-from launcher.hub.transfer.line import Line
-from launcher.hub.transfer.part import Part
-from launcher.hub.transfer.receiving import _read_body
-from launcher.hub.transfer.tuning import Tuning
-from launcher.hub.transfer.under_way import Open, UnderWay, Whole
-from launcher.hub.transfer.wanted import Wanted
+from launcher.models.transfer.connection import Line
+from launcher.models.transfer.digest import Digest
+from launcher.models.transfer.partial_file import Part
+from launcher.models.transfer.receiving import _read_body
+from launcher.models.transfer.request import Answer
+from launcher.models.transfer.schedule import Span
+from launcher.models.transfer.shared import Open, UnderWay, Whole
+from launcher.models.transfer.sync_and_hash import hash_rest
+from launcher.models.transfer.transfer import _Crew
+from launcher.models.transfer.tuning import Tuning
+from launcher.models.transfer.wanted import Wanted
 from launcher.progress import silent
 
 UNIT = 8192

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.hub.transfer.asking import Answer, ask
-from launcher.hub.transfer.line import Line
-from launcher.hub.transfer.trouble import Trouble, TroubleKind
-from launcher.hub.transfer.wanted import Wanted
-from tests.hub.transfer.test_crew import DATA, Server, serving
+from launcher.models.transfer.connection import Line
+from launcher.models.transfer.failures import Trouble, TroubleKind
+from launcher.models.transfer.request import Answer, ask
+from launcher.models.transfer.wanted import Wanted
+from tests.models.transfer.test_transfer import DATA, Server, serving
 
 
 class Redirecting(Server):

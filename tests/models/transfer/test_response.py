@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from launcher.hub.transfer.answer import judge, retry_after_s
-from launcher.hub.transfer.trouble import TroubleKind
+from launcher.models.transfer.failures import TroubleKind
+from launcher.models.transfer.response import judge, retry_after_s
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 RIGHT = {"content-range": "bytes 50-99/100", "content-length": "50"}

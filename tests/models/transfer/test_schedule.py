@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.hub.transfer.board import Board, Span
-from launcher.hub.transfer.trouble import Trouble, TroubleKind, wait_after
-from launcher.hub.transfer.tuning import Tuning
+from launcher.models.transfer.failures import Trouble, TroubleKind, wait_after
+from launcher.models.transfer.schedule import Board, Span
+from launcher.models.transfer.tuning import Tuning
 
 SMALL = Tuning(connections=3, span_bytes=40, unit_bytes=10, buffer_bytes=4, worthwhile_bytes=5, attempts=4)
 BROKE = Trouble(kind=TroubleKind.BROKE, reason="reset")

@@ -12,11 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from launcher.errors import LauncherError, TryAgain
-from launcher.hub.transfer.crew import fetch_all
-from launcher.hub.transfer.part import Part
-from launcher.hub.transfer.trouble import Trouble
-from launcher.hub.transfer.tuning import Tuning
-from launcher.hub.transfer.wanted import Wanted
+from launcher.models.transfer.failures import Trouble
+from launcher.models.transfer.partial_file import Part
+from launcher.models.transfer.transfer import fetch_all
+from launcher.models.transfer.tuning import Tuning
+from launcher.models.transfer.wanted import Wanted
 from launcher.progress import silent
 
 DATA = random.Random(2).randbytes(40 << 20)

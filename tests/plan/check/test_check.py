@@ -6,13 +6,16 @@ import json
 
 import pytest
 
-from launcher.engine.commandline import read_command
-from launcher.machine import Machine
-from launcher.plan.check import Check, check, check_json
-from launcher.plan.companions import NO_COMPANIONS, Companions, Draft, DraftWish
+from launcher.engine.flags.command_line import read_command
+from launcher.machine.machine import Machine
+from launcher.plan.amounts import HOST, Basis
+from launcher.plan.check.check import Check, check, check_json
+from launcher.plan.companions import DraftWish
+from launcher.plan.expert_pattern import placement_pattern
+from launcher.plan.memory.companion_memory import NO_COMPANIONS, Companions, Draft
 from launcher.plan.oracle import Answer, BufferRow, HostTensor, Question, Refusal
-from launcher.plan.pattern import placement_pattern
-from launcher.plan.plan import HOST, Basis, Plan, Workload
+from launcher.plan.plan import Plan
+from launcher.plan.workload import Workload
 from launcher.units import GIB, MIB
 from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, machine, model

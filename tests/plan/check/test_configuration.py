@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from launcher.errors import UsageError
-from launcher.machine import Backend
-from launcher.plan.configuration import (
+from launcher.machine.machine import Backend
+from launcher.plan.amounts import HOST
+from launcher.plan.check.configuration import (
     Configuration,
     pool_size,
     question_of,
@@ -17,8 +18,7 @@ from launcher.plan.configuration import (
     used_devices,
     visible_devices,
 )
-from launcher.plan.oracle import SplitMode
-from launcher.plan.plan import HOST, LoadMode, TensorOverride
+from launcher.plan.modes import LoadMode, SplitMode, TensorOverride
 from launcher.units import GIB
 from tests.plan.shapes import cards, device
 

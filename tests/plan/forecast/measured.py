@@ -1,4 +1,4 @@
-"""Published speeds as stages: tests/forecast/speeds.csv.
+"""Published speeds as stages: tests/plan/forecast/speeds.csv.
 
 An excerpt of public measurements, one thread's or rig's rows all on one side of the split. What a post gives is
 as posted (`depth`, `ubatch`, speeds, `source`); bytes and arithmetic per token follow from the posted buffers or
@@ -11,10 +11,10 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.forecast.decode import Stage
-from launcher.forecast.processors import GB, Family, Processor, link_speed, processor_of
-from launcher.gpus import as_device, gpu_named
-from launcher.machine import Link
+from launcher.machine.gpus import as_device, gpu_named
+from launcher.machine.machine import Link
+from launcher.plan.forecast.decode import Stage
+from launcher.plan.forecast.processors import GB, Family, Processor, link_speed, processor_of
 
 ROWS = Path(__file__).with_name("speeds.csv")
 

@@ -6,10 +6,10 @@ import statistics
 
 import pytest
 
-from launcher.forecast.decode import token_seconds
-from launcher.forecast.prefill import prompt_seconds
-from launcher.forecast.turn import DECODE_BAND, HOST_BAND, HOST_PREFILL_BAND, PREFILL_BAND
-from tests.forecast.measured import Measured, measured
+from launcher.plan.forecast.decode import token_seconds
+from launcher.plan.forecast.prefill import prompt_seconds
+from launcher.plan.forecast.turn import DECODE_BAND, HOST_BAND, HOST_PREFILL_BAND, PREFILL_BAND
+from tests.plan.forecast.measured import Measured, measured
 
 IK_COMPUTES_ON_HOST_BELOW = 1024
 """ik_llama.cpp leaves small batches of many experts on the host, so their prompt speeds are another law's."""

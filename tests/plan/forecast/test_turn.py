@@ -7,12 +7,12 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.forecast.decode import Stage, token_seconds
-from launcher.forecast.prefill import prompt_seconds
-from launcher.forecast.processors import GB, Family, Processor, host_processor, link_speed, processor_of
-from launcher.forecast.turn import GUESS_BAND, Turn, forecast_turn
-from launcher.gpus import GPU_NAMES, as_device, gpu_named
-from launcher.machine import Backend, Device, Link
+from launcher.machine.gpus import GPU_NAMES, as_device, gpu_named
+from launcher.machine.machine import Backend, Device, Link
+from launcher.plan.forecast.decode import Stage, token_seconds
+from launcher.plan.forecast.prefill import prompt_seconds
+from launcher.plan.forecast.processors import GB, Family, Processor, host_processor, link_speed, processor_of
+from launcher.plan.forecast.turn import GUESS_BAND, Turn, forecast_turn
 from launcher.units import GIB
 from tests.plan.shapes import eight_cores, machine
 

@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.gguf.ggml import GgmlType
-from launcher.machine import Device
-from launcher.plan.assign import assign, assign_layers
+from launcher.machine.machine import Device
+from launcher.plan.amounts import HOST
+from launcher.plan.expert_pattern import EXPERTS
+from launcher.plan.memory.assign import assign, assign_layers
+from launcher.plan.modes import TensorOverride
 from launcher.plan.oracle import Question
-from launcher.plan.pattern import EXPERTS
-from launcher.plan.plan import HOST, TensorOverride
 from tests.plan.shapes import architecture_of, cards, model
 
 

@@ -9,43 +9,27 @@ import pytest
 from launcher.errors import EngineFailed, UsageError
 from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import Header, parse_header
-from launcher.machine import Backend, Machine
-from launcher.model import ModelFile, Shard
-from launcher.plan.beside import beside, plus
-from launcher.plan.budget import read_budgets
-from launcher.plan.companions import (
+from launcher.gguf.model import ModelFile, Shard
+from launcher.machine.machine import Backend, Machine
+from launcher.plan.amounts import HOST, NOTHING, Amount, Basis, LedgerRow
+from launcher.plan.companions import DraftWish, ProjectorWish
+from launcher.plan.memory.budget import read_budgets
+from launcher.plan.memory.companion_memory import (
     Companions,
     Draft,
-    DraftWish,
     Projector,
-    ProjectorWish,
+    beside,
     draft_question,
     needs_main_context,
+    plus,
 )
-from launcher.plan.oracle import (
-    Answer,
-    BufferRow,
-    FlashAttention,
-    ProjectorAnswer,
-    ProjectorQuestion,
-    Question,
-    Refusal,
-)
-from launcher.plan.plan import (
-    HOST,
-    NOTHING,
-    Amount,
-    Basis,
-    CacheType,
-    LedgerRow,
-    Plan,
-    Prefer,
-    Shortfall,
-    Workload,
-)
-from launcher.plan.projector import estimate_compute, growth
-from launcher.plan.search import Offer, Task, plan_one, search
-from launcher.plan.verify import Witness
+from launcher.plan.memory.projector import estimate_compute, growth
+from launcher.plan.modes import CacheType, FlashAttention
+from launcher.plan.oracle import Answer, BufferRow, ProjectorAnswer, ProjectorQuestion, Question, Refusal
+from launcher.plan.plan import Plan, Shortfall
+from launcher.plan.search.search import Offer, Task, plan_one, search
+from launcher.plan.search.verify import Witness
+from launcher.plan.workload import Prefer, Workload
 from launcher.units import GIB, MIB
 from tests.builders import build_header
 from tests.make_projector import projector_header

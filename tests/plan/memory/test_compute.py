@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.machine import Backend
-from launcher.plan.compute import Role, device_compute, draw_graph, host_compute
-from launcher.plan.kv import size_caches
-from launcher.plan.weights import weigh
+from launcher.machine.machine import Backend
+from launcher.plan.memory.compute import Role, device_compute, draw_graph, host_compute
+from launcher.plan.memory.kv import size_caches
+from launcher.plan.memory.weights import weigh
 from launcher.units import MIB
 from tests.plan.shapes import architecture_of, model, parameters
 

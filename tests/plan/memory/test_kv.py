@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.plan.kv import cache_row_bytes, size_caches, state_bytes, window_cells
-from launcher.plan.plan import Basis, CacheType
+from launcher.plan.amounts import Basis
+from launcher.plan.memory.kv import cache_row_bytes, size_caches, state_bytes, window_cells
+from launcher.plan.modes import CacheType
 from launcher.units import MIB
 from tests.plan.shapes import architecture_of, model, parameters
 

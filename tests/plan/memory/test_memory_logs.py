@@ -16,13 +16,13 @@ import pytest
 
 from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import Header, parse_header
-from launcher.machine import Backend
-from launcher.model import ModelFile, Shard
-from launcher.plan.compute import Role, device_compute, draw_graph
-from launcher.plan.kv import cache_row_bytes, size_caches
-from launcher.plan.ledger import demand_of
-from launcher.plan.plan import CacheType
-from launcher.plan.weights import weigh
+from launcher.gguf.model import ModelFile, Shard
+from launcher.machine.machine import Backend
+from launcher.plan.memory.compute import Role, device_compute, draw_graph
+from launcher.plan.memory.kv import cache_row_bytes, size_caches
+from launcher.plan.memory.ledger import demand_of
+from launcher.plan.memory.weights import weigh
+from launcher.plan.modes import CacheType
 from launcher.units import MIB
 from tests.make_gguf import Types, make_shards
 from tests.plan.shapes import architecture_of, parameters

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from launcher.gguf.ggml import GgmlType
-from launcher.machine import Backend
-from launcher.plan.weights import weigh
+from launcher.machine.machine import Backend
+from launcher.plan.memory.weights import weigh
 from tests.plan.shapes import architecture_of, model
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.machine import Machine
-from launcher.model import ModelFile
-from launcher.plan.budget import read_budgets
-from launcher.plan.ledger import build_ledger, demand_of, host_weights, spread_out
-from launcher.plan.placement import place
-from launcher.plan.plan import HOST, Placement
-from launcher.plan.weights import weigh
+from launcher.gguf.model import ModelFile
+from launcher.machine.machine import Machine
+from launcher.plan.amounts import HOST
+from launcher.plan.memory.budget import read_budgets
+from launcher.plan.memory.ledger import build_ledger, demand_of, host_weights, spread_out
+from launcher.plan.memory.weights import weigh
+from launcher.plan.placement.placement import place
+from launcher.plan.plan import Placement
 from tests.plan.shapes import architecture_of, cards, machine, model, parameters
 
 MODELS = (model("qwen3moe"), model("deepseek2"), model("llama"), model("gemma3"))

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.machine import Filesystem
-from launcher.plan.plan import DISK, Limits, Workload
-from launcher.plan.purchase import Purchase, purchases
-from launcher.plan.search import Offer, Task, search
+from launcher.machine.machine import Filesystem
+from launcher.plan.amounts import DISK
+from launcher.plan.search.purchase import Purchase, purchases
+from launcher.plan.search.search import Offer, Task, search
+from launcher.plan.workload import Limits, Workload
 from launcher.units import GIB
 from tests.plan.hardware_table import kimi
 from tests.plan.shapes import device, machine, model

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.machine import Machine
-from launcher.model import ModelFile
-from launcher.plan.plan import HOST, CacheType, Plan, Shortfall, Workload
-from launcher.plan.reach import Rope
-from launcher.plan.rescue import (
+from launcher.gguf.model import ModelFile
+from launcher.machine.machine import Machine
+from launcher.plan.amounts import HOST
+from launcher.plan.modes import CacheType
+from launcher.plan.plan import Plan, Shortfall
+from launcher.plan.rope import Rope
+from launcher.plan.search.rescue import (
     MOST_STEPS,
     Correction,
     Exhausted,
@@ -22,6 +24,7 @@ from launcher.plan.rescue import (
     row_that_ran_out,
     steps,
 )
+from launcher.plan.workload import Workload
 from launcher.units import GIB, MIB
 from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, machine, model

@@ -9,29 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.engine.argv import Serving, server_argv
-from launcher.engine.taskset import unbound
+from launcher.engine.flags.argv import Serving, server_argv
+from launcher.engine.flags.taskset import unbound
 from launcher.errors import UsageError
 from launcher.gguf.ggml import GgmlType
-from launcher.machine import Cpu, Filesystem, Machine, MemoryPool
-from launcher.plan.choice import Choice
-from launcher.plan.ledger import spread_out
-from launcher.plan.plan import (
-    DISK,
-    HOST,
-    SPEED,
-    Amount,
-    Basis,
-    CacheType,
-    Extra,
-    Limits,
-    NumaMode,
-    Plan,
-    Prefer,
-    Workload,
-)
-from launcher.plan.reach import Rope
-from launcher.plan.search import Offer, Task, search
+from launcher.machine.machine import Cpu, Filesystem, Machine, MemoryPool
+from launcher.plan.amounts import DISK, HOST, SPEED, Amount, Basis
+from launcher.plan.memory.ledger import spread_out
+from launcher.plan.modes import CacheType, NumaMode
+from launcher.plan.plan import Plan
+from launcher.plan.rope import Rope
+from launcher.plan.search.choice import Choice
+from launcher.plan.search.search import Offer, Task, search
+from launcher.plan.workload import Extra, Limits, Prefer, Workload
 from launcher.units import GIB, MIB
 from tests.plan.shapes import cards, device, machine, model
 

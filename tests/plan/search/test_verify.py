@@ -7,13 +7,16 @@ from dataclasses import replace
 import pytest
 
 from launcher.errors import EngineFailed
-from launcher.machine import Machine
-from launcher.plan.budget import read_budgets
-from launcher.plan.choice import Choice
+from launcher.machine.machine import Machine
+from launcher.plan.amounts import HOST, Basis
+from launcher.plan.memory.budget import read_budgets
+from launcher.plan.modes import CacheType
 from launcher.plan.oracle import Answer, HostTensor, Question, Refusal
-from launcher.plan.plan import HOST, Basis, CacheType, Limits, Shortfall, Workload
-from launcher.plan.search import Offer, Task, search
-from launcher.plan.verify import MOST_SIMULATIONS, Witness
+from launcher.plan.plan import Shortfall
+from launcher.plan.search.choice import Choice
+from launcher.plan.search.search import Offer, Task, search
+from launcher.plan.search.verify import MOST_SIMULATIONS, Witness
+from launcher.plan.workload import Limits, Workload
 from launcher.units import GIB, MIB
 from tests.plan.answering import Oracle, holding
 from tests.plan.planned import make_plan

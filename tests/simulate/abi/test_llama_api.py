@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from launcher.engine.find import Engine
-from launcher.simulate.layout_check import Unavailable
-from launcher.simulate.llama_api import (
+from launcher.simulate.abi.layout_check import Unavailable
+from launcher.simulate.abi.llama_api import (
     MODEL_LAYOUTS,
     ContextParameters,
     ModelParameters,

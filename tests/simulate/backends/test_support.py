@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from launcher.gguf.ggml import GgmlType as T
-from launcher.machine import Backend, Device
-from launcher.simulate.ops import Op
-from launcher.simulate.traits import Traits, traits_of
+from launcher.machine.machine import Backend, Device
+from launcher.simulate.abi.ops import Op
+from launcher.simulate.backends.traits import Traits, traits_of
 from launcher.units import GIB
 from tests.simulate.ops import F16, F32, attention, op, product, tensor
 

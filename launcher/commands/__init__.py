@@ -1,0 +1,1 @@
+"""One story a command: finds, decides by asking `plan`, acts; prints nothing."""

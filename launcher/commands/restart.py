@@ -1,0 +1,81 @@
+"""A deployment that is up: found by name, started again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import psutil
+
+from launcher.deployment.deploy import Request, bring_up
+from launcher.deployment.identity import Presence, presence
+from launcher.deployment.options import parse
+from launcher.deployment.process import MARKER
+from launcher.deployment.record import Deployment, is_name
+from launcher.deployment.records import State, check_room, find, look, require, the_name
+from launcher.deployment.takedown import take_down
+from launcher.engine.environment import engine_env
+from launcher.progress import OnProgress
+from launcher.system.settings import read_settings
+
+
+def running(name: str) -> Deployment | None:
+    """The deployment of that name, if it runs: `run` takes a deployment's name as well as a REF."""
+    folder = read_settings().deployments_dir
+    entry = find(folder, name) if is_name(name) else None
+    return entry if isinstance(entry, Deployment) and look(entry).state is State.RUNNING else None
+
+
+def restart(name: str | None, on_progress: OnProgress) -> Deployment:
+    """The same server again: same command line, port, environment and policy; nothing is planned anew.
+
+    Raises NotFound, UsageError, and what starting raises; then it is gone, and `up` plans it again.
+    """
+    folder = read_settings().deployments_dir
+    entry = require(folder, the_name(folder, name))
+    env, options = _env_of(entry), parse(entry.options)
+    check_room(folder)  # before what runs is ended
+    take_down(folder, entry.name)
+    return bring_up(
+        folder,
+        Request(
+            name=entry.name,
+            model_id=entry.model_id,
+            model_path=Path(entry.model_path),
+            model_bytes=entry.model_bytes,
+            plan=entry.plan,
+            plan_hash=entry.plan_hash,
+            argv_for=lambda _port: entry.argv,
+            env=env,
+            env_dropped=entry.env_dropped,
+            host=entry.host,
+            port=entry.port,
+            api_key_file=None if entry.api_key_file is None else Path(entry.api_key_file),
+            engine_path=Path(entry.engine_path),
+            engine_sha256=entry.engine_sha256,
+            engine_commit=entry.engine_commit,
+            keep_up=options.keep_up,
+            canary=options.canary,
+            memory_bytes=options.memory_bytes,
+            notes={
+                "history": options.history,
+                "driver": options.driver,
+                "claim": options.claim,
+                "claim_folder": options.claim_folder,
+                "devices": options.devices,
+            },
+        ),
+        on_progress=on_progress,
+    )
+
+
+def _env_of(entry: Deployment) -> dict[str, str]:
+    """The environment of its supervisor, while that lives; else this process's."""
+    keeper, env = entry.supervisor, dict(os.environ)
+    if keeper is not None and presence(keeper) is Presence.RUNNING:
+        with contextlib.suppress(psutil.Error):
+            running = psutil.Process(keeper.pid).environ()
+            env = {key: value for key, value in running.items() if key != MARKER}
+    passed = {key: env[key] for key in parse(entry.options).passed if key in env}
+    return engine_env(env, passed)[0]

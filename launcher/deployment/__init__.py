@@ -1,0 +1,1 @@
+"""A server that runs: brought up, recorded, looked at, taken down."""

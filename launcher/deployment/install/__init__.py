@@ -1,0 +1,1 @@
+"""The server for elsewhere: systemd, compose, kubernetes, a shell script."""

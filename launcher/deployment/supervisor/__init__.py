@@ -1,0 +1,1 @@
+"""The one small process that stays beside a server."""

@@ -1,0 +1,1 @@
+"""The pinned llama.cpp, compiled here."""

@@ -1,0 +1,1 @@
+"""What llama-server is told, and what a command line tells it."""

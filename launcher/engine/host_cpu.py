@@ -1,0 +1,84 @@
+"""The processor of this host as a build depends on it: its name, flags, what code is generated for it."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.system.run_program import _output
+
+_X86_CODE_GENERATION = frozenset(
+    {
+        "sse3",
+        "pni",
+        "ssse3",
+        "sse4_1",
+        "sse4_2",
+        "popcnt",
+        "movbe",
+        "abm",
+        "lzcnt",
+        "f16c",
+        "fma",
+        "avx",
+        "avx2",
+    }
+    | {
+        "bmi1",
+        "bmi2",
+        "adx",
+        "aes",
+        "pclmulqdq",
+        "gfni",
+        "vaes",
+        "vpclmulqdq",
+        "sha_ni",
+        "xop",
+        "fma4",
+        "tbm",
+    }
+    | {"avx_vnni", "avx_vnni_int8", "avx_vnni_int16", "avx_ifma", "avx_ne_convert"}
+)
+_X86_FAMILIES = ("avx512", "amx", "avx10")
+
+
+def code_generation_flags(flags: tuple[str, ...], arch: str) -> tuple[str, ...]:
+    """Of /proc/cpuinfo's flags those that change the code `-march=native` makes (GCC's x86 option list).
+
+    The others (mitigations, virtualisation, power) differ between kernels and say nothing about the code.
+    """
+    if arch not in {"x86_64", "amd64", "i686"}:
+        return tuple(sorted(set(flags)))
+    return tuple(
+        sorted({flag for flag in flags if flag in _X86_CODE_GENERATION or flag.startswith(_X86_FAMILIES)})
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostCpu:
+    """What `-march=native` depends on: the architecture and the flags that change generated code."""
+
+    arch: str
+    flags: tuple[str, ...]
+
+
+def host_cpu() -> HostCpu:
+    """This machine's processor, as far as compiled code depends on it. Unreadable parts are left out."""
+    arch = platform.machine().lower()
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        brand = _output("sysctl", "-n", "machdep.cpu.brand_string").strip()
+        return HostCpu(arch=arch, flags=(brand,) if brand else ())
+    return HostCpu(arch=arch, flags=code_generation_flags(parse_cpu_flags(text), arch))
+
+
+def parse_cpu_flags(cpuinfo: str) -> tuple[str, ...]:
+    """The flags every processor in /proc/cpuinfo has (`flags` on x86, `Features` on ARM)."""
+    listed = [
+        set(line.partition(":")[2].split())
+        for line in cpuinfo.splitlines()
+        if line.startswith(("flags\t", "Features\t", "isa\t"))
+    ]
+    return tuple(sorted(set.intersection(*listed))) if listed else ()

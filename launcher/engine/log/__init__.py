@@ -1,0 +1,1 @@
+"""What llama-server says, and why it ended."""

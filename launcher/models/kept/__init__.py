@@ -1,0 +1,1 @@
+"""What `ls` shows and `rm` takes out."""

@@ -1,0 +1,1 @@
+"""A given command line instead of a search."""

@@ -1,0 +1,1 @@
+"""How many bytes, place by place."""

@@ -1,0 +1,1 @@
+"""Which of all quants, caches and placements."""

@@ -1,0 +1,1 @@
+"""Llama.cpp's memory and functions as they lie."""

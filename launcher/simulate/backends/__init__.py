@@ -1,0 +1,1 @@
+"""What each backend can run, and does to a graph before it runs."""

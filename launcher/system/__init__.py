@@ -1,0 +1,1 @@
+"""This operating system and this installation."""
