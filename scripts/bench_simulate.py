@@ -35,7 +35,7 @@ from launcher.engine.find import list_engines
 from launcher.errors import LauncherError
 from launcher.machine.machine import Backend, Device
 from launcher.plan.oracle import Answer, Question
-from launcher.simulate.client import Simulators
+from launcher.simulate.client import SimulatorPool
 from launcher.system.settings import read_settings
 from launcher.units import GIB, MIB
 from tests.fetched import gemma3_270m, other_engine
@@ -49,10 +49,10 @@ from tests.simulate.engine_log import (
     load_with_engine,
     out_of_bounds,
     software_gpus,
+    split_tensor_disagreements,
 )
 from tests.simulate.fit_params import disagreements, fit_print, largest_gap, simulate_fit
-from tests.simulate.test_tensor import unlike
-from tests.simulate.widths import AT_LEAST_MIB, PART, width_cases
+from tests.simulate.real_model_sizes import AT_LEAST_MIB, PART, width_cases
 
 PARTS = ("cpu", "vulkan", "other", "archs", "widths", "kimi")
 ARCH_CTX_SIZES = (1024, 8192, 16384)
@@ -85,7 +85,7 @@ class Bench:
     engine: Path
     vulkan: Path | None
     other: Path | None
-    simulators: Simulators
+    simulators: SimulatorPool
     folder: Path
     models: dict[str, Path]
     archs: tuple[Path, ...]
@@ -146,7 +146,7 @@ def _bench(given: argparse.Namespace, folder: Path, stack: ExitStack) -> Bench:
         engine=given.engine,
         vulkan=given.vulkan,
         other=other,
-        simulators=stack.enter_context(Simulators(given.engine.resolve().parent)),
+        simulators=stack.enter_context(SimulatorPool(given.engine.resolve().parent)),
         folder=folder,
         models=_models(folder, archs, given.model, report),
         archs=archs,
@@ -200,7 +200,7 @@ def _vulkan(bench: Bench) -> None:
 def _other(bench: Bench) -> None:
     if bench.other is None:
         return
-    with Simulators(bench.other.resolve().parent) as its_own:
+    with SimulatorPool(bench.other.resolve().parent) as its_own:
         _print_rows(bench, "another commit", bench.other, _on_devices(bench.models), its_own)
 
 
@@ -215,7 +215,7 @@ def _print_rows(
     title: str,
     server: Path,
     cases: Iterator[tuple[str, Question]],
-    its_own: Simulators | None = None,
+    its_own: SimulatorPool | None = None,
 ) -> None:
     """One line for each configuration: buffers compared, the largest gaps either way."""
     print(f"\n{title}: {server}\n{'configuration':72} buffers   below   above  splits")
@@ -226,7 +226,7 @@ def _print_rows(
 
 
 def _print_row(
-    what: str, server: Path, question: Question, simulators: Simulators, its_own: Simulators | None
+    what: str, server: Path, question: Question, simulators: SimulatorPool, its_own: SimulatorPool | None
 ) -> bool:
     answer = (its_own or simulators).simulate(question)
     if not isinstance(answer, Answer):
@@ -277,7 +277,7 @@ def _archs(bench: Bench) -> None:
 
 
 def _print_split_tensors(bench: Bench, vulkan: Path) -> None:
-    answered, found = unlike(vulkan, bench.simulators, bench.archs, software_gpus(2))
+    answered, found = split_tensor_disagreements(vulkan, bench.simulators, bench.archs, software_gpus(2))
     print(
         f"--split-mode tensor on 2 software GPUs: {len(bench.archs) - len(found)} as llama-server, "
         f"{answered} of them loaded, the rest refused by both"
@@ -318,7 +318,7 @@ def _kimi(bench: Bench) -> None:
         for i in range(KIMI_DEVICES)
     )
     question = Question(model=str(path), devices=devices, ctx_size=KIMI_CTX)
-    with Simulators(bench.engine.resolve().parent) as simulators:
+    with SimulatorPool(bench.engine.resolve().parent) as simulators:
         cold = _seconds(lambda: simulators.simulate(question))
         warm = [_seconds(lambda: simulators.simulate(question)) for _ in range(KIMI_RUNS)]
         peak = _newest_worker_peak()

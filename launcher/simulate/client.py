@@ -1,4 +1,4 @@
-"""The simulator as the planner sees it: `Simulators(lib_dir)` implements `plan.oracle.Oracle`.
+"""The simulator as the planner sees it: `SimulatorPool(lib_dir)` implements `plan.oracle.Oracle`.
 
 It keeps one worker process for each machine shape (the devices of the question), starts a new one where one has
 died, and turns whatever happens there into an Answer or a Refusal.
@@ -26,11 +26,11 @@ from launcher.plan.oracle import Answer, ProjectorAnswer, ProjectorQuestion, Que
 from launcher.simulate.wire import Json, answer_from, projector_answer_from, to_json
 from launcher.units import GIB
 
-DEFAULT_MEMORY_LIMIT = 2 * GIB
+_MEMORY_LIMIT_BYTES = 2 * GIB
 """Private memory of one worker. A Kimi K2.5 header with its 163840 tokens peaks at 91 MiB."""
-DEFAULT_TIMEOUT_S = 60.0
+_TIMEOUT_S = 60.0
 """One simulation; Kimi K2.5 on eight devices takes half a second."""
-MAX_WORKERS = 4
+_MAX_WORKERS = 4
 """Machine shapes kept warm; the least recently used worker makes room."""
 
 _HIDDEN = {
@@ -48,7 +48,7 @@ _SOURCE_FOLDER = re.compile(r"^\S*/(?=[\w.-]+:\d+: )")
 """The folder the engine was built in, before `file:line: GGML_ASSERT(…)`."""
 
 
-class Simulators:
+class SimulatorPool:
     """Simulations by the llama.cpp whose libraries are in `lib_dir`; answers call it `llama.cpp VERSION`
     (by default the commit that the libraries state). Close it to end its workers."""
 
@@ -57,8 +57,8 @@ class Simulators:
         lib_dir: Path,
         *,
         version: str | None = None,
-        memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
+        memory_limit_bytes: int = _MEMORY_LIMIT_BYTES,
+        timeout_s: float = _TIMEOUT_S,
     ) -> None:
         self._lib_dir = lib_dir.absolute()  # a worker's current folder is another one
         self._version = version
@@ -118,7 +118,7 @@ class Simulators:
             worker.end()
             worker = None
         if worker is None:
-            if len(self._workers) >= MAX_WORKERS:
+            if len(self._workers) >= _MAX_WORKERS:
                 self._workers.pop(next(iter(self._workers))).end()
             worker = _Worker()
             setup = {

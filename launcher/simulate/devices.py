@@ -31,7 +31,7 @@ _NOWHERE = 1 << 32
 _NE = struct.Struct("4q")
 
 
-class Registration:
+class VirtualDevices:
     """The virtual devices of this process. `addresses` are their ggml_backend_dev_t and `buffer_types`
     their default ggml_backend_buffer_type_t, by device id.
 
@@ -67,14 +67,14 @@ class Registration:
         """A C callback. What it raises goes to sys.unraisablehook, and C sees 0 (see `collect_faults`)."""
         return self.keep(kind(function))
 
-    def answer(self, kind: Any, value: Any) -> Any:
+    def constant(self, kind: Any, value: Any) -> Any:
         """A C callback that always answers `value`."""
         return self.keep(kind(lambda *_: value))
 
-    def text(self, value: str) -> Any:
+    def string(self, value: str) -> Any:
         """A C callback that always answers this string."""
         characters = self.keep(ctypes.create_string_buffer(value.encode()))
-        return self.answer(layout.TO_NAME, ctypes.addressof(characters))
+        return self.constant(layout.TO_NAME, ctypes.addressof(characters))
 
     @contextmanager
     def counting(self) -> Iterator[Mapping[str, int]]:
@@ -106,84 +106,82 @@ class Registration:
             layout.TO_POINTER,
             lambda buffer: _NOWHERE if c_size_t.from_address(buffer + SIZE_IN_BUFFER).value else None,
         )
-        interface.clear = self.answer(layout.CLEAR, None)
-        interface.memset_tensor = self.answer(layout.MEMSET_TENSOR, None)
-        interface.set_tensor = self.answer(layout.SET_TENSOR, None)
-        interface.get_tensor = self.answer(layout.SET_TENSOR, None)
+        interface.clear = self.constant(layout.CLEAR, None)
+        interface.memset_tensor = self.constant(layout.MEMSET_TENSOR, None)
+        interface.set_tensor = self.constant(layout.SET_TENSOR, None)
+        interface.get_tensor = self.constant(layout.SET_TENSOR, None)
         self.keep(interface)
         return interface
 
 
-def register_devices(binding: Binding, devices: tuple[Device, ...]) -> Registration:
+def register_devices(binding: Binding, devices: tuple[Device, ...]) -> VirtualDevices:
     """Register the devices, one registry for each backend family, and make the host's memory virtual."""
-    registration = Registration(binding)
-    registration.collect_faults()
-    registration.make_cpu_virtual()
+    virtual = VirtualDevices(binding)
+    virtual.collect_faults()
+    virtual.make_cpu_virtual()
     families: dict[str, list[Device]] = {}
     for device in devices:
         families.setdefault(traits_of(device).registry, []).append(device)
     for name, members in families.items():
-        _register_family(registration, name, members)
-    return registration
+        _register_family(virtual, name, members)
+    return virtual
 
 
-def _register_family(registration: Registration, name: str, devices: list[Device]) -> None:
-    records = registration.keep((layout.VirtualDevice * len(devices))())
-    registry = registration.keep(layout.Registry())
-    host = _host_buffer_type(registration, traits_of(devices[0]), ctypes.addressof(records[0]))
+def _register_family(virtual: VirtualDevices, name: str, devices: list[Device]) -> None:
+    records = virtual.keep((layout.VirtualDevice * len(devices))())
+    registry = virtual.keep(layout.Registry())
+    host = _host_buffer_type(virtual, traits_of(devices[0]), ctypes.addressof(records[0]))
     for record, device in zip(records, devices, strict=True):
         record.reg = ctypes.addressof(registry)
-        _describe(registration, record, device, host)
-        registration.addresses[device.id] = ctypes.addressof(record)
+        _describe(virtual, record, device, host)
+        virtual.addresses[device.id] = ctypes.addressof(record)
     addresses = [ctypes.addressof(record) for record in records]
     registry.api_version = layout.SUPPORTED_API_VERSIONS[-1]
-    registry.iface.get_name = registration.text(name)
-    registry.iface.get_device_count = registration.answer(layout.TO_SIZE, len(devices))
-    registry.iface.get_device = registration.callback(layout.GET_DEVICE, lambda _, index: addresses[index])
-    registry.iface.get_proc_address = registration.answer(layout.GET_PROC, None)
-    registration.binding.ggml.ggml_backend_register(ctypes.addressof(registry))
+    registry.iface.get_name = virtual.string(name)
+    registry.iface.get_device_count = virtual.constant(layout.TO_SIZE, len(devices))
+    registry.iface.get_device = virtual.callback(layout.GET_DEVICE, lambda _, index: addresses[index])
+    registry.iface.get_proc_address = virtual.constant(layout.GET_PROC, None)
+    virtual.binding.ggml.ggml_backend_register(ctypes.addressof(registry))
 
 
-def _host_buffer_type(registration: Registration, traits: Traits, device: int) -> int | None:
+def _host_buffer_type(virtual: VirtualDevices, traits: Traits, device: int) -> int | None:
     """The address of the family's pinned host buffer type, which belongs to its first device."""
     if traits.host_buffer is None:
         return None
-    host = registration.keep(layout.BufferType())
+    host = virtual.keep(layout.BufferType())
     host.device = device
-    host.iface.get_name = registration.text(traits.host_buffer)
-    host.iface.alloc_buffer = registration.allocator(traits.host_extra_bytes)
-    host.iface.get_alignment = registration.answer(layout.TO_SIZE, traits.host_alignment)
-    host.iface.is_host = registration.answer(layout.TO_BOOL, value=True)
+    host.iface.get_name = virtual.string(traits.host_buffer)
+    host.iface.alloc_buffer = virtual.allocator(traits.host_extra_bytes)
+    host.iface.get_alignment = virtual.constant(layout.TO_SIZE, traits.host_alignment)
+    host.iface.is_host = virtual.constant(layout.TO_BOOL, value=True)
     if traits.max_buffer_bytes is not None:
-        host.iface.get_max_size = registration.answer(layout.TO_SIZE, traits.max_buffer_bytes)
+        host.iface.get_max_size = virtual.constant(layout.TO_SIZE, traits.max_buffer_bytes)
     return ctypes.addressof(host)
 
 
-def _device_buffer_type(registration: Registration, traits: Traits, device: Device, address: int) -> int:
-    buft = registration.keep(layout.BufferType())
+def _device_buffer_type(virtual: VirtualDevices, traits: Traits, device: Device, address: int) -> int:
+    buft = virtual.keep(layout.BufferType())
     buft.device = address
-    buft.iface.get_name = registration.text(device.id)
-    buft.iface.alloc_buffer = registration.allocator(device=device.id)
-    buft.iface.get_alignment = registration.answer(layout.TO_SIZE, traits.alignment)
+    buft.iface.get_name = virtual.string(device.id)
+    buft.iface.alloc_buffer = virtual.allocator(device=device.id)
+    buft.iface.get_alignment = virtual.constant(layout.TO_SIZE, traits.alignment)
     if traits.max_buffer_bytes is not None:
-        buft.iface.get_max_size = registration.answer(layout.TO_SIZE, traits.max_buffer_bytes)
+        buft.iface.get_max_size = virtual.constant(layout.TO_SIZE, traits.max_buffer_bytes)
     if traits.scratch_ops or traits.row_padding:
-        buft.iface.get_alloc_size = registration.callback(
-            layout.ALLOC_SIZE, _alloc_size(registration, traits)
-        )
-    registration.device_bufts.add(ctypes.addressof(buft))
-    registration.buffer_types[device.id] = ctypes.addressof(buft)
+        buft.iface.get_alloc_size = virtual.callback(layout.ALLOC_SIZE, _alloc_size(virtual, traits))
+    virtual.device_bufts.add(ctypes.addressof(buft))
+    virtual.buffer_types[device.id] = ctypes.addressof(buft)
     return ctypes.addressof(buft)
 
 
 def _describe(
-    registration: Registration, record: layout.VirtualDevice, device: Device, host: int | None
+    virtual: VirtualDevices, record: layout.VirtualDevice, device: Device, host: int | None
 ) -> None:
     """Fill in one device: what it is called, what it has, what it can do."""
     traits, name = traits_of(device), device.id.encode()
     address = ctypes.addressof(record)
-    buft = _device_buffer_type(registration, traits, device, address)
-    backend = _backend(registration, traits, name, address)
+    buft = _device_buffer_type(virtual, traits, device, address)
+    backend = _backend(virtual, traits, name, address)
     is_integrated = device.shares_host_memory and device.backend is not Backend.METAL
     kind = layout.DEVICE_TYPE_IGPU if is_integrated else layout.DEVICE_TYPE_GPU
     total = device.total_bytes
@@ -201,47 +199,47 @@ def _describe(
         into.caps.buffer_from_host_ptr, into.caps.mmap_support = False, not is_integrated
 
     iface = record.iface
-    iface.get_name = registration.text(name.decode())
-    iface.get_description = registration.text(device.name)
-    iface.get_memory = registration.callback(layout.GET_MEMORY, memory)
-    iface.get_type = registration.answer(layout.TO_INT, kind)
-    iface.get_props = registration.callback(layout.GET_PROPS, properties)
-    iface.init_backend = registration.answer(layout.INIT_BACKEND, backend)
-    iface.get_buffer_type = registration.answer(layout.TO_POINTER, buft)
+    iface.get_name = virtual.string(name.decode())
+    iface.get_description = virtual.string(device.name)
+    iface.get_memory = virtual.callback(layout.GET_MEMORY, memory)
+    iface.get_type = virtual.constant(layout.TO_INT, kind)
+    iface.get_props = virtual.callback(layout.GET_PROPS, properties)
+    iface.init_backend = virtual.constant(layout.INIT_BACKEND, backend)
+    iface.get_buffer_type = virtual.constant(layout.TO_POINTER, buft)
     if host is not None:
-        iface.get_host_buffer_type = registration.answer(layout.TO_POINTER, host)
-    iface.supports_op = registration.callback(layout.ASKS, _supports_op(registration, traits, buft))
-    iface.supports_buft = registration.callback(layout.ASKS, lambda _, other: other == buft)
-    iface.offload_op = registration.callback(layout.ASKS, _offload_op(registration, traits))
-    iface.event_new = registration.answer(layout.TO_POINTER, None)
+        iface.get_host_buffer_type = virtual.constant(layout.TO_POINTER, host)
+    iface.supports_op = virtual.callback(layout.PREDICATE, _supports_op(virtual, traits, buft))
+    iface.supports_buft = virtual.callback(layout.PREDICATE, lambda _, other: other == buft)
+    iface.offload_op = virtual.callback(layout.PREDICATE, _offload_op(virtual, traits))
+    iface.event_new = virtual.constant(layout.TO_POINTER, None)
 
 
-def _backend(registration: Registration, traits: Traits, name: bytes, device: int) -> int:
+def _backend(virtual: VirtualDevices, traits: Traits, name: bytes, device: int) -> int:
     """The stream of one device; it computes nothing."""
-    guid = registration.keep((ctypes.c_uint8 * 16)(*name[:16]))
-    backend = registration.keep(layout.Backend())
+    guid = virtual.keep((ctypes.c_uint8 * 16)(*name[:16]))
+    backend = virtual.keep(layout.GgmlBackend())
     backend.guid, backend.device = ctypes.addressof(guid), device
-    backend.iface.get_name = registration.text(name.decode())
-    backend.iface.free = registration.answer(layout.TO_NOTHING, None)
-    backend.iface.synchronize = registration.answer(layout.TO_NOTHING, None)
-    backend.iface.graph_compute = registration.answer(layout.COMPUTE, 0)
+    backend.iface.get_name = virtual.string(name.decode())
+    backend.iface.free = virtual.constant(layout.TO_NOTHING, None)
+    backend.iface.synchronize = virtual.constant(layout.TO_NOTHING, None)
+    backend.iface.graph_compute = virtual.constant(layout.COMPUTE, 0)
     if traits.optimizer is not Optimizer.NONE:
-        names, has_params = registration.binding.op_names, registration.binding.has_alloc_deps
+        names, has_params = virtual.binding.op_names, virtual.binding.has_alloc_deps
 
         def optimize_graph(_backend: int, graph: int, params: int) -> None:
-            if registration.reserving:
+            if virtual.reserving:
                 optimize(traits.optimizer, graph, params if has_params else None, names)
 
-        backend.iface.graph_optimize = registration.callback(layout.OPTIMIZE, optimize_graph)
+        backend.iface.graph_optimize = virtual.callback(layout.OPTIMIZE, optimize_graph)
     return ctypes.addressof(backend)
 
 
-def _supports_op(registration: Registration, traits: Traits, own_buft: int) -> Callable[[int, int], bool]:
-    names = registration.binding.op_names
+def _supports_op(virtual: VirtualDevices, traits: Traits, own_buft: int) -> Callable[[int, int], bool]:
+    names = virtual.binding.op_names
     always = frozenset(code for code, name in enumerate(names) if name in traits.always)
     uncached = frozenset(code for code, name in enumerate(names) if name in traits.offset_ops)
     known: dict[bytes, bool] = {}
-    siblings, checks_sources = registration.device_bufts, traits.checks_sources
+    siblings, checks_sources = virtual.device_bufts, traits.checks_sources
     read_bytes, size_at = ctypes.string_at, c_size_t.from_address
 
     def is_elsewhere(source: int) -> bool:
@@ -271,10 +269,10 @@ def _supports_op(registration: Registration, traits: Traits, own_buft: int) -> C
     return supports_op
 
 
-def _offload_op(registration: Registration, traits: Traits) -> Callable[[int, int], bool]:
+def _offload_op(virtual: VirtualDevices, traits: Traits) -> Callable[[int, int], bool]:
     """Whether an operation on host weights is worth doing on the device: get_op_batch_size and offload_op of
     the backends (ggml-cuda.cu, ggml-vulkan-debug.cpp, ggml-metal.cpp, ggml-sycl.cpp)."""
-    names = registration.binding.op_names
+    names = virtual.binding.op_names
     third = frozenset(("MUL_MAT_ID", "ROPE", "ROPE_BACK"))
 
     def offload_op(_device: int, op: int) -> bool:
@@ -288,9 +286,9 @@ def _offload_op(registration: Registration, traits: Traits) -> Callable[[int, in
     return offload_op
 
 
-def _alloc_size(registration: Registration, traits: Traits) -> Callable[[int, int], int]:
-    names = registration.binding.op_names
-    n_bytes = registration.binding.base.ggml_nbytes
+def _alloc_size(virtual: VirtualDevices, traits: Traits) -> Callable[[int, int], int]:
+    names = virtual.binding.op_names
+    n_bytes = virtual.binding.base.ggml_nbytes
     scratch = frozenset(code for code, name in enumerate(names) if name in traits.scratch_ops)
     padded = QUANTIZED if traits.row_padding else frozenset[int]()
     known: dict[bytes, int] = {}

@@ -22,12 +22,12 @@ from typing import Any
 from launcher.machine.machine import Device
 from launcher.plan.amounts import HOST
 from launcher.plan.oracle import BufferRow
-from launcher.simulate.abi.binding import Binding, Held
+from launcher.simulate.abi.binding import Binding, BreakdownEntry
 from launcher.simulate.abi.graph import GraphView
 from launcher.simulate.abi.layout import BUFT_IN_BUFFER, BufferType, TensorOffsets
 from launcher.simulate.abi.layout_check import Unavailable
 from launcher.simulate.backends.traits import Staging, traits_of
-from launcher.simulate.devices import Registration
+from launcher.simulate.devices import VirtualDevices
 from launcher.simulate.log import LoadLog
 
 _GET_DEVICE = "_Z22llama_model_get_devicePK11llama_modeli"
@@ -83,9 +83,9 @@ class MetaDevice:
     """
 
     def __init__(
-        self, binding: Binding, registration: Registration, model: int, devices: Sequence[Device]
+        self, binding: Binding, virtual: VirtualDevices, model: int, devices: Sequence[Device]
     ) -> None:
-        self._binding, self._registration, self._devices = binding, registration, devices
+        self._binding, self._virtual, self._devices = binding, virtual, devices
         self._base: Any = binding.base
         try:
             for name, result, arguments in _BASE:
@@ -99,7 +99,7 @@ class MetaDevice:
         self._buft: int = self._base.ggml_backend_dev_buffer_type(get_device(model, 0))
         self.name = binding.buffer_type_name(self._buft)
         # the engine's own needs 772 MB of address space for each device, to split what it computes; nothing is computed
-        BufferType.from_address(self._buft).iface.alloc_buffer = registration.allocator()
+        BufferType.from_address(self._buft).iface.alloc_buffer = virtual.allocator()
         weights = (tensor.address for tensor in binding.tensors(model))
         self._weights = tuple(address for address in weights if self._is_here(address))
         self._caches: tuple[int, ...] = ()
@@ -120,14 +120,18 @@ class MetaDevice:
         self._caches, self._reduced_bytes = tuple(caches), largest
 
     def divide(
-        self, held: Mapping[str, Held], compute: Mapping[str, int], states: Mapping[str, int], log: LoadLog
-    ) -> tuple[dict[str, Held], dict[str, int], tuple[BufferRow, ...]]:
+        self,
+        held: Mapping[str, BreakdownEntry],
+        compute: Mapping[str, int],
+        states: Mapping[str, int],
+        log: LoadLog,
+    ) -> tuple[dict[str, BreakdownEntry], dict[str, int], tuple[BufferRow, ...]]:
         """llama.cpp's accounts by buffer type with every device in the place of this one, and the rows of partial sums.
 
         `states` are the recurrent states by device: they have been allocated for real already. Raises Unavailable where
         a cache is not in the graph.
         """
-        whole = held.get(self.name, Held(model=0, context=0, compute=0))
+        whole = held.get(self.name, BreakdownEntry(model=0, context=0, compute=0))
         context = self._lay_out(self._caches)
         expected = self._total(context) + max(states.values(), default=0)
         caches = self._shares(context)
@@ -140,7 +144,9 @@ class MetaDevice:
         is_recurrent = bool(log.recurrent_bytes.pop(self.name, 0))
         for name in (device.id for device in self._devices):
             state = states.get(name, 0)
-            held[name] = Held(model=weights.get(name, 0), context=caches.get(name, 0) + state, compute=0)
+            held[name] = BreakdownEntry(
+                model=weights.get(name, 0), context=caches.get(name, 0) + state, compute=0
+            )
             compute[name] = reserved
             if is_recurrent:
                 log.recurrent_bytes[name] = state
@@ -188,7 +194,7 @@ class MetaDevice:
 
     def _shares(self, context: int) -> Mapping[str, int]:
         """What they take of each device; the context is gone afterwards."""
-        with self._registration.counting() as taken:
+        with self._virtual.counting() as taken:
             buffer = self._base.ggml_backend_alloc_ctx_tensors_from_buft(context, self._buft)
         self._base.ggml_backend_buffer_free(buffer)
         self._base.ggml_free(context)
@@ -198,7 +204,7 @@ class MetaDevice:
 _SUMS = " sums"
 
 
-def is_sum(row: BufferRow) -> bool:
+def is_partial_sum(row: BufferRow) -> bool:
     """Whether this is memory that is taken for partial sums, after the load."""
     return row.buffer_type.endswith(_SUMS)
 

@@ -18,7 +18,7 @@ from launcher.plan.amounts import HOST
 from launcher.plan.oracle import BufferRow, ProjectorAnswer, ProjectorQuestion, Refusal
 from launcher.simulate.abi.binding import StdMap
 from launcher.simulate.abi.layout_check import Unavailable
-from launcher.simulate.devices import Registration
+from launcher.simulate.devices import VirtualDevices
 from launcher.simulate.run import FLASH_ATTENTION
 
 _USAGE = "_Z21mtmd_get_memory_usagePKc19mtmd_context_params"
@@ -66,9 +66,9 @@ _DEFAULTS = {
 
 
 class ProjectorSimulator:
-    """libmtmd beside the libraries of `registration`. Raises Unavailable where it is missing or of another make."""
+    """libmtmd beside the libraries of `virtual`. Raises Unavailable where it is missing or of another make."""
 
-    def __init__(self, lib_dir: Path, registration: Registration) -> None:
+    def __init__(self, lib_dir: Path, virtual: VirtualDevices) -> None:
         try:
             library = CDLL(str(lib_dir / "libmtmd.so.0"))
             defaults, self._usage = library.mtmd_context_params_default, getattr(library, _USAGE)
@@ -77,21 +77,21 @@ class ProjectorSimulator:
         defaults.restype, defaults.argtypes = _Parameters, ()
         self._usage.restype, self._usage.argtypes = StdMap, (c_char_p, _Parameters)
         self._defaults = defaults
-        self._registration = registration
+        self._virtual = virtual
         self._check_layout()
 
     def simulate(self, question: ProjectorQuestion) -> ProjectorAnswer | Refusal:
         """Weights and compute by place; a Refusal for a file that llama.cpp does not load."""
-        self._registration.faults.clear()
-        self._registration.reserving = True
+        self._virtual.faults.clear()
+        self._virtual.reserving = True
         try:
             weights = self._bytes(question, reserve=False)
             total = self._bytes(question, reserve=True)
         finally:
-            self._registration.reserving = False
-            if self._registration.faults:
-                raise self._registration.faults[0]
-        engine = self._registration.binding.engine
+            self._virtual.reserving = False
+            if self._virtual.faults:
+                raise self._virtual.faults[0]
+        engine = self._virtual.binding.engine
         if not weights:
             reason = f"{engine}: not a projector that this llama.cpp can load"
             return Refusal(reason=reason, model_refused=True)
@@ -116,7 +116,7 @@ class ProjectorSimulator:
         (server_context::load_model); what depends on the text model is not part of it."""
         parameters = self._defaults()
         parameters.use_gpu = question.where != HOST
-        parameters.device = self._registration.addresses.get(question.where)
+        parameters.device = self._virtual.addresses.get(question.where)
         parameters.print_timings = False
         parameters.flash_attn_type = FLASH_ATTENTION[question.flash_attn]
         parameters.image_min_tokens = question.image_min_tokens
@@ -126,7 +126,7 @@ class ProjectorSimulator:
         entries = dict(_walk(tree.root))
         if len(entries) != tree.count:
             raise Unavailable("mtmd_get_memory_usage answers in a form this simulator does not know")
-        names = {address: name for name, address in self._registration.addresses.items()}
+        names = {address: name for name, address in self._virtual.addresses.items()}
         found: dict[str, int] = {}
         for address, n_bytes in entries.items():
             where = names.get(address, HOST)

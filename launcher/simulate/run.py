@@ -20,11 +20,11 @@ from launcher.plan.amounts import HOST
 from launcher.plan.modes import FlashAttention, SplitMode
 from launcher.plan.oracle import Answer, BufferRow, HostTensor, Question, Refusal
 from launcher.simulate.abi.binding import Binding
-from launcher.simulate.abi.layout import TensorOverride
+from launcher.simulate.abi.layout import BufferTypeOverride
 from launcher.simulate.abi.layout_check import Unavailable
 from launcher.simulate.abi.llama_api import LOG_CALLBACK
 from launcher.simulate.backends.traits import traits_of
-from launcher.simulate.devices import Registration
+from launcher.simulate.devices import VirtualDevices
 from launcher.simulate.log import LoadLog
 from launcher.simulate.meta import MetaDevice
 from launcher.simulate.rows import assemble_rows
@@ -44,9 +44,9 @@ _ONE_SEQUENCE_PASS = ("kimi-linear", "minimax-01")
 class Simulator:
     """llama.cpp with virtual devices, one simulation at a time."""
 
-    def __init__(self, binding: Binding, registration: Registration) -> None:
+    def __init__(self, binding: Binding, virtual: VirtualDevices) -> None:
         self.binding = binding
-        self.registration = registration
+        self.virtual = virtual
         self.log = LoadLog()
         self._log_callback = LOG_CALLBACK(self.log.add)
         binding.llama.llama_log_set(self._log_callback, None)
@@ -63,8 +63,8 @@ class Simulator:
                 reason = f"a tensor override names {override.where}, which is not among the devices"
                 return Refusal(reason=reason, model_refused=False)
         self.log.clear()
-        self.registration.faults.clear()
-        self.registration.reserving = like_fit
+        self.virtual.faults.clear()
+        self.virtual.reserving = like_fit
         try:
             return self._simulate(question, like_fit=like_fit)
         except MemoryError as error:
@@ -72,21 +72,21 @@ class Simulator:
         except Unavailable as error:
             return Refusal(reason=str(error), model_refused=False)
         finally:
-            self.registration.reserving = False
-            if self.registration.faults:
-                raise self.registration.faults[0]
+            self.virtual.reserving = False
+            if self.virtual.faults:
+                raise self.virtual.faults[0]
 
     def _simulate(self, question: Question, *, like_fit: bool) -> Answer | Refusal:
         llama = self.binding.llama
-        parameters = _ModelParameters(self.binding, self.registration, question)
+        parameters = _ModelParameters(self.binding, self.virtual, question)
         model = llama.llama_model_load_from_file(os.fsencode(question.model), parameters.struct)
         if not model:
             return self._refusal()
         try:
             meta = None
             if question.split_mode is SplitMode.TENSOR:
-                meta = MetaDevice(self.binding, self.registration, model, question.devices)
-            with self.registration.counting() as states:
+                meta = MetaDevice(self.binding, self.virtual, model, question.devices)
+            with self.virtual.counting() as states:
                 context = llama.llama_init_from_model(model, _context_parameters(llama, question))
             if not context:
                 return self._refusal()
@@ -129,7 +129,7 @@ class Simulator:
         llama, context, n_seqs = self.binding.llama, loaded.context, loaded.question.n_parallel
         n_tokens = min(llama.llama_n_ctx(context), llama.llama_n_ubatch(context))
         n_outputs = min(n_tokens, self.log.n_outputs_max)
-        self.registration.reserving = True
+        self.virtual.reserving = True
         graph, prompt = self.binding.reserve(context, n_tokens, n_seqs, n_outputs)
         if loaded.meta is not None:
             loaded.meta.read_graph(graph)
@@ -205,12 +205,12 @@ def _unsplittable(question: Question, *, like_fit: bool) -> Refusal | None:
 class _ModelParameters:
     """llama_model_params of common_model_params_to_llama (common/common.cpp), and what they point to."""
 
-    def __init__(self, binding: Binding, registration: Registration, question: Question) -> None:
+    def __init__(self, binding: Binding, virtual: VirtualDevices, question: Question) -> None:
         self.struct = struct = binding.llama.llama_model_default_params()
-        buffer_types = {HOST: binding.base.ggml_backend_cpu_buffer_type()} | registration.buffer_types
-        addresses = [registration.addresses[device.id] for device in question.devices]
+        buffer_types = {HOST: binding.base.ggml_backend_cpu_buffer_type()} | virtual.buffer_types
+        addresses = [virtual.addresses[device.id] for device in question.devices]
         self._devices = (ctypes.c_void_p * (len(addresses) + 1))(*addresses)
-        self._overrides = (TensorOverride * (len(question.overrides) + 1))()
+        self._overrides = (BufferTypeOverride * (len(question.overrides) + 1))()
         for record, override in zip(self._overrides, question.overrides, strict=False):
             record.pattern, record.buft = override.pattern.encode(), buffer_types[override.where]
         self._split = (ctypes.c_float * _MAX_DEVICES)(*question.tensor_split)

@@ -28,17 +28,17 @@ from launcher.machine.probe.proc_files import KernelFiles
 from launcher.models.located import LocalFiles, Located
 from launcher.models.store import prune_to_count, write_hollow
 from launcher.plan.oracle import Answer, ProjectorAnswer, ProjectorQuestion, Question, Refusal
-from launcher.simulate.client import Simulators
+from launcher.simulate.client import SimulatorPool
 from launcher.simulate.wire import answer_from, projector_answer_from, to_json
 from launcher.system.atomic_files import write_atomically
 from launcher.system.settings import Settings
 
-FORMAT = 1
+_ANSWER_FORMAT = 1
 """Of kept answers; raised whenever the simulator itself answers differently."""
 
-MOST_ANSWERS = 4096
+_MAX_ANSWERS = 4096
 """Kept, of about 2 KB each."""
-MOST_HOLLOW = 64
+_MAX_HOLLOW_COPIES = 64
 """Models whose hollow copies are kept: up to 8 MB each on disk, of Kimi's size."""
 
 
@@ -55,7 +55,7 @@ class Simulations:
         self._cache_dir = settings.cache_dir.absolute()  # workers run in another folder
         self._folder = self._cache_dir / "simulations"
         self._hollow = self._cache_dir / "hollow" / _digest(located)
-        self._simulators: Simulators | None = None
+        self._simulators: SimulatorPool | None = None
         self._cpu = (platform.machine(), *sorted(read_host(KernelFiles()).cpu.isa))
         self._other_cpu = self._cpu != (machine.arch, *sorted(machine.cpu.isa))
         self._simulated_by: str | None = None
@@ -101,7 +101,7 @@ class Simulations:
         self,
         key: Callable[[], str],
         read: Callable[[dict[str, Any]], _Result],
-        ask: Callable[[Simulators], _Result],
+        ask: Callable[[SimulatorPool], _Result],
     ) -> _Result:
         """What was answered to this before, else what is answered now."""
         if self._engine is None:
@@ -120,14 +120,14 @@ class Simulations:
             return Refusal(reason=error.message, model_refused=False)
         if self._simulators is None:
             build = self._engine.build
-            self._simulators = Simulators(self._engine.folder, version=build.commit if build else None)
+            self._simulators = SimulatorPool(self._engine.folder, version=build.commit if build else None)
         answer = ask(self._simulators)
         if isinstance(answer, Refusal) and self._fall_back(answer):
             return self._answer(key, read, ask)
         if not isinstance(answer, Refusal):
             with contextlib.suppress(OSError):
                 write_atomically(kept, json.dumps(to_json(answer)).encode())
-                prune_to_count(self._folder, MOST_ANSWERS)
+                prune_to_count(self._folder, _MAX_ANSWERS)
         return answer
 
     def _fall_back(self, refusal: Refusal) -> bool:
@@ -146,7 +146,7 @@ class Simulations:
             write_hollow(self._located, self._hollow)
         with contextlib.suppress(OSError):
             os.utime(self._hollow)  # last used: the oldest go first
-            prune_to_count(self._hollow.parent, MOST_HOLLOW)
+            prune_to_count(self._hollow.parent, _MAX_HOLLOW_COPIES)
 
     def _key(self, question: Question) -> str:
         """Free memory decides nothing once the split is given, and moves all the time."""
@@ -161,7 +161,7 @@ class Simulations:
     def _hash(self, about: dict[str, Any]) -> str:
         if self._simulated_by is None and self._engine is not None:
             self._simulated_by = engine_digest(self._engine, self._cache_dir)
-        text = json.dumps([FORMAT, about, self._simulated_by, self._cpu], sort_keys=True)
+        text = json.dumps([_ANSWER_FORMAT, about, self._simulated_by, self._cpu], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 

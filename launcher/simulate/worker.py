@@ -21,7 +21,7 @@ from launcher.plan.oracle import ProjectorAnswer, Refusal
 from launcher.simulate.wire import Json, device_from, projector_question_from, question_from, to_json
 
 
-def main() -> None:
+def run_worker() -> None:
     answers = _private_stdout()
     setup = json.loads(sys.stdin.readline())
     simulator = _set_up(setup, answers)
@@ -49,8 +49,8 @@ def _set_up(setup: Json, answers: IO[str]) -> Any:
     except Unavailable as error:
         _reply(answers, {"unavailable": str(error)})
         return None
-    registration = register_devices(binding, tuple(device_from(device) for device in setup["devices"]))
-    simulator = Simulator(binding, registration)
+    virtual = register_devices(binding, tuple(device_from(device) for device in setup["devices"]))
+    simulator = Simulator(binding, virtual)
     _limit_memory(setup["memory_limit_bytes"])
     _reply(answers, {"ready": binding.engine})
     return simulator
@@ -81,7 +81,7 @@ def _projector(simulator: Any, lib_dir: Path, question: Json) -> ProjectorAnswer
     from launcher.simulate.projector import ProjectorSimulator  # noqa: PLC0415
 
     try:
-        projectors = ProjectorSimulator(lib_dir, simulator.registration)
+        projectors = ProjectorSimulator(lib_dir, simulator.virtual)
         return projectors.simulate(projector_question_from(question))
     except Unavailable as error:
         return Refusal(reason=str(error), model_refused=False)
@@ -93,4 +93,4 @@ def _reply(answers: IO[str], message: Json) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_worker()

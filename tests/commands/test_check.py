@@ -25,7 +25,7 @@ from launcher.models.local import open_path
 from launcher.plan.amounts import HOST
 from launcher.plan.check.check import Check, check, check_json
 from launcher.plan.modes import LoadMode
-from launcher.simulate.client import Simulators
+from launcher.simulate.client import SimulatorPool
 from launcher.system.settings import read_settings
 from launcher.units import MIB
 from tests.fakes.hub import FakeHub
@@ -76,12 +76,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def simulators(engine: Engine) -> Iterator[Simulators]:
-    with Simulators(engine.folder) as simulators:
+def simulators(engine: Engine) -> Iterator[SimulatorPool]:
+    with SimulatorPool(engine.folder) as simulators:
         yield simulators
 
 
-def examine(words: list[str], path: Path, simulators: Simulators) -> Check:
+def examine(words: list[str], path: Path, simulators: SimulatorPool) -> Check:
     command = read_command(["llama-server", "-m", str(path), *words])
     assert command.refused == ()
     box = machine(*software_gpus(2))
@@ -104,7 +104,7 @@ def gaps(verdict: Check, log: str) -> dict[tuple[str, str], float]:
 @pytest.mark.vulkan
 @pytest.mark.parametrize(("name", "line"), COMMANDS)
 def test_the_rows_are_the_engines(
-    name: str, line: str, vulkan_engine: Engine, simulators: Simulators, models: dict[str, Path]
+    name: str, line: str, vulkan_engine: Engine, simulators: SimulatorPool, models: dict[str, Path]
 ) -> None:
     words = shlex.split(line)
     verdict = examine(words, models[name], simulators)
@@ -120,7 +120,7 @@ def test_the_rows_are_the_engines(
 @pytest.mark.vulkan
 @pytest.mark.parametrize("line", ["-sm row", "-ctv q8_0 -fa off", "-ctk q8_0 -ctv q4_0"])
 def test_what_the_engine_refuses_does_not_fit(
-    line: str, vulkan_engine: Engine, simulators: Simulators, models: dict[str, Path]
+    line: str, vulkan_engine: Engine, simulators: SimulatorPool, models: dict[str, Path]
 ) -> None:
     words = [*shlex.split(line), "-c", "512", "-fit", "off"]
     path = models["deepseek2"]
@@ -135,7 +135,7 @@ def test_what_the_engine_refuses_does_not_fit(
 @pytest.mark.vulkan
 @pytest.mark.parametrize("line", ["-ngl 99 -ts 1,3", "-ngl 5", "-ts 5,9", "-ngl 7 -ts 3,1"])
 def test_layers_go_where_the_engine_puts_them(
-    line: str, vulkan_engine: Engine, simulators: Simulators, models: dict[str, Path]
+    line: str, vulkan_engine: Engine, simulators: SimulatorPool, models: dict[str, Path]
 ) -> None:
     words = [*shlex.split(line), "-c", "512", "-fit", "off", "-lm", "none"]
     verdict = examine(words, models["qwen3moe"], simulators)
@@ -148,7 +148,7 @@ def test_layers_go_where_the_engine_puts_them(
 
 @pytest.mark.engine
 def test_a_server_without_flags_on_the_host(
-    engine: Engine, simulators: Simulators, models: dict[str, Path]
+    engine: Engine, simulators: SimulatorPool, models: dict[str, Path]
 ) -> None:
     words = ["-lm", "none", "-fit", "off"]
     path = models["qwen3moe"]
@@ -178,7 +178,7 @@ def gaps_beside(
     found = find_companions(command.others, sources_of(read_settings()))
     with (
         open_companions(found, simulating, read_settings(), box) as opened,
-        Simulators(simulating.folder) as simulators,
+        SimulatorPool(simulating.folder) as simulators,
     ):
         verdict = check(command.configuration, open_path(path).model, box, simulators, str(path), opened)
     assert verdict.simulated_by is not None

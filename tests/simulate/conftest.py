@@ -1,4 +1,4 @@
-"""Simulators on the real libraries, and the models that are simulated."""
+"""SimulatorPool on the real libraries, and the models that are simulated."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import pytest
 
 from launcher.engine.find import Engine
 from launcher.errors import LauncherError
-from launcher.simulate.client import Simulators
+from launcher.simulate.client import SimulatorPool
 from tests.conftest import SETTINGS, missing
 from tests.fetched import other_engine
 from tests.make_gguf import make_gguf
 
 
 @pytest.fixture(scope="session")
-def simulators(engine: Engine) -> Iterator[Simulators]:
+def simulators(engine: Engine) -> Iterator[SimulatorPool]:
     """llama.cpp's own allocator; one worker for each machine shape, shared by all tests."""
-    with Simulators(engine.folder) as simulators:
+    with SimulatorPool(engine.folder) as simulators:
         yield simulators
 
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from launcher.machine.machine import Backend, Device
 from launcher.plan.amounts import HOST
 from launcher.plan.modes import SplitMode
-from launcher.plan.oracle import Answer, ProjectorAnswer, Question
-from launcher.simulate.meta import is_sum
+from launcher.plan.oracle import Answer, ProjectorAnswer, Question, Refusal
+from launcher.simulate.client import SimulatorPool
+from launcher.simulate.meta import is_partial_sum
 from launcher.units import MIB
 
 ROUNDING_MIB = 0.1
@@ -90,7 +91,7 @@ def load_with_engine(
     *,
     old_flags: bool = False,
     timeout_s: float = 120,
-    beside: Sequence[str] = (),
+    companion_flags: Sequence[str] = (),
 ) -> EngineLoad:
     """Start llama-server, read its log up to the line `reserve took`, and end it; `old_flags` is for engines
     before `--load-mode`. With flags that load something `beside` the model, up to when all is loaded: a projector's
@@ -103,7 +104,7 @@ def load_with_engine(
         environment["LD_PRELOAD"] = str(_allocation_log())
     command = [str(server), *server_argv(question)]
     command += ["--fit", "off", "--host", "127.0.0.1", "--port", "0", "-lv", "4"]
-    command += beside or ["--no-warmup"]
+    command += companion_flags or ["--no-warmup"]
     if old_flags:
         at = command.index("-lm")
         command[at : at + 2] = ["--no-mmap"]
@@ -111,7 +112,7 @@ def load_with_engine(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     try:
-        return _read_load(process, timeout_s, "initializing, n_slots" if beside else "reserve took")
+        return _read_load(process, timeout_s, "initializing, n_slots" if companion_flags else "reserve took")
     finally:
         process.kill()
         process.wait()
@@ -188,7 +189,7 @@ def _rows_mib(answer: Answer | ProjectorAnswer) -> dict[tuple[str, str], float]:
     return {
         (row.buffer_type, kind): size / MIB
         for row in answer.rows
-        if not is_sum(row)  # allocated by the first prompt
+        if not is_partial_sum(row)  # allocated by the first prompt
         for kind, size in (
             ("weights", row.weights_bytes),
             ("kv", row.kv_bytes),
@@ -220,3 +221,38 @@ def out_of_bounds(
         if gap < -ROUNDING_MIB or gap > room:
             found[key] = gap
     return found
+
+
+def gaps_with_companions(
+    server: Path, main: Question, flags: tuple[str, ...], *answers: Answer | ProjectorAnswer | Refusal
+) -> dict[tuple[str, str], float]:
+    """What differs by more than rounding, the model and all that is beside it together, in MiB."""
+    answered = [answer for answer in answers if not isinstance(answer, Refusal)]
+    assert len(answered) == len(answers), answers
+    load = load_with_engine(server, main, companion_flags=flags)
+    return {key: gap for key, gap in differences(load, *answered).items() if abs(gap) > ROUNDING_MIB}
+
+
+def split_tensor_disagreements(
+    server: Path, simulators: SimulatorPool, models: tuple[Path, ...], devices: tuple[Device, ...]
+) -> tuple[int, dict[str, object]]:
+    """How many models are answered, and those whose rows, graph splits or refusal are not the engine's."""
+    answered, found = 0, dict[str, object]()
+    for model in models:
+        question = Question(model=str(model), devices=devices, ctx_size=1024, split_mode=SplitMode.TENSOR)
+        answer = simulators.simulate(question)
+        try:
+            load = load_with_engine(server, question)
+        except AssertionError as error:
+            said = answer.reason.partition(": ")[2] if isinstance(answer, Refusal) else "an answer"
+            if said not in str(error):
+                found[model.name] = (said, str(error)[-400:])
+            continue
+        if isinstance(answer, Refusal):
+            found[model.name] = answer.reason
+            continue
+        answered += 1
+        gaps = {key: gap for key, gap in differences(load, answer).items() if abs(gap) > ROUNDING_MIB}
+        if gaps or load.splits != answer.graph_splits:
+            found[model.name] = (gaps, load.splits, answer.graph_splits)
+    return answered, found

@@ -10,7 +10,7 @@ from pathlib import Path
 from launcher.machine.machine import Device
 from launcher.plan.amounts import HOST
 from launcher.plan.oracle import Answer, Question
-from launcher.simulate.client import Simulators
+from launcher.simulate.client import SimulatorPool
 from launcher.units import MIB
 from tests.simulate.engine_log import server_argv
 
@@ -44,7 +44,7 @@ def fit_print(tool: Path, question: Question) -> Fit:
     return {words[0]: tuple(int(word) for word in words[1:]) for words in lines if len(words) == 4}
 
 
-def simulate_fit(simulators: Simulators, question: Question) -> Fit | str:
+def simulate_fit(simulators: SimulatorPool, question: Question) -> Fit | str:
     """The same from the simulator; that tool does not count CPU_REPACK. A refusal's reason instead."""
     answer = simulators.simulate_like_fit(question)
     if not isinstance(answer, Answer):
@@ -61,7 +61,7 @@ def simulate_fit(simulators: Simulators, question: Question) -> Fit | str:
 
 def disagreements(
     tool: Path,
-    simulators: Simulators,
+    simulators: SimulatorPool,
     models: Sequence[Path],
     devices: tuple[Device, ...],
     ctx_size: int = 1024,

@@ -5,20 +5,15 @@ from __future__ import annotations
 import os
 import random
 import signal
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from launcher.engine.find import Engine
-from launcher.gguf.ggml import GgmlType
 from launcher.machine.machine import Backend, Device
-from launcher.plan.amounts import HOST
-from launcher.plan.modes import LoadMode, SplitMode, TensorOverride
-from launcher.plan.oracle import Answer, HostTensor, Oracle, Question, Refusal
-from launcher.simulate.client import Simulators, _WorkerLost, describe_death, is_refusal
+from launcher.plan.oracle import Answer, Oracle, Question, Refusal
+from launcher.simulate.client import SimulatorPool, _WorkerLost, describe_death, is_refusal
 from launcher.units import GIB, MIB
-from tests.make_gguf import Types, make_gguf
 
 CARDS = tuple(
     Device(id=f"CUDA{i}", backend=Backend.CUDA, name="A100", total_bytes=80 * GIB, free_bytes=None)
@@ -28,7 +23,7 @@ KIMI_KV_MIB = 61 * 576 * 2 * 131072 // MIB
 """61 layers of 576 f16 numbers for each of 131072 tokens: multi-head latent attention keeps no V."""
 
 
-def ask(simulators: Simulators, model: Path, **changes: object) -> Answer:
+def ask(simulators: SimulatorPool, model: Path, **changes: object) -> Answer:
     question = Question(**{"model": str(model), "devices": CARDS[:1], "ctx_size": 4096, **changes})
     answer = simulators.simulate(question)
     assert isinstance(answer, Answer), answer
@@ -47,154 +42,20 @@ def damaged(model: Path, tmp_path: Path, old: bytes, new: bytes) -> Path:
 
 
 @pytest.mark.engine
-class TestAnswers:
-    def test_it_is_an_oracle(self, simulators: Simulators) -> None:
+class TestContainment:
+    def test_it_is_an_oracle(self, simulators: SimulatorPool) -> None:
         oracle: Oracle = simulators
 
         assert oracle is simulators
 
-    def test_kimi_on_eight_cards(self, simulators: Simulators, kimi: Path) -> None:
-        answer = ask(simulators, kimi, devices=CARDS, ctx_size=131072)
-
-        devices = [row for row in answer.rows if row.where != HOST]
-        assert [row.where for row in devices] == [card.id for card in CARDS]
-        assert sum(row.kv_bytes for row in devices) == KIMI_KV_MIB * MIB
-        assert sum(row.weights_bytes for row in answer.rows) == pytest.approx(kimi.stat().st_size, rel=0.01)
-        assert answer.sched_copies == 4
-        assert answer.graph_splits == (9, 9)
-        assert answer.slot_ctx_size == 131072
-        assert answer.flash_attn
-
-    @pytest.mark.parametrize("backend", [Backend.VULKAN, Backend.METAL])
-    def test_a_device_in_host_memory(
-        self, backend: Backend, simulators: Simulators, models: dict[str, Path]
-    ) -> None:
-        shared = Device(
-            id="X0",
-            backend=backend,
-            name="",
-            total_bytes=16 * GIB,
-            free_bytes=8 * GIB,
-            shares_host_memory=True,
-        )
-
-        answer = ask(simulators, models["llama"], devices=(shared,))
-
-        assert {row.buffer_type for row in answer.rows if row.where == "X0"} == {"X0"}
-
-    def test_overrides_end_pipeline_parallelism_and_move_weights(
-        self, simulators: Simulators, models: dict[str, Path]
-    ) -> None:
-        rules = (TensorOverride(pattern=r"\.ffn_(up|down|gate)_exps", where=HOST),)
-        answer = ask(simulators, models["qwen3moe"], devices=CARDS[:2], overrides=rules)
-
-        host = sum(row.weights_bytes for row in answer.rows if row.where == HOST)
-        assert answer.sched_copies == 1
-        assert host > sum(row.weights_bytes for row in answer.rows if row.where != HOST)
-        assert answer.host_tensors == ()
-
-    def test_overrides_can_name_a_device(self, simulators: Simulators, models: dict[str, Path]) -> None:
-        rules = (TensorOverride(pattern=r"^blk\.", where="CUDA1"),)
-        answer = ask(simulators, models["qwen3moe"], devices=CARDS[:2], overrides=rules)
-
-        weights = {row.where: row.weights_bytes for row in answer.rows}
-        assert weights["CUDA1"] > 100 * weights["CUDA0"]
-
-    def test_a_type_without_a_kernel_is_named(self, simulators: Simulators, tmp_path: Path) -> None:
-        types = Types(dense=GgmlType.Q8_0, expert=GgmlType.TQ1_0)
-        (path,) = make_gguf(tmp_path / "ternary.gguf", "deepseek2", types=types, hollow=True)
-
-        answer = ask(simulators, path)
-
-        reason = "CUDA0 has no kernel for TQ1_0"
-        assert HostTensor(name="blk.1.ffn_up_exps.weight", reason=reason) in answer.host_tensors
-        assert {tensor.reason for tensor in answer.host_tensors} == {reason}
-        assert all("_exps" in tensor.name for tensor in answer.host_tensors)
-
-    def test_weights_under_mmap_are_pages_of_the_file(
-        self, simulators: Simulators, models: dict[str, Path]
-    ) -> None:
-        rules = (TensorOverride(pattern="_exps", where=HOST),)
-        plain = ask(simulators, models["qwen3moe"], overrides=rules)
-        mapped = ask(simulators, models["qwen3moe"], overrides=rules, load_mode=LoadMode.MMAP)
-
-        def host_weights(answer: Answer) -> dict[str, int]:
-            return {row.buffer_type: row.weights_bytes for row in answer.rows if row.weights_bytes}
-
-        assert host_weights(mapped)["CPU_Mapped"] == host_weights(plain)["CUDA_Host"]
-        assert "CUDA_Host" not in host_weights(mapped)
-
-    def test_slots_share_the_pool_or_divide_it(self, simulators: Simulators, models: dict[str, Path]) -> None:
-        shared = ask(simulators, models["llama"], n_parallel=4)
-        divided = ask(simulators, models["llama"], n_parallel=4, kv_unified=False)
-
-        assert (shared.slot_ctx_size, divided.slot_ctx_size) == (4096, 1024)
-
-
-@pytest.mark.engine
-class TestRefusals:
-    def test_an_unknown_architecture(self, engine: Engine, models: dict[str, Path], tmp_path: Path) -> None:
-        path = damaged(models["qwen3moe"], tmp_path, b"qwen3moe", b"qwen9moe")
-
-        with Simulators(engine.folder, version="0c1e570") as simulators:
-            answer = simulators.simulate(Question(model=str(path), devices=(), ctx_size=4096))
-
-        reason = "llama.cpp 0c1e570: unknown model architecture: 'qwen9moe'"
-        assert answer == Refusal(reason=reason, model_refused=True)
-
-    def test_an_unknown_type(self, simulators: Simulators, models: dict[str, Path], tmp_path: Path) -> None:
-        header = models["qwen3moe"].read_bytes()[: 1 << 20]
-        at = header.index(b"blk.0.attn_q.weight") + len(b"blk.0.attn_q.weight") + 4 + 16
-        path = damaged(
-            models["qwen3moe"], tmp_path, header[at - 40 : at + 4], header[at - 40 : at] + b"c\0\0\0"
-        )
-
-        answer = simulators.simulate(Question(model=str(path), devices=(), ctx_size=4096))
-
-        assert isinstance(answer, Refusal)
-        assert "tensor 'blk.0.attn_q.weight' has invalid ggml type 99" in answer.reason
-
-    def test_split_buffers_that_no_device_has(self, simulators: Simulators, models: dict[str, Path]) -> None:
-        question = Question(
-            model=str(models["llama"]), devices=CARDS[:2], ctx_size=4096, split_mode=SplitMode.ROW
-        )
-
-        answer = simulators.simulate(question)
-
-        reason = f"device {CARDS[0].id} does not support split buffers (--split-mode row)"
-        assert answer == Refusal(reason=reason, model_refused=True)
-
-    def test_split_buffers_of_sycl(self, simulators: Simulators, models: dict[str, Path]) -> None:
-        cards = tuple(replace(card, backend=Backend.SYCL, id=f"SYCL{i}") for i, card in enumerate(CARDS[:2]))
-        question = Question(
-            model=str(models["llama"]), devices=cards, ctx_size=4096, split_mode=SplitMode.ROW
-        )
-
-        answer = simulators.simulate(question)
-
-        reason = "--split-mode row cannot be simulated: SYCL's split buffers span devices"
-        assert answer == Refusal(reason=reason, model_refused=False)
-
-    def test_an_override_to_nowhere(self, simulators: Simulators, models: dict[str, Path]) -> None:
-        rules = (TensorOverride(pattern="exps", where="CUDA9"),)
-        question = Question(model=str(models["llama"]), devices=CARDS[:2], ctx_size=4096, overrides=rules)
-
-        answer = simulators.simulate(question)
-
-        reason = "a tensor override names CUDA9, which is not among the devices"
-        assert answer == Refusal(reason=reason, model_refused=False)
-
     def test_no_libraries(self, tmp_path: Path) -> None:
-        with Simulators(tmp_path) as simulators:
+        with SimulatorPool(tmp_path) as simulators:
             answer = simulators.simulate(Question(model="x.gguf", devices=(), ctx_size=4096))
 
         assert isinstance(answer, Refusal)
         assert not answer.model_refused
         assert answer.reason.startswith(f"the engine's libraries in {tmp_path} cannot be loaded: ")
 
-
-@pytest.mark.engine
-class TestContainment:
     def test_an_assert_costs_one_worker(
         self, engine: Engine, models: dict[str, Path], tmp_path: Path
     ) -> None:
@@ -203,7 +64,7 @@ class TestContainment:
         blocks = header[header.index(key) + len(key) :][:4]
         path = damaged(models["qwen3moe"], tmp_path, key + blocks, key + (99999).to_bytes(4, "little"))
 
-        with Simulators(engine.folder) as simulators:
+        with SimulatorPool(engine.folder) as simulators:
             fallen = simulators.simulate(Question(model=str(path), devices=(), ctx_size=4096))
             after = simulators.simulate(Question(model=str(models["llama"]), devices=(), ctx_size=4096))
 
@@ -215,7 +76,7 @@ class TestContainment:
 
     def test_a_worker_that_died_idle_is_replaced(self, engine: Engine, models: dict[str, Path]) -> None:
         question = Question(model=str(models["llama"]), devices=(), ctx_size=4096)
-        with Simulators(engine.folder) as simulators:
+        with SimulatorPool(engine.folder) as simulators:
             before = simulators.simulate(question)
             (worker,) = simulators._workers.values()
             worker._process.send_signal(signal.SIGSEGV)
@@ -228,14 +89,14 @@ class TestContainment:
     def test_a_worker_stays_within_its_memory(
         self, engine: Engine, kimi: Path, models: dict[str, Path]
     ) -> None:
-        with Simulators(engine.folder, memory_limit_bytes=48 * MIB) as simulators:
+        with SimulatorPool(engine.folder, memory_limit_bytes=48 * MIB) as simulators:
             answer = simulators.simulate(Question(model=str(kimi), devices=(), ctx_size=4096))
 
         assert isinstance(answer, Refusal)
 
     def test_a_silent_worker_is_ended(self, engine: Engine, models: dict[str, Path]) -> None:
         question = Question(model=str(models["llama"]), devices=(), ctx_size=4096)
-        with Simulators(engine.folder, timeout_s=20) as simulators:
+        with SimulatorPool(engine.folder, timeout_s=20) as simulators:
             simulators.simulate(question)
             (worker,) = simulators._workers.values()
             worker._process.send_signal(signal.SIGSTOP)
@@ -251,7 +112,7 @@ class TestContainment:
         self, engine: Engine, models: dict[str, Path]
     ) -> None:
         question = Question(model=str(models["llama"]), devices=(), ctx_size=4096)
-        with Simulators(engine.folder) as simulators:
+        with SimulatorPool(engine.folder) as simulators:
             simulators.simulate(question)
             (worker,) = simulators._workers.values()
             worker._process.kill()
@@ -266,7 +127,7 @@ class TestContainment:
         (tmp_path / "json.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("PYTHONPATH", f":{os.environ.get('PYTHONPATH', '')}")  # "" is the current folder
-        with Simulators(Path(os.path.relpath(engine.folder))) as simulators:
+        with SimulatorPool(Path(os.path.relpath(engine.folder))) as simulators:
             ask(simulators, models["llama"], devices=())
 
         assert not (tmp_path / "ran").exists()
@@ -278,7 +139,7 @@ class TestContainment:
         size = models["llama"].stat().st_size
         header = models["llama"].read_bytes()[: 64 << 10]
         path = tmp_path / "damaged.gguf"
-        with Simulators(engine.folder, timeout_s=20) as simulators:
+        with SimulatorPool(engine.folder, timeout_s=20) as simulators:
             for _ in range(60):
                 data = bytearray(header)
                 for _ in range(dice.choice((1, 3))):
@@ -289,7 +150,7 @@ class TestContainment:
                 assert isinstance(answer, Answer) or (answer.model_refused and "\n" not in answer.reason)
 
     def test_only_a_few_workers_are_kept(self, engine: Engine, models: dict[str, Path]) -> None:
-        with Simulators(engine.folder) as simulators:
+        with SimulatorPool(engine.folder) as simulators:
             for count in range(6):
                 ask(simulators, models["llama"], devices=CARDS[:count])
             kept = list(simulators._workers)

@@ -11,7 +11,7 @@ from launcher.gguf.known import ARCHITECTURES
 from launcher.machine.machine import Backend, Device
 from launcher.models.local import open_path
 from launcher.plan.oracle import Answer, Question
-from launcher.simulate.client import Simulators
+from launcher.simulate.client import SimulatorPool
 from launcher.units import GIB
 from tests.simulate.engine_log import software_gpus
 from tests.simulate.fit_params import disagreements
@@ -22,7 +22,7 @@ N_MODELS = 128
 @pytest.mark.engine
 @pytest.mark.parametrize("ctx_size", [1024, 8192])
 def test_all_agree_with_fit_params_on_cpu(
-    ctx_size: int, engine: Engine, simulators: Simulators, every_architecture: tuple[Path, ...]
+    ctx_size: int, engine: Engine, simulators: SimulatorPool, every_architecture: tuple[Path, ...]
 ) -> None:
     assert len(every_architecture) == N_MODELS
     tool = engine.folder / "llama-fit-params"
@@ -31,7 +31,7 @@ def test_all_agree_with_fit_params_on_cpu(
 
 @pytest.mark.vulkan
 def test_all_agree_with_fit_params_on_two_software_gpus(
-    vulkan_engine: Engine, simulators: Simulators, every_architecture: tuple[Path, ...]
+    vulkan_engine: Engine, simulators: SimulatorPool, every_architecture: tuple[Path, ...]
 ) -> None:
     tool = vulkan_engine.folder / "llama-fit-params"
 
@@ -40,7 +40,7 @@ def test_all_agree_with_fit_params_on_two_software_gpus(
 
 @pytest.mark.vulkan
 def test_all_agree_with_fit_params_on_one_software_gpu(
-    vulkan_engine: Engine, simulators: Simulators, every_architecture: tuple[Path, ...]
+    vulkan_engine: Engine, simulators: SimulatorPool, every_architecture: tuple[Path, ...]
 ) -> None:
     tool = vulkan_engine.folder / "llama-fit-params"
     some = every_architecture[::3]  # a start of a Vulkan engine takes 0.3 s
@@ -58,7 +58,7 @@ def test_all_are_known_by_name(every_architecture: tuple[Path, ...]) -> None:
 @pytest.mark.engine
 @pytest.mark.parametrize("backend", [Backend.CUDA, Backend.METAL, Backend.SYCL])
 def test_all_simulate_on_backends_that_are_not_here(
-    backend: Backend, simulators: Simulators, every_architecture: tuple[Path, ...]
+    backend: Backend, simulators: SimulatorPool, every_architecture: tuple[Path, ...]
 ) -> None:
     devices = tuple(
         Device(id=f"{backend}{i}", backend=backend, name="", total_bytes=24 * GIB, free_bytes=None)

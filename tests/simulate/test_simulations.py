@@ -70,8 +70,8 @@ class TestHollowCopies:
     def test_only_some_are_kept(
         self, engine: Engine, remote: Located, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(simulations, "MOST_HOLLOW", 2)
-        monkeypatch.setattr(simulations, "MOST_ANSWERS", 3)
+        monkeypatch.setattr(simulations, "_MAX_HOLLOW_COPIES", 2)
+        monkeypatch.setattr(simulations, "_MAX_ANSWERS", 3)
         for number in range(4):
             model = replace(
                 remote.model,

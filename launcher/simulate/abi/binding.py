@@ -94,7 +94,7 @@ _TENSOR_ENTRY = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class BreakdownEntry:
     """What one buffer type holds, as llama.cpp accounts for it; bytes."""
 
     model: int
@@ -200,13 +200,13 @@ class Binding:
             sizes[name] = sizes.get(name, 0) + size
         return sizes
 
-    def breakdown(self, context: int) -> dict[str, Held]:
+    def breakdown(self, context: int) -> dict[str, BreakdownEntry]:
         """llama_get_memory_breakdown, by buffer type."""
         tree = self._cpp(_BREAKDOWN, context)
         entries = tuple(_walk(tree.root))
         if len(entries) != tree.count:
             raise Unavailable("llama_get_memory_breakdown answers in a form this simulator does not know")
-        return {self.buffer_type_name(key): Held(*data) for key, *data in entries}
+        return {self.buffer_type_name(key): BreakdownEntry(*data) for key, *data in entries}
 
     def tensors(self, model: int) -> Iterator[PlacedTensor]:
         """Every loaded weight, in loading order (a tied embedding appears twice)."""

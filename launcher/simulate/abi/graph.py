@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from launcher.simulate.abi.layout import Buffer, Graph, TensorOffsets
 from launcher.simulate.abi.ops import Op, decode_op
 
-EMPTY_OPS = frozenset(("NONE", "RESHAPE", "TRANSPOSE", "VIEW", "PERMUTE"))
+_EMPTY_OPS = frozenset(("NONE", "RESHAPE", "TRANSPOSE", "VIEW", "PERMUTE"))
 """Operations without computation: is_empty of ggml_vk_graph_optimize, ggml_op_is_empty."""
 
 _FLAG_OUTPUT, _FLAG_PARAM, _FLAG_COMPUTE = 2, 4, 16
@@ -40,7 +40,7 @@ class Node:
 
     @property
     def is_empty(self) -> bool:
-        return self.op in EMPTY_OPS
+        return self.op in _EMPTY_OPS
 
     @property
     def view_source(self) -> int:

@@ -24,7 +24,7 @@ TO_INT = CFUNCTYPE(c_int, c_void_p)
 TO_NOTHING = CFUNCTYPE(None, c_void_p)
 ALLOC_BUFFER = CFUNCTYPE(c_void_p, c_void_p, c_size_t)
 ALLOC_SIZE = CFUNCTYPE(c_size_t, c_void_p, c_void_p)
-ASKS = CFUNCTYPE(c_bool, c_void_p, c_void_p)
+PREDICATE = CFUNCTYPE(c_bool, c_void_p, c_void_p)
 CLEAR = CFUNCTYPE(None, c_void_p, c_uint8)
 SET_TENSOR = CFUNCTYPE(None, c_void_p, c_void_p, c_void_p, c_size_t, c_size_t)
 MEMSET_TENSOR = CFUNCTYPE(None, c_void_p, c_void_p, c_uint8, c_size_t, c_size_t)
@@ -34,7 +34,7 @@ INIT_BACKEND = CFUNCTYPE(c_void_p, c_void_p, c_char_p)
 GET_MEMORY = CFUNCTYPE(None, c_void_p, POINTER(c_size_t), POINTER(c_size_t))
 GET_DEVICE = CFUNCTYPE(c_void_p, c_void_p, c_size_t)
 GET_PROC = CFUNCTYPE(c_void_p, c_void_p, c_char_p)
-ADD_ALLOC_DEP = CFUNCTYPE(None, c_void_p, c_void_p, c_void_p)
+_ADD_ALLOC_DEP = CFUNCTYPE(None, c_void_p, c_void_p, c_void_p)
 
 DEVICE_TYPE_GPU = 1
 """enum ggml_backend_dev_type: CPU 0, GPU 1, IGPU 2, ACCEL 3 (ggml/include/ggml-backend.h)."""
@@ -103,11 +103,11 @@ class BackendInterface(Structure):
     )
 
 
-class Backend(Structure):
+class GgmlBackend(Structure):
     _fields_ = (("guid", c_void_p), ("iface", BackendInterface), ("device", c_void_p), ("context", c_void_p))
 
 
-class Capabilities(Structure):
+class DeviceCapabilities(Structure):
     _fields_ = (
         ("async_compute", c_bool),
         ("host_buffer", c_bool),
@@ -125,7 +125,7 @@ class DeviceProperties(Structure):
         ("memory_total", c_size_t),
         ("type", c_int),
         ("device_id", c_char_p),
-        ("caps", Capabilities),
+        ("caps", DeviceCapabilities),
     )
 
 
@@ -143,9 +143,9 @@ class DeviceInterface(Structure):
         ("get_buffer_type", TO_POINTER),
         ("get_host_buffer_type", TO_POINTER),
         ("buffer_from_host_ptr", c_void_p),
-        ("supports_op", ASKS),
-        ("supports_buft", ASKS),
-        ("offload_op", ASKS),
+        ("supports_op", PREDICATE),
+        ("supports_buft", PREDICATE),
+        ("offload_op", PREDICATE),
         ("event_new", TO_POINTER),
         ("event_free", CFUNCTYPE(None, c_void_p, c_void_p)),
         ("event_synchronize", CFUNCTYPE(None, c_void_p, c_void_p)),
@@ -172,7 +172,7 @@ class Registry(Structure):
 class OptimizeParams(Structure):
     """struct ggml_backend_graph_optimize_params: lets a backend keep a tensor alive until a later node."""
 
-    _fields_ = (("add_alloc_dep", ADD_ALLOC_DEP), ("user_data", c_void_p))
+    _fields_ = (("add_alloc_dep", _ADD_ALLOC_DEP), ("user_data", c_void_p))
 
 
 class Graph(Structure):
@@ -193,7 +193,7 @@ class Graph(Structure):
     )
 
 
-class TensorOverride(Structure):
+class BufferTypeOverride(Structure):
     """struct llama_model_tensor_buft_override (include/llama.h)."""
 
     _fields_ = (("pattern", c_char_p), ("buft", c_void_p))

@@ -36,8 +36,8 @@ _HALVES = (F32, F16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Limits of one Vulkan device that decide what it can run (VkPhysicalDeviceLimits)."""
+class VulkanLimits:
+    """VulkanLimits of one Vulkan device that decide what it can run (VkPhysicalDeviceLimits)."""
 
     max_tensor_bytes: int
     offset_alignment: int
@@ -46,7 +46,7 @@ class Limits:
     subgroup_size: int
 
 
-def supports(op: Op, limits: Limits) -> bool:
+def supports(op: Op, limits: VulkanLimits) -> bool:
     """Whether a Vulkan device with these limits takes the operation."""
     if any(tensor.n_bytes > limits.max_tensor_bytes for tensor in (*op.sources, op)):
         return False
@@ -148,12 +148,12 @@ def _hyper_connection(op: Op) -> bool:
     return op.name != "DSV4_HC_POST" or op.source(1).ne[1] == 4
 
 
-def _hyper_connection_mix(op: Op, limits: Limits) -> bool:
+def _hyper_connection_mix(op: Op, limits: VulkanLimits) -> bool:
     """A token's 4x4 matrix lies in 16 lanes (ggml_vk_load_shaders: pipeline_dsv4_hc_comb_f32)."""
     return limits.subgroup_size >= 16 and _all_f32(op)
 
 
-def _lightning_indexer(op: Op, limits: Limits) -> bool:
+def _lightning_indexer(op: Op, limits: VulkanLimits) -> bool:
     q, k = op.source(0), op.source(1)
     if k.type not in _INDEXER_K_TYPES or q.ne[0] != 128:
         return False
@@ -171,7 +171,7 @@ def _gated_delta_net(op: Op) -> bool:
     )
 
 
-def _ssm_scan(op: Op, limits: Limits) -> bool:
+def _ssm_scan(op: Op, limits: VulkanLimits) -> bool:
     state, a = op.source(0), op.source(3)
     if any(tensor is not None and tensor.is_quantized for tensor in op.src[:6]):
         return False
@@ -186,7 +186,7 @@ def _ssm_scan(op: Op, limits: Limits) -> bool:
     )
 
 
-def _solve_tri(op: Op, limits: Limits) -> bool:
+def _solve_tri(op: Op, limits: VulkanLimits) -> bool:
     n, k = op.source(0).ne[0], op.source(1).ne[0]
     return (
         op.type == F32
@@ -291,7 +291,7 @@ _RULES: dict[str, Callable[[Op], bool]] = {
     "GATED_DELTA_NET": _gated_delta_net,
 }
 
-_LIMITED_RULES: dict[str, Callable[[Op, Limits], bool]] = {
+_LIMITED_RULES: dict[str, Callable[[Op, VulkanLimits], bool]] = {
     "DSV4_HC_COMB": _hyper_connection_mix,
     "LIGHTNING_INDEXER": _lightning_indexer,
     "SSM_SCAN": _ssm_scan,

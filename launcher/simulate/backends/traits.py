@@ -113,7 +113,7 @@ _HIP = replace(_CUDA, registry="ROCm", host_buffer="ROCm_Host")
 """The CUDA source under another name: GGML_CUDA_NAME is "ROCm" (ggml/include/ggml-cuda.h)."""
 
 
-def _vulkan(limits: support_vulkan.Limits) -> Traits:
+def _vulkan(limits: support_vulkan.VulkanLimits) -> Traits:
     # ggml_backend_vk_buffer_type_*, ggml_backend_vk_host_buffer_type, ggml_backend_vk_device_get_props;
     # 1 GiB is device->suballocation_block_size
     return Traits(
@@ -137,17 +137,17 @@ def _vulkan(limits: support_vulkan.Limits) -> Traits:
     )
 
 
-_DESKTOP = support_vulkan.Limits(
+_DESKTOP = support_vulkan.VulkanLimits(
     max_tensor_bytes=4 * GIB - 1,
     offset_alignment=64,
     shared_memory_bytes=32 << 10,
     max_workgroup=1024,
     subgroup_size=32,
 )
-"""Limits that the desktop drivers report (vulkan.gpuinfo.org): maxStorageBufferRange 2^32 - 1, and 64 as the
+"""VulkanLimits that the desktop drivers report (vulkan.gpuinfo.org): maxStorageBufferRange 2^32 - 1, and 64 as the
 largest minStorageBufferOffsetAlignment among NVIDIA (16), AMD (4) and Intel (64)."""
 
-_LAVAPIPE = support_vulkan.Limits(
+_LAVAPIPE = support_vulkan.VulkanLimits(
     max_tensor_bytes=128 * MIB,
     offset_alignment=16,
     shared_memory_bytes=32 << 10,

@@ -1,6 +1,6 @@
 """`--split-mode tensor`: who holds what of a model that lies on all devices at once, against what the engine allocates.
 
-The rows of single configurations are compared with the others', in test_against_engine.
+The rows of single configurations are compared with the others', in test_against_engine_log.
 """
 
 from __future__ import annotations
@@ -15,14 +15,12 @@ from launcher.machine.machine import Backend, Device
 from launcher.plan.amounts import HOST
 from launcher.plan.modes import FlashAttention, SplitMode, TensorOverride
 from launcher.plan.oracle import Answer, BufferRow, Question, Refusal
-from launcher.simulate.backends.traits import Staging, traits_of
-from launcher.simulate.client import Simulators
-from launcher.simulate.meta import is_sum
+from launcher.simulate.client import SimulatorPool
+from launcher.simulate.meta import is_partial_sum
 from launcher.units import GIB, MIB
 from tests.make_gguf import Types, make_gguf
-from tests.simulate.engine_log import differences, load_with_engine, software_gpus
+from tests.simulate.engine_log import load_with_engine, software_gpus, split_tensor_disagreements
 
-ROUNDING_MIB = 0.1
 N_SPLIT = 100
 """Of the 128 models of test-llama-archs: the rest is refused (llm_arch_supports_sm_tensor, src/llama-arch.cpp)."""
 
@@ -37,7 +35,7 @@ def cards(count: int, backend: Backend = Backend.CUDA) -> tuple[Device, ...]:
 
 
 def ask(
-    simulators: Simulators, model: Path, devices: tuple[Device, ...], **changes: object
+    simulators: SimulatorPool, model: Path, devices: tuple[Device, ...], **changes: object
 ) -> Answer | Refusal:
     fields = {"ctx_size": 4096, "split_mode": SplitMode.TENSOR, **changes}
     return simulators.simulate(Question(model=str(model), devices=devices, **fields))
@@ -48,36 +46,11 @@ def rows_of(answer: Answer | Refusal) -> tuple[BufferRow, ...]:
     return answer.rows
 
 
-def unlike(
-    server: Path, simulators: Simulators, models: tuple[Path, ...], devices: tuple[Device, ...]
-) -> tuple[int, dict[str, object]]:
-    """How many models are answered, and those whose rows, graph splits or refusal are not the engine's."""
-    answered, found = 0, dict[str, object]()
-    for model in models:
-        question = Question(model=str(model), devices=devices, ctx_size=1024, split_mode=SplitMode.TENSOR)
-        answer = simulators.simulate(question)
-        try:
-            load = load_with_engine(server, question)
-        except AssertionError as error:
-            said = answer.reason.partition(": ")[2] if isinstance(answer, Refusal) else "an answer"
-            if said not in str(error):
-                found[model.name] = (said, str(error)[-400:])
-            continue
-        if isinstance(answer, Refusal):
-            found[model.name] = answer.reason
-            continue
-        answered += 1
-        gaps = {key: gap for key, gap in differences(load, answer).items() if abs(gap) > ROUNDING_MIB}
-        if gaps or load.splits != answer.graph_splits:
-            found[model.name] = (gaps, load.splits, answer.graph_splits)
-    return answered, found
-
-
 @pytest.mark.vulkan
 def test_every_architecture_is_divided_or_refused_as_by_the_engine(
-    vulkan_engine: Engine, simulators: Simulators, every_architecture: tuple[Path, ...]
+    vulkan_engine: Engine, simulators: SimulatorPool, every_architecture: tuple[Path, ...]
 ) -> None:
-    found = unlike(vulkan_engine.path, simulators, every_architecture, software_gpus(3))
+    found = split_tensor_disagreements(vulkan_engine.path, simulators, every_architecture, software_gpus(3))
 
     assert found == (N_SPLIT, {})
 
@@ -85,7 +58,7 @@ def test_every_architecture_is_divided_or_refused_as_by_the_engine(
 @pytest.mark.engine
 @pytest.mark.parametrize("backend", [Backend.CUDA, Backend.METAL, Backend.SYCL])
 def test_every_architecture_on_other_backends(
-    backend: Backend, simulators: Simulators, every_architecture: tuple[Path, ...]
+    backend: Backend, simulators: SimulatorPool, every_architecture: tuple[Path, ...]
 ) -> None:
     answers = [ask(simulators, model, cards(2, backend)) for model in every_architecture]
 
@@ -98,20 +71,22 @@ def test_every_architecture_on_other_backends(
 class TestRefusals:
     """In llama.cpp's words, as llama-server says it."""
 
-    def test_no_device(self, simulators: Simulators, models: dict[str, Path]) -> None:
+    def test_no_device(self, simulators: SimulatorPool, models: dict[str, Path]) -> None:
         answer = ask(simulators, models["llama"], ())
 
         assert isinstance(answer, Refusal)
         assert answer.reason.endswith(": LLAMA_SPLIT_MODE_TENSOR needs >= 1 devices")
 
-    def test_no_flash_attention(self, simulators: Simulators, models: dict[str, Path]) -> None:
+    def test_no_flash_attention(self, simulators: SimulatorPool, models: dict[str, Path]) -> None:
         answer = ask(simulators, models["llama"], cards(2), flash_attn=FlashAttention.OFF)
 
         assert isinstance(answer, Refusal)
         assert answer.model_refused
         assert answer.reason.endswith(": SPLIT_MODE_TENSOR requires flash_attn to be enabled")
 
-    def test_an_override_to_one_of_the_devices(self, simulators: Simulators, models: dict[str, Path]) -> None:
+    def test_an_override_to_one_of_the_devices(
+        self, simulators: SimulatorPool, models: dict[str, Path]
+    ) -> None:
         rules = (TensorOverride(pattern=r"blk\.1\.ffn_.*_exps", where="CUDA1"),)
 
         answer = ask(simulators, models["qwen3moe"], cards(2), overrides=rules)
@@ -120,7 +95,7 @@ class TestRefusals:
         assert answer.model_refused
         assert "in a buffer (CUDA1) that cannot run the operation" in answer.reason
 
-    def test_the_fitting_tool(self, simulators: Simulators, models: dict[str, Path]) -> None:
+    def test_the_fitting_tool(self, simulators: SimulatorPool, models: dict[str, Path]) -> None:
         question = Question(
             model=str(models["llama"]), devices=cards(2), ctx_size=4096, split_mode=SplitMode.TENSOR
         )
@@ -134,7 +109,7 @@ class TestRefusals:
 @pytest.mark.vulkan
 @pytest.mark.parametrize(("name", "n_devices"), [("llama", 3), ("qwen3moe", 2)])
 def test_sums_are_what_the_engine_takes_for_its_first_tokens(
-    name: str, n_devices: int, vulkan_engine: Engine, simulators: Simulators, models: dict[str, Path]
+    name: str, n_devices: int, vulkan_engine: Engine, simulators: SimulatorPool, models: dict[str, Path]
 ) -> None:
     """Its first batch has two tokens (common_context_can_seq_rm): with a `-ub` of as many it is the largest there is."""
     question = Question(
@@ -146,9 +121,9 @@ def test_sums_are_what_the_engine_takes_for_its_first_tokens(
     )
     answer = simulators.simulate(question)
 
-    load = load_with_engine(vulkan_engine.path, question, beside=("--no-warmup",))
+    load = load_with_engine(vulkan_engine.path, question, companion_flags=("--no-warmup",))
 
-    sums = {row.where: row.compute_bytes for row in rows_of(answer) if is_sum(row)}
+    sums = {row.where: row.compute_bytes for row in rows_of(answer) if is_partial_sum(row)}
     assert sums == {where: round(size * MIB) for where, size in load.pending.items()}
 
 
@@ -158,23 +133,23 @@ class TestSums:
 
     @pytest.mark.parametrize(("n_devices", "steps"), [(1, 0), (2, 1), (3, 2), (4, 2), (5, 3)])
     def test_their_number(
-        self, n_devices: int, steps: int, simulators: Simulators, models: dict[str, Path]
+        self, n_devices: int, steps: int, simulators: SimulatorPool, models: dict[str, Path]
     ) -> None:
         rows = rows_of(ask(simulators, models["qwen3moe"], software_gpus(n_devices)))
 
-        sums = {row.where: row.compute_bytes for row in rows if is_sum(row)}
+        sums = {row.where: row.compute_bytes for row in rows if is_partial_sum(row)}
         expected = steps * 512 * 512 * 8 * 4
         assert sums == ({device.id: expected for device in software_gpus(n_devices)} if steps else {})
 
-    def test_of_a_smaller_batch(self, simulators: Simulators, models: dict[str, Path]) -> None:
+    def test_of_a_smaller_batch(self, simulators: SimulatorPool, models: dict[str, Path]) -> None:
         rows = rows_of(ask(simulators, models["llama"], software_gpus(2), ubatch_size=256))
 
-        assert [row.compute_bytes for row in rows if is_sum(row)] == [256 * 256 * 4] * 2
+        assert [row.compute_bytes for row in rows if is_partial_sum(row)] == [256 * 256 * 4] * 2
 
-    def test_what_cuda_takes_for_itself(self, simulators: Simulators, models: dict[str, Path]) -> None:
+    def test_what_cuda_takes_for_itself(self, simulators: SimulatorPool, models: dict[str, Path]) -> None:
         rows = rows_of(ask(simulators, models["llama"], cards(2)))
 
-        sums = {(row.where, row.buffer_type): row.compute_bytes for row in rows if is_sum(row)}
+        sums = {(row.where, row.buffer_type): row.compute_bytes for row in rows if is_partial_sum(row)}
         each = 512 * 256 * 4 + 32 * MIB
         assert sums == {
             ("CUDA0", "CUDA0 sums"): each,
@@ -183,54 +158,37 @@ class TestSums:
         }
 
     def test_devices_of_two_backends_have_nothing_of_their_own(
-        self, simulators: Simulators, models: dict[str, Path]
+        self, simulators: SimulatorPool, models: dict[str, Path]
     ) -> None:
         rows = rows_of(ask(simulators, models["llama"], (*cards(1), *software_gpus(1))))
 
-        assert [row.compute_bytes for row in rows if is_sum(row)] == [512 * 256 * 4] * 2
-
-
-@pytest.mark.parametrize(
-    ("backend", "n_devices", "expected"),
-    [
-        (Backend.CUDA, 2, Staging(device_bytes=32 * MIB, host_bytes=68 * MIB)),
-        (Backend.HIP, 3, Staging(device_bytes=5 * MIB)),
-        (Backend.SYCL, 2, Staging(device_bytes=10 * MIB, host_bytes=40 * MIB)),
-        (Backend.SYCL, 3, Staging()),
-        (Backend.VULKAN, 2, Staging()),
-        (Backend.METAL, 2, Staging()),
-    ],
-)
-def test_staging(backend: Backend, n_devices: int, expected: Staging) -> None:
-    (card,) = cards(1, backend)
-
-    assert traits_of(card).staging(n_devices, 10 * MIB) == expected
+        assert [row.compute_bytes for row in rows if is_partial_sum(row)] == [512 * 256 * 4] * 2
 
 
 @pytest.mark.engine
-def test_a_big_model_on_eight_devices(simulators: Simulators, tmp_path: Path) -> None:
+def test_a_big_model_on_eight_devices(simulators: SimulatorPool, tmp_path: Path) -> None:
     """Qwen3-235B: 94 layers with 4 heads of keys for 8 devices: half of the devices hold a layer's cache, and which half
     it is goes round."""
     (path,) = make_gguf(tmp_path / "big.gguf", "qwen3moe", preset="qwen3-235b", hollow=True)
 
     rows = rows_of(ask(simulators, path, cards(8), ctx_size=131072))
 
-    caches = [row.kv_bytes for row in rows if row.where != HOST and not is_sum(row)]
+    caches = [row.kv_bytes for row in rows if row.where != HOST and not is_partial_sum(row)]
     assert sum(caches) == 94 * 2 * 4 * 128 * 2 * 131072
     assert max(caches) < 1.1 * min(caches)
 
 
 @pytest.mark.engine
-def test_tensor_split_is_the_share_of_each(simulators: Simulators, models: dict[str, Path]) -> None:
+def test_tensor_split_is_the_share_of_each(simulators: SimulatorPool, models: dict[str, Path]) -> None:
     rows = rows_of(ask(simulators, models["qwen3moe"], cards(2), tensor_split=(0.0, 1.0)))
 
-    weights = {row.where: row.weights_bytes for row in rows if not is_sum(row)}
+    weights = {row.where: row.weights_bytes for row in rows if not is_partial_sum(row)}
     assert weights["CUDA0"] < 2 * MIB < 100 * MIB < weights["CUDA1"]
 
 
 @pytest.mark.engine
 def test_a_tied_embedding_is_on_the_devices_and_not_said_to_be_moved(
-    simulators: Simulators, models: dict[str, Path]
+    simulators: SimulatorPool, models: dict[str, Path]
 ) -> None:
     layers, tensors = (
         ask(simulators, models["gemma3"], cards(2), split_mode=mode)
@@ -243,7 +201,7 @@ def test_a_tied_embedding_is_on_the_devices_and_not_said_to_be_moved(
 
 
 @pytest.mark.engine
-def test_a_type_that_no_device_can_multiply(simulators: Simulators, tmp_path: Path) -> None:
+def test_a_type_that_no_device_can_multiply(simulators: SimulatorPool, tmp_path: Path) -> None:
     types = Types(dense=GgmlType.Q8_0, expert=GgmlType.TQ1_0)
     (path,) = make_gguf(tmp_path / "ternary.gguf", "qwen3moe", preset="qwen3-235b", types=types, hollow=True)
 

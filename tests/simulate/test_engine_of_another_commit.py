@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from launcher.plan.oracle import Answer
-from launcher.simulate.client import Simulators
+from launcher.simulate.client import SimulatorPool
 from tests.simulate.cases import any_commit, configurations
 from tests.simulate.engine_log import differences, load_with_engine, out_of_bounds, software_gpus
 
@@ -19,8 +19,8 @@ HYBRID = "falcon-h1-dense"
 
 
 @pytest.fixture(scope="module")
-def its_own(another_commit: Path) -> Iterator[Simulators]:
-    with Simulators(another_commit.parent) as simulators:
+def its_own(another_commit: Path) -> Iterator[SimulatorPool]:
+    with SimulatorPool(another_commit.parent) as simulators:
         yield simulators
 
 
@@ -29,7 +29,7 @@ def its_own(another_commit: Path) -> Iterator[Simulators]:
 def test_its_own_libraries_say_what_it_takes(
     name: str,
     another_commit: Path,
-    its_own: Simulators,
+    its_own: SimulatorPool,
     models: dict[str, Path],
     every_architecture: tuple[Path, ...],
     tmp_path: Path,
@@ -52,7 +52,7 @@ def test_its_own_libraries_say_what_it_takes(
 
 @pytest.mark.vulkan
 def test_the_pinned_libraries_know_its_weights_and_caches(
-    another_commit: Path, simulators: Simulators, models: dict[str, Path]
+    another_commit: Path, simulators: SimulatorPool, models: dict[str, Path]
 ) -> None:
     """And have too much in the host's compute by the graph inputs that 0c1e570 copies: 3 x n_embd x ubatch x 4 B."""
     for _, question in configurations({"llama": models["llama"]}, software_gpus(2)):

@@ -12,7 +12,7 @@ import pytest
 
 from launcher.engine.find import Engine
 from launcher.plan.oracle import Answer, Question
-from launcher.simulate.client import Simulators
+from launcher.simulate.client import SimulatorPool
 from tests.simulate.cases import configurations
 from tests.simulate.engine_log import differences, load_with_engine, software_gpus
 
@@ -20,7 +20,7 @@ ROUNDING_MIB = 0.1
 MODELS = ("deepseek2", "qwen3moe", "gemma3", "llama")
 
 
-def compare(server: Path, simulators: Simulators, question: Question) -> dict[tuple[str, str], float]:
+def compare(server: Path, simulators: SimulatorPool, question: Question) -> dict[tuple[str, str], float]:
     """What differs by more than rounding, in MiB; the graph splits must be the same."""
     answer = simulators.simulate(question)
     assert isinstance(answer, Answer), answer
@@ -32,7 +32,7 @@ def compare(server: Path, simulators: Simulators, question: Question) -> dict[tu
 @pytest.mark.engine
 @pytest.mark.parametrize("name", MODELS)
 def test_cpu_rows_are_the_engines(
-    name: str, engine: Engine, simulators: Simulators, models: dict[str, Path]
+    name: str, engine: Engine, simulators: SimulatorPool, models: dict[str, Path]
 ) -> None:
     gaps = {
         what: compare(engine.path, simulators, question)
@@ -46,7 +46,7 @@ def test_cpu_rows_are_the_engines(
 @pytest.mark.vulkan
 @pytest.mark.parametrize("name", MODELS)
 def test_rows_on_software_gpus_are_the_engines(
-    name: str, vulkan_engine: Engine, simulators: Simulators, models: dict[str, Path]
+    name: str, vulkan_engine: Engine, simulators: SimulatorPool, models: dict[str, Path]
 ) -> None:
     questions = [
         (what, question)
@@ -62,7 +62,7 @@ def test_rows_on_software_gpus_are_the_engines(
 
 @pytest.mark.engine
 def test_the_default_model_with_its_tied_embedding(
-    engine: Engine, simulators: Simulators, default_model: Path
+    engine: Engine, simulators: SimulatorPool, default_model: Path
 ) -> None:
     question = Question(model=str(default_model), devices=(), ctx_size=2048, n_parallel=4)
 
@@ -71,11 +71,11 @@ def test_the_default_model_with_its_tied_embedding(
 
 @pytest.mark.vulkan
 def test_real_devices_of_the_engine_do_not_mix_in(
-    vulkan_engine: Engine, simulators: Simulators, models: dict[str, Path]
+    vulkan_engine: Engine, simulators: SimulatorPool, models: dict[str, Path]
 ) -> None:
     question = Question(model=str(models["qwen3moe"]), devices=software_gpus(2), ctx_size=4096)
 
-    with Simulators(vulkan_engine.folder) as others:
+    with SimulatorPool(vulkan_engine.folder) as others:
         theirs, ours = others.simulate(question), simulators.simulate(question)
     assert isinstance(theirs, Answer)
     assert isinstance(ours, Answer)
@@ -85,7 +85,7 @@ def test_real_devices_of_the_engine_do_not_mix_in(
 @pytest.mark.vulkan
 @pytest.mark.parametrize("name", ["falcon-h1-dense.gguf", "qwen3next-moe.gguf", "kimi-linear-moe.gguf"])
 def test_recurrent_state(
-    name: str, vulkan_engine: Engine, simulators: Simulators, every_architecture: tuple[Path, ...]
+    name: str, vulkan_engine: Engine, simulators: SimulatorPool, every_architecture: tuple[Path, ...]
 ) -> None:
     (path,) = [path for path in every_architecture if path.name == name]
     question = Question(model=str(path), devices=software_gpus(2), ctx_size=4096, n_parallel=4)

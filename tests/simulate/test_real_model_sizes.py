@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 
 from launcher.engine.find import Engine
-from launcher.simulate.client import Simulators
+from launcher.simulate.client import SimulatorPool
 from tests.simulate.engine_log import software_gpus
 from tests.simulate.fit_params import fit_print, largest_gap, simulate_fit
-from tests.simulate.widths import AT_LEAST_MIB, PART, width_cases
+from tests.simulate.real_model_sizes import AT_LEAST_MIB, PART, width_cases
 
 
 @pytest.mark.vulkan
 def test_real_widths_agree_with_fit_params(
-    vulkan_engine: Engine, simulators: Simulators, tmp_path: Path
+    vulkan_engine: Engine, simulators: SimulatorPool, tmp_path: Path
 ) -> None:
     gaps = {}
     for what, question in width_cases(tmp_path, software_gpus(3), every=15):
