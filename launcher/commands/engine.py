@@ -29,12 +29,12 @@ Confirm = Callable[[str], bool]
 def find(explicit: Path | None, settings: Settings) -> Engine:
     """The engine in use; among those built here, the one for this machine's own backend. Raises NotFound,
     UsageError for a named one that cannot be used."""
-    wanted = (
-        None
-        if explicit or settings.engine
-        else backend_for(probe(settings.models_dir, None), has_hip=has_hip())
+    return find_engine(
+        explicit,
+        settings.engine,
+        settings.engines_dir,
+        backend=lambda: backend_for(probe(settings.models_dir, None), has_hip=has_hip()),
     )
-    return find_engine(explicit, settings.engine, settings.engines_dir, backend=wanted)
 
 
 def engine_or_none(explicit: Path | None, settings: Settings) -> Engine | None:

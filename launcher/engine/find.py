@@ -9,7 +9,7 @@ import platform
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -71,9 +71,13 @@ class Engine:
 
 
 def find_engine(
-    explicit: Path | None, configured: Path | None, engines_dir: Path, *, backend: Backend | None = None
+    explicit: Path | None,
+    configured: Path | None,
+    engines_dir: Path,
+    *,
+    backend: Callable[[], Backend] | None = None,
 ) -> Engine:
-    """The engine to use; `backend` is the one this machine wants, preferred among those built here.
+    """The engine to use; `backend` says which one this machine wants, preferred among those built here.
 
     Nothing is run. Raises NotFound when there is none, UsageError for a named one that cannot be used.
     """
@@ -83,7 +87,9 @@ def find_engine(
     cpu = host_cpu()
     built = [engine for engine in list_engines(engines_dir) if engine.build and _runs_on(engine.build, cpu)]
     if built:
-        return max(built, key=lambda engine: _preference(engine, backend))
+        n_backends = len({engine.build.backend for engine in built if engine.build})
+        wanted = backend() if backend is not None and n_backends > 1 else None  # a look at the hardware
+        return max(built, key=lambda engine: _preference(engine, wanted))
     on_path = shutil.which(SERVER)
     if on_path is not None:
         return Engine(path=Path(on_path), folder=Path(on_path).resolve().parent, source=EngineSource.PATH)

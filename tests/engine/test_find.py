@@ -93,7 +93,9 @@ def test_this_machines_backend_before_a_newer_engine_before_an_older_one(tmp_pat
     ):
         record = dataclasses.replace(RECORDED, key=f"k{number}", backend=backend, built_at=built_at)
         built(tmp_path, record)
-    wanted = {backend: find_engine(None, None, tmp_path, backend=backend) for backend in Backend}
+    wanted = {
+        backend: find_engine(None, None, tmp_path, backend=lambda each=backend: each) for backend in Backend
+    }
     assert wanted[Backend.CPU].folder.name == "k1"
     assert wanted[Backend.CUDA].folder.name == "k3"
     assert wanted[Backend.HIP].folder.name == "k2"  # none such: the newest

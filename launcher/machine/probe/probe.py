@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.machine.machine import MAX_DEVICES, Backend, Device, Machine
+from launcher.machine.machine import MAX_DEVICES, Backend, Device, Filesystem, Machine
 from launcher.machine.probe.amd import AmdCard, amd_devices, read_cards, read_gtt_note, uuid_of
 from launcher.machine.probe.apple import read_apple, read_sysctl
 from launcher.machine.probe.host import Host, read_host, read_store
@@ -38,16 +38,34 @@ class Seen:
     notes: tuple[str, ...] = ()
 
 
-def probe(
-    store: Path, engine_devices: tuple[Device, ...] | None, files: KernelFiles | None = None
-) -> Machine:
-    """This machine. `store` is where models go, it need not exist; `engine_devices` is the engine's own list
-    (`engine_devices.parse_device_list`), None without an engine. `files` is the root of /proc and /sys."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardware:
+    """One look at this machine: all of it but the names that an engine gives its devices."""
+
+    host: Host
+    seen: Seen
+    store: Filesystem | None
+    store_notes: tuple[str, ...]
+
+
+def read_hardware(store: Path, env: Mapping[str, str], files: KernelFiles | None = None) -> Hardware:
+    """Look at this machine once.
+
+    `store` is where models go, it need not exist; `env` holds the variables that hide devices; `files` is the root of
+    /proc and /sys.
+    """
     files = files or KernelFiles()
     host = read_host(files)
-    seen = _read_drivers(files, host)
-    devices, device_notes = combine(seen, engine_devices)
     filesystem, store_notes = read_store(store, files)
+    return Hardware(
+        host=host, seen=_read_drivers(files, host, env), store=filesystem, store_notes=store_notes
+    )
+
+
+def machine_of(hardware: Hardware, engine_devices: tuple[Device, ...] | None) -> Machine:
+    """Put the machine together with the engine's own device list (`parse_device_list`), None without an engine."""
+    host, seen = hardware.host, hardware.seen
+    devices, device_notes = combine(seen, engine_devices)
     return Machine(
         os=sys.platform,
         arch=platform.machine(),
@@ -57,17 +75,24 @@ def probe(
         ram_limit_bytes=host.ram_limit_bytes,
         nodes=host.nodes,
         devices=devices,
-        store=filesystem,
-        notes=(*host.notes, *seen.notes, *device_notes, *store_notes),
+        store=hardware.store,
+        notes=(*host.notes, *seen.notes, *device_notes, *hardware.store_notes),
     )
 
 
-def _read_drivers(files: KernelFiles, host: Host) -> Seen:
+def probe(
+    store: Path, engine_devices: tuple[Device, ...] | None, files: KernelFiles | None = None
+) -> Machine:
+    """Look at this machine, in the environment of this process, and put it together."""
+    return machine_of(read_hardware(store, os.environ, files), engine_devices)
+
+
+def _read_drivers(files: KernelFiles, host: Host, env: Mapping[str, str]) -> Seen:
     if sys.platform == "darwin":
         devices, notes = read_apple(read_sysctl(), host.ram_available_bytes)
         return Seen(devices=devices, notes=notes)
     reading = read_nvidia()
-    variables = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+    variables = {name: env[name] for name in VARIABLES if name in env}
     ram = (host.ram_total_bytes, host.ram_available_bytes)
     nvidia, nvidia_notes = cuda_devices(reading, variables, *ram)
     everything, _ = cuda_devices(replace(reading, notes=()), {}, *ram)
