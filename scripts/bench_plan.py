@@ -36,7 +36,7 @@ from launcher.plan.amounts import HOST
 from launcher.plan.plan import Plan
 from launcher.plan.search.choice import Choice
 from launcher.plan.search.search import Offer, Task, search
-from launcher.plan.search.verify import Witness
+from launcher.plan.search.verify import ModelSimulator
 from launcher.plan.workload import Limits, Workload
 from launcher.simulate.simulations import Simulations
 from launcher.system.settings import Settings, read_settings
@@ -115,7 +115,9 @@ def choose(located: Located, box: Machine, case: Case, engine: Engine, settings:
     names = [device.id for device in box.devices]
     limits = Limits(reserve=tuple((name, mib * MIB) for name, mib in zip(names, case.reserve, strict=True)))
     with Simulations(located, engine, settings, box) as oracle:
-        offer = Offer(quant="Q4_0", model=located.model, witness=Witness(oracle=oracle, path=oracle.model))
+        offer = Offer(
+            quant="Q4_0", model=located.model, simulator=ModelSimulator(oracle=oracle, path=oracle.model)
+        )
         workload = Workload(ctx_size=case.ctx_size, n_parallel=case.n_parallel, ubatch_size=512)
         return search([offer], Task(machine=box, workload=workload, limits=limits))
 

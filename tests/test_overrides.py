@@ -19,7 +19,7 @@ from launcher.plan.as_json import plan_json
 from launcher.plan.modes import LoadMode
 from launcher.plan.plan import Plan
 from launcher.plan.search.search import Offer, Task, plan_one
-from launcher.plan.search.verify import Witness
+from launcher.plan.search.verify import ModelSimulator
 from launcher.plan.workload import Workload
 from launcher.simulate.simulations import Simulations
 from launcher.system.settings import read_settings
@@ -59,7 +59,9 @@ def test_the_engine_allocates_what_was_planned_around_it(
     wish = Workload(ctx_size=4096, load_mode=LoadMode.NONE)
     workload, rest = absorb_flags(flags.split(), wish)
     with Simulations(located, engine, settings, box) as oracle:
-        offer = Offer(quant="Q4_0", model=located.model, witness=Witness(oracle=oracle, path=oracle.model))
+        offer = Offer(
+            quant="Q4_0", model=located.model, simulator=ModelSimulator(oracle=oracle, path=oracle.model)
+        )
         plan = plan_one(offer, Task(machine=box, workload=workload))
     assert isinstance(plan, Plan), plan.reasons
     assert plan.simulated_by

@@ -18,7 +18,7 @@ from launcher.engine.find import Engine
 from launcher.engine.flags.argv import Serving, server_argv
 from launcher.engine.flags.command_line import Command, arities_of, read_command
 from launcher.engine.flags.help_text import Capabilities
-from launcher.engine.flags.pinned_flags import PINNED
+from launcher.engine.flags.pinned_flags import PINNED_ARITIES
 from launcher.engine.flags.user_flags import split_flags
 from launcher.engine.pinned import LLAMA_CPP
 from launcher.errors import EngineFailed, NotFound, UsageError
@@ -27,13 +27,13 @@ from launcher.models.catalogue import Target, resolve, sources_of
 from launcher.models.located import Located
 from launcher.models.refs import shown_word
 from launcher.plan.as_json import plan_json, shortfall_json
-from launcher.plan.check.check import Check, check, check_json
+from launcher.plan.check.check import Check, check_configuration, check_json
 from launcher.plan.check.configuration import Configuration, visible_devices
 from launcher.plan.memory.companion_memory import Companions
 from launcher.plan.modes import CacheType, FlashAttention
 from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.search.search import Offer, Task, plan_one
-from launcher.plan.search.verify import Witness
+from launcher.plan.search.verify import ModelSimulator
 from launcher.plan.workload import Limits, Workload
 from launcher.progress import OnProgress
 from launcher.simulate.simulations import Simulations
@@ -94,7 +94,7 @@ def check_command(request: CheckRequest, on_progress: OnProgress) -> Checked:
     settings = read_settings()
     engine = engine_or_none(request.engine, settings)
     found = capabilities(engine, settings.cache_dir) if engine else None
-    command = read_command(request.words, arities_of(found.options) if found else PINNED)
+    command = read_command(request.words, arities_of(found.options) if found else PINNED_ARITIES)
     ref = request.ref or command.model
     if ref is None:
         raise UsageError(
@@ -108,7 +108,9 @@ def check_command(request: CheckRequest, on_progress: OnProgress) -> Checked:
         _companions(command.others, engine, settings, machine) as (beside, not_counted),
         Simulations(located, engine, settings, machine) as oracle,
     ):
-        verdict = check(command.configuration, located.model, machine, oracle, oracle.model, beside)
+        verdict = check_configuration(
+            command.configuration, located.model, machine, oracle, oracle.model, beside
+        )
         instead = _Instead()
         if not verdict.fits:
             instead = _instead(command.configuration, verdict, located, machine, oracle, beside)
@@ -194,7 +196,7 @@ def _instead(
     offer = Offer(
         quant=located.model.shards[0].name,
         model=located.model,
-        witness=Witness(oracle=oracle, path=oracle.model),
+        simulator=ModelSimulator(oracle=oracle, path=oracle.model),
     )
     task = Task(
         machine=replace(machine, devices=used_first),

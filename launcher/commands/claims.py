@@ -11,7 +11,7 @@ from launcher.deployment.identity import identify
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST
 from launcher.plan.plan import Plan
-from launcher.plan.search.rescue import lessened
+from launcher.plan.search.rescue import with_less_free
 
 
 def driver_of(machine: Machine) -> str | None:
@@ -28,7 +28,7 @@ def less_promised(machine: Machine, promised: Mapping[str, int]) -> Machine:
         if (key := device.uuid or device.id) in promised
     }
     host = {HOST: promised[claims.RAM]} if claims.RAM in promised else {}
-    return lessened(machine, {**by_device, **host}) if by_device or host else machine
+    return with_less_free(machine, {**by_device, **host}) if by_device or host else machine
 
 
 def claim_rows(plan: Plan, machine: Machine) -> dict[str, int]:

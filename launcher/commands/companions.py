@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.engine.find import Engine
-from launcher.engine.flags.companion_flags import FILES, read_companions, with_local
-from launcher.engine.flags.user_flags import further_files, split_flags
+from launcher.engine.flags.companion_flags import COMPANION_FILE_FLAGS, read_companions, with_local_file
+from launcher.engine.flags.user_flags import adapter_files, split_flags
 from launcher.errors import LauncherError, UsageError
 from launcher.machine.machine import Machine
 from launcher.models.catalogue import Sources, open_head, resolve
@@ -120,14 +120,16 @@ def with_files(flags: Sequence[str], remote: Sequence[Remote], paths: Sequence[P
     nothing."""
     said = tuple(flags)
     for one, path in zip(remote, paths, strict=True):
-        said = with_local(said, one.flag, str(path), one.also)
+        said = with_local_file(said, one.flag, str(path), one.also)
     return said
 
 
 def shown_flags(flags: Sequence[str]) -> tuple[str, ...]:
     """These flags of llama-server's as they may be printed and kept: the URLs of companions without their secrets."""
     return tuple(
-        shown_word(word) if name in FILES else word for name, words in split_flags(flags) for word in words
+        shown_word(word) if name in COMPANION_FILE_FLAGS else word
+        for name, words in split_flags(flags)
+        for word in words
     )
 
 
@@ -180,7 +182,7 @@ def _of(remote: Remote, notes: list[str]) -> Located | None:
 def measure_extras(flags: Sequence[str]) -> tuple[Extra, ...]:
     """One Extra per adapter, by its size. Raises UsageError for a file that is not there."""
     found = []
-    for kind, name in further_files(flags):
+    for kind, name in adapter_files(flags):
         path = expand(Path(name))
         try:
             size = path.stat().st_size

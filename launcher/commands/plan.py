@@ -44,10 +44,10 @@ from launcher.plan.as_json import plan_json, shortfall_json
 from launcher.plan.forecast.turn import Turn
 from launcher.plan.modes import CacheType
 from launcher.plan.plan import Plan, Shortfall
-from launcher.plan.search.choice import Choice, Option
+from launcher.plan.search.choice import Alternative, Choice
 from launcher.plan.search.purchase import Purchase, purchases
 from launcher.plan.search.search import Offer, Task, plan_one, search
-from launcher.plan.search.verify import Witness
+from launcher.plan.search.verify import ModelSimulator
 from launcher.plan.workload import Limits, Workload
 from launcher.progress import OnProgress
 from launcher.simulate.simulations import Simulations
@@ -126,7 +126,7 @@ def make(
             offer = Offer(
                 quant=quant,
                 model=located.model,
-                witness=Witness(oracle=oracle, path=oracle.model),
+                simulator=ModelSimulator(oracle=oracle, path=oracle.model),
                 fetch_bytes=bytes_to_fetch(located, sources),
                 notes=located.notes,
             )
@@ -142,7 +142,7 @@ def make(
             raise refused[0][1]
         offers = [offer for offer, _ in opened]
         choice = search(offers, task)
-        choice = replace(choice, losers=(*choice.losers, *(_refused(one, why) for one, why in refused)))
+        choice = replace(choice, rejected=(*choice.rejected, *(_refused(one, why) for one, why in refused)))
         bought = purchases(offers, task, choice) if request.buy else ()
     known = capabilities(engine, settings.cache_dir) if engine else None
     if choice.plan is not None:
@@ -179,9 +179,9 @@ def _check_mode(target: Target, request: PlanRequest) -> None:
     pick_mode(target.profile, request.mode)
 
 
-def _refused(candidate: Candidate, error: BadGguf) -> Option:
+def _refused(candidate: Candidate, error: BadGguf) -> Alternative:
     """A quant whose headers llama.cpp would not take, as one that was not taken."""
-    return Option(
+    return Alternative(
         quant=candidate.quant,
         size_bytes=candidate.size_bytes or 0,
         cache_type="",
@@ -265,7 +265,7 @@ def replan(
         offer = Offer(
             quant=quant,
             model=located.model,
-            witness=Witness(oracle=oracle, path=oracle.model),
+            simulator=ModelSimulator(oracle=oracle, path=oracle.model),
             notes=located.notes,
         )
         outcome = plan_one(offer, task)
@@ -284,7 +284,7 @@ def fitting(planned: Planned) -> tuple[Plan, Located]:
     hint = _shortfall_hint(planned.request.ref, short)
     if short.where == SPEED:
         raise DoesNotFit(f"{short.model_id}: {short.reasons[0]}", hint=hint)
-    n_quants = len(planned.choice.losers) + 1
+    n_quants = len(planned.choice.rejected) + 1
     tried = "" if n_quants == 1 else f", of {n_quants} quants the one that lacks least,"
     raise DoesNotFit(f"{short.model_id} {short.quant}{tried} does not fit: {short.lack}", hint=hint)
 

@@ -67,19 +67,19 @@ def _check_flags(flags: tuple[str, ...], settings: Settings, on_progress: OnProg
     from launcher.commands.engine import engine_or_none
     from launcher.engine.capabilities import capabilities
     from launcher.engine.flags.argv import check_flags
-    from launcher.engine.flags.companion_flags import is_of_companions
-    from launcher.engine.flags.pinned_flags import PINNED
-    from launcher.engine.flags.rope_flags import ROPE
-    from launcher.engine.flags.user_flags import absorb_flags, further_files, split_flags
+    from launcher.engine.flags.companion_flags import is_companion_flag
+    from launcher.engine.flags.pinned_flags import PINNED_ARITIES
+    from launcher.engine.flags.rope_flags import ROPE_FLAGS
+    from launcher.engine.flags.user_flags import absorb_flags, adapter_files, split_flags
     from launcher.plan.workload import Workload
 
     engine = engine_or_none(None, settings)
     _, rest = absorb_flags(flags, Workload())
-    check_flags(rest, capabilities(engine, settings.cache_dir).has if engine else PINNED.__contains__)
+    check_flags(rest, capabilities(engine, settings.cache_dir).has if engine else PINNED_ARITIES.__contains__)
     idle = [
         words[0]
         for name, words in split_flags(rest)
-        if not (is_of_companions(name) or name in ROPE or tuple(further_files(words)))
+        if not (is_companion_flag(name) or name in ROPE_FLAGS or tuple(adapter_files(words)))
     ]
     if idle:
         on_progress(

@@ -14,7 +14,7 @@ from launcher.deployment import history
 from launcher.deployment.history import Identity, plan_key
 from launcher.deployment.record import Deployment
 from launcher.deployment.supervisor.ready import LoadFailed
-from launcher.engine.log.cause import MEMORY
+from launcher.engine.log.cause import MEMORY_KINDS
 from launcher.errors import LauncherError
 from launcher.machine.machine import Machine
 from launcher.plan.as_json import plan_json
@@ -23,14 +23,14 @@ from launcher.plan.plan import Plan
 from launcher.plan.search.rescue import (
     MOST_STEPS,
     Correction,
-    Exhausted,
+    ExhaustedRow,
     Replan,
-    corrected,
-    describe,
-    lessened,
-    steps,
+    Rescue,
+    describe_difference,
+    find_rescues,
+    with_correction,
+    with_less_free,
 )
-from launcher.plan.search.rescue import Step as Rescue
 from launcher.plan.workload import Workload
 from launcher.progress import OnProgress, Step
 
@@ -90,22 +90,24 @@ def _as_remembered(case: Case, on_progress: OnProgress) -> tuple[Plan, Correctio
     if known is None:
         return nothing
     correction = _restored(known)
-    outcome = case.replan(lessened(case.machine, dict(correction.less)), corrected(case.workload, correction))
+    outcome = case.replan(
+        with_less_free(case.machine, dict(correction.less)), with_correction(case.workload, correction)
+    )
     if not isinstance(outcome, Plan) or correction.ctx_size is not None:
         return nothing
-    what = f"as it was saved before: {describe(case.plan, outcome)}"
+    what = f"as it was saved before: {describe_difference(case.plan, outcome)}"
     on_progress(Step(phase="save", done=0, total=None, unit="steps", text=what))
     notes = {"saves": asdict(identity), "correction": dict(known), "step": what}
     return replace(outcome, reasons=(*outcome.reasons, what)), correction, notes
 
 
 def _next(case: Case, failed: Plan, correction: Correction, error: LoadFailed) -> Rescue | None:
-    if error.cause.kind not in MEMORY:
+    if error.cause.kind not in MEMORY_KINDS:
         return None
-    exhausted = Exhausted(
+    exhausted = ExhaustedRow(
         where=error.cause.where, need_bytes=error.cause.need_bytes, had_bytes=error.cause.had_bytes
     )
-    return next(steps(failed, exhausted, case.machine, case.workload, correction, case.replan), None)
+    return next(find_rescues(failed, exhausted, case.machine, case.workload, correction, case.replan), None)
 
 
 def _ask(step: Rescue, error: LoadFailed, consent: Consent) -> None:

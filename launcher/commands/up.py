@@ -27,7 +27,7 @@ from launcher.deployment.ports import free_port
 from launcher.deployment.record import Deployment
 from launcher.engine.environment import config_files, engine_env
 from launcher.engine.find import Engine
-from launcher.engine.flags.user_flags import uncounted
+from launcher.engine.flags.user_flags import uncounted_notes
 from launcher.errors import DoesNotFit
 from launcher.machine.machine import Machine
 from launcher.models.catalogue import Sources, resolve, sources_of
@@ -176,7 +176,7 @@ def notes(request: UpRequest) -> tuple[str, ...]:
         f"{path} is there, and llama-server takes from it what this command does not set"
         for path in config_files(env)
     ]
-    return (*said, *_exposed_keys(request.api_key_file), *uncounted(request.plan.flags))
+    return (*said, *_exposed_keys(request.api_key_file), *uncounted_notes(request.plan.flags))
 
 
 def _exposed_keys(path: Path | None) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from launcher.deployment import claims
 from launcher.deployment.record import Deployment
 from launcher.deployment.supervisor.ready import LoadFailed
 from launcher.engine.capabilities import capabilities
-from launcher.engine.log.cause import MEMORY
+from launcher.engine.log.cause import MEMORY_KINDS
 from launcher.models.catalogue import sources_of
 from launcher.progress import OnProgress
 from launcher.system.settings import Settings
@@ -75,6 +75,6 @@ def _start_locked(
         return start(upping, what, settings, on_progress, {})
     except BaseException as error:
         claims.drop(settings.claims_dir, key)
-        if isinstance(error, LoadFailed) and error.cause.kind in MEMORY:
+        if isinstance(error, LoadFailed) and error.cause.kind in MEMORY_KINDS:
             error.hint = f"{lock.unlocked}: plans it anew for the memory that is free now; {lock.file} promises exactly this plan"
         raise

@@ -45,7 +45,7 @@ from launcher.deployment.supervisor.protect import sweep_groups
 from launcher.deployment.supervisor.ready import LoadFailed, StallLimits, failure
 from launcher.deployment.takedown import marker_of, take_down, undo
 from launcher.engine.environment import DROPPED
-from launcher.engine.flags.taskset import unbound
+from launcher.engine.flags.taskset import split_taskset
 from launcher.engine.log.cause import Cause, CauseKind
 from launcher.errors import EngineFailed, TryAgain, UsageError
 from launcher.progress import OnProgress, Step, silent
@@ -249,7 +249,7 @@ def _options(request: Request, limits: StallLimits) -> dict[str, Any]:
 
 def _started(folder: Path, deployment: Deployment, request: Request) -> ProcessId:
     """The supervisor, which starts llama-server. A program that is not there is said at once."""
-    _, (program, *_) = unbound(deployment.argv)
+    _, (program, *_) = split_taskset(deployment.argv)
     for usable, error in ((os.F_OK, FileNotFoundError()), (os.X_OK, PermissionError())):
         if not os.access(program, usable):
             raise cannot_run(program, error)

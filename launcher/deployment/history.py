@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.engine.log.cause import Cause
-from launcher.engine.log.load_log import Held
+from launcher.engine.log.load_log import RowUsage
 
 SCHEMA = 1
 LIMIT_BYTES = 4 << 20
@@ -60,7 +60,7 @@ def plan_key(plan: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def compare(plan: Mapping[str, Any], seen: Iterable[Held]) -> tuple[Any, ...]:
+def compare(plan: Mapping[str, Any], seen: Iterable[RowUsage]) -> tuple[Any, ...]:
     """Planned against seen, by row of the plan's JSON."""
     host = plan.get("host")
     planned = [(row.get("id"), row) for row in plan.get("devices") or []] + ([("host", host)] if host else [])

@@ -147,9 +147,9 @@ def _choice(choice: Choice | None) -> dict[str, Any]:
     if choice is None:
         return {"alternatives": [], "options": [], "prices": [], "simulations": None}
     return {
-        "alternatives": [asdict(one) for one in choice.losers],
+        "alternatives": [asdict(one) for one in choice.rejected],
         "options": [asdict(one) for one in choice.options],
-        "prices": [asdict(one) for one in choice.prices],
+        "prices": [asdict(one) for one in choice.changes],
         "simulations": choice.n_simulations,
     }
 

@@ -23,7 +23,7 @@ from launcher.machine.machine import Machine
 from launcher.models.catalogue import sources_of
 from launcher.models.local import open_path
 from launcher.plan.amounts import HOST
-from launcher.plan.check.check import Check, check, check_json
+from launcher.plan.check.check import Check, check_configuration, check_json
 from launcher.plan.modes import LoadMode
 from launcher.simulate.client import SimulatorPool
 from launcher.system.settings import read_settings
@@ -85,7 +85,7 @@ def examine(words: list[str], path: Path, simulators: SimulatorPool) -> Check:
     command = read_command(["llama-server", "-m", str(path), *words])
     assert command.refused == ()
     box = machine(*software_gpus(2))
-    return check(command.configuration, open_path(path).model, box, simulators, str(path))
+    return check_configuration(command.configuration, open_path(path).model, box, simulators, str(path))
 
 
 def gaps(verdict: Check, log: str) -> dict[tuple[str, str], float]:
@@ -153,7 +153,9 @@ def test_a_server_without_flags_on_the_host(
     words = ["-lm", "none", "-fit", "off"]
     path = models["qwen3moe"]
     command = read_command(["llama-server", *words], arities_of(capabilities(engine, path.parent).options))
-    verdict = check(command.configuration, open_path(path).model, machine(), simulators, str(path))
+    verdict = check_configuration(
+        command.configuration, open_path(path).model, machine(), simulators, str(path)
+    )
     log = load((str(engine.path), "-m", str(path), *words, *QUIET), {})
     assert gaps(verdict, log) == {}
 
@@ -180,7 +182,9 @@ def gaps_beside(
         open_companions(found, simulating, read_settings(), box) as opened,
         SimulatorPool(simulating.folder) as simulators,
     ):
-        verdict = check(command.configuration, open_path(path).model, box, simulators, str(path), opened)
+        verdict = check_configuration(
+            command.configuration, open_path(path).model, box, simulators, str(path), opened
+        )
     assert verdict.simulated_by is not None
     assert sum("in the ledger" in reason for reason in verdict.reasons) == 2
     log = load((str(engine.path), "-m", str(path), *words, *WARM), TWO_GPUS, LOADED)

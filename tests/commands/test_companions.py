@@ -19,7 +19,7 @@ from launcher.models.local import open_path
 from launcher.plan.as_json import plan_json
 from launcher.plan.plan import Plan
 from launcher.plan.search.search import Offer, Task, plan_one
-from launcher.plan.search.verify import Witness
+from launcher.plan.search.verify import ModelSimulator
 from launcher.plan.workload import Workload
 from launcher.simulate.simulations import Simulations
 from launcher.system.settings import read_settings
@@ -54,7 +54,9 @@ def planned_and_loaded(
         open_companions(found, simulating, settings, box) as companions,
         Simulations(located, simulating, settings, box) as oracle,
     ):
-        offer = Offer(quant="Q4_0", model=located.model, witness=Witness(oracle=oracle, path=oracle.model))
+        offer = Offer(
+            quant="Q4_0", model=located.model, simulator=ModelSimulator(oracle=oracle, path=oracle.model)
+        )
         plan = plan_one(offer, Task(machine=box, workload=workload, companions=companions))
     assert isinstance(plan, Plan), plan.reasons
     serving = Serving(

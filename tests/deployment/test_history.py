@@ -4,7 +4,7 @@ from typing import Any
 
 from launcher.deployment import history
 from launcher.deployment.history import Entry, Identity, append, compare, plan_key, read, remembered
-from launcher.engine.log.load_log import held
+from launcher.engine.log.load_log import usage_by_row
 
 ONE = Identity(plan="p", engine="e", driver="570")
 LOG = """\
@@ -31,7 +31,9 @@ def entry(**changes: Any) -> Entry:
 
 def test_what_is_appended_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "state" / "history.jsonl"
-    rows = compare({"devices": [{"id": "CUDA0", "weights_bytes": 7}], "host": {"kv_bytes": 3}}, held(LOG))
+    rows = compare(
+        {"devices": [{"id": "CUDA0", "weights_bytes": 7}], "host": {"kv_bytes": 3}}, usage_by_row(LOG)
+    )
     first, second = entry(rows=rows, cause=None), entry(name="n", saves=ONE, correction={"ubatch_size": 256})
     append(path, first)
     append(path, second)
@@ -55,7 +57,7 @@ def test_planned_and_seen_stand_side_by_side() -> None:
             "devices": [{"id": "CUDA0", "weights_bytes": 7, "kv_bytes": 8, "compute_bytes": 9}],
             "host": {"a": 1},
         },
-        held(LOG),
+        usage_by_row(LOG),
     )
     assert (where, planned) == ("CUDA0", {"weights_bytes": 7, "kv_bytes": 8, "compute_bytes": 9})
     assert seen == {"weights_bytes": 100 * MIB, "kv_bytes": 20 * MIB, "compute_bytes": 5 * MIB}

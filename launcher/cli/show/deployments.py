@@ -16,7 +16,13 @@ from launcher.deployment.log_file import head
 from launcher.deployment.record import Deployment, Unreadable
 from launcher.deployment.status import Seen as Looked
 from launcher.deployment.status import see
-from launcher.engine.log.load_log import Compared, Seen, compare_load, maps_weights, parse_load_log
+from launcher.engine.log.load_log import (
+    LoggedBuffer,
+    RowComparison,
+    compare_load,
+    maps_weights,
+    parse_load_log,
+)
 from launcher.units import format_bytes
 
 
@@ -25,12 +31,12 @@ def document(deployment: Deployment) -> dict[str, Any]:
     return {**record.document(deployment), "load": compared(deployment)}
 
 
-def compared(deployment: Deployment) -> tuple[Compared, ...]:
+def compared(deployment: Deployment) -> tuple[RowComparison, ...]:
     """Planned against what llama-server said while loading; empty where the log does not say."""
     return compare_load(deployment.plan, _said(deployment))
 
 
-def _said(deployment: Deployment) -> tuple[Seen, ...]:
+def _said(deployment: Deployment) -> tuple[LoggedBuffer, ...]:
     return parse_load_log(head(Path(deployment.log_path)))
 
 

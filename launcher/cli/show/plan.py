@@ -14,8 +14,8 @@ from launcher.cli.show.tables import bar, facts, grid, reasons
 from launcher.commands.plan import Planned, api_price
 from launcher.plan.amounts import Amount, Basis, LedgerRow
 from launcher.plan.plan import Plan, Shortfall
-from launcher.plan.search.choice import Option
-from launcher.plan.search.purchase import what_was_tried
+from launcher.plan.search.choice import Alternative
+from launcher.plan.search.purchase import describe_tried_changes
 from launcher.units import format_bytes
 
 _MARK = {Basis.EXACT: "", Basis.SIMULATED: "~", Basis.MEASURED: "!", Basis.ESTIMATED: "±"}
@@ -25,15 +25,15 @@ LEGEND = (
 
 
 def planned(value: Planned) -> RenderableType:
-    """A plan with its losers, or why nothing fits."""
+    """A plan with the rejected options, or why nothing fits."""
     parts: list[RenderableType] = []
     choice = value.choice
     if choice.plan is not None:
         parts.append(plan(choice.plan))
     elif choice.shortfall is not None:
         parts.append(shortfall(choice.shortfall))
-    if choice.prices:
-        parts += [Text(""), Text("what a change costs:"), reasons(price.text for price in choice.prices)]
+    if choice.changes:
+        parts += [Text(""), Text("what a change costs:"), reasons(price.text for price in choice.changes)]
     if len(choice.options) > 1:
         parts += [
             Text(""),
@@ -42,8 +42,8 @@ def planned(value: Planned) -> RenderableType:
         ]
     if value.request.buy:
         parts += [Text(""), Text("what would do:"), reasons(_ways(value))]
-    if choice.losers:
-        rows = [(one.quant, format_bytes(one.size_bytes), one.reason) for one in choice.losers]
+    if choice.rejected:
+        rows = [(one.quant, format_bytes(one.size_bytes), one.reason) for one in choice.rejected]
         parts += [
             Text(""),
             Text("quants that were not taken:"),
@@ -58,7 +58,7 @@ def _ways(value: Planned) -> list[str]:
     if value.plan is not None:
         ways = ["it fits: nothing has to be bought"]
     elif not ways:
-        ways = [f"nothing that was tried: {what_was_tried(value.machine)}"]
+        ways = [f"nothing that was tried: {describe_tried_changes(value.machine)}"]
     price = api_price(value)
     return ways if price is None else [*ways, price]
 
@@ -127,7 +127,7 @@ def shortfall(value: Shortfall) -> RenderableType:
     return Group(head, ledger(value.ledger), reasons(value.reasons))
 
 
-def options(found: Iterable[Option]) -> RenderableType:
+def options(found: Iterable[Alternative]) -> RenderableType:
     """Quants, caches and batches with their predicted speed."""
     rows = [
         (

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from launcher.engine.flags.taskset import unbound
+from launcher.engine.flags.taskset import split_taskset
 
 _INSIDE = "/models"
 _KEYS = "/keys"
@@ -103,7 +103,7 @@ def compose_file(export: Export, image: str) -> str:
         "read_only": True,
         "tmpfs": ["/tmp"],  # noqa: S108  inside the container
     }
-    cpus, _ = unbound(export.argv)
+    cpus, _ = split_taskset(export.argv)
     if cpus is not None:
         service["cpuset"] = cpus
     if export.env:
@@ -171,7 +171,7 @@ def kubernetes_manifest(export: Export, image: str) -> str:
 
 def _inside(export: Export) -> tuple[str, ...]:
     """The arguments as they are inside a container: the model and key where they are mounted, every address."""
-    words = list(unbound(export.argv)[1][1:])
+    words = list(split_taskset(export.argv)[1][1:])
     for index, word in enumerate(words[:-1]):
         value = words[index + 1]
         if word in {"-m", "--model"}:

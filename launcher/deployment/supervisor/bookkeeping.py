@@ -12,7 +12,7 @@ from launcher.deployment.record import Deployment
 from launcher.deployment.records import now
 from launcher.deployment.supervisor.child import Child
 from launcher.engine.log.cause import Cause
-from launcher.engine.log.load_log import held
+from launcher.engine.log.load_log import usage_by_row
 
 
 class Account:
@@ -50,7 +50,7 @@ class Account:
             outcome=history.outcome_of(cause),
             load_s=round(time.monotonic() - child.began, 2),
             cause=None if cause is None else cause.sentence,
-            rows=history.compare(record.plan, held(child.log())),
+            rows=history.compare(record.plan, usage_by_row(child.log())),
             driver_bytes=dict(child.taken.now()),
             resident_bytes=None if seen is None else seen.resident_bytes,
             **history.attempt_from(self._options.attempt),

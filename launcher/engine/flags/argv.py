@@ -10,11 +10,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from launcher.engine.flags.companion_flags import names_remote
-from launcher.engine.flags.taskset import TASKSET
-from launcher.engine.flags.user_flags import SPELLINGS, WISHES, is_flag, split_flags
+from launcher.engine.flags.companion_flags import names_remote_file
+from launcher.engine.flags.taskset import taskset_prefix
+from launcher.engine.flags.user_flags import SPELLINGS, WORKLOAD_FLAGS, is_flag, split_flags
 from launcher.errors import UsageError
-from launcher.machine.machine import format_cpu_list
 from launcher.plan.expert_pattern import placement_overrides
 from launcher.plan.modes import LoadMode
 from launcher.plan.overrides import spelled
@@ -22,7 +21,7 @@ from launcher.plan.plan import Plan
 from launcher.units import MIB
 
 
-class Flags(Protocol):
+class KnownFlags(Protocol):
     """What is asked of an engine's `Capabilities`."""
 
     def has(self, spelling: str) -> bool: ...
@@ -105,7 +104,7 @@ _FATAL = {
 class _Line:
     """The command line as it grows: (option's name, spelling, value) for one engine."""
 
-    flags: Flags | None
+    flags: KnownFlags | None
     parts: list[tuple[str, str, str | None]] = field(default_factory=list)
 
     def knows(self, *spellings: str) -> str | None:
@@ -137,7 +136,7 @@ def server_argv(
     serving: Serving,
     *,
     program: str = "llama-server",
-    capabilities: Flags | None = None,
+    capabilities: KnownFlags | None = None,
     profile_flags: Sequence[str] = (),
     user_flags: Sequence[str] = (),
 ) -> tuple[str, ...]:
@@ -155,7 +154,7 @@ def server_argv(
     if plan.numa is not None:
         line.add("--numa", plan.numa, "memory on several NUMA nodes")
     line.add_if_known("--metrics")
-    if not names_remote(
+    if not names_remote_file(
         user_flags
     ):  # what is still elsewhere, the one who runs this line has llama-server fetch
         line.add_if_known("--offline")
@@ -163,16 +162,11 @@ def server_argv(
     _check_profile_flags(profile_flags, capabilities)
     user = _check_user_flags(line, user_flags)
     given = {name for name, _ in split_flags(user_flags)}
-    argv = [*bound_to(plan.cpus), program]
+    argv = [*taskset_prefix(plan.cpus), program]
     for name, spelling, value in line.parts:
         if name not in given:
             argv += [spelling] if value is None else [spelling, value]
     return (*argv, *profile_flags, *user)
-
-
-def bound_to(cpus: Sequence[int]) -> tuple[str, ...]:
-    """What starts a program on these CPUs (util-linux), nothing for any."""
-    return (TASKSET, "--cpu-list", format_cpu_list(cpus)) if cpus else ()
 
 
 def _add_server(line: _Line, serving: Serving) -> None:
@@ -227,7 +221,7 @@ def _on_off(flag: bool | None) -> str:
     return "auto" if flag is None else "on" if flag else "off"
 
 
-def _check_profile_flags(flags: Sequence[str], capabilities: Flags | None) -> None:
+def _check_profile_flags(flags: Sequence[str], capabilities: KnownFlags | None) -> None:
     for _, words in split_flags(flags):
         if capabilities is not None and not capabilities.has(words[0]):
             raise UsageError(
@@ -270,10 +264,10 @@ def _check_user_flags(line: _Line, flags: Sequence[str]) -> tuple[str, ...]:
     kept: list[str] = []
     for name, words in split_flags(flags):
         flag, value = words[0], " ".join(words[1:])
-        if name in WISHES | _PLACES and planned.get(name, "") != (value or None):
+        if name in WORKLOAD_FLAGS | _PLACES and planned.get(name, "") != (value or None):
             raise UsageError(
                 f"{' '.join(words)} after -- contradicts the plan, which has {_planned(flag, planned.get(name))}",
-                hint=f"give {' '.join(words)} before --" if name in WISHES else f"leave {flag} out",
+                hint=f"give {' '.join(words)} before --" if name in WORKLOAD_FLAGS else f"leave {flag} out",
             )
         kept += words
     return tuple(kept)

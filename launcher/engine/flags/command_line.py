@@ -15,14 +15,14 @@ from launcher.engine.flags.help_text import Option
 from launcher.engine.flags.memory_flags import (
     AUTO,
     FALSE,
+    FIRST_SPELLING,
     HANDLERS,
-    NAME,
+    MEMORY_VARIABLES,
     OPPOSITE,
     TRUE,
-    VARIABLES,
-    Settings,
+    MemorySettings,
 )
-from launcher.engine.flags.pinned_flags import PINNED, REMOVED
+from launcher.engine.flags.pinned_flags import PINNED_ARITIES, REMOVED_FLAGS
 from launcher.engine.flags.rope_flags import read_rope
 from launcher.engine.flags.user_flags import is_flag
 from launcher.errors import UsageError
@@ -95,7 +95,7 @@ class Command:
 class _Reading:
     """The command line as far as it was read."""
 
-    settings: Settings = field(default_factory=Settings)
+    settings: MemorySettings = field(default_factory=MemorySettings)
     model: dict[str, str] = field(default_factory=dict)
     model_words: list[str] = field(default_factory=list)
     address: dict[str, str] = field(default_factory=dict)
@@ -116,7 +116,7 @@ def arities_of(options: Iterable[Option]) -> dict[str, int]:
     }
 
 
-def read_command(words: Sequence[str], arities: Mapping[str, int] = PINNED) -> Command:
+def read_command(words: Sequence[str], arities: Mapping[str, int] = PINNED_ARITIES) -> Command:
     """Read a command line: words, or one quoted string of them; with or without the program and what is before it.
 
     `arities` are the flags of the engine in use. Raises UsageError for values llama-server would refuse.
@@ -124,7 +124,7 @@ def read_command(words: Sequence[str], arities: Mapping[str, int] = PINNED) -> C
     program, variables, flags = _take_apart(words)
     reading = _Reading()
     for variable, value in variables:
-        name = VARIABLES.get(variable)
+        name = MEMORY_VARIABLES.get(variable)
         if name is not None:
             _apply_variable(reading, name, value, arities)
         elif variable in _COMPANION_VARIABLES:
@@ -210,7 +210,7 @@ def _load_words(reading: _Reading) -> tuple[str, ...]:
     if {"--no-mmap", "--mlock"} <= set(reading.loads):
         mode = reading.settings.settle().load_mode
         return ("--load-mode", "mlock" if mode is LoadMode.MLOCK else "mmap+mlock")
-    return tuple(REMOVED[reading.loads[-1]][1].split()) if reading.loads else ()
+    return tuple(REMOVED_FLAGS[reading.loads[-1]][1].split()) if reading.loads else ()
 
 
 def _is_unified(program: str, verb: str) -> bool:
@@ -244,7 +244,7 @@ def _read_flag(reading: _Reading, words: Sequence[str], arities: Mapping[str, in
     """Take in the flag that `words` begin with; how many words that were."""
     flag = words[0].replace("_", "-") if words[0].startswith("--") else words[0]
     head, equals, tail = flag.partition("=")
-    if equals and (head in arities or head in REMOVED):
+    if equals and (head in arities or head in REMOVED_FLAGS):
         reading.refused.append(
             f"{words[0]}: llama-server takes the value as a word of its own, {head} {tail}"
         )
@@ -256,7 +256,7 @@ def _read_flag(reading: _Reading, words: Sequence[str], arities: Mapping[str, in
     if flag not in arities:
         return _read_unknown(reading, flag, words)
     values = list(words[1 : 1 + arities[flag]])
-    name = NAME.get(flag, flag)
+    name = FIRST_SPELLING.get(flag, flag)
     if name == "-fa" and arities[flag] and not (values and values[0] in TRUE | FALSE | AUTO):
         reading.refused.append(f"{flag} needs a value now: {flag} on")
         _apply(reading, name, "on")
@@ -270,7 +270,7 @@ def _read_flag(reading: _Reading, words: Sequence[str], arities: Mapping[str, in
 
 
 def _read_unknown(reading: _Reading, flag: str, words: Sequence[str]) -> int:
-    gone = REMOVED.get(flag)
+    gone = REMOVED_FLAGS.get(flag)
     if gone is not None:
         n_values, now = gone
         instead = now if now.startswith("nothing") else f"{now} now"
@@ -279,13 +279,13 @@ def _read_unknown(reading: _Reading, flag: str, words: Sequence[str]) -> int:
             reading.loads.append(flag)
         elif not now.startswith("nothing"):
             reading.corrected += (*now.split(), *words[1 : 1 + n_values])
-    elif flag in PINNED:
-        n_values = PINNED[flag]
+    elif flag in PINNED_ARITIES:
+        n_values = PINNED_ARITIES[flag]
         reading.refused.append(f"this llama-server has no flag {flag}")
     else:
         n_values = 1 if len(words) > 1 and not is_flag(words[1]) else 0
         reading.refused.append(f"llama-server has no flag {flag}")
-    name = NAME.get(flag, flag)
+    name = FIRST_SPELLING.get(flag, flag)
     if name in HANDLERS:
         _apply(reading, name, words[1] if n_values and len(words) > 1 else "")
     return min(1 + n_values, len(words))

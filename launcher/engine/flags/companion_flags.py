@@ -33,7 +33,7 @@ common/speculative.cpp). A draft model without `--spec-type` is loaded and draft
 _LOCAL = {"-hfd": "-md", "-mmu": "-mm"}
 """What names a file that llama-server would download, and what names it by its path."""
 
-FILES = frozenset(_LOCAL) | frozenset(_LOCAL.values())
+COMPANION_FILE_FLAGS = frozenset(_LOCAL) | frozenset(_LOCAL.values())
 """What names a file that is loaded beside the model, wherever it is."""
 
 _SPELLED = {"-md": "-md", "-mm": "--mmproj"}
@@ -77,17 +77,17 @@ def read_companions(flags: Sequence[str]) -> CompanionWishes:
     return _wishes(reading)
 
 
-def names_remote(flags: Sequence[str]) -> bool:
+def names_remote_file(flags: Sequence[str]) -> bool:
     """Whether these flags name a file that llama-server would download."""
     return any(name in _LOCAL for name, _ in split_flags(flags))
 
 
-def is_of_companions(name: str) -> bool:
+def is_companion_flag(name: str) -> bool:
     """Whether a flag of this name (`wishes.split_flags`) is one that `read_companions` reads."""
     return name in _HANDLERS or name in _LENGTH_FLAGS
 
 
-def with_local(flags: Sequence[str], flag: str, path: str, also: Sequence[str] = ()) -> tuple[str, ...]:
+def with_local_file(flags: Sequence[str], flag: str, path: str, also: Sequence[str] = ()) -> tuple[str, ...]:
     """These flags, with the path of a companion that was brought here (`flag` is `-md` or `-mm`) instead of where it
     came from; `also` follows it."""
     kept = [word for name, words in split_flags(flags) if _LOCAL.get(name, name) != flag for word in words]

@@ -28,7 +28,7 @@ _MOST = (1 << 31) - 1
 MOST_BLOCKS = 512
 """LLAMA_MAX_LAYERS (src/llama-hparams.h): patterns for blocks beyond it match nothing."""
 
-NAMES: dict[str, tuple[str, ...]] = {
+OTHER_SPELLINGS: dict[str, tuple[str, ...]] = {
     "-m": ("--model",),
     "-mu": ("--model-url",),
     "-hf": ("-hfr", "--hf-repo"),
@@ -69,9 +69,9 @@ NAMES: dict[str, tuple[str, ...]] = {
     "--embedding": ("--embeddings",),
     "--rerank": ("--reranking",),
 }
-NAME = {spelling: name for name, others in NAMES.items() for spelling in (name, *others)}
+FIRST_SPELLING = {spelling: name for name, others in OTHER_SPELLINGS.items() for spelling in (name, *others)}
 
-VARIABLES = {
+MEMORY_VARIABLES = {
     "LLAMA_ARG_MODEL": "-m",
     "LLAMA_ARG_MODEL_URL": "-mu",
     "LLAMA_ARG_HF_REPO": "-hf",
@@ -110,7 +110,7 @@ OVERRIDES = frozenset({"-ot", "-cmoe", "-ncmoe", "-ncffn"})
 
 
 @dataclass(slots=True)
-class Settings:
+class MemorySettings:
     """Fields of Configuration as they are read, and the overrides, which add up."""
 
     fields: dict[str, Any] = field(default_factory=dict)
@@ -132,25 +132,25 @@ class Settings:
         return configuration
 
 
-Handler = Callable[[Settings, str], None]
+Handler = Callable[[MemorySettings, str], None]
 
 
 def _number(name: str, least: int) -> Handler:
-    def handle(settings: Settings, value: str) -> None:
+    def handle(settings: MemorySettings, value: str) -> None:
         settings.fields[name] = _integer(value, least)
 
     return handle
 
 
 def _fixed(name: str, value: object) -> Handler:
-    def handle(settings: Settings, _: str) -> None:
+    def handle(settings: MemorySettings, _: str) -> None:
         settings.fields[name] = value
 
     return handle
 
 
 def _parsed(name: str, parse: Callable[[str], object]) -> Handler:
-    def handle(settings: Settings, value: str) -> None:
+    def handle(settings: MemorySettings, value: str) -> None:
         settings.fields[name] = parse(value)
 
     return handle
@@ -163,14 +163,14 @@ def _integer(value: str, least: int) -> int:
     return number
 
 
-def _slots(settings: Settings, value: str) -> None:
+def _slots(settings: MemorySettings, value: str) -> None:
     slots = _integer(value, -_MOST)
     if slots == 0:
         raise ValueError(value)
     settings.fields["n_parallel"] = slots
 
 
-def _layers(settings: Settings, value: str) -> None:
+def _layers(settings: MemorySettings, value: str) -> None:
     """Auto (-1) is fit's to change; all (-2) and a number are not."""
     count = {"auto": -1, "all": -2}.get(value)
     count = _integer(value, -_MOST) if count is None else count
@@ -210,30 +210,30 @@ def _load_mode(value: str) -> LoadMode | None:
     return modes[value] if value in modes else LoadMode(value)
 
 
-def _locked(settings: Settings, _: str) -> None:
+def _locked(settings: MemorySettings, _: str) -> None:
     """--mlock locked what was mapped, or after --no-mmap what was read."""
     unmapped = settings.fields.get("load_mode") is LoadMode.NONE
     settings.fields["load_mode"] = LoadMode.MLOCK if unmapped else LoadMode.MMAP
 
 
-def _cache_ram(settings: Settings, value: str) -> None:
+def _cache_ram(settings: MemorySettings, value: str) -> None:
     size = _integer(value, -_MOST)
     settings.fields["cache_ram_bytes"] = None if size < 0 else size * MIB
     settings.fields["cache_ram_given"] = True
 
 
-def _override(settings: Settings, value: str) -> None:
+def _override(settings: MemorySettings, value: str) -> None:
     settings.overrides += parse_rules(value)
 
 
-def _all_experts(settings: Settings, _: str) -> None:
+def _all_experts(settings: MemorySettings, _: str) -> None:
     settings.overrides.append(TensorOverride(pattern=EXPERTS, where=HOST))
 
 
 def _first_blocks(regex: str) -> Handler:
     """One pattern for what is one per block in llama.cpp (llm_add_n_cpu_ffn_overrides): they find the same."""
 
-    def handle(settings: Settings, value: str) -> None:
+    def handle(settings: MemorySettings, value: str) -> None:
         blocks = range(min(_integer(value, 0), MOST_BLOCKS))
         if blocks:
             settings.overrides.append(TensorOverride(pattern=block_pattern(blocks, regex), where=HOST))
@@ -241,7 +241,7 @@ def _first_blocks(regex: str) -> Handler:
     return handle
 
 
-def _pooling(settings: Settings, value: str) -> None:
+def _pooling(settings: MemorySettings, value: str) -> None:
     settings.fields["all_outputs"] = value != "none"
 
 

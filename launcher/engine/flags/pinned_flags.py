@@ -72,14 +72,14 @@ _WITH_A_VALUE = """
     --yarn-beta-fast --yarn-beta-slow --yarn-ext-factor --yarn-orig-ctx
 """
 
-PINNED: dict[str, int] = {
+PINNED_ARITIES: dict[str, int] = {
     **dict.fromkeys(_SWITCHES.split(), 0),
     **dict.fromkeys(_WITH_A_VALUE.split(), 1),
     "--control-vector-layer-range": 2,
 }
 """How many words follow each flag."""
 
-REMOVED: dict[str, tuple[int, str]] = {
+REMOVED_FLAGS: dict[str, tuple[int, str]] = {
     "--mmap": (0, "--load-mode mmap"),
     "--no-mmap": (0, "--load-mode none"),
     "--mlock": (0, "--load-mode mmap+mlock"),

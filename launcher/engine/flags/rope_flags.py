@@ -10,7 +10,9 @@ from launcher.engine.flags.user_flags import split_flags
 from launcher.errors import UsageError
 from launcher.plan.rope import Rope, Scaling
 
-ROPE = frozenset({"--rope-scaling", "--rope-scale", "--rope-freq-scale", "--yarn-orig-ctx", "--override-kv"})
+ROPE_FLAGS = frozenset(
+    {"--rope-scaling", "--rope-scale", "--rope-freq-scale", "--yarn-orig-ctx", "--override-kv"}
+)
 _TRAINED = re.compile(r"(?:^|,)[^,=]+\.context_length=int:(\d+)(?:,|$)")
 
 
@@ -18,7 +20,7 @@ def read_rope(flags: Sequence[str]) -> Rope:
     """What these flags make of the training context. Raises UsageError for values llama-server would refuse."""
     found: dict[str, Any] = {}
     for name, words in split_flags(flags):
-        if name not in ROPE:
+        if name not in ROPE_FLAGS:
             continue
         try:
             _, text = words

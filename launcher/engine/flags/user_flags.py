@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from launcher.engine.flags.memory_flags import HANDLERS, OVERRIDES, Settings
+from launcher.engine.flags.memory_flags import HANDLERS, OVERRIDES, MemorySettings
 from launcher.errors import UsageError
 from launcher.plan.modes import CacheType, LoadMode, NumaMode
 from launcher.plan.workload import Workload
@@ -75,7 +75,7 @@ _FIELD = {
     "-lm": "load_mode",
     "--numa": "numa",
 }
-WISHES = frozenset(_FIELD)
+WORKLOAD_FLAGS = frozenset(_FIELD)
 """Options that decide the ledger: fields of `Workload`."""
 
 _FILES = {"--lora": "adapter"}
@@ -111,13 +111,13 @@ def absorb_flags(flags: Sequence[str], workload: Workload) -> tuple[Workload, tu
     """
     usual = Workload()
     wished: dict[str, Any] = {}
-    sent = Settings()
+    sent = MemorySettings()
     rest: list[str] = []
     for name, words in split_flags(flags):
         if name in OVERRIDES:
             _send(sent, name, words)
             continue
-        if name not in WISHES:
+        if name not in WORKLOAD_FLAGS:
             rest += words
             continue
         field = _FIELD[name]
@@ -138,7 +138,7 @@ def carried_flags(flags: Sequence[str], typed: Sequence[str], workload: Workload
     return tuple(word for name, words in split_flags(flags) if name not in given for word in words)
 
 
-def _send(sent: Settings, name: str, words: tuple[str, ...]) -> None:
+def _send(sent: MemorySettings, name: str, words: tuple[str, ...]) -> None:
     """An override, as `check` reads it."""
     takes_value = name != "-cmoe"
     if len(words) != 1 + takes_value:
@@ -152,7 +152,7 @@ def _send(sent: Settings, name: str, words: tuple[str, ...]) -> None:
         ) from None
 
 
-def further_files(flags: Sequence[str]) -> Iterator[tuple[str, str]]:
+def adapter_files(flags: Sequence[str]) -> Iterator[tuple[str, str]]:
     """(`projector`, `draft` or `adapter`; the file) for every flag that loads one."""
     for name, words in split_flags(flags):
         if name in _FILES:
@@ -161,7 +161,7 @@ def further_files(flags: Sequence[str]) -> Iterator[tuple[str, str]]:
                     yield _FILES[name], part
 
 
-def uncounted(flags: Sequence[str]) -> tuple[str, ...]:
+def uncounted_notes(flags: Sequence[str]) -> tuple[str, ...]:
     """A sentence for every flag whose memory comes on top of the ledger."""
     return tuple(
         f"{' '.join(words)} is not in the ledger: its memory comes on top"

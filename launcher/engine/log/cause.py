@@ -45,7 +45,7 @@ class Cause:
     had_bytes: int | None = None
 
 
-MEMORY = frozenset({CauseKind.OUT_OF_MEMORY, CauseKind.PINNED_MEMORY})
+MEMORY_KINDS = frozenset({CauseKind.OUT_OF_MEMORY, CauseKind.PINNED_MEMORY})
 """Causes that a smaller plan cures."""
 
 CERTAIN = frozenset(

@@ -14,12 +14,12 @@ from launcher.units import MIB, format_bytes
 
 SMALLER = "a shorter context (-c), a smaller quant or fewer slots take less"
 FETCH_AGAIN = "fetch the file again"
-FLAGS = "launcher engine info"
+_ENGINE_INFO = "launcher engine info"
 BUILD = "launcher engine build"
 REPORT = "try launcher engine build; if it stays, the log is what llama.cpp's developers need"
 
 
-def printable(text: str) -> str:
+def mask_unprintable(text: str) -> str:
     """Logs may quote a file's bytes; an escape sequence must not reach the terminal."""
     return "".join(char if char.isprintable() else "?" for char in text).strip()
 
@@ -28,7 +28,7 @@ def _of(kind: CauseKind, sentence: str, remedy: str | None = None) -> Callable[[
     """A cause whose `sentence` has the match's named groups filled in."""
 
     def explain(match: re.Match[str]) -> Cause:
-        groups = {name: printable(text or "?") for name, text in match.groupdict().items()}
+        groups = {name: mask_unprintable(text or "?") for name, text in match.groupdict().items()}
         return Cause(kind=kind, sentence=sentence.format(**groups), remedy=remedy)
 
     return explain
@@ -49,13 +49,13 @@ def _out_of_memory(match: re.Match[str]) -> Cause:
 
 def _bad_value(match: re.Match[str]) -> Cause:
     """Of a number that is none, or too large, llama.cpp repeats the name of the C++ function that said so."""
-    flag, why = printable(match["flag"]), printable(match["why"])
+    flag, why = mask_unprintable(match["flag"]), mask_unprintable(match["why"])
     if _NUMBER_READER.fullmatch(why):
         why = "it is not a number that can be used"
     return Cause(
         kind=CauseKind.BAD_FLAG_VALUE,
         sentence=f"llama-server refuses the value of {flag}: {why}",
-        remedy=f"{FLAGS} --json has the help of {flag}",
+        remedy=f"{_ENGINE_INFO} --json has the help of {flag}",
     )
 
 
@@ -109,7 +109,7 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...]
     ),
     (  # common/arg.cpp, common_params_parse_ex
         re.compile(r"error: invalid argument: (?P<flag>.+)"),
-        _of(CauseKind.UNKNOWN_FLAG, "this llama-server does not know {flag}", FLAGS),
+        _of(CauseKind.UNKNOWN_FLAG, "this llama-server does not know {flag}", _ENGINE_INFO),
     ),
     (  # the same
         re.compile(r'error while handling argument "(?P<flag>[^"]+)": (?P<why>.+)'),

@@ -6,9 +6,9 @@ import re
 import signal
 from dataclasses import replace
 
-from launcher.engine.log.cause import MEMORY, Cause, CauseKind
-from launcher.engine.log.complaints import BUILD, COMPLAINTS, REPORT, SMALLER, printable
-from launcher.engine.log.load_log import held_at, row_of
+from launcher.engine.log.cause import MEMORY_KINDS, Cause, CauseKind
+from launcher.engine.log.complaints import BUILD, COMPLAINTS, REPORT, SMALLER, mask_unprintable
+from launcher.engine.log.load_log import row_of, usage_of_row
 from launcher.plan.amounts import HOST
 from launcher.units import format_bytes
 
@@ -23,7 +23,7 @@ def diagnose(log: str, exit_code: int | None, *, by_kernel: bool | None = None) 
         match = pattern.search(settled)
         if match is not None:
             cause = explain(match)
-            return _placed(cause, log, settled, match) if cause.kind in MEMORY else cause
+            return _placed(cause, log, settled, match) if cause.kind in MEMORY_KINDS else cause
     if exit_code is not None and exit_code < 0:
         return _signalled(-exit_code)
     how = "ended" if exit_code is None else f"exited with status {exit_code}"
@@ -38,7 +38,7 @@ _REFUSED_PINNING = re.compile(r"Failed to allocate pinned memory\.\n.*ErrorOutOf
 
 
 def _killed_for_memory(log: str) -> Cause:
-    held = held_at(log, HOST)
+    held = usage_of_row(log, HOST)
     had = None if held is None else held.used_bytes
     so_far = "" if not had else f" after it had taken {format_bytes(had)}"
     return Cause(
@@ -86,7 +86,7 @@ def _placed(cause: Cause, log: str, settled: str, match: re.Match[str]) -> Cause
         where = f"{'ROCm' if 'ROCm' in log else 'CUDA'}{device}" if device.isdigit() else row_of(device)
     else:
         where = next((row for mark, row in _ROW_MARKS if mark in settled), None)
-    held = None if where is None else held_at(log, where)
+    held = None if where is None else usage_of_row(log, where)
     had = None if held is None else held.used_bytes
     need = cause.need_bytes or (int(named["bytes"]) if named is not None else None)
     after = settled[settled.rfind("\n", 0, match.start()) + 1 :]
@@ -123,7 +123,7 @@ _PREFIX = re.compile(r"^[\d.]+ (?P<level>[A-Z]) (?:\w+ +)?")
 
 def _last_error(log: str) -> str:
     """The last line llama-server marked as an error, else its last line."""
-    lines = [printable(line) for line in log.splitlines() if line.strip()]
+    lines = [mask_unprintable(line) for line in log.splitlines() if line.strip()]
     marked = [line for line in lines if (match := _PREFIX.match(line)) is not None and match["level"] == "E"]
     chosen = (marked or lines)[-1:]
     return _PREFIX.sub("", chosen[0])[:200] if chosen else ""

@@ -29,7 +29,7 @@ _PARTS = {"model": "weights", "compute": "compute", "output": "compute"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class LoggedBuffer:
     """One buffer of the log. `name` is llama.cpp's (`CUDA0`, `CUDA_Host`, `CPU_Mapped`), `kind` the log's word."""
 
     name: str
@@ -43,7 +43,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
+class RowComparison:
     """Weights, caches and compute of one row, planned and seen. Mapped weights are in neither: under mmap the log
     counts the whole range of each file, tensors on devices included."""
 
@@ -53,7 +53,7 @@ class Compared:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class RowUsage:
     """What one row held when the log ended, by llama.cpp's own account."""
 
     where: str
@@ -71,7 +71,7 @@ def row_of(name: str) -> str:
     return name if _DEVICE.fullmatch(name) else HOST
 
 
-def held(log: str) -> tuple[Held, ...]:
+def usage_by_row(log: str) -> tuple[RowUsage, ...]:
     """What every row held when the log ended. Weights and caches come in several buffers; a compute buffer that is
     reserved again replaces the one before."""
     sizes: dict[tuple[str, str], int] = {}
@@ -79,7 +79,7 @@ def held(log: str) -> tuple[Held, ...]:
         key = (seen.name, seen.kind)
         sizes[key] = seen.n_bytes if seen.kind == "compute" else sizes.get(key, 0) + seen.n_bytes
     return tuple(
-        Held(
+        RowUsage(
             where=row,
             weights_bytes=_sum(sizes, row, "weights"),
             kv_bytes=_sum(sizes, row, "kv"),
@@ -89,21 +89,21 @@ def held(log: str) -> tuple[Held, ...]:
     )
 
 
-def held_at(log: str, where: str) -> Held | None:
+def usage_of_row(log: str, where: str) -> RowUsage | None:
     """What one row held; None where the log does not name it."""
-    return next((row for row in held(log) if row.where == where), None)
+    return next((row for row in usage_by_row(log) if row.where == where), None)
 
 
-def parse_load_log(text: str) -> tuple[Seen, ...]:
+def parse_load_log(text: str) -> tuple[LoggedBuffer, ...]:
     """Every buffer the log names, in order. The log's figures are MiB with two decimals.
 
     A context that gets adapters reserves its compute buffers again in place of the first ones (llama_context,
     set_adapters_lora); the next context begins with its output buffer.
     """
-    buffers: list[Seen] = []
+    buffers: list[LoggedBuffer] = []
     reserved: dict[str, int] = {}
     for match in _BUFFER.finditer(text):
-        seen = Seen(name=match["name"], kind=match["kind"], n_bytes=round(float(match["mib"]) * MIB))
+        seen = LoggedBuffer(name=match["name"], kind=match["kind"], n_bytes=round(float(match["mib"]) * MIB))
         if seen.kind == "output":
             reserved = {}
         if match["reserved"] and seen.name in reserved:
@@ -115,22 +115,22 @@ def parse_load_log(text: str) -> tuple[Seen, ...]:
     return (*buffers, *_projector(text))
 
 
-def _projector(text: str) -> tuple[Seen, ...]:
+def _projector(text: str) -> tuple[LoggedBuffer, ...]:
     """The weights of a multimodal projector, which have no line of their own."""
     name = ""
     for match in _PROJECTOR.finditer(text):
         name = match["name"] or name
         if match["mib"] and name:
-            return (Seen(name=name, kind="model", n_bytes=round(float(match["mib"]) * MIB)),)
+            return (LoggedBuffer(name=name, kind="model", n_bytes=round(float(match["mib"]) * MIB)),)
     return ()
 
 
-def maps_weights(seen: Sequence[Seen]) -> bool:
+def maps_weights(seen: Sequence[LoggedBuffer]) -> bool:
     """Whether weights of the host are read from the file's pages, and not copied."""
     return any(buffer.name.endswith(_MAPPED) for buffer in seen)
 
 
-def compare_load(plan: Mapping[str, Any], seen: Sequence[Seen]) -> tuple[Compared, ...]:
+def compare_load(plan: Mapping[str, Any], seen: Sequence[LoggedBuffer]) -> tuple[RowComparison, ...]:
     """The rows of a plan's JSON document against a load; empty where the log says nothing yet."""
     if not seen:
         return ()
@@ -138,7 +138,7 @@ def compare_load(plan: Mapping[str, Any], seen: Sequence[Seen]) -> tuple[Compare
     rows = [(row["id"], row) for row in plan.get("devices") or []]
     rows += [(HOST, plan["host"])] if plan.get("host") else []
     return tuple(
-        Compared(
+        RowComparison(
             where=where,
             planned_bytes=row["kv_bytes"]
             + row["compute_bytes"]

@@ -16,15 +16,15 @@ from launcher.gguf.model import ModelFile
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import Amount, Basis, LedgerRow
 from launcher.plan.as_json import SCHEMA, ledger_json
-from launcher.plan.check.blame import Facts, explain
 from launcher.plan.check.configuration import (
     Configuration,
     pool_size,
-    question_of,
+    question_of_configuration,
     refusal_of,
     settled_companions,
     used_devices,
 )
+from launcher.plan.check.explanation import Facts, explain_check
 from launcher.plan.memory.assign import Assignment, assign
 from launcher.plan.memory.budget import read_budgets
 from launcher.plan.memory.companion_memory import NO_COMPANIONS, Beside, Companions, beside, with_beside
@@ -46,7 +46,7 @@ _PLENTY = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class BudgetOverrun:
     """A row that is over its budget: at which stage of the start, and by how much in the end."""
 
     where: str
@@ -68,7 +68,7 @@ class Check:
     question: Question
     assignment: Assignment
     ledger: tuple[LedgerRow, ...]
-    failures: tuple[Failure, ...]
+    failures: tuple[BudgetOverrun, ...]
     refusal: str | None
     simulated_by: str | None
     reasons: tuple[str, ...]
@@ -78,7 +78,7 @@ class Check:
         return not self.failures and self.refusal is None
 
 
-def check(
+def check_configuration(
     configuration: Configuration,
     model: ModelFile,
     machine: Machine,
@@ -94,7 +94,9 @@ def check(
     pool = pool_size(configuration, architecture.n_ctx_train)
     devices = used_devices(configuration, machine.devices)
     names = tuple(tensor.name for tensor in model.tensors)
-    question = replace(question_of(configuration, path, devices, pool, names), n_draft=companions.n_draft)
+    question = replace(
+        question_of_configuration(configuration, path, devices, pool, names), n_draft=companions.n_draft
+    )
     counted = together(question) if splits_tensors(question) else question
     assignment = assign(counted, architecture, model.tensors)
     budgets = read_budgets(replace(machine, devices=devices))
@@ -129,7 +131,7 @@ def check(
         failures=failures,
         refusal=refusal or refused,
         simulated_by=answer.engine if isinstance(answer, Answer) else None,
-        reasons=explain(
+        reasons=explain_check(
             Facts(
                 configuration=configuration,
                 machine=machine,
@@ -216,11 +218,11 @@ def _held(
         return Beside(), error.message
 
 
-def _failures(alone: Sequence[LedgerRow], ledger: Sequence[LedgerRow]) -> tuple[Failure, ...]:
+def _failures(alone: Sequence[LedgerRow], ledger: Sequence[LedgerRow]) -> tuple[BudgetOverrun, ...]:
     """Rows over budget, the earliest stage first; devices in their order before the host. `alone` are the model's."""
     own = {row.where: row for row in alone}
     found = [
-        Failure(where=row.where, stage=_stage(row, own.get(row.where)), missing_bytes=-row.free_bytes)
+        BudgetOverrun(where=row.where, stage=_stage(row, own.get(row.where)), missing_bytes=-row.free_bytes)
         for row in ledger
         if row.free_bytes < 0
     ]

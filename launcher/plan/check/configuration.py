@@ -162,7 +162,7 @@ def visible_devices(devices: Sequence[Device], variables: Mapping[str, str]) -> 
     return seen
 
 
-def question_of(
+def question_of_configuration(
     configuration: Configuration, model: str, devices: tuple[Device, ...], pool: int, names: Sequence[str]
 ) -> Question:
     """The simulator's question. `devices` are the used ones, `names` the model's tensors: overrides that find none of

@@ -21,7 +21,7 @@ smaller types are the user's to ask for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class PlanCandidate:
     """One arrangement that fits by our own figures. `rank` orders quality, 0 is best: the quant, then the cache
     type."""
 
@@ -42,16 +42,18 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tried:
+class QuantCandidates:
     """All candidates of one quant at one context, best cache type and smallest ubatch first. Without any, `nearest`
     is the attempt that lacked least."""
 
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[PlanCandidate, ...]
     nearest: Arrangement | None
     nearest_workload: Workload
 
 
-def try_quant(case: Case, workload: Workload, contexts: ContextChoice, quant_rank: int) -> Tried:
+def fitting_candidates(
+    case: Case, workload: Workload, contexts: ContextChoice, quant_rank: int
+) -> QuantCandidates:
     """Everything that fits of this quant, at the first context at which something does."""
     nearest: Arrangement | None = None
     nearest_workload = workload
@@ -70,15 +72,15 @@ def try_quant(case: Case, workload: Workload, contexts: ContextChoice, quant_ran
             rank = quant_rank, cache_rank
             found.append(candidate_of(case, variant, arrangement, rank, contexts.reason_for(size)))
         if found:
-            return Tried(candidates=tuple(found), nearest=None, nearest_workload=workload)
-    return Tried(candidates=(), nearest=nearest, nearest_workload=nearest_workload)
+            return QuantCandidates(candidates=tuple(found), nearest=None, nearest_workload=workload)
+    return QuantCandidates(candidates=(), nearest=nearest, nearest_workload=nearest_workload)
 
 
 def candidate_of(
     case: Case, workload: Workload, arrangement: Arrangement, rank: tuple[int, int], ctx_reason: str
-) -> Candidate:
+) -> PlanCandidate:
     """The arrangement with its predicted speed."""
-    return Candidate(
+    return PlanCandidate(
         case=case,
         workload=workload,
         arrangement=arrangement,

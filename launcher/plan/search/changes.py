@@ -12,8 +12,8 @@ from launcher.plan.modes import CacheType
 from launcher.plan.placement.arrange import Arrangement, arrange
 from launcher.plan.placement.pace import forecast
 from launcher.plan.placement.settle import settle
-from launcher.plan.search.candidates import Candidate
-from launcher.plan.search.choice import Price
+from launcher.plan.search.candidates import PlanCandidate
+from launcher.plan.search.choice import Change
 from launcher.plan.workload import Workload
 from launcher.units import format_bytes
 
@@ -22,7 +22,7 @@ _SHOWS = 0.05
 """Expert layers: less than this is not worth a sentence of one decimal."""
 
 
-def price_changes(chosen: Candidate) -> tuple[Price, ...]:
+def evaluate_changes(chosen: PlanCandidate) -> tuple[Change, ...]:
     """More context, less of it, a smaller or larger cache type, more slots, another ubatch."""
     prices = []
     for name, flags, changed, size in _changes(chosen):
@@ -31,11 +31,11 @@ def price_changes(chosen: Candidate) -> tuple[Price, ...]:
         except UsageError:
             continue
         arrangement = arrange(chosen.case, settled, changed)
-        prices.append(_price(chosen, arrangement, name, flags))
+        prices.append(_evaluate(chosen, arrangement, name, flags))
     return tuple(price for price in prices if price is not None)
 
 
-def _changes(chosen: Candidate) -> Iterator[tuple[str, str, Workload, int]]:
+def _changes(chosen: PlanCandidate) -> Iterator[tuple[str, str, Workload, int]]:
     parameters = chosen.arrangement.settled.parameters
     workload = chosen.workload
     ctx = parameters.ctx_size
@@ -54,11 +54,11 @@ def _changes(chosen: Candidate) -> Iterator[tuple[str, str, Workload, int]]:
             yield f"ubatch {ubatch}", f"-ub {ubatch}", changed, ctx
 
 
-def _price(chosen: Candidate, changed: Arrangement, name: str, flags: str) -> Price | None:
+def _evaluate(chosen: PlanCandidate, changed: Arrangement, name: str, flags: str) -> Change | None:
     if not changed.fits:
         worst = min(changed.ledger, key=lambda row: row.free_bytes)
         text = f"{name} does not fit: {worst.where} would be {format_bytes(-worst.free_bytes)} short"
-        return Price(flags=flags, fits=False, text=text, decode_tps=None, turn_seconds=None)
+        return Change(flags=flags, fits=False, text=text, decode_tps=None, turn_seconds=None)
     predicted, usual = _at_the_same_turn(chosen, changed)
     kv = _kv(changed) - _kv(chosen.arrangement)
     before, after = usual, predicted
@@ -70,7 +70,7 @@ def _price(chosen: Candidate, changed: Arrangement, name: str, flags: str) -> Pr
     if not what and kv:
         what = f"{'frees' if kv < 0 else 'takes'} {format_bytes(abs(kv))} of cache"
     what = what or "changes nothing that shows"
-    return Price(
+    return Change(
         flags=flags,
         fits=True,
         text=f"{name} {what}: {speed}",
@@ -79,7 +79,7 @@ def _price(chosen: Candidate, changed: Arrangement, name: str, flags: str) -> Pr
     )
 
 
-def _at_the_same_turn(chosen: Candidate, changed: Arrangement) -> tuple[Forecast, Forecast]:
+def _at_the_same_turn(chosen: PlanCandidate, changed: Arrangement) -> tuple[Forecast, Forecast]:
     """What the change and the plan are predicted for the plan's turn, or as much of it as the changed context holds."""
     turn = chosen.forecast.turn.within(changed.settled.parameters.ctx_size)
     machine, own = chosen.case.machine, chosen.arrangement

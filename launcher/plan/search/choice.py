@@ -8,7 +8,7 @@ from launcher.plan.plan import Plan, Shortfall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
+class Alternative:
     """One way to run the model that was planned. `flags` ask for it. `reason` is why it was not taken, empty for the
     chosen one; `where` and `missing_bytes` are set where it does not fit, the speeds where it does."""
 
@@ -27,7 +27,7 @@ class Option:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Price:
+class Change:
     """A change to the chosen plan and what it costs or brings: a sentence with its numbers."""
 
     flags: str
@@ -44,7 +44,7 @@ class Choice:
 
     plan: Plan | None
     shortfall: Shortfall | None
-    losers: tuple[Option, ...]
-    options: tuple[Option, ...] = ()
-    prices: tuple[Price, ...] = ()
+    rejected: tuple[Alternative, ...]
+    options: tuple[Alternative, ...] = ()
+    changes: tuple[Change, ...] = ()
     n_simulations: int = 0

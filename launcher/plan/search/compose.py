@@ -22,7 +22,7 @@ from launcher.units import format_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Simulated:
+class SimulationResult:
     """The ledger as llama.cpp's allocator has it, which llama.cpp that was, and what it found besides."""
 
     ledger: tuple[LedgerRow, ...]
@@ -36,7 +36,7 @@ def compose(
     arrangement: Arrangement,
     ctx_reason: str,
     *,
-    simulated: Simulated | None = None,
+    simulated: SimulationResult | None = None,
 ) -> Plan:
     """The plan of an arrangement that fits; its ledger is the simulated one where there is one."""
     settled, placement = arrangement.settled, arrangement.placement

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from launcher.plan.search.candidates import Candidate
+from launcher.plan.search.candidates import PlanCandidate
 from launcher.plan.workload import Prefer
 
 PATIENCE = 2.0
@@ -14,7 +14,7 @@ _SAME = 1.03
 """Turn times this close are one: the smaller ubatch then keeps memory free."""
 
 
-def ordered(candidates: Sequence[Candidate], prefer: Prefer) -> list[Candidate]:
+def ordered(candidates: Sequence[PlanCandidate], prefer: Prefer) -> list[PlanCandidate]:
     """The candidates, the wanted one first, one for each quality.
 
     `quality`: by quality. `speed`: by turn time. `balanced`: by quality among those whose turn takes at most
@@ -32,13 +32,13 @@ def ordered(candidates: Sequence[Candidate], prefer: Prefer) -> list[Candidate]:
     return quick + [one for one in by_time if one.turn_seconds > limit]
 
 
-def limit_seconds(candidates: Sequence[Candidate], prefer: Prefer) -> float:
+def limit_seconds(candidates: Sequence[PlanCandidate], prefer: Prefer) -> float:
     """What a turn may take for the sake of quality."""
     fastest = min(one.turn_seconds for one in candidates)
     return max(fastest * PATIENCE, COMFORT_SECONDS) if prefer is Prefer.BALANCED else fastest
 
 
-def describe(prefer: Prefer) -> str:
+def describe_preference(prefer: Prefer) -> str:
     """What a choice by this preference means."""
     return {
         Prefer.QUALITY: "the best quality that fits (--prefer quality)",
@@ -50,18 +50,18 @@ def describe(prefer: Prefer) -> str:
     }[prefer]
 
 
-def pareto(candidates: Sequence[Candidate]) -> list[Candidate]:
+def pareto(candidates: Sequence[PlanCandidate]) -> list[PlanCandidate]:
     """Those that no other beats in both quality and turn time, best quality first."""
-    front: list[Candidate] = []
+    front: list[PlanCandidate] = []
     for one in sorted(_best_of_each(candidates), key=lambda one: (one.rank, one.turn_seconds)):
         if not front or one.turn_seconds < front[-1].turn_seconds / _SAME:
             front.append(one)
     return front
 
 
-def _best_of_each(candidates: Sequence[Candidate]) -> list[Candidate]:
+def _best_of_each(candidates: Sequence[PlanCandidate]) -> list[PlanCandidate]:
     """For every quality the quickest; of those as quick, the first (the smallest ubatch)."""
-    found: dict[tuple[int, int], list[Candidate]] = {}
+    found: dict[tuple[int, int], list[PlanCandidate]] = {}
     for one in candidates:
         found.setdefault(one.rank, []).append(one)
     chosen = []

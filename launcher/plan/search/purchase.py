@@ -56,7 +56,7 @@ def purchases(offers: Sequence[Offer], task: Task, choice: Choice) -> tuple[Purc
     return (*found, *(() if shorter is None else (shorter,)))
 
 
-def what_was_tried(machine: Machine) -> str:
+def describe_tried_changes(machine: Machine) -> str:
     """The changes that purchases are looked for among."""
     ram = "" if _shares(machine) else f"RAM up to {format_bytes(_RAM_SIZES[-1])}, "
     cards = f"up to {_MOST_CARDS} more cards, " if _own_memory(machine) else ""
@@ -72,7 +72,7 @@ def _first_that_does(
 ) -> Purchase | None:
     """The first of these changes under which the offer fits: found by our figures, confirmed by simulation. What the
     disk lacks is bought with it. `exactly`: simulated at every step, because our figures lean high."""
-    blind = replace(offer, witness=None)
+    blind = replace(offer, simulator=None)
     for what, task in changes:
         roomy = replace(task, machine=replace(task.machine, store=None))
         if not exactly and search([blind], roomy).plan is None:

@@ -29,7 +29,7 @@ _UNSEEN_SHARE = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exhausted:
+class ExhaustedRow:
     """A row that ran out: what it had been given, and the request that failed. None: not known."""
 
     where: str | None
@@ -48,7 +48,7 @@ class Correction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Rescue:
     """One thing to try: the plan it leads to, and the sentence that says what is different. `needs_consent` when it
     takes something away that the user asked for."""
 
@@ -61,38 +61,40 @@ class Step:
 Replan = Callable[[Machine, Workload], Plan | Shortfall]
 
 
-def steps(
+def find_rescues(
     failed: Plan,
-    exhausted: Exhausted,
+    exhausted: ExhaustedRow,
     machine: Machine,
     workload: Workload,
     before: Correction,
     replan: Replan,
-) -> Iterator[Step]:
+) -> Iterator[Rescue]:
     """What can be tried next, cheapest first; nothing where no plan stays below what was seen.
 
     `machine` and `workload` are the uncorrected ones, `before` the correction that `failed` was made with.
     """
-    row = row_that_ran_out(failed, exhausted.where)
+    row = exhausted_row(failed, exhausted.where)
     if row is None:
         return
     less = dict(before.less)
     less[row.where] = less.get(row.where, 0) + _excess(row, exhausted)
     base = replace(before, less=tuple(sorted(less.items())))
-    slower: list[Step] = []
+    slower: list[Rescue] = []
     for correction in _corrections(failed, workload, base):
         if correction.ctx_size != base.ctx_size and slower:
             yield from slower  # before anything is taken from the context
             slower = []
-        outcome = replan(lessened(machine, dict(correction.less)), corrected(workload, correction))
+        outcome = replan(
+            with_less_free(machine, dict(correction.less)), with_correction(workload, correction)
+        )
         if not isinstance(outcome, Plan) or _same(outcome, failed):
             continue
         if correction.ubatch_size != base.ubatch_size and outcome.placement != failed.placement:
             continue  # the smaller micro-batch alone was not enough; moving experts alone is cheaper
-        step = Step(
+        step = Rescue(
             correction=correction,
             plan=outcome,
-            sentence=describe(failed, outcome),
+            sentence=describe_difference(failed, outcome),
             needs_consent=correction.ctx_size != base.ctx_size,
         )
         if outcome.placement.n_gpu_layers < failed.placement.n_gpu_layers and not step.needs_consent:
@@ -102,7 +104,7 @@ def steps(
     yield from slower
 
 
-def row_that_ran_out(plan: Plan, where: str | None) -> LedgerRow | None:
+def exhausted_row(plan: Plan, where: str | None) -> LedgerRow | None:
     """The ledger's row for a device or the host; where that is not known, the device that was planned fullest."""
     if where is not None:
         return next((row for row in plan.ledger if row.where == where), None)
@@ -110,7 +112,7 @@ def row_that_ran_out(plan: Plan, where: str | None) -> LedgerRow | None:
     return min(used, key=lambda row: row.free_bytes, default=plan.ledger[-1] if plan.ledger else None)
 
 
-def lessened(machine: Machine, less: Mapping[str, int]) -> Machine:
+def with_less_free(machine: Machine, less: Mapping[str, int]) -> Machine:
     """The machine with so many bytes less free on these rows."""
     devices = tuple(
         replace(device, free_bytes=max(0, _free(device.free_bytes, device.total_bytes) - less[device.id]))
@@ -122,7 +124,7 @@ def lessened(machine: Machine, less: Mapping[str, int]) -> Machine:
     return replace(machine, devices=devices, ram_available_bytes=available)
 
 
-def corrected(workload: Workload, correction: Correction) -> Workload:
+def with_correction(workload: Workload, correction: Correction) -> Workload:
     """The wish with the correction's parameters in it."""
     ubatch = correction.ubatch_size
     return replace(
@@ -136,7 +138,7 @@ def corrected(workload: Workload, correction: Correction) -> Workload:
     )
 
 
-def describe(before: Plan, after: Plan) -> str:
+def describe_difference(before: Plan, after: Plan) -> str:
     """What is different, in a sentence."""
     said = []
     if after.ubatch_size != before.ubatch_size:
@@ -166,7 +168,7 @@ def describe(before: Plan, after: Plan) -> str:
     return ", ".join(said) or "the same settings on less memory"
 
 
-def _excess(row: LedgerRow, exhausted: Exhausted) -> int:
+def _excess(row: LedgerRow, exhausted: ExhaustedRow) -> int:
     """By how much the row's budget was too large: it is brought below what was seen not to fit."""
     if exhausted.need_bytes is None:
         ceiling = row.used_bytes - row.used_bytes // _UNSEEN_SHARE

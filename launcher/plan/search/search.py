@@ -1,4 +1,4 @@
-"""The search: quants x KV types x ubatches x placements, analytically; the finalists simulated; the losers explained."""
+"""The search: quants x KV types x ubatches x placements, analytically; the finalists simulated; the rejected explained."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from launcher.plan.memory.companion_memory import NO_COMPANIONS, Companions
 from launcher.plan.placement.arrange import Arrangement, Case, read_case
 from launcher.plan.placement.settle import ContextChoice, check_reach, choose_contexts
 from launcher.plan.plan import Plan, Shortfall
-from launcher.plan.search.candidates import Candidate, Tried, candidate_of, try_quant
-from launcher.plan.search.changes import price_changes
-from launcher.plan.search.choice import Choice, Option
+from launcher.plan.search.candidates import PlanCandidate, QuantCandidates, candidate_of, fitting_candidates
+from launcher.plan.search.changes import evaluate_changes
+from launcher.plan.search.choice import Alternative, Choice
 from launcher.plan.search.compose import compose
-from launcher.plan.search.losers import (
-    option,
-    refuted_option,
+from launcher.plan.search.preference import describe_preference, limit_seconds, ordered, pareto
+from launcher.plan.search.rejected import (
+    alternative,
+    refuted_alternative,
     refuted_shortfall,
     slow_reason,
     slow_shortfall,
     too_slow,
     why_not,
 )
-from launcher.plan.search.preference import describe, limit_seconds, ordered, pareto
 from launcher.plan.search.shortfall import explain_shortfall, shortfall_of
-from launcher.plan.search.verify import MOST_SIMULATIONS, Judge, Verdict, Witness, verify
+from launcher.plan.search.verify import MOST_SIMULATIONS, ModelSimulator, SimulationBudget, Verdict, verify
 from launcher.plan.workload import Limits, Prefer, Workload
 from launcher.units import format_bytes
 
@@ -37,12 +37,12 @@ _FINALISTS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """One quant that may be taken. `witness` simulates it, None where nobody can; `fetch_bytes` is what would have
+    """One quant that may be taken. `simulator` simulates it, None where nobody can; `fetch_bytes` is what would have
     to be downloaded; `notes` say where its headers are from, if not from the files themselves."""
 
     quant: str
     model: ModelFile
-    witness: Witness | None = None
+    simulator: ModelSimulator | None = None
     fetch_bytes: int = 0
     notes: tuple[str, ...] = ()
 
@@ -62,34 +62,34 @@ def search(offers: Iterable[Offer], task: Task) -> Choice:
     """The wanted plan among these quants, best quality first. Raises UsageError for wishes that
     contradict each other, the machine or the model, BadGguf for a model llama.cpp refuses."""
     found = [_Found.of(offer, rank, task) for rank, offer in enumerate(offers)]
-    judge = Judge()
+    budget = SimulationBudget()
     candidates = [one for each in found for one in each.tried.candidates if each.fetchable(task)]
-    near = _near_miss(found, judge, task, candidates)
+    near = _near_miss(found, budget, task, candidates)
     if near is not None:
         candidates.append(near[0])
     slow = [one for one in candidates if too_slow(one, task.workload)]
     wanted = ordered([one for one in candidates if one not in slow], task.workload.prefer)
-    refuted: list[tuple[Candidate, Verdict]] = []
+    refuted: list[tuple[PlanCandidate, Verdict]] = []
     for one in wanted[:_FINALISTS]:
         offer = found[one.rank[0]].offer
         verdict = near[1] if near is not None and one is near[0] else None
-        plan = _verified(judge, offer, one, verdict)
+        plan = _verified(budget, offer, one, verdict)
         if isinstance(plan, Verdict):
             refuted.append((one, plan))
             continue
         return Choice(
             plan=_with_reasons(plan, offer, one, wanted),
             shortfall=None,
-            losers=_losers(found, one, wanted, task),
-            options=tuple(option(other, "") for other in pareto(wanted)),
-            prices=price_changes(one),
-            n_simulations=judge.asked,
+            rejected=_rejected(found, one, wanted, task),
+            options=tuple(alternative(other, "") for other in pareto(wanted)),
+            changes=evaluate_changes(one),
+            n_simulations=budget.asked,
         )
     if refuted:
-        losers = tuple(refuted_option(one, verdict) for one, verdict in refuted[:-1])
+        rejected = tuple(refuted_alternative(one, verdict) for one, verdict in refuted[:-1])
         short = refuted_shortfall(*refuted[-1])
-        return Choice(plan=None, shortfall=short, losers=losers, n_simulations=judge.asked)
-    return _nothing(found, slow, task, judge)
+        return Choice(plan=None, shortfall=short, rejected=rejected, n_simulations=budget.asked)
+    return _nothing(found, slow, task, budget)
 
 
 def plan_one(offer: Offer, task: Task) -> Plan | Shortfall:
@@ -107,7 +107,7 @@ class _Found:
     offer: Offer
     case: Case
     contexts: ContextChoice
-    tried: Tried
+    tried: QuantCandidates
 
     @classmethod
     def of(cls, offer: Offer, rank: int, task: Task) -> _Found:
@@ -123,7 +123,10 @@ class _Found:
         contexts = choose_contexts(case.architecture, task.workload, task.default_ctx)
         check_reach(case.model, case.architecture.n_ctx_train, contexts, task.workload)
         return cls(
-            offer=offer, case=case, contexts=contexts, tried=try_quant(case, task.workload, contexts, rank)
+            offer=offer,
+            case=case,
+            contexts=contexts,
+            tried=fitting_candidates(case, task.workload, contexts, rank),
         )
 
     def fetchable(self, task: Task) -> bool:
@@ -153,16 +156,18 @@ class _Found:
         return f"{format_bytes(self.offer.fetch_bytes)} to download, {format_bytes(free)} free on disk"
 
 
-def _verified(judge: Judge, offer: Offer, one: Candidate, verdict: Verdict | None) -> Plan | Verdict:
+def _verified(
+    budget: SimulationBudget, offer: Offer, one: PlanCandidate, verdict: Verdict | None
+) -> Plan | Verdict:
     """The candidate's plan with the simulator's ledger; with our own where it cannot answer; the verdict where the
     simulator says that it does not fit. `verdict` is one that was given already."""
-    if offer.witness is None:
+    if offer.simulator is None:
         return compose(one.case, one.workload, one.arrangement, one.ctx_reason)
     if verdict is None:
-        verdict = verify(judge, offer.witness, one.case, one.workload, one.arrangement)
+        verdict = verify(budget, offer.simulator, one.case, one.workload, one.arrangement)
     if verdict is None:
         cause = (
-            judge.refusals[-1] if judge.refusals else f"{judge.asked} simulations were enough for one plan"
+            budget.refusals[-1] if budget.refusals else f"{budget.asked} simulations were enough for one plan"
         )
         why = f"memory is estimated, not simulated: {cause}"
         plan = compose(one.case, one.workload, one.arrangement, one.ctx_reason)
@@ -173,21 +178,21 @@ def _verified(judge: Judge, offer: Offer, one: Candidate, verdict: Verdict | Non
 
 
 def _near_miss(
-    found: Sequence[_Found], judge: Judge, task: Task, candidates: Sequence[Candidate]
-) -> tuple[Candidate, Verdict] | None:
+    found: Sequence[_Found], budget: SimulationBudget, task: Task, candidates: Sequence[PlanCandidate]
+) -> tuple[PlanCandidate, Verdict] | None:
     """The best quant that fits by the simulator and not by our figures, which lean high; looked for among those that
     are better than all that fit and lack no more than the doubt in our figures."""
     if candidates and task.workload.prefer is Prefer.SPEED:
         return None
     best = min((one.rank[0] for one in candidates), default=len(found))
     for rank, each in enumerate(found[:best]):
-        nearest, witness = each.tried.nearest, each.offer.witness
-        if nearest is None or witness is None or not each.fetchable(task):
+        nearest, simulator = each.tried.nearest, each.offer.simulator
+        if nearest is None or simulator is None or not each.fetchable(task):
             continue
-        if _lacks_more_than_doubt(nearest) or (candidates and judge.left <= MOST_SIMULATIONS // 2):
+        if _lacks_more_than_doubt(nearest) or (candidates and budget.left <= MOST_SIMULATIONS // 2):
             continue
         workload = each.tried.nearest_workload
-        verdict = verify(judge, witness, each.case, workload, nearest)
+        verdict = verify(budget, simulator, each.case, workload, nearest)
         if verdict is not None and verdict.fits:
             cache_rank = int(workload.cache_type_k is not task.workload.cache_type_k)
             reason = each.contexts.reason_for(nearest.settled.parameters.ctx_size)
@@ -201,44 +206,46 @@ def _lacks_more_than_doubt(arrangement: Arrangement) -> bool:
     return min(row.free_bytes for row in arrangement.ledger) < -doubt
 
 
-def _nothing(found: Sequence[_Found], slow: Sequence[Candidate], task: Task, judge: Judge) -> Choice:
+def _nothing(
+    found: Sequence[_Found], slow: Sequence[PlanCandidate], task: Task, budget: SimulationBudget
+) -> Choice:
     """Why there is no plan: the quant that lacks least, or, where some fit, the speed that was asked for."""
-    n_simulations = judge.asked
+    n_simulations = budget.asked
     if slow:
         fastest = max(slow, key=lambda one: one.decode_tps)
         short = slow_shortfall(fastest, task.workload)
-        losers = tuple(
+        rejected = tuple(
             _too_slow_or_missing(each, slow, rank, task)
             for rank, each in enumerate(found)
             if rank != fastest.rank[0]
         )
-        return Choice(plan=None, shortfall=short, losers=losers, n_simulations=n_simulations)
+        return Choice(plan=None, shortfall=short, rejected=rejected, n_simulations=n_simulations)
     shortfalls = [each.shortfall(task) for each in found]
     least = min(  # what fits in memory is nearer than what does not: files can be deleted
         range(len(found)),
         key=lambda index: (shortfalls[index].where != DISK, shortfalls[index].missing_bytes),
     )
-    losers = tuple(
+    rejected = tuple(
         _missing(each, short)
         for index, (each, short) in enumerate(zip(found, shortfalls, strict=True))
         if index != least
     )
-    return Choice(plan=None, shortfall=shortfalls[least], losers=losers, n_simulations=n_simulations)
+    return Choice(plan=None, shortfall=shortfalls[least], rejected=rejected, n_simulations=n_simulations)
 
 
-def _too_slow_or_missing(each: _Found, slow: Sequence[Candidate], rank: int, task: Task) -> Option:
+def _too_slow_or_missing(each: _Found, slow: Sequence[PlanCandidate], rank: int, task: Task) -> Alternative:
     """The fastest way to run this quant, which is too slow, or what it lacks."""
     own = [one for one in slow if one.rank[0] == rank]
     if not own:
         return _missing(each, each.shortfall(task))
     best = max(own, key=lambda one: one.decode_tps)
-    return option(best, slow_reason(best, task.workload))
+    return alternative(best, slow_reason(best, task.workload))
 
 
-def _with_reasons(plan: Plan, offer: Offer, one: Candidate, wanted: Sequence[Candidate]) -> Plan:
+def _with_reasons(plan: Plan, offer: Offer, one: PlanCandidate, wanted: Sequence[PlanCandidate]) -> Plan:
     others = [other for other in wanted if other.rank[0] != one.rank[0]]
     n_quants = len({other.rank[0] for other in wanted})
-    why = f"{plan.quant} of {n_quants} quants that fit: {describe(one.workload.prefer)}"
+    why = f"{plan.quant} of {n_quants} quants that fit: {describe_preference(one.workload.prefer)}"
     reasons = [why] if others else []
     if plan.forecast is not None:
         speed, turn = plan.forecast.decode, plan.forecast.turn_seconds
@@ -249,31 +256,31 @@ def _with_reasons(plan: Plan, offer: Offer, one: Candidate, wanted: Sequence[Can
     return replace(plan, reasons=(*offer.notes, *plan.reasons, *reasons))
 
 
-def _losers(
-    found: Sequence[_Found], chosen: Candidate, wanted: Sequence[Candidate], task: Task
-) -> tuple[Option, ...]:
+def _rejected(
+    found: Sequence[_Found], chosen: PlanCandidate, wanted: Sequence[PlanCandidate], task: Task
+) -> tuple[Alternative, ...]:
     """Every other quant with its reason."""
-    losers = []
+    rejected = []
     shown, limit = pareto(wanted), limit_seconds(wanted, task.workload.prefer)
     for rank, each in enumerate(found):
         if rank == chosen.rank[0]:
             continue
         if not each.tried.candidates or not each.fetchable(task):
-            losers.append(_missing(each, each.shortfall(task)))
+            rejected.append(_missing(each, each.shortfall(task)))
             continue
         best = next((one for one in (*shown, *wanted) if one.rank[0] == rank), None)
         if best is None:
             slowest = max(each.tried.candidates, key=lambda one: one.decode_tps)
-            losers.append(option(slowest, slow_reason(slowest, task.workload)))
+            rejected.append(alternative(slowest, slow_reason(slowest, task.workload)))
             continue
-        losers.append(option(best, why_not(best, chosen, limit)))
-    return tuple(losers)
+        rejected.append(alternative(best, why_not(best, chosen, limit)))
+    return tuple(rejected)
 
 
-def _missing(each: _Found, short: Shortfall) -> Option:
+def _missing(each: _Found, short: Shortfall) -> Alternative:
     """A quant that does not fit."""
     parameters = (each.tried.nearest or each.tried.candidates[0].arrangement).settled.parameters
-    return Option(
+    return Alternative(
         quant=short.quant,
         size_bytes=short.size_bytes,
         cache_type=parameters.cache_type_k.value,

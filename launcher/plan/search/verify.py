@@ -17,7 +17,7 @@ from launcher.plan.oracle import Answer, Oracle, Refusal
 from launcher.plan.placement.arrange import Arrangement, Case, arrange
 from launcher.plan.plan import Placement
 from launcher.plan.reasons import describe_beside, on_host
-from launcher.plan.search.compose import Simulated, compose
+from launcher.plan.search.compose import SimulationResult, compose
 from launcher.plan.workload import Workload
 
 MOST_SIMULATIONS = 8
@@ -26,7 +26,7 @@ _ROUNDS = 4
 
 
 @dataclass(slots=True)
-class Judge:
+class SimulationBudget:
     """Counts simulations: a plan may cost MOST_SIMULATIONS (DESIGN section 6), however many quants it is made of."""
 
     left: int = MOST_SIMULATIONS
@@ -42,7 +42,7 @@ class Verdict:
     """An arrangement with llama.cpp's figures; `fits` by those."""
 
     arrangement: Arrangement
-    simulated: Simulated
+    simulated: SimulationResult
 
     @property
     def fits(self) -> bool:
@@ -50,7 +50,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Witness:
+class ModelSimulator:
     """Who simulates one model: `path` is its first shard, hollow or real."""
 
     oracle: Oracle
@@ -58,23 +58,23 @@ class Witness:
 
 
 def verify(
-    judge: Judge, witness: Witness, case: Case, workload: Workload, first: Arrangement
+    budget: SimulationBudget, simulator: ModelSimulator, case: Case, workload: Workload, first: Arrangement
 ) -> Verdict | None:
     """The best arrangement near `first` that fits by simulation, or the last that does not.
 
     Our figures lean high, the simulator's do not: the difference is given back to the devices, the model placed
     again, and that simulated, until nothing more fits. None where the simulator cannot answer or has been
-    asked often enough; `judge.refusals` then says why. Raises EngineFailed for a model llama.cpp refuses.
+    asked often enough; `budget.refusals` then says why. Raises EngineFailed for a model llama.cpp refuses.
     """
     best: Verdict | None = None
     last: Verdict | None = None
     tried: list[Placement] = []
     candidate = first
     for _ in range(_ROUNDS):
-        if candidate.placement in tried or judge.left <= 0:
+        if candidate.placement in tried or budget.left <= 0:
             break
         tried.append(candidate.placement)
-        verdict = _ask(judge, witness, case, workload, candidate)
+        verdict = _ask(budget, simulator, case, workload, candidate)
         if verdict is None:
             return best or last
         last = verdict
@@ -87,24 +87,28 @@ def verify(
 
 
 def _ask(
-    judge: Judge, witness: Witness, case: Case, workload: Workload, arrangement: Arrangement
+    budget: SimulationBudget,
+    simulator: ModelSimulator,
+    case: Case,
+    workload: Workload,
+    arrangement: Arrangement,
 ) -> Verdict | None:
-    judge.left -= 1
+    budget.left -= 1
     plan = compose(case, workload, arrangement, "")
     devices = case.machine.devices
-    question = replace(question_of(plan, witness.path, devices), n_draft=case.companions.n_draft)
-    answer = witness.oracle.simulate(question)
+    question = replace(question_of(plan, simulator.path, devices), n_draft=case.companions.n_draft)
+    answer = simulator.oracle.simulate(question)
     if isinstance(answer, Refusal):
         if answer.model_refused:
             raise EngineFailed(
                 f"llama.cpp would not load {case.model.model_id} {case.quant}: {answer.reason}",
                 hint="launcher engine info shows the engine; choose another quant, or a newer --engine",
             )
-        judge.refusals.append(answer.reason)
+        budget.refusals.append(answer.reason)
         return None
     own = as_sure_as(case.model, simulated_ledger(arrangement.own, answer))
     held = beside(case.companions, question, case.machine, own)
-    simulated = Simulated(
+    simulated = SimulationResult(
         ledger=with_beside(own, held.held, case.all_budgets),
         engine=answer.engine,
         remarks=(

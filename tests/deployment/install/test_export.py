@@ -18,7 +18,7 @@ from launcher.deployment.install.export import (
     systemd_unit,
 )
 from launcher.deployment.install.systemd import has_bus, install, uninstall, unit_folder, unit_name, verify
-from launcher.engine.flags.argv import bound_to
+from launcher.engine.flags.taskset import taskset_prefix
 from launcher.errors import EngineFailed, NotFound
 
 PLAIN = Export(
@@ -140,7 +140,7 @@ def test_the_script_becomes_the_server(tmp_path: Path) -> None:
 
 
 def test_cpus_that_a_command_is_bound_to_are_the_containers() -> None:
-    bound = replace(PLAIN, argv=(*bound_to((0, 1, 2, 8)), *PLAIN.argv))
+    bound = replace(PLAIN, argv=(*taskset_prefix((0, 1, 2, 8)), *PLAIN.argv))
 
     assert "0-2,8" in compose_file(bound, "image")
     assert "taskset" not in compose_file(bound, "image")

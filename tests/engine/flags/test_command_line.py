@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from launcher.engine.flags.command_line import arities_of, read_command
 from launcher.engine.flags.help_text import parse_help
-from launcher.engine.flags.memory_flags import HANDLERS, NAMES, VARIABLES
-from launcher.engine.flags.pinned_flags import PINNED, REMOVED
+from launcher.engine.flags.memory_flags import HANDLERS, MEMORY_VARIABLES, OTHER_SPELLINGS
+from launcher.engine.flags.pinned_flags import PINNED_ARITIES, REMOVED_FLAGS
 from launcher.errors import UsageError
 from launcher.plan.amounts import HOST
 from launcher.plan.check.configuration import Configuration
@@ -29,21 +29,21 @@ def settled(line: str) -> Configuration:
 
 
 def test_the_table_is_the_pinned_engines_help() -> None:
-    assert arities_of(PINNED_OPTIONS) == PINNED
+    assert arities_of(PINNED_OPTIONS) == PINNED_ARITIES
 
 
 def test_flags_that_are_gone_are_gone_and_what_replaced_them_is_there() -> None:
-    assert not set(REMOVED) & set(PINNED)
-    replacements = {now.split()[0] for _, now in REMOVED.values()} - {"nothing:"}
-    assert replacements <= set(PINNED)
+    assert not set(REMOVED_FLAGS) & set(PINNED_ARITIES)
+    replacements = {now.split()[0] for _, now in REMOVED_FLAGS.values()} - {"nothing:"}
+    assert replacements <= set(PINNED_ARITIES)
 
 
 def test_every_spelling_and_variable_of_a_memory_flag_is_the_engines() -> None:
-    spellings = {spelling for name, others in NAMES.items() for spelling in (name, *others)}
-    assert not spellings - set(PINNED) - set(REMOVED) - set(OLDER)
-    assert not set(HANDLERS) - set(PINNED) - set(REMOVED) - set(OLDER)
+    spellings = {spelling for name, others in OTHER_SPELLINGS.items() for spelling in (name, *others)}
+    assert not spellings - set(PINNED_ARITIES) - set(REMOVED_FLAGS) - set(OLDER)
+    assert not set(HANDLERS) - set(PINNED_ARITIES) - set(REMOVED_FLAGS) - set(OLDER)
     by_variable = {option.env: option.spellings for option in PINNED_OPTIONS if option.env}
-    assert all(name in by_variable[variable] for variable, name in VARIABLES.items())
+    assert all(name in by_variable[variable] for variable, name in MEMORY_VARIABLES.items())
 
 
 def test_a_bare_server_has_four_slots_over_one_pool() -> None:
@@ -306,7 +306,9 @@ def test_companions_by_flag_and_by_variable(line: str, others: str) -> None:
 
 
 WORDS = st.one_of(
-    st.sampled_from([*PINNED, *REMOVED, "--x", "-q", "llama-server", "|", "2>&1", "A=b", "--ctx-size=7"]),
+    st.sampled_from(
+        [*PINNED_ARITIES, *REMOVED_FLAGS, "--x", "-q", "llama-server", "|", "2>&1", "A=b", "--ctx-size=7"]
+    ),
     st.sampled_from(["0", "-1", "99", "1,2", "on", "none", "a=CPU,b=CUDA0", "q8_0", "(", "=", ",", "", " "]),
     st.text(max_size=8),
 )

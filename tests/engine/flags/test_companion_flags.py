@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.engine.flags.companion_flags import names_remote, read_companions, with_local
+from launcher.engine.flags.companion_flags import names_remote_file, read_companions, with_local_file
 from launcher.errors import UsageError
 from launcher.plan.amounts import HOST
 from launcher.plan.companions import CompanionWishes, DraftWish, ProjectorWish
@@ -116,7 +116,7 @@ def test_what_was_brought_here_takes_the_place_of_what_named_it() -> None:
         "-devd",
         "none",
     )
-    assert names_remote(flags)
-    local = with_local(with_local(flags, "-md", "/d"), "-mm", "/mm", ("--image-max-tokens", "9"))
+    assert names_remote_file(flags)
+    local = with_local_file(with_local_file(flags, "-md", "/d"), "-mm", "/mm", ("--image-max-tokens", "9"))
     assert local == ("--jinja", "-devd", "none", "-md", "/d", "--mmproj", "/mm", "--image-max-tokens", "9")
-    assert not names_remote(local)
+    assert not names_remote_file(local)

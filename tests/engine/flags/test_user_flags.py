@@ -6,10 +6,10 @@ import pytest
 
 from launcher.engine.flags.user_flags import (
     absorb_flags,
+    adapter_files,
     carried_flags,
-    further_files,
     split_flags,
-    uncounted,
+    uncounted_notes,
 )
 from launcher.errors import UsageError
 from launcher.plan.amounts import HOST
@@ -78,7 +78,7 @@ def test_values_that_begin_with_a_dash_are_values() -> None:
 
 
 def test_further_files_are_not_in_the_ledger() -> None:
-    notes = uncounted(
+    notes = uncounted_notes(
         (
             "--control-vector",
             "c.gguf",
@@ -92,13 +92,13 @@ def test_further_files_are_not_in_the_ledger() -> None:
 
 
 def test_projectors_and_draft_models_are_counted() -> None:
-    assert uncounted(("--mmproj", "vision.gguf", "-md", "draft.gguf")) == ()
-    assert uncounted(("--mmproj-url", "https://x/m.gguf", "-hfd", "user/draft")) == ()
+    assert uncounted_notes(("--mmproj", "vision.gguf", "-md", "draft.gguf")) == ()
+    assert uncounted_notes(("--mmproj-url", "https://x/m.gguf", "-hfd", "user/draft")) == ()
 
 
 def test_adapters_are_counted_by_their_files() -> None:
     flags = ("--seed", "1", "--lora", "a.gguf,b.gguf")
-    assert list(further_files(flags)) == [("adapter", "a.gguf"), ("adapter", "b.gguf")]
+    assert list(adapter_files(flags)) == [("adapter", "a.gguf"), ("adapter", "b.gguf")]
 
 
 def test_a_numa_mode_is_a_wish() -> None:

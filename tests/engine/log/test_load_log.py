@@ -1,4 +1,4 @@
-from launcher.engine.log.load_log import Compared, compare_load, parse_load_log
+from launcher.engine.log.load_log import RowComparison, compare_load, parse_load_log
 from launcher.plan.amounts import HOST
 from launcher.units import MIB
 
@@ -33,8 +33,8 @@ def test_buffers_belong_to_devices_or_the_host() -> None:
 
 def test_a_plan_is_compared_row_by_row_without_mapped_weights() -> None:
     assert compare_load(PLAN, parse_load_log(LOG)) == (
-        Compared(where="Vulkan0", planned_bytes=303 * MIB, seen_bytes=303 * MIB),
-        Compared(where=HOST, planned_bytes=5 * MIB, seen_bytes=MIB * 17 // 4),
+        RowComparison(where="Vulkan0", planned_bytes=303 * MIB, seen_bytes=303 * MIB),
+        RowComparison(where=HOST, planned_bytes=5 * MIB, seen_bytes=MIB * 17 // 4),
     )
 
 

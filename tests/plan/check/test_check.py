@@ -9,7 +9,7 @@ import pytest
 from launcher.engine.flags.command_line import read_command
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST, Basis
-from launcher.plan.check.check import Check, check, check_json
+from launcher.plan.check.check import Check, check_configuration, check_json
 from launcher.plan.companions import DraftWish
 from launcher.plan.expert_pattern import placement_pattern
 from launcher.plan.memory.companion_memory import NO_COMPANIONS, Companions, Draft
@@ -76,7 +76,7 @@ def verdict(
 ) -> Check:
     configuration = read_command([f"llama-server {line}"]).configuration
     box = box or machine(*cards(2000, 2000))
-    return check(configuration, model(name), box, oracle, "m.gguf", beside)
+    return check_configuration(configuration, model(name), box, oracle, "m.gguf", beside)
 
 
 def draft(oracle: Silent | Refuses | Says, *devices: str) -> Companions:

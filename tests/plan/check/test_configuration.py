@@ -12,7 +12,7 @@ from launcher.plan.amounts import HOST
 from launcher.plan.check.configuration import (
     Configuration,
     pool_size,
-    question_of,
+    question_of_configuration,
     refusal_of,
     settled_load_mode,
     used_devices,
@@ -115,18 +115,18 @@ NAMES = ["blk.0.ffn_up_exps.weight", "token_embd.weight"]
 def test_overrides_that_find_nothing_still_end_pipelining() -> None:
     idle = TensorOverride(pattern=r"blk\.7\.", where=HOST)
     works = TensorOverride(pattern="exps", where="CUDA1")
-    asked = question_of(Configuration(overrides=(idle, works)), "m", TWO, 4096, NAMES)
+    asked = question_of_configuration(Configuration(overrides=(idle, works)), "m", TWO, 4096, NAMES)
     assert asked.overrides == (works,)
-    asked = question_of(Configuration(overrides=(idle,)), "m", TWO, 4096, NAMES)
+    asked = question_of_configuration(Configuration(overrides=(idle,)), "m", TWO, 4096, NAMES)
     assert [rule.pattern for rule in asked.overrides] == ["^$"]
-    assert question_of(Configuration(), "m", TWO, 4096, NAMES).overrides == ()
+    assert question_of_configuration(Configuration(), "m", TWO, 4096, NAMES).overrides == ()
 
 
 def test_tensors_are_split_over_all_devices_there_are() -> None:
     tensor = Configuration(split_mode=SplitMode.TENSOR, tensor_split=(1.0, 3.0))
     assert ids(Configuration(), shared=True) == ["CUDA0"]
     assert ids(tensor, shared=True) == ["CUDA0", "CUDA1"]
-    asked = question_of(tensor, "m", TWO, 4096, NAMES)
+    asked = question_of_configuration(tensor, "m", TWO, 4096, NAMES)
     assert asked.split_mode is SplitMode.TENSOR
     assert asked.tensor_split == (1.0, 3.0)
 
@@ -148,7 +148,7 @@ def test_rows_are_split_by_sycl_only() -> None:
 )
 def test_what_cannot_be_asked(configuration: Configuration) -> None:
     with pytest.raises(UsageError):
-        question_of(configuration, "m", TWO, 4096, NAMES)
+        question_of_configuration(configuration, "m", TWO, 4096, NAMES)
 
 
 def test_auto_maps_unless_a_device_cannot() -> None:

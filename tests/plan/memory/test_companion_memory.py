@@ -28,7 +28,7 @@ from launcher.plan.modes import CacheType, FlashAttention
 from launcher.plan.oracle import Answer, BufferRow, ProjectorAnswer, ProjectorQuestion, Question, Refusal
 from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.search.search import Offer, Task, plan_one, search
-from launcher.plan.search.verify import Witness
+from launcher.plan.search.verify import ModelSimulator
 from launcher.plan.workload import Prefer, Workload
 from launcher.units import GIB, MIB
 from tests.builders import build_header
@@ -108,7 +108,9 @@ def draft(wish: DraftWish | None = None, oracle: Silent | None = None, n_draft: 
 
 def outcome(box: Machine, companions: Companions, oracle: Silent | None = None) -> Plan | Shortfall:
     offer = Offer(
-        quant="Q4_0", model=model("qwen3moe"), witness=Witness(oracle=oracle or Silent(), path="m.gguf")
+        quant="Q4_0",
+        model=model("qwen3moe"),
+        simulator=ModelSimulator(oracle=oracle or Silent(), path="m.gguf"),
     )
     usual = Workload(ctx_size=4096, ubatch_size=512, cache_type_k=CacheType.F16, cache_type_v=CacheType.F16)
     return plan_one(offer, Task(machine=box, workload=usual, companions=companions))
@@ -383,6 +385,6 @@ def test_the_choice_of_a_quant_has_room_for_companions() -> None:
     assert alone.plan is not None
     assert together.plan is not None
     assert (alone.plan.quant, together.plan.quant) == ("Q8_0", "Q4_0")
-    (loser,) = together.losers
+    (loser,) = together.rejected
     assert (loser.quant, loser.where) == ("Q8_0", HOST)
     assert all(row.free_bytes >= 0 for row in together.plan.ledger)

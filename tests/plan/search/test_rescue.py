@@ -15,14 +15,14 @@ from launcher.plan.rope import Rope
 from launcher.plan.search.rescue import (
     MOST_STEPS,
     Correction,
-    Exhausted,
+    ExhaustedRow,
     Replan,
-    Step,
-    corrected,
-    describe,
-    lessened,
-    row_that_ran_out,
-    steps,
+    Rescue,
+    describe_difference,
+    exhausted_row,
+    find_rescues,
+    with_correction,
+    with_less_free,
 )
 from launcher.plan.workload import Workload
 from launcher.units import GIB, MIB
@@ -50,12 +50,12 @@ def planned(shape: ModelFile, box: Machine, wish: Workload = WISH) -> Plan:
 def offered(
     shape: ModelFile,
     box: Machine,
-    exhausted: Exhausted,
+    exhausted: ExhaustedRow,
     wish: Workload = WISH,
     before: Correction | None = None,
-) -> list[Step]:
+) -> list[Rescue]:
     plan = planned(shape, box, wish)
-    return list(steps(plan, exhausted, box, wish, before or Correction(), planner(shape)))
+    return list(find_rescues(plan, exhausted, box, wish, before or Correction(), planner(shape)))
 
 
 def full_card(shape: ModelFile, box: Machine, wish: Workload = WISH) -> tuple[Plan, int]:
@@ -69,7 +69,7 @@ def test_every_step_stays_below_what_was_seen_not_to_fit() -> None:
     shape, box = model("qwen3moe"), machine(*cards(4096), ram_bytes=64 * GIB)
     plan, buffers = full_card(shape, box)
     found = offered(
-        shape, box, Exhausted(where="CUDA0", need_bytes=buffers // 10, had_bytes=buffers * 8 // 10)
+        shape, box, ExhaustedRow(where="CUDA0", need_bytes=buffers // 10, had_bytes=buffers * 8 // 10)
     )
     assert found
     for step in found:
@@ -81,7 +81,7 @@ def test_every_step_stays_below_what_was_seen_not_to_fit() -> None:
 
 def test_a_context_is_shortened_last_and_only_with_consent() -> None:
     shape, box = model("llama"), machine(ram_bytes=4 * GIB)
-    found = offered(shape, box, Exhausted(where=HOST), LONG)
+    found = offered(shape, box, ExhaustedRow(where=HOST), LONG)
     consent = [step.needs_consent for step in found]
     assert consent == sorted(consent)
     assert consent[-1]
@@ -93,7 +93,7 @@ def test_whole_layers_leave_the_card_only_after_the_cache_was_quantised() -> Non
     shape, box = model("llama"), machine(*cards(8192), ram_bytes=64 * GIB)
     plan, buffers = full_card(shape, box, LONG)
     kv = plan.ledger[0].kv.n_bytes
-    found = offered(shape, box, Exhausted(where="CUDA0", need_bytes=kv, had_bytes=buffers - kv), LONG)
+    found = offered(shape, box, ExhaustedRow(where="CUDA0", need_bytes=kv, had_bytes=buffers - kv), LONG)
     assert found[0].plan.placement == plan.placement
     assert found[0].sentence.startswith("KV cache q8_0 instead of f16") or found[0].plan.ubatch_size == 256
     whole = [step.plan.placement.n_gpu_layers == plan.placement.n_gpu_layers for step in found]
@@ -104,44 +104,44 @@ def test_whole_layers_leave_the_card_only_after_the_cache_was_quantised() -> Non
 def test_a_cache_type_that_was_asked_for_is_kept() -> None:
     shape, box = model("llama"), machine(ram_bytes=4 * GIB)
     wish = replace(WISH, cache_type_k=CacheType.F16, cache_type_v=CacheType.F16)
-    for step in offered(shape, box, Exhausted(where=HOST), wish):
+    for step in offered(shape, box, ExhaustedRow(where=HOST), wish):
         assert step.plan.cache_type_k is CacheType.F16
 
 
 def test_a_row_that_is_not_in_the_plan_cannot_be_saved() -> None:
     shape, box = model("llama"), machine(ram_bytes=4 * GIB)
-    assert offered(shape, box, Exhausted(where="RPC0")) == []
+    assert offered(shape, box, ExhaustedRow(where="RPC0")) == []
 
 
 def test_without_a_name_the_fullest_card_is_meant() -> None:
     plan = planned(model("qwen3moe"), machine(*cards(4096, 1024), ram_bytes=64 * GIB))
-    row = row_that_ran_out(plan, None)
+    row = exhausted_row(plan, None)
     assert row is not None
     assert row.free_bytes == min(each.free_bytes for each in plan.ledger if each.where != HOST)
 
 
 def test_corrections_add_up_and_apply() -> None:
     box = machine(*cards(4096), ram_bytes=64 * GIB)
-    less = lessened(box, {"CUDA0": 1024 * MIB, HOST: 10 * GIB})
+    less = with_less_free(box, {"CUDA0": 1024 * MIB, HOST: 10 * GIB})
     assert less.devices[0].free_bytes == (box.devices[0].free_bytes or 0) - 1024 * MIB
     assert less.ram_available_bytes == box.ram_available_bytes - 10 * GIB
-    wish = corrected(WISH, Correction(ubatch_size=128, cache_type=CacheType.Q8_0))
+    wish = with_correction(WISH, Correction(ubatch_size=128, cache_type=CacheType.Q8_0))
     assert (wish.ubatch_size, wish.cache_type_k, wish.cache_type_v) == (128, CacheType.Q8_0, CacheType.Q8_0)
-    assert corrected(replace(WISH, ubatch_size=64), Correction(ubatch_size=128)).ubatch_size == 64
+    assert with_correction(replace(WISH, ubatch_size=64), Correction(ubatch_size=128)).ubatch_size == 64
     assert MOST_STEPS == 3
 
 
 def test_what_changed_is_said() -> None:
     plan = planned(model("qwen3moe"), machine(*cards(4096), ram_bytes=64 * GIB))
     other = replace(plan, ubatch_size=256, cache_type_k=CacheType.Q8_0, ctx_size=4096, cache_ram_bytes=0)
-    said = describe(plan, other)
+    said = describe_difference(plan, other)
     assert f"micro-batch 256 instead of {plan.ubatch_size}" in said
     assert "KV cache q8_0 instead of f16" in said
     assert "context 4096 instead of 8192" in said
-    assert describe(plan, plan) == "the same settings on less memory"
+    assert describe_difference(plan, plan) == "the same settings on less memory"
 
 
 @pytest.mark.parametrize("need", [None, 100 * MIB, 40 * GIB])
 def test_whatever_was_asked_for_it_ends(need: int | None) -> None:
     shape, box = model("qwen3moe"), machine(*cards(4096), ram_bytes=64 * GIB)
-    assert len(offered(shape, box, Exhausted(where="CUDA0", need_bytes=need))) < 10
+    assert len(offered(shape, box, ExhaustedRow(where="CUDA0", need_bytes=need))) < 10

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.engine.flags.argv import Serving, server_argv
-from launcher.engine.flags.taskset import unbound
+from launcher.engine.flags.taskset import split_taskset
 from launcher.errors import UsageError
 from launcher.gguf.ggml import GgmlType
 from launcher.machine.machine import Cpu, Filesystem, Machine, MemoryPool
@@ -74,7 +74,7 @@ def test_quality_speed_and_what_lies_between() -> None:
 def test_every_other_quant_has_its_reason() -> None:
     choice = choose(kimi(), machine(device(0, 24 * GIB), ram_bytes=384 * GIB))
     plan = planned(choice)
-    reasons = {loser.quant: loser for loser in choice.losers}
+    reasons = {loser.quant: loser for loser in choice.rejected}
     assert plan.quant == "Q2"
     assert set(reasons) == {"INT4", "IQ1"}
     assert reasons["INT4"].fits is False
@@ -86,7 +86,7 @@ def test_every_other_quant_has_its_reason() -> None:
 
 def test_a_price_names_the_expert_layers_it_costs() -> None:
     choice = choose(kimi()[:1], machine(device(0, 60 * GIB), ram_bytes=768 * GIB))
-    price = next(price for price in choice.prices if price.flags == "-c 65536")
+    price = next(price for price in choice.changes if price.flags == "-c 65536")
     more = planned(
         choose(
             kimi()[:1],
@@ -119,7 +119,7 @@ def test_a_ubatch_is_larger_where_prompts_are_computed_with_host_weights() -> No
 def test_a_speed_that_was_asked_for_excludes_the_slow() -> None:
     fast = choose(kimi(), EPYC, Workload(ctx_size=8192, prefer=Prefer.QUALITY, min_tps=8))
     assert planned(fast).quant != "INT4"
-    assert any("--min-tps asks for 8" in loser.reason for loser in fast.losers)
+    assert any("--min-tps asks for 8" in loser.reason for loser in fast.rejected)
     never = choose(kimi(), EPYC, Workload(ctx_size=8192, min_tps=1000))
     assert never.plan is None
     assert never.shortfall is not None
@@ -232,7 +232,7 @@ def test_one_node_is_kept_to_where_its_cores_are_all_that_compute() -> None:
     assert plan.forecast.decode.mid > across.forecast.decode.mid
     argv = server_argv(plan, Serving(host="127.0.0.1", port=1, model_id="m", model_path="m"), program="/x/s")
     assert argv[:4] == ("/usr/bin/taskset", "--cpu-list", "32-63", "/x/s")
-    assert unbound(argv)[1][:2] == ("/x/s", "-m")
+    assert split_taskset(argv)[1][:2] == ("/x/s", "-m")
 
 
 def test_a_process_that_may_not_use_all_cpus_keeps_to_its_own() -> None:
@@ -295,7 +295,7 @@ def test_the_reason_against_a_better_quant_shows_that_it_is_slower_than_the_rule
     choice = choose(kimi(), EPYC, Workload(ctx_size=32768))
     plan = planned(choice)
     turns = {(one.quant, one.cache_type): one.turn_seconds for one in choice.options}
-    said = [one for one in choice.losers if "the limit is" in one.reason]
+    said = [one for one in choice.rejected if "the limit is" in one.reason]
     assert said
     for one in said:
         turn, limit = (float(word) for word in re.findall(r"([\d.]+) s\b", one.reason))
@@ -308,7 +308,7 @@ def test_a_price_is_for_the_plans_own_turn() -> None:
     whole = choose(
         small(), machine(), Workload(ctx_size=8192, cache_type_k=CacheType.F16, cache_type_v=CacheType.F16)
     )
-    price = next(one for one in whole.prices if one.flags == "-c 4096")
+    price = next(one for one in whole.changes if one.flags == "-c 4096")
     assert "still" in price.text
     assert "a turn of" in price.text
 

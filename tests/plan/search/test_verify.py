@@ -15,7 +15,7 @@ from launcher.plan.oracle import Answer, HostTensor, Question, Refusal
 from launcher.plan.plan import Shortfall
 from launcher.plan.search.choice import Choice
 from launcher.plan.search.search import Offer, Task, search
-from launcher.plan.search.verify import MOST_SIMULATIONS, Witness
+from launcher.plan.search.verify import MOST_SIMULATIONS, ModelSimulator
 from launcher.plan.workload import Limits, Workload
 from launcher.units import GIB, MIB
 from tests.plan.answering import Oracle, holding
@@ -27,7 +27,7 @@ ONE_CARD = machine(*cards(900))
 
 def plan_with(oracle: Oracle, *names: str, box: Machine = ONE_CARD, limits: Limits | None = None) -> Choice:
     offers = [
-        Offer(quant=name, model=model("qwen3moe"), witness=Witness(oracle=oracle, path="m.gguf"))
+        Offer(quant=name, model=model("qwen3moe"), simulator=ModelSimulator(oracle=oracle, path="m.gguf"))
         for name in names or ("Q4_0",)
     ]
     usual = Workload(ctx_size=4096, ubatch_size=512, cache_type_k=CacheType.F16, cache_type_v=CacheType.F16)
@@ -174,7 +174,7 @@ def test_a_better_quant_that_fits_by_simulation_alone_is_taken() -> None:
 
     def choose(oracle: Oracle, ram_mib: int) -> Choice:
         offers = [
-            Offer(quant=name, model=one, witness=Witness(oracle=oracle, path="m.gguf"))
+            Offer(quant=name, model=one, simulator=ModelSimulator(oracle=oracle, path="m.gguf"))
             for name, one in (("Q8_0", better), ("Q4_0", smaller))
         ]
         return search(offers, Task(machine=machine(ram_bytes=ram_mib * MIB + 512 * MIB), workload=wish))

@@ -1,4 +1,4 @@
-"""Why a candidate was not taken, as an `Option` or a `Shortfall` with its sentence."""
+"""Why a candidate was not taken, as an `Alternative` or a `Shortfall` with its sentence."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import replace
 from launcher.plan.amounts import SPEED
 from launcher.plan.plan import Shortfall
 from launcher.plan.reasons import describe_missing
-from launcher.plan.search.candidates import Candidate
-from launcher.plan.search.choice import Option
+from launcher.plan.search.candidates import PlanCandidate
+from launcher.plan.search.choice import Alternative
 from launcher.plan.search.shortfall import shortfall_of
 from launcher.plan.search.verify import Verdict
 from launcher.plan.workload import Prefer, Workload
 
 
-def refuted_shortfall(one: Candidate, verdict: Verdict) -> Shortfall:
+def refuted_shortfall(one: PlanCandidate, verdict: Verdict) -> Shortfall:
     """What the simulator misses in a candidate that fits by our figures."""
     ledger = verdict.simulated.ledger
     worst = min(ledger, key=lambda row: row.free_bytes)
@@ -27,17 +27,17 @@ def refuted_shortfall(one: Candidate, verdict: Verdict) -> Shortfall:
     )
 
 
-def refuted_option(one: Candidate, verdict: Verdict) -> Option:
+def refuted_alternative(one: PlanCandidate, verdict: Verdict) -> Alternative:
     short = refuted_shortfall(one, verdict)
     return replace(
-        option(one, f"{short.reasons[0]}, simulated"),
+        alternative(one, f"{short.reasons[0]}, simulated"),
         fits=False,
         where=short.where,
         missing_bytes=short.missing_bytes,
     )
 
 
-def why_not(one: Candidate, chosen: Candidate, limit_seconds: float) -> str:
+def why_not(one: PlanCandidate, chosen: PlanCandidate, limit_seconds: float) -> str:
     """`limit_seconds` is what a turn of a better quant may take."""
     if one.rank > chosen.rank:
         shorter, longer = f"{one.turn_seconds:.1f}", f"{chosen.turn_seconds:.1f}"
@@ -60,15 +60,15 @@ def _apart(more: float, less: float) -> tuple[str, str]:
     return texts
 
 
-def too_slow(one: Candidate, workload: Workload) -> bool:
+def too_slow(one: PlanCandidate, workload: Workload) -> bool:
     return workload.min_tps is not None and one.decode_tps < workload.min_tps
 
 
-def slow_reason(one: Candidate, workload: Workload) -> str:
+def slow_reason(one: PlanCandidate, workload: Workload) -> str:
     return f"fits, at {one.decode_tps:.1f} tokens/s where --min-tps asks for {workload.min_tps:g}"
 
 
-def slow_shortfall(one: Candidate, workload: Workload) -> Shortfall:
+def slow_shortfall(one: PlanCandidate, workload: Workload) -> Shortfall:
     """The fastest that fits, where --min-tps asks for more."""
     return shortfall_of(
         one.case,
@@ -85,10 +85,10 @@ def slow_shortfall(one: Candidate, workload: Workload) -> Shortfall:
     )
 
 
-def option(one: Candidate, reason: str) -> Option:
+def alternative(one: PlanCandidate, reason: str) -> Alternative:
     parameters = one.arrangement.settled.parameters
     kind = parameters.cache_type_k
-    return Option(
+    return Alternative(
         quant=one.case.quant,
         size_bytes=one.case.model.size_bytes,
         cache_type=kind.value,

@@ -36,7 +36,7 @@ class Facts:
     beside: tuple[str, ...] = ()
 
 
-def explain(facts: Facts) -> tuple[str, ...]:
+def explain_check(facts: Facts) -> tuple[str, ...]:
     """Every sentence, what failed first."""
     return (
         *_failing(facts),
