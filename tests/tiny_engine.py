@@ -15,7 +15,7 @@ from pathlib import Path
 from launcher.engine.compile.build import BuildRequest
 from launcher.engine.pinned import Recipe
 from launcher.machine.machine import Backend
-from launcher.system.packages import Kind, Package
+from launcher.system.packages import Package, PackageKind
 
 COMMIT = "abc1234"
 RECIPE = Recipe(version="1.0", commit=COMMIT, subtree="tiny-1.0/vendor/llama.cpp", targets=("llama-server",))
@@ -74,7 +74,7 @@ def tiny_request(
         package=Package(
             name="tiny",
             version="1.0",
-            kind=Kind.SDIST,
+            kind=PackageKind.SDIST,
             file_name=ARCHIVE,
             sha256=hashlib.sha256(archive.read_bytes()).hexdigest(),
         ),

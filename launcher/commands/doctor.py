@@ -27,7 +27,7 @@ from launcher.engine.pinned import LLAMA_CPP
 from launcher.errors import LauncherError, TryAgain, UsageError
 from launcher.machine.machine import Backend, Machine
 from launcher.machine.probe.device_list import parse_device_list
-from launcher.machine.probe.probe import probe
+from launcher.machine.probe.probe import probe_machine
 from launcher.system.settings import Settings, read_settings
 from launcher.units import GIB, MIB, format_bytes
 
@@ -58,7 +58,7 @@ def examine(engine_path: Path | None = None) -> tuple[Finding, ...]:
         found.append(Finding(check="config", wrong=True, text=error.message, fix=error.hint))
 
     settings = read_settings(broken)
-    machine = probe(settings.models_dir, None)
+    machine = probe_machine(settings.models_dir, None)
     engine: Engine | None = None
     try:
         engine = engine_or_none(engine_path, settings)

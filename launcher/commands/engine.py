@@ -16,7 +16,7 @@ from launcher.engine.flags.help_text import Capabilities
 from launcher.errors import NotFound
 from launcher.machine.machine import Backend, Device
 from launcher.machine.probe.device_list import parse_device_list
-from launcher.machine.probe.probe import probe
+from launcher.machine.probe.probe import probe_machine
 from launcher.progress import OnProgress
 from launcher.system.settings import Settings
 
@@ -33,7 +33,7 @@ def find(explicit: Path | None, settings: Settings) -> Engine:
         explicit,
         settings.engine,
         settings.engines_dir,
-        backend=lambda: backend_for(probe(settings.models_dir, None), has_hip=has_hip()),
+        backend=lambda: backend_for(probe_machine(settings.models_dir, None), has_hip=has_hip()),
     )
 
 
@@ -83,7 +83,7 @@ def describe_engine(explicit: Path | None, settings: Settings) -> EngineDescript
 
 def build(backend: Backend | None, jobs: int | None, settings: Settings, on_progress: OnProgress) -> Engine:
     """Build the pinned engine for this machine, or return the one built before."""
-    machine = probe(settings.models_dir, None)
+    machine = probe_machine(settings.models_dir, None)
     return build_engine(
         BuildRequest(
             backend=backend or backend_for(machine, has_hip=has_hip()),

@@ -11,7 +11,7 @@ from launcher.machine.from_toml import format_machine, parse_machine
 from launcher.machine.from_words import adhoc_machine
 from launcher.machine.machine import Machine
 from launcher.machine.probe.device_list import parse_device_list
-from launcher.machine.probe.probe import probe
+from launcher.machine.probe.probe import probe_machine
 from launcher.models.hub.endpoint import endpoint_in_use
 from launcher.system.atomic_files import write_atomically
 from launcher.system.settings import Settings, expand, profiles_dir
@@ -49,7 +49,7 @@ def this_machine(engine: Engine | None) -> Machine:
             listed = parse_device_list(ask_engine(engine.path, "--list-devices"))
         except EngineFailed:
             listed = None  # an engine that cannot list is diagnosed when it is started
-    return probe(endpoint_in_use().cache_dir, listed)
+    return probe_machine(endpoint_in_use().cache_dir, listed)
 
 
 def save_machine(machine: Machine, path: Path) -> None:

@@ -6,7 +6,7 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.system.run_program import _output
+from launcher.system.run_program import output_of
 
 _X86_CODE_GENERATION = frozenset(
     {
@@ -69,7 +69,7 @@ def host_cpu() -> HostCpu:
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
-        brand = _output("sysctl", "-n", "machdep.cpu.brand_string").strip()
+        brand = output_of("sysctl", "-n", "machdep.cpu.brand_string").strip()
         return HostCpu(arch=arch, flags=(brand,) if brand else ())
     return HostCpu(arch=arch, flags=code_generation_flags(parse_cpu_flags(text), arch))
 

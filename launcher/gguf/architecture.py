@@ -11,16 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from launcher.errors import BadGguf
-from launcher.gguf.cursor import quoted
-from launcher.gguf.header import SkippedArray, TensorInfo, Value
-from launcher.gguf.known import ARCHITECTURES, COMMIT
-from launcher.gguf.patterns import (
+from launcher.gguf.block_patterns import (
     cached_blocks,
     recurrent_blocks,
     sliding_blocks,
     window_of,
     window_tokens,
 )
+from launcher.gguf.cursor import quoted
+from launcher.gguf.header import SkippedArray, TensorInfo, Value
+from launcher.gguf.known_architectures import ARCHITECTURES, COMMIT
 
 _MAX_BLOCKS = 512  # LLAMA_MAX_LAYERS, src/llama-hparams.h
 _MAX_EXPERTS = 1024  # LLAMA_MAX_EXPERTS
@@ -66,7 +66,6 @@ class Architecture:
     n_head_kv: tuple[int, ...]
     n_ff: tuple[int, ...]
     n_ff_exp: tuple[int, ...]
-    n_ff_shexp: int | None
     n_expert: int
     n_expert_used: tuple[int, ...]
     n_expert_shared: int | None
@@ -204,7 +203,6 @@ def read_architecture(metadata: Mapping[str, Value], tensors: tuple[TensorInfo, 
         n_head_kv=n_head_kv,
         n_ff=n_ff,
         n_ff_exp=keys.per_block("expert_feed_forward_length", n_block) or none,
-        n_ff_shexp=keys.number("expert_shared_feed_forward_length"),
         n_expert=keys.number("expert_count", _MAX_EXPERTS) or 0,
         n_expert_used=keys.per_block("expert_used_count", n_block) or none,
         n_expert_shared=keys.number("expert_shared_count"),

@@ -6,6 +6,8 @@ Source: ggml/include/ggml.h (enum ggml_type) and the type_traits table in ggml/s
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from enum import IntEnum
 
 from launcher.errors import BadGguf
@@ -89,14 +91,9 @@ BLOCKS: dict[GgmlType, tuple[int, int]] = {
 """Elements and bytes per block of each type (ggml/src/ggml-common.h, the QK_* and block_* definitions)."""
 
 
-def row_bytes(type_: GgmlType, n_elements: int) -> int:
-    """Bytes of one row of `n_elements`. Raises BadGguf if they do not fill whole blocks."""
-    per_block, size = BLOCKS[type_]
-    if n_elements % per_block:
-        raise BadGguf(f"a row of {n_elements} {type_.name} elements is not a multiple of {per_block}")
-    return n_elements // per_block * size
-
-
-def bits_per_weight(type_: GgmlType) -> float:
-    per_block, size = BLOCKS[type_]
-    return size * 8 / per_block
+def tensor_bytes(shape: Sequence[int], type_: GgmlType) -> int:
+    """Return the size of a tensor in bytes. Raises BadGguf if its rows are not whole blocks."""
+    per_block, block_bytes = BLOCKS[type_]
+    if shape[0] % per_block:
+        raise BadGguf(f"rows of {shape[0]} elements are no multiple of {type_.name}'s {per_block}")
+    return math.prod(shape) // per_block * block_bytes

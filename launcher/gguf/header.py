@@ -15,7 +15,7 @@ from launcher.gguf.cursor import I64, KEEP_BYTES, U32, Cursor, Short
 from launcher.gguf.metadata import (
     MAX_ARRAY_ITEMS,
     MAX_STRING_BYTES,
-    Scalar,
+    MetadataScalar,
     SkippedArray,
     SkippedString,
     Value,
@@ -32,8 +32,8 @@ __all__ = [
     "MAX_STRING_BYTES",
     "MAX_TENSORS",
     "Header",
+    "MetadataScalar",
     "NeedMore",
-    "Scalar",
     "SkippedArray",
     "SkippedString",
     "TensorInfo",

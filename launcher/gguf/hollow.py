@@ -20,7 +20,7 @@ class HollowFile:
     size_bytes: int
 
 
-def hollow_bytes(header: Header, raw_header: bytes, size_bytes: int) -> HollowFile:
+def hollow_copy(header: Header, raw_header: bytes, size_bytes: int) -> HollowFile:
     """What a hollow copy of a shard of `size_bytes` consists of; `raw_header` are the bytes `header` was read
     from. Raises BadGguf if the bytes are too few, or the tensors do not fit into the size."""
     if len(raw_header) < header.data_offset:

@@ -25,8 +25,8 @@ class SkippedString:
     length: int
 
 
-Scalar = int | float | bool | str
-Value = Scalar | tuple[Scalar, ...] | SkippedArray | SkippedString
+MetadataScalar = int | float | bool | str
+Value = MetadataScalar | tuple[MetadataScalar, ...] | SkippedArray | SkippedString
 
 
 MAX_ARRAY_ITEMS = 4096

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from launcher.errors import BadGguf
 from launcher.gguf.header import Header
-from launcher.gguf.names import shard_name
 
 
 def check_split(names: tuple[str, ...], headers: tuple[Header, ...]) -> None:
@@ -57,12 +56,3 @@ def _number(header: Header, key: str, name: str) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise BadGguf(f"{key} of {name} must be a whole number")
     return value
-
-
-def model_name(file_name: str) -> str:
-    """What to call a model whose first file has this name: without folder, shard number and ending."""
-    base = file_name.rpartition("/")[2]
-    shard = shard_name(base)
-    if shard is not None:
-        return shard.stem
-    return base[: -len(".gguf")] if base.lower().endswith(".gguf") else base

@@ -6,22 +6,21 @@ file's total with the mix that was assumed. Inverse of `header`: what it writes,
 
 from __future__ import annotations
 
-import math
 import re
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from launcher.errors import BadGguf
-from launcher.gguf.ggml import BLOCKS, GgmlType
-from launcher.gguf.metadata import Scalar, ValueType
+from launcher.gguf.ggml import GgmlType, tensor_bytes
+from launcher.gguf.metadata import MetadataScalar, ValueType
 from launcher.gguf.tensors import pad
 
 _ALIGNMENT = 32  # GGUF_DEFAULT_ALIGNMENT, ggml/include/gguf.h
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
+class TensorFamily:
     """Tensors alike: `name` with `{}` for the block, blocks `first` to `last` inclusive; one tensor without `{}`."""
 
     name: str
@@ -46,19 +45,11 @@ class TypedTensor:
 
     @property
     def size_bytes(self) -> int:
-        return size_of(self.shape, self.type)
-
-
-def size_of(shape: Sequence[int], kind: GgmlType) -> int:
-    """Bytes of a tensor. Raises BadGguf for rows that are not whole blocks."""
-    per_block, block_bytes = BLOCKS[kind]
-    if shape[0] % per_block:
-        raise BadGguf(f"rows of {shape[0]} elements are no multiple of {kind.name}'s {per_block}")
-    return math.prod(shape) // per_block * block_bytes
+        return tensor_bytes(self.shape, self.type)
 
 
 def assign_types(
-    families: Iterable[Family], rules: Sequence[TypeRule], total_bytes: int | None
+    families: Iterable[TensorFamily], rules: Sequence[TypeRule], total_bytes: int | None
 ) -> tuple[TypedTensor, ...]:
     """Every tensor with its type, the first rule that matches. With a total, rules of several types are raised
     tensor by tensor, in the rules' and the file's order, as long as the sum stays within it.
@@ -91,7 +82,7 @@ def assign_types(
     return tuple(chosen)
 
 
-def header_bytes(metadata: Iterable[tuple[str, Scalar]], tensors: Sequence[TypedTensor]) -> bytes:
+def header_bytes(metadata: Iterable[tuple[str, MetadataScalar]], tensors: Sequence[TypedTensor]) -> bytes:
     """The header of a file with these tensors, padded to where their data would begin."""
     pairs = list(metadata)
     out = bytearray(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(pairs)))
@@ -106,7 +97,7 @@ def header_bytes(metadata: Iterable[tuple[str, Scalar]], tensors: Sequence[Typed
     return bytes(out) + bytes(-len(out) % _ALIGNMENT)
 
 
-def _names(family: Family) -> list[str]:
+def _names(family: TensorFamily) -> list[str]:
     if "{}" not in family.name:
         return [family.name]
     return [family.name.replace("{}", str(block)) for block in range(family.first, family.last + 1)]
@@ -117,7 +108,7 @@ def _text(value: str) -> bytes:
     return struct.pack("<Q", len(raw)) + raw
 
 
-def _typed(value: Scalar) -> bytes:
+def _typed(value: MetadataScalar) -> bytes:
     if isinstance(value, bool):
         return struct.pack("<i?", ValueType.BOOL, value)
     if isinstance(value, int):

@@ -22,7 +22,7 @@ import tomli_w
 
 from launcher.errors import NotFound
 from launcher.machine.from_words import ASSUMED_CPU, ASSUMED_CPU_NOTE, ID_PREFIX, idle_available, numbered
-from launcher.machine.gpus import as_device, gpu_named
+from launcher.machine.gpus import gpu_named, idle_device
 from launcher.machine.machine import (
     MAX_CPUS,
     MAX_DEVICES,
@@ -204,7 +204,7 @@ def _read_device(table: TomlTable, ram_bytes: int) -> Device:
             gpu = gpu_named(shorthand)
         except NotFound as error:
             table.fail("gpu", f"is {shorthand!r}, which no known GPU is called", hint=error.hint)
-        device, reserved = as_device(gpu, id="", ram_bytes=ram_bytes), gpu.reserved_mib * MIB
+        device, reserved = idle_device(gpu, id="", ram_bytes=ram_bytes), gpu.reserved_mib * MIB
     total = table.optional_size("total", 1, _MAX_BYTES) or device.total_bytes
     free: int | None = max(0, total - reserved)
     if _says_unknown(table, "free"):

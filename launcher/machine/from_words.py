@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from launcher.errors import UsageError
-from launcher.machine.gpus import METAL_SHARE_NOTE, Gpu, as_device, gpu_named
+from launcher.machine.gpus import METAL_SHARE_NOTE, Gpu, gpu_named, idle_device
 from launcher.machine.machine import MAX_DEVICES, Backend, Cpu, Device, Machine
 from launcher.units import GIB
 
@@ -60,7 +60,7 @@ def adhoc_machine(gpus: Sequence[str], ram_bytes: int) -> Machine:
         ram_available_bytes=idle_available(ram_bytes),
         ram_limit_bytes=None,
         nodes=(),
-        devices=numbered([as_device(card, id="", ram_bytes=ram_bytes) for card in cards]),
+        devices=numbered([idle_device(card, id="", ram_bytes=ram_bytes) for card in cards]),
         store=None,
         notes=(ASSUMED_CPU_NOTE, *((METAL_SHARE_NOTE,) if metal else ())),
     )

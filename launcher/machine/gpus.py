@@ -152,7 +152,7 @@ def gpu_key(name: str) -> str | None:
     return _find(name)
 
 
-def as_device(gpu: Gpu, *, id: str, ram_bytes: int) -> Device:  # noqa: A002 the field's name
+def idle_device(gpu: Gpu, *, id: str, ram_bytes: int) -> Device:  # noqa: A002 the field's name
     """The card as an idle device of a machine with `ram_bytes` of memory."""
     link = None
     if gpu.pcie_generation is not None or gpu.pcie_width is not None:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from launcher.errors import LauncherError, NotFound, TryAgain, UsageError
-from launcher.gguf.names import FileGroup, ShardName, pick_head, quant_label, shard_name
+from launcher.gguf.file_names import FileGroup, ShardName, pick_head, quant_label, shard_name
 from launcher.models.hub.endpoint import Endpoint, endpoint_in_use
 from launcher.models.local import open_path
 from launcher.models.located import Awaited, Located, Unreached

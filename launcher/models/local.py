@@ -6,9 +6,8 @@ import stat
 from pathlib import Path
 
 from launcher.errors import LauncherError, NotAllowed, NotFound, TryAgain, UsageError
+from launcher.gguf.file_names import FileGroup, group_files, model_name, shard_name
 from launcher.gguf.model import Shard
-from launcher.gguf.names import FileGroup, group_files, shard_name
-from launcher.gguf.split import model_name
 from launcher.models.located import LocalFiles, Located
 from launcher.models.ranged_headers import assemble, read_header
 from launcher.models.saved import is_saved, read_saved

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from launcher.errors import TryAgain, UsageError
-from launcher.gguf.hollow import HollowFile, hollow_bytes
+from launcher.gguf.hollow import HollowFile, hollow_copy
 from launcher.gguf.model import Shard
 from launcher.models.located import Located
 from launcher.system.atomic_files import replacing, write_atomically
@@ -259,7 +259,7 @@ def write_hollow(located: Located, folder: Path) -> tuple[Path, ...]:
     """
     shards, headers = located.model.shards, located.model.headers
     parts = zip(shards, headers, located.raw_headers, strict=True)
-    hollow = [(shard.name, hollow_bytes(header, raw, shard.size_bytes)) for shard, header, raw in parts]
+    hollow = [(shard.name, hollow_copy(header, raw, shard.size_bytes)) for shard, header, raw in parts]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _refuse_without_holes(folder, shards)

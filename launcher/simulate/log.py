@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from launcher.gguf.tensor_names import block_of
 from launcher.units import MIB
 
 _LAYER = re.compile(r"layer\s+(\d+) assigned to device (\S+), is_swa")
@@ -15,7 +16,6 @@ _OVERRIDDEN = re.compile(r"^tensor (\S+) \(.*buffer type overridden to (\S+)")
 _RECURRENT = re.compile(r"(\S+) RS buffer size =\s*([\d.]+) MiB")
 _OUTPUT = re.compile(r"(\S+)\s+output buffer size =\s*([\d.]+) MiB")
 _N_OUTPUTS = re.compile(r"n_outputs_max\s+= (\d+)")
-_BLOCK = re.compile(r"^blk\.(\d+)\.")
 _INPUT_TENSORS = ("token_embd", "per_layer_token_embd", "position_embd", "token_types")
 _WHO_SAYS = re.compile(r"^(?:[a-z_0-9]+: )?(?:error loading model: )?(?:check_tensor_dims: )?")
 _ERROR_LEVEL = 4
@@ -81,8 +81,8 @@ class LoadLog:
     def layer_device(self, tensor: str, *, is_output: bool = False) -> str | None:
         """The device a weight's layer is assigned to; None for the input layer. The output layer is the one
         after the last block; a tied embedding is loaded a second time for it (`is_output`)."""
-        if match := _BLOCK.match(tensor):
-            return self.layers.get(int(match[1]))
+        if (block := block_of(tensor)) is not None:
+            return self.layers.get(block)
         if tensor.startswith(_INPUT_TENSORS) and not is_output:
             return None
         return self.layers[max(self.layers)] if self.layers else None

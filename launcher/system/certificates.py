@@ -11,15 +11,15 @@ import httpx2
 
 from launcher.errors import UsageError
 
-VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """The first one set decides: OpenSSL's own names, then those that requests and curl taught people to set."""
 
-HINT = "if the network has an authority of its own, set SSL_CERT_FILE to its certificate"
+AUTHORITY_HINT = "if the network has an authority of its own, set SSL_CERT_FILE to its certificate"
 
 
-def trusted() -> ssl.SSLContext:
+def trusted_certificates() -> ssl.SSLContext:
     """Raises UsageError where the variable names nothing that can be read."""
-    name = next((name for name in VARIABLES if os.environ.get(name)), None)
+    name = next((name for name in CERTIFICATE_VARIABLES if os.environ.get(name)), None)
     return _context(name, os.environ[name] if name else "")
 
 
@@ -39,7 +39,7 @@ def _context(name: str | None, path: str) -> ssl.SSLContext:
         ) from error
 
 
-def distrust(error: BaseException | None) -> str | None:
+def why_distrusted(error: BaseException | None) -> str | None:
     """Why a certificate was not trusted, where that is what `error` or its cause is about."""
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__

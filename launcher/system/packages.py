@@ -35,7 +35,7 @@ _MISMATCH = re.compile(r"DO NOT MATCH THE HASHES", re.IGNORECASE)
 _FULL = re.compile(r"No space left on device|Disk quota exceeded|Errno 28\b|Errno 122\b")
 
 
-class Kind(StrEnum):
+class PackageKind(StrEnum):
     SDIST = "sdist"
     WHEEL = "wheel"
 
@@ -46,7 +46,7 @@ class Package:
 
     name: str
     version: str
-    kind: Kind
+    kind: PackageKind
     file_name: str
     sha256: str
 
@@ -54,7 +54,7 @@ class Package:
 LLAMA_CPP_PYTHON = Package(
     name="llama-cpp-python",
     version="0.3.36",
-    kind=Kind.SDIST,
+    kind=PackageKind.SDIST,
     file_name="llama_cpp_python-0.3.36.tar.gz",
     sha256="832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e",
 )
@@ -125,7 +125,11 @@ def _run_pip(package: Package, scratch: Path, on_progress: OnProgress, lock: int
         )
     requirements = scratch / ".requirements.txt"
     requirements.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
-    kinds = ("--no-binary", package.name) if package.kind is Kind.SDIST else ("--only-binary", package.name)
+    kinds = (
+        ("--no-binary", package.name)
+        if package.kind is PackageKind.SDIST
+        else ("--only-binary", package.name)
+    )
     lines: list[str] = []
     on_progress(Step(phase="download", done=0, total=None, unit="bytes", text=package.file_name))
     command = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", "--no-input", "download"]

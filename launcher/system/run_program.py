@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-GRACE_S = 5.0
+_GRACE_S = 5.0
 """After SIGINT, before SIGKILL: enough for ninja to delete the files it was half through writing."""
 
 
@@ -58,13 +58,13 @@ def _end_group(process: subprocess.Popen[str]) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE_S)
+            process.wait(_GRACE_S)
     finally:  # also when a second Ctrl-C ends the grace
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def _output(program: str | Path, *arguments: str) -> str:
+def output_of(program: str | Path, *arguments: str) -> str:
     """What a tool says about itself; nothing when it cannot be asked."""
     try:
         done = subprocess.run(

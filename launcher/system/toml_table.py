@@ -15,7 +15,7 @@ from typing import NoReturn
 from launcher.errors import UsageError
 from launcher.units import format_bytes, parse_size
 
-Scalar = bool | int | float | str
+TomlScalar = bool | int | float | str
 
 _SHOWN = 60
 """Characters of a refused value that an error repeats."""
@@ -109,7 +109,7 @@ class TomlTable:
             self._refuse(key, value, "a date like 2026-11-22, without quotes")
         return value.isoformat()
 
-    def scalars(self, key: str) -> tuple[tuple[str, Scalar], ...]:
+    def scalars(self, key: str) -> tuple[tuple[str, TomlScalar], ...]:
         """A table of the file's own making, names to plain values, in the file's order."""
         value = self._take(key) if self.has(key) else {}
         if not isinstance(value, dict):

@@ -428,7 +428,7 @@ def test_pull_names_the_flags_that_decide_nothing_for_it(hub: FakeHub) -> None:
     said: list[str] = []
 
     def watch(step: Step) -> None:
-        said.extend([step.text] if step.said else [])
+        said.extend([step.text] if step.is_remark else [])
 
     flags = ("-c", "256", "-ngl", "3", "--jinja", "-ngld", "1", "--override-kv", "a.b=int:1", "-ncmoe", "2")
     pulling.pull(f"{MODEL}:Q8_0", None, PullOptions(), lambda _: True, watch, _no_plan, flags=flags)

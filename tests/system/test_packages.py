@@ -14,7 +14,7 @@ import pytest
 
 from launcher.errors import HashMismatch, LauncherError, TryAgain
 from launcher.progress import Step
-from launcher.system.packages import Kind, Package, fetch_package
+from launcher.system.packages import Package, PackageKind, fetch_package
 
 METADATA = "Metadata-Version: 2.1\nName: tiny-thing\nVersion: 1.0\n"
 BACKEND = f"""\
@@ -35,7 +35,7 @@ def wheel(folder: Path) -> Package:
         file.writestr("tiny_thing-1.0.dist-info/METADATA", METADATA)
         file.writestr("tiny_thing-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         file.writestr("tiny_thing-1.0.dist-info/RECORD", "")
-    return pinned(folder / name, Kind.WHEEL)
+    return pinned(folder / name, PackageKind.WHEEL)
 
 
 def sdist(folder: Path) -> Package:
@@ -49,10 +49,10 @@ def sdist(folder: Path) -> Package:
             member = tarfile.TarInfo(f"tiny_thing-1.0/{path}")
             member.size = len(text)
             tar.addfile(member, io.BytesIO(text.encode()))
-    return pinned(folder / name, Kind.SDIST)
+    return pinned(folder / name, PackageKind.SDIST)
 
 
-def pinned(path: Path, kind: Kind) -> Package:
+def pinned(path: Path, kind: PackageKind) -> Package:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Package(name="tiny-thing", version="1.0", kind=kind, file_name=path.name, sha256=digest)
 

@@ -155,7 +155,7 @@ class Output:
             self.say(f"hint: {error.hint}")
 
     def _remark(self, step: Step) -> None:
-        if step.said:
+        if step.is_remark:
             self.say(f"{step.phase}: {step.text}")
 
     @contextmanager
@@ -209,7 +209,7 @@ class _Bars:
 
     def __call__(self, step: Step) -> None:
         with self._lock:
-            if step.said:
+            if step.is_remark:
                 text = printable(f"{step.phase}: {step.text}")
                 self._console.print(text, markup=False, highlight=False, soft_wrap=True)
                 return
@@ -263,7 +263,7 @@ class _Lines:
         self._said: dict[str, tuple[str, int]] = {}
 
     def __call__(self, step: Step) -> None:
-        if step.said:
+        if step.is_remark:
             self._output.say(f"{step.phase}: {step.text}")
             return
         if step.part:
@@ -289,7 +289,7 @@ class _JsonLines:
     def __call__(self, step: Step) -> None:
         now, key = time.monotonic(), (step.phase, step.part)
         soon = now - self._said.get(key, float("-inf")) < self.EVERY_S
-        if soon and not step.said and step.done != step.total:
+        if soon and not step.is_remark and step.done != step.total:
             return
         self._said[key] = now
         sys.stderr.write(json.dumps(plain(step), ensure_ascii=False) + "\n")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from launcher.errors import EngineFailed
 from launcher.machine.machine import Backend
-from launcher.system.run_program import _output
+from launcher.system.run_program import output_of
 
 COMPILERS = (("cc", "c++"), ("gcc", "g++"), ("clang", "clang++"))
 INTEL_COMPILERS = (("icx", "icpx"),)
@@ -170,7 +170,7 @@ def _with_cuda(base: Toolchain, prefixes: tuple[Path, ...]) -> Toolchain:
             "building for NVIDIA GPUs needs the CUDA toolkit, and nvcc was not found",
             hint=f"{install_hint('cuda')}, {_ELSE}",
         )
-    release = re.search(r"release (\d+\.\d+)", _output(nvcc, "--version"))
+    release = re.search(r"release (\d+\.\d+)", output_of(nvcc, "--version"))
     return dataclasses.replace(
         base,
         toolkit=f"CUDA {release[1] if release else '?'}",
@@ -187,9 +187,9 @@ def _with_hip(base: Toolchain, prefixes: tuple[Path, ...]) -> Toolchain:
         )
     # llama.cpp docs/build.md: HIPCXX="$(hipconfig -l)/clang" HIP_PATH="$(hipconfig -R)" cmake …
     hipconfig = hipcc.with_name("hipconfig")
-    clang, root = _output(hipconfig, "-l").strip(), _output(hipconfig, "-R").strip()
+    clang, root = output_of(hipconfig, "-l").strip(), output_of(hipconfig, "-R").strip()
     variables = {"HIPCXX": f"{clang}/clang" if clang else "", "HIP_PATH": root}
-    version = re.search(r"HIP version: (\S+)", _output(hipcc, "--version"))
+    version = re.search(r"HIP version: (\S+)", output_of(hipcc, "--version"))
     return dataclasses.replace(
         base,
         toolkit=f"HIP {version[1] if version else '?'}",
@@ -232,4 +232,4 @@ def _which(name: str, *prefixes: Path) -> Path | None:
 
 
 def _first_line(program: Path, *arguments: str) -> str:
-    return next(iter(_output(program, *arguments).splitlines()), program.name)
+    return next(iter(output_of(program, *arguments).splitlines()), program.name)

@@ -102,12 +102,12 @@ def amd_devices(
     """The cards as llama.cpp's ROCm or Vulkan devices, and the sentences about them."""
     prefix = "ROCm" if backend is Backend.HIP else "Vulkan"
     devices = tuple(
-        as_device(card, f"{prefix}{number}", backend, ram_available) for number, card in enumerate(cards)
+        _as_device(card, f"{prefix}{number}", backend, ram_available) for number, card in enumerate(cards)
     )
     return devices, tuple(_pool_note(card) for card in cards if card.is_apu)
 
 
-def as_device(card: AmdCard, name: str, backend: Backend, ram_available: int) -> Device:
+def _as_device(card: AmdCard, name: str, backend: Backend, ram_available: int) -> Device:
     free = None if card.vram_used_bytes is None else card.vram_total_bytes - card.vram_used_bytes
     total = card.vram_total_bytes
     if card.is_apu:

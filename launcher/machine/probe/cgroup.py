@@ -17,7 +17,7 @@ _NO_LIMIT_V1 = 1 << 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class CgroupLimits:
     """`memory_bytes` is the tightest limit, `memory_headroom_bytes` the least that any level has left below its
     own, page cache counted as left because the kernel gives it back. `cpus` is in cores. None: no limit."""
 
@@ -35,7 +35,7 @@ class Mount:
     controllers: frozenset[str]
 
 
-def read_limits(files: KernelFiles) -> Limits:
+def read_limits(files: KernelFiles) -> CgroupLimits:
     """All limits None where there are no cgroups, or none can be read."""
     mounts = parse_cgroup_mounts(files.text("/proc/self/mountinfo") or "")
     groups = parse_cgroup_paths(files.text("/proc/self/cgroup") or "")
@@ -51,7 +51,7 @@ def read_limits(files: KernelFiles) -> Limits:
         quota = _quota_v2(files, folder) if is_v2 else _quota_v1(files, folder)
         if quota is not None:
             quotas.append(quota)
-    return Limits(
+    return CgroupLimits(
         memory_bytes=min(limits, default=None),
         memory_headroom_bytes=min(headrooms, default=None),
         cpus=min(quotas, default=None),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from launcher.machine.machine import Cpu, Filesystem, MemoryPool, parse_cpu_list
 from launcher.machine.probe.apple import read_sysctl
-from launcher.machine.probe.cgroup import Limits, read_limits
+from launcher.machine.probe.cgroup import CgroupLimits, read_limits
 from launcher.machine.probe.cpu import parse_apple_cpu, read_cpu
 from launcher.machine.probe.proc_files import KernelFiles, parse_meminfo, parse_mount_path
 from launcher.system.cpus import usable_cpus
@@ -72,7 +72,7 @@ def read_host(files: KernelFiles) -> Host:
     )
 
 
-def apply_limits(limits: Limits, total: int, available: int) -> tuple[int | None, int]:
+def apply_limits(limits: CgroupLimits, total: int, available: int) -> tuple[int | None, int]:
     """The limit, None where it is no tighter than the machine itself, and the memory that both leave."""
     limit = limits.memory_bytes if limits.memory_bytes is not None and limits.memory_bytes < total else None
     if limits.memory_headroom_bytes is not None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from launcher.machine.machine import Backend, Device, Link
 
-VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
+CUDA_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 """The variables `cuda_devices` looks at."""
 
 

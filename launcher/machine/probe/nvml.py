@@ -37,7 +37,7 @@ def read_nvidia() -> NvidiaReading:
         _or_none(pynvml, pynvml.nvmlShutdown)
 
 
-def in_use(nvml: Any | None, uuid: str) -> int | None:
+def memory_in_use(nvml: Any | None, uuid: str) -> int | None:
     """Bytes in use on the GPU or MIG instance of this UUID, the driver's reserve left out; None where NVML is not
     open or does not say. Never raises."""
     if nvml is None:

@@ -17,7 +17,7 @@ from launcher.machine.machine import MAX_DEVICES, Backend, Device, Filesystem, M
 from launcher.machine.probe.amd import AmdCard, amd_devices, read_cards, read_gtt_note, uuid_of
 from launcher.machine.probe.apple import read_apple, read_sysctl
 from launcher.machine.probe.host import Host, read_host, read_store
-from launcher.machine.probe.nvidia import VARIABLES, cuda_devices
+from launcher.machine.probe.nvidia import CUDA_VARIABLES, cuda_devices
 from launcher.machine.probe.nvml import read_nvidia
 from launcher.machine.probe.proc_files import KernelFiles
 from launcher.units import format_bytes
@@ -28,7 +28,7 @@ launcher.machine.gpus), Vulkan counts its own heaps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class DriverReport:
     """What the drivers say, before the engine is asked: `devices` under the names llama.cpp would give them, and
     `all_nvidia` with the GPUs that CUDA_VISIBLE_DEVICES hides (Vulkan shows those too)."""
 
@@ -43,7 +43,7 @@ class Hardware:
     """One look at this machine: all of it but the names that an engine gives its devices."""
 
     host: Host
-    seen: Seen
+    drivers: DriverReport
     store: Filesystem | None
     store_notes: tuple[str, ...]
 
@@ -58,14 +58,14 @@ def read_hardware(store: Path, env: Mapping[str, str], files: KernelFiles | None
     host = read_host(files)
     filesystem, store_notes = read_store(store, files)
     return Hardware(
-        host=host, seen=_read_drivers(files, host, env), store=filesystem, store_notes=store_notes
+        host=host, drivers=_read_drivers(files, host, env), store=filesystem, store_notes=store_notes
     )
 
 
 def machine_of(hardware: Hardware, engine_devices: tuple[Device, ...] | None) -> Machine:
     """Put the machine together with the engine's own device list (`parse_device_list`), None without an engine."""
-    host, seen = hardware.host, hardware.seen
-    devices, device_notes = combine(seen, engine_devices)
+    host, drivers = hardware.host, hardware.drivers
+    devices, device_notes = choose_devices(drivers, engine_devices)
     return Machine(
         os=sys.platform,
         arch=platform.machine(),
@@ -76,23 +76,23 @@ def machine_of(hardware: Hardware, engine_devices: tuple[Device, ...] | None) ->
         nodes=host.nodes,
         devices=devices,
         store=hardware.store,
-        notes=(*host.notes, *seen.notes, *device_notes, *hardware.store_notes),
+        notes=(*host.notes, *drivers.notes, *device_notes, *hardware.store_notes),
     )
 
 
-def probe(
+def probe_machine(
     store: Path, engine_devices: tuple[Device, ...] | None, files: KernelFiles | None = None
 ) -> Machine:
     """Look at this machine, in the environment of this process, and put it together."""
     return machine_of(read_hardware(store, os.environ, files), engine_devices)
 
 
-def _read_drivers(files: KernelFiles, host: Host, env: Mapping[str, str]) -> Seen:
+def _read_drivers(files: KernelFiles, host: Host, env: Mapping[str, str]) -> DriverReport:
     if sys.platform == "darwin":
         devices, notes = read_apple(read_sysctl(), host.ram_available_bytes)
-        return Seen(devices=devices, notes=notes)
+        return DriverReport(devices=devices, notes=notes)
     reading = read_nvidia()
-    variables = {name: env[name] for name in VARIABLES if name in env}
+    variables = {name: env[name] for name in CUDA_VARIABLES if name in env}
     ram = (host.ram_total_bytes, host.ram_available_bytes)
     nvidia, nvidia_notes = cuda_devices(reading, variables, *ram)
     everything, _ = cuda_devices(replace(reading, notes=()), {}, *ram)
@@ -100,7 +100,7 @@ def _read_drivers(files: KernelFiles, host: Host, env: Mapping[str, str]) -> See
     backend = Backend.HIP if files.names("/dev", "kfd") else Backend.VULKAN
     amd, amd_notes = amd_devices(cards, backend, host.ram_available_bytes)
     driverless = () if reading.gpus or reading.notes else read_driverless(files)
-    return Seen(
+    return DriverReport(
         devices=nvidia + amd,
         all_nvidia=everything,
         cards=cards,
@@ -126,8 +126,8 @@ def read_driverless(files: KernelFiles) -> tuple[str, ...]:
     return (note,)
 
 
-def combine(
-    seen: Seen, engine_devices: tuple[Device, ...] | None
+def choose_devices(
+    seen: DriverReport, engine_devices: tuple[Device, ...] | None
 ) -> tuple[tuple[Device, ...], tuple[str, ...]]:
     """The devices to plan on, and the sentences about how they were chosen. Pure."""
     if engine_devices is None:
@@ -149,7 +149,9 @@ def combine(
     return devices[:MAX_DEVICES], (*notes, *left_out)
 
 
-def _filled(seen: Seen, engine_devices: Sequence[Device]) -> tuple[tuple[Device, ...], tuple[str, ...]]:
+def _filled(
+    seen: DriverReport, engine_devices: Sequence[Device]
+) -> tuple[tuple[Device, ...], tuple[str, ...]]:
     """The engine's devices with what NVML and sysfs know of them."""
     cuda = [device for device in seen.devices if device.backend is Backend.CUDA]
     hidden = [device for device in seen.all_nvidia if device.uuid not in {known.uuid for known in cuda}]

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from launcher.machine.probe.amd import read_cards, uuid_of
-from launcher.machine.probe.nvml import in_use
+from launcher.machine.probe.nvml import memory_in_use
 from launcher.machine.probe.proc_files import KernelFiles
 
 
-class Gauge:
+class VramReader:
     """Reads the GPUs of `uuids` (UUID by the name under which each is told). NVML stays open from the first reading
     to `close`: without its daemon the driver would start anew, seconds long, at every reading."""
 
@@ -28,7 +28,7 @@ class Gauge:
         """Bytes in use by name; what no driver tells is left out. Never raises."""
         cards = {uuid_of(card): card.vram_used_bytes for card in read_cards(self._files)} if self._amd else {}
         found = {
-            name: cards[uuid] if uuid in cards else in_use(self._nvml, uuid)
+            name: cards[uuid] if uuid in cards else memory_in_use(self._nvml, uuid)
             for name, uuid in self._uuids.items()
         }
         return {name: used for name, used in found.items() if used is not None}

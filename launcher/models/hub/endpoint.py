@@ -24,7 +24,7 @@ import huggingface_hub
 from huggingface_hub import constants, errors
 
 from launcher.errors import LauncherError, NotAllowed, NotFound, TryAgain, UsageError
-from launcher.system.certificates import HINT, distrust, trusted
+from launcher.system.certificates import AUTHORITY_HINT, trusted_certificates, why_distrusted
 
 T = TypeVar("T")
 Origin = tuple[str, str, int]
@@ -97,7 +97,7 @@ def _make_client() -> httpx2.Client:
         event_hooks={"request": [_before_request], "response": [_after_response]},
         follow_redirects=True,
         timeout=PATIENCE_S,
-        verify=trusted(),
+        verify=trusted_certificates(),
     )
 
 
@@ -196,9 +196,9 @@ def _explain(error: Exception, endpoint: Endpoint, repo: str, what: str) -> Laun
         return UsageError(
             f"{endpoint.url} is not the address of a Hub: {error}", hint="set HF_ENDPOINT=https://…"
         )
-    wrong = distrust(error)
+    wrong = why_distrusted(error)
     if wrong is not None:
-        return UsageError(f"the certificate of {endpoint.host} is not trusted: {wrong}", hint=HINT)
+        return UsageError(f"the certificate of {endpoint.host} is not trusted: {wrong}", hint=AUTHORITY_HINT)
     if isinstance(error, httpx2.HTTPError):
         return TryAgain(
             f"{endpoint.host} cannot be reached for {thing}: {_reason(error)}",

@@ -9,7 +9,7 @@ from launcher.errors import HashMismatch, LauncherError, TryAgain, UsageError
 from launcher.models.hub.endpoint import Endpoint, explained
 from launcher.models.transfer.failures import Trouble, TroubleKind
 from launcher.models.transfer.wanted import Wanted
-from launcher.system.certificates import HINT
+from launcher.system.certificates import AUTHORITY_HINT
 
 
 def why_not_arrived(
@@ -35,7 +35,7 @@ def why_not_arrived(
         refusal = _refusal(wanted, trouble, trouble.status, endpoint, repo)
         return refusal or TryAgain(f"{thing}: {trouble.reason}", hint=goes_on)
     if trouble.kind is TroubleKind.REFUSED:
-        return UsageError(f"{thing} cannot be fetched: {trouble.reason}", hint=HINT)
+        return UsageError(f"{thing} cannot be fetched: {trouble.reason}", hint=AUTHORITY_HINT)
     return TryAgain(f"{thing} did not arrive whole: {trouble.reason}", hint=goes_on)
 
 

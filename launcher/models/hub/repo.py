@@ -20,9 +20,9 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
 
 from launcher.errors import NotFound, TryAgain
+from launcher.gguf.file_names import FileGroup, group_files, is_model_file, pick_group
 from launcher.gguf.header import Header, parse_header
 from launcher.gguf.model import Shard
-from launcher.gguf.names import FileGroup, group_files, is_model_file, pick_group
 from launcher.models.hub.cache import cached_file, repo_cache
 from launcher.models.hub.endpoint import Endpoint, explained, not_cached, open_session
 from launcher.models.local import FileSource

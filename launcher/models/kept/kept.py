@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.gguf.names import FileGroup, group_all
+from launcher.gguf.file_names import FileGroup, group_all
 from launcher.models.transfer.journal import arrived_bytes
 
 HUB, OWN, OLLAMA, LM_STUDIO, YOURS = "hub", "launcher", "ollama", "lm studio", "yours"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.errors import NotFound, UsageError
-from launcher.gguf.names import group_all
+from launcher.gguf.file_names import group_all
 from launcher.models.files.other_programs import lm_studio_folders, ollama_folders
 from launcher.models.kept.folders import in_folders, named_folders, own_or
 from launcher.models.kept.kept import (

@@ -12,8 +12,8 @@ from difflib import get_close_matches
 from enum import StrEnum
 
 from launcher.errors import LauncherError, NotFound, UsageError
-from launcher.gguf.synthesis import Family, TypeRule
-from launcher.system.toml_table import Scalar
+from launcher.gguf.synthesis import TensorFamily, TypeRule
+from launcher.system.toml_table import TomlScalar
 
 
 class SizeBasis(StrEnum):
@@ -61,8 +61,8 @@ class PublishedArchitecture:
     """A model's metadata and tensor shapes as its GGUF files would have them; `source` says where from."""
 
     source: str
-    metadata: tuple[tuple[str, Scalar], ...]
-    families: tuple[Family, ...]
+    metadata: tuple[tuple[str, TomlScalar], ...]
+    families: tuple[TensorFamily, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,7 @@ class Mode:
     name: str
     sampling: Sampling
     reasoning: bool | None
-    chat_template_kwargs: tuple[tuple[str, Scalar], ...]
+    chat_template_kwargs: tuple[tuple[str, TomlScalar], ...]
     source: str
 
 

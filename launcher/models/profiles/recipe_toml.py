@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from launcher.gguf.ggml import GgmlType
-from launcher.gguf.synthesis import Family, TypeRule
+from launcher.gguf.synthesis import TensorFamily, TypeRule
 from launcher.models.profiles.profile import PublishedArchitecture, QuantRecipe, RecipeBasis
 from launcher.system.toml_table import TomlTable
 
@@ -28,7 +28,7 @@ def read_architecture(table: TomlTable) -> PublishedArchitecture:
     return architecture
 
 
-def _family(table: TomlTable) -> Family:
+def _family(table: TomlTable) -> TensorFamily:
     name = table.text("name", pattern=_TENSOR, like="blk.{}.attn_q.weight")
     shape = table.integers("shape", 1, _MAX_ROWS)
     many = table.has("blocks")
@@ -40,7 +40,7 @@ def _family(table: TomlTable) -> Family:
     if ("{}" in name) != many:
         table.fail("blocks", f"and the {{}} in {name} go together")
     table.finish()
-    return Family(name=name, shape=shape, first=blocks[0], last=blocks[1])
+    return TensorFamily(name=name, shape=shape, first=blocks[0], last=blocks[1])
 
 
 def read_recipe(table: TomlTable) -> QuantRecipe:

@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from launcher.errors import UsageError
-from launcher.system.certificates import trusted
+from launcher.system.certificates import trusted_certificates
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -91,7 +91,7 @@ class Line:
         at, at_port = (proxy.host, proxy.port) if proxy else (host, port)
         if scheme == "https":
             self._connection = http.client.HTTPSConnection(
-                at, at_port, timeout=self._patience_s, context=trusted()
+                at, at_port, timeout=self._patience_s, context=trusted_certificates()
             )
             if proxy:
                 self._connection.set_tunnel(host, port, headers=proxy.headers)

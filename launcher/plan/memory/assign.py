@@ -19,7 +19,7 @@ from launcher.machine.machine import Device
 from launcher.plan.amounts import HOST
 from launcher.plan.expert_pattern import EXPERTS
 from launcher.plan.memory.kernels import NO_KERNEL
-from launcher.plan.memory.weights import EVERYWHERE, INPUT, block_of
+from launcher.plan.memory.weights import EVERYWHERE, INPUT, layer_of
 from launcher.plan.oracle import Question
 from launcher.plan.overrides import compiled_pattern, first_match
 
@@ -116,7 +116,7 @@ def assign(question: Question, architecture: Architecture, tensors: Sequence[Ten
 
 def _block(name: str, n_block: int) -> int | None:
     """The tensor's layer, `n_block` for the output's; None for those of the input and of every layer."""
-    if (block := block_of(name, n_block)) is not None:
+    if (block := layer_of(name, n_block)) is not None:
         return block
     return None if name.split(".", 1)[0] in (*INPUT, *EVERYWHERE) else n_block
 

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from launcher.gguf.architecture import Architecture
 from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import TensorInfo
+from launcher.gguf.tensor_names import block_of
 from launcher.machine.machine import Backend
 from launcher.plan.expert_pattern import EXPERTS
 from launcher.plan.memory.kernels import NO_KERNEL
 from launcher.plan.modes import TensorOverride
 from launcher.plan.overrides import first_match
 
-BLOCK = re.compile(r"(?:enc\.|dec\.)?blk\.(\d+)\.")
 _EXPERTS = re.compile(EXPERTS)
 INPUT = ("token_embd", "position_embd", "token_types", "per_layer_token_embd")
 """Names (up to the first dot) of LLM_TENSOR_LAYER_INPUT in src/llama-arch.cpp, LLM_TENSOR_INFOS."""
@@ -120,7 +120,7 @@ def weigh(
     embedding: TensorInfo | None = None
     for tensor in tensors:
         stem = tensor.name.split(".", 1)[0]
-        block = block_of(tensor.name, n_block)
+        block = layer_of(tensor.name, n_block)
         if block is not None and block >= architecture.n_main:
             continue
         if (where := sent_to(tensor.name)) is not None:
@@ -146,10 +146,11 @@ def weigh(
     )
 
 
-def block_of(name: str, n_block: int) -> int | None:
-    """The block that a tensor is of; an encoder may have more of them than are counted."""
-    match = BLOCK.match(name)
-    return min(int(match[1]), n_block - 1) if match else None
+def layer_of(name: str, n_block: int) -> int | None:
+    """Return the block that a tensor belongs to, at most the last; None for a tensor outside the blocks."""
+    block = block_of(name)
+    # an encoder may have more blocks than are counted
+    return None if block is None else min(block, n_block - 1)
 
 
 def _fixed(where: str, tensors: Sequence[TensorInfo], n_block: int) -> Fixed:
@@ -157,7 +158,7 @@ def _fixed(where: str, tensors: Sequence[TensorInfo], n_block: int) -> Fixed:
     of_blocks = [
         (block, tensor.size_bytes)
         for tensor in tensors
-        if (block := block_of(tensor.name, n_block)) is not None
+        if (block := layer_of(tensor.name, n_block)) is not None
     ]
     return Fixed(
         where=where,

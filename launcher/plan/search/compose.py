@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from launcher.errors import LauncherError
 from launcher.gguf.model import ModelFile
+from launcher.gguf.tensor_names import block_of
 from launcher.plan.amounts import HOST, LedgerRow
 from launcher.plan.expert_pattern import EXPERTS, matched_names, placement_pattern
 from launcher.plan.memory.host_memory import LoadFacts, choose_load_mode
@@ -113,11 +114,11 @@ def _check_pattern(model: ModelFile, placement: Placement) -> None:
     wanted = {
         name
         for name in experts
-        if (block := _block_of(name)) in placement.host_expert_blocks
+        if (block := block_of(name)) in placement.host_expert_blocks
         or (block in parts and _kind_of(name) in parts[block])
     }
     found = set(matched_names(pattern, names))
-    if found != wanted or {_block_of(name) for name in found} != blocks:
+    if found != wanted or {block_of(name) for name in found} != blocks:
         odd = min(found ^ wanted, default=f"blocks {sorted(blocks)}")
         raise LauncherError(f"the tensor override of this plan is wrong about {odd}")
 
@@ -125,8 +126,3 @@ def _check_pattern(model: ModelFile, placement: Placement) -> None:
 def _kind_of(name: str) -> str | None:
     match = re.search(EXPERTS, name)
     return match[1] if match else None
-
-
-def _block_of(name: str) -> int | None:
-    parts = name.split(".")
-    return int(parts[1]) if parts[0] == "blk" and len(parts) > 2 and parts[1].isdecimal() else None

@@ -3,7 +3,7 @@ from pathlib import Path
 from launcher.machine.machine import Backend, Link
 from launcher.machine.probe.amd import amd_devices, read_cards, read_gtt_note
 from launcher.machine.probe.proc_files import KernelFiles
-from launcher.machine.probe.vram_in_use import Gauge
+from launcher.machine.probe.vram_in_use import VramReader
 from launcher.units import GIB, MIB
 from tests.machine.probe.trees import plant
 
@@ -95,8 +95,8 @@ def test_other_vendors_and_garbage_are_no_cards(tmp_path: Path) -> None:
 
 def test_memory_in_use_as_the_driver_says_it(tmp_path: Path) -> None:
     files = plant(tmp_path, "amd_7900xtx_and_raphael.txt")
-    gauge = Gauge({"ROCm0": "GPU-1a2b3c4d5e6f7081"}, files)
-    assert gauge.read() == {"ROCm0": 1024 * MIB}
+    reader = VramReader({"ROCm0": "GPU-1a2b3c4d5e6f7081"}, files)
+    assert reader.read() == {"ROCm0": 1024 * MIB}
     files.at(f"{CARD}/mem_info_vram_used").write_text(str(9000 * MIB))
-    assert gauge.read() == {"ROCm0": 9000 * MIB}
-    gauge.close()
+    assert reader.read() == {"ROCm0": 9000 * MIB}
+    reader.close()

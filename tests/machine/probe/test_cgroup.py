@@ -2,7 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from launcher.machine.probe.cgroup import Limits, Mount, parse_cgroup_mounts, parse_cgroup_paths, read_limits
+from launcher.machine.probe.cgroup import (
+    CgroupLimits,
+    Mount,
+    parse_cgroup_mounts,
+    parse_cgroup_paths,
+    read_limits,
+)
 from launcher.machine.probe.proc_files import KernelFiles
 from launcher.units import GIB, MIB
 from tests.machine.probe.trees import capture, plant
@@ -11,23 +17,23 @@ from tests.machine.probe.trees import capture, plant
 def test_container_with_cgroup_v2(tmp_path: Path) -> None:
     files = plant(tmp_path, "container_v2.txt")
     # 12 GiB used, of which 8 + 1 GiB page cache and 256 MiB slab can be taken back
-    assert read_limits(files) == Limits(
+    assert read_limits(files) == CgroupLimits(
         memory_bytes=32 * GIB, memory_headroom_bytes=32 * GIB - 3 * GIB + 256 * MIB, cpus=2.5
     )
 
 
 def test_container_with_cgroup_v1(tmp_path: Path) -> None:
     files = plant(tmp_path, "container_v1.txt")
-    assert read_limits(files) == Limits(memory_bytes=8 * GIB, memory_headroom_bytes=7 * GIB, cpus=1.5)
+    assert read_limits(files) == CgroupLimits(memory_bytes=8 * GIB, memory_headroom_bytes=7 * GIB, cpus=1.5)
 
 
 def test_the_tightest_level_counts(tmp_path: Path) -> None:
     files = plant(tmp_path, "slices_v2.txt")
     # the scope allows 8 GiB and 8 cores; its parent has 16 GiB (memory.high) with 14 used, and 4 cores
-    assert read_limits(files) == Limits(memory_bytes=8 * GIB, memory_headroom_bytes=2 * GIB, cpus=4.0)
+    assert read_limits(files) == CgroupLimits(memory_bytes=8 * GIB, memory_headroom_bytes=2 * GIB, cpus=4.0)
 
 
-NO_LIMITS = Limits(memory_bytes=None, memory_headroom_bytes=None, cpus=None)
+NO_LIMITS = CgroupLimits(memory_bytes=None, memory_headroom_bytes=None, cpus=None)
 
 
 @pytest.mark.parametrize(

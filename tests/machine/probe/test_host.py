@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.machine.probe.cgroup import Limits
+from launcher.machine.probe.cgroup import CgroupLimits
 from launcher.machine.probe.cpu import parse_cores, parse_cpu_name, parse_isa, read_cpu
 from launcher.machine.probe.host import (
     apply_limits,
@@ -114,7 +114,7 @@ def test_available_memory_respects_the_container(tmp_path: Path) -> None:
 
 
 def test_a_limit_above_the_machine_is_none() -> None:
-    limits = Limits(memory_bytes=500 * GIB, memory_headroom_bytes=400 * GIB, cpus=None)
+    limits = CgroupLimits(memory_bytes=500 * GIB, memory_headroom_bytes=400 * GIB, cpus=None)
     assert apply_limits(limits, 64 * GIB, 60 * GIB) == (None, 60 * GIB)
 
 

@@ -89,8 +89,8 @@ def test_this_very_machine() -> None:
 
 
 GAUGE = (
-    "import json, sys; from launcher.machine.probe.vram_in_use import Gauge;"
-    "gauge = Gauge(json.loads(sys.argv[1])); print(json.dumps(gauge.read())); gauge.close(); gauge.close()"
+    "import json, sys; from launcher.machine.probe.vram_in_use import VramReader;"
+    "reader = VramReader(json.loads(sys.argv[1])); print(json.dumps(reader.read())); reader.close(); reader.close()"
 )
 
 

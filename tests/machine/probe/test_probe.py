@@ -7,7 +7,7 @@ from launcher.machine.machine import Backend, Device
 from launcher.machine.probe.amd import amd_devices, read_cards
 from launcher.machine.probe.device_list import parse_device_list
 from launcher.machine.probe.nvidia import NvidiaReading, cuda_devices
-from launcher.machine.probe.probe import Seen, combine, probe, read_driverless
+from launcher.machine.probe.probe import DriverReport, choose_devices, probe_machine, read_driverless
 from launcher.machine.probe.proc_files import KernelFiles
 from launcher.units import GIB, MIB
 from tests.machine.probe.records import EIGHT_H100, RTX_3060, RTX_3090
@@ -16,9 +16,9 @@ from tests.machine.probe.trees import capture, plant
 RAM = (128 * GIB, 100 * GIB)
 
 
-def seen_by_nvml(reading: NvidiaReading, **variables: str) -> Seen:
+def seen_by_nvml(reading: NvidiaReading, **variables: str) -> DriverReport:
     devices, notes = cuda_devices(reading, variables, *RAM)
-    return Seen(devices=devices, all_nvidia=cuda_devices(reading, {}, *RAM)[0], notes=notes)
+    return DriverReport(devices=devices, all_nvidia=cuda_devices(reading, {}, *RAM)[0], notes=notes)
 
 
 def listed(*lines: str) -> tuple[Device, ...]:
@@ -26,7 +26,7 @@ def listed(*lines: str) -> tuple[Device, ...]:
 
 
 def test_this_very_machine(tmp_path: Path) -> None:
-    machine = probe(tmp_path / "models", None)
+    machine = probe_machine(tmp_path / "models", None)
     assert 0 < machine.ram_available_bytes <= machine.ram_total_bytes
     assert 1 <= machine.cpu.affinity <= machine.cpu.logical_cores
     assert (machine.cpu.physical_cores or 1) >= (machine.cpu.performance_cores or 1)
@@ -36,19 +36,19 @@ def test_this_very_machine(tmp_path: Path) -> None:
 
 
 def test_a_machine_without_anything(tmp_path: Path) -> None:
-    machine = probe(tmp_path, (), KernelFiles(root=tmp_path / "nothing"))
+    machine = probe_machine(tmp_path, (), KernelFiles(root=tmp_path / "nothing"))
     assert (machine.devices, machine.nodes, machine.ram_limit_bytes) == ((), (), None)
     assert machine.cpu.affinity == len(os.sched_getaffinity(0))
 
 
 def test_a_container(tmp_path: Path) -> None:
-    machine = probe(tmp_path, None, plant(tmp_path, "container_v2.txt"))
+    machine = probe_machine(tmp_path, None, plant(tmp_path, "container_v2.txt"))
     assert (machine.ram_limit_bytes, machine.cpu.quota) == (32 * GIB, 2.5)
 
 
 def test_eight_gpus_get_nvmls_knowledge() -> None:
     seen = seen_by_nvml(EIGHT_H100)
-    devices, notes = combine(seen, parse_device_list(capture("list_devices_8xh100.txt")))
+    devices, notes = choose_devices(seen, parse_device_list(capture("list_devices_8xh100.txt")))
     assert notes == ()
     assert devices == seen.devices
     assert len({device.uuid for device in devices}) == 8
@@ -57,7 +57,7 @@ def test_eight_gpus_get_nvmls_knowledge() -> None:
 def test_the_engines_order_wins_over_the_guess() -> None:
     seen = seen_by_nvml(NvidiaReading(gpus=(RTX_3060, RTX_3090)))
     assert [device.name.split()[-1] for device in seen.devices] == ["3090", "3060"]
-    devices, _ = combine(
+    devices, _ = choose_devices(
         seen,
         listed(
             "CUDA0: NVIDIA GeForce RTX 3060 (11909 MiB, 11600 MiB free)",
@@ -74,7 +74,7 @@ def test_the_engines_order_wins_over_the_guess() -> None:
 
 
 def test_a_doubtful_match_is_noted_and_keeps_the_engines_memory() -> None:
-    devices, notes = combine(
+    devices, notes = choose_devices(
         seen_by_nvml(NvidiaReading(gpus=(RTX_3090,))),
         listed("CUDA0: NVIDIA GeForce RTX 3090 (24121 MiB, 2000 MiB free)"),
     )
@@ -84,17 +84,19 @@ def test_a_doubtful_match_is_noted_and_keeps_the_engines_memory() -> None:
 
 def test_an_unmatched_device_stays_as_listed() -> None:
     lines = listed("CUDA0: NVIDIA GeForce RTX 3090 (12060 MiB, 12000 MiB free)")
-    assert combine(seen_by_nvml(NvidiaReading(gpus=(RTX_3090,))), lines) == (lines, ())
+    assert choose_devices(seen_by_nvml(NvidiaReading(gpus=(RTX_3090,))), lines) == (lines, ())
 
 
 def test_vulkan_shows_what_cuda_visible_devices_hides() -> None:
     seen = seen_by_nvml(NvidiaReading(gpus=(RTX_3090,)), CUDA_VISIBLE_DEVICES="")
-    (device,), _ = combine(seen, listed("Vulkan0: NVIDIA GeForce RTX 3090 (24822 MiB, 24000 MiB free)"))
+    (device,), _ = choose_devices(
+        seen, listed("Vulkan0: NVIDIA GeForce RTX 3090 (24822 MiB, 24000 MiB free)")
+    )
     assert (device.uuid, device.total_bytes, device.free_bytes) == (RTX_3090.uuid, 24822 * MIB, 24000 * MIB)
 
 
 def test_a_card_two_backends_show_counts_once() -> None:
-    devices, notes = combine(
+    devices, notes = choose_devices(
         seen_by_nvml(NvidiaReading(gpus=(RTX_3090,))),
         listed(
             "CUDA0: NVIDIA GeForce RTX 3090 (24121 MiB, 23800 MiB free)",
@@ -109,14 +111,16 @@ def test_a_card_two_backends_show_counts_once() -> None:
 
 
 def test_two_software_gpus_stay_two_and_are_noted() -> None:
-    devices, notes = combine(Seen(), parse_device_list(capture("list_devices_lavapipe.txt")))
+    devices, notes = choose_devices(DriverReport(), parse_device_list(capture("list_devices_lavapipe.txt")))
     assert [device.id for device in devices] == ["Vulkan0", "Vulkan1"]
     assert all("software GPU" in note for note in notes)
 
 
 def test_strix_halo_under_two_backends(tmp_path: Path) -> None:
     cards = read_cards(plant(tmp_path, "amd_strix_halo.txt"))
-    (device,), notes = combine(Seen(cards=cards), parse_device_list(capture("list_devices_strix_halo.txt")))
+    (device,), notes = choose_devices(
+        DriverReport(cards=cards), parse_device_list(capture("list_devices_strix_halo.txt"))
+    )
     assert (device.id, device.backend, device.shares_host_memory) == ("ROCm0", Backend.HIP, True)
     assert (device.total_bytes, device.carve_out_bytes) == (122880 * MIB, 512 * MIB)
     assert notes == ()
@@ -124,8 +128,8 @@ def test_strix_halo_under_two_backends(tmp_path: Path) -> None:
 
 def test_card_and_apu_are_told_apart_by_memory(tmp_path: Path) -> None:
     cards = read_cards(plant(tmp_path, "amd_7900xtx_and_raphael.txt"))
-    devices, notes = combine(
-        Seen(cards=cards),
+    devices, notes = choose_devices(
+        DriverReport(cards=cards),
         listed(
             "Vulkan0: AMD Radeon Graphics (RADV RAPHAEL_MENDOCINO) (31989 MiB, 31000 MiB free)",
             "Vulkan1: AMD Radeon RX 7900 XTX (RADV NAVI31) (24560 MiB, 23000 MiB free)",
@@ -136,7 +140,7 @@ def test_card_and_apu_are_told_apart_by_memory(tmp_path: Path) -> None:
 
 
 def test_an_engine_without_the_backend_is_noted() -> None:
-    devices, notes = combine(seen_by_nvml(EIGHT_H100), ())
+    devices, notes = choose_devices(seen_by_nvml(EIGHT_H100), ())
     assert devices == ()
     assert "the engine lists no device, but the machine has NVIDIA H100" in notes[0]
 
@@ -144,14 +148,14 @@ def test_an_engine_without_the_backend_is_noted() -> None:
 def test_without_an_engine_one_backend_is_planned(tmp_path: Path) -> None:
     amd, _ = amd_devices(read_cards(plant(tmp_path, "amd_7900xtx_and_raphael.txt")), Backend.HIP, 16 * GIB)
     seen = seen_by_nvml(NvidiaReading(gpus=(RTX_3060,)))
-    devices, notes = combine(replace(seen, devices=seen.devices + amd), None)
+    devices, notes = choose_devices(replace(seen, devices=seen.devices + amd), None)
     assert [device.id for device in devices] == ["ROCm0"]
     assert "an engine for hip does not use NVIDIA GeForce RTX 3060" in notes[0]
 
 
 def test_more_devices_than_llama_takes() -> None:
     lines = listed(*(f"Vulkan{number}: llvmpipe (1 MiB, 1 MiB free)" for number in range(20)))
-    devices, notes = combine(Seen(), lines)
+    devices, notes = choose_devices(DriverReport(), lines)
     assert len(devices) == 16
     assert notes[-1] == "llama.cpp takes 16 devices: 4 are left out"
 

@@ -171,7 +171,7 @@ def test_a_partial_file_that_vanishes_is_fetched_again(
     def remove(step: Step) -> None:
         if step.part and step.done and not said:
             part.unlink(missing_ok=True)
-        if step.said:
+        if step.is_remark:
             said.append(step.text)
 
     hub.faults.append(Fault(bytes_per_s=400_000))

@@ -92,7 +92,7 @@ def test_a_file_of_a_folder_that_cannot_be_read_is_passed_over_and_named(
     paths = pull(located, endpoint=endpoint, store=store, options=options, on_progress=steps.append)
     assert list(SHARDS.values()) == [path.read_bytes() for path in paths]
     assert paths[0].samefile(folder / "mine.gguf")
-    said = [step.text for step in steps if step.said]
+    said = [step.text for step in steps if step.is_remark]
     assert said == [f"{folder}/theirs.gguf cannot be read: Permission denied; it is not used"]
 
 

@@ -123,7 +123,7 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(
     steps: list[Step] = []
     again = pull(located, endpoint=endpoint, store=store, on_progress=steps.append)
     assert list(SHARDS.values()) == contents(again)
-    (said,) = [step.text for step in steps if step.said]
+    (said,) = [step.text for step in steps if step.is_remark]
     assert re.fullmatch(
         rf"{paths[1]} is damaged: its sha256 is \w+…, the Hub says \w+…; it is fetched again", said
     )
@@ -232,7 +232,7 @@ def test_a_busy_server_is_named_while_it_is_waited_for(
     hub.faults.append(Fault(status=503, times=1))
     steps: list[Step] = []
     pull(located, endpoint=endpoint, store=store, on_progress=steps.append)
-    assert "server busy (503), trying again in 1 s" in [step.text for step in steps if step.said]
+    assert "server busy (503), trying again in 1 s" in [step.text for step in steps if step.is_remark]
 
 
 @pytest.mark.parametrize(

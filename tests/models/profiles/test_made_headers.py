@@ -12,7 +12,7 @@ from launcher.errors import BadGguf
 from launcher.gguf.architecture import read_architecture
 from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import Header, parse_header
-from launcher.gguf.synthesis import Family, TypeRule, assign_types
+from launcher.gguf.synthesis import TensorFamily, TypeRule, assign_types
 from launcher.models.profiles.from_toml import parse_model_profile
 from launcher.models.profiles.made_headers import headers_of_recipe
 from launcher.models.profiles.profile import ModelProfile
@@ -77,7 +77,10 @@ def test_the_architecture_is_the_one_llama_cpp_reads(kimi: ModelProfile) -> None
 
 
 def test_a_total_is_met_from_below_in_the_rules_order() -> None:
-    families = [Family(name="a.{}", shape=(256, 4), first=0, last=3), Family(name="b", shape=(256, 4))]
+    families = [
+        TensorFamily(name="a.{}", shape=(256, 4), first=0, last=3),
+        TensorFamily(name="b", shape=(256, 4)),
+    ]
     rules = [
         TypeRule(match="^a", types=(GgmlType.Q4_K, GgmlType.Q6_K)),
         TypeRule(match=".", types=(GgmlType.Q4_K, GgmlType.Q8_0)),

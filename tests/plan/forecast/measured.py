@@ -11,7 +11,7 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.machine.gpus import as_device, gpu_named
+from launcher.machine.gpus import gpu_named, idle_device
 from launcher.machine.machine import Link
 from launcher.plan.forecast.decode import Stage
 from launcher.plan.forecast.processors import GB, Family, Processor, link_speed, processor_of
@@ -42,7 +42,7 @@ def _stages(row: dict[str, str]) -> tuple[Stage, ...]:
     host_held = number["host_held_gb"] * GB
     latent = row["latent"] == "1"
     if row["gpu"]:
-        device = as_device(gpu_named(row["gpu"]), id="GPU0", ram_bytes=0)
+        device = idle_device(gpu_named(row["gpu"]), id="GPU0", ram_bytes=0)
         processor = processor_of(device)
         if processor.link is not None:
             link = link_speed(Link(pcie_generation=int(row["pcie"]), pcie_width=16))

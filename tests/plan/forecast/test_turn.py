@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.machine.gpus import GPU_NAMES, as_device, gpu_named
+from launcher.machine.gpus import GPU_NAMES, gpu_named, idle_device
 from launcher.machine.machine import Backend, Device, Link
 from launcher.plan.forecast.decode import Stage, token_seconds
 from launcher.plan.forecast.prefill import prompt_seconds
@@ -58,7 +58,7 @@ def test_a_turn_is_made_to_fit_a_small_context() -> None:
 
 
 def test_every_card_that_can_be_named_has_a_speed() -> None:
-    devices = [as_device(gpu_named(name), id="GPU0", ram_bytes=64 * GIB) for name in GPU_NAMES]
+    devices = [idle_device(gpu_named(name), id="GPU0", ram_bytes=64 * GIB) for name in GPU_NAMES]
     assert [device.name for device in devices if not processor_of(device).known] == []
 
 

@@ -100,6 +100,15 @@ def quant_label(file_name: str) -> str | None:
     return None
 
 
+def model_name(file_name: str) -> str:
+    """Return a model's name from that of its first file: no folder, shard number or ending."""
+    base = file_name.rpartition("/")[2]
+    shard = shard_name(base)
+    if shard is not None:
+        return shard.stem
+    return base[: -len(".gguf")] if base.lower().endswith(".gguf") else base
+
+
 def is_model_file(file: str) -> bool:
     """Whether a file is (a shard of) a model: no projector, importance matrix, draft head, no raw part."""
     name = file.rpartition("/")[2].lower()

@@ -3,11 +3,12 @@ from __future__ import annotations
 import pytest
 
 from launcher.errors import UsageError
-from launcher.gguf.names import (
+from launcher.gguf.file_names import (
     FileGroup,
     ShardName,
     group_files,
     is_model_file,
+    model_name,
     pick_group,
     pick_head,
     quant_label,
@@ -193,3 +194,16 @@ def test_the_head_of_a_draft_repo_is_the_nearest_of_the_first_kind() -> None:
     assert pick_head(names, ("eagle3",), "q8_0") == ("eagle3", "eagle3-d-Q8_0.gguf")
     assert pick_head(names, ("eagle3",), None) == ("eagle3", "eagle3-d-Q4_0.gguf")
     assert pick_head(names, ("dflash",), None) is None
+
+
+@pytest.mark.parametrize(
+    ("file_name", "name"),
+    [
+        ("UD-TQ1_0/K-UD-TQ1_0-00001-of-00005.gguf", "K-UD-TQ1_0"),
+        ("m.Q4_0.gguf", "m.Q4_0"),
+        ("m.GGUF", "m"),
+        ("plain", "plain"),
+    ],
+)
+def test_what_to_call_a_model(file_name: str, name: str) -> None:
+    assert model_name(file_name) == name

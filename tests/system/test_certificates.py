@@ -25,7 +25,7 @@ from launcher.models.refs import ModelRef, RefKind
 from launcher.models.store import HubStore
 from launcher.models.transfer.connection import Line
 from launcher.models.url import open_url
-from launcher.system.certificates import VARIABLES, trusted
+from launcher.system.certificates import CERTIFICATE_VARIABLES, trusted_certificates
 from tests.fakes.hub import FakeHub
 from tests.pulling import QUICK
 from tests.tiny_gguf import tiny_split
@@ -62,7 +62,14 @@ def run(command: list[str], folder: Path) -> None:
 
 @pytest.fixture
 def hub(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    for name in (*VARIABLES, "http_proxy", "https_proxy", "all_proxy", "HTTPS_PROXY", "ALL_PROXY"):
+    for name in (
+        *CERTIFICATE_VARIABLES,
+        "http_proxy",
+        "https_proxy",
+        "all_proxy",
+        "HTTPS_PROXY",
+        "ALL_PROXY",
+    ):
         monkeypatch.delenv(name, raising=False)
     huggingface_hub.close_session()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -71,6 +78,16 @@ def hub(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeH
         running.publish(REPO, SHARDS)
         yield running
     huggingface_hub.close_session()
+
+
+@pytest.fixture
+def endpoint(hub: FakeHub, tmp_path: Path) -> Endpoint:
+    return Endpoint(url=hub.url, token=None, cache_dir=tmp_path / "hf" / "hub", patience_s=5)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> HubStore:
+    return HubStore(folder=tmp_path / "cache" / "hub")
 
 
 def pull_all(endpoint: Endpoint, store: HubStore) -> list[bytes]:
@@ -126,7 +143,7 @@ def test_a_variable_that_names_no_certificates_is_named(
     monkeypatch.delenv("SSL_CERT_DIR", raising=False)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "none.pem"))
     with pytest.raises(UsageError, match=r"REQUESTS_CA_BUNDLE=.*none\.pem .*No such file"):
-        trusted()
+        trusted_certificates()
 
 
 class _Tunnel(BaseHTTPRequestHandler):
