@@ -39,10 +39,10 @@ def pull(
     from launcher.commands import pull as pulling
     from launcher.models.located import PullOptions
     from launcher.models.transfer.tuning import Tuning
-    from launcher.system.settings import expand
+    from launcher.system.settings import expand_home
 
     options = PullOptions(
-        folder=expand(files.folder).absolute() if files.folder else None,
+        folder=expand_home(files.folder).absolute() if files.folder else None,
         look_in=tuple(_folder(path) for path in files.look_in or ()),
         verify=files.verify,
         tuning=Tuning(connections=files.connections) if files.connections else None,
@@ -64,9 +64,9 @@ def _locate_planned(
 
 
 def _folder(path: Path) -> Path:
-    from launcher.system.settings import expand
+    from launcher.system.settings import expand_home
 
-    path = expand(path).absolute()
+    path = expand_home(path).absolute()
     if not path.is_dir():
         raise UsageError(f"--from {path} is not a folder", hint=f"ls {path.parent}")
     return path

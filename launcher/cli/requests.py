@@ -10,7 +10,7 @@ from launcher.commands.probe import MachineChoice
 from launcher.commands.start import UpRequest
 from launcher.errors import UsageError
 from launcher.plan.workload import Limits, Workload
-from launcher.system.settings import expand
+from launcher.system.settings import expand_home
 from launcher.units import parse_size
 
 
@@ -75,7 +75,7 @@ def up_request(
         name=serve.name,
         host=serve.host,
         port=serve.port,
-        api_key_file=serve.api_key_file and expand(serve.api_key_file).absolute(),
+        api_key_file=serve.api_key_file and expand_home(serve.api_key_file).absolute(),
         env=tuple(_variable(text) for text in serve.env or ()),
         retry=not serve.no_retry,
         canary=serve.canary,

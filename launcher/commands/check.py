@@ -37,7 +37,7 @@ from launcher.plan.search.verify import ModelSimulator
 from launcher.plan.workload import Limits, Workload
 from launcher.progress import OnProgress
 from launcher.simulate.simulations import Simulations
-from launcher.system.settings import Settings, expand, read_settings
+from launcher.system.settings import Settings, expand_home, read_settings
 
 _FLASH = {FlashAttention.AUTO: None, FlashAttention.ON: True, FlashAttention.OFF: False}
 _PROJECTOR, _DRAFT = ("-mm", "-mmu"), ("-md", "-hfd")
@@ -163,7 +163,7 @@ def _companions(
     kept: list[str] = []
     notes: list[str] = []
     for name, words in split_flags(flags):
-        path = expand(Path(words[-1])).absolute() if name in _BESIDE else None
+        path = expand_home(Path(words[-1])).absolute() if name in _BESIDE else None
         if path is None or path.exists():
             kept += words
         else:

@@ -25,7 +25,7 @@ from launcher.plan.memory.companion_memory import Companions, Draft, Projector, 
 from launcher.plan.workload import Extra
 from launcher.progress import silent
 from launcher.simulate.simulations import Simulations
-from launcher.system.settings import Settings, expand
+from launcher.system.settings import Settings, expand_home
 
 REMOTE = ("hf:", "https://", "http://")
 """What the REF of a file begins with that is not here, as flags of llama-server are read."""
@@ -183,7 +183,7 @@ def measure_extras(flags: Sequence[str]) -> tuple[Extra, ...]:
     """One Extra per adapter, by its size. Raises UsageError for a file that is not there."""
     found = []
     for kind, name in adapter_files(flags):
-        path = expand(Path(name))
+        path = expand_home(Path(name))
         try:
             size = path.stat().st_size
         except OSError as error:

@@ -14,7 +14,7 @@ from launcher.machine.probe.device_list import parse_device_list
 from launcher.machine.probe.probe import probe_machine
 from launcher.models.hub.endpoint import endpoint_in_use
 from launcher.system.atomic_files import write_atomically
-from launcher.system.settings import Settings, expand, profiles_dir
+from launcher.system.settings import Settings, expand_home, profiles_dir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ def machine_names(settings: Settings) -> tuple[str, ...]:
 def _saved(name: str, settings: Settings) -> Machine:
     file = next(
         (path for folder in _folders(settings) if (path := folder / f"{name}.toml").is_file()),
-        expand(Path(name)),
+        expand_home(Path(name)),
     )
     try:
         return parse_machine(file.read_text(encoding="utf-8"), name)

@@ -19,7 +19,7 @@ from launcher.engine.host_cpu import HostCpu, host_cpu
 from launcher.engine.pinned import LLAMA_CPP
 from launcher.errors import EngineFailed, NotFound, UsageError
 from launcher.machine.machine import Backend
-from launcher.system.settings import expand
+from launcher.system.settings import expand_home
 
 SERVER = "llama-server"
 RECORD = "engine.json"
@@ -83,7 +83,7 @@ def find_engine(
     """
     for path, source in ((explicit, EngineSource.OPTION), (configured, EngineSource.CONFIGURED)):
         if path is not None:
-            return _named(expand(path), source)
+            return _named(expand_home(path), source)
     cpu = host_cpu()
     built = [engine for engine in list_engines(engines_dir) if engine.build and _runs_on(engine.build, cpu)]
     if built:

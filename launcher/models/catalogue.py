@@ -33,7 +33,7 @@ from launcher.models.refs import ModelRef, RefKind, parse_ref, shown, shown_word
 from launcher.models.store import HubStore, store_of
 from launcher.models.wheel import open_first, open_here
 from launcher.progress import OnProgress
-from launcher.system.settings import Settings, expand, profiles_dir
+from launcher.system.settings import Settings, expand_home, profiles_dir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +91,7 @@ def resolve(text: str, quant: str | None, sources: Sources) -> Target:
         text,
         profile_names=[profile.name for profile in sources.profiles.usable]
         + [broken.name for broken in sources.profiles.broken],
-        path_exists=lambda name: expand(Path(name)).exists(),
+        path_exists=lambda name: expand_home(Path(name)).exists(),
         hub_url=sources.endpoint.url,
     )
     if quant and ref.quant and quant.lower() != ref.quant.lower():
@@ -111,7 +111,7 @@ def resolve(text: str, quant: str | None, sources: Sources) -> Target:
         return _single(kept.name, lambda _: open_path(kept))
     if ref.kind is RefKind.URL:
         return _single(urlsplit(ref.name).path, lambda _: _open_url(ref.name))
-    return _single(text, lambda _: open_path(expand(Path(ref.name))))
+    return _single(text, lambda _: open_path(expand_home(Path(ref.name))))
 
 
 def open_head(text: str, kinds: Sequence[str], sources: Sources) -> tuple[str, Located] | None:

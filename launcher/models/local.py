@@ -11,7 +11,7 @@ from launcher.gguf.model import Shard
 from launcher.models.located import LocalFiles, Located
 from launcher.models.ranged_headers import assemble, read_header
 from launcher.models.saved import is_saved, read_saved
-from launcher.system.settings import expand
+from launcher.system.settings import expand_home
 
 _SLACK_BYTES = 1 << 20  # reading on costs little here, a round costs a parse
 
@@ -45,7 +45,7 @@ def open_path(path: Path) -> Located:
 
     Raises NotFound (nothing there, a shard missing), NotAllowed (unreadable), UsageError and BadGguf (not a model).
     """
-    path = expand(path).absolute()
+    path = expand_home(path).absolute()
     try:
         mode = path.stat().st_mode
         files = _folder_model(path) if stat.S_ISDIR(mode) else None

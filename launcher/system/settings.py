@@ -95,10 +95,10 @@ def read_settings(broken: Callable[[UsageError], None] | None = None) -> Setting
 
 def _engine_of(config_file: Path) -> Path | None:
     engine = os.environ.get("LAUNCHER_ENGINE") or _read_config(config_file).get("engine")
-    return expand(Path(engine)) if engine else None
+    return expand_home(Path(engine)) if engine else None
 
 
-def expand(path: Path) -> Path:
+def expand_home(path: Path) -> Path:
     """`~` and `~name` at the beginning of a path as that user's home. Raises UsageError where there is none."""
     try:
         return path.expanduser()
