@@ -24,7 +24,7 @@ from pathlib import Path
 from launcher.commands.plan import PlanRequest, make
 from launcher.commands.probe import MachineChoice, machine_for, machine_names, this_machine
 from launcher.deployment.ports import free_port
-from launcher.engine.capabilities import capabilities
+from launcher.engine.capabilities import read_capabilities
 from launcher.engine.find import Engine, find_engine
 from launcher.engine.flags.argv import Serving, server_argv
 from launcher.errors import DoesNotFit
@@ -154,7 +154,7 @@ def compare(number: int, case: Case, engine: Engine, settings: Settings, folder:
 def planned_argv(plan: Plan, path: Path, engine: Engine, settings: Settings) -> tuple[str, ...]:
     serving = Serving(host="127.0.0.1", port=free_port("127.0.0.1"), model_id="m", model_path=str(path))
     return server_argv(
-        plan, serving, program=str(engine.path), capabilities=capabilities(engine, settings.cache_dir)
+        plan, serving, program=str(engine.path), capabilities=read_capabilities(engine, settings.cache_dir)
     )
 
 

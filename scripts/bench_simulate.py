@@ -31,7 +31,7 @@ from pathlib import Path
 
 import psutil
 
-from launcher.engine.find import list_engines
+from launcher.engine.find import read_engines
 from launcher.errors import LauncherError
 from launcher.machine.machine import Backend, Device
 from launcher.plan.oracle import Answer, Question
@@ -132,7 +132,7 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
 
 
 def _built(backend: Backend) -> Path | None:
-    engines = list_engines(read_settings().engines_dir)
+    engines = read_engines(read_settings().engines_dir)
     return next((one.path for one in engines if one.build and one.build.backend is backend), None)
 
 

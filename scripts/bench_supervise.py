@@ -31,7 +31,7 @@ from launcher.deployment.record import Deployment  # noqa: E402
 from launcher.deployment.records import State, find, look, read_all, starting_if_free, state_path  # noqa: E402
 from launcher.deployment.supervisor.protect import left_groups  # noqa: E402
 from launcher.deployment.takedown import take_down, tidy  # noqa: E402
-from launcher.engine.find import list_engines  # noqa: E402
+from launcher.engine.find import read_engines  # noqa: E402
 from launcher.errors import LauncherError  # noqa: E402
 from launcher.system.settings import read_settings  # noqa: E402
 from tests.serving import SMALL, a_request, fake_command, stub_model  # noqa: E402
@@ -211,7 +211,7 @@ def _carries(seen: psutil.Process, marker: str) -> bool:
 def _engine() -> tuple[tuple[str, ...], Path | None]:
     settings = read_settings()
     engines = [
-        built for built in list_engines(settings.engines_dir) if built.build and built.build.backend == "cpu"
+        built for built in read_engines(settings.engines_dir) if built.build and built.build.backend == "cpu"
     ]
     models = sorted(settings.models_dir.rglob("SmolLM2-135M-Instruct.Q4_1.gguf"))
     if engines and models:
@@ -222,7 +222,7 @@ def _engine() -> tuple[tuple[str, ...], Path | None]:
 def _by_hand(command: tuple[str, ...], model: Path) -> float:
     """Start it, ask for one token as `up` does; seconds."""
     from launcher.deployment.ports import free_port  # noqa: PLC0415
-    from launcher.engine.client import first_token, is_loaded  # noqa: PLC0415  not before the clock is wanted
+    from launcher.engine.client import generate_token, is_loaded  # noqa: PLC0415  not before the clock is wanted
 
     port = free_port("127.0.0.1")
     began = time.monotonic()
@@ -235,7 +235,7 @@ def _by_hand(command: tuple[str, ...], model: Path) -> float:
             if server.poll() is not None:
                 raise SystemExit(f"llama-server ended with status {server.returncode}: {' '.join(argv)}")
             time.sleep(0.01)
-        first_token(f"http://127.0.0.1:{port}")
+        generate_token(f"http://127.0.0.1:{port}")
         return time.monotonic() - began
     finally:
         server.kill()

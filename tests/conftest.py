@@ -25,7 +25,7 @@ import pytest
 
 from launcher.deployment.records import read_all
 from launcher.deployment.takedown import take_down
-from launcher.engine.find import Engine, EngineSource, find_engine, list_engines
+from launcher.engine.find import Engine, EngineSource, find_engine, read_engines
 from launcher.errors import LauncherError
 from launcher.machine.machine import Backend
 from launcher.system.settings import Settings, read_settings
@@ -112,7 +112,7 @@ def vulkan_engine() -> Engine:
             return find_engine(Path(named), None, SETTINGS.engines_dir)
         except LauncherError as error:
             raise missing(f"no Vulkan llama-server: {error.message}") from error
-    for built in list_engines(SETTINGS.engines_dir):
+    for built in read_engines(SETTINGS.engines_dir):
         if built.build is not None and built.build.backend is Backend.VULKAN:
             return built
     raise missing(

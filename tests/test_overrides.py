@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher.deployment.ports import free_port
-from launcher.engine.capabilities import capabilities
+from launcher.engine.capabilities import read_capabilities
 from launcher.engine.find import Engine
 from launcher.engine.flags.argv import Serving, server_argv
 from launcher.engine.flags.user_flags import absorb_flags
@@ -71,7 +71,7 @@ def test_the_engine_allocates_what_was_planned_around_it(
         plan,
         Serving(host="127.0.0.1", port=free_port("127.0.0.1"), model_id="m", model_path=str(path)),
         program=str(vulkan_engine.path),
-        capabilities=capabilities(vulkan_engine, settings.cache_dir),
+        capabilities=read_capabilities(vulkan_engine, settings.cache_dir),
         user_flags=rest,
     )
     log = load(argv, TWO_GPUS)

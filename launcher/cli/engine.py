@@ -48,7 +48,7 @@ def list_engines(out: Output) -> None:
     from launcher.engine import find
     from launcher.system.settings import read_settings
 
-    found = find.list_engines(read_settings().engines_dir)
+    found = find.read_engines(read_settings().engines_dir)
     out.show(found, tables.engines(found))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from launcher.commands.companions import REMOTE, find_companions, open_companions
 from launcher.commands.engine import engine_or_none
 from launcher.commands.probe import MachineChoice, machine_for
-from launcher.engine.capabilities import capabilities
+from launcher.engine.capabilities import read_capabilities
 from launcher.engine.find import Engine
 from launcher.engine.flags.argv import Serving, server_argv
 from launcher.engine.flags.command_line import Command, arities_of, read_command
@@ -25,7 +25,7 @@ from launcher.errors import EngineFailed, NotFound, UsageError
 from launcher.machine.machine import Machine
 from launcher.models.catalogue import Target, resolve, sources_of
 from launcher.models.located import Located
-from launcher.models.refs import shown_word
+from launcher.models.refs import strip_word_secrets
 from launcher.plan.as_json import plan_json, shortfall_json
 from launcher.plan.check.check import Check, check_configuration, check_json
 from launcher.plan.check.configuration import Configuration, visible_devices
@@ -93,7 +93,7 @@ def check_command(request: CheckRequest, on_progress: OnProgress) -> Checked:
     """Will it fit. Raises UsageError for a command line that names no model, or that llama-server would not take."""
     settings = read_settings()
     engine = engine_or_none(request.engine, settings)
-    found = capabilities(engine, settings.cache_dir) if engine else None
+    found = read_capabilities(engine, settings.cache_dir) if engine else None
     command = read_command(request.words, arities_of(found.options) if found else PINNED_ARITIES)
     ref = request.ref or command.model
     if ref is None:
@@ -121,9 +121,9 @@ def check_command(request: CheckRequest, on_progress: OnProgress) -> Checked:
         verdict=verdict,
         notes=notes,
         instead=instead.outcome,
-        argv=tuple(map(shown_word, argv)),
+        argv=tuple(map(strip_word_secrets, argv)),
         engine=f"llama-server {(found.version.commit if found else None) or LLAMA_CPP.commit}",
-        corrected=(command.program, *map(shown_word, command.corrected)) if command.refused else (),
+        corrected=(command.program, *map(strip_word_secrets, command.corrected)) if command.refused else (),
     )
 
 

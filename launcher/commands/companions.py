@@ -15,10 +15,10 @@ from launcher.engine.flags.companion_flags import COMPANION_FILE_FLAGS, read_com
 from launcher.engine.flags.user_flags import adapter_files, split_flags
 from launcher.errors import LauncherError, UsageError
 from launcher.machine.machine import Machine
-from launcher.models.catalogue import Sources, open_head, resolve
+from launcher.models.catalogue import Sources, open_draft_head, resolve
 from launcher.models.local import open_path
 from launcher.models.located import Located
-from launcher.models.refs import shown_word
+from launcher.models.refs import strip_word_secrets
 from launcher.plan.amounts import Amount, Basis
 from launcher.plan.companions import CompanionWishes
 from launcher.plan.memory.companion_memory import Companions, Draft, Projector, needs_main_context
@@ -127,7 +127,7 @@ def with_files(flags: Sequence[str], remote: Sequence[Remote], paths: Sequence[P
 def shown_flags(flags: Sequence[str]) -> tuple[str, ...]:
     """These flags of llama-server's as they may be printed and kept: the URLs of companions without their secrets."""
     return tuple(
-        shown_word(word) if name in COMPANION_FILE_FLAGS else word
+        strip_word_secrets(word) if name in COMPANION_FILE_FLAGS else word
         for name, words in split_flags(flags)
         for word in words
     )
@@ -148,7 +148,7 @@ def _remote_draft(ref: str, spec_types: Sequence[str], sources: Sources) -> Remo
     model. It tells a head by its file's name, which is not the name it has here: its kind is said."""
     kinds = [kind for kind in _HEADS if not spec_types or f"draft-{kind}" in spec_types]
     try:
-        head = open_head(ref, kinds, sources) if kinds and not ref.endswith(".gguf") else None
+        head = open_draft_head(ref, kinds, sources) if kinds and not ref.endswith(".gguf") else None
     except LauncherError as error:
         return Remote(what="draft model", ref=ref, flag="-md", found=error)
     if head is None:
@@ -174,7 +174,7 @@ def _of(remote: Remote, notes: list[str]) -> Located | None:
         return remote.found
     why = remote.found.message
     notes.append(
-        f"{remote.what} {shown_word(remote.ref)} is not in the ledger, its memory comes on top: {why}"
+        f"{remote.what} {strip_word_secrets(remote.ref)} is not in the ledger, its memory comes on top: {why}"
     )
     return None
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.engine.capabilities import capabilities
+from launcher.engine.capabilities import read_capabilities
 from launcher.engine.compile.build import BuildRequest, build_engine
 from launcher.engine.compile.recipe import backend_for, cuda_architectures, jobs_for
 from launcher.engine.compile.toolchain import has_hip
@@ -75,7 +75,7 @@ def describe_engine(explicit: Path | None, settings: Settings) -> EngineDescript
     engine = find(explicit, settings)
     return EngineDescription(
         engine=engine,
-        capabilities=capabilities(engine, settings.cache_dir),
+        capabilities=read_capabilities(engine, settings.cache_dir),
         backends=backends_beside(engine),
         devices=parse_device_list(ask_engine(engine.path, "--list-devices")),
     )

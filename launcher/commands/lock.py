@@ -18,8 +18,8 @@ from launcher.engine.flags.argv import Serving
 from launcher.engine.flags.help_text import Capabilities
 from launcher.errors import LauncherError, NotFound, UsageError
 from launcher.models.catalogue import Sources
-from launcher.models.located import Awaited, HubFiles, LocalFiles, Located, UrlFiles
-from launcher.models.refs import ModelRef, RefKind, command_line, shown_word
+from launcher.models.located import DeferredFiles, HubFiles, LocalFiles, Located, UrlFiles
+from launcher.models.refs import ModelRef, RefKind, quote_command, strip_word_secrets
 from launcher.system.atomic_files import write_atomically
 
 FORMAT = "gguf-launcher lock 1"
@@ -98,7 +98,7 @@ def write_lock(planned: Planned, path: Path) -> None:
     found = planned.capabilities
     text = {
         "format": FORMAT,
-        "ref": shown_word(planned.request.ref),
+        "ref": strip_word_secrets(planned.request.ref),
         **_files_of(located, planned.request.ref),
         "model_id": planned.target.model_id,
         "beside": [_companion(one) for one in planned.beside.remote],
@@ -122,10 +122,10 @@ def _files_of(located: Located, ref: str) -> dict[str, object]:
             files = {"repo": repo, "commit": commit}
         case LocalFiles(paths=paths):
             files = {"path": str(paths[0].absolute())}
-        case Awaited():
+        case DeferredFiles():
             raise UsageError(
                 f"{located.model.model_id} is not here yet, and a lock names its file",
-                hint=command_line(("launcher", "pull", ref)),
+                hint=quote_command(("launcher", "pull", ref)),
             )
         case _:
             raise UsageError(
@@ -145,7 +145,7 @@ def _companion(remote: Remote) -> dict[str, object]:
     if isinstance(remote.found.files, UrlFiles):
         raise UsageError(
             f"the {remote.what} {remote.found.model.source} is behind a plain URL, and a lock cannot say which file that is",
-            hint=f"{command_line(('launcher', 'pull', remote.ref))}; then plan with {remote.flag} FILE, the path it prints",
+            hint=f"{quote_command(('launcher', 'pull', remote.ref))}; then plan with {remote.flag} FILE, the path it prints",
         )
     said = {"what": remote.what, "flag": remote.flag, "also": list(remote.also)}
     return {**said, **_files_of(remote.found, remote.ref)}

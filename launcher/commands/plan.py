@@ -25,7 +25,7 @@ from launcher.commands.companions import (
 from launcher.commands.engine import engine_or_none
 from launcher.commands.probe import MachineChoice, machine_for
 from launcher.deployment import claims
-from launcher.engine.capabilities import capabilities
+from launcher.engine.capabilities import read_capabilities
 from launcher.engine.find import Engine
 from launcher.engine.flags.argv import Serving, server_argv
 from launcher.engine.flags.help_text import Capabilities
@@ -36,9 +36,9 @@ from launcher.gguf.anatomy import dissect
 from launcher.machine.machine import Machine, pinned_order
 from launcher.models.catalogue import Candidate, Sources, Target, resolve, sources_of
 from launcher.models.fetch import bytes_to_fetch
-from launcher.models.located import LocalFiles, Located, Unreached
+from launcher.models.located import LocalFiles, Located, UnreachableFiles
 from launcher.models.profiles.profile import pick_mode, server_flags
-from launcher.models.refs import shown_word
+from launcher.models.refs import strip_word_secrets
 from launcher.plan.amounts import SPEED
 from launcher.plan.as_json import plan_json, shortfall_json
 from launcher.plan.forecast.turn import Turn
@@ -144,7 +144,7 @@ def make(
         choice = search(offers, task)
         choice = replace(choice, rejected=(*choice.rejected, *(_refused(one, why) for one, why in refused)))
         bought = purchases(offers, task, choice) if request.buy else ()
-    known = capabilities(engine, settings.cache_dir) if engine else None
+    known = read_capabilities(engine, settings.cache_dir) if engine else None
     if choice.plan is not None:
         said = (*choice.plan.reasons, *beside.notes, *_brought(beside), *_other_build(engine, known))
         choice = replace(choice, plan=replace(choice.plan, reasons=said))
@@ -173,7 +173,7 @@ def _check_mode(target: Target, request: PlanRequest) -> None:
         return
     if target.profile is None:
         raise UsageError(
-            f"--mode {request.mode}: {shown_word(request.ref)} has no profile, and modes are a profile's",
+            f"--mode {request.mode}: {strip_word_secrets(request.ref)} has no profile, and modes are a profile's",
             hint="leave --mode out, or name the model by its profile: launcher profiles list",
         )
     pick_mode(target.profile, request.mode)
@@ -327,7 +327,7 @@ def _bought(planned: Planned) -> dict[str, Any]:
 def _brought(beside: Found) -> tuple[str, ...]:
     """Where what is started is not what is printed: a line for elsewhere cannot name a path of this machine."""
     return tuple(
-        f"{one.what} {shown_word(one.ref)}: `up` brings {one.found.model.shards[0].name} here, verified, and starts "
+        f"{one.what} {strip_word_secrets(one.ref)}: `up` brings {one.found.model.shards[0].name} here, verified, and starts "
         f"llama-server with its path; the command line has llama-server fetch it{_left_out(one.ref)}"
         for one in beside.remote
         if isinstance(one.found, Located)
@@ -336,7 +336,9 @@ def _brought(beside: Found) -> tuple[str, ...]:
 
 def _left_out(ref: str) -> str:
     return (
-        "" if shown_word(ref) == ref else ", once the secrets of the URL, which are not shown, are put back"
+        ""
+        if strip_word_secrets(ref) == ref
+        else ", once the secrets of the URL, which are not shown, are put back"
     )
 
 
@@ -361,7 +363,7 @@ def path_to_be(located: Located) -> str:
     match located.files:
         case LocalFiles(paths=paths):
             return str(paths[0])
-        case Unreached(file=file):
+        case UnreachableFiles(file=file):
             return file
         case _:
             return located.model.shards[0].name
@@ -369,9 +371,7 @@ def path_to_be(located: Located) -> str:
 
 def _shortfall_hint(ref: str, shortfall: Shortfall) -> str:
     """`ref` as it was typed: the model's id may name no model."""
-    return (
-        f"launcher plan {shlex.quote(shown_word(ref))} {shortfall.hints[0] if shortfall.hints else '--buy'}"
-    )
+    return f"launcher plan {shlex.quote(strip_word_secrets(ref))} {shortfall.hints[0] if shortfall.hints else '--buy'}"
 
 
 def plan_model(request: PlanRequest, on_progress: OnProgress) -> Planned:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from launcher.errors import Interrupted, LauncherError
 from launcher.models.catalogue import Candidate, Sources, Target, resolve, sources_of
-from launcher.models.fetch import bytes_to_fetch, fetch, refuse_foreign, to_come
+from launcher.models.fetch import bytes_to_fetch, fetch, missing_files, refuse_foreign
 from launcher.models.located import HubFiles, LocalFiles, Located, PullOptions, UrlFiles
-from launcher.models.refs import command_line
+from launcher.models.refs import quote_command
 from launcher.progress import OnProgress, Step, remark
 from launcher.system.settings import Settings, read_settings
 from launcher.units import format_bytes
@@ -65,7 +65,7 @@ def pull(
 def _check_flags(flags: tuple[str, ...], settings: Settings, on_progress: OnProgress) -> None:
     """As `up` does before it knows a plan. Those that decide nothing here are named: who types them expects something."""
     from launcher.commands.engine import engine_or_none
-    from launcher.engine.capabilities import capabilities
+    from launcher.engine.capabilities import read_capabilities
     from launcher.engine.flags.argv import check_flags
     from launcher.engine.flags.companion_flags import is_companion_flag
     from launcher.engine.flags.pinned_flags import PINNED_ARITIES
@@ -75,7 +75,9 @@ def _check_flags(flags: tuple[str, ...], settings: Settings, on_progress: OnProg
 
     engine = engine_or_none(None, settings)
     _, rest = absorb_flags(flags, Workload())
-    check_flags(rest, capabilities(engine, settings.cache_dir).has if engine else PINNED_ARITIES.__contains__)
+    check_flags(
+        rest, read_capabilities(engine, settings.cache_dir).has if engine else PINNED_ARITIES.__contains__
+    )
     idle = [
         words[0]
         for name, words in split_flags(rest)
@@ -138,7 +140,7 @@ def fetch_all_of(
     options = options or PullOptions()
     _ask_about(wanted, sources, options, confirm)
     try:
-        return _fetch_each(wanted, sources, on_progress, replace(options, again=command_line(again)))
+        return _fetch_each(wanted, sources, on_progress, replace(options, again=quote_command(again)))
     except KeyboardInterrupt:
         raise _stopped(again) from None
 
@@ -150,7 +152,7 @@ def _fetch_each(
     byte."""
     for one in wanted:
         refuse_foreign(one, sources, options)
-    come = [to_come(one, sources, options) for one in wanted[1:]]
+    come = [missing_files(one, sources, options) for one in wanted[1:]]
     return tuple(
         fetch(one, sources, on_progress, replace(options, later=tuple(chain.from_iterable(come[index:]))))
         for index, one in enumerate(wanted)
@@ -158,7 +160,7 @@ def _fetch_each(
 
 
 def _stopped(again: tuple[str, ...]) -> Interrupted:
-    return Interrupted("the download was stopped; what has arrived is kept", hint=command_line(again))
+    return Interrupted("the download was stopped; what has arrived is kept", hint=quote_command(again))
 
 
 def _ask_about(wanted: Sequence[Located], sources: Sources, options: PullOptions, confirm: Confirm) -> None:

@@ -14,7 +14,7 @@ from launcher.commands.start import Upping, UpRequest, What, _engine_while, _loo
 from launcher.deployment import claims
 from launcher.deployment.record import Deployment
 from launcher.deployment.supervisor.ready import LoadFailed
-from launcher.engine.capabilities import capabilities
+from launcher.engine.capabilities import read_capabilities
 from launcher.engine.log.cause import MEMORY_KINDS
 from launcher.models.catalogue import sources_of
 from launcher.progress import OnProgress
@@ -46,7 +46,7 @@ def _up_locked(
         confirm,
         on_progress,
     )
-    found = capabilities(engine, settings.cache_dir)
+    found = read_capabilities(engine, settings.cache_dir)
     check_engine(lock, found)
     located = locate(lock, sources)
     remote = companions_of(lock, sources)

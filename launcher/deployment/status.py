@@ -10,7 +10,7 @@ import psutil
 from launcher.deployment.process import activity
 from launcher.deployment.record import Deployment, Phase
 from launcher.deployment.records import State, Status, look
-from launcher.engine.client import is_loaded, metrics, read_api_key
+from launcher.engine.client import is_loaded, read_api_key, read_metrics
 from launcher.errors import LauncherError
 
 _HEALTH_S = 5.0
@@ -47,7 +47,7 @@ def see(deployment: Deployment) -> Seen:
     try:
         uptime = max(0.0, time.time() - psutil.Process(server.pid).create_time())
         if status.state is State.RUNNING:
-            told = metrics(deployment.url, api_key=read_api_key(deployment.api_key_file))
+            told = read_metrics(deployment.url, api_key=read_api_key(deployment.api_key_file))
             speed = told.get("predicted_tokens_seconds")
     except (psutil.Error, LauncherError):
         pass  # it ended meanwhile, or was started without --metrics: unknown

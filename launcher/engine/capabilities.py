@@ -25,7 +25,7 @@ _LIBRARY = re.compile(r"lib(?:llama|ggml|mtmd).*\.(?:so[.0-9]*|dylib)")
 in libllama-server-impl and libllama-common, its allocator in libllama and libggml*."""
 
 
-def capabilities(engine: Engine, cache_dir: Path) -> Capabilities:
+def read_capabilities(engine: Engine, cache_dir: Path) -> Capabilities:
     """Version and flags of this engine; two runs of it the first time (30 ms), one small file after that.
 
     The cache is a help, never a

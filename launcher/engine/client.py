@@ -82,7 +82,7 @@ def stream_chat(
         raise EngineFailed("llama-server stopped in the middle of its answer", hint="launcher ps")
 
 
-def first_token(url: str, *, api_key: str | None = None) -> None:
+def generate_token(url: str, *, api_key: str | None = None) -> None:
     """Make the model produce one token, by `/completion`: chat parsers fail on models of random weights.
 
     Returns when it did. Raises EngineFailed or UsageError as `stream_chat` does.
@@ -97,7 +97,7 @@ def fill_context(url: str, n_ctx: int, *, api_key: str | None = None) -> None:
     """Make the model read a prompt of all the tokens its context holds but a few, and produce one.
 
     The prompt is token ids, which need no text of a known length: 1 to 96 exist in every vocabulary. Raises as
-    `first_token`.
+    `generate_token`.
     """
     n_tokens = max(1, n_ctx - _ROOM_FOR_ANSWER)
     body = {
@@ -111,7 +111,7 @@ def fill_context(url: str, n_ctx: int, *, api_key: str | None = None) -> None:
         raise EngineFailed("llama-server read a long prompt and produced no token", hint="launcher logs")
 
 
-def metrics(url: str, *, api_key: str | None = None) -> dict[str, float]:
+def read_metrics(url: str, *, api_key: str | None = None) -> dict[str, float]:
     """/metrics without its prefix and comments (`predicted_tokens_seconds`, …). Raises EngineFailed."""
     with _mapped(url), _client(ANSWER_S) as client:
         response = client.get(f"{url}/metrics", headers=_headers(api_key))
@@ -140,13 +140,13 @@ def is_loaded(url: str, limit_s: float = ANSWER_S) -> bool | None:
     return response.status_code == httpx2.codes.OK
 
 
-def models(url: str, *, api_key: str | None = None) -> tuple[str, ...]:
+def list_model_ids(url: str, *, api_key: str | None = None) -> tuple[str, ...]:
     """The ids clients can ask for. Raises EngineFailed."""
     listed = _get(url, "/v1/models", api_key).get("data") or []
     return tuple(str(model["id"]) for model in listed)
 
 
-def props(url: str, *, api_key: str | None = None) -> Props:
+def read_props(url: str, *, api_key: str | None = None) -> Props:
     """Raises EngineFailed."""
     given = _get(url, "/props", api_key)
     settings = given.get("default_generation_settings") or {}

@@ -85,7 +85,7 @@ def find_engine(
         if path is not None:
             return _named(expand_home(path), source)
     cpu = host_cpu()
-    built = [engine for engine in list_engines(engines_dir) if engine.build and _runs_on(engine.build, cpu)]
+    built = [engine for engine in read_engines(engines_dir) if engine.build and _runs_on(engine.build, cpu)]
     if built:
         n_backends = len({engine.build.backend for engine in built if engine.build})
         wanted = backend() if backend is not None and n_backends > 1 else None  # a look at the hardware
@@ -93,12 +93,12 @@ def find_engine(
     on_path = shutil.which(SERVER)
     if on_path is not None:
         return Engine(path=Path(on_path), folder=Path(on_path).resolve().parent, source=EngineSource.PATH)
-    if list_engines(engines_dir):
+    if read_engines(engines_dir):
         raise NotFound(f"no engine in {engines_dir} was built for this kind of processor", hint=_BUILD_HINT)
     raise NotFound(f"no engine: none built in {engines_dir}, no {SERVER} on PATH", hint=_BUILD_HINT)
 
 
-def list_engines(engines_dir: Path) -> tuple[Engine, ...]:
+def read_engines(engines_dir: Path) -> tuple[Engine, ...]:
     """The engines built here, newest first. A folder without a readable record is not one."""
     try:
         folders = [entry for entry in engines_dir.iterdir() if not entry.name.startswith(".")]

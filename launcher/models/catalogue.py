@@ -18,9 +18,9 @@ from launcher.errors import LauncherError, NotFound, TryAgain, UsageError
 from launcher.gguf.file_names import FileGroup, ShardName, pick_head, quant_label, shard_name
 from launcher.models.hub.endpoint import Endpoint, endpoint_in_use
 from launcher.models.local import open_path
-from launcher.models.located import Awaited, Located, Unreached
+from launcher.models.located import DeferredFiles, Located, UnreachableFiles
 from launcher.models.profiles.folders import read_model_profiles
-from launcher.models.profiles.made_headers import headers_of_recipe
+from launcher.models.profiles.made_headers import make_headers
 from launcher.models.profiles.profile import (
     ModelProfile,
     ProfileQuant,
@@ -29,7 +29,7 @@ from launcher.models.profiles.profile import (
     pick_profile,
     quants_to_try,
 )
-from launcher.models.refs import ModelRef, RefKind, parse_ref, shown, shown_word
+from launcher.models.refs import ModelRef, RefKind, parse_ref, strip_secrets, strip_word_secrets
 from launcher.models.store import HubStore, store_of
 from launcher.models.wheel import open_first, open_here
 from launcher.progress import OnProgress
@@ -96,8 +96,8 @@ def resolve(text: str, quant: str | None, sources: Sources) -> Target:
     )
     if quant and ref.quant and quant.lower() != ref.quant.lower():
         raise UsageError(
-            f"{shown_word(text)} and --quant {quant} name two quants",
-            hint=f"launcher plan {shown_word(text)}",
+            f"{strip_word_secrets(text)} and --quant {quant} name two quants",
+            hint=f"launcher plan {strip_word_secrets(text)}",
         )
     wanted = quant or ref.quant
     if ref.kind is RefKind.PROFILE:
@@ -114,7 +114,7 @@ def resolve(text: str, quant: str | None, sources: Sources) -> Target:
     return _single(text, lambda _: open_path(expand_home(Path(ref.name))))
 
 
-def open_head(text: str, kinds: Sequence[str], sources: Sources) -> tuple[str, Located] | None:
+def open_draft_head(text: str, kinds: Sequence[str], sources: Sources) -> tuple[str, Located] | None:
     """The draft head of the first of these kinds (`mtp`, `eagle3`) that a repo of the Hub has, with its kind, its header
     read; None where it has none. Raises what `resolve` raises."""
     from launcher.models.hub.repo import list_repo, open_group, pick_files
@@ -135,7 +135,7 @@ def _kept_file(url: str, sources: Sources) -> Path:
     kept = kept_file(sources.models_dir, url, sources.store)
     if kept is None:
         raise NotFound(
-            f"{shown(url)} is not here and may not be asked for (--offline or HF_HUB_OFFLINE)",
+            f"{strip_secrets(url)} is not here and may not be asked for (--offline or HF_HUB_OFFLINE)",
             hint="leave --offline out and HF_HUB_OFFLINE unset, or name the file here by its path",
         )
     return kept
@@ -158,7 +158,7 @@ def _single(text: str, open_: Callable[[OnProgress], Located]) -> Target:
     )
 
 
-def without_files(
+def _open_without_files(
     profile: ModelProfile, quant: ProfileQuant, sources: Sources, cause: LauncherError
 ) -> Located:
     """What a profile can say about a quant whose files cannot be looked at: saved headers (`PROFILE-QUANT.headers` in a
@@ -167,14 +167,14 @@ def without_files(
     if saved is not None:
         path, located = saved
         return replace(located, notes=(f"headers as saved in {path.name}: {cause.message}",))
-    made = headers_of_recipe(profile, quant)
+    made = make_headers(profile, quant)
     if made is None:
         raise cause
     model, raw, said = made
     return Located(
         model=model,
         raw_headers=(raw,),
-        files=Unreached(repo=quant.repo, file=_first_file(quant), cause=cause.message),
+        files=UnreachableFiles(repo=quant.repo, file=_first_file(quant), cause=cause.message),
         notes=(f"{said}; the files were not looked at: {cause.message}",),
     )
 
@@ -227,7 +227,7 @@ def _open_with_wheel(
     saved = _shipped_headers(profile, quant, sources)
     if saved is None or [shard.sha256 for shard in saved[1].model.shards] != [wheel.sha256]:
         return locate(on_progress=on_progress)
-    return replace(saved[1], files=Awaited(locate=lambda watching: locate(on_progress=watching)))
+    return replace(saved[1], files=DeferredFiles(locate=lambda watching: locate(on_progress=watching)))
 
 
 def _profile_target(profile: ModelProfile, wanted: str | None, sources: Sources) -> Target:
@@ -250,9 +250,9 @@ def _profile_target(profile: ModelProfile, wanted: str | None, sources: Sources)
                 except TryAgain as error:
                     if not silent:
                         silent.append(TryAgain("the Hub did not answer just before", hint=error.hint))
-                    return without_files(profile, quant, sources, error)
+                    return _open_without_files(profile, quant, sources, error)
                 except NotFound as error:
-                    return without_files(profile, quant, sources, error)
+                    return _open_without_files(profile, quant, sources, error)
             return _open_with_wheel(profile, quant, quant.wheel, ref, sources, on_progress)
 
         return open_

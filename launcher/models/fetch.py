@@ -11,13 +11,13 @@ from launcher.errors import NotFound, TryAgain
 from launcher.models.catalogue import Sources
 from launcher.models.files.disk_space import ToCome
 from launcher.models.located import (
-    Awaited,
+    DeferredFiles,
     HubFiles,
     LocalFiles,
     Located,
     PullOptions,
     SavedHeaders,
-    Unreached,
+    UnreachableFiles,
     UrlFiles,
 )
 from launcher.progress import OnProgress
@@ -61,13 +61,13 @@ def fetch(
             )
         case UrlFiles() as files:
             return _fetch_urls(located, files, sources, on_progress, options)
-        case Awaited(locate=locate):
+        case DeferredFiles(locate=locate):
             return fetch(locate(on_progress), sources, on_progress, options)
         case SavedHeaders(path=path):
             raise NotFound(
                 f"{path} holds headers only, no weights", hint=f"launcher up {located.model.model_id}"
             )
-        case Unreached(repo=repo, cause=cause):
+        case UnreachableFiles(repo=repo, cause=cause):
             raise TryAgain(f"{repo} was not reached: {cause}", hint=f"launcher pull {located.model.model_id}")
 
 
@@ -93,7 +93,7 @@ def _fetch_urls(
 def refuse_foreign(located: Located, sources: Sources, options: PullOptions) -> None:
     """Raises UsageError where a file of something else has the name of one of these in the folder that was named. One of
     the listed size is judged by its hash, in its turn."""
-    if options.folder is None or isinstance(located.files, Awaited):
+    if options.folder is None or isinstance(located.files, DeferredFiles):
         return
     from launcher.models.files.plain_folder import PlainFolder
 
@@ -107,13 +107,13 @@ def bytes_to_fetch(located: Located, sources: Sources, options: PullOptions | No
     programs count until a pull has looked into them."""
     from launcher.models.transfer.journal import arrived_bytes
 
-    if isinstance(located.files, Unreached | Awaited):
+    if isinstance(located.files, UnreachableFiles | DeferredFiles):
         return located.model.size_bytes
-    files = to_come(located, sources, options)
+    files = missing_files(located, sources, options)
     return sum(shard.size_bytes - arrived_bytes(part) for shard, part in files)
 
 
-def to_come(located: Located, sources: Sources, options: PullOptions | None = None) -> list[ToCome]:
+def missing_files(located: Located, sources: Sources, options: PullOptions | None = None) -> list[ToCome]:
     """The files that a pull would have to fetch or copy, as far as that is known without asking anybody."""
     folder = options.folder if options else None
     match located.files:
@@ -125,7 +125,7 @@ def to_come(located: Located, sources: Sources, options: PullOptions | None = No
             from launcher.models import url_download
 
             folder = folder or url_download.url_folder(sources.models_dir, files)
-            return url_download.to_come(located, files, folder)
+            return url_download.missing_url_files(located, files, folder)
         case LocalFiles(paths=paths) if folder is not None:
             from launcher.models.files import plain_folder
 

@@ -63,7 +63,7 @@ class SavedHeaders:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unreached:
+class UnreachableFiles:
     """Headers made from a profile's published architecture because the files could not be looked at; `cause` says
     why. Enough to plan with. `file` is what the first of them is called, or stands for it."""
 
@@ -73,13 +73,13 @@ class Unreached:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Awaited:
+class DeferredFiles:
     """Files that are not here and that nobody was asked about, because a profile ships their headers; `locate` asks."""
 
     locate: Callable[[OnProgress], Located]
 
 
-Files = LocalFiles | UrlFiles | HubFiles | SavedHeaders | Unreached | Awaited
+Files = LocalFiles | UrlFiles | HubFiles | SavedHeaders | UnreachableFiles | DeferredFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -131,21 +131,21 @@ def safe_file_name(name: str) -> str | None:
     return None
 
 
-def shown(url: str) -> str:
+def strip_secrets(url: str) -> str:
     """A URL without its secrets: user, password, query and fragment left out. It may be no URL at all."""
     scheme, separator, rest = url.partition("://")
     host, slash, path = _SECRETS_BEHIND.split(rest, maxsplit=1)[0].partition("/")
     return scheme + separator + host.rpartition("@")[2] + slash + path
 
 
-def shown_word(word: str) -> str:
+def strip_word_secrets(word: str) -> str:
     """A word of a command line, without the secrets that it has where it is a URL."""
-    return shown(word) if _URL.match(word) else word
+    return strip_secrets(word) if _URL.match(word) else word
 
 
-def command_line(words: Sequence[str]) -> str:
+def quote_command(words: Sequence[str]) -> str:
     """A command for a hint, quoted; where secrets of a URL are left out, that is said."""
-    safe = [shown_word(word) for word in words]
+    safe = [strip_word_secrets(word) for word in words]
     line = shlex.join(safe)
     return line if safe == list(words) else f"{line}: with the whole URL, whose secrets are not shown"
 
@@ -196,7 +196,7 @@ def _read_hub(text: str) -> ModelRef | None:
 def _hub_ref(text: str, *, repo: str, revision: str | None, quant: str | None, file: str | None) -> ModelRef:
     if revision is not None and (len(revision) > _LONGEST_NAME or not _is_revision(revision)):
         raise UsageError(
-            f"{revision!r} in {shown_word(text)!r} is not a revision",
+            f"{revision!r} in {strip_word_secrets(text)!r} is not a revision",
             hint="a branch, a tag or a commit of the repo",
         )
     if file is not None:
@@ -214,16 +214,19 @@ def _parse_explicit_path(text: str, path_exists: Callable[[str], bool]) -> Model
 
 def _parse_url(text: str, hub_url: str) -> ModelRef:
     if " " in text:
-        raise UsageError(f"the URL {shown(text)!r} has a space", hint="write %20 for a space in a URL")
+        raise UsageError(
+            f"the URL {strip_secrets(text)!r} has a space", hint="write %20 for a space in a URL"
+        )
     try:
         url = urlsplit(text)
         host = (url.hostname or "").lower()
         port = url.port
     except ValueError as error:
-        raise UsageError(f"{shown(text)!r} is not a URL: {error}", hint=f"name {_FORMS}") from error
+        raise UsageError(f"{strip_secrets(text)!r} is not a URL: {error}", hint=f"name {_FORMS}") from error
     if url.scheme.lower() not in {"http", "https"} or not host:
         raise UsageError(
-            f"the URL {shown(text)!r} is neither http nor https", hint="give an https://….gguf URL or a path"
+            f"the URL {strip_secrets(text)!r} is neither http nor https",
+            hint="give an https://….gguf URL or a path",
         )
     hub = urlsplit(hub_url)
     at_endpoint = (host, port) == ((hub.hostname or "").lower(), hub.port)
@@ -232,7 +235,7 @@ def _parse_url(text: str, hub_url: str) -> ModelRef:
         return _parse_page(text, url.path.removeprefix(prefix), url.query)
     if not unquote(url.path).lower().endswith(".gguf"):
         raise UsageError(
-            f"the URL {shown(text)!r} does not end in .gguf and {host} is not the Hub in use",
+            f"the URL {strip_secrets(text)!r} does not end in .gguf and {host} is not the Hub in use",
             hint=f"give the .gguf file's own URL, or set HF_ENDPOINT to use {host} as the Hub",
         )
     return ModelRef(kind=RefKind.URL, name=text)
@@ -244,7 +247,7 @@ def _parse_page(text: str, path: str, query: str) -> ModelRef:
     repo = "/".join(parts[:2])
     if len(parts) < 2 or parts[0] in _SECTIONS or not _is_repo(repo):
         raise UsageError(
-            f"the page {shown(text)} is not a model's", hint="paste https://huggingface.co/user/repo"
+            f"the page {strip_secrets(text)} is not a model's", hint="paste https://huggingface.co/user/repo"
         )
     view, rest = (parts[2], parts[3:]) if len(parts) > 2 else ("", [])
     if view in {"blob", "resolve", "raw"} and len(rest) > 1:

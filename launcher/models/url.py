@@ -20,7 +20,7 @@ from launcher.gguf.header import Header
 from launcher.gguf.model import Shard
 from launcher.models.located import Located, UrlFiles
 from launcher.models.ranged_headers import assemble, read_header
-from launcher.models.refs import safe_file_name, shown
+from launcher.models.refs import safe_file_name, strip_secrets
 from launcher.system.certificates import AUTHORITY_HINT, trusted_certificates, why_distrusted
 
 PATIENCE_S = 20.0  # for each connect and each silence between two reads, not for a whole transfer
@@ -50,7 +50,7 @@ def open_url(url: str) -> Located:
     shards = tuple(Shard(name=name, size_bytes=size) for name, (_, size) in zip(names, read, strict=True))
     return assemble(
         model_id=model_name(shards[0].name),
-        source=shown(urls[0]),
+        source=strip_secrets(urls[0]),
         shards=shards,
         read=tuple(header for header, _ in read),
         files=UrlFiles(urls=urls),
@@ -72,7 +72,9 @@ def file_name(url: str) -> str:
     name = unquote(urlsplit(url).path).rpartition("/")[2]
     wrong = safe_file_name(name)
     if wrong is not None:
-        raise UsageError(f"the file name in {shown(url)} {wrong}", hint="give the .gguf file's own URL")
+        raise UsageError(
+            f"the file name in {strip_secrets(url)} {wrong}", hint="give the .gguf file's own URL"
+        )
     return name
 
 
@@ -101,7 +103,7 @@ class UrlSource:
         self._client = client
         self._url = url
         self._version: str | None = None
-        self.name = shown(url)
+        self.name = strip_secrets(url)
         self.size_bytes: int | None = None
 
     def read(self, offset: int, length: int) -> bytes:
@@ -141,21 +143,23 @@ def answered(
     try:
         with client.stream("GET", url, headers={"Range": wanted}) as response:
             if response.status_code not in {206, 416}:
-                raise refused(response.status_code, shown(url))
+                raise refused(response.status_code, strip_secrets(url))
             yield response
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
         raise UsageError(
-            f"{shown(url)} is not an address that can be read: {error}", hint="give an https://….gguf URL"
+            f"{strip_secrets(url)} is not an address that can be read: {error}",
+            hint="give an https://….gguf URL",
         ) from error
     except httpx2.HTTPError as error:
         wrong = why_distrusted(error)
         if wrong is not None:
             raise UsageError(
-                f"{shown(url)} cannot be read: its certificate is not trusted: {wrong}", hint=AUTHORITY_HINT
+                f"{strip_secrets(url)} cannot be read: its certificate is not trusted: {wrong}",
+                hint=AUTHORITY_HINT,
             ) from error
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise TryAgain(
-            f"{shown(url)} cannot be read: {reason}", hint="check the network, then run it again"
+            f"{strip_secrets(url)} cannot be read: {reason}", hint="check the network, then run it again"
         ) from error
 
 

@@ -15,7 +15,7 @@ from launcher.models.files.disk_space import RUN_AGAIN, ToCome, disk_error, refu
 from launcher.models.files.place import part_beside
 from launcher.models.files.plain_folder import PlainFolder, lock_beside
 from launcher.models.located import Located, UrlFiles
-from launcher.models.refs import shown
+from launcher.models.refs import strip_secrets
 from launcher.models.store import HubStore
 from launcher.models.transfer.failures import Trouble, TroubleKind
 from launcher.models.transfer.partial_file import Part, remove_part
@@ -66,7 +66,7 @@ def fetch_url_files(
     return tuple(folder / shard.name for shard in shards)
 
 
-def to_come(located: Located, files: UrlFiles, folder: Path) -> list[ToCome]:
+def missing_url_files(located: Located, files: UrlFiles, folder: Path) -> list[ToCome]:
     """What fetching these files into `folder` would have to bring."""
     desk = _Desk(located, files, folder)
     return [
@@ -78,7 +78,7 @@ def to_come(located: Located, files: UrlFiles, folder: Path) -> list[ToCome]:
 
 def url_folder(models_dir: Path, files: UrlFiles) -> Path:
     """Where the files of this URL are kept. Its query does not count: a signed link has another one every time."""
-    return models_dir / hashlib.sha256(shown(files.urls[0]).encode()).hexdigest()[:40]
+    return models_dir / hashlib.sha256(strip_secrets(files.urls[0]).encode()).hexdigest()[:40]
 
 
 def kept_file(models_dir: Path, url: str, store: HubStore) -> Path | None:
@@ -89,7 +89,7 @@ def kept_file(models_dir: Path, url: str, store: HubStore) -> Path | None:
     folder = url_folder(models_dir, UrlFiles(urls=urls))
     if all((folder / name).is_file() for name in names):
         return folder / names[0]
-    owners, owner = store.owners(), shown(urls[0])
+    owners, owner = store.owners(), strip_secrets(urls[0])
     for folder in reversed(store.folders()):
         if all(owners.of(folder / name) == owner for name in names):
             return folder / names[0]
@@ -119,7 +119,7 @@ class _Desk:
             url=url,
             part=part_beside(path),
             lock=lock_beside(path),
-            identity=self._place.identity(shown(url)) if self._place else shown(url),
+            identity=self._place.identity(strip_secrets(url)) if self._place else strip_secrets(url),
             pins_version=True,
         )
 
@@ -157,11 +157,11 @@ class _Desk:
         if trouble.kind in _CHANGED:
             return self._changed(wanted)
         if trouble.status is not None:
-            return refused(trouble.status, shown(wanted.url))
+            return refused(trouble.status, strip_secrets(wanted.url))
         return TryAgain(
-            f"{shown(wanted.url)} did not arrive whole: {trouble.reason}",
+            f"{strip_secrets(wanted.url)} did not arrive whole: {trouble.reason}",
             hint=f"it goes on where it stopped: {self._again}",
         )
 
     def _changed(self, wanted: Wanted) -> TryAgain:
-        return TryAgain(f"{shown(wanted.url)} changed since its header was read", hint=self._again)
+        return TryAgain(f"{strip_secrets(wanted.url)} changed since its header was read", hint=self._again)

@@ -19,14 +19,15 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from launcher.engine.capabilities import engine_digest
-from launcher.engine.find import Engine, list_engines
+from launcher.engine.find import Engine, read_engines
 from launcher.errors import LauncherError
 from launcher.gguf.model import Shard
 from launcher.machine.machine import Device, Machine
 from launcher.machine.probe.host import read_host
 from launcher.machine.probe.proc_files import KernelFiles
+from launcher.models.hollow_copies import write_hollow
 from launcher.models.located import LocalFiles, Located
-from launcher.models.store import prune_to_count, write_hollow
+from launcher.models.store import prune_to_count
 from launcher.plan.oracle import Answer, ProjectorAnswer, ProjectorQuestion, Question, Refusal
 from launcher.simulate.client import SimulatorPool
 from launcher.simulate.wire import answer_from, projector_answer_from, to_json
@@ -183,7 +184,7 @@ def _simulators(engine: Engine | None, settings: Settings) -> tuple[Engine | Non
     it was not built here, the newest that was is the other, or the only one if there are no libraries beside it."""
     if engine is not None and engine.build is not None:
         return engine, None
-    built = next(iter(list_engines(settings.engines_dir)), None)
+    built = next(iter(read_engines(settings.engines_dir)), None)
     if engine is not None and (engine.folder / "libllama.so.0").exists():
         return engine, built
     return built or engine, None

@@ -45,7 +45,7 @@ from launcher.errors import (
     UsageError,
 )
 from launcher.models.catalogue import sources_of
-from launcher.models.fetch import to_come
+from launcher.models.fetch import missing_files
 from launcher.models.files import plain_folder
 from launcher.models.kept.kept import Kept
 from launcher.models.kept.list import list_kept, pick_kept, stores_here
@@ -536,10 +536,10 @@ def test_what_cannot_be_linked_into_a_folder_is_to_come(files: dict[str, Path], 
     """A copy takes room, a link does not."""
     local = open_path(files["mmproj-F16.gguf"])
     sources = sources_of(read_settings())
-    assert to_come(local, sources) == []
-    assert to_come(local, sources, PullOptions(folder=tmp_path / "here")) == []
+    assert missing_files(local, sources) == []
+    assert missing_files(local, sources, PullOptions(folder=tmp_path / "here")) == []
     with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
         if Path(other).stat().st_dev == tmp_path.stat().st_dev:
             pytest.skip("/dev/shm and the folder of the tests are one file system")
-        [(shard, part)] = to_come(local, sources, PullOptions(folder=Path(other)))
+        [(shard, part)] = missing_files(local, sources, PullOptions(folder=Path(other)))
         assert (shard.name, part.parent) == ("mmproj-F16.gguf", Path(other))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from launcher.commands.companions import find_companions, open_companions
-from launcher.engine.capabilities import capabilities
+from launcher.engine.capabilities import read_capabilities
 from launcher.engine.find import Engine
 from launcher.engine.flags.command_line import arities_of, read_command
 from launcher.engine.flags.user_flags import split_flags
@@ -152,7 +152,9 @@ def test_a_server_without_flags_on_the_host(
 ) -> None:
     words = ["-lm", "none", "-fit", "off"]
     path = models["qwen3moe"]
-    command = read_command(["llama-server", *words], arities_of(capabilities(engine, path.parent).options))
+    command = read_command(
+        ["llama-server", *words], arities_of(read_capabilities(engine, path.parent).options)
+    )
     verdict = check_configuration(
         command.configuration, open_path(path).model, machine(), simulators, str(path)
     )

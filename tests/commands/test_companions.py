@@ -8,7 +8,7 @@ import pytest
 
 from launcher.commands.companions import find_companions, open_companions
 from launcher.deployment.ports import free_port
-from launcher.engine.capabilities import capabilities
+from launcher.engine.capabilities import read_capabilities
 from launcher.engine.find import Engine
 from launcher.engine.flags.argv import Serving, server_argv
 from launcher.engine.log.load_log import compare_load, parse_load_log
@@ -66,7 +66,7 @@ def planned_and_loaded(
         plan,
         serving,
         program=str(engine.path),
-        capabilities=capabilities(engine, settings.cache_dir),
+        capabilities=read_capabilities(engine, settings.cache_dir),
         user_flags=flags,
     )
     log = load(argv, TWO_GPUS, LOADED)

@@ -17,7 +17,7 @@ from launcher.deployment.process import termination_interrupts
 from launcher.deployment.record import Deployment, Phase
 from launcher.deployment.records import State, find, look, read_all, save
 from launcher.deployment.takedown import Ended, take_down
-from launcher.engine.client import models
+from launcher.engine.client import list_model_ids
 from launcher.errors import EngineFailed, NotFound, UsageError
 from launcher.progress import Step
 from tests.serving import FAKE, a_request, fake_command, python, stub_model, until, written_pid
@@ -40,7 +40,7 @@ def record_of(folder: Path, name: str = "m") -> Deployment:
 
 def test_up_answers_and_down_leaves_nothing(deployments: Path, tmp_path: Path) -> None:
     deployment = bring_up(deployments, a_request("m", fake_command("--alias", "mine"), stub_model(tmp_path)))
-    assert models(deployment.url) == ("mine",)
+    assert list_model_ids(deployment.url) == ("mine",)
     assert record_of(deployments) == deployment
     assert (look(deployment).state, deployment.phase) == (State.RUNNING, Phase.READY)
     assert deployment.pid is not None

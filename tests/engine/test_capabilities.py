@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.engine.capabilities import capabilities
+from launcher.engine.capabilities import read_capabilities
 from launcher.engine.find import Engine, EngineSource, ask_engine
 from launcher.errors import EngineFailed, UsageError
 from launcher.system.packages import sha256_of
@@ -47,29 +47,29 @@ def asked(engine: Engine) -> list[str]:
 
 def test_a_binary_is_asked_once(tmp_path: Path) -> None:
     engine, cache = server(tmp_path / "engine"), tmp_path / "cache"
-    first = capabilities(engine, cache)
+    first = read_capabilities(engine, cache)
     assert (first.version.commit, first.has("--load-mode")) == ("0c1e570", True)
-    assert first == capabilities(engine, cache)
+    assert first == read_capabilities(engine, cache)
     assert asked(engine) == ["--version", "--help"]
 
 
 def test_the_same_binary_elsewhere_is_not_asked_again(tmp_path: Path) -> None:
     engine, cache = server(tmp_path / "engine"), tmp_path / "cache"
-    first = capabilities(engine, cache)
+    first = read_capabilities(engine, cache)
     elsewhere = tmp_path / "elsewhere" / "llama-server"
     elsewhere.parent.mkdir()
     elsewhere.write_bytes(engine.path.read_bytes())
     elsewhere.chmod(0o755)
     moved = Engine(path=elsewhere, folder=elsewhere.parent, source=EngineSource.PATH)
-    assert first == capabilities(moved, cache)
+    assert first == read_capabilities(moved, cache)
     assert len(asked(engine)) == 2
 
 
 def test_a_binary_that_changed_in_place_is_asked_again(tmp_path: Path) -> None:
     engine, cache = server(tmp_path / "engine"), tmp_path / "cache"
-    before = capabilities(engine, cache)
+    before = read_capabilities(engine, cache)
     engine.path.write_text(engine.path.read_text().replace("0c1e570", "7e4c0a9"))
-    after = capabilities(engine, cache)
+    after = read_capabilities(engine, cache)
     assert (before.version.commit, after.version.commit) == ("0c1e570", "7e4c0a9")
     assert before.sha256 != after.sha256
 
@@ -79,9 +79,9 @@ def test_a_library_that_changed_is_asked_again(tmp_path: Path, name: str) -> Non
     engine, cache = server(tmp_path / "engine"), tmp_path / "cache"
     library = engine.folder / name
     library.write_text("one")
-    before = capabilities(engine, cache)
+    before = read_capabilities(engine, cache)
     library.write_text("another")
-    after = capabilities(engine, cache)
+    after = read_capabilities(engine, cache)
     assert len({before.sha256, after.sha256, sha256_of(engine.path)}) == 3
     assert len(asked(engine)) == 4
 
@@ -89,10 +89,10 @@ def test_a_library_that_changed_is_asked_again(tmp_path: Path, name: str) -> Non
 def test_a_library_under_three_names_is_read_once(tmp_path: Path) -> None:
     engine, cache = server(tmp_path / "engine"), tmp_path / "cache"
     (engine.folder / "libllama.so.0.5.0").write_text("one")
-    before = capabilities(engine, cache)
+    before = read_capabilities(engine, cache)
     for name in ("libllama.so.0", "libllama.so"):
         (engine.folder / name).symlink_to("libllama.so.0.5.0")
-    assert capabilities(engine, cache) == before
+    assert read_capabilities(engine, cache) == before
     assert len(list((cache / "capabilities").iterdir())) == 3  # two digests' notes and the answer
 
 
@@ -101,10 +101,10 @@ def test_a_library_under_three_names_is_read_once(tmp_path: Path) -> None:
 )
 def test_a_damaged_cache_is_as_good_as_none(tmp_path: Path, rubbish: bytes) -> None:
     engine, cache = server(tmp_path / "engine"), tmp_path / "cache"
-    first = capabilities(engine, cache)
+    first = read_capabilities(engine, cache)
     for file in (cache / "capabilities").iterdir():
         file.write_bytes(rubbish)
-    assert first == capabilities(engine, cache)
+    assert first == read_capabilities(engine, cache)
     assert len(asked(engine)) == 4
 
 
@@ -112,13 +112,13 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
     engine = server(tmp_path / "engine")
     cache = tmp_path / "cache"
     cache.write_text("a file where the folder should be")
-    assert capabilities(engine, cache) == capabilities(engine, cache)
+    assert read_capabilities(engine, cache) == read_capabilities(engine, cache)
 
 
 def test_many_writers_leave_one_whole_answer(tmp_path: Path) -> None:
     engine, cache = server(tmp_path / "engine"), tmp_path / "cache"
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: capabilities(engine, cache), range(16)))
+        answers = list(pool.map(lambda _: read_capabilities(engine, cache), range(16)))
     assert len({answer.sha256 for answer in answers}) == 1
     assert all(answer == answers[0] for answer in answers)
     assert (
@@ -141,19 +141,19 @@ def test_variables_that_would_change_the_engine_are_kept_from_it(
 def test_another_program_is_not_a_llama_server(tmp_path: Path) -> None:
     engine = talker(tmp_path, "echo GNU hello, version 2.12")
     with pytest.raises(UsageError, match="is not a llama-server: its --version says 'GNU hello"):
-        capabilities(engine, tmp_path / "cache")
+        read_capabilities(engine, tmp_path / "cache")
 
 
 def test_an_engine_that_fails_says_its_last_line(tmp_path: Path) -> None:
     engine = talker(tmp_path, "echo one >&2; echo the disk is upside down >&2; exit 3")
     with pytest.raises(EngineFailed, match="--version ended with status 3: the disk is upside down"):
-        capabilities(engine, tmp_path / "cache")
+        read_capabilities(engine, tmp_path / "cache")
 
 
 def test_an_engine_for_another_processor(tmp_path: Path) -> None:
     engine = talker(tmp_path, "kill -ILL $$")
     with pytest.raises(EngineFailed, match="was built for another processor"):
-        capabilities(engine, tmp_path / "cache")
+        read_capabilities(engine, tmp_path / "cache")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks the dynamic loader of Linux")
@@ -167,7 +167,7 @@ def test_an_engine_that_lost_a_library(tmp_path: Path) -> None:
     library.unlink()
     engine = Engine(path=program, folder=tmp_path, source=EngineSource.OPTION)
     with pytest.raises(EngineFailed, match=r"misses a shared library: .*libx\.so"):
-        capabilities(engine, tmp_path / "cache")
+        read_capabilities(engine, tmp_path / "cache")
 
 
 def test_a_file_that_is_no_program(tmp_path: Path) -> None:
@@ -176,4 +176,4 @@ def test_a_file_that_is_no_program(tmp_path: Path) -> None:
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
     engine = Engine(path=path, folder=tmp_path, source=EngineSource.OPTION)
     with pytest.raises(UsageError, match="cannot be started: Exec format error"):
-        capabilities(engine, tmp_path / "cache")
+        read_capabilities(engine, tmp_path / "cache")

@@ -11,11 +11,11 @@ from launcher.deployment.ports import free_port
 from launcher.engine.client import (
     Delta,
     Props,
-    first_token,
+    generate_token,
     is_loaded,
-    models,
-    props,
+    list_model_ids,
     read_api_key,
+    read_props,
     stream_chat,
 )
 from launcher.errors import EngineFailed, UsageError
@@ -57,7 +57,7 @@ def test_a_chat_parser_that_fails_is_one_sentence(serve: Callable[..., tuple[str
     url, _ = serve("--fail-chat")
     with pytest.raises(EngineFailed, match=r"^llama-server failed to answer: Failed to parse input at pos 0"):
         list(stream_chat(url, HI, model="m"))
-    first_token(url)
+    generate_token(url)
 
 
 def test_a_connection_lost_midway_is_said(serve: Callable[..., tuple[str, ProcessId]]) -> None:
@@ -73,9 +73,9 @@ def test_the_key_is_sent(serve: Callable[..., tuple[str, ProcessId]], tmp_path: 
     keys = tmp_path / "keys"
     keys.write_text("# ours\n\n sk-1 \nsk-2\n")
     url, _ = serve("--api-key-file", str(keys), "--alias", "mine")
-    assert models(url, api_key=read_api_key(keys)) == ("mine",)
-    first_token(url, api_key="sk-2")
-    for call in (models, props, first_token):
+    assert list_model_ids(url, api_key=read_api_key(keys)) == ("mine",)
+    generate_token(url, api_key="sk-2")
+    for call in (list_model_ids, read_props, generate_token):
         with pytest.raises(UsageError, match="llama-server refuses the API key: Invalid API Key"):
             call(url, api_key="wrong")
 
@@ -83,14 +83,14 @@ def test_the_key_is_sent(serve: Callable[..., tuple[str, ProcessId]], tmp_path: 
 def test_the_server_describes_itself(serve: Callable[..., tuple[str, ProcessId]], tmp_path: Path) -> None:
     url, _ = serve("-c", "777", "-np", "3")
     path = str(tmp_path / "stub.gguf")
-    assert props(url) == Props(n_ctx=777, n_slots=3, model_path=path, build="b0-fake")
+    assert read_props(url) == Props(n_ctx=777, n_slots=3, model_path=path, build="b0-fake")
 
 
 def test_nobody_there_is_said() -> None:
     url = f"http://127.0.0.1:{free_port('127.0.0.1')}"
     assert is_loaded(url) is None
     with pytest.raises(EngineFailed, match=f"^nobody answers at {url}$"):
-        models(url)
+        list_model_ids(url)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"# only a comment\n", b"\xff\xfe"])
@@ -108,4 +108,4 @@ def test_proxies_of_the_environment_are_ignored(
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     url, _ = serve()
-    assert len(models(url)) == 1
+    assert len(list_model_ids(url)) == 1

@@ -16,7 +16,7 @@ import pytest
 from launcher.deployment.identity import Presence, presence
 from launcher.deployment.ports import free_port
 from launcher.deployment.process import reap, stop
-from launcher.engine.client import Props, first_token, is_loaded, models, props, stream_chat
+from launcher.engine.client import Props, generate_token, is_loaded, list_model_ids, read_props, stream_chat
 from launcher.engine.log.cause import CauseKind
 from launcher.engine.log.diagnose import diagnose
 from launcher.engine.protocol import EXIT, Reports
@@ -79,22 +79,22 @@ def test_sigterm_ends_a_loaded_server_with_status_0(kind: Kind, tmp_path: Path) 
     served = ("-m", str(kind.model), "--port", str(port))
     with running(*kind.command, *served, log=tmp_path / "a.log") as process:
         until(lambda: is_loaded(f"http://127.0.0.1:{port}"))
-        first_token(f"http://127.0.0.1:{port}")
+        generate_token(f"http://127.0.0.1:{port}")
         assert stop(process, marker="test")
         assert presence(process) is Presence.GONE
     assert "cleaning up before exit" in (tmp_path / "a.log").read_text()
 
 
 def test_its_own_account(url: str) -> None:
-    assert models(url, api_key="sk-1") == ("mine",)
-    told = props(url, api_key="sk-1")
+    assert list_model_ids(url, api_key="sk-1") == ("mine",)
+    told = read_props(url, api_key="sk-1")
     assert (told.n_ctx, told.n_slots) == (512, 1)
     assert isinstance(told, Props)
 
 
 def test_without_the_key_only_health_answers(url: str) -> None:
     assert is_loaded(url)
-    for call in (models, props, first_token):
+    for call in (list_model_ids, read_props, generate_token):
         with pytest.raises(UsageError, match="refuses the API key: Invalid API Key"):
             call(url)
 
@@ -156,7 +156,7 @@ def test_a_child_tells_its_load_and_exits_when_told(child: subprocess.Popen[byte
     """It says it is ready just before its loop begins (tools/server/server.cpp), and forgets an exit that comes in
     between (seen under load): a token proves that the loop runs. The supervisor's grace covers the rest."""
     assert told(child).loaded == 1.0
-    first_token(f"http://127.0.0.1:{child.args[-1]}")  # type: ignore[index]
+    generate_token(f"http://127.0.0.1:{child.args[-1]}")  # type: ignore[index]
     assert child.stdin is not None
     child.stdin.write(EXIT)
     child.stdin.flush()

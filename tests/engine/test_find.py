@@ -18,8 +18,8 @@ from launcher.engine.find import (
     EngineSource,
     ask_engine,
     find_engine,
-    list_engines,
     parse_record,
+    read_engines,
 )
 from launcher.engine.host_cpu import host_cpu
 from launcher.engine.pinned import LLAMA_CPP
@@ -112,7 +112,7 @@ def test_an_engine_for_a_better_processor_is_not_used(tmp_path: Path) -> None:
     built(tmp_path, dataclasses.replace(RECORDED, isa=(*CPU.flags, "avx1024")))
     with pytest.raises(NotFound, match="was built for this kind of processor"):
         find_engine(None, None, tmp_path)
-    assert len(list_engines(tmp_path)) == 1
+    assert len(read_engines(tmp_path)) == 1
     built(tmp_path, dataclasses.replace(RECORDED, key="lesser", isa=CPU.flags[1:]))
     assert find_engine(None, None, tmp_path).folder.name == "lesser"
 

@@ -13,7 +13,7 @@ from launcher.errors import NotFound, UsageError
 from launcher.models.catalogue import Sources, resolve, sources_of
 from launcher.models.fetch import fetch
 from launcher.models.hub.endpoint import Endpoint
-from launcher.models.located import Awaited
+from launcher.models.located import DeferredFiles
 from launcher.models.profiles.profile import pick_profile, quants_to_try
 from launcher.models.saved import read_saved, save_headers
 from launcher.models.store import HubStore
@@ -58,7 +58,7 @@ def test_the_default_model_is_planned_by_the_headers_we_ship(hub: FakeHub, sourc
     shipped = replace(sources, headers_dirs=(profiles_dir() / "headers",))
     (candidate,) = resolve("smollm2-135m", None, shipped).candidates
     located = candidate.open(silent)
-    assert isinstance(located.files, Awaited)
+    assert isinstance(located.files, DeferredFiles)
     assert (hub.seen, list(sources.models_dir.rglob("*"))) == ([], [])
     (quant,) = quants_to_try(pick_profile(sources.profiles, "smollm2-135m"), None)
     (shard,) = located.model.shards

@@ -11,7 +11,7 @@ import pytest
 from launcher.errors import BadGguf, LauncherError, NotAllowed, NotFound, TryAgain, UsageError
 from launcher.models.located import Located, UrlFiles
 from launcher.models.ranged_headers import SLACK_BYTES
-from launcher.models.refs import shown
+from launcher.models.refs import strip_secrets
 from launcher.models.transfer.journal import arrived_bytes
 from launcher.models.transfer.tuning import Tuning
 from launcher.models.url import file_name, open_url, shard_urls
@@ -233,7 +233,7 @@ def test_names_and_siblings_of_urls() -> None:
     url = "https://u:p@h/d/My%20Model-00002-of-00003.gguf?x=1#f"
     assert shard_urls(url)[2] == "https://u:p@h/d/My%20Model-00003-of-00003.gguf?x=1#f"
     assert file_name(url) == "My Model-00002-of-00003.gguf"
-    assert shown(url) == "https://h/d/My%20Model-00002-of-00003.gguf"
+    assert strip_secrets(url) == "https://h/d/My%20Model-00002-of-00003.gguf"
 
 
 QUICK = Tuning(

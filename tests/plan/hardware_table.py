@@ -23,7 +23,7 @@ from launcher.gguf.synthesis import TypeRule
 from launcher.machine.from_toml import parse_machine
 from launcher.machine.machine import Machine
 from launcher.models.profiles.from_toml import parse_model_profile
-from launcher.models.profiles.made_headers import headers_of_recipe
+from launcher.models.profiles.made_headers import make_headers
 from launcher.models.profiles.profile import ModelProfile, QuantRecipe, RecipeBasis
 from launcher.plan.amounts import HOST
 from launcher.plan.search.choice import Choice
@@ -75,7 +75,7 @@ def kimi(quant: str) -> ModelFile:
         one = replace(shipped.quants[0], name=quant, label=quant, size_bytes=None, recipe=recipe)
     else:
         one = next(one for one in shipped.quants if one.name == quant)
-    made = headers_of_recipe(shipped, one)
+    made = make_headers(shipped, one)
     assert made is not None
     return made[0]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from launcher.deployment.ports import free_port
-from launcher.engine.capabilities import capabilities
+from launcher.engine.capabilities import read_capabilities
 from launcher.engine.find import Engine
 from launcher.engine.flags.argv import Serving, server_argv
 from launcher.gguf.ggml import GgmlType
@@ -73,7 +73,9 @@ def compare(engine: Engine, path: Path, box: Machine, workload: Workload, cache:
     outcome = make_plan(open_path(path).model, "Q4_0", box, workload)
     assert isinstance(outcome, Plan), outcome.reasons
     serving = Serving(host="127.0.0.1", port=free_port("127.0.0.1"), model_id="m", model_path=str(path))
-    argv = server_argv(outcome, serving, program=str(engine.path), capabilities=capabilities(engine, cache))
+    argv = server_argv(
+        outcome, serving, program=str(engine.path), capabilities=read_capabilities(engine, cache)
+    )
     log = load(argv, TWO_GPUS)
     assert "reserve took" in log, log[-2000:]
     found = allocated(log)

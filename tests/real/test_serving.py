@@ -15,7 +15,7 @@ from launcher.deployment.log_file import follow
 from launcher.deployment.record import Deployment, Phase
 from launcher.deployment.records import State, find, look, read_all
 from launcher.deployment.takedown import Ended, take_down
-from launcher.engine.client import props, stream_chat
+from launcher.engine.client import read_props, stream_chat
 from launcher.engine.find import Engine
 from launcher.errors import EngineFailed
 from tests.serving import SMALL, a_request, python, until
@@ -57,7 +57,7 @@ def test_a_deployment_from_up_to_stop(
 ) -> None:
     deployment = bring_up(deployments, a_request("m", (*command, "--alias", "smollm2"), default_model))
     assert look(deployment).state is State.RUNNING
-    assert props(deployment.url).n_ctx == 512
+    assert read_props(deployment.url).n_ctx == 512
     hello = [{"role": "user", "content": QUESTION}]
     options = {"temperature": 0, "max_tokens": 24}
     answer = "".join(p.text for p in stream_chat(deployment.url, hello, model="smollm2", options=options))
@@ -112,7 +112,7 @@ def test_kill_9_of_the_launcher_leaves_a_server_that_can_be_stopped(
     left = recorded(deployments)
     assert left is not None
     assert look(left).state is State.RUNNING
-    assert props(left.url).n_slots == 1
+    assert read_props(left.url).n_slots == 1
     assert left.pid is not None
     assert take_down(deployments, "m") == Ended(name="m", was=State.RUNNING, pid=left.pid)
     assert not lives(left.pid)

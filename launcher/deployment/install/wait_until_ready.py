@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 
-from launcher.engine.client import first_token, is_loaded, read_api_key
+from launcher.engine.client import generate_token, is_loaded, read_api_key
 
 _POLL_S = 0.5
 
@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
     url, key_file = arguments[0], arguments[1] if len(arguments) > 1 else None
     while not is_loaded(url):
         time.sleep(_POLL_S)
-    first_token(url, api_key=read_api_key(key_file))
+    generate_token(url, api_key=read_api_key(key_file))
     return 0
 
 

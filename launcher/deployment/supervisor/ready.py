@@ -18,7 +18,7 @@ from launcher.deployment.log_file import tail
 from launcher.deployment.ports import listens
 from launcher.deployment.process import Activity, activity, reap
 from launcher.deployment.record import Deployment
-from launcher.engine.client import fill_context, first_token, is_loaded, props, read_api_key
+from launcher.engine.client import fill_context, generate_token, is_loaded, read_api_key, read_props
 from launcher.engine.log.cause import Cause, CauseKind
 from launcher.engine.log.diagnose import diagnose
 from launcher.errors import EngineFailed, LauncherError
@@ -93,13 +93,13 @@ def wait_ready(
         watch.tick("load")
         watch.pause()
     key = read_api_key(deployment.api_key_file)
-    _until_done(lambda: first_token(deployment.url, api_key=key), "token", deployment, watch)
+    _until_done(lambda: generate_token(deployment.url, api_key=key), "token", deployment, watch)
     if canary:
         _until_done(lambda: _fill(deployment.url, key), "canary", deployment, watch)
 
 
 def _fill(url: str, api_key: str | None) -> None:
-    n_ctx = props(url, api_key=api_key).n_ctx
+    n_ctx = read_props(url, api_key=api_key).n_ctx
     if n_ctx is not None:
         fill_context(url, n_ctx, api_key=api_key)
 

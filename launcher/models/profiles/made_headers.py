@@ -9,7 +9,7 @@ from launcher.gguf.synthesis import assign_types, header_bytes
 from launcher.models.profiles.profile import ModelProfile, ProfileQuant, RecipeBasis
 
 
-def headers_of_recipe(profile: ModelProfile, quant: ProfileQuant) -> tuple[ModelFile, bytes, str] | None:
+def make_headers(profile: ModelProfile, quant: ProfileQuant) -> tuple[ModelFile, bytes, str] | None:
     """The model, its raw header, and what a plan must say of it; None where the profile has no recipe.
 
     Raises BadGguf for a recipe that leaves a tensor out or does not meet the file's size.

@@ -22,7 +22,7 @@ from launcher.deployment.records import State, find, look, read_all
 from launcher.deployment.status import see
 from launcher.deployment.supervisor.ready import LoadFailed
 from launcher.deployment.takedown import take_down
-from launcher.engine.client import models
+from launcher.engine.client import list_model_ids
 from launcher.errors import NotFound
 from launcher.progress import Step
 from tests.fake_nvml import nvml_library
@@ -59,7 +59,7 @@ def test_one_that_dies_comes_back_on_its_port(deployments: Path, tmp_path: Path)
     assert (second.supervisor, second.port) == (first.supervisor, first.port)
     assert second.failure is not None
     assert second.failure.sentence.startswith("llama-server was killed by signal 9")
-    assert models(second.url)
+    assert list_model_ids(second.url)
     log = Path(second.log_path).read_text()
     assert "launcher: llama-server was killed by signal 9" in log
     assert log.count("listening on") == 2

@@ -15,7 +15,7 @@ from typing import Self
 import pytest
 
 from launcher.engine.compile.build import BuildRequest, build_engine
-from launcher.engine.find import RECORD, list_engines
+from launcher.engine.find import RECORD, read_engines
 from launcher.errors import EngineFailed, LauncherError, TryAgain
 from launcher.machine.machine import Backend
 from launcher.progress import Step
@@ -137,7 +137,7 @@ def test_a_folder_without_its_record_is_built_again(tmp_path: Path) -> None:
     engine = build_engine(request)
     (engine.folder / RECORD).unlink()
     (engine.folder / "rubbish").touch()
-    assert list_engines(request.engines_dir) == ()
+    assert read_engines(request.engines_dir) == ()
     again = build_engine(request)
     assert engine.path == again.path
     assert not (engine.folder / "rubbish").exists()
@@ -148,7 +148,7 @@ def test_another_compiler_flag_is_another_engine(tmp_path: Path, monkeypatch: py
     plain = build_engine(request)
     monkeypatch.setenv("CXXFLAGS", "-O1")
     assert plain.path != build_engine(request).path
-    assert len(list_engines(request.engines_dir)) == 2
+    assert len(read_engines(request.engines_dir)) == 2
 
 
 def test_a_compile_error_is_shown_and_leaves_nothing(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_compile_error_is_shown_and_leaves_nothing(tmp_path: Path) -> None:
     log = next((request.engines_dir / "logs").iterdir())
     assert str(log) in caught.value.message
     assert "no_such_thing" in log.read_text()
-    assert (trees(request), list_engines(request.engines_dir)) == ([], ())
+    assert (trees(request), read_engines(request.engines_dir)) == ([], ())
 
 
 def test_a_configure_error_is_shown(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_an_engine_that_names_another_commit_is_refused(tmp_path: Path) -> None:
     request = tiny_request(tmp_path, main=MAIN.replace(", COMMIT", ', "fffffff"'))
     with pytest.raises(EngineFailed, match="does not call itself abc1234"):
         build_engine(request)
-    assert list_engines(request.engines_dir) == ()
+    assert read_engines(request.engines_dir) == ()
 
 
 def test_an_archive_without_the_tree_is_refused(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_ctrl_c_ends_the_whole_group_and_the_next_build_goes_on(tmp_path: Path) 
         assert held.process.returncode == 130
         assert "goes on where it stopped" in said
         assert not held.is_read()  # nobody of the group is left
-    assert list_engines(request.engines_dir) == ()
+    assert read_engines(request.engines_dir) == ()
     opened(gate)
     steps = [step for step in steps_of(request) if step.phase == "build" and step.total]
     whole = steps_of(tiny_request(tmp_path / "other"))[-1].total
@@ -213,7 +213,7 @@ def test_after_kill_9_the_next_build_waits_for_what_was_left_and_goes_on(tmp_pat
         held.process.kill()
         held.process.wait()
         assert held.is_read()  # a compiler may survive its builder
-        assert list_engines(request.engines_dir) == ()
+        assert read_engines(request.engines_dir) == ()
         opened(gate)
         steps: list[Step] = []
 
@@ -224,7 +224,7 @@ def test_after_kill_9_the_next_build_waits_for_what_was_left_and_goes_on(tmp_pat
 
         engine = build_engine(request, on_progress=let_go)
     assert steps[0].phase == "wait"
-    assert (engine,) == list_engines(request.engines_dir)
+    assert (engine,) == read_engines(request.engines_dir)
     assert trees(request) == []
 
 

@@ -14,7 +14,7 @@ from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import Header, parse_header
 from launcher.gguf.synthesis import TensorFamily, TypeRule, assign_types
 from launcher.models.profiles.from_toml import parse_model_profile
-from launcher.models.profiles.made_headers import headers_of_recipe
+from launcher.models.profiles.made_headers import make_headers
 from launcher.models.profiles.profile import ModelProfile
 from launcher.plan.amounts import Basis
 from launcher.plan.workload import Workload
@@ -32,7 +32,7 @@ def kimi() -> ModelProfile:
 
 
 def test_the_parameters_are_those_that_were_summed_from_the_release(kimi: ModelProfile) -> None:
-    made = headers_of_recipe(kimi, kimi.quants[0])
+    made = make_headers(kimi, kimi.quants[0])
     assert made is not None
     model, _, _ = made
     assert sum(math.prod(tensor.shape) for tensor in model.tensors) == 1_026_408_232_448
@@ -41,7 +41,7 @@ def test_the_parameters_are_those_that_were_summed_from_the_release(kimi: ModelP
 
 
 def test_q4_x_is_543_617_gib_to_a_hundredth_of_a_percent(kimi: ModelProfile) -> None:
-    made = headers_of_recipe(kimi, kimi.quants[0])
+    made = make_headers(kimi, kimi.quants[0])
     assert made is not None
     tensors = sum(tensor.size_bytes for tensor in made[0].tensors)
     assert tensors / GIB == pytest.approx(543.617, rel=1e-4)
@@ -54,7 +54,7 @@ def test_q4_x_is_543_617_gib_to_a_hundredth_of_a_percent(kimi: ModelProfile) -> 
 )
 def test_an_assumed_split_meets_the_exact_total(kimi: ModelProfile, name: str, total: int) -> None:
     quant = next(quant for quant in kimi.quants if quant.name == name)
-    made = headers_of_recipe(kimi, quant)
+    made = make_headers(kimi, quant)
     assert made is not None
     model, _, said = made
     assert model.size_bytes == total
@@ -65,7 +65,7 @@ def test_an_assumed_split_meets_the_exact_total(kimi: ModelProfile, name: str, t
 
 def test_the_architecture_is_the_one_llama_cpp_reads(kimi: ModelProfile) -> None:
     """The same numbers as from a header with the vocabulary in it, whose names and shapes llama.cpp loads."""
-    made = headers_of_recipe(kimi, kimi.quants[0])
+    made = make_headers(kimi, kimi.quants[0])
     assert made is not None
     ours = read_architecture(made[0].metadata, made[0].tensors)
     (shard,) = make_shards("deepseek2", preset="kimi-k2.5")
@@ -96,12 +96,12 @@ def test_a_total_is_met_from_below_in_the_rules_order() -> None:
 
 
 def test_a_profile_without_an_architecture_has_no_recipe(kimi: ModelProfile) -> None:
-    assert headers_of_recipe(replace(kimi, architecture=None), kimi.quants[0]) is None
+    assert make_headers(replace(kimi, architecture=None), kimi.quants[0]) is None
 
 
 @pytest.mark.parametrize(("name", "basis"), [("TQ1_0", Basis.ESTIMATED), ("INT4", Basis.EXACT)])
 def test_weights_of_an_assumed_recipe_are_estimates(kimi: ModelProfile, name: str, basis: Basis) -> None:
-    made = headers_of_recipe(kimi, next(quant for quant in kimi.quants if quant.name == name))
+    made = make_headers(kimi, next(quant for quant in kimi.quants if quant.name == name))
     assert made is not None
     for ram in (64, 1024):
         outcome = make_plan(made[0], name, machine(ram_bytes=ram * GIB), Workload(ctx_size=4096))
