@@ -142,13 +142,19 @@ def parse_cpu_list(text: str) -> tuple[int, ...] | None:
     cpus: list[int] = []
     for part in text.strip().split(","):
         first, dash, last = part.partition("-")
-        if not (first.isascii() and first.isdigit() and (not dash or (last.isascii() and last.isdigit()))):
+        if not (_is_number(first) and (not dash or _is_number(last))):
             return () if not text.strip() else None
         low, high = int(first), int(last or first)
         if not low <= high < MAX_CPUS:
             return None
         cpus.extend(range(low, high + 1))
+        if len(cpus) > MAX_CPUS:  # the same ranges over and over
+            return None
     return tuple(cpus)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 10  # int() refuses thousands of digits
 
 
 def format_cpu_list(cpus: Iterable[int]) -> str:

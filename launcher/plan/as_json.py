@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from launcher.gguf.model import RECIPE_SOURCE
 from launcher.machine.machine import format_cpu_list
 from launcher.plan.amounts import HOST, SURE_TO_UNSURE, Amount, Basis, LedgerRow
-from launcher.plan.forecast.turn import Band, Forecast
 from launcher.plan.overrides import spelled
 from launcher.plan.plan import Plan, Shortfall
-from launcher.plan.search.choice import Choice
+
+# A supervisor writes plans, and stays small without the tables of the forecast and of the search.
+if TYPE_CHECKING:
+    from launcher.plan.forecast.turn import Band, Forecast
+    from launcher.plan.search.choice import Choice
 
 SCHEMA = 1
 
@@ -57,6 +60,7 @@ def plan_json(
         },
         **ledger_json(plan.ledger),
         **_basis_said(plan),
+        "simulated_by": plan.simulated_by,
         "argv": list(argv) or None,
         "env": dict(env or {}),
         "forecast": _forecast(plan.forecast),
@@ -78,6 +82,7 @@ def shortfall_json(shortfall: Shortfall, *, choice: Choice | None = None) -> dic
         "placement": None,
         **ledger_json(shortfall.ledger),
         **_basis_said(shortfall),
+        "simulated_by": None,
         "argv": None,
         "env": None,
         "forecast": None,
@@ -135,6 +140,14 @@ def _row(row: LedgerRow) -> dict[str, Any]:
             "cache": _basis(row.cache),
             "overhead": _basis(row.overhead),
             "extra": _basis(row.extra),
+        },
+        "bands": {
+            "weights": row.weights.band_bytes,
+            "kv": row.kv.band_bytes,
+            "compute": row.compute.band_bytes,
+            "cache": row.cache.band_bytes,
+            "overhead": row.overhead.band_bytes,
+            "extra": row.extra.band_bytes,
         },
     }
 

@@ -1,0 +1,171 @@
+"""Read a plan back from its versioned JSON (`schema: 1`, written by as_json). Pure.
+
+Records of deployments and lock files hold plans. Both may be damaged, hostile, or written by an older version of
+this program: fields that schema 1 did not always have get the value they stood for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from launcher.errors import UsageError
+from launcher.machine.machine import parse_cpu_list
+from launcher.plan.amounts import HOST, NOTHING, SURE_TO_UNSURE, Amount, Basis, LedgerRow
+from launcher.plan.as_json import SCHEMA
+from launcher.plan.modes import CacheType, LoadMode, NumaMode, TensorOverride
+from launcher.plan.plan import Placement, Plan
+from launcher.system.json_object import JsonObject, Malformed
+
+if TYPE_CHECKING:
+    from launcher.plan.forecast.turn import Forecast
+
+# Above every real figure; nothing that is read is used to size anything without one of these limits.
+_MAX_BYTES = 1 << 56
+_MAX_TOKENS = 1 << 40
+_MAX_SLOTS = 1 << 20
+_MAX_LAYERS = 1 << 16
+
+_PARTS = ("weights", "kv", "compute", "cache", "overhead")
+"""Of a ledger row, by their names in the document; `extra` was added within the schema."""
+
+
+def from_json(document: object) -> Plan:
+    """Return the plan whose `plan_json` is `document`.
+
+    A speed of its forecast is what the document says, two decimals. Raises UsageError with one sentence for a
+    document of another schema, and for a field that is missing, of the wrong type or absurd.
+    """
+    try:
+        return _plan(JsonObject(document))
+    except Malformed as error:
+        raise UsageError(
+            f"the plan cannot be read: {error}", hint="launcher plan REF makes a new one"
+        ) from error
+
+
+def _plan(given: JsonObject) -> Plan:
+    if (schema := given.whole("schema")) != SCHEMA:
+        raise given.malformed("schema", f"is {schema}; this launcher reads {SCHEMA}")
+    if not given.flag("fits"):
+        raise given.malformed("fits", "is false: it says what is missing, and is no plan")
+    model, context, settings = given.object_at("model"), given.object_at("context"), given.object_at("settings")
+    return Plan(
+        model_id=model.text("id"),
+        source=model.text("source"),
+        quant=given.text("quant"),
+        size_bytes=model.whole("size_bytes", 0, _MAX_BYTES),
+        ctx_size=context.whole("tokens", 0, _MAX_TOKENS),
+        n_parallel=context.whole("slots", 0, _MAX_SLOTS),
+        cache_type_k=settings.choice("cache_type_k", CacheType),
+        cache_type_v=settings.choice("cache_type_v", CacheType),
+        batch_size=settings.whole("batch_size", 0, _MAX_TOKENS),
+        ubatch_size=settings.whole("ubatch_size", 0, _MAX_TOKENS),
+        flash_attn=settings.flag("flash_attn") if settings.has("flash_attn") else None,
+        load_mode=settings.choice("load_mode", LoadMode),
+        cache_ram_bytes=settings.whole("cache_ram_bytes", 0, _MAX_BYTES),
+        ctx_checkpoints=settings.whole("ctx_checkpoints", 0, _MAX_SLOTS),
+        threads=settings.whole("threads", 0, _MAX_SLOTS),
+        placement=_placement(given.object_at("placement")),
+        ledger=_ledger(given),
+        reasons=given.texts("reasons"),
+        numa=settings.choice("numa", NumaMode) if settings.has("numa") else None,
+        cpus=_cpus(settings),
+        forecast=_forecast(given.object_at("forecast")) if given.has("forecast") else None,
+        simulated_by=given.optional_text("simulated_by"),
+    )
+
+
+def _cpus(settings: JsonObject) -> tuple[int, ...]:
+    text = settings.optional_text("cpus")
+    cpus = () if text is None else parse_cpu_list(text)
+    if cpus is None:
+        raise settings.malformed("cpus", "is not a list of CPUs like 0-3,8")
+    return cpus
+
+
+def _placement(given: JsonObject) -> Placement:
+    n_block = given.whole("n_block", 0, _MAX_LAYERS)
+    placement = Placement(
+        n_block=n_block,
+        n_gpu_layers=given.whole("n_gpu_layers", 0, n_block + 1),
+        devices=given.texts("devices"),
+        tensor_split=given.wholes("tensor_split", 0, n_block + 1),
+        host_expert_blocks=given.wholes("host_expert_blocks", 0, n_block),
+        host_expert_parts=tuple(
+            (part.whole("block", 0, n_block), part.texts("kinds"))
+            for part in _objects(given, "host_expert_parts")
+        ),
+        overrides=tuple(
+            _override(given, rule) for rule in (given.texts("overrides") if given.has("overrides") else ())
+        ),
+    )
+    if len(placement.tensor_split) != len(placement.devices):
+        raise given.malformed("tensor_split", "has not one number for each device")
+    if sum(placement.tensor_split) != placement.n_gpu_layers:
+        raise given.malformed("tensor_split", "does not sum to n_gpu_layers")
+    return placement
+
+
+def _objects(given: JsonObject, key: str) -> tuple[JsonObject, ...]:
+    return given.objects_at(key) if given.has(key) else ()
+
+
+def _override(given: JsonObject, text: str) -> TensorOverride:
+    """Undo `overrides.spelled`."""
+    pattern, equals, where = text.partition("=")
+    if not equals:
+        raise given.malformed("overrides", "has a rule without a place")
+    return TensorOverride(pattern=pattern, where=HOST if where == "CPU" else where)
+
+
+def _ledger(given: JsonObject) -> tuple[LedgerRow, ...]:
+    rows = tuple(_row(row, row.text("id"), row.text("name")) for row in given.objects_at("devices"))
+    return (*rows, _row(given.object_at("host"), HOST, HOST)) if given.has("host") else rows
+
+
+def _row(given: JsonObject, where: str, name: str) -> LedgerRow:
+    basis = given.object_at("basis")
+    bands = given.object_at("bands") if given.has("bands") else None
+
+    def amount(part: str) -> Amount:
+        return Amount(
+            n_bytes=given.whole(f"{part}_bytes", 0, _MAX_BYTES),
+            basis=basis.choice(part, Basis),
+            band_bytes=0 if bands is None else bands.whole(part, 0, _MAX_BYTES),
+        )
+
+    amounts = {part: amount(part) for part in _PARTS}
+    amounts["extra"] = amount("extra") if given.has("extra_bytes") else NOTHING
+    if bands is None:
+        # Documents from before `bands` have the sum alone, and nearly all of it is the least sure amount's.
+        widest = max(amounts, key=lambda part: SURE_TO_UNSURE.index(amounts[part].basis))
+        amounts[widest] = replace(amounts[widest], band_bytes=given.whole("band_bytes", 0, _MAX_BYTES))
+    budget = given.whole("budget_bytes", -_MAX_BYTES, _MAX_BYTES)
+    row = LedgerRow(where=where, name=name, budget_bytes=budget, **amounts)
+    # Stored twice, so a damaged file is found out: memory is claimed and limited by this number.
+    if given.whole("used_bytes") != row.used_bytes:
+        raise given.malformed("used_bytes", "is not the sum of its amounts")
+    return row
+
+
+def _forecast(given: JsonObject) -> Forecast:
+    # Imported only where there is one: a supervisor reads plans, and stays small without the forecast's tables.
+    from launcher.plan.forecast.turn import Band, Forecast, Turn  # noqa: PLC0415
+
+    def band(key: str) -> Band:
+        value = given.object_at(key)
+        return Band(low=value.number("low"), mid=value.number("mid"), high=value.number("high"))
+
+    turn = given.object_at("turn")
+    return Forecast(
+        turn=Turn(
+            cached_tokens=turn.whole("cached_tokens", 0, _MAX_TOKENS),
+            prompt_tokens=turn.whole("prompt_tokens", 0, _MAX_TOKENS),
+            reply_tokens=turn.whole("reply_tokens", 0, _MAX_TOKENS),
+        ),
+        decode=band("decode_tps"),
+        prefill=band("prefill_tps"),
+        turn_seconds=band("turn_seconds"),
+        assumptions=given.texts("assumptions"),
+    )
