@@ -49,7 +49,11 @@ def _plan(given: JsonObject) -> Plan:
         raise given.malformed("schema", f"is {schema}; this launcher reads {SCHEMA}")
     if not given.flag("fits"):
         raise given.malformed("fits", "is false: it says what is missing, and is no plan")
-    model, context, settings = given.object_at("model"), given.object_at("context"), given.object_at("settings")
+    model, context, settings = (
+        given.object_at("model"),
+        given.object_at("context"),
+        given.object_at("settings"),
+    )
     return Plan(
         model_id=model.text("id"),
         source=model.text("source"),
