@@ -1,7 +1,7 @@
-"""A model that was found: its headers are here, its weights are wherever `files` says.
+"""A model whose headers are here and whose weights are wherever `files` says.
 
-Opening (`local`, `url`, `repo`, `wheel`, `saved`) reads headers only and makes a `Located`; fetching turns
-its `files` into local paths, each kind in the module that knows it.
+Opening (`local`, `url`, `hub.repo`, `wheel`, `saved`) reads headers only and makes a `Located`. Fetching turns its
+`files` into local paths, each kind in the module that knows it.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from launcher.progress import OnProgress
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullOptions:
-    """How files are brought here. `folder`: a plain folder instead of the store. `look_in`: folders whose files may
-    be used, beside the stores that are known. `verify`: hash again what was found right before.
-    `tuning` None: for the cores that this process may use. `again`: the command that goes on, for the hints of errors;
-    empty where it is not known. `later`: what is fetched after these files, which the disk is asked for too."""
+    """How files are brought here.
+
+    `folder` is a plain folder to use instead of the store. Files in `look_in` may be used, besides the stores that are
+    known. `verify` hashes files again that were verified before. `tuning` None means: tuned for the cores this process
+    may use. `again` is the command that continues the pull, for hints; empty if unknown. `later` lists files to
+    be fetched after these; the disk must have space for them too.
+    """
 
     folder: Path | None = None
     look_in: tuple[Path, ...] = ()
@@ -46,8 +49,10 @@ class UrlFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubFiles:
-    """Files of a hub repo at one commit, by their names inside the repo, in shard order. `revision` is the
-    branch or tag that named the commit, None where the commit itself was given."""
+    """Files of a Hub repo at one commit, by their names inside the repo, in shard order.
+
+    `revision` is the branch or tag that named the commit, None if the commit itself was given.
+    """
 
     repo: str
     commit: str
@@ -64,8 +69,10 @@ class SavedHeaders:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnreachableFiles:
-    """Headers made from a profile's published architecture because the files could not be looked at; `cause` says
-    why. Enough to plan with. `file` is what the first of them is called, or stands for it."""
+    """Files that could not be looked at; the headers were made from a profile's published architecture.
+
+    Enough to plan with. `cause` says why; `file` is the name, or a placeholder, of the first shard.
+    """
 
     repo: str
     file: str
@@ -74,7 +81,7 @@ class UnreachableFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeferredFiles:
-    """Files that are not here and that nobody was asked about, because a profile ships their headers; `locate` asks."""
+    """Files nobody has been asked about yet, because a profile ships their headers; `locate` asks."""
 
     locate: Callable[[OnProgress], Located]
 
@@ -84,9 +91,11 @@ Files = LocalFiles | UrlFiles | HubFiles | SavedHeaders | UnreachableFiles | Def
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Located:
-    """`raw_headers[i]` are shard i's first `headers[i].data_offset` bytes, as the file has them (what a hollow
-    copy of the model begins with); `files` says how to get the weights. `notes` is what a plan made from these
-    headers must say about them."""
+    """A model whose headers are known, and where its weights are.
+
+    `raw_headers[i]` are the first `headers[i].data_offset` bytes of shard i, as in the file (a hollow copy
+    begins with them). A plan made from these headers must show `notes`.
+    """
 
     model: ModelFile
     raw_headers: tuple[bytes, ...]

@@ -1,6 +1,6 @@
-"""What the user typed -> `ModelRef`. Pure: whether a path exists is asked of a function that is passed in.
+"""Turn what the user typed into a `ModelRef`. Pure: `path_exists` is passed in.
 
-The forms (DESIGN section 2), each a *reading* of the text; exactly one must fit:
+The forms, each a *reading* of the text; exactly one must fit:
 
   profile   NAME[:QUANT]                                 kimi-k2.5, kimi-k2.5:TQ1_0
   hub       [hf:|hf.co/]USER/REPO[@REV][:QUANT]          llama.cpp's own form, or USER/REPO[@REV]/FILE.gguf
@@ -23,9 +23,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from launcher.errors import NotFound, UsageError
 
-_LONGEST_TEXT = (
-    2048  # a path (PATH_MAX is 4096 on Linux, 1024 on macOS) or a URL longer than this is a paste accident
-)
+# A longer path (PATH_MAX is 4096 on Linux, 1024 on macOS) or URL is a paste accident.
+_LONGEST_TEXT = 2048
 _LONGEST_NAME = 255  # NAME_MAX of every common file system
 _HUB_HOSTS = frozenset({"huggingface.co", "www.huggingface.co", "hf.co"})
 _HUB_PREFIX = re.compile(r"hf:(?://)?|(?:www\.)?huggingface\.co/|hf\.co/", re.IGNORECASE)
@@ -43,12 +42,15 @@ _HUB_TEXT = re.compile(
     r"(?P<repo>[^/@:]+/[^/@:]+)(?:@(?P<revision>[^:]+?))?(?::(?P<quant>[^:]*)|/(?P<file>[^:]+\.gguf))?"
 )
 _URL = re.compile("https?://", re.IGNORECASE)
-_SECRETS_BEHIND = re.compile("[?#]")
+_SECRETS_FOLLOW = re.compile("[?#]")
+# First path components of Hub pages that are no user's.
 _SECTIONS = frozenset({"datasets", "spaces", "buckets", "kernels", "collections", "docs", "blog", "papers"})
 _FORMS = "a profile, user/repo:QUANT, an https URL, or a path"
 
 
 class RefKind(StrEnum):
+    """The kinds of model references."""
+
     PROFILE = "profile"
     HUB = "hub"
     URL = "url"
@@ -77,28 +79,20 @@ def parse_ref(
     path_exists: Callable[[str], bool],
     hub_url: str = "https://huggingface.co",
 ) -> ModelRef:
-    """The one reading of `text`.
+    """Return what `text` refers to, if it can be read in exactly one way.
 
     `hub_url` is the Hub in use (HF_ENDPOINT): pages pasted from it are hub references too. Raises UsageError
-    for a text with no safe or no single reading, NotFound when it names nothing.
+    if `text` has no safe or no single reading, NotFound if it names nothing.
     """
     _refuse_odd_text(text)
     if "://" in text and not text.lower().startswith("hf:"):
         return _parse_url(text, hub_url)
     if _BARE_PAGE.match(text):
         return _parse_url("https://" + text, hub_url)
-    if text.startswith(("/", "./", "../", "~/")):
+    if text.startswith(("/", "./", "../", "~/")):  # a path for certain, whatever else it could be
         return _parse_explicit_path(text, path_exists)
     names = tuple(profile_names)
-    readings: list[tuple[str, ModelRef]] = []
-    profile = _read_profile(text, names)
-    if profile is not None:
-        readings.append((f"the profile {profile.name}", profile))
-    if ("/" in text or text.lower().endswith(".gguf")) and path_exists(text):
-        readings.append((f"the path ./{text}", ModelRef(kind=RefKind.PATH, name=text)))
-    hub = _read_hub(text)
-    if hub is not None:
-        readings.append((f"the hub repo hf:{_HUB_PREFIX.sub('', text, count=1)}", hub))
+    readings = _readings(text, names, path_exists)
     if len(readings) > 1:
         raise UsageError(
             f"{text!r} can be read in {len(readings)} ways: {', '.join(words for words, _ in readings)}",
@@ -111,11 +105,28 @@ def parse_ref(
                 hint=f"did you mean ./{text}",
             )
         raise _nothing_fits(text, names)
-    return readings[0][1]
+    _, ref = readings[0]
+    return ref
+
+
+def _readings(
+    text: str, names: tuple[str, ...], path_exists: Callable[[str], bool]
+) -> list[tuple[str, ModelRef]]:
+    """Return every way to read `text`, each with the words that an error lists it by."""
+    readings: list[tuple[str, ModelRef]] = []
+    profile = _read_profile(text, names)
+    if profile is not None:
+        readings.append((f"the profile {profile.name}", profile))
+    if ("/" in text or text.lower().endswith(".gguf")) and path_exists(text):
+        readings.append((f"the path ./{text}", ModelRef(kind=RefKind.PATH, name=text)))
+    hub = _read_hub(text)
+    if hub is not None:
+        readings.append((f"the hub repo hf:{_HUB_PREFIX.sub('', text, count=1)}", hub))
+    return readings
 
 
 def safe_file_name(name: str) -> str | None:
-    """What is wrong with a file name inside a repo (`UD-TQ1_0/X.gguf`), None if it may become a path.
+    """Say what is wrong with a file name inside a repo (`UD-TQ1_0/X.gguf`); None if it may become a path.
 
     Listings come from a server: a name must stay below the folder it is joined to on every system.
     """
@@ -132,19 +143,19 @@ def safe_file_name(name: str) -> str | None:
 
 
 def strip_secrets(url: str) -> str:
-    """A URL without its secrets: user, password, query and fragment left out. It may be no URL at all."""
+    """Return `url` (or any text) without user, password, query and fragment."""
     scheme, separator, rest = url.partition("://")
-    host, slash, path = _SECRETS_BEHIND.split(rest, maxsplit=1)[0].partition("/")
+    host, slash, path = _SECRETS_FOLLOW.split(rest, maxsplit=1)[0].partition("/")
     return scheme + separator + host.rpartition("@")[2] + slash + path
 
 
 def strip_word_secrets(word: str) -> str:
-    """A word of a command line, without the secrets that it has where it is a URL."""
+    """Return a word of a command line, without secrets if it is a URL."""
     return strip_secrets(word) if _URL.match(word) else word
 
 
 def quote_command(words: Sequence[str]) -> str:
-    """A command for a hint, quoted; where secrets of a URL are left out, that is said."""
+    """Return a command as a quoted line for a hint, noting any URL secrets left out."""
     safe = [strip_word_secrets(word) for word in words]
     line = shlex.join(safe)
     return line if safe == list(words) else f"{line}: with the whole URL, whose secrets are not shown"
@@ -164,16 +175,16 @@ def _refuse_odd_text(text: str) -> None:
 
 def _read_profile(text: str, names: tuple[str, ...]) -> ModelRef | None:
     name, colon, quant = text.partition(":")
-    found = next((known for known in names if known.lower() == name.lower()), None)
-    if found is None:
+    known_name = next((known for known in names if known.lower() == name.lower()), None)
+    if known_name is None:
         return None
     if colon:
         _check_quant(quant, text)
-    return ModelRef(kind=RefKind.PROFILE, name=found, quant=quant or None)
+    return ModelRef(kind=RefKind.PROFILE, name=known_name, quant=quant or None)
 
 
 def _read_hub(text: str) -> ModelRef | None:
-    """The hub reading, None where the text does not look like one; with an `hf:` prefix it must."""
+    """Read `text` as a hub repo; None if it does not look like one. With an `hf:` prefix it must be one."""
     rest = _HUB_PREFIX.sub("", text, count=1) if _HUB_PREFIX.match(text) else text
     explicit = rest != text
     match = _HUB_TEXT.fullmatch(rest)
@@ -186,6 +197,7 @@ def _read_hub(text: str) -> ModelRef | None:
     quant, file = match["quant"], match["file"]
     if quant is None and file is None and not explicit and rest.lower().endswith(".gguf"):
         return None  # models/x.gguf is a path that is not there, far sooner than a repo called x.gguf
+    # `user/repo:x.gguf` names a file of the repo.
     if quant is not None and quant.lower().endswith(".gguf"):
         quant, file = None, quant
     if quant is not None:
@@ -229,6 +241,7 @@ def _parse_url(text: str, hub_url: str) -> ModelRef:
             hint="give an https://….gguf URL or a path",
         )
     hub = urlsplit(hub_url)
+    # A Hub behind a mirror may live below a path of its host.
     at_endpoint = (host, port) == ((hub.hostname or "").lower(), hub.port)
     prefix = hub.path.rstrip("/") if at_endpoint else ""
     if (at_endpoint or host in _HUB_HOSTS) and url.path.startswith(prefix + "/"):
@@ -242,7 +255,7 @@ def _parse_url(text: str, hub_url: str) -> ModelRef:
 
 
 def _parse_page(text: str, path: str, query: str) -> ModelRef:
-    """A page of the Hub: /user/repo, then nothing, /tree/REV[/FOLDER], /blob|resolve/REV/FILE."""
+    """Read a page of the Hub: /user/repo, then nothing, /tree/REV[/FOLDER] or /blob|resolve/REV/FILE."""
     parts = [unquote(part) for part in path.split("/") if part]
     repo = "/".join(parts[:2])
     if len(parts) < 2 or parts[0] in _SECTIONS or not _is_repo(repo):
@@ -256,7 +269,7 @@ def _parse_page(text: str, path: str, query: str) -> ModelRef:
             raise UsageError(f"{file} of {repo} is not a GGUF file", hint=f"name a quant: hf:{repo}:Q4_K_M")
         return _hub_ref(text, repo=repo, revision=rest[0], quant=None, file=file)
     if view == "tree" and rest:
-        folder = "/".join(rest[1:])
+        folder = "/".join(rest[1:])  # repos keep a quant in a folder of its name
         if folder and safe_file_name(folder) is not None:
             raise UsageError(
                 f"the folder {folder!r} {safe_file_name(folder)}", hint=f"name the repo: hf:{repo}"
