@@ -25,7 +25,7 @@ from launcher.errors import EngineFailed, NotFound, UsageError
 from launcher.machine.machine import Machine
 from launcher.models.catalogue import Target, resolve, sources_of
 from launcher.models.located import Located
-from launcher.models.refs import strip_word_secrets
+from launcher.models.url_secrets import strip_word_secrets
 from launcher.plan.as_json import plan_json, shortfall_json
 from launcher.plan.check.check import Check, check_configuration, check_json
 from launcher.plan.check.configuration import Configuration, visible_devices

@@ -18,7 +18,7 @@ from launcher.machine.machine import Machine
 from launcher.models.catalogue import Sources, open_draft_head, resolve
 from launcher.models.local import open_path
 from launcher.models.located import Located
-from launcher.models.refs import strip_word_secrets
+from launcher.models.url_secrets import strip_word_secrets
 from launcher.plan.amounts import Amount, Basis
 from launcher.plan.companions import CompanionWishes
 from launcher.plan.memory.companion_memory import Companions, Draft, Projector, needs_main_context

@@ -19,7 +19,8 @@ from launcher.engine.flags.help_text import Capabilities
 from launcher.errors import LauncherError, NotFound, UsageError
 from launcher.models.catalogue import Sources
 from launcher.models.located import DeferredFiles, HubFiles, LocalFiles, Located, UrlFiles
-from launcher.models.refs import ModelRef, RefKind, quote_command, strip_word_secrets
+from launcher.models.refs import ModelRef, RefKind
+from launcher.models.url_secrets import quote_command, strip_word_secrets
 from launcher.system.atomic_files import write_atomically
 
 FORMAT = "gguf-launcher lock 1"

@@ -38,7 +38,7 @@ from launcher.models.catalogue import Candidate, Sources, Target, resolve, sourc
 from launcher.models.fetch import bytes_to_fetch
 from launcher.models.located import LocalFiles, Located, UnreachableFiles
 from launcher.models.profiles.profile import pick_mode, server_flags
-from launcher.models.refs import strip_word_secrets
+from launcher.models.url_secrets import strip_word_secrets
 from launcher.plan.amounts import SPEED
 from launcher.plan.as_json import plan_json, shortfall_json
 from launcher.plan.forecast.turn import Turn

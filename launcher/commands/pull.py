@@ -19,7 +19,7 @@ from launcher.errors import Interrupted, LauncherError
 from launcher.models.catalogue import Candidate, Sources, Target, resolve, sources_of
 from launcher.models.fetch import bytes_to_fetch, fetch, missing_files, refuse_foreign
 from launcher.models.located import HubFiles, LocalFiles, Located, PullOptions, UrlFiles
-from launcher.models.refs import quote_command
+from launcher.models.url_secrets import quote_command
 from launcher.progress import OnProgress, Step, remark
 from launcher.system.settings import Settings, read_settings
 from launcher.units import format_bytes

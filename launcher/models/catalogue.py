@@ -29,8 +29,9 @@ from launcher.models.profiles.profile import (
     pick_profile,
     quants_to_try,
 )
-from launcher.models.refs import ModelRef, RefKind, parse_ref, strip_secrets, strip_word_secrets
+from launcher.models.refs import ModelRef, RefKind, parse_ref
 from launcher.models.store import HubStore, store_of
+from launcher.models.url_secrets import strip_secrets, strip_word_secrets
 from launcher.models.wheel import open_first, open_here
 from launcher.progress import OnProgress
 from launcher.system.settings import Settings, expand_home, profiles_dir

@@ -1,7 +1,7 @@
 """A model whose headers are here and whose weights are wherever `files` says.
 
-Opening (`local`, `url`, `hub.repo`, `wheel`, `saved`) reads headers only and makes a `Located`. Fetching turns its
-`files` into local paths, each kind in the module that knows it.
+Opening (`local`, `url`, `hub.repo`, `wheel`, `saved`) reads headers only and makes a `Located`. Fetching
+turns its `files` into local paths, each kind in the module that knows it.
 """
 
 from __future__ import annotations
@@ -17,20 +17,14 @@ from launcher.progress import OnProgress
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullOptions:
-    """How files are brought here.
+    """How files are brought here."""
 
-    `folder` is a plain folder to use instead of the store. Files in `look_in` may be used, besides the stores that are
-    known. `verify` hashes files again that were verified before. `tuning` None means: tuned for the cores this process
-    may use. `again` is the command that continues the pull, for hints; empty if unknown. `later` lists files to
-    be fetched after these; the disk must have space for them too.
-    """
-
-    folder: Path | None = None
-    look_in: tuple[Path, ...] = ()
-    verify: bool = False
-    tuning: Tuning | None = None
-    again: str = ""
-    later: tuple[tuple[Shard, Path], ...] = ()
+    folder: Path | None = None  # a plain folder to use instead of the store
+    look_in: tuple[Path, ...] = ()  # folders whose files may be used, besides the stores that are known
+    verify: bool = False  # hash files again that were verified before
+    tuning: Tuning | None = None  # None: for the cores that this process may use
+    again: str = ""  # the command that continues the pull, for hints; empty if unknown
+    later: tuple[tuple[Shard, Path], ...] = ()  # fetched after these files; needs disk space too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,15 +43,12 @@ class UrlFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubFiles:
-    """Files of a Hub repo at one commit, by their names inside the repo, in shard order.
-
-    `revision` is the branch or tag that named the commit, None if the commit itself was given.
-    """
+    """Files of a Hub repo at one commit, by their names inside the repo, in shard order."""
 
     repo: str
     commit: str
     names: tuple[str, ...]
-    revision: str | None = None
+    revision: str | None = None  # the branch or tag that named the commit; None if the commit was given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,14 +60,11 @@ class SavedHeaders:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnreachableFiles:
-    """Files that could not be looked at; the headers were made from a profile's published architecture.
-
-    Enough to plan with. `cause` says why; `file` is the name, or a placeholder, of the first shard.
-    """
+    """Files that could not be looked at; a profile's published architecture stands in for them."""
 
     repo: str
-    file: str
-    cause: str
+    file: str  # the first shard's name, or a placeholder for it
+    cause: str  # why the files could not be looked at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,13 +79,10 @@ Files = LocalFiles | UrlFiles | HubFiles | SavedHeaders | UnreachableFiles | Def
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Located:
-    """A model whose headers are known, and where its weights are.
-
-    `raw_headers[i]` are the first `headers[i].data_offset` bytes of shard i, as in the file (a hollow copy
-    begins with them). A plan made from these headers must show `notes`.
-    """
+    """A model whose headers are known, and where its weights are."""
 
     model: ModelFile
+    # The first `headers[i].data_offset` bytes of shard i, as in the file: a hollow copy begins with them.
     raw_headers: tuple[bytes, ...]
     files: Files
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what a plan made from these headers must say about them

@@ -16,12 +16,13 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from launcher.errors import NotFound, UsageError
+from launcher.models.url_secrets import strip_secrets, strip_word_secrets
 
 # A longer path (PATH_MAX is 4096 on Linux, 1024 on macOS) or URL is a paste accident.
 _LONGEST_TEXT = 2048
@@ -41,8 +42,6 @@ _QUANT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _HUB_TEXT = re.compile(
     r"(?P<repo>[^/@:]+/[^/@:]+)(?:@(?P<revision>[^:]+?))?(?::(?P<quant>[^:]*)|/(?P<file>[^:]+\.gguf))?"
 )
-_URL = re.compile("https?://", re.IGNORECASE)
-_SECRETS_FOLLOW = re.compile("[?#]")
 # First path components of Hub pages that are no user's.
 _SECTIONS = frozenset({"datasets", "spaces", "buckets", "kernels", "collections", "docs", "blog", "papers"})
 _FORMS = "a profile, user/repo:QUANT, an https URL, or a path"
@@ -140,25 +139,6 @@ def safe_file_name(name: str) -> str | None:
         if len(part.encode()) > _LONGEST_NAME:
             return f"has a component longer than {_LONGEST_NAME} bytes"
     return None
-
-
-def strip_secrets(url: str) -> str:
-    """Return `url` (or any text) without user, password, query and fragment."""
-    scheme, separator, rest = url.partition("://")
-    host, slash, path = _SECRETS_FOLLOW.split(rest, maxsplit=1)[0].partition("/")
-    return scheme + separator + host.rpartition("@")[2] + slash + path
-
-
-def strip_word_secrets(word: str) -> str:
-    """Return a word of a command line, without secrets if it is a URL."""
-    return strip_secrets(word) if _URL.match(word) else word
-
-
-def quote_command(words: Sequence[str]) -> str:
-    """Return a command as a quoted line for a hint, noting any URL secrets left out."""
-    safe = [strip_word_secrets(word) for word in words]
-    line = shlex.join(safe)
-    return line if safe == list(words) else f"{line}: with the whole URL, whose secrets are not shown"
 
 
 def _refuse_odd_text(text: str) -> None:

@@ -20,7 +20,8 @@ from launcher.gguf.header import Header
 from launcher.gguf.model import Shard
 from launcher.models.located import Located, UrlFiles
 from launcher.models.ranged_headers import assemble, read_header
-from launcher.models.refs import safe_file_name, strip_secrets
+from launcher.models.refs import safe_file_name
+from launcher.models.url_secrets import strip_secrets
 from launcher.system.certificates import AUTHORITY_HINT, trusted_certificates, why_distrusted
 
 PATIENCE_S = 20.0  # for each connect and each silence between two reads, not for a whole transfer

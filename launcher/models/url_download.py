@@ -15,7 +15,6 @@ from launcher.models.files.disk_space import RUN_AGAIN, ToCome, disk_error, refu
 from launcher.models.files.place import part_beside
 from launcher.models.files.plain_folder import PlainFolder, lock_beside
 from launcher.models.located import Located, UrlFiles
-from launcher.models.refs import strip_secrets
 from launcher.models.store import HubStore
 from launcher.models.transfer.failures import Trouble, TroubleKind
 from launcher.models.transfer.partial_file import Part, remove_part
@@ -23,6 +22,7 @@ from launcher.models.transfer.transfer import fetch_all, tuning_here
 from launcher.models.transfer.tuning import Tuning
 from launcher.models.transfer.wanted import Wanted
 from launcher.models.url import file_name, refused, shard_urls
+from launcher.models.url_secrets import strip_secrets
 from launcher.progress import OnProgress
 
 _CHANGED = frozenset({TroubleKind.CHANGED, TroubleKind.MISFIT})

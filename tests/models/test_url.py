@@ -11,11 +11,11 @@ import pytest
 from launcher.errors import BadGguf, LauncherError, NotAllowed, NotFound, TryAgain, UsageError
 from launcher.models.located import Located, UrlFiles
 from launcher.models.ranged_headers import SLACK_BYTES
-from launcher.models.refs import strip_secrets
 from launcher.models.transfer.journal import arrived_bytes
 from launcher.models.transfer.tuning import Tuning
 from launcher.models.url import file_name, open_url, shard_urls
 from launcher.models.url_download import fetch_url_files, url_folder
+from launcher.models.url_secrets import strip_secrets
 from launcher.progress import OnProgress, Step, silent
 from tests.make_gguf import make_gguf
 from tests.range_server import Faults, RangeServer, serve_ranges
