@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.models.hub.download import pull
+from launcher.models.hub.download import fetch_hub_files
 from launcher.models.hub.endpoint import Endpoint
 from launcher.models.hub.repo import open_repo
 from launcher.models.located import PullOptions
@@ -49,7 +49,7 @@ def main(url: str, cache: str, store: str, ref: str, patience_s: str = "10") -> 
     located = open_repo(ModelRef(kind=RefKind.HUB, name=repo, quant=quant), endpoint=endpoint, store=kept)
     print("pulling", flush=True)
     options = PullOptions(tuning=replace(QUICK, patience_s=float(patience_s)))
-    for path in pull(located, endpoint=endpoint, store=kept, options=options):
+    for path in fetch_hub_files(located, endpoint=endpoint, store=kept, options=options):
         print(path)
 
 

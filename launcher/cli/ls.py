@@ -14,7 +14,7 @@ from launcher.cli.show.output import Output
 from launcher.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
-    from launcher.models.kept.kept import Kept
+    from launcher.models.kept.stored_model import StoredModel
     from launcher.models.store import HubStore
     from launcher.system.settings import Settings
 
@@ -48,8 +48,8 @@ def rm(
     from rich.text import Text
 
     from launcher.models.catalogue import read_profiles
-    from launcher.models.kept.list import pick_kept
-    from launcher.models.kept.remove import remove_kept
+    from launcher.models.kept.list import pick_stored
+    from launcher.models.kept.remove import remove_stored
     from launcher.models.profiles.profile import quants_to_try
     from launcher.system.settings import read_settings
     from launcher.units import format_bytes
@@ -57,12 +57,12 @@ def rm(
     settings = read_settings()
     kept, store = _kept(settings)
     profiles = {one.name.lower(): one for one in read_profiles(settings).usable}
-    chosen: list[Kept] = []
+    chosen: list[StoredModel] = []
     for name in names:
         profile = profiles.get(name.partition(":")[0].lower())
         quants = quants_to_try(profile, name.partition(":")[2] or None) if profile else ()
         files = [Path(quant.wheel.member).stem for quant in quants if quant.wheel]
-        chosen += pick_kept(kept, [name, *(f"{quant.repo}:{quant.label}" for quant in quants), *files])
+        chosen += pick_stored(kept, [name, *(f"{quant.repo}:{quant.label}" for quant in quants), *files])
     chosen = list({(one.folder, one.name, one.paths): one for one in chosen}.values())
     _refuse_in_use(chosen, settings)
     listed = ", ".join(dict.fromkeys(one.name for one in chosen))
@@ -74,24 +74,24 @@ def rm(
         )
     if not out.confirm(yes=yes)(f"Remove {listed}, {size}?"):
         raise Interrupted("nothing was removed", hint="answer y, or give -y")
-    freed = sum(remove_kept(one, store) for one in chosen)
+    freed = sum(remove_stored(one, store) for one in chosen)
     out.show(
         {"removed": [one.name for one in chosen], "freed_bytes": freed},
         Text(f"removed {listed}: {format_bytes(freed)} freed"),
     )
 
 
-def _kept(settings: Settings) -> tuple[tuple[Kept, ...], HubStore]:
+def _kept(settings: Settings) -> tuple[tuple[StoredModel, ...], HubStore]:
     from launcher.models.hub.endpoint import endpoint_in_use
-    from launcher.models.kept.list import list_kept, stores_here
+    from launcher.models.kept.list import list_stored, stores_here
     from launcher.models.store import store_of
 
     stores = stores_here(endpoint_in_use().cache_dir, settings.models_dir)
     store = store_of(settings)
-    return list_kept(stores, store), store
+    return list_stored(stores, store), store
 
 
-def _refuse_in_use(chosen: list[Kept], settings: Settings) -> None:
+def _refuse_in_use(chosen: list[StoredModel], settings: Settings) -> None:
     """A running server would go on with a file without a name, and not come up again."""
     from launcher.deployment.record import Deployment
     from launcher.deployment.records import State, look, read_all

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from launcher.errors import NotFound, TryAgain
 from launcher.models.catalogue import Sources
-from launcher.models.files.disk_space import ToCome
+from launcher.models.files.disk_space import MissingFile
 from launcher.models.located import (
     DeferredFiles,
     HubFiles,
@@ -38,9 +38,9 @@ def fetch(
         case LocalFiles(paths=paths):
             if options.folder is None:
                 return paths
-            from launcher.models.files.plain_folder import put_into
+            from launcher.models.files.plain_folder import put_into_folder
 
-            return put_into(
+            return put_into_folder(
                 located.model,
                 paths,
                 options.folder,
@@ -50,9 +50,9 @@ def fetch(
                 options.later,
             )
         case HubFiles():
-            from launcher.models.hub.download import pull
+            from launcher.models.hub.download import fetch_hub_files
 
-            return pull(
+            return fetch_hub_files(
                 located,
                 endpoint=sources.endpoint,
                 store=sources.store,
@@ -113,7 +113,7 @@ def bytes_to_fetch(located: Located, sources: Sources, options: PullOptions | No
     return sum(shard.size_bytes - arrived_bytes(part) for shard, part in files)
 
 
-def missing_files(located: Located, sources: Sources, options: PullOptions | None = None) -> list[ToCome]:
+def missing_files(located: Located, sources: Sources, options: PullOptions | None = None) -> list[MissingFile]:
     """The files that a pull would have to fetch or copy, as far as that is known without asking anybody."""
     folder = options.folder if options else None
     match located.files:

@@ -11,16 +11,16 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from launcher.errors import LauncherError, TryAgain
-from launcher.models.files.disk_space import RUN_AGAIN, ToCome, disk_error, refuse_full_disk
-from launcher.models.files.place import part_beside
-from launcher.models.files.plain_folder import PlainFolder, lock_beside
+from launcher.models.files.disk_space import RUN_AGAIN, MissingFile, disk_error, refuse_full_disk
+from launcher.models.files.place import partial_path_of
+from launcher.models.files.plain_folder import PlainFolder, lock_path_of
 from launcher.models.located import Located, UrlFiles
 from launcher.models.store import HubStore
+from launcher.models.transfer.download import Download
 from launcher.models.transfer.failures import Trouble, TroubleKind
-from launcher.models.transfer.partial_file import Part, remove_part
+from launcher.models.transfer.partial_file import PartialFile, remove_partial_file
 from launcher.models.transfer.transfer import fetch_all, tuning_here
 from launcher.models.transfer.tuning import Tuning
-from launcher.models.transfer.wanted import Wanted
 from launcher.models.url import file_name, refused, shard_urls
 from launcher.models.url_secrets import strip_secrets
 from launcher.progress import OnProgress
@@ -36,7 +36,7 @@ def fetch_url_files(
     on_progress: OnProgress,
     tuning: Tuning | None = None,
     place: PlainFolder | None = None,
-    later: Iterable[ToCome] = (),
+    later: Iterable[MissingFile] = (),
     again: str = "",
 ) -> tuple[Path, ...]:
     """Local paths of all shards in `folder`, those fetched before taken as they are. `place` is the folder where the user
@@ -66,7 +66,7 @@ def fetch_url_files(
     return tuple(folder / shard.name for shard in shards)
 
 
-def missing_url_files(located: Located, files: UrlFiles, folder: Path) -> list[ToCome]:
+def missing_url_files(located: Located, files: UrlFiles, folder: Path) -> list[MissingFile]:
     """What fetching these files into `folder` would have to bring."""
     desk = _Desk(located, files, folder)
     return [
@@ -109,21 +109,21 @@ class _Desk:
         self._again = again
         self._names = [shard.name for shard in located.model.shards]
 
-    def wanted(self, index: int) -> Wanted:
+    def wanted(self, index: int) -> Download:
         shard, url = self._located.model.shards[index], self._files.urls[index]
         path = self._folder / shard.name
-        return Wanted(
+        return Download(
             name=shard.name,
             size_bytes=shard.size_bytes,
             sha256=None,
             url=url,
-            part=part_beside(path),
-            lock=lock_beside(path),
+            part=partial_path_of(path),
+            lock=lock_path_of(path),
             identity=self._place.identity(strip_secrets(url)) if self._place else strip_secrets(url),
             pins_version=True,
         )
 
-    def index(self, wanted: Wanted) -> int:
+    def index(self, wanted: Download) -> int:
         return self._names.index(wanted.name)
 
     def is_there(self, index: int) -> bool:
@@ -132,16 +132,16 @@ class _Desk:
         path = self._folder / shard.name
         return path.is_file() and path.stat().st_size == shard.size_bytes and self._has_header(path, index)
 
-    def find(self, wanted: Wanted) -> bool:
+    def find(self, wanted: Download) -> bool:
         index = self.index(wanted)
         is_there = self.is_there(index)
         if self._place is not None and not is_there:
             self._place.check([self._located.model.shards[index]])
         return is_there
 
-    def accept(self, wanted: Wanted, part: Part) -> None:
+    def accept(self, wanted: Download, part: PartialFile) -> None:
         if not self._has_header(part.path, self.index(wanted)):
-            remove_part(part.path)
+            remove_partial_file(part.path)
             raise self._changed(wanted)
         if self._place is not None:
             self._place.put(self._located.model.shards[self.index(wanted)], part)
@@ -153,7 +153,7 @@ class _Desk:
         with path.open("rb") as file:
             return file.read(len(expected)) == expected
 
-    def explain(self, wanted: Wanted, trouble: Trouble) -> LauncherError:
+    def explain(self, wanted: Download, trouble: Trouble) -> LauncherError:
         if trouble.kind in _CHANGED:
             return self._changed(wanted)
         if trouble.status is not None:
@@ -163,5 +163,5 @@ class _Desk:
             hint=f"it goes on where it stopped: {self._again}",
         )
 
-    def _changed(self, wanted: Wanted) -> TryAgain:
+    def _changed(self, wanted: Download) -> TryAgain:
         return TryAgain(f"{strip_secrets(wanted.url)} changed since its header was read", hint=self._again)

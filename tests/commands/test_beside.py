@@ -47,9 +47,9 @@ from launcher.errors import (
 from launcher.models.catalogue import sources_of
 from launcher.models.fetch import missing_files
 from launcher.models.files import plain_folder
-from launcher.models.kept.kept import Kept
-from launcher.models.kept.list import list_kept, pick_kept, stores_here
-from launcher.models.kept.remove import remove_kept
+from launcher.models.kept.list import list_stored, pick_stored, stores_here
+from launcher.models.kept.remove import remove_stored
+from launcher.models.kept.stored_model import StoredModel
 from launcher.models.local import open_path
 from launcher.models.located import Located, PullOptions
 from launcher.models.store import HubStore, store_of
@@ -317,14 +317,14 @@ def test_a_lock_holds_the_companions_files(hub: FakeHub, files: dict[str, Path],
 def test_what_was_brought_is_listed_and_removed(hub: FakeHub, tmp_path: Path) -> None:
     store = HubStore(folder=read_settings().cache_dir / "hub")
 
-    def kept() -> tuple[Kept, ...]:
-        return list_kept(stores_here(tmp_path / "hf", tmp_path / "models"), store)
+    def kept() -> tuple[StoredModel, ...]:
+        return list_stored(stores_here(tmp_path / "hf", tmp_path / "models"), store)
 
     _, [projector] = bring(plan("--mmproj-url", projector_url(hub)))
     model, beside = f"{MODEL}:Q8_0", f"{MODEL}:mmproj-F16.gguf"
     assert sorted(one.name for one in kept()) == [model, beside]
-    [one] = pick_kept(kept(), [beside])
-    assert remove_kept(one, store) == one.size_bytes
+    [one] = pick_stored(kept(), [beside])
+    assert remove_stored(one, store) == one.size_bytes
     assert ([one.name for one in kept()], projector.exists()) == ([model], False)
 
 

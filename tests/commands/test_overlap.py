@@ -25,7 +25,7 @@ from launcher.commands.probe import MachineChoice, machine_for
 from launcher.commands.start import UpRequest
 from launcher.errors import EngineFailed, Interrupted, TryAgain
 from launcher.models.catalogue import sources_of
-from launcher.models.kept.list import list_kept, stores_here
+from launcher.models.kept.list import list_stored, stores_here
 from launcher.models.store import HubStore
 from launcher.progress import OnProgress, Step, silent
 from launcher.system.settings import read_settings
@@ -84,7 +84,7 @@ def locked(hub: FakeHub, tmp_path: Path) -> UpRequest:
 
 def is_whole(tmp_path: Path) -> bool:
     stores = stores_here(tmp_path / "hf", tmp_path)
-    kept = list_kept(stores, HubStore(folder=read_settings().cache_dir / "hub"))
+    kept = list_stored(stores, HubStore(folder=read_settings().cache_dir / "hub"))
     return any(one.is_whole for one in kept if one.name == REF)
 
 

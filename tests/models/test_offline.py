@@ -10,7 +10,7 @@ import pytest
 from launcher.errors import HashMismatch, NotFound
 from launcher.models.catalogue import Sources, resolve
 from launcher.models.fetch import fetch
-from launcher.models.hub.download import pull
+from launcher.models.hub.download import fetch_hub_files
 from launcher.models.hub.endpoint import Endpoint, online
 from launcher.models.hub.repo import open_repo
 from launcher.models.located import Located, PullOptions
@@ -47,10 +47,12 @@ def test_what_was_pulled_into_a_folder_is_found_there(
     hub.publish(REPO, SHARDS)
     with pytest.raises(NotFound, match="may not be asked"):
         locate(offline, store)
-    paths = pull(locate(endpoint, store), endpoint=endpoint, store=store, options=options(tmp_path / "mine"))
+    paths = fetch_hub_files(
+        locate(endpoint, store), endpoint=endpoint, store=store, options=options(tmp_path / "mine")
+    )
     hub.seen.clear()
     found = locate(offline, store)
-    assert pull(found, endpoint=offline, store=store, options=options(tmp_path / "mine")) == paths
+    assert fetch_hub_files(found, endpoint=offline, store=store, options=options(tmp_path / "mine")) == paths
     assert hub.seen == []
 
 
@@ -59,12 +61,18 @@ def test_what_the_cache_had_before_is_found_in_the_folder_without_the_cache(
 ) -> None:
     """Its headers were read there."""
     hub.publish(REPO, SHARDS)
-    pull(locate(endpoint, store), endpoint=endpoint, store=store, options=PullOptions(tuning=QUICK))
+    fetch_hub_files(
+        locate(endpoint, store), endpoint=endpoint, store=store, options=PullOptions(tuning=QUICK)
+    )
     fresh = HubStore(folder=tmp_path / "fresh")
-    paths = pull(locate(endpoint, fresh), endpoint=endpoint, store=fresh, options=options(tmp_path / "mine"))
+    paths = fetch_hub_files(
+        locate(endpoint, fresh), endpoint=endpoint, store=fresh, options=options(tmp_path / "mine")
+    )
     elsewhere = replace(offline, cache_dir=tmp_path / "other")
     found = locate(elsewhere, fresh)
-    assert pull(found, endpoint=elsewhere, store=fresh, options=options(tmp_path / "mine")) == paths
+    assert (
+        fetch_hub_files(found, endpoint=elsewhere, store=fresh, options=options(tmp_path / "mine")) == paths
+    )
 
 
 def test_a_folder_without_the_files_is_the_one_named(
@@ -73,7 +81,7 @@ def test_a_folder_without_the_files_is_the_one_named(
     hub.publish(REPO, SHARDS)
     asked = options(tmp_path / "mine", again="launcher pull user/repo --dir '/a --offline' --offline")
     with pytest.raises(NotFound, match=f"is not in {tmp_path}/mine, and the Hub may not be asked") as caught:
-        pull(locate(endpoint, store), endpoint=offline, store=store, options=asked)
+        fetch_hub_files(locate(endpoint, store), endpoint=offline, store=store, options=asked)
     assert caught.value.hint == "launcher pull user/repo --dir '/a --offline'"
 
 
@@ -89,11 +97,11 @@ def test_a_damaged_file_is_fetched_anew_by_the_command_of_the_hint(
     hub.publish(REPO, SHARDS)
     located = locate(endpoint, store)
     asked = options(tmp_path / "mine", again=f"launcher pull {REPO}")
-    path = pull(located, endpoint=endpoint, store=store, options=asked)[0]
+    path = fetch_hub_files(located, endpoint=endpoint, store=store, options=asked)[0]
     damage(path, path.read_bytes()[:-1] + b"X")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(HashMismatch, match="nothing was removed") as caught:
-        pull(located, endpoint=offline, store=store, options=replace(asked, verify=True))
+        fetch_hub_files(located, endpoint=offline, store=store, options=replace(asked, verify=True))
     assert (caught.value.hint or "").endswith(f": env -u HF_HUB_OFFLINE launcher pull {REPO}")
 
 

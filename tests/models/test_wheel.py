@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import HashMismatch, NotFound, TryAgain, UsageError
-from launcher.models.hub.download import pull
+from launcher.models.hub.download import fetch_hub_files
 from launcher.models.hub.endpoint import Endpoint
 from launcher.models.located import HubFiles, LocalFiles
 from launcher.models.profiles.profile import WheelSource
@@ -154,7 +154,7 @@ def test_the_hub_comes_first_where_it_answers(
     hub.publish(REPO, {FILE: MODEL})
     located = open_first(REF, wheel, endpoint=endpoint, store=store, models_dir=models_dir)
     assert isinstance(located.files, HubFiles)
-    (path,) = pull(located, endpoint=endpoint, store=store)
+    (path,) = fetch_hub_files(located, endpoint=endpoint, store=store)
     assert path.read_bytes() == MODEL
     hub.seen.clear()
     assert located == open_first(REF, wheel, endpoint=endpoint, store=store, models_dir=models_dir)

@@ -17,13 +17,13 @@ import huggingface_hub
 import pytest
 
 from launcher.errors import UsageError
-from launcher.models.hub.download import pull
+from launcher.models.hub.download import fetch_hub_files
 from launcher.models.hub.endpoint import Endpoint
 from launcher.models.hub.repo import open_repo
 from launcher.models.located import PullOptions
 from launcher.models.refs import ModelRef, RefKind
 from launcher.models.store import HubStore
-from launcher.models.transfer.connection import Line
+from launcher.models.transfer.connection import Connection
 from launcher.models.url import open_url
 from launcher.system.certificates import CERTIFICATE_VARIABLES, trusted_certificates
 from tests.fakes.hub import FakeHub
@@ -92,7 +92,7 @@ def store(tmp_path: Path) -> HubStore:
 
 def pull_all(endpoint: Endpoint, store: HubStore) -> list[bytes]:
     located = open_repo(ModelRef(kind=RefKind.HUB, name=REPO), endpoint=endpoint, store=store)
-    paths = pull(located, endpoint=endpoint, store=store, options=OPTIONS)
+    paths = fetch_hub_files(located, endpoint=endpoint, store=store, options=OPTIONS)
     return [path.read_bytes() for path in paths]
 
 
@@ -133,7 +133,7 @@ def test_an_authority_that_is_lost_between_listing_and_bytes_is_refused(
     located = open_repo(ModelRef(kind=RefKind.HUB, name=REPO), endpoint=endpoint, store=store)
     monkeypatch.delenv("SSL_CERT_FILE")
     with pytest.raises(UsageError, match=r"cannot be fetched: its certificate is not trusted"):
-        pull(located, endpoint=endpoint, store=store, options=OPTIONS)
+        fetch_hub_files(located, endpoint=endpoint, store=store, options=OPTIONS)
 
 
 def test_a_variable_that_names_no_certificates_is_named(
@@ -214,4 +214,4 @@ def test_a_line_through_a_proxy_that_refuses_says_so(
     monkeypatch.setenv("https_proxy", proxy)
     monkeypatch.setenv("no_proxy", "")
     with pytest.raises(OSError, match=r"Tunnel connection failed|refused|reset|closed|EOF"):
-        Line(2.0).get("https://hub.example:1/x", {})
+        Connection(2.0).get("https://hub.example:1/x", {})

@@ -15,7 +15,7 @@ from rich.text import Text
 from launcher.commands.engine import EngineDescription
 from launcher.engine.find import Engine
 from launcher.machine.machine import Device, Filesystem, Machine
-from launcher.models.kept.kept import Kept
+from launcher.models.kept.stored_model import StoredModel
 from launcher.models.profiles.profile import ApiEquivalent, ModelProfile, ProfileQuant, SizeBasis
 from launcher.units import format_bytes
 
@@ -131,7 +131,7 @@ def _device(device: Device) -> tuple[str, ...]:
     )
 
 
-def kept(found: Iterable[Kept], *, now: float) -> RenderableType:
+def kept(found: Iterable[StoredModel], *, now: float) -> RenderableType:
     """One line per model that is here."""
     rows = [
         (
@@ -148,7 +148,7 @@ def kept(found: Iterable[Kept], *, now: float) -> RenderableType:
     return grid(("model", "size", "state", "used", "store"), rows, right=frozenset({"size"}))
 
 
-def _partial(one: Kept) -> str:
+def _partial(one: StoredModel) -> str:
     if not one.size_bytes:
         return "partial"
     return f"{min(99, one.here_bytes * 100 // one.size_bytes)} %"

@@ -19,19 +19,19 @@ RUN_AGAIN = "run it again"
 """Where the command that goes on is not known."""
 
 
-ToCome = tuple[Shard, Path]
+MissingFile = tuple[Shard, Path]
 """A file that is not here yet, with its partial file, whose blocks are taken already."""
 
 
 def refuse_full_disk(
     folder: Path,
-    missing: Iterable[ToCome],
+    missing: Iterable[MissingFile],
     *,
     what: str,
     instead: str,
     again: str = "",
     yields: int = 0,
-    later: Iterable[ToCome] = (),
+    later: Iterable[MissingFile] = (),
 ) -> None:
     """`missing` are the files to come; `later` those that come after them, which count where they go to the same file
     system. `what` names the first, `instead` says where else they could go; `again` is the command that was typed, where
@@ -48,7 +48,7 @@ def refuse_full_disk(
         )
 
 
-def has_room(folder: Path, missing: Iterable[ToCome], later: Iterable[ToCome]) -> bool:
+def has_room(folder: Path, missing: Iterable[MissingFile], later: Iterable[MissingFile]) -> bool:
     """Whether `refuse_full_disk` would refuse nothing."""
     try:
         refuse_full_disk(folder, missing, what="", instead="", later=later)
@@ -62,7 +62,7 @@ def same_file_system(path: Path, folder: Path) -> bool:
     return _existing(path).stat().st_dev == _existing(folder).stat().st_dev
 
 
-def _named(what: str, beside: Sequence[ToCome]) -> str:
+def _named(what: str, beside: Sequence[MissingFile]) -> str:
     if not beside:
         return f"{what} needs"
     n_more = len(beside) - 1
@@ -88,7 +88,7 @@ def disk_error(
     folder: Path,
     *,
     instead: str,
-    missing: Iterable[ToCome] = (),
+    missing: Iterable[MissingFile] = (),
     again: str = RUN_AGAIN,
 ) -> LauncherError:
     """What a write into `folder` that failed with `error` means. `missing` is what is still to come, each with its partial
@@ -124,7 +124,7 @@ def _ran_full(error: OSError, folder: Path, instead: str, needed: int, again: st
     )
 
 
-def _too_large(folder: Path, instead: str, missing: Iterable[ToCome], again: str) -> UsageError:
+def _too_large(folder: Path, instead: str, missing: Iterable[MissingFile], again: str) -> UsageError:
     largest = max((shard for shard, _ in missing), key=lambda shard: shard.size_bytes, default=None)
     file = f"{largest.name}, {format_bytes(largest.size_bytes)}," if largest else "a file"
     limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -139,7 +139,7 @@ def _too_large(folder: Path, instead: str, missing: Iterable[ToCome], again: str
     )
 
 
-def _needed(missing: Iterable[ToCome]) -> int:
+def _needed(missing: Iterable[MissingFile]) -> int:
     lacks = sum(max(0, shard.size_bytes - _taken(part)) for shard, part in missing)
     return lacks * (_SPARE + 1) // _SPARE
 

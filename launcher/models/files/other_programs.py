@@ -31,7 +31,7 @@ def lm_studio_folders() -> tuple[Path, ...]:
     return _once(home / ".lmstudio" / "models", home / ".cache" / "lm-studio" / "models")
 
 
-def candidates(shards: Sequence[Shard], folders: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
+def find_candidates(shards: Sequence[Shard], folders: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
     """For each shard by name, the files that could be it: of its size, in or below `folders`.
 
     Only shards with a sha256 are looked for. A store with blobs named by hash is asked for the name; elsewhere

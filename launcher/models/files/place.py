@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 from launcher.gguf.model import Shard
-from launcher.models.transfer.partial_file import Part
+from launcher.models.transfer.partial_file import PartialFile
 
-_NO_LINKS = frozenset(
+NO_LINK_ERRORS = frozenset(
     {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
 )  # a file system without them (symlink(2))
 
@@ -46,7 +46,7 @@ class Place(Protocol):
 
     def lock(self, shard: Shard) -> Path: ...
 
-    def put(self, shard: Shard, part: Part) -> None:
+    def put(self, shard: Shard, part: PartialFile) -> None:
         """Take a whole partial file in. Raises as `check`, and then it stays."""
 
     def link(self, shard: Shard, source: Path) -> bool:
@@ -64,7 +64,7 @@ def link_file(source: Path, target: Path) -> None:
     """`target` is the same file as `source`: a hard link, across file systems a symbolic one. Replaces what is there."""
     if hard_link(source, target):
         return
-    new = _new_beside(target)
+    new = temporary_path_beside(target)
     try:
         new.symlink_to(source.resolve())
     except OSError:  # a file system that knows neither
@@ -79,7 +79,7 @@ def hard_link(source: Path, target: Path) -> bool:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and target.samefile(source) and not target.is_symlink():
         return True
-    new = _new_beside(target)
+    new = temporary_path_beside(target)
     try:
         os.link(source, new)
     except OSError:
@@ -88,14 +88,14 @@ def hard_link(source: Path, target: Path) -> bool:
     return True
 
 
-def _new_beside(target: Path) -> Path:
+def temporary_path_beside(target: Path) -> Path:
     """The name of a file that is to take the place of `target` by one rename: another pull may make the same one."""
     new = target.with_name(f".new-{os.getpid()}-{target.name}")
     new.unlink(missing_ok=True)
     return new
 
 
-def part_beside(path: Path) -> Path:
+def partial_path_of(path: Path) -> Path:
     """The partial file of what is to be at `path`."""
     return path.with_name(path.name + ".part")
 

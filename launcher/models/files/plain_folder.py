@@ -14,12 +14,18 @@ from pathlib import Path
 
 from launcher.errors import HashMismatch, TryAgain, UsageError
 from launcher.gguf.model import ModelFile, Shard
-from launcher.models.files.disk_space import RUN_AGAIN, ToCome, disk_error, refuse_full_disk, same_file_system
-from launcher.models.files.hashing import verify
-from launcher.models.files.place import Place, hard_link, has_size, part_beside
+from launcher.models.files.disk_space import (
+    RUN_AGAIN,
+    MissingFile,
+    disk_error,
+    refuse_full_disk,
+    same_file_system,
+)
+from launcher.models.files.hashing import hash_files
+from launcher.models.files.place import Place, hard_link, has_size, partial_path_of
 from launcher.models.store import HubStore, file_key
-from launcher.models.transfer.journal import begun_as
-from launcher.models.transfer.partial_file import Part, remove_part
+from launcher.models.transfer.journal import recorded_identity
+from launcher.models.transfer.partial_file import PartialFile, remove_partial_file
 from launcher.progress import OnProgress, Step
 from launcher.system.locks import exclusive_if_free
 from launcher.units import MIB, format_bytes
@@ -62,12 +68,12 @@ class PlainFolder:
         return path if has_size(path, shard) else None
 
     def part(self, shard: Shard) -> Path:
-        return part_beside(self.path(shard))
+        return partial_path_of(self.path(shard))
 
     def lock(self, shard: Shard) -> Path:
-        return lock_beside(self.path(shard))
+        return lock_path_of(self.path(shard))
 
-    def put(self, shard: Shard, part: Part) -> None:
+    def put(self, shard: Shard, part: PartialFile) -> None:
         self._refuse_foreign_file(shard)
         part.become(self.path(shard))
         self.own(shard)
@@ -76,7 +82,7 @@ class PlainFolder:
         self.check([shard])
         if not hard_link(source, self.path(shard)):
             return False
-        remove_part(self.part(shard))
+        remove_partial_file(self.part(shard))
         self.own(shard)
         return True
 
@@ -108,11 +114,11 @@ class PlainFolder:
 
 def _begun_for(part: Path) -> str | None:
     """Whose this partial file is, by its journal; None for one that is not launcher's."""
-    owner, separator, _ = (begun_as(part) or "").partition("\n")
+    owner, separator, _ = (recorded_identity(part) or "").partition("\n")
     return owner if separator else None
 
 
-def lock_beside(path: Path) -> Path:
+def lock_path_of(path: Path) -> Path:
     """The lock of whoever fills or removes the file at `path` in a plain folder, whichever folder above it was named."""
     key = hashlib.sha256(path.name.encode()).hexdigest()[:16]
     return path.parent / ".locks" / f"{key}.lock"
@@ -153,7 +159,7 @@ def copy_file(
         on_progress(Step(phase="copy", done=before + done, total=whole, unit="bytes"))
 
     place.check([shard])
-    part = Part(
+    part = PartialFile(
         place.part(shard),
         size_bytes=shard.size_bytes,
         unit_bytes=_UNIT,
@@ -164,7 +170,7 @@ def copy_file(
     finally:
         part.close()
     if shard.sha256 is not None and digest != shard.sha256:
-        remove_part(part.path)
+        remove_partial_file(part.path)
         raise HashMismatch(
             f"the copy of {source} has the sha256 {digest[:12]}…, not {shard.sha256[:12]}…; it was removed",
             hint=again,
@@ -172,7 +178,7 @@ def copy_file(
     place.put(shard, part)
 
 
-def _fill(part: Part, shard: Shard, source: Path, report: Callable[[int], None]) -> str:
+def _fill(part: PartialFile, shard: Shard, source: Path, report: Callable[[int], None]) -> str:
     """The sha256 of what is in the partial file at the end; units that are there already are read from it."""
     digest = hashlib.sha256()
     with source.open("rb", buffering=0) as file:
@@ -195,14 +201,14 @@ def _fill(part: Part, shard: Shard, source: Path, report: Callable[[int], None])
     return digest.hexdigest()
 
 
-def put_into(
+def put_into_folder(
     model: ModelFile,
     paths: tuple[Path, ...],
     folder: Path,
     store: HubStore,
     on_progress: OnProgress,
     again: str = "",
-    later: Iterable[ToCome] = (),
+    later: Iterable[MissingFile] = (),
 ) -> tuple[Path, ...]:
     """The files of a model that is on this machine, in `folder` too: linked or copied. `again` is the command that
     goes on, where it is known; `later` is brought after these, and the disk is asked for it too.
@@ -211,7 +217,7 @@ def put_into(
     """
     place = PlainFolder(folder, model.source, store)
     files = list(zip(model.shards, paths, strict=True))
-    room: list[ToCome] = []
+    room: list[MissingFile] = []
     try:
         missing = [
             (shard, path) for shard, path in files if not _is_here(place, shard, path, store, on_progress)
@@ -235,10 +241,10 @@ def put_into(
     return tuple(place.path(shard) for shard in model.shards)
 
 
-def to_come(model: ModelFile, paths: Sequence[Path], folder: Path) -> list[ToCome]:
+def to_come(model: ModelFile, paths: Sequence[Path], folder: Path) -> list[MissingFile]:
     """What `put_into` would have to copy, because it cannot be linked. Only looks."""
     return [
-        (shard, part_beside(folder / shard.name))
+        (shard, partial_path_of(folder / shard.name))
         for shard, path in zip(model.shards, paths, strict=True)
         if not (has_size(folder / shard.name, shard) or same_file_system(path, folder))
     ]
@@ -259,7 +265,7 @@ def _is_here(
     if found.samefile(source):
         return True
     if shard.sha256 is not None:
-        is_right = verify([(found, shard.sha256)], store, on_progress)[0] == shard.sha256
+        is_right = hash_files([(found, shard.sha256)], store, on_progress)[0] == shard.sha256
         if is_right:
             place.own(shard)
         return is_right

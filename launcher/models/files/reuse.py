@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.gguf.model import Shard
-from launcher.models.files.hashing import verify
-from launcher.models.files.other_programs import candidates
+from launcher.models.files.hashing import hash_files
+from launcher.models.files.other_programs import find_candidates
 from launcher.models.store import HubStore
 from launcher.progress import OnProgress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Damaged:
+class DamagedFile:
     """A file that is here with a hash that is not the Hub's. `identity` is its device and inode."""
 
     path: Path
@@ -27,31 +27,31 @@ class Damaged:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judge:
+class Verifier:
     """`anew`: what was found right before is hashed again. What raises OSError for a file that cannot be read says so."""
 
     store: HubStore
     on_progress: OnProgress
     anew: bool
 
-    def damaged(self, found: Sequence[tuple[Shard, Path]]) -> dict[str, Damaged]:
+    def damaged(self, found: Sequence[tuple[Shard, Path]]) -> dict[str, DamagedFile]:
         """Those of the files that are not what the Hub says, by their shard's name. Raises OSError for one that cannot be read."""
         hashed = [(shard.name, path, shard.sha256) for shard, path in found if shard.sha256 is not None]
         digests = self._verify([(path, sha256) for _, path, sha256 in hashed])
         return {
-            name: Damaged(path=path, identity=_identity(path), sha256=digest)
+            name: DamagedFile(path=path, identity=_identity(path), sha256=digest)
             for (name, path, sha256), digest in zip(hashed, digests, strict=True)
             if digest != sha256
         }
 
     def right(
-        self, shards: Sequence[Shard], folders: Sequence[Path], damaged: Collection[Damaged]
+        self, shards: Sequence[Shard], folders: Sequence[Path], damaged: Collection[DamagedFile]
     ) -> dict[str, Path]:
         """For each of the shards, by name, a file in or below the folders that has its hash. A damaged file is none by
         whichever name, and those names are forgotten: it may be remembered as right by them. Nor is one that cannot be
         read, which is said."""
         pairs: list[tuple[str, Path, str]] = []
-        found = candidates(shards, folders)
+        found = find_candidates(shards, folders)
         for shard in shards:
             for path in found.get(shard.name, ()):
                 if any(one.is_at(path) for one in damaged):
@@ -70,12 +70,12 @@ class Judge:
         Raises OSError for one that cannot be read."""
         sha256 = shard.sha256 or ""
         try:
-            return verify([(path, sha256)], self.store, self.on_progress) == (sha256,)
+            return hash_files([(path, sha256)], self.store, self.on_progress) == (sha256,)
         except FileNotFoundError:
             return False
 
     def _verify(self, files: Sequence[tuple[Path, str]], *, pass_over: bool = False) -> tuple[str, ...]:
-        return verify(files, self.store, self.on_progress, anew=self.anew, pass_over=pass_over)
+        return hash_files(files, self.store, self.on_progress, anew=self.anew, pass_over=pass_over)
 
 
 def _identity(path: Path) -> tuple[int, int]:

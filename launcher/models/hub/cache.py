@@ -18,11 +18,17 @@ import huggingface_hub
 from huggingface_hub.file_download import repo_folder_name
 
 from launcher.gguf.model import Shard
-from launcher.models.files.disk_space import ToCome
-from launcher.models.files.place import _NO_LINKS, _new_beside, has_size, link_file, part_beside
+from launcher.models.files.disk_space import MissingFile
+from launcher.models.files.place import (
+    NO_LINK_ERRORS,
+    has_size,
+    link_file,
+    partial_path_of,
+    temporary_path_beside,
+)
 from launcher.models.hub.endpoint import Endpoint
 from launcher.models.located import HubFiles
-from launcher.models.transfer.partial_file import Part, remove_part
+from launcher.models.transfer.partial_file import PartialFile, remove_partial_file
 from launcher.system.atomic_files import write_atomically
 from launcher.system.locks import exclusive_if_free
 from launcher.units import MIB
@@ -48,13 +54,13 @@ def cached_file(endpoint: Endpoint, files: HubFiles, shard: Shard) -> Path | Non
 
 def to_come(
     endpoint: Endpoint, files: HubFiles, shards: Iterable[Shard], folder: Path | None = None
-) -> list[ToCome]:
+) -> list[MissingFile]:
     """Those of these shards that neither the Hub's cache nor `folder` has. Only looks."""
     cache = HubCache(endpoint, files)
     missing = []
     for shard in shards:
         path = folder / shard.name if folder else cache.path(shard)
-        part = part_beside(path) if folder else cache.part(shard)
+        part = partial_path_of(path) if folder else cache.part(shard)
         if not (cache.has(shard) or has_size(path, shard)):
             missing.append((shard, part))
     return missing
@@ -101,19 +107,19 @@ class HubCache:
         return None
 
     def part(self, shard: Shard) -> Path:
-        return part_beside(self._blob(shard))
+        return partial_path_of(self._blob(shard))
 
     def lock(self, shard: Shard) -> Path:
         return self._endpoint.cache_dir / ".locks" / self._folder.name / f"{self._blob(shard).name}.lock"
 
-    def put(self, shard: Shard, part: Part) -> None:
+    def put(self, shard: Shard, part: PartialFile) -> None:
         blob = self._blob(shard) if shard.sha256 else part.path.with_name(_git_oid(part.path))
         part.become(blob)
         self._point(shard, blob)
 
     def link(self, shard: Shard, source: Path) -> bool:
         link_file(source, self._blob(shard))
-        remove_part(self.part(shard))
+        remove_partial_file(self.part(shard))
         self._point(shard, self._blob(shard))
         return True
 
@@ -142,11 +148,11 @@ class HubCache:
     def _point(self, shard: Shard, blob: Path) -> None:
         pointer = self.path(shard)
         pointer.parent.mkdir(parents=True, exist_ok=True)
-        new = _new_beside(pointer)
+        new = temporary_path_beside(pointer)
         try:
             new.symlink_to(os.path.relpath(blob, pointer.parent))
         except OSError as error:
-            if error.errno not in _NO_LINKS:
+            if error.errno not in NO_LINK_ERRORS:
                 raise
             blob.replace(pointer)  # the library then has the file itself here
         else:

@@ -24,22 +24,22 @@ from launcher.models.files.disk_space import (
 from launcher.models.files.other_programs import other_stores
 from launcher.models.files.place import Place
 from launcher.models.files.plain_folder import PlainFolder, copy_all, copy_file
-from launcher.models.files.reuse import Damaged, Judge
+from launcher.models.files.reuse import DamagedFile, Verifier
 from launcher.models.hub.cache import HubCache
 from launcher.models.hub.endpoint import Endpoint, not_cached, online
 from launcher.models.hub.failures import why_not_arrived
 from launcher.models.located import HubFiles, Located, PullOptions
 from launcher.models.refs import safe_file_name
 from launcher.models.store import HubStore
+from launcher.models.transfer.download import Download
 from launcher.models.transfer.failures import Trouble, TroubleKind
-from launcher.models.transfer.partial_file import Part, remove_part
+from launcher.models.transfer.partial_file import PartialFile, remove_partial_file
 from launcher.models.transfer.transfer import fetch_all, tuning_here
-from launcher.models.transfer.wanted import Wanted
 from launcher.progress import OnProgress, remark, silent
 from launcher.system.locks import exclusive_if_free
 
 
-def pull(
+def fetch_hub_files(
     located: Located,
     *,
     endpoint: Endpoint,
@@ -93,12 +93,12 @@ class _Pull:
     ) -> None:
         self._endpoint, self._files, self._store, self._place = endpoint, files, store, place
         self._options, self._on_progress = options, on_progress
-        self._judge = Judge(store=store, on_progress=on_progress, anew=options.verify)
+        self._judge = Verifier(store=store, on_progress=on_progress, anew=options.verify)
         self._tuning = options.tuning or tuning_here()
         self._shards: dict[str, Shard] = {}
         self._again = options.again or RUN_AGAIN
         self._to_come: list[Shard] = []  # to be fetched, as far as they are not here yet
-        self._damaged: dict[str, Damaged] = {}
+        self._damaged: dict[str, DamagedFile] = {}
         self._elsewhere: dict[str, Path] = {}  # files of this machine that are right, by the shard's name
         self._uncopied: list[Shard] = []  # those of them that cannot be linked
 
@@ -131,7 +131,7 @@ class _Pull:
             error, place.root, instead=place.instead, missing=self._lacking(), again=self._again
         )
 
-    def find(self, wanted: Wanted) -> bool:
+    def find(self, wanted: Download) -> bool:
         shard = self._shards[wanted.name]
         source = self._elsewhere.get(shard.name)
         if not self._is_whole(shard):
@@ -153,15 +153,15 @@ class _Pull:
             return False
         return shard.sha256 is None or self._judge.is_right(path, shard)
 
-    def accept(self, wanted: Wanted, part: Part) -> None:
+    def accept(self, wanted: Download, part: PartialFile) -> None:
         shard = self._shards[wanted.name]
         self._place.put(shard, part)
         self._remember_right(shard)
         self._to_come = [one for one in self._to_come if one is not shard]
 
-    def explain(self, wanted: Wanted, trouble: Trouble) -> LauncherError:
+    def explain(self, wanted: Download, trouble: Trouble) -> LauncherError:
         if trouble.kind is TroubleKind.HASH:
-            remove_part(wanted.part)
+            remove_partial_file(wanted.part)
         return why_not_arrived(
             wanted,
             trouble,
@@ -292,10 +292,10 @@ class _Pull:
             self._remember_right(shard)
         return [shard for shard in missing if shard not in copied]
 
-    def _wanted(self, shard: Shard) -> Wanted:
+    def _wanted(self, shard: Shard) -> Download:
         endpoint, files = self._endpoint, self._files
         headers = (("Authorization", f"Bearer {endpoint.token}"),) if endpoint.token else ()
-        return Wanted(
+        return Download(
             name=shard.name,
             size_bytes=shard.size_bytes,
             sha256=shard.sha256,

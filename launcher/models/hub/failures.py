@@ -7,13 +7,13 @@ from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defin
 
 from launcher.errors import HashMismatch, LauncherError, TryAgain, UsageError
 from launcher.models.hub.endpoint import Endpoint, explained
+from launcher.models.transfer.download import Download
 from launcher.models.transfer.failures import Trouble, TroubleKind
-from launcher.models.transfer.wanted import Wanted
 from launcher.system.certificates import AUTHORITY_HINT
 
 
 def why_not_arrived(
-    wanted: Wanted, trouble: Trouble, *, endpoint: Endpoint, repo: str, longest_wait_s: float, again: str
+    wanted: Download, trouble: Trouble, *, endpoint: Endpoint, repo: str, longest_wait_s: float, again: str
 ) -> LauncherError:
     """`again` is the command that goes on; a busy server is waited for `longest_wait_s` at most. Of a wrong hash, what
     arrived is removed by the caller."""
@@ -40,7 +40,7 @@ def why_not_arrived(
 
 
 def _refusal(
-    wanted: Wanted, trouble: Trouble, status: int, endpoint: Endpoint, repo: str
+    wanted: Download, trouble: Trouble, status: int, endpoint: Endpoint, repo: str
 ) -> LauncherError | None:
     """As huggingface_hub reads the answer. The address is ours: the one that answered may be a signed link."""
     answer = httpx2.Response(status, headers=list(trouble.headers), request=httpx2.Request("GET", wanted.url))

@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.models.kept.kept import OWN, YOURS, Kept, groups_in, kept_as, size_of
+from launcher.models.kept.stored_model import OWN, YOURS, StoredModel, groups_in, kept_as, size_of
 from launcher.models.store import HubStore, Owners, file_key
-from launcher.models.transfer.journal import begun_as
+from launcher.models.transfer.journal import recorded_identity
 
 _MOST_LEVELS, _MOST_SEEN = 4, 20_000  # of a named folder: a disk's root or a network's would take minutes
 
@@ -23,7 +23,7 @@ def named_folders(store: HubStore) -> list[Path]:
     return sorted(store.folders())
 
 
-def in_folders(named: Collection[Path], theirs: Collection[Path], owners: Owners) -> Iterator[Kept]:
+def in_folders(named: Collection[Path], theirs: Collection[Path], owners: Owners) -> Iterator[StoredModel]:
     """What is in the `named` folders, each file once, but in those of other stores (`theirs`): where files were put, however
     deep, and besides as far as `_below` looks."""
     seen: set[Path] = set()
@@ -40,10 +40,10 @@ def in_folders(named: Collection[Path], theirs: Collection[Path], owners: Owners
 def is_put_there(paths: Sequence[Path], parts: Sequence[Path], owners: Owners) -> bool:
     """Whether launcher put all of these into a folder that was named: the store says so of these very files, or the
     journal of a partial one."""
-    return all(owners.of(path) for path in paths) and all(begun_as(part) for part in parts)
+    return all(owners.of(path) for path in paths) and all(recorded_identity(part) for part in parts)
 
 
-def own_or(one: Kept, owners: Owners) -> Kept:
+def own_or(one: StoredModel, owners: Owners) -> StoredModel:
     """As a file of launcher's, by its path, where it was put into another program's folder with `--dir`."""
     if not is_put_there(one.paths, one.parts, owners):
         return one
@@ -51,7 +51,7 @@ def own_or(one: Kept, owners: Owners) -> Kept:
     return replace(one, name=_name_by_path(one.paths, one.parts), store=OWN, folder=place)
 
 
-def _in_place(place: Path, folder: Path, owners: Owners) -> Iterator[Kept]:
+def _in_place(place: Path, folder: Path, owners: Owners) -> Iterator[StoredModel]:
     """The groups of one folder in or below `folder`, with whose they are."""
     for group, paths, parts in groups_in(place):
         whose = OWN if is_put_there(paths, parts, owners) else YOURS

@@ -14,13 +14,13 @@ from launcher.errors import NotFound, UsageError
 from launcher.gguf.file_names import group_all
 from launcher.models.files.other_programs import lm_studio_folders, ollama_folders
 from launcher.models.kept.folders import in_folders, named_folders, own_or
-from launcher.models.kept.kept import (
+from launcher.models.kept.stored_model import (
     HUB,
     LM_STUDIO,
     OLLAMA,
     OWN,
     YOURS,
-    Kept,
+    StoredModel,
     entries,
     groups_in,
     kept_as,
@@ -53,9 +53,9 @@ def stores_here(hub_cache: Path, models_dir: Path) -> Stores:
     )
 
 
-def list_kept(stores: Stores, store: HubStore) -> tuple[Kept, ...]:
+def list_stored(stores: Stores, store: HubStore) -> tuple[StoredModel, ...]:
     """Everything, by store and name. What cannot be read is left out."""
-    found: list[Kept] = []
+    found: list[StoredModel] = []
     for repo_folder in sorted(entries(stores.hub_cache, "models--*")):
         with contextlib.suppress(OSError):
             found += _in_repo(repo_folder, store)
@@ -80,13 +80,13 @@ def list_kept(stores: Stores, store: HubStore) -> tuple[Kept, ...]:
     return tuple(_with_use(one, used) for one in found)
 
 
-def _with_use(one: Kept, used: Mapping[str, float]) -> Kept:
+def _with_use(one: StoredModel, used: Mapping[str, float]) -> StoredModel:
     """The later of what the file system says, which many keep to the day or not at all, and the last `up`."""
     times = [used[path] for path in (str(path.resolve()) for path in one.paths) if path in used]
     return replace(one, used_at=max((one.used_at or 0.0, *times))) if times else one
 
 
-def pick_kept(kept: Iterable[Kept], names: Iterable[str]) -> tuple[Kept, ...]:
+def pick_stored(kept: Iterable[StoredModel], names: Iterable[str]) -> tuple[StoredModel, ...]:
     """Those called by one of `names`, with all quants where none is named.
 
     Raises NotFound, UsageError for one that belongs to another program.
@@ -114,7 +114,7 @@ def _is_called(name: str, wanted: str) -> bool:
     return name == wanted or name.startswith(f"{wanted}:")
 
 
-def _in_repo(folder: Path, store: HubStore) -> Iterator[Kept]:
+def _in_repo(folder: Path, store: HubStore) -> Iterator[StoredModel]:
     """Per commit: what the listing of it says there is, as far as a file or a part of it is here."""
     repo = folder.name.removeprefix("models--").replace("--", "/")
     parts = {path.name.removesuffix(".part"): path for path in entries(folder, "blobs/*.part")}
@@ -145,9 +145,9 @@ def _in_repo(folder: Path, store: HubStore) -> Iterator[Kept]:
         yield _nameless(repo, part, folder)
 
 
-def _nameless(repo: str, part: Path, folder: Path) -> Kept:
+def _nameless(repo: str, part: Path, folder: Path) -> StoredModel:
     """A partial file whose listing is gone."""
-    return Kept(
+    return StoredModel(
         name=f"{repo}:{part.name[:12]}",
         quant="?",
         store=HUB,
@@ -161,7 +161,7 @@ def _nameless(repo: str, part: Path, folder: Path) -> Kept:
     )
 
 
-def _in_folder(root: Path, store: str) -> Iterator[Kept]:
+def _in_folder(root: Path, store: str) -> Iterator[StoredModel]:
     """A folder of folders of files: each folder's groups, called by their files."""
     places = sorted(
         {path.parent for pattern in ("*.gguf", "*.gguf.part") for path in entries(root, f"**/{pattern}")}
@@ -175,7 +175,7 @@ def _in_folder(root: Path, store: str) -> Iterator[Kept]:
                 yield kept_as(name, group, store, size_of(group), root, paths, parts)
 
 
-def _in_ollama(folder: Path) -> Iterator[Kept]:
+def _in_ollama(folder: Path) -> Iterator[StoredModel]:
     """By its manifests: registry/namespace/name/tag, JSON with the model's digest."""
     for manifest in sorted(entries(folder / "manifests", "*/*/*/*")):
         try:
@@ -187,7 +187,7 @@ def _in_ollama(folder: Path) -> Iterator[Kept]:
             continue
         namespace, name, tag = manifest.parts[-3:]
         here = blob.stat().st_size if blob.exists() else 0
-        yield Kept(
+        yield StoredModel(
             name=f"{name}:{tag}" if namespace == "library" else f"{namespace}/{name}:{tag}",
             quant=tag,
             store=OLLAMA,

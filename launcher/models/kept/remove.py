@@ -8,15 +8,15 @@ import stat
 from pathlib import Path
 
 from launcher.errors import TryAgain, UsageError
-from launcher.models.files.plain_folder import lock_beside
+from launcher.models.files.plain_folder import lock_path_of
 from launcher.models.kept.folders import is_put_there
-from launcher.models.kept.kept import HUB, Kept, entries, read_ref
+from launcher.models.kept.stored_model import HUB, StoredModel, entries, read_ref
 from launcher.models.store import HubStore
-from launcher.models.transfer.partial_file import remove_part
+from launcher.models.transfer.partial_file import remove_partial_file
 from launcher.system.locks import exclusive_if_free
 
 
-def remove_kept(one: Kept, store: HubStore) -> int:
+def remove_stored(one: StoredModel, store: HubStore) -> int:
     """Take it out; the bytes that this frees: not of files that other revisions, quants or programs still have.
 
     Raises TryAgain while it is downloaded, UsageError where a file of the user's has taken the place of one since it was
@@ -42,12 +42,12 @@ def remove_kept(one: Kept, store: HubStore) -> int:
     return freed
 
 
-def _lock_of(path: Path, one: Kept) -> Path:
+def _lock_of(path: Path, one: StoredModel) -> Path:
     """Of whoever fills the file, of which `path` may be the partial one."""
     name = path.name.removesuffix(".part")
     if one.store == HUB:  # the Hub's layout: CACHE/.locks/models--o--r/HASH.lock
         return one.folder.parent / ".locks" / one.folder.name / f"{name}.lock"
-    return lock_beside(path.with_name(name))
+    return lock_path_of(path.with_name(name))
 
 
 def _pointers(folder: Path) -> list[Path]:
@@ -68,7 +68,7 @@ def _itself(path: Path) -> Path | None:
 
 def _remove_part(part: Path) -> int:
     freed = part.stat().st_blocks * 512 if part.exists() else 0
-    remove_part(part)
+    remove_partial_file(part)
     return freed
 
 
@@ -82,7 +82,7 @@ def _unlink(blob: Path) -> int:
     return about.st_size if stat.S_ISREG(about.st_mode) and about.st_nlink == 1 else 0
 
 
-def _tidy(one: Kept) -> None:
+def _tidy(one: StoredModel) -> None:
     """Remove folders that became empty, not the store's own, and names of commits of which nothing is left."""
     root = one.folder
     if one.store != HUB:  # a lock stays, and its folder: a pull may hold it by now

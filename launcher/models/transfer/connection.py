@@ -38,7 +38,7 @@ def in_ascii(address: str, encoding: str = "utf-8") -> str:
     return quote(address, safe=string.punctuation, encoding=encoding, errors="surrogateescape")
 
 
-class Line:
+class Connection:
     """Not for several threads, but for `abort`."""
 
     def __init__(self, patience_s: float) -> None:

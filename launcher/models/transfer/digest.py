@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import threading
 
-from launcher.models.transfer.partial_file import Part
+from launcher.models.transfer.partial_file import PartialFile
 from launcher.units import MIB
 
 _READ_BACK_BYTES = 4 * MIB  # mapped, so counted as memory of this process, once per shard under way
@@ -18,7 +18,7 @@ _READ_BACK_BYTES = 4 * MIB  # mapped, so counted as memory of this process, once
 class Digest:
     """Of what `part` is becoming; without `hashes` it only counts. Safe for threads."""
 
-    def __init__(self, part: Part, *, hashes: bool) -> None:
+    def __init__(self, part: PartialFile, *, hashes: bool) -> None:
         self._part, self._hashes = part, hashes
         self._sha256 = hashlib.sha256()
         self._lock = threading.Lock()

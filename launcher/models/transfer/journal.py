@@ -59,7 +59,7 @@ class Journal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class JournalContents:
     """What a journal says: the whole units, those of them that are on the disk, and the version of the file."""
 
     whole: frozenset[int] = frozenset()
@@ -67,15 +67,15 @@ class Kept:
     version: str = ""
 
 
-def read_journal(path: Path, about: dict[str, str | int]) -> Kept:
+def read_journal(path: Path, about: dict[str, str | int]) -> JournalContents:
     """Nothing where it is about something else than `about`, or cannot be read."""
     try:
         first, *lines = path.read_text().split("\n")[:-1]
         known = json.loads(first)
     except (OSError, ValueError):
-        return Kept()
+        return JournalContents()
     if not isinstance(known, dict) or {key: known.get(key) for key in about} != about:
-        return Kept()
+        return JournalContents()
     same_boot = known.get("boot") == boot_id() != ""
     units: dict[str, set[int]] = {"w": set(), "s": set()}
     for line in lines:
@@ -84,7 +84,7 @@ def read_journal(path: Path, about: dict[str, str | int]) -> Kept:
             units[kind].add(int(number))
     synced = frozenset(units["s"])
     whole = synced | units["w"] if same_boot else synced
-    return Kept(whole=whole, synced=synced, version=str(known.get("version", "")))
+    return JournalContents(whole=whole, synced=synced, version=str(known.get("version", "")))
 
 
 def arrived_bytes(part: Path) -> int:
@@ -98,7 +98,7 @@ def arrived_bytes(part: Path) -> int:
     return sum(max(0, min(unit, size - number * unit)) for number in whole)
 
 
-def begun_as(part: Path) -> str | None:
+def recorded_identity(part: Path) -> str | None:
     """What the partial file is to become, by its journal; None where there is no such journal."""
     identity = _about(part).get("identity")
     return identity if isinstance(identity, str) else None

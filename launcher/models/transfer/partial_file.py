@@ -18,7 +18,7 @@ _MADV_POPULATE_READ = 22
 _NO_PREALLOCATION = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
 
-class Part:
+class PartialFile:
     """`whole` are the units found whole at opening. Raises OSError as the disk does; safe for threads."""
 
     def __init__(self, path: Path, *, size_bytes: int, unit_bytes: int, identity: str) -> None:
@@ -153,7 +153,7 @@ class Part:
         return min(self.unit_bytes, self._size_bytes - unit * self.unit_bytes)
 
 
-def remove_part(path: Path) -> None:
+def remove_partial_file(path: Path) -> None:
     """A partial file and its journal; the journal first, so that it never speaks of a file that is not there."""
     journal_path(path).unlink(missing_ok=True)
     path.unlink(missing_ok=True)

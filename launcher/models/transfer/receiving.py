@@ -5,18 +5,18 @@ from __future__ import annotations
 import random
 import time
 
-from launcher.models.transfer.connection import Line
+from launcher.models.transfer.connection import Connection
 from launcher.models.transfer.failures import Trouble, TroubleKind
-from launcher.models.transfer.request import Answer, ask
+from launcher.models.transfer.request import RangeAnswer, request_range
 from launcher.models.transfer.schedule import Span
-from launcher.models.transfer.shared import Busy, GaveUp, Open, UnderWay
+from launcher.models.transfer.state import OpenShard, ServerBusy, ShardFailed, TransferState
 from launcher.units import KIB
 
 _FIRST_READ = 32 * KIB
 _SLOW_READ_S = 0.4
 
 
-def receive(under_way: UnderWay, line: Line) -> None:
+def receive(under_way: TransferState, line: Connection) -> None:
     """Until the transfer stops. Raises OSError of the disk."""
     tuning = under_way.tuning
     buffer = memoryview(bytearray(min(tuning.buffer_bytes, tuning.unit_bytes)))
@@ -35,7 +35,7 @@ def receive(under_way: UnderWay, line: Line) -> None:
         line.close()
 
 
-def _settle(under_way: UnderWay, span: Span, trouble: Trouble | None) -> None:
+def _settle(under_way: TransferState, span: Span, trouble: Trouble | None) -> None:
     board = under_way.board
     with under_way.changed:
         if trouble is None:
@@ -44,17 +44,19 @@ def _settle(under_way: UnderWay, span: Span, trouble: Trouble | None) -> None:
             now, waited_for = time.monotonic(), board.not_before
             last = board.fail(span, trouble, now, random.random())  # noqa: S311 (jitter)
             if board.not_before > waited_for:
-                under_way.events.put(Busy(status=trouble.status, wait_s=board.not_before - now))
+                under_way.events.put(ServerBusy(status=trouble.status, wait_s=board.not_before - now))
             if last is not None and not under_way.stopped:
-                under_way.events.put(GaveUp(shard=span.shard, trouble=last))
+                under_way.events.put(ShardFailed(shard=span.shard, trouble=last))
         under_way.changed.notify_all()
 
 
-def _fetch(under_way: UnderWay, line: Line, span: Span, opened: Open, buffer: memoryview) -> Trouble | None:
+def _fetch(
+    under_way: TransferState, line: Connection, span: Span, opened: OpenShard, buffer: memoryview
+) -> Trouble | None:
     link = opened.link
-    answer = ask(line, opened.wanted, link, span.position, span.end)
+    answer = request_range(line, opened.wanted, link, span.position, span.end)
     with under_way.changed:
-        if isinstance(answer, Answer):
+        if isinstance(answer, RangeAnswer):
             opened.link = answer.link
             changed = _check_version(under_way, span, opened, answer.version)
             if changed is not None:
@@ -67,7 +69,7 @@ def _fetch(under_way: UnderWay, line: Line, span: Span, opened: Open, buffer: me
     return _read_body(under_way, answer, span, opened, buffer)
 
 
-def _check_version(under_way: UnderWay, span: Span, opened: Open, found: str) -> Trouble | None:
+def _check_version(under_way: TransferState, span: Span, opened: OpenShard, found: str) -> Trouble | None:
     """With the lock held. A partial file of another version is begun anew; a change after that is final."""
     known, opened.knows_version = opened.knows_version, True
     if not opened.wanted.pins_version or found == opened.part.version:
@@ -81,7 +83,7 @@ def _check_version(under_way: UnderWay, span: Span, opened: Open, found: str) ->
 
 
 def _read_body(
-    under_way: UnderWay, answer: Answer, span: Span, opened: Open, buffer: memoryview
+    under_way: TransferState, answer: RangeAnswer, span: Span, opened: OpenShard, buffer: memoryview
 ) -> Trouble | None:
     """Until the span ends, which may come nearer meanwhile. Raises OSError of the disk only."""
     room = min(_FIRST_READ, len(buffer))
@@ -103,7 +105,7 @@ def _read_body(
     return None
 
 
-def _crawls_after(under_way: UnderWay, span: Span, opened: Open, n_bytes: int) -> bool:
+def _crawls_after(under_way: TransferState, span: Span, opened: OpenShard, n_bytes: int) -> bool:
     """Count what was written; whether the connection is too slow to be worth it."""
     with under_way.changed:
         units = under_way.board.advance(span, n_bytes)
@@ -113,7 +115,7 @@ def _crawls_after(under_way: UnderWay, span: Span, opened: Open, n_bytes: int) -
         return under_way.board.crawls(span, time.monotonic())
 
 
-def _is_over(under_way: UnderWay, span: Span) -> bool:
+def _is_over(under_way: TransferState, span: Span) -> bool:
     return under_way.stopped or span.cancelled or span.position >= span.end
 
 

@@ -8,21 +8,21 @@ from datetime import UTC, datetime
 from http.client import HTTPResponse
 from urllib.parse import urljoin
 
-from launcher.models.transfer.connection import NETWORK_ERRORS, Line, in_ascii, origin_of
+from launcher.models.transfer.connection import NETWORK_ERRORS, Connection, in_ascii, origin_of
+from launcher.models.transfer.download import Download
 from launcher.models.transfer.failures import Trouble, TroubleKind
-from launcher.models.transfer.response import REDIRECTS, judge
-from launcher.models.transfer.wanted import Wanted
+from launcher.models.transfer.response import REDIRECTS, find_trouble
 
 _MOST_REDIRECTS = 6
 _AGENT = {"Accept-Encoding": "identity", "User-Agent": "gguf-launcher"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class RangeAnswer:
     """A body that begins with the byte asked for, read from `line`. `link` is where redirects led, None without any;
     `version` is the server's word for the file's content, empty where it has none."""
 
-    line: Line
+    line: Connection
     body: HTTPResponse
     link: str | None
     version: str
@@ -35,7 +35,9 @@ class Answer:
             return Trouble(kind=TroubleKind.BROKE, reason=_words(error))
 
 
-def ask(line: Line, wanted: Wanted, link: str | None, begin: int, end: int) -> Answer | Trouble:
+def request_range(
+    line: Connection, wanted: Download, link: str | None, begin: int, end: int
+) -> RangeAnswer | Trouble:
     """Bytes [begin, end) of the file, from `link` where one is known, else from its own address."""
     try:
         body, url = _follow(line, wanted, link or wanted.url, begin, end)
@@ -48,7 +50,7 @@ def ask(line: Line, wanted: Wanted, link: str | None, begin: int, end: int) -> A
         return Trouble(kind=TroubleKind.BROKE, reason="it redirects to an address that cannot be used")
     headers = {name.lower(): value for name, value in body.getheaders()}
     redirected = url != wanted.url
-    trouble = judge(
+    trouble = find_trouble(
         body.status,
         headers,
         url=url,
@@ -58,10 +60,10 @@ def ask(line: Line, wanted: Wanted, link: str | None, begin: int, end: int) -> A
         now=datetime.now(UTC),
     )
     version = headers.get("etag") or headers.get("last-modified") or ""
-    return trouble or Answer(line=line, body=body, link=url if redirected else None, version=version)
+    return trouble or RangeAnswer(line=line, body=body, link=url if redirected else None, version=version)
 
 
-def _follow(line: Line, wanted: Wanted, url: str, begin: int, end: int) -> tuple[HTTPResponse, str]:
+def _follow(line: Connection, wanted: Download, url: str, begin: int, end: int) -> tuple[HTTPResponse, str]:
     """The answer from where `url` leads in the end, and that address."""
     whole = begin == 0 and end == wanted.size_bytes
     span = {} if whole else {"Range": f"bytes={begin}-{end - 1}"}

@@ -17,7 +17,7 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 _RATE_LIMIT = re.compile(r"r=0\s*;\s*t=(\d+)")  # of `RateLimit: "resolvers";r=0;t=55`, as the Hub sends it
 
 
-def judge(
+def find_trouble(
     status: int,
     headers: Mapping[str, str],
     *,

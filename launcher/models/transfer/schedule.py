@@ -45,7 +45,7 @@ class _Shard:
     generation: int = 0
 
 
-class Board:
+class Schedule:
     """The state of one transfer. Not safe for threads: the caller holds a lock."""
 
     def __init__(self, tuning: Tuning) -> None:

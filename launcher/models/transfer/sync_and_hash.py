@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from launcher.models.transfer.partial_file import Part
-from launcher.models.transfer.shared import Open, UnderWay, Whole
+from launcher.models.transfer.partial_file import PartialFile
+from launcher.models.transfer.state import OpenShard, ShardComplete, TransferState
 
 _SYNC_EVERY_S = 1.0
 
 
-def sync_all(under_way: UnderWay) -> None:
+def sync_all(under_way: TransferState) -> None:
     """Every second, and when much waits for the disk, until the transfer stops. Raises OSError of the disk."""
     while True:
         with under_way.changed:
@@ -22,7 +22,7 @@ def sync_all(under_way: UnderWay) -> None:
             _sync(under_way, shard, one.part)
 
 
-def hash_rest(under_way: UnderWay, shard: int, opened: Open, generation: int) -> None:
+def hash_rest(under_way: TransferState, shard: int, opened: OpenShard, generation: int) -> None:
     """Follow what is here without a gap and was not hashed as it arrived; then the shard is whole. Raises OSError of the
     disk."""
     digest, size, board = opened.digest, opened.wanted.size_bytes, under_way.board
@@ -45,10 +45,10 @@ def hash_rest(under_way: UnderWay, shard: int, opened: Open, generation: int) ->
         elif prefix >= size:
             break
     _sync(under_way, shard, opened.part)
-    under_way.events.put(Whole(shard=shard, sha256=digest.hexdigest()))
+    under_way.events.put(ShardComplete(shard=shard, sha256=digest.hexdigest()))
 
 
-def _sync(under_way: UnderWay, shard: int, part: Part) -> None:
+def _sync(under_way: TransferState, shard: int, part: PartialFile) -> None:
     n_bytes = part.sync()
     if n_bytes:
         with under_way.changed:

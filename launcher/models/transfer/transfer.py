@@ -13,15 +13,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
-from launcher.models.transfer.connection import Line
+from launcher.models.transfer.connection import Connection
 from launcher.models.transfer.digest import Digest
+from launcher.models.transfer.download import Download, Recipient
 from launcher.models.transfer.failures import Trouble, TroubleKind
-from launcher.models.transfer.partial_file import Part
+from launcher.models.transfer.partial_file import PartialFile
 from launcher.models.transfer.receiving import receive
-from launcher.models.transfer.shared import Busy, Event, GaveUp, Open, UnderWay
+from launcher.models.transfer.state import OpenShard, ServerBusy, ShardFailed, TransferEvent, TransferState
 from launcher.models.transfer.sync_and_hash import hash_rest, sync_all
 from launcher.models.transfer.tuning import Tuning, connections_for
-from launcher.models.transfer.wanted import Desk, Wanted
 from launcher.progress import OnProgress, Step, remark
 from launcher.system.cpus import usable_cpus
 from launcher.system.locks import exclusive_if_free
@@ -33,7 +33,7 @@ _LEAVE_S = 3.0  # for threads to end; one that hangs in a name lookup is left be
 @dataclass(slots=True)
 class _Threads:
     running: list[threading.Thread] = field(default_factory=list)
-    lines: list[Line] = field(default_factory=list)
+    lines: list[Connection] = field(default_factory=list)
 
 
 def tuning_here() -> Tuning:
@@ -41,7 +41,7 @@ def tuning_here() -> Tuning:
     return Tuning(connections=connections_for(len(usable_cpus())))
 
 
-def fetch_all(wanted: Sequence[Wanted], desk: Desk, tuning: Tuning, on_progress: OnProgress) -> None:
+def fetch_all(wanted: Sequence[Download], desk: Recipient, tuning: Tuning, on_progress: OnProgress) -> None:
     """Fetch the files, several at once. Returns when all are accepted.
 
     Raises what `desk` explains and OSError of the disk; on any way out, what has arrived stays for the next time.
@@ -51,9 +51,11 @@ def fetch_all(wanted: Sequence[Wanted], desk: Desk, tuning: Tuning, on_progress:
 
 
 class _Crew:
-    def __init__(self, wanted: Sequence[Wanted], desk: Desk, tuning: Tuning, on_progress: OnProgress) -> None:
+    def __init__(
+        self, wanted: Sequence[Download], desk: Recipient, tuning: Tuning, on_progress: OnProgress
+    ) -> None:
         self._wanted, self._desk, self._tuning, self._on_progress = wanted, desk, tuning, on_progress
-        self._under_way = UnderWay(tuning)
+        self._under_way = TransferState(tuning)
         self._todo = list(range(len(wanted)))
         self._threads = _Threads()
         self._begun_anew: set[int] = set()  # shards whose partial file had vanished
@@ -63,7 +65,7 @@ class _Crew:
         try:
             waits = self._open_more()  # before there are connections, or the first shard would get them all
             for _ in range(self._tuning.connections):
-                self._threads.lines.append(Line(self._tuning.patience_s))
+                self._threads.lines.append(Connection(self._tuning.patience_s))
                 self._start(partial(receive, self._under_way, self._threads.lines[-1]))
             self._start(partial(sync_all, self._under_way))
             while self._todo or self._under_way.open:
@@ -91,17 +93,17 @@ class _Crew:
                 if self._desk.find(wanted):
                     self._accepted += wanted.size_bytes
                     continue
-                part = Part(
+                part = PartialFile(
                     wanted.part,
                     size_bytes=wanted.size_bytes,
                     unit_bytes=self._tuning.unit_bytes,
                     identity=wanted.identity,
                 )
                 digest = Digest(part, hashes=wanted.sha256 is not None)
-                self._begin(shard, Open(wanted=wanted, part=part, held=held.pop_all(), digest=digest))
+                self._begin(shard, OpenShard(wanted=wanted, part=part, held=held.pop_all(), digest=digest))
         return busy
 
-    def _begin(self, shard: int, opened: Open) -> None:
+    def _begin(self, shard: int, opened: OpenShard) -> None:
         with self._under_way.changed:
             self._under_way.open[shard] = opened
             self._under_way.board.open(shard, opened.wanted.size_bytes, opened.part.whole)
@@ -109,24 +111,24 @@ class _Crew:
             self._under_way.changed.notify_all()
         self._start(partial(hash_rest, self._under_way, shard, opened, generation))
 
-    def _handle(self, event: Event) -> None:
+    def _handle(self, event: TransferEvent) -> None:
         if isinstance(event, BaseException):
             raise event
-        if isinstance(event, Busy):
+        if isinstance(event, ServerBusy):
             words = f"server busy ({event.status})" if event.status else "server busy"
             self._on_progress(remark("pull", f"{words}, trying again in {max(1, round(event.wait_s))} s"))
             return
         opened = self._under_way.open.get(event.shard)
         if opened is None:  # of a shard that was settled meanwhile
             return
-        if isinstance(event, GaveUp):
+        if isinstance(event, ShardFailed):
             raise self._desk.explain(opened.wanted, event.trouble)
         if event.sha256 == opened.wanted.sha256:
             self._take_in(event.shard, opened)
             return
         self._fetch_anew(event.shard, opened, event.sha256 or "")
 
-    def _fetch_anew(self, shard: int, opened: Open, sha256: str) -> None:
+    def _fetch_anew(self, shard: int, opened: OpenShard, sha256: str) -> None:
         """What arrived has another hash: once it is fetched again, the second time the pull ends."""
         wanted = opened.wanted
         opened.part.forget(opened.part.version)
@@ -143,7 +145,7 @@ class _Crew:
             self._under_way.changed.notify_all()
         self._start(partial(hash_rest, self._under_way, shard, opened, generation))
 
-    def _take_in(self, shard: int, opened: Open) -> None:
+    def _take_in(self, shard: int, opened: OpenShard) -> None:
         with self._under_way.changed:
             self._under_way.board.close(shard)
             del self._under_way.open[shard]

@@ -19,8 +19,8 @@ import pytest
 from launcher.errors import TryAgain, UsageError
 from launcher.gguf.model import Shard
 from launcher.models.files.disk_space import disk_error
-from launcher.models.files.plain_folder import PlainFolder, put_into
-from launcher.models.hub.download import pull
+from launcher.models.files.plain_folder import PlainFolder, put_into_folder
+from launcher.models.hub.download import fetch_hub_files
 from launcher.models.hub.endpoint import Endpoint
 from launcher.models.hub.repo import open_repo
 from launcher.models.local import open_path
@@ -29,7 +29,7 @@ from launcher.models.refs import ModelRef, RefKind
 from launcher.models.store import HubStore
 from launcher.models.transfer import partial_file
 from launcher.models.transfer.journal import arrived_bytes
-from launcher.models.transfer.partial_file import Part
+from launcher.models.transfer.partial_file import PartialFile
 from launcher.models.url import open_url
 from launcher.models.url_download import fetch_url_files
 from launcher.progress import silent
@@ -72,16 +72,16 @@ def test_a_damaged_file_stays_where_its_removal_would_not_make_room_enough(
     *, located: Located, endpoint: Endpoint, store: HubStore, set_free: SetFree
 ) -> None:
     """Of two, one is a hard link of a file that stays: removing it frees nothing."""
-    paths = pull(located, endpoint=endpoint, store=store, options=OPTIONS)
+    paths = fetch_hub_files(located, endpoint=endpoint, store=store, options=OPTIONS)
     (endpoint.cache_dir / "mine").hardlink_to(paths[0].resolve())
     for path in paths:
         damage(path)
     set_free(10)
     with pytest.raises(TryAgain, match=r"needs .* has 10 B free"):
-        pull(located, endpoint=endpoint, store=store, options=OPTIONS)
+        fetch_hub_files(located, endpoint=endpoint, store=store, options=OPTIONS)
     assert all(b"damage" in path.read_bytes() for path in paths)
     set_free(TOTAL * 51 // 50 - paths[1].stat().st_blocks * 512)
-    again = pull(located, endpoint=endpoint, store=store, options=OPTIONS)
+    again = fetch_hub_files(located, endpoint=endpoint, store=store, options=OPTIONS)
     assert [path.read_bytes() for path in again] == list(SHARDS.values())
 
 
@@ -90,7 +90,9 @@ def test_what_is_too_little_is_said_where_the_figures_look_the_same(
 ) -> None:
     set_free(TOTAL * 51 // 50 - 100)
     with pytest.raises(TryAgain, match=r"needs 797.* has 797.* free: 100 B too little") as caught:
-        pull(located, endpoint=endpoint, store=store, options=replace(OPTIONS, again="launcher pull big"))
+        fetch_hub_files(
+            located, endpoint=endpoint, store=store, options=replace(OPTIONS, again="launcher pull big")
+        )
     ways = "free 100 B there (launcher ls, then launcher rm MODEL), or set HF_HUB_CACHE to another folder"
     assert caught.value.hint == f"{ways}, then: launcher pull big"
     assert hub.seen == []
@@ -125,7 +127,7 @@ def test_a_write_that_finds_the_disk_full_keeps_what_has_arrived(
         full.setattr(os, "pwrite", bounded)
         full.setattr(partial_file, "_preallocate", os.ftruncate)
         with pytest.raises(TryAgain) as caught:
-            pull(
+            fetch_hub_files(
                 located, endpoint=endpoint, store=store, options=replace(ONE_LINE, again="launcher pull big")
             )
     message, hint = caught.value.message, caught.value.hint or ""
@@ -139,7 +141,7 @@ def test_a_write_that_finds_the_disk_full_keeps_what_has_arrived(
     assert kept + whole > most - 2 * UNIT
     hub.seen.clear()
     set_free(TOTAL)
-    paths = pull(located, endpoint=endpoint, store=store, options=ONE_LINE)
+    paths = fetch_hub_files(located, endpoint=endpoint, store=store, options=ONE_LINE)
     assert [path.read_bytes() for path in paths] == list(SHARDS.values())
     assert any(seen.range for seen in hub.asked("storage"))
 
@@ -160,7 +162,7 @@ def test_a_disk_that_breaks_the_promise_of_preallocation_is_named_with_what_is_f
 
     monkeypatch.setattr(os, "pwrite", refuse)
     with pytest.raises(TryAgain, match="ran full; what has arrived is kept, and 0 B are free") as caught:
-        pull(located, endpoint=endpoint, store=store, options=ONE_LINE)
+        fetch_hub_files(located, endpoint=endpoint, store=store, options=ONE_LINE)
     assert (caught.value.hint or "").startswith("free space there (launcher ls")
 
 
@@ -180,7 +182,7 @@ def test_what_is_loaded_beside_the_model_is_named_where_both_have_no_room(
 ) -> None:
     set_free(NEEDED)
     with pytest.raises(TryAgain, match=f"^{REPO} and, beside it, draft-Q8_0.gguf need "):
-        pull(located, endpoint=endpoint, store=store, options=beside)
+        fetch_hub_files(located, endpoint=endpoint, store=store, options=beside)
 
 
 def test_what_will_be_linked_afterwards_needs_no_room(
@@ -196,7 +198,7 @@ def test_what_will_be_linked_afterwards_needs_no_room(
     (tmp_path / "mine" / "any.gguf").write_bytes(DRAFT)
     set_free(NEEDED)
     options = replace(beside, look_in=(tmp_path / "mine",))
-    paths = pull(located, endpoint=endpoint, store=store, options=options)
+    paths = fetch_hub_files(located, endpoint=endpoint, store=store, options=options)
     assert [path.read_bytes() for path in paths] == list(SHARDS.values())
 
 
@@ -224,7 +226,7 @@ def test_a_copy_that_has_to_wait_for_another_pull_needs_its_room(
     lock = PlainFolder(tmp_path / "plain", REPO, store).lock(located.model.shards[0])
     set_free(NEEDED // 2 + UNIT)
     with exclusive(lock), pytest.raises(TryAgain, match=f"{REPO} needs 797"):
-        pull(located, endpoint=endpoint, store=store, options=options)
+        fetch_hub_files(located, endpoint=endpoint, store=store, options=options)
 
 
 def test_a_url_into_a_folder_is_told_of_another_folder(
@@ -257,7 +259,7 @@ def test_a_copy_that_finds_the_disk_full_says_how_much_is_missing(
 
     monkeypatch.setattr(partial_file, "_preallocate", refuse)
     with pytest.raises(TryAgain, match=r"kept: \d+.* KiB more are needed, and 0 B are free") as caught:
-        put_into(
+        put_into_folder(
             open_path(source).model, (source,), tmp_path / "plain", store, silent, "launcher pull ./m --dir d"
         )
     assert (caught.value.hint or "").endswith("it goes on where it stopped: launcher pull ./m --dir d")
@@ -270,7 +272,9 @@ def test_what_comes_after_a_file_of_this_machine_needs_room_too(
     source.write_bytes(DRAFT)
     set_free(10)
     with pytest.raises(TryAgain, match=r"draft-Q8_0\.gguf need"):
-        put_into(open_path(source).model, (source,), tmp_path / "plain", store, silent, later=beside.later)
+        put_into_folder(
+            open_path(source).model, (source,), tmp_path / "plain", store, silent, later=beside.later
+        )
 
 
 def test_a_file_that_the_file_system_has_no_size_for_is_named_with_its_size(
@@ -290,7 +294,9 @@ def test_a_file_that_the_file_system_has_no_size_for_is_named_with_its_size(
     largest = max(located.model.shards, key=lambda shard: shard.size_bytes)
     said = rf"^{largest.name}, 39\d.* KiB, is above the limit that the file system of {tmp_path}/usb has for one file"
     with pytest.raises(UsageError, match=said) as caught:
-        pull(located, endpoint=endpoint, store=store, options=replace(OPTIONS, folder=tmp_path / "usb"))
+        fetch_hub_files(
+            located, endpoint=endpoint, store=store, options=replace(OPTIONS, folder=tmp_path / "usb")
+        )
     assert caught.value.hint == "name another folder with --dir, on another file system"
 
 
@@ -301,14 +307,16 @@ def test_a_limit_of_the_process_for_one_file_is_not_blamed_on_the_disk(
     resource.setrlimit(resource.RLIMIT_FSIZE, (256 << 10, before[1]))
     try:
         with pytest.raises(UsageError, match=r"limit of this process for one file, 256.0 KiB") as caught:
-            pull(located, endpoint=endpoint, store=store, options=replace(OPTIONS, again="launcher pull big"))
+            fetch_hub_files(
+                located, endpoint=endpoint, store=store, options=replace(OPTIONS, again="launcher pull big")
+            )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert caught.value.hint == "ulimit -f unlimited, then: launcher pull big"
 
 
 def test_a_folder_where_a_file_should_be_is_named(tmp_path: Path) -> None:
-    begun = Part(tmp_path / "m.gguf.part", size_bytes=1, unit_bytes=1, identity="")
+    begun = PartialFile(tmp_path / "m.gguf.part", size_bytes=1, unit_bytes=1, identity="")
     begun.close()
     (tmp_path / "m.gguf").mkdir()
     with pytest.raises(IsADirectoryError) as caught:

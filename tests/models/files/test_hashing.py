@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.models.files.hashing import verify
+from launcher.models.files.hashing import hash_files
 from launcher.models.store import HubStore
 from launcher.progress import silent
 
@@ -27,5 +27,5 @@ def test_two_files_of_one_size_are_not_taken_for_each_other(
         store.keep_verified(paths[one], hashes[one])
     pairs = [(one, other) for one in (0, 1) for other in (0, 1)]
     asked = [pairs[at] for at in order]
-    found = verify([(paths[one], hashes[other]) for one, other in asked], store, silent)
+    found = hash_files([(paths[one], hashes[other]) for one, other in asked], store, silent)
     assert found == tuple(hashes[one] for one, _ in asked)

@@ -12,7 +12,7 @@ import pytest
 
 from launcher.errors import HashMismatch, TryAgain
 from launcher.models.hub.cache import HubCache
-from launcher.models.hub.download import pull
+from launcher.models.hub.download import fetch_hub_files
 from launcher.models.hub.endpoint import Endpoint
 from launcher.models.hub.repo import open_repo
 from launcher.models.located import HubFiles, Located, PullOptions
@@ -73,10 +73,10 @@ def test_a_damaged_file_is_not_linked_again_by_its_other_name(
     *, located: Located, endpoint: Endpoint, store: HubStore, lm_studio: Path
 ) -> None:
     """The cache has a hard link of another program's file: remembered as right by that name, and just as damaged."""
-    paths = pull(located, endpoint=endpoint, store=store, options=OPTIONS)
+    paths = fetch_hub_files(located, endpoint=endpoint, store=store, options=OPTIONS)
     assert paths[0].samefile(lm_studio / paths[0].name)
     rot(paths[0])
-    again = pull(located, endpoint=endpoint, store=store, options=VERIFY)
+    again = fetch_hub_files(located, endpoint=endpoint, store=store, options=VERIFY)
     assert [path.read_bytes() for path in again] == list(SHARDS.values())
     assert b"damage" in (lm_studio / paths[0].name).read_bytes()
 
@@ -84,12 +84,12 @@ def test_a_damaged_file_is_not_linked_again_by_its_other_name(
 def test_a_damage_that_could_not_be_mended_is_not_accepted_by_the_next_pull(
     *, located: Located, endpoint: Endpoint, store: HubStore, lm_studio: Path
 ) -> None:
-    paths = pull(located, endpoint=endpoint, store=store, options=OPTIONS)
+    paths = fetch_hub_files(located, endpoint=endpoint, store=store, options=OPTIONS)
     rot(paths[0])
     offline = replace(endpoint, offline=True)
     for options in (VERIFY, OPTIONS):
         with pytest.raises(HashMismatch, match="is damaged"):
-            pull(located, endpoint=offline, store=store, options=options)
+            fetch_hub_files(located, endpoint=offline, store=store, options=options)
 
 
 def test_a_damaged_file_is_forgotten_under_all_its_names(
@@ -98,10 +98,10 @@ def test_a_damaged_file_is_forgotten_under_all_its_names(
     """Two repos have one file; found in the pull of one, mended in that of the other too."""
     other = locate(hub, endpoint, store, "other/copy")
     for each in (located, other):
-        paths = pull(each, endpoint=endpoint, store=store, options=OPTIONS)
+        paths = fetch_hub_files(each, endpoint=endpoint, store=store, options=OPTIONS)
     rot(paths[0])
     for each, options in ((located, VERIFY), (other, OPTIONS)):
-        mended = pull(each, endpoint=endpoint, store=store, options=options)
+        mended = fetch_hub_files(each, endpoint=endpoint, store=store, options=options)
         assert [path.read_bytes() for path in mended] == list(SHARDS.values())
 
 
@@ -110,12 +110,12 @@ def test_verify_hashes_anew_what_it_links(
 ) -> None:
     """Another program's file was found right once, and is not what the cache's damaged one is."""
     plain = replace(OPTIONS, folder=lm_studio.parent / "plain")
-    pull(
+    fetch_hub_files(
         located, endpoint=endpoint, store=store, options=plain
     )  # remembers that those of LM Studio are right
     shutil.rmtree(lm_studio.parent / "plain")
     rot(lm_studio / next(iter(SHARDS)))
-    paths = pull(located, endpoint=endpoint, store=store, options=VERIFY)
+    paths = fetch_hub_files(located, endpoint=endpoint, store=store, options=VERIFY)
     assert [path.read_bytes() for path in paths] == list(SHARDS.values())
     assert hub.asked("storage", match="00001-of")
     assert not hub.asked("storage", match="00002-of")
@@ -139,7 +139,7 @@ def test_a_file_that_another_pull_is_fetching_is_linked_only_when_that_one_is_ov
             other.wait()
 
     options = replace(OPTIONS, look_in=(usb,))
-    paths = pull(located, endpoint=endpoint, store=store, options=options, on_progress=on_progress)
+    paths = fetch_hub_files(located, endpoint=endpoint, store=store, options=options, on_progress=on_progress)
     _, said = other.communicate(timeout=30)
     assert [path.read_bytes() for path in paths] == list(SHARDS.values())
     assert not any(part.exists() for part in parts)
@@ -156,8 +156,8 @@ def test_offline_a_file_that_another_pull_is_fetching_is_named(
     offline = replace(endpoint, offline=True)
     lock = place_of(located, endpoint).lock(located.model.shards[1])
     with exclusive(lock), pytest.raises(TryAgain, match=r"00002-of-00002\.gguf of user/repo is being"):
-        pull(located, endpoint=offline, store=store, options=options)
-    paths = pull(located, endpoint=offline, store=store, options=options)
+        fetch_hub_files(located, endpoint=offline, store=store, options=options)
+    paths = fetch_hub_files(located, endpoint=offline, store=store, options=options)
     assert [path.read_bytes() for path in paths] == list(SHARDS.values())
 
 
@@ -175,7 +175,7 @@ def test_a_partial_file_that_vanishes_is_fetched_again(
             said.append(step.text)
 
     hub.faults.append(Fault(bytes_per_s=400_000))
-    paths = pull(located, endpoint=endpoint, store=store, options=OPTIONS, on_progress=remove)
+    paths = fetch_hub_files(located, endpoint=endpoint, store=store, options=OPTIONS, on_progress=remove)
     assert said == [f"the partial file of {first.name} was removed while it was fetched"]
     assert [path.read_bytes() for path in paths] == list(SHARDS.values())
 
@@ -184,7 +184,7 @@ def test_two_pulls_that_name_one_blob_leave_it_in_its_place(
     *, located: Located, endpoint: Endpoint, store: HubStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whenever the other one's link appears, it is no file system without links."""
-    paths = pull(located, endpoint=endpoint, store=store, options=OPTIONS)
+    paths = fetch_hub_files(located, endpoint=endpoint, store=store, options=OPTIONS)
     pointer, blob = paths[0], paths[0].resolve()
     place, link, symlink_to = place_of(located, endpoint), pointer.readlink(), Path.symlink_to
 
@@ -213,10 +213,12 @@ def test_without_symbolic_links_the_file_itself_is_where_the_link_would_be(
         raise OSError(refusal, os.strerror(refusal))
 
     monkeypatch.setattr(os, "symlink", refuse)
-    paths = pull(located, endpoint=endpoint, store=store, options=OPTIONS)
+    paths = fetch_hub_files(located, endpoint=endpoint, store=store, options=OPTIONS)
     assert [path.read_bytes() for path in paths] == list(SHARDS.values())
     assert not any(path.is_symlink() for path in paths)
-    assert paths == pull(located, endpoint=replace(endpoint, offline=True), store=store, options=OPTIONS)
+    assert paths == fetch_hub_files(
+        located, endpoint=replace(endpoint, offline=True), store=store, options=OPTIONS
+    )
 
 
 def test_a_link_that_fails_for_another_reason_is_no_reason_to_move_the_blob(
@@ -228,6 +230,6 @@ def test_a_link_that_fails_for_another_reason_is_no_reason_to_move_the_blob(
     with monkeypatch.context() as broken:
         broken.setattr(os, "symlink", refuse)
         with pytest.raises(TryAgain, match="Input/output error"):
-            pull(located, endpoint=endpoint, store=store, options=OPTIONS)
-    paths = pull(located, endpoint=endpoint, store=store, options=OPTIONS)
+            fetch_hub_files(located, endpoint=endpoint, store=store, options=OPTIONS)
+    paths = fetch_hub_files(located, endpoint=endpoint, store=store, options=OPTIONS)
     assert [path.resolve().parent.name for path in paths] == ["blobs", "blobs"]

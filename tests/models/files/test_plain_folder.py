@@ -17,19 +17,19 @@ import pytest
 
 from launcher.errors import HashMismatch, NotFound, TryAgain, UsageError
 from launcher.gguf.model import Shard
-from launcher.models.files.plain_folder import PlainFolder, copy_file, put_into
-from launcher.models.hub.download import pull
+from launcher.models.files.plain_folder import PlainFolder, copy_file, put_into_folder
+from launcher.models.hub.download import fetch_hub_files
 from launcher.models.hub.endpoint import Endpoint
 from launcher.models.hub.repo import open_repo
 from launcher.models.kept import folders
-from launcher.models.kept.kept import Kept
-from launcher.models.kept.list import Stores, list_kept, pick_kept
-from launcher.models.kept.remove import remove_kept
+from launcher.models.kept.list import Stores, list_stored, pick_stored
+from launcher.models.kept.remove import remove_stored
+from launcher.models.kept.stored_model import StoredModel
 from launcher.models.local import open_path
 from launcher.models.located import LocalFiles, Located, PullOptions, UrlFiles
 from launcher.models.refs import ModelRef, RefKind
 from launcher.models.store import HubStore
-from launcher.models.transfer.partial_file import Part
+from launcher.models.transfer.partial_file import PartialFile
 from launcher.models.url import open_url
 from launcher.models.url_download import fetch_url_files
 from launcher.progress import Step, silent
@@ -67,7 +67,7 @@ class Pulling:
 
     def into(self, folder: Path | None, located: Located) -> tuple[Path, ...]:
         options = replace(self.options, folder=folder)
-        return pull(
+        return fetch_hub_files(
             located,
             endpoint=self.endpoint,
             store=self.store,
@@ -86,13 +86,15 @@ class Pulling:
         located = self.locate(repo, files)
         self.hub.faults.append(Fault(bytes_per_s=400_000))
         with pytest.raises(KeyboardInterrupt):
-            pull(located, endpoint=self.endpoint, store=self.store, options=self.options, on_progress=stop)
+            fetch_hub_files(
+                located, endpoint=self.endpoint, store=self.store, options=self.options, on_progress=stop
+            )
         self.hub.faults.clear()
 
-    def listed(self) -> tuple[Kept, ...]:
+    def listed(self) -> tuple[StoredModel, ...]:
         self.store.keep_folders([self.folder])
         nowhere = self.store.folder / "nowhere"
-        return list_kept(Stores(hub_cache=nowhere, models_dir=nowhere), self.store)
+        return list_stored(Stores(hub_cache=nowhere, models_dir=nowhere), self.store)
 
 
 @pytest.fixture
@@ -150,7 +152,7 @@ def test_a_partial_model_is_listed_and_removed(pulling: Pulling) -> None:
     (one,) = pulling.listed()
     assert (one.name, one.store, one.is_whole) == (str(pulling.folder / NAME), "launcher", False)
     assert UNIT <= one.here_bytes < len(ONE)
-    assert remove_kept(one, pulling.store) > 0
+    assert remove_stored(one, pulling.store) > 0
     assert (pulling.listed(), [path.name for path in pulling.folder.iterdir()]) == ((), [".locks"])
     (pulling.folder / NAME).write_bytes(b"my own")
     assert [one.store for one in pulling.listed()] == ["yours"]
@@ -164,7 +166,7 @@ def test_a_file_that_took_the_place_of_ours_is_the_users(pulling: Pulling) -> No
         pulling.pull("a/m", {NAME: TWO})
     assert [one.store for one in pulling.listed()] == ["yours"]
     with pytest.raises(UsageError, match="not what launcher put there any more"):
-        remove_kept(ours, pulling.store)
+        remove_stored(ours, pulling.store)
     assert path.read_bytes() == b"my own"
 
 
@@ -228,7 +230,7 @@ def test_what_appears_during_a_download_is_not_replaced(pulling: Pulling) -> Non
             path.write_bytes(b"my own")
 
     with pytest.raises(UsageError, match="not put there by launcher"):
-        pull(
+        fetch_hub_files(
             located, endpoint=pulling.endpoint, store=pulling.store, options=pulling.options, on_progress=save
         )
     assert path.read_bytes() == b"my own"
@@ -241,10 +243,10 @@ def test_what_appears_during_a_download_is_not_replaced(pulling: Pulling) -> Non
 def test_the_users_folder_stays_when_its_last_file_goes(pulling: Pulling, tmp_path: Path) -> None:
     source = write(tmp_path / NAME, ONE)
     pulling.folder.mkdir()
-    put_into(open_path(source).model, (source,), pulling.folder, pulling.store, silent)
+    put_into_folder(open_path(source).model, (source,), pulling.folder, pulling.store, silent)
     shutil.rmtree(pulling.folder / ".locks")
     (one,) = pulling.listed()
-    remove_kept(one, pulling.store)
+    remove_stored(one, pulling.store)
     assert pulling.folder.is_dir()
 
 
@@ -256,9 +258,9 @@ def test_a_part_below_another_named_folder_is_under_its_lock(pulling: Pulling) -
     assert (one.folder, one.store) == (pulling.folder / "sub", "launcher")
     lock = PlainFolder(pulling.folder, "a/m", pulling.store).lock(shard)
     with exclusive(lock), pytest.raises(TryAgain, match="is being downloaded"):
-        remove_kept(one, pulling.store)
+        remove_stored(one, pulling.store)
     assert one.parts[0].exists()
-    assert remove_kept(one, pulling.store) > 0
+    assert remove_stored(one, pulling.store) > 0
 
 
 def test_what_was_put_into_lm_studios_folder_is_ours(pulling: Pulling, tmp_path: Path) -> None:
@@ -267,7 +269,7 @@ def test_what_was_put_into_lm_studios_folder_is_ours(pulling: Pulling, tmp_path:
     pulling.pull("a/m", {NAME: ONE})
     write(pulling.folder / "other-Q8_0.gguf", TWO)
     pulling.store.keep_folders([pulling.folder])
-    kept = list_kept(
+    kept = list_stored(
         Stores(hub_cache=tmp_path, models_dir=tmp_path / "no", lm_studio=(studio,)), pulling.store
     )
     assert sorted((one.name, one.store) for one in kept) == [
@@ -275,9 +277,9 @@ def test_what_was_put_into_lm_studios_folder_is_ours(pulling: Pulling, tmp_path:
         ("pub/model:Q8_0", "lm studio"),
     ]
     (pulling.folder / "other-Q8_0.gguf").unlink()
-    (ours,) = pick_kept(kept, [str(pulling.folder / NAME)])
+    (ours,) = pick_stored(kept, [str(pulling.folder / NAME)])
     shutil.rmtree(pulling.folder / ".locks")
-    remove_kept(ours, pulling.store)
+    remove_stored(ours, pulling.store)
     assert [path.name for path in pulling.folder.iterdir()] == [".locks"]
 
 
@@ -359,7 +361,7 @@ def begun(store: HubStore, tmp_path: Path, first: bytes) -> tuple[PlainFolder, S
     shard = Shard(name=NAME, size_bytes=unit + 6, sha256=hashlib.sha256(bytes(unit) + second).hexdigest())
     place = PlainFolder(tmp_path / "plain", "a/m", store)
     identity = place.identity(shard.sha256 or "")
-    part = Part(place.part(shard), size_bytes=shard.size_bytes, unit_bytes=unit, identity=identity)
+    part = PartialFile(place.part(shard), size_bytes=shard.size_bytes, unit_bytes=unit, identity=identity)
     part.write(memoryview(first), 0)
     part.mark([0])
     part.sync()
@@ -391,13 +393,13 @@ def test_a_local_model_is_copied_once_and_again_when_it_changed(store: HubStore,
     source = write(tmp_path / NAME, ONE)
     model, steps = open_path(source).model, list[Step]()
     for _ in range(2):
-        (path,) = put_into(model, (source,), tmp_path / "plain", store, steps.append)
+        (path,) = put_into_folder(model, (source,), tmp_path / "plain", store, steps.append)
         assert (path.read_bytes(), path.is_symlink(), len(steps)) == (ONE, False, 1)
     changed = ONE[:-1] + b"x"
     write(source, changed)
     later = path.stat().st_mtime_ns + 1_000_000
     os.utime(source, ns=(later, later))
-    put_into(open_path(source).model, (source,), tmp_path / "plain", store, steps.append)
+    put_into_folder(open_path(source).model, (source,), tmp_path / "plain", store, steps.append)
     assert (path.read_bytes(), len(steps)) == (changed, 2)
 
 
@@ -408,13 +410,13 @@ def test_a_local_model_replaces_no_file_of_the_users(store: HubStore, tmp_path: 
     (tmp_path / "plain").mkdir()
     path = write(tmp_path / "plain" / NAME, TWO)
     with pytest.raises(UsageError, match="not put there by launcher"):
-        put_into(located.model, located.files.paths, path.parent, store, silent)
+        put_into_folder(located.model, located.files.paths, path.parent, store, silent)
     assert path.read_bytes() == TWO
 
 
 def test_a_local_model_of_the_folder_itself_stays_the_users(store: HubStore, tmp_path: Path) -> None:
     source = write(tmp_path / NAME, ONE)
-    assert put_into(open_path(source).model, (source,), tmp_path, store, silent) == (source,)
+    assert put_into_folder(open_path(source).model, (source,), tmp_path, store, silent) == (source,)
     assert store.owners().folders() == frozenset()
 
 
@@ -423,7 +425,7 @@ def test_a_local_model_is_not_linked_over_what_another_pull_writes(store: HubSto
     model = open_path(source).model
     place = PlainFolder(tmp_path / "plain", "a/m", store)
     with exclusive(place.lock(model.shards[0])), pytest.raises(TryAgain, match="written by another program"):
-        put_into(model, (source,), place.root, store, silent)
+        put_into_folder(model, (source,), place.root, store, silent)
     assert not place.path(model.shards[0]).exists()
 
 
@@ -431,11 +433,11 @@ def test_a_file_of_the_users_that_took_the_place_of_a_local_models_stays(
     store: HubStore, tmp_path: Path
 ) -> None:
     source = write(tmp_path / NAME, ONE)
-    (path,) = put_into(open_path(source).model, (source,), tmp_path / "plain", store, silent)
+    (path,) = put_into_folder(open_path(source).model, (source,), tmp_path / "plain", store, silent)
     path.unlink()
     write(path, TWO)
     with pytest.raises(UsageError, match="exchanged since launcher put one there"):
-        put_into(open_path(source).model, (source,), path.parent, store, silent)
+        put_into_folder(open_path(source).model, (source,), path.parent, store, silent)
     assert path.read_bytes() == TWO
 
 

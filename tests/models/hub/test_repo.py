@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import LauncherError, NotAllowed, NotFound, TryAgain, UsageError
-from launcher.models.hub.download import pull
+from launcher.models.hub.download import fetch_hub_files
 from launcher.models.hub.endpoint import Endpoint, within
 from launcher.models.hub.repo import list_quants, list_repo, open_repo, pick_files
 from launcher.models.located import HubFiles
@@ -89,7 +89,7 @@ def test_the_token_goes_to_the_hub_and_nowhere_else(
     hub.repos[REPO].private = True
     trusted = replace(endpoint, token="hf_secret")
     located = open_repo(ref("Q8_0"), endpoint=trusted, store=store)
-    pull(located, endpoint=trusted, store=store)
+    fetch_hub_files(located, endpoint=trusted, store=store)
     assert {"Bearer hf_secret"} == {seen.authorization for seen in hub.asked("hub")}
     assert {None} == {seen.authorization for seen in hub.asked("storage")}
 
@@ -247,14 +247,14 @@ def test_without_a_hub_the_cache_answers(
     offline = replace(endpoint, offline=True)
     with pytest.raises(NotFound, match="HF_HUB_OFFLINE"):
         open_repo(ref("Q4_K_XL"), endpoint=offline, store=HubStore(folder=tmp_path / "other"))
-    (path,) = pull(located, endpoint=endpoint, store=store)
+    (path,) = fetch_hub_files(located, endpoint=endpoint, store=store)
     hub.close()
     assert located == open_repo(ref("Q8_0"), endpoint=offline, store=store)
     for empty in (tmp_path / "1", tmp_path / "2"):
         for where in (offline, endpoint):  # told not to ask; asked in vain
             again = open_repo(ref("Q8_0"), endpoint=where, store=HubStore(folder=empty))
             assert located.model == again.model
-            assert (path,) == pull(again, endpoint=where, store=HubStore(folder=empty))
+            assert (path,) == fetch_hub_files(again, endpoint=where, store=HubStore(folder=empty))
     with pytest.raises(NotFound):
         open_repo(ref("Q4_K_XL"), endpoint=offline, store=HubStore(folder=tmp_path / "3"))
 
@@ -262,7 +262,7 @@ def test_without_a_hub_the_cache_answers(
 def test_headers_of_files_in_the_cache_are_read_there(
     hub: FakeHub, commit: str, endpoint: Endpoint, store: HubStore, tmp_path: Path
 ) -> None:
-    pull(open_repo(ref("Q4_K_XL"), endpoint=endpoint, store=store), endpoint=endpoint, store=store)
+    fetch_hub_files(open_repo(ref("Q4_K_XL"), endpoint=endpoint, store=store), endpoint=endpoint, store=store)
     hub.seen.clear()
     open_repo(ref("Q4_K_XL"), endpoint=endpoint, store=HubStore(folder=tmp_path / "other"))
     assert hub.asked("storage") + hub.asked("hub", match="/resolve/") == []

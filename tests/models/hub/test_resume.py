@@ -15,7 +15,7 @@ import pytest
 
 from launcher.errors import TryAgain
 from launcher.models.hub.cache import HubCache
-from launcher.models.hub.download import pull
+from launcher.models.hub.download import fetch_hub_files
 from launcher.models.hub.endpoint import Endpoint
 from launcher.models.hub.repo import open_repo
 from launcher.models.located import Located, PullOptions
@@ -75,7 +75,7 @@ def test_an_ended_pull_leaves_what_has_arrived(
     assert kept >= 3 * UNIT
     hub.faults.clear()
     hub.seen.clear()
-    paths = pull(located, endpoint=endpoint, store=store, options=ONE_LINE)
+    paths = fetch_hub_files(located, endpoint=endpoint, store=store, options=ONE_LINE)
     assert list(SHARDS.values()) == [path.read_bytes() for path in paths]
     assert {"00002" in seen.path for seen in hub.asked("storage")} == {True}
     assert asked_bytes(hub.seen) == len(SHARDS["big-UD-Q4_K_XL-00002-of-00003.gguf"]) - kept
@@ -114,7 +114,7 @@ def test_kill_9_at_20_random_moments_costs_a_unit_per_connection(
     links = hub.links_given
     begun.append((links, vouched_units(endpoint)))
     located = open_repo(ModelRef(kind=RefKind.HUB, name=REPO), endpoint=endpoint, store=store)
-    paths = pull(located, endpoint=endpoint, store=store, options=ONE_LINE)
+    paths = fetch_hub_files(located, endpoint=endpoint, store=store, options=ONE_LINE)
     assert list(shards.values()) == [path.read_bytes() for path in paths]
     assert asked_bytes(hub.seen, shards, after_link=links) == total - kept
     ends = [*(before for before, _ in begun[1:]), hub.links_given]
@@ -209,7 +209,7 @@ def test_a_dead_ones_lock_is_taken_over_and_a_live_one_is_said(
             holder.kill()
             holder.wait()
 
-    paths = pull(located, endpoint=endpoint, store=store, options=OPTIONS, on_progress=kill)
+    paths = fetch_hub_files(located, endpoint=endpoint, store=store, options=OPTIONS, on_progress=kill)
     assert (holder.returncode, list(SHARDS.values())) == (-9, [path.read_bytes() for path in paths])
     holder.communicate()
 
@@ -219,7 +219,7 @@ def test_what_another_one_brought_meanwhile_is_not_fetched(
 ) -> None:
     """The lock of one shard is held while somebody else fetches it."""
     other = replace(endpoint, cache_dir=endpoint.cache_dir.parent / "other")
-    (source, *_) = pull(located, endpoint=other, store=store, options=OPTIONS)
+    (source, *_) = fetch_hub_files(located, endpoint=other, store=store, options=OPTIONS)
     hub.seen.clear()
     assert located.files
     place = HubCache(endpoint, located.files)  # type: ignore[arg-type]
@@ -232,7 +232,7 @@ def test_what_another_one_brought_meanwhile_is_not_fetched(
             place.link(first, source)
             held.__exit__(None, None, None)
 
-    paths = pull(located, endpoint=endpoint, store=store, options=OPTIONS, on_progress=bring)
+    paths = fetch_hub_files(located, endpoint=endpoint, store=store, options=OPTIONS, on_progress=bring)
     assert list(SHARDS.values()) == [path.read_bytes() for path in paths]
     assert not hub.asked("storage", match="00001-of")
 
@@ -257,7 +257,7 @@ def test_a_disk_that_is_too_small_is_refused_before_the_first_byte(
     (small_disk / "other").write_bytes(bytes(1 << 20))
     there = replace(endpoint, cache_dir=small_disk / "hub")
     with pytest.raises(TryAgain, match=r"needs 3\.5 MiB .* has 3\.0 MiB free") as caught:
-        pull(located, endpoint=there, store=store, options=OPTIONS)
+        fetch_hub_files(located, endpoint=there, store=store, options=OPTIONS)
     assert (caught.value.hint or "").startswith("free 51")
     assert hub.seen == []
 
@@ -275,11 +275,11 @@ def test_a_disk_that_fills_in_the_middle_keeps_what_is_there(
 
     hub.on_request = fill
     with pytest.raises(TryAgain, match="ran full; what has arrived is kept"):
-        pull(located, endpoint=there, store=store, options=one_at_a_time)
+        fetch_hub_files(located, endpoint=there, store=store, options=one_at_a_time)
     filler.unlink()
     hub.on_request = lambda _: None
     hub.seen.clear()
-    paths = pull(located, endpoint=there, store=store, options=one_at_a_time)
+    paths = fetch_hub_files(located, endpoint=there, store=store, options=one_at_a_time)
     assert list(SHARDS.values()) == [path.read_bytes() for path in paths]
     assert not hub.asked("storage", match="00001-of")
     assert asked_bytes(hub.seen) < TOTAL
@@ -297,8 +297,8 @@ def test_partial_files_count_as_room_that_is_taken(
 
     hub.faults.append(Fault(bytes_per_s=1_000_000))
     with pytest.raises(KeyboardInterrupt):
-        pull(located, endpoint=there, store=store, options=OPTIONS, on_progress=stop)
+        fetch_hub_files(located, endpoint=there, store=store, options=OPTIONS, on_progress=stop)
     hub.faults.clear()
     assert len(parts(there)) == 3
-    paths = pull(located, endpoint=there, store=store, options=OPTIONS)
+    paths = fetch_hub_files(located, endpoint=there, store=store, options=OPTIONS)
     assert list(SHARDS.values()) == [path.read_bytes() for path in paths]

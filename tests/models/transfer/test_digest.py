@@ -11,20 +11,22 @@ from pathlib import Path
 import pytest
 
 from launcher.models.transfer.digest import Digest
-from launcher.models.transfer.partial_file import Part
+from launcher.models.transfer.partial_file import PartialFile
 
 UNIT = 8192
 DATA = random.Random(5).randbytes(10 * UNIT + 77)
 
 
 @pytest.fixture
-def part(tmp_path: Path) -> Iterator[Part]:
-    made = Part(tmp_path / "part", size_bytes=len(DATA), unit_bytes=UNIT, identity="this")
+def part(tmp_path: Path) -> Iterator[PartialFile]:
+    made = PartialFile(tmp_path / "part", size_bytes=len(DATA), unit_bytes=UNIT, identity="this")
     yield made
     made.close()
 
 
-def arrive(part: Part, digest: Digest, begin: int, end: int, *, step: int, span: int | None = None) -> None:
+def arrive(
+    part: PartialFile, digest: Digest, begin: int, end: int, *, step: int, span: int | None = None
+) -> None:
     """As a connection hands on the bytes of a span that began at `span`."""
     for at in range(begin, end, step):
         piece = memoryview(DATA)[at : min(at + step, end)]
@@ -32,7 +34,9 @@ def arrive(part: Part, digest: Digest, begin: int, end: int, *, step: int, span:
         digest.feed(piece, at, begin if span is None else span)
 
 
-def test_what_comes_in_order_is_hashed_as_it_comes(part: Part, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_comes_in_order_is_hashed_as_it_comes(
+    part: PartialFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
     digest = Digest(part, hashes=True)
     monkeypatch.setattr(part, "mapped", None)  # nothing is read back
     arrive(part, digest, 0, len(DATA), step=1000)
@@ -40,7 +44,7 @@ def test_what_comes_in_order_is_hashed_as_it_comes(part: Part, monkeypatch: pyte
     assert digest.hexdigest() == hashlib.sha256(DATA).hexdigest()
 
 
-def test_what_came_ahead_is_read_back(part: Part) -> None:
+def test_what_came_ahead_is_read_back(part: PartialFile) -> None:
     digest = Digest(part, hashes=True)
     arrive(part, digest, 4 * UNIT, len(DATA), step=700)
     assert digest.position == 0
@@ -50,7 +54,7 @@ def test_what_came_ahead_is_read_back(part: Part) -> None:
     assert digest.hexdigest() == hashlib.sha256(DATA).hexdigest()
 
 
-def test_a_connection_less_than_a_unit_ahead_catches_up(part: Part) -> None:
+def test_a_connection_less_than_a_unit_ahead_catches_up(part: PartialFile) -> None:
     """The hash of the units before was just finished by somebody else, and this connection is in the midst of the next."""
     digest = Digest(part, hashes=True)
     part.write(memoryview(DATA)[: UNIT + 500], 0)
@@ -59,13 +63,13 @@ def test_a_connection_less_than_a_unit_ahead_catches_up(part: Part) -> None:
     assert digest.hexdigest() == hashlib.sha256(DATA).hexdigest()
 
 
-def test_nothing_is_read_back_that_another_connection_may_not_have_written(part: Part) -> None:
+def test_nothing_is_read_back_that_another_connection_may_not_have_written(part: PartialFile) -> None:
     digest = Digest(part, hashes=True)
     arrive(part, digest, 500, 900, step=100)
     assert digest.position == 0
 
 
-def test_bytes_fetched_once_more_are_hashed_as_they_are_in_the_file(part: Part) -> None:
+def test_bytes_fetched_once_more_are_hashed_as_they_are_in_the_file(part: PartialFile) -> None:
     """A late write of the first try is in the file, not in what arrives: the hash must see it."""
     digest = Digest(part, hashes=True)
     arrive(part, digest, 0, UNIT, step=1000)
@@ -79,14 +83,14 @@ def test_bytes_fetched_once_more_are_hashed_as_they_are_in_the_file(part: Part) 
     assert digest.hexdigest() == hashlib.sha256(late).hexdigest() != hashlib.sha256(DATA).hexdigest()
 
 
-def test_without_a_hash_to_compare_it_only_counts(part: Part) -> None:
+def test_without_a_hash_to_compare_it_only_counts(part: PartialFile) -> None:
     digest = Digest(part, hashes=False)
     arrive(part, digest, 0, len(DATA), step=1000)
     assert digest.position == len(DATA)
     assert digest.hexdigest() is None
 
 
-def test_connections_and_a_follower_together(part: Part) -> None:
+def test_connections_and_a_follower_together(part: PartialFile) -> None:
     """Three connections, spans in file order, in threads, and one that reads back what is whole."""
     digest = Digest(part, hashes=True)
     spans = [(at, min(at + 2 * UNIT, len(DATA))) for at in range(0, len(DATA), 2 * UNIT)]

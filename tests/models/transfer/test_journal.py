@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from launcher.models.transfer import journal
-from launcher.models.transfer.journal import arrived_bytes, begun_as, journal_path
-from launcher.models.transfer.partial_file import Part, remove_part
+from launcher.models.transfer.journal import arrived_bytes, journal_path, recorded_identity
+from launcher.models.transfer.partial_file import PartialFile, remove_partial_file
 
 
-def open_part(path: Path, *, size: int = 95, identity: str = "abc") -> Part:
-    return Part(path, size_bytes=size, unit_bytes=10, identity=identity)
+def open_part(path: Path, *, size: int = 95, identity: str = "abc") -> PartialFile:
+    return PartialFile(path, size_bytes=size, unit_bytes=10, identity=identity)
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_forgetting_and_removing(path: Path) -> None:
     part = open_part(path)
     assert (part.whole, part.version) == (set(), "v2")
     part.close()
-    remove_part(path)
+    remove_partial_file(path)
     assert list(path.parent.iterdir()) == []
 
 
@@ -125,5 +125,5 @@ def test_room_for_the_whole_file_is_taken_at_once(small_disk: Path) -> None:
     first = open_part(small_disk / "a.part", size=5 << 20)
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         open_part(small_disk / "b.part", size=5 << 20)
-    assert begun_as(small_disk / "b.part") == "abc"  # whose it is does not wait for room
+    assert recorded_identity(small_disk / "b.part") == "abc"  # whose it is does not wait for room
     first.close()

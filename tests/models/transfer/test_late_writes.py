@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from launcher.models.transfer.connection import Line
+from launcher.models.transfer.connection import Connection
 from launcher.models.transfer.digest import Digest
-from launcher.models.transfer.partial_file import Part
+from launcher.models.transfer.download import Download
+from launcher.models.transfer.partial_file import PartialFile
 from launcher.models.transfer.receiving import _read_body
-from launcher.models.transfer.request import Answer
+from launcher.models.transfer.request import RangeAnswer
 from launcher.models.transfer.schedule import Span
-from launcher.models.transfer.shared import Open, UnderWay, Whole
+from launcher.models.transfer.state import OpenShard, ShardComplete, TransferState
 from launcher.models.transfer.sync_and_hash import hash_rest
 from launcher.models.transfer.transfer import _Crew
 from launcher.models.transfer.tuning import Tuning
-from launcher.models.transfer.wanted import Wanted
 from launcher.progress import silent
 
 UNIT = 8192
@@ -54,9 +54,9 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
     made.let_go.set()
 
 
-def open_part(folder: Path) -> Open:
-    part = Part(folder / "x.part", size_bytes=UNIT, unit_bytes=UNIT, identity="x")
-    wanted = Wanted(
+def open_part(folder: Path) -> OpenShard:
+    part = PartialFile(folder / "x.part", size_bytes=UNIT, unit_bytes=UNIT, identity="x")
+    wanted = Download(
         name="x",
         size_bytes=UNIT,
         sha256=hashlib.sha256(RIGHT).hexdigest(),
@@ -65,14 +65,14 @@ def open_part(folder: Path) -> Open:
         lock=folder / "x.lock",
         identity="x",
     )
-    return Open(wanted=wanted, part=part, held=ExitStack(), digest=Digest(part, hashes=True))
+    return OpenShard(wanted=wanted, part=part, held=ExitStack(), digest=Digest(part, hashes=True))
 
 
 class Body:
     """An answer that is all there."""
 
     def __init__(self, content: bytes) -> None:
-        self._content, self.line = content, Line(1.0)
+        self._content, self.line = content, Connection(1.0)
 
     def read_into(self, buffer: memoryview) -> int:
         n_bytes = len(buffer)
@@ -81,14 +81,14 @@ class Body:
         return n_bytes
 
 
-def read(under_way: UnderWay, span: Span, opened: Open, content: bytes) -> None:
-    answer: Answer = Body(content)  # type: ignore[assignment]
+def read(under_way: TransferState, span: Span, opened: OpenShard, content: bytes) -> None:
+    answer: RangeAnswer = Body(content)  # type: ignore[assignment]
     assert _read_body(under_way, answer, span, opened, memoryview(bytearray(UNIT))) is None
 
 
 def test_what_is_hashed_is_what_is_in_the_file_in_the_end(tmp_path: Path, held: Held) -> None:
     """A write of the first try hangs in the disk while all is fetched anew."""
-    under_way, opened = UnderWay(Tuning(unit_bytes=UNIT)), open_part(tmp_path)
+    under_way, opened = TransferState(Tuning(unit_bytes=UNIT)), open_part(tmp_path)
     under_way.board.open(0, UNIT)
     under_way.open[0] = opened
     first = under_way.board.take(time.monotonic())
@@ -112,13 +112,13 @@ def test_what_is_hashed_is_what_is_in_the_file_in_the_end(tmp_path: Path, held: 
     late.join()
     hashing.join()
     whole = whole or under_way.events.get_nowait()
-    assert whole == Whole(shard=0, sha256=hashlib.sha256(opened.part.path.read_bytes()).hexdigest())
+    assert whole == ShardComplete(shard=0, sha256=hashlib.sha256(opened.part.path.read_bytes()).hexdigest())
     opened.part.close()
 
 
 def test_a_span_that_was_given_up_writes_nothing(tmp_path: Path) -> None:
     """It was wanted when its bytes came."""
-    under_way, opened = UnderWay(Tuning(unit_bytes=UNIT)), open_part(tmp_path)
+    under_way, opened = TransferState(Tuning(unit_bytes=UNIT)), open_part(tmp_path)
     under_way.board.open(0, UNIT)
     span = under_way.board.take(time.monotonic())
     assert isinstance(span, Span)

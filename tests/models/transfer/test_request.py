@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.models.transfer.connection import Line
+from launcher.models.transfer.connection import Connection
+from launcher.models.transfer.download import Download
 from launcher.models.transfer.failures import Trouble, TroubleKind
-from launcher.models.transfer.request import Answer, ask
-from launcher.models.transfer.wanted import Wanted
+from launcher.models.transfer.request import RangeAnswer, request_range
 from tests.models.transfer.test_transfer import DATA, Server, serving
 
 
@@ -44,13 +44,13 @@ def url(handler: type[Redirecting]) -> Iterator[str]:
         yield running
 
 
-def asked(url: str) -> Answer | Trouble:
-    wanted = Wanted(
+def asked(url: str) -> RangeAnswer | Trouble:
+    wanted = Download(
         name="x", size_bytes=len(DATA), sha256=None, url=url, part=Path(), lock=Path(), identity="x"
     )
-    line = Line(5.0)
+    line = Connection(5.0)
     try:
-        return ask(line, wanted, None, 0, 10)
+        return request_range(line, wanted, None, 0, 10)
     finally:
         line.close()
 
@@ -71,12 +71,12 @@ def test_a_link_is_asked_for_as_it_was_given_and_the_rest_spelled_out(
 ) -> None:
     handler.location = location
     answer = asked(url)
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, RangeAnswer)
     assert handler.targets == ["/x", target]
 
 
 def test_a_typed_address_may_hold_any_letter(handler: type[Redirecting], url: str) -> None:
-    assert isinstance(asked(url.removesuffix("/x") + "/模型/\udcff"), Answer)
+    assert isinstance(asked(url.removesuffix("/x") + "/模型/\udcff"), RangeAnswer)
     assert handler.targets == ["/%E6%A8%A1%E5%9E%8B/%FF"]
 
 

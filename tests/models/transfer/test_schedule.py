@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.models.transfer.failures import Trouble, TroubleKind, wait_after
-from launcher.models.transfer.schedule import Board, Span
+from launcher.models.transfer.schedule import Schedule, Span
 from launcher.models.transfer.tuning import Tuning
 
 SMALL = Tuning(connections=3, span_bytes=40, unit_bytes=10, buffer_bytes=4, worthwhile_bytes=5, attempts=4)
@@ -18,14 +18,14 @@ BROKE = Trouble(kind=TroubleKind.BROKE, reason="reset")
 BUSY = Trouble(kind=TroubleKind.BUSY, reason="it answered 503")
 
 
-def take(board: Board, now: float = 0.0) -> Span:
+def take(board: Schedule, now: float = 0.0) -> Span:
     span = board.take(now)
     assert isinstance(span, Span), span
     return span
 
 
-def opened(size: int, whole: tuple[int, ...] = (), tuning: Tuning = SMALL) -> Board:
-    board = Board(tuning)
+def opened(size: int, whole: tuple[int, ...] = (), tuning: Tuning = SMALL) -> Schedule:
+    board = Schedule(tuning)
     board.open(0, size, whole)
     return board
 
@@ -140,7 +140,7 @@ def test_the_disk_is_asked_before_it_lags() -> None:
     assert not board.wants_sync()
 
 
-def found_without_ranges() -> tuple[Board, Span]:
+def found_without_ranges() -> tuple[Schedule, Span]:
     """A file of 100 bytes whose server ignores ranges, as two connections found while the first was fetching a span."""
     ignores = Trouble(kind=TroubleKind.IGNORES_RANGES, reason="it ignores ranges")
     board = opened(100)
@@ -227,7 +227,7 @@ def test_whatever_happens_every_byte_arrives_and_none_twice(
     sizes: list[int], seed: int, trouble: float
 ) -> None:
     """Random connections that advance, fail and finish; a byte is fetched once, however spans were cut."""
-    dice, board, now = random.Random(seed), Board(replace(SMALL, attempts=10**6)), 0.0
+    dice, board, now = random.Random(seed), Schedule(replace(SMALL, attempts=10**6)), 0.0
     for index, size in enumerate(sizes):
         board.open(index, size)
     got: list[list[int]] = [[0] * size for size in sizes]

@@ -12,11 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from launcher.errors import LauncherError, TryAgain
+from launcher.models.transfer.download import Download
 from launcher.models.transfer.failures import Trouble
-from launcher.models.transfer.partial_file import Part
+from launcher.models.transfer.partial_file import PartialFile
 from launcher.models.transfer.transfer import fetch_all
 from launcher.models.transfer.tuning import Tuning
-from launcher.models.transfer.wanted import Wanted
 from launcher.progress import silent
 
 DATA = random.Random(2).randbytes(40 << 20)
@@ -26,13 +26,13 @@ FAST_BYTES = 6 << 20
 class Desk:
     """Puts what is whole beside its part."""
 
-    def find(self, wanted: Wanted) -> bool:
+    def find(self, wanted: Download) -> bool:
         return wanted.part.with_suffix(".whole").exists()
 
-    def accept(self, wanted: Wanted, part: Part) -> None:
+    def accept(self, wanted: Download, part: PartialFile) -> None:
         part.become(wanted.part.with_suffix(".whole"))
 
-    def explain(self, wanted: Wanted, trouble: Trouble) -> LauncherError:
+    def explain(self, wanted: Download, trouble: Trouble) -> LauncherError:
         return TryAgain(f"{wanted.name}: {trouble.reason}")
 
 
@@ -79,8 +79,8 @@ def serving(handler: type[Server]) -> Iterator[str]:
         thread.join()
 
 
-def wanted(url: str, folder: Path) -> Wanted:
-    return Wanted(
+def wanted(url: str, folder: Path) -> Download:
+    return Download(
         name="x",
         size_bytes=len(DATA),
         sha256=hashlib.sha256(DATA).hexdigest(),

@@ -8,11 +8,11 @@ from typing import Protocol
 
 from launcher.errors import LauncherError
 from launcher.models.transfer.failures import Trouble
-from launcher.models.transfer.partial_file import Part
+from launcher.models.transfer.partial_file import PartialFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Download:
     """One file to be fetched from `url` into `part`. `headers` (a token) go to the origin of `url` only.
 
     `identity` is what a partial file must have been begun as to be gone on with; with `pins_version` the server's
@@ -30,14 +30,14 @@ class Wanted:
     pins_version: bool = False
 
 
-class Desk(Protocol):
+class Recipient(Protocol):
     """Whom the files are for. Called in the calling thread, with the file's lock held."""
 
-    def find(self, wanted: Wanted) -> bool:
+    def find(self, wanted: Download) -> bool:
         """Whether it is here after all: somebody else has fetched it meanwhile."""
 
-    def accept(self, wanted: Wanted, part: Part) -> None:
+    def accept(self, wanted: Download, part: PartialFile) -> None:
         """`part` is whole, verified, on the disk, closed: give it its place."""
 
-    def explain(self, wanted: Wanted, trouble: Trouble) -> LauncherError:
+    def explain(self, wanted: Download, trouble: Trouble) -> LauncherError:
         """What to raise for trouble that did not pass."""

@@ -8,19 +8,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from launcher.models.transfer.digest import Digest
+from launcher.models.transfer.download import Download
 from launcher.models.transfer.failures import Trouble
-from launcher.models.transfer.partial_file import Part
-from launcher.models.transfer.schedule import Board
+from launcher.models.transfer.partial_file import PartialFile
+from launcher.models.transfer.schedule import Schedule
 from launcher.models.transfer.tuning import Tuning
-from launcher.models.transfer.wanted import Wanted
 
 
 @dataclass(slots=True, kw_only=True)
-class Open:
+class OpenShard:
     """A shard that is being fetched. `held` is its lock, `link` where redirects led."""
 
-    wanted: Wanted
-    part: Part
+    wanted: Download
+    part: PartialFile
     held: ExitStack
     digest: Digest
     link: str | None = None
@@ -29,7 +29,7 @@ class Open:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Whole:
+class ShardComplete:
     """All of a shard is here and on the disk."""
 
     shard: int
@@ -37,7 +37,7 @@ class Whole:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GaveUp:
+class ShardFailed:
     """A shard's last failure in a row."""
 
     shard: int
@@ -45,23 +45,23 @@ class GaveUp:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Busy:
+class ServerBusy:
     """The server is asked again after `wait_s`."""
 
     status: int | None
     wait_s: float
 
 
-Event = Whole | GaveUp | Busy | BaseException
+TransferEvent = ShardComplete | ShardFailed | ServerBusy | BaseException
 
 
-class UnderWay:
+class TransferState:
     """`changed` guards the board, `open`, the fields of what is open, and `stopped`; `events` need no lock."""
 
     def __init__(self, tuning: Tuning) -> None:
         self.tuning = tuning
-        self.board = Board(tuning)
-        self.open: dict[int, Open] = {}
+        self.board = Schedule(tuning)
+        self.open: dict[int, OpenShard] = {}
         self.stopped = False
         self.changed = threading.Condition()
-        self.events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.events: queue.SimpleQueue[TransferEvent] = queue.SimpleQueue()

@@ -14,7 +14,7 @@ HUB, OWN, OLLAMA, LM_STUDIO, YOURS = "hub", "launcher", "ollama", "lm studio", "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kept:
+class StoredModel:
     """One quant in one store. `name` is what `rm` takes, and `up` where it is in the Hub's cache or in a folder that was
     named: there it is the first file's path, and `store` says whether launcher put it there. `here_bytes` of
     `size_bytes` have arrived, unknown where nothing says how many there should be. `used_at` is when a file was
@@ -62,10 +62,10 @@ def kept_as(
     folder: Path,
     paths: tuple[Path, ...],
     parts: tuple[Path, ...],
-) -> Kept:
+) -> StoredModel:
     here = sum(path.stat().st_size for path in paths) + sum(arrived_bytes(part) for part in parts)
     times = [path.stat().st_atime for path in paths] + [part.stat().st_mtime for part in parts]
-    return Kept(
+    return StoredModel(
         name=name,
         quant=group.label,
         store=store,
