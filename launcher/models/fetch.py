@@ -113,7 +113,9 @@ def bytes_to_fetch(located: Located, sources: Sources, options: PullOptions | No
     return sum(shard.size_bytes - arrived_bytes(part) for shard, part in files)
 
 
-def missing_files(located: Located, sources: Sources, options: PullOptions | None = None) -> list[MissingFile]:
+def missing_files(
+    located: Located, sources: Sources, options: PullOptions | None = None
+) -> list[MissingFile]:
     """The files that a pull would have to fetch or copy, as far as that is known without asking anybody."""
     folder = options.folder if options else None
     match located.files:
