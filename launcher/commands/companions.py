@@ -20,9 +20,9 @@ from launcher.models.local import open_path
 from launcher.models.located import Located
 from launcher.models.url_secrets import strip_word_secrets
 from launcher.plan.amounts import Amount, Basis
-from launcher.plan.companions import CompanionWishes
+from launcher.plan.companions import CompanionRequest
 from launcher.plan.memory.companion_memory import Companions, Draft, Projector, needs_main_context
-from launcher.plan.workload import Extra
+from launcher.plan.workload import Adapter
 from launcher.progress import silent
 from launcher.simulate.simulations import Simulations
 from launcher.system.settings import Settings, expand_home
@@ -52,7 +52,7 @@ class Found:
     """The companions that some flags name. `draft` and `projector` are those the ledger counts; `remote` those that have
     to be brought here; `notes` are sentences on what is not in the ledger."""
 
-    wishes: CompanionWishes
+    wishes: CompanionRequest
     draft: Located | None
     projector: Located | None
     remote: tuple[Remote, ...]
@@ -106,11 +106,13 @@ def open_companions(
     with contextlib.ExitStack() as stack:
         if found.draft is not None and found.wishes.draft is not None:
             oracle = stack.enter_context(Simulations(found.draft, engine, settings, machine))
-            draft = Draft(wish=found.wishes.draft, model=found.draft.model, path=oracle.model, oracle=oracle)
+            draft = Draft(
+                request=found.wishes.draft, model=found.draft.model, path=oracle.model, oracle=oracle
+            )
         if found.projector is not None and found.wishes.projector is not None:
             oracle = stack.enter_context(Simulations(found.projector, engine, settings, machine))
             projector = Projector(
-                wish=found.wishes.projector, model=found.projector.model, path=oracle.model, oracle=oracle
+                request=found.wishes.projector, model=found.projector.model, path=oracle.model, oracle=oracle
             )
         yield Companions(draft=draft, projector=projector, n_draft=found.wishes.n_draft)
 
@@ -179,8 +181,8 @@ def _of(remote: Remote, notes: list[str]) -> Located | None:
     return None
 
 
-def measure_extras(flags: Sequence[str]) -> tuple[Extra, ...]:
-    """One Extra per adapter, by its size. Raises UsageError for a file that is not there."""
+def measure_adapters(flags: Sequence[str]) -> tuple[Adapter, ...]:
+    """One Adapter per adapter, by its size. Raises UsageError for a file that is not there."""
     found = []
     for kind, name in adapter_files(flags):
         path = expand_home(Path(name))
@@ -191,5 +193,5 @@ def measure_extras(flags: Sequence[str]) -> tuple[Extra, ...]:
                 f"{name} after -- cannot be read: {error.strerror}", hint=f"ls -l {name}"
             ) from error
         amount = Amount(n_bytes=size, basis=Basis.ESTIMATED)
-        found.append(Extra(name=f"{kind} {path.name}", amount=amount, everywhere=True))
+        found.append(Adapter(name=f"{kind} {path.name}", amount=amount, everywhere=True))
     return tuple(found)

@@ -17,7 +17,7 @@ from launcher.commands.companions import (
     Found,
     files_of,
     find_companions,
-    measure_extras,
+    measure_adapters,
     open_companions,
     shown_flags,
     with_files,
@@ -109,7 +109,7 @@ def make(
     carried = target.profile.flags if target.profile else ()
     flags = (*carried_flags(carried, request.flags, request.workload), *request.flags)
     workload, flags = absorb_flags(flags, request.workload)
-    workload = replace(workload, extras=measure_extras(flags), rope=read_rope(flags))
+    workload = replace(workload, adapters=measure_adapters(flags), rope=read_rope(flags))
     request = replace(request, workload=workload, flags=flags)
     beside = find_companions(flags, sources)
     with ExitStack() as stack:

@@ -30,6 +30,7 @@ from launcher.models.located import Located
 from launcher.models.store import store_of
 from launcher.plan.as_json import plan_json
 from launcher.plan.plan import Plan
+from launcher.plan.workload import as_recorded
 from launcher.progress import OnProgress
 from launcher.system.settings import Settings
 
@@ -178,7 +179,7 @@ def asked_for(request: UpRequest, settings: Settings) -> dict[str, Any]:
     return {
         "ref": str(path.absolute()) if path.exists() else plan.ref,
         "quant": plan.quant,
-        "workload": asdict(plan.workload),
+        "workload": as_recorded(plan.workload),
         "limits": asdict(plan.limits),
         "locked": request.locked.read_text(encoding="utf-8") if request.locked else None,
         "engine": str(engine.absolute()) if engine else None,

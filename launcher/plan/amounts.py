@@ -19,7 +19,7 @@ class Basis(StrEnum):
     ESTIMATED = "estimated"
 
 
-SURE_TO_UNSURE = (Basis.EXACT, Basis.MEASURED, Basis.SIMULATED, Basis.ESTIMATED)
+MOST_CERTAIN_FIRST = (Basis.EXACT, Basis.MEASURED, Basis.SIMULATED, Basis.ESTIMATED)
 """A whole is as sure as its least sure part."""
 
 
@@ -52,11 +52,11 @@ class LedgerRow:
     cache: Amount
     overhead: Amount
     budget_bytes: int
-    extra: Amount = NOTHING
+    adapters: Amount = NOTHING
 
     @property
     def amounts(self) -> tuple[Amount, ...]:
-        return (self.weights, self.kv, self.compute, self.cache, self.overhead, self.extra)
+        return (self.weights, self.kv, self.compute, self.cache, self.overhead, self.adapters)
 
     @property
     def used_bytes(self) -> int:

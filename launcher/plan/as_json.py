@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from launcher.gguf.model import RECIPE_SOURCE
 from launcher.machine.machine import format_cpu_list
-from launcher.plan.amounts import HOST, SURE_TO_UNSURE, Amount, Basis, LedgerRow
-from launcher.plan.overrides import spelled
+from launcher.plan.amounts import HOST, MOST_CERTAIN_FIRST, Amount, Basis, LedgerRow
+from launcher.plan.overrides import format_override
 from launcher.plan.plan import Plan, Shortfall
 
 # A supervisor writes plans, and stays small without the tables of the forecast and of the search.
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from launcher.plan.forecast.turn import Band, Forecast
     from launcher.plan.search.choice import Choice
 
-SCHEMA = 1
+PLAN_SCHEMA = 1
 
 
 def plan_json(
@@ -29,7 +29,7 @@ def plan_json(
 ) -> dict[str, Any]:
     """The document of `launcher plan --json` (plan/DESIGN.md describes it). `choice` is what the plan is from."""
     return {
-        "schema": SCHEMA,
+        "schema": PLAN_SCHEMA,
         "fits": True,
         "model": _model(plan),
         "quant": plan.quant,
@@ -56,7 +56,7 @@ def plan_json(
             "host_expert_parts": [
                 {"block": block, "kinds": list(kinds)} for block, kinds in plan.placement.host_expert_parts
             ],
-            "overrides": [spelled(rule) for rule in plan.placement.overrides],
+            "overrides": [format_override(rule) for rule in plan.placement.overrides],
         },
         **ledger_json(plan.ledger),
         **_basis_said(plan),
@@ -73,7 +73,7 @@ def plan_json(
 def shortfall_json(shortfall: Shortfall, *, choice: Choice | None = None) -> dict[str, Any]:
     """The same document when nothing fits."""
     return {
-        "schema": SCHEMA,
+        "schema": PLAN_SCHEMA,
         "fits": False,
         "model": _model(shortfall),
         "quant": shortfall.quant,
@@ -99,7 +99,7 @@ def shortfall_json(shortfall: Shortfall, *, choice: Choice | None = None) -> dic
 def basis_of(ledger: Sequence[LedgerRow]) -> Basis:
     """The least sure basis of any amount that matters."""
     bases = {amount.basis for row in ledger for amount in row.amounts if amount.n_bytes or amount.band_bytes}
-    return max(bases, key=SURE_TO_UNSURE.index, default=Basis.EXACT)
+    return max(bases, key=MOST_CERTAIN_FIRST.index, default=Basis.EXACT)
 
 
 def _basis_said(outcome: Plan | Shortfall) -> dict[str, str]:
@@ -129,7 +129,7 @@ def _row(row: LedgerRow) -> dict[str, Any]:
         "compute_bytes": row.compute.n_bytes,
         "cache_bytes": row.cache.n_bytes,
         "overhead_bytes": row.overhead.n_bytes,
-        "extra_bytes": row.extra.n_bytes,
+        "extra_bytes": row.adapters.n_bytes,
         "band_bytes": sum(amount.band_bytes for amount in row.amounts),
         "used_bytes": row.used_bytes,
         "free_bytes": row.free_bytes,
@@ -139,7 +139,7 @@ def _row(row: LedgerRow) -> dict[str, Any]:
             "compute": _basis(row.compute),
             "cache": _basis(row.cache),
             "overhead": _basis(row.overhead),
-            "extra": _basis(row.extra),
+            "extra": _basis(row.adapters),
         },
         "bands": {
             "weights": row.weights.band_bytes,
@@ -147,7 +147,7 @@ def _row(row: LedgerRow) -> dict[str, Any]:
             "compute": row.compute.band_bytes,
             "cache": row.cache.band_bytes,
             "overhead": row.overhead.band_bytes,
-            "extra": row.extra.band_bytes,
+            "extra": row.adapters.band_bytes,
         },
     }
 

@@ -12,7 +12,7 @@ from launcher.plan.modes import CacheType, TensorOverride
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DraftWish:
+class DraftRequest:
     """llama-server's flags for a draft model. `path` is a file, or `hf:` and a repo; `devices` None are the main model's, () the host; `n_gpu_layers`
     None is all layers."""
 
@@ -25,7 +25,7 @@ class DraftWish:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProjectorWish:
+class ProjectorRequest:
     """llama-server's flags for a projector. `path` is a file or a URL; `where` None is the first device in use; -1 the model's own number of
     tokens."""
 
@@ -36,11 +36,11 @@ class ProjectorWish:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompanionWishes:
+class CompanionRequest:
     """What is asked for beside the model. `n_draft` is how many tokens are drafted at once for each slot: each wants a
     row of the main model's logits (common_speculative_get_output_limits)."""
 
-    draft: DraftWish | None = None
-    projector: ProjectorWish | None = None
+    draft: DraftRequest | None = None
+    projector: ProjectorRequest | None = None
     spec_types: tuple[str, ...] = ()
     n_draft: int = 0

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from launcher.errors import UsageError
 from launcher.machine.machine import parse_cpu_list
-from launcher.plan.amounts import HOST, NOTHING, SURE_TO_UNSURE, Amount, Basis, LedgerRow
-from launcher.plan.as_json import SCHEMA
+from launcher.plan.amounts import HOST, MOST_CERTAIN_FIRST, NOTHING, Amount, Basis, LedgerRow
+from launcher.plan.as_json import PLAN_SCHEMA
 from launcher.plan.modes import CacheType, LoadMode, NumaMode, TensorOverride
 from launcher.plan.plan import Placement, Plan
 from launcher.system.json_object import JsonObject, Malformed
@@ -45,8 +45,8 @@ def from_json(document: object) -> Plan:
 
 
 def _plan(given: JsonObject) -> Plan:
-    if (schema := given.whole("schema")) != SCHEMA:
-        raise given.malformed("schema", f"is {schema}; this launcher reads {SCHEMA}")
+    if (schema := given.whole("schema")) != PLAN_SCHEMA:
+        raise given.malformed("schema", f"is {schema}; this launcher reads {PLAN_SCHEMA}")
     if not given.flag("fits"):
         raise given.malformed("fits", "is false: it says what is missing, and is no plan")
     model, context, settings = (
@@ -116,7 +116,7 @@ def _objects(given: JsonObject, key: str) -> tuple[JsonObject, ...]:
 
 
 def _override(given: JsonObject, text: str) -> TensorOverride:
-    """Undo `overrides.spelled`."""
+    """Undo `overrides.format_override`."""
     pattern, equals, where = text.partition("=")
     if not equals:
         raise given.malformed("overrides", "has a rule without a place")
@@ -140,10 +140,10 @@ def _row(given: JsonObject, where: str, name: str) -> LedgerRow:
         )
 
     amounts = {part: amount(part) for part in _PARTS}
-    amounts["extra"] = amount("extra") if given.has("extra_bytes") else NOTHING
+    amounts["adapters"] = amount("extra") if given.has("extra_bytes") else NOTHING
     if bands is None:
         # Documents from before `bands` have the sum alone, and nearly all of it is the least sure amount's.
-        widest = max(amounts, key=lambda part: SURE_TO_UNSURE.index(amounts[part].basis))
+        widest = max(amounts, key=lambda part: MOST_CERTAIN_FIRST.index(amounts[part].basis))
         amounts[widest] = replace(amounts[widest], band_bytes=given.whole("band_bytes", 0, _MAX_BYTES))
     budget = given.whole("budget_bytes", -_MAX_BYTES, _MAX_BYTES)
     row = LedgerRow(where=where, name=name, budget_bytes=budget, **amounts)

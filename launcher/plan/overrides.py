@@ -43,7 +43,7 @@ def first_match(overrides: Iterable[TensorOverride]) -> Callable[[str], str | No
     return lambda name: next((where for pattern, where in rules if pattern.search(name)), None)
 
 
-def finds(override: TensorOverride, names: Iterable[str]) -> bool:
+def matches_any(override: TensorOverride, names: Iterable[str]) -> bool:
     """Whether it matches any tensor. Raises UsageError for a pattern that is none."""
     compiled = compiled_pattern(override.pattern)
     return any(compiled.search(name) for name in names)
@@ -66,13 +66,13 @@ def check_overrides(
     rules = tuple(overrides)
     check_places(rules, devices)
     for rule in rules:
-        if not finds(rule, names):
+        if not matches_any(rule, names):
             raise UsageError(
                 f"-ot {rule.pattern} finds no tensor of {model}, whose names are like {names[len(names) // 2]}",
                 hint="patterns are searched for in the names of tensors, as llama.cpp does",
             )
 
 
-def spelled(rule: TensorOverride) -> str:
+def format_override(rule: TensorOverride) -> str:
     """The rule in llama-server's words."""
     return f"{rule.pattern}={'CPU' if rule.where == HOST else rule.where}"

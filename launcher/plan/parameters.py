@@ -32,6 +32,6 @@ class Parameters:
         return min(self.ctx_size, self.batch_size, self.ubatch_size)
 
 
-def padded(n_tokens: int) -> int:
+def pad_context(n_tokens: int) -> int:
     """llama.cpp pads contexts and sliding windows to 256 (llama-context.cpp, llama-kv-cache-iswa.cpp)."""
     return -(-n_tokens // _PAD) * _PAD

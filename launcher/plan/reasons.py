@@ -8,9 +8,9 @@ from itertools import groupby
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST, LedgerRow
 from launcher.plan.memory.budget import Budgets
-from launcher.plan.memory.companion_memory import Beside
+from launcher.plan.memory.companion_memory import CompanionMemory
 from launcher.plan.memory.ledger import Demand
-from launcher.plan.memory.weights import Fixed
+from launcher.plan.memory.weights import OverriddenWeights
 from launcher.plan.oracle import HostTensor
 from launcher.plan.plan import Placement
 from launcher.units import format_bytes
@@ -39,7 +39,7 @@ def describe_placement(demand: Demand, placement: Placement, budgets: Budgets) -
         reasons.append(
             f"{format_bytes(stuck)} of weights are of a type no device here can multiply: they stay on the host"
         )
-    reasons += [_as_asked(fixed) for fixed in weights.fixed]
+    reasons += [_as_asked(fixed) for fixed in weights.overridden]
     return tuple(reasons)
 
 
@@ -48,7 +48,7 @@ def _all_on_devices(placement: Placement) -> bool:
     return placement.n_gpu_layers > placement.n_block and not experts
 
 
-def _as_asked(fixed: Fixed) -> str:
+def _as_asked(fixed: OverriddenWeights) -> str:
     tensors = f"{fixed.n_tensors} tensor{'s' * (fixed.n_tensors != 1)}"
     place = "the host" if fixed.where == HOST else fixed.where
     return f"-ot: {tensors} ({format_bytes(fixed.n_bytes)}) on {place} as asked"
@@ -73,7 +73,7 @@ def _where(demand: Demand, placement: Placement, budgets: Budgets) -> str:
         f"the {' and '.join(kinds)} experts of block {block}" for block, kinds in placement.host_expert_parts
     ]
     if experts:
-        on_host.insert(0, f"those of blocks {ranges(experts)} ({format_bytes(n_bytes)})")
+        on_host.insert(0, f"those of blocks {format_ranges(experts)} ({format_bytes(n_bytes)})")
     return (
         f"dense weights and caches on devices, and the experts of {n_expert_blocks - len(experts) - n_parts} of "
         f"{n_expert_blocks} blocks; {', '.join(on_host)} on the host"
@@ -115,14 +115,14 @@ def describe_missing(quant: str, row: LedgerRow) -> str:
     )
 
 
-def describe_beside(held: Beside) -> tuple[str, ...]:
+def describe_companions(companions: CompanionMemory) -> tuple[str, ...]:
     """What is beside the model, and what that leaves it."""
-    kept = [f"{format_bytes(n_bytes)} of {where}" for where, n_bytes in held.used_bytes.items()]
+    kept = [f"{format_bytes(n_bytes)} of {where}" for where, n_bytes in companions.used_bytes.items()]
     left = (f"the model is placed in what is left after {', '.join(kept)}",) if kept else ()
-    return (*held.reasons, *left)
+    return (*companions.reasons, *left)
 
 
-def on_host(tensors: tuple[HostTensor, ...]) -> tuple[str, ...]:
+def describe_host_tensors(tensors: tuple[HostTensor, ...]) -> tuple[str, ...]:
     """One sentence per cause: a quantised file can put hundreds of tensors on the host for the same one."""
     by_reason: dict[str, list[str]] = {}
     for tensor in tensors:
@@ -133,7 +133,7 @@ def on_host(tensors: tuple[HostTensor, ...]) -> tuple[str, ...]:
     )
 
 
-def ranges(numbers: Iterable[int]) -> str:
+def format_ranges(numbers: Iterable[int]) -> str:
     """`[1, 2, 3, 7]` as `1-3, 7`."""
     indexed = enumerate(sorted(numbers))
     parts = []

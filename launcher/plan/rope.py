@@ -28,7 +28,7 @@ class Rope:
     trained: int | None = None
 
 
-def reach_of(metadata: Mapping[str, Any], rope: Rope) -> int:
+def context_limit(metadata: Mapping[str, Any], rope: Rope) -> int:
     """Tokens at which llama-server caps a request (tools/server/server-context.cpp, n_ctx_slot, at 0c1e570): the training
     context, which YaRN replaces where it scales otherwise than the file says (src/llama-context.cpp,
     llama_init_from_model). Other scalings change nothing here. 0 where the file names none."""
@@ -63,7 +63,7 @@ def yarn_flags(metadata: Mapping[str, Any], n_tokens: int) -> str | None:
     factor = 2
     while original * factor < n_tokens:
         factor *= 2
-    lifted = reach_of(metadata, Rope(scaling=Scaling.YARN, freq_scale=1 / factor))
+    lifted = context_limit(metadata, Rope(scaling=Scaling.YARN, freq_scale=1 / factor))
     return f"--rope-scaling yarn --rope-scale {factor}" if lifted >= n_tokens else None
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
 from launcher.plan.amounts import Amount
 from launcher.plan.modes import CacheType, LoadMode, NumaMode, TensorOverride
@@ -19,7 +20,7 @@ class Prefer(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Extra:
+class Adapter:
     """A further file that the user's flags load, and what it takes: `everywhere` on each device in use
     (an upper bound for adapters, whose tensors go with the layers), else on the first one; on the host without any."""
 
@@ -58,6 +59,13 @@ class Workload:
     prefer: Prefer = Prefer.BALANCED
     min_tps: float | None = None
     numa: NumaMode | None = None
-    extras: tuple[Extra, ...] = ()
+    adapters: tuple[Adapter, ...] = ()
     overrides: tuple[TensorOverride, ...] = ()
     rope: Rope = Rope()
+
+
+def as_recorded(workload: Workload) -> dict[str, Any]:
+    """Return the workload's fields under the keys that records of deployments were hashed with."""
+    fields = asdict(workload)
+    fields["extras"] = fields.pop("adapters")  # a deployment that runs must stay the same request
+    return fields

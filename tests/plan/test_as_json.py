@@ -7,7 +7,7 @@ import json
 from launcher.machine.machine import Device
 from launcher.plan.amounts import HOST, Basis
 from launcher.plan.as_json import basis_of, plan_json, shortfall_json
-from launcher.plan.memory.simulated import question_of, simulated_ledger
+from launcher.plan.memory.simulated import plan_question, simulated_ledger
 from launcher.plan.modes import FlashAttention
 from launcher.plan.oracle import Answer, BufferRow
 from launcher.plan.plan import Plan, Shortfall
@@ -76,7 +76,7 @@ def test_the_document_of_a_shortfall() -> None:
 
 def test_the_question_is_the_plan() -> None:
     plan = a_plan()
-    question = question_of(plan, "model.gguf", CARDS)
+    question = plan_question(plan, "model.gguf", CARDS)
     assert question.devices == CARDS
     assert question.tensor_split == tuple(float(count) for count in plan.placement.tensor_split)
     assert question.n_gpu_layers == 13

@@ -43,7 +43,7 @@ def rows(where: str, name: str) -> st.SearchStrategy[LedgerRow]:
         compute=AMOUNTS,
         cache=AMOUNTS,
         overhead=AMOUNTS,
-        extra=AMOUNTS,
+        adapters=AMOUNTS,
         budget_bytes=st.integers(-(1 << 48), 1 << 48),
     )
 

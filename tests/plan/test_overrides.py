@@ -10,7 +10,7 @@ from launcher.errors import UsageError
 from launcher.plan.amounts import HOST
 from launcher.plan.expert_pattern import matched_names
 from launcher.plan.memory.assign import assign
-from launcher.plan.memory.simulated import question_of
+from launcher.plan.memory.simulated import plan_question
 from launcher.plan.modes import TensorOverride
 from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.workload import Limits, Workload
@@ -51,7 +51,7 @@ def test_the_formulas_place_what_llama_cpp_places(
     if isinstance(outcome, Shortfall):
         assert needed
         return
-    question = question_of(outcome, "m", box.devices)
+    question = plan_question(outcome, "m", box.devices)
     assert question.overrides[: len(chosen)] == (
         rules(*chosen).overrides if outcome.placement.devices else ()
     )
@@ -78,7 +78,7 @@ def test_a_device_that_gets_tensors_is_used_and_the_reasons_say_so() -> None:
 def test_the_plan_s_own_override_comes_after_the_user_s() -> None:
     plan = planned(rules((r"blk\.(7|11)\.ffn_.*_exps", "CUDA1")), 250, 200)
     assert plan.placement.host_expert_blocks
-    question = question_of(plan, "m", cards(250, 200))
+    question = plan_question(plan, "m", cards(250, 200))
     assert [rule.where for rule in question.overrides] == ["CUDA1", HOST]
 
 

@@ -8,7 +8,7 @@ from launcher.engine.flags.rope_flags import read_rope
 from launcher.errors import UsageError
 from launcher.gguf.ggml import GgmlType
 from launcher.plan.plan import Plan
-from launcher.plan.rope import Rope, reach_of, yarn_flags
+from launcher.plan.rope import Rope, context_limit, yarn_flags
 from launcher.plan.workload import Workload
 from tests.plan.planned import make_plan
 from tests.plan.shapes import machine, model
@@ -38,13 +38,13 @@ STRETCHED = {
     ],
 )
 def test_the_engine_caps_a_request_there(flags: str, expected: int) -> None:
-    assert expected == reach_of(PLAIN, read_rope(flags.split()))
+    assert expected == context_limit(PLAIN, read_rope(flags.split()))
 
 
 def test_a_model_that_is_stretched_already_counts_from_its_original_context() -> None:
-    assert reach_of(STRETCHED, Rope()) == 8192
-    assert reach_of(STRETCHED, read_rope(("--rope-scale", "64"))) == 8192
-    assert reach_of(STRETCHED, read_rope(("--rope-scale", "128"))) == 16384
+    assert context_limit(STRETCHED, Rope()) == 8192
+    assert context_limit(STRETCHED, read_rope(("--rope-scale", "64"))) == 8192
+    assert context_limit(STRETCHED, read_rope(("--rope-scale", "128"))) == 16384
     assert yarn_flags(STRETCHED, 16384) == "--rope-scaling yarn --rope-scale 128"
     assert yarn_flags({}, 16384) is None
 
@@ -57,7 +57,7 @@ def test_what_the_engine_refuses_is_refused(flags: str) -> None:
 
 def test_a_request_is_not_promised_what_the_engine_cuts() -> None:
     file, box = model("gemma3", "gemma-3-27b", expert=GgmlType.Q4_0), machine()
-    trained = reach_of(file.metadata, Rope())
+    trained = context_limit(file.metadata, Rope())
 
     with pytest.raises(UsageError) as refused:
         make_plan(file, "Q4_0", box, Workload(ctx_size=2 * trained))

@@ -9,8 +9,8 @@ import pytest
 
 from launcher.engine.find import Engine
 from launcher.models.local import open_path
-from launcher.plan.companions import DraftWish
-from launcher.plan.memory.companion_memory import Companions, Draft, beside, draft_question
+from launcher.plan.companions import DraftRequest
+from launcher.plan.memory.companion_memory import Companions, Draft, draft_question, size_companions
 from launcher.plan.modes import CacheType
 from launcher.plan.oracle import Question, Refusal
 from launcher.simulate.client import SimulatorPool
@@ -19,9 +19,9 @@ from tests.simulate.engine_log import gaps_with_companions, software_gpus
 
 
 def with_draft(
-    server: Path, simulators: SimulatorPool, main: Question, path: Path, wish: DraftWish, *flags: str
+    server: Path, simulators: SimulatorPool, main: Question, path: Path, wish: DraftRequest, *flags: str
 ) -> dict[tuple[str, str], float]:
-    draft = Draft(wish=wish, model=open_path(path).model, path=str(path), oracle=simulators)
+    draft = Draft(request=wish, model=open_path(path).model, path=str(path), oracle=simulators)
     question = draft_question(draft, main, software_gpus(2), ())
     flags = ("-md", str(path), "--spec-type", "draft-simple", "--no-warmup", *flags)
     main = replace(main, n_draft=3)
@@ -35,26 +35,26 @@ def test_a_draft_model_on_the_host(
 ) -> None:
     main = Question(model=str(models["qwen3moe"]), devices=(), ctx_size=4096, n_parallel=n_parallel)
 
-    assert with_draft(engine.path, simulators, main, models["llama"], DraftWish(path="")) == {}
+    assert with_draft(engine.path, simulators, main, models["llama"], DraftRequest(path="")) == {}
 
 
 @pytest.mark.vulkan
 @pytest.mark.parametrize(
     ("split", "wish", "flags"),
     [
-        ((1.0, 3.0), DraftWish(path=""), ()),
-        ((), DraftWish(path="", devices=("Vulkan1",)), ("-devd", "Vulkan1")),
-        ((), DraftWish(path="", devices=()), ("-devd", "none")),
+        ((1.0, 3.0), DraftRequest(path=""), ()),
+        ((), DraftRequest(path="", devices=("Vulkan1",)), ("-devd", "Vulkan1")),
+        ((), DraftRequest(path="", devices=()), ("-devd", "none")),
         (
             (1.0, 3.0),
-            DraftWish(path="", n_gpu_layers=2, cache_type_k=CacheType.Q8_0, cache_type_v=CacheType.Q8_0),
+            DraftRequest(path="", n_gpu_layers=2, cache_type_k=CacheType.Q8_0, cache_type_v=CacheType.Q8_0),
             ("-ngld", "2", "-ctkd", "q8_0", "-ctvd", "q8_0"),
         ),
     ],
 )
 def test_a_draft_model_on_software_gpus(
     split: tuple[float, ...],
-    wish: DraftWish,
+    wish: DraftRequest,
     flags: tuple[str, ...],
     vulkan_engine: Engine,
     simulators: SimulatorPool,
@@ -87,12 +87,12 @@ def test_an_estimated_draft_has_the_slots_of_the_model(
     held = []
     for oracle in (simulators, Nobody()):
         draft = Draft(
-            wish=DraftWish(path=""),
+            request=DraftRequest(path=""),
             model=open_path(models[name]).model,
             path=str(models[name]),
             oracle=oracle,
         )
-        held += beside(Companions(draft=draft), main, machine(), ()).held
+        held += size_companions(Companions(draft=draft), main, machine(), ()).rows
 
     simulated, estimated = held
     assert simulated.kv.n_bytes == estimated.kv.n_bytes

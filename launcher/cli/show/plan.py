@@ -71,7 +71,7 @@ def ledger(rows: Sequence[LedgerRow]) -> RenderableType:
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for row in rows:
-        other = [row.cache, row.overhead, row.extra]
+        other = [row.cache, row.overhead, row.adapters]
         cells = [amount(row.weights), amount(row.kv), amount(row.compute), amounts(other)]
         cells += [_size(row.used_bytes), _size(row.budget_bytes), bar(row.used_bytes, row.budget_bytes)]
         table.add_row(row.where, *cells, style="red" if row.free_bytes < 0 else None)

@@ -16,7 +16,7 @@ from launcher.engine.flags.user_flags import SPELLINGS, WORKLOAD_FLAGS, is_flag,
 from launcher.errors import UsageError
 from launcher.plan.expert_pattern import placement_overrides
 from launcher.plan.modes import LoadMode
-from launcher.plan.overrides import spelled
+from launcher.plan.overrides import format_override
 from launcher.plan.plan import Plan
 from launcher.units import MIB
 
@@ -204,7 +204,7 @@ def _add_placement(line: _Line, plan: Plan) -> None:
         line.add("-ts", ",".join(str(count) for count in placement.tensor_split), "several devices")
     overrides = placement_overrides(placement)
     if overrides:
-        line.add("-ot", ",".join(map(spelled, overrides)), "single tensors' places")
+        line.add("-ot", ",".join(map(format_override, overrides)), "single tensors' places")
 
 
 def _add_load_mode(line: _Line, plan: Plan) -> None:

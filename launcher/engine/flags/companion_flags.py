@@ -14,7 +14,7 @@ from launcher.engine.flags.memory_flags import MOST_BLOCKS
 from launcher.engine.flags.user_flags import split_flags
 from launcher.errors import UsageError
 from launcher.plan.amounts import HOST
-from launcher.plan.companions import CompanionWishes, DraftWish, ProjectorWish
+from launcher.plan.companions import CompanionRequest, DraftRequest, ProjectorRequest
 from launcher.plan.expert_pattern import EXPERTS
 from launcher.plan.modes import CacheType, TensorOverride
 from launcher.plan.overrides import parse_rules
@@ -56,7 +56,7 @@ class _Reading:
 _Handler = Callable[[_Reading, str], None]
 
 
-def read_companions(flags: Sequence[str]) -> CompanionWishes:
+def read_companions(flags: Sequence[str]) -> CompanionRequest:
     """What these flags load beside the model. Raises UsageError for values llama-server would refuse."""
     reading = _Reading()
     for name, words in split_flags(flags):
@@ -94,7 +94,7 @@ def with_local_file(flags: Sequence[str], flag: str, path: str, also: Sequence[s
     return (*kept, _SPELLED[flag], path, *also)
 
 
-def _wishes(reading: _Reading) -> CompanionWishes:
+def _wishes(reading: _Reading) -> CompanionRequest:
     draft = projector = None
     if "remote" in reading.draft and "path" in reading.draft:  # -md is a file of that repo then
         repo = reading.draft["remote"].removeprefix("hf:").partition(":")[0]
@@ -103,11 +103,11 @@ def _wishes(reading: _Reading) -> CompanionWishes:
         if remote := companion.pop("remote", None):  # what is fetched takes the place of a file that is named
             companion["path"] = remote
     if "path" in reading.draft:
-        draft = DraftWish(overrides=tuple(reading.overrides), **reading.draft)
+        draft = DraftRequest(overrides=tuple(reading.overrides), **reading.draft)
     if "path" in reading.projector:
-        projector = ProjectorWish(**reading.projector)
+        projector = ProjectorRequest(**reading.projector)
     types = tuple(dict.fromkeys(reading.spec_types))
-    return CompanionWishes(
+    return CompanionRequest(
         draft=draft,
         projector=projector,
         spec_types=types,

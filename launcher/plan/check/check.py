@@ -15,7 +15,7 @@ from launcher.gguf.architecture import read_architecture
 from launcher.gguf.model import ModelFile
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import Amount, Basis, LedgerRow
-from launcher.plan.as_json import SCHEMA, ledger_json
+from launcher.plan.as_json import PLAN_SCHEMA, ledger_json
 from launcher.plan.check.configuration import (
     Configuration,
     pool_size,
@@ -27,16 +27,22 @@ from launcher.plan.check.configuration import (
 from launcher.plan.check.explanation import Facts, explain_check
 from launcher.plan.memory.assign import Assignment, assign
 from launcher.plan.memory.budget import read_budgets
-from launcher.plan.memory.companion_memory import NO_COMPANIONS, Beside, Companions, beside, with_beside
+from launcher.plan.memory.companion_memory import (
+    NO_COMPANIONS,
+    CompanionMemory,
+    Companions,
+    add_companions,
+    size_companions,
+)
 from launcher.plan.memory.estimate import count_question, demand_of_question
 from launcher.plan.memory.host_memory import plan_caches
 from launcher.plan.memory.kv import state_bytes
 from launcher.plan.memory.ledger import Demand
 from launcher.plan.memory.simulated import simulated_ledger
-from launcher.plan.memory.tensor_split import divide_assignment, divide_ledger, splits_tensors, together
+from launcher.plan.memory.tensor_split import as_one_device, divide_assignment, divide_ledger, splits_tensors
 from launcher.plan.oracle import Answer, Oracle, Question
-from launcher.plan.reasons import ranges
-from launcher.plan.rope import reach_of
+from launcher.plan.reasons import format_ranges
+from launcher.plan.rope import context_limit
 from launcher.plan.workload import Workload
 
 _STAGES = ("weights", "kv", "compute", "beside", "cache")
@@ -97,7 +103,7 @@ def check_configuration(
     question = replace(
         question_of_configuration(configuration, path, devices, pool, names), n_draft=companions.n_draft
     )
-    counted = together(question) if splits_tensors(question) else question
+    counted = as_one_device(question) if splits_tensors(question) else question
     assignment = assign(counted, architecture, model.tensors)
     budgets = read_budgets(replace(machine, devices=devices))
     answer = oracle.simulate(question)
@@ -116,7 +122,7 @@ def check_configuration(
     )
     others = (device for device in machine.devices if device not in devices)
     whole = replace(machine, devices=(*devices, *others))
-    ledger = with_beside(alone, held.held, read_budgets(whole)) if held.held else alone
+    ledger = add_companions(alone, held.rows, read_budgets(whole)) if held.rows else alone
     failures = _failures(alone, ledger)
     slot = pool if question.kv_unified else pool // question.n_parallel
     return Check(
@@ -124,7 +130,7 @@ def check_configuration(
         source=model.source,
         size_bytes=model.size_bytes,
         pool=pool,
-        slot_ctx_size=min(slot, reach_of(model.metadata, configuration.rope) or slot),
+        slot_ctx_size=min(slot, context_limit(model.metadata, configuration.rope) or slot),
         question=question,
         assignment=assignment,
         ledger=ledger,
@@ -152,7 +158,7 @@ def check_json(value: Check) -> dict[str, Any]:
     """The versioned document of `launcher check --json`, without what is offered instead."""
     question = value.question
     return {
-        "schema": SCHEMA,
+        "schema": PLAN_SCHEMA,
         "fits": value.fits,
         "model": {"id": value.model_id, "source": value.source, "size_bytes": value.size_bytes},
         "context": {
@@ -180,9 +186,9 @@ def check_json(value: Check) -> dict[str, Any]:
         "layers": [
             {
                 "where": share.where,
-                "layers": ranges(share.layers),
+                "layers": format_ranges(share.layers),
                 "n_layers": len(share.layers),
-                "expert_blocks": ranges(share.expert_blocks),
+                "expert_blocks": format_ranges(share.expert_blocks),
                 "n_expert_blocks": len(share.expert_blocks),
                 "expert_bytes": share.expert_bytes,
             }
@@ -210,12 +216,12 @@ def _server_caches(demand: Demand, configuration: Configuration) -> Amount:
 
 def _held(
     companions: Companions, main: Question, machine: Machine, ledger: Sequence[LedgerRow]
-) -> tuple[Beside, str | None]:
+) -> tuple[CompanionMemory, str | None]:
     """What companions hold, and why llama.cpp would not load one of them."""
     try:
-        return beside(companions, main, machine, ledger), None
+        return size_companions(companions, main, machine, ledger), None
     except EngineFailed as error:
-        return Beside(), error.message
+        return CompanionMemory(), error.message
 
 
 def _failures(alone: Sequence[LedgerRow], ledger: Sequence[LedgerRow]) -> tuple[BudgetOverrun, ...]:

@@ -14,8 +14,8 @@ from launcher.plan.amounts import HOST
 from launcher.plan.memory.companion_memory import Companions
 from launcher.plan.modes import CacheType, FlashAttention, LoadMode, SplitMode, TensorOverride
 from launcher.plan.oracle import Question
-from launcher.plan.overrides import check_places, finds
-from launcher.plan.parameters import padded
+from launcher.plan.overrides import check_places, matches_any
+from launcher.plan.parameters import pad_context
 from launcher.plan.rope import Rope
 from launcher.units import GIB
 
@@ -96,8 +96,8 @@ def pool_size(configuration: Configuration, n_ctx_train: int) -> int:
         wanted = n_ctx_train * (slots if apart else 1)
     if wanted == 0:
         raise UsageError("this model names no training context, and -c is not given", hint="add -c 32768")
-    total = padded(wanted)
-    return total if configuration.kv_unified else padded(total // slots) * slots
+    total = pad_context(wanted)
+    return total if configuration.kv_unified else pad_context(total // slots) * slots
 
 
 def used_devices(configuration: Configuration, devices: Sequence[Device]) -> tuple[Device, ...]:
@@ -138,13 +138,13 @@ def settled_companions(
     if configuration.split_mode is not SplitMode.NONE:
         return companions
     draft, projector = companions.draft, companions.projector
-    if projector is not None and projector.wish.where is None:
+    if projector is not None and projector.request.where is None:
         every = used_devices(replace(configuration, split_mode=SplitMode.LAYER), devices)
         where = every[0].id if every else HOST
-        projector = replace(projector, wish=replace(projector.wish, where=where))
-    if draft is not None and draft.wish.devices is not None and len(draft.wish.devices) > 1:
-        one = used_devices(replace(configuration, devices=draft.wish.devices), devices)
-        draft = replace(draft, wish=replace(draft.wish, devices=tuple(device.id for device in one)))
+        projector = replace(projector, request=replace(projector.request, where=where))
+    if draft is not None and draft.request.devices is not None and len(draft.request.devices) > 1:
+        one = used_devices(replace(configuration, devices=draft.request.devices), devices)
+        draft = replace(draft, request=replace(draft.request, devices=tuple(device.id for device in one)))
     return replace(companions, draft=draft, projector=projector)
 
 
@@ -220,7 +220,7 @@ def _effective(
     overrides: Sequence[TensorOverride], devices: Sequence[Device], names: Sequence[str]
 ) -> tuple[TensorOverride, ...]:
     check_places(overrides, [device.id for device in devices])
-    found = tuple(override for override in overrides if finds(override, names))
+    found = tuple(override for override in overrides if matches_any(override, names))
     return found or ((_NOTHING,) if overrides else ())
 
 

@@ -14,8 +14,8 @@ from launcher.plan.memory.budget import Budgets, device_margin
 from launcher.plan.memory.tensor_split import proportions, splits_tensors
 from launcher.plan.modes import SplitMode
 from launcher.plan.oracle import Answer, Question, Refusal
-from launcher.plan.overrides import finds
-from launcher.plan.reasons import describe_budgets, on_host, ranges
+from launcher.plan.overrides import matches_any
+from launcher.plan.reasons import describe_budgets, describe_host_tensors, format_ranges
 from launcher.units import format_bytes
 
 
@@ -91,7 +91,7 @@ def _unbalanced(facts: Facts) -> str | None:
         return None
     relieved = max(emptied, key=lambda share: rows[share.where].free_bytes)
     return (
-        f"the blocks whose experts went to the host ({ranges(sorted(moved))}) are mostly {relieved.where}'s, which keeps "
+        f"the blocks whose experts went to the host ({format_ranges(sorted(moved))}) are mostly {relieved.where}'s, which keeps "
         f"the experts of {_count(len(relieved.expert_blocks), 'block')} and has "
         f"{format_bytes(max(rows[relieved.where].free_bytes, 0))} left; "
         f"{first} still holds those of {_count(len(fullest.expert_blocks), 'block')}, "
@@ -140,7 +140,7 @@ def _divided(question: Question, share: Share, n_block: int) -> str:
 def _describe(share: Share, n_block: int) -> str:
     blocks = [layer for layer in share.layers if layer < n_block]
     output = "the output layer" if n_block in share.layers else ""
-    named = f"block{'s' if len(blocks) > 1 else ''} {ranges(blocks)}" if blocks else ""
+    named = f"block{'s' if len(blocks) > 1 else ''} {format_ranges(blocks)}" if blocks else ""
     return " and ".join(filter(None, (named, output)))
 
 
@@ -155,13 +155,13 @@ def _experts(facts: Facts) -> tuple[str, ...]:
             if share.where != HOST
         )
         said.append(
-            f"experts of blocks {ranges(moved)} on the host ({format_bytes(host.expert_bytes)}); "
+            f"experts of blocks {format_ranges(moved)} on the host ({format_bytes(host.expert_bytes)}); "
             f"blocks whose experts stay on their device: {kept}"
         )
     said += [
         f"-ot {rule.pattern}={rule.where} finds no tensor: llama-server takes it silently"
         for rule in facts.configuration.overrides
-        if not rule.pattern.startswith("blk\\.") and not finds(rule, n_names)
+        if not rule.pattern.startswith("blk\\.") and not matches_any(rule, n_names)
     ]
     return tuple(said)
 
@@ -170,7 +170,7 @@ def _host(facts: Facts) -> tuple[str, ...]:
     """What lies on the host besides the embedding and asked-for experts, and why."""
     said: list[str] = []
     if isinstance(facts.answer, Answer):
-        said += on_host(facts.answer.host_tensors)
+        said += describe_host_tensors(facts.answer.host_tensors)
     if not facts.question.kv_offload and facts.question.devices:
         said.append("the KV cache is on the host: --no-kv-offload")
     configuration = facts.configuration

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from launcher.plan.forecast.processors import GB, Family, Processor
+from launcher.plan.forecast.processors import GB, Processor, ProcessorFamily
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shares:
+class Efficiency:
     """Parts of the named bandwidth that are reached, and seconds a layer costs besides."""
 
     weights: float
@@ -43,11 +43,11 @@ class Shares:
     launch_s: float
 
 
-SHARES = {
-    Family.CUDA: Shares(weights=0.70, cache=0.50, latent_cache=0.16, launch_s=60e-6),
-    Family.METAL: Shares(weights=0.65, cache=0.23, latent_cache=0.10, launch_s=155e-6),
-    Family.OTHER_GPU: Shares(weights=0.60, cache=0.40, latent_cache=0.12, launch_s=200e-6),
-    Family.HOST: Shares(weights=0.78, cache=0.12, latent_cache=0.04, launch_s=60e-6),
+EFFICIENCY = {
+    ProcessorFamily.CUDA: Efficiency(weights=0.70, cache=0.50, latent_cache=0.16, launch_s=60e-6),
+    ProcessorFamily.METAL: Efficiency(weights=0.65, cache=0.23, latent_cache=0.10, launch_s=155e-6),
+    ProcessorFamily.OTHER_GPU: Efficiency(weights=0.60, cache=0.40, latent_cache=0.12, launch_s=200e-6),
+    ProcessorFamily.HOST: Efficiency(weights=0.78, cache=0.12, latent_cache=0.04, launch_s=60e-6),
 }
 CORE_RATE = 18.0 * GB
 """Bytes of quantised weights that one core multiplies in a second."""
@@ -62,7 +62,7 @@ def token_seconds(stages: Iterable[Stage], depth: int) -> float:
 
 def _seconds(stage: Stage, depth: int) -> float:
     processor = stage.processor
-    shares = SHARES[processor.family]
+    shares = EFFICIENCY[processor.family]
     cache = (
         stage.kv_bytes
         * depth
@@ -73,8 +73,8 @@ def _seconds(stage: Stage, depth: int) -> float:
 
 def weight_rate(processor: Processor) -> float:
     """Bytes/s at which a processor gets through weights."""
-    reached = processor.bandwidth * SHARES[processor.family].weights
-    if processor.family is not Family.HOST:
+    reached = processor.bandwidth * EFFICIENCY[processor.family].weights
+    if processor.family is not ProcessorFamily.HOST:
         return reached
     spread = (1 + (processor.sockets - 1) * SECOND_SOCKET) / processor.sockets
     return spread / (1 / reached + 1 / (max(processor.cores, 1) * CORE_RATE))

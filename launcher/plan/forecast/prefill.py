@@ -9,10 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from launcher.plan.forecast.decode import SHARES, Stage, weight_rate
-from launcher.plan.forecast.processors import GB, Family
+from launcher.plan.forecast.decode import EFFICIENCY, Stage, weight_rate
+from launcher.plan.forecast.processors import GB, ProcessorFamily
 
-FLOPS_SHARE = {Family.CUDA: 0.35, Family.METAL: 0.35, Family.OTHER_GPU: 0.28, Family.HOST: 1.0}
+FLOPS_SHARE = {
+    ProcessorFamily.CUDA: 0.35,
+    ProcessorFamily.METAL: 0.35,
+    ProcessorFamily.OTHER_GPU: 0.28,
+    ProcessorFamily.HOST: 1.0,
+}
 """Parts of the named arithmetic that are reached (a host's figure is measured already)."""
 LINK_SHARE = 0.6
 LINK_MOST = 22.0 * GB
@@ -33,13 +38,13 @@ def prompt_seconds(stages: Sequence[Stage], n_tokens: int, ubatch: int, depth: i
 def _seconds(stage: Stage, n_tokens: int, n_batches: int, depth: int, *, offloads: bool) -> float:
     processor = stage.processor
     held, flops = stage.held_bytes, stage.flops
-    if processor.family is Family.HOST and offloads and stage.streamed_bytes:
+    if processor.family is ProcessorFamily.HOST and offloads and stage.streamed_bytes:
         moved = min(stage.streamed_bytes / held, 1.0) if held else 0.0
         held, flops = held * (1 - moved), flops * (1 - moved)
     arithmetic = n_tokens * flops / (processor.flops * FLOPS_SHARE[processor.family])
     weights = n_batches * held / weight_rate(processor)
     streamed = 0.0
-    if processor.family is not Family.HOST and offloads and stage.streamed_bytes:
+    if processor.family is not ProcessorFamily.HOST and offloads and stage.streamed_bytes:
         link = min((processor.link or processor.bandwidth) * LINK_SHARE, LINK_MOST)
         streamed = n_batches * stage.streamed_bytes / link
     middle = depth + n_tokens / 2
@@ -49,5 +54,5 @@ def _seconds(stage: Stage, n_tokens: int, n_batches: int, depth: int, *, offload
         + weights
         + streamed
         + cache
-        + n_batches * stage.n_layers * SHARES[processor.family].launch_s
+        + n_batches * stage.n_layers * EFFICIENCY[processor.family].launch_s
     )

@@ -67,7 +67,7 @@ _PCIE_GB_S = {1: 0.25, 2: 0.5, 3: 0.985, 4: 1.969, 5: 3.938, 6: 7.563}
 """GB/s a lane and direction (PCI-SIG; 8b/10b, 128b/130b and PAM4 coding counted)."""
 
 
-class Family(StrEnum):
+class ProcessorFamily(StrEnum):
     """Processors whose efficiency is alike: what the calibration is for."""
 
     CUDA = "cuda"
@@ -83,7 +83,7 @@ class Processor:
     which."""
 
     name: str
-    family: Family
+    family: ProcessorFamily
     bandwidth: float
     flops: float
     link: float | None = None
@@ -95,7 +95,9 @@ class Processor:
 
 def processor_of(device: Device) -> Processor:
     """A device's speed; one that nobody knows is taken as a middling card of its memory size."""
-    family = {Backend.CUDA: Family.CUDA, Backend.METAL: Family.METAL}.get(device.backend, Family.OTHER_GPU)
+    family = {Backend.CUDA: ProcessorFamily.CUDA, Backend.METAL: ProcessorFamily.METAL}.get(
+        device.backend, ProcessorFamily.OTHER_GPU
+    )
     key = gpu_key(device.name)
     link = None if device.shares_host_memory else link_speed(device.link)
     if key is not None:
@@ -120,7 +122,7 @@ def host_processor(machine: Machine, threads: int) -> Processor:
     bandwidth, source, known = _host_bandwidth(machine)
     return Processor(
         name="host",
-        family=Family.HOST,
+        family=ProcessorFamily.HOST,
         bandwidth=bandwidth,
         flops=threads * _flops_per_core(machine.cpu),
         cores=threads,

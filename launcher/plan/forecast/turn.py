@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from launcher.plan.forecast.decode import Stage, token_seconds
 from launcher.plan.forecast.prefill import prompt_seconds
-from launcher.plan.forecast.processors import Family
+from launcher.plan.forecast.processors import ProcessorFamily
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ def forecast_turn(stages: Sequence[Stage], turn: Turn, ubatch: int) -> Forecast:
     depth = turn.cached_tokens + turn.prompt_tokens
     token = token_seconds(stages, depth + turn.reply_tokens // 2)
     prompt = prompt_seconds(stages, turn.prompt_tokens, ubatch, turn.cached_tokens)
-    on_host = any(stage.processor.family is Family.HOST and stage.read_bytes for stage in stages)
+    on_host = any(stage.processor.family is ProcessorFamily.HOST and stage.read_bytes for stage in stages)
     guessed = [stage.processor for stage in stages if not stage.processor.known and stage.read_bytes]
     factor = GUESS_BAND if guessed else HOST_BAND if on_host else DECODE_BAND
     prompt_factor = max(factor, HOST_PREFILL_BAND if on_host else PREFILL_BAND)

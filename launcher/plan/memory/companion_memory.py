@@ -9,12 +9,12 @@ from launcher.errors import EngineFailed, UsageError
 from launcher.gguf.architecture import read_architecture
 from launcher.gguf.model import ModelFile
 from launcher.machine.machine import Device, Machine
-from launcher.plan.amounts import HOST, NOTHING, SURE_TO_UNSURE, Amount, Basis, LedgerRow
-from launcher.plan.companions import DraftWish, ProjectorWish
+from launcher.plan.amounts import HOST, MOST_CERTAIN_FIRST, NOTHING, Amount, Basis, LedgerRow
+from launcher.plan.companions import DraftRequest, ProjectorRequest
 from launcher.plan.memory.assign import assign
 from launcher.plan.memory.budget import Budgets, DeviceBudget, free_bytes, read_budgets
 from launcher.plan.memory.estimate import count_question, demand_of_question
-from launcher.plan.memory.projector import estimate_compute, growth
+from launcher.plan.memory.projector import compute_growth, estimate_compute
 from launcher.plan.memory.simulated import simulated_ledger
 from launcher.plan.modes import SplitMode
 from launcher.plan.oracle import BufferRow, Oracle, ProjectorOracle, ProjectorQuestion, Question, Refusal
@@ -29,7 +29,7 @@ without the main one."""
 class Draft:
     """A draft model, its headers read. `path` is its first shard's, `oracle` who simulates it."""
 
-    wish: DraftWish
+    request: DraftRequest
     model: ModelFile
     path: str
     oracle: Oracle
@@ -39,7 +39,7 @@ class Draft:
 class Projector:
     """A projector, its header read."""
 
-    wish: ProjectorWish
+    request: ProjectorRequest
     model: ModelFile
     path: str
     oracle: ProjectorOracle
@@ -58,7 +58,7 @@ NO_COMPANIONS = Companions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Held:
+class CompanionRow:
     """What companions hold in one place."""
 
     where: str
@@ -73,31 +73,31 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beside:
+class CompanionMemory:
     """All that companions hold, one entry per place, and sentences on it."""
 
-    held: tuple[Held, ...] = ()
+    rows: tuple[CompanionRow, ...] = ()
     reasons: tuple[str, ...] = ()
 
     @property
     def used_bytes(self) -> dict[str, int]:
-        return {part.where: part.used_bytes for part in self.held}
+        return {part.where: part.used_bytes for part in self.rows}
 
 
-def beside(
+def size_companions(
     companions: Companions,
     main: Question,
     machine: Machine,
     ledger: Sequence[LedgerRow],
     *,
     ask_about_draft: bool = True,
-) -> Beside:
+) -> CompanionMemory:
     """What the companions of `main` hold, whose own rows are `ledger`.
 
     A projector is the same beside most plans, and asked about; a draft model changes with each: while plans are only
     compared it is counted by the formulas, without `ask_about_draft`. Raises EngineFailed for a file that llama.cpp refuses to load, UsageError for a device that is not there.
     """
-    held: list[Held] = []
+    held: list[CompanionRow] = []
     reasons: list[str] = []
     if companions.draft is not None:
         parts, how = _draft(companions.draft, main, machine, ledger, ask=ask_about_draft)
@@ -107,10 +107,12 @@ def beside(
         parts, how = _projector(companions.projector, main, machine)
         held += parts
         reasons.append(_sentence("projector", companions.projector.model, parts, how))
-    return Beside(held=_by_place(held), reasons=tuple(reasons))
+    return CompanionMemory(rows=_by_place(held), reasons=tuple(reasons))
 
 
-def with_beside(ledger: Sequence[LedgerRow], held: Iterable[Held], budgets: Budgets) -> tuple[LedgerRow, ...]:
+def add_companions(
+    ledger: Sequence[LedgerRow], held: Iterable[CompanionRow], budgets: Budgets
+) -> tuple[LedgerRow, ...]:
     """The ledger with what companions hold in it, against these budgets; a device that only they use gets
     a row of its own. What shared devices take of the host's memory comes off the host's, as in `build_ledger`."""
     parts = {part.where: part for part in held}
@@ -142,32 +144,32 @@ def _empty_row(budget: DeviceBudget) -> LedgerRow:
     )
 
 
-def _with(row: LedgerRow, part: Held | None) -> LedgerRow:
+def _with(row: LedgerRow, part: CompanionRow | None) -> LedgerRow:
     if part is None:
         return row
     return replace(
         row,
-        weights=plus(row.weights, part.weights),
-        kv=plus(row.kv, part.kv),
-        compute=plus(row.compute, part.compute),
+        weights=add_amounts(row.weights, part.weights),
+        kv=add_amounts(row.kv, part.kv),
+        compute=add_amounts(row.compute, part.compute),
     )
 
 
-def plus(first: Amount, second: Amount) -> Amount:
+def add_amounts(first: Amount, second: Amount) -> Amount:
     """Both together, as sure as the less sure of those that are anything."""
     counted = [amount for amount in (first, second) if amount.n_bytes or amount.band_bytes]
     if len(counted) < 2:
         return counted[0] if counted else first
     return Amount(
         n_bytes=first.n_bytes + second.n_bytes,
-        basis=max((first.basis, second.basis), key=SURE_TO_UNSURE.index),
+        basis=max((first.basis, second.basis), key=MOST_CERTAIN_FIRST.index),
         band_bytes=first.band_bytes + second.band_bytes,
     )
 
 
 def _draft(
     draft: Draft, main: Question, machine: Machine, ledger: Sequence[LedgerRow], *, ask: bool
-) -> tuple[tuple[Held, ...], str]:
+) -> tuple[tuple[CompanionRow, ...], str]:
     question = draft_question(draft, main, machine.devices, ledger)
     if not ask:
         return _rows(_estimated_draft(draft.model, question, machine)), "estimated"
@@ -181,14 +183,16 @@ def _draft(
     return _simulated(answer.rows), how
 
 
-def _projector(projector: Projector, main: Question, machine: Machine) -> tuple[tuple[Held, ...], str]:
+def _projector(
+    projector: Projector, main: Question, machine: Machine
+) -> tuple[tuple[CompanionRow, ...], str]:
     """Weights are exact either way: all that is in the file goes to one place."""
     question = projector_question(projector, main, machine.devices)
-    more = growth(projector.model, projector.wish.image_max_tokens, question.flash_attn)
+    more = compute_growth(projector.model, projector.request.image_max_tokens, question.flash_attn)
     answer = projector.oracle.simulate_projector(question)
     if isinstance(answer, Refusal):
         _check(answer, projector.model)
-        part = Held(
+        part = CompanionRow(
             where=question.where,
             weights=Amount(
                 n_bytes=sum(tensor.size_bytes for tensor in projector.model.tensors), basis=Basis.EXACT
@@ -200,7 +204,7 @@ def _projector(projector: Projector, main: Question, machine: Machine) -> tuple[
     return parts, f"simulated by {answer.engine}{more.sentence}"
 
 
-def _grown(part: Held, factor: float) -> Held:
+def _grown(part: CompanionRow, factor: float) -> CompanionRow:
     """With room for what its compute can grow to while it serves."""
     compute = part.compute
     room = round(compute.n_bytes * (factor - 1))
@@ -215,9 +219,9 @@ def _check(refusal: Refusal, model: ModelFile) -> None:
         )
 
 
-def _simulated(rows: Iterable[BufferRow]) -> tuple[Held, ...]:
+def _simulated(rows: Iterable[BufferRow]) -> tuple[CompanionRow, ...]:
     return _by_place(
-        Held(
+        CompanionRow(
             where=row.where,
             weights=_amount(row.weights_bytes),
             kv=_amount(row.kv_bytes + row.recurrent_bytes),
@@ -231,15 +235,15 @@ def _amount(n_bytes: int) -> Amount:
     return Amount(n_bytes=n_bytes, basis=Basis.SIMULATED)
 
 
-def _by_place(parts: Iterable[Held]) -> tuple[Held, ...]:
-    found: dict[str, Held] = {}
+def _by_place(parts: Iterable[CompanionRow]) -> tuple[CompanionRow, ...]:
+    found: dict[str, CompanionRow] = {}
     for part in parts:
-        before = found.get(part.where, Held(where=part.where))
-        found[part.where] = Held(
+        before = found.get(part.where, CompanionRow(where=part.where))
+        found[part.where] = CompanionRow(
             where=part.where,
-            weights=plus(before.weights, part.weights),
-            kv=plus(before.kv, part.kv),
-            compute=plus(before.compute, part.compute),
+            weights=add_amounts(before.weights, part.weights),
+            kv=add_amounts(before.kv, part.kv),
+            compute=add_amounts(before.compute, part.compute),
         )
     return tuple(part for part in found.values() if part.used_bytes)
 
@@ -255,18 +259,18 @@ def _estimated_draft(model: ModelFile, question: Question, machine: Machine) -> 
     )
 
 
-def _rows(ledger: Iterable[LedgerRow]) -> tuple[Held, ...]:
+def _rows(ledger: Iterable[LedgerRow]) -> tuple[CompanionRow, ...]:
     return _by_place(
-        Held(where=row.where, weights=row.weights, kv=row.kv, compute=row.compute) for row in ledger
+        CompanionRow(where=row.where, weights=row.weights, kv=row.kv, compute=row.compute) for row in ledger
     )
 
 
-def _sentence(what: str, model: ModelFile, parts: Sequence[Held], how: str) -> str:
+def _sentence(what: str, model: ModelFile, parts: Sequence[CompanionRow], how: str) -> str:
     places = "; ".join(f"{part.where} {_sizes(part)}" for part in parts)
     return f"{what} {model.model_id} in the ledger: {places} ({how})"
 
 
-def _sizes(part: Held) -> str:
+def _sizes(part: CompanionRow) -> str:
     named: Mapping[str, Amount] = {"weights": part.weights, "cache": part.kv, "compute": part.compute}
     return ", ".join(
         f"{format_bytes(amount.n_bytes)} {name}" for name, amount in named.items() if amount.n_bytes
@@ -293,7 +297,7 @@ def draft_question(
     `devices` are the machine's; `ledger` is what `main` holds of them: a split by free memory sees the rest. Raises
     UsageError for a device that is not there.
     """
-    wish = draft.wish
+    wish = draft.request
     if wish.devices is None:
         used = main.devices
     else:
@@ -324,7 +328,7 @@ def draft_question(
 def projector_question(projector: Projector, main: Question, devices: Sequence[Device]) -> ProjectorQuestion:
     """The projector as llama-server loads it beside `main`: on the first device in use unless told otherwise
     (common_params_parse_ex, common/arg.cpp). Raises UsageError for a device that is not there."""
-    wish = projector.wish
+    wish = projector.request
     where = wish.where
     if where is None:
         where = main.devices[0].id if main.devices else HOST

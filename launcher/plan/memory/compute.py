@@ -33,7 +33,7 @@ _FLOOR_BAND = 16 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Graph:
+class GraphBytes:
     """The bytes a graph is made of, for one model under one set of parameters.
 
     `attention` (scores included) and `feed_forward` are those of the widest block, `embedding` one hidden state
@@ -68,7 +68,9 @@ class Role:
     copied_kv_bytes: int
 
 
-def draw_graph(architecture: Architecture, parameters: Parameters, caches: Caches, backend: Backend) -> Graph:
+def size_graph(
+    architecture: Architecture, parameters: Parameters, caches: Caches, backend: Backend
+) -> GraphBytes:
     """The graph of this model as `backend` would run it."""
     n_tokens = parameters.n_tokens
     flash = parameters.flash_attn and _has_flash_attention(architecture, backend)
@@ -81,7 +83,7 @@ def draw_graph(architecture: Architecture, parameters: Parameters, caches: Cache
     wide_v = 0 if architecture.is_mla else architecture.n_embd_head_v
     cached_width = max(architecture.n_head_kv) * (architecture.n_embd_head_k + wide_v)
     regular = architecture.recurrence is None and not architecture.indexer_key_length and not caches.band
-    return Graph(
+    return GraphBytes(
         attention=attention + scores,
         feed_forward=_F32 * n_tokens * _feed_forward(architecture),
         masks=cells * n_tokens * (2 if flash else _F32),
@@ -95,7 +97,7 @@ def draw_graph(architecture: Architecture, parameters: Parameters, caches: Cache
     )
 
 
-def device_compute(graph: Graph, role: Role) -> Amount:
+def device_compute(graph: GraphBytes, role: Role) -> Amount:
     """The compute buffer of one device.
 
     Pipeline parallelism keeps further copies of the masks and of the hidden state. Op offload copies one tensor
@@ -117,7 +119,7 @@ def device_compute(graph: Graph, role: Role) -> Amount:
     return _estimate(graph, n_bytes, extra=role.copied_kv_bytes // 4 if role.first else 0)
 
 
-def host_compute(graph: Graph, *, pipeline: bool, computes: bool, holds_weights: bool) -> Amount:
+def host_compute(graph: GraphBytes, *, pipeline: bool, computes: bool, holds_weights: bool) -> Amount:
     """The host's compute buffer plus the output rows.
 
     Beside devices it holds the inputs (masks, embeddings). Where the host `holds_weights` of blocks, a device
@@ -137,7 +139,7 @@ def host_compute(graph: Graph, *, pipeline: bool, computes: bool, holds_weights:
     return Amount(n_bytes=inputs, basis=Basis.ESTIMATED, band_bytes=_FLOOR_BAND + extra)
 
 
-def _estimate(graph: Graph, n_bytes: int, extra: int = 0) -> Amount:
+def _estimate(graph: GraphBytes, n_bytes: int, extra: int = 0) -> Amount:
     """The band is a share of what is computed, not of the tensors copied whole."""
     share = max(graph.attention, graph.feed_forward) * graph.band_percent // 100
     return Amount(n_bytes=n_bytes, basis=Basis.ESTIMATED, band_bytes=max(share, _FLOOR_BAND) + extra)

@@ -15,7 +15,7 @@ from launcher.gguf.architecture import Architecture
 from launcher.gguf.ggml import BLOCKS, GgmlType
 from launcher.plan.amounts import Amount, Basis
 from launcher.plan.modes import CacheType
-from launcher.plan.parameters import Parameters, padded
+from launcher.plan.parameters import Parameters, pad_context
 
 _GGML = {cache_type: GgmlType[cache_type.name] for cache_type in CacheType}
 _OWN_CACHES = frozenset({"deepseek4", "dflash", "dots3note", "glm5-next", "hy_v4", "qwen4exp"})
@@ -60,7 +60,7 @@ def cache_row_bytes(cache_type: CacheType, n_elements: int) -> int:
 
 def size_caches(architecture: Architecture, parameters: Parameters) -> Caches:
     """What every block caches under these parameters."""
-    full = padded(parameters.ctx_size)
+    full = pad_context(parameters.ctx_size)
     window = window_cells(architecture, parameters)
     blocks = tuple(
         BlockCache(
@@ -78,11 +78,11 @@ def size_caches(architecture: Architecture, parameters: Parameters) -> Caches:
 
 def window_cells(architecture: Architecture, parameters: Parameters) -> int:
     """Cells of the sliding blocks' cache; the whole context where nothing slides."""
-    full = padded(parameters.ctx_size)
+    full = pad_context(parameters.ctx_size)
     if architecture.n_swa is None:
         return full
     wanted = architecture.n_swa * parameters.n_parallel + parameters.n_tokens
-    return padded(min(full, wanted))
+    return pad_context(min(full, wanted))
 
 
 def state_bytes(architecture: Architecture, parameters: Parameters) -> int:
@@ -90,7 +90,7 @@ def state_bytes(architecture: Architecture, parameters: Parameters) -> int:
     saves what cannot be rolled back; the full-context cache can). 0 for models that need no checkpoints."""
     window = 0
     if architecture.n_swa is not None:
-        cells = padded(min(padded(parameters.ctx_size), architecture.n_swa + parameters.n_tokens))
+        cells = pad_context(min(pad_context(parameters.ctx_size), architecture.n_swa + parameters.n_tokens))
         window = cells * sum(
             sum(_row(architecture, parameters, block))
             for block in range(architecture.n_block)

@@ -14,12 +14,12 @@ from launcher.gguf.model import ModelFile
 from launcher.machine.machine import Backend
 from launcher.plan.amounts import HOST, NOTHING, Amount, Basis, LedgerRow
 from launcher.plan.memory.budget import Budgets, DeviceBudget
-from launcher.plan.memory.compute import Role, device_compute, draw_graph, host_compute
+from launcher.plan.memory.compute import Role, device_compute, host_compute, size_graph
 from launcher.plan.memory.kv import Caches, size_caches
 from launcher.plan.memory.weights import LayerWeights, Weights
 from launcher.plan.parameters import Parameters
 from launcher.plan.plan import Placement
-from launcher.plan.workload import Extra
+from launcher.plan.workload import Adapter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class Demand:
     weights: Weights
     parameters: Parameters
     caches: Caches
-    extras: tuple[Extra, ...] = ()
+    adapters: tuple[Adapter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,20 +54,20 @@ class Spread:
 
 
 def demand_of(
-    architecture: Architecture, weights: Weights, parameters: Parameters, extras: tuple[Extra, ...] = ()
+    architecture: Architecture, weights: Weights, parameters: Parameters, adapters: tuple[Adapter, ...] = ()
 ) -> Demand:
     return Demand(
         architecture=architecture,
         weights=weights,
         parameters=parameters,
         caches=size_caches(architecture, parameters),
-        extras=extras,
+        adapters=adapters,
     )
 
 
-def extra_amount(demand: Demand, *, first: bool) -> Amount:
+def adapter_amount(demand: Demand, *, first: bool) -> Amount:
     """What further files take on the first place that is in use, or on another one."""
-    amounts = [extra.amount for extra in demand.extras if first or extra.everywhere]
+    amounts = [extra.amount for extra in demand.adapters if first or extra.everywhere]
     bases = {amount.basis for amount in amounts}
     return Amount(
         n_bytes=sum(amount.n_bytes for amount in amounts),
@@ -102,7 +102,7 @@ def part_bytes(weights: Weights, spread: Spread) -> dict[int, int]:
     }
 
 
-def as_sure_as(model: ModelFile, rows: tuple[LedgerRow, ...]) -> tuple[LedgerRow, ...]:
+def mark_assumed_weights(model: ModelFile, rows: tuple[LedgerRow, ...]) -> tuple[LedgerRow, ...]:
     """The rows with their weights as estimates where the tensors' types are assumed: only their sum is known then."""
     if not model.assumed_types:
         return rows
@@ -149,10 +149,10 @@ def device_row(demand: Demand, spread: Spread, index: int, budget: DeviceBudget)
         for layer in share
     )
     held += demand.weights.tied_bytes if n_block in share else 0
-    held += demand.weights.fixed_on(budget.device.id).n_bytes
+    held += demand.weights.overridden_on(budget.device.id).n_bytes
     held += demand.weights.everywhere_bytes if any(layer < n_block for layer in share) else 0
     role = role_of(demand, spread, index, budget.device.backend)
-    graph = draw_graph(demand.architecture, demand.parameters, demand.caches, budget.device.backend)
+    graph = size_graph(demand.architecture, demand.parameters, demand.caches, budget.device.backend)
     return LedgerRow(
         where=budget.device.id,
         name=budget.device.name,
@@ -162,7 +162,7 @@ def device_row(demand: Demand, spread: Spread, index: int, budget: DeviceBudget)
         cache=NOTHING,
         overhead=budget.overhead,
         budget_bytes=budget.n_bytes,
-        extra=extra_amount(demand, first=index == 0),
+        adapters=adapter_amount(demand, first=index == 0),
     )
 
 
@@ -186,7 +186,7 @@ def copied_to_first(
 ) -> tuple[int, int]:
     """The largest tensor of a block on the host, and the largest such block's cache."""
     layers = demand.weights.layers
-    fixed = demand.weights.fixed_on(HOST).largest_bytes
+    fixed = demand.weights.overridden_on(HOST).largest_bytes
     on_host = [max(layers[i].largest_dense_bytes, layers[i].largest_expert_bytes) for i in host_layers]
     on_host += [layers[i].largest_expert_bytes for i in host_experts]
     blocks = demand.caches.blocks
@@ -204,7 +204,7 @@ def host_weights(weights: Weights, spread: Spread) -> int:
     everything = not spread.shares
     output = weights.layers[-1].n_bytes if everything else 0
     shared = weights.everywhere_bytes if spread.host_layers or everything else 0
-    fixed = weights.fixed_on(HOST).n_bytes
+    fixed = weights.overridden_on(HOST).n_bytes
     return weights.input_bytes + whole + experts + output + shared + weights.stuck_bytes + fixed
 
 
@@ -219,7 +219,7 @@ def _host_row(
     backend = Backend.CPU
     if spread.shares:
         backend = budgets.devices[0].device.backend
-    graph = draw_graph(demand.architecture, demand.parameters, demand.caches, backend)
+    graph = size_graph(demand.architecture, demand.parameters, demand.caches, backend)
     compute = host_compute(
         graph,
         pipeline=spread.pipeline,
@@ -229,7 +229,7 @@ def _host_row(
             or spread.host_experts
             or spread.host_parts
             or demand.weights.stuck_bytes
-            or demand.weights.fixed_on(HOST).n_tensors
+            or demand.weights.overridden_on(HOST).n_tensors
         ),
     )
     weights = host_weights(demand.weights, spread)
@@ -247,7 +247,7 @@ def _host_row(
         cache=cache,
         overhead=budgets.host_overhead,
         budget_bytes=max(budgets.host_bytes - shared_bytes, 0),
-        extra=NOTHING if spread.shares else extra_amount(demand, first=True),
+        adapters=NOTHING if spread.shares else adapter_amount(demand, first=True),
     )
 
 

@@ -37,14 +37,14 @@ _UNKNOWN_COMPUTE = 512 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Growth:
+class ComputeGrowth:
     """Compute can come to `factor` times what is reserved at the start. `sentence` goes with it."""
 
     factor: float
     sentence: str
 
 
-def growth(model: ModelFile, image_max_tokens: int, flash_attn: FlashAttention) -> Growth:
+def compute_growth(model: ModelFile, image_max_tokens: int, flash_attn: FlashAttention) -> ComputeGrowth:
     """How far this projector's compute can grow; `--image-max-tokens` bounds it, -1 is not given.
 
     With the tokens, simulated for ViT-L and SigLIP widths (four times the tokens: 3.0 to 4.0 times the compute); with
@@ -52,16 +52,16 @@ def growth(model: ModelFile, image_max_tokens: int, flash_attn: FlashAttention) 
     """
     kind = model.metadata.get("clip.vision.projector_type") or model.metadata.get("clip.projector_type")
     if kind in _OF_ONE_SIZE or not model.metadata.get("clip.has_vision_encoder"):
-        return Growth(factor=1.0, sentence="")
+        return ComputeGrowth(factor=1.0, sentence="")
     warm_up, most = _TOKENS.get(str(kind), (0, 0))
     if not warm_up:
-        return Growth(factor=1.0, sentence=_LARGER)
+        return ComputeGrowth(factor=1.0, sentence=_LARGER)
     if image_max_tokens > 0 and kind != "internvl":
         most = image_max_tokens
     factor = max(most / warm_up, 1.0) ** (2 if flash_attn is FlashAttention.OFF else 1)
     if factor == 1.0:
-        return Growth(factor=1.0, sentence="")
-    return Growth(
+        return ComputeGrowth(factor=1.0, sentence="")
+    return ComputeGrowth(
         factor=factor,
         sentence=f"; counted with room for {most} image tokens, {factor:.1f} times the warm-up's compute",
     )

@@ -14,14 +14,14 @@ from launcher.plan.parameters import Parameters
 from launcher.plan.plan import Placement, Plan
 
 
-def question_of(plan: Plan, model: str, devices: Iterable[Device]) -> Question:
+def plan_question(plan: Plan, model: str, devices: Iterable[Device]) -> Question:
     """What the simulator is asked about this plan. `model` is the first shard's path, `devices` the machine's."""
     return replace(
-        configured(plan, plan.flash_attn, plan.placement, model, devices), load_mode=plan.load_mode
+        placement_question(plan, plan.flash_attn, plan.placement, model, devices), load_mode=plan.load_mode
     )
 
 
-def configured(
+def placement_question(
     parameters: Parameters | Plan,
     flash_attn: bool | None,
     placement: Placement,

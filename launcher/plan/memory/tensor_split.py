@@ -24,7 +24,7 @@ def splits_tensors(question: Question) -> bool:
     return question.split_mode is SplitMode.TENSOR and len(question.devices) > 1
 
 
-def together(question: Question) -> Question:
+def as_one_device(question: Question) -> Question:
     """The question with the first device for all of them."""
     return replace(question, devices=question.devices[:1], tensor_split=(), split_mode=SplitMode.LAYER)
 

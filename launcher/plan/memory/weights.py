@@ -51,7 +51,7 @@ class LayerWeights:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fixed:
+class OverriddenWeights:
     """What the user's overrides send to one place, of whatever layer: it is in no other count. `blocks` are those it
     is of, `largest_bytes` its biggest tensor of one."""
 
@@ -71,7 +71,7 @@ class Fixed:
 class Weights:
     """`layers` are the blocks in order, then the output layer. `tied_bytes` is the embedding that serves as
     output too: on a device it exists a second time, on the host only where the CPU repacks its type. MTP blocks are empty: their
-    tensors are left out unless asked for (`load_mtp`), their layers still count. `fixed` is what `overrides` decide."""
+    tensors are left out unless asked for (`load_mtp`), their layers still count. `overridden` is what `overrides` decide."""
 
     input_bytes: int
     everywhere_bytes: int
@@ -79,10 +79,12 @@ class Weights:
     tied_type: GgmlType | None
     layers: tuple[LayerWeights, ...]
     overrides: tuple[TensorOverride, ...] = ()
-    fixed: tuple[Fixed, ...] = ()
+    overridden: tuple[OverriddenWeights, ...] = ()
 
-    def fixed_on(self, where: str) -> Fixed:
-        return next((fixed for fixed in self.fixed if fixed.where == where), Fixed(where=where))
+    def overridden_on(self, where: str) -> OverriddenWeights:
+        return next(
+            (fixed for fixed in self.overridden if fixed.where == where), OverriddenWeights(where=where)
+        )
 
     @property
     def n_block(self) -> int:
@@ -142,7 +144,7 @@ def weigh(
         tied_type=tied.type if tied else None,
         layers=tuple(_layer(part, stuck, sent_to) for part in parts),
         overrides=overrides,
-        fixed=tuple(_fixed(where, sent, n_block) for where, sent in fixed.items()),
+        overridden=tuple(_fixed(where, sent, n_block) for where, sent in fixed.items()),
     )
 
 
@@ -153,14 +155,14 @@ def layer_of(name: str, n_block: int) -> int | None:
     return None if block is None else min(block, n_block - 1)
 
 
-def _fixed(where: str, tensors: Sequence[TensorInfo], n_block: int) -> Fixed:
+def _fixed(where: str, tensors: Sequence[TensorInfo], n_block: int) -> OverriddenWeights:
     expert = sum(tensor.size_bytes for tensor in tensors if _EXPERTS.search(tensor.name))
     of_blocks = [
         (block, tensor.size_bytes)
         for tensor in tensors
         if (block := layer_of(tensor.name, n_block)) is not None
     ]
-    return Fixed(
+    return OverriddenWeights(
         where=where,
         n_tensors=len(tensors),
         dense_bytes=sum(tensor.size_bytes for tensor in tensors) - expert,

@@ -10,18 +10,24 @@ from launcher.gguf.model import ModelFile
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST, LedgerRow
 from launcher.plan.memory.budget import Budgets, DeviceBudget, read_budgets
-from launcher.plan.memory.companion_memory import NO_COMPANIONS, Beside, Companions, beside, with_beside
+from launcher.plan.memory.companion_memory import (
+    NO_COMPANIONS,
+    CompanionMemory,
+    Companions,
+    add_companions,
+    size_companions,
+)
 from launcher.plan.memory.host_memory import HostCaches, plan_caches
-from launcher.plan.memory.ledger import Demand, as_sure_as, build_ledger, demand_of
-from launcher.plan.memory.simulated import configured
+from launcher.plan.memory.ledger import Demand, build_ledger, demand_of, mark_assumed_weights
+from launcher.plan.memory.simulated import placement_question
 from launcher.plan.memory.weights import Weights, weigh
 from launcher.plan.modes import TensorOverride
 from launcher.plan.overrides import check_overrides
 from launcher.plan.placement.numa import Cores, choose_cores
 from launcher.plan.placement.placement import place
-from launcher.plan.placement.settle import Settled
+from launcher.plan.placement.settle import SettledParameters
 from launcher.plan.plan import Placement
-from launcher.plan.rope import Rope, reach_of
+from launcher.plan.rope import Rope, context_limit
 from launcher.plan.workload import Limits, Workload
 
 _MODELS_OWN = Rope()
@@ -30,7 +36,7 @@ _ROUNDS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class PlanningCase:
     """One model on one machine, read once for all attempts. `budgets` are what the model may use, `all_budgets` what
     there is: companions can be sent to any device."""
 
@@ -52,17 +58,17 @@ def read_case(
     companions: Companions = NO_COMPANIONS,
     overrides: tuple[TensorOverride, ...] = (),
     rope: Rope = _MODELS_OWN,
-) -> Case:
+) -> PlanningCase:
     """A model on a machine, and what is loaded beside it, read once; its training context is what `rope` makes of it.
     Raises UsageError for overrides that cannot be."""
     architecture = read_architecture(model.metadata, model.tensors)
-    architecture = replace(architecture, n_ctx_train=reach_of(model.metadata, rope))
+    architecture = replace(architecture, n_ctx_train=context_limit(model.metadata, rope))
     limits = limits or Limits()
     budgets = read_budgets(machine, limits)
     devices = [budget.device for budget in budgets.devices]
     names = [tensor.name for tensor in model.tensors]
     check_overrides(overrides, [device.id for device in devices], names, model.model_id)
-    return Case(
+    return PlanningCase(
         model=model,
         quant=quant,
         machine=machine,
@@ -76,14 +82,14 @@ def read_case(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrangement:
-    """`own` are the rows of the model alone, its prompt cache included; `ledger` those with `held`, what its companions
+    """`own` are the rows of the model alone, its prompt cache included; `ledger` those with `companions`, what its companions
     take, as far as it is known before a simulation."""
 
-    settled: Settled
+    settled: SettledParameters
     demand: Demand
     placement: Placement
     own: tuple[LedgerRow, ...]
-    held: Beside
+    companions: CompanionMemory
     ledger: tuple[LedgerRow, ...]
     caches: HostCaches
     cores: Cores
@@ -94,7 +100,10 @@ class Arrangement:
 
 
 def arrange(
-    case: Case, settled: Settled, workload: Workload, surplus: Mapping[str, int] | None = None
+    case: PlanningCase,
+    settled: SettledParameters,
+    workload: Workload,
+    surplus: Mapping[str, int] | None = None,
 ) -> Arrangement:
     """Place the model as well as it goes in what its companions leave, then give the host's rest to its caches.
 
@@ -102,13 +111,13 @@ def arrange(
     negative, too low); placement and caches then reckon with that.
     """
     surplus = surplus or {}
-    demand = demand_of(case.architecture, case.weights, settled.parameters, workload.extras)
+    demand = demand_of(case.architecture, case.weights, settled.parameters, workload.adapters)
     corrected = _corrected(case.budgets, surplus)
     kept: dict[str, int] = {}
     seen: set[tuple[str, ...]] = set()
     for _ in range(_ROUNDS):
         placement = place(demand, _without(corrected, kept))
-        own = as_sure_as(case.model, build_ledger(demand, placement, case.budgets))
+        own = mark_assumed_weights(case.model, build_ledger(demand, placement, case.budgets))
         held = _held(case, settled, placement, own)
         need = held.used_bytes
         if all(n_bytes <= kept.get(where, 0) for where, n_bytes in need.items()):
@@ -119,7 +128,7 @@ def arrange(
             need = {where: max(need.get(where, 0), kept.get(where, 0)) for where in {**kept, **need}}
         seen.add(placement.devices)
         kept = need
-    whole = with_beside(own, held.held, case.all_budgets)
+    whole = add_companions(own, held.rows, case.all_budgets)
     caches = plan_caches(demand, workload, whole[-1].free_bytes + surplus.get(HOST, 0))
     ledger = _with_caches(whole, caches)
     return Arrangement(
@@ -127,28 +136,30 @@ def arrange(
         demand=demand,
         placement=placement,
         own=_with_caches(own, caches),
-        held=held,
+        companions=held,
         ledger=ledger,
         caches=caches,
         cores=choose_cores(case.machine, workload, ledger[-1], computes=_host_computes(case, placement)),
     )
 
 
-def _host_computes(case: Case, placement: Placement) -> bool:
+def _host_computes(case: PlanningCase, placement: Placement) -> bool:
     """Whether blocks, experts, or tensors sent there, are computed with on the host."""
     return (
         placement.n_gpu_layers <= placement.n_block
         or bool(placement.host_expert_blocks or placement.host_expert_parts)
         or case.weights.stuck_bytes > 0
-        or case.weights.fixed_on(HOST).n_tensors > 0
+        or case.weights.overridden_on(HOST).n_tensors > 0
     )
 
 
-def _held(case: Case, settled: Settled, placement: Placement, own: tuple[LedgerRow, ...]) -> Beside:
+def _held(
+    case: PlanningCase, settled: SettledParameters, placement: Placement, own: tuple[LedgerRow, ...]
+) -> CompanionMemory:
     if case.companions.draft is None and case.companions.projector is None:
-        return Beside()
-    main = configured(settled.parameters, settled.flash_attn, placement, "", case.machine.devices)
-    return beside(case.companions, main, case.machine, own, ask_about_draft=False)
+        return CompanionMemory()
+    main = placement_question(settled.parameters, settled.flash_attn, placement, "", case.machine.devices)
+    return size_companions(case.companions, main, case.machine, own, ask_about_draft=False)
 
 
 def _with_caches(rows: tuple[LedgerRow, ...], caches: HostCaches) -> tuple[LedgerRow, ...]:

@@ -89,7 +89,7 @@ def _alone(machine: Machine, node: MemoryPool, why: str = "") -> Cores:
     )
 
 
-def placed_by(numa: NumaMode | None, load_mode: LoadMode) -> tuple[str, ...]:
+def describe_page_placement(numa: NumaMode | None, load_mode: LoadMode) -> tuple[str, ...]:
     """Which node a page of the weights comes to lie on: it follows from the load mode."""
     if numa is None:
         return ()

@@ -12,7 +12,7 @@ from launcher.plan.memory.ledger import Demand, Spread, part_bytes, spread_out
 from launcher.plan.plan import Placement
 
 
-def forecast(
+def forecast_placement(
     demand: Demand, placement: Placement, machine: Machine, host: Processor, turn: Turn | None = None
 ) -> Forecast:
     """How fast this placement is on this machine, whose `host` computes with what is there, for a stated turn."""
@@ -51,7 +51,7 @@ def _device_stage(demand: Demand, spread: Spread, index: int, processor: Process
         for number, layer in layers
         if number not in spread.host_experts
     )
-    fixed = weights.fixed_on(spread.devices[index])
+    fixed = weights.overridden_on(spread.devices[index])
     dense, experts = dense + fixed.dense_bytes, experts + fixed.expert_bytes
     flops = sum(
         layer.dense_values + (layer.expert_values * used if number not in spread.host_experts else 0)
@@ -87,7 +87,7 @@ def _host_stage(demand: Demand, spread: Spread, processor: Processor, streamed: 
         experts += sum(part_bytes(weights, spread).values())
     else:
         dense += weights.tied_bytes
-    fixed = weights.fixed_on(HOST)
+    fixed = weights.overridden_on(HOST)
     dense, experts = dense + fixed.dense_bytes, experts + fixed.expert_bytes
     stuck = weights.stuck_bytes
     blocks = spread.host_layers if spread.shares else range(weights.n_block)
@@ -120,7 +120,7 @@ def _host_held(demand: Demand, spread: Spread) -> float:
     whole = sum(weights.layers[index].n_bytes for index in spread.host_layers)
     outside = [index for index in spread.host_experts if index not in spread.host_layers]
     parts = sum(part_bytes(weights, spread).values())
-    parts += weights.fixed_on(HOST).n_bytes
+    parts += weights.overridden_on(HOST).n_bytes
     return float(whole + parts + sum(weights.layers[index].expert_bytes for index in outside))
 
 

@@ -15,8 +15,8 @@ from itertools import accumulate, combinations
 from launcher.machine.machine import Backend
 from launcher.plan.amounts import HOST
 from launcher.plan.memory.budget import Budgets, DeviceBudget
-from launcher.plan.memory.compute import Role, device_compute, draw_graph, host_compute
-from launcher.plan.memory.ledger import Demand, copied_to_first, extra_amount
+from launcher.plan.memory.compute import Role, device_compute, host_compute, size_graph
+from launcher.plan.memory.ledger import Demand, adapter_amount, copied_to_first
 from launcher.plan.plan import Placement
 
 
@@ -82,7 +82,7 @@ def host_only(demand: Demand) -> Placement:
 
 def _needed(demand: Demand) -> frozenset[str]:
     """Devices that the user's overrides send tensors to: only one that is in use can hold any."""
-    return frozenset(fixed.where for fixed in demand.weights.fixed) - {HOST}
+    return frozenset(fixed.where for fixed in demand.weights.overridden) - {HOST}
 
 
 def _usable(demand: Demand, budgets: Budgets) -> list[DeviceBudget]:
@@ -91,14 +91,14 @@ def _usable(demand: Demand, budgets: Budgets) -> list[DeviceBudget]:
     shared = {budget.device.id for budget in budgets.devices if budget.device.shares_host_memory}
     if len(shared) < len(budgets.devices) or not shared:
         return [budget for budget in budgets.devices if budget.device.id not in shared - _needed(demand)]
-    graph = draw_graph(
+    graph = size_graph(
         demand.architecture, demand.parameters, demand.caches, budgets.devices[0].device.backend
     )
     compute = host_compute(graph, pipeline=False, computes=False, holds_weights=True)
     overhead = budgets.host_overhead
     needed = (
         demand.weights.input_bytes
-        + demand.weights.fixed_on(HOST).n_bytes
+        + demand.weights.overridden_on(HOST).n_bytes
         + sum(amount.n_bytes + amount.band_bytes for amount in (compute, overhead))
     )
     part = max(budgets.host_bytes - needed, 0) // len(budgets.devices)
@@ -243,9 +243,9 @@ class _Costs:
                 copied_bytes=self.copied[0],
                 copied_kv_bytes=self.copied[1],
             )
-            graph = draw_graph(demand.architecture, demand.parameters, demand.caches, backend)
+            graph = size_graph(demand.architecture, demand.parameters, demand.caches, backend)
             compute = device_compute(graph, role)
-            extra = extra_amount(demand, first=first)
+            extra = adapter_amount(demand, first=first)
             self.fixed_cache[key] = (
                 compute.n_bytes
                 + compute.band_bytes
@@ -254,7 +254,7 @@ class _Costs:
                 + extra.band_bytes
             )
         overhead = budget.overhead.n_bytes + budget.overhead.band_bytes
-        return self.fixed_cache[key] + overhead + self.demand.weights.fixed_on(budget.device.id).n_bytes
+        return self.fixed_cache[key] + overhead + self.demand.weights.overridden_on(budget.device.id).n_bytes
 
 
 def _split(demand: Demand, devices: list[DeviceBudget], *, start: int, experts_on_host: bool) -> _Best | None:

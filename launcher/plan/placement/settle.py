@@ -9,7 +9,7 @@ from launcher.gguf.architecture import Architecture
 from launcher.gguf.ggml import BLOCKS, GgmlType
 from launcher.gguf.model import ModelFile
 from launcher.plan.modes import CacheType
-from launcher.plan.parameters import Parameters, padded
+from launcher.plan.parameters import Parameters, pad_context
 from launcher.plan.rope import yarn_flags
 from launcher.plan.workload import Workload
 from launcher.units import format_bytes
@@ -24,7 +24,7 @@ _QUANTISED = frozenset(CacheType) - {CacheType.F32, CacheType.F16, CacheType.BF1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settled:
+class SettledParameters:
     parameters: Parameters
     flash_attn: bool | None
     reasons: tuple[str, ...]
@@ -48,22 +48,22 @@ def choose_contexts(architecture: Architecture, workload: Workload, default_ctx:
     """A context that was asked for, or that the profile names, is a requirement; else the planner's own."""
     trained = architecture.n_ctx_train
     if workload.ctx_size is not None:
-        return ContextChoice(sizes=(padded(workload.ctx_size),), reason="as asked")
+        return ContextChoice(sizes=(pad_context(workload.ctx_size),), reason="as asked")
     if default_ctx is not None:
-        return ContextChoice(sizes=(padded(default_ctx),), reason="the profile's default")
-    first = padded(min(trained, _DEFAULT_CTX)) if trained else _DEFAULT_CTX
+        return ContextChoice(sizes=(pad_context(default_ctx),), reason="the profile's default")
+    first = pad_context(min(trained, _DEFAULT_CTX)) if trained else _DEFAULT_CTX
     sizes = [first]
     while sizes[-1] // 2 >= _LEAST_CTX:
-        sizes.append(padded(sizes[-1] // 2))
+        sizes.append(pad_context(sizes[-1] // 2))
     return ContextChoice(
         sizes=tuple(sizes),
         reason=f"the smaller of the {trained} the model was trained for and {_DEFAULT_CTX}",
     )
 
 
-def check_reach(model: ModelFile, reach: int, contexts: ContextChoice, workload: Workload) -> None:
+def check_context_limit(model: ModelFile, reach: int, contexts: ContextChoice, workload: Workload) -> None:
     """Raises UsageError for a pool of which the requests can never use all: llama-server caps each at `reach`."""
-    most = padded(reach) * workload.n_parallel
+    most = pad_context(reach) * workload.n_parallel
     wanted = contexts.sizes[0]
     if not reach or workload.n_parallel < 1 or wanted <= most:
         return
@@ -78,7 +78,7 @@ def check_reach(model: ModelFile, reach: int, contexts: ContextChoice, workload:
     )
 
 
-def settle(architecture: Architecture, workload: Workload, ctx_size: int) -> Settled:
+def settle(architecture: Architecture, workload: Workload, ctx_size: int) -> SettledParameters:
     """Parameters for this context. Raises UsageError for what llama.cpp would refuse."""
     if workload.n_parallel < 1:
         raise UsageError(f"{workload.n_parallel} slots cannot serve a request", hint="use -np 1 or more")
@@ -102,7 +102,7 @@ def settle(architecture: Architecture, workload: Workload, ctx_size: int) -> Set
         ubatch_size=min(ubatch, batch),
         flash_attn=flash_attn is not False,
     )
-    return Settled(parameters=parameters, flash_attn=flash_attn, reasons=reason)
+    return SettledParameters(parameters=parameters, flash_attn=flash_attn, reasons=reason)
 
 
 def _cache_types(

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from launcher.errors import UsageError
 from launcher.plan.forecast.turn import Forecast
 from launcher.plan.modes import CacheType
-from launcher.plan.placement.arrange import Arrangement, Case, arrange
-from launcher.plan.placement.pace import forecast
+from launcher.plan.placement.arrange import Arrangement, PlanningCase, arrange
+from launcher.plan.placement.pace import forecast_placement
 from launcher.plan.placement.settle import USUAL_UBATCH, ContextChoice, settle
 from launcher.plan.workload import Workload
 
@@ -25,7 +25,7 @@ class PlanCandidate:
     """One arrangement that fits by our own figures. `rank` orders quality, 0 is best: the quant, then the cache
     type."""
 
-    case: Case
+    case: PlanningCase
     workload: Workload
     arrangement: Arrangement
     rank: tuple[int, int]
@@ -52,7 +52,7 @@ class QuantCandidates:
 
 
 def fitting_candidates(
-    case: Case, workload: Workload, contexts: ContextChoice, quant_rank: int
+    case: PlanningCase, workload: Workload, contexts: ContextChoice, quant_rank: int
 ) -> QuantCandidates:
     """Everything that fits of this quant, at the first context at which something does."""
     nearest: Arrangement | None = None
@@ -77,7 +77,7 @@ def fitting_candidates(
 
 
 def candidate_of(
-    case: Case, workload: Workload, arrangement: Arrangement, rank: tuple[int, int], ctx_reason: str
+    case: PlanningCase, workload: Workload, arrangement: Arrangement, rank: tuple[int, int], ctx_reason: str
 ) -> PlanCandidate:
     """The arrangement with its predicted speed."""
     return PlanCandidate(
@@ -86,17 +86,17 @@ def candidate_of(
         arrangement=arrangement,
         rank=rank,
         ctx_reason=ctx_reason,
-        forecast=forecast(
+        forecast=forecast_placement(
             arrangement.demand, arrangement.placement, case.machine, arrangement.cores.processor
         ),
     )
 
 
-def _attempt(case: Case, workload: Workload, size: int) -> Arrangement:
+def _attempt(case: PlanningCase, workload: Workload, size: int) -> Arrangement:
     return arrange(case, settle(case.architecture, workload, size), workload)
 
 
-def _smallest(case: Case, workload: Workload) -> Workload:
+def _smallest(case: PlanningCase, workload: Workload) -> Workload:
     """The variant that takes least memory."""
     variants = [variant for _, variant in _variants(case, workload)]
     least = variants[0]
@@ -106,7 +106,7 @@ def _smallest(case: Case, workload: Workload) -> Workload:
     return least
 
 
-def _variants(case: Case, workload: Workload) -> Iterator[tuple[int, Workload]]:
+def _variants(case: PlanningCase, workload: Workload) -> Iterator[tuple[int, Workload]]:
     """(rank of the cache type, workload), the best cache and the smallest ubatch first."""
     free = (
         workload.cache_type_k is None and workload.cache_type_v is None and workload.flash_attn is not False
@@ -128,7 +128,7 @@ def _variants(case: Case, workload: Workload) -> Iterator[tuple[int, Workload]]:
             yield rank, changed
 
 
-def _takes(case: Case, kind: CacheType) -> bool:
+def _takes(case: PlanningCase, kind: CacheType) -> bool:
     """Whether this model's heads can be cached in this type."""
     if kind is CacheType.F16:
         return True

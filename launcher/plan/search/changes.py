@@ -10,7 +10,7 @@ from launcher.plan.forecast.turn import Forecast
 from launcher.plan.memory.ledger import spread_out
 from launcher.plan.modes import CacheType
 from launcher.plan.placement.arrange import Arrangement, arrange
-from launcher.plan.placement.pace import forecast
+from launcher.plan.placement.pace import forecast_placement
 from launcher.plan.placement.settle import settle
 from launcher.plan.search.candidates import PlanCandidate
 from launcher.plan.search.choice import Change
@@ -83,10 +83,10 @@ def _at_the_same_turn(chosen: PlanCandidate, changed: Arrangement) -> tuple[Fore
     """What the change and the plan are predicted for the plan's turn, or as much of it as the changed context holds."""
     turn = chosen.forecast.turn.within(changed.settled.parameters.ctx_size)
     machine, own = chosen.case.machine, chosen.arrangement
-    after = forecast(changed.demand, changed.placement, machine, changed.cores.processor, turn)
+    after = forecast_placement(changed.demand, changed.placement, machine, changed.cores.processor, turn)
     if turn == chosen.forecast.turn:
         return after, chosen.forecast
-    return after, forecast(own.demand, own.placement, machine, own.cores.processor, turn)
+    return after, forecast_placement(own.demand, own.placement, machine, own.cores.processor, turn)
 
 
 def _instead(now: str, before: str) -> str:

@@ -12,12 +12,12 @@ from launcher.plan.amounts import HOST, LedgerRow
 from launcher.plan.expert_pattern import EXPERTS, matched_names, placement_pattern
 from launcher.plan.memory.host_memory import LoadFacts, choose_load_mode
 from launcher.plan.overrides import first_match
-from launcher.plan.placement.arrange import Arrangement, Case
-from launcher.plan.placement.numa import placed_by
-from launcher.plan.placement.pace import forecast
+from launcher.plan.placement.arrange import Arrangement, PlanningCase
+from launcher.plan.placement.numa import describe_page_placement
+from launcher.plan.placement.pace import forecast_placement
 from launcher.plan.placement.settle import describe_pool
 from launcher.plan.plan import Placement, Plan
-from launcher.plan.reasons import describe_beside, describe_budgets, describe_placement
+from launcher.plan.reasons import describe_budgets, describe_companions, describe_placement
 from launcher.plan.workload import Workload
 from launcher.units import format_bytes
 
@@ -32,7 +32,7 @@ class SimulationResult:
 
 
 def compose(
-    case: Case,
+    case: PlanningCase,
     workload: Workload,
     arrangement: Arrangement,
     ctx_reason: str,
@@ -72,25 +72,25 @@ def compose(
             load_reason,
             *arrangement.caches.reasons,
             *cores.reasons,
-            *placed_by(cores.numa, load_mode),
-            *(f"{extra.name}: {format_bytes(extra.amount.n_bytes)} besides" for extra in workload.extras),
+            *describe_page_placement(cores.numa, load_mode),
+            *(f"{extra.name}: {format_bytes(extra.amount.n_bytes)} besides" for extra in workload.adapters),
             *describe_budgets(case.machine, case.budgets),
-            *(simulated.remarks if simulated else describe_beside(arrangement.held)),
+            *(simulated.remarks if simulated else describe_companions(arrangement.companions)),
         ),
         numa=cores.numa,
         cpus=cores.cpus,
-        forecast=forecast(arrangement.demand, placement, case.machine, cores.processor),
+        forecast=forecast_placement(arrangement.demand, placement, case.machine, cores.processor),
         simulated_by=simulated.engine if simulated else None,
     )
 
 
-def _load_facts(case: Case, arrangement: Arrangement) -> LoadFacts:
+def _load_facts(case: PlanningCase, arrangement: Arrangement) -> LoadFacts:
     placement = arrangement.placement
     shared = {device.id for device in case.machine.devices if device.shares_host_memory}
     part_on_host = (
         placement_pattern(placement) is not None
         or placement.n_gpu_layers <= placement.n_block
-        or case.weights.fixed_on(HOST).n_tensors > 0
+        or case.weights.overridden_on(HOST).n_tensors > 0
     )
     return LoadFacts(
         file_bytes=case.model.size_bytes,

@@ -10,8 +10,8 @@ from launcher.gguf.model import ModelFile
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import DISK
 from launcher.plan.memory.companion_memory import NO_COMPANIONS, Companions
-from launcher.plan.placement.arrange import Arrangement, Case, read_case
-from launcher.plan.placement.settle import ContextChoice, check_reach, choose_contexts
+from launcher.plan.placement.arrange import Arrangement, PlanningCase, read_case
+from launcher.plan.placement.settle import ContextChoice, check_context_limit, choose_contexts
 from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.search.candidates import PlanCandidate, QuantCandidates, candidate_of, fitting_candidates
 from launcher.plan.search.changes import evaluate_changes
@@ -105,7 +105,7 @@ def plan_one(offer: Offer, task: Task) -> Plan | Shortfall:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Found:
     offer: Offer
-    case: Case
+    case: PlanningCase
     contexts: ContextChoice
     tried: QuantCandidates
 
@@ -121,7 +121,7 @@ class _Found:
             task.workload.rope,
         )
         contexts = choose_contexts(case.architecture, task.workload, task.default_ctx)
-        check_reach(case.model, case.architecture.n_ctx_train, contexts, task.workload)
+        check_context_limit(case.model, case.architecture.n_ctx_train, contexts, task.workload)
         return cls(
             offer=offer,
             case=case,

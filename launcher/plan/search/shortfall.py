@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from launcher.errors import UsageError
 from launcher.plan.modes import CacheType
-from launcher.plan.placement.arrange import Arrangement, Case, arrange
+from launcher.plan.placement.arrange import Arrangement, PlanningCase, arrange
 from launcher.plan.placement.settle import USUAL_UBATCH, settle
 from launcher.plan.plan import Shortfall
-from launcher.plan.reasons import describe_beside, describe_budgets, describe_missing, describe_placement
+from launcher.plan.reasons import describe_budgets, describe_companions, describe_missing, describe_placement
 from launcher.plan.workload import Workload
 
 _LEAST_CTX = 4096
@@ -18,7 +18,7 @@ _MOST_HINTS = 3
 
 
 def shortfall_of(
-    case: Case,
+    case: PlanningCase,
     arrangement: Arrangement,
     *,
     where: str,
@@ -43,7 +43,7 @@ def shortfall_of(
     )
 
 
-def explain_shortfall(case: Case, workload: Workload, arrangement: Arrangement) -> Shortfall:
+def explain_shortfall(case: PlanningCase, workload: Workload, arrangement: Arrangement) -> Shortfall:
     """The shortfall of an arrangement that does not fit."""
     worst = min(arrangement.ledger, key=lambda row: row.free_bytes)
     return shortfall_of(
@@ -55,13 +55,13 @@ def explain_shortfall(case: Case, workload: Workload, arrangement: Arrangement) 
             describe_missing(case.quant, worst),
             *describe_placement(arrangement.demand, arrangement.placement, case.budgets),
             *describe_budgets(case.machine, case.budgets),
-            *describe_beside(arrangement.held),
+            *describe_companions(arrangement.companions),
         ),
         hints=_fitting_changes(case, workload, arrangement.settled.parameters.ctx_size),
     )
 
 
-def _fitting_changes(case: Case, workload: Workload, ctx_size: int) -> tuple[str, ...]:
+def _fitting_changes(case: PlanningCase, workload: Workload, ctx_size: int) -> tuple[str, ...]:
     """llama-server's own flags for up to three changes that fit, the mildest first."""
     found = []
     for flags, changed, size in _changes(workload, ctx_size, case.architecture.n_ctx_train):

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 
 from launcher.errors import EngineFailed
 from launcher.plan.amounts import HOST, LedgerRow
-from launcher.plan.memory.companion_memory import beside, with_beside
-from launcher.plan.memory.ledger import as_sure_as
-from launcher.plan.memory.simulated import cpu_unsure, question_of, simulated_ledger
+from launcher.plan.memory.companion_memory import add_companions, size_companions
+from launcher.plan.memory.ledger import mark_assumed_weights
+from launcher.plan.memory.simulated import cpu_unsure, plan_question, simulated_ledger
 from launcher.plan.oracle import Answer, Oracle, Refusal
-from launcher.plan.placement.arrange import Arrangement, Case, arrange
+from launcher.plan.placement.arrange import Arrangement, PlanningCase, arrange
 from launcher.plan.plan import Placement
-from launcher.plan.reasons import describe_beside, on_host
+from launcher.plan.reasons import describe_companions, describe_host_tensors
 from launcher.plan.search.compose import SimulationResult, compose
 from launcher.plan.workload import Workload
 
@@ -58,7 +58,11 @@ class ModelSimulator:
 
 
 def verify(
-    budget: SimulationBudget, simulator: ModelSimulator, case: Case, workload: Workload, first: Arrangement
+    budget: SimulationBudget,
+    simulator: ModelSimulator,
+    case: PlanningCase,
+    workload: Workload,
+    first: Arrangement,
 ) -> Verdict | None:
     """The best arrangement near `first` that fits by simulation, or the last that does not.
 
@@ -89,14 +93,14 @@ def verify(
 def _ask(
     budget: SimulationBudget,
     simulator: ModelSimulator,
-    case: Case,
+    case: PlanningCase,
     workload: Workload,
     arrangement: Arrangement,
 ) -> Verdict | None:
     budget.left -= 1
     plan = compose(case, workload, arrangement, "")
     devices = case.machine.devices
-    question = replace(question_of(plan, simulator.path, devices), n_draft=case.companions.n_draft)
+    question = replace(plan_question(plan, simulator.path, devices), n_draft=case.companions.n_draft)
     answer = simulator.oracle.simulate(question)
     if isinstance(answer, Refusal):
         if answer.model_refused:
@@ -106,15 +110,15 @@ def _ask(
             )
         budget.refusals.append(answer.reason)
         return None
-    own = as_sure_as(case.model, simulated_ledger(arrangement.own, answer))
-    held = beside(case.companions, question, case.machine, own)
+    own = mark_assumed_weights(case.model, simulated_ledger(arrangement.own, answer))
+    held = size_companions(case.companions, question, case.machine, own)
     simulated = SimulationResult(
-        ledger=with_beside(own, held.held, case.all_budgets),
+        ledger=add_companions(own, held.rows, case.all_budgets),
         engine=answer.engine,
         remarks=(
             f"memory simulated by {answer.engine}{_with_doubt(answer)}",
-            *on_host(answer.host_tensors),
-            *describe_beside(held),
+            *describe_host_tensors(answer.host_tensors),
+            *describe_companions(held),
         ),
     )
     return Verdict(arrangement=arrangement, simulated=simulated)

@@ -7,13 +7,13 @@ import pytest
 from launcher.engine.flags.companion_flags import names_remote_file, read_companions, with_local_file
 from launcher.errors import UsageError
 from launcher.plan.amounts import HOST
-from launcher.plan.companions import CompanionWishes, DraftWish, ProjectorWish
+from launcher.plan.companions import CompanionRequest, DraftRequest, ProjectorRequest
 from launcher.plan.expert_pattern import EXPERTS
 from launcher.plan.modes import CacheType, TensorOverride
 
 
 def test_nothing_beside() -> None:
-    assert read_companions(("--seed", "-1", "--jinja", "-devd", "CUDA0")) == CompanionWishes()
+    assert read_companions(("--seed", "-1", "--jinja", "-devd", "CUDA0")) == CompanionRequest()
 
 
 def test_a_draft_model_with_everything() -> None:
@@ -21,8 +21,8 @@ def test_a_draft_model_with_everything() -> None:
         "--model-draft", "d.gguf", "-ngld", "12", "--spec-draft-device", "CUDA1,CUDA0", "-ctkd", "q8_0", "-ctvd", "bf16",
         "-otd", "attn=CPU,ffn=CUDA1", "-cmoed", "-ncmoed", "2", "--spec-type", "draft-simple,ngram-cache",
     )  # fmt: skip
-    assert read_companions(flags) == CompanionWishes(
-        draft=DraftWish(
+    assert read_companions(flags) == CompanionRequest(
+        draft=DraftRequest(
             path="d.gguf",
             devices=("CUDA1", "CUDA0"),
             n_gpu_layers=12,
@@ -69,7 +69,7 @@ def test_drafted_tokens(flags: tuple[str, ...], n_draft: int) -> None:
 )
 def test_where_a_projector_goes(flags: tuple[str, ...], where: str | None) -> None:
     wishes = read_companions(("-mm", "v.gguf", *flags, "--image-max-tokens", "512"))
-    assert wishes.projector == ProjectorWish(path="v.gguf", where=where, image_max_tokens=512)
+    assert wishes.projector == ProjectorRequest(path="v.gguf", where=where, image_max_tokens=512)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_what_llama_server_would_refuse_is_refused(flags: tuple[str, ...]) -> No
     ],
 )
 def test_a_draft_repo_and_a_file_of_it(flags: tuple[str, ...], path: str) -> None:
-    assert read_companions(flags).draft == DraftWish(path=path)
+    assert read_companions(flags).draft == DraftRequest(path=path)
 
 
 def test_what_was_brought_here_takes_the_place_of_what_named_it() -> None:

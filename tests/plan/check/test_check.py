@@ -10,7 +10,7 @@ from launcher.engine.flags.command_line import read_command
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST, Basis
 from launcher.plan.check.check import Check, check_configuration, check_json
-from launcher.plan.companions import DraftWish
+from launcher.plan.companions import DraftRequest
 from launcher.plan.expert_pattern import placement_pattern
 from launcher.plan.memory.companion_memory import NO_COMPANIONS, Companions, Draft
 from launcher.plan.oracle import Answer, BufferRow, HostTensor, Question, Refusal
@@ -80,8 +80,10 @@ def verdict(
 
 
 def draft(oracle: Silent | Refuses | Says, *devices: str) -> Companions:
-    wish = DraftWish(path="d.gguf", devices=devices or None)
-    return Companions(draft=Draft(wish=wish, model=model("llama"), path="d.gguf", oracle=oracle), n_draft=3)
+    wish = DraftRequest(path="d.gguf", devices=devices or None)
+    return Companions(
+        draft=Draft(request=wish, model=model("llama"), path="d.gguf", oracle=oracle), n_draft=3
+    )
 
 
 def said(found: Check, words: str) -> bool:

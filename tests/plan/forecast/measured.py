@@ -14,7 +14,7 @@ from pathlib import Path
 from launcher.machine.gpus import gpu_named, idle_device
 from launcher.machine.machine import Link
 from launcher.plan.forecast.decode import Stage
-from launcher.plan.forecast.processors import GB, Family, Processor, link_speed, processor_of
+from launcher.plan.forecast.processors import GB, Processor, ProcessorFamily, link_speed, processor_of
 
 ROWS = Path(__file__).with_name("speeds.csv")
 
@@ -70,7 +70,7 @@ def _stages(row: dict[str, str]) -> tuple[Stage, ...]:
             Stage(
                 processor=Processor(
                     name="host",
-                    family=Family.HOST,
+                    family=ProcessorFamily.HOST,
                     bandwidth=float(row["ram_gb_s"]) * GB,
                     flops=float(row["cores"]) * 50 * GB,
                     cores=int(row["cores"]),

@@ -11,13 +11,20 @@ from launcher.machine.gpus import GPU_NAMES, gpu_named, idle_device
 from launcher.machine.machine import Backend, Device, Link
 from launcher.plan.forecast.decode import Stage, token_seconds
 from launcher.plan.forecast.prefill import prompt_seconds
-from launcher.plan.forecast.processors import GB, Family, Processor, host_processor, link_speed, processor_of
+from launcher.plan.forecast.processors import (
+    GB,
+    Processor,
+    ProcessorFamily,
+    host_processor,
+    link_speed,
+    processor_of,
+)
 from launcher.plan.forecast.turn import GUESS_BAND, Turn, forecast_turn
 from launcher.units import GIB
 from tests.plan.shapes import eight_cores, machine
 
-CARD = Processor(name="CUDA0", family=Family.CUDA, bandwidth=1000 * GB, flops=100e12, link=25 * GB)
-HOST = Processor(name="host", family=Family.HOST, bandwidth=80 * GB, flops=1e12, cores=16)
+CARD = Processor(name="CUDA0", family=ProcessorFamily.CUDA, bandwidth=1000 * GB, flops=100e12, link=25 * GB)
+HOST = Processor(name="host", family=ProcessorFamily.HOST, bandwidth=80 * GB, flops=1e12, cores=16)
 
 
 def stage(processor: Processor, read: float, *, streamed: float = 0.0) -> Stage:

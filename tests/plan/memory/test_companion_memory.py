@@ -12,18 +12,18 @@ from launcher.gguf.header import Header, parse_header
 from launcher.gguf.model import ModelFile, Shard
 from launcher.machine.machine import Backend, Machine
 from launcher.plan.amounts import HOST, NOTHING, Amount, Basis, LedgerRow
-from launcher.plan.companions import DraftWish, ProjectorWish
+from launcher.plan.companions import DraftRequest, ProjectorRequest
 from launcher.plan.memory.budget import read_budgets
 from launcher.plan.memory.companion_memory import (
     Companions,
     Draft,
     Projector,
-    beside,
+    add_amounts,
     draft_question,
     needs_main_context,
-    plus,
+    size_companions,
 )
-from launcher.plan.memory.projector import estimate_compute, growth
+from launcher.plan.memory.projector import compute_growth, estimate_compute
 from launcher.plan.modes import CacheType, FlashAttention
 from launcher.plan.oracle import Answer, BufferRow, ProjectorAnswer, ProjectorQuestion, Question, Refusal
 from launcher.plan.plan import Plan, Shortfall
@@ -86,18 +86,21 @@ def file_of(header_bytes: bytes) -> ModelFile:
     )
 
 
-def projector(oracle: Silent, wish: ProjectorWish | None = None) -> Companions:
+def projector(oracle: Silent, wish: ProjectorRequest | None = None) -> Companions:
     return Companions(
         projector=Projector(
-            wish=wish or ProjectorWish(path="mm.gguf"), model=projector_file(), path="mm.gguf", oracle=oracle
+            request=wish or ProjectorRequest(path="mm.gguf"),
+            model=projector_file(),
+            path="mm.gguf",
+            oracle=oracle,
         )
     )
 
 
-def draft(wish: DraftWish | None = None, oracle: Silent | None = None, n_draft: int = 0) -> Companions:
+def draft(wish: DraftRequest | None = None, oracle: Silent | None = None, n_draft: int = 0) -> Companions:
     return Companions(
         draft=Draft(
-            wish=wish or DraftWish(path="d.gguf"),
+            request=wish or DraftRequest(path="d.gguf"),
             model=model("llama"),
             path="d.gguf",
             oracle=oracle or Silent(),
@@ -160,7 +163,7 @@ def test_a_projector_follows_the_first_device_in_use() -> None:
 
 def test_a_device_that_only_the_projector_uses_has_a_row() -> None:
     box = machine(*cards(4000, 900))
-    plan = planned(box, projector(Silent({"CUDA1": 10}), ProjectorWish(path="mm.gguf", where="CUDA1")))
+    plan = planned(box, projector(Silent({"CUDA1": 10}), ProjectorRequest(path="mm.gguf", where="CUDA1")))
 
     assert plan.placement.devices == ("CUDA0",)
     assert [row.where for row in plan.ledger] == ["CUDA0", "CUDA1", HOST]
@@ -172,7 +175,7 @@ def test_a_device_that_only_the_projector_uses_has_a_row() -> None:
 
 def test_a_projector_too_large_for_its_device_is_a_shortfall() -> None:
     box = machine(*cards(4000, 50))
-    wish = ProjectorWish(path="mm.gguf", where="CUDA1")
+    wish = ProjectorRequest(path="mm.gguf", where="CUDA1")
     short = outcome(box, projector(Silent({"CUDA1": 10}), wish))
     assert isinstance(short, Shortfall)
     assert short.where == "CUDA1"
@@ -223,9 +226,9 @@ def test_a_draft_model_is_estimated_where_nobody_simulates() -> None:
 def test_a_draft_simulated_on_another_processor_is_an_estimate(*, other_cpu: bool, basis: Basis) -> None:
     answer = holding({HOST: 3})
     oracle = Oracle(lambda question: replace(answer(question), other_cpu=other_cpu))
-    companion = Draft(wish=DraftWish(path="d.gguf"), model=model("llama"), path="d.gguf", oracle=oracle)
+    companion = Draft(request=DraftRequest(path="d.gguf"), model=model("llama"), path="d.gguf", oracle=oracle)
     main = Question(model="m.gguf", devices=(), ctx_size=4096)
-    (held,) = beside(Companions(draft=companion), main, machine(), ()).held
+    (held,) = size_companions(Companions(draft=companion), main, machine(), ()).rows
     assert (held.where, held.weights.n_bytes, held.compute.n_bytes) == (HOST, MIB, 3 * MIB)
     assert (held.weights.basis, held.compute.basis) == (basis, basis)
     assert held.kv.basis is Basis.SIMULATED
@@ -235,13 +238,13 @@ def test_a_draft_simulated_on_another_processor_is_an_estimate(*, other_cpu: boo
 @pytest.mark.parametrize(
     ("wish", "names", "split"),
     [
-        (DraftWish(path="d"), ("CUDA0", "CUDA1"), (5.0, 8.0)),
-        (DraftWish(path="d", devices=("CUDA1",)), ("CUDA1",), (5.0,)),
-        (DraftWish(path="d", devices=()), (), ()),
+        (DraftRequest(path="d"), ("CUDA0", "CUDA1"), (5.0, 8.0)),
+        (DraftRequest(path="d", devices=("CUDA1",)), ("CUDA1",), (5.0,)),
+        (DraftRequest(path="d", devices=()), (), ()),
     ],
 )
 def test_a_draft_model_takes_over_the_split(
-    wish: DraftWish, names: tuple[str, ...], split: tuple[float, ...]
+    wish: DraftRequest, names: tuple[str, ...], split: tuple[float, ...]
 ) -> None:
     devices = cards(1000, 1000, 1000)
     main = Question(
@@ -263,7 +266,7 @@ def test_a_draft_model_takes_over_the_split(
 def test_a_split_by_free_memory_sees_what_the_model_left() -> None:
     devices = cards(1000, 1000)
     main = Question(model="m", devices=devices[:1], ctx_size=4096, tensor_split=(13.0,))
-    companion = draft(DraftWish(path="d", devices=("CUDA0", "CUDA1"))).draft
+    companion = draft(DraftRequest(path="d", devices=("CUDA0", "CUDA1"))).draft
     assert companion is not None
     ledger = planned(machine(*devices), Companions()).ledger
     question = draft_question(companion, main, devices, ledger)
@@ -292,8 +295,8 @@ def test_a_file_llama_cpp_refuses_is_an_error(companions: Companions) -> None:
 @pytest.mark.parametrize(
     "companions",
     [
-        projector(Silent(), ProjectorWish(path="mm.gguf", where="CUDA7")),
-        draft(DraftWish(path="d.gguf", devices=("CUDA7",))),
+        projector(Silent(), ProjectorRequest(path="mm.gguf", where="CUDA7")),
+        draft(DraftRequest(path="d.gguf", devices=("CUDA7",))),
     ],
 )
 def test_a_device_that_is_not_there(companions: Companions) -> None:
@@ -328,13 +331,13 @@ def test_companions_that_wander_with_the_placement_come_to_rest() -> None:
     ],
 )
 def test_growth_beyond_the_warm_up(kind: str, most: int, factor: float) -> None:
-    grown = growth(projector_file(kind), most, FlashAttention.AUTO)
+    grown = compute_growth(projector_file(kind), most, FlashAttention.AUTO)
     assert grown.factor == factor
     assert ("warm-up" in grown.sentence) == (factor > 1 or kind == "dots_ocr")
 
 
 def test_growth_is_quadratic_without_flash_attention() -> None:
-    assert growth(projector_file("pixtral"), -1, FlashAttention.OFF).factor == 16.0
+    assert compute_growth(projector_file("pixtral"), -1, FlashAttention.OFF).factor == 16.0
 
 
 def test_an_unknown_projector_has_a_wide_band() -> None:
@@ -362,8 +365,8 @@ def test_a_sum_is_as_sure_as_its_least_sure_part() -> None:
         Amount(n_bytes=2, basis=Basis.EXACT),
         Amount(n_bytes=3, basis=Basis.ESTIMATED, band_bytes=1),
     )
-    assert plus(exact, guess) == Amount(n_bytes=5, basis=Basis.ESTIMATED, band_bytes=1)
-    assert plus(exact, replace(NOTHING, basis=Basis.ESTIMATED)) == exact
+    assert add_amounts(exact, guess) == Amount(n_bytes=5, basis=Basis.ESTIMATED, band_bytes=1)
+    assert add_amounts(exact, replace(NOTHING, basis=Basis.ESTIMATED)) == exact
 
 
 def test_budgets_are_the_machines_own() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from launcher.machine.machine import Backend
-from launcher.plan.memory.compute import Role, device_compute, draw_graph, host_compute
+from launcher.plan.memory.compute import Role, device_compute, host_compute, size_graph
 from launcher.plan.memory.kv import size_caches
 from launcher.plan.memory.weights import weigh
 from launcher.units import MIB
@@ -68,7 +68,7 @@ def test_devices_stay_within_the_band(
     file = model(*shape)
     architecture = architecture_of(file)
     asked = parameters(ctx, ubatch_size=ubatch, n_parallel=slots, flash_attn=flash)
-    graph = draw_graph(architecture, asked, size_caches(architecture, asked), Backend.VULKAN)
+    graph = size_graph(architecture, asked, size_caches(architecture, asked), Backend.VULKAN)
     largest = max(layer.largest_expert_bytes for layer in weigh(architecture, file.tensors).layers)
     for mib, first in zip(measured, (True, False), strict=True):
         if mib is None:
@@ -94,7 +94,7 @@ def test_the_host_stays_within_the_band(
     architecture = architecture_of(model(*shape))
     asked = parameters(ctx, ubatch_size=ubatch, n_parallel=slots, flash_attn=flash)
     backend = Backend.VULKAN if n_devices else Backend.CPU
-    graph = draw_graph(architecture, asked, size_caches(architecture, asked), backend)
+    graph = size_graph(architecture, asked, size_caches(architecture, asked), backend)
     amount = host_compute(graph, pipeline=n_devices > 1, computes=n_devices == 0, holds_weights=False)
     assert measured <= (amount.n_bytes + amount.band_bytes) / MIB
     assert amount.n_bytes / MIB <= 1.5 * measured + 16

@@ -18,7 +18,7 @@ from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import Header, parse_header
 from launcher.gguf.model import ModelFile, Shard
 from launcher.machine.machine import Backend
-from launcher.plan.memory.compute import Role, device_compute, draw_graph
+from launcher.plan.memory.compute import Role, device_compute, size_graph
 from launcher.plan.memory.kv import cache_row_bytes, size_caches
 from launcher.plan.memory.ledger import demand_of
 from launcher.plan.memory.weights import weigh
@@ -133,6 +133,6 @@ def test_compute_of_an_older_build_is_no_bound_of_ours() -> None:
         copied_bytes=max(layer.largest_expert_bytes for layer in demand.weights.layers),
         copied_kv_bytes=0,
     )
-    graph = draw_graph(architecture, demand.parameters, demand.caches, Backend.CUDA)
+    graph = size_graph(architecture, demand.parameters, demand.caches, Backend.CUDA)
     estimate = device_compute(graph, role)
     assert 512 <= estimate.n_bytes / MIB <= 2048

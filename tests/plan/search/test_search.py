@@ -21,7 +21,7 @@ from launcher.plan.plan import Plan
 from launcher.plan.rope import Rope
 from launcher.plan.search.choice import Choice
 from launcher.plan.search.search import Offer, Task, search
-from launcher.plan.workload import Extra, Limits, Prefer, Workload
+from launcher.plan.workload import Adapter, Limits, Prefer, Workload
 from launcher.units import GIB, MIB
 from tests.plan.shapes import cards, device, machine, model
 
@@ -173,11 +173,11 @@ def test_limits_hold() -> None:
 
 def test_a_projector_takes_its_place_on_the_first_device() -> None:
     box = machine(*cards(400, 400))
-    extra = Extra(name="projector", amount=Amount(n_bytes=200 * MIB, basis=Basis.EXACT))
+    extra = Adapter(name="projector", amount=Amount(n_bytes=200 * MIB, basis=Basis.EXACT))
     plain = planned(choose(small()[:1], box, Workload(ctx_size=4096, ubatch_size=512)))
-    with_it = planned(choose(small()[:1], box, Workload(ctx_size=4096, ubatch_size=512, extras=(extra,))))
-    assert with_it.ledger[0].extra.n_bytes == 200 * MIB
-    assert sum(row.extra.n_bytes for row in with_it.ledger) == 200 * MIB
+    with_it = planned(choose(small()[:1], box, Workload(ctx_size=4096, ubatch_size=512, adapters=(extra,))))
+    assert with_it.ledger[0].adapters.n_bytes == 200 * MIB
+    assert sum(row.adapters.n_bytes for row in with_it.ledger) == 200 * MIB
     assert len(with_it.placement.host_expert_blocks) > len(plain.placement.host_expert_blocks)
 
 
