@@ -6,10 +6,11 @@ import pytest
 
 from launcher.engine.pinned import LLAMA_CPP
 from launcher.errors import BadGguf
-from launcher.gguf.architecture import Architecture, Mla, Recurrence, read_architecture
+from launcher.gguf.architecture import Architecture, Mla, read_architecture
 from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import Header, SkippedArray, TensorInfo, Value, parse_header
 from launcher.gguf.known_architectures import COMMIT
+from launcher.gguf.recurrence import Recurrence
 from tests.make_gguf import make_shards
 
 
