@@ -1,6 +1,7 @@
 """Take a model apart: parameters, bytes by kind, what one token reads, and the quant its tensors make.
 
-File names and `general.file_type` are claims; the ggml types of the tensors are facts. A disagreement is reported.
+File names and `general.file_type` are claims; the ggml types of the tensors are facts. A disagreement is
+reported.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Anatomy:
 def dissect(
     metadata: Mapping[str, Value], tensors: tuple[TensorInfo, ...], *, file_name: str | None = None
 ) -> Anatomy:
-    """Take a model apart: the first shard's metadata, the tensors of all shards, the name of its first file.
+    """Take apart a model, given the first shard's metadata and name and the tensors of all shards.
 
     Raises BadGguf for metadata that llama.cpp would refuse (see `read_architecture`).
     """

@@ -1,8 +1,9 @@
-"""Which blocks slide a window and which are recurrent: llama.cpp keeps this per architecture, in code.
+"""Tell which blocks slide a window, keep a recurrent state, or cache keys and values.
 
 Source: `load_arch_hparams` of each src/models/*.cpp, `llama_model_base::load_swa_pattern` and
-`llama_model::create_memory` (src/llama-model.cpp), `llm_arch_is_recurrent` (src/llama-arch.cpp), at llama.cpp
-0c1e570. An architecture that is not named here has full attention in every block.
+`llama_model::create_memory` (src/llama-model.cpp), `llm_arch_is_recurrent` (src/llama-arch.cpp), at
+llama.cpp 0c1e570. llama.cpp has this per architecture, in code. An architecture not named here has full
+attention in every block.
 """
 
 from __future__ import annotations
@@ -12,17 +13,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """An architecture's sliding window. Every `period`-th block is full: the last of each period, or the first
-    with `full_first`; period None means that the file carries one flag per block. `n_swa` is what holds where
-    the file has no window; None is no window then. `fixed` wins over what the file says."""
+    """An architecture's sliding window."""
 
-    period: int | None
-    full_first: bool = False
-    n_swa: int | None = None
-    fixed: int | None = None
+    period: int | None  # every period-th block has full attention; None: the file has one flag per block
+    full_first: bool = False  # the first block of each period is full, not the last
+    n_swa: int | None = None  # tokens if the file does not say; None: no window then
+    fixed: int | None = None  # tokens, whatever the file says
 
 
-WINDOWS: dict[str, Window] = {
+_WINDOWS: dict[str, Window] = {
     "afmoe": Window(period=4),
     "cohere2": Window(period=4),
     "cohere2moe": Window(period=4, full_first=True),
@@ -52,9 +51,9 @@ WINDOWS: dict[str, Window] = {
 }
 _EXAONE4_32B = Window(period=4, n_swa=4096)  # src/models/exaone4.cpp: only where there are 64 blocks
 
+# recurrent in every block; falcon-h1 has attention in every block as well
 _RECURRENT = frozenset({"mamba", "mamba2", "rwkv6", "rwkv6qwen2", "rwkv7", "arwkv7", "falcon-h1"})
-"""Recurrent in every block; falcon-h1 has attention in every block as well."""
-
+# a block with head_count_kv 0 is recurrent (nemotron_h: if its feed_forward_length is 0 too)
 _RECURRENT_WITHOUT_KV_HEADS = frozenset(
     {
         "jamba",
@@ -70,11 +69,9 @@ _RECURRENT_WITHOUT_KV_HEADS = frozenset(
         "nemotron_h_moe",
     }
 )
-"""A block with head_count_kv 0 is recurrent (nemotron_h: where its feed_forward_length is 0 too)."""
-
+# every n-th block has attention, the others are recurrent, unless the file has flags or an interval
 _FULL_ATTENTION_EVERY = {"qwen3next": 4, "qwen35": 4, "qwen35moe": 4, "qwen4exp": 4, "minimax-01": 8}
-"""Every n-th block has attention, the others are recurrent, unless the file has flags or an interval."""
-
+# create_memory gives these no cache: encoders and diffusion models read the whole text at once
 _WITHOUT_KV = frozenset(
     {
         "bert",
@@ -93,18 +90,17 @@ _WITHOUT_KV = frozenset(
         "rnd1",
     }
 )
-"""create_memory gives these no cache: encoders and diffusion models read the whole text at once."""
 
 
 def window_of(architecture: str, n_main: int) -> Window | None:
-    """The sliding window of an architecture with `n_main` blocks (without MTP)."""
+    """Return the sliding window of an architecture with `n_main` blocks, MTP not counted."""
     if architecture == "exaone4" and n_main == 64:
         return _EXAONE4_32B
-    return WINDOWS.get(architecture)
+    return _WINDOWS.get(architecture)
 
 
 def window_tokens(window: Window, n_swa_in_file: int | None) -> int | None:
-    """The window in tokens that holds, or None for full attention everywhere."""
+    """Return the tokens in the window; None for full attention everywhere."""
     n_swa = window.n_swa if n_swa_in_file is None else n_swa_in_file
     if not n_swa:
         return None
@@ -112,7 +108,7 @@ def window_tokens(window: Window, n_swa_in_file: int | None) -> int | None:
 
 
 def sliding_blocks(n_block: int, n_main: int, period: int, *, full_first: bool) -> tuple[bool, ...]:
-    """`llama_hparams::set_swa_pattern` (src/llama-hparams.cpp); period 0 is a window in every block."""
+    """Tell which blocks slide (`llama_hparams::set_swa_pattern`); with period 0, all of them."""
     full = 0 if full_first else period - 1
     return tuple(block < n_main and (period == 0 or block % period != full) for block in range(n_block))
 
@@ -124,7 +120,7 @@ def recurrent_blocks(
     n_ff: tuple[int, ...],
     interval: int | None,
 ) -> tuple[bool, ...]:
-    """Per block: does it keep a recurrent state? `interval` is the file's full_attention_interval."""
+    """Tell which blocks keep a recurrent state; `interval` is the file's full_attention_interval."""
     blocks = range(len(n_head_kv))
     if architecture in _RECURRENT:
         return tuple(True for _ in blocks)
@@ -146,7 +142,7 @@ def cached_blocks(
     n_ff: tuple[int, ...],
     n_shared: int,
 ) -> tuple[bool, ...]:
-    """Per block: does it keep keys and values of its own? `n_shared` last blocks reuse another's."""
+    """Tell which blocks keep keys and values of their own; the last `n_shared` reuse another block's."""
     blocks = range(len(recurrent))
     if architecture in _WITHOUT_KV or architecture in _RECURRENT - {"falcon-h1"}:
         return tuple(False for _ in blocks)

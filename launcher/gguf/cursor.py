@@ -1,4 +1,4 @@
-"""A position in the bytes of a header that may go on: what every part of the reader is built on."""
+"""Read numbers and strings from the first bytes of a header, which may end too early."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import struct
 
 from launcher.errors import BadGguf
 
+# values kept at most; further ones are stepped over. With the bounds on counts, a hostile header's objects
+# stay below 64 MiB
 KEEP_BYTES = 2 << 20
-"""Once this many bytes of values were kept, further ones are stepped over: together with the bounds on counts it
-keeps a hostile header's objects below 64 MiB."""
 
 U32 = struct.Struct("<I")
 I32 = struct.Struct("<i")
@@ -16,8 +16,8 @@ U64 = struct.Struct("<Q")
 I64 = struct.Struct("<q")
 
 
-class Short(Exception):
-    """The header goes on to `n_bytes` at least; `parse_header` turns it into NeedMore."""
+class HeaderGoesOn(Exception):
+    """Raised if the header has at least `n_bytes` and fewer are here; `parse_header` returns NeedMore."""
 
     def __init__(self, n_bytes: int) -> None:
         super().__init__(n_bytes)
@@ -25,8 +25,7 @@ class Short(Exception):
 
 
 class Cursor:
-    """A position in the bytes so far. `rest` is the least that follows the item being read, so that running
-    out of bytes can say how long the header is at least."""
+    """A position in the bytes that are here so far."""
 
     __slots__ = ("data", "keep", "position", "rest", "size")
 
@@ -34,13 +33,13 @@ class Cursor:
         self.data = memoryview(data)
         self.size = len(data)
         self.position = 0
-        self.rest = 0
-        self.keep = KEEP_BYTES
+        self.rest = 0  # bytes that follow the item being read, at least: says how long the header is
+        self.keep = KEEP_BYTES  # bytes of values that may still be kept
 
     def need(self, n_bytes: int) -> None:
-        """Be sure of `n_bytes` more here."""
+        """Raise HeaderGoesOn unless `n_bytes` more are here."""
         if self.position + n_bytes > self.size:
-            raise Short(self.position + n_bytes + self.rest)
+            raise HeaderGoesOn(self.position + n_bytes + self.rest)
 
     def number(self, format_: struct.Struct) -> int:
         self.need(format_.size)
@@ -57,8 +56,8 @@ class Cursor:
         self.position += n_bytes
         return value
 
-    def spend(self, n_bytes: int) -> bool:
-        """Whether there is room left to keep a value of `n_bytes`; if so it is taken."""
+    def reserve(self, n_bytes: int) -> bool:
+        """Reserve `n_bytes` for a value; return False if it may not be kept."""
         if n_bytes > self.keep:
             return False
         self.keep -= n_bytes
@@ -66,10 +65,10 @@ class Cursor:
 
 
 def quoted(key: str) -> str:
-    """A key for a message: escaped, and cut where a hostile one goes on."""
+    """Return a key as shown in a message: escaped, and cut at 80 characters."""
     return repr(key if len(key) <= 80 else key[:80] + "…")
 
 
 def text(raw: bytes) -> str:
-    """UTF-8, with what is not UTF-8 kept readable: llama.cpp takes any bytes."""
+    """Decode UTF-8; bytes that are not UTF-8, which llama.cpp takes too, are escaped."""
     return raw.decode("utf-8", "backslashreplace")

@@ -1,7 +1,7 @@
-"""What file names say: shards, quant labels, which files are one model. What the tensors are is `anatomy`'s.
+"""Read file names: shards, quant labels, which files make one model.
 
-Naming rules: llama.cpp's `get_gguf_split_info` and `gguf_filename_is_model` (common/download.cpp, 0c1e570) and
-the repositories people use (unsloth, bartowski, ggml-org, ubergarm, AesSedai, mradermacher).
+Naming rules: llama.cpp's `get_gguf_split_info` and `gguf_filename_is_model` (common/download.cpp, 0c1e570),
+and the repositories people use (unsloth, bartowski, ggml-org, ubergarm, AesSedai, mradermacher).
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ _LABEL = re.compile(
 _SIDECARS = ("mtp-", "eagle3-", "dflash-", "dspark-", "mtp-draft", "-draft-mtp")
 _SPELLINGS = {"FP16": "F16", "FP32": "F32"}
 
+# Names people use for a quant of another name, best first. INT4 is Kimi's own release format: Q4_X is its
+# lossless repack, UD-Q4_K_XL the nearest published one.
 _SHORT = {
     "INT4": ("Q4_X", "UD-Q4_K_XL"),
     "MXFP4": ("MXFP4_MOE",),
     "MXFP4_MOE": ("MXFP4",),
 }
-"""Names people use for a quant of another name, best first. INT4 is Kimi's own release format: Q4_X is its
-lossless repack, UD-Q4_K_XL the nearest published one."""
 
+# what llama.cpp's -hf takes if no quant is named (find_best_model, common/download.cpp)
 _DEFAULTS = ("Q4_K_M", "Q8_0")
-"""What llama.cpp's `-hf` takes where no quant is named (find_best_model, common/download.cpp)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardName:
-    """`stem-00001-of-00003.gguf`: `index` counts from 1; `stem` keeps its folder."""
+    """The name of a shard, `stem-00001-of-00003.gguf`, in parts."""
 
-    stem: str
-    index: int
+    stem: str  # with its folder
+    index: int  # from 1
     count: int
 
     def sibling(self, index: int) -> str:
@@ -53,14 +53,11 @@ class ShardName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileGroup:
-    """The files of one quant of one model, in shard order, as (name, size in bytes); `missing` shards by name.
+    """The files of one quant of one model."""
 
-    `label` is the quant the name claims, or the name itself where it claims none.
-    """
-
-    label: str
-    files: tuple[tuple[str, int], ...]
-    missing: tuple[str, ...] = ()
+    label: str  # the quant that the name claims, or the name itself if it claims none
+    files: tuple[tuple[str, int], ...]  # (name, size in bytes) in shard order
+    missing: tuple[str, ...] = ()  # names of shards that are not there
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -76,7 +73,7 @@ class FileGroup:
 
 
 def shard_name(file: str) -> ShardName | None:
-    """Take a shard's name apart (`llama_split_prefix`, src/llama.cpp); None for a file that is whole."""
+    """Split the name of a shard (`llama_split_prefix`, src/llama.cpp); None for a whole file."""
     match = _SHARD.fullmatch(file)
     if match is None:
         return None
@@ -85,9 +82,9 @@ def shard_name(file: str) -> ShardName | None:
 
 
 def quant_label(file_name: str) -> str | None:
-    """The quant a file's name claims: `UD-TQ1_0`, `Q4_K_M`, `MXFP4`; else its folder's; None where neither does.
+    """Return the quant that a file's name claims (`UD-TQ1_0`, `Q4_K_M`, `MXFP4`), or else its folder's name.
 
-    The last one counts: `Qwen3-235B-A22B-mix-IQ3_K` is an IQ3_K.
+    None if neither claims any. The last quant in a name counts: `Qwen3-235B-A22B-mix-IQ3_K` is an IQ3_K.
     """
     shard = shard_name(file_name)
     path = shard.stem if shard else re.sub(r"\.gguf$", "", file_name, flags=re.IGNORECASE)
@@ -110,7 +107,7 @@ def model_name(file_name: str) -> str:
 
 
 def is_model_file(file: str) -> bool:
-    """Whether a file is (a shard of) a model: no projector, importance matrix, draft head, no raw part."""
+    """Return False for projectors, importance matrices, draft heads and files that are no GGUF."""
     name = file.rpartition("/")[2].lower()
     if not name.endswith(".gguf") or "mmproj" in name or "imatrix" in name:
         return False
@@ -118,9 +115,9 @@ def is_model_file(file: str) -> bool:
 
 
 def group_files(files: Iterable[tuple[str, int]]) -> tuple[FileGroup, ...]:
-    """Put (name, size) of a folder or repo into models, sidecars left out, ordered by size."""
+    """Group the (name, size) pairs of a folder or repo into models, sidecars left out, smallest first."""
     whole: list[FileGroup] = []
-    split: dict[tuple[str, int], dict[int, tuple[str, int]]] = {}
+    shards: dict[tuple[str, int], dict[int, tuple[str, int]]] = {}
     for name, size in files:
         if not is_model_file(name):
             continue
@@ -128,13 +125,13 @@ def group_files(files: Iterable[tuple[str, int]]) -> tuple[FileGroup, ...]:
         if shard is None:
             whole.append(FileGroup(label=_label(name), files=((name, size),)))
         else:
-            split.setdefault((shard.stem, shard.count), {})[shard.index] = (name, size)
-    sets = [_shard_set(stem, count, found) for (stem, count), found in split.items()]
+            shards.setdefault((shard.stem, shard.count), {})[shard.index] = (name, size)
+    sets = [_shard_set(stem, count, by_index) for (stem, count), by_index in shards.items()]
     return tuple(sorted(whole + sets, key=lambda group: (group.size_bytes, group.names)))
 
 
 def group_all(files: Iterable[tuple[str, int]]) -> tuple[FileGroup, ...]:
-    """The models among these files, and after them every other GGUF file (a projector, a draft head), called by its name."""
+    """Group files into models, then every other GGUF file (projector, draft head) by its name."""
     listed = tuple(files)
     others = (
         FileGroup(label=name, files=((name, size),))
@@ -144,12 +141,12 @@ def group_all(files: Iterable[tuple[str, int]]) -> tuple[FileGroup, ...]:
     return (*group_files(listed), *others)
 
 
-def _shard_set(stem: str, count: int, found: dict[int, tuple[str, int]]) -> FileGroup:
+def _shard_set(stem: str, count: int, by_index: dict[int, tuple[str, int]]) -> FileGroup:
     names = ShardName(stem=stem, index=1, count=count)
     return FileGroup(
         label=_label(names.sibling(1)),
-        files=tuple(found[index] for index in sorted(found)),
-        missing=tuple(names.sibling(index) for index in range(1, count + 1) if index not in found),
+        files=tuple(by_index[index] for index in sorted(by_index)),
+        missing=tuple(names.sibling(index) for index in range(1, count + 1) if index not in by_index),
     )
 
 
@@ -160,10 +157,11 @@ def _label(name: str) -> str:
 
 
 def pick_group(groups: Iterable[FileGroup], wanted: str | None) -> FileGroup | None:
-    """The group a user means: by label in any case, with `UD-` left out, by a short name (INT4), or by a file's or folder's name.
+    """Return the group that a user means; None if there is none.
 
-    Without `wanted`: the only group, or what llama.cpp would take. A complete group wins over an incomplete one.
-    None where nothing matches; UsageError where two models match equally.
+    `wanted` is a label in any case, with or without `UD-`, a short name (INT4), or a file's or folder's
+    name. Without it: the only group, or the one llama.cpp would take. A complete group wins over an
+    incomplete one. Raises UsageError if two models match equally.
     """
     candidates = tuple(groups)
     if wanted is None:
@@ -186,8 +184,10 @@ def pick_group(groups: Iterable[FileGroup], wanted: str | None) -> FileGroup | N
 
 
 def pick_head(names: Iterable[str], kinds: Iterable[str], quant: str | None) -> tuple[str, str] | None:
-    """The draft head of the first of these kinds (`mtp`, `eagle3`) that is among a repo's files, as (kind, name); of
-    several, the one whose quant is nearest (find_best_sibling, common/download.cpp). None where there is none."""
+    """Return (kind, name) of a repo's draft head, of the first of `kinds` (`mtp`, `eagle3`) that is there.
+
+    Of several, the head whose quant is nearest to `quant` (find_best_sibling, common/download.cpp).
+    """
     listed = sorted(name for name in names if name.lower().endswith(".gguf"))
     wanted = (quant or _DEFAULTS[0]).upper()
     for kind in kinds:
@@ -207,8 +207,8 @@ def _named(groups: tuple[FileGroup, ...], label: str) -> FileGroup | None:
 
 
 def _unless_ambiguous(groups: Iterable[FileGroup], wanted: str) -> FileGroup | None:
-    found = sorted(groups, key=lambda group: not group.is_complete)
-    best = [group for group in found if group.is_complete == found[0].is_complete]
+    ordered = sorted(groups, key=lambda group: not group.is_complete)
+    best = [group for group in ordered if group.is_complete == ordered[0].is_complete]
     if len(best) > 1:
         names = ", ".join(group.names[0] for group in best)
         raise UsageError(

@@ -1,7 +1,7 @@
-"""ggml's tensor types: id, name, elements per block, bytes per block.
+"""Know ggml's tensor types: id, name, elements per block, bytes per block.
 
-Source: ggml/include/ggml.h (enum ggml_type) and the type_traits table in ggml/src/ggml.c, llama.cpp
-0c1e570. Ids 4, 5, 31-33 and 36-38 were removed there and are refused here as llama.cpp refuses them.
+Source: ggml/include/ggml.h (enum ggml_type) and the type_traits table in ggml/src/ggml.c, llama.cpp 0c1e570.
+Ids 4, 5, 31-33 and 36-38 were removed there and are refused here, as llama.cpp refuses them.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class GgmlType(IntEnum):
     Q2_0 = 42
 
 
+# elements and bytes per block (ggml/src/ggml-common.h, the QK_* and block_* definitions)
 BLOCKS: dict[GgmlType, tuple[int, int]] = {
     GgmlType.F32: (1, 4),
     GgmlType.F16: (1, 2),
@@ -88,7 +89,6 @@ BLOCKS: dict[GgmlType, tuple[int, int]] = {
     GgmlType.Q1_0: (128, 18),
     GgmlType.Q2_0: (64, 18),
 }
-"""Elements and bytes per block of each type (ggml/src/ggml-common.h, the QK_* and block_* definitions)."""
 
 
 def tensor_bytes(shape: Sequence[int], type_: GgmlType) -> int:

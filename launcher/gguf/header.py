@@ -1,8 +1,8 @@
-"""Sans-IO GGUF header reader: bytes in, `Header` or `NeedMore` out. It opens nothing and trusts nothing.
+"""Read a GGUF header without I/O: bytes in, `Header` or `NeedMore` out.
 
 Layout and checks are those of `gguf_init_from_reader` (ggml/src/gguf.cpp, llama.cpp 0c1e570): whatever it
-refuses is refused here. On top come bounds of our own, because a header may come from anywhere: see
-MAX_HEADER_BYTES, MAX_KV, MAX_TENSORS and KEEP_BYTES. Versions 2 and 3 have the same layout.
+refuses is refused here. A header may come from anywhere, so there are bounds on top: MAX_HEADER_BYTES,
+MAX_KV, MAX_TENSORS and KEEP_BYTES.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from launcher.errors import BadGguf
-from launcher.gguf.cursor import I64, KEEP_BYTES, U32, Cursor, Short
+from launcher.gguf.cursor import I64, KEEP_BYTES, U32, Cursor, HeaderGoesOn
 from launcher.gguf.metadata import (
     MAX_ARRAY_ITEMS,
     MAX_STRING_BYTES,
@@ -42,57 +42,53 @@ __all__ = [
     "parse_header",
 ]
 
+# Measured: 4.8 MB for 163,840 BPE tokens with their merges, 6.5 MB for gemma-3-270m's 262,144. That leaves
+# room for four times such a vocabulary, or for an embedded tokenizer.json. llama.cpp's own header fetcher
+# stops at 64 MiB (tests/gguf-model-data.cpp); 48 MiB keep the reader of a hostile file below that.
 MAX_HEADER_BYTES = 48 << 20
-"""The largest header this reader takes. Measured: 4.8 MB for 163,840 BPE tokens with their merges and 6.5 MB for
-gemma-3-270m's 262,144, so there is room for a vocabulary four times that, or an embedded tokenizer.json. llama.cpp's
-own header fetcher stops at 64 MiB (tests/gguf-model-data.cpp); 48 keep a hostile file's reader below that."""
 
+# bounds on the objects that a hostile header can make us build; real files have tens of keys and at most a
+# few thousand tensors (Kimi K3: 2573)
 MAX_KV = 1 << 14
 MAX_TENSORS = 1 << 16
-"""Counts that bound the objects a hostile header can make us build. Real files have tens of keys and at most
-a few thousand tensors (Kimi K3: 2573)."""
 
 _PREFIX_BYTES = 24  # magic, version, n_tensors, n_kv
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NeedMore:
-    """The bytes so far are a good beginning; the header has at least `n_bytes` in all.
+    """The answer to bytes that begin a header and do not end it."""
 
-    It never overshoots: whoever fetches `n_bytes` fetches header only.
-    """
-
-    n_bytes: int
+    n_bytes: int  # of the header in all, at least: fetching up to here fetches header only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """Everything before the tensor data, which begins at `data_offset`.
-
-    `end` is the last tensor's last byte: what a file must have at least (`llama_tensor_weight`,
-    src/llama-model-loader.h, does not ask for the padding after it).
-    """
+    """Everything before the tensor data."""
 
     version: int
     alignment: int
     metadata: Mapping[str, Value]
     tensors: tuple[TensorInfo, ...]
-    data_offset: int
+    data_offset: int  # where the tensor data begin
+    # Where the last tensor ends: the least size of a file. llama_tensor_weight (src/llama-model-loader.h)
+    # does not ask for the padding after it.
     end: int
 
 
 def parse_header(data: bytes | bytearray | memoryview) -> Header | NeedMore:
     """Read a header from the first bytes of a file, however many there are.
 
-    Raises BadGguf for anything llama.cpp's own reader refuses (ggml/src/gguf.cpp), and for a header beyond
-    the bounds above; the message does not name the file.
+    Raises BadGguf for a header that llama.cpp refuses or that exceeds the bounds above. The message does
+    not name the file.
     """
     try:
         return _read(Cursor(data))
-    except Short as short:
+    except HeaderGoesOn as short:
         if short.n_bytes > MAX_HEADER_BYTES:
             raise BadGguf(
-                f"the header claims at least {short.n_bytes} bytes, and {MAX_HEADER_BYTES} is the most this reader takes",
+                f"the header claims at least {short.n_bytes} bytes, "
+                f"and {MAX_HEADER_BYTES} is the most this reader takes",
                 hint="the file is damaged or not a model: fetch it again",
             ) from None
         return NeedMore(n_bytes=short.n_bytes)
@@ -158,17 +154,18 @@ _OTHER_FORMATS = {
 
 
 def _not_gguf(start: bytes) -> BadGguf:
-    """Say what it is instead, where the first bytes tell."""
+    """Return an error that says what the file is instead, if the first bytes tell."""
     is_safetensors = start[8:10] == b'{"'
     what = "a safetensors file" if is_safetensors else _OTHER_FORMATS.get(start[:4])
     return BadGguf(
-        f"it is {what or 'not a model file llama.cpp reads'}: it begins with {start[:4]!r} instead of b'GGUF'",
+        f"it is {what or 'not a model file llama.cpp reads'}: "
+        f"it begins with {start[:4]!r} instead of b'GGUF'",
         hint="look for a .gguf file of this model, or fetch it again",
     )
 
 
 def _check_version(version: int) -> None:
-    if version in {2, 3}:
+    if version in {2, 3}:  # they have the same layout
         return
     if version & 0xFFFF == 0 and version:
         swapped = int.from_bytes(version.to_bytes(4, "little"), "big")

@@ -1,9 +1,8 @@
-"""The model architectures that the pinned llama.cpp loads."""
+"""List the model architectures that the pinned llama.cpp loads."""
 
 from __future__ import annotations
 
-COMMIT = "0c1e570"
-"""The llama.cpp whose list this is."""
+COMMIT = "0c1e570"  # of llama.cpp; the list is LLM_ARCH_NAMES in src/llama-arch.cpp
 
 ARCHITECTURES = frozenset(
     """
@@ -23,4 +22,3 @@ ARCHITECTURES = frozenset(
     t5encoder talkie wavtokenizer-dec xverse
     """.split()  # noqa: SIM905 - 153 words read better without quotes and commas
 )
-"""src/llama-arch.cpp, LLM_ARCH_NAMES."""

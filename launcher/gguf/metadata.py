@@ -1,4 +1,7 @@
-"""The key-value pairs of a GGUF header: `gguf_init_from_reader`'s first half (ggml/src/gguf.cpp, llama.cpp 0c1e570)."""
+"""Read the key-value pairs of a GGUF header.
+
+Source: the first half of `gguf_init_from_reader` (ggml/src/gguf.cpp, llama.cpp 0c1e570).
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,12 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from launcher.errors import BadGguf
-from launcher.gguf.cursor import I32, U64, Cursor, Short, quoted, text
+from launcher.gguf.cursor import I32, U64, Cursor, HeaderGoesOn, quoted, text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkippedArray:
-    """An array that was checked and stepped over (the tokenizer's): element type id and length."""
+    """An array that was checked and stepped over, as the tokenizer's are."""
 
     element_type: int
     length: int
@@ -20,7 +23,7 @@ class SkippedArray:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SkippedString:
-    """A string that was stepped over (an embedded tokenizer.json): its length in bytes."""
+    """A string that was stepped over, such as an embedded tokenizer.json; `length` is in bytes."""
 
     length: int
 
@@ -29,15 +32,15 @@ MetadataScalar = int | float | bool | str
 Value = MetadataScalar | tuple[MetadataScalar, ...] | SkippedArray | SkippedString
 
 
+# Longer arrays and strings are stepped over. Those that matter are small: per-block arrays have at most
+# LLAMA_MAX_LAYERS = 512 items (src/llama-hparams.h), chat templates tens of kB.
 MAX_ARRAY_ITEMS = 4096
 MAX_STRING_BYTES = 1 << 20
-"""Longer arrays and strings are stepped over. What matters is small: per-block arrays have at most
-LLAMA_MAX_LAYERS = 512 items (src/llama-hparams.h), chat templates tens of kB."""
 
 _MAX_TEXT = 1 << 30  # GGUF_MAX_STRING_LENGTH and GGUF_MAX_ARRAY_ELEMENTS, ggml/src/gguf.cpp
 _MAX_KEY = (1 << 16) - 1  # docs/gguf.md: "must be at most 2^16-1 bytes long"
 _DEFAULT_ALIGNMENT = 32  # GGUF_DEFAULT_ALIGNMENT, ggml/include/gguf.h
-MIN_KV_BYTES = 14  # key length, one byte of key, type, one byte of value
+_MIN_KV_BYTES = 14  # key length, one byte of key, type, one byte of value
 
 
 class ValueType(IntEnum):
@@ -75,12 +78,13 @@ _SCALARS = {type_: struct.Struct("<" + format_) for type_, format_ in _FORMATS.i
 
 
 def read_metadata(cursor: Cursor, n_kv: int, after: int) -> tuple[dict[str, Value], int]:
+    """Return the metadata and the alignment; at least `after` bytes follow them in the header."""
     metadata: dict[str, Value] = {}
     seen: set[bytes] = set()
     alignment = _DEFAULT_ALIGNMENT
 
     for index in range(n_kv):
-        cursor.rest = (n_kv - index - 1) * MIN_KV_BYTES + after
+        cursor.rest = (n_kv - index - 1) * _MIN_KV_BYTES + after
         raw = cursor.string(f"key {index}", _MAX_KEY)
         if not raw:
             raise BadGguf(f"key {index} is empty")
@@ -129,7 +133,7 @@ def _read_scalar(cursor: Cursor, type_: ValueType, key: str) -> Value:
     cursor.need(n_bytes)
     start = cursor.position
     cursor.position += n_bytes
-    if n_bytes > MAX_STRING_BYTES or not cursor.spend(n_bytes):
+    if n_bytes > MAX_STRING_BYTES or not cursor.reserve(n_bytes):
         return SkippedString(length=n_bytes)
     return text(bytes(cursor.data[start : start + n_bytes]))
 
@@ -148,7 +152,7 @@ def _read_array(cursor: Cursor, key: str) -> Value:
         cursor.need(length * _SCALARS[type_].size)
         cursor.position += length * _SCALARS[type_].size
     # four bytes an element at least: a Python int costs that much times eight
-    if length > MAX_ARRAY_ITEMS or not cursor.spend(max(cursor.position - start, 4 * length)):
+    if length > MAX_ARRAY_ITEMS or not cursor.reserve(max(cursor.position - start, 4 * length)):
         return SkippedArray(element_type=int(type_), length=length)
     if type_ is ValueType.STRING:
         return _strings(cursor.data, start, length)
@@ -156,7 +160,8 @@ def _read_array(cursor: Cursor, key: str) -> Value:
 
 
 def _skip_strings(cursor: Cursor, length: int, key: str) -> None:
-    """Step over `length` strings: the loop that decides how fast a vocabulary of 160k tokens is read."""
+    """Step over `length` strings."""
+    # this loop decides how fast a vocabulary of 160k tokens is read
     unpack_from, data, position = U64.unpack_from, cursor.data, cursor.position
     done = n_bytes = 0
     try:
@@ -172,7 +177,7 @@ def _skip_strings(cursor: Cursor, length: int, key: str) -> None:
             f"a string of {quoted(key)} has a length of {n_bytes} bytes, and {_MAX_TEXT} is the most"
         )
     if done < length or position > cursor.size:
-        raise Short(position + (length - done) * 8 + cursor.rest)
+        raise HeaderGoesOn(position + (length - done) * 8 + cursor.rest)
     cursor.position = position
 
 

@@ -1,4 +1,4 @@
-"""Quant labels and the ggml type each stands for.
+"""Translate between quant labels and ggml types.
 
 Sources at llama.cpp 0c1e570: enum llama_ftype (include/llama.h), `llama_ftype_get_default_type` and
 `llama_tensor_get_type` (src/llama-quant.cpp).
@@ -59,6 +59,8 @@ _DEFAULTS = dict(_FILE_TYPES.values()) | {
 }
 _FORK_ENDINGS = ("_R4", "_R8", "_KS", "_KT", "_KL", "_KSS")
 
+# The dominant type, and by which companion its mixes are told apart, in order: llama_tensor_get_type gives
+# the better types to attn_v, attn_output and ffn_down.
 _MIXES: dict[GgmlType, tuple[tuple[GgmlType, str], ...]] = {
     GgmlType.Q2_K: ((GgmlType.Q3_K, "Q2_K"), (GgmlType.Q2_K, "Q2_K_S")),
     GgmlType.Q3_K: ((GgmlType.Q4_K, "Q3_K_M"), (GgmlType.Q5_K, "Q3_K_L"), (GgmlType.Q3_K, "Q3_K_S")),
@@ -72,12 +74,10 @@ _MIXES: dict[GgmlType, tuple[tuple[GgmlType, str], ...]] = {
     GgmlType.IQ2_XS: ((GgmlType.IQ2_XS, "IQ2_XS"),),
     GgmlType.IQ2_S: ((GgmlType.IQ2_S, "IQ2_M"),),
 }
-"""The dominant type, and by which companion its mixes are told apart, in order (llama_tensor_get_type gives the
-better types to attn_v, attn_output and ffn_down)."""
 
 
 def file_type_label(value: Value | None) -> str | None:
-    """`general.file_type` as a quant label; None where it is missing, no number or not known."""
+    """Return `general.file_type` as a quant label; None if it is missing, no number, or not known."""
     if isinstance(value, bool) or not isinstance(value, int):
         return None
     known = _FILE_TYPES.get(value & ~_GUESSED)
@@ -85,7 +85,7 @@ def file_type_label(value: Value | None) -> str | None:
 
 
 def default_type(label: str) -> GgmlType | None:
-    """The ggml type most weights of a quant should have: `UD-Q2_K_XL` -> Q2_K; None for labels of forks.
+    """Return the ggml type that most weights of a quant should have; None for labels of forks.
 
     >>> default_type("UD-TQ1_0").name
     'TQ1_0'
@@ -103,7 +103,7 @@ def default_type(label: str) -> GgmlType | None:
 
 
 def mix_label(amounts: Mapping[GgmlType, int]) -> str:
-    """The quant that weights of these types (parameters by type) make, as llama.cpp would name it.
+    """Name the quant that weights of these types make, as llama.cpp would; `amounts` are parameters.
 
     >>> mix_label({GgmlType.Q4_K: 9, GgmlType.Q6_K: 1})
     'Q4_K_M'

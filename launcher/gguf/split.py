@@ -1,4 +1,4 @@
-"""Whether shards that claim to be one model fit together, as llama.cpp will check when it loads them.
+"""Check that shards fit together, as llama.cpp will when it loads them.
 
 Source: the split part of `llama_model_loader::llama_model_loader` (src/llama-model-loader.cpp, 0c1e570).
 """
@@ -10,7 +10,7 @@ from launcher.gguf.header import Header
 
 
 def check_split(names: tuple[str, ...], headers: tuple[Header, ...]) -> None:
-    """Raises BadGguf where the headers, in shard order, do not make one model."""
+    """Raise BadGguf if the headers, in shard order, do not make one model."""
     claimed = _number(headers[0], "split.count", names[0]) or 1
     if claimed != len(headers) and not (claimed <= 1 and len(headers) == 1):
         raise BadGguf(

@@ -1,7 +1,7 @@
-"""A header nobody has read: from published shapes and a type for each tensor, the bytes a GGUF file would begin with.
+"""Make a GGUF header from published shapes and a type for each tensor, to plan without a look at the files.
 
-For planning before, or without, a look at the files. Where a quant's types are not published, `assign_types` meets the
-file's total with the mix that was assumed. Inverse of `header`: what it writes, `parse_header` reads.
+If a quant's types are not published, `assign_types` assumes a mix that meets the file's total size.
+`parse_header` reads what `header_bytes` writes.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _ALIGNMENT = 32  # GGUF_DEFAULT_ALIGNMENT, ggml/include/gguf.h
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorFamily:
-    """Tensors alike: `name` with `{}` for the block, blocks `first` to `last` inclusive; one tensor without `{}`."""
+    """Tensors of one shape in blocks `first` to `last`, both included."""
 
-    name: str
+    name: str  # with {} for the number of the block; a name without is one tensor
     shape: tuple[int, ...]
     first: int = 0
     last: int = 0
@@ -31,10 +31,10 @@ class TensorFamily:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypeRule:
-    """Tensors whose name `match` finds get the first of `types`, or, as far as a total must be met, the next."""
+    """The types that tensors of some names may have."""
 
-    match: str
-    types: tuple[GgmlType, ...]
+    match: str  # pattern, searched in the name
+    types: tuple[GgmlType, ...]  # the first, or a later one if a total size must be met
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +51,11 @@ class TypedTensor:
 def assign_types(
     families: Iterable[TensorFamily], rules: Sequence[TypeRule], total_bytes: int | None
 ) -> tuple[TypedTensor, ...]:
-    """Every tensor with its type, the first rule that matches. With a total, rules of several types are raised
-    tensor by tensor, in the rules' and the file's order, as long as the sum stays within it.
+    """Give every tensor a type by the first rule that matches its name.
 
-    Raises BadGguf for a tensor that no rule matches, and for a total that even the smallest types exceed.
+    With `total_bytes`, tensors whose rule has several types get a larger one, in the order of the rules and
+    the file, as long as the sum stays within the total. Raises BadGguf for a tensor that no rule matches,
+    and for a total that even the smallest types exceed.
     """
     names = [(name, family.shape) for family in families for name in _names(family)]
     chosen: list[TypedTensor] = []
@@ -83,7 +84,7 @@ def assign_types(
 
 
 def header_bytes(metadata: Iterable[tuple[str, MetadataScalar]], tensors: Sequence[TypedTensor]) -> bytes:
-    """The header of a file with these tensors, padded to where their data would begin."""
+    """Return the header of a file with these tensors, padded to where their data would begin."""
     pairs = list(metadata)
     out = bytearray(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(pairs)))
     for key, value in pairs:

@@ -1,4 +1,7 @@
-"""The tensor infos of a GGUF header: `gguf_init_from_reader`'s second half (ggml/src/gguf.cpp, llama.cpp 0c1e570)."""
+"""Read the tensor infos of a GGUF header.
+
+Source: the second half of `gguf_init_from_reader` (ggml/src/gguf.cpp, llama.cpp 0c1e570).
+"""
 
 from __future__ import annotations
 
@@ -18,18 +21,17 @@ MIN_TENSOR_BYTES = 24  # name length, n_dims, type, offset
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorInfo:
-    """One tensor as its header describes it. `shape` is ggml's ne order (row length first); `offset` is
-    relative to the header's `data_offset`; `size_bytes` is without padding."""
+    """One tensor as its header describes it."""
 
     name: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...]  # ggml's ne order: the row length first
     type: GgmlType
-    offset: int
-    size_bytes: int
+    offset: int  # relative to the header's data_offset
+    size_bytes: int  # without padding
 
 
 def read_tensors(cursor: Cursor, n_tensors: int, alignment: int) -> tuple[tuple[TensorInfo, ...], int]:
-    """The infos, and where the last tensor ends, relative to the data's beginning."""
+    """Return the infos, and where the last tensor ends, relative to the beginning of the data."""
     tensors: list[TensorInfo] = []
     seen: set[bytes] = set()
     offset = end = 0
@@ -101,9 +103,11 @@ def _ggml_type(number: int, name: str) -> GgmlType:
         )
     raise BadGguf(
         f"tensor {name!r} has ggml type {number}, and this llama.cpp knows 0 to {max(GgmlType):d}",
-        hint="types above that come from forks such as ik_llama.cpp or from a newer llama.cpp: choose another quant",
+        hint="types above that come from forks such as ik_llama.cpp or from a newer llama.cpp: "
+        "choose another quant",
     )
 
 
 def pad(n: int, alignment: int) -> int:
+    """Round `n` up to a multiple of `alignment`."""
     return -(-n // alignment) * alignment
