@@ -1,6 +1,7 @@
-"""What bringing a located model here would fetch, and bringing it: from whichever kind of place its files are in.
+"""Bring the files of a located model here, from whichever kind of place they are in.
 
-What talks to the Hub is imported where it is needed: a model that is here must not wait for a library it does not use.
+Imports of what talks to the Hub are inside functions: a model that is here must not wait for an unused
+library.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from launcher.progress import OnProgress
 def fetch(
     located: Located, sources: Sources, on_progress: OnProgress, options: PullOptions | None = None
 ) -> tuple[Path, ...]:
-    """The local paths of all its files, in shard order; the first is what llama-server is given.
+    """Bring all files of `located` here and return their paths, in shard order.
 
-    Raises NotFound for saved headers (there are no weights), TryAgain, NotAllowed.
+    llama-server is given the first path. Raises NotFound for saved headers (there are no weights), TryAgain,
+    NotAllowed.
     """
     options = options or PullOptions()
     named = (*options.look_in, *((options.folder,) if options.folder else ()))
@@ -36,28 +38,13 @@ def fetch(
         sources.store.keep_folders(named)
     match located.files:
         case LocalFiles(paths=paths):
-            if options.folder is None:
-                return paths
-            from launcher.models.files.plain_folder import put_into_folder
-
-            return put_into_folder(
-                located.model,
-                paths,
-                options.folder,
-                sources.store,
-                on_progress,
-                options.again,
-                options.later,
-            )
+            return _link_or_copy(located, paths, sources, on_progress, options)
         case HubFiles():
             from launcher.models.hub.download import fetch_hub_files
 
+            endpoint, store = sources.endpoint, sources.store
             return fetch_hub_files(
-                located,
-                endpoint=sources.endpoint,
-                store=sources.store,
-                options=options,
-                on_progress=on_progress,
+                located, endpoint=endpoint, store=store, options=options, on_progress=on_progress
             )
         case UrlFiles() as files:
             return _fetch_urls(located, files, sources, on_progress, options)
@@ -71,42 +58,53 @@ def fetch(
             raise TryAgain(f"{repo} was not reached: {cause}", hint=f"launcher pull {located.model.model_id}")
 
 
+def _link_or_copy(
+    located: Located,
+    paths: tuple[Path, ...],
+    sources: Sources,
+    on_progress: OnProgress,
+    options: PullOptions,
+) -> tuple[Path, ...]:
+    if options.folder is None:
+        return paths
+    from launcher.models.files.plain_folder import put_into_folder
+
+    store, again, later = sources.store, options.again, options.later
+    return put_into_folder(located.model, paths, options.folder, store, on_progress, again, later)
+
+
 def _fetch_urls(
     located: Located, files: UrlFiles, sources: Sources, on_progress: OnProgress, options: PullOptions
 ) -> tuple[Path, ...]:
     from launcher.models.files.plain_folder import PlainFolder
     from launcher.models.url_download import fetch_url_files, url_folder
 
-    named = options.folder
-    return fetch_url_files(
-        located,
-        files,
-        named or url_folder(sources.models_dir, files),
-        on_progress,
-        options.tuning,
-        PlainFolder(named, located.model.source, sources.store) if named else None,
-        options.later,
-        options.again,
-    )
+    if options.folder is None:
+        return fetch_url_files(located, files, url_folder(sources.models_dir, files), on_progress, options)
+    place = PlainFolder(options.folder, located.model.source, sources.store)
+    return fetch_url_files(located, files, options.folder, on_progress, options, place)
 
 
 def refuse_foreign(located: Located, sources: Sources, options: PullOptions) -> None:
-    """Raises UsageError where a file of something else has the name of one of these in the folder that was named. One of
-    the listed size is judged by its hash, in its turn."""
+    """Raise UsageError if a file of something else is in the way in the folder the user named."""
     if options.folder is None or isinstance(located.files, DeferredFiles):
         return
     from launcher.models.files.plain_folder import PlainFolder
 
     owner = located.files.repo if isinstance(located.files, HubFiles) else located.model.source
     place = PlainFolder(options.folder, owner, sources.store)
+    # A file of the listed size may be the right one: its hash decides when its turn comes.
     place.check(shard for shard in located.model.shards if place.find(shard) is None)
 
 
 def bytes_to_fetch(located: Located, sources: Sources, options: PullOptions | None = None) -> int:
-    """What a pull would download: what is here whole does not count, nor what has arrived of the rest. Files of other
-    programs count until a pull has looked into them."""
+    """Return how many bytes a pull would download, without those that have arrived already.
+
+    Files of other programs count until a pull has looked into them.
+    """
     from launcher.models.transfer.journal import arrived_bytes
 
+    # Nobody was asked what is here of these.
     if isinstance(located.files, UnreachableFiles | DeferredFiles):
         return located.model.size_bytes
     files = missing_files(located, sources, options)
@@ -116,7 +114,7 @@ def bytes_to_fetch(located: Located, sources: Sources, options: PullOptions | No
 def missing_files(
     located: Located, sources: Sources, options: PullOptions | None = None
 ) -> list[MissingFile]:
-    """The files that a pull would have to fetch or copy, as far as that is known without asking anybody."""
+    """Return the files a pull would fetch or copy, as far as is known without asking anybody."""
     folder = options.folder if options else None
     match located.files:
         case HubFiles() as files:

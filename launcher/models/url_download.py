@@ -1,30 +1,26 @@
-"""Fetching what `url` opened, by `transfer`: resumed where it stopped, checked before it counts.
-
-A partial file is gone on with only while the server names the same version of it (ETag, else the date). It gets its
-name once it has the size and the very header that were read when it was planned.
-"""
+"""Fetch the files of a URL with `transfer`: resumed where it stopped, checked before they count."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from pathlib import Path
 
 from launcher.errors import LauncherError, TryAgain
+from launcher.gguf.model import Shard
 from launcher.models.files.disk_space import RUN_AGAIN, MissingFile, disk_error, refuse_full_disk
 from launcher.models.files.place import partial_path_of
 from launcher.models.files.plain_folder import PlainFolder, lock_path_of
-from launcher.models.located import Located, UrlFiles
+from launcher.models.located import Located, PullOptions, UrlFiles
 from launcher.models.store import HubStore
 from launcher.models.transfer.download import Download
 from launcher.models.transfer.failures import Trouble, TroubleKind
 from launcher.models.transfer.partial_file import PartialFile, remove_partial_file
 from launcher.models.transfer.transfer import fetch_all, tuning_here
-from launcher.models.transfer.tuning import Tuning
 from launcher.models.url import file_name, refused, shard_urls
 from launcher.models.url_secrets import strip_secrets
 from launcher.progress import OnProgress
 
+# The server has another file now than when the header was read.
 _CHANGED = frozenset({TroubleKind.CHANGED, TroubleKind.MISFIT})
 _INSTEAD = "set LAUNCHER_HOME to a folder elsewhere"
 
@@ -34,58 +30,52 @@ def fetch_url_files(
     files: UrlFiles,
     folder: Path,
     on_progress: OnProgress,
-    tuning: Tuning | None = None,
+    options: PullOptions,
     place: PlainFolder | None = None,
-    later: Iterable[MissingFile] = (),
-    again: str = "",
 ) -> tuple[Path, ...]:
-    """Local paths of all shards in `folder`, those fetched before taken as they are. `place` is the folder where the user
-    named it: it may have files of other things. `later` is fetched after these, and the disk is asked for it too; `again` is the command that goes on, where it is known.
+    """Fetch the shards into `folder` unless they are there, and return their paths in shard order.
 
-    Raises TryAgain for network and disk, NotFound and NotAllowed as the server answers, UsageError for a file of
-    something else in `place`.
+    `place` is `folder` if the user named it. Raises TryAgain for network and disk, NotFound and NotAllowed as
+    the server answers, UsageError if a file of something else is in the way.
     """
-    shards = located.model.shards
-    desk = _Desk(located, files, folder, place, again or RUN_AGAIN)
+    again = options.again
+    recipient = _UrlRecipient(located, files, folder, place, again or RUN_AGAIN)
     instead = place.instead if place else _INSTEAD
-    wanted = [desk.wanted(index) for index in range(len(shards)) if not desk.is_there(index)]
+    missing = recipient.missing()
     try:
         if place is not None:
-            place.check(shards[desk.index(one)] for one in wanted)
-        if wanted:
+            place.check(shard for shard, _ in missing)
+        if missing:
             folder.mkdir(parents=True, exist_ok=True)
-            missing = [(shards[desk.index(one)], one.part) for one in wanted]
             what = located.model.source
-            refuse_full_disk(folder, missing, what=what, instead=instead, again=again, later=later)
-        fetch_all(wanted, desk, tuning or tuning_here(), on_progress)
+            refuse_full_disk(folder, missing, what=what, instead=instead, again=again, later=options.later)
+        downloads = [recipient.download_of(shard) for shard, _ in missing]
+        fetch_all(downloads, recipient, options.tuning or tuning_here(), on_progress)
     except OSError as error:
-        missing = [
-            (shards[desk.index(one)], one.part) for one in wanted if not desk.is_there(desk.index(one))
-        ]
-        raise disk_error(error, folder, instead=instead, missing=missing, again=again or RUN_AGAIN) from error
-    return tuple(folder / shard.name for shard in shards)
+        still_missing = [(shard, part) for shard, part in missing if not recipient.is_there(shard.name)]
+        raise disk_error(
+            error, folder, instead=instead, missing=still_missing, again=again or RUN_AGAIN
+        ) from error
+    return tuple(folder / shard.name for shard in located.model.shards)
 
 
 def missing_url_files(located: Located, files: UrlFiles, folder: Path) -> list[MissingFile]:
-    """What fetching these files into `folder` would have to bring."""
-    desk = _Desk(located, files, folder)
-    return [
-        (shard, desk.wanted(index).part)
-        for index, shard in enumerate(located.model.shards)
-        if not desk.is_there(index)
-    ]
+    return _UrlRecipient(located, files, folder).missing()
 
 
 def url_folder(models_dir: Path, files: UrlFiles) -> Path:
-    """Where the files of this URL are kept. Its query does not count: a signed link has another one every time."""
+    # A signed link has another query every time.
     return models_dir / hashlib.sha256(strip_secrets(files.urls[0]).encode()).hexdigest()[:40]
 
 
 def kept_file(models_dir: Path, url: str, store: HubStore) -> Path | None:
-    """The first file of a model that was fetched from this URL before, into a folder that was named too; None where one of
-    its files is not here. It is what the server had then: nobody is asked."""
+    """Find the first shard of a model fetched from this URL before; None if any of its files is missing.
+
+    Looks into folders that the user named too.
+    """
+    # No server is asked: the files are what it had when they were fetched.
     urls = shard_urls(url)
-    names = [file_name(one) for one in urls]
+    names = [file_name(url) for url in urls]
     folder = url_folder(models_dir, UrlFiles(urls=urls))
     if all((folder / name).is_file() for name in names):
         return folder / names[0]
@@ -96,7 +86,9 @@ def kept_file(models_dir: Path, url: str, store: HubStore) -> Path | None:
     return None
 
 
-class _Desk:
+class _UrlRecipient:
+    """One fetch of a URL's files: what the transfer is asked for, and where an arrived file goes."""
+
     def __init__(
         self,
         located: Located,
@@ -105,12 +97,23 @@ class _Desk:
         place: PlainFolder | None = None,
         again: str = RUN_AGAIN,
     ) -> None:
-        self._located, self._files, self._folder, self._place = located, files, folder, place
-        self._again = again
-        self._names = [shard.name for shard in located.model.shards]
+        self._folder, self._place, self._again = folder, place, again
+        shards = located.model.shards
+        self._shards = {shard.name: shard for shard in shards}
+        self._urls = {shard.name: url for shard, url in zip(shards, files.urls, strict=True)}
+        self._headers = {shard.name: raw for shard, raw in zip(shards, located.raw_headers, strict=True)}
 
-    def wanted(self, index: int) -> Download:
-        shard, url = self._located.model.shards[index], self._files.urls[index]
+    def missing(self) -> list[MissingFile]:
+        """Return the shards that are not here, each with its partial file."""
+        return [
+            (shard, partial_path_of(self._folder / name))
+            for name, shard in self._shards.items()
+            if not self.is_there(name)
+        ]
+
+    def download_of(self, shard: Shard) -> Download:
+        """Return what the transfer is asked for."""
+        url = self._urls[shard.name]
         path = self._folder / shard.name
         return Download(
             name=shard.name,
@@ -120,36 +123,36 @@ class _Desk:
             part=partial_path_of(path),
             lock=lock_path_of(path),
             identity=self._place.identity(strip_secrets(url)) if self._place else strip_secrets(url),
-            pins_version=True,
+            pins_version=True,  # continued only while the ETag, else the date, is the same
         )
 
-    def index(self, wanted: Download) -> int:
-        return self._names.index(wanted.name)
-
-    def is_there(self, index: int) -> bool:
-        """A file of the size and with the header that the server has now."""
-        shard = self._located.model.shards[index]
-        path = self._folder / shard.name
-        return path.is_file() and path.stat().st_size == shard.size_bytes and self._has_header(path, index)
+    def is_there(self, name: str) -> bool:
+        """Return True if the file has the size and the header that the server has now."""
+        path = self._folder / name
+        return (
+            path.is_file()
+            and path.stat().st_size == self._shards[name].size_bytes
+            and self._has_header(path, name)
+        )
 
     def find(self, wanted: Download) -> bool:
-        index = self.index(wanted)
-        is_there = self.is_there(index)
+        is_there = self.is_there(wanted.name)
         if self._place is not None and not is_there:
-            self._place.check([self._located.model.shards[index]])
+            self._place.check([self._shards[wanted.name]])
         return is_there
 
     def accept(self, wanted: Download, part: PartialFile) -> None:
-        if not self._has_header(part.path, self.index(wanted)):
+        # It gets its name only with the very header that was read when it was planned.
+        if not self._has_header(part.path, wanted.name):
             remove_partial_file(part.path)
             raise self._changed(wanted)
         if self._place is not None:
-            self._place.put(self._located.model.shards[self.index(wanted)], part)
+            self._place.put(self._shards[wanted.name], part)
         else:
             part.become(self._folder / wanted.name)
 
-    def _has_header(self, path: Path, index: int) -> bool:
-        expected = self._located.raw_headers[index]
+    def _has_header(self, path: Path, name: str) -> bool:
+        expected = self._headers[name]
         with path.open("rb") as file:
             return file.read(len(expected)) == expected
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import BadGguf, LauncherError, NotAllowed, NotFound, TryAgain, UsageError
-from launcher.models.located import Located, UrlFiles
+from launcher.models.located import Located, PullOptions, UrlFiles
 from launcher.models.ranged_headers import SLACK_BYTES
 from launcher.models.transfer.journal import arrived_bytes
 from launcher.models.transfer.tuning import Tuning
@@ -249,7 +249,7 @@ QUICK = Tuning(
 
 def fetch(located: Located, folder: Path, progress: OnProgress = silent) -> tuple[Path, ...]:
     assert isinstance(located.files, UrlFiles)
-    return fetch_url_files(located, located.files, folder / "store", progress, QUICK)
+    return fetch_url_files(located, located.files, folder / "store", progress, PullOptions(tuning=QUICK))
 
 
 def test_a_new_signature_of_the_same_file_fetches_nothing_and_another_content_does(

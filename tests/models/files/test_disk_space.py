@@ -240,7 +240,12 @@ def test_a_url_into_a_folder_is_told_of_another_folder(
         set_free(10)
         with pytest.raises(TryAgain) as caught:
             fetch_url_files(
-                located, located.files, place.root, silent, QUICK, place, again="launcher pull URL"
+                located,
+                located.files,
+                place.root,
+                silent,
+                PullOptions(tuning=QUICK, again="launcher pull URL"),
+                place,
             )
     hint = caught.value.hint or ""
     assert hint.endswith("or name another folder with --dir, then: launcher pull URL")

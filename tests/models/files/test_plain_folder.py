@@ -449,10 +449,12 @@ def test_a_file_with_a_urls_size_and_header_stays_the_users(store: HubStore, tmp
         located = open_url(f"{server.url}/{NAME}")
         assert isinstance(located.files, UrlFiles)
         place = PlainFolder(tmp_path, located.model.source, store)
-        assert fetch_url_files(located, located.files, tmp_path, silent, QUICK, place) == (path,)
+        assert fetch_url_files(
+            located, located.files, tmp_path, silent, PullOptions(tuning=QUICK), place
+        ) == (path,)
         assert store.owners().of(path) is None
         path.unlink()
-        fetch_url_files(located, located.files, tmp_path, silent, QUICK, place)
+        fetch_url_files(located, located.files, tmp_path, silent, PullOptions(tuning=QUICK), place)
     assert store.owners().of(path) == located.model.source
 
 
@@ -466,8 +468,10 @@ def test_a_url_replaces_no_file_of_the_users(store: HubStore, tmp_path: Path) ->
         assert isinstance(located.files, UrlFiles)
         place = PlainFolder(folder, located.model.source, store)
         with pytest.raises(UsageError, match="not put there by launcher"):
-            fetch_url_files(located, located.files, folder, silent, QUICK, place)
+            fetch_url_files(located, located.files, folder, silent, PullOptions(tuning=QUICK), place)
         assert path.read_bytes() == TWO
         path.unlink()
-        assert fetch_url_files(located, located.files, folder, silent, QUICK, place) == (path,)
+        assert fetch_url_files(located, located.files, folder, silent, PullOptions(tuning=QUICK), place) == (
+            path,
+        )
     assert path.read_bytes() == ONE
