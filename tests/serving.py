@@ -15,6 +15,8 @@ from launcher.deployment.deploy import Request
 from launcher.deployment.identity import ProcessId
 from launcher.deployment.process import start
 from launcher.engine.environment import engine_env
+from launcher.plan.from_json import stored
+from tests.plan.planned import small_plan
 
 FAKE = Path(__file__).parent / "fakes" / "llama_server.py"
 SMALL = ("--fit", "off", "-c", "512", "-np", "1", "--cache-ram", "0", "-t", "2")
@@ -44,7 +46,7 @@ def a_request(name: str, command: Sequence[str], model: Path, **changes: Any) ->
         "model_id": name,
         "model_path": model,
         "model_bytes": model.stat().st_size if model.exists() else 0,
-        "plan": {"quant": "Q4_1"},
+        "stored_plan": stored(small_plan()),
         "plan_hash": "0" * 16,
         "argv_for": lambda port: (*command, "-m", str(model), "--host", "127.0.0.1", "--port", str(port)),
         "env": env,

@@ -15,7 +15,6 @@ from launcher.engine.flags.user_flags import absorb_flags
 from launcher.engine.log.load_log import compare_load, parse_load_log
 from launcher.machine.machine import Backend
 from launcher.models.local import open_path
-from launcher.plan.as_json import plan_json
 from launcher.plan.modes import LoadMode
 from launcher.plan.plan import Plan
 from launcher.plan.search.search import Offer, Task, plan_one
@@ -76,7 +75,7 @@ def test_the_engine_allocates_what_was_planned_around_it(
     )
     log = load(argv, TWO_GPUS)
     assert "reserve took" in log, log[-2000:]
-    rows = compare_load(plan_json(plan), parse_load_log(log))
+    rows = compare_load(plan.ledger, parse_load_log(log))
     assert {row.where for row in rows} == {row.where for row in plan.ledger}
     gaps = {row.where: (row.planned_bytes - row.seen_bytes) / MIB for row in rows}
     assert not {where: gap for where, gap in gaps.items() if abs(gap) > ROUNDING_MIB}

@@ -19,6 +19,7 @@ from launcher.deployment.options import parse
 from launcher.deployment.record import Deployment
 from launcher.deployment.records import require, the_name
 from launcher.deployment.takedown import take_down
+from launcher.plan.amounts import HOST
 from launcher.system.settings import read_settings
 
 IMAGE = "llama.cpp:server"
@@ -61,10 +62,9 @@ def disable(name: str, *, system: bool) -> Path:
 
 
 def _export_of(entry: Deployment, ready: tuple[str, ...] | None = None) -> Export:
-    host = entry.plan.get("host") or {}
     options = parse(entry.options)
-    used = int(options.claim.get(claims.RAM) or host.get("used_bytes") or 0)
-    devices = (entry.plan.get("placement") or {}).get("devices") or []
+    used = int(options.claim.get(claims.RAM) or entry.planned_bytes.get(HOST) or 0)
+    devices = () if entry.plan is None else entry.plan.placement.devices
     return Export(
         name=entry.name,
         model_id=entry.model_id,

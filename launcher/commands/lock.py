@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from launcher.commands.companions import Remote, with_files
 from launcher.commands.plan import Planned, document, fitting
@@ -21,9 +21,17 @@ from launcher.models.catalogue import Sources
 from launcher.models.located import DeferredFiles, HubFiles, LocalFiles, Located, UrlFiles
 from launcher.models.refs import ModelRef, RefKind
 from launcher.models.url_secrets import quote_command, strip_word_secrets
+from launcher.plan.amounts import HOST
+from launcher.plan.from_json import from_json
+from launcher.plan.plan import Plan
 from launcher.system.atomic_files import write_atomically
+from launcher.system.json_object import JsonObject, Malformed
+from launcher.units import format_bytes
 
 FORMAT = "gguf-launcher lock 1"
+
+_MAX_BYTES = 16 << 20
+"""A lock with the alternatives of every quant has some 100 kB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,31 +58,27 @@ class LockedCompanion(LockedFiles):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock(LockedFiles):
-    """A lock file, read. `beside` is what `argv` has llama-server fetch."""
+    """A lock file, read. `beside` is what `argv` has llama-server fetch, `document` the plan's whole JSON."""
 
     ref: str
     beside: tuple[LockedCompanion, ...]
     engine_sha256: str | None
     engine_commit: str | None
     argv: tuple[str, ...]
-    plan: dict[str, Any]
-
-    @property
-    def host_bytes(self) -> int:
-        """What the plan takes of RAM."""
-        return int((self.plan.get("host") or {}).get("used_bytes") or 0)
+    plan: Plan
+    document: Mapping[str, object]
 
     @property
     def unlocked(self) -> str:
         """The command that plans the same anew."""
-        context = (self.plan.get("context") or {}).get("tokens")
-        return " ".join(["launcher up", shlex.quote(self.ref), *(["-c", str(context)] if context else [])])
+        return " ".join(["launcher up", shlex.quote(self.ref), "-c", str(self.plan.ctx_size)])
 
     @property
     def rows(self) -> dict[str, int]:
-        """What the plan promises, by device and `ram`."""
-        rows = {str(row["id"]): int(row["used_bytes"]) for row in self.plan.get("devices") or ()}
-        return rows | {claims.RAM: self.host_bytes}
+        """What the plan promises, in bytes by device and `ram`."""
+        rows = {row.where: row.used_bytes for row in self.plan.ledger}
+        ram = rows.pop(HOST, 0)
+        return {**rows, claims.RAM: ram}
 
     def compile(self, serving: Serving) -> tuple[str, ...]:
         """The locked command line at another address: nothing else changes."""
@@ -153,43 +157,68 @@ def _companion(remote: Remote) -> dict[str, object]:
 
 
 def read_lock(path: Path) -> Lock:
-    """The lock in a file. Raises UsageError for any other file."""
+    """Return the lock in a file. Raises UsageError for any other file."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return Lock(
-            **_read_files({FORMAT: path}[found["format"]], found),
-            ref=str(found["ref"]),
-            beside=tuple(
-                LockedCompanion(
-                    **_read_files(path, one),
-                    what=str(one["what"]),
-                    flag=str(one["flag"]),
-                    also=tuple(str(word) for word in one["also"]),
-                )
-                for one in found.get("beside", ())
-            ),
-            engine_sha256=found["engine"]["sha256"],
-            engine_commit=found["engine"]["commit"],
-            argv=tuple(str(word) for word in found["argv"]),
-            plan=dict(found["plan"]),
-        )
+        if path.stat().st_size > _MAX_BYTES:
+            raise Malformed(f"it is larger than {format_bytes(_MAX_BYTES)}")
+        return _parse_lock(path, JsonObject(json.loads(path.read_text(encoding="utf-8"))))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}", hint=f"ls -l {path}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, RecursionError, UsageError) as error:
         raise UsageError(
             f"{path} is no lock of a plan: {error}", hint="make one with launcher plan REF --lock FILE"
         ) from error
 
 
-def _read_files(file: Path, found: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "file": file,
-        "model_id": str(found["model_id"]),
-        "repo": found.get("repo"),
-        "commit": found.get("commit"),
-        "path": found.get("path"),
-        "shards": tuple((str(one["name"]), int(one["size_bytes"]), one["sha256"]) for one in found["shards"]),
-    }
+def _parse_lock(path: Path, given: JsonObject) -> Lock:
+    if given.text("format") != FORMAT:
+        raise given.malformed("format", f"is not {FORMAT!r}")
+    engine, document = given.object_at("engine"), given.mapping("plan")
+    return Lock(
+        **_parse_files(path, given),
+        ref=given.text("ref"),
+        beside=tuple(
+            LockedCompanion(
+                **_parse_files(path, companion),
+                what=companion.text("what"),
+                flag=companion.text("flag"),
+                also=companion.texts("also"),
+            )
+            for companion in (given.objects_at("beside") if given.has("beside") else ())
+        ),
+        engine_sha256=engine.optional_text("sha256"),
+        engine_commit=engine.optional_text("commit"),
+        argv=given.texts("argv"),
+        plan=from_json(document),
+        document=document,
+    )
+
+
+class _Files(TypedDict):
+    """The fields of LockedFiles."""
+
+    file: Path
+    model_id: str
+    repo: str | None
+    commit: str | None
+    path: str | None
+    shards: tuple[tuple[str, int, str | None], ...]
+
+
+def _parse_files(file: Path, given: JsonObject) -> _Files:
+    shards = given.objects_at("shards")
+    if not shards:
+        raise given.malformed("shards", "is empty")
+    return _Files(
+        file=file,
+        model_id=given.text("model_id"),
+        repo=given.optional_text("repo"),
+        commit=given.optional_text("commit"),
+        path=given.optional_text("path"),
+        shards=tuple(
+            (shard.text("name"), shard.whole("size_bytes"), shard.optional_text("sha256")) for shard in shards
+        ),
+    )
 
 
 def check_engine(lock: Lock, found: Capabilities) -> None:

@@ -44,7 +44,7 @@ def restart(name: str | None, on_progress: OnProgress) -> Deployment:
             model_id=entry.model_id,
             model_path=Path(entry.model_path),
             model_bytes=entry.model_bytes,
-            plan=entry.plan,
+            stored_plan=entry.stored_plan,
             plan_hash=entry.plan_hash,
             argv_for=lambda _port: entry.argv,
             env=env,

@@ -17,7 +17,6 @@ from launcher.deployment.supervisor.ready import LoadFailed
 from launcher.engine.log.cause import MEMORY_KINDS
 from launcher.errors import LauncherError
 from launcher.machine.machine import Machine
-from launcher.plan.as_json import plan_json
 from launcher.plan.modes import CacheType
 from launcher.plan.plan import Plan
 from launcher.plan.search.rescue import (
@@ -118,7 +117,7 @@ def _ask(step: Rescue, error: LoadFailed, consent: Consent) -> None:
 
 
 def _identity(case: Case, plan: Plan) -> Identity:
-    return Identity(plan=plan_key(plan_json(plan)), engine=case.engine, driver=driver_of(case.machine))
+    return Identity(plan=plan_key(plan), engine=case.engine, driver=driver_of(case.machine))
 
 
 def _stored(correction: Correction) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from launcher.machine.machine import Machine
 from launcher.models.catalogue import Sources
 from launcher.models.located import Located
 from launcher.models.store import store_of
-from launcher.plan.as_json import plan_json
+from launcher.plan.from_json import StoredPlan, stored
 from launcher.plan.plan import Plan
 from launcher.plan.workload import as_recorded
 from launcher.progress import OnProgress
@@ -74,7 +74,7 @@ class What:
 
     model_id: str
     model_bytes: int
-    document: Mapping[str, Any]
+    stored_plan: StoredPlan
     rows: Mapping[str, int]
     compile: Callable[[Serving], tuple[str, ...]]
 
@@ -91,7 +91,7 @@ def start_planned(
     what = What(
         model_id=planned.target.model_id,
         model_bytes=plan.size_bytes,
-        document=plan_json(plan),
+        stored_plan=stored(plan),
         rows=claim_rows(plan, upping.machine),
         compile=partial(planning.compile_argv, planned, plan),
     )
@@ -104,7 +104,8 @@ def start(
     """Start llama-server and return once it has produced a token; `attempt` goes into the history. Raises what
     `bring_up` raises; afterwards nothing runs that did not run before."""
     request, found = upping.request, upping.capabilities
-    devices = (what.document.get("placement") or {}).get("devices") or ()
+    plan = what.stored_plan.plan
+    devices = () if plan is None else plan.placement.devices
     env, dropped = engine_env(os.environ, dict(request.env))
 
     def argv_for(port: int) -> tuple[str, ...]:
@@ -120,7 +121,7 @@ def start(
             model_id=what.model_id,
             model_path=upping.model_path,
             model_bytes=what.model_bytes,
-            plan=dict(what.document),
+            stored_plan=what.stored_plan,
             plan_hash=upping.asked,
             argv_for=argv_for,
             env=env,

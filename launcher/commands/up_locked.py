@@ -17,6 +17,7 @@ from launcher.deployment.supervisor.ready import LoadFailed
 from launcher.engine.capabilities import read_capabilities
 from launcher.engine.log.cause import MEMORY_KINDS
 from launcher.models.catalogue import sources_of
+from launcher.plan.from_json import StoredPlan
 from launcher.progress import OnProgress
 from launcher.system.settings import Settings
 
@@ -65,7 +66,7 @@ def _start_locked(
     what = What(
         model_id=lock.model_id,
         model_bytes=model_bytes,
-        document=lock.plan,
+        stored_plan=StoredPlan(document=lock.document, plan=lock.plan),
         rows=by_memory(lock.rows, upping.machine),
         compile=lock.compile,
     )

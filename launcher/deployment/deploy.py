@@ -48,6 +48,7 @@ from launcher.engine.environment import DROPPED
 from launcher.engine.flags.taskset import split_taskset
 from launcher.engine.log.cause import Cause, CauseKind
 from launcher.errors import EngineFailed, TryAgain, UsageError
+from launcher.plan.from_json import StoredPlan
 from launcher.progress import OnProgress, Step, silent
 
 _LOOK_S = 0.1
@@ -69,7 +70,7 @@ class Request:
     model_id: str
     model_path: Path
     model_bytes: int
-    plan: Mapping[str, Any]
+    stored_plan: StoredPlan
     plan_hash: str
     argv_for: Callable[[int], Sequence[str]]
     env: Mapping[str, str]
@@ -221,7 +222,7 @@ def _recorded(folder: Path, request: Request, port: int) -> Deployment:
         model_bytes=request.model_bytes,
         argv=tuple(request.argv_for(port)),
         env_dropped=request.env_dropped,
-        plan=request.plan,
+        stored_plan=request.stored_plan,
         plan_hash=request.plan_hash,
         log_path=str(log_path(folder, request.name)),
         engine_path=str(request.engine_path),

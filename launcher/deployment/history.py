@@ -17,9 +17,15 @@ from typing import Any
 
 from launcher.engine.log.cause import Cause
 from launcher.engine.log.load_log import RowUsage
+from launcher.plan.amounts import LedgerRow
+from launcher.plan.as_json import plan_json
+from launcher.plan.plan import Plan
 
 SCHEMA = 1
 LIMIT_BYTES = 4 << 20
+
+ComparedRow = tuple[str, Mapping[str, int], Mapping[str, int]]
+"""A row of the ledger: where, planned bytes by kind, seen bytes by kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +51,7 @@ class Entry:
     outcome: str
     load_s: float | None
     cause: str | None = None
-    rows: tuple[tuple[str, Mapping[str, int], Mapping[str, int]], ...] = ()
+    rows: tuple[ComparedRow, ...] = ()
     driver_bytes: Mapping[str, int] = field(default_factory=dict)
     resident_bytes: int | None = None
     step: str | None = None
@@ -53,27 +59,32 @@ class Entry:
     correction: Mapping[str, Any] = field(default_factory=dict)
 
 
-def plan_key(plan: Mapping[str, Any]) -> str:
-    """A short hash of what a plan's JSON decides; not of the memory that happened to be free."""
-    decided = {key: plan.get(key) for key in ("model", "quant", "context", "settings", "placement")}
-    text = json.dumps(decided, sort_keys=True, separators=(",", ":"), default=str)
+def plan_key(plan: Plan) -> str:
+    """Hash what a plan decides, and not the memory that happened to be free."""
+    document = plan_json(plan)
+    decided = {key: document[key] for key in ("model", "quant", "context", "settings", "placement")}
+    text = json.dumps(decided, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def compare(plan: Mapping[str, Any], seen: Iterable[RowUsage]) -> tuple[Any, ...]:
-    """Planned against seen, by row of the plan's JSON."""
-    host = plan.get("host")
-    planned = [(row.get("id"), row) for row in plan.get("devices") or []] + ([("host", host)] if host else [])
+def compare(ledger: Iterable[LedgerRow], seen: Iterable[RowUsage]) -> tuple[ComparedRow, ...]:
+    """Return planned and seen bytes by kind for every row of the ledger; nothing seen where the log names no row."""
     by_row = {row.where: row for row in seen}
-    kinds = ("weights_bytes", "kv_bytes", "compute_bytes")
-    return tuple(
-        (
-            where,
-            {kind: int(row.get(kind) or 0) for kind in kinds},
-            {kind: getattr(by_row[where], kind) for kind in kinds} if where in by_row else {},
-        )
-        for where, row in planned
-    )
+    return tuple((row.where, _planned(row), _seen(by_row.get(row.where))) for row in ledger)
+
+
+def _planned(row: LedgerRow) -> dict[str, int]:
+    return {
+        "weights_bytes": row.weights.n_bytes,
+        "kv_bytes": row.kv.n_bytes,
+        "compute_bytes": row.compute.n_bytes,
+    }
+
+
+def _seen(row: RowUsage | None) -> dict[str, int]:
+    if row is None:
+        return {}
+    return {"weights_bytes": row.weights_bytes, "kv_bytes": row.kv_bytes, "compute_bytes": row.compute_bytes}
 
 
 def append(path: Path, entry: Entry) -> None:

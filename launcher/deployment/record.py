@@ -13,6 +13,10 @@ from typing import Any
 from launcher.deployment.identity import ProcessId
 from launcher.engine.log.cause import Cause, CauseKind
 from launcher.errors import UsageError
+from launcher.plan.amounts import LedgerRow
+from launcher.plan.from_json import StoredPlan, read_stored
+from launcher.plan.plan import Plan
+from launcher.system.json_object import JsonObject, Malformed
 
 SCHEMA = 1
 """Of the state file. A file of another schema is reported, not read."""
@@ -40,7 +44,7 @@ class Deployment:
 
     `process` is None between the claim of name and port and the start. `starter` is the launcher that
     starts it, `supervisor` who keeps it (None before it began, and in records of launchers without one).
-    `plan` is the plan's JSON document and `plan_hash` what a second `up` is compared by. `restarts` counts those
+    `stored_plan` is the plan and its JSON document, `plan_hash` what a second `up` is compared by. `restarts` counts those
     of this supervisor, `failure` is why llama-server ended last. `unit` is systemd's, where that keeps the supervisor up;
     `options` are the supervisor's (options.Options).
     """
@@ -57,7 +61,7 @@ class Deployment:
     model_bytes: int
     argv: tuple[str, ...]
     env_dropped: tuple[str, ...]
-    plan: Mapping[str, Any]
+    stored_plan: StoredPlan
     plan_hash: str
     log_path: str
     engine_path: str
@@ -74,6 +78,20 @@ class Deployment:
     @property
     def pid(self) -> int | None:
         return None if self.process is None else self.process.pid
+
+    @property
+    def plan(self) -> Plan | None:
+        """None where the record's plan cannot be read: `stored_plan.problem` says why."""
+        return self.stored_plan.plan
+
+    @property
+    def ledger(self) -> tuple[LedgerRow, ...]:
+        return () if self.plan is None else self.plan.ledger
+
+    @property
+    def planned_bytes(self) -> dict[str, int]:
+        """The most the plan takes, in bytes by device id and HOST; empty where it cannot be read."""
+        return {row.where: row.used_bytes for row in self.ledger}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,126 +132,93 @@ def plan_hash(document: Mapping[str, Any]) -> str:
 
 def document(deployment: Deployment) -> dict[str, Any]:
     """The deployment as JSON, as it is stored and as `--json` prints it."""
-    flat = asdict(replace(deployment, plan={}))
+    flat = asdict(replace(deployment, stored_plan=StoredPlan(document={}, plan=None)))
+    del flat["stored_plan"]
+    problem = deployment.stored_plan.problem
     return {
         "schema": SCHEMA,
         "pid": deployment.pid,
         "openai_url": f"{deployment.url}/v1",
         **flat,
-        "plan": dict(deployment.plan),
+        "plan": dict(deployment.stored_plan.document),
+        **({} if problem is None else {"plan_problem": problem}),
     }
 
 
 def parse_deployment(text: str) -> Deployment:
-    """The deployment in a state file. Raises ValueError with a sentence."""
+    """Return the deployment in a state file. Raises ValueError with a sentence."""
     try:
-        given = json.loads(text)
+        values = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"it is not JSON: {error}") from error
-    if not isinstance(given, dict) or "schema" not in given:
+    if not isinstance(values, dict) or "schema" not in values:
         raise ValueError("it is not a deployment's state")
-    if given["schema"] != SCHEMA:
-        raise ValueError(f"it has schema {given['schema']!r}; this launcher reads {SCHEMA}")
+    if values["schema"] != SCHEMA:
+        raise ValueError(f"it has schema {values['schema']!r}; this launcher reads {SCHEMA}")
+    given = JsonObject(values)
     return Deployment(
-        name=_text(given, "name"),
-        model_id=_text(given, "model_id"),
-        url=_text(given, "url"),
-        host=_text(given, "host"),
-        port=_whole(given, "port"),
+        name=given.text("name"),
+        model_id=given.text("model_id"),
+        url=given.text("url"),
+        host=given.text("host"),
+        port=given.whole("port"),
         process=_process(given, "process"),
         starter=_process(given, "starter"),
         phase=_phase(given),
-        model_path=_text(given, "model_path"),
-        model_bytes=_whole(given, "model_bytes"),
-        argv=_texts(given, "argv"),
-        env_dropped=_texts(given, "env_dropped"),
-        plan=_mapping(given, "plan"),
-        plan_hash=_text(given, "plan_hash"),
-        log_path=_text(given, "log_path"),
-        engine_path=_text(given, "engine_path"),
-        engine_sha256=_maybe_text(given, "engine_sha256"),
-        engine_commit=_maybe_text(given, "engine_commit"),
-        api_key_file=_maybe_text(given, "api_key_file"),
-        started_at=_text(given, "started_at"),
+        model_path=given.text("model_path"),
+        model_bytes=given.whole("model_bytes"),
+        argv=given.texts("argv"),
+        env_dropped=given.texts("env_dropped"),
+        stored_plan=read_stored(given.mapping("plan")),
+        plan_hash=given.text("plan_hash"),
+        log_path=given.text("log_path"),
+        engine_path=given.text("engine_path"),
+        engine_sha256=given.optional_text("engine_sha256"),
+        engine_commit=given.optional_text("engine_commit"),
+        api_key_file=given.optional_text("api_key_file"),
+        started_at=given.text("started_at"),
         supervisor=_process(given, "supervisor"),
-        restarts=_whole(given, "restarts") if "restarts" in given else 0,
-        failure=_failure(given),
-        unit=_maybe_text(given, "unit"),
-        options=_mapping(given, "options") if "options" in given else {},
+        restarts=given.optional_whole("restarts") or 0,
+        failure=_failure(given.object_at("failure")) if given.has("failure") else None,
+        unit=given.optional_text("unit"),
+        options=given.mapping("options") if given.has("options") else {},
     )
 
 
-def _text(given: Mapping[str, Any], key: str) -> str:
-    value = given.get(key)
-    if not isinstance(value, str):
-        raise ValueError(f"{key} is not a text")  # noqa: TRY004  one kind of error for a bad file
-    return value
+def _phase(given: JsonObject) -> Phase:
+    word = given.text("phase")
+    if word not in set(Phase):
+        raise Malformed(f"phase {word!r} is not one this launcher knows")
+    return Phase(word)
 
 
-def _maybe_text(given: Mapping[str, Any], key: str) -> str | None:
-    return None if given.get(key) is None else _text(given, key)
-
-
-def _whole(given: Mapping[str, Any], key: str) -> int:
-    value = given.get(key)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{key} is not a whole number")
-    return value
-
-
-def _texts(given: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    value = given.get(key)
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ValueError(f"{key} is not a list of texts")
-    return tuple(value)
-
-
-def _mapping(given: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = given.get(key)
-    if not isinstance(value, dict):
-        raise ValueError(f"{key} is not an object")  # noqa: TRY004  one kind of error for a bad file
-    return value
-
-
-def _phase(given: Mapping[str, Any]) -> Phase:
-    try:
-        return Phase(_text(given, "phase"))
-    except ValueError as error:
-        raise ValueError(f"phase {given.get('phase')!r} is not one this launcher knows") from error
-
-
-def _failure(given: Mapping[str, Any]) -> Cause | None:
-    value = given.get("failure")
-    if value is None:
-        return None
-    if not isinstance(value, dict):
-        raise ValueError("failure is not an object")  # noqa: TRY004  one kind of error for a bad file
-    try:
-        kind = CauseKind(_text(value, "kind"))
-    except ValueError:
-        kind = CauseKind.OTHER  # of a newer launcher: its sentence says what it is
+def _failure(given: JsonObject) -> Cause:
+    kind = given.text("kind")
     return Cause(
-        kind=kind,
-        sentence=_text(value, "sentence"),
-        remedy=_maybe_text(value, "remedy"),
-        where=_maybe_text(value, "where"),
-        part=_maybe_text(value, "part"),
-        need_bytes=_whole(value, "need_bytes") if value.get("need_bytes") is not None else None,
-        had_bytes=_whole(value, "had_bytes") if value.get("had_bytes") is not None else None,
+        # A kind of a newer launcher is shown all the same: the sentence says what it is.
+        kind=CauseKind(kind) if kind in set(CauseKind) else CauseKind.OTHER,
+        sentence=given.text("sentence"),
+        remedy=given.optional_text("remedy"),
+        where=given.optional_text("where"),
+        part=given.optional_text("part"),
+        need_bytes=given.optional_whole("need_bytes"),
+        had_bytes=given.optional_whole("had_bytes"),
     )
 
 
-def _process(given: Mapping[str, Any], key: str) -> ProcessId | None:
-    value = given.get(key)
-    if value is None:
+def _process(given: JsonObject, key: str) -> ProcessId | None:
+    if not given.has(key):
         return None
-    if not isinstance(value, dict) or not isinstance(value.get("start_time"), int | float):
-        raise ValueError(f"{key} is not a process")  # noqa: TRY004  one kind of error for a bad file
-    if _whole(value, "pid") == 0:
-        raise ValueError(f"{key} has no pid")
+    try:
+        process = given.object_at(key)
+        start_time = process.number("start_time")
+    except Malformed as error:
+        raise Malformed(f"{key} is not a process") from error
+    if process.whole("pid") == 0:
+        raise Malformed(f"{key} has no pid")
     return ProcessId(
-        pid=_whole(value, "pid"),
-        start_time=float(value["start_time"]),
-        boot_id=_maybe_text(value, "boot_id"),
-        hostname=_text(value, "hostname"),
+        pid=process.whole("pid"),
+        start_time=start_time,
+        boot_id=process.optional_text("boot_id"),
+        hostname=process.text("hostname"),
     )

@@ -6,13 +6,14 @@ this program: fields that schema 1 did not always have get the value they stood 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from launcher.errors import UsageError
 from launcher.machine.machine import parse_cpu_list
 from launcher.plan.amounts import HOST, MOST_CERTAIN_FIRST, NOTHING, Amount, Basis, LedgerRow
-from launcher.plan.as_json import PLAN_SCHEMA
+from launcher.plan.as_json import PLAN_SCHEMA, plan_json
 from launcher.plan.modes import CacheType, LoadMode, NumaMode, TensorOverride
 from launcher.plan.plan import Placement, Plan
 from launcher.system.json_object import JsonObject, Malformed
@@ -28,6 +29,32 @@ _MAX_LAYERS = 1 << 16
 
 _PARTS = ("weights", "kv", "compute", "cache", "overhead")
 """Of a ledger row, by their names in the document; `extra` was added within the schema."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPlan:
+    """A plan as a file holds it: the whole document, and the plan in it, or the problem with it.
+
+    The document is kept as it is: it may say more than the plan (a lock has the alternatives), or be of a version
+    that this program cannot read.
+    """
+
+    document: Mapping[str, object]
+    plan: Plan | None
+    problem: str | None = None
+
+
+def stored(plan: Plan) -> StoredPlan:
+    """Return the plan with its own document."""
+    return StoredPlan(document=plan_json(plan), plan=plan)
+
+
+def read_stored(document: Mapping[str, object]) -> StoredPlan:
+    """Return the document with its plan, or with the reason why it cannot be read."""
+    try:
+        return StoredPlan(document=document, plan=from_json(document))
+    except UsageError as error:
+        return StoredPlan(document=document, plan=None, problem=error.message)
 
 
 def from_json(document: object) -> Plan:

@@ -23,7 +23,7 @@ from launcher.machine.machine import Machine
 from launcher.models.catalogue import sources_of
 from launcher.models.local import open_path
 from launcher.plan.amounts import HOST
-from launcher.plan.check.check import Check, check_configuration, check_json
+from launcher.plan.check.check import Check, check_configuration
 from launcher.plan.modes import LoadMode
 from launcher.simulate.client import SimulatorPool
 from launcher.system.settings import read_settings
@@ -191,7 +191,7 @@ def gaps_beside(
     assert sum("in the ledger" in reason for reason in verdict.reasons) == 2
     log = load((str(engine.path), "-m", str(path), *words, *WARM), TWO_GPUS, LOADED)
     assert LOADED in log, log[-2000:]
-    rows = compare_load(check_json(verdict), parse_load_log(log))
+    rows = compare_load(verdict.ledger, parse_load_log(log))
     assert [row.where for row in rows] == [row.where for row in verdict.ledger]
     return {row.where: (row.planned_bytes - row.seen_bytes) / MIB for row in rows}
 

@@ -16,7 +16,6 @@ from launcher.errors import NotFound
 from launcher.machine.machine import Backend, Machine
 from launcher.models.catalogue import sources_of
 from launcher.models.local import open_path
-from launcher.plan.as_json import plan_json
 from launcher.plan.plan import Plan
 from launcher.plan.search.search import Offer, Task, plan_one
 from launcher.plan.search.verify import ModelSimulator
@@ -71,7 +70,7 @@ def planned_and_loaded(
     )
     log = load(argv, TWO_GPUS, LOADED)
     assert LOADED in log, log[-2000:]
-    rows = compare_load(plan_json(plan), parse_load_log(log))
+    rows = compare_load(plan.ledger, parse_load_log(log))
     return plan, {row.where: (row.planned_bytes - row.seen_bytes) / MIB for row in rows}
 
 

@@ -11,11 +11,13 @@ import pytest
 from launcher.commands.lock import check_engine, locate, read_lock, write_lock
 from launcher.commands.plan import Planned, PlanRequest, make
 from launcher.commands.probe import MachineChoice
+from launcher.deployment import claims
 from launcher.engine.flags.argv import Serving
 from launcher.engine.flags.help_text import Capabilities, Version
 from launcher.errors import UsageError
 from launcher.machine.from_toml import format_machine
 from launcher.models.catalogue import sources_of
+from launcher.plan.amounts import HOST
 from launcher.plan.workload import Workload
 from launcher.progress import Step
 from launcher.system.settings import Settings, read_settings
@@ -58,7 +60,50 @@ def test_a_lock_is_the_same_command_at_another_address(planned: Planned, tmp_pat
     changed = {index for index, (a, b) in enumerate(zip(lock.argv, compiled, strict=False)) if a != b}
     assert {lock.argv[index - 1] for index in changed} == {"-m", "-a", "--port"}
     assert compiled[-2:] == ("--api-key-file", "keys")
-    assert lock.plan["schema"] == 1
+    assert lock.document["schema"] == 1
+
+
+def test_a_lock_has_the_plan_and_what_it_takes(planned: Planned, tmp_path: Path) -> None:
+    write_lock(planned, tmp_path / "lock.json")
+    lock = read_lock(tmp_path / "lock.json")
+    assert planned.plan is not None
+    assert replace(lock.plan, forecast=None) == replace(planned.plan, forecast=None)
+    assert lock.rows == {
+        claims.RAM if row.where == HOST else row.where: row.used_bytes for row in planned.plan.ledger
+    }
+    assert lock.unlocked == f"launcher up {lock.ref} -c 4096"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("shards", [], "shards is empty"),
+        ("shards", [{"name": 1}], r"shards\[0\].name is not a text"),
+        ("beside", [{}], r"beside\[0\].shards is not a list of objects"),
+        ("engine", None, "engine is not an object"),
+        ("argv", "llama-server", "argv is not a list of texts"),
+        ("plan", {"schema": 2}, "the plan cannot be read: schema is 2; this launcher reads 1"),
+        ("format", "gguf-launcher lock 9", "format is not 'gguf-launcher lock 1'"),
+    ],
+)
+def test_a_damaged_lock_is_refused_by_its_field(
+    planned: Planned, tmp_path: Path, key: str, value: object, problem: str
+) -> None:
+    path = tmp_path / "lock.json"
+    write_lock(planned, path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(UsageError, match=f"is no lock of a plan: {problem}"):
+        read_lock(path)
+
+
+def test_every_lock_that_was_cut_is_refused(planned: Planned, tmp_path: Path) -> None:
+    path = tmp_path / "lock.json"
+    write_lock(planned, path)
+    text = path.read_text()
+    for end in range(0, len(text), 101):
+        path.write_text(text[:end])
+        with pytest.raises(UsageError, match="is no lock of a plan"):
+            read_lock(path)
 
 
 def test_locked_files_are_found_again_or_refused(
@@ -85,7 +130,7 @@ def test_another_engine_is_refused_by_its_digest(planned: Planned, tmp_path: Pat
         check_engine(lock, replace(same, sha256="b" * 64))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"format": "other"}), "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"format": "other"}), "\x00", "[" * 100_000])
 def test_any_other_file_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "x").write_text(text)
     with pytest.raises(UsageError, match="is no lock of a plan"):

@@ -19,7 +19,6 @@ from launcher.deployment.supervisor.ready import LoadFailed
 from launcher.engine.log.cause import Cause, CauseKind
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST
-from launcher.plan.as_json import plan_json
 from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.workload import Workload
 from launcher.progress import Step
@@ -67,7 +66,7 @@ class Story:
         self.notes.append(notes)
         ready = len(self.tried) > self._left
         cause = None if ready else self._cause or out_of_memory(plan)
-        identity = Identity(plan=plan_key(plan_json(plan)), engine="e", driver=None)
+        identity = Identity(plan=plan_key(plan), engine="e", driver=None)
         attempt = history.attempt_from(notes)
         entry = Entry(
             at="now",

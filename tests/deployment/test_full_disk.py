@@ -20,8 +20,10 @@ from launcher.deployment.record import Deployment, Phase
 from launcher.deployment.records import State, find, look, save
 from launcher.deployment.takedown import take_down
 from launcher.errors import TryAgain
+from launcher.plan.from_json import stored
 from launcher.progress import Step
 from launcher.system.settings import read_settings
+from tests.plan.planned import small_plan
 from tests.serving import a_request, fake_command, stub_model
 
 
@@ -59,11 +61,9 @@ def test_a_disk_that_fills_up_while_it_loads_ends_the_load(small: Path, tmp_path
     def fill_at_first_step(_step: Step) -> None:
         fill(small)
 
-    long = {
-        "quant": "Q4_1",
-        "reasons": ["as long as real ones"] * 1000,
-    }  # more than what removing progress frees
-    request = a_request("m", fake_command("--load-seconds", "1.5"), stub_model(tmp_path), plan=long)
+    # more than what removing progress frees
+    long = stored(small_plan(reasons=("as long as real ones",) * 1000))
+    request = a_request("m", fake_command("--load-seconds", "1.5"), stub_model(tmp_path), stored_plan=long)
     with pytest.raises(TryAgain) as caught:
         bring_up(folder, request, on_progress=fill_at_first_step)
     assert caught.value.message == f"{folder}, which keeps the records of what runs, is full"

@@ -1,10 +1,13 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from launcher.deployment import history
 from launcher.deployment.history import Entry, Identity, append, compare, plan_key, read, remembered
 from launcher.engine.log.load_log import usage_by_row
+from launcher.plan.amounts import HOST
+from tests.plan.planned import ledger_row, small_plan
 
 ONE = Identity(plan="p", engine="e", driver="570")
 LOG = """\
@@ -31,9 +34,7 @@ def entry(**changes: Any) -> Entry:
 
 def test_what_is_appended_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "state" / "history.jsonl"
-    rows = compare(
-        {"devices": [{"id": "CUDA0", "weights_bytes": 7}], "host": {"kv_bytes": 3}}, usage_by_row(LOG)
-    )
+    rows = compare((ledger_row("CUDA0", weights=7), ledger_row(HOST, kv=3)), usage_by_row(LOG))
     first, second = entry(rows=rows, cause=None), entry(name="n", saves=ONE, correction={"ubatch_size": 256})
     append(path, first)
     append(path, second)
@@ -53,11 +54,7 @@ def test_lines_of_launchers_that_asked_no_driver_are_read(tmp_path: Path) -> Non
 
 def test_planned_and_seen_stand_side_by_side() -> None:
     [(where, planned, seen), (host, _, host_seen)] = compare(
-        {
-            "devices": [{"id": "CUDA0", "weights_bytes": 7, "kv_bytes": 8, "compute_bytes": 9}],
-            "host": {"a": 1},
-        },
-        usage_by_row(LOG),
+        (ledger_row("CUDA0", weights=7, kv=8, compute=9), ledger_row(HOST)), usage_by_row(LOG)
     )
     assert (where, planned) == ("CUDA0", {"weights_bytes": 7, "kv_bytes": 8, "compute_bytes": 9})
     assert seen == {"weights_bytes": 100 * MIB, "kv_bytes": 20 * MIB, "compute_bytes": 5 * MIB}
@@ -83,9 +80,13 @@ def test_a_correction_is_remembered_for_that_very_plan_engine_and_driver() -> No
 
 
 def test_a_plan_s_key_is_what_it_decides_not_what_was_free() -> None:
-    plan = {"model": "m", "settings": {"ubatch_size": 512}, "host": {"budget_bytes": 1}}
-    assert plan_key(plan) == plan_key({**plan, "host": {"budget_bytes": 2}})
-    assert plan_key(plan) != plan_key({**plan, "settings": {"ubatch_size": 256}})
+    plan = small_plan(ledger=(ledger_row(HOST, weights=1),))
+    assert plan_key(plan) == plan_key(replace(plan, ledger=(ledger_row(HOST, weights=2),)))
+    assert plan_key(plan) != plan_key(replace(plan, ubatch_size=256))
+
+
+def test_a_plan_s_key_is_the_same_in_every_version_that_wrote_this_history() -> None:
+    assert plan_key(small_plan("CUDA0")) == "8feca383fe6466c3"
 
 
 def test_it_does_not_grow_for_ever(tmp_path: Path) -> None:

@@ -29,6 +29,10 @@ from launcher.deployment.records import (
     save,
 )
 from launcher.errors import NotFound, UsageError
+from launcher.plan.amounts import HOST
+from launcher.plan.from_json import stored
+from launcher.plan.plan import Plan
+from tests.plan.planned import ledger_row, small_plan
 
 ME = identify(os.getpid())
 NOBODY = ProcessId(
@@ -51,7 +55,7 @@ def a_deployment(name: str = "m", **changes: object) -> Deployment:
         model_bytes=10,
         argv=("llama-server", "-m", "/models/m.gguf"),
         env_dropped=("LLAMA_ARG_X",),
-        plan={"quant": "Q4_1", "ledger": [{"weights": {"n_bytes": 5}}]},
+        stored_plan=stored(small_plan("CUDA0")),
         plan_hash="abc",
         log_path="/state/m.log",
         engine_path="/bin/llama-server",
@@ -81,11 +85,63 @@ def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
 def test_the_document_is_what_scripts_read() -> None:
     given = document(a_deployment())
     assert given["pid"] == os.getpid()
-    assert (given["name"], given["url"], given["plan"]) == ("m", "http://127.0.0.1:1234", a_deployment().plan)
+    plan = a_deployment().stored_plan.document
+    assert (given["name"], given["url"], given["plan"]) == ("m", "http://127.0.0.1:1234", plan)
     assert parse_deployment(json.dumps(given)) == a_deployment()
 
 
+def test_a_record_says_what_its_plan_takes() -> None:
+    rows = (ledger_row("CUDA0", weights=5, kv=2), ledger_row("CUDA1", weights=6), ledger_row(HOST, compute=1))
+    entry = a_deployment(stored_plan=stored(small_plan("CUDA0", "CUDA1", ledger=rows)))
+    again = parse_deployment(json.dumps(document(entry)))
+    assert isinstance(again.plan, Plan)
+    assert again.planned_bytes == {"CUDA0": 7, "CUDA1": 6, HOST: 1}
+
+
 GOOD = document(a_deployment())
+
+
+@pytest.mark.parametrize(
+    ("plan", "problem"),
+    [
+        ({**GOOD["plan"], "schema": 7}, "the plan cannot be read: schema is 7; this launcher reads 1"),
+        ({**GOOD["plan"], "devices": "CUDA0"}, "the plan cannot be read: devices is not a list of objects"),
+        ({"quant": "Q4_1"}, "the plan cannot be read: schema is not a whole number"),
+    ],
+)
+def test_a_record_with_a_plan_that_cannot_be_read_is_listed_and_keeps_it(
+    tmp_path: Path, plan: dict[str, object], problem: str
+) -> None:
+    (tmp_path / "m.json").write_text(json.dumps({**GOOD, "plan": plan}))
+    [entry] = read_all(tmp_path)
+    assert isinstance(entry, Deployment)
+    assert (entry.plan, entry.planned_bytes, entry.stored_plan.problem) == (None, {}, problem)
+    assert look(entry).state is State.RUNNING
+    assert document(entry)["plan_problem"] == problem
+    save(tmp_path, entry)
+    assert json.loads((tmp_path / "m.json").read_text())["plan"] == plan
+    assert find(tmp_path, "m") == entry
+
+
+def test_a_record_that_was_cut_is_unreadable(tmp_path: Path) -> None:
+    text = json.dumps(GOOD)
+    for end in range(0, len(text), 53):
+        (tmp_path / "m.json").write_text(text[:end])
+        assert isinstance(find(tmp_path, "m"), Unreadable)
+
+
+@pytest.mark.parametrize("key", GOOD)
+@pytest.mark.parametrize(
+    "value", [None, True, -1, 1 << 70, 0.5, "", "\ud800", "x", [], [None], {}, {"pid": -1}]
+)
+def test_a_record_with_another_kind_of_field_is_read_or_unreadable(
+    tmp_path: Path, key: str, value: object
+) -> None:
+    (tmp_path / "m.json").write_text(json.dumps({**GOOD, key: value}))
+    entry = find(tmp_path, "m")
+    if isinstance(entry, Deployment):
+        assert look(entry).state in set(State)
+        save(tmp_path, entry)
 
 
 @pytest.mark.parametrize(

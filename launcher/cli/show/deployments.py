@@ -33,7 +33,7 @@ def document(deployment: Deployment) -> dict[str, Any]:
 
 def compared(deployment: Deployment) -> tuple[RowComparison, ...]:
     """Planned against what llama-server said while loading; empty where the log does not say."""
-    return compare_load(deployment.plan, _said(deployment))
+    return compare_load(deployment.ledger, _said(deployment))
 
 
 def _said(deployment: Deployment) -> tuple[LoggedBuffer, ...]:

@@ -45,12 +45,14 @@ class Account:
             name=record.name,
             model_id=record.model_id,
             identity=history.Identity(
-                plan=history.plan_key(record.plan), engine=record.engine_sha256, driver=self._options.driver
+                plan="" if record.plan is None else history.plan_key(record.plan),
+                engine=record.engine_sha256,
+                driver=self._options.driver,
             ),
             outcome=history.outcome_of(cause),
             load_s=round(time.monotonic() - child.began, 2),
             cause=None if cause is None else cause.sentence,
-            rows=history.compare(record.plan, usage_by_row(child.log())),
+            rows=history.compare(record.ledger, usage_by_row(child.log())),
             driver_bytes=dict(child.taken.now()),
             resident_bytes=None if seen is None else seen.resident_bytes,
             **history.attempt_from(self._options.attempt),

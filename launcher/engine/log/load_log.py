@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from launcher.plan.amounts import HOST
+from launcher.plan.amounts import HOST, LedgerRow
 from launcher.units import MIB
 
 _BUFFER = re.compile(
@@ -130,26 +129,24 @@ def maps_weights(seen: Sequence[LoggedBuffer]) -> bool:
     return any(buffer.name.endswith(_MAPPED) for buffer in seen)
 
 
-def compare_load(plan: Mapping[str, Any], seen: Sequence[LoggedBuffer]) -> tuple[RowComparison, ...]:
-    """The rows of a plan's JSON document against a load; empty where the log says nothing yet."""
+def compare_load(planned: Sequence[LedgerRow], seen: Sequence[LoggedBuffer]) -> tuple[RowComparison, ...]:
+    """Compare a ledger with a load, row by row; empty where the log says nothing yet."""
     if not seen:
         return ()
     mapped = maps_weights(seen)
-    rows = [(row["id"], row) for row in plan.get("devices") or []]
-    rows += [(HOST, plan["host"])] if plan.get("host") else []
     return tuple(
         RowComparison(
-            where=where,
-            planned_bytes=row["kv_bytes"]
-            + row["compute_bytes"]
-            + (0 if mapped and where == HOST else row["weights_bytes"]),
+            where=row.where,
+            planned_bytes=row.kv.n_bytes
+            + row.compute.n_bytes
+            + (0 if mapped and row.where == HOST else row.weights.n_bytes),
             seen_bytes=sum(
                 buffer.n_bytes
                 for buffer in seen
-                if buffer.where == where and not (mapped and where == HOST and buffer.kind == "model")
+                if buffer.where == row.where and not (mapped and row.where == HOST and buffer.kind == "model")
             ),
         )
-        for where, row in rows
+        for row in planned
     )
 
 

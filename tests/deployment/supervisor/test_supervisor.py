@@ -24,8 +24,10 @@ from launcher.deployment.supervisor.ready import LoadFailed
 from launcher.deployment.takedown import take_down
 from launcher.engine.client import list_model_ids
 from launcher.errors import NotFound
+from launcher.plan.from_json import stored
 from launcher.progress import Step
 from tests.fake_nvml import nvml_library
+from tests.plan.planned import small_plan
 from tests.serving import a_request, fake_command, python, stub_model, until
 
 BRING_UP = """
@@ -218,12 +220,12 @@ def test_what_the_driver_says_is_progress_and_history(deployments: Path, tmp_pat
     itself told 0.9 of the 20 GiB last."""
     used, file, model = tmp_path / "used", tmp_path / "history.jsonl", stub_model(tmp_path)
     os.truncate(model, 20 << 30)
-    plan = {"devices": [{"id": "CUDA0"}, {"id": "CUDA1"}], "host": {}}
+    plan = stored(small_plan("CUDA0", "CUDA1"))
     request = a_request(
         "m",
         fake_command("--load-seconds", "2", "--take-vram", str(used), "20000"),
         model,
-        plan=plan,
+        stored_plan=plan,
         notes={"history": str(file), "devices": {"CUDA0": "GPU-1", "CUDA1": "GPU-2"}},
     )
     library = {

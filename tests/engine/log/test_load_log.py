@@ -1,6 +1,7 @@
 from launcher.engine.log.load_log import RowComparison, compare_load, parse_load_log
 from launcher.plan.amounts import HOST
 from launcher.units import MIB
+from tests.plan.planned import ledger_row
 
 LOG = """\
 0.00.334.169 I load_tensors:   CPU_Mapped model buffer size =    92.10 MiB
@@ -11,12 +12,10 @@ LOG = """\
 0.00.370.048 I sched_reserve:    Vulkan0 compute buffer size =    15.50 MiB
 0.00.370.049 I sched_reserve: Vulkan_Host compute buffer size =     4.00 MiB
 """
-PLAN = {
-    "devices": [
-        {"id": "Vulkan0", "weights_bytes": 241 * MIB, "kv_bytes": 46 * MIB, "compute_bytes": 16 * MIB}
-    ],
-    "host": {"weights_bytes": 29 * MIB, "kv_bytes": 0, "compute_bytes": 5 * MIB},
-}
+PLAN = (
+    ledger_row("Vulkan0", weights=241 * MIB, kv=46 * MIB, compute=16 * MIB),
+    ledger_row(HOST, weights=29 * MIB, compute=5 * MIB),
+)
 
 
 def test_buffers_belong_to_devices_or_the_host() -> None:
