@@ -1,7 +1,6 @@
-"""The simulator as the planner sees it: `SimulatorPool(lib_dir)` implements `plan.oracle.Oracle`.
+"""Simulations in worker processes: `SimulatorPool(lib_dir)` implements `plan.oracle.Oracle`.
 
-It keeps one worker process for each machine shape (the devices of the question), starts a new one where one has
-died, and turns whatever happens there into an Answer or a Refusal.
+The pool keeps one worker per machine shape (the devices of a question) and replaces a worker that has died.
 """
 
 from __future__ import annotations
@@ -26,31 +25,32 @@ from launcher.plan.oracle import Answer, ProjectorAnswer, ProjectorQuestion, Que
 from launcher.simulate.wire import Json, answer_from, projector_answer_from, to_json
 from launcher.units import GIB
 
+# private memory of one worker; a Kimi K2.5 header with its 163840 tokens peaks at 91 MiB
 _MEMORY_LIMIT_BYTES = 2 * GIB
-"""Private memory of one worker. A Kimi K2.5 header with its 163840 tokens peaks at 91 MiB."""
-_TIMEOUT_S = 60.0
-"""One simulation; Kimi K2.5 on eight devices takes half a second."""
-_MAX_WORKERS = 4
-"""Machine shapes kept warm; the least recently used worker makes room."""
+_TIMEOUT_S = 60.0  # for one simulation; Kimi K2.5 on eight devices takes half a second
+_MAX_WORKERS = 4  # machine shapes kept warm; beyond them the least recently used worker ends
 
-_HIDDEN = {
+# for a worker: real devices of this machine must not mix in
+_WORKER_VARIABLES = {
     "CUDA_VISIBLE_DEVICES": "",
     "HIP_VISIBLE_DEVICES": "-1",
     "ROCR_VISIBLE_DEVICES": "-1",
     "GGML_VK_VISIBLE_DEVICES": "",
     "ONEAPI_DEVICE_SELECTOR": "opencl:cpu",
-    "GGML_NO_BACKTRACE": "1",
+    "GGML_NO_BACKTRACE": "1",  # an abort must not start a debugger
 }
-"""Real devices of this machine must not mix in; an abort must not start a debugger."""
 _DROPPED_PREFIXES = ("GGML_", "LLAMA_", "CUDA_", "HIP_", "ROCR_")
-_ABORT_TEXT = 400
+_MAX_ABORT_TEXT = 400  # characters
+# the folder the engine was built in, before `file:line: GGML_ASSERT(…)`
 _SOURCE_FOLDER = re.compile(r"^\S*/(?=[\w.-]+:\d+: )")
-"""The folder the engine was built in, before `file:line: GGML_ASSERT(…)`."""
 
 
 class SimulatorPool:
-    """Simulations by the llama.cpp whose libraries are in `lib_dir`; answers call it `llama.cpp VERSION`
-    (by default the commit that the libraries state). Close it to end its workers."""
+    """Worker processes that simulate with the llama.cpp libraries in `lib_dir`.
+
+    `version` is what answers call it, by default the commit that the libraries state. `close` ends the
+    workers.
+    """
 
     def __init__(
         self,
@@ -60,24 +60,24 @@ class SimulatorPool:
         memory_limit_bytes: int = _MEMORY_LIMIT_BYTES,
         timeout_s: float = _TIMEOUT_S,
     ) -> None:
-        self._lib_dir = lib_dir.absolute()  # a worker's current folder is another one
+        self._lib_dir = lib_dir.absolute()  # a worker runs in another folder
         self._version = version
         self._memory_limit_bytes = memory_limit_bytes
         self._timeout_s = timeout_s
         self._workers: dict[tuple[Device, ...], _Worker] = {}
 
     def simulate(self, question: Question) -> Answer | Refusal:
-        """What llama-server would allocate for this question, or one sentence on why nobody knows."""
+        """Return what llama-server would allocate, or the reason why that is not known."""
         reply = self._ask(question.devices, {"question": to_json(question), "like_fit": False})
         return reply if isinstance(reply, Refusal) else answer_from(reply)
 
     def simulate_like_fit(self, question: Question) -> Answer | Refusal:
-        """llama-fit-params' figures: the same simulation with the surplus of its no_alloc pass."""
+        """Return llama-fit-params' figures: the same simulation with the surplus of its no_alloc pass."""
         reply = self._ask(question.devices, {"question": to_json(question), "like_fit": True})
         return reply if isinstance(reply, Refusal) else answer_from(reply)
 
     def simulate_projector(self, question: ProjectorQuestion) -> ProjectorAnswer | Refusal:
-        """What llama-server would allocate for a multimodal projector as it starts."""
+        """Return what llama-server would allocate for a multimodal projector at startup."""
         reply = self._ask(question.devices, {"projector": to_json(question)})
         return reply if isinstance(reply, Refusal) else projector_answer_from(reply)
 
@@ -95,7 +95,7 @@ class SimulatorPool:
         self.close()
 
     def _ask(self, devices: tuple[Device, ...], request: Json) -> Json | Refusal:
-        worker = self._worker(devices)
+        worker = self._worker_for(devices)
         if isinstance(worker, Refusal):
             return worker
         try:
@@ -111,9 +111,9 @@ class SimulatorPool:
             return Refusal(**reply["refusal"])
         return Refusal(reason=f"the simulator failed: {reply['fault']}", model_refused=False)
 
-    def _worker(self, devices: tuple[Device, ...]) -> _Worker | Refusal:
-        """The worker of this machine shape, most recently used last."""
-        worker = self._workers.pop(devices, None)
+    def _worker_for(self, devices: tuple[Device, ...]) -> _Worker | Refusal:
+        """Return the worker of this machine shape, started if need be."""
+        worker = self._workers.pop(devices, None)  # put back below: the dict is in order of use
         if worker is not None and not worker.is_alive:  # ended from outside while it was idle
             worker.end()
             worker = None
@@ -140,25 +140,22 @@ class SimulatorPool:
 
 
 class _WorkerLost(Exception):
-    """The worker died or fell silent; the message says how. `model_refused` where llama.cpp itself gave up: what was
-    ended from outside, or took too long, says nothing about the model."""
+    """A worker died or fell silent; the message says how."""
 
     def __init__(self, how: str, *, model_refused: bool = False) -> None:
         super().__init__(how)
+        # true if llama.cpp itself gave up: an end from outside or a timeout says nothing about the model
         self.model_refused = model_refused
 
 
 class _Worker:
-    """A process that answers one line with one line. `engine` is the llama.cpp it runs.
-
-    It starts in / and without the current folder among its modules' (`-P`, Python 3.11): files that lie in the user's
-    folder are never code. Paths in questions are absolute.
-    """
+    """A process that answers each line with one line. `engine` names the llama.cpp it runs."""
 
     def __init__(self) -> None:
         self.engine = ""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
         self._process = subprocess.Popen(
+            # -P and cwd: files in the user's folder are never code, so paths in questions are absolute
             [sys.executable, "-P", "-m", "launcher.simulate.worker"],
             cwd="/",
             stdin=subprocess.PIPE,
@@ -169,7 +166,7 @@ class _Worker:
         self._unread = b""
 
     def ask(self, message: Json, timeout_s: float) -> Json:
-        """Raises _WorkerLost; the worker is then gone."""
+        """Send `message` and return the reply. Raises _WorkerLost, after which the worker is gone."""
         stdin = self._process.stdin
         if stdin is None:
             raise _WorkerLost("it has no input")
@@ -211,7 +208,7 @@ class _Worker:
         return line
 
     def _lost(self) -> _WorkerLost:
-        """How the process ended, from its status and what it wrote to stderr."""
+        """Reap the process and describe its end by its status and stderr."""
         status = self._process.wait()
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").splitlines()
@@ -220,22 +217,22 @@ class _Worker:
 
 
 def is_refusal(status: int, stderr: list[str]) -> bool:
-    """Whether llama.cpp ended the worker: it aborted, said so, or ran into memory that is not there. SIGKILL is the
-    kernel's out-of-memory killer or somebody else."""
+    """Return True if llama.cpp itself ended the worker, by an abort or a segmentation fault."""
+    # SIGKILL comes from the kernel's out-of-memory killer or from somebody else
     return -status in {signal.SIGABRT, signal.SIGSEGV} or bool(_aborts(stderr))
 
 
 def describe_death(status: int, stderr: list[str]) -> str:
-    """One sentence on how a worker ended: ggml's own abort text where there is one."""
-    said = [line.strip() for line in stderr if line.strip()]
-    aborts = _aborts(said)
+    """Describe in one sentence how a worker ended, with ggml's abort text if there is one."""
+    lines = [line.strip() for line in stderr if line.strip()]
+    aborts = _aborts(lines)
     if status < 0:
         name = signal.Signals(-status).name
         how = f"it was ended by {name}"
     else:
         how = f"it exited with status {status}"
-    words = _SOURCE_FOLDER.sub("", aborts[0]) if aborts else said[-1] if said else ""
-    return f"{how}: {words[:_ABORT_TEXT]}" if words else how
+    words = _SOURCE_FOLDER.sub("", aborts[0]) if aborts else lines[-1] if lines else ""
+    return f"{how}: {words[:_MAX_ABORT_TEXT]}" if words else how
 
 
 def _aborts(lines: list[str]) -> list[str]:
@@ -243,10 +240,11 @@ def _aborts(lines: list[str]) -> list[str]:
 
 
 def _environment(environment: Mapping[str, str]) -> dict[str, str]:
-    kept = {name: value for name, value in environment.items() if not name.startswith(_DROPPED_PREFIXES)}
-    if (
-        "PYTHONPATH" in kept
-    ):  # it means this process's folder, not the worker's; an empty entry is the current one
-        folders = kept["PYTHONPATH"].split(os.pathsep)
-        kept["PYTHONPATH"] = os.pathsep.join(str(Path(folder).absolute()) for folder in folders if folder)
-    return {**kept, **_HIDDEN}
+    inherited = {name: value for name, value in environment.items() if not name.startswith(_DROPPED_PREFIXES)}
+    if "PYTHONPATH" in inherited:
+        # relative entries mean this process's folder, not the worker's; an empty entry is the current folder
+        folders = inherited["PYTHONPATH"].split(os.pathsep)
+        inherited["PYTHONPATH"] = os.pathsep.join(
+            str(Path(folder).absolute()) for folder in folders if folder
+        )
+    return {**inherited, **_WORKER_VARIABLES}

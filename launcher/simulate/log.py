@@ -1,4 +1,4 @@
-"""What llama.cpp says while it loads, as far as the simulation needs it and no function tells it.
+"""Read from llama.cpp's log what the simulation needs and no function tells.
 
 The lines are those of llama.cpp 0c1e570: src/llama-model.cpp (load_tensors), src/llama-context.cpp,
 src/llama-memory-recurrent.cpp, src/llama-model-loader.cpp.
@@ -17,34 +17,32 @@ _RECURRENT = re.compile(r"(\S+) RS buffer size =\s*([\d.]+) MiB")
 _OUTPUT = re.compile(r"(\S+)\s+output buffer size =\s*([\d.]+) MiB")
 _N_OUTPUTS = re.compile(r"n_outputs_max\s+= (\d+)")
 _INPUT_TENSORS = ("token_embd", "per_layer_token_embd", "position_embd", "token_types")
-_WHO_SAYS = re.compile(r"^(?:[a-z_0-9]+: )?(?:error loading model: )?(?:check_tensor_dims: )?")
+_FUNCTION_NAMES = re.compile(r"^(?:[a-z_0-9]+: )?(?:error loading model: )?(?:check_tensor_dims: )?")
+# enum ggml_log_level (ggml/include/ggml.h): NONE 0, DEBUG 1, INFO 2, WARN 3, ERROR 4, CONT 5
 _ERROR_LEVEL = 4
-"""GGML_LOG_LEVEL_ERROR (ggml/include/ggml.h): NONE 0, DEBUG 1, INFO 2, WARN 3, ERROR 4, CONT 5."""
 _CONTINUED = 5
-
-
+# functions that log thousands of lines without anything that is noted here
 _CHATTER = (b"llama_graph_n_input_tensors", b"create_tensor", b"llama_model_loader", b"load: ", b"print_info")
-"""Functions whose lines, thousands of them, say nothing that is noted here."""
 
 
 class LoadLog:
-    """The log of one simulation. `recurrent_bytes` and `output_bytes` are by buffer type."""
+    """What one simulation has logged."""
 
     def __init__(self) -> None:
         self.clear()
 
     def clear(self) -> None:
         self.errors: list[str] = []
-        self.layers: dict[int, str] = {}
+        self.layers: dict[int, str] = {}  # device by layer
         self.overridden: set[str] = set()
-        self.recurrent_bytes: dict[str, int] = {}
+        self.recurrent_bytes: dict[str, int] = {}  # by buffer type, like the next
         self.output_bytes: dict[str, int] = {}
         self.flash_attention: bool | None = None
         self.n_outputs_max = 0
         self._level = 0
 
     def add(self, level: int, text: bytes, _user_data: object) -> None:
-        """llama.cpp's log callback."""
+        """Note one line; this is llama.cpp's log callback."""
         self._level = self._level if level == _CONTINUED else level
         if self._level < _ERROR_LEVEL and text.startswith(_CHATTER):
             return
@@ -73,16 +71,19 @@ class LoadLog:
 
     @property
     def error(self) -> str:
-        """The first thing llama.cpp called an error, without the function's name in front of it."""
+        """The first error that llama.cpp logged, without the function's name in front."""
         if not self.errors:
             return "the model was refused without a reason"
-        return _WHO_SAYS.sub("", self.errors[0])
+        return _FUNCTION_NAMES.sub("", self.errors[0])
 
     def layer_device(self, tensor: str, *, is_output: bool = False) -> str | None:
-        """The device a weight's layer is assigned to; None for the input layer. The output layer is the one
-        after the last block; a tied embedding is loaded a second time for it (`is_output`)."""
+        """Return the device a weight's layer is assigned to, None for the input layer.
+
+        A tied embedding is loaded a second time for the output layer (`is_output`).
+        """
         if (block := block_of(tensor)) is not None:
             return self.layers.get(block)
         if tensor.startswith(_INPUT_TENSORS) and not is_output:
             return None
+        # the output layer is the one after the last block
         return self.layers[max(self.layers)] if self.layers else None

@@ -1,15 +1,17 @@
-"""`--split-mode tensor`: the device that llama.cpp wraps around all the others, and what each of them holds of it.
+"""`--split-mode tensor`: divide llama.cpp's accounts of its one "meta" device among the real devices.
 
-llama.cpp 0c1e570 makes one "meta" device of the devices in use (llama_prepare_model_devices, src/llama.cpp;
-ggml/src/ggml-backend-meta.cpp). To the scheduler it is the only one; its accounts, and its log, state for a buffer what the
-fullest device holds. Here every weight and cache is laid out again by the engine's own
-ggml_backend_meta_alloc_ctx_tensors_from_buft, onto the virtual devices, whose allocations are counted.
+llama.cpp 0c1e570 wraps the devices in use in one "meta" device (llama_prepare_model_devices, src/llama.cpp;
+ggml/src/ggml-backend-meta.cpp). Its accounts and its log state for each buffer what the fullest device holds.
+Here the engine's own ggml_backend_meta_alloc_ctx_tensors_from_buft lays out every weight and cache again, on
+the virtual devices, whose allocations are counted.
 
-- Weights and caches are split by llama_meta_device_get_split_state: rows, columns or whole heads, in the proportion of
-  `--tensor-split` (equal shares without one, whatever the free memory), rounded to blocks; norms and embeddings are copied.
-- A compute buffer has its full size on every device (ggml_backend_meta_buffer_type_alloc_buffer): nothing in it is split.
-- The partial sums of a device are added to the others' in ceil(log2(devices)) buffers, each as large as the largest
-  partial sum, taken when the first prompt is computed (ggml_backend_meta_graph_compute): after the load, in no log.
+- Weights and caches are split by llama_meta_device_get_split_state: rows, columns or whole heads, in
+  proportion to `--tensor-split` (without it in equal shares, whatever the free memory), rounded to blocks.
+  Norms and embeddings are copied.
+- A compute buffer has its full size on every device (ggml_backend_meta_buffer_type_alloc_buffer).
+- Partial sums of the other devices arrive in ceil(log2(devices)) buffers, each as large as the largest
+  partial sum. They are taken when the first prompt is computed (ggml_backend_meta_graph_compute): after the
+  load, in no log.
 """
 
 from __future__ import annotations
@@ -33,20 +35,19 @@ from launcher.simulate.log import LoadLog
 _GET_DEVICE = "_Z22llama_model_get_devicePK11llama_modeli"
 _SPLIT_STATE = "_Z33llama_meta_device_get_split_statePK11ggml_tensorPv"
 _PRODUCTS = ("MUL_MAT", "MUL_MAT_ID")
+# GGML_BACKEND_SPLIT_AXIS_0: every device has some columns of the matrix, and its product is a partial sum
 _AXIS_COLUMNS = 0
-"""GGML_BACKEND_SPLIT_AXIS_0: every device has some columns of the matrix, and its product is a partial sum."""
 
 
 class _SplitState(Structure):
-    """struct ggml_backend_meta_split_state (ggml/include/ggml-backend.h), of which `axis` is read; with room for what
-    another commit's has at its end."""
+    """struct ggml_backend_meta_split_state (ggml/include/ggml-backend.h), of which only `axis` is read."""
 
     _fields_ = (
         ("axis", c_int),
         ("ne", c_int64 * (16 * 16)),
         ("nr", c_uint32 * 16),
         ("n_segments", c_uint32),
-        ("more", c_uint32 * 1024),
+        ("more", c_uint32 * 1024),  # space for fields that another commit may have
     )
 
 
@@ -77,9 +78,9 @@ _BASE: tuple[_Function, ...] = (
 
 
 class MetaDevice:
-    """The one device of a model that was loaded with `--split-mode tensor`; `name` is its buffer type's.
+    """The meta device of a model loaded with `--split-mode tensor`; `name` is that of its buffer type.
 
-    Raises Unavailable where the engine's library lacks a function.
+    Raises Unavailable if the engine's library lacks a function.
     """
 
     def __init__(
@@ -98,15 +99,15 @@ class MetaDevice:
         self._user = _SplitUser(len(devices), model)
         self._buft: int = self._base.ggml_backend_dev_buffer_type(get_device(model, 0))
         self.name = binding.buffer_type_name(self._buft)
-        # the engine's own needs 772 MB of address space for each device, to split what it computes; nothing is computed
+        # the engine's own allocator reserves 772 MB of address space a device, to split what it computes
         BufferType.from_address(self._buft).iface.alloc_buffer = virtual.allocator()
         weights = (tensor.address for tensor in binding.tensors(model))
         self._weights = tuple(address for address in weights if self._is_here(address))
         self._caches: tuple[int, ...] = ()
-        self._reduced_bytes = 0
+        self._largest_sum_bytes = 0
 
     def read_graph(self, address: int) -> None:
-        """Note the caches that a prompt's graph reads and writes, and the largest sum that is spread over the devices."""
+        """Note the caches that a prompt's graph uses, and its largest sum over devices."""
         graph = GraphView(address, self._binding.op_names)
         weights, caches, largest = set(self._weights), dict[int, None](), 0
         for index, node in enumerate(graph.addresses):
@@ -117,49 +118,49 @@ class MetaDevice:
             for source in op.sources:
                 if source and source not in weights and self._is_here(source) and not _data(source):
                     caches[source] = None
-        self._caches, self._reduced_bytes = tuple(caches), largest
+        self._caches, self._largest_sum_bytes = tuple(caches), largest
 
     def divide(
         self,
-        held: Mapping[str, BreakdownEntry],
+        breakdown: Mapping[str, BreakdownEntry],
         compute: Mapping[str, int],
         states: Mapping[str, int],
         log: LoadLog,
     ) -> tuple[dict[str, BreakdownEntry], dict[str, int], tuple[BufferRow, ...]]:
-        """llama.cpp's accounts by buffer type with every device in the place of this one, and the rows of partial sums.
+        """Replace the meta device in llama.cpp's accounts by the real ones; also return rows of partial sums.
 
-        `states` are the recurrent states by device: they have been allocated for real already. Raises Unavailable where
-        a cache is not in the graph.
+        `states` are the bytes of recurrent states by device, which have been allocated already. Changes
+        `log.recurrent_bytes` alike. Raises Unavailable if a cache is not in the graph.
         """
-        whole = held.get(self.name, BreakdownEntry(model=0, context=0, compute=0))
+        whole = breakdown.get(self.name, BreakdownEntry(model=0, context=0, compute=0))
         context = self._lay_out(self._caches)
         expected = self._total(context) + max(states.values(), default=0)
         caches = self._shares(context)
         if expected != whole.context:
             raise Unavailable("not every cache of this model is in its graph, so they cannot be divided")
         weights = self._shares(self._lay_out(self._weights))
-        held, compute = dict(held), dict(compute)
-        held.pop(self.name, None)
+        divided, compute = dict(breakdown), dict(compute)
+        divided.pop(self.name, None)
         reserved = compute.pop(self.name, 0)
         is_recurrent = bool(log.recurrent_bytes.pop(self.name, 0))
         for name in (device.id for device in self._devices):
             state = states.get(name, 0)
-            held[name] = BreakdownEntry(
+            divided[name] = BreakdownEntry(
                 model=weights.get(name, 0), context=caches.get(name, 0) + state, compute=0
             )
             compute[name] = reserved
             if is_recurrent:
                 log.recurrent_bytes[name] = state
-        return held, compute, self._sums()
+        return divided, compute, self._partial_sums()
 
-    def _sums(self) -> tuple[BufferRow, ...]:
-        """The buffers in which partial sums of other devices arrive, and what a backend needs to add them up by itself:
-        it can where all devices are its own."""
-        n_devices, largest = len(self._devices), self._reduced_bytes
+    def _partial_sums(self) -> tuple[BufferRow, ...]:
+        """Return the buffers in which partial sums of other devices arrive, and the backend's staging."""
+        n_devices, largest = len(self._devices), self._largest_sum_bytes
         if n_devices == 1 or not largest:
             return ()
         steps = (n_devices - 1).bit_length()
         traits = traits_of(self._devices[0])
+        # a backend adds up by itself only if all devices are its own
         alike = len({device.backend for device in self._devices}) == 1
         staging = traits.staging(n_devices, largest) if alike else Staging()
         rows = [
@@ -179,7 +180,7 @@ class MetaDevice:
         return bool(state.axis == _AXIS_COLUMNS)
 
     def _lay_out(self, tensors: Sequence[int]) -> int:
-        """A ggml_context with tensors of these names, types and shapes."""
+        """Create a ggml_context with tensors of the same names, types and shapes; return its address."""
         size = (len(tensors) + 1) * self._base.ggml_tensor_overhead()
         context: int = self._base.ggml_init(_ContextParameters(size, None, no_alloc=True))
         for tensor in tensors:
@@ -188,24 +189,24 @@ class MetaDevice:
         return context
 
     def _total(self, context: int) -> int:
-        """What llama.cpp's no_alloc accounts count for them, undivided."""
+        """Return the bytes that llama.cpp's no_alloc accounts count for these tensors, undivided."""
         size: int = self._base.ggml_backend_alloc_ctx_tensors_from_buft_size(context, self._buft)
         return size
 
     def _shares(self, context: int) -> Mapping[str, int]:
-        """What they take of each device; the context is gone afterwards."""
-        with self._virtual.counting() as taken:
+        """Allocate these tensors, return the bytes on each device, and free the context."""
+        with self._virtual.counting() as allocated:
             buffer = self._base.ggml_backend_alloc_ctx_tensors_from_buft(context, self._buft)
         self._base.ggml_backend_buffer_free(buffer)
         self._base.ggml_free(context)
-        return taken
+        return allocated
 
 
-_SUMS = " sums"
+_SUMS = " sums"  # what the buffer type of such a row ends with
 
 
 def is_partial_sum(row: BufferRow) -> bool:
-    """Whether this is memory that is taken for partial sums, after the load."""
+    """Return True for memory that is taken after the load, for partial sums."""
     return row.buffer_type.endswith(_SUMS)
 
 

@@ -1,8 +1,8 @@
-"""A multimodal projector (`--mmproj`) on virtual devices: llama.cpp's own account of it.
+"""Simulate a multimodal projector (`--mmproj`) by llama.cpp's own account of it.
 
-mtmd_get_memory_usage (tools/mtmd/mtmd.cpp at 0c1e570), which llama-server itself asks under `--fit on`, loads a
-projector's header without its data, allocates its weights and reserves the graph of one warm-up image: here on
-virtual buffers. It is called by its C++ symbol and answers with a std::map, as llama_get_memory_breakdown does.
+mtmd_get_memory_usage (tools/mtmd/mtmd.cpp at 0c1e570), which llama-server asks under `--fit on`, loads a
+projector's header without data, allocates its weights and reserves the graph of one warm-up image: here on
+virtual buffers. It is a C++ function that returns a std::map, as llama_get_memory_breakdown does.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from launcher.simulate.devices import VirtualDevices
 from launcher.simulate.run import FLASH_ATTENTION
 
 _USAGE = "_Z21mtmd_get_memory_usagePKc19mtmd_context_params"
+# colour, parent, left, right; then ggml_backend_dev_t and bytes (bits/stl_tree.h)
 _NODE = struct.Struct("4Q2Q")
-"""colour, parent, left, right; then ggml_backend_dev_t and bytes (bits/stl_tree.h)."""
 
 
 class _Parameters(Structure):
@@ -48,6 +48,7 @@ class _Parameters(Structure):
     )
 
 
+# what mtmd_context_params_default answers (tools/mtmd/mtmd.cpp); without a version, values tell the layout
 _DEFAULTS = {
     "use_gpu": True,
     "device": None,
@@ -62,11 +63,10 @@ _DEFAULTS = {
     "progress_callback": None,
     "progress_callback_user_data": None,
 }
-"""What mtmd_context_params_default answers (tools/mtmd/mtmd.cpp): it has no version, so the values tell the layout."""
 
 
 class ProjectorSimulator:
-    """libmtmd beside the libraries of `virtual`. Raises Unavailable where it is missing or of another make."""
+    """libmtmd beside the engine's libraries. Raises Unavailable if it is missing or has another layout."""
 
     def __init__(self, lib_dir: Path, virtual: VirtualDevices) -> None:
         try:
@@ -81,7 +81,7 @@ class ProjectorSimulator:
         self._check_layout()
 
     def simulate(self, question: ProjectorQuestion) -> ProjectorAnswer | Refusal:
-        """Weights and compute by place; a Refusal for a file that llama.cpp does not load."""
+        """Return weights and compute by place, or a Refusal for a file that llama.cpp does not load."""
         self._virtual.faults.clear()
         self._virtual.reserving = True
         try:
@@ -112,8 +112,8 @@ class ProjectorSimulator:
         )
 
     def _bytes(self, question: ProjectorQuestion, *, reserve: bool) -> dict[str, int]:
-        """Bytes by place: the weights alone, or with the graph of a warm-up. Parameters as llama-server sets them
-        (server_context::load_model); what depends on the text model is not part of it."""
+        """Return bytes by place: of the weights alone, or (`reserve`) with the graph of a warm-up."""
+        # as llama-server sets them (server_context::load_model), but for what depends on the text model
         parameters = self._defaults()
         parameters.use_gpu = question.where != HOST
         parameters.device = self._virtual.addresses.get(question.where)
@@ -127,14 +127,14 @@ class ProjectorSimulator:
         if len(entries) != tree.count:
             raise Unavailable("mtmd_get_memory_usage answers in a form this simulator does not know")
         names = {address: name for name, address in self._virtual.addresses.items()}
-        found: dict[str, int] = {}
+        by_place: dict[str, int] = {}
         for address, n_bytes in entries.items():
             where = names.get(address, HOST)
-            found[where] = found.get(where, 0) + n_bytes
-        return found
+            by_place[where] = by_place.get(where, 0) + n_bytes
+        return by_place
 
     def _check_layout(self) -> None:
-        """Raises Unavailable where the parameters are not laid out as they are here."""
+        """Raise Unavailable if the library's parameters are not laid out as `_Parameters`."""
         parameters = self._defaults()
         wrong = [name for name, value in _DEFAULTS.items() if getattr(parameters, name) != value]
         if wrong:
@@ -142,7 +142,7 @@ class ProjectorSimulator:
 
 
 def _walk(node: int | None) -> Iterator[tuple[int, int]]:
-    """Key and value of every node of a red-black tree, in order."""
+    """Yield key and value of every node of a red-black tree, in order."""
     if node:
         _, _, left, right, device, n_bytes = _NODE.unpack(ctypes.string_at(node, _NODE.size))
         yield from _walk(left)

@@ -1,48 +1,36 @@
-"""From llama.cpp's accounts to the answer's rows: one for each buffer type that holds anything."""
+"""Turn llama.cpp's accounts into the rows of an answer: one per buffer type that holds anything."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Protocol
 
 from launcher.plan.amounts import HOST
 from launcher.plan.modes import LoadMode
 from launcher.plan.oracle import BufferRow, Question
+from launcher.simulate.abi.binding import BreakdownEntry
+from launcher.simulate.log import LoadLog
 from launcher.units import MIB
 
-_LOG_ROUNDING = MIB // 100
-"""The log's sizes are in hundredths of a MiB."""
+_LOG_ROUNDING = MIB // 100  # the log states sizes in hundredths of a MiB
 _MAPPED = "CPU_Mapped"
 
 
-class _Held(Protocol):
-    @property
-    def model(self) -> int: ...
-    @property
-    def context(self) -> int: ...
-
-
-class _Log(Protocol):
-    recurrent_bytes: dict[str, int]
-    output_bytes: dict[str, int]
-
-
 def assemble_rows(
-    question: Question, held: Mapping[str, _Held], compute: Mapping[str, int], log: _Log
+    question: Question, breakdown: Mapping[str, BreakdownEntry], compute: Mapping[str, int], log: LoadLog
 ) -> tuple[BufferRow, ...]:
-    """Rows in the order of the question's devices, the host's last."""
+    """Return rows in the order of the question's devices, the host's last."""
     names = [device.id for device in question.devices]
-    others = sorted((set(held) | set(compute) | set(log.output_bytes)) - set(names))
+    others = sorted((set(breakdown) | set(compute) | set(log.output_bytes)) - set(names))
     rows = []
     for name in (*names, *others):
-        context = held[name].context if name in held else 0
+        context = breakdown[name].context if name in breakdown else 0
         recurrent = _recurrent(context, log.recurrent_bytes.get(name, 0))
         rows.append(
             BufferRow(
                 where=name if name in names else HOST,
                 buffer_type=name,
-                weights_bytes=held[name].model if name in held else 0,
+                weights_bytes=breakdown[name].model if name in breakdown else 0,
                 kv_bytes=context - recurrent,
                 recurrent_bytes=recurrent,
                 compute_bytes=compute.get(name, 0),
@@ -55,23 +43,24 @@ def assemble_rows(
 
 
 def _recurrent(context: int, logged: int) -> int:
+    # if the log's rounded figure is the whole context, the exact one is llama.cpp's own
     return context if abs(context - logged) <= _LOG_ROUNDING else logged
 
 
 def _mapped(rows: list[BufferRow]) -> list[BufferRow]:
-    """Under mmap plain host weights are pages of the file, never a device's pinned memory
-    (llama_model_loader::create_tensor, "avoid using a host buffer when using mmap")."""
+    """Move plain host weights to a row of their own, because under mmap they are pages of the file."""
+    # never pinned: llama_model_loader::create_tensor, "avoid using a host buffer when using mmap"
     plain = [
         row
         for row in rows
         if row.where == HOST and (row.buffer_type == "CPU" or row.buffer_type.endswith("_Host"))
     ]
-    kept = [row if row not in plain else replace(row, weights_bytes=0) for row in rows]
+    rest = [row if row not in plain else replace(row, weights_bytes=0) for row in rows]
     weights = sum(row.weights_bytes for row in plain)
-    return [*kept, _row(_MAPPED, weights)] if weights else kept
+    return [*rest, _weights_row(_MAPPED, weights)] if weights else rest
 
 
-def _row(name: str, weights: int) -> BufferRow:
+def _weights_row(name: str, weights: int) -> BufferRow:
     return BufferRow(
         where=HOST,
         buffer_type=name,

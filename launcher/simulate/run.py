@@ -1,9 +1,8 @@
-"""One simulation: load a model's header without allocating, build its context with llama-server's parameters,
-reserve its graphs on virtual memory, and read off what lies where.
+"""One simulation: load a model's header, reserve its graphs on virtual memory, and read off the sizes.
 
-llama.cpp's own no_alloc pass reserves differently from a real start: ggml_backend_sched_reserve_size forgets
-the assignments the graph was built with (it resets the scheduler first), and only one graph is measured. So the
-reservations of llama_context::sched_reserve are repeated here for real, on virtual buffers.
+llama.cpp's own no_alloc pass reserves differently from a real start: ggml_backend_sched_reserve_size resets
+the scheduler first and so forgets the assignments the graph was built with, and only one graph is measured.
+Therefore the reservations of llama_context::sched_reserve are repeated here for real, on virtual buffers.
 """
 
 from __future__ import annotations
@@ -29,20 +28,18 @@ from launcher.simulate.log import LoadLog
 from launcher.simulate.meta import MetaDevice
 from launcher.simulate.rows import assemble_rows
 
+# enum llama_split_mode (include/llama.h)
 _SPLIT_MODES = {SplitMode.NONE: 0, SplitMode.LAYER: 1, SplitMode.TENSOR: 3}
-"""enum llama_split_mode (include/llama.h)."""
+# enum llama_flash_attn_type (include/llama.h)
 FLASH_ATTENTION = {FlashAttention.AUTO: -1, FlashAttention.OFF: 0, FlashAttention.ON: 1}
-"""enum llama_flash_attn_type."""
-_ALL_LAYERS = -2
-"""llama-server's `-ngl all` (common/arg.cpp); any negative number is all of them."""
-_MAX_DEVICES = 16
-"""llama_max_devices (src/llama.cpp)."""
+_ALL_LAYERS = -2  # llama-server's `-ngl all` (common/arg.cpp); any negative number is all of them
+_MAX_DEVICES = 16  # llama_max_devices (src/llama.cpp)
+# architectures whose last reservation is for one sequence (llama_context::sched_reserve)
 _ONE_SEQUENCE_PASS = ("kimi-linear", "minimax-01")
-"""Architectures whose last reservation is for one sequence (llama_context::sched_reserve)."""
 
 
 class Simulator:
-    """llama.cpp with virtual devices, one simulation at a time."""
+    """llama.cpp with virtual devices; runs one simulation at a time."""
 
     def __init__(self, binding: Binding, virtual: VirtualDevices) -> None:
         self.binding = binding
@@ -53,13 +50,16 @@ class Simulator:
         binding.llama.llama_backend_init()
 
     def simulate(self, question: Question, *, like_fit: bool = False) -> Answer | Refusal:
-        """What llama-server would allocate; `like_fit` gives llama-fit-params' figures instead, with the
-        surplus of llama.cpp's no_alloc pass, to be compared with that tool."""
-        if refusal := _unsplittable(question, like_fit=like_fit):
+        """Return what llama-server would allocate, or why that cannot be known.
+
+        With `like_fit` the figures are those of llama-fit-params, with the surplus of llama.cpp's no_alloc
+        pass.
+        """
+        if refusal := _refuse_split_mode(question, like_fit=like_fit):
             return refusal
-        known = {HOST, *(device.id for device in question.devices)}
+        places = {HOST, *(device.id for device in question.devices)}
         for override in question.overrides:
-            if override.where not in known:
+            if override.where not in places:
                 reason = f"a tensor override names {override.where}, which is not among the devices"
                 return Refusal(reason=reason, model_refused=False)
         self.log.clear()
@@ -86,12 +86,13 @@ class Simulator:
             meta = None
             if question.split_mode is SplitMode.TENSOR:
                 meta = MetaDevice(self.binding, self.virtual, model, question.devices)
+            # recurrent states are allocated in spite of no_alloc
             with self.virtual.counting() as states:
                 context = llama.llama_init_from_model(model, _context_parameters(llama, question))
             if not context:
                 return self._refusal()
             try:
-                return self._read(_Loaded(question, model, context, meta, states), like_fit=like_fit)
+                return self._read(_LoadedModel(question, model, context, meta, states), like_fit=like_fit)
             finally:
                 llama.llama_free(context)
         finally:
@@ -100,22 +101,22 @@ class Simulator:
     def _refusal(self) -> Refusal:
         return Refusal(reason=f"{self.binding.engine}: {self.log.error}", model_refused=True)
 
-    def _read(self, loaded: _Loaded, *, like_fit: bool) -> Answer:
+    def _read(self, loaded: _LoadedModel, *, like_fit: bool) -> Answer:
         question, model, context = loaded.question, loaded.model, loaded.context
-        held = self.binding.breakdown(context)
+        breakdown = self.binding.breakdown(context)
         if like_fit:
             splits = (0, 0)
-            compute = {name: part.compute for name, part in held.items()}
+            compute = {name: entry.compute for name, entry in breakdown.items()}
         else:
             splits = self._reserve(loaded)
             compute = self.binding.compute_bytes(context)
-        sums: tuple[BufferRow, ...] = ()
+        partial_sums: tuple[BufferRow, ...] = ()
         if loaded.meta is not None:
-            held, compute, sums = loaded.meta.divide(held, compute, loaded.states, self.log)
+            breakdown, compute, partial_sums = loaded.meta.divide(breakdown, compute, loaded.states, self.log)
         n_train: int = self.binding.llama.llama_model_n_ctx_train(model)
         n_slot: int = self.binding.llama.llama_n_ctx_seq(context)
         return Answer(
-            rows=(*assemble_rows(question, held, compute, self.log), *sums),
+            rows=(*assemble_rows(question, breakdown, compute, self.log), *partial_sums),
             slot_ctx_size=min(n_slot, n_train),
             flash_attn=self._uses_flash_attention(question),
             sched_copies=self.binding.sched_copies(context),
@@ -124,8 +125,9 @@ class Simulator:
             engine=self.binding.engine,
         )
 
-    def _reserve(self, loaded: _Loaded) -> tuple[int, int]:
-        """The reservations of llama_context::sched_reserve; graph splits of prompt and generation."""
+    def _reserve(self, loaded: _LoadedModel) -> tuple[int, int]:
+        """Repeat the reservations of llama_context::sched_reserve; return graph splits of prompt,
+        generation."""
         llama, context, n_seqs = self.binding.llama, loaded.context, loaded.question.n_parallel
         n_tokens = min(llama.llama_n_ctx(context), llama.llama_n_ubatch(context))
         n_outputs = min(n_tokens, self.log.n_outputs_max)
@@ -150,15 +152,15 @@ class Simulator:
             return self.log.flash_attention
         return question.flash_attn is not FlashAttention.OFF
 
-    def _host_tensors(self, loaded: _Loaded) -> list[HostTensor]:
-        """Weights of a device's layers that went to the host though nobody asked for it."""
+    def _host_tensors(self, loaded: _LoadedModel) -> list[HostTensor]:
+        """Return weights of a device's layers that went to the host although no override asked for it."""
         question, meta = loaded.question, loaded.meta
         owners: dict[str, tuple[Device, ...]] = {device.id: (device,) for device in question.devices}
         if meta is not None:
             owners = {meta.name: question.devices}
         tensors = tuple(self.binding.tensors(loaded.model))
         on_devices = {tensor.name for tensor in tensors if tensor.buffer_type in owners}
-        seen: set[str] = set()
+        seen: set[str] = set()  # a tied embedding comes twice, the second time as the output layer
         moved = []
         for tensor in tensors:
             holders = owners.get(self.log.layer_device(tensor.name, is_output=tensor.name in seen) or "")
@@ -166,29 +168,28 @@ class Simulator:
             if holders is None or tensor.name in on_devices or tensor.name in self.log.overridden:
                 continue
             type_name = GgmlType(tensor.type).name
-            lacking = [device for device in holders if tensor.type not in traits_of(device).matrix_types]
+            lacking = [holder for holder in holders if tensor.type not in traits_of(holder).matrix_types]
             why = (
                 f"has no kernel for {type_name}" if lacking else f"cannot hold or use this {type_name} tensor"
             )
-            who = (lacking or holders)[0]
-            moved.append(HostTensor(name=tensor.name, reason=f"{who.id} {why}"))
+            device = (lacking or holders)[0]
+            moved.append(HostTensor(name=tensor.name, reason=f"{device.id} {why}"))
         return moved
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
-    """A model with its context, by their addresses; `states` are the bytes that the context has allocated on devices
-    in spite of `no_alloc`."""
+class _LoadedModel:
+    """A loaded model and its context."""
 
     question: Question
-    model: Any
-    context: Any
+    model: Any  # address
+    context: Any  # address
     meta: MetaDevice | None
-    states: Mapping[str, int]
+    states: Mapping[str, int]  # bytes of recurrent states by device
 
 
-def _unsplittable(question: Question, *, like_fit: bool) -> Refusal | None:
-    """Split modes that nobody can answer for."""
+def _refuse_split_mode(question: Question, *, like_fit: bool) -> Refusal | None:
+    """Return a Refusal if the question's split mode cannot be simulated."""
     if question.split_mode is SplitMode.ROW:
         without = next((device for device in question.devices if device.backend is not Backend.SYCL), None)
         if without is None:
@@ -203,7 +204,7 @@ def _unsplittable(question: Question, *, like_fit: bool) -> Refusal | None:
 
 
 class _ModelParameters:
-    """llama_model_params of common_model_params_to_llama (common/common.cpp), and what they point to."""
+    """llama_model_params as common_model_params_to_llama (common/common.cpp) sets them, and their arrays."""
 
     def __init__(self, binding: Binding, virtual: VirtualDevices, question: Question) -> None:
         self.struct = struct = binding.llama.llama_model_default_params()
@@ -220,14 +221,14 @@ class _ModelParameters:
         struct.n_gpu_layers = _ALL_LAYERS if question.n_gpu_layers is None else question.n_gpu_layers
         struct.split_mode = _SPLIT_MODES[question.split_mode]
         struct.main_gpu = question.main_gpu
-        struct.load_mode = 0  # LLAMA_LOAD_MODE_NONE: no_alloc refuses to map (llama_model_base::load_tensors)
+        # LLAMA_LOAD_MODE_NONE: no_alloc refuses to map (llama_model_base::load_tensors)
+        struct.load_mode = 0
         struct.no_host = question.no_host
         struct.no_alloc = True
 
 
 def _context_parameters(llama: Any, question: Question) -> Any:
-    """llama_context_params of common_context_params_to_llama (common/common.cpp) as llama-server calls it:
-    server_output_limits (tools/server/server-context.cpp) sets the rows of logits."""
+    """Return llama_context_params as common_context_params_to_llama (common/common.cpp) sets them."""
     struct = llama.llama_context_default_params()
     struct.n_ctx = question.ctx_size
     struct.n_batch = question.batch_size
@@ -241,6 +242,7 @@ def _context_parameters(llama: Any, question: Question) -> Any:
     struct.swa_full = question.swa_full
     struct.kv_unified = question.kv_unified
     if question.n_outputs is None:
+        # rows of logits: server_output_limits (tools/server/server-context.cpp)
         rows = 1 + question.n_draft
         struct.n_outputs_max = min(question.batch_size, question.n_parallel * rows)
         struct.n_outputs_max_per_seq = min(question.batch_size, rows)

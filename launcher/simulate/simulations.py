@@ -1,8 +1,7 @@
-"""The simulator as planning uses it: on a hollow copy of the model, with answers remembered. A projector is a model of
-its own kind.
+"""The simulator as planning uses it: on a hollow copy of the model, with answers kept on disk.
 
-An answer depends on the question, the model's headers, the llama.cpp that answers and the processor that runs it, on
-nothing else: it is kept under a hash of these, so that planning the same again costs nothing.
+An answer depends on the question, the model's headers, the llama.cpp that answers and the processor that runs
+it. It is kept under a hash of these, so that planning the same again costs nothing.
 """
 
 from __future__ import annotations
@@ -34,25 +33,22 @@ from launcher.simulate.wire import answer_from, projector_answer_from, to_json
 from launcher.system.atomic_files import write_atomically
 from launcher.system.settings import Settings
 
-_ANSWER_FORMAT = 1
-"""Of kept answers; raised whenever the simulator itself answers differently."""
-
-_MAX_ANSWERS = 4096
-"""Kept, of about 2 KB each."""
-_MAX_HOLLOW_COPIES = 64
-"""Models whose hollow copies are kept: up to 8 MB each on disk, of Kimi's size."""
-
+_ANSWER_FORMAT = 1  # raised whenever the simulator itself answers differently
+_MAX_ANSWERS = 4096  # kept, of about 2 KB each
+_MAX_HOLLOW_COPIES = 64  # kept, of up to 8 MB each on disk (a model of Kimi's size)
 
 _Result = TypeVar("_Result", Answer | Refusal, ProjectorAnswer | Refusal)
 
 
 class Simulations:
-    """An Oracle for one model on `machine`, which need not be this one. Close it to end its workers; none runs before
-    the first unknown question."""
+    """An Oracle for one model on `machine`, which need not be this one.
+
+    Workers start with the first question that was never answered; `close` ends them.
+    """
 
     def __init__(self, located: Located, engine: Engine | None, settings: Settings, machine: Machine) -> None:
         self._located = located
-        self._engine, self._spare = _simulators(engine, settings)
+        self._engine, self._spare = _choose_engines(engine, settings)
         self._cache_dir = settings.cache_dir.absolute()  # workers run in another folder
         self._folder = self._cache_dir / "simulations"
         self._hollow = self._cache_dir / "hollow" / _digest(located)
@@ -63,7 +59,7 @@ class Simulations:
 
     @property
     def model(self) -> str:
-        """The path of the first shard: the model itself where it is here, else its hollow copy's."""
+        """The path of the first shard, of the model itself or of its hollow copy."""
         match self._located.files:
             case LocalFiles(paths=paths):
                 return str(paths[0].absolute())
@@ -71,14 +67,14 @@ class Simulations:
                 return str(self._hollow / Path(self._located.model.shards[0].name).name)
 
     def simulate(self, question: Question) -> Answer | Refusal:
-        """What llama.cpp would allocate; a Refusal where there is no library to ask."""
+        """Return what llama.cpp would allocate, or a Refusal if there is no library to ask."""
         answer = self._answer(
             lambda: self._key(question), answer_from, lambda simulators: simulators.simulate(question)
         )
         return replace(answer, other_cpu=self._other_cpu) if isinstance(answer, Answer) else answer
 
     def simulate_projector(self, question: ProjectorQuestion) -> ProjectorAnswer | Refusal:
-        """The same for a multimodal projector."""
+        """Return what llama.cpp would allocate for a multimodal projector."""
         return self._answer(
             lambda: self._projector_key(question),
             projector_answer_from,
@@ -104,19 +100,20 @@ class Simulations:
         read: Callable[[dict[str, Any]], _Result],
         ask: Callable[[SimulatorPool], _Result],
     ) -> _Result:
-        """What was answered to this before, else what is answered now."""
+        """Return the answer kept under `key()`, else `ask` and keep the answer."""
         if self._engine is None:
             return Refusal(
                 reason="there is no engine to simulate with (launcher engine build)", model_refused=False
             )
-        kept = self._folder / f"{key()}.json"
+        path = self._folder / f"{key()}.json"
+        # an unreadable or damaged file counts as no answer
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            known = read(json.loads(kept.read_text()))
-            with contextlib.suppress(OSError):  # somebody else's cache
-                os.utime(kept)  # last used: the oldest go first
-            return known
+            kept = read(json.loads(path.read_text()))
+            with contextlib.suppress(OSError):  # another user's cache
+                os.utime(path)  # pruning removes those that were used longest ago
+            return kept
         try:
-            self._prepare()
+            self._write_hollow_copy()
         except LauncherError as error:
             return Refusal(reason=error.message, model_refused=False)
         if self._simulators is None:
@@ -127,36 +124,37 @@ class Simulations:
             return self._answer(key, read, ask)
         if not isinstance(answer, Refusal):
             with contextlib.suppress(OSError):
-                write_atomically(kept, json.dumps(to_json(answer)).encode())
+                write_atomically(path, json.dumps(to_json(answer)).encode())
                 prune_to_count(self._folder, _MAX_ANSWERS)
         return answer
 
     def _fall_back(self, refusal: Refusal) -> bool:
-        """Turn to a llama.cpp built here where the engine's own cannot be asked, or breaks when it is."""
+        """Switch to a llama.cpp built here if the engine's own libraries cannot answer, or crash."""
         if self._spare is None or (refusal.model_refused and not refusal.crashed):
             return False
         self.close()
         self._engine, self._spare, self._simulated_by = self._spare, None, None
         return True
 
-    def _prepare(self) -> None:
-        """The hollow copy, where the model is not here. A write may have been interrupted between two shards."""
+    def _write_hollow_copy(self) -> None:
+        """Write the hollow copy, unless it is there or the model itself is."""
         if isinstance(self._located.files, LocalFiles):
             return
+        # every shard is looked at: a write may have been interrupted between two of them
         if not all(_has(self._hollow, shard) for shard in self._located.model.shards):
             write_hollow(self._located, self._hollow)
         with contextlib.suppress(OSError):
-            os.utime(self._hollow)  # last used: the oldest go first
+            os.utime(self._hollow)  # pruning removes those that were used longest ago
             prune_to_count(self._hollow.parent, _MAX_HOLLOW_COPIES)
 
     def _key(self, question: Question) -> str:
-        """Free memory decides nothing once the split is given, and moves all the time."""
+        # free memory changes all the time, and decides nothing once the split is given
         fixed = len(question.devices) < 2 or bool(question.tensor_split)
-        devices = tuple(_lasting(device, with_free=not fixed) for device in question.devices)
+        devices = tuple(_without_state(device, with_free=not fixed) for device in question.devices)
         return self._hash(to_json(replace(question, devices=devices, model=_digest(self._located))))
 
     def _projector_key(self, question: ProjectorQuestion) -> str:
-        devices = tuple(_lasting(device, with_free=False) for device in question.devices)
+        devices = tuple(_without_state(device, with_free=False) for device in question.devices)
         return self._hash(to_json(replace(question, devices=devices, model=_digest(self._located))))
 
     def _hash(self, about: dict[str, Any]) -> str:
@@ -166,22 +164,25 @@ class Simulations:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _lasting(device: Device, *, with_free: bool) -> Device:
-    """The device without what changes and decides nothing."""
+def _without_state(device: Device, *, with_free: bool) -> Device:
+    """Return the device without those fields that change and decide nothing."""
     return replace(device, free_bytes=device.free_bytes if with_free else None, uuid=None, driver=None)
 
 
 def _has(folder: Path, shard: Shard) -> bool:
-    """Whether the shard's file is there whole: it is renamed into place with its true size."""
-    try:
+    """Return True if `folder` has the whole file of the shard."""
+    try:  # the size is enough: files are renamed into place complete
         return (folder / Path(shard.name).name).stat().st_size == shard.size_bytes
     except OSError:
         return False
 
 
-def _simulators(engine: Engine | None, settings: Settings) -> tuple[Engine | None, Engine | None]:
-    """The engine whose libraries answer, and one for where they cannot: the one that will run is asked itself. Where
-    it was not built here, the newest that was is the other, or the only one if there are no libraries beside it."""
+def _choose_engines(engine: Engine | None, settings: Settings) -> tuple[Engine | None, Engine | None]:
+    """Return the engine whose libraries answer, and a spare for when they cannot.
+
+    The engine that will run is asked itself if it has libraries. The spare for an engine that was not built
+    here is the newest that was.
+    """
     if engine is not None and engine.build is not None:
         return engine, None
     built = next(iter(read_engines(settings.engines_dir)), None)

@@ -1,4 +1,4 @@
-"""Questions and answers as JSON objects, for the pipe between the client and its workers."""
+"""Convert questions and answers to and from JSON objects, for the pipe between client and workers."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ Json = dict[str, Any]
 
 
 def to_json(value: Question | Answer | ProjectorQuestion | ProjectorAnswer | Refusal | Device) -> Json:
-    """Fields by name, nested; enums are strings already."""
-    return dataclasses.asdict(value)
+    """Return the fields by name, nested."""
+    return dataclasses.asdict(value)  # enums are strings already
 
 
 def device_from(data: Json) -> Device:

@@ -1,10 +1,8 @@
 """One simulator process: `python -m launcher.simulate.worker`, JSON lines on stdin and stdout.
 
-The first line sets it up (`lib_dir`, `version`, `devices`,
-`memory_limit_bytes`) and is answered by `{"ready": …}` or
-`{"unavailable": …}`; each further line is a question and is answered by an answer or a refusal. C code's stdout
-goes to stderr, so that nothing but answers is on the pipe. The client gives it an environment in which the
-machine's real devices are hidden.
+The first line is the setup: `lib_dir`, `version`, `devices`, `memory_limit_bytes`. The reply is
+`{"ready": …}` or `{"unavailable": …}`. Each further line is a question, answered by `{"answer": …}`,
+`{"refusal": …}` or `{"fault": …}`.
 """
 
 from __future__ import annotations
@@ -32,14 +30,16 @@ def run_worker() -> None:
 
 
 def _private_stdout() -> IO[str]:
-    """The pipe to the client, under a new descriptor; descriptor 1 becomes stderr."""
+    """Move the pipe to the client to a new descriptor, and make descriptor 1 stderr."""
+    # whatever C code prints must not end up between the answers
     pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return pipe
 
 
 def _set_up(setup: Json, answers: IO[str]) -> Any:
-    from launcher.simulate.abi.binding import Binding  # noqa: PLC0415 - after stdout is safe
+    # imported once stdout is safe
+    from launcher.simulate.abi.binding import Binding  # noqa: PLC0415
     from launcher.simulate.abi.layout_check import Unavailable  # noqa: PLC0415
     from launcher.simulate.devices import register_devices  # noqa: PLC0415
     from launcher.simulate.run import Simulator  # noqa: PLC0415
@@ -57,8 +57,8 @@ def _set_up(setup: Json, answers: IO[str]) -> Any:
 
 
 def _limit_memory(n_bytes: int) -> None:
-    """Bound what a hostile header can make llama.cpp allocate (private writable memory; the libraries and the
-    interpreter are counted as well)."""
+    """Bound what a hostile header can make llama.cpp allocate."""
+    # private writable memory; that of the libraries and the interpreter counts too
     with contextlib.suppress(ValueError, OSError):  # a lower limit is in force already
         resource.setrlimit(resource.RLIMIT_DATA, (n_bytes, n_bytes))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -76,8 +76,8 @@ def _answer(simulator: Any, lib_dir: Path, request: Json) -> Json:
 
 
 def _projector(simulator: Any, lib_dir: Path, question: Json) -> ProjectorAnswer | Refusal:
-    """Libmtmd is loaded for the first projector that is asked about."""
-    from launcher.simulate.abi.layout_check import Unavailable  # noqa: PLC0415 - after stdout is safe
+    # libmtmd is only loaded if a projector is asked about
+    from launcher.simulate.abi.layout_check import Unavailable  # noqa: PLC0415
     from launcher.simulate.projector import ProjectorSimulator  # noqa: PLC0415
 
     try:

@@ -1,8 +1,8 @@
-"""The engine's libraries, loaded and checked: what of them is called, by C name or by C++ symbol.
+"""Load and check the engine's libraries, and call their functions by C name or C++ symbol.
 
 libllama loads libggml.so.0 beside it; the same files are opened here, so that there is one registry. A few
-functions that llama.cpp has only for C++ are called by their symbols (src/llama-ext.h, src/llama-context.h); a
-library without them, with other parameters or with another ggml backend interface is refused with Unavailable.
+functions that llama.cpp has only for C++ are called by their symbols (src/llama-ext.h, src/llama-context.h).
+A library without them, with other parameters or another ggml backend interface raises Unavailable.
 """
 
 from __future__ import annotations
@@ -26,14 +26,13 @@ from launcher.simulate.abi.layout import (
 )
 from launcher.simulate.abi.layout_check import Unavailable, check_layouts
 
-_LAST_OP = "GLU"
-"""The last entry of enum ggml_op before GGML_OP_COUNT (ggml/include/ggml.h)."""
+_LAST_OP = "GLU"  # the last entry of enum ggml_op before GGML_OP_COUNT (ggml/include/ggml.h)
 _MAX_OPS = 256
 
+# The first ggml whose graph_optimize is known to have a third argument (ggml_backend_graph_optimize_params).
+# 0.20.0 has two under the same GGML_BACKEND_API_VERSION. Versions between them are taken to have two: reading
+# an argument that is not there is fatal, ignoring one moves little.
 _FIRST_WITH_ALLOC_DEPS = (0, 25, 3)
-"""The ggml whose graph_optimize is known to have a third argument (ggml_backend_graph_optimize_params). 0.20.0 has
-two under the same GGML_BACKEND_API_VERSION; between them is taken to have two: reading an argument that is not
-there is fatal, ignoring one moves little."""
 
 _RESERVE = "_Z19llama_graph_reserveP13llama_contextjjj"
 _BREAKDOWN = "_Z26llama_get_memory_breakdownPK13llama_context"
@@ -42,11 +41,11 @@ _TENSORS = "_Z29llama_internal_get_tensor_mapB5cxx11PK11llama_model"
 
 
 class StdMap(Structure):
-    """libstdc++'s std::map of any types (bits/stl_tree.h): comparator, header node, count."""
+    """libstdc++'s std::map of any types (bits/stl_tree.h)."""
 
     _fields_ = (
-        ("compare", c_uint64),
-        ("color", c_uint64),
+        ("compare", c_uint64),  # comparator
+        ("color", c_uint64),  # of the header node, like the next three
         ("root", c_void_p),
         ("left", c_void_p),
         ("right", c_void_p),
@@ -87,15 +86,14 @@ _CPP: tuple[_Function, ...] = (
     (_TENSORS, POINTER(_StdVector), (c_void_p,)),
 )
 
+# colour, parent, left, right; then key and llama_memory_breakdown_data {model, context, compute}
 _MAP_NODE = struct.Struct("4Q4Q")
-"""colour, parent, left, right; then key and llama_memory_breakdown_data {model, context, compute}."""
-_TENSOR_ENTRY = 40
-"""sizeof(std::pair<std::string, ggml_tensor *>); the pointer is the last word."""
+_TENSOR_ENTRY = 40  # sizeof(std::pair<std::string, ggml_tensor *>); the pointer is the last word
 
 
 @dataclass(frozen=True, slots=True)
 class BreakdownEntry:
-    """What one buffer type holds, as llama.cpp accounts for it; bytes."""
+    """Bytes of one buffer type in llama_get_memory_breakdown."""
 
     model: int
     context: int
@@ -104,17 +102,16 @@ class BreakdownEntry:
 
 @dataclass(frozen=True, slots=True)
 class PlacedTensor:
-    """A loaded weight: its address, name, ggml type id and the buffer type it was put in."""
+    """A loaded weight and the buffer type it was put in."""
 
     address: int
     name: str
-    type: int
+    type: int  # enum ggml_type
     buffer_type: str
 
 
 class Binding:
-    """The loaded libraries; `engine` names them (`llama.cpp VERSION`, the caller's or their own). Raises
-    Unavailable where they cannot be used."""
+    """The loaded libraries. Raises Unavailable if they cannot be used."""
 
     def __init__(self, lib_dir: Path, version: str | None = None) -> None:
         try:
@@ -129,13 +126,15 @@ class Binding:
         self._check_version()
         self.op_names = self._read_op_names()
         self.has_alloc_deps = self._ggml_version() >= _FIRST_WITH_ALLOC_DEPS
+        # the name in answers, by default with the commit that the libraries state
         self.engine = f"llama.cpp {version or self._commit()}"
 
     def _commit(self) -> str:
-        """What the library was built from; source archives do not know their commit, but the version of ggml."""
-        commit: bytes = self.base.ggml_commit()
-        known = commit.decode()
-        return known if known != "unknown" else f"with ggml {'.'.join(map(str, self._ggml_version()))}"
+        """Return the commit that the library was built from, or its version of ggml."""
+        raw: bytes = self.base.ggml_commit()
+        commit = raw.decode()
+        # source archives do not know their commit
+        return commit if commit != "unknown" else f"with ggml {'.'.join(map(str, self._ggml_version()))}"
 
     def _ggml_version(self) -> tuple[int, ...]:
         version: bytes = self.base.ggml_version()
@@ -149,13 +148,15 @@ class Binding:
 
     def _check_version(self) -> None:
         if not self.ggml.ggml_backend_reg_count():
-            self.ggml.ggml_backend_load_all()  # an engine built with GGML_BACKEND_DL registers nothing by itself
+            # an engine built with GGML_BACKEND_DL registers nothing by itself
+            self.ggml.ggml_backend_load_all()
         for index in range(self.ggml.ggml_backend_reg_count()):
             registry = Registry.from_address(self.ggml.ggml_backend_reg_get(index))
             if registry.api_version not in SUPPORTED_API_VERSIONS:
                 known = ", ".join(str(version) for version in SUPPORTED_API_VERSIONS)
                 raise Unavailable(
-                    f"the engine speaks ggml backend interface {registry.api_version}; this simulator knows {known}"
+                    f"the engine speaks ggml backend interface {registry.api_version}; "
+                    f"this simulator knows {known}"
                 )
 
     def _read_op_names(self) -> tuple[str, ...]:
@@ -168,7 +169,7 @@ class Binding:
         return getattr(self.llama, symbol)(*arguments)
 
     def cpp_function(self, symbol: str, result: Any, arguments: tuple[Any, ...]) -> Any:
-        """A function of libllama's C++ interface. Raises AttributeError."""
+        """Declare and return a function of libllama's C++ interface. Raises AttributeError."""
         function = getattr(self.llama, symbol)
         function.restype, function.argtypes = result, arguments
         return function
@@ -178,8 +179,10 @@ class Binding:
         return name.decode()
 
     def reserve(self, context: int, n_tokens: int, n_seqs: int, n_outputs: int) -> tuple[int, int]:
-        """Reserve a graph for real on the context's scheduler; its address, valid until the next one is reserved, and
-        the number of graph splits. Raises MemoryError."""
+        """Reserve a graph on the context's scheduler; return its address and number of graph splits.
+
+        The address is valid until the next graph is reserved. Raises MemoryError.
+        """
         graph = self._cpp(_RESERVE, context, n_tokens, n_seqs, n_outputs)
         if graph is None:
             raise MemoryError("llama.cpp could not reserve the compute graph")
@@ -190,7 +193,7 @@ class Binding:
         return copies
 
     def compute_bytes(self, context: int) -> dict[str, int]:
-        """What the scheduler has reserved, by buffer type."""
+        """Return the bytes that the scheduler has reserved, by buffer type."""
         scheduler = self._cpp(_SCHEDULER, context)
         sizes: dict[str, int] = {}
         for index in range(self.base.ggml_backend_sched_get_n_backends(scheduler)):
@@ -201,7 +204,7 @@ class Binding:
         return sizes
 
     def breakdown(self, context: int) -> dict[str, BreakdownEntry]:
-        """llama_get_memory_breakdown, by buffer type."""
+        """Call llama_get_memory_breakdown; return its entries by buffer type."""
         tree = self._cpp(_BREAKDOWN, context)
         entries = tuple(_walk(tree.root))
         if len(entries) != tree.count:
@@ -209,7 +212,7 @@ class Binding:
         return {self.buffer_type_name(key): BreakdownEntry(*data) for key, *data in entries}
 
     def tensors(self, model: int) -> Iterator[PlacedTensor]:
-        """Every loaded weight, in loading order (a tied embedding appears twice)."""
+        """Yield every loaded weight in loading order; a tied embedding comes twice."""
         entries = self._cpp(_TENSORS, model).contents
         for entry in range(entries.begin, entries.end, _TENSOR_ENTRY):
             tensor = c_size_t.from_address(entry + _TENSOR_ENTRY - 8).value
@@ -223,7 +226,7 @@ class Binding:
 
 
 def _walk(node: int | None) -> Iterator[tuple[int, int, int, int]]:
-    """Key and three sizes of every node of a red-black tree, in order."""
+    """Yield key and three sizes of every node of a red-black tree, in order."""
     if node:
         _, _, left, right, key, model, context, compute = _MAP_NODE.unpack(
             ctypes.string_at(node, _MAP_NODE.size)

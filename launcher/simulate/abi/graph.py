@@ -1,4 +1,4 @@
-"""A ggml_cgraph read from memory, and ggml's own questions about it (ggml/src/ggml.c, ggml-impl.h).
+"""Read a ggml_cgraph from memory, and answer ggml's own questions about it (ggml/src/ggml.c, ggml-impl.h).
 
 Only what the backends' graph optimisations look at: operations, sources, views, flags and use counts.
 """
@@ -7,36 +7,36 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ctypes import c_int, c_size_t
 from dataclasses import dataclass
 
 from launcher.simulate.abi.layout import Buffer, Graph, TensorOffsets
 from launcher.simulate.abi.ops import Op, decode_op
 
-_EMPTY_OPS = frozenset(("NONE", "RESHAPE", "TRANSPOSE", "VIEW", "PERMUTE"))
-"""Operations without computation: is_empty of ggml_vk_graph_optimize, ggml_op_is_empty."""
+KeepAlive = Callable[[int, int], None]
+"""add_alloc_dep: the tensor at the first address stays allocated until the node at the second has run."""
 
+# operations without computation: is_empty of ggml_vk_graph_optimize, ggml_op_is_empty
+_EMPTY_OPS = frozenset(("NONE", "RESHAPE", "TRANSPOSE", "VIEW", "PERMUTE"))
+# enum ggml_tensor_flag (ggml/include/ggml.h)
 _FLAG_OUTPUT, _FLAG_PARAM, _FLAG_COMPUTE = 2, 4, 16
-"""enum ggml_tensor_flag (ggml/include/ggml.h)."""
-_USAGE_WEIGHTS = 1
-"""GGML_BACKEND_BUFFER_USAGE_WEIGHTS (ggml/include/ggml-backend.h)."""
-_NODE = struct.Struct("i64si10QQ")
+_USAGE_WEIGHTS = 1  # GGML_BACKEND_BUFFER_USAGE_WEIGHTS (ggml/include/ggml-backend.h)
+_NODE = struct.Struct("i64si10QQ")  # struct ggml_tensor from `op` to `view_src`
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One node. `sources` are addresses, 0 where there is none; `base` is what it is a view of, or itself;
-    `unary` is op_params[0], the kind of a UNARY or GLU."""
+    """One node of a graph; tensors are named by their addresses."""
 
     address: int
     op: str
-    sources: tuple[int, ...]
+    sources: tuple[int, ...]  # 0 where there is none
     source_set: frozenset[int]
     source_bases: frozenset[int]
-    base: int
+    base: int  # what it is a view of, or itself
     flags: int
-    unary: int
+    unary: int  # op_params[0], the kind of a UNARY or GLU
 
     @property
     def is_empty(self) -> bool:
@@ -44,12 +44,12 @@ class Node:
 
     @property
     def view_source(self) -> int:
-        """What it is a view of, 0 if it is none."""
+        """The tensor it is a view of, 0 if it is no view."""
         return self.base if self.base != self.address else 0
 
 
 class GraphView:
-    """The nodes of a graph (or of a split of one), in order."""
+    """The nodes of a graph, or of a split of a graph, in order."""
 
     def __init__(self, address: int, names: tuple[str, ...]) -> None:
         self._graph = Graph.from_address(address)
@@ -68,29 +68,29 @@ class GraphView:
         return len(self.addresses)
 
     def node(self, index: int) -> Node:
-        """The node at an index, read when it is first asked for."""
+        """Return the node at an index."""
         node = self._nodes[index]
-        if node is None:
+        if node is None:  # read when it is first asked for
             node = self._nodes[index] = self._read(self.addresses[index])
         return node
 
     def write_order(self, order: Sequence[int]) -> None:
-        """Put the nodes into another order: `order[i]` is the index of what comes i-th."""
+        """Reorder the nodes in memory: `order[i]` is the index of the node that comes i-th."""
         array = (c_size_t * len(order)).from_address(ctypes.addressof(self._graph.nodes.contents))
         array[:] = [self.addresses[index] for index in order]
 
     def op(self, index: int) -> Op:
-        """A node with its tensors decoded."""
+        """Return the operation at an index with its tensors decoded."""
         return decode_op(ctypes.string_at(self.addresses[index], TensorOffsets.HEAD_SIZE), self._names)
 
     def op_at(self, address: int) -> Op:
         return decode_op(ctypes.string_at(address, TensorOffsets.HEAD_SIZE), self._names)
 
     def n_uses(self, index: int) -> int:
-        """ggml_node_get_use_count: how many nodes of the whole graph use this one."""
+        """Return how many nodes of the whole graph use this one (ggml_node_get_use_count)."""
         graph, address = self._graph, self.addresses[index]
         size, keys, used = graph.hash_size, graph.hash_keys, graph.hash_used
-        slot = (address >> 4) % size
+        slot = (address >> 4) % size  # ggml_hash, then linear probing as ggml_hash_find does
         for _ in range(size):
             if not used[slot >> 5] >> (slot & 31) & 1:
                 return 0
@@ -101,7 +101,7 @@ class GraphView:
         return 0
 
     def can_fuse(self, indices: Sequence[int], ops: Sequence[str], outputs: Sequence[int]) -> bool:
-        """ggml_can_fuse_subgraph_ext: these nodes can become one operation with these outputs."""
+        """Return True if these nodes can become one operation (ggml_can_fuse_subgraph_ext)."""
         if any(index >= len(self) for index in indices):
             return False
         members = {self.node(index).address for index in indices}
@@ -113,6 +113,7 @@ class GraphView:
                 continue
             if node.flags & _FLAG_OUTPUT:
                 return False
+            # every use of an inner node must lie inside
             uses = sum(self.node(later).sources.count(node.address) for later in indices[position + 1 :])
             if uses != self.n_uses(index):
                 return False
@@ -151,7 +152,7 @@ class GraphView:
         return base
 
     def source_op(self, address: int) -> str:
-        """The name of the operation that makes a source (NONE for weights and inputs)."""
+        """Return the name of the operation that makes a source; NONE for weights and inputs."""
         return self._names[c_int.from_address(address + TensorOffsets.OP).value]
 
 

@@ -1,9 +1,8 @@
 """The C structures of ggml's backend interface, as ctypes, by GGML_BACKEND_API_VERSION.
 
-ggml promises nothing about them between versions, so an unknown version is refused (`layout_for`) and the
-caller falls back to formulas. Version 2 is ggml/src/ggml-backend-impl.h, ggml/include/ggml-backend.h
-(ggml_backend_dev_props) and ggml/src/ggml-impl.h (ggml_cgraph) of llama.cpp 0c1e570. A library states its
-version in the first int of every registry it has registered (struct ggml_backend_reg.api_version).
+ggml promises nothing about them between versions: an unknown version is refused, and the caller falls back to
+formulas. Version 2 is ggml/src/ggml-backend-impl.h, ggml/include/ggml-backend.h (ggml_backend_dev_props) and
+ggml/src/ggml-impl.h (ggml_cgraph) of llama.cpp 0c1e570.
 
 This module knows addresses and offsets only: no memory is read here.
 """
@@ -13,10 +12,12 @@ from __future__ import annotations
 import ctypes
 from ctypes import CFUNCTYPE, POINTER, Structure, c_bool, c_char_p, c_int, c_size_t, c_uint8, c_void_p
 
+# stated by a library in the first int of every registry (struct ggml_backend_reg.api_version)
 SUPPORTED_API_VERSIONS = (2,)
 
+# function types
+# a C string by its address: ctypes leaks one reference for every bytes object that a callback returns
 TO_NAME = CFUNCTYPE(c_void_p, c_void_p)
-"""A C string by its address: ctypes leaks one reference for every bytes object a callback returns."""
 TO_SIZE = CFUNCTYPE(c_size_t, c_void_p)
 TO_POINTER = CFUNCTYPE(c_void_p, c_void_p)
 TO_BOOL = CFUNCTYPE(c_bool, c_void_p)
@@ -36,8 +37,8 @@ GET_DEVICE = CFUNCTYPE(c_void_p, c_void_p, c_size_t)
 GET_PROC = CFUNCTYPE(c_void_p, c_void_p, c_char_p)
 _ADD_ALLOC_DEP = CFUNCTYPE(None, c_void_p, c_void_p, c_void_p)
 
+# enum ggml_backend_dev_type: CPU 0, GPU 1, IGPU 2, ACCEL 3 (ggml/include/ggml-backend.h)
 DEVICE_TYPE_GPU = 1
-"""enum ggml_backend_dev_type: CPU 0, GPU 1, IGPU 2, ACCEL 3 (ggml/include/ggml-backend.h)."""
 DEVICE_TYPE_IGPU = 2
 
 
@@ -170,13 +171,14 @@ class Registry(Structure):
 
 
 class OptimizeParams(Structure):
-    """struct ggml_backend_graph_optimize_params: lets a backend keep a tensor alive until a later node."""
+    """struct ggml_backend_graph_optimize_params, by which a backend keeps a tensor alive until a later
+    node."""
 
     _fields_ = (("add_alloc_dep", _ADD_ALLOC_DEP), ("user_data", c_void_p))
 
 
 class Graph(Structure):
-    """The beginning of struct ggml_cgraph (ggml/src/ggml-impl.h), as far as it is read."""
+    """The part of struct ggml_cgraph (ggml/src/ggml-impl.h) that is read, from its beginning."""
 
     _fields_ = (
         ("size", c_int),
@@ -213,8 +215,7 @@ class TensorOffsets:
     VIEW_SRC = 232
     VIEW_OFFS = 240
     NAME = 256
-    HEAD_SIZE = 248
-    """Everything before the data pointer."""
+    HEAD_SIZE = 248  # everything before the data pointer
 
 
 BUFT_IN_BUFFER = Buffer.buft.offset

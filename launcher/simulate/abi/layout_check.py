@@ -1,6 +1,6 @@
-"""Do the structures of `layout` fit the library that was loaded? Asked of the library itself.
+"""Check that the structures of `layout` fit the library that is loaded.
 
-GGML_BACKEND_API_VERSION covers the backend interface, not ggml_tensor or ggml_cgraph; so a multiplication of
+GGML_BACKEND_API_VERSION covers the backend interface, not ggml_tensor or ggml_cgraph. So a multiplication of
 two known tensors is built through ggml's public functions and read back through the offsets.
 """
 
@@ -16,7 +16,7 @@ from launcher.simulate.abi.layout import Graph, TensorOffsets
 from launcher.simulate.abi.ops import decode_op
 
 _CONTEXT_BYTES = 1 << 20
-_ROW, _COLUMNS, _TOKENS = 96, 7, 5
+_ROW, _COLUMNS, _TOKENS = 96, 7, 5  # all different, so that no two dimensions can be confused
 _NAME = b"layout check"
 _WEIGHTS = GgmlType.Q8_0
 
@@ -32,7 +32,7 @@ class _InitParams(Structure):
 
 
 def check_layouts(base: CDLL) -> None:
-    """Raises Unavailable where libggml-base lays out its tensors or graphs in another way."""
+    """Raise Unavailable if libggml-base lays out its tensors or graphs in another way."""
     with _context(base) as context:
         new_tensor = base.ggml_new_tensor_2d
         new_tensor.restype, new_tensor.argtypes = c_void_p, (c_void_p, c_int, c_int64, c_int64)

@@ -1,8 +1,8 @@
-"""llama.h as far as a simulation calls it: its parameters as ctypes, by layout, and the functions.
+"""Declare what a simulation calls of llama.h: parameters as ctypes, by layout, and functions.
 
-llama.h carries no version. So the library is asked for its default parameters: the layout is the one whose
-fields have exactly these values and end where the library stopped writing; anything else is Unavailable. Known
-are include/llama.h of llama.cpp 0c1e570 and, without `lazy_mode`, of 7e4c0a9 (b10434).
+llama.h carries no version. The layout of a library is told by its default parameters: they must have exactly
+the known values, and end where the library stopped writing. Known are include/llama.h of llama.cpp 0c1e570
+and, without `lazy_mode`, of 7e4c0a9 (b10434).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from typing import Any
 
 from launcher.simulate.abi.layout_check import Unavailable
 
+# ggml_log_callback: level, text, user data
 LOG_CALLBACK = CFUNCTYPE(None, c_int, c_char_p, c_void_p)
-"""ggml_log_callback: level, text, user data."""
 
 
 class ModelParameters(Structure):
@@ -56,7 +56,7 @@ class ModelParameters(Structure):
 
 
 class ModelParametersBeforeLazy(Structure):
-    """The same before `lazy_mode`."""
+    """struct llama_model_params before `lazy_mode`."""
 
     _fields_ = tuple(field for field in ModelParameters._fields_ if field[0] != "lazy_mode")
 
@@ -105,6 +105,8 @@ class ContextParameters(Structure):
     )
 
 
+# what llama_model_default_params (src/llama-model.cpp) and llama_context_default_params
+# (src/llama-context.cpp) answer; every other field is zero
 _MODEL_DEFAULTS = {"n_gpu_layers": -1, "split_mode": 1, "load_mode": -1, "use_extra_bufts": True}
 _CONTEXT_DEFAULTS = {
     "n_ctx": 512,
@@ -117,8 +119,6 @@ _CONTEXT_DEFAULTS = {
     "defrag_thold": -1.0,
     **dict.fromkeys(("offload_kqv", "no_perf", "op_offload", "swa_full"), True),
 }
-"""What llama_model_default_params (src/llama-model.cpp) and llama_context_default_params (src/llama-context.cpp)
-answer; every other field is zero."""
 
 Layouts = tuple[tuple[type[Structure], Mapping[str, object]], ...]
 MODEL_LAYOUTS: Layouts = (
@@ -126,17 +126,18 @@ MODEL_LAYOUTS: Layouts = (
     (ModelParametersBeforeLazy, _MODEL_DEFAULTS),
 )
 _CONTEXT_LAYOUTS: Layouts = ((ContextParameters, _CONTEXT_DEFAULTS),)
-_ROOM = 1024
-"""Bytes for the parameters of a llama.cpp that has more of them."""
+_BUFFER_BYTES = 1024  # with space for a llama.cpp that has more parameters
 
 
-class _Room(Structure):
-    _fields_ = (("bytes", ctypes.c_uint8 * _ROOM),)
+class _RawParameters(Structure):
+    _fields_ = (("bytes", ctypes.c_uint8 * _BUFFER_BYTES),)
 
 
 def declare(library: CDLL) -> None:
-    """Give libllama's functions their signatures. Raises Unavailable where its parameters are laid out in a way
-    that is not known, AttributeError where a function is missing."""
+    """Give libllama's functions their signatures.
+
+    Raises Unavailable if the layout of its parameters is not known, AttributeError if a function is missing.
+    """
     model = known_layout(library.llama_model_default_params, MODEL_LAYOUTS)
     context = known_layout(library.llama_context_default_params, _CONTEXT_LAYOUTS)
     signatures: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
@@ -160,8 +161,8 @@ def declare(library: CDLL) -> None:
 
 
 def known_layout(defaults: Any, layouts: Layouts) -> type[Structure]:
-    """The structure that `defaults`, a function returning one by value, fills in."""
-    raw, end = _ask(defaults)
+    """Return the layout of the structure that the function `defaults` returns by value."""
+    raw, end = _call(defaults)
     for layout, values in layouts:
         answered = layout.from_buffer_copy(raw)
         last = getattr(layout, layout._fields_[-1][0])
@@ -170,20 +171,21 @@ def known_layout(defaults: Any, layouts: Layouts) -> type[Structure]:
     raise Unavailable("the engine's llama.h lays out its parameters in a way this simulator does not know")
 
 
-def _ask(defaults: Any) -> tuple[bytes, int | None]:
-    """What `defaults` answers, and where it stopped writing: where structures come back through a hidden first
-    argument (the System V ABI of x86-64), it is told by two fillers. Elsewhere the values alone must do."""
+def _call(defaults: Any) -> tuple[bytes, int | None]:
+    """Return the bytes that `defaults` answers, and how many of them it has written (None if unknown)."""
     if platform.machine() != "x86_64":
-        defaults.restype, defaults.argtypes = _Room, ()
+        defaults.restype, defaults.argtypes = _RawParameters, ()
         return bytes(defaults()), None
+    # The System V ABI of x86-64 passes the structure's address as a hidden first argument. A byte that is the
+    # same after two calls on different fillers has been written.
     defaults.restype, defaults.argtypes = None, (c_void_p,)
     answers = []
     for filler in (b"\xaa", b"\x55"):
-        room = ctypes.create_string_buffer(filler * _ROOM, _ROOM)
-        defaults(room)
-        answers.append(room.raw)
-    same = [index for index, (one, other) in enumerate(zip(*answers, strict=True)) if one == other]
-    return answers[0], same[-1] + 1 if same else 0
+        buffer = ctypes.create_string_buffer(filler * _BUFFER_BYTES, _BUFFER_BYTES)
+        defaults(buffer)
+        answers.append(buffer.raw)
+    written = [index for index, (a, b) in enumerate(zip(*answers, strict=True)) if a == b]
+    return answers[0], written[-1] + 1 if written else 0
 
 
 def _has_values(answered: Structure, values: Mapping[str, object]) -> bool:

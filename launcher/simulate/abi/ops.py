@@ -1,7 +1,7 @@
-"""One operation of a ggml graph, decoded from memory into a value, and what ggml.c says about its tensors.
+"""Decode one operation of a ggml graph from memory, with ggml.c's predicates on its tensors.
 
-`Op` is what the backends' support rules (`support_*.py`) look at. Decoding is lazy and answers are cached by
-`op_key`: a graph of thousands of nodes asks about a few dozen distinct operations.
+`Op` is what the backends' support rules (`support_*.py`) look at. Answers about an `Op` are cached by
+`op_key`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ I32, I64 = GgmlType.I32, GgmlType.I64
 FLOATS = frozenset({F32, F16, BF16})
 QUANTIZED = frozenset(BLOCKS) - FLOATS - {GgmlType.I8, GgmlType.I16, I32, I64, GgmlType.F64}
 
+# of struct ggml_tensor (offsets: layout.TensorOffsets)
 _TENSOR = struct.Struct("4q4Q")
 _HEAD = struct.Struct(f"i4xQ4q4Qi{64}si10Q2Q")
 _SOURCES = struct.Struct("10Q")
 _N_SRC = 10
 _read_bytes = ctypes.string_at
 
+# enum ggml_unary_op, in order (ggml/include/ggml.h)
 UNARY_NAMES = [
     "ABS",
     "SGN",
@@ -49,7 +51,6 @@ UNARY_NAMES = [
     "ROUND",
     "TRUNC",
 ]
-"""enum ggml_unary_op, in order (ggml/include/ggml.h)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,8 @@ class Tensor:
 
     @property
     def n_bytes(self) -> int:
-        """ggml_nbytes (ggml/src/ggml.c): with the strides, so that a view counts what it spans."""
+        """Bytes from the first to the last element, gaps of a view included (ggml_nbytes,
+        ggml/src/ggml.c)."""
         if min(self.ne) <= 0:
             return 0
         block, size = BLOCKS[GgmlType(self.type)]
@@ -87,7 +89,10 @@ class Tensor:
         return first + sum((self.ne[i] - 1) * self.nb[i] for i in range(start, 4))
 
     def is_contiguous(self, free: int = 0, upto: int = 4) -> bool:
-        """ggml_is_contiguous_m_n (ggml/src/ggml.c): dimensions up to `free` may have gaps, those from `upto` too."""
+        """Return True if dimensions after `free` and before `upto` have no gaps between them.
+
+        This is ggml_is_contiguous_m_n (ggml/src/ggml.c).
+        """
         block, step = BLOCKS[GgmlType(self.type)]
         if self.ne[0] != block and self.nb[0] != step:
             return False
@@ -103,25 +108,23 @@ class Tensor:
 
     @property
     def has_contiguous_rows(self) -> bool:
-        """ggml_is_contiguous_rows (ggml/src/ggml.c)."""
+        """No gaps inside a row (ggml_is_contiguous_rows, ggml/src/ggml.c)."""
         return self.ne[0] == self.block_size or self.nb[0] == self.type_size
 
 
 @dataclass(frozen=True, slots=True)
 class Op(Tensor):
-    """A graph node: its result is itself a tensor. `name` as ggml_op_name gives it; absent sources are None;
-    `v_is_k_view` says of flash attention that V is a view of K (multi-head latent attention);
-    `offsets` are the `view_offs` of the sources and, last, of the result."""
+    """A graph node, which is its result tensor too."""
 
-    name: str
-    params: bytes
+    name: str  # as ggml_op_name gives it
+    params: bytes  # op_params
     flags: int
     src: tuple[Tensor | None, ...]
-    v_is_k_view: bool
-    offsets: tuple[int, ...]
+    v_is_k_view: bool  # of flash attention: V is a view of K (multi-head latent attention)
+    offsets: tuple[int, ...]  # `view_offs` of the sources and, last, of the result
 
     def param(self, index: int) -> int:
-        """op_params[index] as an int32."""
+        """Return op_params[index] as an int32."""
         value: int = struct.unpack_from("i", self.params, 4 * index)[0]
         return value
 
@@ -130,7 +133,7 @@ class Op(Tensor):
         return value
 
     def source(self, index: int) -> Tensor:
-        """A source that the operation always has. Raises LookupError where it does not."""
+        """Return a source that the operation always has. Raises LookupError if it is missing."""
         tensor = self.src[index]
         if tensor is None:
             raise LookupError(f"{self.name} has no source {index}")
@@ -142,13 +145,13 @@ class Op(Tensor):
 
 
 def source_addresses(head: bytes) -> tuple[int, ...]:
-    """Addresses of the sources, 0 for none, from the first TensorOffsets.HEAD_SIZE bytes of a node."""
+    """Return the addresses of a node's sources, 0 for none. `head` is its first HEAD_SIZE bytes."""
     return _SOURCES.unpack_from(head, TensorOffsets.SRC)
 
 
 def op_key(head: bytes) -> bytes:
-    """What an answer about a node can depend on, except for the offsets of views: types, shapes, strides and
-    parameters. The sources' buffer addresses are in it too, which only splits some entries."""
+    """Return types, shapes, strides and parameters of a node: all that rules look at but view offsets."""
+    # the sources' buffer addresses are in it too, which only splits some entries
     parts = [head[:4], head[TensorOffsets.NE : TensorOffsets.SRC]]
     parts += [
         _read_bytes(address, TensorOffsets.OP) if address else b"-" for address in source_addresses(head)
@@ -157,13 +160,13 @@ def op_key(head: bytes) -> bytes:
 
 
 def is_k_view(head: bytes) -> bool:
-    """Whether the V of a flash attention is a view of its K; not part of `op_key`."""
+    """Return True if the V of a flash attention is a view of its K, which is not part of `op_key`."""
     addresses = source_addresses(head)
     return _is_k_view(addresses[2], addresses[1])
 
 
 def decode_op(head: bytes, names: tuple[str, ...]) -> Op:
-    """The node whose first bytes are `head`, its sources read from memory."""
+    """Return the node whose first bytes are `head`; its sources are read from memory."""
     type_, _, *rest = _HEAD.unpack_from(head)
     code, params, flags = rest[8], rest[9], rest[10]
     addresses = tuple(rest[11 : 11 + _N_SRC])

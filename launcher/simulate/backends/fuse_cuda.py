@@ -1,30 +1,26 @@
-"""The memory side of ggml_backend_cuda_graph_optimize (ggml/src/ggml-cuda/ggml-cuda.cu, llama.cpp 0c1e570):
-operations that CUDA fuses need their inputs alive until the fused one has run.
+"""Keep the inputs of operations that CUDA fuses alive until the fused operation has run.
 
-Two fusions add such dependencies: the weighted sum of the experts, and the routing that picks them. Reordering
-for concurrent streams is off unless GGML_CUDA_GRAPH_OPT is set, and not simulated.
+This is the memory side of ggml_backend_cuda_graph_optimize (ggml/src/ggml-cuda/ggml-cuda.cu, llama.cpp
+0c1e570). Two fusions add such dependencies: the weighted sum of the experts, and the routing that picks them.
+Reordering for concurrent streams is off unless GGML_CUDA_GRAPH_OPT is set, and not simulated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from launcher.simulate.abi.graph import GraphView
+from launcher.simulate.abi.graph import GraphView, KeepAlive
 from launcher.simulate.abi.ops import F32, UNARY_NAMES, Op
 
-_MAX_EXPERTS_USED = 15
-"""MOE_WEIGHTED_REDUCTION_MAX_EXPERTS."""
+_MAX_EXPERTS_USED = 15  # MOE_WEIGHTED_REDUCTION_MAX_EXPERTS
+# expert counts that have a kernel (ggml_cuda_should_use_topk_moe): powers of 2 up to the first, and those two
 _MAX_ROUTED = 512
 _ODD_ROUTED = (288, 576)
-"""Expert counts that are no power of 2 and have a kernel (ggml_cuda_should_use_topk_moe)."""
+# the operations of a gate by its first one's unary kind; SOFT_MAX is the third gate
 _GATES = {UNARY_NAMES.index("SIGMOID"): ("UNARY",), UNARY_NAMES.index("SOFTPLUS"): ("UNARY", "SQRT")}
 _NORM = ("RESHAPE", "SUM_ROWS", "CLAMP", "DIV", "RESHAPE")
 
-KeepAlive = Callable[[int, int], None]
-
 
 def keep_fused_inputs(graph: GraphView, keep_alive: KeepAlive) -> None:
-    """Add the allocation dependencies of the fusions found in this graph."""
+    """Add the allocation dependencies of the fusions in this graph."""
     index = 0
     while index < len(graph):
         if graph.ops[index] == "MUL":
@@ -35,7 +31,10 @@ def keep_fused_inputs(graph: GraphView, keep_alive: KeepAlive) -> None:
 
 
 def _keep_weighted_sum(graph: GraphView, index: int, keep_alive: KeepAlive) -> int:
-    """ggml_cuda_match_moe_weighted_reduction; the number of further nodes that belong to a match."""
+    """Match a weighted sum of experts; return how many further nodes belong to it.
+
+    This is ggml_cuda_match_moe_weighted_reduction.
+    """
     first = graph.op(index)
     if first.type != F32 or not first.is_contiguous():
         return 0
@@ -59,8 +58,10 @@ def _keep_weighted_sum(graph: GraphView, index: int, keep_alive: KeepAlive) -> i
 
 
 def _split_product(graph: GraphView, index: int, first: Op) -> tuple[Op, int, tuple[int, ...]] | None:
-    """The weighted experts, how many products make them (with or without a scale for each expert), and what
-    has to stay alive: experts, weights, and the scale."""
+    """Return the weighted experts, how many products make them, and the tensors to keep alive.
+
+    There are two products if each expert has a scale. Kept alive are experts, weights and the scale.
+    """
     parts = _experts_and_weights(graph, index, first)
     if parts is None:
         return None
@@ -84,11 +85,11 @@ def _experts_and_weights(graph: GraphView, index: int, product: Op) -> tuple[int
 
 
 def _sums_views(graph: GraphView, index: int, n_products: int, weighted: Op) -> bool:
-    """What follows is one view for each expert, added up in order."""
+    """Return True if the product is followed by one view per expert, added up in order."""
     source = graph.addresses[index + n_products - 1]
     n_used, n_tokens = weighted.ne[1], weighted.ne[2] * weighted.ne[3]
     views: list[int] = []
-    n_adds, previous = 0, 0
+    n_adds, previous = 0, 0  # `previous` is the address of the last sum
     for i in range(index + n_products, index + 2 * n_used + n_products - 1):
         node = graph.node(i)
         if node.op == "VIEW":
@@ -115,11 +116,10 @@ def _sums_views(graph: GraphView, index: int, n_products: int, weighted: Op) -> 
 
 
 def _keep_routing(graph: GraphView, index: int, keep_alive: KeepAlive) -> int:
-    """ggml_cuda_topk_moe_fusion; the number of further nodes that belong to a match."""
-    pattern = _routing(graph, index)
-    if pattern is None:
+    """Match an expert selection; return how many further nodes belong to it (ggml_cuda_topk_moe_fusion)."""
+    ops = _routing(graph, index)
+    if ops is None:
         return 0
-    ops = pattern
     selection = ops.index("VIEW")
     last = index + len(ops) - 1
     indices = range(index, index + len(ops))
@@ -139,7 +139,7 @@ def _keep_routing(graph: GraphView, index: int, keep_alive: KeepAlive) -> int:
 
 
 def _routing(graph: GraphView, index: int) -> list[str] | None:
-    """The operations of an expert selection that begins here."""
+    """Return the operations of the expert selection that begins at `index`, None if there is none."""
     gate = ("SOFT_MAX",) if graph.ops[index] == "SOFT_MAX" else _GATES.get(graph.node(index).unary)
     if gate is None:
         return None
@@ -151,6 +151,7 @@ def _routing(graph: GraphView, index: int) -> list[str] | None:
     ):
         return None
     ops = list(gate)
+    # with or without a bias (ADD): the biased probabilities only rank, the weights are the plain ones
     probs = at
     if not _follows(graph, at + 1, "RESHAPE", probs):
         return None
@@ -170,7 +171,7 @@ def _routing(graph: GraphView, index: int) -> list[str] | None:
         return None
     ops += ["ARGSORT", "VIEW", "GET_ROWS"]
     at += 3
-    if _normalises(graph, at):
+    if _normalises(graph, at):  # optional, like the scale
         ops += _NORM
         at += len(_NORM)
     if _follows(graph, at, "SCALE", at - 1):
@@ -195,7 +196,7 @@ def _normalises(graph: GraphView, at: int) -> bool:
 
 
 def _has_kernel(graph: GraphView, gate: int, selection: int, last: int) -> bool:
-    """ggml_cuda_should_use_topk_moe, as graph_optimize calls it: (gate, logits, weights, ids)."""
+    """Return True if a kernel exists (ggml_cuda_should_use_topk_moe, as graph_optimize calls it)."""
     gate_op, ids, weights = graph.op(gate), graph.op(selection), graph.op(last)
     n_expert = ids.nb[1] // ids.nb[0]
     is_power = n_expert & (n_expert - 1) == 0 and n_expert <= _MAX_ROUTED

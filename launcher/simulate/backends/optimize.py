@@ -1,17 +1,19 @@
-"""What backends do to a graph before its memory is given out, as far as it moves memory."""
+"""Do to a graph what its backend does before memory is given out, as far as it moves memory."""
 
 from __future__ import annotations
 
-from launcher.simulate.abi.graph import GraphView
+from launcher.simulate.abi.graph import GraphView, KeepAlive
 from launcher.simulate.abi.layout import OptimizeParams
 from launcher.simulate.backends.fuse_cuda import keep_fused_inputs
-from launcher.simulate.backends.reorder_vulkan import KeepAlive, reorder
+from launcher.simulate.backends.reorder_vulkan import reorder
 from launcher.simulate.backends.traits import Optimizer
 
 
 def optimize(optimizer: Optimizer, graph: int, params: int | None, names: tuple[str, ...]) -> None:
-    """Do to the ggml_cgraph at `graph` what the backend's graph_optimize does; `params` is where its
-    ggml_backend_graph_optimize_params lie, None in a ggml that has none: there nothing is kept alive."""
+    """Change the ggml_cgraph at address `graph` as the backend's graph_optimize does.
+
+    `params` is the address of ggml_backend_graph_optimize_params; None (an older ggml) keeps nothing alive.
+    """
     view, keep_alive = GraphView(graph, names), _keep_alive(params) if params else None
     if optimizer is Optimizer.VULKAN:
         view.write_order(reorder(view, keep_alive))

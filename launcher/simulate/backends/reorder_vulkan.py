@@ -1,23 +1,24 @@
-"""ggml_vk_graph_optimize (ggml/src/ggml-vulkan/ggml-vulkan.cpp, llama.cpp 0c1e570): the Vulkan backend moves
-independent nodes together, so that they overlap, and keeps the inputs of fused expert routing alive. Memory is
-given out in the new order, so the simulation has to make the same moves.
+"""Reorder a graph as the Vulkan backend does, because memory is given out in the new order.
 
-The steps, names and limits are those of the C++ function.
+ggml_vk_graph_optimize (ggml/src/ggml-vulkan/ggml-vulkan.cpp, llama.cpp 0c1e570) moves independent nodes
+together, so that they overlap, and keeps the inputs of fused expert routing alive. Steps, names and limits
+here are those of the C++ function.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from launcher.simulate.abi.graph import GraphView, Node
+from launcher.simulate.abi.graph import GraphView, KeepAlive, Node
 from launcher.simulate.abi.ops import UNARY_NAMES
 
-_LOOK_AHEAD = 20
-"""NUM_TO_CHECK."""
+_LOOK_AHEAD = 20  # NUM_TO_CHECK
 _PULL_AHEAD = 15
+# ggml_vk_unary_mul_op_index
 _FUSED_UNARIES = frozenset(UNARY_NAMES.index(name) for name in ("GELU", "SIGMOID", "SILU", "SOFTPLUS"))
-"""ggml_vk_unary_mul_op_index."""
 
+# topk_moe_early_softmax_norm, _sigmoid_norm_bias, _sqrt_softplus_norm_bias, _early_softmax, _late_softmax
+# (ggml-vulkan-types.h), in the order they are tried
 _TOP_K_MOE = tuple(
     tuple(pattern.split())
     for pattern in (
@@ -28,10 +29,11 @@ _TOP_K_MOE = tuple(
         "ARGSORT VIEW GET_ROWS RESHAPE SOFT_MAX RESHAPE",
     )
 )
-"""topk_moe_early_softmax_norm, _sigmoid_norm_bias, _sqrt_softplus_norm_bias, _early_softmax, _late_softmax
-(ggml-vulkan-types.h), in the order they are tried."""
 _SNAKE = ("MUL", "SIN", "SQR", "MUL", "ADD")
 _QSA = ("GET_ROWS", "PERMUTE", "CONT", "CPY", "RESHAPE", "ADD", "TOP_K")
+# Kept together since the fusions of rms_norm (ggml-org/llama.cpp#28024), which came after the dependencies of
+# allocation (#27301). A ggml without the latter lacks these too, and the dependencies between views
+# (_depends).
 _NORM_AND_ROPE = tuple(
     tuple(pattern.split())
     for pattern in (
@@ -42,12 +44,11 @@ _NORM_AND_ROPE = tuple(
         "ROPE VIEW SET_ROWS",
     )
 )
-"""Kept together since the fusions of rms_norm (ggml-org/llama.cpp#28024), which came after the dependencies of
-allocation (#27301): a ggml that lacks those lacks these as well, and the dependencies between views (_depends)."""
 _HC_POST = ("SCALE", "UNARY", "SCALE", "DSV4_HC_POST")
 _KEPT = (_SNAKE, _QSA)
 _UNTOUCHABLE = (*_TOP_K_MOE, _SNAKE, _HC_POST)
 
+# a node may follow the last one taken although it depends on it, if the two are fused
 _FUSED_NEIGHBOURS = frozenset(
     (
         ("MUL_MAT", "ADD"),
@@ -58,16 +59,15 @@ _FUSED_NEIGHBOURS = frozenset(
         ("SSM_CONV", "UNARY"),
     )
 )
-"""A node may follow the last one taken although it depends on it, if the two are fused."""
+# the same, but with only empty or used nodes between them
 _FUSED_DISTANT = frozenset((("RMS_NORM", "MUL"), ("UNARY", "MUL")))
-
-KeepAlive = Callable[[int, int], None]
-"""add_alloc_dep: the tensor at the first address stays allocated until the node at the second has run."""
 
 
 def reorder(graph: GraphView, keep_alive: KeepAlive | None) -> list[int]:
-    """The order the Vulkan backend runs the nodes in, as indices into the graph; `keep_alive` is None for a ggml that
-    cannot be asked for it."""
+    """Return the order in which the Vulkan backend runs the nodes, as indices into the graph.
+
+    `keep_alive` is None for a ggml whose graph_optimize has no such argument.
+    """
     return _Reordering(graph, keep_alive).run()
 
 
@@ -80,10 +80,10 @@ class _Reordering:
         self.depends = _depends if keep_alive else _depends_directly
         self.kept, self.untouchable = (*_KEPT, *newer), (*_UNTOUCHABLE, *newer)
         self.used = [False] * len(self.nodes)
-        self.done: set[int] = set()
+        self.done: set[int] = set()  # addresses of the nodes in `order`
         self.order: list[int] = []
-        self.first = 0
-        self.current: list[int] = []
+        self.first = 0  # the first unused node
+        self.current: list[int] = []  # the set that is being taken
 
     def run(self) -> list[int]:
         while self.first < len(self.nodes):
@@ -99,7 +99,7 @@ class _Reordering:
         )
 
     def _keep_a_pattern(self) -> bool:
-        """Patterns at the first unused node are taken as they are."""
+        """Take a pattern at the first unused node as it is; return False if there is none."""
         for pattern in _TOP_K_MOE:
             if self._matches(pattern, self.first):
                 last = self.first + len(pattern) - 1
@@ -116,7 +116,7 @@ class _Reordering:
         return False
 
     def _keep_inputs(self, pattern: tuple[str, ...], last: int) -> None:
-        """add_pattern_alloc_deps."""
+        """Keep the inputs of a pattern alive until its last node has run (add_pattern_alloc_deps)."""
         if self.keep_alive is None:
             return
         seen: set[int] = set()
@@ -137,7 +137,7 @@ class _Reordering:
         return True
 
     def _take_a_set(self) -> None:
-        """The first unused node, and those of the next nineteen that need not wait for a node left behind."""
+        """Take the first unused node, and those of the next 19 that need not wait for a node left behind."""
         self.current = [self.first]
         end = min(self.first + _LOOK_AHEAD, len(self.nodes))
         for j in range(self.first + 1, end):
@@ -173,7 +173,7 @@ class _Reordering:
         return all(self.used[v] or self.nodes[v].is_empty for v in range(low, high))
 
     def _pull_followers(self, j: int) -> None:
-        """Nodes that are fused with the one just taken come along from up to fourteen places ahead."""
+        """Take the nodes too that are fused with the one just taken, from up to 14 places ahead."""
         op, before = self.nodes[j].op, self.nodes[j - 1].op
         rope = self._pull_rope(j) if (before, op) == ("RMS_NORM", "MUL") else j
         if self.nodes[rope].op in ("ROPE", "RMS_NORM"):
@@ -241,7 +241,7 @@ class _Reordering:
         self.used[view] = self.used[rows] = True
 
     def _can_fuse_unary_mul(self, j: int, k: int) -> bool:
-        """ggml_vk_can_fuse_unary_mul, and its other operand is there already."""
+        """Return True if the two can be fused (ggml_vk_can_fuse_unary_mul) and the other operand is ready."""
         unary, product = self.nodes[j], self.nodes[k]
         if unary.address not in product.sources[:2]:
             return False
@@ -250,6 +250,7 @@ class _Reordering:
         if not self._is_ready(other) or unary.unary not in _FUSED_UNARIES:
             return False
         u, p, o = self.graph.op(j), self.graph.op(k), self.graph.op_at(other)
+        # GGML_TYPE_F32, GGML_TYPE_F16
         if u.type not in (0, 1) or not u.type == p.type == o.type:
             return False
         if not o.is_contiguous(1) or not u.source(0).is_contiguous(1):
@@ -260,7 +261,7 @@ class _Reordering:
         return u.ne == o.ne or all(b % a == 0 for a, b in zip(small.ne, large.ne, strict=True))
 
     def _add_views(self, end: int) -> None:
-        """The second pass: views whose sources are taken."""
+        """Take the views whose sources are taken; this is the second pass."""
         taken = set(self.current)
         for j in range(self.first + 1, end):
             if self.used[j] or not self.nodes[j].is_empty:
@@ -275,7 +276,7 @@ class _Reordering:
 
 
 def _depends(later: Node, earlier: Node) -> bool:
-    """is_src_of: `later` reads what `earlier` writes, or writes what it reads."""
+    """Return True if `later` reads what `earlier` writes, or writes what it reads (is_src_of)."""
     return _depends_directly(later, earlier) or (
         not later.is_empty
         and not earlier.is_empty
@@ -284,5 +285,5 @@ def _depends(later: Node, earlier: Node) -> bool:
 
 
 def _depends_directly(later: Node, earlier: Node) -> bool:
-    """is_src_of before it looked through views: a source, or a view of the same tensor."""
+    """Return True for a source or a view of the same tensor: is_src_of before it looked through views."""
     return earlier.address in later.source_set or later.base == earlier.base

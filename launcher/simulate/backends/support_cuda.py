@@ -1,8 +1,8 @@
-"""What the CUDA backend (and HIP, the same source) can run: ggml_backend_cuda_device_supports_op in
-ggml/src/ggml-cuda/ggml-cuda.cu, flash attention in fattn.cu, the indexer in lightning-indexer.cu, and what a
-tensor takes there: ggml_backend_cuda_buffer_type_get_alloc_size. llama.cpp 0c1e570.
+"""What the CUDA backend (and HIP, the same source) can run, and what its tensors take.
 
-One rule per operation; an operation without a rule is not supported.
+Sources, at llama.cpp 0c1e570: ggml_backend_cuda_device_supports_op and
+ggml_backend_cuda_buffer_type_get_alloc_size in ggml/src/ggml-cuda/ggml-cuda.cu, flash attention in fattn.cu,
+the indexer in lightning-indexer.cu. An operation without a rule is not supported.
 """
 
 from __future__ import annotations
@@ -15,34 +15,30 @@ from launcher.machine.machine import Backend
 from launcher.plan.memory.kernels import CUDA_GROUPED_HEADS, CUDA_SQUARE_HEADS, NO_KERNEL, NOT_WEIGHTS
 from launcher.simulate.abi.ops import BF16, F16, F32, FLOATS, I32, I64, UNARY_NAMES, Op, Tensor
 
+# types MUL_MAT and MUL_MAT_ID take as weights
 MATRIX_TYPES = frozenset(BLOCKS) - NO_KERNEL[Backend.CUDA] - NOT_WEIGHTS
-"""Types MUL_MAT and MUL_MAT_ID take as weights."""
-
-ROW_PADDING = 512
-"""MATRIX_ROW_PADDING (ggml/src/ggml-cuda/common.cuh)."""
+ROW_PADDING = 512  # MATRIX_ROW_PADDING (ggml/src/ggml-cuda/common.cuh)
 
 _ROW_TYPES = MATRIX_TYPES - {T.MXFP4, T.NVFP4, T.Q8_K, T.IQ4_NL} | {I32}
-_SUPER_BLOCK = 256
+_SUPER_BLOCK = 256  # QK_K
 _CACHE_TYPES = frozenset(T[name] for name in ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL"])
 _KV_TYPES = frozenset(T[name] for name in ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"])
-_PREC_F32 = 10
-_KQ_STRIDE = 256
-"""FATTN_KQ_STRIDE (ggml/src/ggml-cuda/fattn-common.cuh)."""
+_PREC_F32 = 10  # GGML_PREC_F32 (ggml/include/ggml.h)
+_KQ_STRIDE = 256  # FATTN_KQ_STRIDE (ggml/src/ggml-cuda/fattn-common.cuh)
 
 
 def supports(op: Op) -> bool:
-    """Whether a CUDA device takes the operation (where its sources live is the caller's question)."""
+    """Return True if a CUDA device can run the operation, wherever its sources are."""
     rule = _RULES.get(op.name)
     return rule is not None and rule(op)
 
 
 def alloc_bytes(op: Op) -> int:
-    """Bytes a tensor takes: quantised rows are padded to 512 elements, and flash attention keeps f16 copies of
-    a K and V of other types behind its result (ggml_cuda_flash_attn_ext_get_alloc_size). The vector kernel,
-    which needs none, only runs for one or two tokens; the copies are counted for those too, because they are
-    never more than a larger batch takes."""
+    """Return the bytes of a tensor, with the padding of quantised rows and scratch memory."""
     n_bytes = op.n_bytes
     if op.name == "FLASH_ATTN_EXT":
+        # f16 copies of a K and V of other types (ggml_cuda_flash_attn_ext_get_alloc_size); the vector kernel
+        # needs none, but only runs for one or two tokens, whose copies never exceed those of a larger batch
         k, v = op.source(1), op.source(2)
         if k.type != F16:
             n_bytes = _pad(n_bytes, 128) + 2 * k.n_elements
@@ -115,7 +111,7 @@ def _concat(op: Op) -> bool:
         return False
     if not a.is_quantized:
         return a.block_size == 1 and a.type_size in (1, 2, 4, 8)
-    upto = 4 if op.param(0) == 3 else 3
+    upto = 4 if op.param(0) == 3 else 3  # op_params[0] is the dimension
     whole = a.is_contiguous(0, upto) and b.is_contiguous(0, upto)
     return whole and a.ne[0] % a.block_size == 0 and b.ne[0] % b.block_size == 0
 
@@ -141,7 +137,7 @@ def _ssm_scan(op: Op) -> bool:
 
 
 def _flash_attention(op: Op) -> bool:
-    """ggml_cuda_get_best_fattn_kernel (fattn.cu): some kernel exists for these heads and cache types."""
+    """Return True if there is a kernel for these heads and types (ggml_cuda_get_best_fattn_kernel)."""
     q, k, v, mask = op.source(0), op.source(1), op.source(2), op.src[3]
     if k.type not in _KV_TYPES or v.type not in _KV_TYPES or (mask is not None and mask.ne[2] != 1):
         return False
@@ -155,6 +151,7 @@ def _flash_attention(op: Op) -> bool:
         tensor is None or tensor.is_quantized or all(stride % 16 == 0 for stride in tensor.nb[1:])
         for tensor in (q, k, v, mask)
     )
+    # op_params[1] is max_bias (ALiBi)
     grouped = ratio >= 2 and mask is not None and op.param_float(1) == 0.0 and k.ne[1] % _KQ_STRIDE == 0
     return v.ne[0] == heads[0] and aligned and grouped and ratio % heads[1] == 0
 
@@ -194,6 +191,7 @@ def _set(op: Op) -> bool:
     return op.type in (F32, I32) and op.type == op.source(0).type == op.source(1).type
 
 
+# supported whatever their operands are; ARGSORT and TOP_K with CUB, which CUDA builds have by default
 ALWAYS = frozenset(
     [
         "NONE",
@@ -237,7 +235,6 @@ ALWAYS = frozenset(
         "POOL_2D",
     ]
 )
-"""Supported whatever their operands are. ARGSORT and TOP_K so with CUB, which CUDA builds have by default."""
 
 _RULES: dict[str, Callable[[Op], bool]] = {
     **dict.fromkeys(ALWAYS, lambda _op: True),

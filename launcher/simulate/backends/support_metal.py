@@ -1,8 +1,9 @@
-"""What the Metal backend can run: ggml_metal_device_supports_op, ggml/src/ggml-metal/ggml-metal-device.m, for
-Apple silicon with simdgroup matrices and bfloat (M1 and later, Metal 3), and what its tensors take beside their
-data: ggml_backend_metal_buffer_type_get_alloc_size (ggml-metal.cpp, ggml-metal-ops.cpp). llama.cpp 0c1e570.
+"""What the Metal backend can run, and what its tensors take besides their data.
 
-One rule per operation; an operation without a rule is not supported.
+Sources, at llama.cpp 0c1e570: ggml_metal_device_supports_op (ggml/src/ggml-metal/ggml-metal-device.m) for
+Apple silicon with simdgroup matrices and bfloat (M1 and later, Metal 3), and
+ggml_backend_metal_buffer_type_get_alloc_size (ggml-metal.cpp, ggml-metal-ops.cpp). An operation without a
+rule is not supported.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from launcher.machine.machine import Backend
 from launcher.plan.memory.kernels import NO_KERNEL
 from launcher.simulate.abi.ops import BF16, F16, F32, I32, Op
 
+# types MUL_MAT and MUL_MAT_ID take as weights
 MATRIX_TYPES = frozenset(BLOCKS) - NO_KERNEL[Backend.METAL]
-"""Types MUL_MAT and MUL_MAT_ID take as weights."""
 
 _HEADS = (32, 40, 48, 64, 72, 80, 96, 112, 128, 192, 256, 320, 512, 576)
 _CACHE_TYPES = frozenset(T[name] for name in ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])
@@ -47,25 +48,23 @@ _CONCAT = frozenset(
     for name in ["F32", "F16", "BF16", "I8", "I16", "I32", "I64", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"]
 )
 _HALVES = (F32, F16)
-_CHUNK = 64
-"""OP_FLASH_ATTN_EXT_NCPSG (ggml-metal-impl.h): keys per simdgroup of the matrix kernel."""
-_QUERIES = 8
-"""OP_FLASH_ATTN_EXT_NQPSG."""
+# ggml-metal-impl.h
+_CHUNK = 64  # OP_FLASH_ATTN_EXT_NCPSG: keys per simdgroup of the matrix kernel
+_QUERIES = 8  # OP_FLASH_ATTN_EXT_NQPSG
 _VECTOR_CHUNK = 32
 _VECTOR_MAX_BATCH = 20
 _WORKGROUPS = 32
-_SCALES = 256
-"""N_MM_NPART_AMAX (ggml-metal-impl.h)."""
+_SCALES = 256  # N_MM_NPART_AMAX
 
 
 def supports(op: Op) -> bool:
-    """Whether an Apple silicon GPU takes the operation."""
+    """Return True if an Apple silicon GPU can run the operation."""
     rule = _RULES.get(op.name)
     return rule is not None and rule(op)
 
 
 def alloc_bytes(op: Op) -> int:
-    """Bytes a tensor takes, with the scratch memory Metal keeps behind the results of some operations."""
+    """Return the bytes of a tensor, with the scratch memory behind the results of some operations."""
     if op.name == "MUL_MAT_ID":
         n_expert, n_token = op.source(0).ne[2], op.source(2).ne[1]
         return op.n_bytes + 4 * n_expert + 4 * n_expert * n_token + 8 + 4 * _SCALES
@@ -79,7 +78,8 @@ def alloc_bytes(op: Op) -> int:
 
 
 def _attention_scratch(op: Op) -> int:
-    """ggml_metal_op_flash_attn_ext_extra_pad, _blk, _tmp and _kv_f16, without _idx (sparse masks)."""
+    """Return the scratch bytes of flash attention, without those of sparse masks."""
+    # ggml_metal_op_flash_attn_ext_extra_pad, _blk, _tmp and _kv_f16, without _idx
     q, k, v, mask = op.source(0), op.source(1), op.source(2), op.src[3]
     converts = q.ne[1] >= _VECTOR_CHUNK and k.is_quantized
     k_row = 2 * k.ne[0] if converts else k.nb[1]
@@ -176,6 +176,7 @@ def _convolution(op: Op) -> bool:
     return kernel.type in _HALVES and x.type == F32 and op.type == F32
 
 
+# supported whatever their operands are
 ALWAYS = frozenset(
     [
         "NONE",
@@ -198,7 +199,6 @@ ALWAYS = frozenset(
         "DIAG",
     ]
 )
-"""Supported whatever their operands are."""
 
 _RULES: dict[str, Callable[[Op], bool]] = {
     **dict.fromkeys(ALWAYS, lambda _op: True),

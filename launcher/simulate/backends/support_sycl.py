@@ -1,8 +1,8 @@
-"""What the SYCL backend can run: do_ggml_backend_sycl_device_supports_op, ggml/src/ggml-sycl/ggml-sycl.cpp,
-flash attention in fattn.cpp, and what its tensors take: ggml_backend_sycl_buffer_type_get_alloc_size.
-llama.cpp 0c1e570, built with oneDNN and without GGML_SYCL_FA_ALL_QUANTS (the defaults).
+"""What the SYCL backend can run, and what its tensors take.
 
-One rule per operation; an operation without a rule is not supported.
+Sources, at llama.cpp 0c1e570, built with oneDNN and without GGML_SYCL_FA_ALL_QUANTS (the defaults):
+do_ggml_backend_sycl_device_supports_op and ggml_backend_sycl_buffer_type_get_alloc_size in
+ggml/src/ggml-sycl/ggml-sycl.cpp, flash attention in fattn.cpp. An operation without a rule is not supported.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ from launcher.machine.machine import Backend
 from launcher.plan.memory.kernels import NO_KERNEL
 from launcher.simulate.abi.ops import F16, F32, FLOATS, I32, I64, UNARY_NAMES, Op
 
+# types MUL_MAT and MUL_MAT_ID take as weights
 MATRIX_TYPES = frozenset(BLOCKS) - NO_KERNEL[Backend.SYCL]
-"""Types MUL_MAT and MUL_MAT_ID take as weights."""
-
-ROW_PADDING = 512
-"""MATRIX_ROW_PADDING (ggml/src/ggml-sycl/presets.hpp)."""
+ROW_PADDING = 512  # MATRIX_ROW_PADDING (ggml/src/ggml-sycl/presets.hpp)
 
 _ROW_TYPES = MATRIX_TYPES - {T.Q2_0, T.Q8_1, T.Q8_K, T.I8, T.I16, T.I64, T.F64}
 _K_AND_IQ = frozenset(
@@ -53,14 +51,13 @@ _MAX_TRIANGLE = 64
 
 
 def supports(op: Op) -> bool:
-    """Whether an Intel GPU takes the operation."""
+    """Return True if an Intel GPU can run the operation."""
     rule = _RULES.get(op.name)
     return rule is not None and rule(op)
 
 
 def alloc_bytes(op: Op) -> int:
-    """Bytes a tensor takes: padded quantised rows, and the f16 copies of flash attention
-    (ggml_sycl_fattn_get_extra: the worst case over its kernels)."""
+    """Return the bytes of a tensor, with the padding of quantised rows and copies of flash attention."""
     n_bytes = op.n_bytes
     if op.name == "FLASH_ATTN_EXT":
         n_bytes = _attention_bytes(op, n_bytes)
@@ -71,6 +68,7 @@ def alloc_bytes(op: Op) -> int:
 
 
 def _attention_bytes(op: Op, n_bytes: int) -> int:
+    # ggml_sycl_fattn_get_extra: f16 copies, the worst case over its kernels
     q, k, v = op.source(0), op.source(1), op.source(2)
     onednn = _onednn(op)
     heads = q.ne[2] * q.ne[1] * k.ne[0] if onednn else 0
@@ -144,6 +142,7 @@ def _contiguous(op: Op) -> bool:
     return op.source(0).is_contiguous()
 
 
+# supported whatever their operands are
 ALWAYS = frozenset(
     [
         "CONV_2D",
@@ -199,7 +198,6 @@ ALWAYS = frozenset(
         "DIAG",
     ]
 )
-"""Supported whatever their operands are."""
 
 _RULES: dict[str, Callable[[Op], bool]] = {
     **dict.fromkeys(ALWAYS, lambda _op: True),

@@ -1,8 +1,7 @@
-"""What the Vulkan backend can run: ggml_backend_vk_device_supports_op, ggml/src/ggml-vulkan/ggml-vulkan.cpp,
-llama.cpp 0c1e570, for a device with fp16, subgroup shuffle and arithmetic and the Vulkan memory model (every
-desktop GPU since 2016, and lavapipe).
+"""What the Vulkan backend can run: ggml_backend_vk_device_supports_op, ggml/src/ggml-vulkan/ggml-vulkan.cpp.
 
-One rule per operation; an operation without a rule is not supported.
+As of llama.cpp 0c1e570, for a device with fp16, subgroup shuffle and arithmetic and the Vulkan memory model
+(every desktop GPU since 2016, and lavapipe). An operation without a rule is not supported.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from launcher.machine.machine import Backend
 from launcher.plan.memory.kernels import NO_KERNEL, NOT_WEIGHTS
 from launcher.simulate.abi.ops import BF16, F16, F32, I32, I64, UNARY_NAMES, Op, Tensor
 
+# types MUL_MAT and MUL_MAT_ID take as weights
 MATRIX_TYPES = frozenset(BLOCKS) - NO_KERNEL[Backend.VULKAN] - NOT_WEIGHTS
-"""Types MUL_MAT and MUL_MAT_ID take as weights."""
 
 _COPY_TYPES = frozenset(
     T[name] for name in ["BF16", "Q1_0", "Q2_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL"]
@@ -30,24 +29,23 @@ _KV_TYPES = frozenset(
 )
 _INDEXER_K_TYPES = _KV_TYPES
 _GATED_HEADS = (16, 32, 64, 128)
-_PREC_F32 = 10
-"""GGML_PREC_F32 (ggml/include/ggml.h)."""
+_PREC_F32 = 10  # GGML_PREC_F32 (ggml/include/ggml.h)
 _HALVES = (F32, F16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VulkanLimits:
-    """VulkanLimits of one Vulkan device that decide what it can run (VkPhysicalDeviceLimits)."""
+    """Limits of a Vulkan device that decide what it can run (VkPhysicalDeviceLimits)."""
 
-    max_tensor_bytes: int
-    offset_alignment: int
+    max_tensor_bytes: int  # maxStorageBufferRange
+    offset_alignment: int  # minStorageBufferOffsetAlignment
     shared_memory_bytes: int
     max_workgroup: int
     subgroup_size: int
 
 
 def supports(op: Op, limits: VulkanLimits) -> bool:
-    """Whether a Vulkan device with these limits takes the operation."""
+    """Return True if a Vulkan device with these limits can run the operation."""
     if any(tensor.n_bytes > limits.max_tensor_bytes for tensor in (*op.sources, op)):
         return False
     rule = _RULES.get(op.name)
@@ -149,7 +147,7 @@ def _hyper_connection(op: Op) -> bool:
 
 
 def _hyper_connection_mix(op: Op, limits: VulkanLimits) -> bool:
-    """A token's 4x4 matrix lies in 16 lanes (ggml_vk_load_shaders: pipeline_dsv4_hc_comb_f32)."""
+    # a token's 4x4 matrix lies in 16 lanes (ggml_vk_load_shaders: pipeline_dsv4_hc_comb_f32)
     return limits.subgroup_size >= 16 and _all_f32(op)
 
 

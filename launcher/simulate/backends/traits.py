@@ -1,8 +1,7 @@
-"""What decides where memory goes, for each backend family, as data. Sources: llama.cpp 0c1e570, the buffer
-type, device properties and offload functions of each backend, cited at each entry.
+"""Everything about a backend family that decides where memory goes, as data.
 
-`supports` answers ggml_backend_device_i.supports_op; `always` names operations it need not be asked about;
-`alloc_bytes` is ggml_backend_buffer_type_i.get_alloc_size where it is more than ggml_nbytes.
+Sources, at llama.cpp 0c1e570: the buffer type, device properties and offload functions of each backend, named
+at its entry.
 """
 
 from __future__ import annotations
@@ -17,72 +16,69 @@ from launcher.simulate.abi.ops import Op
 from launcher.simulate.backends import support_cuda, support_metal, support_sycl, support_vulkan
 from launcher.units import GIB, MIB
 
+# tokens from which it is worth copying an operation's weights from host memory to the device: the default of
+# GGML_OP_OFFLOAD_MIN_BATCH in every backend
 OFFLOAD_MIN_BATCH = 32
-"""Tokens from which an operation whose weights are in host memory is worth copying them to the device: the
-default of GGML_OP_OFFLOAD_MIN_BATCH in every backend."""
 
 
 class Optimizer(StrEnum):
-    """What a backend's graph_optimize does: nothing that moves memory, keep the inputs of fused operations
-    alive (ggml_backend_cuda_graph_optimize), or reorder nodes (ggml_vk_graph_optimize)."""
+    """What a backend's graph_optimize does."""
 
-    NONE = "none"
-    CUDA = "cuda"
-    VULKAN = "vulkan"
+    NONE = "none"  # nothing that moves memory
+    CUDA = "cuda"  # keep the inputs of fused operations alive (ggml_backend_cuda_graph_optimize)
+    VULKAN = "vulkan"  # reorder nodes (ggml_vk_graph_optimize)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Staging:
-    """Bytes on each device, and on the host for all of them."""
+    """Memory in which a backend adds up partial sums."""
 
-    device_bytes: int = 0
-    host_bytes: int = 0
+    device_bytes: int = 0  # on each device
+    host_bytes: int = 0  # for all of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traits:
-    """`host_buffer` is the name of the pinned host buffer type, None where the backend has none; its buffers
-    take `host_extra_bytes` more than asked. `max_buffer_bytes` splits larger allocations, None is unlimited.
-    `checks_sources`: refuses an operation with a source on a sibling device. `matrix_types` are the weights it
-    can multiply by. `alloc_bytes` is asked for the results of `scratch_ops` and for quantised rows that are not
-    whole multiples of `row_padding` elements; everything else takes ggml_nbytes. Support for `offset_ops`
-    depends on the offsets of views. `staging` is what it takes to add up partial sums of so many bytes on so many devices
-    by itself (ggml_backend_comm_allreduce_tensor). `optimizer` is what the backend does to a graph before memory is
-    given out."""
+    """What ggml learns from the devices of one backend family, and what the backend does to a graph."""
 
-    registry: str
-    host_buffer: str | None
+    registry: str  # the registry's name
+    host_buffer: str | None  # name of the pinned host buffer type
     alignment: int
     host_alignment: int
-    max_buffer_bytes: int | None
-    host_extra_bytes: int
+    max_buffer_bytes: int | None  # larger allocations are split
+    host_extra_bytes: int  # what a pinned buffer takes more than asked
     async_compute: bool
     events: bool
-    checks_sources: bool
-    matrix_types: frozenset[int]
-    always: frozenset[str]
-    supports: Callable[[Op], bool]
+    checks_sources: bool  # refuses an operation with a source on a sibling device
+    matrix_types: frozenset[int]  # weights it can multiply by
+    always: frozenset[str]  # operations for which `supports` need not be asked
+    supports: Callable[[Op], bool]  # ggml_backend_device_i.supports_op
+    # ggml_backend_buffer_type_i.get_alloc_size, for the results of `scratch_ops` and for quantised rows that are
+    # not whole multiples of `row_padding` elements; everything else takes ggml_nbytes
     alloc_bytes: Callable[[Op], int]
     scratch_ops: frozenset[str]
     row_padding: int
-    offload_ops: frozenset[str] | None = None
-    offset_ops: frozenset[str] = frozenset()
+    offload_ops: frozenset[str] | None = None  # None: all
+    offset_ops: frozenset[str] = frozenset()  # operations whose support depends on the offsets of views
+    # to add up partial sums of so many bytes on so many devices (ggml_backend_comm_allreduce_tensor)
     staging: Callable[[int, int], Staging] = lambda _n_devices, _largest: Staging()
     optimizer: Optimizer = Optimizer.NONE
 
 
 def _cuda_staging(n_devices: int, largest: int) -> Staging:
-    """Two devices without NCCL: ggml_cuda_ar_pipeline_init (ggml-cuda/allreduce.cu), on each 32 MiB and as much again
-    pinned, with two slots of 1 MiB. With NCCL: a copy in half precision (ggml_backend_cuda_comm_allreduce_nccl), and
-    what its communicators take, which nobody here has measured. Which it is, the engine's build decides: the larger."""
+    # The engine's build decides on NCCL, so the larger counts. With it: a copy in half precision
+    # (ggml_backend_cuda_comm_allreduce_nccl); what its communicators take was not measured.
     half = largest // 2
     if n_devices != 2:
         return Staging(device_bytes=half)
+    # Without it, for two devices: on each 32 MiB, and as much again pinned, with two slots of 1 MiB
+    # (ggml_cuda_ar_pipeline_init, ggml-cuda/allreduce.cu).
     return Staging(device_bytes=max(half, 32 * MIB), host_bytes=2 * (32 + 2) * MIB)
 
 
 def _sycl_staging(n_devices: int, largest: int) -> Staging:
-    """ggml_backend_sycl_comm_allreduce_tensor: two devices, a buffer of the sum's size on each; in and out of both pinned."""
+    # ggml_backend_sycl_comm_allreduce_tensor: for two devices, a buffer of the sum's size on each, and pinned
+    # ones for the input and output of both
     if n_devices != 2:
         return Staging()
     return Staging(device_bytes=largest, host_bytes=4 * largest)
@@ -109,8 +105,8 @@ _CUDA = Traits(
     optimizer=Optimizer.CUDA,
 )
 
+# the CUDA source under another name: GGML_CUDA_NAME is "ROCm" (ggml/include/ggml-cuda.h)
 _HIP = replace(_CUDA, registry="ROCm", host_buffer="ROCm_Host")
-"""The CUDA source under another name: GGML_CUDA_NAME is "ROCm" (ggml/include/ggml-cuda.h)."""
 
 
 def _vulkan(limits: support_vulkan.VulkanLimits) -> Traits:
@@ -137,6 +133,8 @@ def _vulkan(limits: support_vulkan.VulkanLimits) -> Traits:
     )
 
 
+# what desktop drivers report (vulkan.gpuinfo.org): maxStorageBufferRange 2^32 - 1, and 64 as the largest
+# minStorageBufferOffsetAlignment among NVIDIA (16), AMD (4) and Intel (64)
 _DESKTOP = support_vulkan.VulkanLimits(
     max_tensor_bytes=4 * GIB - 1,
     offset_alignment=64,
@@ -144,9 +142,8 @@ _DESKTOP = support_vulkan.VulkanLimits(
     max_workgroup=1024,
     subgroup_size=32,
 )
-"""VulkanLimits that the desktop drivers report (vulkan.gpuinfo.org): maxStorageBufferRange 2^32 - 1, and 64 as the
-largest minStorageBufferOffsetAlignment among NVIDIA (16), AMD (4) and Intel (64)."""
 
+# Mesa's software driver (lp_device.c of Mesa 22.3, lvp_get_properties)
 _LAVAPIPE = support_vulkan.VulkanLimits(
     max_tensor_bytes=128 * MIB,
     offset_alignment=16,
@@ -154,10 +151,10 @@ _LAVAPIPE = support_vulkan.VulkanLimits(
     max_workgroup=1024,
     subgroup_size=8,
 )
-"""Mesa's software driver (lp_device.c of Mesa 22.3, lvp_get_properties)."""
 
 _METAL = Traits(
-    # ggml_backend_metal_buffer_type_shared_*, ggml_backend_metal_device_get_props, ggml_backend_metal_device_offload_op
+    # ggml_backend_metal_buffer_type_shared_*, ggml_backend_metal_device_get_props,
+    # ggml_backend_metal_device_offload_op
     registry="MTL",
     host_buffer=None,
     alignment=32,
@@ -198,8 +195,10 @@ _SYCL = Traits(
 
 
 def traits_of(device: Device) -> Traits:
-    """The traits of a device: its family's, and for Vulkan its driver's limits. Raises LookupError for CPU,
-    which is no device to llama.cpp's scheduler."""
+    """Return the traits of a device: its family's, and for Vulkan with its driver's limits.
+
+    Raises LookupError for the CPU, which is no device to llama.cpp's scheduler.
+    """
     if device.backend is Backend.VULKAN:
         return _vulkan(_LAVAPIPE if "llvmpipe" in device.name.lower() else _DESKTOP)
     if device.backend is Backend.HIP:
