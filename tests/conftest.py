@@ -92,7 +92,9 @@ def engine() -> Engine:
     """The real llama-server, of the pinned version where one was built here."""
     named = STARTED_WITH.get("LAUNCHER_TEST_ENGINE")
     try:
-        found = find_engine(Path(named) if named else None, None, SETTINGS.engines_dir, backend=lambda: Backend.CPU)
+        found = find_engine(
+            Path(named) if named else None, None, SETTINGS.engines_dir, backend=lambda: Backend.CPU
+        )
     except LauncherError as error:
         reason = f"no llama-server: {error.message} (launcher engine build, or LAUNCHER_TEST_ENGINE)"
         raise missing(reason) from error

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from launcher.engine.find import Engine, ask_engine
 from launcher.errors import EngineFailed, NotFound, UsageError
-from launcher.machine.from_toml import format_machine, parse_machine
+from launcher.machine.from_toml import parse_machine
 from launcher.machine.from_words import adhoc_machine
 from launcher.machine.machine import Machine
 from launcher.machine.probe.device_list import parse_device_list
 from launcher.machine.probe.probe import probe_machine
+from launcher.machine.to_toml import format_machine
 from launcher.models.hub.endpoint import endpoint_in_use
 from launcher.system.atomic_files import write_atomically
 from launcher.system.settings import Settings, expand_home, profiles_dir

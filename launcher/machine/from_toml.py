@@ -1,6 +1,6 @@
-"""A machine as TOML: what `probe --save` writes, what profiles/machines holds, what people write by hand.
+"""Read a machine from TOML: from `probe --save`, from profiles/machines, or written by hand. Pure.
 
-Pure: text in, a `Machine` out, and back without loss. A hand-written file needs little:
+A hand-written file needs little:
 
     [ram]
     total = "256 GiB"
@@ -9,16 +9,14 @@ Pure: text in, a `Machine` out, and back without loss. A hand-written file needs
     gpu = "3090"          # everything about the card, from `launcher.machine.gpus`
     count = 2
 
-Sizes are text (`"80 GiB"`) or whole numbers of bytes. `"unknown"` stands for what nobody knows where leaving
-the key out would mean a default.
+Sizes are text (`"80 GiB"`) or whole numbers of bytes. `"unknown"` stands for a value that nobody knows, if
+leaving the key out would mean a default.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-
-import tomli_w
 
 from launcher.errors import NotFound
 from launcher.machine.from_words import ASSUMED_CPU, ASSUMED_CPU_NOTE, ID_PREFIX, idle_available, numbered
@@ -32,21 +30,19 @@ from launcher.machine.machine import (
     Link,
     Machine,
     MemoryPool,
-    format_cpu_list,
     parse_cpu_list,
 )
 from launcher.system.toml_table import TomlTable, parse_toml
-from launcher.units import GIB, MIB
+from launcher.units import MIB
 
 _MAX_BYTES = 1 << 60
-_MAX_NODES = 1024
-"""NUMA nodes a Linux kernel takes at most (CONFIG_NODES_SHIFT 10, arch/x86/Kconfig)."""
+_MAX_NODES = 1024  # NUMA nodes that a Linux kernel takes (CONFIG_NODES_SHIFT 10, arch/x86/Kconfig)
 
-_UNKNOWN = "unknown"
+UNKNOWN = "unknown"
 
 
 def parse_machine(text: str, name: str) -> Machine:
-    """The machine in a TOML text; `name` is what errors call the file. Raises UsageError."""
+    """Read the machine in a TOML text; errors call the file `name`. Raises UsageError."""
     top = parse_toml(text, file=name)
     total, available, limit, bandwidth = _read_ram(top.table("ram"))
     cpu_table = top.optional_table("cpu")
@@ -75,38 +71,8 @@ def parse_machine(text: str, name: str) -> Machine:
     return machine
 
 
-def format_machine(machine: Machine) -> str:
-    """TOML that `parse_machine` reads back as the same machine."""
-    ram: dict[str, object] = {
-        "total": _size(machine.ram_total_bytes),
-        "available": _size(machine.ram_available_bytes),
-    }
-    if machine.ram_limit_bytes is not None:
-        ram["limit"] = _size(machine.ram_limit_bytes)
-    if machine.ram_bandwidth is not None:
-        ram["bandwidth_gb_s"] = machine.ram_bandwidth / 1e9
-    document: dict[str, object] = {"os": machine.os, "arch": machine.arch}
-    if machine.notes:
-        document["notes"] = list(machine.notes)
-    document |= {"ram": ram, "cpu": _cpu_table(machine.cpu)}
-    if machine.store is not None:
-        document["store"] = _without_none(
-            {
-                "path": machine.store.path,
-                "type": machine.store.type,
-                "total": _size(machine.store.total_bytes),
-                "free": _size(machine.store.free_bytes),
-            }
-        )
-    if machine.nodes:
-        document["node"] = [_node_table(node) for node in machine.nodes]
-    if machine.devices:
-        document["device"] = [_device_table(device) for device in machine.devices]
-    return tomli_w.dumps(document, multiline_strings=False)
-
-
 def _read_ram(table: TomlTable) -> tuple[int, int, int | None, int | None]:
-    """Total, available, limit, and bandwidth, which a file gives in GB/s (`bandwidth_gb_s = 89.6`)."""
+    """Return total, available and limit in bytes, and the bandwidth in bytes/s (a file gives GB/s)."""
     total = table.size("total", 1, _MAX_BYTES)
     limit = table.optional_size("limit", 1, _MAX_BYTES)
     available = table.optional_size("available", 0, total)
@@ -195,7 +161,7 @@ def _read_devices(tables: Sequence[TomlTable], ram_bytes: int) -> tuple[Device, 
 
 
 def _read_device(table: TomlTable, ram_bytes: int) -> Device:
-    """One `[[device]]`, its id still empty where the file gives none."""
+    """Read one `[[device]]`; its id stays empty if the file gives none."""
     shorthand = table.optional_text("gpu")
     if shorthand is None:
         device, reserved = _described_device(table), 0
@@ -233,7 +199,7 @@ def _read_device(table: TomlTable, ram_bytes: int) -> Device:
 
 
 def _described_device(table: TomlTable) -> Device:
-    """A device without `gpu`: backend, name and total are its own to give."""
+    """Start a device without `gpu`, which must give backend, name and total itself."""
     backends = {backend.value: backend for backend in ID_PREFIX}
     text = table.text("backend")
     if text not in backends:
@@ -260,74 +226,8 @@ def _read_link(table: TomlTable, known: Link | None) -> Link | None:
 
 
 def _says_unknown(table: TomlTable, key: str) -> bool:
-    """Whether the key is there and is the word for null; takes it then."""
-    if not table.is_text(key, _UNKNOWN):
+    """Return True, and take the key, if its value is the word for null."""
+    if not table.is_text(key, UNKNOWN):
         return False
     table.text(key)
     return True
-
-
-def _cpu_table(cpu: Cpu) -> dict[str, object]:
-    performance: int | str | None = cpu.performance_cores
-    if performance is None and cpu.physical_cores is not None:
-        performance = _UNKNOWN
-    return _without_none(
-        {
-            "name": cpu.name,
-            "physical_cores": cpu.physical_cores,
-            "performance_cores": performance,
-            "logical_cores": cpu.logical_cores,
-            "affinity": cpu.affinity,
-            "quota": cpu.quota,
-            "isa": list(cpu.isa) or None,
-        }
-    )
-
-
-def _node_table(node: MemoryPool) -> dict[str, object]:
-    return _without_none(
-        {
-            "node": node.node,
-            "total": _size(node.total_bytes),
-            "free": None if node.free_bytes is None else _size(node.free_bytes),
-            "cpus": format_cpu_list(node.cpus) or None,
-        }
-    )
-
-
-def _device_table(device: Device) -> dict[str, object]:
-    link: dict[str, object] = {}
-    if device.link is not None:
-        link = {
-            "pcie_generation": device.link.pcie_generation or _UNKNOWN,
-            "pcie_width": device.link.pcie_width or _UNKNOWN,
-        }
-    return _without_none(
-        {
-            "id": device.id,
-            "backend": device.backend.value,
-            "name": device.name,
-            "total": _size(device.total_bytes),
-            "free": _UNKNOWN if device.free_bytes is None else _size(device.free_bytes),
-            "shares_host_memory": device.shares_host_memory or None,
-            "carve_out": _size(device.carve_out_bytes) if device.carve_out_bytes else None,
-            "uuid": device.uuid,
-            **link,
-            "compute_capability": device.compute_capability,
-            "driver": device.driver,
-            "display": device.display,
-        }
-    )
-
-
-def _without_none(table: Mapping[str, object]) -> dict[str, object]:
-    return {key: value for key, value in table.items() if value is not None}
-
-
-def _size(n_bytes: int) -> int | str:
-    """The largest unit that loses nothing: `"80 GiB"`, `"24268 MiB"`, else bytes."""
-    if n_bytes and n_bytes % GIB == 0:
-        return f"{n_bytes // GIB} GiB"
-    if n_bytes and n_bytes % MIB == 0:
-        return f"{n_bytes // MIB} MiB"
-    return n_bytes

@@ -1,5 +1,6 @@
-"""A machine that exists only as a few words: `--gpu 3090:2 --gpu 3060 --ram 128G`, and what is assumed for
-everything those words leave open. Pure.
+"""Make a machine from a few words: `--gpu 3090:2 --gpu 3060 --ram 128G`. Pure.
+
+What the words leave open is assumed, and a note of the machine says so.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from launcher.machine.gpus import METAL_SHARE_NOTE, Gpu, gpu_named, idle_device
 from launcher.machine.machine import MAX_DEVICES, Backend, Cpu, Device, Machine
 from launcher.units import GIB
 
+# llama.cpp's device names without the number (GGML_CUDA_NAME and the like in ggml/include/ggml-*.h)
 ID_PREFIX = {
     Backend.CUDA: "CUDA",
     Backend.HIP: "ROCm",
@@ -19,8 +21,8 @@ ID_PREFIX = {
     Backend.METAL: "MTL",
     Backend.SYCL: "SYCL",
 }
-"""llama.cpp's device names without the number (GGML_CUDA_NAME and its like in ggml/include/ggml-*.h)."""
 
+# for a machine whose CPU nobody described: threads planned on it are a guess
 ASSUMED_CPU = Cpu(
     name=None,
     physical_cores=16,
@@ -30,14 +32,14 @@ ASSUMED_CPU = Cpu(
     quota=None,
     isa=("AVX", "AVX2", "F16C", "FMA", "BMI2"),
 )
-"""For a machine whose CPU nobody described: threads planned on it are a guess, and `ASSUMED_CPU_NOTE` says so."""
-
 ASSUMED_CPU_NOTE = "the CPU is not described: 16 cores with AVX2 are assumed"
 
 
 def adhoc_machine(gpus: Sequence[str], ram_bytes: int) -> Machine:
-    """The machine of `--gpu 3090:2 --gpu 3060 --ram 128G`; llama.cpp numbers devices in the order given.
-    Raises UsageError for a count that is none or too high, NotFound for a GPU nobody knows."""
+    """Make the machine of `--gpu 3090:2 --gpu 3060 --ram 128G`, its devices in the order given.
+
+    Raises UsageError for a count that is no number or too high, NotFound for a GPU nobody knows.
+    """
     cards: list[Gpu] = []
     for spec in gpus:
         name, colon, count = spec.rpartition(":")
@@ -67,14 +69,14 @@ def adhoc_machine(gpus: Sequence[str], ram_bytes: int) -> Machine:
 
 
 def idle_available(total: int) -> int:
-    """What an idle host has left of `total`: the kernel's page descriptors take 64 of every 4096 bytes (Linux,
-    include/linux/mm_types.h, struct page), the system and its services about 2 GiB (assumed), never more than
-    half."""
+    """Estimate the memory available on an idle host with `total` bytes."""
+    # the kernel's page descriptors take 64 of every 4096 bytes (Linux, include/linux/mm_types.h, struct
+    # page), the system and its services about 2 GiB (assumed), both together never more than half
     return max(total - total // 64 - 2 * GIB, total // 2)
 
 
 def numbered(devices: Sequence[Device]) -> tuple[Device, ...]:
-    """Devices without an id get llama.cpp's: the backend's name and a number counted per backend."""
+    """Give devices without an id llama.cpp's: the backend's name and a number counted per backend."""
     counts: dict[Backend, int] = {}
     named = []
     for device in devices:

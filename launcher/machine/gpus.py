@@ -1,4 +1,4 @@
-"""Graphics cards by the name people type (`3090`), with what their driver reports. Pure data.
+"""Look up graphics cards by the name people type (`3090`), with what their driver reports. Pure.
 
 Sources, by the letter of a row:
   s  `nvidia-smi`'s memory total for the card, as published in logs and vendor pages (nominal size minus what
@@ -23,11 +23,11 @@ from launcher.units import GIB, MIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """`total_mib` None means that the memory is the machine's own (Apple silicon, APUs)."""
+    """A graphics card as its driver reports it."""
 
     name: str
     backend: Backend
-    total_mib: int | None
+    total_mib: int | None  # None: the memory is the machine's own (Apple silicon, APUs)
     reserved_mib: int
     pcie_generation: int | None
     pcie_width: int | None
@@ -115,8 +115,10 @@ METAL_SHARE_NOTE = "the GPU's share of unified memory is estimated: 2/3 of it up
 
 
 def gpu_named(name: str) -> Gpu:
-    """The card people mean by `3090`, `RTX 3090`, `rtx-4070-ti-super`, `H100`. Raises NotFound with the
-    nearest names."""
+    """Return the card people mean by `3090`, `RTX 3090`, `rtx-4070-ti-super`, `H100`.
+
+    Raises NotFound with the nearest names.
+    """
     key = _find(name)
     if key is None:
         near = get_close_matches(_squeezed(name), GPU_NAMES, n=4, cutoff=0.5) or GPU_NAMES[:4]
@@ -148,17 +150,17 @@ def gpu_named(name: str) -> Gpu:
 
 
 def gpu_key(name: str) -> str | None:
-    """The short name of the card a driver calls `name`; None where nobody knows it."""
+    """Return the short name of the card that a driver calls `name`; None if it is not known."""
     return _find(name)
 
 
 def idle_device(gpu: Gpu, *, id: str, ram_bytes: int) -> Device:  # noqa: A002 the field's name
-    """The card as an idle device of a machine with `ram_bytes` of memory."""
+    """Return the card as an idle device of a machine with `ram_bytes` of memory."""
     link = None
     if gpu.pcie_generation is not None or gpu.pcie_width is not None:
         link = Link(pcie_generation=gpu.pcie_generation, pcie_width=gpu.pcie_width)
     if gpu.total_mib is None:
-        total = metal_working_set(ram_bytes) if gpu.backend is Backend.METAL else gtt_default(ram_bytes)
+        total = metal_working_set(ram_bytes) if gpu.backend is Backend.METAL else _gtt_default(ram_bytes)
     else:
         total = gpu.total_mib * MIB
     return Device(
@@ -174,23 +176,22 @@ def idle_device(gpu: Gpu, *, id: str, ram_bytes: int) -> Device:  # noqa: A002 t
 
 
 def metal_working_set(ram_bytes: int) -> int:
-    """What Metal lets a GPU use of unified memory while `iogpu.wired_limit_mb` is 0, an estimate.
-
-    Metal's recommendedMaxWorkingSetSize in llama.cpp logs up to macOS 14: 10922 MiB of 16 GiB, 16384 of 24,
-    98304 of 128 GiB, so 2/3 up to 32 GiB and 3/4 above. macOS 15 and later give more (12124 MiB of 16 GiB,
-    107.5 GiB of 128, 464 of 512), so this errs on the small side; the engine's own list is exact.
-    """
+    """Estimate the unified memory that Metal lets a GPU use while `iogpu.wired_limit_mb` is 0."""
+    # Metal's recommendedMaxWorkingSetSize in llama.cpp logs up to macOS 14: 10922 MiB of 16 GiB, 16384 of
+    # 24, 98304 of 128 GiB. macOS 15 and later give more (12124 MiB of 16 GiB, 107.5 GiB of 128, 464 of
+    # 512), so this errs on the small side; the engine's own list is exact.
     return ram_bytes * 2 // 3 if ram_bytes <= 32 * GIB else ram_bytes * 3 // 4
 
 
-def gtt_default(ram_bytes: int) -> int:
-    """What amdgpu lets an APU map of the host's memory by default: half of it (Linux,
-    drivers/gpu/drm/ttm/ttm_module.c, `ttm_tt_init`: num_pages / 2, the module parameter `pages_limit`)."""
+def _gtt_default(ram_bytes: int) -> int:
+    """Return the host memory that amdgpu lets an APU map by default."""
+    # Linux, drivers/gpu/drm/ttm/ttm_module.c, ttm_tt_init: num_pages / 2, the module parameter pages_limit
     return ram_bytes // 2
 
 
 def _find(name: str) -> str | None:
-    """Short names first, then other ways to say them, then the driver's name (of two alike, the first row)."""
+    """Return the short name of the card that `name` means; None if there is none."""
+    # short names win over aliases, those over the driver's names, of which two cards may have the same
     known = {_squeezed(key): key for key in GPU_NAMES}
     known |= {_squeezed(alias): key for alias, key in _ALIASES.items()}
     labels = [(key, row[0]) for key, row in _CUDA.items()]
@@ -202,6 +203,6 @@ def _find(name: str) -> str | None:
 
 
 def _squeezed(name: str) -> str:
-    """Letters and digits alone, without the vendor's family names: `NVIDIA GeForce RTX 3090` -> `3090`."""
+    """Drop the vendor's family names, spaces and signs: `NVIDIA GeForce RTX 3090` -> `3090`."""
     words = re.sub(r"nvidia|geforce|rtx|amd|radeon|instinct|apple|tesla|\brx\b", "", name.lower())
     return re.sub(r"[^a-z0-9]", "", words).removesuffix("gb").removesuffix("vram")

@@ -15,7 +15,7 @@ from launcher.deployment import claims
 from launcher.engine.flags.argv import Serving
 from launcher.engine.flags.help_text import Capabilities, Version
 from launcher.errors import UsageError
-from launcher.machine.from_toml import format_machine
+from launcher.machine.to_toml import format_machine
 from launcher.models.catalogue import sources_of
 from launcher.plan.amounts import HOST
 from launcher.plan.workload import Workload

@@ -1,25 +1,16 @@
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.errors import LauncherError, NotFound, UsageError
-from launcher.machine.from_toml import format_machine, parse_machine
-from launcher.machine.from_words import ASSUMED_CPU, ASSUMED_CPU_NOTE, ID_PREFIX, adhoc_machine
-from launcher.machine.gpus import GPU_NAMES, gpu_named, idle_device, metal_working_set
+from launcher.errors import UsageError
+from launcher.machine.from_toml import parse_machine
+from launcher.machine.from_words import ASSUMED_CPU, ASSUMED_CPU_NOTE
 from launcher.machine.machine import (
-    Backend,
-    Cpu,
-    Device,
-    Filesystem,
     Link,
-    Machine,
-    MemoryPool,
-    format_cpu_list,
-    parse_cpu_list,
 )
+from launcher.machine.to_toml import format_machine
 from launcher.units import GIB, MIB
 
 MACHINES = Path(__file__).parents[2] / "profiles" / "machines"
@@ -56,101 +47,6 @@ def test_machine_files(name: str) -> None:
 
 def test_no_other_machine_files() -> None:
     assert {path.stem for path in MACHINES.iterdir()} == set(EXPECTED)
-
-
-text = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(str.strip)
-size = st.one_of(st.integers(1, 1 << 60), st.integers(1, 4096).map(lambda n: n * GIB))
-cores = st.integers(1, 8192)
-maybe = st.none()
-
-
-@st.composite
-def parts(draw: Callable[..., int]) -> tuple[int, int]:
-    """A total and a part of it."""
-    total = draw(size)
-    return total, draw(st.integers(0, total))
-
-
-@st.composite
-def devices(draw: Callable[..., object]) -> tuple[Device, ...]:
-    names = draw(st.lists(text, unique=True, max_size=16))
-    return tuple(draw(device(name)) for name in names)
-
-
-@st.composite
-def device(draw: Callable[..., object], name: str) -> Device:
-    total, free = draw(parts())
-    shares = draw(st.booleans())
-    return Device(
-        id=name,
-        backend=draw(st.sampled_from(list(ID_PREFIX))),
-        name=draw(text),
-        total_bytes=total,
-        free_bytes=draw(st.sampled_from([None, free])),
-        shares_host_memory=shares,
-        carve_out_bytes=draw(st.integers(0, total)) if shares else 0,
-        uuid=draw(maybe | text),
-        link=draw(
-            maybe
-            | st.builds(
-                Link,
-                pcie_generation=maybe | st.integers(1, 7),
-                pcie_width=maybe | st.sampled_from([1, 4, 16]),
-            )
-        ),
-        compute_capability=draw(maybe | text),
-        driver=draw(maybe | text),
-        display=draw(maybe | st.booleans()),
-    )
-
-
-def pool(node: int, memory: tuple[int, int], free: bool, cpus: tuple[int, ...]) -> MemoryPool:
-    return MemoryPool(node=node, total_bytes=memory[0], free_bytes=memory[1] if free else None, cpus=cpus)
-
-
-machines = st.builds(
-    lambda ram, **rest: Machine(ram_total_bytes=ram[0], ram_available_bytes=ram[1], **rest),
-    ram=parts(),
-    os=text,
-    arch=text,
-    cpu=st.builds(
-        Cpu,
-        name=maybe | text,
-        physical_cores=maybe | cores,
-        performance_cores=maybe | cores,
-        logical_cores=cores,
-        affinity=cores,
-        quota=maybe | st.floats(0.001, 8192),
-        isa=st.lists(text, max_size=4).map(tuple),
-    ),
-    ram_limit_bytes=maybe | size,
-    nodes=st.lists(
-        st.builds(
-            pool,
-            node=st.integers(0, 1023),
-            memory=parts(),
-            free=st.booleans(),
-            cpus=st.lists(st.integers(0, 8191), max_size=9).map(tuple),
-        ),
-        max_size=3,
-    ).map(tuple),
-    devices=devices(),
-    store=maybe
-    | st.builds(
-        lambda path, type_, memory: Filesystem(
-            path=path, type=type_, total_bytes=memory[0], free_bytes=memory[1]
-        ),
-        text,
-        maybe | text,
-        parts(),
-    ),
-    notes=st.lists(text, max_size=3).map(tuple),
-)
-
-
-@given(machines)
-def test_what_is_written_is_read_back(machine: Machine) -> None:
-    assert parse_machine(format_machine(machine), "x.toml") == machine
 
 
 @given(st.text() | st.binary().map(lambda data: data.decode("latin-1")))
@@ -227,70 +123,6 @@ def test_errors_name_key_value_and_limit(text: str, words: list[str]) -> None:
     for word in words:
         assert word in caught.value.message
     assert caught.value.hint
-
-
-def test_adhoc_machine() -> None:
-    machine = adhoc_machine(("3090:2", "RTX 3060"), 128 * GIB)
-    assert [(card.id, card.name) for card in machine.devices] == [
-        ("CUDA0", "NVIDIA GeForce RTX 3090"),
-        ("CUDA1", "NVIDIA GeForce RTX 3090"),
-        ("CUDA2", "NVIDIA GeForce RTX 3060"),
-    ]
-    assert (machine.ram_total_bytes, machine.ram_available_bytes) == (128 * GIB, 124 * GIB)
-    assert adhoc_machine((), GIB).devices == ()
-    assert parse_machine(format_machine(machine), "adhoc") == machine
-
-
-def test_adhoc_mac_shares_its_memory() -> None:
-    machine = adhoc_machine(("m4-max",), 128 * GIB)
-    (gpu,) = machine.devices
-    assert (machine.os, machine.arch, gpu.id, gpu.shares_host_memory) == ("darwin", "arm64", "MTL0", True)
-    assert gpu.total_bytes == metal_working_set(128 * GIB) == 96 * GIB
-    assert metal_working_set(24 * GIB) == 16 * GIB
-
-
-@pytest.mark.parametrize(
-    "spec", ["3090:0", "3090:x", "3090:", "3090:17", "3090:99999999999999999999", ":2", "", "nosuch"]
-)
-def test_adhoc_errors(spec: str) -> None:
-    with pytest.raises(LauncherError) as caught:
-        adhoc_machine((spec,), GIB)
-    assert caught.value.exit_code in {2, 4}
-    assert caught.value.hint
-
-
-def test_adhoc_limits() -> None:
-    with pytest.raises(UsageError, match="18 GPUs are too many"):
-        adhoc_machine(("3090:9", "3060:9"), GIB)
-    with pytest.raises(UsageError, match="RAM of 0 bytes"):
-        adhoc_machine(("3090",), 0)
-
-
-@pytest.mark.parametrize("name", GPU_NAMES)
-def test_every_known_gpu_is_an_idle_device(name: str) -> None:
-    gpu = gpu_named(name)
-    made = idle_device(gpu, id="X", ram_bytes=128 * GIB)
-    assert made.free_bytes is not None
-    assert 0.9 * made.total_bytes < made.free_bytes <= made.total_bytes
-    assert made.shares_host_memory == (gpu.total_mib is None)
-    assert (made.compute_capability is not None) == (made.backend is Backend.CUDA)
-    assert gpu_named(gpu.name.partition(" (")[0]).backend is gpu.backend
-
-
-def test_unknown_gpu_names_the_nearest() -> None:
-    with pytest.raises(NotFound) as caught:
-        gpu_named("5091")
-    assert "5090" in (caught.value.hint or "")
-
-
-@given(st.lists(st.integers(0, 8191)).map(tuple))
-def test_cpu_lists(cpus: tuple[int, ...]) -> None:
-    assert parse_cpu_list(format_cpu_list(cpus)) == cpus
-
-
-@pytest.mark.parametrize("text", ["x", "1-", "-1", "3-1", "1,,2", "0-8192", "1 2", "\u0661"])
-def test_cpu_list_garbage(text: str) -> None:
-    assert parse_cpu_list(text) is None
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from launcher.engine.flags.argv import Serving, server_argv
-from launcher.machine.from_toml import format_machine, parse_machine
+from launcher.machine.from_toml import parse_machine
+from launcher.machine.to_toml import format_machine
 from launcher.plan.amounts import HOST
 from launcher.plan.plan import Plan
 from launcher.plan.search.search import Offer, Task, search

@@ -1,7 +1,8 @@
 """AMD GPUs from sysfs: /sys/class/drm/card*/device, as the amdgpu driver fills it. No ROCm is needed.
 
-An APU has two kinds of memory: what the firmware set aside (`mem_info_vram_total`), and what the driver may map of
-the host's (`mem_info_gtt_total`, bounded by the kernel's ttm.pages_limit). Both are one pool to llama.cpp.
+An APU has two kinds of memory: what the firmware set aside (`mem_info_vram_total`), and what the driver may
+map of the host's (`mem_info_gtt_total`, bounded by the kernel's ttm.pages_limit). Both are one pool to
+llama.cpp.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from launcher.units import format_bytes
 _DRM = "/sys/class/drm"
 _VENDOR = 0x1002
 
-# PCI ids of APUs (Linux, drivers/gpu/drm/amd/amdgpu/amdgpu_drv.c and the pci.ids database), with the names their
-# GPUs are sold under; a newer one is known by its gpu_metrics
+# PCI ids of APUs (Linux, drivers/gpu/drm/amd/amdgpu/amdgpu_drv.c and the pci.ids database), with the names
+# their GPUs are sold under; a newer one is known by its gpu_metrics
 _APUS = {
     0x15DD: "AMD Radeon Vega Graphics (Raven)",
     0x15D8: "AMD Radeon Vega Graphics (Picasso)",
@@ -39,7 +40,8 @@ _APUS = {
     0x1114: "AMD Radeon 860M (Krackan Point)",
 }
 
-# the cards people run models on, where the driver has no product_name (it has one for Instinct and Radeon Pro)
+# the cards people run models on, where the driver has no product_name (it has one for Instinct and Radeon
+# Pro)
 _CARDS = {
     0x744C: "AMD Radeon RX 7900 XTX / XT",
     0x7448: "AMD Radeon Pro W7900",
@@ -189,7 +191,8 @@ def _metrics_say_apu(header: bytes) -> bool:
 def _read_link(files: KernelFiles, place: Path) -> Link | None:
     """The narrowest step between card and root: AMD cards carry a bridge whose inner side is always x16.
 
-    The speed is what each step can do at most, for it drops while the card idles; the width is the negotiated one.
+    The speed is what each step can do at most, for it drops while the card idles; the width is the
+    negotiated one.
     """
     generations: list[int] = []
     widths: list[int] = []

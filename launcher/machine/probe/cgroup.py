@@ -1,7 +1,7 @@
 """What this process may use of the machine: the tightest memory and CPU limits of its cgroup and all above it.
 
-Both versions count, also side by side (v1 controllers with an empty v2 tree beside them, as systemd's hybrid mode
-mounts them). Limits: Linux Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
+Both versions count, also side by side (v1 controllers with an empty v2 tree beside them, as systemd's
+hybrid mode mounts them). Limits: Linux Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
 """
 
 from __future__ import annotations

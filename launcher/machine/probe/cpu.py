@@ -11,8 +11,9 @@ from launcher.machine.probe.proc_files import KernelFiles
 
 _CPUS = "/sys/devices/system/cpu"
 
-# ggml's name of a feature (ggml/src/ggml-cpu/ggml-cpu.cpp, ggml_backend_cpu_get_features): the kernel's flags that
-# must all be there. AVX512 and AMX_INT8 want several (ggml-cpu/arch/x86/cpu-feats.cpp and ggml-cpu/CMakeLists.txt).
+# ggml's name of a feature (ggml/src/ggml-cpu/ggml-cpu.cpp, ggml_backend_cpu_get_features): the kernel's
+# flags that must all be there. AVX512 and AMX_INT8 want several (ggml-cpu/arch/x86/cpu-feats.cpp and
+# ggml-cpu/CMakeLists.txt).
 _X86 = {
     "AVX": ("avx",),
     "AVX_VNNI": ("avx_vnni",),

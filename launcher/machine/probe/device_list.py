@@ -7,9 +7,9 @@ import re
 from launcher.machine.machine import Backend, Device
 from launcher.units import MIB
 
-# llama.cpp's device names without their number (GGML_CUDA_NAME, GGML_VK_NAME, GGML_METAL_NAME, GGML_SYCL_NAME in
-# ggml/include and ggml/src; `Metal` until 2025). What is not here is left out: BLAS, RPC servers, and backends
-# that llama.cpp has no placement for that we plan (CANN, OpenCL, HTP, WebGPU).
+# llama.cpp's device names without their number (GGML_CUDA_NAME, GGML_VK_NAME, GGML_METAL_NAME,
+# GGML_SYCL_NAME in ggml/include and ggml/src; `Metal` until 2025). What is not here is left out: BLAS, RPC
+# servers, and backends that llama.cpp has no placement for that we plan (CANN, OpenCL, HTP, WebGPU).
 _BACKENDS = {
     "CUDA": Backend.CUDA,
     "ROCm": Backend.HIP,
@@ -53,8 +53,9 @@ def parse_device_list(text: str) -> tuple[Device, ...]:
 def _shares_memory(backend: Backend, name: str) -> bool:
     """As far as a name tells; the list does not say which device is integrated.
 
-    Apple silicon always is. Intel's integrated GPUs are called UHD, Iris or plain Graphics, the cards Arc with A
-    or B and three digits. NVIDIA's are GB10, Thor and Orin. AMD's are settled by sysfs (machine.probe.probe).
+    Apple silicon always is. Intel's integrated GPUs are called UHD, Iris or plain Graphics, the cards Arc
+    with A or B and three digits. NVIDIA's are GB10, Thor and Orin. AMD's are settled by sysfs
+    (machine.probe.probe).
     """
     if backend is Backend.METAL:
         return name.startswith("Apple")

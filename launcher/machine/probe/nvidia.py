@@ -1,8 +1,8 @@
 """NVIDIA GPUs from what NVML said: which of them CUDA will show to llama.cpp, in which order. Pure.
 
-NVML numbers GPUs by PCI bus. CUDA numbers them by CUDA_DEVICE_ORDER, whose default puts the fastest first by a
-rule of its own, and shows what CUDA_VISIBLE_DEVICES leaves (CUDA C++ Programming Guide, CUDA environment
-variables). Where the two cannot be matched without CUDA a note says so.
+NVML numbers GPUs by PCI bus. CUDA numbers them by CUDA_DEVICE_ORDER, whose default puts the fastest first
+by a rule of its own, and shows what CUDA_VISIBLE_DEVICES leaves (CUDA C++ Programming Guide, CUDA
+environment variables). Where the two cannot be matched without CUDA a note says so.
 """
 
 from __future__ import annotations
@@ -103,9 +103,10 @@ def visible(
 ) -> tuple[list[_Choice], list[str]]:
     """What CUDA_VISIBLE_DEVICES leaves of the GPUs, which are in CUDA's order, and notes on what it hides.
 
-    The first entry decides the kind (numbers, `GPU-` or `MIG-` UUIDs, which may be cut short); an entry of another
-    kind, an unknown one or a number out of range ends the list; an entry twice empties it. As PyTorch reproduces
-    it (torch/cuda/__init__.py, _parse_visible_devices), whose authors compared it with the driver.
+    The first entry decides the kind (numbers, `GPU-` or `MIG-` UUIDs, which may be cut short); an entry of
+    another kind, an unknown one or a number out of range ends the list; an entry twice empties it. As
+    PyTorch reproduces it (torch/cuda/__init__.py, _parse_visible_devices), whose authors compared it with
+    the driver.
     """
     chosen: list[_Choice] = []
     entries = [entry.strip() for entry in value.split(",")]
@@ -164,8 +165,8 @@ def _default(whole: list[_Choice], slices: list[_Choice]) -> tuple[list[_Choice]
 def _cuda_order(gpus: Sequence[NvidiaGpu], device_order: str) -> tuple[list[NvidiaGpu], str | None]:
     """The GPUs as CUDA numbers them, and the doubt there is about it.
 
-    FASTEST_FIRST, the default, is a rule that NVIDIA does not tell. Alike GPUs come in bus order; for unlike ones
-    the newer architecture, then the larger memory goes first, which is a guess.
+    FASTEST_FIRST, the default, is a rule that NVIDIA does not tell. Alike GPUs come in bus order; for
+    unlike ones the newer architecture, then the larger memory goes first, which is a guess.
     """
     if device_order == "PCI_BUS_ID" or len({(gpu.name, gpu.total_bytes) for gpu in gpus}) < 2:
         return list(gpus), None

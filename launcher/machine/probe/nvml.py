@@ -73,8 +73,8 @@ def _read_gpu(nvml: Any, index: int) -> NvidiaGpu:
         total_bytes=total,
         reserved_bytes=reserved,
         free_bytes=free,
-        # the generation drops while the card idles, so the most that card and slot can do; the lanes do not, and
-        # their maximum is the card's alone
+        # the generation drops while the card idles, so the most that card and slot can do; the lanes do
+        # not, and their maximum is the card's alone
         pcie_generation=_or_none(nvml, nvml.nvmlDeviceGetMaxPcieLinkGeneration, handle),
         pcie_width=_or_none(nvml, nvml.nvmlDeviceGetCurrPcieLinkWidth, handle),
         compute_capability=None if capability is None else f"{capability[0]}.{capability[1]}",

@@ -1,7 +1,8 @@
 """The whole machine: what each probe saw, put together.
 
-Where an engine is given, its device list decides which devices there are and what they are called; NVML and sysfs
-add what the list does not say. A probe that fails leaves a sentence in `Machine.notes`, never an exception.
+Where an engine is given, its device list decides which devices there are and what they are called; NVML and
+sysfs add what the list does not say. A probe that fails leaves a sentence in `Machine.notes`, never an
+exception.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class Hardware:
 def read_hardware(store: Path, env: Mapping[str, str], files: KernelFiles | None = None) -> Hardware:
     """Look at this machine once.
 
-    `store` is where models go, it need not exist; `env` holds the variables that hide devices; `files` is the root of
-    /proc and /sys.
+    `store` is where models go, it need not exist; `env` holds the variables that hide devices; `files` is
+    the root of /proc and /sys.
     """
     files = files or KernelFiles()
     host = read_host(files)

@@ -1,7 +1,7 @@
 """The small text files in which Linux describes the machine (/proc, /sys), under a root that tests choose.
 
-Reading never raises: a file that is missing, denied or not text is None, and the caller knows what its absence
-means.
+Reading never raises: a file that is missing, denied or not text is None, and the caller knows what its
+absence means.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Memory in use on GPUs by their drivers' own account, cheap enough to be asked while a model loads.
 
-NVIDIA: NVML's memory info (v2 leaves the driver's reserve out). AMD: `mem_info_vram_used` in sysfs. Other drivers,
-software GPUs and GPUs in the host's memory say nothing, and have no reading.
+NVIDIA: NVML's memory info (v2 leaves the driver's reserve out). AMD: `mem_info_vram_used` in sysfs. Other
+drivers, software GPUs and GPUs in the host's memory say nothing, and have no reading.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@ from pathlib import Path
 from launcher.machine.machine import Backend, Link
 from launcher.machine.probe.amd import amd_devices, read_cards, read_gtt_note
 from launcher.machine.probe.proc_files import KernelFiles
-from launcher.machine.probe.vram_in_use import VramReader
 from launcher.units import GIB, MIB
 from tests.machine.probe.trees import plant
 
@@ -91,12 +90,3 @@ def test_other_vendors_and_garbage_are_no_cards(tmp_path: Path) -> None:
         },
     )
     assert read_cards(files) == ()
-
-
-def test_memory_in_use_as_the_driver_says_it(tmp_path: Path) -> None:
-    files = plant(tmp_path, "amd_7900xtx_and_raphael.txt")
-    reader = VramReader({"ROCm0": "GPU-1a2b3c4d5e6f7081"}, files)
-    assert reader.read() == {"ROCm0": 1024 * MIB}
-    files.at(f"{CARD}/mem_info_vram_used").write_text(str(9000 * MIB))
-    assert reader.read() == {"ROCm0": 9000 * MIB}
-    reader.close()

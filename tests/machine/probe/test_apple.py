@@ -2,23 +2,10 @@ import pytest
 
 from launcher.machine.machine import Backend
 from launcher.machine.probe.apple import apple_devices, parse_gpu_name, parse_sysctl
-from launcher.machine.probe.cpu import parse_apple_cpu
 from launcher.units import GIB
 from tests.machine.probe.trees import capture
 
 SYSCTL = parse_sysctl(capture("sysctl_m3_ultra.txt"))
-
-
-def test_cpu_of_a_mac() -> None:
-    cpu = parse_apple_cpu(SYSCTL)
-    assert (cpu.name, cpu.physical_cores, cpu.performance_cores, cpu.logical_cores) == (
-        "Apple M3 Ultra",
-        32,
-        24,
-        32,
-    )
-    assert cpu.isa == ("NEON", "FP16_VA", "MATMUL_INT8", "DOTPROD")
-    assert parse_apple_cpu({}).physical_cores is None
 
 
 def test_metal_share_is_an_estimate_until_it_is_set() -> None:

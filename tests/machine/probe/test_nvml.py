@@ -11,17 +11,11 @@ import pytest
 
 from launcher.machine.probe.nvml import read_nvidia
 from launcher.units import MIB
-from tests.fake_nvml import nvml_library
 
 SHOW = (
     "import dataclasses, json; from launcher.machine.probe.nvml import read_nvidia;"
     "print(json.dumps(dataclasses.asdict(read_nvidia())))"
 )
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return nvml_library(tmp_path_factory.mktemp("nvml"))
 
 
 def reading(library: Path, machine: str) -> dict[str, Any]:
@@ -86,29 +80,3 @@ def test_a_broken_driver_is_a_note_with_the_fix(library: Path, machine: str, wor
 def test_this_very_machine() -> None:
     for gpu in read_nvidia().gpus:
         assert gpu.uuid.startswith("GPU-")
-
-
-GAUGE = (
-    "import json, sys; from launcher.machine.probe.vram_in_use import VramReader;"
-    "reader = VramReader(json.loads(sys.argv[1])); print(json.dumps(reader.read())); reader.close(); reader.close()"
-)
-
-
-def test_memory_in_use_as_the_driver_says_it(library: Path, tmp_path: Path) -> None:
-    used = tmp_path / "used"
-    used.write_text("1000")
-    names = {"CUDA0": "GPU-1", "CUDA1": "GPU-2", "CUDA2": "MIG-11", "CUDA3": "nonsense"}
-    environment = os.environ | {
-        "LD_LIBRARY_PATH": str(library),
-        "FAKE_NVML": "two",
-        "FAKE_NVML_USED": str(used),
-    }
-
-    def said(**more: str) -> object:
-        argv = [sys.executable, "-c", GAUGE, json.dumps(names)]
-        done = subprocess.run(argv, env=environment | more, capture_output=True, text=True, check=True)
-        return json.loads(done.stdout)
-
-    assert said() == {"CUDA0": 1021 * MIB, "CUDA2": 1021 * MIB}  # a GPU in the host's memory says nothing
-    assert said(FAKE_NVML="old")["CUDA0"] == 576 * MIB  # type: ignore[index]
-    assert said(FAKE_NVML="unloaded") == {}

@@ -2,13 +2,14 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.machine.from_toml import format_machine, parse_machine
+from launcher.machine.from_toml import parse_machine
 from launcher.machine.machine import Backend, Device
 from launcher.machine.probe.amd import amd_devices, read_cards
 from launcher.machine.probe.device_list import parse_device_list
 from launcher.machine.probe.nvidia import NvidiaReading, cuda_devices
 from launcher.machine.probe.probe import DriverReport, choose_devices, probe_machine, read_driverless
 from launcher.machine.probe.proc_files import KernelFiles
+from launcher.machine.to_toml import format_machine
 from launcher.units import GIB, MIB
 from tests.machine.probe.records import EIGHT_H100, RTX_3060, RTX_3090
 from tests.machine.probe.trees import capture, plant
