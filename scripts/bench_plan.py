@@ -81,7 +81,7 @@ def main(arguments: list[str]) -> int:
     asked = parser.parse_args(arguments)
     settings = read_settings()
     failures = 0
-    engine = find_engine(asked.vulkan, None, settings.engines_dir, backend=Backend.VULKAN)
+    engine = find_engine(asked.vulkan, None, settings.engines_dir, backend=lambda: Backend.VULKAN)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if "a" in asked.part:
