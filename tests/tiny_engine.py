@@ -12,7 +12,7 @@ import io
 import tarfile
 from pathlib import Path
 
-from launcher.engine.compile.build import BuildRequest
+from launcher.engine.compile.job import BuildRequest
 from launcher.engine.pinned import Recipe
 from launcher.machine.machine import Backend
 from launcher.system.packages import Package, PackageKind

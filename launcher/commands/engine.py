@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.engine.capabilities import read_capabilities
-from launcher.engine.compile.build import BuildRequest, build_engine
+from launcher.engine.compile.build import build_engine
+from launcher.engine.compile.job import BuildRequest
 from launcher.engine.compile.recipe import backend_for, cuda_architectures, jobs_for
 from launcher.engine.compile.toolchain import has_hip
 from launcher.engine.find import Engine, ask_engine, find_engine

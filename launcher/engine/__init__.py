@@ -1,0 +1,14 @@
+"""Find or build llama.cpp's programs, and talk to llama-server.
+
+find.py           which llama-server is used
+capabilities.py   what it understands, asked once per engine
+environment.py    the variables and config files it is started with
+client.py         its HTTP API
+protocol.py       its stdout when it runs as a child. PURE
+pinned.py         the llama.cpp version that is built here. PURE
+host_cpu.py       the processor that code is compiled for
+answers.py        an old name that running deployments start
+compile/          build the pinned llama.cpp
+flags/            what llama-server is told on its command line. PURE
+log/              what llama-server says in its log. PURE
+"""

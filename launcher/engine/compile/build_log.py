@@ -1,4 +1,4 @@
-"""What a build's output says: how far ninja is, and why it stopped. PURE."""
+"""Read a build's output: how far ninja is, and why it stopped. PURE."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-ERROR_LINES = 6
-"""As many lines of a failed build as an error message can carry; the log has the rest."""
+ERROR_LINES = 6  # as many lines of a failed build as an error message can carry; the log has the rest
 
+# NINJA_STATUS="[%f/%t] "
 _STEP = re.compile(r"\[(\d+)/(\d+)\] (.*)")
 _COMPILER_ERROR = re.compile(
     r"(?:^|[\s:])(?:fatal error|error|Error):|undefined reference|ld returned|LNK\d{4}"
@@ -25,7 +25,7 @@ _NO_COMPILER = re.compile(
 )
 
 
-class Cause(StrEnum):
+class BuildFault(StrEnum):
     """Why a build ended, as far as its output tells."""
 
     DISK = "disk"
@@ -35,34 +35,39 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """`lines` are the last errors, oldest first, at most ERROR_LINES of them."""
+class BuildFailure:
+    """A failed cmake or ninja run."""
 
-    cause: Cause
-    lines: tuple[str, ...]
+    fault: BuildFault
+    lines: tuple[str, ...]  # the last errors, oldest first, at most ERROR_LINES
 
 
 def parse_step(line: str) -> tuple[int, int, str] | None:
-    """A line of ninja, `[12/345] Building CXX object …` with NINJA_STATUS="[%f/%t] " -> 12, 345, the rest."""
+    """Parse a line of ninja, `[12/345] Building CXX object …`, into 12, 345 and the rest."""
     match = _STEP.match(line)
     return (int(match[1]), int(match[2]), match[3]) if match else None
 
 
-def explain(output: tuple[str, ...]) -> Failure:
-    """The cause and the telling lines of a failed cmake or ninja run."""
+def read_failure(output: tuple[str, ...]) -> BuildFailure:
+    """Read the cause and the telling lines from the output of a failed cmake or ninja run."""
     text = "\n".join(output)
-    return Failure(cause=_cause(text), lines=_cmake_errors(output) or _compiler_errors(output))
+    return BuildFailure(fault=_fault(text), lines=_cmake_errors(output) or _compiler_errors(output))
 
 
-def _cause(text: str) -> Cause:
-    for pattern, cause in ((_DISK, Cause.DISK), (_MEMORY, Cause.MEMORY), (_NO_COMPILER, Cause.COMPILER)):
+def _fault(text: str) -> BuildFault:
+    for pattern, fault in (
+        (_DISK, BuildFault.DISK),
+        (_MEMORY, BuildFault.MEMORY),
+        (_NO_COMPILER, BuildFault.COMPILER),
+    ):
         if pattern.search(text):
-            return cause
-    return Cause.CODE
+            return fault
+    return BuildFault.CODE
 
 
 def _cmake_errors(output: tuple[str, ...]) -> tuple[str, ...]:
-    """`CMake Error at FILE:LINE (command):` and the indented message below it; the first is the cause."""
+    """Return the first `CMake Error at FILE:LINE (command):` with the indented message below it."""
+    # The first error is the cause; those below follow from it.
     start = next((i for i, line in enumerate(output) if line.startswith("CMake Error")), None)
     if start is None:
         return ()

@@ -1,4 +1,4 @@
-"""What is built and for what, decided without touching anything: backend, jobs, cmake arguments, key. PURE."""
+"""Decide what is built and how, without touching anything. PURE."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from launcher.engine.pinned import Recipe
 from launcher.machine.machine import Backend, Machine
 from launcher.units import GIB
 
-JOB_BYTES = 2 * GIB
-"""RAM for one compiler process. Measured at 0c1e570 with GCC 12.2: the largest takes 0.60 GiB in a CPU build
-and 1.89 GiB in a Vulkan build (ru_maxrss of the children)."""
+# RAM for one compiler process. Measured at 0c1e570 with GCC 12.2: the largest takes 0.60 GiB in a CPU build
+# and 1.89 GiB in a Vulkan build (ru_maxrss of the children).
+_JOB_BYTES = 2 * GIB
 
+# llama.cpp sets CMAKE_RUNTIME_OUTPUT_DIRECTORY and CMAKE_LIBRARY_OUTPUT_DIRECTORY to build/bin
+# (CMakeLists.txt): programs and shared libraries all land there.
 OUTPUT = "bin"
-"""llama.cpp sets CMAKE_RUNTIME_OUTPUT_DIRECTORY and CMAKE_LIBRARY_OUTPUT_DIRECTORY to build/bin
-(CMakeLists.txt): programs and shared libraries all land there."""
 
-COMMON_ARGUMENTS = (
+_COMMON_ARGUMENTS = (
     "-DCMAKE_BUILD_TYPE=Release",
     "-DBUILD_SHARED_LIBS=ON",  # the bindings load the engine's libraries
     "-DCMAKE_BUILD_WITH_INSTALL_RPATH=ON",  # RUNPATH $ORIGIN from the start: the folder may be moved
@@ -33,7 +33,8 @@ COMMON_ARGUMENTS = (
     "-DLLAMA_OPENSSL=OFF",  # else the same key gives another binary where libssl's headers happen to be
 )
 
-BACKEND_ARGUMENTS: dict[Backend, tuple[str, ...]] = {
+# llama.cpp docs/build.md, by backend. CPU on Apple hardware needs an explicit no, see cmake_arguments.
+_BACKEND_ARGUMENTS: dict[Backend, tuple[str, ...]] = {
     Backend.CUDA: ("-DGGML_CUDA=ON",),
     Backend.HIP: ("-DGGML_HIP=ON",),
     Backend.VULKAN: ("-DGGML_VULKAN=ON",),
@@ -41,19 +42,18 @@ BACKEND_ARGUMENTS: dict[Backend, tuple[str, ...]] = {
     Backend.METAL: ("-DGGML_METAL=ON", "-DGGML_METAL_EMBED_LIBRARY=ON"),
     Backend.CPU: (),
 }
-"""llama.cpp docs/build.md, by backend. CPU on Apple hardware needs an explicit no, see cmake_arguments."""
 
 
 def backend_for(machine: Machine, *, has_hip: bool = False) -> Backend:
-    """The backend to build for the machine's first kind of GPU, CPU without one.
+    """Return the backend to build for the machine's first kind of GPU, CPU if it has none.
 
-    AMD cards are served by HIP where its compiler is installed and by Vulkan where not; Intel by Vulkan.
+    AMD cards are served by HIP if its compiler is installed, else by Vulkan; Intel by Vulkan.
     """
     found = {device.backend for device in machine.devices}
     if Backend.CUDA in found:
         return Backend.CUDA
     if Backend.HIP in found:
-        return Backend.HIP if has_hip else Backend.VULKAN
+        return Backend.HIP if has_hip else Backend.VULKAN  # llama.cpp runs AMD cards by either
     if Backend.METAL in found or (machine.os.lower() == "darwin" and machine.arch == "arm64"):
         return Backend.METAL
     if found & {Backend.VULKAN, Backend.SYCL}:
@@ -62,11 +62,11 @@ def backend_for(machine: Machine, *, has_hip: bool = False) -> Backend:
 
 
 def jobs_for(machine: Machine) -> int:
-    """Compilers at once: as many as cores we may use and 2 GiB of available RAM each allow, at least one."""
+    """Return how many compilers may run at once, by usable cores and available RAM; at least one."""
     cores = [machine.cpu.affinity, machine.cpu.logical_cores]
     if machine.cpu.quota is not None:
         cores.append(int(machine.cpu.quota))
-    return max(1, min(*cores, machine.ram_available_bytes // JOB_BYTES))
+    return max(1, min(*cores, machine.ram_available_bytes // _JOB_BYTES))
 
 
 def cuda_architectures(machine: Machine) -> tuple[str, ...]:
@@ -80,12 +80,12 @@ def cuda_architectures(machine: Machine) -> tuple[str, ...]:
 def cmake_arguments(
     recipe: Recipe, backend: Backend, *, architectures: tuple[str, ...] = (), apple: bool = False
 ) -> tuple[str, ...]:
-    """Everything that decides what the engine is; generator, compiler and ccache are the builder's affair."""
+    """Return the arguments that decide what the engine is (not generator, compiler, ccache)."""
     arguments = (
-        *COMMON_ARGUMENTS,
+        *_COMMON_ARGUMENTS,
         f"-DCMAKE_INSTALL_RPATH={'@loader_path' if apple else '$ORIGIN'}",
         f"-DLLAMA_BUILD_COMMIT={recipe.commit}",
-        *BACKEND_ARGUMENTS[backend],
+        *_BACKEND_ARGUMENTS[backend],
     )
     if backend is Backend.CUDA and architectures:
         listed = ";".join(f"{architecture}-real" for architecture in architectures)
@@ -96,7 +96,7 @@ def cmake_arguments(
 
 
 def build_key(recipe: Recipe, backend: Backend, facts: dict[str, object]) -> str:
-    """`0.3.36-cpu-1f0c29ab`: readable first, then everything that makes two engines unlike, as a digest."""
+    """Return a key like `0.3.36-cpu-1f0c29ab`: readable first, then a digest of all facts."""
     everything = {"commit": recipe.commit, "targets": recipe.targets, "backend": backend, **facts}
     digest = hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
     return f"{recipe.version}-{backend}-{digest[:8]}"

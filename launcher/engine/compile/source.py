@@ -1,4 +1,4 @@
-"""The llama.cpp tree of one build: taken out of the source archive, patched where a toolkit is too old."""
+"""Unpack the llama.cpp tree of one build, and patch it where a toolkit is too old."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from launcher.errors import EngineFailed
 
 VULKAN_FILE = "ggml/src/ggml-vulkan/ggml-vulkan.cpp"
-LAYER_SETTINGS_SINCE = (1, 3, 272)
-"""VK_EXT_layer_settings came with Vulkan 1.3.272 (Khronos registry, VK_EXT_layer_settings revision 2)."""
+# VK_EXT_layer_settings came with Vulkan 1.3.272 (Khronos registry, VK_EXT_layer_settings revision 2).
+_LAYER_SETTINGS_SINCE = (1, 3, 272)
 
 _BLOCK_START = "    VkBool32 enable_best_practice = layer_settings;\n"
 _BLOCK_END = "    vk::InstanceCreateInfo instance_create_info("
@@ -19,25 +19,25 @@ _ARGUMENT = "layers, extensions, &layer_setting_info);"
 
 
 def unpack(archive: Path, subtree: str, target: Path) -> None:
-    """The folder `subtree` of a .tar.gz becomes the new folder `target`. Nothing may point outside it.
+    """Extract the folder `subtree` of a .tar.gz as the new folder `target`; nothing may point outside it.
 
-    Times are kept: ccache trusts a header that is older than the compilation. Raises EngineFailed for an
-    archive that is damaged or has no such folder, OSError for the disk's troubles.
+    Raises EngineFailed if the archive is damaged or has no such folder, OSError for the disk's troubles.
     """
     prefix = subtree.rstrip("/") + "/"
-    taken = 0
+    n_files = 0
     try:
         with tarfile.open(archive, "r:gz") as tar:
             for member in tar:
                 if not member.name.startswith(prefix) or member.isdir():
                     continue
-                _take_out(tar, _renamed(member, prefix), target)
-                taken += 1
+                # Times are kept: ccache trusts a header that is older than the compilation.
+                _extract(tar, _renamed(member, prefix), target)
+                n_files += 1
     except (tarfile.TarError, EOFError) as error:
         raise EngineFailed(
             f"{archive.name} cannot be unpacked: {error}", hint=f"remove {archive} and build again"
         ) from error
-    if taken == 0:
+    if n_files == 0:
         raise EngineFailed(f"{archive.name} has no folder {subtree}", hint=f"remove {archive}")
 
 
@@ -49,16 +49,17 @@ def _renamed(member: tarfile.TarInfo, prefix: str) -> tarfile.TarInfo:
     return renamed
 
 
-def _take_out(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    """One member below `target`, never outside it: by tarfile's own filter, and by ours where it has none yet."""
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    """Extract one member below `target`, never outside it."""
     if hasattr(tarfile, "data_filter"):
         tar.extract(member, target, filter="data")
         return
-    reach = (
+    # Python before 3.11.4 has no filter: check the path and where a link points by hand.
+    points_to = (
         os.path.normpath(Path(member.name).parent / member.linkname) if member.issym() else member.linkname
     )
     inside = all(
-        not Path(path).is_absolute() and ".." not in Path(path).parts for path in (member.name, reach)
+        not Path(path).is_absolute() and ".." not in Path(path).parts for path in (member.name, points_to)
     )
     if not inside or not (member.isreg() or member.issym() or member.islnk()):
         raise tarfile.ExtractError(f"{member.name} would leave the folder or is no file")
@@ -66,8 +67,8 @@ def _take_out(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> No
 
 
 def patch_vulkan(tree: Path, headers: tuple[int, int, int] | None) -> bool:
-    """Fit the tree to Vulkan headers older than 1.3.272 (Debian 12 has 1.3.239); whether it was needed."""
-    if headers is None or headers >= LAYER_SETTINGS_SINCE:
+    """Fit the tree to Vulkan headers older than 1.3.272 (Debian 12 has 1.3.239); return True if needed."""
+    if headers is None or headers >= _LAYER_SETTINGS_SINCE:
         return False
     path = tree / VULKAN_FILE
     try:
@@ -79,11 +80,11 @@ def patch_vulkan(tree: Path, headers: tuple[int, int, int] | None) -> bool:
 
 
 def without_layer_settings(text: str) -> str:
-    """ggml-vulkan.cpp without the vk::LayerSettingEXT block of ggml_vk_instance_init.
+    """Return ggml-vulkan.cpp without the vk::LayerSettingEXT block of ggml_vk_instance_init.
 
-    It turns on a check of the validation layers, which only a debug build has. Raises EngineFailed when the
-    text is not the one this was written for.
+    Raises EngineFailed if the text is not the one this was written for.
     """
+    # The block turns on a check of the validation layers, which only a debug build has.
     start = text.find(_BLOCK_START)
     end = text.find(_BLOCK_END, start)
     argument = text.find(_ARGUMENT, end)

@@ -1,4 +1,4 @@
-"""What this machine can compile with: compiler, cmake, ninja, ccache, and the toolkit a GPU backend needs."""
+"""Find the compiler, cmake, ninja, ccache, and the toolkit that a GPU backend needs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from launcher.errors import EngineFailed
 from launcher.machine.machine import Backend
 from launcher.system.run_program import output_of
 
-COMPILERS = (("cc", "c++"), ("gcc", "g++"), ("clang", "clang++"))
-INTEL_COMPILERS = (("icx", "icpx"),)
+_COMPILERS = (("cc", "c++"), ("gcc", "g++"), ("clang", "clang++"))
+_INTEL_COMPILERS = (("icx", "icpx"),)
 
-PACKAGES: dict[str, dict[str, str]] = {
+# What to install, per package manager. llama.cpp docs/build.md, sections CUDA, HIP and Vulkan; names as the
+# distributions spell them.
+_PACKAGES: dict[str, dict[str, str]] = {
     "compiler": {
         "apt-get": "build-essential",
         "dnf": "gcc gcc-c++",
@@ -43,40 +45,32 @@ PACKAGES: dict[str, dict[str, str]] = {
     },
     "hip": {"apt-get": "hipcc libhipblas-dev librocblas-dev", "dnf": "hipcc hipblas-devel rocblas-devel"},
 }
-"""What to install, per package manager. llama.cpp docs/build.md, sections CUDA, HIP and Vulkan; names as the
-distributions spell them."""
-
-PREFIXES = tuple(
+# Where toolkits install themselves: programs in bin, headers in include.
+_PREFIXES = tuple(
     map(Path, ("/usr", "/usr/local", "/usr/local/cuda", "/opt/cuda", "/opt/rocm", "/opt/homebrew"))
 )
-"""Where toolkits install themselves: programs in bin, headers in include."""
-
 _MANAGERS = ("apt-get", "dnf", "pacman", "zypper", "apk", "brew")
 _ELSE = "or use a llama-server you have (--engine PATH), or build without the GPU (--backend cpu)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Toolchain:
-    """`compiler` and `toolkit` are what they call themselves (`c++ (Debian 12.2.0-14) 12.2.0`, `CUDA 13.0`).
-
-    `vulkan_headers` is the version of the Vulkan headers, None for other backends. `settings` are cmake
-    arguments and `environment` variables by which cmake finds what was found here.
-    """
+    """The tools that one build uses."""
 
     c: Path
     cxx: Path
-    compiler: str
+    compiler: str  # its own words: `c++ (Debian 12.2.0-14) 12.2.0`
     cmake: Path
     ninja: Path
     ccache: Path | None
-    toolkit: str | None = None
-    vulkan_headers: tuple[int, int, int] | None = None
-    settings: tuple[str, ...] = ()
-    environment: tuple[tuple[str, str], ...] = ()
+    toolkit: str | None = None  # `CUDA 13.0`
+    vulkan_headers: tuple[int, int, int] | None = None  # their version; None for other backends
+    settings: tuple[str, ...] = ()  # cmake arguments by which cmake finds these tools
+    environment: tuple[tuple[str, str], ...] = ()  # variables for the same purpose
 
 
-def find_toolchain(backend: Backend, *, prefixes: tuple[Path, ...] = PREFIXES) -> Toolchain:
-    """Everything a build for `backend` needs; toolkits are looked for on PATH and below `prefixes`.
+def find_toolchain(backend: Backend, *, prefixes: tuple[Path, ...] = _PREFIXES) -> Toolchain:
+    """Find all that a build for `backend` needs, with toolkits on PATH and below `prefixes`.
 
     Raises EngineFailed naming what is missing and how to get it.
     """
@@ -103,24 +97,24 @@ def find_toolchain(backend: Backend, *, prefixes: tuple[Path, ...] = PREFIXES) -
 
 
 def has_hip() -> bool:
-    """Whether AMD's compiler is here (an argument of recipe.backend_for)."""
-    return _which("hipcc", *_named("ROCM_PATH"), *PREFIXES) is not None
+    """Return True if AMD's compiler is installed (an argument of recipe.backend_for)."""
+    return _which("hipcc", *_named("ROCM_PATH"), *_PREFIXES) is not None
 
 
 def install_hint(what: str) -> str:
-    """The command that installs `what` (a key of PACKAGES) on this system."""
+    """Return the command that installs `what` (a key of _PACKAGES) on this system."""
     if what == "compiler" and sys.platform == "darwin":
         return "xcode-select --install"
     for manager in _MANAGERS:
-        if manager in PACKAGES[what] and shutil.which(manager) is not None:
+        if manager in _PACKAGES[what] and shutil.which(manager) is not None:
             sudo = "" if manager == "brew" or os.geteuid() == 0 else "sudo "
             verb = {"pacman": "-S", "apk": "add"}.get(manager, "install")
-            return f"{sudo}{manager} {verb} {PACKAGES[what][manager]}"
-    return f"install {PACKAGES[what]['apt-get']} (as Debian calls it)"
+            return f"{sudo}{manager} {verb} {_PACKAGES[what][manager]}"
+    return f"install {_PACKAGES[what]['apt-get']} (as Debian calls it)"
 
 
 def parse_vulkan_version(header: str) -> tuple[int, int, int] | None:
-    """The version in vulkan_core.h: `VK_HEADER_VERSION_COMPLETE VK_MAKE_API_VERSION(0, 1, 3, …)` + 239."""
+    """Parse the version in vulkan_core.h, such as (1, 3, 239)."""
     patch = re.search(r"#define VK_HEADER_VERSION (\d+)", header)
     complete = re.search(
         r"#define VK_HEADER_VERSION_COMPLETE VK_MAKE(?:_API)?_VERSION\((?:0, )?(\d+), (\d+),", header
@@ -129,11 +123,12 @@ def parse_vulkan_version(header: str) -> tuple[int, int, int] | None:
 
 
 def _compilers(backend: Backend) -> tuple[Path, Path]:
-    """`CC` and `CXX` win, as everywhere; else the first complete pair."""
+    """Return the compilers for C and C++: from the environment, else the first complete pair."""
+    # `CC` and `CXX` win, as everywhere.
     given = tuple(shutil.which(os.environ.get(name, "")) for name in ("CC", "CXX"))
     if given[0] and given[1]:
         return Path(given[0]), Path(given[1])
-    pairs = INTEL_COMPILERS if backend is Backend.SYCL else COMPILERS
+    pairs = _INTEL_COMPILERS if backend is Backend.SYCL else _COMPILERS
     for c, cxx in pairs:
         found = _which(c), _which(cxx)
         if found[0] and found[1]:
@@ -148,7 +143,8 @@ def _compilers(backend: Backend) -> tuple[Path, Path]:
 
 
 def _python_tool(name: str) -> Path:
-    """Where cmake or ninja is: they come as packages beside this Python; the system's do too."""
+    """Find cmake or ninja."""
+    # cmake and ninja come as packages beside this Python; the system's do too.
     beside = Path(sysconfig.get_path("scripts")) / name
     if os.access(beside, os.X_OK):
         return beside
@@ -222,7 +218,7 @@ def _with_vulkan(base: Toolchain, prefixes: tuple[Path, ...]) -> Toolchain:
 
 
 def _named(*variables: str) -> tuple[Path, ...]:
-    """The folders that these variables of the environment name."""
+    """Return the folders named by these environment variables."""
     return tuple(Path(os.environ[name]) for name in variables if os.environ.get(name))
 
 

@@ -14,7 +14,8 @@ from typing import Self
 
 import pytest
 
-from launcher.engine.compile.build import BuildRequest, build_engine
+from launcher.engine.compile.build import build_engine
+from launcher.engine.compile.job import BuildRequest
 from launcher.engine.find import RECORD, read_engines
 from launcher.errors import EngineFailed, LauncherError, TryAgain
 from launcher.machine.machine import Backend

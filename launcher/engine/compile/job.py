@@ -1,0 +1,81 @@
+"""One build of an engine on this machine: where everything lies, and what is asked of cmake."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.engine.compile.recipe import build_key, cmake_arguments
+from launcher.engine.compile.toolchain import Toolchain, find_toolchain
+from launcher.engine.host_cpu import HostCpu, host_cpu
+from launcher.engine.pinned import LLAMA_CPP, Recipe
+from launcher.machine.machine import Backend
+from launcher.system.packages import LLAMA_CPP_PYTHON, Package
+
+# Variables that cmake and the compilers read, and that change what is built.
+_VARIABLES = ("CFLAGS", "CXXFLAGS", "LDFLAGS", "CUDAFLAGS", "HIPFLAGS")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildRequest:
+    """An engine to build. `engines_dir` and `packages_dir` are created as needed."""
+
+    backend: Backend
+    engines_dir: Path
+    packages_dir: Path
+    jobs: int  # see recipe.jobs_for
+    architectures: tuple[str, ...] = ()  # see recipe.cuda_architectures; empty: of the cards in this machine
+    recipe: Recipe = LLAMA_CPP
+    package: Package = LLAMA_CPP_PYTHON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildJob:
+    """A request, resolved against this machine: where everything lies and what is asked of cmake."""
+
+    request: BuildRequest
+    tools: Toolchain
+    cpu: HostCpu
+    arguments: tuple[str, ...]
+    key: str
+
+    @property
+    def engine(self) -> Path:
+        return self.request.engines_dir / self.key
+
+    @property
+    def tree(self) -> Path:
+        return self.request.engines_dir / f".build-{self.key}"
+
+    @property
+    def log(self) -> Path:
+        return self.request.engines_dir / "logs" / f"build-{self.key}.log"
+
+
+def resolve_job(request: BuildRequest) -> BuildJob:
+    """Resolve a request against the tools and the processor of this machine.
+
+    Raises EngineFailed if a compiler or toolkit is missing.
+    """
+    tools = find_toolchain(request.backend)
+    cpu = host_cpu()
+    arguments = cmake_arguments(
+        request.recipe,
+        request.backend,
+        architectures=request.architectures,
+        apple=sys.platform == "darwin",
+    )
+    # Everything that makes two engines of one llama.cpp unlike.
+    facts: dict[str, object] = {
+        "arguments": arguments,
+        "compiler": tools.compiler,
+        "toolkit": tools.toolkit,
+        "arch": cpu.arch,
+        "isa": cpu.flags,
+        "variables": {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)},
+        "source": request.package.sha256,
+    }
+    key = build_key(request.recipe, request.backend, facts)
+    return BuildJob(request=request, tools=tools, cpu=cpu, arguments=arguments, key=key)
