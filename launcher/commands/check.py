@@ -39,7 +39,6 @@ from launcher.progress import OnProgress
 from launcher.simulate.simulations import Simulations
 from launcher.system.settings import Settings, expand_home, read_settings
 
-_FLASH = {FlashAttention.AUTO: None, FlashAttention.ON: True, FlashAttention.OFF: False}
 _PROJECTOR, _DRAFT = ("-mm", "-mmu"), ("-md", "-hfd")
 _BESIDE = {"-mm": "the projector", "-md": "the draft model"}
 _ANOTHER_WAY = "launcher check REF -- names the model another way: user/repo:QUANT, an https URL, a path"
@@ -263,7 +262,7 @@ def _wishes(configuration: Configuration, verdict: Check) -> Iterator[Workload]:
         cache_type_v=configuration.cache_type_v,
         batch_size=configuration.batch_size,
         ubatch_size=configuration.ubatch_size,
-        flash_attn=_FLASH[configuration.flash_attn],
+        flash_attn=configuration.flash_attn,
         cache_ram_bytes=configuration.cache_ram_bytes if configuration.cache_ram_given else None,
         rope=configuration.rope,
     )
@@ -273,8 +272,8 @@ def _wishes(configuration: Configuration, verdict: Check) -> Iterator[Workload]:
     k, v = configuration.cache_type_k, configuration.cache_type_v
     both = v if k is CacheType.F16 else k
     yield replace(asked, cache_type_k=both, cache_type_v=both)
-    yield replace(asked, flash_attn=None)
-    yield replace(asked, cache_type_k=both, cache_type_v=both, flash_attn=None)
+    yield replace(asked, flash_attn=FlashAttention.AUTO)
+    yield replace(asked, cache_type_k=both, cache_type_v=both, flash_attn=FlashAttention.AUTO)
 
 
 def _argv(

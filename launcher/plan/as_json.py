@@ -39,7 +39,7 @@ def plan_json(
             "cache_type_v": plan.cache_type_v.value,
             "batch_size": plan.batch_size,
             "ubatch_size": plan.ubatch_size,
-            "flash_attn": plan.flash_attn,
+            "flash_attn": plan.flash_attn.switch,
             "load_mode": plan.load_mode.value,
             "cache_ram_bytes": plan.cache_ram_bytes,
             "ctx_checkpoints": plan.ctx_checkpoints,

@@ -14,7 +14,7 @@ from launcher.errors import UsageError
 from launcher.machine.machine import parse_cpu_list
 from launcher.plan.amounts import HOST, MOST_CERTAIN_FIRST, NOTHING, Amount, Basis, LedgerRow
 from launcher.plan.as_json import PLAN_SCHEMA, plan_json
-from launcher.plan.modes import CacheType, LoadMode, NumaMode, TensorOverride
+from launcher.plan.modes import CacheType, FlashAttention, LoadMode, NumaMode, TensorOverride
 from launcher.plan.plan import Placement, Plan
 from launcher.system.json_object import JsonObject, Malformed
 
@@ -92,7 +92,7 @@ def _plan(given: JsonObject) -> Plan:
         cache_type_v=settings.choice("cache_type_v", CacheType),
         batch_size=settings.whole("batch_size", 0, _MAX_TOKENS),
         ubatch_size=settings.whole("ubatch_size", 0, _MAX_TOKENS),
-        flash_attn=settings.flag("flash_attn") if settings.has("flash_attn") else None,
+        flash_attn=_flash_attn(settings),
         load_mode=settings.choice("load_mode", LoadMode),
         cache_ram_bytes=settings.whole("cache_ram_bytes", 0, _MAX_BYTES),
         ctx_checkpoints=settings.whole("ctx_checkpoints", 0, _MAX_SLOTS),
@@ -105,6 +105,12 @@ def _plan(given: JsonObject) -> Plan:
         forecast=_forecast(given.object_at("forecast")) if given.has("forecast") else None,
         simulated_by=given.optional_text("simulated_by"),
     )
+
+
+def _flash_attn(settings: JsonObject) -> FlashAttention:
+    if not settings.has("flash_attn"):
+        return FlashAttention.AUTO
+    return FlashAttention.ON if settings.flag("flash_attn") else FlashAttention.OFF
 
 
 def _cpus(settings: JsonObject) -> tuple[int, ...]:

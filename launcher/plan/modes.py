@@ -22,6 +22,11 @@ class FlashAttention(StrEnum):
     OFF = "off"
     AUTO = "auto"
 
+    @property
+    def switch(self) -> bool | None:
+        """True, False, or None for AUTO: how JSON documents write it."""
+        return None if self is FlashAttention.AUTO else self is FlashAttention.ON
+
 
 class LoadMode(StrEnum):
     """How weights get into memory; llama-server's `--load-mode` values (`mmap+mlock`, `dio` are not planned)."""

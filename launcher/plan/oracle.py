@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from launcher.machine.machine import Device
-from launcher.plan.modes import CacheType, FlashAttention, LoadMode, SplitMode, TensorOverride
+from launcher.plan.modes import FlashAttention, LoadMode, SplitMode, TensorOverride
+from launcher.plan.parameters import ContextParameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class Question(ContextParameters):
     """One configuration of llama-server.
 
     `model` is the path of the first shard, hollow or real. `devices` are the ones to use, in llama.cpp's
@@ -27,14 +28,7 @@ class Question:
 
     model: str
     devices: tuple[Device, ...]
-    ctx_size: int
-    n_parallel: int = 1
     kv_unified: bool = True
-    cache_type_k: CacheType = CacheType.F16
-    cache_type_v: CacheType = CacheType.F16
-    batch_size: int = 2048
-    ubatch_size: int = 512
-    flash_attn: FlashAttention = FlashAttention.AUTO
     swa_full: bool = False
     overrides: tuple[TensorOverride, ...] = ()
     tensor_split: tuple[float, ...] = ()
@@ -82,7 +76,7 @@ class Answer:
 
     rows: tuple[BufferRow, ...]
     slot_ctx_size: int
-    flash_attn: bool
+    flash_attn: bool  # settled: `auto` is on or off by now
     sched_copies: int
     graph_splits: tuple[int, int]
     host_tensors: tuple[HostTensor, ...]

@@ -1,37 +1,48 @@
-"""The parameters of one llama-server that decide how much memory it takes, all of them settled."""
+"""What a llama.cpp context is made with, as far as it decides memory. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
-from launcher.plan.modes import CacheType
+from launcher.plan.modes import CacheType, FlashAttention
 
 _PAD = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parameters:
-    """`ctx_size` is the whole KV pool, `flash_attn` False only where it was switched off."""
+class ContextParameters:
+    """The settled parameters of a llama.cpp context; defaults are llama-server's.
+
+    `ctx_size` is the whole KV pool in tokens.
+    """
 
     ctx_size: int
-    n_parallel: int
-    cache_type_k: CacheType
-    cache_type_v: CacheType
-    batch_size: int
-    ubatch_size: int
-    flash_attn: bool
+    n_parallel: int = 1
+    cache_type_k: CacheType = CacheType.F16
+    cache_type_v: CacheType = CacheType.F16
+    batch_size: int = 2048
+    ubatch_size: int = 512
+    flash_attn: FlashAttention = FlashAttention.AUTO
 
     @property
     def cache_types(self) -> str:
-        """Of K and V, as people write them."""
+        """Types of K and V, as in `f16/q8_0`."""
         return f"{self.cache_type_k}/{self.cache_type_v}"
 
     @property
     def n_tokens(self) -> int:
-        """Tokens in the largest batch that is computed at once (llama-context.cpp, the constructor's n_ubatch)."""
+        """Tokens in the largest batch that is computed at once."""
+        # llama-context.cpp, the constructor's n_ubatch.
         return min(self.ctx_size, self.batch_size, self.ubatch_size)
 
 
+def context_fields(parameters: ContextParameters) -> dict[str, Any]:
+    """Return the fields of ContextParameters by name, to build another type that has them."""
+    return {field.name: getattr(parameters, field.name) for field in fields(ContextParameters)}
+
+
 def pad_context(n_tokens: int) -> int:
-    """llama.cpp pads contexts and sliding windows to 256 (llama-context.cpp, llama-kv-cache-iswa.cpp)."""
+    """Round a context or a sliding window up to 256 tokens, as llama.cpp does."""
+    # llama-context.cpp and llama-kv-cache-iswa.cpp.
     return -(-n_tokens // _PAD) * _PAD

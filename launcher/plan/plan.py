@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from launcher.plan.amounts import DISK, SPEED, LedgerRow
-from launcher.plan.modes import CacheType, LoadMode, NumaMode, TensorOverride
+from launcher.plan.modes import LoadMode, NumaMode, TensorOverride
+from launcher.plan.parameters import ContextParameters
 from launcher.units import format_bytes
 
 # A supervisor reads plans' names and numbers, and starts sooner without the forecast's tables.
@@ -39,7 +40,7 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(ContextParameters):
     """A model, placed on a machine, that fits. `ctx_size` is the KV pool: one request can use all of it,
     `n_parallel` requests at once share it. Every choice has a sentence in `reasons`.
 
@@ -51,13 +52,6 @@ class Plan:
     source: str
     quant: str
     size_bytes: int
-    ctx_size: int
-    n_parallel: int
-    cache_type_k: CacheType
-    cache_type_v: CacheType
-    batch_size: int
-    ubatch_size: int
-    flash_attn: bool | None
     load_mode: LoadMode
     cache_ram_bytes: int
     ctx_checkpoints: int

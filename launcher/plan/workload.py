@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from launcher.plan.amounts import Amount
-from launcher.plan.modes import CacheType, LoadMode, NumaMode, TensorOverride
+from launcher.plan.modes import CacheType, FlashAttention, LoadMode, NumaMode, TensorOverride
 from launcher.plan.rope import Rope
 
 
@@ -47,13 +47,14 @@ class Workload:
     whatever is planned for the rest. `rope` moves the context that a request may have.
     """
 
+    # The fields of ContextParameters, each of them open; hence not that type.
     ctx_size: int | None = None
     n_parallel: int = 1
     cache_type_k: CacheType | None = None
     cache_type_v: CacheType | None = None
     batch_size: int | None = None
     ubatch_size: int | None = None
-    flash_attn: bool | None = None
+    flash_attn: FlashAttention = FlashAttention.AUTO
     cache_ram_bytes: int | None = None
     load_mode: LoadMode | None = None
     prefer: Prefer = Prefer.BALANCED
@@ -67,5 +68,7 @@ class Workload:
 def as_recorded(workload: Workload) -> dict[str, Any]:
     """Return the workload's fields under the keys that records of deployments were hashed with."""
     fields = asdict(workload)
-    fields["extras"] = fields.pop("adapters")  # a deployment that runs must stay the same request
+    # A deployment that runs must stay the same request, whatever a field is called today.
+    fields["extras"] = fields.pop("adapters")
+    fields["flash_attn"] = workload.flash_attn.switch
     return fields

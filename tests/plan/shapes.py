@@ -9,8 +9,8 @@ from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import Header, parse_header
 from launcher.gguf.model import ModelFile, Shard
 from launcher.machine.machine import Backend, Cpu, Device, Machine
-from launcher.plan.modes import CacheType
-from launcher.plan.parameters import Parameters
+from launcher.plan.modes import CacheType, FlashAttention
+from launcher.plan.parameters import ContextParameters
 from launcher.units import GIB, MIB
 from tests.make_gguf import Types, make_shards
 
@@ -106,13 +106,13 @@ def parameters(
     ubatch_size: int = 512,
     flash_attn: bool = True,
     cache_type: CacheType = CacheType.F16,
-) -> Parameters:
-    return Parameters(
+) -> ContextParameters:
+    return ContextParameters(
         ctx_size=ctx_size,
         n_parallel=n_parallel,
         cache_type_k=cache_type,
         cache_type_v=cache_type,
         batch_size=2048,
         ubatch_size=ubatch_size,
-        flash_attn=flash_attn,
+        flash_attn=FlashAttention.AUTO if flash_attn else FlashAttention.OFF,
     )

@@ -17,7 +17,7 @@ from launcher.plan.amounts import HOST, Amount, Basis, LedgerRow
 from launcher.plan.as_json import plan_json, shortfall_json
 from launcher.plan.forecast.turn import Band, Forecast, Turn
 from launcher.plan.from_json import from_json
-from launcher.plan.modes import CacheType, LoadMode, NumaMode, TensorOverride
+from launcher.plan.modes import CacheType, FlashAttention, LoadMode, NumaMode, TensorOverride
 from launcher.plan.plan import Placement, Plan, Shortfall
 from launcher.plan.workload import Workload
 from tests.plan.golden import CASES
@@ -90,7 +90,7 @@ def plans(draw: st.DrawFn) -> Plan:
         cache_type_v=draw(st.sampled_from(CacheType)),
         batch_size=draw(COUNTS),
         ubatch_size=draw(COUNTS),
-        flash_attn=draw(st.none() | st.booleans()),
+        flash_attn=draw(st.sampled_from(FlashAttention)),
         load_mode=draw(st.sampled_from(LoadMode)),
         cache_ram_bytes=draw(SIZES),
         ctx_checkpoints=draw(COUNTS),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from launcher.errors import UsageError
 from launcher.machine.machine import Backend
 from launcher.plan.amounts import HOST
-from launcher.plan.modes import CacheType, LoadMode
+from launcher.plan.modes import CacheType, FlashAttention, LoadMode
 from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.rope import Rope
 from launcher.plan.workload import Workload
@@ -127,9 +127,11 @@ def test_cache_types_of_mla_are_equal() -> None:
 
 def test_a_quantised_v_switches_flash_attention_on() -> None:
     plan = planned(make_plan(model(), "q", machine(), Workload(cache_type_v=CacheType.Q8_0)))
-    assert plan.flash_attn is True
+    assert plan.flash_attn is FlashAttention.ON
     with pytest.raises(UsageError, match="needs flash attention"):
-        make_plan(model(), "q", machine(), Workload(cache_type_v=CacheType.Q8_0, flash_attn=False))
+        make_plan(
+            model(), "q", machine(), Workload(cache_type_v=CacheType.Q8_0, flash_attn=FlashAttention.OFF)
+        )
 
 
 def test_slots_are_at_least_one() -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from launcher.plan.modes import CacheType, TensorOverride
+from launcher.plan.modes import CacheType, FlashAttention, TensorOverride
 from launcher.plan.workload import Workload, as_recorded
 
 USUAL = {
@@ -33,6 +33,8 @@ USUAL = {
     [
         (Workload(), {}),
         (Workload(ctx_size=8192, cache_type_k=CacheType.Q8_0), {"ctx_size": 8192, "cache_type_k": "q8_0"}),
+        (Workload(flash_attn=FlashAttention.ON), {"flash_attn": True}),
+        (Workload(flash_attn=FlashAttention.OFF), {"flash_attn": False}),
         (
             Workload(overrides=(TensorOverride(pattern="a", where="host"),)),
             {"overrides": [{"pattern": "a", "where": "host"}]},

@@ -190,7 +190,7 @@ def _add_memory(line: _Line, plan: Plan) -> None:
     line.add("-ub", str(plan.ubatch_size), "its batch size")
     line.add("-ctk", plan.cache_type_k, "its KV cache")
     line.add("-ctv", plan.cache_type_v, "its KV cache")
-    line.add("-fa", _on_off(plan.flash_attn), "flash attention")
+    line.add("-fa", plan.flash_attn, "flash attention")
     line.add_if_known("-cram", str(plan.cache_ram_bytes // MIB))  # an engine without it keeps no such cache
     line.add_if_known("-ctxcp", str(plan.ctx_checkpoints))
 
@@ -215,10 +215,6 @@ def _add_load_mode(line: _Line, plan: Plan) -> None:
         line.add("--no-mmap", None, "load mode none")
     elif plan.load_mode is LoadMode.MLOCK:
         line.add("--mlock", None, "load mode mlock")
-
-
-def _on_off(flag: bool | None) -> str:
-    return "auto" if flag is None else "on" if flag else "off"
 
 
 def _check_profile_flags(flags: Sequence[str], capabilities: KnownFlags | None) -> None:

@@ -113,6 +113,7 @@ OVERRIDES = frozenset({"-ot", "-cmoe", "-ncmoe", "-ncffn"})
 class MemorySettings:
     """Fields of Configuration as they are read, and the overrides, which add up."""
 
+    # Fields by name, because each flag sets the field its handler names; hence not a ContextParameters.
     fields: dict[str, Any] = field(default_factory=dict)
     overrides: list[TensorOverride] = field(default_factory=list)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from launcher.engine.flags.memory_flags import HANDLERS, OVERRIDES, MemorySettings
 from launcher.errors import UsageError
-from launcher.plan.modes import CacheType, LoadMode, NumaMode
+from launcher.plan.modes import CacheType, FlashAttention, LoadMode, NumaMode
 from launcher.plan.workload import Workload
 from launcher.units import MIB
 
@@ -182,9 +182,9 @@ def _value(name: str, words: tuple[str, ...]) -> object:
         if name == "--numa":
             return NumaMode(text)
         if name == "-fa":
-            return {"on": True, "off": False, "auto": None}[text]
+            return FlashAttention(text)
         number = int(text)
-    except (KeyError, ValueError):
+    except ValueError:
         raise UsageError(f"{words[0]} {text} after -- is nothing that can be planned for") from None
     least = 0 if name == "-cram" else 1
     if number < least:

@@ -52,6 +52,7 @@ class Configuration:
     limit, and `cache_ram_given` False llama-server's own limit. `all_outputs` reserves logits for the whole
     batch (embeddings)."""
 
+    # As typed: an open or a zero `ctx_size` depends on the model; hence not a ContextParameters.
     ctx_size: int | None = None
     ctx_per_slot: int = 0
     n_parallel: int = AUTO_SLOTS

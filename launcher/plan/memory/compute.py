@@ -22,8 +22,8 @@ from launcher.machine.machine import Backend
 from launcher.plan.amounts import Amount, Basis
 from launcher.plan.memory.kernels import CUDA_GROUPED_HEADS, CUDA_SQUARE_HEADS
 from launcher.plan.memory.kv import Caches
-from launcher.plan.modes import CacheType
-from launcher.plan.parameters import Parameters
+from launcher.plan.modes import CacheType, FlashAttention
+from launcher.plan.parameters import ContextParameters
 from launcher.units import MIB
 
 _F32 = 4
@@ -38,7 +38,7 @@ class GraphBytes:
 
     `attention` (scores included) and `feed_forward` are those of the widest block, `embedding` one hidden state
     of all tokens, `router` what choosing experts takes besides it, `logits` the output rows. `kv_f16` is an F16
-    copy of the largest cache, for kernels that need one; `largest_kv` that cache itself. `band_percent` is
+    copy of the largest cache, for kernels that need one. `band_percent` is
     wider for blocks that the laws do not describe.
     """
 
@@ -49,7 +49,6 @@ class GraphBytes:
     router: int
     logits: int
     kv_f16: int
-    largest_kv: int
     flash_attn: bool
     band_percent: int
 
@@ -69,11 +68,11 @@ class Role:
 
 
 def size_graph(
-    architecture: Architecture, parameters: Parameters, caches: Caches, backend: Backend
+    architecture: Architecture, parameters: ContextParameters, caches: Caches, backend: Backend
 ) -> GraphBytes:
     """The graph of this model as `backend` would run it."""
     n_tokens = parameters.n_tokens
-    flash = parameters.flash_attn and _has_flash_attention(architecture, backend)
+    flash = parameters.flash_attn is not FlashAttention.OFF and _has_flash_attention(architecture, backend)
     cells = sum(caches.cells)
     n_head = max(architecture.n_head)
     q = n_head * architecture.n_embd_head_k
@@ -91,7 +90,6 @@ def size_graph(
         router=_F32 * n_tokens * architecture.n_expert,
         logits=_F32 * parameters.n_parallel * (architecture.n_vocab or 0),
         kv_f16=2 * caches.cells[0] * cached_width if _copies_kv(parameters, backend, flash=flash) else 0,
-        largest_kv=max((block.attention_bytes for block in caches.blocks), default=0),
         flash_attn=flash,
         band_percent=15 if regular else 100,
     )
@@ -166,7 +164,7 @@ def _has_flash_attention(architecture: Architecture, backend: Backend) -> bool:
     return v == k if k in CUDA_SQUARE_HEADS else k in CUDA_GROUPED_HEADS and v == CUDA_GROUPED_HEADS[k][0]
 
 
-def _copies_kv(parameters: Parameters, backend: Backend, *, flash: bool) -> bool:
+def _copies_kv(parameters: ContextParameters, backend: Backend, *, flash: bool) -> bool:
     """CUDA's flash attention wants F16: any other cache is converted first (ggml-cuda/fattn.cu,
     ggml_cuda_flash_attn_ext_get_alloc_size)."""
     types = {parameters.cache_type_k, parameters.cache_type_v}

@@ -12,24 +12,14 @@ from launcher.plan.memory.budget import Budgets
 from launcher.plan.memory.kv import size_caches
 from launcher.plan.memory.ledger import Demand, build_ledger
 from launcher.plan.memory.weights import weigh
-from launcher.plan.modes import FlashAttention
 from launcher.plan.oracle import Question
-from launcher.plan.parameters import Parameters
 from launcher.plan.plan import Placement
 
 
 def demand_of_question(question: Question, architecture: Architecture, model: ModelFile) -> Demand:
     """Slots that do not share have a cache each, as if each were alone (llama_kv_cache's streams)."""
     apart = question.n_parallel if not question.kv_unified else 1
-    parameters = Parameters(
-        ctx_size=question.ctx_size,
-        n_parallel=question.n_parallel,
-        cache_type_k=question.cache_type_k,
-        cache_type_v=question.cache_type_v,
-        batch_size=question.batch_size,
-        ubatch_size=min(question.ubatch_size, question.batch_size),
-        flash_attn=question.flash_attn is not FlashAttention.OFF,
-    )
+    parameters = replace(question, ubatch_size=min(question.ubatch_size, question.batch_size))
     one = replace(parameters, ctx_size=question.ctx_size // apart, n_parallel=question.n_parallel // apart)
     caches = size_caches(architecture, one)
     blocks = tuple(

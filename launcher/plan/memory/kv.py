@@ -15,7 +15,7 @@ from launcher.gguf.architecture import Architecture
 from launcher.gguf.ggml import BLOCKS, GgmlType
 from launcher.plan.amounts import Amount, Basis
 from launcher.plan.modes import CacheType
-from launcher.plan.parameters import Parameters, pad_context
+from launcher.plan.parameters import ContextParameters, pad_context
 
 _GGML = {cache_type: GgmlType[cache_type.name] for cache_type in CacheType}
 _OWN_CACHES = frozenset({"deepseek4", "dflash", "dots3note", "glm5-next", "hy_v4", "qwen4exp"})
@@ -58,7 +58,7 @@ def cache_row_bytes(cache_type: CacheType, n_elements: int) -> int:
     return -(-n_elements // per_block) * size
 
 
-def size_caches(architecture: Architecture, parameters: Parameters) -> Caches:
+def size_caches(architecture: Architecture, parameters: ContextParameters) -> Caches:
     """What every block caches under these parameters."""
     full = pad_context(parameters.ctx_size)
     window = window_cells(architecture, parameters)
@@ -76,7 +76,7 @@ def size_caches(architecture: Architecture, parameters: Parameters) -> Caches:
     )
 
 
-def window_cells(architecture: Architecture, parameters: Parameters) -> int:
+def window_cells(architecture: Architecture, parameters: ContextParameters) -> int:
     """Cells of the sliding blocks' cache; the whole context where nothing slides."""
     full = pad_context(parameters.ctx_size)
     if architecture.n_swa is None:
@@ -85,7 +85,7 @@ def window_cells(architecture: Architecture, parameters: Parameters) -> int:
     return pad_context(min(full, wanted))
 
 
-def state_bytes(architecture: Architecture, parameters: Parameters) -> int:
+def state_bytes(architecture: Architecture, parameters: ContextParameters) -> int:
     """What one slot's checkpoint holds: its part of the window's cells and its recurrent states (tools/server
     saves what cannot be rolled back; the full-context cache can). 0 for models that need no checkpoints."""
     window = 0
@@ -102,7 +102,7 @@ def state_bytes(architecture: Architecture, parameters: Parameters) -> int:
     return window + recurrent // parameters.n_parallel
 
 
-def _row(architecture: Architecture, parameters: Parameters, block: int) -> tuple[int, int]:
+def _row(architecture: Architecture, parameters: ContextParameters, block: int) -> tuple[int, int]:
     """Bytes of K and V of one cell of this block."""
     sliding = architecture.swa_blocks[block]
     head_k = architecture.n_embd_head_k_swa if sliding else architecture.n_embd_head_k
@@ -114,7 +114,7 @@ def _row(architecture: Architecture, parameters: Parameters, block: int) -> tupl
 
 
 def _attention_bytes(
-    architecture: Architecture, parameters: Parameters, block: int, full: int, window: int
+    architecture: Architecture, parameters: ContextParameters, block: int, full: int, window: int
 ) -> int:
     if not architecture.kv_blocks[block]:
         return 0
@@ -124,7 +124,7 @@ def _attention_bytes(
     return (cells * sum(_row(architecture, parameters, block)) + index) * architecture.n_loop
 
 
-def _recurrent_bytes(architecture: Architecture, parameters: Parameters, block: int) -> int:
+def _recurrent_bytes(architecture: Architecture, parameters: ContextParameters, block: int) -> int:
     if architecture.recurrence is None or not architecture.recurrent_blocks[block]:
         return 0
     floats = architecture.recurrence.conv_elements + architecture.recurrence.state_elements

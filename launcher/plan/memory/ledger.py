@@ -17,7 +17,7 @@ from launcher.plan.memory.budget import Budgets, DeviceBudget
 from launcher.plan.memory.compute import Role, device_compute, host_compute, size_graph
 from launcher.plan.memory.kv import Caches, size_caches
 from launcher.plan.memory.weights import LayerWeights, Weights
-from launcher.plan.parameters import Parameters
+from launcher.plan.parameters import ContextParameters
 from launcher.plan.plan import Placement
 from launcher.plan.workload import Adapter
 
@@ -28,7 +28,7 @@ class Demand:
 
     architecture: Architecture
     weights: Weights
-    parameters: Parameters
+    parameters: ContextParameters
     caches: Caches
     adapters: tuple[Adapter, ...] = ()
 
@@ -54,7 +54,10 @@ class Spread:
 
 
 def demand_of(
-    architecture: Architecture, weights: Weights, parameters: Parameters, adapters: tuple[Adapter, ...] = ()
+    architecture: Architecture,
+    weights: Weights,
+    parameters: ContextParameters,
+    adapters: tuple[Adapter, ...] = (),
 ) -> Demand:
     return Demand(
         architecture=architecture,

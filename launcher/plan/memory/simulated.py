@@ -8,39 +8,28 @@ from dataclasses import replace
 from launcher.machine.machine import Device
 from launcher.plan.amounts import HOST, Amount, Basis, LedgerRow
 from launcher.plan.expert_pattern import placement_overrides
-from launcher.plan.modes import FlashAttention
 from launcher.plan.oracle import Answer, BufferRow, Question
-from launcher.plan.parameters import Parameters
+from launcher.plan.parameters import ContextParameters, context_fields
 from launcher.plan.plan import Placement, Plan
 
 
 def plan_question(plan: Plan, model: str, devices: Iterable[Device]) -> Question:
     """What the simulator is asked about this plan. `model` is the first shard's path, `devices` the machine's."""
-    return replace(
-        placement_question(plan, plan.flash_attn, plan.placement, model, devices), load_mode=plan.load_mode
-    )
+    return replace(placement_question(plan, plan.placement, model, devices), load_mode=plan.load_mode)
 
 
 def placement_question(
-    parameters: Parameters | Plan,
-    flash_attn: bool | None,
+    parameters: ContextParameters,
     placement: Placement,
     model: str,
     devices: Iterable[Device],
 ) -> Question:
     """The same before there is a plan: what decides where everything goes."""
     by_id = {device.id: device for device in devices}
-    flash = {None: FlashAttention.AUTO, True: FlashAttention.ON, False: FlashAttention.OFF}
     return Question(
         model=model,
         devices=tuple(by_id[name] for name in placement.devices),
-        ctx_size=parameters.ctx_size,
-        n_parallel=parameters.n_parallel,
-        cache_type_k=parameters.cache_type_k,
-        cache_type_v=parameters.cache_type_v,
-        batch_size=parameters.batch_size,
-        ubatch_size=parameters.ubatch_size,
-        flash_attn=flash[flash_attn],
+        **context_fields(parameters),
         overrides=placement_overrides(placement),
         tensor_split=tuple(float(count) for count in placement.tensor_split),
         n_gpu_layers=placement.n_gpu_layers,

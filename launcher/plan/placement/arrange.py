@@ -158,7 +158,7 @@ def _held(
 ) -> CompanionMemory:
     if case.companions.draft is None and case.companions.projector is None:
         return CompanionMemory()
-    main = placement_question(settled.parameters, settled.flash_attn, placement, "", case.machine.devices)
+    main = placement_question(settled.parameters, placement, "", case.machine.devices)
     return size_companions(case.companions, main, case.machine, own, ask_about_draft=False)
 
 

@@ -8,8 +8,8 @@ from launcher.errors import UsageError
 from launcher.gguf.architecture import Architecture
 from launcher.gguf.ggml import BLOCKS, GgmlType
 from launcher.gguf.model import ModelFile
-from launcher.plan.modes import CacheType
-from launcher.plan.parameters import Parameters, pad_context
+from launcher.plan.modes import CacheType, FlashAttention
+from launcher.plan.parameters import ContextParameters, pad_context
 from launcher.plan.rope import yarn_flags
 from launcher.plan.workload import Workload
 from launcher.units import format_bytes
@@ -25,8 +25,7 @@ _QUANTISED = frozenset(CacheType) - {CacheType.F32, CacheType.F16, CacheType.BF1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettledParameters:
-    parameters: Parameters
-    flash_attn: bool | None
+    parameters: ContextParameters
     reasons: tuple[str, ...]
 
 
@@ -85,24 +84,24 @@ def settle(architecture: Architecture, workload: Workload, ctx_size: int) -> Set
     type_k, type_v, reason = _cache_types(architecture, workload)
     flash_attn = workload.flash_attn
     if type_v in _QUANTISED:
-        if flash_attn is False:
+        if flash_attn is FlashAttention.OFF:
             raise UsageError(
                 f"a V cache of {type_v} needs flash attention, and it is switched off",
                 hint="drop -fa off, or use -ctv f16",
             )
-        flash_attn = True
+        flash_attn = FlashAttention.ON
     ubatch = workload.ubatch_size or USUAL_UBATCH
     batch = workload.batch_size or max(_USUAL_BATCH, ubatch)
-    parameters = Parameters(
+    parameters = ContextParameters(
         ctx_size=ctx_size,
         n_parallel=workload.n_parallel,
         cache_type_k=type_k,
         cache_type_v=type_v,
         batch_size=batch,
         ubatch_size=min(ubatch, batch),
-        flash_attn=flash_attn is not False,
+        flash_attn=flash_attn,
     )
-    return SettledParameters(parameters=parameters, flash_attn=flash_attn, reasons=reason)
+    return SettledParameters(parameters=parameters, reasons=reason)
 
 
 def _cache_types(
@@ -133,7 +132,7 @@ def _cache_types(
     return type_k, type_v, reasons
 
 
-def describe_pool(parameters: Parameters, kv_bytes: int, reason: str, reach: int) -> str:
+def describe_pool(parameters: ContextParameters, kv_bytes: int, reason: str, reach: int) -> str:
     """The sentence on context: what is guaranteed, what it costs."""
     longest = min(parameters.ctx_size, reach or parameters.ctx_size)
     alone = (

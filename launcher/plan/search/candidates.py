@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from launcher.errors import UsageError
 from launcher.plan.forecast.turn import Forecast
-from launcher.plan.modes import CacheType
+from launcher.plan.modes import CacheType, FlashAttention
 from launcher.plan.placement.arrange import Arrangement, PlanningCase, arrange
 from launcher.plan.placement.pace import forecast_placement
 from launcher.plan.placement.settle import USUAL_UBATCH, ContextChoice, settle
@@ -109,7 +109,9 @@ def _smallest(case: PlanningCase, workload: Workload) -> Workload:
 def _variants(case: PlanningCase, workload: Workload) -> Iterator[tuple[int, Workload]]:
     """(rank of the cache type, workload), the best cache and the smallest ubatch first."""
     free = (
-        workload.cache_type_k is None and workload.cache_type_v is None and workload.flash_attn is not False
+        workload.cache_type_k is None
+        and workload.cache_type_v is None
+        and workload.flash_attn is not FlashAttention.OFF
     )
     caches: tuple[CacheType | None, ...] = (None,)
     if free:

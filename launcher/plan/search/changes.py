@@ -8,7 +8,7 @@ from dataclasses import replace
 from launcher.errors import UsageError
 from launcher.plan.forecast.turn import Forecast
 from launcher.plan.memory.ledger import spread_out
-from launcher.plan.modes import CacheType
+from launcher.plan.modes import CacheType, FlashAttention
 from launcher.plan.placement.arrange import Arrangement, arrange
 from launcher.plan.placement.pace import forecast_placement
 from launcher.plan.placement.settle import settle
@@ -45,7 +45,7 @@ def _changes(chosen: PlanCandidate) -> Iterator[tuple[str, str, Workload, int]]:
     if ctx >= 2 * 4096:
         yield "half the context", f"-c {ctx // 2}", workload, ctx // 2
     other = CacheType.Q8_0 if parameters.cache_type_k is CacheType.F16 else CacheType.F16
-    if workload.flash_attn is not False:
+    if workload.flash_attn is not FlashAttention.OFF:
         changed = replace(workload, cache_type_k=other, cache_type_v=other)
         yield f"a KV cache of {other}", f"-ctk {other} -ctv {other}", changed, ctx
     for ubatch in (512, 2048):

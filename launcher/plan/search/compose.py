@@ -12,6 +12,7 @@ from launcher.plan.amounts import HOST, LedgerRow
 from launcher.plan.expert_pattern import EXPERTS, matched_names, placement_pattern
 from launcher.plan.memory.host_memory import LoadFacts, choose_load_mode
 from launcher.plan.overrides import first_match
+from launcher.plan.parameters import context_fields
 from launcher.plan.placement.arrange import Arrangement, PlanningCase
 from launcher.plan.placement.numa import describe_page_placement
 from launcher.plan.placement.pace import forecast_placement
@@ -52,13 +53,7 @@ def compose(
         source=case.model.source,
         quant=case.quant,
         size_bytes=case.model.size_bytes,
-        ctx_size=parameters.ctx_size,
-        n_parallel=parameters.n_parallel,
-        cache_type_k=parameters.cache_type_k,
-        cache_type_v=parameters.cache_type_v,
-        batch_size=parameters.batch_size,
-        ubatch_size=parameters.ubatch_size,
-        flash_attn=settled.flash_attn,
+        **context_fields(parameters),
         load_mode=load_mode,
         cache_ram_bytes=arrangement.caches.cache_ram_bytes,
         ctx_checkpoints=arrangement.caches.ctx_checkpoints,

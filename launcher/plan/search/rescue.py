@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST, LedgerRow
-from launcher.plan.modes import CacheType
+from launcher.plan.modes import CacheType, FlashAttention
 from launcher.plan.placement.settle import USUAL_UBATCH
 from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.workload import Workload
@@ -185,7 +185,11 @@ def _corrections(failed: Plan, workload: Workload, base: Correction) -> Iterator
         yield replace(base, ubatch_size=max(_LEAST_UBATCH, failed.ubatch_size // 2))
     yield base
     quantised = None
-    if workload.cache_type_k is None and workload.cache_type_v is None and failed.flash_attn is not False:
+    if (
+        workload.cache_type_k is None
+        and workload.cache_type_v is None
+        and failed.flash_attn is not FlashAttention.OFF
+    ):
         quantised = CacheType.Q8_0
         yield replace(base, cache_type=quantised)
     ctx = failed.ctx_size // 2

@@ -31,7 +31,7 @@ from launcher.simulate.abi.layout_check import Unavailable
 LOG_CALLBACK = CFUNCTYPE(None, c_int, c_char_p, c_void_p)
 
 
-class ModelParameters(Structure):
+class LlamaModelParameters(Structure):
     """struct llama_model_params."""
 
     _fields_ = (
@@ -58,11 +58,11 @@ class ModelParameters(Structure):
 class ModelParametersBeforeLazy(Structure):
     """struct llama_model_params before `lazy_mode`."""
 
-    _fields_ = tuple(field for field in ModelParameters._fields_ if field[0] != "lazy_mode")
+    _fields_ = tuple(field for field in LlamaModelParameters._fields_ if field[0] != "lazy_mode")
 
 
-class ContextParameters(Structure):
-    """struct llama_context_params."""
+class LlamaContextParameters(Structure):
+    """struct llama_context_params: plan.parameters.ContextParameters with numbers for enums, and much more."""
 
     _fields_ = (
         ("n_ctx", c_uint32),
@@ -122,10 +122,10 @@ _CONTEXT_DEFAULTS = {
 
 Layouts = tuple[tuple[type[Structure], Mapping[str, object]], ...]
 MODEL_LAYOUTS: Layouts = (
-    (ModelParameters, {**_MODEL_DEFAULTS, "lazy_mode": 1}),
+    (LlamaModelParameters, {**_MODEL_DEFAULTS, "lazy_mode": 1}),
     (ModelParametersBeforeLazy, _MODEL_DEFAULTS),
 )
-_CONTEXT_LAYOUTS: Layouts = ((ContextParameters, _CONTEXT_DEFAULTS),)
+_CONTEXT_LAYOUTS: Layouts = ((LlamaContextParameters, _CONTEXT_DEFAULTS),)
 _BUFFER_BYTES = 1024  # with space for a llama.cpp that has more parameters
 
 

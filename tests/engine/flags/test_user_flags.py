@@ -14,7 +14,7 @@ from launcher.engine.flags.user_flags import (
 from launcher.errors import UsageError
 from launcher.plan.amounts import HOST
 from launcher.plan.expert_pattern import EXPERTS
-from launcher.plan.modes import CacheType, LoadMode, NumaMode, TensorOverride
+from launcher.plan.modes import CacheType, FlashAttention, LoadMode, NumaMode, TensorOverride
 from launcher.plan.workload import Workload
 from launcher.units import MIB
 
@@ -30,7 +30,7 @@ def test_wishes_are_taken_and_the_rest_is_left() -> None:
         n_parallel=2,
         cache_type_k=CacheType.Q8_0,
         ubatch_size=1024,
-        flash_attn=True,
+        flash_attn=FlashAttention.ON,
         cache_ram_bytes=0,
         load_mode=LoadMode.NONE,
     )

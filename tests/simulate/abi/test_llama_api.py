@@ -18,8 +18,8 @@ from launcher.engine.find import Engine
 from launcher.simulate.abi.layout_check import Unavailable
 from launcher.simulate.abi.llama_api import (
     MODEL_LAYOUTS,
-    ContextParameters,
-    ModelParameters,
+    LlamaContextParameters,
+    LlamaModelParameters,
     ModelParametersBeforeLazy,
     known_layout,
 )
@@ -45,7 +45,7 @@ def defaults(layout: type[Structure], **changes: int) -> bytes:
     return bytes(parameters)[: last.offset + last.size]
 
 
-@pytest.mark.parametrize("layout", [ModelParameters, ModelParametersBeforeLazy])
+@pytest.mark.parametrize("layout", [LlamaModelParameters, ModelParametersBeforeLazy])
 def test_each_layout_is_told_by_its_defaults(layout: type[Structure]) -> None:
     assert layout is known_layout(answers(defaults(layout)), MODEL_LAYOUTS)
 
@@ -55,14 +55,14 @@ def test_each_layout_is_told_by_its_defaults(layout: type[Structure]) -> None:
     [
         lambda raw: raw + b"\0",
         lambda raw: raw[:-1],
-        lambda _: defaults(ModelParameters, main_gpu=1),
-        lambda _: bytes(ContextParameters()),
+        lambda _: defaults(LlamaModelParameters, main_gpu=1),
+        lambda _: bytes(LlamaContextParameters()),
         lambda _: b"",
     ],
 )
 def test_any_other_is_refused(change: Callable[[bytes], bytes]) -> None:
     with pytest.raises(Unavailable, match=r"llama\.h"):
-        known_layout(answers(change(defaults(ModelParameters))), MODEL_LAYOUTS)
+        known_layout(answers(change(defaults(LlamaModelParameters))), MODEL_LAYOUTS)
 
 
 _BINDINGS = """
@@ -85,6 +85,6 @@ def test_the_pinned_layouts_are_those_of_the_bindings(engine: Engine) -> None:
     )
     ours = [
         [[name, getattr(layout, name).offset, getattr(layout, name).size] for name, *_ in layout._fields_]
-        for layout in (ModelParameters, ContextParameters)
+        for layout in (LlamaModelParameters, LlamaContextParameters)
     ]
     assert json.loads(done.stdout) == ours
