@@ -7,7 +7,7 @@ from dataclasses import replace
 from launcher.gguf.model import ModelFile
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST, NOTHING, Amount, Basis, LedgerRow
-from launcher.plan.modes import CacheType, LoadMode
+from launcher.plan.modes import CacheType, FlashAttention, LoadMode
 from launcher.plan.placement.settle import USUAL_UBATCH
 from launcher.plan.plan import Placement, Plan, Shortfall
 from launcher.plan.search.search import Offer, Task, plan_one
@@ -43,7 +43,7 @@ def small_plan(
         cache_type_v=CacheType.F16,
         batch_size=2048,
         ubatch_size=512,
-        flash_attn=None,
+        flash_attn=FlashAttention.AUTO,
         load_mode=LoadMode.MMAP,
         cache_ram_bytes=0,
         ctx_checkpoints=0,
