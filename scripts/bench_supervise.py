@@ -28,7 +28,14 @@ from launcher.deployment.deploy import bring_up  # noqa: E402
 from launcher.deployment.identity import lives  # noqa: E402
 from launcher.deployment.process import MARKER  # noqa: E402
 from launcher.deployment.record import Deployment  # noqa: E402
-from launcher.deployment.records import State, find, look, read_all, starting_if_free, state_path  # noqa: E402
+from launcher.deployment.records import (  # noqa: E402
+    DeploymentState,
+    find_record,
+    hold_start_if_free,
+    read_all,
+    read_status,
+    state_path,
+)
 from launcher.deployment.supervisor.protect import left_groups  # noqa: E402
 from launcher.deployment.takedown import take_down, tidy  # noqa: E402
 from launcher.engine.find import read_engines  # noqa: E402
@@ -115,7 +122,7 @@ def _cycle(
     wrong: list[str] = []
     launcher = _launch(folder, command, model)
     time.sleep(chance.uniform(0.0, 1.2))
-    entry = find(folder, "m")
+    entry = find_record(folder, "m")
     pid = _pid_of(victim, entry, launcher)
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):
@@ -142,14 +149,17 @@ def _cycle(
 
 def _wrong_state(folder: Path) -> list[str]:
     """A deployment that is said to be gone, or to have failed, has no process any more."""
-    entry = find(folder, "m")
-    if not isinstance(entry, Deployment) or look(entry).state not in {State.GONE, State.FAILED}:
+    entry = find_record(folder, "m")
+    if not isinstance(entry, Deployment) or read_status(entry).state not in {
+        DeploymentState.GONE,
+        DeploymentState.FAILED,
+    }:
         return []
     deadline = time.monotonic() + _PATIENCE_S
     while entry.pid is not None and lives(entry.pid) and time.monotonic() < deadline:
         time.sleep(0.01)
     same = entry.pid is not None and lives(entry.pid)
-    return [f"said to be {look(entry).state}, and pid {entry.pid} lives"] if same else []
+    return [f"said to be {read_status(entry).state}, and pid {entry.pid} lives"] if same else []
 
 
 def leftovers(folder: Path, port: int | None) -> list[str]:
@@ -159,9 +169,9 @@ def leftovers(folder: Path, port: int | None) -> list[str]:
     left += [
         f"file {path.name}" for path in folder.iterdir() if path.suffix in {".json", ".progress", ".claim"}
     ]
-    left += [f"claim of {claim.name}" for claim in claims.read(folder / "claims")]
+    left += [f"claim of {claim.name}" for claim in claims.read_claims(folder / "claims")]
     left += [f"memory group {path.name}" for path in left_groups()]
-    with starting_if_free(folder, "m") as free:
+    with hold_start_if_free(folder, "m") as free:
         left += [] if free else ["the lock is held"]
     if port is not None and any(
         seen.laddr[1] == port and seen.status == psutil.CONN_LISTEN for seen in psutil.net_connections("tcp")

@@ -13,7 +13,7 @@ from typing import Any
 
 from launcher.deployment.deploy import Request
 from launcher.deployment.identity import ProcessId
-from launcher.deployment.process import start
+from launcher.deployment.process import start_process
 from launcher.engine.environment import engine_env
 from launcher.plan.from_json import stored
 from tests.plan.planned import small_plan
@@ -59,7 +59,7 @@ def a_request(name: str, command: Sequence[str], model: Path, **changes: Any) ->
 @contextlib.contextmanager
 def running(*command: str, log: Path, marker: str = "test") -> Iterator[ProcessId]:
     """`command` as `process.start` starts it, killed at the end."""
-    process = start(command, dict(os.environ), log, marker=marker)
+    process = start_process(command, dict(os.environ), log, marker=marker)
     try:
         yield process
     finally:

@@ -94,11 +94,11 @@ def _kept(settings: Settings) -> tuple[tuple[StoredModel, ...], HubStore]:
 def _refuse_in_use(chosen: list[StoredModel], settings: Settings) -> None:
     """A running server would go on with a file without a name, and not come up again."""
     from launcher.deployment.record import Deployment
-    from launcher.deployment.records import State, look, read_all
+    from launcher.deployment.records import DeploymentState, read_all, read_status
 
     files = {path.resolve(): one.name for one in chosen for path in one.paths}
     for entry in read_all(settings.deployments_dir):
-        if isinstance(entry, Deployment) and look(entry).state is State.RUNNING:
+        if isinstance(entry, Deployment) and read_status(entry).state is DeploymentState.RUNNING:
             loaded = (entry.model_path, *(word for word in entry.argv if word.startswith("/")))
             used = next((one for word in loaded if (one := Path(word).resolve()) in files), None)
             if used is not None:

@@ -34,10 +34,10 @@ def history(
 ) -> None:
     """Show the last loads: planned against seen, how long, how they ended."""
     from launcher.cli.show import history as tables_history
-    from launcher.deployment.history import read
+    from launcher.deployment.history import read_history
     from launcher.system.settings import read_settings
 
-    entries = [entry for entry in read(read_settings().history_file) if name in {None, entry.name}]
+    entries = [entry for entry in read_history(read_settings().history_file) if name in {None, entry.name}]
     shown = tuple(entries[-lines:])
     out.show(shown, tables_history.table(shown))
 
@@ -45,7 +45,7 @@ def history(
 def ps(out: Output) -> None:
     """List what runs here."""
     from launcher.cli.show import deployments
-    from launcher.deployment.install.systemd import installed, unit_name
+    from launcher.deployment.install.systemd import installed_units, unit_name
     from launcher.deployment.records import read_all
     from launcher.deployment.takedown import tidy
     from launcher.system.settings import read_settings
@@ -54,7 +54,7 @@ def ps(out: Output) -> None:
     tidy(folder)
     looked = [deployments.look_at(entry) for entry in read_all(folder)]
     out.show([deployments.entry_document(each) for each in looked], deployments.table(looked))
-    for name, state in installed():
+    for name, state in installed_units():
         out.say(f"note: {name} is a unit of systemd ({state}): systemctl --user status {unit_name(name)}")
 
 
@@ -66,14 +66,14 @@ def logs(
 ) -> None:
     """Print a deployment's log: what llama-server said."""
     from launcher.deployment.log_file import follow as read_log
-    from launcher.deployment.records import log_path, require, the_name
+    from launcher.deployment.records import log_path, name_or_only, require_record
     from launcher.system.settings import read_settings
 
     folder = read_settings(out.warn).deployments_dir
-    chosen = the_name(folder, name)
+    chosen = name_or_only(folder, name)
     path = log_path(folder, chosen)
     if not path.exists():
-        require(folder, chosen)
+        require_record(folder, chosen)
     found = read_log(path, last_lines=lines, ended=None if follow else lambda: True)
     if not out.as_json:
         for line in found:
@@ -97,7 +97,7 @@ def stop(
     """End deployments, gracefully, then by force."""
     from rich.text import Text
 
-    from launcher.deployment.records import read_all, the_name
+    from launcher.deployment.records import name_or_only, read_all
     from launcher.deployment.takedown import take_down
     from launcher.system.settings import read_settings
 
@@ -107,7 +107,7 @@ def stop(
     if everything:
         chosen = [entry.name for entry in read_all(folder)]
     else:
-        chosen = list(dict.fromkeys(names or ())) or [the_name(folder, None)]
+        chosen = list(dict.fromkeys(names or ())) or [name_or_only(folder, None)]
     ended, failed = [], []
     for each in chosen:
         try:

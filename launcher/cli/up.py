@@ -86,7 +86,7 @@ def run(
     from launcher.cli.requests import up_request
     from launcher.commands import restart
     from launcher.commands import up as launch
-    from launcher.deployment.status import trouble_of
+    from launcher.deployment.status import find_server_trouble
 
     if prompt is None and out.as_json:
         raise UsageError("a chat is not one JSON document", hint=f'launcher run {ref} "…" --json')
@@ -107,7 +107,7 @@ def run(
         deployment = (restart.running(ref) if plain else None) or launch.up(
             request, out.confirm(yes=where.yes), progress, consent=out.consent
         )
-    if (trouble := trouble_of(deployment)) is not None:
+    if (trouble := find_server_trouble(deployment)) is not None:
         out.say(f"note: {trouble.detail}")
     if prompt is None:
         chat.converse(deployment, out)

@@ -9,7 +9,7 @@ from pathlib import Path
 from launcher.deployment import claims
 from launcher.deployment.identity import identify
 from launcher.machine.machine import Machine
-from launcher.plan.amounts import HOST
+from launcher.plan.amounts import HOST, RAM
 from launcher.plan.plan import Plan
 from launcher.plan.search.rescue import with_less_free
 
@@ -27,7 +27,7 @@ def less_promised(machine: Machine, promised: Mapping[str, int]) -> Machine:
         for device in machine.devices
         if (key := device.uuid or device.id) in promised
     }
-    host = {HOST: promised[claims.RAM]} if claims.RAM in promised else {}
+    host = {HOST: promised[RAM]} if RAM in promised else {}
     return with_less_free(machine, {**by_device, **host}) if by_device or host else machine
 
 
@@ -39,10 +39,10 @@ def claim_rows(plan: Plan, machine: Machine) -> dict[str, int]:
 def by_memory(used: Mapping[str, int], machine: Machine) -> dict[str, int]:
     """Bytes by ledger row as bytes by GPU UUID (or name) and RAM; devices in the host's memory are part of RAM."""
     names = {device.id: device.uuid or device.id for device in machine.devices}
-    in_ram = {HOST, claims.RAM} | {device.id for device in machine.devices if device.lies_in_ram}
+    in_ram = {HOST, RAM} | {device.id for device in machine.devices if device.lies_in_ram}
     rows: dict[str, int] = {}
     for where, n_bytes in used.items():
-        key = claims.RAM if where in in_ram else names.get(where, where)
+        key = RAM if where in in_ram else names.get(where, where)
         rows[key] = rows.get(key, 0) + n_bytes
     return rows
 
@@ -53,4 +53,4 @@ def claim(folder: Path, key: str, name: str, rows: Mapping[str, int], pid: int) 
     me = identify(pid)
     if me is not None:
         with contextlib.suppress(OSError):
-            claims.write(folder, key, claims.Claim(name=name, process=me, rows=rows))
+            claims.write_claim(folder, key, claims.Claim(name=name, process=me, rows=rows))

@@ -17,9 +17,9 @@ from launcher.commands.engine import backends_beside, engine_or_none
 from launcher.deployment import claims
 from launcher.deployment.install.systemd import has_bus, lingers
 from launcher.deployment.ports import free_port
-from launcher.deployment.record import Unreadable
-from launcher.deployment.records import State, check_room, read_all
-from launcher.deployment.status import see
+from launcher.deployment.record import UnreadableRecord
+from launcher.deployment.records import DeploymentState, check_disk_space, read_all
+from launcher.deployment.status import ask_status
 from launcher.deployment.supervisor.protect import left_groups
 from launcher.engine.environment import config_files, engine_env
 from launcher.engine.find import Engine, ask_engine
@@ -148,27 +148,27 @@ def check_state(settings: Settings) -> Iterator[Finding]:
     """A folder that takes no more records, records of what no longer runs, and claims of who is no more."""
     if settings.deployments_dir.is_dir():
         try:
-            check_room(settings.deployments_dir)
+            check_disk_space(settings.deployments_dir)
         except TryAgain as error:
             yield Finding(check="state", wrong=True, text=error.message, fix=error.hint)
     for entry in read_all(settings.deployments_dir):
         stop = f"launcher stop {entry.name}"
-        if isinstance(entry, Unreadable):
+        if isinstance(entry, UnreadableRecord):
             yield Finding(check="state", wrong=True, text=f"{entry.path}: {entry.problem}", fix=stop)
             continue
-        status = see(entry).status
-        if status.state in {State.GONE, State.FAILED}:
+        status = ask_status(entry).status
+        if status.state in {DeploymentState.GONE, DeploymentState.FAILED}:
             text = f"{entry.name} is {status.state}: {status.detail}"
             yield Finding(
                 check="state", wrong=True, text=text, fix=f"{stop}, or launcher restart {entry.name}"
             )
-        elif status.state is State.DEGRADED:
+        elif status.state is DeploymentState.DEGRADED:
             text = f"{entry.name} does not answer: {status.detail}"
             yield Finding(check="state", wrong=True, text=text, fix=f"launcher restart {entry.name}")
     if left := left_groups():
         text = f"supervisors that were killed left {len(left)} empty memory groups ({left[0]})"
         yield Finding(check="state", wrong=False, text=text, fix="launcher ps removes them")
-    for claim in claims.read(settings.claims_dir):
+    for claim in claims.read_claims(settings.claims_dir):
         promised = ", ".join(f"{format_bytes(size)} of {row}" for row, size in claim.rows.items())
         yield Finding(check="claims", wrong=False, text=f"{claim.name} was promised {promised}: {_CLAIM}")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from launcher.deployment import claims
 from launcher.deployment.install.export import (
     Export,
     Format,
@@ -14,12 +13,12 @@ from launcher.deployment.install.export import (
     shell_script,
     systemd_unit,
 )
-from launcher.deployment.install.systemd import Installed, has_bus, install, uninstall
-from launcher.deployment.options import parse
+from launcher.deployment.install.systemd import InstalledUnit, has_bus, install_unit, uninstall_unit
+from launcher.deployment.options import parse_options
 from launcher.deployment.record import Deployment
-from launcher.deployment.records import require, the_name
+from launcher.deployment.records import name_or_only, require_record
 from launcher.deployment.takedown import take_down
-from launcher.plan.amounts import HOST
+from launcher.plan.amounts import HOST, RAM
 from launcher.system.settings import read_settings
 
 IMAGE = "llama.cpp:server"
@@ -28,7 +27,7 @@ IMAGE = "llama.cpp:server"
 def export(name: str | None, format_: Format, image: str = IMAGE) -> str:
     """A deployment's server for elsewhere. Raises NotFound, UsageError."""
     folder = read_settings().deployments_dir
-    entry = require(folder, the_name(folder, name))
+    entry = require_record(folder, name_or_only(folder, name))
     what = _export_of(entry)
     match format_:
         case Format.SYSTEMD:
@@ -41,29 +40,29 @@ def export(name: str | None, format_: Format, image: str = IMAGE) -> str:
             return kubernetes_manifest(what, image)
 
 
-def enable(name: str | None, *, now: bool, system: bool) -> Installed:
+def enable(name: str | None, *, now: bool, system: bool) -> InstalledUnit:
     """Install the deployment as a systemd unit, to be started with the session (or the machine).
 
     With `now` it is taken over: the deployment is ended and systemd starts it on the same port.
     """
     folder = read_settings().deployments_dir
-    entry = require(folder, the_name(folder, name))
+    entry = require_record(folder, name_or_only(folder, name))
     keys = () if entry.api_key_file is None else (entry.api_key_file,)
     ready = (sys.executable, "-P", "-m", "launcher.deployment.install.wait_until_ready", entry.url, *keys)
     text = systemd_unit(_export_of(entry, ready=ready), system=system)
     if now and has_bus(system=system):  # where there is no systemd, what runs goes on
         take_down(folder, entry.name)
-    return install(entry.name, text, system=system, now=now)
+    return install_unit(entry.name, text, system=system, now=now)
 
 
 def disable(name: str, *, system: bool) -> Path:
     """Stop and remove the unit of that deployment. Raises NotFound."""
-    return uninstall(name, system=system)
+    return uninstall_unit(name, system=system)
 
 
 def _export_of(entry: Deployment, ready: tuple[str, ...] | None = None) -> Export:
-    options = parse(entry.options)
-    used = int(options.claim.get(claims.RAM) or entry.planned_bytes.get(HOST) or 0)
+    options = parse_options(entry.options)
+    used = int(options.claim.get(RAM) or entry.planned_bytes.get(HOST) or 0)
     devices = () if entry.plan is None else entry.plan.placement.devices
     return Export(
         name=entry.name,

@@ -13,7 +13,6 @@ from typing import TypedDict
 
 from launcher.commands.companions import Remote, with_files
 from launcher.commands.plan import Planned, document, fitting
-from launcher.deployment import claims
 from launcher.engine.flags.argv import Serving
 from launcher.engine.flags.help_text import Capabilities
 from launcher.errors import LauncherError, NotFound, UsageError
@@ -21,7 +20,7 @@ from launcher.models.catalogue import Sources
 from launcher.models.located import DeferredFiles, HubFiles, LocalFiles, Located, UrlFiles
 from launcher.models.refs import ModelRef, RefKind
 from launcher.models.url_secrets import quote_command, strip_word_secrets
-from launcher.plan.amounts import HOST
+from launcher.plan.amounts import HOST, RAM
 from launcher.plan.from_json import from_json
 from launcher.plan.plan import Plan
 from launcher.system.atomic_files import write_atomically
@@ -78,7 +77,7 @@ class Lock(LockedFiles):
         """What the plan promises, in bytes by device and `ram`."""
         rows = {row.where: row.used_bytes for row in self.plan.ledger}
         ram = rows.pop(HOST, 0)
-        return {**rows, claims.RAM: ram}
+        return {**rows, RAM: ram}
 
     def compile(self, serving: Serving) -> tuple[str, ...]:
         """The locked command line at another address: nothing else changes."""

@@ -380,7 +380,7 @@ def plan_model(request: PlanRequest, on_progress: OnProgress) -> Planned:
     engine = engine_or_none(request.engine, settings)
     machine = machine_for(request.machine, engine, settings)
     if request.machine == MachineChoice():
-        machine = less_promised(machine, claims.promised(claims.read(settings.claims_dir)))
+        machine = less_promised(machine, claims.reserved_bytes(claims.read_claims(settings.claims_dir)))
     return make(request, settings, engine, machine, on_progress)
 
 

@@ -9,11 +9,18 @@ from pathlib import Path
 import psutil
 
 from launcher.deployment.deploy import Request, bring_up
-from launcher.deployment.identity import Presence, presence
-from launcher.deployment.options import parse
+from launcher.deployment.identity import Presence, find_presence
+from launcher.deployment.options import parse_options
 from launcher.deployment.process import MARKER
 from launcher.deployment.record import Deployment, is_name
-from launcher.deployment.records import State, check_room, find, look, require, the_name
+from launcher.deployment.records import (
+    DeploymentState,
+    check_disk_space,
+    find_record,
+    name_or_only,
+    read_status,
+    require_record,
+)
 from launcher.deployment.takedown import take_down
 from launcher.engine.environment import engine_env
 from launcher.progress import OnProgress
@@ -23,8 +30,12 @@ from launcher.system.settings import read_settings
 def running(name: str) -> Deployment | None:
     """The deployment of that name, if it runs: `run` takes a deployment's name as well as a REF."""
     folder = read_settings().deployments_dir
-    entry = find(folder, name) if is_name(name) else None
-    return entry if isinstance(entry, Deployment) and look(entry).state is State.RUNNING else None
+    entry = find_record(folder, name) if is_name(name) else None
+    return (
+        entry
+        if isinstance(entry, Deployment) and read_status(entry).state is DeploymentState.RUNNING
+        else None
+    )
 
 
 def restart(name: str | None, on_progress: OnProgress) -> Deployment:
@@ -33,9 +44,9 @@ def restart(name: str | None, on_progress: OnProgress) -> Deployment:
     Raises NotFound, UsageError, and what starting raises; then it is gone, and `up` plans it again.
     """
     folder = read_settings().deployments_dir
-    entry = require(folder, the_name(folder, name))
-    env, options = _env_of(entry), parse(entry.options)
-    check_room(folder)  # before what runs is ended
+    entry = require_record(folder, name_or_only(folder, name))
+    env, options = _env_of(entry), parse_options(entry.options)
+    check_disk_space(folder)  # before what runs is ended
     take_down(folder, entry.name)
     return bring_up(
         folder,
@@ -73,9 +84,9 @@ def restart(name: str | None, on_progress: OnProgress) -> Deployment:
 def _env_of(entry: Deployment) -> dict[str, str]:
     """The environment of its supervisor, while that lives; else this process's."""
     keeper, env = entry.supervisor, dict(os.environ)
-    if keeper is not None and presence(keeper) is Presence.RUNNING:
+    if keeper is not None and find_presence(keeper) is Presence.RUNNING:
         with contextlib.suppress(psutil.Error):
             running = psutil.Process(keeper.pid).environ()
             env = {key: value for key, value in running.items() if key != MARKER}
-    passed = {key: env[key] for key in parse(entry.options).passed if key in env}
+    passed = {key: env[key] for key in parse_options(entry.options).passed if key in env}
     return engine_env(env, passed)[0]

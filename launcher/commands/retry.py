@@ -85,7 +85,7 @@ def _as_remembered(case: Case, on_progress: OnProgress) -> tuple[Plan, Correctio
     if not case.retry:
         return nothing
     identity = _identity(case, case.plan)
-    known = history.remembered(history.read(case.history), identity)
+    known = history.find_correction(history.read_history(case.history), identity)
     if known is None:
         return nothing
     correction = _restored(known)

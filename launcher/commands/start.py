@@ -14,7 +14,6 @@ from launcher.commands.claims import claim_rows, driver_of
 from launcher.commands.engine import Confirm, build, engine_or_agreement
 from launcher.commands.plan import Planned, PlanRequest
 from launcher.commands.pull import pulling_meanwhile
-from launcher.deployment import claims
 from launcher.deployment.address import check_exposure
 from launcher.deployment.deploy import Request, already_up, bring_up
 from launcher.deployment.record import Deployment, check_name, deployment_name, plan_hash
@@ -28,6 +27,7 @@ from launcher.machine.machine import Machine
 from launcher.models.catalogue import Sources
 from launcher.models.located import Located
 from launcher.models.store import store_of
+from launcher.plan.amounts import RAM
 from launcher.plan.from_json import StoredPlan, stored
 from launcher.plan.plan import Plan
 from launcher.plan.workload import as_recorded
@@ -135,9 +135,7 @@ def start(
             cwd=Path.cwd() if request.plan.flags else Path("/"),
             keep_up=upping.keep_up and request.retry,
             canary=request.canary,
-            memory_bytes=memory_max(
-                what.rows.get(claims.RAM, 0), _ram_of(upping.machine), n_devices=len(devices)
-            ),
+            memory_bytes=memory_max(what.rows.get(RAM, 0), _ram_of(upping.machine), n_devices=len(devices)),
             notes={
                 "history": str(settings.history_file.absolute()),
                 "driver": driver_of(upping.machine),

@@ -85,7 +85,7 @@ def up(
 
     again = partial(_pull_command, request.plan)
     engine = _engine_while(without_engine, again, request, settings, sources, confirm, on_progress)
-    key = claims.key_of(settings.deployments_dir, name)
+    key = claims.claim_key(settings.deployments_dir, name)
     try:
         machine, planned = _plan_and_claim(request, name, engine, settings, sources, on_progress)
         plan, located = fitting(planned)
@@ -97,7 +97,7 @@ def up(
         case = _case(upping, planned, plan, located, settings, on_progress)
         return bring_up_or_save(case, on_progress, consent)
     except BaseException:
-        claims.drop(settings.claims_dir, key)
+        claims.drop_claim(settings.claims_dir, key)
         raise
 
 
@@ -131,11 +131,13 @@ def _plan_and_claim(
     on_progress: OnProgress,
 ) -> tuple[Machine, Planned]:
     """The machine with what nobody was promised, and the plan for it, whose memory is claimed. Raises DoesNotFit."""
-    key = claims.key_of(settings.deployments_dir, name)
-    with claims.planning(settings.claims_dir):
+    key = claims.claim_key(settings.deployments_dir, name)
+    with claims.hold_planning_lock(settings.claims_dir):
         probed = machine_for(MachineChoice(), engine, settings)
-        others = claims.read(settings.claims_dir, but_not=key)
-        machine = less_promised(probed, claims.promised(others))  # what others were promised is not free
+        others = claims.read_claims(settings.claims_dir, but_not=key)
+        machine = less_promised(
+            probed, claims.reserved_bytes(others)
+        )  # what others were promised is not free
         planned = planning.make(request.plan, settings, engine, machine, on_progress, sources)
         plan, _ = _fitting(planned, others)
         claim(settings.claims_dir, key, name, claim_rows(plan, machine), os.getpid())
@@ -156,7 +158,7 @@ def _fitting(planned: Planned, others: tuple[claims.Claim, ...]) -> tuple[Plan, 
     try:
         return fitting(planned)
     except DoesNotFit as error:
-        promised = {claim.name: sum(claims.promised((claim,)).values()) for claim in others}
+        promised = {claim.name: sum(claims.reserved_bytes((claim,)).values()) for claim in others}
         largest = max(promised, key=lambda name: promised[name], default=None)
         if largest is not None and promised[largest]:
             taken = f"it was promised {format_bytes(promised[largest])}"

@@ -70,12 +70,12 @@ def _start_locked(
         rows=by_memory(lock.rows, upping.machine),
         compile=lock.compile,
     )
-    key = claims.key_of(settings.deployments_dir, upping.name)
+    key = claims.claim_key(settings.deployments_dir, upping.name)
     claim(settings.claims_dir, key, upping.name, lock.rows, os.getpid())
     try:
         return start(upping, what, settings, on_progress, {})
     except BaseException as error:
-        claims.drop(settings.claims_dir, key)
+        claims.drop_claim(settings.claims_dir, key)
         if isinstance(error, LoadFailed) and error.cause.kind in MEMORY_KINDS:
             error.hint = f"{lock.unlocked}: plans it anew for the memory that is free now; {lock.file} promises exactly this plan"
         raise

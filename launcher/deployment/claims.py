@@ -27,11 +27,11 @@ from typing import Any
 
 import psutil
 
-from launcher.deployment.identity import Presence, ProcessId, presence
-from launcher.deployment.process import tree
+from launcher.deployment.identity import Presence, ProcessId, find_presence
+from launcher.deployment.process import process_tree
+from launcher.plan.amounts import RAM
 from launcher.system.atomic_files import replacing
 
-RAM = "ram"
 _LIMIT_BYTES = 1 << 16
 _WAIT_S = 30.0
 """Another user's launcher that holds the lock longer is not waited for: its claim, if any, is written already."""
@@ -49,7 +49,7 @@ class Claim:
 
 
 @contextmanager
-def planning(folder: Path) -> Iterator[None]:
+def hold_planning_lock(folder: Path) -> Iterator[None]:
     """Hold this from looking at free memory until the claim is written. Gives up waiting after _WAIT_S, and goes on
     without the lock where the folder cannot be used: planning is worth more than never planning the same bytes."""
     descriptor = _open_lock(folder)
@@ -68,7 +68,7 @@ def _open_lock(folder: Path) -> int | None:
     (sysctl fs.protected_regular), so the two are tried apart."""
     path, flags = folder / ".lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     with contextlib.suppress(OSError):
-        make_shared(folder)
+        make_shared_folder(folder)
     for extra in (0, os.O_CREAT | os.O_EXCL, 0):
         with contextlib.suppress(OSError):
             descriptor = os.open(path, flags | extra, 0o666)
@@ -78,7 +78,7 @@ def _open_lock(folder: Path) -> int | None:
     return None
 
 
-def make_shared(folder: Path) -> None:
+def make_shared_folder(folder: Path) -> None:
     """The folder exists; in a place all users share, everybody may add to it and remove only their own."""
     folder.mkdir(parents=True, exist_ok=True)
     if folder.parent.stat().st_mode & stat.S_ISVTX:  # as /dev/shm, /tmp: other users' launchers look here
@@ -86,35 +86,35 @@ def make_shared(folder: Path) -> None:
             folder.chmod(0o1777)
 
 
-def write(folder: Path, key: str, claim: Claim) -> None:
+def write_claim(folder: Path, key: str, claim: Claim) -> None:
     """Make the claim, or take it over from the launcher that planned. Raises OSError."""
-    make_shared(folder)
+    make_shared_folder(folder)
     with replacing(_path(folder, key)) as file:
         file.write(json.dumps(asdict(claim)).encode())
         os.fchmod(file.fileno(), 0o644)  # other users' launchers read it
 
 
-def drop(folder: Path, key: str) -> None:
+def drop_claim(folder: Path, key: str) -> None:
     with contextlib.suppress(OSError):
         _path(folder, key).unlink(missing_ok=True)
 
 
-def read(folder: Path, *, but_not: str | None = None) -> tuple[Claim, ...]:
+def read_claims(folder: Path, *, but_not: str | None = None) -> tuple[Claim, ...]:
     """Every claim that holds; files of processes that are gone are removed where we may."""
     found = []
     for path in sorted(folder.glob("*.claim")) if folder.is_dir() else []:
         if but_not is not None and path == _path(folder, but_not):
             continue
         claim = _read(path)
-        if claim is not None and presence(claim.process) is Presence.RUNNING and _owns(claim, path):
+        if claim is not None and find_presence(claim.process) is Presence.RUNNING and _owns(claim, path):
             found.append(claim)
-        elif claim is None or presence(claim.process) is Presence.GONE:
+        elif claim is None or find_presence(claim.process) is Presence.GONE:
             with contextlib.suppress(OSError):
                 path.unlink()
     return tuple(found)
 
 
-def promised(claims: tuple[Claim, ...]) -> dict[str, int]:
+def reserved_bytes(claims: tuple[Claim, ...]) -> dict[str, int]:
     """Bytes that look free and are not, by row."""
     total: dict[str, int] = {}
     for claim in claims:
@@ -125,7 +125,7 @@ def promised(claims: tuple[Claim, ...]) -> dict[str, int]:
     return total
 
 
-def key_of(folder: Path, name: str) -> str:
+def claim_key(folder: Path, name: str) -> str:
     """One claim per deployment: user, name, and the folder its record is in."""
     digest = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:8]
     return f"{os.getuid()}-{name}-{digest}"
@@ -171,7 +171,7 @@ def _owns(claim: Claim, path: Path) -> bool:
 
 def _anonymous(process: ProcessId) -> int:
     """Memory of the process and its children that is no file's: proc(5), RssAnon and RssShmem."""
-    return sum(_anonymous_of(member.pid) for member in tree(process))
+    return sum(_anonymous_of(member.pid) for member in process_tree(process))
 
 
 def _anonymous_of(pid: int) -> int:

@@ -18,32 +18,32 @@ from pathlib import Path
 from typing import Any
 
 from launcher.deployment.address import check_exposure, local_url
-from launcher.deployment.identity import Presence, ProcessId, identify, presence
+from launcher.deployment.identity import Presence, ProcessId, find_presence, identify
 from launcher.deployment.install import transient
 from launcher.deployment.install.systemd import unit_name
 from launcher.deployment.log_file import open_log
-from launcher.deployment.options import Options, command
+from launcher.deployment.options import SupervisorOptions, supervisor_command
 from launcher.deployment.ports import check_port, free_port
-from launcher.deployment.process import GRACE_S, MARKER, cannot_run, reap, start
-from launcher.deployment.record import Deployment, Phase, Unreadable
+from launcher.deployment.process import GRACE_S, MARKER, cannot_run, reap_process, start_process
+from launcher.deployment.record import Deployment, Phase, UnreadableRecord
 from launcher.deployment.records import (
-    State,
-    check_room,
-    claiming,
-    find,
+    DeploymentState,
+    check_disk_space,
+    find_record,
+    hold_ports,
+    hold_start,
     log_path,
-    look,
     now,
     progress_path,
     read_all,
-    save,
-    starting,
+    read_status,
+    records_unwritable,
+    save_record,
     state_path,
-    unwritable,
 )
 from launcher.deployment.supervisor.protect import sweep_groups
 from launcher.deployment.supervisor.ready import LoadFailed, StallLimits, failure
-from launcher.deployment.takedown import marker_of, take_down, undo
+from launcher.deployment.takedown import marker_of, remove_traces, take_down
 from launcher.engine.environment import DROPPED
 from launcher.engine.flags.taskset import split_taskset
 from launcher.engine.log.cause import Cause, CauseKind
@@ -103,14 +103,14 @@ def bring_up(
     is full), OSError.
     """
     check_exposure(request.host, request.api_key_file)
-    check_room(folder)
+    check_disk_space(folder)
     sweep_groups()
 
     def waiting() -> None:
         text = f"another launcher is starting {request.name}"
         on_progress(Step(phase="wait", done=0, total=None, unit="s", text=text))
 
-    with starting(folder, request.name, on_wait=waiting):
+    with hold_start(folder, request.name, on_wait=waiting):
         deployment = _already_there(folder, request)
         if deployment is not None and deployment.phase is not Phase.STARTING:
             return deployment
@@ -120,17 +120,21 @@ def bring_up(
                 supervisor = _started(folder, _claimed(folder, request, limits or StallLimits()), request)
             return _until_ready(folder, request.name, supervisor, on_progress)
         except BaseException:
-            undo(folder, request.name)
+            remove_traces(folder, request.name)
             raise
 
 
 def already_up(folder: Path, name: str, plan_hash: str, port: int | None) -> Deployment | None:
     """The deployment that runs under this name with this very plan, so that nothing has to be planned again;
     None when there is none. Raises UsageError as `bring_up` would."""
-    entry = find(folder, name)
+    entry = find_record(folder, name)
     if not isinstance(entry, Deployment) or entry.phase in {Phase.STARTING, Phase.STOPPING}:
         return None
-    if look(entry).state not in {State.RUNNING, State.DEGRADED, State.BACKOFF}:
+    if read_status(entry).state not in {
+        DeploymentState.RUNNING,
+        DeploymentState.DEGRADED,
+        DeploymentState.BACKOFF,
+    }:
         return None
     _refuse_another(entry, plan_hash, port)
     return entry
@@ -142,37 +146,38 @@ def attend(folder: Path, deployment: Deployment, *, grace_s: float = GRACE_S) ->
     the cause when it ends by itself."""
     keeper = deployment.supervisor or deployment.process
     try:
-        while keeper is not None and presence(keeper) is Presence.RUNNING:
+        while keeper is not None and find_presence(keeper) is Presence.RUNNING:
             time.sleep(_LOOK_S)
     except KeyboardInterrupt:
         take_down(folder, deployment.name, grace_s=grace_s)
         raise
-    entry = find(folder, deployment.name)
+    entry = find_record(folder, deployment.name)
     if not isinstance(entry, Deployment) or entry.supervisor != deployment.supervisor:
         return
     if entry.phase is not Phase.STOPPING:
         why = _failed(entry)
-        undo(folder, deployment.name)
+        remove_traces(folder, deployment.name)
         raise why
 
 
 def _already_there(folder: Path, request: Request) -> Deployment | None:
     """The deployment to keep; None when the name is free, dead remains of an earlier one cleared away."""
-    entry = find(folder, request.name)
-    if isinstance(entry, Unreadable):
+    entry = find_record(folder, request.name)
+    if isinstance(entry, UnreadableRecord):
         raise UsageError(
             f"the record of {request.name} cannot be used: {entry.problem}",
             hint=f"launcher stop {request.name}",
         )
     if entry is None:
         return None
-    status = look(entry)
-    if status.state in {State.GONE, State.FAILED} or (
-        status.state is State.RUNNING and entry.phase is Phase.STOPPING  # finish what a stop has begun
+    status = read_status(entry)
+    if status.state in {DeploymentState.GONE, DeploymentState.FAILED} or (
+        status.state is DeploymentState.RUNNING
+        and entry.phase is Phase.STOPPING  # finish what a stop has begun
     ):
-        undo(folder, request.name)
+        remove_traces(folder, request.name)
         return None
-    if status.state is State.OTHER_HOST:
+    if status.state is DeploymentState.OTHER_HOST:
         raise UsageError(
             f"{request.name} runs on another host ({status.detail})", hint="choose another --name"
         )
@@ -190,9 +195,11 @@ def _refuse_another(entry: Deployment, plan_hash: str, port: int | None) -> None
 
 def _claimed(folder: Path, request: Request, limits: StallLimits) -> Deployment:
     """The record of a deployment that is about to start: its name and its port are taken from here on."""
-    with claiming(folder):
+    with hold_ports(folder):
         others = [entry for entry in read_all(folder) if isinstance(entry, Deployment)]
-        live = {entry.port: entry.name for entry in others if look(entry).state is not State.GONE}
+        live = {
+            entry.port: entry.name for entry in others if read_status(entry).state is not DeploymentState.GONE
+        }
         if request.port is None:
             port = free_port(request.host, live)
         else:
@@ -204,7 +211,7 @@ def _claimed(folder: Path, request: Request, limits: StallLimits) -> Deployment:
                 )
             check_port(request.host, port)
         deployment = replace(_recorded(folder, request, port), options=_options(request, limits))
-        save(folder, deployment)
+        save_record(folder, deployment)
     return deployment
 
 
@@ -236,7 +243,7 @@ def _recorded(folder: Path, request: Request, port: int) -> Deployment:
 def _options(request: Request, limits: StallLimits) -> dict[str, Any]:
     """What its supervisor is to do, as the record holds it."""
     return asdict(
-        Options(
+        SupervisorOptions(
             keep_up=request.keep_up,
             canary=request.canary,
             idle_s=limits.idle_s,
@@ -259,9 +266,9 @@ def _started(folder: Path, deployment: Deployment, request: Request) -> ProcessI
             EngineFailed
         ):  # an older systemd, a unit of that name: as where there is none
             return _kept_by_systemd(folder, deployment, request)
-        save(folder, deployment)
-    return start(
-        command(state_path(folder, deployment.name).absolute()),
+        save_record(folder, deployment)
+    return start_process(
+        supervisor_command(state_path(folder, deployment.name).absolute()),
         request.env,
         Path(deployment.log_path),
         marker=marker_of(folder, deployment.name),
@@ -273,14 +280,14 @@ def _kept_by_systemd(folder: Path, deployment: Deployment, request: Request) -> 
     """The supervisor as a unit; the record names it first, so that `stop` finds it whatever happens to us. Raises
     EngineFailed."""
     unit = unit_name(deployment.name)
-    save(folder, replace(deployment, unit=unit))
+    save_record(folder, replace(deployment, unit=unit))
     log = Path(deployment.log_path)
     os.close(open_log(log))
     return transient.start_unit(
         transient.Service(
             unit=unit,
             what=deployment.model_id,
-            argv=command(state_path(folder, deployment.name).absolute()),
+            argv=supervisor_command(state_path(folder, deployment.name).absolute()),
             env={**request.env, MARKER: marker_of(folder, deployment.name)},
             log=log.absolute(),
             cwd=request.cwd,
@@ -296,11 +303,11 @@ def _until_ready(folder: Path, name: str, supervisor: ProcessId, on_progress: On
     shown = ""
     while True:
         alive = (
-            presence(supervisor) is Presence.RUNNING
+            find_presence(supervisor) is Presence.RUNNING
         )  # asked before reading, so that its last word is read
         stamp = _stamp(path)
         if stamp != seen or not alive:
-            seen, entry = stamp, find(folder, name)
+            seen, entry = stamp, find_record(folder, name)
             if not isinstance(entry, Deployment) or entry.phase is Phase.STOPPING:
                 raise EngineFailed(f"{name} was stopped before it was ready", hint=f"launcher logs {name}")
             if not alive and entry.phase is Phase.STARTING:
@@ -329,10 +336,10 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 def _look_for_full_disk(folder: Path, supervisor: ProcessId) -> None:
     """A supervisor that could not write its record ended without a word in it. Raises TryAgain where that was it: by
     its exit status, or, where systemd has that, by what the disk says."""
-    status = reap(supervisor)
-    check_room(folder)
+    status = reap_process(supervisor)
+    check_disk_space(folder)
     if status == TryAgain.exit_code:
-        raise unwritable(folder)
+        raise records_unwritable(folder)
 
 
 def _failed(entry: Deployment) -> EngineFailed:

@@ -21,10 +21,10 @@ from launcher.plan.amounts import LedgerRow
 from launcher.plan.as_json import plan_json
 from launcher.plan.plan import Plan
 
-SCHEMA = 1
-LIMIT_BYTES = 4 << 20
+_SCHEMA = 1
+HISTORY_LIMIT_BYTES = 4 << 20
 
-ComparedRow = tuple[str, Mapping[str, int], Mapping[str, int]]
+HistoryRow = tuple[str, Mapping[str, int], Mapping[str, int]]
 """A row of the ledger: where, planned bytes by kind, seen bytes by kind."""
 
 
@@ -39,7 +39,7 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class HistoryEntry:
     """One load. `rows` are (where, planned bytes by kind, seen bytes by kind), `driver_bytes` what more was
     in use on each device by its driver's account than before the load (no entry where it says nothing). `saves` is the identity of the plan
     that had failed where this load was an attempt to save it, `correction` what it was made with."""
@@ -51,7 +51,7 @@ class Entry:
     outcome: str
     load_s: float | None
     cause: str | None = None
-    rows: tuple[ComparedRow, ...] = ()
+    rows: tuple[HistoryRow, ...] = ()
     driver_bytes: Mapping[str, int] = field(default_factory=dict)
     resident_bytes: int | None = None
     step: str | None = None
@@ -67,7 +67,7 @@ def plan_key(plan: Plan) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def compare(ledger: Iterable[LedgerRow], seen: Iterable[RowUsage]) -> tuple[ComparedRow, ...]:
+def compare_rows(ledger: Iterable[LedgerRow], seen: Iterable[RowUsage]) -> tuple[HistoryRow, ...]:
     """Return planned and seen bytes by kind for every row of the ledger; nothing seen where the log names no row."""
     by_row = {row.where: row for row in seen}
     return tuple((row.where, _planned(row), _seen(by_row.get(row.where))) for row in ledger)
@@ -87,13 +87,13 @@ def _seen(row: RowUsage | None) -> dict[str, int]:
     return {"weights_bytes": row.weights_bytes, "kv_bytes": row.kv_bytes, "compute_bytes": row.compute_bytes}
 
 
-def append(path: Path, entry: Entry) -> None:
+def append_entry(path: Path, entry: HistoryEntry) -> None:
     """Add a line. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
-        if path.stat().st_size > LIMIT_BYTES:
+        if path.stat().st_size > HISTORY_LIMIT_BYTES:
             path.replace(path.with_name(f"{path.name}.1"))
-    line = json.dumps({"schema": SCHEMA, **asdict(entry)}, ensure_ascii=False) + "\n"
+    line = json.dumps({"schema": _SCHEMA, **asdict(entry)}, ensure_ascii=False) + "\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         os.write(descriptor, line.encode())  # one write: lines of two writers do not mix
@@ -101,12 +101,12 @@ def append(path: Path, entry: Entry) -> None:
         os.close(descriptor)
 
 
-def read(path: Path) -> tuple[Entry, ...]:
+def read_history(path: Path) -> tuple[HistoryEntry, ...]:
     """All entries, oldest first; lines that cannot be read (a power cut, a newer launcher) are left out."""
     return tuple(_entries(path.with_name(f"{path.name}.1"))) + tuple(_entries(path))
 
 
-def remembered(entries: Sequence[Entry], identity: Identity) -> Mapping[str, Any] | None:
+def find_correction(entries: Sequence[HistoryEntry], identity: Identity) -> Mapping[str, Any] | None:
     """The correction that last saved this very plan on this engine and driver; None where none did, or where it
     has failed since."""
     for entry in reversed(entries):
@@ -130,7 +130,7 @@ def outcome_of(cause: Cause | None) -> str:
     return "ready" if cause is None else "failed"
 
 
-def _entries(path: Path) -> Iterator[Entry]:
+def _entries(path: Path) -> Iterator[HistoryEntry]:
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -138,9 +138,9 @@ def _entries(path: Path) -> Iterator[Entry]:
     for line in lines:
         with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
             given = json.loads(line)
-            if given.pop("schema") == SCHEMA:
+            if given.pop("schema") == _SCHEMA:
                 saves = given.pop("saves")
-                yield Entry(
+                yield HistoryEntry(
                     **{
                         **given,
                         "identity": Identity(**given["identity"]),

@@ -43,7 +43,7 @@ def lives(pid: int) -> bool:
     return found is not None and not found[1]
 
 
-def presence(process: ProcessId) -> Presence:
+def find_presence(process: ProcessId) -> Presence:
     """Whether that very process still runs. A zombie is gone: it holds no memory and no port."""
     found = _look_up(process.pid)
     if found is not None and is_here(process):

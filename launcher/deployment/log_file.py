@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-LIMIT_BYTES = 64 << 20
-KEPT = 2
+LOG_LIMIT_BYTES = 64 << 20
+_N_OLD_LOGS = 2
 _POLL_S = 0.1
 _BLOCK = 1 << 20
 
@@ -32,7 +32,7 @@ def open_log(path: Path) -> int:
     return os.open(path, flags, 0o600)
 
 
-def trim(path: Path, limit_bytes: int = LIMIT_BYTES) -> None:
+def trim(path: Path, limit_bytes: int = LOG_LIMIT_BYTES) -> None:
     """Move a running server's log aside once it is larger than `limit_bytes`. A missing one is fine."""
     with contextlib.suppress(FileNotFoundError), path.open("r+b", buffering=0) as log:
         if os.fstat(log.fileno()).st_size <= limit_bytes:
@@ -66,7 +66,7 @@ def head(path: Path, n_bytes: int = 4 << 20) -> str:
         return ""
 
 
-def size_of(path: Path) -> int:
+def log_size(path: Path) -> int:
     """Bytes in the log; 0 where there is none."""
     try:
         return path.stat().st_size
@@ -172,6 +172,6 @@ def _previous(path: Path, number: int) -> Path:
 
 def _shift(path: Path) -> None:
     """`.1` becomes `.2`, and so on; the oldest is lost."""
-    for number in range(KEPT, 1, -1):
+    for number in range(_N_OLD_LOGS, 1, -1):
         with contextlib.suppress(FileNotFoundError):
             _previous(path, number - 1).replace(_previous(path, number))

@@ -12,7 +12,7 @@ from launcher.deployment.process import GRACE_S
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class SupervisorOptions:
     """What a supervisor is to do, beside what the deployment is. `memory_bytes` is the limit of its memory group.
 
     `history` is the file every load is noted in, `engine`, `driver` and the `attempt` (saves, correction, step) are
@@ -41,12 +41,12 @@ _PROGRAM = "launcher.deployment.supervisor"
 """Started, not imported: it adds what only modules above this package know."""
 
 
-def command(state_file: Path) -> tuple[str, ...]:
+def supervisor_command(state_file: Path) -> tuple[str, ...]:
     """The supervisor's own command line. -P: the folder it starts in is nobody's package."""
     return (sys.executable, "-P", "-m", _PROGRAM, str(state_file))
 
 
-def parse(given: Mapping[str, Any]) -> Options:
+def parse_options(given: Mapping[str, Any]) -> SupervisorOptions:
     """The options in a record; what another version of this program wrote beside them is left out."""
-    known = {each.name for each in fields(Options)}
-    return Options(**{name: value for name, value in given.items() if name in known})
+    known = {each.name for each in fields(SupervisorOptions)}
+    return SupervisorOptions(**{name: value for name, value in given.items() if name in known})

@@ -9,7 +9,7 @@ from collections.abc import Collection
 import psutil
 
 from launcher.deployment.identity import ProcessId
-from launcher.deployment.process import tree
+from launcher.deployment.process import process_tree
 from launcher.errors import TryAgain, UsageError
 
 _ATTEMPTS = 64
@@ -43,7 +43,7 @@ def listens(process: ProcessId, port: int) -> bool | None:
     """Whether that very process, or a descendant of it, listens on `port`; None where the system does not
     tell."""
     told = None
-    for member in tree(process):
+    for member in process_tree(process):
         try:
             connections = member.net_connections(kind="tcp")
         except (psutil.Error, OSError):

@@ -19,7 +19,7 @@ from types import FrameType
 
 import psutil
 
-from launcher.deployment.identity import Presence, ProcessId, identify, is_here, lives, presence
+from launcher.deployment.identity import Presence, ProcessId, find_presence, identify, is_here, lives
 from launcher.deployment.log_file import open_log
 from launcher.errors import EngineFailed, NotAllowed, NotFound, TryAgain
 
@@ -45,7 +45,7 @@ class Activity:
     cpu_s: float
 
 
-def start(
+def start_process(
     argv: Sequence[str], env: Mapping[str, str], log_path: Path, *, marker: str, cwd: Path = Path("/")
 ) -> ProcessId:
     """Start `argv` in a session of its own, stdin closed, stdout and stderr appended to the log at `log_path`.
@@ -79,7 +79,7 @@ def start(
     return process
 
 
-def reap(process: ProcessId) -> int | None:
+def reap_process(process: ProcessId) -> int | None:
     """The exit status (negative: the signal) of a child of ours that has ended; None for anyone else's, and
     while it runs. It can be asked once."""
     if not is_here(process):
@@ -90,7 +90,7 @@ def reap(process: ProcessId) -> int | None:
     return None
 
 
-def stop(process: ProcessId | None, *, marker: str, grace_s: float = GRACE_S) -> bool:
+def stop_process(process: ProcessId | None, *, marker: str, grace_s: float = GRACE_S) -> bool:
     """End the process and everything it started; whether anything was alive.
 
     SIGTERM goes once to the process group (for llama-server a second one means exit(1)) and to descendants
@@ -110,9 +110,9 @@ def stop(process: ProcessId | None, *, marker: str, grace_s: float = GRACE_S) ->
     return True
 
 
-def activity(process: ProcessId) -> Activity | None:
+def read_activity(process: ProcessId) -> Activity | None:
     """What it and its descendants (an engine may be a wrapper script) did so far; None when it is gone."""
-    seen = [found for member in tree(process) if (found := _activity_of(member)) is not None]
+    seen = [found for member in process_tree(process) if (found := _activity_of(member)) is not None]
     if not seen:
         return None
     reads = [found.read_bytes for found in seen if found.read_bytes is not None]
@@ -123,9 +123,9 @@ def activity(process: ProcessId) -> Activity | None:
     )
 
 
-def tree(process: ProcessId) -> tuple[psutil.Process, ...]:
+def process_tree(process: ProcessId) -> tuple[psutil.Process, ...]:
     """The process and its living descendants; empty when it is gone."""
-    if presence(process) is not Presence.RUNNING:
+    if find_presence(process) is not Presence.RUNNING:
         return ()
     try:
         leader = psutil.Process(process.pid)
@@ -251,4 +251,4 @@ def _wait(members: Iterable[psutil.Process], limit_s: float) -> None:
 
 def _reap_quietly(process: ProcessId | None) -> None:
     if process is not None:
-        reap(process)
+        reap_process(process)

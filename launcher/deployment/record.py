@@ -18,11 +18,11 @@ from launcher.plan.from_json import StoredPlan, read_stored
 from launcher.plan.plan import Plan
 from launcher.system.json_object import JsonObject, Malformed
 
-SCHEMA = 1
+_SCHEMA = 1
 """Of the state file. A file of another schema is reported, not read."""
 
-NAME_LIMIT = 64
-_NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{NAME_LIMIT - 1}}}")
+_MAX_NAME = 64
+_NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{_MAX_NAME - 1}}}")
 
 
 class Phase(StrEnum):
@@ -95,7 +95,7 @@ class Deployment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unreadable:
+class UnreadableRecord:
     """A state file that says nothing: what is wrong with it, in a sentence. `launcher stop` removes it."""
 
     name: str
@@ -106,7 +106,7 @@ class Unreadable:
 def deployment_name(model_id: str) -> str:
     """A name derived from a model id: `unsloth/Kimi-K2.5-GGUF:TQ1_0` -> `kimi-k2.5-gguf-tq1_0`."""
     last = model_id.rstrip("/").rpartition("/")[2].removesuffix(".gguf").lower()
-    return re.sub(r"[^a-z0-9._-]+", "-", last).strip("-._")[:NAME_LIMIT].rstrip("-._") or "model"
+    return re.sub(r"[^a-z0-9._-]+", "-", last).strip("-._")[:_MAX_NAME].rstrip("-._") or "model"
 
 
 def is_name(text: str) -> bool:
@@ -118,7 +118,7 @@ def check_name(name: str) -> str:
     """`name`, when it can be one (it becomes a file's name). Raises UsageError."""
     if not is_name(name):
         raise UsageError(
-            f"name {name!r} is not made of at most {NAME_LIMIT} of a-z, 0-9, '.', '_' and '-'",
+            f"name {name!r} is not made of at most {_MAX_NAME} of a-z, 0-9, '.', '_' and '-'",
             hint=f"--name {deployment_name(name)}",
         )
     return name
@@ -130,13 +130,13 @@ def plan_hash(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def document(deployment: Deployment) -> dict[str, Any]:
+def record_json(deployment: Deployment) -> dict[str, Any]:
     """The deployment as JSON, as it is stored and as `--json` prints it."""
     flat = asdict(replace(deployment, stored_plan=StoredPlan(document={}, plan=None)))
     del flat["stored_plan"]
     problem = deployment.stored_plan.problem
     return {
-        "schema": SCHEMA,
+        "schema": _SCHEMA,
         "pid": deployment.pid,
         "openai_url": f"{deployment.url}/v1",
         **flat,
@@ -153,8 +153,8 @@ def parse_deployment(text: str) -> Deployment:
         raise ValueError(f"it is not JSON: {error}") from error
     if not isinstance(values, dict) or "schema" not in values:
         raise ValueError("it is not a deployment's state")
-    if values["schema"] != SCHEMA:
-        raise ValueError(f"it has schema {values['schema']!r}; this launcher reads {SCHEMA}")
+    if values["schema"] != _SCHEMA:
+        raise ValueError(f"it has schema {values['schema']!r}; this launcher reads {_SCHEMA}")
     given = JsonObject(values)
     return Deployment(
         name=given.text("name"),

@@ -20,19 +20,26 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 
-from launcher.deployment.identity import Presence, ProcessId, presence
-from launcher.deployment.install.systemd import installed, unit_name
+from launcher.deployment.identity import Presence, ProcessId, find_presence
+from launcher.deployment.install.systemd import installed_units, unit_name
 from launcher.deployment.install.transient import is_kept
-from launcher.deployment.record import Deployment, Phase, Unreadable, check_name, document, parse_deployment
+from launcher.deployment.record import (
+    Deployment,
+    Phase,
+    UnreadableRecord,
+    check_name,
+    parse_deployment,
+    record_json,
+)
 from launcher.errors import NotFound, TryAgain, UsageError
 from launcher.system.locks import exclusive, exclusive_if_free
 
-ROOM_BYTES = 256 << 10
+_RECORDS_BYTES = 256 << 10
 """What starting a deployment writes beside its log: its record twice (the new one before the old one goes), a claim,
 progress, a line of history; a record of 60 devices has about 30 kB."""
 
 
-class State(StrEnum):
+class DeploymentState(StrEnum):
     STARTING = "starting"
     RUNNING = "running"
     DEGRADED = "degraded"
@@ -46,7 +53,7 @@ class State(StrEnum):
 class Status:
     """`detail` explains what the state alone does not; None where there is nothing to explain."""
 
-    state: State
+    state: DeploymentState
     detail: str | None = None
 
 
@@ -64,10 +71,10 @@ def progress_path(folder: Path, name: str) -> Path:
     return folder / f"{check_name(name)}.progress"
 
 
-def save(folder: Path, deployment: Deployment) -> None:
+def save_record(folder: Path, deployment: Deployment) -> None:
     """Write the state file: whole or not at all, on disk when this returns. Raises OSError."""
     path = state_path(folder, deployment.name)
-    text = json.dumps(document(deployment), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(record_json(deployment), indent=2, ensure_ascii=False) + "\n"
     descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.")  # mkstemp makes it 0600
     temporary = Path(name)
     try:
@@ -82,19 +89,19 @@ def save(folder: Path, deployment: Deployment) -> None:
     _sync(folder)
 
 
-def check_room(folder: Path) -> None:
+def check_disk_space(folder: Path) -> None:
     """Records, claims and a log can be written there. Raises TryAgain naming the folder, before anything is touched."""
     try:
         make_private(folder)
         with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(ROOM_BYTES))
+            file.write(bytes(_RECORDS_BYTES))
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise unwritable(folder, error) from error
+        raise records_unwritable(folder, error) from error
 
 
-def unwritable(folder: Path, error: OSError | None = None) -> TryAgain:
+def records_unwritable(folder: Path, error: OSError | None = None) -> TryAgain:
     """Why no record can be kept there, in a sentence."""
     if error is None:
         what = f"the records of what runs could not be written to {folder}"
@@ -105,24 +112,24 @@ def unwritable(folder: Path, error: OSError | None = None) -> TryAgain:
     return TryAgain(what, hint=f"look at df -h {shlex.quote(str(folder))}, free some space, and try again")
 
 
-def find(folder: Path, name: str) -> Deployment | Unreadable | None:
+def find_record(folder: Path, name: str) -> Deployment | UnreadableRecord | None:
     """The deployment of that name, as recorded; None when there is none. Raises UsageError for a bad name."""
     return _read(state_path(folder, name))
 
 
-def read_all(folder: Path) -> tuple[Deployment | Unreadable, ...]:
+def read_all(folder: Path) -> tuple[Deployment | UnreadableRecord, ...]:
     """Every deployment recorded, by name; the broken ones too."""
     found = (_read(path) for path in sorted(folder.glob("*.json")))
     return tuple(entry for entry in found if entry is not None)
 
 
-def require(folder: Path, name: str) -> Deployment:
+def require_record(folder: Path, name: str) -> Deployment:
     """The deployment of that name. Raises NotFound naming those there are, UsageError for a broken file."""
-    entry = find(folder, name)
-    if isinstance(entry, Unreadable):
+    entry = find_record(folder, name)
+    if isinstance(entry, UnreadableRecord):
         raise UsageError(f"{entry.path}: {entry.problem}", hint=f"launcher stop {name}")
     if entry is None:
-        if name in dict(installed()):
+        if name in dict(installed_units()):
             raise NotFound(
                 f"{name} is a unit of systemd, not a deployment of up",
                 hint=f"launcher disable {name}, or systemctl --user status {unit_name(name)}",
@@ -135,7 +142,7 @@ def require(folder: Path, name: str) -> Deployment:
     return entry
 
 
-def the_name(folder: Path, name: str | None) -> str:
+def name_or_only(folder: Path, name: str | None) -> str:
     """`name`, or that of the only deployment. Raises NotFound when there is none, UsageError among several."""
     if name is not None:
         return name
@@ -147,35 +154,37 @@ def the_name(folder: Path, name: str | None) -> str:
     return names[0]
 
 
-def remove(folder: Path, name: str) -> None:
+def remove_record(folder: Path, name: str) -> None:
     """Forget the deployment; its log stays for `launcher logs`."""
     progress_path(folder, name).unlink(missing_ok=True)
     state_path(folder, name).unlink(missing_ok=True)
     _sync(folder)
 
 
-def look(deployment: Deployment) -> Status:  # noqa: PLR0911  one line per thing it can be
+def read_status(deployment: Deployment) -> Status:  # noqa: PLR0911  one line per thing it can be
     """What the deployment is right now, by the processes that were recorded."""
     process = deployment.process
-    where = Presence.GONE if process is None else presence(process)
+    where = Presence.GONE if process is None else find_presence(process)
     if process is not None and where is Presence.OTHER_HOST:
-        return Status(state=State.OTHER_HOST, detail=f"pid {process.pid} on {process.hostname}")
+        return Status(state=DeploymentState.OTHER_HOST, detail=f"pid {process.pid} on {process.hostname}")
     if deployment.phase is Phase.FAILED:
-        return Status(state=State.FAILED, detail=deployment.failure.sentence if deployment.failure else None)
+        return Status(
+            state=DeploymentState.FAILED, detail=deployment.failure.sentence if deployment.failure else None
+        )
     if deployment.supervisor is not None and not _lives(deployment.supervisor):
         return _unsupervised(deployment, where)
     if deployment.phase is Phase.BACKOFF:
         why = f": {deployment.failure.sentence}" if deployment.failure else ""
-        return Status(state=State.BACKOFF, detail=f"it is started again soon{why}")
+        return Status(state=DeploymentState.BACKOFF, detail=f"it is started again soon{why}")
     if deployment.phase is Phase.STARTING:
         return _starting_status(deployment, where)
     if where is not Presence.RUNNING:
         pid = "?" if process is None else process.pid
-        return Status(state=State.GONE, detail=f"llama-server (pid {pid}) ended")
+        return Status(state=DeploymentState.GONE, detail=f"llama-server (pid {pid}) ended")
     if deployment.phase is Phase.DEGRADED:
-        return Status(state=State.DEGRADED, detail="llama-server runs, and does not answer")
+        return Status(state=DeploymentState.DEGRADED, detail="llama-server runs, and does not answer")
     stopping = deployment.phase is Phase.STOPPING
-    return Status(state=State.RUNNING, detail="it is being stopped" if stopping else None)
+    return Status(state=DeploymentState.RUNNING, detail="it is being stopped" if stopping else None)
 
 
 def _starting_status(deployment: Deployment, where: Presence) -> Status:
@@ -184,12 +193,14 @@ def _starting_status(deployment: Deployment, where: Presence) -> Status:
     if where is Presence.RUNNING or process is None:
         again = process is None or deployment.restarts > 0  # nobody waits for it but its supervisor
         if _lives(deployment.starter) or (again and _lives(deployment.supervisor)):
-            return Status(state=State.STARTING)
+            return Status(state=DeploymentState.STARTING)
         if where is Presence.RUNNING:
             detail = f"its launcher ended before it was ready; take it over with up, end it with stop {name}"
-            return Status(state=State.STARTING, detail=detail)
-        return Status(state=State.GONE, detail="its launcher ended before llama-server was started")
-    return Status(state=State.GONE, detail=f"llama-server (pid {process.pid}) ended before it was ready")
+            return Status(state=DeploymentState.STARTING, detail=detail)
+        return Status(state=DeploymentState.GONE, detail="its launcher ended before llama-server was started")
+    return Status(
+        state=DeploymentState.GONE, detail=f"llama-server (pid {process.pid}) ended before it was ready"
+    )
 
 
 def _unsupervised(deployment: Deployment, where: Presence) -> Status:
@@ -197,15 +208,17 @@ def _unsupervised(deployment: Deployment, where: Presence) -> Status:
     pid = None if deployment.supervisor is None else deployment.supervisor.pid
     gone = f"its supervisor (pid {pid}) was killed, and llama-server with it"
     if deployment.unit is not None and is_kept(deployment.unit):
-        return Status(state=State.BACKOFF, detail=f"{gone}; systemd starts it again ({deployment.unit})")
+        return Status(
+            state=DeploymentState.BACKOFF, detail=f"{gone}; systemd starts it again ({deployment.unit})"
+        )
     if where is Presence.RUNNING:
         left = f"its supervisor (pid {pid}) was killed; end it with stop {deployment.name}"
-        return Status(state=State.DEGRADED, detail=left)
-    return Status(state=State.GONE, detail=gone)
+        return Status(state=DeploymentState.DEGRADED, detail=left)
+    return Status(state=DeploymentState.GONE, detail=gone)
 
 
 @contextmanager
-def starting(folder: Path, name: str, *, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+def hold_start(folder: Path, name: str, *, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
     """Be the only one who starts `name`; waits for another launcher that does, after calling `on_wait`."""
     path = folder / f"{check_name(name)}.lock"
     make_private(folder)
@@ -214,7 +227,7 @@ def starting(folder: Path, name: str, *, on_wait: Callable[[], None] | None = No
 
 
 @contextmanager
-def starting_if_free(folder: Path, name: str) -> Iterator[bool]:
+def hold_start_if_free(folder: Path, name: str) -> Iterator[bool]:
     """Whether nobody is starting `name`; nobody else can inside the block when True."""
     make_private(folder)
     with exclusive_if_free(folder / f"{check_name(name)}.lock") as free:
@@ -222,7 +235,7 @@ def starting_if_free(folder: Path, name: str) -> Iterator[bool]:
 
 
 @contextmanager
-def claiming(folder: Path) -> Iterator[None]:
+def hold_ports(folder: Path) -> Iterator[None]:
     """Hold this while choosing a port and recording it: no two deployments get the same one."""
     make_private(folder)
     with exclusive(folder / ".ports.lock"):
@@ -241,20 +254,22 @@ def now() -> str:
 
 
 def _lives(process: ProcessId | None) -> bool:
-    return process is not None and presence(process) is Presence.RUNNING
+    return process is not None and find_presence(process) is Presence.RUNNING
 
 
-def _read(path: Path) -> Deployment | Unreadable | None:
+def _read(path: Path) -> Deployment | UnreadableRecord | None:
     try:
         deployment = parse_deployment(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except OSError as error:
-        return Unreadable(name=path.stem, path=str(path), problem=f"it cannot be read: {error.strerror}")
+        return UnreadableRecord(
+            name=path.stem, path=str(path), problem=f"it cannot be read: {error.strerror}"
+        )
     except ValueError as error:
-        return Unreadable(name=path.stem, path=str(path), problem=str(error))
+        return UnreadableRecord(name=path.stem, path=str(path), problem=str(error))
     if deployment.name != path.stem:
-        return Unreadable(
+        return UnreadableRecord(
             name=path.stem, path=str(path), problem=f"it describes a deployment called {deployment.name!r}"
         )
     return deployment

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import psutil
 
-from launcher.deployment.process import activity
+from launcher.deployment.process import read_activity
 from launcher.deployment.record import Deployment, Phase
-from launcher.deployment.records import State, Status, look
+from launcher.deployment.records import DeploymentState, Status, read_status
 from launcher.engine.client import is_loaded, read_api_key, read_metrics
 from launcher.errors import LauncherError
 
@@ -27,7 +27,7 @@ class Vitals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class StatusReport:
     """What a deployment is, by its record and by a look at it, and how it does."""
 
     deployment: Deployment
@@ -35,39 +35,39 @@ class Seen:
     vitals: Vitals
 
 
-def see(deployment: Deployment) -> Seen:
+def ask_status(deployment: Deployment) -> StatusReport:
     """One that should run is asked whether it answers; whatever else can be found out."""
-    status, server = look(deployment), deployment.process
-    active = None if server is None else activity(server)
+    status, server = read_status(deployment), deployment.process
+    active = None if server is None else read_activity(server)
     if server is None or active is None:
-        return Seen(deployment=deployment, status=status, vitals=Vitals())
+        return StatusReport(deployment=deployment, status=status, vitals=Vitals())
     uptime, speed = None, None
-    if status.state is State.RUNNING and deployment.phase is Phase.READY:
-        status = trouble_of(deployment) or status
+    if status.state is DeploymentState.RUNNING and deployment.phase is Phase.READY:
+        status = find_server_trouble(deployment) or status
     try:
         uptime = max(0.0, time.time() - psutil.Process(server.pid).create_time())
-        if status.state is State.RUNNING:
+        if status.state is DeploymentState.RUNNING:
             told = read_metrics(deployment.url, api_key=read_api_key(deployment.api_key_file))
             speed = told.get("predicted_tokens_seconds")
     except (psutil.Error, LauncherError):
         pass  # it ended meanwhile, or was started without --metrics: unknown
-    return Seen(
+    return StatusReport(
         deployment=deployment,
         status=status,
         vitals=Vitals(uptime_s=uptime, resident_bytes=active.resident_bytes, tokens_per_s=speed),
     )
 
 
-def trouble_of(deployment: Deployment) -> Status | None:
+def find_server_trouble(deployment: Deployment) -> Status | None:
     """What is wrong with a server that its supervisor found well when it last asked; None where nothing is."""
     pid = deployment.pid
     try:
         if pid is not None and psutil.Process(pid).status() == psutil.STATUS_STOPPED:
             detail = f"llama-server (pid {pid}) is frozen (SIGSTOP); kill -CONT {pid} lets it go on"
-            return Status(state=State.DEGRADED, detail=detail)
+            return Status(state=DeploymentState.DEGRADED, detail=detail)
     except psutil.Error:
         return None
     if is_loaded(deployment.url, _HEALTH_S):
         return None
     detail = f"llama-server runs, and does not answer within {_HEALTH_S:.0f} s"
-    return Status(state=State.DEGRADED, detail=detail)
+    return Status(state=DeploymentState.DEGRADED, detail=detail)

@@ -13,20 +13,20 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.deployment.identity import Presence, presence
+from launcher.deployment.identity import Presence, find_presence
 from launcher.deployment.install import transient
 from launcher.deployment.log_file import trim
-from launcher.deployment.process import GRACE_S, reap, stop
+from launcher.deployment.process import GRACE_S, reap_process, stop_process
 from launcher.deployment.record import Deployment, Phase, check_name
 from launcher.deployment.records import (
-    State,
-    find,
-    look,
+    DeploymentState,
+    find_record,
+    hold_start_if_free,
     read_all,
-    remove,
-    require,
-    save,
-    starting_if_free,
+    read_status,
+    remove_record,
+    require_record,
+    save_record,
     state_path,
 )
 from launcher.deployment.supervisor.protect import sweep_groups
@@ -39,15 +39,15 @@ _HANDOVER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class TakenDown:
     """What `take_down` found: the state before, and the pid where one was recorded."""
 
     name: str
-    was: State
+    was: DeploymentState
     pid: int | None
 
 
-def take_down(folder: Path, name: str, *, grace_s: float = GRACE_S) -> Ended:
+def take_down(folder: Path, name: str, *, grace_s: float = GRACE_S) -> TakenDown:
     """End a deployment's whole process tree and forget it; also one that is gone, half started, or whose
     record is broken.
 
@@ -55,22 +55,22 @@ def take_down(folder: Path, name: str, *, grace_s: float = GRACE_S) -> Ended:
     process cannot be ended.
     """
     check_name(name)
-    entry = find(folder, name)
-    if entry is None and not stop(None, marker=marker_of(folder, name), grace_s=grace_s):
-        require(folder, name)
+    entry = find_record(folder, name)
+    if entry is None and not stop_process(None, marker=marker_of(folder, name), grace_s=grace_s):
+        require_record(folder, name)
     if not isinstance(entry, Deployment):
-        alive = stop(None, marker=marker_of(folder, name), grace_s=grace_s)
-        undo(folder, name, grace_s=grace_s)
-        return Ended(name=name, was=State.RUNNING if alive else State.GONE, pid=None)
-    status = look(entry)
-    if status.state is State.OTHER_HOST:
+        alive = stop_process(None, marker=marker_of(folder, name), grace_s=grace_s)
+        remove_traces(folder, name, grace_s=grace_s)
+        return TakenDown(name=name, was=DeploymentState.RUNNING if alive else DeploymentState.GONE, pid=None)
+    status = read_status(entry)
+    if status.state is DeploymentState.OTHER_HOST:
         raise UsageError(
             f"{name} runs on another host ({status.detail})",
             hint=f"stop it there; if that host is no more, remove {state_path(folder, name)}",
         )
     _end(folder, entry, grace_s)
     _forget(folder, entry)
-    return Ended(name=name, was=status.state, pid=entry.pid)
+    return TakenDown(name=name, was=status.state, pid=entry.pid)
 
 
 def tidy(folder: Path) -> None:
@@ -91,33 +91,33 @@ def _end(folder: Path, entry: Deployment, grace_s: float) -> None:
     """Nothing of it runs afterwards: its supervisor is asked, and has `grace_s`; then by force."""
     keeper = entry.supervisor
     asked = entry.unit is not None and transient.stop_unit(entry.unit, wait=False)
-    if keeper is not None and presence(keeper) is Presence.RUNNING:
+    if keeper is not None and find_presence(keeper) is Presence.RUNNING:
         if not asked:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(keeper.pid, signal.SIGTERM)
         deadline = time.monotonic() + grace_s
         try:
-            while presence(keeper) is Presence.RUNNING and time.monotonic() < deadline:
+            while find_presence(keeper) is Presence.RUNNING and time.monotonic() < deadline:
                 time.sleep(_WAIT_S)
         finally:
-            stop(entry.process, marker=marker_of(folder, entry.name), grace_s=0.0)
+            stop_process(entry.process, marker=marker_of(folder, entry.name), grace_s=0.0)
     else:
         with contextlib.suppress(OSError):  # a full disk is no reason to keep it running
-            save(folder, replace(entry, phase=Phase.STOPPING))
-        stop(entry.process, marker=marker_of(folder, entry.name), grace_s=grace_s)
+            save_record(folder, replace(entry, phase=Phase.STOPPING))
+        stop_process(entry.process, marker=marker_of(folder, entry.name), grace_s=grace_s)
     if keeper is not None:
-        reap(keeper)
+        reap_process(keeper)
     if asked and entry.unit is not None:
         transient.stop_unit(entry.unit, wait=True)  # its name is free again
 
 
-def undo(folder: Path, name: str, *, grace_s: float = GRACE_S) -> None:
+def remove_traces(folder: Path, name: str, *, grace_s: float = GRACE_S) -> None:
     """Nothing runs and nothing is recorded afterwards."""
-    entry = find(folder, name)
+    entry = find_record(folder, name)
     if isinstance(entry, Deployment):
         _end(folder, entry, grace_s)
-    stop(None, marker=marker_of(folder, name), grace_s=grace_s)
-    remove(folder, name)
+    stop_process(None, marker=marker_of(folder, name), grace_s=grace_s)
+    remove_record(folder, name)
 
 
 def _forget(folder: Path, deployment: Deployment) -> None:
@@ -125,12 +125,12 @@ def _forget(folder: Path, deployment: Deployment) -> None:
     and removes the record itself; only then may the name be taken again."""
     deadline = time.monotonic() + _HANDOVER_S
     while _still_recorded(folder, deployment) and time.monotonic() < deadline:
-        with starting_if_free(folder, deployment.name) as free:
+        with hold_start_if_free(folder, deployment.name) as free:
             if free and _still_recorded(folder, deployment):
-                remove(folder, deployment.name)
+                remove_record(folder, deployment.name)
         time.sleep(_LOOK_S)
 
 
 def _still_recorded(folder: Path, deployment: Deployment) -> bool:
-    entry = find(folder, deployment.name)
+    entry = find_record(folder, deployment.name)
     return isinstance(entry, Deployment) and entry.process == deployment.process

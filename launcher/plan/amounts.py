@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 HOST = "host"
+RAM = "ram"
+"""The host's memory in what users reserve and deployments claim; HOST is its row of a ledger."""
+
 DISK = "disk"
 SPEED = "speed"
 

@@ -20,7 +20,7 @@ from launcher.commands.doctor import (
     disk_speed,
 )
 from launcher.deployment.record import Phase
-from launcher.deployment.records import save
+from launcher.deployment.records import save_record
 from launcher.engine.find import Engine, EngineSource
 from launcher.machine.machine import MemoryPool
 from launcher.system.settings import read_settings
@@ -91,7 +91,9 @@ def test_limits_are_notes() -> None:
 def test_what_no_longer_runs_is_named() -> None:
     settings = read_settings()
     settings.deployments_dir.mkdir(parents=True)
-    save(settings.deployments_dir, a_deployment("gone", process=None, starter=None, phase=Phase.STARTING))
+    save_record(
+        settings.deployments_dir, a_deployment("gone", process=None, starter=None, phase=Phase.STARTING)
+    )
     (settings.deployments_dir / "broken.json").write_text("{")
     found = list(check_state(settings))
     assert [(finding.wrong, finding.fix) for finding in found] == [

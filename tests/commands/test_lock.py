@@ -11,13 +11,12 @@ import pytest
 from launcher.commands.lock import check_engine, locate, read_lock, write_lock
 from launcher.commands.plan import Planned, PlanRequest, make
 from launcher.commands.probe import MachineChoice
-from launcher.deployment import claims
 from launcher.engine.flags.argv import Serving
 from launcher.engine.flags.help_text import Capabilities, Version
 from launcher.errors import UsageError
 from launcher.machine.to_toml import format_machine
 from launcher.models.catalogue import sources_of
-from launcher.plan.amounts import HOST
+from launcher.plan.amounts import HOST, RAM
 from launcher.plan.workload import Workload
 from launcher.progress import Step
 from launcher.system.settings import Settings, read_settings
@@ -69,7 +68,7 @@ def test_a_lock_has_the_plan_and_what_it_takes(planned: Planned, tmp_path: Path)
     assert planned.plan is not None
     assert replace(lock.plan, forecast=None) == replace(planned.plan, forecast=None)
     assert lock.rows == {
-        claims.RAM if row.where == HOST else row.where: row.used_bytes for row in planned.plan.ledger
+        RAM if row.where == HOST else row.where: row.used_bytes for row in planned.plan.ledger
     }
     assert lock.unlocked == f"launcher up {lock.ref} -c 4096"
 

@@ -12,13 +12,13 @@ import pytest
 
 from launcher.commands.claims import claim_rows, driver_of, less_promised
 from launcher.commands.retry import Case, bring_up_or_save
-from launcher.deployment import claims, history
-from launcher.deployment.history import Entry, Identity, plan_key
+from launcher.deployment import history
+from launcher.deployment.history import HistoryEntry, Identity, plan_key
 from launcher.deployment.record import Deployment
 from launcher.deployment.supervisor.ready import LoadFailed
 from launcher.engine.log.cause import Cause, CauseKind
 from launcher.machine.machine import Machine
-from launcher.plan.amounts import HOST
+from launcher.plan.amounts import HOST, RAM
 from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.workload import Workload
 from launcher.progress import Step
@@ -68,7 +68,7 @@ class Story:
         cause = None if ready else self._cause or out_of_memory(plan)
         identity = Identity(plan=plan_key(plan), engine="e", driver=None)
         attempt = history.attempt_from(notes)
-        entry = Entry(
+        entry = HistoryEntry(
             at="now",
             name="m",
             model_id="m",
@@ -77,7 +77,7 @@ class Story:
             load_s=1.0,
             **attempt,
         )
-        history.append(self.file, entry)
+        history.append_entry(self.file, entry)
         if cause is not None:
             raise LoadFailed("m", cause)
         return a_deployment("m")
@@ -150,12 +150,12 @@ def test_a_context_is_never_shortened_unasked(tmp_path: Path) -> None:
 def test_promises_are_by_uuid_and_not_free() -> None:
     box = replace(BOX, devices=tuple(replace(device, uuid="GPU-7", driver="570") for device in BOX.devices))
     rows = claim_rows(planned(), box)
-    assert set(rows) == {"GPU-7", claims.RAM}
+    assert set(rows) == {"GPU-7", RAM}
     soft = replace(
         box, devices=tuple(replace(device, name="llvmpipe (LLVM 15.0.6)") for device in box.devices)
     )
-    assert claim_rows(planned(), soft) == {claims.RAM: sum(rows.values())}
-    less = less_promised(box, {"GPU-7": 1024 * MIB, claims.RAM: GIB})
+    assert claim_rows(planned(), soft) == {RAM: sum(rows.values())}
+    less = less_promised(box, {"GPU-7": 1024 * MIB, RAM: GIB})
     assert less.devices[0].free_bytes == (box.devices[0].free_bytes or 0) - 1024 * MIB
     assert less.ram_available_bytes == box.ram_available_bytes - GIB
     assert less_promised(box, {"GPU-8": 1}) == box

@@ -4,8 +4,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from launcher.deployment.claims import RAM, Claim, drop, key_of, planning, promised, read, write
+from launcher.deployment.claims import (
+    Claim,
+    claim_key,
+    drop_claim,
+    hold_planning_lock,
+    read_claims,
+    reserved_bytes,
+    write_claim,
+)
 from launcher.deployment.identity import ProcessId, identify
+from launcher.plan.amounts import RAM
 from tests.serving import python, until
 
 
@@ -17,25 +26,25 @@ def me() -> ProcessId:
 
 def test_a_claim_holds_while_its_process_lives(tmp_path: Path) -> None:
     folder = tmp_path / "claims"
-    write(folder, "a", Claim(name="a", process=me(), rows={"GPU-1": 10, RAM: 1 << 50}))
-    assert [claim.name for claim in read(folder)] == ["a"]
-    assert read(folder, but_not="a") == ()
+    write_claim(folder, "a", Claim(name="a", process=me(), rows={"GPU-1": 10, RAM: 1 << 50}))
+    assert [claim.name for claim in read_claims(folder)] == ["a"]
+    assert read_claims(folder, but_not="a") == ()
     dead = replace(me(), start_time=me().start_time - 1)
-    write(folder, "b", Claim(name="b", process=dead, rows={"GPU-1": 10}))
-    assert [claim.name for claim in read(folder)] == ["a"]
+    write_claim(folder, "b", Claim(name="b", process=dead, rows={"GPU-1": 10}))
+    assert [claim.name for claim in read_claims(folder)] == ["a"]
     assert not (folder / "b.claim").exists()
-    drop(folder, "a")
-    assert read(folder) == ()
+    drop_claim(folder, "a")
+    assert read_claims(folder) == ()
 
 
 def test_what_is_taken_is_not_counted_twice() -> None:
     loading = Claim(name="a", process=me(), rows={"GPU-1": 10, RAM: 1 << 50})
     loaded = replace(loading, loaded=True)
-    assert promised((loading,))["GPU-1"] == 10
-    assert "GPU-1" not in promised((loaded,))
-    assert 0 < promised((loaded,))[RAM] < 1 << 50
-    assert promised((loading, loading))["GPU-1"] == 20
-    assert promised((replace(loading, rows={RAM: 1}),)) == {}
+    assert reserved_bytes((loading,))["GPU-1"] == 10
+    assert "GPU-1" not in reserved_bytes((loaded,))
+    assert 0 < reserved_bytes((loaded,))[RAM] < 1 << 50
+    assert reserved_bytes((loading, loading))["GPU-1"] == 20
+    assert reserved_bytes((replace(loading, rows={RAM: 1}),)) == {}
 
 
 def test_nonsense_in_a_shared_folder_is_nothing(tmp_path: Path) -> None:
@@ -44,14 +53,14 @@ def test_nonsense_in_a_shared_folder_is_nothing(tmp_path: Path) -> None:
     for number, text in enumerate(texts):
         (tmp_path / f"{number}.claim").write_text(text)
     (tmp_path / "link.claim").symlink_to("/etc/passwd")
-    assert read(tmp_path) == ()
+    assert read_claims(tmp_path) == ()
 
 
 def test_planning_is_one_at_a_time(tmp_path: Path) -> None:
     held: list[int] = []
 
     def plan(number: int) -> int:
-        with planning(tmp_path):
+        with hold_planning_lock(tmp_path):
             held.append(number)
             most = len(held)
             held.remove(number)
@@ -63,17 +72,17 @@ def test_planning_is_one_at_a_time(tmp_path: Path) -> None:
 
 def test_the_lock_dies_with_its_holder(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from launcher.deployment.claims import planning\n"
-        "with planning(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
+        "import sys, time; from pathlib import Path; from launcher.deployment.claims import hold_planning_lock\n"
+        "with hold_planning_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
     )
     with python(code, str(tmp_path), stdout=-1) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
         holder.kill()
-    with planning(tmp_path):
+    with hold_planning_lock(tmp_path):
         until(lambda: True)
 
 
 def test_one_key_per_deployment(tmp_path: Path) -> None:
-    assert key_of(tmp_path, "a") != key_of(tmp_path / "other", "a")
-    assert str(os.getuid()) in key_of(tmp_path, "a")
+    assert claim_key(tmp_path, "a") != claim_key(tmp_path / "other", "a")
+    assert str(os.getuid()) in claim_key(tmp_path, "a")

@@ -15,8 +15,8 @@ from launcher.deployment.deploy import attend, bring_up
 from launcher.deployment.identity import lives
 from launcher.deployment.process import termination_interrupts
 from launcher.deployment.record import Deployment, Phase
-from launcher.deployment.records import State, find, look, read_all, save
-from launcher.deployment.takedown import Ended, take_down
+from launcher.deployment.records import DeploymentState, find_record, read_all, read_status, save_record
+from launcher.deployment.takedown import TakenDown, take_down
 from launcher.engine.client import list_model_ids
 from launcher.errors import EngineFailed, NotFound, UsageError
 from launcher.progress import Step
@@ -33,7 +33,7 @@ bring_up(Path(folder), a_request("m", fake_command(*switches), Path(model)))
 
 
 def record_of(folder: Path, name: str = "m") -> Deployment:
-    entry = find(folder, name)
+    entry = find_record(folder, name)
     assert isinstance(entry, Deployment)
     return entry
 
@@ -42,9 +42,9 @@ def test_up_answers_and_down_leaves_nothing(deployments: Path, tmp_path: Path) -
     deployment = bring_up(deployments, a_request("m", fake_command("--alias", "mine"), stub_model(tmp_path)))
     assert list_model_ids(deployment.url) == ("mine",)
     assert record_of(deployments) == deployment
-    assert (look(deployment).state, deployment.phase) == (State.RUNNING, Phase.READY)
+    assert (read_status(deployment).state, deployment.phase) == (DeploymentState.RUNNING, Phase.READY)
     assert deployment.pid is not None
-    assert take_down(deployments, "m") == Ended(name="m", was=State.RUNNING, pid=deployment.pid)
+    assert take_down(deployments, "m") == TakenDown(name="m", was=DeploymentState.RUNNING, pid=deployment.pid)
     assert not lives(deployment.pid)
     assert read_all(deployments) == ()
     with pytest.raises(NotFound, match="no deployment is called m"):
@@ -65,7 +65,7 @@ def test_a_second_up_of_another_plan_is_refused(deployments: Path, tmp_path: Pat
         with pytest.raises(UsageError, match="m runs already, with another plan") as caught:
             bring_up(deployments, changed)
         assert caught.value.hint == "launcher stop m"
-    assert look(first).state is State.RUNNING
+    assert read_status(first).state is DeploymentState.RUNNING
 
 
 def test_two_at_once_start_one(deployments: Path, tmp_path: Path) -> None:
@@ -106,10 +106,12 @@ def test_a_dead_one_is_replaced(deployments: Path, tmp_path: Path) -> None:
     first = bring_up(deployments, request)
     assert first.pid is not None
     os.kill(first.pid, signal.SIGKILL)
-    until(lambda: look(record_of(deployments)).state is State.FAILED)
-    assert (look(record_of(deployments)).detail or "").startswith("llama-server was killed by signal 9")
+    until(lambda: read_status(record_of(deployments)).state is DeploymentState.FAILED)
+    assert (read_status(record_of(deployments)).detail or "").startswith(
+        "llama-server was killed by signal 9"
+    )
     second = bring_up(deployments, replace(request, plan_hash="f" * 16))
-    assert (look(second).state, second.pid != first.pid) == (State.RUNNING, True)
+    assert (read_status(second).state, second.pid != first.pid) == (DeploymentState.RUNNING, True)
 
 
 def test_ctrl_c_while_loading_leaves_nothing(deployments: Path, tmp_path: Path) -> None:
@@ -137,24 +139,26 @@ def test_a_launcher_killed_mid_start_is_explained_and_cleaned(deployments: Path,
     model = stub_model(tmp_path)
     with python(BRING_UP, str(deployments), str(model), "--hang-in-load") as launcher:
         until(lambda: read_all(deployments) and record_of(deployments).pid)
-        assert look(record_of(deployments)).state is State.STARTING
+        assert read_status(record_of(deployments)).state is DeploymentState.STARTING
         launcher.kill()
     left = record_of(deployments)
-    status = look(left)
+    status = read_status(left)
     assert (status.state, status.detail) == (
-        State.STARTING,
+        DeploymentState.STARTING,
         "its launcher ended before it was ready; take it over with up, end it with stop m",
     )
     assert left.pid is not None
-    assert take_down(deployments, "m") == Ended(name="m", was=State.STARTING, pid=left.pid)
+    assert take_down(deployments, "m") == TakenDown(name="m", was=DeploymentState.STARTING, pid=left.pid)
     assert not lives(left.pid)
     assert read_all(deployments) == ()
 
 
 def test_a_launcher_killed_before_it_wrote_the_pid_loses_nothing(deployments: Path, tmp_path: Path) -> None:
     deployment = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path)))
-    save(deployments, replace(deployment, process=None, phase=Phase.STARTING, starter=None, supervisor=None))
-    assert look(record_of(deployments)).state is State.GONE
+    save_record(
+        deployments, replace(deployment, process=None, phase=Phase.STARTING, starter=None, supervisor=None)
+    )
+    assert read_status(record_of(deployments)).state is DeploymentState.GONE
     take_down(deployments, "m")
     assert deployment.pid is not None
     assert not lives(deployment.pid)
@@ -174,7 +178,7 @@ def test_stop_while_it_is_starting_ends_both_sides(deployments: Path, tmp_path: 
     model = stub_model(tmp_path)
     with python(BRING_UP, str(deployments), str(model), "--hang-in-load", stderr=subprocess.PIPE) as launcher:
         until(lambda: read_all(deployments) and record_of(deployments).pid)
-        assert take_down(deployments, "m").was is State.STARTING
+        assert take_down(deployments, "m").was is DeploymentState.STARTING
         _, errors = launcher.communicate(timeout=60)
     assert b"EngineFailed: m was stopped before it was ready" in errors
     assert read_all(deployments) == ()
@@ -186,7 +190,7 @@ def test_a_broken_record_still_finds_its_process(deployments: Path, tmp_path: Pa
     (deployments / "m.json").write_text("{ half")
     with pytest.raises(UsageError, match="the record of m cannot be used: it is not JSON"):
         bring_up(deployments, request)
-    assert take_down(deployments, "m") == Ended(name="m", was=State.RUNNING, pid=None)
+    assert take_down(deployments, "m") == TakenDown(name="m", was=DeploymentState.RUNNING, pid=None)
     assert deployment.pid is not None
     assert not lives(deployment.pid)
     assert read_all(deployments) == ()
@@ -197,11 +201,11 @@ def test_one_on_another_host_is_left_alone(deployments: Path, tmp_path: Path) ->
     deployment = bring_up(deployments, request)
     assert deployment.process is not None
     away = replace(deployment, process=replace(deployment.process, hostname="bigbox", boot_id="b"))
-    save(deployments, away)
+    save_record(deployments, away)
     for use in (lambda: take_down(deployments, "m"), lambda: bring_up(deployments, request)):
         with pytest.raises(UsageError, match=rf"m runs on another host \(pid {deployment.pid} on bigbox\)"):
             use()
-    save(deployments, deployment)
+    save_record(deployments, deployment)
 
 
 def test_the_foreground_ends_with_ctrl_c_and_sigterm(deployments: Path, tmp_path: Path) -> None:
@@ -209,7 +213,7 @@ def test_the_foreground_ends_with_ctrl_c_and_sigterm(deployments: Path, tmp_path
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
     with termination_interrupts(), pytest.raises(KeyboardInterrupt):
         attend(deployments, deployment)
-    assert look(deployment).state is State.GONE
+    assert read_status(deployment).state is DeploymentState.GONE
     assert read_all(deployments) == ()
 
 
@@ -233,10 +237,13 @@ def test_the_foreground_returns_when_it_was_stopped(deployments: Path, tmp_path:
 def test_up_finishes_a_stop_that_was_cut_short(deployments: Path, tmp_path: Path) -> None:
     request = a_request("m", fake_command(), stub_model(tmp_path))
     first = bring_up(deployments, request)
-    save(deployments, replace(first, phase=Phase.STOPPING))
+    save_record(deployments, replace(first, phase=Phase.STOPPING))
     second = bring_up(deployments, request)
     assert second.process != first.process
-    assert (look(first).state, look(second).state) == (State.GONE, State.RUNNING)
+    assert (read_status(first).state, read_status(second).state) == (
+        DeploymentState.GONE,
+        DeploymentState.RUNNING,
+    )
 
 
 def test_a_tree_with_a_deaf_grandchild_is_ended(deployments: Path, tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from launcher.commands.doctor import check_state
 from launcher.commands.restart import restart
 from launcher.deployment.deploy import bring_up
 from launcher.deployment.identity import lives
-from launcher.deployment.options import command
+from launcher.deployment.options import supervisor_command
 from launcher.deployment.record import Deployment, Phase
-from launcher.deployment.records import State, find, look, save
+from launcher.deployment.records import DeploymentState, find_record, read_status, save_record
 from launcher.deployment.takedown import take_down
 from launcher.errors import TryAgain
 from launcher.plan.from_json import stored
@@ -67,7 +67,7 @@ def test_a_disk_that_fills_up_while_it_loads_ends_the_load(small: Path, tmp_path
     with pytest.raises(TryAgain) as caught:
         bring_up(folder, request, on_progress=fill_at_first_step)
     assert caught.value.message == f"{folder}, which keeps the records of what runs, is full"
-    assert find(folder, "m") is None
+    assert find_record(folder, "m") is None
     assert everything_of(folder) == []
 
 
@@ -85,9 +85,9 @@ def test_a_full_disk_is_said_before_anything_is_started_or_ended(
         restart("m", lambda _step: None)
     [finding] = check_state(settings)
     assert (finding.wrong, "is full" in finding.text) == (True, True)
-    assert look(running).state is State.RUNNING
-    assert take_down(folder, "m").was is State.RUNNING
-    assert find(folder, "m") is None
+    assert read_status(running).state is DeploymentState.RUNNING
+    assert take_down(folder, "m").was is DeploymentState.RUNNING
+    assert find_record(folder, "m") is None
 
 
 def test_a_supervisor_that_cannot_write_ends_with_its_server(small: Path, tmp_path: Path) -> None:
@@ -97,12 +97,12 @@ def test_a_supervisor_that_cannot_write_ends_with_its_server(small: Path, tmp_pa
     take_down(folder, "m")
     log = tmp_path / "m.log"
     claimed = replace(running, phase=Phase.STARTING, process=None, supervisor=None, log_path=str(log))
-    save(folder, claimed)
+    save_record(folder, claimed)
     fill(small)
     with log.open("wb") as said:
-        done = subprocess.run(command(folder / "m.json"), stderr=said, timeout=60, check=False)
+        done = subprocess.run(supervisor_command(folder / "m.json"), stderr=said, timeout=60, check=False)
     assert done.returncode == TryAgain.exit_code
-    entry = find(folder, "m")
+    entry = find_record(folder, "m")
     assert isinstance(entry, Deployment)
     assert (entry.phase, entry.process) == (Phase.STARTING, None)
     assert "the record could not be written: [Errno 28]" in log.read_text()

@@ -4,7 +4,15 @@ from pathlib import Path
 from typing import Any
 
 from launcher.deployment import history
-from launcher.deployment.history import Entry, Identity, append, compare, plan_key, read, remembered
+from launcher.deployment.history import (
+    HistoryEntry,
+    Identity,
+    append_entry,
+    compare_rows,
+    find_correction,
+    plan_key,
+    read_history,
+)
 from launcher.engine.log.load_log import usage_by_row
 from launcher.plan.amounts import HOST
 from tests.plan.planned import ledger_row, small_plan
@@ -20,7 +28,7 @@ LOG = """\
 MIB = 1 << 20
 
 
-def entry(**changes: Any) -> Entry:
+def entry(**changes: Any) -> HistoryEntry:
     values: dict[str, Any] = {
         "at": "2026-11-01T00:00:00+00:00",
         "name": "m",
@@ -29,31 +37,31 @@ def entry(**changes: Any) -> Entry:
         "outcome": "ready",
         "load_s": 1.5,
     }
-    return Entry(**(values | changes))
+    return HistoryEntry(**(values | changes))
 
 
 def test_what_is_appended_is_read_back(tmp_path: Path) -> None:
     path = tmp_path / "state" / "history.jsonl"
-    rows = compare((ledger_row("CUDA0", weights=7), ledger_row(HOST, kv=3)), usage_by_row(LOG))
+    rows = compare_rows((ledger_row("CUDA0", weights=7), ledger_row(HOST, kv=3)), usage_by_row(LOG))
     first, second = entry(rows=rows, cause=None), entry(name="n", saves=ONE, correction={"ubatch_size": 256})
-    append(path, first)
-    append(path, second)
-    assert read(path) == (first, second)
+    append_entry(path, first)
+    append_entry(path, second)
+    assert read_history(path) == (first, second)
     assert oct(path.stat().st_mode & 0o777) == "0o600"
-    assert read(tmp_path / "none") == ()
+    assert read_history(tmp_path / "none") == ()
 
 
 def test_lines_of_launchers_that_asked_no_driver_are_read(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
-    append(path, entry(driver_bytes={"CUDA0": 7}))
+    append_entry(path, entry(driver_bytes={"CUDA0": 7}))
     line = json.loads(path.read_text())
     assert line.pop("driver_bytes") == {"CUDA0": 7}
     path.write_text(json.dumps(line) + "\n")
-    assert read(path) == (entry(),)
+    assert read_history(path) == (entry(),)
 
 
 def test_planned_and_seen_stand_side_by_side() -> None:
-    [(where, planned, seen), (host, _, host_seen)] = compare(
+    [(where, planned, seen), (host, _, host_seen)] = compare_rows(
         (ledger_row("CUDA0", weights=7, kv=8, compute=9), ledger_row(HOST)), usage_by_row(LOG)
     )
     assert (where, planned) == ("CUDA0", {"weights_bytes": 7, "kv_bytes": 8, "compute_bytes": 9})
@@ -63,20 +71,20 @@ def test_planned_and_seen_stand_side_by_side() -> None:
 
 def test_broken_lines_hide_nothing(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
-    append(path, entry())
+    append_entry(path, entry())
     with path.open("a") as file:
         file.write('{"schema": 9}\n{"half\n[]\n"x"\n{"schema": 1}\n')
-    append(path, entry(name="last"))
-    assert [each.name for each in read(path)] == ["m", "last"]
+    append_entry(path, entry(name="last"))
+    assert [each.name for each in read_history(path)] == ["m", "last"]
 
 
 def test_a_correction_is_remembered_for_that_very_plan_engine_and_driver() -> None:
     saved = entry(saves=ONE, correction={"ubatch_size": 256})
-    assert remembered((entry(), saved), ONE) == {"ubatch_size": 256}
+    assert find_correction((entry(), saved), ONE) == {"ubatch_size": 256}
     for other in (Identity(plan="q", engine="e", driver="570"), Identity(plan="p", engine="f", driver="570")):
-        assert remembered((saved,), other) is None
-    assert remembered((saved,), Identity(plan="p", engine="e", driver="580")) is None
-    assert remembered((saved, entry(saves=ONE, outcome="failed")), ONE) is None
+        assert find_correction((saved,), other) is None
+    assert find_correction((saved,), Identity(plan="p", engine="e", driver="580")) is None
+    assert find_correction((saved, entry(saves=ONE, outcome="failed")), ONE) is None
 
 
 def test_a_plan_s_key_is_what_it_decides_not_what_was_free() -> None:
@@ -91,7 +99,7 @@ def test_a_plan_s_key_is_the_same_in_every_version_that_wrote_this_history() -> 
 
 def test_it_does_not_grow_for_ever(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
-    path.write_text(json.dumps({"x": "y" * 100}) * (history.LIMIT_BYTES // 100))
-    append(path, entry())
+    path.write_text(json.dumps({"x": "y" * 100}) * (history.HISTORY_LIMIT_BYTES // 100))
+    append_entry(path, entry())
     assert path.stat().st_size < 1000
     assert (tmp_path / "history.jsonl.1").exists()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.deployment.identity import Presence, identify, lives, presence
-from launcher.deployment.process import activity, reap, start, stop
+from launcher.deployment.identity import Presence, find_presence, identify, lives
+from launcher.deployment.process import read_activity, reap_process, start_process, stop_process
 from launcher.engine.environment import engine_env
 from launcher.errors import NotAllowed, NotFound
 from tests.serving import fake_command, running, stub_model, until, written_pid
@@ -30,7 +30,7 @@ def test_it_leads_its_own_session_and_inherits_nothing(tmp_path: Path) -> None:
     os.set_inheritable(other, True)
     try:
         with running(sys.executable, "-c", look, log=log, marker="mine") as process:
-            until(lambda: presence(process) is Presence.GONE)
+            until(lambda: find_presence(process) is Presence.GONE)
     finally:
         os.close(kept)
         os.close(other)
@@ -40,28 +40,28 @@ def test_it_leads_its_own_session_and_inherits_nothing(tmp_path: Path) -> None:
 
 def test_a_process_is_recognised(tmp_path: Path) -> None:
     with running(*SLEEP, log=tmp_path / "a.log") as process:
-        assert presence(process) is Presence.RUNNING
+        assert find_presence(process) is Presence.RUNNING
         assert identify(process.pid) == process
-        assert presence(replace(process, start_time=process.start_time + 1)) is Presence.GONE
-        assert presence(replace(process, boot_id="another boot")) is Presence.GONE
-        assert presence(replace(process, hostname="elsewhere", boot_id="x")) is Presence.OTHER_HOST
-        assert presence(replace(process, hostname="renamed since")) is Presence.RUNNING
+        assert find_presence(replace(process, start_time=process.start_time + 1)) is Presence.GONE
+        assert find_presence(replace(process, boot_id="another boot")) is Presence.GONE
+        assert find_presence(replace(process, hostname="elsewhere", boot_id="x")) is Presence.OTHER_HOST
+        assert find_presence(replace(process, hostname="renamed since")) is Presence.RUNNING
 
 
 def test_a_zombie_is_gone_and_its_status_is_kept(tmp_path: Path) -> None:
     with running(sys.executable, "-c", "raise SystemExit(7)", log=tmp_path / "a.log") as process:
-        until(lambda: presence(process) is Presence.GONE)
+        until(lambda: find_presence(process) is Presence.GONE)
         assert identify(process.pid) == process
-        assert reap(process) == 7
-        assert reap(process) is None
+        assert reap_process(process) == 7
+        assert reap_process(process) is None
 
 
 def test_the_signal_that_ended_it_is_told(tmp_path: Path) -> None:
     with running(*SLEEP, log=tmp_path / "a.log") as process:
-        assert reap(process) is None
+        assert reap_process(process) is None
         os.kill(process.pid, signal.SIGKILL)
-        until(lambda: presence(process) is Presence.GONE)
-        assert reap(process) == -signal.SIGKILL
+        until(lambda: find_presence(process) is Presence.GONE)
+        assert reap_process(process) == -signal.SIGKILL
 
 
 def test_stop_is_graceful_and_can_be_repeated(tmp_path: Path) -> None:
@@ -69,9 +69,9 @@ def test_stop_is_graceful_and_can_be_repeated(tmp_path: Path) -> None:
     command = fake_command("-m", str(model), "--port", "0")
     with running(*command, log=log) as process:
         until(lambda: "listening" in log.read_text())
-        assert stop(process, marker="test")
-        assert presence(process) is Presence.GONE
-        assert not stop(process, marker="test")
+        assert stop_process(process, marker="test")
+        assert find_presence(process) is Presence.GONE
+        assert not stop_process(process, marker="test")
     assert log.read_text().endswith("cleaning up before exit...\n")
 
 
@@ -79,8 +79,8 @@ def test_stop_ends_one_that_ignores_it(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     with running(*DEAF, log=log) as process:
         until(lambda: "deaf" in log.read_text())
-        assert stop(process, marker="test", grace_s=0.1)
-        assert presence(process) is Presence.GONE
+        assert stop_process(process, marker="test", grace_s=0.1)
+        assert find_presence(process) is Presence.GONE
 
 
 @pytest.mark.parametrize("leaves", [(), ("--leave-session",)], ids=["in the session", "left the session"])
@@ -90,7 +90,7 @@ def test_stop_ends_a_deaf_grandchild(tmp_path: Path, leaves: tuple[str, ...]) ->
     with running(*fake_command(*switches), log=log) as process:
         grandchild = written_pid(pid_file)
         until(lambda: "listening" in log.read_text())
-        assert stop(process, marker="test", grace_s=0.2)
+        assert stop_process(process, marker="test", grace_s=0.2)
         assert not lives(grandchild)
 
 
@@ -100,17 +100,17 @@ def test_stop_finds_an_orphan_by_its_marker(tmp_path: Path) -> None:
     with running(*fake_command(*switches, "--leave-session"), log=log, marker="orphans") as process:
         grandchild = written_pid(pid_file)
         os.kill(process.pid, signal.SIGKILL)
-        until(lambda: presence(process) is Presence.GONE)
+        until(lambda: find_presence(process) is Presence.GONE)
         assert lives(grandchild)
-        assert stop(process, marker="orphans", grace_s=0.1)
+        assert stop_process(process, marker="orphans", grace_s=0.1)
         assert not lives(grandchild)
 
 
 def test_stop_leaves_a_reused_pid_alone(tmp_path: Path) -> None:
     with running(*SLEEP, log=tmp_path / "a.log", marker="a stranger's") as stranger:
         forged = replace(stranger, start_time=stranger.start_time - 1)
-        assert not stop(forged, marker="test", grace_s=0.1)
-        assert presence(stranger) is Presence.RUNNING
+        assert not stop_process(forged, marker="test", grace_s=0.1)
+        assert find_presence(stranger) is Presence.RUNNING
 
 
 def test_ctrl_c_while_stopping_kills_at_once(tmp_path: Path) -> None:
@@ -125,8 +125,8 @@ def test_ctrl_c_while_stopping_kills_at_once(tmp_path: Path) -> None:
             until(lambda: "deaf" in log.read_text())
             signal.setitimer(signal.ITIMER_REAL, 0.2)
             with pytest.raises(KeyboardInterrupt):
-                stop(process, marker="test", grace_s=600)
-            assert presence(process) is Presence.GONE
+                stop_process(process, marker="test", grace_s=600)
+            assert find_presence(process) is Presence.GONE
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -135,11 +135,11 @@ def test_ctrl_c_while_stopping_kills_at_once(tmp_path: Path) -> None:
 def test_a_program_that_cannot_run_is_named(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     with pytest.raises(NotFound, match="the engine /no/engine does not exist"):
-        start(["/no/engine"], {}, log, marker="test")
+        start_process(["/no/engine"], {}, log, marker="test")
     plain = tmp_path / "plain"
     plain.write_text("")
     with pytest.raises(NotAllowed, match=r"plain may not be run"):
-        start([str(plain)], {}, log, marker="test")
+        start_process([str(plain)], {}, log, marker="test")
 
 
 def test_activity_counts_the_whole_tree(tmp_path: Path) -> None:
@@ -148,11 +148,11 @@ def test_activity_counts_the_whole_tree(tmp_path: Path) -> None:
     script = f'head -c 8000000 /dev/zero | {sys.executable} -c "{child}"'
     with running("/bin/sh", "-c", script, log=log) as process:
         until(lambda: "read" in log.read_text())
-        seen = activity(process)
+        seen = read_activity(process)
         assert seen is not None
         assert (seen.read_bytes or 0) >= 8_000_000
         assert seen.resident_bytes >= 8_000_000
-    assert activity(process) is None
+    assert read_activity(process) is None
 
 
 def test_what_would_change_llama_server_silently_is_dropped() -> None:

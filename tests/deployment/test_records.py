@@ -9,24 +9,24 @@ from launcher.deployment.identity import ProcessId, identify
 from launcher.deployment.record import (
     Deployment,
     Phase,
-    Unreadable,
+    UnreadableRecord,
     check_name,
     deployment_name,
-    document,
     parse_deployment,
     plan_hash,
+    record_json,
 )
 from launcher.deployment.records import (
-    State,
+    DeploymentState,
     Status,
-    find,
+    find_record,
     log_path,
-    look,
     make_private,
     read_all,
-    remove,
-    require,
-    save,
+    read_status,
+    remove_record,
+    require_record,
+    save_record,
 )
 from launcher.errors import NotFound, UsageError
 from launcher.plan.amounts import HOST
@@ -70,20 +70,20 @@ def a_deployment(name: str = "m", **changes: object) -> Deployment:
 def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     make_private(folder)
-    save(folder, a_deployment("first"))
-    save(folder, a_deployment("first", port=99))
-    save(folder, a_deployment("second", process=None))
+    save_record(folder, a_deployment("first"))
+    save_record(folder, a_deployment("first", port=99))
+    save_record(folder, a_deployment("second", process=None))
     assert read_all(folder) == (a_deployment("first", port=99), a_deployment("second", process=None))
     assert sorted(file.name for file in folder.iterdir()) == ["first.json", "second.json"]
     assert oct((folder / "first.json").stat().st_mode & 0o777) == "0o600"
     assert oct(folder.stat().st_mode & 0o777) == "0o700"
-    remove(folder, "first")
-    assert find(folder, "first") is None
+    remove_record(folder, "first")
+    assert find_record(folder, "first") is None
     assert read_all(tmp_path / "none") == ()
 
 
 def test_the_document_is_what_scripts_read() -> None:
-    given = document(a_deployment())
+    given = record_json(a_deployment())
     assert given["pid"] == os.getpid()
     plan = a_deployment().stored_plan.document
     assert (given["name"], given["url"], given["plan"]) == ("m", "http://127.0.0.1:1234", plan)
@@ -93,12 +93,12 @@ def test_the_document_is_what_scripts_read() -> None:
 def test_a_record_says_what_its_plan_takes() -> None:
     rows = (ledger_row("CUDA0", weights=5, kv=2), ledger_row("CUDA1", weights=6), ledger_row(HOST, compute=1))
     entry = a_deployment(stored_plan=stored(small_plan("CUDA0", "CUDA1", ledger=rows)))
-    again = parse_deployment(json.dumps(document(entry)))
+    again = parse_deployment(json.dumps(record_json(entry)))
     assert isinstance(again.plan, Plan)
     assert again.planned_bytes == {"CUDA0": 7, "CUDA1": 6, HOST: 1}
 
 
-GOOD = document(a_deployment())
+GOOD = record_json(a_deployment())
 
 
 @pytest.mark.parametrize(
@@ -116,18 +116,18 @@ def test_a_record_with_a_plan_that_cannot_be_read_is_listed_and_keeps_it(
     [entry] = read_all(tmp_path)
     assert isinstance(entry, Deployment)
     assert (entry.plan, entry.planned_bytes, entry.stored_plan.problem) == (None, {}, problem)
-    assert look(entry).state is State.RUNNING
-    assert document(entry)["plan_problem"] == problem
-    save(tmp_path, entry)
+    assert read_status(entry).state is DeploymentState.RUNNING
+    assert record_json(entry)["plan_problem"] == problem
+    save_record(tmp_path, entry)
     assert json.loads((tmp_path / "m.json").read_text())["plan"] == plan
-    assert find(tmp_path, "m") == entry
+    assert find_record(tmp_path, "m") == entry
 
 
 def test_a_record_that_was_cut_is_unreadable(tmp_path: Path) -> None:
     text = json.dumps(GOOD)
     for end in range(0, len(text), 53):
         (tmp_path / "m.json").write_text(text[:end])
-        assert isinstance(find(tmp_path, "m"), Unreadable)
+        assert isinstance(find_record(tmp_path, "m"), UnreadableRecord)
 
 
 @pytest.mark.parametrize("key", GOOD)
@@ -138,10 +138,10 @@ def test_a_record_with_another_kind_of_field_is_read_or_unreadable(
     tmp_path: Path, key: str, value: object
 ) -> None:
     (tmp_path / "m.json").write_text(json.dumps({**GOOD, key: value}))
-    entry = find(tmp_path, "m")
+    entry = find_record(tmp_path, "m")
     if isinstance(entry, Deployment):
-        assert look(entry).state in set(State)
-        save(tmp_path, entry)
+        assert read_status(entry).state in set(DeploymentState)
+        save_record(tmp_path, entry)
 
 
 @pytest.mark.parametrize(
@@ -164,52 +164,55 @@ def test_a_record_with_another_kind_of_field_is_read_or_unreadable(
     ],
 )
 def test_a_broken_file_is_reported_beside_the_others(tmp_path: Path, text: str, problem: str) -> None:
-    save(tmp_path, a_deployment("good"))
+    save_record(tmp_path, a_deployment("good"))
     (tmp_path / "bad.json").write_text(text)
     broken, good = read_all(tmp_path)
-    assert isinstance(broken, Unreadable)
+    assert isinstance(broken, UnreadableRecord)
     assert (broken.name, good) == ("bad", a_deployment("good"))
     assert broken.problem.startswith(problem)
     with pytest.raises(UsageError, match=r"bad\.json"):
-        require(tmp_path, "bad")
+        require_record(tmp_path, "bad")
 
 
 def test_bytes_that_are_no_text_are_reported(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_bytes(b"\xff\xfe")
-    assert isinstance(find(tmp_path, "bad"), Unreadable)
+    assert isinstance(find_record(tmp_path, "bad"), UnreadableRecord)
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, Status(state=State.RUNNING)),
-        ({"phase": Phase.STOPPING}, Status(state=State.RUNNING, detail="it is being stopped")),
-        ({"phase": Phase.STARTING, "starter": ME}, Status(state=State.STARTING)),
+        ({}, Status(state=DeploymentState.RUNNING)),
+        ({"phase": Phase.STOPPING}, Status(state=DeploymentState.RUNNING, detail="it is being stopped")),
+        ({"phase": Phase.STARTING, "starter": ME}, Status(state=DeploymentState.STARTING)),
         (
             {"phase": Phase.STARTING},
             Status(
-                state=State.STARTING,
+                state=DeploymentState.STARTING,
                 detail="its launcher ended before it was ready; take it over with up, end it with stop m",
             ),
         ),
-        ({"phase": Phase.STARTING, "process": None, "starter": ME}, Status(state=State.STARTING)),
+        ({"phase": Phase.STARTING, "process": None, "starter": ME}, Status(state=DeploymentState.STARTING)),
         (
             {"phase": Phase.STARTING, "process": None},
-            Status(state=State.GONE, detail="its launcher ended before llama-server was started"),
+            Status(state=DeploymentState.GONE, detail="its launcher ended before llama-server was started"),
         ),
         (
             {"process": NOBODY},
-            Status(state=State.GONE, detail=f"llama-server (pid {os.getpid()}) ended"),
+            Status(state=DeploymentState.GONE, detail=f"llama-server (pid {os.getpid()}) ended"),
         ),
         (
             {"process": NOBODY, "phase": Phase.STARTING},
-            Status(state=State.GONE, detail=f"llama-server (pid {os.getpid()}) ended before it was ready"),
+            Status(
+                state=DeploymentState.GONE,
+                detail=f"llama-server (pid {os.getpid()}) ended before it was ready",
+            ),
         ),
-        ({"process": ELSEWHERE}, Status(state=State.OTHER_HOST, detail="pid 77 on bigbox")),
+        ({"process": ELSEWHERE}, Status(state=DeploymentState.OTHER_HOST, detail="pid 77 on bigbox")),
     ],
 )
 def test_a_look_believes_the_process_only(changes: dict[str, object], expected: Status) -> None:
-    assert look(a_deployment(**changes)) == expected
+    assert read_status(a_deployment(**changes)) == expected
 
 
 @pytest.mark.parametrize(
@@ -230,18 +233,18 @@ def test_a_name_is_derived_from_the_model(model_id: str, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "-rf", "UPPER", "a" * 65, "a\n", "ü"])
 def test_a_name_never_becomes_a_path_unchecked(tmp_path: Path, name: str) -> None:
-    for use in (check_name, lambda it: log_path(tmp_path, it), lambda it: find(tmp_path, it)):
+    for use in (check_name, lambda it: log_path(tmp_path, it), lambda it: find_record(tmp_path, it)):
         with pytest.raises(UsageError, match="is not made of"):
             use(name)
 
 
 def test_an_unknown_name_is_answered_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no deployment is called x; there is none"):
-        require(tmp_path, "x")
-    save(tmp_path, a_deployment("one"))
-    save(tmp_path, a_deployment("two"))
+        require_record(tmp_path, "x")
+    save_record(tmp_path, a_deployment("one"))
+    save_record(tmp_path, a_deployment("two"))
     with pytest.raises(NotFound, match="no deployment is called x; there is one, two"):
-        require(tmp_path, "x")
+        require_record(tmp_path, "x")
 
 
 def test_equal_plans_have_equal_hashes() -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from launcher.deployment.identity import Presence, presence
+from launcher.deployment.identity import Presence, find_presence
 from launcher.deployment.ports import free_port
-from launcher.deployment.process import reap, stop
+from launcher.deployment.process import reap_process, stop_process
 from launcher.engine.client import Props, generate_token, is_loaded, list_model_ids, read_props, stream_chat
 from launcher.engine.log.cause import CauseKind
 from launcher.engine.log.diagnose import diagnose
@@ -56,8 +56,8 @@ def url(kind: Kind, tmp_path: Path) -> Iterator[str]:
 def ended(kind: Kind, *flags: str, log: Path) -> CauseKind:
     """Run to the end; the cause that is read from log and status 1."""
     with running(*kind.command, *flags, log=log) as process:
-        until(lambda: presence(process) is Presence.GONE)
-        status = reap(process)
+        until(lambda: find_presence(process) is Presence.GONE)
+        status = reap_process(process)
     assert status == 1
     return diagnose(log.read_text(errors="replace"), status).kind
 
@@ -80,8 +80,8 @@ def test_sigterm_ends_a_loaded_server_with_status_0(kind: Kind, tmp_path: Path) 
     with running(*kind.command, *served, log=tmp_path / "a.log") as process:
         until(lambda: is_loaded(f"http://127.0.0.1:{port}"))
         generate_token(f"http://127.0.0.1:{port}")
-        assert stop(process, marker="test")
-        assert presence(process) is Presence.GONE
+        assert stop_process(process, marker="test")
+        assert find_presence(process) is Presence.GONE
     assert "cleaning up before exit" in (tmp_path / "a.log").read_text()
 
 

@@ -17,7 +17,7 @@ import pytest
 from launcher.deployment.deploy import bring_up
 from launcher.deployment.identity import lives
 from launcher.deployment.record import Deployment, Phase
-from launcher.deployment.records import find, read_all
+from launcher.deployment.records import find_record, read_all
 from launcher.deployment.supervisor.protect import left_groups, make_group
 from launcher.deployment.supervisor.ready import LoadFailed
 from launcher.deployment.takedown import tidy
@@ -83,7 +83,7 @@ def test_one_that_is_killed_comes_back(deployments: Path, engine: Engine, defaul
     psutil.Process(first.pid).kill()
 
     def again() -> bool:
-        entry = find(deployments, "m")
+        entry = find_record(deployments, "m")
         return isinstance(entry, Deployment) and entry.restarts == 1 and entry.phase is Phase.READY
 
     until(again)
@@ -98,7 +98,7 @@ def test_the_canary_reads_a_prompt_that_fills_the_context(
         a_request("m", (str(engine.path), *SMALL), default_model, canary=True),
         on_progress=lambda step: phases.append(step.phase),
     )
-    entry = find(deployments, "m")
+    entry = find_record(deployments, "m")
     assert isinstance(entry, Deployment)
     assert "task.n_tokens = 504" in Path(entry.log_path).read_text() or "canary" in phases
 

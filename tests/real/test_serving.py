@@ -13,8 +13,8 @@ from launcher.deployment.deploy import bring_up
 from launcher.deployment.identity import lives
 from launcher.deployment.log_file import follow
 from launcher.deployment.record import Deployment, Phase
-from launcher.deployment.records import State, find, look, read_all
-from launcher.deployment.takedown import Ended, take_down
+from launcher.deployment.records import DeploymentState, find_record, read_all, read_status
+from launcher.deployment.takedown import TakenDown, take_down
 from launcher.engine.client import read_props, stream_chat
 from launcher.engine.find import Engine
 from launcher.errors import EngineFailed
@@ -43,7 +43,7 @@ def command(engine: Engine) -> tuple[str, ...]:
 
 
 def recorded(folder: Path) -> Deployment | None:
-    entry = find(folder, "m")
+    entry = find_record(folder, "m")
     return entry if isinstance(entry, Deployment) else None
 
 
@@ -56,14 +56,14 @@ def test_a_deployment_from_up_to_stop(
     deployments: Path, command: tuple[str, ...], default_model: Path
 ) -> None:
     deployment = bring_up(deployments, a_request("m", (*command, "--alias", "smollm2"), default_model))
-    assert look(deployment).state is State.RUNNING
+    assert read_status(deployment).state is DeploymentState.RUNNING
     assert read_props(deployment.url).n_ctx == 512
     hello = [{"role": "user", "content": QUESTION}]
     options = {"temperature": 0, "max_tokens": 24}
     answer = "".join(p.text for p in stream_chat(deployment.url, hello, model="smollm2", options=options))
     assert "Paris" in answer
     assert deployment.pid is not None
-    assert take_down(deployments, "m") == Ended(name="m", was=State.RUNNING, pid=deployment.pid)
+    assert take_down(deployments, "m") == TakenDown(name="m", was=DeploymentState.RUNNING, pid=deployment.pid)
     assert not lives(deployment.pid)
     logged = list(follow(Path(deployment.log_path), ended=lambda: True))
     assert any("listening on" in line for line in logged)
@@ -98,8 +98,13 @@ def test_kill_9_of_the_server_is_seen(
     deployment = bring_up(deployments, a_request("m", command, default_model))
     assert deployment.pid is not None
     os.kill(deployment.pid, signal.SIGKILL)
-    until(lambda: (entry := recorded(deployments)) is not None and look(entry).state is State.FAILED)
-    assert take_down(deployments, "m").was is State.FAILED
+    until(
+        lambda: (
+            (entry := recorded(deployments)) is not None
+            and read_status(entry).state is DeploymentState.FAILED
+        )
+    )
+    assert take_down(deployments, "m").was is DeploymentState.FAILED
     assert read_all(deployments) == ()
 
 
@@ -111,10 +116,10 @@ def test_kill_9_of_the_launcher_leaves_a_server_that_can_be_stopped(
         launcher.kill()
     left = recorded(deployments)
     assert left is not None
-    assert look(left).state is State.RUNNING
+    assert read_status(left).state is DeploymentState.RUNNING
     assert read_props(left.url).n_slots == 1
     assert left.pid is not None
-    assert take_down(deployments, "m") == Ended(name="m", was=State.RUNNING, pid=left.pid)
+    assert take_down(deployments, "m") == TakenDown(name="m", was=DeploymentState.RUNNING, pid=left.pid)
     assert not lives(left.pid)
 
 

@@ -13,9 +13,9 @@ from rich.text import Text
 from launcher.cli.show.tables import facts, grid
 from launcher.deployment import record
 from launcher.deployment.log_file import head
-from launcher.deployment.record import Deployment, Unreadable
-from launcher.deployment.status import Seen as Looked
-from launcher.deployment.status import see
+from launcher.deployment.record import Deployment, UnreadableRecord
+from launcher.deployment.status import StatusReport as Looked
+from launcher.deployment.status import ask_status
 from launcher.engine.log.load_log import (
     LoggedBuffer,
     RowComparison,
@@ -28,7 +28,7 @@ from launcher.units import format_bytes
 
 def document(deployment: Deployment) -> dict[str, Any]:
     """The deployment as `up --json` prints it, with what its load log says beside what was planned."""
-    return {**record.document(deployment), "load": compared(deployment)}
+    return {**record.record_json(deployment), "load": compared(deployment)}
 
 
 def compared(deployment: Deployment) -> tuple[RowComparison, ...]:
@@ -65,14 +65,14 @@ def card(deployment: Deployment) -> RenderableType:
     )
 
 
-def look_at(entry: Deployment | Unreadable) -> Looked | Unreadable:
+def look_at(entry: Deployment | UnreadableRecord) -> Looked | UnreadableRecord:
     """Once for all that is shown: llama-server tells its speed since it was last asked."""
-    return entry if isinstance(entry, Unreadable) else see(entry)
+    return entry if isinstance(entry, UnreadableRecord) else ask_status(entry)
 
 
-def entry_document(entry: Looked | Unreadable) -> dict[str, Any]:
+def entry_document(entry: Looked | UnreadableRecord) -> dict[str, Any]:
     """One line of `ps` for programs."""
-    if isinstance(entry, Unreadable):
+    if isinstance(entry, UnreadableRecord):
         return {"name": entry.name, "state": "unreadable", "detail": entry.problem, "path": entry.path}
     return {
         "state": str(entry.status.state),
@@ -82,12 +82,12 @@ def entry_document(entry: Looked | Unreadable) -> dict[str, Any]:
     }
 
 
-def table(entries: Iterable[Looked | Unreadable]) -> RenderableType:
+def table(entries: Iterable[Looked | UnreadableRecord]) -> RenderableType:
     """One line per deployment: what it is right now."""
     rows: list[tuple[str, ...]] = []
     notes: list[str] = []
     for seen in entries:
-        if isinstance(seen, Unreadable):
+        if isinstance(seen, UnreadableRecord):
             rows.append((seen.name, "unreadable", "", "", "", ""))
             notes.append(f"{seen.name}: {seen.problem}")
             continue

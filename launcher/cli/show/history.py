@@ -9,11 +9,11 @@ from rich.text import Text
 
 from launcher.cli.show.tables import grid
 from launcher.commands.doctor import Finding
-from launcher.deployment.history import Entry
+from launcher.deployment.history import HistoryEntry
 from launcher.units import format_bytes
 
 
-def table(entries: Sequence[Entry]) -> RenderableType:
+def table(entries: Sequence[HistoryEntry]) -> RenderableType:
     """One line per load; below it what was different from the plan, and why it ended."""
     if not entries:
         return Text("nothing was loaded here yet: launcher up MODEL")
@@ -52,7 +52,7 @@ def findings(found: Sequence[Finding]) -> RenderableType:
     return Group(*lines)
 
 
-def _driver(entry: Entry, where: str) -> str:
+def _driver(entry: HistoryEntry, where: str) -> str:
     """Planned and seen are llama.cpp's own buffers; what the driver gave out holds its context, too."""
     said = entry.driver_bytes.get(where)
     return "" if said is None else f" (driver: {format_bytes(said)})"

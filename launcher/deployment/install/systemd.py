@@ -18,7 +18,7 @@ _LINGER = Path("/var/lib/systemd/linger")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Installed:
+class InstalledUnit:
     """`started` None: systemd does not run here, so the unit was written and verified, not started."""
 
     unit: str
@@ -54,7 +54,7 @@ def lingers() -> bool:
     return (_LINGER / getpass.getuser()).exists()
 
 
-def installed() -> tuple[tuple[str, str], ...]:
+def installed_units() -> tuple[tuple[str, str], ...]:
     """The deployments that are units of this user: name, and what systemd says of it (`active`, `failed`, ...)."""
     paths = sorted(unit_folder(system=False).glob(unit_name("*")))
     return tuple((path.stem.removeprefix("launcher-"), _state(path.name)) for path in paths)
@@ -66,7 +66,7 @@ def _state(unit: str) -> str:
     return _run("systemctl", "--user", "is-active", unit).stdout.strip() or "unknown"
 
 
-def verify(path: Path, *, system: bool) -> bool:
+def verify_unit(path: Path, *, system: bool) -> bool:
     """Whether `systemd-analyze verify` finds nothing wrong; False where it is not there or cannot look. Raises
     EngineFailed with what it found."""
     analyze = shutil.which("systemd-analyze")
@@ -84,7 +84,7 @@ def verify(path: Path, *, system: bool) -> bool:
     return done.returncode == 0
 
 
-def install(name: str, text: str, *, system: bool, now: bool) -> Installed:
+def install_unit(name: str, text: str, *, system: bool, now: bool) -> InstalledUnit:
     """Write the unit, enable it, and with `now` start it: returns when it is ready (its ExecStartPost waits).
 
     Raises OSError when it cannot be written, EngineFailed with systemd's own words; then nothing is left of it.
@@ -93,19 +93,19 @@ def install(name: str, text: str, *, system: bool, now: bool) -> Installed:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / unit_name(name)
     path.write_text(text, encoding="utf-8")
-    verified = verify(path, system=system)
+    verified = verify_unit(path, system=system)
     if not has_bus(system=system):
-        return Installed(unit=path.name, path=path, verified=verified, started=None)
+        return InstalledUnit(unit=path.name, path=path, verified=verified, started=None)
     try:
         _systemctl(system, "daemon-reload")
         _systemctl(system, "enable", *(("--now",) if now else ()), path.name)
     except EngineFailed:
-        uninstall(name, system=system)
+        uninstall_unit(name, system=system)
         raise
-    return Installed(unit=path.name, path=path, verified=verified, started=now)
+    return InstalledUnit(unit=path.name, path=path, verified=verified, started=now)
 
 
-def uninstall(name: str, *, system: bool) -> Path:
+def uninstall_unit(name: str, *, system: bool) -> Path:
     """Stop, disable and remove the unit. Raises NotFound when there is none."""
     path = unit_folder(system=system) / unit_name(name)
     if not path.exists():

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from launcher.deployment.supervisor.supervisor import supervise
-from launcher.deployment.supervisor.vram_growth import Gauge
+from launcher.deployment.supervisor.vram_growth import VramReader
 
 
-def open_gauge(devices: Mapping[str, str]) -> Gauge:
+def open_gauge(devices: Mapping[str, str]) -> VramReader:
     """Memory in use on these GPUs. Imported only where there are any: the supervisor stays small."""
     from launcher.machine.probe import vram_in_use  # noqa: PLC0415  see above
 

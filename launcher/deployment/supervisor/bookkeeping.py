@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from launcher.deployment import claims, history, process
-from launcher.deployment.options import Options
+from launcher.deployment.options import SupervisorOptions
 from launcher.deployment.record import Deployment
 from launcher.deployment.records import now
 from launcher.deployment.supervisor.child import Child
@@ -15,12 +15,12 @@ from launcher.engine.log.cause import Cause
 from launcher.engine.log.load_log import usage_by_row
 
 
-class Account:
+class Bookkeeping:
     """Writes claim and history. What cannot be written is left out: a full disk is no reason to end what runs."""
 
-    def __init__(self, folder: Path, name: str, options: Options) -> None:
+    def __init__(self, folder: Path, name: str, options: SupervisorOptions) -> None:
         self._options = options
-        self._key = claims.key_of(folder, name)
+        self._key = claims.claim_key(folder, name)
 
     def claim(self, record: Deployment, *, loaded: bool) -> None:
         """What was promised is ours from here on; on the GPUs it is taken once the model is loaded."""
@@ -29,18 +29,18 @@ class Account:
             return
         claim = claims.Claim(name=record.name, process=me, rows=self._options.claim, loaded=loaded)
         with contextlib.suppress(OSError):
-            claims.write(Path(folder), self._key, claim)
+            claims.write_claim(Path(folder), self._key, claim)
 
     def drop_claim(self) -> None:
         if self._options.claim_folder is not None:
-            claims.drop(Path(self._options.claim_folder), self._key)
+            claims.drop_claim(Path(self._options.claim_folder), self._key)
 
     def note_load(self, record: Deployment, child: Child, cause: Cause | None) -> None:
         """Planned against seen, one line of the history."""
         if self._options.history is None:
             return
-        seen = None if record.process is None else process.activity(record.process)
-        entry = history.Entry(
+        seen = None if record.process is None else process.read_activity(record.process)
+        entry = history.HistoryEntry(
             at=now(),
             name=record.name,
             model_id=record.model_id,
@@ -52,10 +52,10 @@ class Account:
             outcome=history.outcome_of(cause),
             load_s=round(time.monotonic() - child.began, 2),
             cause=None if cause is None else cause.sentence,
-            rows=history.compare(record.ledger, usage_by_row(child.log())),
+            rows=history.compare_rows(record.ledger, usage_by_row(child.log())),
             driver_bytes=dict(child.taken.now()),
             resident_bytes=None if seen is None else seen.resident_bytes,
             **history.attempt_from(self._options.attempt),
         )
         with contextlib.suppress(OSError):
-            history.append(Path(self._options.history), entry)
+            history.append_entry(Path(self._options.history), entry)

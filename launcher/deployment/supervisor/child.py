@@ -15,9 +15,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from launcher.deployment.log_file import read_from, size_of
+from launcher.deployment.log_file import log_size, read_from
 from launcher.deployment.supervisor import protect
-from launcher.deployment.supervisor.vram_growth import Taken
+from launcher.deployment.supervisor.vram_growth import VramGrowth
 from launcher.engine.protocol import EXIT, Reports
 
 _ROUTER_PORT = {"LLAMA_SERVER_ROUTER_PORT": "1"}
@@ -29,13 +29,15 @@ _LOG_BYTES = 4 << 20
 class Child:
     """Started when made: raises OSError when the program cannot be run. `number` tells it from those before."""
 
-    def __init__(self, number: int, argv: Sequence[str], log: Path, group: Path | None, taken: Taken) -> None:
+    def __init__(
+        self, number: int, argv: Sequence[str], log: Path, group: Path | None, taken: VramGrowth
+    ) -> None:
         self.number = number
         self.reports = Reports()
         self.taken = taken
         self.began = time.monotonic()
         self._log = log
-        self._log_start = size_of(log)
+        self._log_start = log_size(log)
         self._process = subprocess.Popen(
             argv,
             stdin=subprocess.PIPE,

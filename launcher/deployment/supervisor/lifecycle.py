@@ -107,7 +107,7 @@ class Exited:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class HealthChecked:
     """What the check of a ready child found."""
 
     well: bool
@@ -119,7 +119,7 @@ class Elapsed:
     generation: int
 
 
-Event = Start | Stop | Spawned | NotSpawned | Answered | Unfit | Exited | Checked | Elapsed
+Event = Start | Stop | Spawned | NotSpawned | Answered | Unfit | Exited | HealthChecked | Elapsed
 
 # ---- effects ----
 
@@ -135,7 +135,7 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class CheckHealth:
     """Ask the child whether it is well; answered by Checked."""
 
 
@@ -163,7 +163,7 @@ class Leave:
     """Nothing is left to do: the supervisor ends."""
 
 
-Effect = Spawn | Watch | Check | AskExit | Kill | Arm | Leave
+Effect = Spawn | Watch | CheckHealth | AskExit | Kill | Arm | Leave
 Next = tuple[Lifecycle, tuple[Effect, ...]]
 
 
@@ -186,7 +186,7 @@ def advance(life: Lifecycle, event: Event, policy: Policy) -> Next:  # noqa: C90
             return _armed(replace(life, state=State.READY, was_ready=True), Timer.CHECK, policy.check_s)
         case Unfit(), State.STARTING if life.child and not life.condemned:
             return replace(life, condemned=True), (Kill(),)
-        case Checked(well), State.READY | State.DEGRADED:
+        case HealthChecked(well), State.READY | State.DEGRADED:
             state = State.READY if well else State.DEGRADED
             return _armed(replace(life, state=state), Timer.CHECK, policy.check_s)
         case Exited(now), State.STARTING | State.READY | State.DEGRADED if life.child:
@@ -218,7 +218,7 @@ def _elapsed(life: Lifecycle, timer: Timer) -> Next:
         case Timer.GRACE:
             return life, (Kill(),)
         case Timer.CHECK:
-            return life, (Check(),)
+            return life, (CheckHealth(),)
 
 
 def _fallen(life: Lifecycle, now: float, policy: Policy) -> Next:

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.deployment.identity import Presence, ProcessId, presence
+from launcher.deployment.identity import Presence, ProcessId, find_presence
 from launcher.deployment.log_file import tail
 from launcher.deployment.ports import listens
-from launcher.deployment.process import Activity, activity, reap
+from launcher.deployment.process import Activity, read_activity, reap_process
 from launcher.deployment.record import Deployment
 from launcher.engine.client import fill_context, generate_token, is_loaded, read_api_key, read_props
 from launcher.engine.log.cause import Cause, CauseKind
@@ -63,7 +63,7 @@ class LoadFailed(EngineFailed):
 
 def failure(deployment: Deployment) -> LoadFailed:
     """Why the deployment's process ended, by its log and exit status."""
-    exit_code = None if deployment.process is None else reap(deployment.process)
+    exit_code = None if deployment.process is None else reap_process(deployment.process)
     return LoadFailed(deployment.name, diagnose(tail_of(deployment), exit_code))
 
 
@@ -164,7 +164,7 @@ class _Watch:
 
     def tick(self, phase: str) -> None:
         """Raises EngineFailed when the process has ended or stalled; reports progress."""
-        if presence(self._process) is not Presence.RUNNING:
+        if find_presence(self._process) is not Presence.RUNNING:
             raise self._ended(self._deployment)
         now = time.monotonic()
         if now - self._sampled < min(_SAMPLE_S, self._limits.idle_s):
@@ -186,12 +186,12 @@ class _Watch:
         """Raises EngineFailed when the process is ending; its log says more than a lost connection."""
         deadline = time.monotonic() + _LAST_WORDS_S
         while time.monotonic() < deadline:
-            if presence(self._process) is not Presence.RUNNING:
+            if find_presence(self._process) is not Presence.RUNNING:
                 raise self._ended(self._deployment)
             time.sleep(_POLL_S)
 
     def _sample(self, now: float) -> None:
-        seen = activity(self._process)
+        seen = read_activity(self._process)
         if seen is None:
             return
         said = int((self.told() or 0.0) * self._deployment.model_bytes)

@@ -26,22 +26,22 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from launcher.deployment import options, process
-from launcher.deployment.identity import Presence, identify, presence
-from launcher.deployment.options import Options
+from launcher.deployment.identity import Presence, find_presence, identify
+from launcher.deployment.options import SupervisorOptions
 from launcher.deployment.record import Deployment, Phase
-from launcher.deployment.records import find, progress_path, remove, save, state_path
+from launcher.deployment.records import find_record, progress_path, remove_record, save_record, state_path
 from launcher.deployment.supervisor import lifecycle, protect
-from launcher.deployment.supervisor.bookkeeping import Account
+from launcher.deployment.supervisor.bookkeeping import Bookkeeping
 from launcher.deployment.supervisor.child import Child
 from launcher.deployment.supervisor.lifecycle import State
-from launcher.deployment.supervisor.vram_growth import Gauge, Taken
+from launcher.deployment.supervisor.vram_growth import VramGrowth, VramReader
 from launcher.engine import environment
 from launcher.engine.log.cause import Cause, CauseKind
 from launcher.engine.log.diagnose import diagnose
 from launcher.errors import EngineFailed, TryAgain
 from launcher.progress import Step
 
-OpenGauge = Callable[[Mapping[str, str]], Gauge]
+OpenVramReader = Callable[[Mapping[str, str]], VramReader]
 """Opens what reads the memory of these GPUs (UUID by llama.cpp's name)."""
 
 _RESUMABLE = frozenset({Phase.STARTING, Phase.READY, Phase.DEGRADED, Phase.BACKOFF})
@@ -60,7 +60,11 @@ class Supervisor:
     """Drives one lifecycle. `run` returns when nothing is left to do."""
 
     def __init__(
-        self, folder: Path, deployment: Deployment, opts: Options, open_gauge: OpenGauge | None = None
+        self,
+        folder: Path,
+        deployment: Deployment,
+        opts: SupervisorOptions,
+        open_gauge: OpenVramReader | None = None,
     ) -> None:
         self._folder = folder
         self._resumed = deployment.supervisor is not None
@@ -74,7 +78,7 @@ class Supervisor:
         self._options = opts
         self._open_gauge = open_gauge
         self._policy = lifecycle.Policy(keep_up=opts.keep_up, grace_s=opts.grace_s, check_s=opts.check_s)
-        self._account = Account(folder, deployment.name, opts)
+        self._account = Bookkeeping(folder, deployment.name, opts)
         self._life = lifecycle.Lifecycle()
         self._left = False
         self._heard_of = self._was_ready
@@ -168,7 +172,7 @@ class Supervisor:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(child.stdout)
         child.close()
-        process.stop(None, marker=self._marker, grace_s=0.0)  # what it started and left behind
+        process.stop_process(None, marker=self._marker, grace_s=0.0)  # what it started and left behind
         if self._life.state is not State.STOPPING:
             self._note_end(child, status)
             self._account.claim(self._record, loaded=False)
@@ -208,7 +212,7 @@ class Supervisor:
                 return (self._spawn(),)
             case lifecycle.Watch():
                 self._ask(self._watch)
-            case lifecycle.Check():
+            case lifecycle.CheckHealth():
                 self._ask(self._check)
             case lifecycle.AskExit():
                 if self._child is not None:
@@ -227,7 +231,7 @@ class Supervisor:
         state = self._life.state
         if state is State.STOPPED:
             if not self._mute:  # else whoever waits sees that the record stayed where it was, and removes it
-                remove(self._folder, self._record.name)
+                remove_record(self._folder, self._record.name)
             return
         restarts = self._restarts_before + self._life.restarts
         if state is State.READY and not restarts:
@@ -258,7 +262,7 @@ class Supervisor:
         """What cannot be written now is tried again with the next event. But while nobody was told yet that it is
         ready, somebody waits for this record: a server whose readiness cannot be said is ended, and so are we."""
         try:
-            save(self._folder, self._record)
+            save_record(self._folder, self._record)
         except OSError as error:
             if not self._unsaved:
                 self._write(f"the record could not be written: {error}")
@@ -273,7 +277,7 @@ class Supervisor:
     def _spawn(self) -> lifecycle.Event:
         self._number += 1
         self._cause = None
-        taken = Taken(self._options.devices, self._open_gauge)
+        taken = VramGrowth(self._options.devices, self._open_gauge)
         group = None if self._group is None else self._group.path
         try:
             child = Child(self._number, self._record.argv, Path(self._record.log_path), group, taken)
@@ -351,7 +355,7 @@ class Supervisor:
     def _check(self, child: Child, record: Deployment) -> _Told:
         from launcher.engine.client import is_loaded  # noqa: PLC0415  while nobody waits
 
-        return _Told(child.number, lifecycle.Checked(bool(is_loaded(record.url))))
+        return _Told(child.number, lifecycle.HealthChecked(bool(is_loaded(record.url))))
 
 
 class _Gone(EngineFailed):
@@ -367,7 +371,7 @@ def _killed(deployment: Deployment) -> Cause:
     return Cause(kind=CauseKind.KILLED, sentence=sentence)
 
 
-def supervise(state_file: Path, open_gauge: OpenGauge | None = None) -> int:
+def supervise(state_file: Path, open_gauge: OpenVramReader | None = None) -> int:
     """Supervise the deployment of this state file until it has ended; EngineFailed's exit code when it was given up,
     TryAgain's when its record could not be written.
 
@@ -375,13 +379,13 @@ def supervise(state_file: Path, open_gauge: OpenGauge | None = None) -> int:
     not try again.
     """
     protect.keep_to_ourselves()
-    deployment = find(state_file.parent, state_file.stem)
+    deployment = find_record(state_file.parent, state_file.stem)
     if not isinstance(deployment, Deployment) or deployment.phase not in _RESUMABLE:
         return 0
     keeper = deployment.supervisor
-    if keeper is not None and presence(keeper) is not Presence.GONE:
+    if keeper is not None and find_presence(keeper) is not Presence.GONE:
         return 0
-    opts = options.parse(deployment.options)
+    opts = options.parse_options(deployment.options)
     _, dropped = environment.engine_env({name: "" for name in os.environ if name not in opts.passed})
     for name in dropped:
         del os.environ[name]

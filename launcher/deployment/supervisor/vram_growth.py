@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 
-class Gauge(Protocol):
+class VramReader(Protocol):
     """Reads bytes in use by device (`CUDA0`); what no driver tells is left out. Neither call raises."""
 
     def read(self) -> Mapping[str, int]: ...
@@ -17,11 +17,11 @@ class Gauge(Protocol):
     def close(self) -> None: ...
 
 
-class Taken:
+class VramGrowth:
     """One load. Made before llama-server is started; `now` may be asked by a thread."""
 
     def __init__(
-        self, devices: Mapping[str, str], open_gauge: Callable[[Mapping[str, str]], Gauge] | None
+        self, devices: Mapping[str, str], open_gauge: Callable[[Mapping[str, str]], VramReader] | None
     ) -> None:
         self._gauge = open_gauge(devices) if open_gauge is not None and devices else None
         self._before = {} if self._gauge is None else dict(self._gauge.read())
@@ -31,7 +31,7 @@ class Taken:
         """Bytes by device; what was last seen once the gauge is closed."""
         gauge = self._gauge
         if gauge is not None and (seen := gauge.read()):
-            self._last = more(self._before, seen)
+            self._last = growth(self._before, seen)
         return self._last
 
     def close(self) -> None:
@@ -40,6 +40,6 @@ class Taken:
             gauge.close()
 
 
-def more(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
+def growth(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
     """What grew by how much, in bytes; a device that was not read both times is unknown, and left out."""
     return {name: max(0, used - before[name]) for name, used in now.items() if name in before}

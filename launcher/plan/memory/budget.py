@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from launcher.errors import UsageError
 from launcher.gguf.ggml import GgmlType
 from launcher.machine.machine import Backend, Device, Machine
-from launcher.plan.amounts import Amount, Basis
+from launcher.plan.amounts import RAM, Amount, Basis
 from launcher.plan.workload import Limits
 from launcher.units import GIB, MIB
 
@@ -78,8 +78,7 @@ class Budgets:
 
 
 ANYWHERE = ""
-RAM = "ram"
-"""Keys of `Limits.reserve` besides a device's id: every device, and the host."""
+"""Key of `Limits.reserve` for every device, besides a device's id and RAM."""
 
 
 def read_budgets(machine: Machine, limits: Limits | None = None) -> Budgets:

@@ -17,7 +17,14 @@ from launcher.deployment.install.export import (
     shell_script,
     systemd_unit,
 )
-from launcher.deployment.install.systemd import has_bus, install, uninstall, unit_folder, unit_name, verify
+from launcher.deployment.install.systemd import (
+    has_bus,
+    install_unit,
+    uninstall_unit,
+    unit_folder,
+    unit_name,
+    verify_unit,
+)
 from launcher.engine.flags.taskset import taskset_prefix
 from launcher.errors import EngineFailed, NotFound
 
@@ -57,10 +64,10 @@ def test_systemd_takes_the_unit(tmp_path: Path, export: Export) -> None:
     path = tmp_path / unit_name(export.name)
     for system in (False, True):
         path.write_text(systemd_unit(export, system=system))
-        assert verify(path, system=system)
+        assert verify_unit(path, system=system)
     path.write_text(systemd_unit(export).replace("Restart=on-failure", "Restart=sometimes"))
     with pytest.raises(EngineFailed, match="systemd refuses"):
-        verify(path, system=False)
+        verify_unit(path, system=False)
 
 
 def test_the_unit_protects(tmp_path: Path) -> None:
@@ -84,16 +91,16 @@ def test_it_is_installed_where_systemd_looks_and_removed(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     assert not has_bus(system=False)
-    done = install("m", systemd_unit(PLAIN), system=False, now=True)
+    done = install_unit("m", systemd_unit(PLAIN), system=False, now=True)
     assert (
         done.path
         == tmp_path / "systemd/user/launcher-m.service"
         == unit_folder(system=False) / unit_name("m")
     )
     assert done.started is None
-    assert uninstall("m", system=False) == done.path
+    assert uninstall_unit("m", system=False) == done.path
     with pytest.raises(NotFound, match=r"no unit launcher-m\.service is installed"):
-        uninstall("m", system=False)
+        uninstall_unit("m", system=False)
 
 
 def test_a_unit_of_the_other_kind_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +109,7 @@ def test_a_unit_of_the_other_kind_is_named(tmp_path: Path, monkeypatch: pytest.M
     here.parent.mkdir(parents=True)
     here.touch()
     with pytest.raises(NotFound) as caught:
-        uninstall("only-for-this-user", system=True)
+        uninstall_unit("only-for-this-user", system=True)
     assert f"{here} is there" in caught.value.message
     assert caught.value.hint == "launcher disable only-for-this-user"
 

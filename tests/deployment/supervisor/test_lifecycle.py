@@ -12,12 +12,12 @@ from launcher.deployment.supervisor.lifecycle import (
     Answered,
     Arm,
     AskExit,
-    Check,
-    Checked,
+    CheckHealth,
     Effect,
     Elapsed,
     Event,
     Exited,
+    HealthChecked,
     Kill,
     Leave,
     Lifecycle,
@@ -84,7 +84,7 @@ def possible(world: World, now: float) -> list[Event]:
     if world.watching:
         events += [Answered(), Unfit()]
     if world.checking:
-        events += [Checked(True), Checked(False)]
+        events += [HealthChecked(True), HealthChecked(False)]
     events += [Elapsed(timer, generation) for timer, generation in world.timers]
     return events
 
@@ -100,7 +100,7 @@ def after(world: World, event: Event, policy: Policy) -> World:
             world = replace(world, spawning=False)
         case Exited():
             world = replace(world, children=world.children - 1)
-        case Checked():
+        case HealthChecked():
             world = replace(world, checking=False)
         case Elapsed(timer, generation):
             world = replace(world, timers=world.timers - {(timer, generation)})
@@ -121,7 +121,7 @@ def done(world: World, effect: Effect) -> World:
             return replace(world, spawning=True, watching=False, checking=False)
         case Watch():
             return replace(world, watching=True)
-        case Check():
+        case CheckHealth():
             assert not world.checking
             return replace(world, checking=True)
         case AskExit() | Kill():
@@ -259,9 +259,11 @@ def test_a_late_timer_is_ignored() -> None:
 
 
 def test_one_that_does_not_answer_is_degraded_until_it_does() -> None:
-    life, _ = run(*UP, Elapsed(Timer.CHECK, 1), Checked(False))
+    life, _ = run(*UP, Elapsed(Timer.CHECK, 1), HealthChecked(False))
     assert (life.state, life.child) == (State.DEGRADED, True)
-    life, _ = run(*UP, Elapsed(Timer.CHECK, 1), Checked(False), Elapsed(Timer.CHECK, 2), Checked(True))
+    life, _ = run(
+        *UP, Elapsed(Timer.CHECK, 1), HealthChecked(False), Elapsed(Timer.CHECK, 2), HealthChecked(True)
+    )
     assert life.state is State.READY
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from launcher.deployment.deploy import bring_up
-from launcher.deployment.records import look, read_all
+from launcher.deployment.records import read_all, read_status
 from launcher.deployment.supervisor.ready import StallLimits, wait_ready
 from launcher.errors import EngineFailed
 from launcher.progress import Step
@@ -71,7 +71,7 @@ def test_a_stranger_on_the_port_is_not_taken_for_ours(deployments: Path, tmp_pat
     mistaken = replace(ours, port=stranger.port, url=stranger.url)
     with pytest.raises(EngineFailed, match="ours stalled"):
         wait_ready(mistaken, limits=SOON)
-    assert look(stranger).state == "running"
+    assert read_status(stranger).state == "running"
 
 
 def test_an_engine_behind_a_wrapper_script_is_watched_through_it(deployments: Path, tmp_path: Path) -> None:
@@ -80,4 +80,4 @@ def test_an_engine_behind_a_wrapper_script_is_watched_through_it(deployments: Pa
     wrapper.chmod(0o755)
     deployment = bring_up(deployments, a_request("m", (str(wrapper),), stub_model(tmp_path)))
     assert deployment.pid != os.getpid()
-    assert look(deployment).state == "running"
+    assert read_status(deployment).state == "running"

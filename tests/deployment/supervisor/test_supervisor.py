@@ -14,16 +14,17 @@ import pytest
 
 from launcher.deployment import claims, history
 from launcher.deployment.deploy import bring_up
-from launcher.deployment.identity import Presence, lives, presence
-from launcher.deployment.options import command
+from launcher.deployment.identity import Presence, find_presence, lives
+from launcher.deployment.options import supervisor_command
 from launcher.deployment.process import MARKER
 from launcher.deployment.record import Deployment, Phase
-from launcher.deployment.records import State, find, look, read_all
-from launcher.deployment.status import see
+from launcher.deployment.records import DeploymentState, find_record, read_all, read_status
+from launcher.deployment.status import ask_status
 from launcher.deployment.supervisor.ready import LoadFailed
 from launcher.deployment.takedown import take_down
 from launcher.engine.client import list_model_ids
 from launcher.errors import NotFound
+from launcher.plan.amounts import RAM
 from launcher.plan.from_json import stored
 from launcher.progress import Step
 from tests.fake_nvml import nvml_library
@@ -42,20 +43,20 @@ bring_up(Path(folder), a_request("m", fake_command(*switches), Path(model)))
 
 
 def record_of(folder: Path, name: str = "m") -> Deployment:
-    entry = find(folder, name)
+    entry = find_record(folder, name)
     assert isinstance(entry, Deployment)
     return entry
 
 
-def state_of(folder: Path) -> State:
-    return look(record_of(folder)).state
+def state_of(folder: Path) -> DeploymentState:
+    return read_status(record_of(folder)).state
 
 
 def test_one_that_dies_comes_back_on_its_port(deployments: Path, tmp_path: Path) -> None:
     first = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path), keep_up=True))
     assert first.pid is not None
     os.kill(first.pid, signal.SIGKILL)
-    until(lambda: record_of(deployments).restarts == 1 and state_of(deployments) is State.RUNNING)
+    until(lambda: record_of(deployments).restarts == 1 and state_of(deployments) is DeploymentState.RUNNING)
     second = record_of(deployments)
     assert second.pid != first.pid
     assert (second.supervisor, second.port) == (first.supervisor, first.port)
@@ -65,7 +66,7 @@ def test_one_that_dies_comes_back_on_its_port(deployments: Path, tmp_path: Path)
     log = Path(second.log_path).read_text()
     assert "launcher: llama-server was killed by signal 9" in log
     assert log.count("listening on") == 2
-    assert take_down(deployments, "m").was is State.RUNNING
+    assert take_down(deployments, "m").was is DeploymentState.RUNNING
     assert read_all(deployments) == ()
 
 
@@ -74,12 +75,12 @@ def test_while_it_waits_it_says_so_and_can_be_stopped(deployments: Path, tmp_pat
     assert deployment.pid is not None
     os.kill(deployment.pid, signal.SIGABRT)
     until(lambda: record_of(deployments).phase is Phase.BACKOFF)
-    status = look(record_of(deployments))
-    assert status.state is State.BACKOFF
+    status = read_status(record_of(deployments))
+    assert status.state is DeploymentState.BACKOFF
     assert status.detail == "it is started again soon: llama-server was ended by signal 6 (SIGABRT)"
-    assert take_down(deployments, "m").was is State.BACKOFF
+    assert take_down(deployments, "m").was is DeploymentState.BACKOFF
     assert deployment.supervisor is not None
-    assert presence(deployment.supervisor) is Presence.GONE
+    assert find_presence(deployment.supervisor) is Presence.GONE
 
 
 def test_one_that_is_not_kept_up_has_failed(deployments: Path, tmp_path: Path) -> None:
@@ -87,11 +88,14 @@ def test_one_that_is_not_kept_up_has_failed(deployments: Path, tmp_path: Path) -
         deployments, a_request("m", fake_command("--crash-after", "1"), stub_model(tmp_path))
     )
     until(lambda: record_of(deployments).phase is Phase.FAILED)
-    status = look(record_of(deployments))
-    assert (status.state, status.detail) == (State.FAILED, "llama-server was ended by signal 6 (SIGABRT)")
+    status = read_status(record_of(deployments))
+    assert (status.state, status.detail) == (
+        DeploymentState.FAILED,
+        "llama-server was ended by signal 6 (SIGABRT)",
+    )
     assert deployment.supervisor is not None
-    until(lambda: presence(deployment.supervisor) is Presence.GONE)  # type: ignore[arg-type]
-    assert take_down(deployments, "m").was is State.FAILED
+    until(lambda: find_presence(deployment.supervisor) is Presence.GONE)  # type: ignore[arg-type]
+    assert take_down(deployments, "m").was is DeploymentState.FAILED
 
 
 def test_a_killed_supervisor_takes_its_server_with_it_and_ps_says_so(
@@ -102,11 +106,11 @@ def test_a_killed_supervisor_takes_its_server_with_it_and_ps_says_so(
     assert deployment.pid is not None
     os.kill(deployment.supervisor.pid, signal.SIGKILL)
     until(lambda: not lives(deployment.pid or 0))
-    until(lambda: state_of(deployments) is State.GONE)
+    until(lambda: state_of(deployments) is DeploymentState.GONE)
     detail = f"its supervisor (pid {deployment.supervisor.pid}) was killed, and llama-server with it"
-    assert look(record_of(deployments)).detail == detail
+    assert read_status(record_of(deployments)).detail == detail
     again = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path)))
-    assert look(again).state is State.RUNNING
+    assert read_status(again).state is DeploymentState.RUNNING
 
 
 def test_a_supervisor_killed_while_it_loads_leaves_nothing(deployments: Path, tmp_path: Path) -> None:
@@ -128,7 +132,7 @@ def test_sigterm_to_the_supervisor_is_a_stop(deployments: Path, tmp_path: Path) 
     assert deployment.supervisor is not None
     os.kill(deployment.supervisor.pid, signal.SIGTERM)
     until(lambda: read_all(deployments) == ())
-    until(lambda: presence(deployment.supervisor) is Presence.GONE)  # type: ignore[arg-type]
+    until(lambda: find_presence(deployment.supervisor) is Presence.GONE)  # type: ignore[arg-type]
     assert not lives(deployment.pid or 0)
     assert "exit command received" in Path(deployment.log_path).read_text()
 
@@ -186,20 +190,23 @@ def test_one_that_does_not_answer_is_degraded(deployments: Path, tmp_path: Path)
     command = fake_command("--deaf-after", "2")
     bring_up(deployments, a_request("m", command, stub_model(tmp_path), notes={"check_s": 0.2}))
     until(lambda: record_of(deployments).phase is Phase.DEGRADED)
-    status = look(record_of(deployments))
-    assert (status.state, status.detail) == (State.DEGRADED, "llama-server runs, and does not answer")
-    assert take_down(deployments, "m", grace_s=0.5).was is State.DEGRADED
+    status = read_status(record_of(deployments))
+    assert (status.state, status.detail) == (
+        DeploymentState.DEGRADED,
+        "llama-server runs, and does not answer",
+    )
+    assert take_down(deployments, "m", grace_s=0.5).was is DeploymentState.DEGRADED
 
 
 def test_what_was_promised_is_claimed_until_it_ends(deployments: Path, tmp_path: Path) -> None:
     folder = tmp_path / "claims"
-    notes = {"claim": {"GPU-1": 7, claims.RAM: 1 << 50}, "claim_folder": str(folder)}
+    notes = {"claim": {"GPU-1": 7, RAM: 1 << 50}, "claim_folder": str(folder)}
     deployment = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path), notes=notes))
-    [claim] = claims.read(folder)
+    [claim] = claims.read_claims(folder)
     assert (claim.name, claim.process, claim.loaded) == ("m", deployment.supervisor, True)
-    assert set(claims.promised((claim,))) == {claims.RAM}
+    assert set(claims.reserved_bytes((claim,))) == {RAM}
     take_down(deployments, "m")
-    assert claims.read(folder) == ()
+    assert claims.read_claims(folder) == ()
 
 
 def test_every_load_is_in_the_history(deployments: Path, tmp_path: Path) -> None:
@@ -208,8 +215,8 @@ def test_every_load_is_in_the_history(deployments: Path, tmp_path: Path) -> None
     deployment = bring_up(deployments, request)
     assert deployment.pid is not None
     os.kill(deployment.pid, signal.SIGABRT)
-    until(lambda: len(history.read(file)) == 3)
-    first, second, third = history.read(file)
+    until(lambda: len(history.read_history(file)) == 3)
+    first, second, third = history.read_history(file)
     assert [entry.outcome for entry in (first, second, third)] == ["ready", "failed", "ready"]
     assert second.cause == "llama-server was ended by signal 6 (SIGABRT)"
     assert first.load_s is not None
@@ -235,7 +242,7 @@ def test_what_the_driver_says_is_progress_and_history(deployments: Path, tmp_pat
     }
     steps: list[Step] = []
     bring_up(deployments, replace(request, env={**request.env, **library}), on_progress=steps.append)
-    [entry] = history.read(file)
+    [entry] = history.read_history(file)
     assert entry.driver_bytes == {"CUDA0": 20000 << 20}  # CUDA1 shares the host's memory, and says nothing
     assert max(step.done for step in steps if step.phase == "load") == 20000 << 20
 
@@ -243,24 +250,24 @@ def test_what_the_driver_says_is_progress_and_history(deployments: Path, tmp_pat
 def test_one_that_is_frozen_is_seen_at_once(deployments: Path, tmp_path: Path) -> None:
     deployment = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path)))
     assert deployment.pid is not None
-    assert see(deployment).status.state is State.RUNNING
+    assert ask_status(deployment).status.state is DeploymentState.RUNNING
     os.kill(deployment.pid, signal.SIGSTOP)
     until(lambda: psutil.Process(deployment.pid).status() == psutil.STATUS_STOPPED)
-    status = see(deployment).status
-    assert status.state is State.DEGRADED
+    status = ask_status(deployment).status
+    assert status.state is DeploymentState.DEGRADED
     assert (
         status.detail
         == f"llama-server (pid {deployment.pid}) is frozen (SIGSTOP); kill -CONT {deployment.pid} lets it go on"
     )
     os.kill(deployment.pid, signal.SIGCONT)
-    until(lambda: see(deployment).status.state is State.RUNNING)
+    until(lambda: ask_status(deployment).status.state is DeploymentState.RUNNING)
 
 
 def test_one_that_is_deaf_is_seen_before_its_supervisor_asks(deployments: Path, tmp_path: Path) -> None:
     command = fake_command("--deaf-after", "1")
     deployment = bring_up(deployments, a_request("m", command, stub_model(tmp_path)))
-    until(lambda: see(deployment).status.state is State.DEGRADED)
-    assert see(deployment).status.detail == "llama-server runs, and does not answer within 5 s"
+    until(lambda: ask_status(deployment).status.state is DeploymentState.DEGRADED)
+    assert ask_status(deployment).status.detail == "llama-server runs, and does not answer within 5 s"
 
 
 def test_a_supervisor_that_is_started_again_takes_its_deployment_up(
@@ -291,7 +298,7 @@ def test_one_that_is_given_up_is_not_to_be_started_again(deployments: Path, tmp_
         deployments, a_request("m", fake_command("--crash-after", "1"), stub_model(tmp_path))
     )
     until(lambda: record_of(deployments).phase is Phase.FAILED)
-    argv = command(deployments / "m.json")
+    argv = supervisor_command(deployments / "m.json")
     assert subprocess.run(argv, check=False).returncode == 0
     assert record_of(deployments).failure is not None
     assert deployment.pid == record_of(deployments).pid
