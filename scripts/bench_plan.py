@@ -35,7 +35,8 @@ from launcher.models.located import Located
 from launcher.plan.amounts import HOST
 from launcher.plan.plan import Plan
 from launcher.plan.search.choice import Choice
-from launcher.plan.search.search import Offer, Task, search
+from launcher.plan.search.search import search
+from launcher.plan.search.task import Offer, Task
 from launcher.plan.search.verify import ModelSimulator
 from launcher.plan.workload import Limits, Workload
 from launcher.simulate.simulations import Simulations

@@ -17,7 +17,8 @@ from launcher.machine.machine import Backend
 from launcher.models.local import open_path
 from launcher.plan.modes import LoadMode
 from launcher.plan.plan import Plan
-from launcher.plan.search.search import Offer, Task, plan_one
+from launcher.plan.search.search import plan_one
+from launcher.plan.search.task import Offer, Task
 from launcher.plan.search.verify import ModelSimulator
 from launcher.plan.workload import Workload
 from launcher.simulate.simulations import Simulations

@@ -32,7 +32,8 @@ from launcher.plan.check.configuration import Configuration, visible_devices
 from launcher.plan.memory.companion_memory import Companions
 from launcher.plan.modes import CacheType, FlashAttention
 from launcher.plan.plan import Plan, Shortfall
-from launcher.plan.search.search import Offer, Task, plan_one
+from launcher.plan.search.search import plan_one
+from launcher.plan.search.task import Offer, Task
 from launcher.plan.search.verify import ModelSimulator
 from launcher.plan.workload import Limits, Workload
 from launcher.progress import OnProgress

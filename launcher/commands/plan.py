@@ -46,7 +46,8 @@ from launcher.plan.modes import CacheType
 from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.search.choice import Alternative, Choice
 from launcher.plan.search.purchase import Purchase, purchases
-from launcher.plan.search.search import Offer, Task, plan_one, search
+from launcher.plan.search.search import plan_one, search
+from launcher.plan.search.task import Offer, Task
 from launcher.plan.search.verify import ModelSimulator
 from launcher.plan.workload import Limits, Workload
 from launcher.progress import OnProgress

@@ -17,7 +17,8 @@ from launcher.machine.machine import Backend, Machine
 from launcher.models.catalogue import sources_of
 from launcher.models.local import open_path
 from launcher.plan.plan import Plan
-from launcher.plan.search.search import Offer, Task, plan_one
+from launcher.plan.search.search import plan_one
+from launcher.plan.search.task import Offer, Task
 from launcher.plan.search.verify import ModelSimulator
 from launcher.plan.workload import Workload
 from launcher.simulate.simulations import Simulations

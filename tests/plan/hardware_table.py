@@ -27,7 +27,8 @@ from launcher.models.profiles.made_headers import make_headers
 from launcher.models.profiles.profile import ModelProfile, QuantRecipe, RecipeBasis
 from launcher.plan.amounts import HOST
 from launcher.plan.search.choice import Choice
-from launcher.plan.search.search import Offer, Task, search
+from launcher.plan.search.search import search
+from launcher.plan.search.task import Offer, Task
 from launcher.plan.workload import Limits, Workload
 from launcher.units import GIB, format_bytes
 

@@ -10,7 +10,8 @@ from launcher.plan.amounts import HOST, NOTHING, Amount, Basis, LedgerRow
 from launcher.plan.modes import CacheType, FlashAttention, LoadMode
 from launcher.plan.placement.settle import USUAL_UBATCH
 from launcher.plan.plan import Placement, Plan, Shortfall
-from launcher.plan.search.search import Offer, Task, plan_one
+from launcher.plan.search.search import plan_one
+from launcher.plan.search.task import Offer, Task
 from launcher.plan.workload import Limits, Workload
 
 

@@ -12,7 +12,8 @@ from launcher.plan.modes import FlashAttention
 from launcher.plan.oracle import Answer, BufferRow
 from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.search.choice import Choice
-from launcher.plan.search.search import Offer, Task, search
+from launcher.plan.search.search import search
+from launcher.plan.search.task import Offer, Task
 from launcher.plan.workload import Workload
 from launcher.units import GIB, MIB
 from tests.plan.planned import make_plan

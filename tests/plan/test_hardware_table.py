@@ -9,7 +9,8 @@ from launcher.machine.from_toml import parse_machine
 from launcher.machine.to_toml import format_machine
 from launcher.plan.amounts import HOST
 from launcher.plan.plan import Plan
-from launcher.plan.search.search import Offer, Task, search
+from launcher.plan.search.search import search
+from launcher.plan.search.task import Offer, Task
 from launcher.plan.workload import Workload
 from launcher.units import GIB
 from tests.plan.hardware_table import ALONE, GOLDEN, ROOT, ROWS, kimi, render, shipped_machine, verdict

@@ -1,4 +1,7 @@
-"""What is tried for one quant: KV cache types and ubatch sizes nobody fixed, at the largest context at which any fits."""
+"""Try the KV cache types and ubatch sizes that the request leaves open, for one quant.
+
+The context is the largest at which any combination fits.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +16,22 @@ from launcher.plan.placement.pace import forecast_placement
 from launcher.plan.placement.settle import USUAL_UBATCH, ContextChoice, settle
 from launcher.plan.workload import Workload
 
+# llama-server's default first. A larger ubatch speeds up prompts where the host holds weights: they are sent
+# to the device once per ubatch.
 _UBATCHES = (USUAL_UBATCH, 1024, 2048, 4096)
-"""llama-server's own, and what prompts gain from where the host holds weights: each ubatch sends them once."""
+# Best quality first. q8_0 halves the cache at no measurable loss of perplexity (tables in llama.cpp PR
+# #7412); smaller types are used only on request.
 _CACHES = (CacheType.F16, CacheType.Q8_0)
-"""Best first. q8_0 halves the cache at a loss nobody could measure in perplexity (llama.cpp PR #7412's tables);
-smaller types are the user's to ask for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanCandidate:
-    """One arrangement that fits by our own figures. `rank` orders quality, 0 is best: the quant, then the cache
-    type."""
+    """An arrangement that fits by our own figures, with its predicted speed."""
 
     case: PlanningCase
     workload: Workload
     arrangement: Arrangement
-    rank: tuple[int, int]
+    rank: tuple[int, int]  # by quality, 0 is best: the quant, then the cache type
     ctx_reason: str
     forecast: Forecast
 
@@ -43,18 +46,17 @@ class PlanCandidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantCandidates:
-    """All candidates of one quant at one context, best cache type and smallest ubatch first. Without any, `nearest`
-    is the attempt that lacked least."""
+    """All candidates of one quant at one context, best cache type and smallest ubatch first."""
 
     candidates: tuple[PlanCandidate, ...]
-    nearest: Arrangement | None
+    nearest: Arrangement | None  # the attempt that lacks least, if there is no candidate
     nearest_workload: Workload
 
 
 def fitting_candidates(
     case: PlanningCase, workload: Workload, contexts: ContextChoice, quant_rank: int
 ) -> QuantCandidates:
-    """Everything that fits of this quant, at the first context at which something does."""
+    """Return what fits of this quant, at the first context at which anything does."""
     nearest: Arrangement | None = None
     nearest_workload = workload
     for size in contexts.sizes:
@@ -63,23 +65,23 @@ def fitting_candidates(
         if nearest is None:
             nearest, nearest_workload = least, smallest
         if not least.fits:
-            continue  # every other choice takes more
-        found = []
+            continue  # every other variant takes more memory
+        candidates = []
         for cache_rank, variant in _variants(case, workload):
             arrangement = _attempt(case, variant, size)
             if not arrangement.fits:
                 continue
             rank = quant_rank, cache_rank
-            found.append(candidate_of(case, variant, arrangement, rank, contexts.reason_for(size)))
-        if found:
-            return QuantCandidates(candidates=tuple(found), nearest=None, nearest_workload=workload)
+            candidates.append(candidate_of(case, variant, arrangement, rank, contexts.reason_for(size)))
+        if candidates:
+            return QuantCandidates(candidates=tuple(candidates), nearest=None, nearest_workload=workload)
     return QuantCandidates(candidates=(), nearest=nearest, nearest_workload=nearest_workload)
 
 
 def candidate_of(
     case: PlanningCase, workload: Workload, arrangement: Arrangement, rank: tuple[int, int], ctx_reason: str
 ) -> PlanCandidate:
-    """The arrangement with its predicted speed."""
+    """Predict the speed of an arrangement and make it a candidate."""
     return PlanCandidate(
         case=case,
         workload=workload,
@@ -97,17 +99,17 @@ def _attempt(case: PlanningCase, workload: Workload, size: int) -> Arrangement:
 
 
 def _smallest(case: PlanningCase, workload: Workload) -> Workload:
-    """The variant that takes least memory."""
+    """Return the variant that takes least memory."""
     variants = [variant for _, variant in _variants(case, workload)]
     least = variants[0]
     for variant in variants:
-        if variant.ubatch_size == least.ubatch_size:
+        if variant.ubatch_size == least.ubatch_size:  # the last of these has the smallest cache type
             least = variant
     return least
 
 
 def _variants(case: PlanningCase, workload: Workload) -> Iterator[tuple[int, Workload]]:
-    """(rank of the cache type, workload), the best cache and the smallest ubatch first."""
+    """Yield (rank of the cache type, workload), best cache type and smallest ubatch first."""
     free = (
         workload.cache_type_k is None
         and workload.cache_type_v is None
@@ -115,13 +117,13 @@ def _variants(case: PlanningCase, workload: Workload) -> Iterator[tuple[int, Wor
     )
     caches: tuple[CacheType | None, ...] = (None,)
     if free:
-        caches = tuple(kind for kind in _CACHES if _takes(case, kind))
+        caches = tuple(kind for kind in _CACHES if _can_cache(case, kind))
     ubatches: tuple[int | None, ...] = (workload.ubatch_size,)
     if workload.ubatch_size is None:
         most = workload.batch_size or max(_UBATCHES)
         ubatches = tuple(size for size in _UBATCHES if size <= most) or (most,)
         if not case.budgets.devices:
-            ubatches = ubatches[:1]  # the host computes: a larger one only takes memory
+            ubatches = ubatches[:1]  # where the host computes, a larger ubatch only takes memory
     for rank, kind in enumerate(caches):
         for ubatch in ubatches:
             changed = replace(workload, ubatch_size=ubatch)
@@ -130,8 +132,8 @@ def _variants(case: PlanningCase, workload: Workload) -> Iterator[tuple[int, Wor
             yield rank, changed
 
 
-def _takes(case: PlanningCase, kind: CacheType) -> bool:
-    """Whether this model's heads can be cached in this type."""
+def _can_cache(case: PlanningCase, kind: CacheType) -> bool:
+    """Tell if the model's head sizes suit the block size of the cache type."""
     if kind is CacheType.F16:
         return True
     try:

@@ -1,4 +1,4 @@
-"""What a change to the chosen plan costs: planned through, compared, one sentence each."""
+"""Plan small changes to the chosen plan and say in a sentence what each costs or brings."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from launcher.plan.search.choice import Change
 from launcher.plan.workload import Workload
 from launcher.units import format_bytes
 
-_STEP = 32768
-_SHOWS = 0.05
-"""Expert layers: less than this is not worth a sentence of one decimal."""
+_CONTEXT_STEP = 32768
+_LEAST_LAYERS = 0.05  # fewer expert layers than this round to 0.0
 
 
 def evaluate_changes(chosen: PlanCandidate) -> tuple[Change, ...]:
-    """More context, less of it, a smaller or larger cache type, more slots, another ubatch."""
-    prices = []
+    """Return what more or less context, the other cache type and another ubatch would mean."""
+    changes = []
     for name, flags, changed, size in _changes(chosen):
         try:
             settled = settle(chosen.case.architecture, changed, size)
         except UsageError:
-            continue
+            continue  # llama-server would refuse it
         arrangement = arrange(chosen.case, settled, changed)
-        prices.append(_evaluate(chosen, arrangement, name, flags))
-    return tuple(price for price in prices if price is not None)
+        changes.append(_evaluate(chosen, arrangement, name, flags))
+    return tuple(changes)
 
 
 def _changes(chosen: PlanCandidate) -> Iterator[tuple[str, str, Workload, int]]:
+    """Yield (name, flags, changed workload, context)."""
     parameters = chosen.arrangement.settled.parameters
     workload = chosen.workload
     ctx = parameters.ctx_size
     trained = chosen.case.architecture.n_ctx_train
-    if ctx + _STEP <= trained:
-        yield "+32k context", f"-c {ctx + _STEP}", workload, ctx + _STEP
+    if ctx + _CONTEXT_STEP <= trained:
+        yield "+32k context", f"-c {ctx + _CONTEXT_STEP}", workload, ctx + _CONTEXT_STEP
     if ctx >= 2 * 4096:
         yield "half the context", f"-c {ctx // 2}", workload, ctx // 2
     other = CacheType.Q8_0 if parameters.cache_type_k is CacheType.F16 else CacheType.F16
@@ -54,14 +54,13 @@ def _changes(chosen: PlanCandidate) -> Iterator[tuple[str, str, Workload, int]]:
             yield f"ubatch {ubatch}", f"-ub {ubatch}", changed, ctx
 
 
-def _evaluate(chosen: PlanCandidate, changed: Arrangement, name: str, flags: str) -> Change | None:
+def _evaluate(chosen: PlanCandidate, changed: Arrangement, name: str, flags: str) -> Change:
     if not changed.fits:
         worst = min(changed.ledger, key=lambda row: row.free_bytes)
         text = f"{name} does not fit: {worst.where} would be {format_bytes(-worst.free_bytes)} short"
         return Change(flags=flags, fits=False, text=text, decode_tps=None, turn_seconds=None)
-    predicted, usual = _at_the_same_turn(chosen, changed)
+    after, before = _forecasts_of_one_turn(chosen, changed)
     kv = _kv(changed) - _kv(chosen.arrangement)
-    before, after = usual, predicted
     tokens = _instead(f"{after.decode.mid:.1f}", f"{before.decode.mid:.1f}")
     turn = _instead(f"{after.turn_seconds.mid:.0f}", f"{before.turn_seconds.mid:.0f}")
     same = "" if after.turn == chosen.forecast.turn else f" of {after.turn}"
@@ -79,8 +78,8 @@ def _evaluate(chosen: PlanCandidate, changed: Arrangement, name: str, flags: str
     )
 
 
-def _at_the_same_turn(chosen: PlanCandidate, changed: Arrangement) -> tuple[Forecast, Forecast]:
-    """What the change and the plan are predicted for the plan's turn, or as much of it as the changed context holds."""
+def _forecasts_of_one_turn(chosen: PlanCandidate, changed: Arrangement) -> tuple[Forecast, Forecast]:
+    """Predict the change and the plan for the plan's turn, cut to what the changed context holds."""
     turn = chosen.forecast.turn.within(changed.settled.parameters.ctx_size)
     machine, own = chosen.case.machine, chosen.arrangement
     after = forecast_placement(changed.demand, changed.placement, machine, changed.cores.processor, turn)
@@ -94,7 +93,7 @@ def _instead(now: str, before: str) -> str:
 
 
 def _moved(before: Arrangement, after: Arrangement) -> str:
-    """What devices gain or lose: whole layers, devices, or expert layers, of which a third may be one tensor."""
+    """Say what devices gain or lose: whole layers, devices, or layers of experts (in fractions)."""
     old, new = before.placement, after.placement
     count = new.n_gpu_layers - old.n_gpu_layers
     if count:
@@ -104,12 +103,15 @@ def _moved(before: Arrangement, after: Arrangement) -> str:
         if not fewer:
             return ""
         return f"{'frees' if fewer > 0 else 'takes'} {abs(fewer)} device{'s' * (abs(fewer) != 1)}"
-    had, has = _expert_layers(before), _expert_layers(after)
-    gained = {device: has.get(device, 0.0) - had.get(device, 0.0) for device in {**had, **has}}
+    old_layers, new_layers = _expert_layers(before), _expert_layers(after)
+    gained = {
+        device: new_layers.get(device, 0.0) - old_layers.get(device, 0.0)
+        for device in {**old_layers, **new_layers}
+    }
     net = sum(gained.values())
-    if abs(net) < _SHOWS:
+    if abs(net) < _LEAST_LAYERS:
         return ""
-    shown = [device for device, layers in gained.items() if layers * net > 0 and abs(layers) >= _SHOWS]
+    shown = [device for device, layers in gained.items() if layers * net > 0 and abs(layers) >= _LEAST_LAYERS]
     count_text = f"{abs(net):.1f}".removesuffix(".0")
     return f"{_verb(net)} {count_text} expert layer{'s' * (count_text != '1')} on {', '.join(shown)}"
 
@@ -119,18 +121,18 @@ def _verb(gain: float) -> str:
 
 
 def _expert_layers(arrangement: Arrangement) -> dict[str, float]:
-    """Blocks' experts on each device, a part of a block as its part of the bytes."""
+    """Count the layers of experts on each device; a part of a layer counts by its bytes."""
     placement, weights = arrangement.placement, arrangement.demand.weights
     spread = spread_out(placement)
     parts = dict(placement.host_expert_parts)
-    found = {}
+    layers = {}
     for device, share in zip(placement.devices, spread.shares, strict=True):
-        found[device] = 0.0
+        layers[device] = 0.0
         for block in set(share) & set(weights.expert_blocks) - set(spread.host_experts):
             kinds = weights.layers[block].expert_kinds
             here = sum(n_bytes for kind, n_bytes in kinds if kind not in parts.get(block, ()))
-            found[device] += here / weights.layers[block].expert_bytes
-    return found
+            layers[device] += here / weights.layers[block].expert_bytes
+    return layers
 
 
 def _kv(arrangement: Arrangement) -> int:

@@ -1,4 +1,4 @@
-"""What came of a search, as values: the plan, what else there is, what everything costs."""
+"""The result of a search: the plan, the alternatives, and what changes to the plan would cost."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from launcher.plan.plan import Plan, Shortfall
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alternative:
-    """One way to run the model that was planned. `flags` ask for it. `reason` is why it was not taken, empty for the
-    chosen one; `where` and `missing_bytes` are set where it does not fit, the speeds where it does."""
+    """A way to run the model, and why it was not taken."""
 
     quant: str
     size_bytes: int
@@ -18,33 +17,34 @@ class Alternative:
     ubatch_size: int
     ctx_size: int
     fits: bool
-    reason: str
-    flags: str
+    reason: str  # empty in `Choice.options`
+    flags: str  # ask for it
+    # Set if it does not fit:
     where: str | None = None
     missing_bytes: int | None = None
+    # Set if it fits:
     decode_tps: float | None = None
     turn_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A change to the chosen plan and what it costs or brings: a sentence with its numbers."""
+    """A change to the chosen plan, and what it costs or brings."""
 
     flags: str
     fits: bool
-    text: str
+    text: str  # a sentence with the numbers
     decode_tps: float | None
     turn_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """`plan` or else `shortfall`, of the quant that lacks least. `losers` are the other quants, each with its reason;
-    `options` the plans that no other beats in both quality and turn time; `prices` changes to the plan."""
+    """A plan, or else the shortfall of the quant that lacks least."""
 
     plan: Plan | None
     shortfall: Shortfall | None
-    rejected: tuple[Alternative, ...]
-    options: tuple[Alternative, ...] = ()
+    rejected: tuple[Alternative, ...]  # the other quants
+    options: tuple[Alternative, ...] = ()  # the plans that no other beats in both quality and turn time
     changes: tuple[Change, ...] = ()
     n_simulations: int = 0

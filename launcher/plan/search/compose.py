@@ -1,4 +1,4 @@
-"""An arrangement that fits, as a plan: what follows from it, and every choice in a sentence."""
+"""Make a plan of an arrangement: derive the remaining settings and give every choice a reason."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from launcher.units import format_bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationResult:
-    """The ledger as llama.cpp's allocator has it, which llama.cpp that was, and what it found besides."""
+    """The ledger by llama.cpp's allocator, which llama.cpp that was, and sentences on what it found."""
 
     ledger: tuple[LedgerRow, ...]
     engine: str
@@ -40,14 +40,11 @@ def compose(
     *,
     simulated: SimulationResult | None = None,
 ) -> Plan:
-    """The plan of an arrangement that fits; its ledger is the simulated one where there is one."""
+    """Return the plan of an arrangement that fits, with the simulated ledger if there is one."""
     settled, placement = arrangement.settled, arrangement.placement
-    parameters = settled.parameters
+    parameters, cores = settled.parameters, arrangement.cores
     _check_pattern(case.model, placement)
     load_mode, load_reason = choose_load_mode(workload, _load_facts(case, arrangement))
-    cores = arrangement.cores
-    ledger = simulated.ledger if simulated else arrangement.ledger
-    kv_bytes = sum(row.kv.n_bytes for row in ledger)
     return Plan(
         model_id=case.model.model_id,
         source=case.model.source,
@@ -59,23 +56,41 @@ def compose(
         ctx_checkpoints=arrangement.caches.ctx_checkpoints,
         threads=cores.threads,
         placement=placement,
-        ledger=ledger,
+        ledger=simulated.ledger if simulated else arrangement.ledger,
         reasons=(
-            *describe_placement(arrangement.demand, placement, case.budgets),
-            describe_pool(parameters, kv_bytes, ctx_reason, case.architecture.n_ctx_train),
-            *settled.reasons,
+            *_describe_layout(case, arrangement, ctx_reason, simulated),
             load_reason,
             *arrangement.caches.reasons,
             *cores.reasons,
             *describe_page_placement(cores.numa, load_mode),
-            *(f"{extra.name}: {format_bytes(extra.amount.n_bytes)} besides" for extra in workload.adapters),
-            *describe_budgets(case.machine, case.budgets),
-            *(simulated.remarks if simulated else describe_companions(arrangement.companions)),
+            *_describe_memory(case, workload, arrangement, simulated),
         ),
         numa=cores.numa,
         cpus=cores.cpus,
         forecast=forecast_placement(arrangement.demand, placement, case.machine, cores.processor),
         simulated_by=simulated.engine if simulated else None,
+    )
+
+
+def _describe_layout(
+    case: PlanningCase, arrangement: Arrangement, ctx_reason: str, simulated: SimulationResult | None
+) -> tuple[str, ...]:
+    ledger = simulated.ledger if simulated else arrangement.ledger
+    kv_bytes = sum(row.kv.n_bytes for row in ledger)
+    return (
+        *describe_placement(arrangement.demand, arrangement.placement, case.budgets),
+        describe_pool(arrangement.settled.parameters, kv_bytes, ctx_reason, case.architecture.n_ctx_train),
+        *arrangement.settled.reasons,
+    )
+
+
+def _describe_memory(
+    case: PlanningCase, workload: Workload, arrangement: Arrangement, simulated: SimulationResult | None
+) -> tuple[str, ...]:
+    return (
+        *(f"{extra.name}: {format_bytes(extra.amount.n_bytes)} besides" for extra in workload.adapters),
+        *describe_budgets(case.machine, case.budgets),
+        *(simulated.remarks if simulated else describe_companions(arrangement.companions)),
     )
 
 
@@ -97,24 +112,26 @@ def _load_facts(case: PlanningCase, arrangement: Arrangement) -> LoadFacts:
 
 
 def _check_pattern(model: ModelFile, placement: Placement) -> None:
-    """A pattern that matches nothing loads silently: prove what ours matches of what the user's leave, name by name."""
+    """Raise LauncherError if the plan's tensor override matches other tensors than it should."""
+    # llama-server says nothing about a pattern that matches too little, so every tensor name is compared.
     pattern = placement_pattern(placement)
     if pattern is None:
         return
     parts = dict(placement.host_expert_parts)
     blocks = {*placement.host_expert_blocks, *parts}
+    # The user's overrides go first on the command line; ours gets the names that they leave.
     sent_to = first_match(placement.overrides)
     names = [tensor.name for tensor in model.tensors if sent_to(tensor.name) is None]
     experts = matched_names(EXPERTS, names)
-    wanted = {
+    expected = {
         name
         for name in experts
         if (block := block_of(name)) in placement.host_expert_blocks
         or (block in parts and _kind_of(name) in parts[block])
     }
-    found = set(matched_names(pattern, names))
-    if found != wanted or {block_of(name) for name in found} != blocks:
-        odd = min(found ^ wanted, default=f"blocks {sorted(blocks)}")
+    matched = set(matched_names(pattern, names))
+    if matched != expected or {block_of(name) for name in matched} != blocks:
+        odd = min(matched ^ expected, default=f"blocks {sorted(blocks)}")
         raise LauncherError(f"the tensor override of this plan is wrong about {odd}")
 
 

@@ -1,8 +1,8 @@
-"""What to try when a plan that should fit did not: the planner asked again, with what was seen. Pure.
+"""Plan again after a plan that should fit ran out of memory, with what was observed. Pure.
 
-Steps come in the order of what they cost the user: a smaller micro-batch (slower prompts), experts moved to the
-host (slower tokens), a quantised KV cache (a little quality), and last, only when asked, a shorter context.
-Never a blind halving: every step lowers the budget of the row that ran out to below what was seen not to fit.
+Rescues come in the order of what they cost the user: a smaller micro-batch (slower prompts), experts moved to
+the host (slower tokens), a quantised KV cache (a little quality) and last, with consent only, a shorter
+context.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from launcher.units import MIB, format_bytes
 MOST_STEPS = 3
 _LEAST_UBATCH = 64
 _LEAST_CTX = 4096
+# A row is planned at least 32 MiB or 2 % below what did not fit: allocators round and fragment.
 _SLACK_BYTES = 32 * MIB
 _SLACK_SHARE = 50
-"""A row is planned at least 32 MiB, or 2 %, below what did not fit: allocators round and fragment."""
-_UNSEEN_SHARE = 10
-"""Where the log does not say how much was asked for: a tenth less than planned."""
+# If the log does not say how much was requested, a tenth less than planned.
+_UNKNOWN_SHARE = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExhaustedRow:
-    """A row that ran out: what it had been given, and the request that failed. None: not known."""
+    """A ledger row that ran out of memory. None: the log does not say."""
 
     where: str | None
-    need_bytes: int | None = None
-    had_bytes: int | None = None
+    need_bytes: int | None = None  # the request that failed
+    had_bytes: int | None = None  # what the row had taken before it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Correction:
-    """What is asked of the planner beyond what the user asked: bytes less on rows, and smaller parameters."""
+    """What the planner is asked for beyond the user's request. Kept in the history."""
 
-    less: tuple[tuple[str, int], ...] = ()
+    less: tuple[tuple[str, int], ...] = ()  # (row, bytes fewer to plan with)
     ubatch_size: int | None = None
     cache_type: CacheType | None = None
     ctx_size: int | None = None
@@ -49,13 +49,12 @@ class Correction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rescue:
-    """One thing to try: the plan it leads to, and the sentence that says what is different. `needs_consent` when it
-    takes something away that the user asked for."""
+    """A plan to try next."""
 
     correction: Correction
     plan: Plan
-    sentence: str
-    needs_consent: bool = False
+    sentence: str  # what is different
+    needs_consent: bool = False  # it takes away something that the user asked for
 
 
 Replan = Callable[[Machine, Workload], Plan | Shortfall]
@@ -69,43 +68,41 @@ def find_rescues(
     before: Correction,
     replan: Replan,
 ) -> Iterator[Rescue]:
-    """What can be tried next, cheapest first; nothing where no plan stays below what was seen.
+    """Yield what can be tried next, cheapest first; nothing if no plan needs less than what failed.
 
-    `machine` and `workload` are the uncorrected ones, `before` the correction that `failed` was made with.
+    `machine` and `workload` are the uncorrected ones, `before` is the correction that `failed` was made with.
     """
     row = exhausted_row(failed, exhausted.where)
     if row is None:
         return
-    less = dict(before.less)
-    less[row.where] = less.get(row.where, 0) + _excess(row, exhausted)
-    base = replace(before, less=tuple(sorted(less.items())))
+    base = _with_less_at(row, exhausted, before)
     slower: list[Rescue] = []
     for correction in _corrections(failed, workload, base):
         if correction.ctx_size != base.ctx_size and slower:
-            yield from slower  # before anything is taken from the context
+            yield from slower  # before the context is shortened
             slower = []
         outcome = replan(
             with_less_free(machine, dict(correction.less)), with_correction(workload, correction)
         )
-        if not isinstance(outcome, Plan) or _same(outcome, failed):
+        if not isinstance(outcome, Plan) or _is_same_command(outcome, failed):
             continue
         if correction.ubatch_size != base.ubatch_size and outcome.placement != failed.placement:
-            continue  # the smaller micro-batch alone was not enough; moving experts alone is cheaper
-        step = Rescue(
+            continue  # a smaller micro-batch alone is not enough; moving experts alone is cheaper
+        rescue = Rescue(
             correction=correction,
             plan=outcome,
             sentence=describe_difference(failed, outcome),
             needs_consent=correction.ctx_size != base.ctx_size,
         )
-        if outcome.placement.n_gpu_layers < failed.placement.n_gpu_layers and not step.needs_consent:
-            slower.append(step)  # whole layers on the CPU cost more speed than a quantised KV cache
+        if outcome.placement.n_gpu_layers < failed.placement.n_gpu_layers and not rescue.needs_consent:
+            slower.append(rescue)  # whole layers on the CPU cost more speed than a quantised KV cache
         else:
-            yield step
+            yield rescue
     yield from slower
 
 
 def exhausted_row(plan: Plan, where: str | None) -> LedgerRow | None:
-    """The ledger's row for a device or the host; where that is not known, the device that was planned fullest."""
+    """Return the row of a device or the host; if `where` is None, of the fullest device."""
     if where is not None:
         return next((row for row in plan.ledger if row.where == where), None)
     used = [row for row in plan.ledger if row.where in plan.placement.devices]
@@ -113,7 +110,7 @@ def exhausted_row(plan: Plan, where: str | None) -> LedgerRow | None:
 
 
 def with_less_free(machine: Machine, less: Mapping[str, int]) -> Machine:
-    """The machine with so many bytes less free on these rows."""
+    """Return the machine with so many bytes fewer free on each of these rows."""
     devices = tuple(
         replace(device, free_bytes=max(0, _free(device.free_bytes, device.total_bytes) - less[device.id]))
         if device.id in less
@@ -125,7 +122,7 @@ def with_less_free(machine: Machine, less: Mapping[str, int]) -> Machine:
 
 
 def with_correction(workload: Workload, correction: Correction) -> Workload:
-    """The wish with the correction's parameters in it."""
+    """Return the request with the correction's parameters."""
     ubatch = correction.ubatch_size
     return replace(
         workload,
@@ -139,48 +136,57 @@ def with_correction(workload: Workload, correction: Correction) -> Workload:
 
 
 def describe_difference(before: Plan, after: Plan) -> str:
-    """What is different, in a sentence."""
-    said = []
+    """Say what is different between two plans."""
+    differences = []
     if after.ubatch_size != before.ubatch_size:
-        said.append(f"micro-batch {after.ubatch_size} instead of {before.ubatch_size}")
+        differences.append(f"micro-batch {after.ubatch_size} instead of {before.ubatch_size}")
     moved = len(after.placement.host_expert_blocks) - len(before.placement.host_expert_blocks)
     if moved:
-        said.append(f"the experts of {abs(moved)} {'more' if moved > 0 else 'fewer'} layers on the host")
+        differences.append(
+            f"the experts of {abs(moved)} {'more' if moved > 0 else 'fewer'} layers on the host"
+        )
     if after.placement.devices != before.placement.devices and after.placement.devices:
-        said.append(
+        differences.append(
             f"on {' and '.join(after.placement.devices)} instead of {' and '.join(before.placement.devices)}"
         )
     layers = before.placement.n_gpu_layers - after.placement.n_gpu_layers
     if layers:
-        said.append(
+        differences.append(
             f"{after.placement.n_gpu_layers} layers on devices instead of {before.placement.n_gpu_layers}"
         )
     elif after.placement.tensor_split != before.placement.tensor_split:
         split = ",".join(str(count) for count in after.placement.tensor_split)
-        said.append(f"layers split {split}")
+        differences.append(f"layers split {split}")
     if after.cache_type_k != before.cache_type_k or after.cache_type_v != before.cache_type_v:
-        said.append(f"KV cache {after.cache_type_k} instead of {before.cache_type_k}")
+        differences.append(f"KV cache {after.cache_type_k} instead of {before.cache_type_k}")
     if after.ctx_size != before.ctx_size:
-        said.append(f"context {after.ctx_size} instead of {before.ctx_size}")
+        differences.append(f"context {after.ctx_size} instead of {before.ctx_size}")
     if after.cache_ram_bytes != before.cache_ram_bytes:
         old, new = format_bytes(before.cache_ram_bytes), format_bytes(after.cache_ram_bytes)
-        said.append(f"prompt cache {new} instead of {old}")
-    return ", ".join(said) or "the same settings on less memory"
+        differences.append(f"prompt cache {new} instead of {old}")
+    return ", ".join(differences) or "the same settings on less memory"
+
+
+def _with_less_at(row: LedgerRow, exhausted: ExhaustedRow, before: Correction) -> Correction:
+    less = dict(before.less)
+    less[row.where] = less.get(row.where, 0) + _excess(row, exhausted)
+    return replace(before, less=tuple(sorted(less.items())))
 
 
 def _excess(row: LedgerRow, exhausted: ExhaustedRow) -> int:
-    """By how much the row's budget was too large: it is brought below what was seen not to fit."""
+    """Return how many bytes to take off the row's budget, to get below what did not fit."""
     if exhausted.need_bytes is None:
-        ceiling = row.used_bytes - row.used_bytes // _UNSEEN_SHARE
+        ceiling = row.used_bytes - row.used_bytes // _UNKNOWN_SHARE
     else:
-        seen = exhausted.need_bytes + (exhausted.had_bytes or 0)
-        seen += row.overhead.n_bytes + row.overhead.band_bytes  # in the ledger, and not among the buffers
-        ceiling = min(row.used_bytes, seen)
+        failed_at = exhausted.need_bytes + (exhausted.had_bytes or 0)
+        failed_at += row.overhead.n_bytes + row.overhead.band_bytes  # in the ledger, not among the buffers
+        ceiling = min(row.used_bytes, failed_at)
         ceiling -= max(_SLACK_BYTES, ceiling // _SLACK_SHARE)
     return max(0, row.budget_bytes - max(0, ceiling))
 
 
 def _corrections(failed: Plan, workload: Workload, base: Correction) -> Iterator[Correction]:
+    """Yield the corrections to plan with, cheapest first."""
     if failed.ubatch_size > _LEAST_UBATCH:
         yield replace(base, ubatch_size=max(_LEAST_UBATCH, failed.ubatch_size // 2))
     yield base
@@ -198,9 +204,8 @@ def _corrections(failed: Plan, workload: Workload, base: Correction) -> Iterator
         ctx //= 2
 
 
-def _same(one: Plan, other: Plan) -> bool:
-    """Nothing that llama-server is told differs."""
-    return replace(one, ledger=(), reasons=()) == replace(other, ledger=(), reasons=())
+def _is_same_command(plan: Plan, other: Plan) -> bool:
+    return replace(plan, ledger=(), reasons=()) == replace(other, ledger=(), reasons=())
 
 
 def _free(free: int | None, total: int) -> int:

@@ -1,4 +1,4 @@
-"""When nothing fits: what is missing where, and changes that were planned through and do fit."""
+"""Say what is missing where if nothing fits, and which changes would fit. Each change is planned."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def shortfall_of(
     reasons: tuple[str, ...],
     hints: tuple[str, ...] = (),
 ) -> Shortfall:
-    """This arrangement as one that cannot be had, for want of `missing_bytes` at `where`."""
+    """Return a shortfall of `missing_bytes` at `where` with the figures of this arrangement."""
     parameters = arrangement.settled.parameters
     return Shortfall(
         model_id=case.model.model_id,
@@ -44,7 +44,7 @@ def shortfall_of(
 
 
 def explain_shortfall(case: PlanningCase, workload: Workload, arrangement: Arrangement) -> Shortfall:
-    """The shortfall of an arrangement that does not fit."""
+    """Return the shortfall of an arrangement that does not fit: its worst row, the reasons, and hints."""
     worst = min(arrangement.ledger, key=lambda row: row.free_bytes)
     return shortfall_of(
         case,
@@ -62,24 +62,26 @@ def explain_shortfall(case: PlanningCase, workload: Workload, arrangement: Arran
 
 
 def _fitting_changes(case: PlanningCase, workload: Workload, ctx_size: int) -> tuple[str, ...]:
-    """llama-server's own flags for up to three changes that fit, the mildest first."""
-    found = []
+    """Return llama-server's flags for at most three changes that fit, the mildest first."""
+    fitting = []
     for flags, changed, size in _changes(workload, ctx_size, case.architecture.n_ctx_train):
         try:
             settled = settle(case.architecture, changed, size)
         except UsageError:
-            continue  # this model cannot be run that way
+            continue  # llama-server would refuse it for this model
         if arrange(case, settled, changed).fits:
-            found.append(flags)
-            if len(found) == _MOST_HINTS:
+            fitting.append(flags)
+            if len(fitting) == _MOST_HINTS:
                 break
-    return tuple(found)
+    return tuple(fitting)
 
 
-def _changes(workload: Workload, ctx_size: int, reach: int) -> Iterator[tuple[str, Workload, int]]:
+def _changes(workload: Workload, ctx_size: int, n_ctx_train: int) -> Iterator[tuple[str, Workload, int]]:
+    """Yield (flags, workload, context), the mildest change first."""
     if workload.cache_ram_bytes:
         yield "--cache-ram 0", replace(workload, cache_ram_bytes=0), ctx_size
-    if workload.n_parallel > 1 and ctx_size <= (reach or ctx_size):
+    # One slot then gets the whole pool, which must not be longer than the model was trained for.
+    if workload.n_parallel > 1 and ctx_size <= (n_ctx_train or ctx_size):
         yield "-np 1", replace(workload, n_parallel=1), ctx_size
     plain = {workload.cache_type_k, workload.cache_type_v} <= {None, CacheType.F16, CacheType.F32}
     small_cache = replace(workload, cache_type_k=CacheType.Q8_0, cache_type_v=CacheType.Q8_0)

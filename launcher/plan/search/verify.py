@@ -1,8 +1,4 @@
-"""An arrangement is a claim until llama.cpp's own allocator has confirmed it: ask, and place again with what it said.
-
-Pure: the simulator is whoever answers `Oracle.simulate`. The formulas stay as what the first arrangement is made with,
-and as the answer where no simulator can run.
-"""
+"""Check an arrangement with llama.cpp's own allocator, and place the model again with its figures. Pure."""
 
 from __future__ import annotations
 
@@ -20,26 +16,25 @@ from launcher.plan.reasons import describe_companions, describe_host_tensors
 from launcher.plan.search.compose import SimulationResult, compose
 from launcher.plan.workload import Workload
 
-MOST_SIMULATIONS = 8
-_ROUNDS = 4
-"""Simulations of one candidate: ours, then as its figures allow."""
+MOST_SIMULATIONS = 8  # for one plan, however many quants were searched for it
+_ROUNDS = 4  # at most so many simulations of one candidate
 
 
 @dataclass(slots=True)
 class SimulationBudget:
-    """Counts simulations: a plan may cost MOST_SIMULATIONS (DESIGN section 6), however many quants it is made of."""
+    """The simulations left to a search, and why the simulator refused some."""
 
     left: int = MOST_SIMULATIONS
     refusals: list[str] = field(default_factory=list)
 
     @property
-    def asked(self) -> int:
+    def spent(self) -> int:
         return MOST_SIMULATIONS - self.left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """An arrangement with llama.cpp's figures; `fits` by those."""
+    """An arrangement with llama.cpp's figures."""
 
     arrangement: Arrangement
     simulated: SimulationResult
@@ -51,10 +46,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSimulator:
-    """Who simulates one model: `path` is its first shard, hollow or real."""
+    """The simulator of one model."""
 
     oracle: Oracle
-    path: str
+    path: str  # the first shard: the file itself, or one with a header only
 
 
 def verify(
@@ -64,12 +59,13 @@ def verify(
     workload: Workload,
     first: Arrangement,
 ) -> Verdict | None:
-    """The best arrangement near `first` that fits by simulation, or the last that does not.
+    """Return the best arrangement near `first` that fits by simulation, or the last that does not.
 
-    Our figures lean high, the simulator's do not: the difference is given back to the devices, the model placed
-    again, and that simulated, until nothing more fits. None where the simulator cannot answer or has been
-    asked often enough; `budget.refusals` then says why. Raises EngineFailed for a model llama.cpp refuses.
+    Returns None if the simulator cannot answer (`budget.refusals` says why) or the budget is spent. Raises
+    EngineFailed for a model that llama.cpp refuses.
     """
+    # Our figures err on the high side. What the simulator finds to be less is given back to the devices, the
+    # model placed and simulated again, until nothing more fits.
     best: Verdict | None = None
     last: Verdict | None = None
     tried: list[Placement] = []
@@ -78,7 +74,7 @@ def verify(
         if candidate.placement in tried or budget.left <= 0:
             break
         tried.append(candidate.placement)
-        verdict = _ask(budget, simulator, case, workload, candidate)
+        verdict = _simulate(budget, simulator, case, workload, candidate)
         if verdict is None:
             return best or last
         last = verdict
@@ -90,7 +86,7 @@ def verify(
     return best or last
 
 
-def _ask(
+def _simulate(
     budget: SimulationBudget,
     simulator: ModelSimulator,
     case: PlanningCase,
@@ -116,7 +112,7 @@ def _ask(
         ledger=add_companions(own, held.rows, case.all_budgets),
         engine=answer.engine,
         remarks=(
-            f"memory simulated by {answer.engine}{_with_doubt(answer)}",
+            f"memory simulated by {answer.engine}{_describe_doubt(answer)}",
             *describe_host_tensors(answer.host_tensors),
             *describe_companions(held),
         ),
@@ -125,24 +121,24 @@ def _ask(
 
 
 def _surplus(arrangement: Arrangement, verdict: Verdict) -> dict[str, int]:
-    """By how much our own figure for each row was too high: for weights, caches and compute, the parts that depend on
-    the placement by laws both sides share."""
-    ours = {row.where: _placed(row) for row in arrangement.ledger}
-    theirs = {row.where: _placed(row) for row in verdict.simulated.ledger}
+    """Return by how many bytes our figure for each row was too high."""
+    ours = {row.where: _placed_bytes(row) for row in arrangement.ledger}
+    theirs = {row.where: _placed_bytes(row) for row in verdict.simulated.ledger}
     return {where: ours.get(where, 0) - theirs.get(where, 0) for where in {**ours, **theirs}}
 
 
-def _placed(row: LedgerRow) -> int:
+def _placed_bytes(row: LedgerRow) -> int:
+    # Only what depends on the placement, by the same laws on both sides.
     return sum(amount.n_bytes + amount.band_bytes for amount in (row.weights, row.kv, row.compute))
 
 
 def _on_devices(verdict: Verdict) -> tuple[int, int]:
-    """Layers on devices, then bytes of weights there."""
+    """Return the number of layers on devices and the bytes of weights there."""
     rows = verdict.arrangement.own
-    held = sum(row.weights.n_bytes for row in rows if row.where != HOST)
-    return verdict.arrangement.placement.n_gpu_layers, held
+    weights = sum(row.weights.n_bytes for row in rows if row.where != HOST)
+    return verdict.arrangement.placement.n_gpu_layers, weights
 
 
-def _with_doubt(answer: Answer) -> str:
+def _describe_doubt(answer: Answer) -> str:
     doubt = ", on another processor: what its instruction set decides is an estimate (±)"
     return doubt if cpu_unsure(answer) else ""

@@ -27,7 +27,8 @@ from launcher.plan.memory.projector import compute_growth, estimate_compute
 from launcher.plan.modes import CacheType, FlashAttention
 from launcher.plan.oracle import Answer, BufferRow, ProjectorAnswer, ProjectorQuestion, Question, Refusal
 from launcher.plan.plan import Plan, Shortfall
-from launcher.plan.search.search import Offer, Task, plan_one, search
+from launcher.plan.search.search import plan_one, search
+from launcher.plan.search.task import Offer, Task
 from launcher.plan.search.verify import ModelSimulator
 from launcher.plan.workload import Prefer, Workload
 from launcher.units import GIB, MIB

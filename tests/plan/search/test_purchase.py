@@ -9,7 +9,8 @@ import pytest
 from launcher.machine.machine import Filesystem
 from launcher.plan.amounts import DISK
 from launcher.plan.search.purchase import Purchase, purchases
-from launcher.plan.search.search import Offer, Task, search
+from launcher.plan.search.search import search
+from launcher.plan.search.task import Offer, Task
 from launcher.plan.workload import Limits, Workload
 from launcher.units import GIB
 from tests.plan.hardware_table import kimi

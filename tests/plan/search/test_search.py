@@ -20,7 +20,8 @@ from launcher.plan.modes import CacheType, NumaMode
 from launcher.plan.plan import Plan
 from launcher.plan.rope import Rope
 from launcher.plan.search.choice import Choice
-from launcher.plan.search.search import Offer, Task, search
+from launcher.plan.search.search import search
+from launcher.plan.search.task import Offer, Task
 from launcher.plan.workload import Adapter, Limits, Prefer, Workload
 from launcher.units import GIB, MIB
 from tests.plan.shapes import cards, device, machine, model

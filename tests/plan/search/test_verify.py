@@ -14,7 +14,8 @@ from launcher.plan.modes import CacheType
 from launcher.plan.oracle import Answer, HostTensor, Question, Refusal
 from launcher.plan.plan import Shortfall
 from launcher.plan.search.choice import Choice
-from launcher.plan.search.search import Offer, Task, search
+from launcher.plan.search.search import search
+from launcher.plan.search.task import Offer, Task
 from launcher.plan.search.verify import MOST_SIMULATIONS, ModelSimulator
 from launcher.plan.workload import Limits, Workload
 from launcher.units import GIB, MIB
