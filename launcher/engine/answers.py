@@ -1,4 +1,4 @@
-"""launcher.deployment.install.wait_until_ready under its old name, which running deployments have in their records and units."""
+"""Run wait_until_ready under the old name that records and units of running deployments have."""
 
 import runpy
 

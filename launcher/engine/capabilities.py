@@ -1,5 +1,4 @@
-"""Asks a llama-server what it understands, once per engine; keyed by a digest of the program and the libraries
-beside it, kept in the cache."""
+"""Ask a llama-server once what it understands, and keep the answer by the digest of the engine."""
 
 from __future__ import annotations
 
@@ -17,36 +16,35 @@ from launcher.errors import UsageError
 from launcher.system.atomic_files import write_atomically
 from launcher.system.packages import sha256_of
 
-FORMAT = 1
-"""Of the cached JSON; raised whenever parse_help or the values change, so that old answers are not used."""
+# Of the cached JSON; raised whenever parse_help or the values change, so that old answers are not used.
+_CACHE_FORMAT = 1
 
+# With shared libraries (the default) llama-server itself is a stub of 18 kB: its flags are in
+# libllama-server-impl and libllama-common, its allocator in libllama and libggml*.
 _LIBRARY = re.compile(r"lib(?:llama|ggml|mtmd).*\.(?:so[.0-9]*|dylib)")
-"""What llama-server is made of: with shared libraries (the default) the program itself is a stub of 18 kB, its flags are
-in libllama-server-impl and libllama-common, its allocator in libllama and libggml*."""
 
 
 def read_capabilities(engine: Engine, cache_dir: Path) -> Capabilities:
-    """Version and flags of this engine; two runs of it the first time (30 ms), one small file after that.
+    """Return version and flags of this engine: two runs of it the first time (30 ms), then one small file.
 
-    The cache is a help, never a
-    condition: unreadable, damaged or unwritable, the engine is simply asked again. Raises UsageError for a
-    program that is not a llama-server, EngineFailed for one that does not run.
+    Raises UsageError for a program that is not a llama-server, EngineFailed for one that does not run.
     """
+    # The cache is a help, never a condition: unreadable or unwritable, the engine is simply asked again.
     folder = cache_dir / "capabilities"
     digest = engine_digest(engine, cache_dir)
     known = _read(folder / f"{digest}.json", digest)
     if known is not None:
         return known
     asked = _ask(engine, digest)
-    _write(folder / f"{digest}.json", {"format": FORMAT, **dataclasses.asdict(asked)})
+    _write(folder / f"{digest}.json", {"format": _CACHE_FORMAT, **dataclasses.asdict(asked)})
     return asked
 
 
 def engine_digest(engine: Engine, cache_dir: Path) -> str:
-    """What identifies an engine: the sha256 of its program, or of that and those of the libraries in its folder.
+    """Return a sha256 over the engine's program and the llama.cpp libraries in its folder.
 
-    Each file's is remembered by path, size, modification time and inode; while none changes, nothing is read. A
-    library under several names counts once. Raises OSError.
+    Nothing is read again while path, size, modification time and inode of a file stay the same. Raises
+    OSError.
     """
     folder = cache_dir / "capabilities"
     program = _digest(engine.path, folder)
@@ -58,25 +56,26 @@ def engine_digest(engine: Engine, cache_dir: Path) -> str:
 
 
 def _libraries(folder: Path) -> list[Path]:
-    found = {entry.resolve() for entry in folder.iterdir() if _LIBRARY.fullmatch(entry.name)}
-    return sorted(path for path in found if path.is_file())
+    # Resolved: a library under several names counts once.
+    libraries = {entry.resolve() for entry in folder.iterdir() if _LIBRARY.fullmatch(entry.name)}
+    return sorted(path for path in libraries if path.is_file())
 
 
 def _ask(engine: Engine, digest: str) -> Capabilities:
-    said = ask_engine(engine.path, "--version")
-    version = parse_version(said)
+    answer = ask_engine(engine.path, "--version")
+    version = parse_version(answer)
     options = parse_help(ask_engine(engine.path, "--help"))
     if version is None or not any("--model" in option.spellings for option in options):
         raise UsageError(
-            f"{engine.path} is not a llama-server: its --version says {said.strip()[:80]!r}",
+            f"{engine.path} is not a llama-server: its --version says {answer.strip()[:80]!r}",
             hint="launcher engine build, or name another one: --engine PATH",
         )
     return Capabilities(sha256=digest, version=version, options=options)
 
 
 def _digest(path: Path, folder: Path) -> str:
-    """A file's sha256, computed once per path, size, mtime and inode. A wrapper script counts as itself."""
-    state = path.stat()
+    """Return a file's sha256, remembered by path, size, modification time and inode."""
+    state = path.stat()  # of a wrapper script: its own
     facts = {
         "path": str(path),
         "size": state.st_size,
@@ -98,7 +97,7 @@ def _digest(path: Path, folder: Path) -> str:
 def _read(path: Path, digest: str) -> Capabilities | None:
     try:
         raw: dict[str, Any] = json.loads(path.read_text())
-        if raw["format"] != FORMAT or raw["sha256"] != digest:
+        if raw["format"] != _CACHE_FORMAT or raw["sha256"] != digest:
             return None
         return Capabilities(
             sha256=digest,
@@ -115,6 +114,5 @@ def _read(path: Path, digest: str) -> Capabilities | None:
 
 
 def _write(path: Path, document: dict[str, object]) -> None:
-    """Whole or not at all, also with two writers: a file of its own, then a rename."""
     with contextlib.suppress(OSError):
         write_atomically(path, json.dumps(document).encode())

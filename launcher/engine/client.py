@@ -1,9 +1,4 @@
-"""llama-server's HTTP API, the few calls this program makes.
-
-Proxies of the environment are ignored (the server is ours and usually on loopback). Connecting has a short
-limit; reading has none for answers: a long prompt on a slow machine is silent for minutes and no failure,
-and when the server dies the kernel closes the connection.
-"""
+"""Call llama-server's HTTP API."""
 
 from __future__ import annotations
 
@@ -20,30 +15,28 @@ import httpx2
 
 from launcher.errors import EngineFailed, UsageError
 
-CONNECT_S = 5.0
-ANSWER_S = 10.0
-"""For calls that compute nothing (/health, /props, /v1/models)."""
-_ROOM_FOR_ANSWER = 8
+_CONNECT_S = 5.0
+_ANSWER_S = 10.0  # for calls that compute nothing (/health, /props, /v1/models)
+_ROOM_FOR_ANSWER = 8  # tokens
 
-Message = Mapping[str, Any]
-"""One chat message in OpenAI's form, `{"role": …, "content": …}`."""
+Message = Mapping[str, Any]  # a chat message in OpenAI's form, `{"role": …, "content": …}`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
-    """A piece of an answer. The last one has a `finish_reason` ("stop", "length") and the speed, where told."""
+    """A piece of an answer."""
 
     text: str = ""
     reasoning: str = ""
-    finish_reason: str | None = None
-    tokens_per_s: float | None = None
+    finish_reason: str | None = None  # in the last piece: "stop", "length"
+    tokens_per_s: float | None = None  # in the last piece, if the server says so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Props:
-    """What the server says of itself. `n_ctx` is what one request can use, in tokens."""
+    """What the server tells about itself."""
 
-    n_ctx: int | None
+    n_ctx: int | None  # tokens that one request can use
     n_slots: int | None
     model_path: str | None
     build: str | None
@@ -57,11 +50,11 @@ def stream_chat(
     api_key: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Iterator[Delta]:
-    """The answer to `messages`, piece by piece. `options` are further fields of the request (`temperature`,
-    `max_tokens`, `chat_template_kwargs`, …).
+    """Yield the answer to `messages`, piece by piece.
 
-    Raises UsageError for what the server says is wrong with the request, EngineFailed for everything else,
-    a connection lost midway included.
+    `options` are further fields of the request (`temperature`, `max_tokens`, `chat_template_kwargs`, …).
+    Raises UsageError if the server refuses the request, EngineFailed for everything else, a lost connection
+    included.
     """
     body = {**(options or {}), "model": model, "messages": list(messages), "stream": True}
     finished = False
@@ -83,10 +76,11 @@ def stream_chat(
 
 
 def generate_token(url: str, *, api_key: str | None = None) -> None:
-    """Make the model produce one token, by `/completion`: chat parsers fail on models of random weights.
+    """Make the model produce one token, by `/completion`.
 
-    Returns when it did. Raises EngineFailed or UsageError as `stream_chat` does.
+    Raises EngineFailed or UsageError as `stream_chat` does.
     """
+    # Not by chat: chat parsers fail on models of random weights.
     body = {"prompt": "Hi", "n_predict": 1, "stream": True, "cache_prompt": False}
     produced = sum(event.get("tokens_predicted") or 0 for event in _events(url, "/completion", body, api_key))
     if produced < 1:
@@ -94,13 +88,13 @@ def generate_token(url: str, *, api_key: str | None = None) -> None:
 
 
 def fill_context(url: str, n_ctx: int, *, api_key: str | None = None) -> None:
-    """Make the model read a prompt of all the tokens its context holds but a few, and produce one.
+    """Make the model read a prompt of nearly `n_ctx` tokens and produce one token.
 
-    The prompt is token ids, which need no text of a known length: 1 to 96 exist in every vocabulary. Raises as
-    `generate_token`.
+    Raises as `generate_token`.
     """
     n_tokens = max(1, n_ctx - _ROOM_FOR_ANSWER)
     body = {
+        # Token ids need no text of a known length; 1 to 96 exist in every vocabulary.
         "prompt": [1 + index % 96 for index in range(n_tokens)],
         "n_predict": 1,
         "stream": True,
@@ -112,26 +106,26 @@ def fill_context(url: str, n_ctx: int, *, api_key: str | None = None) -> None:
 
 
 def read_metrics(url: str, *, api_key: str | None = None) -> dict[str, float]:
-    """/metrics without its prefix and comments (`predicted_tokens_seconds`, …). Raises EngineFailed."""
-    with _mapped(url), _client(ANSWER_S) as client:
+    """Read /metrics, names without their prefix (`predicted_tokens_seconds`, …). Raises EngineFailed."""
+    with _mapped(url), _client(_ANSWER_S) as client:
         response = client.get(f"{url}/metrics", headers=_headers(api_key))
         _raise_for(response)
     return parse_metrics(response.text)
 
 
 def parse_metrics(text: str) -> dict[str, float]:
-    """Prometheus text, the samples without labels. What does not parse is left out."""
-    found: dict[str, float] = {}
+    """Parse Prometheus text: samples without labels, leaving out what does not parse."""
+    samples: dict[str, float] = {}
     for line in text.splitlines():
         name, _, value = line.partition(" ")
         if name.startswith("llamacpp:") and "{" not in name:
             with contextlib.suppress(ValueError):
-                found[name.removeprefix("llamacpp:")] = float(value)
-    return found
+                samples[name.removeprefix("llamacpp:")] = float(value)
+    return samples
 
 
-def is_loaded(url: str, limit_s: float = ANSWER_S) -> bool | None:
-    """Whether the model is loaded (/health); None while nobody answers."""
+def is_loaded(url: str, limit_s: float = _ANSWER_S) -> bool | None:
+    """Ask /health if the model is loaded; None if nobody answers."""
     try:
         with _client(limit_s) as client:
             response = client.get(f"{url}/health")
@@ -141,13 +135,13 @@ def is_loaded(url: str, limit_s: float = ANSWER_S) -> bool | None:
 
 
 def list_model_ids(url: str, *, api_key: str | None = None) -> tuple[str, ...]:
-    """The ids clients can ask for. Raises EngineFailed."""
+    """List the ids clients can ask for. Raises EngineFailed."""
     listed = _get(url, "/v1/models", api_key).get("data") or []
     return tuple(str(model["id"]) for model in listed)
 
 
 def read_props(url: str, *, api_key: str | None = None) -> Props:
-    """Raises EngineFailed."""
+    """Read /props. Raises EngineFailed."""
     given = _get(url, "/props", api_key)
     settings = given.get("default_generation_settings") or {}
     return Props(
@@ -159,9 +153,9 @@ def read_props(url: str, *, api_key: str | None = None) -> Props:
 
 
 def read_api_key(path: Path | str | None) -> str | None:
-    """The first key in llama-server's key file (a key a line, `#` begins a comment); None without a file.
+    """Return the first key in llama-server's key file (one per line, `#` begins a comment).
 
-    Raises UsageError for a file that cannot be read or holds none.
+    None without a file. Raises UsageError if the file cannot be read or holds no key.
     """
     if path is None:
         return None
@@ -182,14 +176,14 @@ def _headers(api_key: str | None) -> dict[str, str]:
 
 
 def _get(url: str, path: str, api_key: str | None) -> dict[str, Any]:
-    with _mapped(url), _client(ANSWER_S) as client:
+    with _mapped(url), _client(_ANSWER_S) as client:
         response = client.get(f"{url}{path}", headers=_headers(api_key))
         _raise_for(response)
         return _object(response.text)
 
 
 def _events(url: str, path: str, body: Mapping[str, Any], api_key: str | None) -> Iterator[dict[str, Any]]:
-    """The server-sent events of one request, decoded, without the closing [DONE]."""
+    """Yield the server-sent events of one request, decoded, without the closing [DONE]."""
     with (
         _mapped(url),
         _client(None) as client,
@@ -209,7 +203,8 @@ def _events(url: str, path: str, body: Mapping[str, Any], api_key: str | None) -
 
 
 def _lines(response: httpx2.Response) -> Iterator[str]:
-    """Lines by newline alone. `Response.iter_lines` also breaks at U+2028 and U+0085, which JSON may hold."""
+    """Yield lines, ended by newline alone."""
+    # `Response.iter_lines` also breaks at U+2028 and U+0085, which JSON may hold.
     rest = b""
     for block in response.iter_bytes():
         *lines, rest = (rest + block).split(b"\n")
@@ -220,17 +215,20 @@ def _lines(response: httpx2.Response) -> Iterator[str]:
 
 
 def _client(read_s: float | None) -> httpx2.Client:
-    """Plain HTTP: the empty trust store saves the 25 ms (measured) of loading a real one, and https fails."""
+    """Open a client for plain HTTP."""
     return httpx2.Client(
-        timeout=httpx2.Timeout(read_s, connect=CONNECT_S),
-        trust_env=False,
+        # No limit for reading answers: a long prompt on a slow machine is silent for minutes and no failure,
+        # and when the server dies the kernel closes the connection.
+        timeout=httpx2.Timeout(read_s, connect=_CONNECT_S),
+        trust_env=False,  # no proxies: the server is ours and usually on loopback
+        # Plain HTTP only: an empty trust store saves the 25 ms (measured) of loading a real one.
         verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
     )
 
 
 @contextmanager
 def _mapped(url: str) -> Iterator[None]:
-    """HTTP trouble as one sentence."""
+    """Raise HTTP trouble as one sentence."""
     try:
         yield
     except httpx2.ConnectError as error:
@@ -253,12 +251,13 @@ def _raise_for(response: httpx2.Response) -> None:
 
 
 def _refused(given: object, status: int | None) -> EngineFailed | UsageError:
-    """llama-server's own message; a 4xx is about the request, anything else about the server."""
-    said = given if isinstance(given, Mapping) else {"message": given}
-    code = said.get("code", status)
-    message = " ".join(str(said.get("message") or f"HTTP status {status}").split())
+    """Make an error of llama-server's own message."""
+    told = given if isinstance(given, Mapping) else {"message": given}
+    code = told.get("code", status)
+    message = " ".join(str(told.get("message") or f"HTTP status {status}").split())
     if code in {401, 403}:
         return UsageError(f"llama-server refuses the API key: {message}", hint="give --api-key-file")
+    # A 4xx is about the request, anything else about the server.
     if isinstance(code, int) and 400 <= code < 500:
         return UsageError(f"llama-server refuses the request: {message}")
     return EngineFailed(f"llama-server failed to answer: {message}", hint="launcher logs")

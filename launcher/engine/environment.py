@@ -1,27 +1,29 @@
-"""The variables llama-server is started with, and the files it reads by itself."""
+"""Prepare llama-server's environment, and find the config files it reads by itself."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
+# Beginnings of variables that would silently change llama-server: options by environment (common/arg.cpp,
+# set_env) and the child protocol, under which it exits when stdin closes (tools/server/server-models.cpp).
 DROPPED = ("LLAMA_ARG_", "LLAMA_API_KEY", "LLAMA_LOG_", "LLAMA_SERVER_", "LLAMA_OFFLINE")
-"""Beginnings of variables that would silently change llama-server: options by environment (common/arg.cpp,
-set_env) and the child protocol, under which it exits when stdin closes (tools/server/server-models.cpp)."""
 
 
 def engine_env(
     environ: Mapping[str, str], added: Mapping[str, str] | None = None
 ) -> tuple[dict[str, str], tuple[str, ...]]:
-    """`environ` without what would silently change llama-server, plus `added`; and the names dropped."""
+    """Return the environment for llama-server, and the names dropped from `environ`."""
     dropped = tuple(sorted(name for name in environ if name.startswith(DROPPED)))
     kept = {name: value for name, value in environ.items() if name not in dropped}
     return kept | dict(added or {}), dropped
 
 
 def config_files(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """llama.cpp's own config files that are there: they apply under the command line, silently (common/arg.cpp,
-    common_params_parse; fs_get_config_directory)."""
+    """List llama.cpp's own config files that exist; llama-server applies them silently.
+
+    common/arg.cpp, common_params_parse; fs_get_config_directory.
+    """
     home = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "/")) / ".config")
     places = (Path("/etc"), Path(home))
     return tuple(path for place in places if (path := place / "llama.cpp" / "config.ini").is_file())

@@ -1,4 +1,4 @@
-"""Which llama-server is used: `--engine`, then the configured one, then one built here, then PATH."""
+"""Choose the llama-server to use: `--engine`, then the configured one, then one built here, then PATH."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ from launcher.system.settings import expand_home
 SERVER = "llama-server"
 RECORD = "engine.json"
 RECORD_FORMAT = 1
+# For `--version`, `--help`, `--list-devices`: 20 ms on CPU, seconds if a GPU driver has to wake up first.
 ASK_TIMEOUT_S = 60.0
-"""For `--version`, `--help`, `--list-devices`: 20 ms on CPU, seconds where a GPU driver wakes up first."""
 
+# e_machine of the ELF header (System V ABI): EM_X86_64, EM_AARCH64, EM_386, EM_RISCV.
 _ELF_MACHINES = {"x86_64": 62, "amd64": 62, "aarch64": 183, "arm64": 183, "i686": 3, "riscv64": 243}
-"""e_machine of the ELF header (System V ABI): EM_X86_64, EM_AARCH64, EM_386, EM_RISCV."""
-
 _BUILD_HINT = "launcher engine build, or name a llama-server you have: --engine PATH"
 
 
@@ -44,7 +43,7 @@ class EngineSource(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRecord:
-    """What engine.json says about an engine built here. `built_at` is seconds since the epoch."""
+    """The contents of engine.json, the record of an engine built here."""
 
     key: str
     version: str
@@ -56,16 +55,16 @@ class BuildRecord:
     arch: str
     isa: tuple[str, ...]
     patched: bool
-    built_at: int
+    built_at: int  # seconds since the epoch
     sha256: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """One llama-server. `folder` is where its libraries and sister programs lie (symlinks followed)."""
+    """A llama-server and where it was found."""
 
     path: Path
-    folder: Path
+    folder: Path  # of its libraries and sister programs, symbolic links followed
     source: EngineSource
     build: BuildRecord | None = None
 
@@ -77,9 +76,9 @@ def find_engine(
     *,
     backend: Callable[[], Backend] | None = None,
 ) -> Engine:
-    """The engine to use; `backend` says which one this machine wants, preferred among those built here.
+    """Return the engine to use; of those built here, one for `backend` and the pinned version comes first.
 
-    Nothing is run. Raises NotFound when there is none, UsageError for a named one that cannot be used.
+    Runs nothing. Raises NotFound if there is no engine, UsageError if a named one cannot be used.
     """
     for path, source in ((explicit, EngineSource.OPTION), (configured, EngineSource.CONFIGURED)):
         if path is not None:
@@ -99,17 +98,20 @@ def find_engine(
 
 
 def read_engines(engines_dir: Path) -> tuple[Engine, ...]:
-    """The engines built here, newest first. A folder without a readable record is not one."""
+    """Return the engines built here, newest first."""
     try:
         folders = [entry for entry in engines_dir.iterdir() if not entry.name.startswith(".")]
     except OSError:
         return ()
-    found = [engine for folder in folders if (engine := read_engine(folder)) is not None]
-    return tuple(sorted(found, key=lambda engine: engine.build.built_at if engine.build else 0, reverse=True))
+    # A folder without a readable record is no engine: a build that was interrupted, or something else.
+    engines = [engine for folder in folders if (engine := read_engine(folder)) is not None]
+    return tuple(
+        sorted(engines, key=lambda engine: engine.build.built_at if engine.build else 0, reverse=True)
+    )
 
 
 def read_engine(folder: Path) -> Engine | None:
-    """The engine built into `folder`, None where there is no whole one."""
+    """Return the engine built into `folder`, None if there is no whole one."""
     try:
         record = parse_record((folder / RECORD).read_text())
     except (OSError, UnicodeDecodeError):
@@ -121,7 +123,7 @@ def read_engine(folder: Path) -> Engine | None:
 
 
 def parse_record(text: str) -> BuildRecord | None:
-    """engine.json -> BuildRecord; None for anything else."""
+    """Parse engine.json; None for anything else."""
     try:
         raw: dict[str, Any] = json.loads(text)
         if raw["format"] != RECORD_FORMAT:
@@ -145,12 +147,12 @@ def parse_record(text: str) -> BuildRecord | None:
 
 
 def ask_engine(path: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
-    """What `llama-server --version` and the like print (stdout, then stderr).
+    """Run llama-server with `--version` or the like and return what it prints (stdout, then stderr).
 
-    Runs without LLAMA_ARG_* (they apply silently) and without stdin. Raises EngineFailed or UsageError with
-    one sentence saying why this file is not a llama-server that runs here.
+    Raises EngineFailed or UsageError with one sentence on why this file is not a llama-server that runs here.
     """
     base = os.environ if environment is None else environment
+    # LLAMA_ARG_* would be applied silently.
     clean = {name: value for name, value in base.items() if not name.startswith("LLAMA_ARG_")}
     try:
         asked = subprocess.Popen(
@@ -177,12 +179,12 @@ def ask_engine(path: Path, *arguments: str, environment: Mapping[str, str] | Non
                 ) from error
             raise
     if asked.returncode != 0:
-        raise why_it_failed(path, arguments, asked.returncode, errors or output)
+        raise _engine_failure(path, arguments, asked.returncode, errors or output)
     return output + errors
 
 
-def why_it_failed(path: Path, arguments: tuple[str, ...], status: int, output: str) -> EngineFailed:
-    """The sentence for an engine that started and ended badly."""
+def _engine_failure(path: Path, arguments: tuple[str, ...], status: int, output: str) -> EngineFailed:
+    """Explain why an engine that started ended badly."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     library = next((line for line in lines if "error while loading shared libraries" in line), None)
     library = library or next((line for line in lines if "Library not loaded" in line), None)
@@ -197,12 +199,12 @@ def why_it_failed(path: Path, arguments: tuple[str, ...], status: int, output: s
             f"{path} was built for another processor (illegal instruction)", hint="launcher engine build"
         )
     how = f"signal {-status}" if status < 0 else f"status {status}"
-    said = f": {lines[-1]}" if lines else ""
-    return EngineFailed(f"{path} {' '.join(arguments)} ended with {how}{said}", hint=_BUILD_HINT)
+    last_line = f": {lines[-1]}" if lines else ""
+    return EngineFailed(f"{path} {' '.join(arguments)} ended with {how}{last_line}", hint=_BUILD_HINT)
 
 
 def _named(path: Path, source: EngineSource) -> Engine:
-    """An engine that was named: a llama-server, or a folder that has one."""
+    """Check an engine the user named: a llama-server, or a folder that has one."""
     if path.is_dir():
         path /= SERVER
     if not path.exists():
@@ -219,22 +221,24 @@ def _named(path: Path, source: EngineSource) -> Engine:
 
 
 def _check_architecture(path: Path, source: EngineSource) -> None:
-    """Scripts pass; an ELF program must be for this machine's processor."""
+    """Raise UsageError if the ELF program is for another processor."""
     with path.open("rb") as file:
         header = file.read(20)
     expected = _ELF_MACHINES.get(platform.machine().lower())
+    # Wrapper scripts pass.
     if header[:4] != b"\x7fELF" or len(header) < 20 or expected is None:
         return
-    found = int.from_bytes(header[18:20], "big" if header[5] == 2 else "little")
-    if found != expected:
-        name = next((name for name, number in _ELF_MACHINES.items() if number == found), f"type {found}")
+    machine = int.from_bytes(header[18:20], "big" if header[5] == 2 else "little")
+    if machine != expected:
+        name = next((name for name, number in _ELF_MACHINES.items() if number == machine), f"type {machine}")
         raise UsageError(
             f"{source}: {path} is for {name}, this machine is {platform.machine()}", hint=_BUILD_HINT
         )
 
 
 def _runs_on(build: BuildRecord, cpu: HostCpu) -> bool:
-    """Built with `-march=native`: every instruction it may use must be here (homes are shared)."""
+    """Return True if this processor has every instruction the engine may use."""
+    # Built with `-march=native`, and home folders are shared between machines.
     return build.arch == cpu.arch and set(build.isa) <= set(cpu.flags)
 
 

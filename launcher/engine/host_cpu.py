@@ -1,4 +1,4 @@
-"""The processor of this host as a build depends on it: its name, flags, what code is generated for it."""
+"""Describe this host's processor as far as compiled code depends on it."""
 
 from __future__ import annotations
 
@@ -8,46 +8,19 @@ from pathlib import Path
 
 from launcher.system.run_program import output_of
 
-_X86_CODE_GENERATION = frozenset(
-    {
-        "sse3",
-        "pni",
-        "ssse3",
-        "sse4_1",
-        "sse4_2",
-        "popcnt",
-        "movbe",
-        "abm",
-        "lzcnt",
-        "f16c",
-        "fma",
-        "avx",
-        "avx2",
-    }
-    | {
-        "bmi1",
-        "bmi2",
-        "adx",
-        "aes",
-        "pclmulqdq",
-        "gfni",
-        "vaes",
-        "vpclmulqdq",
-        "sha_ni",
-        "xop",
-        "fma4",
-        "tbm",
-    }
-    | {"avx_vnni", "avx_vnni_int8", "avx_vnni_int16", "avx_ifma", "avx_ne_convert"}
-)
+# GCC's x86 option list. The other flags (mitigations, virtualisation, power) differ between kernels and say
+# nothing about the code.
+_X86_FLAGS = """
+    sse3 pni ssse3 sse4_1 sse4_2 popcnt movbe abm lzcnt f16c fma avx avx2
+    bmi1 bmi2 adx aes pclmulqdq gfni vaes vpclmulqdq sha_ni xop fma4 tbm
+    avx_vnni avx_vnni_int8 avx_vnni_int16 avx_ifma avx_ne_convert
+"""
+_X86_CODE_GENERATION = frozenset(_X86_FLAGS.split())
 _X86_FAMILIES = ("avx512", "amx", "avx10")
 
 
 def code_generation_flags(flags: tuple[str, ...], arch: str) -> tuple[str, ...]:
-    """Of /proc/cpuinfo's flags those that change the code `-march=native` makes (GCC's x86 option list).
-
-    The others (mitigations, virtualisation, power) differ between kernels and say nothing about the code.
-    """
+    """Select the flags of /proc/cpuinfo that change the code `-march=native` makes."""
     if arch not in {"x86_64", "amd64", "i686"}:
         return tuple(sorted(set(flags)))
     return tuple(
@@ -64,7 +37,7 @@ class HostCpu:
 
 
 def host_cpu() -> HostCpu:
-    """This machine's processor, as far as compiled code depends on it. Unreadable parts are left out."""
+    """Read this machine's processor, leaving out what is unreadable."""
     arch = platform.machine().lower()
     try:
         text = Path("/proc/cpuinfo").read_text()
@@ -75,7 +48,7 @@ def host_cpu() -> HostCpu:
 
 
 def parse_cpu_flags(cpuinfo: str) -> tuple[str, ...]:
-    """The flags every processor in /proc/cpuinfo has (`flags` on x86, `Features` on ARM)."""
+    """Return the flags that all processors in /proc/cpuinfo have (`flags` on x86, `Features` on ARM)."""
     listed = [
         set(line.partition(":")[2].split())
         for line in cpuinfo.splitlines()

@@ -1,4 +1,4 @@
-"""The llama.cpp that is built here. PURE."""
+"""Pin the llama.cpp that is built here. PURE."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """One pinned llama.cpp. `subtree` is its folder inside the source archive, `targets` what is built."""
+    """A pinned llama.cpp."""
 
     version: str
     commit: str
-    subtree: str
-    targets: tuple[str, ...]
+    subtree: str  # its folder inside the source archive
+    targets: tuple[str, ...]  # what is built
 
 
+# llama-cpp-python 0.3.36 carries llama.cpp at commit 0c1e570 (.git/modules/vendor/llama.cpp/HEAD in it).
 LLAMA_CPP = Recipe(
     version="0.3.36",
     commit="0c1e570",
@@ -27,4 +28,3 @@ LLAMA_CPP = Recipe(
         "test-llama-archs",  # writes a small model of every architecture: what the simulator is proved with
     ),
 )
-"""llama-cpp-python 0.3.36 carries llama.cpp at commit 0c1e570 (.git/modules/vendor/llama.cpp/HEAD in it)."""

@@ -1,7 +1,7 @@
-"""What a llama-server that was started as a child says of itself on stdout. Pure, sans-IO.
+"""Read what a llama-server that was started as a child reports on stdout. Pure, sans-IO.
 
-tools/server/server-models.cpp, `server_child::notify_to_router`: lines that begin with the command, JSON after it;
-everything else on that stream is log.
+tools/server/server-models.cpp, `server_child::notify_to_router`: lines that begin with the command, JSON
+after it; everything else on that stream is log.
 """
 
 from __future__ import annotations
@@ -10,33 +10,31 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-STATE = b"cmd_child_to_router:state:"
+_STATE = b"cmd_child_to_router:state:"
 EXIT = b"cmd_router_to_child:exit\n"
-_LIMIT = 1 << 20
-"""A line longer than this is no report of ours and goes to the log in pieces."""
+_LONGEST_LINE = 1 << 20  # a longer line is no report and goes to the log in pieces
 
 
 class Reports:
-    """The stream so far. `loaded` is the share of the model that is in, 0 to 1 over all stages (None before the
-    first word), `is_ready` that it listens for EXIT."""
+    """The reports read so far from the stdout of a llama-server."""
 
     def __init__(self) -> None:
-        self.loaded: float | None = None
-        self.is_ready = False
+        self.loaded: float | None = None  # share of the model, 0 to 1 over all stages
+        self.is_ready = False  # it listens for EXIT
         self._rest = b""
 
     def add(self, data: bytes) -> bytes:
-        """Takes what was read; returns the lines that are no reports, for the log."""
+        """Take what was read and return the lines that are no reports, for the log."""
         *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > _LIMIT:
+        if len(self._rest) > _LONGEST_LINE:
             lines, self._rest = [*lines, self._rest], b""
-        words = []
+        log_lines = []
         for line in lines:
-            if line.startswith(STATE):
-                self._note(line.removeprefix(STATE))
+            if line.startswith(_STATE):
+                self._note(line.removeprefix(_STATE))
             elif line.strip():  # the protocol puts an empty line before each of its own
-                words.append(line + b"\n")
-        return b"".join(words)
+                log_lines.append(line + b"\n")
+        return b"".join(log_lines)
 
     def _note(self, text: bytes) -> None:
         try:
@@ -53,8 +51,9 @@ class Reports:
 
 
 def _share(payload: Mapping[str, Any]) -> float | None:
-    """`value` is of the current stage (text model, projector, draft, ...); the stages before it are done."""
+    """Return how much of the model is loaded, over all stages."""
     stages, current, value = payload.get("stages"), payload.get("current"), payload.get("value")
     if not isinstance(value, int | float) or not isinstance(stages, list) or current not in stages:
         return None
+    # `value` is of the current stage (text model, projector, draft, ...); the stages before it are done.
     return (stages.index(current) + min(max(float(value), 0.0), 1.0)) / len(stages)
