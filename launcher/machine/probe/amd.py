@@ -1,4 +1,4 @@
-"""AMD GPUs from sysfs: /sys/class/drm/card*/device, as the amdgpu driver fills it. No ROCm is needed.
+"""Read AMD GPUs from sysfs (/sys/class/drm/card*/device), as the amdgpu driver fills it, without ROCm.
 
 An APU has two kinds of memory: what the firmware set aside (`mem_info_vram_total`), and what the driver may
 map of the host's (`mem_info_gtt_total`, bounded by the kernel's ttm.pages_limit). Both are one pool to
@@ -54,6 +54,8 @@ _CARDS = {
     0x74A5: "AMD Instinct MI325X",
 }
 
+# PCI Express generation by transfer rate in GT/s (PCI Express base specification)
+# PCI Express generation by transfer rate in GT/s (PCI Express base specification)
 _GENERATIONS = {
     "2.5": 1,
     "5.0": 2,
@@ -67,12 +69,11 @@ _GENERATIONS = {
     "64.0": 6,
     "64": 6,
 }
-"""PCI Express generation by transfer rate in GT/s (PCI Express base specification)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AmdCard:
-    """One card as sysfs shows it, in the order of the PCI bus."""
+    """One card as sysfs shows it."""
 
     bus_id: str
     device_id: int
@@ -88,7 +89,7 @@ class AmdCard:
 
 
 def read_cards(files: KernelFiles) -> tuple[AmdCard, ...]:
-    """The AMD cards that the amdgpu driver has taken; a card that does not tell its memory is left out."""
+    """Read the cards of the amdgpu driver, in PCI bus order; leave out those that report no memory."""
     cards = []
     for name in files.names(_DRM, r"card\d+"):
         folder = f"{_DRM}/{name}/device"
@@ -101,7 +102,7 @@ def read_cards(files: KernelFiles) -> tuple[AmdCard, ...]:
 def amd_devices(
     cards: Sequence[AmdCard], backend: Backend, ram_available: int
 ) -> tuple[tuple[Device, ...], tuple[str, ...]]:
-    """The cards as llama.cpp's ROCm or Vulkan devices, and the sentences about them."""
+    """Return the cards as llama.cpp's ROCm or Vulkan devices, and notes about them."""
     prefix = "ROCm" if backend is Backend.HIP else "Vulkan"
     devices = tuple(
         _as_device(card, f"{prefix}{number}", backend, ram_available) for number, card in enumerate(cards)
@@ -132,25 +133,28 @@ def _as_device(card: AmdCard, name: str, backend: Backend, ram_available: int) -
 
 
 def uuid_of(card: AmdCard) -> str | None:
-    """ROCm's name for the card (rocminfo: `Uuid: GPU-` and the 16 digits of sysfs' unique_id); APUs have none."""
+    """Return ROCm's name for the card; None for an APU, which has none."""
+    # rocminfo: `Uuid: GPU-` and the 16 digits of unique_id in sysfs
     return None if card.unique_id is None else f"GPU-{card.unique_id}"
 
 
 def _pool_note(card: AmdCard) -> str:
     return (
-        f"{card.name} shares the host's memory: {format_bytes(card.vram_total_bytes)} set aside by the firmware "
+        f"{card.name} shares the host's memory: "
+        f"{format_bytes(card.vram_total_bytes)} set aside by the firmware "
         f"and up to {format_bytes(card.gtt_total_bytes)} mapped from RAM (GTT), one pool"
     )
 
 
 def read_gtt_note(files: KernelFiles, cards: Sequence[AmdCard]) -> tuple[str, ...]:
-    """Where the kernel's limit on mapped pages is below what the driver promises, say so."""
+    """Return a note if the kernel's limit on mapped pages is below the memory that the driver reports."""
     pages = files.number("/sys/module/ttm/parameters/pages_limit")
     largest = max((card.gtt_total_bytes or 0 for card in cards if card.is_apu), default=0)
     if pages is None or pages * 4096 >= largest:
         return ()
     note = (
-        f"ttm.pages_limit lets the GPU map {format_bytes(pages * 4096)}, less than its {format_bytes(largest)} of GTT; "
+        f"ttm.pages_limit lets the GPU map {format_bytes(pages * 4096)}, "
+        f"less than its {format_bytes(largest)} of GTT; "
         f"the kernel parameter ttm.pages_limit={largest // 4096} raises it"
     )
     return (note,)
@@ -178,22 +182,21 @@ def _read_card(files: KernelFiles, card: str, folder: str, vram: int) -> AmdCard
 
 
 def _place(files: KernelFiles, folder: str) -> Path:
-    """Where the device really lies below /sys/devices, one folder per bridge on the way."""
+    """Return the device's folder below /sys/devices, in which each bridge on the way is a folder."""
     return Path(os.path.realpath(files.at(folder)))
 
 
 def _metrics_say_apu(header: bytes) -> bool:
-    """gpu_metrics begins with its size (2 bytes), then the format: 1 for cards, 2 and 3 for APUs (Linux,
-    drivers/gpu/drm/amd/include/kgd_pp_interface.h, metrics_table_header)."""
+    """Return True if gpu_metrics is in a format for APUs."""
+    # It begins with its size (2 bytes), then the format: 1 for cards, 2 and 3 for APUs (Linux,
+    # metrics_table_header in drivers/gpu/drm/amd/include/kgd_pp_interface.h)
     return len(header) == 4 and header[2] in {2, 3}
 
 
 def _read_link(files: KernelFiles, place: Path) -> Link | None:
-    """The narrowest step between card and root: AMD cards carry a bridge whose inner side is always x16.
-
-    The speed is what each step can do at most, for it drops while the card idles; the width is the
-    negotiated one.
-    """
+    """Return the narrowest link between card and root; None if sysfs tells nothing."""
+    # AMD cards carry a bridge whose inner side is always x16, so every step counts. The speed is the most
+    # that a step can do, because it drops while the card idles; the width is the negotiated one.
     generations: list[int] = []
     widths: list[int] = []
     inside = KernelFiles(root=place)
@@ -211,7 +214,7 @@ def _read_link(files: KernelFiles, place: Path) -> Link | None:
 
 
 def _drives_display(files: KernelFiles, card: str) -> bool | None:
-    """Whether a monitor is on one of the card's connectors (`card0-DP-1/status`)."""
+    """Return True if a monitor is on one of the card's connectors (`card0-DP-1/status`)."""
     outputs = files.names(_DRM, rf"{card}-.+")
     if not outputs:
         return None

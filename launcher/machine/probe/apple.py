@@ -1,4 +1,4 @@
-"""Apple silicon: one pool of memory, of which Metal lets the GPU use a part."""
+"""Read Apple silicon: one pool of memory, of which Metal lets the GPU use a part."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from launcher.machine.gpus import METAL_SHARE_NOTE, metal_working_set
 from launcher.machine.machine import Backend, Device
 from launcher.units import MIB
 
-_PATIENCE_S = 10
-"""system_profiler takes under a second; a hung one must not hang the probe."""
+_PATIENCE_S = 10  # system_profiler takes under a second; a hung one must not hang the probe
 
 
 def read_sysctl() -> Mapping[str, str]:
-    """The `hw`, `machdep.cpu` and `iogpu` values of macOS; empty where there is no sysctl."""
+    """Read the `hw`, `machdep.cpu` and `iogpu` values of macOS; empty without a sysctl program."""
     return parse_sysctl(_output(["sysctl", "hw", "machdep.cpu", "iogpu"]))
 
 
 def read_apple(sysctl: Mapping[str, str], free_bytes: int) -> tuple[tuple[Device, ...], tuple[str, ...]]:
-    """The GPU of this Mac and the notes about it."""
+    """Return the GPU of this Mac, and notes about it."""
     displays = _output(["system_profiler", "SPDisplaysDataType", "-json"])
     return apple_devices(sysctl, parse_gpu_name(displays), free_bytes)
 
@@ -29,15 +28,16 @@ def read_apple(sysctl: Mapping[str, str], free_bytes: int) -> tuple[tuple[Device
 def apple_devices(
     sysctl: Mapping[str, str], gpu_name: str | None, free_bytes: int
 ) -> tuple[tuple[Device, ...], tuple[str, ...]]:
-    """One Metal device, or none where the memory is unknown or the chip is not Apple's (`hw.optional.arm64`).
+    """Return the Metal device and notes; none if the memory is unknown or the chip is not Apple's.
 
-    `iogpu.wired_limit_mb` is exact where it is set; 0 is the system's default, which only Metal knows: an
-    estimate, with a note. `free_bytes` is what the host has available.
+    `free_bytes` are available on the host.
     """
     memsize = sysctl.get("hw.memsize", "")
     if not memsize.isdigit() or sysctl.get("hw.optional.arm64") != "1":
         return (), ()
     wired = sysctl.get("iogpu.wired_limit_mb", "")
+    # exact if it is set; 0 is the system's default, which only Metal knows: an estimate, with a note
+    # exact if it is set; 0 is the system's default, which only Metal knows: an estimate, with a note
     is_set = wired.isdigit() and int(wired) > 0
     total = int(wired) * MIB if is_set else metal_working_set(int(memsize))
     device = Device(
@@ -52,12 +52,12 @@ def apple_devices(
 
 
 def parse_sysctl(text: str) -> dict[str, str]:
-    """`hw.memsize: 549755813888` per line."""
+    """Parse lines such as `hw.memsize: 549755813888`."""
     return dict(re.findall(r"^([\w.]+): (.*)$", text, re.MULTILINE))
 
 
 def parse_gpu_name(text: str) -> str | None:
-    """The first GPU in `system_profiler SPDisplaysDataType -json`; None for anything else."""
+    """Return the first GPU in `system_profiler SPDisplaysDataType -json`; None for other text."""
     try:
         cards = json.loads(text)["SPDisplaysDataType"]
         name = cards[0].get("sppci_model") or cards[0]["_name"]

@@ -1,7 +1,7 @@
-"""What this process may use of the machine: the tightest memory and CPU limits of its cgroup and all above it.
+"""Read the memory and CPU limits of our cgroup and of all cgroups above it.
 
-Both versions count, also side by side (v1 controllers with an empty v2 tree beside them, as systemd's
-hybrid mode mounts them). Limits: Linux Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
+Both versions count, also side by side (v1 controllers and an empty v2 tree, as systemd's hybrid mode mounts
+them). Source: Linux Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
 """
 
 from __future__ import annotations
@@ -12,31 +12,30 @@ from dataclasses import dataclass
 
 from launcher.machine.probe.proc_files import KernelFiles, parse_mount_path
 
+# v1 writes "no limit" as PAGE_COUNTER_MAX pages, 9223372036854771712; no real limit comes near this
 _NO_LIMIT_V1 = 1 << 60
-"""v1 writes "no limit" as PAGE_COUNTER_MAX pages, 9223372036854771712; nothing real comes near this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CgroupLimits:
-    """`memory_bytes` is the tightest limit, `memory_headroom_bytes` the least that any level has left below its
-    own, page cache counted as left because the kernel gives it back. `cpus` is in cores. None: no limit."""
+    """The tightest limits over all levels; None means no limit."""
 
     memory_bytes: int | None
-    memory_headroom_bytes: int | None
-    cpus: float | None
+    memory_headroom_bytes: int | None  # left below the limit; page cache is left, the kernel gives it back
+    cpus: float | None  # in cores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """A mounted cgroup hierarchy: `root` is the cgroup that shows at `point`. `controllers` is empty for v2."""
+    """A mounted cgroup hierarchy."""
 
     point: str
-    root: str
-    controllers: frozenset[str]
+    root: str  # the cgroup that shows at `point`
+    controllers: frozenset[str]  # empty for v2
 
 
 def read_limits(files: KernelFiles) -> CgroupLimits:
-    """All limits None where there are no cgroups, or none can be read."""
+    """Read our limits; all are None if there are no cgroups, or none can be read."""
     mounts = parse_cgroup_mounts(files.text("/proc/self/mountinfo") or "")
     groups = parse_cgroup_paths(files.text("/proc/self/cgroup") or "")
     limits: list[int] = []
@@ -59,8 +58,9 @@ def read_limits(files: KernelFiles) -> CgroupLimits:
 
 
 def parse_cgroup_mounts(mountinfo: str) -> tuple[Mount, ...]:
-    """The cgroup mounts of /proc/self/mountinfo: `31 23 0:28 ROOT POINT OPTIONS … - TYPE SOURCE SUPER`."""
+    """Return the cgroup mounts of /proc/self/mountinfo."""
     mounts = []
+    # 31 23 0:28 ROOT POINT OPTIONS … - TYPE SOURCE SUPER
     for line in mountinfo.splitlines():
         left, dash, right = line.partition(" - ")
         fields, rest = left.split(" "), right.split(" ")
@@ -74,7 +74,7 @@ def parse_cgroup_mounts(mountinfo: str) -> tuple[Mount, ...]:
 
 
 def parse_cgroup_paths(text: str) -> dict[str, str]:
-    """/proc/self/cgroup as path by controller, v2 under the empty name: `4:memory:/a`, `0::/a`."""
+    """Parse /proc/self/cgroup (`4:memory:/a`, `0::/a`): path by controller, v2 under the empty name."""
     paths: dict[str, str] = {}
     for line in text.splitlines():
         number, colon, rest = line.partition(":")
@@ -85,7 +85,7 @@ def parse_cgroup_paths(text: str) -> dict[str, str]:
 
 
 def _levels(mounts: tuple[Mount, ...], groups: dict[str, str], controller: str) -> Iterator[tuple[str, bool]]:
-    """Our cgroup's folder and all above it up to the mount, and whether they speak v2."""
+    """Yield the folder of our cgroup and of all above it up to the mount, each with True for v2."""
     for mount in mounts:
         is_v2 = not mount.controllers
         path = groups.get("" if is_v2 else controller)
@@ -99,8 +99,9 @@ def _levels(mounts: tuple[Mount, ...], groups: dict[str, str], controller: str) 
 
 
 def _below(path: str, root: str) -> str:
-    """`path` seen from the mount's root. Empty where it lies outside: a container whose cgroup namespace starts
-    at its own group sees `/../..`, one without a namespace mounts its group as the root."""
+    """Return `path` relative to the mount's root; empty if it lies outside."""
+    # a container whose cgroup namespace starts at its own group sees `/../..`; a container without a
+    # namespace mounts its group as the root
     path, root = path.strip("/"), root.strip("/")
     if root:
         if path != root and not path.startswith(f"{root}/"):
@@ -110,12 +111,12 @@ def _below(path: str, root: str) -> str:
 
 
 def _memory_v2(files: KernelFiles, folder: str) -> tuple[int | None, int]:
-    """`memory.high` counts like `memory.max`: above it every allocation is slowed to a crawl."""
-    found = [files.number(f"{folder}/memory.{name}") for name in ("max", "high")]
+    # memory.high counts like memory.max: above it every allocation is slowed to a crawl
+    limits = [files.number(f"{folder}/memory.{name}") for name in ("max", "high")]
     used = files.number(f"{folder}/memory.current") or 0
     stat = _stat(files.text(f"{folder}/memory.stat") or "")
     cache = stat.get("inactive_file", 0) + stat.get("active_file", 0) + stat.get("slab_reclaimable", 0)
-    return min((limit for limit in found if limit is not None), default=None), max(0, used - cache)
+    return min((limit for limit in limits if limit is not None), default=None), max(0, used - cache)
 
 
 def _memory_v1(files: KernelFiles, folder: str) -> tuple[int | None, int]:
@@ -131,7 +132,7 @@ def _stat(text: str) -> dict[str, int]:
 
 
 def _quota_v2(files: KernelFiles, folder: str) -> float | None:
-    """`cpu.max` is `QUOTA PERIOD` in microseconds, `max` for none."""
+    # QUOTA PERIOD in microseconds; `max` for no quota
     match = re.fullmatch(r"(\d+) (\d+)", files.text(f"{folder}/cpu.max") or "")
     return _cores(int(match[1]), int(match[2])) if match else None
 

@@ -1,4 +1,4 @@
-"""The processor: cores, threads, and the instruction sets that ggml has kernels for."""
+"""Read the processor: cores, threads, and the instruction sets that ggml has kernels for."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _APPLE = {
 
 
 def read_cpu(files: KernelFiles, usable: Collection[int], quota: float | None) -> Cpu:
-    """The CPU of a Linux host; `usable` are the logical CPUs this process may run on."""
+    """Read the CPU of a Linux host; `usable` are the logical CPUs this process may run on."""
     cpuinfo = files.text("/proc/cpuinfo") or ""
     online = parse_cpu_list(files.text(f"{_CPUS}/online") or "") or tuple(sorted(usable))
     allowed = frozenset(usable) & frozenset(online) or frozenset(online)
@@ -64,13 +64,14 @@ def read_cpu(files: KernelFiles, usable: Collection[int], quota: float | None) -
 
 
 def parse_cpu_name(cpuinfo: str) -> str | None:
-    """x86 says `model name`, some ARM boards `Model` or `Hardware`; servers on ARM say nothing."""
+    """Return the name of the CPU; None if /proc/cpuinfo does not tell."""
+    # x86 says `model name`, some ARM boards `Model` or `Hardware`; servers on ARM say nothing
     match = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(\S.*)$", cpuinfo, re.MULTILINE)
     return match[1].strip() if match else None
 
 
 def parse_isa(cpuinfo: str) -> tuple[str, ...]:
-    """The features of /proc/cpuinfo (`flags` on x86, `Features` on ARM) under ggml's names, in ggml's order."""
+    """Return the features in /proc/cpuinfo (`flags`; on ARM `Features`) by ggml's names, in its order."""
     match = re.search(r"^(flags|Features)\s*:(.*)$", cpuinfo, re.MULTILINE)
     if match is None:
         return ()
@@ -81,8 +82,10 @@ def parse_isa(cpuinfo: str) -> tuple[str, ...]:
 
 
 def parse_cores(cpuinfo: str) -> frozenset[frozenset[int]]:
-    """Physical cores as sets of logical CPUs, from /proc/cpuinfo's `physical id` and `core id`; empty where it has
-    none (ARM, some virtual machines)."""
+    """Return physical cores as sets of logical CPUs, from `physical id` and `core id` in /proc/cpuinfo.
+
+    Empty if it has none (ARM, some virtual machines).
+    """
     cores: dict[tuple[str, str], set[int]] = {}
     for block in cpuinfo.split("\n\n"):
         fields = dict(re.findall(r"^(processor|physical id|core id)\s*:\s*(\d+)$", block, re.MULTILINE))
@@ -92,8 +95,9 @@ def parse_cores(cpuinfo: str) -> frozenset[frozenset[int]]:
 
 
 def parse_apple_cpu(sysctl: Mapping[str, str], quota: float | None = None) -> Cpu:
-    """The CPU from `sysctl` (see machine.probe.apple). macOS has no affinity; `hw.perflevel0` are the performance cores
-    (llama.cpp, common/common.cpp, common_cpu_get_num_physical_cores)."""
+    """Read the CPU of a Mac from `sysctl` values; macOS has no affinity."""
+    # hw.perflevel0 are the performance cores (llama.cpp, common/common.cpp,
+    # common_cpu_get_num_physical_cores)
     physical, performance, logical = (
         int(sysctl[key]) if sysctl.get(key, "").isdigit() else None
         for key in ("hw.physicalcpu", "hw.perflevel0.physicalcpu", "hw.logicalcpu")
@@ -110,11 +114,11 @@ def parse_apple_cpu(sysctl: Mapping[str, str], quota: float | None = None) -> Cp
 
 
 def _cores(files: KernelFiles, online: Collection[int]) -> frozenset[frozenset[int]]:
-    """Physical cores as sets of logical CPUs, from sysfs (`core_cpus_list`, before Linux 5.3
-    `thread_siblings_list`); empty unless every CPU tells."""
+    """Return physical cores as sets of logical CPUs, from sysfs; empty unless every CPU tells."""
     cores = set()
     for cpu in online:
         folder = f"{_CPUS}/cpu{cpu}/topology"
+        # thread_siblings_list: before Linux 5.3
         text = files.text(f"{folder}/core_cpus_list") or files.text(f"{folder}/thread_siblings_list")
         siblings = parse_cpu_list(text or "")
         if not siblings:
@@ -124,11 +128,13 @@ def _cores(files: KernelFiles, online: Collection[int]) -> frozenset[frozenset[i
 
 
 def _performance_cpus(files: KernelFiles, online: Collection[int]) -> frozenset[int]:
-    """The fast logical CPUs: hybrid x86 lists them, ARM gives each a capacity, of which only the lowest step is
-    slow (a prime, three big and four little cores are four fast ones). All CPUs where all are alike."""
+    """Return the fast logical CPUs; all CPUs if all are alike."""
+    # hybrid x86 lists them
     hybrid = parse_cpu_list(files.text("/sys/devices/cpu_core/cpus") or "")
     if hybrid:
         return frozenset(hybrid)
+    # ARM gives each CPU a capacity, of which only the lowest step is slow: of a prime, three big and four
+    # little cores, four are fast
     capacity = {cpu: files.number(f"{_CPUS}/cpu{cpu}/cpu_capacity") for cpu in online}
     known = {value for value in capacity.values() if value is not None}
     if len(known) < 2:

@@ -1,4 +1,4 @@
-"""Devices as llama.cpp itself lists them: `llama-server --list-devices`. Pure."""
+"""Parse the devices that llama.cpp itself lists: `llama-server --list-devices`. Pure."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from launcher.machine.machine import Backend, Device
 from launcher.units import MIB
 
 # llama.cpp's device names without their number (GGML_CUDA_NAME, GGML_VK_NAME, GGML_METAL_NAME,
-# GGML_SYCL_NAME in ggml/include and ggml/src; `Metal` until 2025). What is not here is left out: BLAS, RPC
-# servers, and backends that llama.cpp has no placement for that we plan (CANN, OpenCL, HTP, WebGPU).
+# GGML_SYCL_NAME in ggml/include and ggml/src; `Metal` until 2025). Devices of other names are left out:
+# BLAS, RPC servers, and backends for which we plan nothing (CANN, OpenCL, HTP, WebGPU).
 _BACKENDS = {
     "CUDA": Backend.CUDA,
     "ROCm": Backend.HIP,
@@ -22,20 +22,19 @@ _BACKENDS = {
 
 # common/arg.cpp, common_print_available_devices: "  %s: %s (%zu MiB, %zu MiB free)\n"
 _LINE = re.compile(
-    r"^ +(?P<id>(?P<family>[A-Za-z]+)\d*): (?P<name>.*) \((?P<total>\d{1,9}) MiB, (?P<free>\d{1,9}) MiB free\)\s*$",
+    r"^ +(?P<id>(?P<family>[A-Za-z]+)\d*): (?P<name>.*) "
+    r"\((?P<total>\d{1,9}) MiB, (?P<free>\d{1,9}) MiB free\)\s*$",
     re.MULTILINE,
 )
 
 
 def parse_device_list(text: str) -> tuple[Device, ...]:
-    """The GPUs of the list, in its order, which is llama.cpp's. Other output around the list is passed over.
-
-    A backend that cannot ask its driver prints 0 MiB; such a device is broken and left out.
-    """
+    """Return the GPUs of the list in its order, which is llama.cpp's; ignore other output around the list."""
     header = text.rfind("Available devices:")
     devices = []
     for match in _LINE.finditer(text, max(header, 0)):
         backend, total = _BACKENDS.get(match["family"]), int(match["total"]) * MIB
+        # a backend that cannot ask its driver prints 0 MiB: the device is broken
         if backend is not None and total > 0:
             devices.append(
                 Device(
@@ -51,12 +50,10 @@ def parse_device_list(text: str) -> tuple[Device, ...]:
 
 
 def _shares_memory(backend: Backend, name: str) -> bool:
-    """As far as a name tells; the list does not say which device is integrated.
-
-    Apple silicon always is. Intel's integrated GPUs are called UHD, Iris or plain Graphics, the cards Arc
-    with A or B and three digits. NVIDIA's are GB10, Thor and Orin. AMD's are settled by sysfs
-    (machine.probe.probe).
-    """
+    """Guess from its name if a device shares the host's memory, which the list does not say."""
+    # Apple silicon always does. Intel's integrated GPUs are called UHD, Iris or plain Graphics, the cards
+    # Arc with A or B and three digits. NVIDIA's are GB10, Thor and Orin. AMD's are settled by sysfs
+    # (machine.probe.probe).
     if backend is Backend.METAL:
         return name.startswith("Apple")
     if "Intel" in name:

@@ -1,4 +1,4 @@
-"""The host without its accelerators: processor, memory and its limits, NUMA nodes, and where models are stored."""
+"""Read the host without its accelerators: processor, memory, limits, NUMA nodes, the store's file system."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NODES = "/sys/devices/system/node"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """The fields of `Machine` that are the host's own, with the sentences about them."""
+    """The fields of `Machine` that are the host's own, with notes about them."""
 
     cpu: Cpu
     ram_total_bytes: int
@@ -31,19 +31,25 @@ class Host:
 
 
 def read_host(files: KernelFiles) -> Host:
-    """Never raises; what /proc does not say, psutil is asked."""
-    if sys.platform == "darwin":
-        sysctl = read_sysctl()
-        total, available = _psutil_memory()
-        memsize = sysctl.get("hw.memsize", "")
-        return Host(
-            cpu=parse_apple_cpu(sysctl),
-            ram_total_bytes=int(memsize) if memsize.isdigit() else total,
-            ram_available_bytes=available,
-            ram_limit_bytes=None,
-            nodes=(),
-            notes=(),
-        )
+    """Read the host; psutil stands in for a /proc that tells nothing. Never raises."""
+    return _read_mac() if sys.platform == "darwin" else _read_linux(files)
+
+
+def _read_mac() -> Host:
+    sysctl = read_sysctl()
+    total, available = _psutil_memory()
+    memsize = sysctl.get("hw.memsize", "")
+    return Host(
+        cpu=parse_apple_cpu(sysctl),
+        ram_total_bytes=int(memsize) if memsize.isdigit() else total,
+        ram_available_bytes=available,
+        ram_limit_bytes=None,
+        nodes=(),
+        notes=(),
+    )
+
+
+def _read_linux(files: KernelFiles) -> Host:
     notes: list[str] = []
     limits = read_limits(files)
     memory = parse_meminfo(files.text("/proc/meminfo") or "")
@@ -60,7 +66,8 @@ def read_host(files: KernelFiles) -> Host:
     limit, available = apply_limits(limits, memory["MemTotal"], memory["MemAvailable"])
     if limit is not None:
         notes.append(
-            f"the cgroup limits memory to {format_bytes(limit)} of the host's {format_bytes(memory['MemTotal'])}"
+            f"the cgroup limits memory to {format_bytes(limit)} "
+            f"of the host's {format_bytes(memory['MemTotal'])}"
         )
     return Host(
         cpu=read_cpu(files, usable_cpus(), limits.cpus),
@@ -73,7 +80,7 @@ def read_host(files: KernelFiles) -> Host:
 
 
 def apply_limits(limits: CgroupLimits, total: int, available: int) -> tuple[int | None, int]:
-    """The limit, None where it is no tighter than the machine itself, and the memory that both leave."""
+    """Return the limit (None if it is above the machine's memory) and the memory available within it."""
     limit = limits.memory_bytes if limits.memory_bytes is not None and limits.memory_bytes < total else None
     if limits.memory_headroom_bytes is not None:
         available = min(available, limits.memory_headroom_bytes)
@@ -81,7 +88,7 @@ def apply_limits(limits: CgroupLimits, total: int, available: int) -> tuple[int 
 
 
 def read_nodes(files: KernelFiles) -> tuple[MemoryPool, ...]:
-    """The NUMA nodes with memory or CPUs; empty where the kernel has no NUMA."""
+    """Read the NUMA nodes with memory or CPUs; empty if the kernel has no NUMA."""
     nodes = []
     for name in files.names(_NODES, r"node\d+"):
         memory = parse_meminfo(files.text(f"{_NODES}/{name}/meminfo") or "")
@@ -101,17 +108,18 @@ def read_nodes(files: KernelFiles) -> tuple[MemoryPool, ...]:
 def believable_nodes(
     nodes: tuple[MemoryPool, ...], total: int
 ) -> tuple[tuple[MemoryPool, ...], tuple[str, ...]]:
-    """The nodes, or none and a note where they do not add up to the host's memory: some virtual machines and
-    containers show a /proc/meminfo that is not the kernel's own, and a plan per node would be wrong."""
+    """Return the nodes, or none and a note if they do not add up to the host's memory."""
+    # some virtual machines and containers show a /proc/meminfo that is not the kernel's own: a plan per
+    # node would be wrong
     together = sum(node.total_bytes for node in nodes)
     if not nodes or abs(together - total) <= total // 10:
         return nodes, ()
-    note = f"the NUMA nodes hold {format_bytes(together)}, the host {format_bytes(total)}: the nodes are not used"
-    return (), (note,)
+    note = f"the NUMA nodes hold {format_bytes(together)}, the host {format_bytes(total)}"
+    return (), (f"{note}: the nodes are not used",)
 
 
 def _node_free(memory: dict[str, int]) -> int | None:
-    """Free memory and page cache of a node, which has no MemAvailable of its own."""
+    """Return free memory and page cache of a node, which has no MemAvailable of its own."""
     if "MemFree" not in memory:
         return None
     cache = sum(memory.get(name, 0) for name in ("Active(file)", "Inactive(file)", "SReclaimable"))
@@ -119,8 +127,8 @@ def _node_free(memory: dict[str, int]) -> int | None:
 
 
 def read_store(store: Path, files: KernelFiles) -> tuple[Filesystem | None, tuple[str, ...]]:
-    """The filesystem that `store` is on or will be on: that of its nearest folder that exists. Free is what this
-    user may write, without the blocks kept for root."""
+    """Return the file system that `store` is on or will be on, and notes about it."""
+    # a folder that does not exist will be on the file system of the nearest folder above it that does
     wanted = Path(os.path.abspath(store))  # noqa: PTH100 Path.absolute keeps `..`
     denied: tuple[str, ...] = ()
     for folder in (wanted, *wanted.parents):
@@ -137,15 +145,15 @@ def read_store(store: Path, files: KernelFiles) -> tuple[Filesystem | None, tupl
             path=str(wanted),
             type=parse_filesystem_type(files.text("/proc/self/mountinfo") or "", str(real)),
             total_bytes=numbers.f_blocks * numbers.f_frsize,
-            free_bytes=numbers.f_bavail * numbers.f_frsize,
+            free_bytes=numbers.f_bavail * numbers.f_frsize,  # without the blocks kept for root
         )
         return filesystem, denied
     return None, denied or (f"the filesystem of the model store {wanted} is unknown",)
 
 
 def parse_filesystem_type(mountinfo: str, path: str) -> str | None:
-    """The type of the mount that `path` (absolute, links resolved) is on: the longest mount point above it, of
-    those the last mounted."""
+    """Return the type of the mount that `path` (absolute, links resolved) is on; None if it is unknown."""
+    # the longest mount point above it; of two mounts at one point the later
     best, best_type = "", None
     for line in mountinfo.splitlines():
         left, dash, right = line.partition(" - ")
@@ -159,7 +167,7 @@ def parse_filesystem_type(mountinfo: str, path: str) -> str | None:
 
 
 def _psutil_memory() -> tuple[int, int]:
-    """Total and available bytes, as far as psutil knows this system."""
+    """Return total and available bytes as psutil reports them."""
     import psutil  # noqa: PLC0415 only where /proc does not tell
 
     memory = psutil.virtual_memory()

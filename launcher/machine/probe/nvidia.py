@@ -1,4 +1,4 @@
-"""NVIDIA GPUs from what NVML said: which of them CUDA will show to llama.cpp, in which order. Pure.
+"""Predict which NVIDIA GPUs CUDA will show to llama.cpp, and in which order, from NVML's list. Pure.
 
 NVML numbers GPUs by PCI bus. CUDA numbers them by CUDA_DEVICE_ORDER, whose default puts the fastest first
 by a rule of its own, and shows what CUDA_VISIBLE_DEVICES leaves (CUDA C++ Programming Guide, CUDA
@@ -13,15 +13,14 @@ from dataclasses import dataclass
 
 from launcher.machine.machine import Backend, Device, Link
 
-CUDA_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
-"""The variables `cuda_devices` looks at."""
+CUDA_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")  # those that `cuda_devices` looks at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigInstance:
-    """One slice of a GPU in MIG mode, with memory of its own (`MIG-…`)."""
+    """One slice of a GPU in MIG mode, with memory of its own."""
 
-    uuid: str
+    uuid: str  # MIG-…
     name: str | None
     total_bytes: int
     free_bytes: int | None
@@ -29,12 +28,12 @@ class MigInstance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NvidiaGpu:
-    """One GPU as NVML reports it. A GPU that shares the host's memory has no `total_bytes`."""
+    """One GPU as NVML reports it."""
 
     uuid: str
     name: str
     bus_id: str | None
-    total_bytes: int | None
+    total_bytes: int | None  # None: it shares the host's memory
     reserved_bytes: int | None
     free_bytes: int | None
     pcie_generation: int | None
@@ -47,16 +46,16 @@ class NvidiaGpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NvidiaReading:
-    """NVML's answer: GPUs in NVML's order, which is that of the PCI bus."""
+    """NVML's answer."""
 
     driver: str | None = None
-    gpus: tuple[NvidiaGpu, ...] = ()
+    gpus: tuple[NvidiaGpu, ...] = ()  # in PCI bus order
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Choice:
-    """One thing CUDA can show: a whole GPU, or one MIG instance of it."""
+    """A device that CUDA can show: a whole GPU, or one MIG instance of it."""
 
     gpu: NvidiaGpu
     mig: MigInstance | None = None
@@ -69,9 +68,9 @@ class _Choice:
 def cuda_devices(
     reading: NvidiaReading, variables: Mapping[str, str], ram_total: int, ram_available: int
 ) -> tuple[tuple[Device, ...], tuple[str, ...]]:
-    """The devices CUDA will show, as CUDA0, CUDA1, …, and the sentences about them.
+    """Return the devices CUDA will show, as CUDA0, CUDA1, …, and notes about them.
 
-    `variables` is the environment llama.cpp will run in; the host's memory stands in for GPUs that share it.
+    `variables` is the environment llama.cpp will run in. The host's memory stands in for GPUs that share it.
     """
     notes = list(reading.notes)
     ordered, doubt = _cuda_order(reading.gpus, variables.get("CUDA_DEVICE_ORDER", ""))
@@ -86,7 +85,7 @@ def cuda_devices(
     if value is None:
         chosen, hidden = _default(whole, slices)
     else:
-        chosen, hidden = visible([_first(gpu) for gpu in ordered], slices, value)
+        chosen, hidden = _visible([_first(gpu) for gpu in ordered], slices, value)
     notes += hidden
     named_by_uuid = value is not None and value.strip().startswith(("GPU-", "MIG-"))
     if doubt is not None and chosen and not named_by_uuid:
@@ -98,10 +97,12 @@ def cuda_devices(
     return devices, tuple(notes)
 
 
-def visible(
+def _visible(
     whole: Sequence[_Choice | None], slices: Sequence[_Choice], value: str
 ) -> tuple[list[_Choice], list[str]]:
-    """What CUDA_VISIBLE_DEVICES leaves of the GPUs, which are in CUDA's order, and notes on what it hides.
+    """Apply CUDA_VISIBLE_DEVICES; return the devices it leaves and notes on those it hides.
+
+    `whole` is in CUDA's order.
 
     The first entry decides the kind (numbers, `GPU-` or `MIG-` UUIDs, which may be cut short); an entry of
     another kind, an unknown one or a number out of range ends the list; an entry twice empties it. As
@@ -134,40 +135,39 @@ def _named(
 ) -> _Choice | None:
     if kind:
         pool = slices if kind == "MIG-" else [choice for choice in whole if choice is not None]
-        found = [choice for choice in pool if choice.uuid.lower().startswith(entry.lower())]
-        return found[0] if entry.startswith(kind) and len(found) == 1 else None
+        matches = [choice for choice in pool if choice.uuid.lower().startswith(entry.lower())]
+        return matches[0] if entry.startswith(kind) and len(matches) == 1 else None
     number = re.match(r"\+?(\d{1,9})", entry)  # strtoul: `1gpu2` is 1
     index = int(number[1]) if number else -1
     return whole[index] if 0 <= index < len(whole) else None
 
 
 def _first(gpu: NvidiaGpu) -> _Choice | None:
-    """What a number stands for: the GPU, or in MIG mode its first instance."""
+    """Return the device that a number stands for: the GPU, or in MIG mode its first instance."""
     if not gpu.mig_enabled:
         return _Choice(gpu=gpu)
     return _Choice(gpu=gpu, mig=gpu.mig[0]) if gpu.mig else None
 
 
 def _default(whole: list[_Choice], slices: list[_Choice]) -> tuple[list[_Choice], list[str]]:
-    """Without CUDA_VISIBLE_DEVICES: all GPUs; where one is cut into MIG instances, the first instance alone (NVIDIA
-    MIG User Guide, CUDA Device Enumeration)."""
+    """Return what CUDA shows without CUDA_VISIBLE_DEVICES, and notes on what is hidden."""
+    # all GPUs; if there are MIG instances, the first alone (NVIDIA MIG User Guide, CUDA Device Enumeration)
     if not slices:
         return whole, []
     if len(slices) + len(whole) == 1:
         return slices, []
     hidden = (
-        f"CUDA gives one process one MIG instance and no other GPU: {slices[0].uuid} is used of {len(slices)} "
-        f"instances and {len(whole)} whole GPUs; CUDA_VISIBLE_DEVICES chooses another"
+        "CUDA gives one process one MIG instance and no other GPU: "
+        f"{slices[0].uuid} is used of {len(slices)} instances and {len(whole)} whole GPUs; "
+        "CUDA_VISIBLE_DEVICES chooses another"
     )
     return slices[:1], [hidden]
 
 
 def _cuda_order(gpus: Sequence[NvidiaGpu], device_order: str) -> tuple[list[NvidiaGpu], str | None]:
-    """The GPUs as CUDA numbers them, and the doubt there is about it.
-
-    FASTEST_FIRST, the default, is a rule that NVIDIA does not tell. Alike GPUs come in bus order; for
-    unlike ones the newer architecture, then the larger memory goes first, which is a guess.
-    """
+    """Return the GPUs as CUDA numbers them, and a note if that is a guess."""
+    # FASTEST_FIRST, the default, is a rule that NVIDIA does not publish. Like GPUs come in bus order; of
+    # unlike ones we guess the newer architecture first, then the larger memory.
     if device_order == "PCI_BUS_ID" or len({(gpu.name, gpu.total_bytes) for gpu in gpus}) < 2:
         return list(gpus), None
 

@@ -1,4 +1,4 @@
-"""NVML, read into plain records. The only module that touches the driver's library; it decides nothing."""
+"""Read NVML into plain records. The only module that touches the driver's library; it decides nothing."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from launcher.machine.probe.nvidia import MigInstance, NvidiaGpu, NvidiaReading
 
 _T = TypeVar("_T")
 
+# version and size of nvmlMemory_v2, which tells the driver's reserve apart from the memory in use
 _RESERVED_V2 = 0x02000028
-"""nvmlMemory_v2, the struct's version and size: it tells the driver's reserve apart from what is used."""
 
 
 def read_nvidia() -> NvidiaReading:
-    """What NVML says; no GPUs and no note where there is no driver. Never raises."""
+    """Read all GPUs; no GPUs and no note without a driver. Never raises."""
     import pynvml  # noqa: PLC0415 loaded only when something is probed
 
     try:
@@ -38,8 +38,10 @@ def read_nvidia() -> NvidiaReading:
 
 
 def memory_in_use(nvml: Any | None, uuid: str) -> int | None:
-    """Bytes in use on the GPU or MIG instance of this UUID, the driver's reserve left out; None where NVML is not
-    open or does not say. Never raises."""
+    """Return the bytes in use on a GPU or MIG instance, without the driver's reserve; None if not known.
+
+    `nvml` is None if NVML is not open. Never raises.
+    """
     if nvml is None:
         return None
     handle = _or_none(nvml, nvml.nvmlDeviceGetHandleByUUID, uuid)
@@ -48,14 +50,18 @@ def memory_in_use(nvml: Any | None, uuid: str) -> int | None:
 
 
 def _trouble(nvml: Any, error: Exception) -> str:
-    """One sentence with the fix, where one is known."""
+    """Return a sentence about the error, with the fix if one is known."""
     if isinstance(error, nvml.NVMLError_LibRmVersionMismatch):
         return (
-            "NVIDIA GPUs are not seen: the driver's library is of another version than the loaded kernel module, "
-            "as after an upgrade; reboot, or `sudo rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia && sudo modprobe nvidia`"
+            "NVIDIA GPUs are not seen: the driver's library is of another version than the loaded kernel "
+            "module, as after an upgrade; reboot, or "
+            "`sudo rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia && sudo modprobe nvidia`"
         )
     if isinstance(error, nvml.NVMLError_NoPermission):
-        return "NVIDIA GPUs are not seen: this user may not open /dev/nvidia*; add it to the group that owns them"
+        return (
+            "NVIDIA GPUs are not seen: this user may not open /dev/nvidia*; "
+            "add it to the group that owns them"
+        )
     return f"NVIDIA GPUs are not seen: NVML answers {error}"
 
 
@@ -99,8 +105,9 @@ def _read_mig(nvml: Any, handle: Any) -> tuple[MigInstance, ...]:
 
 
 def _memory(nvml: Any, handle: Any) -> tuple[int | None, int | None, int | None]:
-    """Total, reserved, free. Drivers before 510 know no reserve; GPUs that share the host's memory know none of
-    the three (GB10, Jetson: not supported)."""
+    """Return total, reserved and free bytes, None for what is not known."""
+    # drivers before 510 know no reserve; GPUs that share the host's memory (GB10, Jetson) know none of the
+    # three
     memory = _or_none(nvml, nvml.nvmlDeviceGetMemoryInfo, handle, _RESERVED_V2)
     if memory is not None:
         return int(memory.total), int(memory.reserved), int(memory.free)
@@ -109,7 +116,7 @@ def _memory(nvml: Any, handle: Any) -> tuple[int | None, int | None, int | None]
 
 
 def _or_none(nvml: Any, call: Callable[..., _T], *arguments: Any) -> _T | None:
-    """The answer, or None where this driver or this card does not know it."""
+    """Return the answer, or None if this driver or card does not know it."""
     try:
         return call(*arguments)
     except (nvml.NVMLError, UnicodeDecodeError):

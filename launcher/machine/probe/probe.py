@@ -1,4 +1,4 @@
-"""The whole machine: what each probe saw, put together.
+"""Look at the whole machine: ask each probe, and put their answers together.
 
 Where an engine is given, its device list decides which devices there are and what they are called; NVML and
 sysfs add what the list does not say. A probe that fails leaves a sentence in `Machine.notes`, never an
@@ -23,25 +23,24 @@ from launcher.machine.probe.nvml import read_nvidia
 from launcher.machine.probe.proc_files import KernelFiles
 from launcher.units import format_bytes
 
+# How far two drivers' totals of one card may differ: CUDA leaves out the driver's reserve (1.9 % of a 3090,
+# see launcher.machine.gpus), Vulkan counts its own heaps.
 _TOLERANCE = 0.05
-"""How far two drivers' totals of one card may differ: CUDA leaves out the driver's reserve (1.9 % of a 3090, see
-launcher.machine.gpus), Vulkan counts its own heaps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriverReport:
-    """What the drivers say, before the engine is asked: `devices` under the names llama.cpp would give them, and
-    `all_nvidia` with the GPUs that CUDA_VISIBLE_DEVICES hides (Vulkan shows those too)."""
+    """The devices that the drivers report, before the engine is asked."""
 
-    devices: tuple[Device, ...] = ()
-    all_nvidia: tuple[Device, ...] = ()
+    devices: tuple[Device, ...] = ()  # under the names llama.cpp would give them
+    all_nvidia: tuple[Device, ...] = ()  # with those that CUDA_VISIBLE_DEVICES hides: Vulkan shows them too
     cards: tuple[AmdCard, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
-    """One look at this machine: all of it but the names that an engine gives its devices."""
+    """Everything read from this machine except the engine's list of devices."""
 
     host: Host
     drivers: DriverReport
@@ -64,7 +63,7 @@ def read_hardware(store: Path, env: Mapping[str, str], files: KernelFiles | None
 
 
 def machine_of(hardware: Hardware, engine_devices: tuple[Device, ...] | None) -> Machine:
-    """Put the machine together with the engine's own device list (`parse_device_list`), None without an engine."""
+    """Combine the hardware with the engine's device list (`parse_device_list`), None without an engine."""
     host, drivers = hardware.host, hardware.drivers
     devices, device_notes = choose_devices(drivers, engine_devices)
     return Machine(
@@ -84,7 +83,7 @@ def machine_of(hardware: Hardware, engine_devices: tuple[Device, ...] | None) ->
 def probe_machine(
     store: Path, engine_devices: tuple[Device, ...] | None, files: KernelFiles | None = None
 ) -> Machine:
-    """Look at this machine, in the environment of this process, and put it together."""
+    """Read this machine, in the environment of this process."""
     return machine_of(read_hardware(store, os.environ, files), engine_devices)
 
 
@@ -110,37 +109,35 @@ def _read_drivers(files: KernelFiles, host: Host, env: Mapping[str, str]) -> Dri
 
 
 def read_driverless(files: KernelFiles) -> tuple[str, ...]:
-    """NVIDIA GPUs on the PCI bus that no NVIDIA driver answers for: vendor 0x10de, class 0x03 (display)."""
+    """Return a note if there are NVIDIA GPUs on the PCI bus that no NVIDIA driver answers for."""
     folder = "/sys/bus/pci/devices"
-    found = [
+    gpus = [
         name
         for name in files.names(folder, r"[0-9a-f:.]+")
-        if files.number(f"{folder}/{name}/vendor") == 0x10DE
-        and (files.number(f"{folder}/{name}/class") or 0) >> 16 == 0x03
+        if files.number(f"{folder}/{name}/vendor") == 0x10DE  # NVIDIA
+        and (files.number(f"{folder}/{name}/class") or 0) >> 16 == 0x03  # display
     ]
-    if not found:
+    if not gpus:
         return ()
     note = (
-        f"{len(found)} NVIDIA GPU{'s' if len(found) > 1 else ''} on the PCI bus without NVIDIA's driver: not used "
-        "(install the driver; in a container, start it with --gpus all)"
+        f"{len(gpus)} NVIDIA GPU{'s' if len(gpus) > 1 else ''} on the PCI bus without NVIDIA's driver: "
+        "not used (install the driver; in a container, start it with --gpus all)"
     )
     return (note,)
 
 
 def choose_devices(
-    seen: DriverReport, engine_devices: tuple[Device, ...] | None
+    drivers: DriverReport, engine_devices: tuple[Device, ...] | None
 ) -> tuple[tuple[Device, ...], tuple[str, ...]]:
-    """The devices to plan on, and the sentences about how they were chosen. Pure."""
+    """Return the devices to plan on, and notes on how they were chosen. Pure."""
     if engine_devices is None:
-        devices, notes = _one_backend(seen.devices)
+        devices, notes = _one_backend(drivers.devices)
     else:
-        devices, notes = _filled(seen, engine_devices)
-        if not engine_devices and seen.devices:
-            names = ", ".join(device.name for device in seen.devices[:3])
-            notes = (
-                *notes,
-                f"the engine lists no device, but the machine has {names}: it was built without a backend for it",
-            )
+        devices, notes = _complete(drivers, engine_devices)
+        if not engine_devices and drivers.devices:
+            names = ", ".join(device.name for device in drivers.devices[:3])
+            missing = f"the engine lists no device, but the machine has {names}"
+            notes = (*notes, f"{missing}: it was built without a backend for it")
     devices, left_out = _as_llama_would(devices)
     if len(devices) > MAX_DEVICES:
         left_out = (
@@ -150,14 +147,14 @@ def choose_devices(
     return devices[:MAX_DEVICES], (*notes, *left_out)
 
 
-def _filled(
-    seen: DriverReport, engine_devices: Sequence[Device]
+def _complete(
+    drivers: DriverReport, engine_devices: Sequence[Device]
 ) -> tuple[tuple[Device, ...], tuple[str, ...]]:
-    """The engine's devices with what NVML and sysfs know of them."""
-    cuda = [device for device in seen.devices if device.backend is Backend.CUDA]
-    hidden = [device for device in seen.all_nvidia if device.uuid not in {known.uuid for known in cuda}]
-    spare = {Backend.CUDA: cuda + hidden, Backend.VULKAN: list(seen.all_nvidia)}
-    cards = {backend: list(seen.cards) for backend in (Backend.HIP, Backend.VULKAN)}
+    """Add to the engine's devices what NVML and sysfs know of them."""
+    cuda = [device for device in drivers.devices if device.backend is Backend.CUDA]
+    hidden = [device for device in drivers.all_nvidia if device.uuid not in {known.uuid for known in cuda}]
+    spare = {Backend.CUDA: cuda + hidden, Backend.VULKAN: list(drivers.all_nvidia)}
+    cards = {backend: list(drivers.cards) for backend in (Backend.HIP, Backend.VULKAN)}
     devices: list[Device] = []
     notes: list[str] = []
     for device in engine_devices:
@@ -181,9 +178,10 @@ def _filled(
 
 
 def _is_same(listed: Device, known: Device) -> bool:
-    """By name and memory. A GPU that shares the host's memory reports what each driver makes of it."""
+    """Return True if name and memory agree."""
     if listed.name != known.name:
         return False
+    # each driver has its own idea of the memory of a GPU that shares the host's
     return known.shares_host_memory or _close(listed.total_bytes, known.total_bytes)
 
 
@@ -192,8 +190,7 @@ def _close(one: int, other: int) -> bool:
 
 
 def _with_nvml(device: Device, known: Device) -> tuple[Device, tuple[str, ...]]:
-    """CUDA's free memory is read with a context already open, NVML's without: NVML's is what a plan starts from.
-    Where the two are far apart, the match by name and bus order is in doubt."""
+    """Add what NVML knows, and a note if the free memory casts doubt on the match by name and order."""
     filled = replace(
         device,
         shares_host_memory=known.shares_host_memory,
@@ -208,15 +205,18 @@ def _with_nvml(device: Device, known: Device) -> tuple[Device, tuple[str, ...]]:
     gap = abs((device.free_bytes or 0) - known.free_bytes)
     if gap > 2 * _TOLERANCE * known.total_bytes:
         note = (
-            f"{device.id} is taken to be {known.uuid} by its name, but the engine says {format_bytes(device.free_bytes)} "
-            f"are free and NVML {format_bytes(known.free_bytes)}: its UUID and link may be another card's"
+            f"{device.id} is taken to be {known.uuid} by its name, but the engine says "
+            f"{format_bytes(device.free_bytes)} are free and NVML {format_bytes(known.free_bytes)}: "
+            "its UUID and link may be another card's"
         )
         return filled, (note,)
+    # CUDA's free memory is read with a context already open; a plan starts from NVML's, without
     return replace(filled, total_bytes=known.total_bytes, free_bytes=known.free_bytes), ()
 
 
 def _matching_card(device: Device, cards: Sequence[AmdCard]) -> AmdCard | None:
-    """AMD cards have a name per driver, so memory decides: a card's own, or for an APU whatever is left."""
+    """Return the AMD card that a device is; None if there is none."""
+    # they have a name per driver, so memory decides: a card's own; what is left is the APU
     if "AMD" not in device.name and "Radeon" not in device.name:
         return None
     for card in cards:
@@ -237,7 +237,7 @@ def _with_card(device: Device, card: AmdCard) -> Device:
 
 
 def _one_backend(devices: Sequence[Device]) -> tuple[tuple[Device, ...], tuple[str, ...]]:
-    """Without an engine: the devices of the backend with the most memory, as an engine is built for one."""
+    """Return the devices of the backend with the most memory, as an engine is built for one, and notes."""
     memory: dict[Backend, int] = {}
     for device in devices:
         memory[device.backend] = memory.get(device.backend, 0) + (
@@ -247,13 +247,16 @@ def _one_backend(devices: Sequence[Device]) -> tuple[tuple[Device, ...], tuple[s
         return tuple(devices), ()
     best = max(memory, key=lambda backend: memory[backend])
     others = ", ".join(device.name for device in devices if device.backend is not best)
-    kept = tuple(device for device in devices if device.backend is best)
-    return kept, (f"an engine for {best.value} does not use {others}",)
+    own = tuple(device for device in devices if device.backend is best)
+    return own, (f"an engine for {best.value} does not use {others}",)
 
 
 def _as_llama_would(devices: Sequence[Device]) -> tuple[tuple[Device, ...], tuple[str, ...]]:
-    """llama.cpp's own choice (src/llama.cpp, llama_prepare_model_devices): a card that two backends show counts
-    once, for the first of them; integrated GPUs only where there is no other, and of one backend."""
+    """Choose devices as llama_prepare_model_devices (src/llama.cpp) does; return them and notes.
+
+    A card that two backends show counts once, for the first of them. Integrated GPUs count only if there is
+    no other, and of one backend.
+    """
     seen: dict[str, Backend] = {}
     counts: dict[tuple[Backend, str], int] = {}
     once: list[Device] = []

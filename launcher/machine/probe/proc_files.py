@@ -1,7 +1,6 @@
-"""The small text files in which Linux describes the machine (/proc, /sys), under a root that tests choose.
+"""Read the small text files in which Linux describes the machine, /proc and /sys.
 
-Reading never raises: a file that is missing, denied or not text is None, and the caller knows what its
-absence means.
+The root is one that tests choose. Reading never raises: a file that is missing, denied or not text is None.
 """
 
 from __future__ import annotations
@@ -10,13 +9,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+# a limit for a file that never ends; /proc/cpuinfo of 1024 CPUs is 1.5 MB
 _MOST_BYTES = 4 << 20
-"""Far above any of these files (/proc/cpuinfo of 1024 CPUs is 1.5 MB): a limit for a file that never ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelFiles:
-    """`root` stands for `/`; paths are given as on the machine (`/proc/meminfo`)."""
+    """Files below `root`, which stands for `/`; paths are given as on the machine (`/proc/meminfo`)."""
 
     root: Path = Path("/")
 
@@ -31,7 +30,7 @@ class KernelFiles:
             return None
 
     def text(self, path: str) -> str | None:
-        """Without the white space at both ends; an empty file is an empty string."""
+        """Read a file without the white space at both ends; an empty file is an empty string."""
         content = self.data(path)
         try:
             return None if content is None else content.decode().strip()
@@ -39,34 +38,33 @@ class KernelFiles:
             return None
 
     def number(self, path: str) -> int | None:
-        """A file that holds one whole number, in decimal or as 0x1002."""
+        """Read a file that holds a whole number, in decimal or as 0x1002."""
         try:
             return int(self.text(path) or "", 0)
         except ValueError:
             return None
 
     def names(self, folder: str, pattern: str) -> tuple[str, ...]:
-        """What lies in a folder and matches all of `pattern`, numbers in names counted as numbers."""
+        """List the names in a folder that match all of `pattern`, with node10 after node2."""
         try:
-            found = [entry.name for entry in self.at(folder).iterdir() if re.fullmatch(pattern, entry.name)]
+            names = [entry.name for entry in self.at(folder).iterdir() if re.fullmatch(pattern, entry.name)]
         except OSError:
             return ()
-        return tuple(sorted(found, key=_natural))
+        return tuple(sorted(names, key=_natural))
 
 
 def _natural(name: str) -> tuple[tuple[int, str], ...]:
-    """`node10` comes after `node2`."""
     return tuple((int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name))
 
 
 def parse_meminfo(text: str) -> dict[str, int]:
-    """/proc/meminfo, or a NUMA node's (`Node 0 MemFree: 123 kB`), as bytes by name."""
-    found = re.finditer(r"^(?:Node\s+\d+\s+)?([\w()]+):\s+(\d+)(\s+kB)?\s*$", text, re.MULTILINE)
+    """Parse /proc/meminfo, or a NUMA node's (`Node 0 MemFree: 123 kB`), into bytes by name."""
+    rows = re.finditer(r"^(?:Node\s+\d+\s+)?([\w()]+):\s+(\d+)(\s+kB)?\s*$", text, re.MULTILINE)
     return {
-        name: int(value) * (1024 if kib else 1) for name, value, kib in (match.groups() for match in found)
+        name: int(value) * (1024 if kib else 1) for name, value, kib in (match.groups() for match in rows)
     }
 
 
 def parse_mount_path(field: str) -> str:
-    r"""A path in /proc/self/mountinfo, where space, tab, newline and backslash are octal (`\040`)."""
+    r"""Decode a path of /proc/self/mountinfo, where space, tab, newline and backslash are octal (`\040`)."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

@@ -1,4 +1,4 @@
-"""Memory in use on GPUs by their drivers' own account, cheap enough to be asked while a model loads.
+"""Read the memory in use on GPUs from their drivers, cheaply enough to be done while a model loads.
 
 NVIDIA: NVML's memory info (v2 leaves the driver's reserve out). AMD: `mem_info_vram_used` in sysfs. Other
 drivers, software GPUs and GPUs in the host's memory say nothing, and have no reading.
@@ -15,23 +15,24 @@ from launcher.machine.probe.proc_files import KernelFiles
 
 
 class VramReader:
-    """Reads the GPUs of `uuids` (UUID by the name under which each is told). NVML stays open from the first reading
-    to `close`: without its daemon the driver would start anew, seconds long, at every reading."""
+    """A reader of the GPUs in `uuids`: UUID by the name under which its reading is returned."""
 
     def __init__(self, uuids: Mapping[str, str], files: KernelFiles | None = None) -> None:
         self._files = files or KernelFiles()
         self._amd = {uuid_of(card) for card in read_cards(self._files)}
         self._uuids = uuids
-        self._nvml = _opened() if set(uuids.values()) - self._amd else None
+        # open until `close`: without NVIDIA's daemon the driver would start anew, for seconds, at every
+        # reading
+        self._nvml = _open_nvml() if set(uuids.values()) - self._amd else None
 
     def read(self) -> dict[str, int]:
-        """Bytes in use by name; what no driver tells is left out. Never raises."""
+        """Return bytes in use by name; leave out a GPU whose driver does not tell. Never raises."""
         cards = {uuid_of(card): card.vram_used_bytes for card in read_cards(self._files)} if self._amd else {}
-        found = {
+        in_use = {
             name: cards[uuid] if uuid in cards else memory_in_use(self._nvml, uuid)
             for name, uuid in self._uuids.items()
         }
-        return {name: used for name, used in found.items() if used is not None}
+        return {name: used for name, used in in_use.items() if used is not None}
 
     def close(self) -> None:
         nvml, self._nvml = self._nvml, None
@@ -39,8 +40,8 @@ class VramReader:
             nvml.nvmlShutdown()
 
 
-def _opened() -> Any | None:
-    """NVML, started; None where there is no driver of NVIDIA's."""
+def _open_nvml() -> Any | None:
+    """Start NVML; return None without an NVIDIA driver."""
     import pynvml  # noqa: PLC0415  loaded only where a GPU is read
 
     try:
