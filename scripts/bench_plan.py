@@ -21,8 +21,11 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.commands.plan import PlanRequest, make
-from launcher.commands.probe import MachineChoice, machine_for, machine_names, this_machine
+from launcher.commands.here import here_with
+from launcher.commands.inspect import inspect
+from launcher.commands.plan import plan_on
+from launcher.commands.planned import PlanRequest
+from launcher.commands.probe import MachineChoice, machine_names, probe
 from launcher.deployment.ports import free_port
 from launcher.engine.capabilities import read_capabilities
 from launcher.engine.find import Engine, find_engine
@@ -128,7 +131,7 @@ def compare(number: int, case: Case, engine: Engine, settings: Settings, folder:
     variables = {"GGML_VK_VISIBLE_DEVICES": ",".join("0" for _ in case.reserve)}
     os.environ |= variables
     path = a_model(case, folder)
-    choice = choose(open_path(path), this_machine(engine), case, engine, settings)
+    choice = choose(open_path(path), probe(here_with(), engine=engine), case, engine, settings)
     title = f"({number}) {case.architecture} c{case.ctx_size} np{case.n_parallel} reserve {case.reserve}"
     if choice.plan is None:
         print(f"{title}: no plan: {choice.shortfall.reasons[0] if choice.shortfall else ''}")
@@ -203,7 +206,7 @@ def both_start(engine: Engine, other: Engine, settings: Settings, folder: Path) 
     """(d): one plan, two engines."""
     os.environ |= {"GGML_VK_VISIBLE_DEVICES": "0,0"}
     path = a_model(CASES[0], folder)
-    choice = choose(open_path(path), this_machine(engine), CASES[0], engine, settings)
+    choice = choose(open_path(path), probe(here_with(), engine=engine), CASES[0], engine, settings)
     if choice.plan is None:
         return False
     started = []
@@ -216,13 +219,14 @@ def both_start(engine: Engine, other: Engine, settings: Settings, folder: Path) 
 
 def kimi_everywhere(settings: Settings, engine: Engine) -> int:
     """(c): every profile, the second time, when headers and answers are warm."""
-    missed = 0
+    missed, here = 0, here_with(offline=True)
     for name in machine_names(settings):
-        machine = machine_for(MachineChoice(name=name), None, settings)
-        request = PlanRequest(ref="kimi-k2.5", machine=MachineChoice(name=name), offline=True)
-        make(request, settings, engine, machine, lambda _: None)
+        machine = probe(here, MachineChoice(name=name))
+        request = PlanRequest(ref="kimi-k2.5", machine=MachineChoice(name=name))
+        target = inspect(here, request.ref)
+        plan_on(here, request, target, machine, engine)
         begun = time.perf_counter()
-        planned = make(request, settings, engine, replace(machine), lambda _: None)
+        planned = plan_on(here, request, target, replace(machine), engine)
         seconds = time.perf_counter() - begun
         choice = planned.choice
         good = seconds <= MOST_SECONDS and choice.n_simulations <= MOST_SIMULATIONS

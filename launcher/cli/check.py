@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from launcher.cli.here import working
 from launcher.cli.options import EngineOptions, MachineOptions, Offline, OptionalRef, unfolded
 from launcher.cli.show.output import Output
 from launcher.errors import DoesNotFit, UsageError
@@ -36,7 +37,7 @@ def check(
     engine: EngineOptions,
     out: Output,
     ref: OptionalRef = None,
-    offline: Offline = False,  # noqa: ARG001 (its callback has acted)
+    offline: Offline = False,
 ) -> None:
     """Say whether a llama-server command line (after --) fits, why not, and the flags that do."""
     from launcher.commands.check import CheckRequest, check_command, check_document
@@ -56,8 +57,8 @@ def check(
         machine=MachineChoice(name=machine.machine, gpus=tuple(machine.gpu or ()), ram_bytes=machine.ram),
         engine=engine.engine,
     )
-    with out.progress() as progress:
-        checked = check_command(request, progress)
+    with working(out, offline=offline) as here:
+        checked = check_command(here, request)
     out.show(check_document(checked), *_report(checked))
     if not out.as_json:
         _show_flags(checked, out)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from launcher.cli.here import working
 from launcher.cli.options import EngineOptions, unfolded
 from launcher.cli.show.output import Output
 from launcher.machine.machine import Backend
@@ -34,11 +35,10 @@ def build(
     """Build the pinned llama.cpp for this machine, once; minutes, then cached."""
     from launcher.cli.show import tables
     from launcher.commands import engine as engine_command
-    from launcher.system.settings import read_settings
 
     out.say("Have a llama-server already? Use it as it is: --engine PATH, or LAUNCHER_ENGINE=PATH.")
-    with out.progress() as progress:
-        engine = engine_command.build(backend, jobs, read_settings(), progress)
+    with working(out) as here:
+        engine = engine_command.build(here, backend, jobs)
     out.show(engine, tables.engines((engine,)))
 
 
@@ -56,7 +56,7 @@ def info(engine: EngineOptions, out: Output) -> None:
     """Show the engine in use: version, commit, backends, devices, and the flags it understands."""
     from launcher.cli.show import tables
     from launcher.commands.engine import describe_engine
-    from launcher.system.settings import read_settings
 
-    described = describe_engine(engine.engine, read_settings())
+    with working(out) as here:
+        described = describe_engine(here, engine.engine)
     out.show(tables.engine_document(described), tables.engine(described))

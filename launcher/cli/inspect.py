@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from launcher.cli.here import working
 from launcher.cli.options import Offline, Ref, unfolded
 from launcher.cli.show.output import Output
 
@@ -19,7 +20,7 @@ def register(app: typer.Typer) -> None:
 def inspect(
     ref: Ref,
     out: Output,
-    offline: Offline = False,  # noqa: ARG001 (its callback has acted)
+    offline: Offline = False,
     quant: Annotated[str | None, typer.Option("--quant", help="This quant.", show_default=False)] = None,
     save: Annotated[
         Path | None,
@@ -27,17 +28,16 @@ def inspect(
     ] = None,
 ) -> None:
     """Read a model's headers, no weights: architecture, sizes, quant as the tensors really are."""
-    from launcher.cli.show import model as inspection
+    from launcher.cli.show import model as show_model
+    from launcher.commands.inspect import read_headers
     from launcher.gguf.anatomy import dissect
-    from launcher.models import catalogue
     from launcher.models.saved import save_headers
-    from launcher.system.settings import read_settings
 
-    with out.progress() as progress:
-        target = catalogue.resolve(ref, quant, catalogue.sources_of(read_settings()))
-        model = (located := target.candidates[0].open(progress)).model
+    with working(out, offline=offline) as here:
+        located = read_headers(here, ref, quant)
+    model = located.model
     anatomy = dissect(model.metadata, model.tensors, file_name=model.shards[0].name)
     if save is not None:
         kept = save_headers(located, save)
         out.say(f"saved to {kept}: plan with it offline, launcher plan ./{kept.name}")
-    out.show(inspection.document(model, anatomy), inspection.table(model, anatomy))
+    out.show(show_model.document(model, anatomy), show_model.table(model, anatomy))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,18 +20,7 @@ from launcher.plan.modes import CacheType, NumaMode
 from launcher.plan.workload import Prefer
 from launcher.units import parse_context, parse_size
 
-
-def _go_offline(value: bool) -> bool:
-    """Before huggingface_hub is imported, which reads the variable then."""
-    if value:
-        os.environ["HF_HUB_OFFLINE"] = "1"
-    return value
-
-
-Offline = Annotated[
-    bool,
-    typer.Option("--offline", callback=_go_offline, help="Use what is here; ask no server (HF_HUB_OFFLINE)."),
-]
+Offline = Annotated[bool, typer.Option("--offline", help="Use what is here; ask no server (HF_HUB_OFFLINE).")]
 FLAGS = "What follows -- goes to llama-server: -- -ub 1024 --lora FILE"
 """Of the help of commands that take such flags; a usage line has no place for them."""
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from launcher.cli.here import working
 from launcher.cli.options import (
     FLAGS,
     EngineOptions,
@@ -19,7 +20,7 @@ from launcher.cli.show.output import Output
 from launcher.errors import DoesNotFit
 
 if TYPE_CHECKING:
-    from launcher.commands.plan import Planned
+    from launcher.commands.planned import Planned
 
 
 def register(app: typer.Typer) -> None:
@@ -38,11 +39,11 @@ def plan(
 ) -> None:
     """Choose quant, placement and context for this machine, or another one, and explain it."""
     from launcher.cli.requests import plan_request
-    from launcher.commands.plan import plan_model
+    from launcher.commands.plan import plan as plan_model
 
     request = plan_request(ref, wanted, engine, ctx.obj, machine=machine, only=only)
-    with out.progress() as progress:
-        planned = plan_model(request, progress)
+    with working(out, offline=wanted.offline) as here:
+        planned = plan_model(here, request)
     if only.lock is not None:
         from launcher.commands.lock import write_lock
 
@@ -53,11 +54,11 @@ def plan(
 
 def show_plan(planned: Planned, out: Output) -> None:
     """Print a plan, or why there is none; the exit code says which."""
-    from launcher.cli.show import plan as tables_plan
-    from launcher.commands import plan as planning
+    from launcher.cli.show import plan as show
+    from launcher.commands.planned import document
 
-    out.show(planning.document(planned), tables_plan.planned(planned))
+    out.show(document(planned), show.planned(planned))
     if planned.argv and not out.as_json:
-        out.data(f"\n{tables_plan.command_line(planned.argv)}\n")
+        out.data(f"\n{show.command_line(planned.argv)}\n")
     if planned.plan is None:
         raise typer.Exit(DoesNotFit.exit_code)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from launcher.cli.here import working
 from launcher.cli.options import EngineOptions, unfolded
 from launcher.cli.show.output import Output
 
@@ -25,12 +26,13 @@ def probe(
 ) -> None:
     """Show what this machine is: GPUs, RAM, limits, cores, disk."""
     from launcher.cli.show import tables
-    from launcher.commands import probe as inventory
+    from launcher.commands import probe as probe_command
     from launcher.commands.engine import engine_or_none
-    from launcher.system.settings import read_settings
 
-    machine = inventory.this_machine(engine_or_none(engine.engine, read_settings()))
+    with working(out) as here:
+        look = probe_command.look_once(here)
+        machine = probe_command.probe(here, engine=engine_or_none(here, engine.engine, look), look=look)
     if save is not None:
-        inventory.save_machine(machine, save)
+        probe_command.save_machine(machine, save)
         out.say(f"saved to {save}: plan for it anywhere with --machine {save}")
     out.show(machine, tables.machine(machine))

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from launcher.cli.here import working
 from launcher.cli.options import FILES, FilesOptions, Offline, Ref, unfolded
 from launcher.cli.show.output import Output
 from launcher.errors import UsageError
-
-if TYPE_CHECKING:
-    from launcher.models.located import Located
-    from launcher.progress import OnProgress
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +33,8 @@ def pull(
     ] = False,
 ) -> None:
     """Download exactly the files of the planned quant, verified, and print their paths; goes on where it stopped."""
-    from launcher.commands import pull as pulling
+    from launcher.commands.pull import PullRequest
+    from launcher.commands.pull import pull as pull_files
     from launcher.models.located import PullOptions
     from launcher.models.transfer.tuning import Tuning
     from launcher.system.settings import expand_home
@@ -47,20 +45,11 @@ def pull(
         verify=files.verify,
         tuning=Tuning(connections=files.connections) if files.connections else None,
     )
-    also = (*["--offline"] * offline, *["-y"] * yes)
-    with out.progress() as progress:
-        paths = pulling.pull(
-            ref, quant, options, out.confirm(yes=yes), progress, _locate_planned, also, flags=ctx.obj
-        )
+    typed = (*["--offline"] * offline, *["-y"] * yes)
+    request = PullRequest(ref=ref, quant=quant, options=options, flags=ctx.obj, typed=typed)
+    with working(out, offline=offline, yes=yes) as here:
+        paths = pull_files(here, request)
     out.show_lines({"paths": paths}, [str(path) for path in paths])
-
-
-def _locate_planned(
-    ref: str, quant: str | None, flags: tuple[str, ...], on_progress: OnProgress
-) -> tuple[Located, ...]:
-    from launcher.commands import plan
-
-    return plan.locate_planned(ref, quant, flags, on_progress)
 
 
 def _folder(path: Path) -> Path:

@@ -1,13 +1,13 @@
-"""Options as typed -> requests as `launch` takes them."""
+"""From options as typed to requests as `commands` takes them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from launcher.cli.options import EngineOptions, MachineOptions, PlanOnlyOptions, PlanOptions, ServeOptions
-from launcher.commands.plan import PlanRequest
+from launcher.commands.planned import PlanRequest
 from launcher.commands.probe import MachineChoice
-from launcher.commands.start import UpRequest
+from launcher.commands.up_request import UpRequest
 from launcher.errors import UsageError
 from launcher.plan.workload import Limits, Workload
 from launcher.system.settings import expand_home

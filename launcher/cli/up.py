@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from launcher.cli.here import working
 from launcher.cli.options import FLAGS, EngineOptions, OptionalRef, PlanOptions, Ref, ServeOptions, unfolded
 from launcher.cli.show.output import Output
 from launcher.errors import UsageError
@@ -43,7 +44,10 @@ def up(
     from launcher.cli.plan import show_plan
     from launcher.cli.requests import up_request
     from launcher.cli.show import deployments
-    from launcher.commands import up as launch
+    from launcher.commands.planned import Planned
+    from launcher.commands.up import rehearse
+    from launcher.commands.up import up as bring_up
+    from launcher.commands.up_request import notes
 
     if (ref is None) == (locked is None):
         raise UsageError(
@@ -56,17 +60,14 @@ def up(
             hint=f"launcher up --locked {locked}",
         )
     request = up_request(ref or "", wanted, where, engine, ctx.obj, locked=locked)
-    for note in launch.notes(request):
-        out.say(f"note: {note}")
-    with out.progress() as progress:
-        if dry_run:
-            planned = launch.rehearse(request, progress)
-        else:
-            deployment = launch.up(request, out.confirm(yes=where.yes), progress, consent=out.consent)
-    if dry_run:
-        show_plan(planned, out)
+    with working(out, offline=wanted.offline, yes=where.yes, env=request.env) as here:
+        for note in notes(here, request):
+            out.say(f"note: {note}")
+        outcome = rehearse(here, request) if dry_run else bring_up(here, request)
+    if isinstance(outcome, Planned):
+        show_plan(outcome, out)
     else:
-        out.show(deployments.document(deployment), deployments.card(deployment))
+        out.show(deployments.document(outcome), deployments.card(outcome))
 
 
 def run(
@@ -85,7 +86,7 @@ def run(
     from launcher.cli import chat
     from launcher.cli.requests import up_request
     from launcher.commands import restart
-    from launcher.commands import up as launch
+    from launcher.commands.up import up as bring_up
     from launcher.deployment.status import find_server_trouble
 
     if prompt is None and out.as_json:
@@ -97,16 +98,14 @@ def run(
     elif prompt is not None and (piped := _piped()):
         prompt = f"{prompt}\n\n{piped}"
     request = up_request(ref, wanted, where, engine, ctx.obj)
-    with out.progress() as progress:
+    with working(out, offline=wanted.offline, yes=where.yes, env=request.env) as here:
         plain = (wanted, where, engine, ctx.obj) == (
             PlanOptions(),
             ServeOptions(yes=where.yes),
             EngineOptions(),
             (),
         )
-        deployment = (restart.running(ref) if plain else None) or launch.up(
-            request, out.confirm(yes=where.yes), progress, consent=out.consent
-        )
+        deployment = (restart.running(ref) if plain else None) or bring_up(here, request)
     if (trouble := find_server_trouble(deployment)) is not None:
         out.say(f"note: {trouble.detail}")
     if prompt is None:
@@ -131,14 +130,14 @@ def serve(
     from launcher.cli.requests import up_request
     from launcher.cli.show import deployments
     from launcher.commands import serve as serve_command
-    from launcher.commands import up as launch
+    from launcher.commands.up_request import notes
 
     def announce(deployment: Deployment) -> None:
         out.show(deployments.document(deployment), deployments.card(deployment))
         sys.stdout.flush()
 
     request = up_request(ref, wanted, where, engine, ctx.obj)
-    for note in launch.notes(request):
-        out.say(f"note: {note}")
-    with out.progress() as progress:
-        serve_command.serve(request, out.confirm(yes=where.yes), progress, announce)
+    with working(out, offline=wanted.offline, yes=where.yes, env=request.env) as here:
+        for note in notes(here, request):
+            out.say(f"note: {note}")
+        serve_command.serve(here, request, announce)

@@ -12,7 +12,9 @@ from typing import Any
 
 from launcher.commands.companions import REMOTE, find_companions, open_companions
 from launcher.commands.engine import engine_or_none
-from launcher.commands.probe import MachineChoice, machine_for
+from launcher.commands.here import Here
+from launcher.commands.inspect import inspect
+from launcher.commands.probe import MachineChoice, look_once, probe
 from launcher.engine.capabilities import read_capabilities
 from launcher.engine.find import Engine
 from launcher.engine.flags.argv import Serving, server_argv
@@ -23,7 +25,7 @@ from launcher.engine.flags.user_flags import split_flags
 from launcher.engine.pinned import LLAMA_CPP
 from launcher.errors import EngineFailed, NotFound, UsageError
 from launcher.machine.machine import Machine
-from launcher.models.catalogue import Target, resolve, sources_of
+from launcher.models.catalogue import Target
 from launcher.models.located import Located
 from launcher.models.url_secrets import strip_word_secrets
 from launcher.plan.as_json import plan_json, shortfall_json
@@ -36,9 +38,8 @@ from launcher.plan.search.search import plan_one
 from launcher.plan.search.task import Offer, Task
 from launcher.plan.search.verify import ModelSimulator
 from launcher.plan.workload import Limits, Workload
-from launcher.progress import OnProgress
 from launcher.simulate.simulations import Simulations
-from launcher.system.settings import Settings, expand_home, read_settings
+from launcher.system.settings import expand_home
 
 _PROJECTOR, _DRAFT = ("-mm", "-mmu"), ("-md", "-hfd")
 _BESIDE = {"-mm": "the projector", "-md": "the draft model"}
@@ -89,10 +90,10 @@ class _Instead:
     notes: tuple[str, ...] = ()
 
 
-def check_command(request: CheckRequest, on_progress: OnProgress) -> Checked:
+def check_command(here: Here, request: CheckRequest) -> Checked:
     """Will it fit. Raises UsageError for a command line that names no model, or that llama-server would not take."""
-    settings = read_settings()
-    engine = engine_or_none(request.engine, settings)
+    settings, look = here.settings, look_once(here)
+    engine = engine_or_none(here, request.engine, look)
     found = read_capabilities(engine, settings.cache_dir) if engine else None
     command = read_command(request.words, arities_of(found.options) if found else PINNED_ARITIES)
     ref = request.ref or command.model
@@ -100,12 +101,12 @@ def check_command(request: CheckRequest, on_progress: OnProgress) -> Checked:
         raise UsageError(
             "the command line names no model", hint="add -m FILE or -hf user/repo:QUANT, or give a REF"
         )
-    machine = machine_for(request.machine, engine, settings)
+    machine = probe(here, request.machine, engine, look)
     machine = replace(machine, devices=visible_devices(machine.devices, dict(command.variables)))
-    target = _resolve(ref, settings)
-    located = target.candidates[0].open(on_progress)
+    target = _inspect(here, ref)
+    located = target.candidates[0].open(here.on_progress)
     with (
-        _companions(command.others, engine, settings, machine) as (beside, not_counted),
+        _companions(here, command.others, engine, machine) as (beside, not_counted),
         Simulations(located, engine, settings, machine) as oracle,
     ):
         verdict = check_configuration(
@@ -145,9 +146,9 @@ def check_document(checked: Checked) -> dict[str, Any]:
     }
 
 
-def _resolve(ref: str, settings: Settings) -> Target:
+def _inspect(here: Here, ref: str) -> Target:
     try:
-        return resolve(ref, None, sources_of(settings))
+        return inspect(here, ref)
     except NotFound as error:
         if type(error) is NotFound:
             raise NotFound(error.message, hint=_ANOTHER_WAY) from error
@@ -156,7 +157,7 @@ def _resolve(ref: str, settings: Settings) -> Target:
 
 @contextlib.contextmanager
 def _companions(
-    flags: Sequence[str], engine: Engine | None, settings: Settings, machine: Machine
+    here: Here, flags: Sequence[str], engine: Engine | None, machine: Machine
 ) -> Iterator[tuple[Companions, tuple[str, ...]]]:
     """What these flags load beside the model, and what of it is not counted. A file that is not here may be on the machine that the command is for: it
     is named, not counted."""
@@ -168,8 +169,8 @@ def _companions(
             kept += words
         else:
             notes.append(f"{' '.join(words)}: {_BESIDE[name]} is not in the ledger: there is no file {path}")
-    found = find_companions(kept, sources_of(settings))
-    with open_companions(found, engine, settings, machine) as opened:
+    found = find_companions(kept, here.sources)
+    with open_companions(found, engine, here.settings, machine) as opened:
         yield opened, (*notes, *found.notes)
 
 

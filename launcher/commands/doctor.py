@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.commands.engine import backends_beside, engine_or_none
+from launcher.commands.engine import backends_in, engine_or_none
+from launcher.commands.here import here_with
+from launcher.commands.probe import look_once
 from launcher.deployment import claims
 from launcher.deployment.install.systemd import has_bus, lingers
 from launcher.deployment.ports import free_port
@@ -27,8 +29,8 @@ from launcher.engine.pinned import LLAMA_CPP
 from launcher.errors import LauncherError, TryAgain, UsageError
 from launcher.machine.machine import Backend, Machine
 from launcher.machine.probe.device_list import parse_device_list
-from launcher.machine.probe.probe import probe_machine
-from launcher.system.settings import Settings, read_settings
+from launcher.machine.probe.probe import machine_of
+from launcher.system.settings import Settings
 from launcher.units import GIB, MIB, format_bytes
 
 SLOW_DISK_BYTES_PER_S = 200 * MIB
@@ -57,11 +59,12 @@ def examine(engine_path: Path | None = None) -> tuple[Finding, ...]:
     def broken(error: UsageError) -> None:
         found.append(Finding(check="config", wrong=True, text=error.message, fix=error.hint))
 
-    settings = read_settings(broken)
-    machine = probe_machine(settings.models_dir, None)
+    here = here_with(broken=broken)
+    settings, look = here.settings, look_once(here)
+    machine = machine_of(look(), None)
     engine: Engine | None = None
     try:
-        engine = engine_or_none(engine_path, settings)
+        engine = engine_or_none(here, engine_path, look)
     except LauncherError as error:
         found.append(Finding(check="engine", wrong=True, text=error.message, fix=error.hint))
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
@@ -97,7 +100,7 @@ def check_engine(engine: Engine | None, machine: Machine) -> Iterator[Finding]:
         return
     used = parse_device_list(said)
     names = ", ".join(dict.fromkeys(device.name for device in gpus))
-    backends = set(backends_beside(engine)) - {"cpu", "rpc"}
+    backends = set(backends_in(engine)) - {"cpu", "rpc"}
     if gpus and not used:
         why = "it is built for the CPU alone" if not backends else "its driver does not work with it"
         fix = "launcher engine build" if not backends else "update the GPU's driver, or launcher engine build"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.commands.here import Here
+from launcher.commands.probe import Look, look_once
 from launcher.engine.capabilities import read_capabilities
 from launcher.engine.compile.build import build_engine
 from launcher.engine.compile.job import BuildRequest
@@ -17,53 +20,61 @@ from launcher.engine.flags.help_text import Capabilities
 from launcher.errors import NotFound
 from launcher.machine.machine import Backend, Device
 from launcher.machine.probe.device_list import parse_device_list
-from launcher.machine.probe.probe import probe_machine
-from launcher.progress import OnProgress
-from launcher.system.settings import Settings
+from launcher.machine.probe.probe import machine_of
 
 _BACKEND_LIBRARY = re.compile(r"libggml-([a-z]+)(?:-|\.)")
 
-Confirm = Callable[[str], bool]
-"""Asks the user one question; True goes on."""
 
+def find(here: Here, explicit: Path | None, look: Look | None = None) -> Engine:
+    """Find the engine in use; among those built here, the one for this machine's own backend.
 
-def find(explicit: Path | None, settings: Settings) -> Engine:
-    """The engine in use; among those built here, the one for this machine's own backend. Raises NotFound,
-    UsageError for a named one that cannot be used."""
+    Raises NotFound, UsageError for a named one that cannot be used.
+    """
+    settings = here.settings
+    look = look or look_once(here)
     return find_engine(
         explicit,
         settings.engine,
         settings.engines_dir,
-        backend=lambda: backend_for(probe_machine(settings.models_dir, None), has_hip=has_hip()),
+        backend=lambda: backend_for(machine_of(look(), None), has_hip=has_hip()),
     )
 
 
-def engine_or_none(explicit: Path | None, settings: Settings) -> Engine | None:
-    """The engine there is; None where there is none. Raises UsageError for a named one that cannot be used."""
+def engine_or_none(here: Here, explicit: Path | None, look: Look | None = None) -> Engine | None:
+    """Find the engine in use, None if there is none. Raises UsageError for a named one that cannot be used."""
     try:
-        return find(explicit, settings)
+        return find(here, explicit, look)
     except NotFound:
-        if explicit is not None or settings.engine is not None:
+        if explicit is not None or here.settings.engine is not None:
             raise
         return None
 
 
-def engine_or_agreement(explicit: Path | None, settings: Settings, confirm: Confirm) -> Engine | None:
-    """The engine there is; None where one is to be built for this machine now, which was confirmed. Raises NotFound
-    where it was not, and as `find` does for a named one."""
+def engine_or_build(
+    here: Here, explicit: Path | None, meanwhile: Callable[[], AbstractContextManager[None]]
+) -> Engine:
+    """Find the engine in use; if there is none and the user agrees, build one while `meanwhile` is entered.
+
+    Raises NotFound where nothing may be built, and what `find`, `build` and `meanwhile` raise.
+    """
+    look = look_once(here)
     try:
-        return find(explicit, settings)
+        return find(here, explicit, look)
     except NotFound:
-        named = explicit is not None or settings.engine is not None
-        if named or not confirm("No llama-server is here. Build llama.cpp now? It takes minutes, once."):
+        named = explicit is not None or here.settings.engine is not None
+        if named or not here.confirm("No llama-server is here. Build llama.cpp now? It takes minutes, once."):
             raise
-    return None
+    with meanwhile():
+        return build(here, look=look)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineDescription:
-    """An engine with what it says about itself. `devices` are those it sees now, CPU left out; `backends` the
-    backend libraries beside it, by ggml's names (`cpu`, `vulkan`, `rpc`)."""
+    """An engine with what it says about itself.
+
+    `devices` are those it sees now, CPU left out; `backends` the backend libraries beside it, by ggml's names (`cpu`,
+    `vulkan`, `rpc`).
+    """
 
     engine: Engine
     capabilities: Capabilities
@@ -71,35 +82,37 @@ class EngineDescription:
     devices: tuple[Device, ...]
 
 
-def describe_engine(explicit: Path | None, settings: Settings) -> EngineDescription:
-    """The engine in use, asked. Raises NotFound without one."""
-    engine = find(explicit, settings)
+def describe_engine(here: Here, explicit: Path | None) -> EngineDescription:
+    """Ask the engine in use about itself. Raises NotFound without one."""
+    engine = find(here, explicit)
     return EngineDescription(
         engine=engine,
-        capabilities=read_capabilities(engine, settings.cache_dir),
-        backends=backends_beside(engine),
+        capabilities=read_capabilities(engine, here.settings.cache_dir),
+        backends=backends_in(engine),
         devices=parse_device_list(ask_engine(engine.path, "--list-devices")),
     )
 
 
-def build(backend: Backend | None, jobs: int | None, settings: Settings, on_progress: OnProgress) -> Engine:
+def build(
+    here: Here, backend: Backend | None = None, jobs: int | None = None, look: Look | None = None
+) -> Engine:
     """Build the pinned engine for this machine, or return the one built before."""
-    machine = probe_machine(settings.models_dir, None)
+    machine = machine_of((look or look_once(here))(), None)
     return build_engine(
         BuildRequest(
             backend=backend or backend_for(machine, has_hip=has_hip()),
-            engines_dir=settings.engines_dir,
-            packages_dir=settings.cache_dir / "packages",
+            engines_dir=here.settings.engines_dir,
+            packages_dir=here.settings.cache_dir / "packages",
             jobs=jobs or jobs_for(machine),
             architectures=cuda_architectures(machine),
         ),
-        on_progress=on_progress,
+        on_progress=here.on_progress,
     )
 
 
-def backends_beside(engine: Engine) -> tuple[str, ...]:
-    """The backends an engine has, by the ggml libraries in its folder; empty for one linked statically."""
-    found = {
+def backends_in(engine: Engine) -> tuple[str, ...]:
+    """List an engine's backends by the ggml libraries in its folder; none for one linked statically."""
+    names = {
         name[1] for file in engine.folder.glob("libggml-*") if (name := _BACKEND_LIBRARY.match(file.name))
     }
-    return tuple(sorted(found - {"base"}))
+    return tuple(sorted(names - {"base"}))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from launcher.commands.companions import Remote, with_files
-from launcher.commands.plan import Planned, document, fitting
+from launcher.commands.planned import Planned, document, fitting
 from launcher.engine.flags.argv import Serving
 from launcher.engine.flags.help_text import Capabilities
 from launcher.errors import LauncherError, NotFound, UsageError
@@ -105,7 +105,7 @@ def write_lock(planned: Planned, path: Path) -> None:
         "ref": strip_word_secrets(planned.request.ref),
         **_files_of(located, planned.request.ref),
         "model_id": planned.target.model_id,
-        "beside": [_companion(one) for one in planned.beside.remote],
+        "beside": [_companion(one) for one in planned.companions.remote],
         "engine": {
             "sha256": found.sha256 if found else None,
             "commit": found.version.commit if found else None,

@@ -1,21 +1,26 @@
-"""The machine that is planned for: this one, a saved one, or one made up of a few words."""
+"""The machine that is planned for: this one, a saved one, or one described in a few words."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.commands.here import Here
 from launcher.engine.find import Engine, ask_engine
 from launcher.errors import EngineFailed, NotFound, UsageError
 from launcher.machine.from_toml import parse_machine
 from launcher.machine.from_words import adhoc_machine
 from launcher.machine.machine import Machine
 from launcher.machine.probe.device_list import parse_device_list
-from launcher.machine.probe.probe import probe_machine
+from launcher.machine.probe.probe import Hardware, machine_of, read_hardware
 from launcher.machine.to_toml import format_machine
-from launcher.models.hub.endpoint import endpoint_in_use
 from launcher.system.atomic_files import write_atomically
 from launcher.system.settings import Settings, expand_home, profiles_dir
+
+Look = Callable[[], Hardware]
+"""Reads this machine's hardware, at the first call only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,34 +32,42 @@ class MachineChoice:
     ram_bytes: int | None = None
 
 
-def machine_for(choice: MachineChoice, engine: Engine | None, settings: Settings) -> Machine:
-    """The machine to plan for. Raises UsageError for a choice that contradicts itself, NotFound."""
+THIS_MACHINE = MachineChoice()
+
+
+def look_once(here: Here) -> Look:
+    """Return a look at this machine that all steps of a command share."""
+    return functools.cache(lambda: read_hardware(here.sources.endpoint.cache_dir, here.env))
+
+
+def probe(
+    here: Here, choice: MachineChoice = THIS_MACHINE, engine: Engine | None = None, look: Look | None = None
+) -> Machine:
+    """Return the machine to plan for; this one's devices by `engine`'s own names and order where it is given.
+
+    Raises UsageError for a choice that contradicts itself, NotFound for an unknown name.
+    """
     if choice.name is not None and (choice.gpus or choice.ram_bytes is not None):
         raise UsageError(
             f"--machine {choice.name} and --gpu or --ram name two machines", hint="leave one of them out"
         )
     if choice.name is not None:
-        return _saved(choice.name, settings)
+        return _saved(choice.name, here.settings)
     if choice.gpus or choice.ram_bytes is not None:
         if choice.ram_bytes is None:
             raise UsageError("--gpu needs --ram: the host's memory is part of the plan", hint="--ram 64G")
         return adhoc_machine(choice.gpus, choice.ram_bytes)
-    return this_machine(engine)
-
-
-def this_machine(engine: Engine | None) -> Machine:
-    """This machine; with an engine, its devices are the engine's own, by llama.cpp's names and order."""
     listed = None
     if engine is not None:
         try:
-            listed = parse_device_list(ask_engine(engine.path, "--list-devices"))
+            listed = parse_device_list(ask_engine(engine.path, "--list-devices", environment=here.env))
         except EngineFailed:
             listed = None  # an engine that cannot list is diagnosed when it is started
-    return probe_machine(endpoint_in_use().cache_dir, listed)
+    return machine_of((look or look_once(here))(), listed)
 
 
 def save_machine(machine: Machine, path: Path) -> None:
-    """Write the machine as a file that `--machine` takes. Raises UsageError when it cannot be written."""
+    """Write the machine as a file that `--machine` takes. Raises UsageError if it cannot be written."""
     try:
         write_atomically(path, format_machine(machine).encode())
         path.chmod(0o644)  # no secret: it is made to be handed on
@@ -63,7 +76,7 @@ def save_machine(machine: Machine, path: Path) -> None:
 
 
 def machine_names(settings: Settings) -> tuple[str, ...]:
-    """The machines that `--machine` knows by name."""
+    """List the machines that `--machine` knows by name."""
     return tuple(sorted({file.stem for folder in _folders(settings) for file in folder.glob("*.toml")}))
 
 
@@ -84,4 +97,5 @@ def _saved(name: str, settings: Settings) -> Machine:
 
 
 def _folders(settings: Settings) -> tuple[Path, ...]:
+    # the user's own first: a name of theirs wins over the shipped one
     return (settings.own_profiles_dir / "machines", profiles_dir() / "machines")

@@ -1,15 +1,17 @@
-"""A plan brought up, and saved where memory ran out: the planner is asked again with what was seen, at most three
-times, each time with a sentence; what saved it is remembered for that very plan, engine and driver.
+"""Bring a plan up, and plan again where memory ran out.
+
+The planner is asked again with what was seen, at most three times, each time with a sentence; what saved a launch is
+remembered for that very plan, engine and driver.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from launcher.commands.claims import driver_of
+from launcher.commands.here import Here
 from launcher.deployment import history
 from launcher.deployment.history import Identity, plan_key
 from launcher.deployment.record import Deployment
@@ -31,20 +33,17 @@ from launcher.plan.search.rescue import (
     with_less_free,
 )
 from launcher.plan.workload import Workload
-from launcher.progress import OnProgress, Step
+from launcher.progress import Step
 
 Start = Callable[[Plan, Mapping[str, Any]], Deployment]
-"""Brings this plan up; the mapping is what the supervisor notes in the history beside it."""
-
-Consent = Callable[[str], bool]
-"""Asks for what must not be done unasked; False where nobody is there."""
+"""Brings this plan up; the mapping is what the supervisor writes into the history beside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """What is brought up: the first plan, the machine and wish it was made for, and how to plan again.
+class Launch:
+    """A plan to bring up, the machine and workload it was made for, and how to plan again.
 
-    `engine` is the binary's sha256. `retry` False: the first failure is the last word.
+    `retry` False: the first failure is the last word.
     """
 
     plan: Plan
@@ -52,25 +51,24 @@ class Case:
     workload: Workload
     replan: Replan
     start: Start
-    history: Path
-    engine: str | None
+    engine_sha256: str | None
     retry: bool = True
 
 
-def bring_up_or_save(case: Case, on_progress: OnProgress, consent: Consent) -> Deployment:
-    """The deployment, of the plan or of one that was made because it failed. Raises what `case.start` raises."""
-    plan, correction, notes = _as_remembered(case, on_progress)
-    first = _identity(case, case.plan)
+def launch_or_rescue(here: Here, launch: Launch) -> Deployment:
+    """Bring the plan up, or one that was made because it failed. Raises what `launch.start` raises."""
+    plan, correction, notes = _as_remembered(here, launch)
+    first = _identity(launch, launch.plan)
     for number in range(MOST_STEPS + 1):
         try:
-            return case.start(plan, notes)
+            return launch.start(plan, notes)
         except LoadFailed as error:
-            step = _next(case, plan, correction, error) if case.retry and number < MOST_STEPS else None
+            step = _next(launch, plan, correction, error) if launch.retry and number < MOST_STEPS else None
             if step is None:
                 raise
-            _ask(step, error, consent)
+            _ask(here, step, error)
             why = f"{error.cause.sentence}; trying again: {step.sentence} ({number + 1} of {MOST_STEPS})"
-            on_progress(Step(phase="save", done=number + 1, total=None, unit="steps", text=why))
+            here.on_progress(Step(phase="save", done=number + 1, total=None, unit="steps", text=why))
             correction = step.correction
             plan = replace(
                 step.plan, reasons=(*step.plan.reasons, f"{error.cause.sentence}: {step.sentence}")
@@ -79,45 +77,47 @@ def bring_up_or_save(case: Case, on_progress: OnProgress, consent: Consent) -> D
     raise LauncherError("the last attempt neither came up nor failed")
 
 
-def _as_remembered(case: Case, on_progress: OnProgress) -> tuple[Plan, Correction, dict[str, Any]]:
-    """The plan to begin with: corrected where this very plan was saved by that before."""
-    nothing: tuple[Plan, Correction, dict[str, Any]] = (case.plan, Correction(), {})
-    if not case.retry:
+def _as_remembered(here: Here, launch: Launch) -> tuple[Plan, Correction, dict[str, Any]]:
+    """Return the plan to begin with: corrected where this very plan was saved by that before."""
+    nothing: tuple[Plan, Correction, dict[str, Any]] = (launch.plan, Correction(), {})
+    if not launch.retry:
         return nothing
-    identity = _identity(case, case.plan)
-    known = history.find_correction(history.read_history(case.history), identity)
+    identity = _identity(launch, launch.plan)
+    known = history.find_correction(history.read_history(here.settings.history_file), identity)
     if known is None:
         return nothing
     correction = _restored(known)
-    outcome = case.replan(
-        with_less_free(case.machine, dict(correction.less)), with_correction(case.workload, correction)
+    outcome = launch.replan(
+        with_less_free(launch.machine, dict(correction.less)), with_correction(launch.workload, correction)
     )
     if not isinstance(outcome, Plan) or correction.ctx_size is not None:
         return nothing
-    what = f"as it was saved before: {describe_difference(case.plan, outcome)}"
-    on_progress(Step(phase="save", done=0, total=None, unit="steps", text=what))
+    what = f"as it was saved before: {describe_difference(launch.plan, outcome)}"
+    here.on_progress(Step(phase="save", done=0, total=None, unit="steps", text=what))
     notes = {"saves": asdict(identity), "correction": dict(known), "step": what}
     return replace(outcome, reasons=(*outcome.reasons, what)), correction, notes
 
 
-def _next(case: Case, failed: Plan, correction: Correction, error: LoadFailed) -> Rescue | None:
+def _next(launch: Launch, failed: Plan, correction: Correction, error: LoadFailed) -> Rescue | None:
     if error.cause.kind not in MEMORY_KINDS:
         return None
     exhausted = ExhaustedRow(
         where=error.cause.where, need_bytes=error.cause.need_bytes, had_bytes=error.cause.had_bytes
     )
-    return next(find_rescues(failed, exhausted, case.machine, case.workload, correction, case.replan), None)
+    return next(
+        find_rescues(failed, exhausted, launch.machine, launch.workload, correction, launch.replan), None
+    )
 
 
-def _ask(step: Rescue, error: LoadFailed, consent: Consent) -> None:
-    """A context is a requirement: it is never shortened unasked."""
-    if step.needs_consent and not consent(f"{error.cause.sentence}. Go on with {step.sentence}?"):
+def _ask(here: Here, step: Rescue, error: LoadFailed) -> None:
+    """Ask before a context is shortened: it is a requirement. Raises `error` where the answer is no."""
+    if step.needs_consent and not here.consent(f"{error.cause.sentence}. Go on with {step.sentence}?"):
         error.hint = f"-c {step.plan.ctx_size} would fit; {error.hint}"
         raise error
 
 
-def _identity(case: Case, plan: Plan) -> Identity:
-    return Identity(plan=plan_key(plan), engine=case.engine, driver=driver_of(case.machine))
+def _identity(launch: Launch, plan: Plan) -> Identity:
+    return Identity(plan=plan_key(plan), engine=launch.engine_sha256, driver=driver_of(launch.machine))
 
 
 def _stored(correction: Correction) -> dict[str, Any]:

@@ -1,33 +1,30 @@
-"""`up` in the foreground: stays until the server ends, ends it when it is interrupted."""
+"""`up` in the foreground: stay until the server ends, end it when interrupted."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
-from launcher.commands.engine import Confirm
-from launcher.commands.start import UpRequest
+from launcher.commands.here import Here
 from launcher.commands.up import up
+from launcher.commands.up_request import UpRequest
 from launcher.deployment.deploy import attend
 from launcher.deployment.record import Deployment
 from launcher.deployment.takedown import take_down
 from launcher.errors import NotFound, UsageError
-from launcher.progress import OnProgress
-from launcher.system.settings import read_settings
 
 
-def serve(
-    request: UpRequest, confirm: Confirm, on_progress: OnProgress, announce: Callable[[Deployment], None]
-) -> None:
-    """`up` in the foreground: `announce` it, stay until it ends, end it on Ctrl-C and SIGTERM.
+def serve(here: Here, request: UpRequest, announce: Callable[[Deployment], None]) -> None:
+    """Bring a model up, `announce` it, stay until it ends; end it on Ctrl-C and SIGTERM.
 
     Raises KeyboardInterrupt after those, EngineFailed with the cause when it ends by itself.
     """
-    folder = read_settings().deployments_dir
+    folder = here.settings.deployments_dir
     deployment: Deployment | None = None
     try:
-        deployment = _ours(up(request, confirm, on_progress, keep_up=False))
+        deployment = _ours(up(here, replace(request, keep_up=False)))
         announce(deployment)
         attend(folder, deployment)
     except BaseException:
@@ -37,10 +34,11 @@ def serve(
         raise
 
 
-def _ours(found: Deployment) -> Deployment:
-    """A deployment that this process started: the foreground does not end what was up before."""
-    if found.starter is not None and found.starter.pid == os.getpid():
-        return found
+def _ours(deployment: Deployment) -> Deployment:
+    """Refuse a deployment that ran before: the foreground does not end what it did not start."""
+    if deployment.starter is not None and deployment.starter.pid == os.getpid():
+        return deployment
     raise UsageError(
-        f"{found.name} runs already, in the background (pid {found.pid})", hint=f"launcher stop {found.name}"
+        f"{deployment.name} runs already, in the background (pid {deployment.pid})",
+        hint=f"launcher stop {deployment.name}",
     )

@@ -1,188 +1,145 @@
-"""The story, top to bottom: find the engine, see the machine, read the model, plan, pull, start.
+"""Bring a model up: inspect, probe, plan, pull, start; the story, top to bottom.
 
-Everything is wired here, and nothing is decided here: `plan` decides, the edges act.
+Everything is wired here and nothing is decided here: `plan` decides, the edges act.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
-from launcher.commands import plan as planning
 from launcher.commands.claims import claim, claim_rows, less_promised
-from launcher.commands.engine import Confirm
-from launcher.commands.lock import read_lock
-from launcher.commands.plan import Planned, PlanRequest, _wanted, fitting, plan_model
-from launcher.commands.probe import MachineChoice, machine_for
-from launcher.commands.pull import fetch_all_of
-from launcher.commands.retry import Case, Consent, bring_up_or_save
-from launcher.commands.start import Upping, UpRequest, _engine_while, _looked_up, serving_of, start_planned
-from launcher.commands.up_locked import _up_locked
+from launcher.commands.engine import engine_or_build
+from launcher.commands.here import Here
+from launcher.commands.inspect import inspect
+from launcher.commands.plan import plan, plan_on, replan
+from launcher.commands.planned import (
+    Planned,
+    PlanRequest,
+    files_to_bring,
+    fitting,
+    path_to_be,
+    pinned,
+    printed_argv,
+    started_with,
+)
+from launcher.commands.probe import probe
+from launcher.commands.pull import fetch_all
+from launcher.commands.pull_meanwhile import pull_meanwhile
+from launcher.commands.retry import Launch, launch_or_rescue
+from launcher.commands.start import Attempt, start_planned
+from launcher.commands.up_locked import up_locked
+from launcher.commands.up_request import UpRequest, look_up, serving_of
 from launcher.deployment import claims
 from launcher.deployment.address import check_exposure
 from launcher.deployment.ports import free_port
 from launcher.deployment.record import Deployment
-from launcher.engine.environment import config_files, engine_env
 from launcher.engine.find import Engine
-from launcher.engine.flags.user_flags import uncounted_notes
 from launcher.errors import DoesNotFit
-from launcher.machine.machine import Machine
-from launcher.models.catalogue import Sources, resolve, sources_of
+from launcher.models.catalogue import Target
 from launcher.models.located import HubFiles, Located
-from launcher.plan.plan import Plan
-from launcher.progress import OnProgress
-from launcher.system.settings import Settings, read_settings
 from launcher.units import format_bytes
 
 
-def rehearse(request: UpRequest, on_progress: OnProgress) -> Planned:
-    """What `up` would start, command line and address included; where no port is given, one that is free now."""
-    check_exposure(request.host, request.api_key_file)
-    os.environ.update(request.env)
-    planned = plan_model(request.plan, on_progress)
-    if planned.plan is None or planned.located is None:
-        return planned
-    serving = serving_of(
-        request,
-        request.port or free_port(request.host),
-        planned.target.model_id,
-        planning.path_to_be(planned.located),
-    )
-    return replace(planned, argv=planning.printed_argv(planned, planned.plan, serving))
+def up(here: Here, request: UpRequest) -> Deployment:
+    """Plan, pull and start a model; return once it has produced a token. A running one is returned as it is.
 
-
-def up(
-    request: UpRequest,
-    confirm: Confirm,
-    on_progress: OnProgress,
-    *,
-    keep_up: bool = True,
-    consent: Consent = lambda _question: False,
-) -> Deployment:
-    """Plan, pull, start, and return once the model has produced a token; a running one is returned as it is.
-
-    `keep_up` has a server that dies later started again; `consent` is asked before a context is shortened. Raises
-    DoesNotFit, and what its parts raise; afterwards nothing runs that did not run before.
+    Raises DoesNotFit, and what its parts raise; afterwards nothing runs that did not run before.
     """
-    os.environ.update(request.env)  # a device that a variable hides is hidden from the plan too
-    settings = read_settings()
-    confirm = functools.cache(confirm)  # nothing is asked twice
     if request.locked is not None:
-        lock = read_lock(request.locked)
-        return _up_locked(request, lock, settings, confirm, on_progress, keep_up=keep_up)
-    sources = sources_of(settings, offline=request.plan.offline)
-    target = resolve(request.plan.ref, request.plan.quant, sources)
-    name, asked, running = _looked_up(request, settings, target.model_id)
-    if running is not None:
-        return running
-
-    def without_engine(watch: OnProgress) -> tuple[Located, ...]:
-        machine = machine_for(MachineChoice(), None, settings)
-        return _wanted(planning.make(request.plan, settings, None, machine, watch, sources))
-
+        return up_locked(here, request, request.locked)
+    target = inspect(here, request.plan.ref, request.plan.quant)
+    named = look_up(here, request, target.model_id)
+    if named.running is not None:
+        return named.running
     again = partial(_pull_command, request.plan)
-    engine = _engine_while(without_engine, again, request, settings, sources, confirm, on_progress)
-    key = claims.claim_key(settings.deployments_dir, name)
+    engine = engine_or_build(
+        here,
+        request.plan.engine,
+        meanwhile=lambda: pull_meanwhile(here, partial(_files_without_engine, request.plan, target), again),
+    )
+    key = claims.claim_key(here.settings.deployments_dir, named.name)
     try:
-        machine, planned = _plan_and_claim(request, name, engine, settings, sources, on_progress)
-        plan, located = fitting(planned)
-        paths, *beside = fetch_all_of(_wanted(planned), sources, confirm, on_progress, again(located))
-        brought = tuple(one[0] for one in beside)
-        planned = planning.started_with(planned, brought)
-        found = planned.capabilities
-        upping = Upping(request, name, asked, paths[0], engine, machine, found, keep_up, brought)
-        case = _case(upping, planned, plan, located, settings, on_progress)
-        return bring_up_or_save(case, on_progress, consent)
+        planned = _plan_and_claim(here, request, target, engine, named.name)
+        _, located = fitting(planned)
+        paths, *companions = fetch_all(here, files_to_bring(planned), again(located))
+        companion_paths = tuple(shards[0] for shards in companions)
+        attempt = Attempt(
+            request=request,
+            name=named.name,
+            request_hash=named.request_hash,
+            model_path=paths[0],
+            companion_paths=companion_paths,
+            engine=engine,
+            capabilities=planned.capabilities,
+            machine=planned.machine,
+        )
+        return launch_or_rescue(here, _launch(here, attempt, started_with(planned, companion_paths)))
     except BaseException:
-        claims.drop_claim(settings.claims_dir, key)
+        claims.drop_claim(here.settings.claims_dir, key)
         raise
 
 
-def _case(
-    upping: Upping,
-    planned: Planned,
-    plan: Plan,
-    located: Located,
-    settings: Settings,
-    on_progress: OnProgress,
-) -> Case:
-    """This plan, and what a second attempt would be made of."""
-    return Case(
+def rehearse(here: Here, request: UpRequest) -> Planned:
+    """Plan what `up` would start, command line and address included; without a port, one that is free now."""
+    check_exposure(request.host, request.api_key_file)
+    planned = plan(here, request.plan)
+    if planned.plan is None or planned.located is None:
+        return planned
+    port = request.port or free_port(request.host)
+    serving = serving_of(request, port, planned.target.model_id, path_to_be(planned.located))
+    return replace(planned, argv=printed_argv(planned, planned.plan, serving))
+
+
+def _launch(here: Here, attempt: Attempt, planned: Planned) -> Launch:
+    plan, located = fitting(planned)
+    return Launch(
         plan=plan,
-        machine=upping.machine,
-        workload=planning.pinned(planned, plan),
-        replan=partial(planning.replan, planned, plan.quant, located, settings),
-        start=partial(start_planned, upping, planned, settings, on_progress),
-        history=settings.history_file,
-        engine=planned.capabilities.sha256 if planned.capabilities else None,
-        retry=upping.request.retry,
+        machine=attempt.machine,
+        workload=pinned(planned, plan),
+        replan=partial(replan, here, planned, plan.quant, located),
+        start=partial(start_planned, here, attempt, planned),
+        engine_sha256=planned.capabilities.sha256 if planned.capabilities else None,
+        retry=attempt.request.retry,
     )
 
 
-def _plan_and_claim(
-    request: UpRequest,
-    name: str,
-    engine: Engine,
-    settings: Settings,
-    sources: Sources,
-    on_progress: OnProgress,
-) -> tuple[Machine, Planned]:
-    """The machine with what nobody was promised, and the plan for it, whose memory is claimed. Raises DoesNotFit."""
-    key = claims.claim_key(settings.deployments_dir, name)
-    with claims.hold_planning_lock(settings.claims_dir):
-        probed = machine_for(MachineChoice(), engine, settings)
-        others = claims.read_claims(settings.claims_dir, but_not=key)
-        machine = less_promised(
-            probed, claims.reserved_bytes(others)
-        )  # what others were promised is not free
-        planned = planning.make(request.plan, settings, engine, machine, on_progress, sources)
-        plan, _ = _fitting(planned, others)
-        claim(settings.claims_dir, key, name, claim_rows(plan, machine), os.getpid())
-    return machine, planned
+def _plan_and_claim(here: Here, request: UpRequest, target: Target, engine: Engine, name: str) -> Planned:
+    """Plan in the memory that is not reserved for others, and reserve what the plan takes. Raises DoesNotFit."""
+    folder, key = here.settings.claims_dir, claims.claim_key(here.settings.deployments_dir, name)
+    with claims.hold_planning_lock(folder):
+        others = claims.read_claims(folder, but_not=key)
+        machine = less_promised(probe(here, engine=engine), claims.reserved_bytes(others))
+        planned = plan_on(here, request.plan, target, machine, engine)
+        try:
+            plan, _ = fitting(planned)
+        except DoesNotFit as error:
+            _name_largest(error, others)
+            raise
+        claim(folder, key, name, claim_rows(plan, machine), os.getpid())
+    return planned
+
+
+def _name_largest(error: DoesNotFit, others: tuple[claims.Claim, ...]) -> None:
+    """Add to the hint the deployment that reserved most: the first to look at."""
+    reserved = {other.name: sum(claims.reserved_bytes((other,)).values()) for other in others}
+    largest = max(reserved, key=lambda name: reserved[name], default=None)
+    if largest is not None and reserved[largest]:
+        error.hint = (
+            f"launcher stop {largest} (it was promised {format_bytes(reserved[largest])}); or {error.hint}"
+        )
+
+
+def _files_without_engine(request: PlanRequest, target: Target, here: Here) -> tuple[Located, ...]:
+    """Plan by estimate, while the engine that would simulate is being built; list the files to pull."""
+    return files_to_bring(plan_on(here, request, target, probe(here), None))
 
 
 def _pull_command(request: PlanRequest, located: Located) -> tuple[str, ...]:
-    """What pulls these files: a repo's by the quant that was chosen, others by what was typed."""
+    """Spell the command that pulls these files: a repo's by the quant that was chosen, others as typed."""
     if isinstance(located.files, HubFiles):
         ref = (located.model.model_id,)
     else:
         ref = (request.ref, *(("--quant", request.quant) if request.quant else ()))
     return ("launcher", "pull", *ref, *(("--", *request.flags) if request.flags else ()))
-
-
-def _fitting(planned: Planned, others: tuple[claims.Claim, ...]) -> tuple[Plan, Located]:
-    """The plan and its files. Raises DoesNotFit; who else was promised memory is the first to look at."""
-    try:
-        return fitting(planned)
-    except DoesNotFit as error:
-        promised = {claim.name: sum(claims.reserved_bytes((claim,)).values()) for claim in others}
-        largest = max(promised, key=lambda name: promised[name], default=None)
-        if largest is not None and promised[largest]:
-            taken = f"it was promised {format_bytes(promised[largest])}"
-            error.hint = f"launcher stop {largest} ({taken}); or {error.hint}"
-        raise
-
-
-def notes(request: UpRequest) -> tuple[str, ...]:
-    """What a user should know although nothing is wrong: what is dropped, what applies silently, what is not
-    counted."""
-    env, dropped = engine_env(os.environ, dict(request.env))
-    said = [
-        f"{name} is not passed on: it would change llama-server silently (-e {name}=… passes it)"
-        for name in dropped
-    ]
-    said += [
-        f"{path} is there, and llama-server takes from it what this command does not set"
-        for path in config_files(env)
-    ]
-    return (*said, *_exposed_keys(request.api_key_file), *uncounted_notes(request.plan.flags))
-
-
-def _exposed_keys(path: Path | None) -> tuple[str, ...]:
-    """A key file that others can read is no secret; llama-server reads it, argv never holds it."""
-    if path is None or not path.exists() or not path.stat().st_mode & 0o077:
-        return ()
-    return (f"{path} can be read by other users (chmod 600 {path})",)

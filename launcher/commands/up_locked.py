@@ -1,81 +1,81 @@
-"""`up --locked`: exactly what is in a lock file, nothing planned."""
+"""Bring up exactly what a lock file holds (`up --locked`); nothing is planned."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from launcher.commands.claims import by_memory, claim
 from launcher.commands.companions import files_of
-from launcher.commands.engine import Confirm
-from launcher.commands.lock import Lock, check_engine, companions_of, locate, with_brought
-from launcher.commands.probe import MachineChoice, machine_for
-from launcher.commands.pull import fetch_all_of
-from launcher.commands.start import Upping, UpRequest, What, _engine_while, _looked_up, start
+from launcher.commands.engine import engine_or_build
+from launcher.commands.here import Here
+from launcher.commands.lock import Lock, check_engine, companions_of, locate, read_lock, with_brought
+from launcher.commands.probe import probe
+from launcher.commands.pull import fetch_all
+from launcher.commands.pull_meanwhile import pull_meanwhile
+from launcher.commands.start import Attempt, Launchable, start
+from launcher.commands.up_request import UpRequest, look_up
 from launcher.deployment import claims
 from launcher.deployment.record import Deployment
 from launcher.deployment.supervisor.ready import LoadFailed
 from launcher.engine.capabilities import read_capabilities
 from launcher.engine.log.cause import MEMORY_KINDS
-from launcher.models.catalogue import sources_of
+from launcher.models.located import Located
 from launcher.plan.from_json import StoredPlan
-from launcher.progress import OnProgress
-from launcher.system.settings import Settings
 
 
-def _up_locked(
-    request: UpRequest,
-    lock: Lock,
-    settings: Settings,
-    confirm: Confirm,
-    on_progress: OnProgress,
-    *,
-    keep_up: bool,
-) -> Deployment:
-    """Start exactly what is locked, and keep it up. Nothing is planned, so nothing is planned again where memory runs
-    out: the error says what would be."""
-    sources = sources_of(settings)
-    name, asked, running = _looked_up(request, settings, lock.model_id)
-    if running is not None:
-        return running
+def up_locked(here: Here, request: UpRequest, file: Path) -> Deployment:
+    """Start exactly what is locked, and keep it up. Raises UsageError where the files or the engine are others."""
+    lock = read_lock(file)
+    named = look_up(here, request, lock.model_id)
+    if named.running is not None:
+        return named.running
     again = ("launcher", "up", "--locked", str(lock.file))
-    engine = _engine_while(
-        lambda _: (locate(lock, sources), *files_of(companions_of(lock, sources))),
-        lambda _: again,
-        request,
-        settings,
-        sources,
-        confirm,
-        on_progress,
+
+    def files(inside: Here) -> tuple[Located, ...]:
+        return (locate(lock, inside.sources), *files_of(companions_of(lock, inside.sources)))
+
+    engine = engine_or_build(
+        here, request.plan.engine, meanwhile=lambda: pull_meanwhile(here, files, lambda _: again)
     )
-    found = read_capabilities(engine, settings.cache_dir)
-    check_engine(lock, found)
-    located = locate(lock, sources)
-    remote = companions_of(lock, sources)
-    wanted = (located, *files_of(remote))
-    paths, *beside = fetch_all_of(wanted, sources, confirm, on_progress, again)
-    brought = tuple(one[0] for one in beside)
-    lock = with_brought(lock, remote, brought, found)
-    machine = machine_for(MachineChoice(), engine, settings)
-    upping = Upping(request, name, asked, paths[0], engine, machine, found, keep_up, brought)
-    return _start_locked(upping, lock, located.model.size_bytes, settings, on_progress)
+    known = read_capabilities(engine, here.settings.cache_dir)
+    check_engine(lock, known)
+    located = locate(lock, here.sources)
+    remote = companions_of(lock, here.sources)
+    paths, *companions = fetch_all(here, (located, *files_of(remote)), again)
+    companion_paths = tuple(shards[0] for shards in companions)
+    attempt = Attempt(
+        request=request,
+        name=named.name,
+        request_hash=named.request_hash,
+        model_path=paths[0],
+        companion_paths=companion_paths,
+        engine=engine,
+        capabilities=known,
+        machine=probe(here, engine=engine),
+    )
+    lock = with_brought(lock, remote, companion_paths, known)
+    return _start_locked(here, attempt, lock, located.model.size_bytes)
 
 
-def _start_locked(
-    upping: Upping, lock: Lock, model_bytes: int, settings: Settings, on_progress: OnProgress
-) -> Deployment:
-    what = What(
+def _start_locked(here: Here, attempt: Attempt, lock: Lock, model_bytes: int) -> Deployment:
+    launchable = Launchable(
         model_id=lock.model_id,
         model_bytes=model_bytes,
         stored_plan=StoredPlan(document=lock.document, plan=lock.plan),
-        rows=by_memory(lock.rows, upping.machine),
+        rows=by_memory(lock.rows, attempt.machine),
         compile=lock.compile,
     )
-    key = claims.claim_key(settings.deployments_dir, upping.name)
-    claim(settings.claims_dir, key, upping.name, lock.rows, os.getpid())
+    folder, key = here.settings.claims_dir, claims.claim_key(here.settings.deployments_dir, attempt.name)
+    claim(folder, key, attempt.name, lock.rows, os.getpid())
     try:
-        return start(upping, what, settings, on_progress, {})
+        return start(here, attempt, launchable, {})
     except BaseException as error:
-        claims.drop_claim(settings.claims_dir, key)
+        claims.drop_claim(folder, key)
         if isinstance(error, LoadFailed) and error.cause.kind in MEMORY_KINDS:
-            error.hint = f"{lock.unlocked}: plans it anew for the memory that is free now; {lock.file} promises exactly this plan"
+            # nothing was planned, so nothing is planned again
+            error.hint = (
+                f"{lock.unlocked}: plans it anew for the memory that is free now; "
+                f"{lock.file} promises exactly this plan"
+            )
         raise

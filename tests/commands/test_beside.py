@@ -13,24 +13,24 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from launcher.commands import pull as pulling
 from launcher.commands import start
 from launcher.commands.check import CheckRequest, check_command, check_document
-from launcher.commands.companions import files_of
+from launcher.commands.here import here_with
+from launcher.commands.inspect import inspect
 from launcher.commands.lock import companions_of, read_lock, with_brought, write_lock
-from launcher.commands.plan import (
+from launcher.commands.plan import plan_on
+from launcher.commands.planned import (
     Planned,
     PlanRequest,
     compile_argv,
     document,
-    fitting,
-    locate_planned,
-    make,
+    files_to_bring,
     started_with,
 )
 from launcher.commands.probe import MachineChoice
-from launcher.commands.pull import fetch_all_of
-from launcher.commands.start import Upping, UpRequest
+from launcher.commands.pull import PullRequest, fetch_all, pull
+from launcher.commands.start import Attempt
+from launcher.commands.up_request import UpRequest
 from launcher.deployment.record import Deployment
 from launcher.engine.find import Engine, EngineSource
 from launcher.engine.flags.argv import Serving
@@ -39,7 +39,6 @@ from launcher.errors import (
     EngineFailed,
     HashMismatch,
     Interrupted,
-    LauncherError,
     NotFound,
     TryAgain,
     UsageError,
@@ -54,7 +53,7 @@ from launcher.models.local import open_path
 from launcher.models.located import Located, PullOptions
 from launcher.models.store import HubStore, store_of
 from launcher.plan.workload import Workload
-from launcher.progress import Step, silent
+from launcher.progress import Step
 from launcher.system.settings import read_settings
 from launcher.units import GIB
 from tests.commands.test_pull import PROFILE
@@ -101,14 +100,15 @@ def projector_url(hub: FakeHub) -> str:
 
 
 def plan(*flags: str, offline: bool = False) -> Planned:
-    request = PlanRequest(ref=f"{MODEL}:Q8_0", flags=flags, workload=Workload(ctx_size=512), offline=offline)
-    return make(request, read_settings(), None, machine(), silent)
+    request = PlanRequest(ref=f"{MODEL}:Q8_0", flags=flags, workload=Workload(ctx_size=512))
+    here = here_with(offline=offline)
+    return plan_on(here, request, inspect(here, request.ref), machine(), None)
 
 
 def bring(planned: Planned, options: PullOptions | None = None) -> tuple[tuple[Path, ...], ...]:
-    _, located = fitting(planned)
-    wanted = (located, *files_of(planned.beside.remote))
-    return fetch_all_of(wanted, sources_of(read_settings()), lambda _: True, silent, ("again",), options)
+    return fetch_all(
+        here_with(confirm=lambda _: True), files_to_bring(planned), ("again",), options or PullOptions()
+    )
 
 
 def started(planned: Planned, beside: Sequence[tuple[Path, ...]]) -> tuple[str, ...]:
@@ -239,7 +239,9 @@ def test_the_disk_is_asked_for_all_of_them_before_the_first_byte(
 def test_pull_takes_the_same_flags_and_prints_all_paths(hub: FakeHub, tmp_path: Path) -> None:
     options = PullOptions(folder=tmp_path / "here")
     flags = ("-hfd", f"{DRAFT}:Q8_0", "-ub", "256", "--mmproj-url", projector_url(hub))
-    paths = pulling.pull(f"{MODEL}:Q8_0", None, options, lambda _: True, silent, _no_plan, flags=flags)
+    paths = pull(
+        here_with(confirm=lambda _: True), PullRequest(ref=f"{MODEL}:Q8_0", options=options, flags=flags)
+    )
     names = ["main-Q8_0.gguf", "draft-Q8_0.gguf", "mmproj-F16.gguf"]
     assert paths == tuple(tmp_path / "here" / name for name in names)
     assert fetched(hub) == set(names)
@@ -261,7 +263,7 @@ def test_pull_brings_what_a_profile_has_loaded_beside_its_model(hub: FakeHub, fi
     folder = read_settings().own_profiles_dir / "models"
     folder.mkdir(parents=True)
     (folder / "tiny.toml").write_text(text)
-    paths = pulling.pull("tiny", None, PullOptions(), lambda _: True, silent, _no_plan)
+    paths = pull(here_with(confirm=lambda _: True), PullRequest(ref="tiny"))
     assert [path.name for path in paths] == ["main-Q8_0.gguf", "mmproj-F16.gguf"]
 
 
@@ -273,26 +275,24 @@ def test_ctrl_c_says_the_command_that_goes_on_with_all_of_them(hub: FakeHub, tmp
     options = PullOptions(folder=tmp_path / "here")
     flags = ("-hfd", f"{DRAFT}:Q8_0")
     with pytest.raises(Interrupted) as caught:
-        pulling.pull(f"{MODEL}:Q8_0", None, options, lambda _: True, interrupt, _no_plan, flags=flags)
+        pull(here_with(interrupt), PullRequest(ref=f"{MODEL}:Q8_0", options=options, flags=flags))
     assert caught.value.hint == f"launcher pull {MODEL}:Q8_0 --dir {tmp_path}/here -- -hfd {DRAFT}:Q8_0"
-    paths = pulling.pull(f"{MODEL}:Q8_0", None, options, lambda _: True, silent, _no_plan, flags=flags)
+    paths = pull(
+        here_with(confirm=lambda _: True), PullRequest(ref=f"{MODEL}:Q8_0", options=options, flags=flags)
+    )
     assert [path.name for path in paths] == ["main-Q8_0.gguf", "draft-Q8_0.gguf"]
-
-
-def _no_plan(*_: object) -> tuple[Located, ...]:
-    raise LauncherError("a quant that is named needs no plan")
 
 
 def test_of_a_draft_repo_llama_server_takes_its_head_first(hub: FakeHub, files: dict[str, Path]) -> None:
     heads = ("draft-Q4_K_M.gguf", "eagle3-draft-Q8_0.gguf")
     hub.publish(DRAFT, {name: files[name] for name in heads})
-    [one] = plan("-hfd", DRAFT).beside.remote
+    [one] = plan("-hfd", DRAFT).companions.remote
     assert isinstance(one.found, Located)
     assert (one.found.model.shards[0].name, one.also) == (heads[1], ("--spec-type", "draft-eagle3"))
-    [one] = plan("-hfd", DRAFT, "--spec-type", "draft-simple").beside.remote
+    [one] = plan("-hfd", DRAFT, "--spec-type", "draft-simple").companions.remote
     assert isinstance(one.found, Located)
     assert (one.found.model.shards[0].name, one.also) == (heads[0], ())
-    [one] = plan("-hfd", DRAFT, "-md", heads[1]).beside.remote  # -md is a file of the repo then
+    [one] = plan("-hfd", DRAFT, "-md", heads[1]).companions.remote  # -md is a file of the repo then
     assert isinstance(one.found, Located)
     assert one.found.model.shards[0].name == heads[1]
 
@@ -303,7 +303,7 @@ def test_a_lock_holds_the_companions_files(hub: FakeHub, files: dict[str, Path],
     hub.publish(DRAFT, {"draft-Q8_0.gguf": files["draft-Q4_K_M.gguf"]})
     lock = read_lock(tmp_path / "lock.json")
     assert lock.argv == planned.argv
-    [one], [was] = companions_of(lock, sources_of(read_settings())), planned.beside.remote
+    [one], [was] = companions_of(lock, sources_of(read_settings())), planned.companions.remote
     assert isinstance(one.found, Located)
     assert isinstance(was.found, Located)
     assert (one.flag, one.found.model) == (was.flag, was.found.model)
@@ -337,12 +337,12 @@ def test_what_fits_instead_of_a_checked_line_fetches_as_the_line_did(hub: FakeHu
     (long,) = make_gguf(tmp_path / "long-Q8_0.gguf", "llama", numbers={"n_ctx": 1 << 20}, hollow=True)
     hub.publish("user/long-GGUF", {long.name: long})
     words = ("llama-server", "-hf", "user/long-GGUF:Q8_0")
-    checked = check_command(CheckRequest(words=words, machine=MachineChoice(ram_bytes=2 * GIB)), silent)
+    checked = check_command(here_with(), CheckRequest(words=words, machine=MachineChoice(ram_bytes=2 * GIB)))
     assert not checked.verdict.fits
     assert value(checked.argv, "-hf") == "user/long-GGUF:Q8_0"
     assert "--offline" not in checked.argv
     checked = check_command(
-        CheckRequest(words=(*words, "--offline"), machine=MachineChoice(ram_bytes=2 * GIB)), silent
+        here_with(), CheckRequest(words=(*words, "--offline"), machine=MachineChoice(ram_bytes=2 * GIB))
     )
     assert checked.argv.count("--offline") == 1
 
@@ -368,7 +368,7 @@ def test_the_secrets_of_a_companions_url_are_not_printed_and_not_kept(
             write_lock(planned, tmp_path / "lock.json")
         assert "SECRET" not in f"{caught.value.message} {caught.value.hint}"
         server.files.clear()
-        lacking = plan("-mmu", url).beside.notes
+        lacking = plan("-mmu", url).companions.notes
         assert len(lacking) == 1
         assert not {word for word in ("PASS", "SECRET") if word in lacking[0]}
 
@@ -388,7 +388,7 @@ def test_the_command_that_goes_on_shows_no_secret_and_says_that_it_lacks_one(hub
 
     flags = ("-mmu", projector_url(hub).replace("://", "://user:PASS@") + "?sig=SECRET")
     with pytest.raises(Interrupted) as caught:
-        pulling.pull(f"{MODEL}:Q8_0", None, PullOptions(), lambda _: True, interrupt, _no_plan, flags=flags)
+        pull(here_with(interrupt), PullRequest(ref=f"{MODEL}:Q8_0", flags=flags))
     assert caught.value.hint == (
         f"launcher pull {MODEL}:Q8_0 -- -mmu {projector_url(hub)}: with the whole URL, whose secrets are not shown"
     )
@@ -398,7 +398,7 @@ def test_a_checked_line_shows_no_secret(hub: FakeHub, tmp_path: Path) -> None:
     (long,) = make_gguf(tmp_path / "long-Q8_0.gguf", "llama", numbers={"n_ctx": 1 << 20}, hollow=True)
     hub.publish("user/long-GGUF", {long.name: long})
     words = ("llama-server", "-hf", "user/long-GGUF:Q8_0", "-mmu", projector_url(hub) + "?sig=SECRET")
-    checked = check_command(CheckRequest(words=words, machine=MachineChoice(ram_bytes=2 * GIB)), silent)
+    checked = check_command(here_with(), CheckRequest(words=words, machine=MachineChoice(ram_bytes=2 * GIB)))
     assert value(checked.argv, "-mmu") == projector_url(hub)
     assert "SECRET" not in json.dumps([check_document(checked), checked.notes, checked.corrected])
 
@@ -419,7 +419,7 @@ def test_a_checked_line_shows_no_secret(hub: FakeHub, tmp_path: Path) -> None:
 )
 def test_pull_refuses_the_flags_that_up_refuses(hub: FakeHub, flags: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(UsageError) as caught:
-        pulling.pull(f"{MODEL}:Q8_0", None, PullOptions(), lambda _: True, silent, _no_plan, flags=flags)
+        pull(here_with(confirm=lambda _: True), PullRequest(ref=f"{MODEL}:Q8_0", flags=flags))
     assert caught.value.message.startswith(sentence)
     assert hub.seen == []
 
@@ -431,14 +431,14 @@ def test_pull_names_the_flags_that_decide_nothing_for_it(hub: FakeHub) -> None:
         said.extend([step.text] if step.is_remark else [])
 
     flags = ("-c", "256", "-ngl", "3", "--jinja", "-ngld", "1", "--override-kv", "a.b=int:1", "-ncmoe", "2")
-    pulling.pull(f"{MODEL}:Q8_0", None, PullOptions(), lambda _: True, watch, _no_plan, flags=flags)
+    pull(here_with(watch), PullRequest(ref=f"{MODEL}:Q8_0", flags=flags))
     assert said == ["-ngl, --jinja: for the server, and without effect on what is pulled"]
 
 
 def test_a_planned_pull_looks_at_a_companion_once(hub: FakeHub) -> None:
     """The branch may move between two looks."""
     flags = ("-hfd", DRAFT, "-md", "draft-Q8_0.gguf")
-    paths = pulling.pull(MODEL, None, PullOptions(), lambda _: True, silent, locate_planned, flags=flags)
+    paths = pull(here_with(confirm=lambda _: True), PullRequest(ref=MODEL, flags=flags))
     assert [path.name for path in paths] == ["main-Q8_0.gguf", "draft-Q8_0.gguf"]
     assert len([seen for seen in hub.seen if f"api/models/{DRAFT}/revision" in seen.path]) == 1
 
@@ -469,9 +469,16 @@ def test_what_is_loaded_beside_the_model_was_used_too(
     [model], [draft] = bring(planned)
     assert planned.plan is not None
     engine = Engine(path=tmp_path / "llama-server", folder=tmp_path, source=EngineSource.OPTION)
-    request = UpRequest(plan=planned.request)
-    upping = Upping(
-        request, "m", "0" * 16, model, engine, planned.machine, None, keep_up=False, beside=(draft,)
+    request = UpRequest(plan=planned.request, keep_up=False)
+    attempt = Attempt(
+        request=request,
+        name="m",
+        request_hash="0" * 16,
+        model_path=model,
+        companion_paths=(draft,),
+        engine=engine,
+        capabilities=None,
+        machine=planned.machine,
     )
 
     def refuse(*_: object, **__: object) -> Deployment:
@@ -479,7 +486,7 @@ def test_what_is_loaded_beside_the_model_was_used_too(
 
     monkeypatch.setattr(start, "bring_up", refuse)
     with pytest.raises(EngineFailed):
-        start.start_planned(upping, started_with(planned, [draft]), read_settings(), silent, planned.plan, {})
+        start.start_planned(here_with(), attempt, started_with(planned, [draft]), planned.plan, {})
     used = store_of(read_settings()).used()
     assert set(used) == {str(model.resolve()), str(draft.resolve())}
 
@@ -518,18 +525,20 @@ def test_the_disk_is_asked_for_companions_before_a_local_model_is_copied(
     monkeypatch.setattr(plain_folder, "hard_link", lambda *_: False)  # as on another disk
     model, draft, folder = files["main-Q8_0.gguf"], files["draft-Q8_0.gguf"], tmp_path / "here"
 
-    def pull() -> tuple[Path, ...]:
+    def copied() -> tuple[Path, ...]:
         options, flags = PullOptions(folder=folder), ("-hfd", f"{DRAFT}:Q8_0")
-        return pulling.pull(str(model), None, options, lambda _: True, silent, _no_plan, flags=flags)
+        return pull(
+            here_with(confirm=lambda _: True), PullRequest(ref=str(model), options=options, flags=flags)
+        )
 
     needed = (model.stat().st_size + draft.stat().st_size) * 51 // 50
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1000))
     with pytest.raises(TryAgain, match=r"beside it, draft-Q8_0\.gguf need"):
-        pull()
+        copied()
     assert not list(folder.glob("*.gguf*"))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed + 1000))
-    assert [path.name for path in pull()] == [model.name, draft.name]
+    assert [path.name for path in copied()] == [model.name, draft.name]
 
 
 def test_what_cannot_be_linked_into_a_folder_is_to_come(files: dict[str, Path], tmp_path: Path) -> None:

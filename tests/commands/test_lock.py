@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from launcher.commands.here import here_with
+from launcher.commands.inspect import inspect
 from launcher.commands.lock import check_engine, locate, read_lock, write_lock
-from launcher.commands.plan import Planned, PlanRequest, make
+from launcher.commands.plan import plan_on
+from launcher.commands.planned import Planned, PlanRequest
 from launcher.commands.probe import MachineChoice
 from launcher.engine.flags.argv import Serving
 from launcher.engine.flags.help_text import Capabilities, Version
@@ -43,7 +46,8 @@ def planned(tmp_path: Path, settings: Settings) -> Planned:
     def quiet(step: Step) -> None:
         assert step
 
-    return make(request, settings, None, machine(*cards(250)), quiet)
+    here = here_with(quiet)
+    return plan_on(here, request, inspect(here, request.ref), machine(*cards(250)), None)
 
 
 SERVING = Serving(

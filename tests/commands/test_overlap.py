@@ -17,17 +17,19 @@ from typing import NoReturn
 import huggingface_hub
 import pytest
 
-from launcher.commands import plan, pull, start
-from launcher.commands import up as launch
+from launcher.commands import engine, plan, pull
+from launcher.commands.here import Here, here_with
+from launcher.commands.inspect import inspect
 from launcher.commands.lock import write_lock
-from launcher.commands.plan import PlanRequest
-from launcher.commands.probe import MachineChoice, machine_for
-from launcher.commands.start import UpRequest
+from launcher.commands.planned import PlanRequest
+from launcher.commands.probe import probe
+from launcher.commands.pull_meanwhile import pull_meanwhile
+from launcher.commands.up import up
+from launcher.commands.up_request import UpRequest
 from launcher.errors import EngineFailed, Interrupted, TryAgain
-from launcher.models.catalogue import sources_of
 from launcher.models.kept.list import list_stored, stores_here
 from launcher.models.store import HubStore
-from launcher.progress import OnProgress, Step, silent
+from launcher.progress import Step
 from launcher.system.settings import read_settings
 from launcher.units import MIB
 from tests.fakes.hub import FakeHub, Fault, Seen
@@ -60,7 +62,7 @@ class Build:
         if step.phase == "pull" and step.done == step.total and not step.part:
             self.arrived.set()
 
-    def __call__(self, *_: object) -> NoReturn:
+    def __call__(self, *_: object, **__: object) -> NoReturn:
         self.began.set()
         if self._waits and not self.arrived.wait(PATIENCE_S):
             raise EngineFailed("nothing was pulled meanwhile")
@@ -70,15 +72,15 @@ class Build:
 @pytest.fixture
 def build(monkeypatch: pytest.MonkeyPatch) -> Build:
     instead = Build()
-    monkeypatch.setattr(start, "build", instead)
+    monkeypatch.setattr(engine, "build", instead)
     return instead
 
 
 @pytest.fixture
 def locked(hub: FakeHub, tmp_path: Path) -> UpRequest:
-    settings = read_settings()
-    machine = machine_for(MachineChoice(), None, settings)
-    write_lock(plan.make(REQUEST.plan, settings, None, machine, silent), tmp_path / "lock.json")
+    here = here_with()
+    target = inspect(here, REQUEST.plan.ref)
+    write_lock(plan.plan_on(here, REQUEST.plan, target, probe(here), None), tmp_path / "lock.json")
     return UpRequest(plan=PlanRequest(ref=""), locked=tmp_path / "lock.json")
 
 
@@ -103,13 +105,13 @@ def test_headers_are_read_and_the_model_is_pulled_while_the_engine_is_built(
 
     hub.on_request = hold
     with pytest.raises(EngineFailed, match="built enough"):
-        launch.up(REQUEST, agree, build.watch)
+        up(here_with(build.watch, confirm=agree), REQUEST)
     assert (early, is_whole(tmp_path)) == ([], True)
 
 
 def test_so_it_is_for_a_locked_plan(hub: FakeHub, locked: UpRequest, build: Build, tmp_path: Path) -> None:
     with pytest.raises(EngineFailed, match="built enough"):
-        launch.up(locked, agree, build.watch)
+        up(here_with(build.watch, confirm=agree), locked)
     assert is_whole(tmp_path)
 
 
@@ -119,7 +121,7 @@ def test_a_build_that_fails_ends_the_pull(
     hub.faults.append(Fault(bytes_per_s=1 * MIB))
     began = threading.Event()
 
-    def build(*_: object) -> NoReturn:
+    def build(*_: object, **__: object) -> NoReturn:
         assert began.wait(PATIENCE_S)
         raise EngineFailed("the build failed")
 
@@ -127,9 +129,9 @@ def test_a_build_that_fails_ends_the_pull(
         if step.phase == "pull" and step.done:
             began.set()
 
-    monkeypatch.setattr(start, "build", build)
+    monkeypatch.setattr(engine, "build", build)
     with pytest.raises(EngineFailed, match="the build failed"):
-        launch.up(REQUEST, agree, watch)
+        up(here_with(watch, confirm=agree), REQUEST)
     assert "pull" not in {thread.name for thread in threading.enumerate()}
     assert not is_whole(tmp_path)
 
@@ -140,7 +142,7 @@ def test_on_a_terminal_a_large_download_is_asked_about_before_the_build(
     monkeypatch.setattr(pull, "ASK_ABOVE_BYTES", 1000)
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
     with pytest.raises(Interrupted, match="nothing was downloaded"):
-        launch.up(REQUEST, lambda question: not question.startswith("Download"), silent)
+        up(here_with(confirm=lambda question: not question.startswith("Download")), REQUEST)
     assert not build.began.is_set()
 
 
@@ -150,22 +152,21 @@ def test_what_cannot_be_found_before_the_build_is_not_looked_for_amid_it(
     """Else its question would be asked among the bars of the build."""
     looked_for: list[str] = []
 
-    def locate(_: OnProgress) -> NoReturn:
+    def locate(_: Here) -> NoReturn:
         looked_for.append(threading.current_thread().name)
         raise TryAgain("the Hub does not answer")
 
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: True))
-    sources = sources_of(read_settings())
-    with pull.pulling_meanwhile(locate, sources, agree, silent, lambda _: ("again",)):
+    with pull_meanwhile(here_with(confirm=agree), locate, lambda _: ("again",)):
         pass
     assert looked_for == ["MainThread"]
 
 
 BUILT = """
 import sys
-from launcher.commands import start
+from launcher.commands import engine
 from launcher.cli.main import main
-start.build = lambda *_: print("{}", file=sys.stderr, flush=True)
+engine.build = lambda *_, **__: print("{}", file=sys.stderr, flush=True)
 main()
 """
 """The command line, with a build that takes no time."""

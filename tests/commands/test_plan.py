@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from launcher.commands.plan import MOST_OPENED, Planned, PlanRequest, document, fitting, make, worth_opening
-from launcher.commands.probe import MachineChoice, machine_for
+from launcher.commands.here import here_with
+from launcher.commands.inspect import inspect
+from launcher.commands.plan import MOST_OPENED, plan_on, worth_opening
+from launcher.commands.planned import Planned, PlanRequest, document, fitting
+from launcher.commands.probe import MachineChoice, probe
 from launcher.errors import BadGguf, DoesNotFit, TryAgain, UsageError
 from launcher.gguf.ggml import GgmlType
+from launcher.machine.machine import Machine
 from launcher.models.catalogue import Candidate, sources_of
 from launcher.models.fetch import fetch
 from launcher.models.local import open_path
@@ -37,10 +41,15 @@ def quiet(step: Step) -> None:
     assert step
 
 
+def planned_on(request: PlanRequest, box: Machine) -> Planned:
+    here = here_with(quiet, offline=True)
+    return plan_on(here, request, inspect(here, request.ref), box, None)
+
+
 def offline(settings: Settings, machine_name: str, *, buy: bool = False) -> Planned:
-    request = PlanRequest(ref="kimi-k2.5", workload=Workload(ctx_size=32768), offline=True, buy=buy)
-    host = machine_for(MachineChoice(name=machine_name), None, settings)
-    return make(request, settings, None, host, quiet)
+    choice = MachineChoice(name=machine_name)
+    request = PlanRequest(ref="kimi-k2.5", workload=Workload(ctx_size=32768), machine=choice, buy=buy)
+    return planned_on(request, probe(here_with(), choice))
 
 
 def test_without_the_hub_a_profile_s_recipe_is_planned_and_marked(settings: Settings) -> None:
@@ -89,10 +98,8 @@ def test_saved_headers_beat_the_recipe(settings: Settings, tmp_path: Path) -> No
     make_gguf(tmp_path / "k.gguf", "deepseek2", preset="kimi-k2.5", hollow=True)
     folder = settings.own_profiles_dir / "headers"
     save_headers(open_path(tmp_path / "k.gguf"), folder / "kimi-k2.5-Q4_X.headers")
-    request = PlanRequest(ref="kimi-k2.5:INT4", workload=Workload(ctx_size=32768), offline=True)
-    planned = make(
-        request, settings, None, machine_for(MachineChoice(name="8xh200-141g"), None, settings), quiet
-    )
+    request = PlanRequest(ref="kimi-k2.5:INT4", workload=Workload(ctx_size=32768))
+    planned = planned_on(request, probe(here_with(), MachineChoice(name="8xh200-141g")))
     shown = document(planned)
     assert shown["basis"] == "estimated"
     assert shown["reasons"][0].startswith("headers as saved in kimi-k2.5-Q4_X.headers")
@@ -126,7 +133,7 @@ def test_a_file_of_a_fork_s_types_is_refused_by_name(settings: Settings, tmp_pat
     with path.open("r+b") as file:
         file.write(raw)
     with pytest.raises(BadGguf, match="139") as caught:
-        make(PlanRequest(ref=str(path)), settings, None, machine(), quiet)
+        planned_on(PlanRequest(ref=str(path)), machine())
     assert "ik_llama.cpp" in str(caught.value.hint)
 
 
@@ -138,15 +145,15 @@ def test_every_shipped_profile_parses() -> None:
 def test_a_mode_without_a_profile_is_named(settings: Settings, tmp_path: Path) -> None:
     (path,) = make_gguf(tmp_path / "m.gguf", "qwen3moe", hollow=True)
     with pytest.raises(UsageError, match=r"--mode thinking: .* has no profile"):
-        make(PlanRequest(ref=str(path), mode="thinking"), settings, None, machine(), quiet)
+        planned_on(PlanRequest(ref=str(path), mode="thinking"), machine())
     with pytest.raises(UsageError, match="has no mode 'loud'"):
-        make(PlanRequest(ref="kimi-k2.5", mode="loud", offline=True), settings, None, machine(), quiet)
+        planned_on(PlanRequest(ref="kimi-k2.5", mode="loud"), machine())
 
 
 def test_a_file_is_called_by_its_quant_and_named_as_it_was_typed(settings: Settings, tmp_path: Path) -> None:
     types = Types(expert=GgmlType.Q4_0)
     (path,) = make_gguf(tmp_path / "my model.gguf", "deepseek2", preset="kimi-k2.5", types=types, hollow=True)
-    planned = make(PlanRequest(ref=str(path)), settings, None, machine(ram_bytes=GIB), quiet)
+    planned = planned_on(PlanRequest(ref=str(path)), machine(ram_bytes=GIB))
     with pytest.raises(DoesNotFit) as caught:
         fitting(planned)
     assert caught.value.message.startswith("my model Q4_0 does not fit: ")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.commands.engine import backends_beside, engine_or_none
-from launcher.commands.probe import MachineChoice, machine_for, machine_names, save_machine
+from launcher.commands.engine import backends_in, engine_or_none
+from launcher.commands.here import here_with
+from launcher.commands.probe import MachineChoice, machine_names, probe, save_machine
 from launcher.engine.find import Engine, EngineSource
 from launcher.errors import NotFound, UsageError
 from launcher.system.settings import read_settings
@@ -15,10 +16,10 @@ from launcher.units import GIB
 
 
 def test_a_saved_machine_is_the_machine(tmp_path: Path) -> None:
-    settings = read_settings()
-    here = machine_for(MachineChoice(), None, settings)
-    save_machine(here, tmp_path / "here.toml")
-    assert machine_for(MachineChoice(name=str(tmp_path / "here.toml")), None, settings) == here
+    here = here_with()
+    machine = probe(here)
+    save_machine(machine, tmp_path / "here.toml")
+    assert probe(here, MachineChoice(name=str(tmp_path / "here.toml"))) == machine
 
 
 def test_machines_are_known_by_name_and_the_users_own_win() -> None:
@@ -27,13 +28,13 @@ def test_machines_are_known_by_name_and_the_users_own_win() -> None:
     own = settings.own_profiles_dir / "machines"
     own.mkdir(parents=True)
     save_machine(
-        machine_for(MachineChoice(gpus=("3060",), ram_bytes=8 * GIB), None, settings), own / "laptop-16g.toml"
+        probe(here_with(), MachineChoice(gpus=("3060",), ram_bytes=8 * GIB)), own / "laptop-16g.toml"
     )
-    assert machine_for(MachineChoice(name="laptop-16g"), None, settings).ram_total_bytes == 8 * GIB
+    assert probe(here_with(), MachineChoice(name="laptop-16g")).ram_total_bytes == 8 * GIB
 
 
 def test_gpus_and_ram_make_a_machine() -> None:
-    machine = machine_for(MachineChoice(gpus=("3090:2", "3060"), ram_bytes=128 * GIB), None, read_settings())
+    machine = probe(here_with(), MachineChoice(gpus=("3090:2", "3060"), ram_bytes=128 * GIB))
     assert [device.id for device in machine.devices] == ["CUDA0", "CUDA1", "CUDA2"]
     assert machine.ram_total_bytes == 128 * GIB
 
@@ -49,21 +50,20 @@ def test_gpus_and_ram_make_a_machine() -> None:
 )
 def test_a_machine_that_cannot_be(choice: MachineChoice, error: type[Exception], sentence: str) -> None:
     with pytest.raises(error, match=sentence):
-        machine_for(choice, None, read_settings())
+        probe(here_with(), choice)
 
 
 def test_without_an_engine_there_is_none_and_a_named_one_must_exist(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    settings = read_settings()
-    assert engine_or_none(None, settings) is None
+    assert engine_or_none(here_with(), None) is None
     with pytest.raises(NotFound, match="missing does not exist"):
-        engine_or_none(tmp_path / "missing", settings)
+        engine_or_none(here_with(), tmp_path / "missing")
 
 
 def test_backends_are_the_libraries_beside_the_engine(tmp_path: Path) -> None:
     for name in ("libggml-base.so.0", "libggml-cpu.so", "libggml-vulkan.so.0.25.3", "libllama.so"):
         (tmp_path / name).touch()
     engine = Engine(path=tmp_path / "llama-server", folder=tmp_path, source=EngineSource.OPTION)
-    assert backends_beside(engine) == ("cpu", "vulkan")
+    assert backends_in(engine) == ("cpu", "vulkan")

@@ -6,14 +6,18 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import huggingface_hub
 import pytest
 
+from launcher.commands import plan as planning
 from launcher.commands import pull as pulling
+from launcher.commands.here import Ask, here_with
+from launcher.commands.pull import PullRequest
 from launcher.errors import Interrupted, TryAgain
 from launcher.models.catalogue import sources_of
-from launcher.models.located import Located, PullOptions
+from launcher.models.located import PullOptions
 from launcher.models.transfer.journal import arrived_bytes
 from launcher.progress import OnProgress, Step, silent
 from launcher.system.settings import read_settings
@@ -84,8 +88,18 @@ def asks_early(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pulling, "ASK_ABOVE_BYTES", 1000)
 
 
-def unplanned(*_: object) -> tuple[Located, ...]:
-    raise AssertionError("one quant needs no plan")
+@pytest.fixture(autouse=True)
+def unplanned(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> NoReturn:
+        raise AssertionError("one quant needs no plan")
+
+    monkeypatch.setattr(planning, "plan_resolved", refuse)
+
+
+def bring(
+    ref: str, options: PullOptions, on_progress: OnProgress = silent, *, confirm: Ask = lambda _: True
+) -> tuple[Path, ...]:
+    return pulling.pull(here_with(on_progress, confirm=confirm), PullRequest(ref=ref, options=options))
 
 
 def asked_by(ref: str, folder: Path | None = None, *, answer: bool = True) -> list[str]:
@@ -96,7 +110,7 @@ def asked_by(ref: str, folder: Path | None = None, *, answer: bool = True) -> li
         questions.append(question)
         return answer
 
-    pulling.pull(ref, None, PullOptions(folder=folder, tuning=QUICK), confirm, silent, unplanned)
+    bring(ref, PullOptions(folder=folder, tuning=QUICK), confirm=confirm)
     return questions
 
 
@@ -137,10 +151,10 @@ def test_ctrl_c_while_a_folder_is_looked_through_says_the_command_too(hub: FakeH
         if step.phase == "verify":
             raise KeyboardInterrupt
 
+    options = PullOptions(look_in=(tmp_path,))
+    request = PullRequest(ref=SPLIT, quant="Q4_K_M", options=options, typed=("-y",))
     with pytest.raises(Interrupted) as caught:
-        pulling.pull(
-            SPLIT, "Q4_K_M", PullOptions(look_in=(tmp_path,)), lambda _: True, interrupt, unplanned, ("-y",)
-        )
+        pulling.pull(here_with(interrupt), request)
     assert caught.value.hint == f"launcher pull {SPLIT} --quant Q4_K_M --from {tmp_path} -y"
 
 
@@ -151,7 +165,7 @@ def test_an_error_names_the_command_that_goes_on(hub: FakeHub, tmp_path: Path) -
     hub.faults.append(Fault(drop_after=0))
     options = PullOptions(tuning=QUICK, folder=tmp_path / "my models")
     with pytest.raises(TryAgain, match="did not arrive whole") as caught:
-        pulling.pull(SPLIT, None, options, lambda _: True, silent, unplanned)
+        bring(SPLIT, options)
     command = f"launcher pull {SPLIT} --dir '{tmp_path}/my models' --connections {QUICK.connections}"
     assert caught.value.hint == f"it goes on where it stopped: {command}"
 
@@ -167,7 +181,7 @@ def test_a_url_whose_file_is_here_is_not_asked_about() -> None:
 
 def pull(steps: list[Step], *, verify: bool) -> Path:
     progress: OnProgress = steps.append
-    (path,) = pulling.pull("tiny", None, PullOptions(verify=verify), lambda _: True, progress, unplanned)
+    (path,) = bring("tiny", PullOptions(verify=verify), progress)
     return path
 
 

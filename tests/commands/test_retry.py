@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from launcher.commands.claims import claim_rows, driver_of, less_promised
-from launcher.commands.retry import Case, bring_up_or_save
+from launcher.commands.here import here_with
+from launcher.commands.retry import Launch, launch_or_rescue
 from launcher.deployment import history
 from launcher.deployment.history import HistoryEntry, Identity, plan_key
 from launcher.deployment.record import Deployment
@@ -89,17 +90,19 @@ class Story:
         def note(step: Step) -> None:
             self.said.append(step.text)
 
-        case = Case(
+        launch = Launch(
             plan=planned(),
             machine=BOX,
             workload=WISH,
             replan=replan,
             start=self.start,
-            history=self.file,
-            engine="e",
+            engine_sha256="e",
             retry=retry,
         )
-        return bring_up_or_save(case, note, lambda _question: consent)
+        here = here_with(note, consent=lambda _question: consent)
+        return launch_or_rescue(
+            replace(here, settings=replace(here.settings, state_dir=self.file.parent)), launch
+        )
 
 
 def test_one_that_starts_is_left_alone(tmp_path: Path) -> None:

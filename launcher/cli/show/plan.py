@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from launcher.cli.show.tables import bar, facts, grid, reasons
-from launcher.commands.plan import Planned, api_price
+from launcher.commands.planned import Planned, api_price
 from launcher.plan.amounts import Amount, Basis, LedgerRow
 from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.search.choice import Alternative
