@@ -118,7 +118,9 @@ def resolve(text: str, quant: str | None, sources: Sources) -> Target:
 def open_draft_head(text: str, kinds: Sequence[str], sources: Sources) -> tuple[str, Located] | None:
     """The draft head of the first of these kinds (`mtp`, `eagle3`) that a repo of the Hub has, with its kind, its header
     read; None where it has none. Raises what `resolve` raises."""
-    from launcher.models.hub.repo import list_repo, open_group, pick_files
+    from launcher.models.hub.headers import open_group
+    from launcher.models.hub.quants import pick_files
+    from launcher.models.hub.repo import list_repo
 
     hub: dict[str, Any] = {"endpoint": sources.endpoint, "store": sources.store}
     ref = parse_ref(text, profile_names=(), path_exists=lambda _: False, hub_url=sources.endpoint.url)
@@ -270,7 +272,9 @@ def _profile_target(profile: ModelProfile, wanted: str | None, sources: Sources)
 
 def _hub_target(ref: ModelRef, wanted: str | None, sources: Sources) -> Target:
     """Without a quant: the one `llama-server -hf` would take, then every smaller one, largest first."""
-    from launcher.models.hub.repo import list_quants, list_repo, open_group, pick_files
+    from launcher.models.hub.headers import open_group
+    from launcher.models.hub.quants import list_quants, pick_files
+    from launcher.models.hub.repo import list_repo
 
     asked = ModelRef(kind=ref.kind, name=ref.name, quant=wanted, file=ref.file, revision=ref.revision)
     listing = list_repo(asked, endpoint=sources.endpoint, store=sources.store)

@@ -67,10 +67,9 @@ def _link_or_copy(
 ) -> tuple[Path, ...]:
     if options.folder is None:
         return paths
-    from launcher.models.files.plain_folder import put_into_folder
+    from launcher.models.files.copying import put_into_folder
 
-    store, again, later = sources.store, options.again, options.later
-    return put_into_folder(located.model, paths, options.folder, store, on_progress, again, later)
+    return put_into_folder(located, store=sources.store, options=options, on_progress=on_progress)
 
 
 def _fetch_urls(
@@ -94,7 +93,7 @@ def refuse_foreign(located: Located, sources: Sources, options: PullOptions) -> 
     owner = located.files.repo if isinstance(located.files, HubFiles) else located.model.source
     place = PlainFolder(options.folder, owner, sources.store)
     # A file of the listed size may be the right one: its hash decides when its turn comes.
-    place.check(shard for shard in located.model.shards if place.find(shard) is None)
+    place.refuse_foreign(shard for shard in located.model.shards if place.find(shard) is None)
 
 
 def bytes_to_fetch(located: Located, sources: Sources, options: PullOptions | None = None) -> int:
@@ -120,15 +119,15 @@ def missing_files(
         case HubFiles() as files:
             from launcher.models.hub import cache
 
-            return cache.to_come(sources.endpoint, files, located.model.shards, folder)
+            return cache.missing_hub_files(sources.endpoint, files, located.model.shards, folder)
         case UrlFiles() as files:
             from launcher.models import url_download
 
             folder = folder or url_download.url_folder(sources.models_dir, files)
             return url_download.missing_url_files(located, files, folder)
         case LocalFiles(paths=paths) if folder is not None:
-            from launcher.models.files import plain_folder
+            from launcher.models.files import copying
 
-            return plain_folder.to_come(located.model, paths, folder)
+            return copying.missing_copies(located.model, paths, folder)
         case _:
             return []

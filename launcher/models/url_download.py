@@ -7,7 +7,7 @@ from pathlib import Path
 
 from launcher.errors import LauncherError, TryAgain
 from launcher.gguf.model import Shard
-from launcher.models.files.disk_space import RUN_AGAIN, MissingFile, disk_error, refuse_full_disk
+from launcher.models.files.disk_space import RUN_AGAIN, Destination, MissingFile, disk_error, refuse_full_disk
 from launcher.models.files.place import partial_path_of
 from launcher.models.files.plain_folder import PlainFolder, lock_path_of
 from launcher.models.located import Located, PullOptions, UrlFiles
@@ -22,7 +22,7 @@ from launcher.progress import OnProgress
 
 # The server has another file now than when the header was read.
 _CHANGED = frozenset({TroubleKind.CHANGED, TroubleKind.MISFIT})
-_INSTEAD = "set LAUNCHER_HOME to a folder elsewhere"
+_ALTERNATIVE = "set LAUNCHER_HOME to a folder elsewhere"
 
 
 def fetch_url_files(
@@ -38,24 +38,21 @@ def fetch_url_files(
     `place` is `folder` if the user named it. Raises TryAgain for network and disk, NotFound and NotAllowed as
     the server answers, UsageError if a file of something else is in the way.
     """
-    again = options.again
-    recipient = _UrlRecipient(located, files, folder, place, again or RUN_AGAIN)
-    instead = place.instead if place else _INSTEAD
+    recipient = _UrlRecipient(located, files, folder, place, options.again or RUN_AGAIN)
+    alternative = place.alternative if place else _ALTERNATIVE
+    destination = Destination(folder=folder, alternative=alternative, retry=options.again)
     missing = recipient.missing()
     try:
         if place is not None:
-            place.check(shard for shard, _ in missing)
+            place.refuse_foreign(shard for shard, _ in missing)
         if missing:
             folder.mkdir(parents=True, exist_ok=True)
-            what = located.model.source
-            refuse_full_disk(folder, missing, what=what, instead=instead, again=again, later=options.later)
+            refuse_full_disk(destination, missing, what=located.model.source, later=options.later)
         downloads = [recipient.download_of(shard) for shard, _ in missing]
         fetch_all(downloads, recipient, options.tuning or tuning_here(), on_progress)
     except OSError as error:
         still_missing = [(shard, part) for shard, part in missing if not recipient.is_there(shard.name)]
-        raise disk_error(
-            error, folder, instead=instead, missing=still_missing, again=again or RUN_AGAIN
-        ) from error
+        raise disk_error(error, destination, missing=still_missing) from error
     return tuple(folder / shard.name for shard in located.model.shards)
 
 
@@ -120,8 +117,8 @@ class _UrlRecipient:
             size_bytes=shard.size_bytes,
             sha256=None,
             url=url,
-            part=partial_path_of(path),
-            lock=lock_path_of(path),
+            partial_path=partial_path_of(path),
+            lock_path=lock_path_of(path),
             identity=self._place.identity(strip_secrets(url)) if self._place else strip_secrets(url),
             pins_version=True,  # continued only while the ETag, else the date, is the same
         )
@@ -135,10 +132,10 @@ class _UrlRecipient:
             and self._has_header(path, name)
         )
 
-    def find(self, wanted: Download) -> bool:
+    def find_locally(self, wanted: Download) -> bool:
         is_there = self.is_there(wanted.name)
         if self._place is not None and not is_there:
-            self._place.check([self._shards[wanted.name]])
+            self._place.refuse_foreign([self._shards[wanted.name]])
         return is_there
 
     def accept(self, wanted: Download, part: PartialFile) -> None:
@@ -147,7 +144,7 @@ class _UrlRecipient:
             remove_partial_file(part.path)
             raise self._changed(wanted)
         if self._place is not None:
-            self._place.put(self._shards[wanted.name], part)
+            self._place.accept(self._shards[wanted.name], part)
         else:
             part.become(self._folder / wanted.name)
 

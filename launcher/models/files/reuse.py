@@ -1,4 +1,4 @@
-"""Which files of this machine are what is wanted, and which are damaged: by their sha256, hashed or remembered."""
+"""Find files of this machine that match a wanted sha256, and files here that are damaged."""
 
 from __future__ import annotations
 
@@ -15,67 +15,78 @@ from launcher.progress import OnProgress
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DamagedFile:
-    """A file that is here with a hash that is not the Hub's. `identity` is its device and inode."""
+    """A file that is here with another hash than the Hub's. `identity` is its device and inode."""
 
     path: Path
     identity: tuple[int, int]
     sha256: str
 
     def is_at(self, path: Path) -> bool:
-        """Whether this very file is at `path`: another name of it has the same bytes."""
+        """Return True if `path` is this very file: another name of it has the same bytes."""
         return self.identity == _identity(path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verifier:
-    """`anew`: what was found right before is hashed again. What raises OSError for a file that cannot be read says so."""
+    """Compares files of this machine with the Hub's sha256. With `rehash`, remembered results do not count."""
 
     store: HubStore
     on_progress: OnProgress
-    anew: bool
+    rehash: bool
 
-    def damaged(self, found: Sequence[tuple[Shard, Path]]) -> dict[str, DamagedFile]:
-        """Those of the files that are not what the Hub says, by their shard's name. Raises OSError for one that cannot be read."""
-        hashed = [(shard.name, path, shard.sha256) for shard, path in found if shard.sha256 is not None]
-        digests = self._verify([(path, sha256) for _, path, sha256 in hashed])
+    def find_damaged(self, files: Sequence[tuple[Shard, Path]]) -> dict[str, DamagedFile]:
+        """Return the files that differ from the Hub's sha256, by shard name. Raises OSError if unreadable."""
+        hashed = [(shard.name, path, shard.sha256) for shard, path in files if shard.sha256 is not None]
+        digests = self._hash([(path, sha256) for _, path, sha256 in hashed])
         return {
             name: DamagedFile(path=path, identity=_identity(path), sha256=digest)
             for (name, path, sha256), digest in zip(hashed, digests, strict=True)
             if digest != sha256
         }
 
-    def right(
+    def find_copies(
         self, shards: Sequence[Shard], folders: Sequence[Path], damaged: Collection[DamagedFile]
     ) -> dict[str, Path]:
-        """For each of the shards, by name, a file in or below the folders that has its hash. A damaged file is none by
-        whichever name, and those names are forgotten: it may be remembered as right by them. Nor is one that cannot be
-        read, which is said."""
+        """Return, by shard name, a file in or below `folders` that has the shard's hash.
+
+        Unreadable files are reported and left out.
+        """
         pairs: list[tuple[str, Path, str]] = []
-        found = find_candidates(shards, folders)
+        candidates = find_candidates(shards, folders)
         for shard in shards:
-            for path in found.get(shard.name, ()):
-                if any(one.is_at(path) for one in damaged):
+            for path in candidates.get(shard.name, ()):
+                if any(file.is_at(path) for file in damaged):
+                    # a hard link of a damaged file, which may be remembered as right under this name
                     self.store.forget_verified(path.resolve())
                 elif shard.sha256 is not None:
                     pairs.append((shard.name, path, shard.sha256))
-        digests = self._verify([(path, sha256) for _, path, sha256 in pairs], pass_over=True)
-        right: dict[str, Path] = {}
+        digests = self._hash([(path, sha256) for _, path, sha256 in pairs], skip_unreadable=True)
+        copies: dict[str, Path] = {}
         for (name, path, sha256), digest in zip(pairs, digests, strict=True):
             if digest == sha256:
-                right.setdefault(name, path)
-        return right
+                copies.setdefault(name, path)
+        return copies
 
-    def is_right(self, path: Path, shard: Shard) -> bool:
-        """Whether the file, if it is there, has the shard's sha256; read only where that is not known.
-        Raises OSError for one that cannot be read."""
+    def has_hash(self, path: Path, shard: Shard) -> bool:
+        """Return True if the file exists and has the shard's sha256; it is read only if that is not known.
+
+        Raises OSError if the file is unreadable.
+        """
         sha256 = shard.sha256 or ""
         try:
             return hash_files([(path, sha256)], self.store, self.on_progress) == (sha256,)
         except FileNotFoundError:
             return False
 
-    def _verify(self, files: Sequence[tuple[Path, str]], *, pass_over: bool = False) -> tuple[str, ...]:
-        return hash_files(files, self.store, self.on_progress, anew=self.anew, pass_over=pass_over)
+    def remember(self, path: Path, shard: Shard) -> None:
+        """Record that the file has the shard's sha256: it was hashed on its way here."""
+        if shard.sha256 is not None:
+            self.store.keep_verified(path.resolve(), shard.sha256)
+
+    def _hash(self, files: Sequence[tuple[Path, str]], *, skip_unreadable: bool = False) -> tuple[str, ...]:
+        return hash_files(
+            files, self.store, self.on_progress, rehash=self.rehash, skip_unreadable=skip_unreadable
+        )
 
 
 def _identity(path: Path) -> tuple[int, int]:

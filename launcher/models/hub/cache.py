@@ -1,8 +1,8 @@
-"""Where the files of a hub repo are kept: the Hub's own cache (`plain_folder.py` is the other place).
+"""The Hub's own cache as the place of a repo's files (`files/plain_folder.py` is the other place).
 
 The cache's layout is huggingface_hub's: blobs/ by hash, snapshots/COMMIT/NAME as links to them, refs/BRANCH with the
-commit; `hf`, transformers and `llama-server -hf` find what is there. Its lock of a blob is the library's own
-flock, so a download by `hf` of the same file is waited for.
+commit; `hf`, transformers and `llama-server -hf` find what is there. The lock of a blob is the library's own flock,
+so a download of the same file by `hf` is waited for.
 """
 
 from __future__ import annotations
@@ -37,49 +37,49 @@ _ORPHAN_AGE_S = 600.0  # a live download writes all the time; the age guards fil
 
 
 def repo_cache(endpoint: Endpoint, repo: str) -> Path:
-    """The repo's folder in the Hub's cache: blobs/, refs/, snapshots/."""
+    """Return the repo's folder in the Hub's cache: blobs/, refs/, snapshots/."""
     return endpoint.cache_dir / repo_folder_name(repo_id=repo, repo_type="model")
 
 
 def cached_file(endpoint: Endpoint, files: HubFiles, shard: Shard) -> Path | None:
-    """Where the Hub's cache has this shard with its true size, None where it does not."""
-    found = huggingface_hub.try_to_load_from_cache(
+    """Return where the Hub's cache has this shard with its true size, or None."""
+    cached = huggingface_hub.try_to_load_from_cache(
         files.repo, shard.name, cache_dir=endpoint.cache_dir, revision=files.commit
     )
-    if not isinstance(found, str):
+    if not isinstance(cached, str):
         return None
-    path = Path(found)
+    path = Path(cached)
     return path if path.stat().st_size == shard.size_bytes else None
 
 
-def to_come(
+def missing_hub_files(
     endpoint: Endpoint, files: HubFiles, shards: Iterable[Shard], folder: Path | None = None
 ) -> list[MissingFile]:
-    """Those of these shards that neither the Hub's cache nor `folder` has. Only looks."""
+    """List the shards that neither the Hub's cache nor `folder` has. Changes nothing."""
     cache = HubCache(endpoint, files)
     missing = []
     for shard in shards:
         path = folder / shard.name if folder else cache.path(shard)
-        part = partial_path_of(path) if folder else cache.part(shard)
+        partial_path = partial_path_of(path) if folder else cache.partial_path(shard)
         if not (cache.has(shard) or has_size(path, shard)):
-            missing.append((shard, part))
+            missing.append((shard, partial_path))
     return missing
 
 
 class HubCache:
-    """The files of one repo at one commit in the Hub's cache."""
+    """A `Place`: the files of one repo at one commit in the Hub's cache."""
 
-    instead = "set HF_HUB_CACHE to another folder"
+    alternative = "set HF_HUB_CACHE to another folder"
 
     def __init__(self, endpoint: Endpoint, files: HubFiles) -> None:
         self._endpoint, self._files = endpoint, files
         self._folder = repo_cache(endpoint, files.repo)
         self.root = endpoint.cache_dir
 
-    def check(self, missing: Iterable[Shard]) -> None:
-        pass  # its names are the repo's own
+    def refuse_foreign(self, missing: Iterable[Shard]) -> None:
+        pass  # names in the cache are the repo's own
 
-    def own(self, shard: Shard) -> None:
+    def record_owner(self, shard: Shard) -> None:
         pass
 
     def identity(self, content: str) -> str:
@@ -89,14 +89,14 @@ class HubCache:
         return self._folder / "snapshots" / self._files.commit / shard.name
 
     def has(self, shard: Shard) -> bool:
-        """Whether a file of the listed size is here, by this commit or by another."""
-        known = shard.sha256 is not None and has_size(self._blob(shard), shard)
-        return known or cached_file(self._endpoint, self._files, shard) is not None
+        """Return True if a file of the listed size is here, from this commit or another."""
+        has_blob = shard.sha256 is not None and has_size(self._blob(shard), shard)
+        return has_blob or cached_file(self._endpoint, self._files, shard) is not None
 
     def find(self, shard: Shard) -> Path | None:
-        found = cached_file(self._endpoint, self._files, shard)
-        if found is not None:
-            return found
+        cached = cached_file(self._endpoint, self._files, shard)
+        if cached is not None:
+            return cached
         blob = self._blob(shard)
         if shard.sha256 is not None and has_size(blob, shard):
             self._point(shard, blob)  # another commit brought it
@@ -106,20 +106,21 @@ class HubCache:
         self._remove_orphans(shard)
         return None
 
-    def part(self, shard: Shard) -> Path:
+    def partial_path(self, shard: Shard) -> Path:
         return partial_path_of(self._blob(shard))
 
-    def lock(self, shard: Shard) -> Path:
+    def lock_path(self, shard: Shard) -> Path:
         return self._endpoint.cache_dir / ".locks" / self._folder.name / f"{self._blob(shard).name}.lock"
 
-    def put(self, shard: Shard, part: PartialFile) -> None:
-        blob = self._blob(shard) if shard.sha256 else part.path.with_name(_git_oid(part.path))
-        part.become(blob)
+    def accept(self, shard: Shard, partial_file: PartialFile) -> None:
+        path = partial_file.path
+        blob = self._blob(shard) if shard.sha256 else path.with_name(_git_oid(path))
+        partial_file.become(blob)
         self._point(shard, blob)
 
     def link(self, shard: Shard, source: Path) -> bool:
         link_file(source, self._blob(shard))
-        remove_partial_file(self.part(shard))
+        remove_partial_file(self.partial_path(shard))
         self._point(shard, self._blob(shard))
         return True
 
@@ -131,7 +132,7 @@ class HubCache:
         if shard.sha256 is not None:
             self._blob(shard).unlink(missing_ok=True)
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """Name the commit as the library does, so that offline `hf` and `llama-server -hf` find it."""
         if self._files.revision is None:
             return
@@ -141,11 +142,12 @@ class HubCache:
                 write_atomically(ref, self._files.commit.encode())
 
     def _blob(self, shard: Shard) -> Path:
-        """Blobs are named by what the Hub calls their ETag; one without a sha256 gets that name at the end."""
+        # the library names blobs by the Hub's ETag; without a sha256 that is known only at the end (`accept`)
         name = shard.sha256 or hashlib.sha256(f"{self._files.commit}/{shard.name}".encode()).hexdigest()[:40]
         return self._folder / "blobs" / name
 
     def _point(self, shard: Shard, blob: Path) -> None:
+        """Make the shard's name in the snapshot a link to `blob`."""
         pointer = self.path(shard)
         pointer.parent.mkdir(parents=True, exist_ok=True)
         new = temporary_path_beside(pointer)
@@ -159,11 +161,11 @@ class HubCache:
             new.replace(pointer)
 
     def _remove_orphans(self, shard: Shard) -> None:
-        """Partial files of killed downloads by the library, which never goes on with one (its issue 4196)."""
+        """Remove partial files of killed downloads by the library, which never resumes one (its issue 4196)."""
         orphans = list((self._folder / "blobs").glob(f"{shard.sha256}*.incomplete")) if shard.sha256 else []
         if not orphans:
             return
-        with exclusive_if_free(self.lock(shard)) as free:
+        with exclusive_if_free(self.lock_path(shard)) as free:
             for orphan in orphans if free else []:
                 with contextlib.suppress(FileNotFoundError):
                     if time.time() - orphan.stat().st_mtime > _ORPHAN_AGE_S:
@@ -171,7 +173,7 @@ class HubCache:
 
 
 def _git_oid(path: Path) -> str:
-    """The name git has for a file's content, which is the Hub's ETag of a file outside LFS."""
+    """Return git's name for a file's content, which is the Hub's ETag of a file outside LFS."""
     digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(MIB):

@@ -1,6 +1,6 @@
-"""The Hub in use: its address, the token for it, its cache, and what its failures mean to the user.
+"""The Hub in use: its address, token and cache; the HTTP client; its failures explained to the user.
 
-huggingface_hub decides all of these from the environment (HF_ENDPOINT, HF_TOKEN or the stored login, HF_HOME,
+huggingface_hub reads the settings from the environment (HF_ENDPOINT, HF_TOKEN or the stored login, HF_HOME,
 HF_HUB_CACHE, HF_HUB_OFFLINE); `endpoint_in_use` asks it. Every request, the library's and ours, goes through
 one client that gives each a timeout and lets the token out to the endpoint's own origin only.
 """
@@ -27,10 +27,10 @@ from launcher.errors import LauncherError, NotAllowed, NotFound, TryAgain, Usage
 from launcher.system.certificates import AUTHORITY_HINT, trusted_certificates, why_distrusted
 
 T = TypeVar("T")
-Origin = tuple[str, str, int]
+_Origin = tuple[str, str, int]
 
-PATIENCE_S = 10.0  # huggingface_hub's own DEFAULT_REQUEST_TIMEOUT: connect, and silence between two reads
-LONGEST_WAIT_S = 60  # a busy Hub may ask for this much and gets it; more is the user's to decide
+HUB_PATIENCE_S = 10.0  # huggingface_hub's own DEFAULT_REQUEST_TIMEOUT: connect, and silence between two reads
+_LONGEST_WAIT_S = 60  # a busy Hub may ask for this much and gets it; more is the user's to decide
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")  # what huggingface_hub reads
 _RATE_LIMIT = re.compile(r"r=0\s*;\s*t=(\d+)")  # of `RateLimit: "api";r=0;t=55`, as the Hub sends it
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -38,13 +38,13 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """`url` without a trailing slash; `patience_s` bounds each silence of the network, not a whole transfer."""
+    """A Hub. `url` has no trailing slash; `patience_s` bounds each silence of the network, not a transfer."""
 
     url: str
     token: str | None
     cache_dir: Path
     offline: bool = False
-    patience_s: float = PATIENCE_S
+    patience_s: float = HUB_PATIENCE_S
 
     @property
     def host(self) -> str:
@@ -52,18 +52,19 @@ class Endpoint:
 
     @property
     def library_token(self) -> str | bool:
-        """What huggingface_hub's `token=` takes: never None, which would make it look for one itself."""
+        """The value for huggingface_hub's `token=`: never None, which would make it look for a token itself."""
         return self.token or False
 
     @property
     def headers(self) -> dict[str, str]:
-        """Of a request made without huggingface_hub. Identity: a range counts the file's own bytes."""
+        """Headers of a request made without huggingface_hub."""
+        # identity: a range counts the file's own bytes, not compressed ones
         headers = {"Accept-Encoding": "identity", "User-Agent": "gguf-launcher"}
         return headers | {"Authorization": f"Bearer {self.token}"} if self.token else headers
 
 
 def endpoint_in_use() -> Endpoint:
-    """The Hub that the environment names."""
+    """Return the Hub that the environment names."""
     return Endpoint(
         url=constants.ENDPOINT,
         token=None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else huggingface_hub.get_token(),
@@ -73,7 +74,7 @@ def endpoint_in_use() -> Endpoint:
 
 
 def open_session(endpoint: Endpoint) -> httpx2.Client:
-    """The client that huggingface_hub itself uses for `endpoint`, shared by all threads; not to be closed."""
+    """Return the client that huggingface_hub uses for `endpoint`: shared by all threads, never to be closed."""
     if not _Rules.installed:
         # Its warnings go to stderr, right through our progress; what they announce is explained below.
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
@@ -86,61 +87,57 @@ def open_session(endpoint: Endpoint) -> httpx2.Client:
 
 
 class _Rules:
-    """Of the one client of this process: which origins each of our tokens may go to."""
+    """State of the one client of this process: the origins that each of our tokens may go to."""
 
     installed = False
-    homes: ClassVar[dict[str, set[Origin]]] = {}
+    homes: ClassVar[dict[str, set[_Origin]]] = {}
 
 
 def _make_client() -> httpx2.Client:
     return httpx2.Client(
         event_hooks={"request": [_before_request], "response": [_after_response]},
         follow_redirects=True,
-        timeout=PATIENCE_S,
+        timeout=HUB_PATIENCE_S,
         verify=trusted_certificates(),
     )
 
 
 def _before_request(request: httpx2.Request) -> None:
-    """Runs before every request, redirected ones too.
-
-    huggingface_hub forwards the token to the public Hub when a private endpoint redirects there
-    (utils/_http.py, _is_same_or_hub_host), and lists trees without any timeout (_paginate_pages).
-    """
+    """Guard the token and set a timeout, before every request and every redirected one."""
     if constants.is_offline_mode():
         raise errors.OfflineModeIsEnabled("HF_HUB_OFFLINE is set")
+    # huggingface_hub forwards the token to the public Hub when a private endpoint redirects there
+    # (utils/_http.py, _is_same_or_hub_host)
     homes = _Rules.homes.get(request.headers.get("authorization", ""))
     if homes is not None and _origin(request.url) not in homes:
         del request.headers["authorization"]
     timeout = request.extensions.get("timeout") or {}
+    # huggingface_hub lists trees without any timeout (_paginate_pages)
     if all(value is None for value in timeout.values()):
-        request.extensions["timeout"] = httpx2.Timeout(PATIENCE_S).as_dict()
+        request.extensions["timeout"] = httpx2.Timeout(HUB_PATIENCE_S).as_dict()
 
 
 def _after_response(response: httpx2.Response) -> None:
-    """The library sleeps for as long as a busy Hub says, silently, up to five times (_http_backoff_base)."""
+    """Raise TryAgain if a busy Hub asks for too long a wait."""
+    # the library would sleep for as long, silently, up to five times (_http_backoff_base)
     if response.status_code not in {429, 503}:
         return
     said = [response.headers.get("Retry-After", "").strip()]
     said += _RATE_LIMIT.findall(response.headers.get("RateLimit", ""))
     wait_s = max((int(text) for text in said if text.isdigit()), default=0)
-    if wait_s > LONGEST_WAIT_S:
+    if wait_s > _LONGEST_WAIT_S:
         raise TryAgain(
             f"{response.request.url.host} is busy and asks to wait {wait_s} s",
             hint="run it again then; with a token in HF_TOKEN the Hub's limits are higher",
         )
 
 
-def _origin(url: httpx2.URL) -> Origin:
+def _origin(url: httpx2.URL) -> _Origin:
     return url.scheme, url.host.lower(), url.port or _DEFAULT_PORTS.get(url.scheme, 0)
 
 
 def within(seconds: float, work: Callable[[], T], *, host: str) -> T:
-    """What `work` returns, or TryAgain once `seconds` have passed.
-
-    A name lookup cannot be interrupted and may take half a minute where DNS is blackholed, so it is left
-    behind in a daemon thread: it holds nothing that the exit of the process would have to wait for.
-    """
+    """Return what `work` returns. Raises TryAgain if it takes longer than `seconds`."""
     outcome: list[T | BaseException] = []
 
     def attempt() -> None:
@@ -149,6 +146,8 @@ def within(seconds: float, work: Callable[[], T], *, host: str) -> T:
         except BaseException as error:  # noqa: BLE001 (raised again below, in the caller's thread)
             outcome.append(error)
 
+    # A name lookup cannot be interrupted and may take half a minute where DNS is blackholed, so it is left
+    # behind in a daemon thread: it holds nothing that the exit of the process would have to wait for.
     thread = threading.Thread(target=attempt, daemon=True, name="hub-attempt")
     thread.start()
     thread.join(seconds)
@@ -163,9 +162,9 @@ def within(seconds: float, work: Callable[[], T], *, host: str) -> T:
 
 @contextmanager
 def explained(endpoint: Endpoint, repo: str, what: str = "") -> Iterator[None]:
-    """Turns what huggingface_hub, httpx2 and the disk raise inside the block into our errors.
+    """Turn what huggingface_hub, httpx2 and the disk raise inside the block into launcher's errors.
 
-    `what` is the file or revision at hand, for the sentence.
+    `what` names the file or revision in the message.
     """
     try:
         yield
@@ -260,9 +259,9 @@ def _explain_disk(error: OSError, endpoint: Endpoint, thing: str) -> LauncherErr
 
 
 def online(again: str) -> str:
-    """A command that failed because the Hub may not be asked, as one that may ask it. Only launcher's own words count:
-    not what is quoted, nor a flag of llama-server."""
+    """Return the command `again` without what forbids asking the Hub, for a hint."""
     words = shlex.split(again)
+    # after `--` come flags of llama-server, which has an --offline of its own
     end = words.index("--") if "--" in words else len(words)
     own = [word for word in words[:end] if word != "--offline"]
     # `--offline` sets the variable, so where it was typed one cannot tell that there was one before.
@@ -272,9 +271,13 @@ def online(again: str) -> str:
 
 
 def not_cached(endpoint: Endpoint, thing: str, *, folder: Path | None = None, again: str = "") -> NotFound:
-    """`folder` is where it is looked for, if not in the Hub's cache; `again` the command that was typed, where it is known."""
+    """Return the error for a file that is not here while the Hub may not be asked.
+
+    It was looked for in `folder`, or else in the Hub's cache; `again` is the command that was typed, if known.
+    """
     return NotFound(
-        f"{thing} is not in {folder or endpoint.cache_dir}, and the Hub may not be asked (--offline or HF_HUB_OFFLINE)",
+        f"{thing} is not in {folder or endpoint.cache_dir}, and the Hub may not be asked"
+        " (--offline or HF_HUB_OFFLINE)",
         hint=online(again)
         if again
         else "leave --offline out and HF_HUB_OFFLINE unset, or pull it where there is a network",
@@ -282,5 +285,5 @@ def not_cached(endpoint: Endpoint, thing: str, *, folder: Path | None = None, ag
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error's own words: huggingface_hub adds paragraphs."""
+    # the first line only: huggingface_hub adds paragraphs
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""What it means to the user that a file of the Hub did not arrive."""
+"""Explain to the user why a file of the Hub did not arrive."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from launcher.system.certificates import AUTHORITY_HINT
 
 
 def why_not_arrived(
-    wanted: Download, trouble: Trouble, *, endpoint: Endpoint, repo: str, longest_wait_s: float, again: str
+    download: Download, trouble: Trouble, *, endpoint: Endpoint, repo: str, longest_wait_s: float, again: str
 ) -> LauncherError:
-    """`again` is the command that goes on; a busy server is waited for `longest_wait_s` at most. Of a wrong hash, what
-    arrived is removed by the caller."""
-    thing, host = f"{wanted.name} of {repo}", endpoint.host
+    """Return the error to raise for `trouble`; the caller has removed a file with a wrong hash.
+
+    `longest_wait_s` is how long a busy server is waited for, `again` the command that continues.
+    """
+    thing, host = f"{download.name} of {repo}", endpoint.host
     if trouble.kind is TroubleKind.HASH:
         return HashMismatch(
-            f"{thing} has the sha256 {trouble.reason[:12]}…, {host} says {(wanted.sha256 or '')[:12]}…;"
+            f"{thing} has the sha256 {trouble.reason[:12]}…, {host} says {(download.sha256 or '')[:12]}…;"
             " it was fetched twice, and the damaged file was removed",
             hint=f"take another quant or repo, or try once more: {again}",
         )
@@ -32,7 +34,7 @@ def why_not_arrived(
         )
     goes_on = f"it goes on where it stopped: {again}"
     if trouble.kind in {TroubleKind.REFUSED, TroubleKind.LINK} and trouble.status is not None:
-        refusal = _refusal(wanted, trouble, trouble.status, endpoint, repo)
+        refusal = _refusal(download, trouble, trouble.status, endpoint, repo)
         return refusal or TryAgain(f"{thing}: {trouble.reason}", hint=goes_on)
     if trouble.kind is TroubleKind.REFUSED:
         return UsageError(f"{thing} cannot be fetched: {trouble.reason}", hint=AUTHORITY_HINT)
@@ -40,12 +42,15 @@ def why_not_arrived(
 
 
 def _refusal(
-    wanted: Download, trouble: Trouble, status: int, endpoint: Endpoint, repo: str
+    download: Download, trouble: Trouble, status: int, endpoint: Endpoint, repo: str
 ) -> LauncherError | None:
-    """As huggingface_hub reads the answer. The address is ours: the one that answered may be a signed link."""
-    answer = httpx2.Response(status, headers=list(trouble.headers), request=httpx2.Request("GET", wanted.url))
+    """Return the error that huggingface_hub's reading of the answer leads to."""
+    # with our own URL: the one that answered may be a signed link, which is secret
+    answer = httpx2.Response(
+        status, headers=list(trouble.headers), request=httpx2.Request("GET", download.url)
+    )
     try:
-        with explained(endpoint, repo, wanted.name):
+        with explained(endpoint, repo, download.name):
             hf_raise_for_status(answer)
     except LauncherError as error:
         return error

@@ -24,8 +24,8 @@ class Download:
     sha256: str | None
     url: str
     headers: tuple[tuple[str, str], ...] = ()
-    part: Path
-    lock: Path
+    partial_path: Path
+    lock_path: Path
     identity: str
     pins_version: bool = False
 
@@ -33,7 +33,7 @@ class Download:
 class Recipient(Protocol):
     """Whom the files are for. Called in the calling thread, with the file's lock held."""
 
-    def find(self, wanted: Download) -> bool:
+    def find_locally(self, wanted: Download) -> bool:
         """Whether it is here after all: somebody else has fetched it meanwhile."""
 
     def accept(self, wanted: Download, part: PartialFile) -> None:

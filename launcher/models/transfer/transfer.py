@@ -86,15 +86,15 @@ class _Crew:
                 break
             wanted = self._wanted[shard]
             with ExitStack() as held:
-                if not held.enter_context(exclusive_if_free(wanted.lock)):
+                if not held.enter_context(exclusive_if_free(wanted.lock_path)):
                     busy = True
                     continue
                 self._todo.remove(shard)
-                if self._desk.find(wanted):
+                if self._desk.find_locally(wanted):
                     self._accepted += wanted.size_bytes
                     continue
                 part = PartialFile(
-                    wanted.part,
+                    wanted.partial_path,
                     size_bytes=wanted.size_bytes,
                     unit_bytes=self._tuning.unit_bytes,
                     identity=wanted.identity,

@@ -18,8 +18,9 @@ import pytest
 
 from launcher.errors import TryAgain, UsageError
 from launcher.gguf.model import Shard
-from launcher.models.files.disk_space import disk_error
-from launcher.models.files.plain_folder import PlainFolder, put_into_folder
+from launcher.models.files.copying import put_into_folder
+from launcher.models.files.disk_space import Destination, disk_error
+from launcher.models.files.plain_folder import PlainFolder
 from launcher.models.hub.download import fetch_hub_files
 from launcher.models.hub.endpoint import Endpoint
 from launcher.models.hub.repo import open_repo
@@ -223,7 +224,7 @@ def test_a_copy_that_has_to_wait_for_another_pull_needs_its_room(
     for name, content in SHARDS.items():
         (other_disk / name).write_bytes(content)
     options = replace(OPTIONS, look_in=(other_disk,), folder=tmp_path / "plain")
-    lock = PlainFolder(tmp_path / "plain", REPO, store).lock(located.model.shards[0])
+    lock = PlainFolder(tmp_path / "plain", REPO, store).lock_path(located.model.shards[0])
     set_free(NEEDED // 2 + UNIT)
     with exclusive(lock), pytest.raises(TryAgain, match=f"{REPO} needs 797"):
         fetch_hub_files(located, endpoint=endpoint, store=store, options=options)
@@ -263,10 +264,9 @@ def test_a_copy_that_finds_the_disk_full_says_how_much_is_missing(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(partial_file, "_preallocate", refuse)
+    options = PullOptions(folder=tmp_path / "plain", again="launcher pull ./m --dir d")
     with pytest.raises(TryAgain, match=r"kept: \d+.* KiB more are needed, and 0 B are free") as caught:
-        put_into_folder(
-            open_path(source).model, (source,), tmp_path / "plain", store, silent, "launcher pull ./m --dir d"
-        )
+        put_into_folder(open_path(source), store=store, options=options)
     assert (caught.value.hint or "").endswith("it goes on where it stopped: launcher pull ./m --dir d")
 
 
@@ -277,9 +277,7 @@ def test_what_comes_after_a_file_of_this_machine_needs_room_too(
     source.write_bytes(DRAFT)
     set_free(10)
     with pytest.raises(TryAgain, match=r"draft-Q8_0\.gguf need"):
-        put_into_folder(
-            open_path(source).model, (source,), tmp_path / "plain", store, silent, later=beside.later
-        )
+        put_into_folder(open_path(source), store=store, options=replace(beside, folder=tmp_path / "plain"))
 
 
 def test_a_file_that_the_file_system_has_no_size_for_is_named_with_its_size(
@@ -326,5 +324,7 @@ def test_a_folder_where_a_file_should_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").mkdir()
     with pytest.raises(IsADirectoryError) as caught:
         begun.become(tmp_path / "m.gguf")
-    error = disk_error(caught.value, tmp_path, instead="name another folder with --dir")
+    error = disk_error(
+        caught.value, Destination(folder=tmp_path, alternative="name another folder with --dir")
+    )
     assert error.message == f"{tmp_path}/m.gguf is a folder, and a file is needed"

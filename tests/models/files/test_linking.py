@@ -129,7 +129,7 @@ def test_a_file_that_another_pull_is_fetching_is_linked_only_when_that_one_is_ov
     usb = copies(tmp_path / "usb")
     hub.faults.append(Fault(bytes_per_s=400_000))
     other = start_pull(endpoint, store, f"{REPO}:Q4_K_M")
-    parts = [place_of(located, endpoint).part(shard) for shard in located.model.shards]
+    parts = [place_of(located, endpoint).partial_path(shard) for shard in located.model.shards]
     while not all(part.exists() for part in parts):
         assert other.poll() is None, other.communicate()
 
@@ -154,7 +154,7 @@ def test_offline_a_file_that_another_pull_is_fetching_is_named(
 ) -> None:
     options = replace(OPTIONS, look_in=(copies(tmp_path / "usb"),))
     offline = replace(endpoint, offline=True)
-    lock = place_of(located, endpoint).lock(located.model.shards[1])
+    lock = place_of(located, endpoint).lock_path(located.model.shards[1])
     with exclusive(lock), pytest.raises(TryAgain, match=r"00002-of-00002\.gguf of user/repo is being"):
         fetch_hub_files(located, endpoint=offline, store=store, options=options)
     paths = fetch_hub_files(located, endpoint=offline, store=store, options=options)
@@ -165,7 +165,7 @@ def test_a_partial_file_that_vanishes_is_fetched_again(
     *, hub: FakeHub, located: Located, endpoint: Endpoint, store: HubStore
 ) -> None:
     first = located.model.shards[0]
-    part = place_of(located, endpoint).part(first)
+    part = place_of(located, endpoint).partial_path(first)
     said: list[str] = []
 
     def remove(step: Step) -> None:

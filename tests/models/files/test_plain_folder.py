@@ -17,7 +17,8 @@ import pytest
 
 from launcher.errors import HashMismatch, NotFound, TryAgain, UsageError
 from launcher.gguf.model import Shard
-from launcher.models.files.plain_folder import PlainFolder, copy_file, put_into_folder
+from launcher.models.files.copying import Copier, put_into_folder
+from launcher.models.files.plain_folder import PlainFolder
 from launcher.models.hub.download import fetch_hub_files
 from launcher.models.hub.endpoint import Endpoint
 from launcher.models.hub.repo import open_repo
@@ -26,7 +27,7 @@ from launcher.models.kept.list import Stores, list_stored, pick_stored
 from launcher.models.kept.remove import remove_stored
 from launcher.models.kept.stored_model import StoredModel
 from launcher.models.local import open_path
-from launcher.models.located import LocalFiles, Located, PullOptions, UrlFiles
+from launcher.models.located import Located, PullOptions, UrlFiles
 from launcher.models.refs import ModelRef, RefKind
 from launcher.models.store import HubStore
 from launcher.models.transfer.partial_file import PartialFile
@@ -211,7 +212,7 @@ def test_of_two_pulls_of_one_name_the_second_is_refused(pulling: Pulling) -> Non
     first = pulling.locate("a/m", {NAME: ONE})
     place = PlainFolder(pulling.folder, "b/m", pulling.store)
     (shard,) = first.model.shards
-    with ThreadPoolExecutor(1) as pool, exclusive(place.lock(shard)) as held:
+    with ThreadPoolExecutor(1) as pool, exclusive(place.lock_path(shard)) as held:
         paths = pool.submit(pulling.into, pulling.folder, first)
         while not any("another download" in step.text for step in pulling.steps):
             wait([paths], timeout=0.01)
@@ -243,7 +244,7 @@ def test_what_appears_during_a_download_is_not_replaced(pulling: Pulling) -> Non
 def test_the_users_folder_stays_when_its_last_file_goes(pulling: Pulling, tmp_path: Path) -> None:
     source = write(tmp_path / NAME, ONE)
     pulling.folder.mkdir()
-    put_into_folder(open_path(source).model, (source,), pulling.folder, pulling.store, silent)
+    put_into_folder(open_path(source), store=pulling.store, options=PullOptions(folder=pulling.folder))
     shutil.rmtree(pulling.folder / ".locks")
     (one,) = pulling.listed()
     remove_stored(one, pulling.store)
@@ -256,7 +257,7 @@ def test_a_part_below_another_named_folder_is_under_its_lock(pulling: Pulling) -
     pulling.store.keep_folders([pulling.folder / "sub"])
     (one,) = pulling.listed()
     assert (one.folder, one.store) == (pulling.folder / "sub", "launcher")
-    lock = PlainFolder(pulling.folder, "a/m", pulling.store).lock(shard)
+    lock = PlainFolder(pulling.folder, "a/m", pulling.store).lock_path(shard)
     with exclusive(lock), pytest.raises(TryAgain, match="is being downloaded"):
         remove_stored(one, pulling.store)
     assert one.parts[0].exists()
@@ -333,7 +334,7 @@ def test_a_copy_waits_for_whoever_fills_the_file(pulling: Pulling) -> None:
     pulling.into(None, located)
     pulling.hub.seen.clear()
     place = PlainFolder(pulling.folder, "user/repo", pulling.store)
-    with ThreadPoolExecutor(1) as pool, exclusive(place.lock(located.model.shards[0])) as held:
+    with ThreadPoolExecutor(1) as pool, exclusive(place.lock_path(located.model.shards[0])) as held:
         second = place.path(located.model.shards[1])
         paths = pool.submit(pulling.into, pulling.folder, located)
         while not second.exists():
@@ -361,7 +362,9 @@ def begun(store: HubStore, tmp_path: Path, first: bytes) -> tuple[PlainFolder, S
     shard = Shard(name=NAME, size_bytes=unit + 6, sha256=hashlib.sha256(bytes(unit) + second).hexdigest())
     place = PlainFolder(tmp_path / "plain", "a/m", store)
     identity = place.identity(shard.sha256 or "")
-    part = PartialFile(place.part(shard), size_bytes=shard.size_bytes, unit_bytes=unit, identity=identity)
+    part = PartialFile(
+        place.partial_path(shard), size_bytes=shard.size_bytes, unit_bytes=unit, identity=identity
+    )
     part.write(memoryview(first), 0)
     part.mark([0])
     part.sync()
@@ -371,7 +374,7 @@ def begun(store: HubStore, tmp_path: Path, first: bytes) -> tuple[PlainFolder, S
 
 def test_a_copy_goes_on_where_it_was_broken_off(store: HubStore, tmp_path: Path) -> None:
     place, shard, source = begun(store, tmp_path, bytes(8 << 20))
-    copy_file(place, shard, source, silent, "launcher pull m")
+    Copier(place=place, retry="launcher pull m", on_progress=silent).copy(shard, source)
     assert place.path(shard).read_bytes() == bytes(8 << 20) + b"second"
     assert [path.name for path in place.root.iterdir()] == [NAME]
 
@@ -379,7 +382,7 @@ def test_a_copy_goes_on_where_it_was_broken_off(store: HubStore, tmp_path: Path)
 def test_a_copy_that_is_not_right_is_removed(store: HubStore, tmp_path: Path) -> None:
     place, shard, source = begun(store, tmp_path, b"damage" + bytes((8 << 20) - 6))
     with pytest.raises(HashMismatch, match="the copy of"):
-        copy_file(place, shard, source, silent, "launcher pull m")
+        Copier(place=place, retry="launcher pull m", on_progress=silent).copy(shard, source)
     assert list(place.root.iterdir()) == []
 
 
@@ -391,41 +394,44 @@ def write(path: Path, content: bytes) -> Path:
 @pytest.mark.usefixtures("other_disk")
 def test_a_local_model_is_copied_once_and_again_when_it_changed(store: HubStore, tmp_path: Path) -> None:
     source = write(tmp_path / NAME, ONE)
-    model, steps = open_path(source).model, list[Step]()
+    located, steps = open_path(source), list[Step]()
+    options = PullOptions(folder=tmp_path / "plain")
     for _ in range(2):
-        (path,) = put_into_folder(model, (source,), tmp_path / "plain", store, steps.append)
+        (path,) = put_into_folder(located, store=store, options=options, on_progress=steps.append)
         assert (path.read_bytes(), path.is_symlink(), len(steps)) == (ONE, False, 1)
     changed = ONE[:-1] + b"x"
     write(source, changed)
     later = path.stat().st_mtime_ns + 1_000_000
     os.utime(source, ns=(later, later))
-    put_into_folder(open_path(source).model, (source,), tmp_path / "plain", store, steps.append)
+    put_into_folder(open_path(source), store=store, options=options, on_progress=steps.append)
     assert (path.read_bytes(), len(steps)) == (changed, 2)
 
 
 def test_a_local_model_replaces_no_file_of_the_users(store: HubStore, tmp_path: Path) -> None:
     source = write(tmp_path / NAME, ONE)
-    located = open_path(source)
-    assert isinstance(located.files, LocalFiles)
     (tmp_path / "plain").mkdir()
     path = write(tmp_path / "plain" / NAME, TWO)
     with pytest.raises(UsageError, match="not put there by launcher"):
-        put_into_folder(located.model, located.files.paths, path.parent, store, silent)
+        put_into_folder(open_path(source), store=store, options=PullOptions(folder=path.parent))
     assert path.read_bytes() == TWO
 
 
 def test_a_local_model_of_the_folder_itself_stays_the_users(store: HubStore, tmp_path: Path) -> None:
     source = write(tmp_path / NAME, ONE)
-    assert put_into_folder(open_path(source).model, (source,), tmp_path, store, silent) == (source,)
+    assert put_into_folder(open_path(source), store=store, options=PullOptions(folder=tmp_path)) == (source,)
     assert store.owners().folders() == frozenset()
 
 
 def test_a_local_model_is_not_linked_over_what_another_pull_writes(store: HubStore, tmp_path: Path) -> None:
     source = write(tmp_path / NAME, ONE)
-    model = open_path(source).model
+    located = open_path(source)
+    model = located.model
     place = PlainFolder(tmp_path / "plain", "a/m", store)
-    with exclusive(place.lock(model.shards[0])), pytest.raises(TryAgain, match="written by another program"):
-        put_into_folder(model, (source,), place.root, store, silent)
+    with (
+        exclusive(place.lock_path(model.shards[0])),
+        pytest.raises(TryAgain, match="written by another program"),
+    ):
+        put_into_folder(located, store=store, options=PullOptions(folder=place.root))
     assert not place.path(model.shards[0]).exists()
 
 
@@ -433,11 +439,11 @@ def test_a_file_of_the_users_that_took_the_place_of_a_local_models_stays(
     store: HubStore, tmp_path: Path
 ) -> None:
     source = write(tmp_path / NAME, ONE)
-    (path,) = put_into_folder(open_path(source).model, (source,), tmp_path / "plain", store, silent)
+    (path,) = put_into_folder(open_path(source), store=store, options=PullOptions(folder=tmp_path / "plain"))
     path.unlink()
     write(path, TWO)
     with pytest.raises(UsageError, match="exchanged since launcher put one there"):
-        put_into_folder(open_path(source).model, (source,), path.parent, store, silent)
+        put_into_folder(open_path(source), store=store, options=PullOptions(folder=path.parent))
     assert path.read_bytes() == TWO
 
 

@@ -7,7 +7,7 @@ import httpx2
 import huggingface_hub
 import pytest
 
-from launcher.models.hub.endpoint import PATIENCE_S, Endpoint, endpoint_in_use, open_session
+from launcher.models.hub.endpoint import HUB_PATIENCE_S, Endpoint, endpoint_in_use, open_session
 from tests.fakes.hub import FakeHub
 
 
@@ -33,7 +33,7 @@ def test_every_request_has_a_timeout(endpoint: Endpoint) -> None:
     limited = session.build_request("GET", endpoint.url, timeout=3)
     hook(unlimited)
     hook(limited)
-    assert [request.extensions["timeout"]["read"] for request in (unlimited, limited)] == [PATIENCE_S, 3]
+    assert [request.extensions["timeout"]["read"] for request in (unlimited, limited)] == [HUB_PATIENCE_S, 3]
 
 
 def test_the_library_says_which_hub_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:

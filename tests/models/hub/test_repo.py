@@ -9,7 +9,8 @@ import pytest
 from launcher.errors import LauncherError, NotAllowed, NotFound, TryAgain, UsageError
 from launcher.models.hub.download import fetch_hub_files
 from launcher.models.hub.endpoint import Endpoint, within
-from launcher.models.hub.repo import list_quants, list_repo, open_repo, pick_files
+from launcher.models.hub.quants import list_quants, pick_files
+from launcher.models.hub.repo import list_repo, open_repo
 from launcher.models.located import HubFiles
 from launcher.models.refs import ModelRef, RefKind
 from launcher.models.store import HubStore

@@ -196,7 +196,7 @@ def test_a_dead_ones_lock_is_taken_over_and_a_live_one_is_said(
 ) -> None:
     shard = located.model.shards[1]
     assert located.files
-    lock = HubCache(endpoint, located.files).lock(shard)  # type: ignore[arg-type]
+    lock = HubCache(endpoint, located.files).lock_path(shard)  # type: ignore[arg-type]
     script = f"from launcher.system.locks import exclusive\nfrom pathlib import Path\nimport sys\nwith exclusive(Path({str(lock)!r})):\n    print('held', flush=True)\n    sys.stdin.read()"
     holder = subprocess.Popen(
         [os.sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -224,7 +224,7 @@ def test_what_another_one_brought_meanwhile_is_not_fetched(
     assert located.files
     place = HubCache(endpoint, located.files)  # type: ignore[arg-type]
     first = located.model.shards[0]
-    held = exclusive(place.lock(first))
+    held = exclusive(place.lock_path(first))
     held.__enter__()
 
     def bring(step: Step) -> None:

@@ -61,8 +61,8 @@ def open_part(folder: Path) -> OpenShard:
         size_bytes=UNIT,
         sha256=hashlib.sha256(RIGHT).hexdigest(),
         url="http://x/x",
-        part=part.path,
-        lock=folder / "x.lock",
+        partial_path=part.path,
+        lock_path=folder / "x.lock",
         identity="x",
     )
     return OpenShard(wanted=wanted, part=part, held=ExitStack(), digest=Digest(part, hashes=True))

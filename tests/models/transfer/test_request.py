@@ -46,7 +46,13 @@ def url(handler: type[Redirecting]) -> Iterator[str]:
 
 def asked(url: str) -> RangeAnswer | Trouble:
     wanted = Download(
-        name="x", size_bytes=len(DATA), sha256=None, url=url, part=Path(), lock=Path(), identity="x"
+        name="x",
+        size_bytes=len(DATA),
+        sha256=None,
+        url=url,
+        partial_path=Path(),
+        lock_path=Path(),
+        identity="x",
     )
     line = Connection(5.0)
     try:

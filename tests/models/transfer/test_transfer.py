@@ -26,11 +26,11 @@ FAST_BYTES = 6 << 20
 class Desk:
     """Puts what is whole beside its part."""
 
-    def find(self, wanted: Download) -> bool:
-        return wanted.part.with_suffix(".whole").exists()
+    def find_locally(self, wanted: Download) -> bool:
+        return wanted.partial_path.with_suffix(".whole").exists()
 
     def accept(self, wanted: Download, part: PartialFile) -> None:
-        part.become(wanted.part.with_suffix(".whole"))
+        part.become(wanted.partial_path.with_suffix(".whole"))
 
     def explain(self, wanted: Download, trouble: Trouble) -> LauncherError:
         return TryAgain(f"{wanted.name}: {trouble.reason}")
@@ -85,8 +85,8 @@ def wanted(url: str, folder: Path) -> Download:
         size_bytes=len(DATA),
         sha256=hashlib.sha256(DATA).hexdigest(),
         url=url,
-        part=folder / "x.part",
-        lock=folder / "x.lock",
+        partial_path=folder / "x.part",
+        lock_path=folder / "x.lock",
         identity="x",
     )
 

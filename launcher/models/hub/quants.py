@@ -1,0 +1,82 @@
+"""Choose the files of one quant, or one file, from a repo's listing."""
+
+from __future__ import annotations
+
+import difflib
+
+from launcher.errors import NotFound
+from launcher.gguf.file_names import FileGroup, group_files, is_model_file, pick_group
+from launcher.models.refs import ModelRef
+from launcher.models.store import Listing
+
+_SHOWN_QUANTS = 12
+
+
+def list_quants(listing: Listing) -> tuple[FileGroup, ...]:
+    """Return the quants to choose from, by size."""
+    return group_files((file.name, file.size_bytes) for file in listing.files)
+
+
+def pick_files(listing: Listing, ref: ModelRef) -> FileGroup:
+    """Return the complete group of files that `ref.file` or `ref.quant` names.
+
+    A quant is a label, or a folder of the repo. A companion of a model (a projector, a draft head) is found by
+    its whole name only. Without a quant or file: the quant that llama.cpp's `-hf` would take. Raises NotFound,
+    listing the nearest quants, and UsageError if several fit equally.
+    """
+    companion = next((file for file in listing.files if file.name == ref.file), None)
+    if companion is not None and not is_model_file(companion.name):
+        return FileGroup(label=companion.name, files=((companion.name, companion.size_bytes),))
+    if ref.file is not None and not is_model_file(ref.file):
+        raise _lacks_companion(listing, ref.file)
+    groups = list_quants(listing)
+    if not groups:
+        raise NotFound(
+            f"{listing.repo} has no GGUF model at {listing.commit[:8]}",
+            hint=f"look for a repo named {listing.repo.partition('/')[2]}-GGUF",
+        )
+    name = ref.file or ref.quant
+    in_folder = [
+        group for group in groups if name and all(file.startswith(f"{name}/") for file in group.names)
+    ]
+    if len(in_folder) == 1:
+        group: FileGroup | None = in_folder[0]
+    else:  # a folder with several quants: the usual one of those
+        group = pick_group(in_folder or groups, None if in_folder else name)
+    if group is None:
+        raise _lacks_quant(listing, groups, name)
+    if not group.is_complete:
+        raise NotFound(
+            f"{group.label} of {listing.repo} lacks {len(group.missing)} of its shards: {group.missing[0]}",
+            hint=f"choose another quant of {_shown(groups)}, as {listing.repo}:QUANT",
+        )
+    return group
+
+
+def _lacks_quant(listing: Listing, groups: tuple[FileGroup, ...], name: str | None) -> NotFound:
+    if name is None:
+        return NotFound(
+            f"{listing.repo} has {len(groups)} quants and none of them is the usual one",
+            hint=f"name one of {_shown(groups)}, as {listing.repo}:{groups[0].label}",
+        )
+    near = difflib.get_close_matches(name.upper(), [group.label.upper() for group in groups], n=3)
+    there = f"the nearest are {', '.join(near)}" if near else f"it has {_shown(groups)}"
+    return NotFound(
+        f"{listing.repo} has no {name}",
+        hint=f"{there}: name one as {listing.repo}:{near[0] if near else groups[0].label}",
+    )
+
+
+def _lacks_companion(listing: Listing, name: str) -> NotFound:
+    there = [file.name for file in listing.files if not is_model_file(file.name)]
+    return NotFound(
+        f"{listing.repo} has no {name}",
+        hint=f"of such files it has {', '.join(there)}: name one by its whole name"
+        if there
+        else f"{listing.repo} has none of such files: name one of another repo, or its path",
+    )
+
+
+def _shown(groups: tuple[FileGroup, ...]) -> str:
+    labels = list(dict.fromkeys(group.label for group in groups))
+    return ", ".join(labels[:_SHOWN_QUANTS]) + (", …" if len(labels) > _SHOWN_QUANTS else "")
