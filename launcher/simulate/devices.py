@@ -1,8 +1,7 @@
 """Virtual GPUs: devices that llama.cpp can register, query and allocate on, with no memory behind them.
 
-`register_devices` describes each `machine.Device` to ggml through the structures of `abi/layout.py`. Data is
-dropped on its way into a buffer. The CPU's own buffer type becomes virtual as well, so that a simulated host
-takes no host memory. All of it lives as long as the process: ggml cannot forget a device.
+The CPU's own buffer type becomes virtual as well, so that a simulated host takes no host memory. All of it
+lives as long as the process: ggml cannot forget a device.
 """
 
 from __future__ import annotations
@@ -55,10 +54,7 @@ class VirtualDevices:
         return thing
 
     def callback(self, kind: Any, function: Callable[..., Any]) -> Any:
-        """Make a C callback of a Python function.
-
-        An exception in it goes to sys.unraisablehook (see `collect_faults`), and C sees 0.
-        """
+        """Make a C callback of a Python function. If it raises, C sees 0 (and `collect_faults` the error)."""
         return self.keep(kind(function))
 
     def constant(self, kind: Any, value: Any) -> Any:
@@ -100,6 +96,7 @@ class VirtualDevices:
             layout.TO_POINTER,
             lambda buffer: _NOWHERE if c_size_t.from_address(buffer + SIZE_IN_BUFFER).value else None,
         )
+        # data is dropped on its way in
         interface.clear = self.constant(layout.CLEAR, None)
         interface.memset_tensor = self.constant(layout.MEMSET_TENSOR, None)
         interface.set_tensor = self.constant(layout.SET_TENSOR, None)

@@ -1,17 +1,16 @@
 """`--split-mode tensor`: divide llama.cpp's accounts of its one "meta" device among the real devices.
 
 llama.cpp 0c1e570 wraps the devices in use in one "meta" device (llama_prepare_model_devices, src/llama.cpp;
-ggml/src/ggml-backend-meta.cpp). Its accounts and its log state for each buffer what the fullest device holds.
+ggml/src/ggml-backend-meta.cpp). Its accounts and log state for each buffer what the fullest device holds.
 Here the engine's own ggml_backend_meta_alloc_ctx_tensors_from_buft lays out every weight and cache again, on
 the virtual devices, whose allocations are counted.
 
 - Weights and caches are split by llama_meta_device_get_split_state: rows, columns or whole heads, in
-  proportion to `--tensor-split` (without it in equal shares, whatever the free memory), rounded to blocks.
-  Norms and embeddings are copied.
+  proportion to `--tensor-split` (or equally, whatever the free memory), rounded to blocks. Norms and
+  embeddings are copied.
 - A compute buffer has its full size on every device (ggml_backend_meta_buffer_type_alloc_buffer).
-- Partial sums of the other devices arrive in ceil(log2(devices)) buffers, each as large as the largest
-  partial sum. They are taken when the first prompt is computed (ggml_backend_meta_graph_compute): after the
-  load, in no log.
+- Partial sums of the other devices arrive in ceil(log2(devices)) buffers of the largest partial sum's size.
+  They are taken with the first prompt (ggml_backend_meta_graph_compute): after the load, in no log.
 """
 
 from __future__ import annotations

@@ -59,11 +59,8 @@ def supports_op(
 
 
 def offload_op(op_names: tuple[str, ...], traits: Traits) -> Callable[[int, int], bool]:
-    """Make a device's offload_op, which accepts operations that are worth copying host weights for.
-
-    Source: get_op_batch_size and offload_op in ggml-cuda.cu, ggml-vulkan-debug.cpp, ggml-metal.cpp and
-    ggml-sycl.cpp.
-    """
+    """Make a device's offload_op, which accepts operations that are worth copying host weights for."""
+    # get_op_batch_size and offload_op in ggml-cuda.cu, ggml-vulkan-debug.cpp, ggml-metal.cpp, ggml-sycl.cpp
     tokens_in_dim_2 = frozenset(("MUL_MAT_ID", "ROPE", "ROPE_BACK"))
 
     def callback(_device: int, op: int) -> bool:

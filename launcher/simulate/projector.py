@@ -2,7 +2,7 @@
 
 mtmd_get_memory_usage (tools/mtmd/mtmd.cpp at 0c1e570), which llama-server asks under `--fit on`, loads a
 projector's header without data, allocates its weights and reserves the graph of one warm-up image: here on
-virtual buffers. It is a C++ function that returns a std::map, as llama_get_memory_breakdown does.
+virtual buffers.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from launcher.simulate.abi.layout_check import Unavailable
 from launcher.simulate.devices import VirtualDevices
 from launcher.simulate.run import FLASH_ATTENTION
 
+# a C++ function that returns a std::map, as llama_get_memory_breakdown does
 _USAGE = "_Z21mtmd_get_memory_usagePKc19mtmd_context_params"
 # colour, parent, left, right; then ggml_backend_dev_t and bytes (bits/stl_tree.h)
 _NODE = struct.Struct("4Q2Q")

@@ -41,10 +41,7 @@ _Result = TypeVar("_Result", Answer | Refusal, ProjectorAnswer | Refusal)
 
 
 class Simulations:
-    """An Oracle for one model on `machine`, which need not be this one.
-
-    Workers start with the first question that was never answered; `close` ends them.
-    """
+    """An Oracle for one model on `machine`, which need not be this one. `close` ends its workers."""
 
     def __init__(self, located: Located, engine: Engine | None, settings: Settings, machine: Machine) -> None:
         self._located = located
@@ -116,7 +113,7 @@ class Simulations:
             self._write_hollow_copy()
         except LauncherError as error:
             return Refusal(reason=error.message, model_refused=False)
-        if self._simulators is None:
+        if self._simulators is None:  # no worker runs before the first question without a kept answer
             build = self._engine.build
             self._simulators = SimulatorPool(self._engine.folder, version=build.commit if build else None)
         answer = ask(self._simulators)
@@ -178,13 +175,10 @@ def _has(folder: Path, shard: Shard) -> bool:
 
 
 def _choose_engines(engine: Engine | None, settings: Settings) -> tuple[Engine | None, Engine | None]:
-    """Return the engine whose libraries answer, and a spare for when they cannot.
-
-    The engine that will run is asked itself if it has libraries. The spare for an engine that was not built
-    here is the newest that was.
-    """
+    """Return the engine whose libraries answer, and a spare for when they cannot."""
     if engine is not None and engine.build is not None:
         return engine, None
+    # an engine not built here is asked itself if it has libraries, and the newest built here is the spare
     built = next(iter(read_engines(settings.engines_dir)), None)
     if engine is not None and (engine.folder / "libllama.so.0").exists():
         return engine, built

@@ -1,8 +1,7 @@
 """Load and check the engine's libraries, and call their functions by C name or C++ symbol.
 
-libllama loads libggml.so.0 beside it; the same files are opened here, so that there is one registry. A few
-functions that llama.cpp has only for C++ are called by their symbols (src/llama-ext.h, src/llama-context.h).
-A library without them, with other parameters or another ggml backend interface raises Unavailable.
+The files opened are those that libllama loads, so that there is one registry. A library without a function,
+with other parameters or another ggml backend interface raises Unavailable.
 """
 
 from __future__ import annotations
@@ -34,6 +33,7 @@ _MAX_OPS = 256
 # an argument that is not there is fatal, ignoring one moves little.
 _FIRST_WITH_ALLOC_DEPS = (0, 25, 3)
 
+# functions that llama.cpp has only for C++ (src/llama-ext.h, src/llama-context.h)
 _RESERVE = "_Z19llama_graph_reserveP13llama_contextjjj"
 _BREAKDOWN = "_Z26llama_get_memory_breakdownPK13llama_context"
 _SCHEDULER = "_ZNK13llama_context9get_schedEv"

@@ -62,7 +62,8 @@ class ModelParametersBeforeLazy(Structure):
 
 
 class LlamaContextParameters(Structure):
-    """struct llama_context_params: plan.parameters.ContextParameters with numbers for enums, and much more."""
+    """struct llama_context_params: plan.parameters.ContextParameters with numbers for enums, and much
+    more."""
 
     _fields_ = (
         ("n_ctx", c_uint32),

@@ -89,10 +89,8 @@ class Tensor:
         return first + sum((self.ne[i] - 1) * self.nb[i] for i in range(start, 4))
 
     def is_contiguous(self, free: int = 0, upto: int = 4) -> bool:
-        """Return True if dimensions after `free` and before `upto` have no gaps between them.
-
-        This is ggml_is_contiguous_m_n (ggml/src/ggml.c).
-        """
+        """Return True if dimensions after `free` and before `upto` have no gaps between them."""
+        # ggml_is_contiguous_m_n (ggml/src/ggml.c)
         block, step = BLOCKS[GgmlType(self.type)]
         if self.ne[0] != block and self.nb[0] != step:
             return False

@@ -31,10 +31,8 @@ def keep_fused_inputs(graph: GraphView, keep_alive: KeepAlive) -> None:
 
 
 def _keep_weighted_sum(graph: GraphView, index: int, keep_alive: KeepAlive) -> int:
-    """Match a weighted sum of experts; return how many further nodes belong to it.
-
-    This is ggml_cuda_match_moe_weighted_reduction.
-    """
+    """Match a weighted sum of experts; return how many further nodes belong to it."""
+    # ggml_cuda_match_moe_weighted_reduction
     first = graph.op(index)
     if first.type != F32 or not first.is_contiguous():
         return 0
@@ -58,10 +56,7 @@ def _keep_weighted_sum(graph: GraphView, index: int, keep_alive: KeepAlive) -> i
 
 
 def _split_product(graph: GraphView, index: int, first: Op) -> tuple[Op, int, tuple[int, ...]] | None:
-    """Return the weighted experts, how many products make them, and the tensors to keep alive.
-
-    There are two products if each expert has a scale. Kept alive are experts, weights and the scale.
-    """
+    """Return the weighted experts, how many products make them, and the tensors to keep alive."""
     parts = _experts_and_weights(graph, index, first)
     if parts is None:
         return None
@@ -69,6 +64,7 @@ def _split_product(graph: GraphView, index: int, first: Op) -> tuple[Op, int, tu
         second = graph.op(index + 1)
         outer = _experts_and_weights(graph, index + 1, second)
         if second.type == F32 and second.is_contiguous() and outer and outer[0] == graph.addresses[index]:
+            # each expert has a scale
             return second, 2, (parts[0], outer[1], parts[1])
     return first, 1, parts
 

@@ -10,10 +10,8 @@ from launcher.simulate.backends.traits import Optimizer
 
 
 def optimize(optimizer: Optimizer, graph: int, params: int | None, names: tuple[str, ...]) -> None:
-    """Change the ggml_cgraph at address `graph` as the backend's graph_optimize does.
-
-    `params` is the address of ggml_backend_graph_optimize_params; None (an older ggml) keeps nothing alive.
-    """
+    """Change the ggml_cgraph at address `graph` as the backend's graph_optimize does."""
+    # `params`: ggml_backend_graph_optimize_params; an older ggml has none and keeps nothing alive
     view, keep_alive = GraphView(graph, names), _keep_alive(params) if params else None
     if optimizer is Optimizer.VULKAN:
         view.write_order(reorder(view, keep_alive))

@@ -2,7 +2,7 @@
 
 Sources, at llama.cpp 0c1e570: ggml_backend_cuda_device_supports_op and
 ggml_backend_cuda_buffer_type_get_alloc_size in ggml/src/ggml-cuda/ggml-cuda.cu, flash attention in fattn.cu,
-the indexer in lightning-indexer.cu. An operation without a rule is not supported.
+the indexer in lightning-indexer.cu.
 """
 
 from __future__ import annotations
@@ -236,6 +236,7 @@ ALWAYS = frozenset(
     ]
 )
 
+# an operation without a rule is not supported
 _RULES: dict[str, Callable[[Op], bool]] = {
     **dict.fromkeys(ALWAYS, lambda _op: True),
     "UNARY": _unary,

@@ -2,8 +2,7 @@
 
 Sources, at llama.cpp 0c1e570: ggml_metal_device_supports_op (ggml/src/ggml-metal/ggml-metal-device.m) for
 Apple silicon with simdgroup matrices and bfloat (M1 and later, Metal 3), and
-ggml_backend_metal_buffer_type_get_alloc_size (ggml-metal.cpp, ggml-metal-ops.cpp). An operation without a
-rule is not supported.
+ggml_backend_metal_buffer_type_get_alloc_size (ggml-metal.cpp, ggml-metal-ops.cpp).
 """
 
 from __future__ import annotations
@@ -200,6 +199,7 @@ ALWAYS = frozenset(
     ]
 )
 
+# an operation without a rule is not supported
 _RULES: dict[str, Callable[[Op], bool]] = {
     **dict.fromkeys(ALWAYS, lambda _op: True),
     **dict.fromkeys(("SCALE", "FILL", "CLAMP", "SQR", "SQRT", "SIN", "COS", "LOG", "UNARY"), _half_rows),

@@ -2,7 +2,7 @@
 
 Sources, at llama.cpp 0c1e570, built with oneDNN and without GGML_SYCL_FA_ALL_QUANTS (the defaults):
 do_ggml_backend_sycl_device_supports_op and ggml_backend_sycl_buffer_type_get_alloc_size in
-ggml/src/ggml-sycl/ggml-sycl.cpp, flash attention in fattn.cpp. An operation without a rule is not supported.
+ggml/src/ggml-sycl/ggml-sycl.cpp, flash attention in fattn.cpp.
 """
 
 from __future__ import annotations
@@ -199,6 +199,7 @@ ALWAYS = frozenset(
     ]
 )
 
+# an operation without a rule is not supported
 _RULES: dict[str, Callable[[Op], bool]] = {
     **dict.fromkeys(ALWAYS, lambda _op: True),
     "UNARY": lambda op: op.param(0) < len(UNARY_NAMES),

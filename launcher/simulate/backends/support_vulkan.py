@@ -1,7 +1,7 @@
 """What the Vulkan backend can run: ggml_backend_vk_device_supports_op, ggml/src/ggml-vulkan/ggml-vulkan.cpp.
 
 As of llama.cpp 0c1e570, for a device with fp16, subgroup shuffle and arithmetic and the Vulkan memory model
-(every desktop GPU since 2016, and lavapipe). An operation without a rule is not supported.
+(every desktop GPU since 2016, and lavapipe).
 """
 
 from __future__ import annotations
@@ -246,6 +246,7 @@ def _convolution(op: Op) -> bool:
     )
 
 
+# an operation without a rule is not supported
 _RULES: dict[str, Callable[[Op], bool]] = {
     "UNARY": _unary,
     "GLU": _glu,

@@ -53,8 +53,8 @@ class Traits:
     matrix_types: frozenset[int]  # weights it can multiply by
     always: frozenset[str]  # operations for which `supports` need not be asked
     supports: Callable[[Op], bool]  # ggml_backend_device_i.supports_op
-    # ggml_backend_buffer_type_i.get_alloc_size, for the results of `scratch_ops` and for quantised rows that are
-    # not whole multiples of `row_padding` elements; everything else takes ggml_nbytes
+    # ggml_backend_buffer_type_i.get_alloc_size, for the results of `scratch_ops` and for quantised rows that
+    # are not whole multiples of `row_padding` elements; everything else takes ggml_nbytes
     alloc_bytes: Callable[[Op], int]
     scratch_ops: frozenset[str]
     row_padding: int
@@ -195,10 +195,7 @@ _SYCL = Traits(
 
 
 def traits_of(device: Device) -> Traits:
-    """Return the traits of a device: its family's, and for Vulkan with its driver's limits.
-
-    Raises LookupError for the CPU, which is no device to llama.cpp's scheduler.
-    """
+    """Return the traits of a device. Raises LookupError for the CPU, which is none to the scheduler."""
     if device.backend is Backend.VULKAN:
         return _vulkan(_LAVAPIPE if "llvmpipe" in device.name.lower() else _DESKTOP)
     if device.backend is Backend.HIP:
