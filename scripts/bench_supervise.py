@@ -28,14 +28,8 @@ from launcher.deployment.deploy import bring_up  # noqa: E402
 from launcher.deployment.identity import lives  # noqa: E402
 from launcher.deployment.process import MARKER  # noqa: E402
 from launcher.deployment.record import Deployment  # noqa: E402
-from launcher.deployment.records import (  # noqa: E402
-    DeploymentState,
-    find_record,
-    hold_start_if_free,
-    read_all,
-    read_status,
-    state_path,
-)
+from launcher.deployment.records import find_record, hold_start_if_free, read_all, state_path  # noqa: E402
+from launcher.deployment.status import DeploymentState, read_status  # noqa: E402
 from launcher.deployment.supervisor.protect import left_groups  # noqa: E402
 from launcher.deployment.takedown import take_down, tidy  # noqa: E402
 from launcher.engine.find import read_engines  # noqa: E402

@@ -94,7 +94,8 @@ def _kept(settings: Settings) -> tuple[tuple[StoredModel, ...], HubStore]:
 def _refuse_in_use(chosen: list[StoredModel], settings: Settings) -> None:
     """A running server would go on with a file without a name, and not come up again."""
     from launcher.deployment.record import Deployment
-    from launcher.deployment.records import DeploymentState, read_all, read_status
+    from launcher.deployment.records import read_all
+    from launcher.deployment.status import DeploymentState, read_status
 
     files = {path.resolve(): one.name for one in chosen for path in one.paths}
     for entry in read_all(settings.deployments_dir):

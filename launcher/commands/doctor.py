@@ -20,8 +20,8 @@ from launcher.deployment import claims
 from launcher.deployment.install.systemd import has_bus, lingers
 from launcher.deployment.ports import free_port
 from launcher.deployment.record import UnreadableRecord
-from launcher.deployment.records import DeploymentState, check_disk_space, read_all
-from launcher.deployment.status import ask_status
+from launcher.deployment.records import check_disk_space, read_all
+from launcher.deployment.status import DeploymentState, ask_status
 from launcher.deployment.supervisor.protect import left_groups
 from launcher.engine.environment import config_files, engine_env
 from launcher.engine.find import Engine, ask_engine

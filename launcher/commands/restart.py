@@ -13,14 +13,8 @@ from launcher.deployment.identity import Presence, find_presence
 from launcher.deployment.options import parse_options
 from launcher.deployment.process import MARKER
 from launcher.deployment.record import Deployment, is_name
-from launcher.deployment.records import (
-    DeploymentState,
-    check_disk_space,
-    find_record,
-    name_or_only,
-    read_status,
-    require_record,
-)
+from launcher.deployment.records import check_disk_space, find_record, name_or_only, require_record
+from launcher.deployment.status import DeploymentState, read_status
 from launcher.deployment.takedown import take_down
 from launcher.engine.environment import engine_env
 from launcher.progress import OnProgress

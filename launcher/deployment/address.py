@@ -1,4 +1,4 @@
-"""Where llama-server listens: who can reach it there, and how this machine does."""
+"""Addresses llama-server listens on: who can reach them, and the URL this machine uses."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from launcher.errors import UsageError
 
 
 def check_exposure(host: str, api_key_file: Path | None) -> None:
-    """Raises UsageError for an address others can reach without a key."""
+    """Raise UsageError if other machines can reach `host` and no API key is set."""
     if api_key_file is None and not is_loopback(host):
         raise UsageError(
             f"host {host} can be reached from other machines and no API key is set",
@@ -25,7 +25,7 @@ def is_loopback(host: str) -> bool:
 
 
 def local_url(host: str, port: int) -> str:
-    """The URL under which this machine reaches a server bound to `host`."""
+    """Return the URL under which this machine reaches a server bound to `host`."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

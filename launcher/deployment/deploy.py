@@ -27,7 +27,6 @@ from launcher.deployment.ports import check_port, free_port
 from launcher.deployment.process import GRACE_S, MARKER, cannot_run, reap_process, start_process
 from launcher.deployment.record import Deployment, Phase, UnreadableRecord
 from launcher.deployment.records import (
-    DeploymentState,
     check_disk_space,
     find_record,
     hold_ports,
@@ -36,11 +35,11 @@ from launcher.deployment.records import (
     now,
     progress_path,
     read_all,
-    read_status,
     records_unwritable,
     save_record,
     state_path,
 )
+from launcher.deployment.status import DeploymentState, read_status
 from launcher.deployment.supervisor.protect import sweep_groups
 from launcher.deployment.supervisor.ready import LoadFailed, StallLimits, failure
 from launcher.deployment.takedown import marker_of, remove_traces, take_down

@@ -1,7 +1,7 @@
-"""Every load, one line: what was planned, what llama-server took, how it ended. And what saved a launch.
+"""Note every load in a file: what was planned, what llama-server allocated, how it ended, and what saved it.
 
-JSON lines, appended whole, rotated at LIMIT_BYTES. A correction that saved a launch is found again for that very
-plan, engine and driver, and for nothing else: nothing is averaged, no margin is learned.
+JSON lines, appended whole, rotated at HISTORY_LIMIT_BYTES. A correction that saved a load is used again for the same
+plan, engine and driver only: nothing is averaged, no margin is learned.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ HistoryRow = tuple[str, Mapping[str, int], Mapping[str, int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What a correction is remembered for. `plan` is `plan_key`'s, `engine` the binary's sha256, `driver` the
-    drivers' versions."""
+    """What a correction is remembered for: `plan_key`, sha256 of the engine, versions of the drivers."""
 
     plan: str
     engine: str | None
@@ -40,9 +39,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry:
-    """One load. `rows` are (where, planned bytes by kind, seen bytes by kind), `driver_bytes` what more was
-    in use on each device by its driver's account than before the load (no entry where it says nothing). `saves` is the identity of the plan
-    that had failed where this load was an attempt to save it, `correction` what it was made with."""
+    """One load, as a line of the history holds it.
+
+    `driver_bytes` is the growth of memory in use during the load, by device, as its driver reports it. An attempt to
+    save a plan that had failed says which (`saves`), how (`correction`) and in what words (`step`).
+    """
 
     at: str
     name: str
@@ -60,7 +61,7 @@ class HistoryEntry:
 
 
 def plan_key(plan: Plan) -> str:
-    """Hash what a plan decides, and not the memory that happened to be free."""
+    """Hash what a plan decides; the memory that happened to be free is left out."""
     document = plan_json(plan)
     decided = {key: document[key] for key in ("model", "quant", "context", "settings", "placement")}
     text = json.dumps(decided, sort_keys=True, separators=(",", ":"))
@@ -68,7 +69,7 @@ def plan_key(plan: Plan) -> str:
 
 
 def compare_rows(ledger: Iterable[LedgerRow], seen: Iterable[RowUsage]) -> tuple[HistoryRow, ...]:
-    """Return planned and seen bytes by kind for every row of the ledger; nothing seen where the log names no row."""
+    """Pair planned with logged bytes, row by row; a row that the log does not name has no logged bytes."""
     by_row = {row.where: row for row in seen}
     return tuple((row.where, _planned(row), _seen(by_row.get(row.where))) for row in ledger)
 
@@ -88,7 +89,7 @@ def _seen(row: RowUsage | None) -> dict[str, int]:
 
 
 def append_entry(path: Path, entry: HistoryEntry) -> None:
-    """Add a line. Raises OSError."""
+    """Append a line. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileNotFoundError):
         if path.stat().st_size > HISTORY_LIMIT_BYTES:
@@ -102,13 +103,18 @@ def append_entry(path: Path, entry: HistoryEntry) -> None:
 
 
 def read_history(path: Path) -> tuple[HistoryEntry, ...]:
-    """All entries, oldest first; lines that cannot be read (a power cut, a newer launcher) are left out."""
+    """Return all entries, oldest first.
+
+    Lines that cannot be read, after a power cut or from a newer launcher, are left out.
+    """
     return tuple(_entries(path.with_name(f"{path.name}.1"))) + tuple(_entries(path))
 
 
 def find_correction(entries: Sequence[HistoryEntry], identity: Identity) -> Mapping[str, Any] | None:
-    """The correction that last saved this very plan on this engine and driver; None where none did, or where it
-    has failed since."""
+    """Return the correction that last saved this plan on this engine and driver.
+
+    None if none did, or if it has failed since.
+    """
     for entry in reversed(entries):
         if entry.saves == identity:
             return entry.correction if entry.outcome == "ready" else None
@@ -116,7 +122,7 @@ def find_correction(entries: Sequence[HistoryEntry], identity: Identity) -> Mapp
 
 
 def attempt_from(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of an entry that say which failed plan a load was to save."""
+    """Return the fields of an entry that say which failed plan a load is to save."""
     saves = given.get("saves")
     return {
         "step": given.get("step"),
@@ -126,7 +132,7 @@ def attempt_from(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def outcome_of(cause: Cause | None) -> str:
-    """`ready`, or `failed`: before it was ready, or later."""
+    """Return the word for how a load ended; `failed` may be before it was ready, or later."""
     return "ready" if cause is None else "failed"
 
 

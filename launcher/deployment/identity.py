@@ -1,4 +1,4 @@
-"""Which process is meant: pid and start time, boot and host, so that a reused pid is never mistaken for it."""
+"""Identify a process by pid, start time, boot and host, so that a reused pid is never mistaken for it."""
 
 from __future__ import annotations
 
@@ -8,19 +8,32 @@ import sys
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
+
+from launcher.system.json_object import JsonObject
+
+_MAX_PID = 1 << 31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessId:
-    """One process, once. `start_time` is in seconds since boot on Linux (it does not move when the clock is
-    set), since the epoch elsewhere. `boot_id` is None where the system has none."""
+    """The identity of one process.
+
+    `start_time` is in seconds since boot on Linux (setting the clock does not change it), since the epoch elsewhere.
+    `boot_id` is None on systems that have none.
+    """
 
     pid: int
     start_time: float
     boot_id: str | None
     hostname: str
+
+
+class _Seen(NamedTuple):
+    start_time: float
+    is_zombie: bool
 
 
 class Presence(StrEnum):
@@ -30,33 +43,43 @@ class Presence(StrEnum):
 
 
 def identify(pid: int) -> ProcessId | None:
-    """The process that has `pid` now, a zombie too; None when there is none."""
-    found = _look_up(pid)
-    if found is None:
+    """Return the process that has `pid` now, a zombie too; None if there is none."""
+    seen = _look_up(pid)
+    if seen is None:
         return None
-    return ProcessId(pid=pid, start_time=found[0], boot_id=_boot_id(), hostname=socket.gethostname())
+    return ProcessId(pid=pid, start_time=seen.start_time, boot_id=_boot_id(), hostname=socket.gethostname())
 
 
 def lives(pid: int) -> bool:
-    """Somebody has `pid`, and is no zombie."""
-    found = _look_up(pid)
-    return found is not None and not found[1]
+    """Tell whether a process has `pid` and is no zombie."""
+    seen = _look_up(pid)
+    return seen is not None and not seen.is_zombie
+
+
+def read_process(given: JsonObject) -> ProcessId:
+    """Return the process in a record or claim. Raises Malformed."""
+    return ProcessId(
+        pid=given.whole("pid", 1, _MAX_PID),
+        start_time=given.number("start_time"),
+        boot_id=given.optional_text("boot_id"),
+        hostname=given.text("hostname"),
+    )
 
 
 def find_presence(process: ProcessId) -> Presence:
-    """Whether that very process still runs. A zombie is gone: it holds no memory and no port."""
-    found = _look_up(process.pid)
-    if found is not None and is_here(process):
-        return Presence.GONE if found[1] else Presence.RUNNING
+    """Tell whether that very process still runs. A zombie is gone: it holds no memory and no port."""
+    seen = _look_up(process.pid)
+    if seen is not None and is_here(process):
+        return Presence.GONE if seen.is_zombie else Presence.RUNNING
     if socket.gethostname() != process.hostname:
         return Presence.OTHER_HOST
     return Presence.GONE
 
 
 def is_here(process: ProcessId) -> bool:
-    """It exists on this host, as a zombie perhaps: its pid is still its own."""
-    found = _look_up(process.pid)
-    return found is not None and found[0] == process.start_time and _boot_id() == process.boot_id
+    """Tell whether the process exists on this host, as a zombie perhaps: its pid is still its own."""
+    seen = _look_up(process.pid)
+    return seen is not None and seen.start_time == process.start_time and _boot_id() == process.boot_id
 
 
 def _boot_id() -> str | None:
@@ -66,12 +89,12 @@ def _boot_id() -> str | None:
         return None
 
 
-def _look_up(pid: int) -> tuple[float, bool] | None:
-    """(start time, is a zombie) of whoever has `pid` now."""
+def _look_up(pid: int) -> _Seen | None:
+    """Return what the system says of the process that has `pid` now."""
     if sys.platform != "linux":
         try:
-            seen = psutil.Process(pid)
-            return seen.create_time(), seen.status() == psutil.STATUS_ZOMBIE
+            process = psutil.Process(pid)
+            return _Seen(process.create_time(), process.status() == psutil.STATUS_ZOMBIE)
         except psutil.Error:
             return None
     try:
@@ -81,4 +104,5 @@ def _look_up(pid: int) -> tuple[float, bool] | None:
     # proc(5): the name in parentheses may hold anything; state is field 3, starttime field 22, in ticks
     fields = stat.rpartition(")")[2].split()
     # num_threads is field 20: while threads are left, a zombie leader still has memory, ports and no status
-    return int(fields[19]) / os.sysconf("SC_CLK_TCK"), fields[0] in "ZX" and int(fields[17]) <= 1
+    is_zombie = fields[0] in "ZX" and int(fields[17]) <= 1
+    return _Seen(int(fields[19]) / os.sysconf("SC_CLK_TCK"), is_zombie)

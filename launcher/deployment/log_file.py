@@ -1,11 +1,12 @@
-"""A deployment's log: llama-server appends to it itself, so it is rotated around the writer.
+"""Open, bound, read and follow a deployment's log, to which llama-server itself appends.
 
-At a start the old log becomes `.1` and `.1` becomes `.2`. While the server runs nobody stands between it
-and the file (a pipe would end the server with its reader), so the size is bounded on access: `trim`, called
-by every command that touches the deployment, copies a log above LIMIT_BYTES to `.1` and empties it. That
-is sound because the file is opened for appending: the next write lands at the new end. The bound is
-therefore LIMIT_BYTES plus what is written between two commands (llama-server writes about 1 kB per request
-at its default verbosity); lines written between the copy's last byte and the truncation are lost.
+At a start the old log becomes `.1`, and `.1` becomes `.2`. While the server runs, no process stands between it and
+the file: a pipe would end the server with its reader. So the size is bounded on access. `trim`, called by every
+command that touches the deployment, copies a log above LOG_LIMIT_BYTES to `.1` and empties it. The log is open for
+appending, so the next write lands at the new end.
+
+The bound is LOG_LIMIT_BYTES plus what is written between two commands (llama-server writes about 1 kB per request at
+its default verbosity). Lines written between the last byte of the copy and the truncation are lost.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _BLOCK = 1 << 20
 
 
 def open_log(path: Path) -> int:
-    """A fresh log at `path` (0600, append only), previous ones moved aside; its descriptor. Raises OSError."""
+    """Open a fresh log (0600, append only), moving old ones aside; its descriptor. Raises OSError."""
     if path.exists():
         _shift(path)
         path.replace(_previous(path, 1))
@@ -33,7 +34,7 @@ def open_log(path: Path) -> int:
 
 
 def trim(path: Path, limit_bytes: int = LOG_LIMIT_BYTES) -> None:
-    """Move a running server's log aside once it is larger than `limit_bytes`. A missing one is fine."""
+    """Move a running server's log aside once it is larger than `limit_bytes`; do nothing if there is none."""
     with contextlib.suppress(FileNotFoundError), path.open("r+b", buffering=0) as log:
         if os.fstat(log.fileno()).st_size <= limit_bytes:
             return
@@ -46,7 +47,7 @@ def trim(path: Path, limit_bytes: int = LOG_LIMIT_BYTES) -> None:
 
 
 def tail(path: Path, n_bytes: int = 64 << 10) -> str:
-    """The end of the log, from a line's beginning; empty when there is none."""
+    """Return the end of the log, from the beginning of a line; empty if there is no log."""
     try:
         with path.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
@@ -58,7 +59,7 @@ def tail(path: Path, n_bytes: int = 64 << 10) -> str:
 
 
 def head(path: Path, n_bytes: int = 4 << 20) -> str:
-    """The beginning of the log, where the load is told; "" where there is none. A load prints some 100 KiB."""
+    """Return the beginning of the log, which has the load (some 100 KiB); empty if there is no log."""
     try:
         with path.open("rb") as log:
             return log.read(n_bytes).decode("utf-8", errors="replace")
@@ -67,7 +68,7 @@ def head(path: Path, n_bytes: int = 4 << 20) -> str:
 
 
 def log_size(path: Path) -> int:
-    """Bytes in the log; 0 where there is none."""
+    """Return the size of the log in bytes; 0 if there is none."""
     try:
         return path.stat().st_size
     except OSError:
@@ -75,8 +76,10 @@ def log_size(path: Path) -> int:
 
 
 def read_from(path: Path, start: int, limit: int) -> str:
-    """What was written since it was `start` bytes long: at most `limit` bytes of the beginning and as many of the
-    end. All of it where it was emptied since."""
+    """Return the text written since the log was `start` bytes long.
+
+    At most `limit` bytes of its beginning and as many of its end; of the whole log if it was emptied since.
+    """
     try:
         with path.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
@@ -93,21 +96,21 @@ def read_from(path: Path, start: int, limit: int) -> str:
 def follow(
     path: Path, *, last_lines: int | None = None, ended: Callable[[], bool] | None = None
 ) -> Iterator[str]:
-    """Lines of the log without their newline, then new ones as they come, through rotations.
+    """Yield the lines of the log without their newlines, then new ones as they come, through rotations.
 
-    Starts `last_lines` before the end, or at the beginning. Returns when `ended()` is true and all that was
-    written before was yielded; without it, never. A log that is not there yet is waited for.
+    Starts `last_lines` before the end, or at the beginning. Returns once `ended()` is true and everything written
+    before was yielded; never without it. Waits for a log that does not exist yet.
     """
     log: BinaryIO | None = None
     start = 0 if last_lines is None else _offset_of_last(path, last_lines)
     rest = b""
     try:
         while True:
-            over = ended is not None and ended()  # asked before reading, so that the last words are read
+            over = ended is not None and ended()  # before reading, so that the last lines are read
             if log is None and (log := _opened(path)) is not None:
                 log.seek(start)
                 start = 0
-            moved = log is not None and _moved(path, log)  # asked before reading, for the same reason
+            moved = log is not None and _moved(path, log)  # before reading, for the same reason
             *lines, rest = (rest + _unread(log)).split(b"\n")
             if (moved or over) and rest:
                 lines, rest = [*lines, rest], b""
@@ -126,7 +129,7 @@ def follow(
 
 
 def _unread(log: BinaryIO | None) -> bytes:
-    """Everything after our position; from the beginning where the file was emptied under us."""
+    """Read everything after our position; from the beginning if the file was emptied meanwhile."""
     if log is None:
         return b""
     if os.fstat(log.fileno()).st_size < log.tell():
@@ -142,7 +145,7 @@ def _opened(path: Path) -> BinaryIO | None:
 
 
 def _moved(path: Path, log: BinaryIO) -> bool:
-    """Another file has the name now; while none has it, the next one is waited for."""
+    """Tell whether another file has the name now; not while no file has it."""
     try:
         return path.stat().st_ino != os.fstat(log.fileno()).st_ino
     except FileNotFoundError:
@@ -150,7 +153,7 @@ def _moved(path: Path, log: BinaryIO) -> bool:
 
 
 def _offset_of_last(path: Path, n_lines: int) -> int:
-    """Where the last `n_lines` whole lines begin."""
+    """Return where the last `n_lines` whole lines begin."""
     try:
         with path.open("rb") as log:
             position = log.seek(0, os.SEEK_END)
@@ -162,8 +165,8 @@ def _offset_of_last(path: Path, n_lines: int) -> int:
                 text = log.read(step) + text
     except FileNotFoundError:
         return 0
-    kept = text.splitlines(keepends=True)[-n_lines:] if n_lines else []
-    return position + len(text) - sum(len(line) for line in kept)
+    lines = text.splitlines(keepends=True)[-n_lines:] if n_lines else []
+    return position + len(text) - sum(len(line) for line in lines)
 
 
 def _previous(path: Path, number: int) -> Path:
@@ -171,7 +174,7 @@ def _previous(path: Path, number: int) -> Path:
 
 
 def _shift(path: Path) -> None:
-    """`.1` becomes `.2`, and so on; the oldest is lost."""
+    """Rename `.1` to `.2`, and so on; the oldest is lost."""
     for number in range(_N_OLD_LOGS, 1, -1):
         with contextlib.suppress(FileNotFoundError):
             _previous(path, number - 1).replace(_previous(path, number))

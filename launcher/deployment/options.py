@@ -1,4 +1,7 @@
-"""What a launcher tells the supervisor it starts: in the record, where `restart` finds it when the supervisor is gone."""
+"""Hold what a launcher tells the supervisor it starts.
+
+It is part of the record, so `restart` finds it when the supervisor is gone.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +16,15 @@ from launcher.deployment.process import GRACE_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupervisorOptions:
-    """What a supervisor is to do, beside what the deployment is. `memory_bytes` is the limit of its memory group.
+    """What a supervisor is to do.
 
-    `history` is the file every load is noted in, `engine`, `driver` and the `attempt` (saves, correction, step) are
-    what is noted with it. `claim` is what was promised (bytes by row), `claim_file` where that is said. `devices`
-    are the planned GPUs whose drivers are asked: UUID by llama.cpp's name. `passed` are variables that change llama-server
-    and were given on purpose: systemd adds its own environment.
+    idle_s, busy_s   see ready.StallLimits
+    check_s          from one health check to the next
+    memory_bytes     the limit of the memory group
+    history          the file that every load is noted in, with `driver` and the `attempt` (saves, correction, step)
+    claim            reserved memory in bytes by row, written to `claim_folder`
+    devices          the planned GPUs whose drivers are asked: UUID by llama.cpp's name
+    passed           variables that change llama-server and were given on purpose; systemd adds others of its own
     """
 
     keep_up: bool = False
@@ -37,16 +43,17 @@ class SupervisorOptions:
     passed: tuple[str, ...] = ()
 
 
+# Started, not imported: a supervisor imports little, so that it stays small.
 _PROGRAM = "launcher.deployment.supervisor"
-"""Started, not imported: it adds what only modules above this package know."""
 
 
 def supervisor_command(state_file: Path) -> tuple[str, ...]:
-    """The supervisor's own command line. -P: the folder it starts in is nobody's package."""
+    """Return the command line of a supervisor for this record."""
+    # -P: modules in the folder it starts in are not imported.
     return (sys.executable, "-P", "-m", _PROGRAM, str(state_file))
 
 
 def parse_options(given: Mapping[str, Any]) -> SupervisorOptions:
-    """The options in a record; what another version of this program wrote beside them is left out."""
-    known = {each.name for each in fields(SupervisorOptions)}
+    """Return the options in a record; those that only another version of this program knows are left out."""
+    known = {field.name for field in fields(SupervisorOptions)}
     return SupervisorOptions(**{name: value for name, value in given.items() if name in known})

@@ -1,4 +1,4 @@
-"""TCP ports: one that is free, and who has one that is not."""
+"""Find a free TCP port, and the process that listens on one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _ATTEMPTS = 64
 
 
 def free_port(host: str, taken: Collection[int] = ()) -> int:
-    """A port nobody listens on now and that is not in `taken`. Raises UsageError for a host that is not ours."""
+    """Return a port that is free now and not in `taken`.
+
+    Raises UsageError for a host that is not this machine's, TryAgain if there is no free port.
+    """
     for _ in range(_ATTEMPTS):
         port = _bind(host, 0)
         if port not in taken:
@@ -25,7 +28,7 @@ def free_port(host: str, taken: Collection[int] = ()) -> int:
 
 
 def check_port(host: str, port: int) -> None:
-    """Raises UsageError naming who listens on `port`, or why it cannot be used."""
+    """Raise UsageError if `port` cannot be used, naming the process that listens on it."""
     try:
         _bind(host, port)
     except OSError as error:
@@ -40,29 +43,28 @@ def check_port(host: str, port: int) -> None:
 
 
 def listens(process: ProcessId, port: int) -> bool | None:
-    """Whether that very process, or a descendant of it, listens on `port`; None where the system does not
-    tell."""
-    told = None
+    """Tell whether the process, or a descendant, listens on `port`; None if the system does not say."""
+    answer = None
     for member in process_tree(process):
         try:
             connections = member.net_connections(kind="tcp")
         except (psutil.Error, OSError):
             continue
-        told = False
+        answer = False
         if any(seen.status == psutil.CONN_LISTEN and seen.laddr[1] == port for seen in connections):
             return True
-    return told
+    return answer
 
 
 def _bind(host: str, port: int) -> int:
-    """Bind, let go, return the port. As llama-server does it (server-http.cpp sets SO_REUSEADDR, so that a
-    port its predecessor has just left is free). Raises OSError, or UsageError for a bad host."""
+    """Bind, let go and return the port. Raises OSError, or UsageError for a bad host."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise UsageError(f"host {host} has no address", hint="use --host 127.0.0.1") from error
     with socket.socket(family, kind, protocol) as probe:
         if port:
+            # As llama-server does (server-http.cpp), so that a port its predecessor has just left counts as free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)

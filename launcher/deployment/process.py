@@ -1,4 +1,4 @@
-"""llama-server as a process: start it so that it outlives us, know it again later, end its whole tree.
+"""Start a process that outlives the launcher, recognise it later, and end its whole tree.
 
 Nothing ties it to the launcher: no pipe, no terminal, no inherited descriptor.
 """
@@ -11,11 +11,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import psutil
 
@@ -24,21 +22,23 @@ from launcher.deployment.log_file import open_log
 from launcher.errors import EngineFailed, NotAllowed, NotFound, TryAgain
 
 MARKER = "LAUNCHER_DEPLOYMENT"
-"""Variable every process of a deployment inherits; its value names the deployment. Finds what left the tree."""
+"""Variable that every process of a deployment inherits, with the path of its record: finds those that left the tree."""
 
 GRACE_S = 10.0
-"""Between SIGTERM and SIGKILL: llama-server's own router gives its children as long (stop-timeout)."""
+"""From SIGTERM to SIGKILL: llama-server's own router gives its children as long (stop-timeout)."""
 
 KILL_S = 10.0
-"""After SIGKILL: only a process stuck inside a driver needs longer, and waiting does not help it."""
+"""After SIGKILL. Only a process stuck inside a driver takes longer, and waiting does not help then."""
 
 _POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
-    """What a process did so far: bytes read through system calls (None where the system does not tell),
-    bytes resident, CPU seconds."""
+    """The work of a process so far: bytes read through system calls, bytes resident, CPU seconds.
+
+    `read_bytes` is None if the system does not say.
+    """
 
     read_bytes: int | None
     resident_bytes: int
@@ -48,10 +48,10 @@ class Activity:
 def start_process(
     argv: Sequence[str], env: Mapping[str, str], log_path: Path, *, marker: str, cwd: Path = Path("/")
 ) -> ProcessId:
-    """Start `argv` in a session of its own, stdin closed, stdout and stderr appended to the log at `log_path`.
+    """Start `argv` in a session of its own, stdin closed, stdout and stderr appended to `log_path`.
 
-    `marker` names the deployment in the environment of the whole tree. Raises NotFound, NotAllowed or
-    EngineFailed when the program cannot be run, TryAgain when the log cannot be written.
+    `marker` names the deployment in the environment of the whole tree. Raises NotFound, NotAllowed or EngineFailed if
+    the program cannot be run, TryAgain if the log cannot be written.
     """
     try:
         log = open_log(log_path)
@@ -74,14 +74,16 @@ def start_process(
     finally:
         os.close(log)
     process = identify(child.pid)
-    if process is None:  # impossible for a child nobody has waited for, short of a SIGCHLD set to ignore
+    if process is None:  # only if SIGCHLD is ignored: a child that was not waited for keeps its pid
         raise EngineFailed(f"{argv[0]} vanished as it started", hint="run it by hand")
     return process
 
 
 def reap_process(process: ProcessId) -> int | None:
-    """The exit status (negative: the signal) of a child of ours that has ended; None for anyone else's, and
-    while it runs. It can be asked once."""
+    """Return the exit status (negative: the signal) of a child that has ended; once.
+
+    None while it runs, and for processes that are not our children.
+    """
     if not is_here(process):
         return None
     with contextlib.suppress(ChildProcessError):
@@ -91,11 +93,10 @@ def reap_process(process: ProcessId) -> int | None:
 
 
 def stop_process(process: ProcessId | None, *, marker: str, grace_s: float = GRACE_S) -> bool:
-    """End the process and everything it started; whether anything was alive.
+    """End the process and everything it started; return whether anything was alive.
 
-    SIGTERM goes once to the process group (for llama-server a second one means exit(1)) and to descendants
-    that left it, SIGKILL to what is left after `grace_s`, or at once on Ctrl-C, which is raised afterwards.
-    Raises EngineFailed naming the pids that even SIGKILL did not end.
+    SIGTERM goes to the process group and to descendants that left it; after `grace_s`, or at once on Ctrl-C (raised
+    afterwards), SIGKILL goes to what is left. Raises EngineFailed naming the pids that even SIGKILL did not end.
     """
     members = _family(process, marker)
     if not members:
@@ -111,20 +112,21 @@ def stop_process(process: ProcessId | None, *, marker: str, grace_s: float = GRA
 
 
 def read_activity(process: ProcessId) -> Activity | None:
-    """What it and its descendants (an engine may be a wrapper script) did so far; None when it is gone."""
-    seen = [found for member in process_tree(process) if (found := _activity_of(member)) is not None]
-    if not seen:
+    """Return the work of the process and its descendants; None if it is gone."""
+    # The descendants count: an engine may be a wrapper script.
+    parts = [part for member in process_tree(process) if (part := _activity_of(member)) is not None]
+    if not parts:
         return None
-    reads = [found.read_bytes for found in seen if found.read_bytes is not None]
+    reads = [part.read_bytes for part in parts if part.read_bytes is not None]
     return Activity(
         read_bytes=sum(reads) if reads else None,
-        resident_bytes=sum(found.resident_bytes for found in seen),
-        cpu_s=sum(found.cpu_s for found in seen),
+        resident_bytes=sum(part.resident_bytes for part in parts),
+        cpu_s=sum(part.cpu_s for part in parts),
     )
 
 
 def process_tree(process: ProcessId) -> tuple[psutil.Process, ...]:
-    """The process and its living descendants; empty when it is gone."""
+    """Return the process and its living descendants; empty if it is gone."""
     if find_presence(process) is not Presence.RUNNING:
         return ()
     try:
@@ -134,29 +136,15 @@ def process_tree(process: ProcessId) -> tuple[psutil.Process, ...]:
         return ()
 
 
-@contextmanager
-def termination_interrupts() -> Iterator[None]:
-    """Inside, SIGTERM raises KeyboardInterrupt, so that both end the foreground the same way. Main thread only."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 class _Child(subprocess.Popen[bytes]):
-    """It outlives us on purpose, so leaving it behind is no ResourceWarning; `reap` alone waits for it."""
+    """A child that outlives us on purpose; only `reap_process` waits for it."""
 
     def __del__(self) -> None:
-        """Nothing to release: no pipes."""
+        pass  # Popen's own warns of a child that was left behind; there are no pipes to close
 
 
 def cannot_run(program: str, error: OSError) -> EngineFailed | NotFound | NotAllowed:
-    """Why a program could not be started, as one sentence."""
+    """Return the error for a program that could not be started."""
     if isinstance(error, FileNotFoundError):
         return NotFound(f"the engine {program} does not exist", hint="launcher engine list")
     if isinstance(error, PermissionError):
@@ -167,19 +155,19 @@ def cannot_run(program: str, error: OSError) -> EngineFailed | NotFound | NotAll
 
 
 def _family(process: ProcessId | None, marker: str) -> list[psutil.Process]:
-    """Everyone alive in the deployment: the leader, its session, its descendants, and whoever carries the
-    marker. The leader's pid counts as a session only while it is provably the leader's."""
-    found: dict[int, psutil.Process] = {}
+    """Return the living processes of a deployment: leader, session, descendants, bearers of the marker."""
+    members: dict[int, psutil.Process] = {}
+    # The leader's pid names its session only while it is provably the leader's.
     leader = process.pid if process is not None and is_here(process) else None
     if leader is not None:
         with contextlib.suppress(psutil.Error):
             root = psutil.Process(leader)
-            found = {seen.pid: seen for seen in (root, *root.children(recursive=True))}
+            members = {seen.pid: seen for seen in (root, *root.children(recursive=True))}
     for seen in psutil.process_iter():
-        if seen.pid not in found and (_in_session(seen.pid, leader) or _carries(seen, marker)):
-            found[seen.pid] = seen
-    found.pop(os.getpid(), None)
-    return [seen for seen in found.values() if _alive(seen)]
+        if seen.pid not in members and (_in_session(seen.pid, leader) or _carries(seen, marker)):
+            members[seen.pid] = seen
+    members.pop(os.getpid(), None)
+    return [seen for seen in members.values() if _alive(seen)]
 
 
 def _activity_of(seen: psutil.Process) -> Activity | None:
@@ -217,6 +205,7 @@ def _alive(seen: psutil.Process) -> bool:
 
 
 def _terminate(members: Iterable[psutil.Process], process: ProcessId | None) -> None:
+    """Send SIGTERM once to each: for llama-server a second one means exit(1)."""
     group = process.pid if process is not None and is_here(process) else None
     if group is not None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -228,7 +217,8 @@ def _terminate(members: Iterable[psutil.Process], process: ProcessId | None) -> 
 
 
 def _kill(members: list[psutil.Process], process: ProcessId | None, marker: str) -> None:
-    """SIGKILL until nobody is left: a process may have forked between the look and the signal."""
+    """Send SIGKILL until no process is left. Raises EngineFailed after KILL_S."""
+    # Again and again: a process may have forked between the look and the signal.
     deadline = time.monotonic() + KILL_S
     while left := [seen for seen in members if _alive(seen)] or _family(process, marker):
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""A deployment as a value, and as the JSON of its state file. No file is touched here."""
+"""Describe a deployment as a value, and as the JSON of its state file. Touches no file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from launcher.deployment.identity import ProcessId
+from launcher.deployment.identity import ProcessId, read_process
 from launcher.engine.log.cause import Cause, CauseKind
 from launcher.errors import UsageError
 from launcher.plan.amounts import LedgerRow
@@ -18,35 +18,37 @@ from launcher.plan.from_json import StoredPlan, read_stored
 from launcher.plan.plan import Plan
 from launcher.system.json_object import JsonObject, Malformed
 
-_SCHEMA = 1
-"""Of the state file. A file of another schema is reported, not read."""
-
+_SCHEMA = 1  # of the state file; a file of another schema is reported, not read
 _MAX_NAME = 64
 _NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{_MAX_NAME - 1}}}")
 
 
 class Phase(StrEnum):
-    """How far it got: `ready` is written once a token was produced, `stopping` before the first signal, so that
-    whoever attends the process knows an ending that was asked for. `degraded`, `backoff` and `failed` are the
-    supervisor's (lifecycle.State)."""
+    """How far a deployment got, as its record says (lifecycle.State, written down)."""
 
     STARTING = "starting"
-    READY = "ready"
+    READY = "ready"  # it produced a token
     DEGRADED = "degraded"
     BACKOFF = "backoff"
-    STOPPING = "stopping"
+    STOPPING = (
+        "stopping"  # written before the first signal, so that an ending is known to have been asked for
+    )
     FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """One model, served. `url` can be connected to (clients append /v1); `host` is what llama-server binds.
+    """A served model, as its record describes it.
 
-    `process` is None between the claim of name and port and the start. `starter` is the launcher that
-    starts it, `supervisor` who keeps it (None before it began, and in records of launchers without one).
-    `stored_plan` is the plan and its JSON document, `plan_hash` what a second `up` is compared by. `restarts` counts those
-    of this supervisor, `failure` is why llama-server ended last. `unit` is systemd's, where that keeps the supervisor up;
-    `options` are the supervisor's (options.Options).
+    url          can be connected to; clients append /v1. `host` is what llama-server binds
+    process      llama-server; None from the claim of name and port to its start
+    starter      the launcher that starts it
+    supervisor   None before it began, and in records of launchers without one
+    stored_plan  the plan and its JSON document
+    plan_hash    tells whether a second `up` asks for the same
+    restarts     by this supervisor; `failure` is why llama-server ended last
+    unit         systemd's, if that keeps the supervisor up
+    options      of the supervisor (options.SupervisorOptions)
     """
 
     name: str
@@ -81,7 +83,7 @@ class Deployment:
 
     @property
     def plan(self) -> Plan | None:
-        """None where the record's plan cannot be read: `stored_plan.problem` says why."""
+        """The plan; None if it cannot be read (`stored_plan.problem` says why)."""
         return self.stored_plan.plan
 
     @property
@@ -90,13 +92,13 @@ class Deployment:
 
     @property
     def planned_bytes(self) -> dict[str, int]:
-        """The most the plan takes, in bytes by device id and HOST; empty where it cannot be read."""
+        """The most the plan takes, in bytes by device id and HOST; empty if it cannot be read."""
         return {row.where: row.used_bytes for row in self.ledger}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnreadableRecord:
-    """A state file that says nothing: what is wrong with it, in a sentence. `launcher stop` removes it."""
+    """A state file that cannot be read, and why, in a sentence. `launcher stop` removes it."""
 
     name: str
     path: str
@@ -104,18 +106,18 @@ class UnreadableRecord:
 
 
 def deployment_name(model_id: str) -> str:
-    """A name derived from a model id: `unsloth/Kimi-K2.5-GGUF:TQ1_0` -> `kimi-k2.5-gguf-tq1_0`."""
+    """Derive a name from a model id: `unsloth/Kimi-K2.5-GGUF:TQ1_0` -> `kimi-k2.5-gguf-tq1_0`."""
     last = model_id.rstrip("/").rpartition("/")[2].removesuffix(".gguf").lower()
     return re.sub(r"[^a-z0-9._-]+", "-", last).strip("-._")[:_MAX_NAME].rstrip("-._") or "model"
 
 
 def is_name(text: str) -> bool:
-    """Whether a deployment can be called that."""
+    """Tell whether a deployment can be called that."""
     return _NAME.fullmatch(text) is not None
 
 
 def check_name(name: str) -> str:
-    """`name`, when it can be one (it becomes a file's name). Raises UsageError."""
+    """Return `name` if a deployment can be called that: it becomes a file's name. Raises UsageError."""
     if not is_name(name):
         raise UsageError(
             f"name {name!r} is not made of at most {_MAX_NAME} of a-z, 0-9, '.', '_' and '-'",
@@ -125,13 +127,13 @@ def check_name(name: str) -> str:
 
 
 def plan_hash(document: Mapping[str, Any]) -> str:
-    """A short hash of a JSON document, the same for equal documents."""
+    """Return a short hash of a JSON document, the same for equal documents."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def record_json(deployment: Deployment) -> dict[str, Any]:
-    """The deployment as JSON, as it is stored and as `--json` prints it."""
+    """Return the deployment as JSON, as it is stored and as `--json` prints it."""
     flat = asdict(replace(deployment, stored_plan=StoredPlan(document={}, plan=None)))
     del flat["stored_plan"]
     problem = deployment.stored_plan.problem
@@ -211,14 +213,8 @@ def _process(given: JsonObject, key: str) -> ProcessId | None:
         return None
     try:
         process = given.object_at(key)
-        start_time = process.number("start_time")
     except Malformed as error:
         raise Malformed(f"{key} is not a process") from error
     if process.whole("pid") == 0:
         raise Malformed(f"{key} has no pid")
-    return ProcessId(
-        pid=process.whole("pid"),
-        start_time=start_time,
-        boot_id=process.optional_text("boot_id"),
-        hostname=process.text("hostname"),
-    )
+    return read_process(process)

@@ -1,25 +1,45 @@
-"""How a running deployment does right now: since when, how much memory, how fast."""
+"""Tell the state of a deployment: by its record and processes, and by asking the server itself."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from enum import StrEnum
 
 import psutil
 
+from launcher.deployment.identity import Presence, ProcessId, find_presence
+from launcher.deployment.install.transient import is_kept
 from launcher.deployment.process import read_activity
 from launcher.deployment.record import Deployment, Phase
-from launcher.deployment.records import DeploymentState, Status, read_status
 from launcher.engine.client import is_loaded, read_api_key, read_metrics
 from launcher.errors import LauncherError
 
+# llama-server answers /health in a thread of its own, also while it computes a long prompt.
 _HEALTH_S = 5.0
-"""/health is answered by a thread of its own, also while a long prompt is computed."""
+
+
+class DeploymentState(StrEnum):
+    STARTING = "starting"
+    RUNNING = "running"
+    DEGRADED = "degraded"
+    BACKOFF = "backoff"
+    FAILED = "failed"
+    GONE = "gone"
+    OTHER_HOST = "other-host"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The state of a deployment; `detail` explains it in words if there is more to say."""
+
+    state: DeploymentState
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vitals:
-    """`tokens_per_s` is llama-server's own gauge: generated since it was last asked; None where it does not say."""
+    """How a server does. `tokens_per_s` is llama-server's own gauge: since it was last asked; None if not told."""
 
     uptime_s: float | None = None
     resident_bytes: int | None = None
@@ -28,15 +48,38 @@ class Vitals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusReport:
-    """What a deployment is, by its record and by a look at it, and how it does."""
-
     deployment: Deployment
     status: Status
     vitals: Vitals
 
 
+def read_status(deployment: Deployment) -> Status:  # noqa: PLR0911  one line per state
+    """Return the state of a deployment by its recorded processes; the server is not asked."""
+    process = deployment.process
+    where = Presence.GONE if process is None else find_presence(process)
+    if process is not None and where is Presence.OTHER_HOST:
+        return Status(state=DeploymentState.OTHER_HOST, detail=f"pid {process.pid} on {process.hostname}")
+    if deployment.phase is Phase.FAILED:
+        failure = deployment.failure
+        return Status(state=DeploymentState.FAILED, detail=failure.sentence if failure else None)
+    if deployment.supervisor is not None and not _lives(deployment.supervisor):
+        return _unsupervised(deployment, where)
+    if deployment.phase is Phase.BACKOFF:
+        why = f": {deployment.failure.sentence}" if deployment.failure else ""
+        return Status(state=DeploymentState.BACKOFF, detail=f"it is started again soon{why}")
+    if deployment.phase is Phase.STARTING:
+        return _starting(deployment, where)
+    if where is not Presence.RUNNING:
+        pid = "?" if process is None else process.pid
+        return Status(state=DeploymentState.GONE, detail=f"llama-server (pid {pid}) ended")
+    if deployment.phase is Phase.DEGRADED:
+        return Status(state=DeploymentState.DEGRADED, detail="llama-server runs, and does not answer")
+    stopping = deployment.phase is Phase.STOPPING
+    return Status(state=DeploymentState.RUNNING, detail="it is being stopped" if stopping else None)
+
+
 def ask_status(deployment: Deployment) -> StatusReport:
-    """One that should run is asked whether it answers; whatever else can be found out."""
+    """Return state and vitals; a server that should run is asked whether it answers."""
     status, server = read_status(deployment), deployment.process
     active = None if server is None else read_activity(server)
     if server is None or active is None:
@@ -47,8 +90,8 @@ def ask_status(deployment: Deployment) -> StatusReport:
     try:
         uptime = max(0.0, time.time() - psutil.Process(server.pid).create_time())
         if status.state is DeploymentState.RUNNING:
-            told = read_metrics(deployment.url, api_key=read_api_key(deployment.api_key_file))
-            speed = told.get("predicted_tokens_seconds")
+            gauges = read_metrics(deployment.url, api_key=read_api_key(deployment.api_key_file))
+            speed = gauges.get("predicted_tokens_seconds")
     except (psutil.Error, LauncherError):
         pass  # it ended meanwhile, or was started without --metrics: unknown
     return StatusReport(
@@ -59,7 +102,7 @@ def ask_status(deployment: Deployment) -> StatusReport:
 
 
 def find_server_trouble(deployment: Deployment) -> Status | None:
-    """What is wrong with a server that its supervisor found well when it last asked; None where nothing is."""
+    """Return what is wrong with a server that was well when its supervisor last asked; None if nothing is."""
     pid = deployment.pid
     try:
         if pid is not None and psutil.Process(pid).status() == psutil.STATUS_STOPPED:
@@ -71,3 +114,36 @@ def find_server_trouble(deployment: Deployment) -> Status | None:
         return None
     detail = f"llama-server runs, and does not answer within {_HEALTH_S:.0f} s"
     return Status(state=DeploymentState.DEGRADED, detail=detail)
+
+
+def _starting(deployment: Deployment, where: Presence) -> Status:
+    """Return the state of a deployment that is not ready yet, whether its launcher still waits or has gone."""
+    name, process = deployment.name, deployment.process
+    if where is not Presence.RUNNING and process is not None:
+        detail = f"llama-server (pid {process.pid}) ended before it was ready"
+        return Status(state=DeploymentState.GONE, detail=detail)
+    by_supervisor = process is None or deployment.restarts > 0  # no launcher waits for it
+    if _lives(deployment.starter) or (by_supervisor and _lives(deployment.supervisor)):
+        return Status(state=DeploymentState.STARTING)
+    if where is Presence.RUNNING:
+        detail = f"its launcher ended before it was ready; take it over with up, end it with stop {name}"
+        return Status(state=DeploymentState.STARTING, detail=detail)
+    return Status(state=DeploymentState.GONE, detail="its launcher ended before llama-server was started")
+
+
+def _unsupervised(deployment: Deployment, where: Presence) -> Status:
+    """Return the state of a deployment whose supervisor was killed."""
+    # llama-server sees its pipe close and ends; on Linux the kernel ends it at once.
+    pid = None if deployment.supervisor is None else deployment.supervisor.pid
+    gone = f"its supervisor (pid {pid}) was killed, and llama-server with it"
+    if deployment.unit is not None and is_kept(deployment.unit):
+        detail = f"{gone}; systemd starts it again ({deployment.unit})"
+        return Status(state=DeploymentState.BACKOFF, detail=detail)
+    if where is Presence.RUNNING:
+        detail = f"its supervisor (pid {pid}) was killed; end it with stop {deployment.name}"
+        return Status(state=DeploymentState.DEGRADED, detail=detail)
+    return Status(state=DeploymentState.GONE, detail=gone)
+
+
+def _lives(process: ProcessId | None) -> bool:
+    return process is not None and find_presence(process) is Presence.RUNNING

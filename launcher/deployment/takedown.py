@@ -19,16 +19,15 @@ from launcher.deployment.log_file import trim
 from launcher.deployment.process import GRACE_S, reap_process, stop_process
 from launcher.deployment.record import Deployment, Phase, check_name
 from launcher.deployment.records import (
-    DeploymentState,
     find_record,
     hold_start_if_free,
     read_all,
-    read_status,
     remove_record,
     require_record,
     save_record,
     state_path,
 )
+from launcher.deployment.status import DeploymentState, read_status
 from launcher.deployment.supervisor.protect import sweep_groups
 from launcher.errors import UsageError
 

@@ -13,9 +13,9 @@ import pytest
 
 from launcher.deployment.deploy import attend, bring_up
 from launcher.deployment.identity import lives
-from launcher.deployment.process import termination_interrupts
 from launcher.deployment.record import Deployment, Phase
-from launcher.deployment.records import DeploymentState, find_record, read_all, read_status, save_record
+from launcher.deployment.records import find_record, read_all, save_record
+from launcher.deployment.status import DeploymentState, read_status
 from launcher.deployment.takedown import TakenDown, take_down
 from launcher.engine.client import list_model_ids
 from launcher.errors import EngineFailed, NotFound, UsageError
@@ -211,8 +211,12 @@ def test_one_on_another_host_is_left_alone(deployments: Path, tmp_path: Path) ->
 def test_the_foreground_ends_with_ctrl_c_and_sigterm(deployments: Path, tmp_path: Path) -> None:
     deployment = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path)))
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    with termination_interrupts(), pytest.raises(KeyboardInterrupt):
-        attend(deployments, deployment)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as cli/main.py has it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            attend(deployments, deployment)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     assert read_status(deployment).state is DeploymentState.GONE
     assert read_all(deployments) == ()
 

@@ -17,7 +17,8 @@ from launcher.deployment.deploy import bring_up
 from launcher.deployment.identity import lives
 from launcher.deployment.options import supervisor_command
 from launcher.deployment.record import Deployment, Phase
-from launcher.deployment.records import DeploymentState, find_record, read_status, save_record
+from launcher.deployment.records import find_record, save_record
+from launcher.deployment.status import DeploymentState, read_status
 from launcher.deployment.takedown import take_down
 from launcher.errors import TryAgain
 from launcher.plan.from_json import stored

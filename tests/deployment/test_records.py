@@ -17,17 +17,15 @@ from launcher.deployment.record import (
     record_json,
 )
 from launcher.deployment.records import (
-    DeploymentState,
-    Status,
     find_record,
     log_path,
     make_private,
     read_all,
-    read_status,
     remove_record,
     require_record,
     save_record,
 )
+from launcher.deployment.status import DeploymentState, Status, read_status
 from launcher.errors import NotFound, UsageError
 from launcher.plan.amounts import HOST
 from launcher.plan.from_json import stored

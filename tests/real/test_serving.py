@@ -13,7 +13,8 @@ from launcher.deployment.deploy import bring_up
 from launcher.deployment.identity import lives
 from launcher.deployment.log_file import follow
 from launcher.deployment.record import Deployment, Phase
-from launcher.deployment.records import DeploymentState, find_record, read_all, read_status
+from launcher.deployment.records import find_record, read_all
+from launcher.deployment.status import DeploymentState, read_status
 from launcher.deployment.takedown import TakenDown, take_down
 from launcher.engine.client import read_props, stream_chat
 from launcher.engine.find import Engine

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from launcher.deployment.deploy import bring_up
-from launcher.deployment.records import read_all, read_status
+from launcher.deployment.records import read_all
+from launcher.deployment.status import read_status
 from launcher.deployment.supervisor.ready import StallLimits, wait_ready
 from launcher.errors import EngineFailed
 from launcher.progress import Step

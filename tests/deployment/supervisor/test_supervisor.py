@@ -18,8 +18,8 @@ from launcher.deployment.identity import Presence, find_presence, lives
 from launcher.deployment.options import supervisor_command
 from launcher.deployment.process import MARKER
 from launcher.deployment.record import Deployment, Phase
-from launcher.deployment.records import DeploymentState, find_record, read_all, read_status
-from launcher.deployment.status import ask_status
+from launcher.deployment.records import find_record, read_all
+from launcher.deployment.status import DeploymentState, ask_status, read_status
 from launcher.deployment.supervisor.ready import LoadFailed
 from launcher.deployment.takedown import take_down
 from launcher.engine.client import list_model_ids
