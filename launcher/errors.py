@@ -1,14 +1,14 @@
-"""The one exception tree. Only `cli` turns these into text and exit codes.
+"""Define the launcher's errors. Only `cli` turns them into text and exit codes.
 
-LauncherError        1  a fault of ours
-├── UsageError       2  what was typed, or a file that was named, cannot be used
-│   └── BadGguf      2  bytes that are not a GGUF file llama.cpp would load
-├── DoesNotFit       3  the machine is too small for what was asked
+LauncherError        1  an error of the launcher itself
+├── UsageError       2  an argument, or a file that was named, cannot be used
+│   └── BadGguf      2  not a GGUF file that llama.cpp would load
+├── DoesNotFit       3  the machine is too small for the request
 ├── NotFound         4  no such model, quant, file, engine or deployment
-│   └── NotAllowed   4  it is there, and access was refused
-├── EngineFailed     5  llama-server, or its build, ended badly
+│   └── NotAllowed   4  it exists, and access was refused
+├── EngineFailed     5  llama-server, or its build, failed
 ├── TryAgain         6  network or disk: the same command may work later
-│   └── HashMismatch 6  bytes that are not what they should be
+│   └── HashMismatch 6  a download does not have the expected sha256
 └── Interrupted    130  Ctrl-C
 """
 
@@ -18,15 +18,15 @@ from typing import ClassVar
 
 
 class LauncherError(Exception):
-    """One sentence that names the thing, the value and the limit; `hint` is the next command to type.
+    """An error that the user reads.
 
-    `code` is the name programs match on (`--json`), `retryable` says whether the same command can
-    succeed later without a change.
+    The message is one sentence that names the thing, the value and the limit; the hint is the next command
+    to type.
     """
 
     exit_code: ClassVar[int] = 1
-    code: ClassVar[str] = "internal"
-    retryable: ClassVar[bool] = False
+    code: ClassVar[str] = "internal"  # what programs match on (`--json`)
+    retryable: ClassVar[bool] = False  # the same command may succeed later
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -72,7 +72,7 @@ class TryAgain(LauncherError):
 
 
 class HashMismatch(TryAgain):
-    """Bytes are not what was pinned, or what the Hub vouches for. Never used."""
+    """The sha256 of a download is not the expected one. The bytes are discarded."""
 
     code = "hash_mismatch"
 

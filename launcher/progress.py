@@ -1,4 +1,4 @@
-"""How far a long job is: one value from whoever works to whoever shows it."""
+"""Report the progress of a long job to whoever shows it."""
 
 from __future__ import annotations
 
@@ -8,26 +8,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """`phase` is a word (`build`, `pull`, `load`), `done` of `total` in `unit` ("bytes", "steps", "s");
-    `total` is None while unknown. `text` names what is being worked on. `said` is a sentence of its own, shown
-    whatever is shown of the progress."""
+    """How far a job is: `done` of `total`, in `unit`."""
 
-    phase: str
+    phase: str  # build, pull, load
     done: int
-    total: int | None
-    unit: str
-    text: str = ""
-    part: str = ""
-    is_remark: bool = False
+    total: int | None  # None while unknown
+    unit: str  # bytes, steps, s
+    text: str = ""  # what is being worked on
+    file: str = ""  # the file that these numbers are about; empty for the whole job
+    is_remark: bool = False  # `text` is a sentence to show, whatever else is shown
 
 
 OnProgress = Callable[[Step], None]
 
 
 def remark(phase: str, text: str) -> Step:
-    """A sentence that the user should see, once."""
+    """Make a sentence that the user sees once."""
     return Step(phase=phase, done=0, total=None, unit="", text=text, is_remark=True)
 
 
 def silent(step: Step) -> None:
-    """Watch nothing."""
+    """Ignore the progress."""

@@ -1,6 +1,6 @@
-"""Bytes and token counts as people write them, both ways.
+"""Parse and format bytes and token counts as people write them.
 
-Memory is counted in binary units (GiB) everywhere, as llama.cpp's logs do; a bare `128G` means GiB.
+Memory is counted in binary units (GiB) everywhere, as in llama.cpp's logs; a bare `128G` means GiB.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ GIB = 1 << 30
 
 _STEPS = (("TiB", 1 << 40), ("GiB", GIB), ("MiB", MIB), ("KiB", KIB))
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?)(?P<kind>i?B?|B)", re.IGNORECASE)
-_MOST_BYTES = 1 << 63
-_MOST_TOKENS = 1 << 31
-"""What llama.cpp counts with: size_t of ggml's buffers as far as files have it (off_t), n_ctx as std::stoi reads it."""
+_MOST_BYTES = 1 << 63  # llama.cpp counts buffers in size_t, files in off_t
+_MOST_TOKENS = 1 << 31  # n_ctx as std::stoi reads it
 _POWER = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _CONTEXT = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>[kKmM]?)")
 
 
 def format_bytes(n_bytes: int | None) -> str:
-    """`19541073920` -> `"18.2 GiB"`; unknown is `"?"`."""
+    """Format bytes for people: `19541073920` -> `"18.2 GiB"`, None -> `"?"`."""
     if n_bytes is None:
         return "?"
     sign, size = ("-", -n_bytes) if n_bytes < 0 else ("", n_bytes)
@@ -34,10 +33,8 @@ def format_bytes(n_bytes: int | None) -> str:
 
 
 def parse_size(text: str) -> int:
-    """`"128G"`, `"128GiB"` -> bytes in binary units; `"640GB"` too, because nobody means 640e9 of RAM.
-
-    Raises UsageError for anything else.
-    """
+    """Parse `"128G"` or `"128GiB"` into bytes, in binary units. Raises UsageError for other text."""
+    # "640GB" is binary too: nobody means 640e9 bytes of RAM
     match = _SIZE.fullmatch(text.strip())
     if match is None:
         raise UsageError(
@@ -52,7 +49,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_context(text: str) -> int:
-    """`"128k"` -> 131072 tokens (1024 per k, as model cards count). Raises UsageError."""
+    """Parse `"128k"` into 131072 tokens (1024 per k, as model cards count). Raises UsageError."""
     match = _CONTEXT.fullmatch(text.strip())
     if match is None:
         raise UsageError(
@@ -74,7 +71,7 @@ def _short(text: str) -> str:
 
 
 def format_count(n: int) -> str:
-    """Parameter counts: `1026408232448` -> `"1.03T"`, `134515008` -> `"134.5M"`."""
+    """Format a number of parameters: `1026408232448` -> `"1.03T"`, `134515008` -> `"134.5M"`."""
     for unit, step in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("K", 10**3)):
         if n >= step:
             return f"{n / step:.2f}{unit}" if unit == "T" else f"{n / step:.1f}{unit}"

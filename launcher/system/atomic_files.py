@@ -1,4 +1,4 @@
-"""Files that are there whole or as they were before, whoever else writes or whatever ends the process."""
+"""Write files that are complete or unchanged, whoever else writes and whatever ends the process."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(path: Path, *, lasting: bool = False) -> Iterator[BinaryIO]:
-    """A new file in the folder of `path`, which takes its place where the block ends well and is removed where not.
+    """Yield a new file that replaces `path` when the block ends, and is removed if the block raises.
 
-    It is its owner's alone to read (mkstemp). `lasting`: its bytes are on the disk before it takes the place; else a
-    power loss may leave an empty file. Raises OSError.
+    Only its owner may read it (mkstemp). With `lasting` its bytes are on the disk before it replaces
+    `path`; without, a power loss may leave an empty file. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
@@ -32,6 +32,6 @@ def replacing(path: Path, *, lasting: bool = False) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """The file is there with all of `content`, or as it was before. Raises OSError."""
+    """Replace the content of a file, all of it or nothing. Raises OSError."""
     with replacing(path) as file:
         file.write(content)

@@ -1,4 +1,4 @@
-"""Whose certificates are trusted: the system's, or a company's own authority named in the environment."""
+"""Choose the certificates to trust: the system's, or those of an authority named in the environment."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ import httpx2
 
 from launcher.errors import UsageError
 
+# the first that is set decides: OpenSSL's own names, then those that requests and curl taught people to set
 CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-"""The first one set decides: OpenSSL's own names, then those that requests and curl taught people to set."""
 
 AUTHORITY_HINT = "if the network has an authority of its own, set SSL_CERT_FILE to its certificate"
 
 
 def trusted_certificates() -> ssl.SSLContext:
-    """Raises UsageError where the variable names nothing that can be read."""
+    """Return the certificates to trust. Raises UsageError if the variable names nothing readable."""
     name = next((name for name in CERTIFICATE_VARIABLES if os.environ.get(name)), None)
     return _context(name, os.environ[name] if name else "")
 
 
-@functools.cache
+@functools.cache  # reading the authorities takes 40 ms, and every connection needs them
 def _context(name: str | None, path: str) -> ssl.SSLContext:
-    """Reading the authorities takes 40 ms, and every connection needs them."""
     if name is None:
         return httpx2.create_ssl_context()
     try:
@@ -40,7 +39,7 @@ def _context(name: str | None, path: str) -> ssl.SSLContext:
 
 
 def why_distrusted(error: BaseException | None) -> str | None:
-    """Why a certificate was not trusted, where that is what `error` or its cause is about."""
+    """Return why a certificate was not trusted; None if `error` and its causes are about something else."""
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__
     return None if error is None else error.verify_message

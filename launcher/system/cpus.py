@@ -1,4 +1,4 @@
-"""The logical CPUs that this process may use."""
+"""Tell which logical CPUs this process may use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def usable_cpus() -> frozenset[int]:
-    """What affinity and cpuset leave this process."""
+    """Return the logical CPUs that affinity and cpuset leave this process."""
     if hasattr(os, "sched_getaffinity"):
         return frozenset(os.sched_getaffinity(0))
     return frozenset(range(os.cpu_count() or 1))

@@ -23,8 +23,8 @@ class Malformed(ValueError):
 class JsonObject:
     """One object of a JSON document. Every reader raises Malformed, naming the field.
 
-    `where` is the object's own path (`placement`), empty for the document itself. A field that is null counts as
-    absent. Fields that nobody reads are ignored: a later version of this program may add some.
+    `where` is the object's own path (`placement`), empty for the document itself. A field that is null
+    counts as absent. Fields that nobody reads are ignored: a later version of this program may add some.
     """
 
     def __init__(self, values: object, where: str = "") -> None:

@@ -1,7 +1,6 @@
-"""One writer at a time, by a lock of the kernel that dies with its holder.
+"""Let one process write at a time, by a kernel lock that ends with its holder.
 
-A lock is a file that is never removed: unlinking it would let two processes hold "the same" lock. Works
-between processes of one host, and over NFS where the server does locking (Linux emulates flock there).
+Works between processes of one host, and over NFS if the server does locking (Linux emulates flock there).
 """
 
 from __future__ import annotations
@@ -16,11 +15,12 @@ from pathlib import Path
 
 @contextmanager
 def exclusive(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[int]:
-    """Hold the lock at `path`; yields its file descriptor.
+    """Hold the lock at `path` inside the block, which gets its file descriptor.
 
-    `on_wait` is called once when somebody else holds it, then this blocks. A child that is given the
-    descriptor (`pass_fds`) keeps the lock held until it ends too, even when its parent was killed.
+    If another process holds it, call `on_wait` once and wait. A child that is given the descriptor
+    (`pass_fds`) keeps the lock until it ends too, even if its parent was killed.
     """
+    # the file is never removed: unlinking it would let two processes hold "the same" lock
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -35,7 +35,7 @@ def exclusive(path: Path, *, on_wait: Callable[[], None] | None = None) -> Itera
 
 @contextmanager
 def exclusive_if_free(path: Path) -> Iterator[bool]:
-    """Whether nobody else holds the lock at `path`; held inside the block when True."""
+    """Hold the lock at `path` inside the block if nobody else does; yield True then."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:

@@ -1,9 +1,9 @@
-"""Pinned artefacts, fetched with pip: name, version, file and sha256 are data here, the index is pip's own.
+"""Download pinned packages with pip, and install nothing.
 
-Nothing is installed. pip is asked to download one file of one exact version without its dependencies, from
-whatever index, mirror, proxy and certificates this machine's pip is configured with; the file is checked
-against its sha256 and only then moved into the cache. For a source archive pip also runs its metadata hook,
-in an isolated environment that it fills from the same index (about 5 s).
+pip downloads one file of one exact version without its dependencies, from the index, mirror, proxy and
+certificates it is configured with on this machine. The file is checked against its sha256 and then moved into
+the cache. For a source archive pip also runs its metadata hook, in an isolated environment that it fills from
+the same index (about 5 s).
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from launcher.system.locks import exclusive
 from launcher.system.run_program import run_lines
 from launcher.units import MIB
 
-RAW_PROGRESS = (24, 1)
-"""pip 24.1 brought `--progress-bar raw` (lines `Progress 1024 of 4096`); older ones are silent in a pipe."""
+# pip 24.1 brought `--progress-bar raw` (lines `Progress 1024 of 4096`); older ones are silent in a pipe
+_RAW_PROGRESS = (24, 1)
 
 _PROGRESS = re.compile(r"Progress (\d+)(?: of (\d+))?")
 _URL = re.compile(r"\b(?:https?|file)://\S+")
@@ -42,15 +42,16 @@ class PackageKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
-    """One file of one version. `file_name` as the index spells it; `sha256` in hexadecimal."""
+    """One file of one version of a package."""
 
     name: str
     version: str
     kind: PackageKind
-    file_name: str
-    sha256: str
+    file_name: str  # as the index spells it
+    sha256: str  # in hexadecimal
 
 
+# the engine's source: the archive holds the complete llama.cpp tree of one commit (engine/compile/recipe.py)
 LLAMA_CPP_PYTHON = Package(
     name="llama-cpp-python",
     version="0.3.36",
@@ -58,14 +59,13 @@ LLAMA_CPP_PYTHON = Package(
     file_name="llama_cpp_python-0.3.36.tar.gz",
     sha256="832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e",
 )
-"""The engine's source: the archive holds the complete llama.cpp tree of one commit (see engine/compile/recipe.py)."""
 
 
 def fetch_package(package: Package, folder: Path, *, on_progress: OnProgress = silent) -> Path:
-    """The package's file in `folder`, downloaded if it is not there; its sha256 is verified every time.
+    """Return the package's file in `folder`, downloaded if it is not there, its sha256 checked.
 
-    Atomic: `folder/<file_name>` is complete or absent. Progress has phase `download` and unit `bytes`.
-    Raises TryAgain (network, index, full disk), HashMismatch, LauncherError (no pip here).
+    `folder/<file_name>` is complete or absent. Progress has phase `download` and unit `bytes`. Raises
+    TryAgain (network, index, full disk), HashMismatch, LauncherError (no pip here).
     """
     path = folder / package.file_name
     if _is_whole(path, package):
@@ -93,13 +93,13 @@ def _is_whole(path: Path, package: Package) -> bool:
 
 
 def sha256_of(path: Path) -> str:
-    """Hexadecimal sha256 of a file's content (about 0.1 s for 100 MB). Raises OSError."""
+    """Return the sha256 of a file in hexadecimal (about 0.1 s for 100 MB). Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _download(package: Package, path: Path, on_progress: OnProgress, lock: int) -> None:
-    """Into a folder of its own beside the cache, then one rename. The lock is ours, so is what lies there."""
+    """Download into a scratch folder beside `path`, then rename. The caller holds the lock."""
     scratch = path.parent / f".{package.file_name}.part"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -138,7 +138,7 @@ def _run_pip(package: Package, scratch: Path, on_progress: OnProgress, lock: int
     status = run_lines(
         command,
         on_line=_watcher(package, lines, on_progress),
-        # pip unpacks archives in TMPDIR, which may be a small RAM disk; the cache has room or nothing has.
+        # pip unpacks archives in TMPDIR, which may be a small RAM disk; the cache has space or nothing has
         env={**os.environ, "TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1"},
         keep_open=(lock,),
     )
@@ -148,7 +148,7 @@ def _run_pip(package: Package, scratch: Path, on_progress: OnProgress, lock: int
 
 def _bar() -> str:
     numbers = re.findall(r"\d+", importlib.metadata.version("pip"))
-    return "raw" if tuple(map(int, numbers[:2])) >= RAW_PROGRESS else "off"
+    return "raw" if tuple(map(int, numbers[:2])) >= _RAW_PROGRESS else "off"
 
 
 def _watcher(package: Package, lines: list[str], on_progress: OnProgress) -> Callable[[str], None]:
@@ -168,7 +168,7 @@ def _watcher(package: Package, lines: list[str], on_progress: OnProgress) -> Cal
 
 
 def _failure(package: Package, status: int, lines: list[str]) -> LauncherError:
-    """How pip ended, as one of our errors; addresses are left out, an index may carry a password."""
+    """Return the error for a pip that failed."""
     text = "\n".join(lines)
     wanted = f"{package.name} {package.version}"
     if _MISMATCH.search(text):
@@ -180,6 +180,7 @@ def _failure(package: Package, status: int, lines: list[str]) -> LauncherError:
             hint="free some space and run the same command again",
         )
     errors = [line for line in lines if line.lstrip().upper().startswith("ERROR")] or lines
+    # addresses are left out: the index's may carry a password
     last = _URL.sub("the index", errors[-1].strip()).removeprefix("ERROR: ") if errors else f"status {status}"
     return TryAgain(
         f"{wanted} cannot be downloaded with pip: {last}",

@@ -1,4 +1,4 @@
-"""A program that is run to its end: every line handed on as it comes, its whole process group ended with us."""
+"""Run a program to its end, line by line; its whole process group ends with us."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+# after SIGINT, before SIGKILL: enough for ninja to delete the files it was half through writing
 _GRACE_S = 5.0
-"""After SIGINT, before SIGKILL: enough for ninja to delete the files it was half through writing."""
 
 
 def run_lines(
@@ -21,11 +21,10 @@ def run_lines(
     cwd: Path | None = None,
     keep_open: tuple[int, ...] = (),
 ) -> int:
-    """Run `argv` without a shell and without stdin; its stdout and stderr, mixed, go to `on_line` by line.
+    """Run a program without a shell or stdin; pass each line of its stdout and stderr to `on_line`.
 
-    Returns the exit status (negative: the signal). The child leads a session of its own, so a Ctrl-C in the
-    terminal reaches only us; whatever exception ends the wait (KeyboardInterrupt among them) ends the
-    child's whole group first and then goes on. `keep_open` descriptors are inherited. Raises OSError when
+    Returns the exit status (negative: the signal). Any exception here, KeyboardInterrupt included, first
+    ends the child's whole process group. The child inherits the descriptors `keep_open`. Raises OSError if
     the program cannot be started.
     """
     process = subprocess.Popen(
@@ -36,7 +35,7 @@ def run_lines(
         env=None if env is None else dict(env),
         cwd=cwd,
         pass_fds=keep_open,
-        start_new_session=True,
+        start_new_session=True,  # a Ctrl-C in the terminal reaches only us
         text=True,
         encoding="utf-8",
         errors="replace",
@@ -53,7 +52,7 @@ def run_lines(
 
 
 def _end_group(process: subprocess.Popen[str]) -> None:
-    """The group's id is the leader's pid: it leads its session. The leader may be gone and leave children."""
+    # The child leads its session, so its pid is the group's id. It may be gone and leave children.
     try:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGINT)
@@ -65,7 +64,7 @@ def _end_group(process: subprocess.Popen[str]) -> None:
 
 
 def output_of(program: str | Path, *arguments: str) -> str:
-    """What a tool says about itself; nothing when it cannot be asked."""
+    """Return what a program prints on stdout; an empty string if it cannot be run."""
     try:
         done = subprocess.run(
             [str(program), *arguments],

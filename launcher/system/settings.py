@@ -1,6 +1,6 @@
-"""Every variable and folder the program reads, in one place.
+"""Read the environment variables, folders and config file of this process.
 
-Only edges call this, and they pass plain values on; nothing below `settings` in the layers sees it.
+Only the outermost layers call this; they pass plain values on.
 
 Variables (LAUNCHER_* win over the config file, which is `config.toml` in the config folder):
   LAUNCHER_ENGINE   a llama-server to use as it is (config: engine = "/path/llama-server")
@@ -25,14 +25,13 @@ from launcher.errors import UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """`cache_dir` holds what can be made again (engines, wheels' files), `state_dir` what runs now. `isolated`
-    when one folder was given for everything (LAUNCHER_HOME)."""
+    """Where things are kept on this machine."""
 
-    cache_dir: Path
-    state_dir: Path
+    cache_dir: Path  # can be made again: engines, files of wheels
+    state_dir: Path  # about servers that run now
     config_file: Path
     engine: Path | None
-    isolated: bool = False
+    isolated: bool = False  # LAUNCHER_HOME names one folder for everything
 
     @property
     def engines_dir(self) -> Path:
@@ -40,7 +39,7 @@ class Settings:
 
     @property
     def models_dir(self) -> Path:
-        """Model files that come from somewhere else than the Hub (the Hub's have its own cache)."""
+        """Model files that are not from the Hub, whose files have a cache of their own."""
         return self.cache_dir / "models"
 
     @property
@@ -49,13 +48,13 @@ class Settings:
 
     @property
     def history_file(self) -> Path:
-        """Every load, planned against seen."""
+        """One line a load: what was planned, and what was measured."""
         return self.state_dir / "history.jsonl"
 
     @property
     def claims_dir(self) -> Path:
-        """Memory promised on this host: shared between its users, but for a launcher that lives in one folder."""
-        place = Path("/dev/shm")  # noqa: S108  the host's shared memory is what is promised here
+        """Claims on the memory of this host, shared between its users unless `isolated`."""
+        place = Path("/dev/shm")  # noqa: S108  claims are on the host, and end with it
         if self.isolated or not place.is_dir():
             return self.state_dir / "claims"
         return place / "launcher-claims"
@@ -67,8 +66,10 @@ class Settings:
 
 
 def read_settings(broken: Callable[[UsageError], None] | None = None) -> Settings:
-    """The settings of this process. Raises UsageError for a config file that does not parse; gives it to `broken` and
-    goes on without, where the caller can."""
+    """Read the settings of this process.
+
+    A config file that does not parse is a UsageError: raised, or passed to `broken` and then ignored.
+    """
     home = os.environ.get("LAUNCHER_HOME")
     dirs = platformdirs.PlatformDirs("launcher", appauthor=False)
     cache, state, config = (
@@ -99,7 +100,7 @@ def _engine_of(config_file: Path) -> Path | None:
 
 
 def expand_home(path: Path) -> Path:
-    """`~` and `~name` at the beginning of a path as that user's home. Raises UsageError where there is none."""
+    """Expand `~` and `~name` at the start of a path. Raises UsageError if there is no such home folder."""
     try:
         return path.expanduser()
     except RuntimeError:
@@ -110,7 +111,7 @@ def expand_home(path: Path) -> Path:
 
 
 def profiles_dir() -> Path:
-    """The folder of model and machine profiles: inside the wheel, beside the package in a checkout."""
+    """Return the folder of shipped profiles: inside the package in a wheel, beside it in a checkout."""
     package = Path(launcher.__file__).parent
     inside = package / "_profiles"
     return inside if inside.is_dir() else package.parent / "profiles"
@@ -121,11 +122,8 @@ def _read_config(path: Path) -> dict[str, str]:
         config = tomllib.loads(path.read_text())
     except FileNotFoundError:
         return {}
-    except (
-        OSError,
-        ValueError,
-        RecursionError,
-    ) as error:  # not UTF-8, not TOML, digits or brackets without end
+    except (OSError, ValueError, RecursionError) as error:
+        # not UTF-8, not TOML, digits or brackets without end
         raise UsageError(
             f"config file {path} cannot be read: {error}", hint=f"mend or remove {path}"
         ) from error

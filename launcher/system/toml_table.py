@@ -1,6 +1,6 @@
-"""A TOML table read strictly: every key is named, typed and bounded, and what is left over is refused.
+"""Read TOML tables strictly: every key has a type and limits, and unknown keys are refused. Pure.
 
-Pure: text in, values out. An error names the file, the key, the value and the limit.
+An error names the file, the key, the value and the limit.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from launcher.units import format_bytes, parse_size
 
 TomlScalar = bool | int | float | str
 
-_SHOWN = 60
-"""Characters of a refused value that an error repeats."""
+_SHOWN = 60  # characters of a refused value that an error repeats
 
 
 class TomlTable:
-    """One table of the file `file`. Each reader takes its key out; `finish` refuses the keys nobody took.
+    """One table of a file. Each reader takes a key out; `finish` refuses the keys that are left.
 
-    `where` is the table's own path (`quants[2].wheel`), empty for the top of the file.
+    A missing key is a UsageError, except for the `optional_` readers. `where` is the table's own path
+    (`quants[2].wheel`), empty for the top of the file.
     """
 
     def __init__(self, values: Mapping[str, object], *, file: str, where: str = "") -> None:
@@ -34,7 +34,7 @@ class TomlTable:
         self._where = where
 
     def text(self, key: str, *, pattern: str | None = None, like: str = "") -> str:
-        """A string that is not empty; `pattern` must match all of it, and `like` shows one that does."""
+        """Read a non-empty string; `pattern` must match all of it, `like` is an example for errors."""
         value = self._take(key)
         if not isinstance(value, str) or not value.strip():
             self._refuse(key, value, "a string that is not empty")
@@ -46,14 +46,14 @@ class TomlTable:
         return self.text(key, pattern=pattern, like=like) if self.has(key) else None
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """A list of strings; empty where the key is absent."""
+        """Read a list of strings; empty if the key is absent."""
         value = self._take(key) if self.has(key) else []
         if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
             self._refuse(key, value, "a list of strings")
         return tuple(value)
 
     def integers(self, key: str, low: int, high: int) -> tuple[int, ...]:
-        """One or more whole numbers within limits."""
+        """Read a list of one or more whole numbers, each within the limits."""
         value = self._take(key)
         whole = isinstance(value, list) and all(
             isinstance(item, int) and not isinstance(item, bool) and low <= item <= high for item in value
@@ -72,7 +72,7 @@ class TomlTable:
         return self.integer(key, low, high) if self.has(key) else None
 
     def number(self, key: str, low: float, high: float) -> float:
-        """An integer or a float, both limits allowed; never nan or inf."""
+        """Read an integer or a float within the limits; never nan or inf."""
         value = self._take(key)
         if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
             self._refuse(key, value, f"a number from {low:g} to {high:g}")
@@ -82,7 +82,7 @@ class TomlTable:
         return self.number(key, low, high) if self.has(key) else None
 
     def size(self, key: str, low: int, high: int) -> int:
-        """Bytes: a whole number, or text like `"80 GiB"`; both limits allowed."""
+        """Read bytes within the limits: a whole number, or text like `"80 GiB"`."""
         value = self._take(key)
         try:
             n_bytes = parse_size(value) if isinstance(value, str) else value
@@ -103,14 +103,14 @@ class TomlTable:
         return value
 
     def calendar_date(self, key: str) -> str:
-        """A TOML date as `2026-11-22`."""
+        """Read a TOML date; return it as `2026-11-22`."""
         value = self._take(key)
         if not isinstance(value, date) or isinstance(value, datetime):
             self._refuse(key, value, "a date like 2026-11-22, without quotes")
         return value.isoformat()
 
     def scalars(self, key: str) -> tuple[tuple[str, TomlScalar], ...]:
-        """A table of the file's own making, names to plain values, in the file's order."""
+        """Read a table of plain values under any names, in the file's order."""
         value = self._take(key) if self.has(key) else {}
         if not isinstance(value, dict):
             self._refuse(key, value, "a table")
@@ -130,7 +130,7 @@ class TomlTable:
         return self.table(key) if self.has(key) else None
 
     def tables(self, key: str) -> tuple[TomlTable, ...]:
-        """An array of tables with at least one in it; counted from 1 in errors, as a reader would."""
+        """Read an array of one or more tables; errors count them from 1."""
         value = self._take(key)
         if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
             self._refuse(key, value, f"one or more tables, each opened by [[{key}]]")
@@ -140,17 +140,17 @@ class TomlTable:
         )
 
     def has(self, key: str) -> bool:
-        """Whether the file has this key, which is known from here on."""
+        """Return True if the table has this key; `finish` then lists it as a known key."""
         if key not in self._known:
             self._known.append(key)
         return key in self._left
 
     def is_text(self, key: str, text: str) -> bool:
-        """Whether the key is there and is exactly this word, without taking it out."""
+        """Return True if the key's value is exactly `text`, without taking it out."""
         return self.has(key) and self._left[key] == text
 
     def finish(self) -> None:
-        """Every key must have been taken by now. Raises UsageError for the first that was not."""
+        """Raise UsageError for the first key that nobody took."""
         for key in self._left:
             raise UsageError(
                 f"{self._file}: {self._path(key)} is not a known key",
@@ -158,7 +158,7 @@ class TomlTable:
             )
 
     def fail(self, key: str, problem: str, *, hint: str | None = None) -> NoReturn:
-        """Refuse a value for a reason of the caller's: `fail("max", "is 0, but …")`."""
+        """Raise UsageError about a key for the caller's own reason: `fail("max", "is 0, but …")`."""
         raise UsageError(f"{self._file}: {self._path(key)} {problem}", hint=hint or f"mend {self._file}")
 
     def _take(self, key: str) -> object:
@@ -179,7 +179,7 @@ class TomlTable:
 
 
 def parse_toml(text: str, *, file: str) -> TomlTable:
-    """The top table of a TOML file. Raises UsageError with the line for text that is not TOML."""
+    """Parse a TOML file into its top table. Raises UsageError, with the line, for text that is not TOML."""
     try:
         return TomlTable(tomllib.loads(text), file=file)
     except tomllib.TOMLDecodeError as error:

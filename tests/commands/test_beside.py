@@ -269,7 +269,7 @@ def test_pull_brings_what_a_profile_has_loaded_beside_its_model(hub: FakeHub, fi
 
 def test_ctrl_c_says_the_command_that_goes_on_with_all_of_them(hub: FakeHub, tmp_path: Path) -> None:
     def interrupt(step: Step) -> None:
-        if step.phase == "pull" and step.part == "draft-Q8_0.gguf":
+        if step.phase == "pull" and step.file == "draft-Q8_0.gguf":
             raise KeyboardInterrupt
 
     options = PullOptions(folder=tmp_path / "here")

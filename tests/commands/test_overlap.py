@@ -59,7 +59,7 @@ class Build:
         self.began, self.arrived, self._waits = threading.Event(), threading.Event(), waits
 
     def watch(self, step: Step) -> None:
-        if step.phase == "pull" and step.done == step.total and not step.part:
+        if step.phase == "pull" and step.done == step.total and not step.file:
             self.arrived.set()
 
     def __call__(self, *_: object, **__: object) -> NoReturn:

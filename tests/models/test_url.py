@@ -277,7 +277,7 @@ def test_all_shards_are_fetched_into_one_folder(
     paths = fetch(located, tmp_path / "models", steps.append)
     assert [path.read_bytes() for path in paths] == [server.files[path.name] for path in paths]
     assert len({path.parent for path in paths}) == 1
-    done = [step.done for step in steps if not step.part]
+    done = [step.done for step in steps if not step.file]
     assert (done[-1], sorted(done)) == (located.model.size_bytes, done)
     assert not list(paths[0].parent.glob("*.part*"))
     asked = len(server.requests)

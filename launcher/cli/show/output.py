@@ -213,15 +213,15 @@ class _Bars:
                 text = printable(f"{step.phase}: {step.text}")
                 self._console.print(text, markup=False, highlight=False, soft_wrap=True)
                 return
-            key = step.phase, step.part
+            key = step.phase, step.file
             if not self._tasks:
                 self._bars.start()
             if key not in self._tasks:
-                name = f"  {step.part.rpartition('/')[2]}" if step.part else step.phase
+                name = f"  {step.file.rpartition('/')[2]}" if step.file else step.phase
                 room = max(20, self._console.width - 60)
                 shown = name if len(name) <= room else "  …" + name[3 - room :]
                 self._tasks[key] = self._bars.add_task(shown, unit=step.unit, text="", total=step.total)
-            whole = bool(step.part) and step.done == step.total and not step.text
+            whole = bool(step.file) and step.done == step.total and not step.text
             self._bars.update(
                 self._tasks[key],
                 completed=step.done,
@@ -266,7 +266,7 @@ class _Lines:
         if step.is_remark:
             self._output.say(f"{step.phase}: {step.text}")
             return
-        if step.part:
+        if step.file:
             return
         if step.total:
             tenth = min(10, step.done * 10 // step.total)
@@ -287,7 +287,7 @@ class _JsonLines:
         self._said: dict[tuple[str, str], float] = {}
 
     def __call__(self, step: Step) -> None:
-        now, key = time.monotonic(), (step.phase, step.part)
+        now, key = time.monotonic(), (step.phase, step.file)
         soon = now - self._said.get(key, float("-inf")) < self.EVERY_S
         if soon and not step.is_remark and step.done != step.total:
             return

@@ -175,7 +175,7 @@ class _Crew:
             size, checked = wanted.size_bytes, self._under_way.open[shard].digest.position
             words = f"checking, {checked * 100 // size} %" if size and n_bytes == size else ""
             self._on_progress(
-                Step(phase="pull", done=n_bytes, total=size, unit="bytes", part=wanted.name, text=words)
+                Step(phase="pull", done=n_bytes, total=size, unit="bytes", file=wanted.name, text=words)
             )
 
     def _break_standing(self) -> None:

@@ -169,7 +169,7 @@ def test_a_partial_file_that_vanishes_is_fetched_again(
     said: list[str] = []
 
     def remove(step: Step) -> None:
-        if step.part and step.done and not said:
+        if step.file and step.done and not said:
             part.unlink(missing_ok=True)
         if step.is_remark:
             said.append(step.text)

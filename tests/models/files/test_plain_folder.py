@@ -81,7 +81,7 @@ class Pulling:
 
     def interrupted(self, repo: str, files: dict[str, bytes]) -> None:
         def stop(step: Step) -> None:
-            if step.part and step.done > UNIT:
+            if step.file and step.done > UNIT:
                 raise KeyboardInterrupt
 
         located = self.locate(repo, files)
@@ -227,7 +227,7 @@ def test_what_appears_during_a_download_is_not_replaced(pulling: Pulling) -> Non
     located, path = pulling.locate("a/m", {NAME: ONE}), pulling.folder / NAME
 
     def save(step: Step) -> None:
-        if step.part and not path.exists():
+        if step.file and not path.exists():
             path.write_bytes(b"my own")
 
     with pytest.raises(UsageError, match="not put there by launcher"):

@@ -228,7 +228,7 @@ def test_whole_and_partial_models_are_listed(
     q8 = locate(hub, endpoint, store, "Q8_0")
 
     def stop(step: Step) -> None:
-        if step.part and step.done > UNIT:
+        if step.file and step.done > UNIT:
             raise KeyboardInterrupt
 
     hub.faults.append(Fault(bytes_per_s=400_000, match="Q8_0"))

@@ -79,10 +79,10 @@ def test_exactly_the_shards_arrive_in_the_shared_cache(
     assert list(SHARDS) == ["/".join(path.parts[-2:]) for path in paths]
     for name, path in zip(SHARDS, paths, strict=True):
         assert str(path) == huggingface_hub.try_to_load_from_cache(REPO, name, cache_dir=endpoint.cache_dir)
-    pulled = [step.done for step in steps if not step.part]
-    totals = {step.total for step in steps if not step.part}
+    pulled = [step.done for step in steps if not step.file]
+    totals = {step.total for step in steps if not step.file}
     assert (sorted(pulled), TOTAL, {TOTAL}) == (pulled, pulled[-1], totals)
-    assert set(SHARDS) | {""} >= {step.part for step in steps}
+    assert set(SHARDS) | {""} >= {step.file for step in steps}
     assert {"pull"} == {step.phase for step in steps}
     assert leftovers(endpoint) == []
     assert list(endpoint.cache_dir.glob("models--*/blobs/*.part*")) == []
@@ -222,7 +222,7 @@ def test_a_slow_server_is_asked_for_little_at_once_and_what_comes_is_seen(
     for sizes in asked.values():
         assert (64 * KIB, 32 * KIB) in pairwise(sizes)
     for name in ("", *shards):
-        under_way = [step for step in steps if step.part == name and 0 < step.done < (step.total or 0)]
+        under_way = [step for step in steps if step.file == name and 0 < step.done < (step.total or 0)]
         assert len({step.done for step in under_way}) > 1
 
 

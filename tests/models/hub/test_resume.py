@@ -292,7 +292,7 @@ def test_partial_files_count_as_room_that_is_taken(
     there = replace(endpoint, cache_dir=small_disk / "hub")
 
     def stop(step: Step) -> None:
-        if step.part and step.done > UNIT:
+        if step.file and step.done > UNIT:
             raise KeyboardInterrupt
 
     hub.faults.append(Fault(bytes_per_s=1_000_000))
