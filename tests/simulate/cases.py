@@ -58,7 +58,7 @@ EXPERT_TENSORS: tuple[tuple[int, dict[str, object]], ...] = (
     (2, {**SPLIT_TENSORS, "overrides": EXPERTS_ON_HOST}),
     (3, {**SPLIT_TENSORS, "overrides": SOME_EXPERTS_ON_HOST, "kv_offload": False}),
 )
-"""Every tensor over all devices; llama.cpp has it for none of the architectures with compressed caches, and few hybrids."""
+# architectures for which llama.cpp has no --split-mode tensor: compressed caches, and most hybrids
 WITHOUT_TENSORS = ("deepseek2", "falcon-h1-dense", "kimi-linear-moe")
 
 WITH_EXPERTS = ("deepseek2", "qwen3moe")
@@ -67,7 +67,7 @@ WITH_EXPERTS = ("deepseek2", "qwen3moe")
 def configurations(
     models: Mapping[str, Path], devices: tuple[Device, ...], *, ctx_size: int = 4096
 ) -> Iterator[tuple[str, Question]]:
-    """Every model with every configuration that suits it, on the first so many of `devices`."""
+    """Yield every model with every configuration that suits it, on the first of `devices`."""
     for name, path in models.items():
         special: tuple[tuple[int, dict[str, object]], ...] = ()
         if name in WITH_EXPERTS:
@@ -92,7 +92,7 @@ def describe(name: str, n_devices: int, changes: Mapping[str, object]) -> str:
 
 
 def any_commit(path: Path, folder: Path) -> Path:
-    """A copy of what test-llama-archs wrote whose tokenizer every llama.cpp knows: `none`, not `test`."""
+    """Copy a model of test-llama-archs with a tokenizer that every llama.cpp knows: `none`, not `test`."""
     before, key, after = path.read_bytes().partition(b"tokenizer.ggml.model")
     copy = folder / path.name
     copy.write_bytes(before + key + after.replace(b"test", b"none", 1))

@@ -42,7 +42,7 @@ def kimi(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def every_architecture(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
-    """What llama.cpp's test-llama-archs writes: 128 small models of 122 architectures."""
+    """128 small models of 122 architectures, written by llama.cpp's test-llama-archs."""
     tool = engine.folder / "test-llama-archs"
     if not tool.exists():
         raise missing(f"the engine in {engine.folder} was built without test-llama-archs (LLAMA_BUILD_TESTS)")
@@ -53,8 +53,8 @@ def every_architecture(engine: Engine, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="session")
 def another_commit(vulkan_engine: Engine) -> Path:
-    """A Vulkan llama-server that was not built here, from its pinned wheel. The engine of the pinned commit says that
-    there are software GPUs."""
+    """A Vulkan llama-server that was not built here, from its pinned wheel."""
+    # `vulkan_engine` skips the test if there are no software GPUs
     try:
         return other_engine(SETTINGS.cache_dir)
     except LauncherError as error:

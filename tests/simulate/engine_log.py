@@ -37,12 +37,13 @@ _KINDS = {"model": "weights", "KV": "kv", "RS": "recurrent", "compute": "compute
 
 @dataclass(slots=True)
 class EngineLoad:
-    """MiB by (buffer type, kind) as the engine's log has them, and its graph splits. `pending` are allocations whose kind
-    is not known yet."""
+    """Memory and graph splits as the engine's log states them."""
 
+    # MiB by buffer type and kind
     mib: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
     splits: tuple[int, int] | None = None
     projector: str = ""
+    # MiB of allocations whose kind is not known yet
     pending: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     tail: list[str] = field(default_factory=list)
 
@@ -93,9 +94,12 @@ def load_with_engine(
     timeout_s: float = 120,
     companion_flags: Sequence[str] = (),
 ) -> EngineLoad:
-    """Start llama-server, read its log up to the line `reserve took`, and end it; `old_flags` is for engines
-    before `--load-mode`. With flags that load something `beside` the model, up to when all is loaded: a projector's
-    compute is reserved in the warm-up."""
+    """Start llama-server, read its log until the model is loaded, and end it.
+
+    `old_flags` is for engines before `--load-mode`. `companion_flags` load more than the model.
+    """
+    # without companions the log is read up to `reserve took`; a projector's compute is reserved later, in the
+    # warm-up
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_", "GGML_"))
     }
@@ -168,7 +172,8 @@ def _note(load: EngineLoad, line: str) -> None:
 
 
 def _divide(load: EngineLoad, kind: str, logged: float) -> None:
-    """What each device has allocated since the last line on all of them; the log states the most that one has."""
+    """Count what each device has allocated since the last line about all of them."""
+    # the line states the largest of these
     devices = {name: size for name, size in load.pending.items() if re.fullmatch(r"[A-Za-z]+\d+", name)}
     assert abs(max(devices.values()) - logged) < 0.01, (devices, kind, logged)
     for name, size in devices.items():
@@ -213,8 +218,11 @@ def differences(load: EngineLoad, *answers: Answer | ProjectorAnswer) -> dict[tu
 def out_of_bounds(
     load: EngineLoad, answer: Answer, *, of_compute: float = OTHER_COMPUTE, at_least_mib: float = OTHER_MIB
 ) -> dict[tuple[str, str], float]:
-    """What is further from the engine's figure than it may be: anything by more than rounding, compute by a part of
-    itself or a number of MiB, whichever is larger; and nothing is ever too low."""
+    """Return the differences in MiB that are too large.
+
+    Compute may be too high by `of_compute` of itself or `at_least_mib`, whichever is larger; everything else,
+    either way, by rounding.
+    """
     found = {}
     for key, gap in differences(load, answer).items():
         room = max(of_compute * load.mib.get(key, 0.0), at_least_mib) if key[1] == "compute" else ROUNDING_MIB
@@ -226,7 +234,7 @@ def out_of_bounds(
 def gaps_with_companions(
     server: Path, main: Question, flags: tuple[str, ...], *answers: Answer | ProjectorAnswer | Refusal
 ) -> dict[tuple[str, str], float]:
-    """What differs by more than rounding, the model and all that is beside it together, in MiB."""
+    """Return what differs by more than rounding, in MiB, of the model and its companions together."""
     answered = [answer for answer in answers if not isinstance(answer, Refusal)]
     assert len(answered) == len(answers), answers
     load = load_with_engine(server, main, companion_flags=flags)
@@ -236,7 +244,7 @@ def gaps_with_companions(
 def split_tensor_disagreements(
     server: Path, simulators: SimulatorPool, models: tuple[Path, ...], devices: tuple[Device, ...]
 ) -> tuple[int, dict[str, object]]:
-    """How many models are answered, and those whose rows, graph splits or refusal are not the engine's."""
+    """Return the number of models answered, and those whose rows, splits or refusal are not the engine's."""
     answered, found = 0, dict[str, object]()
     for model in models:
         question = Question(model=str(model), devices=devices, ctx_size=1024, split_mode=SplitMode.TENSOR)

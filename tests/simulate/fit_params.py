@@ -19,7 +19,7 @@ Fit = dict[str, tuple[int, ...]]
 
 
 def question_like_fit(model: Path, ctx_size: int, devices: tuple[Device, ...], **changes: object) -> Question:
-    """With that tool's parameters: one slot, no pool, logits for the whole ubatch."""
+    """Ask with that tool's parameters: one slot, no pool, logits for the whole ubatch."""
     return Question(
         model=str(model), devices=devices, ctx_size=ctx_size, kv_unified=False, n_outputs=0, **changes
     )
@@ -45,13 +45,13 @@ def fit_print(tool: Path, question: Question) -> Fit:
 
 
 def simulate_fit(simulators: SimulatorPool, question: Question) -> Fit | str:
-    """The same from the simulator; that tool does not count CPU_REPACK. A refusal's reason instead."""
+    """Return the simulator's figures in the tool's form, or the reason of a refusal."""
     answer = simulators.simulate_like_fit(question)
     if not isinstance(answer, Answer):
         return answer.reason
     sums = {name: [0, 0, 0] for name in (*(device.id for device in question.devices), "Host")}
     for row in answer.rows:
-        if row.buffer_type != "CPU_REPACK":
+        if row.buffer_type != "CPU_REPACK":  # which the tool does not count
             into = sums["Host" if row.where == HOST else row.where]
             into[0] += row.weights_bytes
             into[1] += row.kv_bytes + row.recurrent_bytes
@@ -66,7 +66,7 @@ def disagreements(
     devices: tuple[Device, ...],
     ctx_size: int = 1024,
 ) -> dict[str, tuple[Fit | str, Fit]]:
-    """The models of which any figure differs, as simulated and as that tool prints it."""
+    """Return the models with a figure that differs, as simulated and as that tool prints it."""
     found: dict[str, tuple[Fit | str, Fit]] = {}
     for model in models:
         question = question_like_fit(model, ctx_size, devices)
@@ -77,7 +77,7 @@ def disagreements(
 
 
 def largest_gap(simulated: Fit, real: Fit, *, part: float, at_least_mib: int) -> tuple[int, bool]:
-    """The largest difference in MiB, and whether every figure is within `part` of the tool's or `at_least_mib`."""
+    """Return the largest difference in MiB, and if all are within `part` or `at_least_mib`."""
     assert simulated.keys() == real.keys()
     pairs = [pair for name in real for pair in zip(simulated[name], real[name], strict=True)]
     gaps = [(abs(ours - theirs), max(part * theirs, at_least_mib)) for ours, theirs in pairs]

@@ -11,7 +11,7 @@ F16, F32, Q8_0 = GgmlType.F16, GgmlType.F32, GgmlType.Q8_0
 
 
 def tensor(type_: GgmlType, *ne: int) -> Tensor:
-    """A contiguous tensor, as ggml_new_tensor lays it out."""
+    """Make a contiguous tensor, as ggml_new_tensor lays it out."""
     shape = (*ne, *(1,) * (4 - len(ne)))
     block, size = BLOCKS[type_]
     strides = [size, size * shape[0] // block]
@@ -22,7 +22,7 @@ def tensor(type_: GgmlType, *ne: int) -> Tensor:
 def op(
     name: str, result: Tensor, *sources: Tensor | None, params: tuple[int, ...] = (), k_view: bool = False
 ) -> Op:
-    """A node; `params` are its first op_params."""
+    """Make a node; `params` are its first op_params."""
     return Op(
         type=result.type,
         ne=result.ne,
@@ -37,7 +37,7 @@ def op(
 
 
 def product(weights: GgmlType, *, name: str = "MUL_MAT", x: GgmlType = F32) -> Op:
-    """What llama.cpp asks to place a weight (weight_buft_supported): 512 tokens times a matrix."""
+    """Multiply 512 tokens by a matrix, as llama.cpp asks to place a weight (weight_buft_supported)."""
     return op(
         name,
         tensor(F32, 512, 512),
@@ -50,7 +50,7 @@ def product(weights: GgmlType, *, name: str = "MUL_MAT", x: GgmlType = F32) -> O
 def attention(
     k: int, v: int, *, n_head: int = 64, n_head_kv: int = 8, cache: GgmlType = F16, k_view: bool = False
 ) -> Op:
-    """Flash attention of 512 tokens over a cache of 4096, with a mask."""
+    """Make a flash attention of 512 tokens over a cache of 4096, with a mask."""
     return op(
         "FLASH_ATTN_EXT",
         tensor(F32, v, n_head, 512),

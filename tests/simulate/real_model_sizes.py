@@ -1,8 +1,8 @@
 """Models of real widths: the dimensions that their makers publish, hollow, in quantised types.
 
 Dimensions are those of the models' config.json (moonshotai/Kimi-K2.5, Qwen/Qwen3-235B-A22B, meta-llama's
-Llama-3.3-70B-Instruct, google/gemma-3-27b-it) as presets of tests/make_gguf.py; types are what quantisers publish
-them in, and TQ1_0, which Vulkan cannot multiply.
+Llama-3.3-70B-Instruct, google/gemma-3-27b-it) as presets of tests/make_gguf.py; types are what quantisers
+publish them in, and TQ1_0, which Vulkan cannot multiply.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ _WITH_EXPERTS: tuple[dict[str, object], ...] = (
 def width_cases(
     folder: Path, devices: tuple[Device, ...], *, every: int = 1
 ) -> Iterator[tuple[str, Question]]:
-    """Every so manieth of: each model, type and setting on 1 to all of `devices`, or on the host where there are none."""
+    """Yield one in `every` of all models, types and settings on 1 to all of `devices`, or on the host."""
     counts = range(1, len(devices) + 1) if devices else (0,)
     cases = [
         (width, type_, count, change)

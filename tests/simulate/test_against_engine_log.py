@@ -21,7 +21,7 @@ MODELS = ("deepseek2", "qwen3moe", "gemma3", "llama")
 
 
 def compare(server: Path, simulators: SimulatorPool, question: Question) -> dict[tuple[str, str], float]:
-    """What differs by more than rounding, in MiB; the graph splits must be the same."""
+    """Return what differs by more than rounding, in MiB; the graph splits must be the same."""
     answer = simulators.simulate(question)
     assert isinstance(answer, Answer), answer
     load = load_with_engine(server, question)

@@ -1,4 +1,4 @@
-"""The client and its workers: answers, refusals, and what happens when llama.cpp falls over."""
+"""Worker processes: started, ended and replaced, and what happens when llama.cpp crashes."""
 
 from __future__ import annotations
 
@@ -10,35 +10,10 @@ from pathlib import Path
 import pytest
 
 from launcher.engine.find import Engine
-from launcher.machine.machine import Backend, Device
 from launcher.plan.oracle import Answer, Oracle, Question, Refusal
 from launcher.simulate.client import SimulatorPool, _WorkerLost, describe_death, is_refusal
-from launcher.units import GIB, MIB
-
-CARDS = tuple(
-    Device(id=f"CUDA{i}", backend=Backend.CUDA, name="A100", total_bytes=80 * GIB, free_bytes=None)
-    for i in range(8)
-)
-KIMI_KV_MIB = 61 * 576 * 2 * 131072 // MIB
-"""61 layers of 576 f16 numbers for each of 131072 tokens: multi-head latent attention keeps no V."""
-
-
-def ask(simulators: SimulatorPool, model: Path, **changes: object) -> Answer:
-    question = Question(**{"model": str(model), "devices": CARDS[:1], "ctx_size": 4096, **changes})
-    answer = simulators.simulate(question)
-    assert isinstance(answer, Answer), answer
-    return answer
-
-
-def damaged(model: Path, tmp_path: Path, old: bytes, new: bytes) -> Path:
-    """A copy of a hollow model with some bytes of its header exchanged for as many others."""
-    assert len(old) == len(new)
-    header = model.read_bytes()[: 1 << 20]
-    assert old in header
-    copy = tmp_path / "damaged.gguf"
-    copy.write_bytes(header.replace(old, new, 1))
-    os.truncate(copy, model.stat().st_size)
-    return copy
+from launcher.units import MIB
+from tests.simulate.questions import CARDS, ask, damaged
 
 
 @pytest.mark.engine
@@ -169,7 +144,7 @@ class TestDeath:
 
         assert describe_death(-6, lines) == "it was ended by SIGABRT: what():  std::bad_alloc"
 
-    def test_nothing_said(self) -> None:
+    def test_an_empty_stderr(self) -> None:
         assert describe_death(-11, ["", " "]) == "it was ended by SIGSEGV"
 
     def test_an_exit(self) -> None:
@@ -186,5 +161,5 @@ class TestDeath:
             (1, ["ImportError: x"], False),
         ],
     )
-    def test_whose_fault_it_was(self, status: int, lines: list[str], refused: bool) -> None:
+    def test_a_crash_of_llama_cpp_is_a_refusal(self, status: int, lines: list[str], refused: bool) -> None:
         assert is_refusal(status, lines) is refused

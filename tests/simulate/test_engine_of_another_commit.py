@@ -1,4 +1,5 @@
-"""An engine that was not built here: simulated by its own libraries, and by the pinned ones where those cannot be asked.
+"""An engine that was not built here: simulated by its own libraries, and by the pinned ones where those
+cannot be asked.
 
 Short form of `scripts/bench simulate --only other`.
 """
@@ -54,7 +55,7 @@ def test_its_own_libraries_say_what_it_takes(
 def test_the_pinned_libraries_know_its_weights_and_caches(
     another_commit: Path, simulators: SimulatorPool, models: dict[str, Path]
 ) -> None:
-    """And have too much in the host's compute by the graph inputs that 0c1e570 copies: 3 x n_embd x ubatch x 4 B."""
+    """Compute may differ: 0c1e570 copies graph inputs on the host (3 x n_embd x ubatch x 4 B)."""
     for _, question in configurations({"llama": models["llama"]}, software_gpus(2)):
         answer = simulators.simulate(question)
         assert isinstance(answer, Answer)

@@ -1,4 +1,5 @@
-"""`--split-mode tensor`: who holds what of a model that lies on all devices at once, against what the engine allocates.
+"""`--split-mode tensor`: who holds what of a model that lies on all devices at once, against what the engine
+allocates.
 
 The rows of single configurations are compared with the others', in test_against_engine_log.
 """
@@ -22,7 +23,7 @@ from tests.make_gguf import Types, make_gguf
 from tests.simulate.engine_log import load_with_engine, software_gpus, split_tensor_disagreements
 
 N_SPLIT = 100
-"""Of the 128 models of test-llama-archs: the rest is refused (llm_arch_supports_sm_tensor, src/llama-arch.cpp)."""
+"""Of 128 models of test-llama-archs; others are refused (llm_arch_supports_sm_tensor, llama-arch.cpp)."""
 
 
 def cards(count: int, backend: Backend = Backend.CUDA) -> tuple[Device, ...]:
@@ -111,7 +112,7 @@ class TestRefusals:
 def test_sums_are_what_the_engine_takes_for_its_first_tokens(
     name: str, n_devices: int, vulkan_engine: Engine, simulators: SimulatorPool, models: dict[str, Path]
 ) -> None:
-    """Its first batch has two tokens (common_context_can_seq_rm): with a `-ub` of as many it is the largest there is."""
+    """The first batch has two tokens (common_context_can_seq_rm); with `-ub 2` none is larger."""
     question = Question(
         model=str(models[name]),
         devices=software_gpus(n_devices),
@@ -167,8 +168,7 @@ class TestSums:
 
 @pytest.mark.engine
 def test_a_big_model_on_eight_devices(simulators: SimulatorPool, tmp_path: Path) -> None:
-    """Qwen3-235B: 94 layers with 4 heads of keys for 8 devices: half of the devices hold a layer's cache, and which half
-    it is goes round."""
+    """Qwen3-235B has 4 heads of keys for 8 devices: half of them hold a layer's cache, in turn."""
     (path,) = make_gguf(tmp_path / "big.gguf", "qwen3moe", preset="qwen3-235b", hollow=True)
 
     rows = rows_of(ask(simulators, path, cards(8), ctx_size=131072))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,31 +16,10 @@ from launcher.plan.oracle import Answer, HostTensor, Question, Refusal
 from launcher.simulate.client import SimulatorPool
 from launcher.units import GIB, MIB
 from tests.make_gguf import Types, make_gguf
+from tests.simulate.questions import CARDS, ask, damaged
 
-CARDS = tuple(
-    Device(id=f"CUDA{i}", backend=Backend.CUDA, name="A100", total_bytes=80 * GIB, free_bytes=None)
-    for i in range(8)
-)
 KIMI_KV_MIB = 61 * 576 * 2 * 131072 // MIB
 """61 layers of 576 f16 numbers for each of 131072 tokens: multi-head latent attention keeps no V."""
-
-
-def ask(simulators: SimulatorPool, model: Path, **changes: object) -> Answer:
-    question = Question(**{"model": str(model), "devices": CARDS[:1], "ctx_size": 4096, **changes})
-    answer = simulators.simulate(question)
-    assert isinstance(answer, Answer), answer
-    return answer
-
-
-def damaged(model: Path, tmp_path: Path, old: bytes, new: bytes) -> Path:
-    """A copy of a hollow model with some bytes of its header exchanged for as many others."""
-    assert len(old) == len(new)
-    header = model.read_bytes()[: 1 << 20]
-    assert old in header
-    copy = tmp_path / "damaged.gguf"
-    copy.write_bytes(header.replace(old, new, 1))
-    os.truncate(copy, model.stat().st_size)
-    return copy
 
 
 @pytest.mark.engine

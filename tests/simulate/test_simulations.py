@@ -1,4 +1,5 @@
-"""The simulator as planning uses it: hollow copies, what answers are kept under, and whose processor they hold for."""
+"""The simulator as planning uses it: hollow copies, what answers are kept under, and whose processor they
+hold for."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ def settings() -> Settings:
 
 @pytest.fixture
 def remote(tmp_path: Path) -> Located:
-    """A model in three shards that is somewhere else: only its headers are here."""
+    """Three shards of a model of which only the headers are here."""
     paths = make_gguf(tmp_path / "m.gguf", "qwen3moe", hollow=True, splits=3)
     return replace(open_path(paths[0]), files=SavedHeaders(path=tmp_path / "m.headers"))
 
@@ -44,7 +45,7 @@ def question(oracle: Simulations) -> Question:
 
 
 def fake_engine(folder: Path) -> Engine:
-    """A stub and the libraries that do the work."""
+    """Write a server program and the libraries that do its work."""
     folder.mkdir()
     for name in ("llama-server", "libllama.so.0.5.0", "libggml-base.so.0.25.3", "libllama-server-impl.so"):
         (folder / name).write_text(name)
@@ -100,7 +101,7 @@ class TestHollowCopies:
             assert isinstance(oracle.simulate(question(oracle)), Answer)
 
 
-class TestWhatAnswersAreKeptUnder:
+class TestTheKeyOfAnAnswer:
     @pytest.mark.parametrize("name", ["libllama.so.0.5.0", "libggml-base.so.0.25.3", "llama-server"])
     def test_another_library_is_another_engine(
         self, name: str, remote: Located, settings: Settings, tmp_path: Path

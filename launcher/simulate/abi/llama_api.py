@@ -62,8 +62,7 @@ class ModelParametersBeforeLazy(Structure):
 
 
 class LlamaContextParameters(Structure):
-    """struct llama_context_params: plan.parameters.ContextParameters with numbers for enums, and much
-    more."""
+    """struct llama_context_params; `plan.parameters.ContextParameters` has what a plan sets of it."""
 
     _fields_ = (
         ("n_ctx", c_uint32),

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def answers(raw: bytes) -> Any:
-    """A C function that returns these bytes as a structure."""
+    """Make a C function that returns these bytes as a structure."""
 
     def write(room: int) -> None:
         ctypes.memmove(room, raw, len(raw))
@@ -69,8 +69,10 @@ _BINDINGS = """
 import json
 from llama_cpp import llama_cpp
 layouts = (llama_cpp.llama_model_params, llama_cpp.llama_context_params)
-print(json.dumps([[[name, getattr(layout, name).offset, getattr(layout, name).size] for name, *_ in layout._fields_]
-                  for layout in layouts]))
+print(json.dumps([
+    [[name, getattr(layout, name).offset, getattr(layout, name).size] for name, *_ in layout._fields_]
+    for layout in layouts
+]))
 """
 
 
