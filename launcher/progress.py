@@ -18,6 +18,19 @@ class Step:
     file: str = ""  # the file that these numbers are about; empty for the whole job
     is_remark: bool = False  # `text` is a sentence to show, whatever else is shown
 
+    @property
+    def document(self) -> dict[str, object]:
+        """The step as `--json` writes it, under the names that scripts read."""
+        return {
+            "phase": self.phase,
+            "done": self.done,
+            "total": self.total,
+            "unit": self.unit,
+            "text": self.text,
+            "part": self.file,
+            "said": self.is_remark,
+        }
+
 
 OnProgress = Callable[[Step], None]
 

@@ -292,7 +292,7 @@ class _JsonLines:
         if soon and not step.is_remark and step.done != step.total:
             return
         self._said[key] = now
-        sys.stderr.write(json.dumps(plain(step), ensure_ascii=False) + "\n")
+        sys.stderr.write(json.dumps(step.document, ensure_ascii=False) + "\n")
         sys.stderr.flush()
 
 

@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 
 def step(done: int, part: str = "", text: str = "", phase: str = "pull") -> Step:
-    return Step(phase=phase, done=done * MIB, total=100 * MIB, unit="bytes", part=part, text=text)
+    return Step(phase=phase, done=done * MIB, total=100 * MIB, unit="bytes", file=part, text=text)
 
 
 def test_bars_for_the_sum_and_every_part() -> None:
