@@ -14,7 +14,7 @@ SPEED = "speed"
 
 
 class Basis(StrEnum):
-    """Where a number comes from."""
+    """How a number of bytes is known."""
 
     EXACT = "exact"
     SIMULATED = "simulated"
@@ -22,13 +22,13 @@ class Basis(StrEnum):
     ESTIMATED = "estimated"
 
 
+# A sum has the least certain basis of its parts.
 MOST_CERTAIN_FIRST = (Basis.EXACT, Basis.MEASURED, Basis.SIMULATED, Basis.ESTIMATED)
-"""A whole is as sure as its least sure part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Amount:
-    """Bytes with their provenance; an estimate carries its band (± `band_bytes`)."""
+    """Bytes with their basis; an estimate is uncertain by ± `band_bytes`."""
 
     n_bytes: int
     basis: Basis
@@ -40,22 +40,17 @@ NOTHING = Amount(n_bytes=0, basis=Basis.EXACT)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerRow:
-    """What one device, or the host, holds once the model runs.
+    """The memory of one device, or of the host, while the model runs."""
 
-    `where` is a device id or HOST. `cache` is llama-server's prompt cache and checkpoints (host only);
-    `overhead` is what the backend itself takes, `extra` further files (projector, draft model, adapters). The
-    band of every estimate is counted as used.
-    """
-
-    where: str
+    where: str  # a device's id, or HOST
     name: str
     weights: Amount
     kv: Amount
     compute: Amount
-    cache: Amount
-    overhead: Amount
+    cache: Amount  # llama-server's prompt cache and checkpoints; host only
+    overhead: Amount  # what the backend itself takes
     budget_bytes: int
-    adapters: Amount = NOTHING
+    adapters: Amount = NOTHING  # LoRA; `extra` in JSON documents
 
     @property
     def amounts(self) -> tuple[Amount, ...]:
@@ -63,10 +58,10 @@ class LedgerRow:
 
     @property
     def used_bytes(self) -> int:
-        """The most this row can take: every amount at the upper end of its band."""
+        """The most this row can take: each amount at the top of its band."""
         return sum(amount.n_bytes + amount.band_bytes for amount in self.amounts)
 
     @property
     def free_bytes(self) -> int:
-        """Budget left over; negative is what is missing."""
+        """Bytes of the budget left over; negative when the row does not fit."""
         return self.budget_bytes - self.used_bytes

@@ -1,4 +1,7 @@
-"""A plan, or what is missing, as versioned JSON (`schema: 1`). Unknown fields are null, sizes bytes."""
+"""Write a plan, or a shortfall, as versioned JSON (`schema: 1`). Pure.
+
+Sizes are bytes, unknown is null. Within a schema keys are added, never renamed or removed.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from launcher.gguf.model import RECIPE_SOURCE
 from launcher.machine.machine import format_cpu_list
 from launcher.plan.amounts import HOST, MOST_CERTAIN_FIRST, Amount, Basis, LedgerRow
 from launcher.plan.overrides import format_override
-from launcher.plan.plan import Plan, Shortfall
+from launcher.plan.plan import Placement, Plan, Shortfall
 
 # A supervisor writes plans, and stays small without the tables of the forecast and of the search.
 if TYPE_CHECKING:
@@ -27,42 +30,24 @@ def plan_json(
     env: Mapping[str, str] | None = None,
     choice: Choice | None = None,
 ) -> dict[str, Any]:
-    """The document of `launcher plan --json` (plan/DESIGN.md describes it). `choice` is what the plan is from."""
+    """Return the document of `launcher plan --json`.
+
+    `argv` and `env` start the engine at hand; `choice` is the search that the plan comes from.
+    """
     return {
         "schema": PLAN_SCHEMA,
         "fits": True,
         "model": _model(plan),
         "quant": plan.quant,
+        # One pool: `slots` requests of `tokens / slots` each are guaranteed at once.
         "context": {"tokens": plan.ctx_size, "slots": plan.n_parallel, "shared": True},
-        "settings": {
-            "cache_type_k": plan.cache_type_k.value,
-            "cache_type_v": plan.cache_type_v.value,
-            "batch_size": plan.batch_size,
-            "ubatch_size": plan.ubatch_size,
-            "flash_attn": plan.flash_attn.switch,
-            "load_mode": plan.load_mode.value,
-            "cache_ram_bytes": plan.cache_ram_bytes,
-            "ctx_checkpoints": plan.ctx_checkpoints,
-            "threads": plan.threads,
-            "numa": None if plan.numa is None else plan.numa.value,
-            "cpus": format_cpu_list(plan.cpus) or None,
-        },
-        "placement": {
-            "n_block": plan.placement.n_block,
-            "n_gpu_layers": plan.placement.n_gpu_layers,
-            "devices": list(plan.placement.devices),
-            "tensor_split": list(plan.placement.tensor_split),
-            "host_expert_blocks": list(plan.placement.host_expert_blocks),
-            "host_expert_parts": [
-                {"block": block, "kinds": list(kinds)} for block, kinds in plan.placement.host_expert_parts
-            ],
-            "overrides": [format_override(rule) for rule in plan.placement.overrides],
-        },
+        "settings": _settings(plan),
+        "placement": _placement(plan.placement),
         **ledger_json(plan.ledger),
-        **_basis_said(plan),
+        **_recipe_basis(plan),
         "simulated_by": plan.simulated_by,
         "argv": list(argv) or None,
-        "env": dict(env or {}),
+        "env": dict(env or {}),  # what pins llama.cpp's order of devices
         "forecast": _forecast(plan.forecast),
         "reasons": list(plan.reasons),
         **_choice(choice),
@@ -71,7 +56,7 @@ def plan_json(
 
 
 def shortfall_json(shortfall: Shortfall, *, choice: Choice | None = None) -> dict[str, Any]:
-    """The same document when nothing fits."""
+    """Return the document of `launcher plan --json` when nothing fits."""
     return {
         "schema": PLAN_SCHEMA,
         "fits": False,
@@ -81,7 +66,7 @@ def shortfall_json(shortfall: Shortfall, *, choice: Choice | None = None) -> dic
         "settings": None,
         "placement": None,
         **ledger_json(shortfall.ledger),
-        **_basis_said(shortfall),
+        **_recipe_basis(shortfall),
         "simulated_by": None,
         "argv": None,
         "env": None,
@@ -97,31 +82,61 @@ def shortfall_json(shortfall: Shortfall, *, choice: Choice | None = None) -> dic
 
 
 def basis_of(ledger: Sequence[LedgerRow]) -> Basis:
-    """The least sure basis of any amount that matters."""
+    """Return the least certain basis of all amounts that are not zero."""
     bases = {amount.basis for row in ledger for amount in row.amounts if amount.n_bytes or amount.band_bytes}
     return max(bases, key=MOST_CERTAIN_FIRST.index, default=Basis.EXACT)
 
 
-def _basis_said(outcome: Plan | Shortfall) -> dict[str, str]:
-    """In place of the ledger's basis, where there were no files to read."""
+def _recipe_basis(outcome: Plan | Shortfall) -> dict[str, str]:
+    """Return a basis to replace the ledger's if no file was read, else nothing."""
     if outcome.source.startswith(RECIPE_SOURCE):
         return {"basis": "estimated from published architecture"}
     return {}
 
 
+def _settings(plan: Plan) -> dict[str, Any]:
+    return {
+        "cache_type_k": plan.cache_type_k.value,
+        "cache_type_v": plan.cache_type_v.value,
+        "batch_size": plan.batch_size,
+        "ubatch_size": plan.ubatch_size,
+        "flash_attn": plan.flash_attn.switch,
+        "load_mode": plan.load_mode.value,
+        "cache_ram_bytes": plan.cache_ram_bytes,
+        "ctx_checkpoints": plan.ctx_checkpoints,
+        "threads": plan.threads,
+        "numa": None if plan.numa is None else plan.numa.value,
+        "cpus": format_cpu_list(plan.cpus) or None,  # those the process is bound to
+    }
+
+
+def _placement(placement: Placement) -> dict[str, Any]:
+    return {
+        "n_block": placement.n_block,
+        "n_gpu_layers": placement.n_gpu_layers,
+        "devices": list(placement.devices),
+        "tensor_split": list(placement.tensor_split),
+        "host_expert_blocks": list(placement.host_expert_blocks),
+        "host_expert_parts": [
+            {"block": block, "kinds": list(kinds)} for block, kinds in placement.host_expert_parts
+        ],
+        "overrides": [format_override(rule) for rule in placement.overrides],  # the user's
+    }
+
+
 def _model(outcome: Plan | Shortfall) -> dict[str, Any]:
+    # `source` begins with RECIPE_SOURCE where no file was read.
     return {"id": outcome.model_id, "source": outcome.source, "size_bytes": outcome.size_bytes}
 
 
 def ledger_json(ledger: Sequence[LedgerRow]) -> dict[str, Any]:
-    """Every row, and the least sure basis among them."""
+    """Return the rows of a ledger, and the least certain basis among them."""
     devices = [{"id": row.where, "name": row.name, **_row(row)} for row in ledger if row.where != HOST]
     host = next((_row(row) for row in ledger if row.where == HOST), None)
     return {"basis": basis_of(ledger).value, "devices": devices, "host": host}
 
 
 def _row(row: LedgerRow) -> dict[str, Any]:
-    """Every amount with its basis; `used_bytes` counts estimates at the top of their band."""
     return {
         "budget_bytes": row.budget_bytes,
         "weights_bytes": row.weights.n_bytes,
@@ -131,7 +146,7 @@ def _row(row: LedgerRow) -> dict[str, Any]:
         "overhead_bytes": row.overhead.n_bytes,
         "extra_bytes": row.adapters.n_bytes,
         "band_bytes": sum(amount.band_bytes for amount in row.amounts),
-        "used_bytes": row.used_bytes,
+        "used_bytes": row.used_bytes,  # each amount at the top of its band
         "free_bytes": row.free_bytes,
         "basis": {
             "weights": _basis(row.weights),
@@ -160,9 +175,10 @@ def _choice(choice: Choice | None) -> dict[str, Any]:
     if choice is None:
         return {"alternatives": [], "options": [], "prices": [], "simulations": None}
     return {
-        "alternatives": [asdict(one) for one in choice.rejected],
-        "options": [asdict(one) for one in choice.options],
-        "prices": [asdict(one) for one in choice.changes],
+        "alternatives": [asdict(quant) for quant in choice.rejected],  # quants that were not taken
+        # Plans that no other beats in both quality and turn time.
+        "options": [asdict(option) for option in choice.options],
+        "prices": [asdict(change) for change in choice.changes],  # changes to the plan
         "simulations": choice.n_simulations,
     }
 

@@ -1,7 +1,7 @@
-"""What llama-server loads beside the model: a draft model (`-md`) and a multimodal projector (`--mmproj`).
+"""The companions that flags ask for: a draft model (`-md`) and a multimodal projector (`--mmproj`). Pure.
 
-Pure data, and the two questions that are asked about them. Both take memory from the same devices as the model, and
-where they go follows from the model's own placement unless it is said.
+Both take memory from the model's devices. Unless a flag says where, their place follows from the model's
+placement.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from launcher.plan.modes import CacheType, TensorOverride
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DraftRequest:
-    """llama-server's flags for a draft model. `path` is a file, or `hf:` and a repo; `devices` None are the main model's, () the host; `n_gpu_layers`
-    None is all layers."""
+    """llama-server's flags for a draft model."""
 
-    path: str
-    devices: tuple[str, ...] | None = None
-    n_gpu_layers: int | None = None
+    path: str  # a file, or `hf:` and a repo
+    devices: tuple[str, ...] | None = None  # None: the main model's; (): the host
+    n_gpu_layers: int | None = None  # None: all layers
     cache_type_k: CacheType = CacheType.F16
     cache_type_v: CacheType = CacheType.F16
     overrides: tuple[TensorOverride, ...] = ()
@@ -26,21 +25,21 @@ class DraftRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectorRequest:
-    """llama-server's flags for a projector. `path` is a file or a URL; `where` None is the first device in use; -1 the model's own number of
-    tokens."""
+    """llama-server's flags for a projector."""
 
-    path: str
-    where: str | None = None
-    image_min_tokens: int = -1
+    path: str  # a file or a URL
+    where: str | None = None  # None: the first device in use
+    image_min_tokens: int = -1  # -1: the model's own number
     image_max_tokens: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompanionRequest:
-    """What is asked for beside the model. `n_draft` is how many tokens are drafted at once for each slot: each wants a
-    row of the main model's logits (common_speculative_get_output_limits)."""
+    """All companions that are asked for."""
 
     draft: DraftRequest | None = None
     projector: ProjectorRequest | None = None
     spec_types: tuple[str, ...] = ()
+    # Tokens drafted at once for each slot; each needs a row of the main model's logits
+    # (common_speculative_get_output_limits).
     n_draft: int = 0

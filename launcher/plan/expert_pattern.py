@@ -1,8 +1,7 @@
-"""One regular expression for the routed experts of chosen blocks, and proof of what it matches.
+"""One regular expression for the routed experts of chosen blocks. Pure.
 
-llama.cpp compiles every override once per tensor (std::regex, ECMAScript, searched; 5 µs each), so a plan has one
-pattern with an alternation of block numbers, never one pattern per block. A comma would split the argument,
-so there is none.
+llama.cpp compiles every override once per tensor (std::regex, ECMAScript, searched; 5 µs each). A plan therefore
+has one pattern with all block numbers as alternatives. It has no comma, which would split the argument.
 """
 
 from __future__ import annotations
@@ -14,14 +13,15 @@ from launcher.plan.amounts import HOST
 from launcher.plan.modes import TensorOverride
 from launcher.plan.plan import Placement
 
+# Routed experts, not the shared ones (`_shexp`) nor the router (common/common.h, LLM_FFN_EXPS_REGEX).
 EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
-"""Routed experts, not the shared ones (`_shexp`) nor the router: llama.cpp common/common.h,
-LLM_FFN_EXPS_REGEX."""
 
 
 def expert_pattern(blocks: Sequence[int], parts: Sequence[tuple[int, Sequence[str]]] = ()) -> str:
-    """The pattern that finds the routed experts of exactly these blocks, and of `parts` those of some kinds (at least
-    one of either, each block >= 0)."""
+    """Return the pattern for all routed experts of `blocks`, and for some kinds of them in `parts`.
+
+    At least one of the two has a block.
+    """
     if not parts:
         return block_pattern(blocks, EXPERTS)
     numbers = "|".join(_numbers(sorted(set(blocks))))
@@ -31,20 +31,20 @@ def expert_pattern(blocks: Sequence[int], parts: Sequence[tuple[int, Sequence[st
 
 
 def block_pattern(blocks: Sequence[int], regex: str) -> str:
-    """The pattern that finds what `regex` does in these blocks alone (at least one, each >= 0)."""
+    """Return the pattern for what `regex` matches in these blocks alone; at least one block."""
     return rf"blk\.({'|'.join(_numbers(sorted(set(blocks))))}){regex}"
 
 
 def placement_pattern(placement: Placement) -> str | None:
-    """The pattern of what a placement keeps on the host besides whole blocks; None where that is nothing."""
+    """Return the pattern for the experts that the placement keeps on the host, None if there are none."""
     if not (placement.host_expert_blocks or placement.host_expert_parts):
         return None
     return expert_pattern(placement.host_expert_blocks, placement.host_expert_parts)
 
 
 def placement_overrides(placement: Placement) -> tuple[TensorOverride, ...]:
-    """What llama-server is told of single tensors: the user's rules, then the plan's own, because the first that finds a
-    name decides. Nothing without a device."""
+    """Return the rules for `-ot`: the user's, then the plan's own. Empty without a device."""
+    # The user's come first because the first match decides.
     if not placement.devices:
         return ()
     pattern = placement_pattern(placement)
@@ -53,14 +53,17 @@ def placement_overrides(placement: Placement) -> tuple[TensorOverride, ...]:
 
 
 def matched_names(pattern: str, names: Iterable[str]) -> tuple[str, ...]:
-    """The names that llama.cpp would move: it searches, it does not match from the start."""
+    """Return the names in which llama.cpp would find the pattern: anywhere, not from the start."""
     compiled = re.compile(pattern)
     return tuple(name for name in names if compiled.search(name))
 
 
 def _numbers(blocks: Sequence[int]) -> list[str]:
-    """Alternatives for the numbers: one per leading part, the last digits as a class (`1[4-9]`), and leading
-    parts with the same class together (`[2-5][0-9]`)."""
+    """Return alternatives that match the block numbers.
+
+    Numbers with the same leading digits share one, with a class of last digits (`1[4-9]`); leading digits with
+    the same class are joined (`[2-5][0-9]`).
+    """
     last_digits: dict[str, list[int]] = {}
     for block in blocks:
         last_digits.setdefault(str(block)[:-1], []).append(int(str(block)[-1]))
@@ -74,7 +77,7 @@ def _numbers(blocks: Sequence[int]) -> list[str]:
 
 
 def _heads(heads: Sequence[str]) -> list[str]:
-    """Leading parts of the same length that differ in one last digit, joined into a class."""
+    """Join leading digits that differ in the last digit alone."""
     plain = [head for head in heads if not head]
     tails: dict[str, list[int]] = {}
     for head in heads:
@@ -84,7 +87,7 @@ def _heads(heads: Sequence[str]) -> list[str]:
 
 
 def _digit_class(digits: Sequence[int]) -> str:
-    """`[4]` as `4`, `[4, 5, 6]` as `[4-6]`, `[0, 2, 4]` as `[024]`."""
+    """Write digits as a class: `[4]` as `4`, `[4, 5, 6]` as `[4-6]`, `[0, 2, 4]` as `[024]`."""
     if len(digits) == 1:
         return str(digits[0])
     runs: list[list[int]] = []

@@ -1,4 +1,4 @@
-"""llama-server's choices as values: how weights are loaded, cache types, NUMA, splits, flash attention. PURE."""
+"""llama-server's choices as enums. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class SplitMode(StrEnum):
-    """How several devices share a model; llama-server's `--split-mode` values."""
+    """How several devices share a model: `--split-mode` values."""
 
     NONE = "none"
     LAYER = "layer"
@@ -16,7 +16,7 @@ class SplitMode(StrEnum):
 
 
 class FlashAttention(StrEnum):
-    """llama-server's `--flash-attn` values. AUTO is on wherever every device can run it."""
+    """`--flash-attn` values. AUTO switches it on where every device can run it."""
 
     ON = "on"
     OFF = "off"
@@ -24,12 +24,12 @@ class FlashAttention(StrEnum):
 
     @property
     def switch(self) -> bool | None:
-        """True, False, or None for AUTO: how JSON documents write it."""
+        """The value in JSON documents: True, False, or None for AUTO."""
         return None if self is FlashAttention.AUTO else self is FlashAttention.ON
 
 
 class LoadMode(StrEnum):
-    """How weights get into memory; llama-server's `--load-mode` values (`mmap+mlock`, `dio` are not planned)."""
+    """How weights get into memory: `--load-mode` values. `mmap+mlock` and `dio` are not planned."""
 
     MMAP = "mmap"
     NONE = "none"
@@ -37,7 +37,7 @@ class LoadMode(StrEnum):
 
 
 class CacheType(StrEnum):
-    """KV cache element types llama-server takes (common/arg.cpp, kv_cache_types)."""
+    """Element types of a KV cache (common/arg.cpp, kv_cache_types)."""
 
     F32 = "f32"
     F16 = "f16"
@@ -51,7 +51,7 @@ class CacheType(StrEnum):
 
 
 class NumaMode(StrEnum):
-    """llama-server's `--numa` values, and `off` for none."""
+    """`--numa` values, and `off` for none."""
 
     DISTRIBUTE = "distribute"
     ISOLATE = "isolate"
@@ -61,8 +61,7 @@ class NumaMode(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorOverride:
-    """Tensors whose name `pattern` (std::regex, searched, first match wins) finds go to `where`: a device's
-    id, or HOST."""
+    """A rule of `-ot`: tensors with a matching name go to one place."""
 
-    pattern: str
-    where: str
+    pattern: str  # a std::regex, searched for in the name
+    where: str  # a device's id, or HOST

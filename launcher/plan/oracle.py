@@ -1,8 +1,7 @@
-"""The seam to the simulator: what the planner asks, and what llama.cpp's own allocator answers.
+"""Questions to a simulator of llama.cpp's allocator, and its answers.
 
-Pure data and one Protocol. `simulate` implements it; where it cannot answer, the analytic ledger does.
-A question carries everything that decides how much memory llama-server takes, so that an answer can be
-cached under it.
+Pure data and two Protocols that `simulate` implements. Where it cannot answer, `memory.estimate` does. A
+question has everything that decides how much memory llama-server takes, so an answer can be cached under it.
 """
 
 from __future__ import annotations
@@ -17,40 +16,32 @@ from launcher.plan.parameters import ContextParameters
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question(ContextParameters):
-    """One configuration of llama-server.
+    """One configuration of llama-server."""
 
-    `model` is the path of the first shard, hollow or real. `devices` are the ones to use, in llama.cpp's
-    order; empty means CPU only. `ctx_size` is the whole KV pool (`-c`); with `kv_unified` every slot may use
-    all of it. `n_gpu_layers` None is all of them; `tensor_split` empty is llama.cpp's own split by free
-    memory; `n_outputs` None is one row of logits for each slot and for each of the `n_draft` tokens that are
-    drafted for it at once, as llama-server reserves.
-    """
-
-    model: str
-    devices: tuple[Device, ...]
-    kv_unified: bool = True
+    model: str  # path of the first shard, hollow or real
+    devices: tuple[Device, ...]  # those to use, in llama.cpp's order; empty for CPU only
+    kv_unified: bool = True  # every slot may use the whole KV pool
     swa_full: bool = False
     overrides: tuple[TensorOverride, ...] = ()
-    tensor_split: tuple[float, ...] = ()
-    n_gpu_layers: int | None = None
+    tensor_split: tuple[float, ...] = ()  # empty: llama.cpp splits by free memory
+    n_gpu_layers: int | None = None  # None: all layers
     main_gpu: int = 0
     split_mode: SplitMode = SplitMode.LAYER
     op_offload: bool = True
     no_host: bool = False
     kv_offload: bool = True
     load_mode: LoadMode = LoadMode.NONE
+    # Rows of logits. None is what llama-server reserves: one for each slot and each token drafted for it.
     n_outputs: int | None = None
     n_draft: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BufferRow:
-    """What one ggml buffer type holds. `where` is the device's id or HOST; `buffer_type` is llama.cpp's name
-    for it (`CUDA0`, `CUDA_Host`, `CPU`, `CPU_Mapped`, `CPU_REPACK`). `kv_bytes` counts attention caches,
-    `recurrent_bytes` recurrent state. Several rows can belong to HOST."""
+    """The contents of one ggml buffer type. Several rows can belong to HOST."""
 
-    where: str
-    buffer_type: str
+    where: str  # a device's id, or HOST
+    buffer_type: str  # `CUDA0`, `CUDA_Host`, `CPU`, `CPU_Mapped`, `CPU_REPACK`
     weights_bytes: int
     kv_bytes: int
     recurrent_bytes: int
@@ -60,65 +51,63 @@ class BufferRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostTensor:
-    """A tensor that was meant for a device and went to the host, and why
-    (`CUDA0 has no kernel for TQ1_0`)."""
+    """A tensor that was meant for a device and went to the host."""
 
     name: str
-    reason: str
+    reason: str  # `CUDA0 has no kernel for TQ1_0`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What llama.cpp would allocate. `graph_splits` are those of prompt processing and of generation;
-    `sched_copies` is 4 under pipeline parallelism, else 1; `slot_ctx_size` is what one slot can use.
-    `engine` names the llama.cpp that answered (version and commit). `other_cpu`: the machine that is planned for has
-    another processor than the one that answered, and weights in layouts of the CPU's own (CPU_REPACK) may differ."""
+    """The buffers that llama.cpp would allocate."""
 
     rows: tuple[BufferRow, ...]
-    slot_ctx_size: int
+    slot_ctx_size: int  # tokens that one slot can use
     flash_attn: bool  # settled: `auto` is on or off by now
-    sched_copies: int
-    graph_splits: tuple[int, int]
+    sched_copies: int  # 4 under pipeline parallelism, else 1
+    graph_splits: tuple[int, int]  # of prompt processing and of generation
     host_tensors: tuple[HostTensor, ...]
-    engine: str
+    engine: str  # version and commit of the llama.cpp that answered
+    # The planned machine has another processor than the simulator's, so CPU_REPACK layouts may differ.
     other_cpu: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """llama.cpp would not load this, or the simulator cannot run here: one sentence, and whether it is the
-    model's or configuration's fault (`model_refused`) rather than the simulator's. `crashed` where it gave no reason
-    but ended: with libraries of an unknown make, that may be anybody's fault."""
+    """The reason why there is no answer, in one sentence."""
 
     reason: str
-    model_refused: bool
-    crashed: bool = False
+    model_refused: bool  # the model or configuration is at fault, not the simulator
+    crashed: bool = False  # it ended without a reason; with libraries of unknown make, the fault is unclear
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectorQuestion:
-    """A multimodal projector (`--mmproj`): its file, the machine's devices that are in use, and the one it goes to,
-    or HOST. -1 is the model's own number of image tokens."""
+    """A multimodal projector (`--mmproj`)."""
 
     model: str
-    devices: tuple[Device, ...]
-    where: str
+    devices: tuple[Device, ...]  # all that are in use
+    where: str  # the device it goes to, or HOST
     flash_attn: FlashAttention = FlashAttention.AUTO
-    image_min_tokens: int = -1
+    image_min_tokens: int = -1  # -1: the model's own number
     image_max_tokens: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectorAnswer:
-    """What a projector would allocate as llama-server starts: weights, and compute for one warm-up image."""
+    """The buffers of a projector as llama-server starts: weights, and compute for a warm-up image."""
 
     rows: tuple[BufferRow, ...]
     engine: str
 
 
 class Oracle(Protocol):
+    """A simulator of language models."""
+
     def simulate(self, question: Question) -> Answer | Refusal: ...
 
 
 class ProjectorOracle(Protocol):
+    """A simulator of projectors."""
+
     def simulate_projector(self, question: ProjectorQuestion) -> ProjectorAnswer | Refusal: ...

@@ -1,7 +1,7 @@
-"""`-ot`: what its patterns find, and where they send it.
+"""Rules of `-ot`, which send tensors with a matching name to a place. Pure.
 
-Of several rules the first that finds a tensor's name decides (create_tensor, src/llama-model-loader.cpp at 0c1e570): on a
-device whatever its kernels, on the host whatever its layer.
+Of several rules the first that matches decides (create_tensor, src/llama-model-loader.cpp at 0c1e570). A tensor
+that is sent to a device goes there whatever the device's kernels, and to the host whatever its layer.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from launcher.plan.modes import TensorOverride
 
 
 def parse_rules(text: str) -> tuple[TensorOverride, ...]:
-    """llama-server's value of -ot and -otd: `pattern=buffer type`, comma separated. Raises ValueError for a rule without
-    a place."""
+    """Parse a value of -ot or -otd: `pattern=buffer type`, comma separated.
+
+    Raises ValueError for a rule without a place.
+    """
     rules = []
     for rule in filter(None, text.split(",")):
         pattern, equals, where = rule.partition("=")
@@ -27,7 +29,8 @@ def parse_rules(text: str) -> tuple[TensorOverride, ...]:
 
 
 def compiled_pattern(pattern: str) -> re.Pattern[str]:
-    """What stands before `=` in -ot; ECMAScript and Python agree on what people write there."""
+    """Compile the pattern of a rule. Raises UsageError if it is no regular expression."""
+    # llama.cpp compiles it as ECMAScript; Python agrees on the patterns that people write.
     try:
         return re.compile(pattern)
     except re.error as error:
@@ -38,23 +41,30 @@ def compiled_pattern(pattern: str) -> re.Pattern[str]:
 
 
 def first_match(overrides: Iterable[TensorOverride]) -> Callable[[str], str | None]:
-    """Where a tensor of a name is sent, None where no rule finds it. Raises UsageError for a pattern that is none."""
+    """Return a function from a tensor's name to the place it is sent to, None if no rule matches.
+
+    Raises UsageError for a pattern that is no regular expression.
+    """
     rules = [(compiled_pattern(rule.pattern), rule.where) for rule in overrides]
     return lambda name: next((where for pattern, where in rules if pattern.search(name)), None)
 
 
 def matches_any(override: TensorOverride, names: Iterable[str]) -> bool:
-    """Whether it matches any tensor. Raises UsageError for a pattern that is none."""
+    """Return whether the rule matches one of the names.
+
+    Raises UsageError if its pattern is no regular expression.
+    """
     compiled = compiled_pattern(override.pattern)
     return any(compiled.search(name) for name in names)
 
 
 def check_places(overrides: Iterable[TensorOverride], devices: Sequence[str]) -> None:
-    """Raises UsageError for an override to a device that is not among these."""
+    """Raise UsageError for a rule that names none of these devices."""
     for rule in overrides:
         if rule.where not in {HOST, *devices}:
             raise UsageError(
-                f"-ot {rule.pattern}={rule.where}: no such device is used, only {', '.join(devices) or 'no device'}",
+                f"-ot {rule.pattern}={rule.where}: no such device is used, "
+                f"only {', '.join(devices) or 'no device'}",
                 hint="launcher probe shows the devices; CPU is the host",
             )
 
@@ -62,17 +72,18 @@ def check_places(overrides: Iterable[TensorOverride], devices: Sequence[str]) ->
 def check_overrides(
     overrides: Iterable[TensorOverride], devices: Sequence[str], names: Sequence[str], model: str
 ) -> None:
-    """Raises UsageError for a rule that cannot be kept: no such device, no such tensor, no pattern."""
+    """Raise UsageError for a rule whose device or tensors are not there, or whose pattern is none."""
     rules = tuple(overrides)
     check_places(rules, devices)
     for rule in rules:
         if not matches_any(rule, names):
             raise UsageError(
-                f"-ot {rule.pattern} finds no tensor of {model}, whose names are like {names[len(names) // 2]}",
+                f"-ot {rule.pattern} finds no tensor of {model}, "
+                f"whose names are like {names[len(names) // 2]}",
                 hint="patterns are searched for in the names of tensors, as llama.cpp does",
             )
 
 
 def format_override(rule: TensorOverride) -> str:
-    """The rule in llama-server's words."""
+    """Write the rule as llama-server reads it."""
     return f"{rule.pattern}={'CPU' if rule.where == HOST else rule.where}"

@@ -1,6 +1,6 @@
-"""The plan as a value: what was decided (`Plan`), what is missing (`Shortfall`).
+"""The result of planning: a Plan, or a Shortfall when nothing fits.
 
-It knows no flag of llama-server; `engine.flags.argv` puts a plan into that dialect.
+Neither knows llama-server's flags; `engine.flags.argv` writes a plan as a command line.
 """
 
 from __future__ import annotations
@@ -20,32 +20,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Who sits where.
+    """The division of a model's layers between devices and host.
 
-    A model has `n_block` + 1 layers: its blocks, and the output layer as the last. The last `n_gpu_layers` of
-    them are on devices; `tensor_split[i]` of these on `devices[i]`, in that order, so they sum to
-    `n_gpu_layers` (n_block + 1 when everything is, 0 and empty tuples for CPU only). The blocks before them
-    are on the host whole. `host_expert_blocks` are the blocks whose routed experts stay in host memory,
-    `host_expert_parts` those of which only some kinds (`up`, `down`, `gate`, `gate_up`) do.
-    `overrides` are the user's: they go before all of that.
+    A model has `n_block` + 1 layers: its blocks, then the output layer. The blocks before the last
+    `n_gpu_layers` are on the host whole.
     """
 
     n_block: int
-    n_gpu_layers: int
+    n_gpu_layers: int  # layers on devices: n_block + 1 for all, 0 for CPU only
     devices: tuple[str, ...]
-    tensor_split: tuple[int, ...]
-    host_expert_blocks: tuple[int, ...]
+    tensor_split: tuple[int, ...]  # layers on each of `devices`, in order; sums to n_gpu_layers
+    host_expert_blocks: tuple[int, ...]  # blocks whose routed experts stay on the host
+    # (block, kinds): blocks of which only some kinds of experts (`up`, `down`, `gate`, `gate_up`) stay there.
     host_expert_parts: tuple[tuple[int, tuple[str, ...]], ...] = ()
-    overrides: tuple[TensorOverride, ...] = ()
+    overrides: tuple[TensorOverride, ...] = ()  # the user's rules, which take precedence over all of that
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan(ContextParameters):
-    """A model, placed on a machine, that fits. `ctx_size` is the KV pool: one request can use all of it,
-    `n_parallel` requests at once share it. Every choice has a sentence in `reasons`.
+    """A placement of a model on a machine that fits.
 
-    `ctx_checkpoints` is how many states of a sliding window or recurrence each slot keeps. `numa` is llama-server's `--numa`
-    value, `cpus` are those that its process is bound to (any where empty), `simulated_by` the llama.cpp that computed the ledger, None where it is the planner's own estimate.
+    One request can use all of the KV pool (`ctx_size`); `n_parallel` requests at once share it.
     """
 
     model_id: str
@@ -54,21 +49,20 @@ class Plan(ContextParameters):
     size_bytes: int
     load_mode: LoadMode
     cache_ram_bytes: int
-    ctx_checkpoints: int
+    ctx_checkpoints: int  # states of a sliding window or recurrence that each slot keeps
     threads: int
     placement: Placement
     ledger: tuple[LedgerRow, ...]
-    reasons: tuple[str, ...]
+    reasons: tuple[str, ...]  # a sentence for every choice
     numa: NumaMode | None = None
-    cpus: tuple[int, ...] = ()
+    cpus: tuple[int, ...] = ()  # CPUs that the process is bound to; empty for any
     forecast: Forecast | None = None
-    simulated_by: str | None = None
+    simulated_by: str | None = None  # the llama.cpp that computed the ledger; None for the planner's estimate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shortfall:
-    """Nothing fits. `where` lacks `missing_bytes` in the smallest arrangement that was tried; `ledger` is that
-    arrangement's. `hints` are changes that were planned and do fit (`-c 65536`), the smallest first."""
+    """The memory, disk space or speed that is missing where nothing fits."""
 
     model_id: str
     source: str
@@ -76,15 +70,15 @@ class Shortfall:
     size_bytes: int
     ctx_size: int
     cache_types: str
-    where: str
+    where: str  # a device's id, HOST, DISK or SPEED
     missing_bytes: int
-    ledger: tuple[LedgerRow, ...]
+    ledger: tuple[LedgerRow, ...]  # of the smallest arrangement that was tried
     reasons: tuple[str, ...]
-    hints: tuple[str, ...]
+    hints: tuple[str, ...]  # changes that were planned and do fit (`-c 65536`), the smallest first
 
     @property
     def lack(self) -> str:
-        """What is missing, in a few words."""
+        """The shortage in a few words."""
         if self.where == SPEED:
             return "the fastest that fits is slower than asked"
         missing = format_bytes(self.missing_bytes)

@@ -1,4 +1,4 @@
-"""The planner's choices in sentences."""
+"""Describe the planner's choices in sentences. Pure."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ _NAMED = 3
 
 
 def describe_placement(demand: Demand, placement: Placement, budgets: Budgets) -> tuple[str, ...]:
-    """Where the layers are, and why not elsewhere."""
+    """Say where the layers are, and why not elsewhere."""
     weights = demand.weights
-    stuck = weights.stuck_bytes
     reasons = [_where(demand, placement, budgets)]
-    if placement.devices and len(placement.devices) > 1:
+    if len(placement.devices) > 1:
         counts = ", ".join(
             f"{count} on {name}"
             for name, count in zip(placement.devices, placement.tensor_split, strict=True)
@@ -31,15 +30,17 @@ def describe_placement(demand: Demand, placement: Placement, budgets: Budgets) -
         reasons.append(f"layers by bytes, each device to its own budget: {counts}")
     idle = [budget.device.id for budget in budgets.devices if budget.device.id not in placement.devices]
     if idle and _all_on_devices(placement):
+        are, others = "is" if len(idle) == 1 else "are", "other" + "s" * (len(placement.devices) != 1)
         reasons.append(
-            f"{', '.join(idle)} {'is' if len(idle) == 1 else 'are'} not needed: the other{'s' * (len(placement.devices) != 1)} "
-            "hold everything, and one request is computed by one device after the other, so more would not make it faster"
+            f"{', '.join(idle)} {are} not needed: the {others} hold everything, and one request is computed by "
+            "one device after the other, so more would not make it faster"
         )
-    if stuck and placement.devices:
+    if weights.stuck_bytes and placement.devices:
         reasons.append(
-            f"{format_bytes(stuck)} of weights are of a type no device here can multiply: they stay on the host"
+            f"{format_bytes(weights.stuck_bytes)} of weights are of a type no device here can multiply: "
+            "they stay on the host"
         )
-    reasons += [_as_asked(fixed) for fixed in weights.overridden]
+    reasons += [_overridden(sent) for sent in weights.overridden]
     return tuple(reasons)
 
 
@@ -48,10 +49,10 @@ def _all_on_devices(placement: Placement) -> bool:
     return placement.n_gpu_layers > placement.n_block and not experts
 
 
-def _as_asked(fixed: OverriddenWeights) -> str:
-    tensors = f"{fixed.n_tensors} tensor{'s' * (fixed.n_tensors != 1)}"
-    place = "the host" if fixed.where == HOST else fixed.where
-    return f"-ot: {tensors} ({format_bytes(fixed.n_bytes)}) on {place} as asked"
+def _overridden(sent: OverriddenWeights) -> str:
+    tensors = f"{sent.n_tensors} tensor{'s' * (sent.n_tensors != 1)}"
+    place = "the host" if sent.where == HOST else sent.where
+    return f"-ot: {tensors} ({format_bytes(sent.n_bytes)}) on {place} as asked"
 
 
 def _where(demand: Demand, placement: Placement, budgets: Budgets) -> str:
@@ -74,25 +75,24 @@ def _where(demand: Demand, placement: Placement, budgets: Budgets) -> str:
     ]
     if experts:
         on_host.insert(0, f"those of blocks {format_ranges(experts)} ({format_bytes(n_bytes)})")
+    n_on_devices = n_expert_blocks - len(experts) - n_parts
     return (
-        f"dense weights and caches on devices, and the experts of {n_expert_blocks - len(experts) - n_parts} of "
-        f"{n_expert_blocks} blocks; {', '.join(on_host)} on the host"
+        f"dense weights and caches on devices, and the experts of {n_on_devices} of {n_expert_blocks} blocks; "
+        f"{', '.join(on_host)} on the host"
     )
 
 
 def describe_budgets(machine: Machine, budgets: Budgets) -> tuple[str, ...]:
-    """What is kept back, and of what."""
-    kept = [
+    """Say how much of the machine may be used, and how much is kept back."""
+    limit = budgets.max_ram_bytes
+    at_most = "" if limit is None else f", no more than the {format_bytes(limit)} of --max-ram"
+    reasons = [
         (
-            f"RAM budget {format_bytes(budgets.host_bytes)}: {format_bytes(machine.ram_available_bytes)} available, "
-            f"{format_bytes(budgets.ram_reserve_bytes)} left to others"
-            + (
-                ""
-                if budgets.max_ram_bytes is None
-                else f", no more than the {format_bytes(budgets.max_ram_bytes)} of --max-ram"
-            )
+            f"RAM budget {format_bytes(budgets.host_bytes)}: {format_bytes(machine.ram_available_bytes)} "
+            f"available, {format_bytes(budgets.ram_reserve_bytes)} left to others{at_most}"
         )
     ]
+    # Devices with the same budget share a sentence.
     sentences: dict[str, list[str]] = {}
     for budget in budgets.devices:
         device = budget.device
@@ -102,12 +102,12 @@ def describe_budgets(machine: Machine, budgets: Budgets) -> tuple[str, ...]:
             f"budget {format_bytes(budget.n_bytes)}: {free}, {format_bytes(budget.margin_bytes)} kept{screen}"
         )
         sentences.setdefault(sentence, []).append(device.id)
-    kept += [f"{', '.join(ids)} {sentence}" for sentence, ids in sentences.items()]
-    return tuple(kept)
+    reasons += [f"{', '.join(ids)} {sentence}" for sentence, ids in sentences.items()]
+    return tuple(reasons)
 
 
 def describe_missing(quant: str, row: LedgerRow) -> str:
-    """What is missing where."""
+    """Say how much the row of a ledger is over its budget."""
     place = "RAM" if row.where == HOST else f"{row.where} ({row.name})"
     return (
         f"{quant} does not fit: {place} needs {format_bytes(row.used_bytes)} and its budget is "
@@ -116,25 +116,28 @@ def describe_missing(quant: str, row: LedgerRow) -> str:
 
 
 def describe_companions(companions: CompanionMemory) -> tuple[str, ...]:
-    """What is beside the model, and what that leaves it."""
+    """Say what the companions take, and that the model is placed in the rest."""
     kept = [f"{format_bytes(n_bytes)} of {where}" for where, n_bytes in companions.used_bytes.items()]
     left = (f"the model is placed in what is left after {', '.join(kept)}",) if kept else ()
     return (*companions.reasons, *left)
 
 
 def describe_host_tensors(tensors: tuple[HostTensor, ...]) -> tuple[str, ...]:
-    """One sentence per cause: a quantised file can put hundreds of tensors on the host for the same one."""
+    """Say which tensors went to the host and why, in one sentence per reason."""
+    # A quantised file can put hundreds of tensors on the host for the same reason.
     by_reason: dict[str, list[str]] = {}
     for tensor in tensors:
         by_reason.setdefault(tensor.reason, []).append(tensor.name)
-    return tuple(
-        f"{', '.join(names[:_NAMED])}{f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''} on the host: {reason}"
-        for reason, names in by_reason.items()
-    )
+    return tuple(f"{_first_names(names)} on the host: {reason}" for reason, names in by_reason.items())
+
+
+def _first_names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def format_ranges(numbers: Iterable[int]) -> str:
-    """`[1, 2, 3, 7]` as `1-3, 7`."""
+    """Write numbers as ranges: `[1, 2, 3, 7]` as `1-3, 7`."""
     indexed = enumerate(sorted(numbers))
     parts = []
     for _, group in groupby(indexed, key=lambda pair: pair[1] - pair[0]):

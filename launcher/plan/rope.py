@@ -1,4 +1,4 @@
-"""How long one request can be: the context a model was trained for, or what flags on RoPE make of it."""
+"""Tell how long one request can be: the trained context, or what RoPE flags make of it. Pure."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ class Scaling(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rope:
-    """What was asked for; None is left to the model. `freq_scale` is `--rope-freq-scale`, or one over `--rope-scale`;
-    `trained` the training context that `--override-kv` puts in the file's place."""
+    """RoPE scaling that flags ask for; None leaves a value to the model."""
 
     scaling: Scaling | None = None
-    freq_scale: float | None = None
+    freq_scale: float | None = None  # `--rope-freq-scale`, or one over `--rope-scale`
     original_ctx: int | None = None
-    trained: int | None = None
+    trained: int | None = None  # training context from `--override-kv`, instead of the file's
 
 
 def context_limit(metadata: Mapping[str, Any], rope: Rope) -> int:
-    """Tokens at which llama-server caps a request (tools/server/server-context.cpp, n_ctx_slot, at 0c1e570): the training
-    context, which YaRN replaces where it scales otherwise than the file says (src/llama-context.cpp,
-    llama_init_from_model). Other scalings change nothing here. 0 where the file names none."""
+    """Return the tokens at which llama-server caps a request; 0 if the file names no training context.
+
+    That is the training context (tools/server/server-context.cpp, n_ctx_slot, at 0c1e570). YaRN changes it where
+    it scales otherwise than the file says (src/llama-context.cpp, llama_init_from_model); other scalings do not.
+    """
     name = metadata.get("general.architecture")
 
     def number(key: str) -> float:
@@ -49,18 +50,18 @@ def context_limit(metadata: Mapping[str, Any], rope: Rope) -> int:
 
 
 def original_ctx(metadata: Mapping[str, Any], rope: Rope) -> int:
-    """The context that YaRN's factor is counted from."""
+    """Return the context that YaRN's factor multiplies."""
     name = metadata.get("general.architecture")
     original = metadata.get(f"{name}.rope.scaling.original_context_length")
     return int(rope.original_ctx or original or rope.trained or metadata.get(f"{name}.context_length") or 0)
 
 
 def yarn_flags(metadata: Mapping[str, Any], n_tokens: int) -> str | None:
-    """Flags under which a request may have so many tokens: a power of two, which float divides by exactly."""
+    """Return flags with which a request may have `n_tokens`, None if none would do."""
     original = original_ctx(metadata, Rope())
     if original < 1:
         return None
-    factor = 2
+    factor = 2  # powers of two, by which a float divides exactly
     while original * factor < n_tokens:
         factor *= 2
     lifted = context_limit(metadata, Rope(scaling=Scaling.YARN, freq_scale=1 / factor))
@@ -68,5 +69,5 @@ def yarn_flags(metadata: Mapping[str, Any], n_tokens: int) -> str | None:
 
 
 def _single(value: float) -> float:
-    """As a C float holds it."""
+    """Round to the precision of a C float."""
     return float(struct.unpack("f", struct.pack("f", value))[0])

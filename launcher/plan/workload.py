@@ -1,4 +1,4 @@
-"""What is asked for: context, slots, limits, preference. PURE."""
+"""The request: context, slots, limits, preference. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from launcher.plan.rope import Rope
 
 
 class Prefer(StrEnum):
-    """What a choice between plans that fit is made by (see `preference`)."""
+    """How to choose between plans that fit (search/preference.py)."""
 
     QUALITY = "quality"
     BALANCED = "balanced"
@@ -21,34 +21,32 @@ class Prefer(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adapter:
-    """A further file that the user's flags load, and what it takes: `everywhere` on each device in use
-    (an upper bound for adapters, whose tensors go with the layers), else on the first one; on the host without any."""
+    """A further file that llama-server loads, such as a LoRA adapter."""
 
     name: str
     amount: Amount
+    # Count it on each device in use, as an upper bound: an adapter's tensors go with the layers. Otherwise on
+    # the first device. Without devices it is on the host.
     everywhere: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What of the machine may be used. `reserve` pairs a device's id, `ram`, or `` (every device) with bytes to
-    leave free; `gpus` are the ids or numbers of the devices that may be used, None for all."""
+    """The part of a machine that may be used."""
 
-    reserve: tuple[tuple[str, int], ...] = ()
-    gpus: tuple[str, ...] | None = None
+    reserve: tuple[
+        tuple[str, int], ...
+    ] = ()  # (device id, `ram`, or "" for every device; bytes to leave free)
+    gpus: tuple[str, ...] | None = None  # ids or numbers of devices; None for all
     max_ram_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """What the user asks for; None is left to the planner. `ctx_size` is what one request can use.
+    """The user's request; None leaves a choice to the planner."""
 
-    `min_tps` is the least generation speed, in predicted tokens/s, that a plan may have. `overrides` fix tensors to a place,
-    whatever is planned for the rest. `rope` moves the context that a request may have.
-    """
-
-    # The fields of ContextParameters, each of them open; hence not that type.
-    ctx_size: int | None = None
+    # As in ContextParameters, which is for settled values: here most may be left open.
+    ctx_size: int | None = None  # tokens that one request can use
     n_parallel: int = 1
     cache_type_k: CacheType | None = None
     cache_type_v: CacheType | None = None
@@ -58,11 +56,11 @@ class Workload:
     cache_ram_bytes: int | None = None
     load_mode: LoadMode | None = None
     prefer: Prefer = Prefer.BALANCED
-    min_tps: float | None = None
+    min_tps: float | None = None  # least predicted tokens/s of generation
     numa: NumaMode | None = None
     adapters: tuple[Adapter, ...] = ()
-    overrides: tuple[TensorOverride, ...] = ()
-    rope: Rope = Rope()
+    overrides: tuple[TensorOverride, ...] = ()  # tensors with a fixed place
+    rope: Rope = Rope()  # scaling that changes how long a request may be
 
 
 def as_recorded(workload: Workload) -> dict[str, Any]:
