@@ -1,7 +1,6 @@
-"""What a REF means: which quants come into question, best first, and how each becomes headers and files.
+"""Resolve a reference to candidate quants, best first. Knows every kind of source and nothing about machines.
 
-It knows every kind of source and nothing about machines; nothing is fetched until a candidate is asked. What
-talks to the Hub is imported where it is needed: a model that is here must not wait for a library it does not use
+What talks to the Hub is imported inside functions: a model that is here must not wait for an unused library
 (huggingface_hub's client takes 0.2 s to import).
 """
 
@@ -11,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from launcher.errors import LauncherError, NotFound, TryAgain, UsageError
@@ -39,35 +37,35 @@ from launcher.system.settings import Settings, expand_home, profiles_dir
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One quant that may be planned; "" where its file's name has none. `open` reads its headers; `size_bytes` is known before that, or None."""
+    """A quant that may be planned; `open` reads its headers."""
 
-    quant: str
-    size_bytes: int | None
+    quant: str  # empty if the file's name has none
+    size_bytes: int | None  # None if unknown before the headers are read
     open: Callable[[OnProgress], Located]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A REF, resolved. `model_id` is the name clients send; candidates are best first."""
+    """A resolved reference."""
 
-    model_id: str
+    model_id: str  # the name clients send
     profile: ModelProfile | None
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[Candidate, ...]  # best first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """Where models come from on this machine."""
+    """The places models come from on this machine."""
 
     endpoint: Endpoint
     store: HubStore
     models_dir: Path
     profiles: Profiles
-    headers_dirs: tuple[Path, ...] = ()
+    headers_dirs: tuple[Path, ...] = ()  # of saved headers, `PROFILE-QUANT.headers`
 
 
 def sources_of(settings: Settings, *, offline: bool = False) -> Sources:
-    """The sources that settings and environment name; `offline` asks no Hub, as HF_HUB_OFFLINE does."""
+    """Return the sources that settings and environment name; `offline` acts as HF_HUB_OFFLINE."""
     endpoint = endpoint_in_use()
     return Sources(
         endpoint=replace(endpoint, offline=True) if offline else endpoint,
@@ -79,19 +77,19 @@ def sources_of(settings: Settings, *, offline: bool = False) -> Sources:
 
 
 def read_profiles(settings: Settings) -> Profiles:
-    """The shipped profiles and the user's own."""
+    """Read the shipped profiles and the user's own."""
     return read_model_profiles((profiles_dir() / "models", settings.own_profiles_dir / "models"))
 
 
 def resolve(text: str, quant: str | None, sources: Sources) -> Target:
-    """The target of what the user typed; `quant` (`--quant`) stands for the `:QUANT` of REF.
+    """Resolve what the user typed to candidates; `quant` (`--quant`) stands for the `:QUANT` of the text.
 
-    Raises UsageError for two different quants, NotFound, and what listing a repo raises.
+    Lists a Hub repo; reads no header before `Candidate.open`. Raises UsageError for two different quants,
+    NotFound, and what listing a repo raises.
     """
     ref = parse_ref(
         text,
-        profile_names=[profile.name for profile in sources.profiles.usable]
-        + [broken.name for broken in sources.profiles.broken],
+        profile_names=sources.profiles.names,
         path_exists=lambda name: expand_home(Path(name)).exists(),
         hub_url=sources.endpoint.url,
     )
@@ -116,20 +114,23 @@ def resolve(text: str, quant: str | None, sources: Sources) -> Target:
 
 
 def open_draft_head(text: str, kinds: Sequence[str], sources: Sources) -> tuple[str, Located] | None:
-    """The draft head of the first of these kinds (`mtp`, `eagle3`) that a repo of the Hub has, with its kind, its header
-    read; None where it has none. Raises what `resolve` raises."""
+    """Open a Hub repo's draft head of the first of `kinds` (`mtp`, `eagle3`) it has; None without one.
+
+    Returns its kind too. Raises what `resolve` raises.
+    """
     from launcher.models.hub.headers import open_group
     from launcher.models.hub.quants import pick_files
     from launcher.models.hub.repo import list_repo
 
-    hub: dict[str, Any] = {"endpoint": sources.endpoint, "store": sources.store}
-    ref = parse_ref(text, profile_names=(), path_exists=lambda _: False, hub_url=sources.endpoint.url)
-    listing = list_repo(ref, **hub)
+    endpoint, store = sources.endpoint, sources.store
+    ref = parse_ref(text, profile_names=(), path_exists=lambda _: False, hub_url=endpoint.url)
+    listing = list_repo(ref, endpoint=endpoint, store=store)
     picked = pick_head((file.name for file in listing.files), kinds, ref.quant)
     if picked is None:
         return None
     kind, name = picked
-    return kind, open_group(listing, pick_files(listing, replace(ref, quant=None, file=name)), **hub)
+    files = pick_files(listing, replace(ref, quant=None, file=name))
+    return kind, open_group(listing, files, endpoint=endpoint, store=store)
 
 
 def _kept_file(url: str, sources: Sources) -> Path:
@@ -164,8 +165,10 @@ def _single(text: str, open_: Callable[[OnProgress], Located]) -> Target:
 def _open_without_files(
     profile: ModelProfile, quant: ProfileQuant, sources: Sources, cause: LauncherError
 ) -> Located:
-    """What a profile can say about a quant whose files cannot be looked at: saved headers (`PROFILE-QUANT.headers` in a
-    profiles folder's `headers`), else those made from its recipe. Raises `cause` where it has neither."""
+    """Open what a profile knows of a quant: its saved headers, else headers made from its recipe.
+
+    Raises `cause` if the profile has neither.
+    """
     saved = _shipped_headers(profile, quant, sources)
     if saved is not None:
         path, located = saved
@@ -173,20 +176,20 @@ def _open_without_files(
     made = make_headers(profile, quant)
     if made is None:
         raise cause
-    model, raw, said = made
+    model, raw, note = made
     return Located(
         model=model,
         raw_headers=(raw,),
         files=UnreachableFiles(repo=quant.repo, file=_first_file(quant), cause=cause.message),
-        notes=(f"{said}; the files were not looked at: {cause.message}",),
+        notes=(f"{note}; the files were not looked at: {cause.message}",),
     )
 
 
 def _first_file(quant: ProfileQuant) -> str:
-    """The first shard's name as repos of quants call it, where the profile knows how many there are; else what stands
-    for it."""
+    """Return the first shard's name, or a placeholder if the number of shards is unknown."""
     if quant.file:
         return quant.file
+    # As repos of quants call their files.
     stem = f"{quant.repo.rpartition('/')[2].removesuffix('-GGUF')}-{quant.label}"
     if quant.n_shards is None:
         return f"FIRST-SHARD-OF-{stem}.gguf"
@@ -209,78 +212,78 @@ def _shipped_headers(
     return None
 
 
-def _open_with_wheel(
-    profile: ModelProfile,
-    quant: ProfileQuant,
-    wheel: WheelSource,
-    ref: ModelRef,
-    sources: Sources,
-    on_progress: OnProgress,
-) -> Located:
-    """What is here, else the shipped headers of that very file: a wheel has none that could be read without all of it."""
-    places: dict[str, Any] = {
-        "endpoint": sources.endpoint,
-        "store": sources.store,
-        "models_dir": sources.models_dir,
-    }
-    here = open_here(ref, wheel, **places)
-    if here is not None:
-        return here
-    locate = partial(open_first, ref, wheel, **places)
-    saved = _shipped_headers(profile, quant, sources)
-    if saved is None or [shard.sha256 for shard in saved[1].model.shards] != [wheel.sha256]:
-        return locate(on_progress=on_progress)
-    return replace(saved[1], files=DeferredFiles(locate=lambda watching: locate(on_progress=watching)))
-
-
-def _profile_target(profile: ModelProfile, wanted: str | None, sources: Sources) -> Target:
-    # Why the Hub did not answer for one quant: the next one does not wait for it again.
-    silent: list[TryAgain] = []
-
-    def opener(quant: ProfileQuant) -> Callable[[OnProgress], Located]:
-        ref = ModelRef(
-            kind=RefKind.HUB, name=quant.repo, quant=quant.label, file=quant.file, revision=quant.revision
-        )
-
-        def open_(on_progress: OnProgress) -> Located:
-            if quant.wheel is None:
-                from launcher.models.hub.repo import open_repo
-
-                try:
-                    if silent:
-                        raise silent[0]
-                    return open_repo(ref, endpoint=sources.endpoint, store=sources.store)
-                except TryAgain as error:
-                    if not silent:
-                        silent.append(TryAgain("the Hub did not answer just before", hint=error.hint))
-                    return _open_without_files(profile, quant, sources, error)
-                except NotFound as error:
-                    return _open_without_files(profile, quant, sources, error)
-            return _open_with_wheel(profile, quant, quant.wheel, ref, sources, on_progress)
-
-        return open_
-
+def _profile_target(profile: ModelProfile, quant: str | None, sources: Sources) -> Target:
+    quants = _ProfileQuants(profile, sources)
     return Target(
         model_id=profile.name,
         profile=profile,
-        candidates=tuple(
-            Candidate(quant=quant.name, size_bytes=quant.size_bytes, open=opener(quant))
-            for quant in quants_to_try(profile, wanted)
-        ),
+        candidates=tuple(quants.candidate(one) for one in quants_to_try(profile, quant)),
     )
 
 
-def _hub_target(ref: ModelRef, wanted: str | None, sources: Sources) -> Target:
-    """Without a quant: the one `llama-server -hf` would take, then every smaller one, largest first."""
+class _ProfileQuants:
+    """The quants of one profile as candidates."""
+
+    def __init__(self, profile: ModelProfile, sources: Sources) -> None:
+        self._profile = profile
+        self._sources = sources
+        # Why the Hub did not answer for one quant: the next one does not wait for it again.
+        self._hub_silence: TryAgain | None = None
+
+    def candidate(self, quant: ProfileQuant) -> Candidate:
+        return Candidate(quant=quant.name, size_bytes=quant.size_bytes, open=partial(self._open, quant))
+
+    def _open(self, quant: ProfileQuant, on_progress: OnProgress) -> Located:
+        ref = ModelRef(
+            kind=RefKind.HUB, name=quant.repo, quant=quant.label, file=quant.file, revision=quant.revision
+        )
+        if quant.wheel is not None:
+            return self._open_with_wheel(quant, quant.wheel, ref, on_progress)
+        from launcher.models.hub.repo import open_repo
+
+        sources = self._sources
+        try:
+            if self._hub_silence is not None:
+                raise self._hub_silence
+            return open_repo(ref, endpoint=sources.endpoint, store=sources.store)
+        except TryAgain as error:
+            if self._hub_silence is None:
+                self._hub_silence = TryAgain("the Hub did not answer just before", hint=error.hint)
+            return _open_without_files(self._profile, quant, sources, error)
+        except NotFound as error:
+            return _open_without_files(self._profile, quant, sources, error)
+
+    def _open_with_wheel(
+        self, quant: ProfileQuant, wheel: WheelSource, ref: ModelRef, on_progress: OnProgress
+    ) -> Located:
+        """Open the file if it is here, else take the shipped headers of that very file."""
+        endpoint, store, models_dir = self._sources.endpoint, self._sources.store, self._sources.models_dir
+        here = open_here(ref, wheel, endpoint=endpoint, store=store, models_dir=models_dir)
+        if here is not None:
+            return here
+        locate = partial(open_first, ref, wheel, endpoint=endpoint, store=store, models_dir=models_dir)
+        # A wheel has no headers that could be read without downloading all of it.
+        saved = _shipped_headers(self._profile, quant, self._sources)
+        if saved is None or [shard.sha256 for shard in saved[1].model.shards] != [wheel.sha256]:
+            return locate(on_progress=on_progress)
+        deferred = DeferredFiles(locate=lambda on_progress: locate(on_progress=on_progress))
+        return replace(saved[1], files=deferred)
+
+
+def _hub_target(ref: ModelRef, quant: str | None, sources: Sources) -> Target:
+    """Resolve a Hub repo to one quant, or to the default quant and every smaller one.
+
+    The default is the one `llama-server -hf` would take; smaller ones follow, largest first.
+    """
     from launcher.models.hub.headers import open_group
     from launcher.models.hub.quants import list_quants, pick_files
     from launcher.models.hub.repo import list_repo
 
-    asked = ModelRef(kind=ref.kind, name=ref.name, quant=wanted, file=ref.file, revision=ref.revision)
-    listing = list_repo(asked, endpoint=sources.endpoint, store=sources.store)
-    first = pick_files(listing, asked)
+    ref = replace(ref, quant=quant)
+    listing = list_repo(ref, endpoint=sources.endpoint, store=sources.store)
+    first = pick_files(listing, ref)
     groups = [first]
-    if not (wanted or ref.file):
+    if not (quant or ref.file):
         smaller = [
             group
             for group in list_quants(listing)
@@ -292,7 +295,7 @@ def _hub_target(ref: ModelRef, wanted: str | None, sources: Sources) -> Target:
         return lambda _: open_group(listing, group, endpoint=sources.endpoint, store=sources.store)
 
     return Target(
-        model_id=f"{ref.name}:{first.label}" if wanted or ref.file else ref.name,
+        model_id=f"{ref.name}:{first.label}" if quant or ref.file else ref.name,
         profile=None,
         candidates=tuple(
             Candidate(quant=group.label, size_bytes=group.size_bytes, open=opener(group)) for group in groups

@@ -1,7 +1,6 @@
 """Write hollow copies of models: real headers, holes where the weights would be.
 
-llama.cpp loads a hollow copy as the model it stands for, with all weights zero; the simulator asks it what such a
-model would allocate.
+llama.cpp loads a hollow copy as the model it stands for, with all weights zero; the simulator does.
 """
 
 from __future__ import annotations
@@ -24,11 +23,10 @@ _BLOCK = 512  # st_blocks counts in these, whatever the file system's own block 
 
 
 def write_hollow(located: Located, folder: Path) -> tuple[Path, ...]:
-    """Each shard as its real header and a hole up to its true size; the paths, in shard order.
+    """Write each shard as its real header and a hole up to its true size; return the paths.
 
-    llama.cpp loads such files as the model they stand for, with all weights zero (DESIGN section 4). Raises
-    BadGguf for headers that do not fit the sizes, UsageError where the file system of `folder` would fill the
-    holes, TryAgain when it is full.
+    Raises BadGguf for headers that do not fit the sizes, UsageError if the file system of `folder` would fill
+    the holes, TryAgain when it is full.
     """
     shards, headers = located.model.shards, located.model.headers
     parts = zip(shards, headers, located.raw_headers, strict=True)
@@ -59,7 +57,8 @@ def _write_one_hollow(folder: Path, name: str, hollow: HollowFile) -> Path:
 
 
 def _refuse_without_holes(folder: Path, shards: Sequence[Shard]) -> None:
-    """FAT and some network file systems write the zeros of a hole: 584 GB of them for Kimi."""
+    """Raise UsageError if the file system writes the zeros of a hole."""
+    # FAT and some network file systems do: 584 GB of zeros for Kimi.
     if sum(shard.size_bytes for shard in shards) <= _HOLE_PROBE_BYTES:
         return
     with tempfile.TemporaryFile(dir=folder) as probe:

@@ -1,4 +1,4 @@
-"""Models that are files here already: one .gguf, any shard of a split set, a folder, or saved headers."""
+"""Open models that are on this disk."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from launcher.models.ranged_headers import assemble, read_header
 from launcher.models.saved import is_saved, read_saved
 from launcher.system.settings import expand_home
 
-_SLACK_BYTES = 1 << 20  # reading on costs little here, a round costs a parse
+_SLACK_BYTES = 1 << 20  # reading on costs little here, another round costs a parse
 
 
 class FileSource:
-    """A ByteSource over a local file; the path is opened for each read, so there is nothing to close."""
+    """A ByteSource over a local file."""
 
     def __init__(self, path: Path, size_bytes: int) -> None:
         self._path = path
@@ -32,18 +32,20 @@ class FileSource:
         return self._size_bytes
 
     def read(self, offset: int, length: int) -> bytes:
+        # Opened for each read: there is nothing to close.
         try:
             with self._path.open("rb") as file:
                 file.seek(offset)
                 return file.read(length)
         except OSError as error:
-            raise _explain(error, self._path) from error
+            raise explain_os_error(error, self._path) from error
 
 
 def open_path(path: Path) -> Located:
-    """A model from a .gguf file, any of its shards, a folder that holds one model, or a file of saved headers.
+    """Open a model: a .gguf file, any of its shards, a folder of one model, or a file of saved headers.
 
-    Raises NotFound (nothing there, a shard missing), NotAllowed (unreadable), UsageError and BadGguf (not a model).
+    Raises NotFound (nothing there, a shard missing), NotAllowed (unreadable), UsageError and BadGguf (not a
+    model).
     """
     path = expand_home(path).absolute()
     try:
@@ -52,24 +54,24 @@ def open_path(path: Path) -> Located:
     except FileNotFoundError:
         raise NotFound(f"there is no file {path}", hint=f"ls {path.parent}") from None
     except OSError as error:
-        raise _explain(error, path) from error
+        raise explain_os_error(error, path) from error
     if files is None:
         if not stat.S_ISREG(mode):
             raise UsageError(f"{path} is not a regular file", hint="name a .gguf file")
         if is_saved(path):
             return read_saved(path)
         files = _with_siblings(path)
-    read = []
+    headers = []
     shards = []
     for file in files:
         source = FileSource(file, _size_of(file))
-        read.append(read_header(source, slack_bytes=_SLACK_BYTES))
+        headers.append(read_header(source, slack_bytes=_SLACK_BYTES))
         shards.append(Shard(name=file.name, size_bytes=source.size_bytes))
     return assemble(
         model_id=model_name(files[0].name),
         source=str(files[0]),
         shards=tuple(shards),
-        read=tuple(read),
+        read=tuple(headers),
         files=LocalFiles(paths=files),
     )
 
@@ -118,10 +120,11 @@ def _size_of(path: Path) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise _explain(error, path) from error
+        raise explain_os_error(error, path) from error
 
 
-def _explain(error: OSError, path: Path) -> LauncherError:
+def explain_os_error(error: OSError, path: Path) -> LauncherError:
+    """Say what an OSError of `path` means to the user."""
     if isinstance(error, PermissionError):
         return NotAllowed(f"{path} may not be read by this user", hint=f"ls -l {path}")
     if isinstance(error, FileNotFoundError | NotADirectoryError):

@@ -1,8 +1,4 @@
-"""Headers from wherever bytes can be read in ranges: as few bytes and rounds as the format allows.
-
-`parse_header` says the least a header still has; fetching that and `slack_bytes` more never reads further past
-the header than the slack, and needs about eight rounds for a vocabulary of 160k tokens, one for a shard without.
-"""
+"""Read headers from wherever bytes can be read in ranges, with few bytes and few rounds."""
 
 from __future__ import annotations
 
@@ -14,15 +10,14 @@ from launcher.gguf.model import ModelFile, Shard
 from launcher.gguf.split import check_split
 from launcher.models.located import Files, Located
 
+# About eight rounds for a vocabulary of 160k tokens, one for a shard without.
 SLACK_BYTES = 64 << 10
-_PIECE_BYTES = 8 << 20  # a header's claim is believed eight MiB at a time
-
-
+_PIECE_BYTES = 8 << 20  # however much a header claims to need, it is read 8 MiB at a time
 _REFETCH = "fetch it again"
 
 
 class ByteSource(Protocol):
-    """One file, somewhere. `name` is for messages; `size_bytes` may be known only after the first `read`."""
+    """A file somewhere. `size_bytes` may be known only after the first `read`."""
 
     @property
     def name(self) -> str: ...
@@ -31,16 +26,17 @@ class ByteSource(Protocol):
     def size_bytes(self) -> int | None: ...
 
     def read(self, offset: int, length: int) -> bytes:
-        """`length` bytes from `offset`, fewer only where the file ends."""
+        """Return `length` bytes from `offset`, fewer only where the file ends."""
 
 
 def read_header(source: ByteSource, *, slack_bytes: int = SLACK_BYTES) -> tuple[Header, bytes]:
-    """The header, and the `data_offset` raw bytes it was read from.
+    """Read the header of `source`; return it with the `data_offset` raw bytes it was parsed from.
 
-    Raises BadGguf, naming the source, for what llama.cpp would refuse and for a file shorter than its tensors.
+    Never reads further past the header than `slack_bytes`. Raises BadGguf, naming the source, for what
+    llama.cpp would refuse and for a file shorter than its tensors.
     """
     data = bytearray()
-    wanted = 0
+    wanted = 0  # the least bytes that `parse_header` says the header has
     try:
         while True:
             complete = _extend(data, source, wanted + slack_bytes)
@@ -58,14 +54,15 @@ def read_header(source: ByteSource, *, slack_bytes: int = SLACK_BYTES) -> tuple[
         raise BadGguf(f"{source.name}: {error.message}", hint=error.hint or _REFETCH) from None
     if source.size_bytes is not None and parsed.end > source.size_bytes:
         raise BadGguf(
-            f"{source.name} is truncated: it has {source.size_bytes} bytes, and its tensors need {parsed.end}",
+            f"{source.name} is truncated: it has {source.size_bytes} bytes,"
+            f" and its tensors need {parsed.end}",
             hint=_REFETCH,
         )
     return parsed, bytes(memoryview(data)[: parsed.data_offset])
 
 
 class _Truncated(BadGguf):
-    """Names its file already."""
+    """An error that names its file already."""
 
 
 def _truncated(name: str, size_bytes: int, parsed: NeedMore) -> _Truncated:
@@ -78,7 +75,7 @@ def _truncated(name: str, size_bytes: int, parsed: NeedMore) -> _Truncated:
 
 
 def _extend(data: bytearray, source: ByteSource, target: int) -> bool:
-    """Read on up to `target` bytes from the start; True if the file ended there or before."""
+    """Read on up to `target` bytes from the start; return True if the file ended there or before."""
     while len(data) < target:
         if source.size_bytes is not None:
             target = min(target, source.size_bytes)
@@ -98,7 +95,7 @@ def assemble(
     read: tuple[tuple[Header, bytes], ...],
     files: Files,
 ) -> Located:
-    """Shards with their headers, in shard order, as one model. Raises BadGguf where they do not fit together."""
+    """Join shards with their headers, in shard order, to a model. Raises BadGguf if they do not match."""
     headers = tuple(header for header, _ in read)
     check_split(tuple(shard.name for shard in shards), headers)
     return Located(

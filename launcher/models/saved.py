@@ -1,5 +1,8 @@
-"""Headers kept in one file, to plan offline what is somewhere else: a zip of `model.json` and one raw header
-per shard. Reading one trusts nothing: names, sizes and every header are checked again."""
+"""Keep headers in a file, to plan offline what is somewhere else.
+
+The file is a zip of `model.json` and a raw header per shard. Reading trusts nothing: names, sizes and headers
+are checked again.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same headers make the same file
 
 
 def is_saved(path: Path) -> bool:
-    """Whether a file begins as a zip archive does: no GGUF file can."""
+    """Return True if the file begins as a zip archive does; no GGUF file can."""
     try:
         with path.open("rb") as file:
             return file.read(4) == b"PK\x03\x04"
@@ -35,7 +38,7 @@ def is_saved(path: Path) -> bool:
 
 
 def save_headers(located: Located, path: Path) -> Path:
-    """Write the headers of a model to `path`, whole or not at all. Raises UsageError where that is not possible."""
+    """Write the headers of a model to `path`, whole or not at all. Raises UsageError if it cannot."""
     description = {
         "format": _FORMAT,
         "model_id": located.model.model_id,
@@ -74,7 +77,7 @@ def _write_zip(file: BinaryIO, members: list[tuple[str, bytes]]) -> None:
 
 
 def read_saved(path: Path) -> Located:
-    """The model whose headers `save_headers` wrote. Raises BadGguf for any other archive."""
+    """Read what `save_headers` wrote. Raises BadGguf for any other archive."""
     try:
         with zipfile.ZipFile(path) as archive:
             description = _read_json(archive, path)
@@ -97,12 +100,12 @@ def read_saved(path: Path) -> Located:
 
 
 class _Member:
-    """A ByteSource over one raw header: the file it comes from is longer, and its weights are elsewhere."""
+    """A ByteSource over a raw header."""
 
     def __init__(self, content: bytes, shard: Shard) -> None:
         self._content = content
         self.name = shard.name
-        self.size_bytes: int | None = shard.size_bytes
+        self.size_bytes: int | None = shard.size_bytes  # of the whole file, whose weights are elsewhere
 
     def read(self, offset: int, length: int) -> bytes:
         return self._content[offset : offset + length]
@@ -114,7 +117,7 @@ def _read_member(archive: zipfile.ZipFile, index: int, shard: Shard) -> tuple[He
 
 
 def _read(archive: zipfile.ZipFile, member: str, limit: int) -> bytes:
-    """A member, and never more than `limit` bytes of it, whatever its directory entry says."""
+    """Read at most `limit` bytes of a member, whatever its directory entry says."""
     with archive.open(member) as file:
         content = file.read(limit + 1)
     if len(content) > limit:
@@ -124,9 +127,9 @@ def _read(archive: zipfile.ZipFile, member: str, limit: int) -> bytes:
 
 def _check_members(archive: zipfile.ZipFile, path: Path, n_shards: int) -> None:
     expected = {"model.json", *(_member(index) for index in range(n_shards))}
-    found = [info.filename for info in archive.infolist()]
-    if set(found) != expected or len(found) != len(expected) or not n_shards:
-        raise _not_ours(path, f"it has {len(found)} members and should have {len(expected)}")
+    names = [info.filename for info in archive.infolist()]
+    if set(names) != expected or len(names) != len(expected) or not n_shards:
+        raise _not_ours(path, f"it has {len(names)} members and should have {len(expected)}")
     total = sum(info.file_size for info in archive.infolist())
     if total > _MAX_TOTAL_BYTES:
         raise _not_ours(path, f"it unpacks to {total} bytes, more than {_MAX_TOTAL_BYTES}")

@@ -1,9 +1,7 @@
-"""What is kept between runs about files of the Hub, and hollow copies of models.
+"""Keep facts between runs: headers, listings, verified files, owners of files in plain folders.
 
-Everything in the store's folder can be thrown away: it saves a request or a re-read, never decides. (Whose a file in
-a plain folder is: forgotten, it counts as the user's, and is neither replaced nor removed.) What
-cannot be read, or does not match what it claims, counts as absent; what cannot be written is left out.
-The model files themselves are in the Hub's own cache, which is not this module's.
+Nothing here decides: an entry saves a request or a read. An entry that cannot be read, or does not match its
+file, counts as absent; a failed write is skipped. The model files themselves are in the Hub's own cache.
 """
 
 from __future__ import annotations
@@ -27,29 +25,30 @@ from launcher.units import MIB
 
 _HEADERS_BYTES = 256 * MIB  # about 40 models of Kimi's size: its first shard's header has 160k tokens, 4-8 MB
 _MOST_LISTINGS = 200  # a listing of 100 files is 15 KB
-_MOST_ENTRIES = 4096
+_MOST_ENTRIES = 4096  # of each file below; the oldest entries go first
 _BRANCHES = "branches.json"
 _VERIFIED, _OWNERS, _FOLDERS, _USED = "verified.json", "owners.json", "folders.json", "used.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """The files of a repo at one commit. `revision` is the branch or tag it was asked by, None for a commit."""
+    """The files of a repo at one commit."""
 
     repo: str
     commit: str
-    revision: str | None
+    revision: str | None  # the branch or tag it was asked by, None for a commit
     files: tuple[Shard, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owners:
-    """What files in plain folders were put there for. `records` by `file_key`."""
+    """Which repo or URL each file in a plain folder was put there for."""
 
-    records: Mapping[str, Any]
+    records: Mapping[str, Any]  # by `file_key`
 
     def of(self, path: Path) -> str | None:
-        """None where this very file (size, inode, time of change) is not the one that was put there: it is the user's."""
+        """Return the owner of the file at `path`; None if it is not the very file that was put there."""
+        # Forgotten or changed, it counts as the user's: neither replaced nor removed.
         try:
             match self.records.get(file_key(path)):
                 case [*identity, str() as owner] if identity == [*_identity(path.lstat())]:
@@ -59,18 +58,18 @@ class Owners:
         return None
 
     def folders(self) -> frozenset[Path]:
-        """Those that the files were put into."""
+        """Return the folders that hold these files."""
         return frozenset(Path(key).parent for key in self.records if key.startswith("/"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubStore:
-    """`folder` is made when first written to."""
+    """Facts kept in `folder`, which may be deleted at any time."""
 
-    folder: Path
+    folder: Path  # made when first written to
 
     def header(self, repo: str, commit: str, file: str, size_bytes: int) -> bytes | None:
-        """The raw header kept for this file, or None."""
+        """Return the raw header kept for this file, or None."""
         path = self._header_path(repo, commit, file)
         try:
             first, _, body = path.read_bytes().partition(b"\n")
@@ -90,8 +89,8 @@ class HubStore:
             _prune(self.folder / "headers", _HEADERS_BYTES)
 
     def listing(self, repo: str, commit: str) -> Listing | None:
-        """What was listed at this commit before: commits never change."""
-        try:
+        """Return the listing kept for this commit, None if there is none."""
+        try:  # a kept listing stays right: commits never change
             kept = json.loads(self._listing_path(repo, commit).read_bytes())
             if (kept["repo"], kept["commit"]) != (repo, commit):
                 return None
@@ -103,15 +102,15 @@ class HubStore:
         return Listing(repo=repo, commit=commit, revision=None, files=files)
 
     def listings(self, repo: str) -> tuple[Listing, ...]:
-        """All that are kept of this repo."""
+        """Return all listings kept for this repo."""
         commits: list[str] = []
         for path in (self.folder / "listings").glob("*.json"):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
                 kept = json.loads(path.read_bytes())
                 if kept["repo"] == repo:
                     commits.append(kept["commit"])
-        found = (self.listing(repo, commit) for commit in commits)
-        return tuple(listing for listing in found if listing is not None)
+        listings = (self.listing(repo, commit) for commit in commits)
+        return tuple(listing for listing in listings if listing is not None)
 
     def keep_listing(self, listing: Listing) -> None:
         files = [asdict(file) for file in listing.files]
@@ -121,7 +120,10 @@ class HubStore:
             prune_to_count(self.folder / "listings", _MOST_LISTINGS)
 
     def branch(self, repo: str, revision: str) -> str | None:
-        """The commit of a branch whose files were last put into a plain folder, which the Hub's cache knows nothing of."""
+        """Return the commit of a branch whose files were last put into a plain folder.
+
+        The Hub's cache knows nothing of those.
+        """
         commit = self._entries(_BRANCHES).get(f"{repo}@{revision}")
         return commit if isinstance(commit, str) else None
 
@@ -129,7 +131,7 @@ class HubStore:
         self._change(_BRANCHES, {f"{repo}@{revision}": commit})
 
     def is_verified(self, path: Path, sha256: str) -> bool:
-        """Whether this very file (size, inode, time of change) was found to have this hash before."""
+        """Return True if this very file (size, inode, time of change) once had this hash."""
         try:
             return self._entries(_VERIFIED).get(str(path)) == [*_identity(path.stat()), sha256]
         except OSError:
@@ -140,7 +142,7 @@ class HubStore:
             self._change(_VERIFIED, {str(path): [*_identity(path.stat()), sha256]})
 
     def forget_verified(self, path: Path) -> None:
-        """It was found right, and is not any more."""
+        """Forget that a file had the right hash: it was found damaged."""
         if str(path) in self._entries(_VERIFIED):
             self._change(_VERIFIED, {str(path): None})
 
@@ -148,34 +150,34 @@ class HubStore:
         return Owners(records=self._entries(_OWNERS))
 
     def keep_owner(self, path: Path, owner: str) -> None:
-        """The file that is at `path` now was put there for `owner`."""
+        """Remember that the file now at `path` was put there for `owner`."""
         with contextlib.suppress(OSError):
             self._change(_OWNERS, {file_key(path): [*_identity(path.lstat()), owner]})
 
     def forget_owners(self, paths: Iterable[Path]) -> None:
-        """They were removed."""
+        """Forget files that were removed."""
         self._change(_OWNERS, dict.fromkeys(map(file_key, paths)))
 
     def folders(self) -> tuple[Path, ...]:
-        """The plain folders that were named to keep files in or to take them from, the latest last."""
+        """Return the plain folders that `--dir` and `--from` named, the latest last."""
         return tuple(Path(folder) for folder in self._entries(_FOLDERS) if folder.startswith("/"))
 
     def keep_folders(self, folders: Sequence[Path]) -> None:
         self._change(_FOLDERS, {str(folder.resolve()): "" for folder in folders})
 
     def forget_folders(self, folders: Sequence[Path]) -> None:
-        """They are gone."""
+        """Forget folders that are gone."""
         self._change(_FOLDERS, dict.fromkeys(map(str, folders)))
 
     def used(self) -> Mapping[str, float]:
-        """When a server was started with a file, by its true path, as seconds of the epoch."""
+        """Return when a server was last started with each file, in seconds of the epoch by its true path."""
         return {path: at for path, at in self._entries(_USED).items() if isinstance(at, int | float)}
 
     def keep_used(self, path: Path) -> None:
         self._change(_USED, {str(path.resolve()): time.time()})
 
     def _entries(self, name: str) -> dict[str, Any]:
-        """What a file of the store holds; nothing where it is damaged or not there."""
+        """Read a file of the store; empty if damaged or absent."""
         try:
             entries = json.loads((self.folder / name).read_bytes())
         except (OSError, ValueError):
@@ -183,8 +185,8 @@ class HubStore:
         return entries if isinstance(entries, dict) else {}
 
     def _change(self, name: str, changed: Mapping[str, Any]) -> None:
-        """Keep these entries as the newest, forget those that are None. Under a lock: a pull beside this one that read
-        the same file would write it back without them."""
+        """Keep these entries as the newest, and forget those that are None."""
+        # Under a lock: another process that read the same file would write it back without these entries.
         with contextlib.suppress(OSError), exclusive(self.folder / f"{name}.lock"):
             entries = {key: kept for key, kept in self._entries(name).items() if key not in changed}
             entries |= {key: kept for key, kept in changed.items() if kept is not None}
@@ -203,7 +205,7 @@ def store_of(settings: Settings) -> HubStore:
 
 
 def file_key(path: Path) -> str:
-    """The path of a file, the same by whatever links its folder is reached."""
+    """Return the path of a file, the same by whatever links its folder is reached."""
     return str(path.parent.resolve() / path.name)
 
 
@@ -221,12 +223,12 @@ def _identity(about: os.stat_result) -> tuple[int, int, int]:
 
 
 def _prune(folder: Path, most_bytes: int) -> None:
-    """Removes the files used longest ago until the rest fits."""
-    found = sorted(
+    """Remove the files used longest ago until the rest fits."""
+    entries = sorted(
         ((entry.stat(), entry) for entry in folder.iterdir()), key=lambda pair: pair[0].st_mtime_ns
     )
-    total = sum(stat.st_size for stat, _ in found)
-    for stat, entry in found[:-1]:
+    total = sum(stat.st_size for stat, _ in entries)
+    for stat, entry in entries[:-1]:
         if total <= most_bytes:
             return
         entry.unlink(missing_ok=True)
@@ -234,9 +236,9 @@ def _prune(folder: Path, most_bytes: int) -> None:
 
 
 def prune_to_count(folder: Path, most: int) -> None:
-    """Removes the files and folders used longest ago until `most` are left. Raises OSError."""
-    found = sorted(folder.iterdir(), key=lambda entry: entry.stat().st_mtime_ns)
-    for entry in found[:-most]:
+    """Remove the files and folders used longest ago until `most` are left. Raises OSError."""
+    entries = sorted(folder.iterdir(), key=lambda entry: entry.stat().st_mtime_ns)
+    for entry in entries[:-most]:
         if entry.is_dir():
             shutil.rmtree(entry, ignore_errors=True)
         else:

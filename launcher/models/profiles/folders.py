@@ -1,4 +1,4 @@
-"""The folders that profiles are read from: the ones we ship, and the user's own, which win by name."""
+"""Read profiles from the folder that ships with the package and from the user's own."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from launcher.models.profiles.profile import Profiles
 
 
 def read_model_profiles(folders: Iterable[Path]) -> Profiles:
-    """All model profiles of the folders, later folders winning. A folder that is not there has none; a file
-    that cannot be used is in `broken` and leaves the others alone."""
+    """Read all model profiles of the folders that exist; later folders win."""
     files = [file for folder in folders for file in sorted(folder.glob("*.toml"))]
     return find_profiles({str(file): _read(file) for file in files})
 

@@ -1,8 +1,6 @@
-"""A model profile from its TOML, read strictly.
+"""Parse a model profile from its TOML, strictly. Pure.
 
-Pure: text in, a `ModelProfile` out. A profile is written by hand from published facts, so every block of
-numbers has a `source`. `schema` 2 adds an architecture and a type recipe per quant to 1, 3 adds `flags`; what comes later
-raises it, so that an older launcher refuses such a file by name instead of ignoring half of it.
+A profile is written by hand from published facts, so every block of numbers has a `source`.
 """
 
 from __future__ import annotations
@@ -24,10 +22,13 @@ from launcher.models.profiles.profile import (
     SizeBasis,
     WheelSource,
 )
-from launcher.models.profiles.recipe_toml import read_architecture, read_recipe
+from launcher.models.profiles.recipe_toml import read_published_architecture, read_recipe
 from launcher.system.toml_table import TomlTable, parse_toml
 
-SCHEMA = 3
+# 2 added an architecture and a recipe per quant, 3 added `flags`. Whatever comes next raises it, so that an
+# older
+# launcher refuses such a file by name instead of ignoring half of it.
+_NEWEST_SCHEMA = 3
 
 _NAME = r"[a-z0-9][a-z0-9._-]*"
 _QUANT = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -38,16 +39,16 @@ _COMMIT = r"[0-9a-f]{40}"
 _SHA256 = r"[0-9a-f]{64}"
 _MAX_BYTES = 1 << 50
 _MAX_CONTEXT = 1 << 27
-_MAX_SHARDS = 99_999
-"""The split suffix has five digits (llama.cpp, llama_split_path: `-%05d-of-%05d.gguf`)."""
+_MAX_SHARDS = 99_999  # the split suffix has five digits (llama.cpp, llama_split_path: `-%05d-of-%05d.gguf`)
 
 
 def find_profiles(texts: Mapping[str, str | UsageError]) -> Profiles:
-    """Profiles from their texts (or why there is none) by file name, `…/kimi-k2.5.toml`. Of two files with one
-    name the later wins, also where it is broken: what the user wrote is never replaced in silence."""
+    """Parse all profiles, given their texts (or why there is none) by file name."""
     usable: dict[str, ModelProfile] = {}
     broken: dict[str, BrokenProfile] = {}
     for file, text in texts.items():
+        # Of two files with one name the later wins, even if broken: the user's own profile is never replaced
+        # in silence.
         name = profile_name(file)
         usable.pop(name, None)
         broken.pop(name, None)
@@ -64,12 +65,12 @@ def find_profiles(texts: Mapping[str, str | UsageError]) -> Profiles:
 
 
 def profile_name(file: str) -> str:
-    """`"profiles/models/kimi-k2.5.toml"` -> `"kimi-k2.5"`."""
+    """Return `"kimi-k2.5"` for `"profiles/models/kimi-k2.5.toml"`."""
     return file.replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".toml")
 
 
 def parse_model_profile(text: str, name: str, *, file: str | None = None) -> ModelProfile:
-    """A profile from its TOML. Raises UsageError that names the file, the key, the value and the limit."""
+    """Parse a profile. Raises UsageError that names the file, the key, the value and the limit."""
     file = file or f"{name}.toml"
     if re.fullmatch(_NAME, name) is None:
         raise UsageError(
@@ -77,9 +78,11 @@ def parse_model_profile(text: str, name: str, *, file: str | None = None) -> Mod
         )
     top = parse_toml(text, file=file)
     schema = top.integer("schema", 1, 1 << 31)
-    if schema > SCHEMA:
+    if schema > _NEWEST_SCHEMA:
         top.fail(
-            "schema", f"is {schema}, and this launcher reads up to {SCHEMA}", hint="a newer launcher reads it"
+            "schema",
+            f"is {schema}, and this launcher reads up to {_NEWEST_SCHEMA}",
+            hint="a newer launcher reads it",
         )
     architecture = top.optional_table("architecture") if schema > 1 else None
     profile = ModelProfile(
@@ -93,7 +96,7 @@ def parse_model_profile(text: str, name: str, *, file: str | None = None) -> Mod
         default_quant=top.optional_text("default_quant"),
         modes=tuple(_mode(table) for table in top.tables("modes")),
         api=_api(api) if (api := top.optional_table("api")) else None,
-        architecture=read_architecture(architecture) if architecture else None,
+        architecture=read_published_architecture(architecture) if architecture else None,
         flags=top.texts("flags") if schema > 2 else (),
     )
     top.finish()
@@ -104,14 +107,14 @@ def parse_model_profile(text: str, name: str, *, file: str | None = None) -> Mod
 
 
 def _check_names(top: TomlTable, profile: ModelProfile) -> None:
-    """No name may select two things, and the default must be one of the quants."""
-    seen: dict[str, str] = {}
+    """Fail if a name selects two things, or if the default is none of the quants."""
+    owners: dict[str, str] = {}
     for quant in profile.quants:
         for name in {name.upper() for name in quant.names}:
-            if name in seen:
-                top.fail("quants", f"uses the name {name!r} for both {seen[name]} and {quant.name}")
-            seen[name] = quant.name
-    if profile.default_quant is not None and profile.default_quant.upper() not in seen:
+            if name in owners:
+                top.fail("quants", f"uses the name {name!r} for both {owners[name]} and {quant.name}")
+            owners[name] = quant.name
+    if profile.default_quant is not None and profile.default_quant.upper() not in owners:
         top.fail("default_quant", f"is {profile.default_quant!r}, which is none of its quants")
     modes = [mode.name for mode in profile.modes]
     if len(set(modes)) != len(modes):
@@ -164,9 +167,9 @@ def _size_basis(table: TomlTable) -> SizeBasis:
 
 
 def _wheel(wheel: TomlTable, size_bytes: int | None, sha256: str | None, quant: TomlTable) -> WheelSource:
-    """The wheel's file is the quant's file, so size and digest are written once, on the quant."""
     if size_bytes is None or sha256 is None:
         quant.fail("wheel", "needs the quant's own size_bytes and sha256 beside it")
+    # Size and digest are those of the quant's file, written once.
     source = WheelSource(
         package=wheel.text("package"),
         version=wheel.text("version"),
@@ -193,7 +196,7 @@ def _mode(table: TomlTable) -> Mode:
 
 
 def _sampling(table: TomlTable) -> Sampling:
-    """Limits: the ranges of OpenAI's API where it has the value, else where the sampler has a meaning."""
+    # Limits: the ranges of OpenAI's API where it has the value, else where the sampler has a meaning.
     sampling = Sampling(
         temperature=table.optional_number("temperature", 0, 2),
         top_k=table.optional_integer("top_k", 0, 100_000),

@@ -1,4 +1,4 @@
-"""A quant of a profile as a hollow model: from its published architecture and its recipe, without any file."""
+"""Make the header of a profile's quant from its published architecture and recipe, without any file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from launcher.models.profiles.profile import ModelProfile, ProfileQuant, RecipeB
 
 
 def make_headers(profile: ModelProfile, quant: ProfileQuant) -> tuple[ModelFile, bytes, str] | None:
-    """The model, its raw header, and what a plan must say of it; None where the profile has no recipe.
+    """Make the model of a quant, its raw header, and the note that its plan must show; None without a recipe.
 
     Raises BadGguf for a recipe that leaves a tensor out or does not meet the file's size.
     """
@@ -20,8 +20,8 @@ def make_headers(profile: ModelProfile, quant: ProfileQuant) -> tuple[ModelFile,
     tensors = assign_types(architecture.families, recipe.rules, None)
     raw = header_bytes(architecture.metadata, tensors)
     if recipe.basis is RecipeBasis.ASSUMED and quant.size_bytes is not None:
-        room = quant.size_bytes - len(raw)  # types change nothing in a header's length
-        tensors = assign_types(architecture.families, recipe.rules, room)
+        tensor_bytes = quant.size_bytes - len(raw)  # types change nothing in a header's length
+        tensors = assign_types(architecture.families, recipe.rules, tensor_bytes)
         raw = header_bytes(architecture.metadata, tensors)
     header = parse_header(raw)
     if not isinstance(header, Header):

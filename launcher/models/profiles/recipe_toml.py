@@ -1,4 +1,4 @@
-"""The part of a model profile that stands in for its files: `[architecture]` and each quant's `[quants.recipe]`."""
+"""Parse what stands in for a model's files: `[architecture]` and each quant's `[quants.recipe]`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ _MAX_BLOCK = 511  # LLAMA_MAX_LAYERS - 1, src/llama-hparams.h
 _MAX_DIMS = 4
 
 
-def read_architecture(table: TomlTable) -> PublishedArchitecture:
-    """`metadata` are GGUF keys and values, `tensors` names with `{}` for a block, shapes in ggml's order, blocks."""
+def read_published_architecture(table: TomlTable) -> PublishedArchitecture:
+    """Parse `[architecture]`: its `metadata` and its `tensors`.
+
+    `tensors` have names with `{}` for a block, shapes in ggml's order, and blocks.
+    """
     architecture = PublishedArchitecture(
         source=table.text("source"),
         metadata=table.scalars("metadata"),
@@ -44,7 +47,10 @@ def _family(table: TomlTable) -> TensorFamily:
 
 
 def read_recipe(table: TomlTable) -> QuantRecipe:
-    """`rules` in order: a tensor takes the first whose `match` its name contains (a regular expression)."""
+    """Parse `[quants.recipe]`: which type each tensor has.
+
+    A tensor takes the first of `rules` whose `match` (a regular expression) its name contains.
+    """
     recipe = QuantRecipe(
         basis=RecipeBasis(table.text("basis", pattern="published|assumed", like="published or assumed")),
         source=table.text("source"),
