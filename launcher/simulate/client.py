@@ -48,8 +48,7 @@ _SOURCE_FOLDER = re.compile(r"^\S*/(?=[\w.-]+:\d+: )")
 class SimulatorPool:
     """Worker processes that simulate with the llama.cpp libraries in `lib_dir`.
 
-    `version` is what answers call it, by default the commit that the libraries state. `close` ends the
-    workers.
+    `version` names it in answers; by default the commit that the libraries state. `close` ends the workers.
     """
 
     def __init__(

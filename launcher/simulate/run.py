@@ -52,8 +52,7 @@ class Simulator:
     def simulate(self, question: Question, *, like_fit: bool = False) -> Answer | Refusal:
         """Return what llama-server would allocate, or why that cannot be known.
 
-        With `like_fit` the figures are those of llama-fit-params, with the surplus of llama.cpp's no_alloc
-        pass.
+        `like_fit` gives llama-fit-params' figures, with the surplus of llama.cpp's no_alloc pass.
         """
         if refusal := _refuse_split_mode(question, like_fit=like_fit):
             return refusal
@@ -126,8 +125,7 @@ class Simulator:
         )
 
     def _reserve(self, loaded: _LoadedModel) -> tuple[int, int]:
-        """Repeat the reservations of llama_context::sched_reserve; return graph splits of prompt,
-        generation."""
+        """Repeat the reservations of llama_context::sched_reserve; return splits of prompt, generation."""
         llama, context, n_seqs = self.binding.llama, loaded.context, loaded.question.n_parallel
         n_tokens = min(llama.llama_n_ctx(context), llama.llama_n_ubatch(context))
         n_outputs = min(n_tokens, self.log.n_outputs_max)

@@ -1,4 +1,4 @@
-"""The real thing to compare with: llama-server started with a question's parameters, and its own load log."""
+"""llama-server, started with a question's parameters, and its own load log to compare with."""
 
 from __future__ import annotations
 

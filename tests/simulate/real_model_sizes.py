@@ -1,4 +1,4 @@
-"""Models of real widths: the dimensions that their makers publish, hollow, in quantised types.
+"""Models of real sizes, hollow, in quantised types.
 
 Dimensions are those of the models' config.json (moonshotai/Kimi-K2.5, Qwen/Qwen3-235B-A22B, meta-llama's
 Llama-3.3-70B-Instruct, google/gemma-3-27b-it) as presets of tests/make_gguf.py; types are what quantisers

@@ -1,5 +1,4 @@
-"""An engine that was not built here: simulated by its own libraries, and by the pinned ones where those
-cannot be asked.
+"""An engine that was not built here, simulated by its own libraries and by the pinned ones.
 
 Short form of `scripts/bench simulate --only other`.
 """

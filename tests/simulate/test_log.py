@@ -1,4 +1,4 @@
-"""What is read from llama.cpp's log, on its own lines."""
+"""llama.cpp's log, read from its own lines."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""`--split-mode tensor`: who holds what of a model that lies on all devices at once, against what the engine
-allocates.
+"""`--split-mode tensor`: what each device holds, compared with what the engine allocates.
 
-The rows of single configurations are compared with the others', in test_against_engine_log.
+Rows of single configurations are compared in test_against_engine_log.
 """
 
 from __future__ import annotations

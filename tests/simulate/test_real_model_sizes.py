@@ -1,4 +1,4 @@
-"""Models of real widths and quantised types, as llama.cpp's own no_alloc pass has them.
+"""Models of real sizes and quantised types, compared with llama.cpp's own no_alloc pass.
 
 Short form of `scripts/bench simulate --only widths`.
 """

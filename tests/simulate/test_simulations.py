@@ -1,5 +1,4 @@
-"""The simulator as planning uses it: hollow copies, what answers are kept under, and whose processor they
-hold for."""
+"""Simulations of one model: hollow copies, the key of a kept answer, and other processors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes over the pipe comes back equal."""
+"""Questions and answers survive the pipe to a worker unchanged."""
 
 from __future__ import annotations
 

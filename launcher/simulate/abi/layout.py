@@ -171,8 +171,7 @@ class Registry(Structure):
 
 
 class OptimizeParams(Structure):
-    """struct ggml_backend_graph_optimize_params, by which a backend keeps a tensor alive until a later
-    node."""
+    """struct ggml_backend_graph_optimize_params: keeps a tensor alive until a later node."""
 
     _fields_ = (("add_alloc_dep", _ADD_ALLOC_DEP), ("user_data", c_void_p))
 

@@ -79,8 +79,7 @@ class Tensor:
 
     @property
     def n_bytes(self) -> int:
-        """Bytes from the first to the last element, gaps of a view included (ggml_nbytes,
-        ggml/src/ggml.c)."""
+        """Bytes from the first to the last element, gaps included (ggml_nbytes, ggml/src/ggml.c)."""
         if min(self.ne) <= 0:
             return 0
         block, size = BLOCKS[GgmlType(self.type)]

@@ -1,5 +1,4 @@
-"""What each ggml backend can run, what its tensors take, and how it changes a graph before memory is given
-out.
+"""Model ggml's backends: what each can run, what its tensors take, and how it changes a graph.
 
 fuse_cuda.py        CUDA keeps the inputs of fused operations alive
 optimize.py         dispatch to what a backend's graph_optimize does

@@ -1,4 +1,4 @@
-"""The layout of llama.h's parameters is told by the defaults that a library answers with."""
+"""The layout of llama.h's parameters, told by the defaults that a library answers with."""
 
 from __future__ import annotations
 

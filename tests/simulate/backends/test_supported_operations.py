@@ -1,4 +1,7 @@
-"""What each backend can run, where it decides what goes on a device (each line is a line of supports_op)."""
+"""Operations that decide what goes on a device: which backends support them.
+
+Each line is a line of supports_op.
+"""
 
 from __future__ import annotations
 
