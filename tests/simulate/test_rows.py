@@ -43,9 +43,13 @@ def test_a_context_that_is_recurrent_state_but_for_the_logs_rounding_has_no_cach
 
 
 def test_plain_host_weights_are_one_mapped_row_under_mmap() -> None:
-    entries = {"CPU": entry(model=1), "CUDA_Host": entry(model=2, context=7), "CPU_REPACK": entry(model=4)}
+    entries = {
+        "CPU": entry(model=1),
+        "CUDA_Host": entry(model=2, context=7 * MIB),
+        "CPU_REPACK": entry(model=4),
+    }
 
     answered = rows(load_mode=LoadMode.MMAP, **entries)
 
     host = {row.buffer_type: (row.weights_bytes, row.kv_bytes) for row in answered if row.where == HOST}
-    assert host == {"CPU_REPACK": (4, 0), "CUDA_Host": (0, 7), "CPU_Mapped": (3, 0)}
+    assert host == {"CPU_REPACK": (4, 0), "CUDA_Host": (0, 7 * MIB), "CPU_Mapped": (3, 0)}
