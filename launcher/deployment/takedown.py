@@ -1,7 +1,7 @@
-"""Take a deployment down: nothing of it runs afterwards, and nothing is recorded.
+"""Take a deployment down, so that nothing of it runs and nothing is recorded.
 
-Its supervisor is asked, by systemd where that keeps it; whatever does not end in time is killed, found by the mark that
-every process of a deployment carries (process.MARKER).
+Its supervisor is asked to end, through systemd if that keeps it. Processes that do not end in time are killed; they
+are found by the mark that every process of a deployment carries (process.MARKER).
 """
 
 from __future__ import annotations
@@ -31,15 +31,16 @@ from launcher.deployment.status import DeploymentState, read_status
 from launcher.deployment.supervisor.protect import sweep_groups
 from launcher.errors import UsageError
 
-_LOOK_S = 0.01
-_WAIT_S = 0.02
+_RECORD_POLL_S = 0.01
+_PROCESS_POLL_S = 0.02
+
+# For a launcher that was still starting the deployment to clean up after itself.
 _HANDOVER_S = 5.0
-"""How long `take_down` leaves a launcher that was still starting the deployment to clean up after itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenDown:
-    """What `take_down` found: the state before, and the pid where one was recorded."""
+    """A deployment that was taken down: its state before, and the recorded pid."""
 
     name: str
     was: DeploymentState
@@ -47,11 +48,10 @@ class TakenDown:
 
 
 def take_down(folder: Path, name: str, *, grace_s: float = GRACE_S) -> TakenDown:
-    """End a deployment's whole process tree and forget it; also one that is gone, half started, or whose
-    record is broken.
+    """End a deployment's whole process tree and remove its record.
 
-    Raises NotFound (naming those there are), UsageError when it runs on another host, EngineFailed when the
-    process cannot be ended.
+    Works for a deployment that is gone, half started, or has an unreadable record. Raises NotFound naming those there
+    are, UsageError if it runs on another host, EngineFailed if a process cannot be ended.
     """
     check_name(name)
     entry = find_record(folder, name)
@@ -73,8 +73,10 @@ def take_down(folder: Path, name: str, *, grace_s: float = GRACE_S) -> TakenDown
 
 
 def tidy(folder: Path) -> None:
-    """Bound the logs of what runs (log.trim), remove the memory groups of supervisors that were killed; for commands
-    that touch the deployments anyway."""
+    """Bound the logs, and remove the memory groups of supervisors that were killed.
+
+    Called by commands that touch the deployments anyway.
+    """
     sweep_groups()
     for entry in read_all(folder):
         if isinstance(entry, Deployment):
@@ -82,12 +84,12 @@ def tidy(folder: Path) -> None:
 
 
 def marker_of(folder: Path, name: str) -> str:
-    """What the processes of a deployment carry: it is known even when the record is broken."""
+    """Return the mark that the processes of a deployment carry, known even if the record is broken."""
     return str(state_path(folder, name).absolute())
 
 
 def _end(folder: Path, entry: Deployment, grace_s: float) -> None:
-    """Nothing of it runs afterwards: its supervisor is asked, and has `grace_s`; then by force."""
+    """End all its processes: ask the supervisor, and after `grace_s` use force."""
     keeper = entry.supervisor
     asked = entry.unit is not None and transient.stop_unit(entry.unit, wait=False)
     if keeper is not None and find_presence(keeper) is Presence.RUNNING:
@@ -97,7 +99,7 @@ def _end(folder: Path, entry: Deployment, grace_s: float) -> None:
         deadline = time.monotonic() + grace_s
         try:
             while find_presence(keeper) is Presence.RUNNING and time.monotonic() < deadline:
-                time.sleep(_WAIT_S)
+                time.sleep(_PROCESS_POLL_S)
         finally:
             stop_process(entry.process, marker=marker_of(folder, entry.name), grace_s=0.0)
     else:
@@ -111,7 +113,7 @@ def _end(folder: Path, entry: Deployment, grace_s: float) -> None:
 
 
 def remove_traces(folder: Path, name: str, *, grace_s: float = GRACE_S) -> None:
-    """Nothing runs and nothing is recorded afterwards."""
+    """End what runs of a deployment and remove what is recorded, whatever there is."""
     entry = find_record(folder, name)
     if isinstance(entry, Deployment):
         _end(folder, entry, grace_s)
@@ -120,14 +122,14 @@ def remove_traces(folder: Path, name: str, *, grace_s: float = GRACE_S) -> None:
 
 
 def _forget(folder: Path, deployment: Deployment) -> None:
-    """Remove the record of a deployment that was ended. A launcher that was starting it sees its process end
-    and removes the record itself; only then may the name be taken again."""
+    """Remove the record of a deployment that was ended."""
+    # A launcher that was starting it sees its process end and removes the record itself; only then is the name free.
     deadline = time.monotonic() + _HANDOVER_S
     while _still_recorded(folder, deployment) and time.monotonic() < deadline:
         with hold_start_if_free(folder, deployment.name) as free:
             if free and _still_recorded(folder, deployment):
                 remove_record(folder, deployment.name)
-        time.sleep(_LOOK_S)
+        time.sleep(_RECORD_POLL_S)
 
 
 def _still_recorded(folder: Path, deployment: Deployment) -> bool:

@@ -1,6 +1,6 @@
-"""The planned server for elsewhere: a systemd unit, a compose file, a Kubernetes manifest, a shell script. PURE.
+"""Write a planned server for elsewhere: systemd unit, compose file, Kubernetes manifest, shell script. Pure.
 
-All from one Export; memory requests are the ledger's, limits what `up` itself would set.
+Memory requests are the ledger's, limits those that `up` sets.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from enum import StrEnum
 
 from launcher.engine.flags.taskset import split_taskset
 
-_INSIDE = "/models"
+# Where a container sees the model and the key.
+_MODELS = "/models"
 _KEYS = "/keys"
 
 
@@ -25,8 +26,13 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
-    """`argv` is the whole command line. `model_folder` is what a container needs to see. `limit_bytes` None: no limit.
-    `ready` is the command that returns once the server has produced a token, None where there is none."""
+    """A server to run elsewhere.
+
+    argv          the whole command line
+    model_folder  the folder that a container needs to see
+    limit_bytes   None: no limit
+    ready         the command that returns once the server has produced a token
+    """
 
     name: str
     model_id: str
@@ -42,11 +48,9 @@ class Export:
 
 
 def systemd_unit(export: Export, *, system: bool = False) -> str:
-    """A hardened unit (systemd.exec(5)): it reads the model, binds its port, and may do little else.
-
-    What needs a mount namespace is the system's alone: a user's systemd makes a user namespace for it, which systems
-    forbid (Ubuntu 24.04) or containers fail at (226/NAMESPACE, seen), and the service would not start.
-    """
+    """Return a hardened unit (systemd.exec(5)): it reads the model, binds its port, and may do little else."""
+    # A mount namespace is for the system's units alone: a user's systemd makes a user namespace for it, which systems
+    # forbid (Ubuntu 24.04) or containers fail at (226/NAMESPACE, seen), and the service would not start.
     mounts = "ProtectSystem=strict\nProtectControlGroups=yes\nProtectKernelTunables=yes\n" if system else ""
     limit = "" if export.limit_bytes is None else f"MemoryMax={export.limit_bytes}\n"
     environment = "".join(f"Environment={_quoted(f'{name}={value}')}\n" for name, value in export.env)
@@ -82,21 +86,21 @@ WantedBy={"multi-user.target" if system else "default.target"}
 
 
 def shell_script(export: Export) -> str:
-    """A script that becomes the server."""
+    """Return a script that execs the server."""
     variables = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in export.env)
     words = [shlex.quote(word) for word in export.argv]
     return f"#!/bin/sh\n# {export.model_id}\nulimit -c 0\n{variables}exec {' '.join(words)}\n"
 
 
 def compose_file(export: Export, image: str) -> str:
-    """One service, its port on this host's loopback alone."""
+    """Return a compose file of one service, its port on this host's loopback alone."""
     service: dict[str, object] = {
         "image": image,
         "entrypoint": ["/app/llama-server"],
         "command": list(_inside(export)),
         "restart": "on-failure",
         "ports": [f"127.0.0.1:{export.port}:{export.port}"],
-        "volumes": [f"{export.model_folder}:{_INSIDE}:ro", *_key_mount(export)],
+        "volumes": [f"{export.model_folder}:{_MODELS}:ro", *_key_mount(export)],
         "oom_score_adj": 500,
         "ulimits": {"core": 0, "memlock": -1},
         "security_opt": ["no-new-privileges:true"],
@@ -118,34 +122,10 @@ def compose_file(export: Export, image: str) -> str:
 
 
 def kubernetes_manifest(export: Export, image: str) -> str:
-    """A Deployment and its Service. The key, where there is one, comes from a secret of the deployment's name."""
+    """Return a Deployment and its Service; an API key comes from a secret of the deployment's name."""
     name = _dns(export.name)
-    memory: dict[str, object] = {"memory": str(export.host_bytes)}
-    limits: dict[str, object] = {} if export.limit_bytes is None else {"memory": str(export.limit_bytes)}
-    if export.n_cuda:
-        limits["nvidia.com/gpu"] = export.n_cuda
-    mounts: list[object] = [{"name": "models", "mountPath": _INSIDE, "readOnly": True}]
-    volumes: list[object] = [
-        {"name": "models", "hostPath": {"path": export.model_folder, "type": "Directory"}}
-    ]
-    if export.api_key_file is not None:
-        mounts.append({"name": "keys", "mountPath": _KEYS, "readOnly": True})
-        volumes.append({"name": "keys", "secret": {"secretName": name}})
-    health = {"httpGet": {"path": "/health", "port": export.port}}
-    container: dict[str, object] = {
-        "name": "llama-server",
-        "image": image,
-        "command": ["/app/llama-server"],
-        "args": list(_inside(export)),
-        "env": [{"name": key, "value": value} for key, value in export.env],
-        "ports": [{"containerPort": export.port}],
-        "volumeMounts": mounts,
-        "resources": {"requests": memory, "limits": limits},
-        "startupProbe": {**health, "periodSeconds": 10, "failureThreshold": 360},
-        "livenessProbe": {**health, "periodSeconds": 30, "timeoutSeconds": 10},
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-    }
     labels = {"app": name}
+    pod = {"containers": [_container(export, image)], "volumes": _volumes(export, name)}
     deployment = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -154,10 +134,7 @@ def kubernetes_manifest(export: Export, image: str) -> str:
             "replicas": 1,
             "strategy": {"type": "Recreate"},
             "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {"containers": [container], "volumes": volumes},
-            },
+            "template": {"metadata": {"labels": labels}, "spec": pod},
         },
     }
     service = {
@@ -169,15 +146,45 @@ def kubernetes_manifest(export: Export, image: str) -> str:
     return _yaml(deployment) + "---\n" + _yaml(service)
 
 
+def _container(export: Export, image: str) -> dict[str, object]:
+    mounts: list[object] = [{"name": "models", "mountPath": _MODELS, "readOnly": True}]
+    if export.api_key_file is not None:
+        mounts.append({"name": "keys", "mountPath": _KEYS, "readOnly": True})
+    limits: dict[str, object] = {} if export.limit_bytes is None else {"memory": str(export.limit_bytes)}
+    if export.n_cuda:
+        limits["nvidia.com/gpu"] = export.n_cuda
+    health = {"httpGet": {"path": "/health", "port": export.port}}
+    return {
+        "name": "llama-server",
+        "image": image,
+        "command": ["/app/llama-server"],
+        "args": list(_inside(export)),
+        "env": [{"name": key, "value": value} for key, value in export.env],
+        "ports": [{"containerPort": export.port}],
+        "volumeMounts": mounts,
+        "resources": {"requests": {"memory": str(export.host_bytes)}, "limits": limits},
+        "startupProbe": {**health, "periodSeconds": 10, "failureThreshold": 360},
+        "livenessProbe": {**health, "periodSeconds": 30, "timeoutSeconds": 10},
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+
+
+def _volumes(export: Export, name: str) -> list[object]:
+    models = {"name": "models", "hostPath": {"path": export.model_folder, "type": "Directory"}}
+    if export.api_key_file is None:
+        return [models]
+    return [models, {"name": "keys", "secret": {"secretName": name}}]
+
+
 def _inside(export: Export) -> tuple[str, ...]:
-    """The arguments as they are inside a container: the model and key where they are mounted, every address."""
+    """Return the arguments inside a container: model and key where they are mounted, on every address."""
     words = list(split_taskset(export.argv)[1][1:])
     for index, word in enumerate(words[:-1]):
         value = words[index + 1]
         if word in {"-m", "--model"}:
-            words[index + 1] = f"{_INSIDE}/{value.rpartition('/')[2]}"
+            words[index + 1] = f"{_MODELS}/{value.rpartition('/')[2]}"
         elif word == "--host":
-            words[index + 1] = "0.0.0.0"  # noqa: S104  of the container; what it is published to is said there
+            words[index + 1] = "0.0.0.0"  # noqa: S104  in the container; the file says where it is published
         elif word == "--api-key-file":
             words[index + 1] = f"{_KEYS}/{value.rpartition('/')[2]}"
     return tuple(words)
@@ -190,7 +197,7 @@ def _key_mount(export: Export) -> list[str]:
 
 
 def _dns(name: str) -> str:
-    """Kubernetes takes a to z, 0 to 9 and '-' (RFC 1123), 63 of them."""
+    """Make a name that Kubernetes takes: at most 63 of a to z, 0 to 9 and '-' (RFC 1123)."""
     return "".join(char if char.isalnum() else "-" for char in name)[:63].strip("-")
 
 
@@ -199,7 +206,7 @@ def _line(words: Sequence[str]) -> str:
 
 
 def _quoted(word: str) -> str:
-    """systemd.service(5), COMMAND LINES: quotes group, backslash escapes, % and $ are doubled to stay."""
+    """Quote a word of a unit: systemd.service(5), COMMAND LINES; % and $ are doubled to stay."""
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{escaped}"' if not word or any(char in word for char in " \t'\"\\;") else escaped
 
@@ -209,7 +216,7 @@ def _escaped(text: str) -> str:
 
 
 def _yaml(value: object, indent: int = 0) -> str:
-    """Block YAML of mappings, lists and scalars; every string quoted as JSON does, which YAML takes."""
+    """Return block YAML of mappings, lists and scalars; strings are quoted as JSON, which YAML takes."""
     pad = "  " * indent
     if isinstance(value, Mapping):
         return "".join(f"{pad}{key}:{_yaml_value(item, indent)}" for key, item in value.items())

@@ -1,4 +1,7 @@
-"""A deployment as a systemd unit: written, verified, enabled, started; where no bus answers, written and verified."""
+"""Install a deployment as a systemd unit: write, verify, enable and start it.
+
+Where no bus answers the unit is written and verified only.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ _LINGER = Path("/var/lib/systemd/linger")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstalledUnit:
-    """`started` None: systemd does not run here, so the unit was written and verified, not started."""
+    """A unit that was written; `started` is None if systemd does not run here."""
 
     unit: str
     path: Path
@@ -32,7 +35,7 @@ def unit_name(name: str) -> str:
 
 
 def unit_folder(*, system: bool) -> Path:
-    """systemd.unit(5), the unit search path."""
+    """Return the folder of units: systemd.unit(5), the unit search path."""
     if system:
         return Path("/etc/systemd/system")
     config = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
@@ -40,7 +43,7 @@ def unit_folder(*, system: bool) -> Path:
 
 
 def has_bus(*, system: bool) -> bool:
-    """Whether systemd answers: sd_booted(3) for the system's, the manager's own socket for the user's."""
+    """Tell whether systemd answers: sd_booted(3) for the system's, the manager's socket for the user's."""
     if shutil.which("systemctl") is None:
         return False
     if system:
@@ -50,12 +53,13 @@ def has_bus(*, system: bool) -> bool:
 
 
 def lingers() -> bool:
-    """Whether this user's systemd outlives the last login session (loginctl(1), enable-linger: a file per user)."""
+    """Tell whether this user's systemd outlives the last login session."""
+    # loginctl(1), enable-linger: a file per user
     return (_LINGER / getpass.getuser()).exists()
 
 
 def installed_units() -> tuple[tuple[str, str], ...]:
-    """The deployments that are units of this user: name, and what systemd says of it (`active`, `failed`, ...)."""
+    """Return this user's units: names of deployments, each with systemd's word for its state."""
     paths = sorted(unit_folder(system=False).glob(unit_name("*")))
     return tuple((path.stem.removeprefix("launcher-"), _state(path.name)) for path in paths)
 
@@ -67,27 +71,29 @@ def _state(unit: str) -> str:
 
 
 def verify_unit(path: Path, *, system: bool) -> bool:
-    """Whether `systemd-analyze verify` finds nothing wrong; False where it is not there or cannot look. Raises
-    EngineFailed with what it found."""
+    """Tell whether `systemd-analyze verify` accepts the unit; False if it cannot be asked.
+
+    Raises EngineFailed with what is wrong.
+    """
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         return False
     scope = "--system" if system else "--user"
-    with tempfile.TemporaryDirectory() as runtime:  # the user's manager wants a folder; no bus is needed
+    with tempfile.TemporaryDirectory() as runtime:  # the user's manager needs a folder, and no bus
         env = {"XDG_RUNTIME_DIR": runtime, **os.environ}
         done = _run(analyze, scope, "--man=no", "verify", str(path), env=env)
-    found = [line for line in done.stderr.splitlines() if path.name in line]
-    if found:
+    complaints = [line for line in done.stderr.splitlines() if path.name in line]
+    if complaints:
         raise EngineFailed(
-            f"systemd refuses {path}: {found[0]}", hint="launcher export systemd NAME shows it"
+            f"systemd refuses {path}: {complaints[0]}", hint="launcher export systemd NAME shows it"
         )
     return done.returncode == 0
 
 
 def install_unit(name: str, text: str, *, system: bool, now: bool) -> InstalledUnit:
-    """Write the unit, enable it, and with `now` start it: returns when it is ready (its ExecStartPost waits).
+    """Write the unit, enable it, and with `now` start it and wait until it is ready (ExecStartPost).
 
-    Raises OSError when it cannot be written, EngineFailed with systemd's own words; then nothing is left of it.
+    Raises OSError if it cannot be written, EngineFailed with systemd's own words; then nothing is left of it.
     """
     folder = unit_folder(system=system)
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,7 +112,7 @@ def install_unit(name: str, text: str, *, system: bool, now: bool) -> InstalledU
 
 
 def uninstall_unit(name: str, *, system: bool) -> Path:
-    """Stop, disable and remove the unit. Raises NotFound when there is none."""
+    """Stop, disable and remove the unit. Raises NotFound if there is none."""
     path = unit_folder(system=system) / unit_name(name)
     if not path.exists():
         other = unit_folder(system=not system) / path.name
@@ -132,9 +138,9 @@ def _systemctl(system: bool, *words: str) -> None:
     done = _run("systemctl", *(() if system else ("--user",)), *words, limit_s=None)
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines()
-        said = [line for line in lines if not line.startswith(("Created symlink", "Removed "))]
+        errors = [line for line in lines if not line.startswith(("Created symlink", "Removed "))]
         raise EngineFailed(
-            f"systemctl {' '.join(words)} failed: {said[0] if said else done.returncode}",
+            f"systemctl {' '.join(words)} failed: {errors[0] if errors else done.returncode}",
             hint=f"journalctl {'' if system else '--user '}-u {words[-1]}",
         )
 

@@ -1,9 +1,9 @@
-"""The supervisor as a transient unit of the user's systemd, where that runs and outlives the login session.
+"""Run the supervisor as a transient unit of the user's systemd, where that outlives the login session.
 
-Who does what: the supervisor starts llama-server again, systemd starts the supervisor again; the record has one writer
-either way. systemd's part is what the supervisor cannot do for itself: come back after a kill -9, a memory limit that
-the kernel keeps, and a journal of starts and endings. llama-server's own log stays a file of ours (0600): journals can
-be read by groups, and prompts are in it.
+The supervisor restarts llama-server, systemd restarts the supervisor; either way the record has one writer. systemd
+does what the supervisor cannot do for itself: restart it after a kill -9, have the kernel enforce a memory limit, and
+keep a journal of starts and endings. llama-server's own log stays a file (0600): groups can read journals, and prompts
+are in the log.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _LIMIT_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What systemd is to keep up: `what` in words, `argv` with exactly `env` beside its own, in `cwd`, stderr appended to `log`."""
+    """A program for systemd to keep up: `argv` in `cwd`, with `env` added to systemd's, stderr appended to `log`."""
 
     unit: str
-    what: str
+    title: str
     argv: Sequence[str]
     env: Mapping[str, str]
     log: Path
@@ -39,8 +39,7 @@ class Service:
 
 
 def is_available(environ: Mapping[str, str]) -> bool:
-    """Whether a systemd answers that keeps what it is given, also after the end of this session: without lingering it
-    would take what was meant to survive the session with it."""
+    """Tell whether the user's systemd answers and lingers: else its units end with the login session."""
     runtime = environ.get("XDG_RUNTIME_DIR")
     if runtime is None or shutil.which("systemd-run", path=environ.get("PATH")) is None:
         return False
@@ -48,9 +47,7 @@ def is_available(environ: Mapping[str, str]) -> bool:
 
 
 def properties(service: Service) -> tuple[str, ...]:
-    """systemd.service(5), systemd.exec(5), systemd.resource-control(5). OOMPolicy: the kernel ending llama-server is
-    the supervisor's to diagnose, not the unit's end. KillMode: SIGTERM to the supervisor, SIGKILL to what it leaves. The
-    status of a deployment that was given up, or whose record could not be written, is not tried again."""
+    """Return the unit's properties: systemd.service(5), systemd.exec(5), systemd.resource-control(5)."""
     limit = () if service.memory_bytes is None else (f"MemoryMax={service.memory_bytes}",)
     return (
         f"WorkingDirectory={service.cwd}",
@@ -58,12 +55,13 @@ def properties(service: Service) -> tuple[str, ...]:
         f"StandardError=append:{service.log}",
         "Restart=on-failure",
         "RestartSec=2",
+        # A deployment that was given up, or whose record cannot be written, is not tried again.
         f"RestartPreventExitStatus={EngineFailed.exit_code} {TryAgain.exit_code}",
         "StartLimitIntervalSec=600",
         "StartLimitBurst=5",
-        "KillMode=mixed",
+        "KillMode=mixed",  # SIGTERM to the supervisor, SIGKILL to what it leaves
         f"TimeoutStopSec={GRACE_S + KILL_S:.0f}",
-        "OOMPolicy=continue",
+        "OOMPolicy=continue",  # if the kernel ends llama-server, the supervisor says why
         "LimitCORE=0",
         "UMask=0077",
         *limit,
@@ -71,29 +69,30 @@ def properties(service: Service) -> tuple[str, ...]:
 
 
 def unit_command(service: Service) -> tuple[str, ...]:
-    """systemd-run's words. Variables go by name, so that no value is in a command line; what systemd would take for
-    a variable in `argv` is doubled (systemd.service(5), command lines)."""
+    """Return the command line of systemd-run for the service."""
     return (
         "systemd-run",
         "--user",
         "--quiet",
         "--collect",
         f"--unit={service.unit}",
-        f"--description=llama-server: {service.what}",
+        f"--description=llama-server: {service.title}",
         "--service-type=exec",
         *(f"--property={each}" for each in properties(service)),
+        # By name, so that no value is in a command line.
         *(f"--setenv={name}" for name in sorted(service.env) if _ENV_NAME.fullmatch(name)),
         "--",
+        # systemd would take `$` for a variable (systemd.service(5), command lines).
         *(word.replace("$", "$$") for word in service.argv),
     )
 
 
 def start_unit(service: Service) -> ProcessId:
-    """Have systemd start it; the process it started. Raises EngineFailed with systemd's words."""
+    """Have systemd start the service; return its process. Raises EngineFailed with systemd's words."""
     done = _run(unit_command(service), service.env)
     if done.returncode != 0:
-        said = done.stderr.strip().splitlines()
-        raise EngineFailed(said[-1] if said else f"systemd-run ended with status {done.returncode}")
+        lines = done.stderr.strip().splitlines()
+        raise EngineFailed(lines[-1] if lines else f"systemd-run ended with status {done.returncode}")
     pid = _run(
         ("systemctl", "--user", "show", "--property=MainPID", "--value", service.unit), service.env
     ).stdout
@@ -104,13 +103,13 @@ def start_unit(service: Service) -> ProcessId:
 
 
 def stop_unit(unit: str, *, wait: bool) -> bool:
-    """End the unit, and its next start where one is due; False where systemd was not reached or knows no such unit."""
+    """End the unit, and cancel its next start; return False if systemd does not answer or has no such unit."""
     how = () if wait else ("--no-block",)
     return _run(("systemctl", "--user", "stop", *how, unit), os.environ).returncode == 0
 
 
 def is_kept(unit: str) -> bool:
-    """Whether systemd still means it to run: it does, or is to be started again."""
+    """Tell whether systemd runs the unit, or is to start it again."""
     done = _run(("systemctl", "--user", "is-active", unit), os.environ)
     return done.stdout.strip() in {"active", "activating", "reloading"}
 

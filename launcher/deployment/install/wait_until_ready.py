@@ -1,8 +1,8 @@
-"""Returns once the server at a URL has produced a token: what a systemd unit waits for before it is started.
+"""Wait until the server at a URL has produced a token: only then does its systemd unit count as started.
 
     python -m launcher.deployment.install.wait_until_ready URL [API_KEY_FILE]
 
-There is no limit in seconds: systemd ends it with the unit when llama-server ends.
+There is no time limit: systemd ends it with the unit when llama-server ends.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from launcher.units import GIB
 
 SERVICE = Service(
     unit=unit_name("m"),
-    what="some/model",
+    title="some/model",
     argv=("/bin/python", "-m", "launcher.deployment.supervisor", "/state/$m.json"),
     env={"HF_TOKEN": "hf_secret", "PATH": "/bin", "BASH_FUNC_x%%": "() { :; }"},
     log=Path("/state/m.log"),
