@@ -1,9 +1,8 @@
-"""Read a model's numbers from the metadata as llama.cpp does.
+"""Read a model's numbers from the metadata as llama.cpp does."""
 
-Source: `llama_model_base::load_hparams` (src/llama-model.cpp) and each architecture's `load_arch_hparams`
-(src/models/*.cpp), llama.cpp 0c1e570. Names are llama.cpp's.
-A number that the file lacks is None, or 0 per block. What the numbers cost in memory is for plan/ to say.
-"""
+# Source: `llama_model_base::load_hparams` (src/llama-model.cpp) and each architecture's `load_arch_hparams`
+# (src/models/*.cpp), llama.cpp 0c1e570. Names are llama.cpp's. A number that the file lacks is None, or 0
+# per block. What the numbers cost in memory is for plan/ to say.
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""Tell which blocks slide a window, keep a recurrent state, or cache keys and values.
+"""Tell which blocks slide a window, keep a recurrent state, or cache keys and values."""
 
-Source: `load_arch_hparams` of each src/models/*.cpp, `llama_model_base::load_swa_pattern` and
-`llama_model::create_memory` (src/llama-model.cpp), `llm_arch_is_recurrent` (src/llama-arch.cpp), at
-llama.cpp 0c1e570. llama.cpp has this per architecture, in code. An architecture not named here has full
-attention in every block.
-"""
+# Source: `load_arch_hparams` of each src/models/*.cpp, `llama_model_base::load_swa_pattern` and
+# `llama_model::create_memory` (src/llama-model.cpp), `llm_arch_is_recurrent` (src/llama-arch.cpp), at
+# llama.cpp 0c1e570. llama.cpp has this per architecture, in code. An architecture not named here has full
+# attention in every block.
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Read file names: shards, quant labels, which files make one model.
+"""Read file names: shards, quant labels, which files make one model."""
 
-Naming rules: llama.cpp's `get_gguf_split_info` and `gguf_filename_is_model` (common/download.cpp, 0c1e570),
-and the repositories people use (unsloth, bartowski, ggml-org, ubergarm, AesSedai, mradermacher).
-"""
+# Naming rules: llama.cpp's `get_gguf_split_info` and `gguf_filename_is_model` (common/download.cpp,
+# 0c1e570), and the repositories people use (unsloth, bartowski, ggml-org, ubergarm, AesSedai,
+# mradermacher).
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def shard_name(file: str) -> ShardName | None:
 
 
 def quant_label(file_name: str) -> str | None:
-    """Return the quant that a file's name claims (`UD-TQ1_0`, `Q4_K_M`, `MXFP4`), or else its folder's name.
+    """Return the quant that a file's name claims (`UD-TQ1_0`, `MXFP4`), or else its folder's name.
 
     None if neither claims any. The last quant in a name counts: `Qwen3-235B-A22B-mix-IQ3_K` is an IQ3_K.
     """
@@ -184,7 +184,7 @@ def pick_group(groups: Iterable[FileGroup], wanted: str | None) -> FileGroup | N
 
 
 def pick_head(names: Iterable[str], kinds: Iterable[str], quant: str | None) -> tuple[str, str] | None:
-    """Return (kind, name) of a repo's draft head, of the first of `kinds` (`mtp`, `eagle3`) that is there.
+    """Return (kind, name) of a repo's draft head, of the first of `kinds` (`mtp`, `eagle3`) there is.
 
     Of several, the head whose quant is nearest to `quant` (find_best_sibling, common/download.cpp).
     """

@@ -1,8 +1,7 @@
-"""Know ggml's tensor types: id, name, elements per block, bytes per block.
+"""Know ggml's tensor types: id, name, elements per block, bytes per block."""
 
-Source: ggml/include/ggml.h (enum ggml_type) and the type_traits table in ggml/src/ggml.c, llama.cpp 0c1e570.
-Ids 4, 5, 31-33 and 36-38 were removed there and are refused here, as llama.cpp refuses them.
-"""
+# Source: ggml/include/ggml.h (enum ggml_type) and the type_traits table in ggml/src/ggml.c, llama.cpp
+# 0c1e570. Ids 4, 5, 31-33 and 36-38 were removed there and are refused here, as llama.cpp refuses them.
 
 from __future__ import annotations
 

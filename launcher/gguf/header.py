@@ -1,9 +1,8 @@
-"""Read a GGUF header without I/O: bytes in, `Header` or `NeedMore` out.
+"""Read a GGUF header without I/O: bytes in, `Header` or `NeedMore` out."""
 
-Layout and checks are those of `gguf_init_from_reader` (ggml/src/gguf.cpp, llama.cpp 0c1e570): whatever it
-refuses is refused here. A header may come from anywhere, so there are bounds on top: MAX_HEADER_BYTES,
-MAX_KV, MAX_TENSORS and KEEP_BYTES.
-"""
+# Layout and checks are those of `gguf_init_from_reader` (ggml/src/gguf.cpp, llama.cpp 0c1e570): whatever it
+# refuses is refused here. A header may come from anywhere, so there are bounds on top: MAX_HEADER_BYTES,
+# MAX_KV, MAX_TENSORS and KEEP_BYTES.
 
 from __future__ import annotations
 

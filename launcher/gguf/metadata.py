@@ -1,7 +1,6 @@
-"""Read the key-value pairs of a GGUF header.
+"""Read the key-value pairs of a GGUF header."""
 
-Source: the first half of `gguf_init_from_reader` (ggml/src/gguf.cpp, llama.cpp 0c1e570).
-"""
+# Source: the first half of `gguf_init_from_reader` (ggml/src/gguf.cpp, llama.cpp 0c1e570).
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Translate between quant labels and ggml types.
+"""Translate between quant labels and ggml types."""
 
-Sources at llama.cpp 0c1e570: enum llama_ftype (include/llama.h), `llama_ftype_get_default_type` and
-`llama_tensor_get_type` (src/llama-quant.cpp).
-"""
+# Sources at llama.cpp 0c1e570: enum llama_ftype (include/llama.h), `llama_ftype_get_default_type` and
+# `llama_tensor_get_type` (src/llama-quant.cpp).
 
 from __future__ import annotations
 

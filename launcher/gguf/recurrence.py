@@ -1,7 +1,6 @@
-"""Compute the size of a recurrent state, the memory of Mamba, RWKV, short convolutions and linear attention.
+"""Compute the size of a recurrent state: Mamba, RWKV, short convolutions, linear attention."""
 
-Source: `llama_hparams::n_embd_r` and `n_embd_s` (src/llama-hparams.cpp, llama.cpp 0c1e570).
-"""
+# Source: `llama_hparams::n_embd_r` and `n_embd_s` (src/llama-hparams.cpp, llama.cpp 0c1e570).
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Check that shards fit together, as llama.cpp will when it loads them.
+"""Check that shards fit together, as llama.cpp will when it loads them."""
 
-Source: the split part of `llama_model_loader::llama_model_loader` (src/llama-model-loader.cpp, 0c1e570).
-"""
+# Source: the split part of `llama_model_loader::llama_model_loader` (src/llama-model-loader.cpp, 0c1e570).
 
 from __future__ import annotations
 

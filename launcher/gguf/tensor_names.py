@@ -1,7 +1,6 @@
-"""Say what a tensor is for, and which block it belongs to, by its name.
+"""Say what a tensor is for, and which block it belongs to, by its name."""
 
-Source: LLM_TENSOR_NAMES, src/llama-arch.cpp, llama.cpp 0c1e570.
-"""
+# Source: LLM_TENSOR_NAMES, src/llama-arch.cpp, llama.cpp 0c1e570.
 
 from __future__ import annotations
 

@@ -1,14 +1,4 @@
-"""Look up graphics cards by the name people type (`3090`), with what their driver reports. Pure.
-
-Sources, by the letter of a row:
-  s  `nvidia-smi`'s memory total for the card, as published in logs and vendor pages (nominal size minus what
-     ECC and the display engine keep); reserved: total minus the "VRAM" that llama.cpp prints for the same
-     card on Linux (ggml_cuda_init, R570 to R580 drivers), from published logs
-  n  the same total; no Linux log of this card was found, the reserve is that of the nearest card with one
-  a  `mem_info_vram_total` of the amdgpu driver, as llama.cpp's Vulkan backend lists it (RADV)
-  m  Apple silicon: memory is the machine's, see `metal_working_set`
-PCI Express and compute capability are the vendors' specification pages and the CUDA GPU list.
-"""
+"""Look up graphics cards by the name people type (`3090`), with what their driver reports. Pure."""
 
 from __future__ import annotations
 
@@ -34,6 +24,15 @@ class Gpu:
     compute_capability: str | None
     source: str
 
+
+# Sources, by the letter of a row:
+#   s  total as `nvidia-smi` reports it, from published logs and vendor pages (nominal size minus what ECC and
+#      the display engine keep); reserved: total minus the "VRAM" that llama.cpp prints for the same card on
+#      Linux (ggml_cuda_init, R570 to R580 drivers), from published logs
+#   n  the same total; no Linux log of this card was found, the reserve is that of the nearest card with one
+#   a  `mem_info_vram_total` of the amdgpu driver, as llama.cpp's Vulkan backend lists it (RADV)
+#   m  Apple silicon: memory is the machine's, see `metal_working_set`
+# PCI Express and compute capability are from the vendors' specification pages and the CUDA GPU list.
 
 # short name: driver's name, total MiB, reserved MiB, PCIe generation, lanes, compute capability, source
 _CUDA: dict[str, tuple[str, int, int, int, int, str, str]] = {

@@ -14,15 +14,14 @@ from typing import BinaryIO
 def replacing(path: Path, *, lasting: bool = False) -> Iterator[BinaryIO]:
     """Yield a new file that replaces `path` when the block ends, and is removed if the block raises.
 
-    Only its owner may read it (mkstemp). With `lasting` its bytes are on the disk before it replaces
-    `path`; without, a power loss may leave an empty file. Raises OSError.
+    Without `lasting`, a power loss may leave an empty file. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # only its owner may read it
     try:
         with os.fdopen(descriptor, "wb") as file:
             yield file
-            if lasting:
+            if lasting:  # the bytes are on the disk before the file has its name
                 file.flush()
                 os.fsync(file.fileno())
         Path(temporary).replace(path)

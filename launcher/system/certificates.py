@@ -39,7 +39,7 @@ def _context(name: str | None, path: str) -> ssl.SSLContext:
 
 
 def why_distrusted(error: BaseException | None) -> str | None:
-    """Return why a certificate was not trusted; None if `error` and its causes are about something else."""
+    """Return why a certificate was not trusted; None if `error` is about something else."""
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__
     return None if error is None else error.verify_message

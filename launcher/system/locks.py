@@ -1,6 +1,6 @@
 """Let one process write at a time, by a kernel lock that ends with its holder.
 
-Works between processes of one host, and over NFS if the server does locking (Linux emulates flock there).
+Works between processes of one host, and over NFS if the server does locking.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def exclusive_if_free(path: Path) -> Iterator[bool]:
 
 def _try(descriptor: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # over NFS Linux emulates it
     except OSError as error:
         if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
             return False

@@ -1,10 +1,10 @@
 """Download pinned packages with pip, and install nothing.
 
-pip downloads one file of one exact version without its dependencies, from the index, mirror, proxy and
-certificates it is configured with on this machine. The file is checked against its sha256 and then moved into
-the cache. For a source archive pip also runs its metadata hook, in an isolated environment that it fills from
-the same index (about 5 s).
+pip takes one file of one exact version, without its dependencies, from the index it is configured with here.
 """
+
+# For a source archive pip also runs its metadata hook, in an isolated environment that it fills from the
+# same index (about 5 s).
 
 from __future__ import annotations
 

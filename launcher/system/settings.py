@@ -1,12 +1,6 @@
 """Read the environment variables, folders and config file of this process.
 
-Only the outermost layers call this; they pass plain values on.
-
-Variables (LAUNCHER_* win over the config file, which is `config.toml` in the config folder):
-  LAUNCHER_ENGINE   a llama-server to use as it is (config: engine = "/path/llama-server")
-  LAUNCHER_HOME     one folder for cache, state and config together, instead of the XDG folders
-  XDG_CACHE_HOME, XDG_STATE_HOME, XDG_CONFIG_HOME     as the XDG base directory specification says
-  HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE     read by huggingface_hub itself
+Only the outermost layers call this.
 """
 
 from __future__ import annotations
@@ -21,6 +15,12 @@ import platformdirs
 
 import launcher
 from launcher.errors import UsageError
+
+# Variables (LAUNCHER_* win over the config file, which is `config.toml` in the config folder):
+#   LAUNCHER_ENGINE   a llama-server to use as it is (config: engine = "/path/llama-server")
+#   LAUNCHER_HOME     one folder for cache, state and config together, instead of the XDG folders
+#   XDG_CACHE_HOME, XDG_STATE_HOME, XDG_CONFIG_HOME     as the XDG base directory specification says
+#   HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE     read by huggingface_hub itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class Settings:
 
     @property
     def models_dir(self) -> Path:
-        """Model files that are not from the Hub, whose files have a cache of their own."""
+        """Model files that are not in the Hub's own cache."""
         return self.cache_dir / "models"
 
     @property
@@ -48,12 +48,12 @@ class Settings:
 
     @property
     def history_file(self) -> Path:
-        """One line a load: what was planned, and what was measured."""
+        """One line a load, planned and measured."""
         return self.state_dir / "history.jsonl"
 
     @property
     def claims_dir(self) -> Path:
-        """Claims on the memory of this host, shared between its users unless `isolated`."""
+        """Claims on memory, shared between the users of this host unless `isolated`."""
         place = Path("/dev/shm")  # noqa: S108  claims are on the host, and end with it
         if self.isolated or not place.is_dir():
             return self.state_dir / "claims"

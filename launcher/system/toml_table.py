@@ -23,8 +23,8 @@ _SHOWN = 60  # characters of a refused value that an error repeats
 class TomlTable:
     """One table of a file. Each reader takes a key out; `finish` refuses the keys that are left.
 
-    A missing key is a UsageError, except for the `optional_` readers. `where` is the table's own path
-    (`quants[2].wheel`), empty for the top of the file.
+    A missing key is a UsageError, except for the `optional_` readers. Limits are inclusive. `where` is the
+    table's own path (`quants[2].wheel`), empty for the top of the file.
     """
 
     def __init__(self, values: Mapping[str, object], *, file: str, where: str = "") -> None:
@@ -53,7 +53,7 @@ class TomlTable:
         return tuple(value)
 
     def integers(self, key: str, low: int, high: int) -> tuple[int, ...]:
-        """Read a list of one or more whole numbers, each within the limits."""
+        """Read a list of one or more whole numbers."""
         value = self._take(key)
         whole = isinstance(value, list) and all(
             isinstance(item, int) and not isinstance(item, bool) and low <= item <= high for item in value
@@ -72,7 +72,7 @@ class TomlTable:
         return self.integer(key, low, high) if self.has(key) else None
 
     def number(self, key: str, low: float, high: float) -> float:
-        """Read an integer or a float within the limits; never nan or inf."""
+        """Read an integer or a float; never nan or inf."""
         value = self._take(key)
         if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
             self._refuse(key, value, f"a number from {low:g} to {high:g}")
@@ -82,7 +82,7 @@ class TomlTable:
         return self.number(key, low, high) if self.has(key) else None
 
     def size(self, key: str, low: int, high: int) -> int:
-        """Read bytes within the limits: a whole number, or text like `"80 GiB"`."""
+        """Read bytes: a whole number, or text like `"80 GiB"`."""
         value = self._take(key)
         try:
             n_bytes = parse_size(value) if isinstance(value, str) else value

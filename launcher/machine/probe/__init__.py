@@ -1,4 +1,4 @@
-"""Look at the machine we run on. A probe that fails leaves a note, never an exception.
+"""Look at the machine we run on.
 
 probe.py        ask every probe and put the machine together
 host.py         memory, limits, NUMA nodes, the store's file system

@@ -1,8 +1,7 @@
-"""Read the memory and CPU limits of our cgroup and of all cgroups above it.
+"""Read the memory and CPU limits of our cgroup and of all cgroups above it."""
 
-Both versions count, also side by side (v1 controllers and an empty v2 tree, as systemd's hybrid mode mounts
-them). Source: Linux Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
-"""
+# Both versions count, also side by side (v1 controllers and an empty v2 tree, as systemd's hybrid mode
+# mounts them). Source: Linux Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst.
 
 from __future__ import annotations
 

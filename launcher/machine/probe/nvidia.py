@@ -103,12 +103,11 @@ def _visible(
     """Apply CUDA_VISIBLE_DEVICES; return the devices it leaves and notes on those it hides.
 
     `whole` is in CUDA's order.
-
-    The first entry decides the kind (numbers, `GPU-` or `MIG-` UUIDs, which may be cut short); an entry of
-    another kind, an unknown one or a number out of range ends the list; an entry twice empties it. As
-    PyTorch reproduces it (torch/cuda/__init__.py, _parse_visible_devices), whose authors compared it with
-    the driver.
     """
+    # The first entry decides the kind (numbers, `GPU-` or `MIG-` UUIDs, which may be cut short). An entry
+    # of another kind, an unknown one or a number out of range ends the list; an entry twice empties it. As
+    # in PyTorch (torch/cuda/__init__.py, _parse_visible_devices), whose authors compared it with the
+    # driver.
     chosen: list[_Choice] = []
     entries = [entry.strip() for entry in value.split(",")]
     kind = next((prefix for prefix in ("GPU-", "MIG-") if entries[0].startswith(prefix)), "")

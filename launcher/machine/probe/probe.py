@@ -51,8 +51,8 @@ class Hardware:
 def read_hardware(store: Path, env: Mapping[str, str], files: KernelFiles | None = None) -> Hardware:
     """Look at this machine once.
 
-    `store` is where models go, it need not exist; `env` holds the variables that hide devices; `files` is
-    the root of /proc and /sys.
+    `store`, where models go, need not exist; `env` has the variables that hide devices; `files` has /proc
+    and /sys.
     """
     files = files or KernelFiles()
     host = read_host(files)

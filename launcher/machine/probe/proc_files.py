@@ -1,6 +1,6 @@
 """Read the small text files in which Linux describes the machine, /proc and /sys.
 
-The root is one that tests choose. Reading never raises: a file that is missing, denied or not text is None.
+Reading never raises: a file that is missing, denied or not text is None.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _MOST_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelFiles:
-    """Files below `root`, which stands for `/`; paths are given as on the machine (`/proc/meminfo`)."""
+    """Files under paths as on the machine (`/proc/meminfo`), below a `root` that tests choose."""
 
     root: Path = Path("/")
 

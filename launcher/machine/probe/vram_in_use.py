@@ -1,8 +1,7 @@
-"""Read the memory in use on GPUs from their drivers, cheaply enough to be done while a model loads.
+"""Read the memory in use on GPUs from their drivers, cheaply enough to be done while a model loads."""
 
-NVIDIA: NVML's memory info (v2 leaves the driver's reserve out). AMD: `mem_info_vram_used` in sysfs. Other
-drivers, software GPUs and GPUs in the host's memory say nothing, and have no reading.
-"""
+# NVIDIA: NVML's memory info (v2 leaves the driver's reserve out). AMD: `mem_info_vram_used` in sysfs. Other
+# drivers, software GPUs and GPUs in the host's memory say nothing, and have no reading.
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from launcher.machine.probe.proc_files import KernelFiles
 
 
 class VramReader:
-    """A reader of the GPUs in `uuids`: UUID by the name under which its reading is returned."""
+    """A reader of the GPUs in `uuids`, which has the UUIDs by name."""
 
     def __init__(self, uuids: Mapping[str, str], files: KernelFiles | None = None) -> None:
         self._files = files or KernelFiles()
