@@ -29,7 +29,8 @@ from launcher.models.catalogue import Target
 from launcher.models.located import Located
 from launcher.models.url_secrets import strip_word_secrets
 from launcher.plan.as_json import plan_json, shortfall_json
-from launcher.plan.check.check import Check, check_configuration, check_json
+from launcher.plan.check.as_json import check_json
+from launcher.plan.check.check import Check, check_configuration
 from launcher.plan.check.configuration import Configuration, visible_devices
 from launcher.plan.memory.companion_memory import Companions
 from launcher.plan.modes import CacheType, FlashAttention

@@ -1,6 +1,7 @@
-"""What one llama-server command line settles about memory, and what of it only a model and a machine can settle.
+"""What one llama-server command line says about memory, and what a model and a machine add to it.
 
-Defaults are llama-server's (common/common.h, common/arg.cpp, tools/server/server.cpp at 0c1e570), not the C API's.
+Defaults are those of llama-server, not of the C API (common/common.h, common/arg.cpp and
+tools/server/server.cpp at 0c1e570).
 """
 
 from __future__ import annotations
@@ -19,20 +20,19 @@ from launcher.plan.parameters import pad_context
 from launcher.plan.rope import Rope
 from launcher.units import GIB
 
+# Slots if none are asked for; they share one KV pool (server.cpp, "n_parallel is set to auto").
 AUTO_SLOTS = 4
-"""Slots of a server that is not told how many; they share one KV pool (server.cpp, "n_parallel is set to auto")."""
-CACHE_RAM_BYTES = 8 * GIB
-"""common_params.cache_ram_mib."""
-CHECKPOINTS = 32
-"""common_params.n_ctx_checkpoints."""
-FIT_CTX = 4096
-"""common_params.fit_params_min_ctx: a context that `--fit` does not go below."""
+_CACHE_RAM_BYTES = 8 * GIB  # common_params.cache_ram_mib
+_CHECKPOINTS = 32  # common_params.n_ctx_checkpoints
+_FIT_CTX = 4096  # common_params.fit_params_min_ctx: `--fit` does not go below
+_MAX_CUDA_DEVICES = 16  # GGML_CUDA_MAX_DEVICES (ggml-cuda.h)
 
-_NOTHING = TensorOverride(pattern="^$", where=HOST)
-"""Matches no tensor. Overrides switch pipeline parallelism off by being there (llama_context's constructor)."""
+# Any override, even if it matches no tensor, switches pipeline parallelism off (llama_context's
+# constructor).
+_MATCHES_NOTHING = TensorOverride(pattern="^$", where=HOST)
+# Backends whose integrated devices lack `mmap_support` (ggml-cuda.cu, ggml-vulkan.cpp, get_props).
 _CANNOT_MAP = (Backend.CUDA, Backend.HIP, Backend.VULKAN)
-"""Backends whose integrated devices lack `mmap_support` (ggml-cuda.cu, ggml-vulkan.cpp, get_props)."""
-_VISIBLE = {
+_VISIBLE_DEVICES = {
     "CUDA_VISIBLE_DEVICES": Backend.CUDA,
     "HIP_VISIBLE_DEVICES": Backend.HIP,
     "ROCR_VISIBLE_DEVICES": Backend.HIP,
@@ -40,21 +40,13 @@ _VISIBLE = {
 }
 
 
-_MAX_CUDA_DEVICES = 16
-"""GGML_CUDA_MAX_DEVICES (ggml-cuda.h)."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """`ctx_size` None is unset, 0 asks for the whole training context; `ctx_per_slot` is
-    `--kv-unified-per-slot`. `devices` None are all there are, () none. `n_gpu_layers` None is all layers,
-    `layers_given` says that somebody said so. `load_mode` None is auto. `cache_ram_bytes` None is without
-    limit, and `cache_ram_given` False llama-server's own limit. `all_outputs` reserves logits for the whole
-    batch (embeddings)."""
+    """What a command line says about memory, with llama-server's defaults."""
 
     # As typed: an open or a zero `ctx_size` depends on the model; hence not a ContextParameters.
-    ctx_size: int | None = None
-    ctx_per_slot: int = 0
+    ctx_size: int | None = None  # None: not given, 0: the training context
+    ctx_per_slot: int = 0  # --kv-unified-per-slot
     n_parallel: int = AUTO_SLOTS
     kv_unified: bool = True
     cache_type_k: CacheType = CacheType.F16
@@ -63,9 +55,9 @@ class Configuration:
     ubatch_size: int = 512
     flash_attn: FlashAttention = FlashAttention.AUTO
     swa_full: bool = False
-    devices: tuple[str, ...] | None = None
-    n_gpu_layers: int | None = None
-    layers_given: bool = False
+    devices: tuple[str, ...] | None = None  # None: all
+    n_gpu_layers: int | None = None  # None: all
+    layers_given: bool = False  # -ngl was given, so `--fit` leaves the layers alone
     tensor_split: tuple[float, ...] = ()
     overrides: tuple[TensorOverride, ...] = ()
     split_mode: SplitMode = SplitMode.LAYER
@@ -73,53 +65,55 @@ class Configuration:
     op_offload: bool = True
     no_host: bool = False
     kv_offload: bool = True
-    load_mode: LoadMode | None = None
-    cache_ram_bytes: int | None = CACHE_RAM_BYTES
-    cache_ram_given: bool = False
-    ctx_checkpoints: int = CHECKPOINTS
+    load_mode: LoadMode | None = None  # None: auto
+    cache_ram_bytes: int | None = _CACHE_RAM_BYTES  # None: no limit
+    cache_ram_given: bool = False  # False: llama-server's default
+    ctx_checkpoints: int = _CHECKPOINTS
     fit: bool = True
-    fit_ctx: int = FIT_CTX
-    all_outputs: bool = False
+    fit_ctx: int = _FIT_CTX
+    all_outputs: bool = False  # reserve logits for the whole batch (embeddings)
     rope: Rope = Rope()
 
 
 def pool_size(configuration: Configuration, n_ctx_train: int) -> int:
-    """The KV pool in tokens, as llama_context pads it. With `--fit` on, an unset context of slots that do not share
-    is the training context for each of them (common/fit.cpp, step 1); with it off, and with `--split-mode tensor`, which fit
-    declines, for all of them together."""
+    """Return the size of the KV pool in tokens, padded as in llama_context.
+
+    Raises UsageError if neither the command line nor the model says a context.
+    """
     slots = configuration.n_parallel
-    wanted = configuration.ctx_size or 0
-    if wanted == 0 and configuration.ctx_per_slot and configuration.ctx_size is None:
-        wanted = configuration.ctx_per_slot * slots
-    if wanted == 0:
+    size = configuration.ctx_size or 0
+    if size == 0 and configuration.ctx_per_slot and configuration.ctx_size is None:
+        size = configuration.ctx_per_slot * slots
+    if size == 0:
+        # With --fit each slot that does not share gets the training context (common/fit.cpp, step 1). Without
+        # it, and with --split-mode tensor, which fit declines, all slots together get one.
         fits = configuration.fit and configuration.split_mode is not SplitMode.TENSOR
-        apart = fits and not configuration.kv_unified
-        wanted = n_ctx_train * (slots if apart else 1)
-    if wanted == 0:
+        each = fits and not configuration.kv_unified
+        size = n_ctx_train * (slots if each else 1)
+    if size == 0:
         raise UsageError("this model names no training context, and -c is not given", hint="add -c 32768")
-    total = pad_context(wanted)
+    total = pad_context(size)
     return total if configuration.kv_unified else pad_context(total // slots) * slots
 
 
 def used_devices(configuration: Configuration, devices: Sequence[Device]) -> tuple[Device, ...]:
-    """The devices llama-server would use, in its order (src/llama.cpp, llama_prepare_model_devices): those that are
-    named; else all, integrated ones only where there is no other or under `--split-mode tensor`; one of them under
-    `--split-mode none`.
+    """Return the devices llama-server would use, in its order.
 
-    Raises UsageError for a device that is not there.
+    As llama_prepare_model_devices (src/llama.cpp). Raises UsageError for a device that is not there.
     """
-    there = {device.id: device for device in devices}
+    by_id = {device.id: device for device in devices}
     if configuration.devices is not None:
         for name in configuration.devices:
-            if name not in there:
+            if name not in by_id:
                 raise UsageError(
-                    f"--device names {name}, and this machine has {_names(devices)}",
+                    f"--device names {name}, and this machine has {_list_names(devices)}",
                     hint="launcher probe shows the devices; --machine names another machine",
                 )
-        used = tuple(there[name] for name in configuration.devices)
+        used = tuple(by_id[name] for name in configuration.devices)
     else:
-        own = tuple(device for device in devices if not device.shares_host_memory)
-        used = own if own and configuration.split_mode is not SplitMode.TENSOR else tuple(devices)
+        # Integrated devices are used only if there is no other, or under --split-mode tensor.
+        discrete = tuple(device for device in devices if not device.shares_host_memory)
+        used = discrete if discrete and configuration.split_mode is not SplitMode.TENSOR else tuple(devices)
     if configuration.split_mode is SplitMode.NONE and used:
         if configuration.main_gpu >= len(used):
             raise UsageError(
@@ -133,48 +127,49 @@ def used_devices(configuration: Configuration, devices: Sequence[Device]) -> tup
 def settled_companions(
     configuration: Configuration, companions: Companions, devices: Sequence[Device]
 ) -> Companions:
-    """The companions with the devices that they have under `--split-mode none`. That chooses one of a draft model's, too;
-    a projector goes to the first device whatever `--main-gpu` says (common_params_parse_ex, common/arg.cpp; clip_ctx,
-    tools/mtmd/clip.cpp)."""
+    """Return the companions with the devices that they have under `--split-mode none`."""
+    # It chooses one of a draft model's devices, too; a projector goes to the first device whatever --main-gpu
+    # says (common_params_parse_ex, common/arg.cpp; clip_ctx, tools/mtmd/clip.cpp).
     if configuration.split_mode is not SplitMode.NONE:
         return companions
     draft, projector = companions.draft, companions.projector
     if projector is not None and projector.request.where is None:
-        every = used_devices(replace(configuration, split_mode=SplitMode.LAYER), devices)
-        where = every[0].id if every else HOST
+        used = used_devices(replace(configuration, split_mode=SplitMode.LAYER), devices)
+        where = used[0].id if used else HOST
         projector = replace(projector, request=replace(projector.request, where=where))
     if draft is not None and draft.request.devices is not None and len(draft.request.devices) > 1:
-        one = used_devices(replace(configuration, devices=draft.request.devices), devices)
-        draft = replace(draft, request=replace(draft.request, devices=tuple(device.id for device in one)))
+        main = used_devices(replace(configuration, devices=draft.request.devices), devices)
+        draft = replace(draft, request=replace(draft.request, devices=tuple(device.id for device in main)))
     return replace(companions, draft=draft, projector=projector)
 
 
 def visible_devices(devices: Sequence[Device], variables: Mapping[str, str]) -> tuple[Device, ...]:
-    """The devices under `CUDA_VISIBLE_DEVICES=1,0` and its like before the command, numbered anew, and as many of them
-    as `GGML_CUDA_DEVICES=4` makes of the cards that are there."""
-    seen = tuple(devices)
-    for variable, backend in _VISIBLE.items():
+    """Return the devices that llama-server sees under these variables, numbered anew.
+
+    `CUDA_VISIBLE_DEVICES=1,0` and its like choose devices; `GGML_CUDA_DEVICES=4` makes 4 of all cards.
+    """
+    visible = tuple(devices)
+    for variable, backend in _VISIBLE_DEVICES.items():
         if variable in variables:
-            seen = _chosen(seen, backend, variables[variable])
-    wanted = variables.get("GGML_CUDA_DEVICES", "")
-    if wanted.isdecimal() and int(wanted):
+            visible = _choose_listed(visible, backend, variables[variable])
+    count = variables.get("GGML_CUDA_DEVICES", "")
+    if count.isdecimal() and int(count):
         for backend in (Backend.CUDA, Backend.HIP):
-            seen = _emulated(seen, backend, min(int(wanted), _MAX_CUDA_DEVICES))
-    return seen
+            visible = _divide_cards(visible, backend, min(int(count), _MAX_CUDA_DEVICES))
+    return visible
 
 
 def question_of_configuration(
     configuration: Configuration, model: str, devices: tuple[Device, ...], pool: int, names: Sequence[str]
 ) -> Question:
-    """The simulator's question. `devices` are the used ones, `names` the model's tensors: overrides that find none of
-    them only keep their effect on pipelining.
+    """Return the simulator's question. `devices` are the used ones, `names` the model's tensors.
 
     Raises UsageError for an override to a device that is not used.
     """
-    overrides = _effective(configuration.overrides, devices, names)
+    overrides = _effective_overrides(configuration.overrides, devices, names)
     split_mode = configuration.split_mode
     if split_mode is SplitMode.NONE:
-        split_mode = SplitMode.LAYER  # the one device that is left
+        split_mode = SplitMode.LAYER  # only one device is left
     split = configuration.tensor_split[: len(devices)]
     return Question(
         model=model,
@@ -201,8 +196,8 @@ def question_of_configuration(
 
 
 def refusal_of(configuration: Configuration, devices: Sequence[Device]) -> str | None:
-    """What llama.cpp says before it looks at the model: no backend but SYCL has split buffers left
-    (src/llama-model.cpp, make_gpu_buft_list)."""
+    """Return what llama.cpp refuses before it looks at the model."""
+    # No backend but SYCL has split buffers any more (src/llama-model.cpp, make_gpu_buft_list).
     without = next((device.id for device in devices if device.backend is not Backend.SYCL), None)
     if configuration.split_mode is not SplitMode.ROW or without is None:
         return None
@@ -210,31 +205,34 @@ def refusal_of(configuration: Configuration, devices: Sequence[Device]) -> str |
 
 
 def settled_load_mode(configuration: Configuration, devices: Sequence[Device]) -> LoadMode:
-    """Auto maps the file, unless a device cannot (llama_model_base::load_tensors, LLAMA_LOAD_MODE_AUTO)."""
+    """Return the load mode; auto maps the file, unless a device cannot.
+
+    As llama_model_base::load_tensors for LLAMA_LOAD_MODE_AUTO.
+    """
     if configuration.load_mode is not None:
         return configuration.load_mode
     cannot = any(device.shares_host_memory and device.backend in _CANNOT_MAP for device in devices)
     return LoadMode.NONE if cannot else LoadMode.MMAP
 
 
-def _effective(
+def _effective_overrides(
     overrides: Sequence[TensorOverride], devices: Sequence[Device], names: Sequence[str]
 ) -> tuple[TensorOverride, ...]:
     check_places(overrides, [device.id for device in devices])
-    found = tuple(override for override in overrides if matches_any(override, names))
-    return found or ((_NOTHING,) if overrides else ())
+    matching = tuple(override for override in overrides if matches_any(override, names))
+    return matching or ((_MATCHES_NOTHING,) if overrides else ())
 
 
-def _chosen(devices: tuple[Device, ...], backend: Backend, listed: str) -> tuple[Device, ...]:
-    """Indices or UUIDs; as CUDA does, everything after an entry that names nothing is left out."""
-    mine = [device for device in devices if device.backend is backend]
+def _choose_listed(devices: tuple[Device, ...], backend: Backend, listed: str) -> tuple[Device, ...]:
+    """Return the backend's devices that are listed by index or UUID, numbered anew, before the others."""
+    candidates = [device for device in devices if device.backend is backend]
     chosen: list[Device] = []
     for word in filter(None, (part.strip() for part in listed.split(","))):
-        found = next((device for device in mine if device.uuid and device.uuid.startswith(word)), None)
-        if word.isdecimal() and int(word) < len(mine):
-            found = mine[int(word)]
+        found = next((device for device in candidates if device.uuid and device.uuid.startswith(word)), None)
+        if word.isdecimal() and int(word) < len(candidates):
+            found = candidates[int(word)]
         if found is None:
-            break
+            break  # as CUDA does: an entry that names nothing ends the list
         chosen.append(found)
     renamed = [
         replace(device, id=device.id.rstrip("0123456789") + str(index)) for index, device in enumerate(chosen)
@@ -242,18 +240,20 @@ def _chosen(devices: tuple[Device, ...], backend: Backend, listed: str) -> tuple
     return (*renamed, *(device for device in devices if device.backend is not backend))
 
 
-def _emulated(devices: tuple[Device, ...], backend: Backend, count: int) -> tuple[Device, ...]:
-    """Virtual devices in turn on each card, whose memory those on it share evenly (ggml_cuda_init and
-    ggml_backend_cuda_device_get_memory, ggml-cuda.cu; HIP is the same code)."""
+def _divide_cards(devices: tuple[Device, ...], backend: Backend, count: int) -> tuple[Device, ...]:
+    """Return `count` virtual devices, in turn on each card, which share its memory evenly.
+
+    As ggml_cuda_init and ggml_backend_cuda_device_get_memory (ggml-cuda.cu); HIP is the same code.
+    """
     cards = [device for device in devices if device.backend is backend]
     if not cards or count == len(cards):
         return devices
-    made = []
+    virtual = []
     for index in range(count):
         card = cards[index % len(cards)]
         sharers = len(range(index % len(cards), count, len(cards)))
         free = None if card.free_bytes is None else card.free_bytes // sharers
-        made.append(
+        virtual.append(
             replace(
                 card,
                 id=card.id.rstrip("0123456789") + str(index),
@@ -262,8 +262,8 @@ def _emulated(devices: tuple[Device, ...], backend: Backend, count: int) -> tupl
                 uuid=card.uuid if sharers == 1 else None,
             )
         )
-    return (*made, *(device for device in devices if device.backend is not backend))
+    return (*virtual, *(device for device in devices if device.backend is not backend))
 
 
-def _names(devices: Sequence[Device]) -> str:
+def _list_names(devices: Sequence[Device]) -> str:
     return ", ".join(device.id for device in devices) or "no device"

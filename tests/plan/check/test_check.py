@@ -9,7 +9,8 @@ import pytest
 from launcher.engine.flags.command_line import read_command
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST, Basis
-from launcher.plan.check.check import Check, check_configuration, check_json
+from launcher.plan.check.as_json import check_json
+from launcher.plan.check.check import Check, check_configuration
 from launcher.plan.companions import DraftRequest
 from launcher.plan.expert_pattern import placement_pattern
 from launcher.plan.memory.companion_memory import NO_COMPANIONS, Companions, Draft

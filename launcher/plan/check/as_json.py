@@ -1,0 +1,66 @@
+"""Write the verdict on a command line as the document of `launcher check --json`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from launcher.plan.as_json import PLAN_SCHEMA, ledger_json
+from launcher.plan.check.check import Check
+from launcher.plan.memory.assign import Share
+from launcher.plan.oracle import Question
+from launcher.plan.reasons import format_ranges
+
+
+def check_json(value: Check) -> dict[str, Any]:
+    """Return the versioned document of `launcher check --json`, without what is offered instead."""
+    return {
+        "schema": PLAN_SCHEMA,
+        "fits": value.fits,
+        "model": {"id": value.model_id, "source": value.source, "size_bytes": value.size_bytes},
+        "context": {
+            "tokens": value.pool,
+            "slots": value.question.n_parallel,
+            "shared": value.question.kv_unified,
+            "per_slot": value.slot_ctx_size,
+        },
+        "settings": _settings_json(value.question),
+        "layers": [_share_json(share) for share in value.assignment.shares],
+        **ledger_json(value.ledger),
+        "simulated_by": value.simulated_by,
+        "failures": [
+            {"where": failure.where, "stage": failure.stage, "missing_bytes": failure.missing_bytes}
+            for failure in value.failures
+        ],
+        "refusal": value.refusal,
+        "reasons": list(value.reasons),
+    }
+
+
+def _settings_json(question: Question) -> dict[str, Any]:
+    return {
+        "cache_type_k": question.cache_type_k.value,
+        "cache_type_v": question.cache_type_v.value,
+        "batch_size": question.batch_size,
+        "ubatch_size": question.ubatch_size,
+        "flash_attn": question.flash_attn.value,
+        "load_mode": question.load_mode.value,
+        "n_gpu_layers": question.n_gpu_layers,
+        "split_mode": question.split_mode.value,
+        "tensor_split": list(question.tensor_split) or None,
+        "kv_offload": question.kv_offload,
+        "op_offload": question.op_offload,
+        "no_host": question.no_host,
+        "swa_full": question.swa_full,
+        "overrides": [{"pattern": rule.pattern, "where": rule.where} for rule in question.overrides],
+    }
+
+
+def _share_json(share: Share) -> dict[str, Any]:
+    return {
+        "where": share.where,
+        "layers": format_ranges(share.layers),
+        "n_layers": len(share.layers),
+        "expert_blocks": format_ranges(share.expert_blocks),
+        "n_expert_blocks": len(share.expert_blocks),
+        "expert_bytes": share.expert_bytes,
+    }
