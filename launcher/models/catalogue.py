@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from launcher.errors import LauncherError, NotFound, TryAgain, UsageError
-from launcher.gguf.file_names import FileGroup, ShardName, pick_head, quant_label, shard_name
+from launcher.errors import NotFound, TryAgain, UsageError
+from launcher.gguf.file_names import FileGroup, pick_head, quant_label, shard_name
 from launcher.models.hub.endpoint import Endpoint, endpoint_in_use
 from launcher.models.local import open_path
-from launcher.models.located import DeferredFiles, Located, UnreachableFiles
+from launcher.models.located import DeferredFiles, Located
+from launcher.models.profile_headers import open_without_files, shipped_headers
 from launcher.models.profiles.folders import read_model_profiles
-from launcher.models.profiles.made_headers import make_headers
 from launcher.models.profiles.profile import (
     ModelProfile,
     ProfileQuant,
@@ -162,56 +162,6 @@ def _single(text: str, open_: Callable[[OnProgress], Located]) -> Target:
     )
 
 
-def _open_without_files(
-    profile: ModelProfile, quant: ProfileQuant, sources: Sources, cause: LauncherError
-) -> Located:
-    """Open what a profile knows of a quant: its saved headers, else headers made from its recipe.
-
-    Raises `cause` if the profile has neither.
-    """
-    saved = _shipped_headers(profile, quant, sources)
-    if saved is not None:
-        path, located = saved
-        return replace(located, notes=(f"headers as saved in {path.name}: {cause.message}",))
-    made = make_headers(profile, quant)
-    if made is None:
-        raise cause
-    model, raw, note = made
-    return Located(
-        model=model,
-        raw_headers=(raw,),
-        files=UnreachableFiles(repo=quant.repo, file=_first_file(quant), cause=cause.message),
-        notes=(f"{note}; the files were not looked at: {cause.message}",),
-    )
-
-
-def _first_file(quant: ProfileQuant) -> str:
-    """Return the first shard's name, or a placeholder if the number of shards is unknown."""
-    if quant.file:
-        return quant.file
-    # As repos of quants call their files.
-    stem = f"{quant.repo.rpartition('/')[2].removesuffix('-GGUF')}-{quant.label}"
-    if quant.n_shards is None:
-        return f"FIRST-SHARD-OF-{stem}.gguf"
-    return (
-        f"{stem}.gguf"
-        if quant.n_shards == 1
-        else ShardName(stem=stem, index=1, count=quant.n_shards).sibling(1)
-    )
-
-
-def _shipped_headers(
-    profile: ModelProfile, quant: ProfileQuant, sources: Sources
-) -> tuple[Path, Located] | None:
-    for folder in sources.headers_dirs:
-        path = folder / f"{profile.name}-{quant.label}.headers"
-        if path.is_file():
-            from launcher.models.saved import read_saved
-
-            return path, read_saved(path)
-    return None
-
-
 def _profile_target(profile: ModelProfile, quant: str | None, sources: Sources) -> Target:
     quants = _ProfileQuants(profile, sources)
     return Target(
@@ -249,9 +199,9 @@ class _ProfileQuants:
         except TryAgain as error:
             if self._hub_silence is None:
                 self._hub_silence = TryAgain("the Hub did not answer just before", hint=error.hint)
-            return _open_without_files(self._profile, quant, sources, error)
+            return open_without_files(self._profile, quant, sources.headers_dirs, error)
         except NotFound as error:
-            return _open_without_files(self._profile, quant, sources, error)
+            return open_without_files(self._profile, quant, sources.headers_dirs, error)
 
     def _open_with_wheel(
         self, quant: ProfileQuant, wheel: WheelSource, ref: ModelRef, on_progress: OnProgress
@@ -263,7 +213,7 @@ class _ProfileQuants:
             return here
         locate = partial(open_first, ref, wheel, endpoint=endpoint, store=store, models_dir=models_dir)
         # A wheel has no headers that could be read without downloading all of it.
-        saved = _shipped_headers(self._profile, quant, self._sources)
+        saved = shipped_headers(self._profile, quant, self._sources.headers_dirs)
         if saved is None or [shard.sha256 for shard in saved[1].model.shards] != [wheel.sha256]:
             return locate(on_progress=on_progress)
         deferred = DeferredFiles(locate=lambda on_progress: locate(on_progress=on_progress))

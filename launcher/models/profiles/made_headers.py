@@ -10,7 +10,7 @@ from launcher.models.profiles.profile import ModelProfile, ProfileQuant, RecipeB
 
 
 def make_headers(profile: ModelProfile, quant: ProfileQuant) -> tuple[ModelFile, bytes, str] | None:
-    """Make the model of a quant, its raw header, and the note that its plan must show; None without a recipe.
+    """Make the model of a quant, its raw header, and the note its plan must show; None without a recipe.
 
     Raises BadGguf for a recipe that leaves a tensor out or does not meet the file's size.
     """
