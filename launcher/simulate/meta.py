@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping, Sequence
-from ctypes import Structure, c_bool, c_char_p, c_int, c_int64, c_size_t, c_uint32, c_void_p
+from ctypes import Structure, c_char_p, c_int, c_int64, c_size_t, c_uint32, c_void_p
 from typing import Any
 
 from launcher.machine.machine import Device
@@ -25,7 +25,7 @@ from launcher.plan.amounts import HOST
 from launcher.plan.oracle import BufferRow
 from launcher.simulate.abi.binding import Binding, BreakdownEntry
 from launcher.simulate.abi.graph import GraphView
-from launcher.simulate.abi.layout import BUFT_IN_BUFFER, BufferType, TensorOffsets
+from launcher.simulate.abi.layout import BUFT_IN_BUFFER, BufferType, InitParameters, TensorOffsets
 from launcher.simulate.abi.layout_check import Unavailable
 from launcher.simulate.backends.traits import Staging, traits_of
 from launcher.simulate.devices import VirtualDevices
@@ -56,15 +56,9 @@ class _SplitUser(Structure):
     _fields_ = (("n_devices", c_size_t), ("model", c_void_p))
 
 
-class _ContextParameters(Structure):
-    """struct ggml_init_params (ggml/include/ggml.h)."""
-
-    _fields_ = (("mem_size", c_size_t), ("mem_buffer", c_void_p), ("no_alloc", c_bool))
-
-
 _Function = tuple[str, Any, tuple[Any, ...]]
 _BASE: tuple[_Function, ...] = (
-    ("ggml_init", c_void_p, (_ContextParameters,)),
+    ("ggml_init", c_void_p, (InitParameters,)),
     ("ggml_free", None, (c_void_p,)),
     ("ggml_tensor_overhead", c_size_t, ()),
     ("ggml_dup_tensor", c_void_p, (c_void_p, c_void_p)),
@@ -181,7 +175,7 @@ class MetaDevice:
     def _lay_out(self, tensors: Sequence[int]) -> int:
         """Create a ggml_context with tensors of the same names, types and shapes; return its address."""
         size = (len(tensors) + 1) * self._base.ggml_tensor_overhead()
-        context: int = self._base.ggml_init(_ContextParameters(size, None, no_alloc=True))
+        context: int = self._base.ggml_init(InitParameters(size, None, no_alloc=True))
         for tensor in tensors:
             twin = self._base.ggml_dup_tensor(context, tensor)
             self._base.ggml_set_name(twin, ctypes.string_at(tensor + TensorOffsets.NAME))

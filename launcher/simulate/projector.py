@@ -7,16 +7,14 @@ virtual buffers.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
-from collections.abc import Iterator
 from ctypes import CDLL, Structure, c_bool, c_char_p, c_int, c_void_p
 from pathlib import Path
 
 from launcher.plan.amounts import HOST
 from launcher.plan.oracle import BufferRow, ProjectorAnswer, ProjectorQuestion, Refusal
-from launcher.simulate.abi.binding import StdMap
+from launcher.simulate.abi.binding import StdMap, walk_map
 from launcher.simulate.abi.layout_check import Unavailable
 from launcher.simulate.devices import VirtualDevices
 from launcher.simulate.run import FLASH_ATTENTION
@@ -124,12 +122,12 @@ class ProjectorSimulator:
         parameters.image_max_tokens = question.image_max_tokens
         parameters.warmup = reserve
         tree = self._usage(os.fsencode(question.model), parameters)
-        entries = dict(_walk(tree.root))
+        entries = tuple(walk_map(tree.root, _NODE))
         if len(entries) != tree.count:
             raise Unavailable("mtmd_get_memory_usage answers in a form this simulator does not know")
         names = {address: name for name, address in self._virtual.addresses.items()}
         by_place: dict[str, int] = {}
-        for address, n_bytes in entries.items():
+        for address, n_bytes in entries:
             where = names.get(address, HOST)
             by_place[where] = by_place.get(where, 0) + n_bytes
         return by_place
@@ -140,12 +138,3 @@ class ProjectorSimulator:
         wrong = [name for name, value in _DEFAULTS.items() if getattr(parameters, name) != value]
         if wrong:
             raise Unavailable(f"this libmtmd has other parameters than the simulator knows ({wrong[0]})")
-
-
-def _walk(node: int | None) -> Iterator[tuple[int, int]]:
-    """Yield key and value of every node of a red-black tree, in order."""
-    if node:
-        _, _, left, right, device, n_bytes = _NODE.unpack(ctypes.string_at(node, _NODE.size))
-        yield from _walk(left)
-        yield device, n_bytes
-        yield from _walk(right)

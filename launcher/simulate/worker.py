@@ -13,10 +13,13 @@ import os
 import resource
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING
 
-from launcher.plan.oracle import ProjectorAnswer, Refusal
+from launcher.plan.oracle import Answer, ProjectorAnswer, Refusal
 from launcher.simulate.wire import Json, device_from, projector_question_from, question_from, to_json
+
+if TYPE_CHECKING:
+    from launcher.simulate.run import Simulator
 
 
 def run_worker() -> None:
@@ -37,7 +40,7 @@ def _private_stdout() -> IO[str]:
     return pipe
 
 
-def _set_up(setup: Json, answers: IO[str]) -> Any:
+def _set_up(setup: Json, answers: IO[str]) -> Simulator | None:
     # imported once stdout is safe
     from launcher.simulate.abi.binding import Binding  # noqa: PLC0415
     from launcher.simulate.abi.layout_check import Unavailable  # noqa: PLC0415
@@ -64,10 +67,10 @@ def _limit_memory(n_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _answer(simulator: Any, lib_dir: Path, request: Json) -> Json:
+def _answer(simulator: Simulator, lib_dir: Path, request: Json) -> Json:
     try:
         if "projector" in request:
-            result = _projector(simulator, lib_dir, request["projector"])
+            result: Answer | ProjectorAnswer | Refusal = _projector(simulator, lib_dir, request["projector"])
         else:
             result = simulator.simulate(question_from(request["question"]), like_fit=request["like_fit"])
     except Exception as error:  # noqa: BLE001 - reported to the client, which raises it
@@ -75,7 +78,7 @@ def _answer(simulator: Any, lib_dir: Path, request: Json) -> Json:
     return {"refusal" if isinstance(result, Refusal) else "answer": to_json(result)}
 
 
-def _projector(simulator: Any, lib_dir: Path, question: Json) -> ProjectorAnswer | Refusal:
+def _projector(simulator: Simulator, lib_dir: Path, question: Json) -> ProjectorAnswer | Refusal:
     # libmtmd is only loaded if a projector is asked about
     from launcher.simulate.abi.layout_check import Unavailable  # noqa: PLC0415
     from launcher.simulate.projector import ProjectorSimulator  # noqa: PLC0415

@@ -206,7 +206,7 @@ class Binding:
     def breakdown(self, context: int) -> dict[str, BreakdownEntry]:
         """Call llama_get_memory_breakdown; return its entries by buffer type."""
         tree = self._cpp(_BREAKDOWN, context)
-        entries = tuple(_walk(tree.root))
+        entries = tuple(walk_map(tree.root, _MAP_NODE))
         if len(entries) != tree.count:
             raise Unavailable("llama_get_memory_breakdown answers in a form this simulator does not know")
         return {self.buffer_type_name(key): BreakdownEntry(*data) for key, *data in entries}
@@ -225,12 +225,13 @@ class Binding:
             )
 
 
-def _walk(node: int | None) -> Iterator[tuple[int, int, int, int]]:
-    """Yield key and three sizes of every node of a red-black tree, in order."""
+def walk_map(node: int | None, layout: struct.Struct) -> Iterator[tuple[int, ...]]:
+    """Yield key and value of every node of a std::map, in order; `node` is the address of its root.
+
+    `layout` is that of a node: colour, parent, left, right (bits/stl_tree.h), then key and value.
+    """
     if node:
-        _, _, left, right, key, model, context, compute = _MAP_NODE.unpack(
-            ctypes.string_at(node, _MAP_NODE.size)
-        )
-        yield from _walk(left)
-        yield key, model, context, compute
-        yield from _walk(right)
+        _, _, left, right, *entry = layout.unpack(ctypes.string_at(node, layout.size))
+        yield from walk_map(left, layout)
+        yield tuple(entry)
+        yield from walk_map(right, layout)

@@ -194,6 +194,12 @@ class Graph(Structure):
     )
 
 
+class InitParameters(Structure):
+    """struct ggml_init_params (ggml/include/ggml.h)."""
+
+    _fields_ = (("mem_size", c_size_t), ("mem_buffer", c_void_p), ("no_alloc", c_bool))
+
+
 class BufferTypeOverride(Structure):
     """struct llama_model_tensor_buft_override (include/llama.h)."""
 

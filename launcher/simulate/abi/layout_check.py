@@ -9,10 +9,10 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ctypes import CDLL, Structure, c_bool, c_int, c_int64, c_size_t, c_void_p
+from ctypes import CDLL, c_int, c_int64, c_void_p
 
 from launcher.gguf.ggml import GgmlType
-from launcher.simulate.abi.layout import Graph, TensorOffsets
+from launcher.simulate.abi.layout import Graph, InitParameters, TensorOffsets
 from launcher.simulate.abi.ops import decode_op
 
 _CONTEXT_BYTES = 1 << 20
@@ -23,12 +23,6 @@ _WEIGHTS = GgmlType.Q8_0
 
 class Unavailable(Exception):
     """The simulator cannot run on these libraries; the message says why in one sentence."""
-
-
-class _InitParams(Structure):
-    """struct ggml_init_params (ggml/include/ggml.h)."""
-
-    _fields_ = (("mem_size", c_size_t), ("mem_buffer", c_void_p), ("no_alloc", c_bool))
 
 
 def check_layouts(base: CDLL) -> None:
@@ -49,9 +43,9 @@ def check_layouts(base: CDLL) -> None:
 
 @contextmanager
 def _context(base: CDLL) -> Iterator[int]:
-    base.ggml_init.restype, base.ggml_init.argtypes = c_void_p, (_InitParams,)
+    base.ggml_init.restype, base.ggml_init.argtypes = c_void_p, (InitParameters,)
     base.ggml_free.restype, base.ggml_free.argtypes = None, (c_void_p,)
-    context = base.ggml_init(_InitParams(mem_size=_CONTEXT_BYTES, mem_buffer=None, no_alloc=True))
+    context = base.ggml_init(InitParameters(mem_size=_CONTEXT_BYTES, mem_buffer=None, no_alloc=True))
     try:
         yield context
     finally:
