@@ -32,7 +32,7 @@ from launcher.plan.as_json import plan_json, shortfall_json
 from launcher.plan.check.as_json import check_json
 from launcher.plan.check.check import Check, check_configuration
 from launcher.plan.check.configuration import Configuration, visible_devices
-from launcher.plan.memory.companion_memory import Companions
+from launcher.plan.companions import Companions
 from launcher.plan.modes import CacheType, FlashAttention
 from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.search.search import plan_one

@@ -20,8 +20,8 @@ from launcher.models.local import open_path
 from launcher.models.located import Located
 from launcher.models.url_secrets import strip_word_secrets
 from launcher.plan.amounts import Amount, Basis
-from launcher.plan.companions import CompanionRequest
-from launcher.plan.memory.companion_memory import Companions, Draft, Projector, needs_main_context
+from launcher.plan.companions import CompanionRequest, Companions, Draft, Projector
+from launcher.plan.memory.companion_questions import needs_main_context
 from launcher.plan.workload import Adapter
 from launcher.progress import silent
 from launcher.simulate.simulations import Simulations

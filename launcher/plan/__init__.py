@@ -7,7 +7,7 @@ amounts.py         bytes with their provenance, and the rows of a ledger
 modes.py           llama-server's choices as enums
 oracle.py          the questions that a simulator answers
 rope.py            how long a request can be under RoPE scaling
-companions.py      the draft model and projector that flags ask for
+companions.py      a draft model and a projector, as asked for and as read
 overrides.py       `-ot`: rules that send single tensors to a place
 expert_pattern.py  one regular expression for the experts of chosen blocks
 reasons.py         the planner's choices in sentences

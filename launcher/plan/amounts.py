@@ -38,6 +38,18 @@ class Amount:
 NOTHING = Amount(n_bytes=0, basis=Basis.EXACT)
 
 
+def add_amounts(first: Amount, second: Amount) -> Amount:
+    """Return the sum, whose basis is the less certain of the two; an amount of nothing does not count."""
+    counted = [amount for amount in (first, second) if amount.n_bytes or amount.band_bytes]
+    if len(counted) < 2:
+        return counted[0] if counted else first
+    return Amount(
+        n_bytes=first.n_bytes + second.n_bytes,
+        basis=max((first.basis, second.basis), key=MOST_CERTAIN_FIRST.index),
+        band_bytes=first.band_bytes + second.band_bytes,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerRow:
     """The memory of one device, or of the host, while the model runs."""

@@ -1,4 +1,4 @@
-"""The companions that flags ask for: a draft model (`-md`) and a multimodal projector (`--mmproj`). Pure.
+"""Companions of a model: a draft model (`-md`) and a multimodal projector (`--mmproj`). Pure.
 
 Both take memory from the model's devices. Unless a flag says where, their place follows from the model's
 placement.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from launcher.gguf.model import ModelFile
 from launcher.plan.modes import CacheType, TensorOverride
+from launcher.plan.oracle import Oracle, ProjectorOracle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,3 +45,35 @@ class CompanionRequest:
     # Tokens drafted at once for each slot; each needs a row of the main model's logits
     # (common_speculative_get_output_limits).
     n_draft: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A draft model whose headers are read."""
+
+    request: DraftRequest
+    model: ModelFile
+    path: str  # of its first shard
+    oracle: Oracle  # simulates it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Projector:
+    """A projector whose header is read."""
+
+    request: ProjectorRequest
+    model: ModelFile
+    path: str
+    oracle: ProjectorOracle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Companions:
+    """All that is loaded with the model."""
+
+    draft: Draft | None = None
+    projector: Projector | None = None
+    n_draft: int = 0
+
+
+NO_COMPANIONS = Companions()

@@ -9,8 +9,9 @@ import pytest
 
 from launcher.engine.find import Engine
 from launcher.models.local import open_path
-from launcher.plan.companions import DraftRequest
-from launcher.plan.memory.companion_memory import Companions, Draft, draft_question, size_companions
+from launcher.plan.companions import Companions, Draft, DraftRequest
+from launcher.plan.memory.companion_memory import size_companions
+from launcher.plan.memory.companion_questions import draft_question
 from launcher.plan.modes import CacheType
 from launcher.plan.oracle import Question, Refusal
 from launcher.simulate.client import SimulatorPool

@@ -22,15 +22,10 @@ from launcher.plan.check.configuration import (
     used_devices,
 )
 from launcher.plan.check.explanation import Facts, explain_check
+from launcher.plan.companions import NO_COMPANIONS, Companions
 from launcher.plan.memory.assign import Assignment, assign
 from launcher.plan.memory.budget import Budgets, read_budgets
-from launcher.plan.memory.companion_memory import (
-    NO_COMPANIONS,
-    CompanionMemory,
-    Companions,
-    add_companions,
-    size_companions,
-)
+from launcher.plan.memory.companion_memory import CompanionMemory, add_companions, size_companions
 from launcher.plan.memory.estimate import count_question, demand_of_question
 from launcher.plan.memory.host_memory import plan_caches
 from launcher.plan.memory.kv import state_bytes

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from launcher.errors import UsageError
 from launcher.machine.machine import Backend, Device
 from launcher.plan.amounts import HOST
-from launcher.plan.memory.companion_memory import Companions
+from launcher.plan.companions import Companions
 from launcher.plan.modes import CacheType, FlashAttention, LoadMode, SplitMode, TensorOverride
 from launcher.plan.oracle import Question
 from launcher.plan.overrides import check_places, matches_any

@@ -9,14 +9,9 @@ from launcher.gguf.architecture import Architecture, read_architecture
 from launcher.gguf.model import ModelFile
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST, LedgerRow
+from launcher.plan.companions import NO_COMPANIONS, Companions
 from launcher.plan.memory.budget import Budgets, DeviceBudget, read_budgets
-from launcher.plan.memory.companion_memory import (
-    NO_COMPANIONS,
-    CompanionMemory,
-    Companions,
-    add_companions,
-    size_companions,
-)
+from launcher.plan.memory.companion_memory import CompanionMemory, add_companions, size_companions
 from launcher.plan.memory.host_memory import HostCaches, plan_caches
 from launcher.plan.memory.ledger import Demand, build_ledger, demand_of, mark_assumed_weights
 from launcher.plan.memory.simulated import placement_question

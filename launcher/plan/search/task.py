@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from launcher.gguf.model import ModelFile
 from launcher.machine.machine import Machine
-from launcher.plan.memory.companion_memory import NO_COMPANIONS, Companions
+from launcher.plan.companions import NO_COMPANIONS, Companions
 from launcher.plan.search.verify import ModelSimulator
 from launcher.plan.workload import Limits, Workload
 

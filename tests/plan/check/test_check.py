@@ -11,9 +11,8 @@ from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST, Basis
 from launcher.plan.check.as_json import check_json
 from launcher.plan.check.check import Check, check_configuration
-from launcher.plan.companions import DraftRequest
+from launcher.plan.companions import NO_COMPANIONS, Companions, Draft, DraftRequest
 from launcher.plan.expert_pattern import placement_pattern
-from launcher.plan.memory.companion_memory import NO_COMPANIONS, Companions, Draft
 from launcher.plan.oracle import Answer, BufferRow, HostTensor, Question, Refusal
 from launcher.plan.plan import Plan
 from launcher.plan.workload import Workload

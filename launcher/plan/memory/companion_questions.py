@@ -1,0 +1,103 @@
+"""Questions about companions: a draft model or projector as llama-server loads it with the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from launcher.errors import UsageError
+from launcher.gguf.model import ModelFile
+from launcher.machine.machine import Device
+from launcher.plan.amounts import HOST, LedgerRow
+from launcher.plan.companions import Draft, Projector
+from launcher.plan.memory.budget import free_bytes
+from launcher.plan.modes import SplitMode
+from launcher.plan.oracle import ProjectorQuestion, Question
+
+# Ways of drafting whose model works on the main model's states (common/speculative.cpp): its context cannot be made
+# without the main one.
+_HEAD_TYPES = ("draft-mtp", "draft-eagle3", "draft-dflash", "draft-dspark")
+
+
+def needs_main_context(spec_types: Sequence[str], model: ModelFile) -> bool:
+    """Return whether a draft model cannot be simulated by itself.
+
+    `--spec-type` tells, or the header where that is left open (common_speculative_types_from_gguf).
+    """
+    if any(name in _HEAD_TYPES for name in spec_types):
+        return True
+    architecture = model.metadata.get("general.architecture")
+    return architecture in {"dflash", "eagle3", "gemma4-assistant"} or any(
+        ".nextn.eh_proj." in tensor.name for tensor in model.tensors
+    )
+
+
+def draft_question(
+    draft: Draft, main: Question, devices: Sequence[Device], ledger: Sequence[LedgerRow]
+) -> Question:
+    """Return the question about a draft model that is loaded with `main`, whose memory is `ledger`.
+
+    It has the pool, slots, batches and split of `main`, and its own layers, devices and cache types
+    (common_base_params_to_speculative, common/speculative.cpp at 0c1e570). `devices` are the machine's. Raises
+    UsageError for a device that is not there.
+    """
+    request = draft.request
+    if request.devices is None:
+        used = main.devices
+    else:
+        used = tuple(_device(name, devices, "-devd") for name in request.devices)
+    split = main.tensor_split[: len(used)] if len(main.devices) > 1 else ()
+    split = split if any(split) else ()
+    if len(used) > 1 and not split:
+        # llama.cpp splits by free memory, after the main model is loaded.
+        held = {row.where: row.used_bytes for row in ledger}
+        used = tuple(
+            replace(device, free_bytes=max(free_bytes(device) - held.get(device.id, 0), 0)) for device in used
+        )
+    alone = request.devices is not None and len(used) == 1
+    return replace(
+        main,
+        model=draft.path,
+        devices=used,
+        split_mode=SplitMode.LAYER if alone else main.split_mode,
+        cache_type_k=request.cache_type_k,
+        cache_type_v=request.cache_type_v,
+        overrides=request.overrides,
+        tensor_split=split,
+        n_gpu_layers=request.n_gpu_layers,
+        n_outputs=None,
+        n_draft=0,
+    )
+
+
+def projector_question(projector: Projector, main: Question, devices: Sequence[Device]) -> ProjectorQuestion:
+    """Return the question about a projector that is loaded with `main`.
+
+    It goes to the first device in use unless its request says otherwise (common_params_parse_ex, common/arg.cpp).
+    Raises UsageError for a device that is not there.
+    """
+    where = projector.request.where
+    if where is None:
+        where = main.devices[0].id if main.devices else HOST
+    used = main.devices
+    if where != HOST and where not in {device.id for device in used}:
+        used = (*used, _device(where, devices, "-mmdev"))
+    return ProjectorQuestion(
+        model=projector.path,
+        devices=used,
+        where=where,
+        flash_attn=main.flash_attn,
+        image_min_tokens=projector.request.image_min_tokens,
+        image_max_tokens=projector.request.image_max_tokens,
+    )
+
+
+def _device(name: str, devices: Sequence[Device], flag: str) -> Device:
+    for device in devices:
+        if device.id == name:
+            return device
+    there = ", ".join(device.id for device in devices) or "no device"
+    raise UsageError(
+        f"{flag} names {name}, and this machine has {there}",
+        hint="launcher probe shows the devices",
+    )
