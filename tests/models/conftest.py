@@ -11,6 +11,8 @@ import pytest
 from launcher.models.hub.endpoint import Endpoint
 from launcher.models.store import HubStore
 from tests.fakes.hub import FakeHub
+from tests.make_gguf import make_gguf
+from tests.range_server import RangeServer, serve_ranges
 
 
 @pytest.fixture
@@ -28,3 +30,23 @@ def endpoint(hub: FakeHub, tmp_path: Path) -> Endpoint:
 @pytest.fixture
 def store(tmp_path: Path) -> HubStore:
     return HubStore(folder=tmp_path / "cache" / "hub")
+
+
+@pytest.fixture
+def server() -> Iterator[RangeServer]:
+    with serve_ranges() as running:
+        yield running
+
+
+@pytest.fixture
+def tiny(server: RangeServer, tmp_path: Path) -> str:
+    (path,) = make_gguf(tmp_path / "tiny-Q8_0.gguf", "llama")
+    server.files[path.name] = path.read_bytes()
+    return f"{server.url}/models/{path.name}"
+
+
+@pytest.fixture
+def split(server: RangeServer, tmp_path: Path) -> tuple[str, ...]:
+    paths = make_gguf(tmp_path / "split-Q8_0.gguf", "llama", splits=3)
+    server.files |= {path.name: path.read_bytes() for path in paths}
+    return tuple(f"{server.url}/{path.name}" for path in paths)

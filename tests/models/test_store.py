@@ -10,7 +10,6 @@ import pytest
 from launcher.gguf.model import Shard
 from launcher.models import store as store_module
 from launcher.models.store import HubStore, Listing
-from tests.tiny_gguf import tiny_gguf
 
 COMMIT = "c" * 40
 
@@ -108,7 +107,3 @@ def test_a_store_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     store.keep_listing(Listing(repo="u/r", commit=COMMIT, revision=None, files=()))
     store.keep_verified(tmp_path / "file", "a")
     assert (store.header("u/r", COMMIT, "x.gguf", 9), store.listing("u/r", COMMIT)) == (None, None)
-
-
-def test_tiny_models_are_what_they_claim() -> None:
-    assert len(tiny_gguf(n_values=1000)) > 4000

@@ -1,44 +1,18 @@
-"""Ranged reads and resumable downloads against a real server on loopback, with every fault it can have."""
+"""Ranged reads of headers against a real server on loopback, with every fault it can have."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from launcher.errors import BadGguf, LauncherError, NotAllowed, NotFound, TryAgain, UsageError
-from launcher.models.located import Located, PullOptions, UrlFiles
+from launcher.models.located import UrlFiles
 from launcher.models.ranged_headers import SLACK_BYTES
-from launcher.models.transfer.journal import arrived_bytes
-from launcher.models.transfer.tuning import Tuning
 from launcher.models.url import file_name, open_url, shard_urls
-from launcher.models.url_download import fetch_url_files, url_folder
 from launcher.models.url_secrets import strip_secrets
-from launcher.progress import OnProgress, Step, silent
 from tests.make_gguf import make_gguf
-from tests.range_server import Faults, RangeServer, serve_ranges
-
-
-@pytest.fixture
-def server() -> Iterator[RangeServer]:
-    with serve_ranges() as running:
-        yield running
-
-
-@pytest.fixture
-def tiny(server: RangeServer, tmp_path: Path) -> str:
-    (path,) = make_gguf(tmp_path / "tiny-Q8_0.gguf", "llama")
-    server.files[path.name] = path.read_bytes()
-    return f"{server.url}/models/{path.name}"
-
-
-@pytest.fixture
-def split(server: RangeServer, tmp_path: Path) -> tuple[str, ...]:
-    paths = make_gguf(tmp_path / "split-Q8_0.gguf", "llama", splits=3)
-    server.files |= {path.name: path.read_bytes() for path in paths}
-    return tuple(f"{server.url}/{path.name}" for path in paths)
+from tests.range_server import Faults, RangeServer
 
 
 def test_a_header_is_read_by_ranges_only(server: RangeServer, tiny: str) -> None:
@@ -64,29 +38,6 @@ def test_any_shards_url_opens_the_set(server: RangeServer, split: tuple[str, ...
 def test_a_redirect_is_followed(server: RangeServer, tiny: str) -> None:
     server.faults["moved-Q8_0.gguf"] = Faults(redirect_to=tiny)
     assert open_url(f"{server.url}/moved-Q8_0.gguf").model.model_id == "moved-Q8_0"
-
-
-@pytest.mark.parametrize("moved", [False, True], ids=["typed", "redirected"])
-def test_a_name_beyond_ascii_is_read_and_fetched(
-    server: RangeServer, tiny: str, tmp_path: Path, *, moved: bool
-) -> None:
-    (content,) = server.files.values()
-    server.files["modèle-Q8_0.gguf"] = content
-    url = f"{server.url}/été/modèle-Q8_0.gguf"
-    if moved:  # as the bytes that some servers send; a header is written as latin-1
-        server.faults["tiny-Q8_0.gguf"] = Faults(redirect_to=url.encode().decode("latin-1"))
-    (path,) = fetch(open_url(tiny if moved else url), tmp_path)
-    assert (path.name, path.read_bytes()) == ("tiny-Q8_0.gguf" if moved else "modèle-Q8_0.gguf", content)
-
-
-def test_a_redirect_to_no_address_ends_with_one_sentence(
-    server: RangeServer, tiny: str, tmp_path: Path
-) -> None:
-    located = open_url(tiny)
-    server.faults["tiny-Q8_0.gguf"] = Faults(redirect_to="http://127.0.0.1:secret/tiny-Q8_0.gguf")
-    fails(tiny, TryAgain, "cannot be read")
-    with pytest.raises(TryAgain, match=r"redirects to an address that cannot be used$"):
-        fetch(located, tmp_path)
 
 
 def test_secrets_are_used_and_not_shown(server: RangeServer, tiny: str) -> None:
@@ -158,48 +109,6 @@ def test_a_body_that_breaks_off(server: RangeServer, tiny: str) -> None:
     fails(tiny, TryAgain, "tiny-Q8_0.gguf")
 
 
-def test_a_body_shorter_than_it_says(server: RangeServer, tiny: str, tmp_path: Path) -> None:
-    located = open_url(tiny)
-    server.faults["tiny-Q8_0.gguf"] = Faults(short_by=10)
-    fails(tiny, TryAgain, "broke off after 65526 of 65536 bytes")
-    with pytest.raises(TryAgain, match=r"did not arrive whole"):
-        fetch(located, tmp_path)
-    server.faults.clear()
-    (path,) = fetch(located, tmp_path)
-    assert path.read_bytes() == server.files[path.name]
-
-
-def test_a_download_from_another_place_than_was_asked_for(
-    server: RangeServer, tiny: str, tmp_path: Path
-) -> None:
-    located = open_url(tiny)
-    server.faults["tiny-Q8_0.gguf"] = Faults(shift=5)
-    with pytest.raises(TryAgain, match="changed since its header was read"):
-        fetch(located, tmp_path)
-
-
-def test_a_part_longer_than_the_file_is_now(server: RangeServer, tiny: str, tmp_path: Path) -> None:
-    located = open_url(tiny)
-    whole = server.files["tiny-Q8_0.gguf"]
-    server.faults["tiny-Q8_0.gguf"] = Faults(short_by=10)
-    with pytest.raises(TryAgain):
-        fetch(located, tmp_path)
-    server.faults.clear()
-    server.files["tiny-Q8_0.gguf"] = whole[:-100]
-    with pytest.raises(TryAgain, match="changed since its header was read"):
-        fetch(located, tmp_path)
-    server.files["tiny-Q8_0.gguf"] = whole
-    assert fetch(located, tmp_path)[0].read_bytes() == whole
-
-
-def test_a_server_that_sends_more_than_the_file(server: RangeServer, tiny: str, tmp_path: Path) -> None:
-    located = open_url(tiny)
-    server.faults["tiny-Q8_0.gguf"] = Faults(short_by=-40)
-    server.files["tiny-Q8_0.gguf"] += b""
-    (path,) = fetch(located, tmp_path)
-    assert path.stat().st_size == located.model.size_bytes
-
-
 def test_a_file_that_changes_while_it_is_read(server: RangeServer, tmp_path: Path) -> None:
     (path,) = make_gguf(
         tmp_path / "k.gguf", "llama", vocabulary="bpe", numbers={"n_vocab": 20_000}, hollow=True
@@ -234,140 +143,3 @@ def test_names_and_siblings_of_urls() -> None:
     assert shard_urls(url)[2] == "https://u:p@h/d/My%20Model-00003-of-00003.gguf?x=1#f"
     assert file_name(url) == "My Model-00002-of-00003.gguf"
     assert strip_secrets(url) == "https://h/d/My%20Model-00002-of-00003.gguf"
-
-
-QUICK = Tuning(
-    span_bytes=1 << 17,
-    unit_bytes=1 << 15,
-    buffer_bytes=1 << 13,
-    patience_s=2,
-    attempts=3,
-    worthwhile_bytes=1,
-    backoff_s=0.001,
-)
-
-
-def fetch(located: Located, folder: Path, progress: OnProgress = silent) -> tuple[Path, ...]:
-    assert isinstance(located.files, UrlFiles)
-    return fetch_url_files(located, located.files, folder / "store", progress, PullOptions(tuning=QUICK))
-
-
-def test_a_new_signature_of_the_same_file_fetches_nothing_and_another_content_does(
-    server: RangeServer, tiny: str, tmp_path: Path
-) -> None:
-    (name,) = server.files
-    first, second = open_url(f"{tiny}?sig=1"), open_url(f"{tiny}?sig=2")
-    assert isinstance(first.files, UrlFiles)
-    assert isinstance(second.files, UrlFiles)
-    assert url_folder(tmp_path, first.files) == url_folder(tmp_path, second.files)
-    paths = fetch(first, tmp_path)
-    server.requests.clear()
-    assert (fetch(second, tmp_path), server.requests) == (paths, [])
-    before = server.files[name]
-    server.files[name] = server.files[name].replace(
-        b"output_norm", b"output_morn"
-    )  # another model of the same size
-    assert fetch(open_url(tiny), tmp_path)[0].read_bytes() == server.files[name] != before
-
-
-def test_all_shards_are_fetched_into_one_folder(
-    server: RangeServer, split: tuple[str, ...], tmp_path: Path
-) -> None:
-    located, steps = open_url(split[0]), list[Step]()
-    paths = fetch(located, tmp_path / "models", steps.append)
-    assert [path.read_bytes() for path in paths] == [server.files[path.name] for path in paths]
-    assert len({path.parent for path in paths}) == 1
-    done = [step.done for step in steps if not step.file]
-    assert (done[-1], sorted(done)) == (located.model.size_bytes, done)
-    assert not list(paths[0].parent.glob("*.part*"))
-    asked = len(server.requests)
-    assert fetch(located, tmp_path / "models") == paths
-    assert len(server.requests) == asked
-
-
-def interrupted(server: RangeServer, located: Located, folder: Path) -> Path:
-    """A partial file: the server withholds the end of every range."""
-    server.faults["tiny-Q8_0.gguf"] = Faults(short_by=10)
-    with pytest.raises(TryAgain, match="did not arrive whole"):
-        fetch(located, folder)
-    server.faults.clear()
-    server.requests.clear()
-    return folder / "store" / "tiny-Q8_0.gguf.part"
-
-
-def test_a_download_goes_on_where_it_broke_off(server: RangeServer, tiny: str, tmp_path: Path) -> None:
-    located = open_url(tiny)
-    assert arrived_bytes(interrupted(server, located, tmp_path)) > 0
-    sent = server.sent_bytes
-    (path,) = fetch(located, tmp_path)
-    assert path.read_bytes() == server.files["tiny-Q8_0.gguf"]
-    assert server.sent_bytes - sent < located.model.size_bytes
-    assert not list(tmp_path.rglob("*.part*"))
-
-
-def test_a_part_of_another_version_is_begun_anew(server: RangeServer, tiny: str, tmp_path: Path) -> None:
-    located = open_url(tiny)
-    interrupted(server, located, tmp_path)
-    server.faults["tiny-Q8_0.gguf"] = Faults(etags=['"v2"'])
-    sent = server.sent_bytes
-    (path,) = fetch(located, tmp_path)
-    assert path.read_bytes() == server.files["tiny-Q8_0.gguf"]
-    assert server.sent_bytes - sent >= located.model.size_bytes
-    assert not list(tmp_path.rglob("*.part*"))
-
-
-def test_a_version_that_changes_meanwhile_is_refused(server: RangeServer, tiny: str, tmp_path: Path) -> None:
-    located = open_url(tiny)
-    server.faults["tiny-Q8_0.gguf"] = Faults(etags=[f'"v{n}"' for n in range(1000)])
-    with pytest.raises(TryAgain, match="changed since its header was read"):
-        fetch(located, tmp_path)
-
-
-def test_a_part_of_another_size_is_not_believed(server: RangeServer, tiny: str, tmp_path: Path) -> None:
-    located = open_url(tiny)
-    part = interrupted(server, located, tmp_path)
-    part.write_bytes(bytes(located.model.size_bytes + 5))
-    (path,) = fetch(located, tmp_path)
-    assert path.read_bytes() == server.files["tiny-Q8_0.gguf"]
-
-
-@pytest.mark.parametrize("change", ["longer", "shorter", "other"])
-def test_a_file_that_changed_since_it_was_planned(
-    server: RangeServer, tiny: str, tmp_path: Path, change: str
-) -> None:
-    located = open_url(tiny)
-    content = server.files["tiny-Q8_0.gguf"]
-    server.files["tiny-Q8_0.gguf"] = {
-        "longer": content + bytes(32),
-        "shorter": content[:-32],
-        "other": bytes(len(content)),
-    }[change]
-    with pytest.raises(TryAgain, match="changed since its header was read"):
-        fetch(located, tmp_path)
-    assert not [path for path in tmp_path.rglob("*.gguf") if path.parent != tmp_path]
-
-
-def test_a_file_that_became_empty(server: RangeServer, tiny: str, tmp_path: Path) -> None:
-    located = open_url(tiny)
-    server.files["tiny-Q8_0.gguf"] = b""
-    with pytest.raises(TryAgain, match="changed since its header was read"):
-        fetch(located, tmp_path)
-
-
-def test_a_full_disk_is_seen_before(
-    server: RangeServer, tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    located = open_url(tiny)
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
-    asked = len(server.requests)
-    with pytest.raises(TryAgain, match="which has 1000 B free"):
-        fetch(located, tmp_path)
-    assert len(server.requests) == asked
-
-
-def test_a_folder_that_cannot_be_made(tiny: str, tmp_path: Path) -> None:
-    located = open_url(tiny)
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(UsageError, match="is a file, and a folder is needed"):
-        fetch(located, tmp_path / "file")

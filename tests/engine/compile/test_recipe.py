@@ -11,7 +11,6 @@ from launcher.engine.compile.recipe import (
     cuda_architectures,
     jobs_for,
 )
-from launcher.engine.host_cpu import code_generation_flags
 from launcher.engine.pinned import LLAMA_CPP
 from launcher.machine.machine import Backend, Cpu, Device, Machine
 from launcher.units import GIB
@@ -111,12 +110,6 @@ def test_arguments_of_backends_and_systems() -> None:
     assert set(cmake_arguments(LLAMA_CPP, Backend.VULKAN)) - set(cpu) == {"-DGGML_VULKAN=ON"}
     apple = cmake_arguments(LLAMA_CPP, Backend.CPU, apple=True)
     assert {"-DGGML_METAL=OFF", "-DCMAKE_INSTALL_RPATH=@loader_path"} <= set(apple)
-
-
-def test_only_flags_that_change_code_count() -> None:
-    flags = ("avx2", "avx512f", "amx_int8", "hypervisor", "retbleed", "fma", "md_clear")
-    assert code_generation_flags(flags, "x86_64") == ("amx_int8", "avx2", "avx512f", "fma")
-    assert code_generation_flags(("asimd", "sve", "asimd"), "aarch64") == ("asimd", "sve")
 
 
 def test_a_key_is_readable_and_changes_with_every_fact() -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from launcher.engine.compile.toolchain import find_toolchain, install_hint, parse_vulkan_version
-from launcher.engine.host_cpu import host_cpu, parse_cpu_flags
 from launcher.errors import EngineFailed
 from launcher.machine.machine import Backend
 
@@ -170,25 +169,3 @@ def test_no_glslc(bin_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 )
 def test_vulkan_versions(header: str, version: tuple[int, int, int] | None) -> None:
     assert parse_vulkan_version(header) == version
-
-
-@pytest.mark.parametrize(
-    ("text", "flags"),
-    [
-        (
-            "processor\t: 0\nflags\t\t: fpu avx2\nprocessor\t: 1\nflags\t\t: avx2 fpu avx512f\n",
-            ("avx2", "fpu"),
-        ),
-        ("processor\t: 0\nFeatures\t: fp asimd\n", ("asimd", "fp")),
-        ("processor\t: 0\n", ()),
-        ("", ()),
-    ],
-)
-def test_cpu_flags_that_every_core_has(text: str, flags: tuple[str, ...]) -> None:
-    assert parse_cpu_flags(text) == flags
-
-
-def test_the_host_has_an_architecture() -> None:
-    cpu = host_cpu()
-    assert cpu.arch
-    assert cpu.flags
