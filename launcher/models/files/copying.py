@@ -128,7 +128,8 @@ class Copier:
         if shard.sha256 is not None and sha256 != shard.sha256:
             remove_partial_file(partial_file.path)
             raise HashMismatch(
-                f"the copy of {source} has the sha256 {sha256[:12]}…, not {shard.sha256[:12]}…; it was removed",
+                f"the copy of {source} has the sha256 {sha256[:12]}…,"
+                f" not {shard.sha256[:12]}…; it was removed",
                 hint=self.retry,
             )
         self.place.accept(shard, partial_file)

@@ -144,7 +144,8 @@ def _too_large(destination: Destination, missing: Iterable[MissingFile]) -> Usag
             hint=f"ulimit -f unlimited, then: {destination.retry or RUN_AGAIN}",
         )
     return UsageError(
-        f"{file} is above the limit that the file system of {folder} has for one file (4 GiB where it is FAT)",
+        f"{file} is above the limit that the file system of {folder} has for one file"
+        " (4 GiB where it is FAT)",
         hint=f"{destination.alternative}, on another file system",
     )
 

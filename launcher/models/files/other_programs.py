@@ -1,4 +1,4 @@
-"""Find model files that other programs have on this machine: Ollama, LM Studio, other repos of the Hub's cache.
+"""Find model files that other programs have on this machine: Ollama, LM Studio, the Hub's cache.
 
 They are found by size, or by hash if the store names its files so. The caller verifies them.
 """

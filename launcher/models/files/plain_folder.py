@@ -1,8 +1,8 @@
 """A plain folder: files under their names in the repo, as `hf download --local-dir` lays them out.
 
-Such a folder is often taken away (a USB disk, another machine), so nothing in it points elsewhere: hard links on the
-same file system, copies on another. The store remembers which file was put here for which model, and a partial file
-says so in its journal. Any other file is the user's, and is not replaced.
+Such a folder is often taken away (a USB disk, another machine), so nothing in it points elsewhere: hard links
+on the same file system, copies on another. The store remembers which file was put here for which model, and a
+partial file says so in its journal. Any other file is the user's, and is not replaced.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ class PlainFolder:
             whose = "that was changed or exchanged since launcher put one there"
         kind = "folder" if path.is_dir() else "file"
         return UsageError(
-            f"{path} is a {kind} {whose}, {format_bytes(path.lstat().st_size)}; {shard.name} of {self._owner},"
-            f" {format_bytes(shard.size_bytes)}, would replace it",
+            f"{path} is a {kind} {whose}, {format_bytes(path.lstat().st_size)};"
+            f" {shard.name} of {self._owner}, {format_bytes(shard.size_bytes)}, would replace it",
             hint=f"{self.alternative}, or move that {kind} away",
         )
 

@@ -28,14 +28,14 @@ class DamagedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verifier:
-    """Compares files of this machine with the Hub's sha256. With `rehash`, remembered results do not count."""
+    """Compare files of this machine with the Hub's sha256; with `rehash`, read again what matched before."""
 
     store: HubStore
     on_progress: OnProgress
     rehash: bool
 
     def find_damaged(self, files: Sequence[tuple[Shard, Path]]) -> dict[str, DamagedFile]:
-        """Return the files that differ from the Hub's sha256, by shard name. Raises OSError if unreadable."""
+        """Return the files that differ from the Hub's sha256, by shard name. Raises OSError."""
         hashed = [(shard.name, path, shard.sha256) for shard, path in files if shard.sha256 is not None]
         digests = self._hash([(path, sha256) for _, path, sha256 in hashed])
         return {

@@ -1,8 +1,8 @@
 """The Hub's own cache as the place of a repo's files (`files/plain_folder.py` is the other place).
 
-The cache's layout is huggingface_hub's: blobs/ by hash, snapshots/COMMIT/NAME as links to them, refs/BRANCH with the
-commit; `hf`, transformers and `llama-server -hf` find what is there. The lock of a blob is the library's own flock,
-so a download of the same file by `hf` is waited for.
+The cache's layout is huggingface_hub's: blobs/ by hash, snapshots/COMMIT/NAME as links to them, refs/BRANCH
+with the commit; `hf`, transformers and `llama-server -hf` find what is there. The lock of a blob is the
+library's own flock, so a download of the same file by `hf` is waited for.
 """
 
 from __future__ import annotations
@@ -161,7 +161,8 @@ class HubCache:
             new.replace(pointer)
 
     def _remove_orphans(self, shard: Shard) -> None:
-        """Remove partial files of killed downloads by the library, which never resumes one (its issue 4196)."""
+        """Remove partial files of killed downloads by the library."""
+        # it never resumes one (its issue 4196)
         orphans = list((self._folder / "blobs").glob(f"{shard.sha256}*.incomplete")) if shard.sha256 else []
         if not orphans:
             return

@@ -1,8 +1,8 @@
 """Bring the files of a Hub repo here, whole and verified: into the Hub's own cache, or a plain folder.
 
-Listing, auth and the cache's layout are huggingface_hub's; the bytes are fetched by `transfer`. What is already on
-this machine is verified and linked instead, the disk is asked before the first byte, and no file counts before it
-has the Hub's LFS sha256.
+Listing, auth and the cache's layout are huggingface_hub's; the bytes are fetched by `transfer`. What is
+already on this machine is verified and linked instead, the disk is asked before the first byte, and no file
+counts before it has the Hub's LFS sha256.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def fetch_hub_files(
 ) -> tuple[Path, ...]:
     """Link or download what is missing; return the local paths of all shards, in shard order.
 
-    Progress is reported as phases `verify`, `copy` and `pull`, in bytes. Raises TryAgain for the network, a full
-    disk or bytes that are not what the Hub says, NotFound and NotAllowed as the Hub answers.
+    Progress is reported as phases `verify`, `copy` and `pull`, in bytes. Raises TryAgain for the network, a
+    full disk or bytes that are not what the Hub says, NotFound and NotAllowed as the Hub answers.
     """
     files = located.files
     if not isinstance(files, HubFiles):
@@ -238,7 +238,8 @@ class _HubFetch:
 
 
 def _remember_for_offline(located: Located, files: HubFiles, store: HubStore) -> None:
-    """Keep what finds the files of a plain folder offline, where the Hub's cache knows nothing of the repo."""
+    """Keep what finds the files of a plain folder offline."""
+    # the Hub's cache knows nothing of the repo
     for shard, header in zip(located.model.shards, located.raw_headers, strict=True):
         if store.header(files.repo, files.commit, shard.name, shard.size_bytes) is None:
             store.keep_header(files.repo, files.commit, shard.name, shard.size_bytes, header)

@@ -52,7 +52,7 @@ class Endpoint:
 
     @property
     def library_token(self) -> str | bool:
-        """The value for huggingface_hub's `token=`: never None, which would make it look for a token itself."""
+        """The value for huggingface_hub's `token=`: never None, or it would look for a token itself."""
         return self.token or False
 
     @property
@@ -74,7 +74,7 @@ def endpoint_in_use() -> Endpoint:
 
 
 def open_session(endpoint: Endpoint) -> httpx2.Client:
-    """Return the client that huggingface_hub uses for `endpoint`: shared by all threads, never to be closed."""
+    """Return the client that huggingface_hub uses for `endpoint`: shared by all threads, never closed."""
     if not _Rules.installed:
         # Its warnings go to stderr, right through our progress; what they announce is explained below.
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
@@ -273,7 +273,8 @@ def online(again: str) -> str:
 def not_cached(endpoint: Endpoint, thing: str, *, folder: Path | None = None, again: str = "") -> NotFound:
     """Return the error for a file that is not here while the Hub may not be asked.
 
-    It was looked for in `folder`, or else in the Hub's cache; `again` is the command that was typed, if known.
+    It was looked for in `folder`, or else in the Hub's cache; `again` is the command that was typed, if
+    known.
     """
     return NotFound(
         f"{thing} is not in {folder or endpoint.cache_dir}, and the Hub may not be asked"

@@ -20,9 +20,9 @@ def list_quants(listing: Listing) -> tuple[FileGroup, ...]:
 def pick_files(listing: Listing, ref: ModelRef) -> FileGroup:
     """Return the complete group of files that `ref.file` or `ref.quant` names.
 
-    A quant is a label, or a folder of the repo. A companion of a model (a projector, a draft head) is found by
-    its whole name only. Without a quant or file: the quant that llama.cpp's `-hf` would take. Raises NotFound,
-    listing the nearest quants, and UsageError if several fit equally.
+    A quant is a label, or a folder of the repo. A companion of a model (a projector, a draft head) is found
+    by its whole name only. Without a quant or file: the quant that llama.cpp's `-hf` would take. Raises
+    NotFound, listing the nearest quants, and UsageError if several fit equally.
     """
     companion = next((file for file in listing.files if file.name == ref.file), None)
     if companion is not None and not is_model_file(companion.name):

@@ -105,7 +105,7 @@ def _usable(files: Iterable[Shard]) -> tuple[Shard, ...]:
 
 
 def _list_cached(repo: str, revision: str, endpoint: Endpoint, store: HubStore) -> Listing | None:
-    """List what the Hub's cache has of `revision`, or else what was put into a plain folder; None for nothing."""
+    """List what the Hub's cache has of `revision`, or else what was put into a plain folder."""
     folder = repo_cache(endpoint, repo)
     named = None if _COMMIT.fullmatch(revision) else revision
     try:

@@ -1,5 +1,8 @@
-"""What is in the stores of this machine: models whole and partial, in the Hub's cache, our own folder, Ollama's and
-LM Studio's, and in the folders that `--dir` and `--from` named."""
+"""List the models in the stores of this machine, whole and partial.
+
+The stores are the Hub's cache, launcher's own folder, Ollama's and LM Studio's, and the folders that `--dir`
+and `--from` named.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +16,18 @@ from pathlib import Path
 from launcher.errors import NotFound, UsageError
 from launcher.gguf.file_names import group_all
 from launcher.models.files.other_programs import lm_studio_folders, ollama_folders
-from launcher.models.kept.folders import in_folders, named_folders, own_or
+from launcher.models.kept.folders import in_folders, named_folders, owned_by_launcher
 from launcher.models.kept.stored_model import (
     HUB,
     LM_STUDIO,
     OLLAMA,
     OWN,
     YOURS,
+    QuantFiles,
     StoredModel,
     entries,
-    groups_in,
-    kept_as,
+    quants_in,
     read_ref,
-    size_of,
 )
 from launcher.models.store import HubStore, file_key
 from launcher.models.transfer.journal import arrived_bytes
@@ -35,7 +37,7 @@ _OLLAMA_MODEL = "application/vnd.ollama.image.model"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
-    """The folders to look in."""
+    """The folders that models are looked for in."""
 
     hub_cache: Path
     models_dir: Path
@@ -44,7 +46,7 @@ class Stores:
 
 
 def stores_here(hub_cache: Path, models_dir: Path) -> Stores:
-    """Where the other programs keep their models for this user."""
+    """Return the stores of this user."""
     return Stores(
         hub_cache=hub_cache,
         models_dir=models_dir,
@@ -54,57 +56,57 @@ def stores_here(hub_cache: Path, models_dir: Path) -> Stores:
 
 
 def list_stored(stores: Stores, store: HubStore) -> tuple[StoredModel, ...]:
-    """Everything, by store and name. What cannot be read is left out."""
-    found: list[StoredModel] = []
+    """List all models, by store and name. What cannot be read is left out."""
+    models: list[StoredModel] = []
     for repo_folder in sorted(entries(stores.hub_cache, "models--*")):
         with contextlib.suppress(OSError):
-            found += _in_repo(repo_folder, store)
-    found += _in_folder(stores.models_dir, OWN)
+            models += _in_repo(repo_folder, store)
+    models += _in_folder(stores.models_dir, OWN)
     for folder in stores.ollama:
-        found += _in_ollama(folder)
+        models += _in_ollama(folder)
     owners = store.owners()
     for folder in stores.lm_studio:
-        found += (own_or(one, owners) for one in _in_folder(folder, LM_STUDIO))
-    theirs = {
+        models += (owned_by_launcher(model, owners) for model in _in_folder(folder, LM_STUDIO))
+    other_stores = {
         folder.resolve()
         for folder in (stores.hub_cache, stores.models_dir, *stores.ollama, *stores.lm_studio)
     }
-    named = [folder for folder in named_folders(store) if theirs.isdisjoint((folder, *folder.parents))]
+    named = [folder for folder in named_folders(store) if other_stores.isdisjoint((folder, *folder.parents))]
     for folder in named:
         for repo_folder in sorted(entries(folder, "models--*")):
             with contextlib.suppress(OSError):
-                found += (replace(one, store=YOURS) for one in _in_repo(repo_folder, store))
-        found += _in_ollama(folder)
-    found += in_folders(named, theirs, owners)
+                models += (replace(model, store=YOURS) for model in _in_repo(repo_folder, store))
+        models += _in_ollama(folder)
+    models += in_folders(named, other_stores, owners)
     used = store.used()
-    return tuple(_with_use(one, used) for one in found)
+    return tuple(_with_last_use(model, used) for model in models)
 
 
-def _with_use(one: StoredModel, used: Mapping[str, float]) -> StoredModel:
-    """The later of what the file system says, which many keep to the day or not at all, and the last `up`."""
-    times = [used[path] for path in (str(path.resolve()) for path in one.paths) if path in used]
-    return replace(one, used_at=max((one.used_at or 0.0, *times))) if times else one
+def pick_stored(models: Iterable[StoredModel], names: Iterable[str]) -> tuple[StoredModel, ...]:
+    """Return the models called by one of `names`; a name without a quant means all of them.
 
-
-def pick_stored(kept: Iterable[StoredModel], names: Iterable[str]) -> tuple[StoredModel, ...]:
-    """Those called by one of `names`, with all quants where none is named.
-
-    Raises NotFound, UsageError for one that belongs to another program.
+    Raises NotFound, and UsageError for a model of another program or the user's own.
     """
-    kept, names = tuple(kept), tuple(names)
-    found = [one for one in kept if any(_is_called(one.name, name) for name in names)]
-    ours = tuple(one for one in found if one.store in {HUB, OWN})
+    names = tuple(names)
+    called = [model for model in models if any(_is_called(model.name, name) for name in names)]
+    ours = tuple(model for model in called if model.store in {HUB, OWN})
     if ours:
         return ours
-    if found and found[0].store == YOURS:
-        files = shlex.join(str(path) for path in (*found[0].paths, *found[0].parts))
-        raise UsageError(f"{found[0].name} was not put there by launcher", hint=f"rm {files}")
-    if found:
+    if called and called[0].store == YOURS:
+        files = shlex.join(str(path) for path in (*called[0].paths, *called[0].parts))
+        raise UsageError(f"{called[0].name} was not put there by launcher", hint=f"rm {files}")
+    if called:
         raise UsageError(
-            f"{found[0].name} belongs to {found[0].store}",
-            hint=f"ollama rm {found[0].name}" if found[0].store == OLLAMA else "remove it in LM Studio",
+            f"{called[0].name} belongs to {called[0].store}",
+            hint=f"ollama rm {called[0].name}" if called[0].store == OLLAMA else "remove it in LM Studio",
         )
     raise NotFound(f"there is no {names[0]} in the stores here", hint="launcher ls")
+
+
+def _with_last_use(model: StoredModel, used: Mapping[str, float]) -> StoredModel:
+    # many file systems keep the time of last use to the day or not at all: a later `up` counts
+    times = [used[path] for path in (str(path.resolve()) for path in model.paths) if path in used]
+    return replace(model, used_at=max((model.used_at or 0.0, *times))) if times else model
 
 
 def _is_called(name: str, wanted: str) -> bool:
@@ -115,12 +117,12 @@ def _is_called(name: str, wanted: str) -> bool:
 
 
 def _in_repo(folder: Path, store: HubStore) -> Iterator[StoredModel]:
-    """Per commit: what the listing of it says there is, as far as a file or a part of it is here."""
+    """List a repo of the Hub's cache: of each commit, the quants of its listing that have a file here."""
     repo = folder.name.removeprefix("models--").replace("--", "/")
-    parts = {path.name.removesuffix(".part"): path for path in entries(folder, "blobs/*.part")}
+    partial = {path.name.removesuffix(".part"): path for path in entries(folder, "blobs/*.part")}
     commits = {path.name for path in entries(folder, "snapshots/*")}
     commits |= {commit for path in entries(folder, "refs/**/*") if (commit := read_ref(path))}
-    commits |= {listing.commit for listing in store.listings(repo)} if parts else set()
+    commits |= {listing.commit for listing in store.listings(repo)} if partial else set()
     claimed: set[Path] = set()
     for commit in sorted(commits):
         snapshot = folder / "snapshots" / commit
@@ -136,17 +138,18 @@ def _in_repo(folder: Path, store: HubStore) -> Iterator[StoredModel]:
             hashes = [
                 listed[name].sha256 or "" for name in group.names if name in listed and name not in here
             ]
-            own = tuple(parts[sha256] for sha256 in hashes if sha256 in parts)
-            if paths or own:
-                claimed.update(own)
+            partial_paths = tuple(partial[sha256] for sha256 in hashes if sha256 in partial)
+            if paths or partial_paths:
+                claimed.update(partial_paths)
                 size = group.size_bytes if listing or group.is_complete else None
-                yield kept_as(f"{repo}:{group.label}", group, HUB, size, folder, paths, own)
-    for part in sorted(set(parts.values()) - claimed):
-        yield _nameless(repo, part, folder)
+                quant = QuantFiles(group=group, paths=paths, partial_paths=partial_paths)
+                yield quant.stored_as(f"{repo}:{group.label}", HUB, folder, size)
+    for path in sorted(set(partial.values()) - claimed):
+        yield _without_listing(repo, path, folder)
 
 
-def _nameless(repo: str, part: Path, folder: Path) -> StoredModel:
-    """A partial file whose listing is gone."""
+def _without_listing(repo: str, part: Path, folder: Path) -> StoredModel:
+    """Describe a partial file whose listing is gone by what is left: the begin of its hash."""
     return StoredModel(
         name=f"{repo}:{part.name[:12]}",
         quant="?",
@@ -162,23 +165,24 @@ def _nameless(repo: str, part: Path, folder: Path) -> StoredModel:
 
 
 def _in_folder(root: Path, store: str) -> Iterator[StoredModel]:
-    """A folder of folders of files: each folder's groups, called by their files."""
-    places = sorted(
+    """List the models in all folders below `root`, named by their files."""
+    folders = sorted(
         {path.parent for pattern in ("*.gguf", "*.gguf.part") for path in entries(root, f"**/{pattern}")}
     )
-    for place in places:
-        for group, paths, parts in groups_in(place):
-            name = Path(group.names[0]).name.removesuffix(".gguf")
+    for folder in folders:
+        for quant in quants_in(folder):
+            name = Path(quant.group.names[0]).name.removesuffix(".gguf")
             if store == LM_STUDIO:
-                name = f"{place.relative_to(root).as_posix()}:{group.label}"
+                name = f"{folder.relative_to(root).as_posix()}:{quant.group.label}"
             with contextlib.suppress(OSError):
-                yield kept_as(name, group, store, size_of(group), root, paths, parts)
+                yield quant.stored_as(name, store, root, quant.size_bytes)
 
 
 def _in_ollama(folder: Path) -> Iterator[StoredModel]:
-    """By its manifests: registry/namespace/name/tag, JSON with the model's digest."""
+    """List Ollama's models by its manifests."""
+    # registry/namespace/name/tag, JSON with the model's digest
     for manifest in sorted(entries(folder / "manifests", "*/*/*/*")):
-        try:
+        try:  # a manifest that is not as we know them is left out
             layers = json.loads(manifest.read_bytes())["layers"]
             model = next(layer for layer in layers if layer["mediaType"] == _OLLAMA_MODEL)
             blob = folder / "blobs" / str(model["digest"]).replace(":", "-")

@@ -1,4 +1,4 @@
-"""Taking a model out of a store: what others still use stays, and what is the user's."""
+"""Remove a model from a store. What others still use stays, and so do the user's own files."""
 
 from __future__ import annotations
 
@@ -16,37 +16,39 @@ from launcher.models.transfer.partial_file import remove_partial_file
 from launcher.system.locks import exclusive_if_free
 
 
-def remove_stored(one: StoredModel, store: HubStore) -> int:
-    """Take it out; the bytes that this frees: not of files that other revisions, quants or programs still have.
+def remove_stored(model: StoredModel, store: HubStore) -> int:
+    """Remove the model; return the bytes freed, without files that something else still has.
 
-    Raises TryAgain while it is downloaded, UsageError where a file of the user's has taken the place of one since it was
-    listed, OSError.
+    Raises TryAgain while it is downloaded, UsageError if a file of the user's has taken the place of one
+    since it was listed, OSError.
     """
     with contextlib.ExitStack() as held:
-        for path in (*one.parts, *(one.paths if one.is_by_path else ())):
-            if not held.enter_context(exclusive_if_free(_lock_of(path, one))):
-                raise TryAgain(f"{one.name} is being downloaded", hint="end that download, then run it again")
-        if one.is_by_path and not is_put_there(one.paths, one.parts, store.owners()):
-            raise UsageError(f"{one.name} is not what launcher put there any more", hint="launcher ls")
-        freed = sum(_remove_part(part) for part in one.parts)
-        behind = _behind if one.store == HUB else _itself
-        blobs = {blob for path in one.paths if (blob := behind(path)) is not None}
-        for path in one.paths:
+        for path in (*model.parts, *(model.paths if model.is_by_path else ())):
+            if not held.enter_context(exclusive_if_free(_lock_of(path, model))):
+                raise TryAgain(
+                    f"{model.name} is being downloaded", hint="end that download, then run it again"
+                )
+        if model.is_by_path and not is_put_there(model.paths, model.parts, store.owners()):
+            raise UsageError(f"{model.name} is not what launcher put there any more", hint="launcher ls")
+        freed = sum(_remove_partial(part) for part in model.parts)
+        behind = _behind if model.store == HUB else _itself
+        blobs = {blob for path in model.paths if (blob := behind(path)) is not None}
+        for path in model.paths:
             if path not in blobs:
                 path.unlink(missing_ok=True)
-        used = {_behind(path) for path in _pointers(one.folder)} if one.store == HUB else set()
+        used = {_behind(path) for path in _pointers(model.folder)} if model.store == HUB else set()
         freed += sum(_unlink(blob) for blob in sorted(blobs - used))
-    if one.is_by_path:
-        store.forget_owners(one.paths)
-    _tidy(one)
+    if model.is_by_path:
+        store.forget_owners(model.paths)
+    _tidy(model)
     return freed
 
 
-def _lock_of(path: Path, one: StoredModel) -> Path:
-    """Of whoever fills the file, of which `path` may be the partial one."""
+def _lock_of(path: Path, model: StoredModel) -> Path:
+    """Return the lock held by whoever fills the file; `path` may be its partial file."""
     name = path.name.removesuffix(".part")
-    if one.store == HUB:  # the Hub's layout: CACHE/.locks/models--o--r/HASH.lock
-        return one.folder.parent / ".locks" / one.folder.name / f"{name}.lock"
+    if model.store == HUB:  # the Hub's layout: CACHE/.locks/models--o--r/HASH.lock
+        return model.folder.parent / ".locks" / model.folder.name / f"{name}.lock"
     return lock_path_of(path.with_name(name))
 
 
@@ -55,8 +57,8 @@ def _pointers(folder: Path) -> list[Path]:
 
 
 def _behind(path: Path) -> Path | None:
-    """The blob a snapshot's link names, one step only: a blob may itself be a link to another program's file.
-    A file that is no link is its own blob."""
+    """Return the blob that a snapshot's link names; a file that is no link is its own blob."""
+    # one step only: a blob may itself be a link to another program's file
     if path.is_symlink() and "snapshots" in path.parts:
         return Path(os.path.normpath(path.parent / path.readlink()))
     return _itself(path)
@@ -66,31 +68,33 @@ def _itself(path: Path) -> Path | None:
     return path if os.path.lexists(path) else None
 
 
-def _remove_part(part: Path) -> int:
+def _remove_partial(part: Path) -> int:
     freed = part.stat().st_blocks * 512 if part.exists() else 0
     remove_partial_file(part)
     return freed
 
 
 def _unlink(blob: Path) -> int:
-    """Bytes that this frees: none for a link to another program's file, or a file with another name."""
+    """Remove a file; return the bytes freed."""
     try:
         about = blob.lstat()
         blob.unlink()
     except FileNotFoundError:
         return 0
+    # nothing for a link to another program's file, or for a file with another name
     return about.st_size if stat.S_ISREG(about.st_mode) and about.st_nlink == 1 else 0
 
 
-def _tidy(one: StoredModel) -> None:
-    """Remove folders that became empty, not the store's own, and names of commits of which nothing is left."""
-    root = one.folder
-    if one.store != HUB:  # a lock stays, and its folder: a pull may hold it by now
-        above = {folder for path in (*one.paths, *one.parts) for folder in path.parents}
+def _tidy(model: StoredModel) -> None:
+    """Remove folders that became empty (not the store's own) and names of commits without files."""
+    root = model.folder
+    if model.store != HUB:  # a lock stays, and its folder: a pull may hold it by now
+        above = {folder for path in (*model.paths, *model.parts) for folder in path.parents}
         for folder in sorted((folder for folder in above if root in folder.parents), reverse=True):
             with contextlib.suppress(OSError):
                 folder.rmdir()
         return
+    # deepest first, so that what becomes empty by it goes too
     for folder in sorted((path for path in entries(root, "**/*") if path.is_dir()), reverse=True):
         with contextlib.suppress(OSError):
             folder.rmdir()

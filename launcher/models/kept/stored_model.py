@@ -1,4 +1,4 @@
-"""A model in a store: what `ls` shows and `rm` takes out, and the groups of files in a folder."""
+"""One quant in one store, and the groups of model files in a folder."""
 
 from __future__ import annotations
 
@@ -11,76 +11,82 @@ from launcher.gguf.file_names import FileGroup, group_all
 from launcher.models.transfer.journal import arrived_bytes
 
 HUB, OWN, OLLAMA, LM_STUDIO, YOURS = "hub", "launcher", "ollama", "lm studio", "yours"
+"""The stores. OWN: files that launcher put into its own folder or one that was named; YOURS: the user's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredModel:
-    """One quant in one store. `name` is what `rm` takes, and `up` where it is in the Hub's cache or in a folder that was
-    named: there it is the first file's path, and `store` says whether launcher put it there. `here_bytes` of
-    `size_bytes` have arrived, unknown where nothing says how many there should be. `used_at` is when a file was
-    last read, as exactly as the file system keeps it, or a server was started with it, as seconds of the epoch. `paths` are the names to remove,
-    `parts` partial files, `folder` what they are in."""
+    """One quant in one store. The names of the fields are the keys of `ls --json`."""
 
-    name: str
+    name: str  # what `rm` takes; in a folder that was named, the path of the first file
     quant: str
     store: str
-    size_bytes: int | None
-    here_bytes: int
+    size_bytes: int | None  # None: nothing says how much there should be
+    here_bytes: int  # what has arrived of it
     is_whole: bool
+    # Seconds of the epoch: the last read, as exactly as the file system keeps it, or the last `up`.
     used_at: float | None
-    folder: Path
-    paths: tuple[Path, ...]
-    parts: tuple[Path, ...] = ()
+    folder: Path  # the store's folder, or the repo's in the Hub's cache
+    paths: tuple[Path, ...]  # the names to remove
+    parts: tuple[Path, ...] = ()  # partial files
 
     @property
     def is_by_path(self) -> bool:
-        """Whether it is in a folder that was named, where files are the user's unless launcher put them there."""
+        """True in a folder that was named; files there are the user's unless launcher put them there."""
         return self.name.startswith("/")
 
 
-def groups_in(place: Path) -> Iterator[tuple[FileGroup, tuple[Path, ...], tuple[Path, ...]]]:
-    """The groups of one folder's files, with those that are whole and the parts of others."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantFiles:
+    """The files of one quant that are here: whole ones and partial ones."""
+
+    group: FileGroup
+    paths: tuple[Path, ...]
+    partial_paths: tuple[Path, ...]
+
+    @property
+    def size_bytes(self) -> int | None:
+        """The quant's size; None unless all of its files are known."""
+        return self.group.size_bytes if self.group.is_complete else None
+
+    def stored_as(self, name: str, store: str, folder: Path, size_bytes: int | None) -> StoredModel:
+        """Describe the quant as a model of `store`. Raises OSError."""
+        here = sum(path.stat().st_size for path in self.paths) + sum(map(arrived_bytes, self.partial_paths))
+        times = [path.stat().st_atime for path in self.paths]
+        times += [path.stat().st_mtime for path in self.partial_paths]
+        n_files = len(self.group.names)
+        return StoredModel(
+            name=name,
+            quant=self.group.label,
+            store=store,
+            size_bytes=size_bytes,
+            here_bytes=here,
+            is_whole=self.group.is_complete and len(self.paths) == n_files and not self.partial_paths,
+            used_at=max(times, default=None),
+            folder=folder,
+            paths=self.paths,
+            parts=self.partial_paths,
+        )
+
+
+def quants_in(folder: Path) -> Iterator[QuantFiles]:
+    """Group the model files directly in a folder by quant. Yields nothing if it cannot be read."""
     with contextlib.suppress(OSError):
-        here = {path.name: path for path in entries(place, "*.gguf") if path.is_file()}
-        parts = {path.name.removesuffix(".part"): path for path in entries(place, "*.gguf.part")}
-        sizes = {name: path.stat().st_size for name, path in (parts | here).items()}
+        here = {path.name: path for path in entries(folder, "*.gguf") if path.is_file()}
+        partial = {path.name.removesuffix(".part"): path for path in entries(folder, "*.gguf.part")}
+        sizes = {name: path.stat().st_size for name, path in (partial | here).items()}
         for group in group_all(sizes.items()):
-            paths = tuple(here[name] for name in group.names if name in here)
-            own = tuple(parts[name] for name in group.names if name in parts and name not in here)
-            yield group, paths, own
-
-
-def size_of(group: FileGroup) -> int | None:
-    return group.size_bytes if group.is_complete else None
-
-
-def kept_as(
-    name: str,
-    group: FileGroup,
-    store: str,
-    size: int | None,
-    folder: Path,
-    paths: tuple[Path, ...],
-    parts: tuple[Path, ...],
-) -> StoredModel:
-    here = sum(path.stat().st_size for path in paths) + sum(arrived_bytes(part) for part in parts)
-    times = [path.stat().st_atime for path in paths] + [part.stat().st_mtime for part in parts]
-    return StoredModel(
-        name=name,
-        quant=group.label,
-        store=store,
-        size_bytes=size,
-        here_bytes=here,
-        is_whole=group.is_complete and len(paths) == len(group.names) and not parts,
-        used_at=max(times, default=None),
-        folder=folder,
-        paths=paths,
-        parts=parts,
-    )
+            yield QuantFiles(
+                group=group,
+                paths=tuple(here[name] for name in group.names if name in here),
+                partial_paths=tuple(
+                    partial[name] for name in group.names if name in partial and name not in here
+                ),
+            )
 
 
 def entries(folder: Path, pattern: str) -> list[Path]:
-    """What is called so in a folder; nothing where it is not there, or another user's."""
+    """List what matches in a folder; nothing if it is not there, or another user's."""
     try:
         return list(folder.glob(pattern))
     except OSError:
@@ -88,6 +94,7 @@ def entries(folder: Path, pattern: str) -> list[Path]:
 
 
 def read_ref(path: Path) -> str | None:
+    """Return the commit that a file below the Hub's refs/ names."""
     try:
         return path.read_text().strip() or None
     except (OSError, UnicodeDecodeError):  # a folder: branches may have a slash

@@ -1,7 +1,7 @@
-"""The sha256 of a file that arrives in pieces: fed in file order, by whoever has the next bytes at hand.
+"""The sha256 of a file that arrives in pieces, hashed in file order.
 
-A connection that is at the hash's place hands on what it has just read, while the processor still holds it; what
-arrived ahead of that is read back from the page cache.
+Bytes whose turn it is are hashed right after the read, while the processor still holds them; what arrived
+ahead is read back from the page cache.
 """
 
 from __future__ import annotations
@@ -16,24 +16,28 @@ _READ_BACK_BYTES = 4 * MIB  # mapped, so counted as memory of this process, once
 
 
 class Digest:
-    """Of what `part` is becoming; without `hashes` it only counts. Safe for threads."""
+    """The sha256 of a partial file; without `hashes` it only counts. Safe for threads."""
 
-    def __init__(self, part: PartialFile, *, hashes: bool) -> None:
-        self._part, self._hashes = part, hashes
+    def __init__(self, partial_file: PartialFile, *, hashes: bool) -> None:
+        self._partial_file, self._hashes = partial_file, hashes
         self._sha256 = hashlib.sha256()
         self._lock = threading.Lock()
         self._first_try = True
         self.position = 0
-        """So many bytes from the file's start have been hashed."""
+        """Bytes hashed so far, from the file's start."""
 
     def feed(self, data: memoryview, position: int, begin: int) -> None:
-        """Hash `data`, which has just been written at `position`, if it is next, or next but for less than a unit. All
-        from `begin` to there is in the file."""
-        if not self._lock.acquire(blocking=False):  # the other one catches up
+        """Hash `data` (just written at `position`) if the hash is there, or less than one unit behind.
+
+        The gap is read back; the file must be complete from `begin` to `position`. Otherwise this does
+        nothing: `follow` catches up.
+        """
+        if not self._lock.acquire(blocking=False):  # another thread hashes, and catches up
             return
         try:
             ahead = position - self.position
-            if self._first_try and begin <= self.position and 0 <= ahead < self._part.unit_bytes:
+            in_reach = begin <= self.position and 0 <= ahead < self._partial_file.unit_bytes
+            if self._first_try and in_reach:
                 self._read_back(position)
                 self._update(data)
         finally:
@@ -44,12 +48,12 @@ class Digest:
         with self._lock:
             self._read_back(min(end, self.position + _READ_BACK_BYTES))
 
-    def anew(self) -> None:
-        """The file's bytes are fetched once more, and nothing of the first try is wanted. From now on they are hashed as
-        they are in the file and not as they arrive: a late write of the first try, the last of which is waited for, may
-        have gone between."""
-        self._part.drain()
+    def restart(self) -> None:
+        """Begin anew: the file's bytes are fetched once more."""
+        self._partial_file.drain()
         with self._lock:
+            # From now on the bytes are hashed as they are in the file, not as they arrive: a late write of
+            # the first try, the last of which `drain` waited for, may have gone between.
             self._sha256, self.position, self._first_try = hashlib.sha256(), 0, False
 
     def hexdigest(self) -> str | None:
@@ -59,7 +63,7 @@ class Digest:
         while self.position < end:
             n_bytes = min(end - self.position, _READ_BACK_BYTES)
             if self._hashes:
-                with self._part.mapped(self.position, n_bytes) as data:
+                with self._partial_file.mapped(self.position, n_bytes) as data:
                     self._sha256.update(data)
             self.position += n_bytes
 

@@ -1,4 +1,4 @@
-"""What a transfer is asked for, and whom it is for."""
+"""One file to download, and the interface of whom it is for."""
 
 from __future__ import annotations
 
@@ -13,31 +13,27 @@ from launcher.models.transfer.partial_file import PartialFile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Download:
-    """One file to be fetched from `url` into `part`. `headers` (a token) go to the origin of `url` only.
-
-    `identity` is what a partial file must have been begun as to be gone on with; with `pins_version` the server's
-    ETag must stay the same too. Without a `sha256` nothing is hashed. Whoever holds `lock` fetches it.
-    """
+    """One file to be fetched from `url` into `partial_path`, by whoever holds `lock_path`."""
 
     name: str
     size_bytes: int
-    sha256: str | None
+    sha256: str | None  # None: nothing is hashed
     url: str
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()  # a token: sent to the origin of `url` only
     partial_path: Path
     lock_path: Path
-    identity: str
-    pins_version: bool = False
+    identity: str  # a partial file is continued only if its journal has the same
+    pins_version: bool = False  # and, if True, only while the server's ETag is the same
 
 
 class Recipient(Protocol):
     """Whom the files are for. Called in the calling thread, with the file's lock held."""
 
-    def find_locally(self, wanted: Download) -> bool:
-        """Whether it is here after all: somebody else has fetched it meanwhile."""
+    def find_locally(self, download: Download) -> bool:
+        """Return True if the file is here by now: another program fetched it, or it was linked or copied."""
 
-    def accept(self, wanted: Download, part: PartialFile) -> None:
-        """`part` is whole, verified, on the disk, closed: give it its place."""
+    def accept(self, download: Download, partial_file: PartialFile) -> None:
+        """Give the file its place. It is whole, verified, on the disk and closed."""
 
-    def explain(self, wanted: Download, trouble: Trouble) -> LauncherError:
-        """What to raise for trouble that did not pass."""
+    def explain(self, download: Download, trouble: Trouble) -> LauncherError:
+        """Return the error to raise for trouble that did not pass."""

@@ -1,4 +1,4 @@
-"""What can go wrong on a connection, and how long to wait before the next try. Pure."""
+"""Kinds of trouble on a connection, and how long to wait before the next try. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class TroubleKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """`reason` says it in words; `status` and `headers` are the answer's where there was one, `url` who gave it."""
+    """One failure. `status` and `headers` are the answer's, if there was one, and `url` is who gave it."""
 
     kind: TroubleKind
     reason: str
@@ -37,16 +37,14 @@ class Trouble:
 
 
 def wait_after(trouble: Trouble, failures_before: int, tuning: Tuning, dice: float) -> float | None:
-    """Seconds until the next try, None to give up.
-
-    Exponential backoff with jitter of half to one and a half of it, so that many clients of a server that comes
-    back do not come back together; what the server asked for is the least. A link is made anew at once, once.
-    """
+    """Return the seconds until the next try, or None to give up. `dice` in [0, 1) spreads the tries."""
     limit = tuning.link_attempts if trouble.kind is TroubleKind.LINK else tuning.attempts
     asked = trouble.retry_after_s or 0.0
     if trouble.is_final or failures_before + 1 >= limit or asked > tuning.longest_wait_s:
         return None
-    if trouble.kind is TroubleKind.LINK and failures_before == 0:
+    if trouble.kind is TroubleKind.LINK and failures_before == 0:  # the address gives a new link at once
         return 0.0
+    # Exponential backoff with jitter of half to one and a half of it, so that many clients of a server that
+    # comes back do not come back together; never less than the server asked for.
     backoff = min(tuning.backoff_s * 2.0**failures_before, tuning.longest_backoff_s)
     return max(asked, backoff * (0.5 + dice))

@@ -1,8 +1,8 @@
-"""Which units of a partial file are here, in a file beside it that survives `kill -9` and power loss.
+"""A file beside a partial file that records which of its units are here, across `kill -9` and power loss.
 
-The first line says what the partial file is to become. Then one line a unit: `w 7` once its bytes are written,
-`s 7` once they are on the disk. Written bytes survive the process but not the machine, so `w` counts only in the
-boot that wrote it. A torn last line counts as absent.
+The first line is JSON: what the partial file is to become, and the boot. Then one line a unit: `w 7` once its
+bytes are written, `s 7` once they are on the disk. Written bytes survive the process but not the machine, so
+`w` counts only in the boot that wrote it. A torn last line counts as absent.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from launcher.system.atomic_files import replacing
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-def journal_path(part: Path) -> Path:
-    return part.with_name(part.name + ".journal")
+def journal_path(partial_path: Path) -> Path:
+    return partial_path.with_name(partial_path.name + ".journal")
 
 
 def boot_id() -> str:
-    """Of the running system; empty where there is no telling."""
+    """Return the id of the running boot, "" if it cannot be read."""
     try:
         return _BOOT_ID.read_text().strip()
     except OSError:
@@ -33,12 +33,12 @@ def boot_id() -> str:
 
 
 class Journal:
-    """An open journal. Raises OSError as the disk does."""
+    """A journal being written. Raises OSError as the disk does."""
 
     def __init__(
         self, path: Path, about: dict[str, str | int], whole: Collection[int], synced: Collection[int]
     ):
-        """Begins the file anew with what is known, whole and on the disk before it is relied on."""
+        """Write the file anew with the units known to be here; it is on the disk on return."""
         lines = [json.dumps({**about, "boot": boot_id()})]
         lines += [f"{'s' if unit in synced else 'w'} {unit}" for unit in sorted(whole)]
         with replacing(path, lasting=True) as file:
@@ -50,7 +50,7 @@ class Journal:
         os.write(self._descriptor, "".join(f"w {unit}\n" for unit in units).encode())
 
     def synced(self, units: Iterable[int]) -> None:
-        """The caller has synced their bytes before; the line itself is on the disk on return."""
+        """Record units whose bytes the caller has synced; the record is on the disk on return."""
         os.write(self._descriptor, "".join(f"s {unit}\n" for unit in units).encode())
         os.fdatasync(self._descriptor)
 
@@ -60,17 +60,17 @@ class Journal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalContents:
-    """What a journal says: the whole units, those of them that are on the disk, and the version of the file."""
+    """The contents of a journal that can be relied on now."""
 
     whole: frozenset[int] = frozenset()
-    synced: frozenset[int] = frozenset()
-    version: str = ""
+    synced: frozenset[int] = frozenset()  # those of them that are on the disk
+    version: str = ""  # the server's word for the file's content
 
 
 def read_journal(path: Path, about: dict[str, str | int]) -> JournalContents:
-    """Nothing where it is about something else than `about`, or cannot be read."""
+    """Read a journal; empty if it cannot be read or its first line differs from `about`."""
     try:
-        first, *lines = path.read_text().split("\n")[:-1]
+        first, *lines = path.read_text().split("\n")[:-1]  # without a torn last line
         known = json.loads(first)
     except (OSError, ValueError):
         return JournalContents()
@@ -87,27 +87,27 @@ def read_journal(path: Path, about: dict[str, str | int]) -> JournalContents:
     return JournalContents(whole=whole, synced=synced, version=str(known.get("version", "")))
 
 
-def arrived_bytes(part: Path) -> int:
-    """How much of a partial file its journal vouches for."""
-    about = _about(part)
+def arrived_bytes(partial_path: Path) -> int:
+    """Return how many bytes of a partial file its journal vouches for."""
+    about = _about(partial_path)
     try:
         size, unit = int(about["size"]), int(about["unit"])
     except (ValueError, KeyError, TypeError):
         return 0
-    whole = read_journal(journal_path(part), {}).whole
+    whole = read_journal(journal_path(partial_path), {}).whole
     return sum(max(0, min(unit, size - number * unit)) for number in whole)
 
 
-def recorded_identity(part: Path) -> str | None:
-    """What the partial file is to become, by its journal; None where there is no such journal."""
-    identity = _about(part).get("identity")
+def recorded_identity(partial_path: Path) -> str | None:
+    """Return what the journal says the partial file is to become; None without a journal."""
+    identity = _about(partial_path).get("identity")
     return identity if isinstance(identity, str) else None
 
 
-def _about(part: Path) -> dict[str, Any]:
-    """The first line of its journal; nothing where that cannot be read."""
+def _about(partial_path: Path) -> dict[str, Any]:
+    """Read the first line of a partial file's journal; empty if it cannot be read."""
     try:
-        with journal_path(part).open() as file:
+        with journal_path(partial_path).open() as file:
             about = json.loads(file.readline())
     except (OSError, ValueError):
         return {}
@@ -115,8 +115,8 @@ def _about(part: Path) -> dict[str, Any]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in it last. Some file systems cannot; they need not be told either."""
-    with contextlib.suppress(OSError):
+    """Put a rename in the folder on the disk."""
+    with contextlib.suppress(OSError):  # some file systems cannot, and need not
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""A file that is being filled: preallocated, written at any offset, with a journal of what is whole."""
+"""A file that is being filled: preallocated, written at any offset, with a journal of the whole units."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ from pathlib import Path
 from launcher.models.transfer.journal import Journal, journal_path, read_journal, sync_folder
 
 _MADV_POPULATE_READ = 22
-"""linux/mman.h, since 5.14 (EINVAL before): a disk that cannot be read is an OSError there and then, not a SIGBUS later."""
+"""linux/mman.h, since 5.14 (EINVAL before): an unreadable disk raises OSError at once, not SIGBUS later."""
 _NO_PREALLOCATION = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
 
 class PartialFile:
-    """`whole` are the units found whole at opening. Raises OSError as the disk does; safe for threads."""
+    """A partial file, open for writing. Raises OSError as the disk does. Safe for threads.
+
+    `whole` are the units that were here at opening, `version` the server's word for the file's content.
+    """
 
     def __init__(self, path: Path, *, size_bytes: int, unit_bytes: int, identity: str) -> None:
         self.path = path
         self._size_bytes, self.unit_bytes = size_bytes, unit_bytes
         self._about: dict[str, str | int] = {"identity": identity, "size": size_bytes, "unit": unit_bytes}
         self._lock = threading.Lock()
-        self._syncing = (
-            threading.Lock()
-        )  # one at a time: whoever returns from `sync` knows all is on the disk
+        # one sync at a time: whoever returns from `sync` knows that all is on the disk
+        self._syncing = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._writing: set[object] = set()
         self._closed = False
         self._unsynced: set[int] = set()
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.whole, synced, self.version = self._found()
+        self.whole, synced, self.version = self._read_state()
         about = self._about | {"version": self.version}
-        # the journal first: it says whose the file is, and a full disk may end this at the next step
+        # the journal first: it says whose file this is, and a full disk may end this at the next step
         self._journal = Journal(journal_path(path), about, self.whole, synced)
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -51,11 +53,13 @@ class PartialFile:
         self._unsynced |= self.whole - synced
 
     def write(self, data: memoryview, offset: int, is_wanted: Callable[[], bool] = lambda: True) -> None:
-        """After `close` nothing is written: its number may be another file's by then. Nor is what is not wanted: who sees
-        to it that it is not, and then calls `drain`, has seen the last of it."""
+        """Write `data` at `offset`. Does nothing after `close`, or when `is_wanted()` is false.
+
+        To stop writes for good, make `is_wanted` false and call `drain`.
+        """
         this = object()
         with self._lock:
-            if self._closed or not is_wanted():
+            if self._closed or not is_wanted():  # once closed, the descriptor may be another file's
                 return
             self._writing.add(this)
         try:
@@ -68,14 +72,14 @@ class PartialFile:
                 self._idle.notify_all()
 
     def drain(self) -> None:
-        """Wait for the writes that have begun, not for those that begin meanwhile."""
+        """Wait for the writes that have begun, not for later ones."""
         with self._lock:
             begun = set(self._writing)
             self._idle.wait_for(lambda: begun.isdisjoint(self._writing))
 
     @contextmanager
     def mapped(self, offset: int, n_bytes: int) -> Iterator[memoryview]:
-        """These bytes where the page cache has them, not copied."""
+        """Map bytes of the file: they are read where the page cache has them, not copied."""
         begin = offset - offset % mmap.ALLOCATIONGRANULARITY
         length = offset + n_bytes - begin
         with mmap.mmap(
@@ -90,7 +94,7 @@ class PartialFile:
                 yield view
 
     def mark(self, units: Iterable[int]) -> None:
-        """All bytes of these units have been written."""
+        """Record in the journal that all bytes of these units have been written."""
         units = tuple(units)
         with self._lock:
             if self._closed:
@@ -99,7 +103,7 @@ class PartialFile:
             self._unsynced.update(units)
 
     def sync(self) -> int:
-        """Put what was marked on the disk for good; so many bytes. After `close` there is nothing to do."""
+        """Put the marked units on the disk; return their bytes. Does nothing after `close`."""
         with self._syncing:
             with self._lock:
                 units, self._unsynced = self._unsynced, set()
@@ -116,7 +120,7 @@ class PartialFile:
         return sum(self._unit_size(unit) for unit in units)
 
     def forget(self, version: str = "") -> None:
-        """Nothing of it is whole any more; what comes now is of this version of the file."""
+        """Count nothing as whole any more; what is written from now on is of this version of the file."""
         with self._syncing, self._lock:
             self._unsynced.clear()
             self._journal.close()
@@ -131,37 +135,41 @@ class PartialFile:
             os.close(self._descriptor)
 
     def become(self, path: Path) -> None:
-        """Closed and synced: give it its name; the journal goes."""
+        """Give the file its name and remove the journal. It must be closed and synced."""
         self.path.replace(path)
         sync_folder(path.parent)
         journal_path(self.path).unlink(missing_ok=True)
 
-    def _found(self) -> tuple[frozenset[int], frozenset[int], str]:
-        """Nothing counts where the file itself is not as this left it."""
+    def _read_state(self) -> tuple[frozenset[int], frozenset[int], str]:
+        """Return the whole units, those on the disk, and the version, from an earlier time."""
         try:
-            as_left = self.path.stat().st_size == self._size_bytes
+            has_size = self.path.stat().st_size == self._size_bytes
         except OSError:
-            as_left = False
-        if not as_left:
+            has_size = False
+        if not has_size:  # gone, or changed by somebody else: the journal says nothing about it
             return frozenset(), frozenset(), ""
         n_units = -(-self._size_bytes // self.unit_bytes)
-        kept = read_journal(journal_path(self.path), self._about)
+        journal = read_journal(journal_path(self.path), self._about)
         inside = set(range(n_units))
-        return kept.whole & inside, kept.synced & inside, kept.version
+        return journal.whole & inside, journal.synced & inside, journal.version
 
     def _unit_size(self, unit: int) -> int:
         return min(self.unit_bytes, self._size_bytes - unit * self.unit_bytes)
 
 
 def remove_partial_file(path: Path) -> None:
-    """A partial file and its journal; the journal first, so that it never speaks of a file that is not there."""
+    """Remove a partial file and its journal."""
+    # the journal first, so that it never speaks of a file that is not there
     journal_path(path).unlink(missing_ok=True)
     path.unlink(missing_ok=True)
 
 
 def _preallocate(descriptor: int, size_bytes: int) -> None:
-    """Room for the whole file, or OSError ENOSPC now instead of in the middle; sparse where the file system has no
-    preallocation. os.posix_fallocate would write a byte to every block there: hours for 50 GB over a network."""
+    """Reserve disk space for the whole file, so that ENOSPC is raised now and not in the middle.
+
+    The file is sparse where the file system has no preallocation.
+    """
+    # not os.posix_fallocate: it would then write a byte to every block, hours for 50 GB over a network
     if size_bytes and os.fstat(descriptor).st_blocks * 512 < size_bytes:
         libc = ctypes.CDLL(None, use_errno=True)
         fallocate = getattr(libc, "fallocate64", None)

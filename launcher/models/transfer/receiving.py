@@ -1,4 +1,4 @@
-"""What a connection's thread does: take a span from the board, ask for it, write and hash what comes, hand the rest back."""
+"""A connection's thread: take a span from the schedule, ask for it, write and hash what comes."""
 
 from __future__ import annotations
 
@@ -16,112 +16,118 @@ _FIRST_READ = 32 * KIB
 _SLOW_READ_S = 0.4
 
 
-def receive(under_way: TransferState, line: Connection) -> None:
-    """Until the transfer stops. Raises OSError of the disk."""
-    tuning = under_way.tuning
+def receive(state: TransferState, connection: Connection) -> None:
+    """Fetch spans until the transfer stops. Raises OSError of the disk."""
+    tuning = state.tuning
     buffer = memoryview(bytearray(min(tuning.buffer_bytes, tuning.unit_bytes)))
     try:
         while True:
-            with under_way.changed:
-                if under_way.stopped:
+            with state.changed:
+                if state.stopped:
                     return
-                taken = under_way.board.take(time.monotonic())
-                if not isinstance(taken, Span):
-                    under_way.changed.wait(taken)
+                span = state.schedule.take(time.monotonic())
+                if not isinstance(span, Span):
+                    state.changed.wait(span)
                     continue
-                opened = under_way.open[taken.shard]
-            _settle(under_way, taken, _fetch(under_way, line, taken, opened, buffer))
+                opened = state.open[span.shard]
+            _settle(state, span, _fetch(state, connection, span, opened, buffer))
     finally:
-        line.close()
+        connection.close()
 
 
-def _settle(under_way: TransferState, span: Span, trouble: Trouble | None) -> None:
-    board = under_way.board
-    with under_way.changed:
+def _settle(state: TransferState, span: Span, trouble: Trouble | None) -> None:
+    """Hand the span back to the schedule, with what it still lacks."""
+    schedule = state.schedule
+    with state.changed:
         if trouble is None:
-            board.finish(span)
+            schedule.finish(span)
         else:
-            now, waited_for = time.monotonic(), board.not_before
-            last = board.fail(span, trouble, now, random.random())  # noqa: S311 (jitter)
-            if board.not_before > waited_for:
-                under_way.events.put(ServerBusy(status=trouble.status, wait_s=board.not_before - now))
-            if last is not None and not under_way.stopped:
-                under_way.events.put(ShardFailed(shard=span.shard, trouble=last))
-        under_way.changed.notify_all()
+            now, waited_for = time.monotonic(), schedule.not_before
+            last = schedule.fail(span, trouble, now, random.random())  # noqa: S311 (jitter)
+            if schedule.not_before > waited_for:
+                state.events.put(ServerBusy(status=trouble.status, wait_s=schedule.not_before - now))
+            if last is not None and not state.stopped:
+                state.events.put(ShardFailed(shard=span.shard, trouble=last))
+        state.changed.notify_all()
 
 
 def _fetch(
-    under_way: TransferState, line: Connection, span: Span, opened: OpenShard, buffer: memoryview
+    state: TransferState, connection: Connection, span: Span, opened: OpenShard, buffer: memoryview
 ) -> Trouble | None:
-    link = opened.link
-    answer = request_range(line, opened.wanted, link, span.position, span.end)
-    with under_way.changed:
+    link = opened.redirected_to
+    answer = request_range(connection, opened.download, link, span.position, span.end)
+    with state.changed:
         if isinstance(answer, RangeAnswer):
-            opened.link = answer.link
-            changed = _check_version(under_way, span, opened, answer.version)
+            opened.redirected_to = answer.link
+            changed = _check_version(state, span, opened, answer.version)
             if changed is not None:
                 return changed
         elif answer.kind is TroubleKind.LINK and link is not None:
-            opened.link = None if opened.link == link else opened.link
-            return None  # a link that worked has expired: the span goes back, and no failure is counted
+            # a link that worked has expired: the span goes back, and no failure is counted
+            opened.redirected_to = None if opened.redirected_to == link else opened.redirected_to
+            return None
         else:
             return answer
-    return _read_body(under_way, answer, span, opened, buffer)
+    return _read_body(state, answer, span, opened, buffer)
 
 
-def _check_version(under_way: TransferState, span: Span, opened: OpenShard, found: str) -> Trouble | None:
-    """With the lock held. A partial file of another version is begun anew; a change after that is final."""
+def _check_version(state: TransferState, span: Span, opened: OpenShard, version: str) -> Trouble | None:
+    """Begin a partial file of another version anew; return trouble for a change during the transfer.
+
+    The caller holds `state.changed`.
+    """
     known, opened.knows_version = opened.knows_version, True
-    if not opened.wanted.pins_version or found == opened.part.version:
+    if not opened.download.pins_version or version == opened.partial_file.version:
         return None
     if known:
         return Trouble(kind=TroubleKind.CHANGED, reason="it changed while it was fetched")
-    opened.part.forget(found)
-    if under_way.board.arrived(span.shard):
-        under_way.board.restart(span.shard)
+    opened.partial_file.forget(version)
+    if state.schedule.arrived(span.shard):
+        state.schedule.restart(span.shard)
     return None
 
 
 def _read_body(
-    under_way: TransferState, answer: RangeAnswer, span: Span, opened: OpenShard, buffer: memoryview
+    state: TransferState, answer: RangeAnswer, span: Span, opened: OpenShard, buffer: memoryview
 ) -> Trouble | None:
-    """Until the span ends, which may come nearer meanwhile. Raises OSError of the disk only."""
-    room = min(_FIRST_READ, len(buffer))
-    while not _is_over(under_way, span):
-        began = answer.line.reading_since = time.monotonic()
-        n_bytes = answer.read_into(buffer[: min(room, span.end - span.position)])
-        answer.line.reading_since = None
+    """Write and hash the body until the span ends. Raises OSError of the disk only."""
+    n_read = min(_FIRST_READ, len(buffer))
+    while not _is_over(state, span):  # asked each time: the span's end may come nearer
+        began = answer.connection.reading_since = time.monotonic()
+        n_bytes = answer.read_into(buffer[: min(n_read, span.end - span.position)])
+        answer.connection.reading_since = None
         if isinstance(n_bytes, Trouble):
             return n_bytes
-        if _is_over(under_way, span):
+        if _is_over(state, span):
             break
         if not n_bytes:
             return Trouble(kind=TroubleKind.BROKE, reason=f"it broke off at byte {span.position}")
-        room = _next_read(room, time.monotonic() - began, len(buffer))
-        opened.part.write(buffer[:n_bytes], span.position, lambda: not span.cancelled)
+        n_read = _next_read(n_read, time.monotonic() - began, len(buffer))
+        opened.partial_file.write(buffer[:n_bytes], span.position, lambda: not span.cancelled)
         opened.digest.feed(buffer[:n_bytes], span.position, span.begin)
-        if _crawls_after(under_way, span, opened, n_bytes):
+        if _crawls_after(state, span, opened, n_bytes):
             return Trouble(kind=TroubleKind.BROKE, reason="it sends next to nothing")
     return None
 
 
-def _crawls_after(under_way: TransferState, span: Span, opened: OpenShard, n_bytes: int) -> bool:
-    """Count what was written; whether the connection is too slow to be worth it."""
-    with under_way.changed:
-        units = under_way.board.advance(span, n_bytes)
+def _crawls_after(state: TransferState, span: Span, opened: OpenShard, n_bytes: int) -> bool:
+    """Count written bytes; return True if the connection is too slow to be worth it."""
+    with state.changed:
+        units = state.schedule.advance(span, n_bytes)
         if units:
-            opened.part.mark(units)
-            under_way.changed.notify_all()
-        return under_way.board.crawls(span, time.monotonic())
+            opened.partial_file.mark(units)
+            state.changed.notify_all()
+        return state.schedule.crawls(span, time.monotonic())
 
 
-def _is_over(under_way: TransferState, span: Span) -> bool:
-    return under_way.stopped or span.cancelled or span.position >= span.end
+def _is_over(state: TransferState, span: Span) -> bool:
+    return state.stopped or span.cancelled or span.position >= span.end
 
 
-def _next_read(room: int, took_s: float, most: int) -> int:
-    """How much to ask of a connection at once. A read returns when it has all of it, so on a slow one little is asked:
-    what a broken read had got is lost, and progress is to be seen."""
+def _next_read(n_read: int, took_s: float, most: int) -> int:
+    """Return how many bytes to read at once after a read of `n_read` that took `took_s`."""
+    # A read returns only when it has all of them, so a slow connection is asked for little: what a broken
+    # read had got is lost, and progress is to be seen.
     if took_s > _SLOW_READ_S:
-        return max(room // 2, min(_FIRST_READ, most))
-    return min(room * 2, most) if took_s < _SLOW_READ_S / 4 else room
+        return max(n_read // 2, min(_FIRST_READ, most))
+    return min(n_read * 2, most) if took_s < _SLOW_READ_S / 4 else n_read

@@ -1,9 +1,8 @@
-"""Which bytes to ask for next, on which connection, and what to do when one fails. Pure: the caller has the clock,
-the dice and the sockets.
+"""Decide which bytes to ask for next, and what a failure leads to. Pure: clock and dice are given.
 
-A shard is fetched in spans, each one ranged request on one connection, handed out in file order so that the sha256
-can follow close behind. What has arrived is counted in units, which is what the journal remembers. A span that
-fails goes back with what it lacks; a connection without work takes half of the longest span that is under way.
+A shard is fetched in spans, each one ranged request on one connection, handed out in file order so that the
+sha256 can follow close behind. What has arrived is counted in units, as in the journal. A span that fails
+goes back with what it lacks; a connection without work takes half of the longest span that is under way.
 """
 
 from __future__ import annotations
@@ -17,16 +16,15 @@ from launcher.models.transfer.tuning import Tuning
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Span:
-    """Bytes [position, end) of a shard, under way. `end` may come nearer while it is fetched; `cancelled` says that
-    nobody wants it any more."""
+    """Bytes [position, end) of a shard that one connection is fetching."""
 
     shard: int
     position: int
-    end: int
+    end: int  # may come nearer while it is fetched
     begin: int
-    checked_at: float
+    checked_at: float  # when `crawls` last looked, and at which position
     checked_bytes: int = 0
-    cancelled: bool = False
+    cancelled: bool = False  # its bytes are not wanted any more
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,12 +39,12 @@ class _Shard:
     unsynced: int = 0  # bytes of whole units that are not on the disk for good
     barren: int = 0  # failures in a row without worthwhile bytes
     not_before: float = 0.0
-    in_one: bool = False
-    generation: int = 0
+    in_one: bool = False  # the server ignores ranges: one request from the start
+    generation: int = 0  # changes when bytes that were here are fetched again
 
 
 class Schedule:
-    """The state of one transfer. Not safe for threads: the caller holds a lock."""
+    """What is here, under way and missing of all shards. Not safe for threads: the caller holds a lock."""
 
     def __init__(self, tuning: Tuning) -> None:
         self._tuning = tuning
@@ -55,28 +53,28 @@ class Schedule:
         self._not_before = 0.0
 
     def open(self, shard: int, size: int, whole: Collection[int] = ()) -> None:
-        """From now on `shard` may be handed out; `whole` are its units that are here."""
+        """Begin to hand out spans of `shard`; its units `whole` are here already."""
         self._shards[shard] = _Shard(size=size, gaps=[])
         self._lay_out(self._shards[shard], set(whole))
 
     def close(self, shard: int) -> None:
-        """Nothing of it is wanted any more."""
+        """Cancel what is under way of the shard, and hand out no more of it."""
         for span in self._shards.pop(shard).under_way:
             span.cancelled = True
 
     def take(self, now: float) -> Span | float | None:
-        """A span to fetch, else how long to wait for one, or None: until something else happens."""
+        """Return a span to fetch, or how long to wait for one, or None: until something else happens."""
         if sum(len(shard.under_way) for shard in self._shards.values()) >= self._allowed:
             return None
-        promised = self._tuning.connections * self._tuning.span_bytes
+        limit = self._tuning.connections * self._tuning.span_bytes
         unsynced = self._unsynced()
-        if unsynced > promised:
-            return None  # the disk lags: more would be lost with the power than the journal promises
-        lags = unsynced > promised // 2  # then the disk is what it waits for: one connection a shard
+        if unsynced > limit:
+            return None  # the disk lags: more would be lost with the power than a span per connection
+        disk_lags = unsynced > limit // 2  # the disk is the bottleneck: one connection a shard
         waiting = [
-            (max(one.not_before, self._not_before), index)
-            for index, one in self._with_gaps()
-            if not (lags and one.under_way)
+            (max(shard.not_before, self._not_before), index)
+            for index, shard in self._with_gaps()
+            if not (disk_lags and shard.under_way)
         ]
         ready = [index for at, index in waiting if at <= now]
         if ready:
@@ -85,15 +83,14 @@ class Schedule:
             )
         if waiting:
             return min(waiting)[0] - now
-        if lags:
+        if disk_lags:
             return None
         return self._split_longest(now) if now >= self._not_before else self._not_before - now
 
     def advance(self, span: Span, n_bytes: int) -> tuple[int, ...]:
-        """`n_bytes` of the span are in the file; the units that became whole by them. Those of a cancelled span count for
-        nothing: somebody else fetches them."""
+        """Count `n_bytes` of the span as written; return the units that became whole."""
         shard = self._shards.get(span.shard)
-        if shard is None or span.cancelled:
+        if shard is None or span.cancelled:  # another connection fetches these bytes
             return ()
         unit_bytes = self._tuning.unit_bytes
         whole: list[int] = []
@@ -114,17 +111,17 @@ class Schedule:
         return tuple(whole)
 
     def wants_sync(self) -> bool:
-        """Whether so much waits for the disk that it should not wait for its time."""
+        """Return True if so much waits for the disk that it should be synced now."""
         return self._unsynced() > self._tuning.connections * self._tuning.span_bytes // 4
 
     def synced(self, shard: int, n_bytes: int) -> None:
-        """So many bytes of its whole units are on the disk for good."""
+        """Count `n_bytes` of the shard's whole units as on the disk."""
         state = self._shards.get(shard)
         if state is not None:
             state.unsynced = max(0, state.unsynced - n_bytes)
 
     def crawls(self, span: Span, now: float) -> bool:
-        """Whether the span got on by less than the least worth a connection since it was last looked at."""
+        """Return True if the span got fewer bytes than `crawl_bytes` in the last window."""
         if now - span.checked_at < self._tuning.crawl_window_s:
             return False
         crawls = span.position - span.checked_bytes < self._tuning.crawl_bytes
@@ -132,7 +129,7 @@ class Schedule:
         return crawls
 
     def finish(self, span: Span) -> None:
-        """The span's connection is done with it; what it lacks goes back."""
+        """Take the span back from its connection; what it lacks is handed out again."""
         shard = self._shards.get(span.shard)
         if shard is None or span.cancelled:
             return
@@ -149,9 +146,9 @@ class Schedule:
             shard.barren = 0
 
     def fail(self, span: Span, trouble: Trouble, now: float, dice: float) -> Trouble | None:
-        """After trouble on the span's connection: None to go on later, or the trouble to give up with.
+        """Take the span back after trouble; return None to go on later, or the trouble to give up with.
 
-        Several connections that fail together count as one failure. `dice` in [0, 1) spreads the retries.
+        `dice` in [0, 1) spreads the retries.
         """
         self.finish(span)
         shard = self._shards.get(span.shard)
@@ -160,6 +157,7 @@ class Schedule:
         if trouble.kind is TroubleKind.IGNORES_RANGES and shard.barren and not shard.in_one:
             self._fetch_in_one(shard)
             return None
+        # several connections that fail together count as one failure
         if not trouble.is_final and now < max(shard.not_before, self._not_before):
             return None
         wait = wait_after(trouble, shard.barren, self._tuning, dice)
@@ -174,11 +172,11 @@ class Schedule:
 
     @property
     def not_before(self) -> float:
-        """When a server that was busy is asked again, on the clock of `now`."""
+        """When a busy server is asked again, on the clock of `now`."""
         return self._not_before
 
     def restart(self, shard: int) -> None:
-        """Its bytes were wrong: all of them anew."""
+        """Fetch all of the shard again: its bytes were wrong."""
         state = self._shards[shard]
         for span in state.under_way:
             span.cancelled = True
@@ -186,15 +184,15 @@ class Schedule:
         self._lay_out(state, set())
 
     def generation(self, shard: int) -> int:
-        """Changes when bytes that were here are fetched anew."""
+        """Return a number that changes when bytes that were here are fetched again."""
         return self._shards[shard].generation
 
     def arrived(self, shard: int) -> int:
-        """Bytes of it that are in the file."""
+        """Return how many bytes of the shard are in the file."""
         return self._shards[shard].arrived
 
     def prefix(self, shard: int) -> int:
-        """So many bytes from the start are here without a gap, counted in whole units."""
+        """Return how many bytes from the start are here without a gap, counted in whole units."""
         state = self._shards[shard]
         return min(state.first_missing * self._tuning.unit_bytes, state.size)
 
@@ -223,10 +221,11 @@ class Schedule:
         return span
 
     def _split_longest(self, now: float) -> Span | None:
-        """Half of what the longest span still lacks, at a unit's border far enough ahead of its connection."""
+        """Take half of what the longest span still lacks, cut at a unit's border."""
         unit = self._tuning.unit_bytes
-        spans = [span for one in self._shards.values() if not one.in_one for span in one.under_way]
+        spans = [span for shard in self._shards.values() if not shard.in_one for span in shard.under_way]
         longest = max(spans, key=lambda span: span.end - span.position, default=None)
+        # at least three units, so that the border is far enough ahead of its connection
         if longest is None or longest.end - longest.position < 3 * unit:
             return None
         middle = (longest.position + longest.end) // 2 // unit * unit
@@ -234,7 +233,7 @@ class Schedule:
         return self._start(longest.shard, middle, end, now)
 
     def _fetch_in_one(self, shard: _Shard) -> None:
-        """The server has whole files only: one request, from the start."""
+        """Fetch the shard by one request from the start: the server ignores ranges."""
         for span in shard.under_way:
             span.cancelled = True
         shard.under_way.clear()
@@ -242,6 +241,7 @@ class Schedule:
         self._lay_out(shard, set())
 
     def _lay_out(self, shard: _Shard, whole: set[int]) -> None:
+        """Set what is here and what is missing, as if nothing were under way."""
         unit_bytes = self._tuning.unit_bytes
         shard.whole, shard.counts, shard.first_missing = whole, {}, 0
         shard.generation += 1

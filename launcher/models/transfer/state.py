@@ -1,4 +1,4 @@
-"""What the threads of a transfer share: the board, the shards that are open, and what the calling thread is told."""
+"""What the threads of a transfer share: the schedule, the shards under way, events for the leading thread."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from launcher.models.transfer.tuning import Tuning
 
 @dataclass(slots=True, kw_only=True)
 class OpenShard:
-    """A shard that is being fetched. `held` is its lock, `link` where redirects led."""
+    """A shard that is being fetched."""
 
-    wanted: Download
-    part: PartialFile
-    held: ExitStack
+    download: Download
+    partial_file: PartialFile
+    lock: ExitStack  # closing it frees the lock
     digest: Digest
-    link: str | None = None
-    retried: bool = False
-    knows_version: bool = False
+    redirected_to: str | None = None  # where redirects led, for the next request
+    second_try: bool = False  # its first sha256 was wrong
+    knows_version: bool = False  # the server has named a version in this transfer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ class ShardComplete:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardFailed:
-    """A shard's last failure in a row."""
+    """A shard has failed too often in a row; `trouble` was the last failure."""
 
     shard: int
     trouble: Trouble
@@ -56,11 +56,11 @@ TransferEvent = ShardComplete | ShardFailed | ServerBusy | BaseException
 
 
 class TransferState:
-    """`changed` guards the board, `open`, the fields of what is open, and `stopped`; `events` need no lock."""
+    """State of one transfer. `changed` guards all of it except `events`, which needs no lock."""
 
     def __init__(self, tuning: Tuning) -> None:
         self.tuning = tuning
-        self.board = Schedule(tuning)
+        self.schedule = Schedule(tuning)
         self.open: dict[int, OpenShard] = {}
         self.stopped = False
         self.changed = threading.Condition()

@@ -1,4 +1,4 @@
-"""What follows behind the connections: putting what arrived on the disk for good, and hashing what they did not."""
+"""The threads behind the connections: sync what arrived, and hash what was not hashed on arrival."""
 
 from __future__ import annotations
 
@@ -8,49 +8,49 @@ from launcher.models.transfer.state import OpenShard, ShardComplete, TransferSta
 _SYNC_EVERY_S = 1.0
 
 
-def sync_all(under_way: TransferState) -> None:
-    """Every second, and when much waits for the disk, until the transfer stops. Raises OSError of the disk."""
+def sync_all(state: TransferState) -> None:
+    """Sync every second, and when much waits for the disk, until the transfer stops. Raises OSError."""
     while True:
-        with under_way.changed:
-            under_way.changed.wait_for(
-                lambda: under_way.stopped or under_way.board.wants_sync(), _SYNC_EVERY_S
-            )
-            if under_way.stopped:
+        with state.changed:
+            state.changed.wait_for(lambda: state.stopped or state.schedule.wants_sync(), _SYNC_EVERY_S)
+            if state.stopped:
                 return
-            opened = list(under_way.open.items())
-        for shard, one in opened:
-            _sync(under_way, shard, one.part)
+            shards = list(state.open.items())
+        for shard, opened in shards:
+            _sync(state, shard, opened.partial_file)
 
 
-def hash_rest(under_way: TransferState, shard: int, opened: OpenShard, generation: int) -> None:
-    """Follow what is here without a gap and was not hashed as it arrived; then the shard is whole. Raises OSError of the
-    disk."""
-    digest, size, board = opened.digest, opened.wanted.size_bytes, under_way.board
+def hash_rest(state: TransferState, shard: int, opened: OpenShard, generation: int) -> None:
+    """Hash what is here without a gap and was not hashed on arrival, until the shard is complete.
+
+    Raises OSError of the disk.
+    """
+    digest, size, schedule = opened.digest, opened.download.size_bytes, state.schedule
     while True:
-        with under_way.changed:
+        with state.changed:
             while (
-                not under_way.stopped
-                and board.generation(shard) == generation
-                and board.prefix(shard) <= min(digest.position, size - 1)
+                not state.stopped
+                and schedule.generation(shard) == generation
+                and schedule.prefix(shard) <= min(digest.position, size - 1)
             ):
-                under_way.changed.wait()
-            if under_way.stopped:
+                state.changed.wait()
+            if state.stopped:
                 return
-            prefix, now = board.prefix(shard), board.generation(shard)
-        if now != generation:
-            digest.anew()
+            prefix, now = schedule.prefix(shard), schedule.generation(shard)
+        if now != generation:  # its bytes are fetched once more
+            digest.restart()
             generation = now
         elif digest.position < prefix:
             digest.follow(prefix)
         elif prefix >= size:
             break
-    _sync(under_way, shard, opened.part)
-    under_way.events.put(ShardComplete(shard=shard, sha256=digest.hexdigest()))
+    _sync(state, shard, opened.partial_file)
+    state.events.put(ShardComplete(shard=shard, sha256=digest.hexdigest()))
 
 
-def _sync(under_way: TransferState, shard: int, part: PartialFile) -> None:
-    n_bytes = part.sync()
+def _sync(state: TransferState, shard: int, partial_file: PartialFile) -> None:
+    n_bytes = partial_file.sync()
     if n_bytes:
-        with under_way.changed:
-            under_way.board.synced(shard, n_bytes)
-            under_way.changed.notify_all()
+        with state.changed:
+            state.schedule.synced(shard, n_bytes)
+            state.changed.notify_all()

@@ -1,5 +1,7 @@
-"""The thread that leads a transfer: it opens shards, starts the others, takes what is whole in, and reports, so that Ctrl-C
-is raised there. Leaving stops all threads and keeps what has arrived. What to fetch next is the `Board`'s to say.
+"""The leading thread of a transfer: open shards, start the other threads, accept whole files, report.
+
+It is the calling thread, so Ctrl-C is raised here. Leaving stops all threads and keeps what has arrived.
+`Schedule` decides what to fetch next.
 """
 
 from __future__ import annotations
@@ -30,86 +32,95 @@ _TICK_S = 0.2
 _LEAVE_S = 3.0  # for threads to end; one that hangs in a name lookup is left behind
 
 
-@dataclass(slots=True)
-class _Threads:
-    running: list[threading.Thread] = field(default_factory=list)
-    lines: list[Connection] = field(default_factory=list)
-
-
 def tuning_here() -> Tuning:
-    """For the cores that this process may use."""
+    """Return the tuning for the cores that this process may use."""
     return Tuning(connections=connections_for(len(usable_cpus())))
 
 
-def fetch_all(wanted: Sequence[Download], desk: Recipient, tuning: Tuning, on_progress: OnProgress) -> None:
-    """Fetch the files, several at once. Returns when all are accepted.
+def fetch_all(
+    downloads: Sequence[Download], recipient: Recipient, tuning: Tuning, on_progress: OnProgress
+) -> None:
+    """Fetch the files, several at once; return when the recipient has accepted all.
 
-    Raises what `desk` explains and OSError of the disk; on any way out, what has arrived stays for the next time.
+    Raises what `recipient` explains, and OSError of the disk. However it ends, what has arrived stays for the
+    next time.
     """
-    if wanted:
-        _Crew(wanted, desk, tuning, on_progress).run()
+    if downloads:
+        _Transfer(downloads, recipient, tuning, on_progress).run()
 
 
-class _Crew:
+@dataclass(slots=True)
+class _Threads:
+    running: list[threading.Thread] = field(default_factory=list)
+    connections: list[Connection] = field(default_factory=list)
+
+
+class _Transfer:
+    """One call of `fetch_all`."""
+
     def __init__(
-        self, wanted: Sequence[Download], desk: Recipient, tuning: Tuning, on_progress: OnProgress
+        self, downloads: Sequence[Download], recipient: Recipient, tuning: Tuning, on_progress: OnProgress
     ) -> None:
-        self._wanted, self._desk, self._tuning, self._on_progress = wanted, desk, tuning, on_progress
-        self._under_way = TransferState(tuning)
-        self._todo = list(range(len(wanted)))
+        self._downloads, self._recipient = downloads, recipient
+        self._tuning, self._on_progress = tuning, on_progress
+        self._state = TransferState(tuning)
+        self._todo = list(range(len(downloads)))
         self._threads = _Threads()
         self._begun_anew: set[int] = set()  # shards whose partial file had vanished
-        self._accepted = 0
+        self._accepted_bytes = 0
 
     def run(self) -> None:
         try:
             waits = self._open_more()  # before there are connections, or the first shard would get them all
             for _ in range(self._tuning.connections):
-                self._threads.lines.append(Connection(self._tuning.patience_s))
-                self._start(partial(receive, self._under_way, self._threads.lines[-1]))
-            self._start(partial(sync_all, self._under_way))
-            while self._todo or self._under_way.open:
-                self._report(waiting=waits and not self._under_way.open)
+                self._threads.connections.append(Connection(self._tuning.patience_s))
+                self._start(partial(receive, self._state, self._threads.connections[-1]))
+            self._start(partial(sync_all, self._state))
+            while self._todo or self._state.open:
+                self._report(waiting=waits and not self._state.open)
                 with contextlib.suppress(queue.Empty):
-                    self._handle(self._under_way.events.get(timeout=_TICK_S))
-                self._break_standing()
+                    self._handle(self._state.events.get(timeout=_TICK_S))
+                self._abort_stalled_reads()
                 waits = self._open_more()
             self._report(waiting=False)
         finally:
             self._leave()
 
     def _open_more(self) -> bool:
-        """Open shards whose lock is free, as many as may be at once; whether others are fetching one."""
+        """Open shards whose lock is free, up to the limit. Returns True if another program fetches one."""
         busy = False
         for shard in list(self._todo):
-            if len(self._under_way.open) >= self._tuning.shards_at_once:
+            if len(self._state.open) >= self._tuning.shards_at_once:
                 break
-            wanted = self._wanted[shard]
-            with ExitStack() as held:
-                if not held.enter_context(exclusive_if_free(wanted.lock_path)):
+            download = self._downloads[shard]
+            with ExitStack() as lock:
+                if not lock.enter_context(exclusive_if_free(download.lock_path)):
                     busy = True
                     continue
                 self._todo.remove(shard)
-                if self._desk.find_locally(wanted):
-                    self._accepted += wanted.size_bytes
+                if self._recipient.find_locally(download):
+                    self._accepted_bytes += download.size_bytes
                     continue
-                part = PartialFile(
-                    wanted.partial_path,
-                    size_bytes=wanted.size_bytes,
+                partial_file = PartialFile(
+                    download.partial_path,
+                    size_bytes=download.size_bytes,
                     unit_bytes=self._tuning.unit_bytes,
-                    identity=wanted.identity,
+                    identity=download.identity,
                 )
-                digest = Digest(part, hashes=wanted.sha256 is not None)
-                self._begin(shard, OpenShard(wanted=wanted, part=part, held=held.pop_all(), digest=digest))
+                digest = Digest(partial_file, hashes=download.sha256 is not None)
+                opened = OpenShard(
+                    download=download, partial_file=partial_file, lock=lock.pop_all(), digest=digest
+                )
+                self._begin(shard, opened)
         return busy
 
     def _begin(self, shard: int, opened: OpenShard) -> None:
-        with self._under_way.changed:
-            self._under_way.open[shard] = opened
-            self._under_way.board.open(shard, opened.wanted.size_bytes, opened.part.whole)
-            generation = self._under_way.board.generation(shard)
-            self._under_way.changed.notify_all()
-        self._start(partial(hash_rest, self._under_way, shard, opened, generation))
+        with self._state.changed:
+            self._state.open[shard] = opened
+            self._state.schedule.open(shard, opened.download.size_bytes, opened.partial_file.whole)
+            generation = self._state.schedule.generation(shard)
+            self._state.changed.notify_all()
+        self._start(partial(hash_rest, self._state, shard, opened, generation))
 
     def _handle(self, event: TransferEvent) -> None:
         if isinstance(event, BaseException):
@@ -118,96 +129,98 @@ class _Crew:
             words = f"server busy ({event.status})" if event.status else "server busy"
             self._on_progress(remark("pull", f"{words}, trying again in {max(1, round(event.wait_s))} s"))
             return
-        opened = self._under_way.open.get(event.shard)
+        opened = self._state.open.get(event.shard)
         if opened is None:  # of a shard that was settled meanwhile
             return
         if isinstance(event, ShardFailed):
-            raise self._desk.explain(opened.wanted, event.trouble)
-        if event.sha256 == opened.wanted.sha256:
-            self._take_in(event.shard, opened)
+            raise self._recipient.explain(opened.download, event.trouble)
+        if event.sha256 == opened.download.sha256:
+            self._accept(event.shard, opened)
             return
-        self._fetch_anew(event.shard, opened, event.sha256 or "")
+        self._fetch_again(event.shard, opened, event.sha256 or "")
 
-    def _fetch_anew(self, shard: int, opened: OpenShard, sha256: str) -> None:
-        """What arrived has another hash: once it is fetched again, the second time the pull ends."""
-        wanted = opened.wanted
-        opened.part.forget(opened.part.version)
-        if opened.retried:
-            raise self._desk.explain(wanted, Trouble(kind=TroubleKind.HASH, reason=sha256))
-        opened.retried = True
-        should = f"should have {(wanted.sha256 or '')[:12]}…: it is fetched again"
-        text = f"{wanted.name} arrived with the sha256 {sha256[:12]}…, and {should}"
+    def _fetch_again(self, shard: int, opened: OpenShard, sha256: str) -> None:
+        """Fetch a shard with a wrong sha256 once more; the second time, raise."""
+        download = opened.download
+        opened.partial_file.forget(opened.partial_file.version)
+        if opened.second_try:
+            raise self._recipient.explain(download, Trouble(kind=TroubleKind.HASH, reason=sha256))
+        opened.second_try = True
+        should = f"should have {(download.sha256 or '')[:12]}…: it is fetched again"
+        text = f"{download.name} arrived with the sha256 {sha256[:12]}…, and {should}"
         self._on_progress(remark("pull", text))
-        opened.digest.anew()
-        with self._under_way.changed:
-            self._under_way.board.restart(shard)
-            generation = self._under_way.board.generation(shard)
-            self._under_way.changed.notify_all()
-        self._start(partial(hash_rest, self._under_way, shard, opened, generation))
+        opened.digest.restart()
+        with self._state.changed:
+            self._state.schedule.restart(shard)
+            generation = self._state.schedule.generation(shard)
+            self._state.changed.notify_all()
+        self._start(partial(hash_rest, self._state, shard, opened, generation))
 
-    def _take_in(self, shard: int, opened: OpenShard) -> None:
-        with self._under_way.changed:
-            self._under_way.board.close(shard)
-            del self._under_way.open[shard]
-        with opened.held:
-            opened.part.close()
+    def _accept(self, shard: int, opened: OpenShard) -> None:
+        with self._state.changed:
+            self._state.schedule.close(shard)
+            del self._state.open[shard]
+        with opened.lock:
+            opened.partial_file.close()
             try:
-                self._desk.accept(opened.wanted, opened.part)
-            except FileNotFoundError:  # what is written to a file without a name is lost with it
+                self._recipient.accept(opened.download, opened.partial_file)
+            except FileNotFoundError:  # its name was removed, and what was written is lost with it
                 if shard in self._begun_anew:
                     raise
                 self._begun_anew.add(shard)
                 self._todo.append(shard)
-                said = f"the partial file of {opened.wanted.name} was removed while it was fetched"
-                self._on_progress(remark("pull", said))
+                text = f"the partial file of {opened.download.name} was removed while it was fetched"
+                self._on_progress(remark("pull", text))
                 return
-        self._accepted += opened.wanted.size_bytes
+        self._accepted_bytes += opened.download.size_bytes
 
     def _report(self, *, waiting: bool) -> None:
-        total = sum(one.size_bytes for one in self._wanted)
-        with self._under_way.changed:
-            here = {shard: self._under_way.board.arrived(shard) for shard in self._under_way.open}
-        done = self._accepted + sum(here.values())
+        total = sum(download.size_bytes for download in self._downloads)
+        with self._state.changed:
+            arrived = {shard: self._state.schedule.arrived(shard) for shard in self._state.open}
+        done = self._accepted_bytes + sum(arrived.values())
         text = "another download of the same file is under way" if waiting else ""
         self._on_progress(Step(phase="pull", done=done, total=total, unit="bytes", text=text))
-        for shard, n_bytes in here.items():
-            wanted = self._wanted[shard]
-            size, checked = wanted.size_bytes, self._under_way.open[shard].digest.position
+        for shard, n_bytes in arrived.items():
+            download = self._downloads[shard]
+            size, checked = download.size_bytes, self._state.open[shard].digest.position
             words = f"checking, {checked * 100 // size} %" if size and n_bytes == size else ""
             self._on_progress(
-                Step(phase="pull", done=n_bytes, total=size, unit="bytes", file=wanted.name, text=words)
+                Step(phase="pull", done=n_bytes, total=size, unit="bytes", file=download.name, text=words)
             )
 
-    def _break_standing(self) -> None:
-        """End connections with a read that takes too long: what it has got by then is looked at by `Board.crawls`."""
+    def _abort_stalled_reads(self) -> None:
+        """End connections with a read that takes too long."""
+        # what the read has got by then is counted, and judged by `Schedule.crawls`
         latest = time.monotonic() - self._tuning.crawl_window_s
-        for line in self._threads.lines:
-            if line.reading_since is not None and line.reading_since < latest:
-                line.abort()
+        for connection in self._threads.connections:
+            if connection.reading_since is not None and connection.reading_since < latest:
+                connection.abort()
 
     def _leave(self) -> None:
-        with self._under_way.changed:
-            self._under_way.stopped = True
-            self._under_way.changed.notify_all()
-        for line in self._threads.lines:
-            line.abort()
+        with self._state.changed:
+            self._state.stopped = True
+            self._state.changed.notify_all()
+        for connection in self._threads.connections:
+            connection.abort()
         until = time.monotonic() + _LEAVE_S
         for thread in self._threads.running:
             thread.join(max(0.0, until - time.monotonic()))
-        for opened in self._under_way.open.values():
-            with opened.held:
-                with contextlib.suppress(OSError):  # a full disk has been said already
-                    opened.part.sync()
+        for opened in self._state.open.values():
+            with opened.lock:
+                with contextlib.suppress(OSError):  # a full disk has been reported already
+                    opened.partial_file.sync()
                 with contextlib.suppress(OSError):
-                    opened.part.close()
+                    opened.partial_file.close()
 
     def _start(self, work: Callable[[], None]) -> None:
         def guarded() -> None:
             try:
                 work()
             except BaseException as error:  # noqa: BLE001 (raised again in the calling thread)
-                self._under_way.events.put(error)
+                self._state.events.put(error)
 
         thread = threading.Thread(target=guarded, daemon=True, name="transfer")
-        self._threads.running = [one for one in self._threads.running if one.is_alive()] + [thread]
+        alive = [running for running in self._threads.running if running.is_alive()]
+        self._threads.running = [*alive, thread]
         thread.start()

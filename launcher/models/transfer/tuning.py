@@ -1,4 +1,4 @@
-"""How hard a transfer tries: every number that decides about it, as data."""
+"""Every number that decides how hard a transfer tries, as data."""
 
 from __future__ import annotations
 
@@ -10,36 +10,37 @@ _SHARDS, _MOST = 4, 16
 
 
 def connections_for(cores: int) -> int:
-    """Two a core, from one for each of the shards at once to 16; more were not tried. Where cores are the limit, one a
-    shard costs least, because what it reads is hashed while the processor holds it: 4 GiB on 2 cores took 5.3 s with 4
-    connections and 5.6 s with 8 (medians of 7, `scripts/bench pull`)."""
+    """Return two connections a core, at least one for each shard under way, at most 16."""
+    # More than 16 were not tried. Where cores are the limit, one a shard costs least, because what it reads
+    # is hashed while the processor holds it: 4 GiB on 2 cores took 5.3 s with 4 connections and 5.6 s with 8
+    # (medians of 7, `scripts/bench pull`).
     return min(max(_SHARDS, 2 * cores), _MOST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
-    """`connections` over all shards, of which `shards_at_once` are under way. One request asks for at most
-    `span_bytes`; the journal counts in `unit_bytes`, so a killed pull fetches at most a unit per connection again,
-    and after a power loss at most a span per connection. `buffer_bytes` is at most half a unit; between 256 KiB and
-    1 MiB there is little to choose (4 GiB on 2 cores: 5.3 and 5.0 s).
+    """The numbers of one transfer."""
 
-    Silence of `patience_s` ends a connection, and so does less than `crawl_bytes` in `crawl_window_s`, or a single read
-    that takes as long. `attempts`
-    failures in a row without `worthwhile_bytes` end the pull: with the backoff doubling from `backoff_s` to
-    `longest_backoff_s` that is after about a minute. A server may ask for a wait of up to `longest_wait_s`.
-    """
-
-    connections: int = _SHARDS
+    connections: int = _SHARDS  # over all shards
     shards_at_once: int = _SHARDS
+
+    # One request asks for at most a span; the journal counts in units. A killed pull fetches at most a unit
+    # per connection again; after a power loss it is at most a span per connection.
     span_bytes: int = 128 * MIB
     unit_bytes: int = 8 * MIB
+    # At most half a unit. 256 KiB and 1 MiB are nearly the same (4 GiB on 2 cores: 5.3 and 5.0 s).
     buffer_bytes: int = 1 * MIB
-    patience_s: float = 10.0
+
+    patience_s: float = 10.0  # silence that ends a connection
+    # Fewer bytes than this in the window end a connection, and so does a single read that takes as long.
     crawl_window_s: float = 30.0
     crawl_bytes: int = 64 * KIB
+
+    # So many failures in a row without worthwhile bytes end the pull: with the backoff doubling up to the
+    # longest, after about a minute.
     attempts: int = 8
-    link_attempts: int = 3
+    link_attempts: int = 3  # of those, for a signed link that is refused
     worthwhile_bytes: int = 64 * KIB
     backoff_s: float = 0.5
     longest_backoff_s: float = 30.0
-    longest_wait_s: float = 60.0
+    longest_wait_s: float = 60.0  # the longest wait that a server may ask for

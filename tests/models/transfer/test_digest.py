@@ -73,7 +73,7 @@ def test_bytes_fetched_once_more_are_hashed_as_they_are_in_the_file(part: Partia
     """A late write of the first try is in the file, not in what arrives: the hash must see it."""
     digest = Digest(part, hashes=True)
     arrive(part, digest, 0, UNIT, step=1000)
-    digest.anew()
+    digest.restart()
     arrive(part, digest, 0, len(DATA), step=1000)
     assert digest.position == 0
     part.write(memoryview(b"late"), 5000)

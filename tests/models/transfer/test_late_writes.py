@@ -23,7 +23,7 @@ from launcher.models.transfer.request import RangeAnswer
 from launcher.models.transfer.schedule import Span
 from launcher.models.transfer.state import OpenShard, ShardComplete, TransferState
 from launcher.models.transfer.sync_and_hash import hash_rest
-from launcher.models.transfer.transfer import _Crew
+from launcher.models.transfer.transfer import _Transfer
 from launcher.models.transfer.tuning import Tuning
 from launcher.progress import silent
 
@@ -31,7 +31,7 @@ UNIT = 8192
 RIGHT, WRONG = b"r" * UNIT, b"w" * UNIT
 
 
-class Held:
+class StuckWrite:
     """os.pwrite, the first call of which waits until it is let go."""
 
     def __init__(self) -> None:
@@ -47,32 +47,33 @@ class Held:
 
 
 @pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
-    made = Held()
+def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[StuckWrite]:
+    made = StuckWrite()
     monkeypatch.setattr(os, "pwrite", made)
     yield made
     made.let_go.set()
 
 
-def open_part(folder: Path) -> OpenShard:
-    part = PartialFile(folder / "x.part", size_bytes=UNIT, unit_bytes=UNIT, identity="x")
-    wanted = Download(
+def open_shard(folder: Path) -> OpenShard:
+    partial_file = PartialFile(folder / "x.part", size_bytes=UNIT, unit_bytes=UNIT, identity="x")
+    download = Download(
         name="x",
         size_bytes=UNIT,
         sha256=hashlib.sha256(RIGHT).hexdigest(),
         url="http://x/x",
-        partial_path=part.path,
+        partial_path=partial_file.path,
         lock_path=folder / "x.lock",
         identity="x",
     )
-    return OpenShard(wanted=wanted, part=part, held=ExitStack(), digest=Digest(part, hashes=True))
+    digest = Digest(partial_file, hashes=True)
+    return OpenShard(download=download, partial_file=partial_file, lock=ExitStack(), digest=digest)
 
 
 class Body:
     """An answer that is all there."""
 
     def __init__(self, content: bytes) -> None:
-        self._content, self.line = content, Connection(1.0)
+        self._content, self.connection = content, Connection(1.0)
 
     def read_into(self, buffer: memoryview) -> int:
         n_bytes = len(buffer)
@@ -81,72 +82,74 @@ class Body:
         return n_bytes
 
 
-def read(under_way: TransferState, span: Span, opened: OpenShard, content: bytes) -> None:
+def read(state: TransferState, span: Span, opened: OpenShard, content: bytes) -> None:
     answer: RangeAnswer = Body(content)  # type: ignore[assignment]
-    assert _read_body(under_way, answer, span, opened, memoryview(bytearray(UNIT))) is None
+    assert _read_body(state, answer, span, opened, memoryview(bytearray(UNIT))) is None
 
 
-def test_what_is_hashed_is_what_is_in_the_file_in_the_end(tmp_path: Path, held: Held) -> None:
+def test_what_is_hashed_is_what_is_in_the_file_in_the_end(tmp_path: Path, stuck: StuckWrite) -> None:
     """A write of the first try hangs in the disk while all is fetched anew."""
-    under_way, opened = TransferState(Tuning(unit_bytes=UNIT)), open_part(tmp_path)
-    under_way.board.open(0, UNIT)
-    under_way.open[0] = opened
-    first = under_way.board.take(time.monotonic())
+    state, opened = TransferState(Tuning(unit_bytes=UNIT)), open_shard(tmp_path)
+    state.schedule.open(0, UNIT)
+    state.open[0] = opened
+    first = state.schedule.take(time.monotonic())
     assert isinstance(first, Span)
-    hashing = threading.Thread(target=hash_rest, args=(under_way, 0, opened, under_way.board.generation(0)))
-    late = threading.Thread(target=read, args=(under_way, first, opened, WRONG))
+    hashing = threading.Thread(target=hash_rest, args=(state, 0, opened, state.schedule.generation(0)))
+    late = threading.Thread(target=read, args=(state, first, opened, WRONG))
     hashing.start()
     late.start()
-    assert held.reached.wait(30)
-    with under_way.changed:
-        under_way.board.restart(0)
-        second = under_way.board.take(time.monotonic())
-        under_way.changed.notify_all()
+    assert stuck.reached.wait(30)
+    with state.changed:
+        state.schedule.restart(0)
+        second = state.schedule.take(time.monotonic())
+        state.changed.notify_all()
     assert isinstance(second, Span)
-    read(under_way, second, opened, RIGHT)
+    read(state, second, opened, RIGHT)
     try:
-        whole = under_way.events.get(timeout=0.5)  # too early
+        whole = state.events.get(timeout=0.5)  # too early
     except queue.Empty:
         whole = None
-    held.let_go.set()
+    stuck.let_go.set()
     late.join()
     hashing.join()
-    whole = whole or under_way.events.get_nowait()
-    assert whole == ShardComplete(shard=0, sha256=hashlib.sha256(opened.part.path.read_bytes()).hexdigest())
-    opened.part.close()
+    whole = whole or state.events.get_nowait()
+    assert whole == ShardComplete(
+        shard=0, sha256=hashlib.sha256(opened.partial_file.path.read_bytes()).hexdigest()
+    )
+    opened.partial_file.close()
 
 
 def test_a_span_that_was_given_up_writes_nothing(tmp_path: Path) -> None:
     """It was wanted when its bytes came."""
-    under_way, opened = TransferState(Tuning(unit_bytes=UNIT)), open_part(tmp_path)
-    under_way.board.open(0, UNIT)
-    span = under_way.board.take(time.monotonic())
+    state, opened = TransferState(Tuning(unit_bytes=UNIT)), open_shard(tmp_path)
+    state.schedule.open(0, UNIT)
+    span = state.schedule.take(time.monotonic())
     assert isinstance(span, Span)
-    write = opened.part.write
+    write = opened.partial_file.write
 
     def given_up_meanwhile(*words: object, **more: object) -> None:
-        under_way.board.restart(0)
+        state.schedule.restart(0)
         write(*words, **more)  # type: ignore[arg-type]
 
-    opened.part.write = given_up_meanwhile  # type: ignore[method-assign]
-    read(under_way, span, opened, WRONG)
-    assert opened.part.path.read_bytes() == bytes(UNIT)
-    opened.part.close()
+    opened.partial_file.write = given_up_meanwhile  # type: ignore[method-assign]
+    read(state, span, opened, WRONG)
+    assert opened.partial_file.path.read_bytes() == bytes(UNIT)
+    opened.partial_file.close()
 
 
 def test_a_partial_file_that_cannot_be_synced_is_closed_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = open_part(tmp_path)
-    opened.part.mark([0])
-    crew = _Crew([opened.wanted], None, Tuning(), silent)  # type: ignore[arg-type]
-    crew._under_way.open[0] = opened
-    descriptor = opened.part._descriptor
+    opened = open_shard(tmp_path)
+    opened.partial_file.mark([0])
+    transfer = _Transfer([opened.download], None, Tuning(), silent)  # type: ignore[arg-type]
+    transfer._state.open[0] = opened
+    descriptor = opened.partial_file._descriptor
 
     def fail(_: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(os, "fdatasync", fail)
-    crew._leave()
+    transfer._leave()
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)

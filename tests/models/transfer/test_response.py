@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from launcher.models.transfer.failures import TroubleKind
-from launcher.models.transfer.response import find_trouble, retry_after_s
+from launcher.models.transfer.response import ResponseHead, find_trouble, retry_after_s
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 RIGHT = {"content-range": "bytes 50-99/100", "content-length": "50"}
@@ -16,15 +16,8 @@ RIGHT = {"content-range": "bytes 50-99/100", "content-length": "50"}
 def kind(
     status: int, headers: dict[str, str], *, position: int = 50, redirected: bool = True
 ) -> TroubleKind | None:
-    trouble = find_trouble(
-        status,
-        headers,
-        url="http://h/x",
-        redirected=redirected,
-        position=position,
-        size_bytes=100,
-        now=NOW,
-    )
+    head = ResponseHead(status=status, headers=headers, url="http://h/x", redirected=redirected)
+    trouble = find_trouble(head, position=position, size_bytes=100, now=NOW)
     return trouble.kind if trouble else None
 
 

@@ -23,17 +23,17 @@ DATA = random.Random(2).randbytes(40 << 20)
 FAST_BYTES = 6 << 20
 
 
-class Desk:
-    """Puts what is whole beside its part."""
+class Beside:
+    """Puts what is whole beside its partial file."""
 
-    def find_locally(self, wanted: Download) -> bool:
-        return wanted.partial_path.with_suffix(".whole").exists()
+    def find_locally(self, download: Download) -> bool:
+        return download.partial_path.with_suffix(".whole").exists()
 
-    def accept(self, wanted: Download, part: PartialFile) -> None:
-        part.become(wanted.partial_path.with_suffix(".whole"))
+    def accept(self, download: Download, partial_file: PartialFile) -> None:
+        partial_file.become(download.partial_path.with_suffix(".whole"))
 
-    def explain(self, wanted: Download, trouble: Trouble) -> LauncherError:
-        return TryAgain(f"{wanted.name}: {trouble.reason}")
+    def explain(self, download: Download, trouble: Trouble) -> LauncherError:
+        return TryAgain(f"{download.name}: {trouble.reason}")
 
 
 class Server(BaseHTTPRequestHandler):
@@ -79,7 +79,7 @@ def serving(handler: type[Server]) -> Iterator[str]:
         thread.join()
 
 
-def wanted(url: str, folder: Path) -> Download:
+def download(url: str, folder: Path) -> Download:
     return Download(
         name="x",
         size_bytes=len(DATA),
@@ -96,7 +96,7 @@ def test_a_server_that_drips_is_asked_again(tmp_path: Path) -> None:
     handler = type("Dripping", (Server,), {"asked": []})
     tuning = Tuning(connections=1, patience_s=5.0, crawl_window_s=1.5)
     with serving(handler) as url:
-        fetch_all([wanted(url, tmp_path)], Desk(), tuning, silent)
+        fetch_all([download(url, tmp_path)], Beside(), tuning, silent)
     assert (tmp_path / "x.whole").read_bytes() == DATA
     assert handler.asked[1] >= FAST_BYTES // 2
 
@@ -108,5 +108,5 @@ def test_a_server_that_ignores_ranges_gives_the_file_in_one(tmp_path: Path) -> N
         for number in range(4):
             folder = tmp_path / str(number)
             folder.mkdir()
-            fetch_all([wanted(url, folder)], Desk(), Tuning(connections=4), silent)
+            fetch_all([download(url, folder)], Beside(), Tuning(connections=4), silent)
             assert (folder / "x.whole").read_bytes() == DATA
