@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 from launcher.commands.here import Here
 from launcher.models.catalogue import Target, resolve
 from launcher.models.located import Located
+from launcher.progress import OnProgress
 
 
 def inspect(here: Here, ref: str, quant: str | None = None) -> Target:
     """Resolve a REF to a model and its quants, best first.
 
-    A Hub repo is listed now, or when its first quant is opened; later looks at the same target ask the Hub no more.
-    Raises UsageError, NotFound, and what listing a repo raises.
+    A Hub repo is listed now; the repos of a profile when one of its quants is opened. Raises UsageError, NotFound, and what listing a repo raises.
     """
     return resolve(ref, quant, here.sources)
+
+
+def opened_once(target: Target) -> Target:
+    """Return the target with quants that keep their headers: opened again, they ask nobody."""
+    return replace(
+        target,
+        candidates=tuple(replace(candidate, open=_kept(candidate.open)) for candidate in target.candidates),
+    )
+
+
+def _kept(open_: Callable[[OnProgress], Located]) -> Callable[[OnProgress], Located]:
+    opened: list[Located] = []
+
+    def open_or_return(on_progress: OnProgress) -> Located:
+        if not opened:
+            opened.append(open_(on_progress))
+        return opened[0]
+
+    return open_or_return
 
 
 def read_headers(here: Here, ref: str, quant: str | None = None) -> Located:

@@ -12,7 +12,7 @@ from functools import partial
 from launcher.commands.claims import claim, claim_rows, less_promised
 from launcher.commands.engine import engine_or_build
 from launcher.commands.here import Here
-from launcher.commands.inspect import inspect
+from launcher.commands.inspect import inspect, opened_once
 from launcher.commands.plan import plan, plan_on, replan
 from launcher.commands.planned import (
     Planned,
@@ -49,7 +49,8 @@ def up(here: Here, request: UpRequest) -> Deployment:
     """
     if request.locked is not None:
         return up_locked(here, request, request.locked)
-    target = inspect(here, request.plan.ref, request.plan.quant)
+    # planned twice where an engine is built meanwhile: the Hub is asked once
+    target = opened_once(inspect(here, request.plan.ref, request.plan.quant))
     named = look_up(here, request, target.model_id)
     if named.running is not None:
         return named.running

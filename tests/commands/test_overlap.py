@@ -107,6 +107,7 @@ def test_headers_are_read_and_the_model_is_pulled_while_the_engine_is_built(
     with pytest.raises(EngineFailed, match="built enough"):
         up(here_with(build.watch, confirm=agree), REQUEST)
     assert (early, is_whole(tmp_path)) == ([], True)
+    assert len([seen for seen in hub.seen if "/revision/" in seen.path]) == 1
 
 
 def test_so_it_is_for_a_locked_plan(hub: FakeHub, locked: UpRequest, build: Build, tmp_path: Path) -> None:

@@ -75,6 +75,8 @@ def endpoint_in_use() -> Endpoint:
 
 def open_session(endpoint: Endpoint) -> httpx2.Client:
     """Return the client that huggingface_hub uses for `endpoint`: shared by all threads, never closed."""
+    if endpoint.offline:  # a value: the library knows the environment's alone
+        raise errors.OfflineModeIsEnabled("the Hub may not be asked")
     if not _Rules.installed:
         # Its warnings go to stderr, right through our progress; what they announce is explained below.
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
@@ -264,9 +266,7 @@ def online(again: str) -> str:
     # after `--` come flags of llama-server, which has an --offline of its own
     end = words.index("--") if "--" in words else len(words)
     own = [word for word in words[:end] if word != "--offline"]
-    # `--offline` sets the variable, so where it was typed one cannot tell that there was one before.
-    variables = [name for name in _OFFLINE if os.environ.get(name)] if len(own) == end else []
-    unset = [word for name in variables for word in ("-u", name)]
+    unset = [word for name in _OFFLINE if os.environ.get(name) for word in ("-u", name)]
     return shlex.join([*(["env", *unset] if unset else []), *own, *words[end:]])
 
 

@@ -37,7 +37,8 @@ def open_group(listing: Listing, group: FileGroup, *, endpoint: Endpoint, store:
     def read(shard: Shard) -> tuple[Header, bytes]:
         return _read_header(files, shard, endpoint, store)
 
-    open_session(endpoint)
+    if not endpoint.offline:
+        open_session(endpoint)  # once, before the threads
     with ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="header") as pool:
         headers = tuple(pool.map(read, shards))
     return assemble(
