@@ -66,9 +66,9 @@ def list_repo(ref: ModelRef, *, endpoint: Endpoint, store: HubStore) -> Listing:
 
 def resolve_commit(repo: str, revision: str, endpoint: Endpoint) -> str:
     """Return the commit that `revision` is at: one request, not retried."""
-    open_session(endpoint)
     api = HfApi(endpoint=endpoint.url, token=endpoint.library_token)
     with explained(endpoint, repo, "" if revision == _BRANCH else revision):
+        open_session(endpoint)
         commit = api.model_info(repo, revision=revision, timeout=endpoint.patience_s).sha
         if commit is None or _COMMIT.fullmatch(commit) is None:
             raise ValueError(f"a commit {commit!r}")
@@ -77,8 +77,8 @@ def resolve_commit(repo: str, revision: str, endpoint: Endpoint) -> str:
 
 def _list_remote(repo: str, commit: str, endpoint: Endpoint) -> Listing:
     api = HfApi(endpoint=endpoint.url, token=endpoint.library_token)
-    open_session(endpoint)
     with explained(endpoint, repo):
+        open_session(endpoint)
         tree = api.list_repo_tree(repo, revision=commit, recursive=True)
         entries = list(islice(tree, _MOST_FILES + 1))
         if len(entries) > _MOST_FILES:
