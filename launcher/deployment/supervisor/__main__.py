@@ -17,7 +17,7 @@ def open_gauge(devices: Mapping[str, str]) -> VramReader:
     """Memory in use on these GPUs. Imported only where there are any: the supervisor stays small."""
     from launcher.machine.probe import vram_in_use  # noqa: PLC0415  see above
 
-    return vram_in_use.VramReader(devices)
+    return vram_in_use.DriverVramReader(devices)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ exception.
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -78,13 +77,6 @@ def machine_of(hardware: Hardware, engine_devices: tuple[Device, ...] | None) ->
         store=hardware.store,
         notes=(*host.notes, *drivers.notes, *device_notes, *hardware.store_notes),
     )
-
-
-def probe_machine(
-    store: Path, engine_devices: tuple[Device, ...] | None, files: KernelFiles | None = None
-) -> Machine:
-    """Read this machine, in the environment of this process."""
-    return machine_of(read_hardware(store, os.environ, files), engine_devices)
 
 
 def _read_drivers(files: KernelFiles, host: Host, env: Mapping[str, str]) -> DriverReport:

@@ -13,7 +13,7 @@ from launcher.machine.probe.nvml import memory_in_use
 from launcher.machine.probe.proc_files import KernelFiles
 
 
-class VramReader:
+class DriverVramReader:
     """A reader of the GPUs in `uuids`, which has the UUIDs by name."""
 
     def __init__(self, uuids: Mapping[str, str], files: KernelFiles | None = None) -> None:

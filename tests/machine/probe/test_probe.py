@@ -7,7 +7,13 @@ from launcher.machine.machine import Backend, Device
 from launcher.machine.probe.amd import amd_devices, read_cards
 from launcher.machine.probe.device_list import parse_device_list
 from launcher.machine.probe.nvidia import NvidiaReading, cuda_devices
-from launcher.machine.probe.probe import DriverReport, choose_devices, probe_machine, read_driverless
+from launcher.machine.probe.probe import (
+    DriverReport,
+    choose_devices,
+    machine_of,
+    read_driverless,
+    read_hardware,
+)
 from launcher.machine.probe.proc_files import KernelFiles
 from launcher.machine.to_toml import format_machine
 from launcher.units import GIB, MIB
@@ -27,7 +33,7 @@ def listed(*lines: str) -> tuple[Device, ...]:
 
 
 def test_this_very_machine(tmp_path: Path) -> None:
-    machine = probe_machine(tmp_path / "models", None)
+    machine = machine_of(read_hardware(tmp_path / "models", os.environ), None)
     assert 0 < machine.ram_available_bytes <= machine.ram_total_bytes
     assert 1 <= machine.cpu.affinity <= machine.cpu.logical_cores
     assert (machine.cpu.physical_cores or 1) >= (machine.cpu.performance_cores or 1)
@@ -37,13 +43,13 @@ def test_this_very_machine(tmp_path: Path) -> None:
 
 
 def test_a_machine_without_anything(tmp_path: Path) -> None:
-    machine = probe_machine(tmp_path, (), KernelFiles(root=tmp_path / "nothing"))
+    machine = machine_of(read_hardware(tmp_path, os.environ, KernelFiles(root=tmp_path / "nothing")), ())
     assert (machine.devices, machine.nodes, machine.ram_limit_bytes) == ((), (), None)
     assert machine.cpu.affinity == len(os.sched_getaffinity(0))
 
 
 def test_a_container(tmp_path: Path) -> None:
-    machine = probe_machine(tmp_path, None, plant(tmp_path, "container_v2.txt"))
+    machine = machine_of(read_hardware(tmp_path, os.environ, plant(tmp_path, "container_v2.txt")), None)
     assert (machine.ram_limit_bytes, machine.cpu.quota) == (32 * GIB, 2.5)
 
 

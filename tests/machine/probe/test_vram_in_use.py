@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from launcher.machine.probe.vram_in_use import VramReader
+from launcher.machine.probe.vram_in_use import DriverVramReader
 from launcher.units import MIB
 from tests.machine.probe.trees import plant
 
@@ -13,7 +13,7 @@ CARD = "/sys/class/drm/card0/device"
 
 def test_memory_in_use_of_an_amd_card(tmp_path: Path) -> None:
     files = plant(tmp_path, "amd_7900xtx_and_raphael.txt")
-    reader = VramReader({"ROCm0": "GPU-1a2b3c4d5e6f7081"}, files)
+    reader = DriverVramReader({"ROCm0": "GPU-1a2b3c4d5e6f7081"}, files)
     assert reader.read() == {"ROCm0": 1024 * MIB}
     files.at(f"{CARD}/mem_info_vram_used").write_text(str(9000 * MIB))
     assert reader.read() == {"ROCm0": 9000 * MIB}
@@ -21,8 +21,8 @@ def test_memory_in_use_of_an_amd_card(tmp_path: Path) -> None:
 
 
 SHOW = (
-    "import json, sys; from launcher.machine.probe.vram_in_use import VramReader;"
-    "reader = VramReader(json.loads(sys.argv[1])); print(json.dumps(reader.read()));"
+    "import json, sys; from launcher.machine.probe.vram_in_use import DriverVramReader;"
+    "reader = DriverVramReader(json.loads(sys.argv[1])); print(json.dumps(reader.read()));"
     "reader.close(); reader.close()"
 )
 
