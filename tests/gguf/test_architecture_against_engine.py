@@ -1,5 +1,8 @@
-"""Our numbers against llama.cpp's own log: `test-llama-archs` writes a small model of each architecture, `llama-bench
--v` prints what it read (print_info) and which blocks got a cache or a recurrent state."""
+"""Our numbers against llama.cpp's own log.
+
+`test-llama-archs` writes a small model of each architecture; `llama-bench -v` prints the numbers it reads
+(print_info) and which blocks get a cache or a recurrent state.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from launcher.gguf.anatomy import dissect
 from launcher.gguf.architecture import Architecture
 from launcher.models.local import open_path
 
+# one for each way of sliding, recurring and caching; all 122 were compared once, by hand, and agreed
 ARCHITECTURES = [
     "cohere2moe",
     "deepseek2",
@@ -37,7 +41,6 @@ ARCHITECTURES = [
     "qwen3next",
     "smallthinker",
 ]
-"""One for each way of sliding, recurring and caching; all 122 were compared once, by hand, and agreed."""
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +55,7 @@ def models(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def numbers(model: Architecture) -> dict[str, str]:
-    """Under print_info's names and in its form: one number, or a list where blocks differ."""
+    """Return numbers by print_info's names and in its form: one number, or a list if blocks differ."""
     single = {
         "arch": model.name,
         "n_layer_all": model.n_block,

@@ -71,7 +71,8 @@ def test_defaults_of_a_hand_written_file() -> None:
 
 
 def test_a_card_can_be_changed() -> None:
-    text_ = '[ram]\ntotal=1024\n[[device]]\ngpu="3090"\npcie_width=4\ntotal="20 GiB"\nid="CUDA5"\nfree="unknown"\nname="Mine"'
+    changes = 'pcie_width=4\ntotal="20 GiB"\nid="CUDA5"\nfree="unknown"\nname="Mine"'
+    text_ = f'[ram]\ntotal=1024\n[[device]]\ngpu="3090"\n{changes}'
     (card,) = parse_machine(text_, "m.toml").devices
     assert (card.id, card.name, card.total_bytes, card.free_bytes) == ("CUDA5", "Mine", 20 * GIB, None)
     assert card.link == Link(pcie_generation=4, pcie_width=4)

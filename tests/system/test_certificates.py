@@ -198,7 +198,7 @@ def test_https_goes_through_the_proxy_as_a_tunnel(
     proxy: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Both the listing and the bytes; the proxy sees names and its own password, nothing of what is in the tunnel."""
+    """Listing and bytes; the proxy sees names and its own password, nothing of what is in the tunnel."""
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
     monkeypatch.setenv("https_proxy", proxy)
     monkeypatch.setenv("no_proxy", "")

@@ -1,4 +1,4 @@
-"""NVML's answers as records, with the figures of published logs (see launcher.machine.gpus for the totals)."""
+"""NVML's answers as records, with the figures of published logs (totals: see launcher.machine.gpus)."""
 
 from __future__ import annotations
 

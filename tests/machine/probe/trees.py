@@ -1,4 +1,7 @@
-"""Folder trees like /proc and /sys, from captures: `== /path` opens a file, `== /path -> /target` is a link."""
+"""Folder trees like /proc and /sys, made from captures.
+
+In a capture `== /path` opens a file, `== /path -> /target` is a link.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ def capture(name: str) -> str:
 
 
 def plant(root: Path, *names: str, **changes: str) -> KernelFiles:
-    """The captures' files under `root`; a changed or further file is given as `path="text"` through `**{...}`."""
+    """Write the captures' files under `root`; more or changed files are given as `**{path: text}`."""
     contents: dict[str, str] = {}
     for name in names:
         for section in capture(name).removeprefix("== ").split("\n== "):

@@ -8,11 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.errors import BadGguf
 from launcher.gguf.architecture import read_architecture
-from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import Header, parse_header
-from launcher.gguf.synthesis import TensorFamily, TypeRule, assign_types
 from launcher.models.profiles.from_toml import parse_model_profile
 from launcher.models.profiles.made_headers import make_headers
 from launcher.models.profiles.profile import ModelProfile
@@ -74,25 +71,6 @@ def test_the_architecture_is_the_one_llama_cpp_reads(kimi: ModelProfile) -> None
     assert ours == read_architecture(header.metadata, header.tensors)
     shapes = {tensor.name: tensor.shape for tensor in header.tensors}
     assert {tensor.name: tensor.shape for tensor in made[0].tensors} == shapes
-
-
-def test_a_total_is_met_from_below_in_the_rules_order() -> None:
-    families = [
-        TensorFamily(name="a.{}", shape=(256, 4), first=0, last=3),
-        TensorFamily(name="b", shape=(256, 4)),
-    ]
-    rules = [
-        TypeRule(match="^a", types=(GgmlType.Q4_K, GgmlType.Q6_K)),
-        TypeRule(match=".", types=(GgmlType.Q4_K, GgmlType.Q8_0)),
-    ]
-    least = sum(tensor.size_bytes for tensor in assign_types(families, rules, None))
-    step = 4 * (210 - 144)
-    some = assign_types(families, rules, least + 2 * step + 31)
-    assert [tensor.type.name for tensor in some] == ["Q6_K", "Q6_K", "Q4_K", "Q4_K", "Q4_K"]
-    with pytest.raises(BadGguf, match="more than the file's"):
-        assign_types(families, rules, least - 1000)
-    with pytest.raises(BadGguf, match="no rule of this recipe gives b a type"):
-        assign_types(families, rules[:1], None)
 
 
 def test_a_profile_without_an_architecture_has_no_recipe(kimi: ModelProfile) -> None:
