@@ -184,7 +184,7 @@ def _of(remote: Remote, notes: list[str]) -> Located | None:
 def measure_adapters(flags: Sequence[str]) -> tuple[Adapter, ...]:
     """One Adapter per adapter, by its size. Raises UsageError for a file that is not there."""
     found = []
-    for kind, name in adapter_files(flags):
+    for name in adapter_files(flags):
         path = expand_home(Path(name))
         try:
             size = path.stat().st_size
@@ -193,5 +193,5 @@ def measure_adapters(flags: Sequence[str]) -> tuple[Adapter, ...]:
                 f"{name} after -- cannot be read: {error.strerror}", hint=f"ls -l {name}"
             ) from error
         amount = Amount(n_bytes=size, basis=Basis.ESTIMATED)
-        found.append(Adapter(name=f"{kind} {path.name}", amount=amount, everywhere=True))
+        found.append(Adapter(name=f"adapter {path.name}", amount=amount, everywhere=True))
     return tuple(found)

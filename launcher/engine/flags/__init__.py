@@ -1,1 +1,13 @@
-"""What llama-server is told, and what a command line tells it."""
+"""Write llama-server's command line, and read one. Pure.
+
+argv.py             a plan as a command line
+command_line.py     a given command line, read
+companion_flags.py  flags for a draft model and a projector
+help_text.py        parse `--help` and `--version`
+memory_flags.py     flags that decide memory
+pinned_flags.py     the flags of the pinned llama-server
+rope_flags.py       flags that change how long a context the model takes
+shell_words.py      take a pasted shell line apart
+taskset.py          bind a command line to CPUs
+user_flags.py       flags after `--`, sorted
+"""

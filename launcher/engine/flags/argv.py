@@ -1,7 +1,7 @@
-"""A plan in llama-server's dialect: every choice explicit, `--fit off`, compiled for the flags one binary has.
+"""Write a plan as llama-server's command line, in the spellings that one binary has. Pure.
 
-It knows spellings, old and new, and which of them a plan owns. What a user adds after `--` goes last and wins,
-unless it would make the plan untrue: then it is refused by name. A key never appears here, only its file.
+Every choice is explicit and `--fit` off. What a user adds after `--` goes last and wins; what would make the
+plan untrue is refused by name. An API key is never on the command line, only the path of its file.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from launcher.units import MIB
 
 
 class KnownFlags(Protocol):
-    """What is asked of an engine's `Capabilities`."""
+    """What this module needs of an engine's `Capabilities`."""
 
     def has(self, spelling: str) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """Where a model is served, and under which name."""
+    """The address and the name that a model is served under."""
 
     host: str
     port: int
@@ -38,13 +38,14 @@ class Serving:
     api_key_file: str | None = None
 
 
-_PLACES = frozenset({"-dev", "-ngl", "-sm", "-ts", "-ot", "-kvu", "-fit", "-ctxcp"})
-"""Options that say what the plan says already."""
+# Options with which the plan says where things are. Given after `--` they must say the same.
+_PLAN_FLAGS = frozenset({"-dev", "-ngl", "-sm", "-ts", "-ot", "-kvu", "-fit", "-ctxcp"})
 
-_SPLITS_TENSORS = ("row", "tensor")
-"""Values of `--split-mode` under which a device holds parts of tensors."""
+# Values of `--split-mode` under which a device holds parts of tensors.
+_TENSOR_SPLIT_MODES = ("row", "tensor")
 
-_MOVES = frozenset(
+# Options that a plan never writes and that would move memory without it.
+_MOVES_MEMORY = frozenset(
     [
         "-cmoe",
         "--cpu-moe",
@@ -71,9 +72,9 @@ _MOVES = frozenset(
         "--mlock",
     ]
 )
-"""Options a plan never writes because they would move memory behind its back."""
 
-_OWNED = {
+# Options of the server that launcher sets, and what to type instead.
+_LAUNCHERS_OWN = {
     "-m": "launcher plan REF, or up REF: the reference names the model",
     **dict.fromkeys(
         ("-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-mu", "--model-url", "-dr", "--docker-repo"),
@@ -84,8 +85,8 @@ _OWNED = {
     "--api-key-file": "launcher up REF --api-key-file FILE",
     "--api-key": "launcher up REF --api-key-file FILE",  # a key in argv is a key in everybody's `ps`
 }
-"""Options of the server itself, and what to type instead."""
 
+# Options after which there is no server to watch, and why.
 _FATAL = {
     "--api-prefix": "nothing would find the server's health and models any more",
     "--log-disable": "its log is how a failure is explained",
@@ -97,24 +98,23 @@ _FATAL = {
     "--list-devices": "llama-server would print them and end",
     "--completion-bash": "llama-server would print it and end",
 }
-"""Options after which there is no server to watch, and why."""
 
 
 @dataclass(slots=True)
-class _Line:
-    """The command line as it grows: (option's name, spelling, value) for one engine."""
+class _ArgvBuilder:
+    """The options of a command line for one engine, collected: (first spelling, spelling used, value)."""
 
     flags: KnownFlags | None
     parts: list[tuple[str, str, str | None]] = field(default_factory=list)
 
     def knows(self, *spellings: str) -> str | None:
-        """The first spelling the engine has. Without an engine at hand, the pinned one's: the first."""
+        """Return the first spelling that the engine has."""
         if self.flags is None:
-            return spellings[0]
+            return spellings[0]  # the pinned engine has them all
         return next((spelling for spelling in spellings if self.flags.has(spelling)), None)
 
     def add(self, name: str, value: str | None, why: str) -> None:
-        """An option the plan needs. Raises UsageError where the engine has none of its spellings."""
+        """Add an option that the plan needs. Raises UsageError if the engine does not have it."""
         spellings = next((group for group in SPELLINGS if group[0] == name), (name,))
         spelling = self.knows(*spellings)
         if spelling is None:
@@ -125,7 +125,7 @@ class _Line:
         self.parts.append((name, spelling, value))
 
     def add_if_known(self, name: str, value: str | None = None) -> None:
-        """An option that is only good to have."""
+        """Add an option that the plan can do without."""
         spelling = self.knows(*next((group for group in SPELLINGS if group[0] == name), (name,)))
         if spelling is not None:
             self.parts.append((name, spelling, value))
@@ -140,81 +140,81 @@ def server_argv(
     profile_flags: Sequence[str] = (),
     user_flags: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """The whole command line. `capabilities` None is the pinned engine; `profile_flags` are the model's sampling.
+    """Return the whole command line. `capabilities` None stands for the pinned engine.
 
-    Raises UsageError for an option the plan needs and the engine lacks, and for user flags that contradict it.
+    Raises UsageError if the engine lacks an option that the plan needs, or a user flag contradicts the plan.
     """
-    line = _Line(capabilities)
-    _add_server(line, serving)
-    _add_memory(line, plan)
-    _add_placement(line, plan)
-    _add_load_mode(line, plan)
-    line.add("-t", str(plan.threads), "its threads")
-    line.add("-tb", str(plan.threads), "its threads")
+    builder = _ArgvBuilder(capabilities)
+    _add_server(builder, serving)
+    _add_memory(builder, plan)
+    _add_placement(builder, plan)
+    _add_load_mode(builder, plan)
+    builder.add("-t", str(plan.threads), "its threads")
+    builder.add("-tb", str(plan.threads), "its threads")
     if plan.numa is not None:
-        line.add("--numa", plan.numa, "memory on several NUMA nodes")
-    line.add_if_known("--metrics")
-    if not names_remote_file(
-        user_flags
-    ):  # what is still elsewhere, the one who runs this line has llama-server fetch
-        line.add_if_known("--offline")
-    line.add_if_known("-lv", "4")  # below 4 the log leaves out the buffer sizes
+        builder.add("--numa", plan.numa, "memory on several NUMA nodes")
+    builder.add_if_known("--metrics")
+    if not names_remote_file(user_flags):  # llama-server downloads such a file itself
+        builder.add_if_known("--offline")
+    builder.add_if_known("-lv", "4")  # below 4 the log leaves out the buffer sizes
     _check_profile_flags(profile_flags, capabilities)
-    user = _check_user_flags(line, user_flags)
+    user = _check_user_flags(builder, user_flags)
     given = {name for name, _ in split_flags(user_flags)}
     argv = [*taskset_prefix(plan.cpus), program]
-    for name, spelling, value in line.parts:
+    for name, spelling, value in builder.parts:
         if name not in given:
             argv += [spelling] if value is None else [spelling, value]
     return (*argv, *profile_flags, *user)
 
 
-def _add_server(line: _Line, serving: Serving) -> None:
-    line.add("-m", serving.model_path, "the model")
-    line.add("-a", serving.model_id, "the model's name")
-    line.add("--host", serving.host, "its address")
-    line.add("--port", str(serving.port), "its address")
+def _add_server(builder: _ArgvBuilder, serving: Serving) -> None:
+    builder.add("-m", serving.model_path, "the model")
+    builder.add("-a", serving.model_id, "the model's name")
+    builder.add("--host", serving.host, "its address")
+    builder.add("--port", str(serving.port), "its address")
     if serving.api_key_file is not None:
-        line.add("--api-key-file", serving.api_key_file, "access control")
+        builder.add("--api-key-file", serving.api_key_file, "access control")
 
 
-def _add_memory(line: _Line, plan: Plan) -> None:
-    line.add_if_known("-fit", "off")  # an engine without it has nothing to switch off
-    line.add("-c", str(plan.ctx_size), "its context")
-    line.add("-np", str(plan.n_parallel), "its slots")
+def _add_memory(builder: _ArgvBuilder, plan: Plan) -> None:
+    builder.add_if_known("-fit", "off")  # an engine without it has nothing to switch off
+    builder.add("-c", str(plan.ctx_size), "its context")
+    builder.add("-np", str(plan.n_parallel), "its slots")
     if plan.n_parallel > 1:
-        line.add("-kvu", None, "slots that share one context")
+        builder.add("-kvu", None, "slots that share one context")
     else:
-        line.add_if_known("-kvu")
-    line.add("-b", str(plan.batch_size), "its batch size")
-    line.add("-ub", str(plan.ubatch_size), "its batch size")
-    line.add("-ctk", plan.cache_type_k, "its KV cache")
-    line.add("-ctv", plan.cache_type_v, "its KV cache")
-    line.add("-fa", plan.flash_attn, "flash attention")
-    line.add_if_known("-cram", str(plan.cache_ram_bytes // MIB))  # an engine without it keeps no such cache
-    line.add_if_known("-ctxcp", str(plan.ctx_checkpoints))
+        builder.add_if_known("-kvu")
+    builder.add("-b", str(plan.batch_size), "its batch size")
+    builder.add("-ub", str(plan.ubatch_size), "its batch size")
+    builder.add("-ctk", plan.cache_type_k, "its KV cache")
+    builder.add("-ctv", plan.cache_type_v, "its KV cache")
+    builder.add("-fa", plan.flash_attn, "flash attention")
+    builder.add_if_known(
+        "-cram", str(plan.cache_ram_bytes // MIB)
+    )  # an engine without it keeps no such cache
+    builder.add_if_known("-ctxcp", str(plan.ctx_checkpoints))
 
 
-def _add_placement(line: _Line, plan: Plan) -> None:
+def _add_placement(builder: _ArgvBuilder, plan: Plan) -> None:
     placement = plan.placement
-    line.add("-dev", ",".join(placement.devices) or "none", "its devices")
-    line.add("-ngl", str(placement.n_gpu_layers), "its devices")
+    builder.add("-dev", ",".join(placement.devices) or "none", "its devices")
+    builder.add("-ngl", str(placement.n_gpu_layers), "its devices")
     if len(placement.devices) > 1:
-        line.add("-sm", "layer", "several devices")
-        line.add("-ts", ",".join(str(count) for count in placement.tensor_split), "several devices")
+        builder.add("-sm", "layer", "several devices")
+        builder.add("-ts", ",".join(str(count) for count in placement.tensor_split), "several devices")
     overrides = placement_overrides(placement)
     if overrides:
-        line.add("-ot", ",".join(map(format_override, overrides)), "single tensors' places")
+        builder.add("-ot", ",".join(map(format_override, overrides)), "single tensors' places")
 
 
-def _add_load_mode(line: _Line, plan: Plan) -> None:
-    """`--load-mode` replaced `--no-mmap` and `--mlock` (common/arg.cpp); an engine has one or the other."""
-    if line.knows("-lm", "--load-mode") is not None:
-        line.add("-lm", plan.load_mode, "its load mode")
+def _add_load_mode(builder: _ArgvBuilder, plan: Plan) -> None:
+    # --load-mode replaced --no-mmap and --mlock (common/arg.cpp); an engine has the one or the others.
+    if builder.knows("-lm", "--load-mode") is not None:
+        builder.add("-lm", plan.load_mode, "its load mode")
     elif plan.load_mode is LoadMode.NONE:
-        line.add("--no-mmap", None, "load mode none")
+        builder.add("--no-mmap", None, "load mode none")
     elif plan.load_mode is LoadMode.MLOCK:
-        line.add("--mlock", None, "load mode mlock")
+        builder.add("--mlock", None, "load mode mlock")
 
 
 def _check_profile_flags(flags: Sequence[str], capabilities: KnownFlags | None) -> None:
@@ -229,8 +229,10 @@ def _check_profile_flags(flags: Sequence[str], capabilities: KnownFlags | None) 
 def check_flags(
     flags: Sequence[str], has: Callable[[str], bool] | None, planned: Collection[str] = ()
 ) -> None:
-    """Raises UsageError for user flags that go with no plan, but for those that are `planned`; `has` says which flags
-    llama-server has, None where that is not known."""
+    """Raise UsageError for user flags that go with no plan, except those that are `planned`.
+
+    `has` tells if llama-server has a flag, None if that is not known.
+    """
     for name, words in split_flags(flags):
         flag, value = words[0], " ".join(words[1:])
         if not is_flag(flag):
@@ -238,35 +240,36 @@ def check_flags(
             raise UsageError(f"{what} after -- is not a flag", hint="flags after -- begin with a dash")
         if has is not None and not has(flag):
             raise UsageError(f"this llama-server has no flag {flag}", hint="launcher engine info")
-        if name in _OWNED:
-            raise UsageError(f"{flag} after -- is launcher's to set", hint=_OWNED[name])
+        if name in _LAUNCHERS_OWN:
+            raise UsageError(f"{flag} after -- is launcher's to set", hint=_LAUNCHERS_OWN[name])
         if flag in _FATAL:
             raise UsageError(f"{flag} after -- cannot be: {_FATAL[flag]}", hint=f"leave {flag} out")
-        if flag in _MOVES and flag not in planned:
+        if flag in _MOVES_MEMORY and flag not in planned:
             raise UsageError(
                 f"{flag} after -- would move memory that the plan has placed", hint=f"leave {flag} out"
             )
-        if name == "-sm" and value in _SPLITS_TENSORS:
+        if name == "-sm" and value in _TENSOR_SPLIT_MODES:
             raise UsageError(
                 f"{flag} {value} after -- divides tensors, and a plan places whole layers",
                 hint=f"launcher check REF -- {flag} {value} says whether that fits",
             )
 
 
-def _check_user_flags(line: _Line, flags: Sequence[str]) -> tuple[str, ...]:
-    """The user's flags, those left out that say what the plan says. Raises UsageError for a contradiction."""
-    planned: Mapping[str, str | None] = {"-sm": "layer", **{name: value for name, _, value in line.parts}}
-    check_flags(flags, line.flags.has if line.flags else None, planned)
-    kept: list[str] = []
+def _check_user_flags(builder: _ArgvBuilder, flags: Sequence[str]) -> tuple[str, ...]:
+    """Return the user's flags. Raises UsageError for one that contradicts the plan."""
+    planned: Mapping[str, str | None] = {"-sm": "layer", **{name: value for name, _, value in builder.parts}}
+    check_flags(flags, builder.flags.has if builder.flags else None, planned)
+    checked: list[str] = []
     for name, words in split_flags(flags):
         flag, value = words[0], " ".join(words[1:])
-        if name in WORKLOAD_FLAGS | _PLACES and planned.get(name, "") != (value or None):
+        if name in WORKLOAD_FLAGS | _PLAN_FLAGS and planned.get(name, "") != (value or None):
+            in_plan = _planned(flag, planned.get(name))
             raise UsageError(
-                f"{' '.join(words)} after -- contradicts the plan, which has {_planned(flag, planned.get(name))}",
+                f"{' '.join(words)} after -- contradicts the plan, which has {in_plan}",
                 hint=f"give {' '.join(words)} before --" if name in WORKLOAD_FLAGS else f"leave {flag} out",
             )
-        kept += words
-    return tuple(kept)
+        checked += words
+    return tuple(checked)
 
 
 def _planned(flag: str, value: str | None) -> str:

@@ -1,7 +1,7 @@
-"""Flags typed after `--` that load something beside the model: a draft model, a multimodal projector. PURE.
+"""Read the flags after `--` that load companions: a draft model, a multimodal projector. Pure.
 
-Spellings, values and defaults from llama.cpp common/arg.cpp and common/common.h, 0c1e570. The last of equal flags wins;
-overrides and ways of drafting add up.
+Spellings, values and defaults from llama.cpp common/arg.cpp and common/common.h, 0c1e570. The last of equal
+flags wins; overrides and --spec-type add up.
 """
 
 from __future__ import annotations
@@ -19,32 +19,31 @@ from launcher.plan.expert_pattern import EXPERTS
 from launcher.plan.modes import CacheType, TensorOverride
 from launcher.plan.overrides import parse_rules
 
-_DRAFTS = ("draft-simple", "draft-eagle3", "draft-mtp", "draft-dflash", "draft-dspark")
+_DRAFT_MODEL_TYPES = ("draft-simple", "draft-eagle3", "draft-mtp", "draft-dflash", "draft-dspark")
+# For each --spec-type the flag and the default of how many tokens it drafts at once
+# (common_speculative_n_max, common/speculative.cpp). A draft model without --spec-type is loaded and drafts nothing.
 _DRAFT_LENGTH: dict[str, tuple[str | None, int]] = {
-    **dict.fromkeys(_DRAFTS, ("--spec-draft-n-max", 3)),
+    **dict.fromkeys(_DRAFT_MODEL_TYPES, ("--spec-draft-n-max", 3)),
     "ngram-simple": ("--spec-ngram-simple-size-m", 48),
     "ngram-map-k": ("--spec-ngram-map-k-size-m", 48),
     "ngram-map-k4v": ("--spec-ngram-map-k4v-size-m", 48),
     "ngram-mod": ("--spec-ngram-mod-n-max", 64),
     "ngram-cache": (None, 8),
 }
-"""The flag and the default of how many tokens each way of drafting offers at once (common_speculative_n_max,
-common/speculative.cpp). A draft model without `--spec-type` is loaded and drafts nothing."""
-_LOCAL = {"-hfd": "-md", "-mmu": "-mm"}
-"""What names a file that llama-server would download, and what names it by its path."""
+# Flags for a file that llama-server would download, and those for the same file by its path.
+_LOCAL_FLAG = {"-hfd": "-md", "-mmu": "-mm"}
 
-COMPANION_FILE_FLAGS = frozenset(_LOCAL) | frozenset(_LOCAL.values())
-"""What names a file that is loaded beside the model, wherever it is."""
+COMPANION_FILE_FLAGS = frozenset(_LOCAL_FLAG) | frozenset(_LOCAL_FLAG.values())
 
-_SPELLED = {"-md": "-md", "-mm": "--mmproj"}
-"""As llama-server has called them the longest."""
+# The spellings that llama-server has had the longest.
+_OLDEST_SPELLING = {"-md": "-md", "-mm": "--mmproj"}
 
 _LENGTH_FLAGS = frozenset(flag for flag, _ in _DRAFT_LENGTH.values() if flag is not None)
 
 
 @dataclass(slots=True)
 class _Reading:
-    """The flags as far as they were read."""
+    """The flags as far as they have been read."""
 
     draft: dict[str, Any] = field(default_factory=dict)
     projector: dict[str, Any] = field(default_factory=dict)
@@ -57,15 +56,15 @@ _Handler = Callable[[_Reading, str], None]
 
 
 def read_companions(flags: Sequence[str]) -> CompanionRequest:
-    """What these flags load beside the model. Raises UsageError for values llama-server would refuse."""
+    """Return the companions that these flags load. Raises UsageError for values llama-server would refuse."""
     reading = _Reading()
     for name, words in split_flags(flags):
         handler = _HANDLERS.get(name)
         if handler is None and name not in _LENGTH_FLAGS:
             continue
-        n_values = 0 if name in _BARE else 1
+        n_values = 0 if name in _SWITCHES else 1
         if len(words) != 1 + n_values:
-            raise UsageError(f"{words[0]} after -- takes {'no value' if name in _BARE else 'one value'}")
+            raise UsageError(f"{words[0]} after -- takes {'no value' if name in _SWITCHES else 'one value'}")
         value = words[1] if n_values else ""
         try:
             if handler is None:
@@ -74,33 +73,37 @@ def read_companions(flags: Sequence[str]) -> CompanionRequest:
                 handler(reading, value)
         except (KeyError, ValueError):
             raise UsageError(f"{' '.join(words)} after -- is nothing llama-server would take") from None
-    return _wishes(reading)
+    return _companion_request(reading)
 
 
 def names_remote_file(flags: Sequence[str]) -> bool:
-    """Whether these flags name a file that llama-server would download."""
-    return any(name in _LOCAL for name, _ in split_flags(flags))
+    """Tell if these flags name a file that llama-server would download."""
+    return any(name in _LOCAL_FLAG for name, _ in split_flags(flags))
 
 
 def is_companion_flag(name: str) -> bool:
-    """Whether a flag of this name (`wishes.split_flags`) is one that `read_companions` reads."""
+    """Tell if `read_companions` reads a flag of this name (as `split_flags` gives it)."""
     return name in _HANDLERS or name in _LENGTH_FLAGS
 
 
 def with_local_file(flags: Sequence[str], flag: str, path: str, also: Sequence[str] = ()) -> tuple[str, ...]:
-    """These flags, with the path of a companion that was brought here (`flag` is `-md` or `-mm`) instead of where it
-    came from; `also` follows it."""
-    kept = [word for name, words in split_flags(flags) if _LOCAL.get(name, name) != flag for word in words]
-    return (*kept, _SPELLED[flag], path, *also)
+    """Return the flags with the path of a fetched companion instead of its source.
+
+    `flag` is `-md` or `-mm`; the words in `also` follow the path.
+    """
+    others = [
+        word for name, words in split_flags(flags) if _LOCAL_FLAG.get(name, name) != flag for word in words
+    ]
+    return (*others, _OLDEST_SPELLING[flag], path, *also)
 
 
-def _wishes(reading: _Reading) -> CompanionRequest:
+def _companion_request(reading: _Reading) -> CompanionRequest:
     draft = projector = None
-    if "remote" in reading.draft and "path" in reading.draft:  # -md is a file of that repo then
+    if "remote" in reading.draft and "path" in reading.draft:  # -md then names a file of that repo
         repo = reading.draft["remote"].removeprefix("hf:").partition(":")[0]
         reading.draft["remote"] = f"hf:{repo}/{reading.draft['path']}"
     for companion in (reading.draft, reading.projector):
-        if remote := companion.pop("remote", None):  # what is fetched takes the place of a file that is named
+        if remote := companion.pop("remote", None):  # llama-server fetches it in place of the file named
             companion["path"] = remote
     if "path" in reading.draft:
         draft = DraftRequest(overrides=tuple(reading.overrides), **reading.draft)
@@ -116,8 +119,8 @@ def _wishes(reading: _Reading) -> CompanionRequest:
 
 
 def _length(spec_type: str, lengths: Mapping[str, int]) -> int:
-    flag, usual = _DRAFT_LENGTH[spec_type]
-    return max(lengths.get(flag, usual) if flag else usual, 0)
+    flag, default = _DRAFT_LENGTH[spec_type]
+    return max(lengths.get(flag, default) if flag else default, 0)
 
 
 def _draft(name: str, parse: Callable[[str], object]) -> _Handler:
@@ -149,13 +152,13 @@ def _one_device(value: str) -> str:
 
 
 def _layers(value: str) -> int | None:
-    """`auto` is all of them, as nothing else fits a draft model to a device under `--fit off`."""
+    # auto means all layers: under --fit off nothing fits a draft model to a device.
     number = -1 if value in {"auto", "all"} else int(value)
     return None if number < 0 else number
 
 
 def _spec_types(reading: _Reading, value: str) -> None:
-    """They add up; a list with `none` in it adds nothing."""
+    # They add up; a list with `none` in it adds nothing.
     types = value.split(",")
     for name in types:
         if name != "none" and name not in _DRAFT_LENGTH:
@@ -188,7 +191,7 @@ def _on_host(reading: _Reading, _: str) -> None:
 
 
 def _on_device(reading: _Reading, _: str) -> None:
-    """Undoes its opposite."""
+    # Undoes --no-mmproj-offload.
     if reading.projector.get("where") == HOST:
         del reading.projector["where"]
 
@@ -213,4 +216,4 @@ _HANDLERS: dict[str, _Handler] = {
     "--spec-type": _spec_types,
     "--spec-default": _spec_default,
 }
-_BARE = frozenset({"-cmoed", "--no-mmproj-offload", "--mmproj-offload", "--spec-default"})
+_SWITCHES = frozenset({"-cmoed", "--no-mmproj-offload", "--mmproj-offload", "--spec-default"})

@@ -1,8 +1,8 @@
-"""What a llama-server says about itself, as values: its flags and its version. PURE.
+"""Parse the output of llama-server's `--help` and `--version`. Pure.
 
-Flags come and go between builds and an unknown one ends llama-server with status 1, so a plan is written
-for the flags one binary really has. The layout of `--help` is made by common_arg::to_string
-(common/arg.cpp): spellings, value hint, at least three blanks or a new line, help from column 40.
+Flags come and go between builds, and an unknown one ends llama-server with status 1; a plan is therefore
+written for the flags of one binary. common_arg::to_string (common/arg.cpp) makes the layout of `--help`:
+spellings, value hint, at least three blanks or a new line, help from column 40.
 """
 
 from __future__ import annotations
@@ -28,12 +28,11 @@ _COMPILER = re.compile(r"built with (.+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """One entry of `--help`. `hint` is what stands for its value (`N`, `[on|off|auto]`), None for a switch;
-    `values` the words it takes, empty where the help does not list them."""
+    """One entry of `--help`."""
 
     spellings: tuple[str, ...]
-    hint: str | None
-    values: tuple[str, ...]
+    hint: str | None  # stands for the value (`N`, `[on|off|auto]`); None for a switch
+    values: tuple[str, ...]  # the words it takes; empty if the help does not list them
     default: str | None
     env: str | None
     help: str
@@ -41,46 +40,39 @@ class Option:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """`version: 0.5.0-dev (build 0, commit 0c1e570)`; older ones: `version: 8123 (7e4c0a9)`.
+    """The version of a llama-server."""
 
-    Build numbers lie (a packaged build says 1); `commit` is None where it is not told.
-    """
-
+    # `version: 0.5.0-dev (build 0, commit 0c1e570)`; older ones print `version: 8123 (7e4c0a9)`
     text: str
-    build: int | None
+    build: int | None  # not reliable: a packaged build says 1
     commit: str | None
     compiler: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What one llama-server binary can be told. `sha256` is of the program and its libraries
-    (`capabilities.engine_digest`)."""
+    """The options of one llama-server binary."""
 
-    sha256: str
+    sha256: str  # of the program and its libraries (`capabilities.engine_digest`)
     version: Version
     options: tuple[Option, ...]
 
     def option(self, spelling: str) -> Option | None:
-        """The option with this spelling, long or short."""
+        """Return the option with this spelling."""
         return next((option for option in self.options if spelling in option.spellings), None)
 
     def has(self, spelling: str) -> bool:
-        """Whether llama-server knows the flag (`--load-mode`, `-np`)."""
+        """Tell if llama-server knows the flag (`--load-mode`, `-np`)."""
         return self.option(spelling) is not None
 
     def takes(self, spelling: str, value: str) -> bool:
-        """Whether the flag is known and may have this value; True where the help lists no values."""
+        """Tell if the flag is known and takes this value; True if the help lists no values."""
         option = self.option(spelling)
         return option is not None and (not option.values or value in option.values)
 
 
 def parse_help(text: str) -> tuple[Option, ...]:
-    """Every option of a `--help` text, in its order; a text of another kind gives none.
-
-    llama.cpp goes on listing flags it has removed, to say what replaced them; using one is an error, so they
-    are left out.
-    """
+    """Return the options of a `--help` text, in its order; none of a text of another kind."""
     options: list[Option] = []
     head: str | None = None
     body: list[str] = []
@@ -97,17 +89,17 @@ def parse_help(text: str) -> tuple[Option, ...]:
 
 
 def parse_version(text: str) -> Version | None:
-    """What `--version` prints; None when it is something else."""
-    found = _VERSION.search(text)
-    if found is None:
+    """Return what a `--version` text says, None of a text of another kind."""
+    match = _VERSION.search(text)
+    if match is None:
         return None
     compiler = _COMPILER.search(text)
-    older = found["build"] is None and found["commit"] is not None and found["text"].isdigit()
-    build = found["text"] if older else found["build"]
+    older = match["build"] is None and match["commit"] is not None and match["text"].isdigit()
+    build = match["text"] if older else match["build"]
     return Version(
-        text=found["text"],
+        text=match["text"],
         build=int(build) if build else None,
-        commit=found["commit"] if found["commit"] not in {None, "unknown"} else None,
+        commit=match["commit"] if match["commit"] not in {None, "unknown"} else None,
         compiler=compiler[1].strip() if compiler else None,
     )
 
@@ -129,7 +121,7 @@ def _option(head: str, body: list[str]) -> Option | None:
     lines = [line for line in (first, *body) if line]
     text = " ".join(lines)
     if text.startswith(_REMOVED):
-        return None
+        return None  # it is listed to say what replaced it; using it is an error
     default = _DEFAULT.search(text)
     env = _ENV.search(text)
     default_word = next(filter(None, default.groups()), None) if default else None
@@ -144,7 +136,7 @@ def _option(head: str, body: list[str]) -> Option | None:
 
 
 def _values(hint: str, lines: list[str], default: str | None) -> tuple[str, ...]:
-    """The words listed in the hint, after "allowed values:", or as bullets (which may leave out the default)."""
+    """Return the words listed in the hint, after "allowed values:", or as bullets."""
     hinted = _HINTED.fullmatch(hint)
     if hinted is not None:
         return tuple(re.split(r"[|,]", hinted[1] or hinted[2]))
@@ -153,5 +145,5 @@ def _values(hint: str, lines: list[str], default: str | None) -> tuple[str, ...]
         return tuple(listed[1].split(", "))
     bullets = [match[1] for line in lines if (match := _BULLET.match(line)) is not None]
     if bullets and default is not None and default not in bullets:
-        bullets.append(default)
+        bullets.append(default)  # bullets may leave it out
     return tuple(bullets)

@@ -1,6 +1,6 @@
-"""What llama-server's flags mean for memory: each one's handler, by its first spelling. PURE.
+"""Read the flags that decide memory: a handler for each, by its first spelling. Pure.
 
-Spellings, values and variables from common/arg.cpp at 0c1e570; flags that are gone do what they did.
+Spellings, values and variables from common/arg.cpp at 0c1e570; removed flags do what they did.
 """
 
 from __future__ import annotations
@@ -17,16 +17,13 @@ from launcher.plan.modes import CacheType, FlashAttention, LoadMode, SplitMode, 
 from launcher.plan.overrides import parse_rules
 from launcher.units import MIB
 
-DENSE = r"\.ffn_(up|down|gate)\."
-"""LLM_FFN_DENSE_REGEX, common/common.h."""
+_DENSE_FFN = r"\.ffn_(up|down|gate)\."  # LLM_FFN_DENSE_REGEX, common/common.h
+# common_arg_utils::is_truthy, is_falsey, is_autoy.
 TRUE = frozenset({"on", "enabled", "true", "1"})
 FALSE = frozenset({"off", "disabled", "false", "0"})
 AUTO = frozenset({"auto", "-1"})
-"""common_arg_utils::is_truthy, is_falsey, is_autoy."""
-_MOST = (1 << 31) - 1
-"""std::stoi's, on every machine that matters."""
-MOST_BLOCKS = 512
-"""LLAMA_MAX_LAYERS (src/llama-hparams.h): patterns for blocks beyond it match nothing."""
+_INT_MAX = (1 << 31) - 1  # of std::stoi, on every machine that llama.cpp runs on
+MOST_BLOCKS = 512  # LLAMA_MAX_LAYERS (src/llama-hparams.h): patterns for blocks beyond it match nothing
 
 OTHER_SPELLINGS: dict[str, tuple[str, ...]] = {
     "-m": ("--model",),
@@ -71,6 +68,7 @@ OTHER_SPELLINGS: dict[str, tuple[str, ...]] = {
 }
 FIRST_SPELLING = {spelling: name for name, others in OTHER_SPELLINGS.items() for spelling in (name, *others)}
 
+# Variables that llama-server reads as flags (set_env in common/arg.cpp), as far as they decide memory.
 MEMORY_VARIABLES = {
     "LLAMA_ARG_MODEL": "-m",
     "LLAMA_ARG_MODEL_URL": "-mu",
@@ -103,10 +101,9 @@ MEMORY_VARIABLES = {
     "LLAMA_ARG_FIT": "-fit",
     "LLAMA_ARG_FIT_CTX": "-fitc",
 }
-"""Variables that llama-server reads as flags (set_env in common/arg.cpp), those that decide memory."""
 
+# Flags that send single tensors to a place. In the order typed, the first that matches a tensor decides.
 OVERRIDES = frozenset({"-ot", "-cmoe", "-ncmoe", "-ncffn"})
-"""Flags that send single tensors to a place; in the order typed, the first that finds a tensor decides."""
 
 
 @dataclass(slots=True)
@@ -118,7 +115,7 @@ class MemorySettings:
     overrides: list[TensorOverride] = field(default_factory=list)
 
     def settle(self) -> Configuration:
-        """Slots, pool and batch as server.cpp settles them after parsing."""
+        """Return the configuration, with slots, pool and batch as server.cpp settles them."""
         settings = dict(self.fields)
         slots = settings.pop("n_parallel", -1)
         shared = settings.pop("kv_unified", False)
@@ -159,22 +156,22 @@ def _parsed(name: str, parse: Callable[[str], object]) -> Handler:
 
 def _integer(value: str, least: int) -> int:
     number = int(value)
-    if not least <= number <= _MOST:
+    if not least <= number <= _INT_MAX:
         raise ValueError(value)
     return number
 
 
 def _slots(settings: MemorySettings, value: str) -> None:
-    slots = _integer(value, -_MOST)
+    slots = _integer(value, -_INT_MAX)
     if slots == 0:
         raise ValueError(value)
     settings.fields["n_parallel"] = slots
 
 
 def _layers(settings: MemorySettings, value: str) -> None:
-    """Auto (-1) is fit's to change; all (-2) and a number are not."""
+    # --fit may change auto (-1), but not all (-2) or a number.
     count = {"auto": -1, "all": -2}.get(value)
-    count = _integer(value, -_MOST) if count is None else count
+    count = _integer(value, -_INT_MAX) if count is None else count
     settings.fields["n_gpu_layers"] = None if count < 0 else count
     settings.fields["layers_given"] = count != -1
 
@@ -200,25 +197,25 @@ def _devices(value: str) -> tuple[str, ...]:
 
 def _split(value: str) -> tuple[float, ...]:
     parts = tuple(float(part) for part in re.split(r"[,/]+", value))
-    if not all(0 <= part <= _MOST for part in parts):
+    if not all(0 <= part <= _INT_MAX for part in parts):
         raise ValueError(value)
     return parts
 
 
 def _load_mode(value: str) -> LoadMode | None:
-    """What the mode means for memory: direct I/O allocates as none does, locked pages are mapped pages."""
+    # As far as memory goes: direct I/O allocates like none, locked pages are mapped pages.
     modes = {"auto": None, "dio": LoadMode.NONE, "mmap+mlock": LoadMode.MMAP}
     return modes[value] if value in modes else LoadMode(value)
 
 
 def _locked(settings: MemorySettings, _: str) -> None:
-    """--mlock locked what was mapped, or after --no-mmap what was read."""
+    # The removed --mlock locked what was mapped, or after --no-mmap what was read.
     unmapped = settings.fields.get("load_mode") is LoadMode.NONE
     settings.fields["load_mode"] = LoadMode.MLOCK if unmapped else LoadMode.MMAP
 
 
 def _cache_ram(settings: MemorySettings, value: str) -> None:
-    size = _integer(value, -_MOST)
+    size = _integer(value, -_INT_MAX)
     settings.fields["cache_ram_bytes"] = None if size < 0 else size * MIB
     settings.fields["cache_ram_given"] = True
 
@@ -232,8 +229,7 @@ def _all_experts(settings: MemorySettings, _: str) -> None:
 
 
 def _first_blocks(regex: str) -> Handler:
-    """One pattern for what is one per block in llama.cpp (llm_add_n_cpu_ffn_overrides): they find the same."""
-
+    # llama.cpp makes one pattern a block (llm_add_n_cpu_ffn_overrides); one for all matches the same tensors.
     def handle(settings: MemorySettings, value: str) -> None:
         blocks = range(min(_integer(value, 0), MOST_BLOCKS))
         if blocks:
@@ -284,6 +280,6 @@ HANDLERS: dict[str, Handler] = {
     "-ot": _override,
     "-cmoe": _all_experts,
     "-ncmoe": _first_blocks(EXPERTS),
-    "-ncffn": _first_blocks(DENSE),
+    "-ncffn": _first_blocks(_DENSE_FFN),
 }
 OPPOSITE = {"-kvu": "-no-kvu", "-kvo": "-nkvo"}

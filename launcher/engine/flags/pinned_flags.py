@@ -1,7 +1,7 @@
-"""The flags of the pinned llama-server (commit 0c1e570), for command lines that are read where no engine is. PURE.
+"""The flags of the pinned llama-server (commit 0c1e570), to read command lines without an engine. Pure.
 
-From its `--help`; a test compares them with the captured text. Flags that llama.cpp took away are kept with what
-replaced them: people paste old command lines.
+From its `--help`; a test compares them with the captured text. Removed flags are kept with what replaced
+them: people paste old command lines.
 """
 
 from __future__ import annotations
@@ -72,13 +72,15 @@ _WITH_A_VALUE = """
     --yarn-beta-fast --yarn-beta-slow --yarn-ext-factor --yarn-orig-ctx
 """
 
+# How many words follow each flag.
 PINNED_ARITIES: dict[str, int] = {
     **dict.fromkeys(_SWITCHES.split(), 0),
     **dict.fromkeys(_WITH_A_VALUE.split(), 1),
     "--control-vector-layer-range": 2,
 }
-"""How many words follow each flag."""
 
+# How many words followed a removed flag, and what is written now (common/arg.cpp: arg_removed; the load-mode
+# ones from the `--help` of 7e4c0a9).
 REMOVED_FLAGS: dict[str, tuple[int, str]] = {
     "--mmap": (0, "--load-mode mmap"),
     "--no-mmap": (0, "--load-mode none"),
@@ -98,5 +100,3 @@ REMOVED_FLAGS: dict[str, tuple[int, str]] = {
     "-cd": (1, "nothing: the draft model takes the context of the model"),
     "--ctx-size-draft": (1, "nothing: the draft model takes the context of the model"),
 }
-"""Words that followed a flag which is gone, and what is written now (common/arg.cpp: arg_removed; the load-mode
-ones from the `--help` of 7e4c0a9)."""

@@ -1,4 +1,7 @@
-"""Flags that move the context a request may have, read. PURE. Spellings from common/arg.cpp at 0c1e570."""
+"""Read the flags that change how long a context the model takes. Pure.
+
+Spellings from common/arg.cpp at 0c1e570.
+"""
 
 from __future__ import annotations
 
@@ -17,23 +20,23 @@ _TRAINED = re.compile(r"(?:^|,)[^,=]+\.context_length=int:(\d+)(?:,|$)")
 
 
 def read_rope(flags: Sequence[str]) -> Rope:
-    """What these flags make of the training context. Raises UsageError for values llama-server would refuse."""
-    found: dict[str, Any] = {}
+    """Return the RoPE settings of these flags. Raises UsageError for values llama-server would refuse."""
+    fields: dict[str, Any] = {}
     for name, words in split_flags(flags):
         if name not in ROPE_FLAGS:
             continue
         try:
             _, text = words
             if name == "--rope-scaling":
-                found["scaling"] = Scaling(text)
+                fields["scaling"] = Scaling(text)
             elif name == "--rope-scale":
-                found["freq_scale"] = 1 / float(text)
+                fields["freq_scale"] = 1 / float(text)
             elif name == "--rope-freq-scale":
-                found["freq_scale"] = float(text)
+                fields["freq_scale"] = float(text)
             elif name == "--yarn-orig-ctx":
-                found["original_ctx"] = int(text)
+                fields["original_ctx"] = int(text)
             elif trained := _TRAINED.search(text):
-                found["trained"] = int(trained[1])
+                fields["trained"] = int(trained[1])
         except (ValueError, ZeroDivisionError):
             raise UsageError(f"{' '.join(words)} is nothing llama-server would take") from None
-    return Rope(**found)
+    return Rope(**fields)

@@ -1,6 +1,6 @@
-"""Flags typed after `--`, as the planner sees them: which are wishes it can plan around, which it cannot count.
+"""Sort the flags after `--`: those that the planner plans with, and those for llama-server alone. Pure.
 
-PURE. Spellings from llama.cpp common/arg.cpp, 0c1e570; the first spelling of an option names it here.
+Spellings from llama.cpp common/arg.cpp, 0c1e570; the first spelling of an option names it here.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ SPELLINGS: tuple[tuple[str, ...], ...] = (
     ("--control-vector",),
     ("--control-vector-scaled",),
 )
-_NAME = {spelling: spellings[0] for spellings in SPELLINGS for spelling in spellings}
+_FIRST_SPELLING = {spelling: spellings[0] for spellings in SPELLINGS for spelling in spellings}
 
-_FIELD = {
+_WORKLOAD_FIELDS = {
     "-c": "ctx_size",
     "-np": "n_parallel",
     "-ctk": "cache_type_k",
@@ -75,76 +75,76 @@ _FIELD = {
     "-lm": "load_mode",
     "--numa": "numa",
 }
-WORKLOAD_FLAGS = frozenset(_FIELD)
-"""Options that decide the ledger: fields of `Workload`."""
+# Flags that ask for what a `Workload` asks for.
+WORKLOAD_FLAGS = frozenset(_WORKLOAD_FIELDS)
 
-_FILES = {"--lora": "adapter"}
-"""Options that load a further file, which the ledger counts by its size."""
-_UNCOUNTED = ("--lora-scaled", "--control-vector", "--control-vector-scaled")
-"""Options that load further files, which the ledger does not hold. A projector and a draft model
-are in it (`companion_flags`)."""
+# Flags that load files which are not in the ledger. A --lora is counted by its size, companions are planned
+# (`companion_flags`).
+_UNCOUNTED_FLAGS = ("--lora-scaled", "--control-vector", "--control-vector-scaled")
 
 
 def is_flag(word: str) -> bool:
-    """A dash and a letter, or two dashes: `-1` and `-0.5` are values."""
+    """Tell if a word is a flag: a dash and a letter, or two dashes. `-1` and `-0.5` are values."""
     return len(word) > 1 and word[0] == "-" and not word[1].isdecimal() and word[1] != "."
 
 
 def split_flags(flags: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Every flag with its values: (the option's name here, the words as typed)."""
+    """Yield every flag with its values: (first spelling, the words as typed)."""
     words: list[str] = []
     for word in flags:
         if words and not is_flag(word):
             words.append(word)
             continue
         if words:
-            yield _NAME.get(words[0], words[0]), tuple(words)
+            yield _FIRST_SPELLING.get(words[0], words[0]), tuple(words)
         words = [word]
     if words:
-        yield _NAME.get(words[0], words[0]), tuple(words)
+        yield _FIRST_SPELLING.get(words[0], words[0]), tuple(words)
 
 
 def absorb_flags(flags: Sequence[str], workload: Workload) -> tuple[Workload, tuple[str, ...]]:
-    """The workload with the wishes among these flags in it, and the flags that are left for llama-server.
+    """Return the workload with what these flags ask of the planner, and the flags that are left.
 
-    Raises UsageError for values llama-server would refuse, and for a wish made twice and differently.
+    Raises UsageError for values llama-server would refuse, and for contradicting requests.
     """
-    usual = Workload()
-    wished: dict[str, Any] = {}
-    sent = MemorySettings()
+    default = Workload()
+    requested: dict[str, Any] = {}
+    overrides = MemorySettings()
     rest: list[str] = []
     for name, words in split_flags(flags):
         if name in OVERRIDES:
-            _send(sent, name, words)
+            _read_override(overrides, name, words)
             continue
         if name not in WORKLOAD_FLAGS:
             rest += words
             continue
-        field = _FIELD[name]
-        value = _value(name, words)
-        before = wished.get(field, getattr(workload, field))
-        if before not in (value, getattr(usual, field)):
+        field = _WORKLOAD_FIELDS[name]
+        value = _read_value(name, words)
+        before = requested.get(field, getattr(workload, field))
+        if before not in (value, getattr(default, field)):
             raise UsageError(f"{' '.join(words)} comes after another {words[0]} that says {before}")
-        wished[field] = value
-    return replace(workload, **wished, overrides=(*workload.overrides, *sent.overrides)), tuple(rest)
+        requested[field] = value
+    return replace(workload, **requested, overrides=(*workload.overrides, *overrides.overrides)), tuple(rest)
 
 
 def carried_flags(flags: Sequence[str], typed: Sequence[str], workload: Workload) -> tuple[str, ...]:
-    """Of the flags that a profile carries those that the user did not give otherwise, after `--` or as a wish."""
+    """Return the flags of a profile that the user did not give otherwise: after `--`, or in the request."""
     given = {name for name, _ in split_flags(typed)}
     given |= {
-        name for name, field in _FIELD.items() if getattr(workload, field) != getattr(Workload(), field)
+        name
+        for name, field in _WORKLOAD_FIELDS.items()
+        if getattr(workload, field) != getattr(Workload(), field)
     }
     return tuple(word for name, words in split_flags(flags) if name not in given for word in words)
 
 
-def _send(sent: MemorySettings, name: str, words: tuple[str, ...]) -> None:
-    """An override, as `check` reads it."""
+def _read_override(overrides: MemorySettings, name: str, words: tuple[str, ...]) -> None:
+    """Read an override as `check` does."""
     takes_value = name != "-cmoe"
     if len(words) != 1 + takes_value:
         raise UsageError(f"{words[0]} after -- takes {'one value' if takes_value else 'no value'}")
     try:
-        HANDLERS[name](sent, words[-1])
+        HANDLERS[name](overrides, words[-1])
     except ValueError:
         raise UsageError(
             f"{' '.join(words)} after -- is nothing llama-server would take",
@@ -152,25 +152,24 @@ def _send(sent: MemorySettings, name: str, words: tuple[str, ...]) -> None:
         ) from None
 
 
-def adapter_files(flags: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """(`projector`, `draft` or `adapter`; the file) for every flag that loads one."""
+def adapter_files(flags: Sequence[str]) -> Iterator[str]:
+    """Yield the files that --lora names."""
     for name, words in split_flags(flags):
-        if name in _FILES:
+        if name == "--lora":
             for text in words[1:]:
-                for part in text.split(",") if name == "--lora" else (text,):
-                    yield _FILES[name], part
+                yield from text.split(",")
 
 
 def uncounted_notes(flags: Sequence[str]) -> tuple[str, ...]:
-    """A sentence for every flag whose memory comes on top of the ledger."""
+    """Return a sentence for every flag whose memory comes on top of the ledger."""
     return tuple(
         f"{' '.join(words)} is not in the ledger: its memory comes on top"
         for name, words in split_flags(flags)
-        if name in _UNCOUNTED
+        if name in _UNCOUNTED_FLAGS
     )
 
 
-def _value(name: str, words: tuple[str, ...]) -> object:
+def _read_value(name: str, words: tuple[str, ...]) -> object:
     if len(words) != 2:
         raise UsageError(f"{words[0]} after -- takes one value")
     text = words[1]

@@ -98,7 +98,7 @@ def test_projectors_and_draft_models_are_counted() -> None:
 
 def test_adapters_are_counted_by_their_files() -> None:
     flags = ("--seed", "1", "--lora", "a.gguf,b.gguf")
-    assert list(adapter_files(flags)) == [("adapter", "a.gguf"), ("adapter", "b.gguf")]
+    assert list(adapter_files(flags)) == ["a.gguf", "b.gguf"]
 
 
 def test_a_numa_mode_is_a_wish() -> None:
