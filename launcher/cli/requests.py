@@ -7,7 +7,7 @@ from pathlib import Path
 from launcher.cli.options import EngineOptions, MachineOptions, PlanOnlyOptions, PlanOptions, ServeOptions
 from launcher.commands.planned import PlanRequest
 from launcher.commands.probe import MachineChoice
-from launcher.commands.up_request import UpRequest
+from launcher.commands.up.request import UpRequest
 from launcher.errors import UsageError
 from launcher.plan.workload import Limits, Workload
 from launcher.system.settings import expand_home

@@ -45,9 +45,9 @@ def up(
     from launcher.cli.requests import up_request
     from launcher.cli.show import deployments
     from launcher.commands.planned import Planned
-    from launcher.commands.up import rehearse
-    from launcher.commands.up import up as bring_up
-    from launcher.commands.up_request import notes
+    from launcher.commands.up.request import notes
+    from launcher.commands.up.up import rehearse
+    from launcher.commands.up.up import up as bring_up
 
     if (ref is None) == (locked is None):
         raise UsageError(
@@ -86,7 +86,7 @@ def run(
     from launcher.cli import chat
     from launcher.cli.requests import up_request
     from launcher.commands import restart
-    from launcher.commands.up import up as bring_up
+    from launcher.commands.up.up import up as bring_up
     from launcher.deployment.status import find_server_trouble
 
     if prompt is None and out.as_json:
@@ -130,7 +130,7 @@ def serve(
     from launcher.cli.requests import up_request
     from launcher.cli.show import deployments
     from launcher.commands import serve as serve_command
-    from launcher.commands.up_request import notes
+    from launcher.commands.up.request import notes
 
     def announce(deployment: Deployment) -> None:
         out.show(deployments.document(deployment), deployments.card(deployment))

@@ -1,1 +1,19 @@
-"""One story a command: finds, decides by asking `plan`, acts; prints nothing."""
+"""Carry out what is typed: one story a command, each a prefix of the next; nothing is printed here.
+
+here.py        settings, sources, environment, and whom to ask and tell: given to every command
+probe.py       this machine, a saved one, or one in a few words
+inspect.py     from a REF to a model and its quants
+engine.py      find, describe and build the engine
+plan.py        choose quant and placement: probe, inspect, search
+planned.py     the outcome of a plan request: command line, JSON, or the reason there is none
+companions.py  draft models and projectors: find, simulate, fetch
+pull.py        bring exactly the planned files here
+up/            plan, pull, start
+serve.py       the same in the foreground
+claims.py      memory reserved for deployments, as the planner sees it
+check.py       will exactly this command line fit
+lock.py        a plan in a file, started again exactly as it was
+restart.py     the same server again
+install.py     a deployment as a unit, or as text for containers and shells
+doctor.py      what is wrong with this machine or install
+"""

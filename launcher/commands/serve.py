@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from launcher.commands.here import Here
-from launcher.commands.up import up
-from launcher.commands.up_request import UpRequest
+from launcher.commands.up.request import UpRequest
+from launcher.commands.up.up import up
 from launcher.deployment.deploy import attend
 from launcher.deployment.record import Deployment
 from launcher.deployment.takedown import take_down

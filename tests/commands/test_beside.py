@@ -13,7 +13,6 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from launcher.commands import start
 from launcher.commands.check import CheckRequest, check_command, check_document
 from launcher.commands.here import here_with
 from launcher.commands.inspect import inspect
@@ -29,8 +28,9 @@ from launcher.commands.planned import (
 )
 from launcher.commands.probe import MachineChoice
 from launcher.commands.pull import PullRequest, fetch_all, pull
-from launcher.commands.start import Attempt
-from launcher.commands.up_request import UpRequest
+from launcher.commands.up import start
+from launcher.commands.up.request import UpRequest
+from launcher.commands.up.start import Attempt
 from launcher.deployment.record import Deployment
 from launcher.engine.find import Engine, EngineSource
 from launcher.engine.flags.argv import Serving

@@ -11,7 +11,7 @@ from typing import Any
 from launcher.commands.claims import claim_rows, driver_of
 from launcher.commands.here import Here
 from launcher.commands.planned import Planned, compile_argv
-from launcher.commands.up_request import UpRequest, serving_of
+from launcher.commands.up.request import UpRequest, serving_of
 from launcher.deployment.deploy import Request, bring_up
 from launcher.deployment.record import Deployment
 from launcher.deployment.supervisor.protect import memory_max

@@ -12,7 +12,7 @@ import pytest
 
 from launcher.commands.claims import claim_rows, driver_of, less_promised
 from launcher.commands.here import here_with
-from launcher.commands.retry import Launch, launch_or_rescue
+from launcher.commands.up.retry import Launch, launch_or_rescue
 from launcher.deployment import history
 from launcher.deployment.history import HistoryEntry, Identity, plan_key
 from launcher.deployment.record import Deployment

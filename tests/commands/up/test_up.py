@@ -13,13 +13,14 @@ from typing import Any, NoReturn
 import huggingface_hub
 import pytest
 
-from launcher.commands import probe, start
+from launcher.commands import probe
 from launcher.commands.here import here_with
 from launcher.commands.plan import plan
 from launcher.commands.planned import PlanRequest
 from launcher.commands.pull import PullRequest, pull
-from launcher.commands.up import up
-from launcher.commands.up_request import UpRequest
+from launcher.commands.up import start
+from launcher.commands.up.request import UpRequest
+from launcher.commands.up.up import up
 from launcher.deployment.deploy import Request
 from launcher.engine.find import Engine
 from launcher.errors import EngineFailed

@@ -12,9 +12,9 @@ from launcher.commands.here import Here
 from launcher.commands.lock import Lock, check_engine, companions_of, locate, read_lock, with_brought
 from launcher.commands.probe import probe
 from launcher.commands.pull import fetch_all
-from launcher.commands.pull_meanwhile import pull_meanwhile
-from launcher.commands.start import Attempt, Launchable, start
-from launcher.commands.up_request import UpRequest, look_up
+from launcher.commands.up.pull_meanwhile import pull_meanwhile
+from launcher.commands.up.request import UpRequest, look_up
+from launcher.commands.up.start import Attempt, Launchable, start
 from launcher.deployment import claims
 from launcher.deployment.record import Deployment
 from launcher.deployment.supervisor.ready import LoadFailed

@@ -26,11 +26,11 @@ from launcher.commands.planned import (
 )
 from launcher.commands.probe import probe
 from launcher.commands.pull import fetch_all
-from launcher.commands.pull_meanwhile import pull_meanwhile
-from launcher.commands.retry import Launch, launch_or_rescue
-from launcher.commands.start import Attempt, start_planned
-from launcher.commands.up_locked import up_locked
-from launcher.commands.up_request import UpRequest, look_up, serving_of
+from launcher.commands.up.locked import up_locked
+from launcher.commands.up.pull_meanwhile import pull_meanwhile
+from launcher.commands.up.request import UpRequest, look_up, serving_of
+from launcher.commands.up.retry import Launch, launch_or_rescue
+from launcher.commands.up.start import Attempt, start_planned
 from launcher.deployment import claims
 from launcher.deployment.address import check_exposure
 from launcher.deployment.ports import free_port

@@ -23,9 +23,9 @@ from launcher.commands.inspect import inspect
 from launcher.commands.lock import write_lock
 from launcher.commands.planned import PlanRequest
 from launcher.commands.probe import probe
-from launcher.commands.pull_meanwhile import pull_meanwhile
-from launcher.commands.up import up
-from launcher.commands.up_request import UpRequest
+from launcher.commands.up.pull_meanwhile import pull_meanwhile
+from launcher.commands.up.request import UpRequest
+from launcher.commands.up.up import up
 from launcher.errors import EngineFailed, Interrupted, TryAgain
 from launcher.models.kept.list import list_stored, stores_here
 from launcher.models.store import HubStore
