@@ -196,7 +196,7 @@ def _per_block_or_0(keys: ArchitectureKeys, key: str, n_block: int) -> tuple[int
     return keys.per_block(key, n_block) or (0,) * n_block
 
 
-def _or(value: int | None, default: int) -> int:
+def _value_or(value: int | None, default: int) -> int:
     return default if value is None else value
 
 
@@ -211,16 +211,16 @@ def _read_heads(keys: ArchitectureKeys, shape: _Shape) -> _Heads:
     mla = _mla(keys)
     k = v = rope_dims = 0  # for models without attention heads in block 0
     if n_head := shape.n_head[0]:
-        k = _or(keys.number("attention.key_length"), shape.n_embd // n_head)
-        v = _or(keys.number("attention.value_length"), shape.n_embd // n_head)
-        rope_dims = _or(keys.number("rope.dimension_count"), k)
+        k = _value_or(keys.number("attention.key_length"), shape.n_embd // n_head)
+        v = _value_or(keys.number("attention.value_length"), shape.n_embd // n_head)
+        rope_dims = _value_or(keys.number("rope.dimension_count"), k)
     if mla is not None and keys.name in {"kimi-k3", "glm5-next"}:
         v = mla.kv_lora_rank  # src/models/kimi-k3.cpp: older files have no value_length
     return _Heads(
         k=k,
         v=v,
-        k_swa=_or(keys.number("attention.key_length_swa"), k),
-        v_swa=_or(keys.number("attention.value_length_swa"), v),
+        k_swa=_value_or(keys.number("attention.key_length_swa"), k),
+        v_swa=_value_or(keys.number("attention.value_length_swa"), v),
         rope_dims=rope_dims,
         mla=mla,
     )

@@ -69,12 +69,12 @@ class ArchitectureKeys:
 
     def _whole(self, key: str, value: object, most: int) -> int:
         if isinstance(value, bool) or not isinstance(value, int):
-            raise BadGguf(f"{self.name}.{key} must be a whole number and is {_shown(value)}")
+            raise BadGguf(f"{self.name}.{key} must be a whole number and is {_shortened(value)}")
         if not 0 <= value <= most:
             raise BadGguf(f"{self.name}.{key} is {value}, and must be from 0 to {most}")
         return value
 
 
-def _shown(value: object) -> str:
+def _shortened(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:40]}…"

@@ -16,7 +16,7 @@ leaving the key out would mean a default.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from launcher.errors import NotFound
 from launcher.machine.from_words import ASSUMED_CPU, ASSUMED_CPU_NOTE, ID_PREFIX, idle_available, numbered
@@ -44,10 +44,10 @@ UNKNOWN = "unknown"
 def parse_machine(text: str, name: str) -> Machine:
     """Read the machine in a TOML text; errors call the file `name`. Raises UsageError."""
     top = parse_toml(text, file=name)
-    total, available, limit, bandwidth = _read_ram(top.table("ram"))
+    ram = _read_ram(top.table("ram"))
     cpu_table = top.optional_table("cpu")
     device_tables = top.tables("device") if top.has("device") else ()
-    devices = _read_devices(device_tables, total)
+    devices = _read_devices(device_tables, ram.total_bytes)
     if len(devices) > MAX_DEVICES:
         top.fail("device", f"lists {len(devices)} devices, llama.cpp takes at most {MAX_DEVICES}")
     notes = top.texts("notes")
@@ -58,21 +58,28 @@ def parse_machine(text: str, name: str) -> Machine:
         os=top.optional_text("os") or "linux",
         arch=top.optional_text("arch") or "x86_64",
         cpu=ASSUMED_CPU if cpu_table is None else _read_cpu(cpu_table),
-        ram_total_bytes=total,
-        ram_available_bytes=available,
-        ram_limit_bytes=limit,
+        ram_total_bytes=ram.total_bytes,
+        ram_available_bytes=ram.available_bytes,
+        ram_limit_bytes=ram.limit_bytes,
         nodes=tuple(_read_node(table) for table in (top.tables("node") if top.has("node") else ())),
         devices=devices,
         store=None if store is None else _read_store(store),
         notes=notes,
-        ram_bandwidth=bandwidth,
+        ram_bandwidth=ram.bandwidth,
     )
     top.finish()
     return machine
 
 
-def _read_ram(table: TomlTable) -> tuple[int, int, int | None, int | None]:
-    """Return total, available and limit in bytes, and the bandwidth in bytes/s (a file gives GB/s)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ram:
+    total_bytes: int
+    available_bytes: int
+    limit_bytes: int | None
+    bandwidth: int | None  # bytes/s
+
+
+def _read_ram(table: TomlTable) -> _Ram:
     total = table.size("total", 1, _MAX_BYTES)
     limit = table.optional_size("limit", 1, _MAX_BYTES)
     available = table.optional_size("available", 0, total)
@@ -81,7 +88,12 @@ def _read_ram(table: TomlTable) -> tuple[int, int, int | None, int | None]:
     if available is None:
         available = idle_available(total)
         available = available if limit is None else min(available, limit)
-    return total, available, limit, None if bandwidth is None else round(bandwidth * 1e9)
+    return _Ram(
+        total_bytes=total,
+        available_bytes=available,
+        limit_bytes=limit,
+        bandwidth=None if bandwidth is None else round(bandwidth * 1e9),
+    )
 
 
 def _read_cpu(table: TomlTable) -> Cpu:
@@ -91,7 +103,7 @@ def _read_cpu(table: TomlTable) -> Cpu:
     else:
         logical = table.integer("logical_cores", 1, MAX_CPUS)
     performance = physical
-    if _says_unknown(table, "performance_cores"):
+    if _take_unknown(table, "performance_cores"):
         performance = None
     elif table.has("performance_cores"):
         performance = table.integer("performance_cores", 1, MAX_CPUS)
@@ -173,7 +185,7 @@ def _read_device(table: TomlTable, ram_bytes: int) -> Device:
         device, reserved = idle_device(gpu, id="", ram_bytes=ram_bytes), gpu.reserved_mib * MIB
     total = table.optional_size("total", 1, _MAX_BYTES) or device.total_bytes
     free: int | None = max(0, total - reserved)
-    if _says_unknown(table, "free"):
+    if _take_unknown(table, "free"):
         free = None
     elif table.has("free"):
         free = table.size("free", 0, total)
@@ -219,13 +231,13 @@ def _read_link(table: TomlTable, known: Link | None) -> Link | None:
     for key, most in (("pcie_generation", 9), ("pcie_width", 32)):
         if table.has(key):
             given = True
-            values[key] = None if _says_unknown(table, key) else table.integer(key, 1, most)
+            values[key] = None if _take_unknown(table, key) else table.integer(key, 1, most)
     if known is None and not given:
         return None
     return Link(pcie_generation=values["pcie_generation"], pcie_width=values["pcie_width"])
 
 
-def _says_unknown(table: TomlTable, key: str) -> bool:
+def _take_unknown(table: TomlTable, key: str) -> bool:
     """Return True, and take the key, if its value is the word for null."""
     if not table.is_text(key, UNKNOWN):
         return False

@@ -120,7 +120,7 @@ def gpu_named(name: str) -> Gpu:
     """
     key = _find(name)
     if key is None:
-        near = get_close_matches(_squeezed(name), GPU_NAMES, n=4, cutoff=0.5) or GPU_NAMES[:4]
+        near = get_close_matches(_normalized(name), GPU_NAMES, n=4, cutoff=0.5) or GPU_NAMES[:4]
         raise NotFound(f"no GPU is known by the name {name!r}", hint=f"known names: {', '.join(near)}, …")
     if key in _CUDA:
         label, total, reserved, generation, width, capability, source = _CUDA[key]
@@ -191,17 +191,17 @@ def _gtt_default(ram_bytes: int) -> int:
 def _find(name: str) -> str | None:
     """Return the short name of the card that `name` means; None if there is none."""
     # short names win over aliases, those over the driver's names, of which two cards may have the same
-    known = {_squeezed(key): key for key in GPU_NAMES}
-    known |= {_squeezed(alias): key for alias, key in _ALIASES.items()}
+    known = {_normalized(key): key for key in GPU_NAMES}
+    known |= {_normalized(alias): key for alias, key in _ALIASES.items()}
     labels = [(key, row[0]) for key, row in _CUDA.items()]
     labels += [(key, row[0]) for key, row in _AMD.items()]
     labels += [(key, row[0]) for key, row in _SHARED.items()]
     for key, label in labels:
-        known.setdefault(_squeezed(label), key)
-    return known.get(_squeezed(name))
+        known.setdefault(_normalized(label), key)
+    return known.get(_normalized(name))
 
 
-def _squeezed(name: str) -> str:
+def _normalized(name: str) -> str:
     """Drop the vendor's family names, spaces and signs: `NVIDIA GeForce RTX 3090` -> `3090`."""
     words = re.sub(r"nvidia|geforce|rtx|amd|radeon|instinct|apple|tesla|\brx\b", "", name.lower())
     return re.sub(r"[^a-z0-9]", "", words).removesuffix("gb").removesuffix("vram")

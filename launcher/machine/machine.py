@@ -63,6 +63,9 @@ class Device:
         return self.shares_host_memory or "llvmpipe" in self.name
 
 
+DevicesAndNotes = tuple[tuple[Device, ...], tuple[str, ...]]  # notes are sentences about the devices
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cpu:
     """The processor, and what this process may use of it."""

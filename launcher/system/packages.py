@@ -111,7 +111,7 @@ def _download(package: Package, path: Path, on_progress: OnProgress, lock: int) 
             raise TryAgain(f"pip downloaded {', '.join(names) or 'nothing'} instead of {package.file_name}")
         digest = sha256_of(arrived)
         if digest != package.sha256:
-            raise HashMismatch(_mismatch(package, digest))
+            raise HashMismatch(_mismatch_message(package, digest))
         arrived.replace(path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -133,11 +133,11 @@ def _run_pip(package: Package, scratch: Path, on_progress: OnProgress, lock: int
     lines: list[str] = []
     on_progress(Step(phase="download", done=0, total=None, unit="bytes", text=package.file_name))
     command = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", "--no-input", "download"]
-    command += ["--no-deps", "--require-hashes", "--progress-bar", _bar(), *kinds]
+    command += ["--no-deps", "--require-hashes", "--progress-bar", _progress_bar(), *kinds]
     command += ["--dest", str(scratch), "--requirement", str(requirements)]
     status = run_lines(
         command,
-        on_line=_watcher(package, lines, on_progress),
+        on_line=_line_watcher(package, lines, on_progress),
         # pip unpacks archives in TMPDIR, which may be a small RAM disk; the cache has space or nothing has
         env={**os.environ, "TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1"},
         keep_open=(lock,),
@@ -146,12 +146,12 @@ def _run_pip(package: Package, scratch: Path, on_progress: OnProgress, lock: int
         raise _failure(package, status, lines)
 
 
-def _bar() -> str:
+def _progress_bar() -> str:
     numbers = re.findall(r"\d+", importlib.metadata.version("pip"))
     return "raw" if tuple(map(int, numbers[:2])) >= _RAW_PROGRESS else "off"
 
 
-def _watcher(package: Package, lines: list[str], on_progress: OnProgress) -> Callable[[str], None]:
+def _line_watcher(package: Package, lines: list[str], on_progress: OnProgress) -> Callable[[str], None]:
     def watch(line: str) -> None:
         match = _PROGRESS.fullmatch(line.strip())
         if match is None:
@@ -173,7 +173,7 @@ def _failure(package: Package, status: int, lines: list[str]) -> LauncherError:
     wanted = f"{package.name} {package.version}"
     if _MISMATCH.search(text):
         got = re.search(r"Got\s+([0-9a-f]{64})", text)
-        return HashMismatch(_mismatch(package, got[1] if got else "another one"))
+        return HashMismatch(_mismatch_message(package, got[1] if got else "another one"))
     if _FULL.search(text):
         return TryAgain(
             f"the disk is full: {package.file_name} did not fit",
@@ -188,7 +188,7 @@ def _failure(package: Package, status: int, lines: list[str]) -> LauncherError:
     )
 
 
-def _mismatch(package: Package, digest: str) -> str:
+def _mismatch_message(package: Package, digest: str) -> str:
     return (
         f"{package.file_name} has sha256 {digest} and should have {package.sha256}: "
         "the index serves another file under this name"

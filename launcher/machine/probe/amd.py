@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.machine.machine import Backend, Device, Link
+from launcher.machine.machine import Backend, Device, DevicesAndNotes, Link
 from launcher.machine.probe.proc_files import KernelFiles
 from launcher.units import format_bytes
 
@@ -99,9 +99,7 @@ def read_cards(files: KernelFiles) -> tuple[AmdCard, ...]:
     return tuple(sorted(cards, key=lambda card: card.bus_id))
 
 
-def amd_devices(
-    cards: Sequence[AmdCard], backend: Backend, ram_available: int
-) -> tuple[tuple[Device, ...], tuple[str, ...]]:
+def amd_devices(cards: Sequence[AmdCard], backend: Backend, ram_available: int) -> DevicesAndNotes:
     """Return the cards as llama.cpp's ROCm or Vulkan devices, and notes about them."""
     prefix = "ROCm" if backend is Backend.HIP else "Vulkan"
     devices = tuple(
@@ -126,13 +124,13 @@ def _as_device(card: AmdCard, name: str, backend: Backend, ram_available: int) -
         free_bytes=None if free is None else max(0, free),
         shares_host_memory=card.is_apu,
         carve_out_bytes=card.vram_total_bytes if card.is_apu else 0,
-        uuid=uuid_of(card),
+        uuid=rocm_uuid(card),
         link=card.link,
         display=card.display,
     )
 
 
-def uuid_of(card: AmdCard) -> str | None:
+def rocm_uuid(card: AmdCard) -> str | None:
     """Return ROCm's name for the card; None for an APU, which has none."""
     # rocminfo: `Uuid: GPU-` and the 16 digits of unique_id in sysfs
     return None if card.unique_id is None else f"GPU-{card.unique_id}"
@@ -146,7 +144,7 @@ def _pool_note(card: AmdCard) -> str:
     )
 
 
-def read_gtt_note(files: KernelFiles, cards: Sequence[AmdCard]) -> tuple[str, ...]:
+def note_gtt_limit(files: KernelFiles, cards: Sequence[AmdCard]) -> tuple[str, ...]:
     """Return a note if the kernel's limit on mapped pages is below the memory that the driver reports."""
     pages = files.number("/sys/module/ttm/parameters/pages_limit")
     largest = max((card.gtt_total_bytes or 0 for card in cards if card.is_apu), default=0)
@@ -162,7 +160,7 @@ def read_gtt_note(files: KernelFiles, cards: Sequence[AmdCard]) -> tuple[str, ..
 
 def _read_card(files: KernelFiles, card: str, folder: str, vram: int) -> AmdCard:
     device_id = files.number(f"{folder}/device") or 0
-    place = _place(files, folder)
+    place = _device_folder(files, folder)
     name = files.text(f"{folder}/product_name") or _APUS.get(device_id) or _CARDS.get(device_id)
     unique_id = files.text(f"{folder}/unique_id") or ""
     is_apu = device_id in _APUS or _metrics_say_apu(files.data(f"{folder}/gpu_metrics", 4) or b"")
@@ -181,7 +179,7 @@ def _read_card(files: KernelFiles, card: str, folder: str, vram: int) -> AmdCard
     )
 
 
-def _place(files: KernelFiles, folder: str) -> Path:
+def _device_folder(files: KernelFiles, folder: str) -> Path:
     """Return the device's folder below /sys/devices, in which each bridge on the way is a folder."""
     return Path(os.path.realpath(files.at(folder)))
 

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Mapping
 
 from launcher.machine.gpus import METAL_SHARE_NOTE, metal_working_set
-from launcher.machine.machine import Backend, Device
+from launcher.machine.machine import Backend, Device, DevicesAndNotes
 from launcher.units import MIB
 
 _PATIENCE_S = 10  # system_profiler takes under a second; a hung one must not hang the probe
@@ -19,15 +19,13 @@ def read_sysctl() -> Mapping[str, str]:
     return parse_sysctl(_output(["sysctl", "hw", "machdep.cpu", "iogpu"]))
 
 
-def read_apple(sysctl: Mapping[str, str], free_bytes: int) -> tuple[tuple[Device, ...], tuple[str, ...]]:
+def read_apple(sysctl: Mapping[str, str], free_bytes: int) -> DevicesAndNotes:
     """Return the GPU of this Mac, and notes about it."""
     displays = _output(["system_profiler", "SPDisplaysDataType", "-json"])
     return apple_devices(sysctl, parse_gpu_name(displays), free_bytes)
 
 
-def apple_devices(
-    sysctl: Mapping[str, str], gpu_name: str | None, free_bytes: int
-) -> tuple[tuple[Device, ...], tuple[str, ...]]:
+def apple_devices(sysctl: Mapping[str, str], gpu_name: str | None, free_bytes: int) -> DevicesAndNotes:
     """Return the Metal device and notes; none if the memory is unknown or the chip is not Apple's.
 
     `free_bytes` are available on the host.

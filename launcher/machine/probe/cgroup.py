@@ -90,14 +90,14 @@ def _levels(mounts: tuple[Mount, ...], groups: dict[str, str], controller: str) 
         path = groups.get("" if is_v2 else controller)
         if path is None or not (is_v2 or controller in mount.controllers):
             continue
-        inside = _below(path, mount.root)
+        inside = _relative_to(path, mount.root)
         while inside:
             yield f"{mount.point}/{inside}", is_v2
             inside = inside.rpartition("/")[0]
         yield mount.point, is_v2
 
 
-def _below(path: str, root: str) -> str:
+def _relative_to(path: str, root: str) -> str:
     """Return `path` relative to the mount's root; empty if it lies outside."""
     # a container whose cgroup namespace starts at its own group sees `/../..`; a container without a
     # namespace mounts its group as the root

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from launcher.machine.machine import Backend, Device, Link
+from launcher.machine.machine import Backend, Device, DevicesAndNotes, Link
 
 CUDA_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")  # those that `cuda_devices` looks at
 
@@ -67,7 +67,7 @@ class _Choice:
 
 def cuda_devices(
     reading: NvidiaReading, variables: Mapping[str, str], ram_total: int, ram_available: int
-) -> tuple[tuple[Device, ...], tuple[str, ...]]:
+) -> DevicesAndNotes:
     """Return the devices CUDA will show, as CUDA0, CUDA1, …, and notes about them.
 
     `variables` is the environment llama.cpp will run in. The host's memory stands in for GPUs that share it.
@@ -83,9 +83,9 @@ def cuda_devices(
     ]
     value = variables.get("CUDA_VISIBLE_DEVICES")
     if value is None:
-        chosen, hidden = _default(whole, slices)
+        chosen, hidden = _without_variable(whole, slices)
     else:
-        chosen, hidden = _visible([_first(gpu) for gpu in ordered], slices, value)
+        chosen, hidden = _visible([_by_number(gpu) for gpu in ordered], slices, value)
     notes += hidden
     named_by_uuid = value is not None and value.strip().startswith(("GPU-", "MIG-"))
     if doubt is not None and chosen and not named_by_uuid:
@@ -112,7 +112,7 @@ def _visible(
     entries = [entry.strip() for entry in value.split(",")]
     kind = next((prefix for prefix in ("GPU-", "MIG-") if entries[0].startswith(prefix)), "")
     for entry in entries:
-        choice = _named(kind, entry, whole, slices)
+        choice = _by_entry(kind, entry, whole, slices)
         if choice is None:
             break
         if choice in chosen:
@@ -129,7 +129,7 @@ def _visible(
     return chosen, []
 
 
-def _named(
+def _by_entry(
     kind: str, entry: str, whole: Sequence[_Choice | None], slices: Sequence[_Choice]
 ) -> _Choice | None:
     if kind:
@@ -141,14 +141,14 @@ def _named(
     return whole[index] if 0 <= index < len(whole) else None
 
 
-def _first(gpu: NvidiaGpu) -> _Choice | None:
+def _by_number(gpu: NvidiaGpu) -> _Choice | None:
     """Return the device that a number stands for: the GPU, or in MIG mode its first instance."""
     if not gpu.mig_enabled:
         return _Choice(gpu=gpu)
     return _Choice(gpu=gpu, mig=gpu.mig[0]) if gpu.mig else None
 
 
-def _default(whole: list[_Choice], slices: list[_Choice]) -> tuple[list[_Choice], list[str]]:
+def _without_variable(whole: list[_Choice], slices: list[_Choice]) -> tuple[list[_Choice], list[str]]:
     """Return what CUDA shows without CUDA_VISIBLE_DEVICES, and notes on what is hidden."""
     # all GPUs; if there are MIG instances, the first alone (NVIDIA MIG User Guide, CUDA Device Enumeration)
     if not slices:

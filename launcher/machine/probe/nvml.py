@@ -22,7 +22,7 @@ def read_nvidia() -> NvidiaReading:
     except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):
         return NvidiaReading()
     except pynvml.NVMLError as error:
-        return NvidiaReading(notes=(_trouble(pynvml, error),))
+        return NvidiaReading(notes=(_error_note(pynvml, error),))
     try:
         driver = _or_none(pynvml, pynvml.nvmlSystemGetDriverVersion)
         gpus: list[NvidiaGpu] = []
@@ -49,7 +49,7 @@ def memory_in_use(nvml: Any | None, uuid: str) -> int | None:
     return None if total is None or free is None else max(0, total - free - (reserved or 0))
 
 
-def _trouble(nvml: Any, error: Exception) -> str:
+def _error_note(nvml: Any, error: Exception) -> str:
     """Return a sentence about the error, with the fix if one is known."""
     if isinstance(error, nvml.NVMLError_LibRmVersionMismatch):
         return (

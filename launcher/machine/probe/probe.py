@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from launcher.machine.machine import MAX_DEVICES, Backend, Device, Filesystem, Machine
-from launcher.machine.probe.amd import AmdCard, amd_devices, read_cards, read_gtt_note, uuid_of
+from launcher.machine.machine import MAX_DEVICES, Backend, Device, DevicesAndNotes, Filesystem, Machine
+from launcher.machine.probe.amd import AmdCard, amd_devices, note_gtt_limit, read_cards, rocm_uuid
 from launcher.machine.probe.apple import read_apple, read_sysctl
 from launcher.machine.probe.host import Host, read_host, read_store
 from launcher.machine.probe.nvidia import CUDA_VARIABLES, cuda_devices
@@ -91,16 +91,16 @@ def _read_drivers(files: KernelFiles, host: Host, env: Mapping[str, str]) -> Dri
     cards = read_cards(files)
     backend = Backend.HIP if files.names("/dev", "kfd") else Backend.VULKAN
     amd, amd_notes = amd_devices(cards, backend, host.ram_available_bytes)
-    driverless = () if reading.gpus or reading.notes else read_driverless(files)
+    driverless = () if reading.gpus or reading.notes else note_missing_driver(files)
     return DriverReport(
         devices=nvidia + amd,
         all_nvidia=everything,
         cards=cards,
-        notes=(*nvidia_notes, *driverless, *amd_notes, *read_gtt_note(files, cards)),
+        notes=(*nvidia_notes, *driverless, *amd_notes, *note_gtt_limit(files, cards)),
     )
 
 
-def read_driverless(files: KernelFiles) -> tuple[str, ...]:
+def note_missing_driver(files: KernelFiles) -> tuple[str, ...]:
     """Return a note if there are NVIDIA GPUs on the PCI bus that no NVIDIA driver answers for."""
     folder = "/sys/bus/pci/devices"
     gpus = [
@@ -118,9 +118,7 @@ def read_driverless(files: KernelFiles) -> tuple[str, ...]:
     return (note,)
 
 
-def choose_devices(
-    drivers: DriverReport, engine_devices: tuple[Device, ...] | None
-) -> tuple[tuple[Device, ...], tuple[str, ...]]:
+def choose_devices(drivers: DriverReport, engine_devices: tuple[Device, ...] | None) -> DevicesAndNotes:
     """Return the devices to plan on, and notes on how they were chosen. Pure."""
     if engine_devices is None:
         devices, notes = _one_backend(drivers.devices)
@@ -130,7 +128,7 @@ def choose_devices(
             names = ", ".join(device.name for device in drivers.devices[:3])
             missing = f"the engine lists no device, but the machine has {names}"
             notes = (*notes, f"{missing}: it was built without a backend for it")
-    devices, left_out = _as_llama_would(devices)
+    devices, left_out = _usable_by_llama_cpp(devices)
     if len(devices) > MAX_DEVICES:
         left_out = (
             *left_out,
@@ -139,9 +137,7 @@ def choose_devices(
     return devices[:MAX_DEVICES], (*notes, *left_out)
 
 
-def _complete(
-    drivers: DriverReport, engine_devices: Sequence[Device]
-) -> tuple[tuple[Device, ...], tuple[str, ...]]:
+def _complete(drivers: DriverReport, engine_devices: Sequence[Device]) -> DevicesAndNotes:
     """Add to the engine's devices what NVML and sysfs know of them."""
     cuda = [device for device in drivers.devices if device.backend is Backend.CUDA]
     hidden = [device for device in drivers.all_nvidia if device.uuid not in {known.uuid for known in cuda}]
@@ -222,13 +218,13 @@ def _with_card(device: Device, card: AmdCard) -> Device:
         device,
         shares_host_memory=card.is_apu,
         carve_out_bytes=min(card.vram_total_bytes, device.total_bytes) if card.is_apu else 0,
-        uuid=uuid_of(card),
+        uuid=rocm_uuid(card),
         link=card.link,
         display=card.display,
     )
 
 
-def _one_backend(devices: Sequence[Device]) -> tuple[tuple[Device, ...], tuple[str, ...]]:
+def _one_backend(devices: Sequence[Device]) -> DevicesAndNotes:
     """Return the devices of the backend with the most memory, as an engine is built for one, and notes."""
     memory: dict[Backend, int] = {}
     for device in devices:
@@ -243,7 +239,7 @@ def _one_backend(devices: Sequence[Device]) -> tuple[tuple[Device, ...], tuple[s
     return own, (f"an engine for {best.value} does not use {others}",)
 
 
-def _as_llama_would(devices: Sequence[Device]) -> tuple[tuple[Device, ...], tuple[str, ...]]:
+def _usable_by_llama_cpp(devices: Sequence[Device]) -> DevicesAndNotes:
     """Choose devices as llama_prepare_model_devices (src/llama.cpp) does; return them and notes.
 
     A card that two backends show counts once, for the first of them. Integrated GPUs count only if there is

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from launcher.machine.probe.amd import read_cards, uuid_of
+from launcher.machine.probe.amd import read_cards, rocm_uuid
 from launcher.machine.probe.nvml import memory_in_use
 from launcher.machine.probe.proc_files import KernelFiles
 
@@ -18,7 +18,7 @@ class DriverVramReader:
 
     def __init__(self, uuids: Mapping[str, str], files: KernelFiles | None = None) -> None:
         self._files = files or KernelFiles()
-        self._amd = {uuid_of(card) for card in read_cards(self._files)}
+        self._amd = {rocm_uuid(card) for card in read_cards(self._files)}
         self._uuids = uuids
         # open until `close`: without NVIDIA's daemon the driver would start anew, for seconds, at every
         # reading
@@ -26,7 +26,9 @@ class DriverVramReader:
 
     def read(self) -> dict[str, int]:
         """Return bytes in use by name; leave out a GPU whose driver does not tell. Never raises."""
-        cards = {uuid_of(card): card.vram_used_bytes for card in read_cards(self._files)} if self._amd else {}
+        cards = (
+            {rocm_uuid(card): card.vram_used_bytes for card in read_cards(self._files)} if self._amd else {}
+        )
         in_use = {
             name: cards[uuid] if uuid in cards else memory_in_use(self._nvml, uuid)
             for name, uuid in self._uuids.items()

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from launcher.machine.machine import Backend, Link
-from launcher.machine.probe.amd import amd_devices, read_cards, read_gtt_note
+from launcher.machine.probe.amd import amd_devices, note_gtt_limit, read_cards
 from launcher.machine.probe.proc_files import KernelFiles
 from launcher.units import GIB, MIB
 from tests.machine.probe.trees import plant
@@ -20,7 +20,7 @@ def test_strix_halo_is_one_pool(tmp_path: Path) -> None:
     (note,) = notes
     assert note.startswith("AMD Radeon 8060S (Strix Halo) shares the host's memory: 512.0 MiB set aside")
     assert note.endswith("and up to 120.0 GiB mapped from RAM (GTT), one pool")
-    assert "ttm.pages_limit=31457280" in read_gtt_note(files, cards)[0]
+    assert "ttm.pages_limit=31457280" in note_gtt_limit(files, cards)[0]
 
 
 def test_card_behind_its_own_bridge_and_an_apu(tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_card_behind_its_own_bridge_and_an_apu(tmp_path: Path) -> None:
     assert card.link == Link(pcie_generation=4, pcie_width=8)  # the slot's, not the bridge's inner x16
     assert (card.uuid, card.shares_host_memory, card.display) == ("GPU-1a2b3c4d5e6f7081", False, False)
     assert (apu.id, apu.shares_host_memory) == ("ROCm1", True)
-    assert read_gtt_note(files, ()) == ()
+    assert note_gtt_limit(files, ()) == ()
 
 
 def test_unknown_card_has_its_pci_id_and_unknown_use(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from launcher.machine.probe.probe import (
     DriverReport,
     choose_devices,
     machine_of,
-    read_driverless,
+    note_missing_driver,
     read_hardware,
 )
 from launcher.machine.probe.proc_files import KernelFiles
@@ -178,5 +178,5 @@ def test_a_gpu_without_a_driver_is_noted(tmp_path: Path) -> None:
             f"{pci}.1/class": "0x040300",
         },
     )
-    assert read_driverless(files)[0].startswith("1 NVIDIA GPU on the PCI bus")
-    assert read_driverless(KernelFiles(root=tmp_path / "x")) == ()
+    assert note_missing_driver(files)[0].startswith("1 NVIDIA GPU on the PCI bus")
+    assert note_missing_driver(KernelFiles(root=tmp_path / "x")) == ()
