@@ -1,4 +1,4 @@
-"""Ask a llama-server once what it understands, and keep the answer by the digest of the engine."""
+"""Ask a llama-server once what it understands."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _LIBRARY = re.compile(r"lib(?:llama|ggml|mtmd).*\.(?:so[.0-9]*|dylib)")
 
 
 def read_capabilities(engine: Engine, cache_dir: Path) -> Capabilities:
-    """Return version and flags of this engine: two runs of it the first time (30 ms), then one small file.
+    """Return version and flags of this engine, asking it only the first time (two runs, 30 ms).
 
-    Raises UsageError for a program that is not a llama-server, EngineFailed for one that does not run.
+    Raises UsageError if the program is not a llama-server, EngineFailed if it does not run.
     """
     # The cache is a help, never a condition: unreadable or unwritable, the engine is simply asked again.
     folder = cache_dir / "capabilities"
@@ -43,8 +43,7 @@ def read_capabilities(engine: Engine, cache_dir: Path) -> Capabilities:
 def engine_digest(engine: Engine, cache_dir: Path) -> str:
     """Return a sha256 over the engine's program and the llama.cpp libraries in its folder.
 
-    Nothing is read again while path, size, modification time and inode of a file stay the same. Raises
-    OSError.
+    Raises OSError.
     """
     folder = cache_dir / "capabilities"
     program = _digest(engine.path, folder)
@@ -74,7 +73,7 @@ def _ask(engine: Engine, digest: str) -> Capabilities:
 
 
 def _digest(path: Path, folder: Path) -> str:
-    """Return a file's sha256, remembered by path, size, modification time and inode."""
+    """Return a file's sha256, computed once while path, size, modification time and inode stay."""
     state = path.stat()  # of a wrapper script: its own
     facts = {
         "path": str(path),

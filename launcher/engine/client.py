@@ -50,10 +50,9 @@ def stream_chat(
     api_key: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Iterator[Delta]:
-    """Yield the answer to `messages`, piece by piece.
+    """Yield the answer to `messages`, piece by piece. `options` are further fields of the request.
 
-    `options` are further fields of the request (`temperature`, `max_tokens`, `chat_template_kwargs`, …).
-    Raises UsageError if the server refuses the request, EngineFailed for everything else, a lost connection
+    Raises UsageError if the server refuses the request, EngineFailed for all else, a lost connection
     included.
     """
     body = {**(options or {}), "model": model, "messages": list(messages), "stream": True}
@@ -114,7 +113,7 @@ def read_metrics(url: str, *, api_key: str | None = None) -> dict[str, float]:
 
 
 def parse_metrics(text: str) -> dict[str, float]:
-    """Parse Prometheus text: samples without labels, leaving out what does not parse."""
+    """Parse the unlabelled samples of Prometheus text."""
     samples: dict[str, float] = {}
     for line in text.splitlines():
         name, _, value = line.partition(" ")
@@ -153,9 +152,9 @@ def read_props(url: str, *, api_key: str | None = None) -> Props:
 
 
 def read_api_key(path: Path | str | None) -> str | None:
-    """Return the first key in llama-server's key file (one per line, `#` begins a comment).
+    """Return the first key in llama-server's key file (one per line), None without a file.
 
-    None without a file. Raises UsageError if the file cannot be read or holds no key.
+    Raises UsageError if the file cannot be read or holds no key.
     """
     if path is None:
         return None
@@ -183,7 +182,7 @@ def _get(url: str, path: str, api_key: str | None) -> dict[str, Any]:
 
 
 def _events(url: str, path: str, body: Mapping[str, Any], api_key: str | None) -> Iterator[dict[str, Any]]:
-    """Yield the server-sent events of one request, decoded, without the closing [DONE]."""
+    """Yield the decoded server-sent events of one request, without the closing [DONE]."""
     with (
         _mapped(url),
         _client(None) as client,
@@ -203,7 +202,6 @@ def _events(url: str, path: str, body: Mapping[str, Any], api_key: str | None) -
 
 
 def _lines(response: httpx2.Response) -> Iterator[str]:
-    """Yield lines, ended by newline alone."""
     # `Response.iter_lines` also breaks at U+2028 and U+0085, which JSON may hold.
     rest = b""
     for block in response.iter_bytes():
@@ -215,7 +213,6 @@ def _lines(response: httpx2.Response) -> Iterator[str]:
 
 
 def _client(read_s: float | None) -> httpx2.Client:
-    """Open a client for plain HTTP."""
     return httpx2.Client(
         # No limit for reading answers: a long prompt on a slow machine is silent for minutes and no failure,
         # and when the server dies the kernel closes the connection.
@@ -251,7 +248,6 @@ def _raise_for(response: httpx2.Response) -> None:
 
 
 def _refused(given: object, status: int | None) -> EngineFailed | UsageError:
-    """Make an error of llama-server's own message."""
     told = given if isinstance(given, Mapping) else {"message": given}
     code = told.get("code", status)
     message = " ".join(str(told.get("message") or f"HTTP status {status}").split())

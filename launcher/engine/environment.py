@@ -1,4 +1,4 @@
-"""Prepare llama-server's environment, and find the config files it reads by itself."""
+"""Prepare llama-server's environment."""
 
 from __future__ import annotations
 
@@ -20,10 +20,8 @@ def engine_env(
 
 
 def config_files(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """List llama.cpp's own config files that exist; llama-server applies them silently.
-
-    common/arg.cpp, common_params_parse; fs_get_config_directory.
-    """
+    """List llama.cpp's own config files, which llama-server applies silently."""
+    # common/arg.cpp, common_params_parse; fs_get_config_directory
     home = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME", "/")) / ".config")
     places = (Path("/etc"), Path(home))
     return tuple(path for place in places if (path := place / "llama.cpp" / "config.ini").is_file())

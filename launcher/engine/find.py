@@ -43,7 +43,7 @@ class EngineSource(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRecord:
-    """The contents of engine.json, the record of an engine built here."""
+    """The contents of engine.json, written when an engine is built."""
 
     key: str
     version: str
@@ -76,9 +76,9 @@ def find_engine(
     *,
     backend: Callable[[], Backend] | None = None,
 ) -> Engine:
-    """Return the engine to use; of those built here, one for `backend` and the pinned version comes first.
+    """Return the engine to use; of those built here, the pinned version for `backend` comes first.
 
-    Runs nothing. Raises NotFound if there is no engine, UsageError if a named one cannot be used.
+    Runs nothing. Raises NotFound without an engine, UsageError if a named one cannot be used.
     """
     for path, source in ((explicit, EngineSource.OPTION), (configured, EngineSource.CONFIGURED)):
         if path is not None:
@@ -149,7 +149,7 @@ def parse_record(text: str) -> BuildRecord | None:
 def ask_engine(path: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
     """Run llama-server with `--version` or the like and return what it prints (stdout, then stderr).
 
-    Raises EngineFailed or UsageError with one sentence on why this file is not a llama-server that runs here.
+    Raises EngineFailed or UsageError if this is not a llama-server that runs here.
     """
     base = os.environ if environment is None else environment
     # LLAMA_ARG_* would be applied silently.
@@ -204,7 +204,6 @@ def _engine_failure(path: Path, arguments: tuple[str, ...], status: int, output:
 
 
 def _named(path: Path, source: EngineSource) -> Engine:
-    """Check an engine the user named: a llama-server, or a folder that has one."""
     if path.is_dir():
         path /= SERVER
     if not path.exists():
@@ -237,7 +236,6 @@ def _check_architecture(path: Path, source: EngineSource) -> None:
 
 
 def _runs_on(build: BuildRecord, cpu: HostCpu) -> bool:
-    """Return True if this processor has every instruction the engine may use."""
     # Built with `-march=native`, and home folders are shared between machines.
     return build.arch == cpu.arch and set(build.isa) <= set(cpu.flags)
 

@@ -20,7 +20,7 @@ _X86_FAMILIES = ("avx512", "amx", "avx10")
 
 
 def code_generation_flags(flags: tuple[str, ...], arch: str) -> tuple[str, ...]:
-    """Select the flags of /proc/cpuinfo that change the code `-march=native` makes."""
+    """Select the flags that change the code `-march=native` makes."""
     if arch not in {"x86_64", "amd64", "i686"}:
         return tuple(sorted(set(flags)))
     return tuple(
@@ -30,7 +30,7 @@ def code_generation_flags(flags: tuple[str, ...], arch: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostCpu:
-    """What `-march=native` depends on: the architecture and the flags that change generated code."""
+    """A processor as code generation depends on it."""
 
     arch: str
     flags: tuple[str, ...]
@@ -48,7 +48,7 @@ def host_cpu() -> HostCpu:
 
 
 def parse_cpu_flags(cpuinfo: str) -> tuple[str, ...]:
-    """Return the flags that all processors in /proc/cpuinfo have (`flags` on x86, `Features` on ARM)."""
+    """Return the flags that all processors in /proc/cpuinfo have."""
     listed = [
         set(line.partition(":")[2].split())
         for line in cpuinfo.splitlines()

@@ -1,7 +1,7 @@
-"""Read what a llama-server that was started as a child reports on stdout. Pure, sans-IO.
+"""Read what a llama-server started as a child reports on stdout. Pure, sans-IO.
 
 tools/server/server-models.cpp, `server_child::notify_to_router`: lines that begin with the command, JSON
-after it; everything else on that stream is log.
+after it; all else is log.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _LONGEST_LINE = 1 << 20  # a longer line is no report and goes to the log in pie
 
 
 class Reports:
-    """The reports read so far from the stdout of a llama-server."""
+    """The reports read so far from a child's stdout."""
 
     def __init__(self) -> None:
         self.loaded: float | None = None  # share of the model, 0 to 1 over all stages
@@ -24,7 +24,7 @@ class Reports:
         self._rest = b""
 
     def add(self, data: bytes) -> bytes:
-        """Take what was read and return the lines that are no reports, for the log."""
+        """Take bytes that were read; return the lines that are no reports, for the log."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > _LONGEST_LINE:
             lines, self._rest = [*lines, self._rest], b""
@@ -51,7 +51,6 @@ class Reports:
 
 
 def _share(payload: Mapping[str, Any]) -> float | None:
-    """Return how much of the model is loaded, over all stages."""
     stages, current, value = payload.get("stages"), payload.get("current"), payload.get("value")
     if not isinstance(value, int | float) or not isinstance(stages, list) or current not in stages:
         return None

@@ -1,7 +1,6 @@
-"""Resolve a reference to candidate quants, best first. Knows every kind of source and nothing about machines.
+"""Resolve a reference to candidate quants, best first. Knows every kind of source, not the machine.
 
-What talks to the Hub is imported inside functions: a model that is here must not wait for an unused library
-(huggingface_hub's client takes 0.2 s to import).
+What talks to the Hub is imported inside functions: huggingface_hub's client takes 0.2 s to import.
 """
 
 from __future__ import annotations
@@ -82,10 +81,10 @@ def read_profiles(settings: Settings) -> Profiles:
 
 
 def resolve(text: str, quant: str | None, sources: Sources) -> Target:
-    """Resolve what the user typed to candidates; `quant` (`--quant`) stands for the `:QUANT` of the text.
+    """Resolve what the user typed; `quant` (`--quant`) stands for the `:QUANT` of the text.
 
-    Lists a Hub repo; reads no header before `Candidate.open`. Raises UsageError for two different quants,
-    NotFound, and what listing a repo raises.
+    Lists a Hub repo, reads no header. Raises UsageError for two different quants, NotFound, and what listing
+    raises.
     """
     ref = parse_ref(
         text,
@@ -114,9 +113,9 @@ def resolve(text: str, quant: str | None, sources: Sources) -> Target:
 
 
 def open_draft_head(text: str, kinds: Sequence[str], sources: Sources) -> tuple[str, Located] | None:
-    """Open a Hub repo's draft head of the first of `kinds` (`mtp`, `eagle3`) it has; None without one.
+    """Open a Hub repo's draft head of the first of `kinds` (`mtp`, `eagle3`) it has, with its kind.
 
-    Returns its kind too. Raises what `resolve` raises.
+    None without one. Raises what `resolve` raises.
     """
     from launcher.models.hub.headers import open_group
     from launcher.models.hub.quants import pick_files
@@ -221,17 +220,14 @@ class _ProfileQuants:
 
 
 def _hub_target(ref: ModelRef, quant: str | None, sources: Sources) -> Target:
-    """Resolve a Hub repo to one quant, or to the default quant and every smaller one.
-
-    The default is the one `llama-server -hf` would take; smaller ones follow, largest first.
-    """
+    """Resolve a Hub repo to one quant, or to the default quant and every smaller one, largest first."""
     from launcher.models.hub.headers import open_group
     from launcher.models.hub.quants import list_quants, pick_files
     from launcher.models.hub.repo import list_repo
 
     ref = replace(ref, quant=quant)
     listing = list_repo(ref, endpoint=sources.endpoint, store=sources.store)
-    first = pick_files(listing, ref)
+    first = pick_files(listing, ref)  # without a quant: what `llama-server -hf` would take
     groups = [first]
     if not (quant or ref.file):
         smaller = [

@@ -1,8 +1,4 @@
-"""Bring the files of a located model here, from whichever kind of place they are in.
-
-Imports of what talks to the Hub are inside functions: a model that is here must not wait for an unused
-library.
-"""
+"""Bring a located model here. What talks to the Hub is imported only when it is needed."""
 
 from __future__ import annotations
 
@@ -27,10 +23,9 @@ from launcher.progress import OnProgress
 def fetch(
     located: Located, sources: Sources, on_progress: OnProgress, options: PullOptions | None = None
 ) -> tuple[Path, ...]:
-    """Bring all files of `located` here and return their paths, in shard order.
+    """Bring all files of `located` here and return their paths; llama-server is given the first.
 
-    llama-server is given the first path. Raises NotFound for saved headers (there are no weights), TryAgain,
-    NotAllowed.
+    Raises NotFound for saved headers (there are no weights), TryAgain, NotAllowed.
     """
     options = options or PullOptions()
     named = (*options.look_in, *((options.folder,) if options.folder else ()))
@@ -85,7 +80,7 @@ def _fetch_urls(
 
 
 def refuse_foreign(located: Located, sources: Sources, options: PullOptions) -> None:
-    """Raise UsageError if a file of something else is in the way in the folder the user named."""
+    """Raise UsageError if a file of something else is in the way in the named folder."""
     if options.folder is None or isinstance(located.files, DeferredFiles):
         return
     from launcher.models.files.plain_folder import PlainFolder
@@ -97,10 +92,7 @@ def refuse_foreign(located: Located, sources: Sources, options: PullOptions) -> 
 
 
 def bytes_to_fetch(located: Located, sources: Sources, options: PullOptions | None = None) -> int:
-    """Return how many bytes a pull would download, without those that have arrived already.
-
-    Files of other programs count until a pull has looked into them.
-    """
+    """Return how many bytes a pull would download; files of other programs count."""
     from launcher.models.transfer.journal import arrived_bytes
 
     # Nobody was asked what is here of these.

@@ -1,7 +1,4 @@
-"""Write hollow copies of models: real headers, holes where the weights would be.
-
-llama.cpp loads a hollow copy as the model it stands for, with all weights zero; the simulator does.
-"""
+"""Write hollow copies of models: llama.cpp loads them with all weights zero."""
 
 from __future__ import annotations
 
@@ -25,8 +22,8 @@ _BLOCK = 512  # st_blocks counts in these, whatever the file system's own block 
 def write_hollow(located: Located, folder: Path) -> tuple[Path, ...]:
     """Write each shard as its real header and a hole up to its true size; return the paths.
 
-    Raises BadGguf for headers that do not fit the sizes, UsageError if the file system of `folder` would fill
-    the holes, TryAgain when it is full.
+    Raises BadGguf if headers do not fit the sizes, UsageError or TryAgain if the file system cannot hold
+    them.
     """
     shards, headers = located.model.shards, located.model.headers
     parts = zip(shards, headers, located.raw_headers, strict=True)
@@ -57,7 +54,6 @@ def _write_one_hollow(folder: Path, name: str, hollow: HollowFile) -> Path:
 
 
 def _refuse_without_holes(folder: Path, shards: Sequence[Shard]) -> None:
-    """Raise UsageError if the file system writes the zeros of a hole."""
     # FAT and some network file systems do: 584 GB of zeros for Kimi.
     if sum(shard.size_bytes for shard in shards) <= _HOLE_PROBE_BYTES:
         return

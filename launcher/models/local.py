@@ -124,7 +124,7 @@ def _size_of(path: Path) -> int:
 
 
 def explain_os_error(error: OSError, path: Path) -> LauncherError:
-    """Say what an OSError of `path` means to the user."""
+    """Say what an OSError of `path` means."""
     if isinstance(error, PermissionError):
         return NotAllowed(f"{path} may not be read by this user", hint=f"ls -l {path}")
     if isinstance(error, FileNotFoundError | NotADirectoryError):

@@ -1,7 +1,6 @@
 """A model whose headers are here and whose weights are wherever `files` says.
 
-Opening (`local`, `url`, `hub.repo`, `wheel`, `saved`) reads headers only and makes a `Located`. Fetching
-turns its `files` into local paths, each kind in the module that knows it.
+Opening reads headers only and makes a `Located`; fetching turns its `files` into local paths.
 """
 
 from __future__ import annotations

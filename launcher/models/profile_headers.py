@@ -16,10 +16,7 @@ from launcher.models.saved import read_saved
 def open_without_files(
     profile: ModelProfile, quant: ProfileQuant, headers_dirs: tuple[Path, ...], cause: LauncherError
 ) -> Located:
-    """Open what a profile knows of a quant: its saved headers, else headers made from its recipe.
-
-    Raises `cause` if the profile has neither.
-    """
+    """Open what a profile knows of a quant. Raises `cause` if that is nothing."""
     saved = shipped_headers(profile, quant, headers_dirs)
     if saved is not None:
         path, located = saved
@@ -37,7 +34,7 @@ def open_without_files(
 
 
 def _first_file(quant: ProfileQuant) -> str:
-    """Return the first shard's name, or a placeholder if the number of shards is unknown."""
+    """Return the first shard's name, or a placeholder for it."""
     if quant.file:
         return quant.file
     # As repos of quants call their files.
@@ -54,7 +51,7 @@ def _first_file(quant: ProfileQuant) -> str:
 def shipped_headers(
     profile: ModelProfile, quant: ProfileQuant, headers_dirs: tuple[Path, ...]
 ) -> tuple[Path, Located] | None:
-    """Return the saved headers of a quant, `PROFILE-QUANT.headers`, with their path; None without."""
+    """Return the saved headers of a quant with their path, None without."""
     for folder in headers_dirs:
         path = folder / f"{profile.name}-{quant.label}.headers"
         if path.is_file():

@@ -1,4 +1,4 @@
-"""Read headers from wherever bytes can be read in ranges, with few bytes and few rounds."""
+"""Read headers from anywhere, with few bytes and few rounds."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class ByteSource(Protocol):
 def read_header(source: ByteSource, *, slack_bytes: int = SLACK_BYTES) -> tuple[Header, bytes]:
     """Read the header of `source`; return it with the `data_offset` raw bytes it was parsed from.
 
-    Never reads further past the header than `slack_bytes`. Raises BadGguf, naming the source, for what
-    llama.cpp would refuse and for a file shorter than its tensors.
+    Reads at most `slack_bytes` further. Raises BadGguf for what llama.cpp would refuse and for a file shorter
+    than its tensors.
     """
     data = bytearray()
     wanted = 0  # the least bytes that `parse_header` says the header has
@@ -75,7 +75,7 @@ def _truncated(name: str, size_bytes: int, parsed: NeedMore) -> _Truncated:
 
 
 def _extend(data: bytearray, source: ByteSource, target: int) -> bool:
-    """Read on up to `target` bytes from the start; return True if the file ended there or before."""
+    """Read on up to `target` bytes from the start; True if the file ended there."""
     while len(data) < target:
         if source.size_bytes is not None:
             target = min(target, source.size_bytes)
@@ -95,7 +95,7 @@ def assemble(
     read: tuple[tuple[Header, bytes], ...],
     files: Files,
 ) -> Located:
-    """Join shards with their headers, in shard order, to a model. Raises BadGguf if they do not match."""
+    """Join shards and their headers to a model. Raises BadGguf if they do not match."""
     headers = tuple(header for header, _ in read)
     check_split(tuple(shard.name for shard in shards), headers)
     return Located(

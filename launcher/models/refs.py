@@ -58,17 +58,13 @@ class RefKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRef:
-    """A model as the user named it.
-
-    `name` is the profile's name, the hub repo (`user/repo`), the URL or the path, by `kind`. `quant` and
-    `file` narrow it down (`user/repo:Q4_K_M`, `user/repo/file.gguf`); `revision` is a branch, tag or commit.
-    """
+    """A model as the user named it."""
 
     kind: RefKind
-    name: str
-    quant: str | None = None
-    file: str | None = None
-    revision: str | None = None
+    name: str  # by `kind`: the profile's name, the hub repo (`user/repo`), the URL or the path
+    quant: str | None = None  # `user/repo:Q4_K_M`
+    file: str | None = None  # `user/repo/file.gguf`
+    revision: str | None = None  # a branch, tag or commit
 
 
 def parse_ref(
@@ -76,12 +72,11 @@ def parse_ref(
     *,
     profile_names: Iterable[str],
     path_exists: Callable[[str], bool],
-    hub_url: str = "https://huggingface.co",
+    hub_url: str = "https://huggingface.co",  # the Hub in use: pages pasted from it are hub references too
 ) -> ModelRef:
     """Return what `text` refers to, if it can be read in exactly one way.
 
-    `hub_url` is the Hub in use (HF_ENDPOINT): pages pasted from it are hub references too. Raises UsageError
-    if `text` has no safe or no single reading, NotFound if it names nothing.
+    Raises UsageError if `text` has no safe or no single reading, NotFound if it names nothing.
     """
     _refuse_odd_text(text)
     if "://" in text and not text.lower().startswith("hf:"):
@@ -111,7 +106,7 @@ def parse_ref(
 def _readings(
     text: str, names: tuple[str, ...], path_exists: Callable[[str], bool]
 ) -> list[tuple[str, ModelRef]]:
-    """Return every way to read `text`, each with the words that an error lists it by."""
+    """Return every way to read `text`, with words for an error."""
     readings: list[tuple[str, ModelRef]] = []
     profile = _read_profile(text, names)
     if profile is not None:
@@ -125,10 +120,8 @@ def _readings(
 
 
 def safe_file_name(name: str) -> str | None:
-    """Say what is wrong with a file name inside a repo (`UD-TQ1_0/X.gguf`); None if it may become a path.
-
-    Listings come from a server: a name must stay below the folder it is joined to on every system.
-    """
+    """Say what is wrong with a file name inside a repo; None if it may become a path."""
+    # Listings come from a server: a name must stay below the folder it is joined to on every system.
     if not name or len(name) > _LONGEST_TEXT:
         return "is empty or too long"
     if not name.isprintable() or "\\" in name or ":" in name:
@@ -164,12 +157,12 @@ def _read_profile(text: str, names: tuple[str, ...]) -> ModelRef | None:
 
 
 def _read_hub(text: str) -> ModelRef | None:
-    """Read `text` as a hub repo; None if it does not look like one. With an `hf:` prefix it must be one."""
+    """Read `text` as a hub repo; None if it does not look like one."""
     rest = _HUB_PREFIX.sub("", text, count=1) if _HUB_PREFIX.match(text) else text
     explicit = rest != text
     match = _HUB_TEXT.fullmatch(rest)
     if match is None or not _is_repo(match["repo"]):
-        if explicit:
+        if explicit:  # by its prefix it must be one
             raise UsageError(
                 f"{text!r} is not a hub repo", hint="write it as hf:user/repo or hf:user/repo:QUANT"
             )

@@ -1,7 +1,6 @@
-"""Keep headers in a file, to plan offline what is somewhere else.
+"""Keep a model's headers in a zip, to plan offline what is somewhere else.
 
-The file is a zip of `model.json` and a raw header per shard. Reading trusts nothing: names, sizes and headers
-are checked again.
+Reading trusts nothing: names, sizes and headers are checked again.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ def is_saved(path: Path) -> bool:
 
 
 def save_headers(located: Located, path: Path) -> Path:
-    """Write the headers of a model to `path`, whole or not at all. Raises UsageError if it cannot."""
+    """Write the headers of a model to `path`, whole or not at all. Raises UsageError."""
     description = {
         "format": _FORMAT,
         "model_id": located.model.model_id,
@@ -117,7 +116,7 @@ def _read_member(archive: zipfile.ZipFile, index: int, shard: Shard) -> tuple[He
 
 
 def _read(archive: zipfile.ZipFile, member: str, limit: int) -> bytes:
-    """Read at most `limit` bytes of a member, whatever its directory entry says."""
+    """Read a member of at most `limit` bytes, whatever its directory entry says."""
     with archive.open(member) as file:
         content = file.read(limit + 1)
     if len(content) > limit:

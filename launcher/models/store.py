@@ -1,7 +1,6 @@
 """Keep facts between runs: headers, listings, verified files, owners of files in plain folders.
 
-Nothing here decides: an entry saves a request or a read. An entry that cannot be read, or does not match its
-file, counts as absent; a failed write is skipped. The model files themselves are in the Hub's own cache.
+Entries save work and decide nothing: what is damaged counts as absent, a failed write is skipped.
 """
 
 from __future__ import annotations
@@ -32,8 +31,6 @@ _VERIFIED, _OWNERS, _FOLDERS, _USED = "verified.json", "owners.json", "folders.j
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """The files of a repo at one commit."""
-
     repo: str
     commit: str
     revision: str | None  # the branch or tag it was asked by, None for a commit
@@ -42,7 +39,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owners:
-    """Which repo or URL each file in a plain folder was put there for."""
+    """What each file in a plain folder was put there for: a repo or a URL."""
 
     records: Mapping[str, Any]  # by `file_key`
 
@@ -58,7 +55,6 @@ class Owners:
         return None
 
     def folders(self) -> frozenset[Path]:
-        """Return the folders that hold these files."""
         return frozenset(Path(key).parent for key in self.records if key.startswith("/"))
 
 
@@ -69,7 +65,6 @@ class HubStore:
     folder: Path  # made when first written to
 
     def header(self, repo: str, commit: str, file: str, size_bytes: int) -> bytes | None:
-        """Return the raw header kept for this file, or None."""
         path = self._header_path(repo, commit, file)
         try:
             first, _, body = path.read_bytes().partition(b"\n")
@@ -89,7 +84,6 @@ class HubStore:
             _prune(self.folder / "headers", _HEADERS_BYTES)
 
     def listing(self, repo: str, commit: str) -> Listing | None:
-        """Return the listing kept for this commit, None if there is none."""
         try:  # a kept listing stays right: commits never change
             kept = json.loads(self._listing_path(repo, commit).read_bytes())
             if (kept["repo"], kept["commit"]) != (repo, commit):
@@ -102,7 +96,6 @@ class HubStore:
         return Listing(repo=repo, commit=commit, revision=None, files=files)
 
     def listings(self, repo: str) -> tuple[Listing, ...]:
-        """Return all listings kept for this repo."""
         commits: list[str] = []
         for path in (self.folder / "listings").glob("*.json"):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -120,10 +113,7 @@ class HubStore:
             prune_to_count(self.folder / "listings", _MOST_LISTINGS)
 
     def branch(self, repo: str, revision: str) -> str | None:
-        """Return the commit of a branch whose files were last put into a plain folder.
-
-        The Hub's cache knows nothing of those.
-        """
+        """Return the commit of a branch that was last pulled into a plain folder."""
         commit = self._entries(_BRANCHES).get(f"{repo}@{revision}")
         return commit if isinstance(commit, str) else None
 
@@ -142,7 +132,6 @@ class HubStore:
             self._change(_VERIFIED, {str(path): [*_identity(path.stat()), sha256]})
 
     def forget_verified(self, path: Path) -> None:
-        """Forget that a file had the right hash: it was found damaged."""
         if str(path) in self._entries(_VERIFIED):
             self._change(_VERIFIED, {str(path): None})
 
@@ -150,12 +139,10 @@ class HubStore:
         return Owners(records=self._entries(_OWNERS))
 
     def keep_owner(self, path: Path, owner: str) -> None:
-        """Remember that the file now at `path` was put there for `owner`."""
         with contextlib.suppress(OSError):
             self._change(_OWNERS, {file_key(path): [*_identity(path.lstat()), owner]})
 
     def forget_owners(self, paths: Iterable[Path]) -> None:
-        """Forget files that were removed."""
         self._change(_OWNERS, dict.fromkeys(map(file_key, paths)))
 
     def folders(self) -> tuple[Path, ...]:
@@ -166,18 +153,16 @@ class HubStore:
         self._change(_FOLDERS, {str(folder.resolve()): "" for folder in folders})
 
     def forget_folders(self, folders: Sequence[Path]) -> None:
-        """Forget folders that are gone."""
         self._change(_FOLDERS, dict.fromkeys(map(str, folders)))
 
     def used(self) -> Mapping[str, float]:
-        """Return when a server was last started with each file, in seconds of the epoch by its true path."""
+        """Return when each file was last served, in seconds of the epoch by its true path."""
         return {path: at for path, at in self._entries(_USED).items() if isinstance(at, int | float)}
 
     def keep_used(self, path: Path) -> None:
         self._change(_USED, {str(path.resolve()): time.time()})
 
     def _entries(self, name: str) -> dict[str, Any]:
-        """Read a file of the store; empty if damaged or absent."""
         try:
             entries = json.loads((self.folder / name).read_bytes())
         except (OSError, ValueError):
@@ -185,7 +170,7 @@ class HubStore:
         return entries if isinstance(entries, dict) else {}
 
     def _change(self, name: str, changed: Mapping[str, Any]) -> None:
-        """Keep these entries as the newest, and forget those that are None."""
+        """Keep these entries as the newest; None forgets one."""
         # Under a lock: another process that read the same file would write it back without these entries.
         with contextlib.suppress(OSError), exclusive(self.folder / f"{name}.lock"):
             entries = {key: kept for key, kept in self._entries(name).items() if key not in changed}
@@ -236,7 +221,7 @@ def _prune(folder: Path, most_bytes: int) -> None:
 
 
 def prune_to_count(folder: Path, most: int) -> None:
-    """Remove the files and folders used longest ago until `most` are left. Raises OSError."""
+    """Remove the entries used longest ago until `most` are left. Raises OSError."""
     entries = sorted(folder.iterdir(), key=lambda entry: entry.stat().st_mtime_ns)
     for entry in entries[:-most]:
         if entry.is_dir():

@@ -1,7 +1,6 @@
 """Open models behind plain http(s) URLs, by ranged reads of their headers.
 
-A server that ignores ranges is refused at its first answer: a model is never read whole for its header. No
-token is sent; what the URL itself carries (user:password@, a signed query) is used and never shown.
+No token is sent; what the URL itself carries (user:password@, a signed query) is used and never shown.
 """
 
 from __future__ import annotations
@@ -42,8 +41,7 @@ def _open_client() -> httpx2.Client:
 def open_url(url: str) -> Located:
     """Open a model from the URL of a .gguf file, or of any of its shards.
 
-    Raises NotFound, NotAllowed or TryAgain as the server answers, UsageError for a URL or server that cannot
-    be used, BadGguf for what is not a model.
+    Raises NotFound, NotAllowed, TryAgain or UsageError as the server answers, BadGguf if it is no model.
     """
     urls = shard_urls(url)
     names = tuple(file_name(url) for url in urls)
@@ -59,7 +57,7 @@ def open_url(url: str) -> Located:
 
 
 def shard_urls(url: str) -> tuple[str, ...]:
-    """Return the URLs of all shards, in order, by their names; the URL alone if it names no shard."""
+    """Return the URLs of all shards, in order; the URL alone if it names no shard."""
     parts = urlsplit(url)
     folder, slash, name = parts.path.rpartition("/")
     shard = shard_name(name)
@@ -69,7 +67,7 @@ def shard_urls(url: str) -> tuple[str, ...]:
 
 
 def file_name(url: str) -> str:
-    """Return the file's own name. Raises UsageError if it could not be a file's name here."""
+    """Return the file's own name. Raises UsageError if it could not be a file here."""
     name = unquote(urlsplit(url).path).rpartition("/")[2]
     wrong = safe_file_name(name)
     if wrong is not None:
@@ -80,7 +78,7 @@ def file_name(url: str) -> str:
 
 
 def _read_all(urls: tuple[str, ...]) -> tuple[tuple[tuple[Header, bytes], int], ...]:
-    """Read the headers and sizes of all files side by side, in order."""
+    """Read headers and sizes side by side, in order."""
     # The first failure ends it, without waiting for the others.
     pool = ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="header")
     with _open_client() as client:
@@ -99,7 +97,7 @@ def _read_one(client: httpx2.Client, url: str) -> tuple[tuple[Header, bytes], in
 
 
 class _UrlSource:
-    """A ByteSource over ranged GETs. All answers must agree on size and version."""
+    """A ByteSource over ranged GETs; all answers must agree on size and version."""
 
     def __init__(self, client: httpx2.Client, url: str) -> None:
         self._client = client
@@ -140,10 +138,7 @@ def _changed(name: str) -> TryAgain:
 def _request_range(
     client: httpx2.Client, url: str, first: int, last: int | None = None
 ) -> Iterator[httpx2.Response]:
-    """Stream the answer to a range request, 206 or 416.
-
-    Raises NotFound, NotAllowed, TryAgain or UsageError for everything else.
-    """
+    """Stream the answer to a range request, 206 or 416; raise anything else."""
     wanted = f"bytes={first}-" if last is None else f"bytes={first}-{last}"
     try:
         with client.stream("GET", url, headers={"Range": wanted}) as response:
@@ -169,7 +164,7 @@ def _request_range(
 
 
 def status_error(status: int, name: str) -> LauncherError:
-    """Return the error for an answer without the bytes that were asked for."""
+    """Return the error for an answer without the requested bytes."""
     if status in {401, 403}:
         return NotAllowed(
             f"{name} may not be read: the server answered {status}", hint="check the URL's rights"
@@ -178,7 +173,7 @@ def status_error(status: int, name: str) -> LauncherError:
         return NotFound(f"there is no {name}: the server answered {status}", hint="check the URL")
     if status in {408, 425, 429} or status >= 500:
         return TryAgain(f"{name} is not there now: the server answered {status}", hint="run it again later")
-    if status == 200:
+    if status == 200:  # a model is never read whole for its header
         return UsageError(
             f"the server of {name} ignores ranges, and the header alone cannot be read",
             hint="download the file yourself and give its path",
@@ -187,7 +182,7 @@ def status_error(status: int, name: str) -> LauncherError:
 
 
 def _content_range(response: httpx2.Response, name: str) -> tuple[int, int]:
-    """Return the first byte and the whole file's size. Raises UsageError for a 206 that does not say."""
+    """Return first byte and whole size. Raises UsageError for a 206 that does not say."""
     match = _CONTENT_RANGE.fullmatch(response.headers.get("content-range", ""))
     if match is None or response.headers.get("content-encoding", "identity") != "identity":
         raise UsageError(
@@ -198,5 +193,5 @@ def _content_range(response: httpx2.Response, name: str) -> tuple[int, int]:
 
 
 def _version_of(response: httpx2.Response) -> str:
-    """Return the ETag, else the date; empty if the server gives neither."""
+    """Return the ETag, else the date, else nothing."""
     return response.headers.get("etag") or response.headers.get("last-modified") or ""

@@ -1,4 +1,4 @@
-"""Fetch the files of a URL with `transfer`: resumed where it stopped, checked before they count."""
+"""Fetch the files of a URL: resumed where they stopped, checked before they count."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def fetch_url_files(
     options: PullOptions,
     place: PlainFolder | None = None,
 ) -> tuple[Path, ...]:
-    """Fetch the shards into `folder` unless they are there, and return their paths in shard order.
+    """Fetch the shards into `folder` unless they are there; return their paths in shard order.
 
-    `place` is `folder` if the user named it. Raises TryAgain for network and disk, NotFound and NotAllowed as
-    the server answers, UsageError if a file of something else is in the way.
+    `place` is `folder` if the user named it. Raises TryAgain for network and disk, NotFound, NotAllowed,
+    UsageError if another file is in the way.
     """
     recipient = _UrlRecipient(located, files, folder, place, options.again or RUN_AGAIN)
     alternative = place.alternative if place else _ALTERNATIVE
@@ -66,10 +66,7 @@ def url_folder(models_dir: Path, files: UrlFiles) -> Path:
 
 
 def kept_file(models_dir: Path, url: str, store: HubStore) -> Path | None:
-    """Find the first shard of a model fetched from this URL before; None if any of its files is missing.
-
-    Looks into folders that the user named too.
-    """
+    """Find the first shard fetched from this URL before; None if any of its files is missing."""
     # No server is asked: the files are what it had when they were fetched.
     urls = shard_urls(url)
     names = [file_name(url) for url in urls]
@@ -84,7 +81,7 @@ def kept_file(models_dir: Path, url: str, store: HubStore) -> Path | None:
 
 
 class _UrlRecipient:
-    """One fetch of a URL's files: what the transfer is asked for, and where an arrived file goes."""
+    """The recipient of a URL's files: where an arrived one goes."""
 
     def __init__(
         self,
@@ -109,7 +106,6 @@ class _UrlRecipient:
         ]
 
     def download_of(self, shard: Shard) -> Download:
-        """Return what the transfer is asked for."""
         url = self._urls[shard.name]
         path = self._folder / shard.name
         return Download(
@@ -124,7 +120,7 @@ class _UrlRecipient:
         )
 
     def is_there(self, name: str) -> bool:
-        """Return True if the file has the size and the header that the server has now."""
+        """Return True if the file has the size and header that the server has now."""
         path = self._folder / name
         return (
             path.is_file()

@@ -1,4 +1,4 @@
-"""Keep the secrets of URLs out of messages, records and printed lines. Pure."""
+"""Keep the secrets of URLs out of everything that is printed or recorded. Pure."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ def strip_secrets(url: str) -> str:
 
 
 def strip_word_secrets(word: str) -> str:
-    """Return a word of a command line, without secrets if it is a URL."""
     return strip_secrets(word) if _URL.match(word) else word
 
 
 def quote_command(words: Sequence[str]) -> str:
-    """Return a command as a quoted line for a hint, noting any URL secrets left out."""
+    """Quote a command for a hint, noting any URL secrets left out."""
     safe = [strip_word_secrets(word) for word in words]
     line = shlex.join(safe)
     return line if safe == list(words) else f"{line}: with the whole URL, whose secrets are not shown"

@@ -1,7 +1,4 @@
-"""Open a model file that travels in a Python wheel, for machines that reach a package index and not the Hub.
-
-The same bytes are on the Hub, so `open_first` takes whichever is here or answers first.
-"""
+"""Open a model that is on the Hub and in a Python wheel too, for machines without the Hub."""
 
 from __future__ import annotations
 
@@ -44,8 +41,7 @@ def open_first(
 ) -> Located:
     """Open the model of `wheel` from the nearest place: this disk, the Hub's `ref`, the wheel itself.
 
-    A Hub that is out of reach costs _HUB_ATTEMPT_S and is asked again next time; one whose file has another
-    sha256 than the wheel's is passed over.
+    A Hub out of reach costs _HUB_ATTEMPT_S and is asked again next time; another file there is passed over.
     """
     here = open_here(ref, wheel, endpoint=endpoint, store=store, models_dir=models_dir)
     if here is not None:
@@ -69,7 +65,7 @@ def open_first(
 def open_here(
     ref: ModelRef, wheel: WheelSource, *, endpoint: Endpoint, store: HubStore, models_dir: Path
 ) -> Located | None:
-    """Open the file if it is here, whole, from either source, without asking anybody; else None."""
+    """Open the file if it is here, whole, without asking anybody; else None."""
     path = _model_path(wheel, models_dir)
     if _is_verified(path, wheel, store):
         return _open_extracted(path, wheel)
@@ -81,7 +77,7 @@ def open_here(
 def open_wheel(
     wheel: WheelSource, *, models_dir: Path, store: HubStore, on_progress: OnProgress = silent
 ) -> Located:
-    """Open the wheel's model as a file in `models_dir`, fetching and extracting it if needed.
+    """Open the model in `models_dir`, fetching the wheel and extracting it if needed.
 
     Raises TryAgain (network, disk, another hash), NotFound if the wheel has no such file.
     """
@@ -102,7 +98,7 @@ def open_wheel(
 
 
 def _open_cached(ref: ModelRef, wheel: WheelSource, endpoint: Endpoint, store: HubStore) -> Located:
-    """Open the file from the Hub's cache, whole, without a request. Raises NotFound."""
+    """Open the file from the Hub's cache without a request. Raises NotFound."""
     from launcher.models.hub.cache import cached_file
     from launcher.models.hub.repo import open_repo
 
@@ -139,7 +135,7 @@ def _model_path(wheel: WheelSource, models_dir: Path) -> Path:
 
 
 def _is_verified(path: Path, wheel: WheelSource, store: HubStore) -> bool:
-    """Return True if the file has the profile's hash, hashing it unless it was verified before."""
+    """Return True if the file has the profile's hash."""
     try:
         if path.stat().st_size != wheel.size_bytes:
             return False

@@ -34,11 +34,10 @@ _LINES_KEPT = 2000  # of a tool's output, for the error message
 
 
 def build_engine(request: BuildRequest, *, on_progress: OnProgress = silent) -> Engine:
-    """Return the engine for this request, building it if it is not there yet.
+    """Return the engine for this request, built now (minutes) or before (milliseconds).
 
-    A build takes minutes, a second call milliseconds. Progress phases: `download` (bytes), `unpack`,
-    `configure` (s), `build` (steps). Raises EngineFailed (no toolkit, no compiler, it does not compile),
-    TryAgain (network, disk), Interrupted.
+    Progress phases: `download` (bytes), `unpack`, `configure` (s), `build` (steps). Raises EngineFailed (no
+    toolkit, no compiler, it does not compile), TryAgain (network, disk), Interrupted.
     """
     job = resolve_job(request)
     built = read_engine(job.engine)
@@ -58,7 +57,6 @@ def build_engine(request: BuildRequest, *, on_progress: OnProgress = silent) -> 
 
 
 def _build(job: BuildJob, on_progress: OnProgress, lock: int) -> Engine:
-    """Build under the lock, into a tree that is removed at the end."""
     _sweep(job)
     refuse_too_little_disk(job)
     archive = fetch_package(job.request.package, job.request.packages_dir, on_progress=on_progress)
@@ -87,7 +85,7 @@ def _sweep(job: BuildJob) -> None:
 
 
 def _prepare_source(job: BuildJob, archive: Path, on_progress: OnProgress) -> bool:
-    """Unpack and patch the source unless that is done; return True if it was patched."""
+    """Unpack and patch the source once; return True if it was patched."""
     done = job.tree / "unpacked"  # an interrupted build of this key unpacked and patched everything
     try:
         return done.read_text() == "patched"
@@ -144,7 +142,7 @@ def _compile(job: BuildJob, log: TextIO, on_progress: OnProgress, lock: int) -> 
 
 
 def _run(job: BuildJob, command: tuple[str | Path, ...], log: TextIO, lock: int, *, on_line: _OnLine) -> None:
-    """Run one tool with its output in the log. Raises EngineFailed or TryAgain with the telling lines."""
+    """Run a tool, its output in the log. Raises EngineFailed or TryAgain."""
     last: deque[str] = deque(maxlen=_LINES_KEPT)
 
     def keep(line: str) -> None:

@@ -1,4 +1,4 @@
-"""Say in the user's words why an engine could not be built."""
+"""Explain why an engine could not be built."""
 
 from __future__ import annotations
 
@@ -57,7 +57,6 @@ def build_failure(job: BuildJob, status: int, output: tuple[str, ...]) -> Launch
 
 
 def build_disk_error(job: BuildJob, error: OSError) -> LauncherError:
-    """Explain an OSError of the folder that engines are built in."""
     where = error.filename or job.request.engines_dir
     full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
     return TryAgain(

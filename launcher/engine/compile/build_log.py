@@ -43,13 +43,13 @@ class BuildFailure:
 
 
 def parse_step(line: str) -> tuple[int, int, str] | None:
-    """Parse a line of ninja, `[12/345] Building CXX object …`, into 12, 345 and the rest."""
+    """Parse `[12/345] Building CXX object …` into 12, 345 and the rest."""
     match = _STEP.match(line)
     return (int(match[1]), int(match[2]), match[3]) if match else None
 
 
 def read_failure(output: tuple[str, ...]) -> BuildFailure:
-    """Read the cause and the telling lines from the output of a failed cmake or ninja run."""
+    """Read why a cmake or ninja run failed from its output."""
     text = "\n".join(output)
     return BuildFailure(fault=_fault(text), lines=_cmake_errors(output) or _compiler_errors(output))
 

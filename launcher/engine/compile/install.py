@@ -1,4 +1,4 @@
-"""Install a build: prove that it runs, record it, rename it to where engines are found."""
+"""Install a build where engines are found."""
 
 from __future__ import annotations
 
@@ -57,7 +57,6 @@ def install_engine(job: BuildJob, *, patched: bool) -> Engine:
 
 
 def _sync(path: Path) -> None:
-    """Sync a file or folder to the disk."""
     if path.is_symlink():
         return
     descriptor = os.open(path, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""One build of an engine on this machine: where everything lies, and what is asked of cmake."""
+"""A build on this machine: its folders, its key, its cmake arguments."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _VARIABLES = ("CFLAGS", "CXXFLAGS", "LDFLAGS", "CUDAFLAGS", "HIPFLAGS")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRequest:
-    """An engine to build. `engines_dir` and `packages_dir` are created as needed."""
+    """An engine to build, and the folders to use."""
 
     backend: Backend
     engines_dir: Path
@@ -33,7 +33,7 @@ class BuildRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildJob:
-    """A request, resolved against this machine: where everything lies and what is asked of cmake."""
+    """A build request, resolved against this machine."""
 
     request: BuildRequest
     tools: Toolchain
@@ -55,10 +55,7 @@ class BuildJob:
 
 
 def resolve_job(request: BuildRequest) -> BuildJob:
-    """Resolve a request against the tools and the processor of this machine.
-
-    Raises EngineFailed if a compiler or toolkit is missing.
-    """
+    """Resolve a request. Raises EngineFailed if a compiler or toolkit is missing."""
     tools = find_toolchain(request.backend)
     cpu = host_cpu()
     arguments = cmake_arguments(

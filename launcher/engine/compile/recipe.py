@@ -45,15 +45,12 @@ _BACKEND_ARGUMENTS: dict[Backend, tuple[str, ...]] = {
 
 
 def backend_for(machine: Machine, *, has_hip: bool = False) -> Backend:
-    """Return the backend to build for the machine's first kind of GPU, CPU if it has none.
-
-    AMD cards are served by HIP if its compiler is installed, else by Vulkan; Intel by Vulkan.
-    """
+    """Return the backend to build for the machine's first kind of GPU, CPU if it has none."""
     found = {device.backend for device in machine.devices}
     if Backend.CUDA in found:
         return Backend.CUDA
     if Backend.HIP in found:
-        return Backend.HIP if has_hip else Backend.VULKAN  # llama.cpp runs AMD cards by either
+        return Backend.HIP if has_hip else Backend.VULKAN
     if Backend.METAL in found or (machine.os.lower() == "darwin" and machine.arch == "arm64"):
         return Backend.METAL
     if found & {Backend.VULKAN, Backend.SYCL}:
@@ -70,7 +67,7 @@ def jobs_for(machine: Machine) -> int:
 
 
 def cuda_architectures(machine: Machine) -> tuple[str, ...]:
-    """`8.6` and `9.0` -> `86`, `90`: what the machine's cards run, so that the build needs no card to ask."""
+    """Return the compute capabilities of the machine's cards as cmake writes them: `8.6` -> `86`."""
     capabilities = {device.compute_capability for device in machine.devices if device.backend is Backend.CUDA}
     return tuple(
         sorted((c.replace(".", "") for c in capabilities if c is not None and c.strip(".0")), key=int)

@@ -1,4 +1,4 @@
-"""Unpack the llama.cpp tree of one build, and patch it where a toolkit is too old."""
+"""Unpack and patch the llama.cpp tree of one build."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ARGUMENT = "layers, extensions, &layer_setting_info);"
 
 
 def unpack(archive: Path, subtree: str, target: Path) -> None:
-    """Extract the folder `subtree` of a .tar.gz as the new folder `target`; nothing may point outside it.
+    """Extract the folder `subtree` of a .tar.gz as the new folder `target`; nothing may leave it.
 
     Raises EngineFailed if the archive is damaged or has no such folder, OSError for the disk's troubles.
     """
@@ -50,7 +50,6 @@ def _renamed(member: tarfile.TarInfo, prefix: str) -> tarfile.TarInfo:
 
 
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    """Extract one member below `target`, never outside it."""
     if hasattr(tarfile, "data_filter"):
         tar.extract(member, target, filter="data")
         return
@@ -67,7 +66,7 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> Non
 
 
 def patch_vulkan(tree: Path, headers: tuple[int, int, int] | None) -> bool:
-    """Fit the tree to Vulkan headers older than 1.3.272 (Debian 12 has 1.3.239); return True if needed."""
+    """Fit the tree to Vulkan headers older than 1.3.272 (Debian 12: 1.3.239); True if needed."""
     if headers is None or headers >= _LAYER_SETTINGS_SINCE:
         return False
     path = tree / VULKAN_FILE
@@ -82,7 +81,7 @@ def patch_vulkan(tree: Path, headers: tuple[int, int, int] | None) -> bool:
 def without_layer_settings(text: str) -> str:
     """Return ggml-vulkan.cpp without the vk::LayerSettingEXT block of ggml_vk_instance_init.
 
-    Raises EngineFailed if the text is not the one this was written for.
+    Raises EngineFailed if the text does not match.
     """
     # The block turns on a check of the validation layers, which only a debug build has.
     start = text.find(_BLOCK_START)

@@ -1,4 +1,4 @@
-"""Read profiles from the folder that ships with the package and from the user's own."""
+"""Read the shipped and the user's profiles."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Parse a model profile from its TOML, strictly. Pure.
-
-A profile is written by hand from published facts, so every block of numbers has a `source`.
-"""
+"""Parse a model profile from its TOML, strictly. Pure."""
 
 from __future__ import annotations
 
@@ -107,8 +104,7 @@ def parse_model_profile(text: str, name: str, *, file: str | None = None) -> Mod
 
 
 def _check_names(top: TomlTable, profile: ModelProfile) -> None:
-    """Fail if a name selects two things, or if the default is none of the quants."""
-    owners: dict[str, str] = {}
+    owners: dict[str, str] = {}  # no name may select two things
     for quant in profile.quants:
         for name in {name.upper() for name in quant.names}:
             if name in owners:

@@ -1,4 +1,4 @@
-"""Make the header of a profile's quant from its published architecture and recipe, without any file."""
+"""Make a quant's header from its published architecture and recipe. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from launcher.models.profiles.profile import ModelProfile, ProfileQuant, RecipeB
 
 
 def make_headers(profile: ModelProfile, quant: ProfileQuant) -> tuple[ModelFile, bytes, str] | None:
-    """Make the model of a quant, its raw header, and the note its plan must show; None without a recipe.
+    """Make a quant's model, its raw header, and the note its plan must show; None without a recipe.
 
     Raises BadGguf for a recipe that leaves a tensor out or does not meet the file's size.
     """

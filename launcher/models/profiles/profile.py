@@ -1,4 +1,4 @@
-"""Describe a model before looking at its files: where its quants are, which is best, how to sample. Pure."""
+"""Describe a model before looking at its files: quants, context, modes. Pure."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class Profiles:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names a reference may use; `pick_profile` says what is wrong with a broken one."""
+        """All names; `pick_profile` says what is wrong with a broken profile."""
         return (*(profile.name for profile in self.usable), *(profile.name for profile in self.broken))
 
 
@@ -184,7 +184,7 @@ def pick_profile(profiles: Profiles, name: str) -> ModelProfile:
 
 
 def quants_to_try(profile: ModelProfile, wanted: str | None) -> tuple[ProfileQuant, ...]:
-    """Return the quants a plan may take, best first: the wanted one, else the default, else all.
+    """Return the quants a plan may take, best first: `wanted`, else the default, else all.
 
     Raises NotFound for a quant the profile does not list.
     """
@@ -203,7 +203,6 @@ def quants_to_try(profile: ModelProfile, wanted: str | None) -> tuple[ProfileQua
 
 
 def _nearest(quants: tuple[ProfileQuant, ...], wanted: str) -> str:
-    """Return the quant whose name is most like `wanted`."""
     names = {name.upper(): quant.name for quant in quants for name in quant.names}
     return names[get_close_matches(wanted.upper(), names, n=1, cutoff=0.0)[0]]
 
@@ -222,14 +221,14 @@ def pick_mode(profile: ModelProfile, wanted: str | None) -> Mode:
 
 
 def server_flags(profile: ModelProfile, mode: str | None) -> tuple[str, ...]:
-    """Return the llama-server flags for the sampling values and template arguments of a mode.
+    """Return the llama-server flags of a mode: sampling values and template arguments.
 
-    Names from common/arg.cpp at 0c1e570 (`llama-server --help`). A request's own values win.
+    A request's own values win.
     """
     chosen = pick_mode(profile, mode)
     sampling = chosen.sampling
-    # The default of that build and not of every build; without it template arguments and tool calls are
-    # ignored.
+    # Names from common/arg.cpp at 0c1e570 (`llama-server --help`). --jinja is the default of that build and not
+    # of every build; without it template arguments and tool calls are ignored.
     flags = ["--jinja"]
     for flag, value in (
         ("--temp", sampling.temperature),

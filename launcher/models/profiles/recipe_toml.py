@@ -1,4 +1,4 @@
-"""Parse what stands in for a model's files: `[architecture]` and each quant's `[quants.recipe]`."""
+"""Parse what stands in for a model's files. Pure."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ _MAX_DIMS = 4
 
 
 def read_published_architecture(table: TomlTable) -> PublishedArchitecture:
-    """Parse `[architecture]`: its `metadata` and its `tensors`.
-
-    `tensors` have names with `{}` for a block, shapes in ggml's order, and blocks.
-    """
+    """Parse `[architecture]`."""
+    # GGUF keys and values; tensors with `{}` for a block, shapes in ggml's order, first and last block.
     architecture = PublishedArchitecture(
         source=table.text("source"),
         metadata=table.scalars("metadata"),
@@ -47,10 +45,8 @@ def _family(table: TomlTable) -> TensorFamily:
 
 
 def read_recipe(table: TomlTable) -> QuantRecipe:
-    """Parse `[quants.recipe]`: which type each tensor has.
-
-    A tensor takes the first of `rules` whose `match` (a regular expression) its name contains.
-    """
+    """Parse `[quants.recipe]`."""
+    # A tensor takes the first rule whose `match` its name contains (a regular expression).
     recipe = QuantRecipe(
         basis=RecipeBasis(table.text("basis", pattern="published|assumed", like="published or assumed")),
         source=table.text("source"),
