@@ -1,7 +1,8 @@
 """One regular expression for the routed experts of chosen blocks. Pure.
 
-llama.cpp compiles every override once per tensor (std::regex, ECMAScript, searched; 5 µs each). A plan therefore
-has one pattern with all block numbers as alternatives. It has no comma, which would split the argument.
+llama.cpp compiles every override once per tensor (std::regex, ECMAScript, searched; 5 µs each). A plan
+therefore has one pattern with all block numbers as alternatives. It has no comma, which would split the
+argument.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ def matched_names(pattern: str, names: Iterable[str]) -> tuple[str, ...]:
 def _numbers(blocks: Sequence[int]) -> list[str]:
     """Return alternatives that match the block numbers.
 
-    Numbers with the same leading digits share one, with a class of last digits (`1[4-9]`); leading digits with
-    the same class are joined (`[2-5][0-9]`).
+    Numbers with the same leading digits share one, with a class of last digits (`1[4-9]`); leading digits
+    with the same class are joined (`[2-5][0-9]`).
     """
     last_digits: dict[str, list[int]] = {}
     for block in blocks:

@@ -1,7 +1,8 @@
 """Rules of `-ot`, which send tensors with a matching name to a place. Pure.
 
-Of several rules the first that matches decides (create_tensor, src/llama-model-loader.cpp at 0c1e570). A tensor
-that is sent to a device goes there whatever the device's kernels, and to the host whatever its layer.
+Of several rules the first that matches decides (create_tensor, src/llama-model-loader.cpp at 0c1e570). A
+tensor that is sent to a device goes there whatever the device's kernels, and to the host whatever its
+layer.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""llama.cpp's assignment: layers to devices by count, then single tensors by overrides and kernels.
+"""Assign layers to devices by count, and single tensors by overrides and kernels, as llama.cpp does.
 
 Follows load_tensors (src/llama-model.cpp: splits, get_layer_buft_list) and create_tensor
-(src/llama-model-loader.cpp: overrides first) at 0c1e570. Says where every byte goes and at whose wish, so that a
-ledger can be explained; the amounts themselves are the simulator's where it runs.
+(src/llama-model-loader.cpp: overrides first) at 0c1e570. It explains a ledger: where every byte goes, and
+why. The amounts themselves are the simulator's where it runs.
 """
 
 from __future__ import annotations
@@ -28,32 +28,29 @@ _EXPERTS = compiled_pattern(EXPERTS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """What one place gets: its layers (`n_block` is the output layer), the bytes of its weights, and the blocks
-    whose routed experts are there, with their bytes."""
+    """The part of a model that one place gets."""
 
     where: str
-    layers: tuple[int, ...]
+    layers: tuple[int, ...]  # `n_block` is the output layer
     weights_bytes: int
-    expert_blocks: tuple[int, ...]
+    expert_blocks: tuple[int, ...]  # blocks whose routed experts are here
     expert_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """One share per device in use, the host's last. `moved_blocks` are blocks of devices whose experts an override
-    put on the host."""
+    """A share for each device in use, and the host's last."""
 
     n_block: int
     shares: tuple[Share, ...]
-    moved_blocks: tuple[int, ...]
+    moved_blocks: tuple[int, ...]  # blocks of devices whose experts an override put on the host
 
     def share(self, where: str) -> Share:
         return next(share for share in self.shares if share.where == where)
 
 
 def assign_layers(question: Question, n_block: int) -> tuple[str, ...]:
-    """The place of every block and, last, of the output layer. Splits are compared in single precision, as
-    llama.cpp does: thirds would fall elsewhere."""
+    """Return the place of every block and, last, of the output layer."""
     devices = question.devices
     if not devices:
         return (HOST,) * (n_block + 1)
@@ -62,6 +59,7 @@ def assign_layers(question: Question, n_block: int) -> tuple[str, ...]:
     active = min(wanted, n_block + 1)
     shares = question.tensor_split or tuple(float(_free(device)) for device in devices)
     shares = (*shares, *(0.0,) * (len(devices) - len(shares)))[: len(devices)]
+    # In single precision, as llama.cpp has it: with doubles, thirds would fall elsewhere.
     sums = list(accumulate(shares, lambda total, share: _single(total + _single(share)), initial=0.0))[1:]
     splits = [_single(total / sums[-1]) for total in sums]
     return tuple(
@@ -73,7 +71,7 @@ def assign_layers(question: Question, n_block: int) -> tuple[str, ...]:
 
 
 def assign(question: Question, architecture: Architecture, tensors: Sequence[TensorInfo]) -> Assignment:
-    """Where every tensor goes."""
+    """Assign every tensor to its place."""
     n_block = architecture.n_block
     layers = assign_layers(question, n_block)
     places = tuple(dict.fromkeys((*(device.id for device in question.devices), HOST)))

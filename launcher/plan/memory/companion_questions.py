@@ -14,8 +14,8 @@ from launcher.plan.memory.budget import free_bytes
 from launcher.plan.modes import SplitMode
 from launcher.plan.oracle import ProjectorQuestion, Question
 
-# Ways of drafting whose model works on the main model's states (common/speculative.cpp): its context cannot be made
-# without the main one.
+# Ways of drafting whose model works on the main model's states (common/speculative.cpp): its context cannot
+# be made without the main one.
 _HEAD_TYPES = ("draft-mtp", "draft-eagle3", "draft-dflash", "draft-dspark")
 
 
@@ -38,8 +38,8 @@ def draft_question(
     """Return the question about a draft model that is loaded with `main`, whose memory is `ledger`.
 
     It has the pool, slots, batches and split of `main`, and its own layers, devices and cache types
-    (common_base_params_to_speculative, common/speculative.cpp at 0c1e570). `devices` are the machine's. Raises
-    UsageError for a device that is not there.
+    (common_base_params_to_speculative, common/speculative.cpp at 0c1e570). `devices` are the machine's.
+    Raises UsageError for a device that is not there.
     """
     request = draft.request
     if request.devices is None:
@@ -73,8 +73,8 @@ def draft_question(
 def projector_question(projector: Projector, main: Question, devices: Sequence[Device]) -> ProjectorQuestion:
     """Return the question about a projector that is loaded with `main`.
 
-    It goes to the first device in use unless its request says otherwise (common_params_parse_ex, common/arg.cpp).
-    Raises UsageError for a device that is not there.
+    It goes to the first device in use unless its request says otherwise (common_params_parse_ex,
+    common/arg.cpp). Raises UsageError for a device that is not there.
     """
     where = projector.request.where
     if where is None:

@@ -1,16 +1,16 @@
 """What llama.cpp's compute buffers take, estimated: the largest moment of the prompt-processing graph.
 
-The laws below were read off 630 simulated reservations (12 models, 0-4 devices, llama.cpp 0c1e570) and hold for
-transformer blocks with dense or mixture-of-experts feed-forward; DESIGN.md has the table. The simulator knows
-better; this is its cross-check and its stand-in. In floats per token, U tokens at once:
+The laws below were read off 630 simulated reservations (12 models, 0-4 devices, llama.cpp 0c1e570) and hold
+for transformer blocks with dense or mixture-of-experts feed-forward; DESIGN.md has the table. The simulator
+knows better; this is its cross-check and its stand-in. In floats per token, U tokens at once:
 
   dense     3 n_ff + 4 n_embd              gate, up and their product; input, residual, norm, output
   experts   2 n_used n_embd + max(6 n_embd, 2 n_used n_ff_exp)
   attention 3 q + 2 n_embd + 2 kv          q = heads x head size, kv = cached heads x head size
 
-beside the masks (one per cache: cells x U, F16 under flash attention, F32 without). Without flash attention, the
-scores (heads x cells x U) belong to attention. A block computes attention first and the feed-forward then, so
-the larger of the two counts; what is copied for either (op offload) counts with it.
+beside the masks (one per cache: cells x U, F16 under flash attention, F32 without). Without flash
+attention, the scores (heads x cells x U) belong to attention. A block computes attention first and the
+feed-forward then, so the larger of the two counts; what is copied for either (op offload) counts with it.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _FLOOR_BAND = 16 * MIB
 class GraphBytes:
     """The bytes a graph is made of, for one model under one set of parameters.
 
-    `attention` (scores included) and `feed_forward` are those of the widest block, `embedding` one hidden state
-    of all tokens, `router` what choosing experts takes besides it, `logits` the output rows. `kv_f16` is an F16
-    copy of the largest cache, for kernels that need one. `band_percent` is
-    wider for blocks that the laws do not describe.
+    `attention` (scores included) and `feed_forward` are those of the widest block, `embedding` one hidden
+    state of all tokens, `router` what choosing experts takes besides it, `logits` the output rows. `kv_f16`
+    is an F16 copy of the largest cache, for kernels that need one. `band_percent` is wider for blocks that
+    the laws do not describe.
     """
 
     attention: int
@@ -98,8 +98,8 @@ def size_graph(
 def device_compute(graph: GraphBytes, role: Role) -> Amount:
     """The compute buffer of one device.
 
-    Pipeline parallelism keeps further copies of the masks and of the hidden state. Op offload copies one tensor
-    while the graph runs; with several devices the next one already arrives (measured: 2 copies).
+    Pipeline parallelism keeps further copies of the masks and of the hidden state. Op offload copies one
+    tensor while the graph runs; with several devices the next one already arrives (measured: 2 copies).
     """
     attention = graph.attention + graph.kv_f16
     feed_forward = graph.feed_forward
@@ -120,9 +120,9 @@ def device_compute(graph: GraphBytes, role: Role) -> Amount:
 def host_compute(graph: GraphBytes, *, pipeline: bool, computes: bool, holds_weights: bool) -> Amount:
     """The host's compute buffer plus the output rows.
 
-    Beside devices it holds the inputs (masks, embeddings). Where the host `holds_weights` of blocks, a device
-    computes with them, but for what it cannot (the band reaches up to the whole graph). Without devices the host
-    `computes` everything.
+    Beside devices it holds the inputs (masks, embeddings). Where the host `holds_weights` of blocks, a
+    device computes with them, but for what it cannot (the band reaches up to the whole graph). Without
+    devices the host `computes` everything.
     """
     if computes:
         block = max(graph.attention, graph.feed_forward)

@@ -1,4 +1,4 @@
-"""A question to the simulator, answered by the planner's own formulas: for where nobody can be asked. PURE."""
+"""Answer a simulator's question by the planner's formulas, for where no simulator runs. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from launcher.plan.plan import Placement
 
 
 def demand_of_question(question: Question, architecture: Architecture, model: ModelFile) -> Demand:
-    """Slots that do not share have a cache each, as if each were alone (llama_kv_cache's streams)."""
+    """Return what a model needs under the parameters of a question."""
+    # Slots that do not share have a cache each, as if each were alone (llama_kv_cache's streams).
     apart = question.n_parallel if not question.kv_unified else 1
     parameters = replace(question, ubatch_size=min(question.ubatch_size, question.batch_size))
     one = replace(parameters, ctx_size=question.ctx_size // apart, n_parallel=question.n_parallel // apart)
@@ -41,7 +42,7 @@ def demand_of_question(question: Question, architecture: Architecture, model: Mo
 def count_question(
     demand: Demand, question: Question, assignment: Assignment, budgets: Budgets, cache: Amount = NOTHING
 ) -> tuple[LedgerRow, ...]:
-    """The analytic ledger, tensor by tensor where a placement of the planner's kind does not describe it."""
+    """Estimate the ledger of a question."""
     n_layers = sum(len(share.layers) for share in assignment.shares if share.where != HOST)
     placement = Placement(
         n_block=assignment.n_block,
@@ -51,6 +52,7 @@ def count_question(
         host_expert_blocks=assignment.moved_blocks,
     )
     ledger = build_ledger(demand, placement, budgets, cache)
+    # A placement describes no single tensors, and no device without layers.
     if question.overrides or (question.devices and not n_layers):
         ledger = tuple(
             replace(row, weights=_exact(assignment.share(row.where).weights_bytes)) for row in ledger

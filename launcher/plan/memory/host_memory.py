@@ -1,7 +1,7 @@
-"""What the host keeps besides weights, and how weights get there: prompt cache, checkpoints, load mode.
+"""Choose the prompt cache, the context checkpoints and the load mode. Pure.
 
-llama-server would take 8 GiB of prompt cache and 32 checkpoints a slot for any model, on any machine; here both
-come out of what the plan leaves.
+llama-server would take 8 GiB of prompt cache and 32 checkpoints a slot for any model, on any machine. Here
+both come out of the memory that the plan leaves.
 """
 
 from __future__ import annotations
@@ -15,32 +15,31 @@ from launcher.plan.modes import LoadMode
 from launcher.plan.workload import Workload
 from launcher.units import GIB, MIB, format_bytes
 
-_MOST_CACHE = 8 * GIB
-_LEAST_CACHE = 64 * MIB
-"""llama.cpp's own default (--cache-ram 8192), and what is not worth having."""
-_CONTEXTS_WORTH = 4
-"""Contexts kept at most: the current conversation and a few to return to."""
+_MOST_CACHE = 8 * GIB  # llama.cpp's own default (--cache-ram 8192)
+_LEAST_CACHE = 64 * MIB  # less is not worth having
+_CONTEXTS_WORTH = 4  # contexts in the prompt cache at most: the current conversation and a few to return to
+
+# llama.cpp's own defaults (--ctx-checkpoints, --checkpoint-min-step). Checkpoints lie a step apart, besides
+# a few near the end of each prompt, so a context has no use for more.
 _MOST_CHECKPOINTS = 32
 _CHECKPOINT_STEP = 8192
 _NEAR_END = 4
-"""llama.cpp's own defaults (--ctx-checkpoints, --checkpoint-min-step): checkpoints lie a step apart, besides a few near
-the end of each prompt, so a context has no use for more of them than steps and those."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostCaches:
-    """`cache_ram_bytes` is whole MiB, as --cache-ram takes them."""
+    """The prompt cache and the checkpoints of llama-server."""
 
-    cache_ram_bytes: int
-    ctx_checkpoints: int
+    cache_ram_bytes: int  # whole MiB, as --cache-ram takes them
+    ctx_checkpoints: int  # for each slot
     amount: Amount
     reasons: tuple[str, ...]
 
 
 def plan_caches(demand: Demand, workload: Workload, free_bytes: int) -> HostCaches:
-    """Prompt cache and checkpoints out of `free_bytes`, what the host has left without them.
+    """Divide `free_bytes`, the RAM that is left, between prompt cache and checkpoints.
 
-    A prompt cache that was asked for by size is taken as it is; the ledger then tells whether it fits.
+    A requested size of the prompt cache is kept; the ledger then shows whether it fits.
     """
     state = state_bytes(demand.architecture, demand.parameters) * demand.parameters.n_parallel
     free = max(free_bytes, 0)
@@ -73,18 +72,18 @@ def plan_caches(demand: Demand, workload: Workload, free_bytes: int) -> HostCach
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadFacts:
-    """What the load mode follows from: bytes of all files, bytes that stay on the host, whether devices compute
-    with those, whether a device lives in the host's memory, and what RAM there is."""
+    """The facts that the load mode follows from."""
 
-    file_bytes: int
-    host_bytes: int
-    offloads: bool
-    shares_memory: bool
+    file_bytes: int  # of all files
+    host_bytes: int  # weights that stay on the host
+    offloads: bool  # devices compute with those
+    shares_memory: bool  # a device in use has the host's memory
     ram_bytes: int
 
 
 def choose_load_mode(workload: Workload, facts: LoadFacts) -> tuple[LoadMode, str]:
-    """How the weights get into memory, and why. mlock is never chosen: it needs a raised limit."""
+    """Choose how the weights get into memory, with the reason."""
+    # mlock is never chosen: it needs a raised limit.
     if workload.load_mode is not None:
         return workload.load_mode, f"load mode {workload.load_mode}, as asked"
     if facts.shares_memory:

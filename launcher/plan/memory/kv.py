@@ -1,9 +1,12 @@
-"""What the caches of every block take: keys and values, and recurrent state.
+"""Size the caches of every block: keys and values, and recurrent state. Pure.
 
-Laws, llama.cpp 0c1e570: a block with attention stores n_head_kv x head size elements of K, and of V unless the
-model is MLA, per cell (src/llama-kv-cache.cpp, constructor). Cells are the whole context; under a sliding window
-pad256(min(context, window x slots + ubatch)) for the blocks that slide (src/llama-kv-cache-iswa.cpp). Recurrent
-blocks keep F32 states per slot (src/llama-memory-recurrent.cpp). Unified pool only: slots share the cells.
+Laws of llama.cpp 0c1e570, for a unified pool, whose cells all slots share:
+
+- A block with attention stores n_head_kv x head size elements of K per cell, and of V unless the model is MLA
+  (src/llama-kv-cache.cpp, constructor).
+- Cells are the whole context. Blocks with a sliding window have pad256(min(context, window x slots + ubatch))
+  (src/llama-kv-cache-iswa.cpp).
+- Recurrent blocks keep F32 states per slot (src/llama-memory-recurrent.cpp).
 """
 
 from __future__ import annotations
@@ -18,17 +21,18 @@ from launcher.plan.modes import CacheType
 from launcher.plan.parameters import ContextParameters, pad_context
 
 _GGML = {cache_type: GgmlType[cache_type.name] for cache_type in CacheType}
+# Architectures whose caches have parts that are not modelled (compressed attention, partial indexers:
+# llama-kv-cache-dsv4.cpp, llama-kv-cache-dsa.cpp, llama-memory-hybrid-idx.cpp). Their amount is an
+# estimate, with a band as large as itself for every slot. The other 123 files of `test-llama-archs` agree
+# to 0.03 MiB.
 _OWN_CACHES = frozenset({"deepseek4", "dflash", "dots3note", "glm5-next", "hy_v4", "qwen4exp"})
-"""Architectures whose caches have parts that are not modelled (compressed attention, partial indexers:
-llama-kv-cache-dsv4.cpp, llama-kv-cache-dsa.cpp, llama-memory-hybrid-idx.cpp). The amount is an estimate there, its
-band as large as itself for every slot. The other 123 files of `test-llama-archs` agree to 0.03 MiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockCache:
-    """Bytes of one block's caches; `attention_bytes` is the part read in one attention operation."""
+    """Bytes of one block's caches."""
 
-    attention_bytes: int
+    attention_bytes: int  # the part that one attention operation reads
     recurrent_bytes: int
 
     @property
@@ -38,28 +42,28 @@ class BlockCache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caches:
-    """One `BlockCache` per block. `cells` are the sizes of the caches there are, full context first: each has
-    a mask of its own. `band` is the part of any amount that its estimate may be short of, 0 where exact."""
+    """The caches of all blocks."""
 
     blocks: tuple[BlockCache, ...]
-    cells: tuple[int, ...]
-    band: int
+    cells: tuple[int, ...]  # sizes of the caches there are, full context first; each has a mask of its own
+    band: int  # the band of an amount, as a multiple of it; 0 where amounts are exact
 
     def amount(self, blocks: Iterable[int]) -> Amount:
-        """What the caches of these blocks take together."""
+        """Sum the caches of these blocks."""
         n_bytes = sum(self.blocks[block].n_bytes for block in blocks)
         basis = Basis.ESTIMATED if self.band else Basis.EXACT
         return Amount(n_bytes=n_bytes, basis=basis, band_bytes=n_bytes * self.band)
 
 
 def cache_row_bytes(cache_type: CacheType, n_elements: int) -> int:
-    """Bytes of `n_elements` in whole blocks of the type (rounded up; llama.cpp refuses what does not divide)."""
+    """Return the bytes of `n_elements`, rounded up to whole blocks of the type."""
+    # llama.cpp refuses a number that does not divide.
     per_block, size = BLOCKS[_GGML[cache_type]]
     return -(-n_elements // per_block) * size
 
 
 def size_caches(architecture: Architecture, parameters: ContextParameters) -> Caches:
-    """What every block caches under these parameters."""
+    """Size the caches of every block."""
     full = pad_context(parameters.ctx_size)
     window = window_cells(architecture, parameters)
     blocks = tuple(
@@ -77,7 +81,7 @@ def size_caches(architecture: Architecture, parameters: ContextParameters) -> Ca
 
 
 def window_cells(architecture: Architecture, parameters: ContextParameters) -> int:
-    """Cells of the sliding blocks' cache; the whole context where nothing slides."""
+    """Return the cells of the sliding blocks' cache; the whole context where nothing slides."""
     full = pad_context(parameters.ctx_size)
     if architecture.n_swa is None:
         return full
@@ -86,8 +90,9 @@ def window_cells(architecture: Architecture, parameters: ContextParameters) -> i
 
 
 def state_bytes(architecture: Architecture, parameters: ContextParameters) -> int:
-    """What one slot's checkpoint holds: its part of the window's cells and its recurrent states (tools/server
-    saves what cannot be rolled back; the full-context cache can). 0 for models that need no checkpoints."""
+    """Return the bytes of one slot's checkpoint, 0 for models that need none."""
+    # llama-server saves what cannot be rolled back: cells of the window and recurrent states, not the full
+    # cache.
     window = 0
     if architecture.n_swa is not None:
         cells = pad_context(min(pad_context(parameters.ctx_size), architecture.n_swa + parameters.n_tokens))
@@ -103,7 +108,7 @@ def state_bytes(architecture: Architecture, parameters: ContextParameters) -> in
 
 
 def _row(architecture: Architecture, parameters: ContextParameters, block: int) -> tuple[int, int]:
-    """Bytes of K and V of one cell of this block."""
+    """Return the bytes of K and of V in one cell of the block."""
     sliding = architecture.swa_blocks[block]
     head_k = architecture.n_embd_head_k_swa if sliding else architecture.n_embd_head_k
     head_v = architecture.n_embd_head_v_swa if sliding else architecture.n_embd_head_v

@@ -1,7 +1,7 @@
 """The analytic ledger: what every device and the host hold under a placement.
 
-Weights exact from the headers, caches by the allocator's own laws, compute by the laws of `compute` with their
-band. One row per device in use, then the host's.
+Weights exact from the headers, caches by the allocator's own laws, compute by the laws of `compute` with
+their band. One row per device in use, then the host's.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ def part_bytes(weights: Weights, spread: Spread) -> dict[int, int]:
 
 
 def mark_assumed_weights(model: ModelFile, rows: tuple[LedgerRow, ...]) -> tuple[LedgerRow, ...]:
-    """The rows with their weights as estimates where the tensors' types are assumed: only their sum is known then."""
+    """The rows with their weights as estimates where the tensors' types are assumed: only their sum is
+    known then."""
     if not model.assumed_types:
         return rows
     return tuple(replace(row, weights=replace(row.weights, basis=Basis.ESTIMATED)) for row in rows)

@@ -1,6 +1,7 @@
 """A projector's compute: what it is where nobody simulates it, and how far it grows beyond the start.
 
-llama-server reserves the graph of one warm-up image. A larger image, or several in one batch, takes more when it comes.
+llama-server reserves the graph of one warm-up image. A larger image, or several in one batch, takes more
+when it comes.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ class ComputeGrowth:
 def compute_growth(model: ModelFile, image_max_tokens: int, flash_attn: FlashAttention) -> ComputeGrowth:
     """How far this projector's compute can grow; `--image-max-tokens` bounds it, -1 is not given.
 
-    With the tokens, simulated for ViT-L and SigLIP widths (four times the tokens: 3.0 to 4.0 times the compute); with
-    their square where flash attention is off (6.2 times).
+    With the tokens, simulated for ViT-L and SigLIP widths (four times the tokens: 3.0 to 4.0 times the
+    compute); with their square where flash attention is off (6.2 times).
     """
     kind = model.metadata.get("clip.vision.projector_type") or model.metadata.get("clip.projector_type")
     if kind in _OF_ONE_SIZE or not model.metadata.get("clip.has_vision_encoder"):
@@ -68,10 +69,12 @@ def compute_growth(model: ModelFile, image_max_tokens: int, flash_attn: FlashAtt
 
 
 def estimate_compute(model: ModelFile, flash_attn: FlashAttention) -> Amount:
-    """Compute for the image size in the header: a vision transformer's widest layer, in F32, for every patch, and the
-    attention matrix where flash attention is off. The band reaches from nothing to twice that.
+    """Compute for the image size in the header: a vision transformer's widest layer, in F32, for every
+    patch, and the attention matrix where flash attention is off. The band reaches from nothing to twice
+    that.
 
-    The simulator has 0.3 to 1.5 times the middle (54 cases: three widths, two projectors, 256 to 4096 patches).
+    The simulator has 0.3 to 1.5 times the middle (54 cases: three widths, two projectors, 256 to 4096
+    patches).
     """
     about = {
         key: _number(model.metadata.get(f"clip.vision.{key}"))

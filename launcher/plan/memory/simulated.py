@@ -14,7 +14,8 @@ from launcher.plan.plan import Placement, Plan
 
 
 def plan_question(plan: Plan, model: str, devices: Iterable[Device]) -> Question:
-    """What the simulator is asked about this plan. `model` is the first shard's path, `devices` the machine's."""
+    """What the simulator is asked about this plan. `model` is the first shard's path, `devices` the
+    machine's."""
     return replace(placement_question(plan, plan.placement, model, devices), load_mode=plan.load_mode)
 
 
@@ -67,8 +68,8 @@ def cpu_unsure(answer: Answer) -> bool:
 
 
 def _cpu_decides(answer: Answer) -> bool:
-    """The CPU computes with weights of its own, whose layout depends on its instruction set: always without a device
-    (src/llama-model.cpp, make_cpu_buft_list: a device's host buffers come first)."""
+    """The CPU computes with weights of its own, whose layout depends on its instruction set: always without
+    a device (src/llama-model.cpp, make_cpu_buft_list: a device's host buffers come first)."""
     repacked = any(part.buffer_type == "CPU_REPACK" for part in answer.rows)
     return repacked or all(part.where == HOST for part in answer.rows)
 

@@ -1,7 +1,8 @@
 """`--split-mode tensor` in a ledger: every layer on all devices at once, each with its part of the tensors.
 
-To llama.cpp the devices are one (ggml/src/ggml-backend-meta.cpp at 0c1e570), so they are counted as one here and divided
-afterwards. The simulator divides exactly; this is for words, and for the estimate where it cannot run.
+To llama.cpp the devices are one (ggml/src/ggml-backend-meta.cpp at 0c1e570), so they are counted as one
+here and divided afterwards. The simulator divides exactly; this is for words, and for the estimate where it
+cannot run.
 """
 
 from __future__ import annotations

@@ -31,9 +31,10 @@ EVERYWHERE = ("rope_freqs", "rope_factors_long", "rope_factors_short")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerWeights:
-    """`expert_bytes` are the routed experts, the part that can stay on the host by itself; `stuck_bytes` stay
-    there whatever is asked, because no device can compute with their type. `largest_*` is the biggest single
-    tensor of a part (op offload copies whole tensors), `*_values` count a part's parameters wherever they are, `expert_kinds` are the experts' bytes by kind (`up`, `down`)."""
+    """`expert_bytes` are the routed experts, the part that can stay on the host by itself; `stuck_bytes`
+    stay there whatever is asked, because no device can compute with their type. `largest_*` is the biggest
+    single tensor of a part (op offload copies whole tensors), `*_values` count a part's parameters wherever
+    they are, `expert_kinds` are the experts' bytes by kind (`up`, `down`)."""
 
     dense_bytes: int = 0
     expert_bytes: int = 0
@@ -52,8 +53,8 @@ class LayerWeights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverriddenWeights:
-    """What the user's overrides send to one place, of whatever layer: it is in no other count. `blocks` are those it
-    is of, `largest_bytes` its biggest tensor of one."""
+    """What the user's overrides send to one place, of whatever layer: it is in no other count. `blocks` are
+    those it is of, `largest_bytes` its biggest tensor of one."""
 
     where: str
     n_tensors: int = 0
@@ -70,8 +71,9 @@ class OverriddenWeights:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
     """`layers` are the blocks in order, then the output layer. `tied_bytes` is the embedding that serves as
-    output too: on a device it exists a second time, on the host only where the CPU repacks its type. MTP blocks are empty: their
-    tensors are left out unless asked for (`load_mtp`), their layers still count. `overridden` is what `overrides` decide."""
+    output too: on a device it exists a second time, on the host only where the CPU repacks its type. MTP
+    blocks are empty: their tensors are left out unless asked for (`load_mtp`), their layers still count.
+    `overridden` is what `overrides` decide."""
 
     input_bytes: int
     everywhere_bytes: int
@@ -106,7 +108,8 @@ def weigh(
     backends: Iterable[Backend] = (),
     overrides: tuple[TensorOverride, ...] = (),
 ) -> Weights:
-    """Sort every tensor of the model into its layer; `backends` are those that may get some, `overrides` the user's.
+    """Sort every tensor of the model into its layer; `backends` are those that may get some, `overrides`
+    the user's.
 
     Raises UsageError for an override whose pattern is none.
     """
