@@ -1,14 +1,14 @@
-"""What llama.cpp's compute buffers take, estimated: the largest moment of the prompt-processing graph.
+"""Estimate llama.cpp's compute buffers: the largest moment of the prompt-processing graph. Pure.
 
 The laws below were read off 630 simulated reservations (12 models, 0-4 devices, llama.cpp 0c1e570) and hold
-for transformer blocks with dense or mixture-of-experts feed-forward; DESIGN.md has the table. The simulator
-knows better; this is its cross-check and its stand-in. In floats per token, U tokens at once:
+for transformer blocks with dense or mixture-of-experts feed-forward. The simulator is more exact; this
+checks it, and stands in for it. In floats per token, U tokens at once:
 
   dense     3 n_ff + 4 n_embd              gate, up and their product; input, residual, norm, output
   experts   2 n_used n_embd + max(6 n_embd, 2 n_used n_ff_exp)
   attention 3 q + 2 n_embd + 2 kv          q = heads x head size, kv = cached heads x head size
 
-beside the masks (one per cache: cells x U, F16 under flash attention, F32 without). Without flash
+in addition to the masks (one per cache: cells x U, F16 under flash attention, F32 without). Without flash
 attention, the scores (heads x cells x U) belong to attention. A block computes attention first and the
 feed-forward then, so the larger of the two counts; what is copied for either (op offload) counts with it.
 """
@@ -27,50 +27,43 @@ from launcher.plan.parameters import ContextParameters
 from launcher.units import MIB
 
 _F32 = 4
+# GGML_SCHED_MAX_COPIES, ggml/src/CMakeLists.txt: copies of the inputs under pipeline parallelism.
 _SCHED_COPIES = 4
-"""GGML_SCHED_MAX_COPIES, ggml/src/CMakeLists.txt: inputs are kept this often under pipeline parallelism."""
 _FLOOR_BAND = 16 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphBytes:
-    """The bytes a graph is made of, for one model under one set of parameters.
+    """The bytes of a graph's parts, for one model under one set of parameters."""
 
-    `attention` (scores included) and `feed_forward` are those of the widest block, `embedding` one hidden
-    state of all tokens, `router` what choosing experts takes besides it, `logits` the output rows. `kv_f16`
-    is an F16 copy of the largest cache, for kernels that need one. `band_percent` is wider for blocks that
-    the laws do not describe.
-    """
-
-    attention: int
-    feed_forward: int
+    attention: int  # of the widest block, scores included
+    feed_forward: int  # of the widest block
     masks: int
-    embedding: int
-    router: int
-    logits: int
-    kv_f16: int
-    flash_attn: bool
-    band_percent: int
+    embedding: int  # one hidden state of all tokens
+    router: int  # added to the embedding where experts are chosen
+    logits: int  # the output rows
+    kv_f16: int  # an F16 copy of the largest cache, for kernels that need one
+    flash_attn: bool  # settled: this backend has a kernel for it
+    band_percent: int  # wider for blocks that the laws do not describe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """What a device does: the first one computes for host-resident weights (op offload), `copied_bytes` being
-    the largest such tensor and `copied_kv_bytes` the largest cache of a block on the host."""
+    """The part of a device in computing a model."""
 
     backend: Backend
-    first: bool
+    first: bool  # the first device also computes with weights on the host (op offload)
     last: bool
     n_devices: int
     pipeline: bool
-    copied_bytes: int
-    copied_kv_bytes: int
+    copied_bytes: int  # the largest tensor on the host
+    copied_kv_bytes: int  # the largest cache of a block on the host
 
 
 def size_graph(
     architecture: Architecture, parameters: ContextParameters, caches: Caches, backend: Backend
 ) -> GraphBytes:
-    """The graph of this model as `backend` would run it."""
+    """Size the parts of a model's graph as `backend` would run it."""
     n_tokens = parameters.n_tokens
     flash = parameters.flash_attn is not FlashAttention.OFF and _has_flash_attention(architecture, backend)
     cells = sum(caches.cells)
@@ -96,33 +89,29 @@ def size_graph(
 
 
 def device_compute(graph: GraphBytes, role: Role) -> Amount:
-    """The compute buffer of one device.
-
-    Pipeline parallelism keeps further copies of the masks and of the hidden state. Op offload copies one
-    tensor while the graph runs; with several devices the next one already arrives (measured: 2 copies).
-    """
+    """Estimate the compute buffer of one device."""
     attention = graph.attention + graph.kv_f16
     feed_forward = graph.feed_forward
     if role.first:
         attention += role.copied_kv_bytes
         feed_forward += role.copied_bytes
     n_bytes = graph.masks + max(attention, feed_forward)
-    if role.pipeline:
+    if role.pipeline:  # further copies of masks and hidden state
         n_bytes += (_SCHED_COPIES - 1) * graph.masks
         n_bytes += _SCHED_COPIES * graph.embedding * (1 if role.first else 2)
     if role.last:
         n_bytes += 2 * graph.logits
     if role.first and role.copied_bytes and role.n_devices > 1:
+        # Op offload copies one tensor while the graph runs; with several devices the next one already arrives
+        # (measured: 2 copies).
         n_bytes = max(n_bytes, 2 * role.copied_bytes + graph.embedding + graph.router)
     return _estimate(graph, n_bytes, extra=role.copied_kv_bytes // 4 if role.first else 0)
 
 
 def host_compute(graph: GraphBytes, *, pipeline: bool, computes: bool, holds_weights: bool) -> Amount:
-    """The host's compute buffer plus the output rows.
+    """Estimate the host's compute buffer and the output rows.
 
-    Beside devices it holds the inputs (masks, embeddings). Where the host `holds_weights` of blocks, a
-    device computes with them, but for what it cannot (the band reaches up to the whole graph). Without
-    devices the host `computes` everything.
+    The host `computes` everything where no device is in use; otherwise it has the inputs (masks, embeddings).
     """
     if computes:
         block = max(graph.attention, graph.feed_forward)
@@ -131,6 +120,8 @@ def host_compute(graph: GraphBytes, *, pipeline: bool, computes: bool, holds_wei
     inputs = (
         copies * graph.masks + (_SCHED_COPIES + 1 if pipeline else 2) * graph.embedding + 3 * graph.logits
     )
+    # A device computes with the host's weights of blocks, except where it has no kernel: up to the whole
+    # graph.
     extra = max(graph.attention, graph.feed_forward) if holds_weights else 0
     if not graph.flash_attn:
         extra += copies * graph.masks
@@ -138,13 +129,13 @@ def host_compute(graph: GraphBytes, *, pipeline: bool, computes: bool, holds_wei
 
 
 def _estimate(graph: GraphBytes, n_bytes: int, extra: int = 0) -> Amount:
-    """The band is a share of what is computed, not of the tensors copied whole."""
+    # The band is a share of what is computed, not of the tensors that are copied whole.
     share = max(graph.attention, graph.feed_forward) * graph.band_percent // 100
     return Amount(n_bytes=n_bytes, basis=Basis.ESTIMATED, band_bytes=max(share, _FLOOR_BAND) + extra)
 
 
 def _feed_forward(architecture: Architecture) -> int:
-    """Floats per token of the widest feed-forward."""
+    """Return the floats per token of the widest feed-forward."""
     n_embd = architecture.n_embd
     is_dense = not architecture.is_moe or architecture.n_dense_lead > 0
     dense = 3 * max(architecture.n_ff) + 4 * n_embd if is_dense else 0
@@ -157,7 +148,7 @@ def _feed_forward(architecture: Architecture) -> int:
 
 
 def _has_flash_attention(architecture: Architecture, backend: Backend) -> bool:
-    """Whether `auto` ends up on: CUDA and HIP have kernels for some head sizes, the CPU for all."""
+    # CUDA and HIP have kernels for some head sizes, the CPU for all.
     if backend not in {Backend.CUDA, Backend.HIP}:
         return True
     k, v = architecture.n_embd_head_k, architecture.n_embd_head_v

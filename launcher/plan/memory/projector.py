@@ -1,4 +1,4 @@
-"""A projector's compute: what it is where nobody simulates it, and how far it grows beyond the start.
+"""Estimate a projector's compute, and how far it grows while serving. Pure.
 
 llama-server reserves the graph of one warm-up image. A larger image, or several in one batch, takes more
 when it comes.
@@ -14,6 +14,9 @@ from launcher.plan.amounts import Amount, Basis
 from launcher.plan.modes import FlashAttention
 from launcher.units import MIB
 
+# Tokens of the warm-up image, and the most there can be in one encoding: set_warmup_n_tokens and
+# set_limit_image_tokens (tools/mtmd/clip.cpp, load_hparams, at 0c1e570). internvl's tiles of 256 are
+# batched up to batch_max_tokens (mtmd_batch_add_chunk), 1024.
 _TOKENS: dict[str, tuple[int, int]] = {
     "pixtral": (256, 1024),
     "kimivl": (256, 1024),
@@ -28,29 +31,24 @@ _TOKENS: dict[str, tuple[int, int]] = {
     "muse-glimmer": (1024, 4096),
     "internvl": (256, 1024),
 }
-"""Tokens of the warm-up image, and the most there can be in one encoding: set_warmup_n_tokens and
-set_limit_image_tokens (tools/mtmd/clip.cpp, load_hparams, at 0c1e570); internvl's tiles of 256 are batched up to
-batch_max_tokens (mtmd_batch_add_chunk), 1024."""
+# Every image, or every tile, is encoded at the size of the warm-up image, one at a time.
 _OF_ONE_SIZE = frozenset({"mlp", "gemma3", "gemma3nv", "llama4", "idefics3", "janus_pro", "lfm2"})
-"""Every image, or every tile, is encoded at the size of the warm-up, one at a time."""
 _LARGER = "; a larger image than the warm-up's takes more compute"
 _UNKNOWN_COMPUTE = 512 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeGrowth:
-    """Compute can come to `factor` times what is reserved at the start. `sentence` goes with it."""
+    """The growth of compute while serving."""
 
-    factor: float
+    factor: float  # times the compute that is reserved at the start
     sentence: str
 
 
 def compute_growth(model: ModelFile, image_max_tokens: int, flash_attn: FlashAttention) -> ComputeGrowth:
-    """How far this projector's compute can grow; `--image-max-tokens` bounds it, -1 is not given.
-
-    With the tokens, simulated for ViT-L and SigLIP widths (four times the tokens: 3.0 to 4.0 times the
-    compute); with their square where flash attention is off (6.2 times).
-    """
+    """Return how far a projector's compute can grow; `image_max_tokens` -1 sets no limit."""
+    # With the number of tokens, as simulated for ViT-L and SigLIP widths (four times the tokens: 3.0 to 4.0
+    # times the compute); with its square where flash attention is off (6.2 times).
     kind = model.metadata.get("clip.vision.projector_type") or model.metadata.get("clip.projector_type")
     if kind in _OF_ONE_SIZE or not model.metadata.get("clip.has_vision_encoder"):
         return ComputeGrowth(factor=1.0, sentence="")
@@ -69,13 +67,13 @@ def compute_growth(model: ModelFile, image_max_tokens: int, flash_attn: FlashAtt
 
 
 def estimate_compute(model: ModelFile, flash_attn: FlashAttention) -> Amount:
-    """Compute for the image size in the header: a vision transformer's widest layer, in F32, for every
-    patch, and the attention matrix where flash attention is off. The band reaches from nothing to twice
-    that.
+    """Estimate the compute for the image size in the header.
 
-    The simulator has 0.3 to 1.5 times the middle (54 cases: three widths, two projectors, 256 to 4096
-    patches).
+    That is a vision transformer's widest layer, in F32, for every patch, and the attention matrix where
+    flash attention is off. The band reaches from nothing to twice that.
     """
+    # The simulator has 0.3 to 1.5 times the middle (54 cases: three widths, two projectors, 256 to 4096
+    # patches).
     about = {
         key: _number(model.metadata.get(f"clip.vision.{key}"))
         for key in (

@@ -1,4 +1,4 @@
-"""From a plan to the simulator's question, and from its answer back into the ledger."""
+"""Ask a simulator about a plan, and put its answer into the ledger. Pure."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from launcher.plan.plan import Placement, Plan
 
 
 def plan_question(plan: Plan, model: str, devices: Iterable[Device]) -> Question:
-    """What the simulator is asked about this plan. `model` is the first shard's path, `devices` the
-    machine's."""
+    """Return the question about a plan; `model` is its first shard, `devices` are the machine's."""
     return replace(placement_question(plan, plan.placement, model, devices), load_mode=plan.load_mode)
 
 
@@ -25,7 +24,7 @@ def placement_question(
     model: str,
     devices: Iterable[Device],
 ) -> Question:
-    """The same before there is a plan: what decides where everything goes."""
+    """Return the question about a placement, before there is a plan."""
     by_id = {device.id: device for device in devices}
     return Question(
         model=model,
@@ -38,10 +37,7 @@ def placement_question(
 
 
 def simulated_ledger(ledger: tuple[LedgerRow, ...], answer: Answer) -> tuple[LedgerRow, ...]:
-    """The ledger with the simulator's weights, caches and compute; prompt cache, overhead and budget stay.
-
-    What the host's instruction set decides is an estimate where the simulator ran on another processor.
-    """
+    """Return the ledger with the weights, caches and compute of a simulator's answer."""
     rows = tuple(_simulated(row, [part for part in answer.rows if part.where == row.where]) for row in ledger)
     if not cpu_unsure(answer):
         return rows
@@ -63,19 +59,19 @@ def _simulated(row: LedgerRow, parts: list[BufferRow]) -> LedgerRow:
 
 
 def cpu_unsure(answer: Answer) -> bool:
-    """Whether the simulator ran on another processor than is planned for, and it matters."""
+    """Return whether the host's amounts depend on a processor that the simulator does not have."""
     return answer.other_cpu and _cpu_decides(answer)
 
 
 def _cpu_decides(answer: Answer) -> bool:
-    """The CPU computes with weights of its own, whose layout depends on its instruction set: always without
-    a device (src/llama-model.cpp, make_cpu_buft_list: a device's host buffers come first)."""
+    # The CPU computes with weights in layouts that depend on its instruction set. Without a device it
+    # always does (src/llama-model.cpp, make_cpu_buft_list: a device's host buffers come first).
     repacked = any(part.buffer_type == "CPU_REPACK" for part in answer.rows)
     return repacked or all(part.where == HOST for part in answer.rows)
 
 
 def _unsure(counted: Amount, simulated: Amount) -> Amount:
-    """The simulated bytes as an estimate, whose band reaches up to what our own figure was at most."""
+    """Return the simulated bytes as an estimate, with a band up to the top of the formula's."""
     most = counted.n_bytes + counted.band_bytes
     return Amount(
         n_bytes=simulated.n_bytes,
@@ -85,7 +81,7 @@ def _unsure(counted: Amount, simulated: Amount) -> Amount:
 
 
 def _amount(counted: Amount, sizes: Iterable[int]) -> Amount:
-    """The simulated bytes; what the headers say exactly and the simulator confirms stays exact."""
+    """Return the simulated bytes; a sum that the headers give exactly stays exact."""
     n_bytes = sum(sizes)
     if counted.basis is Basis.EXACT and counted.n_bytes == n_bytes:
         return counted

@@ -1,8 +1,8 @@
-"""`--split-mode tensor` in a ledger: every layer on all devices at once, each with its part of the tensors.
+"""Divide a ledger under `--split-mode tensor`, which puts a part of every layer on each device. Pure.
 
-To llama.cpp the devices are one (ggml/src/ggml-backend-meta.cpp at 0c1e570), so they are counted as one
-here and divided afterwards. The simulator divides exactly; this is for words, and for the estimate where it
-cannot run.
+To llama.cpp the devices are one (ggml/src/ggml-backend-meta.cpp at 0c1e570), so here they are counted as
+one and divided afterwards. The simulator divides exactly; this is for explanations, and for where it cannot
+run.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from launcher.plan.memory.budget import Budgets
 from launcher.plan.modes import SplitMode
 from launcher.plan.oracle import Question
 
+# A tenth of the whole may lie on one device beyond its share: whole heads and blocks are not divided, and
+# norms, routers and shared experts are copied (llama_meta_device_get_split_state). An assumption; the
+# simulator knows.
 _UNEVEN = 10
-"""A tenth of the whole may lie on one device beyond its share: whole heads and blocks are not divided, and norms, routers
-and shared experts are copied (llama_meta_device_get_split_state). An assumption; the simulator knows."""
 
 
 def splits_tensors(question: Question) -> bool:
@@ -26,12 +27,12 @@ def splits_tensors(question: Question) -> bool:
 
 
 def as_one_device(question: Question) -> Question:
-    """The question with the first device for all of them."""
+    """Return the question with the first device in place of all."""
     return replace(question, devices=question.devices[:1], tensor_split=(), split_mode=SplitMode.LAYER)
 
 
 def proportions(question: Question) -> tuple[float, ...]:
-    """Each device's part: `--tensor-split`, else equal ones, whatever the free memory."""
+    """Return each device's part: `--tensor-split`, else equal ones whatever the free memory."""
     n_devices = len(question.devices)
     split = (*question.tensor_split, *(0.0,) * n_devices)[:n_devices]
     total = sum(split)
@@ -39,7 +40,7 @@ def proportions(question: Question) -> tuple[float, ...]:
 
 
 def divide_assignment(whole: Assignment, question: Question) -> Assignment:
-    """The layers of the one device on each, with its part of their bytes."""
+    """Give every device the layers of `whole`, with its part of their bytes."""
     one, host = whole.shares[0], whole.share(HOST)
     shares = tuple(
         replace(
@@ -54,7 +55,7 @@ def divide_assignment(whole: Assignment, question: Question) -> Assignment:
 
 
 def divide_ledger(ledger: Sequence[LedgerRow], question: Question, budgets: Budgets) -> tuple[LedgerRow, ...]:
-    """The one device's row divided: weights and caches by proportion, compute whole on each."""
+    """Divide the one device's weights and caches by proportion; each device has all of the compute."""
     one, host = ledger[0], ledger[-1]
     by_id = {budget.device.id: budget for budget in budgets.devices}
     rows = [
@@ -75,5 +76,5 @@ def divide_ledger(ledger: Sequence[LedgerRow], question: Question, budgets: Budg
 def _part(amount: Amount, part: float) -> Amount:
     if not amount.n_bytes:
         return amount
-    room = amount.n_bytes // _UNEVEN
-    return Amount(n_bytes=round(amount.n_bytes * part), basis=Basis.ESTIMATED, band_bytes=room)
+    uneven = amount.n_bytes // _UNEVEN
+    return Amount(n_bytes=round(amount.n_bytes * part), basis=Basis.ESTIMATED, band_bytes=uneven)

@@ -1,8 +1,9 @@
-"""Which bytes of a model belong to which layer, as llama.cpp assigns tensors to buffers.
+"""Weigh a model's layers, with tensors assigned to buffers as llama.cpp does.
 
 Follows src/llama-model.cpp load_tensors and src/llama-model-loader.cpp create_tensor: the input layer
-(`token_embd`) stays on the host, blocks go with their layer, everything else is the output layer's. It knows
-sizes from headers only: exact, but for what a backend adds to each tensor (CUDA pads quantised rows).
+(`token_embd`) stays on the host, blocks go with their layer, everything else is the output layer's. Sizes
+are those of the headers: exact, but for the padding that a backend adds to a tensor (CUDA pads quantised
+rows).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from launcher.gguf.architecture import Architecture
 from launcher.gguf.ggml import GgmlType
@@ -23,45 +24,43 @@ from launcher.plan.modes import TensorOverride
 from launcher.plan.overrides import first_match
 
 _EXPERTS = re.compile(EXPERTS)
+# Names (up to the first dot) of LLM_TENSOR_LAYER_INPUT in src/llama-arch.cpp, LLM_TENSOR_INFOS.
 INPUT = ("token_embd", "position_embd", "token_types", "per_layer_token_embd")
-"""Names (up to the first dot) of LLM_TENSOR_LAYER_INPUT in src/llama-arch.cpp, LLM_TENSOR_INFOS."""
+# Small tables that every device with a block gets a copy of (TENSOR_DUPLICATED in src/models).
 EVERYWHERE = ("rope_freqs", "rope_factors_long", "rope_factors_short")
-"""Small tables every device with a block gets a copy of (TENSOR_DUPLICATED in src/models)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerWeights:
-    """`expert_bytes` are the routed experts, the part that can stay on the host by itself; `stuck_bytes`
-    stay there whatever is asked, because no device can compute with their type. `largest_*` is the biggest
-    single tensor of a part (op offload copies whole tensors), `*_values` count a part's parameters wherever
-    they are, `expert_kinds` are the experts' bytes by kind (`up`, `down`)."""
+    """The weights of one layer."""
 
     dense_bytes: int = 0
-    expert_bytes: int = 0
-    stuck_bytes: int = 0
+    expert_bytes: int = 0  # routed experts, which can stay on the host by themselves
+    stuck_bytes: int = 0  # on the host in any case, because no device can compute with their type
+    # The biggest single tensor of each part: op offload copies whole tensors.
     largest_dense_bytes: int = 0
     largest_expert_bytes: int = 0
+    # Parameters of each part, wherever they are.
     dense_values: int = 0
     expert_values: int = 0
-    expert_kinds: tuple[tuple[str, int], ...] = ()
+    expert_kinds: tuple[tuple[str, int], ...] = ()  # bytes of experts by kind (`up`, `down`)
 
     @property
     def n_bytes(self) -> int:
-        """What goes to a device with the whole layer."""
+        """Bytes that go to a device with the whole layer."""
         return self.dense_bytes + self.expert_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverriddenWeights:
-    """What the user's overrides send to one place, of whatever layer: it is in no other count. `blocks` are
-    those it is of, `largest_bytes` its biggest tensor of one."""
+    """The weights that the user's overrides send to one place; no other count has them."""
 
     where: str
     n_tensors: int = 0
     dense_bytes: int = 0
     expert_bytes: int = 0
-    largest_bytes: int = 0
-    blocks: tuple[int, ...] = ()
+    largest_bytes: int = 0  # the biggest tensor of a block
+    blocks: tuple[int, ...] = ()  # blocks that some of the tensors are of
 
     @property
     def n_bytes(self) -> int:
@@ -70,18 +69,20 @@ class OverriddenWeights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weights:
-    """`layers` are the blocks in order, then the output layer. `tied_bytes` is the embedding that serves as
-    output too: on a device it exists a second time, on the host only where the CPU repacks its type. MTP
-    blocks are empty: their tensors are left out unless asked for (`load_mtp`), their layers still count.
-    `overridden` is what `overrides` decide."""
+    """The weights of a model by layer.
+
+    MTP blocks are empty: their tensors are left out unless asked for (`load_mtp`), their layers still count.
+    """
 
     input_bytes: int
-    everywhere_bytes: int
+    everywhere_bytes: int  # copied to every device with a block
+    # The embedding that serves as output, too. On a device it exists a second time, on the host only where
+    # the CPU repacks its type.
     tied_bytes: int
     tied_type: GgmlType | None
-    layers: tuple[LayerWeights, ...]
+    layers: tuple[LayerWeights, ...]  # the blocks in order, then the output layer
     overrides: tuple[TensorOverride, ...] = ()
-    overridden: tuple[OverriddenWeights, ...] = ()
+    overridden: tuple[OverriddenWeights, ...] = ()  # the tensors that `overrides` move
 
     def overridden_on(self, where: str) -> OverriddenWeights:
         return next(
@@ -102,63 +103,77 @@ class Weights:
         return tuple(index for index, layer in enumerate(self.layers) if layer.expert_bytes)
 
 
+@dataclass(slots=True)
+class _SortedTensors:
+    """A model's tensors by the part they belong to."""
+
+    layers: list[list[TensorInfo]]
+    input: list[TensorInfo] = field(default_factory=list)
+    everywhere: list[TensorInfo] = field(default_factory=list)
+    overridden: dict[str, list[TensorInfo]] = field(default_factory=dict)
+
+
 def weigh(
     architecture: Architecture,
     tensors: Iterable[TensorInfo],
     backends: Iterable[Backend] = (),
     overrides: tuple[TensorOverride, ...] = (),
 ) -> Weights:
-    """Sort every tensor of the model into its layer; `backends` are those that may get some, `overrides`
-    the user's.
+    """Weigh every layer of a model; `backends` are those that may get some, `overrides` the user's.
 
-    Raises UsageError for an override whose pattern is none.
+    Raises UsageError for an override whose pattern is no regular expression.
     """
     backends = frozenset(backends)
-    sent_to = first_match(
-        overrides if backends else ()
-    )  # without a device everything is where they could send it
-    fixed: dict[str, list[TensorInfo]] = {}
+    # Without a device, everything is where overrides could send it.
+    sent_to = first_match(overrides if backends else ())
     stuck = frozenset[GgmlType]().union(*(NO_KERNEL.get(backend, frozenset()) for backend in backends))
+    found = _sort_tensors(architecture, tensors, sent_to)
+    tied = None
+    if not architecture.has_output_tensor:
+        tied = next((tensor for tensor in found.input if tensor.name == "token_embd.weight"), None)
+    return Weights(
+        input_bytes=sum(tensor.size_bytes for tensor in found.input),
+        everywhere_bytes=sum(tensor.size_bytes for tensor in found.everywhere),
+        tied_bytes=tied.size_bytes if tied else 0,
+        tied_type=tied.type if tied else None,
+        layers=tuple(_weigh_layer(layer, stuck, sent_to) for layer in found.layers),
+        overrides=overrides,
+        overridden=tuple(
+            _weigh_overridden(where, sent, architecture.n_block) for where, sent in found.overridden.items()
+        ),
+    )
+
+
+def _sort_tensors(
+    architecture: Architecture, tensors: Iterable[TensorInfo], sent_to: Callable[[str], str | None]
+) -> _SortedTensors:
     n_block = architecture.n_block
-    parts: list[list[TensorInfo]] = [[] for _ in range(n_block + 1)]
-    input_bytes = everywhere = 0
-    embedding: TensorInfo | None = None
+    parts = _SortedTensors(layers=[[] for _ in range(n_block + 1)])
     for tensor in tensors:
         stem = tensor.name.split(".", 1)[0]
         block = layer_of(tensor.name, n_block)
         if block is not None and block >= architecture.n_main:
-            continue
+            continue  # MTP
         if (where := sent_to(tensor.name)) is not None:
-            fixed.setdefault(where, []).append(tensor)
+            parts.overridden.setdefault(where, []).append(tensor)
+        # A layer also has its overridden tensors: their parameters count for the arithmetic.
         if block is not None:
-            parts[block].append(tensor)
+            parts.layers[block].append(tensor)
         elif stem not in (*INPUT, *EVERYWHERE):
-            parts[n_block].append(tensor)
-        elif where is None and stem in EVERYWHERE:
-            everywhere += tensor.size_bytes
+            parts.layers[n_block].append(tensor)
         elif where is None:
-            input_bytes += tensor.size_bytes
-            embedding = tensor if tensor.name == "token_embd.weight" else embedding
-    tied = None if architecture.has_output_tensor else embedding
-    return Weights(
-        input_bytes=input_bytes,
-        everywhere_bytes=everywhere,
-        tied_bytes=tied.size_bytes if tied else 0,
-        tied_type=tied.type if tied else None,
-        layers=tuple(_layer(part, stuck, sent_to) for part in parts),
-        overrides=overrides,
-        overridden=tuple(_fixed(where, sent, n_block) for where, sent in fixed.items()),
-    )
+            (parts.everywhere if stem in EVERYWHERE else parts.input).append(tensor)
+    return parts
 
 
 def layer_of(name: str, n_block: int) -> int | None:
     """Return the block that a tensor belongs to, at most the last; None for a tensor outside the blocks."""
     block = block_of(name)
-    # an encoder may have more blocks than are counted
+    # An encoder may have more blocks than are counted.
     return None if block is None else min(block, n_block - 1)
 
 
-def _fixed(where: str, tensors: Sequence[TensorInfo], n_block: int) -> OverriddenWeights:
+def _weigh_overridden(where: str, tensors: Sequence[TensorInfo], n_block: int) -> OverriddenWeights:
     expert = sum(tensor.size_bytes for tensor in tensors if _EXPERTS.search(tensor.name))
     of_blocks = [
         (block, tensor.size_bytes)
@@ -175,11 +190,11 @@ def _fixed(where: str, tensors: Sequence[TensorInfo], n_block: int) -> Overridde
     )
 
 
-def _layer(
+def _weigh_layer(
     tensors: list[TensorInfo], stuck: frozenset[GgmlType], sent_to: Callable[[str], str | None]
 ) -> LayerWeights:
-    open_ones = [tensor for tensor in tensors if sent_to(tensor.name) is None]
-    movable = [tensor for tensor in open_ones if tensor.type not in stuck]
+    free = [tensor for tensor in tensors if sent_to(tensor.name) is None]
+    movable = [tensor for tensor in free if tensor.type not in stuck]
     expert = [tensor.size_bytes for tensor in movable if _EXPERTS.search(tensor.name)]
     dense = [tensor.size_bytes for tensor in movable if not _EXPERTS.search(tensor.name)]
     kinds: dict[str, int] = {}
@@ -195,7 +210,7 @@ def _layer(
         expert_kinds=tuple(sorted(kinds.items())),
         dense_bytes=sum(dense),
         expert_bytes=sum(expert),
-        stuck_bytes=sum(tensor.size_bytes for tensor in open_ones if tensor.type in stuck),
+        stuck_bytes=sum(tensor.size_bytes for tensor in free if tensor.type in stuck),
         largest_dense_bytes=max(dense, default=0),
         largest_expert_bytes=max(expert, default=0),
     )
