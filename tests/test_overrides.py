@@ -78,5 +78,5 @@ def test_the_engine_allocates_what_was_planned_around_it(
     assert "reserve took" in log, log[-2000:]
     rows = compare_load(plan.ledger, parse_load_log(log))
     assert {row.where for row in rows} == {row.where for row in plan.ledger}
-    gaps = {row.where: (row.planned_bytes - row.seen_bytes) / MIB for row in rows}
+    gaps = {row.where: (row.planned_bytes - row.logged_bytes) / MIB for row in rows}
     assert not {where: gap for where, gap in gaps.items() if abs(gap) > ROUNDING_MIB}

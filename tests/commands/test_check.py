@@ -193,7 +193,7 @@ def gaps_beside(
     assert LOADED in log, log[-2000:]
     rows = compare_load(verdict.ledger, parse_load_log(log))
     assert [row.where for row in rows] == [row.where for row in verdict.ledger]
-    return {row.where: (row.planned_bytes - row.seen_bytes) / MIB for row in rows}
+    return {row.where: (row.planned_bytes - row.logged_bytes) / MIB for row in rows}
 
 
 @pytest.mark.engine

@@ -72,7 +72,7 @@ def planned_and_loaded(
     log = load(argv, TWO_GPUS, LOADED)
     assert LOADED in log, log[-2000:]
     rows = compare_load(plan.ledger, parse_load_log(log))
-    return plan, {row.where: (row.planned_bytes - row.seen_bytes) / MIB for row in rows}
+    return plan, {row.where: (row.planned_bytes - row.logged_bytes) / MIB for row in rows}
 
 
 def flags_for(folder: Path, *more: str) -> tuple[str, ...]:

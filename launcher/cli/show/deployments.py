@@ -43,7 +43,7 @@ def _said(deployment: Deployment) -> tuple[LoggedBuffer, ...]:
 def _memory(deployment: Deployment) -> str | None:
     """What llama-server allocated, by its own log: neither its process nor weights that it only maps."""
     told = ", ".join(
-        f"{row.where} {format_bytes(row.seen_bytes)} ({format_bytes(row.planned_bytes)} planned)"
+        f"{row.where} {format_bytes(row.logged_bytes)} ({format_bytes(row.planned_bytes)} planned)"
         for row in compared(deployment)
     )
     beside = "; the weights in RAM are mapped, beside that" if maps_weights(_said(deployment)) else ""

@@ -21,7 +21,8 @@ from launcher.plan.overrides import parse_rules
 
 _DRAFT_MODEL_TYPES = ("draft-simple", "draft-eagle3", "draft-mtp", "draft-dflash", "draft-dspark")
 # For each --spec-type the flag and the default of how many tokens it drafts at once
-# (common_speculative_n_max, common/speculative.cpp). A draft model without --spec-type is loaded and drafts nothing.
+# (common_speculative_n_max, common/speculative.cpp). A draft model without --spec-type is loaded and drafts
+# nothing.
 _DRAFT_LENGTH: dict[str, tuple[str | None, int]] = {
     **dict.fromkeys(_DRAFT_MODEL_TYPES, ("--spec-draft-n-max", 3)),
     "ngram-simple": ("--spec-ngram-simple-size-m", 48),

@@ -1,4 +1,4 @@
-"""Why a llama-server ended, as a value. Pure."""
+"""The cause of a llama-server's end, as a value. Pure."""
 
 from __future__ import annotations
 
@@ -29,35 +29,17 @@ class CauseKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cause:
-    """`sentence` has no full stop; `remedy` is what to try, None where only the log can tell.
-
-    Where memory is the cause: `where` is the ledger's row (a device's id, or plan.HOST), `part` the amount in it
-    that was asked for ("weights", "kv", "compute"), `need_bytes` the request that failed, `had_bytes` what that
-    row had taken before it. None where the log does not tell.
-    """
+    """Why a llama-server ended, and what to try."""
 
     kind: CauseKind
-    sentence: str
-    remedy: str | None = None
-    where: str | None = None
-    part: str | None = None
-    need_bytes: int | None = None
-    had_bytes: int | None = None
+    sentence: str  # without a full stop
+    remedy: str | None = None  # None: only the log can tell
+    # If memory is the cause, and as far as the log tells:
+    where: str | None = None  # the ledger's row: a device's id, or plan.HOST
+    part: str | None = None  # of that row, which was requested: "weights", "kv", "compute"
+    need_bytes: int | None = None  # the request that failed
+    had_bytes: int | None = None  # what the row had taken before it
 
 
+# Causes that a smaller plan cures.
 MEMORY_KINDS = frozenset({CauseKind.OUT_OF_MEMORY, CauseKind.PINNED_MEMORY})
-"""Causes that a smaller plan cures."""
-
-CERTAIN = frozenset(
-    {
-        CauseKind.PORT_IN_USE,
-        CauseKind.UNKNOWN_FLAG,
-        CauseKind.BAD_FLAG_VALUE,
-        CauseKind.MISSING_LIBRARY,
-        CauseKind.UNKNOWN_ARCHITECTURE,
-        CauseKind.BAD_FILE,
-        CauseKind.TEMPLATE,
-        CauseKind.UNSUPPORTED,
-    }
-)
-"""Causes that the very same command meets again."""

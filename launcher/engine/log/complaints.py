@@ -1,7 +1,7 @@
-"""What llama-server, the loader and drivers say before they give up, and what it means. Pure.
+"""The last messages of llama-server, the loader and drivers, and what they mean. Pure.
 
-llama.cpp's own messages at commit 0c1e570 (file and function beside each), what older ones and the systems below it
-say. Every pattern is held against captured logs (tests/captures/logs).
+llama.cpp's own messages at commit 0c1e570 (file and function beside each), those of older versions and of the
+systems below it. Every pattern is tested with captured logs (tests/captures/logs).
 """
 
 from __future__ import annotations
@@ -10,82 +10,24 @@ import re
 from collections.abc import Callable
 
 from launcher.engine.log.cause import Cause, CauseKind
-from launcher.units import MIB, format_bytes
+from launcher.engine.log.explain_match import (
+    BUILD,
+    ENGINE_INFO,
+    FETCH_AGAIN,
+    REPORT,
+    bad_flag_value,
+    cause_of,
+    out_of_memory,
+    pinned_memory_refused,
+)
 
-SMALLER = "a shorter context (-c), a smaller quant or fewer slots take less"
-FETCH_AGAIN = "fetch the file again"
-_ENGINE_INFO = "launcher engine info"
-BUILD = "launcher engine build"
-REPORT = "try launcher engine build; if it stays, the log is what llama.cpp's developers need"
+Explain = Callable[[re.Match[str]], Cause]
 
-
-def mask_unprintable(text: str) -> str:
-    """Logs may quote a file's bytes; an escape sequence must not reach the terminal."""
-    return "".join(char if char.isprintable() else "?" for char in text).strip()
-
-
-def _of(kind: CauseKind, sentence: str, remedy: str | None = None) -> Callable[[re.Match[str]], Cause]:
-    """A cause whose `sentence` has the match's named groups filled in."""
-
-    def explain(match: re.Match[str]) -> Cause:
-        groups = {name: mask_unprintable(text or "?") for name, text in match.groupdict().items()}
-        return Cause(kind=kind, sentence=sentence.format(**groups), remedy=remedy)
-
-    return explain
-
-
-def _out_of_memory(match: re.Match[str]) -> Cause:
-    size = _size(match)
-    wanted = "" if size is None else f": it could not allocate {format_bytes(size)}"
-    device = match.groupdict().get("device")
-    where = "" if not device else f" on {device if not device.isdigit() else f'device {device}'}"
-    return Cause(
-        kind=CauseKind.OUT_OF_MEMORY,
-        sentence=f"llama-server ran out of memory{wanted}{where}",
-        remedy=SMALLER,
-        need_bytes=size,
-    )
-
-
-def _bad_value(match: re.Match[str]) -> Cause:
-    """Of a number that is none, or too large, llama.cpp repeats the name of the C++ function that said so."""
-    flag, why = mask_unprintable(match["flag"]), mask_unprintable(match["why"])
-    if _NUMBER_READER.fullmatch(why):
-        why = "it is not a number that can be used"
-    return Cause(
-        kind=CauseKind.BAD_FLAG_VALUE,
-        sentence=f"llama-server refuses the value of {flag}: {why}",
-        remedy=f"{_ENGINE_INFO} --json has the help of {flag}",
-    )
-
-
-_NUMBER_READER = re.compile(r"sto(?:[ifdl]|ld|ll|ul|ull)")
-"""std::stoi and its like: what() of what they throw (libstdc++)."""
-
-
-def _pinned(match: re.Match[str]) -> Cause:
-    """A warning to llama.cpp, which goes on with pageable memory, and the last words where that fails too."""
-    size = _size(match)
-    wanted = "" if size is None else f" {format_bytes(size)} of"
-    return Cause(
-        kind=CauseKind.PINNED_MEMORY,
-        sentence=f"the driver refused{wanted} page-locked memory on the host",
-        remedy="raise the limit on locked memory (ulimit -l), or -e GGML_CUDA_NO_PINNED=1",
-        need_bytes=size,
-    )
-
-
-def _size(match: re.Match[str]) -> int | None:
-    groups = match.groupdict()
-    if groups.get("bytes"):
-        return int(groups["bytes"])
-    return int(float(groups["mib"].replace(",", ".")) * MIB) if groups.get("mib") else None
-
-
-COMPLAINTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...] = (
+# The first that matches wins, so causes stand before their consequences.
+COMPLAINTS: tuple[tuple[re.Pattern[str], Explain], ...] = (
     (  # ld.so(8)
         re.compile(r"error while loading shared libraries: (?P<library>[^:\s]+):"),
-        _of(
+        cause_of(
             CauseKind.MISSING_LIBRARY,
             "llama-server needs the shared library {library}, which is not there",
             "launcher engine build",
@@ -93,7 +35,7 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...]
     ),
     (  # dyld(1)
         re.compile(r"Library not loaded: (?P<library>\S+)"),
-        _of(
+        cause_of(
             CauseKind.MISSING_LIBRARY,
             "llama-server needs the shared library {library}, which is not there",
             "launcher engine build",
@@ -101,7 +43,7 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...]
     ),
     (  # ld.so(8), a binary from a newer system
         re.compile(r"version `(?P<version>[^']+)' not found"),
-        _of(
+        cause_of(
             CauseKind.MISSING_LIBRARY,
             "llama-server was built for a newer system: it needs {version}",
             "launcher engine build",
@@ -109,15 +51,15 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...]
     ),
     (  # common/arg.cpp, common_params_parse_ex
         re.compile(r"error: invalid argument: (?P<flag>.+)"),
-        _of(CauseKind.UNKNOWN_FLAG, "this llama-server does not know {flag}", _ENGINE_INFO),
+        cause_of(CauseKind.UNKNOWN_FLAG, "this llama-server does not know {flag}", ENGINE_INFO),
     ),
     (  # the same
         re.compile(r'error while handling argument "(?P<flag>[^"]+)": (?P<why>.+)'),
-        _bad_value,
+        bad_flag_value,
     ),
     (  # tools/server/server-http.cpp, server_http_context::start
         re.compile(r"couldn't bind HTTP server socket, hostname: (?P<host>\S+), port: (?P<port>\d+)"),
-        _of(
+        cause_of(
             CauseKind.PORT_IN_USE,
             "port {port} on {host} was taken by another process",
             "choose another --port",
@@ -125,7 +67,7 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...]
     ),
     (  # src/llama-model.cpp, llama_model_base
         re.compile(r"unknown model architecture: '(?P<architecture>[^']*)'"),
-        _of(
+        cause_of(
             CauseKind.UNKNOWN_ARCHITECTURE,
             "this llama-server does not know the model architecture {architecture}",
             "it needs a newer engine (--engine)",
@@ -137,7 +79,7 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...]
             r"|system has unsupported display driver / cuda driver combination"
             r"|no (?:CUDA|ROCm)-capable device is detected)"
         ),
-        _of(
+        cause_of(
             CauseKind.DRIVER,
             "the GPU's driver does not suit this llama-server: {why}",
             "update the driver, or launcher engine build for the one there is",
@@ -145,7 +87,7 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...]
     ),
     (  # the same, older: `CUDA error 209 at …`
         re.compile(r"no kernel image is available for execution on the device"),
-        _of(
+        cause_of(
             CauseKind.DRIVER,
             "this llama-server was not built for the compute capability of the GPU",
             BUILD,
@@ -153,11 +95,11 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...]
     ),
     (  # ggml-cuda.cu, ggml_cuda_init
         re.compile(r"failed to initialize (?:CUDA|ROCm): (?P<why>.+)"),
-        _of(CauseKind.DRIVER, "the GPU's driver could not be initialised: {why}", "look at nvidia-smi"),
+        cause_of(CauseKind.DRIVER, "the GPU's driver could not be initialised: {why}", "look at nvidia-smi"),
     ),
     (  # ggml-rpc.cpp, get_dispatcher
         re.compile(r"Failed to connect to (?P<peer>\S+:\d+)"),
-        _of(
+        cause_of(
             CauseKind.RPC_LOST,
             "the RPC peer {peer} does not answer",
             "start ggml-rpc-server there, or leave it out",
@@ -165,9 +107,10 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...]
     ),
     (  # ggml-rpc.cpp, RPC_STATUS_ASSERT and what it was before
         re.compile(
-            r"Remote RPC server crashed or returned malformed response|ggml-rpc\.cpp:\d+: GGML_ASSERT\(status\)"
+            r"Remote RPC server crashed or returned malformed response"
+            r"|ggml-rpc\.cpp:\d+: GGML_ASSERT\(status\)"
         ),
-        _of(
+        cause_of(
             CauseKind.RPC_LOST,
             "an RPC peer was lost: it crashed, or its network failed",
             "look at the peer's own log; both sides must be the same llama.cpp",
@@ -175,25 +118,25 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...]
     ),
     (  # ggml-cuda.cu, ggml_backend_cuda_buffer_type_alloc_buffer
         re.compile(r"allocating (?P<mib>[\d.]+) MiB on device (?P<device>\d+): cudaMalloc failed"),
-        _out_of_memory,
+        out_of_memory,
     ),
     (  # ggml-alloc.c, alloc_tensor_range
         re.compile(r"failed to allocate (?P<device>\S+) buffer of size (?P<bytes>\d+)"),
-        _out_of_memory,
+        out_of_memory,
     ),
     (  # ggml-vulkan-buffers.cpp, ggml_vk_create_buffer_device and its callers
         re.compile(r"(?:Device m|M)emory allocation of size (?P<bytes>\d+) failed"),
-        _out_of_memory,
+        out_of_memory,
     ),
     (  # ggml-backend.cpp, ggml_backend_cpu_buffer_type_alloc_buffer
         re.compile(
             r"ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer of size (?P<bytes>\d+)"
         ),
-        _out_of_memory,
+        out_of_memory,
     ),
     (  # ggml.c, ggml_aligned_malloc
         re.compile(r"insufficient memory \(attempted to allocate +(?P<mib>[\d.]+) MB\)"),
-        _out_of_memory,
+        out_of_memory,
     ),
     (  # Vulkan, CUDA, libstdc++, llama-context.cpp, ggml-alloc.c, llama-model.cpp, llama-mmap.cpp
         re.compile(
@@ -202,11 +145,11 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...]
             r"|failed to allocate compute (?:pp |tg )?buffers|graph allocation: failed to reserve memory"
             r"|unable to allocate (?P<device>\S+) buffer|mmap failed: Cannot allocate memory"
         ),
-        _out_of_memory,
+        out_of_memory,
     ),
     (  # src/llama-model-loader.h, llama_tensor_weight
         re.compile(r"tensor '(?P<tensor>[^']*)' data is not within the file bounds"),
-        _of(
+        cause_of(
             CauseKind.BAD_FILE,
             "the model file is incomplete: tensor {tensor} lies beyond its end",
             FETCH_AGAIN,
@@ -214,7 +157,7 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...]
     ),
     (  # ggml/src/gguf.cpp, gguf_init_from_reader
         re.compile(r"invalid magic characters: '.*', expected 'GGUF'"),
-        _of(
+        cause_of(
             CauseKind.BAD_FILE,
             "the model file is not a GGUF file: it does not begin with GGUF",
             FETCH_AGAIN,
@@ -222,7 +165,7 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...]
     ),
     (  # ggml/src/gguf.cpp, gguf_init_from_file
         re.compile(r"failed to open GGUF file '(?P<path>[^']*)' \((?P<why>[^)]*)\)"),
-        _of(
+        cause_of(
             CauseKind.BAD_FILE,
             "the model file {path} cannot be opened: {why}",
             "launcher pull fetches it again",
@@ -230,13 +173,13 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...]
     ),
     (  # ggml/src/gguf.cpp, gguf_init_from_reader: every other way a header can be wrong
         re.compile(r"gguf_init_from_\w+: (?P<why>failed to read .+)"),
-        _of(CauseKind.BAD_FILE, "the model file's header is damaged: {why}", FETCH_AGAIN),
+        cause_of(CauseKind.BAD_FILE, "the model file's header is damaged: {why}", FETCH_AGAIN),
     ),
     (  # src/llama-context.cpp, llama_init_from_model: parameters that do not go together
         re.compile(
             r"llama_init_from_model: (?P<why>.*(?:requires flash_attn|does not support different K).*)"
         ),
-        _of(
+        cause_of(
             CauseKind.UNSUPPORTED,
             "llama-server refuses these settings: {why}",
             "launcher plan chooses ones that work",
@@ -244,9 +187,10 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...]
     ),
     (  # common/chat.cpp, common_chat_templates_init; minja and its successors
         re.compile(
-            r"(?:the supplied chat template is not supported: |Parser Error: |what\(\): +(?=Expected ))(?P<why>[^\n]*)"
+            r"(?:the supplied chat template is not supported: |Parser Error: |what\(\): +(?=Expected ))"
+            r"(?P<why>[^\n]*)"
         ),
-        _of(
+        cause_of(
             CauseKind.TEMPLATE,
             "llama-server cannot read the model's chat template: {why}",
             "give another with -- --chat-template NAME",
@@ -254,11 +198,11 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...]
     ),
     (  # common/common.cpp, common_init_
         re.compile(r"failed to load lora adapter '(?P<path>[^']+)'"),
-        _of(CauseKind.BAD_FILE, "the adapter {path} cannot be loaded", "leave it out, or name another"),
+        cause_of(CauseKind.BAD_FILE, "the adapter {path} cannot be loaded", "leave it out, or name another"),
     ),
     (  # src/llama-model-loader.cpp, llama_model_loader
         re.compile(r"illegal split file idx: \d+ \(file: (?P<path>[^)]+)\)"),
-        _of(
+        cause_of(
             CauseKind.BAD_FILE,
             "{path} is not the first part of the model",
             "name the file that ends in -00001-of-…",
@@ -266,9 +210,10 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...]
     ),
     (  # src/llama-model-loader.cpp, check_tensor_dims and done_getting_tensors
         re.compile(
-            r"error loading model: (?P<why>(?:\w+: )?(?:missing tensor|wrong number of tensors|tensor '[^']+' not found)[^\n]*)"
+            r"error loading model: (?P<why>(?:\w+: )?"
+            r"(?:missing tensor|wrong number of tensors|tensor '[^']+' not found)[^\n]*)"
         ),
-        _of(
+        cause_of(
             CauseKind.BAD_FILE,
             "the model file does not have the tensors this llama-server expects: {why}",
             "it needs a newer engine (--engine), or another conversion of the model",
@@ -276,7 +221,7 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...]
     ),
     (  # vulkan.hpp, thrown through llama_model_load
         re.compile(r"error loading model: (?P<why>vk::\S+: Error\w+)"),
-        _of(
+        cause_of(
             CauseKind.DRIVER,
             "the GPU could not be used: {why}",
             "look at vulkaninfo, or update the GPU's driver",
@@ -284,7 +229,7 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...]
     ),
     (  # src/llama-model-loader.cpp and llama-model.cpp, whatever else they throw
         re.compile(r"llama_model_load: error loading model: (?P<why>.+)"),
-        _of(
+        cause_of(
             CauseKind.BAD_FILE,
             "llama-server cannot load the model: {why}",
             "it needs a newer engine (--engine), or another conversion of the model",
@@ -294,20 +239,20 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...]
         re.compile(
             r"(?P<why>CUDA error: an illegal memory access was encountered|DeviceLostError|ErrorDeviceLost)"
         ),
-        _of(CauseKind.DEVICE_LOST, "the GPU stopped working for llama-server ({why})", REPORT),
+        cause_of(CauseKind.DEVICE_LOST, "the GPU stopped working for llama-server ({why})", REPORT),
     ),
     (  # ggml/src/ggml.c, ggml_abort
         re.compile(
             r"(?P<place>[^\s:]+\.(?:cpp|cuh|cu|c|hpp|h|m|mm):\d+): "
             r"(?P<what>GGML_ASSERT\(.*\) failed|fatal error|(?!.*warning).+)"
         ),
-        _of(CauseKind.ASSERTION, "llama-server stopped at {place}: {what}", REPORT),
+        cause_of(CauseKind.ASSERTION, "llama-server stopped at {place}: {what}", REPORT),
     ),
-    (  # ggml-cuda.cu, ggml_cuda_host_malloc; ggml-vulkan, ggml_vk_host_malloc: fatal only with what follows it
+    # Fatal only with what follows it:
+    (  # ggml-cuda.cu, ggml_cuda_host_malloc; ggml-vulkan, ggml_vk_host_malloc
         re.compile(
             r"failed to allocate (?P<mib>[\d.,]+) MiB of pinned memory|Failed to allocate pinned memory"
         ),
-        _pinned,
+        pinned_memory_refused,
     ),
 )
-"""The first that matches wins, so causes stand before their consequences."""

@@ -1,4 +1,4 @@
-"""Why llama-server ended, from what it logged and how it exited. Pure."""
+"""Find out why llama-server ended, from its log and its exit status. Pure."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ import signal
 from dataclasses import replace
 
 from launcher.engine.log.cause import MEMORY_KINDS, Cause, CauseKind
-from launcher.engine.log.complaints import BUILD, COMPLAINTS, REPORT, SMALLER, mask_unprintable
+from launcher.engine.log.complaints import COMPLAINTS
+from launcher.engine.log.explain_match import BUILD, REPORT, SMALLER, mask_unprintable
 from launcher.engine.log.load_log import row_of, usage_of_row
 from launcher.plan.amounts import HOST
 from launcher.units import format_bytes
 
 
 def diagnose(log: str, exit_code: int | None, *, by_kernel: bool | None = None) -> Cause:
-    """The cause, from the log's end and the exit status (negative: the signal; None: not known). `by_kernel` is
-    whether its memory cgroup counted a kill for want of memory meanwhile; None where nobody counts."""
+    """Return the cause of the end. `exit_code` is negative for a signal, None if not known.
+
+    `by_kernel` tells if the memory cgroup counted an out-of-memory kill meanwhile, None if none counts.
+    """
     if exit_code == -signal.SIGKILL and by_kernel:
         return _killed_for_memory(log)
-    settled = _REFUSED_PINNING.sub("Failed to allocate pinned memory.", _SETTLED.split(log)[-1])
+    final = _REFUSED_PINNING.sub("Failed to allocate pinned memory.", _RETRIED.split(log)[-1])
     for pattern, explain in COMPLAINTS:
-        match = pattern.search(settled)
+        match = pattern.search(final)
         if match is not None:
             cause = explain(match)
-            return _placed(cause, log, settled, match) if cause.kind in MEMORY_KINDS else cause
+            return _with_place(cause, log, final, match) if cause.kind in MEMORY_KINDS else cause
     if exit_code is not None and exit_code < 0:
         return _signalled(-exit_code)
     how = "ended" if exit_code is None else f"exited with status {exit_code}"
@@ -31,15 +34,15 @@ def diagnose(log: str, exit_code: int | None, *, by_kernel: bool | None = None) 
     return Cause(kind=CauseKind.OTHER, sentence=f"llama-server {how}" + (f": {last}" if last else ""))
 
 
-_SETTLED = re.compile(r"compute buffer allocation failed, retrying without pipeline parallelism")
-"""src/llama-context.cpp, sched_reserve: what failed before this line is tried again, smaller."""
+# src/llama-context.cpp, sched_reserve: what failed before this line is tried again, smaller.
+_RETRIED = re.compile(r"compute buffer allocation failed, retrying without pipeline parallelism")
+# ggml-vulkan.cpp, ggml_vk_host_malloc: a warning that looks like the error; pageable memory is taken instead.
 _REFUSED_PINNING = re.compile(r"Failed to allocate pinned memory\.\n.*ErrorOutOf\w+Memory")
-"""ggml-vulkan.cpp, ggml_vk_host_malloc: a warning that looks like the real thing; pageable memory is taken instead."""
 
 
 def _killed_for_memory(log: str) -> Cause:
-    held = usage_of_row(log, HOST)
-    had = None if held is None else held.used_bytes
+    usage = usage_of_row(log, HOST)
+    had = None if usage is None else usage.used_bytes
     so_far = "" if not had else f" after it had taken {format_bytes(had)}"
     return Cause(
         kind=CauseKind.OUT_OF_MEMORY,
@@ -76,20 +79,20 @@ def _signalled(number: int) -> Cause:
     return Cause(kind=CauseKind.KILLED, sentence=f"llama-server was ended by signal {number}{name}")
 
 
-def _placed(cause: Cause, log: str, settled: str, match: re.Match[str]) -> Cause:
-    """The cause with its ledger row, what was asked for, and what that row had by then."""
-    named = _NAMED.search(settled)
+def _with_place(cause: Cause, log: str, final: str, match: re.Match[str]) -> Cause:
+    """Add the ledger row, the part and size of the request, and what the row had taken by then."""
+    named = _NAMED_BUFFER.search(final)
     groups = match.groupdict()
     if named is not None:
         where: str | None = row_of(named["name"])
     elif (device := groups.get("device")) is not None:
         where = f"{'ROCm' if 'ROCm' in log else 'CUDA'}{device}" if device.isdigit() else row_of(device)
     else:
-        where = next((row for mark, row in _ROW_MARKS if mark in settled), None)
-    held = None if where is None else usage_of_row(log, where)
-    had = None if held is None else held.used_bytes
+        where = next((row for mark, row in _ROW_MARKS if mark in final), None)
+    usage = None if where is None else usage_of_row(log, where)
+    had = None if usage is None else usage.used_bytes
     need = cause.need_bytes or (int(named["bytes"]) if named is not None else None)
-    after = settled[settled.rfind("\n", 0, match.start()) + 1 :]
+    after = final[final.rfind("\n", 0, match.start()) + 1 :]
     part = next((part for mark, part in _PART_MARKS if mark in after), None)
     so_far = f", with {format_bytes(had)} taken there before" if had and where != HOST else ""
     return replace(
@@ -97,8 +100,8 @@ def _placed(cause: Cause, log: str, settled: str, match: re.Match[str]) -> Cause
     )
 
 
-_NAMED = re.compile(r"failed to allocate (?P<name>[A-Z]\S*) buffer of size (?P<bytes>\d+)")
-"""ggml-alloc.c, alloc_tensor_range and ggml_gallocr_reserve_n_impl: the device by its name."""
+# ggml-alloc.c, alloc_tensor_range and ggml_gallocr_reserve_n_impl: the device by its name.
+_NAMED_BUFFER = re.compile(r"failed to allocate (?P<name>[A-Z]\S*) buffer of size (?P<bytes>\d+)")
 _ROW_MARKS = (
     ("unable to allocate CPU", HOST),
     ("ggml_backend_cpu_buffer_type_alloc_buffer", HOST),
@@ -117,12 +120,12 @@ _PART_MARKS = (
 )
 
 
+# What common/log.cpp puts before a line: time, level, component.
 _PREFIX = re.compile(r"^[\d.]+ (?P<level>[A-Z]) (?:\w+ +)?")
-"""What common/log.cpp puts before a line: time, level, component."""
 
 
 def _last_error(log: str) -> str:
-    """The last line llama-server marked as an error, else its last line."""
+    """Return the last line marked as an error, else the last line."""
     lines = [mask_unprintable(line) for line in log.splitlines() if line.strip()]
     marked = [line for line in lines if (match := _PREFIX.match(line)) is not None and match["level"] == "E"]
     chosen = (marked or lines)[-1:]

@@ -1,6 +1,6 @@
-"""What llama-server says it allocated while it loaded, and how that compares with the plan. PURE.
+"""Read from the log what llama-server allocated as it loaded, and compare it with the plan. Pure.
 
-The measured twin of every planned row. llama-server prints buffer sizes at `-lv 4` (load_tensors in
+llama-server prints buffer sizes at `-lv 4` (load_tensors in
 src/llama-model.cpp, llama_kv_cache, llama_memory_recurrent, sched_reserve in src/llama-context.cpp; 0c1e570).
 """
 
@@ -14,46 +14,48 @@ from launcher.plan.amounts import HOST, LedgerRow
 from launcher.units import MIB
 
 _BUFFER = re.compile(
-    r"(?P<reserved>\bsched_reserve: +)?\b(?P<name>\S+) +(?P<kind>model|KV|RS|compute|output|DSV4 \S+ state) buffer size = *(?P<mib>\d+(?:\.\d+)?) MiB"
+    r"(?P<reserved>\bsched_reserve: +)?\b(?P<name>\S+) +(?P<kind>model|KV|RS|compute|output|DSV4 \S+ state)"
+    r" buffer size = *(?P<mib>\d+(?:\.\d+)?) MiB"
 )
+# A projector says where it goes, then the size of its file (tools/mtmd/clip.cpp, clip_ctx and load_hparams),
+# once for images and once for sound.
 _PROJECTOR = re.compile(
     r"clip_ctx: CLIP using (?P<name>\S+) backend|load_hparams: model size: *(?P<mib>\d+(?:\.\d+)?) MiB"
 )
-"""A projector says where it goes, then the size of its file (tools/mtmd/clip.cpp, clip_ctx and load_hparams), once for
-images and once for sound."""
 _DEVICE = re.compile(r"(?:CUDA|ROCm|Vulkan|MTL|Metal|SYCL)\d*")
 _MAPPED = "_Mapped"
+# The part of a ledger row by the log's word; every other word names a cache.
 _PARTS = {"model": "weights", "compute": "compute", "output": "compute"}
-"""Parts of a ledger row by the log's word; every other word names a cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedBuffer:
-    """One buffer of the log. `name` is llama.cpp's (`CUDA0`, `CUDA_Host`, `CPU_Mapped`), `kind` the log's word."""
+    """A buffer that the log names."""
 
-    name: str
-    kind: str
+    name: str  # llama.cpp's: `CUDA0`, `CUDA_Host`, `CPU_Mapped`
+    kind: str  # the log's word
     n_bytes: int
 
     @property
     def where(self) -> str:
-        """The device that holds it, or HOST."""
+        """The device that holds the buffer, or HOST."""
         return row_of(self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowComparison:
-    """Weights, caches and compute of one row, planned and seen. Mapped weights are in neither: under mmap the log
-    counts the whole range of each file, tensors on devices included."""
+    """Weights, caches and compute of one row, planned and logged, without mapped weights."""
+
+    # Under mmap the log counts the whole range of each file, tensors on devices included.
 
     where: str
     planned_bytes: int
-    seen_bytes: int
+    logged_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowUsage:
-    """What one row held when the log ended, by llama.cpp's own account."""
+    """What one row held when the log ended."""
 
     where: str
     weights_bytes: int
@@ -66,56 +68,56 @@ class RowUsage:
 
 
 def row_of(name: str) -> str:
-    """The ledger's row for a buffer type's name: `CUDA0` is a device, `CPU_Mapped` and `CUDA_Host` are the host."""
+    """Return the ledger's row for a buffer type's name; `CPU_Mapped` and `CUDA_Host` are the host."""
     return name if _DEVICE.fullmatch(name) else HOST
 
 
 def usage_by_row(log: str) -> tuple[RowUsage, ...]:
-    """What every row held when the log ended. Weights and caches come in several buffers; a compute buffer that is
-    reserved again replaces the one before."""
+    """Return what every row held when the log ended."""
+    # Weights and caches come in several buffers; a compute buffer reserved again replaces the one before.
     sizes: dict[tuple[str, str], int] = {}
-    for seen in parse_load_log(log):
-        key = (seen.name, seen.kind)
-        sizes[key] = seen.n_bytes if seen.kind == "compute" else sizes.get(key, 0) + seen.n_bytes
+    for buffer in parse_load_log(log):
+        key = (buffer.name, buffer.kind)
+        sizes[key] = buffer.n_bytes if buffer.kind == "compute" else sizes.get(key, 0) + buffer.n_bytes
     return tuple(
         RowUsage(
             where=row,
-            weights_bytes=_sum(sizes, row, "weights"),
-            kv_bytes=_sum(sizes, row, "kv"),
-            compute_bytes=_sum(sizes, row, "compute"),
+            weights_bytes=_sum_part(sizes, row, "weights"),
+            kv_bytes=_sum_part(sizes, row, "kv"),
+            compute_bytes=_sum_part(sizes, row, "compute"),
         )
         for row in sorted({row_of(name) for name, _ in sizes})
     )
 
 
 def usage_of_row(log: str, where: str) -> RowUsage | None:
-    """What one row held; None where the log does not name it."""
+    """Return what one row held, None if the log does not name it."""
     return next((row for row in usage_by_row(log) if row.where == where), None)
 
 
 def parse_load_log(text: str) -> tuple[LoggedBuffer, ...]:
-    """Every buffer the log names, in order. The log's figures are MiB with two decimals.
-
-    A context that gets adapters reserves its compute buffers again in place of the first ones (llama_context,
-    set_adapters_lora); the next context begins with its output buffer.
-    """
+    """Return every buffer that the log names, in order. Its figures are MiB with two decimals."""
+    # A context that gets adapters reserves its compute buffers again in place of the first ones
+    # (llama_context, set_adapters_lora); the next context begins with its output buffer.
     buffers: list[LoggedBuffer] = []
     reserved: dict[str, int] = {}
     for match in _BUFFER.finditer(text):
-        seen = LoggedBuffer(name=match["name"], kind=match["kind"], n_bytes=round(float(match["mib"]) * MIB))
-        if seen.kind == "output":
+        buffer = LoggedBuffer(
+            name=match["name"], kind=match["kind"], n_bytes=round(float(match["mib"]) * MIB)
+        )
+        if buffer.kind == "output":
             reserved = {}
-        if match["reserved"] and seen.name in reserved:
-            buffers[reserved[seen.name]] = seen
+        if match["reserved"] and buffer.name in reserved:
+            buffers[reserved[buffer.name]] = buffer
             continue
         if match["reserved"]:
-            reserved[seen.name] = len(buffers)
-        buffers.append(seen)
-    return (*buffers, *_projector(text))
+            reserved[buffer.name] = len(buffers)
+        buffers.append(buffer)
+    return (*buffers, *_find_projector(text))
 
 
-def _projector(text: str) -> tuple[LoggedBuffer, ...]:
-    """The weights of a multimodal projector, which have no line of their own."""
+def _find_projector(text: str) -> tuple[LoggedBuffer, ...]:
+    """Return the weights of a multimodal projector, which have no line of their own."""
     name = ""
     for match in _PROJECTOR.finditer(text):
         name = match["name"] or name
@@ -124,25 +126,25 @@ def _projector(text: str) -> tuple[LoggedBuffer, ...]:
     return ()
 
 
-def maps_weights(seen: Sequence[LoggedBuffer]) -> bool:
-    """Whether weights of the host are read from the file's pages, and not copied."""
-    return any(buffer.name.endswith(_MAPPED) for buffer in seen)
+def maps_weights(logged: Sequence[LoggedBuffer]) -> bool:
+    """Tell if weights on the host are the file's own pages, not copies."""
+    return any(buffer.name.endswith(_MAPPED) for buffer in logged)
 
 
-def compare_load(planned: Sequence[LedgerRow], seen: Sequence[LoggedBuffer]) -> tuple[RowComparison, ...]:
-    """Compare a ledger with a load, row by row; empty where the log says nothing yet."""
-    if not seen:
+def compare_load(planned: Sequence[LedgerRow], logged: Sequence[LoggedBuffer]) -> tuple[RowComparison, ...]:
+    """Compare a ledger with a load, row by row; empty if the log says nothing yet."""
+    if not logged:
         return ()
-    mapped = maps_weights(seen)
+    mapped = maps_weights(logged)
     return tuple(
         RowComparison(
             where=row.where,
             planned_bytes=row.kv.n_bytes
             + row.compute.n_bytes
             + (0 if mapped and row.where == HOST else row.weights.n_bytes),
-            seen_bytes=sum(
+            logged_bytes=sum(
                 buffer.n_bytes
-                for buffer in seen
+                for buffer in logged
                 if buffer.where == row.where and not (mapped and row.where == HOST and buffer.kind == "model")
             ),
         )
@@ -150,7 +152,7 @@ def compare_load(planned: Sequence[LedgerRow], seen: Sequence[LoggedBuffer]) -> 
     )
 
 
-def _sum(sizes: Mapping[tuple[str, str], int], row: str, part: str) -> int:
+def _sum_part(sizes: Mapping[tuple[str, str], int], row: str, part: str) -> int:
     return sum(
         size for (name, kind), size in sizes.items() if row_of(name) == row and _PARTS.get(kind, "kv") == part
     )

@@ -32,8 +32,8 @@ def test_buffers_belong_to_devices_or_the_host() -> None:
 
 def test_a_plan_is_compared_row_by_row_without_mapped_weights() -> None:
     assert compare_load(PLAN, parse_load_log(LOG)) == (
-        RowComparison(where="Vulkan0", planned_bytes=303 * MIB, seen_bytes=303 * MIB),
-        RowComparison(where=HOST, planned_bytes=5 * MIB, seen_bytes=MIB * 17 // 4),
+        RowComparison(where="Vulkan0", planned_bytes=303 * MIB, logged_bytes=303 * MIB),
+        RowComparison(where=HOST, planned_bytes=5 * MIB, logged_bytes=MIB * 17 // 4),
     )
 
 
@@ -55,7 +55,7 @@ def test_a_projectors_weights_are_where_it_says_it_goes() -> None:
         "0.01.600.000 I clip_ctx: CLIP using Vulkan0 backend\n"
         "0.01.600.001 I load_hparams: model size:         7.50 MiB\n"
     )
-    assert [compared.seen_bytes for compared in compare_load(PLAN, parse_load_log(log))] == [
+    assert [compared.logged_bytes for compared in compare_load(PLAN, parse_load_log(log))] == [
         303 * MIB + MIB * 29 // 2,
         MIB * 26 // 4,
     ]
