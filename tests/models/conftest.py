@@ -9,9 +9,12 @@ import huggingface_hub
 import pytest
 
 from launcher.models.hub.endpoint import Endpoint
+from launcher.models.located import PullOptions
 from launcher.models.store import HubStore
 from tests.fakes.hub import FakeHub
 from tests.make_gguf import make_gguf
+from tests.pulling import QUICK
+from tests.pulling_into_folder import Pulling
 from tests.range_server import RangeServer, serve_ranges
 
 
@@ -50,3 +53,8 @@ def split(server: RangeServer, tmp_path: Path) -> tuple[str, ...]:
     paths = make_gguf(tmp_path / "split-Q8_0.gguf", "llama", splits=3)
     server.files |= {path.name: path.read_bytes() for path in paths}
     return tuple(f"{server.url}/{path.name}" for path in paths)
+
+
+@pytest.fixture
+def pulling(hub: FakeHub, endpoint: Endpoint, store: HubStore, tmp_path: Path) -> Pulling:
+    return Pulling(hub, endpoint, store, PullOptions(tuning=QUICK, folder=tmp_path / "plain"))

@@ -1,3 +1,5 @@
+"""Downloads of a repo's files: what arrives, what trouble leads to, what is never accepted."""
+
 from __future__ import annotations
 
 import hashlib

@@ -1,3 +1,5 @@
+"""The Hub in use: its client, its token, and the command that may ask it."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -7,7 +9,15 @@ import httpx2
 import huggingface_hub
 import pytest
 
-from launcher.models.hub.endpoint import HUB_PATIENCE_S, Endpoint, endpoint_in_use, open_session
+from launcher.errors import TryAgain
+from launcher.models.hub.endpoint import (
+    HUB_PATIENCE_S,
+    Endpoint,
+    endpoint_in_use,
+    online,
+    open_session,
+    within,
+)
 from tests.fakes.hub import FakeHub
 
 
@@ -47,3 +57,15 @@ def test_the_library_says_which_hub_is_in_use(monkeypatch: pytest.MonkeyPatch) -
     )
     assert (found.host, found.library_token) == ("mirror.example/hf", "hf_x")
     assert replace(found, token=None).library_token is False
+
+
+def test_an_attempt_is_given_up_in_time(hub: FakeHub) -> None:
+    assert within(5, lambda: 7, host="h") == 7
+    with pytest.raises(ZeroDivisionError):
+        within(5, lambda: 1 // 0, host="h")
+    with pytest.raises(TryAgain, match=r"h did not answer within 0\.05 s"):
+        within(0.05, hub.released.wait, host="h")
+
+
+def test_flags_of_llama_server_stay_in_the_command_that_may_ask() -> None:
+    assert online("launcher up m --offline -- --offline -ub 64") == "launcher up m -- --offline -ub 64"

@@ -1,3 +1,5 @@
+"""A repo's listing: from the Hub, from the cache, and what a Hub in trouble leads to."""
+
 from __future__ import annotations
 
 import socket
@@ -8,10 +10,9 @@ import pytest
 
 from launcher.errors import LauncherError, NotAllowed, NotFound, TryAgain, UsageError
 from launcher.models.hub.download import fetch_hub_files
-from launcher.models.hub.endpoint import Endpoint, within
-from launcher.models.hub.quants import list_quants, pick_files
+from launcher.models.hub.endpoint import Endpoint
+from launcher.models.hub.quants import list_quants
 from launcher.models.hub.repo import list_repo, open_repo
-from launcher.models.located import HubFiles
 from launcher.models.refs import ModelRef, RefKind
 from launcher.models.store import HubStore
 from tests.fakes.hub import FakeHub, Fault
@@ -54,24 +55,6 @@ def test_a_second_listing_asks_for_the_commit_only(
     assert (first.files, None, []) == (pinned.files, pinned.revision, hub.seen)
 
 
-def test_headers_come_by_ranges_and_only_once(
-    hub: FakeHub, commit: str, endpoint: Endpoint, store: HubStore
-) -> None:
-    located = open_repo(ref("Q4_K_XL"), endpoint=endpoint, store=store)
-    assert list(Q4) == [shard.name for shard in located.model.shards]
-    assert [len(content) for content in Q4.values()] == [shard.size_bytes for shard in located.model.shards]
-    assert len(located.model.tensors) == 3
-    assert [
-        content[: len(raw)] for content, raw in zip(Q4.values(), located.raw_headers, strict=True)
-    ] == list(located.raw_headers)
-    assert HubFiles(repo=REPO, commit=commit, names=tuple(Q4), revision="main") == located.files
-    asked = hub.asked("storage")
-    assert (3, {"bytes=0-65535"}) == (len(asked), {seen.range for seen in asked})
-    hub.seen.clear()
-    assert located == open_repo(ref("Q4_K_XL"), endpoint=endpoint, store=store)
-    assert hub.asked("storage") == []
-
-
 def test_a_commit_stays_pinned_when_the_branch_moves(
     hub: FakeHub, commit: str, endpoint: Endpoint, store: HubStore
 ) -> None:
@@ -93,61 +76,6 @@ def test_the_token_goes_to_the_hub_and_nowhere_else(
     fetch_hub_files(located, endpoint=trusted, store=store)
     assert {"Bearer hf_secret"} == {seen.authorization for seen in hub.asked("hub")}
     assert {None} == {seen.authorization for seen in hub.asked("storage")}
-
-
-@pytest.mark.parametrize(
-    ("wanted", "label"),
-    [
-        (ref("q8_0"), "Q8_0"),
-        (ref("UD-Q4_K_XL"), "UD-Q4_K_XL"),
-        (ref("Q4_K_XL"), "UD-Q4_K_XL"),
-        (ref(file="big-Q8_0.gguf"), "Q8_0"),
-        (ref(file="mmproj-F16.gguf"), "mmproj-F16.gguf"),
-        (ref(file="UD-Q4_K_XL/big-UD-Q4_K_XL-00002-of-00003.gguf"), "UD-Q4_K_XL"),
-        (ref(), "Q8_0"),
-    ],
-)
-def test_what_is_wanted_is_picked(
-    *, hub: FakeHub, commit: str, endpoint: Endpoint, store: HubStore, wanted: ModelRef, label: str
-) -> None:
-    listing = list_repo(wanted, endpoint=endpoint, store=store)
-    assert label == pick_files(listing, wanted).label
-
-
-def test_a_folder_whose_name_is_no_quant_can_be_picked(
-    hub: FakeHub, endpoint: Endpoint, store: HubStore
-) -> None:
-    hub.publish(REPO, {"R1-UD-Q2/x-Q2_K.gguf": Q8, "other/x-Q2_K.gguf": Q8})
-    listing = list_repo(ref(), endpoint=endpoint, store=store)
-    assert pick_files(listing, ref("R1-UD-Q2")).names == ("R1-UD-Q2/x-Q2_K.gguf",)
-    with pytest.raises(UsageError, match="2 models"):
-        pick_files(listing, ref("Q2_K"))
-
-
-@pytest.mark.parametrize(
-    ("files", "wanted", "message", "hint"),
-    [
-        (FILES, ref("UD-Q4_K_XS"), "has no UD-Q4_K_XS", f"name one as {REPO}:UD-Q4_K_XL"),
-        (FILES, ref("F32"), "has no F32", "Q8_0, UD-Q4_K_XL"),
-        (FILES, ref(file="x.gguf"), r"has no x\.gguf", "it has"),
-        ({"README.md": b"x"}, ref(), "has no GGUF model", "repo-GGUF"),
-        (dict(list(Q4.items())[:2]), ref("Q4_K_XL"), "lacks 1 of its shards", "another quant"),
-    ],
-)
-def test_what_is_not_there_is_named_with_what_is(
-    *,
-    hub: FakeHub,
-    endpoint: Endpoint,
-    store: HubStore,
-    files: dict[str, bytes],
-    wanted: ModelRef,
-    message: str,
-    hint: str,
-) -> None:
-    hub.publish(REPO, files)
-    with pytest.raises(NotFound, match=message) as caught:
-        open_repo(wanted, endpoint=endpoint, store=store)
-    assert hint in (caught.value.hint or "")
 
 
 def test_names_that_would_leave_the_cache_do_not_exist(
@@ -215,22 +143,6 @@ def test_a_hub_in_trouble_is_worth_another_try(
     assert len(open_repo(ref("Q8_0"), endpoint=endpoint, store=store).model.tensors) == 1
 
 
-def test_a_server_that_ignores_ranges_is_read_from_the_start(
-    hub: FakeHub, commit: str, endpoint: Endpoint, store: HubStore
-) -> None:
-    hub.faults.append(Fault(ignore_range=True))
-    located = open_repo(ref("Q8_0"), endpoint=endpoint, store=store)
-    assert Q8[: len(located.raw_headers[0])] == located.raw_headers[0]
-
-
-def test_a_header_that_was_damaged_on_the_way_is_not_a_traceback(
-    hub: FakeHub, commit: str, endpoint: Endpoint, store: HubStore
-) -> None:
-    hub.faults.append(Fault(flip_at=0))
-    with pytest.raises(UsageError, match="big-Q8_0"):
-        open_repo(ref("Q8_0"), endpoint=endpoint, store=store)
-
-
 def test_what_is_no_hub_is_said_to_be_none(
     hub: FakeHub, commit: str, endpoint: Endpoint, store: HubStore
 ) -> None:
@@ -260,26 +172,9 @@ def test_without_a_hub_the_cache_answers(
         open_repo(ref("Q4_K_XL"), endpoint=offline, store=HubStore(folder=tmp_path / "3"))
 
 
-def test_headers_of_files_in_the_cache_are_read_there(
-    hub: FakeHub, commit: str, endpoint: Endpoint, store: HubStore, tmp_path: Path
-) -> None:
-    fetch_hub_files(open_repo(ref("Q4_K_XL"), endpoint=endpoint, store=store), endpoint=endpoint, store=store)
-    hub.seen.clear()
-    open_repo(ref("Q4_K_XL"), endpoint=endpoint, store=HubStore(folder=tmp_path / "other"))
-    assert hub.asked("storage") + hub.asked("hub", match="/resolve/") == []
-
-
 def test_nobody_listening_is_worth_another_try(endpoint: Endpoint, store: HubStore) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
         with pytest.raises(TryAgain, match="cannot be reached"):
             open_repo(ref(), endpoint=replace(endpoint, url=url), store=store)
-
-
-def test_an_attempt_is_given_up_in_time(hub: FakeHub) -> None:
-    assert within(5, lambda: 7, host="h") == 7
-    with pytest.raises(ZeroDivisionError):
-        within(5, lambda: 1 // 0, host="h")
-    with pytest.raises(TryAgain, match=r"h did not answer within 0\.05 s"):
-        within(0.05, hub.released.wait, host="h")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import random
 import threading
 import time
@@ -11,13 +13,16 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
+
 from launcher.errors import LauncherError, TryAgain
 from launcher.models.transfer.download import Download
 from launcher.models.transfer.failures import Trouble
 from launcher.models.transfer.partial_file import PartialFile
-from launcher.models.transfer.transfer import fetch_all
+from launcher.models.transfer.transfer import _Transfer, fetch_all
 from launcher.models.transfer.tuning import Tuning
 from launcher.progress import silent
+from tests.models.transfer.test_receiving import open_shard
 
 DATA = random.Random(2).randbytes(40 << 20)
 FAST_BYTES = 6 << 20
@@ -110,3 +115,21 @@ def test_a_server_that_ignores_ranges_gives_the_file_in_one(tmp_path: Path) -> N
             folder.mkdir()
             fetch_all([download(url, folder)], Beside(), Tuning(connections=4), silent)
             assert (folder / "x.whole").read_bytes() == DATA
+
+
+def test_a_partial_file_that_cannot_be_synced_is_closed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = open_shard(tmp_path)
+    opened.partial_file.mark([0])
+    transfer = _Transfer([opened.download], None, Tuning(), silent)  # type: ignore[arg-type]
+    transfer._state.open[0] = opened
+    descriptor = opened.partial_file._descriptor
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    transfer._leave()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)

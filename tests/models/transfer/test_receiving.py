@@ -1,8 +1,7 @@
-"""Bytes of a span that nobody wants any more, on their way into the file: never behind the back of the hash."""
+"""Late writes: bytes of a span that is not wanted any more never go unseen by the hash."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import queue
@@ -23,9 +22,7 @@ from launcher.models.transfer.request import RangeAnswer
 from launcher.models.transfer.schedule import Span
 from launcher.models.transfer.state import OpenShard, ShardComplete, TransferState
 from launcher.models.transfer.sync_and_hash import hash_rest
-from launcher.models.transfer.transfer import _Transfer
 from launcher.models.transfer.tuning import Tuning
-from launcher.progress import silent
 
 UNIT = 8192
 RIGHT, WRONG = b"r" * UNIT, b"w" * UNIT
@@ -135,21 +132,3 @@ def test_a_span_that_was_given_up_writes_nothing(tmp_path: Path) -> None:
     read(state, span, opened, WRONG)
     assert opened.partial_file.path.read_bytes() == bytes(UNIT)
     opened.partial_file.close()
-
-
-def test_a_partial_file_that_cannot_be_synced_is_closed_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened = open_shard(tmp_path)
-    opened.partial_file.mark([0])
-    transfer = _Transfer([opened.download], None, Tuning(), silent)  # type: ignore[arg-type]
-    transfer._state.open[0] = opened
-    descriptor = opened.partial_file._descriptor
-
-    def fail(_: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    monkeypatch.setattr(os, "fdatasync", fail)
-    transfer._leave()
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(descriptor)

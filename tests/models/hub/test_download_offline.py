@@ -1,4 +1,4 @@
-"""What is found where no server may be asked, and the command that may ask."""
+"""Downloads where no server may be asked: what is found here, and the command that may ask."""
 
 from __future__ import annotations
 
@@ -8,20 +8,15 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import HashMismatch, NotFound
-from launcher.models.catalogue import Sources, resolve
-from launcher.models.fetch import fetch
 from launcher.models.hub.download import fetch_hub_files
-from launcher.models.hub.endpoint import Endpoint, online
+from launcher.models.hub.endpoint import Endpoint
 from launcher.models.hub.repo import open_repo
 from launcher.models.located import Located, PullOptions
-from launcher.models.profiles.profile import Profiles
 from launcher.models.refs import ModelRef, RefKind
 from launcher.models.store import HubStore
-from launcher.progress import silent
 from tests.fakes.hub import FakeHub
 from tests.pulling import QUICK, damage
-from tests.range_server import serve_ranges
-from tests.tiny_gguf import tiny_gguf, tiny_split
+from tests.tiny_gguf import tiny_split
 
 REPO = "user/repo"
 SHARDS = tiny_split("big-Q4_K_M", 2, n_values=60_000)
@@ -103,27 +98,3 @@ def test_a_damaged_file_is_fetched_anew_by_the_command_of_the_hint(
     with pytest.raises(HashMismatch, match="nothing was removed") as caught:
         fetch_hub_files(located, endpoint=offline, store=store, options=replace(asked, verify=True))
     assert (caught.value.hint or "").endswith(f": env -u HF_HUB_OFFLINE launcher pull {REPO}")
-
-
-def test_flags_of_llama_server_stay_in_the_command_that_may_ask() -> None:
-    assert online("launcher up m --offline -- --offline -ub 64") == "launcher up m -- --offline -ub 64"
-
-
-def test_what_a_url_brought_into_a_folder_is_found_there(
-    offline: Endpoint, store: HubStore, tmp_path: Path
-) -> None:
-    """A file of that name that something else left in a folder is not it."""
-    sources = Sources(
-        endpoint=offline, store=store, models_dir=tmp_path / "models", profiles=Profiles(usable=(), broken=())
-    )
-    asking = replace(sources, endpoint=replace(offline, offline=False))
-    mine, other = tmp_path / "mine", tmp_path / "other"
-    with serve_ranges() as server:
-        server.files["tiny-Q8_0.gguf"] = tiny_gguf(n_values=2000)
-        url = f"{server.url}/tiny-Q8_0.gguf"
-        paths = fetch(resolve(url, None, asking).candidates[0].open(silent), asking, silent, options(mine))
-    other.mkdir()
-    (other / "tiny-Q8_0.gguf").write_bytes(tiny_gguf(seed=2, n_values=2000))
-    store.keep_folders([other])
-    found = resolve(f"{url}?sig=2", None, sources).candidates[0].open(silent)
-    assert fetch(found, sources, silent, options(mine)) == paths == (mine / "tiny-Q8_0.gguf",)

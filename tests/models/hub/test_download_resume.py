@@ -1,4 +1,4 @@
-"""Pulls that are ended, at any moment and in any way, and pulls that meet."""
+"""Downloads that are ended, at any moment and in any way, and downloads that meet."""
 
 from __future__ import annotations
 

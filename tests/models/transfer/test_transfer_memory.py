@@ -1,4 +1,4 @@
-"""What a pull takes of memory does not grow with the model: buffers and what is being hashed, not files."""
+"""Memory of a pull does not grow with the model: buffers and what is being hashed, not files."""
 
 from __future__ import annotations
 

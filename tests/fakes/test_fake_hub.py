@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,7 +21,7 @@ NAME = "tiny-Q8_0.gguf"
 REPO = "user/repo"
 
 
-class Answer:
+class RawAnswer:
     """One raw answer; `error` is what ended its body early."""
 
     def __init__(self, url: str, *, method: str = "GET", headers: dict[str, str] | None = None) -> None:
@@ -46,7 +47,14 @@ def resolve(hub: FakeHub, name: str = NAME) -> str:
 
 
 def storage_url(hub: FakeHub) -> str:
-    return str(Answer(resolve(hub), method="HEAD").headers["Location"])
+    return str(RawAnswer(resolve(hub), method="HEAD").headers["Location"])
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    with FakeHub() as running:
+        yield running
+    huggingface_hub.close_session()
 
 
 @pytest.fixture(autouse=True)
@@ -55,19 +63,19 @@ def repo(hub: FakeHub) -> str:
 
 
 def test_a_file_is_redirected_with_the_hubs_headers(hub: FakeHub, repo: str) -> None:
-    answer = Answer(resolve(hub), method="HEAD")
+    answer = RawAnswer(resolve(hub), method="HEAD")
     sha256 = hashlib.sha256(MODEL).hexdigest()
     assert (302, repo) == (answer.status, answer.headers["X-Repo-Commit"])
     assert (f'"{sha256}"', str(len(MODEL))) == (
         answer.headers["X-Linked-Etag"],
         answer.headers["X-Linked-Size"],
     )
-    whole = Answer(answer.headers["Location"])
+    whole = RawAnswer(answer.headers["Location"])
     assert (200, MODEL, f'"{sha256}"') == (whole.status, whole.body, whole.headers["ETag"])
 
 
 def test_a_small_file_is_served_by_the_hub_itself(hub: FakeHub) -> None:
-    answer = Answer(resolve(hub, "README.md"))
+    answer = RawAnswer(resolve(hub, "README.md"))
     assert (answer.status, answer.body) == (200, b"# tiny\n")
     git_oid = hashlib.sha1(b"blob 7\0# tiny\n").hexdigest()
     assert f'"{git_oid}"' == answer.headers["ETag"]
@@ -78,13 +86,13 @@ def test_a_small_file_is_served_by_the_hub_itself(hub: FakeHub) -> None:
     [("bytes=0-99", 0, 100), ("bytes=100-", 100, len(MODEL)), ("bytes=-50", len(MODEL) - 50, len(MODEL))],
 )
 def test_ranges(hub: FakeHub, asked: str, start: int, end: int) -> None:
-    answer = Answer(storage_url(hub), headers={"Range": asked})
+    answer = RawAnswer(storage_url(hub), headers={"Range": asked})
     assert (206, MODEL[start:end]) == (answer.status, answer.body)
     assert f"bytes {start}-{end - 1}/{len(MODEL)}" == answer.headers["Content-Range"]
 
 
 def test_a_range_outside_is_416(hub: FakeHub) -> None:
-    answer = Answer(storage_url(hub), headers={"Range": f"bytes={len(MODEL)}-"})
+    answer = RawAnswer(storage_url(hub), headers={"Range": f"bytes={len(MODEL)}-"})
     assert (416, f"bytes */{len(MODEL)}") == (answer.status, answer.headers["Content-Range"])
 
 
@@ -92,8 +100,8 @@ def test_files_on_disk_are_served_as_bytes_are(hub: FakeHub, tmp_path: Path) -> 
     path = tmp_path / "model.gguf"
     path.write_bytes(MODEL)
     hub.publish(REPO, {NAME: path})
-    assert Answer(storage_url(hub)).body == MODEL
-    assert MODEL[7:4000] == Answer(storage_url(hub), headers={"Range": "bytes=7-3999"}).body
+    assert RawAnswer(storage_url(hub)).body == MODEL
+    assert MODEL[7:4000] == RawAnswer(storage_url(hub), headers={"Range": "bytes=7-3999"}).body
 
 
 @pytest.mark.parametrize(
@@ -107,25 +115,25 @@ def test_files_on_disk_are_served_as_bytes_are(hub: FakeHub, tmp_path: Path) -> 
 )
 def test_bodies_that_end_early(hub: FakeHub, fault: Fault, length: int, is_short: bool) -> None:
     hub.faults.append(fault)
-    answer = Answer(storage_url(hub))
+    answer = RawAnswer(storage_url(hub))
     assert (MODEL[:length], is_short) == (answer.body, answer.error is not None)
 
 
 def test_a_reset_ends_the_connection_with_an_error(hub: FakeHub) -> None:
     hub.faults.append(Fault(drop_after=150_000, reset=True))
-    assert Answer(storage_url(hub)).error is not None
+    assert RawAnswer(storage_url(hub)).error is not None
 
 
 def test_a_flipped_byte_is_at_its_place_in_every_range(hub: FakeHub) -> None:
     hub.faults.append(Fault(flip_at=100_000))
     damaged = MODEL[:100_000] + bytes([MODEL[100_000] ^ 0xFF]) + MODEL[100_001:]
-    assert damaged == Answer(storage_url(hub)).body
-    assert damaged[99_999:] == Answer(storage_url(hub), headers={"Range": "bytes=99999-"}).body
+    assert damaged == RawAnswer(storage_url(hub)).body
+    assert damaged[99_999:] == RawAnswer(storage_url(hub), headers={"Range": "bytes=99999-"}).body
 
 
 def test_a_range_may_be_ignored(hub: FakeHub) -> None:
     hub.faults.append(Fault(ignore_range=True))
-    answer = Answer(storage_url(hub), headers={"Range": "bytes=10-19"})
+    answer = RawAnswer(storage_url(hub), headers={"Range": "bytes=10-19"})
     assert (answer.status, answer.body) == (200, MODEL)
 
 
@@ -149,7 +157,7 @@ def test_a_length_may_be_a_lie(hub: FakeHub, off: int) -> None:
 def test_a_status_for_the_first_requests_only(hub: FakeHub, status: int) -> None:
     hub.faults.append(Fault(status=status, retry_after="7", skip=1, times=2))
     url = storage_url(hub)
-    answers = [Answer(url) for _ in range(4)]
+    answers = [RawAnswer(url) for _ in range(4)]
     assert [200, status, status, 200] == [answer.status for answer in answers]
     assert answers[1].headers["Retry-After"] == "7"
 
@@ -170,25 +178,27 @@ def test_a_stall_lasts_until_it_is_released(hub: FakeHub) -> None:
 def test_links_expire(hub: FakeHub) -> None:
     hub.uses_of_a_link = 1
     url = storage_url(hub)
-    assert [Answer(url).status, Answer(url).status] == [200, 403]
+    assert [RawAnswer(url).status, RawAnswer(url).status] == [200, 403]
     hub.uses_of_a_link = None
     url = storage_url(hub)
     hub.expire_links()
-    assert Answer(url).status == 403
+    assert RawAnswer(url).status == 403
 
 
 def test_a_branch_moves(hub: FakeHub, repo: str) -> None:
     hub.on_request = lambda seen: hub.publish(REPO, {NAME: b"new"}) and None if "/refs" in seen.path else None
-    assert repo == Answer(resolve(hub), method="HEAD").headers["X-Repo-Commit"]
-    Answer(f"{hub.url}/api/models/{REPO}/refs")
-    assert repo != Answer(resolve(hub), method="HEAD").headers["X-Repo-Commit"]
-    old = Answer(f"{hub.url}/{REPO}/resolve/{repo}/{NAME}", method="HEAD")
+    assert repo == RawAnswer(resolve(hub), method="HEAD").headers["X-Repo-Commit"]
+    RawAnswer(f"{hub.url}/api/models/{REPO}/refs")
+    assert repo != RawAnswer(resolve(hub), method="HEAD").headers["X-Repo-Commit"]
+    old = RawAnswer(f"{hub.url}/{REPO}/resolve/{repo}/{NAME}", method="HEAD")
     assert repo == old.headers["X-Repo-Commit"]
 
 
 def test_requests_are_recorded_per_host(hub: FakeHub) -> None:
-    location = Answer(resolve(hub), method="HEAD", headers={"Authorization": "Bearer x"}).headers["Location"]
-    Answer(location, headers={"Range": "bytes=0-1"})
+    location = RawAnswer(resolve(hub), method="HEAD", headers={"Authorization": "Bearer x"}).headers[
+        "Location"
+    ]
+    RawAnswer(location, headers={"Range": "bytes=0-1"})
     assert [seen.authorization for seen in hub.asked("hub", "HEAD", "/resolve/")] == ["Bearer x"]
     assert [(seen.range, seen.authorization) for seen in hub.asked("storage")] == [("bytes=0-1", None)]
 

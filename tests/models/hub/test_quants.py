@@ -1,0 +1,74 @@
+"""Which files of a repo a quant or a file name means."""
+
+from __future__ import annotations
+
+import pytest
+
+from launcher.errors import NotFound, UsageError
+from launcher.models.hub.endpoint import Endpoint
+from launcher.models.hub.quants import pick_files
+from launcher.models.hub.repo import list_repo, open_repo
+from launcher.models.refs import ModelRef
+from launcher.models.store import HubStore
+from tests.fakes.hub import FakeHub
+from tests.models.hub.test_repo import FILES, Q4, Q8, REPO, ref
+
+
+@pytest.fixture
+def commit(hub: FakeHub) -> str:
+    return hub.publish(REPO, FILES)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "label"),
+    [
+        (ref("q8_0"), "Q8_0"),
+        (ref("UD-Q4_K_XL"), "UD-Q4_K_XL"),
+        (ref("Q4_K_XL"), "UD-Q4_K_XL"),
+        (ref(file="big-Q8_0.gguf"), "Q8_0"),
+        (ref(file="mmproj-F16.gguf"), "mmproj-F16.gguf"),
+        (ref(file="UD-Q4_K_XL/big-UD-Q4_K_XL-00002-of-00003.gguf"), "UD-Q4_K_XL"),
+        (ref(), "Q8_0"),
+    ],
+)
+def test_what_is_wanted_is_picked(
+    *, hub: FakeHub, commit: str, endpoint: Endpoint, store: HubStore, wanted: ModelRef, label: str
+) -> None:
+    listing = list_repo(wanted, endpoint=endpoint, store=store)
+    assert label == pick_files(listing, wanted).label
+
+
+def test_a_folder_whose_name_is_no_quant_can_be_picked(
+    hub: FakeHub, endpoint: Endpoint, store: HubStore
+) -> None:
+    hub.publish(REPO, {"R1-UD-Q2/x-Q2_K.gguf": Q8, "other/x-Q2_K.gguf": Q8})
+    listing = list_repo(ref(), endpoint=endpoint, store=store)
+    assert pick_files(listing, ref("R1-UD-Q2")).names == ("R1-UD-Q2/x-Q2_K.gguf",)
+    with pytest.raises(UsageError, match="2 models"):
+        pick_files(listing, ref("Q2_K"))
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted", "message", "hint"),
+    [
+        (FILES, ref("UD-Q4_K_XS"), "has no UD-Q4_K_XS", f"name one as {REPO}:UD-Q4_K_XL"),
+        (FILES, ref("F32"), "has no F32", "Q8_0, UD-Q4_K_XL"),
+        (FILES, ref(file="x.gguf"), r"has no x\.gguf", "it has"),
+        ({"README.md": b"x"}, ref(), "has no GGUF model", "repo-GGUF"),
+        (dict(list(Q4.items())[:2]), ref("Q4_K_XL"), "lacks 1 of its shards", "another quant"),
+    ],
+)
+def test_what_is_not_there_is_named_with_what_is(
+    *,
+    hub: FakeHub,
+    endpoint: Endpoint,
+    store: HubStore,
+    files: dict[str, bytes],
+    wanted: ModelRef,
+    message: str,
+    hint: str,
+) -> None:
+    hub.publish(REPO, files)
+    with pytest.raises(NotFound, match=message) as caught:
+        open_repo(wanted, endpoint=endpoint, store=store)
+    assert hint in (caught.value.hint or "")
