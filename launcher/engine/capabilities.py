@@ -35,9 +35,9 @@ def read_capabilities(engine: Engine, cache_dir: Path) -> Capabilities:
     known = _read(folder / f"{digest}.json", digest)
     if known is not None:
         return known
-    asked = _ask(engine, digest)
-    _write(folder / f"{digest}.json", {"format": _CACHE_FORMAT, **dataclasses.asdict(asked)})
-    return asked
+    capabilities = _ask(engine, digest)
+    _write(folder / f"{digest}.json", {"format": _CACHE_FORMAT, **dataclasses.asdict(capabilities)})
+    return capabilities
 
 
 def engine_digest(engine: Engine, cache_dir: Path) -> str:

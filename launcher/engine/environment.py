@@ -15,8 +15,8 @@ def engine_env(
 ) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return the environment for llama-server, and the names dropped from `environ`."""
     dropped = tuple(sorted(name for name in environ if name.startswith(DROPPED)))
-    kept = {name: value for name, value in environ.items() if name not in dropped}
-    return kept | dict(added or {}), dropped
+    passed_on = {name: value for name, value in environ.items() if name not in dropped}
+    return passed_on | dict(added or {}), dropped
 
 
 def config_files(environ: Mapping[str, str]) -> tuple[Path, ...]:

@@ -155,7 +155,7 @@ def ask_engine(path: Path, *arguments: str, environment: Mapping[str, str] | Non
     # LLAMA_ARG_* would be applied silently.
     clean = {name: value for name, value in base.items() if not name.startswith("LLAMA_ARG_")}
     try:
-        asked = subprocess.Popen(
+        process = subprocess.Popen(
             [str(path), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -167,19 +167,19 @@ def ask_engine(path: Path, *arguments: str, environment: Mapping[str, str] | Non
         )
     except OSError as error:
         raise UsageError(f"{path} cannot be started: {error.strerror or error}", hint=_BUILD_HINT) from error
-    with asked:
+    with process:
         try:
-            output, errors = asked.communicate(timeout=ASK_TIMEOUT_S)
+            output, errors = process.communicate(timeout=ASK_TIMEOUT_S)
         except BaseException as error:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(asked.pid, signal.SIGKILL)  # a wrapper script's children too
+                os.killpg(process.pid, signal.SIGKILL)  # a wrapper script's children too
             if isinstance(error, subprocess.TimeoutExpired):
                 raise EngineFailed(
                     f"{path} {' '.join(arguments)} did not end within {ASK_TIMEOUT_S:.0f} s", hint=_BUILD_HINT
                 ) from error
             raise
-    if asked.returncode != 0:
-        raise _engine_failure(path, arguments, asked.returncode, errors or output)
+    if process.returncode != 0:
+        raise _engine_failure(path, arguments, process.returncode, errors or output)
     return output + errors
 
 

@@ -97,16 +97,16 @@ def resolve(text: str, quant: str | None, sources: Sources) -> Target:
             f"{strip_word_secrets(text)} and --quant {quant} name two quants",
             hint=f"launcher plan {strip_word_secrets(text)}",
         )
-    wanted = quant or ref.quant
+    chosen = quant or ref.quant
     if ref.kind is RefKind.PROFILE:
-        return _profile_target(pick_profile(sources.profiles, ref.name), wanted, sources)
+        return _profile_target(pick_profile(sources.profiles, ref.name), chosen, sources)
     if ref.kind is RefKind.HUB:
-        return _hub_target(ref, wanted, sources)
+        return _hub_target(ref, chosen, sources)
     if quant:
         raise UsageError(f"--quant {quant} has no meaning for one file", hint="leave --quant out")
     if ref.kind is RefKind.URL and sources.endpoint.offline:
-        kept = _kept_file(ref.name, sources)
-        return _single(kept.name, lambda _: open_path(kept))
+        file = _kept_file(ref.name, sources)
+        return _single(file.name, lambda _: open_path(file))
     if ref.kind is RefKind.URL:
         return _single(urlsplit(ref.name).path, lambda _: _open_url(ref.name))
     return _single(text, lambda _: open_path(expand_home(Path(ref.name))))
@@ -135,13 +135,13 @@ def open_draft_head(text: str, kinds: Sequence[str], sources: Sources) -> tuple[
 def _kept_file(url: str, sources: Sources) -> Path:
     from launcher.models.url_download import kept_file
 
-    kept = kept_file(sources.models_dir, url, sources.store)
-    if kept is None:
+    file = kept_file(sources.models_dir, url, sources.store)
+    if file is None:
         raise NotFound(
             f"{strip_secrets(url)} is not here and may not be asked for (--offline or HF_HUB_OFFLINE)",
             hint="leave --offline out and HF_HUB_OFFLINE unset, or name the file here by its path",
         )
-    return kept
+    return file
 
 
 def _open_url(url: str) -> Located:
@@ -166,7 +166,7 @@ def _profile_target(profile: ModelProfile, quant: str | None, sources: Sources) 
     return Target(
         model_id=profile.name,
         profile=profile,
-        candidates=tuple(quants.candidate(one) for one in quants_to_try(profile, quant)),
+        candidates=tuple(quants.candidate(listed) for listed in quants_to_try(profile, quant)),
     )
 
 

@@ -73,7 +73,7 @@ class DeferredFiles:
     locate: Callable[[OnProgress], Located]
 
 
-Files = LocalFiles | UrlFiles | HubFiles | SavedHeaders | UnreachableFiles | DeferredFiles
+FileLocations = LocalFiles | UrlFiles | HubFiles | SavedHeaders | UnreachableFiles | DeferredFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,5 +83,5 @@ class Located:
     model: ModelFile
     # The first `headers[i].data_offset` bytes of shard i, as in the file: a hollow copy begins with them.
     raw_headers: tuple[bytes, ...]
-    files: Files
+    files: FileLocations
     notes: tuple[str, ...] = ()  # what a plan made from these headers must say about them

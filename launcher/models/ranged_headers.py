@@ -8,7 +8,7 @@ from launcher.errors import BadGguf
 from launcher.gguf.header import Header, NeedMore, parse_header
 from launcher.gguf.model import ModelFile, Shard
 from launcher.gguf.split import check_split
-from launcher.models.located import Files, Located
+from launcher.models.located import FileLocations, Located
 
 # About eight rounds for a vocabulary of 160k tokens, one for a shard without.
 SLACK_BYTES = 64 << 10
@@ -36,17 +36,17 @@ def read_header(source: ByteSource, *, slack_bytes: int = SLACK_BYTES) -> tuple[
     than its tensors.
     """
     data = bytearray()
-    wanted = 0  # the least bytes that `parse_header` says the header has
+    needed = 0  # the least bytes that `parse_header` says the header has
     try:
         while True:
-            complete = _extend(data, source, wanted + slack_bytes)
+            complete = _extend(data, source, needed + slack_bytes)
             parsed = parse_header(data)
             if isinstance(parsed, Header):
                 break
             if complete:
                 raise _truncated(source.name, len(data), parsed)
-            wanted = parsed.n_bytes
-            if source.size_bytes is not None and wanted > source.size_bytes:
+            needed = parsed.n_bytes
+            if source.size_bytes is not None and needed > source.size_bytes:
                 raise _truncated(source.name, source.size_bytes, parsed)
     except _Truncated as error:
         raise BadGguf(error.message, hint=error.hint) from None
@@ -93,7 +93,7 @@ def assemble(
     source: str,
     shards: tuple[Shard, ...],
     read: tuple[tuple[Header, bytes], ...],
-    files: Files,
+    files: FileLocations,
 ) -> Located:
     """Join shards and their headers to a model. Raises BadGguf if they do not match."""
     headers = tuple(header for header, _ in read)

@@ -85,10 +85,10 @@ class HubStore:
 
     def listing(self, repo: str, commit: str) -> Listing | None:
         try:  # a kept listing stays right: commits never change
-            kept = json.loads(self._listing_path(repo, commit).read_bytes())
-            if (kept["repo"], kept["commit"]) != (repo, commit):
+            document = json.loads(self._listing_path(repo, commit).read_bytes())
+            if (document["repo"], document["commit"]) != (repo, commit):
                 return None
-            files = tuple(Shard(**file) for file in kept["files"])
+            files = tuple(Shard(**file) for file in document["files"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
         if not all(isinstance(file.name, str) and isinstance(file.size_bytes, int) for file in files):
@@ -99,9 +99,9 @@ class HubStore:
         commits: list[str] = []
         for path in (self.folder / "listings").glob("*.json"):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                kept = json.loads(path.read_bytes())
-                if kept["repo"] == repo:
-                    commits.append(kept["commit"])
+                document = json.loads(path.read_bytes())
+                if document["repo"] == repo:
+                    commits.append(document["commit"])
         listings = (self.listing(repo, commit) for commit in commits)
         return tuple(listing for listing in listings if listing is not None)
 
@@ -173,8 +173,8 @@ class HubStore:
         """Keep these entries as the newest; None forgets one."""
         # Under a lock: another process that read the same file would write it back without these entries.
         with contextlib.suppress(OSError), exclusive(self.folder / f"{name}.lock"):
-            entries = {key: kept for key, kept in self._entries(name).items() if key not in changed}
-            entries |= {key: kept for key, kept in changed.items() if kept is not None}
+            entries = {key: value for key, value in self._entries(name).items() if key not in changed}
+            entries |= {key: value for key, value in changed.items() if value is not None}
             newest = dict(list(entries.items())[-_MOST_ENTRIES:])
             write_atomically(self.folder / name, json.dumps(newest, indent=0).encode())
 

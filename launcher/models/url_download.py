@@ -128,36 +128,36 @@ class _UrlRecipient:
             and self._has_header(path, name)
         )
 
-    def find_locally(self, wanted: Download) -> bool:
-        is_there = self.is_there(wanted.name)
+    def find_locally(self, download: Download) -> bool:
+        is_there = self.is_there(download.name)
         if self._place is not None and not is_there:
-            self._place.refuse_foreign([self._shards[wanted.name]])
+            self._place.refuse_foreign([self._shards[download.name]])
         return is_there
 
-    def accept(self, wanted: Download, part: PartialFile) -> None:
+    def accept(self, download: Download, partial_file: PartialFile) -> None:
         # It gets its name only with the very header that was read when it was planned.
-        if not self._has_header(part.path, wanted.name):
-            remove_partial_file(part.path)
-            raise self._changed(wanted)
+        if not self._has_header(partial_file.path, download.name):
+            remove_partial_file(partial_file.path)
+            raise self._changed(download)
         if self._place is not None:
-            self._place.accept(self._shards[wanted.name], part)
+            self._place.accept(self._shards[download.name], partial_file)
         else:
-            part.become(self._folder / wanted.name)
+            partial_file.become(self._folder / download.name)
 
     def _has_header(self, path: Path, name: str) -> bool:
         expected = self._headers[name]
         with path.open("rb") as file:
             return file.read(len(expected)) == expected
 
-    def explain(self, wanted: Download, trouble: Trouble) -> LauncherError:
+    def explain(self, download: Download, trouble: Trouble) -> LauncherError:
         if trouble.kind in _CHANGED:
-            return self._changed(wanted)
+            return self._changed(download)
         if trouble.status is not None:
-            return status_error(trouble.status, strip_secrets(wanted.url))
+            return status_error(trouble.status, strip_secrets(download.url))
         return TryAgain(
-            f"{strip_secrets(wanted.url)} did not arrive whole: {trouble.reason}",
+            f"{strip_secrets(download.url)} did not arrive whole: {trouble.reason}",
             hint=f"it goes on where it stopped: {self._again}",
         )
 
-    def _changed(self, wanted: Download) -> TryAgain:
-        return TryAgain(f"{strip_secrets(wanted.url)} changed since its header was read", hint=self._again)
+    def _changed(self, download: Download) -> TryAgain:
+        return TryAgain(f"{strip_secrets(download.url)} changed since its header was read", hint=self._again)

@@ -227,8 +227,8 @@ def server_flags(profile: ModelProfile, mode: str | None) -> tuple[str, ...]:
     """
     chosen = pick_mode(profile, mode)
     sampling = chosen.sampling
-    # Names from common/arg.cpp at 0c1e570 (`llama-server --help`). --jinja is the default of that build and not
-    # of every build; without it template arguments and tool calls are ignored.
+    # Names from common/arg.cpp at 0c1e570 (`llama-server --help`). --jinja is the default of that build and
+    # not of every build; without it template arguments and tool calls are ignored.
     flags = ["--jinja"]
     for flag, value in (
         ("--temp", sampling.temperature),
