@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from launcher.errors import BadGguf
 from launcher.gguf.ggml import GgmlType, tensor_bytes
@@ -57,30 +57,38 @@ def assign_types(
     the file, as long as the sum stays within the total. Raises BadGguf for a tensor that no rule matches,
     and for a total that even the smallest types exceed.
     """
-    names = [(name, family.shape) for family in families for name in _names(family)]
-    chosen: list[TypedTensor] = []
-    by_rule: dict[int, list[int]] = {}
-    for index, (name, shape) in enumerate(names):
-        rule = next((at for at, rule in enumerate(rules) if re.search(rule.match, name)), None)
-        if rule is None:
-            raise BadGguf(f"no rule of this recipe gives {name} a type")
-        by_rule.setdefault(rule, []).append(index)
-        chosen.append(TypedTensor(name=name, shape=shape, type=rules[rule].types[0]))
-    if total_bytes is None:
-        return tuple(chosen)
-    left = total_bytes - sum(pad(tensor.size_bytes, _ALIGNMENT) for tensor in chosen)
-    if left < 0:
-        raise BadGguf(f"this recipe's smallest types take {-left} bytes more than the file's {total_bytes}")
-    for rule_index in range(len(rules)):
-        for kind in rules[rule_index].types[1:]:
-            for index in by_rule.get(rule_index, ()):
-                tensor = chosen[index]
-                raised = TypedTensor(name=tensor.name, shape=tensor.shape, type=kind)
-                step = raised.size_bytes - tensor.size_bytes
-                if 0 < step <= left:
-                    chosen[index] = raised
-                    left -= step
-    return tuple(chosen)
+    tensors: list[TypedTensor] = []
+    by_rule: dict[int, list[int]] = {}  # indices of tensors by index of the rule
+    for family in families:
+        for name in _names(family):
+            rule = next((index for index, rule in enumerate(rules) if re.search(rule.match, name)), None)
+            if rule is None:
+                raise BadGguf(f"no rule of this recipe gives {name} a type")
+            by_rule.setdefault(rule, []).append(len(tensors))
+            tensors.append(TypedTensor(name=name, shape=family.shape, type=rules[rule].types[0]))
+    if total_bytes is not None:
+        left = total_bytes - sum(pad(tensor.size_bytes, _ALIGNMENT) for tensor in tensors)
+        if left < 0:
+            raise BadGguf(
+                f"this recipe's smallest types take {-left} bytes more than the file's {total_bytes}"
+            )
+        for rule_index, type_rule in enumerate(rules):
+            left = _raise_types(tensors, by_rule.get(rule_index, ()), type_rule.types[1:], left)
+    return tuple(tensors)
+
+
+def _raise_types(
+    tensors: list[TypedTensor], indices: Sequence[int], types: Iterable[GgmlType], left: int
+) -> int:
+    """Give tensors larger types while `left` bytes allow it; return the bytes that are left then."""
+    for type_ in types:
+        for index in indices:
+            raised = replace(tensors[index], type=type_)
+            step = raised.size_bytes - tensors[index].size_bytes
+            if 0 < step <= left:
+                tensors[index] = raised
+                left -= step
+    return left
 
 
 def header_bytes(metadata: Iterable[tuple[str, MetadataScalar]], tensors: Sequence[TypedTensor]) -> bytes:
