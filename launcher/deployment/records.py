@@ -45,6 +45,11 @@ def state_path(folder: Path, name: str) -> Path:
     return folder / f"{check_name(name)}.json"
 
 
+def marker_of(folder: Path, name: str) -> str:
+    """Return the mark that the processes of a deployment carry (process.MARKER): the path of its record."""
+    return str(state_path(folder, name).absolute())
+
+
 def progress_path(folder: Path, name: str) -> Path:
     """Return the path of the progress of a load, written by the supervisor for the launcher that waits."""
     return folder / f"{check_name(name)}.progress"

@@ -15,8 +15,7 @@ from launcher.deployment.log_file import open_log
 from launcher.deployment.options import SupervisorOptions, parse_options, supervisor_command
 from launcher.deployment.process import MARKER, cannot_run, start_process
 from launcher.deployment.record import Deployment
-from launcher.deployment.records import save_record, state_path
-from launcher.deployment.takedown import marker_of
+from launcher.deployment.records import marker_of, save_record, state_path
 from launcher.engine.flags.taskset import split_taskset
 from launcher.errors import EngineFailed
 

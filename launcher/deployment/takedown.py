@@ -21,6 +21,7 @@ from launcher.deployment.record import Deployment, Phase, check_name
 from launcher.deployment.records import (
     find_record,
     hold_start_if_free,
+    marker_of,
     read_all,
     remove_record,
     require_record,
@@ -81,11 +82,6 @@ def tidy(folder: Path) -> None:
     for entry in read_all(folder):
         if isinstance(entry, Deployment):
             trim(Path(entry.log_path))
-
-
-def marker_of(folder: Path, name: str) -> str:
-    """Return the mark that the processes of a deployment carry, known even if the record is broken."""
-    return str(state_path(folder, name).absolute())
 
 
 def _end(folder: Path, entry: Deployment, grace_s: float) -> None:

@@ -1,4 +1,4 @@
-"""The supervisor as a program, with what the drivers say of their memory: one small process per deployment.
+"""Run a supervisor: one small process per deployment.
 
 python -m launcher.deployment.supervisor STATE_FILE
 """
@@ -10,15 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from launcher.deployment.supervisor.supervisor import supervise
-from launcher.deployment.supervisor.vram_growth import VramReader
+from launcher.deployment.supervisor.vram_growth import VramMeter
 
 
-def open_gauge(devices: Mapping[str, str]) -> VramReader:
-    """Memory in use on these GPUs. Imported only where there are any: the supervisor stays small."""
-    from launcher.machine.probe import vram_in_use  # noqa: PLC0415  see above
+def open_vram_meter(devices: Mapping[str, str]) -> VramMeter:
+    """Open a meter of the memory in use on these GPUs."""
+    # Imported only if there are any: the supervisor stays small.
+    from launcher.machine.probe import vram_in_use  # noqa: PLC0415
 
     return vram_in_use.DriverVramReader(devices)
 
 
 if __name__ == "__main__":
-    sys.exit(supervise(Path(sys.argv[1]), open_gauge))
+    sys.exit(supervise(Path(sys.argv[1]), open_vram_meter))

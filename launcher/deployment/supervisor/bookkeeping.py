@@ -1,4 +1,4 @@
-"""What a supervisor tells others of its deployment: what was promised to it, and how every load went."""
+"""Write down for other launchers what a deployment reserves, and how its loads went."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from launcher.engine.log.load_log import usage_by_row
 
 
 class Bookkeeping:
-    """Writes claim and history. What cannot be written is left out: a full disk is no reason to end what runs."""
+    """Writer of claim and history. What cannot be written is left out: a full disk ends no server."""
 
     def __init__(self, folder: Path, name: str, options: SupervisorOptions) -> None:
         self._options = options
         self._key = claims.claim_key(folder, name)
 
     def claim(self, record: Deployment, *, loaded: bool) -> None:
-        """What was promised is ours from here on; on the GPUs it is taken once the model is loaded."""
+        """Take over the reserved memory from the launcher; `loaded` once its part on the GPUs is in use."""
         folder, me = self._options.claim_folder, record.supervisor
         if folder is None or me is None:
             return
@@ -36,10 +36,10 @@ class Bookkeeping:
             claims.drop_claim(Path(self._options.claim_folder), self._key)
 
     def note_load(self, record: Deployment, child: Child, cause: Cause | None) -> None:
-        """Planned against seen, one line of the history."""
+        """Append a line to the history: what was planned and what was allocated."""
         if self._options.history is None:
             return
-        seen = None if record.process is None else process.read_activity(record.process)
+        activity = None if record.process is None else process.read_activity(record.process)
         entry = history.HistoryEntry(
             at=now(),
             name=record.name,
@@ -53,8 +53,8 @@ class Bookkeeping:
             load_s=round(time.monotonic() - child.began, 2),
             cause=None if cause is None else cause.sentence,
             rows=history.compare_rows(record.ledger, usage_by_row(child.log())),
-            driver_bytes=dict(child.taken.now()),
-            resident_bytes=None if seen is None else seen.resident_bytes,
+            driver_bytes=dict(child.vram_growth.read()),
+            resident_bytes=None if activity is None else activity.resident_bytes,
             **history.attempt_from(self._options.attempt),
         )
         with contextlib.suppress(OSError):

@@ -1,9 +1,9 @@
-"""The life of one deployment as a value: a table of state x event -> state and effects. Pure.
+"""Decide the life of one deployment: a table of state x event -> state and effects. Pure.
 
-`advance` decides, `supervisor` does. Nobody else writes a deployment's state while its supervisor lives.
+`advance` decides, `supervisor` does. While a supervisor lives, nothing else writes the deployment's state.
 
-A child exists exactly in the states of LIVE, and briefly in STARTING: between the effect Spawn and the event
-that answers it there is none yet. A timer carries the generation it was armed in; what fires late is ignored.
+A child (a llama-server) lives in READY, DEGRADED, STOPPING and STARTING, but not between the effect Spawn and the
+event that answers it. A timer carries the generation it was armed in; a timer that fires late is ignored.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ class State(StrEnum):
     STOPPED = "stopped"
     STARTING = "starting"
     READY = "ready"
-    DEGRADED = "degraded"
-    """It was ready and lives, but did not answer when it was last asked."""
+    DEGRADED = "degraded"  # it was ready and lives, but did not answer the last check
     BACKOFF = "backoff"
     STOPPING = "stopping"
     FAILED = "failed"
@@ -34,23 +33,28 @@ class Timer(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What happens to a server that ends by itself. `keep_up` starts it again, at most `max_restarts` times in
-    `window_s`, each time after a longer pause (the issue's figures: 5 in 10 minutes). Only what was ready once is
-    started again: a first load that fails fails for a reason, and whoever waits for it wants to know."""
+    """What to do about a server that ends by itself.
+
+    `keep_up` starts it again, at most `max_restarts` times in `window_s`, each time after a longer pause. `grace_s` is
+    the time from asking it to exit to SIGKILL, `check_s` from one health check to the next.
+    """
 
     keep_up: bool = False
     max_restarts: int = 5
     window_s: float = 600.0
     pause_s: float = 1.0
-    grace_s: float = 10.0
-    """Between asking to exit and SIGKILL: llama-server's own router gives its children as long (stop-timeout)."""
+    grace_s: float = 10.0  # as llama-server's own router gives its children (stop-timeout)
     check_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lifecycle:
-    """`child` is whether a llama-server lives, `condemned` that it is being killed for what it did not do.
-    `crashes` are the times of endings within the window, in seconds of any steady clock."""
+    """The life so far.
+
+    child      a llama-server lives
+    condemned  it is being killed because it did not become ready
+    crashes    times of endings within the window, in seconds of any steady clock
+    """
 
     state: State = State.STOPPED
     child: bool = False
@@ -67,14 +71,14 @@ class Lifecycle:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Somebody wants it up; `was_ready` where it was before, under a supervisor that was killed."""
+    """The deployment is to run; `was_ready` if it was, under a supervisor that was killed."""
 
     was_ready: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Somebody wants it down."""
+    """The deployment is to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +95,12 @@ class NotSpawned:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The child produced the token (and took the long prompt) that make it ready."""
+    """The child produced a token (and read the long prompt), so it is ready."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unfit:
-    """The child lives, and will not become ready: it stalled, or answers without producing a token."""
+    """The child lives and will not become ready: it stalled, or answers without producing a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ class Exited:
 
 @dataclass(frozen=True, slots=True)
 class HealthChecked:
-    """What the check of a ready child found."""
+    """The answer to CheckHealth."""
 
     well: bool
 
@@ -136,7 +140,7 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class CheckHealth:
-    """Ask the child whether it is well; answered by Checked."""
+    """Ask a ready child whether it is well; answered by HealthChecked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,7 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """Answered by Elapsed with this very generation."""
+    """Start a timer; answered by Elapsed with the same generation."""
 
     timer: Timer
     generation: int
@@ -160,7 +164,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """Nothing is left to do: the supervisor ends."""
+    """End the supervisor: nothing is left to do."""
 
 
 Effect = Spawn | Watch | CheckHealth | AskExit | Kill | Arm | Leave
@@ -168,7 +172,7 @@ Next = tuple[Lifecycle, tuple[Effect, ...]]
 
 
 def advance(life: Lifecycle, event: Event, policy: Policy) -> Next:  # noqa: C901, PLR0911, PLR0912  one table
-    """The life after `event`, and what is to be done about it. An event that means nothing here changes nothing."""
+    """Return the life after `event`, and what to do; an event that means nothing here changes nothing."""
     nothing: Next = (life, ())
     match event, life.state:
         case Start(was_ready), State.STOPPED | State.FAILED:
@@ -179,7 +183,7 @@ def advance(life: Lifecycle, event: Event, policy: Policy) -> Next:  # noqa: C90
         case Spawned(), State.STOPPING if not life.child:  # the stop came while it was being started
             return _asked_to_exit(replace(life, child=True), policy)
         case NotSpawned(now), State.STARTING if not life.child:
-            return _fallen(life, now, policy)
+            return _crashed(life, now, policy)
         case NotSpawned(), State.STOPPING if not life.child:
             return _over(life, State.STOPPED)
         case Answered(), State.STARTING if life.child and not life.condemned:
@@ -190,7 +194,7 @@ def advance(life: Lifecycle, event: Event, policy: Policy) -> Next:  # noqa: C90
             state = State.READY if well else State.DEGRADED
             return _armed(replace(life, state=state), Timer.CHECK, policy.check_s)
         case Exited(now), State.STARTING | State.READY | State.DEGRADED if life.child:
-            return _fallen(replace(life, child=False), now, policy)
+            return _crashed(replace(life, child=False), now, policy)
         case Exited(), State.STOPPING if life.child:
             return _over(replace(life, child=False), State.STOPPED)
         case Stop(), State.STARTING if not life.child:
@@ -206,7 +210,7 @@ def advance(life: Lifecycle, event: Event, policy: Policy) -> Next:  # noqa: C90
 
 
 def pause_s(policy: Policy, n_crashes: int) -> float:
-    """The pause before the next start: doubled with every crash in the window."""
+    """Return the pause before the next start: doubled with every crash in the window."""
     return float(policy.pause_s * 2 ** max(0, n_crashes - 1))
 
 
@@ -221,8 +225,9 @@ def _elapsed(life: Lifecycle, timer: Timer) -> Next:
             return life, (CheckHealth(),)
 
 
-def _fallen(life: Lifecycle, now: float, policy: Policy) -> Next:
-    """It ended, or could not be started, and nobody had asked for that."""
+def _crashed(life: Lifecycle, now: float, policy: Policy) -> Next:
+    """Go on after an ending that was not asked for, or a start that failed."""
+    # Only a server that was ready once is started again: a first load fails for a reason, which `up` reports.
     recent = tuple(at for at in life.crashes if now - at < policy.window_s)
     crashes = (*recent, now)
     life = replace(life, crashes=crashes, condemned=False)
@@ -242,7 +247,7 @@ def _over(life: Lifecycle, state: State) -> Next:
 
 
 def _armed(life: Lifecycle, timer: Timer, after_s: float) -> Next:
-    """One timer at most is armed: every state waits for one thing."""
+    """Arm a timer in place of any other: every state waits for one thing."""
     generation = life.generation + 1
     life = replace(life, generation=generation, timers=((timer, generation),))
     return life, (Arm(timer, generation, after_s),)

@@ -1,7 +1,7 @@
-"""What keeps a llama-server from harming others: it dies before the desktop, leaves no core, ends with its
-supervisor, and takes no more memory than it was planned to.
+"""Keep a llama-server from harming other programs.
 
-Each of these is done where the system lets us, and is no error where it does not.
+It is killed before the desktop if memory runs out, leaves no core, ends with its supervisor, and takes no more memory
+than planned. A protection that the system does not allow is left out.
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ OOM_SCORE_ADJ = 500
 """proc(5): added to the kernel's badness of 0 to 1000. Half of the scale puts any model server before any desktop,
 and leaves others (1000) able to go first. Raising one's own score needs no privilege."""
 
-_PR_SET_PDEATHSIG = 1
-"""prctl(2), linux/prctl.h."""
-
+_PR_SET_PDEATHSIG = 1  # prctl(2), linux/prctl.h
 
 _DRIVER_BYTES = 4 * GIB
-"""RAM a GPU's driver may take for each device, which no ledger holds. Seen: 1.9 GiB for PyTorch's first kernel on one GPU
-(pytorch/pytorch#12873) and 1.2 GiB (#106511), both with more kernels than llama.cpp has; 0.3 GiB of a software Vulkan
-driver that compiles its shaders (RssAnon, SmolLM2, less its planned buffers). Twice the largest: it bounds what
-runs away, and must not end what is well."""
+"""RAM that a GPU's driver may take for each device, which no ledger holds. Seen: 1.9 GiB for PyTorch's first kernel on
+one GPU (pytorch/pytorch#12873) and 1.2 GiB (#106511), both with more kernels than llama.cpp has; 0.3 GiB of a software
+Vulkan driver that compiles its shaders (RssAnon, SmolLM2, less its planned buffers). Twice the largest: the limit is
+for a server that runs away, and must not end one that is well."""
 
 
 def memory_max(ram_bytes: int, total_bytes: int, *, n_devices: int = 0) -> int | None:
-    """The limit for a server planned to take `ram_bytes` of RAM, devices in the host's memory included: a tenth more,
-    a GiB for what nobody plans, and what the drivers of `n_devices` GPUs may take.
+    """Return the memory limit of a server planned to take `ram_bytes`, devices in the host's memory included.
 
-    None where that is all the machine has: a limit there protects nobody.
+    A tenth more, a GiB for what is not planned, and what the drivers of `n_devices` GPUs may take. None if that is all
+    the machine has: such a limit protects nothing.
     """
     limit = ram_bytes + ram_bytes // 10 + GIB + n_devices * _DRIVER_BYTES
     return limit if limit < total_bytes else None
 
 
 def keep_to_ourselves() -> None:
-    """Nothing this process or its children write can be read by others, and none of them leaves a core: prompts
-    are in it."""
+    """Let no other user read what this process and its children write, and leave no core.
+
+    Prompts are in both.
+    """
     os.umask(0o077)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def before_exec(group: Path | None) -> Callable[[], None]:
-    """What the child does between fork and exec: dies with us, dies before others, and is in its memory group."""
+    """Return what the child runs between fork and exec: to die with us, to die first, to join its group."""
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
     def prepare() -> None:
@@ -69,7 +69,7 @@ def before_exec(group: Path | None) -> Callable[[], None]:
 
 
 class MemoryGroup:
-    """A memory cgroup beside (v2) or below (v1) our own, where we may make one; it counts what the kernel killed.
+    """A memory cgroup beside (v2) or below (v1) our own, with the kernel's count of kills in it.
 
     cgroup-v2.rst: a group that gives controllers to its children has no processes of its own, so ours cannot have
     children; v1 has no such rule.
@@ -79,7 +79,7 @@ class MemoryGroup:
         self.path = path
 
     def n_killed(self) -> int | None:
-        """Processes the kernel killed in it because its memory ran out."""
+        """Return how many processes the kernel killed in it because its memory ran out."""
         return _kills(self.path)
 
     def remove(self) -> None:
@@ -88,7 +88,7 @@ class MemoryGroup:
 
 
 def make_group(name: str, limit_bytes: int, parent: Path | None = None) -> MemoryGroup | None:
-    """A group of our own with this limit; None where the system does not let us make one. `parent` None is found."""
+    """Make a memory group with this limit in `parent` (None: found); None if the system does not allow it."""
     parent = parent or _parent_group()
     if parent is None:
         return None
@@ -108,14 +108,15 @@ def make_group(name: str, limit_bytes: int, parent: Path | None = None) -> Memor
 
 
 def left_groups() -> tuple[Path, ...]:
-    """Groups of supervisors that are gone: killed, they could not remove them."""
+    """Return the groups of supervisors that were killed, and so could not remove them."""
     parent = _parent_group()
-    found = sorted(parent.glob("launcher-*-*")) if parent is not None else []
-    return tuple(path for path in found if _is_left(path.name.rpartition("-")[2]))
+    groups = sorted(parent.glob("launcher-*-*")) if parent is not None else []
+    return tuple(path for path in groups if _is_left(path.name.rpartition("-")[2]))
 
 
 def sweep_groups() -> None:
-    """Remove them; one in which something still runs the kernel keeps."""
+    """Remove the groups of supervisors that were killed."""
+    # The kernel keeps a group in which something still runs.
     for path in left_groups():
         MemoryGroup(path).remove()
 
@@ -125,7 +126,7 @@ def _is_left(pid: str) -> bool:
 
 
 def own_kills() -> int | None:
-    """How many processes the kernel has killed in our own memory cgroup so far, where it counts that."""
+    """Return how many processes the kernel has killed in our own memory cgroup; None if it does not count."""
     own = _own_group()
     if own is None:
         return None
@@ -148,7 +149,7 @@ def _parent_group() -> Path | None:
 
 
 def _own_group() -> tuple[Path, bool] | None:
-    """The folder of our memory cgroup, and whether it is v2."""
+    """Return the folder of our memory cgroup, and whether it is v2."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
@@ -165,7 +166,7 @@ def _own_group() -> tuple[Path, bool] | None:
 
 
 def _kills(folder: Path) -> int | None:
-    """`oom_kill N` in a v2 memory.events or a v1 memory.oom_control."""
+    """Read `oom_kill N` from a v2 memory.events or a v1 memory.oom_control."""
     for name in ("memory.events", "memory.oom_control"):
         with contextlib.suppress(OSError):
             words = (folder / name).read_text().split()

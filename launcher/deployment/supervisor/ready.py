@@ -1,8 +1,8 @@
-"""Waiting until a deployment has produced a token, for as long as it gets on.
+"""Wait until a deployment has produced a token, for as long as its load makes progress.
 
-There is no limit in seconds: loading 500 GB may take half an hour. A load fails when its process ends, or
-when it stalls: none of what llama-server says of itself, bytes read, bytes resident, memory in use on its GPUs and CPU
-time has moved for a while. How far it is, is the furthest of the first four: a warm mmap moves only the resident size.
+There is no time limit: loading 500 GB may take half an hour. A load fails if its process ends, or if it stalls: for a
+while none of these has moved: llama-server's own report, bytes read, bytes resident, memory in use on its GPUs, CPU
+time. Progress is the furthest of the first four; with a warm mmap only the resident size moves.
 """
 
 from __future__ import annotations
@@ -28,28 +28,38 @@ from launcher.units import MIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StallLimits:
-    """Seconds. `idle_s`: nothing moves at all. `busy_s`: only CPU time moves; software GPUs compile shaders
-    for minutes before the first token (6 min measured), and ending a healthy load costs more than waiting."""
+    """How long a load may stand still, in seconds: nothing moves (`idle_s`), or only CPU time does (`busy_s`)."""
 
     idle_s: float = 120.0
+    # Software GPUs compile shaders for minutes before the first token (6 min measured), and ending a healthy load
+    # costs more than waiting.
     busy_s: float = 1800.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSigns:
+    """What is known of a load beside its process: what llama-server says it has loaded (0 to 1), and its VRAM."""
+
+    loaded: Callable[[], float | None] = lambda: None
+    vram_bytes: Callable[[], int] = lambda: 0
 
 
 _POLL_S = 0.025
 _SLOW_POLL_S = 0.25
 _SLOW_AFTER_S = 5.0
 _SAMPLE_S = 0.25
+
+# Less is noise: answering our own polls reads and allocates a little, and takes about 0.1 s of CPU in two minutes (at
+# 4 polls a second).
 _MOVED_BYTES = MIB
-"""Less is noise: answering our own polls reads and allocates a little."""
 _MOVED_CPU_S = 1.0
-"""Less is noise: answering our own polls (4 a second) takes about 0.1 s of CPU in two minutes."""
+
 _SURE_AFTER_S = 3.0
-_LAST_WORDS_S = 2.0
-"""Between a closed connection and the process's end: the kernel closes sockets first."""
+_LAST_WORDS_S = 2.0  # from a closed connection to the end of its process: the kernel closes sockets first
 
 
 class LoadFailed(EngineFailed):
-    """A deployment that did not become ready, or did not stay so; `cause` is what is known of why."""
+    """A deployment did not become ready, or did not stay so; `cause` says why."""
 
     def __init__(self, name: str, cause: Cause) -> None:
         logs = f"launcher logs {name}"
@@ -62,7 +72,7 @@ class LoadFailed(EngineFailed):
 
 
 def failure(deployment: Deployment) -> LoadFailed:
-    """Why the deployment's process ended, by its log and exit status."""
+    """Return why the deployment's process ended, by its log and exit status."""
     exit_code = None if deployment.process is None else reap_process(deployment.process)
     return LoadFailed(deployment.name, diagnose(tail_of(deployment), exit_code))
 
@@ -72,29 +82,26 @@ def wait_ready(
     *,
     on_progress: OnProgress = silent,
     limits: StallLimits | None = None,
-    told: Callable[[], float | None] = lambda: None,
-    taken: Callable[[], int] = lambda: 0,
+    signs: LoadSigns | None = None,
     ended: Callable[[Deployment], EngineFailed] = failure,
     canary: bool = False,
 ) -> None:
-    """Return when the deployment's model has produced a token, and with `canary` has also read a prompt that fills
-    its context: memory that was not counted runs out there first.
+    """Return once the model has produced a token, and with `canary` has read a prompt that fills its context.
 
-    `on_progress` gets phase `load` (bytes of the model that are in), `token` and `canary` (seconds). `told` is how
-    much of the model llama-server says it has loaded, 0 to 1, `taken` the bytes its GPUs' drivers say are in use since.
-    Raises what `ended` makes of a process that is gone,
-    LoadFailed when it stalls or answers nothing; ending the rest is the caller's.
+    `on_progress` gets the phases `load` (bytes of the model loaded), `token` and `canary` (seconds). Raises what `ended`
+    returns if the process is gone, LoadFailed if it stalls or answers nothing; the caller ends what is left.
     """
     if deployment.process is None:
         raise EngineFailed(f"{deployment.name} was never started", hint=f"launcher stop {deployment.name}")
-    watch = _Watch(deployment, deployment.process, on_progress, limits or StallLimits(), ended)
-    watch.told, watch.taken = told, taken
+    watch = _Watch(
+        deployment, deployment.process, on_progress, limits or StallLimits(), signs or LoadSigns(), ended
+    )
     while not (is_loaded(deployment.url) and listens(deployment.process, deployment.port) is not False):
         watch.tick("load")
         watch.pause()
     key = read_api_key(deployment.api_key_file)
     _until_done(lambda: generate_token(deployment.url, api_key=key), "token", deployment, watch)
-    if canary:
+    if canary:  # memory that was not counted runs out there first
         _until_done(lambda: _fill(deployment.url, key), "canary", deployment, watch)
 
 
@@ -105,7 +112,7 @@ def _fill(url: str, api_key: str | None) -> None:
 
 
 def tail_of(deployment: Deployment) -> str:
-    """The end of its log."""
+    """Return the end of the deployment's log."""
     return tail(Path(deployment.log_path))
 
 
@@ -118,8 +125,8 @@ def _until_done(ask: Callable[[], None], phase: str, deployment: Deployment, wat
         except BaseException as error:  # noqa: BLE001  raised again below, in the thread that waits
             failures.append(error)
 
-    # a thread, because the request has no limit of its own and the process has to be watched meanwhile; a
-    # daemon, because it ends with the server, and nothing may keep the launcher from ending after Ctrl-C
+    # A thread, because the request has no limit of its own and the process has to be watched meanwhile. A daemon,
+    # because it ends with the server, and nothing may keep the launcher from ending after Ctrl-C.
     asking = threading.Thread(target=run, name=phase, daemon=True)
     asking.start()
     while asking.is_alive():
@@ -130,18 +137,18 @@ def _until_done(ask: Callable[[], None], phase: str, deployment: Deployment, wat
     watch.last_words()
     [error] = failures
     if isinstance(error, LauncherError):
-        what = (
+        problem = (
             "loaded, but produced no token"
             if phase == "token"
             else "failed at a prompt that fills its context"
         )
-        cause = Cause(kind=CauseKind.NO_ANSWER, sentence=f"{what}: {error.message}")
+        cause = Cause(kind=CauseKind.NO_ANSWER, sentence=f"{problem}: {error.message}")
         raise LoadFailed(deployment.name, cause) from error
     raise error
 
 
 class _Watch:
-    """Looks at the process while somebody waits for it."""
+    """A look at the loading process from time to time, for progress, stalls and its end."""
 
     def __init__(
         self,
@@ -149,21 +156,21 @@ class _Watch:
         process: ProcessId,
         on_progress: OnProgress,
         limits: StallLimits,
+        signs: LoadSigns,
         ended: Callable[[Deployment], EngineFailed],
     ) -> None:
         self._deployment = deployment
         self._process = process
         self._on_progress = on_progress
         self._limits = limits
-        self.told: Callable[[], float | None] = lambda: None
-        self.taken: Callable[[], int] = lambda: 0
+        self._signs = signs
         self._ended = ended
         self._began = self._sampled = self._moved = self._worked = time.monotonic()
         self._seen = Activity(read_bytes=None, resident_bytes=0, cpu_s=0.0)
         self._done = 0
 
     def tick(self, phase: str) -> None:
-        """Raises EngineFailed when the process has ended or stalled; reports progress."""
+        """Report progress; raise EngineFailed if the process has ended or stalled."""
         if find_presence(self._process) is not Presence.RUNNING:
             raise self._ended(self._deployment)
         now = time.monotonic()
@@ -178,12 +185,12 @@ class _Watch:
             raise self._stalled("computes without reading or allocating anything", self._limits.busy_s)
 
     def pause(self) -> None:
-        """Between two looks: short at first, so that a small model loses nothing."""
+        """Wait until the next look: briefly at first, so that a small model loses nothing."""
         young = time.monotonic() - self._began < _SLOW_AFTER_S
         time.sleep(_POLL_S if young else _SLOW_POLL_S)
 
     def last_words(self) -> None:
-        """Raises EngineFailed when the process is ending; its log says more than a lost connection."""
+        """Raise EngineFailed if the process is ending: its log says more than a lost connection."""
         deadline = time.monotonic() + _LAST_WORDS_S
         while time.monotonic() < deadline:
             if find_presence(self._process) is not Presence.RUNNING:
@@ -194,8 +201,8 @@ class _Watch:
         seen = read_activity(self._process)
         if seen is None:
             return
-        said = int((self.told() or 0.0) * self._deployment.model_bytes)
-        done = max(seen.read_bytes or 0, seen.resident_bytes, said, self.taken())
+        reported = int((self._signs.loaded() or 0.0) * self._deployment.model_bytes)
+        done = max(seen.read_bytes or 0, seen.resident_bytes, reported, self._signs.vram_bytes())
         if done >= self._done + _MOVED_BYTES:
             self._done, self._moved = done, now
         if seen.cpu_s >= self._seen.cpu_s + _MOVED_CPU_S:
@@ -210,13 +217,13 @@ class _Watch:
         text = "first token" if phase == "token" else "a prompt that fills the context"
         return Step(phase=phase, done=int(now - self._began), total=None, unit="s", text=text)
 
-    def _stalled(self, what: str, limit_s: float) -> LoadFailed:
-        sentence = f"stalled: for {limit_s:.0f} s llama-server {what}"
+    def _stalled(self, problem: str, limit_s: float) -> LoadFailed:
+        sentence = f"stalled: for {limit_s:.0f} s llama-server {problem}"
         return LoadFailed(self._deployment.name, Cause(kind=CauseKind.STALLED, sentence=sentence))
 
 
 def remaining(done: int, total: int, elapsed_s: float) -> str:
-    """`, 12 s left` at the speed so far; nothing while that is a guess, and once everything is in."""
+    """Return `, 12 s left` at the speed so far; empty while that is a guess, and once everything is loaded."""
     if elapsed_s < _SURE_AFTER_S or not 0 < done < total:
         return ""
     left = elapsed_s * (total - done) / done

@@ -1,136 +1,111 @@
-"""One small process per deployment: starts llama-server, holds the pipes to it, starts it again, ends it.
+"""Supervise one deployment: start llama-server, watch it, start it again, end it.
 
-It is the one writer of the deployment's record while it lives; `lifecycle` decides, this does. llama-server is its
-`child` and ends with it: whoever kills the supervisor ends the server. Where systemd keeps the supervisor up, one that
-was killed is started anew and takes the deployment up again.
+`lifecycle` decides, this module does. llama-server is its `child` and ends with it: killing the supervisor ends the
+server. If systemd keeps the supervisor up, a killed one is started again and takes the deployment up again.
 
-It waits in one `select` and computes nothing: no poll, no tick. HTTP is done by threads that live for one
-question; they answer through a queue, tagged with the number of the child they asked about.
-
-    python -m launcher.deployment.supervisor STATE_FILE
+The main loop waits in one `select` and computes nothing: no poll, no tick. HTTP is for threads (`questions`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import queue
 import selectors
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from launcher.deployment import options, process
+from launcher.deployment import process
 from launcher.deployment.identity import Presence, find_presence, identify
-from launcher.deployment.options import SupervisorOptions
+from launcher.deployment.options import SupervisorOptions, parse_options
 from launcher.deployment.record import Deployment, Phase
-from launcher.deployment.records import find_record, progress_path, remove_record, save_record, state_path
+from launcher.deployment.records import find_record, marker_of, progress_path
 from launcher.deployment.supervisor import lifecycle, protect
 from launcher.deployment.supervisor.bookkeeping import Bookkeeping
 from launcher.deployment.supervisor.child import Child
 from launcher.deployment.supervisor.lifecycle import State
-from launcher.deployment.supervisor.vram_growth import VramGrowth, VramReader
+from launcher.deployment.supervisor.questions import Answer, Questions, check_health, watch_load
+from launcher.deployment.supervisor.record_keeper import RecordKeeper
+from launcher.deployment.supervisor.vram_growth import VramGrowth, VramMeter
 from launcher.engine import environment
 from launcher.engine.log.cause import Cause, CauseKind
 from launcher.engine.log.diagnose import diagnose
 from launcher.errors import EngineFailed, TryAgain
-from launcher.progress import Step
 
-OpenVramReader = Callable[[Mapping[str, str]], VramReader]
-"""Opens what reads the memory of these GPUs (UUID by llama.cpp's name)."""
+OpenVramMeter = Callable[[Mapping[str, str]], VramMeter]
+"""Opens a meter of the memory of these GPUs (UUID by llama.cpp's name)."""
 
 _RESUMABLE = frozenset({Phase.STARTING, Phase.READY, Phase.DEGRADED, Phase.BACKOFF})
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """What a thread found out about child number `child`."""
-
-    child: int
-    event: lifecycle.Event
-    cause: Cause | None = None
-
-
 class Supervisor:
-    """Drives one lifecycle. `run` returns when nothing is left to do."""
+    """Drive one lifecycle. `run` returns when nothing is left to do."""
 
     def __init__(
         self,
         folder: Path,
         deployment: Deployment,
-        opts: SupervisorOptions,
-        open_gauge: OpenVramReader | None = None,
+        options: SupervisorOptions,
+        open_vram_meter: OpenVramMeter | None = None,
     ) -> None:
-        self._folder = folder
-        self._resumed = deployment.supervisor is not None
-        self._restarts_before = deployment.restarts + 1 if self._resumed else 0
-        self._was_ready = self._resumed and deployment.phase is not Phase.STARTING
-        self._record = replace(
-            deployment,
-            supervisor=identify(os.getpid()),
-            failure=_killed(deployment) if self._resumed else deployment.failure,
+        self._options = options
+        self._open_vram_meter = open_vram_meter
+        self._policy = lifecycle.Policy(
+            keep_up=options.keep_up, grace_s=options.grace_s, check_s=options.check_s
         )
-        self._options = opts
-        self._open_gauge = open_gauge
-        self._policy = lifecycle.Policy(keep_up=opts.keep_up, grace_s=opts.grace_s, check_s=opts.check_s)
-        self._account = Bookkeeping(folder, deployment.name, opts)
         self._life = lifecycle.Lifecycle()
-        self._left = False
-        self._heard_of = self._was_ready
-        self._mute = False
-        self._unsaved = False
+        self._is_over = False
         self._number = 0
         self._child: Child | None = None
         self._cause: Cause | None = None
         self._timers: dict[lifecycle.Timer, tuple[float, int]] = {}
-        self._told: queue.SimpleQueue[_Told] = queue.SimpleQueue()
-        self._wake_read, self._wake_write = os.pipe()
+        self._questions = Questions()
         self._selector = selectors.DefaultSelector()
-        self._marker = str(state_path(folder, deployment.name).absolute())
-        self._group = (
-            None if opts.memory_bytes is None else protect.make_group(deployment.name, opts.memory_bytes)
-        )
-        self._kills = self._n_killed()
+        self._keeper = RecordKeeper(folder, deployment, identify(os.getpid()), self._stop_self)
+        self._bookkeeping = Bookkeeping(folder, deployment.name, options)
+        self._marker = marker_of(folder, deployment.name)
+        self._progress = progress_path(folder, deployment.name)
+        limit = options.memory_bytes
+        self._group = None if limit is None else protect.make_group(deployment.name, limit)
+        self._kills = self._count_kills()
 
     @property
     def is_mute(self) -> bool:
-        """It gave up because nobody could be told how far it was: the record could not be written."""
-        return self._mute
+        """True if it ended because its record could not be written."""
+        return self._keeper.is_mute
 
     def run(self) -> State:
-        """The state it ended in: stopped, or failed."""
-        for end in (self._wake_read, self._wake_write):
-            os.set_blocking(end, False)
-        self._selector.register(self._wake_read, selectors.EVENT_READ)
-        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
-            signal.signal(number, lambda _number, _frame: None)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        self._account.claim(self._record, loaded=False)
-        if self._resumed and self._record.failure is not None:
-            self._write(f"{self._record.failure.sentence}; it is taken up again")
-        self._feed(lifecycle.Start(was_ready=self._was_ready))
-        while not self._left:
+        """Supervise to the end; return the last state, stopped or failed."""
+        keeper = self._keeper
+        self._selector.register(self._questions.wake_read, selectors.EVENT_READ)
+        self._questions.wake_on_signals()
+        self._bookkeeping.claim(keeper.record, loaded=False)
+        if keeper.is_resumed and keeper.record.failure is not None:
+            keeper.log(f"{keeper.record.failure.sentence}; it is taken up again")
+        self._feed(lifecycle.Start(was_ready=keeper.was_ready))
+        while not self._is_over:
             self._turn()
         if self._group is not None:
             self._group.remove()
-        self._account.drop_claim()
+        self._bookkeeping.drop_claim()
         return self._life.state
 
+    def _stop_self(self) -> None:
+        self._questions.put(Answer(self._number, lifecycle.Stop()))
+
+    # ---- the main loop ----
+
     def _turn(self) -> None:
-        """Wait for one thing to happen, and see to it."""
+        """Wait until something happens, and handle it."""
         due = min((at for at, _ in self._timers.values()), default=None)
         timeout = None if due is None else max(0.0, due - time.monotonic())
         for key, _ in self._selector.select(timeout):
-            if key.fd == self._wake_read:
-                self._woken(os.read(self._wake_read, 4096))
+            if key.fd == self._questions.wake_read:
+                self._take_answers()
             else:
-                self._heard()
+                self._read_stdout()
         self._look_for_exit()
         now = time.monotonic()
         for timer, (at, generation) in list(self._timers.items()):
@@ -138,35 +113,30 @@ class Supervisor:
                 del self._timers[timer]
                 self._feed(lifecycle.Elapsed(timer, generation))
 
-    def _woken(self, signals: bytes) -> None:
-        """By signals (their numbers) and by threads (zero)."""
-        if signals.translate(None, bytes((0, signal.SIGCHLD))):
+    def _take_answers(self) -> None:
+        if self._questions.woken_by_stop():
             self._feed(lifecycle.Stop())
-        while True:
-            try:
-                told = self._told.get_nowait()
-            except queue.Empty:
-                return
-            if told.child == self._number:
-                self._cause = told.cause or self._cause
-                self._feed(told.event)
+        for answer in self._questions.answers():
+            if answer.child == self._number:  # else it is about an earlier child
+                self._cause = answer.cause or self._cause
+                self._feed(answer.event)
 
-    def _heard(self) -> None:
-        """The child's stdout: reports, and between them what belongs into the log."""
+    def _read_stdout(self) -> None:
+        """Read the child's reports; what it prints between them goes into the log."""
         if self._child is None:
             return
-        words = self._child.hear()
-        if words is None and self._child.stdout is not None:
+        printed = self._child.read_stdout()
+        if printed is None and self._child.stdout is not None:
             self._selector.unregister(self._child.stdout)
-        elif words:
-            os.write(2, words)
+        elif printed:
+            os.write(2, printed)
 
     def _look_for_exit(self) -> None:
         if self._child is None or (status := self._child.exit_status()) is None:
             return
         if self._child.stdout is not None and self._child.stdout in self._selector.get_map():
             with contextlib.suppress(BlockingIOError):
-                self._heard()  # its last words
+                self._read_stdout()  # what it printed last
         child, self._child = self._child, None
         if child.stdout is not None:
             with contextlib.suppress(KeyError):
@@ -174,20 +144,21 @@ class Supervisor:
         child.close()
         process.stop_process(None, marker=self._marker, grace_s=0.0)  # what it started and left behind
         if self._life.state is not State.STOPPING:
-            self._note_end(child, status)
-            self._account.claim(self._record, loaded=False)
+            self._explain_exit(child, status)
+            self._bookkeeping.claim(self._keeper.record, loaded=False)
         self._feed(lifecycle.Exited(time.monotonic()))
 
-    def _note_end(self, child: Child, status: int) -> None:
-        """It ended by itself: why, into record, history and log. A child we killed keeps the cause we killed it for."""
-        kills, before = self._n_killed(), self._kills
+    def _explain_exit(self, child: Child, status: int) -> None:
+        """Put into record and history why the child ended by itself."""
+        kills, before = self._count_kills(), self._kills
         self._kills = kills
         by_kernel = None if kills is None or before is None else kills > before
+        # A child that we killed has the cause that we killed it for.
         cause = self._cause or diagnose(child.log(), status, by_kernel=by_kernel)
-        self._record = replace(self._record, failure=cause)
-        self._account.note_load(self._record, child, cause)
+        self._keeper.set_failure(cause)
+        self._bookkeeping.note_load(self._keeper.record, child, cause)
 
-    def _n_killed(self) -> int | None:
+    def _count_kills(self) -> int | None:
         return protect.own_kills() if self._group is None else self._group.n_killed()
 
     # ---- the lifecycle and its effects ----
@@ -202,18 +173,19 @@ class Supervisor:
             for effect in effects:
                 events.extend(self._do(effect))
             if self._life.state is not before.state:
-                self._announce()
-            elif self._unsaved and not self._mute:
-                self._save()
+                self._keeper.announce(self._life)
+            else:
+                self._keeper.save_if_unsaved()
 
     def _do(self, effect: lifecycle.Effect) -> tuple[lifecycle.Event, ...]:
+        """Carry out the effect; return the events that answer it at once."""
         match effect:
             case lifecycle.Spawn():
                 return (self._spawn(),)
             case lifecycle.Watch():
                 self._ask(self._watch)
             case lifecycle.CheckHealth():
-                self._ask(self._check)
+                self._ask(check_health)
             case lifecycle.AskExit():
                 if self._child is not None:
                     self._child.ask_exit()
@@ -223,173 +195,61 @@ class Supervisor:
             case lifecycle.Arm(timer, generation, after_s):
                 self._timers[timer] = (time.monotonic() + after_s, generation)
             case lifecycle.Leave():
-                self._left = True
+                self._is_over = True
         return ()
-
-    def _announce(self) -> None:
-        """Record and log say the new state. A stopped deployment is forgotten: that is what stopping means."""
-        state = self._life.state
-        if state is State.STOPPED:
-            if not self._mute:  # else whoever waits sees that the record stayed where it was, and removes it
-                remove_record(self._folder, self._record.name)
-            return
-        restarts = self._restarts_before + self._life.restarts
-        if state is State.READY and not restarts:
-            self._record = replace(self._record, failure=None)
-        self._say(state)
-        self._record = replace(self._record, phase=Phase(state.value), restarts=restarts)
-        self._save()
-
-    def _say(self, state: State) -> None:
-        words = {State.BACKOFF: "it is started again soon", State.FAILED: "it is not started again"}
-        if state in words and self._record.failure is not None:
-            number = f"ending {len(self._life.crashes)} in 10 minutes"
-            self._write(f"{self._record.failure.sentence}; {words[state]} ({number})")
-        elif state is State.STARTING and self._life.restarts:
-            self._write(f"start {self._life.restarts + 1} of {self._record.name}")
-        elif state is State.READY:
-            self._write(f"{self._record.name} is ready at {self._record.url}")
-
-    def _write(self, text: str) -> None:
-        """Into the log, and to systemd's journal where that is our stdout."""
-        line = f"launcher: {text}\n".encode()
-        with contextlib.suppress(OSError):
-            os.write(2, line)
-            if not os.path.sameopenfile(1, 2):
-                os.write(1, line)
-
-    def _save(self) -> None:
-        """What cannot be written now is tried again with the next event. But while nobody was told yet that it is
-        ready, somebody waits for this record: a server whose readiness cannot be said is ended, and so are we."""
-        try:
-            save_record(self._folder, self._record)
-        except OSError as error:
-            if not self._unsaved:
-                self._write(f"the record could not be written: {error}")
-            self._unsaved = True
-            if not self._heard_of and not self._mute:
-                self._mute = True
-                self._tell(_Told(self._number, lifecycle.Stop()))
-        else:
-            self._unsaved = False
-            self._heard_of = self._heard_of or self._record.phase is not Phase.STARTING
 
     def _spawn(self) -> lifecycle.Event:
         self._number += 1
         self._cause = None
-        taken = VramGrowth(self._options.devices, self._open_gauge)
+        argv, log = self._keeper.record.argv, Path(self._keeper.record.log_path)
+        growth = VramGrowth(self._options.devices, self._open_vram_meter)
         group = None if self._group is None else self._group.path
         try:
-            child = Child(self._number, self._record.argv, Path(self._record.log_path), group, taken)
+            child = Child(self._number, argv, log, group, growth)
         except OSError as error:
-            taken.close()
-            why = process.cannot_run(self._record.argv[0], error)
+            growth.close()
+            why = process.cannot_run(argv[0], error)
             self._cause = Cause(kind=CauseKind.OTHER, sentence=why.message, remedy=why.hint)
-            self._record = replace(self._record, failure=self._cause)
+            self._keeper.set_failure(self._cause)
             return lifecycle.NotSpawned(time.monotonic())
         self._child = child
-        self._record = replace(self._record, process=identify(child.pid))
         if child.stdout is not None:
             self._selector.register(child.stdout, selectors.EVENT_READ)
-        self._save()
+        self._keeper.set_process(identify(child.pid))
         return lifecycle.Spawned()
 
-    # ---- threads: one question each ----
+    def _ask(self, question: Callable[[Child, Deployment], Answer | None]) -> None:
+        child, record = self._child, self._keeper.record
+        if child is not None:
+            self._questions.ask(lambda: question(child, record))
 
-    def _ask(self, question: Callable[[Child, Deployment], _Told | None]) -> None:
-        child, record = self._child, self._record
-        if child is None:
-            return
-
-        def run() -> None:
-            told = question(child, record)
-            if told is not None:
-                self._tell(told)
-
-        threading.Thread(target=run, name="question", daemon=True).start()
-
-    def _tell(self, told: _Told) -> None:
-        """The main thread, which takes it up at its next turn."""
-        self._told.put(told)
-        with contextlib.suppress(OSError):
-            os.write(self._wake_write, b"\0")
-
-    def _watch(self, child: Child, record: Deployment) -> _Told | None:
-        """Until it is ready, stalls, or is gone: the last is seen by the main thread."""
-        from launcher.deployment.supervisor.ready import LoadFailed, StallLimits, wait_ready  # noqa: PLC0415  while the server loads
-
-        progress = progress_path(self._folder, record.name)
-        limits = StallLimits(idle_s=self._options.idle_s, busy_s=self._options.busy_s)
-
-        def show(step: Step) -> None:
-            with contextlib.suppress(OSError):
-                temporary = progress.with_suffix(".progress-new")
-                temporary.write_text(json.dumps(asdict(step)), encoding="utf-8")
-                temporary.replace(progress)
-
-        try:
-            wait_ready(
-                record,
-                on_progress=show,
-                limits=limits,
-                told=lambda: child.reports.loaded,
-                taken=lambda: sum(child.taken.now().values()),
-                ended=_Gone,
-                canary=self._options.canary,
-            )
-        except _Gone:
-            return None
-        except LoadFailed as error:
-            return _Told(child.number, lifecycle.Unfit(), error.cause)
-        except EngineFailed as error:
-            cause = Cause(kind=CauseKind.NO_ANSWER, sentence=error.message)
-            return _Told(child.number, lifecycle.Unfit(), cause)
-        finally:
-            with contextlib.suppress(OSError):
-                progress.unlink(missing_ok=True)
-        self._account.claim(record, loaded=True)
-        self._account.note_load(record, child, None)
-        child.taken.close()
-        return _Told(child.number, lifecycle.Answered())
-
-    def _check(self, child: Child, record: Deployment) -> _Told:
-        from launcher.engine.client import is_loaded  # noqa: PLC0415  while nobody waits
-
-        return _Told(child.number, lifecycle.HealthChecked(bool(is_loaded(record.url))))
+    def _watch(self, child: Child, record: Deployment) -> Answer | None:
+        answer = watch_load(child, record, self._options, self._progress)
+        if answer is not None and isinstance(answer.event, lifecycle.Answered):
+            self._bookkeeping.claim(record, loaded=True)
+            self._bookkeeping.note_load(record, child, None)
+            child.vram_growth.close()
+        return answer
 
 
-class _Gone(EngineFailed):
-    """The process that a thread watched has ended."""
+def supervise(state_file: Path, open_vram_meter: OpenVramMeter | None = None) -> int:
+    """Supervise the deployment of this state file until it has ended; return the exit status.
 
-    def __init__(self, deployment: Deployment) -> None:
-        super().__init__(f"{deployment.name} ended")
-
-
-def _killed(deployment: Deployment) -> Cause:
-    pid = "?" if deployment.supervisor is None else deployment.supervisor.pid
-    sentence = f"its supervisor (pid {pid}) was killed, and llama-server with it"
-    return Cause(kind=CauseKind.KILLED, sentence=sentence)
-
-
-def supervise(state_file: Path, open_gauge: OpenVramReader | None = None) -> int:
-    """Supervise the deployment of this state file until it has ended; EngineFailed's exit code when it was given up,
-    TryAgain's when its record could not be written.
-
-    Nothing to supervise (stopped meanwhile, failed, somebody else does it) is no failure: whoever keeps us up must
-    not try again.
+    EngineFailed's if it was given up, TryAgain's if its record could not be written. Zero also if there is nothing to
+    supervise (stopped meanwhile, failed, supervised already), so that systemd does not try again.
     """
     protect.keep_to_ourselves()
     deployment = find_record(state_file.parent, state_file.stem)
     if not isinstance(deployment, Deployment) or deployment.phase not in _RESUMABLE:
         return 0
-    keeper = deployment.supervisor
-    if keeper is not None and find_presence(keeper) is not Presence.GONE:
+    other = deployment.supervisor
+    if other is not None and find_presence(other) is not Presence.GONE:
         return 0
-    opts = options.parse_options(deployment.options)
-    _, dropped = environment.engine_env({name: "" for name in os.environ if name not in opts.passed})
+    options = parse_options(deployment.options)
+    _, dropped = environment.engine_env({name: "" for name in os.environ if name not in options.passed})
     for name in dropped:
         del os.environ[name]
-    supervisor = Supervisor(state_file.parent, deployment, opts, open_gauge)
+    supervisor = Supervisor(state_file.parent, deployment, options, open_vram_meter)
     state = supervisor.run()
     if supervisor.is_mute:
         return TryAgain.exit_code

@@ -1,6 +1,6 @@
-"""What a load takes on its devices, by the drivers' own account: what is in use now, less what was before it began.
+"""Measure what a load takes on its devices: memory in use now, less what was in use before, as drivers report it.
 
-Whatever else takes or frees memory there meanwhile is in it, too: the drivers tell apart devices, not processes.
+Memory that other processes take or free meanwhile is in it, too: drivers tell apart devices, not processes.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 
-class VramReader(Protocol):
-    """Reads bytes in use by device (`CUDA0`); what no driver tells is left out. Neither call raises."""
+class VramMeter(Protocol):
+    """Reads bytes in use by device (`CUDA0`), without devices whose driver does not say. Neither call raises."""
 
     def read(self) -> Mapping[str, int]: ...
 
@@ -18,28 +18,28 @@ class VramReader(Protocol):
 
 
 class VramGrowth:
-    """One load. Made before llama-server is started; `now` may be asked by a thread."""
+    """The growth during one load. Made before llama-server is started; any thread may read it."""
 
     def __init__(
-        self, devices: Mapping[str, str], open_gauge: Callable[[Mapping[str, str]], VramReader] | None
+        self, devices: Mapping[str, str], open_meter: Callable[[Mapping[str, str]], VramMeter] | None
     ) -> None:
-        self._gauge = open_gauge(devices) if open_gauge is not None and devices else None
-        self._before = {} if self._gauge is None else dict(self._gauge.read())
+        self._meter = open_meter(devices) if open_meter is not None and devices else None
+        self._before = {} if self._meter is None else dict(self._meter.read())
         self._last: dict[str, int] = {}
 
-    def now(self) -> Mapping[str, int]:
-        """Bytes by device; what was last seen once the gauge is closed."""
-        gauge = self._gauge
-        if gauge is not None and (seen := gauge.read()):
-            self._last = growth(self._before, seen)
+    def read(self) -> Mapping[str, int]:
+        """Return the growth in bytes by device; after `close`, the last one read."""
+        meter = self._meter
+        if meter is not None and (now := meter.read()):
+            self._last = growth(self._before, now)
         return self._last
 
     def close(self) -> None:
-        gauge, self._gauge = self._gauge, None
-        if gauge is not None:
-            gauge.close()
+        meter, self._meter = self._meter, None
+        if meter is not None:
+            meter.close()
 
 
 def growth(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
-    """What grew by how much, in bytes; a device that was not read both times is unknown, and left out."""
+    """Return how much each device grew, in bytes, without those that were not read both times."""
     return {name: max(0, used - before[name]) for name, used in now.items() if name in before}

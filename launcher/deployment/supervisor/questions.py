@@ -1,0 +1,130 @@
+"""Ask about the child in threads, one question each; the answers wake the supervisor's main loop."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from launcher.deployment.options import SupervisorOptions
+from launcher.deployment.record import Deployment
+from launcher.deployment.supervisor import lifecycle
+from launcher.deployment.supervisor.child import Child
+from launcher.engine.log.cause import Cause, CauseKind
+from launcher.errors import EngineFailed
+from launcher.progress import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An event that a thread found out about child number `child`."""
+
+    child: int
+    event: lifecycle.Event
+    cause: Cause | None = None
+
+
+class Questions:
+    """A queue of answers, and a pipe that wakes the main loop for them and for signals."""
+
+    def __init__(self) -> None:
+        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self.wake_read, self._wake_write = os.pipe()
+        for end in (self.wake_read, self._wake_write):
+            os.set_blocking(end, False)
+
+    def wake_on_signals(self) -> None:
+        """Have SIGTERM, SIGINT and SIGCHLD wake the main loop, and ignore SIGHUP. Main thread only."""
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, lambda _number, _frame: None)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def woken_by_stop(self) -> bool:
+        """Read what woke the loop: signals by number, answers as zero. Tell whether one asks to stop."""
+        return bool(os.read(self.wake_read, 4096).translate(None, bytes((0, signal.SIGCHLD))))
+
+    def ask(self, question: Callable[[], Answer | None]) -> None:
+        """Run the question in a thread of its own; it may have no answer."""
+
+        def run() -> None:
+            answer = question()
+            if answer is not None:
+                self.put(answer)
+
+        threading.Thread(target=run, name="question", daemon=True).start()
+
+    def put(self, answer: Answer) -> None:
+        """Queue the answer; the main loop takes it at its next turn."""
+        self._answers.put(answer)
+        with contextlib.suppress(OSError):
+            os.write(self._wake_write, b"\0")
+
+    def answers(self) -> Iterator[Answer]:
+        """Yield the answers that have come."""
+        while True:
+            try:
+                yield self._answers.get_nowait()
+            except queue.Empty:
+                return
+
+
+class _ChildEnded(EngineFailed):
+    """The child that a thread watched has ended."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        super().__init__(f"{deployment.name} ended")
+
+
+def watch_load(child: Child, record: Deployment, options: SupervisorOptions, progress: Path) -> Answer | None:
+    """Wait until the child is ready or unfit, writing its progress to a file; None if it ended."""
+    # Imported while the server loads: nothing waits for it.
+    from launcher.deployment.supervisor.ready import (  # noqa: PLC0415
+        LoadFailed,
+        LoadSigns,
+        StallLimits,
+        wait_ready,
+    )
+
+    def show(step: Step) -> None:
+        with contextlib.suppress(OSError):
+            temporary = progress.with_suffix(".progress-new")
+            temporary.write_text(json.dumps(asdict(step)), encoding="utf-8")
+            temporary.replace(progress)
+
+    try:
+        wait_ready(
+            record,
+            on_progress=show,
+            limits=StallLimits(idle_s=options.idle_s, busy_s=options.busy_s),
+            signs=LoadSigns(
+                loaded=lambda: child.reports.loaded,
+                vram_bytes=lambda: sum(child.vram_growth.read().values()),
+            ),
+            ended=_ChildEnded,
+            canary=options.canary,
+        )
+    except _ChildEnded:
+        return None  # the main loop sees that, too
+    except LoadFailed as error:
+        return Answer(child.number, lifecycle.Unfit(), error.cause)
+    except EngineFailed as error:
+        cause = Cause(kind=CauseKind.NO_ANSWER, sentence=error.message)
+        return Answer(child.number, lifecycle.Unfit(), cause)
+    finally:
+        with contextlib.suppress(OSError):
+            progress.unlink(missing_ok=True)
+    return Answer(child.number, lifecycle.Answered())
+
+
+def check_health(child: Child, record: Deployment) -> Answer:
+    """Ask the child whether it is well."""
+    from launcher.engine.client import is_loaded  # noqa: PLC0415  as above
+
+    return Answer(child.number, lifecycle.HealthChecked(bool(is_loaded(record.url))))
