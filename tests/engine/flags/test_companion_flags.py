@@ -68,8 +68,8 @@ def test_drafted_tokens(flags: tuple[str, ...], n_draft: int) -> None:
     ],
 )
 def test_where_a_projector_goes(flags: tuple[str, ...], where: str | None) -> None:
-    wishes = read_companions(("-mm", "v.gguf", *flags, "--image-max-tokens", "512"))
-    assert wishes.projector == ProjectorRequest(path="v.gguf", where=where, image_max_tokens=512)
+    requests = read_companions(("-mm", "v.gguf", *flags, "--image-max-tokens", "512"))
+    assert requests.projector == ProjectorRequest(path="v.gguf", where=where, image_max_tokens=512)
 
 
 @pytest.mark.parametrize(

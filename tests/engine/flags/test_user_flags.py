@@ -1,4 +1,4 @@
-"""Flags after `--` as wishes to the planner."""
+"""Flags after `--` as requests to the planner."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_numa_mode_is_a_wish() -> None:
         absorb_flags(("--numa", "sideways"), Workload())
 
 
-def test_overrides_are_wishes_in_the_order_typed() -> None:
+def test_overrides_are_requests_in_the_order_typed() -> None:
     flags = (
         "-ot",
         "a=CUDA1,b=CPU",

@@ -2,92 +2,16 @@
 
 from __future__ import annotations
 
-import json
-
-import pytest
-
-from launcher.engine.flags.command_line import read_command
-from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST, Basis
 from launcher.plan.check.as_json import check_json
-from launcher.plan.check.check import Check, check_configuration
-from launcher.plan.companions import NO_COMPANIONS, Companions, Draft, DraftRequest
 from launcher.plan.expert_pattern import placement_pattern
-from launcher.plan.oracle import Answer, BufferRow, HostTensor, Question, Refusal
+from launcher.plan.oracle import Answer, Question, Refusal
 from launcher.plan.plan import Plan
 from launcher.plan.workload import Workload
 from launcher.units import GIB, MIB
+from tests.plan.check.checks import Refuses, Says, draft, has_reason, verdict
 from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, machine, model
-
-
-class Silent:
-    """A simulator that cannot run."""
-
-    def simulate(self, question: Question) -> Answer | Refusal:
-        return Refusal(reason=f"there is no engine for {question.model}", model_refused=False)
-
-
-class Refuses:
-    def simulate(self, question: Question) -> Answer | Refusal:
-        return Refusal(reason=f"llama.cpp test: {question.cache_type_v} will not do", model_refused=True)
-
-
-class Says:
-    """Every place holds 10 MiB of weights, 20 of caches, and this much compute."""
-
-    def __init__(self, compute_mib: dict[str, int]) -> None:
-        self._compute = compute_mib
-
-    def simulate(self, question: Question) -> Answer | Refusal:
-        places = (*(device.id for device in question.devices), HOST)
-        return Answer(
-            rows=tuple(
-                BufferRow(
-                    where=place,
-                    buffer_type=place,
-                    weights_bytes=10 * MIB,
-                    kv_bytes=15 * MIB,
-                    recurrent_bytes=5 * MIB,
-                    compute_bytes=self._compute.get(place, 1) * MIB,
-                    output_bytes=0,
-                )
-                for place in places
-            ),
-            slot_ctx_size=question.ctx_size,
-            flash_attn=True,
-            sched_copies=1,
-            graph_splits=(1, 1),
-            host_tensors=(HostTensor(name="blk.0.x", reason="CUDA0 has no kernel for TQ1_0"),),
-            engine="llama.cpp test",
-        )
-
-
-SILENT = Silent()
-
-
-def verdict(
-    line: str,
-    box: Machine | None = None,
-    *,
-    name: str = "qwen3moe",
-    oracle: Silent | Refuses | Says = SILENT,
-    beside: Companions = NO_COMPANIONS,
-) -> Check:
-    configuration = read_command([f"llama-server {line}"]).configuration
-    box = box or machine(*cards(2000, 2000))
-    return check_configuration(configuration, model(name), box, oracle, "m.gguf", beside)
-
-
-def draft(oracle: Silent | Refuses | Says, *devices: str) -> Companions:
-    wish = DraftRequest(path="d.gguf", devices=devices or None)
-    return Companions(
-        draft=Draft(request=wish, model=model("llama"), path="d.gguf", oracle=oracle), n_draft=3
-    )
-
-
-def said(found: Check, words: str) -> bool:
-    return any(words in reason for reason in found.reasons)
 
 
 def test_estimates_are_the_planners_for_the_planners_own_command() -> None:
@@ -103,72 +27,7 @@ def test_estimates_are_the_planners_for_the_planners_own_command() -> None:
     found = verdict(line, box, name="deepseek2")
     assert found.ledger == plan.ledger
     assert found.fits
-    assert said(found, "memory is estimated, not simulated: there is no engine for m.gguf")
-
-
-def test_experts_of_the_first_blocks_on_the_host_empty_the_wrong_card() -> None:
-    found = verdict("-c 512 -ub 128 -ngl 99 --n-cpu-moe 6 -cram 0", machine(*cards(120, 120)))
-    assert not found.fits
-    assert [(failure.where, failure.stage) for failure in found.failures] == [("CUDA1", "weights")]
-    row = found.ledger[1]
-    assert found.failures[0].missing_bytes == row.used_bytes - row.budget_bytes
-    assert said(found, "mostly CUDA0's, which keeps the experts of 1 block and has")
-    assert said(found, "CUDA1 still holds those of 5 blocks")
-    assert said(found, "blocks whose experts stay on their device: CUDA0 1 of its 7, CUDA1 5 of its 5")
-    assert said(
-        found,
-        "layers by count, in proportion to free memory: CUDA0 blocks 0-6, CUDA1 blocks 7-11 and the output layer",
-    )
-    assert said(found, "--fit is on and changes nothing: -ngl is given")
-
-
-@pytest.mark.parametrize(
-    ("line", "sentence"),
-    [
-        (
-            "",
-            "--fit is on: llama-server itself would shorten the context, to 4096 tokens at the least and put layers",
-        ),
-        (
-            "-c 8192",
-            "--fit is on: llama-server itself would put layers or experts on the host; it takes the host's",
-        ),
-        (
-            "-ts 1,1",
-            "shorten the context, to 4096 tokens at the least; it leaves the layers alone, because -ts is given",
-        ),
-        (
-            "-c 8192 -ot x=CPU",
-            "changes nothing: an override of tensors (-ot, --cpu-moe, --n-cpu-moe) is given",
-        ),
-    ],
-)
-def test_what_fit_would_change(line: str, sentence: str) -> None:
-    assert said(verdict(line, machine(*cards(10, 10))), sentence)
-
-
-def test_fit_is_not_mentioned_where_it_is_off_or_nothing_is_short() -> None:
-    assert not said(verdict("-fit off", machine(*cards(10, 10))), "--fit")
-    assert not said(verdict("-c 4096"), "--fit")
-
-
-def test_fit_does_not_look_at_the_hosts_memory() -> None:
-    found = verdict("-c 4096 -cram 4096", machine(*cards(2000), ram_bytes=4 * GIB))
-    assert [(failure.where, failure.stage) for failure in found.failures] == [(HOST, "cache")]
-    assert said(found, "--fit is on and changes nothing: it does not look at the host's memory")
-    assert said(found, "counted at its limit of 4.0 GiB, as asked")
-
-
-def test_what_is_only_short_of_the_margin_may_start() -> None:
-    found = verdict("-ngl 99 -c 4096", machine(*cards(160)))
-    assert [failure.where for failure in found.failures] == ["CUDA0"]
-    assert said(found, "kept free there: it may start and fail later")
-
-
-def test_a_prompt_cache_without_limit_is_told_about() -> None:
-    found = verdict("-c 4096 -cram -1")
-    assert found.ledger[-1].cache.n_bytes == 0
-    assert said(found, "the prompt cache has no limit")
+    assert has_reason(found, "memory is estimated, not simulated: there is no engine for m.gguf")
 
 
 def test_the_default_prompt_cache_is_counted() -> None:
@@ -194,33 +53,14 @@ def test_slots_that_do_not_share_have_a_window_each() -> None:
     assert verdict("-c 16384 -np 4 -kvu", name="gemma3").slot_ctx_size == 8192
 
 
-def test_a_cache_that_stays_on_the_host() -> None:
-    found = verdict("-c 4096 -nkvo")
-    assert [row.kv.n_bytes == 0 for row in found.ledger] == [True, True, False]
-    assert said(found, "the KV cache is on the host: --no-kv-offload")
-
-
-def test_devices_that_are_left_out() -> None:
-    assert said(verdict("-dev CUDA1 -c 4096"), "CUDA0 not used")
-    assert said(verdict("-sm none -c 4096"), "CUDA1 not used: --split-mode none")
-    assert said(verdict("-dev none -c 4096"), "everything on the host: no device is used")
-    assert said(verdict("-c 4096", machine()), "everything on the host: there is no GPU")
-    assert [row.where for row in verdict("-dev CUDA1 -c 4096").ledger] == ["CUDA1", HOST]
-
-
-def test_a_pattern_that_finds_nothing_is_named() -> None:
-    assert said(verdict("-c 4096 -ot exps_typo=CPU"), "-ot exps_typo=host finds no tensor")
-    assert not said(verdict("-c 4096 -ncmoe 99"), "finds no tensor")
-
-
 def test_simulated_rows_replace_the_counted_ones() -> None:
     found = verdict("-c 4096 -cram 0", oracle=Says({"CUDA1": 5000}))
     assert found.simulated_by == "llama.cpp test"
     assert [(row.weights.n_bytes, row.kv.n_bytes) for row in found.ledger] == [(10 * MIB, 20 * MIB)] * 3
     assert {row.compute.basis for row in found.ledger} == {Basis.SIMULATED}
     assert [(failure.where, failure.stage) for failure in found.failures] == [("CUDA1", "compute")]
-    assert said(found, "blk.0.x on the host: CUDA0 has no kernel for TQ1_0")
-    assert said(found, "memory simulated by llama.cpp test")
+    assert has_reason(found, "blk.0.x on the host: CUDA0 has no kernel for TQ1_0")
+    assert has_reason(found, "memory simulated by llama.cpp test")
 
 
 def test_the_earliest_failure_is_first() -> None:
@@ -236,20 +76,6 @@ def test_what_llama_cpp_refuses_does_not_fit() -> None:
     assert found.refusal == "llama.cpp test: q4_0 will not do"
 
 
-def test_the_document() -> None:
-    document = json.loads(
-        json.dumps(check_json(verdict("-c 4096 -ncmoe 6 -ngl 99", machine(*cards(60, 60)))))
-    )
-    assert document["schema"] == 1
-    assert document["fits"] is False
-    assert document["context"] == {"tokens": 4096, "slots": 4, "shared": True, "per_slot": 4096}
-    assert document["failures"][0]["where"] == "CUDA1"
-    assert [row["id"] for row in document["devices"]] == ["CUDA0", "CUDA1"]
-    assert document["layers"][1]["layers"] == "7-12"
-    assert document["layers"][1]["n_expert_blocks"] == 5
-    assert document["settings"]["load_mode"] == "mmap"
-
-
 def test_a_draft_model_is_in_the_rows_of_its_devices() -> None:
     line = "-c 4096 -np 1 -cram 0 -dev CUDA0"
     alone = {row.where: row for row in verdict(line, oracle=Says({})).ledger}
@@ -260,8 +86,8 @@ def test_a_draft_model_is_in_the_rows_of_its_devices() -> None:
     assert rows["CUDA1"].compute.n_bytes == 100 * MIB
     assert rows[HOST].weights.n_bytes == alone[HOST].weights.n_bytes + 10 * MIB
     assert found.question.n_draft == 3
-    assert said(found, "draft model llama-mini in the ledger: CUDA1 10.0 MiB weights")
-    assert not said(found, "CUDA1 not used")
+    assert has_reason(found, "draft model llama-mini in the ledger: CUDA1 10.0 MiB weights")
+    assert not has_reason(found, "CUDA1 not used")
 
 
 def test_a_draft_model_without_room_fails_after_the_model() -> None:
@@ -295,15 +121,15 @@ def test_tensors_divided_by_estimate_where_no_simulator_runs() -> None:
     assert first.compute == second.compute
     assert host.weights == layers.ledger[2].weights
     assert [share.layers for share in tensors.assignment.shares[:2]] == [tuple(range(13))] * 2
-    assert said(tensors, "blocks 0-11 and the output layer are divided, CUDA0 25% : CUDA1 75%; norms")
+    assert has_reason(tensors, "blocks 0-11 and the output layer are divided, CUDA0 25% : CUDA1 75%; norms")
 
 
 def test_tensors_divided_as_the_simulator_says() -> None:
     found = verdict("-c 4096 -sm tensor -cram 0", oracle=Says({"CUDA1": 5000}))
     assert [failure.where for failure in found.failures] == ["CUDA1"]
     assert found.question.split_mode == "tensor"
-    assert said(found, "are divided, CUDA0 50% : CUDA1 50%")
-    assert said(found, "--fit is on and changes nothing: it declines --split-mode tensor")
+    assert has_reason(found, "are divided, CUDA0 50% : CUDA1 50%")
+    assert has_reason(found, "--fit is on and changes nothing: it declines --split-mode tensor")
     assert check_json(found)["settings"]["split_mode"] == "tensor"
 
 

@@ -29,20 +29,20 @@ from launcher.units import GIB, MIB
 from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, machine, model
 
-WISH = Workload(ctx_size=8192, rope=Rope(trained=8192))
+REQUEST = Workload(ctx_size=8192, rope=Rope(trained=8192))
 LONG = Workload(ctx_size=262144, rope=Rope(trained=262144))
 """The shapes have few layers: a long context makes their caches the larger part."""
 
 
 def planner(shape: ModelFile) -> Replan:
-    def replan(box: Machine, wish: Workload) -> Plan | Shortfall:
-        return make_plan(shape, "Q4_0", box, wish)
+    def replan(box: Machine, request: Workload) -> Plan | Shortfall:
+        return make_plan(shape, "Q4_0", box, request)
 
     return replan
 
 
-def planned(shape: ModelFile, box: Machine, wish: Workload = WISH) -> Plan:
-    plan = make_plan(shape, "Q4_0", box, wish)
+def planned(shape: ModelFile, box: Machine, request: Workload = REQUEST) -> Plan:
+    plan = make_plan(shape, "Q4_0", box, request)
     assert isinstance(plan, Plan)
     return plan
 
@@ -51,16 +51,16 @@ def offered(
     shape: ModelFile,
     box: Machine,
     exhausted: ExhaustedRow,
-    wish: Workload = WISH,
+    request: Workload = REQUEST,
     before: Correction | None = None,
 ) -> list[Rescue]:
-    plan = planned(shape, box, wish)
-    return list(find_rescues(plan, exhausted, box, wish, before or Correction(), planner(shape)))
+    plan = planned(shape, box, request)
+    return list(find_rescues(plan, exhausted, box, request, before or Correction(), planner(shape)))
 
 
-def full_card(shape: ModelFile, box: Machine, wish: Workload = WISH) -> tuple[Plan, int]:
+def full_card(shape: ModelFile, box: Machine, request: Workload = REQUEST) -> tuple[Plan, int]:
     """A plan, and what its first card holds beyond the backend's own overhead."""
-    plan = planned(shape, box, wish)
+    plan = planned(shape, box, request)
     row = plan.ledger[0]
     return plan, row.used_bytes - row.overhead.n_bytes - row.overhead.band_bytes
 
@@ -103,8 +103,8 @@ def test_whole_layers_leave_the_card_only_after_the_cache_was_quantised() -> Non
 
 def test_a_cache_type_that_was_asked_for_is_kept() -> None:
     shape, box = model("llama"), machine(ram_bytes=4 * GIB)
-    wish = replace(WISH, cache_type_k=CacheType.F16, cache_type_v=CacheType.F16)
-    for step in offered(shape, box, ExhaustedRow(where=HOST), wish):
+    request = replace(REQUEST, cache_type_k=CacheType.F16, cache_type_v=CacheType.F16)
+    for step in offered(shape, box, ExhaustedRow(where=HOST), request):
         assert step.plan.cache_type_k is CacheType.F16
 
 
@@ -125,9 +125,13 @@ def test_corrections_add_up_and_apply() -> None:
     less = with_less_free(box, {"CUDA0": 1024 * MIB, HOST: 10 * GIB})
     assert less.devices[0].free_bytes == (box.devices[0].free_bytes or 0) - 1024 * MIB
     assert less.ram_available_bytes == box.ram_available_bytes - 10 * GIB
-    wish = with_correction(WISH, Correction(ubatch_size=128, cache_type=CacheType.Q8_0))
-    assert (wish.ubatch_size, wish.cache_type_k, wish.cache_type_v) == (128, CacheType.Q8_0, CacheType.Q8_0)
-    assert with_correction(replace(WISH, ubatch_size=64), Correction(ubatch_size=128)).ubatch_size == 64
+    request = with_correction(REQUEST, Correction(ubatch_size=128, cache_type=CacheType.Q8_0))
+    assert (request.ubatch_size, request.cache_type_k, request.cache_type_v) == (
+        128,
+        CacheType.Q8_0,
+        CacheType.Q8_0,
+    )
+    assert with_correction(replace(REQUEST, ubatch_size=64), Correction(ubatch_size=128)).ubatch_size == 64
     assert MOST_STEPS == 3
 
 

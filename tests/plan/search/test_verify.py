@@ -171,14 +171,14 @@ def test_what_our_figures_refuse_by_less_than_their_band_is_simulated() -> None:
 def test_a_better_quant_that_fits_by_simulation_alone_is_taken() -> None:
     """Our figures refuse the larger quant by less than their doubt, and take the smaller one: llama.cpp knows."""
     better, smaller = model("qwen3moe"), model("qwen3moe", n_block=6)
-    wish = Workload(ctx_size=4096, ubatch_size=512, cache_type_k=CacheType.F16, cache_type_v=CacheType.F16)
+    request = Workload(ctx_size=4096, ubatch_size=512, cache_type_k=CacheType.F16, cache_type_v=CacheType.F16)
 
     def choose(oracle: Oracle, ram_mib: int) -> Choice:
         offers = [
             Offer(quant=name, model=one, simulator=ModelSimulator(oracle=oracle, path="m.gguf"))
             for name, one in (("Q8_0", better), ("Q4_0", smaller))
         ]
-        return search(offers, Task(machine=machine(ram_bytes=ram_mib * MIB + 512 * MIB), workload=wish))
+        return search(offers, Task(machine=machine(ram_bytes=ram_mib * MIB + 512 * MIB), workload=request))
 
     def quant(oracle: Oracle, ram_mib: int) -> str | None:
         plan = choose(oracle, ram_mib).plan

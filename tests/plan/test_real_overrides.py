@@ -56,8 +56,8 @@ def test_the_engine_allocates_what_was_planned_around_it(
     path = make_gguf(tmp_path / "m.gguf", name, hollow=True)[0]
     settings, located = read_settings(), open_path(path)
     box = machine(*cards(*free_mib, backend=Backend.VULKAN))
-    wish = Workload(ctx_size=4096, load_mode=LoadMode.NONE)
-    workload, rest = absorb_flags(flags.split(), wish)
+    request = Workload(ctx_size=4096, load_mode=LoadMode.NONE)
+    workload, rest = absorb_flags(flags.split(), request)
     with Simulations(located, engine, settings, box) as oracle:
         offer = Offer(
             quant="Q4_0", model=located.model, simulator=ModelSimulator(oracle=oracle, path=oracle.model)

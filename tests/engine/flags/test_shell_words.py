@@ -1,0 +1,45 @@
+"""Command lines as they are pasted from a shell."""
+
+from __future__ import annotations
+
+import pytest
+
+from launcher.engine.flags.command_line import read_command
+from launcher.errors import UsageError
+
+
+def test_words_and_one_quoted_string_are_the_same() -> None:
+    words = ["CUDA_VISIBLE_DEVICES=1", "llama-server", "-m", "a b.gguf", "-c", "4096", "--jinja"]
+    quoted = "CUDA_VISIBLE_DEVICES=1 llama-server \\\n  -m 'a b.gguf' -c 4096 \\\n  --jinja"
+    assert read_command([quoted]) == read_command(words)
+    assert read_command(words).variables == (("CUDA_VISIBLE_DEVICES", "1"),)
+    assert read_command(words).others == ("--jinja",)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "export CUDA_VISIBLE_DEVICES=0; cd ~/x && ./llama-server -m a.gguf -c 8 # 8 tokens",
+        "CUDA_VISIBLE_DEVICES=0 nohup ./llama-server -m a.gguf -c 8 > log.txt 2>&1 &",
+        "export CUDA_VISIBLE_DEVICES=0\n# start\n./llama-server -m a.gguf \\\n -c 8\ncurl localhost:8080",
+        "CUDA_VISIBLE_DEVICES=0 sudo -E ./llama-server -m a.gguf 2>/dev/null -c 8; echo done",
+        "CUDA_VISIBLE_DEVICES=0 ./llama-server -m a.gguf -c 8 >>log&",
+        "CUDA_VISIBLE_DEVICES=0 ./llama-server -m a.gguf -c 8 || echo 'it -m failed'",
+    ],
+)
+def test_the_command_is_taken_out_of_a_shells_line(line: str) -> None:
+    read = read_command([line])
+    plain = read_command(["CUDA_VISIBLE_DEVICES=0", "./llama-server", "-m", "a.gguf", "-c", "8"])
+    assert read == plain
+
+
+def test_quotes_keep_what_a_shell_would_read() -> None:
+    line = """llama-server -m 'a #1.gguf' -ot "blk\\.(1|2) = CPU" --alias a\\;b --api-prefix /x#y -c 8"""
+    read = read_command([line])
+    assert (read.model, read.configuration.ctx_size) == ("./a #1.gguf", 8)
+    assert (dict(read.address), read.others) == ({"--alias": "a;b"}, ("--api-prefix", "/x#y"))
+
+
+def test_another_program_is_named() -> None:
+    with pytest.raises(UsageError, match="'ollama' is neither"):
+        read_command(["ollama", "run", "x"])
