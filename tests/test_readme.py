@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,6 @@ from launcher.cli.main import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-FILE_MAP = README.split("## File map", 1)[1].split("```")[1]
 COMMANDS = README.split("## Commands", 1)[1].split("\n## ", 1)[0]
 
 OTHER_OPTIONS = frozenset(
@@ -101,44 +102,27 @@ def test_the_settings_variables_are_documented():
     assert variables == {name for name in variables if f"`{name}`" in README}
 
 
-def mapped() -> set[str]:
-    """The paths of the file map: two spaces of indent a level, a name, spaces, a description."""
-    paths, folders = set(), []
-    for line in FILE_MAP.strip("\n").splitlines():
-        match = re.fullmatch(r"(?P<indent>(?:  )*)(?P<name>\S+)(?: {2,}(?P<words>\S.*))?", line)
-        assert match, f"the file map cannot hold the line {line!r}"
-        assert match["words"], f"the file map says nothing about {match['name']}"
-        depth = len(match["indent"]) // 2
-        folders = [*folders[:depth], match["name"]]
-        paths.add("".join(folders))
-    return paths
+def test_every_folder_is_in_the_file_map_and_every_file_in_its_folder_s_docstring():
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts/filemap", "--check"], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 
 
-def present() -> set[str]:
-    """What the map must have: every module with something in it, every script and model, every folder of tests."""
-    files = [
-        *(file for file in ROOT.glob("launcher/**/*.py") if file.stat().st_size),
-        *(file for file in ROOT.glob("launcher/**/*.toml") if "_profiles" not in file.parts),
-        *ROOT.glob("launcher/**/*.md"),
-        *ROOT.glob("profiles/models/*.toml"),
-        *(file for file in (ROOT / "scripts").iterdir() if file.is_file()),
+def test_the_readme_is_read_in_five_minutes():
+    assert len(README.encode()) <= 14_000
+
+
+def test_no_line_of_a_document_is_longer_than_110():
+    documents = [ROOT / "README.md", *ROOT.glob("launcher/**/DESIGN.md")]
+    tables = ("|", "$ ")  # a row of a table cannot be folded
+    too_long = [
+        f"{file.relative_to(ROOT)}:{number}"
+        for file in documents
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        if len(line) > 110 and not line.startswith(tables)
     ]
-    tests = {
-        f"{file.parent.relative_to(ROOT)}/"
-        for file in ROOT.glob("tests/**/*")
-        if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".pyc"
-    }
-    return {str(file.relative_to(ROOT)) for file in files} | tests
-
-
-def test_the_file_map_is_complete():
-    missing = sorted(present() - mapped())
-    assert not missing, f"no line in the README's file map: {', '.join(missing)}"
-
-
-def test_the_file_map_names_nothing_that_is_gone():
-    gone = sorted(path for path in mapped() if not (ROOT / path).exists())
-    assert not gone, f"in the README's file map, and not there: {', '.join(gone)}"
+    assert too_long == []
 
 
 @pytest.mark.parametrize("shell", re.findall(r"^\$ (scripts/\w+)", README, re.MULTILINE))

@@ -1,4 +1,4 @@
-"""Carry out what is typed: one story a command, each a prefix of the next; nothing is printed here.
+"""Carry out what is typed, one story a command. Nothing is printed here.
 
 here.py        settings, sources, environment, and whom to ask and tell: given to every command
 probe.py       this machine, a saved one, or one in a few words
