@@ -1,16 +1,17 @@
-"""Define the launcher's errors. Only `cli` turns them into text and exit codes.
+"""Define the launcher's errors. Only `cli` turns them into text and exit codes."""
 
-LauncherError        1  an error of the launcher itself
-├── UsageError       2  an argument, or a file that was named, cannot be used
-│   └── BadGguf      2  not a GGUF file that llama.cpp would load
-├── DoesNotFit       3  the machine is too small for the request
-├── NotFound         4  no such model, quant, file, engine or deployment
-│   └── NotAllowed   4  it exists, and access was refused
-├── EngineFailed     5  llama-server, or its build, failed
-├── TryAgain         6  network or disk: the same command may work later
-│   └── HashMismatch 6  a download does not have the expected sha256
-└── Interrupted    130  Ctrl-C
-"""
+# exit codes:
+#
+# LauncherError        1  an error of the launcher itself
+# ├── UsageError       2  an argument, or a file that was named, cannot be used
+# │   └── BadGguf      2  not a GGUF file that llama.cpp would load
+# ├── DoesNotFit       3  the machine is too small for the request
+# ├── NotFound         4  no such model, quant, file, engine or deployment
+# │   └── NotAllowed   4  it exists, and access was refused
+# ├── EngineFailed     5  llama-server, or its build, failed
+# ├── TryAgain         6  network or disk: the same command may work later
+# │   └── HashMismatch 6  a download does not have the expected sha256
+# └── Interrupted    130  Ctrl-C
 
 from __future__ import annotations
 

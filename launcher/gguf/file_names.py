@@ -160,8 +160,8 @@ def pick_group(groups: Iterable[FileGroup], wanted: str | None) -> FileGroup | N
     """Return the group that a user means; None if there is none.
 
     `wanted` is a label in any case, with or without `UD-`, a short name (INT4), or a file's or folder's
-    name. Without it: the only group, or the one llama.cpp would take. A complete group wins over an
-    incomplete one. Raises UsageError if two models match equally.
+    name. Without it: the only group, or llama.cpp's choice. Complete groups win. Raises UsageError if two
+    match equally.
     """
     candidates = tuple(groups)
     if wanted is None:

@@ -1,9 +1,8 @@
-"""Describe a hollow copy of a shard: its true header, its true size, and no weights.
+"""Describe a hollow copy of a shard: its true header, its true size, and no weights."""
 
-llama.cpp loads the metadata from it and checks only that the tensors lie within the file
-(`llama_tensor_weight`, src/llama-model-loader.h), so a sparse file of a few MB stands for a shard of 50 GB.
-models/store writes it.
-"""
+# llama.cpp loads the metadata from it and checks only that the tensors lie within the file
+# (`llama_tensor_weight`, src/llama-model-loader.h), so a sparse file of a few MB stands for a shard of 50
+# GB. models/store writes it.
 
 from __future__ import annotations
 

@@ -1,17 +1,16 @@
-"""Read a machine from TOML: from `probe --save`, from profiles/machines, or written by hand. Pure.
+"""Read a machine from TOML: from `probe --save`, from profiles/machines, or written by hand. Pure."""
 
-A hand-written file needs little:
-
-    [ram]
-    total = "256 GiB"
-
-    [[device]]
-    gpu = "3090"          # everything about the card, from `launcher.machine.gpus`
-    count = 2
-
-Sizes are text (`"80 GiB"`) or whole numbers of bytes. `"unknown"` stands for a value that nobody knows, if
-leaving the key out would mean a default.
-"""
+# A hand-written file needs little:
+#
+#     [ram]
+#     total = "256 GiB"
+#
+#     [[device]]
+#     gpu = "3090"          # everything about the card, from `launcher.machine.gpus`
+#     count = 2
+#
+# Sizes are text (`"80 GiB"`) or whole numbers of bytes. `"unknown"` stands for a value that nobody knows, if
+# leaving the key out would mean a default.
 
 from __future__ import annotations
 

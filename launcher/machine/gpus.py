@@ -149,7 +149,7 @@ def gpu_named(name: str) -> Gpu:
 
 
 def gpu_key(name: str) -> str | None:
-    """Return the short name of the card that a driver calls `name`; None if it is not known."""
+    """Return the short name of a card by its driver's name; None if it is not known."""
     return _find(name)
 
 
@@ -189,7 +189,7 @@ def _gtt_default(ram_bytes: int) -> int:
 
 
 def _find(name: str) -> str | None:
-    """Return the short name of the card that `name` means; None if there is none."""
+    """Return the short name of a card; None if it is not known."""
     # short names win over aliases, those over the driver's names, of which two cards may have the same
     known = {_normalized(key): key for key in GPU_NAMES}
     known |= {_normalized(alias): key for alias, key in _ALIASES.items()}
@@ -202,6 +202,6 @@ def _find(name: str) -> str | None:
 
 
 def _normalized(name: str) -> str:
-    """Drop the vendor's family names, spaces and signs: `NVIDIA GeForce RTX 3090` -> `3090`."""
+    """Keep what tells cards apart: `NVIDIA GeForce RTX 3090` -> `3090`."""
     words = re.sub(r"nvidia|geforce|rtx|amd|radeon|instinct|apple|tesla|\brx\b", "", name.lower())
     return re.sub(r"[^a-z0-9]", "", words).removesuffix("gb").removesuffix("vram")

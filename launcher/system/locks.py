@@ -1,7 +1,6 @@
-"""Let one process write at a time, by a kernel lock that ends with its holder.
+"""Let one process write at a time, by a kernel lock that ends with its holder."""
 
-Works between processes of one host, and over NFS if the server does locking.
-"""
+# works between processes of one host, and over NFS if the server does locking
 
 from __future__ import annotations
 

@@ -23,9 +23,8 @@ def run_lines(
 ) -> int:
     """Run a program without a shell or stdin; pass each line of its stdout and stderr to `on_line`.
 
-    Returns the exit status (negative: the signal). Any exception here, KeyboardInterrupt included, first
-    ends the child's whole process group. The child inherits the descriptors `keep_open`. Raises OSError if
-    the program cannot be started.
+    Returns the exit status (negative: the signal). The child inherits the descriptors `keep_open`. Raises
+    OSError if the program cannot be started.
     """
     process = subprocess.Popen(
         [str(part) for part in argv],
@@ -46,7 +45,7 @@ def run_lines(
                 for line in process.stdout:
                     on_line(line.rstrip("\n"))
             return process.wait()
-        except BaseException:
+        except BaseException:  # KeyboardInterrupt too
             _end_group(process)
             raise
 

@@ -61,7 +61,7 @@ class Settings:
 
     @property
     def own_profiles_dir(self) -> Path:
-        """The user's own profiles (`models/`, `machines/`), which win over the shipped ones by name."""
+        """The user's own profiles, which win over the shipped ones by name."""
         return self.config_file.parent / "profiles"
 
 
@@ -100,7 +100,7 @@ def _engine_of(config_file: Path) -> Path | None:
 
 
 def expand_home(path: Path) -> Path:
-    """Expand `~` and `~name` at the start of a path. Raises UsageError if there is no such home folder."""
+    """Expand `~` and `~name` at the start of a path. Raises UsageError for an unknown user."""
     try:
         return path.expanduser()
     except RuntimeError:
@@ -111,9 +111,9 @@ def expand_home(path: Path) -> Path:
 
 
 def profiles_dir() -> Path:
-    """Return the folder of shipped profiles: inside the package in a wheel, beside it in a checkout."""
+    """Return the folder of the shipped profiles."""
     package = Path(launcher.__file__).parent
-    inside = package / "_profiles"
+    inside = package / "_profiles"  # in a wheel; in a checkout they are beside the package
     return inside if inside.is_dir() else package.parent / "profiles"
 
 

@@ -1,7 +1,4 @@
-"""Read TOML tables strictly: every key has a type and limits, and unknown keys are refused. Pure.
-
-An error names the file, the key, the value and the limit.
-"""
+"""Read TOML strictly: every key has a type and limits, unknown keys are refused. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ _SHOWN = 60  # characters of a refused value that an error repeats
 
 
 class TomlTable:
-    """One table of a file. Each reader takes a key out; `finish` refuses the keys that are left.
+    """One table of a file. Readers take keys out; `finish` refuses those that are left.
 
     A missing key is a UsageError, except for the `optional_` readers. Limits are inclusive. `where` is the
     table's own path (`quants[2].wheel`), empty for the top of the file.
@@ -34,7 +31,7 @@ class TomlTable:
         self._where = where
 
     def text(self, key: str, *, pattern: str | None = None, like: str = "") -> str:
-        """Read a non-empty string; `pattern` must match all of it, `like` is an example for errors."""
+        """Read a non-empty string; `pattern` must match all of it, `like` is an example."""
         value = self._take(key)
         if not isinstance(value, str) or not value.strip():
             self._refuse(key, value, "a string that is not empty")
@@ -46,7 +43,7 @@ class TomlTable:
         return self.text(key, pattern=pattern, like=like) if self.has(key) else None
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """Read a list of strings; empty if the key is absent."""
+        """Read a list of strings; empty if absent."""
         value = self._take(key) if self.has(key) else []
         if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
             self._refuse(key, value, "a list of strings")
@@ -110,7 +107,7 @@ class TomlTable:
         return value.isoformat()
 
     def scalars(self, key: str) -> tuple[tuple[str, TomlScalar], ...]:
-        """Read a table of plain values under any names, in the file's order."""
+        """Read a table of plain values under any names."""
         value = self._take(key) if self.has(key) else {}
         if not isinstance(value, dict):
             self._refuse(key, value, "a table")
@@ -140,13 +137,13 @@ class TomlTable:
         )
 
     def has(self, key: str) -> bool:
-        """Return True if the table has this key; `finish` then lists it as a known key."""
+        """Return True if the key is there; `finish` then knows it."""
         if key not in self._known:
             self._known.append(key)
         return key in self._left
 
     def is_text(self, key: str, text: str) -> bool:
-        """Return True if the key's value is exactly `text`, without taking it out."""
+        """Return True if the key's value is exactly `text`."""
         return self.has(key) and self._left[key] == text
 
     def finish(self) -> None:
@@ -158,7 +155,7 @@ class TomlTable:
             )
 
     def fail(self, key: str, problem: str, *, hint: str | None = None) -> NoReturn:
-        """Raise UsageError about a key for the caller's own reason: `fail("max", "is 0, but …")`."""
+        """Raise UsageError for the caller's reason: `fail("max", "is 0, but …")`."""
         raise UsageError(f"{self._file}: {self._path(key)} {problem}", hint=hint or f"mend {self._file}")
 
     def _take(self, key: str) -> object:
@@ -179,7 +176,7 @@ class TomlTable:
 
 
 def parse_toml(text: str, *, file: str) -> TomlTable:
-    """Parse a TOML file into its top table. Raises UsageError, with the line, for text that is not TOML."""
+    """Parse a TOML file into its top table. Raises UsageError, which names the line."""
     try:
         return TomlTable(tomllib.loads(text), file=file)
     except tomllib.TOMLDecodeError as error:

@@ -1,9 +1,8 @@
-"""Read AMD GPUs from sysfs (/sys/class/drm/card*/device), as the amdgpu driver fills it, without ROCm.
+"""Read AMD GPUs from sysfs (/sys/class/drm/card*/device), as the amdgpu driver fills it, without ROCm."""
 
-An APU has two kinds of memory: what the firmware set aside (`mem_info_vram_total`), and what the driver may
-map of the host's (`mem_info_gtt_total`, bounded by the kernel's ttm.pages_limit). Both are one pool to
-llama.cpp.
-"""
+# An APU has two kinds of memory: what the firmware set aside (`mem_info_vram_total`), and what the driver
+# may map of the host's (`mem_info_gtt_total`, bounded by the kernel's ttm.pages_limit). Both are one pool
+# to llama.cpp.
 
 from __future__ import annotations
 
@@ -180,13 +179,12 @@ def _read_card(files: KernelFiles, card: str, folder: str, vram: int) -> AmdCard
 
 
 def _device_folder(files: KernelFiles, folder: str) -> Path:
-    """Return the device's folder below /sys/devices, in which each bridge on the way is a folder."""
+    # below /sys/devices, where each bridge on the way is a folder
     return Path(os.path.realpath(files.at(folder)))
 
 
 def _metrics_say_apu(header: bytes) -> bool:
-    """Return True if gpu_metrics is in a format for APUs."""
-    # It begins with its size (2 bytes), then the format: 1 for cards, 2 and 3 for APUs (Linux,
+    # gpu_metrics begins with its size (2 bytes), then the format: 1 for cards, 2 and 3 for APUs (Linux,
     # metrics_table_header in drivers/gpu/drm/amd/include/kgd_pp_interface.h)
     return len(header) == 4 and header[2] in {2, 3}
 
@@ -212,8 +210,8 @@ def _read_link(files: KernelFiles, place: Path) -> Link | None:
 
 
 def _drives_display(files: KernelFiles, card: str) -> bool | None:
-    """Return True if a monitor is on one of the card's connectors (`card0-DP-1/status`)."""
     outputs = files.names(_DRM, rf"{card}-.+")
     if not outputs:
         return None
+    # a monitor is on one of the card's connectors: card0-DP-1/status
     return any(files.text(f"{_DRM}/{output}/status") == "connected" for output in outputs)

@@ -20,7 +20,6 @@ def read_sysctl() -> Mapping[str, str]:
 
 
 def read_apple(sysctl: Mapping[str, str], free_bytes: int) -> DevicesAndNotes:
-    """Return the GPU of this Mac, and notes about it."""
     displays = _output(["system_profiler", "SPDisplaysDataType", "-json"])
     return apple_devices(sysctl, parse_gpu_name(displays), free_bytes)
 

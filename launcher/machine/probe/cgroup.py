@@ -34,7 +34,7 @@ class Mount:
 
 
 def read_limits(files: KernelFiles) -> CgroupLimits:
-    """Read our limits; all are None if there are no cgroups, or none can be read."""
+    """Read our limits; all are None without a readable cgroup."""
     mounts = parse_cgroup_mounts(files.text("/proc/self/mountinfo") or "")
     groups = parse_cgroup_paths(files.text("/proc/self/cgroup") or "")
     limits: list[int] = []
@@ -98,9 +98,8 @@ def _levels(mounts: tuple[Mount, ...], groups: dict[str, str], controller: str) 
 
 
 def _relative_to(path: str, root: str) -> str:
-    """Return `path` relative to the mount's root; empty if it lies outside."""
-    # a container whose cgroup namespace starts at its own group sees `/../..`; a container without a
-    # namespace mounts its group as the root
+    # empty if it lies outside: a container whose cgroup namespace starts at its own group sees `/../..`; a
+    # container without a namespace mounts its group as the root
     path, root = path.strip("/"), root.strip("/")
     if root:
         if path != root and not path.startswith(f"{root}/"):

@@ -64,7 +64,6 @@ def read_cpu(files: KernelFiles, usable: Collection[int], quota: float | None) -
 
 
 def parse_cpu_name(cpuinfo: str) -> str | None:
-    """Return the name of the CPU; None if /proc/cpuinfo does not tell."""
     # x86 says `model name`, some ARM boards `Model` or `Hardware`; servers on ARM say nothing
     match = re.search(r"^(?:model name|Model|Hardware)\s*:\s*(\S.*)$", cpuinfo, re.MULTILINE)
     return match[1].strip() if match else None

@@ -119,7 +119,7 @@ def believable_nodes(
 
 
 def _node_free(memory: dict[str, int]) -> int | None:
-    """Return free memory and page cache of a node, which has no MemAvailable of its own."""
+    # a node has no MemAvailable of its own: free memory and page cache
     if "MemFree" not in memory:
         return None
     cache = sum(memory.get(name, 0) for name in ("Active(file)", "Inactive(file)", "SReclaimable"))
@@ -167,7 +167,6 @@ def parse_filesystem_type(mountinfo: str, path: str) -> str | None:
 
 
 def _psutil_memory() -> tuple[int, int]:
-    """Return total and available bytes as psutil reports them."""
     import psutil  # noqa: PLC0415 only where /proc does not tell
 
     memory = psutil.virtual_memory()

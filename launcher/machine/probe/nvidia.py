@@ -1,9 +1,8 @@
-"""Predict which NVIDIA GPUs CUDA will show to llama.cpp, and in which order, from NVML's list. Pure.
+"""Predict which NVIDIA GPUs CUDA will show to llama.cpp, and in which order, from NVML's list. Pure."""
 
-NVML numbers GPUs by PCI bus. CUDA numbers them by CUDA_DEVICE_ORDER, whose default puts the fastest first
-by a rule of its own, and shows what CUDA_VISIBLE_DEVICES leaves (CUDA C++ Programming Guide, CUDA
-environment variables). Where the two cannot be matched without CUDA a note says so.
-"""
+# NVML numbers GPUs by PCI bus. CUDA numbers them by CUDA_DEVICE_ORDER, whose default puts the fastest first
+# by a rule of its own, and shows what CUDA_VISIBLE_DEVICES leaves (CUDA C++ Programming Guide, CUDA
+# environment variables). Where the two cannot be matched without CUDA a note says so.
 
 from __future__ import annotations
 

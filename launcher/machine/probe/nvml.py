@@ -50,7 +50,6 @@ def memory_in_use(nvml: Any | None, uuid: str) -> int | None:
 
 
 def _error_note(nvml: Any, error: Exception) -> str:
-    """Return a sentence about the error, with the fix if one is known."""
     if isinstance(error, nvml.NVMLError_LibRmVersionMismatch):
         return (
             "NVIDIA GPUs are not seen: the driver's library is of another version than the loaded kernel "
@@ -116,10 +115,9 @@ def _memory(nvml: Any, handle: Any) -> tuple[int | None, int | None, int | None]
 
 
 def _or_none(nvml: Any, call: Callable[..., _T], *arguments: Any) -> _T | None:
-    """Return the answer, or None if this driver or card does not know it."""
     try:
         return call(*arguments)
-    except (nvml.NVMLError, UnicodeDecodeError):
+    except (nvml.NVMLError, UnicodeDecodeError):  # this driver or card does not know it
         return None
 
 

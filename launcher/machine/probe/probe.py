@@ -1,9 +1,8 @@
-"""Look at the whole machine: ask each probe, and put their answers together.
+"""Look at the whole machine: ask each probe, and put their answers together."""
 
-Where an engine is given, its device list decides which devices there are and what they are called; NVML and
-sysfs add what the list does not say. A probe that fails leaves a sentence in `Machine.notes`, never an
-exception.
-"""
+# If an engine is given, its device list decides which devices there are and what they are called; NVML
+# and sysfs add what the list does not say. A probe that fails leaves a sentence in `Machine.notes`, never
+# an exception.
 
 from __future__ import annotations
 
@@ -166,7 +165,6 @@ def _complete(drivers: DriverReport, engine_devices: Sequence[Device]) -> Device
 
 
 def _is_same(listed: Device, known: Device) -> bool:
-    """Return True if name and memory agree."""
     if listed.name != known.name:
         return False
     # each driver has its own idea of the memory of a GPU that shares the host's
@@ -203,8 +201,7 @@ def _with_nvml(device: Device, known: Device) -> tuple[Device, tuple[str, ...]]:
 
 
 def _matching_card(device: Device, cards: Sequence[AmdCard]) -> AmdCard | None:
-    """Return the AMD card that a device is; None if there is none."""
-    # they have a name per driver, so memory decides: a card's own; what is left is the APU
+    # AMD cards have a name per driver, so memory decides: a card's own; what is left is the APU
     if "AMD" not in device.name and "Radeon" not in device.name:
         return None
     for card in cards:
@@ -240,11 +237,9 @@ def _one_backend(devices: Sequence[Device]) -> DevicesAndNotes:
 
 
 def _usable_by_llama_cpp(devices: Sequence[Device]) -> DevicesAndNotes:
-    """Choose devices as llama_prepare_model_devices (src/llama.cpp) does; return them and notes.
-
-    A card that two backends show counts once, for the first of them. Integrated GPUs count only if there is
-    no other, and of one backend.
-    """
+    """Choose devices as llama_prepare_model_devices (src/llama.cpp) does; return them and notes."""
+    # A card that two backends show counts once, for the first of them. Integrated GPUs count only if there
+    # is no other, and of one backend.
     seen: dict[str, Backend] = {}
     counts: dict[tuple[Backend, str], int] = {}
     once: list[Device] = []

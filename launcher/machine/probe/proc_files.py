@@ -30,7 +30,7 @@ class KernelFiles:
             return None
 
     def text(self, path: str) -> str | None:
-        """Read a file without the white space at both ends; an empty file is an empty string."""
+        """Read a file without the white space at both ends."""
         content = self.data(path)
         try:
             return None if content is None else content.decode().strip()
@@ -38,14 +38,14 @@ class KernelFiles:
             return None
 
     def number(self, path: str) -> int | None:
-        """Read a file that holds a whole number, in decimal or as 0x1002."""
+        """Read a whole number, in decimal or as 0x1002."""
         try:
             return int(self.text(path) or "", 0)
         except ValueError:
             return None
 
     def names(self, folder: str, pattern: str) -> tuple[str, ...]:
-        """List the names in a folder that match all of `pattern`, with node10 after node2."""
+        """List the names that match all of `pattern`, node10 after node2."""
         try:
             names = [entry.name for entry in self.at(folder).iterdir() if re.fullmatch(pattern, entry.name)]
         except OSError:
