@@ -113,7 +113,7 @@ def assign(question: Question, architecture: Architecture, tensors: Sequence[Ten
 
 
 def _block(name: str, n_block: int) -> int | None:
-    """The tensor's layer, `n_block` for the output's; None for those of the input and of every layer."""
+    """Return a tensor's layer, `n_block` for the output's; None for the input's and every layer's."""
     if (block := layer_of(name, n_block)) is not None:
         return block
     return None if name.split(".", 1)[0] in (*INPUT, *EVERYWHERE) else n_block

@@ -156,7 +156,7 @@ def _has_flash_attention(architecture: Architecture, backend: Backend) -> bool:
 
 
 def _copies_kv(parameters: ContextParameters, backend: Backend, *, flash: bool) -> bool:
-    """CUDA's flash attention wants F16: any other cache is converted first (ggml-cuda/fattn.cu,
-    ggml_cuda_flash_attn_ext_get_alloc_size)."""
+    # CUDA's flash attention needs F16, and converts any other cache first (ggml-cuda/fattn.cu,
+    # ggml_cuda_flash_attn_ext_get_alloc_size).
     types = {parameters.cache_type_k, parameters.cache_type_v}
     return flash and backend in {Backend.CUDA, Backend.HIP} and types != {CacheType.F16}

@@ -1,7 +1,6 @@
-"""The analytic ledger: what every device and the host hold under a placement.
+"""Build the ledger of a placement by formulas: one row per device in use, then the host's. Pure.
 
-Weights exact from the headers, caches by the allocator's own laws, compute by the laws of `compute` with
-their band. One row per device in use, then the host's.
+Weights are exact from the headers, caches follow the allocator's laws, compute is estimated with a band.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from launcher.plan.workload import Adapter
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """What one model needs under one set of parameters, before anybody says where."""
+    """The needs of one model under one set of parameters, before it is placed."""
 
     architecture: Architecture
     weights: Weights
@@ -35,10 +34,10 @@ class Demand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spread:
-    """A placement with its layers written out: `shares[i]` are the layers of `devices[i]`."""
+    """A placement with its layers written out."""
 
     devices: tuple[str, ...]
-    shares: tuple[range, ...]
+    shares: tuple[range, ...]  # the layers of each of `devices`
     host_layers: range
     host_experts: frozenset[int]
     host_parts: tuple[tuple[int, tuple[str, ...]], ...] = ()
@@ -46,8 +45,8 @@ class Spread:
 
     @property
     def pipeline(self) -> bool:
-        """llama.cpp runs devices as a pipeline only when the host has no part (llama-context.cpp, the
-        constructor): several devices, all layers on them, no tensor override."""
+        """Whether llama.cpp runs the devices as a pipeline, which it does only if the host has no part."""
+        # llama-context.cpp, the constructor: several devices, all layers on them, no tensor override.
         return len(self.shares) > 1 and not (
             self.host_layers or self.host_experts or self.host_parts or self.overridden
         )
@@ -69,8 +68,8 @@ def demand_of(
 
 
 def adapter_amount(demand: Demand, *, first: bool) -> Amount:
-    """What further files take on the first place that is in use, or on another one."""
-    amounts = [extra.amount for extra in demand.adapters if first or extra.everywhere]
+    """Sum the adapters on the first place in use, or on another one."""
+    amounts = [adapter.amount for adapter in demand.adapters if first or adapter.everywhere]
     bases = {amount.basis for amount in amounts}
     return Amount(
         n_bytes=sum(amount.n_bytes for amount in amounts),
@@ -80,8 +79,8 @@ def adapter_amount(demand: Demand, *, first: bool) -> Amount:
 
 
 def spread_out(placement: Placement) -> Spread:
-    """The layers of each device: counts in order, from the first layer that is on any
-    (src/llama-model.cpp, get_layer_buft_list)."""
+    """Write out the layers of each device."""
+    # Counts in order, from the first layer that is on a device (src/llama-model.cpp, get_layer_buft_list).
     start = placement.n_block + 1 - placement.n_gpu_layers
     shares, at = [], start
     for count in placement.tensor_split:
@@ -98,7 +97,7 @@ def spread_out(placement: Placement) -> Spread:
 
 
 def part_bytes(weights: Weights, spread: Spread) -> dict[int, int]:
-    """Of blocks whose experts are partly on the host: the bytes that are."""
+    """Return the bytes on the host of each block whose experts are partly there."""
     return {
         block: sum(size for kind, size in weights.layers[block].expert_kinds if kind in kinds)
         for block, kinds in spread.host_parts
@@ -106,8 +105,8 @@ def part_bytes(weights: Weights, spread: Spread) -> dict[int, int]:
 
 
 def mark_assumed_weights(model: ModelFile, rows: tuple[LedgerRow, ...]) -> tuple[LedgerRow, ...]:
-    """The rows with their weights as estimates where the tensors' types are assumed: only their sum is
-    known then."""
+    """Mark the rows' weights as estimates if the tensors' types are assumed."""
+    # Only the sum of all tensors is known then.
     if not model.assumed_types:
         return rows
     return tuple(replace(row, weights=replace(row.weights, basis=Basis.ESTIMATED)) for row in rows)
@@ -116,11 +115,12 @@ def mark_assumed_weights(model: ModelFile, rows: tuple[LedgerRow, ...]) -> tuple
 def build_ledger(
     demand: Demand, placement: Placement, budgets: Budgets, cache: Amount = NOTHING
 ) -> tuple[LedgerRow, ...]:
-    """One row per device in use, in order, then the host's with the prompt cache."""
+    """Build the rows of the devices in use, in order, and the host's with the prompt cache."""
     spread = spread_out(placement)
     by_id = {budget.device.id: budget for budget in budgets.devices}
     used = [by_id[name] for name in placement.devices]
     rows = tuple(device_row(demand, spread, index, budget) for index, budget in enumerate(used))
+    # Memory that devices take of the host's.
     shared = sum(
         max(row.used_bytes - budget.device.carve_out_bytes, 0)
         for row, budget in zip(rows, used, strict=True)
@@ -131,7 +131,7 @@ def build_ledger(
 
 
 def _host_overhead(budgets: Budgets, used: Sequence[DeviceBudget]) -> Amount:
-    """The server itself, and the contexts of the devices in use."""
+    """Sum the RAM of the server itself and of the devices' contexts."""
     parts = (budgets.host_overhead, *(budget.host_overhead for budget in used))
     return replace(
         budgets.host_overhead,
@@ -141,7 +141,7 @@ def _host_overhead(budgets: Budgets, used: Sequence[DeviceBudget]) -> Amount:
 
 
 def device_row(demand: Demand, spread: Spread, index: int, budget: DeviceBudget) -> LedgerRow:
-    """What the `index`-th device in use holds."""
+    """Build the row of one device in use."""
     layers = demand.weights.layers
     n_block = demand.weights.n_block
     share = spread.shares[index]
@@ -171,7 +171,7 @@ def device_row(demand: Demand, spread: Spread, index: int, budget: DeviceBudget)
 
 
 def role_of(demand: Demand, spread: Spread, index: int, backend: Backend) -> Role:
-    """The first device computes for everything that stays on the host."""
+    """Return the part of the `index`-th device in computing."""
     moved = spread.host_experts | {block for block, _ in spread.host_parts}
     copied, copied_kv = copied_to_first(demand, spread.host_layers, moved)
     return Role(
@@ -188,7 +188,10 @@ def role_of(demand: Demand, spread: Spread, index: int, backend: Backend) -> Rol
 def copied_to_first(
     demand: Demand, host_layers: Sequence[int], host_experts: frozenset[int]
 ) -> tuple[int, int]:
-    """The largest tensor of a block on the host, and the largest such block's cache."""
+    """Return the largest tensor of a block on the host, and the largest cache of such a block.
+
+    The first device copies them, because it computes with the host's weights.
+    """
     layers = demand.weights.layers
     fixed = demand.weights.overridden_on(HOST).largest_bytes
     on_host = [max(layers[i].largest_dense_bytes, layers[i].largest_expert_bytes) for i in host_layers]
@@ -199,7 +202,7 @@ def copied_to_first(
 
 
 def host_weights(weights: Weights, spread: Spread) -> int:
-    """Weights that stay in host memory: the embedding, blocks on no device, experts sent back."""
+    """Sum the weights in host memory: the embedding, blocks on no device, experts kept there."""
     whole = sum(_whole(weights.layers, spread.host_layers))
     experts = sum(
         weights.layers[block].expert_bytes for block in spread.host_experts if block not in spread.host_layers
@@ -213,7 +216,7 @@ def host_weights(weights: Weights, spread: Spread) -> int:
 
 
 def _whole(layers: tuple[LayerWeights, ...], blocks: range) -> list[int]:
-    """The blocks' bytes; the output layer is never among the host's blocks by itself."""
+    # The output layer is never among the host's layers by itself.
     return [layers[block].n_bytes for block in blocks if block < len(layers) - 1]
 
 
@@ -238,9 +241,8 @@ def _host_row(
     )
     weights = host_weights(demand.weights, spread)
     if not spread.shares and demand.weights.tied_type in budgets.repacked_types:
-        weights += (
-            demand.weights.tied_bytes
-        )  # rows are looked up in the old layout, multiplied in the new one
+        # Rows are looked up in the old layout, and multiplied in the new one.
+        weights += demand.weights.tied_bytes
     n_block = demand.weights.n_block
     return LedgerRow(
         where=HOST,

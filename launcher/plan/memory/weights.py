@@ -18,6 +18,7 @@ from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import TensorInfo
 from launcher.gguf.tensor_names import block_of
 from launcher.machine.machine import Backend
+from launcher.plan.amounts import HOST
 from launcher.plan.expert_pattern import EXPERTS
 from launcher.plan.memory.kernels import NO_KERNEL
 from launcher.plan.modes import TensorOverride
@@ -84,10 +85,13 @@ class Weights:
     overrides: tuple[TensorOverride, ...] = ()
     overridden: tuple[OverriddenWeights, ...] = ()  # the tensors that `overrides` move
 
+    @property
+    def overridden_devices(self) -> frozenset[str]:
+        """Devices that overrides send tensors to; they must be in use to hold any."""
+        return frozenset(sent.where for sent in self.overridden) - {HOST}
+
     def overridden_on(self, where: str) -> OverriddenWeights:
-        return next(
-            (fixed for fixed in self.overridden if fixed.where == where), OverriddenWeights(where=where)
-        )
+        return next((sent for sent in self.overridden if sent.where == where), OverriddenWeights(where=where))
 
     @property
     def n_block(self) -> int:

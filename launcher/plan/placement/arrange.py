@@ -1,4 +1,4 @@
-"""One attempt: parameters and a machine in, a placement with its whole ledger out, fitting or not."""
+"""Arrange a model on a machine under given parameters: a placement with its whole ledger. Pure."""
 
 from __future__ import annotations
 
@@ -16,32 +16,30 @@ from launcher.plan.memory.host_memory import HostCaches, plan_caches
 from launcher.plan.memory.ledger import Demand, build_ledger, demand_of, mark_assumed_weights
 from launcher.plan.memory.simulated import placement_question
 from launcher.plan.memory.weights import Weights, weigh
-from launcher.plan.modes import TensorOverride
 from launcher.plan.overrides import check_overrides
 from launcher.plan.placement.numa import Cores, choose_cores
 from launcher.plan.placement.placement import place
 from launcher.plan.placement.settle import SettledParameters
 from launcher.plan.plan import Placement
-from launcher.plan.rope import Rope, context_limit
+from launcher.plan.rope import context_limit
 from launcher.plan.workload import Limits, Workload
 
-_MODELS_OWN = Rope()
+# Companions follow the model's devices, and these follow from the memory that companions leave. Two or
+# three rounds are usual.
 _ROUNDS = 8
-"""Companions follow the model's devices, and these follow from the room that companions leave: two or three rounds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanningCase:
-    """One model on one machine, read once for all attempts. `budgets` are what the model may use, `all_budgets` what
-    there is: companions can be sent to any device."""
+    """One model on one machine, read once for all attempts."""
 
     model: ModelFile
     quant: str
     machine: Machine
     architecture: Architecture
     weights: Weights
-    budgets: Budgets
-    all_budgets: Budgets
+    budgets: Budgets  # what the model may use
+    all_budgets: Budgets  # of every device, because companions can be sent to any
     companions: Companions = NO_COMPANIONS
 
 
@@ -49,26 +47,29 @@ def read_case(
     model: ModelFile,
     quant: str,
     machine: Machine,
-    limits: Limits | None = None,
+    workload: Workload,
+    limits: Limits,
     companions: Companions = NO_COMPANIONS,
-    overrides: tuple[TensorOverride, ...] = (),
-    rope: Rope = _MODELS_OWN,
 ) -> PlanningCase:
-    """A model on a machine, and what is loaded beside it, read once; its training context is what `rope` makes of it.
-    Raises UsageError for overrides that cannot be."""
+    """Read a model once for all attempts, under the overrides and RoPE scaling of `workload`.
+
+    Raises UsageError for an override whose device or tensors are not there.
+    """
     architecture = read_architecture(model.metadata, model.tensors)
-    architecture = replace(architecture, n_ctx_train=context_limit(model.metadata, rope))
-    limits = limits or Limits()
+    limit = context_limit(model.metadata, workload.rope)
+    architecture = replace(architecture, n_ctx_train=limit)
     budgets = read_budgets(machine, limits)
     devices = [budget.device for budget in budgets.devices]
     names = [tensor.name for tensor in model.tensors]
-    check_overrides(overrides, [device.id for device in devices], names, model.model_id)
+    check_overrides(workload.overrides, [device.id for device in devices], names, model.model_id)
     return PlanningCase(
         model=model,
         quant=quant,
         machine=machine,
         architecture=architecture,
-        weights=weigh(architecture, model.tensors, {device.backend for device in devices}, overrides),
+        weights=weigh(
+            architecture, model.tensors, {device.backend for device in devices}, workload.overrides
+        ),
         budgets=budgets,
         all_budgets=read_budgets(machine, replace(limits, gpus=None)),
         companions=companions,
@@ -77,15 +78,14 @@ def read_case(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrangement:
-    """`own` are the rows of the model alone, its prompt cache included; `ledger` those with `companions`, what its companions
-    take, as far as it is known before a simulation."""
+    """A model placed on a machine, fitting or not."""
 
     settled: SettledParameters
     demand: Demand
     placement: Placement
-    own: tuple[LedgerRow, ...]
-    companions: CompanionMemory
-    ledger: tuple[LedgerRow, ...]
+    own: tuple[LedgerRow, ...]  # the model alone, with its prompt cache
+    companions: CompanionMemory  # as far as it is known before a simulation
+    ledger: tuple[LedgerRow, ...]  # with companions
     caches: HostCaches
     cores: Cores
 
@@ -100,30 +100,17 @@ def arrange(
     workload: Workload,
     surplus: Mapping[str, int] | None = None,
 ) -> Arrangement:
-    """Place the model as well as it goes in what its companions leave, then give the host's rest to its caches.
+    """Place the model in the memory that its companions leave, and give the host's rest to its caches.
 
-    `surplus` says, where a simulation has shown it, by how much our own figures for a row are too high (or,
-    negative, too low); placement and caches then reckon with that.
+    `surplus` has the bytes by which formulas are too high for a row (negative: too low), as a simulation
+    has shown.
     """
     surplus = surplus or {}
     demand = demand_of(case.architecture, case.weights, settled.parameters, workload.adapters)
-    corrected = _corrected(case.budgets, surplus)
-    kept: dict[str, int] = {}
-    seen: set[tuple[str, ...]] = set()
-    for _ in range(_ROUNDS):
-        placement = place(demand, _without(corrected, kept))
-        own = mark_assumed_weights(case.model, build_ledger(demand, placement, case.budgets))
-        held = _held(case, settled, placement, own)
-        need = held.used_bytes
-        if all(n_bytes <= kept.get(where, 0) for where, n_bytes in need.items()):
-            break
-        if (
-            placement.devices in seen
-        ):  # they wander with the placement: every place they were seen in is kept free
-            need = {where: max(need.get(where, 0), kept.get(where, 0)) for where in {**kept, **need}}
-        seen.add(placement.devices)
-        kept = need
-    whole = add_companions(own, held.rows, case.all_budgets)
+    placement, own, companions = _place_with_companions(
+        case, settled, demand, _corrected(case.budgets, surplus)
+    )
+    whole = add_companions(own, companions.rows, case.all_budgets)
     caches = plan_caches(demand, workload, whole[-1].free_bytes + surplus.get(HOST, 0))
     ledger = _with_caches(whole, caches)
     return Arrangement(
@@ -131,15 +118,36 @@ def arrange(
         demand=demand,
         placement=placement,
         own=_with_caches(own, caches),
-        companions=held,
+        companions=companions,
         ledger=ledger,
         caches=caches,
         cores=choose_cores(case.machine, workload, ledger[-1], computes=_host_computes(case, placement)),
     )
 
 
+def _place_with_companions(
+    case: PlanningCase, settled: SettledParameters, demand: Demand, budgets: Budgets
+) -> tuple[Placement, tuple[LedgerRow, ...], CompanionMemory]:
+    """Return a placement that leaves its companions their memory, its own rows, and the companions'."""
+    reserved: dict[str, int] = {}  # for companions, by place
+    tried: set[tuple[str, ...]] = set()  # devices of placements so far
+    for _ in range(_ROUNDS):
+        placement = place(demand, _without(budgets, reserved))
+        own = mark_assumed_weights(case.model, build_ledger(demand, placement, case.budgets))
+        companions = _size_companions(case, settled, placement, own)
+        need = companions.used_bytes
+        if all(n_bytes <= reserved.get(where, 0) for where, n_bytes in need.items()):
+            break
+        if placement.devices in tried:
+            # The companions move with the placement: reserve memory in every place where they have been.
+            need = {where: max(need.get(where, 0), reserved.get(where, 0)) for where in {**reserved, **need}}
+        tried.add(placement.devices)
+        reserved = need
+    return placement, own, companions
+
+
 def _host_computes(case: PlanningCase, placement: Placement) -> bool:
-    """Whether blocks, experts, or tensors sent there, are computed with on the host."""
+    """Return whether the host computes with blocks, experts or tensors that overrides send there."""
     return (
         placement.n_gpu_layers <= placement.n_block
         or bool(placement.host_expert_blocks or placement.host_expert_parts)
@@ -148,7 +156,7 @@ def _host_computes(case: PlanningCase, placement: Placement) -> bool:
     )
 
 
-def _held(
+def _size_companions(
     case: PlanningCase, settled: SettledParameters, placement: Placement, own: tuple[LedgerRow, ...]
 ) -> CompanionMemory:
     if case.companions.draft is None and case.companions.projector is None:
@@ -174,15 +182,15 @@ def _corrected(budgets: Budgets, surplus: Mapping[str, int]) -> Budgets:
     )
 
 
-def _without(budgets: Budgets, kept: Mapping[str, int]) -> Budgets:
-    """What companions leave. What a device takes of the host's memory, the host lacks."""
-    host = budgets.host_bytes - kept.get(HOST, 0)
+def _without(budgets: Budgets, reserved: Mapping[str, int]) -> Budgets:
+    """Return the budgets less the reserved bytes."""
+    host = budgets.host_bytes - reserved.get(HOST, 0)
     devices: list[DeviceBudget] = []
     for budget in budgets.devices:
-        device, n_bytes = budget.device, kept.get(budget.device.id, 0)
+        device, n_bytes = budget.device, reserved.get(budget.device.id, 0)
         if device.shares_host_memory:
             own = min(device.carve_out_bytes, n_bytes)
-            host -= n_bytes - own
+            host -= n_bytes - own  # beyond its carve-out it takes the host's memory
             device = replace(device, carve_out_bytes=device.carve_out_bytes - own)
         devices.append(replace(budget, device=device, n_bytes=max(budget.n_bytes - n_bytes, 0)))
     return replace(budgets, host_bytes=max(host, 0), devices=tuple(devices))

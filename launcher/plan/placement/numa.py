@@ -1,4 +1,4 @@
-"""Which cores compute on the host, and how they are told: threads, NUMA mode, the node that is kept to."""
+"""Choose the cores that compute on the host: threads, NUMA mode, and a node to stay on. Pure."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from launcher.units import format_bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cores:
-    """`cpus` are those that the process is bound to, empty for any; `processor` is what the forecast reckons with.
-    `node` is set where one is kept to."""
+    """The cores that compute on the host."""
 
     threads: int
-    processor: Processor
+    processor: Processor  # for the forecast
     numa: NumaMode | None = None
-    node: MemoryPool | None = None
+    node: MemoryPool | None = None  # the one that the process stays on, if any
     reasons: tuple[str, ...] = ()
 
     @property
     def cpus(self) -> tuple[int, ...]:
+        """CPUs that the process is bound to; empty for any."""
         return self.node.cpus if self.node else ()
 
 
 def choose_cores(machine: Machine, workload: Workload, host: LedgerRow, *, computes: bool = True) -> Cores:
-    """Threads and NUMA mode for what the host holds.
+    """Choose threads and NUMA mode for what the host holds; it `computes` unless it only looks tokens up.
 
-    llama.cpp's modes (ggml-cpu.c, set_numa_thread_affinity, at 0c1e570): `distribute` pins thread i to node i modulo
-    their number, `isolate` all threads to the node that the process started on, `numactl` to the CPUs it was given;
-    each of them gives every thread the same rows of a matrix in every step. Nothing mirrors weights. So one node is
-    better where it holds everything and is no slower alone: there is nothing to read across. Where the host `computes` with
-    no weights (it only looks tokens up), nodes do not matter.
+    llama.cpp's modes (ggml-cpu.c, set_numa_thread_affinity, at 0c1e570): `distribute` pins thread i to node
+    i modulo their number, `isolate` all threads to the node that the process started on, `numactl` to the
+    CPUs it was given. Each of them gives every thread the same rows of a matrix in every step. None mirrors
+    weights.
     """
+    # So one node is better where it holds everything and is no slower alone: nothing is read across.
     threads, why = choose_threads(machine.cpu)
     everywhere = Cores(
         threads=threads, processor=host_processor(machine, threads), numa=workload.numa, reasons=(why,)
@@ -47,16 +47,14 @@ def choose_cores(machine: Machine, workload: Workload, host: LedgerRow, *, compu
     if workload.numa is NumaMode.ISOLATE and len(nodes) > 1:
         return _alone(machine, max(nodes, key=_free), "as asked")
     if workload.numa is not None:
-        kept = None if workload.numa is NumaMode.OFF else workload.numa
-        return replace(everywhere, numa=kept, reasons=(why, f"--numa {workload.numa}, as asked"))
+        mode = None if workload.numa is NumaMode.OFF else workload.numa
+        return replace(everywhere, numa=mode, reasons=(why, f"--numa {workload.numa}, as asked"))
     if len(nodes) < 2 or not computes or not host.weights.n_bytes:
         return everywhere
     if machine.cpu.affinity < machine.cpu.logical_cores:
-        said = (
-            f"--numa numactl: {machine.cpu.affinity} of {machine.cpu.logical_cores} CPUs are allowed here, and "
-            "llama.cpp's other modes would leave them"
-        )
-        return replace(everywhere, numa=NumaMode.NUMACTL, reasons=(why, said))
+        allowed = f"{machine.cpu.affinity} of {machine.cpu.logical_cores} CPUs are allowed here"
+        reason = f"--numa numactl: {allowed}, and llama.cpp's other modes would leave them"
+        return replace(everywhere, numa=NumaMode.NUMACTL, reasons=(why, reason))
     return _one_or_all(machine, nodes, everywhere, host.used_bytes)
 
 
@@ -73,12 +71,12 @@ def _one_or_all(machine: Machine, nodes: list[MemoryPool], everywhere: Cores, ne
         fit = f"one node would hold all ({free}), and is {speeds}"
     else:
         fit = f"no node holds all ({free})"
-    said = f"--numa distribute, {everywhere.threads} threads on {len(nodes)} nodes: {fit}"
-    return replace(everywhere, numa=NumaMode.DISTRIBUTE, reasons=(*everywhere.reasons, said))
+    reason = f"--numa distribute, {everywhere.threads} threads on {len(nodes)} nodes: {fit}"
+    return replace(everywhere, numa=NumaMode.DISTRIBUTE, reasons=(*everywhere.reasons, reason))
 
 
 def _alone(machine: Machine, node: MemoryPool, why: str = "") -> Cores:
-    """This node by itself; `taskset` has the process start on it, which is what `isolate` goes by."""
+    """Return the cores of one node; `taskset` starts the process there, and `isolate` stays."""
     threads, reason = choose_threads(_cpu_of(machine, node))
     return Cores(
         threads=threads,
@@ -90,23 +88,25 @@ def _alone(machine: Machine, node: MemoryPool, why: str = "") -> Cores:
 
 
 def describe_page_placement(numa: NumaMode | None, load_mode: LoadMode) -> tuple[str, ...]:
-    """Which node a page of the weights comes to lie on: it follows from the load mode."""
+    """Describe on which node the pages of the weights lie, which follows from the load mode."""
     if numa is None:
         return ()
     if load_mode is LoadMode.MMAP:
         return (
             (
-                "each mapped page lies on the node whose thread reads it first, and --numa switches prefetching off so "
-                "that it is the thread which computes with it; what is in the page cache already stays where it is "
-                "(echo 3 > /proc/sys/vm/drop_caches as root), and kernel.numa_balancing should be 0"
+                "each mapped page lies on the node whose thread reads it first, and --numa switches "
+                "prefetching off so that it is the thread which computes with it; what is in the page cache "
+                "already stays where it is (echo 3 > /proc/sys/vm/drop_caches as root), and "
+                "kernel.numa_balancing should be 0"
             ),
         )
     if numa is NumaMode.ISOLATE:
         return ("the weights are read in by a thread of that node, and lie there",)
     return (
         (
-            f"with load mode {load_mode} one thread reads the weights in, and its node is filled before the next: "
-            "--load-mode mmap lets each thread fault in its own rows, without page-locked transfers to a device"
+            f"with load mode {load_mode} one thread reads the weights in, and its node is filled before the "
+            "next: --load-mode mmap lets each thread fault in its own rows, without page-locked transfers "
+            "to a device"
         ),
     )
 
@@ -116,7 +116,7 @@ def _free(node: MemoryPool) -> int:
 
 
 def _cpu_of(machine: Machine, node: MemoryPool) -> Cpu:
-    """The node's part of the processor: cores in proportion to its logical CPUs."""
+    """Return a node's part of the processor, with cores in proportion to its logical CPUs."""
     cpu = machine.cpu
     share = len(node.cpus) / max(cpu.logical_cores, 1)
 

@@ -1,4 +1,4 @@
-"""An arrangement as the stages of a forecast: who reads how many bytes for each token."""
+"""Turn a placement into the stages of a forecast: the bytes that each processor reads per token. Pure."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from launcher.plan.forecast.decode import Stage
 from launcher.plan.forecast.processors import Processor, processor_of
 from launcher.plan.forecast.turn import Forecast, Turn, forecast_turn
 from launcher.plan.memory.ledger import Demand, Spread, part_bytes, spread_out
+from launcher.plan.memory.weights import Weights
 from launcher.plan.plan import Placement
 
 
 def forecast_placement(
     demand: Demand, placement: Placement, machine: Machine, host: Processor, turn: Turn | None = None
 ) -> Forecast:
-    """How fast this placement is on this machine, whose `host` computes with what is there, for a stated turn."""
+    """Predict the speed of a placement; `host` is the processor that computes with the host's weights."""
     parameters = demand.parameters
     wanted = (turn or Turn()).within(parameters.ctx_size)
     return forecast_turn(stages_of(demand, placement, machine, host), wanted, parameters.n_tokens)
 
 
 def stages_of(demand: Demand, placement: Placement, machine: Machine, host: Processor) -> tuple[Stage, ...]:
-    """One stage per device in use, in order, then the host's."""
+    """Return a stage for each device in use, in order, and the host's."""
     spread = spread_out(placement)
     by_id = {device.id: device for device in machine.devices}
-    streamed = _host_held(demand, spread) if spread.shares else 0.0
+    streamed = _streamed_bytes(demand, spread) if spread.shares else 0.0
     stages = [
         _device_stage(demand, spread, index, processor_of(by_id[name]), streamed if index == 0 else 0.0)
         for index, name in enumerate(placement.devices)
@@ -34,7 +35,7 @@ def stages_of(demand: Demand, placement: Placement, machine: Machine, host: Proc
 
 
 def used_share(architecture: Architecture) -> float:
-    """The part of the routed experts that one token uses."""
+    """Return the part of the routed experts that one token uses."""
     used = max(architecture.n_expert_used, default=0)
     return used / architecture.n_expert if architecture.n_expert else 1.0
 
@@ -51,13 +52,13 @@ def _device_stage(demand: Demand, spread: Spread, index: int, processor: Process
         for number, layer in layers
         if number not in spread.host_experts
     )
-    fixed = weights.overridden_on(spread.devices[index])
-    dense, experts = dense + fixed.dense_bytes, experts + fixed.expert_bytes
+    overridden = weights.overridden_on(spread.devices[index])
+    dense, experts = dense + overridden.dense_bytes, experts + overridden.expert_bytes
     flops = sum(
         layer.dense_values + (layer.expert_values * used if number not in spread.host_experts else 0)
         for number, layer in layers
     )
-    if streamed:  # prompt processing computes with the host's experts here
+    if streamed:  # in prompt processing this device computes with the host's weights
         flops += sum(weights.layers[number].expert_values * used for number in spread.host_experts)
         flops += sum(weights.layers[number].dense_values for number in spread.host_layers)
     return Stage(
@@ -87,25 +88,13 @@ def _host_stage(demand: Demand, spread: Spread, processor: Processor, streamed: 
         experts += sum(part_bytes(weights, spread).values())
     else:
         dense += weights.tied_bytes
-    fixed = weights.overridden_on(HOST)
-    dense, experts = dense + fixed.dense_bytes, experts + fixed.expert_bytes
+    overridden = weights.overridden_on(HOST)
+    dense, experts = dense + overridden.dense_bytes, experts + overridden.expert_bytes
     stuck = weights.stuck_bytes
     blocks = spread.host_layers if spread.shares else range(weights.n_block)
-    n_layers = (
-        len(
-            {
-                *spread.host_layers,
-                *spread.host_experts,
-                *fixed.blocks,
-                *(block for block, _ in spread.host_parts),
-            }
-        )
-        if spread.shares
-        else len(whole)
-    )
     return Stage(
         processor=processor,
-        n_layers=n_layers,
+        n_layers=_n_host_layers(weights, spread),
         read_bytes=dense + (experts + stuck) * used,
         held_bytes=dense + experts + stuck,
         flops=2.0 * values,
@@ -115,7 +104,17 @@ def _host_stage(demand: Demand, spread: Spread, processor: Processor, streamed: 
     )
 
 
-def _host_held(demand: Demand, spread: Spread) -> float:
+def _n_host_layers(weights: Weights, spread: Spread) -> int:
+    """Count the layers of which the host computes something."""
+    if not spread.shares:
+        return len(weights.layers)
+    parts = (block for block, _ in spread.host_parts)
+    overridden = weights.overridden_on(HOST).blocks
+    return len({*spread.host_layers, *spread.host_experts, *parts, *overridden})
+
+
+def _streamed_bytes(demand: Demand, spread: Spread) -> float:
+    """Sum the host's weights that a device computes with in prompt processing."""
     weights = demand.weights
     whole = sum(weights.layers[index].n_bytes for index in spread.host_layers)
     outside = [index for index in spread.host_experts if index not in spread.host_layers]
@@ -125,8 +124,9 @@ def _host_held(demand: Demand, spread: Spread) -> float:
 
 
 def _kv_per_token(demand: Demand, blocks: range) -> float:
-    """Cache bytes read for each token of depth. A window that is full does not grow, so its blocks read less: the
-    cache's own size over the whole context."""
+    """Return the cache bytes read for each token of depth."""
+    # The cache's own size over the whole context: a window that is full does not grow, so its blocks read
+    # less.
     n_block = demand.weights.n_block
     total = sum(demand.caches.blocks[index].attention_bytes for index in blocks if index < n_block)
     return total / demand.parameters.ctx_size

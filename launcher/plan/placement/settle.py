@@ -1,4 +1,4 @@
-"""From what was asked for to parameters llama.cpp accepts: context, slots, cache types, flash attention."""
+"""Settle a request as parameters that llama.cpp accepts: context, slots, cache types, batches. Pure."""
 
 from __future__ import annotations
 
@@ -14,37 +14,39 @@ from launcher.plan.rope import yarn_flags
 from launcher.plan.workload import Workload
 from launcher.units import format_bytes
 
+# Enough for a long document and its answer; most published setups run with it.
 _DEFAULT_CTX = 32768
-"""Room for a long document and its answer; what most published setups run with."""
 _LEAST_CTX = 4096
+# llama-server's defaults (common/common.h, n_batch and n_ubatch).
 _USUAL_BATCH = 2048
 USUAL_UBATCH = 512
-"""llama-server's own (common/common.h, n_batch and n_ubatch)."""
 _QUANTISED = frozenset(CacheType) - {CacheType.F32, CacheType.F16, CacheType.BF16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettledParameters:
+    """Parameters for one context, with reasons."""
+
     parameters: ContextParameters
     reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextChoice:
-    """Contexts to try, in order, and why the first. More than one only where nobody asked for any."""
+    """Contexts to try, in order; more than one only if none was requested."""
 
     sizes: tuple[int, ...]
-    reason: str
+    reason: str  # for the first
 
     def reason_for(self, size: int) -> str:
-        """Why this one: the first for its reason, another because the first does not fit."""
+        """Return the reason for one of the sizes."""
         if size == self.sizes[0]:
             return self.reason
         return f"nobody asked for one, and {self.sizes[0]} does not fit"
 
 
 def choose_contexts(architecture: Architecture, workload: Workload, default_ctx: int | None) -> ContextChoice:
-    """A context that was asked for, or that the profile names, is a requirement; else the planner's own."""
+    """Choose the contexts to try: the one that the request or the profile names, else the planner's."""
     trained = architecture.n_ctx_train
     if workload.ctx_size is not None:
         return ContextChoice(sizes=(pad_context(workload.ctx_size),), reason="as asked")
@@ -60,25 +62,25 @@ def choose_contexts(architecture: Architecture, workload: Workload, default_ctx:
     )
 
 
-def check_context_limit(model: ModelFile, reach: int, contexts: ContextChoice, workload: Workload) -> None:
-    """Raises UsageError for a pool of which the requests can never use all: llama-server caps each at `reach`."""
-    most = pad_context(reach) * workload.n_parallel
+def check_context_limit(model: ModelFile, limit: int, contexts: ContextChoice, workload: Workload) -> None:
+    """Raise UsageError for a pool larger than its requests can use, each capped at `limit` tokens."""
+    most = pad_context(limit) * workload.n_parallel
     wanted = contexts.sizes[0]
-    if not reach or workload.n_parallel < 1 or wanted <= most:
+    if not limit or workload.n_parallel < 1 or wanted <= most:
         return
     each = -(-wanted // workload.n_parallel)
     at_once = f" for {workload.n_parallel} requests" if workload.n_parallel > 1 else ""
     flags = yarn_flags(model.metadata, each)
     longer = f", or add -- {flags} (stretched: it answers, how well is not known)" if flags else ""
     raise UsageError(
-        f"a context of {wanted} tokens{at_once}: {model.model_id} was trained for {reach}, and llama-server caps "
-        "every request there",
-        hint=f"-c {reach * workload.n_parallel}{longer}",
+        f"a context of {wanted} tokens{at_once}: {model.model_id} was trained for {limit}, "
+        "and llama-server caps every request there",
+        hint=f"-c {limit * workload.n_parallel}{longer}",
     )
 
 
 def settle(architecture: Architecture, workload: Workload, ctx_size: int) -> SettledParameters:
-    """Parameters for this context. Raises UsageError for what llama.cpp would refuse."""
+    """Settle the parameters for this context. Raises UsageError for those that llama.cpp would refuse."""
     if workload.n_parallel < 1:
         raise UsageError(f"{workload.n_parallel} slots cannot serve a request", hint="use -np 1 or more")
     type_k, type_v, reason = _cache_types(architecture, workload)
@@ -107,18 +109,18 @@ def settle(architecture: Architecture, workload: Workload, ctx_size: int) -> Set
 def _cache_types(
     architecture: Architecture, workload: Workload
 ) -> tuple[CacheType, CacheType, tuple[str, ...]]:
-    asked_k, asked_v = workload.cache_type_k, workload.cache_type_v
+    wanted_k, wanted_v = workload.cache_type_k, workload.cache_type_v
     reasons: tuple[str, ...] = ()
     if architecture.is_mla:
-        if asked_k is not None and asked_v is not None and asked_k is not asked_v:
+        if wanted_k is not None and wanted_v is not None and wanted_k is not wanted_v:
             raise UsageError(
-                f"cache types {asked_k} for K and {asked_v} for V: this model (MLA) keeps one latent for both, "
-                "and llama.cpp wants them equal",
-                hint=f"use -ctk {asked_k} -ctv {asked_k}",
+                f"cache types {wanted_k} for K and {wanted_v} for V: this model (MLA) keeps one latent for "
+                "both, and llama.cpp wants them equal",
+                hint=f"use -ctk {wanted_k} -ctv {wanted_k}",
             )
-        asked_k = asked_v = asked_k or asked_v
+        wanted_k = wanted_v = wanted_k or wanted_v
         reasons = ("K and V cache types are equal: the model keeps one latent for both (MLA)",)
-    type_k, type_v = asked_k or CacheType.F16, asked_v or CacheType.F16
+    type_k, type_v = wanted_k or CacheType.F16, wanted_v or CacheType.F16
     for flag, cache_type, n_head in (
         ("-ctk", type_k, architecture.n_embd_head_k),
         ("-ctv", type_v, 0 if architecture.is_mla else architecture.n_embd_head_v),
@@ -126,15 +128,16 @@ def _cache_types(
         per_block = BLOCKS[GgmlType[cache_type.name]][0]
         if n_head % per_block:
             raise UsageError(
-                f"a cache of {cache_type} needs heads of a multiple of {per_block}, and this model's have {n_head}",
+                f"a cache of {cache_type} needs heads of a multiple of {per_block}, "
+                f"and this model's have {n_head}",
                 hint=f"use {flag} f16",
             )
     return type_k, type_v, reasons
 
 
-def describe_pool(parameters: ContextParameters, kv_bytes: int, reason: str, reach: int) -> str:
-    """The sentence on context: what is guaranteed, what it costs."""
-    longest = min(parameters.ctx_size, reach or parameters.ctx_size)
+def describe_pool(parameters: ContextParameters, kv_bytes: int, reason: str, limit: int) -> str:
+    """Describe the KV pool: the context that is guaranteed, and its memory."""
+    longest = min(parameters.ctx_size, limit or parameters.ctx_size)
     alone = (
         "all of it" if longest == parameters.ctx_size else f"{longest} tokens, what the model was trained for"
     )
@@ -143,7 +146,8 @@ def describe_pool(parameters: ContextParameters, kv_bytes: int, reason: str, rea
         if parameters.n_parallel == 1
         else (
             f"one request can use {alone}, {parameters.n_parallel} at once share it: "
-            f"{parameters.n_parallel} requests of {parameters.ctx_size // parameters.n_parallel} tokens guaranteed"
+            f"{parameters.n_parallel} requests of {parameters.ctx_size // parameters.n_parallel} tokens "
+            "guaranteed"
         )
     )
     return f"context {parameters.ctx_size}, {reason}: {share}; its cache takes {format_bytes(kv_bytes)}"

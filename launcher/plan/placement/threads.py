@@ -1,4 +1,4 @@
-"""How many threads llama.cpp computes with: never more than the cores it may really use."""
+"""Choose the number of threads. Pure."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from launcher.machine.machine import Cpu
 
 
 def choose_threads(cpu: Cpu) -> tuple[int, str]:
-    """The number of threads, and why.
-
-    llama.cpp's own default is all physical (performance) cores whatever the cgroup says (common/common.cpp,
-    common_cpu_get_num_math); threads beyond the quota spin against each other: 45 times slower in one report.
-    """
+    """Return the number of threads and the reason: never more than the cores that may be used."""
+    # llama.cpp's own default is all physical (performance) cores whatever the cgroup says
+    # (common/common.cpp, common_cpu_get_num_math). Threads beyond the quota spin against each other: 45
+    # times slower in one report.
     limits = [(cpu.affinity, "CPUs this process may run on")]
     if cpu.performance_cores is not None:
         limits.append((cpu.performance_cores, "performance cores"))

@@ -29,10 +29,9 @@ class QuantSearch:
             offer.model,
             offer.quant,
             task.machine,
+            task.workload,
             task.limits,
             task.companions,
-            task.workload.overrides,
-            task.workload.rope,
         )
         contexts = choose_contexts(case.architecture, task.workload, task.default_ctx)
         check_context_limit(case.model, case.architecture.n_ctx_train, contexts, task.workload)
