@@ -15,7 +15,7 @@ from launcher.models.store import HubStore
 from launcher.models.transfer.download import Download
 from launcher.models.transfer.failures import Trouble, TroubleKind
 from launcher.models.transfer.partial_file import PartialFile, remove_partial_file
-from launcher.models.transfer.transfer import fetch_all, tuning_here
+from launcher.models.transfer.transfer import download_all, tuning_here
 from launcher.models.url import file_name, shard_urls, status_error
 from launcher.models.url_secrets import strip_secrets
 from launcher.progress import OnProgress
@@ -49,7 +49,7 @@ def fetch_url_files(
             folder.mkdir(parents=True, exist_ok=True)
             refuse_full_disk(destination, missing, what=located.model.source, later=options.later)
         downloads = [recipient.download_of(shard) for shard, _ in missing]
-        fetch_all(downloads, recipient, options.tuning or tuning_here(), on_progress)
+        download_all(downloads, recipient, options.tuning or tuning_here(), on_progress)
     except OSError as error:
         still_missing = [(shard, part) for shard, part in missing if not recipient.is_there(shard.name)]
         raise disk_error(error, destination, missing=still_missing) from error

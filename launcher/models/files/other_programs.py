@@ -58,7 +58,6 @@ def find_candidates(shards: Sequence[Shard], folders: Sequence[Path]) -> dict[st
 
 
 def _is_store_of_blobs(folder: Path) -> bool:
-    """Return True for Ollama's folder or a cache of the Hub."""
     # a folder called `blobs` alone may be anybody's
     is_ollamas = _is_folder(folder / "blobs") and _is_folder(folder / "manifests")
     return is_ollamas or any(folder.glob("models--*"))

@@ -23,8 +23,7 @@ class Place(Protocol):
     """
 
     @property
-    def root(self) -> Path:
-        """A folder on the place's file system."""
+    def root(self) -> Path: ...  # a folder on the place's file system
 
     @property
     def alternative(self) -> str:
@@ -42,8 +41,7 @@ class Place(Protocol):
     def identity(self, content: str) -> str:
         """Return what the journal of a partial file of this content says here."""
 
-    def path(self, shard: Shard) -> Path:
-        """Return where the file is, or will be."""
+    def path(self, shard: Shard) -> Path: ...
 
     def find(self, shard: Shard) -> Path | None:
         """Return `path` if a file of the listed size is there. May remove a file known to be cut off."""
@@ -61,11 +59,9 @@ class Place(Protocol):
         Returns False if it can only be copied.
         """
 
-    def remove(self, shard: Shard) -> None:
-        """Remove the file; if it was linked, only the link."""
+    def remove(self, shard: Shard) -> None: ...  # of a linked file, only the link
 
-    def finish(self) -> None:
-        """Record that all files are here."""
+    def finish(self) -> None: ...  # called once all files are here
 
 
 def link_file(source: Path, target: Path) -> None:

@@ -36,7 +36,7 @@ from launcher.models.store import HubStore
 from launcher.models.transfer.download import Download
 from launcher.models.transfer.failures import Trouble, TroubleKind
 from launcher.models.transfer.partial_file import PartialFile, remove_partial_file
-from launcher.models.transfer.transfer import fetch_all, tuning_here
+from launcher.models.transfer.transfer import download_all, tuning_here
 from launcher.progress import OnProgress, remark, silent
 from launcher.system.locks import exclusive_if_free
 
@@ -116,7 +116,7 @@ class _HubFetch:
                 how = "it is fetched again" if shard in missing else "another program's file took its place"
                 self._on_progress(remark("pull", f"{self._damage(shard)}; {how}"))
         downloads = [self._download(shard) for shard in missing]
-        fetch_all(downloads, self, self._tuning, self._on_progress)
+        download_all(downloads, self, self._tuning, self._on_progress)
         self._place.finish()
         return tuple(self._place.path(shard) for shard in shards)
 
@@ -190,8 +190,9 @@ class _HubFetch:
         )
 
     def _damage(self, shard: Shard) -> str:
-        damaged, expected = self._damaged[shard.name], (shard.sha256 or "")[:12]
-        return f"{damaged.path} is damaged: its sha256 is {damaged.sha256[:12]}…, the Hub says {expected}…"
+        damaged = self._damaged[shard.name]
+        found, expected = damaged.sha256[:12], (shard.sha256 or "")[:12]
+        return f"{damaged.path} is damaged: its sha256 is {found}…, the Hub says {expected}…"
 
     def _claim_disk_space(self) -> None:
         """Raise TryAgain if the disk is too small.

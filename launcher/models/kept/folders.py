@@ -40,7 +40,6 @@ def in_folders(
 
 
 def is_put_there(paths: Sequence[Path], partial_paths: Sequence[Path], owners: Owners) -> bool:
-    """Return True if launcher put all of these files into a folder that was named."""
     # the store says so of these very files, and its journal of a partial file
     return all(owners.of(path) for path in paths) and all(map(recorded_identity, partial_paths))
 

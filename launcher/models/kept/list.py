@@ -37,8 +37,6 @@ _OLLAMA_MODEL = "application/vnd.ollama.image.model"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
-    """The folders that models are looked for in."""
-
     hub_cache: Path
     models_dir: Path
     ollama: tuple[Path, ...] = ()
@@ -46,7 +44,6 @@ class Stores:
 
 
 def stores_here(hub_cache: Path, models_dir: Path) -> Stores:
-    """Return the stores of this user."""
     return Stores(
         hub_cache=hub_cache,
         models_dir=models_dir,

@@ -75,7 +75,6 @@ def _remove_partial(part: Path) -> int:
 
 
 def _unlink(blob: Path) -> int:
-    """Remove a file; return the bytes freed."""
     try:
         about = blob.lstat()
         blob.unlink()

@@ -38,8 +38,6 @@ class StoredModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantFiles:
-    """The files of one quant that are here: whole ones and partial ones."""
-
     group: FileGroup
     paths: tuple[Path, ...]
     partial_paths: tuple[Path, ...]
@@ -94,7 +92,6 @@ def entries(folder: Path, pattern: str) -> list[Path]:
 
 
 def read_ref(path: Path) -> str | None:
-    """Return the commit that a file below the Hub's refs/ names."""
     try:
         return path.read_text().strip() or None
     except (OSError, UnicodeDecodeError):  # a folder: branches may have a slash

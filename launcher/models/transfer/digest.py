@@ -44,7 +44,6 @@ class Digest:
             self._lock.release()
 
     def follow(self, end: int) -> None:
-        """Hash some of what is here up to `end`, read back from the file."""
         with self._lock:
             self._read_back(min(end, self.position + _READ_BACK_BYTES))
 

@@ -33,8 +33,6 @@ def boot_id() -> str:
 
 
 class Journal:
-    """A journal being written. Raises OSError as the disk does."""
-
     def __init__(
         self, path: Path, about: dict[str, str | int], whole: Collection[int], synced: Collection[int]
     ):
@@ -105,7 +103,6 @@ def recorded_identity(partial_path: Path) -> str | None:
 
 
 def _about(partial_path: Path) -> dict[str, Any]:
-    """Read the first line of a partial file's journal; empty if it cannot be read."""
     try:
         with journal_path(partial_path).open() as file:
             about = json.loads(file.readline())

@@ -158,7 +158,6 @@ class PartialFile:
 
 
 def remove_partial_file(path: Path) -> None:
-    """Remove a partial file and its journal."""
     # the journal first, so that it never speaks of a file that is not there
     journal_path(path).unlink(missing_ok=True)
     path.unlink(missing_ok=True)

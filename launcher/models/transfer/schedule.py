@@ -115,7 +115,6 @@ class Schedule:
         return self._unsynced() > self._tuning.connections * self._tuning.span_bytes // 4
 
     def synced(self, shard: int, n_bytes: int) -> None:
-        """Count `n_bytes` of the shard's whole units as on the disk."""
         state = self._shards.get(shard)
         if state is not None:
             state.unsynced = max(0, state.unsynced - n_bytes)
@@ -188,7 +187,6 @@ class Schedule:
         return self._shards[shard].generation
 
     def arrived(self, shard: int) -> int:
-        """Return how many bytes of the shard are in the file."""
         return self._shards[shard].arrived
 
     def prefix(self, shard: int) -> int:
@@ -241,7 +239,6 @@ class Schedule:
         self._lay_out(shard, set())
 
     def _lay_out(self, shard: _Shard, whole: set[int]) -> None:
-        """Set what is here and what is missing, as if nothing were under way."""
         unit_bytes = self._tuning.unit_bytes
         shard.whole, shard.counts, shard.first_missing = whole, {}, 0
         shard.generation += 1

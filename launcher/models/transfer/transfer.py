@@ -37,7 +37,7 @@ def tuning_here() -> Tuning:
     return Tuning(connections=connections_for(len(usable_cpus())))
 
 
-def fetch_all(
+def download_all(
     downloads: Sequence[Download], recipient: Recipient, tuning: Tuning, on_progress: OnProgress
 ) -> None:
     """Fetch the files, several at once; return when the recipient has accepted all.
@@ -56,7 +56,7 @@ class _Threads:
 
 
 class _Transfer:
-    """One call of `fetch_all`."""
+    """One call of `download_all`."""
 
     def __init__(
         self, downloads: Sequence[Download], recipient: Recipient, tuning: Tuning, on_progress: OnProgress

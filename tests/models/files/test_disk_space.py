@@ -133,8 +133,8 @@ def test_a_write_that_finds_the_disk_full_keeps_what_has_arrived(
             )
     message, hint = caught.value.message, caught.value.hint or ""
     needed = r"3\d\d\.. KiB"  # of 797
-    said = f"{what} of {endpoint.cache_dir} ran full; what has arrived is kept: {needed} more are needed, and 0 B are free"
-    assert re.fullmatch(said, message)
+    expected = f"{what} of {endpoint.cache_dir} ran full; what has arrived is kept: {needed} more are needed,"
+    assert re.fullmatch(f"{expected} and 0 B are free", message)
     ways = r"\(launcher ls, then launcher rm MODEL\), or set HF_HUB_CACHE to another folder"
     assert re.fullmatch(f"free {needed} there {ways}; it goes on where it stopped: launcher pull big", hint)
     kept = sum(map(arrived_bytes, endpoint.cache_dir.glob("models--*/blobs/*.part")))
@@ -295,8 +295,9 @@ def test_a_file_that_the_file_system_has_no_size_for_is_named_with_its_size(
 
     monkeypatch.setattr(partial_file, "_preallocate", refuse)
     largest = max(located.model.shards, key=lambda shard: shard.size_bytes)
-    said = rf"^{largest.name}, 39\d.* KiB, is above the limit that the file system of {tmp_path}/usb has for one file"
-    with pytest.raises(UsageError, match=said) as caught:
+    too_large = rf"^{largest.name}, 39\d.* KiB, is above the limit that the file system"
+    expected = f"{too_large} of {tmp_path}/usb has for one file"
+    with pytest.raises(UsageError, match=expected) as caught:
         fetch_hub_files(
             located, endpoint=endpoint, store=store, options=replace(OPTIONS, folder=tmp_path / "usb")
         )

@@ -18,7 +18,7 @@ from launcher.progress import silent
 def test_two_files_of_one_size_are_not_taken_for_each_other(
     tmp_path: Path, store: HubStore, order: tuple[int, ...], known: tuple[int, ...]
 ) -> None:
-    """As shards of a set are, which may be of the very same size: every file is asked about with every hash."""
+    """Shards of a set may have the very same size: every file is compared with every hash."""
     paths = (tmp_path / "1.gguf", tmp_path / "2.gguf")
     hashes = tuple(hashlib.sha256(path.name.encode()).hexdigest() for path in paths)
     for path in paths:

@@ -45,8 +45,8 @@ def located(hub: FakeHub, endpoint: Endpoint, store: HubStore) -> Located:
 
 
 def asked_bytes(seen: list[Seen], shards: dict[str, bytes] = SHARDS, *, after_link: int = 0) -> int:
-    """What the storage host was asked for, a request without a range counting as its whole shard. `after_link`: by
-    signed links given out later than so many; what a killed process had sent may still be on its way to the server."""
+    """Return how many bytes the storage host was asked for, by signed links after number `after_link`."""
+    # later links only: what a killed process had sent may still be on its way to the server
     spans = [range_of(one, shards) for one in seen if one.host == "storage" and link_of(one) > after_link]
     return sum(end - begin for begin, end in spans)
 
@@ -85,9 +85,11 @@ def test_an_ended_pull_leaves_what_has_arrived(
 def test_kill_9_at_20_random_moments_costs_a_unit_per_connection(
     hub: FakeHub, endpoint: Endpoint, store: HubStore
 ) -> None:
-    """After each kill, what was written and is not vouched for is less than a unit per connection; it is wiped here, so
-    nothing can rely on it. What is vouched for is never asked for again, by any of the pulls: the server's log says so.
-    In the end exactly what nothing vouches for is asked for, once, and every byte is right."""
+    """After each kill, what was written and is not vouched for is less than a unit per connection.
+
+    It is wiped here, so nothing can rely on it. What is vouched for is never asked for again, by any of the
+    pulls: the server's log says so. In the end exactly what nothing vouches for is asked for, once, and every
+    byte is right."""
     dice, n_kills = random.Random(5), 20
     shards = moe_shards("large-Q8_0", n_expert=320)
     total = sum(map(len, shards.values()))
@@ -126,7 +128,7 @@ def test_kill_9_at_20_random_moments_costs_a_unit_per_connection(
 
 
 def vouched_units(endpoint: Endpoint) -> dict[str, set[int]]:
-    """Units that need not be fetched, by the sha256 of their file: all of a whole one, of others what the journal says."""
+    """Return the units that need not be fetched, by the sha256 of their file."""
     blobs = [blob for blob in endpoint.cache_dir.glob("models--*/blobs/*") if len(blob.name) == 64]
     whole = {blob.name: set(range(-(-blob.stat().st_size // UNIT))) for blob in blobs}
     return whole | {part.stem: set(read_journal(journal_path(part), {}).whole) for part in parts(endpoint)}
@@ -161,7 +163,7 @@ def here_bytes(endpoint: Endpoint) -> int:
 
 
 def wipe_unvouched(part: Path) -> int:
-    """Zeros over everything the journal does not vouch for; how many bytes there had been written (zeros do not show)."""
+    """Zero what the journal does not vouch for; return how many bytes other than zero had been there."""
     whole, lost = read_journal(journal_path(part), {}).whole, 0
     with part.open("r+b") as file:
         for unit in set(range(-(-part.stat().st_size // UNIT))) - whole:
@@ -197,7 +199,10 @@ def test_a_dead_ones_lock_is_taken_over_and_a_live_one_is_said(
     shard = located.model.shards[1]
     assert located.files
     lock = HubCache(endpoint, located.files).lock_path(shard)  # type: ignore[arg-type]
-    script = f"from launcher.system.locks import exclusive\nfrom pathlib import Path\nimport sys\nwith exclusive(Path({str(lock)!r})):\n    print('held', flush=True)\n    sys.stdin.read()"
+    script = (
+        "from launcher.system.locks import exclusive\nfrom pathlib import Path\nimport sys\n"
+        f"with exclusive(Path({str(lock)!r})):\n    print('held', flush=True)\n    sys.stdin.read()"
+    )
     holder = subprocess.Popen(
         [os.sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

@@ -71,7 +71,7 @@ def rot(path: Path) -> None:
 def test_a_damaged_file_is_not_linked_again_by_its_other_name(
     *, located: Located, endpoint: Endpoint, store: HubStore, lm_studio: Path
 ) -> None:
-    """The cache has a hard link of another program's file: remembered as right by that name, and just as damaged."""
+    """The cache has a hard link of another program's file, remembered as right by that name too."""
     paths = fetch_hub_files(located, endpoint=endpoint, store=store, options=OPTIONS)
     assert paths[0].samefile(lm_studio / paths[0].name)
     rot(paths[0])

@@ -34,7 +34,7 @@ def test_the_token_goes_to_the_hub_and_not_to_its_storage(
 def test_downloads_go_through_the_proxy_of_the_environment(
     *, hub: FakeHub, located: Located, endpoint: Endpoint, store: HubStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name that only the proxy (here the storage host itself) can know; loopback is excepted by NO_PROXY."""
+    """The host name is known to the proxy only (here the storage host itself); NO_PROXY excepts loopback."""
     monkeypatch.setenv("http_proxy", hub.storage_url.replace("http://", "http://me:pw@"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     hub.storage_url = "http://storage.test"

@@ -55,7 +55,7 @@ def test_what_came_ahead_is_read_back(part: PartialFile) -> None:
 
 
 def test_a_connection_less_than_a_unit_ahead_catches_up(part: PartialFile) -> None:
-    """The hash of the units before was just finished by somebody else, and this connection is in the midst of the next."""
+    """Another thread has just hashed the units before; this connection is in the middle of the next."""
     digest = Digest(part, hashes=True)
     part.write(memoryview(DATA)[: UNIT + 500], 0)
     digest.follow(UNIT)

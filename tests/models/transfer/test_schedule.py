@@ -141,7 +141,7 @@ def test_the_disk_is_asked_before_it_lags() -> None:
 
 
 def found_without_ranges() -> tuple[Schedule, Span]:
-    """A file of 100 bytes whose server ignores ranges, as two connections found while the first was fetching a span."""
+    """Return the schedule of a 100-byte file after two connections found that the server ignores ranges."""
     ignores = Trouble(kind=TroubleKind.IGNORES_RANGES, reason="it ignores ranges")
     board = opened(100)
     first, second, third = (take(board) for _ in range(3))

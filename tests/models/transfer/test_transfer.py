@@ -19,7 +19,7 @@ from launcher.errors import LauncherError, TryAgain
 from launcher.models.transfer.download import Download
 from launcher.models.transfer.failures import Trouble
 from launcher.models.transfer.partial_file import PartialFile
-from launcher.models.transfer.transfer import _Transfer, fetch_all
+from launcher.models.transfer.transfer import _Transfer, download_all
 from launcher.models.transfer.tuning import Tuning
 from launcher.progress import silent
 from tests.models.transfer.test_receiving import open_shard
@@ -42,7 +42,7 @@ class Beside:
 
 
 class Server(BaseHTTPRequestHandler):
-    """The first request is answered fast, and after some MiB with 200 bytes in 0.2 s: never silent, never over."""
+    """Answers the first request fast, and after some MiB with 200 bytes every 0.2 s: never silent."""
 
     protocol_version = "HTTP/1.1"
     asked: list[int]
@@ -101,7 +101,7 @@ def test_a_server_that_drips_is_asked_again(tmp_path: Path) -> None:
     handler = type("Dripping", (Server,), {"asked": []})
     tuning = Tuning(connections=1, patience_s=5.0, crawl_window_s=1.5)
     with serving(handler) as url:
-        fetch_all([download(url, tmp_path)], Beside(), tuning, silent)
+        download_all([download(url, tmp_path)], Beside(), tuning, silent)
     assert (tmp_path / "x.whole").read_bytes() == DATA
     assert handler.asked[1] >= FAST_BYTES // 2
 
@@ -113,7 +113,7 @@ def test_a_server_that_ignores_ranges_gives_the_file_in_one(tmp_path: Path) -> N
         for number in range(4):
             folder = tmp_path / str(number)
             folder.mkdir()
-            fetch_all([download(url, folder)], Beside(), Tuning(connections=4), silent)
+            download_all([download(url, folder)], Beside(), Tuning(connections=4), silent)
             assert (folder / "x.whole").read_bytes() == DATA
 
 

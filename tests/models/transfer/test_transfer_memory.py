@@ -17,7 +17,7 @@ from tests.make_gguf import make_gguf
 REPO = "user/big-GGUF"
 LIMIT_BYTES = 150 * MIB
 SPREAD_BYTES = 32 * MIB
-"""Between two pulls of one model: how much of it is mapped for the hash at the worst moment is a matter of timing."""
+"""Between two pulls of one model: how much is mapped for the hash at the worst moment depends on timing."""
 
 MEASURED = """
 import atexit, sys
@@ -26,12 +26,14 @@ from launcher.cli.main import main
 atexit.register(lambda: sys.stderr.write(Path("/proc/self/status").read_text()))
 main()
 """
-"""`launcher`, and at its end what the kernel says of the process. `ru_maxrss` would not do: it begins with the peak of
-whoever started the process."""
+"""`launcher`, and at its end what the kernel says of the process.
+
+`ru_maxrss` would not do: it begins with the peak of whoever started the process.
+"""
 
 
 def peak_of_a_pull(hub: FakeHub, n_expert: int) -> tuple[int, int]:
-    """Bytes of the model, hollow and of four shards, and of memory at the worst moment, mapped files included."""
+    """Pull a hollow model of four shards; return its bytes and the peak memory, with mapped files."""
     with tempfile.TemporaryDirectory() as made:  # pytest would keep what is in tmp_path
         folder = Path(made)
         files = make_gguf(
