@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from launcher.engine.pinned import LLAMA_CPP
 from launcher.errors import BadGguf
 from launcher.gguf.architecture import read_architecture
+from launcher.gguf.architecture_keys import COMMIT
 from launcher.gguf.header import SkippedArray, Value
 from tests.gguf.architectures import read
 
@@ -60,3 +62,7 @@ def test_an_unknown_architecture_with_its_numbers_is_read() -> None:
     numbers = {"block_count": 2, "embedding_length": 8, "context_length": 64}
     metadata: dict[str, Value] = {f"zlama.{key}": value for key, value in numbers.items()}
     assert read_architecture({**metadata, "general.architecture": "zlama"}, ()).n_block == 2
+
+
+def test_the_known_architectures_are_the_pinned_engines() -> None:
+    assert LLAMA_CPP.commit == COMMIT

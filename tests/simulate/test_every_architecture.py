@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from launcher.engine.find import Engine
-from launcher.gguf.known_architectures import ARCHITECTURES
+from launcher.gguf.architecture_keys import ARCHITECTURES
 from launcher.machine.machine import Backend, Device
 from launcher.models.local import open_path
 from launcher.plan.oracle import Answer, Question
