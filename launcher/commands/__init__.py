@@ -12,6 +12,7 @@ up/            plan, pull, start
 serve.py       the same in the foreground
 claims.py      memory reserved for deployments, as the planner sees it
 check.py       will exactly this command line fit
+check_instead.py  what fits instead of it
 lock.py        a plan in a file, started again exactly as it was
 restart.py     the same server again
 install.py     a deployment as a unit, or as text for containers and shells

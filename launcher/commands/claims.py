@@ -1,4 +1,4 @@
-"""What a plan is promised on this machine, and the machine with what others were promised taken off."""
+"""Memory that deployments on this machine reserve: what a plan claims, and the machine without it."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ from launcher.plan.search.rescue import with_less_free
 
 
 def driver_of(machine: Machine) -> str | None:
-    """The drivers' versions, as far as they are known."""
+    """Return the GPU drivers' versions, None if none is known."""
     versions = sorted({device.driver for device in machine.devices if device.driver})
     return ", ".join(versions) or None
 
 
-def less_promised(machine: Machine, promised: Mapping[str, int]) -> Machine:
-    """The machine without the bytes that other deployments on this host were promised and have not taken."""
+def without_reserved(machine: Machine, reserved: Mapping[str, int]) -> Machine:
+    """Take the bytes off that other deployments have reserved and not yet used."""
     by_device = {
-        device.id: promised[key]
+        device.id: reserved[key]
         for device in machine.devices
-        if (key := device.uuid or device.id) in promised
+        if (key := device.uuid or device.id) in reserved
     }
-    host = {HOST: promised[RAM]} if RAM in promised else {}
+    host = {HOST: reserved[RAM]} if RAM in reserved else {}
     return with_less_free(machine, {**by_device, **host}) if by_device or host else machine
 
 
 def claim_rows(plan: Plan, machine: Machine) -> dict[str, int]:
-    """What a plan promises, by GPU UUID (or name) and RAM."""
+    """Return the bytes that a plan reserves, by GPU UUID (or name) and RAM."""
     return by_memory({row.where: row.used_bytes for row in plan.ledger}, machine)
 
 
 def by_memory(used: Mapping[str, int], machine: Machine) -> dict[str, int]:
-    """Bytes by ledger row as bytes by GPU UUID (or name) and RAM; devices in the host's memory are part of RAM."""
+    """Turn bytes by ledger row into bytes by GPU UUID (or name) and RAM."""
     names = {device.id: device.uuid or device.id for device in machine.devices}
+    # devices in the host's memory are part of RAM
     in_ram = {HOST, RAM} | {device.id for device in machine.devices if device.lies_in_ram}
     rows: dict[str, int] = {}
     for where, n_bytes in used.items():
@@ -48,8 +49,10 @@ def by_memory(used: Mapping[str, int], machine: Machine) -> dict[str, int]:
 
 
 def claim(folder: Path, key: str, name: str, rows: Mapping[str, int], pid: int) -> None:
-    """Promise this memory to the launcher `pid`, until its supervisor takes the promise over. A promise that cannot
-    be written protects nobody, and hinders nobody."""
+    """Reserve this memory for launcher process `pid`; its supervisor takes the claim over.
+
+    If the claim cannot be written, go on without it.
+    """
     me = identify(pid)
     if me is not None:
         with contextlib.suppress(OSError):

@@ -1,6 +1,6 @@
-"""The files that are loaded beside the model: found, their headers read, and someone to ask about each.
+"""Find the models that are loaded beside the main one, read their headers, and have each simulated.
 
-What is somewhere else is planned from its header, and brought here by `pulling` before llama-server is told of it.
+What is somewhere else is planned from its header, and fetched by `pull` before llama-server is told of it.
 """
 
 from __future__ import annotations
@@ -28,98 +28,105 @@ from launcher.simulate.simulations import Simulations
 from launcher.system.settings import Settings, expand_home
 
 REMOTE = ("hf:", "https://", "http://")
-"""What the REF of a file begins with that is not here, as flags of llama-server are read."""
+"""Beginnings of a companion's REF that is not a path."""
+# what llama-server takes where no quant is named, else the first (find_best_model, common/download.cpp)
 _USUAL_QUANTS = ("Q4_K_M", "Q8_0")
-"""What llama-server takes from a repo where no quant is named, else the first (find_best_model, common/download.cpp)."""
+# kinds of draft heads, in the order in which llama-server takes one of a repo (common/arg.cpp)
 _HEADS = ("mtp", "dspark", "dflash", "eagle3")
-"""Kinds of draft heads, in the order in which llama-server takes one of a draft repo (common/arg.cpp)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Remote:
-    """A companion that is somewhere else: `what` it is, the `ref` it was named by, the `flag` of llama-server's that takes
-    its path, and the flags that go with it. `found` is the file, or why it cannot be had."""
+class RemoteCompanion:
+    """A companion that is somewhere else."""
 
+    # in words: draft model, projector
     what: str
+    # what it was named by
     ref: str
+    # llama-server's flag that takes its path, and the flags that go with it
     flag: str
     also: tuple[str, ...] = ()
-    found: Located | LauncherError
+    # or why it cannot be had
+    file: Located | LauncherError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """The companions that some flags name. `draft` and `projector` are those the ledger counts; `remote` those that have
-    to be brought here; `notes` are sentences on what is not in the ledger."""
+class FoundCompanions:
+    """Companions that some flags name."""
 
-    wishes: CompanionRequest
+    request: CompanionRequest
+    # those in the ledger
     draft: Located | None
     projector: Located | None
-    remote: tuple[Remote, ...]
+    # those to be fetched
+    remote: tuple[RemoteCompanion, ...]
+    # sentences on what is not in the ledger
     notes: tuple[str, ...]
 
 
-def find_companions(flags: Sequence[str], sources: Sources) -> Found:
-    """The draft model and the projector that these flags of llama-server's name: of those that are somewhere else, the
-    headers are read.
+def find_companions(flags: Sequence[str], sources: Sources) -> FoundCompanions:
+    """Find the draft model and the projector that llama-server flags name; read remote headers.
 
-    Raises UsageError, and what opening a local model raises; what cannot be had from elsewhere is a note.
+    Raises UsageError, and what opening a local model raises; a remote file that cannot be had is a note.
     """
-    wishes = read_companions(flags)
+    request = read_companions(flags)
     draft = projector = None
-    remote: list[Remote] = []
+    remote: list[RemoteCompanion] = []
     notes: list[str] = []
-    if wishes.draft is not None:
-        named = wishes.draft.path
+    if request.draft is not None:
+        named = request.draft.path
         if named.startswith(REMOTE):
-            one = _remote_draft(named, wishes.spec_types, sources)
-            wishes = read_companions((*flags, *one.also))
+            one = _remote_draft(named, request.spec_types, sources)
+            request = read_companions((*flags, *one.also))
             remote.append(one)
             draft = _of(one, notes)
         else:
             draft = open_path(Path(named))
-        if draft is not None and needs_main_context(wishes.spec_types, draft.model):
+        if draft is not None and needs_main_context(request.spec_types, draft.model):
             notes.append(
                 f"draft model {draft.model.model_id} is not in the ledger: it works on the main model's "
                 "context, and its memory comes on top"
             )
             draft = None
-    elif "draft-mtp" in wishes.spec_types:
+    elif "draft-mtp" in request.spec_types:
         notes.append("the context of --spec-type draft-mtp is not in the ledger: its memory comes on top")
-    if wishes.projector is not None:
-        ref = wishes.projector.path
+    if request.projector is not None:
+        ref = request.projector.path
         if ref.startswith(REMOTE):
-            remote.append(Remote(what="projector", ref=ref, flag="-mm", found=_open(ref, sources)))
+            remote.append(RemoteCompanion(what="projector", ref=ref, flag="-mm", file=_open(ref, sources)))
             projector = _of(remote[-1], notes)
         else:
             projector = open_path(Path(ref))
-    return Found(wishes=wishes, draft=draft, projector=projector, remote=tuple(remote), notes=tuple(notes))
+    return FoundCompanions(
+        request=request, draft=draft, projector=projector, remote=tuple(remote), notes=tuple(notes)
+    )
 
 
 @contextlib.contextmanager
 def open_companions(
-    found: Found, engine: Engine | None, settings: Settings, machine: Machine
+    found: FoundCompanions, engine: Engine | None, settings: Settings, machine: Machine
 ) -> Iterator[Companions]:
-    """What was found, while it may be asked about."""
+    """Open simulations of the companions for the length of the block."""
     draft: Draft | None = None
     projector: Projector | None = None
     with contextlib.ExitStack() as stack:
-        if found.draft is not None and found.wishes.draft is not None:
+        if found.draft is not None and found.request.draft is not None:
             oracle = stack.enter_context(Simulations(found.draft, engine, settings, machine))
             draft = Draft(
-                request=found.wishes.draft, model=found.draft.model, path=oracle.model, oracle=oracle
+                request=found.request.draft, model=found.draft.model, path=oracle.model, oracle=oracle
             )
-        if found.projector is not None and found.wishes.projector is not None:
+        if found.projector is not None and found.request.projector is not None:
             oracle = stack.enter_context(Simulations(found.projector, engine, settings, machine))
             projector = Projector(
-                request=found.wishes.projector, model=found.projector.model, path=oracle.model, oracle=oracle
+                request=found.request.projector, model=found.projector.model, path=oracle.model, oracle=oracle
             )
-        yield Companions(draft=draft, projector=projector, n_draft=found.wishes.n_draft)
+        yield Companions(draft=draft, projector=projector, n_draft=found.request.n_draft)
 
 
-def with_files(flags: Sequence[str], remote: Sequence[Remote], paths: Sequence[Path]) -> tuple[str, ...]:
-    """These flags of llama-server's, with the files that were brought here for `remote`, first shard each: it downloads
-    nothing."""
+def with_files(
+    flags: Sequence[str], remote: Sequence[RemoteCompanion], paths: Sequence[Path]
+) -> tuple[str, ...]:
+    """Put the companions' paths, first shard each, in place of their URLs: llama-server downloads nothing."""
     said = tuple(flags)
     for one, path in zip(remote, paths, strict=True):
         said = with_local_file(said, one.flag, str(path), one.also)
@@ -127,7 +134,7 @@ def with_files(flags: Sequence[str], remote: Sequence[Remote], paths: Sequence[P
 
 
 def shown_flags(flags: Sequence[str]) -> tuple[str, ...]:
-    """These flags of llama-server's as they may be printed and kept: the URLs of companions without their secrets."""
+    """Strip the secrets from the URLs of companions, for flags that are printed or kept."""
     return tuple(
         strip_word_secrets(word) if name in COMPANION_FILE_FLAGS else word
         for name, words in split_flags(flags)
@@ -135,33 +142,33 @@ def shown_flags(flags: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def files_of(remote: Sequence[Remote]) -> tuple[Located, ...]:
-    """What is to be brought here. Raises why one of them cannot be had."""
+def files_of(remote: Sequence[RemoteCompanion]) -> tuple[Located, ...]:
+    """List the files to fetch. Raises the reason why one of them cannot be had."""
     found = []
     for one in remote:
-        if isinstance(one.found, LauncherError):
-            raise one.found
-        found.append(one.found)
+        if isinstance(one.file, LauncherError):
+            raise one.file
+        found.append(one.file)
     return tuple(found)
 
 
-def _remote_draft(ref: str, spec_types: Sequence[str], sources: Sources) -> Remote:
-    """What llama-server takes of a draft repo: a draft head of the wished kind, of any kind where none is wished, else a
-    model. It tells a head by its file's name, which is not the name it has here: its kind is said."""
+def _remote_draft(ref: str, spec_types: Sequence[str], sources: Sources) -> RemoteCompanion:
+    """Find what llama-server takes of a draft repo: a draft head of a requested kind, else a model."""
     kinds = [kind for kind in _HEADS if not spec_types or f"draft-{kind}" in spec_types]
     try:
         head = open_draft_head(ref, kinds, sources) if kinds and not ref.endswith(".gguf") else None
     except LauncherError as error:
-        return Remote(what="draft model", ref=ref, flag="-md", found=error)
+        return RemoteCompanion(what="draft model", ref=ref, flag="-md", file=error)
     if head is None:
-        return Remote(what="draft model", ref=ref, flag="-md", found=_open(ref, sources))
+        return RemoteCompanion(what="draft model", ref=ref, flag="-md", file=_open(ref, sources))
     kind, located = head
+    # llama-server tells a head by its file's name, which is another one here
     also = () if spec_types else ("--spec-type", f"draft-{kind}")
-    return Remote(what="draft model", ref=ref, flag="-md", also=also, found=located)
+    return RemoteCompanion(what="draft model", ref=ref, flag="-md", also=also, file=located)
 
 
 def _open(ref: str, sources: Sources) -> Located | LauncherError:
-    """The file of this URL; the one that llama-server picks from this repo."""
+    """Open the file of a URL, or the one that llama-server picks from a repo."""
     try:
         candidates = resolve(ref, None, sources).candidates
         by_quant = {one.quant.upper(): one for one in reversed(candidates)}
@@ -171,10 +178,10 @@ def _open(ref: str, sources: Sources) -> Located | LauncherError:
         return error
 
 
-def _of(remote: Remote, notes: list[str]) -> Located | None:
-    if isinstance(remote.found, Located):
-        return remote.found
-    why = remote.found.message
+def _of(remote: RemoteCompanion, notes: list[str]) -> Located | None:
+    if isinstance(remote.file, Located):
+        return remote.file
+    why = remote.file.message
     notes.append(
         f"{remote.what} {strip_word_secrets(remote.ref)} is not in the ledger, its memory comes on top: {why}"
     )
@@ -182,7 +189,7 @@ def _of(remote: Remote, notes: list[str]) -> Located | None:
 
 
 def measure_adapters(flags: Sequence[str]) -> tuple[Adapter, ...]:
-    """One Adapter per adapter, by its size. Raises UsageError for a file that is not there."""
+    """Measure the adapters that flags name, by their size. Raises UsageError for a file that is not there."""
     found = []
     for name in adapter_files(flags):
         path = expand_home(Path(name))

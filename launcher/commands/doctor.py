@@ -1,7 +1,7 @@
-"""What is wrong with this machine or install, and the fix. Every check looks, none leaves anything changed.
+"""Find what is wrong with this machine or install, and the fix. No check leaves anything changed.
 
-A finding is `wrong` (something will fail, or is lost without need) or a `note` (worth knowing). Only what is wrong
-makes `launcher doctor` fail.
+A finding is `wrong` (something will fail, or is lost without need) or a `note` (worth knowing). Only what is
+wrong makes `launcher doctor` fail.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from launcher.machine.probe.probe import machine_of
 from launcher.system.settings import Settings
 from launcher.units import GIB, MIB, format_bytes
 
+# a model of 40 GB takes over three minutes to load below this; a hard disk reads 100 to 250 MB/s
 SLOW_DISK_BYTES_PER_S = 200 * MIB
-"""Below this a model of 40 GB takes over three minutes to load; a hard disk reads 100 to 250 MB/s."""
 _DISK_SAMPLE_BYTES = 256 * MIB
 _DISK_SAMPLE_S = 2.0
 _LITTLE_DISK_BYTES = 10 * GIB
@@ -44,7 +44,7 @@ _CLAIM = "all its plan may grow to, prompt cache and process included; other pla
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """`fix` is the command or change that mends it; None where nothing needs to be done."""
+    """One thing to know. `fix` is the command or change that mends it, None if nothing needs to be done."""
 
     check: str
     wrong: bool
@@ -53,11 +53,11 @@ class Finding:
 
 
 def examine(engine_path: Path | None = None) -> tuple[Finding, ...]:
-    """Every finding, what is wrong first. A check that cannot look says so; it is no finding of its own."""
-    found: list[Finding] = []
+    """Run every check; return the findings, what is wrong first."""
+    findings: list[Finding] = []
 
     def broken(error: UsageError) -> None:
-        found.append(Finding(check="config", wrong=True, text=error.message, fix=error.hint))
+        findings.append(Finding(check="config", wrong=True, text=error.message, fix=error.hint))
 
     here = here_with(broken=broken)
     settings, look = here.settings, look_once(here)
@@ -66,7 +66,7 @@ def examine(engine_path: Path | None = None) -> tuple[Finding, ...]:
     try:
         engine = engine_or_none(here, engine_path, look)
     except LauncherError as error:
-        found.append(Finding(check="engine", wrong=True, text=error.message, fix=error.hint))
+        findings.append(Finding(check="engine", wrong=True, text=error.message, fix=error.hint))
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
         lambda: check_engine(engine, machine),
         lambda: check_kernel(Path("/proc/sys"), machine),
@@ -79,12 +79,12 @@ def examine(engine_path: Path | None = None) -> tuple[Finding, ...]:
         check_silent_settings,
     )
     for check in checks:
-        found += check()
-    return tuple(sorted(found, key=lambda finding: not finding.wrong))
+        findings += check()
+    return tuple(sorted(findings, key=lambda finding: not finding.wrong))
 
 
 def check_engine(engine: Engine | None, machine: Machine) -> Iterator[Finding]:
-    """There is one, it runs, it is of the pinned build, and it uses every GPU there is."""
+    """Check that there is an engine, that it runs, is of the pinned build and uses every GPU."""
     gpus = [device for device in machine.devices if device.backend is not Backend.CPU]
     if engine is None:
         yield Finding(
@@ -107,7 +107,8 @@ def check_engine(engine: Engine | None, machine: Machine) -> Iterator[Finding]:
         text = f"THE GPU IS NOT USED: {names} is here, and {engine.path} lists no device: {why}"
         yield Finding(check="gpu", wrong=True, text=text, fix=fix)
     elif len(used) < len(gpus):
-        text = f"{len(gpus) - len(used)} OF {len(gpus)} GPUS ARE NOT USED: {engine.path} lists {len(used)} of {names}"
+        unused = f"{len(gpus) - len(used)} OF {len(gpus)} GPUS ARE NOT USED"
+        text = f"{unused}: {engine.path} lists {len(used)} of {names}"
         yield Finding(check="gpu", wrong=True, text=text, fix="look at CUDA_VISIBLE_DEVICES and the driver")
     if engine.build is not None and engine.build.commit != LLAMA_CPP.commit:
         text = f"the engine is llama.cpp {engine.build.commit}; this launcher plans with {LLAMA_CPP.commit}"
@@ -115,19 +116,20 @@ def check_engine(engine: Engine | None, machine: Machine) -> Iterator[Finding]:
 
 
 def check_kernel(sys_folder: Path, machine: Machine) -> Iterator[Finding]:
-    """Settings of the kernel that hurt large models (Linux; elsewhere the files are not there)."""
+    """Check kernel settings that hurt large models (Linux only: elsewhere the files are not there)."""
     if _number(sys_folder / "vm/overcommit_memory") == 2:
         text = (
             "the kernel refuses memory beyond its commit limit (vm.overcommit_memory=2): large mappings fail"
         )
         yield Finding(check="overcommit", wrong=True, text=text, fix="sysctl vm.overcommit_memory=0")
     if len(machine.nodes) > 1 and _number(sys_folder / "kernel/numa_balancing") == 1:
-        text = f"automatic NUMA balancing moves pages between {len(machine.nodes)} nodes while tokens are computed"
+        n_nodes = len(machine.nodes)
+        text = f"automatic NUMA balancing moves pages between {n_nodes} nodes while tokens are computed"
         yield Finding(check="numa", wrong=True, text=text, fix="sysctl kernel.numa_balancing=0")
 
 
 def check_limits(machine: Machine) -> Iterator[Finding]:
-    """What this process may take of the machine."""
+    """Check what this process may take of the machine."""
     locked = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0]
     if locked != resource.RLIM_INFINITY and locked < machine.ram_total_bytes:
         text = (
@@ -148,7 +150,7 @@ def check_limits(machine: Machine) -> Iterator[Finding]:
 
 
 def check_state(settings: Settings) -> Iterator[Finding]:
-    """A folder that takes no more records, records of what no longer runs, and claims of who is no more."""
+    """Check the folder of records, deployments that no longer run, and claims."""
     if settings.deployments_dir.is_dir():
         try:
             check_disk_space(settings.deployments_dir)
@@ -177,7 +179,7 @@ def check_state(settings: Settings) -> Iterator[Finding]:
 
 
 def check_disk(settings: Settings, machine: Machine) -> Iterator[Finding]:
-    """Room for models, and how fast they are read."""
+    """Check the disk space for models, and how fast they are read."""
     store = machine.store
     if store is not None and store.free_bytes < _LITTLE_DISK_BYTES:
         text = f"{format_bytes(store.free_bytes)} are free on {store.path}"
@@ -189,7 +191,7 @@ def check_disk(settings: Settings, machine: Machine) -> Iterator[Finding]:
 
 
 def disk_speed(folder: Path) -> float | None:
-    """Bytes a second, read from the largest model file past the page cache; None without one."""
+    """Measure bytes a second of the largest model file, past the page cache; None without one."""
     files = [path for path in folder.rglob("*.gguf") if path.is_file()] if folder.is_dir() else []
     largest = max(files, key=lambda path: path.stat().st_size, default=None)
     if largest is None or not hasattr(os, "posix_fadvise"):
@@ -207,14 +209,14 @@ def disk_speed(folder: Path) -> float | None:
 
 
 def check_systemd() -> Iterator[Finding]:
-    """A systemd that could keep deployments up, and does not outlive the session."""
+    """Check whether a systemd that could keep deployments up outlives the session."""
     if has_bus(system=False) and not lingers():
         text = "systemd ends with your last session here: deployments are kept up without it"
         yield Finding(check="systemd", wrong=False, text=text, fix="loginctl enable-linger")
 
 
 def check_ports() -> Iterator[Finding]:
-    """A server can listen on loopback."""
+    """Check that a server can listen on loopback."""
     try:
         free_port("127.0.0.1")
     except (LauncherError, OSError) as error:
@@ -225,7 +227,7 @@ def check_ports() -> Iterator[Finding]:
 
 
 def check_token() -> Iterator[Finding]:
-    """The Hub's token: needed for gated models alone."""
+    """Check the Hub's token, which only gated models need."""
     import huggingface_hub  # noqa: PLC0415  heavy, and only this check asks it
 
     token = huggingface_hub.get_token()
@@ -240,7 +242,7 @@ def check_token() -> Iterator[Finding]:
 
 
 def check_silent_settings() -> Iterator[Finding]:
-    """What changes llama-server without being typed."""
+    """Check for files and variables that change llama-server without being typed."""
     env, dropped = engine_env(os.environ)
     for path in config_files(env):
         text = f"{path} is there, and llama-server takes from it what no command sets"

@@ -41,7 +41,7 @@ def find(here: Here, explicit: Path | None, look: Look | None = None) -> Engine:
 
 
 def engine_or_none(here: Here, explicit: Path | None, look: Look | None = None) -> Engine | None:
-    """Find the engine in use, None if there is none. Raises UsageError for a named one that cannot be used."""
+    """Find the engine in use, None if there is none. Raises UsageError for a named one that is unusable."""
     try:
         return find(here, explicit, look)
     except NotFound:
@@ -53,9 +53,9 @@ def engine_or_none(here: Here, explicit: Path | None, look: Look | None = None) 
 def engine_or_build(
     here: Here, explicit: Path | None, meanwhile: Callable[[], AbstractContextManager[None]]
 ) -> Engine:
-    """Find the engine in use; if there is none and the user agrees, build one while `meanwhile` is entered.
+    """Find the engine in use; else, if the user agrees, build one while `meanwhile` is entered.
 
-    Raises NotFound where nothing may be built, and what `find`, `build` and `meanwhile` raise.
+    Raises NotFound where nothing may be built.
     """
     look = look_once(here)
     try:
@@ -70,15 +70,13 @@ def engine_or_build(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineDescription:
-    """An engine with what it says about itself.
-
-    `devices` are those it sees now, CPU left out; `backends` the backend libraries beside it, by ggml's names (`cpu`,
-    `vulkan`, `rpc`).
-    """
+    """An engine with what it says about itself."""
 
     engine: Engine
     capabilities: Capabilities
+    # by ggml's names: cpu, vulkan, rpc
     backends: tuple[str, ...]
+    # those it sees now, CPU left out
     devices: tuple[Device, ...]
 
 

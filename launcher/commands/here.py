@@ -18,17 +18,15 @@ Ask = Callable[[str], bool]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Here:
-    """What a command is given beside its request.
-
-    `env` is the environment that the hardware is read in and that a server gets. The process's own is never changed,
-    so that two models can be brought up by one process. `confirm` asks before a large download or a build and
-    goes on where nobody can be asked; `consent` asks before what must not be done unasked, and then does not.
-    """
+    """What a command is given beside its request."""
 
     settings: Settings
     sources: Sources
+    # of the hardware look and of servers; the process's own is never changed: one process may start many
     env: Mapping[str, str]
+    # before a large download or a build; where nobody can be asked the answer is yes
     confirm: Ask
+    # before what must not be done unasked; where nobody can be asked the answer is no
     consent: Ask
     on_progress: OnProgress
 
@@ -46,9 +44,9 @@ def here_with(
     consent: Ask = _nobody,
     broken: Callable[[UsageError], None] | None = None,
 ) -> Here:
-    """Read settings and sources for one command; `env` is added to the process's own environment.
+    """Read settings and sources for one command; `env` is added to the process's environment.
 
-    Raises UsageError for a config file that cannot be read; gives it to `broken`, where given, and goes on without.
+    A config file that cannot be read goes to `broken`, where given; else raises UsageError.
     """
     settings = read_settings(broken)
     return Here(

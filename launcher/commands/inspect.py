@@ -14,8 +14,9 @@ from launcher.progress import OnProgress
 def inspect(here: Here, ref: str, quant: str | None = None) -> Target:
     """Resolve a REF to a model and its quants, best first.
 
-    A Hub repo is listed now; the repos of a profile when one of its quants is opened. Raises UsageError, NotFound, and what listing a repo raises.
+    Raises UsageError, NotFound, and what listing a repo raises.
     """
+    # a repo is listed now, those of a profile when one of its quants is opened
     return resolve(ref, quant, here.sources)
 
 

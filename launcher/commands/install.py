@@ -1,4 +1,4 @@
-"""A deployment for elsewhere: as a unit of systemd, as text for containers and shells."""
+"""Hand a deployment to systemd, or write it for containers and shells."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ IMAGE = "llama.cpp:server"
 
 
 def export(name: str | None, format_: Format, image: str = IMAGE) -> str:
-    """A deployment's server for elsewhere. Raises NotFound, UsageError."""
+    """Write a deployment's server for elsewhere. Raises NotFound, UsageError."""
     folder = read_settings().deployments_dir
     entry = require_record(folder, name_or_only(folder, name))
-    what = _export_of(entry)
+    server = _export_of(entry)
     match format_:
         case Format.SYSTEMD:
-            return systemd_unit(what)
+            return systemd_unit(server)
         case Format.SHELL:
-            return shell_script(what)
+            return shell_script(server)
         case Format.COMPOSE:
-            return compose_file(what, image)
+            return compose_file(server, image)
         case Format.KUBERNETES:
-            return kubernetes_manifest(what, image)
+            return kubernetes_manifest(server, image)
 
 
 def enable(name: str | None, *, now: bool, system: bool) -> InstalledUnit:
     """Install the deployment as a systemd unit, to be started with the session (or the machine).
 
-    With `now` it is taken over: the deployment is ended and systemd starts it on the same port.
+    With `now` the deployment is ended, and systemd starts it on the same port.
     """
     folder = read_settings().deployments_dir
     entry = require_record(folder, name_or_only(folder, name))

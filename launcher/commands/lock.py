@@ -1,5 +1,7 @@
-"""A plan in a file, to be started again elsewhere or later exactly as it was: which commit, which bytes, which engine,
-which command line. `plan --lock FILE` writes it, `up --locked FILE` obeys it or refuses.
+"""Keep a plan in a file, to start it again later or elsewhere exactly as it was.
+
+It names commit, bytes, engine and command line. `plan --lock FILE` writes it, `up --locked FILE` obeys it or
+refuses.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
-from launcher.commands.companions import Remote, with_files
+from launcher.commands.companions import RemoteCompanion, with_files
 from launcher.commands.planned import Planned, document, fitting
 from launcher.engine.flags.argv import Serving
 from launcher.engine.flags.help_text import Capabilities
@@ -29,26 +31,27 @@ from launcher.units import format_bytes
 
 FORMAT = "gguf-launcher lock 1"
 
-_MAX_BYTES = 16 << 20
-"""A lock with the alternatives of every quant has some 100 kB."""
+_MAX_BYTES = 16 << 20  # a lock with the alternatives of every quant has some 100 kB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedFiles:
-    """The files of a model that the lock in `file` names. `shards` are (name, size, sha256 or None); `repo` and `commit`
-    are None for local files, whose `path` is the first shard's."""
+    """The files of a model, as the lock in `file` names them."""
 
     file: Path
     model_id: str
+    # of the Hub; None for local files
     repo: str | None
     commit: str | None
+    # of the first shard; None for files of the Hub
     path: str | None
+    # name, size in bytes, sha256
     shards: tuple[tuple[str, int, str | None], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedCompanion(LockedFiles):
-    """What is brought here to be loaded beside the model: `companions.Remote`, locked."""
+    """A companion that is somewhere else, locked."""
 
     what: str
     flag: str
@@ -57,10 +60,10 @@ class LockedCompanion(LockedFiles):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock(LockedFiles):
-    """A lock file, read. `beside` is what `argv` has llama-server fetch, `document` the plan's whole JSON."""
+    """A lock file, read. `document` is the plan's whole JSON."""
 
     ref: str
-    beside: tuple[LockedCompanion, ...]
+    companions: tuple[LockedCompanion, ...]
     engine_sha256: str | None
     engine_commit: str | None
     argv: tuple[str, ...]
@@ -69,18 +72,18 @@ class Lock(LockedFiles):
 
     @property
     def unlocked(self) -> str:
-        """The command that plans the same anew."""
+        """Command that plans the same anew."""
         return " ".join(["launcher up", shlex.quote(self.ref), "-c", str(self.plan.ctx_size)])
 
     @property
     def rows(self) -> dict[str, int]:
-        """What the plan promises, in bytes by device and `ram`."""
+        """Bytes that the plan uses, by device and `ram`."""
         rows = {row.where: row.used_bytes for row in self.plan.ledger}
         ram = rows.pop(HOST, 0)
         return {**rows, RAM: ram}
 
     def compile(self, serving: Serving) -> tuple[str, ...]:
-        """The locked command line at another address: nothing else changes."""
+        """Return the locked command line for another address; nothing else changes."""
         values = {
             "-m": serving.model_path,
             "-a": serving.model_id,
@@ -97,9 +100,12 @@ class Lock(LockedFiles):
 
 
 def write_lock(planned: Planned, path: Path) -> None:
-    """Write the plan's lock. Raises DoesNotFit without a plan, UsageError where it has no files or cannot be written."""
+    """Write the plan's lock.
+
+    Raises DoesNotFit without a plan, UsageError if it has no files or the lock cannot be written.
+    """
     _, located = fitting(planned)
-    found = planned.capabilities
+    known = planned.capabilities
     text = {
         "format": FORMAT,
         "ref": strip_word_secrets(planned.request.ref),
@@ -107,8 +113,8 @@ def write_lock(planned: Planned, path: Path) -> None:
         "model_id": planned.target.model_id,
         "beside": [_companion(one) for one in planned.companions.remote],
         "engine": {
-            "sha256": found.sha256 if found else None,
-            "commit": found.version.commit if found else None,
+            "sha256": known.sha256 if known else None,
+            "commit": known.version.commit if known else None,
         },
         "argv": list(planned.argv),
         "plan": document(planned),
@@ -143,16 +149,18 @@ def _files_of(located: Located, ref: str) -> dict[str, object]:
     return {"model_id": located.model.model_id, **files, "shards": shards}
 
 
-def _companion(remote: Remote) -> dict[str, object]:
-    if isinstance(remote.found, LauncherError):
-        raise remote.found
-    if isinstance(remote.found.files, UrlFiles):
+def _companion(remote: RemoteCompanion) -> dict[str, object]:
+    if isinstance(remote.file, LauncherError):
+        raise remote.file
+    if isinstance(remote.file.files, UrlFiles):
         raise UsageError(
-            f"the {remote.what} {remote.found.model.source} is behind a plain URL, and a lock cannot say which file that is",
-            hint=f"{quote_command(('launcher', 'pull', remote.ref))}; then plan with {remote.flag} FILE, the path it prints",
+            f"the {remote.what} {remote.file.model.source} is behind a plain URL, "
+            "and a lock cannot say which file that is",
+            hint=f"{quote_command(('launcher', 'pull', remote.ref))}; "
+            f"then plan with {remote.flag} FILE, the path it prints",
         )
-    said = {"what": remote.what, "flag": remote.flag, "also": list(remote.also)}
-    return {**said, **_files_of(remote.found, remote.ref)}
+    words = {"what": remote.what, "flag": remote.flag, "also": list(remote.also)}
+    return {**words, **_files_of(remote.file, remote.ref)}
 
 
 def read_lock(path: Path) -> Lock:
@@ -176,7 +184,7 @@ def _parse_lock(path: Path, given: JsonObject) -> Lock:
     return Lock(
         **_parse_files(path, given),
         ref=given.text("ref"),
-        beside=tuple(
+        companions=tuple(
             LockedCompanion(
                 **_parse_files(path, companion),
                 what=companion.text("what"),
@@ -220,37 +228,46 @@ def _parse_files(file: Path, given: JsonObject) -> _Files:
     )
 
 
-def check_engine(lock: Lock, found: Capabilities) -> None:
-    """Raises UsageError where another llama-server would run than the one the plan was made for: the digest is of the
-    program and all its libraries (`engine.capabilities`)."""
-    if lock.engine_sha256 is not None and found.sha256 != lock.engine_sha256:
+def check_engine(lock: Lock, known: Capabilities) -> None:
+    """Raise UsageError if another llama-server would run than the one that the plan was made for."""
+    # a digest of the program and all its libraries (engine.capabilities)
+    if lock.engine_sha256 is not None and known.sha256 != lock.engine_sha256:
         raise UsageError(
             f"{lock.file} was made for the engine with digest {lock.engine_sha256[:12]} (commit "
-            f"{lock.engine_commit or 'unknown'}), and this one has {found.sha256[:12]} (commit "
-            f"{found.version.commit or 'unknown'})",
+            f"{lock.engine_commit or 'unknown'}), and this one has {known.sha256[:12]} (commit "
+            f"{known.version.commit or 'unknown'})",
             hint="--engine with that llama-server, or launcher plan … --lock FILE anew",
         )
 
 
-def companions_of(lock: Lock, sources: Sources) -> tuple[Remote, ...]:
-    """What is loaded beside the locked model, looked at again as `locate` does."""
+def companions_of(lock: Lock, sources: Sources) -> tuple[RemoteCompanion, ...]:
+    """Look at the companions of the locked model again, as `locate` does."""
     return tuple(
-        Remote(what=one.what, ref=one.model_id, flag=one.flag, also=one.also, found=locate(one, sources))
-        for one in lock.beside
+        RemoteCompanion(
+            what=one.what, ref=one.model_id, flag=one.flag, also=one.also, file=locate(one, sources)
+        )
+        for one in lock.companions
     )
 
 
-def with_brought(lock: Lock, remote: Sequence[Remote], paths: Sequence[Path], found: Capabilities) -> Lock:
-    """The lock with the files that were brought here for `remote`, first shard each. The locked line is for elsewhere too,
-    where llama-server fetches them; here it asks nobody, as when a plan is started."""
+def with_brought(
+    lock: Lock, remote: Sequence[RemoteCompanion], paths: Sequence[Path], known: Capabilities
+) -> Lock:
+    """Put the companions' paths into the locked line; `paths` are first shards.
+
+    The line as locked has llama-server fetch them, for other machines. Here it asks nobody.
+    """
     argv = with_files(lock.argv, remote, paths)
-    if remote and found.has("--offline") and "--offline" not in argv:
+    if remote and known.has("--offline") and "--offline" not in argv:
         argv += ("--offline",)
     return replace(lock, argv=argv)
 
 
 def locate(lock: LockedFiles, sources: Sources) -> Located:
-    """The locked files, looked at again. Raises UsageError where they are others than locked, NotFound, TryAgain."""
+    """Look at the locked files again.
+
+    Raises UsageError if they are not the locked ones, NotFound, TryAgain.
+    """
     from launcher.models.hub.repo import open_repo  # noqa: PLC0415 (as above)
     from launcher.models.local import open_path  # noqa: PLC0415 (the Hub's client takes its time to import)
 
@@ -271,7 +288,8 @@ def locate(lock: LockedFiles, sources: Sources) -> Located:
             )
     if len(lock.shards) != len(located.model.shards):
         raise UsageError(
-            f"{lock.model_id} has {len(located.model.shards)} files, and {lock.file} locks {len(lock.shards)}",
+            f"{lock.model_id} has {len(located.model.shards)} files, "
+            f"and {lock.file} locks {len(lock.shards)}",
             hint="restore the files, or plan and lock anew",
         )
     return located

@@ -8,8 +8,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from launcher.commands.claims import less_promised
-from launcher.commands.companions import Found, find_companions, measure_adapters, open_companions
+from launcher.commands.claims import without_reserved
+from launcher.commands.companions import FoundCompanions, find_companions, measure_adapters, open_companions
 from launcher.commands.engine import engine_or_none
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect
@@ -45,11 +45,7 @@ MOST_OPENED = 6
 
 
 def plan(here: Here, request: PlanRequest) -> Planned:
-    """Plan a model for this machine, or for the one that the request names.
-
-    Memory that is reserved for other deployments here is not free. Where nothing fits, `Planned.plan` is None and
-    `choice` says why.
-    """
+    """Plan a model for this machine, or for the one that the request names."""
     machine, engine = _machine_and_engine(here, request)
     return plan_on(here, request, inspect(here, request.ref, request.quant), machine, engine)
 
@@ -64,7 +60,9 @@ def _machine_and_engine(here: Here, request: PlanRequest) -> tuple[Machine, Engi
     engine = engine_or_none(here, request.engine, look)
     machine = probe(here, request.machine, engine, look)
     if request.machine == THIS_MACHINE:
-        machine = less_promised(machine, claims.reserved_bytes(claims.read_claims(here.settings.claims_dir)))
+        machine = without_reserved(
+            machine, claims.reserved_bytes(claims.read_claims(here.settings.claims_dir))
+        )
     return machine, engine
 
 
@@ -112,7 +110,8 @@ def plan_on(
 def replan(
     here: Here, planned: Planned, quant: str, located: Located, machine: Machine, workload: Workload
 ) -> Plan | Shortfall:
-    """Plan one quant again, for a machine or workload that changed; F16 caches where no type was asked for."""
+    """Plan one quant again, for a machine or workload that changed."""
+    # no search for a cache type: F16 where none was asked for
     if workload.cache_type_k is None and workload.cache_type_v is None:
         workload = replace(workload, cache_type_k=CacheType.F16, cache_type_v=CacheType.F16)
     with (
@@ -196,7 +195,7 @@ def _open_offers(
 
 
 def _read_flags(request: PlanRequest, target: Target) -> PlanRequest:
-    """Move llama-server's flags, the profile's and the typed ones, into the workload as far as it knows them."""
+    """Move llama-server's flags, typed or the profile's, into the workload where it knows them."""
     carried = target.profile.flags if target.profile else ()
     flags = (*carried_flags(carried, request.flags, request.workload), *request.flags)
     workload, flags = absorb_flags(flags, request.workload)
@@ -205,12 +204,12 @@ def _read_flags(request: PlanRequest, target: Target) -> PlanRequest:
 
 
 def _check_mode(target: Target, request: PlanRequest) -> None:
-    """Raise UsageError for a mode that this model does not have, before anything takes time."""
     if request.mode is None:
         return
     if target.profile is None:
         raise UsageError(
-            f"--mode {request.mode}: {strip_word_secrets(request.ref)} has no profile, and modes are a profile's",
+            f"--mode {request.mode}: {strip_word_secrets(request.ref)} has no profile, "
+            "and modes are a profile's",
             hint="leave --mode out, or name the model by its profile: launcher profiles list",
         )
     pick_mode(target.profile, request.mode)
@@ -221,7 +220,6 @@ def _default_ctx(target: Target) -> int | None:
 
 
 def _refused(candidate: Candidate, error: BadGguf) -> Alternative:
-    """List a quant whose headers llama.cpp would not take among those that were not chosen."""
     return Alternative(
         quant=candidate.quant,
         size_bytes=candidate.size_bytes or 0,
@@ -235,22 +233,23 @@ def _refused(candidate: Candidate, error: BadGguf) -> Alternative:
 
 
 def _with_notes(
-    choice: Choice, companions: Found, engine: Engine | None, known: Capabilities | None
+    choice: Choice, companions: FoundCompanions, engine: Engine | None, known: Capabilities | None
 ) -> Choice:
-    """Add to the plan's reasons where companions come from and who simulated."""
     if choice.plan is None:
         return choice
     notes = (*companions.notes, *_brought(companions), *_other_build(engine, known))
     return replace(choice, plan=replace(choice.plan, reasons=(*choice.plan.reasons, *notes)))
 
 
-def _brought(companions: Found) -> tuple[str, ...]:
-    """Say where what is started is not what is printed: a line for elsewhere cannot name a path of this machine."""
+def _brought(companions: FoundCompanions) -> tuple[str, ...]:
+    # the printed line cannot name paths of this machine, and what is started does
     return tuple(
-        f"{one.what} {strip_word_secrets(one.ref)}: `up` brings {one.found.model.shards[0].name} here, verified, and starts "
-        f"llama-server with its path; the command line has llama-server fetch it{_left_out(one.ref)}"
-        for one in companions.remote
-        if isinstance(one.found, Located)
+        f"{remote.what} {strip_word_secrets(remote.ref)}: "
+        f"`up` brings {remote.file.model.shards[0].name} here, "
+        "verified, and starts llama-server with its path; the command line has llama-server fetch it"
+        f"{_left_out(remote.ref)}"
+        for remote in companions.remote
+        if isinstance(remote.file, Located)
     )
 
 
@@ -263,8 +262,8 @@ def _left_out(ref: str) -> str:
 
 
 def _other_build(engine: Engine | None, known: Capabilities | None) -> tuple[str, ...]:
-    """Name the engine that runs where another one simulates, so that a difference is no riddle."""
     if engine is None or known is None or engine.build is not None:
         return ()
+    # another one simulates: named, so that a difference is no riddle
     build = f"{known.version.text}, commit {known.version.commit or 'unknown'}"
     return (f"the engine that runs is {build}; its own load log is compared with the plan after it started",)

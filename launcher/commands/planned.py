@@ -1,4 +1,4 @@
-"""What came of a plan request: the choice with its files, as a command line, as JSON, or as the reason there is none."""
+"""The outcome of a plan request: as a command line, as JSON, or as the reason there is none."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from launcher.commands.companions import Found, files_of, shown_flags, with_files
+from launcher.commands.companions import FoundCompanions, files_of, shown_flags, with_files
 from launcher.commands.probe import THIS_MACHINE, MachineChoice
 from launcher.engine.find import Engine
 from launcher.engine.flags.argv import Serving, server_argv
@@ -46,10 +46,7 @@ class PlanRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """The outcome of a request: the choice, the chosen model with its companions, and its command line.
-
-    `argv` is empty and `located` None without a plan.
-    """
+    """The outcome of a plan request."""
 
     target: Target
     machine: Machine
@@ -57,8 +54,10 @@ class Planned:
     capabilities: Capabilities | None
     request: PlanRequest
     choice: Choice
+    # of the chosen quant; None without a plan
     located: Located | None
-    companions: Found
+    companions: FoundCompanions
+    # empty without a plan
     argv: tuple[str, ...]
     purchases: tuple[Purchase, ...] = ()
 

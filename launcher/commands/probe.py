@@ -43,7 +43,7 @@ def look_once(here: Here) -> Look:
 def probe(
     here: Here, choice: MachineChoice = THIS_MACHINE, engine: Engine | None = None, look: Look | None = None
 ) -> Machine:
-    """Return the machine to plan for; this one's devices by `engine`'s own names and order where it is given.
+    """Return the machine to plan for.
 
     Raises UsageError for a choice that contradicts itself, NotFound for an unknown name.
     """
@@ -57,7 +57,7 @@ def probe(
         if choice.ram_bytes is None:
             raise UsageError("--gpu needs --ram: the host's memory is part of the plan", hint="--ram 64G")
         return adhoc_machine(choice.gpus, choice.ram_bytes)
-    listed = None
+    listed = None  # its devices go by the engine's own names and order
     if engine is not None:
         try:
             listed = parse_device_list(ask_engine(engine.path, "--list-devices", environment=here.env))
@@ -90,7 +90,8 @@ def _saved(name: str, settings: Settings) -> Machine:
     except FileNotFoundError:
         raise NotFound(
             f"no machine is called {name!r}, and there is no such file",
-            hint=f"--machine with one of {', '.join(machine_names(settings))}, or a file of launcher probe --save",
+            hint=f"--machine with one of {', '.join(machine_names(settings))}, "
+            "or a file of launcher probe --save",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"machine file {file} cannot be read: {error}", hint=f"look at {file}") from error

@@ -27,28 +27,30 @@ DEFAULT_OPTIONS = PullOptions()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullRequest:
-    """What to bring here. `typed` are words that `options` does not carry, for the command that goes on after Ctrl-C."""
+    """What to bring here."""
 
     ref: str
     quant: str | None = None
     options: PullOptions = DEFAULT_OPTIONS
+    # llama-server's own, from behind `--`
     flags: tuple[str, ...] = ()
+    # words that `options` does not carry, for the command that goes on after Ctrl-C
     typed: tuple[str, ...] = ()
 
 
 def pull(here: Here, request: PullRequest) -> tuple[Path, ...]:
-    """Bring the files of one quant here, and those that llama-server's flags have it load beside the model.
+    """Bring the files of one quant here, and their companions; return all paths, the model's first.
 
-    The quant is the one that is named, or the only one, else the one planned for this machine. Returns all paths, the
-    model's first. Raises what resolving, planning and fetching raise.
+    Raises what resolving, planning and fetching raise.
     """
     if request.flags:
         _check_flags(here, request.flags)
     target = inspect(here, request.ref, request.quant)
-    if len(target.candidates) == 1:
+    if len(target.candidates) == 1:  # named, or the only one
         located = _open(here, target.candidates[0], verify=request.options.verify)
         files = (located, *_companions(here, target, request.flags))
     else:
+        # else the one planned for this machine
         files = _planned_files(here, request, target)
     paths = fetch_all(here, files, _again(request), request.options)
     return tuple(path for each in paths for path in each)
@@ -59,8 +61,7 @@ def fetch_all(
 ) -> tuple[tuple[Path, ...], ...]:
     """Fetch a model and its companions; return the paths of each in shard order.
 
-    `again` is the command that goes on after Ctrl-C or an error. Raises Interrupted on Ctrl-C and when the question is
-    answered with no, and what `models.fetch.fetch` raises.
+    `again` is the command that goes on. Raises Interrupted on Ctrl-C, and what `models.fetch.fetch` raises.
     """
     ask_about(here, files, options)
     try:
@@ -71,7 +72,7 @@ def fetch_all(
 
 def fetch_each(here: Here, files: Sequence[Located], options: PullOptions) -> tuple[tuple[Path, ...], ...]:
     """Fetch one after the other, without a question."""
-    # the user's own files in the way of any of them, and the disk for all, are looked at before the first byte
+    # the user's own files in the way, and the disk space for all, are looked at before the first byte
     for located in files:
         refuse_foreign(located, here.sources, options)
     later = [missing_files(located, here.sources, options) for located in files[1:]]
@@ -101,7 +102,6 @@ def stopped(again: tuple[str, ...]) -> Interrupted:
 
 
 def _planned_files(here: Here, request: PullRequest, target: Target) -> tuple[Located, ...]:
-    """Plan the model for this machine; list the files of the quant that was chosen, and its companions."""
     from launcher.commands.plan import plan_resolved
     from launcher.commands.planned import PlanRequest, files_to_bring
 
@@ -146,10 +146,10 @@ def _open(here: Here, candidate: Candidate, *, verify: bool) -> Located:
 
 
 def _companions(here: Here, target: Target, flags: tuple[str, ...]) -> tuple[Located, ...]:
-    """List the companions to fetch, by the typed flags and those of the profile."""
     carried = target.profile.flags if target.profile else ()
     if not (carried or flags):
         return ()
+    # named by typed flags, or by those of the profile
     from launcher.commands.companions import files_of, find_companions
     from launcher.engine.flags.user_flags import carried_flags
     from launcher.plan.workload import Workload
@@ -159,14 +159,12 @@ def _companions(here: Here, target: Target, flags: tuple[str, ...]) -> tuple[Loc
 
 
 def _again(request: PullRequest) -> tuple[str, ...]:
-    """Spell the command that pulls the same again."""
     quant = ("--quant", request.quant) if request.quant else ()
     flags = ("--", *request.flags) if request.flags else ()
     return ("launcher", "pull", request.ref, *quant, *_words(request.options), *request.typed, *flags)
 
 
 def _words(options: PullOptions) -> Iterator[str]:
-    """Spell the options as they are typed."""
     if options.folder:
         yield from ("--dir", str(options.folder))
     for folder in options.look_in:

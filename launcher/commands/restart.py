@@ -1,4 +1,4 @@
-"""A deployment that is up: found by name, started again."""
+"""Find a deployment that is up, and start it again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import psutil
 
 from launcher.deployment.deploy import Request, bring_up
 from launcher.deployment.identity import Presence, find_presence
-from launcher.deployment.options import parse_options
+from launcher.deployment.options import SupervisorOptions, parse_options
 from launcher.deployment.process import MARKER
 from launcher.deployment.record import Deployment, is_name
 from launcher.deployment.records import check_disk_space, find_record, name_or_only, require_record
@@ -22,7 +22,7 @@ from launcher.system.settings import read_settings
 
 
 def running(name: str) -> Deployment | None:
-    """The deployment of that name, if it runs: `run` takes a deployment's name as well as a REF."""
+    """Return the deployment of that name, if it runs."""
     folder = read_settings().deployments_dir
     entry = find_record(folder, name) if is_name(name) else None
     return (
@@ -33,7 +33,7 @@ def running(name: str) -> Deployment | None:
 
 
 def restart(name: str | None, on_progress: OnProgress) -> Deployment:
-    """The same server again: same command line, port, environment and policy; nothing is planned anew.
+    """Start the same server again: same command line, port, environment and policy.
 
     Raises NotFound, UsageError, and what starting raises; then it is gone, and `up` plans it again.
     """
@@ -63,20 +63,24 @@ def restart(name: str | None, on_progress: OnProgress) -> Deployment:
             keep_up=options.keep_up,
             canary=options.canary,
             memory_bytes=options.memory_bytes,
-            notes={
-                "history": options.history,
-                "driver": options.driver,
-                "claim": options.claim,
-                "claim_folder": options.claim_folder,
-                "devices": options.devices,
-            },
+            notes=_notes_of(options),
         ),
         on_progress=on_progress,
     )
 
 
+def _notes_of(options: SupervisorOptions) -> dict[str, object]:
+    return {
+        "history": options.history,
+        "driver": options.driver,
+        "claim": options.claim,
+        "claim_folder": options.claim_folder,
+        "devices": options.devices,
+    }
+
+
 def _env_of(entry: Deployment) -> dict[str, str]:
-    """The environment of its supervisor, while that lives; else this process's."""
+    """Return the environment of its supervisor, while that lives; else this process's."""
     keeper, env = entry.supervisor, dict(os.environ)
     if keeper is not None and find_presence(keeper) is Presence.RUNNING:
         with contextlib.suppress(psutil.Error):

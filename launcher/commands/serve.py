@@ -35,9 +35,9 @@ def serve(here: Here, request: UpRequest, announce: Callable[[Deployment], None]
 
 
 def _ours(deployment: Deployment) -> Deployment:
-    """Refuse a deployment that ran before: the foreground does not end what it did not start."""
     if deployment.starter is not None and deployment.starter.pid == os.getpid():
         return deployment
+    # it ran before: the foreground does not end what it did not start
     raise UsageError(
         f"{deployment.name} runs already, in the background (pid {deployment.pid})",
         hint=f"launcher stop {deployment.name}",

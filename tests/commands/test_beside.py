@@ -287,14 +287,14 @@ def test_of_a_draft_repo_llama_server_takes_its_head_first(hub: FakeHub, files: 
     heads = ("draft-Q4_K_M.gguf", "eagle3-draft-Q8_0.gguf")
     hub.publish(DRAFT, {name: files[name] for name in heads})
     [one] = plan("-hfd", DRAFT).companions.remote
-    assert isinstance(one.found, Located)
-    assert (one.found.model.shards[0].name, one.also) == (heads[1], ("--spec-type", "draft-eagle3"))
+    assert isinstance(one.file, Located)
+    assert (one.file.model.shards[0].name, one.also) == (heads[1], ("--spec-type", "draft-eagle3"))
     [one] = plan("-hfd", DRAFT, "--spec-type", "draft-simple").companions.remote
-    assert isinstance(one.found, Located)
-    assert (one.found.model.shards[0].name, one.also) == (heads[0], ())
+    assert isinstance(one.file, Located)
+    assert (one.file.model.shards[0].name, one.also) == (heads[0], ())
     [one] = plan("-hfd", DRAFT, "-md", heads[1]).companions.remote  # -md is a file of the repo then
-    assert isinstance(one.found, Located)
-    assert one.found.model.shards[0].name == heads[1]
+    assert isinstance(one.file, Located)
+    assert one.file.model.shards[0].name == heads[1]
 
 
 def test_a_lock_holds_the_companions_files(hub: FakeHub, files: dict[str, Path], tmp_path: Path) -> None:
@@ -304,11 +304,11 @@ def test_a_lock_holds_the_companions_files(hub: FakeHub, files: dict[str, Path],
     lock = read_lock(tmp_path / "lock.json")
     assert lock.argv == planned.argv
     [one], [was] = companions_of(lock, sources_of(read_settings())), planned.companions.remote
-    assert isinstance(one.found, Located)
-    assert isinstance(was.found, Located)
-    assert (one.flag, one.found.model) == (was.flag, was.found.model)
+    assert isinstance(one.file, Located)
+    assert isinstance(was.file, Located)
+    assert (one.flag, one.file.model) == (was.flag, was.file.model)
     changed = tmp_path / "changed.json"
-    sha256 = one.found.model.shards[0].sha256 or ""
+    sha256 = one.file.model.shards[0].sha256 or ""
     changed.write_text((tmp_path / "lock.json").read_text().replace(sha256, "0" * 64))
     with pytest.raises(UsageError, match=r"draft-Q8_0\.gguf is not the file that"):
         companions_of(read_lock(changed), sources_of(read_settings()))

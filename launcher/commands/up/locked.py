@@ -25,7 +25,7 @@ from launcher.plan.from_json import StoredPlan
 
 
 def up_locked(here: Here, request: UpRequest, file: Path) -> Deployment:
-    """Start exactly what is locked, and keep it up. Raises UsageError where the files or the engine are others."""
+    """Start exactly what is locked. Raises UsageError if the files or the engine are others."""
     lock = read_lock(file)
     named = look_up(here, request, lock.model_id)
     if named.running is not None:

@@ -26,11 +26,10 @@ def pull_meanwhile(
 ) -> Iterator[None]:
     """Find files and pull them during the block, and wait for the pull at its end.
 
-    Only saves time: an error here comes again, and is told, when the files are pulled in their turn. `again` is the
-    command that goes on with a located model. Raises Interrupted after Ctrl-C, and when the question before a large
-    download is answered with no.
+    `again` is the command that goes on with a located model. Raises Interrupted after Ctrl-C, and when the
+    question before a large download is answered with no.
     """
-    pull = _Pull(here, find)
+    pull = _Pull(here, find)  # only saves time: its errors come again when the files are pulled in turn
     if sys.stdin is not None and sys.stdin.isatty():
         pull.find_first()  # the question would get lost among the bars of the build
     pull.start()
@@ -45,11 +44,7 @@ def pull_meanwhile(
 
 
 class _Pull:
-    """A pull in a thread.
-
-    The caller waits for events and never joins: a join that Ctrl-C breaks off leaves a thread that Python 3.11 takes
-    for ended, and that 3.13 would wait for at exit.
-    """
+    """A pull in a thread of its own."""
 
     def __init__(self, here: Here, find: Callable[[Here], Files]) -> None:
         self._on_progress: OnProgress = here.on_progress

@@ -20,12 +20,7 @@ from launcher.system.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpRequest:
-    """A plan request, and where its server is to be found.
-
-    `retry` False: nothing is tried a second time, neither with less memory nor after a crash. `canary`: ready only after
-    a prompt as long as the context. `locked`: start what is in this file instead of planning. `keep_up`: a server
-    that dies later is started again.
-    """
+    """A plan request, and where its server is to be found."""
 
     plan: PlanRequest
     name: str | None = None
@@ -33,25 +28,30 @@ class UpRequest:
     port: int | None = None
     api_key_file: Path | None = None
     env: tuple[tuple[str, str], ...] = ()
+    # False: the first failure is the last word
     retry: bool = True
+    # ready only after a prompt as long as the context
     canary: bool = False
+    # start what is in this file instead of planning
     locked: Path | None = None
+    # start it again when it dies later
     keep_up: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
-    """A request under the name of its deployment. `running` is that deployment, if just this is up already."""
+    """A request under the name of its deployment."""
 
     name: str
     request_hash: str
+    # that deployment, if just this is up already
     running: Deployment | None
 
 
 def look_up(here: Here, request: UpRequest, model_id: str) -> Named:
-    """Name the deployment and find it if it is up already.
+    """Name the deployment, and find it if it is up already.
 
-    Raises UsageError for a name, an address or a key file that cannot be used, and if something else runs by the name.
+    Raises UsageError for a name, address or key file that cannot be used, or if something else has the name.
     """
     name = check_name(request.name or deployment_name(model_id))
     check_exposure(request.host, request.api_key_file)
@@ -88,8 +88,8 @@ def notes(here: Here, request: UpRequest) -> tuple[str, ...]:
 
 
 def _identity(request: UpRequest, settings: Settings) -> dict[str, object]:
-    """List all that was typed and nothing measured: what decides whether a second `up` asks for the same."""
-    # the plan itself would differ: a running deployment has taken memory
+    # what was typed decides whether a second `up` asks for the same: the plan itself would differ, since a
+    # running deployment has taken memory
     plan = request.plan
     path = Path(plan.ref)
     engine = plan.engine or settings.engine

@@ -1,7 +1,7 @@
 """Bring a plan up, and plan again where memory ran out.
 
-The planner is asked again with what was seen, at most three times, each time with a sentence; what saved a launch is
-remembered for that very plan, engine and driver.
+The planner is asked again with what was seen, at most three times, each time with a sentence; what saved a
+launch is remembered for that very plan, engine and driver.
 """
 
 from __future__ import annotations
@@ -41,10 +41,7 @@ Start = Callable[[Plan, Mapping[str, Any]], Deployment]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """A plan to bring up, the machine and workload it was made for, and how to plan again.
-
-    `retry` False: the first failure is the last word.
-    """
+    """A plan to bring up, and how to plan again for its machine and workload."""
 
     plan: Plan
     machine: Machine
@@ -52,6 +49,7 @@ class Launch:
     replan: Replan
     start: Start
     engine_sha256: str | None
+    # False: the first failure is the last word
     retry: bool = True
 
 
@@ -78,7 +76,7 @@ def launch_or_rescue(here: Here, launch: Launch) -> Deployment:
 
 
 def _as_remembered(here: Here, launch: Launch) -> tuple[Plan, Correction, dict[str, Any]]:
-    """Return the plan to begin with: corrected where this very plan was saved by that before."""
+    """Return the plan to begin with, corrected by what saved it before."""
     nothing: tuple[Plan, Correction, dict[str, Any]] = (launch.plan, Correction(), {})
     if not launch.retry:
         return nothing

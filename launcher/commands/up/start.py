@@ -1,4 +1,4 @@
-"""Start one server for one plan, made now or read from a lock: what llama-server is told, and what is recorded."""
+"""Start one server for one plan: what llama-server is told, and what is recorded."""
 
 from __future__ import annotations
 
@@ -27,14 +27,12 @@ from launcher.plan.plan import Plan
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """What every try of one `up` shares.
-
-    `model_path` and `companion_paths` are the files that were brought here, first shard each.
-    """
+    """What every try of one `up` shares."""
 
     request: UpRequest
     name: str
     request_hash: str
+    # brought here, first shard each
     model_path: Path
     companion_paths: tuple[Path, ...]
     engine: Engine
@@ -44,14 +42,12 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launchable:
-    """What a server is started from: a plan made now, or one read from a lock file.
-
-    `rows` are the bytes that are reserved for it, by device and RAM.
-    """
+    """What a server is started from: a plan made now, or one read from a lock file."""
 
     model_id: str
     model_bytes: int
     stored_plan: StoredPlan
+    # bytes reserved for it, by device and RAM
     rows: Mapping[str, int]
     compile: Callable[[Serving], tuple[str, ...]]
 

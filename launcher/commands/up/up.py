@@ -9,7 +9,7 @@ import os
 from dataclasses import replace
 from functools import partial
 
-from launcher.commands.claims import claim, claim_rows, less_promised
+from launcher.commands.claims import claim, claim_rows, without_reserved
 from launcher.commands.engine import engine_or_build
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect, opened_once
@@ -107,11 +107,11 @@ def _launch(here: Here, attempt: Attempt, planned: Planned) -> Launch:
 
 
 def _plan_and_claim(here: Here, request: UpRequest, target: Target, engine: Engine, name: str) -> Planned:
-    """Plan in the memory that is not reserved for others, and reserve what the plan takes. Raises DoesNotFit."""
+    """Plan in memory that nobody has reserved, and reserve what the plan takes. Raises DoesNotFit."""
     folder, key = here.settings.claims_dir, claims.claim_key(here.settings.deployments_dir, name)
     with claims.hold_planning_lock(folder):
         others = claims.read_claims(folder, but_not=key)
-        machine = less_promised(probe(here, engine=engine), claims.reserved_bytes(others))
+        machine = without_reserved(probe(here, engine=engine), claims.reserved_bytes(others))
         planned = plan_on(here, request.plan, target, machine, engine)
         try:
             plan, _ = fitting(planned)
@@ -123,7 +123,7 @@ def _plan_and_claim(here: Here, request: UpRequest, target: Target, engine: Engi
 
 
 def _name_largest(error: DoesNotFit, others: tuple[claims.Claim, ...]) -> None:
-    """Add to the hint the deployment that reserved most: the first to look at."""
+    # the deployment that reserved most is the first to look at
     reserved = {other.name: sum(claims.reserved_bytes((other,)).values()) for other in others}
     largest = max(reserved, key=lambda name: reserved[name], default=None)
     if largest is not None and reserved[largest]:
@@ -133,14 +133,13 @@ def _name_largest(error: DoesNotFit, others: tuple[claims.Claim, ...]) -> None:
 
 
 def _files_without_engine(request: PlanRequest, target: Target, here: Here) -> tuple[Located, ...]:
-    """Plan by estimate, while the engine that would simulate is being built; list the files to pull."""
+    # planned by estimate, while the engine that would simulate is built
     return files_to_bring(plan_on(here, request, target, probe(here), None))
 
 
 def _pull_command(request: PlanRequest, located: Located) -> tuple[str, ...]:
-    """Spell the command that pulls these files: a repo's by the quant that was chosen, others as typed."""
     if isinstance(located.files, HubFiles):
-        ref = (located.model.model_id,)
+        ref = (located.model.model_id,)  # with the quant that was chosen
     else:
         ref = (request.ref, *(("--quant", request.quant) if request.quant else ()))
     return ("launcher", "pull", *ref, *(("--", *request.flags) if request.flags else ()))

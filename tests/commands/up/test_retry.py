@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from launcher.commands.claims import claim_rows, driver_of, less_promised
+from launcher.commands.claims import claim_rows, driver_of, without_reserved
 from launcher.commands.here import here_with
 from launcher.commands.up.retry import Launch, launch_or_rescue
 from launcher.deployment import history
@@ -158,9 +158,9 @@ def test_promises_are_by_uuid_and_not_free() -> None:
         box, devices=tuple(replace(device, name="llvmpipe (LLVM 15.0.6)") for device in box.devices)
     )
     assert claim_rows(planned(), soft) == {RAM: sum(rows.values())}
-    less = less_promised(box, {"GPU-7": 1024 * MIB, RAM: GIB})
+    less = without_reserved(box, {"GPU-7": 1024 * MIB, RAM: GIB})
     assert less.devices[0].free_bytes == (box.devices[0].free_bytes or 0) - 1024 * MIB
     assert less.ram_available_bytes == box.ram_available_bytes - GIB
-    assert less_promised(box, {"GPU-8": 1}) == box
+    assert without_reserved(box, {"GPU-8": 1}) == box
     assert driver_of(box) == "570"
     assert HOST not in rows
