@@ -165,7 +165,5 @@ def _companions(
 def _choice(target: Target) -> tuple[str, ...]:
     if len(target.candidates) < 2:
         return ()
-    return (
-        f"checked with {target.candidates[0].quant}, the first of {len(target.candidates)} quants: "
-        "REF:QUANT names another",
-    )
+    quants = f"{target.candidates[0].quant}, the first of {len(target.candidates)} quants"
+    return (f"checked with {quants}: REF:QUANT names another",)

@@ -80,8 +80,6 @@ def start(here: Here, attempt: Attempt, launchable: Launchable, notes: Mapping[s
         here.sources.store.keep_used(path)
     env, dropped = engine_env(here.env, dict(request.env))
     known = attempt.capabilities
-    devices = _devices_of(launchable)
-    ram_bytes = launchable.rows.get(RAM, 0)
     return bring_up(
         here.settings.deployments_dir,
         Request(
@@ -103,7 +101,7 @@ def start(here: Here, attempt: Attempt, launchable: Launchable, notes: Mapping[s
             cwd=Path.cwd() if request.plan.flags else Path("/"),
             keep_up=request.keep_up and request.retry,
             canary=request.canary,
-            memory_bytes=memory_max(ram_bytes, _ram_of(attempt.machine), n_devices=len(devices)),
+            memory_bytes=_memory_limit(attempt, launchable),
             notes=_supervisor_notes(here, attempt, launchable, notes),
         ),
         on_progress=here.on_progress,
@@ -133,5 +131,7 @@ def _devices_of(launchable: Launchable) -> tuple[str, ...]:
     return () if plan is None else plan.placement.devices
 
 
-def _ram_of(machine: Machine) -> int:
-    return min(machine.ram_total_bytes, machine.ram_limit_bytes or machine.ram_total_bytes)
+def _memory_limit(attempt: Attempt, launchable: Launchable) -> int | None:
+    machine = attempt.machine
+    ram_bytes = min(machine.ram_total_bytes, machine.ram_limit_bytes or machine.ram_total_bytes)
+    return memory_max(launchable.rows.get(RAM, 0), ram_bytes, n_devices=len(_devices_of(launchable)))

@@ -43,7 +43,7 @@ from launcher.units import format_bytes
 
 
 def up(here: Here, request: UpRequest) -> Deployment:
-    """Plan, pull and start a model; return once it has produced a token. A running one is returned as it is.
+    """Plan, pull and start a model; return it, or the one that runs, once it has produced a token.
 
     Raises DoesNotFit, and what its parts raise; afterwards nothing runs that did not run before.
     """
