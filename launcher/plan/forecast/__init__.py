@@ -1,1 +1,7 @@
-"""How fast a plan will be: seconds for a stated turn, with a band. Pure; calibrated on published measurements."""
+"""Predict how fast a plan will be, with a band; calibrated on published measurements. Pure.
+
+processors.py  speeds of GPUs and hosts, by name
+decode.py      seconds for one token
+prefill.py     seconds for a prompt
+turn.py        one turn of a conversation, with bands
+"""

@@ -1,11 +1,12 @@
-"""How long one token takes: every processor in turn reads its weights and caches once.
+"""Predict the seconds for one token: each processor in turn reads its weights and caches once. Pure.
 
-    seconds = sum over processors of  weights / (bandwidth x share)  +  caches at this depth / (bandwidth x share)
+    seconds = sum over processors of  weights / (bandwidth x share)  +  caches at this depth / (bandwidth x
+    share)
                                       + layers x launch
 
-A host's share is what is left between its memory and its cores: 1 / rate = 1 / (share x bandwidth) + 1 / (cores x
-what a core can unpack). Constants are fitted by hand to the public measurements of tests/plan/forecast/speeds.csv,
-training rigs only (test_calibration.py has the errors on the others).
+A host's rate is limited by its memory and its cores together: 1 / rate = 1 / (share x bandwidth) + 1 /
+(cores x what a core can unpack). Constants are fitted by hand to the public measurements of
+tests/plan/forecast/speeds.csv, training rigs only (test_calibration.py has the errors on the others).
 """
 
 from __future__ import annotations
@@ -18,24 +19,23 @@ from launcher.plan.forecast.processors import GB, Processor, ProcessorFamily
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """A processor's part of every token. `read_bytes` are the weights read for one token (routed experts by the
-    share of them that is used), `held_bytes` all it computes with, `flops` the arithmetic of one token,
-    `kv_bytes` the caches read for each token of depth, `streamed_bytes` weights of the host's that this device
-    computes with in prompt processing (op offload)."""
+    """The part of one processor in every token."""
 
     processor: Processor
     n_layers: float
-    read_bytes: float
-    held_bytes: float
-    flops: float
-    kv_bytes: float
-    latent: bool = False
-    streamed_bytes: float = 0.0
+    read_bytes: float  # weights read for one token; of routed experts the share that is used
+    held_bytes: float  # all weights it computes with
+    flops: float  # arithmetic of one token
+    kv_bytes: float  # caches read for each token of depth
+    latent: bool = False  # the caches are MLA's
+    streamed_bytes: float = (
+        0.0  # the host's weights that a device computes with in prompt processing (op offload)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Efficiency:
-    """Parts of the named bandwidth that are reached, and seconds a layer costs besides."""
+    """The parts of the named bandwidth that are reached, and the seconds that a layer costs besides."""
 
     weights: float
     cache: float
@@ -49,14 +49,13 @@ EFFICIENCY = {
     ProcessorFamily.OTHER_GPU: Efficiency(weights=0.60, cache=0.40, latent_cache=0.12, launch_s=200e-6),
     ProcessorFamily.HOST: Efficiency(weights=0.78, cache=0.12, latent_cache=0.04, launch_s=60e-6),
 }
-CORE_RATE = 18.0 * GB
-"""Bytes of quantised weights that one core multiplies in a second."""
-SECOND_SOCKET = 0.35
-"""What a second socket adds to the first: threads read across, weights are not mirrored."""
+_CORE_RATE = 18.0 * GB  # bytes of quantised weights that one core multiplies in a second
+# The part that a second socket adds to the first: threads read across, weights are not mirrored.
+_SECOND_SOCKET = 0.35
 
 
 def token_seconds(stages: Iterable[Stage], depth: int) -> float:
-    """Seconds for one token when `depth` tokens are cached."""
+    """Return the seconds for one token when `depth` tokens are cached."""
     return sum(_seconds(stage, depth) for stage in stages)
 
 
@@ -72,9 +71,9 @@ def _seconds(stage: Stage, depth: int) -> float:
 
 
 def weight_rate(processor: Processor) -> float:
-    """Bytes/s at which a processor gets through weights."""
+    """Return the bytes/s at which a processor gets through weights."""
     reached = processor.bandwidth * EFFICIENCY[processor.family].weights
     if processor.family is not ProcessorFamily.HOST:
         return reached
-    spread = (1 + (processor.sockets - 1) * SECOND_SOCKET) / processor.sockets
-    return spread / (1 / reached + 1 / (max(processor.cores, 1) * CORE_RATE))
+    spread = (1 + (processor.sockets - 1) * _SECOND_SOCKET) / processor.sockets
+    return spread / (1 / reached + 1 / (max(processor.cores, 1) * _CORE_RATE))

@@ -1,7 +1,8 @@
-"""How long a prompt takes: arithmetic, weights read once per ubatch, and host weights sent over PCI Express.
+"""Predict the seconds for a prompt: arithmetic, weights read per ubatch, host weights sent to a device. Pure.
 
-With op offload (llama.cpp's default) a batch of 32 tokens or more has a device compute with the host's weights: they
-cross the link once per ubatch, whatever its size, so a larger ubatch is faster. Without a device the host computes.
+With op offload (llama.cpp's default) a device computes with the host's weights for batches of 32 tokens or
+more. They cross the link once per ubatch, whatever its size, so a larger ubatch is faster. Without a device
+the host computes.
 """
 
 from __future__ import annotations
@@ -12,26 +13,25 @@ from collections.abc import Sequence
 from launcher.plan.forecast.decode import EFFICIENCY, Stage, weight_rate
 from launcher.plan.forecast.processors import GB, ProcessorFamily
 
-FLOPS_SHARE = {
+# Parts of the named arithmetic that are reached; a host's figure is measured already.
+_FLOPS_SHARE = {
     ProcessorFamily.CUDA: 0.35,
     ProcessorFamily.METAL: 0.35,
     ProcessorFamily.OTHER_GPU: 0.28,
     ProcessorFamily.HOST: 1.0,
 }
-"""Parts of the named arithmetic that are reached (a host's figure is measured already)."""
-LINK_SHARE = 0.6
-LINK_MOST = 22.0 * GB
-"""Weights from page-locked memory: 0.6 of what the link is named, and no more than 22 GB/s were seen."""
-OFFLOAD_FROM = 32
-"""GGML_OP_OFFLOAD_MIN_BATCH's default (ggml-backend.cpp)."""
+# Weights from page-locked memory: 0.6 of the link's named speed, and no more than 22 GB/s were seen.
+_LINK_SHARE = 0.6
+_LINK_MOST = 22.0 * GB
+_OFFLOAD_FROM = 32  # tokens; GGML_OP_OFFLOAD_MIN_BATCH's default (ggml-backend.cpp)
 
 
 def prompt_seconds(stages: Sequence[Stage], n_tokens: int, ubatch: int, depth: int) -> float:
-    """Seconds for `n_tokens` of prompt after `depth` cached ones, in ubatches."""
+    """Return the seconds for `n_tokens` of prompt after `depth` cached ones, in ubatches."""
     if n_tokens <= 0:
         return 0.0
     n_batches = math.ceil(n_tokens / ubatch)
-    offloads = min(n_tokens, ubatch) >= OFFLOAD_FROM
+    offloads = min(n_tokens, ubatch) >= _OFFLOAD_FROM
     return sum(_seconds(stage, n_tokens, n_batches, depth, offloads=offloads) for stage in stages)
 
 
@@ -39,13 +39,14 @@ def _seconds(stage: Stage, n_tokens: int, n_batches: int, depth: int, *, offload
     processor = stage.processor
     held, flops = stage.held_bytes, stage.flops
     if processor.family is ProcessorFamily.HOST and offloads and stage.streamed_bytes:
+        # A device computes with these, below.
         moved = min(stage.streamed_bytes / held, 1.0) if held else 0.0
         held, flops = held * (1 - moved), flops * (1 - moved)
-    arithmetic = n_tokens * flops / (processor.flops * FLOPS_SHARE[processor.family])
+    arithmetic = n_tokens * flops / (processor.flops * _FLOPS_SHARE[processor.family])
     weights = n_batches * held / weight_rate(processor)
     streamed = 0.0
     if processor.family is not ProcessorFamily.HOST and offloads and stage.streamed_bytes:
-        link = min((processor.link or processor.bandwidth) * LINK_SHARE, LINK_MOST)
+        link = min((processor.link or processor.bandwidth) * _LINK_SHARE, _LINK_MOST)
         streamed = n_batches * stage.streamed_bytes / link
     middle = depth + n_tokens / 2
     cache = n_batches * stage.kv_bytes * middle / processor.bandwidth

@@ -1,9 +1,4 @@
-"""What computes and how fast: GPUs by their driver's name, the host's memory by the CPU's name. Pure data.
-
-GPUs: bandwidth in GB/s and dense FP16 matrix TFLOPS with 32-bit accumulation, from the vendors' data sheets
-(NVIDIA GPU architecture whitepapers and product pages, AMD product pages, Apple's technical specifications).
-Hosts: memory channels per socket and their fastest official speed, from Intel ARK and AMD's product pages.
-"""
+"""Look up the speed of GPUs by their driver's name, and of the host's memory by the CPU's name. Pure."""
 
 from __future__ import annotations
 
@@ -16,8 +11,12 @@ from launcher.machine.machine import Backend, Cpu, Device, Link, Machine
 from launcher.units import GIB
 
 GB = 10**9
-TERA = 10**12
+_TERA = 10**12
 
+# Bandwidth in GB/s and dense FP16 matrix TFLOPS with 32-bit accumulation, from the vendors' data sheets
+# (NVIDIA GPU architecture whitepapers and product pages, AMD product pages, Apple's technical
+# specifications). Apple's TFLOPS are FP16 arithmetic of the shader cores, twice their FP32; M5's are an
+# extrapolation.
 _GPUS: dict[str, tuple[float, float]] = {
     "3060": (360, 51), "3060ti": (448, 65), "3070": (448, 81), "3070ti": (608, 87), "3080": (760, 119),
     "3080-12g": (912, 122), "3080ti": (912, 136), "3090": (936, 71), "3090ti": (1008, 80),
@@ -35,9 +34,8 @@ _GPUS: dict[str, tuple[float, float]] = {
     "m4": (120, 8.5), "m4-pro": (273, 18.5), "m4-max": (546, 36.8),
     "m5": (153, 16), "m5-pro": (307, 32), "m5-max": (614, 64),
 }  # fmt: skip
-"""Apple's figure is FP16 arithmetic of the shader cores, twice their FP32; M5's is an extrapolation."""
-
-# a pattern of the CPU's name: channels per socket, MT/s, what it is
+# (pattern of the CPU's name, channels per socket, MT/s, words): memory channels at their fastest official
+# speed, from Intel ARK and AMD's product pages. The first that matches counts.
 _HOSTS: tuple[tuple[str, int, int, str], ...] = (
     (r"EPYC 9\d\d5", 12, 6400, "12 channels of DDR5-6400"),
     (r"EPYC 9\d\d4", 12, 4800, "12 channels of DDR5-4800"),
@@ -63,12 +61,12 @@ _HOSTS: tuple[tuple[str, int, int, str], ...] = (
     (r"CORE", 2, 3200, "2 channels of DDR4-3200"),
 )
 
+# GB/s a lane and direction (PCI-SIG; 8b/10b, 128b/130b and PAM4 coding counted).
 _PCIE_GB_S = {1: 0.25, 2: 0.5, 3: 0.985, 4: 1.969, 5: 3.938, 6: 7.563}
-"""GB/s a lane and direction (PCI-SIG; 8b/10b, 128b/130b and PAM4 coding counted)."""
 
 
 class ProcessorFamily(StrEnum):
-    """Processors whose efficiency is alike: what the calibration is for."""
+    """Processors of similar efficiency, which are calibrated together."""
 
     CUDA = "cuda"
     METAL = "metal"
@@ -78,23 +76,21 @@ class ProcessorFamily(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processor:
-    """`bandwidth` in bytes/s and `flops` in FLOP/s as named by the maker; `link` in bytes/s to the host, None
-    where the memory is the host's. `cores` computes on a host of `sockets`. `known` is False for a guess, `source` says
-    which."""
+    """The speed of a device, or of the host."""
 
     name: str
     family: ProcessorFamily
-    bandwidth: float
-    flops: float
-    link: float | None = None
-    cores: int = 0
+    bandwidth: float  # bytes/s, as named by the maker
+    flops: float  # FLOP/s, as named by the maker
+    link: float | None = None  # bytes/s to the host; None if the memory is the host's
+    cores: int = 0  # that compute, on a host
     sockets: int = 1
-    known: bool = True
-    source: str = ""
+    known: bool = True  # False for a guess
+    source: str = ""  # of the figures, in words
 
 
 def processor_of(device: Device) -> Processor:
-    """A device's speed; one that nobody knows is taken as a middling card of its memory size."""
+    """Look up the speed of a device; an unknown one counts as a middling card of its memory size."""
     family = {Backend.CUDA: ProcessorFamily.CUDA, Backend.METAL: ProcessorFamily.METAL}.get(
         device.backend, ProcessorFamily.OTHER_GPU
     )
@@ -110,7 +106,7 @@ def processor_of(device: Device) -> Processor:
         name=device.id,
         family=family,
         bandwidth=bandwidth * GB,
-        flops=tflops * TERA,
+        flops=tflops * _TERA,
         link=link,
         known=key is not None,
         source=source,
@@ -118,7 +114,7 @@ def processor_of(device: Device) -> Processor:
 
 
 def host_processor(machine: Machine, threads: int) -> Processor:
-    """The host as a processor: its memory's bandwidth as measured or named, by its CPU, or a guess."""
+    """Return the host as a processor, with the bandwidth that is measured, named by its CPU, or guessed."""
     bandwidth, source, known = _host_bandwidth(machine)
     return Processor(
         name="host",
@@ -133,13 +129,13 @@ def host_processor(machine: Machine, threads: int) -> Processor:
 
 
 def node_processor(machine: Machine, threads: int, n_nodes: int) -> Processor:
-    """One NUMA node of the host by itself: its part of the bandwidth, nothing read across."""
+    """Return one NUMA node by itself, with its part of the bandwidth and nothing read across."""
     whole = host_processor(machine, threads)
     return replace(whole, bandwidth=whole.bandwidth / n_nodes, sockets=1)
 
 
 def link_speed(link: Link | None) -> float:
-    """Bytes/s of a PCI Express link; what is unknown is taken as generation 4 with 8 lanes."""
+    """Return the bytes/s of a PCI Express link; unknown values count as generation 4 with 8 lanes."""
     generation = (link.pcie_generation if link else None) or 4
     width = (link.pcie_width if link else None) or 8
     return _PCIE_GB_S.get(generation, 3.938) * width * GB
@@ -169,7 +165,8 @@ def _sockets(machine: Machine) -> int:
 
 
 def _flops_per_core(cpu: Cpu) -> float:
-    """FLOP/s of llama.cpp's quantised matrix products on one core: measured prompt speeds of CPU-only rows in the
-    public table are 12 to 100 GFLOP/s a core; AVX-512 and NEON with dot products are about twice AVX2."""
+    """Return the FLOP/s of llama.cpp's quantised matrix products on one core."""
+    # Measured prompt speeds of CPU-only rows in the public table are 12 to 100 GFLOP/s a core; AVX-512 and
+    # NEON with dot products are about twice AVX2.
     wide = {"AVX512", "AVX512_VNNI", "AMX_INT8", "MATMUL_INT8"} & set(cpu.isa)
     return (50.0 if wide else 25.0) * GB

@@ -1,7 +1,7 @@
-"""One turn of a conversation, predicted: how fast it reads and writes, how long the whole takes, and how sure that is.
+"""Predict one turn of a conversation: its speeds and its duration, each with a band. Pure.
 
-The workload is stated, because no speed means anything without one. A prediction is a band: measured speeds of the same
-kind on rigs that the constants were not fitted to lie within it (tests/plan/forecast/test_calibration.py).
+The turn is stated, because a speed means nothing without one. Measured speeds of the same kind lie within
+the band, on rigs that the constants were not fitted to (tests/plan/forecast/test_calibration.py).
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from dataclasses import dataclass
 
 from launcher.plan.forecast.decode import Stage, token_seconds
 from launcher.plan.forecast.prefill import prompt_seconds
-from launcher.plan.forecast.processors import ProcessorFamily
+from launcher.plan.forecast.processors import Processor, ProcessorFamily
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """The workload: so many tokens are cached already, so many are new, so many are answered."""
+    """The tokens of one turn."""
 
     cached_tokens: int = 6144
-    prompt_tokens: int = 2048
+    prompt_tokens: int = 2048  # new ones
     reply_tokens: int = 512
 
     def within(self, ctx_size: int) -> Turn:
-        """The same turn in a context that may be too small for it."""
+        """Shrink the turn in proportion if the context is too small for it."""
         total = self.cached_tokens + self.prompt_tokens + self.reply_tokens
         if total <= ctx_size:
             return self
@@ -35,12 +35,15 @@ class Turn:
         )
 
     def __str__(self) -> str:
-        return f"{self.prompt_tokens} new tokens after {self.cached_tokens} cached ones, {self.reply_tokens} answered"
+        return (
+            f"{self.prompt_tokens} new tokens after {self.cached_tokens} cached ones, "
+            f"{self.reply_tokens} answered"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Band:
-    """A prediction with what may become of it."""
+    """A prediction with its lower and upper bound."""
 
     low: float
     mid: float
@@ -49,25 +52,25 @@ class Band:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """Tokens/s for one request at a time, seconds for the whole turn, and what the numbers rest on."""
+    """The speed of one request at a time."""
 
     turn: Turn
-    decode: Band
-    prefill: Band
+    decode: Band  # tokens/s
+    prefill: Band  # tokens/s
     turn_seconds: Band
     assumptions: tuple[str, ...]
 
 
-DECODE_BAND = 1.35
-HOST_BAND = 1.7
-GUESS_BAND = 2.5
+# Factors up and down.
+DECODE_BAND = 1.35  # all on devices
+HOST_BAND = 1.7  # weights on the host
+GUESS_BAND = 2.5  # a processor with guessed speeds
 PREFILL_BAND = 2.0
 HOST_PREFILL_BAND = 2.5
-"""Factors up and down: all on devices; weights on the host; a processor nobody knows."""
 
 
 def forecast_turn(stages: Sequence[Stage], turn: Turn, ubatch: int) -> Forecast:
-    """What this turn takes on these processors, one after the other."""
+    """Predict a turn on these processors, which compute one after the other."""
     depth = turn.cached_tokens + turn.prompt_tokens
     token = token_seconds(stages, depth + turn.reply_tokens // 2)
     prompt = prompt_seconds(stages, turn.prompt_tokens, ubatch, turn.cached_tokens)
@@ -84,14 +87,12 @@ def forecast_turn(stages: Sequence[Stage], turn: Turn, ubatch: int) -> Forecast:
         turn_seconds=Band(
             low=low, mid=seconds, high=prompt * prompt_factor + turn.reply_tokens * token * factor
         ),
-        assumptions=tuple(
-            dict.fromkeys(
-                f"{stage.processor.name}: {stage.processor.bandwidth / 1e9:.0f} GB/s, {stage.processor.source}"
-                for stage in stages
-                if stage.read_bytes
-            )
-        ),
+        assumptions=tuple(dict.fromkeys(_describe(stage.processor) for stage in stages if stage.read_bytes)),
     )
+
+
+def _describe(processor: Processor) -> str:
+    return f"{processor.name}: {processor.bandwidth / 1e9:.0f} GB/s, {processor.source}"
 
 
 def _rate(value: float, factor: float) -> Band:
