@@ -1,4 +1,4 @@
-"""Model files on this disk: where they go, whether they fit, what can be reused instead of downloaded.
+"""Model files on this disk: where they go, whether they fit, which can be reused.
 
 place.py           the interface of a place that files go to; hard and symbolic links
 plain_folder.py    a folder named with --dir, with files under their own names
