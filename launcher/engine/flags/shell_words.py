@@ -78,7 +78,7 @@ def _split(line: str) -> list[str]:
         words = shlex.split(_SHELL.sub(_set_apart, line))
     except ValueError as error:
         raise UsageError(f"the command line cannot be taken apart: {error}") from error
-    kept: list[str] = []
+    command: list[str] = []
     names_file = False  # the next word is the file of a redirection
     for word in words:
         redirection = _REDIRECTION.fullmatch(word)
@@ -87,8 +87,8 @@ def _split(line: str) -> list[str]:
         elif names_file:
             names_file = False
         elif word.strip():
-            kept.append(word)
-    return kept
+            command.append(word)
+    return command
 
 
 def _set_apart(match: re.Match[str]) -> str:

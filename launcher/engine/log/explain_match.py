@@ -36,12 +36,12 @@ def cause_of(kind: CauseKind, sentence: str, remedy: str | None = None) -> Calla
 
 def out_of_memory(match: re.Match[str]) -> Cause:
     size = _size(match)
-    wanted = "" if size is None else f": it could not allocate {format_bytes(size)}"
+    request = "" if size is None else f": it could not allocate {format_bytes(size)}"
     device = match.groupdict().get("device")
     where = "" if not device else f" on {device if not device.isdigit() else f'device {device}'}"
     return Cause(
         kind=CauseKind.OUT_OF_MEMORY,
-        sentence=f"llama-server ran out of memory{wanted}{where}",
+        sentence=f"llama-server ran out of memory{request}{where}",
         remedy=SMALLER,
         need_bytes=size,
     )
@@ -61,10 +61,10 @@ def bad_flag_value(match: re.Match[str]) -> Cause:
 def pinned_memory_refused(match: re.Match[str]) -> Cause:
     # A warning in llama.cpp, which goes on with pageable memory; the last message if that fails, too.
     size = _size(match)
-    wanted = "" if size is None else f" {format_bytes(size)} of"
+    request = "" if size is None else f" {format_bytes(size)} of"
     return Cause(
         kind=CauseKind.PINNED_MEMORY,
-        sentence=f"the driver refused{wanted} page-locked memory on the host",
+        sentence=f"the driver refused{request} page-locked memory on the host",
         remedy="raise the limit on locked memory (ulimit -l), or -e GGML_CUDA_NO_PINNED=1",
         need_bytes=size,
     )

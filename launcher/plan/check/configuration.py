@@ -228,12 +228,12 @@ def _choose_listed(devices: tuple[Device, ...], backend: Backend, listed: str) -
     candidates = [device for device in devices if device.backend is backend]
     chosen: list[Device] = []
     for word in filter(None, (part.strip() for part in listed.split(","))):
-        found = next((device for device in candidates if device.uuid and device.uuid.startswith(word)), None)
+        device = next((entry for entry in candidates if entry.uuid and entry.uuid.startswith(word)), None)
         if word.isdecimal() and int(word) < len(candidates):
-            found = candidates[int(word)]
-        if found is None:
+            device = candidates[int(word)]
+        if device is None:
             break  # as CUDA does: an entry that names nothing ends the list
-        chosen.append(found)
+        chosen.append(device)
     renamed = [
         replace(device, id=device.id.rstrip("0123456789") + str(index)) for index, device in enumerate(chosen)
     ]

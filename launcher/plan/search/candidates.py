@@ -1,7 +1,4 @@
-"""Try the KV cache types and ubatch sizes that the request leaves open, for one quant.
-
-The context is the largest at which any combination fits.
-"""
+"""Try the KV cache types and ubatch sizes that the request leaves open, for one quant."""
 
 from __future__ import annotations
 
@@ -60,7 +57,7 @@ def fitting_candidates(
     nearest: Arrangement | None = None
     nearest_workload = workload
     for size in contexts.sizes:
-        smallest = _smallest(case, workload)
+        smallest = _smallest_variant(case, workload)
         least = _attempt(case, smallest, size)
         if nearest is None:
             nearest, nearest_workload = least, smallest
@@ -81,7 +78,6 @@ def fitting_candidates(
 def candidate_of(
     case: PlanningCase, workload: Workload, arrangement: Arrangement, rank: tuple[int, int], ctx_reason: str
 ) -> PlanCandidate:
-    """Predict the speed of an arrangement and make it a candidate."""
     return PlanCandidate(
         case=case,
         workload=workload,
@@ -98,8 +94,7 @@ def _attempt(case: PlanningCase, workload: Workload, size: int) -> Arrangement:
     return arrange(case, settle(case.architecture, workload, size), workload)
 
 
-def _smallest(case: PlanningCase, workload: Workload) -> Workload:
-    """Return the variant that takes least memory."""
+def _smallest_variant(case: PlanningCase, workload: Workload) -> Workload:
     variants = [variant for _, variant in _variants(case, workload)]
     least = variants[0]
     for variant in variants:

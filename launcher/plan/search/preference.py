@@ -1,4 +1,4 @@
-"""Order the candidates that fit: by quality, by speed, or by both."""
+"""Order the candidates by quality, by speed, or by both."""
 
 from __future__ import annotations
 
@@ -36,13 +36,12 @@ def order_by_preference(candidates: Sequence[PlanCandidate], prefer: Prefer) -> 
 
 
 def limit_seconds(candidates: Sequence[PlanCandidate], prefer: Prefer) -> float:
-    """Return how long a turn may take for the sake of quality, in seconds."""
+    """Return how long a turn may take for the sake of quality."""
     fastest = min(candidate.turn_seconds for candidate in candidates)
     return max(fastest * _TIMES_FASTEST, _COMFORT_SECONDS) if prefer is Prefer.BALANCED else fastest
 
 
 def describe_preference(prefer: Prefer) -> str:
-    """Say what a choice by this preference means."""
     return {
         Prefer.QUALITY: "the best quality that fits (--prefer quality)",
         Prefer.SPEED: "the shortest turn (--prefer speed)",
@@ -65,7 +64,7 @@ def pareto_front(candidates: Sequence[PlanCandidate]) -> list[PlanCandidate]:
 
 
 def _best_of_each(candidates: Sequence[PlanCandidate]) -> list[PlanCandidate]:
-    """Return the quickest of each quality, of equally quick ones the first: the smallest ubatch."""
+    # Of equally quick candidates the first is taken: the smallest ubatch.
     by_quality: dict[tuple[int, int], list[PlanCandidate]] = {}
     for candidate in candidates:
         by_quality.setdefault(candidate.rank, []).append(candidate)

@@ -1,4 +1,4 @@
-"""Find the smallest changes to the machine or the request that would do if nothing fits. Each is planned."""
+"""Find the smallest changes to the machine or the request that would do if nothing fits."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def purchases(offers: Sequence[Offer], task: Task, choice: Choice) -> tuple[Purc
     bought: list[Purchase | None] = []
     smallest = min(offers, key=lambda offer: offer.model.size_bytes)
     for quant in dict.fromkeys((smallest.quant, offers[0].quant)):
-        offer = next(each for each in offers if each.quant == quant)
+        offer = next(offer for offer in offers if offer.quant == quant)
         if offer.fetch_bytes > _free_disk_bytes(task):
             only_disk = _first_that_fits(offer, iter([("", task)]))
             if only_disk is not None:

@@ -16,7 +16,7 @@ from launcher.units import format_bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantSearch:
-    """What the candidates of one quant were made from, and the candidates."""
+    """One quant with its candidates."""
 
     offer: Offer
     case: PlanningCase
@@ -43,12 +43,12 @@ class QuantSearch:
         )
 
     def fetchable(self, task: Task) -> bool:
-        """Tell if the disk has space for what would have to be downloaded."""
+        """Tell if the disk has space for the download."""
         store = task.machine.store
         return store is None or self.offer.fetch_bytes <= store.free_bytes
 
     def shortfall(self, task: Task) -> Shortfall:
-        """Return what is missing. Only for a quant of which nothing fits, or that cannot be fetched."""
+        """Return what is missing if nothing of the quant fits, or it cannot be fetched."""
         nearest = self.tried.nearest
         if nearest is not None:
             shortfall = explain_shortfall(self.case, self.tried.nearest_workload, nearest)

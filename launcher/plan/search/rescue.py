@@ -1,9 +1,4 @@
-"""Plan again after a plan that should fit ran out of memory, with what was observed. Pure.
-
-Rescues come in the order of what they cost the user: a smaller micro-batch (slower prompts), experts moved to
-the host (slower tokens), a quantised KV cache (a little quality) and last, with consent only, a shorter
-context.
-"""
+"""Plan again, with what was observed, after a plan that should fit ran out of memory. Pure."""
 
 from __future__ import annotations
 
@@ -174,7 +169,7 @@ def _with_less_at(row: LedgerRow, exhausted: ExhaustedRow, before: Correction) -
 
 
 def _excess(row: LedgerRow, exhausted: ExhaustedRow) -> int:
-    """Return how many bytes to take off the row's budget, to get below what did not fit."""
+    """Return how many bytes to take off the row's budget."""
     if exhausted.need_bytes is None:
         ceiling = row.used_bytes - row.used_bytes // _UNKNOWN_SHARE
     else:
@@ -186,7 +181,9 @@ def _excess(row: LedgerRow, exhausted: ExhaustedRow) -> int:
 
 
 def _corrections(failed: Plan, workload: Workload, base: Correction) -> Iterator[Correction]:
-    """Yield the corrections to plan with, cheapest first."""
+    # In the order of what they cost the user: a smaller micro-batch (slower prompts), experts moved to the
+    # host (slower tokens), a quantised KV cache (a little quality), and last, with consent only, a shorter
+    # context.
     if failed.ubatch_size > _LEAST_UBATCH:
         yield replace(base, ubatch_size=max(_LEAST_UBATCH, failed.ubatch_size // 2))
     yield base

@@ -1,4 +1,4 @@
-"""Say what is missing where if nothing fits, and which changes would fit. Each change is planned."""
+"""Say what is missing where if nothing fits, and which changes would fit."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def shortfall_of(
 
 
 def explain_shortfall(case: PlanningCase, workload: Workload, arrangement: Arrangement) -> Shortfall:
-    """Return the shortfall of an arrangement that does not fit: its worst row, the reasons, and hints."""
+    """Return the shortfall of an arrangement that does not fit, with its worst row and hints."""
     worst = min(arrangement.ledger, key=lambda row: row.free_bytes)
     return shortfall_of(
         case,

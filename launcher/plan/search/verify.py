@@ -107,14 +107,14 @@ def _simulate(
         budget.refusals.append(answer.reason)
         return None
     own = mark_assumed_weights(case.model, simulated_ledger(arrangement.own, answer))
-    held = size_companions(case.companions, question, case.machine, own)
+    companion_memory = size_companions(case.companions, question, case.machine, own)
     simulated = SimulationResult(
-        ledger=add_companions(own, held.rows, case.all_budgets),
+        ledger=add_companions(own, companion_memory.rows, case.all_budgets),
         engine=answer.engine,
         remarks=(
             f"memory simulated by {answer.engine}{_describe_doubt(answer)}",
             *describe_host_tensors(answer.host_tensors),
-            *describe_companions(held),
+            *describe_companions(companion_memory),
         ),
     )
     return Verdict(arrangement=arrangement, simulated=simulated)

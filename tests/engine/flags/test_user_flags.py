@@ -19,7 +19,7 @@ from launcher.plan.workload import Workload
 from launcher.units import MIB
 
 
-def test_wishes_are_taken_and_the_rest_is_left() -> None:
+def test_requests_are_taken_and_the_rest_is_left() -> None:
     flags = (
         "-c", "65536", "--seed", "-1", "--cache-type-k", "q8_0", "-fa", "on", "-ub", "1024", "--jinja", "-np", "2",
         "--cache-ram", "0", "--load-mode", "none",
@@ -41,7 +41,7 @@ def test_nothing_to_take() -> None:
     assert absorb_flags((), Workload(ctx_size=1)) == (Workload(ctx_size=1), ())
 
 
-def test_the_same_wish_twice_is_one() -> None:
+def test_the_same_request_twice_is_one() -> None:
     workload, _ = absorb_flags(("-c", "4096"), Workload(ctx_size=4096))
     assert workload.ctx_size == 4096
     with pytest.raises(UsageError, match="-c 4096 comes after another -c that says 8192"):
@@ -101,7 +101,7 @@ def test_adapters_are_counted_by_their_files() -> None:
     assert list(adapter_files(flags)) == ["a.gguf", "b.gguf"]
 
 
-def test_a_numa_mode_is_a_wish() -> None:
+def test_a_numa_mode_is_a_request() -> None:
     assert absorb_flags(("--numa", "isolate"), Workload())[0].numa is NumaMode.ISOLATE
     with pytest.raises(UsageError):
         absorb_flags(("--numa", "sideways"), Workload())
