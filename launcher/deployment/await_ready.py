@@ -28,7 +28,7 @@ _POLL_S = 0.02  # one stat of the record each
 def await_ready(folder: Path, name: str, supervisor: ProcessId, on_progress: OnProgress) -> Deployment:
     """Return the record once it says that the server is ready.
 
-    Raises EngineFailed (LoadFailed with the cause) as soon as it will not be, TryAgain if the disk is full.
+    Raises EngineFailed (LoadFailed with the cause) as soon as it cannot be, TryAgain if the disk is full.
     """
     path, progress = state_path(folder, name), progress_path(folder, name)
     seen: tuple[int, int] | None = None
@@ -67,12 +67,11 @@ def explain_end(entry: Deployment) -> EngineFailed:
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """Return a value that changes with every write: each makes a new file."""
     try:
         stat = path.stat()
     except OSError:
         return None
-    return stat.st_ino, stat.st_mtime_ns
+    return stat.st_ino, stat.st_mtime_ns  # every write makes a new file
 
 
 def _raise_if_disk_full(folder: Path, supervisor: ProcessId) -> None:

@@ -1,8 +1,7 @@
-"""Reserve memory for deployments on this host, so that two that start at once never plan the same bytes.
+"""Reserve memory for deployments on this host: two that start at once never plan the same bytes.
 
-A claim is a file: bytes by GPU UUID (by llama.cpp's name where there is none) and of RAM, and the process that holds
-it: first the launcher that plans, then the supervisor. A claim ends with its process. Users share the folder where
-the system has a place for that; a claim counts only if its process belongs to the owner of the file.
+A claim is a file: bytes by GPU and of RAM, and the process that holds it, first the launcher that plans, then
+the supervisor. It ends with its process. Where the system has a place for that, all users share the folder.
 """
 
 from __future__ import annotations
@@ -36,25 +35,21 @@ _WAIT_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """Memory reserved for one deployment.
-
-    `rows` are bytes by GPU UUID (or llama.cpp's name) and RAM. `loaded` is true once the memory on GPUs is in use.
-    """
+    """Memory reserved for one deployment."""
 
     name: str
     process: ProcessId
-    rows: Mapping[str, int]
-    loaded: bool = False
+    rows: Mapping[str, int]  # bytes by GPU UUID (llama.cpp's name where there is none) and RAM
+    loaded: bool = False  # the memory on GPUs is in use
 
 
 @contextmanager
 def hold_planning_lock(folder: Path) -> Iterator[None]:
     """Hold the lock from the look at free memory until the claim is written.
 
-    Goes on without the lock after _WAIT_S, and if the folder cannot be used: a plan that might share memory with
-    another is better than none.
+    Goes on without the lock after _WAIT_S, and if the folder cannot be used.
     """
-    descriptor = _open_lock(folder)
+    descriptor = _open_lock(folder)  # None: a plan that might share memory with another is better than none
     try:
         deadline = time.monotonic() + _WAIT_S
         while descriptor is not None and not _locked(descriptor) and time.monotonic() < deadline:
@@ -66,7 +61,6 @@ def hold_planning_lock(folder: Path) -> Iterator[None]:
 
 
 def _open_lock(folder: Path) -> int | None:
-    """Open the lock file, made if needed; None if that cannot be done."""
     path, flags = folder / ".lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
     with contextlib.suppress(OSError):
         make_shared_folder(folder)
@@ -82,7 +76,7 @@ def _open_lock(folder: Path) -> int | None:
 
 
 def make_shared_folder(folder: Path) -> None:
-    """Make the folder; in a place all users share, everybody may add files and remove only their own."""
+    """Make the folder; where all users share it, each may remove only their own files."""
     folder.mkdir(parents=True, exist_ok=True)
     if folder.parent.stat().st_mode & stat.S_ISVTX:  # like /dev/shm, /tmp: other users' launchers look here
         with contextlib.suppress(PermissionError):  # another user made it, with the same mode
@@ -90,7 +84,7 @@ def make_shared_folder(folder: Path) -> None:
 
 
 def write_claim(folder: Path, key: str, claim: Claim) -> None:
-    """Write the claim; a supervisor overwrites the one of the launcher that planned. Raises OSError."""
+    """Write the claim; a supervisor's replaces that of its launcher. Raises OSError."""
     make_shared_folder(folder)
     with replacing(_path(folder, key)) as file:
         file.write(json.dumps(asdict(claim)).encode())
@@ -103,7 +97,7 @@ def drop_claim(folder: Path, key: str) -> None:
 
 
 def read_claims(folder: Path, *, but_not: str | None = None) -> tuple[Claim, ...]:
-    """Return the claims of living processes, except `but_not`; remove the files of others if allowed to."""
+    """Return the claims of living processes, except `but_not`; remove dead ones."""
     claims = []
     for path in sorted(folder.glob("*.claim")) if folder.is_dir() else []:
         if but_not is not None and path == _path(folder, but_not):
@@ -134,7 +128,7 @@ def reserved_bytes(claims: tuple[Claim, ...]) -> dict[str, int]:
 
 
 def claim_key(folder: Path, name: str) -> str:
-    """Return the deployment's name among all claims: from user, name, and the folder of its record."""
+    """Return the file name of a deployment's claim: user, name, and folder of its record."""
     digest = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:8]
     return f"{os.getuid()}-{name}-{digest}"
 
@@ -171,7 +165,7 @@ def _read(path: Path) -> Claim | None:
 
 
 def _owns(claim: Claim, path: Path) -> bool:
-    """Tell whether the process belongs to the owner of the file: nobody can claim in another's name."""
+    # Nobody can claim in another user's name.
     try:
         return bool(psutil.Process(claim.process.pid).uids().real == path.stat().st_uid)
     except (psutil.Error, OSError):
@@ -179,7 +173,7 @@ def _owns(claim: Claim, path: Path) -> bool:
 
 
 def _anonymous_bytes(process: ProcessId) -> int:
-    """Return the memory of the process tree that belongs to no file: proc(5), RssAnon and RssShmem."""
+    """Return the process tree's memory that belongs to no file: proc(5), RssAnon, RssShmem."""
     return sum(_anonymous_bytes_of(member.pid) for member in process_tree(process))
 
 

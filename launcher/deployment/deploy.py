@@ -1,8 +1,8 @@
 """Bring a deployment up, or find it running, and stay with it in the foreground.
 
-The launcher claims name and port by writing the record, starts the deployment's supervisor and from then on only
-reads: the supervisor writes. Every process of a deployment carries the record's path (process.MARKER), so a launcher
-or supervisor killed at any moment leaves nothing, or something that `ps` shows and `stop` ends.
+The launcher writes the first record, which claims name and port, and starts the supervisor, which writes from
+then on. A launcher or supervisor killed at any moment leaves nothing, or something that `ps` shows and `stop`
+ends.
 """
 
 from __future__ import annotations
@@ -46,36 +46,28 @@ _POLL_S = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A server to bring up.
-
-    plan_hash   tells whether a second `up` of the name asks for the same
-    argv_for    the whole command line for a port
-    env         complete, without what must not reach llama-server (engine_env); `env_dropped` names what went
-    port        None: any free one
-    cwd         where relative paths among the user's own flags are looked for; "/" pins no filesystem
-    notes       further SupervisorOptions
-    """
+    """A server to bring up."""
 
     name: str
     model_id: str
     model_path: Path
     model_bytes: int
     stored_plan: StoredPlan
-    plan_hash: str
-    argv_for: Callable[[int], Sequence[str]]
-    env: Mapping[str, str]
+    plan_hash: str  # tells whether a second `up` of the name asks for the same
+    argv_for: Callable[[int], Sequence[str]]  # the whole command line, for a port
+    env: Mapping[str, str]  # complete, without what must not reach llama-server (engine_env)
     env_dropped: tuple[str, ...] = ()
     host: str = "127.0.0.1"
-    port: int | None = None
+    port: int | None = None  # None: any free one
     api_key_file: Path | None = None
     engine_path: Path
     engine_sha256: str | None = None
     engine_commit: str | None = None
-    cwd: Path = Path("/")
+    cwd: Path = Path("/")  # for relative paths among the user's own flags; "/" pins no filesystem
     keep_up: bool = False
     canary: bool = False
     memory_bytes: int | None = None
-    notes: Mapping[str, Any] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)  # further SupervisorOptions
 
 
 def bring_up(
@@ -87,10 +79,9 @@ def bring_up(
 ) -> Deployment:
     """Return the deployment, ready: found running with the same plan, taken over, or started now.
 
-    It is taken over from a launcher that died while starting it; while another launcher starts the same name, this
-    waits. On any failure and on Ctrl-C the process tree is ended and the record removed; the log stays. Raises
-    UsageError (another plan runs under the name, port in use, exposed without a key), LoadFailed, TryAgain (the folder
-    is full), OSError.
+    Waits while another launcher starts the same name, and takes over if that dies. On any failure and on
+    Ctrl-C nothing is left but the log. Raises UsageError (another plan runs under the name, port in use,
+    exposed without a key), LoadFailed, TryAgain (the disk is full), OSError.
     """
     check_exposure(request.host, request.api_key_file)
     check_disk_space(folder)
@@ -116,9 +107,9 @@ def bring_up(
 
 
 def already_up(folder: Path, name: str, plan_hash: str, port: int | None) -> Deployment | None:
-    """Return the deployment that runs under this name with this plan, so that nothing has to be planned again.
+    """Return the deployment that runs under this name with this plan; None if there is none.
 
-    None if there is none. Raises UsageError as `bring_up` would.
+    Raises UsageError as `bring_up` would.
     """
     entry = find_record(folder, name)
     if not isinstance(entry, Deployment) or entry.phase in {Phase.STARTING, Phase.STOPPING}:
@@ -134,9 +125,9 @@ def already_up(folder: Path, name: str, plan_hash: str, port: int | None) -> Dep
 
 
 def attend(folder: Path, deployment: Deployment, *, grace_s: float = GRACE_S) -> None:
-    """Stay with a deployment in the foreground; return when `launcher stop` has ended it.
+    """Stay with a deployment until `launcher stop` ends it; KeyboardInterrupt ends it, and is raised.
 
-    Ends it on KeyboardInterrupt and raises that. Raises EngineFailed with the cause if it ends by itself.
+    Raises EngineFailed with the cause if it ends by itself.
     """
     keeper = deployment.supervisor or deployment.process
     try:
@@ -155,7 +146,7 @@ def attend(folder: Path, deployment: Deployment, *, grace_s: float = GRACE_S) ->
 
 
 def _find_running(folder: Path, request: Request) -> Deployment | None:
-    """Return the deployment to keep; None if the name is free, after clearing away a dead one."""
+    """Return the deployment to keep; None if the name is free, a dead one cleared away."""
     entry = find_record(folder, request.name)
     if isinstance(entry, UnreadableRecord):
         raise UsageError(
@@ -235,7 +226,6 @@ def _make_record(folder: Path, request: Request, port: int) -> Deployment:
 
 
 def _options(request: Request, limits: StallLimits) -> dict[str, Any]:
-    """Return the options of the supervisor, as the record holds them."""
     return asdict(
         SupervisorOptions(
             keep_up=request.keep_up,

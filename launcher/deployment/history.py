@@ -1,7 +1,7 @@
-"""Note every load in a file: what was planned, what llama-server allocated, how it ended, and what saved it.
+"""Note every load in a file: what was planned, what llama-server allocated, and how it ended.
 
-JSON lines, appended whole, rotated at HISTORY_LIMIT_BYTES. A correction that saved a load is used again for the same
-plan, engine and driver only: nothing is averaged, no margin is learned.
+JSON lines. A correction that saved a load is used again for the same plan, engine and driver only: nothing is
+averaged, no margin is learned.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from launcher.plan.plan import Plan
 _SCHEMA = 1
 HISTORY_LIMIT_BYTES = 4 << 20
 
+
+# A row of the ledger: where, planned bytes by kind, seen bytes by kind.
 HistoryRow = tuple[str, Mapping[str, int], Mapping[str, int]]
-"""A row of the ledger: where, planned bytes by kind, seen bytes by kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What a correction is remembered for: `plan_key`, sha256 of the engine, versions of the drivers."""
+    """What a correction is valid for: `plan_key`, sha256 of the engine, drivers' versions."""
 
     plan: str
     engine: str | None
@@ -39,11 +40,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry:
-    """One load, as a line of the history holds it.
-
-    `driver_bytes` is the growth of memory in use during the load, by device, as its driver reports it. An attempt to
-    save a plan that had failed says which (`saves`), how (`correction`) and in what words (`step`).
-    """
+    """One load, as a line of the history."""
 
     at: str
     name: str
@@ -53,15 +50,17 @@ class HistoryEntry:
     load_s: float | None
     cause: str | None = None
     rows: tuple[HistoryRow, ...] = ()
+    # By device, the growth of memory in use during the load, as its driver reports it.
     driver_bytes: Mapping[str, int] = field(default_factory=dict)
     resident_bytes: int | None = None
+    # Of an attempt to save a plan that had failed: in words, which plan, and how.
     step: str | None = None
     saves: Identity | None = None
     correction: Mapping[str, Any] = field(default_factory=dict)
 
 
 def plan_key(plan: Plan) -> str:
-    """Hash what a plan decides; the memory that happened to be free is left out."""
+    """Hash what a plan decides, without the memory that happened to be free."""
     document = plan_json(plan)
     decided = {key: document[key] for key in ("model", "quant", "context", "settings", "placement")}
     text = json.dumps(decided, sort_keys=True, separators=(",", ":"))
@@ -69,7 +68,7 @@ def plan_key(plan: Plan) -> str:
 
 
 def compare_rows(ledger: Iterable[LedgerRow], seen: Iterable[RowUsage]) -> tuple[HistoryRow, ...]:
-    """Pair planned with logged bytes, row by row; a row that the log does not name has no logged bytes."""
+    """Pair planned with logged bytes."""
     by_row = {row.where: row for row in seen}
     return tuple((row.where, _planned(row), _seen(by_row.get(row.where))) for row in ledger)
 
@@ -103,18 +102,12 @@ def append_entry(path: Path, entry: HistoryEntry) -> None:
 
 
 def read_history(path: Path) -> tuple[HistoryEntry, ...]:
-    """Return all entries, oldest first.
-
-    Lines that cannot be read, after a power cut or from a newer launcher, are left out.
-    """
+    """Return all entries, oldest first, without lines that cannot be read."""
     return tuple(_entries(path.with_name(f"{path.name}.1"))) + tuple(_entries(path))
 
 
 def find_correction(entries: Sequence[HistoryEntry], identity: Identity) -> Mapping[str, Any] | None:
-    """Return the correction that last saved this plan on this engine and driver.
-
-    None if none did, or if it has failed since.
-    """
+    """Return the correction that last saved this plan, unless it has failed since."""
     for entry in reversed(entries):
         if entry.saves == identity:
             return entry.correction if entry.outcome == "ready" else None
@@ -132,7 +125,6 @@ def attempt_from(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def outcome_of(cause: Cause | None) -> str:
-    """Return the word for how a load ended; `failed` may be before it was ready, or later."""
     return "ready" if cause is None else "failed"
 
 
@@ -142,6 +134,7 @@ def _entries(path: Path) -> Iterator[HistoryEntry]:
     except OSError:
         return
     for line in lines:
+        # A power cut leaves half a line, a newer launcher one of another schema.
         with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
             given = json.loads(line)
             if given.pop("schema") == _SCHEMA:

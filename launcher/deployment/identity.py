@@ -1,4 +1,4 @@
-"""Identify a process by pid, start time, boot and host, so that a reused pid is never mistaken for it."""
+"""Identify a process for good: a pid alone may be reused."""
 
 from __future__ import annotations
 
@@ -19,15 +19,13 @@ _MAX_PID = 1 << 31
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessId:
-    """The identity of one process.
-
-    `start_time` is in seconds since boot on Linux (setting the clock does not change it), since the epoch elsewhere.
-    `boot_id` is None on systems that have none.
-    """
+    """The identity of one process."""
 
     pid: int
-    start_time: float
-    boot_id: str | None
+    start_time: (
+        float  # seconds since boot on Linux (setting the clock does not change it), since the epoch elsewhere
+    )
+    boot_id: str | None  # None where the system has none
     hostname: str
 
 
@@ -67,9 +65,10 @@ def read_process(given: JsonObject) -> ProcessId:
 
 
 def find_presence(process: ProcessId) -> Presence:
-    """Tell whether that very process still runs. A zombie is gone: it holds no memory and no port."""
+    """Tell whether that very process still runs."""
     seen = _look_up(process.pid)
     if seen is not None and is_here(process):
+        # A zombie holds no memory and no port.
         return Presence.GONE if seen.is_zombie else Presence.RUNNING
     if socket.gethostname() != process.hostname:
         return Presence.OTHER_HOST
@@ -77,7 +76,7 @@ def find_presence(process: ProcessId) -> Presence:
 
 
 def is_here(process: ProcessId) -> bool:
-    """Tell whether the process exists on this host, as a zombie perhaps: its pid is still its own."""
+    """Tell whether the process exists on this host: its pid is still its own, even as a zombie."""
     seen = _look_up(process.pid)
     return seen is not None and seen.start_time == process.start_time and _boot_id() == process.boot_id
 

@@ -1,12 +1,7 @@
 """Open, bound, read and follow a deployment's log, to which llama-server itself appends.
 
-At a start the old log becomes `.1`, and `.1` becomes `.2`. While the server runs, no process stands between it and
-the file: a pipe would end the server with its reader. So the size is bounded on access. `trim`, called by every
-command that touches the deployment, copies a log above LOG_LIMIT_BYTES to `.1` and empties it. The log is open for
-appending, so the next write lands at the new end.
-
-The bound is LOG_LIMIT_BYTES plus what is written between two commands (llama-server writes about 1 kB per request at
-its default verbosity). Lines written between the last byte of the copy and the truncation are lost.
+A start moves the old log to `.1`, and `.1` to `.2`. No process stands between server and file while it runs:
+a pipe would end the server with its reader. So every command that touches the deployment calls `trim`.
 """
 
 from __future__ import annotations
@@ -25,7 +20,7 @@ _BLOCK = 1 << 20
 
 
 def open_log(path: Path) -> int:
-    """Open a fresh log (0600, append only), moving old ones aside; its descriptor. Raises OSError."""
+    """Open a fresh log (0600, append only), old ones moved aside. Raises OSError."""
     if path.exists():
         _shift(path)
         path.replace(_previous(path, 1))
@@ -34,7 +29,12 @@ def open_log(path: Path) -> int:
 
 
 def trim(path: Path, limit_bytes: int = LOG_LIMIT_BYTES) -> None:
-    """Move a running server's log aside once it is larger than `limit_bytes`; do nothing if there is none."""
+    """Copy a log above `limit_bytes` to `.1` and empty it; do nothing if there is none.
+
+    It is open for appending, so the server's next write lands at the new end. A log has at most
+    LOG_LIMIT_BYTES and what is written between two commands (1 kB a request at the default verbosity). Lines
+    written between the last byte copied and the truncation are lost.
+    """
     with contextlib.suppress(FileNotFoundError), path.open("r+b", buffering=0) as log:
         if os.fstat(log.fileno()).st_size <= limit_bytes:
             return
@@ -47,7 +47,7 @@ def trim(path: Path, limit_bytes: int = LOG_LIMIT_BYTES) -> None:
 
 
 def tail(path: Path, n_bytes: int = 64 << 10) -> str:
-    """Return the end of the log, from the beginning of a line; empty if there is no log."""
+    """Return the end of the log, from the beginning of a line."""
     try:
         with path.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
@@ -59,7 +59,7 @@ def tail(path: Path, n_bytes: int = 64 << 10) -> str:
 
 
 def head(path: Path, n_bytes: int = 4 << 20) -> str:
-    """Return the beginning of the log, which has the load (some 100 KiB); empty if there is no log."""
+    """Return the beginning of the log, which tells of the load (some 100 KiB)."""
     try:
         with path.open("rb") as log:
             return log.read(n_bytes).decode("utf-8", errors="replace")
@@ -68,7 +68,6 @@ def head(path: Path, n_bytes: int = 4 << 20) -> str:
 
 
 def log_size(path: Path) -> int:
-    """Return the size of the log in bytes; 0 if there is none."""
     try:
         return path.stat().st_size
     except OSError:
@@ -76,9 +75,9 @@ def log_size(path: Path) -> int:
 
 
 def read_from(path: Path, start: int, limit: int) -> str:
-    """Return the text written since the log was `start` bytes long.
+    """Return what was written after the first `start` bytes: `limit` bytes of its beginning and end.
 
-    At most `limit` bytes of its beginning and as many of its end; of the whole log if it was emptied since.
+    Of the whole log, if it was emptied since.
     """
     try:
         with path.open("rb") as log:
@@ -96,10 +95,10 @@ def read_from(path: Path, start: int, limit: int) -> str:
 def follow(
     path: Path, *, last_lines: int | None = None, ended: Callable[[], bool] | None = None
 ) -> Iterator[str]:
-    """Yield the lines of the log without their newlines, then new ones as they come, through rotations.
+    """Yield the log's lines without newlines, then new ones as they come, through rotations.
 
-    Starts `last_lines` before the end, or at the beginning. Returns once `ended()` is true and everything written
-    before was yielded; never without it. Waits for a log that does not exist yet.
+    Starts `last_lines` before the end, or at the beginning; waits for a log that does not exist yet. Returns
+    once `ended()` is true and everything written before was yielded.
     """
     log: BinaryIO | None = None
     start = 0 if last_lines is None else _offset_of_last(path, last_lines)
@@ -129,7 +128,7 @@ def follow(
 
 
 def _unread(log: BinaryIO | None) -> bytes:
-    """Read everything after our position; from the beginning if the file was emptied meanwhile."""
+    """Read everything after our position; from the beginning if the file was emptied."""
     if log is None:
         return b""
     if os.fstat(log.fileno()).st_size < log.tell():
@@ -145,7 +144,7 @@ def _opened(path: Path) -> BinaryIO | None:
 
 
 def _moved(path: Path, log: BinaryIO) -> bool:
-    """Tell whether another file has the name now; not while no file has it."""
+    """Tell whether another file has the name now."""
     try:
         return path.stat().st_ino != os.fstat(log.fileno()).st_ino
     except FileNotFoundError:
@@ -153,7 +152,6 @@ def _moved(path: Path, log: BinaryIO) -> bool:
 
 
 def _offset_of_last(path: Path, n_lines: int) -> int:
-    """Return where the last `n_lines` whole lines begin."""
     try:
         with path.open("rb") as log:
             position = log.seek(0, os.SEEK_END)

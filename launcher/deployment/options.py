@@ -1,7 +1,4 @@
-"""Hold what a launcher tells the supervisor it starts.
-
-It is part of the record, so `restart` finds it when the supervisor is gone.
-"""
+"""Hold what a launcher tells the supervisor it starts, as part of the record."""
 
 from __future__ import annotations
 
@@ -16,30 +13,22 @@ from launcher.deployment.process import GRACE_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupervisorOptions:
-    """What a supervisor is to do.
-
-    idle_s, busy_s   see ready.StallLimits
-    check_s          from one health check to the next
-    memory_bytes     the limit of the memory group
-    history          the file that every load is noted in, with `driver` and the `attempt` (saves, correction, step)
-    claim            reserved memory in bytes by row, written to `claim_folder`
-    devices          the planned GPUs whose drivers are asked: UUID by llama.cpp's name
-    passed           variables that change llama-server and were given on purpose; systemd adds others of its own
-    """
+    """What a supervisor is to do."""
 
     keep_up: bool = False
     canary: bool = False
-    idle_s: float = 120.0
+    idle_s: float = 120.0  # ready.StallLimits
     busy_s: float = 1800.0
     grace_s: float = GRACE_S
-    check_s: float = 30.0
-    memory_bytes: int | None = None
-    history: str | None = None
+    check_s: float = 30.0  # between two health checks
+    memory_bytes: int | None = None  # the limit of the memory group
+    history: str | None = None  # the file that every load is noted in, with driver and attempt
     driver: str | None = None
-    attempt: dict[str, Any] = field(default_factory=dict)
-    claim: dict[str, int] = field(default_factory=dict)
+    attempt: dict[str, Any] = field(default_factory=dict)  # saves, correction, step
+    claim: dict[str, int] = field(default_factory=dict)  # reserved bytes by row
     claim_folder: str | None = None
-    devices: dict[str, str] = field(default_factory=dict)
+    devices: dict[str, str] = field(default_factory=dict)  # planned GPUs: UUID by llama.cpp's name
+    # Variables that change llama-server and were given on purpose; systemd adds others of its own.
     passed: tuple[str, ...] = ()
 
 
@@ -54,6 +43,6 @@ def supervisor_command(state_file: Path) -> tuple[str, ...]:
 
 
 def parse_options(given: Mapping[str, Any]) -> SupervisorOptions:
-    """Return the options in a record; those that only another version of this program knows are left out."""
+    """Return the options in a record, without those that this version does not know."""
     known = {field.name for field in fields(SupervisorOptions)}
     return SupervisorOptions(**{name: value for name, value in given.items() if name in known})

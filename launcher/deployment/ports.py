@@ -18,7 +18,7 @@ _ATTEMPTS = 64
 def free_port(host: str, taken: Collection[int] = ()) -> int:
     """Return a port that is free now and not in `taken`.
 
-    Raises UsageError for a host that is not this machine's, TryAgain if there is no free port.
+    Raises UsageError for a host that is not this machine's, TryAgain if no port is free.
     """
     for _ in range(_ATTEMPTS):
         port = _bind(host, 0)
@@ -43,7 +43,7 @@ def check_port(host: str, port: int) -> None:
 
 
 def listens(process: ProcessId, port: int) -> bool | None:
-    """Tell whether the process, or a descendant, listens on `port`; None if the system does not say."""
+    """Tell whether the process or a descendant listens on `port`; None if the system does not say."""
     answer = None
     for member in process_tree(process):
         try:
@@ -64,7 +64,8 @@ def _bind(host: str, port: int) -> int:
         raise UsageError(f"host {host} has no address", hint="use --host 127.0.0.1") from error
     with socket.socket(family, kind, protocol) as probe:
         if port:
-            # As llama-server does (server-http.cpp), so that a port its predecessor has just left counts as free.
+            # As llama-server does (server-http.cpp), so that a port its predecessor has just left counts as
+            # free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)

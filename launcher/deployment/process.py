@@ -1,7 +1,4 @@
-"""Start a process that outlives the launcher, recognise it later, and end its whole tree.
-
-Nothing ties it to the launcher: no pipe, no terminal, no inherited descriptor.
-"""
+"""Start a process that outlives the launcher, recognise it later, and end its whole tree."""
 
 from __future__ import annotations
 
@@ -21,26 +18,26 @@ from launcher.deployment.identity import Presence, ProcessId, find_presence, ide
 from launcher.deployment.log_file import open_log
 from launcher.errors import EngineFailed, NotAllowed, NotFound, TryAgain
 
+# Variable that every process of a deployment inherits, with the path of its record: finds those that left the
+# tree.
 MARKER = "LAUNCHER_DEPLOYMENT"
-"""Variable that every process of a deployment inherits, with the path of its record: finds those that left the tree."""
 
+
+# From SIGTERM to SIGKILL: llama-server's own router gives its children as long (stop-timeout).
 GRACE_S = 10.0
-"""From SIGTERM to SIGKILL: llama-server's own router gives its children as long (stop-timeout)."""
 
+
+# After SIGKILL. Only a process stuck inside a driver takes longer, and waiting does not help then.
 KILL_S = 10.0
-"""After SIGKILL. Only a process stuck inside a driver takes longer, and waiting does not help then."""
 
 _POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
-    """The work of a process so far: bytes read through system calls, bytes resident, CPU seconds.
+    """The work of a process so far."""
 
-    `read_bytes` is None if the system does not say.
-    """
-
-    read_bytes: int | None
+    read_bytes: int | None  # through system calls; None if the system does not say
     resident_bytes: int
     cpu_s: float
 
@@ -50,8 +47,8 @@ def start_process(
 ) -> ProcessId:
     """Start `argv` in a session of its own, stdin closed, stdout and stderr appended to `log_path`.
 
-    `marker` names the deployment in the environment of the whole tree. Raises NotFound, NotAllowed or EngineFailed if
-    the program cannot be run, TryAgain if the log cannot be written.
+    `marker` names the deployment in the environment of the whole tree. Raises NotFound, NotAllowed or
+    EngineFailed if the program cannot be run, TryAgain if the log cannot be written.
     """
     try:
         log = open_log(log_path)
@@ -67,7 +64,7 @@ def start_process(
             stderr=subprocess.STDOUT,
             env={**env, MARKER: marker},
             cwd=cwd,
-            start_new_session=True,
+            start_new_session=True,  # nothing ties it to the launcher: no pipe, terminal or descriptor
         )
     except OSError as error:
         raise cannot_run(argv[0], error) from error
@@ -80,7 +77,7 @@ def start_process(
 
 
 def reap_process(process: ProcessId) -> int | None:
-    """Return the exit status (negative: the signal) of a child that has ended; once.
+    """Return the exit status (negative: the signal) of a child of ours that has ended; once.
 
     None while it runs, and for processes that are not our children.
     """
@@ -95,8 +92,9 @@ def reap_process(process: ProcessId) -> int | None:
 def stop_process(process: ProcessId | None, *, marker: str, grace_s: float = GRACE_S) -> bool:
     """End the process and everything it started; return whether anything was alive.
 
-    SIGTERM goes to the process group and to descendants that left it; after `grace_s`, or at once on Ctrl-C (raised
-    afterwards), SIGKILL goes to what is left. Raises EngineFailed naming the pids that even SIGKILL did not end.
+    SIGTERM goes to the process group and to descendants that left it; SIGKILL to what is left after
+    `grace_s`, or at once on Ctrl-C, which is raised afterwards. Raises EngineFailed naming pids that even
+    SIGKILL did not end.
     """
     members = _family(process, marker)
     if not members:
@@ -126,7 +124,7 @@ def read_activity(process: ProcessId) -> Activity | None:
 
 
 def process_tree(process: ProcessId) -> tuple[psutil.Process, ...]:
-    """Return the process and its living descendants; empty if it is gone."""
+    """Return the process and its living descendants."""
     if find_presence(process) is not Presence.RUNNING:
         return ()
     try:
@@ -144,7 +142,6 @@ class _Child(subprocess.Popen[bytes]):
 
 
 def cannot_run(program: str, error: OSError) -> EngineFailed | NotFound | NotAllowed:
-    """Return the error for a program that could not be started."""
     if isinstance(error, FileNotFoundError):
         return NotFound(f"the engine {program} does not exist", hint="launcher engine list")
     if isinstance(error, PermissionError):
@@ -205,11 +202,10 @@ def _alive(seen: psutil.Process) -> bool:
 
 
 def _terminate(members: Iterable[psutil.Process], process: ProcessId | None) -> None:
-    """Send SIGTERM once to each: for llama-server a second one means exit(1)."""
     group = process.pid if process is not None and is_here(process) else None
     if group is not None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(group, signal.SIGTERM)
+            os.killpg(group, signal.SIGTERM)  # once: for llama-server a second one means exit(1)
     for seen in members:
         with contextlib.suppress(psutil.Error, OSError):
             if group is None or os.getpgid(seen.pid) != group:

@@ -24,7 +24,7 @@ _NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{_MAX_NAME - 1}}}")
 
 
 class Phase(StrEnum):
-    """How far a deployment got, as its record says (lifecycle.State, written down)."""
+    """How far a deployment got: lifecycle.State, as its record has it."""
 
     STARTING = "starting"
     READY = "ready"  # it produced a token
@@ -38,43 +38,33 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """A served model, as its record describes it.
-
-    url          can be connected to; clients append /v1. `host` is what llama-server binds
-    process      llama-server; None from the claim of name and port to its start
-    starter      the launcher that starts it
-    supervisor   None before it began, and in records of launchers without one
-    stored_plan  the plan and its JSON document
-    plan_hash    tells whether a second `up` asks for the same
-    restarts     by this supervisor; `failure` is why llama-server ended last
-    unit         systemd's, if that keeps the supervisor up
-    options      of the supervisor (options.SupervisorOptions)
-    """
+    """A served model, as its record describes it."""
 
     name: str
     model_id: str
-    url: str
-    host: str
+    url: str  # can be connected to; clients append /v1
+    host: str  # what llama-server binds
     port: int
-    process: ProcessId | None
-    starter: ProcessId | None
+    process: ProcessId | None  # llama-server; None from the claim of name and port to its start
+    starter: ProcessId | None  # the launcher
     phase: Phase
     model_path: str
     model_bytes: int
     argv: tuple[str, ...]
     env_dropped: tuple[str, ...]
     stored_plan: StoredPlan
-    plan_hash: str
+    plan_hash: str  # tells whether a second `up` asks for the same
     log_path: str
     engine_path: str
     engine_sha256: str | None
     engine_commit: str | None
     api_key_file: str | None
     started_at: str
-    supervisor: ProcessId | None = None
-    restarts: int = 0
-    failure: Cause | None = None
-    unit: str | None = None
+    supervisor: ProcessId | None = None  # None before it began, and in records of launchers without one
+    restarts: int = 0  # by this supervisor
+    failure: Cause | None = None  # why llama-server ended last
+    unit: str | None = None  # systemd's, if that keeps the supervisor up
+    # SupervisorOptions
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -83,7 +73,7 @@ class Deployment:
 
     @property
     def plan(self) -> Plan | None:
-        """The plan; None if it cannot be read (`stored_plan.problem` says why)."""
+        """None if it cannot be read; `stored_plan.problem` says why."""
         return self.stored_plan.plan
 
     @property
@@ -92,13 +82,13 @@ class Deployment:
 
     @property
     def planned_bytes(self) -> dict[str, int]:
-        """The most the plan takes, in bytes by device id and HOST; empty if it cannot be read."""
+        """The most the plan takes, in bytes by device id and HOST."""
         return {row.where: row.used_bytes for row in self.ledger}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnreadableRecord:
-    """A state file that cannot be read, and why, in a sentence. `launcher stop` removes it."""
+    """A state file that cannot be read. `launcher stop` removes it."""
 
     name: str
     path: str
@@ -112,12 +102,11 @@ def deployment_name(model_id: str) -> str:
 
 
 def is_name(text: str) -> bool:
-    """Tell whether a deployment can be called that."""
     return _NAME.fullmatch(text) is not None
 
 
 def check_name(name: str) -> str:
-    """Return `name` if a deployment can be called that: it becomes a file's name. Raises UsageError."""
+    """Return `name` if it can be a deployment's and a file's. Raises UsageError."""
     if not is_name(name):
         raise UsageError(
             f"name {name!r} is not made of at most {_MAX_NAME} of a-z, 0-9, '.', '_' and '-'",
@@ -133,7 +122,7 @@ def plan_hash(document: Mapping[str, Any]) -> str:
 
 
 def record_json(deployment: Deployment) -> dict[str, Any]:
-    """Return the deployment as JSON, as it is stored and as `--json` prints it."""
+    """Return the deployment as it is stored, and as `--json` prints it."""
     flat = asdict(replace(deployment, stored_plan=StoredPlan(document={}, plan=None)))
     del flat["stored_plan"]
     problem = deployment.stored_plan.problem

@@ -1,8 +1,9 @@
-"""Keep the records of deployments in a folder: one state file each, written whole or not at all.
+"""Keep the records of deployments in a folder.
 
-For each deployment the folder holds NAME.json (0600), NAME.log with its predecessors, NAME.progress while it loads,
-and NAME.lock, held by the launcher that starts it until it is ready. A file that cannot be read is returned as an
-UnreadableRecord, so that one broken file hides no other.
+NAME.json   the record (0600), written whole or not at all
+NAME.log    llama-server's log, with NAME.log.1 and .2 before it
+NAME.progress  how far a load is
+NAME.lock   held by the launcher that starts it, until it is ready
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ from launcher.deployment.record import (
 from launcher.errors import NotFound, TryAgain, UsageError
 from launcher.system.locks import exclusive, exclusive_if_free
 
-# What starting a deployment writes besides its log: its record twice (the new one before the old one goes), a claim,
-# progress, a line of history. A record of 60 devices has about 30 kB.
+# What starting a deployment writes besides its log: its record twice (the new one before the old one goes), a
+# claim, progress, a line of history. A record of 60 devices has about 30 kB.
 _RECORDS_BYTES = 256 << 10
 
 _MAX_RECORD_CHARS = 16 << 20  # what a longer file has after that makes it no JSON
 
 
 def log_path(folder: Path, name: str) -> Path:
-    """Return the path of the deployment's log, which stays after the record is gone."""
+    """Return the path of the log, which stays after the record is gone."""
     return folder / f"{check_name(name)}.log"
 
 
@@ -46,17 +47,17 @@ def state_path(folder: Path, name: str) -> Path:
 
 
 def marker_of(folder: Path, name: str) -> str:
-    """Return the mark that the processes of a deployment carry (process.MARKER): the path of its record."""
+    """Return the mark of the deployment's processes (process.MARKER)."""
     return str(state_path(folder, name).absolute())
 
 
 def progress_path(folder: Path, name: str) -> Path:
-    """Return the path of the progress of a load, written by the supervisor for the launcher that waits."""
+    """Return the path of a load's progress, which a supervisor writes for the launcher."""
     return folder / f"{check_name(name)}.progress"
 
 
 def save_record(folder: Path, deployment: Deployment) -> None:
-    """Write the state file, whole or not at all; it is on disk when this returns. Raises OSError."""
+    """Write the record and sync it to disk. Raises OSError."""
     path = state_path(folder, deployment.name)
     text = json.dumps(record_json(deployment), indent=2, ensure_ascii=False) + "\n"
     descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.")  # mkstemp makes it 0600
@@ -74,7 +75,7 @@ def save_record(folder: Path, deployment: Deployment) -> None:
 
 
 def check_disk_space(folder: Path) -> None:
-    """Raise TryAgain, naming the folder, if records, claims and a log cannot be written there."""
+    """Raise TryAgain if records, claims and a log cannot be written to the folder."""
     try:
         make_private(folder)
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -97,7 +98,7 @@ def records_unwritable(folder: Path, error: OSError | None = None) -> TryAgain:
 
 
 def find_record(folder: Path, name: str) -> Deployment | UnreadableRecord | None:
-    """Return the deployment of that name as recorded; None if there is none. Raises UsageError for a bad name."""
+    """Return the record of that name; None if there is none. Raises UsageError for a bad name."""
     return _read(state_path(folder, name))
 
 
@@ -108,7 +109,7 @@ def read_all(folder: Path) -> tuple[Deployment | UnreadableRecord, ...]:
 
 
 def require_record(folder: Path, name: str) -> Deployment:
-    """Return the deployment of that name. Raises NotFound naming those there are, UsageError for a broken file."""
+    """Return the record of that name. Raises NotFound naming those there are, UsageError."""
     entry = find_record(folder, name)
     if isinstance(entry, UnreadableRecord):
         raise UsageError(f"{entry.path}: {entry.problem}", hint=f"launcher stop {name}")
@@ -127,7 +128,7 @@ def require_record(folder: Path, name: str) -> Deployment:
 
 
 def name_or_only(folder: Path, name: str | None) -> str:
-    """Return `name`, or that of the only deployment. Raises NotFound without one, UsageError among several."""
+    """Return `name`, or that of the only deployment. Raises NotFound, or UsageError if several."""
     if name is not None:
         return name
     names = [entry.name for entry in read_all(folder)]
@@ -147,7 +148,7 @@ def remove_record(folder: Path, name: str) -> None:
 
 @contextmanager
 def hold_start(folder: Path, name: str, *, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
-    """Be the only launcher that starts `name`; call `on_wait` before waiting for another one."""
+    """Be the only launcher that starts `name`; call `on_wait` before waiting for another."""
     path = folder / f"{check_name(name)}.lock"
     make_private(folder)
     with exclusive(path, on_wait=on_wait):
@@ -156,7 +157,7 @@ def hold_start(folder: Path, name: str, *, on_wait: Callable[[], None] | None = 
 
 @contextmanager
 def hold_start_if_free(folder: Path, name: str) -> Iterator[bool]:
-    """Yield whether no launcher is starting `name`; if so, none can inside the block."""
+    """Yield whether no launcher is starting `name`; then none can inside the block."""
     make_private(folder)
     with exclusive_if_free(folder / f"{check_name(name)}.lock") as free:
         yield free
@@ -164,14 +165,14 @@ def hold_start_if_free(folder: Path, name: str) -> Iterator[bool]:
 
 @contextmanager
 def hold_ports(folder: Path) -> Iterator[None]:
-    """Hold the lock while a port is chosen and recorded, so that no two deployments get the same."""
+    """Hold the lock while a port is chosen and recorded."""
     make_private(folder)
     with exclusive(folder / ".ports.lock"):
         yield
 
 
 def make_private(folder: Path) -> None:
-    """Make the folder, and let only its owner look inside. Raises OSError."""
+    """Make the folder, for its owner alone. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     if folder.stat().st_mode & 0o077:
         folder.chmod(0o700)
@@ -202,7 +203,7 @@ def _unreadable(path: Path, problem: str) -> UnreadableRecord:
 
 
 def _sync(folder: Path) -> None:
-    """Sync the folder: a rename or removal survives a power cut only once its folder is on disk."""
+    # A rename or removal survives a power cut only once its folder is on disk.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # some filesystems refuse to sync a folder

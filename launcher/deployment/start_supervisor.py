@@ -1,4 +1,4 @@
-"""Start the supervisor of a recorded deployment: as a unit of the user's systemd if possible, else as a process."""
+"""Start the supervisor of a recorded deployment: as a unit of the user's systemd, or a process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from launcher.errors import EngineFailed
 
 
 def start_supervisor(folder: Path, deployment: Deployment, env: Mapping[str, str], cwd: Path) -> ProcessId:
-    """Start the supervisor, which starts llama-server. Raises NotFound, NotAllowed, EngineFailed, TryAgain."""
+    """Start the supervisor, which starts llama-server.
+
+    Raises NotFound, NotAllowed, EngineFailed, TryAgain.
+    """
     # A program that cannot be run is reported now, not by the supervisor.
     _, (program, *_) = split_taskset(deployment.argv)
     for usable, error in ((os.F_OK, FileNotFoundError()), (os.X_OK, PermissionError())):

@@ -31,7 +31,7 @@ class DeploymentState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """The state of a deployment; `detail` explains it in words if there is more to say."""
+    """A state, and words for what it does not say."""
 
     state: DeploymentState
     detail: str | None = None
@@ -39,11 +39,11 @@ class Status:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vitals:
-    """How a server does. `tokens_per_s` is llama-server's own gauge: since it was last asked; None if not told."""
+    """How a server does."""
 
     uptime_s: float | None = None
     resident_bytes: int | None = None
-    tokens_per_s: float | None = None
+    tokens_per_s: float | None = None  # llama-server's own gauge: since it was last asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ def ask_status(deployment: Deployment) -> StatusReport:
 
 
 def find_server_trouble(deployment: Deployment) -> Status | None:
-    """Return what is wrong with a server that was well when its supervisor last asked; None if nothing is."""
+    """Return what is wrong with a server that was well when its supervisor last asked."""
     pid = deployment.pid
     try:
         if pid is not None and psutil.Process(pid).status() == psutil.STATUS_STOPPED:
@@ -117,7 +117,6 @@ def find_server_trouble(deployment: Deployment) -> Status | None:
 
 
 def _starting(deployment: Deployment, where: Presence) -> Status:
-    """Return the state of a deployment that is not ready yet, whether its launcher still waits or has gone."""
     name, process = deployment.name, deployment.process
     if where is not Presence.RUNNING and process is not None:
         detail = f"llama-server (pid {process.pid}) ended before it was ready"
@@ -132,8 +131,8 @@ def _starting(deployment: Deployment, where: Presence) -> Status:
 
 
 def _unsupervised(deployment: Deployment, where: Presence) -> Status:
-    """Return the state of a deployment whose supervisor was killed."""
-    # llama-server sees its pipe close and ends; on Linux the kernel ends it at once.
+    # Its supervisor was killed: llama-server sees its pipe close and ends; on Linux the kernel ends it at
+    # once.
     pid = None if deployment.supervisor is None else deployment.supervisor.pid
     gone = f"its supervisor (pid {pid}) was killed, and llama-server with it"
     if deployment.unit is not None and is_kept(deployment.unit):

@@ -1,7 +1,7 @@
 """Take a deployment down, so that nothing of it runs and nothing is recorded.
 
-Its supervisor is asked to end, through systemd if that keeps it. Processes that do not end in time are killed; they
-are found by the mark that every process of a deployment carries (process.MARKER).
+Its supervisor is asked to end, through systemd if that keeps it. Processes that do not end in time are
+killed; they are found by their mark (process.MARKER).
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ class TakenDown:
 
 
 def take_down(folder: Path, name: str, *, grace_s: float = GRACE_S) -> TakenDown:
-    """End a deployment's whole process tree and remove its record.
+    """End a deployment's processes and remove its record, whatever state both are in.
 
-    Works for a deployment that is gone, half started, or has an unreadable record. Raises NotFound naming those there
-    are, UsageError if it runs on another host, EngineFailed if a process cannot be ended.
+    Raises NotFound naming those there are, UsageError if it runs on another host, EngineFailed if a process
+    cannot be ended.
     """
     check_name(name)
     entry = find_record(folder, name)
@@ -74,10 +74,7 @@ def take_down(folder: Path, name: str, *, grace_s: float = GRACE_S) -> TakenDown
 
 
 def tidy(folder: Path) -> None:
-    """Bound the logs, and remove the memory groups of supervisors that were killed.
-
-    Called by commands that touch the deployments anyway.
-    """
+    """Bound the logs, and remove the memory groups of supervisors that were killed."""
     sweep_groups()
     for entry in read_all(folder):
         if isinstance(entry, Deployment):
@@ -109,7 +106,7 @@ def _end(folder: Path, entry: Deployment, grace_s: float) -> None:
 
 
 def remove_traces(folder: Path, name: str, *, grace_s: float = GRACE_S) -> None:
-    """End what runs of a deployment and remove what is recorded, whatever there is."""
+    """End what runs of a deployment and remove what is recorded."""
     entry = find_record(folder, name)
     if isinstance(entry, Deployment):
         _end(folder, entry, grace_s)
@@ -118,8 +115,8 @@ def remove_traces(folder: Path, name: str, *, grace_s: float = GRACE_S) -> None:
 
 
 def _forget(folder: Path, deployment: Deployment) -> None:
-    """Remove the record of a deployment that was ended."""
-    # A launcher that was starting it sees its process end and removes the record itself; only then is the name free.
+    # A launcher that was starting it sees its process end and removes the record itself; only then is the
+    # name free.
     deadline = time.monotonic() + _HANDOVER_S
     while _still_recorded(folder, deployment) and time.monotonic() < deadline:
         with hold_start_if_free(folder, deployment.name) as free:

@@ -1,7 +1,4 @@
-"""Write a planned server for elsewhere: systemd unit, compose file, Kubernetes manifest, shell script. Pure.
-
-Memory requests are the ledger's, limits those that `up` sets.
-"""
+"""Write a planned server for elsewhere: as unit, compose file, Kubernetes manifest, script. Pure."""
 
 from __future__ import annotations
 
@@ -26,31 +23,26 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
-    """A server to run elsewhere.
-
-    argv          the whole command line
-    model_folder  the folder that a container needs to see
-    limit_bytes   None: no limit
-    ready         the command that returns once the server has produced a token
-    """
+    """A server to run elsewhere. Memory requests are the ledger's, limits those that `up` sets."""
 
     name: str
     model_id: str
-    argv: tuple[str, ...]
-    model_folder: str
+    argv: tuple[str, ...]  # the whole command line
+    model_folder: str  # what a container needs to see
     port: int
     host_bytes: int
-    limit_bytes: int | None
+    limit_bytes: int | None  # None: no limit
     n_cuda: int = 0
     api_key_file: str | None = None
     env: tuple[tuple[str, str], ...] = ()
-    ready: tuple[str, ...] | None = None
+    ready: tuple[str, ...] | None = None  # returns once the server has produced a token
 
 
 def systemd_unit(export: Export, *, system: bool = False) -> str:
-    """Return a hardened unit (systemd.exec(5)): it reads the model, binds its port, and may do little else."""
-    # A mount namespace is for the system's units alone: a user's systemd makes a user namespace for it, which systems
-    # forbid (Ubuntu 24.04) or containers fail at (226/NAMESPACE, seen), and the service would not start.
+    """Return a hardened unit (systemd.exec(5)): it reads the model, binds its port, and little else."""
+    # A mount namespace is for the system's units alone: a user's systemd makes a user namespace for it, which
+    # systems forbid (Ubuntu 24.04) or containers fail at (226/NAMESPACE, seen), and the service would not
+    # start.
     mounts = "ProtectSystem=strict\nProtectControlGroups=yes\nProtectKernelTunables=yes\n" if system else ""
     limit = "" if export.limit_bytes is None else f"MemoryMax={export.limit_bytes}\n"
     environment = "".join(f"Environment={_quoted(f'{name}={value}')}\n" for name, value in export.env)
@@ -86,7 +78,6 @@ WantedBy={"multi-user.target" if system else "default.target"}
 
 
 def shell_script(export: Export) -> str:
-    """Return a script that execs the server."""
     variables = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in export.env)
     words = [shlex.quote(word) for word in export.argv]
     return f"#!/bin/sh\n# {export.model_id}\nulimit -c 0\n{variables}exec {' '.join(words)}\n"
@@ -177,7 +168,7 @@ def _volumes(export: Export, name: str) -> list[object]:
 
 
 def _inside(export: Export) -> tuple[str, ...]:
-    """Return the arguments inside a container: model and key where they are mounted, on every address."""
+    """Return the arguments inside a container: mounted model and key, every address."""
     words = list(split_taskset(export.argv)[1][1:])
     for index, word in enumerate(words[:-1]):
         value = words[index + 1]
@@ -206,7 +197,7 @@ def _line(words: Sequence[str]) -> str:
 
 
 def _quoted(word: str) -> str:
-    """Quote a word of a unit: systemd.service(5), COMMAND LINES; % and $ are doubled to stay."""
+    """Quote a word of a unit: systemd.service(5), COMMAND LINES."""
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{escaped}"' if not word or any(char in word for char in " \t'\"\\;") else escaped
 
@@ -216,7 +207,7 @@ def _escaped(text: str) -> str:
 
 
 def _yaml(value: object, indent: int = 0) -> str:
-    """Return block YAML of mappings, lists and scalars; strings are quoted as JSON, which YAML takes."""
+    """Return block YAML; strings are quoted as JSON, which YAML takes."""
     pad = "  " * indent
     if isinstance(value, Mapping):
         return "".join(f"{pad}{key}:{_yaml_value(item, indent)}" for key, item in value.items())

@@ -22,12 +22,12 @@ _LINGER = Path("/var/lib/systemd/linger")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstalledUnit:
-    """A unit that was written; `started` is None if systemd does not run here."""
+    """A unit that was written."""
 
     unit: str
     path: Path
     verified: bool
-    started: bool | None
+    started: bool | None  # None: systemd does not run here
 
 
 def unit_name(name: str) -> str:
@@ -43,7 +43,7 @@ def unit_folder(*, system: bool) -> Path:
 
 
 def has_bus(*, system: bool) -> bool:
-    """Tell whether systemd answers: sd_booted(3) for the system's, the manager's socket for the user's."""
+    """Tell whether systemd answers: sd_booted(3), or the manager's socket for the user's."""
     if shutil.which("systemctl") is None:
         return False
     if system:

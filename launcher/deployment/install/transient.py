@@ -1,9 +1,8 @@
 """Run the supervisor as a transient unit of the user's systemd, where that outlives the login session.
 
-The supervisor restarts llama-server, systemd restarts the supervisor; either way the record has one writer. systemd
-does what the supervisor cannot do for itself: restart it after a kill -9, have the kernel enforce a memory limit, and
-keep a journal of starts and endings. llama-server's own log stays a file (0600): groups can read journals, and prompts
-are in the log.
+The supervisor restarts llama-server; systemd restarts the supervisor, has the kernel enforce a memory limit,
+and keeps a journal of starts and endings. llama-server's own log stays a file (0600): groups can read
+journals, and prompts are in the log.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _LIMIT_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A program for systemd to keep up: `argv` in `cwd`, with `env` added to systemd's, stderr appended to `log`."""
+    """A program for systemd to keep up."""
 
     unit: str
     title: str
@@ -39,7 +38,7 @@ class Service:
 
 
 def is_available(environ: Mapping[str, str]) -> bool:
-    """Tell whether the user's systemd answers and lingers: else its units end with the login session."""
+    """Tell whether the user's systemd answers and outlives the login session."""
     runtime = environ.get("XDG_RUNTIME_DIR")
     if runtime is None or shutil.which("systemd-run", path=environ.get("PATH")) is None:
         return False
@@ -47,7 +46,7 @@ def is_available(environ: Mapping[str, str]) -> bool:
 
 
 def properties(service: Service) -> tuple[str, ...]:
-    """Return the unit's properties: systemd.service(5), systemd.exec(5), systemd.resource-control(5)."""
+    """Return the unit's properties: systemd.{service,exec,resource-control}(5)."""
     limit = () if service.memory_bytes is None else (f"MemoryMax={service.memory_bytes}",)
     return (
         f"WorkingDirectory={service.cwd}",
@@ -69,7 +68,6 @@ def properties(service: Service) -> tuple[str, ...]:
 
 
 def unit_command(service: Service) -> tuple[str, ...]:
-    """Return the command line of systemd-run for the service."""
     return (
         "systemd-run",
         "--user",
@@ -88,7 +86,7 @@ def unit_command(service: Service) -> tuple[str, ...]:
 
 
 def start_unit(service: Service) -> ProcessId:
-    """Have systemd start the service; return its process. Raises EngineFailed with systemd's words."""
+    """Have systemd start the service. Raises EngineFailed with systemd's words."""
     done = _run(unit_command(service), service.env)
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines()
@@ -103,7 +101,7 @@ def start_unit(service: Service) -> ProcessId:
 
 
 def stop_unit(unit: str, *, wait: bool) -> bool:
-    """End the unit, and cancel its next start; return False if systemd does not answer or has no such unit."""
+    """End the unit, and cancel its next start; False if systemd knows no such unit."""
     how = () if wait else ("--no-block",)
     return _run(("systemctl", "--user", "stop", *how, unit), os.environ).returncode == 0
 

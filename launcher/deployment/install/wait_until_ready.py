@@ -1,8 +1,6 @@
-"""Wait until the server at a URL has produced a token: only then does its systemd unit count as started.
+"""Wait until the server at a URL has produced a token: its systemd unit counts as started then.
 
-    python -m launcher.deployment.install.wait_until_ready URL [API_KEY_FILE]
-
-There is no time limit: systemd ends it with the unit when llama-server ends.
+python -m launcher.deployment.install.wait_until_ready URL [API_KEY_FILE]
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ _POLL_S = 0.5
 
 def main(arguments: list[str]) -> int:
     url, key_file = arguments[0], arguments[1] if len(arguments) > 1 else None
-    while not is_loaded(url):
+    while not is_loaded(url):  # without a limit: systemd ends this with the unit when llama-server ends
         time.sleep(_POLL_S)
     generate_token(url, api_key=read_api_key(key_file))
     return 0

@@ -23,7 +23,7 @@ class Bookkeeping:
         self._key = claims.claim_key(folder, name)
 
     def claim(self, record: Deployment, *, loaded: bool) -> None:
-        """Take over the reserved memory from the launcher; `loaded` once its part on the GPUs is in use."""
+        """Take over the reserved memory from the launcher."""
         folder, me = self._options.claim_folder, record.supervisor
         if folder is None or me is None:
             return
@@ -36,7 +36,6 @@ class Bookkeeping:
             claims.drop_claim(Path(self._options.claim_folder), self._key)
 
     def note_load(self, record: Deployment, child: Child, cause: Cause | None) -> None:
-        """Append a line to the history: what was planned and what was allocated."""
         if self._options.history is None:
             return
         activity = None if record.process is None else process.read_activity(record.process)

@@ -1,8 +1,8 @@
 """Run llama-server as the supervisor's child: its pipes, its part of the log, its end.
 
-They talk by llama.cpp's child protocol (tools/server/server-models.cpp): under LLAMA_SERVER_ROUTER_PORT the server
-reports its state on stdout, takes `cmd_router_to_child:exit` on stdin, and ends when stdin closes. An engine without
-the protocol is watched from outside and ended by SIGTERM.
+By llama.cpp's child protocol (tools/server/server-models.cpp) the server reports its state on stdout, takes
+`cmd_router_to_child:exit` on stdin, and ends when stdin closes. An engine without it is watched from outside
+and ended by SIGTERM.
 """
 
 from __future__ import annotations
@@ -28,10 +28,7 @@ _LOG_BYTES = 4 << 20
 
 
 class Child:
-    """A llama-server, started by the constructor, which raises OSError if the program cannot be run.
-
-    `number` tells it from the children before it.
-    """
+    """A llama-server, started by the constructor. Raises OSError if it cannot be run."""
 
     def __init__(
         self, number: int, argv: Sequence[str], log: Path, group: Path | None, vram_growth: VramGrowth
@@ -48,7 +45,7 @@ class Child:
             stdout=subprocess.PIPE,
             env={**os.environ, **_ROUTER_PORT},
             start_new_session=True,
-            preexec_fn=protect.before_exec(group),  # noqa: PLW1509  no thread of ours runs between two children
+            preexec_fn=protect.before_exec(group),  # noqa: PLW1509  no thread runs between two children
         )
         self.pid = self._process.pid
         if self._process.stdout is not None:
@@ -56,22 +53,20 @@ class Child:
 
     @property
     def stdout(self) -> int | None:
-        """The descriptor of its stdout; None once that is closed."""
         pipe = self._process.stdout
         return None if pipe is None or pipe.closed else pipe.fileno()
 
     def read_stdout(self) -> bytes | None:
-        """Read reports; return what else it printed, which belongs into the log, or None at the end."""
+        """Read reports; return what else it printed, None at the end."""
         data = b"" if self.stdout is None else os.read(self.stdout, 1 << 16)
         return self.reports.add(data) if data else None
 
     def exit_status(self) -> int | None:
-        """Return its exit status (negative: the signal that ended it); None while it runs."""
+        """Return the exit status (negative: a signal); None while it runs."""
         return self._process.poll()
 
     def ask_exit(self) -> None:
-        """Ask it to end: by the pipe once it is loaded and listens there, else by SIGTERM."""
-        if self._process.stdin is not None and self.reports.is_ready:
+        if self._process.stdin is not None and self.reports.is_ready:  # it listens there once it is loaded
             with contextlib.suppress(OSError):
                 os.write(self._process.stdin.fileno(), EXIT)
                 return
@@ -84,11 +79,9 @@ class Child:
                 os.killpg(self.pid, number)
 
     def log(self) -> str:
-        """Return what was logged since it was started."""
         return read_from(self._log, self._log_start, _LOG_BYTES)
 
     def close(self) -> None:
-        """Close the pipes of a child that has ended."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(OSError):

@@ -1,9 +1,7 @@
 """Decide the life of one deployment: a table of state x event -> state and effects. Pure.
 
-`advance` decides, `supervisor` does. While a supervisor lives, nothing else writes the deployment's state.
-
-A child (a llama-server) lives in READY, DEGRADED, STOPPING and STARTING, but not between the effect Spawn and the
-event that answers it. A timer carries the generation it was armed in; a timer that fires late is ignored.
+A child (llama-server) lives in READY, DEGRADED, STOPPING and STARTING, but not between the effect Spawn and
+the event that answers it. A timer carries the generation it was armed in; one that fires late is ignored.
 """
 
 from __future__ import annotations
@@ -33,34 +31,25 @@ class Timer(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What to do about a server that ends by itself.
+    """What to do about a server that ends by itself."""
 
-    `keep_up` starts it again, at most `max_restarts` times in `window_s`, each time after a longer pause. `grace_s` is
-    the time from asking it to exit to SIGKILL, `check_s` from one health check to the next.
-    """
-
-    keep_up: bool = False
-    max_restarts: int = 5
+    keep_up: bool = False  # start it again
+    max_restarts: int = 5  # within window_s
     window_s: float = 600.0
-    pause_s: float = 1.0
-    grace_s: float = 10.0  # as llama-server's own router gives its children (stop-timeout)
-    check_s: float = 30.0
+    pause_s: float = 1.0  # before the first restart; longer each time
+    grace_s: float = 10.0  # until SIGKILL; as llama-server's own router gives its children (stop-timeout)
+    check_s: float = 30.0  # between two health checks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lifecycle:
-    """The life so far.
-
-    child      a llama-server lives
-    condemned  it is being killed because it did not become ready
-    crashes    times of endings within the window, in seconds of any steady clock
-    """
+    """The life so far."""
 
     state: State = State.STOPPED
-    child: bool = False
-    condemned: bool = False
+    child: bool = False  # a llama-server lives
+    condemned: bool = False  # it is being killed because it did not become ready
     was_ready: bool = False
-    crashes: tuple[float, ...] = ()
+    crashes: tuple[float, ...] = ()  # times of endings within the window, in seconds of any steady clock
     restarts: int = 0
     generation: int = 0
     timers: tuple[tuple[Timer, int], ...] = ()
@@ -71,9 +60,9 @@ class Lifecycle:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The deployment is to run; `was_ready` if it was, under a supervisor that was killed."""
+    """The deployment is to run."""
 
-    was_ready: bool = False
+    was_ready: bool = False  # it ran under a supervisor that was killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +89,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Unfit:
-    """The child lives and will not become ready: it stalled, or answers without producing a token."""
+    """The child lives, but stalled, or answers without producing a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +144,7 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """Start a timer; answered by Elapsed with the same generation."""
+    """Start a timer; answered by Elapsed."""
 
     timer: Timer
     generation: int
@@ -164,7 +153,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """End the supervisor: nothing is left to do."""
+    """End the supervisor."""
 
 
 Effect = Spawn | Watch | CheckHealth | AskExit | Kill | Arm | Leave
@@ -172,7 +161,7 @@ Next = tuple[Lifecycle, tuple[Effect, ...]]
 
 
 def advance(life: Lifecycle, event: Event, policy: Policy) -> Next:  # noqa: C901, PLR0911, PLR0912  one table
-    """Return the life after `event`, and what to do; an event that means nothing here changes nothing."""
+    """Return the life after `event`, and what to do."""
     nothing: Next = (life, ())
     match event, life.state:
         case Start(was_ready), State.STOPPED | State.FAILED:
@@ -205,7 +194,7 @@ def advance(life: Lifecycle, event: Event, policy: Policy) -> Next:  # noqa: C90
             return _over(life, State.STOPPED)
         case Elapsed(timer, generation), _ if (timer, generation) in life.timers:
             return _elapsed(_disarmed(life), timer)
-        case _:
+        case _:  # the event means nothing in this state
             return nothing
 
 

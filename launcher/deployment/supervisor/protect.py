@@ -1,7 +1,7 @@
 """Keep a llama-server from harming other programs.
 
-It is killed before the desktop if memory runs out, leaves no core, ends with its supervisor, and takes no more memory
-than planned. A protection that the system does not allow is left out.
+If memory runs out it is killed before the desktop. It leaves no core, ends with its supervisor, and takes no
+more memory than planned. What the system does not allow is left out.
 """
 
 from __future__ import annotations
@@ -18,46 +18,44 @@ from pathlib import Path
 from launcher.deployment.identity import lives
 from launcher.units import GIB
 
+# proc(5): added to the kernel's badness of 0 to 1000. Half of the scale puts any model server before any
+# desktop, and leaves others (1000) able to go first. Raising one's own score needs no privilege.
 OOM_SCORE_ADJ = 500
-"""proc(5): added to the kernel's badness of 0 to 1000. Half of the scale puts any model server before any desktop,
-and leaves others (1000) able to go first. Raising one's own score needs no privilege."""
 
 _PR_SET_PDEATHSIG = 1  # prctl(2), linux/prctl.h
 
+
+# RAM that a GPU's driver may take for each device, which no ledger holds. Seen: 1.9 GiB for PyTorch's first
+# kernel on one GPU (pytorch/pytorch#12873) and 1.2 GiB (#106511), both with more kernels than llama.cpp has;
+# 0.3 GiB of a software Vulkan driver that compiles its shaders (RssAnon, SmolLM2, less its planned buffers).
+# Twice the largest: the limit is for a server that runs away, and must not end one that is well.
 _DRIVER_BYTES = 4 * GIB
-"""RAM that a GPU's driver may take for each device, which no ledger holds. Seen: 1.9 GiB for PyTorch's first kernel on
-one GPU (pytorch/pytorch#12873) and 1.2 GiB (#106511), both with more kernels than llama.cpp has; 0.3 GiB of a software
-Vulkan driver that compiles its shaders (RssAnon, SmolLM2, less its planned buffers). Twice the largest: the limit is
-for a server that runs away, and must not end one that is well."""
 
 
 def memory_max(ram_bytes: int, total_bytes: int, *, n_devices: int = 0) -> int | None:
-    """Return the memory limit of a server planned to take `ram_bytes`, devices in the host's memory included.
+    """Return the memory limit of a server planned to take `ram_bytes`, GPUs in the host's memory included.
 
-    A tenth more, a GiB for what is not planned, and what the drivers of `n_devices` GPUs may take. None if that is all
-    the machine has: such a limit protects nothing.
+    A tenth more, a GiB for what is not planned, and the drivers of `n_devices` GPUs. None if that is all the
+    machine has: such a limit protects nothing.
     """
     limit = ram_bytes + ram_bytes // 10 + GIB + n_devices * _DRIVER_BYTES
     return limit if limit < total_bytes else None
 
 
 def keep_to_ourselves() -> None:
-    """Let no other user read what this process and its children write, and leave no core.
-
-    Prompts are in both.
-    """
+    """Write files for the user alone, and leave no core: prompts are in both."""
     os.umask(0o077)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def before_exec(group: Path | None) -> Callable[[], None]:
-    """Return what the child runs between fork and exec: to die with us, to die first, to join its group."""
+    """Return what the child runs between fork and exec."""
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
     def prepare() -> None:
         if prctl is not None:
-            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # it dies with us
         for path, text in (
             (Path("/proc/self/oom_score_adj"), str(OOM_SCORE_ADJ)),
             *(() if group is None else ((group / "cgroup.procs", "0"),)),
@@ -69,17 +67,13 @@ def before_exec(group: Path | None) -> Callable[[], None]:
 
 
 class MemoryGroup:
-    """A memory cgroup beside (v2) or below (v1) our own, with the kernel's count of kills in it.
-
-    cgroup-v2.rst: a group that gives controllers to its children has no processes of its own, so ours cannot have
-    children; v1 has no such rule.
-    """
+    """A memory cgroup beside (v2) or below (v1) our own."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def n_killed(self) -> int | None:
-        """Return how many processes the kernel killed in it because its memory ran out."""
+        """Return how many processes the kernel killed in it for lack of memory."""
         return _kills(self.path)
 
     def remove(self) -> None:
@@ -88,7 +82,7 @@ class MemoryGroup:
 
 
 def make_group(name: str, limit_bytes: int, parent: Path | None = None) -> MemoryGroup | None:
-    """Make a memory group with this limit in `parent` (None: found); None if the system does not allow it."""
+    """Make a memory group in `parent` (None: found); None if the system does not allow it."""
     parent = parent or _parent_group()
     if parent is None:
         return None
@@ -126,7 +120,7 @@ def _is_left(pid: str) -> bool:
 
 
 def own_kills() -> int | None:
-    """Return how many processes the kernel has killed in our own memory cgroup; None if it does not count."""
+    """Return the kernel's count of kills in our own memory cgroup, if it has one."""
     own = _own_group()
     if own is None:
         return None
@@ -138,6 +132,8 @@ def _parent_group() -> Path | None:
     if own is None:
         return None
     folder, is_v2 = own
+    # cgroup-v2.rst: a group that gives controllers to its children has no processes of its own, so ours
+    # cannot have children. v1 has no such rule.
     if not is_v2:
         return folder if os.access(folder, os.W_OK) else None
     above = folder.parent
@@ -166,7 +162,7 @@ def _own_group() -> tuple[Path, bool] | None:
 
 
 def _kills(folder: Path) -> int | None:
-    """Read `oom_kill N` from a v2 memory.events or a v1 memory.oom_control."""
+    """Read `oom_kill N` from memory.events (v2) or memory.oom_control (v1)."""
     for name in ("memory.events", "memory.oom_control"):
         with contextlib.suppress(OSError):
             words = (folder / name).read_text().split()

@@ -1,4 +1,4 @@
-"""Ask about the child in threads, one question each; the answers wake the supervisor's main loop."""
+"""Ask about the child in threads; their answers wake the supervisor's main loop."""
 
 from __future__ import annotations
 
@@ -40,14 +40,15 @@ class Questions:
             os.set_blocking(end, False)
 
     def wake_on_signals(self) -> None:
-        """Have SIGTERM, SIGINT and SIGCHLD wake the main loop, and ignore SIGHUP. Main thread only."""
+        """Have signals wake the main loop. Main thread only."""
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, lambda _number, _frame: None)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def woken_by_stop(self) -> bool:
-        """Read what woke the loop: signals by number, answers as zero. Tell whether one asks to stop."""
+        """Read what woke the loop; tell whether a signal asks to stop."""
+        # Signals by number, answers as zero.
         return bool(os.read(self.wake_read, 4096).translate(None, bytes((0, signal.SIGCHLD))))
 
     def ask(self, question: Callable[[], Answer | None]) -> None:
@@ -61,13 +62,11 @@ class Questions:
         threading.Thread(target=run, name="question", daemon=True).start()
 
     def put(self, answer: Answer) -> None:
-        """Queue the answer; the main loop takes it at its next turn."""
         self._answers.put(answer)
         with contextlib.suppress(OSError):
             os.write(self._wake_write, b"\0")
 
     def answers(self) -> Iterator[Answer]:
-        """Yield the answers that have come."""
         while True:
             try:
                 yield self._answers.get_nowait()
@@ -124,7 +123,6 @@ def watch_load(child: Child, record: Deployment, options: SupervisorOptions, pro
 
 
 def check_health(child: Child, record: Deployment) -> Answer:
-    """Ask the child whether it is well."""
     from launcher.engine.client import is_loaded  # noqa: PLC0415  as above
 
     return Answer(child.number, lifecycle.HealthChecked(bool(is_loaded(record.url))))

@@ -1,8 +1,7 @@
 """Wait until a deployment has produced a token, for as long as its load makes progress.
 
-There is no time limit: loading 500 GB may take half an hour. A load fails if its process ends, or if it stalls: for a
-while none of these has moved: llama-server's own report, bytes read, bytes resident, memory in use on its GPUs, CPU
-time. Progress is the furthest of the first four; with a warm mmap only the resident size moves.
+Loading 500 GB may take half an hour, so there is no time limit. A load fails if its process ends, or stalls:
+llama-server's own report, bytes read, bytes resident, GPU memory in use and CPU time all stand still.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ from launcher.units import MIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StallLimits:
-    """How long a load may stand still, in seconds: nothing moves (`idle_s`), or only CPU time does (`busy_s`)."""
+    """How long, in seconds, nothing may move (`idle_s`), or only CPU time (`busy_s`)."""
 
     idle_s: float = 120.0
-    # Software GPUs compile shaders for minutes before the first token (6 min measured), and ending a healthy load
-    # costs more than waiting.
+    # Software GPUs compile shaders for minutes before the first token (6 min measured), and ending a healthy
+    # load costs more than waiting.
     busy_s: float = 1800.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadSigns:
-    """What is known of a load beside its process: what llama-server says it has loaded (0 to 1), and its VRAM."""
+    """Signs of progress besides the process: what llama-server reports (0 to 1), GPU memory."""
 
     loaded: Callable[[], float | None] = lambda: None
     vram_bytes: Callable[[], int] = lambda: 0
@@ -49,8 +48,8 @@ _SLOW_POLL_S = 0.25
 _SLOW_AFTER_S = 5.0
 _SAMPLE_S = 0.25
 
-# Less is noise: answering our own polls reads and allocates a little, and takes about 0.1 s of CPU in two minutes (at
-# 4 polls a second).
+# Less is noise: answering our own polls reads and allocates a little, and takes about 0.1 s of CPU in two
+# minutes (at 4 polls a second).
 _MOVED_BYTES = MIB
 _MOVED_CPU_S = 1.0
 
@@ -59,7 +58,7 @@ _LAST_WORDS_S = 2.0  # from a closed connection to the end of its process: the k
 
 
 class LoadFailed(EngineFailed):
-    """A deployment did not become ready, or did not stay so; `cause` says why."""
+    """A deployment did not become ready, or did not stay so."""
 
     def __init__(self, name: str, cause: Cause) -> None:
         logs = f"launcher logs {name}"
@@ -86,10 +85,10 @@ def wait_ready(
     ended: Callable[[Deployment], EngineFailed] = failure,
     canary: bool = False,
 ) -> None:
-    """Return once the model has produced a token, and with `canary` has read a prompt that fills its context.
+    """Return once the model has produced a token, and with `canary` read a prompt as long as its context.
 
-    `on_progress` gets the phases `load` (bytes of the model loaded), `token` and `canary` (seconds). Raises what `ended`
-    returns if the process is gone, LoadFailed if it stalls or answers nothing; the caller ends what is left.
+    Reports the phases `load` (bytes), `token` and `canary` (seconds). Raises what `ended` returns if the
+    process is gone, LoadFailed if it stalls or answers nothing; what still runs is left to the caller.
     """
     if deployment.process is None:
         raise EngineFailed(f"{deployment.name} was never started", hint=f"launcher stop {deployment.name}")
@@ -112,7 +111,6 @@ def _fill(url: str, api_key: str | None) -> None:
 
 
 def tail_of(deployment: Deployment) -> str:
-    """Return the end of the deployment's log."""
     return tail(Path(deployment.log_path))
 
 
@@ -125,8 +123,8 @@ def _until_done(ask: Callable[[], None], phase: str, deployment: Deployment, wat
         except BaseException as error:  # noqa: BLE001  raised again below, in the thread that waits
             failures.append(error)
 
-    # A thread, because the request has no limit of its own and the process has to be watched meanwhile. A daemon,
-    # because it ends with the server, and nothing may keep the launcher from ending after Ctrl-C.
+    # A thread, because the request has no limit of its own and the process has to be watched meanwhile. A
+    # daemon, because it ends with the server, and nothing may keep the launcher from ending after Ctrl-C.
     asking = threading.Thread(target=run, name=phase, daemon=True)
     asking.start()
     while asking.is_alive():
@@ -148,7 +146,7 @@ def _until_done(ask: Callable[[], None], phase: str, deployment: Deployment, wat
 
 
 class _Watch:
-    """A look at the loading process from time to time, for progress, stalls and its end."""
+    """A look at the loading process from time to time."""
 
     def __init__(
         self,
@@ -185,12 +183,13 @@ class _Watch:
             raise self._stalled("computes without reading or allocating anything", self._limits.busy_s)
 
     def pause(self) -> None:
-        """Wait until the next look: briefly at first, so that a small model loses nothing."""
+        # Briefly at first, so that a small model loses nothing.
         young = time.monotonic() - self._began < _SLOW_AFTER_S
         time.sleep(_POLL_S if young else _SLOW_POLL_S)
 
     def last_words(self) -> None:
-        """Raise EngineFailed if the process is ending: its log says more than a lost connection."""
+        """Raise EngineFailed if the process is ending."""
+        # Its log says more than a lost connection.
         deadline = time.monotonic() + _LAST_WORDS_S
         while time.monotonic() < deadline:
             if find_presence(self._process) is not Presence.RUNNING:
@@ -202,6 +201,7 @@ class _Watch:
         if seen is None:
             return
         reported = int((self._signs.loaded() or 0.0) * self._deployment.model_bytes)
+        # The furthest of them: with a warm mmap only the resident size moves.
         done = max(seen.read_bytes or 0, seen.resident_bytes, reported, self._signs.vram_bytes())
         if done >= self._done + _MOVED_BYTES:
             self._done, self._moved = done, now
@@ -223,7 +223,7 @@ class _Watch:
 
 
 def remaining(done: int, total: int, elapsed_s: float) -> str:
-    """Return `, 12 s left` at the speed so far; empty while that is a guess, and once everything is loaded."""
+    """Return `, 12 s left` at the speed so far, once that is more than a guess."""
     if elapsed_s < _SURE_AFTER_S or not 0 < done < total:
         return ""
     left = elapsed_s * (total - done) / done

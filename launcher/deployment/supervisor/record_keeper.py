@@ -18,9 +18,8 @@ from launcher.engine.log.cause import Cause, CauseKind
 class RecordKeeper:
     """The record of one deployment, whose only writer this is.
 
-    A record that cannot be written is tried again with the next event. But while nobody has read that the server is
-    ready, a launcher waits for this record: then `is_mute` becomes true and `on_mute` is called, because a server
-    whose readiness cannot be told has to end.
+    A record that cannot be written is tried again with the next event. But as long as a launcher waits to
+    read that the server is ready, that is fatal: `is_mute` becomes true, and `on_mute` is called.
     """
 
     def __init__(
@@ -42,7 +41,6 @@ class RecordKeeper:
         self.save()
 
     def set_failure(self, cause: Cause) -> None:
-        """Note why llama-server ended; saved with the next state."""
         self.record = replace(self.record, failure=cause)
 
     def announce(self, life: Lifecycle) -> None:
@@ -75,7 +73,6 @@ class RecordKeeper:
             self._is_heard_of = self._is_heard_of or self.record.phase is not Phase.STARTING
 
     def save_if_unsaved(self) -> None:
-        """Try again what could not be written."""
         if self._is_unsaved and not self.is_mute:
             self.save()
 

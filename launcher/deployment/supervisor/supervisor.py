@@ -1,9 +1,7 @@
 """Supervise one deployment: start llama-server, watch it, start it again, end it.
 
-`lifecycle` decides, this module does. llama-server is its `child` and ends with it: killing the supervisor ends the
-server. If systemd keeps the supervisor up, a killed one is started again and takes the deployment up again.
-
-The main loop waits in one `select` and computes nothing: no poll, no tick. HTTP is for threads (`questions`).
+`lifecycle` decides, this module does. Killing the supervisor ends the server. The main loop waits in one
+`select`: no poll, no tick. HTTP is for threads (`questions`).
 """
 
 from __future__ import annotations
@@ -34,8 +32,8 @@ from launcher.engine.log.cause import Cause, CauseKind
 from launcher.engine.log.diagnose import diagnose
 from launcher.errors import EngineFailed, TryAgain
 
+# Opens a meter of the memory of these GPUs (UUID by llama.cpp's name).
 OpenVramMeter = Callable[[Mapping[str, str]], VramMeter]
-"""Opens a meter of the memory of these GPUs (UUID by llama.cpp's name)."""
 
 _RESUMABLE = frozenset({Phase.STARTING, Phase.READY, Phase.DEGRADED, Phase.BACKOFF})
 
@@ -235,8 +233,8 @@ class Supervisor:
 def supervise(state_file: Path, open_vram_meter: OpenVramMeter | None = None) -> int:
     """Supervise the deployment of this state file until it has ended; return the exit status.
 
-    EngineFailed's if it was given up, TryAgain's if its record could not be written. Zero also if there is nothing to
-    supervise (stopped meanwhile, failed, supervised already), so that systemd does not try again.
+    EngineFailed's if it was given up, TryAgain's if its record could not be written. Zero if there is nothing
+    to supervise (stopped, failed, supervised already): systemd must not try again.
     """
     protect.keep_to_ourselves()
     deployment = find_record(state_file.parent, state_file.stem)

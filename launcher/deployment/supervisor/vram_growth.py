@@ -1,6 +1,6 @@
-"""Measure what a load takes on its devices: memory in use now, less what was in use before, as drivers report it.
+"""Measure the GPU memory that a load takes, by what drivers report in use.
 
-Memory that other processes take or free meanwhile is in it, too: drivers tell apart devices, not processes.
+Drivers tell apart devices, not processes: what other processes take meanwhile is in it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Protocol
 
 
 class VramMeter(Protocol):
-    """Reads bytes in use by device (`CUDA0`), without devices whose driver does not say. Neither call raises."""
+    """Reads bytes in use by device (`CUDA0`), where the driver says; never raises."""
 
     def read(self) -> Mapping[str, int]: ...
 
@@ -18,7 +18,7 @@ class VramMeter(Protocol):
 
 
 class VramGrowth:
-    """The growth during one load. Made before llama-server is started; any thread may read it."""
+    """The growth since before llama-server was started; any thread may read it."""
 
     def __init__(
         self, devices: Mapping[str, str], open_meter: Callable[[Mapping[str, str]], VramMeter] | None
@@ -28,7 +28,7 @@ class VramGrowth:
         self._last: dict[str, int] = {}
 
     def read(self) -> Mapping[str, int]:
-        """Return the growth in bytes by device; after `close`, the last one read."""
+        """Return bytes by device; after `close`, the last ones read."""
         meter = self._meter
         if meter is not None and (now := meter.read()):
             self._last = growth(self._before, now)
@@ -41,5 +41,5 @@ class VramGrowth:
 
 
 def growth(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
-    """Return how much each device grew, in bytes, without those that were not read both times."""
+    """Return the growth of each device that was read both times, in bytes."""
     return {name: max(0, used - before[name]) for name, used in now.items() if name in before}
