@@ -1,6 +1,7 @@
 """Write a plan, or a shortfall, as versioned JSON (`schema: 1`). Pure.
 
-Sizes are bytes, unknown is null. Within a schema keys are added, never renamed or removed.
+Sizes are bytes, unknown is null. Within a schema keys are added, never renamed or removed. `--buy` adds
+`purchases` and `api` (commands/planned.py).
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def shortfall_json(shortfall: Shortfall, *, choice: Choice | None = None) -> dic
         "reasons": list(shortfall.reasons),
         **_choice(choice),
         "shortfall": {
-            "where": shortfall.where,
+            "where": shortfall.where,  # a device's id, `host`, `disk` or `speed`
             "missing_bytes": shortfall.missing_bytes,
             "hints": list(shortfall.hints),
         },
@@ -90,7 +91,7 @@ def basis_of(ledger: Sequence[LedgerRow]) -> Basis:
 def _recipe_basis(outcome: Plan | Shortfall) -> dict[str, str]:
     """Return a basis to replace the ledger's if no file was read, else nothing."""
     if outcome.source.startswith(RECIPE_SOURCE):
-        return {"basis": "estimated from published architecture"}
+        return {"basis": "estimated from published architecture"}  # else a value of Basis
     return {}
 
 
@@ -179,7 +180,7 @@ def _choice(choice: Choice | None) -> dict[str, Any]:
         # Plans that no other beats in both quality and turn time.
         "options": [asdict(option) for option in choice.options],
         "prices": [asdict(change) for change in choice.changes],  # changes to the plan
-        "simulations": choice.n_simulations,
+        "simulations": choice.n_simulations,  # questions to the simulator, at most 8
     }
 
 
