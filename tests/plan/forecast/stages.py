@@ -1,0 +1,25 @@
+"""A card and a host as the stages of a forecast."""
+
+from __future__ import annotations
+
+from launcher.plan.forecast.decode import Stage
+from launcher.plan.forecast.processors import (
+    GB,
+    Processor,
+    ProcessorFamily,
+)
+
+CARD = Processor(name="CUDA0", family=ProcessorFamily.CUDA, bandwidth=1000 * GB, flops=100e12, link=25 * GB)
+HOST = Processor(name="host", family=ProcessorFamily.HOST, bandwidth=80 * GB, flops=1e12, cores=16)
+
+
+def stage(processor: Processor, read: float, *, streamed: float = 0.0) -> Stage:
+    return Stage(
+        processor=processor,
+        n_layers=40,
+        read_bytes=read,
+        held_bytes=read * 10,
+        flops=read * 4,
+        kv_bytes=50_000,
+        streamed_bytes=streamed,
+    )

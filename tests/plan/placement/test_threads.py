@@ -1,0 +1,37 @@
+"""The number of threads."""
+
+from __future__ import annotations
+
+import pytest
+
+from launcher.machine.machine import Cpu
+from launcher.plan.placement.threads import choose_threads
+from tests.plan.shapes import eight_cores
+
+
+@pytest.mark.parametrize(
+    ("cpu", "threads"),
+    [
+        (eight_cores(), 8),
+        (eight_cores(performance=None), 8),
+        (eight_cores(quota=2.5), 2),
+        (eight_cores(quota=0.5), 1),
+        (eight_cores(affinity=3), 3),
+        (
+            Cpu(
+                name=None,
+                physical_cores=None,
+                performance_cores=None,
+                logical_cores=6,
+                affinity=6,
+                quota=None,
+                isa=(),
+            ),
+            6,
+        ),
+    ],
+)
+def test_threads_are_cores_that_can_be_used(cpu: Cpu, threads: int) -> None:
+    count, reason = choose_threads(cpu)
+    assert count == threads
+    assert reason.startswith(f"{threads} thread")
