@@ -1,9 +1,4 @@
-"""The Hub in use: its address, token and cache; the HTTP client; its failures explained to the user.
-
-huggingface_hub reads the settings from the environment (HF_ENDPOINT, HF_TOKEN or the stored login, HF_HOME,
-HF_HUB_CACHE, HF_HUB_OFFLINE); `endpoint_in_use` asks it. Every request, the library's and ours, goes through
-one client that gives each a timeout and lets the token out to the endpoint's own origin only.
-"""
+"""The Hub in use: address, token, cache and HTTP client, and its failures explained to the user."""
 
 from __future__ import annotations
 
@@ -38,9 +33,9 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """A Hub. `url` has no trailing slash; `patience_s` bounds each silence of the network, not a transfer."""
+    """A Hub. `patience_s` bounds each silence of the network, not a transfer."""
 
-    url: str
+    url: str  # without a trailing slash
     token: str | None
     cache_dir: Path
     offline: bool = False
@@ -52,12 +47,13 @@ class Endpoint:
 
     @property
     def library_token(self) -> str | bool:
-        """The value for huggingface_hub's `token=`: never None, or it would look for a token itself."""
+        """The value for huggingface_hub's `token=`."""
+        # never None, or the library would look for a token itself
         return self.token or False
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers of a request made without huggingface_hub."""
+        # for requests made without huggingface_hub
         # identity: a range counts the file's own bytes, not compressed ones
         headers = {"Accept-Encoding": "identity", "User-Agent": "gguf-launcher"}
         return headers | {"Authorization": f"Bearer {self.token}"} if self.token else headers
@@ -65,6 +61,7 @@ class Endpoint:
 
 def endpoint_in_use() -> Endpoint:
     """Return the Hub that the environment names."""
+    # The library reads HF_ENDPOINT, HF_TOKEN or the stored login, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE.
     return Endpoint(
         url=constants.ENDPOINT,
         token=None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else huggingface_hub.get_token(),
@@ -74,7 +71,7 @@ def endpoint_in_use() -> Endpoint:
 
 
 def open_session(endpoint: Endpoint) -> httpx2.Client:
-    """Return the client that huggingface_hub uses for `endpoint`: shared by all threads, never closed."""
+    """Return the client for `endpoint`: shared by all threads, never closed."""
     if endpoint.offline:  # a value: the library knows the environment's alone
         raise errors.OfflineModeIsEnabled("the Hub may not be asked")
     if not _Rules.installed:
@@ -89,13 +86,14 @@ def open_session(endpoint: Endpoint) -> httpx2.Client:
 
 
 class _Rules:
-    """State of the one client of this process: the origins that each of our tokens may go to."""
+    """State of the one client of this process."""
 
     installed = False
-    homes: ClassVar[dict[str, set[_Origin]]] = {}
+    homes: ClassVar[dict[str, set[_Origin]]] = {}  # the origins that each of our tokens may go to
 
 
 def _make_client() -> httpx2.Client:
+    # Every request, the library's and ours: each has a timeout, and the token goes to its own origin only.
     return httpx2.Client(
         event_hooks={"request": [_before_request], "response": [_after_response]},
         follow_redirects=True,
@@ -105,7 +103,8 @@ def _make_client() -> httpx2.Client:
 
 
 def _before_request(request: httpx2.Request) -> None:
-    """Guard the token and set a timeout, before every request and every redirected one."""
+    """Guard the token and set a timeout."""
+    # called before every request, redirected ones too
     if constants.is_offline_mode():
         raise errors.OfflineModeIsEnabled("HF_HUB_OFFLINE is set")
     # huggingface_hub forwards the token to the public Hub when a private endpoint redirects there
@@ -164,10 +163,8 @@ def within(seconds: float, work: Callable[[], T], *, host: str) -> T:
 
 @contextmanager
 def explained(endpoint: Endpoint, repo: str, what: str = "") -> Iterator[None]:
-    """Turn what huggingface_hub, httpx2 and the disk raise inside the block into launcher's errors.
-
-    `what` names the file or revision in the message.
-    """
+    """Turn what huggingface_hub, httpx2 and the disk raise inside the block into launcher's errors."""
+    # `what`: the file or revision to name in the message
     try:
         yield
     except LauncherError:
@@ -271,11 +268,8 @@ def online(again: str) -> str:
 
 
 def not_cached(endpoint: Endpoint, thing: str, *, folder: Path | None = None, again: str = "") -> NotFound:
-    """Return the error for a file that is not here while the Hub may not be asked.
-
-    It was looked for in `folder`, or else in the Hub's cache; `again` is the command that was typed, if
-    known.
-    """
+    """Return the error for a file that is not here while the Hub may not be asked."""
+    # `folder`: where it was looked for, instead of the cache; `again`: the command that was typed, if known
     return NotFound(
         f"{thing} is not in {folder or endpoint.cache_dir}, and the Hub may not be asked"
         " (--offline or HF_HUB_OFFLINE)",
