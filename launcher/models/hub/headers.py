@@ -1,7 +1,4 @@
-"""Read the headers of a repo's files: from the store, the Hub's cache, or the Hub by ranged requests.
-
-Requests go to each shard's resolve URL at the pinned commit. No weights move here.
-"""
+"""Read the headers of a repo's files: from the store, the Hub's cache, or by ranged requests."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ _READERS = 4  # headers are a few round trips each; more would only queue at the
 
 
 def open_group(listing: Listing, group: FileGroup, *, endpoint: Endpoint, store: HubStore) -> Located:
-    """Read the headers of all files of one group, in parallel. Raises BadGguf, TryAgain, NotAllowed."""
+    """Read the headers of all files of a group, in parallel. Raises BadGguf, TryAgain, NotAllowed."""
     known = {file.name: file for file in listing.files}
     shards = tuple(known[name] for name in group.names)
     files = HubFiles(repo=listing.repo, commit=listing.commit, names=group.names, revision=listing.revision)
@@ -68,7 +65,7 @@ def _read_header(files: HubFiles, shard: Shard, endpoint: Endpoint, store: HubSt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _RemoteFile:
-    """A shard on the Hub whose bytes are read in ranges."""
+    """A `ByteSource` over a shard on the Hub."""
 
     endpoint: Endpoint
     files: HubFiles
@@ -83,11 +80,12 @@ class _RemoteFile:
         return self.shard.size_bytes
 
     def read(self, offset: int, length: int) -> bytes:
-        """Read exactly the bytes [offset, offset + length), fewer only at the file's end. Raises TryAgain."""
+        """Read the bytes [offset, offset + length), fewer only at the file's end. Raises TryAgain."""
         end = min(offset + length, self.size_bytes)
         if end <= offset:
             return b""
         endpoint, files = self.endpoint, self.files
+        # at the pinned commit, so that what was listed is what is read
         url = f"{endpoint.url}/{files.repo}/resolve/{files.commit}/{quote(self.shard.name)}"
         headers = endpoint.headers | {"Range": f"bytes={offset}-{end - 1}"}
         session = open_session(endpoint)
@@ -109,7 +107,7 @@ class _RemoteFile:
     def _begins_before(self, offset: int, response: httpx2.Response) -> int:
         """Return how many bytes before `offset` the answer begins.
 
-        Raises TryAgain if the answer is about another range, or a file of another size, than listed.
+        Raises TryAgain for another range, or a file of another size than listed.
         """
         if response.status_code == 206:
             match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
