@@ -1,4 +1,4 @@
-"""Explain to the user why a file of the Hub did not arrive."""
+"""Explain why a file of the Hub did not arrive."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ from launcher.system.certificates import AUTHORITY_HINT
 def why_not_arrived(
     download: Download, trouble: Trouble, *, endpoint: Endpoint, repo: str, longest_wait_s: float, again: str
 ) -> LauncherError:
-    """Return the error to raise for `trouble`; the caller has removed a file with a wrong hash.
-
-    `longest_wait_s` is how long a busy server is waited for, `again` the command that continues.
-    """
+    """Return the error for `trouble`; the caller has removed a file with a wrong hash."""
+    # `longest_wait_s`: how long a busy server is waited for; `again`: the command that continues
     thing, host = f"{download.name} of {repo}", endpoint.host
     if trouble.kind is TroubleKind.HASH:
         return HashMismatch(
@@ -44,7 +42,7 @@ def why_not_arrived(
 def _refusal(
     download: Download, trouble: Trouble, status: int, endpoint: Endpoint, repo: str
 ) -> LauncherError | None:
-    """Return the error that huggingface_hub's reading of the answer leads to."""
+    """Return huggingface_hub's own reading of the answer."""
     # with our own URL: the one that answered may be a signed link, which is secret
     answer = httpx2.Response(
         status, headers=list(trouble.headers), request=httpx2.Request("GET", download.url)
