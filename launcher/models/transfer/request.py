@@ -1,4 +1,4 @@
-"""Ask a server for a range of a file: redirects, who may see the token, every failure as a `Trouble`."""
+"""Ask a server for a range of a file; every failure becomes a `Trouble`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RangeAnswer:
     version: str  # the server's ETag or date of the file, "" if it names none
 
     def read_into(self, buffer: memoryview) -> int | Trouble:
-        """Fill the buffer; return how many bytes were read, 0 at the end of the body."""
+        """Fill the buffer; return the bytes read, 0 at the end of the body."""
         try:
             return self.body.readinto(buffer)
         except NETWORK_ERRORS as error:
@@ -37,7 +37,7 @@ class RangeAnswer:
 def request_range(
     connection: Connection, download: Download, link: str | None, begin: int, end: int
 ) -> RangeAnswer | Trouble:
-    """Ask for bytes [begin, end) of the file, from `link` if one is known, else from its own address."""
+    """Ask for bytes [begin, end), from `link` if one is known, else from the file's own address."""
     try:
         body, url = _follow(connection, download, link or download.url, begin, end)
     except ssl.SSLCertVerificationError as error:
@@ -60,7 +60,6 @@ def request_range(
 def _follow(
     connection: Connection, download: Download, url: str, begin: int, end: int
 ) -> tuple[HTTPResponse, str]:
-    """Follow redirects from `url`; return the last answer and its address."""
     whole = begin == 0 and end == download.size_bytes
     span = {} if whole else {"Range": f"bytes={begin}-{end - 1}"}
     for _ in range(_MOST_REDIRECTS):
