@@ -1,4 +1,4 @@
-"""Decide what a server's answer to a ranged request means: the right bytes, or which trouble. Pure."""
+"""Judge a server's answer to a ranged request: the right bytes, or which trouble. Pure."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _RATE_LIMIT = re.compile(r"r=0\s*;\s*t=(\d+)")  # of `RateLimit: "resolvers";r=0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseHead:
-    """A server's answer without its body. Names in `headers` are lower-case."""
+    """A server's answer without its body."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str]  # by lower-case names
     url: str
     redirected: bool  # another address sent us to `url`
 
 
 def find_trouble(head: ResponseHead, *, position: int, size_bytes: int, now: datetime) -> Trouble | None:
-    """Return what is wrong with an answer, or None if its body is the file's bytes from `position` on."""
+    """Return what is wrong with an answer; None if its body is the file's bytes from `position`."""
     if head.status in {200, 206}:
         wrong = _misfit(head.status, head.headers, position, size_bytes)
         if wrong is None:
@@ -50,7 +50,6 @@ def find_trouble(head: ResponseHead, *, position: int, size_bytes: int, now: dat
 def _misfit(
     status: int, headers: Mapping[str, str], position: int, size_bytes: int
 ) -> tuple[TroubleKind, str] | None:
-    """Return what is wrong with bytes that came, or None."""
     if headers.get("content-encoding", "identity") != "identity":
         return TroubleKind.REFUSED, "it sends the file compressed, which was not asked for"
     # a 206 must say which bytes it has; a 200 begins at the file's start
@@ -77,7 +76,7 @@ def _refusal(status: int, *, redirected: bool) -> TroubleKind:
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Return how long the server asks to wait, by Retry-After or the Hub's RateLimit."""
+    """Return the seconds that Retry-After or the Hub's RateLimit asks for."""
     waits = [float(text) for text in _RATE_LIMIT.findall(headers.get("ratelimit", ""))]
     text = headers.get("retry-after", "").strip()
     if text.isdecimal():
