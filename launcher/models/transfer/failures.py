@@ -1,4 +1,4 @@
-"""Kinds of trouble on a connection, and how long to wait before the next try. Pure."""
+"""Kinds of trouble on a connection, and the wait before the next try. Pure."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class TroubleKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """One failure. `status` and `headers` are the answer's, if there was one, and `url` is who gave it."""
+    """One failure of a request."""
 
     kind: TroubleKind
     reason: str
-    status: int | None = None
+    status: int | None = None  # the answer's, if there was one; so are `headers`
     headers: tuple[tuple[str, str], ...] = ()
-    url: str = ""
+    url: str = ""  # who gave the answer
     retry_after_s: float | None = None
 
     @property
     def is_final(self) -> bool:
-        """Another try would end the same."""
+        # another try would end the same
         return self.kind in {TroubleKind.REFUSED, TroubleKind.CHANGED, TroubleKind.HASH}
 
 
