@@ -1,7 +1,4 @@
-"""Open models behind plain http(s) URLs, by ranged reads of their headers.
-
-No token is sent; what the URL itself carries (user:password@, a signed query) is used and never shown.
-"""
+"""Open models behind plain http(s) URLs, by ranged reads of their headers."""
 
 from __future__ import annotations
 
@@ -29,6 +26,7 @@ _CONTENT_RANGE = re.compile(r"bytes (?P<first>\d+)-(?P<last>\d+)/(?P<size>\d+)")
 
 
 def _open_client() -> httpx2.Client:
+    # No token is sent. What the URL itself carries (user:password@, a signed query) is used, and never shown.
     return httpx2.Client(
         # Identity: a range counts the file's own bytes.
         headers={"Accept-Encoding": "identity", "User-Agent": "gguf-launcher"},
@@ -57,7 +55,7 @@ def open_url(url: str) -> Located:
 
 
 def shard_urls(url: str) -> tuple[str, ...]:
-    """Return the URLs of all shards, in order; the URL alone if it names no shard."""
+    """Return the URLs of all shards, in order."""
     parts = urlsplit(url)
     folder, slash, name = parts.path.rpartition("/")
     shard = shard_name(name)
@@ -78,7 +76,6 @@ def file_name(url: str) -> str:
 
 
 def _read_all(urls: tuple[str, ...]) -> tuple[tuple[tuple[Header, bytes], int], ...]:
-    """Read headers and sizes side by side, in order."""
     # The first failure ends it, without waiting for the others.
     pool = ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="header")
     with _open_client() as client:
@@ -97,7 +94,7 @@ def _read_one(client: httpx2.Client, url: str) -> tuple[tuple[Header, bytes], in
 
 
 class _UrlSource:
-    """A ByteSource over ranged GETs; all answers must agree on size and version."""
+    """A `ByteSource` over ranged GETs."""
 
     def __init__(self, client: httpx2.Client, url: str) -> None:
         self._client = client
@@ -113,6 +110,7 @@ class _UrlSource:
                 return b""
             first, size = _content_range(response, self.name)
             version = _version_of(response)
+            # all answers must agree on size and version
             if first != offset or size != (size if self.size_bytes is None else self.size_bytes):
                 raise _changed(self.name)
             if self._version not in {None, version}:
@@ -193,5 +191,4 @@ def _content_range(response: httpx2.Response, name: str) -> tuple[int, int]:
 
 
 def _version_of(response: httpx2.Response) -> str:
-    """Return the ETag, else the date, else nothing."""
     return response.headers.get("etag") or response.headers.get("last-modified") or ""
