@@ -1,4 +1,4 @@
-"""Keep the secrets of URLs out of everything that is printed or recorded. Pure."""
+"""Keep the secrets of URLs out of what is printed or recorded. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def strip_word_secrets(word: str) -> str:
 
 
 def quote_command(words: Sequence[str]) -> str:
-    """Quote a command for a hint, noting any URL secrets left out."""
+    """Quote a command for a hint, noting any secrets left out."""
     safe = [strip_word_secrets(word) for word in words]
     line = shlex.join(safe)
     return line if safe == list(words) else f"{line}: with the whole URL, whose secrets are not shown"
