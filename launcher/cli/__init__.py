@@ -1,0 +1,31 @@
+"""Read what is typed and print what comes out. A module per command; heavy imports stay inside it.
+
+main.py           the command `launcher`: the table of commands, parse, call, exit code
+options/          the options, each spelled once
+requests.py       from options to the requests that commands take
+here.py           what a command works with beside its request
+show/             what is printed
+explain_error.py  any exception as a sentence, a hint and an exit code
+chat.py           talk to a running deployment
+probe.py          probe
+inspect.py        inspect
+plan.py           plan
+profiles.py       profiles list, profiles show
+check.py          check
+pull.py           pull
+ls.py             ls
+rm.py             rm
+up.py             up
+run.py            run
+serve.py          serve
+ps.py             ps
+logs.py           logs
+stop.py           stop
+restart.py        restart
+history.py        history
+doctor.py         doctor
+enable.py         enable
+disable.py        disable
+export.py         export
+engine.py         engine build, engine list, engine info
+"""

@@ -1,4 +1,4 @@
-"""Talking to a running deployment: one answer, or a conversation."""
+"""Talk to a running deployment: one answer, or a conversation."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def answer_once(deployment: Deployment, prompt: str, out: Output) -> None:
 
 
 def converse(deployment: Deployment, out: Output) -> None:
-    """Chat until the user ends it. Ctrl-C ends an answer, and the chat at the prompt."""
+    """Chat until the user ends it. Ctrl-C ends the answer under way; at the prompt, the chat."""
     out.say(f"chatting with {deployment.model_id}; Ctrl-D ends, the server stays up")
     messages: list[Message] = []
     while True:
@@ -39,21 +39,21 @@ def converse(deployment: Deployment, out: Output) -> None:
         try:
             messages.append({"role": "assistant", "content": _stream(deployment, messages, out)})
         except KeyboardInterrupt:
-            messages.pop()
-            out.data("\n")
+            messages.pop()  # a question without an answer is no part of the conversation
+            out.write("\n")
 
 
 def _stream(deployment: Deployment, messages: Sequence[Message], out: Output) -> str:
-    """Print the answer as it comes; reasoning goes to stderr, so that stdout holds the answer alone."""
+    """Print the answer as it comes, and return it."""
     text = ""
     for delta in _deltas(deployment, messages):
         if delta.reasoning:
-            out.murmur(delta.reasoning)
+            out.show_reasoning(delta.reasoning)  # to stderr: stdout holds the answer alone
         if delta.text and not text:
-            out.murmur_ends()
+            out.end_reasoning()
         text += delta.text
-        out.data(delta.text)
-    out.data("\n")
+        out.write(delta.text)
+    out.write("\n")
     return text
 
 

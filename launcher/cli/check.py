@@ -1,4 +1,4 @@
-"""The command that examines a pasted llama-server command line: check."""
+"""The command `check`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from launcher.cli.here import working
-from launcher.cli.options import EngineOptions, MachineOptions, Offline, OptionalRef, unfolded
+from launcher.cli.here import here_with_progress
+from launcher.cli.options.bundles import EngineOptions, MachineOptions
+from launcher.cli.options.single import Offline, OptionalRef
 from launcher.cli.show.output import Output
 from launcher.errors import DoesNotFit, UsageError
 
@@ -26,22 +27,17 @@ _WHEN = {
 }
 
 
-def register(app: typer.Typer) -> None:
-    """Hang the command on the app."""
-    app.command(epilog="launcher check -- llama-server -m model.gguf -ngl 99")(unfolded(check))
-
-
 def check(
     ctx: typer.Context,
-    machine: MachineOptions,
-    engine: EngineOptions,
+    machine_options: MachineOptions,
+    engine_options: EngineOptions,
     out: Output,
     ref: OptionalRef = None,
     offline: Offline = False,
 ) -> None:
     """Say whether a llama-server command line (after --) fits, why not, and the flags that do."""
+    from launcher.cli.requests import machine_choice
     from launcher.commands.check import CheckRequest, check_command, check_document
-    from launcher.commands.probe import MachineChoice
 
     words: tuple[str, ...] = ctx.obj
     if not words and ref is not None and "llama" in ref and " " in ref:
@@ -54,26 +50,27 @@ def check(
     request = CheckRequest(
         words=words,
         ref=ref,
-        machine=MachineChoice(name=machine.machine, gpus=tuple(machine.gpu or ()), ram_bytes=machine.ram),
-        engine=engine.engine,
+        machine=machine_choice(machine_options),
+        engine=engine_options.engine,
     )
-    with working(out, offline=offline) as here:
+    with here_with_progress(out, offline=offline) as here:
         checked = check_command(here, request)
-    out.show(check_document(checked), *_report(checked))
+    out.show(check_document(checked), *_render_report(checked))
     if not out.as_json:
         _show_flags(checked, out)
     if not (checked.verdict.fits and checked.starts):
         raise typer.Exit(DoesNotFit.exit_code)
 
 
-def _report(checked: Checked) -> tuple[RenderableType, ...]:
+def _render_report(checked: Checked) -> tuple[RenderableType, ...]:
     from rich.text import Text
 
-    from launcher.cli.show import plan, tables
+    from launcher.cli.show.ledger import render_ledger
+    from launcher.cli.show.tables import bullets, facts
     from launcher.units import format_bytes
 
     verdict = checked.verdict
-    head = tables.facts(
+    head = facts(
         [
             ("model", f"{verdict.model_id}  {format_bytes(verdict.size_bytes)}"),
             ("source", verdict.source),
@@ -83,7 +80,7 @@ def _report(checked: Checked) -> tuple[RenderableType, ...]:
         ]
     )
     notes = tuple(Text(f"note: {note}") for note in checked.notes)
-    return (head, plan.ledger(verdict.ledger), tables.reasons(verdict.reasons), *notes)
+    return (head, render_ledger(verdict.ledger), bullets(verdict.reasons), *notes)
 
 
 def _context(verdict: Check) -> str:
@@ -109,18 +106,17 @@ def _answer(checked: Checked) -> str:
 
 
 def _show_flags(checked: Checked, out: Output) -> None:
-    """What fits instead, or that nothing does."""
-    from launcher.cli.show import plan
+    """Print flags that start and flags that fit, or what the best placement lacks."""
+    from launcher.cli.show.plan import fold_command_line
     from launcher.plan.plan import Shortfall
     from launcher.units import format_bytes
 
     instead = checked.instead
     if checked.corrected and checked.verdict.fits:
-        out.data(f"\nthese flags start:\n\n{plan.command_line(checked.corrected)}\n")
+        out.write(f"\nthese flags start:\n\n{fold_command_line(checked.corrected)}\n")
     if checked.argv:
-        out.data(f"\nthese flags fit:\n\n{plan.command_line(checked.argv)}\n")
+        out.write(f"\nthese flags fit:\n\n{fold_command_line(checked.argv)}\n")
     elif isinstance(instead, Shortfall):
         changes = f"; what would do: {', or '.join(instead.hints)}" if instead.hints else ""
-        out.data(
-            f"\nno placement fits: the best is {format_bytes(instead.missing_bytes)} short on {instead.where}{changes}\n"
-        )
+        missing = f"{format_bytes(instead.missing_bytes)} short on {instead.where}"
+        out.write(f"\nno placement fits: the best is {missing}{changes}\n")

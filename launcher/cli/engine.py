@@ -1,4 +1,4 @@
-"""Commands about the engine, llama.cpp's llama-server: build, list, info."""
+"""The commands `engine build`, `engine list` and `engine info`: llama.cpp's llama-server."""
 
 from __future__ import annotations
 
@@ -6,20 +6,10 @@ from typing import Annotated
 
 import typer
 
-from launcher.cli.here import working
-from launcher.cli.options import EngineOptions, unfolded
+from launcher.cli.here import here_with_progress
+from launcher.cli.options.bundles import EngineOptions
 from launcher.cli.show.output import Output
 from launcher.machine.machine import Backend
-
-engines = typer.Typer(help="The llama.cpp that plans and runs.", rich_markup_mode=None, no_args_is_help=True)
-
-
-def register(app: typer.Typer) -> None:
-    """Hang the commands on the app."""
-    engines.command("build")(unfolded(build))
-    engines.command("list")(unfolded(list_engines))
-    engines.command("info")(unfolded(info))
-    app.add_typer(engines, name="engine")
 
 
 def build(
@@ -33,30 +23,30 @@ def build(
     ] = None,
 ) -> None:
     """Build the pinned llama.cpp for this machine, once; minutes, then cached."""
-    from launcher.cli.show import tables
-    from launcher.commands import engine as engine_command
+    from launcher.cli.show.engines import render_built_engines
+    from launcher.commands.engine import build as build_engine
 
     out.say("Have a llama-server already? Use it as it is: --engine PATH, or LAUNCHER_ENGINE=PATH.")
-    with working(out) as here:
-        engine = engine_command.build(here, backend, jobs)
-    out.show(engine, tables.engines((engine,)))
+    with here_with_progress(out) as here:
+        engine = build_engine(here, backend, jobs)
+    out.show(engine, render_built_engines((engine,)))
 
 
 def list_engines(out: Output) -> None:
     """List the engines built here, newest first."""
-    from launcher.cli.show import tables
-    from launcher.engine import find
+    from launcher.cli.show.engines import render_built_engines
+    from launcher.engine.find import read_engines
     from launcher.system.settings import read_settings
 
-    found = find.read_engines(read_settings().engines_dir)
-    out.show(found, tables.engines(found))
+    engines = read_engines(read_settings().engines_dir)
+    out.show(engines, render_built_engines(engines))
 
 
-def info(engine: EngineOptions, out: Output) -> None:
+def info(engine_options: EngineOptions, out: Output) -> None:
     """Show the engine in use: version, commit, backends, devices, and the flags it understands."""
-    from launcher.cli.show import tables
+    from launcher.cli.show.engines import engine_json, render_engine
     from launcher.commands.engine import describe_engine
 
-    with working(out) as here:
-        described = describe_engine(here, engine.engine)
-    out.show(tables.engine_document(described), tables.engine(described))
+    with here_with_progress(out) as here:
+        description = describe_engine(here, engine_options.engine)
+    out.show(engine_json(description), render_engine(description))

@@ -1,4 +1,4 @@
-"""What the command line gives every command beside its request: settings, sources, and whom to ask and tell."""
+"""What a command works with beside its request: settings, model sources, progress and questions."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def working(
+def here_with_progress(
     out: Output, *, offline: bool = False, yes: bool = False, env: tuple[tuple[str, str], ...] = ()
 ) -> Iterator[Here]:
-    """Yield the `Here` of one command; its progress is shown during the block."""
+    """Yield the `Here` of one command, and show its progress during the block."""
     from launcher.commands.here import here_with
 
     with out.progress() as progress:

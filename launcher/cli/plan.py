@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
 
-from launcher.cli.here import working
-from launcher.cli.options import (
-    FLAGS,
-    EngineOptions,
-    MachineOptions,
-    PlanOnlyOptions,
-    PlanOptions,
-    Ref,
-    unfolded,
-)
+from launcher.cli.here import here_with_progress
+from launcher.cli.options.bundles import EngineOptions, MachineOptions, PlanOnlyOptions, PlanOptions
+from launcher.cli.options.single import Ref
 from launcher.cli.show.output import Output
 from launcher.errors import DoesNotFit
 
@@ -23,42 +17,41 @@ if TYPE_CHECKING:
     from launcher.commands.planned import Planned
 
 
-def register(app: typer.Typer) -> None:
-    """Hang the command on the app."""
-    app.command(epilog=FLAGS)(unfolded(plan))
-
-
 def plan(
     ctx: typer.Context,
     ref: Ref,
-    wanted: PlanOptions,
-    machine: MachineOptions,
-    engine: EngineOptions,
-    only: PlanOnlyOptions,
+    plan_options: PlanOptions,
+    machine_options: MachineOptions,
+    engine_options: EngineOptions,
+    plan_only: PlanOnlyOptions,
     out: Output,
 ) -> None:
     """Choose quant, placement and context for this machine, or another one, and explain it."""
-    from launcher.cli.requests import plan_request
+    from launcher.cli.requests import machine_choice, plan_request
     from launcher.commands.plan import plan as plan_model
 
-    request = plan_request(ref, wanted, engine, ctx.obj, machine=machine, only=only)
-    with working(out, offline=wanted.offline) as here:
+    request = replace(
+        plan_request(ref, plan_options, engine_options, ctx.obj),
+        machine=machine_choice(machine_options),
+        buy=plan_only.buy,
+    )
+    with here_with_progress(out, offline=plan_options.offline) as here:
         planned = plan_model(here, request)
-    if only.lock is not None:
+    if plan_only.lock is not None:
         from launcher.commands.lock import write_lock
 
-        write_lock(planned, only.lock)
-        out.say(f"locked in {only.lock}: start exactly this with launcher up --locked {only.lock}")
-    show_plan(planned, out)
+        write_lock(planned, plan_only.lock)
+        out.say(f"locked in {plan_only.lock}: start exactly this with launcher up --locked {plan_only.lock}")
+    show_planned(planned, out)
 
 
-def show_plan(planned: Planned, out: Output) -> None:
-    """Print a plan, or why there is none; the exit code says which."""
-    from launcher.cli.show import plan as show
+def show_planned(planned: Planned, out: Output) -> None:
+    """Print the plan, or why there is none: then exit with the code of DoesNotFit."""
+    from launcher.cli.show.plan import fold_command_line, render_planned
     from launcher.commands.planned import document
 
-    out.show(document(planned), show.planned(planned))
+    out.show(document(planned), render_planned(planned))
     if planned.argv and not out.as_json:
-        out.data(f"\n{show.command_line(planned.argv)}\n")
+        out.write(f"\n{fold_command_line(planned.argv)}\n")
     if planned.plan is None:
         raise typer.Exit(DoesNotFit.exit_code)

@@ -7,15 +7,11 @@ from typing import Annotated
 
 import typer
 
-from launcher.cli.here import working
-from launcher.cli.options import FILES, FilesOptions, Offline, Ref, unfolded
+from launcher.cli.here import here_with_progress
+from launcher.cli.options.bundles import FilesOptions
+from launcher.cli.options.single import Offline, Quant, Ref
 from launcher.cli.show.output import Output
 from launcher.errors import UsageError
-
-
-def register(app: typer.Typer) -> None:
-    """Hang the command on the app."""
-    app.command(epilog=FILES)(unfolded(pull))
 
 
 def pull(
@@ -23,7 +19,7 @@ def pull(
     ref: Ref,
     files: FilesOptions,
     out: Output,
-    quant: Annotated[str | None, typer.Option("--quant", help="This quant.", show_default=False)] = None,
+    quant: Quant = None,
     offline: Offline = False,
     yes: Annotated[
         bool,
@@ -47,7 +43,7 @@ def pull(
     )
     typed = (*["--offline"] * offline, *["-y"] * yes)
     request = PullRequest(ref=ref, quant=quant, options=options, flags=ctx.obj, typed=typed)
-    with working(out, offline=offline, yes=yes) as here:
+    with here_with_progress(out, offline=offline, yes=yes) as here:
         paths = pull_files(here, request)
     out.show_lines({"paths": paths}, [str(path) for path in paths])
 

@@ -1,10 +1,11 @@
-"""From options as typed to requests as `commands` takes them."""
+"""Make the requests that `commands` take from options as typed."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from launcher.cli.options import EngineOptions, MachineOptions, PlanOnlyOptions, PlanOptions, ServeOptions
+from launcher.cli.options.bundles import EngineOptions, MachineOptions, PlanOptions, ServeOptions
 from launcher.commands.planned import PlanRequest
 from launcher.commands.probe import MachineChoice
 from launcher.commands.up.request import UpRequest
@@ -15,76 +16,82 @@ from launcher.units import parse_size
 
 
 def plan_request(
-    ref: str,
-    wanted: PlanOptions,
-    engine: EngineOptions,
-    flags: tuple[str, ...],
-    *,
-    machine: MachineOptions | None = None,
-    mode: str | None = None,
-    only: PlanOnlyOptions | None = None,
+    ref: str, plan_options: PlanOptions, engine_options: EngineOptions, flags: tuple[str, ...]
 ) -> PlanRequest:
-    """What to plan."""
-    if wanted.kv is not None and not {wanted.cache_type_k, wanted.cache_type_v} <= {None, wanted.kv}:
-        raise UsageError(
-            f"--kv {wanted.kv} and -ctk or -ctv name different cache types", hint="leave one of them out"
-        )
-    workload = Workload(
-        ctx_size=wanted.ctx_size,
-        n_parallel=wanted.n_parallel,
-        cache_type_k=wanted.kv or wanted.cache_type_k,
-        cache_type_v=wanted.kv or wanted.cache_type_v,
-        batch_size=wanted.batch_size,
-        ubatch_size=wanted.ubatch_size,
-        cache_ram_bytes=wanted.cache_ram,
-        prefer=wanted.prefer,
-        min_tps=wanted.min_tps,
-        numa=wanted.numa,
-    )
-    limits = Limits(
-        reserve=tuple(_reserve(text) for text in wanted.reserve or ()),
-        gpus=None if wanted.gpus is None else tuple(part.strip() for part in wanted.gpus.split(",")),
-        max_ram_bytes=wanted.max_ram,
-    )
-    machine = machine or MachineOptions()
+    """Make the request to plan for this machine; `flags` are llama-server's own.
+
+    Raises UsageError for options that contradict each other.
+    """
     return PlanRequest(
         ref=ref,
-        quant=wanted.quant,
-        workload=workload,
-        limits=limits,
-        machine=MachineChoice(name=machine.machine, gpus=tuple(machine.gpu or ()), ram_bytes=machine.ram),
-        engine=engine.engine,
+        quant=plan_options.quant,
+        workload=_workload(plan_options),
+        limits=_limits(plan_options),
+        engine=engine_options.engine,
         flags=flags,
-        mode=mode,
-        buy=only is not None and only.buy,
     )
 
 
 def up_request(
     ref: str,
-    wanted: PlanOptions,
-    serve: ServeOptions,
-    engine: EngineOptions,
+    plan_options: PlanOptions,
+    serve_options: ServeOptions,
+    engine_options: EngineOptions,
     flags: tuple[str, ...],
     *,
     locked: Path | None = None,
 ) -> UpRequest:
-    """What to bring up, and where. Raises UsageError for an `-e` that is not K=V."""
+    """Make the request to start a server. Raises UsageError for an `-e` that is not K=V."""
+    plan = plan_request(ref, plan_options, engine_options, flags)
+    key_file = serve_options.api_key_file
     return UpRequest(
-        plan=plan_request(ref, wanted, engine, flags, mode=serve.mode),
-        name=serve.name,
-        host=serve.host,
-        port=serve.port,
-        api_key_file=serve.api_key_file and expand_home(serve.api_key_file).absolute(),
-        env=tuple(_variable(text) for text in serve.env or ()),
-        retry=not serve.no_retry,
-        canary=serve.canary,
+        plan=replace(plan, mode=serve_options.mode),
+        name=serve_options.name,
+        host=serve_options.host,
+        port=serve_options.port,
+        api_key_file=key_file and expand_home(key_file).absolute(),
+        env=tuple(_variable(text) for text in serve_options.env or ()),
+        retry=not serve_options.no_retry,
+        canary=serve_options.canary,
         locked=locked,
     )
 
 
+def machine_choice(options: MachineOptions) -> MachineChoice:
+    """Return the machine to plan for."""
+    return MachineChoice(name=options.machine, gpus=tuple(options.gpu or ()), ram_bytes=options.ram)
+
+
+def _workload(options: PlanOptions) -> Workload:
+    if options.kv is not None and not {options.cache_type_k, options.cache_type_v} <= {None, options.kv}:
+        raise UsageError(
+            f"--kv {options.kv} and -ctk or -ctv name different cache types", hint="leave one of them out"
+        )
+    return Workload(
+        ctx_size=options.ctx_size,
+        n_parallel=options.n_parallel,
+        cache_type_k=options.kv or options.cache_type_k,
+        cache_type_v=options.kv or options.cache_type_v,
+        batch_size=options.batch_size,
+        ubatch_size=options.ubatch_size,
+        cache_ram_bytes=options.cache_ram,
+        prefer=options.prefer,
+        min_tps=options.min_tps,
+        numa=options.numa,
+    )
+
+
+def _limits(options: PlanOptions) -> Limits:
+    gpus = options.gpus
+    return Limits(
+        reserve=tuple(_reserve(text) for text in options.reserve or ()),
+        gpus=None if gpus is None else tuple(gpu.strip() for gpu in gpus.split(",")),
+        max_ram_bytes=options.max_ram,
+    )
+
+
 def _reserve(text: str) -> tuple[str, int]:
-    """`CUDA0=2G` -> (`CUDA0`, bytes); `2G` is for every GPU."""
+    """Parse `CUDA0=2G` to (`CUDA0`, bytes); `2G` is for every GPU and gives an empty device."""
     where, _, size = text.rpartition("=")
     return ("ram" if where.lower() == "ram" else where), parse_size(size)
 

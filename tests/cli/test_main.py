@@ -1,6 +1,5 @@
 """The command line as a user meets it: help, version, mistakes, and errors as JSON."""
 
-import errno
 import json
 import os
 import subprocess
@@ -10,18 +9,8 @@ from pathlib import Path
 import pytest
 
 from launcher import __version__
-from launcher.cli import main
+from tests.cli.shell import launcher
 from tests.make_gguf import make_gguf
-
-
-def launcher(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "launcher", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def test_alone_it_prints_its_help() -> None:
@@ -101,31 +90,6 @@ def test_a_hint_is_a_command_that_exists(typed: tuple[str, ...], hint: str) -> N
     assert (done.returncode, done.stderr.splitlines()[-1]) == (2, f"hint: {hint}")
 
 
-def test_several_are_stopped_at_once_and_each_that_is_not_there_is_named() -> None:
-    done = launcher("stop", "one", "two")
-    assert done.returncode == 4
-    assert done.stderr.splitlines() == [
-        "error: no deployment is called two; there is none",
-        "error: no deployment is called one; there is none",
-        "hint: launcher up MODEL",
-    ]
-
-
-def test_a_fault_of_ours_is_a_sentence_and_a_report(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def broken(*_: object, **__: object) -> None:
-        raise ZeroDivisionError("division by zero")
-
-    monkeypatch.setattr(main, "app", broken)
-    assert main.run(["ps"]) == 1
-    error, hint = capsys.readouterr().err.splitlines()
-    assert error == "error: internal error: ZeroDivisionError: division by zero"
-    report = Path(hint.rpartition(" ")[2])
-    assert "ZeroDivisionError" in report.read_text()
-    assert report.stat().st_mode & 0o077 == 0
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -161,51 +125,6 @@ def test_a_config_file_that_cannot_be_used(clean_environment: Path, config: str)
         assert (done.returncode, done.stdout.startswith(said)) == (code, True), done.stderr
         assert done.stderr.startswith("warning: ")
     assert "config: " in launcher("doctor").stdout
-
-
-def test_a_fault_of_ours_before_there_are_settings(
-    clean_environment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = clean_environment / "launcher/config/config.toml"
-    file.parent.mkdir(parents=True)
-    file.write_text("[")
-
-    def broken(*_: object, **__: object) -> None:
-        raise ZeroDivisionError("division by zero")
-
-    monkeypatch.setattr(main, "app", broken)
-    assert main.run(["ps"]) == 1
-    error, hint = capsys.readouterr().err.splitlines()
-    assert error == "error: internal error: ZeroDivisionError: division by zero"
-    assert hint == "hint: please report it with what was typed"
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (OSError(errno.ENOSPC, "No space left on device", "/x"), 6),
-        (OSError(errno.EDQUOT, "Disk quota exceeded"), 6),
-        (OSError(errno.EIO, "Input/output error", "/x"), 6),
-        (OSError(errno.ENETUNREACH, "Network is unreachable"), 6),
-        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), 6),
-        (TimeoutError("timed out"), 6),
-        (OSError(errno.ENAMETOOLONG, "File name too long", "a" * 300), 2),
-        (PermissionError(errno.EACCES, "Permission denied", "/x"), 2),
-        (OSError(errno.EBADF, "Bad file descriptor", 7), 2),
-        (OSError("something"), 2),
-    ],
-)
-def test_only_what_passes_is_worth_trying_again(
-    error: OSError, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def broken(*_: object, **__: object) -> None:
-        raise error
-
-    monkeypatch.setattr(main, "app", broken)
-    assert main.run(["ps", "--json"]) == code
-    said = json.loads(capsys.readouterr().out)["error"]
-    assert said["retryable"] is (code == 6)
-    assert said["hint"]
 
 
 def test_a_file_name_that_is_not_utf8(tmp_path: Path) -> None:

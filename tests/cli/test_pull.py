@@ -1,63 +1,14 @@
-"""pull, ls and rm as a user meets them, against a local Hub."""
+"""pull as a user meets it, against a local Hub, and what ls and rm make of it."""
 
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pytest
-
+from tests.cli.shell import REF, SHARDS, SIZE, Shell
 from tests.fakes.hub import FakeHub, Fault
-from tests.tiny_gguf import tiny_split
-
-REF = "user/repo:Q4_K_M"
-SHARDS = tiny_split("big-Q4_K_M", 2, n_values=300_000)
-SIZE = sum(map(len, SHARDS.values()))
-
-
-@pytest.fixture
-def hub() -> Iterator[FakeHub]:
-    with FakeHub() as running:
-        running.publish("user/repo", SHARDS)
-        yield running
-
-
-class Shell:
-    def __init__(self, hub: FakeHub, home: Path) -> None:
-        self.env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(home / "hf")}
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "launcher", *words],
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def type(self, *words: str) -> tuple[int, str, str]:
-        process = self.start(*words)
-        out, err = process.communicate(timeout=60)
-        return process.returncode, out, err
-
-    def json(self, *words: str) -> Any:
-        code, out, err = self.type(*words, "--json")
-        assert code == 0, err + out
-        return json.loads(out)
-
-
-@pytest.fixture
-def shell(hub: FakeHub, tmp_path: Path) -> Shell:
-    return Shell(hub, tmp_path)
 
 
 def test_pull_ls_rm(hub: FakeHub, shell: Shell) -> None:
@@ -87,50 +38,6 @@ def test_into_a_folder_and_from_one(shell: Shell, tmp_path: Path) -> None:
     first = Path(shell.json("pull", REF, "--from", str(plain))["paths"][0])
     assert first.samefile(plain / next(iter(SHARDS)))
     assert shell.type("pull", REF, "--from", str(tmp_path / "none"))[0] == 2
-
-
-def test_what_is_in_folders_that_were_named_is_listed(shell: Shell, tmp_path: Path) -> None:
-    """With whose it is: what was put there can be removed, what was found there cannot."""
-    plain, mine = tmp_path / "plain", tmp_path / "mine"
-    mine.mkdir()
-    for name, content in SHARDS.items():
-        (mine / name).write_bytes(content)
-    shell.json("pull", REF, "--dir", str(plain), "--from", str(mine))
-    (plain / "other-Q8_0.gguf").write_bytes(b"mine")
-    (plain / "empty").mkdir()
-    first = next(iter(SHARDS))
-    listed = sorted((one["name"], one["store"], one["is_whole"]) for one in shell.json("ls"))
-    assert listed == [
-        (str(mine / first), "yours", True),
-        (str(plain / first), "launcher", True),
-        (str(plain / "other-Q8_0.gguf"), "yours", True),
-    ]
-    code, _, err = shell.type("rm", str(mine / first), "-y")
-    files = " ".join(str(mine / name) for name in SHARDS)
-    assert (code, err) == (
-        2,
-        f"error: {mine / first} was not put there by launcher\nhint: rm {files}\n",
-    )
-    assert shell.json("rm", str(plain / first), "-y")["freed_bytes"] == 0
-    assert sorted(path.name for path in plain.iterdir() if path.name != ".locks") == [
-        "empty",
-        "other-Q8_0.gguf",
-    ]
-    assert sorted(path.name for path in mine.iterdir()) == sorted(SHARDS)
-    shutil.rmtree(mine)
-    assert [one["name"] for one in shell.json("ls")] == [str(plain / "other-Q8_0.gguf")]
-
-
-def test_a_file_is_removed_by_whatever_path_names_it(shell: Shell, tmp_path: Path) -> None:
-    plain, link = tmp_path / "plain", tmp_path / "link"
-    shell.json("pull", REF, "--dir", str(plain))
-    link.symlink_to(plain)
-    first = next(iter(SHARDS))
-    assert shell.json("rm", str(link / first), "-y")["removed"] == [str(plain / first)]
-    shell.json("pull", REF, "--dir", str(link))
-    relative = os.path.relpath(plain / first)
-    assert shell.json("rm", relative, "-y")["removed"] == [str(plain / first)]
-    assert not list(plain.glob("*.gguf"))
 
 
 def test_progress_as_json_lines_names_every_shard_while_it_is_under_way(hub: FakeHub, shell: Shell) -> None:

@@ -1,1 +1,18 @@
-"""What is printed."""
+"""Print what a command has to say: values and errors as text or JSON, and progress.
+
+output.py         one command's output: value to stdout, everything else to stderr
+progress.py       bars on a terminal, lines in a pipe, JSON lines for programs
+printable.py      make text from anywhere safe for a terminal
+json_text.py      values as JSON
+tables.py         tables, lists and bars: what the modules below are made of
+machine.py        the machine, for probe
+model.py          a model's anatomy, for inspect
+plan.py           a plan, its alternatives, its command line
+ledger.py         the bytes of a plan, place by place
+stored_models.py  the models here, for ls
+profiles.py       profiles, listed and in full
+engines.py        engines, listed and in full
+deployments.py    deployments, for up and ps
+history.py        the last loads
+findings.py       what doctor found
+"""

@@ -1,4 +1,4 @@
-"""Deployments as cards, tables and JSON."""
+"""Deployments as a card, a table and JSON."""
 
 from __future__ import annotations
 
@@ -11,11 +11,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from launcher.cli.show.tables import facts, grid
-from launcher.deployment import record
 from launcher.deployment.log_file import head
-from launcher.deployment.record import Deployment, UnreadableRecord
-from launcher.deployment.status import StatusReport as Looked
-from launcher.deployment.status import ask_status
+from launcher.deployment.record import Deployment, UnreadableRecord, record_json
+from launcher.deployment.status import StatusReport
 from launcher.engine.log.load_log import (
     LoggedBuffer,
     RowComparison,
@@ -26,32 +24,8 @@ from launcher.engine.log.load_log import (
 from launcher.units import format_bytes
 
 
-def document(deployment: Deployment) -> dict[str, Any]:
-    """The deployment as `up --json` prints it, with what its load log says beside what was planned."""
-    return {**record.record_json(deployment), "load": compared(deployment)}
-
-
-def compared(deployment: Deployment) -> tuple[RowComparison, ...]:
-    """Planned against what llama-server said while loading; empty where the log does not say."""
-    return compare_load(deployment.ledger, _said(deployment))
-
-
-def _said(deployment: Deployment) -> tuple[LoggedBuffer, ...]:
-    return parse_load_log(head(Path(deployment.log_path)))
-
-
-def _memory(deployment: Deployment) -> str | None:
-    """What llama-server allocated, by its own log: neither its process nor weights that it only maps."""
-    told = ", ".join(
-        f"{row.where} {format_bytes(row.logged_bytes)} ({format_bytes(row.planned_bytes)} planned)"
-        for row in compared(deployment)
-    )
-    beside = "; the weights in RAM are mapped, beside that" if maps_weights(_said(deployment)) else ""
-    return f"llama-server allocated {told}{beside}" if told else None
-
-
-def card(deployment: Deployment) -> RenderableType:
-    """Where it is, and the next things to type."""
+def render_deployment(deployment: Deployment) -> RenderableType:
+    """Lay out where the deployment is, what it allocated, and the next commands to type."""
     return facts(
         [
             ("up", f"{deployment.name} (pid {deployment.pid})"),
@@ -65,42 +39,22 @@ def card(deployment: Deployment) -> RenderableType:
     )
 
 
-def look_at(entry: Deployment | UnreadableRecord) -> Looked | UnreadableRecord:
-    """Once for all that is shown: llama-server tells its speed since it was last asked."""
-    return entry if isinstance(entry, UnreadableRecord) else ask_status(entry)
+def deployment_json(deployment: Deployment) -> dict[str, Any]:
+    """Return the record for programs, with the load log compared with the plan."""
+    return {**record_json(deployment), "load": _compared_load(deployment)}
 
 
-def entry_document(entry: Looked | UnreadableRecord) -> dict[str, Any]:
-    """One line of `ps` for programs."""
-    if isinstance(entry, UnreadableRecord):
-        return {"name": entry.name, "state": "unreadable", "detail": entry.problem, "path": entry.path}
-    return {
-        "state": str(entry.status.state),
-        "detail": entry.status.detail,
-        **dataclasses.asdict(entry.vitals),
-        **document(entry.deployment),
-    }
-
-
-def table(entries: Iterable[Looked | UnreadableRecord]) -> RenderableType:
-    """One line per deployment: what it is right now."""
+def render_statuses(reports: Iterable[StatusReport | UnreadableRecord]) -> RenderableType:
+    """Lay out one row per deployment with its state, and notes below."""
     rows: list[tuple[str, ...]] = []
     notes: list[str] = []
-    for seen in entries:
-        if isinstance(seen, UnreadableRecord):
-            rows.append((seen.name, "unreadable", "", "", "", ""))
-            notes.append(f"{seen.name}: {seen.problem}")
-            continue
-        entry, status, now = seen.deployment, seen.status, seen.vitals
-        speed = "" if now.tokens_per_s is None else f"{now.tokens_per_s:.1f}"
-        memory = "" if now.resident_bytes is None else format_bytes(now.resident_bytes)
-        rows.append(
-            (entry.name, str(status.state), f"{entry.url}/v1", _duration(now.uptime_s), memory, speed)
-        )
-        notes += [f"{entry.name}: {status.detail}"] if status.detail else []
-        if entry.restarts:
-            why = f"; last: {entry.failure.sentence}" if entry.failure is not None else ""
-            notes.append(f"{entry.name}: started again {_times(entry.restarts)}{why}")
+    for report in reports:
+        if isinstance(report, UnreadableRecord):
+            rows.append((report.name, "unreadable", "", "", "", ""))
+            notes.append(f"{report.name}: {report.problem}")
+        else:
+            rows.append(_status_row(report))
+            notes += _status_notes(report)
     if not rows:
         return Text("nothing runs here: launcher up MODEL")
     headers = ("name", "state", "url", "up", "resident", "tok/s")
@@ -108,12 +62,63 @@ def table(entries: Iterable[Looked | UnreadableRecord]) -> RenderableType:
     return Group(listed, *(Text(note) for note in notes))
 
 
-def _times(number: int) -> str:
-    return "once" if number == 1 else f"{number} times"
+def status_json(report: StatusReport | UnreadableRecord) -> dict[str, Any]:
+    """Return one deployment as `ps --json` lists it."""
+    if isinstance(report, UnreadableRecord):
+        return {"name": report.name, "state": "unreadable", "detail": report.problem, "path": report.path}
+    return {
+        "state": str(report.status.state),
+        "detail": report.status.detail,
+        **dataclasses.asdict(report.vitals),
+        **deployment_json(report.deployment),
+    }
+
+
+def _status_row(report: StatusReport) -> tuple[str, ...]:
+    deployment, vitals = report.deployment, report.vitals
+    return (
+        deployment.name,
+        str(report.status.state),
+        f"{deployment.url}/v1",
+        _duration(vitals.uptime_s),
+        "" if vitals.resident_bytes is None else format_bytes(vitals.resident_bytes),
+        "" if vitals.tokens_per_s is None else f"{vitals.tokens_per_s:.1f}",
+    )
+
+
+def _status_notes(report: StatusReport) -> list[str]:
+    deployment, detail = report.deployment, report.status.detail
+    notes = [f"{deployment.name}: {detail}"] if detail else []
+    if deployment.restarts:
+        times = "once" if deployment.restarts == 1 else f"{deployment.restarts} times"
+        why = f"; last: {deployment.failure.sentence}" if deployment.failure is not None else ""
+        notes.append(f"{deployment.name}: started again {times}{why}")
+    return notes
+
+
+def _compared_load(deployment: Deployment) -> tuple[RowComparison, ...]:
+    """Compare the plan with llama-server's load log; empty where the log does not say."""
+    return compare_load(deployment.ledger, _logged_buffers(deployment))
+
+
+def _logged_buffers(deployment: Deployment) -> tuple[LoggedBuffer, ...]:
+    return parse_load_log(head(Path(deployment.log_path)))
+
+
+def _memory(deployment: Deployment) -> str | None:
+    """Write what llama-server says it allocated, row by row; None where the log does not say."""
+    rows = ", ".join(
+        f"{row.where} {format_bytes(row.logged_bytes)} ({format_bytes(row.planned_bytes)} planned)"
+        for row in _compared_load(deployment)
+    )
+    # the log counts neither the process itself nor weights that are only mapped
+    mapped = maps_weights(_logged_buffers(deployment))
+    beside = "; the weights in RAM are mapped, beside that" if mapped else ""
+    return f"llama-server allocated {rows}{beside}" if rows else None
 
 
 def _duration(seconds: float | None) -> str:
-    """`45s`, `12m`, `3h`, `5d`: how long it is up, in the largest unit."""
+    """Write a duration in its largest unit: `45s`, `12m`, `3h`, `5d`."""
     if seconds is None:
         return ""
     for unit, step in (("d", 86400), ("h", 3600), ("m", 60)):

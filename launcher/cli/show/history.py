@@ -1,4 +1,4 @@
-"""Loads and findings as tables."""
+"""The last loads as a table."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from launcher.cli.show.tables import grid
-from launcher.commands.doctor import Finding
 from launcher.deployment.history import HistoryEntry
 from launcher.units import format_bytes
 
 
-def table(entries: Sequence[HistoryEntry]) -> RenderableType:
-    """One line per load; below it what was different from the plan, and why it ended."""
+def render_history(entries: Sequence[HistoryEntry]) -> RenderableType:
+    """Lay out one row per load; below, why loads ended and what was done differently from the plan."""
     if not entries:
         return Text("nothing was loaded here yet: launcher up MODEL")
     rows = []
@@ -35,28 +34,15 @@ def table(entries: Sequence[HistoryEntry]) -> RenderableType:
         rows,
         right=frozenset({"load"}),
     )
-    seen = "seen: by llama-server's own log, a mapped file counted whole; ps shows what is resident"
-    return Group(listed, *(Text(note) for note in (*notes, seen)))
-
-
-def findings(found: Sequence[Finding]) -> RenderableType:
-    """What is wrong first, each with its fix."""
-    if not found:
-        return Text("nothing is wrong")
-    lines = []
-    for finding in found:
-        lines.append(Text(f"{'WRONG' if finding.wrong else 'note '}  {finding.check}: {finding.text}"))
-        lines += [Text(f"       {finding.fix}")] if finding.fix else []
-    if not any(finding.wrong for finding in found):
-        lines.append(Text("nothing is wrong"))
-    return Group(*lines)
+    legend = "seen: by llama-server's own log, a mapped file counted whole; ps shows what is resident"
+    return Group(listed, *(Text(note) for note in (*notes, legend)))
 
 
 def _driver(entry: HistoryEntry, where: str) -> str:
-    """Planned and seen are llama.cpp's own buffers; what the driver gave out holds its context, too."""
-    said = entry.driver_bytes.get(where)
-    return "" if said is None else f" (driver: {format_bytes(said)})"
+    # planned and seen bytes are llama.cpp's own buffers; the driver's count includes its context
+    n_bytes = entry.driver_bytes.get(where)
+    return "" if n_bytes is None else f" (driver: {format_bytes(n_bytes)})"
 
 
-def _size(kinds: Mapping[str, int]) -> str:
-    return format_bytes(sum(kinds.values()))
+def _size(bytes_by_kind: Mapping[str, int]) -> str:
+    return format_bytes(sum(bytes_by_kind.values()))

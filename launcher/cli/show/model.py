@@ -1,7 +1,8 @@
-"""A model's anatomy as a table and as JSON."""
+"""A model's anatomy as tables and as JSON."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -13,8 +14,8 @@ from launcher.gguf.model import ModelFile
 from launcher.units import format_bytes, format_count
 
 
-def table(model: ModelFile, anatomy: Anatomy) -> RenderableType:
-    """What it is, where its bytes are, and what one token reads."""
+def render_model(model: ModelFile, anatomy: Anatomy) -> RenderableType:
+    """Lay out what the model is and how its bytes are distributed over kinds and types of tensors."""
     arch = anatomy.architecture
     used = max(arch.n_expert_used, default=0)
     experts = f"{arch.n_expert}, {used} used, {arch.n_expert_shared or 0} shared" if arch.is_moe else None
@@ -36,28 +37,29 @@ def table(model: ModelFile, anatomy: Anatomy) -> RenderableType:
             ("per token", f"{format_bytes(anatomy.bytes_per_token)} of weights read"),
         ]
     )
-    total = anatomy.weight_bytes or 1
-    kinds = [
-        (str(kind), format_bytes(size), f"{100 * size / total:.1f} %", bar(size, total, 20))
-        for kind, size in sorted(anatomy.bytes_by_kind.items(), key=lambda item: -item[1])
-        if size
-    ]
-    types = [
-        (type_.name, format_bytes(size), f"{100 * size / total:.1f} %", bar(size, total, 20))
-        for type_, size in anatomy.types
-    ]
-    right = frozenset({"bytes", "share"})
+    kinds = sorted(anatomy.bytes_by_kind.items(), key=lambda item: -item[1])
+    total = anatomy.weight_bytes
     notes = [Text(f"note: {sentence}") for sentence in anatomy.disagreements]
     return Group(
         head,
-        grid(("kind", "bytes", "share", ""), kinds, right=right),
-        grid(("type", "bytes", "share", ""), types, right=right),
+        _shares("kind", ((str(kind), size) for kind, size in kinds if size), total),
+        _shares("type", ((type_.name, size) for type_, size in anatomy.types), total),
         *notes,
     )
 
 
-def document(model: ModelFile, anatomy: Anatomy) -> dict[str, Any]:
-    """The same for programs: sizes in bytes, shards with their sha256 where the source vouches for one."""
+def _shares(header: str, sizes: Iterable[tuple[str, int]], total: int) -> RenderableType:
+    """Lay out sizes in bytes with their share of `total`."""
+    total = total or 1  # a file without weights
+    rows = [
+        (name, format_bytes(size), f"{100 * size / total:.1f} %", bar(size, total, 20))
+        for name, size in sizes
+    ]
+    return grid((header, "bytes", "share", ""), rows, right=frozenset({"bytes", "share"}))
+
+
+def model_json(model: ModelFile, anatomy: Anatomy) -> dict[str, Any]:
+    """Return the model for programs; shards have their sha256 where the source states one."""
     arch = anatomy.architecture
     return {
         "schema": 1,

@@ -1,37 +1,16 @@
-"""Data to stdout, talk to stderr; one JSON document; progress that a pipe can stand."""
+"""The value to stdout, everything else to stderr; one JSON document."""
 
 from __future__ import annotations
 
 import io
 import json
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
-from rich.console import Console
 from rich.text import Text
 
 from launcher.cli.show import tables
-from launcher.cli.show.output import Output, ProgressStyle, plain, printable
+from launcher.cli.show.output import Output
 from launcher.errors import BadGguf, DoesNotFit
-from launcher.progress import Step
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inner:
-    path: Path
-    sizes: tuple[int, ...]
-
-
-def pull(done: int, total: int | None = 1000) -> Step:
-    return Step(phase="pull", done=done, total=total, unit="bytes", text="x.gguf")
-
-
-def test_values_become_plain_json() -> None:
-    assert plain({"inner": Inner(path=Path("/m"), sizes=(1, 2)), "none": None}) == {
-        "inner": {"path": "/m", "sizes": [1, 2]},
-        "none": None,
-    }
 
 
 def test_an_error_is_a_document_on_stdout_or_two_lines_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,35 +25,6 @@ def test_an_error_is_a_document_on_stdout_or_two_lines_on_stderr(capsys: pytest.
         "retryable": False,
     }
     assert err == "error: CUDA0 is 3.0 GiB short\nhint: launcher plan x -c 4096\n"
-
-
-def test_in_a_pipe_progress_is_a_line_per_tenth(capsys: pytest.CaptureFixture[str]) -> None:
-    with Output(as_json=False).progress() as report:
-        for done in range(0, 1001, 7):
-            report(pull(done))
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "pull: 0 % x.gguf"
-    assert len(lines) == 10
-
-
-def test_jsonl_progress_ends_with_the_end(capsys: pytest.CaptureFixture[str]) -> None:
-    with Output(as_json=True, progress=ProgressStyle.JSONL).progress() as report:
-        for done in range(0, 1001, 10):
-            report(pull(done))
-    out, err = capsys.readouterr()
-    steps = [json.loads(line) for line in err.splitlines()]
-    assert out == ""
-    assert steps[0]["done"] == 0
-    assert steps[-1] == {
-        "phase": "pull",
-        "done": 1000,
-        "total": 1000,
-        "unit": "bytes",
-        "text": "x.gguf",
-        "part": "",
-        "said": False,
-    }
-    assert len(steps) < 100
 
 
 def test_nobody_is_asked_where_nobody_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,10 +66,6 @@ def test_json_keeps_the_text_and_is_safe_to_print(capsys: pytest.CaptureFixture[
     out.encode()
 
 
-def test_printable_text_lines_and_tabs_stay() -> None:
-    assert printable("größer 日本\n\tx") == "größer 日本\n\tx"
-
-
 def test_in_a_pipe_nothing_is_folded_and_no_blanks_are_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,18 +76,6 @@ def test_in_a_pipe_nothing_is_folded_and_no_blanks_are_left(
     lines = capsys.readouterr().out.splitlines()
     assert sum(url in line for line in lines) == 2
     assert [line.rstrip() for line in lines] == lines
-
-
-def test_at_80_columns_a_url_stays_whole(capsys: pytest.CaptureFixture[str]) -> None:
-    url = "http://127.0.0.1:49449/v1"
-    row = ("qwen3-30b-a3b-instruct-2507-q4_k_m", "degraded", url, "12m", "746.1 MiB", "123.4")
-    headers = ("name", "state", "url", "up", "resident", "tok/s")
-    table = tables.grid(headers, [row], right=frozenset(headers[3:]), whole=frozenset(headers[1:]))
-    Console(width=80).print(table)
-    lines = capsys.readouterr().out.splitlines()
-    assert max(len(line) for line in lines) <= 80
-    assert sum(url in line for line in lines) == 1
-    assert any("746.1 MiB" in line for line in lines)
 
 
 @pytest.mark.parametrize(("answer", "agreed"), [("y", True), ("", False), ("n", False)])

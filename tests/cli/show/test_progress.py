@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 
 import pytest
 from rich.console import Console
 
-from launcher.cli.show.output import Output, ProgressStyle, _Bars
+from launcher.cli.show.output import Output
+from launcher.cli.show.progress import ProgressBars, ProgressStyle
 from launcher.progress import Step
 
 MIB = 1 << 20
@@ -20,11 +22,11 @@ def step(done: int, part: str = "", text: str = "", phase: str = "pull") -> Step
 
 def test_bars_for_the_sum_and_every_part() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
-    with _Bars(console) as bars:
+    with ProgressBars(console) as bars:
         bars(step(30))
         bars(step(10, part="Q4/model-00001-of-00002.gguf"))
         bars(step(20, part="Q4/model-00002-of-00002.gguf", text="checking, 40 %"))
-        bars._bars.refresh()
+        bars._progress.refresh()
         shown = console.file.getvalue()  # type: ignore[attr-defined]
         bars(step(100))
     for words in ("30.0 MiB of 100.0 MiB", "model-00001-of-00002.gguf", "checking, 40 %"):
@@ -34,9 +36,9 @@ def test_bars_for_the_sum_and_every_part() -> None:
 
 
 def test_two_phases_at_once() -> None:
-    """The engine is built while the model is pulled."""
+    # the engine is built while the model is pulled
     console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
-    with _Bars(console) as bars:
+    with ProgressBars(console) as bars:
         threads = [
             threading.Thread(target=lambda phase=phase: [bars(step(n, phase=phase)) for n in range(50)])
             for phase in ("build", "pull")
@@ -53,5 +55,38 @@ def test_in_a_pipe_a_line_per_tenth_and_none_per_part(capsys: pytest.CaptureFixt
         for done in range(0, 101, 5):
             progress(step(done))
             progress(step(done, part="model.gguf"))
-    said = capsys.readouterr().err.splitlines()
-    assert said == [f"pull: {tenth} %" for tenth in range(0, 101, 10)]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"pull: {tenth} %" for tenth in range(0, 101, 10)]
+
+
+def pull(done: int, total: int | None = 1000) -> Step:
+    return Step(phase="pull", done=done, total=total, unit="bytes", text="x.gguf")
+
+
+def test_in_a_pipe_progress_is_a_line_per_tenth(capsys: pytest.CaptureFixture[str]) -> None:
+    with Output(as_json=False).progress() as report:
+        for done in range(0, 1001, 7):
+            report(pull(done))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "pull: 0 % x.gguf"
+    assert len(lines) == 10
+
+
+def test_jsonl_progress_ends_with_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    with Output(as_json=True, progress=ProgressStyle.JSONL).progress() as report:
+        for done in range(0, 1001, 10):
+            report(pull(done))
+    out, err = capsys.readouterr()
+    steps = [json.loads(line) for line in err.splitlines()]
+    assert out == ""
+    assert steps[0]["done"] == 0
+    assert steps[-1] == {
+        "phase": "pull",
+        "done": 1000,
+        "total": 1000,
+        "unit": "bytes",
+        "text": "x.gguf",
+        "part": "",
+        "said": False,
+    }
+    assert len(steps) < 100

@@ -1,112 +1,26 @@
-"""The options, each spelled once: bundles that commands take whole, and the decorator that unfolds them.
+"""Bundles: options that several commands share, as dataclasses that a command takes whole.
 
 llama.cpp's own short flags work (`-c`, `-ctk`, `-np`), because that is what its users type.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
-import inspect
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated
 
 import typer
 
-from launcher.cli.show.output import Output, ProgressStyle
+from launcher.cli.options.single import Offline
+from launcher.cli.show.progress import ProgressStyle
 from launcher.plan.modes import CacheType, NumaMode
 from launcher.plan.workload import Prefer
 from launcher.units import parse_context, parse_size
 
-Offline = Annotated[bool, typer.Option("--offline", help="Use what is here; ask no server (HF_HUB_OFFLINE).")]
-FLAGS = "What follows -- goes to llama-server: -- -ub 1024 --lora FILE"
-"""Of the help of commands that take such flags; a usage line has no place for them."""
-
-FILES = "Of llama-server's flags after -- the files are pulled too: -- -hfd user/repo --mmproj-url URL"
-"""Of the help of `pull`, as above."""
-
-Ref = Annotated[
-    str,
-    typer.Argument(
-        metavar="REF",
-        help="Profile, user/repo:QUANT, model-page URL, .gguf URL, or path.",
-        show_default=False,
-    ),
-]
-OptionalRef = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[REF]",
-        help="Profile, user/repo:QUANT, model-page URL, .gguf URL, or path.",
-        show_default=False,
-    ),
-]
-Name = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="[NAME]", help="The deployment; not needed when there is one.", show_default=False
-    ),
-]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutputOptions:
-    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False
-    progress: Annotated[
-        ProgressStyle, typer.Option(help="Progress on stderr: auto, jsonl or none.", show_default=False)
-    ] = ProgressStyle.AUTO
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FilesOptions:
-    """Where the files of a pull go, and how they come there."""
-
-    folder: Annotated[
-        Path | None,
-        typer.Option("--dir", help="Into this folder instead of the Hub's cache.", show_default=False),
-    ] = None
-    look_in: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--from",
-            help="Use files of this folder where they are the same; may be repeated.",
-            show_default=False,
-        ),
-    ] = None
-    verify: Annotated[bool, typer.Option("--verify", help="Read and hash again what is here.")] = False
-    connections: Annotated[
-        int | None,
-        typer.Option(
-            "--connections", min=1, max=64, help="Connections at once (default: two a core, 4 to 16)."
-        ),
-    ] = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanOnlyOptions:
-    """What can be done with a plan, or without one."""
-
-    buy: Annotated[
-        bool, typer.Option("--buy", help="If nothing fits: the smallest changes that would do.")
-    ] = False
-    lock: Annotated[
-        Path | None,
-        typer.Option("--lock", metavar="FILE", help="Write the plan for up --locked.", show_default=False),
-    ] = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineOptions:
-    engine: Annotated[
-        Path | None, typer.Option("--engine", help="Use this llama-server.", show_default=False)
-    ] = None
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanOptions:
-    """What decides a plan beside the model."""
+    """Options of every command that plans: what decides a plan beside model and machine."""
 
     offline: Offline = False
     quant: Annotated[
@@ -196,8 +110,21 @@ class PlanOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOnlyOptions:
+    """Options of `plan` alone."""
+
+    buy: Annotated[
+        bool, typer.Option("--buy", help="If nothing fits: the smallest changes that would do.")
+    ] = False
+    lock: Annotated[
+        Path | None,
+        typer.Option("--lock", metavar="FILE", help="Write the plan for up --locked.", show_default=False),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MachineOptions:
-    """A machine you do not have."""
+    """A machine to plan for that is not this one."""
 
     machine: Annotated[
         str | None,
@@ -218,8 +145,17 @@ class MachineOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """The engine to use."""
+
+    engine: Annotated[
+        Path | None, typer.Option("--engine", help="Use this llama-server.", show_default=False)
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
-    """How and where a server runs."""
+    """Options of every command that starts a server: where and how it runs."""
 
     name: Annotated[
         str | None,
@@ -268,59 +204,36 @@ class ServeOptions:
     ] = False
 
 
-BUNDLES = (
-    FilesOptions,
-    PlanOnlyOptions,
-    OutputOptions,
-    EngineOptions,
-    PlanOptions,
-    MachineOptions,
-    ServeOptions,
-)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilesOptions:
+    """Where the files of a pull go, and how they are fetched."""
+
+    folder: Annotated[
+        Path | None,
+        typer.Option("--dir", help="Into this folder instead of the Hub's cache.", show_default=False),
+    ] = None
+    look_in: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--from",
+            help="Use files of this folder where they are the same; may be repeated.",
+            show_default=False,
+        ),
+    ] = None
+    verify: Annotated[bool, typer.Option("--verify", help="Read and hash again what is here.")] = False
+    connections: Annotated[
+        int | None,
+        typer.Option(
+            "--connections", min=1, max=64, help="Connections at once (default: two a core, 4 to 16)."
+        ),
+    ] = None
 
 
-def unfolded(function: Callable[..., None]) -> Callable[..., None]:
-    """`function` with every bundle parameter replaced by the bundle's fields, for typer to read.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputOptions:
+    """Options of every command; it gets an `Output` made from them."""
 
-    A parameter annotated `Output` stands for OutputOptions and is made from it.
-    """
-    hints = get_type_hints(function, include_extras=True)
-    folded: dict[str, type] = {}
-    parameters: list[inspect.Parameter] = []
-    for parameter in inspect.signature(function).parameters.values():
-        annotation = hints[parameter.name]
-        bundle = OutputOptions if annotation is Output else annotation
-        if bundle in BUNDLES:
-            folded[parameter.name] = annotation
-            parameters += _parameters_of(bundle)
-        else:
-            parameters.append(parameter.replace(annotation=annotation, kind=inspect.Parameter.KEYWORD_ONLY))
-
-    @functools.wraps(function)
-    def command(**given: Any) -> None:
-        whole: dict[str, Any] = {name: _fold(annotation, given) for name, annotation in folded.items()}
-        function(**given, **whole)
-
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return command
-
-
-def _parameters_of(bundle: type) -> list[inspect.Parameter]:
-    hints = get_type_hints(bundle, include_extras=True)
-    return [
-        inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
-        )
-        for field in dataclasses.fields(bundle)
-    ]
-
-
-def _fold(annotation: type, given: dict[str, Any]) -> object:
-    bundle = OutputOptions if annotation is Output else annotation
-    values = {field.name: given.pop(field.name) for field in dataclasses.fields(bundle)}
-    return (
-        Output(as_json=values["json"], progress=values["progress"])
-        if annotation is Output
-        else bundle(**values)
-    )
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False
+    progress: Annotated[
+        ProgressStyle, typer.Option(help="Progress on stderr: auto, jsonl or none.", show_default=False)
+    ] = ProgressStyle.AUTO

@@ -1,0 +1,21 @@
+"""Single arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+_REF_HELP = "Profile, user/repo:QUANT, model-page URL, .gguf URL, or path."
+
+Ref = Annotated[str, typer.Argument(metavar="REF", help=_REF_HELP, show_default=False)]
+OptionalRef = Annotated[str | None, typer.Argument(metavar="[REF]", help=_REF_HELP, show_default=False)]
+Name = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[NAME]", help="The deployment; not needed when there is one.", show_default=False
+    ),
+]
+Offline = Annotated[bool, typer.Option("--offline", help="Use what is here; ask no server (HF_HUB_OFFLINE).")]
+Quant = Annotated[str | None, typer.Option("--quant", help="This quant.", show_default=False)]
+System = Annotated[bool, typer.Option("--system", help="A unit of the system, not of this user.")]

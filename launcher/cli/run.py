@@ -1,0 +1,82 @@
+"""The command `run`."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from typing import Annotated
+
+import typer
+
+from launcher.cli.here import here_with_progress
+from launcher.cli.options.bundles import EngineOptions, PlanOptions, ServeOptions
+from launcher.cli.options.single import Ref
+from launcher.cli.show.output import Output
+from launcher.errors import UsageError
+
+
+def run(
+    ctx: typer.Context,
+    ref: Ref,
+    plan_options: PlanOptions,
+    serve_options: ServeOptions,
+    engine_options: EngineOptions,
+    out: Output,
+    prompt: Annotated[
+        str | None,
+        typer.Argument(metavar="[PROMPT]", help="One question; without it a chat.", show_default=False),
+    ] = None,
+) -> None:
+    """Ask one question, or chat; starts the model if it is not up. What is piped in follows the question."""
+    from launcher.cli.chat import answer_once, converse
+    from launcher.cli.requests import up_request
+    from launcher.commands.restart import running
+    from launcher.commands.up.up import up as bring_model_up
+    from launcher.deployment.status import find_server_trouble
+
+    question = _question(prompt, ref, out)
+    request = up_request(ref, plan_options, serve_options, engine_options, ctx.obj)
+    offline, yes = plan_options.offline, serve_options.yes
+    # a REF alone may be the name of a deployment that runs; options would ask for a server of their own
+    is_ref_alone = (
+        plan_options == PlanOptions()
+        and serve_options == ServeOptions(yes=yes)
+        and engine_options == EngineOptions()
+        and ctx.obj == ()
+    )
+    with here_with_progress(out, offline=offline, yes=yes, env=request.env) as here:
+        deployment = (running(ref) if is_ref_alone else None) or bring_model_up(here, request)
+    if (trouble := find_server_trouble(deployment)) is not None:
+        out.say(f"note: {trouble.detail}")
+    if question is None:
+        converse(deployment, out)
+    else:
+        answer_once(deployment, question, out)
+
+
+def _question(prompt: str | None, ref: str, out: Output) -> str | None:
+    """Return the prompt with what is piped in; None for a chat.
+
+    Raises UsageError for a chat under --json, and for an empty pipe without a prompt.
+    """
+    if prompt is not None:
+        piped = _piped_text()
+        return f"{prompt}\n\n{piped}" if piped else prompt
+    if out.as_json:
+        raise UsageError("a chat is not one JSON document", hint=f'launcher run {ref} "…" --json')
+    if sys.stdin.isatty():
+        return None
+    text = sys.stdin.read().strip()
+    if not text:
+        raise UsageError("nothing was asked: stdin is empty", hint=f'launcher run {ref} "…"')
+    return text
+
+
+def _piped_text() -> str:
+    """Read stdin if it is a pipe or a file; a terminal, /dev/null or a closed stdin gives no text."""
+    try:
+        mode = os.fstat(0).st_mode
+    except OSError:
+        return ""
+    return sys.stdin.read().strip() if stat.S_ISFIFO(mode) or stat.S_ISREG(mode) else ""

@@ -1,0 +1,67 @@
+"""Engines as cards and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from launcher.cli.show.tables import facts
+from launcher.commands.engine import EngineDescription
+from launcher.engine.find import BuildRecord, Engine
+
+
+def render_built_engines(engines: Iterable[Engine]) -> RenderableType:
+    """Lay out the engines built here, each with its whole path, ready to copy."""
+    cards = [_build_card(engine.path, engine.build) for engine in engines if engine.build is not None]
+    if not cards:
+        return Text("no engine was built here: launcher engine build")
+    return Group(*cards)
+
+
+def _build_card(path: Path, build: BuildRecord) -> RenderableType:
+    about = (
+        f"{build.backend}",
+        f"llama.cpp {build.commit}",
+        f"llama-cpp-python {build.version}",
+        f"{build.compiler}",
+    )
+    return facts([("engine", str(path)), ("is", ", ".join(about))])
+
+
+def render_engine(description: EngineDescription) -> RenderableType:
+    """Lay out the engine in use and the spellings of its flags."""
+    engine, capabilities = description.engine, description.capabilities
+    version = capabilities.version
+    devices = ", ".join(f"{device.id} {device.name}" for device in description.devices)
+    head = facts(
+        [
+            ("engine", f"{engine.path} ({engine.source})"),
+            ("version", f"{version.text}, commit {version.commit or '?'}"),
+            ("compiler", version.compiler),
+            ("backends", ", ".join(description.backends) or None),
+            ("devices", devices or "none but the CPU"),
+            ("sha256", capabilities.sha256),
+            ("flags", f"{len(capabilities.options)}: launcher engine info --json lists them"),
+        ]
+    )
+    spellings = " ".join(option.spellings[-1] for option in capabilities.options)
+    return Group(head, Padding(Text(spellings), (1, 0, 0, 0), expand=False))
+
+
+def engine_json(description: EngineDescription) -> dict[str, object]:
+    """Return the engine for programs, with the spellings and values of every flag."""
+    engine, capabilities = description.engine, description.capabilities
+    return {
+        "path": engine.path,
+        "source": engine.source,
+        "version": capabilities.version,
+        "sha256": capabilities.sha256,
+        "backends": description.backends,
+        "devices": description.devices,
+        "build": engine.build,
+        "flags": capabilities.options,
+    }

@@ -1,0 +1,54 @@
+"""Type launcher commands as a user would, in a process of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.fakes.hub import FakeHub
+from tests.tiny_gguf import tiny_split
+
+REF = "user/repo:Q4_K_M"
+SHARDS = tiny_split("big-Q4_K_M", 2, n_values=300_000)
+SIZE = sum(map(len, SHARDS.values()))
+
+
+def launcher(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "launcher", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+class Shell:
+    """Types commands that use a local Hub and a Hugging Face cache of their own."""
+
+    def __init__(self, hub: FakeHub, home: Path) -> None:
+        self.env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(home / "hf")}
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "launcher", *words],
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def type(self, *words: str) -> tuple[int, str, str]:
+        process = self.start(*words)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+    def json(self, *words: str) -> Any:
+        code, out, err = self.type(*words, "--json")
+        assert code == 0, err + out
+        return json.loads(out)
