@@ -9,7 +9,7 @@ from tests.cli.shell import REF, SHARDS, Shell
 
 
 def test_what_is_in_folders_that_were_named_is_listed(shell: Shell, tmp_path: Path) -> None:
-    """With whose it is: what was put there can be removed, what was found there cannot."""
+    # with whose it is: what launcher put there can be removed, what it found there cannot
     plain, mine = tmp_path / "plain", tmp_path / "mine"
     mine.mkdir()
     for name, content in SHARDS.items():
