@@ -14,6 +14,8 @@ from typing import Any
 from launcher.deployment.deploy import Request
 from launcher.deployment.identity import ProcessId
 from launcher.deployment.process import start_process
+from launcher.deployment.record import Deployment
+from launcher.deployment.records import find_record
 from launcher.engine.environment import engine_env
 from launcher.plan.from_json import stored
 from tests.plan.planned import small_plan
@@ -24,6 +26,23 @@ SMALL = ("--fit", "off", "-c", "512", "-np", "1", "--cache-ram", "0", "-t", "2")
 
 PATIENCE_S = 60.0
 """An event that never comes fails its test after this."""
+
+
+# A program that brings the fake engine up: folder, model, switches of the engine.
+BRING_UP = """
+import sys
+from pathlib import Path
+from launcher.deployment.deploy import bring_up
+from tests.serving import a_request, fake_command
+folder, model, *switches = sys.argv[1:]
+bring_up(Path(folder), a_request("m", fake_command(*switches), Path(model)))
+"""
+
+
+def record_of(folder: Path, name: str = "m") -> Deployment:
+    entry = find_record(folder, name)
+    assert isinstance(entry, Deployment)
+    return entry
 
 
 def stub_model(folder: Path) -> Path:

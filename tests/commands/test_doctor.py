@@ -25,7 +25,7 @@ from launcher.engine.find import Engine, EngineSource
 from launcher.machine.machine import MemoryPool
 from launcher.system.settings import read_settings
 from launcher.units import GIB
-from tests.deployment.test_records import a_deployment
+from tests.deployment.recorded import a_deployment
 from tests.plan.shapes import cards, machine
 
 NODES = tuple(MemoryPool(node=n, total_bytes=GIB, free_bytes=GIB, cpus=(n,)) for n in range(2))

@@ -72,7 +72,8 @@ def test_planning_is_one_at_a_time(tmp_path: Path) -> None:
 
 def test_the_lock_dies_with_its_holder(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from launcher.deployment.claims import hold_planning_lock\n"
+        "import sys, time; from pathlib import Path; "
+        "from launcher.deployment.claims import hold_planning_lock\n"
         "with hold_planning_lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
     )
     with python(code, str(tmp_path), stdout=-1) as holder:

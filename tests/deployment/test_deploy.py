@@ -13,29 +13,14 @@ import pytest
 
 from launcher.deployment.deploy import attend, bring_up
 from launcher.deployment.identity import lives
-from launcher.deployment.record import Deployment, Phase
-from launcher.deployment.records import find_record, read_all, save_record
+from launcher.deployment.record import Phase
+from launcher.deployment.records import read_all, save_record
 from launcher.deployment.status import DeploymentState, read_status
 from launcher.deployment.takedown import TakenDown, take_down
 from launcher.engine.client import list_model_ids
 from launcher.errors import EngineFailed, NotFound, UsageError
 from launcher.progress import Step
-from tests.serving import FAKE, a_request, fake_command, python, stub_model, until, written_pid
-
-BRING_UP = """
-import sys
-from pathlib import Path
-from launcher.deployment.deploy import bring_up
-from tests.serving import a_request, fake_command
-folder, model, *switches = sys.argv[1:]
-bring_up(Path(folder), a_request("m", fake_command(*switches), Path(model)))
-"""
-
-
-def record_of(folder: Path, name: str = "m") -> Deployment:
-    entry = find_record(folder, name)
-    assert isinstance(entry, Deployment)
-    return entry
+from tests.serving import BRING_UP, FAKE, a_request, fake_command, python, record_of, stub_model, until
 
 
 def test_up_answers_and_down_leaves_nothing(deployments: Path, tmp_path: Path) -> None:
@@ -174,28 +159,6 @@ def test_up_takes_over_from_a_launcher_that_died(deployments: Path, tmp_path: Pa
     assert (taken.process, taken.phase) == (left.process, Phase.READY)
 
 
-def test_stop_while_it_is_starting_ends_both_sides(deployments: Path, tmp_path: Path) -> None:
-    model = stub_model(tmp_path)
-    with python(BRING_UP, str(deployments), str(model), "--hang-in-load", stderr=subprocess.PIPE) as launcher:
-        until(lambda: read_all(deployments) and record_of(deployments).pid)
-        assert take_down(deployments, "m").was is DeploymentState.STARTING
-        _, errors = launcher.communicate(timeout=60)
-    assert b"EngineFailed: m was stopped before it was ready" in errors
-    assert read_all(deployments) == ()
-
-
-def test_a_broken_record_still_finds_its_process(deployments: Path, tmp_path: Path) -> None:
-    request = a_request("m", fake_command(), stub_model(tmp_path))
-    deployment = bring_up(deployments, request)
-    (deployments / "m.json").write_text("{ half")
-    with pytest.raises(UsageError, match="the record of m cannot be used: it is not JSON"):
-        bring_up(deployments, request)
-    assert take_down(deployments, "m") == TakenDown(name="m", was=DeploymentState.RUNNING, pid=None)
-    assert deployment.pid is not None
-    assert not lives(deployment.pid)
-    assert read_all(deployments) == ()
-
-
 def test_one_on_another_host_is_left_alone(deployments: Path, tmp_path: Path) -> None:
     request = a_request("m", fake_command(), stub_model(tmp_path))
     deployment = bring_up(deployments, request)
@@ -248,16 +211,6 @@ def test_up_finishes_a_stop_that_was_cut_short(deployments: Path, tmp_path: Path
         DeploymentState.GONE,
         DeploymentState.RUNNING,
     )
-
-
-def test_a_tree_with_a_deaf_grandchild_is_ended(deployments: Path, tmp_path: Path) -> None:
-    pid_file = tmp_path / "pid"
-    command = fake_command("--spawn-grandchild", str(pid_file), "--leave-session", "--ignore-sigterm")
-    deployment = bring_up(deployments, a_request("m", command, stub_model(tmp_path)))
-    grandchild = written_pid(pid_file)
-    assert deployment.pid is not None
-    take_down(deployments, "m", grace_s=0.2)
-    assert (lives(deployment.pid), lives(grandchild)) == (False, False)
 
 
 def test_a_request_without_a_key_stays_on_loopback(deployments: Path, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from tests.serving import a_request, fake_command, stub_model
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MiB."""
+    """Mount a file system of 2 MiB."""
     folder = tmp_path / "small"
     folder.mkdir()
     mount = ("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder))

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.deployment.identity import Presence, find_presence, identify, lives
+from launcher.deployment.identity import Presence, find_presence, lives
 from launcher.deployment.process import read_activity, reap_process, start_process, stop_process
-from launcher.engine.environment import engine_env
 from launcher.errors import NotAllowed, NotFound
 from tests.serving import fake_command, running, stub_model, until, written_pid
 
@@ -36,24 +35,6 @@ def test_it_leads_its_own_session_and_inherits_nothing(tmp_path: Path) -> None:
         os.close(other)
     assert log.read_text() == "True / /dev/null [0, 1, 2] mine\n"
     assert oct(log.stat().st_mode & 0o777) == "0o600"
-
-
-def test_a_process_is_recognised(tmp_path: Path) -> None:
-    with running(*SLEEP, log=tmp_path / "a.log") as process:
-        assert find_presence(process) is Presence.RUNNING
-        assert identify(process.pid) == process
-        assert find_presence(replace(process, start_time=process.start_time + 1)) is Presence.GONE
-        assert find_presence(replace(process, boot_id="another boot")) is Presence.GONE
-        assert find_presence(replace(process, hostname="elsewhere", boot_id="x")) is Presence.OTHER_HOST
-        assert find_presence(replace(process, hostname="renamed since")) is Presence.RUNNING
-
-
-def test_a_zombie_is_gone_and_its_status_is_kept(tmp_path: Path) -> None:
-    with running(sys.executable, "-c", "raise SystemExit(7)", log=tmp_path / "a.log") as process:
-        until(lambda: find_presence(process) is Presence.GONE)
-        assert identify(process.pid) == process
-        assert reap_process(process) == 7
-        assert reap_process(process) is None
 
 
 def test_the_signal_that_ended_it_is_told(tmp_path: Path) -> None:
@@ -144,7 +125,10 @@ def test_a_program_that_cannot_run_is_named(tmp_path: Path) -> None:
 
 def test_activity_counts_the_whole_tree(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
-    child = "import sys; data = sys.stdin.buffer.read(); print('read', flush=True); sys.stdin = open('/dev/null');import time; time.sleep(600)"
+    child = (
+        "import sys; data = sys.stdin.buffer.read(); print('read', flush=True); "
+        "sys.stdin = open('/dev/null');import time; time.sleep(600)"
+    )
     script = f'head -c 8000000 /dev/zero | {sys.executable} -c "{child}"'
     with running("/bin/sh", "-c", script, log=log) as process:
         until(lambda: "read" in log.read_text())
@@ -153,10 +137,3 @@ def test_activity_counts_the_whole_tree(tmp_path: Path) -> None:
         assert (seen.read_bytes or 0) >= 8_000_000
         assert seen.resident_bytes >= 8_000_000
     assert read_activity(process) is None
-
-
-def test_what_would_change_llama_server_silently_is_dropped() -> None:
-    given = {"PATH": "/bin", "LLAMA_ARG_CTX_SIZE": "1", "LLAMA_API_KEY": "x", "LLAMA_SERVER_ROUTER_PORT": "1"}
-    env, dropped = engine_env(given, {"LLAMA_ARG_N_PREDICT": "5"})
-    assert env == {"PATH": "/bin", "LLAMA_ARG_N_PREDICT": "5"}
-    assert dropped == ("LLAMA_API_KEY", "LLAMA_ARG_CTX_SIZE", "LLAMA_SERVER_ROUTER_PORT")

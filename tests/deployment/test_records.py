@@ -1,19 +1,12 @@
 import json
-import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from launcher.deployment.identity import ProcessId, identify
 from launcher.deployment.record import (
     Deployment,
-    Phase,
     UnreadableRecord,
     check_name,
-    deployment_name,
-    parse_deployment,
-    plan_hash,
     record_json,
 )
 from launcher.deployment.records import (
@@ -25,44 +18,9 @@ from launcher.deployment.records import (
     require_record,
     save_record,
 )
-from launcher.deployment.status import DeploymentState, Status, read_status
+from launcher.deployment.status import DeploymentState, read_status
 from launcher.errors import NotFound, UsageError
-from launcher.plan.amounts import HOST
-from launcher.plan.from_json import stored
-from launcher.plan.plan import Plan
-from tests.plan.planned import ledger_row, small_plan
-
-ME = identify(os.getpid())
-NOBODY = ProcessId(
-    pid=os.getpid(), start_time=1.0, boot_id=ME.boot_id if ME else None, hostname=os.uname().nodename
-)
-ELSEWHERE = ProcessId(pid=77, start_time=1.0, boot_id="b", hostname="bigbox")
-
-
-def a_deployment(name: str = "m", **changes: object) -> Deployment:
-    values = Deployment(
-        name=name,
-        model_id="user/m:Q4_1",
-        url="http://127.0.0.1:1234",
-        host="127.0.0.1",
-        port=1234,
-        process=ME,
-        starter=NOBODY,
-        phase=Phase.READY,
-        model_path="/models/m.gguf",
-        model_bytes=10,
-        argv=("llama-server", "-m", "/models/m.gguf"),
-        env_dropped=("LLAMA_ARG_X",),
-        stored_plan=stored(small_plan("CUDA0")),
-        plan_hash="abc",
-        log_path="/state/m.log",
-        engine_path="/bin/llama-server",
-        engine_sha256=None,
-        engine_commit="0c1e570",
-        api_key_file=None,
-        started_at="2026-11-01T00:00:00+00:00",
-    )
-    return replace(values, **changes)  # type: ignore[arg-type]
+from tests.deployment.recorded import a_deployment
 
 
 def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
@@ -78,22 +36,6 @@ def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
     remove_record(folder, "first")
     assert find_record(folder, "first") is None
     assert read_all(tmp_path / "none") == ()
-
-
-def test_the_document_is_what_scripts_read() -> None:
-    given = record_json(a_deployment())
-    assert given["pid"] == os.getpid()
-    plan = a_deployment().stored_plan.document
-    assert (given["name"], given["url"], given["plan"]) == ("m", "http://127.0.0.1:1234", plan)
-    assert parse_deployment(json.dumps(given)) == a_deployment()
-
-
-def test_a_record_says_what_its_plan_takes() -> None:
-    rows = (ledger_row("CUDA0", weights=5, kv=2), ledger_row("CUDA1", weights=6), ledger_row(HOST, compute=1))
-    entry = a_deployment(stored_plan=stored(small_plan("CUDA0", "CUDA1", ledger=rows)))
-    again = parse_deployment(json.dumps(record_json(entry)))
-    assert isinstance(again.plan, Plan)
-    assert again.planned_bytes == {"CUDA0": 7, "CUDA1": 6, HOST: 1}
 
 
 GOOD = record_json(a_deployment())
@@ -177,58 +119,6 @@ def test_bytes_that_are_no_text_are_reported(tmp_path: Path) -> None:
     assert isinstance(find_record(tmp_path, "bad"), UnreadableRecord)
 
 
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({}, Status(state=DeploymentState.RUNNING)),
-        ({"phase": Phase.STOPPING}, Status(state=DeploymentState.RUNNING, detail="it is being stopped")),
-        ({"phase": Phase.STARTING, "starter": ME}, Status(state=DeploymentState.STARTING)),
-        (
-            {"phase": Phase.STARTING},
-            Status(
-                state=DeploymentState.STARTING,
-                detail="its launcher ended before it was ready; take it over with up, end it with stop m",
-            ),
-        ),
-        ({"phase": Phase.STARTING, "process": None, "starter": ME}, Status(state=DeploymentState.STARTING)),
-        (
-            {"phase": Phase.STARTING, "process": None},
-            Status(state=DeploymentState.GONE, detail="its launcher ended before llama-server was started"),
-        ),
-        (
-            {"process": NOBODY},
-            Status(state=DeploymentState.GONE, detail=f"llama-server (pid {os.getpid()}) ended"),
-        ),
-        (
-            {"process": NOBODY, "phase": Phase.STARTING},
-            Status(
-                state=DeploymentState.GONE,
-                detail=f"llama-server (pid {os.getpid()}) ended before it was ready",
-            ),
-        ),
-        ({"process": ELSEWHERE}, Status(state=DeploymentState.OTHER_HOST, detail="pid 77 on bigbox")),
-    ],
-)
-def test_a_look_believes_the_process_only(changes: dict[str, object], expected: Status) -> None:
-    assert read_status(a_deployment(**changes)) == expected
-
-
-@pytest.mark.parametrize(
-    ("model_id", "name"),
-    [
-        ("smollm2-135m", "smollm2-135m"),
-        ("unsloth/Kimi-K2.5-GGUF:TQ1_0", "kimi-k2.5-gguf-tq1_0"),
-        ("/models/My Model.gguf", "my-model"),
-        ("https://x/../..", "model"),
-        ("モデル", "model"),
-        ("a" * 200, "a" * 64),
-    ],
-)
-def test_a_name_is_derived_from_the_model(model_id: str, name: str) -> None:
-    assert deployment_name(model_id) == name
-    assert check_name(name) == name
-
-
 @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "-rf", "UPPER", "a" * 65, "a\n", "ü"])
 def test_a_name_never_becomes_a_path_unchecked(tmp_path: Path, name: str) -> None:
     for use in (check_name, lambda it: log_path(tmp_path, it), lambda it: find_record(tmp_path, it)):
@@ -243,8 +133,3 @@ def test_an_unknown_name_is_answered_with_those_there_are(tmp_path: Path) -> Non
     save_record(tmp_path, a_deployment("two"))
     with pytest.raises(NotFound, match="no deployment is called x; there is one, two"):
         require_record(tmp_path, "x")
-
-
-def test_equal_plans_have_equal_hashes() -> None:
-    assert plan_hash({"a": 1, "b": [2]}) == plan_hash({"b": [2], "a": 1})
-    assert plan_hash({"a": 1}) != plan_hash({"a": 2})

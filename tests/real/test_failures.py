@@ -1,4 +1,4 @@
-"""Real failures of the real engine: each gives its sentence, and where memory is the cause, a running server."""
+"""Failures of the real engine: each gives its sentence, and if memory is the cause, a running server."""
 
 from __future__ import annotations
 
@@ -111,7 +111,8 @@ class Box:
         home.mkdir(parents=True, exist_ok=True)
         self.wrapper.write_text(
             "#!/bin/sh\n"
-            f'case " $* " in *" -m "*) MALLOC_ARENA_MAX=1 exec prlimit --as={limit_mib * MIB} {engine} "$@";; esac\n'
+            'case " $* " in *" -m "*) '
+            f'MALLOC_ARENA_MAX=1 exec prlimit --as={limit_mib * MIB} {engine} "$@";; esac\n'
             f'exec {engine} "$@"\n'
         )
         self.wrapper.chmod(0o755)
@@ -137,8 +138,8 @@ class Box:
 STRETCHED = ("--", "--rope-scaling", "yarn", "--rope-scale", "4")
 """Without it llama-server serves no more than the 8192 tokens that the model was trained for."""
 LIMIT_MIB = 1240
-"""Of address space. Without a limit the engine was seen to take 1075 MiB with a q8_0 cache (383) and compute (42), and an
-f16 cache takes 337 more; once its shaders are compiled, and with one malloc arena: each thread's own reserves 64 MiB."""
+"""Of address space. Without a limit the engine took 1075 MiB with a q8_0 cache (383) and compute (42); an f16
+cache takes 337 more. Measured with compiled shaders and one malloc arena: each thread's own reserves 64 MiB."""
 
 
 @pytest.fixture
@@ -172,7 +173,8 @@ def compile_shaders(engine: Path, model: Path, home: Path) -> None:
 def test_a_gpu_without_memory_ends_in_a_running_server(
     box: Box, vulkan_engine: Engine, default_model: Path, tmp_path: Path
 ) -> None:
-    """`prlimit` gives the genuine ErrorOutOfDeviceMemory: the KV cache of 32768 tokens does not fit, its q8_0 does."""
+    # prlimit gives the genuine ErrorOutOfDeviceMemory: the KV cache of 32768 tokens does not fit, its q8_0
+    # does.
     compile_shaders(vulkan_engine.path, default_model, tmp_path / "warm")
     words = (
         "up",

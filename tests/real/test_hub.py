@@ -1,4 +1,4 @@
-"""A model of three shards between the local Hub, `launcher`, `hf` and the real `llama-server -hf`: one cache for all."""
+"""One cache for all: three shards between a local Hub, `launcher`, `hf` and the real `llama-server -hf`."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Machine:
         }
 
     def launcher(self, *words: str) -> Any:
-        """The JSON document that `launcher` prints."""
+        """Return the JSON document that `launcher` prints."""
         command = [sys.executable, "-m", "launcher", words[0], "--json", *words[1:]]
         done = subprocess.run(
             command, env=self.env, stdin=subprocess.DEVNULL, capture_output=True, timeout=240, check=False
@@ -71,7 +71,7 @@ class Machine:
 
     @contextlib.contextmanager
     def llama_server(self, *flags: str) -> Iterator[str]:
-        """The URL of `llama-server -hf` once it is healthy. It wants no projector, of which the Hub has one."""
+        """Yield the URL of `llama-server -hf` once it is healthy, without the Hub's projector."""
         port = free_port("127.0.0.1")
         log = self.home / "server.log"
         command = [self.engine.path, "-hf", QUANT, "--no-mmproj", "--port", str(port), *SMALL, *flags]
@@ -97,7 +97,7 @@ class Machine:
 
 @pytest.fixture
 def machine(engine: Engine, tmp_path: Path) -> Iterator[Machine]:
-    """The Hub has another quant and a projector beside the shards, which nobody asks for."""
+    # The Hub also has a quant and a projector that nobody asks for.
     with FakeHub() as hub:
         other = moe_shards("moe-Q8_0", 1)
         projector = make_projector(tmp_path / "mmproj-F16.gguf")
@@ -108,7 +108,7 @@ def machine(engine: Engine, tmp_path: Path) -> Iterator[Machine]:
 
 
 def test_what_was_pulled_is_served_by_llama_server_and_by_up_without_another_byte(machine: Machine) -> None:
-    """By the repo's name: from the Hub, then with the Hub gone."""
+    # By the repo's name: from the Hub, then with the Hub gone.
     paths = machine.launcher("pull", QUANT)["paths"]
     assert machine.files == SHARDS
     fetched = machine.hub.asked("storage")

@@ -1,4 +1,4 @@
-"""`plan --lock` and `up --locked` against real engines: the very command line, kept up, and never another plan."""
+"""`plan --lock` and `up --locked` with real engines: the same command line, and never another plan."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def test_kill_9_of_the_launcher_leaves_a_server_that_can_be_stopped(
 
 @pytest.fixture
 def truncated(request: pytest.FixtureRequest, default_model: Path, tmp_path: Path) -> Path:
-    """The first so many bytes of the model."""
+    """Return the model, cut short."""
     path = tmp_path / "broken.gguf"
     with default_model.open("rb") as whole:
         path.write_bytes(whole.read(request.param))

@@ -201,7 +201,7 @@ def test_a_machine_too_small_is_exit_3_and_says_where(shell: Shell, default_mode
 
 
 def runs(pid: int) -> bool:
-    """Whether the process is there and not only waiting to be reaped (containers often have no init)."""
+    """Tell whether the process runs and is no zombie (containers often have no init to reap it)."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,7 +1,7 @@
-"""A real user's systemd, with its journal, in mount and cgroup namespaces of its own: the units that `up` makes.
+"""The units that `up` makes, under a real user's systemd in mount and cgroup namespaces of its own.
 
-Needs root (namespaces, mounts) and systemd's programs; elsewhere skipped with the reason. Where the memory controller
-belongs to cgroup v1, MemoryMax is set and not enforced; what the kernel does at a limit is test_failures' subject.
+Needs root (namespaces, mounts) and systemd's programs; skipped elsewhere. Where the memory controller
+belongs to cgroup v1, MemoryMax is set and not enforced; test_failures has what the kernel does at a limit.
 """
 
 from __future__ import annotations
@@ -145,7 +145,8 @@ def test_a_name_that_systemd_has_already_is_kept_by_us(session: Session, default
     session.type(
         "sh",
         "-c",
-        f"mkdir -p /run/user/0/systemd/user; printf '[Service]\\nExecStart=true\\n' > /run/user/0/systemd/user/{UNIT}",
+        "mkdir -p /run/user/0/systemd/user; "
+        f"printf '[Service]\\nExecStart=true\\n' > /run/user/0/systemd/user/{UNIT}",
     )
     session.type("systemctl", "--user", "daemon-reload")
     assert session.launcher("up", str(default_model), "-c", "512", "--name", "m")["unit"] is None
@@ -168,7 +169,7 @@ def test_enable_hands_it_over_and_disable_ends_it(session: Session, default_mode
 
 
 def _group() -> Path:
-    """A v2 cgroup for systemd to make its own in."""
+    """Return a v2 cgroup for systemd to make its own in."""
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     top = next((Path(fields[1]) for fields in mounts if fields[2] == "cgroup2"), None)
     if top is None:

@@ -1,4 +1,4 @@
-"""Two `launcher up` at the same moment, as processes of their own, with the real engine: never the same free bytes."""
+"""Two `launcher up` at the same moment with the real engine: they never plan the same free bytes."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def host(engine: Engine, tmp_path: Path) -> Iterator[Host]:
 
 
 def test_two_at_once_never_plan_the_same_free_bytes(host: Host, default_model: Path) -> None:
-    """Each wants 0.6 of what is free for its prompt cache, which llama-server takes later, or never: only the claim
-    tells the second that it is gone."""
+    # Each asks for 0.6 of what is free for its prompt cache, which llama-server takes later, or never: only
+    # the claim tells the second that it is gone.
     free = host.json("probe")["ram_available_bytes"]
     words = ("up", str(default_model), "-c", "512", "--cache-ram", f"{int(free * 0.6) // MIB}M")
     both = {name: host.begin(*words, "--name", name) for name in ("one", "two")}

@@ -24,7 +24,7 @@ from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.workload import Workload
 from launcher.progress import Step
 from launcher.units import GIB, MIB
-from tests.deployment.test_records import a_deployment
+from tests.deployment.recorded import a_deployment
 from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, machine, model
 

@@ -55,7 +55,7 @@ class World:
     left: bool = False
 
     def key(self) -> object:
-        """The world up to renaming of generations and times: what tells two worlds apart."""
+        """Return what tells two worlds apart: all but the numbers of generations and times."""
         age = {generation: self.life.generation - generation for _, generation in self.timers}
         return (
             self.life.state,
@@ -90,7 +90,7 @@ def possible(world: World, now: float) -> list[Event]:
 
 
 def after(world: World, event: Event, policy: Policy) -> World:
-    """The world after `event`; asserts what must hold of every effect."""
+    """Return the world after `event`; assert what must hold of every effect."""
     match event:
         case Start():
             world = replace(world, began=True)
@@ -154,7 +154,7 @@ def explore(policy: Policy) -> dict[object, World]:
 
 
 def check(world: World, policy: Policy) -> None:
-    """What holds in every world."""
+    """Assert what holds in every world."""
     life = world.life
     assert life.child == bool(world.children), "the life knows of another child than there is"
     assert world.children <= 1

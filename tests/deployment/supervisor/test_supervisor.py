@@ -17,9 +17,9 @@ from launcher.deployment.deploy import bring_up
 from launcher.deployment.identity import Presence, find_presence, lives
 from launcher.deployment.options import supervisor_command
 from launcher.deployment.process import MARKER
-from launcher.deployment.record import Deployment, Phase
-from launcher.deployment.records import find_record, read_all
-from launcher.deployment.status import DeploymentState, ask_status, read_status
+from launcher.deployment.record import Phase
+from launcher.deployment.records import read_all
+from launcher.deployment.status import DeploymentState, read_status
 from launcher.deployment.supervisor.ready import LoadFailed
 from launcher.deployment.takedown import take_down
 from launcher.engine.client import list_model_ids
@@ -29,23 +29,7 @@ from launcher.plan.from_json import stored
 from launcher.progress import Step
 from tests.fake_nvml import nvml_library
 from tests.plan.planned import small_plan
-from tests.serving import a_request, fake_command, python, stub_model, until
-
-BRING_UP = """
-import sys
-from pathlib import Path
-from launcher.deployment.deploy import bring_up
-from tests.fake_nvml import nvml_library
-from tests.serving import a_request, fake_command
-folder, model, *switches = sys.argv[1:]
-bring_up(Path(folder), a_request("m", fake_command(*switches), Path(model)))
-"""
-
-
-def record_of(folder: Path, name: str = "m") -> Deployment:
-    entry = find_record(folder, name)
-    assert isinstance(entry, Deployment)
-    return entry
+from tests.serving import BRING_UP, a_request, fake_command, python, record_of, stub_model, until
 
 
 def state_of(folder: Path) -> DeploymentState:
@@ -223,8 +207,8 @@ def test_every_load_is_in_the_history(deployments: Path, tmp_path: Path) -> None
 
 
 def test_what_the_driver_says_is_progress_and_history(deployments: Path, tmp_path: Path) -> None:
-    """NVML is a stand-in: it says so many MiB more are in use once the fake engine has loaded the half. llama-server
-    itself told 0.9 of the 20 GiB last."""
+    # A stand-in for NVML says that 20000 MiB more are in use once the fake engine has loaded the half.
+    # llama-server's own last report is 0.9 of the 20 GiB.
     used, file, model = tmp_path / "used", tmp_path / "history.jsonl", stub_model(tmp_path)
     os.truncate(model, 20 << 30)
     plan = stored(small_plan("CUDA0", "CUDA1"))
@@ -247,33 +231,10 @@ def test_what_the_driver_says_is_progress_and_history(deployments: Path, tmp_pat
     assert max(step.done for step in steps if step.phase == "load") == 20000 << 20
 
 
-def test_one_that_is_frozen_is_seen_at_once(deployments: Path, tmp_path: Path) -> None:
-    deployment = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path)))
-    assert deployment.pid is not None
-    assert ask_status(deployment).status.state is DeploymentState.RUNNING
-    os.kill(deployment.pid, signal.SIGSTOP)
-    until(lambda: psutil.Process(deployment.pid).status() == psutil.STATUS_STOPPED)
-    status = ask_status(deployment).status
-    assert status.state is DeploymentState.DEGRADED
-    assert (
-        status.detail
-        == f"llama-server (pid {deployment.pid}) is frozen (SIGSTOP); kill -CONT {deployment.pid} lets it go on"
-    )
-    os.kill(deployment.pid, signal.SIGCONT)
-    until(lambda: ask_status(deployment).status.state is DeploymentState.RUNNING)
-
-
-def test_one_that_is_deaf_is_seen_before_its_supervisor_asks(deployments: Path, tmp_path: Path) -> None:
-    command = fake_command("--deaf-after", "1")
-    deployment = bring_up(deployments, a_request("m", command, stub_model(tmp_path)))
-    until(lambda: ask_status(deployment).status.state is DeploymentState.DEGRADED)
-    assert ask_status(deployment).status.detail == "llama-server runs, and does not answer within 5 s"
-
-
 def test_a_supervisor_that_is_started_again_takes_its_deployment_up(
     deployments: Path, tmp_path: Path
 ) -> None:
-    """As systemd does it; here by hand."""
+    # As systemd does it; here by hand.
     first = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path), keep_up=True))
     assert first.supervisor is not None
     argv = psutil.Process(first.supervisor.pid).cmdline()

@@ -1,5 +1,7 @@
-"""`up` with a draft model of a repo and a projector by its URL, against the real engine: launcher brings the files, and
-llama-server is started, and started again, with their paths."""
+"""`up` with a draft model of a repo and a projector by its URL, against the real engine.
+
+The launcher brings the files; llama-server is started, and started again, with their paths.
+"""
 
 from __future__ import annotations
 
@@ -45,11 +47,11 @@ def shell(engine: Engine, hub: FakeHub, tmp_path: Path) -> Iterator[Shell]:
 
 
 def test_companions_are_pulled_loaded_and_kept(shell: Shell, hub: FakeHub, tmp_path: Path) -> None:
-    beside = ("--", "-hfd", DRAFT, "--spec-type", "draft-simple")
+    companions = ("--", "-hfd", DRAFT, "--spec-type", "draft-simple")
     address = hub.url.replace("://", "://user:PASS@")
-    beside += ("--mmproj-url", f"{address}/{MODEL}/resolve/main/mmproj-F16.gguf?sig=SECRET")
+    companions += ("--mmproj-url", f"{address}/{MODEL}/resolve/main/mmproj-F16.gguf?sig=SECRET")
     words = (f"{MODEL}:Q8_0", "-c", "512", "--name", "m")
-    started = shell.json("up", *words, *beside)
+    started = shell.json("up", *words, *companions)
     argv = started["argv"]
     draft, projector = (Path(argv[argv.index(flag) + 1]) for flag in ("-md", "--mmproj"))
     assert (draft.name, projector.name) == ("draft-Q8_0.gguf", "mmproj-F16.gguf")
@@ -69,7 +71,7 @@ def test_companions_are_pulled_loaded_and_kept(shell: Shell, hub: FakeHub, tmp_p
     )
     with urllib.request.urlopen(request) as answer:
         assert json.load(answer)["tokens_predicted"] == 4
-    assert shell.json("up", *words, *beside)["pid"] == started["pid"]
+    assert shell.json("up", *words, *companions)["pid"] == started["pid"]
 
     refused = shell.type("rm", DRAFT, "-y")
     assert (refused.returncode, "is in use by the deployment m" in refused.stderr) == (2, True)
@@ -86,9 +88,9 @@ def test_companions_are_pulled_loaded_and_kept(shell: Shell, hub: FakeHub, tmp_p
     assert hub.seen == []
 
     shell.type("stop", "m")
-    pulled = shell.json("pull", f"{MODEL}:Q8_0", "--offline", *beside)
+    pulled = shell.json("pull", f"{MODEL}:Q8_0", "--offline", *companions)
     assert [Path(path).name for path in pulled["paths"]] == ["main-Q8_0.gguf", draft.name, projector.name]
-    assert shell.json("up", *words, "--offline", *beside)["argv"].count(str(draft)) == 1
+    assert shell.json("up", *words, "--offline", *companions)["argv"].count(str(draft)) == 1
 
 
 def test_a_locked_plan_brings_its_companions(shell: Shell, hub: FakeHub, tmp_path: Path) -> None:
