@@ -1,8 +1,4 @@
-"""Companions of a model: a draft model (`-md`) and a multimodal projector (`--mmproj`). Pure.
-
-Both take memory from the model's devices. Unless a flag says where, their place follows from the model's
-placement.
-"""
+"""Companions of a model: a draft model (`-md`) and a multimodal projector (`--mmproj`). Pure."""
 
 from __future__ import annotations
 
@@ -39,6 +35,7 @@ class ProjectorRequest:
 class CompanionRequest:
     """All companions that are asked for."""
 
+    # Unless a flag says where, they go where the model is placed.
     draft: DraftRequest | None = None
     projector: ProjectorRequest | None = None
     spec_types: tuple[str, ...] = ()

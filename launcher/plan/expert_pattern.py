@@ -1,9 +1,4 @@
-"""One regular expression for the routed experts of chosen blocks. Pure.
-
-llama.cpp compiles every override once per tensor (std::regex, ECMAScript, searched; 5 µs each). A plan
-therefore has one pattern with all block numbers as alternatives. It has no comma, which would split the
-argument.
-"""
+"""One regular expression for the routed experts of chosen blocks. Pure."""
 
 from __future__ import annotations
 
@@ -19,10 +14,9 @@ EXPERTS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 
 
 def expert_pattern(blocks: Sequence[int], parts: Sequence[tuple[int, Sequence[str]]] = ()) -> str:
-    """Return the pattern for all routed experts of `blocks`, and for some kinds of them in `parts`.
-
-    At least one of the two has a block.
-    """
+    """Return the pattern for all routed experts of `blocks`, and some kinds of those in `parts`."""
+    # llama.cpp compiles every override once per tensor (std::regex, ECMAScript, searched; 5 µs each), so
+    # all blocks share one pattern. It has no comma, which would split the argument.
     if not parts:
         return block_pattern(blocks, EXPERTS)
     numbers = "|".join(_numbers(sorted(set(blocks))))
@@ -60,11 +54,9 @@ def matched_names(pattern: str, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _numbers(blocks: Sequence[int]) -> list[str]:
-    """Return alternatives that match the block numbers.
-
-    Numbers with the same leading digits share one, with a class of last digits (`1[4-9]`); leading digits
-    with the same class are joined (`[2-5][0-9]`).
-    """
+    """Return alternatives that match the block numbers."""
+    # Numbers with the same leading digits share one, with a class of last digits (`1[4-9]`); leading digits
+    # with the same class are joined (`[2-5][0-9]`).
     last_digits: dict[str, list[int]] = {}
     for block in blocks:
         last_digits.setdefault(str(block)[:-1], []).append(int(str(block)[-1]))

@@ -1,7 +1,7 @@
 """Read a plan back from its versioned JSON (`schema: 1`, written by as_json). Pure.
 
-Records of deployments and lock files hold plans. Both may be damaged, hostile, or written by an older version of
-this program: fields that schema 1 did not always have get the value they stood for.
+Records of deployments and lock files hold plans. Both may be damaged, hostile, or written by an older
+version of this program: fields that schema 1 did not always have get the value they stood for.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ _PARTS = ("weights", "kv", "compute", "cache", "overhead")
 class StoredPlan:
     """A plan as a file holds it: the whole document, and the plan in it, or the problem with it.
 
-    The document is kept as it is: it may say more than the plan (a lock has the alternatives), or be of a version
-    that this program cannot read.
+    The document is kept as it is: it may say more than the plan (a lock has the alternatives), or be of a
+    version that this program cannot read.
     """
 
     document: Mapping[str, object]
@@ -187,7 +187,8 @@ def _row(given: JsonObject, where: str, name: str) -> LedgerRow:
 
 
 def _forecast(given: JsonObject) -> Forecast:
-    # Imported only where there is one: a supervisor reads plans, and stays small without the forecast's tables.
+    # Imported only where there is one: a supervisor reads plans, and stays small without the forecast's
+    # tables.
     from launcher.plan.forecast.turn import Band, Forecast, Turn  # noqa: PLC0415
 
     def band(key: str) -> Band:

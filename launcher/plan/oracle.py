@@ -1,7 +1,6 @@
-"""Questions to a simulator of llama.cpp's allocator, and its answers.
+"""Questions to a simulator of llama.cpp's allocator, and its answers. Pure.
 
-Pure data and two Protocols that `simulate` implements. Where it cannot answer, `memory.estimate` does. A
-question has everything that decides how much memory llama-server takes, so an answer can be cached under it.
+`simulate` implements the Protocols. Where it cannot answer, `memory.estimate` does.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from launcher.plan.parameters import ContextParameters
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question(ContextParameters):
-    """One configuration of llama-server."""
+    """All that decides how much memory llama-server takes, so an answer can be cached under it."""
 
     model: str  # path of the first shard, hollow or real
     devices: tuple[Device, ...]  # those to use, in llama.cpp's order; empty for CPU only

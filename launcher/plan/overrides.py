@@ -1,9 +1,4 @@
-"""Rules of `-ot`, which send tensors with a matching name to a place. Pure.
-
-Of several rules the first that matches decides (create_tensor, src/llama-model-loader.cpp at 0c1e570). A
-tensor that is sent to a device goes there whatever the device's kernels, and to the host whatever its
-layer.
-"""
+"""Rules of `-ot`, which send tensors with a matching name to a place. Pure."""
 
 from __future__ import annotations
 
@@ -46,6 +41,8 @@ def first_match(overrides: Iterable[TensorOverride]) -> Callable[[str], str | No
 
     Raises UsageError for a pattern that is no regular expression.
     """
+    # create_tensor, src/llama-model-loader.cpp at 0c1e570: of several rules the first that matches decides.
+    # A tensor goes to a device whatever the device's kernels, and to the host whatever its layer.
     rules = [(compiled_pattern(rule.pattern), rule.where) for rule in overrides]
     return lambda name: next((where for pattern, where in rules if pattern.search(name)), None)
 

@@ -20,12 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """The division of a model's layers between devices and host.
+    """The division of a model's layers between devices and host."""
 
-    A model has `n_block` + 1 layers: its blocks, then the output layer. The blocks before the last
-    `n_gpu_layers` are on the host whole.
-    """
-
+    # A model has `n_block` + 1 layers: its blocks, then the output layer. The blocks before the last
+    # `n_gpu_layers` are on the host whole.
     n_block: int
     n_gpu_layers: int  # layers on devices: n_block + 1 for all, 0 for CPU only
     devices: tuple[str, ...]

@@ -32,8 +32,8 @@ def describe_placement(demand: Demand, placement: Placement, budgets: Budgets) -
     if idle and _all_on_devices(placement):
         are, others = "is" if len(idle) == 1 else "are", "other" + "s" * (len(placement.devices) != 1)
         reasons.append(
-            f"{', '.join(idle)} {are} not needed: the {others} hold everything, and one request is computed by "
-            "one device after the other, so more would not make it faster"
+            f"{', '.join(idle)} {are} not needed: the {others} hold everything, and one request is computed "
+            "by one device after the other, so more would not make it faster"
         )
     if weights.stuck_bytes and placement.devices:
         reasons.append(
@@ -77,8 +77,8 @@ def _where(demand: Demand, placement: Placement, budgets: Budgets) -> str:
         on_host.insert(0, f"those of blocks {format_ranges(experts)} ({format_bytes(n_bytes)})")
     n_on_devices = n_expert_blocks - len(experts) - n_parts
     return (
-        f"dense weights and caches on devices, and the experts of {n_on_devices} of {n_expert_blocks} blocks; "
-        f"{', '.join(on_host)} on the host"
+        f"dense weights and caches on devices, and the experts of {n_on_devices} of {n_expert_blocks} "
+        f"blocks; {', '.join(on_host)} on the host"
     )
 
 

@@ -28,12 +28,10 @@ class Rope:
 
 
 def context_limit(metadata: Mapping[str, Any], rope: Rope) -> int:
-    """Return the tokens at which llama-server caps a request; 0 if the file names no training context.
-
-    That is the training context (tools/server/server-context.cpp, n_ctx_slot, at 0c1e570). YaRN changes it
-    where it scales otherwise than the file says (src/llama-context.cpp, llama_init_from_model); other
-    scalings do not.
-    """
+    """Return the tokens at which llama-server caps a request; 0 if the file names no training context."""
+    # The training context (tools/server/server-context.cpp, n_ctx_slot, at 0c1e570). YaRN changes it where
+    # it scales otherwise than the file says (src/llama-context.cpp, llama_init_from_model); other scalings
+    # do not.
     name = metadata.get("general.architecture")
 
     def number(key: str) -> float:

@@ -1,12 +1,7 @@
 """Predict the seconds for one token: each processor in turn reads its weights and caches once. Pure.
 
-    seconds = sum over processors of  weights / (bandwidth x share)  +  caches at this depth / (bandwidth x
-    share)
-                                      + layers x launch
-
-A host's rate is limited by its memory and its cores together: 1 / rate = 1 / (share x bandwidth) + 1 /
-(cores x what a core can unpack). Constants are fitted by hand to the public measurements of
-tests/plan/forecast/speeds.csv, training rigs only (test_calibration.py has the errors on the others).
+Constants are fitted by hand to the public measurements of tests/plan/forecast/speeds.csv, training rigs only
+(test_calibration.py has the errors on the others).
 """
 
 from __future__ import annotations
@@ -62,6 +57,7 @@ def token_seconds(stages: Iterable[Stage], depth: int) -> float:
 def _seconds(stage: Stage, depth: int) -> float:
     processor = stage.processor
     shares = EFFICIENCY[processor.family]
+    # weights / (bandwidth x share) + caches at this depth / (bandwidth x share) + layers x launch
     cache = (
         stage.kv_bytes
         * depth
@@ -75,5 +71,7 @@ def weight_rate(processor: Processor) -> float:
     reached = processor.bandwidth * EFFICIENCY[processor.family].weights
     if processor.family is not ProcessorFamily.HOST:
         return reached
+    # A host is limited by its memory and its cores together:
+    # 1 / rate = 1 / (share x bandwidth) + 1 / (cores x what a core can unpack).
     spread = (1 + (processor.sockets - 1) * _SECOND_SOCKET) / processor.sockets
     return spread / (1 / reached + 1 / (max(processor.cores, 1) * _CORE_RATE))

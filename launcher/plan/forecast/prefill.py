@@ -1,9 +1,5 @@
-"""Predict the seconds for a prompt: arithmetic, weights read per ubatch, host weights sent to a device. Pure.
-
-With op offload (llama.cpp's default) a device computes with the host's weights for batches of 32 tokens or
-more. They cross the link once per ubatch, whatever its size, so a larger ubatch is faster. Without a device
-the host computes.
-"""
+"""Predict the seconds for a prompt: arithmetic, weights read per ubatch, host weights sent to a device.
+Pure."""
 
 from __future__ import annotations
 
@@ -39,13 +35,14 @@ def _seconds(stage: Stage, n_tokens: int, n_batches: int, depth: int, *, offload
     processor = stage.processor
     held, flops = stage.held_bytes, stage.flops
     if processor.family is ProcessorFamily.HOST and offloads and stage.streamed_bytes:
-        # A device computes with these, below.
+        # With op offload (llama.cpp's default) a device computes with the host's weights.
         moved = min(stage.streamed_bytes / held, 1.0) if held else 0.0
         held, flops = held * (1 - moved), flops * (1 - moved)
     arithmetic = n_tokens * flops / (processor.flops * _FLOPS_SHARE[processor.family])
     weights = n_batches * held / weight_rate(processor)
     streamed = 0.0
     if processor.family is not ProcessorFamily.HOST and offloads and stage.streamed_bytes:
+        # They cross the link once per ubatch, whatever its size, so a larger ubatch is faster.
         link = min((processor.link or processor.bandwidth) * _LINK_SHARE, _LINK_MOST)
         streamed = n_batches * stage.streamed_bytes / link
     middle = depth + n_tokens / 2

@@ -1,8 +1,4 @@
-"""Predict one turn of a conversation: its speeds and its duration, each with a band. Pure.
-
-The turn is stated, because a speed means nothing without one. Measured speeds of the same kind lie within
-the band, on rigs that the constants were not fitted to (tests/plan/forecast/test_calibration.py).
-"""
+"""Predict one turn of a conversation: its speeds and its duration, each with a band. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ from launcher.plan.forecast.processors import Processor, ProcessorFamily
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """The tokens of one turn."""
+    """The tokens of one turn; a speed means nothing without them."""
 
     cached_tokens: int = 6144
     prompt_tokens: int = 2048  # new ones
@@ -61,7 +57,8 @@ class Forecast:
     assumptions: tuple[str, ...]
 
 
-# Factors up and down.
+# Factors up and down. Measured speeds of the same kind lie within them, on rigs that the constants were not
+# fitted to (tests/plan/forecast/test_calibration.py).
 DECODE_BAND = 1.35  # all on devices
 HOST_BAND = 1.7  # weights on the host
 GUESS_BAND = 2.5  # a processor with guessed speeds

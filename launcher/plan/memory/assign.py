@@ -1,15 +1,13 @@
-"""Assign layers to devices by count, and single tensors by overrides and kernels, as llama.cpp does.
+"""Assign layers to devices by count, and single tensors by overrides and kernels, as llama.cpp does. Pure.
 
-Follows load_tensors (src/llama-model.cpp: splits, get_layer_buft_list) and create_tensor
-(src/llama-model-loader.cpp: overrides first) at 0c1e570. It explains a ledger: where every byte goes, and
-why. The amounts themselves are the simulator's where it runs.
+It explains a ledger: where every byte goes, and why. Amounts are the simulator's where it runs.
 """
 
 from __future__ import annotations
 
 import bisect
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -72,6 +70,8 @@ def assign_layers(question: Question, n_block: int) -> tuple[str, ...]:
 
 def assign(question: Question, architecture: Architecture, tensors: Sequence[TensorInfo]) -> Assignment:
     """Assign every tensor to its place."""
+    # load_tensors (src/llama-model.cpp: splits, get_layer_buft_list) and create_tensor
+    # (src/llama-model-loader.cpp: overrides first) at 0c1e570.
     n_block = architecture.n_block
     layers = assign_layers(question, n_block)
     places = tuple(dict.fromkeys((*(device.id for device in question.devices), HOST)))
@@ -98,17 +98,18 @@ def assign(question: Question, architecture: Architecture, tensors: Sequence[Ten
             weights[layers[-1]] += tensor.size_bytes
     return Assignment(
         n_block=n_block,
-        shares=tuple(
-            Share(
-                where=place,
-                layers=tuple(index for index, where in enumerate(layers) if where == place),
-                weights_bytes=weights[place],
-                expert_blocks=tuple(sorted(experts[place])),
-                expert_bytes=sum(experts[place].values()),
-            )
-            for place in places
-        ),
+        shares=tuple(_share(place, layers, weights[place], experts[place]) for place in places),
         moved_blocks=tuple(sorted(moved)),
+    )
+
+
+def _share(place: str, layers: Sequence[str], weights_bytes: int, experts: Mapping[int, int]) -> Share:
+    return Share(
+        where=place,
+        layers=tuple(index for index, where in enumerate(layers) if where == place),
+        weights_bytes=weights_bytes,
+        expert_blocks=tuple(sorted(experts)),
+        expert_bytes=sum(experts.values()),
     )
 
 

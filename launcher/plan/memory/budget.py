@@ -1,7 +1,4 @@
-"""Decide how much of a machine's memory a plan may use: what is free, less margins and reserves.
-
-Memory that llama.cpp's backends take for themselves is no margin: it is the ledger's `overhead`.
-"""
+"""Decide how much of a machine's memory a plan may use: what is free, less margins and reserves. Pure."""
 
 from __future__ import annotations
 
@@ -21,9 +18,10 @@ _TARGET_BYTES = 1024 * MIB
 # More for a card that drives a screen: a desktop with a browser grows by about that after the probe.
 _DISPLAY_BYTES = 512 * MIB
 
-# Middle and band of the memory that a backend takes besides llama.cpp's buffers. CUDA: 300-600 MiB for
-# context, cuBLAS and graphs, from published load logs ("unaccounted" in llama.cpp's memory breakdown). The
-# others are not measured; their band reaches down to nothing.
+# Not a margin, but the ledger's `overhead`: middle and band of the memory that a backend takes besides
+# llama.cpp's buffers. CUDA: 300-600 MiB for context, cuBLAS and graphs, from published load logs
+# ("unaccounted" in llama.cpp's memory breakdown). The others are not measured; their band reaches down to
+# nothing.
 _OVERHEAD: dict[Backend, tuple[int, int]] = {
     Backend.CUDA: (450 * MIB, 150 * MIB),
     Backend.HIP: (450 * MIB, 150 * MIB),

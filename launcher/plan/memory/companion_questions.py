@@ -37,10 +37,10 @@ def draft_question(
 ) -> Question:
     """Return the question about a draft model that is loaded with `main`, whose memory is `ledger`.
 
-    It has the pool, slots, batches and split of `main`, and its own layers, devices and cache types
-    (common_base_params_to_speculative, common/speculative.cpp at 0c1e570). `devices` are the machine's.
     Raises UsageError for a device that is not there.
     """
+    # The pool, slots, batches and split of `main`; its own layers, devices and cache types
+    # (common_base_params_to_speculative, common/speculative.cpp at 0c1e570).
     request = draft.request
     if request.devices is None:
         used = main.devices
@@ -73,9 +73,9 @@ def draft_question(
 def projector_question(projector: Projector, main: Question, devices: Sequence[Device]) -> ProjectorQuestion:
     """Return the question about a projector that is loaded with `main`.
 
-    It goes to the first device in use unless its request says otherwise (common_params_parse_ex,
-    common/arg.cpp). Raises UsageError for a device that is not there.
+    Raises UsageError for a device that is not there.
     """
+    # The first device in use unless told otherwise (common_params_parse_ex, common/arg.cpp).
     where = projector.request.where
     if where is None:
         where = main.devices[0].id if main.devices else HOST

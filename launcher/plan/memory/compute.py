@@ -1,16 +1,6 @@
 """Estimate llama.cpp's compute buffers: the largest moment of the prompt-processing graph. Pure.
 
-The laws below were read off 630 simulated reservations (12 models, 0-4 devices, llama.cpp 0c1e570) and hold
-for transformer blocks with dense or mixture-of-experts feed-forward. The simulator is more exact; this
-checks it, and stands in for it. In floats per token, U tokens at once:
-
-  dense     3 n_ff + 4 n_embd              gate, up and their product; input, residual, norm, output
-  experts   2 n_used n_embd + max(6 n_embd, 2 n_used n_ff_exp)
-  attention 3 q + 2 n_embd + 2 kv          q = heads x head size, kv = cached heads x head size
-
-in addition to the masks (one per cache: cells x U, F16 under flash attention, F32 without). Without flash
-attention, the scores (heads x cells x U) belong to attention. A block computes attention first and the
-feed-forward then, so the larger of the two counts; what is copied for either (op offload) counts with it.
+The simulator is more exact; this checks it, and stands in for it.
 """
 
 from __future__ import annotations
@@ -26,6 +16,8 @@ from launcher.plan.modes import CacheType, FlashAttention
 from launcher.plan.parameters import ContextParameters
 from launcher.units import MIB
 
+# The laws below were read off 630 simulated reservations (12 models, 0-4 devices, llama.cpp 0c1e570). They
+# hold for transformer blocks with dense or mixture-of-experts feed-forward.
 _F32 = 4
 # GGML_SCHED_MAX_COPIES, ggml/src/CMakeLists.txt: copies of the inputs under pipeline parallelism.
 _SCHED_COPIES = 4
@@ -70,6 +62,9 @@ def size_graph(
     n_head = max(architecture.n_head)
     q = n_head * architecture.n_embd_head_k
     kv = max(architecture.n_head_kv) * max(architecture.n_embd_head_k, architecture.n_embd_head_v)
+    # A block computes attention first and the feed-forward then, so the larger of the two counts, with the
+    # tensors that are copied for either (op offload). Without flash attention the scores belong to
+    # attention.
     attention = _F32 * n_tokens * (3 * q + 2 * architecture.n_embd + 2 * kv)
     scores = 0 if flash else n_head * caches.cells[0] * n_tokens * _F32
     wide_v = 0 if architecture.is_mla else architecture.n_embd_head_v
@@ -78,7 +73,7 @@ def size_graph(
     return GraphBytes(
         attention=attention + scores,
         feed_forward=_F32 * n_tokens * _feed_forward(architecture),
-        masks=cells * n_tokens * (2 if flash else _F32),
+        masks=cells * n_tokens * (2 if flash else _F32),  # one per cache: F16 under flash attention
         embedding=_F32 * n_tokens * architecture.n_embd,
         router=_F32 * n_tokens * architecture.n_expert,
         logits=_F32 * parameters.n_parallel * (architecture.n_vocab or 0),
@@ -109,10 +104,9 @@ def device_compute(graph: GraphBytes, role: Role) -> Amount:
 
 
 def host_compute(graph: GraphBytes, *, pipeline: bool, computes: bool, holds_weights: bool) -> Amount:
-    """Estimate the host's compute buffer and the output rows.
-
-    The host `computes` everything where no device is in use; otherwise it has the inputs (masks, embeddings).
-    """
+    """Estimate the host's compute buffer and the output rows."""
+    # The host `computes` everything where no device is in use; otherwise it has the inputs (masks,
+    # embeddings).
     if computes:
         block = max(graph.attention, graph.feed_forward)
         return _estimate(graph, block + graph.masks + 3 * graph.logits)
@@ -138,6 +132,7 @@ def _feed_forward(architecture: Architecture) -> int:
     """Return the floats per token of the widest feed-forward."""
     n_embd = architecture.n_embd
     is_dense = not architecture.is_moe or architecture.n_dense_lead > 0
+    # Gate, up and their product; input, residual, norm and output.
     dense = 3 * max(architecture.n_ff) + 4 * n_embd if is_dense else 0
     if not architecture.is_moe:
         return dense

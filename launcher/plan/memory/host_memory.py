@@ -1,8 +1,4 @@
-"""Choose the prompt cache, the context checkpoints and the load mode. Pure.
-
-llama-server would take 8 GiB of prompt cache and 32 checkpoints a slot for any model, on any machine. Here
-both come out of the memory that the plan leaves.
-"""
+"""Choose the prompt cache, the context checkpoints and the load mode. Pure."""
 
 from __future__ import annotations
 
@@ -37,10 +33,9 @@ class HostCaches:
 
 
 def plan_caches(demand: Demand, workload: Workload, free_bytes: int) -> HostCaches:
-    """Divide `free_bytes`, the RAM that is left, between prompt cache and checkpoints.
-
-    A requested size of the prompt cache is kept; the ledger then shows whether it fits.
-    """
+    """Divide `free_bytes`, the RAM that is left, between prompt cache and checkpoints."""
+    # llama-server would take 8 GiB and 32 checkpoints a slot for any model, on any machine. A requested
+    # size of the prompt cache is kept; the ledger then shows whether it fits.
     state = state_bytes(demand.architecture, demand.parameters) * demand.parameters.n_parallel
     free = max(free_bytes, 0)
     useful = min(_MOST_CHECKPOINTS, demand.parameters.ctx_size // _CHECKPOINT_STEP + _NEAR_END)
@@ -49,7 +44,10 @@ def plan_caches(demand: Demand, workload: Workload, free_bytes: int) -> HostCach
     contexts = _CONTEXTS_WORTH * sum(block.n_bytes for block in demand.caches.blocks)
     cache = min(_MOST_CACHE, (free - kept) // 2, contexts) // MIB * MIB
     cache = cache if cache >= _LEAST_CACHE else 0
-    reason = f"prompt cache {format_bytes(cache)}: the smallest of 8 GiB, half of the RAM left, and 4 full contexts"
+    reason = (
+        f"prompt cache {format_bytes(cache)}: the smallest of 8 GiB, half of the RAM left, "
+        "and 4 full contexts"
+    )
     if cache == 0:
         reason = f"no prompt cache: less than {format_bytes(_LEAST_CACHE)} is worth keeping or left"
     if workload.cache_ram_bytes is not None:
@@ -92,8 +90,8 @@ def choose_load_mode(workload: Workload, facts: LoadFacts) -> tuple[LoadMode, st
         return (
             LoadMode.NONE,
             (
-                f"load mode none: the {format_bytes(facts.host_bytes)} of weights on the host are page-locked, "
-                f"for fast transfer to the device in prompt processing"
+                f"load mode none: the {format_bytes(facts.host_bytes)} of weights on the host are "
+                "page-locked, for fast transfer to the device in prompt processing"
             ),
         )
     if facts.file_bytes > facts.ram_bytes:

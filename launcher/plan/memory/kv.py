@@ -1,12 +1,6 @@
 """Size the caches of every block: keys and values, and recurrent state. Pure.
 
-Laws of llama.cpp 0c1e570, for a unified pool, whose cells all slots share:
-
-- A block with attention stores n_head_kv x head size elements of K per cell, and of V unless the model is MLA
-  (src/llama-kv-cache.cpp, constructor).
-- Cells are the whole context. Blocks with a sliding window have pad256(min(context, window x slots + ubatch))
-  (src/llama-kv-cache-iswa.cpp).
-- Recurrent blocks keep F32 states per slot (src/llama-memory-recurrent.cpp).
+For a unified pool, whose cells all slots share; laws of llama.cpp 0c1e570.
 """
 
 from __future__ import annotations
@@ -82,6 +76,7 @@ def size_caches(architecture: Architecture, parameters: ContextParameters) -> Ca
 
 def window_cells(architecture: Architecture, parameters: ContextParameters) -> int:
     """Return the cells of the sliding blocks' cache; the whole context where nothing slides."""
+    # src/llama-kv-cache-iswa.cpp
     full = pad_context(parameters.ctx_size)
     if architecture.n_swa is None:
         return full
@@ -109,6 +104,8 @@ def state_bytes(architecture: Architecture, parameters: ContextParameters) -> in
 
 def _row(architecture: Architecture, parameters: ContextParameters, block: int) -> tuple[int, int]:
     """Return the bytes of K and of V in one cell of the block."""
+    # src/llama-kv-cache.cpp, constructor: n_head_kv x head size elements of K, and of V unless the model is
+    # MLA.
     sliding = architecture.swa_blocks[block]
     head_k = architecture.n_embd_head_k_swa if sliding else architecture.n_embd_head_k
     head_v = architecture.n_embd_head_v_swa if sliding else architecture.n_embd_head_v
@@ -132,5 +129,6 @@ def _attention_bytes(
 def _recurrent_bytes(architecture: Architecture, parameters: ContextParameters, block: int) -> int:
     if architecture.recurrence is None or not architecture.recurrent_blocks[block]:
         return 0
+    # F32 states per slot (src/llama-memory-recurrent.cpp).
     floats = architecture.recurrence.conv_elements + architecture.recurrence.state_elements
     return 4 * floats * max(parameters.n_parallel, 1)

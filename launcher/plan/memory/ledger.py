@@ -1,7 +1,4 @@
-"""Build the ledger of a placement by formulas: one row per device in use, then the host's. Pure.
-
-Weights are exact from the headers, caches follow the allocator's laws, compute is estimated with a band.
-"""
+"""Build the ledger of a placement by formulas: one row per device in use, then the host's. Pure."""
 
 from __future__ import annotations
 
@@ -188,10 +185,8 @@ def role_of(demand: Demand, spread: Spread, index: int, backend: Backend) -> Rol
 def copied_to_first(
     demand: Demand, host_layers: Sequence[int], host_experts: frozenset[int]
 ) -> tuple[int, int]:
-    """Return the largest tensor of a block on the host, and the largest cache of such a block.
-
-    The first device copies them, because it computes with the host's weights.
-    """
+    """Return the largest tensor, and the largest cache, of the blocks on the host."""
+    # The first device copies them, because it computes with the host's weights.
     layers = demand.weights.layers
     fixed = demand.weights.overridden_on(HOST).largest_bytes
     on_host = [max(layers[i].largest_dense_bytes, layers[i].largest_expert_bytes) for i in host_layers]

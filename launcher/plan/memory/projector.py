@@ -1,8 +1,4 @@
-"""Estimate a projector's compute, and how far it grows while serving. Pure.
-
-llama-server reserves the graph of one warm-up image. A larger image, or several in one batch, takes more
-when it comes.
-"""
+"""Estimate a projector's compute, and how far it grows while serving. Pure."""
 
 from __future__ import annotations
 
@@ -14,6 +10,7 @@ from launcher.plan.amounts import Amount, Basis
 from launcher.plan.modes import FlashAttention
 from launcher.units import MIB
 
+# llama-server reserves the graph of one warm-up image. A larger image, or several in one batch, takes more.
 # Tokens of the warm-up image, and the most there can be in one encoding: set_warmup_n_tokens and
 # set_limit_image_tokens (tools/mtmd/clip.cpp, load_hparams, at 0c1e570). internvl's tiles of 256 are
 # batched up to batch_max_tokens (mtmd_batch_add_chunk), 1024.
@@ -67,13 +64,10 @@ def compute_growth(model: ModelFile, image_max_tokens: int, flash_attn: FlashAtt
 
 
 def estimate_compute(model: ModelFile, flash_attn: FlashAttention) -> Amount:
-    """Estimate the compute for the image size in the header.
-
-    That is a vision transformer's widest layer, in F32, for every patch, and the attention matrix where
-    flash attention is off. The band reaches from nothing to twice that.
-    """
-    # The simulator has 0.3 to 1.5 times the middle (54 cases: three widths, two projectors, 256 to 4096
-    # patches).
+    """Estimate the compute for the image size in the header, with a band from nothing to twice that."""
+    # A vision transformer's widest layer, in F32, for every patch, and the attention matrix where flash
+    # attention is off. The simulator has 0.3 to 1.5 times the middle (54 cases: three widths, two
+    # projectors, 256 to 4096 patches).
     about = {
         key: _number(model.metadata.get(f"clip.vision.{key}"))
         for key in (

@@ -1,8 +1,6 @@
 """Divide a ledger under `--split-mode tensor`, which puts a part of every layer on each device. Pure.
 
-To llama.cpp the devices are one (ggml/src/ggml-backend-meta.cpp at 0c1e570), so here they are counted as
-one and divided afterwards. The simulator divides exactly; this is for explanations, and for where it cannot
-run.
+For explanations, and for where the simulator, which divides exactly, cannot run.
 """
 
 from __future__ import annotations
@@ -28,6 +26,7 @@ def splits_tensors(question: Question) -> bool:
 
 def as_one_device(question: Question) -> Question:
     """Return the question with the first device in place of all."""
+    # To llama.cpp the devices are one (ggml/src/ggml-backend-meta.cpp at 0c1e570).
     return replace(question, devices=question.devices[:1], tensor_split=(), split_mode=SplitMode.LAYER)
 
 

@@ -1,9 +1,6 @@
-"""Weigh a model's layers, with tensors assigned to buffers as llama.cpp does.
+"""Weigh a model's layers, with tensors assigned to buffers as llama.cpp does. Pure.
 
-Follows src/llama-model.cpp load_tensors and src/llama-model-loader.cpp create_tensor: the input layer
-(`token_embd`) stays on the host, blocks go with their layer, everything else is the output layer's. Sizes
-are those of the headers: exact, but for the padding that a backend adds to a tensor (CUDA pads quantised
-rows).
+Sizes are those of the headers: exact, but for the padding that a backend adds (CUDA pads quantised rows).
 """
 
 from __future__ import annotations
@@ -120,10 +117,10 @@ class _SortedTensors:
 def weigh(
     architecture: Architecture,
     tensors: Iterable[TensorInfo],
-    backends: Iterable[Backend] = (),
+    backends: Iterable[Backend] = (),  # of devices that may get some
     overrides: tuple[TensorOverride, ...] = (),
 ) -> Weights:
-    """Weigh every layer of a model; `backends` are those that may get some, `overrides` the user's.
+    """Weigh every layer of a model under the user's `overrides`.
 
     Raises UsageError for an override whose pattern is no regular expression.
     """
@@ -151,6 +148,8 @@ def weigh(
 def _sort_tensors(
     architecture: Architecture, tensors: Iterable[TensorInfo], sent_to: Callable[[str], str | None]
 ) -> _SortedTensors:
+    # src/llama-model.cpp load_tensors and src/llama-model-loader.cpp create_tensor: the input layer
+    # (`token_embd`) stays on the host, blocks go with their layer, everything else is the output layer's.
     n_block = architecture.n_block
     parts = _SortedTensors(layers=[[] for _ in range(n_block + 1)])
     for tensor in tensors:

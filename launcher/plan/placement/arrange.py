@@ -100,11 +100,9 @@ def arrange(
     workload: Workload,
     surplus: Mapping[str, int] | None = None,
 ) -> Arrangement:
-    """Place the model in the memory that its companions leave, and give the host's rest to its caches.
-
-    `surplus` has the bytes by which formulas are too high for a row (negative: too low), as a simulation
-    has shown.
-    """
+    """Place the model in the memory that its companions leave, and give the host's rest to its caches."""
+    # `surplus`: bytes by which formulas are too high for a row (negative: too low), as a simulation has
+    # shown.
     surplus = surplus or {}
     demand = demand_of(case.architecture, case.weights, settled.parameters, workload.adapters)
     placement, own, companions = _place_with_companions(

@@ -31,14 +31,12 @@ class Cores:
 
 
 def choose_cores(machine: Machine, workload: Workload, host: LedgerRow, *, computes: bool = True) -> Cores:
-    """Choose threads and NUMA mode for what the host holds; it `computes` unless it only looks tokens up.
-
-    llama.cpp's modes (ggml-cpu.c, set_numa_thread_affinity, at 0c1e570): `distribute` pins thread i to node
-    i modulo their number, `isolate` all threads to the node that the process started on, `numactl` to the
-    CPUs it was given. Each of them gives every thread the same rows of a matrix in every step. None mirrors
-    weights.
-    """
-    # So one node is better where it holds everything and is no slower alone: nothing is read across.
+    """Choose threads and NUMA mode for what the host holds; it `computes` unless it only looks tokens up."""
+    # llama.cpp's modes (ggml-cpu.c, set_numa_thread_affinity, at 0c1e570): `distribute` pins thread i to
+    # node i modulo their number, `isolate` all threads to the node that the process started on, `numactl`
+    # to the CPUs it was given. Each of them gives every thread the same rows of a matrix in every step.
+    # None mirrors weights. So one node is better where it holds everything and is no slower alone: nothing
+    # is read across.
     threads, why = choose_threads(machine.cpu)
     everywhere = Cores(
         threads=threads, processor=host_processor(machine, threads), numa=workload.numa, reasons=(why,)

@@ -1,15 +1,4 @@
-"""Place as much of a model on devices as fits, each filled to its own budget. Pure.
-
-In order of preference:
-
-- everything on the fewest devices that hold it;
-- all dense weights and caches on devices, with as many of the blocks' expert tensors as fit (whole blocks,
-  then a part of one), and the other experts on the host;
-- as many whole layers as fit, from the last one backwards;
-- the host alone.
-
-Devices keep llama.cpp's order and take layers in order.
-"""
+"""Place as much of a model on devices as fits, each filled to its own budget. Pure."""
 
 from __future__ import annotations
 
@@ -31,6 +20,8 @@ def place(demand: Demand, budgets: Budgets) -> Placement:
     n_layers = demand.weights.n_block + 1
     if not devices:
         return host_only(demand)
+    # Best is everything on the fewest devices that hold it. Devices keep llama.cpp's order and take layers
+    # in order.
     by_size = sorted(devices, key=lambda budget: (budget.device.id not in needed, -budget.n_bytes))
     for count in range(max(len(needed), 1), len(devices) + 1):
         largest = by_size[:count]
@@ -38,6 +29,8 @@ def place(demand: Demand, budgets: Budgets) -> Placement:
         best = divide_layers(demand, chosen, start=0, experts_on_host=False)
         if best is not None:
             return _placement(demand, best, n_layers, experts_on_host=False)
+    # Next best is all dense weights and caches on devices, with as many expert tensors as fit: whole
+    # blocks, then a part of one.
     if demand.weights.expert_blocks:
         best = divide_layers(demand, devices, start=0, experts_on_host=True)
         if best is not None:
@@ -57,10 +50,7 @@ def host_only(demand: Demand) -> Placement:
 
 
 def _usable(demand: Demand, budgets: Budgets) -> list[DeviceBudget]:
-    """Return devices with their own memory, as llama.cpp prefers; else those that have the host's.
-
-    The latter get equal parts of what the host does not need for itself.
-    """
+    """Return devices with their own memory, as llama.cpp prefers; else those that have the host's."""
     shared = {budget.device.id for budget in budgets.devices if budget.device.shares_host_memory}
     if len(shared) < len(budgets.devices) or not shared:
         return [
@@ -68,6 +58,7 @@ def _usable(demand: Demand, budgets: Budgets) -> list[DeviceBudget]:
             for budget in budgets.devices
             if budget.device.id not in shared - demand.weights.overridden_devices
         ]
+    # Each gets an equal part of the memory that the host does not need for itself.
     graph = size_graph(
         demand.architecture, demand.parameters, demand.caches, budgets.devices[0].device.backend
     )
@@ -149,10 +140,8 @@ def _placement(demand: Demand, best: Division, n_gpu_layers: int, *, experts_on_
 
 
 def _part(demand: Demand, share: DeviceShare, block: int) -> tuple[int, tuple[str, ...]] | None:
-    """Choose the kinds of a block's experts that stay on the host, None if no kind fits on the device.
-
-    As many kinds go to the device as the division counted, and of those choices the one that fills it most.
-    """
+    """Choose the kinds of a block's experts that stay on the host, None if no kind fits on the device."""
+    # As many kinds go to the device as the division counted; of those choices, the one that fills it most.
     kinds = demand.weights.layers[block].expert_kinds
     best: tuple[int, int, frozenset[str]] = (0, 0, frozenset())
     for count in range(1, len(kinds)):
