@@ -1,9 +1,4 @@
-"""One connection to a web server, kept open between requests; bodies are read straight into a buffer.
-
-http.client and not httpx2, which the rest of the program uses: httpx2 hands bodies on as new bytes objects,
-and `readinto` fills one buffer again and again (DESIGN.md has the figures). Proxies and certificate
-authorities come from the environment, as with httpx2 and curl. Redirects are not followed here.
-"""
+"""A kept-open connection to a web server, whose bodies are read straight into a buffer."""
 
 from __future__ import annotations
 
@@ -27,19 +22,23 @@ NETWORK_ERRORS = (OSError, http.client.HTTPException)
 
 
 def origin_of(url: str) -> tuple[str, str, int]:
-    """Return scheme, host and port: a token goes to its own origin only."""
+    """Return scheme, host and port."""
+    # a token goes to its own origin only
     parts = urlsplit(url)
     return parts.scheme.lower(), (parts.hostname or "").lower(), parts.port or _PORTS.get(parts.scheme, 0)
 
 
 def in_ascii(address: str, encoding: str = "utf-8") -> str:
-    """Return the address as it is sent, percent-encoded where it is not ASCII."""
+    """Return the address percent-encoded where it is not ASCII."""
     # all that is ASCII stays as it is: the signature of a link is of these very bytes
     return quote(address, safe=string.punctuation, encoding=encoding, errors="surrogateescape")
 
 
 class Connection:
     """A connection to one server at a time. Not safe for threads, except `abort`."""
+
+    # http.client, while the rest of the program uses httpx2: that hands bodies on as new bytes objects, and
+    # `readinto` fills one buffer again and again (DESIGN.md has the figures).
 
     def __init__(self, patience_s: float) -> None:
         self._patience_s = patience_s
@@ -51,9 +50,9 @@ class Connection:
         """When the read under way began, on the clock of its reader; None: nothing is being read."""
 
     def get(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
-        """Send a GET and return the answer, its body not read.
+        """Send a GET and return the answer, its body not read. Redirects are not followed.
 
-        Raises NETWORK_ERRORS, ValueError for an invalid address, UsageError for a proxy that cannot be used.
+        Raises NETWORK_ERRORS, ValueError for an invalid address, UsageError for an unusable proxy.
         """
         if self._answer is not None and not self._answer.isclosed():
             self.close()  # its body was not read to the end
@@ -124,7 +123,7 @@ class _Proxy:
 
 
 def _proxy_for(parts: SplitResult) -> _Proxy | None:
-    """Return the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, unless NO_PROXY excepts the host."""
+    # HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, unless NO_PROXY excepts the host: as with httpx2 and curl
     proxies = getproxies()
     text = proxies.get(parts.scheme) or proxies.get("all")
     host = parts.netloc.rpartition("@")[2]

@@ -1,8 +1,4 @@
-"""The sha256 of a file that arrives in pieces, hashed in file order.
-
-Bytes whose turn it is are hashed right after the read, while the processor still holds them; what arrived
-ahead is read back from the page cache.
-"""
+"""The sha256 of a file that arrives in pieces, hashed in file order."""
 
 from __future__ import annotations
 
@@ -16,10 +12,10 @@ _READ_BACK_BYTES = 4 * MIB  # mapped, so counted as memory of this process, once
 
 
 class Digest:
-    """The sha256 of a partial file; without `hashes` it only counts. Safe for threads."""
+    """A running sha256 of a partial file. Safe for threads."""
 
     def __init__(self, partial_file: PartialFile, *, hashes: bool) -> None:
-        self._partial_file, self._hashes = partial_file, hashes
+        self._partial_file, self._hashes = partial_file, hashes  # without `hashes`, bytes are only counted
         self._sha256 = hashlib.sha256()
         self._lock = threading.Lock()
         self._first_try = True
@@ -27,11 +23,12 @@ class Digest:
         """Bytes hashed so far, from the file's start."""
 
     def feed(self, data: memoryview, position: int, begin: int) -> None:
-        """Hash `data` (just written at `position`) if the hash is there, or less than one unit behind.
+        """Hash `data`, just written at `position`, if the hash is less than one unit behind.
 
-        The gap is read back; the file must be complete from `begin` to `position`. Otherwise this does
-        nothing: `follow` catches up.
+        The file must be complete from `begin` to `position`.
         """
+        # The processor's caches still hold `data`. The gap before it is read back from the page cache; what
+        # is further ahead is left to `follow`.
         if not self._lock.acquire(blocking=False):  # another thread hashes, and catches up
             return
         try:
@@ -48,7 +45,6 @@ class Digest:
             self._read_back(min(end, self.position + _READ_BACK_BYTES))
 
     def restart(self) -> None:
-        """Begin anew: the file's bytes are fetched once more."""
         self._partial_file.drain()
         with self._lock:
             # From now on the bytes are hashed as they are in the file, not as they arrive: a late write of

@@ -1,4 +1,4 @@
-"""One file to download, and the interface of whom it is for."""
+"""A file to download, and who receives it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from launcher.models.transfer.partial_file import PartialFile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Download:
-    """One file to be fetched from `url` into `partial_path`, by whoever holds `lock_path`."""
+    """A file to be fetched by whoever holds `lock_path`."""
 
     name: str
     size_bytes: int
@@ -27,13 +27,15 @@ class Download:
 
 
 class Recipient(Protocol):
-    """Whom the files are for. Called in the calling thread, with the file's lock held."""
+    """The interface of a receiver of files."""
+
+    # called in the calling thread, with the file's lock held
 
     def find_locally(self, download: Download) -> bool:
-        """Return True if the file is here by now: another program fetched it, or it was linked or copied."""
+        """Return True if another program fetched the file meanwhile, or it was linked or copied."""
 
     def accept(self, download: Download, partial_file: PartialFile) -> None:
         """Give the file its place. It is whole, verified, on the disk and closed."""
 
     def explain(self, download: Download, trouble: Trouble) -> LauncherError:
-        """Return the error to raise for trouble that did not pass."""
+        """Return the error to raise."""

@@ -1,9 +1,4 @@
-"""A file beside a partial file that records which of its units are here, across `kill -9` and power loss.
-
-The first line is JSON: what the partial file is to become, and the boot. Then one line a unit: `w 7` once its
-bytes are written, `s 7` once they are on the disk. Written bytes survive the process but not the machine, so
-`w` counts only in the boot that wrote it. A torn last line counts as absent.
-"""
+"""Record which units of a partial file are here, across `kill -9` and power loss."""
 
 from __future__ import annotations
 
@@ -25,7 +20,6 @@ def journal_path(partial_path: Path) -> Path:
 
 
 def boot_id() -> str:
-    """Return the id of the running boot, "" if it cannot be read."""
     try:
         return _BOOT_ID.read_text().strip()
     except OSError:
@@ -33,10 +27,15 @@ def boot_id() -> str:
 
 
 class Journal:
+    """A journal file beside a partial file."""
+
+    # The first line is JSON: what the partial file is to become, and the boot. Then one line a unit: `w 7`
+    # once its bytes are written, `s 7` once they are on the disk. Written bytes survive the process but not
+    # the machine, so `w` counts only in the boot that wrote it. A torn last line counts as absent.
     def __init__(
         self, path: Path, about: dict[str, str | int], whole: Collection[int], synced: Collection[int]
     ):
-        """Write the file anew with the units known to be here; it is on the disk on return."""
+        """Write the journal anew, synced, with the units known to be here."""
         lines = [json.dumps({**about, "boot": boot_id()})]
         lines += [f"{'s' if unit in synced else 'w'} {unit}" for unit in sorted(whole)]
         with replacing(path, lasting=True) as file:
@@ -48,7 +47,7 @@ class Journal:
         os.write(self._descriptor, "".join(f"w {unit}\n" for unit in units).encode())
 
     def synced(self, units: Iterable[int]) -> None:
-        """Record units whose bytes the caller has synced; the record is on the disk on return."""
+        """Record, durably, units whose bytes the caller has synced."""
         os.write(self._descriptor, "".join(f"s {unit}\n" for unit in units).encode())
         os.fdatasync(self._descriptor)
 
@@ -58,15 +57,15 @@ class Journal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalContents:
-    """The contents of a journal that can be relied on now."""
+    """The units that can be relied on now."""
 
     whole: frozenset[int] = frozenset()
-    synced: frozenset[int] = frozenset()  # those of them that are on the disk
+    synced: frozenset[int] = frozenset()  # those of `whole` that are on the disk
     version: str = ""  # the server's word for the file's content
 
 
 def read_journal(path: Path, about: dict[str, str | int]) -> JournalContents:
-    """Read a journal; empty if it cannot be read or its first line differs from `about`."""
+    """Read a journal; empty if unreadable, or if its first line differs from `about`."""
     try:
         first, *lines = path.read_text().split("\n")[:-1]  # without a torn last line
         known = json.loads(first)
@@ -86,7 +85,7 @@ def read_journal(path: Path, about: dict[str, str | int]) -> JournalContents:
 
 
 def arrived_bytes(partial_path: Path) -> int:
-    """Return how many bytes of a partial file its journal vouches for."""
+    """Return the bytes of a partial file that its journal vouches for."""
     about = _about(partial_path)
     try:
         size, unit = int(about["size"]), int(about["unit"])
@@ -97,7 +96,7 @@ def arrived_bytes(partial_path: Path) -> int:
 
 
 def recorded_identity(partial_path: Path) -> str | None:
-    """Return what the journal says the partial file is to become; None without a journal."""
+    """Return what the partial file is to become; None without a journal."""
     identity = _about(partial_path).get("identity")
     return identity if isinstance(identity, str) else None
 
@@ -112,7 +111,7 @@ def _about(partial_path: Path) -> dict[str, Any]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put a rename in the folder on the disk."""
+    # puts a rename in the folder on the disk
     with contextlib.suppress(OSError):  # some file systems cannot, and need not
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -1,4 +1,4 @@
-"""A file that is being filled: preallocated, written at any offset, with a journal of the whole units."""
+"""A file being filled: preallocated, written at any offset, with a journal of its whole units."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ _NO_PREALLOCATION = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
 
 class PartialFile:
-    """A partial file, open for writing. Raises OSError as the disk does. Safe for threads.
-
-    `whole` are the units that were here at opening, `version` the server's word for the file's content.
-    """
+    """A partial file, open for writing. Raises OSError as the disk does. Safe for threads."""
 
     def __init__(self, path: Path, *, size_bytes: int, unit_bytes: int, identity: str) -> None:
         self.path = path
@@ -36,6 +33,7 @@ class PartialFile:
         self._closed = False
         self._unsynced: set[int] = set()
         path.parent.mkdir(parents=True, exist_ok=True)
+        # the units here at opening, and the server's word for the file's content
         self.whole, synced, self.version = self._read_state()
         about = self._about | {"version": self.version}
         # the journal first: it says whose file this is, and a full disk may end this at the next step
@@ -53,10 +51,8 @@ class PartialFile:
         self._unsynced |= self.whole - synced
 
     def write(self, data: memoryview, offset: int, is_wanted: Callable[[], bool] = lambda: True) -> None:
-        """Write `data` at `offset`. Does nothing after `close`, or when `is_wanted()` is false.
-
-        To stop writes for good, make `is_wanted` false and call `drain`.
-        """
+        """Write `data` at `offset`, unless closed or `is_wanted()` is false."""
+        # to stop writes for good: make `is_wanted` false, then `drain`
         this = object()
         with self._lock:
             if self._closed or not is_wanted():  # once closed, the descriptor may be another file's
@@ -79,7 +75,8 @@ class PartialFile:
 
     @contextmanager
     def mapped(self, offset: int, n_bytes: int) -> Iterator[memoryview]:
-        """Map bytes of the file: they are read where the page cache has them, not copied."""
+        """Map bytes of the file."""
+        # read where the page cache has them, not copied
         begin = offset - offset % mmap.ALLOCATIONGRANULARITY
         length = offset + n_bytes - begin
         with mmap.mmap(
@@ -94,7 +91,7 @@ class PartialFile:
                 yield view
 
     def mark(self, units: Iterable[int]) -> None:
-        """Record in the journal that all bytes of these units have been written."""
+        """Record in the journal that these units are written."""
         units = tuple(units)
         with self._lock:
             if self._closed:
@@ -103,7 +100,7 @@ class PartialFile:
             self._unsynced.update(units)
 
     def sync(self) -> int:
-        """Put the marked units on the disk; return their bytes. Does nothing after `close`."""
+        """Put the marked units on the disk; return their bytes."""
         with self._syncing:
             with self._lock:
                 units, self._unsynced = self._unsynced, set()
@@ -120,7 +117,7 @@ class PartialFile:
         return sum(self._unit_size(unit) for unit in units)
 
     def forget(self, version: str = "") -> None:
-        """Count nothing as whole any more; what is written from now on is of this version of the file."""
+        """Count nothing as whole any more; later writes are of this version of the file."""
         with self._syncing, self._lock:
             self._unsynced.clear()
             self._journal.close()
@@ -135,13 +132,13 @@ class PartialFile:
             os.close(self._descriptor)
 
     def become(self, path: Path) -> None:
-        """Give the file its name and remove the journal. It must be closed and synced."""
+        """Give the file, closed and synced, its name."""
         self.path.replace(path)
         sync_folder(path.parent)
         journal_path(self.path).unlink(missing_ok=True)
 
     def _read_state(self) -> tuple[frozenset[int], frozenset[int], str]:
-        """Return the whole units, those on the disk, and the version, from an earlier time."""
+        # (whole units, those on the disk, version)
         try:
             has_size = self.path.stat().st_size == self._size_bytes
         except OSError:
@@ -164,10 +161,7 @@ def remove_partial_file(path: Path) -> None:
 
 
 def _preallocate(descriptor: int, size_bytes: int) -> None:
-    """Reserve disk space for the whole file, so that ENOSPC is raised now and not in the middle.
-
-    The file is sparse where the file system has no preallocation.
-    """
+    # So that ENOSPC is raised now and not in the middle. Sparse where the file system cannot preallocate.
     # not os.posix_fallocate: it would then write a byte to every block, hours for 50 GB over a network
     if size_bytes and os.fstat(descriptor).st_blocks * 512 < size_bytes:
         libc = ctypes.CDLL(None, use_errno=True)

@@ -1,4 +1,4 @@
-"""A connection's thread: take a span from the schedule, ask for it, write and hash what comes."""
+"""A connection's thread: take a span, ask for it, write and hash what comes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,6 @@ def receive(state: TransferState, connection: Connection) -> None:
 
 
 def _settle(state: TransferState, span: Span, trouble: Trouble | None) -> None:
-    """Hand the span back to the schedule, with what it still lacks."""
     schedule = state.schedule
     with state.changed:
         if trouble is None:
@@ -72,10 +71,8 @@ def _fetch(
 
 
 def _check_version(state: TransferState, span: Span, opened: OpenShard, version: str) -> Trouble | None:
-    """Begin a partial file of another version anew; return trouble for a change during the transfer.
-
-    The caller holds `state.changed`.
-    """
+    """Begin a partial file of another version anew; return trouble for a change during the transfer."""
+    # the caller holds `state.changed`
     known, opened.knows_version = opened.knows_version, True
     if not opened.download.pins_version or version == opened.partial_file.version:
         return None
@@ -111,7 +108,7 @@ def _read_body(
 
 
 def _crawls_after(state: TransferState, span: Span, opened: OpenShard, n_bytes: int) -> bool:
-    """Count written bytes; return True if the connection is too slow to be worth it."""
+    """Count written bytes; return True if the connection is too slow."""
     with state.changed:
         units = state.schedule.advance(span, n_bytes)
         if units:

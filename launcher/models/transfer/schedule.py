@@ -1,9 +1,4 @@
-"""Decide which bytes to ask for next, and what a failure leads to. Pure: clock and dice are given.
-
-A shard is fetched in spans, each one ranged request on one connection, handed out in file order so that the
-sha256 can follow close behind. What has arrived is counted in units, as in the journal. A span that fails
-goes back with what it lacks; a connection without work takes half of the longest span that is under way.
-"""
+"""Decide which bytes to ask for next, and what a failure leads to. Pure."""
 
 from __future__ import annotations
 
@@ -44,7 +39,11 @@ class _Shard:
 
 
 class Schedule:
-    """What is here, under way and missing of all shards. Not safe for threads: the caller holds a lock."""
+    """Bytes of all shards: here, under way, missing. Not safe for threads."""
+
+    # A shard is fetched in spans, each one ranged request on one connection, handed out in file order so that
+    # the sha256 can follow close behind. What has arrived is counted in units, as in the journal. A span that
+    # fails goes back with what it lacks. Clock and dice are given.
 
     def __init__(self, tuning: Tuning) -> None:
         self._tuning = tuning
@@ -53,7 +52,7 @@ class Schedule:
         self._not_before = 0.0
 
     def open(self, shard: int, size: int, whole: Collection[int] = ()) -> None:
-        """Begin to hand out spans of `shard`; its units `whole` are here already."""
+        """Begin to hand out spans of `shard`, whose units `whole` are here."""
         self._shards[shard] = _Shard(size=size, gaps=[])
         self._lay_out(self._shards[shard], set(whole))
 
@@ -63,7 +62,7 @@ class Schedule:
             span.cancelled = True
 
     def take(self, now: float) -> Span | float | None:
-        """Return a span to fetch, or how long to wait for one, or None: until something else happens."""
+        """Return a span to fetch, the seconds to wait for one, or None: until something else happens."""
         if sum(len(shard.under_way) for shard in self._shards.values()) >= self._allowed:
             return None
         limit = self._tuning.connections * self._tuning.span_bytes
@@ -111,7 +110,6 @@ class Schedule:
         return tuple(whole)
 
     def wants_sync(self) -> bool:
-        """Return True if so much waits for the disk that it should be synced now."""
         return self._unsynced() > self._tuning.connections * self._tuning.span_bytes // 4
 
     def synced(self, shard: int, n_bytes: int) -> None:
@@ -120,7 +118,7 @@ class Schedule:
             state.unsynced = max(0, state.unsynced - n_bytes)
 
     def crawls(self, span: Span, now: float) -> bool:
-        """Return True if the span got fewer bytes than `crawl_bytes` in the last window."""
+        """Return True if the span got fewer than `crawl_bytes` in the last window."""
         if now - span.checked_at < self._tuning.crawl_window_s:
             return False
         crawls = span.position - span.checked_bytes < self._tuning.crawl_bytes
@@ -128,7 +126,7 @@ class Schedule:
         return crawls
 
     def finish(self, span: Span) -> None:
-        """Take the span back from its connection; what it lacks is handed out again."""
+        """Take the span back; what it lacks is handed out again."""
         shard = self._shards.get(span.shard)
         if shard is None or span.cancelled:
             return
@@ -145,10 +143,7 @@ class Schedule:
             shard.barren = 0
 
     def fail(self, span: Span, trouble: Trouble, now: float, dice: float) -> Trouble | None:
-        """Take the span back after trouble; return None to go on later, or the trouble to give up with.
-
-        `dice` in [0, 1) spreads the retries.
-        """
+        """Take the span back after trouble; return None to go on later, or the trouble to give up with."""
         self.finish(span)
         shard = self._shards.get(span.shard)
         if shard is None or span.cancelled:
@@ -175,7 +170,7 @@ class Schedule:
         return self._not_before
 
     def restart(self, shard: int) -> None:
-        """Fetch all of the shard again: its bytes were wrong."""
+        # its bytes were wrong
         state = self._shards[shard]
         for span in state.under_way:
             span.cancelled = True
@@ -183,14 +178,13 @@ class Schedule:
         self._lay_out(state, set())
 
     def generation(self, shard: int) -> int:
-        """Return a number that changes when bytes that were here are fetched again."""
         return self._shards[shard].generation
 
     def arrived(self, shard: int) -> int:
         return self._shards[shard].arrived
 
     def prefix(self, shard: int) -> int:
-        """Return how many bytes from the start are here without a gap, counted in whole units."""
+        """Return how many bytes from the start are here without a gap, in whole units."""
         state = self._shards[shard]
         return min(state.first_missing * self._tuning.unit_bytes, state.size)
 
@@ -219,7 +213,7 @@ class Schedule:
         return span
 
     def _split_longest(self, now: float) -> Span | None:
-        """Take half of what the longest span still lacks, cut at a unit's border."""
+        # a connection without work takes half of the longest span, cut at a unit's border
         unit = self._tuning.unit_bytes
         spans = [span for shard in self._shards.values() if not shard.in_one for span in shard.under_way]
         longest = max(spans, key=lambda span: span.end - span.position, default=None)
@@ -231,7 +225,7 @@ class Schedule:
         return self._start(longest.shard, middle, end, now)
 
     def _fetch_in_one(self, shard: _Shard) -> None:
-        """Fetch the shard by one request from the start: the server ignores ranges."""
+        # the server ignores ranges: one request from the start
         for span in shard.under_way:
             span.cancelled = True
         shard.under_way.clear()

@@ -1,4 +1,4 @@
-"""What the threads of a transfer share: the schedule, the shards under way, events for the leading thread."""
+"""What the threads of a transfer share."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class OpenShard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardComplete:
-    """All of a shard is here and on the disk."""
+    """A whole shard, on the disk."""
 
     shard: int
     sha256: str | None
@@ -38,15 +38,15 @@ class ShardComplete:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardFailed:
-    """A shard has failed too often in a row; `trouble` was the last failure."""
+    """A shard that failed too often in a row."""
 
     shard: int
-    trouble: Trouble
+    trouble: Trouble  # the last failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerBusy:
-    """The server is asked again after `wait_s`."""
+    """A wait before the server is asked again."""
 
     status: int | None
     wait_s: float
@@ -56,12 +56,12 @@ TransferEvent = ShardComplete | ShardFailed | ServerBusy | BaseException
 
 
 class TransferState:
-    """State of one transfer. `changed` guards all of it except `events`, which needs no lock."""
+    """State of one transfer."""
 
     def __init__(self, tuning: Tuning) -> None:
         self.tuning = tuning
         self.schedule = Schedule(tuning)
         self.open: dict[int, OpenShard] = {}
         self.stopped = False
-        self.changed = threading.Condition()
+        self.changed = threading.Condition()  # guards all of this except `events`, which needs no lock
         self.events: queue.SimpleQueue[TransferEvent] = queue.SimpleQueue()

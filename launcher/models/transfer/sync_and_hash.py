@@ -1,4 +1,4 @@
-"""The threads behind the connections: sync what arrived, and hash what was not hashed on arrival."""
+"""Sync what arrived, and hash what was not hashed on arrival."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _SYNC_EVERY_S = 1.0
 
 
 def sync_all(state: TransferState) -> None:
-    """Sync every second, and when much waits for the disk, until the transfer stops. Raises OSError."""
+    """Sync every second, and when much waits for the disk. Raises OSError."""
     while True:
         with state.changed:
             state.changed.wait_for(lambda: state.stopped or state.schedule.wants_sync(), _SYNC_EVERY_S)
@@ -21,10 +21,7 @@ def sync_all(state: TransferState) -> None:
 
 
 def hash_rest(state: TransferState, shard: int, opened: OpenShard, generation: int) -> None:
-    """Hash what is here without a gap and was not hashed on arrival, until the shard is complete.
-
-    Raises OSError of the disk.
-    """
+    """Hash, until the shard is complete, what was not hashed on arrival. Raises OSError of the disk."""
     digest, size, schedule = opened.digest, opened.download.size_bytes, state.schedule
     while True:
         with state.changed:

@@ -1,8 +1,4 @@
-"""The leading thread of a transfer: open shards, start the other threads, accept whole files, report.
-
-It is the calling thread, so Ctrl-C is raised here. Leaving stops all threads and keeps what has arrived.
-`Schedule` decides what to fetch next.
-"""
+"""The leading thread of a transfer: open shards, start threads, accept whole files, report."""
 
 from __future__ import annotations
 
@@ -40,10 +36,9 @@ def tuning_here() -> Tuning:
 def download_all(
     downloads: Sequence[Download], recipient: Recipient, tuning: Tuning, on_progress: OnProgress
 ) -> None:
-    """Fetch the files, several at once; return when the recipient has accepted all.
+    """Fetch the files; return when the recipient has accepted all.
 
-    Raises what `recipient` explains, and OSError of the disk. However it ends, what has arrived stays for the
-    next time.
+    Raises what `recipient` explains, and OSError of the disk. However it ends, what has arrived stays.
     """
     if downloads:
         _Transfer(downloads, recipient, tuning, on_progress).run()
@@ -56,8 +51,7 @@ class _Threads:
 
 
 class _Transfer:
-    """One call of `download_all`."""
-
+    # run by the calling thread, so that Ctrl-C is raised here
     def __init__(
         self, downloads: Sequence[Download], recipient: Recipient, tuning: Tuning, on_progress: OnProgress
     ) -> None:
@@ -87,7 +81,7 @@ class _Transfer:
             self._leave()
 
     def _open_more(self) -> bool:
-        """Open shards whose lock is free, up to the limit. Returns True if another program fetches one."""
+        """Open shards whose lock is free. Returns True if another program fetches one."""
         busy = False
         for shard in list(self._todo):
             if len(self._state.open) >= self._tuning.shards_at_once:
@@ -140,7 +134,7 @@ class _Transfer:
         self._fetch_again(event.shard, opened, event.sha256 or "")
 
     def _fetch_again(self, shard: int, opened: OpenShard, sha256: str) -> None:
-        """Fetch a shard with a wrong sha256 once more; the second time, raise."""
+        # once after a wrong sha256; the second time it is an error
         download = opened.download
         opened.partial_file.forget(opened.partial_file.version)
         if opened.second_try:
@@ -190,7 +184,6 @@ class _Transfer:
             )
 
     def _abort_stalled_reads(self) -> None:
-        """End connections with a read that takes too long."""
         # what the read has got by then is counted, and judged by `Schedule.crawls`
         latest = time.monotonic() - self._tuning.crawl_window_s
         for connection in self._threads.connections:

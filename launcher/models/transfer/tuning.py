@@ -1,4 +1,4 @@
-"""Every number that decides how hard a transfer tries, as data."""
+"""Numbers that decide how hard a transfer tries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SHARDS, _MOST = 4, 16
 
 
 def connections_for(cores: int) -> int:
-    """Return two connections a core, at least one for each shard under way, at most 16."""
+    """Return two connections a core, at least one a shard, at most 16."""
     # More than 16 were not tried. Where cores are the limit, one a shard costs least, because what it reads
     # is hashed while the processor holds it: 4 GiB on 2 cores took 5.3 s with 4 connections and 5.6 s with 8
     # (medians of 7, `scripts/bench pull`).
