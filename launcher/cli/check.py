@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from launcher.commands.check import Checked
     from launcher.plan.check.check import Check
 
+# by the stage of loading at which memory runs out
 _WHEN = {
     "weights": "while the weights load",
     "kv": "when the KV cache is made",

@@ -26,12 +26,12 @@ def logs(
     chosen = name_or_only(folder, name)
     path = log_path(folder, chosen)
     if not path.exists():
-        require_record(folder, chosen)
+        require_record(folder, chosen)  # raises NotFound for a name that nothing has
     log_lines = read_lines(path, last_lines=lines, ended=None if follow else lambda: True)
     if not out.as_json:
         for line in log_lines:
             out.write(line + "\n")
         return
-    if follow:
+    if follow:  # it ends with Ctrl-C, when nothing can be printed any more
         raise UsageError("a log that goes on is not one JSON document", hint=f"launcher logs {chosen} --json")
     out.show({"name": chosen, "path": path, "lines": tuple(log_lines)})

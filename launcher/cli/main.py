@@ -99,7 +99,7 @@ def _make_app() -> typer.Typer:
         group = typer.Typer(help=group_help, rich_markup_mode=None, no_args_is_help=True)
         for name, function in members.items():
             group.command(name)(unfold(function))
-        made.add_typer(group, name=group_name)
+        made.add_typer(group, name=group_name)  # groups come last in the help
     return made
 
 

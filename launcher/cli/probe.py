@@ -26,7 +26,7 @@ def probe(
     from launcher.commands.probe import probe as probe_machine
 
     with here_with_progress(out) as here:
-        look = look_once(here)
+        look = look_once(here)  # one look at the hardware for the engine and for the machine
         engine = engine_or_none(here, engine_options.engine, look)
         machine = probe_machine(here, engine=engine, look=look)
     if save is not None:

@@ -43,7 +43,7 @@ def up_request(
 ) -> UpRequest:
     """Make the request to start a server. Raises UsageError for an `-e` that is not K=V."""
     plan = plan_request(ref, plan_options, engine_options, flags)
-    key_file = serve_options.api_key_file
+    key_file = serve_options.api_key_file  # made absolute: a record names it, for other folders too
     return UpRequest(
         plan=replace(plan, mode=serve_options.mode),
         name=serve_options.name,

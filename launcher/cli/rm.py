@@ -42,6 +42,7 @@ def rm(
     models, store = list_models_here(settings)
     profiles = {profile.name.lower(): profile for profile in read_profiles(settings).usable}
     picked = [model for name in names for model in pick_stored(models, _names_meant(name, profiles))]
+    # two names may mean the same model
     chosen = list({(model.folder, model.name, model.paths): model for model in picked}.values())
     _refuse_in_use(chosen, settings)
     _ask(names, chosen, out, yes=yes)

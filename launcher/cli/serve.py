@@ -32,7 +32,7 @@ def serve(
 
     def announce(deployment: Deployment) -> None:
         out.show(deployment_json(deployment), render_deployment(deployment))
-        sys.stdout.flush()
+        sys.stdout.flush()  # the command goes on, and a pipe's reader waits for this
 
     request = up_request(ref, plan_options, serve_options, engine_options, ctx.obj)
     offline, yes = plan_options.offline, serve_options.yes

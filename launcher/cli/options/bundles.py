@@ -22,6 +22,7 @@ from launcher.units import parse_context, parse_size
 class PlanOptions:
     """Options of every command that plans: what decides a plan beside model and machine."""
 
+    # None: not asked for; the planner chooses, or sets no limit
     offline: Offline = False
     quant: Annotated[
         str | None, typer.Option("--quant", help="This quant, as in REF:QUANT.", show_default=False)

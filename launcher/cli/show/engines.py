@@ -48,6 +48,7 @@ def render_engine(description: EngineDescription) -> RenderableType:
             ("flags", f"{len(capabilities.options)}: launcher engine info --json lists them"),
         ]
     )
+    # of each flag the last spelling, which is the long one
     spellings = " ".join(option.spellings[-1] for option in capabilities.options)
     return Group(head, Padding(Text(spellings), (1, 0, 0, 0), expand=False))
 

@@ -52,7 +52,7 @@ def _ram(machine: Machine) -> str:
 
 def _numa(machine: Machine) -> str | None:
     if len(machine.nodes) < 2:
-        return None
+        return None  # one node is all of the RAM, which has its own line
     return ", ".join(
         f"node {node.node}: {format_bytes(node.free_bytes)} free of {format_bytes(node.total_bytes)}"
         for node in machine.nodes
@@ -69,7 +69,7 @@ def _store(store: Filesystem | None) -> str | None:
 def _device(device: Device) -> tuple[str, ...]:
     link = device.link
     pcie = f"PCIe {link.pcie_generation or '?'} x{link.pcie_width or '?'}" if link else "?"
-    shared = " (shared)" if device.shares_host_memory else ""
+    shared = " (shared)" if device.shares_host_memory else ""  # its memory is part of the RAM
     return (
         device.id,
         device.name + shared,

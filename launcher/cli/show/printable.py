@@ -30,4 +30,5 @@ class Printable:
         from rich.segment import Segment
 
         for segment in console.render(self._renderable, options):
+            # control segments are rich's own: no text of others is in them
             yield segment if segment.control else Segment(printable(segment.text), segment.style)

@@ -103,7 +103,7 @@ def _amount_column() -> ProgressColumn:
     from rich.text import Text
 
     class AmountColumn(ProgressColumn):
-        max_refresh = 0.5
+        max_refresh = 0.5  # seconds; figures that change faster cannot be read
 
         def render(self, task: Task) -> Text:
             return Text(_amount(task))
@@ -148,7 +148,7 @@ class _Lines:
             self._say(f"{step.phase}: {step.text}")
             return
         if step.file:
-            return
+            return  # the phase as a whole is enough in a log
         if step.total:
             tenth = min(10, step.done * 10 // step.total)
             if self._last.get(step.phase, ("", -1))[1] < tenth:

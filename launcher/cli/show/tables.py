@@ -21,7 +21,7 @@ def facts(rows: Iterable[tuple[str, str | None]]) -> Table:
     table.add_column(overflow="fold")
     for name, value in rows:
         if value is not None:
-            table.add_row(name, Text(value))
+            table.add_row(name, Text(value))  # Text: no brackets of a name are read as rich's markup
     return table
 
 
@@ -44,7 +44,7 @@ def grid(
 
 def bar(used: int, budget: int, width: int = _BAR_WIDTH) -> str:
     """Draw a fill level in ASCII: `#####.........`; what exceeds the budget ends in `!`."""
-    if budget <= 0:
+    if budget <= 0:  # a reserve may be larger than the memory
         return "!" * width
     filled = round(width * min(used, budget) / budget)
     return "#" * filled + ("!" if used > budget else "." * (width - filled))
