@@ -1,4 +1,4 @@
-"""Resolve what the user typed to a model, read its headers from anywhere, and bring its files here.
+"""Resolve what the user typed to a model, read its headers, and bring its files here.
 
 refs.py             a typed reference as a value. PURE
 url_secrets.py      keep the secrets of URLs out of messages. PURE

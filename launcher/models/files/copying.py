@@ -1,4 +1,4 @@
-"""Link or copy model files of this machine to a place, for instance a folder named with --dir."""
+"""Link or copy model files of this machine to a place."""
 
 from __future__ import annotations
 
@@ -35,10 +35,9 @@ _SYNC_EVERY = 16 * _UNIT  # the wait for a slow disk is spread over the copy, no
 def put_into_folder(
     located: Located, *, store: HubStore, options: PullOptions, on_progress: OnProgress = silent
 ) -> tuple[Path, ...]:
-    """Link or copy the files of a model of this machine into `options.folder`; return their paths there.
+    """Link or copy a local model's files into `options.folder`; return their paths there.
 
-    Raises UsageError if a file of something else is in the way, TryAgain for a full disk or a file that
-    another program is writing.
+    Raises UsageError if another file is in the way, TryAgain for a full disk or a file being written.
     """
     files, folder = located.files, options.folder
     if not isinstance(files, LocalFiles) or folder is None:
@@ -71,7 +70,7 @@ def put_into_folder(
 
 
 def missing_copies(model: ModelFile, paths: Sequence[Path], folder: Path) -> list[MissingFile]:
-    """List the files that `put_into_folder` would copy because they cannot be linked. Changes nothing."""
+    """List what `put_into_folder` would copy."""
     return [
         (shard, partial_path_of(folder / shard.name))
         for shard, path in zip(model.shards, paths, strict=True)
@@ -83,16 +82,15 @@ def missing_copies(model: ModelFile, paths: Sequence[Path], folder: Path) -> lis
 class Copier:
     """Copy files of this machine to a place where they cannot be linked.
 
-    Progress is reported as phase `copy`, in bytes. `retry` is the command for hints. Both methods raise
-    HashMismatch for a copy with a wrong sha256, TryAgain, OSError, and as `Place.refuse_foreign`.
+    Both methods raise HashMismatch for a wrong sha256, TryAgain, OSError, and as `Place.refuse_foreign`.
     """
 
     place: Place
-    retry: str
+    retry: str  # the command for hints
     on_progress: OnProgress
 
     def copy_all(self, sources: Sequence[tuple[Shard, Path]]) -> list[Shard]:
-        """Copy the files; return those left out because another program holds their lock."""
+        """Copy the files; return those whose lock another program holds."""
         total, before = sum(shard.size_bytes for shard, _ in sources), 0
         locked: list[Shard] = []
         for shard, source in sources:
@@ -105,10 +103,8 @@ class Copier:
         return locked
 
     def copy(self, shard: Shard, source: Path, *, before: int = 0, total: int | None = None) -> None:
-        """Copy one file, continuing an earlier copy; the caller holds the shard's lock.
-
-        `before` of `total` bytes were copied before this file.
-        """
+        """Copy one file, continuing an earlier copy; the caller holds the shard's lock."""
+        # for progress: `before` of `total` bytes were copied before this file
         n_total = shard.size_bytes if total is None else total
 
         def report(done: int) -> None:
@@ -136,7 +132,7 @@ class Copier:
 
 
 def _fill(partial_file: PartialFile, shard: Shard, source: Path, report: Callable[[int], None]) -> str:
-    """Copy the missing units; return the sha256 of the whole partial file."""
+    """Copy the missing units; return the sha256 of the whole."""
     digest = hashlib.sha256()
     with source.open("rb", buffering=0) as file:
         for begin in range(0, shard.size_bytes, _UNIT):
@@ -167,7 +163,7 @@ def _link_if_free(place: PlainFolder, shard: Shard, source: Path) -> bool:
 def _is_here(
     place: PlainFolder, shard: Shard, source: Path, store: HubStore, on_progress: OnProgress
 ) -> bool:
-    """Return True if the folder has this very file, or one with the right content."""
+    # this very file, or one with the right content
     path = place.find(shard)
     if path is None:
         return False

@@ -1,4 +1,4 @@
-"""Ask for disk space before the first byte, and explain to the user what an error of the disk means."""
+"""Refuse a full disk before the first byte, and explain errors of the disk."""
 
 from __future__ import annotations
 
@@ -26,14 +26,11 @@ MissingFile = tuple[Shard, Path]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """A folder that files are brought to, with the words that an error about it needs.
-
-    `alternative` says where else the files could go; `retry` is the command to type again, "" if unknown.
-    """
+    """A folder that files are brought to."""
 
     folder: Path
-    alternative: str
-    retry: str = ""
+    alternative: str  # for hints: where else the files could go
+    retry: str = ""  # the command to type again; empty if unknown
 
 
 def refuse_full_disk(
@@ -46,9 +43,9 @@ def refuse_full_disk(
 ) -> None:
     """Raise TryAgain if the disk has too little space for `missing`, saying how much to free.
 
-    `later` is fetched after them and counts if it goes to the same file system. `freed_bytes` will be freed
-    before. `what` names the missing files in the message.
+    `later` counts if it goes to the same file system; `freed_bytes` will be freed before.
     """
+    # `what` names the missing files in the message
     folder = destination.folder
     companions = _on_the_same_disk(later, folder)
     needed, free = _needed([*missing, *companions]), _free(folder)
@@ -64,7 +61,7 @@ def refuse_full_disk(
 
 
 def has_room(folder: Path, missing: Iterable[MissingFile], later: Iterable[MissingFile]) -> bool:
-    """Return True if `refuse_full_disk` would accept these files."""
+    # as `refuse_full_disk`
     return _needed([*missing, *_on_the_same_disk(later, folder)]) <= _free(folder)
 
 
@@ -74,10 +71,8 @@ def same_file_system(path: Path, folder: Path) -> bool:
 
 
 def freed_by_removal(path: Path, folder: Path) -> int:
-    """Return the bytes freed by removing `path` from `folder`.
-
-    0 for a link to a file outside `folder`, or for a file with other names.
-    """
+    """Return the bytes freed by removing `path` from `folder`."""
+    # none for a link to a file outside, or for a file with other names
     file = path.resolve()
     if not file.is_relative_to(folder.resolve()) or file.stat().st_nlink > 1:
         return 0
@@ -87,7 +82,7 @@ def freed_by_removal(path: Path, folder: Path) -> int:
 def disk_error(
     error: OSError, destination: Destination, *, missing: Iterable[MissingFile] = ()
 ) -> LauncherError:
-    """Return the error to show for a write to `destination` that failed; `missing` is still to come."""
+    """Return the error for a failed write; `missing` is still to come."""
     folder, alternative = destination.folder, destination.alternative
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
         return _ran_full(error, destination, _needed(missing))
@@ -164,7 +159,6 @@ def _free(folder: Path) -> int:
 
 
 def _nearest_existing(path: Path) -> Path:
-    """Return the path, or the nearest folder above it that exists."""
     while not path.exists() and path != path.parent:
         path = path.parent
     return path

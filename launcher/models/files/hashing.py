@@ -1,4 +1,4 @@
-"""Compare files that are here with their sha256: several at once, remembered once they match."""
+"""Compare files that are here with their sha256, several at once."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def hash_files(
     rehash: bool = False,
     skip_unreadable: bool = False,
 ) -> tuple[str, ...]:
-    """Return the sha256 of each file, for comparison with the expected one given beside it.
+    """Return the sha256 of each file, listed with the expected one.
 
-    A file that matched before is not read again unless `rehash`, and is forgotten if it differs then. A file
-    may be listed with several hashes; it is read once. Raises OSError for an unreadable file; with
-    `skip_unreadable` the user is told and its hash is "". Leaving early (Ctrl-C) stops the threads.
+    Raises OSError for an unreadable file; with `skip_unreadable` the user is told and its hash is "".
     """
+    # A file that matched before is not read again unless `rehash`, and is forgotten if it differs then. A
+    # file may be listed with several hashes; it is read once.
     expected = [(path.resolve(), sha256) for path, sha256 in files]
     known = set() if rehash else {file for file in expected if store.is_verified(*file)}
     unknown = [file for file in dict.fromkeys(expected) if file not in known]
@@ -77,7 +77,7 @@ def _hash_all(paths: Sequence[Path], on_progress: OnProgress, skip_unreadable: b
             _, pending = wait(pending, timeout=_REPORT_EVERY_S)
             on_progress(Step(phase="verify", done=done[0], total=total, unit="bytes"))
         return {path: result(path, future) for path, future in futures.items()}
-    finally:
+    finally:  # also after Ctrl-C
         stop.set()
         pool.shutdown(cancel_futures=True)
 
@@ -90,7 +90,7 @@ def _size(path: Path) -> int:
 
 
 def _open_without_atime(path: str, flags: int) -> int:
-    """Open without changing the time of last use, if this user owns the file."""
+    # reading must not change the time of last use
     try:
         return os.open(path, flags | getattr(os, "O_NOATIME", 0))
     except PermissionError:  # O_NOATIME is for the owner only (open(2))

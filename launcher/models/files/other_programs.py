@@ -1,7 +1,4 @@
-"""Find model files that other programs have on this machine: Ollama, LM Studio, the Hub's cache.
-
-They are found by size, or by hash if the store names its files so. The caller verifies them.
-"""
+"""Find model files of other programs: Ollama, LM Studio, the Hub's cache."""
 
 from __future__ import annotations
 
@@ -15,14 +12,14 @@ _OLLAMA_SERVICE = Path("/usr/share/ollama/.ollama/models")
 
 
 def other_stores(hub_cache: Path) -> tuple[Path, ...]:
-    """Return the folders of other programs that exist here, the Hub's cache first."""
+    """Return the folders of other programs that exist here."""
     return tuple(
         folder for folder in (hub_cache, *ollama_folders(), *lm_studio_folders()) if _is_folder(folder)
     )
 
 
 def ollama_folders() -> tuple[Path, ...]:
-    """Return where Ollama keeps models, for this user and as a service; each folder once."""
+    """Return where Ollama keeps models, for this user and as a service."""
     named = os.environ.get("OLLAMA_MODELS")
     return _once(Path(named) if named else Path.home() / ".ollama" / "models", _OLLAMA_SERVICE)
 
@@ -34,10 +31,8 @@ def lm_studio_folders() -> tuple[Path, ...]:
 
 
 def find_candidates(shards: Sequence[Shard], folders: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
-    """Return, by shard name, the files in or below `folders` that have the shard's size.
-
-    Only shards with a sha256 are looked for.
-    """
+    """Return, by shard name, files of the shard's size. The caller verifies them."""
+    # without a sha256 nothing could be verified
     wanted = [shard for shard in shards if shard.sha256 is not None]
     candidates: dict[str, list[Path]] = {shard.name: [] for shard in wanted}
     names_by_size: dict[int | None, list[str]] = {}

@@ -1,4 +1,4 @@
-"""The interface of a place that model files go to, and links instead of copies."""
+"""The interface of a place that model files go to, and links."""
 
 from __future__ import annotations
 
@@ -17,34 +17,31 @@ NO_LINK_ERRORS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
 
 
 class Place(Protocol):
-    """A place that files of one model go to: the Hub's cache or a plain folder.
+    """The Hub's cache or a plain folder."""
 
-    Methods raise OSError as the disk does; those that change files raise UsageError as `refuse_foreign`.
-    """
+    # methods raise OSError as the disk does; those that change files raise UsageError as `refuse_foreign`
 
     @property
     def root(self) -> Path: ...  # a folder on the place's file system
 
     @property
-    def alternative(self) -> str:
-        """Words for a hint: how to choose another place."""
+    def alternative(self) -> str: ...  # for hints: how to choose another place
 
     def refuse_foreign(self, missing: Iterable[Shard]) -> None:
-        """Raise UsageError if a file or partial file of something else has the name of a missing one.
+        """Raise UsageError if a file or partial file of something else has a missing one's name."""
+        # called for all files before the first byte, and for each again with its lock held
 
-        Called for all files before the first byte, and for each again with its lock held.
-        """
+    # launcher has put the file here, or verified it
+    def record_owner(self, shard: Shard) -> None: ...
 
-    def record_owner(self, shard: Shard) -> None:
-        """Record that the file here, which has the shard's hash, counts as put here by launcher."""
-
-    def identity(self, content: str) -> str:
-        """Return what the journal of a partial file of this content says here."""
+    # for the journal of a partial file
+    def identity(self, content: str) -> str: ...
 
     def path(self, shard: Shard) -> Path: ...
 
     def find(self, shard: Shard) -> Path | None:
-        """Return `path` if a file of the listed size is there. May remove a file known to be cut off."""
+        """Return `path` if a file of the listed size is there."""
+        # may remove a file known to be cut off
 
     def partial_path(self, shard: Shard) -> Path: ...
 
@@ -54,10 +51,8 @@ class Place(Protocol):
         """Give a whole partial file its name. If this raises, the partial file stays."""
 
     def link(self, shard: Shard, source: Path) -> bool:
-        """Link a file of this machine here, and remove the shard's partial file (the caller holds its lock).
-
-        Returns False if it can only be copied.
-        """
+        """Link a local file here; False if it can only be copied."""
+        # removes the shard's partial file, so the caller holds its lock
 
     def remove(self, shard: Shard) -> None: ...  # of a linked file, only the link
 
@@ -65,10 +60,8 @@ class Place(Protocol):
 
 
 def link_file(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source`, replacing what is there.
-
-    A hard link, across file systems a symbolic one, and a copy where neither works.
-    """
+    """Make `target` the same file as `source`, replacing what is there."""
+    # a hard link; across file systems a symbolic one; a copy where neither works
     if hard_link(source, target):
         return
     new = temporary_path_beside(target)
@@ -80,10 +73,8 @@ def link_file(source: Path, target: Path) -> None:
 
 
 def hard_link(source: Path, target: Path) -> bool:
-    """Make `target` another name of the file `source`, replacing what is there.
-
-    The bytes stay when the other name is removed. Returns False if the file system cannot link them.
-    """
+    """Make `target` another name of `source`, replacing what is there; False if that is impossible."""
+    # the bytes stay when the other name is removed
     source = source.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and target.samefile(source) and not target.is_symlink():
@@ -106,7 +97,6 @@ def temporary_path_beside(target: Path) -> Path:
 
 
 def partial_path_of(path: Path) -> Path:
-    """Return where the partial file of `path` is."""
     return path.with_name(path.name + ".part")
 
 

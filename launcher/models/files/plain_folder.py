@@ -1,9 +1,4 @@
-"""A plain folder: files under their names in the repo, as `hf download --local-dir` lays them out.
-
-Such a folder is often taken away (a USB disk, another machine), so nothing in it points elsewhere: hard links
-on the same file system, copies on another. The store remembers which file was put here for which model, and a
-partial file says so in its journal. Any other file is the user's, and is not replaced.
-"""
+"""A plain folder, laid out as by `hf download --local-dir`."""
 
 from __future__ import annotations
 
@@ -24,6 +19,10 @@ from launcher.units import format_bytes
 class PlainFolder:
     """A `Place` for the files of `owner`: a repo, or wherever else the model comes from."""
 
+    # Such a folder is often taken away (a USB disk, another machine), so nothing in it points elsewhere: hard
+    # links on the same file system, copies on another. The store remembers which file was put here for which
+    # model, and a partial file says so in its journal. Any other file is the user's, and is not replaced.
+
     alternative = "name another folder with --dir"
 
     def __init__(self, folder: Path, owner: str, store: HubStore) -> None:
@@ -42,7 +41,7 @@ class PlainFolder:
             self._store.keep_owner(self.path(shard), self._owner)
 
     def is_own(self, shard: Shard) -> bool:
-        """Return True if the file here is the one that was put here for the same owner."""
+        """Return True if the file here was put here for the same owner."""
         return self._store.owners().of(self.path(shard)) == self._owner
 
     def identity(self, content: str) -> str:
@@ -101,13 +100,13 @@ class PlainFolder:
 
 
 def lock_path_of(path: Path) -> Path:
-    """Return the lock held by whoever fills or removes the file at `path` in a plain folder."""
+    """Return the lock of whoever fills or removes the file at `path`."""
     # beside the file: the same lock whichever folder above it was named
     key = hashlib.sha256(path.name.encode()).hexdigest()[:16]
     return path.parent / ".locks" / f"{key}.lock"
 
 
 def _owner_in_journal(partial_path: Path) -> str | None:
-    """Return whose partial file this is; None if launcher did not begin it."""
+    # None if launcher did not begin this partial file
     owner, separator, _ = (recorded_identity(partial_path) or "").partition("\n")
     return owner if separator else None

@@ -1,4 +1,4 @@
-"""Find files of this machine that match a wanted sha256, and files here that are damaged."""
+"""Find local files with a wanted sha256, and damaged ones."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from launcher.progress import OnProgress
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DamagedFile:
-    """A file that is here with another hash than the Hub's. `identity` is its device and inode."""
+    """A file here with another hash than the Hub's."""
 
     path: Path
-    identity: tuple[int, int]
+    identity: tuple[int, int]  # device and inode
     sha256: str
 
     def is_at(self, path: Path) -> bool:
-        """Return True if `path` is this very file: another name of it has the same bytes."""
+        # another name of the file has the same bytes
         return self.identity == _identity(path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verifier:
-    """Compare files of this machine with the Hub's sha256; with `rehash`, read again what matched before."""
+    """Compare local files with the Hub's sha256."""
 
     store: HubStore
     on_progress: OnProgress
-    rehash: bool
+    rehash: bool  # read again what matched before
 
     def find_damaged(self, files: Sequence[tuple[Shard, Path]]) -> dict[str, DamagedFile]:
-        """Return the files that differ from the Hub's sha256, by shard name. Raises OSError."""
+        """Return the files that differ, by shard name. Raises OSError."""
         hashed = [(shard.name, path, shard.sha256) for shard, path in files if shard.sha256 is not None]
         digests = self._hash([(path, sha256) for _, path, sha256 in hashed])
         return {
@@ -47,10 +47,8 @@ class Verifier:
     def find_copies(
         self, shards: Sequence[Shard], folders: Sequence[Path], damaged: Collection[DamagedFile]
     ) -> dict[str, Path]:
-        """Return, by shard name, a file in or below `folders` that has the shard's hash.
-
-        Unreadable files are reported and left out.
-        """
+        """Return, by shard name, a file in or below `folders` that has the shard's hash."""
+        # unreadable files are reported and left out
         pairs: list[tuple[str, Path, str]] = []
         candidates = find_candidates(shards, folders)
         for shard in shards:
@@ -68,10 +66,7 @@ class Verifier:
         return copies
 
     def has_hash(self, path: Path, shard: Shard) -> bool:
-        """Return True if the file exists and has the shard's sha256; it is read only if that is not known.
-
-        Raises OSError if the file is unreadable.
-        """
+        """Return True if the file exists and has the shard's sha256. Raises OSError if unreadable."""
         sha256 = shard.sha256 or ""
         try:
             return hash_files([(path, sha256)], self.store, self.on_progress) == (sha256,)
@@ -79,7 +74,7 @@ class Verifier:
             return False
 
     def remember(self, path: Path, shard: Shard) -> None:
-        """Record that the file has the shard's sha256: it was hashed on its way here."""
+        # it was hashed on its way here
         if shard.sha256 is not None:
             self.store.keep_verified(path.resolve(), shard.sha256)
 

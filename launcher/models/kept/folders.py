@@ -1,4 +1,4 @@
-"""The folders that `--dir` and `--from` named: the models in them, and whose these are."""
+"""The folders that `--dir` and `--from` named, and their models."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def named_folders(store: HubStore) -> list[Path]:
 def in_folders(
     named: Collection[Path], other_stores: Collection[Path], owners: Owners
 ) -> Iterator[StoredModel]:
-    """List the models in the named folders, each file once, without folders of other stores."""
+    """List the models in the named folders, each file once, without other stores."""
     seen: set[Path] = set()
     for root in named:
         for folder in _below(root, {*other_stores, *named}):
@@ -45,7 +45,7 @@ def is_put_there(paths: Sequence[Path], partial_paths: Sequence[Path], owners: O
 
 
 def owned_by_launcher(model: StoredModel, owners: Owners) -> StoredModel:
-    """Return the model as launcher's, named by its path, if `--dir` put it into another program's folder."""
+    """Return a model as launcher's if `--dir` put it into another program's folder."""
     if not is_put_there(model.paths, model.parts, owners):
         return model
     folder = (*model.paths, *model.parts)[0].parent
@@ -66,10 +66,8 @@ def _name_by_path(paths: Sequence[Path], partial_paths: Sequence[Path]) -> str:
 
 
 def _below(root: Path, others: Collection[Path]) -> Iterator[Path]:
-    """Yield `root` and folders below it that have model files, level by level, up to the limits above.
-
-    Hidden folders, caches of the Hub and `others` are left out.
-    """
+    """Yield `root` and folders below it that have model files, up to the limits above."""
+    # hidden folders, caches of the Hub and `others` are left out
     n_seen, level = 0, [root]
     for _ in range(_MOST_LEVELS):
         below: list[Path] = []

@@ -1,8 +1,4 @@
-"""List the models in the stores of this machine, whole and partial.
-
-The stores are the Hub's cache, launcher's own folder, Ollama's and LM Studio's, and the folders that `--dir`
-and `--from` named.
-"""
+"""List the models in the stores of this machine, whole and partial."""
 
 from __future__ import annotations
 
@@ -114,7 +110,7 @@ def _is_called(name: str, wanted: str) -> bool:
 
 
 def _in_repo(folder: Path, store: HubStore) -> Iterator[StoredModel]:
-    """List a repo of the Hub's cache: of each commit, the quants of its listing that have a file here."""
+    """List, of each commit, the quants that have a file here."""
     repo = folder.name.removeprefix("models--").replace("--", "/")
     partial = {path.name.removesuffix(".part"): path for path in entries(folder, "blobs/*.part")}
     commits = {path.name for path in entries(folder, "snapshots/*")}
@@ -146,7 +142,7 @@ def _in_repo(folder: Path, store: HubStore) -> Iterator[StoredModel]:
 
 
 def _without_listing(repo: str, part: Path, folder: Path) -> StoredModel:
-    """Describe a partial file whose listing is gone by what is left: the begin of its hash."""
+    # all that is left of a partial file without a listing: the begin of its hash
     return StoredModel(
         name=f"{repo}:{part.name[:12]}",
         quant="?",
@@ -162,7 +158,7 @@ def _without_listing(repo: str, part: Path, folder: Path) -> StoredModel:
 
 
 def _in_folder(root: Path, store: str) -> Iterator[StoredModel]:
-    """List the models in all folders below `root`, named by their files."""
+    # named by their files
     folders = sorted(
         {path.parent for pattern in ("*.gguf", "*.gguf.part") for path in entries(root, f"**/{pattern}")}
     )
@@ -176,7 +172,6 @@ def _in_folder(root: Path, store: str) -> Iterator[StoredModel]:
 
 
 def _in_ollama(folder: Path) -> Iterator[StoredModel]:
-    """List Ollama's models by its manifests."""
     # registry/namespace/name/tag, JSON with the model's digest
     for manifest in sorted(entries(folder / "manifests", "*/*/*/*")):
         try:  # a manifest that is not as we know them is left out

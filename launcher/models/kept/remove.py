@@ -1,4 +1,4 @@
-"""Remove a model from a store. What others still use stays, and so do the user's own files."""
+"""Remove a model from a store. What others use stays, and so do the user's own files."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from launcher.system.locks import exclusive_if_free
 
 
 def remove_stored(model: StoredModel, store: HubStore) -> int:
-    """Remove the model; return the bytes freed, without files that something else still has.
+    """Remove the model; return the bytes freed.
 
-    Raises TryAgain while it is downloaded, UsageError if a file of the user's has taken the place of one
-    since it was listed, OSError.
+    Raises TryAgain while it is downloaded, UsageError if a file of the user's has taken its place, OSError.
     """
     with contextlib.ExitStack() as held:
         for path in (*model.parts, *(model.paths if model.is_by_path else ())):
@@ -45,7 +44,7 @@ def remove_stored(model: StoredModel, store: HubStore) -> int:
 
 
 def _lock_of(path: Path, model: StoredModel) -> Path:
-    """Return the lock held by whoever fills the file; `path` may be its partial file."""
+    # held by whoever fills the file; `path` may be its partial file
     name = path.name.removesuffix(".part")
     if model.store == HUB:  # the Hub's layout: CACHE/.locks/models--o--r/HASH.lock
         return model.folder.parent / ".locks" / model.folder.name / f"{name}.lock"
@@ -57,7 +56,7 @@ def _pointers(folder: Path) -> list[Path]:
 
 
 def _behind(path: Path) -> Path | None:
-    """Return the blob that a snapshot's link names; a file that is no link is its own blob."""
+    """Return the blob that a snapshot's link names, or the file itself."""
     # one step only: a blob may itself be a link to another program's file
     if path.is_symlink() and "snapshots" in path.parts:
         return Path(os.path.normpath(path.parent / path.readlink()))
@@ -85,7 +84,7 @@ def _unlink(blob: Path) -> int:
 
 
 def _tidy(model: StoredModel) -> None:
-    """Remove folders that became empty (not the store's own) and names of commits without files."""
+    """Remove folders that became empty, and names of commits without files."""
     root = model.folder
     if model.store != HUB:  # a lock stays, and its folder: a pull may hold it by now
         above = {folder for path in (*model.paths, *model.parts) for folder in path.parents}

@@ -1,4 +1,4 @@
-"""One quant in one store, and the groups of model files in a folder."""
+"""A quant in a store, and the groups of files in a folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ HUB, OWN, OLLAMA, LM_STUDIO, YOURS = "hub", "launcher", "ollama", "lm studio", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredModel:
-    """One quant in one store. The names of the fields are the keys of `ls --json`."""
+    """One quant in one store."""
+
+    # the names of the fields are the keys of `ls --json`
 
     name: str  # what `rm` takes; in a folder that was named, the path of the first file
     quant: str
@@ -32,7 +34,8 @@ class StoredModel:
 
     @property
     def is_by_path(self) -> bool:
-        """True in a folder that was named; files there are the user's unless launcher put them there."""
+        """True in a folder that was named."""
+        # files there are the user's unless launcher put them there
         return self.name.startswith("/")
 
 
@@ -68,7 +71,7 @@ class QuantFiles:
 
 
 def quants_in(folder: Path) -> Iterator[QuantFiles]:
-    """Group the model files directly in a folder by quant. Yields nothing if it cannot be read."""
+    """Group the model files directly in a folder by quant."""
     with contextlib.suppress(OSError):
         here = {path.name: path for path in entries(folder, "*.gguf") if path.is_file()}
         partial = {path.name.removesuffix(".part"): path for path in entries(folder, "*.gguf.part")}
