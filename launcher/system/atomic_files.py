@@ -1,4 +1,4 @@
-"""Write files that are complete or unchanged, whoever else writes and whatever ends the process."""
+"""Write files that are complete or unchanged, whatever ends the process."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(path: Path, *, lasting: bool = False) -> Iterator[BinaryIO]:
-    """Yield a new file that replaces `path` when the block ends, and is removed if the block raises.
+    """Yield a new file that replaces `path` when the block ends without an error.
 
-    Without `lasting`, a power loss may leave an empty file. Raises OSError.
+    Raises OSError.
     """
+    # without `lasting`, a power loss may leave an empty file
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")  # only its owner may read it
     try:

@@ -1,4 +1,4 @@
-"""Choose the certificates to trust: the system's, or those of an authority named in the environment."""
+"""Choose the certificates to trust: the system's, or the environment's."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _context(name: str | None, path: str) -> ssl.SSLContext:
 
 
 def why_distrusted(error: BaseException | None) -> str | None:
-    """Return why a certificate was not trusted; None if `error` is about something else."""
+    """Return why a certificate was not trusted; None for another error."""
     while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
         error = error.__cause__ or error.__context__
     return None if error is None else error.verify_message

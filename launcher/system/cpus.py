@@ -1,4 +1,4 @@
-"""Tell which logical CPUs this process may use."""
+"""The CPUs of this process."""
 
 from __future__ import annotations
 

@@ -17,21 +17,22 @@ _Item = TypeVar("_Item")
 
 
 class Malformed(ValueError):
-    """A field that is missing, of the wrong type or out of bounds; the text is a sentence."""
+    """A field that is missing, of the wrong type or out of bounds."""
+
+    # the text is a sentence
 
 
 class JsonObject:
-    """One object of a JSON document. Every reader raises Malformed, naming the field.
+    """One object of a JSON document. Readers raise Malformed, naming the field."""
 
-    `where` is the object's own path (`placement`), empty for the document itself. A field that is null
-    counts as absent. Fields that nobody reads are ignored: a later version of this program may add some.
-    """
+    # A field that is null counts as absent. Fields that nobody reads are ignored: a later version of this
+    # program may add some.
 
     def __init__(self, values: object, where: str = "") -> None:
         if not isinstance(values, dict):
             raise Malformed(f"{where or 'it'} is not an object")
         self._values: dict[str, object] = values
-        self._where = where
+        self._where = where  # the object's own path (`placement`), empty for the document itself
 
     def has(self, key: str) -> bool:
         return self._values.get(key) is not None
@@ -86,7 +87,7 @@ class JsonObject:
         return kinds(value)
 
     def mapping(self, key: str) -> dict[str, Any]:
-        """Return an object as it is, for a reader of its own."""
+        # for a reader of its own
         value = self._values.get(key)
         if not isinstance(value, dict):
             raise self.malformed(key, "is not an object")

@@ -14,11 +14,9 @@ from pathlib import Path
 
 @contextmanager
 def exclusive(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[int]:
-    """Hold the lock at `path` inside the block, which gets its file descriptor.
-
-    If another process holds it, call `on_wait` once and wait. A child that is given the descriptor
-    (`pass_fds`) keeps the lock until it ends too, even if its parent was killed.
-    """
+    """Hold the lock at `path` inside the block, which gets its file descriptor."""
+    # A child that is given the descriptor (`pass_fds`) keeps the lock until it ends too, even if its parent
+    # was killed.
     # the file is never removed: unlinking it would let two processes hold "the same" lock
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

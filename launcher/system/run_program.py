@@ -1,4 +1,4 @@
-"""Run a program to its end, line by line; its whole process group ends with us."""
+"""Run a program line by line; its whole process group ends with us."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ def run_lines(
     on_line: Callable[[str], None],
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-    keep_open: tuple[int, ...] = (),
+    keep_open: tuple[int, ...] = (),  # descriptors that the child inherits
 ) -> int:
-    """Run a program without a shell or stdin; pass each line of its stdout and stderr to `on_line`.
+    """Run a program without a shell or stdin; pass each line it prints to `on_line`.
 
-    Returns the exit status (negative: the signal). The child inherits the descriptors `keep_open`. Raises
-    OSError if the program cannot be started.
+    Returns the exit status (negative: the signal). Raises OSError if it cannot be started.
     """
     process = subprocess.Popen(
         [str(part) for part in argv],
@@ -63,7 +62,7 @@ def _end_group(process: subprocess.Popen[str]) -> None:
 
 
 def output_of(program: str | Path, *arguments: str) -> str:
-    """Return what a program prints on stdout; an empty string if it cannot be run."""
+    """Return what a program prints on stdout; empty if it cannot be run."""
     try:
         done = subprocess.run(
             [str(program), *arguments],

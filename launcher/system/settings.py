@@ -1,7 +1,4 @@
-"""Read the environment variables, folders and config file of this process.
-
-Only the outermost layers call this.
-"""
+"""Read the environment, folders and config file, for the outermost layers only."""
 
 from __future__ import annotations
 
@@ -39,7 +36,7 @@ class Settings:
 
     @property
     def models_dir(self) -> Path:
-        """Model files that are not in the Hub's own cache."""
+        # files that are not in the Hub's own cache
         return self.cache_dir / "models"
 
     @property
@@ -48,7 +45,7 @@ class Settings:
 
     @property
     def history_file(self) -> Path:
-        """One line a load, planned and measured."""
+        # one line a load, planned and measured
         return self.state_dir / "history.jsonl"
 
     @property
@@ -61,7 +58,7 @@ class Settings:
 
     @property
     def own_profiles_dir(self) -> Path:
-        """The user's own profiles, which win over the shipped ones by name."""
+        """The user's own profiles, which win over shipped ones by name."""
         return self.config_file.parent / "profiles"
 
 

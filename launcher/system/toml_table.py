@@ -1,4 +1,4 @@
-"""Read TOML strictly: every key has a type and limits, unknown keys are refused. Pure."""
+"""Read TOML strictly: every key has a type and limits. Pure."""
 
 from __future__ import annotations
 
@@ -20,18 +20,17 @@ _SHOWN = 60  # characters of a refused value that an error repeats
 class TomlTable:
     """One table of a file. Readers take keys out; `finish` refuses those that are left.
 
-    A missing key is a UsageError, except for the `optional_` readers. Limits are inclusive. `where` is the
-    table's own path (`quants[2].wheel`), empty for the top of the file.
+    A missing key is a UsageError, except for the `optional_` readers. Limits are inclusive.
     """
 
     def __init__(self, values: Mapping[str, object], *, file: str, where: str = "") -> None:
         self._left = dict(values)
         self._known: list[str] = []
         self._file = file
-        self._where = where
+        self._where = where  # the table's own path (`quants[2].wheel`), empty for the top of the file
 
     def text(self, key: str, *, pattern: str | None = None, like: str = "") -> str:
-        """Read a non-empty string; `pattern` must match all of it, `like` is an example."""
+        # not empty; `pattern` must match all of it, and `like` is an example
         value = self._take(key)
         if not isinstance(value, str) or not value.strip():
             self._refuse(key, value, "a string that is not empty")
@@ -137,13 +136,12 @@ class TomlTable:
         )
 
     def has(self, key: str) -> bool:
-        """Return True if the key is there; `finish` then knows it."""
+        # asked once, a key is known to `finish`
         if key not in self._known:
             self._known.append(key)
         return key in self._left
 
     def is_text(self, key: str, text: str) -> bool:
-        """Return True if the key's value is exactly `text`."""
         return self.has(key) and self._left[key] == text
 
     def finish(self) -> None:

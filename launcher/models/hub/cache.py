@@ -1,9 +1,4 @@
-"""The Hub's own cache as the place of a repo's files (`files/plain_folder.py` is the other place).
-
-The cache's layout is huggingface_hub's: blobs/ by hash, snapshots/COMMIT/NAME as links to them, refs/BRANCH
-with the commit; `hf`, transformers and `llama-server -hf` find what is there. The lock of a blob is the
-library's own flock, so a download of the same file by `hf` is waited for.
-"""
+"""The Hub's own cache as the place of a repo's files."""
 
 from __future__ import annotations
 
@@ -37,7 +32,6 @@ _ORPHAN_AGE_S = 600.0  # a live download writes all the time; the age guards fil
 
 
 def repo_cache(endpoint: Endpoint, repo: str) -> Path:
-    """Return the repo's folder in the Hub's cache: blobs/, refs/, snapshots/."""
     return endpoint.cache_dir / repo_folder_name(repo_id=repo, repo_type="model")
 
 
@@ -55,7 +49,7 @@ def cached_file(endpoint: Endpoint, files: HubFiles, shard: Shard) -> Path | Non
 def missing_hub_files(
     endpoint: Endpoint, files: HubFiles, shards: Iterable[Shard], folder: Path | None = None
 ) -> list[MissingFile]:
-    """List the shards that neither the Hub's cache nor `folder` has. Changes nothing."""
+    """List the shards that neither the Hub's cache nor `folder` has."""
     cache = HubCache(endpoint, files)
     missing = []
     for shard in shards:
@@ -68,6 +62,10 @@ def missing_hub_files(
 
 class HubCache:
     """A `Place`: the files of one repo at one commit in the Hub's cache."""
+
+    # The layout is huggingface_hub's: blobs/ by hash, snapshots/COMMIT/NAME as links to them, refs/BRANCH
+    # with the commit; `hf`, transformers and `llama-server -hf` find what is there. The lock of a blob is the
+    # library's own flock, so a download of the same file by `hf` is waited for.
 
     alternative = "set HF_HUB_CACHE to another folder"
 
@@ -133,7 +131,7 @@ class HubCache:
             self._blob(shard).unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Name the commit as the library does, so that offline `hf` and `llama-server -hf` find it."""
+        # names the commit as the library does, so that offline `hf` and `llama-server -hf` find it
         if self._files.revision is None:
             return
         ref = self._folder / "refs" / self._files.revision
@@ -147,7 +145,7 @@ class HubCache:
         return self._folder / "blobs" / name
 
     def _point(self, shard: Shard, blob: Path) -> None:
-        """Make the shard's name in the snapshot a link to `blob`."""
+        # makes the shard's name in the snapshot a link to `blob`
         pointer = self.path(shard)
         pointer.parent.mkdir(parents=True, exist_ok=True)
         new = temporary_path_beside(pointer)
@@ -174,7 +172,7 @@ class HubCache:
 
 
 def _git_oid(path: Path) -> str:
-    """Return git's name for a file's content, which is the Hub's ETag of a file outside LFS."""
+    """Return git's name for a file's content: the Hub's ETag outside LFS."""
     digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
     with path.open("rb") as file:
         while chunk := file.read(MIB):

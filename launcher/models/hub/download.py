@@ -1,9 +1,4 @@
-"""Bring the files of a Hub repo here, whole and verified: into the Hub's own cache, or a plain folder.
-
-Listing, auth and the cache's layout are huggingface_hub's; the bytes are fetched by `transfer`. What is
-already on this machine is verified and linked instead, the disk is asked before the first byte, and no file
-counts before it has the Hub's LFS sha256.
-"""
+"""Bring the files of a Hub repo here, whole and verified."""
 
 from __future__ import annotations
 
@@ -49,10 +44,10 @@ def fetch_hub_files(
     options: PullOptions | None = None,
     on_progress: OnProgress = silent,
 ) -> tuple[Path, ...]:
-    """Link or download what is missing; return the local paths of all shards, in shard order.
+    """Link or download what is missing; return the paths of all shards.
 
     Progress is reported as phases `verify`, `copy` and `pull`, in bytes. Raises TryAgain for the network, a
-    full disk or bytes that are not what the Hub says, NotFound and NotAllowed as the Hub answers.
+    full disk or wrong bytes, NotFound and NotAllowed as the Hub answers.
     """
     files = located.files
     if not isinstance(files, HubFiles):
@@ -73,7 +68,7 @@ def fetch_hub_files(
 
 
 class _HubFetch:
-    """One call of `fetch_hub_files`; it is also the `Recipient` of the transfer."""
+    """One call of `fetch_hub_files`, and the transfer's `Recipient`."""
 
     def __init__(
         self,
@@ -168,7 +163,7 @@ class _HubFetch:
         return [shard for shard, path in places if path is None or shard.name in self._damaged]
 
     def _refuse_offline(self, missing: list[Shard]) -> None:
-        """Raise the error that says what cannot be fetched offline. Damaged files are kept."""
+        """Raise the error that says what cannot be fetched offline."""
         if not (missing and self._endpoint.offline):
             return
         for shard in missing:
@@ -195,11 +190,8 @@ class _HubFetch:
         return f"{damaged.path} is damaged: its sha256 is {found}…, the Hub says {expected}…"
 
     def _claim_disk_space(self) -> None:
-        """Raise TryAgain if the disk is too small.
-
-        Damaged files are removed before their replacement is here only if the disk has no space for both, and
-        has enough without them.
-        """
+        """Raise TryAgain if the disk is too small."""
+        # Damaged files are removed early only if the disk has no space for both, and has enough without them.
         place, later = self._place, self._options.later
         if not has_room(place.root, self._missing_files(), later):
             later = tuple(file for file in later if not self._local_copies.will_link_later(file[0]))
@@ -239,7 +231,6 @@ class _HubFetch:
 
 
 def _remember_for_offline(located: Located, files: HubFiles, store: HubStore) -> None:
-    """Keep what finds the files of a plain folder offline."""
     # the Hub's cache knows nothing of the repo
     for shard, header in zip(located.model.shards, located.raw_headers, strict=True):
         if store.header(files.repo, files.commit, shard.name, shard.size_bytes) is None:

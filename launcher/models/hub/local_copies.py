@@ -1,4 +1,4 @@
-"""Link or copy files of this machine that match, instead of downloading them."""
+"""Link or copy matching local files instead of downloading them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from launcher.system.locks import exclusive_if_free
 
 
 class LocalCopies:
-    """Files of this machine with the sha256 of missing shards, on their way to `place`."""
+    """Local files with the sha256 of missing shards."""
 
     def __init__(
         self, place: Place, verifier: Verifier, copier: Copier, options: PullOptions, hub_cache: Path
@@ -27,14 +27,14 @@ class LocalCopies:
         self._to_copy: list[Shard] = []  # those whose source cannot be linked
 
     def link_all(self, missing: list[Shard], damaged: Collection[DamagedFile]) -> list[Shard]:
-        """Look for the shards on this machine and link what matches; return the rest."""
+        """Look for the shards on this machine, link what matches, return the rest."""
         if not missing:
             return []
         self._sources = self._verifier.find_copies(missing, self._folders(), damaged)
         return [shard for shard in missing if not self._link_if_free(shard)]
 
     def copy_all(self, missing: list[Shard]) -> list[Shard]:
-        """Copy what could not be linked; return the shards that are still missing."""
+        """Copy what could not be linked; return what is still missing."""
         sources = [(shard, self._sources[shard.name]) for shard in self._to_copy]
         locked = self._copier.copy_all(sources)
         copied = [shard for shard in self._to_copy if shard not in locked]
@@ -43,7 +43,8 @@ class LocalCopies:
         return [shard for shard in missing if shard not in copied]
 
     def bring(self, shard: Shard) -> bool:
-        """Link or copy the shard if its source still has its hash. The caller holds the shard's lock."""
+        """Link or copy the shard if its source still has its hash."""
+        # the caller holds the shard's lock
         source = self._sources.get(shard.name)
         if source is None or not self._verifier.has_hash(source, shard):
             return False
@@ -64,10 +65,7 @@ class LocalCopies:
         return source is None or shard in self._to_copy or not self._can_link(source)
 
     def will_link_later(self, shard: Shard) -> bool:
-        """Return True if a file fetched after these (`options.later`) can be linked.
-
-        May hash local files; the result is remembered.
-        """
+        """Return True if a file of `options.later` can be linked. May hash local files."""
         source = self._verifier.find_copies([shard], self._folders(), ()).get(shard.name)
         return source is not None and self._can_link(source)
 

@@ -1,4 +1,4 @@
-"""Choose the files of one quant, or one file, from a repo's listing."""
+"""Choose the files of one quant from a repo's listing."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def list_quants(listing: Listing) -> tuple[FileGroup, ...]:
 def pick_files(listing: Listing, ref: ModelRef) -> FileGroup:
     """Return the complete group of files that `ref.file` or `ref.quant` names.
 
-    A quant is a label, or a folder of the repo. A companion of a model (a projector, a draft head) is found
-    by its whole name only. Without a quant or file: the quant that llama.cpp's `-hf` would take. Raises
-    NotFound, listing the nearest quants, and UsageError if several fit equally.
+    Without either: the quant that llama.cpp's `-hf` would take. Raises NotFound, listing the nearest quants,
+    and UsageError if several fit equally.
     """
+    # a companion (a projector, a draft head) is found by its whole name only
     companion = next((file for file in listing.files if file.name == ref.file), None)
     if companion is not None and not is_model_file(companion.name):
         return FileGroup(label=companion.name, files=((companion.name, companion.size_bytes),))
@@ -35,7 +35,7 @@ def pick_files(listing: Listing, ref: ModelRef) -> FileGroup:
             f"{listing.repo} has no GGUF model at {listing.commit[:8]}",
             hint=f"look for a repo named {listing.repo.partition('/')[2]}-GGUF",
         )
-    name = ref.file or ref.quant
+    name = ref.file or ref.quant  # a label, or a folder of the repo
     in_folder = [
         group for group in groups if name and all(file.startswith(f"{name}/") for file in group.names)
     ]

@@ -1,7 +1,4 @@
-"""A repo of the Hub: the commit a branch is at, the GGUF files it has there.
-
-Listing and auth are huggingface_hub's.
-"""
+"""The commit a branch of a Hub repo is at, and its GGUF files there."""
 
 from __future__ import annotations
 
@@ -30,18 +27,17 @@ _MOST_FILES = 20_000  # the largest GGUF repos known have 1,148 shards in each o
 
 
 def open_repo(ref: ModelRef, *, endpoint: Endpoint, store: HubStore) -> Located:
-    """Read the headers of the model that `ref` names, as `pick_files` chooses it."""
+    """Read the headers of the model that `ref` names."""
     listing = list_repo(ref, endpoint=endpoint, store=store)
     return open_group(listing, pick_files(listing, ref), endpoint=endpoint, store=store)
 
 
 def list_repo(ref: ModelRef, *, endpoint: Endpoint, store: HubStore) -> Listing:
-    """List the GGUF files of `ref.name` at the commit that its revision is at now.
+    """List the GGUF files at the commit that the revision of `ref` is at now.
 
-    One request if that commit was listed before, none if `ref.revision` is a commit. If the Hub cannot be
-    reached, the commit that the Hub's cache knows by that name answers, as with `hf` and llama.cpp.
     Raises NotFound, NotAllowed, TryAgain.
     """
+    # One request if that commit was listed before, none if `ref.revision` is a commit.
     revision = ref.revision or _BRANCH
     named = None if _COMMIT.fullmatch(revision) else revision
     if endpoint.offline:
@@ -56,6 +52,7 @@ def list_repo(ref: ModelRef, *, endpoint: Endpoint, store: HubStore) -> Listing:
             commit = resolve_commit(ref.name, revision, endpoint)
             listing = store.listing(ref.name, commit) or _list_remote(ref.name, commit, endpoint)
     except TryAgain:
+        # the Hub's cache knows a commit by that name: as with `hf` and llama.cpp
         cached = _list_cached(ref.name, revision, endpoint, store)
         if cached is None:
             raise
@@ -98,14 +95,14 @@ def _shard_of(entry: RepoFile) -> Shard:
 
 
 def _usable(files: Iterable[Shard]) -> tuple[Shard, ...]:
-    """Return the GGUF files whose names may become paths; others cannot be named, so they are left out."""
+    # names that may become paths; a file with another name is left out
     return tuple(
         file for file in files if file.name.lower().endswith(".gguf") and safe_file_name(file.name) is None
     )
 
 
 def _list_cached(repo: str, revision: str, endpoint: Endpoint, store: HubStore) -> Listing | None:
-    """List what the Hub's cache has of `revision`, or else what was put into a plain folder."""
+    """List what the Hub's cache has of `revision`, or what was put into a plain folder."""
     folder = repo_cache(endpoint, repo)
     named = None if _COMMIT.fullmatch(revision) else revision
     try:
@@ -132,10 +129,7 @@ def _list_cached(repo: str, revision: str, endpoint: Endpoint, store: HubStore) 
 
 
 def _commit_here(repo: str, revision: str, endpoint: Endpoint, store: HubStore) -> str:
-    """Return the commit of a branch without asking the Hub.
-
-    Raises OSError if neither the Hub's cache nor the store knows the branch.
-    """
+    """Return the commit of a branch without asking the Hub. Raises OSError if none is known."""
     try:
         return (repo_cache(endpoint, repo) / "refs" / revision).read_text().strip()
     except OSError:
