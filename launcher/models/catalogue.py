@@ -1,4 +1,4 @@
-"""Resolve a reference to candidate quants, best first. Knows every kind of source, not the machine.
+"""Resolve a reference to candidate quants, best first. Knows nothing about machines.
 
 What talks to the Hub is imported inside functions: huggingface_hub's client takes 0.2 s to import.
 """
@@ -54,7 +54,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """The places models come from on this machine."""
+    """The places models come from."""
 
     endpoint: Endpoint
     store: HubStore
@@ -64,7 +64,8 @@ class Sources:
 
 
 def sources_of(settings: Settings, *, offline: bool = False) -> Sources:
-    """Return the sources that settings and environment name; `offline` acts as HF_HUB_OFFLINE."""
+    """Return the sources that settings and environment name."""
+    # `offline` acts as HF_HUB_OFFLINE
     endpoint = endpoint_in_use()
     return Sources(
         endpoint=replace(endpoint, offline=True) if offline else endpoint,
@@ -113,10 +114,11 @@ def resolve(text: str, quant: str | None, sources: Sources) -> Target:
 
 
 def open_draft_head(text: str, kinds: Sequence[str], sources: Sources) -> tuple[str, Located] | None:
-    """Open a Hub repo's draft head of the first of `kinds` (`mtp`, `eagle3`) it has, with its kind.
+    """Open a Hub repo's draft head of the first of `kinds` it has, with its kind; None without one.
 
-    None without one. Raises what `resolve` raises.
+    Raises what `resolve` raises.
     """
+    # kinds: `mtp`, `eagle3`
     from launcher.models.hub.headers import open_group
     from launcher.models.hub.quants import pick_files
     from launcher.models.hub.repo import list_repo
@@ -205,7 +207,7 @@ class _ProfileQuants:
     def _open_with_wheel(
         self, quant: ProfileQuant, wheel: WheelSource, ref: ModelRef, on_progress: OnProgress
     ) -> Located:
-        """Open the file if it is here, else take the shipped headers of that very file."""
+        # the file if it is here, else the shipped headers of that very file
         endpoint, store, models_dir = self._sources.endpoint, self._sources.store, self._sources.models_dir
         here = open_here(ref, wheel, endpoint=endpoint, store=store, models_dir=models_dir)
         if here is not None:
@@ -220,7 +222,7 @@ class _ProfileQuants:
 
 
 def _hub_target(ref: ModelRef, quant: str | None, sources: Sources) -> Target:
-    """Resolve a Hub repo to one quant, or to the default quant and every smaller one, largest first."""
+    """Resolve a Hub repo to one quant, or to the default and every smaller one, largest first."""
     from launcher.models.hub.headers import open_group
     from launcher.models.hub.quants import list_quants, pick_files
     from launcher.models.hub.repo import list_repo

@@ -1,4 +1,4 @@
-"""Bring a located model here. What talks to the Hub is imported only when it is needed."""
+"""Bring a located model here. What talks to the Hub is imported only when needed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from launcher.progress import OnProgress
 def fetch(
     located: Located, sources: Sources, on_progress: OnProgress, options: PullOptions | None = None
 ) -> tuple[Path, ...]:
-    """Bring all files of `located` here and return their paths; llama-server is given the first.
+    """Bring all files of `located` here; return their paths. llama-server is given the first.
 
     Raises NotFound for saved headers (there are no weights), TryAgain, NotAllowed.
     """
@@ -80,7 +80,7 @@ def _fetch_urls(
 
 
 def refuse_foreign(located: Located, sources: Sources, options: PullOptions) -> None:
-    """Raise UsageError if a file of something else is in the way in the named folder."""
+    """Raise UsageError if another file is in the way in the named folder."""
     if options.folder is None or isinstance(located.files, DeferredFiles):
         return
     from launcher.models.files.plain_folder import PlainFolder
@@ -105,7 +105,7 @@ def bytes_to_fetch(located: Located, sources: Sources, options: PullOptions | No
 def missing_files(
     located: Located, sources: Sources, options: PullOptions | None = None
 ) -> list[MissingFile]:
-    """Return the files a pull would fetch or copy, as far as is known without asking anybody."""
+    """Return what a pull would fetch or copy, as far as is known without asking anybody."""
     folder = options.folder if options else None
     match located.files:
         case HubFiles() as files:

@@ -42,7 +42,7 @@ class FileSource:
 
 
 def open_path(path: Path) -> Located:
-    """Open a model: a .gguf file, any of its shards, a folder of one model, or a file of saved headers.
+    """Open a model: a .gguf file, any of its shards, a folder of one model, or saved headers.
 
     Raises NotFound (nothing there, a shard missing), NotAllowed (unreadable), UsageError and BadGguf (not a
     model).
@@ -124,7 +124,6 @@ def _size_of(path: Path) -> int:
 
 
 def explain_os_error(error: OSError, path: Path) -> LauncherError:
-    """Say what an OSError of `path` means."""
     if isinstance(error, PermissionError):
         return NotAllowed(f"{path} may not be read by this user", hint=f"ls -l {path}")
     if isinstance(error, FileNotFoundError | NotADirectoryError):

@@ -1,7 +1,4 @@
-"""A model whose headers are here and whose weights are wherever `files` says.
-
-Opening reads headers only and makes a `Located`; fetching turns its `files` into local paths.
-"""
+"""A model whose headers are here and whose weights are wherever `files` says."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ class PullOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalFiles:
-    """Shards that are already on this machine, in shard order."""
+    """Shards on this machine, in shard order."""
 
     paths: tuple[Path, ...]
 
@@ -42,11 +39,11 @@ class UrlFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubFiles:
-    """Files of a Hub repo at one commit, by their names inside the repo, in shard order."""
+    """Files of a Hub repo at one commit."""
 
     repo: str
     commit: str
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # inside the repo, in shard order
     revision: str | None = None  # the branch or tag that named the commit; None if the commit was given
 
 
@@ -68,9 +65,9 @@ class UnreachableFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeferredFiles:
-    """Files nobody has been asked about yet, because a profile ships their headers; `locate` asks."""
+    """Files nobody has been asked about yet, because a profile ships their headers."""
 
-    locate: Callable[[OnProgress], Located]
+    locate: Callable[[OnProgress], Located]  # asks
 
 
 FileLocations = LocalFiles | UrlFiles | HubFiles | SavedHeaders | UnreachableFiles | DeferredFiles
@@ -78,7 +75,9 @@ FileLocations = LocalFiles | UrlFiles | HubFiles | SavedHeaders | UnreachableFil
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Located:
-    """A model whose headers are known, and where its weights are."""
+    """A model's headers, and where its weights are."""
+
+    # opening makes one by reading headers only; fetching turns `files` into local paths
 
     model: ModelFile
     # The first `headers[i].data_offset` bytes of shard i, as in the file: a hollow copy begins with them.

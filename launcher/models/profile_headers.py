@@ -1,4 +1,4 @@
-"""Open a profile's quant without its files: by saved headers, else by headers made from its recipe."""
+"""Open a profile's quant without its files: by saved headers, or its recipe."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _first_file(quant: ProfileQuant) -> str:
 def shipped_headers(
     profile: ModelProfile, quant: ProfileQuant, headers_dirs: tuple[Path, ...]
 ) -> tuple[Path, Located] | None:
-    """Return the saved headers of a quant with their path, None without."""
+    """Return a quant's saved headers and their path, if shipped."""
     for folder in headers_dirs:
         path = folder / f"{profile.name}-{quant.label}.headers"
         if path.is_file():

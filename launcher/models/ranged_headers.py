@@ -17,24 +17,24 @@ _REFETCH = "fetch it again"
 
 
 class ByteSource(Protocol):
-    """A file somewhere. `size_bytes` may be known only after the first `read`."""
+    """A file somewhere."""
 
     @property
     def name(self) -> str: ...
 
     @property
-    def size_bytes(self) -> int | None: ...
+    def size_bytes(self) -> int | None: ...  # may be known only after the first `read`
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return `length` bytes from `offset`, fewer only where the file ends."""
+        """Return `length` bytes, fewer only where the file ends."""
 
 
 def read_header(source: ByteSource, *, slack_bytes: int = SLACK_BYTES) -> tuple[Header, bytes]:
     """Read the header of `source`; return it with the `data_offset` raw bytes it was parsed from.
 
-    Reads at most `slack_bytes` further. Raises BadGguf for what llama.cpp would refuse and for a file shorter
-    than its tensors.
+    Raises BadGguf for what llama.cpp would refuse and for a file shorter than its tensors.
     """
+    # reads at most `slack_bytes` more than the header
     data = bytearray()
     needed = 0  # the least bytes that `parse_header` says the header has
     try:

@@ -48,8 +48,6 @@ _FORMS = "a profile, user/repo:QUANT, an https URL, or a path"
 
 
 class RefKind(StrEnum):
-    """The kinds of model references."""
-
     PROFILE = "profile"
     HUB = "hub"
     URL = "url"
@@ -157,7 +155,6 @@ def _read_profile(text: str, names: tuple[str, ...]) -> ModelRef | None:
 
 
 def _read_hub(text: str) -> ModelRef | None:
-    """Read `text` as a hub repo; None if it does not look like one."""
     rest = _HUB_PREFIX.sub("", text, count=1) if _HUB_PREFIX.match(text) else text
     explicit = rest != text
     match = _HUB_TEXT.fullmatch(rest)
@@ -228,7 +225,7 @@ def _parse_url(text: str, hub_url: str) -> ModelRef:
 
 
 def _parse_page(text: str, path: str, query: str) -> ModelRef:
-    """Read a page of the Hub: /user/repo, then nothing, /tree/REV[/FOLDER] or /blob|resolve/REV/FILE."""
+    # /user/repo, then nothing, /tree/REV[/FOLDER] or /blob|resolve/REV/FILE
     parts = [unquote(part) for part in path.split("/") if part]
     repo = "/".join(parts[:2])
     if len(parts) < 2 or parts[0] in _SECTIONS or not _is_repo(repo):

@@ -1,7 +1,4 @@
-"""Keep a model's headers in a zip, to plan offline what is somewhere else.
-
-Reading trusts nothing: names, sizes and headers are checked again.
-"""
+"""Keep a model's headers in a zip, to plan offline what is elsewhere."""
 
 from __future__ import annotations
 
@@ -77,6 +74,7 @@ def _write_zip(file: BinaryIO, members: list[tuple[str, bytes]]) -> None:
 
 def read_saved(path: Path) -> Located:
     """Read what `save_headers` wrote. Raises BadGguf for any other archive."""
+    # nothing is trusted: names, sizes and headers are checked again
     try:
         with zipfile.ZipFile(path) as archive:
             description = _read_json(archive, path)
@@ -99,7 +97,7 @@ def read_saved(path: Path) -> Located:
 
 
 class _Member:
-    """A ByteSource over a raw header."""
+    """A `ByteSource` over a raw header."""
 
     def __init__(self, content: bytes, shard: Shard) -> None:
         self._content = content
@@ -116,7 +114,7 @@ def _read_member(archive: zipfile.ZipFile, index: int, shard: Shard) -> tuple[He
 
 
 def _read(archive: zipfile.ZipFile, member: str, limit: int) -> bytes:
-    """Read a member of at most `limit` bytes, whatever its directory entry says."""
+    # at most `limit` bytes, whatever the directory entry says
     with archive.open(member) as file:
         content = file.read(limit + 1)
     if len(content) > limit:

@@ -1,7 +1,4 @@
-"""Keep facts between runs: headers, listings, verified files, owners of files in plain folders.
-
-Entries save work and decide nothing: what is damaged counts as absent, a failed write is skipped.
-"""
+"""Keep facts between runs: headers, listings, verified files, owners of files."""
 
 from __future__ import annotations
 
@@ -44,7 +41,7 @@ class Owners:
     records: Mapping[str, Any]  # by `file_key`
 
     def of(self, path: Path) -> str | None:
-        """Return the owner of the file at `path`; None if it is not the very file that was put there."""
+        """Return the owner of a file; None if it is not the very file that was put there."""
         # Forgotten or changed, it counts as the user's: neither replaced nor removed.
         try:
             match self.records.get(file_key(path)):
@@ -61,6 +58,8 @@ class Owners:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubStore:
     """Facts kept in `folder`, which may be deleted at any time."""
+
+    # Entries save work and decide nothing: what is damaged counts as absent, a failed write is skipped.
 
     folder: Path  # made when first written to
 
@@ -146,7 +145,7 @@ class HubStore:
         self._change(_OWNERS, dict.fromkeys(map(file_key, paths)))
 
     def folders(self) -> tuple[Path, ...]:
-        """Return the plain folders that `--dir` and `--from` named, the latest last."""
+        """Return the folders that `--dir` and `--from` named, the latest last."""
         return tuple(Path(folder) for folder in self._entries(_FOLDERS) if folder.startswith("/"))
 
     def keep_folders(self, folders: Sequence[Path]) -> None:
@@ -156,7 +155,7 @@ class HubStore:
         self._change(_FOLDERS, dict.fromkeys(map(str, folders)))
 
     def used(self) -> Mapping[str, float]:
-        """Return when each file was last served, in seconds of the epoch by its true path."""
+        """Return when each file was last served, in seconds of the epoch by true path."""
         return {path: at for path, at in self._entries(_USED).items() if isinstance(at, int | float)}
 
     def keep_used(self, path: Path) -> None:
@@ -190,7 +189,7 @@ def store_of(settings: Settings) -> HubStore:
 
 
 def file_key(path: Path) -> str:
-    """Return the path of a file, the same by whatever links its folder is reached."""
+    """Return a file's path, the same by whatever links its folder is reached."""
     return str(path.parent.resolve() / path.name)
 
 
@@ -208,7 +207,6 @@ def _identity(about: os.stat_result) -> tuple[int, int, int]:
 
 
 def _prune(folder: Path, most_bytes: int) -> None:
-    """Remove the files used longest ago until the rest fits."""
     entries = sorted(
         ((entry.stat(), entry) for entry in folder.iterdir()), key=lambda pair: pair[0].st_mtime_ns
     )

@@ -1,4 +1,4 @@
-"""Fetch the files of a URL: resumed where they stopped, checked before they count."""
+"""Fetch the files of a URL, checked before they count."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def fetch_url_files(
 ) -> tuple[Path, ...]:
     """Fetch the shards into `folder` unless they are there; return their paths in shard order.
 
-    `place` is `folder` if the user named it. Raises TryAgain for network and disk, NotFound, NotAllowed,
-    UsageError if another file is in the way.
+    Raises TryAgain for network and disk, NotFound, NotAllowed, UsageError if another file is in the way.
     """
+    # `place` is `folder` if the user named it
     recipient = _UrlRecipient(located, files, folder, place, options.again or RUN_AGAIN)
     alternative = place.alternative if place else _ALTERNATIVE
     destination = Destination(folder=folder, alternative=alternative, retry=options.again)
@@ -66,7 +66,7 @@ def url_folder(models_dir: Path, files: UrlFiles) -> Path:
 
 
 def kept_file(models_dir: Path, url: str, store: HubStore) -> Path | None:
-    """Find the first shard fetched from this URL before; None if any of its files is missing."""
+    """Find the first shard fetched from this URL before; None if a file is missing."""
     # No server is asked: the files are what it had when they were fetched.
     urls = shard_urls(url)
     names = [file_name(url) for url in urls]
@@ -81,7 +81,7 @@ def kept_file(models_dir: Path, url: str, store: HubStore) -> Path | None:
 
 
 class _UrlRecipient:
-    """The recipient of a URL's files: where an arrived one goes."""
+    """The recipient of a URL's files."""
 
     def __init__(
         self,

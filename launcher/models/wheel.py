@@ -39,10 +39,8 @@ def open_first(
     models_dir: Path,
     on_progress: OnProgress = silent,
 ) -> Located:
-    """Open the model of `wheel` from the nearest place: this disk, the Hub's `ref`, the wheel itself.
-
-    A Hub out of reach costs _HUB_ATTEMPT_S and is asked again next time; another file there is passed over.
-    """
+    """Open the model of `wheel` from this disk, the Hub's `ref`, or the wheel."""
+    # A Hub out of reach costs _HUB_ATTEMPT_S and is asked again next time; another file there is passed over.
     here = open_here(ref, wheel, endpoint=endpoint, store=store, models_dir=models_dir)
     if here is not None:
         return here

@@ -14,7 +14,10 @@ from pathlib import Path
 
 @contextmanager
 def exclusive(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[int]:
-    """Hold the lock at `path` inside the block, which gets its file descriptor."""
+    """Hold the lock at `path` inside the block, which gets its file descriptor.
+
+    If another process holds it, call `on_wait` once and wait.
+    """
     # A child that is given the descriptor (`pass_fds`) keeps the lock until it ends too, even if its parent
     # was killed.
     # the file is never removed: unlinking it would let two processes hold "the same" lock

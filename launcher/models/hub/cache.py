@@ -32,6 +32,7 @@ _ORPHAN_AGE_S = 600.0  # a live download writes all the time; the age guards fil
 
 
 def repo_cache(endpoint: Endpoint, repo: str) -> Path:
+    """Return the repo's folder in the Hub's cache."""
     return endpoint.cache_dir / repo_folder_name(repo_id=repo, repo_type="model")
 
 
@@ -145,7 +146,7 @@ class HubCache:
         return self._folder / "blobs" / name
 
     def _point(self, shard: Shard, blob: Path) -> None:
-        # makes the shard's name in the snapshot a link to `blob`
+        """Make the shard's name in the snapshot a link to `blob`."""
         pointer = self.path(shard)
         pointer.parent.mkdir(parents=True, exist_ok=True)
         new = temporary_path_beside(pointer)

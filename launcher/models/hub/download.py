@@ -44,7 +44,7 @@ def fetch_hub_files(
     options: PullOptions | None = None,
     on_progress: OnProgress = silent,
 ) -> tuple[Path, ...]:
-    """Link or download what is missing; return the paths of all shards.
+    """Link or download what is missing; return the local paths of all shards, in shard order.
 
     Progress is reported as phases `verify`, `copy` and `pull`, in bytes. Raises TryAgain for the network, a
     full disk or wrong bytes, NotFound and NotAllowed as the Hub answers.
@@ -163,7 +163,7 @@ class _HubFetch:
         return [shard for shard, path in places if path is None or shard.name in self._damaged]
 
     def _refuse_offline(self, missing: list[Shard]) -> None:
-        """Raise the error that says what cannot be fetched offline."""
+        """Raise the error that says what cannot be fetched offline. Damaged files are kept."""
         if not (missing and self._endpoint.offline):
             return
         for shard in missing:
@@ -231,6 +231,7 @@ class _HubFetch:
 
 
 def _remember_for_offline(located: Located, files: HubFiles, store: HubStore) -> None:
+    """Keep what finds the files of a plain folder offline."""
     # the Hub's cache knows nothing of the repo
     for shard, header in zip(located.model.shards, located.raw_headers, strict=True):
         if store.header(files.repo, files.commit, shard.name, shard.size_bytes) is None:

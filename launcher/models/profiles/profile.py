@@ -157,7 +157,9 @@ class BrokenProfile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profiles:
-    """All profiles, by name. A broken one hides nothing but a profile of its own name."""
+    """All profiles, by name."""
+
+    # a broken one hides nothing but a profile of its own name
 
     usable: tuple[ModelProfile, ...]
     broken: tuple[BrokenProfile, ...]
