@@ -1,4 +1,4 @@
-"""Decide how llama-server runs a model so that every byte has a place, or say what is missing. Pure.
+"""Decide how llama-server runs a model on a machine, or say what is missing. Pure.
 
 plan.py            the result: Plan, with its Placement, or Shortfall
 workload.py        the request: Workload, and Limits on the machine

@@ -1,4 +1,4 @@
-"""Bytes with their provenance, and the row of a ledger. PURE."""
+"""Bytes with their provenance, and the row of a ledger. Pure."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from launcher.plan.parameters import ContextParameters
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question(ContextParameters):
-    """All that decides how much memory llama-server takes, so an answer can be cached under it."""
+    """One configuration of llama-server: all that decides how much memory it takes."""
 
     model: str  # path of the first shard, hollow or real
     devices: tuple[Device, ...]  # those to use, in llama.cpp's order; empty for CPU only

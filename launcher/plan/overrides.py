@@ -57,7 +57,7 @@ def matches_any(override: TensorOverride, names: Iterable[str]) -> bool:
 
 
 def check_places(overrides: Iterable[TensorOverride], devices: Sequence[str]) -> None:
-    """Raise UsageError for a rule that names none of these devices."""
+    """Raise UsageError for a rule that sends tensors to another device than these."""
     for rule in overrides:
         if rule.where not in {HOST, *devices}:
             raise UsageError(

@@ -117,8 +117,8 @@ def describe_missing(quant: str, row: LedgerRow) -> str:
 
 def describe_companions(companions: CompanionMemory) -> tuple[str, ...]:
     """Say what the companions take, and that the model is placed in the rest."""
-    kept = [f"{format_bytes(n_bytes)} of {where}" for where, n_bytes in companions.used_bytes.items()]
-    left = (f"the model is placed in what is left after {', '.join(kept)}",) if kept else ()
+    used = [f"{format_bytes(n_bytes)} of {where}" for where, n_bytes in companions.used_bytes.items()]
+    left = (f"the model is placed in what is left after {', '.join(used)}",) if used else ()
     return (*companions.reasons, *left)
 
 

@@ -50,9 +50,10 @@ def draft_question(
     split = split if any(split) else ()
     if len(used) > 1 and not split:
         # llama.cpp splits by free memory, after the main model is loaded.
-        held = {row.where: row.used_bytes for row in ledger}
+        used_bytes = {row.where: row.used_bytes for row in ledger}
         used = tuple(
-            replace(device, free_bytes=max(free_bytes(device) - held.get(device.id, 0), 0)) for device in used
+            replace(device, free_bytes=max(free_bytes(device) - used_bytes.get(device.id, 0), 0))
+            for device in used
         )
     alone = request.devices is not None and len(used) == 1
     return replace(

@@ -40,9 +40,9 @@ def plan_caches(demand: Demand, workload: Workload, free_bytes: int) -> HostCach
     free = max(free_bytes, 0)
     useful = min(_MOST_CHECKPOINTS, demand.parameters.ctx_size // _CHECKPOINT_STEP + _NEAR_END)
     checkpoints = min(useful, free // 4 // state) if state else _MOST_CHECKPOINTS
-    kept = checkpoints * state
+    checkpoint_bytes = checkpoints * state
     contexts = _CONTEXTS_WORTH * sum(block.n_bytes for block in demand.caches.blocks)
-    cache = min(_MOST_CACHE, (free - kept) // 2, contexts) // MIB * MIB
+    cache = min(_MOST_CACHE, (free - checkpoint_bytes) // 2, contexts) // MIB * MIB
     cache = cache if cache >= _LEAST_CACHE else 0
     reason = (
         f"prompt cache {format_bytes(cache)}: the smallest of 8 GiB, half of the RAM left, "
@@ -63,7 +63,7 @@ def plan_caches(demand: Demand, workload: Workload, free_bytes: int) -> HostCach
     return HostCaches(
         cache_ram_bytes=cache,
         ctx_checkpoints=checkpoints,
-        amount=Amount(n_bytes=cache + kept, basis=Basis.EXACT),
+        amount=Amount(n_bytes=cache + checkpoint_bytes, basis=Basis.EXACT),
         reasons=tuple(reasons),
     )
 

@@ -116,7 +116,7 @@ def build_ledger(
     spread = spread_out(placement)
     by_id = {budget.device.id: budget for budget in budgets.devices}
     used = [by_id[name] for name in placement.devices]
-    rows = tuple(device_row(demand, spread, index, budget) for index, budget in enumerate(used))
+    rows = tuple(_device_row(demand, spread, index, budget) for index, budget in enumerate(used))
     # Memory that devices take of the host's.
     shared = sum(
         max(row.used_bytes - budget.device.carve_out_bytes, 0)
@@ -137,27 +137,27 @@ def _host_overhead(budgets: Budgets, used: Sequence[DeviceBudget]) -> Amount:
     )
 
 
-def device_row(demand: Demand, spread: Spread, index: int, budget: DeviceBudget) -> LedgerRow:
+def _device_row(demand: Demand, spread: Spread, index: int, budget: DeviceBudget) -> LedgerRow:
     """Build the row of one device in use."""
     layers = demand.weights.layers
     n_block = demand.weights.n_block
     share = spread.shares[index]
     parts = part_bytes(demand.weights, spread)
-    held = sum(
+    n_bytes = sum(
         layers[layer].dense_bytes
         + (0 if layer in spread.host_experts else layers[layer].expert_bytes)
         - parts.get(layer, 0)
         for layer in share
     )
-    held += demand.weights.tied_bytes if n_block in share else 0
-    held += demand.weights.overridden_on(budget.device.id).n_bytes
-    held += demand.weights.everywhere_bytes if any(layer < n_block for layer in share) else 0
-    role = role_of(demand, spread, index, budget.device.backend)
+    n_bytes += demand.weights.tied_bytes if n_block in share else 0
+    n_bytes += demand.weights.overridden_on(budget.device.id).n_bytes
+    n_bytes += demand.weights.everywhere_bytes if any(layer < n_block for layer in share) else 0
+    role = _role_of(demand, spread, index, budget.device.backend)
     graph = size_graph(demand.architecture, demand.parameters, demand.caches, budget.device.backend)
     return LedgerRow(
         where=budget.device.id,
         name=budget.device.name,
-        weights=_exact(held),
+        weights=_exact(n_bytes),
         kv=demand.caches.amount(layer for layer in share if layer < n_block),
         compute=device_compute(graph, role),
         cache=NOTHING,
@@ -167,7 +167,7 @@ def device_row(demand: Demand, spread: Spread, index: int, budget: DeviceBudget)
     )
 
 
-def role_of(demand: Demand, spread: Spread, index: int, backend: Backend) -> Role:
+def _role_of(demand: Demand, spread: Spread, index: int, backend: Backend) -> Role:
     """Return the part of the `index`-th device in computing."""
     moved = spread.host_experts | {block for block, _ in spread.host_parts}
     copied, copied_kv = copied_to_first(demand, spread.host_layers, moved)

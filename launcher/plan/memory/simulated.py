@@ -38,9 +38,11 @@ def placement_question(
 
 def simulated_ledger(ledger: tuple[LedgerRow, ...], answer: Answer) -> tuple[LedgerRow, ...]:
     """Return the ledger with the weights, caches and compute of a simulator's answer."""
+    # Prompt cache, overhead and budget stay.
     rows = tuple(_simulated(row, [part for part in answer.rows if part.where == row.where]) for row in ledger)
     if not cpu_unsure(answer):
         return rows
+    # The instruction set decides these, and the simulator has another.
     return tuple(
         replace(row, weights=_unsure(ours.weights, row.weights), compute=_unsure(ours.compute, row.compute))
         if row.where == HOST

@@ -19,10 +19,10 @@ def forecast_placement(
     """Predict the speed of a placement; `host` is the processor that computes with the host's weights."""
     parameters = demand.parameters
     wanted = (turn or Turn()).within(parameters.ctx_size)
-    return forecast_turn(stages_of(demand, placement, machine, host), wanted, parameters.n_tokens)
+    return forecast_turn(_stages_of(demand, placement, machine, host), wanted, parameters.n_tokens)
 
 
-def stages_of(demand: Demand, placement: Placement, machine: Machine, host: Processor) -> tuple[Stage, ...]:
+def _stages_of(demand: Demand, placement: Placement, machine: Machine, host: Processor) -> tuple[Stage, ...]:
     """Return a stage for each device in use, in order, and the host's."""
     spread = spread_out(placement)
     by_id = {device.id: device for device in machine.devices}
@@ -34,14 +34,14 @@ def stages_of(demand: Demand, placement: Placement, machine: Machine, host: Proc
     return (*stages, _host_stage(demand, spread, host, streamed))
 
 
-def used_share(architecture: Architecture) -> float:
+def _used_share(architecture: Architecture) -> float:
     """Return the part of the routed experts that one token uses."""
     used = max(architecture.n_expert_used, default=0)
     return used / architecture.n_expert if architecture.n_expert else 1.0
 
 
 def _device_stage(demand: Demand, spread: Spread, index: int, processor: Processor, streamed: float) -> Stage:
-    weights, used, share = demand.weights, used_share(demand.architecture), spread.shares[index]
+    weights, used, share = demand.weights, _used_share(demand.architecture), spread.shares[index]
     layers = [(layer, weights.layers[layer]) for layer in share]
     dense = sum(layer.dense_bytes for _, layer in layers)
     if weights.n_block in share:
@@ -74,7 +74,7 @@ def _device_stage(demand: Demand, spread: Spread, index: int, processor: Process
 
 
 def _host_stage(demand: Demand, spread: Spread, processor: Processor, streamed: float) -> Stage:
-    weights, used = demand.weights, used_share(demand.architecture)
+    weights, used = demand.weights, _used_share(demand.architecture)
     whole = [weights.layers[index] for index in spread.host_layers]
     if not spread.shares:
         whole = list(weights.layers)

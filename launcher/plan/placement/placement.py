@@ -19,7 +19,7 @@ def place(demand: Demand, budgets: Budgets) -> Placement:
     needed = demand.weights.overridden_devices
     n_layers = demand.weights.n_block + 1
     if not devices:
-        return host_only(demand)
+        return _host_only(demand)
     # Best is everything on the fewest devices that hold it. Devices keep llama.cpp's order and take layers
     # in order.
     by_size = sorted(devices, key=lambda budget: (budget.device.id not in needed, -budget.n_bytes))
@@ -38,7 +38,7 @@ def place(demand: Demand, budgets: Budgets) -> Placement:
     return _partial(demand, devices)
 
 
-def host_only(demand: Demand) -> Placement:
+def _host_only(demand: Demand) -> Placement:
     return Placement(
         n_block=demand.weights.n_block,
         n_gpu_layers=0,
@@ -94,17 +94,17 @@ def _partial(demand: Demand, devices: list[DeviceBudget]) -> Placement:
     if best_start is None and needed:
         return _last_layers(demand, [budget.device.id for budget in devices if budget.device.id in needed])
     if best_start is None or (best_start == n_block and not needed):  # the output layer alone is not worth it
-        return host_only(demand)
+        return _host_only(demand)
     best = divide_layers(demand, devices, start=best_start, experts_on_host=True)
     if best is None:
-        return host_only(demand)
+        return _host_only(demand)
     return _placement(demand, best, n_block + 1 - best_start, experts_on_host=True)
 
 
 def _last_layers(demand: Demand, devices: list[str]) -> Placement:
     """Place one layer on each of these devices."""
     return replace(
-        host_only(demand),
+        _host_only(demand),
         n_gpu_layers=len(devices),
         devices=tuple(devices),
         tensor_split=(1,) * len(devices),

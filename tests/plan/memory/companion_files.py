@@ -22,7 +22,7 @@ NOBODY = Refusal(reason="there is no engine", model_refused=False)
 
 
 class Silent:
-    """No simulator: every question is refused, or answered with what was given."""
+    """A simulator that refuses every question, or answers with the rows it was given."""
 
     def __init__(
         self,
@@ -68,10 +68,10 @@ def file_of(header_bytes: bytes) -> ModelFile:
     )
 
 
-def projector(oracle: Silent, wish: ProjectorRequest | None = None) -> Companions:
+def projector(oracle: Silent, request: ProjectorRequest | None = None) -> Companions:
     return Companions(
         projector=Projector(
-            request=wish or ProjectorRequest(path="mm.gguf"),
+            request=request or ProjectorRequest(path="mm.gguf"),
             model=projector_file(),
             path="mm.gguf",
             oracle=oracle,
@@ -79,10 +79,10 @@ def projector(oracle: Silent, wish: ProjectorRequest | None = None) -> Companion
     )
 
 
-def draft(wish: DraftRequest | None = None, oracle: Silent | None = None, n_draft: int = 0) -> Companions:
+def draft(request: DraftRequest | None = None, oracle: Silent | None = None, n_draft: int = 0) -> Companions:
     return Companions(
         draft=Draft(
-            request=wish or DraftRequest(path="d.gguf"),
+            request=request or DraftRequest(path="d.gguf"),
             model=model("llama"),
             path="d.gguf",
             oracle=oracle or Silent(),

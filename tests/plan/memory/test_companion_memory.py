@@ -1,4 +1,4 @@
-"""Draft models and projectors in a plan: their room comes first, and the ledger holds them."""
+"""Draft models and projectors in a plan: their memory comes first, and is in the ledger."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ from tests.plan.shapes import cards, device, machine, model
 def test_the_model_is_placed_in_what_a_projector_leaves() -> None:
     box = machine(*cards(500))
     alone = planned(box, Companions())
-    beside = planned(box, projector(Silent({"CUDA0": 100, HOST: 5})))
+    with_it = planned(box, projector(Silent({"CUDA0": 100, HOST: 5})))
 
     assert not alone.placement.host_expert_blocks
-    assert beside.placement.host_expert_blocks
-    assert rows_of(beside)["CUDA0"].budget_bytes == rows_of(alone)["CUDA0"].budget_bytes
-    assert any("projector mm in the ledger: CUDA0 100.0 MiB weights" in said for said in beside.reasons)
+    assert with_it.placement.host_expert_blocks
+    assert rows_of(with_it)["CUDA0"].budget_bytes == rows_of(alone)["CUDA0"].budget_bytes
+    assert any("projector mm in the ledger: CUDA0 100.0 MiB weights" in said for said in with_it.reasons)
 
 
-def test_what_is_beside_is_added_to_the_rows() -> None:
+def test_companions_are_added_to_the_rows() -> None:
     box = machine(*cards(4000))
     alone = planned(box, Companions())
-    beside = planned(box, projector(Silent({"CUDA0": 50, HOST: 5})))
+    with_it = planned(box, projector(Silent({"CUDA0": 50, HOST: 5})))
 
-    before, after = rows_of(alone)["CUDA0"], rows_of(beside)["CUDA0"]
+    before, after = rows_of(alone)["CUDA0"], rows_of(with_it)["CUDA0"]
     assert after.weights == Amount(n_bytes=before.weights.n_bytes + 100 * MIB, basis=Basis.SIMULATED)
     assert after.compute.n_bytes == before.compute.n_bytes + 50 * MIB
     assert after.kv == before.kv
-    assert rows_of(beside)[HOST].compute.n_bytes == rows_of(alone)[HOST].compute.n_bytes + 5 * MIB
+    assert rows_of(with_it)[HOST].compute.n_bytes == rows_of(alone)[HOST].compute.n_bytes + 5 * MIB
 
 
 def test_a_projector_follows_the_first_device_in_use() -> None:
@@ -79,13 +79,13 @@ def test_a_device_that_only_the_projector_uses_has_a_row() -> None:
 
 def test_a_projector_too_large_for_its_device_is_a_shortfall() -> None:
     box = machine(*cards(4000, 50))
-    wish = ProjectorRequest(path="mm.gguf", where="CUDA1")
-    short = outcome(box, projector(Silent({"CUDA1": 10}), wish))
+    request = ProjectorRequest(path="mm.gguf", where="CUDA1")
+    short = outcome(box, projector(Silent({"CUDA1": 10}), request))
     assert isinstance(short, Shortfall)
     assert short.where == "CUDA1"
 
 
-def test_a_shortfall_shows_what_is_beside() -> None:
+def test_a_shortfall_shows_companions() -> None:
     box = machine(ram_bytes=2 * GIB)
     short = outcome(box, projector(Silent({HOST: 2000})))
     assert isinstance(short, Shortfall)
@@ -98,8 +98,8 @@ def test_what_a_device_takes_of_the_hosts_memory_the_host_lacks() -> None:
     apple = device(0, 6 * GIB, backend=Backend.METAL, shares_host_memory=True)
     box = machine(apple, ram_bytes=8 * GIB)
     alone = rows_of(planned(box, Companions()))[HOST]
-    beside = rows_of(planned(box, projector(Silent({"MTL0": 400}))))[HOST]
-    assert beside.budget_bytes == alone.budget_bytes - 500 * MIB
+    with_it = rows_of(planned(box, projector(Silent({"MTL0": 400}))))[HOST]
+    assert with_it.budget_bytes == alone.budget_bytes - 500 * MIB
 
 
 def test_without_a_simulator_the_weights_are_exact_and_the_compute_has_a_band() -> None:
@@ -114,15 +114,15 @@ def test_without_a_simulator_the_weights_are_exact_and_the_compute_has_a_band() 
 
 def test_a_draft_model_is_estimated_where_nobody_simulates() -> None:
     box = machine(*cards(4000))
-    alone, beside = planned(box, Companions()), planned(box, draft())
-    before, after = rows_of(alone)["CUDA0"], rows_of(beside)["CUDA0"]
+    alone, with_it = planned(box, Companions()), planned(box, draft())
+    before, after = rows_of(alone)["CUDA0"], rows_of(with_it)["CUDA0"]
     embedding = next(tensor for tensor in model("llama").tensors if tensor.name == "token_embd.weight")
     n_bytes = sum(tensor.size_bytes for tensor in model("llama").tensors) - embedding.size_bytes
     assert after.weights.n_bytes - before.weights.n_bytes == n_bytes
     assert (
         after.kv.n_bytes - before.kv.n_bytes == 4 * 2 * 4096 * 2 * 32 * 2
     )  # blocks, K and V, cells, heads, F16
-    on_host = rows_of(beside)[HOST].weights.n_bytes - rows_of(alone)[HOST].weights.n_bytes
+    on_host = rows_of(with_it)[HOST].weights.n_bytes - rows_of(alone)[HOST].weights.n_bytes
     assert on_host == embedding.size_bytes
 
 
@@ -186,18 +186,18 @@ def test_budgets_are_the_machines_own() -> None:
 
 
 def test_the_choice_of_a_quant_has_room_for_companions() -> None:
-    """The larger quant fits alone; beside a projector only the smaller one does, and it is the one that is taken."""
+    """The larger quant fits alone; with a projector only the smaller one does, and it is the one that is taken."""
     sizes = {"Q8_0": GgmlType.Q8_0, "Q4_0": GgmlType.Q4_0}
     offers = [Offer(quant=name, model=model("qwen3moe", expert=kind)) for name, kind in sizes.items()]
     usual = Workload(ctx_size=4096, prefer=Prefer.QUALITY)
     box = machine(ram_bytes=1700 * MIB)
-    beside = projector(Silent({HOST: 300}))
+    with_it = projector(Silent({HOST: 300}))
 
     alone = search(offers, Task(machine=box, workload=usual))
-    together = search(offers, Task(machine=box, workload=usual, companions=beside))
+    together = search(offers, Task(machine=box, workload=usual, companions=with_it))
     assert alone.plan is not None
     assert together.plan is not None
     assert (alone.plan.quant, together.plan.quant) == ("Q8_0", "Q4_0")
-    (loser,) = together.rejected
-    assert (loser.quant, loser.where) == ("Q8_0", HOST)
+    (rejected,) = together.rejected
+    assert (rejected.quant, rejected.where) == ("Q8_0", HOST)
     assert all(row.free_bytes >= 0 for row in together.plan.ledger)
