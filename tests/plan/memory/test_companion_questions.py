@@ -13,7 +13,7 @@ from tests.plan.shapes import cards, machine
 
 
 @pytest.mark.parametrize(
-    ("request", "names", "split"),
+    ("draft_request", "names", "split"),
     [
         (DraftRequest(path="d"), ("CUDA0", "CUDA1"), (5.0, 8.0)),
         (DraftRequest(path="d", devices=("CUDA1",)), ("CUDA1",), (5.0,)),
@@ -21,13 +21,13 @@ from tests.plan.shapes import cards, machine
     ],
 )
 def test_a_draft_model_takes_over_the_split(
-    request: DraftRequest, names: tuple[str, ...], split: tuple[float, ...]
+    draft_request: DraftRequest, names: tuple[str, ...], split: tuple[float, ...]
 ) -> None:
     devices = cards(1000, 1000, 1000)
     main = Question(
         model="m", devices=devices[:2], ctx_size=4096, n_parallel=2, tensor_split=(5.0, 8.0), n_gpu_layers=13, n_draft=3
     )  # fmt: skip
-    companion = draft(request).draft
+    companion = draft(draft_request).draft
     assert companion is not None
     question = draft_question(companion, main, devices, ())
     assert tuple(each.id for each in question.devices) == names
