@@ -181,7 +181,7 @@ from launcher.deployment.deploy import bring_up
 from tests.serving import a_request
 folder, model, *command = sys.argv[1:]
 notes = {"claim": {"ram": 1 << 30}, "claim_folder": folder + "/claims"}
-bring_up(Path(folder), a_request("m", command, Path(model), keep_up=True, memory_bytes=4 << 30, notes=notes))
+bring_up(Path(folder), a_request("m", command, Path(model), keep_up=True, memory_bytes=4 << 30, **notes))
 """
 
 

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from launcher.deployment.deploy import Request
 from launcher.deployment.identity import ProcessId
+from launcher.deployment.options import SupervisorOptions
 from launcher.deployment.process import start_process
 from launcher.deployment.record import Deployment
 from launcher.deployment.records import find_record
@@ -58,7 +60,9 @@ def fake_command(*switches: str) -> tuple[str, ...]:
 
 
 def a_request(name: str, command: Sequence[str], model: Path, **changes: Any) -> Request:
-    """A request that runs `command` on `model`, on loopback."""
+    """Return a request that runs `command` on `model`, on loopback; `changes` are its fields and options."""
+    names = {field.name for field in fields(SupervisorOptions)}
+    options = SupervisorOptions(**{name: changes.pop(name) for name in names & set(changes)})
     env, dropped = engine_env(os.environ)
     values: dict[str, Any] = {
         "name": name,
@@ -71,6 +75,7 @@ def a_request(name: str, command: Sequence[str], model: Path, **changes: Any) ->
         "env": env,
         "env_dropped": dropped,
         "engine_path": Path(command[0]),
+        "options": options,
     }
     return Request(**(values | changes))
 

@@ -14,7 +14,6 @@ from launcher.deployment.install.export import (
     systemd_unit,
 )
 from launcher.deployment.install.systemd import InstalledUnit, has_bus, install_unit, uninstall_unit
-from launcher.deployment.options import parse_options
 from launcher.deployment.record import Deployment
 from launcher.deployment.records import name_or_only, require_record
 from launcher.deployment.takedown import take_down
@@ -61,7 +60,7 @@ def disable(name: str, *, system: bool) -> Path:
 
 
 def _export_of(entry: Deployment, ready: tuple[str, ...] | None = None) -> Export:
-    options = parse_options(entry.options)
+    options = entry.options
     used = int(options.claim.get(RAM) or entry.planned_bytes.get(HOST) or 0)
     devices = () if entry.plan is None else entry.plan.placement.devices
     return Export(

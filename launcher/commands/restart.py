@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
 from launcher.deployment.deploy import Request, bring_up
+from launcher.deployment.history import RescueNote
 from launcher.deployment.identity import Presence, find_presence
-from launcher.deployment.options import SupervisorOptions, parse_options
 from launcher.deployment.process import MARKER
 from launcher.deployment.record import Deployment, is_name
 from launcher.deployment.records import check_disk_space, find_record, name_or_only, require_record
@@ -39,7 +40,7 @@ def restart(name: str | None, on_progress: OnProgress) -> Deployment:
     """
     folder = read_settings().deployments_dir
     entry = require_record(folder, name_or_only(folder, name))
-    env, options = _env_of(entry), parse_options(entry.options)
+    env = _env_of(entry)
     check_disk_space(folder)  # before what runs is ended
     take_down(folder, entry.name)
     return bring_up(
@@ -60,23 +61,10 @@ def restart(name: str | None, on_progress: OnProgress) -> Deployment:
             engine_path=Path(entry.engine_path),
             engine_sha256=entry.engine_sha256,
             engine_commit=entry.engine_commit,
-            keep_up=options.keep_up,
-            canary=options.canary,
-            memory_bytes=options.memory_bytes,
-            notes=_notes_of(options),
+            options=replace(entry.options, attempt=RescueNote()),
         ),
         on_progress=on_progress,
     )
-
-
-def _notes_of(options: SupervisorOptions) -> dict[str, object]:
-    return {
-        "history": options.history,
-        "driver": options.driver,
-        "claim": options.claim,
-        "claim_folder": options.claim_folder,
-        "devices": options.devices,
-    }
 
 
 def _env_of(entry: Deployment) -> dict[str, str]:
@@ -86,5 +74,5 @@ def _env_of(entry: Deployment) -> dict[str, str]:
         with contextlib.suppress(psutil.Error):
             running = psutil.Process(keeper.pid).environ()
             env = {key: value for key, value in running.items() if key != MARKER}
-    passed = {key: env[key] for key in parse_options(entry.options).passed if key in env}
+    passed = {key: env[key] for key in entry.options.passed if key in env}
     return engine_env(env, passed)[0]

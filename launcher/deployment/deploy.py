@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from launcher.deployment.address import check_exposure, local_url
 from launcher.deployment.await_ready import await_ready, explain_end
@@ -64,10 +63,7 @@ class Request:
     engine_sha256: str | None = None
     engine_commit: str | None = None
     cwd: Path = Path("/")  # for relative paths among the user's own flags; "/" pins no filesystem
-    keep_up: bool = False
-    canary: bool = False
-    memory_bytes: int | None = None
-    notes: Mapping[str, Any] = field(default_factory=dict)  # further SupervisorOptions
+    options: SupervisorOptions = field(default_factory=SupervisorOptions)  # without limits and `passed`
 
 
 def bring_up(
@@ -225,15 +221,6 @@ def _make_record(folder: Path, request: Request, port: int) -> Deployment:
     )
 
 
-def _options(request: Request, limits: StallLimits) -> dict[str, Any]:
-    return asdict(
-        SupervisorOptions(
-            keep_up=request.keep_up,
-            canary=request.canary,
-            idle_s=limits.idle_s,
-            busy_s=limits.busy_s,
-            memory_bytes=request.memory_bytes,
-            passed=tuple(sorted(name for name in request.env if name.startswith(DROPPED))),
-            **request.notes,
-        )
-    )
+def _options(request: Request, limits: StallLimits) -> SupervisorOptions:
+    passed = tuple(sorted(name for name in request.env if name.startswith(DROPPED)))
+    return replace(request.options, idle_s=limits.idle_s, busy_s=limits.busy_s, passed=passed)

@@ -13,13 +13,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from launcher.engine.log.cause import Cause
 from launcher.engine.log.load_log import RowUsage
 from launcher.plan.amounts import LedgerRow
 from launcher.plan.as_json import plan_json
 from launcher.plan.plan import Plan
+from launcher.system.json_object import JsonObject
 
 _SCHEMA = 1
 HISTORY_LIMIT_BYTES = 4 << 20
@@ -36,6 +36,15 @@ class Identity:
     plan: str
     engine: str | None
     driver: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RescueNote:
+    """Which failed plan a load is to save (None: none), how, and how in words."""
+
+    saves: Identity | None = None
+    correction: Mapping[str, object] = field(default_factory=dict)
+    step: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +65,7 @@ class HistoryEntry:
     # Of an attempt to save a plan that had failed: in words, which plan, and how.
     step: str | None = None
     saves: Identity | None = None
-    correction: Mapping[str, Any] = field(default_factory=dict)
+    correction: Mapping[str, object] = field(default_factory=dict)
 
 
 def plan_key(plan: Plan) -> str:
@@ -106,7 +115,7 @@ def read_history(path: Path) -> tuple[HistoryEntry, ...]:
     return tuple(_entries(path.with_name(f"{path.name}.1"))) + tuple(_entries(path))
 
 
-def find_correction(entries: Sequence[HistoryEntry], identity: Identity) -> Mapping[str, Any] | None:
+def find_correction(entries: Sequence[HistoryEntry], identity: Identity) -> Mapping[str, object] | None:
     """Return the correction that last saved this plan, unless it has failed since."""
     for entry in reversed(entries):
         if entry.saves == identity:
@@ -114,14 +123,13 @@ def find_correction(entries: Sequence[HistoryEntry], identity: Identity) -> Mapp
     return None
 
 
-def attempt_from(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of an entry that say which failed plan a load is to save."""
-    saves = given.get("saves")
-    return {
-        "step": given.get("step"),
-        "saves": None if saves is None else Identity(**saves),
-        "correction": given.get("correction") or {},
-    }
+def parse_rescue(given: JsonObject) -> RescueNote:
+    """Return the note in an entry or in a supervisor's options. Raises Malformed."""
+    return RescueNote(
+        saves=_parse_identity(given.object_at("saves")) if given.has("saves") else None,
+        correction=given.mapping("correction") if given.has("correction") else {},
+        step=given.optional_text("step"),
+    )
 
 
 def outcome_of(cause: Cause | None) -> str:
@@ -135,15 +143,39 @@ def _entries(path: Path) -> Iterator[HistoryEntry]:
         return
     for line in lines:
         # A power cut leaves half a line, a newer launcher one of another schema.
-        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):
-            given = json.loads(line)
-            if given.pop("schema") == _SCHEMA:
-                saves = given.pop("saves")
-                yield HistoryEntry(
-                    **{
-                        **given,
-                        "identity": Identity(**given["identity"]),
-                        "saves": None if saves is None else Identity(**saves),
-                        "rows": tuple((where, planned, seen) for where, planned, seen in given["rows"]),
-                    }
-                )
+        with contextlib.suppress(ValueError, RecursionError):
+            given = JsonObject(json.loads(line))
+            if given.whole("schema") == _SCHEMA:
+                yield _parse_entry(given)
+
+
+def _parse_entry(given: JsonObject) -> HistoryEntry:
+    rescue = parse_rescue(given)
+    return HistoryEntry(
+        at=given.text("at"),
+        name=given.text("name"),
+        model_id=given.text("model_id"),
+        identity=_parse_identity(given.object_at("identity")),
+        outcome=given.text("outcome"),
+        load_s=given.number("load_s") if given.has("load_s") else None,
+        cause=given.optional_text("cause"),
+        rows=tuple(_parse_row(given, row) for row in given.list_at("rows")),
+        driver_bytes=given.object_at("driver_bytes").wholes_by_key() if given.has("driver_bytes") else {},
+        resident_bytes=given.optional_whole("resident_bytes"),
+        step=rescue.step,
+        saves=rescue.saves,
+        correction=rescue.correction,
+    )
+
+
+def _parse_identity(given: JsonObject) -> Identity:
+    return Identity(
+        plan=given.text("plan"), engine=given.optional_text("engine"), driver=given.optional_text("driver")
+    )
+
+
+def _parse_row(given: JsonObject, row: object) -> HistoryRow:
+    if not isinstance(row, list) or len(row) != 3 or not isinstance(row[0], str):
+        raise given.malformed("rows", "has a row that is not where, planned and seen")
+    where, planned, seen = row
+    return where, JsonObject(planned, "rows").wholes_by_key(), JsonObject(seen, "rows").wholes_by_key()

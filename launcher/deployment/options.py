@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from launcher.deployment.history import RescueNote, parse_rescue
 from launcher.deployment.process import GRACE_S
+from launcher.system.json_object import JsonObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +25,10 @@ class SupervisorOptions:
     memory_bytes: int | None = None  # the limit of the memory group
     history: str | None = None  # the file that every load is noted in, with driver and attempt
     driver: str | None = None
-    attempt: dict[str, Any] = field(default_factory=dict)  # saves, correction, step
-    claim: dict[str, int] = field(default_factory=dict)  # reserved bytes by row
+    attempt: RescueNote = field(default_factory=RescueNote)
+    claim: Mapping[str, int] = field(default_factory=dict)  # reserved bytes by row
     claim_folder: str | None = None
-    devices: dict[str, str] = field(default_factory=dict)  # planned GPUs: UUID by llama.cpp's name
+    devices: Mapping[str, str] = field(default_factory=dict)  # planned GPUs: UUID by llama.cpp's name
     # Variables that change llama-server and were given on purpose; systemd adds others of its own.
     passed: tuple[str, ...] = ()
 
@@ -42,7 +43,26 @@ def supervisor_command(state_file: Path) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", _PROGRAM, str(state_file))
 
 
-def parse_options(given: Mapping[str, Any]) -> SupervisorOptions:
-    """Return the options in a record, without those that this version does not know."""
-    known = {field.name for field in fields(SupervisorOptions)}
-    return SupervisorOptions(**{name: value for name, value in given.items() if name in known})
+def parse_options(given: JsonObject) -> SupervisorOptions:
+    """Return the options in a record, defaults for those it lacks. Raises Malformed."""
+    default = SupervisorOptions()
+
+    def seconds(key: str, usual: float) -> float:
+        return given.number(key) if given.has(key) else usual
+
+    return SupervisorOptions(
+        keep_up=given.has("keep_up") and given.flag("keep_up"),
+        canary=given.has("canary") and given.flag("canary"),
+        idle_s=seconds("idle_s", default.idle_s),
+        busy_s=seconds("busy_s", default.busy_s),
+        grace_s=seconds("grace_s", default.grace_s),
+        check_s=seconds("check_s", default.check_s),
+        memory_bytes=given.optional_whole("memory_bytes"),
+        history=given.optional_text("history"),
+        driver=given.optional_text("driver"),
+        attempt=parse_rescue(given.object_at("attempt")) if given.has("attempt") else default.attempt,
+        claim=given.object_at("claim").wholes_by_key() if given.has("claim") else {},
+        claim_folder=given.optional_text("claim_folder"),
+        devices=given.object_at("devices").texts_by_key() if given.has("devices") else {},
+        passed=given.texts("passed") if given.has("passed") else (),
+    )

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from launcher.deployment.identity import ProcessId, read_process
+from launcher.deployment.options import SupervisorOptions, parse_options
 from launcher.engine.log.cause import Cause, CauseKind
 from launcher.errors import UsageError
 from launcher.plan.amounts import LedgerRow
@@ -64,8 +65,7 @@ class Deployment:
     restarts: int = 0  # by this supervisor
     failure: Cause | None = None  # why llama-server ended last
     unit: str | None = None  # systemd's, if that keeps the supervisor up
-    # SupervisorOptions
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: SupervisorOptions = field(default_factory=SupervisorOptions)
 
     @property
     def pid(self) -> int | None:
@@ -115,7 +115,7 @@ def check_name(name: str) -> str:
     return name
 
 
-def plan_hash(document: Mapping[str, Any]) -> str:
+def plan_hash(document: Mapping[str, object]) -> str:
     """Return a short hash of a JSON document, the same for equal documents."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -172,7 +172,7 @@ def parse_deployment(text: str) -> Deployment:
         restarts=given.optional_whole("restarts") or 0,
         failure=_failure(given.object_at("failure")) if given.has("failure") else None,
         unit=given.optional_text("unit"),
-        options=given.mapping("options") if given.has("options") else {},
+        options=parse_options(given.object_at("options")) if given.has("options") else SupervisorOptions(),
     )
 
 

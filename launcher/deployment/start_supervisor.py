@@ -12,7 +12,7 @@ from launcher.deployment.identity import ProcessId
 from launcher.deployment.install import transient
 from launcher.deployment.install.systemd import unit_name
 from launcher.deployment.log_file import open_log
-from launcher.deployment.options import SupervisorOptions, parse_options, supervisor_command
+from launcher.deployment.options import supervisor_command
 from launcher.deployment.process import MARKER, cannot_run, start_process
 from launcher.deployment.record import Deployment
 from launcher.deployment.records import marker_of, save_record, state_path
@@ -30,11 +30,10 @@ def start_supervisor(folder: Path, deployment: Deployment, env: Mapping[str, str
     for usable, error in ((os.F_OK, FileNotFoundError()), (os.X_OK, PermissionError())):
         if not os.access(program, usable):
             raise cannot_run(program, error)
-    options = parse_options(deployment.options)
-    if options.keep_up and transient.is_available(env):
+    if deployment.options.keep_up and transient.is_available(env):
         # An older systemd, or one with a unit of that name, counts as none.
         with contextlib.suppress(EngineFailed):
-            return _start_unit(folder, deployment, options, env, cwd)
+            return _start_unit(folder, deployment, env, cwd)
         save_record(folder, deployment)
     return start_process(
         supervisor_command(state_path(folder, deployment.name).absolute()),
@@ -45,9 +44,7 @@ def start_supervisor(folder: Path, deployment: Deployment, env: Mapping[str, str
     )
 
 
-def _start_unit(
-    folder: Path, deployment: Deployment, options: SupervisorOptions, env: Mapping[str, str], cwd: Path
-) -> ProcessId:
+def _start_unit(folder: Path, deployment: Deployment, env: Mapping[str, str], cwd: Path) -> ProcessId:
     """Start the supervisor as a unit. Raises EngineFailed."""
     unit = unit_name(deployment.name)
     # The record names the unit before it is started, so that `stop` finds it whatever happens to us.
@@ -62,6 +59,6 @@ def _start_unit(
             env={**env, MARKER: marker_of(folder, deployment.name)},
             log=log.absolute(),
             cwd=cwd,
-            memory_bytes=options.memory_bytes,
+            memory_bytes=deployment.options.memory_bytes,
         )
     )

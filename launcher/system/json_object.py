@@ -67,6 +67,14 @@ class JsonObject:
     def wholes(self, key: str, low: int, high: int) -> tuple[int, ...]:
         return self._items(key, lambda value: _whole(value, low, high), f"whole numbers from {low} to {high}")
 
+    def wholes_by_key(self) -> dict[str, int]:
+        """Return the whole object, whose values are all whole numbers."""
+        return {key: self.whole(key) for key in self._values}
+
+    def texts_by_key(self) -> dict[str, str]:
+        """Return the whole object, whose values are all texts."""
+        return {key: self.text(key) for key in self._values}
+
     def number(self, key: str) -> float:
         """Return a finite number that is not negative."""
         value = self._values.get(key)
@@ -92,6 +100,10 @@ class JsonObject:
         if not isinstance(value, dict):
             raise self.malformed(key, "is not an object")
         return value
+
+    def list_at(self, key: str) -> tuple[object, ...]:
+        """Return a list as it is, for a reader of its own."""
+        return tuple(value for (value,) in self._items(key, lambda value: (value,), "values"))
 
     def object_at(self, key: str) -> JsonObject:
         return JsonObject(self._values.get(key), f"{self._where}.{key}" if self._where else key)

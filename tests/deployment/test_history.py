@@ -3,6 +3,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from launcher.deployment import history
 from launcher.deployment.history import (
     HistoryEntry,
@@ -76,6 +78,27 @@ def test_broken_lines_hide_nothing(tmp_path: Path) -> None:
         file.write('{"schema": 9}\n{"half\n[]\n"x"\n{"schema": 1}\n')
     append_entry(path, entry(name="last"))
     assert [each.name for each in read_history(path)] == ["m", "last"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("at", 1),
+        ("identity", {"plan": 1}),
+        ("load_s", "1"),
+        ("rows", [["CUDA0", {}]]),
+        ("rows", [["CUDA0", {"kv_bytes": "x"}, {}]]),
+        ("driver_bytes", {"CUDA0": "x"}),
+        ("saves", "p"),
+        ("correction", [1]),
+    ],
+)
+def test_a_line_with_a_damaged_field_is_left_out(tmp_path: Path, key: str, value: object) -> None:
+    path = tmp_path / "history.jsonl"
+    append_entry(path, entry())
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}) + "\n")
+    append_entry(path, entry(name="last"))
+    assert [each.name for each in read_history(path)] == ["last"]
 
 
 def test_a_correction_is_remembered_for_that_very_plan_engine_and_driver() -> None:

@@ -16,6 +16,7 @@ from launcher.commands.up.pull_meanwhile import pull_meanwhile
 from launcher.commands.up.request import UpRequest, look_up
 from launcher.commands.up.start import Attempt, Launchable, start
 from launcher.deployment import claims
+from launcher.deployment.history import RescueNote
 from launcher.deployment.record import Deployment
 from launcher.deployment.supervisor.ready import LoadFailed
 from launcher.engine.capabilities import read_capabilities
@@ -69,7 +70,7 @@ def _start_locked(here: Here, attempt: Attempt, lock: Lock, model_bytes: int) ->
     folder, key = here.settings.claims_dir, claims.claim_key(here.settings.deployments_dir, attempt.name)
     claim(folder, key, attempt.name, lock.rows, os.getpid())
     try:
-        return start(here, attempt, launchable, {})
+        return start(here, attempt, launchable, RescueNote())
     except BaseException as error:
         claims.drop_claim(folder, key)
         if isinstance(error, LoadFailed) and error.cause.kind in MEMORY_KINDS:

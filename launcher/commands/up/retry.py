@@ -6,14 +6,13 @@ launch is remembered for that very plan, engine and driver.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from launcher.commands.claims import driver_of
 from launcher.commands.here import Here
 from launcher.deployment import history
-from launcher.deployment.history import Identity, plan_key
+from launcher.deployment.history import Identity, RescueNote, plan_key
 from launcher.deployment.record import Deployment
 from launcher.deployment.supervisor.ready import LoadFailed
 from launcher.engine.log.cause import MEMORY_KINDS
@@ -34,9 +33,10 @@ from launcher.plan.search.rescue import (
 )
 from launcher.plan.workload import Workload
 from launcher.progress import Step
+from launcher.system.json_object import JsonObject, Malformed
 
-Start = Callable[[Plan, Mapping[str, Any]], Deployment]
-"""Brings this plan up; the mapping is what the supervisor writes into the history beside it."""
+Start = Callable[[Plan, RescueNote], Deployment]
+"""Brings this plan up; the note is what the supervisor writes into the history."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +55,11 @@ class Launch:
 
 def launch_or_rescue(here: Here, launch: Launch) -> Deployment:
     """Bring the plan up, or one that was made because it failed. Raises what `launch.start` raises."""
-    plan, correction, notes = _as_remembered(here, launch)
+    plan, correction, rescue = _as_remembered(here, launch)
     first = _identity(launch, launch.plan)
     for number in range(MOST_STEPS + 1):
         try:
-            return launch.start(plan, notes)
+            return launch.start(plan, rescue)
         except LoadFailed as error:
             step = _next(launch, plan, correction, error) if launch.retry and number < MOST_STEPS else None
             if step is None:
@@ -71,20 +71,23 @@ def launch_or_rescue(here: Here, launch: Launch) -> Deployment:
             plan = replace(
                 step.plan, reasons=(*step.plan.reasons, f"{error.cause.sentence}: {step.sentence}")
             )
-            notes = {"saves": asdict(first), "correction": _stored(correction), "step": step.sentence}
+            rescue = RescueNote(saves=first, correction=_stored(correction), step=step.sentence)
     raise LauncherError("the last attempt neither came up nor failed")
 
 
-def _as_remembered(here: Here, launch: Launch) -> tuple[Plan, Correction, dict[str, Any]]:
+def _as_remembered(here: Here, launch: Launch) -> tuple[Plan, Correction, RescueNote]:
     """Return the plan to begin with, corrected by what saved it before."""
-    nothing: tuple[Plan, Correction, dict[str, Any]] = (launch.plan, Correction(), {})
+    nothing = (launch.plan, Correction(), RescueNote())
     if not launch.retry:
         return nothing
     identity = _identity(launch, launch.plan)
     known = history.find_correction(history.read_history(here.settings.history_file), identity)
     if known is None:
         return nothing
-    correction = _restored(known)
+    try:
+        correction = _restored(JsonObject(known))
+    except Malformed:  # a damaged line of the history saves nothing
+        return nothing
     outcome = launch.replan(
         with_less_free(launch.machine, dict(correction.less)), with_correction(launch.workload, correction)
     )
@@ -92,8 +95,8 @@ def _as_remembered(here: Here, launch: Launch) -> tuple[Plan, Correction, dict[s
         return nothing
     what = f"as it was saved before: {describe_difference(launch.plan, outcome)}"
     here.on_progress(Step(phase="save", done=0, total=None, unit="steps", text=what))
-    notes = {"saves": asdict(identity), "correction": dict(known), "step": what}
-    return replace(outcome, reasons=(*outcome.reasons, what)), correction, notes
+    rescue = RescueNote(saves=identity, correction=known, step=what)
+    return replace(outcome, reasons=(*outcome.reasons, what)), correction, rescue
 
 
 def _next(launch: Launch, failed: Plan, correction: Correction, error: LoadFailed) -> Rescue | None:
@@ -118,15 +121,22 @@ def _identity(launch: Launch, plan: Plan) -> Identity:
     return Identity(plan=plan_key(plan), engine=launch.engine_sha256, driver=driver_of(launch.machine))
 
 
-def _stored(correction: Correction) -> dict[str, Any]:
+def _stored(correction: Correction) -> dict[str, object]:
     return {**asdict(correction), "less": [list(pair) for pair in correction.less]}
 
 
-def _restored(given: Mapping[str, Any]) -> Correction:
-    cache_type = given.get("cache_type")
+def _restored(given: JsonObject) -> Correction:
     return Correction(
-        less=tuple((str(where), int(size)) for where, size in given.get("less") or ()),
-        ubatch_size=given.get("ubatch_size"),
-        cache_type=None if cache_type is None else CacheType(cache_type),
-        ctx_size=given.get("ctx_size"),
+        less=tuple(_pair(given, pair) for pair in (given.list_at("less") if given.has("less") else ())),
+        ubatch_size=given.optional_whole("ubatch_size"),
+        cache_type=given.choice("cache_type", CacheType) if given.has("cache_type") else None,
+        ctx_size=given.optional_whole("ctx_size"),
     )
+
+
+def _pair(given: JsonObject, pair: object) -> tuple[str, int]:
+    match pair:
+        case [str(where), int(n_bytes)]:
+            return where, n_bytes
+        case _:
+            raise given.malformed("less", "is not a list of rows and bytes")

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from launcher.commands.claims import claim_rows, driver_of
 from launcher.commands.here import Here
 from launcher.commands.planned import Planned, compile_argv
 from launcher.commands.up.request import UpRequest, serving_of
 from launcher.deployment.deploy import Request, bring_up
+from launcher.deployment.history import RescueNote
+from launcher.deployment.options import SupervisorOptions
 from launcher.deployment.record import Deployment
 from launcher.deployment.supervisor.protect import memory_max
 from launcher.engine.environment import engine_env
@@ -53,7 +54,7 @@ class Launchable:
 
 
 def start_planned(
-    here: Here, attempt: Attempt, planned: Planned, plan: Plan, notes: Mapping[str, Any]
+    here: Here, attempt: Attempt, planned: Planned, plan: Plan, rescue: RescueNote
 ) -> Deployment:
     """Bring this plan up, once."""
     launchable = Launchable(
@@ -63,11 +64,11 @@ def start_planned(
         rows=claim_rows(plan, attempt.machine),
         compile=partial(compile_argv, planned, plan),
     )
-    return start(here, attempt, launchable, notes)
+    return start(here, attempt, launchable, rescue)
 
 
-def start(here: Here, attempt: Attempt, launchable: Launchable, notes: Mapping[str, Any]) -> Deployment:
-    """Start llama-server and return once it has produced a token; `notes` go into the history.
+def start(here: Here, attempt: Attempt, launchable: Launchable, rescue: RescueNote) -> Deployment:
+    """Start llama-server and return once it has produced a token; `rescue` goes into the history.
 
     Raises what `bring_up` raises; afterwards nothing runs that did not run before.
     """
@@ -99,31 +100,29 @@ def start(here: Here, attempt: Attempt, launchable: Launchable, notes: Mapping[s
             engine_sha256=known.sha256 if known else None,
             engine_commit=known.version.commit if known else None,
             cwd=Path.cwd() if request.plan.flags else Path("/"),
-            keep_up=request.keep_up and request.retry,
-            canary=request.canary,
-            memory_bytes=_memory_limit(attempt, launchable),
-            notes=_supervisor_notes(here, attempt, launchable, notes),
+            options=_options(here, attempt, launchable, rescue),
         ),
         on_progress=here.on_progress,
     )
 
 
-def _supervisor_notes(
-    here: Here, attempt: Attempt, launchable: Launchable, notes: Mapping[str, Any]
-) -> dict[str, Any]:
-    devices = _devices_of(launchable)
-    return {
-        "history": str(here.settings.history_file.absolute()),
-        "driver": driver_of(attempt.machine),
-        "attempt": dict(notes),
-        "claim": dict(launchable.rows),
-        "claim_folder": str(here.settings.claims_dir.absolute()),
-        "devices": {
+def _options(here: Here, attempt: Attempt, launchable: Launchable, rescue: RescueNote) -> SupervisorOptions:
+    request, devices = attempt.request, _devices_of(launchable)
+    return SupervisorOptions(
+        keep_up=request.keep_up and request.retry,
+        canary=request.canary,
+        memory_bytes=_memory_limit(attempt, launchable),
+        history=str(here.settings.history_file.absolute()),
+        driver=driver_of(attempt.machine),
+        attempt=rescue,
+        claim=launchable.rows,
+        claim_folder=str(here.settings.claims_dir.absolute()),
+        devices={
             device.id: device.uuid
             for device in attempt.machine.devices
             if device.uuid is not None and device.id in devices
         },
-    }
+    )
 
 
 def _devices_of(launchable: Launchable) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from launcher.engine.client import generate_token, is_loaded, read_api_key
 _POLL_S = 0.5
 
 
-def main(arguments: list[str]) -> int:
+def wait_for_token(arguments: list[str]) -> int:
     url, key_file = arguments[0], arguments[1] if len(arguments) > 1 else None
     while not is_loaded(url):  # without a limit: systemd ends this with the unit when llama-server ends
         time.sleep(_POLL_S)
@@ -22,4 +22,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(wait_for_token(sys.argv[1:]))

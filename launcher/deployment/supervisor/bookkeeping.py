@@ -38,6 +38,7 @@ class Bookkeeping:
     def note_load(self, record: Deployment, child: Child, cause: Cause | None) -> None:
         if self._options.history is None:
             return
+        attempt = self._options.attempt
         activity = None if record.process is None else process.read_activity(record.process)
         entry = history.HistoryEntry(
             at=now(),
@@ -54,7 +55,9 @@ class Bookkeeping:
             rows=history.compare_rows(record.ledger, usage_by_row(child.log())),
             driver_bytes=dict(child.vram_growth.read()),
             resident_bytes=None if activity is None else activity.resident_bytes,
-            **history.attempt_from(self._options.attempt),
+            step=attempt.step,
+            saves=attempt.saves,
+            correction=attempt.correction,
         )
         with contextlib.suppress(OSError):
             history.append_entry(Path(self._options.history), entry)

@@ -1,4 +1,4 @@
-"""Ask about the child in threads; their answers wake the supervisor's main loop."""
+"""Ask about the child in threads; their replies wake the supervisor's main loop."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from launcher.progress import Step
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """An event that a thread found out about child number `child`."""
 
     child: int
@@ -31,10 +31,10 @@ class Answer:
 
 
 class Questions:
-    """A queue of answers, and a pipe that wakes the main loop for them and for signals."""
+    """A queue of replies, and a pipe that wakes the main loop for them and for signals."""
 
     def __init__(self) -> None:
-        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._replies: queue.SimpleQueue[Reply] = queue.SimpleQueue()
         self.wake_read, self._wake_write = os.pipe()
         for end in (self.wake_read, self._wake_write):
             os.set_blocking(end, False)
@@ -48,28 +48,28 @@ class Questions:
 
     def woken_by_stop(self) -> bool:
         """Read what woke the loop; tell whether a signal asks to stop."""
-        # Signals by number, answers as zero.
+        # Signals by number, replies as zero.
         return bool(os.read(self.wake_read, 4096).translate(None, bytes((0, signal.SIGCHLD))))
 
-    def ask(self, question: Callable[[], Answer | None]) -> None:
-        """Run the question in a thread of its own; it may have no answer."""
+    def ask(self, question: Callable[[], Reply | None]) -> None:
+        """Run the question in a thread of its own; it may have no reply."""
 
         def run() -> None:
-            answer = question()
-            if answer is not None:
-                self.put(answer)
+            reply = question()
+            if reply is not None:
+                self.put(reply)
 
         threading.Thread(target=run, name="question", daemon=True).start()
 
-    def put(self, answer: Answer) -> None:
-        self._answers.put(answer)
+    def put(self, reply: Reply) -> None:
+        self._replies.put(reply)
         with contextlib.suppress(OSError):
             os.write(self._wake_write, b"\0")
 
-    def answers(self) -> Iterator[Answer]:
+    def replies(self) -> Iterator[Reply]:
         while True:
             try:
-                yield self._answers.get_nowait()
+                yield self._replies.get_nowait()
             except queue.Empty:
                 return
 
@@ -81,7 +81,7 @@ class _ChildEnded(EngineFailed):
         super().__init__(f"{deployment.name} ended")
 
 
-def watch_load(child: Child, record: Deployment, options: SupervisorOptions, progress: Path) -> Answer | None:
+def watch_load(child: Child, record: Deployment, options: SupervisorOptions, progress: Path) -> Reply | None:
     """Wait until the child is ready or unfit, writing its progress to a file; None if it ended."""
     # Imported while the server loads: nothing waits for it.
     from launcher.deployment.supervisor.ready import (  # noqa: PLC0415
@@ -112,17 +112,17 @@ def watch_load(child: Child, record: Deployment, options: SupervisorOptions, pro
     except _ChildEnded:
         return None  # the main loop sees that, too
     except LoadFailed as error:
-        return Answer(child.number, lifecycle.Unfit(), error.cause)
+        return Reply(child.number, lifecycle.Unfit(), error.cause)
     except EngineFailed as error:
         cause = Cause(kind=CauseKind.NO_ANSWER, sentence=error.message)
-        return Answer(child.number, lifecycle.Unfit(), cause)
+        return Reply(child.number, lifecycle.Unfit(), cause)
     finally:
         with contextlib.suppress(OSError):
             progress.unlink(missing_ok=True)
-    return Answer(child.number, lifecycle.Answered())
+    return Reply(child.number, lifecycle.Answered())
 
 
-def check_health(child: Child, record: Deployment) -> Answer:
+def check_health(child: Child, record: Deployment) -> Reply:
     from launcher.engine.client import is_loaded  # noqa: PLC0415  as above
 
-    return Answer(child.number, lifecycle.HealthChecked(bool(is_loaded(record.url))))
+    return Reply(child.number, lifecycle.HealthChecked(bool(is_loaded(record.url))))

@@ -17,14 +17,14 @@ from pathlib import Path
 
 from launcher.deployment import process
 from launcher.deployment.identity import Presence, find_presence, identify
-from launcher.deployment.options import SupervisorOptions, parse_options
+from launcher.deployment.options import SupervisorOptions
 from launcher.deployment.record import Deployment, Phase
 from launcher.deployment.records import find_record, marker_of, progress_path
 from launcher.deployment.supervisor import lifecycle, protect
 from launcher.deployment.supervisor.bookkeeping import Bookkeeping
 from launcher.deployment.supervisor.child import Child
 from launcher.deployment.supervisor.lifecycle import State
-from launcher.deployment.supervisor.questions import Answer, Questions, check_health, watch_load
+from launcher.deployment.supervisor.questions import Questions, Reply, check_health, watch_load
 from launcher.deployment.supervisor.record_keeper import RecordKeeper
 from launcher.deployment.supervisor.vram_growth import VramGrowth, VramMeter
 from launcher.engine import environment
@@ -91,7 +91,7 @@ class Supervisor:
         return self._life.state
 
     def _stop_self(self) -> None:
-        self._questions.put(Answer(self._number, lifecycle.Stop()))
+        self._questions.put(Reply(self._number, lifecycle.Stop()))
 
     # ---- the main loop ----
 
@@ -101,7 +101,7 @@ class Supervisor:
         timeout = None if due is None else max(0.0, due - time.monotonic())
         for key, _ in self._selector.select(timeout):
             if key.fd == self._questions.wake_read:
-                self._take_answers()
+                self._take_replies()
             else:
                 self._read_stdout()
         self._look_for_exit()
@@ -111,13 +111,13 @@ class Supervisor:
                 del self._timers[timer]
                 self._feed(lifecycle.Elapsed(timer, generation))
 
-    def _take_answers(self) -> None:
+    def _take_replies(self) -> None:
         if self._questions.woken_by_stop():
             self._feed(lifecycle.Stop())
-        for answer in self._questions.answers():
-            if answer.child == self._number:  # else it is about an earlier child
-                self._cause = answer.cause or self._cause
-                self._feed(answer.event)
+        for reply in self._questions.replies():
+            if reply.child == self._number:  # else it is about an earlier child
+                self._cause = reply.cause or self._cause
+                self._feed(reply.event)
 
     def _read_stdout(self) -> None:
         """Read the child's reports; what it prints between them goes into the log."""
@@ -216,18 +216,18 @@ class Supervisor:
         self._keeper.set_process(identify(child.pid))
         return lifecycle.Spawned()
 
-    def _ask(self, question: Callable[[Child, Deployment], Answer | None]) -> None:
+    def _ask(self, question: Callable[[Child, Deployment], Reply | None]) -> None:
         child, record = self._child, self._keeper.record
         if child is not None:
             self._questions.ask(lambda: question(child, record))
 
-    def _watch(self, child: Child, record: Deployment) -> Answer | None:
-        answer = watch_load(child, record, self._options, self._progress)
-        if answer is not None and isinstance(answer.event, lifecycle.Answered):
+    def _watch(self, child: Child, record: Deployment) -> Reply | None:
+        reply = watch_load(child, record, self._options, self._progress)
+        if reply is not None and isinstance(reply.event, lifecycle.Answered):
             self._bookkeeping.claim(record, loaded=True)
             self._bookkeeping.note_load(record, child, None)
             child.vram_growth.close()
-        return answer
+        return reply
 
 
 def supervise(state_file: Path, open_vram_meter: OpenVramMeter | None = None) -> int:
@@ -243,7 +243,7 @@ def supervise(state_file: Path, open_vram_meter: OpenVramMeter | None = None) ->
     other = deployment.supervisor
     if other is not None and find_presence(other) is not Presence.GONE:
         return 0
-    options = parse_options(deployment.options)
+    options = deployment.options
     _, dropped = environment.engine_env({name: "" for name in os.environ if name not in options.passed})
     for name in dropped:
         del os.environ[name]

@@ -3,10 +3,8 @@ that do what the test says."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,7 +12,7 @@ from launcher.commands.claims import claim_rows, driver_of, without_reserved
 from launcher.commands.here import here_with
 from launcher.commands.up.retry import Launch, launch_or_rescue
 from launcher.deployment import history
-from launcher.deployment.history import HistoryEntry, Identity, plan_key
+from launcher.deployment.history import HistoryEntry, Identity, RescueNote, plan_key
 from launcher.deployment.record import Deployment
 from launcher.deployment.supervisor.ready import LoadFailed
 from launcher.engine.log.cause import Cause, CauseKind
@@ -56,19 +54,18 @@ class Story:
 
     def __init__(self, folder: Path, n_failures: int, cause: Cause | None = None) -> None:
         self.tried: list[Plan] = []
-        self.notes: list[Mapping[str, Any]] = []
+        self.notes: list[RescueNote] = []
         self.said: list[str] = []
         self.file = folder / "history.jsonl"
         self._left = n_failures
         self._cause = cause
 
-    def start(self, plan: Plan, notes: Mapping[str, Any]) -> Deployment:
+    def start(self, plan: Plan, note: RescueNote) -> Deployment:
         self.tried.append(plan)
-        self.notes.append(notes)
+        self.notes.append(note)
         ready = len(self.tried) > self._left
         cause = None if ready else self._cause or out_of_memory(plan)
         identity = Identity(plan=plan_key(plan), engine="e", driver=None)
-        attempt = history.attempt_from(notes)
         entry = HistoryEntry(
             at="now",
             name="m",
@@ -76,7 +73,9 @@ class Story:
             identity=identity,
             outcome=history.outcome_of(cause),
             load_s=1.0,
-            **attempt,
+            step=note.step,
+            saves=note.saves,
+            correction=note.correction,
         )
         history.append_entry(self.file, entry)
         if cause is not None:

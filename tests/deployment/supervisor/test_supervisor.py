@@ -172,7 +172,7 @@ def test_an_engine_that_is_not_there_is_named(deployments: Path, tmp_path: Path)
 
 def test_one_that_does_not_answer_is_degraded(deployments: Path, tmp_path: Path) -> None:
     command = fake_command("--deaf-after", "2")
-    bring_up(deployments, a_request("m", command, stub_model(tmp_path), notes={"check_s": 0.2}))
+    bring_up(deployments, a_request("m", command, stub_model(tmp_path), check_s=0.2))
     until(lambda: record_of(deployments).phase is Phase.DEGRADED)
     status = read_status(record_of(deployments))
     assert (status.state, status.detail) == (
@@ -185,7 +185,7 @@ def test_one_that_does_not_answer_is_degraded(deployments: Path, tmp_path: Path)
 def test_what_was_promised_is_claimed_until_it_ends(deployments: Path, tmp_path: Path) -> None:
     folder = tmp_path / "claims"
     notes = {"claim": {"GPU-1": 7, RAM: 1 << 50}, "claim_folder": str(folder)}
-    deployment = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path), notes=notes))
+    deployment = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path), **notes))
     [claim] = claims.read_claims(folder)
     assert (claim.name, claim.process, claim.loaded) == ("m", deployment.supervisor, True)
     assert set(claims.reserved_bytes((claim,))) == {RAM}
@@ -195,7 +195,7 @@ def test_what_was_promised_is_claimed_until_it_ends(deployments: Path, tmp_path:
 
 def test_every_load_is_in_the_history(deployments: Path, tmp_path: Path) -> None:
     file = tmp_path / "history.jsonl"
-    request = a_request("m", fake_command(), stub_model(tmp_path), keep_up=True, notes={"history": str(file)})
+    request = a_request("m", fake_command(), stub_model(tmp_path), keep_up=True, history=str(file))
     deployment = bring_up(deployments, request)
     assert deployment.pid is not None
     os.kill(deployment.pid, signal.SIGABRT)
@@ -217,7 +217,8 @@ def test_what_the_driver_says_is_progress_and_history(deployments: Path, tmp_pat
         fake_command("--load-seconds", "2", "--take-vram", str(used), "20000"),
         model,
         stored_plan=plan,
-        notes={"history": str(file), "devices": {"CUDA0": "GPU-1", "CUDA1": "GPU-2"}},
+        history=str(file),
+        devices={"CUDA0": "GPU-1", "CUDA1": "GPU-2"},
     )
     library = {
         "LD_LIBRARY_PATH": str(nvml_library(tmp_path)),
