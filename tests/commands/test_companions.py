@@ -116,7 +116,7 @@ def test_a_draft_that_works_on_the_models_states_is_named_not_counted(tmp_path: 
     flags = ("-md", str(path), "--spec-type", "draft-eagle3")
     found = find_companions(flags, sources_of(read_settings()))
     assert found.draft is None
-    assert found.wishes.n_draft == 3
+    assert found.request.n_draft == 3
     assert "draft model d is not in the ledger" in found.notes[0]
 
 
