@@ -11,9 +11,9 @@ from launcher.models.files.disk_space import RUN_AGAIN, Destination, MissingFile
 from launcher.models.files.place import partial_path_of
 from launcher.models.files.plain_folder import PlainFolder, lock_path_of
 from launcher.models.located import Located, PullOptions, UrlFiles
+from launcher.models.network.trouble import Trouble, TroubleKind
 from launcher.models.store import HubStore
 from launcher.models.transfer.download import Download
-from launcher.models.transfer.failures import Trouble, TroubleKind
 from launcher.models.transfer.partial_file import PartialFile, remove_partial_file
 from launcher.models.transfer.transfer import download_all, tuning_here
 from launcher.models.url import file_name, shard_urls, status_error

@@ -7,8 +7,8 @@ from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defin
 
 from launcher.errors import HashMismatch, LauncherError, TryAgain, UsageError
 from launcher.models.hub.endpoint import Endpoint, explained
+from launcher.models.network.trouble import Trouble, TroubleKind
 from launcher.models.transfer.download import Download
-from launcher.models.transfer.failures import Trouble, TroubleKind
 from launcher.system.certificates import AUTHORITY_HINT
 
 
@@ -34,8 +34,14 @@ def why_not_arrived(
     if trouble.kind in {TroubleKind.REFUSED, TroubleKind.LINK} and trouble.status is not None:
         refusal = _refusal(download, trouble, trouble.status, endpoint, repo)
         return refusal or TryAgain(f"{thing}: {trouble.reason}", hint=goes_on)
+    if trouble.kind is TroubleKind.DISTRUSTED:
+        reason = f"its certificate is not trusted: {trouble.reason}"
+        return UsageError(f"{thing} cannot be fetched: {reason}", hint=AUTHORITY_HINT)
     if trouble.kind is TroubleKind.REFUSED:
-        return UsageError(f"{thing} cannot be fetched: {trouble.reason}", hint=AUTHORITY_HINT)
+        return UsageError(
+            f"{thing} cannot be fetched: {trouble.reason}",
+            hint=f"set HF_ENDPOINT to another mirror, then: {again}",
+        )
     return TryAgain(f"{thing} did not arrive whole: {trouble.reason}", hint=goes_on)
 
 

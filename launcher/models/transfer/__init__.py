@@ -4,10 +4,7 @@ transfer.py       the leading thread
 download.py       a file to fetch, and who receives it
 schedule.py       which bytes to ask for next. Pure
 receiving.py      a connection's thread
-connection.py     an HTTP connection
 request.py        a ranged request
-response.py       judge a server's answer. Pure
-failures.py       kinds of trouble, and retries. Pure
 sync_and_hash.py  threads that sync and hash
 digest.py         sha256 of a file in pieces
 partial_file.py   the file being filled

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from launcher.errors import LauncherError
-from launcher.models.transfer.failures import Trouble
+from launcher.models.network.trouble import Trouble
 from launcher.models.transfer.partial_file import PartialFile
 
 

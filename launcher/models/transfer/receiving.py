@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 import time
 
-from launcher.models.transfer.connection import Connection
-from launcher.models.transfer.failures import Trouble, TroubleKind
-from launcher.models.transfer.request import RangeAnswer, request_range
+from launcher.models.network.connection import Connection
+from launcher.models.network.request import Answer
+from launcher.models.network.trouble import Trouble, TroubleKind
+from launcher.models.transfer.request import request_range
 from launcher.models.transfer.schedule import Span
 from launcher.models.transfer.state import OpenShard, ServerBusy, ShardFailed, TransferState
 from launcher.units import KIB
@@ -56,9 +57,9 @@ def _fetch(
     link = opened.redirected_to
     answer = request_range(connection, opened.download, link, span.position, span.end)
     with state.changed:
-        if isinstance(answer, RangeAnswer):
+        if isinstance(answer, Answer):
             opened.redirected_to = answer.link
-            changed = _check_version(state, span, opened, answer.version)
+            changed = _check_version(state, span, opened, answer.head.version)
             if changed is not None:
                 return changed
         elif answer.kind is TroubleKind.LINK and link is not None:
@@ -85,14 +86,13 @@ def _check_version(state: TransferState, span: Span, opened: OpenShard, version:
 
 
 def _read_body(
-    state: TransferState, answer: RangeAnswer, span: Span, opened: OpenShard, buffer: memoryview
+    state: TransferState, answer: Answer, span: Span, opened: OpenShard, buffer: memoryview
 ) -> Trouble | None:
     """Write and hash the body until the span ends. Raises OSError of the disk only."""
     n_read = min(_FIRST_READ, len(buffer))
     while not _is_over(state, span):  # asked each time: the span's end may come nearer
-        began = answer.connection.reading_since = time.monotonic()
+        began = time.monotonic()
         n_bytes = answer.read_into(buffer[: min(n_read, span.end - span.position)])
-        answer.connection.reading_since = None
         if isinstance(n_bytes, Trouble):
             return n_bytes
         if _is_over(state, span):

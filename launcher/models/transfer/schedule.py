@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from launcher.models.transfer.failures import Trouble, TroubleKind, wait_after
+from launcher.models.network.policy import wait_after
+from launcher.models.network.trouble import Trouble, TroubleKind
 from launcher.models.transfer.tuning import Tuning
 
 

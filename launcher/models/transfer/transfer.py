@@ -11,10 +11,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
-from launcher.models.transfer.connection import Connection
+from launcher.models.network.connection import Connection
+from launcher.models.network.trouble import Trouble, TroubleKind
 from launcher.models.transfer.digest import Digest
 from launcher.models.transfer.download import Download, Recipient
-from launcher.models.transfer.failures import Trouble, TroubleKind
 from launcher.models.transfer.partial_file import PartialFile
 from launcher.models.transfer.receiving import receive
 from launcher.models.transfer.state import OpenShard, ServerBusy, ShardFailed, TransferEvent, TransferState

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from launcher.models.network.policy import NO_DEADLINE, Policy
 from launcher.units import KIB, MIB
 
 _SHARDS, _MOST = 4, 16
@@ -18,7 +19,7 @@ def connections_for(cores: int) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tuning:
+class Tuning(Policy):
     """The numbers of one transfer."""
 
     connections: int = _SHARDS  # over all shards
@@ -31,16 +32,13 @@ class Tuning:
     # At most half a unit. 256 KiB and 1 MiB are nearly the same (4 GiB on 2 cores: 5.3 and 5.0 s).
     buffer_bytes: int = 1 * MIB
 
-    patience_s: float = 10.0  # silence that ends a connection
-    # Fewer bytes than this in the window end a connection, and so does a single read that takes as long.
     crawl_window_s: float = 30.0
     crawl_bytes: int = 64 * KIB
+    deadline_s: float = NO_DEADLINE  # a transfer goes on as long as it gets anywhere
 
     # So many failures in a row without worthwhile bytes end the pull: with the backoff doubling up to the
     # longest, after about a minute.
     attempts: int = 8
-    link_attempts: int = 3  # of those, for a signed link that is refused
+    unreachable_attempts: int = 8
+    senseless_attempts: int = 8
     worthwhile_bytes: int = 64 * KIB
-    backoff_s: float = 0.5
-    longest_backoff_s: float = 30.0
-    longest_wait_s: float = 60.0  # the longest wait that a server may ask for

@@ -19,10 +19,10 @@ from launcher.models.hub.download import fetch_hub_files
 from launcher.models.hub.endpoint import Endpoint
 from launcher.models.hub.repo import open_repo
 from launcher.models.located import Located, PullOptions
+from launcher.models.network.request import Answer
+from launcher.models.network.trouble import Trouble
 from launcher.models.refs import ModelRef, RefKind
 from launcher.models.store import HubStore
-from launcher.models.transfer.failures import Trouble
-from launcher.models.transfer.request import RangeAnswer
 from launcher.progress import OnProgress, Step, silent
 from launcher.units import KIB
 from tests.fakes.hub import FakeHub, Fault, Seen
@@ -208,14 +208,14 @@ def test_a_slow_server_is_asked_for_little_at_once_and_what_comes_is_seen(
     hub.publish(REPO, shards := tiny_split("big-Q4_K_M", 3, n_values=75_000))
     located = open_repo(ModelRef(kind=RefKind.HUB, name=REPO), endpoint=endpoint, store=store)
     hub.faults.append(Fault(bytes_per_s=128 * KIB))
-    asked: dict[RangeAnswer, list[int]] = {}
-    read_into = RangeAnswer.read_into
+    asked: dict[Answer, list[int]] = {}
+    read_into = Answer.read_into
 
-    def watched(answer: RangeAnswer, buffer: memoryview) -> int | Trouble:
+    def watched(answer: Answer, buffer: memoryview) -> int | Trouble:
         asked.setdefault(answer, []).append(len(buffer))
         return read_into(answer, buffer)
 
-    monkeypatch.setattr(RangeAnswer, "read_into", watched)
+    monkeypatch.setattr(Answer, "read_into", watched)
     steps: list[Step] = []
     tuning = replace(QUICK, unit_bytes=256 * KIB, buffer_bytes=256 * KIB, span_bytes=512 * KIB)
     options = PullOptions(tuning=tuning)

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from launcher.models.transfer.connection import Connection
+from launcher.models.network.connection import Connection
+from launcher.models.network.request import Answer
 from launcher.models.transfer.digest import Digest
 from launcher.models.transfer.download import Download
 from launcher.models.transfer.partial_file import PartialFile
 from launcher.models.transfer.receiving import _read_body
-from launcher.models.transfer.request import RangeAnswer
 from launcher.models.transfer.schedule import Span
 from launcher.models.transfer.state import OpenShard, ShardComplete, TransferState
 from launcher.models.transfer.sync_and_hash import hash_rest
@@ -80,7 +80,7 @@ class Body:
 
 
 def read(state: TransferState, span: Span, opened: OpenShard, content: bytes) -> None:
-    answer: RangeAnswer = Body(content)  # type: ignore[assignment]
+    answer: Answer = Body(content)  # type: ignore[assignment]
     assert _read_body(state, answer, span, opened, memoryview(bytearray(UNIT))) is None
 
 

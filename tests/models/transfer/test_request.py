@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.models.transfer.connection import Connection
+from launcher.models.network.connection import Connection
+from launcher.models.network.request import Answer
+from launcher.models.network.trouble import Trouble, TroubleKind
 from launcher.models.transfer.download import Download
-from launcher.models.transfer.failures import Trouble, TroubleKind
-from launcher.models.transfer.request import RangeAnswer, request_range
+from launcher.models.transfer.request import request_range
 from tests.models.transfer.test_transfer import DATA, Server, serving
 
 
@@ -44,7 +45,7 @@ def url(handler: type[Redirecting]) -> Iterator[str]:
         yield running
 
 
-def asked(url: str) -> RangeAnswer | Trouble:
+def asked(url: str) -> Answer | Trouble:
     wanted = Download(
         name="x",
         size_bytes=len(DATA),
@@ -77,12 +78,12 @@ def test_a_link_is_asked_for_as_it_was_given_and_the_rest_spelled_out(
 ) -> None:
     handler.location = location
     answer = asked(url)
-    assert isinstance(answer, RangeAnswer)
+    assert isinstance(answer, Answer)
     assert handler.targets == ["/x", target]
 
 
 def test_a_typed_address_may_hold_any_letter(handler: type[Redirecting], url: str) -> None:
-    assert isinstance(asked(url.removesuffix("/x") + "/模型/\udcff"), RangeAnswer)
+    assert isinstance(asked(url.removesuffix("/x") + "/模型/\udcff"), Answer)
     assert handler.targets == ["/%E6%A8%A1%E5%9E%8B/%FF"]
 
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.models.transfer.failures import Trouble, TroubleKind, wait_after
+from launcher.models.network.policy import wait_after
+from launcher.models.network.trouble import Trouble, TroubleKind
 from launcher.models.transfer.schedule import Schedule, Span
 from launcher.models.transfer.tuning import Tuning
 

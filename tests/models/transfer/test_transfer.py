@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import LauncherError, TryAgain
+from launcher.models.network.trouble import Trouble
 from launcher.models.transfer.download import Download
-from launcher.models.transfer.failures import Trouble
 from launcher.models.transfer.partial_file import PartialFile
 from launcher.models.transfer.transfer import _Transfer, download_all
 from launcher.models.transfer.tuning import Tuning

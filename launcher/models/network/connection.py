@@ -6,19 +6,28 @@ import base64
 import contextlib
 import http.client
 import string
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from socket import SHUT_RDWR, socket
+from ssl import SSLCertVerificationError
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from launcher.errors import UsageError
 from launcher.system.certificates import trusted_certificates
+from launcher.units import KIB
 
 _PORTS = {"http": 80, "https": 443}
+_SMALL_BODY = 16 * KIB  # of a redirect or a refusal: reading it on is cheaper than another connection
 
 NETWORK_ERRORS = (OSError, http.client.HTTPException)
 """What `get` and reading an answer raise when the network or the server fails."""
+
+
+class UnreachableError(OSError):
+    """No connection was made; the cause says why."""
 
 
 def origin_of(url: str) -> tuple[str, str, int]:
@@ -37,8 +46,8 @@ def in_ascii(address: str, encoding: str = "utf-8") -> str:
 class Connection:
     """A connection to one server at a time. Not safe for threads, except `abort`."""
 
-    # http.client, while the rest of the program uses httpx2: that hands bodies on as new bytes objects, and
-    # `readinto` fills one buffer again and again (DESIGN.md has the figures).
+    # http.client and not httpx2: that hands bodies on as new bytes objects, and `readinto` fills one buffer
+    # again and again (DESIGN.md has the figures); and nothing ends one of its reads from another thread.
 
     def __init__(self, patience_s: float) -> None:
         self._patience_s = patience_s
@@ -47,28 +56,37 @@ class Connection:
         self._answer: http.client.HTTPResponse | None = None
         self._proxy: _Proxy | None = None
         self.reading_since: float | None = None
-        """When the read under way began, on the clock of its reader; None: nothing is being read."""
+        """When the read under way began, by `time.monotonic`; None: nothing is being read."""
 
     def get(self, url: str, headers: Mapping[str, str]) -> http.client.HTTPResponse:
         """Send a GET and return the answer, its body not read. Redirects are not followed.
 
         Raises NETWORK_ERRORS, ValueError for an invalid address, UsageError for an unusable proxy.
         """
-        if self._answer is not None and not self._answer.isclosed():
-            self.close()  # its body was not read to the end
         parts = urlsplit(url)
-        reused = self._origin == origin_of(url) and self._http is not None
-        if not reused:
-            self.close()
-            self._connect(parts, url)
-        try:
-            return self._request(parts, headers)
-        except NETWORK_ERRORS:
-            self.close()
+        with self.reading():
+            self._leave_last_answer()
+            reused = self._origin == origin_of(url) and self._http is not None
             if not reused:
-                raise
-        self._connect(parts, url)  # the server had closed the idle connection
-        return self._request(parts, headers)
+                self.close()
+                self._connect(parts, url)
+            try:
+                return self._request(parts, headers)
+            except NETWORK_ERRORS as error:
+                self.close()
+                if not reused or isinstance(error, TimeoutError):
+                    raise
+            self._connect(parts, url)  # the server had closed the idle connection
+            return self._request(parts, headers)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Note in `reading_since` that a read is under way."""
+        self.reading_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self.reading_since = None
 
     def close(self) -> None:
         connection, self._http, self._answer = self._http, None, None
@@ -85,6 +103,19 @@ class Connection:
             with contextlib.suppress(OSError):  # closed by its own thread a moment ago
                 socket.shutdown(sock, SHUT_RDWR)
 
+    def _leave_last_answer(self) -> None:
+        """Read what is left of the last body if it is little, else close the connection."""
+        answer = self._answer
+        if answer is None or answer.isclosed():
+            return
+        if answer.length is None or answer.length > _SMALL_BODY:
+            self.close()
+            return
+        try:
+            answer.read()
+        except NETWORK_ERRORS:
+            self.close()
+
     def _connect(self, parts: SplitResult, url: str) -> None:
         scheme, host, port = self._origin = origin_of(url)
         if scheme not in _PORTS or not host:
@@ -99,6 +130,14 @@ class Connection:
                 self._http.set_tunnel(host, port, headers=proxy.headers)
         else:
             self._http = http.client.HTTPConnection(at, at_port, timeout=self._patience_s)
+        try:
+            self._http.connect()
+        except SSLCertVerificationError:
+            self.close()
+            raise
+        except NETWORK_ERRORS as error:
+            self.close()
+            raise UnreachableError(str(error)) from error
 
     def _request(self, parts: SplitResult, headers: Mapping[str, str]) -> http.client.HTTPResponse:
         assert self._http is not None  # noqa: S101 (_connect came before)

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from launcher.models.transfer.failures import TroubleKind
-from launcher.models.transfer.response import ResponseHead, find_trouble, retry_after_s
+from launcher.models.network.answer import ResponseHead, find_range_trouble, retry_after_s
+from launcher.models.network.trouble import TroubleKind
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 RIGHT = {"content-range": "bytes 50-99/100", "content-length": "50"}
@@ -17,7 +17,7 @@ def kind(
     status: int, headers: dict[str, str], *, position: int = 50, redirected: bool = True
 ) -> TroubleKind | None:
     head = ResponseHead(status=status, headers=headers, url="http://h/x", redirected=redirected)
-    trouble = find_trouble(head, position=position, size_bytes=100, now=NOW)
+    trouble = find_range_trouble(head, position=position, size_bytes=100, now=NOW)
     return trouble.kind if trouble else None
 
 
@@ -30,7 +30,7 @@ def test_the_bytes_that_were_asked_for() -> None:
 @pytest.mark.parametrize(
     ("status", "headers", "expected"),
     [
-        (206, {}, TroubleKind.MISFIT),
+        (206, {}, TroubleKind.VAGUE),
         (206, {"content-range": "bytes 49-99/100"}, TroubleKind.MISFIT),
         (206, {"content-range": "bytes 50-99/101"}, TroubleKind.MISFIT),
         (206, RIGHT | {"content-encoding": "gzip"}, TroubleKind.REFUSED),
