@@ -1,20 +1,20 @@
-"""Keep a server running after the command that started it: start, record, watch and end it.
+"""Keep a server running after the command that started it.
 
-address.py           who can reach a server, and its URL
-await_ready.py       wait in the launcher until the record says ready
-claims.py            memory reserved by every deployment on this host
-deploy.py            bring a deployment up, attend it in the foreground
-history.py           a line for every load: planned, allocated, how it ended
-identity.py          recognise a process, although pids are reused
-install/             systemd units, and the server for elsewhere
-log_file.py          rotate, read and follow llama-server's log
-options.py           what a launcher tells its supervisor
-ports.py             find free ports, and who has the others
-process.py           start a process that outlives us, end its whole tree
+address.py           exposure and URL
+await_ready.py       wait for a ready record
+claims.py            reserved memory
+deploy.py            bring up, attend in the foreground
+history.py           a line for every load
+identity.py          tell processes apart, although pids are reused
+install/             systemd units, servers for elsewhere
+log_file.py          rotate, read, follow the log
+options.py           settings of a supervisor
+ports.py             free ports
+process.py           start and end a process tree
 record.py            a deployment as a value and as JSON
-records.py           the files of the records, and their locks
-start_supervisor.py  as a unit of systemd, or as a process
-status.py            running, degraded, gone: what a deployment is right now
-supervisor/          the process that stays beside a server and restarts it
+records.py           record files and their locks
+start_supervisor.py  as a systemd unit or a process
+status.py            running, degraded, gone
+supervisor/          restarts the server
 takedown.py          end a deployment and forget it
 """

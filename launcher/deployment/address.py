@@ -1,4 +1,4 @@
-"""Addresses llama-server listens on: who can reach them, and the URL this machine uses."""
+"""Addresses llama-server listens on: who can reach them, and their URL here."""
 
 from __future__ import annotations
 

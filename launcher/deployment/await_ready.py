@@ -1,4 +1,4 @@
-"""Wait in the launcher until a supervisor has its server ready, by reading the record."""
+"""Wait in the launcher, by reading the record, until a supervisor has its server ready."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _POLL_S = 0.02  # one stat of the record each
 
 
 def await_ready(folder: Path, name: str, supervisor: ProcessId, on_progress: OnProgress) -> Deployment:
-    """Return the record once it says that the server is ready.
+    """Return the record once the server is ready.
 
     Raises EngineFailed (LoadFailed with the cause) as soon as it cannot be, TryAgain if the disk is full.
     """
@@ -75,8 +75,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def _raise_if_disk_full(folder: Path, supervisor: ProcessId) -> None:
-    """Raise TryAgain if the supervisor ended because it could not write its record."""
-    status = reap_process(supervisor)
+    status = reap_process(supervisor)  # it ends with TryAgain's if it could not write its record
     check_disk_space(folder)  # under systemd there is no exit status for us
     if status == TryAgain.exit_code:
         raise records_unwritable(folder)

@@ -1,7 +1,6 @@
 """Reserve memory for deployments on this host: two that start at once never plan the same bytes.
 
-A claim is a file: bytes by GPU and of RAM, and the process that holds it, first the launcher that plans, then
-the supervisor. It ends with its process. Where the system has a place for that, all users share the folder.
+A claim is a file and ends with the process that holds it: the launcher that plans, then the supervisor.
 """
 
 from __future__ import annotations
@@ -35,8 +34,6 @@ _WAIT_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """Memory reserved for one deployment."""
-
     name: str
     process: ProcessId
     rows: Mapping[str, int]  # bytes by GPU UUID (llama.cpp's name where there is none) and RAM
@@ -84,7 +81,7 @@ def make_shared_folder(folder: Path) -> None:
 
 
 def write_claim(folder: Path, key: str, claim: Claim) -> None:
-    """Write the claim; a supervisor's replaces that of its launcher. Raises OSError."""
+    """Write the claim; a supervisor's replaces its launcher's. Raises OSError."""
     make_shared_folder(folder)
     with replacing(_path(folder, key)) as file:
         file.write(json.dumps(asdict(claim)).encode())
@@ -128,7 +125,7 @@ def reserved_bytes(claims: tuple[Claim, ...]) -> dict[str, int]:
 
 
 def claim_key(folder: Path, name: str) -> str:
-    """Return the file name of a deployment's claim: user, name, and folder of its record."""
+    # One for each user, folder of records, and name.
     digest = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()[:8]
     return f"{os.getuid()}-{name}-{digest}"
 
@@ -173,7 +170,6 @@ def _owns(claim: Claim, path: Path) -> bool:
 
 
 def _anonymous_bytes(process: ProcessId) -> int:
-    """Return the process tree's memory that belongs to no file: proc(5), RssAnon, RssShmem."""
     return sum(_anonymous_bytes_of(member.pid) for member in process_tree(process))
 
 
@@ -184,4 +180,5 @@ def _anonymous_bytes_of(pid: int) -> int:
         with contextlib.suppress(psutil.Error):
             return int(psutil.Process(pid).memory_info().rss)  # this system does not tell them apart
         return 0
+    # Memory that belongs to no file: proc(5).
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon:", "RssShmem:")))

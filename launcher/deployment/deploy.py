@@ -1,8 +1,6 @@
 """Bring a deployment up, or find it running, and stay with it in the foreground.
 
-The launcher writes the first record, which claims name and port, and starts the supervisor, which writes from
-then on. A launcher or supervisor killed at any moment leaves nothing, or something that `ps` shows and `stop`
-ends.
+A launcher or supervisor killed at any moment leaves nothing, or something that `ps` shows and `stop` ends.
 """
 
 from __future__ import annotations
@@ -75,9 +73,8 @@ def bring_up(
 ) -> Deployment:
     """Return the deployment, ready: found running with the same plan, taken over, or started now.
 
-    Waits while another launcher starts the same name, and takes over if that dies. On any failure and on
-    Ctrl-C nothing is left but the log. Raises UsageError (another plan runs under the name, port in use,
-    exposed without a key), LoadFailed, TryAgain (the disk is full), OSError.
+    On any failure and on Ctrl-C nothing is left but the log. Raises UsageError (another plan runs under the
+    name, port in use, exposed without a key), LoadFailed, TryAgain (the disk is full), OSError.
     """
     check_exposure(request.host, request.api_key_file)
     check_disk_space(folder)
@@ -87,6 +84,7 @@ def bring_up(
         text = f"another launcher is starting {request.name}"
         on_progress(Step(phase="wait", done=0, total=None, unit="s", text=text))
 
+    # Waits while another launcher starts the same name, and takes over if that dies.
     with hold_start(folder, request.name, on_wait=waiting):
         deployment = _find_running(folder, request)
         if deployment is not None and deployment.phase is not Phase.STARTING:
@@ -94,6 +92,7 @@ def bring_up(
         try:
             supervisor = None if deployment is None else deployment.supervisor
             if supervisor is None:
+                # Writes the first record; the supervisor writes from then on.
                 claimed = _claim_name_and_port(folder, request, limits or StallLimits())
                 supervisor = start_supervisor(folder, claimed, request.env, request.cwd)
             return await_ready(folder, request.name, supervisor, on_progress)
@@ -103,7 +102,7 @@ def bring_up(
 
 
 def already_up(folder: Path, name: str, plan_hash: str, port: int | None) -> Deployment | None:
-    """Return the deployment that runs under this name with this plan; None if there is none.
+    """Return the deployment that runs under this name with this plan.
 
     Raises UsageError as `bring_up` would.
     """
@@ -121,15 +120,12 @@ def already_up(folder: Path, name: str, plan_hash: str, port: int | None) -> Dep
 
 
 def attend(folder: Path, deployment: Deployment, *, grace_s: float = GRACE_S) -> None:
-    """Stay with a deployment until `launcher stop` ends it; KeyboardInterrupt ends it, and is raised.
-
-    Raises EngineFailed with the cause if it ends by itself.
-    """
+    """Stay with a deployment until it is stopped. Raises EngineFailed with the cause if it ends by itself."""
     keeper = deployment.supervisor or deployment.process
     try:
         while keeper is not None and find_presence(keeper) is Presence.RUNNING:
             time.sleep(_POLL_S)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # ends the deployment
         take_down(folder, deployment.name, grace_s=grace_s)
         raise
     entry = find_record(folder, deployment.name)
@@ -175,7 +171,6 @@ def _refuse_another(entry: Deployment, plan_hash: str, port: int | None) -> None
 
 
 def _claim_name_and_port(folder: Path, request: Request, limits: StallLimits) -> Deployment:
-    """Write and return the record of a deployment that is about to start."""
     with hold_ports(folder):
         others = [entry for entry in read_all(folder) if isinstance(entry, Deployment)]
         live = {

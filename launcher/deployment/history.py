@@ -1,8 +1,4 @@
-"""Note every load in a file: what was planned, what llama-server allocated, and how it ended.
-
-JSON lines. A correction that saved a load is used again for the same plan, engine and driver only: nothing is
-averaged, no margin is learned.
-"""
+"""Note every load in a file of JSON lines: what was planned, allocated, and how it ended."""
 
 from __future__ import annotations
 
@@ -31,26 +27,24 @@ HistoryRow = tuple[str, Mapping[str, int], Mapping[str, int]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What a correction is valid for: `plan_key`, sha256 of the engine, drivers' versions."""
+    """What a correction is valid for."""
 
-    plan: str
-    engine: str | None
-    driver: str | None
+    plan: str  # plan_key
+    engine: str | None  # sha256
+    driver: str | None  # versions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RescueNote:
-    """Which failed plan a load is to save (None: none), how, and how in words."""
+    """How a load is to save a plan that failed."""
 
-    saves: Identity | None = None
+    saves: Identity | None = None  # the failed plan
     correction: Mapping[str, object] = field(default_factory=dict)
-    step: str | None = None
+    step: str | None = None  # the correction in words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry:
-    """One load, as a line of the history."""
-
     at: str
     name: str
     model_id: str
@@ -77,7 +71,6 @@ def plan_key(plan: Plan) -> str:
 
 
 def compare_rows(ledger: Iterable[LedgerRow], seen: Iterable[RowUsage]) -> tuple[HistoryRow, ...]:
-    """Pair planned with logged bytes."""
     by_row = {row.where: row for row in seen}
     return tuple((row.where, _planned(row), _seen(by_row.get(row.where))) for row in ledger)
 
@@ -111,12 +104,13 @@ def append_entry(path: Path, entry: HistoryEntry) -> None:
 
 
 def read_history(path: Path) -> tuple[HistoryEntry, ...]:
-    """Return all entries, oldest first, without lines that cannot be read."""
+    """Return all readable entries, oldest first."""
     return tuple(_entries(path.with_name(f"{path.name}.1"))) + tuple(_entries(path))
 
 
 def find_correction(entries: Sequence[HistoryEntry], identity: Identity) -> Mapping[str, object] | None:
     """Return the correction that last saved this plan, unless it has failed since."""
+    # Only for the same plan, engine and driver: nothing is averaged, no margin is learned.
     for entry in reversed(entries):
         if entry.saves == identity:
             return entry.correction if entry.outcome == "ready" else None
@@ -124,7 +118,7 @@ def find_correction(entries: Sequence[HistoryEntry], identity: Identity) -> Mapp
 
 
 def parse_rescue(given: JsonObject) -> RescueNote:
-    """Return the note in an entry or in a supervisor's options. Raises Malformed."""
+    """Return the note in an entry or in options. Raises Malformed."""
     return RescueNote(
         saves=_parse_identity(given.object_at("saves")) if given.has("saves") else None,
         correction=given.mapping("correction") if given.has("correction") else {},

@@ -19,8 +19,6 @@ _MAX_PID = 1 << 31
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessId:
-    """The identity of one process."""
-
     pid: int
     start_time: (
         float  # seconds since boot on Linux (setting the clock does not change it), since the epoch elsewhere
@@ -41,7 +39,7 @@ class Presence(StrEnum):
 
 
 def identify(pid: int) -> ProcessId | None:
-    """Return the process that has `pid` now, a zombie too; None if there is none."""
+    """Return the process that has `pid` now, a zombie too."""
     seen = _look_up(pid)
     if seen is None:
         return None
@@ -65,7 +63,6 @@ def read_process(given: JsonObject) -> ProcessId:
 
 
 def find_presence(process: ProcessId) -> Presence:
-    """Tell whether that very process still runs."""
     seen = _look_up(process.pid)
     if seen is not None and is_here(process):
         # A zombie holds no memory and no port.
@@ -76,7 +73,7 @@ def find_presence(process: ProcessId) -> Presence:
 
 
 def is_here(process: ProcessId) -> bool:
-    """Tell whether the process exists on this host: its pid is still its own, even as a zombie."""
+    """Tell whether the pid is still the process's own, even as a zombie."""
     seen = _look_up(process.pid)
     return seen is not None and seen.start_time == process.start_time and _boot_id() == process.boot_id
 
@@ -89,7 +86,6 @@ def _boot_id() -> str | None:
 
 
 def _look_up(pid: int) -> _Seen | None:
-    """Return what the system says of the process that has `pid` now."""
     if sys.platform != "linux":
         try:
             process = psutil.Process(pid)

@@ -1,7 +1,7 @@
 """Open, bound, read and follow a deployment's log, to which llama-server itself appends.
 
-A start moves the old log to `.1`, and `.1` to `.2`. No process stands between server and file while it runs:
-a pipe would end the server with its reader. So every command that touches the deployment calls `trim`.
+No process stands between server and file: a pipe would end the server with its reader. So every command
+that touches the deployment calls `trim`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BLOCK = 1 << 20
 
 
 def open_log(path: Path) -> int:
-    """Open a fresh log (0600, append only), old ones moved aside. Raises OSError."""
+    """Open a fresh log (0600, append only). Raises OSError."""
     if path.exists():
         _shift(path)
         path.replace(_previous(path, 1))
@@ -29,11 +29,10 @@ def open_log(path: Path) -> int:
 
 
 def trim(path: Path, limit_bytes: int = LOG_LIMIT_BYTES) -> None:
-    """Copy a log above `limit_bytes` to `.1` and empty it; do nothing if there is none.
+    """Copy a log above `limit_bytes` to `.1` and empty it.
 
-    It is open for appending, so the server's next write lands at the new end. A log has at most
-    LOG_LIMIT_BYTES and what is written between two commands (1 kB a request at the default verbosity). Lines
-    written between the last byte copied and the truncation are lost.
+    A log has at most LOG_LIMIT_BYTES and what is written between two commands (1 kB a request at the default
+    verbosity). Lines written between the last byte copied and the truncation are lost.
     """
     with contextlib.suppress(FileNotFoundError), path.open("r+b", buffering=0) as log:
         if os.fstat(log.fileno()).st_size <= limit_bytes:
@@ -43,7 +42,7 @@ def trim(path: Path, limit_bytes: int = LOG_LIMIT_BYTES) -> None:
         with open(descriptor, "wb") as copy:  # noqa: PTH123  the descriptor carries the permissions
             while block := log.read(_BLOCK):
                 copy.write(block)
-        log.truncate(0)
+        log.truncate(0)  # it is open for appending: the server's next write lands at the new end
 
 
 def tail(path: Path, n_bytes: int = 64 << 10) -> str:
@@ -75,14 +74,11 @@ def log_size(path: Path) -> int:
 
 
 def read_from(path: Path, start: int, limit: int) -> str:
-    """Return what was written after the first `start` bytes: `limit` bytes of its beginning and end.
-
-    Of the whole log, if it was emptied since.
-    """
+    """Return what was written after the first `start` bytes: `limit` bytes of its beginning and end."""
     try:
         with path.open("rb") as log:
             size = log.seek(0, os.SEEK_END)
-            log.seek(start if start <= size else 0)
+            log.seek(start if start <= size else 0)  # it may have been emptied since
             data = log.read(limit)
             if size - log.tell() > 0:
                 log.seek(max(log.tell(), size - limit))
@@ -95,10 +91,10 @@ def read_from(path: Path, start: int, limit: int) -> str:
 def follow(
     path: Path, *, last_lines: int | None = None, ended: Callable[[], bool] | None = None
 ) -> Iterator[str]:
-    """Yield the log's lines without newlines, then new ones as they come, through rotations.
+    """Yield the log's lines, then new ones as they come, through rotations.
 
-    Starts `last_lines` before the end, or at the beginning; waits for a log that does not exist yet. Returns
-    once `ended()` is true and everything written before was yielded.
+    Waits for a log that does not exist yet. Returns once `ended()` is true and everything written before was
+    yielded.
     """
     log: BinaryIO | None = None
     start = 0 if last_lines is None else _offset_of_last(path, last_lines)
@@ -128,11 +124,10 @@ def follow(
 
 
 def _unread(log: BinaryIO | None) -> bytes:
-    """Read everything after our position; from the beginning if the file was emptied."""
     if log is None:
         return b""
     if os.fstat(log.fileno()).st_size < log.tell():
-        log.seek(0)
+        log.seek(0)  # it was emptied
     return log.read()
 
 
@@ -144,7 +139,6 @@ def _opened(path: Path) -> BinaryIO | None:
 
 
 def _moved(path: Path, log: BinaryIO) -> bool:
-    """Tell whether another file has the name now."""
     try:
         return path.stat().st_ino != os.fstat(log.fileno()).st_ino
     except FileNotFoundError:
@@ -172,7 +166,6 @@ def _previous(path: Path, number: int) -> Path:
 
 
 def _shift(path: Path) -> None:
-    """Rename `.1` to `.2`, and so on; the oldest is lost."""
     for number in range(_N_OLD_LOGS, 1, -1):
         with contextlib.suppress(FileNotFoundError):
             _previous(path, number - 1).replace(_previous(path, number))

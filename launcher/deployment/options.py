@@ -38,7 +38,6 @@ _PROGRAM = "launcher.deployment.supervisor"
 
 
 def supervisor_command(state_file: Path) -> tuple[str, ...]:
-    """Return the command line of a supervisor for this record."""
     # -P: modules in the folder it starts in are not imported.
     return (sys.executable, "-P", "-m", _PROGRAM, str(state_file))
 

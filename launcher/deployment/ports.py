@@ -43,7 +43,7 @@ def check_port(host: str, port: int) -> None:
 
 
 def listens(process: ProcessId, port: int) -> bool | None:
-    """Tell whether the process or a descendant listens on `port`; None if the system does not say."""
+    """Tell whether the process or a descendant listens; None if the system does not say."""
     answer = None
     for member in process_tree(process):
         try:

@@ -1,4 +1,4 @@
-"""Start a process that outlives the launcher, recognise it later, and end its whole tree."""
+"""Start a process that outlives the launcher, and end its whole tree."""
 
 from __future__ import annotations
 
@@ -35,8 +35,6 @@ _POLL_S = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
-    """The work of a process so far."""
-
     read_bytes: int | None  # through system calls; None if the system does not say
     resident_bytes: int
     cpu_s: float
@@ -47,8 +45,8 @@ def start_process(
 ) -> ProcessId:
     """Start `argv` in a session of its own, stdin closed, stdout and stderr appended to `log_path`.
 
-    `marker` names the deployment in the environment of the whole tree. Raises NotFound, NotAllowed or
-    EngineFailed if the program cannot be run, TryAgain if the log cannot be written.
+    Raises NotFound, NotAllowed or EngineFailed if the program cannot be run, TryAgain if the log cannot be
+    written.
     """
     try:
         log = open_log(log_path)
@@ -77,13 +75,10 @@ def start_process(
 
 
 def reap_process(process: ProcessId) -> int | None:
-    """Return the exit status (negative: the signal) of a child of ours that has ended; once.
-
-    None while it runs, and for processes that are not our children.
-    """
+    """Return the exit status (negative: the signal) of a child of ours that has ended; once."""
     if not is_here(process):
         return None
-    with contextlib.suppress(ChildProcessError):
+    with contextlib.suppress(ChildProcessError):  # it is no child of ours
         pid, status = os.waitpid(process.pid, os.WNOHANG)
         return os.waitstatus_to_exitcode(status) if pid else None
     return None
@@ -92,9 +87,8 @@ def reap_process(process: ProcessId) -> int | None:
 def stop_process(process: ProcessId | None, *, marker: str, grace_s: float = GRACE_S) -> bool:
     """End the process and everything it started; return whether anything was alive.
 
-    SIGTERM goes to the process group and to descendants that left it; SIGKILL to what is left after
-    `grace_s`, or at once on Ctrl-C, which is raised afterwards. Raises EngineFailed naming pids that even
-    SIGKILL did not end.
+    SIGTERM first, SIGKILL after `grace_s`, or at once on Ctrl-C, which is raised afterwards. Raises
+    EngineFailed naming pids that even SIGKILL did not end.
     """
     members = _family(process, marker)
     if not members:
@@ -110,7 +104,6 @@ def stop_process(process: ProcessId | None, *, marker: str, grace_s: float = GRA
 
 
 def read_activity(process: ProcessId) -> Activity | None:
-    """Return the work of the process and its descendants; None if it is gone."""
     # The descendants count: an engine may be a wrapper script.
     parts = [part for member in process_tree(process) if (part := _activity_of(member)) is not None]
     if not parts:
@@ -124,7 +117,6 @@ def read_activity(process: ProcessId) -> Activity | None:
 
 
 def process_tree(process: ProcessId) -> tuple[psutil.Process, ...]:
-    """Return the process and its living descendants."""
     if find_presence(process) is not Presence.RUNNING:
         return ()
     try:
@@ -152,9 +144,9 @@ def cannot_run(program: str, error: OSError) -> EngineFailed | NotFound | NotAll
 
 
 def _family(process: ProcessId | None, marker: str) -> list[psutil.Process]:
-    """Return the living processes of a deployment: leader, session, descendants, bearers of the marker."""
     members: dict[int, psutil.Process] = {}
-    # The leader's pid names its session only while it is provably the leader's.
+    # Leader, session, descendants, bearers of the marker. The leader's pid names its session only while it
+    # is provably the leader's.
     leader = process.pid if process is not None and is_here(process) else None
     if leader is not None:
         with contextlib.suppress(psutil.Error):

@@ -116,7 +116,6 @@ def check_name(name: str) -> str:
 
 
 def plan_hash(document: Mapping[str, object]) -> str:
-    """Return a short hash of a JSON document, the same for equal documents."""
     text = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

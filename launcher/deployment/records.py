@@ -1,9 +1,9 @@
 """Keep the records of deployments in a folder.
 
-NAME.json   the record (0600), written whole or not at all
-NAME.log    llama-server's log, with NAME.log.1 and .2 before it
+NAME.json      the record (0600)
+NAME.log       llama-server's log, with NAME.log.1 and .2 before it
 NAME.progress  how far a load is
-NAME.lock   held by the launcher that starts it, until it is ready
+NAME.lock      held by the launcher that starts it, until it is ready
 """
 
 from __future__ import annotations
@@ -38,7 +38,6 @@ _MAX_RECORD_CHARS = 16 << 20  # what a longer file has after that makes it no JS
 
 
 def log_path(folder: Path, name: str) -> Path:
-    """Return the path of the log, which stays after the record is gone."""
     return folder / f"{check_name(name)}.log"
 
 
@@ -47,17 +46,15 @@ def state_path(folder: Path, name: str) -> Path:
 
 
 def marker_of(folder: Path, name: str) -> str:
-    """Return the mark of the deployment's processes (process.MARKER)."""
-    return str(state_path(folder, name).absolute())
+    return str(state_path(folder, name).absolute())  # the value of process.MARKER
 
 
 def progress_path(folder: Path, name: str) -> Path:
-    """Return the path of a load's progress, which a supervisor writes for the launcher."""
-    return folder / f"{check_name(name)}.progress"
+    return folder / f"{check_name(name)}.progress"  # a supervisor writes it for the launcher
 
 
 def save_record(folder: Path, deployment: Deployment) -> None:
-    """Write the record and sync it to disk. Raises OSError."""
+    """Write the record, whole or not at all, and sync it to disk. Raises OSError."""
     path = state_path(folder, deployment.name)
     text = json.dumps(record_json(deployment), indent=2, ensure_ascii=False) + "\n"
     descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.")  # mkstemp makes it 0600
@@ -87,7 +84,6 @@ def check_disk_space(folder: Path) -> None:
 
 
 def records_unwritable(folder: Path, error: OSError | None = None) -> TryAgain:
-    """Return the error for a folder in which no record can be kept."""
     if error is None:
         problem = f"the records of what runs could not be written to {folder}"
     elif error.errno in {errno.ENOSPC, errno.EDQUOT}:
@@ -98,12 +94,11 @@ def records_unwritable(folder: Path, error: OSError | None = None) -> TryAgain:
 
 
 def find_record(folder: Path, name: str) -> Deployment | UnreadableRecord | None:
-    """Return the record of that name; None if there is none. Raises UsageError for a bad name."""
+    """Return the record of that name. Raises UsageError for a bad name."""
     return _read(state_path(folder, name))
 
 
 def read_all(folder: Path) -> tuple[Deployment | UnreadableRecord, ...]:
-    """Return all records, unreadable ones too, sorted by name."""
     found = (_read(path) for path in sorted(folder.glob("*.json")))
     return tuple(entry for entry in found if entry is not None)
 

@@ -1,4 +1,4 @@
-"""Start the supervisor of a recorded deployment: as a unit of the user's systemd, or a process."""
+"""Start the supervisor of a recorded deployment, as a systemd unit or a process."""
 
 from __future__ import annotations
 
@@ -21,10 +21,7 @@ from launcher.errors import EngineFailed
 
 
 def start_supervisor(folder: Path, deployment: Deployment, env: Mapping[str, str], cwd: Path) -> ProcessId:
-    """Start the supervisor, which starts llama-server.
-
-    Raises NotFound, NotAllowed, EngineFailed, TryAgain.
-    """
+    """Start the supervisor. Raises NotFound, NotAllowed, EngineFailed, TryAgain."""
     # A program that cannot be run is reported now, not by the supervisor.
     _, (program, *_) = split_taskset(deployment.argv)
     for usable, error in ((os.F_OK, FileNotFoundError()), (os.X_OK, PermissionError())):
@@ -45,7 +42,6 @@ def start_supervisor(folder: Path, deployment: Deployment, env: Mapping[str, str
 
 
 def _start_unit(folder: Path, deployment: Deployment, env: Mapping[str, str], cwd: Path) -> ProcessId:
-    """Start the supervisor as a unit. Raises EngineFailed."""
     unit = unit_name(deployment.name)
     # The record names the unit before it is started, so that `stop` finds it whatever happens to us.
     save_record(folder, replace(deployment, unit=unit))

@@ -1,4 +1,4 @@
-"""Tell the state of a deployment: by its record and processes, and by asking the server itself."""
+"""Tell the state of a deployment, by its record and processes or by asking the server."""
 
 from __future__ import annotations
 
@@ -31,16 +31,12 @@ class DeploymentState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """A state, and words for what it does not say."""
-
     state: DeploymentState
-    detail: str | None = None
+    detail: str | None = None  # words for what the state does not say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vitals:
-    """How a server does."""
-
     uptime_s: float | None = None
     resident_bytes: int | None = None
     tokens_per_s: float | None = None  # llama-server's own gauge: since it was last asked
@@ -54,7 +50,7 @@ class StatusReport:
 
 
 def read_status(deployment: Deployment) -> Status:  # noqa: PLR0911  one line per state
-    """Return the state of a deployment by its recorded processes; the server is not asked."""
+    """Return the state by the recorded processes; the server is not asked."""
     process = deployment.process
     where = Presence.GONE if process is None else find_presence(process)
     if process is not None and where is Presence.OTHER_HOST:
@@ -79,7 +75,7 @@ def read_status(deployment: Deployment) -> Status:  # noqa: PLR0911  one line pe
 
 
 def ask_status(deployment: Deployment) -> StatusReport:
-    """Return state and vitals; a server that should run is asked whether it answers."""
+    """Return state and vitals; a server that should run is asked."""
     status, server = read_status(deployment), deployment.process
     active = None if server is None else read_activity(server)
     if server is None or active is None:

@@ -1,8 +1,4 @@
-"""Take a deployment down, so that nothing of it runs and nothing is recorded.
-
-Its supervisor is asked to end, through systemd if that keeps it. Processes that do not end in time are
-killed; they are found by their mark (process.MARKER).
-"""
+"""Take a deployment down, so that nothing of it runs and nothing is recorded."""
 
 from __future__ import annotations
 
@@ -41,10 +37,8 @@ _HANDOVER_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenDown:
-    """A deployment that was taken down: its state before, and the recorded pid."""
-
     name: str
-    was: DeploymentState
+    was: DeploymentState  # before
     pid: int | None
 
 
@@ -82,7 +76,7 @@ def tidy(folder: Path) -> None:
 
 
 def _end(folder: Path, entry: Deployment, grace_s: float) -> None:
-    """End all its processes: ask the supervisor, and after `grace_s` use force."""
+    # The supervisor is asked, through systemd if that keeps it; force comes after `grace_s`.
     keeper = entry.supervisor
     asked = entry.unit is not None and transient.stop_unit(entry.unit, wait=False)
     if keeper is not None and find_presence(keeper) is Presence.RUNNING:

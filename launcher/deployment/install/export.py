@@ -1,4 +1,4 @@
-"""Write a planned server for elsewhere: as unit, compose file, Kubernetes manifest, script. Pure."""
+"""Write a planned server as systemd unit, compose file, Kubernetes manifest or script. Pure."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
-    """A server to run elsewhere. Memory requests are the ledger's, limits those that `up` sets."""
+    """A server to run elsewhere."""
 
     name: str
     model_id: str
     argv: tuple[str, ...]  # the whole command line
     model_folder: str  # what a container needs to see
     port: int
-    host_bytes: int
-    limit_bytes: int | None  # None: no limit
+    host_bytes: int  # the ledger's
+    limit_bytes: int | None  # as `up` sets it; None: no limit
     n_cuda: int = 0
     api_key_file: str | None = None
     env: tuple[tuple[str, str], ...] = ()
@@ -168,7 +168,7 @@ def _volumes(export: Export, name: str) -> list[object]:
 
 
 def _inside(export: Export) -> tuple[str, ...]:
-    """Return the arguments inside a container: mounted model and key, every address."""
+    # Inside a container: the mounted model and key, every address.
     words = list(split_taskset(export.argv)[1][1:])
     for index, word in enumerate(words[:-1]):
         value = words[index + 1]
@@ -188,7 +188,7 @@ def _key_mount(export: Export) -> list[str]:
 
 
 def _dns(name: str) -> str:
-    """Make a name that Kubernetes takes: at most 63 of a to z, 0 to 9 and '-' (RFC 1123)."""
+    # Kubernetes takes at most 63 of a to z, 0 to 9 and '-' (RFC 1123).
     return "".join(char if char.isalnum() else "-" for char in name)[:63].strip("-")
 
 
@@ -197,7 +197,7 @@ def _line(words: Sequence[str]) -> str:
 
 
 def _quoted(word: str) -> str:
-    """Quote a word of a unit: systemd.service(5), COMMAND LINES."""
+    # systemd.service(5), COMMAND LINES
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{escaped}"' if not word or any(char in word for char in " \t'\"\\;") else escaped
 
@@ -207,7 +207,6 @@ def _escaped(text: str) -> str:
 
 
 def _yaml(value: object, indent: int = 0) -> str:
-    """Return block YAML; strings are quoted as JSON, which YAML takes."""
     pad = "  " * indent
     if isinstance(value, Mapping):
         return "".join(f"{pad}{key}:{_yaml_value(item, indent)}" for key, item in value.items())
@@ -224,5 +223,6 @@ def _yaml_value(item: object, indent: int) -> str:
         return f" {'true' if item else 'false'}\n"
     if isinstance(item, int):
         return f" {item}\n"
+    # As JSON quotes a string, which YAML takes.
     escaped = str(item).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f' "{escaped}"\n'

@@ -1,7 +1,4 @@
-"""Install a deployment as a systemd unit: write, verify, enable and start it.
-
-Where no bus answers the unit is written and verified only.
-"""
+"""Write, verify, enable and start a systemd unit; without a bus it is only written and verified."""
 
 from __future__ import annotations
 
@@ -22,8 +19,6 @@ _LINGER = Path("/var/lib/systemd/linger")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstalledUnit:
-    """A unit that was written."""
-
     unit: str
     path: Path
     verified: bool
@@ -35,8 +30,7 @@ def unit_name(name: str) -> str:
 
 
 def unit_folder(*, system: bool) -> Path:
-    """Return the folder of units: systemd.unit(5), the unit search path."""
-    if system:
+    if system:  # systemd.unit(5), the unit search path
         return Path("/etc/systemd/system")
     config = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
     return Path(config) / "systemd" / "user"
@@ -91,9 +85,9 @@ def verify_unit(path: Path, *, system: bool) -> bool:
 
 
 def install_unit(name: str, text: str, *, system: bool, now: bool) -> InstalledUnit:
-    """Write the unit, enable it, and with `now` start it and wait until it is ready (ExecStartPost).
+    """Write and enable the unit; with `now` start it and wait until it is ready (ExecStartPost).
 
-    Raises OSError if it cannot be written, EngineFailed with systemd's own words; then nothing is left of it.
+    Raises OSError, or EngineFailed with systemd's own words; then nothing is left of it.
     """
     folder = unit_folder(system=system)
     folder.mkdir(parents=True, exist_ok=True)

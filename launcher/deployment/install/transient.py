@@ -1,8 +1,7 @@
-"""Run the supervisor as a transient unit of the user's systemd, where that outlives the login session.
+"""Run the supervisor as a transient unit of the user's systemd.
 
-The supervisor restarts llama-server; systemd restarts the supervisor, has the kernel enforce a memory limit,
-and keeps a journal of starts and endings. llama-server's own log stays a file (0600): groups can read
-journals, and prompts are in the log.
+systemd restarts the supervisor, has the kernel enforce a memory limit, and keeps a journal of starts and
+endings.
 """
 
 from __future__ import annotations
@@ -26,8 +25,6 @@ _LIMIT_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A program for systemd to keep up."""
-
     unit: str
     title: str
     argv: Sequence[str]
@@ -51,6 +48,7 @@ def properties(service: Service) -> tuple[str, ...]:
     return (
         f"WorkingDirectory={service.cwd}",
         "StandardOutput=journal",
+        # llama-server's own log stays a file (0600): groups can read journals, and prompts are in the log.
         f"StandardError=append:{service.log}",
         "Restart=on-failure",
         "RestartSec=2",

@@ -1,4 +1,4 @@
-"""Wait until the server at a URL has produced a token: its systemd unit counts as started then.
+"""Wait for a server's first token: its systemd unit counts as started then.
 
 python -m launcher.deployment.install.wait_until_ready URL [API_KEY_FILE]
 """

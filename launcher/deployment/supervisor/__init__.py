@@ -1,12 +1,12 @@
-"""The small process that stays beside a server: `python -m launcher.deployment.supervisor STATE_FILE`.
+"""The small process that stays beside a server and restarts it.
 
-bookkeeping.py    write claim and history
-child.py          llama-server, its pipes and its part of the log
-lifecycle.py      decide what to do: state x event -> state and effects
+bookkeeping.py    claim and history
+child.py          llama-server and its pipes
+lifecycle.py      state x event -> state and effects
 protect.py        memory limit, no core, death before the desktop
 questions.py      ask the child in threads
 ready.py          wait for the first token, notice a stall
-record_keeper.py  write the record, and what happens into the log
+record_keeper.py  write the record
 supervisor.py     the main loop
-vram_growth.py    GPU memory that a load takes
+vram_growth.py    GPU memory a load takes
 """

@@ -1,7 +1,4 @@
-"""Run a supervisor: one small process per deployment.
-
-python -m launcher.deployment.supervisor STATE_FILE
-"""
+"""Run a supervisor: python -m launcher.deployment.supervisor STATE_FILE."""
 
 from __future__ import annotations
 
@@ -14,7 +11,6 @@ from launcher.deployment.supervisor.vram_growth import VramMeter
 
 
 def open_vram_meter(devices: Mapping[str, str]) -> VramMeter:
-    """Open a meter of the memory in use on these GPUs."""
     # Imported only if there are any: the supervisor stays small.
     from launcher.machine.probe import vram_in_use  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""Write down for other launchers what a deployment reserves, and how its loads went."""
+"""Write down what a deployment reserves, and how its loads went."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from launcher.engine.log.load_log import usage_by_row
 
 
 class Bookkeeping:
-    """Writer of claim and history. What cannot be written is left out: a full disk ends no server."""
+    """Writer of claim and history."""
 
     def __init__(self, folder: Path, name: str, options: SupervisorOptions) -> None:
         self._options = options
@@ -28,7 +28,7 @@ class Bookkeeping:
         if folder is None or me is None:
             return
         claim = claims.Claim(name=record.name, process=me, rows=self._options.claim, loaded=loaded)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # a full disk ends no server
             claims.write_claim(Path(folder), self._key, claim)
 
     def drop_claim(self) -> None:

@@ -1,8 +1,7 @@
-"""Run llama-server as the supervisor's child: its pipes, its part of the log, its end.
+"""Run llama-server as the supervisor's child.
 
-By llama.cpp's child protocol (tools/server/server-models.cpp) the server reports its state on stdout, takes
-`cmd_router_to_child:exit` on stdin, and ends when stdin closes. An engine without it is watched from outside
-and ended by SIGTERM.
+By llama.cpp's child protocol (tools/server/server-models.cpp) it reports its state on stdout, takes
+`cmd_router_to_child:exit` on stdin, and ends when stdin closes.
 """
 
 from __future__ import annotations
@@ -62,18 +61,16 @@ class Child:
         return self.reports.add(data) if data else None
 
     def exit_status(self) -> int | None:
-        """Return the exit status (negative: a signal); None while it runs."""
-        return self._process.poll()
+        return self._process.poll()  # negative: a signal; None: it runs
 
     def ask_exit(self) -> None:
         if self._process.stdin is not None and self.reports.is_ready:  # it listens there once it is loaded
             with contextlib.suppress(OSError):
                 os.write(self._process.stdin.fileno(), EXIT)
                 return
-        self.signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)  # an engine without the protocol, or still loading
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to it and its process group, unless it has ended."""
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, number)

@@ -1,7 +1,6 @@
 """Decide the life of one deployment: a table of state x event -> state and effects. Pure.
 
-A child (llama-server) lives in READY, DEGRADED, STOPPING and STARTING, but not between the effect Spawn and
-the event that answers it. A timer carries the generation it was armed in; one that fires late is ignored.
+A child lives in READY, DEGRADED, STOPPING and STARTING, but not between Spawn and the event that answers it.
 """
 
 from __future__ import annotations
@@ -43,15 +42,13 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lifecycle:
-    """The life so far."""
-
     state: State = State.STOPPED
     child: bool = False  # a llama-server lives
     condemned: bool = False  # it is being killed because it did not become ready
     was_ready: bool = False
     crashes: tuple[float, ...] = ()  # times of endings within the window, in seconds of any steady clock
     restarts: int = 0
-    generation: int = 0
+    generation: int = 0  # of the last timer armed; one that fires late is ignored
     timers: tuple[tuple[Timer, int], ...] = ()
 
 
@@ -60,25 +57,22 @@ class Lifecycle:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The deployment is to run."""
-
     was_ready: bool = False  # it ran under a supervisor that was killed
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """The deployment is to end."""
+    pass
 
 
+# Spawned and NotSpawned answer Spawn; NotSpawned: the program cannot be run.
 @dataclass(frozen=True, slots=True)
 class Spawned:
-    """The answer to Spawn: a child lives."""
+    pass
 
 
 @dataclass(frozen=True, slots=True)
 class NotSpawned:
-    """The answer to Spawn: the program cannot be run."""
-
     now: float
 
 
@@ -236,8 +230,8 @@ def _over(life: Lifecycle, state: State) -> Next:
 
 
 def _armed(life: Lifecycle, timer: Timer, after_s: float) -> Next:
-    """Arm a timer in place of any other: every state waits for one thing."""
     generation = life.generation + 1
+    # In place of any other timer: every state waits for one thing.
     life = replace(life, generation=generation, timers=((timer, generation),))
     return life, (Arm(timer, generation, after_s),)
 

@@ -1,8 +1,4 @@
-"""Keep a llama-server from harming other programs.
-
-If memory runs out it is killed before the desktop. It leaves no core, ends with its supervisor, and takes no
-more memory than planned. What the system does not allow is left out.
-"""
+"""Keep a llama-server from harming other programs. What the system does not allow is left out."""
 
 from __future__ import annotations
 
@@ -35,9 +31,9 @@ _DRIVER_BYTES = 4 * GIB
 def memory_max(ram_bytes: int, total_bytes: int, *, n_devices: int = 0) -> int | None:
     """Return the memory limit of a server planned to take `ram_bytes`, GPUs in the host's memory included.
 
-    A tenth more, a GiB for what is not planned, and the drivers of `n_devices` GPUs. None if that is all the
-    machine has: such a limit protects nothing.
+    None if that is all the machine has: such a limit protects nothing.
     """
+    # A tenth and a GiB for what is not planned.
     limit = ram_bytes + ram_bytes // 10 + GIB + n_devices * _DRIVER_BYTES
     return limit if limit < total_bytes else None
 
@@ -109,7 +105,6 @@ def left_groups() -> tuple[Path, ...]:
 
 
 def sweep_groups() -> None:
-    """Remove the groups of supervisors that were killed."""
     # The kernel keeps a group in which something still runs.
     for path in left_groups():
         MemoryGroup(path).remove()
@@ -120,11 +115,10 @@ def _is_left(pid: str) -> bool:
 
 
 def own_kills() -> int | None:
-    """Return the kernel's count of kills in our own memory cgroup, if it has one."""
     own = _own_group()
     if own is None:
         return None
-    return _kills(own[0])
+    return _kills(own[0])  # in the whole group, ours and the child's
 
 
 def _parent_group() -> Path | None:
@@ -162,8 +156,7 @@ def _own_group() -> tuple[Path, bool] | None:
 
 
 def _kills(folder: Path) -> int | None:
-    """Read `oom_kill N` from memory.events (v2) or memory.oom_control (v1)."""
-    for name in ("memory.events", "memory.oom_control"):
+    for name in ("memory.events", "memory.oom_control"):  # v2, v1
         with contextlib.suppress(OSError):
             words = (folder / name).read_text().split()
             return int(words[words.index("oom_kill") + 1]) if "oom_kill" in words else None

@@ -23,9 +23,7 @@ from launcher.progress import Step
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An event that a thread found out about child number `child`."""
-
-    child: int
+    child: int  # its number
     event: lifecycle.Event
     cause: Cause | None = None
 
@@ -75,8 +73,6 @@ class Questions:
 
 
 class _ChildEnded(EngineFailed):
-    """The child that a thread watched has ended."""
-
     def __init__(self, deployment: Deployment) -> None:
         super().__init__(f"{deployment.name} ended")
 

@@ -27,7 +27,7 @@ from launcher.units import MIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StallLimits:
-    """How long, in seconds, nothing may move (`idle_s`), or only CPU time (`busy_s`)."""
+    """Seconds in which nothing may move (`idle_s`), or only CPU time (`busy_s`)."""
 
     idle_s: float = 120.0
     # Software GPUs compile shaders for minutes before the first token (6 min measured), and ending a healthy
@@ -37,9 +37,7 @@ class StallLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadSigns:
-    """Signs of progress besides the process: what llama-server reports (0 to 1), GPU memory."""
-
-    loaded: Callable[[], float | None] = lambda: None
+    loaded: Callable[[], float | None] = lambda: None  # as llama-server reports it, 0 to 1
     vram_bytes: Callable[[], int] = lambda: 0
 
 
@@ -87,8 +85,8 @@ def wait_ready(
 ) -> None:
     """Return once the model has produced a token, and with `canary` read a prompt as long as its context.
 
-    Reports the phases `load` (bytes), `token` and `canary` (seconds). Raises what `ended` returns if the
-    process is gone, LoadFailed if it stalls or answers nothing; what still runs is left to the caller.
+    Raises what `ended` returns if the process is gone, LoadFailed if it stalls or answers nothing; what still
+    runs is left to the caller.
     """
     if deployment.process is None:
         raise EngineFailed(f"{deployment.name} was never started", hint=f"launcher stop {deployment.name}")
@@ -146,8 +144,6 @@ def _until_done(ask: Callable[[], None], phase: str, deployment: Deployment, wat
 
 
 class _Watch:
-    """A look at the loading process from time to time."""
-
     def __init__(
         self,
         deployment: Deployment,

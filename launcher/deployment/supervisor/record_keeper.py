@@ -18,8 +18,8 @@ from launcher.engine.log.cause import Cause, CauseKind
 class RecordKeeper:
     """The record of one deployment, whose only writer this is.
 
-    A record that cannot be written is tried again with the next event. But as long as a launcher waits to
-    read that the server is ready, that is fatal: `is_mute` becomes true, and `on_mute` is called.
+    A record that cannot be written is tried again with the next event, except while a launcher waits to read
+    that the server is ready: then `is_mute` becomes true, and `on_mute` is called.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class RecordKeeper:
         self.record = replace(self.record, failure=cause)
 
     def announce(self, life: Lifecycle) -> None:
-        """Write the new state into record and log. The record of a stopped deployment is removed."""
+        """Write the new state into record and log."""
         state = life.state
         if state is State.STOPPED:
             # A mute one stays as it is: the launcher that waits sees that, and removes it.
@@ -77,10 +77,9 @@ class RecordKeeper:
             self.save()
 
     def log(self, text: str) -> None:
-        """Write a line into the log, and into systemd's journal if that is our stdout."""
         line = f"launcher: {text}\n".encode()
         with contextlib.suppress(OSError):
-            os.write(2, line)
+            os.write(2, line)  # stderr is the log; stdout may be systemd's journal
             if not os.path.sameopenfile(1, 2):
                 os.write(1, line)
 

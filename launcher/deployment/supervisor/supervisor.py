@@ -1,7 +1,6 @@
 """Supervise one deployment: start llama-server, watch it, start it again, end it.
 
-`lifecycle` decides, this module does. Killing the supervisor ends the server. The main loop waits in one
-`select`: no poll, no tick. HTTP is for threads (`questions`).
+The main loop waits in one `select`: no poll, no tick. HTTP is for threads (`questions`).
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _RESUMABLE = frozenset({Phase.STARTING, Phase.READY, Phase.DEGRADED, Phase.BACKO
 
 
 class Supervisor:
-    """Drive one lifecycle. `run` returns when nothing is left to do."""
+    """Carry out what `lifecycle` decides. Killing the supervisor ends the server."""
 
     def __init__(
         self,
@@ -96,7 +95,6 @@ class Supervisor:
     # ---- the main loop ----
 
     def _turn(self) -> None:
-        """Wait until something happens, and handle it."""
         due = min((at for at, _ in self._timers.values()), default=None)
         timeout = None if due is None else max(0.0, due - time.monotonic())
         for key, _ in self._selector.select(timeout):
@@ -120,14 +118,13 @@ class Supervisor:
                 self._feed(reply.event)
 
     def _read_stdout(self) -> None:
-        """Read the child's reports; what it prints between them goes into the log."""
         if self._child is None:
             return
         printed = self._child.read_stdout()
         if printed is None and self._child.stdout is not None:
             self._selector.unregister(self._child.stdout)
         elif printed:
-            os.write(2, printed)
+            os.write(2, printed)  # no report: it goes into the log
 
     def _look_for_exit(self) -> None:
         if self._child is None or (status := self._child.exit_status()) is None:
@@ -147,7 +144,6 @@ class Supervisor:
         self._feed(lifecycle.Exited(time.monotonic()))
 
     def _explain_exit(self, child: Child, status: int) -> None:
-        """Put into record and history why the child ended by itself."""
         kills, before = self._count_kills(), self._kills
         self._kills = kills
         by_kernel = None if kills is None or before is None else kills > before

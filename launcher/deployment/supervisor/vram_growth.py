@@ -1,6 +1,6 @@
-"""Measure the GPU memory that a load takes, by what drivers report in use.
+"""Measure the GPU memory a load takes, as drivers report it: for devices, not processes.
 
-Drivers tell apart devices, not processes: what other processes take meanwhile is in it.
+What other processes take meanwhile is in it.
 """
 
 from __future__ import annotations
