@@ -9,27 +9,31 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
-from launcher.commands.companions import RemoteCompanion, with_files
-from launcher.commands.planned import Planned, document, fitting
-from launcher.engine.flags.argv import Serving
+from launcher.commands.companions import RemoteCompanion, shown_flags
+from launcher.commands.planned import Planned, document, fitting, profile_flags_of
+from launcher.engine.find import Engine
+from launcher.engine.flags.argv import Serving, server_argv
+from launcher.engine.flags.from_file import check_flags_from_file
 from launcher.engine.flags.help_text import Capabilities
 from launcher.errors import LauncherError, NotFound, UsageError
-from launcher.models.catalogue import Sources
+from launcher.machine.machine import Machine
+from launcher.models.catalogue import Sources, resolve
 from launcher.models.located import DeferredFiles, HubFiles, LocalFiles, Located, UrlFiles
 from launcher.models.refs import ModelRef, RefKind
 from launcher.models.url_secrets import quote_command, strip_word_secrets
 from launcher.plan.amounts import HOST, RAM
 from launcher.plan.from_json import from_json
 from launcher.plan.plan import Plan
+from launcher.progress import silent
 from launcher.system.atomic_files import write_atomically
 from launcher.system.json_object import JsonObject, Malformed
 from launcher.units import format_bytes
 
-FORMAT = "gguf-launcher lock 1"
+FORMAT = "gguf-launcher lock 2"
 
 _MAX_BYTES = 16 << 20  # a lock with the alternatives of every quant has some 100 kB
 
@@ -66,7 +70,10 @@ class Lock(LockedFiles):
     companions: tuple[LockedCompanion, ...]
     engine_sha256: str | None
     engine_commit: str | None
+    # as printed, for people: what is started is compiled from the plan and these flags
     argv: tuple[str, ...]
+    flags: tuple[str, ...]
+    profile_flags: tuple[str, ...]
     plan: Plan
     document: Mapping[str, object]
 
@@ -82,21 +89,17 @@ class Lock(LockedFiles):
         ram = rows.pop(HOST, 0)
         return {**rows, RAM: ram}
 
-    def compile(self, serving: Serving) -> tuple[str, ...]:
-        """Return the locked command line for another address; nothing else changes."""
-        values = {
-            "-m": serving.model_path,
-            "-a": serving.model_id,
-            "--host": serving.host,
-            "--port": str(serving.port),
-        }
-        argv = list(self.argv)
-        for index, word in enumerate(argv[:-1]):
-            if word in values:
-                argv[index + 1] = values.pop(word)
-        if serving.api_key_file is not None:
-            argv += ["--api-key-file", serving.api_key_file]
-        return tuple(argv)
+    def compile(
+        self, engine: Engine, known: Capabilities, flags: Sequence[str], serving: Serving
+    ) -> tuple[str, ...]:
+        """Compile the locked plan for an engine; `flags` are the locked ones, companions by their paths.
+
+        Raises UsageError for flags that a file may not set, and for a locked line that is not that of its plan.
+        """
+        check_flags_from_file((*self.profile_flags, *self.flags), str(self.file))
+        if self.engine_commit == known.version.commit:  # another engine has other spellings
+            _refuse_other_line(self, server_argv_of(self, known, self.flags, _locked_serving(self)))
+        return server_argv_of(self, known, flags, serving, program=str(engine.path))
 
 
 def write_lock(planned: Planned, path: Path) -> None:
@@ -117,6 +120,8 @@ def write_lock(planned: Planned, path: Path) -> None:
             "commit": known.version.commit if known else None,
         },
         "argv": list(planned.argv),
+        "flags": list(shown_flags(planned.request.flags)),
+        "profile_flags": list(profile_flags_of(planned)),
         "plan": document(planned),
     }
     try:
@@ -196,6 +201,8 @@ def _parse_lock(path: Path, given: JsonObject) -> Lock:
         engine_sha256=engine.optional_text("sha256"),
         engine_commit=engine.optional_text("commit"),
         argv=given.texts("argv"),
+        flags=given.texts("flags"),
+        profile_flags=given.texts("profile_flags"),
         plan=from_json(document),
         document=document,
     )
@@ -228,16 +235,79 @@ def _parse_files(file: Path, given: JsonObject) -> _Files:
     )
 
 
-def check_engine(lock: Lock, known: Capabilities) -> None:
-    """Raise UsageError if another llama-server would run than the one that the plan was made for."""
-    # a digest of the program and all its libraries (engine.capabilities)
-    if lock.engine_sha256 is not None and known.sha256 != lock.engine_sha256:
+def server_argv_of(
+    lock: Lock, known: Capabilities, flags: Sequence[str], serving: Serving, program: str = "llama-server"
+) -> tuple[str, ...]:
+    """Compile the locked plan with these user flags, in the spellings of one engine."""
+    return server_argv(
+        lock.plan,
+        serving,
+        program=program,
+        capabilities=known,
+        profile_flags=lock.profile_flags,
+        user_flags=flags,
+    )
+
+
+def check_engine(lock: Lock, known: Capabilities, *, chosen: bool) -> str | None:
+    """Return a sentence if another llama-server runs than the one that the plan was made for.
+
+    Raises UsageError if its commit is another one, unless the user has `chosen` it.
+    """
+    # the digest is of the program and all its libraries: a build of the same commit elsewhere has another
+    if lock.engine_sha256 in {None, known.sha256}:
+        return None
+    theirs = f"commit {lock.engine_commit or 'unknown'}, digest {(lock.engine_sha256 or '')[:12]}"
+    ours = f"commit {known.version.commit or 'unknown'}, digest {known.sha256[:12]}"
+    if lock.engine_commit is not None and lock.engine_commit == known.version.commit:
+        return f"{lock.file} was made for another build of the same llama.cpp ({theirs}; this one has {ours})"
+    sentence = f"{lock.file} was made for the engine of {theirs}, and this one is of {ours}"
+    if chosen:
+        return f"{sentence}: --engine decides"
+    raise UsageError(
+        sentence, hint="--engine PATH takes that llama-server all the same, or plan and lock anew"
+    )
+
+
+def check_devices(lock: Lock, machine: Machine) -> None:
+    """Raise UsageError if the plan uses devices that this machine does not have."""
+    here = [device.id for device in machine.devices]
+    missing = [device for device in lock.plan.placement.devices if device not in here]
+    if missing:
         raise UsageError(
-            f"{lock.file} was made for the engine with digest {lock.engine_sha256[:12]} (commit "
-            f"{lock.engine_commit or 'unknown'}), and this one has {known.sha256[:12]} (commit "
-            f"{known.version.commit or 'unknown'})",
-            hint="--engine with that llama-server, or launcher plan … --lock FILE anew",
+            f"{lock.file} places the model on {', '.join(missing)}, and this machine has {', '.join(here) or 'none'}",
+            hint=f"{lock.unlocked}: plans it for this machine",
         )
+
+
+def _locked_serving(lock: Lock) -> Serving:
+    """Read the address and names back from the locked line, to compare all the rest."""
+    words = dict(zip(lock.argv, lock.argv[1:], strict=False))
+    port = words.get("--port", "")
+    return Serving(
+        host=words.get("--host", ""),
+        port=int(port) if port.isdecimal() and len(port) < 6 else 0,
+        model_id=words.get("-a", ""),
+        model_path=words.get("-m", ""),
+    )
+
+
+def _refuse_other_line(lock: Lock, compiled: tuple[str, ...]) -> None:
+    """Raise UsageError if the locked line is not the compiled one, whatever its program is called."""
+    options = _options(compiled)
+    given = lock.argv[len(compiled) - len(options) :]
+    if given == options:
+        return
+    foreign = next((word for word in given if word not in compiled), None)
+    problem = "is not the one" if foreign is None else f"has {foreign[:100]!r}, which is not in the one"
+    raise UsageError(
+        f"the command line in {lock.file} {problem} that its plan and flags give",
+        hint="make the lock anew with launcher plan REF --lock FILE",
+    )
+
+
+def _options(argv: tuple[str, ...]) -> tuple[str, ...]:
+    return argv[argv.index("llama-server") + 1 :]
 
 
 def companions_of(lock: Lock, sources: Sources) -> tuple[RemoteCompanion, ...]:
@@ -250,34 +320,12 @@ def companions_of(lock: Lock, sources: Sources) -> tuple[RemoteCompanion, ...]:
     )
 
 
-def with_brought(
-    lock: Lock, remote: Sequence[RemoteCompanion], paths: Sequence[Path], known: Capabilities
-) -> Lock:
-    """Put the companions' paths into the locked line; `paths` are first shards.
-
-    The line as locked has llama-server fetch them, for other machines. Here it asks nobody.
-    """
-    argv = with_files(lock.argv, remote, paths)
-    if remote and known.has("--offline") and "--offline" not in argv:
-        argv += ("--offline",)
-    return replace(lock, argv=argv)
-
-
 def locate(lock: LockedFiles, sources: Sources) -> Located:
     """Look at the locked files again.
 
     Raises UsageError if they are not the locked ones, NotFound, TryAgain.
     """
-    from launcher.models.hub.repo import open_repo  # noqa: PLC0415 (as above)
-    from launcher.models.local import open_path  # noqa: PLC0415 (the Hub's client takes its time to import)
-
-    if lock.repo is not None:
-        ref = ModelRef(kind=RefKind.HUB, name=lock.repo, file=lock.shards[0][0], revision=lock.commit)
-        located = open_repo(ref, endpoint=sources.endpoint, store=sources.store)
-    elif lock.path is not None:
-        located = open_path(Path(lock.path))
-    else:
-        raise NotFound(f"{lock.file} names no files", hint="launcher plan REF --lock FILE")
+    located = _open(lock, sources)
     for (name, size, sha256), shard in zip(lock.shards, located.model.shards, strict=False):
         same_digest = sha256 is None or shard.sha256 is None or sha256 == shard.sha256
         if shard.size_bytes != size or not same_digest or Path(shard.name).name != Path(name).name:
@@ -293,3 +341,28 @@ def locate(lock: LockedFiles, sources: Sources) -> Located:
             hint="restore the files, or plan and lock anew",
         )
     return located
+
+
+def _open(lock: LockedFiles, sources: Sources) -> Located:
+    """Open the locked repo or file; a file of another machine is looked for beside the lock, then by its REF."""
+    from launcher.models.hub.repo import open_repo  # noqa: PLC0415 (the Hub's client takes its time to import)
+    from launcher.models.local import open_path  # noqa: PLC0415
+
+    if lock.repo is not None:
+        ref = ModelRef(kind=RefKind.HUB, name=lock.repo, file=lock.shards[0][0], revision=lock.commit)
+        return open_repo(ref, endpoint=sources.endpoint, store=sources.store)
+    if lock.path is None:
+        raise NotFound(f"{lock.file} names no files", hint="launcher plan REF --lock FILE")
+    path = Path(lock.path)
+    for candidate in (path, lock.file.absolute().parent / path.name):
+        if candidate.exists():
+            return open_path(candidate)
+    if isinstance(lock, Lock) and not Path(lock.ref).is_absolute():
+        try:
+            return resolve(lock.ref, lock.plan.quant, sources).candidates[0].open(silent)
+        except (NotFound, UsageError):
+            pass  # a path of another machine that looks like a REF
+    raise NotFound(
+        f"{lock.file} locks {path}, which is not here, nor is {path.name} beside it",
+        hint=f"put {path.name} beside {lock.file}, or plan and lock anew",
+    )

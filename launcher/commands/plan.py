@@ -19,6 +19,7 @@ from launcher.deployment import claims
 from launcher.engine.capabilities import read_capabilities
 from launcher.engine.find import Engine
 from launcher.engine.flags.argv import Serving
+from launcher.engine.flags.from_file import check_flags_from_file
 from launcher.engine.flags.help_text import Capabilities
 from launcher.engine.flags.rope_flags import read_rope
 from launcher.engine.flags.user_flags import absorb_flags, carried_flags
@@ -197,6 +198,8 @@ def _open_offers(
 def _read_flags(request: PlanRequest, target: Target) -> PlanRequest:
     """Move llama-server's flags, typed or the profile's, into the workload where it knows them."""
     carried = target.profile.flags if target.profile else ()
+    if target.profile is not None:
+        check_flags_from_file(carried, f"the profile {target.profile.name}")
     flags = (*carried_flags(carried, request.flags, request.workload), *request.flags)
     workload, flags = absorb_flags(flags, request.workload)
     workload = replace(workload, adapters=measure_adapters(flags), rope=read_rope(flags))

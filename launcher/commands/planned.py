@@ -91,15 +91,20 @@ def files_to_bring(planned: Planned) -> tuple[Located, ...]:
 
 def compile_argv(planned: Planned, plan: Plan, serving: Serving) -> tuple[str, ...]:
     """Say the plan in the engine's dialect. Raises UsageError where it cannot be said there."""
-    profile, request = planned.target.profile, planned.request
     return server_argv(
         plan,
         serving,
         program=str(planned.engine.path) if planned.engine else "llama-server",
         capabilities=planned.capabilities,
-        profile_flags=server_flags(profile, request.mode) if profile else (),
-        user_flags=request.flags,
+        profile_flags=profile_flags_of(planned),
+        user_flags=planned.request.flags,
     )
+
+
+def profile_flags_of(planned: Planned) -> tuple[str, ...]:
+    """Return the profile's sampling flags, in the mode that was asked for."""
+    profile = planned.target.profile
+    return server_flags(profile, planned.request.mode) if profile else ()
 
 
 def printed_argv(planned: Planned, plan: Plan, serving: Serving) -> tuple[str, ...]:

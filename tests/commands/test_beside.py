@@ -14,9 +14,10 @@ import huggingface_hub
 import pytest
 
 from launcher.commands.check import CheckRequest, check_command, check_document
+from launcher.commands.companions import with_files
 from launcher.commands.here import here_with
 from launcher.commands.inspect import inspect
-from launcher.commands.lock import companions_of, read_lock, with_brought, write_lock
+from launcher.commands.lock import companions_of, read_lock, write_lock
 from launcher.commands.plan import plan_on
 from launcher.commands.planned import (
     Planned,
@@ -34,7 +35,6 @@ from launcher.commands.up.start import Attempt
 from launcher.deployment.record import Deployment
 from launcher.engine.find import Engine, EngineSource
 from launcher.engine.flags.argv import Serving
-from launcher.engine.flags.help_text import Capabilities, Option, Version
 from launcher.errors import (
     EngineFailed,
     HashMismatch,
@@ -56,6 +56,7 @@ from launcher.plan.workload import Workload
 from launcher.progress import Step
 from launcher.system.settings import read_settings
 from launcher.units import GIB
+from tests.commands.test_lock import KNOWN
 from tests.commands.test_pull import PROFILE
 from tests.fakes.hub import FakeHub, Fault
 from tests.make_gguf import make_gguf
@@ -450,16 +451,13 @@ def test_a_locked_plan_is_started_without_asking_anybody_for_its_companions(
     write_lock(planned, tmp_path / "lock.json")
     lock = read_lock(tmp_path / "lock.json")
     _, [draft] = bring(planned)
-    offline = Option(spellings=("--offline",), hint=None, values=(), default=None, env=None, help="")
-    version = Version(text="", build=None, commit=None, compiler=None)
     remote = companions_of(lock, sources_of(read_settings()))
-    argv = with_brought(
-        lock, remote, [draft], Capabilities(sha256="", version=version, options=(offline,))
-    ).argv
+    flags = with_files(lock.flags, remote, [draft])
+    assert value(flags, "-md") == str(draft)
+    argv = lock.compile(
+        Engine(path=tmp_path, folder=tmp_path, source=EngineSource.OPTION), KNOWN, flags, SERVING
+    )
     assert (value(argv, "-md"), argv.count("--offline"), "-hfd" in argv) == (str(draft), 1, False)
-    older = with_brought(lock, remote, [draft], Capabilities(sha256="", version=version, options=()))
-    assert "--offline" not in older.argv
-    assert with_brought(lock, (), (), Capabilities(sha256="", version=version, options=(offline,))) == lock
 
 
 def test_what_is_loaded_beside_the_model_was_used_too(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,13 +11,16 @@ import pytest
 
 from launcher.commands.here import here_with
 from launcher.commands.inspect import inspect
-from launcher.commands.lock import check_engine, locate, read_lock, write_lock
+from launcher.commands.lock import check_devices, check_engine, locate, read_lock, write_lock
 from launcher.commands.plan import plan_on
 from launcher.commands.planned import Planned, PlanRequest
 from launcher.commands.probe import MachineChoice
+from launcher.engine.find import Engine, EngineSource
 from launcher.engine.flags.argv import Serving
-from launcher.engine.flags.help_text import Capabilities, Version
-from launcher.errors import UsageError
+from launcher.engine.flags.help_text import Capabilities, Option, Version
+from launcher.engine.flags.pinned_flags import PINNED_ARITIES
+from launcher.engine.pinned import LLAMA_CPP
+from launcher.errors import NotFound, UsageError
 from launcher.machine.to_toml import format_machine
 from launcher.models.catalogue import sources_of
 from launcher.plan.amounts import HOST, RAM
@@ -50,6 +54,16 @@ def planned(tmp_path: Path, settings: Settings) -> Planned:
     return plan_on(here, request, inspect(here, request.ref), machine(*cards(250)), None)
 
 
+VERSION = Version(text="1", build=None, commit=LLAMA_CPP.commit, compiler=None)
+KNOWN = Capabilities(
+    sha256="a" * 64,
+    version=VERSION,
+    options=tuple(
+        Option(spellings=(flag,), hint="N" if arity else None, values=(), default=None, env=None, help="")
+        for flag, arity in PINNED_ARITIES.items()
+    ),
+)
+ENGINE = Engine(path=Path("/opt/llama-server"), folder=Path("/opt"), source=EngineSource.OPTION)
 SERVING = Serving(
     host="127.0.0.1", port=9, model_id="other", model_path="elsewhere.gguf", api_key_file="keys"
 )
@@ -59,10 +73,12 @@ def test_a_lock_is_the_same_command_at_another_address(planned: Planned, tmp_pat
     write_lock(planned, tmp_path / "lock.json")
     lock = read_lock(tmp_path / "lock.json")
     assert lock.argv == planned.argv
-    compiled = lock.compile(SERVING)
-    changed = {index for index, (a, b) in enumerate(zip(lock.argv, compiled, strict=False)) if a != b}
-    assert {lock.argv[index - 1] for index in changed} == {"-m", "-a", "--port"}
-    assert compiled[-2:] == ("--api-key-file", "keys")
+    compiled = lock.compile(ENGINE, KNOWN, lock.flags, replace(SERVING, api_key_file=None))
+    changed = {index for index, (a, b) in enumerate(zip(lock.argv, compiled, strict=True)) if a != b}
+    assert {lock.argv[index - 1] for index in changed - {0}} == {"-m", "-a", "--port"}
+    assert compiled[0] == "/opt/llama-server"
+    with_keys = lock.compile(ENGINE, KNOWN, lock.flags, SERVING)
+    assert ("--api-key-file", "keys") in itertools.pairwise(with_keys)
     assert lock.document["schema"] == 1
 
 
@@ -86,7 +102,7 @@ def test_a_lock_has_the_plan_and_what_it_takes(planned: Planned, tmp_path: Path)
         ("engine", None, "engine is not an object"),
         ("argv", "llama-server", "argv is not a list of texts"),
         ("plan", {"schema": 2}, "the plan cannot be read: schema is 2; this launcher reads 1"),
-        ("format", "gguf-launcher lock 9", "format is not 'gguf-launcher lock 1'"),
+        ("format", "gguf-launcher lock 9", "format is not 'gguf-launcher lock 2'"),
     ],
 )
 def test_a_damaged_lock_is_refused_by_its_field(
@@ -126,11 +142,37 @@ def test_locked_files_are_found_again_or_refused(
 def test_another_engine_is_refused_by_its_digest(planned: Planned, tmp_path: Path) -> None:
     write_lock(planned, tmp_path / "lock.json")
     lock = replace(read_lock(tmp_path / "lock.json"), engine_sha256="a" * 64, engine_commit="0c1e570")
-    version = Version(text="1", build=None, commit="0c1e570", compiler=None)
-    same = Capabilities(sha256="a" * 64, version=version, options=())
-    check_engine(lock, same)
-    with pytest.raises(UsageError, match="digest aaaaaaaaaaaa"):
-        check_engine(lock, replace(same, sha256="b" * 64))
+    assert check_engine(lock, KNOWN, chosen=False) is None
+    rebuilt = replace(KNOWN, sha256="b" * 64, version=replace(VERSION, commit="0c1e570"))
+    assert "another build of the same llama.cpp" in (check_engine(lock, rebuilt, chosen=False) or "")
+    other = replace(rebuilt, version=replace(VERSION, commit="fffffff"))
+    with pytest.raises(UsageError, match="commit 0c1e570, digest aaaaaaaaaaaa"):
+        check_engine(lock, other, chosen=False)
+    assert "--engine decides" in (check_engine(lock, other, chosen=True) or "")
+
+
+def test_a_lock_works_where_its_paths_do_not_exist(
+    planned: Planned, tmp_path: Path, settings: Settings
+) -> None:
+    write_lock(planned, tmp_path / "lock.json")
+    there = tmp_path / "another machine"
+    there.mkdir()
+    for file in [tmp_path / "lock.json", *tmp_path.glob("*.gguf")]:
+        file.rename(there / file.name)
+    lock = read_lock(there / "lock.json")
+    assert locate(lock, sources_of(settings)).model.shards[0].name == "m-00001-of-00002.gguf"
+    for file in there.glob("*.gguf"):
+        file.unlink()
+    with pytest.raises(NotFound, match=r"which is not here, nor is m-00001-of-00002\.gguf beside it"):
+        locate(lock, sources_of(settings))
+
+
+def test_devices_of_another_machine_are_named(planned: Planned, tmp_path: Path) -> None:
+    write_lock(planned, tmp_path / "lock.json")
+    lock = read_lock(tmp_path / "lock.json")
+    check_devices(lock, planned.machine)
+    with pytest.raises(UsageError, match="on CUDA0, and this machine has none"):
+        check_devices(lock, machine())
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"format": "other"}), "\x00", "[" * 100_000])

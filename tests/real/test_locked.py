@@ -57,7 +57,7 @@ def test_a_locked_plan_is_started_word_for_word_and_kept_up(
 
 
 @pytest.mark.engine
-def test_a_lock_holds_for_an_engine_with_the_same_libraries_only(
+def test_another_build_of_the_same_commit_is_taken_and_said(
     shell: Shell, engine: Engine, default_model: Path, tmp_path: Path
 ) -> None:
     lock = tmp_path / "lock.json"
@@ -67,9 +67,26 @@ def test_a_lock_holds_for_an_engine_with_the_same_libraries_only(
     library = next(path for path in other.glob("libllama.*") if not path.is_symlink())
     with library.open("ab") as file:
         file.write(bytes(8))
-    refused = shell.type("up", "--locked", str(lock), "--engine", str(other / engine.path.name))
+    taken = shell.type("up", "--locked", str(lock), "--engine", str(other / engine.path.name))
+    assert taken.returncode == 0, taken.stderr
+    assert "was made for another build of the same llama.cpp" in taken.stderr
+
+
+@pytest.mark.engine
+def test_a_lock_for_another_llama_cpp_is_refused_unless_the_engine_is_named(
+    shell: Shell, engine: Engine, default_model: Path, tmp_path: Path
+) -> None:
+    lock = tmp_path / "lock.json"
+    shell.json("plan", str(default_model), "-c", "512", "--lock", str(lock))
+    document = json.loads(lock.read_text())
+    document["engine"] = {"sha256": "0" * 64, "commit": "fffffff"}
+    lock.write_text(json.dumps(document))
+    refused = shell.type("up", "--locked", str(lock))
     assert refused.returncode == 2
-    assert "was made for the engine with digest" in refused.stderr
+    assert "was made for the engine of commit fffffff" in refused.stderr
+    named = shell.type("up", "--locked", str(lock), "--engine", str(engine.path))
+    assert named.returncode == 0, named.stderr
+    assert "--engine decides" in named.stderr
 
 
 @pytest.mark.vulkan

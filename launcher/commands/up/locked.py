@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from launcher.commands.claims import by_memory, claim
-from launcher.commands.companions import files_of
+from launcher.commands.companions import files_of, with_files
 from launcher.commands.engine import engine_or_build
 from launcher.commands.here import Here
-from launcher.commands.lock import Lock, check_engine, companions_of, locate, read_lock, with_brought
+from launcher.commands.lock import Lock, check_devices, check_engine, companions_of, locate, read_lock
 from launcher.commands.probe import probe
 from launcher.commands.pull import fetch_all
 from launcher.commands.up.pull_meanwhile import pull_meanwhile
@@ -20,9 +22,11 @@ from launcher.deployment.history import RescueNote
 from launcher.deployment.record import Deployment
 from launcher.deployment.supervisor.ready import LoadFailed
 from launcher.engine.capabilities import read_capabilities
+from launcher.engine.flags.argv import Serving
 from launcher.engine.log.cause import MEMORY_KINDS
 from launcher.models.located import Located
 from launcher.plan.from_json import StoredPlan
+from launcher.progress import remark
 
 
 def up_locked(here: Here, request: UpRequest, file: Path) -> Deployment:
@@ -40,7 +44,11 @@ def up_locked(here: Here, request: UpRequest, file: Path) -> Deployment:
         here, request.plan.engine, meanwhile=lambda: pull_meanwhile(here, files, lambda _: again)
     )
     known = read_capabilities(engine, here.settings.cache_dir)
-    check_engine(lock, known)
+    note = check_engine(lock, known, chosen=request.plan.engine is not None)
+    if note is not None:
+        here.on_progress(remark("lock", note))
+    machine = probe(here, engine=engine)
+    check_devices(lock, machine)
     located = locate(lock, here.sources)
     remote = companions_of(lock, here.sources)
     paths, *companions = fetch_all(here, (located, *files_of(remote)), again)
@@ -53,19 +61,26 @@ def up_locked(here: Here, request: UpRequest, file: Path) -> Deployment:
         companion_paths=companion_paths,
         engine=engine,
         capabilities=known,
-        machine=probe(here, engine=engine),
+        machine=machine,
     )
-    lock = with_brought(lock, remote, companion_paths, known)
-    return _start_locked(here, attempt, lock, located.model.size_bytes)
+    flags = with_files(lock.flags, remote, companion_paths)
+    compiled = partial(lock.compile, engine, known, flags)
+    return _start_locked(here, attempt, lock, located.model.size_bytes, compiled)
 
 
-def _start_locked(here: Here, attempt: Attempt, lock: Lock, model_bytes: int) -> Deployment:
+def _start_locked(
+    here: Here,
+    attempt: Attempt,
+    lock: Lock,
+    model_bytes: int,
+    compiled: Callable[[Serving], tuple[str, ...]],
+) -> Deployment:
     launchable = Launchable(
         model_id=lock.model_id,
         model_bytes=model_bytes,
         stored_plan=StoredPlan(document=lock.document, plan=lock.plan),
         rows=by_memory(lock.rows, attempt.machine),
-        compile=lock.compile,
+        compile=compiled,
     )
     folder, key = here.settings.claims_dir, claims.claim_key(here.settings.deployments_dir, attempt.name)
     claim(folder, key, attempt.name, lock.rows, os.getpid())
