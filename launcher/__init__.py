@@ -1,3 +1,3 @@
-"""Turns a machine into a private, OpenAI-compatible endpoint for the best quantised model it can hold."""
+"""Plan, fetch and serve the best quantised model that a machine can hold."""
 
 __version__ = "0.1.0"

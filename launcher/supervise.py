@@ -1,4 +1,4 @@
-"""launcher.deployment.supervisor under its old name, which running deployments have in their records and units."""
+"""Run launcher.deployment.supervisor under its old name, for records and units of running deployments."""
 
 import runpy
 

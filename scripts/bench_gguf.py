@@ -1,7 +1,7 @@
 """How much faster `parse_header` reads a header with Kimi's vocabulary than the gguf package's GGUFReader.
 
-Both read the same hollow file, the page cache warm, in one run; ours from the file to the `Header`, the best of
-five; theirs once, because it takes seconds.
+Both read the same hollow file, the page cache warm, in one run; ours from the file to the `Header`, the best
+of five; theirs once, because it takes seconds.
 """
 
 from __future__ import annotations

@@ -4,9 +4,10 @@
 
 The loads need a Vulkan engine, the newest that was built here where none is named, and software GPUs.
 
-(a) eight cases on two and three software GPUs with unequal reserves: log against ledger and budget, expert bytes on
-devices against `--fit on` with the same margins. (b) a host too small: exit 3 here, "fits" from --fit. (c) Kimi K2.5, all
-quants, on every machine profile: seconds and simulations. (d) the same plan compiled for another engine starts there.
+(a) eight cases on two and three software GPUs with unequal reserves: log against ledger and budget, expert
+bytes on devices against `--fit on` with the same margins. (b) a host too small: exit 3 here, "fits" from
+--fit. (c) Kimi K2.5, all quants, on every machine profile: seconds and simulations. (d) the same plan
+compiled for another engine starts there.
 """
 
 from __future__ import annotations
@@ -170,8 +171,10 @@ def fit_argv(case: Case, path: Path, engine: Engine) -> tuple[str, ...]:
 
 
 def small_host(engine: Engine, folder: Path) -> bool:
-    """(b): part of the experts has to stay in RAM, and there is not enough of it: exit 3 here. --fit looks at devices
-    alone: it says that it fits, and goes on."""
+    """(b) Compare answers where RAM is too small for the experts that have to stay there.
+
+    launcher exits 3; --fit looks at devices alone, says that it fits, and goes on.
+    """
     os.environ |= {"GGML_VK_VISIBLE_DEVICES": "0,0"}
     reserve, max_ram_mib = (1700, 1700), 600
     case = Case(architecture="qwen3moe", reserve=reserve, ctx_size=4096, numbers=BIG)

@@ -1,17 +1,19 @@
 """`launcher pull` against one `curl` per shard (no hash) and `hf download`: 4 shards over loopback, into fresh folders.
 
-Each run is a command of its own, from its start to its end; wall time, CPU time and peak memory are of the process and
-its children. The Hub is the tests' one, in a process of its own: it sends files with sendfile(2), about 0.2 s of CPU
-per GiB for all clients alike. `curl` neither hashes nor waits for the disk, `launcher pull` does both; the rows below
-the line are no rivals but say what the hash costs here: `curl` and then `openssl dgst -sha256` of all shards at once, that
-alone, and a `launcher pull` of what is here already, which is all start and listing. Commands take turns in an order drawn
-for each round.
+Each run is a command of its own, from its start to its end; wall time, CPU time and peak memory are of the
+process and its children. The Hub is the tests' one, in a process of its own: it sends files with sendfile(2),
+about 0.2 s of CPU per GiB for all clients alike. `curl` neither hashes nor waits for the disk, `launcher
+pull` does both; the rows below the line are no rivals but say what the hash costs here: `curl` and then
+`openssl dgst -sha256` of all shards at once, that alone, and a `launcher pull` of what is here already, which
+is all start and listing. Commands take turns in an order drawn for each round.
 
-Before each run the page cache is filled with another file, as it is on any machine that has been up for a day. Without
-that the first to write to memory that a virtual machine has given back to its host pays for it, ten times what the
-writing costs, and which command that is is luck (`--as-is`). Where the disk has no room for such a file it is left out, and said.
+Before each run the page cache is filled with another file, as it is on any machine that has been up for a
+day. Without that the first to write to memory that a virtual machine has given back to its host pays for it,
+ten times what the writing costs, and which command that is is luck (`--as-is`). Where the disk has no room
+for such a file it is left out, and said.
 
-The kernel counts what a process was before its program began: no peak is below this script's own, some 20 MiB.
+The kernel counts what a process was before its program began: no peak is below this script's own, some 20
+MiB.
 """
 
 from __future__ import annotations
@@ -114,8 +116,10 @@ def serve(files: list[Path]) -> subprocess.Popen[str]:
 
 
 def write_filler(folder: Path, pulled_bytes: int, *, wanted: bool) -> Path:
-    """A file as large as the memory that is available; empty where it is not wanted, or, and said, has no room beside
-    what is pulled."""
+    """Write a file as large as the available memory, to fill the page cache.
+
+    It stays empty where it is not wanted, or has no room beside what is pulled, which is said.
+    """
     path = folder / "filler"
     path.touch()
     size_bytes = psutil.virtual_memory().available

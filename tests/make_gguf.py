@@ -4,8 +4,8 @@
     python tests/make_gguf.py deepseek2 OUT.gguf --preset mini|kimi-k2.5 --expert-type Q4_0 --dense-type Q8_0
     python tests/make_gguf.py qwen3moe | llama | gemma3 OUT.gguf --hollow --splits 3 --vocabulary bpe
 
-In tests: `make_gguf(path, "deepseek2", hollow=True)` writes files, `make_shards("deepseek2", …)` only their headers.
-Tensor names and shapes are what llama.cpp's src/models/*.cpp of these architectures load.
+In tests: `make_gguf(path, "deepseek2", hollow=True)` writes files, `make_shards("deepseek2", …)` only their
+headers. Tensor names and shapes are what llama.cpp's src/models/*.cpp of these architectures load.
 """
 
 from __future__ import annotations

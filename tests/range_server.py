@@ -15,7 +15,8 @@ from urllib.parse import unquote, urlsplit
 class Faults:
     """`status` answers nothing else; `ignore_ranges` sends 200 and everything; `break_off_at` closes the connection
     at that byte of the file, `breaks` times; `shift` starts ranges too late; `short_by` ends them
-    too soon, properly closed; `etags` are given out in turn."""
+    too soon, properly closed; `etags` are given out in turn.
+    """
 
     status: int | None = None
     ignore_ranges: bool = False

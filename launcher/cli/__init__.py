@@ -1,4 +1,4 @@
-"""Read what is typed and print what comes out. A module per command; heavy imports stay inside it.
+"""Read what is typed, and print what comes out.
 
 main.py           the command `launcher`: the table of commands, parse, call, exit code
 options/          the options, each spelled once
@@ -18,14 +18,7 @@ rm.py             rm
 up.py             up
 run.py            run
 serve.py          serve
-ps.py             ps
-logs.py           logs
-stop.py           stop
-restart.py        restart
-history.py        history
+running/          the commands about what is up
 doctor.py         doctor
-enable.py         enable
-disable.py        disable
-export.py         export
 engine.py         engine build, engine list, engine info
 """

@@ -15,31 +15,10 @@ from typing import Annotated
 import typer
 
 from launcher import __version__
-from launcher.cli import (
-    check,
-    disable,
-    doctor,
-    enable,
-    engine,
-    export,
-    history,
-    inspect,
-    logs,
-    ls,
-    plan,
-    probe,
-    profiles,
-    ps,
-    pull,
-    restart,
-    rm,
-    run,
-    serve,
-    stop,
-    up,
-)
+from launcher.cli import check, doctor, engine, inspect, ls, plan, probe, profiles, pull, rm, run, serve, up
 from launcher.cli.explain_error import explain_error
 from launcher.cli.options.unfold import unfold
+from launcher.cli.running import disable, enable, export, history, logs, ps, restart, stop
 from launcher.cli.show.output import Output
 from launcher.errors import Interrupted, LauncherError, UsageError
 

@@ -28,8 +28,9 @@ def pull(
         ),
     ] = False,
 ) -> None:
-    """Download exactly the files of the planned quant, verified, and print their paths; goes on
-    where it stopped.
+    """Download exactly the files of the planned quant, verified, and print their paths.
+
+    The same command goes on where it stopped.
     """
     from launcher.commands.pull import PullRequest
     from launcher.commands.pull import pull as pull_files

@@ -94,7 +94,7 @@ class Lock(LockedFiles):
     ) -> tuple[str, ...]:
         """Compile the locked plan for an engine; `flags` are the locked ones, companions by their paths.
 
-        Raises UsageError for flags that a file may not set, and for a locked line that is not that of its plan.
+        Raises UsageError for flags that a file may not set, and if the locked line is not that of its plan.
         """
         check_flags_from_file((*self.profile_flags, *self.flags), str(self.file))
         if self.engine_commit == known.version.commit:  # another engine has other spellings
@@ -275,7 +275,8 @@ def check_devices(lock: Lock, machine: Machine) -> None:
     missing = [device for device in lock.plan.placement.devices if device not in here]
     if missing:
         raise UsageError(
-            f"{lock.file} places the model on {', '.join(missing)}, and this machine has {', '.join(here) or 'none'}",
+            f"{lock.file} places the model on {', '.join(missing)}, "
+            f"and this machine has {', '.join(here) or 'none'}",
             hint=f"{lock.unlocked}: plans it for this machine",
         )
 
@@ -344,7 +345,7 @@ def locate(lock: LockedFiles, sources: Sources) -> Located:
 
 
 def _open(lock: LockedFiles, sources: Sources) -> Located:
-    """Open the locked repo or file; a file of another machine is looked for beside the lock, then by its REF."""
+    """Open the locked repo or file; look for a file of another machine beside the lock, then by its REF."""
     from launcher.models.hub.repo import open_repo  # noqa: PLC0415 (the Hub's client takes its time to import)
     from launcher.models.local import open_path  # noqa: PLC0415
 

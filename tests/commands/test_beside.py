@@ -1,5 +1,6 @@
 """What is loaded beside the model and lies somewhere else: brought here by launcher, exactly those files, verified, and
-llama-server is told their paths."""
+llama-server is told their paths.
+"""
 
 from __future__ import annotations
 

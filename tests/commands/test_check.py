@@ -175,7 +175,8 @@ def gaps_beside(
     words: list[str], path: Path, box: Machine, engine: Engine, simulating: Engine
 ) -> dict[str, float]:
     """Checked minus loaded, in MiB, of every row; 2 slots that do not share, nothing mapped. A projector's compute is
-    reserved by the warm-up."""
+    reserved by the warm-up.
+    """
     words = [*words, "-c", "4096", "-np", "2", "-lm", "none", "-fit", "off"]
     command = read_command(["llama-server", "-m", str(path), *words])
     assert (command.refused, command.notes) == ((), ())

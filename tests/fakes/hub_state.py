@@ -17,7 +17,9 @@ _CHUNK = 1 << 16
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """One thing that goes wrong, with the requests it hits: of `where` ("api", "resolve", "storage"), of
-    `method` (None: any), whose path contains `match`, after `skip` of them, `times` times (None: for good)."""
+    `method` (None: any), whose path contains `match`, after `skip` of them, `times` times (None: for
+    good).
+    """
 
     where: str = "storage"
     method: str | None = None

@@ -15,8 +15,8 @@ real engine to the same expectations. Switches of its own:
   --take-vram FILE MIB     write MIB into FILE when half is loaded: what the stand-in for NVML says is in use
   --crash-once FILE    abort 0.2 s after the first load that finds FILE absent, and write FILE
 
-Under LLAMA_SERVER_ROUTER_PORT it is a child, as llama-server is: states on stdout, `cmd_router_to_child:exit` on
-stdin ends it, and so does the end of stdin once it has loaded.
+Under LLAMA_SERVER_ROUTER_PORT it is a child, as llama-server is: states on stdout, `cmd_router_to_child:exit`
+on stdin ends it, and so does the end of stdin once it has loaded.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """The local Hub is tested too: by a raw client and by the real huggingface_hub; by the real llama-server in
-tests/real/test_hub.py."""
+tests/real/test_hub.py.
+"""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 """The hardware table that everybody copies for Kimi K2.5, claim beside verdict: `python tests/plan/hardware_table.py`
 writes tests/golden/kimi-hardware-table.txt anew.
 
-Claims: a popular article's table and its two "deployments", as copied in many places. Verdicts: the planner's own, on
-the shipped machine profiles, with the headers of the shipped recipe; BF16 is the same shapes in BF16. `GPUs alone` allows
-32 GiB of RAM, for the engine and what always stays on the host.
+Claims: a popular article's table and its two "deployments", as copied in many places. Verdicts: the planner's
+own, on the shipped machine profiles, with the headers of the shipped recipe; BF16 is the same shapes in BF16.
+`GPUs alone` allows 32 GiB of RAM, for the engine and what always stays on the host.
 """
 
 from __future__ import annotations

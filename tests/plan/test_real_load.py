@@ -1,7 +1,7 @@
 """Planned against loaded: the real engine gets the planned argv, and its log must show the ledger.
 
-The load is stopped at the line that ends the reservations; no token is computed. Host rows are compared because the
-load mode is none: under mmap the log overstates them.
+The load is stopped at the line that ends the reservations; no token is computed. Host rows are compared
+because the load mode is none: under mmap the log overstates them.
 """
 
 from __future__ import annotations

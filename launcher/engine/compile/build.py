@@ -169,5 +169,5 @@ def _run(job: BuildJob, command: tuple[str | Path, ...], log: TextIO, lock: int,
 
 
 def _short(text: str) -> str:
-    """`Building CXX object src/CMakeFiles/llama.dir/llama-model.cpp.o` -> `llama-model.cpp`."""
+    # `Building CXX object src/CMakeFiles/llama.dir/llama-model.cpp.o` -> `llama-model.cpp`
     return text.rsplit("/", 1)[-1].removesuffix(".o")

@@ -1,7 +1,7 @@
 """Gate the flags that come from a file that is handed around: a lock, a profile, a record. Pure.
 
-Such a file may say how a model is computed and sampled. What lets a server act on this machine, read or write other
-files, or answer others than its user counts only when it is typed.
+Such a file may say how a model is computed and sampled. What lets a server act on this machine, read or write
+other files, or answer others than its user counts only when it is typed.
 """
 
 from __future__ import annotations

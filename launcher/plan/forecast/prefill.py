@@ -1,5 +1,4 @@
-"""Predict the seconds for a prompt: arithmetic, weights read per ubatch, host weights sent to a device.
-Pure."""
+"""Predict the seconds for a prompt: arithmetic, weights per ubatch, host weights sent to a device. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Model ggml's backends: what each can run, what its tensors take, and how it changes a graph.
+"""Model ggml's backends: what they can run, what tensors take, how a graph is changed.
 
 fuse_cuda.py        CUDA keeps the inputs of fused operations alive
 optimize.py         dispatch to what a backend's graph_optimize does

@@ -1,5 +1,6 @@
 """A plan that runs out of memory is planned again, bounded, explained and remembered: with a planner and a start
-that do what the test says."""
+that do what the test says.
+"""
 
 from __future__ import annotations
 

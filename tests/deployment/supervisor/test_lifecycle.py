@@ -43,7 +43,8 @@ KEEP = Policy(keep_up=True)
 class World:
     """A life and its surroundings: children that really live, questions not answered yet, timers that may
     still fire (armed or long forgotten), and whether the supervisor has left. What was asked about one child
-    is not answered once there is another: the supervisor drops that."""
+    is not answered once there is another: the supervisor drops that.
+    """
 
     life: Lifecycle
     children: int = 0

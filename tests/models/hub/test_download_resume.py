@@ -89,7 +89,8 @@ def test_kill_9_at_20_random_moments_costs_a_unit_per_connection(
 
     It is wiped here, so nothing can rely on it. What is vouched for is never asked for again, by any of the
     pulls: the server's log says so. In the end exactly what nothing vouches for is asked for, once, and every
-    byte is right."""
+    byte is right.
+    """
     dice, n_kills = random.Random(5), 20
     shards = moe_shards("large-Q8_0", n_expert=320)
     total = sum(map(len, shards.values()))

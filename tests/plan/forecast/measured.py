@@ -1,8 +1,9 @@
 """Published speeds as stages: tests/plan/forecast/speeds.csv.
 
-An excerpt of public measurements, one thread's or rig's rows all on one side of the split. What a post gives is
-as posted (`depth`, `ubatch`, speeds, `source`); bytes and arithmetic per token follow from the posted buffers or
-file size and the model's published shape. `ram_gb_s` is what the memory is named (channels x MT/s x 8).
+An excerpt of public measurements, one thread's or rig's rows all on one side of the split. What a post gives
+is as posted (`depth`, `ubatch`, speeds, `source`); bytes and arithmetic per token follow from the posted
+buffers or file size and the model's published shape. `ram_gb_s` is what the memory is named (channels x MT/s
+x 8).
 """
 
 from __future__ import annotations

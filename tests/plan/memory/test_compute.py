@@ -1,7 +1,7 @@
 """The compute estimate against reservations that llama.cpp 0c1e570 made on virtual GPUs.
 
-MiB of `sched_reserve: … compute buffer size` (the host's with its output rows), from spikes on hollow models of
-real widths; launcher/plan/DESIGN.md sums them up.
+MiB of `sched_reserve: … compute buffer size` (the host's with its output rows), from spikes on hollow models
+of real widths; launcher/plan/DESIGN.md sums them up.
 """
 
 from __future__ import annotations

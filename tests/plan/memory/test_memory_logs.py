@@ -1,11 +1,12 @@
 """Planned against published load logs: the rows of the public table that can be rebuilt, and the law for the rest.
 
-Of 99 logs 80 are ik_llama.cpp's: its caches follow the same law (checked), its compute buffers do not. Of the other 19:
-rebuilt whole are M032 and M130 (Qwen3-235B Q8_0 on an A6000 and RAM), M035 and M038 (the same in Q6_K, CPU and two
-cards); the cache law alone is checked for M062, M125 and M147, because their files mix types that nobody published.
-Not checked: M004, M052, M068, M097 and M116 do not say which model; M026 is a file without MLA tensors and M136 was loaded
-before llama.cpp stopped storing V for MLA (PR #19067); M049 has K and V types (iq4_nl, f16) on a model of which only the
-name is known; M129 is M038 once more; M149 has no numbers; M151 and M152 are calculations, not logs.
+Of 99 logs 80 are ik_llama.cpp's: its caches follow the same law (checked), its compute buffers do not. Of the
+other 19: rebuilt whole are M032 and M130 (Qwen3-235B Q8_0 on an A6000 and RAM), M035 and M038 (the same in
+Q6_K, CPU and two cards); the cache law alone is checked for M062, M125 and M147, because their files mix
+types that nobody published. Not checked: M004, M052, M068, M097 and M116 do not say which model; M026 is a
+file without MLA tensors and M136 was loaded before llama.cpp stopped storing V for MLA (PR #19067); M049 has
+K and V types (iq4_nl, f16) on a model of which only the name is known; M129 is M038 once more; M149 has no
+numbers; M151 and M152 are calculations, not logs.
 """
 
 from __future__ import annotations
@@ -120,7 +121,8 @@ def test_the_cache_law(row: str, layers: int, values: int, ctx: int, kind: Cache
 
 def test_compute_of_an_older_build_is_no_bound_of_ours() -> None:
     """M032's 1024 MiB on the card is a build of April 2025; what the pinned build reserves is measured elsewhere
-    (test_compute.py). The same configuration is within twice of it."""
+    (test_compute.py). The same configuration is within twice of it.
+    """
     model = qwen3_235b(GgmlType.Q8_0)
     architecture = architecture_of(model)
     demand = demand_of(architecture, weigh(architecture, model.tensors), parameters(32768))
