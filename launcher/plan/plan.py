@@ -35,6 +35,14 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """Devices without which the RAM is enough, or less short."""
+
+    devices: tuple[str, ...]
+    missing_bytes: int  # RAM that is missing if they are used
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan(ContextParameters):
     """A placement of a model on a machine that fits.
 

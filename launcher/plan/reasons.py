@@ -12,23 +12,35 @@ from launcher.plan.memory.companion_memory import CompanionMemory
 from launcher.plan.memory.ledger import Demand
 from launcher.plan.memory.weights import OverriddenWeights
 from launcher.plan.oracle import HostTensor
-from launcher.plan.plan import Placement
+from launcher.plan.plan import LeftOut, Placement
 from launcher.units import format_bytes
 
 _NAMED = 3
 
 
-def describe_placement(demand: Demand, placement: Placement, budgets: Budgets) -> tuple[str, ...]:
+def describe_placement(
+    demand: Demand, placement: Placement, budgets: Budgets, left_out: LeftOut | None = None
+) -> tuple[str, ...]:
     """Say where the layers are, and why not elsewhere."""
     weights = demand.weights
-    reasons = [_where(demand, placement, budgets)]
+    reasons = ["everything on the host"]
+    if placement.devices or left_out is None:
+        reasons = [_where(demand, placement, budgets)]
     if len(placement.devices) > 1:
         counts = ", ".join(
             f"{count} on {name}"
             for name, count in zip(placement.devices, placement.tensor_split, strict=True)
         )
         reasons.append(f"layers by bytes, each device to its own budget: {counts}")
-    idle = [budget.device.id for budget in budgets.devices if budget.device.id not in placement.devices]
+    idle = _idle(placement, budgets, left_out)
+    if left_out is not None:
+        reasons.append(_left_out(left_out, budgets))
+    passed_over = _passed_over(idle, budgets) if left_out is None and not placement.overrides else []
+    if passed_over and placement.devices and not _all_on_devices(placement):
+        are, them = ("is", "it") if len(passed_over) == 1 else ("are", "them")
+        reasons.append(
+            f"{', '.join(passed_over)} {are} left out: no less of the model is on devices without {them}"
+        )
     if idle and _all_on_devices(placement):
         are, others = "is" if len(idle) == 1 else "are", "other" + "s" * (len(placement.devices) != 1)
         reasons.append(
@@ -42,6 +54,31 @@ def describe_placement(demand: Demand, placement: Placement, budgets: Budgets) -
         )
     reasons += [_overridden(sent) for sent in weights.overridden]
     return tuple(reasons)
+
+
+def _idle(placement: Placement, budgets: Budgets, left_out: LeftOut | None) -> list[str]:
+    """Return the devices that are neither used nor left out for want of RAM."""
+    named = {*placement.devices, *(left_out.devices if left_out is not None else ())}
+    return [budget.device.id for budget in budgets.devices if budget.device.id not in named]
+
+
+def _passed_over(idle: Sequence[str], budgets: Budgets) -> list[str]:
+    """Return those of the idle devices that have their own memory, as llama.cpp prefers."""
+    shared = {budget.device.id for budget in budgets.devices if budget.device.shares_host_memory}
+    return [name for name in idle if name not in shared]
+
+
+def _left_out(left_out: LeftOut, budgets: Budgets) -> str:
+    names = left_out.devices
+    one = len(names) == 1
+    overheads = [budget.host_overhead for budget in budgets.devices if budget.device.id in names]
+    taken = sum(overhead.n_bytes + overhead.band_bytes for overhead in overheads)
+    contexts = "its context takes" if one else "their contexts take"
+    why = f": {contexts} up to {format_bytes(taken)} of it" if taken else ""
+    return (
+        f"{', '.join(names)} {'is' if one else 'are'} left out: with {'it' if one else 'them'} "
+        f"{format_bytes(left_out.missing_bytes)} of RAM would be missing{why}"
+    )
 
 
 def _all_on_devices(placement: Placement) -> bool:

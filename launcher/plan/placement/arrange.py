@@ -17,10 +17,11 @@ from launcher.plan.memory.ledger import Demand, build_ledger, demand_of, mark_as
 from launcher.plan.memory.simulated import placement_question
 from launcher.plan.memory.weights import Weights, weigh
 from launcher.plan.overrides import check_overrides
+from launcher.plan.placement.left_out import most_freed, smaller_budgets
 from launcher.plan.placement.numa import Cores, choose_cores
 from launcher.plan.placement.placement import place
 from launcher.plan.placement.settle import SettledParameters
-from launcher.plan.plan import Placement
+from launcher.plan.plan import LeftOut, Placement
 from launcher.plan.rope import context_limit
 from launcher.plan.workload import Limits, Workload
 
@@ -88,10 +89,15 @@ class Arrangement:
     ledger: tuple[LedgerRow, ...]  # with companions
     caches: HostCaches
     cores: Cores
+    left_out: LeftOut | None = None
 
     @property
     def fits(self) -> bool:
         return all(row.free_bytes >= 0 for row in self.ledger)
+
+    def least_free(self, surplus: Mapping[str, int]) -> int:
+        """Return the free bytes of the row that has least, negative if it lacks some."""
+        return min(row.free_bytes + surplus.get(row.where, 0) for row in self.ledger)
 
 
 def arrange(
@@ -100,14 +106,43 @@ def arrange(
     workload: Workload,
     surplus: Mapping[str, int] | None = None,
 ) -> Arrangement:
-    """Place the model in the memory that its companions leave, and give the host's rest to its caches."""
+    """Place the model in the memory that its companions leave, and give the host's rest to its caches.
+
+    Devices without which the RAM is enough, or less short, are left out.
+    """
     # `surplus`: bytes by which formulas are too high for a row (negative: too low), as a simulation has
     # shown.
     surplus = surplus or {}
     demand = demand_of(case.architecture, case.weights, settled.parameters, workload.adapters)
-    placement, own, companions = _place_with_companions(
-        case, settled, demand, _corrected(case.budgets, surplus)
-    )
+    budgets = _corrected(case.budgets, surplus)
+    fullest = _arrange_on(budgets, case, settled, workload, demand, surplus)
+    missing = -(fullest.ledger[-1].free_bytes + surplus.get(HOST, 0))
+    # Where more is missing, the model is too large whatever is left out.
+    if missing <= 0 or missing > most_freed(fullest.own, case.budgets):
+        return fullest
+    best = last = fullest
+    for smaller in smaller_budgets(budgets, case.weights.overridden_devices):
+        if set(last.placement.devices) <= {budget.device.id for budget in smaller.devices}:
+            continue  # it would be the same
+        last = _arrange_on(smaller, case, settled, workload, demand, surplus)
+        if last.least_free(surplus) > best.least_free(surplus):
+            left_out = tuple(name for name in fullest.placement.devices if name not in last.placement.devices)
+            best = replace(last, left_out=LeftOut(devices=left_out, missing_bytes=missing))
+        if best.least_free(surplus) >= 0:
+            break  # the most devices with which it fits
+    return best
+
+
+def _arrange_on(
+    budgets: Budgets,
+    case: PlanningCase,
+    settled: SettledParameters,
+    workload: Workload,
+    demand: Demand,
+    surplus: Mapping[str, int],
+) -> Arrangement:
+    """Arrange the model on the devices of these budgets."""
+    placement, own, companions = _place_with_companions(case, settled, demand, budgets)
     whole = add_companions(own, companions.rows, case.all_budgets)
     caches = plan_caches(demand, workload, whole[-1].free_bytes + surplus.get(HOST, 0))
     ledger = _with_caches(whole, caches)

@@ -22,7 +22,7 @@ def place(demand: Demand, budgets: Budgets) -> Placement:
         return _host_only(demand)
     # Best is everything on the fewest devices that hold it. Devices keep llama.cpp's order and take layers
     # in order.
-    by_size = sorted(devices, key=lambda budget: (budget.device.id not in needed, -budget.n_bytes))
+    by_size = sorted(devices, key=lambda budget: (budget.device.id not in needed, -_usable_bytes(budget)))
     for count in range(max(len(needed), 1), len(devices) + 1):
         largest = by_size[:count]
         chosen = [budget for budget in devices if budget in largest]
@@ -32,10 +32,28 @@ def place(demand: Demand, budgets: Budgets) -> Placement:
     # Next best is all dense weights and caches on devices, with as many expert tensors as fit: whole
     # blocks, then a part of one.
     if demand.weights.expert_blocks:
-        best = divide_layers(demand, devices, start=0, experts_on_host=True)
+        best = _divide(demand, devices, start=0)
         if best is not None:
             return _placement(demand, best, n_layers, experts_on_host=True)
     return _partial(demand, devices)
+
+
+def _divide(demand: Demand, devices: list[DeviceBudget], *, start: int) -> Division | None:
+    """Divide the layers from `start` on, with experts on the host, among all devices or onto one alone."""
+    # The first of several devices copies two of the host's tensors at a time, a single one only one
+    # (`device_compute`): a small second device can cost more than it holds. Nothing else depends on the
+    # number of devices, and `divide_layers` passes over those that do not help. No other subset is better.
+    best = divide_layers(demand, devices, start=start, experts_on_host=True)
+    for budget in devices if len(devices) > 1 else ():
+        if demand.weights.overridden_devices <= {budget.device.id}:
+            alone = divide_layers(demand, [budget], start=start, experts_on_host=True)
+            if alone is not None and (best is None or alone.n_expert_tensors > best.n_expert_tensors):
+                best = alone
+    return best
+
+
+def _usable_bytes(budget: DeviceBudget) -> int:
+    return budget.n_bytes - budget.overhead.n_bytes - budget.overhead.band_bytes
 
 
 def _host_only(demand: Demand) -> Placement:
@@ -86,7 +104,7 @@ def _partial(demand: Demand, devices: list[DeviceBudget]) -> Placement:
     # By bisection, because fewer layers need less.
     while low <= high:
         start = (low + high) // 2
-        if divide_layers(demand, devices, start=start, experts_on_host=True) is None:
+        if _divide(demand, devices, start=start) is None:
             low = start + 1
         else:
             best_start, high = start, start - 1
@@ -95,7 +113,7 @@ def _partial(demand: Demand, devices: list[DeviceBudget]) -> Placement:
         return _last_layers(demand, [budget.device.id for budget in devices if budget.device.id in needed])
     if best_start is None or (best_start == n_block and not needed):  # the output layer alone is not worth it
         return _host_only(demand)
-    best = divide_layers(demand, devices, start=best_start, experts_on_host=True)
+    best = _divide(demand, devices, start=best_start)
     if best is None:
         return _host_only(demand)
     return _placement(demand, best, n_block + 1 - best_start, experts_on_host=True)

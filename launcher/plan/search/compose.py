@@ -78,7 +78,7 @@ def _describe_layout(
     ledger = simulated.ledger if simulated else arrangement.ledger
     kv_bytes = sum(row.kv.n_bytes for row in ledger)
     return (
-        *describe_placement(arrangement.demand, arrangement.placement, case.budgets),
+        *describe_placement(arrangement.demand, arrangement.placement, case.budgets, arrangement.left_out),
         describe_pool(arrangement.settled.parameters, kv_bytes, ctx_reason, case.architecture.n_ctx_train),
         *arrangement.settled.reasons,
     )

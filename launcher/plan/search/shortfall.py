@@ -53,7 +53,9 @@ def explain_shortfall(case: PlanningCase, workload: Workload, arrangement: Arran
         missing_bytes=-worst.free_bytes,
         reasons=(
             describe_missing(case.quant, worst),
-            *describe_placement(arrangement.demand, arrangement.placement, case.budgets),
+            *describe_placement(
+                arrangement.demand, arrangement.placement, case.budgets, arrangement.left_out
+            ),
             *describe_budgets(case.machine, case.budgets),
             *describe_companions(arrangement.companions),
         ),

@@ -135,5 +135,33 @@ def test_without_devices_everything_is_on_the_host() -> None:
     assert placement.host_expert_blocks == tuple(range(12))
 
 
+def test_a_small_second_device_does_not_take_more_experts_than_it_holds() -> None:
+    """The first of two devices keeps a second copy of a tensor on the host: 3 GiB of this model."""
+    file = model("deepseek2", "kimi-k2.5")
+    alone = placed(file, machine(*cards(40000)))
+    for free_mib, used in (((40000, 0), "CUDA0"), ((40000, 2000), "CUDA0"), ((0, 40000), "CUDA1")):
+        placement = placed(file, machine(*cards(*free_mib)))
+        assert placement.devices == (used,)
+        assert on_devices(file, placement) == on_devices(file, alone)
+    both = placed(file, machine(*cards(40000, 20000)))
+    assert on_devices(file, both) > on_devices(file, alone)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(MODELS),
+    st.lists(st.integers(min_value=0, max_value=700), max_size=3),
+    st.integers(min_value=0, max_value=3),
+    st.integers(min_value=0, max_value=700),
+)
+def test_a_further_device_is_never_worse(
+    file: ModelFile, free_mib: list[int], where: int, further: int
+) -> None:
+    more = list(free_mib)
+    more.insert(where % (len(more) + 1), further)
+    before = on_devices(file, placed(file, machine(*cards(*free_mib))))
+    assert on_devices(file, placed(file, machine(*cards(*more)))) >= before
+
+
 def test_a_device_without_room_for_a_block_is_left_alone() -> None:
     assert placed(model("qwen3moe"), machine(*cards(1))).devices == ()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from launcher.plan.search.choice import Choice
 from launcher.plan.workload import Prefer, Workload
 from launcher.units import MIB
 from tests.plan.search.searches import EPYC, choose, kimi, planned, small
@@ -28,15 +29,49 @@ def test_quality_speed_and_what_lies_between() -> None:
     st.integers(1, 600),
     st.sampled_from(list(Prefer)),
 )
+# The card grows until it takes a few layers, and its context more RAM than there is beside them.
+@example(free=[0], ram=1168, which=0, more=132, prefer=Prefer.BALANCED)
+@example(free=[0], ram=1168, which=0, more=132, prefer=Prefer.QUALITY)
+@example(free=[0], ram=1114, which=0, more=69, prefer=Prefer.BALANCED)
 def test_more_memory_never_yields_a_worse_plan(
     free: list[int], ram: int, which: int, more: int, prefer: Prefer
 ) -> None:
     """Never both of lower quality and slower; by preference: never of lower quality, never slower."""
     workload = Workload(ctx_size=4096, prefer=prefer)
-    before = choose(small(), machine(*cards(*free), ram_bytes=ram * MIB), workload).plan
     grown = list(free)
     grown[which % len(grown)] += more
-    after = choose(small(), machine(*cards(*grown), ram_bytes=(ram + more) * MIB), workload).plan
+    assert_no_worse(
+        choose(small(), machine(*cards(*free), ram_bytes=ram * MIB), workload),
+        choose(small(), machine(*cards(*grown), ram_bytes=(ram + more) * MIB), workload),
+        prefer,
+    )
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.integers(0, 900), max_size=2),
+    st.integers(700, 1600),
+    st.integers(0, 2),
+    st.integers(0, 900),
+    st.sampled_from(list(Prefer)),
+)
+@example(free=[], ram=1114, where=0, card=67, prefer=Prefer.QUALITY)
+def test_a_further_card_never_yields_a_worse_plan(
+    free: list[int], ram: int, where: int, card: int, prefer: Prefer
+) -> None:
+    """The same with a card more, wherever it stands, and no more RAM."""
+    workload = Workload(ctx_size=4096, prefer=prefer)
+    more = list(free)
+    more.insert(where % (len(free) + 1), card)
+    assert_no_worse(
+        choose(small(), machine(*cards(*free), ram_bytes=ram * MIB), workload),
+        choose(small(), machine(*cards(*more), ram_bytes=ram * MIB), workload),
+        prefer,
+    )
+
+
+def assert_no_worse(choice_before: Choice, choice_after: Choice, prefer: Prefer) -> None:
+    before, after = choice_before.plan, choice_after.plan
     if before is None:
         return
     assert after is not None
