@@ -1,20 +1,21 @@
 """Carry out what is typed, one story a command. Nothing is printed here.
 
-here.py        settings, sources, environment, and whom to ask and tell: given to every command
-probe.py       this machine, a saved one, or one in a few words
-inspect.py     from a REF to a model and its quants
-engine.py      find, describe and build the engine
-plan.py        choose quant and placement: probe, inspect, search
-planned.py     the outcome of a plan request: command line, JSON, or the reason there is none
-companions.py  draft models and projectors: find, simulate, fetch
-pull.py        bring exactly the planned files here
-up/            plan, pull, start
-serve.py       the same in the foreground
-claims.py      memory reserved for deployments, as the planner sees it
-check.py       will exactly this command line fit
+here.py           settings, sources, environment, and whom to ask and tell: given to every command
+probe.py          this machine, a saved one, or one in a few words
+inspect.py        from a REF to a model and its quants
+engine.py         find, describe and build the engine
+plan.py           choose quant and placement: probe, inspect, search
+planned.py        the outcome of a plan request: command line, JSON, or the reason there is none
+companions.py     draft models and projectors: find, simulate, fetch
+pull.py           bring exactly the planned files here
+up/               plan, pull, start
+serve.py          the same in the foreground
+claims.py         memory reserved for deployments, as the planner sees it
+check.py          will exactly this command line fit
 check_instead.py  what fits instead of it
-lock.py        a plan in a file, started again exactly as it was
-restart.py     the same server again
-install.py     a deployment as a unit, or as text for containers and shells
-doctor.py      what is wrong with this machine or install
+lock.py           a plan in a file, started again exactly as it was
+lock_match.py     match a lock with this machine: engine, devices, files
+restart.py        the same server again
+install.py        a deployment as a unit, or as text for containers and shells
+doctor.py         what is wrong with this machine or install
 """

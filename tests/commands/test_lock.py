@@ -11,7 +11,8 @@ import pytest
 
 from launcher.commands.here import here_with
 from launcher.commands.inspect import inspect
-from launcher.commands.lock import check_devices, check_engine, locate, read_lock, write_lock
+from launcher.commands.lock import read_lock, write_lock
+from launcher.commands.lock_match import check_devices, check_engine, locate
 from launcher.commands.plan import plan_on
 from launcher.commands.planned import Planned, PlanRequest
 from launcher.commands.probe import MachineChoice

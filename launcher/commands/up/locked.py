@@ -11,7 +11,8 @@ from launcher.commands.claims import by_memory, claim
 from launcher.commands.companions import files_of, with_files
 from launcher.commands.engine import engine_or_build
 from launcher.commands.here import Here
-from launcher.commands.lock import Lock, check_devices, check_engine, companions_of, locate, read_lock
+from launcher.commands.lock import Lock, read_lock
+from launcher.commands.lock_match import check_devices, check_engine, companions_of, locate
 from launcher.commands.probe import probe
 from launcher.commands.pull import fetch_all
 from launcher.commands.up.pull_meanwhile import pull_meanwhile

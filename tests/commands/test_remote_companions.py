@@ -18,7 +18,8 @@ from launcher.commands.check import CheckRequest, check_command, check_document
 from launcher.commands.companions import with_files
 from launcher.commands.here import here_with
 from launcher.commands.inspect import inspect
-from launcher.commands.lock import companions_of, read_lock, write_lock
+from launcher.commands.lock import read_lock, write_lock
+from launcher.commands.lock_match import companions_of
 from launcher.commands.plan import plan_on
 from launcher.commands.planned import (
     Planned,
