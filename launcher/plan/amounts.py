@@ -14,8 +14,6 @@ SPEED = "speed"
 
 
 class Basis(StrEnum):
-    """How a number of bytes is known."""
-
     EXACT = "exact"
     SIMULATED = "simulated"
     MEASURED = "measured"
@@ -75,5 +73,5 @@ class LedgerRow:
 
     @property
     def free_bytes(self) -> int:
-        """Bytes of the budget left over; negative when the row does not fit."""
+        """Negative when the row does not fit."""
         return self.budget_bytes - self.used_bytes

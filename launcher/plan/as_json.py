@@ -1,7 +1,6 @@
 """Write a plan, or a shortfall, as versioned JSON (`schema: 1`). Pure.
 
-Sizes are bytes, unknown is null. Within a schema keys are added, never renamed or removed. `--buy` adds
-`purchases` and `api` (commands/planned.py).
+Sizes are bytes, unknown is null. Within a schema keys are added, never renamed or removed.
 """
 
 from __future__ import annotations
@@ -31,10 +30,7 @@ def plan_json(
     env: Mapping[str, str] | None = None,
     choice: Choice | None = None,
 ) -> dict[str, Any]:
-    """Return the document of `launcher plan --json`.
-
-    `argv` and `env` start the engine at hand; `choice` is the search that the plan comes from.
-    """
+    """Return the document of `launcher plan --json`; `argv` and `env` start the engine at hand."""
     return {
         "schema": PLAN_SCHEMA,
         "fits": True,
@@ -57,7 +53,6 @@ def plan_json(
 
 
 def shortfall_json(shortfall: Shortfall, *, choice: Choice | None = None) -> dict[str, Any]:
-    """Return the document of `launcher plan --json` when nothing fits."""
     return {
         "schema": PLAN_SCHEMA,
         "fits": False,
@@ -131,7 +126,6 @@ def _model(outcome: Plan | Shortfall) -> dict[str, Any]:
 
 
 def ledger_json(ledger: Sequence[LedgerRow]) -> dict[str, Any]:
-    """Return the rows of a ledger, and the least certain basis among them."""
     devices = [{"id": row.where, "name": row.name, **_row(row)} for row in ledger if row.where != HOST]
     host = next((_row(row) for row in ledger if row.where == HOST), None)
     return {"basis": basis_of(ledger).value, "devices": devices, "host": host}

@@ -11,8 +11,6 @@ from launcher.plan.oracle import Oracle, ProjectorOracle
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DraftRequest:
-    """llama-server's flags for a draft model."""
-
     path: str  # a file, or `hf:` and a repo
     devices: tuple[str, ...] | None = None  # None: the main model's; (): the host
     n_gpu_layers: int | None = None  # None: all layers
@@ -23,8 +21,6 @@ class DraftRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectorRequest:
-    """llama-server's flags for a projector."""
-
     path: str  # a file or a URL
     where: str | None = None  # None: the first device in use
     image_min_tokens: int = -1  # -1: the model's own number
@@ -33,8 +29,6 @@ class ProjectorRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompanionRequest:
-    """All companions that are asked for."""
-
     # Unless a flag says where, they go where the model is placed.
     draft: DraftRequest | None = None
     projector: ProjectorRequest | None = None

@@ -31,7 +31,6 @@ def block_pattern(blocks: Sequence[int], regex: str) -> str:
 
 
 def placement_pattern(placement: Placement) -> str | None:
-    """Return the pattern for the experts that the placement keeps on the host, None if there are none."""
     if not (placement.host_expert_blocks or placement.host_expert_parts):
         return None
     return expert_pattern(placement.host_expert_blocks, placement.host_expert_parts)
@@ -54,7 +53,6 @@ def matched_names(pattern: str, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _numbers(blocks: Sequence[int]) -> list[str]:
-    """Return alternatives that match the block numbers."""
     # Numbers with the same leading digits share one, with a class of last digits (`1[4-9]`); leading digits
     # with the same class are joined (`[2-5][0-9]`).
     last_digits: dict[str, list[int]] = {}

@@ -1,7 +1,7 @@
 """Read a plan back from its versioned JSON (`schema: 1`, written by as_json). Pure.
 
-Records of deployments and lock files hold plans. Both may be damaged, hostile, or written by an older
-version of this program: fields that schema 1 did not always have get the value they stood for.
+Records and lock files may be damaged, hostile, or written by an older version of this program: fields that
+schema 1 did not always have get the value they stood for.
 """
 
 from __future__ import annotations
@@ -33,24 +33,20 @@ _PARTS = ("weights", "kv", "compute", "cache", "overhead")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPlan:
-    """A plan as a file holds it: the whole document, and the plan in it, or the problem with it.
+    """A plan as a file holds it: the whole document, and the plan in it or the problem with it."""
 
-    The document is kept as it is: it may say more than the plan (a lock has the alternatives), or be of a
-    version that this program cannot read.
-    """
-
+    # Kept as it is: it may say more than the plan (a lock has the alternatives), or be of a version that
+    # this program cannot read.
     document: Mapping[str, object]
     plan: Plan | None
     problem: str | None = None
 
 
 def stored(plan: Plan) -> StoredPlan:
-    """Return the plan with its own document."""
     return StoredPlan(document=plan_json(plan), plan=plan)
 
 
 def read_stored(document: Mapping[str, object]) -> StoredPlan:
-    """Return the document with its plan, or with the reason why it cannot be read."""
     try:
         return StoredPlan(document=document, plan=from_json(document))
     except UsageError as error:
@@ -58,10 +54,10 @@ def read_stored(document: Mapping[str, object]) -> StoredPlan:
 
 
 def from_json(document: object) -> Plan:
-    """Return the plan whose `plan_json` is `document`.
+    """Return the plan whose `plan_json` is `document`; a speed of its forecast has two decimals.
 
-    A speed of its forecast is what the document says, two decimals. Raises UsageError with one sentence for a
-    document of another schema, and for a field that is missing, of the wrong type or absurd.
+    Raises UsageError with one sentence for a document of another schema, and for a field that is missing, of
+    the wrong type or absurd.
     """
     try:
         return _plan(JsonObject(document))

@@ -1,6 +1,6 @@
-"""Questions to a simulator of llama.cpp's allocator, and its answers. Pure.
+"""Ask a simulator of llama.cpp's allocator (`simulate`). Pure.
 
-`simulate` implements the Protocols. Where it cannot answer, `memory.estimate` does.
+Where it cannot answer, `memory.estimate` does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from launcher.plan.parameters import ContextParameters
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question(ContextParameters):
-    """One configuration of llama-server: all that decides how much memory it takes."""
+    """All that decides how much memory llama-server takes."""
 
     model: str  # path of the first shard, hollow or real
     devices: tuple[Device, ...]  # those to use, in llama.cpp's order; empty for CPU only
@@ -82,8 +82,6 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectorQuestion:
-    """A multimodal projector (`--mmproj`)."""
-
     model: str
     devices: tuple[Device, ...]  # all that are in use
     where: str  # the device it goes to, or HOST
@@ -101,12 +99,8 @@ class ProjectorAnswer:
 
 
 class Oracle(Protocol):
-    """A simulator of language models."""
-
     def simulate(self, question: Question) -> Answer | Refusal: ...
 
 
 class ProjectorOracle(Protocol):
-    """A simulator of projectors."""
-
     def simulate_projector(self, question: ProjectorQuestion) -> ProjectorAnswer | Refusal: ...

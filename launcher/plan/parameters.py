@@ -1,4 +1,4 @@
-"""What a llama.cpp context is made with, as far as it decides memory. Pure."""
+"""Name what decides a llama.cpp context's memory. Pure."""
 
 from __future__ import annotations
 
@@ -12,12 +12,9 @@ _PAD = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextParameters:
-    """The settled parameters of a llama.cpp context; defaults are llama-server's.
+    """The settled parameters of a llama.cpp context; defaults are llama-server's."""
 
-    `ctx_size` is the whole KV pool in tokens.
-    """
-
-    ctx_size: int
+    ctx_size: int  # the whole KV pool in tokens
     n_parallel: int = 1
     cache_type_k: CacheType = CacheType.F16
     cache_type_v: CacheType = CacheType.F16
@@ -38,7 +35,7 @@ class ContextParameters:
 
 
 def context_fields(parameters: ContextParameters) -> dict[str, Any]:
-    """Return the fields of ContextParameters by name, to build another type that has them."""
+    """Return the fields by name, to build another type that has them."""
     return {field.name: getattr(parameters, field.name) for field in fields(ContextParameters)}
 
 

@@ -84,7 +84,6 @@ class Shortfall:
 
     @property
     def lack(self) -> str:
-        """The shortage in a few words."""
         if self.where == SPEED:
             return "the fastest that fits is slower than asked"
         missing = format_bytes(self.missing_bytes)

@@ -21,7 +21,6 @@ _NAMED = 3
 def describe_placement(
     demand: Demand, placement: Placement, budgets: Budgets, left_out: LeftOut | None = None
 ) -> tuple[str, ...]:
-    """Say where the layers are, and why not elsewhere."""
     weights = demand.weights
     reasons = ["everything on the host"]
     if placement.devices or left_out is None:
@@ -144,7 +143,6 @@ def describe_budgets(machine: Machine, budgets: Budgets) -> tuple[str, ...]:
 
 
 def describe_missing(quant: str, row: LedgerRow) -> str:
-    """Say how much the row of a ledger is over its budget."""
     place = "RAM" if row.where == HOST else f"{row.where} ({row.name})"
     return (
         f"{quant} does not fit: {place} needs {format_bytes(row.used_bytes)} and its budget is "
@@ -153,14 +151,12 @@ def describe_missing(quant: str, row: LedgerRow) -> str:
 
 
 def describe_companions(companions: CompanionMemory) -> tuple[str, ...]:
-    """Say what the companions take, and that the model is placed in the rest."""
     used = [f"{format_bytes(n_bytes)} of {where}" for where, n_bytes in companions.used_bytes.items()]
     left = (f"the model is placed in what is left after {', '.join(used)}",) if used else ()
     return (*companions.reasons, *left)
 
 
 def describe_host_tensors(tensors: tuple[HostTensor, ...]) -> tuple[str, ...]:
-    """Say which tensors went to the host and why, in one sentence per reason."""
     # A quantised file can put hundreds of tensors on the host for the same reason.
     by_reason: dict[str, list[str]] = {}
     for tensor in tensors:

@@ -10,8 +10,6 @@ from typing import Any
 
 
 class Scaling(StrEnum):
-    """llama-server's `--rope-scaling` values."""
-
     NONE = "none"
     LINEAR = "linear"
     YARN = "yarn"

@@ -12,8 +12,6 @@ from launcher.plan.rope import Rope
 
 
 class Prefer(StrEnum):
-    """How to choose between plans that fit (search/preference.py)."""
-
     QUALITY = "quality"
     BALANCED = "balanced"
     SPEED = "speed"

@@ -12,7 +12,6 @@ from launcher.plan.reasons import format_ranges
 
 
 def check_json(value: Check) -> dict[str, Any]:
-    """Return the versioned document of `launcher check --json`, without what is offered instead."""
     return {
         "schema": PLAN_SCHEMA,
         "fits": value.fits,

@@ -1,7 +1,4 @@
-"""Check if exactly this command line fits. What would fit instead is the planner's to say.
-
-The rows are simulated where a simulator can run, else counted and estimated as those of a plan.
-"""
+"""Check if exactly this command line fits. What would fit instead is the planner's to say."""
 
 from __future__ import annotations
 
@@ -44,8 +41,6 @@ _NO_LIMIT = 1 << 62
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetOverrun:
-    """A row that is over its budget."""
-
     where: str
     stage: str  # of loading, at which the budget is spent: one of _STAGES
     missing_bytes: int  # after the last stage
@@ -81,9 +76,9 @@ def check_configuration(
     path: str,
     companions: Companions = NO_COMPANIONS,
 ) -> Check:
-    """Check one command line. Raises UsageError for what contradicts the machine or the model.
+    """Check one command line; `path` is the model's first shard, or a file with its header.
 
-    `path` is the model's first shard: the file itself, or one with a header only.
+    Raises UsageError for what contradicts the machine or the model.
     """
     case = _read_case(configuration, model, machine, oracle, path, companions.n_draft)
     own, assignment = _count_model(case)
@@ -129,8 +124,6 @@ def _verdict(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Case:
-    """A command line with its model and machine, and what the simulator answered."""
-
     configuration: Configuration
     model: ModelFile
     architecture: Architecture
@@ -232,7 +225,6 @@ def _find_overruns(own: Sequence[LedgerRow], ledger: Sequence[LedgerRow]) -> tup
 
 
 def _stage(row: LedgerRow, own: LedgerRow | None) -> str:
-    """Return the stage at which the row's budget is spent. `own` is what the model alone takes of it."""
     if own is None:
         return "beside"
     used = _most(row.overhead)

@@ -1,4 +1,4 @@
-"""What one llama-server command line says about memory, and what a model and a machine add to it.
+"""Read from one llama-server command line what decides memory, and complete it by model and machine.
 
 Defaults are those of llama-server, not of the C API (common/common.h, common/arg.cpp and
 tools/server/server.cpp at 0c1e570).
@@ -42,8 +42,6 @@ _VISIBLE_DEVICES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """What a command line says about memory, with llama-server's defaults."""
-
     # As typed: an open or a zero `ctx_size` depends on the model; hence not a ContextParameters.
     ctx_size: int | None = None  # None: not given, 0: the training context
     ctx_per_slot: int = 0  # --kv-unified-per-slot
@@ -162,10 +160,7 @@ def visible_devices(devices: Sequence[Device], variables: Mapping[str, str]) -> 
 def question_of_configuration(
     configuration: Configuration, model: str, devices: tuple[Device, ...], pool: int, names: Sequence[str]
 ) -> Question:
-    """Return the simulator's question. `devices` are the used ones, `names` the model's tensors.
-
-    Raises UsageError for an override to a device that is not used.
-    """
+    """Return the simulator's question. Raises UsageError for an override to a device that is not used."""
     overrides = _effective_overrides(configuration.overrides, devices, names)
     split_mode = configuration.split_mode
     if split_mode is SplitMode.NONE:
@@ -205,10 +200,7 @@ def refusal_of(configuration: Configuration, devices: Sequence[Device]) -> str |
 
 
 def settled_load_mode(configuration: Configuration, devices: Sequence[Device]) -> LoadMode:
-    """Return the load mode; auto maps the file, unless a device cannot.
-
-    As llama_model_base::load_tensors for LLAMA_LOAD_MODE_AUTO.
-    """
+    """Return the load mode; auto (llama_model_base::load_tensors) maps the file, unless a device cannot."""
     if configuration.load_mode is not None:
         return configuration.load_mode
     cannot = any(device.shares_host_memory and device.backend in _CANNOT_MAP for device in devices)

@@ -1,4 +1,4 @@
-"""Explain in sentences what a command line needs memory for, who put it where, and what fails first."""
+"""Explain what a command line needs memory for, who put it where, and what fails first."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ from launcher.units import format_bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """All that an explanation draws on."""
-
     configuration: Configuration
     machine: Machine
     budgets: Budgets
@@ -102,7 +100,6 @@ def _explain_imbalance(facts: Facts) -> str | None:
 
 
 def _explain_layers(facts: Facts) -> tuple[str, ...]:
-    """Say which device has which layers, and what decided it."""
     question, assignment = facts.question, facts.assignment
     if not question.devices:
         why = "no device is used" if facts.machine.devices else "there is no GPU"
@@ -166,7 +163,6 @@ def _explain_experts(facts: Facts) -> tuple[str, ...]:
 
 
 def _explain_host(facts: Facts) -> tuple[str, ...]:
-    """Say what is on the host besides the embedding and the experts that were sent there."""
     sentences: list[str] = []
     if isinstance(facts.answer, Answer):
         sentences += describe_host_tensors(facts.answer.host_tensors)

@@ -1,4 +1,4 @@
-"""Predict the seconds for a prompt: arithmetic, weights per ubatch, host weights sent to a device. Pure."""
+"""Predict the seconds for a prompt: arithmetic, weights read per ubatch, weights sent over. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ _OFFLOAD_FROM = 32  # tokens; GGML_OP_OFFLOAD_MIN_BATCH's default (ggml-backend.
 
 
 def prompt_seconds(stages: Sequence[Stage], n_tokens: int, ubatch: int, depth: int) -> float:
-    """Return the seconds for `n_tokens` of prompt after `depth` cached ones, in ubatches."""
     if n_tokens <= 0:
         return 0.0
     n_batches = math.ceil(n_tokens / ubatch)

@@ -76,8 +76,6 @@ class ProcessorFamily(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processor:
-    """The speed of a device, or of the host."""
-
     name: str
     family: ProcessorFamily
     bandwidth: float  # bytes/s, as named by the maker

@@ -39,8 +39,6 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Band:
-    """A prediction with its lower and upper bound."""
-
     low: float
     mid: float
     high: float

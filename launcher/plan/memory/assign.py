@@ -1,6 +1,6 @@
-"""Assign layers to devices by count, and single tensors by overrides and kernels, as llama.cpp does. Pure.
+"""Assign layers by count, and single tensors by overrides and kernels, as llama.cpp does. Pure.
 
-It explains a ledger: where every byte goes, and why. Amounts are the simulator's where it runs.
+It explains a ledger; amounts are the simulator's where it runs.
 """
 
 from __future__ import annotations
@@ -69,7 +69,6 @@ def assign_layers(question: Question, n_block: int) -> tuple[str, ...]:
 
 
 def assign(question: Question, architecture: Architecture, tensors: Sequence[TensorInfo]) -> Assignment:
-    """Assign every tensor to its place."""
     # load_tensors (src/llama-model.cpp: splits, get_layer_buft_list) and create_tensor
     # (src/llama-model-loader.cpp: overrides first) at 0c1e570.
     n_block = architecture.n_block

@@ -53,8 +53,6 @@ _ARM_REPACKS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceBudget:
-    """The memory of one device that may be used."""
-
     device: Device
     n_bytes: int  # of a device in the host's memory: what it uses beyond its carve-out, the host lacks
     overhead: Amount
@@ -81,10 +79,7 @@ _EVERY_DEVICE = ""
 
 
 def read_budgets(machine: Machine, limits: Limits | None = None) -> Budgets:
-    """Return the budgets for one deployment on this machine.
-
-    Raises UsageError for limits that name a device the machine does not have.
-    """
+    """Return the budgets for one deployment. Raises UsageError for limits that name an unknown device."""
     limits = limits or Limits()
     devices = _chosen(machine, limits)
     reserves = dict(limits.reserve)
@@ -159,7 +154,7 @@ def device_margin(device: Device) -> int:
 
 
 def free_bytes(device: Device) -> int:
-    """Return a device's free memory; one whose free memory is unknown (a profile) counts as idle."""
+    """Return a device's free memory; if unknown (a profile), it counts as idle."""
     if device.free_bytes is not None:
         return device.free_bytes
     # The driver has 2 % or 512 MiB: 24 GiB cards report 300-500 MiB used when nothing runs.

@@ -32,15 +32,12 @@ class CompanionRow:
 
     @property
     def used_bytes(self) -> int:
-        """The most it can take: each amount at the top of its band."""
         return sum(amount.n_bytes + amount.band_bytes for amount in (self.weights, self.kv, self.compute))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompanionMemory:
-    """The memory of companions, one row per place, with sentences on it."""
-
-    rows: tuple[CompanionRow, ...] = ()
+    rows: tuple[CompanionRow, ...] = ()  # one per place
     reasons: tuple[str, ...] = ()
 
     @property
@@ -78,7 +75,6 @@ def size_companions(
 def add_companions(
     ledger: Sequence[LedgerRow], rows: Iterable[CompanionRow], budgets: Budgets
 ) -> tuple[LedgerRow, ...]:
-    """Return the ledger with the memory of companions added, under these budgets."""
     added = {row.where: row for row in rows}
     totals = {row.where: _add(row, added.get(row.where)) for row in ledger}
     devices = []
@@ -188,7 +184,6 @@ def _amount(n_bytes: int) -> Amount:
 
 
 def _by_place(rows: Iterable[CompanionRow]) -> tuple[CompanionRow, ...]:
-    """Sum the rows of each place."""
     sums: dict[str, CompanionRow] = {}
     for row in rows:
         before = sums.get(row.where, CompanionRow(where=row.where))

@@ -1,4 +1,4 @@
-"""Questions about companions: a draft model or projector as llama-server loads it with the model."""
+"""Ask about companions: a draft model or projector as llama-server loads it with the model."""
 
 from __future__ import annotations
 
@@ -35,10 +35,7 @@ def needs_main_context(spec_types: Sequence[str], model: ModelFile) -> bool:
 def draft_question(
     draft: Draft, main: Question, devices: Sequence[Device], ledger: Sequence[LedgerRow]
 ) -> Question:
-    """Return the question about a draft model that is loaded with `main`, whose memory is `ledger`.
-
-    Raises UsageError for a device that is not there.
-    """
+    """Return the question about a draft model. Raises UsageError for a device that is not there."""
     # The pool, slots, batches and split of `main`; its own layers, devices and cache types
     # (common_base_params_to_speculative, common/speculative.cpp at 0c1e570).
     request = draft.request
@@ -72,10 +69,7 @@ def draft_question(
 
 
 def projector_question(projector: Projector, main: Question, devices: Sequence[Device]) -> ProjectorQuestion:
-    """Return the question about a projector that is loaded with `main`.
-
-    Raises UsageError for a device that is not there.
-    """
+    """Return the question about a projector. Raises UsageError for a device that is not there."""
     # The first device in use unless told otherwise (common_params_parse_ex, common/arg.cpp).
     where = projector.request.where
     if where is None:

@@ -26,7 +26,7 @@ _FLOOR_BAND = 16 * MIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphBytes:
-    """The bytes of a graph's parts, for one model under one set of parameters."""
+    """The bytes of a graph's parts."""
 
     attention: int  # of the widest block, scores included
     feed_forward: int  # of the widest block
@@ -84,7 +84,6 @@ def size_graph(
 
 
 def device_compute(graph: GraphBytes, role: Role) -> Amount:
-    """Estimate the compute buffer of one device."""
     attention = graph.attention + graph.kv_f16
     feed_forward = graph.feed_forward
     if role.first:

@@ -17,7 +17,6 @@ from launcher.plan.plan import Placement
 
 
 def demand_of_question(question: Question, architecture: Architecture, model: ModelFile) -> Demand:
-    """Return what a model needs under the parameters of a question."""
     # Slots that do not share have a cache each, as if each were alone (llama_kv_cache's streams).
     apart = question.n_parallel if not question.kv_unified else 1
     parameters = replace(question, ubatch_size=min(question.ubatch_size, question.batch_size))
@@ -42,7 +41,6 @@ def demand_of_question(question: Question, architecture: Architecture, model: Mo
 def count_question(
     demand: Demand, question: Question, assignment: Assignment, budgets: Budgets, cache: Amount = NOTHING
 ) -> tuple[LedgerRow, ...]:
-    """Estimate the ledger of a question."""
     n_layers = sum(len(share.layers) for share in assignment.shares if share.where != HOST)
     placement = Placement(
         n_block=assignment.n_block,

@@ -24,8 +24,6 @@ _NEAR_END = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostCaches:
-    """The prompt cache and the checkpoints of llama-server."""
-
     cache_ram_bytes: int  # whole MiB, as --cache-ram takes them
     ctx_checkpoints: int  # for each slot
     amount: Amount
@@ -70,8 +68,6 @@ def plan_caches(demand: Demand, workload: Workload, free_bytes: int) -> HostCach
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadFacts:
-    """The facts that the load mode follows from."""
-
     file_bytes: int  # of all files
     host_bytes: int  # weights that stay on the host
     offloads: bool  # devices compute with those
@@ -80,7 +76,6 @@ class LoadFacts:
 
 
 def choose_load_mode(workload: Workload, facts: LoadFacts) -> tuple[LoadMode, str]:
-    """Choose how the weights get into memory, with the reason."""
     # mlock is never chosen: it needs a raised limit.
     if workload.load_mode is not None:
         return workload.load_mode, f"load mode {workload.load_mode}, as asked"

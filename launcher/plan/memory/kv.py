@@ -24,8 +24,6 @@ _OWN_CACHES = frozenset({"deepseek4", "dflash", "dots3note", "glm5-next", "hy_v4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockCache:
-    """Bytes of one block's caches."""
-
     attention_bytes: int  # the part that one attention operation reads
     recurrent_bytes: int
 
@@ -36,14 +34,11 @@ class BlockCache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caches:
-    """The caches of all blocks."""
-
     blocks: tuple[BlockCache, ...]
     cells: tuple[int, ...]  # sizes of the caches there are, full context first; each has a mask of its own
     band: int  # the band of an amount, as a multiple of it; 0 where amounts are exact
 
     def amount(self, blocks: Iterable[int]) -> Amount:
-        """Sum the caches of these blocks."""
         n_bytes = sum(self.blocks[block].n_bytes for block in blocks)
         basis = Basis.ESTIMATED if self.band else Basis.EXACT
         return Amount(n_bytes=n_bytes, basis=basis, band_bytes=n_bytes * self.band)
@@ -57,7 +52,6 @@ def cache_row_bytes(cache_type: CacheType, n_elements: int) -> int:
 
 
 def size_caches(architecture: Architecture, parameters: ContextParameters) -> Caches:
-    """Size the caches of every block."""
     full = pad_context(parameters.ctx_size)
     window = window_cells(architecture, parameters)
     blocks = tuple(

@@ -76,7 +76,6 @@ def adapter_amount(demand: Demand, *, first: bool) -> Amount:
 
 
 def spread_out(placement: Placement) -> Spread:
-    """Write out the layers of each device."""
     # Counts in order, from the first layer that is on a device (src/llama-model.cpp, get_layer_buft_list).
     start = placement.n_block + 1 - placement.n_gpu_layers
     shares, at = [], start
@@ -112,7 +111,6 @@ def mark_assumed_weights(model: ModelFile, rows: tuple[LedgerRow, ...]) -> tuple
 def build_ledger(
     demand: Demand, placement: Placement, budgets: Budgets, cache: Amount = NOTHING
 ) -> tuple[LedgerRow, ...]:
-    """Build the rows of the devices in use, in order, and the host's with the prompt cache."""
     spread = spread_out(placement)
     by_id = {budget.device.id: budget for budget in budgets.devices}
     used = [by_id[name] for name in placement.devices]
@@ -138,7 +136,6 @@ def _host_overhead(budgets: Budgets, used: Sequence[DeviceBudget]) -> Amount:
 
 
 def _device_row(demand: Demand, spread: Spread, index: int, budget: DeviceBudget) -> LedgerRow:
-    """Build the row of one device in use."""
     layers = demand.weights.layers
     n_block = demand.weights.n_block
     share = spread.shares[index]
@@ -168,7 +165,6 @@ def _device_row(demand: Demand, spread: Spread, index: int, budget: DeviceBudget
 
 
 def _role_of(demand: Demand, spread: Spread, index: int, backend: Backend) -> Role:
-    """Return the part of the `index`-th device in computing."""
     moved = spread.host_experts | {block for block, _ in spread.host_parts}
     copied, copied_kv = copied_to_first(demand, spread.host_layers, moved)
     return Role(

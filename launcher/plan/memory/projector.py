@@ -36,8 +36,6 @@ _UNKNOWN_COMPUTE = 512 * MIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputeGrowth:
-    """The growth of compute while serving."""
-
     factor: float  # times the compute that is reserved at the start
     sentence: str
 

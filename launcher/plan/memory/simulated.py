@@ -24,7 +24,6 @@ def placement_question(
     model: str,
     devices: Iterable[Device],
 ) -> Question:
-    """Return the question about a placement, before there is a plan."""
     by_id = {device.id: device for device in devices}
     return Question(
         model=model,

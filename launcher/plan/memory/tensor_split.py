@@ -25,7 +25,6 @@ def splits_tensors(question: Question) -> bool:
 
 
 def as_one_device(question: Question) -> Question:
-    """Return the question with the first device in place of all."""
     # To llama.cpp the devices are one (ggml/src/ggml-backend-meta.cpp at 0c1e570).
     return replace(question, devices=question.devices[:1], tensor_split=(), split_mode=SplitMode.LAYER)
 

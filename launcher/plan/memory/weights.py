@@ -30,8 +30,6 @@ EVERYWHERE = ("rope_freqs", "rope_factors_long", "rope_factors_short")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerWeights:
-    """The weights of one layer."""
-
     dense_bytes: int = 0
     expert_bytes: int = 0  # routed experts, which can stay on the host by themselves
     stuck_bytes: int = 0  # on the host in any case, because no device can compute with their type
@@ -106,8 +104,6 @@ class Weights:
 
 @dataclass(slots=True)
 class _SortedTensors:
-    """A model's tensors by the part they belong to."""
-
     layers: list[list[TensorInfo]]
     input: list[TensorInfo] = field(default_factory=list)
     everywhere: list[TensorInfo] = field(default_factory=list)
@@ -120,10 +116,7 @@ def weigh(
     backends: Iterable[Backend] = (),  # of devices that may get some
     overrides: tuple[TensorOverride, ...] = (),
 ) -> Weights:
-    """Weigh every layer of a model under the user's `overrides`.
-
-    Raises UsageError for an override whose pattern is no regular expression.
-    """
+    """Weigh every layer. Raises UsageError for an override whose pattern is no regular expression."""
     backends = frozenset(backends)
     # Without a device, everything is where overrides could send it.
     sent_to = first_match(overrides if backends else ())
