@@ -106,10 +106,7 @@ def arrange(
     workload: Workload,
     surplus: Mapping[str, int] | None = None,
 ) -> Arrangement:
-    """Place the model in the memory that its companions leave, and give the host's rest to its caches.
-
-    Devices without which the RAM is enough, or less short, are left out.
-    """
+    """Place the model in the memory that its companions leave, and give the host's rest to its caches."""
     # `surplus`: bytes by which formulas are too high for a row (negative: too low), as a simulation has
     # shown.
     surplus = surplus or {}
@@ -161,7 +158,6 @@ def _arrange_on(
 def _place_with_companions(
     case: PlanningCase, settled: SettledParameters, demand: Demand, budgets: Budgets
 ) -> tuple[Placement, tuple[LedgerRow, ...], CompanionMemory]:
-    """Return a placement that leaves its companions their memory, its own rows, and the companions'."""
     reserved: dict[str, int] = {}  # for companions, by place
     tried: set[tuple[str, ...]] = set()  # devices of placements so far
     for _ in range(_ROUNDS):
@@ -216,7 +212,6 @@ def _corrected(budgets: Budgets, surplus: Mapping[str, int]) -> Budgets:
 
 
 def _without(budgets: Budgets, reserved: Mapping[str, int]) -> Budgets:
-    """Return the budgets less the reserved bytes."""
     host = budgets.host_bytes - reserved.get(HOST, 0)
     devices: list[DeviceBudget] = []
     for budget in budgets.devices:

@@ -27,8 +27,6 @@ class DeviceShare:
 
 @dataclass(frozen=True, slots=True)
 class Division:
-    """Layers divided among devices."""
-
     n_expert_tensors: int  # on devices
     fullest: float  # the largest part of its budget that a device uses
     shares: tuple[DeviceShare, ...]

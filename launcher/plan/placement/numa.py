@@ -16,8 +16,6 @@ from launcher.units import format_bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cores:
-    """The cores that compute on the host."""
-
     threads: int
     processor: Processor  # for the forecast
     numa: NumaMode | None = None

@@ -23,7 +23,6 @@ def forecast_placement(
 
 
 def _stages_of(demand: Demand, placement: Placement, machine: Machine, host: Processor) -> tuple[Stage, ...]:
-    """Return a stage for each device in use, in order, and the host's."""
     spread = spread_out(placement)
     by_id = {device.id: device for device in machine.devices}
     streamed = _streamed_bytes(demand, spread) if spread.shares else 0.0
@@ -105,7 +104,6 @@ def _host_stage(demand: Demand, spread: Spread, processor: Processor, streamed: 
 
 
 def _n_host_layers(weights: Weights, spread: Spread) -> int:
-    """Count the layers of which the host computes something."""
     if not spread.shares:
         return len(weights.layers)
     parts = (block for block, _ in spread.host_parts)
@@ -124,7 +122,6 @@ def _streamed_bytes(demand: Demand, spread: Spread) -> float:
 
 
 def _kv_per_token(demand: Demand, blocks: range) -> float:
-    """Return the cache bytes read for each token of depth."""
     # The cache's own size over the whole context: a window that is full does not grow, so its blocks read
     # less.
     n_block = demand.weights.n_block

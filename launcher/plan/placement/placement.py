@@ -120,7 +120,6 @@ def _partial(demand: Demand, devices: list[DeviceBudget]) -> Placement:
 
 
 def _last_layers(demand: Demand, devices: list[str]) -> Placement:
-    """Place one layer on each of these devices."""
     return replace(
         _host_only(demand),
         n_gpu_layers=len(devices),
@@ -171,7 +170,6 @@ def _part(demand: Demand, share: DeviceShare, block: int) -> tuple[int, tuple[st
 
 
 def _least_part(demand: Demand) -> tuple[int, tuple[str, ...]]:
-    """Return the smallest kind of experts of the last block that has any."""
     block = demand.weights.expert_blocks[-1]
     kind, _ = min(demand.weights.layers[block].expert_kinds, key=lambda sized: sized[1])
     return block, (kind,)

@@ -25,8 +25,6 @@ _QUANTISED = frozenset(CacheType) - {CacheType.F32, CacheType.F16, CacheType.BF1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettledParameters:
-    """Parameters for one context, with reasons."""
-
     parameters: ContextParameters
     reasons: tuple[str, ...]
 
@@ -39,7 +37,6 @@ class ContextChoice:
     reason: str  # for the first
 
     def reason_for(self, size: int) -> str:
-        """Return the reason for one of the sizes."""
         if size == self.sizes[0]:
             return self.reason
         return f"nobody asked for one, and {self.sizes[0]} does not fit"
@@ -136,7 +133,6 @@ def _cache_types(
 
 
 def describe_pool(parameters: ContextParameters, kv_bytes: int, reason: str, limit: int) -> str:
-    """Describe the KV pool: the context that is guaranteed, and its memory."""
     longest = min(parameters.ctx_size, limit or parameters.ctx_size)
     alone = (
         "all of it" if longest == parameters.ctx_size else f"{longest} tokens, what the model was trained for"

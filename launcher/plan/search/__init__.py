@@ -1,16 +1,16 @@
 """Choose among quants, KV cache types, ubatches and placements. Pure.
 
-candidates.py    what fits of one quant, with its predicted speed
-changes.py       what small changes to the chosen plan would cost
+candidates.py    what fits of one quant
+changes.py       what small changes would cost
 choice.py        the result of a search
 compose.py       make a plan of an arrangement
-preference.py    order candidates by quality, speed or both
+preference.py    order by quality, speed or both
 purchase.py      what to buy or change if nothing fits
 quant_search.py  the search within one quant
 rejected.py      why the others were not taken
-rescue.py        plan again after a plan ran out of memory
+rescue.py        plan again after running out of memory
 search.py        the search
-shortfall.py     what is missing where, and what would fit
+shortfall.py     what is missing where
 task.py          what a search is given
 verify.py        check an arrangement by simulation
 """

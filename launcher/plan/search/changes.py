@@ -22,7 +22,6 @@ _LEAST_LAYERS = 0.05  # fewer expert layers than this round to 0.0
 
 
 def evaluate_changes(chosen: PlanCandidate) -> tuple[Change, ...]:
-    """Return what more or less context, the other cache type and another ubatch would mean."""
     changes = []
     for name, flags, changed, size in _changes(chosen):
         try:

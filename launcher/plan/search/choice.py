@@ -1,4 +1,4 @@
-"""The result of a search: the plan, the alternatives, and what changes to the plan would cost."""
+"""Hold the result of a search: the plan, the alternatives, and changes to the plan."""
 
 from __future__ import annotations
 
@@ -29,8 +29,6 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A change to the chosen plan, and what it costs or brings."""
-
     flags: str
     fits: bool
     text: str  # a sentence with the numbers

@@ -25,10 +25,8 @@ from launcher.units import format_bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationResult:
-    """The ledger by llama.cpp's allocator, which llama.cpp that was, and sentences on what it found."""
-
     ledger: tuple[LedgerRow, ...]
-    engine: str
+    engine: str  # the llama.cpp that answered
     remarks: tuple[str, ...] = ()
 
 

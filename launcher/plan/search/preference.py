@@ -15,10 +15,7 @@ _EQUAL_RATIO = 1.03
 
 
 def order_by_preference(candidates: Sequence[PlanCandidate], prefer: Prefer) -> list[PlanCandidate]:
-    """Return the quickest candidate of each quality, the preferred one first.
-
-    `balanced` orders by quality up to `limit_seconds`, then by turn time.
-    """
+    """Return the quickest candidate of each quality, the preferred one first."""
     # A machine with more memory has the same candidates, none of them slower. Its choice is therefore never
     # both worse and slower.
     best = _best_of_each(candidates)
@@ -28,6 +25,7 @@ def order_by_preference(candidates: Sequence[PlanCandidate], prefer: Prefer) -> 
     if prefer is Prefer.SPEED or not by_time:
         return by_time
     limit = limit_seconds(by_time, prefer)
+    # `balanced`: by quality up to the limit, then by turn time.
     quick = sorted(
         (candidate for candidate in by_time if candidate.turn_seconds <= limit),
         key=lambda candidate: candidate.rank,

@@ -61,7 +61,6 @@ def purchases(offers: Sequence[Offer], task: Task, choice: Choice) -> tuple[Purc
 
 
 def describe_tried_changes(machine: Machine) -> str:
-    """Say which changes to this machine are tried."""
     ram = "" if _shares_host_memory(machine) else f"RAM up to {format_bytes(_RAM_SIZES[-1])}, "
     cards = f"up to {_MOST_CARDS} more cards, " if _cards(machine) else ""
     return f"{ram}{cards}a shorter context"
@@ -74,10 +73,7 @@ def _free_disk_bytes(task: Task) -> float:
 def _first_that_fits(
     offer: Offer, changes: Iterator[tuple[str, Task]], *, exactly: bool = False
 ) -> Purchase | None:
-    """Return the first of these changes under which the offer fits, with the disk space that it lacks.
-
-    Found by our figures, then confirmed by simulation; `exactly` simulates every change.
-    """
+    """Return the first change under which the offer fits; `exactly` simulates every one."""
     unsimulated = replace(offer, simulator=None)
     for what, task in changes:
         roomy = replace(task, machine=replace(task.machine, store=None))
@@ -125,7 +121,6 @@ def _shares_host_memory(machine: Machine) -> bool:
 
 
 def _more_ram(task: Task) -> Iterator[tuple[str, Task]]:
-    """Yield the sizes of memory above this machine's."""
     machine = task.machine
     if _shares_host_memory(machine):
         return  # it cannot be added to
@@ -180,7 +175,6 @@ def _another(device: Device, number: int) -> Device:
 
 
 def _shorter_context(offer: Offer, task: Task, shortfall: Shortfall) -> Purchase | None:
-    """Halve the context until the offer fits."""
     size = shortfall.ctx_size // 2
     while size >= _LEAST_CTX:
         change = (f"a context of {size} tokens (-c {size})", _at(task, size))

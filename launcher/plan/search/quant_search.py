@@ -16,8 +16,6 @@ from launcher.units import format_bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantSearch:
-    """One quant with its candidates."""
-
     offer: Offer
     case: PlanningCase
     contexts: ContextChoice

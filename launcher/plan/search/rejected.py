@@ -122,7 +122,6 @@ def reject_slow(quant: QuantSearch, slow: Sequence[PlanCandidate], rank: int, ta
 def reject_others(
     searched: Sequence[QuantSearch], chosen: PlanCandidate, preferred: Sequence[PlanCandidate], task: Task
 ) -> tuple[Alternative, ...]:
-    """Return every quant but the chosen one, with its reason."""
     rejected = []
     unbeaten, limit = pareto_front(preferred), limit_seconds(preferred, task.workload.prefer)
     for rank, quant in enumerate(searched):

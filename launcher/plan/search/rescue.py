@@ -25,9 +25,9 @@ _UNKNOWN_SHARE = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExhaustedRow:
-    """A ledger row that ran out of memory. None: the log does not say."""
+    """A ledger row that ran out of memory."""
 
-    where: str | None
+    where: str | None  # None: the log does not say
     need_bytes: int | None = None  # the request that failed
     had_bytes: int | None = None  # what the row had taken before it
 
@@ -44,8 +44,6 @@ class Correction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rescue:
-    """A plan to try next."""
-
     correction: Correction
     plan: Plan
     sentence: str  # what is different
@@ -117,7 +115,6 @@ def with_less_free(machine: Machine, less: Mapping[str, int]) -> Machine:
 
 
 def with_correction(workload: Workload, correction: Correction) -> Workload:
-    """Return the request with the correction's parameters."""
     ubatch = correction.ubatch_size
     return replace(
         workload,
@@ -131,7 +128,6 @@ def with_correction(workload: Workload, correction: Correction) -> Workload:
 
 
 def describe_difference(before: Plan, after: Plan) -> str:
-    """Say what is different between two plans."""
     differences = []
     if after.ubatch_size != before.ubatch_size:
         differences.append(f"micro-batch {after.ubatch_size} instead of {before.ubatch_size}")

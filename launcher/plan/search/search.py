@@ -176,7 +176,6 @@ def _without_plan(
 def _with_reasons(
     plan: Plan, offer: Offer, candidate: PlanCandidate, preferred: Sequence[PlanCandidate]
 ) -> Plan:
-    """Add the reasons for this quant and its predicted speed."""
     others = [other for other in preferred if other.rank[0] != candidate.rank[0]]
     n_quants = len({other.rank[0] for other in preferred})
     why = f"{plan.quant} of {n_quants} quants that fit: {describe_preference(candidate.workload.prefer)}"

@@ -26,7 +26,6 @@ def shortfall_of(
     reasons: tuple[str, ...],
     hints: tuple[str, ...] = (),
 ) -> Shortfall:
-    """Return a shortfall of `missing_bytes` at `where` with the figures of this arrangement."""
     parameters = arrangement.settled.parameters
     return Shortfall(
         model_id=case.model.model_id,

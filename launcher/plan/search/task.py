@@ -1,4 +1,4 @@
-"""What a search is given: the quants on offer, and the machine and request they are planned for."""
+"""Hold what a search is given: the quants on offer, the machine and the request."""
 
 from __future__ import annotations
 
@@ -24,8 +24,6 @@ class Offer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """The machine and the request that the offers are planned for."""
-
     machine: Machine
     workload: Workload
     limits: Limits = Limits()

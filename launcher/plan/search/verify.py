@@ -1,4 +1,4 @@
-"""Check an arrangement with llama.cpp's own allocator, and place the model again with its figures. Pure."""
+"""Check an arrangement with llama.cpp's own allocator, and place again with its figures. Pure."""
 
 from __future__ import annotations
 
@@ -34,8 +34,6 @@ class SimulationBudget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """An arrangement with llama.cpp's figures."""
-
     arrangement: Arrangement
     simulated: SimulationResult
 
@@ -46,8 +44,6 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSimulator:
-    """The simulator of one model."""
-
     oracle: Oracle
     path: str  # the first shard: the file itself, or one with a header only
 
@@ -133,7 +129,6 @@ def _placed_bytes(row: LedgerRow) -> int:
 
 
 def _on_devices(verdict: Verdict) -> tuple[int, int]:
-    """Return the number of layers on devices and the bytes of weights there."""
     rows = verdict.arrangement.own
     weights = sum(row.weights.n_bytes for row in rows if row.where != HOST)
     return verdict.arrangement.placement.n_gpu_layers, weights
