@@ -57,11 +57,10 @@ def await_ready(folder: Path, name: str, supervisor: ProcessId, on_progress: OnP
 
 
 def explain_end(entry: Deployment) -> EngineFailed:
-    """Return why a deployment ended: its supervisor's words, or what the log tells."""
     if entry.phase is Phase.FAILED and entry.failure is not None:
         return LoadFailed(entry.name, entry.failure)
     if entry.supervisor is None:
-        return failure(entry)
+        return failure(entry)  # the log tells
     sentence = f"its supervisor (pid {entry.supervisor.pid}) was killed, and llama-server with it"
     return LoadFailed(entry.name, Cause(kind=CauseKind.KILLED, sentence=sentence))
 

@@ -138,7 +138,6 @@ def attend(folder: Path, deployment: Deployment, *, grace_s: float = GRACE_S) ->
 
 
 def _find_running(folder: Path, request: Request) -> Deployment | None:
-    """Return the deployment to keep; None if the name is free, a dead one cleared away."""
     entry = find_record(folder, request.name)
     if isinstance(entry, UnreadableRecord):
         raise UsageError(
@@ -152,7 +151,7 @@ def _find_running(folder: Path, request: Request) -> Deployment | None:
         status.state is DeploymentState.RUNNING
         and entry.phase is Phase.STOPPING  # finish what a stop has begun
     ):
-        remove_traces(folder, request.name)
+        remove_traces(folder, request.name)  # dead: the name is free again
         return None
     if status.state is DeploymentState.OTHER_HOST:
         raise UsageError(

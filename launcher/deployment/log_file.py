@@ -1,8 +1,4 @@
-"""Open, bound, read and follow a deployment's log, to which llama-server itself appends.
-
-No process stands between server and file: a pipe would end the server with its reader. So every command
-that touches the deployment calls `trim`.
-"""
+"""Open, bound, read and follow a deployment's log, to which llama-server itself appends."""
 
 from __future__ import annotations
 
@@ -29,11 +25,10 @@ def open_log(path: Path) -> int:
 
 
 def trim(path: Path, limit_bytes: int = LOG_LIMIT_BYTES) -> None:
-    """Copy a log above `limit_bytes` to `.1` and empty it.
-
-    A log has at most LOG_LIMIT_BYTES and what is written between two commands (1 kB a request at the default
-    verbosity). Lines written between the last byte copied and the truncation are lost.
-    """
+    """Copy a log above `limit_bytes` to `.1` and empty it."""
+    # Every command that touches the deployment calls this, because no process stands between server and file:
+    # a pipe would end the server with its reader. So a log has at most LOG_LIMIT_BYTES and what is written
+    # between two commands (1 kB a request at the default verbosity).
     with contextlib.suppress(FileNotFoundError), path.open("r+b", buffering=0) as log:
         if os.fstat(log.fileno()).st_size <= limit_bytes:
             return
@@ -42,7 +37,9 @@ def trim(path: Path, limit_bytes: int = LOG_LIMIT_BYTES) -> None:
         with open(descriptor, "wb") as copy:  # noqa: PTH123  the descriptor carries the permissions
             while block := log.read(_BLOCK):
                 copy.write(block)
-        log.truncate(0)  # it is open for appending: the server's next write lands at the new end
+        # The server appends, so its next write lands at the new end. Lines written between the last byte
+        # copied and the truncation are lost.
+        log.truncate(0)
 
 
 def tail(path: Path, n_bytes: int = 64 << 10) -> str:

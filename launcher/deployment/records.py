@@ -160,9 +160,8 @@ def hold_start_if_free(folder: Path, name: str) -> Iterator[bool]:
 
 @contextmanager
 def hold_ports(folder: Path) -> Iterator[None]:
-    """Hold the lock while a port is chosen and recorded."""
     make_private(folder)
-    with exclusive(folder / ".ports.lock"):
+    with exclusive(folder / ".ports.lock"):  # while a port is chosen and recorded
         yield
 
 

@@ -100,7 +100,6 @@ def _end(folder: Path, entry: Deployment, grace_s: float) -> None:
 
 
 def remove_traces(folder: Path, name: str, *, grace_s: float = GRACE_S) -> None:
-    """End what runs of a deployment and remove what is recorded."""
     entry = find_record(folder, name)
     if isinstance(entry, Deployment):
         _end(folder, entry, grace_s)

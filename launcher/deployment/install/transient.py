@@ -1,8 +1,4 @@
-"""Run the supervisor as a transient unit of the user's systemd.
-
-systemd restarts the supervisor, has the kernel enforce a memory limit, and keeps a journal of starts and
-endings.
-"""
+"""Run the supervisor as a transient unit of the user's systemd."""
 
 from __future__ import annotations
 
@@ -42,6 +38,8 @@ def is_available(environ: Mapping[str, str]) -> bool:
     return (Path(runtime) / "systemd/private").exists() and lingers()
 
 
+# systemd restarts the supervisor, has the kernel enforce a memory limit, and keeps a journal of starts and
+# endings.
 def properties(service: Service) -> tuple[str, ...]:
     """Return the unit's properties: systemd.{service,exec,resource-control}(5)."""
     limit = () if service.memory_bytes is None else (f"MemoryMax={service.memory_bytes}",)

@@ -65,7 +65,6 @@ class Stop:
     pass
 
 
-# Spawned and NotSpawned answer Spawn; NotSpawned: the program cannot be run.
 @dataclass(frozen=True, slots=True)
 class Spawned:
     pass
@@ -73,6 +72,8 @@ class Spawned:
 
 @dataclass(frozen=True, slots=True)
 class NotSpawned:
+    """The program cannot be run."""
+
     now: float
 
 
@@ -95,8 +96,6 @@ class Exited:
 
 @dataclass(frozen=True, slots=True)
 class HealthChecked:
-    """The answer to CheckHealth."""
-
     well: bool
 
 
@@ -108,38 +107,39 @@ class Elapsed:
 
 Event = Start | Stop | Spawned | NotSpawned | Answered | Unfit | Exited | HealthChecked | Elapsed
 
-# ---- effects ----
+# ---- effects, and the events that answer them ----
+#
+# Spawn: Spawned or NotSpawned. Watch the load: Answered, Unfit or Exited. CheckHealth: HealthChecked.
+# AskExit and Kill: Exited, in time or not. Arm a timer: Elapsed. Leave ends the supervisor.
 
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """Start the child; answered by Spawned or NotSpawned."""
+    pass
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Watch the child load; answered by Answered, Unfit or Exited."""
+    pass
 
 
 @dataclass(frozen=True, slots=True)
 class CheckHealth:
-    """Ask a ready child whether it is well; answered by HealthChecked."""
+    pass
 
 
 @dataclass(frozen=True, slots=True)
 class AskExit:
-    """Ask the child to end; answered by Exited, in time or not."""
+    pass
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """End the child by force; answered by Exited."""
+    pass
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """Start a timer; answered by Elapsed."""
-
     timer: Timer
     generation: int
     after_s: float
@@ -147,7 +147,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """End the supervisor."""
+    pass
 
 
 Effect = Spawn | Watch | CheckHealth | AskExit | Kill | Arm | Leave

@@ -46,10 +46,9 @@ def keep_to_ourselves() -> None:
 
 
 def before_exec(group: Path | None) -> Callable[[], None]:
-    """Return what the child runs between fork and exec."""
     prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
-    def prepare() -> None:
+    def prepare() -> None:  # in the child, between fork and exec
         if prctl is not None:
             prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # it dies with us
         for path, text in (

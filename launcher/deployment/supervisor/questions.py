@@ -50,8 +50,6 @@ class Questions:
         return bool(os.read(self.wake_read, 4096).translate(None, bytes((0, signal.SIGCHLD))))
 
     def ask(self, question: Callable[[], Reply | None]) -> None:
-        """Run the question in a thread of its own; it may have no reply."""
-
         def run() -> None:
             reply = question()
             if reply is not None:

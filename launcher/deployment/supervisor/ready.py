@@ -1,8 +1,4 @@
-"""Wait until a deployment has produced a token, for as long as its load makes progress.
-
-Loading 500 GB may take half an hour, so there is no time limit. A load fails if its process ends, or stalls:
-llama-server's own report, bytes read, bytes resident, GPU memory in use and CPU time all stand still.
-"""
+"""Wait until a deployment has produced a token, for as long as its load makes progress."""
 
 from __future__ import annotations
 
@@ -69,7 +65,6 @@ class LoadFailed(EngineFailed):
 
 
 def failure(deployment: Deployment) -> LoadFailed:
-    """Return why the deployment's process ended, by its log and exit status."""
     exit_code = None if deployment.process is None else reap_process(deployment.process)
     return LoadFailed(deployment.name, diagnose(tail_of(deployment), exit_code))
 
@@ -143,6 +138,8 @@ def _until_done(ask: Callable[[], None], phase: str, deployment: Deployment, wat
     raise error
 
 
+# Loading 500 GB may take half an hour, so there is no time limit. A load fails if its process ends, or if it
+# stalls: llama-server's own report, bytes read, bytes resident, GPU memory in use and CPU time all stand still.
 class _Watch:
     def __init__(
         self,

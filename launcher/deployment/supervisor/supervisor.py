@@ -1,7 +1,4 @@
-"""Supervise one deployment: start llama-server, watch it, start it again, end it.
-
-The main loop waits in one `select`: no poll, no tick. HTTP is for threads (`questions`).
-"""
+"""Supervise one deployment: start llama-server, watch it, start it again, end it."""
 
 from __future__ import annotations
 
@@ -74,7 +71,6 @@ class Supervisor:
         return self._keeper.is_mute
 
     def run(self) -> State:
-        """Supervise to the end; return the last state, stopped or failed."""
         keeper = self._keeper
         self._selector.register(self._questions.wake_read, selectors.EVENT_READ)
         self._questions.wake_on_signals()
@@ -87,7 +83,7 @@ class Supervisor:
         if self._group is not None:
             self._group.remove()
         self._bookkeeping.drop_claim()
-        return self._life.state
+        return self._life.state  # stopped or failed
 
     def _stop_self(self) -> None:
         self._questions.put(Reply(self._number, lifecycle.Stop()))
@@ -95,6 +91,7 @@ class Supervisor:
     # ---- the main loop ----
 
     def _turn(self) -> None:
+        # One `select`: no poll, no tick. HTTP is for threads (`questions`).
         due = min((at for at, _ in self._timers.values()), default=None)
         timeout = None if due is None else max(0.0, due - time.monotonic())
         for key, _ in self._selector.select(timeout):

@@ -41,5 +41,4 @@ class VramGrowth:
 
 
 def growth(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
-    """Return the growth of each device that was read both times, in bytes."""
     return {name: max(0, used - before[name]) for name, used in now.items() if name in before}
