@@ -1,8 +1,4 @@
-"""Take a model apart: parameters, bytes by kind, what one token reads, and the quant its tensors make.
-
-File names and `general.file_type` are claims; the ggml types of the tensors are facts. A disagreement is
-reported.
-"""
+"""Take a model apart: parameters, bytes by kind, what one token reads, and its quant."""
 
 from __future__ import annotations
 
@@ -83,6 +79,7 @@ def dissect(
         quant=quant,
         named=named,
         file_type=file_type,
+        # File names and `general.file_type` are claims; the ggml types of the tensors are facts.
         disagreements=_disagreements(bulk, quant, named, file_type),
     )
 

@@ -88,8 +88,6 @@ class Architecture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Shape:
-    """Numbers that others follow from."""
-
     n_block: int
     n_nextn: int
     n_embd: int

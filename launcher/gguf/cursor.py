@@ -25,8 +25,6 @@ class HeaderGoesOn(Exception):
 
 
 class Cursor:
-    """A position in the bytes that are here so far."""
-
     __slots__ = ("data", "keep", "position", "rest", "size")
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:

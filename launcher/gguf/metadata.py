@@ -159,7 +159,6 @@ def _read_array(cursor: Cursor, key: str) -> Value:
 
 
 def _skip_strings(cursor: Cursor, length: int, key: str) -> None:
-    """Step over `length` strings."""
     # this loop decides how fast a vocabulary of 160k tokens is read
     unpack_from, data, position = U64.unpack_from, cursor.data, cursor.position
     done = n_bytes = 0

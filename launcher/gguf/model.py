@@ -12,8 +12,6 @@ RECIPE_SOURCE = "recipe:"  # begins the `source` of a model whose headers were m
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shard:
-    """One file of a model."""
-
     name: str  # inside the repo or folder: UD-TQ1_0/X-00001-of-00005.gguf
     size_bytes: int
     sha256: str | None = None  # as the source gives it, None if it gives none

@@ -11,14 +11,14 @@ from launcher.gguf.architecture_keys import ArchitectureKeys
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recurrence:
-    """Size of a recurrent state in floats (always F32) per block and sequence."""
+    """Floats (always F32) of a recurrent state per block and sequence."""
 
     conv_elements: int
     state_elements: int
 
 
 def read_recurrence(keys: ArchitectureKeys, n_embd: int, n_head: int, head_k: int) -> Recurrence:
-    """Compute the size from the metadata, case by case in llama.cpp's order."""
+    """Compute the size case by case in llama.cpp's order."""
     d_conv = keys.number("ssm.conv_kernel") or 0
     d_inner = keys.number("ssm.inner_size") or 0
     d_state = keys.number("ssm.state_size") or 0

@@ -1,7 +1,6 @@
-"""Make a GGUF header from published shapes and a type for each tensor, to plan without a look at the files.
+"""Make a GGUF header from published shapes and a type for each tensor, to plan without the files.
 
 If a quant's types are not published, `assign_types` assumes a mix that meets the file's total size.
-`parse_header` reads what `header_bytes` writes.
 """
 
 from __future__ import annotations
@@ -31,8 +30,6 @@ class TensorFamily:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypeRule:
-    """The types that tensors of some names may have."""
-
     match: str  # pattern, searched in the name
     types: tuple[GgmlType, ...]  # the first, or a later one if a total size must be met
 

@@ -36,7 +36,7 @@ ASSUMED_CPU_NOTE = "the CPU is not described: 16 cores with AVX2 are assumed"
 
 
 def adhoc_machine(gpus: Sequence[str], ram_bytes: int) -> Machine:
-    """Make the machine of `--gpu 3090:2 --gpu 3060 --ram 128G`, its devices in the order given.
+    """Make the machine, its devices in the order given.
 
     Raises UsageError for a count that is no number or too high, NotFound for a GPU nobody knows.
     """

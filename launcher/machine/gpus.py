@@ -189,7 +189,6 @@ def _gtt_default(ram_bytes: int) -> int:
 
 
 def _find(name: str) -> str | None:
-    """Return the short name of a card; None if it is not known."""
     # short names win over aliases, those over the driver's names, of which two cards may have the same
     known = {_normalized(key): key for key in GPU_NAMES}
     known |= {_normalized(alias): key for alias, key in _ALIASES.items()}

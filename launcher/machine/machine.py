@@ -93,7 +93,7 @@ class MemoryPool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filesystem:
-    """The file system that the model store is on."""
+    """The file system of the model store."""
 
     path: str
     type: str | None  # as /proc/mounts spells it
@@ -103,8 +103,6 @@ class Filesystem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """A whole host."""
-
     os: str
     arch: str
     cpu: Cpu

@@ -139,7 +139,8 @@ def _until_done(ask: Callable[[], None], phase: str, deployment: Deployment, wat
 
 
 # Loading 500 GB may take half an hour, so there is no time limit. A load fails if its process ends, or if it
-# stalls: llama-server's own report, bytes read, bytes resident, GPU memory in use and CPU time all stand still.
+# stalls: llama-server's own report, bytes read, bytes resident, GPU memory in use and CPU time all stand
+# still.
 class _Watch:
     def __init__(
         self,

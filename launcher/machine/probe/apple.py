@@ -49,7 +49,6 @@ def apple_devices(sysctl: Mapping[str, str], gpu_name: str | None, free_bytes: i
 
 
 def parse_sysctl(text: str) -> dict[str, str]:
-    """Parse lines such as `hw.memsize: 549755813888`."""
     return dict(re.findall(r"^([\w.]+): (.*)$", text, re.MULTILINE))
 
 

@@ -26,8 +26,6 @@ class CgroupLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """A mounted cgroup hierarchy."""
-
     point: str
     root: str  # the cgroup that shows at `point`
     controllers: frozenset[str]  # empty for v2

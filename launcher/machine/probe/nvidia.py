@@ -45,8 +45,6 @@ class NvidiaGpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NvidiaReading:
-    """NVML's answer."""
-
     driver: str | None = None
     gpus: tuple[NvidiaGpu, ...] = ()  # in PCI bus order
     notes: tuple[str, ...] = ()

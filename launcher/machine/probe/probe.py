@@ -47,11 +47,7 @@ class Hardware:
 
 
 def read_hardware(store: Path, env: Mapping[str, str], files: KernelFiles | None = None) -> Hardware:
-    """Look at this machine once.
-
-    `store`, where models go, need not exist; `env` has the variables that hide devices; `files` has /proc
-    and /sys.
-    """
+    """Look at this machine once; `store`, where models go, need not exist."""
     files = files or KernelFiles()
     host = read_host(files)
     filesystem, store_notes = read_store(store, files)

@@ -42,7 +42,6 @@ class DriverVramReader:
 
 
 def _open_nvml() -> Any | None:
-    """Start NVML; return None without an NVIDIA driver."""
     import pynvml  # noqa: PLC0415  loaded only where a GPU is read
 
     try:
