@@ -12,6 +12,7 @@ from launcher.models.hub.download import fetch_hub_files
 from launcher.models.hub.endpoint import Endpoint
 from launcher.models.hub.repo import open_repo
 from launcher.models.located import PullOptions
+from launcher.models.network.policy import Policy
 from launcher.models.refs import ModelRef, RefKind
 from launcher.models.store import HubStore
 from launcher.models.transfer.tuning import Tuning
@@ -27,6 +28,9 @@ QUICK = Tuning(
     backoff_s=0.001,
 )
 """Small enough that every shard takes several requests, and nothing waits for long."""
+
+QUICK_READS = Policy(patience_s=5.0, backoff_s=0.001)
+"""Tries as often as in use, without the waits between."""
 
 
 def start_pull(endpoint: Endpoint, store: HubStore, ref: str, *more: str) -> subprocess.Popen[str]:

@@ -29,6 +29,11 @@ class ByteSource(Protocol):
         """Return `length` bytes, fewer only where the file ends."""
 
 
+class RemoteSource(ByteSource, Protocol):
+    def forget(self) -> None:
+        """Read the file as if nothing of it had been read."""
+
+
 def read_header(source: ByteSource, *, slack_bytes: int = SLACK_BYTES) -> tuple[Header, bytes]:
     """Read the header of `source`; return it with the `data_offset` raw bytes it was parsed from.
 
@@ -59,6 +64,15 @@ def read_header(source: ByteSource, *, slack_bytes: int = SLACK_BYTES) -> tuple[
             hint=_REFETCH,
         )
     return parsed, bytes(memoryview(data)[: parsed.data_offset])
+
+
+def read_remote_header(source: RemoteSource) -> tuple[Header, bytes]:
+    """Read a header over a network; fetch it once more before the file is called bad. Raises BadGguf."""
+    try:
+        return read_header(source)
+    except BadGguf:
+        source.forget()
+        return read_header(source)
 
 
 class _Truncated(BadGguf):

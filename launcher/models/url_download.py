@@ -16,12 +16,13 @@ from launcher.models.store import HubStore
 from launcher.models.transfer.download import Download
 from launcher.models.transfer.partial_file import PartialFile, remove_partial_file
 from launcher.models.transfer.transfer import download_all, tuning_here
-from launcher.models.url import file_name, shard_urls, status_error
+from launcher.models.url import file_name, shard_urls, why_url_not_read
 from launcher.models.url_secrets import strip_secrets
 from launcher.progress import OnProgress
 
 # The server has another file now than when the header was read.
 _CHANGED = frozenset({TroubleKind.CHANGED, TroubleKind.MISFIT})
+_BROKEN = frozenset({TroubleKind.BROKE, TroubleKind.UNREACHABLE})
 _ALTERNATIVE = "set LAUNCHER_HOME to a folder elsewhere"
 
 
@@ -152,8 +153,8 @@ class _UrlRecipient:
     def explain(self, download: Download, trouble: Trouble) -> LauncherError:
         if trouble.kind in _CHANGED:
             return self._changed(download)
-        if trouble.status is not None:
-            return status_error(trouble.status, strip_secrets(download.url))
+        if trouble.kind not in _BROKEN:
+            return why_url_not_read(trouble, download.url)
         return TryAgain(
             f"{strip_secrets(download.url)} did not arrive whole: {trouble.reason}",
             hint=f"it goes on where it stopped: {self._again}",

@@ -111,15 +111,14 @@ def _open_cached(ref: ModelRef, wheel: WheelSource, endpoint: Endpoint, store: H
 
 
 def _open_remote(ref: ModelRef, wheel: WheelSource, endpoint: Endpoint, store: HubStore) -> Located:
+    from launcher.models.hub.api import ask_commit
     from launcher.models.hub.headers import open_group
     from launcher.models.hub.quants import pick_files
-    from launcher.models.hub.repo import list_repo, resolve_commit
+    from launcher.models.hub.repo import list_repo
 
-    hasty = replace(endpoint, patience_s=min(_HUB_ATTEMPT_S, endpoint.patience_s))
+    hasty = replace(endpoint, policy=replace(endpoint.policy, deadline_s=_HUB_ATTEMPT_S))
     # Asked even when the listing is known: the file itself will have to come from there.
-    within(
-        _HUB_ATTEMPT_S, lambda: resolve_commit(ref.name, ref.revision or "main", hasty), host=endpoint.host
-    )
+    within(_HUB_ATTEMPT_S, lambda: ask_commit(ref.name, ref.revision or "main", hasty), host=endpoint.host)
     listing = list_repo(ref, endpoint=endpoint, store=store)
     group = pick_files(listing, ref)
     hashes = {file.sha256 for file in listing.files if file.name in group.names}

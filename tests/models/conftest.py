@@ -13,7 +13,7 @@ from launcher.models.located import PullOptions
 from launcher.models.store import HubStore
 from tests.fakes.hub import FakeHub
 from tests.make_gguf import make_gguf
-from tests.pulling import QUICK
+from tests.pulling import QUICK, QUICK_READS
 from tests.pulling_into_folder import Pulling
 from tests.range_server import RangeServer, serve_ranges
 
@@ -27,7 +27,7 @@ def hub() -> Iterator[FakeHub]:
 
 @pytest.fixture
 def endpoint(hub: FakeHub, tmp_path: Path) -> Endpoint:
-    return Endpoint(url=hub.url, token=None, cache_dir=tmp_path / "hf" / "hub", patience_s=5)
+    return Endpoint(url=hub.url, token=None, cache_dir=tmp_path / "hf" / "hub", policy=QUICK_READS)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from launcher.models.store import HubStore
 from launcher.progress import silent
 from launcher.system.settings import profiles_dir, read_settings
 from tests.fakes.hub import FakeHub, Fault
+from tests.pulling import QUICK_READS
 from tests.tiny_gguf import tiny_gguf, tiny_split
 
 REPO = "maker/Model-GGUF"
@@ -42,7 +43,7 @@ def hub() -> Iterator[FakeHub]:
 def sources(hub: FakeHub, tmp_path: Path) -> Sources:
     real = sources_of(read_settings())
     return Sources(
-        endpoint=Endpoint(url=hub.url, token=None, cache_dir=tmp_path / "hf" / "hub", patience_s=5),
+        endpoint=Endpoint(url=hub.url, token=None, cache_dir=tmp_path / "hf" / "hub", policy=QUICK_READS),
         store=HubStore(folder=tmp_path / "cache" / "hub"),
         models_dir=tmp_path / "models",
         profiles=real.profiles,
@@ -108,7 +109,7 @@ def test_a_hub_that_does_not_answer_is_asked_once_for_all_quants(sources: Source
     hub.faults.append(Fault(where="api", status=503))
     located = [one.open(silent) for one in resolve("kimi-k2.5", None, sources).candidates]
     assert all("not looked at" in note for one in located for note in one.notes)
-    assert len(hub.seen) == 1
+    assert len(hub.seen) == QUICK_READS.attempts
 
 
 def test_the_files_of_a_hub_model_arrive_whole(sources: Sources, hub: FakeHub) -> None:

@@ -12,6 +12,7 @@ from launcher.models.ranged_headers import SLACK_BYTES
 from launcher.models.url import file_name, open_url, shard_urls
 from launcher.models.url_secrets import strip_secrets
 from tests.make_gguf import make_gguf
+from tests.pulling import QUICK_READS
 from tests.range_server import Faults, RangeServer
 
 
@@ -54,7 +55,7 @@ def test_secrets_are_used_and_not_shown(server: RangeServer, tiny: str) -> None:
 
 def fails(url: str, kind: type[LauncherError], *words: str) -> None:
     with pytest.raises(kind) as caught:
-        open_url(url)
+        open_url(url, QUICK_READS)
     assert type(caught.value) is kind or kind is BadGguf
     for word in words:
         assert word in caught.value.message
@@ -105,8 +106,10 @@ def test_another_range_than_was_asked_for(server: RangeServer, tiny: str) -> Non
 
 
 def test_a_body_that_breaks_off(server: RangeServer, tiny: str) -> None:
-    server.faults["tiny-Q8_0.gguf"] = Faults(break_off_at=1000)
-    fails(tiny, TryAgain, "tiny-Q8_0.gguf")
+    server.faults["tiny-Q8_0.gguf"] = Faults(break_off_at=1000, breaks=QUICK_READS.attempts - 1)
+    assert open_url(tiny, QUICK_READS).model.model_id == "tiny-Q8_0"
+    server.faults["tiny-Q8_0.gguf"] = Faults(break_off_at=1000, breaks=QUICK_READS.attempts)
+    fails(tiny, TryAgain, "tiny-Q8_0.gguf", "it broke off after 1000 of")
 
 
 def test_a_file_that_changes_while_it_is_read(server: RangeServer, tmp_path: Path) -> None:

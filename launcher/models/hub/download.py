@@ -217,13 +217,12 @@ class _HubFetch:
 
     def _download(self, shard: Shard) -> Download:
         endpoint, files = self._endpoint, self._files
-        headers = (("Authorization", f"Bearer {endpoint.token}"),) if endpoint.token else ()
         return Download(
             name=shard.name,
             size_bytes=shard.size_bytes,
             sha256=shard.sha256,
             url=f"{endpoint.url}/{files.repo}/resolve/{files.commit}/{quote(shard.name)}",
-            headers=headers,
+            headers=endpoint.authorization,
             partial_path=self._place.partial_path(shard),
             lock_path=self._place.lock_path(shard),
             identity=self._place.identity(shard.sha256 or f"{files.repo}@{files.commit}/{shard.name}"),

@@ -1,15 +1,48 @@
-"""Explain why a file of the Hub did not arrive."""
+"""Explain why the Hub was not read, or a file of it did not arrive."""
 
 from __future__ import annotations
 
-import httpx2
-from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
-
-from launcher.errors import HashMismatch, LauncherError, TryAgain, UsageError
-from launcher.models.hub.endpoint import Endpoint, explained
+from launcher.errors import HashMismatch, LauncherError, NotAllowed, NotFound, TryAgain, UsageError
+from launcher.models.hub.endpoint import Endpoint
 from launcher.models.network.trouble import Trouble, TroubleKind
 from launcher.models.transfer.download import Download
 from launcher.system.certificates import AUTHORITY_HINT
+
+_REFUSALS = frozenset({TroubleKind.REFUSED, TroubleKind.LINK})
+
+
+def why_not_read(trouble: Trouble, *, endpoint: Endpoint, repo: str, what: str = "") -> LauncherError:
+    """Return the error for a look-up that failed. `what` is the file or revision that was asked for."""
+    thing, host = f"{what} of {repo}" if what else repo, endpoint.host
+    if trouble.kind in _REFUSALS and trouble.status is not None:
+        return _why_refused(trouble, endpoint, repo, thing)
+    if trouble.kind is TroubleKind.BUSY and (trouble.retry_after_s or 0.0) > endpoint.policy.longest_wait_s:
+        return _too_busy(trouble, host, "run it again then")
+    kind: type[LauncherError] = TryAgain
+    match trouble.kind:
+        case TroubleKind.DISTRUSTED:
+            kind, hint = UsageError, AUTHORITY_HINT
+            message = f"the certificate of {host} is not trusted: {trouble.reason}"
+        case TroubleKind.REFUSED:
+            kind, hint = UsageError, "set HF_ENDPOINT to another Hub"
+            message = f"{thing} cannot be read from {host}: {trouble.reason}"
+        case TroubleKind.UNREACHABLE:
+            hint = "check the network and HF_ENDPOINT, then run it again"
+            message = f"{host} cannot be reached for {thing}: {trouble.reason}"
+        case TroubleKind.BUSY:
+            hint = "run it again in a minute"
+            message = f"{host} answered {trouble.status} for {thing}"
+        case TroubleKind.GARBLED | TroubleKind.TOO_LARGE:
+            hint = "check HF_ENDPOINT, the proxy settings and the network's login page"
+            what_else = f"something that the Hub's API does not say ({trouble.reason})"
+            message = f"{host} answered for {repo} {what_else}"
+        case TroubleKind.MISFIT | TroubleKind.VAGUE:
+            hint = "run it again; if it stays so, the mirror in HF_ENDPOINT is damaged"
+            message = f"{thing} did not arrive whole: {trouble.reason}"
+        case _:
+            hint = "run it again"
+            message = f"{thing} did not arrive whole: {trouble.reason}"
+    return kind(message, hint=hint)
 
 
 def why_not_arrived(
@@ -24,38 +57,56 @@ def why_not_arrived(
             " it was fetched twice, and the damaged file was removed",
             hint=f"take another quant or repo, or try once more: {again}",
         )
-    waits = trouble.retry_after_s or 0.0
-    if trouble.kind is TroubleKind.BUSY and waits > longest_wait_s:
-        return TryAgain(
-            f"{host} is busy and asks to wait {waits:.0f} s",
-            hint=f"with a token in HF_TOKEN the Hub's limits are higher; after that time: {again}",
-        )
-    goes_on = f"it goes on where it stopped: {again}"
-    if trouble.kind in {TroubleKind.REFUSED, TroubleKind.LINK} and trouble.status is not None:
-        refusal = _refusal(download, trouble, trouble.status, endpoint, repo)
-        return refusal or TryAgain(f"{thing}: {trouble.reason}", hint=goes_on)
+    if trouble.kind is TroubleKind.BUSY and (trouble.retry_after_s or 0.0) > longest_wait_s:
+        return _too_busy(trouble, host, f"after that time: {again}")
+    if trouble.kind in _REFUSALS and trouble.status is not None:
+        return _why_refused(trouble, endpoint, repo, thing)
     if trouble.kind is TroubleKind.DISTRUSTED:
         reason = f"its certificate is not trusted: {trouble.reason}"
         return UsageError(f"{thing} cannot be fetched: {reason}", hint=AUTHORITY_HINT)
     if trouble.kind is TroubleKind.REFUSED:
         return UsageError(
-            f"{thing} cannot be fetched: {trouble.reason}",
-            hint=f"set HF_ENDPOINT to another mirror, then: {again}",
+            f"{thing} cannot be fetched: {trouble.reason}", hint="set HF_ENDPOINT to another Hub"
         )
-    return TryAgain(f"{thing} did not arrive whole: {trouble.reason}", hint=goes_on)
-
-
-def _refusal(
-    download: Download, trouble: Trouble, status: int, endpoint: Endpoint, repo: str
-) -> LauncherError | None:
-    """Return huggingface_hub's own reading of the answer."""
-    # with our own URL: the one that answered may be a signed link, which is secret
-    answer = httpx2.Response(
-        status, headers=list(trouble.headers), request=httpx2.Request("GET", download.url)
+    return TryAgain(
+        f"{thing} did not arrive whole: {trouble.reason}", hint=f"it goes on where it stopped: {again}"
     )
-    try:
-        with explained(endpoint, repo, download.name):
-            hf_raise_for_status(answer)
-    except LauncherError as error:
-        return error
-    return None
+
+
+def _too_busy(trouble: Trouble, host: str, then: str) -> TryAgain:
+    return TryAgain(
+        f"{host} is busy and asks to wait {trouble.retry_after_s or 0.0:.0f} s",
+        hint=f"with a token in HF_TOKEN the Hub's limits are higher; {then}",
+    )
+
+
+def _why_refused(trouble: Trouble, endpoint: Endpoint, repo: str, thing: str) -> LauncherError:
+    """Return the error for an answer of the Hub, which names its reason in X-Error-Code."""
+    code, page = dict(trouble.headers).get("x-error-code", ""), f"{endpoint.url}/{repo}"
+    if code == "GatedRepo":
+        return NotAllowed(
+            f"{repo} is gated: its licence must be accepted at {page} by the account of the token",
+            hint=f"accept it at {page}, then " + ("run it again" if endpoint.token else "set HF_TOKEN"),
+        )
+    kind: type[LauncherError] = NotAllowed
+    if trouble.status == 403:
+        message = f"{endpoint.host} denies access to {thing}"
+        hint = f"see {page}; a fine-grained token needs read access to it"
+    elif trouble.status == 401 and endpoint.token:
+        message = f"{endpoint.host} refused the token for {thing}"
+        hint = "set HF_TOKEN to a valid one: hf auth login"
+    elif trouble.status == 401:
+        message = f"{endpoint.host} has no repo {repo} for visitors without a token"
+        hint = "check the name, or set HF_TOKEN if the repo is private"
+    elif code == "RevisionNotFound":
+        kind, message = NotFound, f"there is no revision {thing}"
+        hint = f"see its branches at {page}/tree/main"
+    elif code == "EntryNotFound":
+        kind, message, hint = NotFound, f"there is no {thing}", f"see the files at {page}/tree/main"
+    elif trouble.status == 404:
+        kind, message = NotFound, f"{endpoint.host} has no repo {repo}"
+        hint = f"search at {endpoint.url}/models"
+    else:
+        kind, message = TryAgain, f"{endpoint.host} answered {trouble.status} for {thing}"
+        hint = "run it again in a minute"
+    return kind(message, hint=hint)

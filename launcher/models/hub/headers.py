@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 from urllib.parse import quote
 
-import httpx2
-from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
-
-from launcher.errors import TryAgain
 from launcher.gguf.file_names import FileGroup
 from launcher.gguf.header import Header, parse_header
 from launcher.gguf.model import Shard
 from launcher.models.hub.cache import cached_file
-from launcher.models.hub.endpoint import Endpoint, explained, not_cached, open_session
+from launcher.models.hub.endpoint import Endpoint, not_cached
+from launcher.models.hub.failures import why_not_read
 from launcher.models.local import FileSource
 from launcher.models.located import HubFiles, Located
-from launcher.models.ranged_headers import assemble, read_header
+from launcher.models.network.ranged_file import RangedFile
+from launcher.models.network.reader import Reader
+from launcher.models.network.request import Resource
+from launcher.models.ranged_headers import assemble, read_header, read_remote_header
 from launcher.models.store import HubStore, Listing
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 _READERS = 4  # headers are a few round trips each; more would only queue at the Hub's rate limit
 
 
@@ -31,13 +28,12 @@ def open_group(listing: Listing, group: FileGroup, *, endpoint: Endpoint, store:
     shards = tuple(known[name] for name in group.names)
     files = HubFiles(repo=listing.repo, commit=listing.commit, names=group.names, revision=listing.revision)
 
-    def read(shard: Shard) -> tuple[Header, bytes]:
-        return _read_header(files, shard, endpoint, store)
+    with Reader(endpoint.policy) as reader:
 
-    if not endpoint.offline:
-        open_session(endpoint)  # once, before the threads
-    with ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="header") as pool:
-        headers = tuple(pool.map(read, shards))
+        def read(shard: Shard) -> tuple[Header, bytes]:
+            return _read_header(reader, files, shard, endpoint, store)
+
+        headers = tuple(reader.side_by_side(read, shards, most=_READERS))
     return assemble(
         model_id=f"{listing.repo}:{group.label}",
         source=f"hub:{listing.repo}@{listing.commit}",
@@ -47,7 +43,9 @@ def open_group(listing: Listing, group: FileGroup, *, endpoint: Endpoint, store:
     )
 
 
-def _read_header(files: HubFiles, shard: Shard, endpoint: Endpoint, store: HubStore) -> tuple[Header, bytes]:
+def _read_header(
+    reader: Reader, files: HubFiles, shard: Shard, endpoint: Endpoint, store: HubStore
+) -> tuple[Header, bytes]:
     stored = store.header(files.repo, files.commit, shard.name, shard.size_bytes)
     if stored is not None:
         header = parse_header(stored)
@@ -58,66 +56,10 @@ def _read_header(files: HubFiles, shard: Shard, endpoint: Endpoint, store: HubSt
         return read_header(FileSource(path, shard.size_bytes))
     if endpoint.offline:
         raise not_cached(endpoint, f"{shard.name} of {files.repo}")
-    remote = read_header(_RemoteFile(endpoint=endpoint, files=files, shard=shard))
+    url = f"{endpoint.url}/{files.repo}/resolve/{files.commit}/{quote(shard.name)}"
+    resource = Resource(url=url, headers=endpoint.authorization)
+    explain = partial(why_not_read, endpoint=endpoint, repo=files.repo, what=shard.name)
+    name = f"{shard.name} of {files.repo}"
+    remote = read_remote_header(RangedFile(reader, resource, name, explain, size_bytes=shard.size_bytes))
     store.keep_header(files.repo, files.commit, shard.name, shard.size_bytes, remote[1])
     return remote
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _RemoteFile:
-    """A `ByteSource` over a shard on the Hub."""
-
-    endpoint: Endpoint
-    files: HubFiles
-    shard: Shard
-
-    @property
-    def name(self) -> str:
-        return f"{self.shard.name} of {self.files.repo}"
-
-    @property
-    def size_bytes(self) -> int:
-        return self.shard.size_bytes
-
-    def read(self, offset: int, length: int) -> bytes:
-        """Read the bytes [offset, offset + length), fewer only at the file's end. Raises TryAgain."""
-        end = min(offset + length, self.size_bytes)
-        if end <= offset:
-            return b""
-        endpoint, files = self.endpoint, self.files
-        # at the pinned commit, so that what was listed is what is read
-        url = f"{endpoint.url}/{files.repo}/resolve/{files.commit}/{quote(self.shard.name)}"
-        headers = endpoint.headers | {"Range": f"bytes={offset}-{end - 1}"}
-        session = open_session(endpoint)
-        with (
-            explained(endpoint, files.repo, self.shard.name),
-            session.stream("GET", url, headers=headers, timeout=endpoint.patience_s) as response,
-        ):
-            hf_raise_for_status(response)
-            skip = self._begins_before(offset, response)
-            data = bytearray()
-            for chunk in response.iter_raw():
-                data += chunk
-                if len(data) >= skip + end - offset:
-                    break
-        if len(data) < skip + end - offset:
-            raise TryAgain(f"{self.name} ended after {len(data)} bytes of a range", hint="run it again")
-        return bytes(memoryview(data)[skip : skip + end - offset])
-
-    def _begins_before(self, offset: int, response: httpx2.Response) -> int:
-        """Return how many bytes before `offset` the answer begins.
-
-        Raises TryAgain for another range, or a file of another size than listed.
-        """
-        if response.status_code == 206:
-            match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-            begin, total = (int(match[1]), int(match[2])) if match else (offset, self.size_bytes)
-        else:  # the server ignores ranges and begins at the file's start
-            length = response.headers.get("Content-Length", "")
-            begin, total = 0, int(length) if length.isdigit() else self.size_bytes
-        if total != self.size_bytes or begin not in {0, offset}:
-            raise TryAgain(
-                f"{self.name} has {total} bytes where it lies and {self.size_bytes} in the listing",
-                hint="run it again; if it stays so, the mirror in HF_ENDPOINT is damaged",
-            )
-        return offset - begin

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from dataclasses import replace
-from itertools import islice
-
-from huggingface_hub import HfApi
-from huggingface_hub.hf_api import RepoFile
 
 from launcher.errors import TryAgain
 from launcher.gguf.model import Shard
+from launcher.models.hub.api import ask_commit, ask_files
+from launcher.models.hub.api_json import COMMIT, SHA256
 from launcher.models.hub.cache import repo_cache
-from launcher.models.hub.endpoint import Endpoint, explained, not_cached, open_session
+from launcher.models.hub.endpoint import Endpoint, not_cached
 from launcher.models.hub.headers import open_group
 from launcher.models.hub.quants import pick_files
 from launcher.models.located import Located
@@ -21,9 +17,6 @@ from launcher.models.refs import ModelRef, safe_file_name
 from launcher.models.store import HubStore, Listing
 
 _BRANCH = "main"
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_MOST_FILES = 20_000  # the largest GGUF repos known have 1,148 shards in each of some quants (Thireus)
 
 
 def open_repo(ref: ModelRef, *, endpoint: Endpoint, store: HubStore) -> Located:
@@ -39,7 +32,7 @@ def list_repo(ref: ModelRef, *, endpoint: Endpoint, store: HubStore) -> Listing:
     """
     # One request if that commit was listed before, none if `ref.revision` is a commit.
     revision = ref.revision or _BRANCH
-    named = None if _COMMIT.fullmatch(revision) else revision
+    named = None if COMMIT.fullmatch(revision) else revision
     if endpoint.offline:
         cached = _list_cached(ref.name, revision, endpoint, store)
         if cached is None:
@@ -48,8 +41,7 @@ def list_repo(ref: ModelRef, *, endpoint: Endpoint, store: HubStore) -> Listing:
     try:
         listing = None if named else store.listing(ref.name, revision)
         if listing is None:
-            # A commit is looked up too: without a network, listing alone would be retried for half a minute.
-            commit = resolve_commit(ref.name, revision, endpoint)
+            commit = ask_commit(ref.name, revision, endpoint)
             listing = store.listing(ref.name, commit) or _list_remote(ref.name, commit, endpoint)
     except TryAgain:
         # the Hub's cache knows a commit by that name: as with `hf` and llama.cpp
@@ -61,54 +53,18 @@ def list_repo(ref: ModelRef, *, endpoint: Endpoint, store: HubStore) -> Listing:
     return replace(listing, revision=named)
 
 
-def resolve_commit(repo: str, revision: str, endpoint: Endpoint) -> str:
-    """Return the commit that `revision` is at: one request, not retried."""
-    api = HfApi(endpoint=endpoint.url, token=endpoint.library_token)
-    with explained(endpoint, repo, "" if revision == _BRANCH else revision):
-        open_session(endpoint)
-        commit = api.model_info(repo, revision=revision, timeout=endpoint.patience_s).sha
-        if commit is None or _COMMIT.fullmatch(commit) is None:
-            raise ValueError(f"a commit {commit!r}")
-    return commit
-
-
 def _list_remote(repo: str, commit: str, endpoint: Endpoint) -> Listing:
-    api = HfApi(endpoint=endpoint.url, token=endpoint.library_token)
-    with explained(endpoint, repo):
-        open_session(endpoint)
-        tree = api.list_repo_tree(repo, revision=commit, recursive=True)
-        entries = list(islice(tree, _MOST_FILES + 1))
-        if len(entries) > _MOST_FILES:
-            raise ValueError(f"more than {_MOST_FILES} files")
-        files = tuple(_shard_of(entry) for entry in entries if isinstance(entry, RepoFile))
-    return Listing(repo=repo, commit=commit, revision=None, files=_usable(files))
-
-
-def _shard_of(entry: RepoFile) -> Shard:
-    # checked although the library parsed it: a half-compatible mirror may have answered
-    sha256 = entry.lfs.sha256 if entry.lfs is not None else None
-    if not isinstance(entry.size, int) or entry.size < 0 or not isinstance(entry.path, str):
-        raise ValueError(f"a file {entry.path!r} of size {entry.size!r}")
-    if sha256 is not None and _SHA256.fullmatch(sha256) is None:
-        raise ValueError(f"a sha256 {sha256!r}")
-    return Shard(name=entry.path, size_bytes=entry.size, sha256=sha256)
-
-
-def _usable(files: Iterable[Shard]) -> tuple[Shard, ...]:
-    # names that may become paths; a file with another name is left out
-    return tuple(
-        file for file in files if file.name.lower().endswith(".gguf") and safe_file_name(file.name) is None
-    )
+    return Listing(repo=repo, commit=commit, revision=None, files=ask_files(repo, commit, endpoint))
 
 
 def _list_cached(repo: str, revision: str, endpoint: Endpoint, store: HubStore) -> Listing | None:
     """List what the Hub's cache has of `revision`, or what was put into a plain folder."""
     folder = repo_cache(endpoint, repo)
-    named = None if _COMMIT.fullmatch(revision) else revision
+    named = None if COMMIT.fullmatch(revision) else revision
     try:
         commit = revision if named is None else _commit_here(repo, revision, endpoint, store)
         snapshot = folder / "snapshots" / commit
-        if _COMMIT.fullmatch(commit) is None:
+        if COMMIT.fullmatch(commit) is None:
             return None
         listed = store.listing(repo, commit)
         if listed is not None:
@@ -119,13 +75,14 @@ def _list_cached(repo: str, revision: str, endpoint: Endpoint, store: HubStore) 
                 name=name,
                 size_bytes=path.stat().st_size,
                 # the cache names a blob by its sha256
-                sha256=path.resolve().name if _SHA256.fullmatch(path.resolve().name) else None,
+                sha256=path.resolve().name if SHA256.fullmatch(path.resolve().name) else None,
             )
             for path, name in sorted(paths)
         ]
     except OSError:
         return None
-    return Listing(repo=repo, commit=commit, revision=named, files=_usable(files)) if files else None
+    usable = tuple(file for file in files if safe_file_name(file.name) is None)
+    return Listing(repo=repo, commit=commit, revision=named, files=usable) if files else None
 
 
 def _commit_here(repo: str, revision: str, endpoint: Endpoint, store: HubStore) -> str:

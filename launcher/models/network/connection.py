@@ -54,6 +54,7 @@ class Connection:
         self._origin: tuple[str, str, int] | None = None
         self._http: http.client.HTTPConnection | None = None
         self._answer: http.client.HTTPResponse | None = None
+        self._socket: socket | None = None  # http.client drops its own once an answer says it is the last
         self._proxy: _Proxy | None = None
         self.reading_since: float | None = None
         """When the read under way began, by `time.monotonic`; None: nothing is being read."""
@@ -89,14 +90,16 @@ class Connection:
             self.reading_since = None
 
     def close(self) -> None:
-        connection, self._http, self._answer = self._http, None, None
+        connection, answer = self._http, self._answer
+        self._http = self._answer = self._socket = None
         if connection is not None:
             connection.close()
+        if answer is not None:
+            answer.close()
 
     def abort(self) -> None:
         """End the connection from another thread: its reader gets what has come, then the end."""
-        connection = self._http
-        sock = connection.sock if connection is not None else None
+        sock = self._socket
         # socket's own shutdown: SSLSocket's drops the decryption, and what is still to be read would be
         # handed on as it came over the wire
         if sock is not None:
@@ -149,6 +152,7 @@ class Connection:
         if self._proxy is not None and parts.scheme == "http":
             target = f"http://{parts.netloc.rpartition('@')[2]}{target}"
             all_headers |= self._proxy.headers
+        self._socket = self._http.sock
         self._http.request("GET", target, headers=all_headers)
         self._answer = self._http.getresponse()
         return self._answer

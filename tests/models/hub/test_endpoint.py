@@ -5,45 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import httpx2
 import huggingface_hub
 import pytest
 
 from launcher.errors import TryAgain
-from launcher.models.hub.endpoint import (
-    HUB_PATIENCE_S,
-    Endpoint,
-    endpoint_in_use,
-    online,
-    open_session,
-    within,
-)
+from launcher.models.hub.endpoint import Endpoint, endpoint_in_use, online, within
 from tests.fakes.hub import FakeHub
-
-
-@pytest.mark.parametrize("elsewhere", ["storage_url", "the public Hub"])
-def test_the_token_stays_at_its_own_origin_even_when_handed_over(
-    hub: FakeHub, endpoint: Endpoint, elsewhere: str
-) -> None:
-    """The library sends the headers it has to the Hub's other names; the client takes the token off."""
-    sent: list[httpx2.Request] = []
-    session = open_session(replace(endpoint, token="hf_secret"))
-    url = hub.storage_url if elsewhere == "storage_url" else "https://huggingface.co"
-    (hook,) = session.event_hooks["request"]
-    for target in (f"{hub.url}/x", f"{url}/x"):
-        sent.append(session.build_request("GET", target, headers={"Authorization": "Bearer hf_secret"}))
-        hook(sent[-1])
-    assert [request.headers.get("authorization") for request in sent] == ["Bearer hf_secret", None]
-
-
-def test_every_request_has_a_timeout(endpoint: Endpoint) -> None:
-    session = open_session(endpoint)
-    (hook,) = session.event_hooks["request"]
-    unlimited = session.build_request("GET", endpoint.url, timeout=None)
-    limited = session.build_request("GET", endpoint.url, timeout=3)
-    hook(unlimited)
-    hook(limited)
-    assert [request.extensions["timeout"]["read"] for request in (unlimited, limited)] == [HUB_PATIENCE_S, 3]
 
 
 def test_the_library_says_which_hub_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,8 +22,10 @@ def test_the_library_says_which_hub_is_in_use(monkeypatch: pytest.MonkeyPatch) -
     assert found == Endpoint(
         url="https://mirror.example/hf", token="hf_x", cache_dir=Path("/cache"), offline=True
     )
-    assert (found.host, found.library_token) == ("mirror.example/hf", "hf_x")
-    assert replace(found, token=None).library_token is False
+    assert found.host == "mirror.example/hf"
+    assert found.authorization == (("Authorization", "Bearer hf_x"),)
+    assert replace(found, token=None).authorization == ()
+    assert replace(found, url="https://me:secret@mirror.example").host == "mirror.example"
 
 
 def test_an_attempt_is_given_up_in_time(hub: FakeHub) -> None:

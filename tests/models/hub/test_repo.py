@@ -16,9 +16,11 @@ from launcher.models.hub.repo import list_repo, open_repo
 from launcher.models.refs import ModelRef, RefKind
 from launcher.models.store import HubStore
 from tests.fakes.hub import FakeHub, Fault
+from tests.pulling import QUICK_READS
 from tests.tiny_gguf import tiny_gguf, tiny_split
 
 REPO = "user/repo"
+IMPATIENT = replace(QUICK_READS, patience_s=0.3)
 Q8 = tiny_gguf(n_values=100_000)
 Q4 = tiny_split("UD-Q4_K_XL/big-UD-Q4_K_XL", 3, n_values=80_000)
 FILES = {"README.md": b"# x\n", "big-Q8_0.gguf": Q8, "mmproj-F16.gguf": tiny_gguf(), **Q4}
@@ -136,7 +138,7 @@ def test_a_hub_in_trouble_is_worth_another_try(
 ) -> None:
     hub.faults.append(replace(fault, match="/revision/") if fault.where == "api" else fault)
     with pytest.raises(TryAgain) as caught:
-        open_repo(ref("Q8_0"), endpoint=replace(endpoint, patience_s=0.3), store=store)
+        open_repo(ref("Q8_0"), endpoint=replace(endpoint, policy=IMPATIENT), store=store)
     assert "\n" not in caught.value.message
     hub.faults.clear()
     hub.released.set()

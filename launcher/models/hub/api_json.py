@@ -1,0 +1,88 @@
+"""What the Hub's API answers, as JSON from a server that may be anything. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+
+from launcher.gguf.model import Shard
+from launcher.models.refs import safe_file_name
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+_NEXT = re.compile(r'<([^<>]{1,4096})>; ?rel="next"')
+_MOST_BYTES = 1 << 63  # off_t
+
+
+class SenselessError(ValueError):
+    """The answer is not what the Hub's API says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreePage:
+    """A page of a repo's listing."""
+
+    files: tuple[Shard, ...]  # GGUF files whose names may become paths; others cannot be named
+    n_entries: int  # of any kind
+    next_url: str | None  # the address of the next page
+
+
+def parse_commit(body: bytes) -> str:
+    """Return the commit that a model's page names. Raises ValueError."""
+    match _load(body):
+        case {"sha": str() as commit} if COMMIT.fullmatch(commit):
+            return commit
+        case {"sha": commit}:
+            raise SenselessError(f"a commit {_short(commit)}")
+    raise SenselessError("a model without a commit")
+
+
+def parse_page(body: bytes, link: str) -> TreePage:
+    """Return a page of a listing; `link` is its Link header. Raises ValueError."""
+    entries = _load(body)
+    if not isinstance(entries, list):
+        raise SenselessError("a listing that is no list")
+    found = _NEXT.search(link)
+    return TreePage(
+        files=tuple(shard for entry in entries if (shard := _shard(entry)) is not None),
+        n_entries=len(entries),
+        next_url=found[1] if found else None,
+    )
+
+
+def _shard(entry: object) -> Shard | None:
+    """Return the entry's file; None for what is no GGUF file, or may not be one here."""
+    if not isinstance(entry, dict):
+        raise SenselessError(f"an entry {_short(entry)}")
+    if entry.get("type") != "file":
+        return None
+    path, size, lfs = entry.get("path"), entry.get("size"), entry.get("lfs")
+    if not isinstance(path, str):
+        raise SenselessError(f"a file {_short(path)}")
+    if not path.lower().endswith(".gguf") or safe_file_name(path) is not None:
+        return None
+    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < _MOST_BYTES:
+        raise SenselessError(f"a file of size {_short(size)}")
+    if lfs is None:
+        return Shard(name=path, size_bytes=size)
+    sha256 = lfs.get("oid") if isinstance(lfs, dict) else None
+    if not isinstance(sha256, str) or SHA256.fullmatch(sha256) is None:
+        raise SenselessError(f"a sha256 {_short(sha256)}")
+    return Shard(name=path, size_bytes=size, sha256=sha256)
+
+
+def _load(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except RecursionError:
+        raise SenselessError("brackets without end") from None
+
+
+def _short(value: object) -> str:
+    """Return a few words of any value."""
+    if isinstance(value, str):
+        return repr(value[:40])
+    if isinstance(value, int) and abs(value) < 1 << 128:
+        return str(value)
+    return f"that is a {type(value).__name__}"
