@@ -36,10 +36,3 @@ def _context(name: str | None, path: str) -> ssl.SSLContext:
         raise UsageError(
             f"{name}={path} is not a file or folder of certificates: {reason}", hint=f"unset {name}"
         ) from error
-
-
-def why_distrusted(error: BaseException | None) -> str | None:
-    """Return why a certificate was not trusted; None for another error."""
-    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
-        error = error.__cause__ or error.__context__
-    return None if error is None else error.verify_message

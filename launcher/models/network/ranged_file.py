@@ -39,7 +39,7 @@ class RangedFile:
         self.size_bytes = self._listed_size
 
     def read(self, offset: int, length: int) -> bytes:
-        """Return `length` bytes from `offset`, fewer only at the file's end. Raises what `explain` returns."""
+        """Return `length` bytes from `offset`, fewer only at the end. Raises what `explain` returns."""
         if self.size_bytes is not None:
             length = min(length, self.size_bytes - offset)
         if length <= 0:
