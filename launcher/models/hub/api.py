@@ -16,6 +16,7 @@ from launcher.models.network.connection import origin_of
 from launcher.models.network.reader import Reader
 from launcher.models.network.request import Resource, why_forbidden
 from launcher.models.network.trouble import Trouble
+from launcher.models.refs import safe_file_name
 from launcher.units import MIB
 
 T = TypeVar("T")
@@ -48,7 +49,8 @@ def ask_files(repo: str, commit: str, endpoint: Endpoint) -> tuple[Shard, ...]:
             page = _read(reader, url, endpoint, parse_page)
             if isinstance(page, Trouble):
                 raise why_not_read(page, endpoint=endpoint, repo=repo)
-            files |= {file.name: file for file in page.files}
+            # names that may become paths: a file with another cannot be named
+            files |= {file.name: file for file in page.files if safe_file_name(file.name) is None}
             n_entries += page.n_entries
             if n_entries > _MOST_ENTRIES:
                 raise _endless(endpoint, repo, f"{_MOST_ENTRIES} files")

@@ -7,7 +7,6 @@ import re
 from dataclasses import dataclass
 
 from launcher.gguf.model import Shard
-from launcher.models.refs import safe_file_name
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -23,7 +22,7 @@ class SenselessError(ValueError):
 class TreePage:
     """A page of a repo's listing."""
 
-    files: tuple[Shard, ...]  # GGUF files whose names may become paths; others cannot be named
+    files: tuple[Shard, ...]  # the GGUF files, by names that may be anything
     n_entries: int  # of any kind
     next_url: str | None  # the address of the next page
 
@@ -52,7 +51,7 @@ def parse_page(body: bytes, link: str) -> TreePage:
 
 
 def _shard(entry: object) -> Shard | None:
-    """Return the entry's file; None for what is no GGUF file, or may not be one here."""
+    """Return the entry's file; None for what is no GGUF file."""
     if not isinstance(entry, dict):
         raise SenselessError(f"an entry {_short(entry)}")
     if entry.get("type") != "file":
@@ -60,7 +59,7 @@ def _shard(entry: object) -> Shard | None:
     path, size, lfs = entry.get("path"), entry.get("size"), entry.get("lfs")
     if not isinstance(path, str):
         raise SenselessError(f"a file {_short(path)}")
-    if not path.lower().endswith(".gguf") or safe_file_name(path) is not None:
+    if not path.lower().endswith(".gguf"):
         return None
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < _MOST_BYTES:
         raise SenselessError(f"a file of size {_short(size)}")
