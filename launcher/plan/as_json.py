@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from launcher.plan.forecast.turn import Band, Forecast
     from launcher.plan.search.choice import Choice
 
+# `--buy` adds `purchases` and `api` to the document (commands/planned.py).
 PLAN_SCHEMA = 1
 
 

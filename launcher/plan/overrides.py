@@ -37,7 +37,10 @@ def compiled_pattern(pattern: str) -> re.Pattern[str]:
 
 
 def first_match(overrides: Iterable[TensorOverride]) -> Callable[[str], str | None]:
-    """Return a function from a tensor's name to the place it is sent to. Raises UsageError as above."""
+    """Return a function from a tensor's name to the place it is sent to.
+
+    Raises UsageError for a pattern that is no regular expression.
+    """
     # create_tensor, src/llama-model-loader.cpp at 0c1e570: of several rules the first that matches decides.
     # A tensor goes to a device whatever the device's kernels, and to the host whatever its layer.
     rules = [(compiled_pattern(rule.pattern), rule.where) for rule in overrides]
@@ -45,7 +48,7 @@ def first_match(overrides: Iterable[TensorOverride]) -> Callable[[str], str | No
 
 
 def matches_any(override: TensorOverride, names: Iterable[str]) -> bool:
-    """Return whether the rule matches one of the names. Raises UsageError as above."""
+    """Return whether the rule matches one of the names. Raises UsageError as `first_match`."""
     compiled = compiled_pattern(override.pattern)
     return any(compiled.search(name) for name in names)
 

@@ -52,7 +52,10 @@ def read_hardware(store: Path, env: Mapping[str, str], files: KernelFiles | None
     host = read_host(files)
     filesystem, store_notes = read_store(store, files)
     return Hardware(
-        host=host, drivers=_read_drivers(files, host, env), store=filesystem, store_notes=store_notes
+        host=host,
+        drivers=_read_drivers(files, host, env),  # some variables of `env` hide devices
+        store=filesystem,
+        store_notes=store_notes,
     )
 
 

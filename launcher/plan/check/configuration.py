@@ -161,6 +161,7 @@ def question_of_configuration(
     configuration: Configuration, model: str, devices: tuple[Device, ...], pool: int, names: Sequence[str]
 ) -> Question:
     """Return the simulator's question. Raises UsageError for an override to a device that is not used."""
+    # `devices` are the used ones, `names` the model's tensors.
     overrides = _effective_overrides(configuration.overrides, devices, names)
     split_mode = configuration.split_mode
     if split_mode is SplitMode.NONE:

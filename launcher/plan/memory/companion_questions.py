@@ -35,7 +35,10 @@ def needs_main_context(spec_types: Sequence[str], model: ModelFile) -> bool:
 def draft_question(
     draft: Draft, main: Question, devices: Sequence[Device], ledger: Sequence[LedgerRow]
 ) -> Question:
-    """Return the question about a draft model. Raises UsageError for a device that is not there."""
+    """Return the question about a draft model that is loaded with `main`, whose memory is `ledger`.
+
+    Raises UsageError for a device that is not there.
+    """
     # The pool, slots, batches and split of `main`; its own layers, devices and cache types
     # (common_base_params_to_speculative, common/speculative.cpp at 0c1e570).
     request = draft.request

@@ -77,6 +77,7 @@ def _first_that_fits(
     unsimulated = replace(offer, simulator=None)
     for what, task in changes:
         roomy = replace(task, machine=replace(task.machine, store=None))
+        # Found by our figures, then confirmed by simulation.
         if not exactly and search([unsimulated], roomy).plan is None:
             continue
         plan = search([offer], roomy).plan
