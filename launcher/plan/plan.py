@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """The division of a model's layers between devices and host."""
-
     # A model has `n_block` + 1 layers: its blocks, then the output layer. The blocks before the last
     # `n_gpu_layers` are on the host whole.
     n_block: int

@@ -30,8 +30,6 @@ class Adapter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The part of a machine that may be used."""
-
     reserve: tuple[
         tuple[str, int], ...
     ] = ()  # (device id, `ram`, or "" for every device; bytes to leave free)

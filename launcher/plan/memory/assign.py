@@ -26,8 +26,6 @@ _EXPERTS = compiled_pattern(EXPERTS)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """The part of a model that one place gets."""
-
     where: str
     layers: tuple[int, ...]  # `n_block` is the output layer
     weights_bytes: int

@@ -62,8 +62,6 @@ class DeviceBudget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budgets:
-    """The memory of a machine that may be used."""
-
     host_bytes: int  # the pool of RAM, including that of devices which share it
     ram_reserve_bytes: int
     max_ram_bytes: int | None

@@ -23,8 +23,6 @@ from launcher.units import format_bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompanionRow:
-    """The memory of companions in one place."""
-
     where: str
     weights: Amount = NOTHING
     kv: Amount = NOTHING

@@ -26,8 +26,6 @@ _FLOOR_BAND = 16 * MIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphBytes:
-    """The bytes of a graph's parts."""
-
     attention: int  # of the widest block, scores included
     feed_forward: int  # of the widest block
     masks: int
@@ -41,8 +39,6 @@ class GraphBytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """The part of a device in computing a model."""
-
     backend: Backend
     first: bool  # the first device also computes with weights on the host (op offload)
     last: bool
@@ -55,7 +51,6 @@ class Role:
 def size_graph(
     architecture: Architecture, parameters: ContextParameters, caches: Caches, backend: Backend
 ) -> GraphBytes:
-    """Size the parts of a model's graph as `backend` would run it."""
     n_tokens = parameters.n_tokens
     flash = parameters.flash_attn is not FlashAttention.OFF and _has_flash_attention(architecture, backend)
     cells = sum(caches.cells)
