@@ -92,7 +92,7 @@ class Lock(LockedFiles):
 
         Raises UsageError for flags that a file may not set, and if the locked line is not that of its plan.
         """
-        check_flags_from_file((*self.profile_flags, *self.flags), str(self.file))
+        check_flags_from_file((*self.profile_flags, *self.flags, *flags), str(self.file))
         if self.engine_commit == known.version.commit:  # another engine has other spellings
             _refuse_other_line(self, server_argv_of(self, known, self.flags, _locked_serving(self)))
         return server_argv_of(self, known, flags, serving, program=str(engine.path))
@@ -189,7 +189,7 @@ def _parse_lock(path: Path, given: JsonObject) -> Lock:
             LockedCompanion(
                 **_parse_files(path, companion),
                 what=companion.text("what"),
-                flag=companion.text("flag"),
+                flag=_companion_flag(companion),
                 also=companion.texts("also"),
             )
             for companion in (given.objects_at("beside") if given.has("beside") else ())
@@ -202,6 +202,13 @@ def _parse_lock(path: Path, given: JsonObject) -> Lock:
         plan=from_json(document),
         document=document,
     )
+
+
+def _companion_flag(given: JsonObject) -> str:
+    flag = given.text("flag")
+    if flag not in {"-md", "-mm"}:
+        raise given.malformed("flag", "is neither -md nor -mm")
+    return flag
 
 
 class _Files(TypedDict):

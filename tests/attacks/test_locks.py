@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from launcher.commands.companions import RemoteCompanion, with_files
 from launcher.commands.here import here_with
 from launcher.commands.inspect import inspect
 from launcher.commands.lock import read_lock, write_lock
@@ -21,7 +22,7 @@ from launcher.commands.up.up import up
 from launcher.deployment.deploy import Request
 from launcher.engine.find import Engine
 from launcher.engine.pinned import LLAMA_CPP
-from launcher.errors import EngineFailed, UsageError
+from launcher.errors import EngineFailed, NotFound, UsageError
 from launcher.plan.workload import Workload
 from tests.commands.test_lock import ENGINE, KNOWN, SERVING
 from tests.make_gguf import make_gguf
@@ -132,6 +133,26 @@ def test_flags_with_powers_count_only_when_typed(lock: Path, key: str, flags: li
     with pytest.raises(UsageError, match=r"counts only when you type it") as caught:
         compiled(lock)
     assert repr(flags[0].partition("=")[0].replace("_", "-")) in caught.value.message
+
+
+def test_a_companion_brings_no_flags_either(lock: Path) -> None:
+    changed(lock, lambda document: document.update(flags=["-hfd", "user/repo"]))
+    read = read_lock(lock)
+    remote = RemoteCompanion(
+        what="draft model", ref="user/repo", flag="-md", also=("--tools", "all"), file=NotFound("no")
+    )
+    flags = with_files(read.flags, [remote], [lock])
+    with pytest.raises(UsageError, match=r"counts only when you type it"):
+        read.compile(ENGINE, KNOWN, flags, SERVING)
+
+
+@pytest.mark.parametrize("flag", ["--log-file", "--path", "", "-hfd"])
+def test_a_companion_goes_by_its_own_flags_only(lock: Path, flag: str) -> None:
+    shards = json.loads(lock.read_text())["shards"]
+    companion = {"model_id": "d", "shards": shards, "what": "draft model", "flag": flag, "also": []}
+    changed(lock, lambda document: document.update(beside=[companion]))
+    with pytest.raises(UsageError, match=r"beside\[0\].flag is neither -md nor -mm"):
+        read_lock(lock)
 
 
 def test_a_profile_s_flags_pass_the_same_gate(tmp_path: Path) -> None:
