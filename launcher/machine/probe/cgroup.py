@@ -55,7 +55,6 @@ def read_limits(files: KernelFiles) -> CgroupLimits:
 
 
 def parse_cgroup_mounts(mountinfo: str) -> tuple[Mount, ...]:
-    """Return the cgroup mounts of /proc/self/mountinfo."""
     mounts = []
     # 31 23 0:28 ROOT POINT OPTIONS … - TYPE SOURCE SUPER
     for line in mountinfo.splitlines():
