@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import socket
@@ -83,11 +84,55 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.hub.seen.append(seen)
         self.server.hub.on_request(seen)
         self.fault = self.server.hub.fault_for(self._where(), self.command, self.path)
+        if self._is_odd():
+            return
         if self.fault.status is not None:
             headers = {"Retry-After": self.fault.retry_after} if self.fault.retry_after is not None else {}
             self.send_refusal(self.fault.status, "", f"fault {self.fault.status}", headers)
             return
         self.answer()
+
+    def _is_odd(self) -> bool:
+        """Answer as no server should, if the fault says so."""
+        fault = self.fault
+        if fault.hang_up:
+            self._close()
+        elif fault.redirect_to is not None:
+            self.send_head(302, {"Location": fault.redirect_to}, 0)
+        elif fault.head_bytes_per_s is not None:
+            self._drip_headers(fault.head_bytes_per_s)
+        elif fault.body is not None:
+            self._send_whatever(fault.body)
+        else:
+            return False
+        return True
+
+    def _drip_headers(self, bytes_per_s: int) -> None:
+        with contextlib.suppress(OSError):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Padding: ")
+            while not self.server.hub.released.wait(1 / bytes_per_s):
+                self.wfile.write(b"x")
+        self._close()
+
+    def _send_whatever(self, body: bytes) -> None:
+        self.send_response(200)
+        for name, value in self.fault.headers:
+            self.send_header(name, value)
+        self.send_header("Connection", "close")  # so the body may end anywhere
+        self.end_headers()
+        times = itertools.count() if self.fault.repeat == 0 else range(self.fault.repeat)
+        with contextlib.suppress(OSError):  # the client has enough
+            for _ in times:
+                for at in range(0, len(body), self.fault.bytes_per_s or len(body)):
+                    self.wfile.write(body[at : at + (self.fault.bytes_per_s or len(body))])
+                    if self.fault.bytes_per_s and self.server.hub.released.wait(1):
+                        return
+        self._close()
+
+    def _close(self) -> None:
+        self.close_connection = True
+        with contextlib.suppress(OSError):  # the client may have left first
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     def _where(self) -> str:
         return self.where
@@ -157,13 +202,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _break_off(self) -> None:
         if self.fault.drop_after is None:
             self.server.hub.released.wait()
-        self.close_connection = True
         if self.fault.reset:
+            self.close_connection = True
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             os.close(self.connection.detach())
             return
-        with contextlib.suppress(OSError):  # the client may have left first
-            self.connection.shutdown(socket.SHUT_RDWR)
+        self._close()
 
 
 def _parse_range(text: str, size: int) -> tuple[int, int] | None:

@@ -27,6 +27,12 @@ class Fault:
     skip: int = 0
     times: int | None = None
 
+    hang_up: bool = False  # close the connection without an answer
+    redirect_to: str | None = None  # send elsewhere instead of an answer
+    body: bytes | None = None  # this body, with status 200, instead of an answer
+    headers: tuple[tuple[str, str], ...] = ()  # of `body`; a Content-Length here is not checked
+    repeat: int = 1  # send `body` so often, or without end (0) until the client leaves
+    head_bytes_per_s: int | None = None  # send headers without end, no faster than this
     status: int | None = None  # this status instead of an answer
     retry_after: str | None = None  # with `status`: the header
     ignore_range: bool = False  # 200 and the whole file for a ranged request
