@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from launcher.engine.flags.argv import Serving, server_argv
+from launcher.engine.flags.argv import Serving, check_flags, server_argv
 from launcher.errors import UsageError
-from launcher.plan.modes import CacheType, LoadMode, TensorOverride
+from launcher.plan.modes import CacheType, LoadMode, NumaMode, TensorOverride
 from launcher.plan.plan import Plan
 from launcher.plan.workload import Workload
 from launcher.units import MIB
@@ -172,3 +172,25 @@ def test_the_user_s_overrides_come_before_the_plan_s() -> None:
     assert words[0] == r"blk\.0\.ffn_up_exps=CUDA1"
     assert len(words) == 2
     assert words[1].endswith("exps=CPU")
+
+
+def test_memory_of_several_nodes_is_asked_for_where_the_plan_does() -> None:
+    assert "--numa" not in server_argv(plan_for(), SERVING)
+    spread = replace(plan_for(), numa=NumaMode.DISTRIBUTE)
+    assert value(server_argv(spread, SERVING), "--numa") == "distribute"
+
+
+def test_a_file_that_llama_server_downloads_itself_is_not_asked_for_offline() -> None:
+    assert "--offline" not in server_argv(plan_for(), SERVING, user_flags=("-hfd", "user/draft"))
+    assert "--offline" in server_argv(plan_for(), SERVING, user_flags=("-md", "draft.gguf"))
+
+
+def test_one_slot_needs_no_pool_and_no_key_file_none() -> None:
+    argv = server_argv(plan_for(), SERVING, capabilities=without("-kvu", "--kv-unified", "--api-key-file"))
+    assert not {"-kvu", "--kv-unified", "--api-key-file"} & set(argv)
+
+
+def test_what_moves_memory_passes_where_it_is_planned() -> None:
+    check_flags(("-cmoe", "--temp", "0"), None, planned=("-cmoe",))
+    with pytest.raises(UsageError, match="-cmoe after -- would move memory"):
+        check_flags(("-cmoe",), None)

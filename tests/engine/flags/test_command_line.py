@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,6 +73,9 @@ def test_flags_win_over_variables() -> None:
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
+        ("--frobnicate", "llama-server has no flag --frobnicate"),
+        ("--frobnicate -c 3", "llama-server has no flag --frobnicate"),
+        ("-cd 99 -c 3", "-cd is gone: it is nothing: the draft model takes the context of the model"),
         ("--no-mmap", "--no-mmap is gone: it is --load-mode none now"),
         ("--draft-max 8 -c 3", "--draft-max is gone: it is --spec-draft-n-max now"),
         ("-fa", "-fa needs a value now: -fa on"),
@@ -85,6 +90,45 @@ def test_what_this_llama_server_would_not_take(line: str, sentence: str) -> None
     read = read_command([f"llama-server {line}"])
     assert sentence in read.refused
     assert read.configuration.ctx_size in {None, 3}
+
+
+@pytest.mark.parametrize(
+    "line", ["--frobnicate -c 3", "--frobnicate 3 -c 3", "-cd 99 -c 3", "-fa -c 3", "--ctx-size=3"]
+)
+def test_what_it_would_not_take_hides_nothing_else(line: str) -> None:
+    read = read_command([f"llama-server {line}"])
+    assert len(read.refused) == 1
+    assert read.configuration.ctx_size == 3
+
+
+@pytest.mark.parametrize(
+    ("variable", "changed"),
+    [
+        ("LLAMA_ARG_KV_UNIFIED=1", {"kv_unified": True}),
+        ("LLAMA_ARG_KV_UNIFIED=0", {"kv_unified": False}),
+        ("LLAMA_ARG_KV_UNIFIED=perhaps", {}),
+        ("LLAMA_ARG_KV_OFFLOAD=off", {"kv_offload": False}),
+        ("LLAMA_ARG_KV_OFFLOAD=perhaps", {}),
+        ("LLAMA_ARG_SWA_FULL=1", {"swa_full": True}),
+        ("LLAMA_ARG_SWA_FULL=0", {}),
+        ("PATH=/bin", {}),
+    ],
+)
+def test_a_switch_by_its_variable(variable: str, changed: dict[str, bool]) -> None:
+    read = read_command([variable, "llama-server", "-np", "2"]).configuration
+    assert read == replace(settled("-np 2"), **changed)  # type: ignore[arg-type]
+
+
+def test_what_only_places_a_fit_is_no_flag_for_the_plan() -> None:
+    assert read_command(["llama-server", "-fitt", "512", "--jinja"]).others == ("--jinja",)
+
+
+def test_a_flag_of_newer_engines_lacks_its_value_on_an_older_one() -> None:
+    with pytest.raises(UsageError, match="--kv-unified-per-slot"):
+        read_command(["llama-server", "--kv-unified-per-slot"], OLDER)
+    read = read_command(["llama-server", "--kv-unified-per-slot", "512", "-c", "8"], OLDER)
+    assert (read.configuration.ctx_per_slot, read.configuration.ctx_size) == (512, 8)
+    assert read.refused == ("this llama-server has no flag --kv-unified-per-slot",)
 
 
 def test_an_older_engine_has_its_own_flags() -> None:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.engine.flags.companion_flags import names_remote_file, read_companions, with_local_file
+from launcher.engine.flags.companion_flags import (
+    is_companion_flag,
+    names_remote_file,
+    read_companions,
+    with_local_file,
+)
 from launcher.errors import UsageError
 from launcher.plan.amounts import HOST
 from launcher.plan.companions import CompanionRequest, DraftRequest, ProjectorRequest
@@ -120,3 +125,27 @@ def test_what_was_brought_here_takes_the_place_of_what_named_it() -> None:
     local = with_local_file(with_local_file(flags, "-md", "/d"), "-mm", "/mm", ("--image-max-tokens", "9"))
     assert local == ("--jinja", "-devd", "none", "-md", "/d", "--mmproj", "/mm", "--image-max-tokens", "9")
     assert not names_remote_file(local)
+
+
+@pytest.mark.parametrize(
+    ("value", "layers"),
+    [("auto", None), ("all", None), ("-1", None), ("0", 0), ("1", 1), ("99", 99)],
+)
+def test_layers_of_a_draft_model_on_its_devices(value: str, layers: int | None) -> None:
+    draft = read_companions(("-md", "d.gguf", "-ngld", value)).draft
+    assert draft == DraftRequest(path="d.gguf", n_gpu_layers=layers)
+
+
+@pytest.mark.parametrize(("value", "blocks"), [("0", 0), ("1", 1), ("512", 512), ("1000000000", 512)])
+def test_experts_of_the_first_blocks_stay_on_the_host(value: str, blocks: int) -> None:
+    draft = read_companions(("-md", "d.gguf", "-ncmoed", value)).draft
+    assert draft is not None
+    assert len(draft.overrides) == blocks
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [("-md", True), ("-mm", True), ("--spec-type", True), ("--spec-draft-n-max", True), ("--jinja", False)],
+)
+def test_flags_of_companions_are_known_by_name(name: str, *, read: bool) -> None:
+    assert is_companion_flag(name) is read

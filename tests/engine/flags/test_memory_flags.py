@@ -7,6 +7,7 @@ import pytest
 from launcher.engine.flags.command_line import read_command
 from launcher.engine.flags.memory_flags import HANDLERS, MEMORY_VARIABLES, OTHER_SPELLINGS
 from launcher.engine.flags.pinned_flags import PINNED_ARITIES, REMOVED_FLAGS
+from launcher.errors import UsageError
 from launcher.plan.amounts import HOST
 from launcher.plan.check.configuration import Configuration
 from launcher.plan.expert_pattern import EXPERTS, matched_names
@@ -83,6 +84,10 @@ def test_slots_and_their_pool(line: str, slots: int, *, shared: bool) -> None:
         ("-fit off", {"fit": False}),
         ("--embeddings", {"all_outputs": True, "batch_size": 512}),
         ("-c 1 -c 2", {"ctx_size": 2}),
+        ("-c 2147483647", {"ctx_size": 2147483647}),
+        ("-cram 0", {"cache_ram_bytes": 0, "cache_ram_given": True}),
+        ("--pooling none", {"all_outputs": False}),
+        ("--pooling mean", {"all_outputs": True, "batch_size": 512}),
     ],
 )
 def test_what_a_flag_settles(line: str, changed: dict[str, object]) -> None:
@@ -109,3 +114,9 @@ def test_more_blocks_than_any_model_has() -> None:
     (override,) = settled("-ncmoe 999").overrides
     names = [f"blk.{block}.ffn_up_exps.weight" for block in (0, 9, 10, 99, 100, 511, 512)]
     assert matched_names(override.pattern, names) == tuple(names[:-1])
+
+
+@pytest.mark.parametrize("value", ["2147483648", "-1"])
+def test_a_number_beyond_a_c_int_is_refused(value: str) -> None:
+    with pytest.raises(UsageError, match=f"llama-server would not take -c {value}"):
+        settled(f"-c {value}")

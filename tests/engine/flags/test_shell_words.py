@@ -43,3 +43,29 @@ def test_quotes_keep_what_a_shell_would_read() -> None:
 def test_another_program_is_named() -> None:
     with pytest.raises(UsageError, match="'ollama' is neither"):
         read_command(["ollama", "run", "x"])
+
+
+def test_a_variable_with_blanks_is_one_of_several_words() -> None:
+    read = read_command(["GREETING=two words", "llama-server", "-m", "a.gguf", "-c", "8"])
+    assert (read.variables, read.model) == ((("GREETING", "two words"),), "./a.gguf")
+    assert read.configuration.ctx_size == 8
+
+
+def test_variables_alone_may_name_the_model() -> None:
+    read = read_command(["LLAMA_ARG_MODEL=a.gguf", "LLAMA_ARG_CTX_SIZE=8"])
+    assert (read.model, read.configuration.ctx_size, read.corrected) == ("./a.gguf", 8, ())
+
+
+@pytest.mark.parametrize("program", ["llama", "/usr/bin/llama", "llama.exe"])
+def test_the_unified_program_serves(program: str) -> None:
+    read = read_command(["X=1", program, "serve", "-m", "a.gguf", "-c", "8"])
+    assert (read.variables, read.model, read.refused) == ((("X", "1"),), "./a.gguf", ())
+    assert read.corrected == ("-m", "a.gguf", "-c", "8")
+
+
+@pytest.mark.parametrize(
+    "line", ["llama run -m a.gguf", "llama -m a.gguf", "ollama serve", "vllm serve -m a"]
+)
+def test_other_verbs_and_programs_are_no_server(line: str) -> None:
+    with pytest.raises(UsageError, match=f"'{line.split(maxsplit=1)[0]}' is neither"):
+        read_command([line])

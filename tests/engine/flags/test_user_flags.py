@@ -8,6 +8,7 @@ from launcher.engine.flags.user_flags import (
     absorb_flags,
     adapter_files,
     carried_flags,
+    is_flag,
     split_flags,
     uncounted_notes,
 )
@@ -144,3 +145,22 @@ def test_what_the_user_says_replaces_what_a_profile_carries() -> None:
     assert carried_flags(carried, (), Workload()) == carried
     typed = ("--ubatch-size", "512", "-ot", "y=CPU")
     assert carried_flags(carried, typed, Workload(cache_type_k=CacheType.Q4_0)) == ("--lora", "a.gguf")
+
+
+@pytest.mark.parametrize("word", ["-c", "--ctx-size", "-ngl", "--"])
+def test_a_dash_and_a_letter_is_a_flag(word: str) -> None:
+    assert is_flag(word)
+
+
+@pytest.mark.parametrize("word", ["", "-", "a", "a-b", "-1", "-0.5", "-.5", "1"])
+def test_a_number_or_a_word_is_a_value(word: str) -> None:
+    assert not is_flag(word)
+
+
+@pytest.mark.parametrize("flag", ["-c", "-np", "-b", "-ub"])
+def test_one_is_the_least_that_can_be_asked_for(flag: str) -> None:
+    workload, rest = absorb_flags((flag, "1"), Workload())
+    assert rest == ()
+    assert 1 in {workload.ctx_size, workload.n_parallel, workload.batch_size, workload.ubatch_size}
+    with pytest.raises(UsageError, match=f"{flag} 0 after -- is less than 1"):
+        absorb_flags((flag, "0"), Workload())

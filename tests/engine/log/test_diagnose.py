@@ -160,6 +160,7 @@ ASSERTION_FROM_SOURCE = "/src/ggml/src/ggml.c:1234: GGML_ASSERT(ne0 % 32 == 0) f
             CauseKind.OTHER,
             "llama-server exited with status 1: start: no luck",
         ),
+        ("", 0, CauseKind.OTHER, "llama-server exited with status 0"),
         ("", None, CauseKind.OTHER, "llama-server ended"),
     ],
 )
@@ -171,3 +172,21 @@ def test_the_cause_is_one_sentence(log: str, status: int | None, kind: CauseKind
 def test_escape_sequences_of_a_log_do_not_reach_the_terminal() -> None:
     shown = diagnose("\x1b[31mbroken\x07\n", 1)
     assert shown == Cause(kind=CauseKind.OTHER, sentence="llama-server exited with status 1: ?[31mbroken?")
+
+
+@pytest.mark.parametrize(
+    ("log", "after", "had"),
+    [
+        ("", "", None),
+        (LOADING, "", None),
+        (
+            "load_tensors:          CPU model buffer size =  1024.00 MiB\n",
+            " after it had taken 1.0 GiB",
+            1 << 30,
+        ),
+    ],
+)
+def test_the_memory_limit_is_named_with_what_had_been_taken(log: str, after: str, had: int | None) -> None:
+    cause = diagnose(log, -9, by_kernel=True)
+    assert cause.sentence == f"the kernel killed llama-server: its memory limit was reached{after}"
+    assert (cause.kind, cause.had_bytes) == (CauseKind.OUT_OF_MEMORY, had)

@@ -1,4 +1,11 @@
-from launcher.engine.log.load_log import RowComparison, compare_load, parse_load_log
+from launcher.engine.log.load_log import (
+    RowComparison,
+    RowUsage,
+    compare_load,
+    parse_load_log,
+    usage_by_row,
+    usage_of_row,
+)
 from launcher.plan.amounts import HOST
 from launcher.units import MIB
 from tests.plan.planned import ledger_row
@@ -77,3 +84,15 @@ sched_reserve:    Vulkan1 compute buffer size =     1.00 MiB
         ("Vulkan_Host", 2.13),
         ("Vulkan1", 1.0),
     ]
+
+
+def test_weights_and_caches_add_up_and_a_compute_buffer_replaces_the_one_before() -> None:
+    log = LOG + (
+        "load_tensors:      Vulkan0 model buffer size =    10.00 MiB\n"
+        "graph_reserve:    Vulkan0 compute buffer size =     2.00 MiB\n"
+    )
+    assert usage_of_row(log, "Vulkan0") == RowUsage(
+        where="Vulkan0", weights_bytes=251 * MIB, kv_bytes=MIB * 93 // 2, compute_bytes=2 * MIB
+    )
+    assert [row.where for row in usage_by_row(log)] == sorted(["Vulkan0", HOST])
+    assert usage_of_row(log, "Vulkan1") is None
