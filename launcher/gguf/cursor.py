@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Generator
+from typing import TypeAlias, TypeVar
 
 from launcher.errors import BadGguf
 
@@ -16,8 +18,13 @@ U64 = struct.Struct("<Q")
 I64 = struct.Struct("<q")
 
 
+T = TypeVar("T")
+# A reading that pauses where the bytes end: yields how many the header has at least, returns what it read.
+Reading: TypeAlias = Generator[int, None, T]
+
+
 class HeaderGoesOn(Exception):
-    """Raised if the header has at least `n_bytes` and fewer are here; `parse_header` returns NeedMore."""
+    """Raised if the header has at least `n_bytes` and fewer are here."""
 
     def __init__(self, n_bytes: int) -> None:
         super().__init__(n_bytes)
@@ -27,12 +34,17 @@ class HeaderGoesOn(Exception):
 class Cursor:
     __slots__ = ("data", "keep", "position", "rest", "size")
 
-    def __init__(self, data: bytes | bytearray | memoryview) -> None:
-        self.data = memoryview(data)
-        self.size = len(data)
+    def __init__(self) -> None:
+        self.data = memoryview(b"")
+        self.size = 0
         self.position = 0
         self.rest = 0  # bytes that follow the item being read, at least: says how long the header is
         self.keep = KEEP_BYTES  # bytes of values that may still be kept
+
+    def look_at(self, data: bytes | bytearray | memoryview) -> None:
+        """Go on with these bytes of the file, from its start."""
+        self.data = memoryview(data)
+        self.size = len(data)
 
     def need(self, n_bytes: int) -> None:
         """Raise HeaderGoesOn unless `n_bytes` more are here."""
@@ -62,6 +74,17 @@ class Cursor:
         return True
 
 
+def read_whole(cursor: Cursor, read: Callable[[Cursor], T]) -> Reading[T]:
+    """Read one small item, again from its beginning whenever the bytes ended inside it."""
+    start, rest = cursor.position, cursor.rest
+    while True:
+        try:
+            return read(cursor)
+        except HeaderGoesOn as short:
+            yield short.n_bytes
+            cursor.position, cursor.rest = start, rest
+
+
 def quoted(key: str) -> str:
     """Return a key as shown in a message: escaped, and cut at 80 characters."""
     return repr(key if len(key) <= 80 else key[:80] + "…")
@@ -70,3 +93,12 @@ def quoted(key: str) -> str:
 def text(raw: bytes) -> str:
     """Decode UTF-8; bytes that are not UTF-8, which llama.cpp takes too, are escaped."""
     return raw.decode("utf-8", "backslashreplace")
+
+
+def name_of(raw: bytes) -> str:
+    """Decode the name of a tensor; what is not printable is escaped too."""
+    # no such name is one that llama.cpp looks for, and every message may show it as it is
+    decoded = text(raw)
+    if decoded.isprintable():
+        return decoded
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in decoded)

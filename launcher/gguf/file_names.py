@@ -10,15 +10,15 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from launcher.errors import UsageError
+from launcher.errors import BadGguf, UsageError
 
-_SHARD = re.compile(r"(?P<stem>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE | re.ASCII)
 _LABEL = re.compile(
     r"(?:^|(?<=[-._/]))"
     r"(?P<prefix>UD-|smol-)?"
     r"(?P<quant>I?Q\d+_[A-Z0-9]+(?:_[A-Z0-9]+)*|TQ\d_\d|MXFP4(?:_MOE)?|NVFP4|BF16|FP?16|FP?32)"
     r"(?=$|[-.])",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 _SIDECARS = ("mtp-", "eagle3-", "dflash-", "dspark-", "mtp-draft", "-draft-mtp")
 _SPELLINGS = {"FP16": "F16", "FP32": "F32"}
@@ -30,6 +30,9 @@ _SHORT = {
     "MXFP4": ("MXFP4_MOE",),
     "MXFP4_MOE": ("MXFP4",),
 }
+
+# of one model; Thireus publishes 1,148 for some quants, and no other repo known has more than 200
+MAX_SHARDS = 2048
 
 # what llama.cpp's -hf takes if no quant is named (find_best_model, common/download.cpp)
 _DEFAULTS = ("Q4_K_M", "Q8_0")
@@ -46,8 +49,14 @@ class ShardName:
     def sibling(self, index: int) -> str:
         return f"{self.stem}-{index:05d}-of-{self.count:05d}.gguf"
 
-    @property
     def all_names(self) -> tuple[str, ...]:
+        """Return the names of all shards. Raises BadGguf if that is more than any model has."""
+        if self.count > MAX_SHARDS:
+            raise BadGguf(
+                f"{self.sibling(self.index)} names itself one of {self.count} shards, "
+                f"and {MAX_SHARDS} are the most",
+                hint="name the first shard of a model, or a file that is whole",
+            )
         return tuple(self.sibling(index) for index in range(1, self.count + 1))
 
 
@@ -57,7 +66,8 @@ class FileGroup:
 
     label: str  # the quant that the name claims, or the name itself if it claims none
     files: tuple[tuple[str, int], ...]  # (name, size in bytes) in shard order
-    missing: tuple[str, ...] = ()  # names of shards that are not there
+    n_missing: int = 0  # shards that are not there
+    first_missing: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,7 +79,7 @@ class FileGroup:
 
     @property
     def is_complete(self) -> bool:
-        return not self.missing
+        return not self.n_missing
 
 
 def shard_name(file: str) -> ShardName | None:
@@ -143,10 +153,13 @@ def group_all(files: Iterable[tuple[str, int]]) -> tuple[FileGroup, ...]:
 
 def _shard_set(stem: str, count: int, by_index: dict[int, tuple[str, int]]) -> FileGroup:
     names = ShardName(stem=stem, index=1, count=count)
+    # the name may claim any count, so not every missing one is named
+    first = next((index for index in range(1, count + 1) if index not in by_index), None)
     return FileGroup(
         label=_label(names.sibling(1)),
         files=tuple(by_index[index] for index in sorted(by_index)),
-        missing=tuple(names.sibling(index) for index in range(1, count + 1) if index not in by_index),
+        n_missing=count - len(by_index),
+        first_missing="" if first is None else names.sibling(first),
     )
 
 
@@ -198,7 +211,7 @@ def pick_head(names: Iterable[str], kinds: Iterable[str], quant: str | None) -> 
 
 
 def _bits(label: str | None) -> int:
-    digits = re.search(r"\d+", label or "")
+    digits = re.search(r"[0-9]+", label or "")
     return int(digits[0]) if digits else 0
 
 

@@ -2,7 +2,7 @@
 
 # Layout and checks are those of `gguf_init_from_reader` (ggml/src/gguf.cpp, llama.cpp 0c1e570): whatever it
 # refuses is refused here. A header may come from anywhere, so there are bounds on top: MAX_HEADER_BYTES,
-# MAX_KV, MAX_TENSORS and KEEP_BYTES.
+# MAX_KV, MAX_KEYS_BYTES, MAX_TENSORS and KEEP_BYTES.
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from launcher.errors import BadGguf
-from launcher.gguf.cursor import I64, KEEP_BYTES, U32, Cursor, HeaderGoesOn
+from launcher.gguf.cursor import I64, KEEP_BYTES, U32, Cursor, Reading, read_whole
 from launcher.gguf.metadata import (
     MAX_ARRAY_ITEMS,
+    MAX_KEYS_BYTES,
     MAX_STRING_BYTES,
     MetadataScalar,
     SkippedArray,
@@ -27,10 +28,12 @@ __all__ = [
     "KEEP_BYTES",
     "MAX_ARRAY_ITEMS",
     "MAX_HEADER_BYTES",
+    "MAX_KEYS_BYTES",
     "MAX_KV",
     "MAX_STRING_BYTES",
     "MAX_TENSORS",
     "Header",
+    "HeaderReader",
     "MetadataScalar",
     "NeedMore",
     "SkippedArray",
@@ -61,7 +64,7 @@ class NeedMore:
     n_bytes: int  # of the header in all, at least: fetching up to here fetches header only
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True)
 class Header:
     """Everything before the tensor data."""
 
@@ -81,22 +84,42 @@ def parse_header(data: bytes | bytearray | memoryview) -> Header | NeedMore:
     Raises BadGguf for a header that llama.cpp refuses or that exceeds the bounds above. The message does
     not name the file.
     """
-    try:
-        return _read(Cursor(data))
-    except HeaderGoesOn as short:
-        if short.n_bytes > MAX_HEADER_BYTES:
+    return HeaderReader().read_on(data)
+
+
+class HeaderReader:
+    """Read one header while its bytes arrive: what was read is not read again."""
+
+    def __init__(self) -> None:
+        self._cursor = Cursor()
+        self._reading = _read(self._cursor)
+
+    def read_on(self, data: bytes | bytearray | memoryview) -> Header | NeedMore:
+        """Go on with the bytes from the file's start, as many as are here or more than last time.
+
+        Raises what `parse_header` raises.
+        """
+        self._cursor.look_at(data)
+        try:
+            n_bytes = next(self._reading)
+        except StopIteration as end:
+            header: Header = end.value
+            return header
+        finally:
+            self._cursor.look_at(b"")  # `data` may grow now
+        if n_bytes > MAX_HEADER_BYTES:
             raise BadGguf(
-                f"the header claims at least {short.n_bytes} bytes, "
+                f"the header claims at least {n_bytes} bytes, "
                 f"and {MAX_HEADER_BYTES} is the most this reader takes",
                 hint="the file is damaged or not a model: fetch it again",
-            ) from None
-        return NeedMore(n_bytes=short.n_bytes)
+            )
+        return NeedMore(n_bytes=n_bytes)
 
 
-def _read(cursor: Cursor) -> Header:
-    version, n_tensors, n_kv = _read_prefix(cursor)
-    metadata, alignment = read_metadata(cursor, n_kv, n_tensors * MIN_TENSOR_BYTES)
-    tensors, end = read_tensors(cursor, n_tensors, alignment)
+def _read(cursor: Cursor) -> Reading[Header]:
+    version, n_tensors, n_kv = yield from read_whole(cursor, _read_prefix)
+    metadata, alignment = yield from read_metadata(cursor, n_kv, n_tensors * MIN_TENSOR_BYTES)
+    tensors, end = yield from read_tensors(cursor, n_tensors, alignment)
     if not tensors:  # gguf.cpp pads only where data follows
         return Header(
             version=version,
@@ -108,7 +131,7 @@ def _read(cursor: Cursor) -> Header:
         )
     data_offset = pad(cursor.position, alignment)
     cursor.rest = 0
-    cursor.need(data_offset - cursor.position)
+    yield from read_whole(cursor, lambda cursor: cursor.need(data_offset - cursor.position))
     return Header(
         version=version,
         alignment=alignment,

@@ -7,9 +7,10 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 
 from launcher.errors import BadGguf
-from launcher.gguf.cursor import I32, U64, Cursor, HeaderGoesOn, quoted, text
+from launcher.gguf.cursor import I32, U64, Cursor, Reading, quoted, read_whole, text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,7 @@ MAX_STRING_BYTES = 1 << 20
 
 _MAX_TEXT = 1 << 30  # GGUF_MAX_STRING_LENGTH and GGUF_MAX_ARRAY_ELEMENTS, ggml/src/gguf.cpp
 _MAX_KEY = (1 << 16) - 1  # docs/gguf.md: "must be at most 2^16-1 bytes long"
+MAX_KEYS_BYTES = 1 << 20  # of all keys of a header, which are kept whatever their values; real ones have 3 KB
 _DEFAULT_ALIGNMENT = 32  # GGUF_DEFAULT_ALIGNMENT, ggml/include/gguf.h
 _MIN_KV_BYTES = 14  # key length, one byte of key, type, one byte of value
 
@@ -76,27 +78,46 @@ _FORMATS = {
 _SCALARS = {type_: struct.Struct("<" + format_) for type_, format_ in _FORMATS.items()}
 
 
-def read_metadata(cursor: Cursor, n_kv: int, after: int) -> tuple[dict[str, Value], int]:
+def read_metadata(cursor: Cursor, n_kv: int, after: int) -> Reading[tuple[dict[str, Value], int]]:
     """Return the metadata and the alignment; at least `after` bytes follow them in the header."""
     metadata: dict[str, Value] = {}
     seen: set[bytes] = set()
     alignment = _DEFAULT_ALIGNMENT
+    keys_bytes = 0
 
     for index in range(n_kv):
         cursor.rest = (n_kv - index - 1) * _MIN_KV_BYTES + after
-        raw = cursor.string(f"key {index}", _MAX_KEY)
-        if not raw:
-            raise BadGguf(f"key {index} is empty")
+        raw = yield from read_whole(cursor, partial(_read_key, index=index))
         key = text(raw)
         if raw in seen:
             raise BadGguf(f"key {quoted(key)} occurs twice")
         seen.add(raw)
-        type_ = _value_type(cursor.number(I32), key)
-        value = _read_array(cursor, key) if type_ is ValueType.ARRAY else _read_scalar(cursor, type_, key)
+        keys_bytes += len(raw)
+        if keys_bytes > MAX_KEYS_BYTES:
+            raise BadGguf(
+                f"the first {index + 1} of {n_kv} keys have {keys_bytes} bytes, "
+                f"and {MAX_KEYS_BYTES} is the most this reader takes"
+            )
+        type_ = yield from read_whole(cursor, partial(_read_type, key=key))
+        if type_ is ValueType.ARRAY:
+            value = yield from _read_array(cursor, key)
+        else:
+            value = yield from read_whole(cursor, partial(_read_scalar, type_=type_, key=key))
         if key == "general.alignment":
             alignment = _check_alignment(type_, value)
         metadata[key] = value
     return metadata, alignment
+
+
+def _read_key(cursor: Cursor, index: int) -> bytes:
+    raw = cursor.string(f"key {index}", _MAX_KEY)
+    if not raw:
+        raise BadGguf(f"key {index} is empty")
+    return raw
+
+
+def _read_type(cursor: Cursor, key: str) -> ValueType:
+    return _value_type(cursor.number(I32), key)
 
 
 def _value_type(number: int, key: str) -> ValueType:
@@ -137,19 +158,15 @@ def _read_scalar(cursor: Cursor, type_: ValueType, key: str) -> Value:
     return text(bytes(cursor.data[start : start + n_bytes]))
 
 
-def _read_array(cursor: Cursor, key: str) -> Value:
-    type_ = _value_type(cursor.number(I32), key)
-    if type_ is ValueType.ARRAY:
-        raise BadGguf(f"key {quoted(key)} is an array of arrays, which llama.cpp does not read")
-    length = cursor.number(U64)
-    if length > _MAX_TEXT:
-        raise BadGguf(f"array {quoted(key)} has {length} elements, and {_MAX_TEXT} is the most")
+def _read_array(cursor: Cursor, key: str) -> Reading[Value]:
+    type_, length = yield from read_whole(cursor, partial(_read_array_head, key=key))
     start = cursor.position
     if type_ is ValueType.STRING:
-        _skip_strings(cursor, length, key)
+        yield from _skip_strings(cursor, length, key)
     else:
-        cursor.need(length * _SCALARS[type_].size)
-        cursor.position += length * _SCALARS[type_].size
+        n_bytes = length * _SCALARS[type_].size
+        yield from read_whole(cursor, lambda cursor: cursor.need(n_bytes))
+        cursor.position += n_bytes
     # four bytes an element at least: a Python int costs that much times eight
     if length > MAX_ARRAY_ITEMS or not cursor.reserve(max(cursor.position - start, 4 * length)):
         return SkippedArray(element_type=int(type_), length=length)
@@ -158,25 +175,46 @@ def _read_array(cursor: Cursor, key: str) -> Value:
     return struct.unpack_from(f"<{length}{_FORMATS[type_]}", cursor.data, start)
 
 
-def _skip_strings(cursor: Cursor, length: int, key: str) -> None:
+def _read_array_head(cursor: Cursor, key: str) -> tuple[ValueType, int]:
+    type_ = _value_type(cursor.number(I32), key)
+    if type_ is ValueType.ARRAY:
+        raise BadGguf(f"key {quoted(key)} is an array of arrays, which llama.cpp does not read")
+    length = cursor.number(U64)
+    if length > _MAX_TEXT:
+        raise BadGguf(f"array {quoted(key)} has {length} elements, and {_MAX_TEXT} is the most")
+    return type_, length
+
+
+def _skip_strings(cursor: Cursor, length: int, key: str) -> Reading[None]:
+    """Step over `length` strings."""
+    done = 0
+    while True:
+        done, position, n_bytes = _step_over(cursor, done, length)
+        if n_bytes > _MAX_TEXT:
+            raise BadGguf(
+                f"a string of {quoted(key)} has a length of {n_bytes} bytes, and {_MAX_TEXT} is the most"
+            )
+        cursor.position = position
+        if done == length and position <= cursor.size:
+            return
+        yield position + (length - done) * 8 + cursor.rest
+
+
+def _step_over(cursor: Cursor, done: int, length: int) -> tuple[int, int, int]:
+    """Step over the strings from `done` on whose lengths are here.
+
+    Return how many are behind then, where the next one begins, and the last length.
+    """
     # this loop decides how fast a vocabulary of 160k tokens is read
     unpack_from, data, position = U64.unpack_from, cursor.data, cursor.position
-    done = n_bytes = 0
+    n_bytes = 0
     try:
-        for done in range(length):  # noqa: B007 - read below, when the data end early
+        for index in range(done, length):  # noqa: B007 - returned where the data end early
             (n_bytes,) = unpack_from(data, position)
             position += 8 + n_bytes
     except (struct.error, OverflowError):  # past the data, or past what an index can be
-        pass
-    else:
-        done = length
-    if n_bytes > _MAX_TEXT:
-        raise BadGguf(
-            f"a string of {quoted(key)} has a length of {n_bytes} bytes, and {_MAX_TEXT} is the most"
-        )
-    if done < length or position > cursor.size:
-        raise HeaderGoesOn(position + (length - done) * 8 + cursor.rest)
-    cursor.position = position
+        return index, position, n_bytes
+    return length, position, n_bytes
 
 
 def _strings(data: memoryview, start: int, length: int) -> tuple[str, ...]:

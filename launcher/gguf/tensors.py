@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import partial
 
 from launcher.errors import BadGguf
-from launcher.gguf.cursor import I32, U32, U64, Cursor, text
+from launcher.gguf.cursor import I32, U32, U64, Cursor, Reading, name_of, read_whole
 from launcher.gguf.ggml import BLOCKS, GgmlType
 
 _MAX_NAME = 64  # GGML_MAX_NAME, ggml/include/ggml.h, with its final NUL
@@ -29,31 +30,35 @@ class TensorInfo:
     size_bytes: int  # without padding
 
 
-def read_tensors(cursor: Cursor, n_tensors: int, alignment: int) -> tuple[tuple[TensorInfo, ...], int]:
+def read_tensors(
+    cursor: Cursor, n_tensors: int, alignment: int
+) -> Reading[tuple[tuple[TensorInfo, ...], int]]:
     """Return the infos, and where the last tensor ends, relative to the beginning of the data."""
     tensors: list[TensorInfo] = []
-    seen: set[bytes] = set()
+    seen: set[str] = set()
     offset = end = 0
     for index in range(n_tensors):
-        rest = (n_tensors - index - 1) * MIN_TENSOR_BYTES
-        cursor.rest = rest + MIN_TENSOR_BYTES - 8
-        raw = cursor.string(f"the name of tensor {index}", _MAX_NAME - 1)
-        name = text(raw)
-        if raw in seen:
-            raise BadGguf(f"tensor {name!r} occurs twice")
-        seen.add(raw)
-        tensor = _read_tensor(cursor, name, rest)
+        cursor.rest = (n_tensors - index - 1) * MIN_TENSOR_BYTES
+        tensor = yield from read_whole(cursor, partial(_read_tensor, index=index))
+        if tensor.name in seen:
+            raise BadGguf(f"tensor {tensor.name!r} occurs twice")
+        seen.add(tensor.name)
         if tensor.offset != offset:
-            raise BadGguf(f"tensor {name!r} has offset {tensor.offset}, and {offset} is expected")
+            raise BadGguf(f"tensor {tensor.name!r} has offset {tensor.offset}, and {offset} is expected")
         end = offset + tensor.size_bytes
         offset = pad(end, alignment)
         if tensor.size_bytes > _SIZE_MAX - (alignment - 1) or offset > _SIZE_MAX:
-            raise BadGguf(f"tensor {name!r} ends at byte {end}, beyond what 64 bits can address")
+            raise BadGguf(f"tensor {tensor.name!r} ends at byte {end}, beyond what 64 bits can address")
         tensors.append(tensor)
     return tuple(tensors), end
 
 
-def _read_tensor(cursor: Cursor, name: str, rest: int) -> TensorInfo:
+def _read_tensor(cursor: Cursor, index: int) -> TensorInfo:
+    rest = cursor.rest
+    cursor.rest = rest + MIN_TENSOR_BYTES - 8
+    raw = cursor.string(f"the name of tensor {index}", _MAX_NAME - 1)
+    # ggml_set_name takes a C string: what follows a NUL is not part of the name
+    name = name_of(raw.partition(b"\0")[0])
     cursor.rest = rest + 12
     n_dims = cursor.number(U32)
     if n_dims > _MAX_DIMS:

@@ -88,8 +88,8 @@ def _folder_model(folder: Path) -> tuple[Path, ...]:
             f"the folder {folder} has {len(groups)} models: {_some(groups)}",
             hint=f"name one of them: {folder / groups[0].names[0]}",
         )
-    if groups[0].missing:
-        raise _missing(folder / groups[0].names[0], groups[0].missing)
+    if not groups[0].is_complete:
+        raise _missing(folder / groups[0].names[0], groups[0].n_missing, groups[0].first_missing)
     return tuple(folder / name for name in groups[0].names)
 
 
@@ -102,16 +102,17 @@ def _with_siblings(path: Path) -> tuple[Path, ...]:
     shard = shard_name(path.name)
     if shard is None:
         return (path,)
-    missing = tuple(name for name in shard.all_names if not path.with_name(name).is_file())
+    names = shard.all_names()
+    missing = [name for name in names if not path.with_name(name).is_file()]
     if missing:
-        raise _missing(path, missing)
-    return tuple(path.with_name(name) for name in shard.all_names)
+        raise _missing(path, len(missing), missing[0])
+    return tuple(path.with_name(name) for name in names)
 
 
-def _missing(path: Path, missing: tuple[str, ...]) -> NotFound:
-    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+def _missing(path: Path, n_missing: int, first: str) -> NotFound:
+    more = f" and {n_missing - 1} more" if n_missing > 1 else ""
     return NotFound(
-        f"{path.name} needs {missing[0]}{more} beside it, which {'are' if more else 'is'} missing",
+        f"{path.name} needs {first}{more} beside it, which {'are' if more else 'is'} missing",
         hint=f"put all shards into {path.parent}",
     )
 

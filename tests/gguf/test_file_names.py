@@ -20,7 +20,7 @@ def test_a_shards_name_is_taken_apart_and_put_together() -> None:
     shard = shard_name("UD-TQ1_0/Kimi-K2.5-UD-TQ1_0-00002-of-00005.gguf")
     assert shard == ShardName(stem="UD-TQ1_0/Kimi-K2.5-UD-TQ1_0", index=2, count=5)
     assert shard.sibling(5) == "UD-TQ1_0/Kimi-K2.5-UD-TQ1_0-00005-of-00005.gguf"
-    assert len(shard.all_names) == 5
+    assert len(shard.all_names()) == 5
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_repo_is_put_into_models() -> None:
     ]
     assert groups[0].names[0] == "UD-TQ1_0/K-UD-TQ1_0-00001-of-00003.gguf"
     assert groups[0].is_complete
-    assert groups[2].missing == ("BF16/K-BF16-00002-of-00004.gguf", "BF16/K-BF16-00003-of-00004.gguf")
+    assert (groups[2].n_missing, groups[2].first_missing) == (2, "BF16/K-BF16-00002-of-00004.gguf")
 
 
 def test_a_file_without_a_quant_is_called_by_its_name() -> None:

@@ -6,7 +6,7 @@ from functools import partial
 from urllib.parse import quote
 
 from launcher.gguf.file_names import FileGroup
-from launcher.gguf.header import Header, parse_header
+from launcher.gguf.header import Header
 from launcher.gguf.model import Shard
 from launcher.models.hub.cache import cached_file
 from launcher.models.hub.endpoint import Endpoint, not_cached
@@ -16,7 +16,7 @@ from launcher.models.located import HubFiles, Located
 from launcher.models.network.ranged_file import RangedFile
 from launcher.models.network.reader import Reader
 from launcher.models.network.request import Resource
-from launcher.models.ranged_headers import assemble, read_header, read_remote_header
+from launcher.models.ranged_headers import HeldBytes, assemble, read_header, read_remote_header
 from launcher.models.store import HubStore, Listing
 
 _READERS = 4  # headers are a few round trips each; more would only queue at the Hub's rate limit
@@ -48,9 +48,7 @@ def _read_header(
 ) -> tuple[Header, bytes]:
     stored = store.header(files.repo, files.commit, shard.name, shard.size_bytes)
     if stored is not None:
-        header = parse_header(stored)
-        if isinstance(header, Header):
-            return header, stored
+        return read_header(HeldBytes(name=shard.name, content=stored, size_bytes=shard.size_bytes))
     path = cached_file(endpoint, files, shard)
     if path is not None:
         return read_header(FileSource(path, shard.size_bytes))

@@ -47,7 +47,7 @@ def pick_files(listing: Listing, ref: ModelRef) -> FileGroup:
         raise _lacks_quant(listing, groups, name)
     if not group.is_complete:
         raise NotFound(
-            f"{group.label} of {listing.repo} lacks {len(group.missing)} of its shards: {group.missing[0]}",
+            f"{group.label} of {listing.repo} lacks {group.n_missing} of its shards: {group.first_missing}",
             hint=f"choose another quant of {_shown(groups)}, as {listing.repo}:QUANT",
         )
     return group
