@@ -5,6 +5,7 @@ url_secrets.py      keep secrets of URLs out of messages. PURE
 catalogue.py        candidate quants of a reference
 located.py          a model whose headers are known
 ranged_headers.py   headers by few ranged reads
+header_memory.py    bound what the headers of a process take
 local.py            models on this disk
 url.py              models behind plain URLs
 wheel.py            the default model, from a Python wheel or the Hub

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from launcher.errors import BadGguf
 from launcher.gguf.header import MAX_HEADER_BYTES, Header, HeaderReader, NeedMore
@@ -23,9 +21,6 @@ _USUAL_ROUNDS = 12
 _PIECE_BYTES = 8 << 20  # however much a header claims to need, it is read 8 MiB at a time
 _REFETCH = "fetch it again"
 
-_Item = TypeVar("_Item")
-_Read = TypeVar("_Read")
-
 
 class ByteSource(Protocol):
     """A file somewhere."""
@@ -40,14 +35,11 @@ class ByteSource(Protocol):
         """Return `length` bytes, fewer only where the file ends."""
 
 
-<<<<<<< HEAD
 class RemoteSource(ByteSource, Protocol):
     def forget(self) -> None:
         """Read the file as if nothing of it had been read."""
 
 
-def read_header(source: ByteSource, *, slack_bytes: int = SLACK_BYTES) -> tuple[Header, bytes]:
-=======
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldBytes:
     """A `ByteSource` over the first bytes of a file, which are here; `size_bytes` is the whole file's."""
@@ -63,7 +55,6 @@ class HeldBytes:
 def read_header(
     source: ByteSource, *, slack_bytes: int = SLACK_BYTES, memory: HeaderMemory = HEADER_MEMORY
 ) -> tuple[Header, bytes]:
->>>>>>> f9a8728 (gguf: a header is read on where it stopped, in few rounds; its keys, and all headers of a process together, are bounded)
     """Read the header of `source`; return it with the `data_offset` raw bytes it was parsed from.
 
     Raises BadGguf for what llama.cpp would refuse, for a file shorter than its tensors, and if `memory` is
@@ -89,7 +80,6 @@ def read_header(
     return header, raw
 
 
-<<<<<<< HEAD
 def read_remote_header(source: RemoteSource) -> tuple[Header, bytes]:
     """Read a header over a network; fetch it once more before the file is called bad. Raises BadGguf."""
     try:
@@ -99,8 +89,6 @@ def read_remote_header(source: RemoteSource) -> tuple[Header, bytes]:
         return read_header(source)
 
 
-class _Truncated(BadGguf):
-=======
 class _FileStart:
     """The bytes of a file from its start, as far as they were read."""
 
@@ -156,7 +144,6 @@ class _FileStart:
 
 
 class _Named(BadGguf):
->>>>>>> f9a8728 (gguf: a header is read on where it stopped, in few rounds; its keys, and all headers of a process together, are bounded)
     """An error that names its file already."""
 
 
@@ -176,18 +163,6 @@ def _truncated(name: str, size_bytes: int, parsed: NeedMore) -> _Named:
         f"{name} is truncated: it has {size_bytes} bytes, and its header alone needs {parsed.n_bytes}",
         hint=_REFETCH,
     )
-
-
-def read_side_by_side(
-    read: Callable[[_Item], _Read], items: Iterable[_Item], *, at_once: int
-) -> tuple[_Read, ...]:
-    """Return what `read` returns for each item, in order."""
-    # the first failure ends it: nothing further is begun, nothing is waited for
-    pool = ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="header")
-    try:
-        return tuple(pool.map(read, items))
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def assemble(

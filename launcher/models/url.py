@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 from functools import partial
-=======
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
->>>>>>> f9a8728 (gguf: a header is read on where it stopped, in few rounds; its keys, and all headers of a process together, are bounded)
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from launcher.errors import LauncherError, NotAllowed, NotFound, TryAgain, UsageError
@@ -16,16 +10,12 @@ from launcher.gguf.file_names import model_name, shard_name
 from launcher.gguf.header import Header
 from launcher.gguf.model import Shard
 from launcher.models.located import Located, UrlFiles
-<<<<<<< HEAD
 from launcher.models.network.policy import LOOK_UP, Policy
 from launcher.models.network.ranged_file import RangedFile
 from launcher.models.network.reader import Reader
 from launcher.models.network.request import Resource
 from launcher.models.network.trouble import Trouble, TroubleKind
 from launcher.models.ranged_headers import assemble, read_remote_header
-=======
-from launcher.models.ranged_headers import assemble, read_header, read_side_by_side
->>>>>>> f9a8728 (gguf: a header is read on where it stopped, in few rounds; its keys, and all headers of a process together, are bounded)
 from launcher.models.refs import safe_file_name
 from launcher.models.url_secrets import strip_secrets
 from launcher.system.certificates import AUTHORITY_HINT
@@ -83,16 +73,10 @@ def file_name(url: str) -> str:
     return name
 
 
-<<<<<<< HEAD
 def _read_all(urls: tuple[str, ...], policy: Policy) -> tuple[tuple[tuple[Header, bytes], int], ...]:
     """Read headers and sizes side by side, in order."""
     with Reader(policy) as reader:
         return tuple(reader.side_by_side(partial(_read_one, reader), urls, most=_AT_ONCE))
-=======
-def _read_all(urls: tuple[str, ...]) -> tuple[tuple[tuple[Header, bytes], int], ...]:
-    with _open_client() as client:
-        return read_side_by_side(lambda url: _read_one(client, url), urls, at_once=_AT_ONCE)
->>>>>>> f9a8728 (gguf: a header is read on where it stopped, in few rounds; its keys, and all headers of a process together, are bounded)
 
 
 def _read_one(reader: Reader, url: str) -> tuple[tuple[Header, bytes], int]:

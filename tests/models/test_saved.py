@@ -120,6 +120,8 @@ def test_descriptions_of_something_else(archive: Archive, key: str, value: objec
 def test_a_digest_that_is_no_text(archive: Archive) -> None:
     archive.description["shards"][0]["sha256"] = 7
     refused(archive.write(), "the sha256 of")
+    archive.description["shards"][0]["sha256"] = "\x1b[31m"
+    refused(archive.write(), "the sha256 of")
 
 
 @pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff", b"[" * 100_000])
@@ -194,3 +196,61 @@ def test_fuzzed_archives_are_read_or_refused(archive: Archive) -> None:
         archive.path.write_bytes(data)
         with contextlib.suppress(UsageError):
             saved.read_saved(archive.path)
+
+
+@pytest.mark.parametrize("size", [2**63, 10**40, 10**4000])
+def test_sizes_that_no_file_has(archive: Archive, size: int) -> None:
+    archive.description["shards"][0]["size_bytes"] = size
+    refused(archive.write(), "the size of")
+
+
+def test_a_size_of_more_digits_than_python_reads(archive: Archive) -> None:
+    text = archive.members["model.json"].decode()
+    size = str(archive.description["shards"][0]["size_bytes"])
+    archive.members["model.json"] = text.replace(size, "9" * 5000).encode()
+    refused(archive.write_as_is(), "not JSON")
+
+
+def test_shards_of_one_name(archive: Archive) -> None:
+    first, second = archive.description["shards"]
+    second["name"] = f"folder/{first['name']}"
+    refused(archive.write(), "the same name")
+
+
+def test_a_sparse_file_is_refused_by_its_size(archive: Archive) -> None:
+    with archive.path.open("r+b") as file:
+        file.truncate(1 << 40)
+    refused(archive.path, f"it has {1 << 40} bytes")
+
+
+def rewritten(archive: Archive, n_members: int, directory_bytes: int, *, locator: bytes = b"") -> Path:
+    """The archive with another last record, and `locator` before it."""
+    whole = bytearray(archive.path.read_bytes())
+    record = whole[-22:]
+    record[10:16] = n_members.to_bytes(2, "little") + directory_bytes.to_bytes(4, "little")
+    archive.path.write_bytes(whole[:-22] + locator + record)
+    return archive.path
+
+
+def test_a_directory_of_gigabytes_is_not_read(archive: Archive) -> None:
+    refused(rewritten(archive, 65535, 2**32 - 1), "it has 65535 members")
+
+
+def test_a_zip64_directory_is_not_read(archive: Archive) -> None:
+    whole = archive.path.read_bytes()
+    directory = int.from_bytes(whole[-10:-6], "little")
+    locator = b"PK\x06\x07" + bytes(16)
+    refused(rewritten(archive, 3, directory, locator=locator), "or more")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_only_what_we_compress_with_is_unpacked(archive: Archive, method: int) -> None:
+    with zipfile.ZipFile(archive.path, "w", method) as made:
+        for name, content in archive.members.items():
+            made.writestr(name, content)
+    refused(archive.path, f"is compressed by method {method}")
+
+
+def test_a_file_shorter_than_its_last_record(archive: Archive) -> None:
+    archive.path.write_bytes(b"PK\x03\x04")
+    refused(archive.path, "does not end")
