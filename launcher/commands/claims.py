@@ -2,22 +2,58 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 from collections.abc import Mapping
-from pathlib import Path
+from operator import itemgetter
 
+from launcher.commands.here import Here
 from launcher.deployment import claims
 from launcher.deployment.identity import identify
+from launcher.deployment.reserved import Reserved, count_reserved
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST, RAM
 from launcher.plan.plan import Plan
 from launcher.plan.search.rescue import with_less_free
+from launcher.progress import remark
+from launcher.system.owned_files import user_name
+from launcher.system.settings import IGNORE_CLAIMS, Settings
+from launcher.units import format_bytes
 
 
 def driver_of(machine: Machine) -> str | None:
     """Return the GPU drivers' versions, None if none is known."""
     versions = sorted({device.driver for device in machine.devices if device.driver})
     return ", ".join(versions) or None
+
+
+def read_reserved(here: Here, *, but_not: str | None = None) -> Reserved:
+    """Return what other deployments here reserve; say whose it is where it is another user's."""
+    reserved = count_reserved(counted_claims(here.settings, but_not=but_not))
+    for owner in {claim.owner: None for claim, _ in reserved.by_claim}:
+        theirs = [(n_bytes, claim) for claim, n_bytes in reserved.by_claim if claim.owner == owner]
+        if owner != os.geteuid():  # one sentence a user, however many claims they make
+            _, largest = max(theirs, key=itemgetter(0))
+            text = f"{whose(largest, sum(map(itemgetter(0), theirs)))}; with {ignoring(largest)} they are not"
+            here.on_progress(remark("claims", text))
+    return reserved
+
+
+def counted_claims(settings: Settings, *, but_not: str | None = None) -> tuple[claims.Claim, ...]:
+    """Read the claims, without those of users that are to be ignored."""
+    found = claims.read_claims(settings.claims_dir, but_not=but_not)
+    ignored = settings.ignored_claims
+    return tuple(claim for claim in found if not {str(claim.owner), user_name(claim.owner)} & {*ignored})
+
+
+def whose(claim: claims.Claim, n_bytes: int) -> str:
+    """Say who left how much unplanned."""
+    user = user_name(claim.owner)
+    return f"{format_bytes(n_bytes)} are left to {claim.name} of {user} (pid {claim.process.pid})"
+
+
+def ignoring(claim: claims.Claim) -> str:
+    """Return the variable, as it is typed before a command, that leaves the claim out."""
+    return f"{IGNORE_CLAIMS}={user_name(claim.owner).removeprefix('user ')}"
 
 
 def without_reserved(machine: Machine, reserved: Mapping[str, int]) -> Machine:
@@ -48,12 +84,16 @@ def by_memory(used: Mapping[str, int], machine: Machine) -> dict[str, int]:
     return rows
 
 
-def claim(folder: Path, key: str, name: str, rows: Mapping[str, int], pid: int) -> None:
+def claim(here: Here, key: str, name: str, rows: Mapping[str, int], pid: int) -> None:
     """Reserve this memory for launcher process `pid`; its supervisor takes the claim over.
 
-    If the claim cannot be written, go on without it.
+    If the claim cannot be written, say so and go on without it.
     """
     me = identify(pid)
-    if me is not None:
-        with contextlib.suppress(OSError):
-            claims.write_claim(folder, key, claims.Claim(name=name, process=me, rows=rows))
+    if me is None:
+        return
+    try:
+        claims.write_claim(here.settings.claims_dir, key, claims.Claim(name=name, process=me, rows=rows))
+    except OSError as error:
+        where = f"{error.filename or here.settings.claims_dir}: {error.strerror or error}"
+        here.on_progress(remark("claims", f"other plans may count the memory of {name} as free: {where}"))

@@ -30,6 +30,7 @@ from launcher.errors import LauncherError, TryAgain, UsageError
 from launcher.machine.machine import Backend, Machine
 from launcher.machine.probe.device_list import parse_device_list
 from launcher.machine.probe.probe import machine_of
+from launcher.system.owned_files import opened_folder, user_name
 from launcher.system.settings import Settings
 from launcher.units import GIB, MIB, format_bytes
 
@@ -173,9 +174,25 @@ def check_state(settings: Settings) -> Iterator[Finding]:
     if left := left_groups():
         text = f"supervisors that were killed left {len(left)} empty memory groups ({left[0]})"
         yield Finding(check="state", wrong=False, text=text, fix="launcher ps removes them")
+    yield from _check_claims(settings)
+
+
+def _check_claims(settings: Settings) -> Iterator[Finding]:
     for claim in claims.read_claims(settings.claims_dir):
         promised = ", ".join(f"{format_bytes(size)} of {row}" for row, size in claim.rows.items())
-        yield Finding(check="claims", wrong=False, text=f"{claim.name} was promised {promised}: {_CLAIM}")
+        user = "" if claim.owner == os.geteuid() else f" of {user_name(claim.owner)}"
+        yield Finding(
+            check="claims", wrong=False, text=f"{claim.name}{user} was promised {promised}: {_CLAIM}"
+        )
+    try:
+        with opened_folder(settings.claims_dir):
+            pass
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        text = f"memory cannot be reserved in {settings.claims_dir}: {error.strerror}"
+        fix = f"ls -ld {settings.claims_dir}, and rm it, as its owner or as root"
+        yield Finding(check="claims", wrong=True, text=text, fix=fix)
 
 
 def check_disk(settings: Settings, machine: Machine) -> Iterator[Finding]:

@@ -8,14 +8,13 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from launcher.commands.claims import without_reserved
+from launcher.commands.claims import read_reserved, without_reserved
 from launcher.commands.companions import FoundCompanions, find_companions, measure_adapters, open_companions
 from launcher.commands.engine import engine_or_none
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect
 from launcher.commands.planned import Planned, PlanRequest, path_to_be, printed_argv
 from launcher.commands.probe import THIS_MACHINE, look_once, probe
-from launcher.deployment import claims
 from launcher.engine.capabilities import read_capabilities
 from launcher.engine.find import Engine
 from launcher.engine.flags.argv import Serving
@@ -61,9 +60,7 @@ def _machine_and_engine(here: Here, request: PlanRequest) -> tuple[Machine, Engi
     engine = engine_or_none(here, request.engine, look)
     machine = probe(here, request.machine, engine, look)
     if request.machine == THIS_MACHINE:
-        machine = without_reserved(
-            machine, claims.reserved_bytes(claims.read_claims(here.settings.claims_dir))
-        )
+        machine = without_reserved(machine, read_reserved(here).rows)
     return machine, engine
 
 

@@ -2,7 +2,8 @@
 
 address.py           exposure and URL
 await_ready.py       wait for a ready record
-claims.py            reserved memory
+claims.py            memory that deployments reserve
+reserved.py          reserved memory that the system calls free
 deploy.py            bring up, attend in the foreground
 history.py           a line for every load
 identity.py          tell processes apart, although pids are reused

@@ -13,23 +13,32 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import psutil
 
 from launcher.deployment.identity import Presence, ProcessId, find_presence, read_process
-from launcher.deployment.process import process_tree
-from launcher.plan.amounts import RAM
-from launcher.system.atomic_files import replacing
-from launcher.system.json_object import JsonObject
-
-_LIMIT_BYTES = 1 << 16
+from launcher.deployment.record import is_name
+from launcher.machine.machine import MAX_DEVICES
+from launcher.system.json_object import JsonObject, Malformed
+from launcher.system.owned_files import Owner, open_file, opened_folder, read_file, write_file
 
 # A launcher that holds the lock longer has written its claim already, if it makes one.
 _WAIT_S = 30.0
+
+# The folder is open to all users. What is beyond these is none of a launcher's, and is not looked at.
+_LIMIT_BYTES = 1 << 14  # a claim on 16 GPUs has 1.5 KB
+_MOST_ROWS = MAX_DEVICES + 1
+_MOST_ROW_CHARS = 100  # a UUID has 40
+_MOST_ROW_BYTES = 1 << 50  # 1 PiB: no machine has as much
+_MOST_NAMES = 100_000  # 0.2 s to list
+_MOST_OWNERS, _MOST_OF_ONE = 64, 64  # users, and deployments of one, the newest
+
+_SUFFIX = ".claim"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +47,12 @@ class Claim:
     process: ProcessId
     rows: Mapping[str, int]  # bytes by GPU UUID (llama.cpp's name where there is none) and RAM
     loaded: bool = False  # the memory on GPUs is in use
+    owner: int = field(default_factory=os.geteuid)  # a user's id: the file's owner, and not in the file
+
+    @property
+    def is_trusted(self) -> bool:
+        """True for our own claims and root's."""
+        return self.owner in {os.geteuid(), 0}
 
 
 @contextmanager
@@ -57,71 +72,33 @@ def hold_planning_lock(folder: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _open_lock(folder: Path) -> int | None:
-    path, flags = folder / ".lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-    with contextlib.suppress(OSError):
-        make_shared_folder(folder)
-    # Opened and created apart: in a sticky folder the kernel refuses O_CREAT on somebody else's file
-    # (sysctl fs.protected_regular).
-    for extra in (0, os.O_CREAT | os.O_EXCL, 0):
-        with contextlib.suppress(OSError):
-            descriptor = os.open(path, flags | extra, 0o666)
-            with contextlib.suppress(OSError):
-                os.fchmod(descriptor, 0o666)  # past the umask: other users lock the same file
-            return descriptor
-    return None
-
-
-def make_shared_folder(folder: Path) -> None:
-    """Make the folder; where all users share it, each may remove only their own files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if folder.parent.stat().st_mode & stat.S_ISVTX:  # like /dev/shm, /tmp: other users' launchers look here
-        with contextlib.suppress(PermissionError):  # another user made it, with the same mode
-            folder.chmod(0o1777)
-
-
 def write_claim(folder: Path, key: str, claim: Claim) -> None:
     """Write the claim; a supervisor's replaces its launcher's. Raises OSError."""
-    make_shared_folder(folder)
-    with replacing(_path(folder, key)) as file:
-        file.write(json.dumps(asdict(claim)).encode())
-        os.fchmod(file.fileno(), 0o644)  # other users' launchers read it
+    document = {name: value for name, value in asdict(claim).items() if name != "owner"}
+    with opened_folder(folder, create=True) as opened:
+        write_file(opened, key + _SUFFIX, json.dumps(document).encode(), mode=0o644)  # for all to read
 
 
 def drop_claim(folder: Path, key: str) -> None:
-    with contextlib.suppress(OSError):
-        _path(folder, key).unlink(missing_ok=True)
+    with contextlib.suppress(OSError), opened_folder(folder) as opened:
+        os.unlink(key + _SUFFIX, dir_fd=opened)
 
 
 def read_claims(folder: Path, *, but_not: str | None = None) -> tuple[Claim, ...]:
-    """Return the claims of living processes, except `but_not`; remove dead ones."""
-    claims = []
-    for path in sorted(folder.glob("*.claim")) if folder.is_dir() else []:
-        if but_not is not None and path == _path(folder, but_not):
-            continue
-        claim = _read(path)
-        if claim is not None and find_presence(claim.process) is Presence.RUNNING and _owns(claim, path):
-            claims.append(claim)
-        elif claim is None or find_presence(claim.process) is Presence.GONE:
-            with contextlib.suppress(OSError):
-                path.unlink()
+    """Return the claims of living processes, except `but_not`; remove our own dead ones."""
+    claims: list[Claim] = []
+    with contextlib.suppress(OSError), opened_folder(folder) as opened:
+        is_alive = _remembering(_lives)
+        for owner, name in _names(opened):
+            if but_not is not None and name == but_not + _SUFFIX:
+                continue
+            claim = _read(opened, name)
+            if claim is not None and is_alive(claim.process, claim.owner):
+                claims.append(claim)
+            elif owner == os.geteuid() and (claim is None or _is_gone(claim)):
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=opened)
     return tuple(claims)
-
-
-def reserved_bytes(claims: tuple[Claim, ...]) -> dict[str, int]:
-    """Return reserved bytes that the system still reports as free, by GPU and RAM."""
-    total: dict[str, int] = {}
-    for claim in claims:
-        for row, size in claim.rows.items():
-            if row == RAM:
-                # Mapped weights look available to the kernel and are not available to a plan, so only the
-                # process's anonymous memory counts as taken.
-                left = max(0, size - _anonymous_bytes(claim.process))
-            else:
-                left = 0 if claim.loaded else size
-            if left:
-                total[row] = total.get(row, 0) + left
-    return total
 
 
 def claim_key(folder: Path, name: str) -> str:
@@ -130,8 +107,37 @@ def claim_key(folder: Path, name: str) -> str:
     return f"{os.getuid()}-{name}-{digest}"
 
 
-def _path(folder: Path, key: str) -> Path:
-    return folder / f"{key}.claim"
+def parse_claim(text: bytes, owner: int) -> Claim:
+    """Parse the claim in a file of `owner`. Raises ValueError, RecursionError."""
+    given = JsonObject(json.loads(text))
+    name, rows = given.text("name"), given.mapping("rows")
+    if not is_name(name) or len(rows) > _MOST_ROWS or not all(map(_is_row, rows)):
+        raise Malformed("it is no claim of a launcher")
+    sizes = {row: given.object_at("rows").whole(row, 0, _MOST_ROW_BYTES) for row in rows}
+    return Claim(
+        name=name,
+        process=read_process(given.object_at("process")),
+        rows={row: size for row, size in sizes.items() if size > 0},
+        loaded=given.flag("loaded"),
+        owner=owner,
+    )
+
+
+def _is_row(row: str) -> bool:
+    return len(row) <= _MOST_ROW_CHARS and row.isascii() and row.isprintable()
+
+
+def _open_lock(folder: Path) -> int | None:
+    # Anybody's: all users lock the same file.
+    with contextlib.suppress(OSError), opened_folder(folder, create=True) as opened:
+        descriptor = open_file(
+            ".lock", os.O_RDWR | os.O_CREAT, owner=Owner.ANYONES, folder=opened, mode=0o666
+        )
+        if os.fstat(descriptor).st_uid == os.geteuid():
+            with contextlib.suppress(OSError):
+                os.fchmod(descriptor, 0o666)  # past the umask
+        return descriptor
+    return None
 
 
 def _locked(descriptor: int) -> bool:
@@ -144,41 +150,49 @@ def _locked(descriptor: int) -> bool:
     return True
 
 
-def _read(path: Path) -> Claim | None:
+def _names(folder: int) -> Iterator[tuple[int, str]]:
+    """Yield owner and name of the newest claims of each user, our own and root's first."""
+    found: dict[int, list[tuple[int, str]]] = {}
+    with os.scandir(folder) as entries:
+        for entry in islice(entries, _MOST_NAMES):
+            if entry.name.endswith(_SUFFIX):
+                with contextlib.suppress(FileNotFoundError):
+                    about = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(about.st_mode):
+                        found.setdefault(about.st_uid, []).append((-about.st_mtime_ns, entry.name))
+    for owner in sorted(found, key=lambda uid: (uid != os.geteuid(), uid))[:_MOST_OWNERS]:
+        for _, name in sorted(found[owner])[:_MOST_OF_ONE]:
+            yield owner, name
+
+
+def _read(folder: int, name: str) -> Claim | None:
     try:
-        if path.is_symlink() or path.stat().st_size > _LIMIT_BYTES:
-            return None
-        given = JsonObject(json.loads(path.read_text(encoding="utf-8")))
-        rows = given.object_at("rows")
-        sizes = {row: rows.whole(row) for row in given.mapping("rows")}
-        return Claim(
-            name=given.text("name"),
-            process=read_process(given.object_at("process")),
-            rows={row: size for row, size in sizes.items() if size > 0},
-            loaded=given.flag("loaded"),
-        )
+        text, about = read_file(name, _LIMIT_BYTES, owner=Owner.ANYONES, folder=folder)
+        return parse_claim(text, about.st_uid)
     except (OSError, ValueError, RecursionError):
         return None
 
 
-def _owns(claim: Claim, path: Path) -> bool:
+def _is_gone(claim: Claim) -> bool:
+    return find_presence(claim.process) is Presence.GONE
+
+
+def _lives(process: ProcessId, owner: int) -> bool:
     # Nobody can claim in another user's name.
     try:
-        return bool(psutil.Process(claim.process.pid).uids().real == path.stat().st_uid)
+        is_owners = psutil.Process(process.pid).uids().real == owner
     except (psutil.Error, OSError):
         return False
+    return bool(is_owners) and find_presence(process) is Presence.RUNNING
 
 
-def _anonymous_bytes(process: ProcessId) -> int:
-    return sum(_anonymous_bytes_of(member.pid) for member in process_tree(process))
+def _remembering(judge: Callable[[ProcessId, int], bool]) -> Callable[[ProcessId, int], bool]:
+    # Many claims may name one process, which takes 0.2 ms to look at.
+    known: dict[tuple[ProcessId, int], bool] = {}
 
+    def judged(process: ProcessId, owner: int) -> bool:
+        if (process, owner) not in known:
+            known[process, owner] = judge(process, owner)
+        return known[process, owner]
 
-def _anonymous_bytes_of(pid: int) -> int:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        with contextlib.suppress(psutil.Error):
-            return int(psutil.Process(pid).memory_info().rss)  # this system does not tell them apart
-        return 0
-    # Memory that belongs to no file: proc(5).
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
+    return judged

@@ -5,6 +5,7 @@ packages.py      pinned packages, with pip
 run_program.py   run a program, line by line
 locks.py         one writer at a time
 atomic_files.py  write whole or not at all
+owned_files.py   open nothing that others planted
 cpus.py          usable CPUs
 certificates.py  whose certificates to trust
 toml_table.py    read TOML strictly

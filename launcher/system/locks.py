@@ -11,18 +11,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from launcher.system.owned_files import Owner, open_file
+
 
 @contextmanager
 def exclusive(path: Path, *, on_wait: Callable[[], None] | None = None) -> Iterator[int]:
     """Hold the lock at `path` inside the block, which gets its file descriptor.
 
-    If another process holds it, call `on_wait` once and wait.
+    If another process holds it, call `on_wait` once and wait. Raises OSError, for a planted file as
+    `owned_files.open_file`.
     """
     # A child that is given the descriptor (`pass_fds`) keeps the lock until it ends too, even if its parent
     # was killed.
     # the file is never removed: unlinking it would let two processes hold "the same" lock
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = _open(path)
     try:
         if not _try_lock(descriptor):
             if on_wait is not None:
@@ -37,11 +40,16 @@ def exclusive(path: Path, *, on_wait: Callable[[], None] | None = None) -> Itera
 def exclusive_if_free(path: Path) -> Iterator[bool]:
     """Hold the lock at `path` inside the block if nobody else does; yield True then."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = _open(path)
     try:
         yield _try_lock(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    # For its owner alone: whoever can open a file can hold its lock for ever.
+    return open_file(path, os.O_RDWR | os.O_CREAT, owner=Owner.FOLDERS, mode=0o600)
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -15,9 +15,12 @@ from launcher.errors import UsageError
 
 # Variables (LAUNCHER_* win over the config file, which is `config.toml` in the config folder):
 #   LAUNCHER_ENGINE   a llama-server to use as it is (config: engine = "/path/llama-server")
+#   LAUNCHER_IGNORE_CLAIMS     users, by comma, whose claims on memory plans do not count
 #   LAUNCHER_HOME     one folder for cache, state and config together, instead of the XDG folders
 #   XDG_CACHE_HOME, XDG_STATE_HOME, XDG_CONFIG_HOME     as the XDG base directory specification says
 #   HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE     read by huggingface_hub itself
+
+IGNORE_CLAIMS = "LAUNCHER_IGNORE_CLAIMS"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +32,7 @@ class Settings:
     config_file: Path
     engine: Path | None
     isolated: bool = False  # LAUNCHER_HOME names one folder for everything
+    ignored_claims: tuple[str, ...] = ()  # users, by name or id, whose claims on memory do not count
 
     @property
     def engines_dir(self) -> Path:
@@ -88,6 +92,7 @@ def read_settings(broken: Callable[[UsageError], None] | None = None) -> Setting
         config_file=config_file,
         engine=engine,
         isolated=home is not None,
+        ignored_claims=tuple(filter(None, os.environ.get(IGNORE_CLAIMS, "").split(","))),
     )
 
 

@@ -10,7 +10,6 @@ from launcher.deployment.claims import (
     drop_claim,
     hold_planning_lock,
     read_claims,
-    reserved_bytes,
     write_claim,
 )
 from launcher.deployment.identity import ProcessId, identify
@@ -35,16 +34,6 @@ def test_a_claim_holds_while_its_process_lives(tmp_path: Path) -> None:
     assert not (folder / "b.claim").exists()
     drop_claim(folder, "a")
     assert read_claims(folder) == ()
-
-
-def test_what_is_taken_is_not_counted_twice() -> None:
-    loading = Claim(name="a", process=me(), rows={"GPU-1": 10, RAM: 1 << 50})
-    loaded = replace(loading, loaded=True)
-    assert reserved_bytes((loading,))["GPU-1"] == 10
-    assert "GPU-1" not in reserved_bytes((loaded,))
-    assert 0 < reserved_bytes((loaded,))[RAM] < 1 << 50
-    assert reserved_bytes((loading, loading))["GPU-1"] == 20
-    assert reserved_bytes((replace(loading, rows={RAM: 1}),)) == {}
 
 
 def test_nonsense_in_a_shared_folder_is_nothing(tmp_path: Path) -> None:

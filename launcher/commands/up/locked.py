@@ -83,12 +83,12 @@ def _start_locked(
         rows=by_memory(lock.rows, attempt.machine),
         compile=compiled,
     )
-    folder, key = here.settings.claims_dir, claims.claim_key(here.settings.deployments_dir, attempt.name)
-    claim(folder, key, attempt.name, lock.rows, os.getpid())
+    key = claims.claim_key(here.settings.deployments_dir, attempt.name)
+    claim(here, key, attempt.name, launchable.rows, os.getpid())
     try:
         return start(here, attempt, launchable, RescueNote())
     except BaseException as error:
-        claims.drop_claim(folder, key)
+        claims.drop_claim(here.settings.claims_dir, key)
         if isinstance(error, LoadFailed) and error.cause.kind in MEMORY_KINDS:
             # nothing was planned, so nothing is planned again
             error.hint = (

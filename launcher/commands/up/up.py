@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from functools import partial
+from operator import itemgetter
 
-from launcher.commands.claims import claim, claim_rows, without_reserved
+from launcher.commands.claims import claim, claim_rows, ignoring, read_reserved, whose, without_reserved
 from launcher.commands.engine import engine_or_build
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect, opened_once
@@ -35,6 +36,7 @@ from launcher.deployment import claims
 from launcher.deployment.address import check_exposure
 from launcher.deployment.ports import free_port
 from launcher.deployment.record import Deployment
+from launcher.deployment.reserved import Reserved
 from launcher.engine.find import Engine
 from launcher.errors import DoesNotFit
 from launcher.models.catalogue import Target
@@ -110,26 +112,29 @@ def _plan_and_claim(here: Here, request: UpRequest, target: Target, engine: Engi
     """Plan in memory that nobody has reserved, and reserve what the plan takes. Raises DoesNotFit."""
     folder, key = here.settings.claims_dir, claims.claim_key(here.settings.deployments_dir, name)
     with claims.hold_planning_lock(folder):
-        others = claims.read_claims(folder, but_not=key)
-        machine = without_reserved(probe(here, engine=engine), claims.reserved_bytes(others))
+        reserved = read_reserved(here, but_not=key)
+        machine = without_reserved(probe(here, engine=engine), reserved.rows)
         planned = plan_on(here, request.plan, target, machine, engine)
         try:
             plan, _ = fitting(planned)
         except DoesNotFit as error:
-            _name_largest(error, others)
+            _name_largest(error, reserved)
             raise
-        claim(folder, key, name, claim_rows(plan, machine), os.getpid())
+        claim(here, key, name, claim_rows(plan, machine), os.getpid())
     return planned
 
 
-def _name_largest(error: DoesNotFit, others: tuple[claims.Claim, ...]) -> None:
+def _name_largest(error: DoesNotFit, reserved: Reserved) -> None:
     # the deployment that reserved most is the first to look at
-    reserved = {other.name: sum(claims.reserved_bytes((other,)).values()) for other in others}
-    largest = max(reserved, key=lambda name: reserved[name], default=None)
-    if largest is not None and reserved[largest]:
+    if not reserved.by_claim:
+        return
+    largest, n_bytes = max(reserved.by_claim, key=itemgetter(1))
+    if largest.owner == os.geteuid():
         error.hint = (
-            f"launcher stop {largest} (it was promised {format_bytes(reserved[largest])}); or {error.hint}"
+            f"launcher stop {largest.name} (it was promised {format_bytes(n_bytes)}); or {error.hint}"
         )
+    else:
+        error.hint = f"{whose(largest, n_bytes)}, with {ignoring(largest)} they are not; or {error.hint}"
 
 
 def _files_without_engine(request: PlanRequest, target: Target, here: Here) -> tuple[Located, ...]:

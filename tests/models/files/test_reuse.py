@@ -59,10 +59,10 @@ def test_a_file_of_a_folder_that_cannot_be_read_is_passed_over_and_named(
     (folder / "theirs.gguf").write_bytes(second)
     open_ = os.open
 
-    def refuse(path: str | Path, flags: int, *mode: int) -> int:
+    def refuse(path: str | Path, flags: int, *mode: int, dir_fd: int | None = None) -> int:
         if str(path).endswith("theirs.gguf"):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-        return open_(path, flags, *mode)
+        return open_(path, flags, *mode, dir_fd=dir_fd)
 
     monkeypatch.setattr(os, "open", refuse)
     steps: list[Step] = []
