@@ -1,9 +1,10 @@
 """Describe the machine that a plan is made for.
 
-machine.py     the machine
-gpus.py        graphics cards by name
-from_words.py  from `--gpu 3090:2 --ram 128G`
-from_toml.py   read from a file
-to_toml.py     written to a file
-probe/         this machine
+machine.py        the machine
+gpus.py           graphics cards by name
+shared_memory.py  which GPUs have the host's memory
+from_words.py     from `--gpu 3090:2 --ram 128G`
+from_toml.py      read from a file
+to_toml.py        written to a file
+probe/            this machine
 """

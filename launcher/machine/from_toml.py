@@ -31,6 +31,7 @@ from launcher.machine.machine import (
     MemoryPool,
     parse_cpu_list,
 )
+from launcher.machine.shared_memory import shares
 from launcher.system.toml_table import TomlTable, parse_toml
 from launcher.units import MIB
 
@@ -188,18 +189,14 @@ def _read_device(table: TomlTable, ram_bytes: int) -> Device:
         free = None
     elif table.has("free"):
         free = table.size("free", 0, total)
-    shares = table.optional_flag("shares_host_memory")
+    stated = table.optional_flag("shares_host_memory")
     carve_out = table.optional_size("carve_out", 0, total) or 0
-    shares = device.shares_host_memory if shares is None else shares
-    if carve_out and not shares:
-        table.fail("carve_out", "is for devices that share the host's memory", hint="set shares_host_memory")
-    return replace(
+    device = replace(
         device,
         id=table.optional_text("id") or "",
         name=table.optional_text("name") or device.name,
         total_bytes=total,
         free_bytes=free,
-        shares_host_memory=shares,
         carve_out_bytes=carve_out,
         uuid=table.optional_text("uuid"),
         link=_read_link(table, device.link),
@@ -207,6 +204,10 @@ def _read_device(table: TomlTable, ram_bytes: int) -> Device:
         driver=table.optional_text("driver"),
         display=table.optional_flag("display"),
     )
+    shared = shares(device, ram_bytes) if stated is None else stated
+    if carve_out and not shared:
+        table.fail("carve_out", "is for devices that share the host's memory", hint="set shares_host_memory")
+    return replace(device, shares_host_memory=shared)
 
 
 def _described_device(table: TomlTable) -> Device:

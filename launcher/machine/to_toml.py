@@ -8,6 +8,7 @@ import tomli_w
 
 from launcher.machine.from_toml import UNKNOWN
 from launcher.machine.machine import Cpu, Device, Machine, MemoryPool, format_cpu_list
+from launcher.machine.shared_memory import shares
 from launcher.units import GIB, MIB
 
 
@@ -37,7 +38,7 @@ def format_machine(machine: Machine) -> str:
     if machine.nodes:
         document["node"] = [_node_table(node) for node in machine.nodes]
     if machine.devices:
-        document["device"] = [_device_table(device) for device in machine.devices]
+        document["device"] = [_device_table(device, machine.ram_total_bytes) for device in machine.devices]
     return tomli_w.dumps(document, multiline_strings=False)
 
 
@@ -69,7 +70,7 @@ def _node_table(node: MemoryPool) -> dict[str, object]:
     )
 
 
-def _device_table(device: Device) -> dict[str, object]:
+def _device_table(device: Device, ram_bytes: int) -> dict[str, object]:
     link: dict[str, object] = {}
     if device.link is not None:
         link = {
@@ -83,7 +84,8 @@ def _device_table(device: Device) -> dict[str, object]:
             "name": device.name,
             "total": _size(device.total_bytes),
             "free": UNKNOWN if device.free_bytes is None else _size(device.free_bytes),
-            "shares_host_memory": device.shares_host_memory or None,
+            # left out where a reader takes it for granted
+            "shares_host_memory": device.shares_host_memory or (False if shares(device, ram_bytes) else None),
             "carve_out": _size(device.carve_out_bytes) if device.carve_out_bytes else None,
             "uuid": device.uuid,
             **link,

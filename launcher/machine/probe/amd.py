@@ -53,7 +53,10 @@ _CARDS = {
     0x74A5: "AMD Instinct MI325X",
 }
 
-# PCI Express generation by transfer rate in GT/s (PCI Express base specification)
+# the APU without memory of its own: its "VRAM" is what the driver takes of the host's (Linux, amdgpu_ttm.c,
+# gmc.is_app_apu)
+_MI300A = 0x74A0
+
 # PCI Express generation by transfer rate in GT/s (PCI Express base specification)
 _GENERATIONS = {
     "2.5": 1,
@@ -86,6 +89,11 @@ class AmdCard:
     link: Link | None
     display: bool | None
 
+    @property
+    def carve_out_bytes(self) -> int:
+        """Memory that the firmware took from the host."""
+        return self.vram_total_bytes if self.is_apu and self.device_id != _MI300A else 0
+
 
 def read_cards(files: KernelFiles) -> tuple[AmdCard, ...]:
     """Read the cards of the amdgpu driver, in PCI bus order; leave out those that report no memory."""
@@ -110,7 +118,7 @@ def amd_devices(cards: Sequence[AmdCard], backend: Backend, ram_available: int) 
 def _as_device(card: AmdCard, name: str, backend: Backend, ram_available: int) -> Device:
     free = None if card.vram_used_bytes is None else card.vram_total_bytes - card.vram_used_bytes
     total = card.vram_total_bytes
-    if card.is_apu:
+    if card.is_apu and card.device_id != _MI300A:
         mappable = card.gtt_total_bytes or 0
         total += mappable
         if free is not None:
@@ -122,7 +130,7 @@ def _as_device(card: AmdCard, name: str, backend: Backend, ram_available: int) -
         total_bytes=total,
         free_bytes=None if free is None else max(0, free),
         shares_host_memory=card.is_apu,
-        carve_out_bytes=card.vram_total_bytes if card.is_apu else 0,
+        carve_out_bytes=card.carve_out_bytes,
         uuid=rocm_uuid(card),
         link=card.link,
         display=card.display,
@@ -138,7 +146,7 @@ def rocm_uuid(card: AmdCard) -> str | None:
 def _pool_note(card: AmdCard) -> str:
     return (
         f"{card.name} shares the host's memory: "
-        f"{format_bytes(card.vram_total_bytes)} set aside by the firmware "
+        f"{format_bytes(card.carve_out_bytes)} set aside by the firmware "
         f"and up to {format_bytes(card.gtt_total_bytes)} mapped from RAM (GTT), one pool"
     )
 
@@ -162,7 +170,7 @@ def _read_card(files: KernelFiles, card: str, folder: str, vram: int) -> AmdCard
     place = _device_folder(files, folder)
     name = files.text(f"{folder}/product_name") or _APUS.get(device_id) or _CARDS.get(device_id)
     unique_id = files.text(f"{folder}/unique_id") or ""
-    is_apu = device_id in _APUS or _metrics_say_apu(files.data(f"{folder}/gpu_metrics", 4) or b"")
+    is_apu = device_id in {*_APUS, _MI300A} or _metrics_say_apu(files.data(f"{folder}/gpu_metrics", 4) or b"")
     return AmdCard(
         bus_id=place.name,
         device_id=device_id,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from launcher.machine.machine import Backend, Device
+from launcher.machine.shared_memory import shares_by_kind
 from launcher.units import MIB
 
 # llama.cpp's device names without their number (GGML_CUDA_NAME, GGML_VK_NAME, GGML_METAL_NAME,
@@ -43,19 +44,7 @@ def parse_device_list(text: str) -> tuple[Device, ...]:
                     name=match["name"],
                     total_bytes=total,
                     free_bytes=min(int(match["free"]) * MIB, total),
-                    shares_host_memory=_shares_memory(backend, match["name"]),
+                    shares_host_memory=shares_by_kind(backend, match["name"]),
                 )
             )
     return tuple(devices)
-
-
-def _shares_memory(backend: Backend, name: str) -> bool:
-    """Guess from its name if a device shares the host's memory, which the list does not say."""
-    # Apple silicon always does. Intel's integrated GPUs are called UHD, Iris or plain Graphics, the cards
-    # Arc with A or B and three digits. NVIDIA's are GB10, Thor and Orin. AMD's are settled by sysfs
-    # (machine.probe.probe).
-    if backend is Backend.METAL:
-        return name.startswith("Apple")
-    if "Intel" in name:
-        return re.search(r"\b[AB]\d{2,3}M?\b|Flex|Max", name) is None
-    return re.search(r"\b(GB10|Thor|Orin|Tegra|Xavier)\b", name) is not None

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from launcher.machine.machine import Backend, Device, DevicesAndNotes, Link
+from launcher.machine.shared_memory import shares
 
 CUDA_VARIABLES = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")  # those that `cuda_devices` looks at
 
@@ -182,16 +183,22 @@ def _device(choice: _Choice, name: str, driver: str | None, ram_total: int, ram_
     total = mig.total_bytes if mig else gpu.total_bytes
     free = mig.free_bytes if mig else gpu.free_bytes
     known = (gpu.pcie_generation, gpu.pcie_width) != (None, None)
-    return Device(
+    link = Link(pcie_generation=gpu.pcie_generation, pcie_width=gpu.pcie_width) if known else None
+    device = Device(
         id=name,
         backend=Backend.CUDA,
         name=(mig.name if mig else None) or gpu.name,
         total_bytes=ram_total if total is None else total,
-        free_bytes=ram_available if total is None else free,
+        free_bytes=free,
         shares_host_memory=total is None,
         uuid=choice.uuid,
-        link=Link(pcie_generation=gpu.pcie_generation, pcie_width=gpu.pcie_width) if known else None,
+        link=link,
         compute_capability=gpu.compute_capability,
         driver=driver,
         display=gpu.display,
     )
+    if mig is not None or not shares(device, ram_total):
+        return device
+    # NVML may answer for such a GPU with MemTotal and MemFree (XuehaiPan/nvitop#208); the page cache is free,
+    # too, as in llama.cpp (ggml_backend_cuda_device_get_memory, prop.integrated)
+    return replace(device, total_bytes=ram_total, free_bytes=ram_available, shares_host_memory=True)

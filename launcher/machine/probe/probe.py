@@ -19,6 +19,7 @@ from launcher.machine.probe.host import Host, read_host, read_store
 from launcher.machine.probe.nvidia import CUDA_VARIABLES, cuda_devices
 from launcher.machine.probe.nvml import read_nvidia
 from launcher.machine.probe.proc_files import KernelFiles
+from launcher.machine.shared_memory import shares_by_size
 from launcher.units import format_bytes
 
 # How far two drivers' totals of one card may differ: CUDA leaves out the driver's reserve (1.9 % of a 3090,
@@ -62,7 +63,7 @@ def read_hardware(store: Path, env: Mapping[str, str], files: KernelFiles | None
 def machine_of(hardware: Hardware, engine_devices: tuple[Device, ...] | None) -> Machine:
     """Combine the hardware with the engine's device list (`parse_device_list`), None without an engine."""
     host, drivers = hardware.host, hardware.drivers
-    devices, device_notes = choose_devices(drivers, engine_devices)
+    devices, device_notes = choose_devices(drivers, engine_devices, host.ram_total_bytes)
     return Machine(
         os=sys.platform,
         arch=platform.machine(),
@@ -116,8 +117,10 @@ def note_missing_driver(files: KernelFiles) -> tuple[str, ...]:
     return (note,)
 
 
-def choose_devices(drivers: DriverReport, engine_devices: tuple[Device, ...] | None) -> DevicesAndNotes:
-    """Return the devices to plan on, and notes on how they were chosen. Pure."""
+def choose_devices(
+    drivers: DriverReport, engine_devices: tuple[Device, ...] | None, ram_bytes: int = 0
+) -> DevicesAndNotes:
+    """Return the devices to plan on, and notes on how they were chosen; `ram_bytes` has the host. Pure."""
     if engine_devices is None:
         devices, notes = _one_backend(drivers.devices)
     else:
@@ -126,6 +129,8 @@ def choose_devices(drivers: DriverReport, engine_devices: tuple[Device, ...] | N
             names = ", ".join(device.name for device in drivers.devices[:3])
             missing = f"the engine lists no device, but the machine has {names}"
             notes = (*notes, f"{missing}: it was built without a backend for it")
+    devices, one_pool = _sharing_by_size(devices, ram_bytes)
+    notes = (*notes, *one_pool)
     devices, left_out = _usable_by_llama_cpp(devices)
     if len(devices) > MAX_DEVICES:
         left_out = (
@@ -133,6 +138,22 @@ def choose_devices(drivers: DriverReport, engine_devices: tuple[Device, ...] | N
             f"llama.cpp takes {MAX_DEVICES} devices: {len(devices) - MAX_DEVICES} are left out",
         )
     return devices[:MAX_DEVICES], (*notes, *left_out)
+
+
+def _sharing_by_size(devices: Sequence[Device], ram_bytes: int) -> DevicesAndNotes:
+    """Mark devices whose total is the host's as sharing its memory, with a note on each."""
+    marked: list[Device] = []
+    notes: list[str] = []
+    for device in devices:
+        if device.shares_host_memory or not shares_by_size(device, ram_bytes):
+            marked.append(device)
+            continue
+        marked.append(replace(device, shares_host_memory=True))
+        notes.append(
+            f"{device.id} ({device.name}) reports {format_bytes(device.total_bytes)}, all of the host's "
+            "memory: counted as one pool with it"
+        )
+    return tuple(marked), tuple(notes)
 
 
 def _complete(drivers: DriverReport, engine_devices: Sequence[Device]) -> DevicesAndNotes:
@@ -178,14 +199,14 @@ def _with_nvml(device: Device, known: Device) -> tuple[Device, tuple[str, ...]]:
     """Add what NVML knows, and a note if the free memory casts doubt on the match by name and order."""
     filled = replace(
         device,
-        shares_host_memory=known.shares_host_memory,
+        shares_host_memory=known.shares_host_memory or device.shares_host_memory,
         uuid=known.uuid,
         link=known.link,
         compute_capability=known.compute_capability,
         driver=known.driver,
         display=known.display,
     )
-    if device.backend is not Backend.CUDA or known.free_bytes is None or known.shares_host_memory:
+    if device.backend is not Backend.CUDA or known.free_bytes is None or filled.shares_host_memory:
         return filled, ()
     gap = abs((device.free_bytes or 0) - known.free_bytes)
     if gap > 2 * _TOLERANCE * known.total_bytes:
@@ -212,8 +233,8 @@ def _matching_card(device: Device, cards: Sequence[AmdCard]) -> AmdCard | None:
 def _with_card(device: Device, card: AmdCard) -> Device:
     return replace(
         device,
-        shares_host_memory=card.is_apu,
-        carve_out_bytes=min(card.vram_total_bytes, device.total_bytes) if card.is_apu else 0,
+        shares_host_memory=card.is_apu or device.shares_host_memory,
+        carve_out_bytes=min(card.carve_out_bytes, device.total_bytes),
         uuid=rocm_uuid(card),
         link=card.link,
         display=card.display,

@@ -90,3 +90,19 @@ def test_other_vendors_and_garbage_are_no_cards(tmp_path: Path) -> None:
         },
     )
     assert read_cards(files) == ()
+
+
+def test_mi300a_has_the_hosts_memory_and_no_carve_out(tmp_path: Path) -> None:
+    files = plant(
+        tmp_path,
+        **{
+            f"{CARD}/vendor": "0x1002",
+            f"{CARD}/device": "0x74a0",
+            f"{CARD}/mem_info_vram_total": str(120 * GIB),
+            f"{CARD}/mem_info_vram_used": str(20 * GIB),
+            f"{CARD}/mem_info_gtt_total": str(60 * GIB),
+        },
+    )
+    (device,), _ = amd_devices(read_cards(files), Backend.HIP, 110 * GIB)
+    assert (device.total_bytes, device.free_bytes) == (120 * GIB, 100 * GIB)
+    assert (device.shares_host_memory, device.carve_out_bytes) == (True, 0)

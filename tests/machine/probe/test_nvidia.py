@@ -124,19 +124,31 @@ def test_one_mig_instance_needs_no_note() -> None:
     assert cuda_devices(replace(A100_MIG, gpus=(gpu,)), {}, *RAM)[1] == ()
 
 
-def test_a_gpu_that_shares_the_hosts_memory() -> None:
-    spark = NvidiaGpu(
-        uuid="GPU-1",
-        name="NVIDIA GB10",
-        bus_id=None,
-        total_bytes=None,
-        reserved_bytes=None,
-        free_bytes=None,
-        pcie_generation=None,
-        pcie_width=None,
-        compute_capability="12.1",
-        display=None,
-    )
+SPARK = NvidiaGpu(
+    uuid="GPU-1",
+    name="NVIDIA GB10",
+    bus_id=None,
+    total_bytes=None,
+    reserved_bytes=None,
+    free_bytes=None,
+    pcie_generation=None,
+    pcie_width=None,
+    compute_capability="12.1",
+    display=None,
+)
+
+
+# NVML does not answer, or answers with MemTotal and MemFree; the last is a chip of another name
+@pytest.mark.parametrize(
+    "spark",
+    [
+        SPARK,
+        replace(SPARK, total_bytes=RAM[0], free_bytes=RAM[1] // 3),
+        replace(SPARK, total_bytes=RAM[0], free_bytes=RAM[1] // 3, compute_capability=None),
+        replace(SPARK, total_bytes=RAM[0] * 98 // 100, free_bytes=1, name="new", compute_capability="13.1"),
+    ],
+)
+def test_a_gpu_that_shares_the_hosts_memory(spark: NvidiaGpu) -> None:
     (device,), _ = cuda_devices(NvidiaReading(gpus=(spark,)), {}, *RAM)
     assert (device.total_bytes, device.free_bytes, device.shares_host_memory, device.link) == (
         *RAM,

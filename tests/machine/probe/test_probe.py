@@ -167,6 +167,16 @@ def test_more_devices_than_llama_takes() -> None:
     assert notes[-1] == "llama.cpp takes 16 devices: 4 are left out"
 
 
+def test_a_gpu_that_reports_all_of_the_hosts_memory_is_one_pool_with_it() -> None:
+    lines = listed("Vulkan0: a new chip (124610 MiB, 118425 MiB free)")
+    (device,), notes = choose_devices(DriverReport(), lines, 124610 * MIB)
+    assert device.shares_host_memory
+    assert "one pool" in notes[0]
+    lines = listed("Vulkan0: a new chip (24576 MiB, 23425 MiB free)")
+    (device,), notes = choose_devices(DriverReport(), lines, 124610 * MIB)
+    assert (device.shares_host_memory, notes) == (False, ())
+
+
 def test_a_gpu_without_a_driver_is_noted(tmp_path: Path) -> None:
     pci = "/sys/bus/pci/devices/0000:01:00"
     files = plant(

@@ -1,0 +1,69 @@
+"""Tell which GPUs have the host's memory instead of their own. Pure."""
+
+from __future__ import annotations
+
+import re
+
+from launcher.machine.gpus import gpu_key, gpu_named
+from launcher.machine.machine import Backend, Device
+
+# Compute capabilities that only integrated GPUs have (NVIDIA's list of CUDA GPUs and of Jetson boards): TX1,
+# TX2, Xavier, Orin, Thor (10.1 until CUDA 13, then 11.0), GB10.
+_INTEGRATED_CAPABILITIES = {"5.3", "6.2", "7.2", "8.7", "10.1", "11.0", "12.1"}
+
+_NVIDIA = re.compile(r"\b(GB10|Thor|Orin|Tegra|Xavier)\b|NVIDIA N1X?\b")
+
+# Names of AMD's APUs: Vega and RDNA graphics by their number (780M, 8060S), the chip that RADV adds (Mesa,
+# src/amd/common/ac_gpu_info.c), or Windows' "Radeon(TM) Graphics". A plain "AMD Radeon Graphics" can be
+# either kind and is left to sysfs.
+_AMD = re.compile(
+    r"\bRadeon(\(TM\))? ((610|6[68]0|7[468]0|8[24689]0)M|80[4-9]0S)\b|\bRadeon\(TM\) Graphics\b"
+    r"|\bRadeon(\(TM\))? (RX )?Vega (3|6|7|8|10|11) Graphics\b"
+    r"|\bCustom GPU (0405|0932)\b|\bMI300A\b"
+    r"|\bRADV (RAVEN2?|RENOIR|VANGOGH|REMBRANDT|RAPHAEL_MENDOCINO|PHOENIX2?|STRIX1|STRIX_HALO|KRACKAN1"
+    r"|GFX115\d)\b"
+)
+
+# Intel's integrated GPUs are called UHD, Iris, plain Graphics, Arc Graphics, Arc 140V, and with Panther Lake
+# Arc B370 and B390; the cards Arc with A or B and another number, Flex and Max (Mesa, iris_pci_ids.h).
+_INTEL_CARD = re.compile(r"\b[AB]\d{2,3}M?\b|Flex|Max")
+_INTEL_INTEGRATED = re.compile(r"\bB3[679]0\b")
+
+# A driver's total of all memory and MemTotal differ by what kernel and firmware take: by nothing for GB10's
+# NVML (XuehaiPan/nvitop#208).
+_TOLERANCE = 0.03
+
+_CARD_NAME = re.compile(
+    r"GeForce|\bRTX\b|\bGTX\b|Quadro|Tesla|TITAN|Radeon (RX|PRO|Pro|VII|AI)\b|Instinct|\bG?[ABHLPTV]\d{1,3}\b"
+)
+
+
+def shares_by_kind(backend: Backend, name: str, compute_capability: str | None = None) -> bool:
+    """Return True for a GPU that is known to have the host's memory, by name or compute capability."""
+    if compute_capability in _INTEGRATED_CAPABILITIES and backend is Backend.CUDA:
+        return True
+    key = gpu_key(name)
+    if backend is Backend.METAL or "Apple M" in name:  # Vulkan shows Apple's GPUs too
+        return "Apple" in name
+    if "Intel" in name:
+        return _INTEL_CARD.search(name) is None or _INTEL_INTEGRATED.search(name) is not None
+    if key is not None:
+        return gpu_named(key).total_mib is None
+    return bool(_NVIDIA.search(name) or _AMD.search(name))
+
+
+def shares_by_size(device: Device, ram_bytes: int) -> bool:
+    """Return True if a GPU that is not known to be a card reports all of the host's memory as its own."""
+    # A card can be as large as the host's RAM by chance: a card is known by its name, and has a link of
+    # several lanes.
+    is_card = gpu_key(device.name) is not None or _CARD_NAME.search(device.name) is not None
+    is_card = is_card or (device.link is not None and (device.link.pcie_width or 0) > 1)
+    if is_card or device.lies_in_ram:
+        return device.shares_host_memory
+    return abs(device.total_bytes - ram_bytes) <= _TOLERANCE * ram_bytes
+
+
+def shares(device: Device, ram_bytes: int) -> bool:
+    """Return True if a device of a host with `ram_bytes` has the host's memory, as far as can be told."""
+    by_kind = shares_by_kind(device.backend, device.name, device.compute_capability)
+    return device.shares_host_memory or by_kind or shares_by_size(device, ram_bytes)
