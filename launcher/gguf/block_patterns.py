@@ -128,8 +128,8 @@ def recurrent_blocks(
         return tuple(
             block < n_main and n_head_kv[block] == 0 and not (mlp_only and n_ff[block]) for block in blocks
         )
-    every = interval or _FULL_ATTENTION_EVERY.get(architecture)
-    if architecture in _FULL_ATTENTION_EVERY and every:
+    if architecture in _FULL_ATTENTION_EVERY:
+        every = interval or _FULL_ATTENTION_EVERY[architecture]
         return tuple(block < n_main and (block + 1) % every != 0 for block in blocks)
     return tuple(False for _ in blocks)
 

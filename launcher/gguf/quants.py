@@ -92,7 +92,7 @@ def default_type(label: str) -> GgmlType | None:
     bare = label.upper().removeprefix("UD-")
     if bare in _DEFAULTS:
         return _DEFAULTS[bare]
-    if bare.startswith("SMOL-") or bare.endswith(_FORK_ENDINGS):
+    if bare.endswith(_FORK_ENDINGS):
         return None
     # published variants of a file type: Q2_K_XL, Q6_K_L, IQ4_NL_XL
     stems = [stem for stem in _DEFAULTS if bare.startswith(f"{stem}_")]

@@ -10,8 +10,8 @@ from launcher.gguf.header import Header
 
 def check_split(names: tuple[str, ...], headers: tuple[Header, ...]) -> None:
     """Raise BadGguf if the headers, in shard order, do not make one model."""
-    claimed = _number(headers[0], "split.count", names[0]) or 1
-    if claimed != len(headers) and not (claimed <= 1 and len(headers) == 1):
+    claimed = max(_number(headers[0], "split.count", names[0]) or 1, 1)
+    if claimed != len(headers):
         raise BadGguf(
             f"{names[0]} belongs to a model of {claimed} files, and {len(headers)} are here",
             hint="shards keep their names: X-00001-of-00003.gguf, all in one folder",

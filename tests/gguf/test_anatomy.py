@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from launcher.gguf.anatomy import Anatomy, dissect
-from launcher.gguf.ggml import GgmlType
-from launcher.gguf.header import Header, Value, parse_header
+from launcher.gguf.ggml import GgmlType, tensor_bytes
+from launcher.gguf.header import Header, TensorInfo, Value, parse_header
 from launcher.gguf.tensor_names import TensorKind
 from tests.make_gguf import MadeShard, Types, make_shards
 
@@ -107,3 +107,50 @@ def test_a_model_of_no_tensors_is_no_crash() -> None:
     }
     empty = dissect(metadata, ())
     assert (empty.n_params, empty.bits_per_weight, empty.quant, empty.disagreements) == (0, 0.0, "none", ())
+
+
+def made_of(*tensors: tuple[str, tuple[int, ...], GgmlType], **metadata: Value) -> Anatomy:
+    numbers: dict[str, Value] = {"block_count": 2, "context_length": 8, "embedding_length": 256}
+    known: dict[str, Value] = {"general.architecture": "llama", **metadata}
+    infos = tuple(
+        TensorInfo(name=name, shape=shape, type=type_, offset=0, size_bytes=tensor_bytes(shape, type_))
+        for name, shape, type_ in tensors
+    )
+    return dissect(
+        {f"llama.{key}": value for key, value in numbers.items()} | known, infos, file_name="m-Q8_0.gguf"
+    )
+
+
+EMBEDDING = ("token_embd.weight", (256, 1000), GgmlType.F16)
+OUTPUT = ("output.weight", (256, 900), GgmlType.Q6_K)
+NORM = ("output_norm.weight", (256,), GgmlType.F32)
+VECTOR = ("blk.0.ssm_a", (100_000,), GgmlType.F32)
+MATRIX = ("blk.0.attn_q.weight", (256, 9), GgmlType.Q5_0)
+OTHER = ("blk.0.attn_v.weight", (256, 3), GgmlType.Q8_0)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "quant"),
+    [
+        ((EMBEDDING, OUTPUT, NORM, VECTOR, MATRIX), "Q5_0"),
+        ((EMBEDDING, OUTPUT, NORM, VECTOR), "F16"),
+        ((OUTPUT, NORM), "Q6_K"),
+        ((NORM,), "F32"),
+    ],
+)
+def test_the_blocks_matrices_name_a_quant_or_else_what_there_is(
+    tensors: tuple[tuple[str, tuple[int, ...], GgmlType], ...], quant: str
+) -> None:
+    assert made_of(*tensors).quant == quant
+
+
+def test_a_claim_is_held_against_the_share_of_the_weights() -> None:
+    assert made_of(MATRIX, OTHER).disagreements == (
+        "the file name says Q8_0, and 75 % of the block weights are Q5_0 (Q5_0)",
+    )
+
+
+def test_experts_of_a_model_that_names_no_number_are_all_read() -> None:
+    experts = ("blk.0.ffn_up_exps.weight", (256, 8, 4), GgmlType.F16)
+    whole = made_of(experts, MATRIX)
+    assert (whole.bytes_per_token, whole.n_params_active) == (whole.weight_bytes, whole.n_params)

@@ -5,7 +5,7 @@ import pytest
 from launcher.engine.pinned import LLAMA_CPP
 from launcher.errors import BadGguf
 from launcher.gguf.architecture import read_architecture
-from launcher.gguf.architecture_keys import COMMIT
+from launcher.gguf.architecture_keys import COMMIT, ArchitectureKeys
 from launcher.gguf.header import SkippedArray, Value
 from tests.gguf.architectures import read
 
@@ -66,3 +66,23 @@ def test_an_unknown_architecture_with_its_numbers_is_read() -> None:
 
 def test_the_known_architectures_are_the_pinned_engines() -> None:
     assert LLAMA_CPP.commit == COMMIT
+
+
+def test_a_number_is_at_most_what_32_bits_hold() -> None:
+    def read_number(value: Value, most: int | None = None) -> int | None:
+        keys = ArchitectureKeys({"general.architecture": "llama", "llama.n": value})
+        return keys.number("n") if most is None else keys.number("n", most)
+
+    assert [read_number(value) for value in (0, 1, 2**32 - 1)] == [0, 1, 2**32 - 1]
+    assert read_number(7, most=7) == 7
+    for value, most in ((2**32, None), (-1, None), (8, 7)):
+        with pytest.raises(BadGguf, match=f"llama.n is {value}, and must be from 0 to"):
+            read_number(value, most)
+
+
+@pytest.mark.parametrize(("length", "shown"), [(38, 38), (39, 39), (500, 39)])
+def test_a_value_of_the_wrong_type_is_shown_as_far_as_it_is_short(length: int, shown: int) -> None:
+    with pytest.raises(BadGguf) as caught:
+        ArchitectureKeys({"general.architecture": "llama", "llama.n": "x" * length}).number("n")
+    assert caught.value.message.count("x") == shown
+    assert caught.value.message.endswith("x'" if length == 38 else "…")

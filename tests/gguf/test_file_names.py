@@ -6,6 +6,7 @@ from launcher.errors import UsageError
 from launcher.gguf.file_names import (
     FileGroup,
     ShardName,
+    group_all,
     group_files,
     is_model_file,
     model_name,
@@ -110,6 +111,15 @@ def test_a_repo_is_put_into_models() -> None:
     assert groups[0].names[0] == "UD-TQ1_0/K-UD-TQ1_0-00001-of-00003.gguf"
     assert groups[0].is_complete
     assert (groups[2].n_missing, groups[2].first_missing) == (2, "BF16/K-BF16-00002-of-00004.gguf")
+
+
+def test_projectors_and_heads_stand_after_the_models_by_their_names() -> None:
+    files = [("mmproj-F16.gguf", 1), ("README.md", 5), ("K-Q4_0.gguf", 100), ("mtp-K-Q8_0.GGUF", 2)]
+    assert [(group.label, group.files) for group in group_all(files)] == [
+        ("Q4_0", (("K-Q4_0.gguf", 100),)),
+        ("mmproj-F16.gguf", (("mmproj-F16.gguf", 1),)),
+        ("mtp-K-Q8_0.GGUF", (("mtp-K-Q8_0.GGUF", 2),)),
+    ]
 
 
 def test_a_file_without_a_quant_is_called_by_its_name() -> None:

@@ -16,6 +16,7 @@ HEADER: Header = PARSED
 def test_a_hollow_copy_is_the_header_and_the_true_size() -> None:
     hollow = hollow_copy(HEADER, RAW + b"weights", HEADER.end)
     assert hollow == HollowFile(content=RAW, size_bytes=len(RAW) + 4000)
+    assert hollow_copy(HEADER, RAW, HEADER.end) == hollow
 
 
 def test_a_cut_header_is_refused() -> None:

@@ -31,7 +31,10 @@ def test_general_file_type(value: Value | None, label: str | None) -> None:
         ("IQ4_KS_R4", None),
         ("IQ2_KL", None),
         ("smol-IQ2_XS", None),
+        ("Q4_0_R4", None),
+        ("Q8_0_R8", None),
         ("Q9_Z", None),
+        ("", None),
     ],
 )
 def test_the_type_a_label_stands_for(label: str, type_: GgmlType | None) -> None:

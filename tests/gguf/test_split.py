@@ -29,9 +29,15 @@ def test_a_whole_file() -> None:
     check_split(("m.gguf",), (header({}, "a"),))
     check_split(("m.gguf",), (header({"split.count": 0}, "a"),))
     check_split(("m.gguf",), (header({"split.count": 1}, "a"),))
+    check_split(("m.gguf",), (header({"split.count": 1, "split.tensors.count": 9}, "a"),))
 
 
 SECOND = header({"split.no": 1}, "b")
+
+
+@pytest.mark.parametrize("count", [{}, {"split.tensors.count": 2}])
+def test_two_shards_with_all_their_tensors(count: dict[str, object]) -> None:
+    check_split(("s1", "s2"), (header({"split.count": 2, "split.no": 0, **count}, "a"), SECOND))
 
 
 @pytest.mark.parametrize(
@@ -47,6 +53,10 @@ SECOND = header({"split.no": 1}, "b")
         ((header({"split.count": "2"}, "a"), SECOND), "must be a whole number"),
         ((header({"split.count": 2, "split.no": True}, "a"), SECOND), "must be a whole number"),
         ((header({"split.count": 2, "split.no": 0}, "b"), SECOND), "tensor 'b' is in s1 and in s2"),
+        (
+            (header({"split.count": 2, "split.no": 0, "split.tensors.count": 1}, "a"), SECOND),
+            "have 2 tensors, and split.tensors.count is 1",
+        ),
         (
             (header({"split.count": 2, "split.no": 0, "split.tensors.count": 9}, "a"), SECOND),
             "have 2 tensors, and split.tensors.count is 9",

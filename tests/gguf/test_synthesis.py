@@ -4,7 +4,9 @@ import pytest
 
 from launcher.errors import BadGguf
 from launcher.gguf.ggml import GgmlType
-from launcher.gguf.synthesis import TensorFamily, TypeRule, assign_types
+from launcher.gguf.header import Header, parse_header
+from launcher.gguf.metadata import MetadataScalar
+from launcher.gguf.synthesis import TensorFamily, TypeRule, assign_types, header_bytes
 
 
 def test_a_total_is_met_from_below_in_the_rules_order() -> None:
@@ -24,3 +26,36 @@ def test_a_total_is_met_from_below_in_the_rules_order() -> None:
         assign_types(families, rules, least - 1000)
     with pytest.raises(BadGguf, match="no rule of this recipe gives b a type"):
         assign_types(families, rules[:1], None)
+
+
+def test_a_total_that_the_smallest_types_just_meet() -> None:
+    families = [TensorFamily(name="a", shape=(256,))]
+    rules = [TypeRule(match="a", types=(GgmlType.Q4_K, GgmlType.Q6_K, GgmlType.Q8_0))]
+    least = 160  # 144 bytes, padded
+    assert [tensor.type for tensor in assign_types(families, rules, least)] == [GgmlType.Q4_K]
+    assert [tensor.type for tensor in assign_types(families, rules, least + 65)] == [GgmlType.Q4_K]
+    assert [tensor.type for tensor in assign_types(families, rules, least + 66)] == [GgmlType.Q6_K]
+    assert [tensor.type for tensor in assign_types(families, rules, least + 128)] == [GgmlType.Q8_0]
+    with pytest.raises(BadGguf, match="take 1 bytes more than the file's 159"):
+        assign_types(families, rules, least - 1)
+
+
+def test_the_header_made_of_them_is_read_back() -> None:
+    metadata: list[tuple[str, MetadataScalar]] = [("a", "text"), ("b", 7), ("c", True), ("d", 0.5)]
+    families = [
+        TensorFamily(name="blk.{}.w", shape=(256, 3), first=1, last=2),
+        TensorFamily(name="norm", shape=(5,)),
+    ]
+    rules = [
+        TypeRule(match="^blk", types=(GgmlType.Q4_K,)),
+        TypeRule(match="norm", types=(GgmlType.F32,)),
+    ]
+    raw = header_bytes(metadata, assign_types(families, rules, None))
+    header = parse_header(raw)
+    assert isinstance(header, Header)
+    assert (header.metadata, header.data_offset) == (dict(metadata), len(raw))
+    assert [(tensor.name, tensor.shape, tensor.size_bytes) for tensor in header.tensors] == [
+        ("blk.1.w", (256, 3), 432),
+        ("blk.2.w", (256, 3), 432),
+        ("norm", (5,), 20),
+    ]

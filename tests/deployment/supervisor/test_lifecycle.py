@@ -273,3 +273,32 @@ def test_one_that_stalls_is_killed_and_has_failed() -> None:
     assert (life.state, effects) == (State.STARTING, (Kill(),))
     life, effects = advance(life, Exited(1.0), KEEP)
     assert (life.state, effects) == (State.FAILED, (Leave(),))
+
+
+@pytest.mark.parametrize(
+    ("apart_s", "state"), [(599.0, State.FAILED), (600.0, State.BACKOFF), (601.0, State.BACKOFF)]
+)
+def test_a_crash_counts_until_the_window_is_over(apart_s: float, state: State) -> None:
+    once = Policy(keep_up=True, max_restarts=1, window_s=600.0)
+    life, _ = run(*UP, Exited(0.0), Elapsed(Timer.RESTART, 2), Spawned(), Answered(), policy=once)
+    life, _ = advance(life, Exited(apart_s), once)
+    assert life.state is state
+
+
+@pytest.mark.parametrize("event", [Unfit(), Answered()])
+def test_what_is_being_killed_is_neither_ready_nor_killed_twice(event: Event) -> None:
+    life, _ = run(Start(), Spawned(), Unfit())
+    assert advance(life, event, KEEP) == (life, ())
+
+
+@pytest.mark.parametrize("event", [Answered(), Unfit(), Exited(1.0)])
+def test_nothing_comes_from_a_child_that_was_not_started(event: Event) -> None:
+    life, _ = run(Start())
+    assert advance(life, event, KEEP) == (life, ())
+
+
+@pytest.mark.parametrize("event", [Spawned(), NotSpawned(1.0)])
+def test_a_start_is_answered_once(event: Event) -> None:
+    for events in [(Start(), Spawned()), (Start(), Spawned(), Stop())]:
+        life, _ = run(*events)
+        assert advance(life, event, KEEP) == (life, ())
