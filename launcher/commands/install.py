@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from launcher.deployment.address import check_start
 from launcher.deployment.install.export import (
     Export,
     Format,
@@ -60,6 +61,7 @@ def disable(name: str, *, system: bool) -> Path:
 
 
 def _export_of(entry: Deployment, ready: tuple[str, ...] | None = None) -> Export:
+    check_start(entry.argv)
     options = entry.options
     used = int(options.claim.get(RAM) or entry.planned_bytes.get(HOST) or 0)
     devices = () if entry.plan is None else entry.plan.placement.devices

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from launcher.deployment.address import check_start
 from launcher.deployment.deploy import Request, bring_up
 from launcher.deployment.history import RescueNote
 from launcher.deployment.identity import Presence, find_presence
@@ -41,7 +42,9 @@ def restart(name: str | None, on_progress: OnProgress) -> Deployment:
     folder = read_settings().deployments_dir
     entry = require_record(folder, name_or_only(folder, name))
     env = _env_of(entry)
-    check_disk_space(folder)  # before what runs is ended
+    # Whatever would keep it from starting is found before what runs is ended.
+    check_start(entry.argv)
+    check_disk_space(folder)
     take_down(folder, entry.name)
     return bring_up(
         folder,

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from pathlib import Path
 
+from launcher.engine.flags.listening import listening
+from launcher.engine.key_file import read_keys
 from launcher.errors import UsageError
 
 
@@ -15,6 +18,18 @@ def check_exposure(host: str, api_key_file: Path | None) -> None:
             f"host {host} can be reached from other machines and no API key is set",
             hint="give --api-key-file FILE, or leave --host out",
         )
+
+
+def check_start(argv: Sequence[str]) -> None:
+    """Raise UsageError if a server of this command line would be open to other machines, or to all here.
+
+    Every start asks: key files change while servers run. A key file that is named has to hold a key even on
+    loopback: llama-server takes an empty one for no key at all.
+    """
+    where = listening(argv)
+    check_exposure(where.host or "0.0.0.0", Path(where.key_files[0]) if where.key_files else None)  # noqa: S104
+    for path in where.key_files:
+        read_keys(path)
 
 
 def is_loopback(host: str) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from launcher.deployment.address import check_exposure, local_url
+from launcher.deployment.address import check_exposure, check_start, local_url
 from launcher.deployment.await_ready import await_ready, explain_end
 from launcher.deployment.identity import Presence, find_presence, identify
 from launcher.deployment.options import SupervisorOptions
@@ -186,6 +186,7 @@ def _claim_name_and_port(folder: Path, request: Request, limits: StallLimits) ->
                 )
             check_port(request.host, port)
         deployment = replace(_make_record(folder, request, port), options=_options(request, limits))
+        check_start(deployment.argv)
         save_record(folder, deployment)
     return deployment
 

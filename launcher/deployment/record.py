@@ -12,6 +12,7 @@ from typing import Any
 
 from launcher.deployment.identity import ProcessId, read_process
 from launcher.deployment.options import SupervisorOptions, parse_options
+from launcher.engine.flags.taskset import split_taskset
 from launcher.engine.log.cause import Cause, CauseKind
 from launcher.errors import UsageError
 from launcher.plan.amounts import LedgerRow
@@ -157,7 +158,7 @@ def parse_deployment(text: str) -> Deployment:
         phase=_phase(given),
         model_path=given.text("model_path"),
         model_bytes=given.whole("model_bytes"),
-        argv=given.texts("argv"),
+        argv=_argv(given),
         env_dropped=given.texts("env_dropped"),
         stored_plan=read_stored(given.mapping("plan")),
         plan_hash=given.text("plan_hash"),
@@ -173,6 +174,13 @@ def parse_deployment(text: str) -> Deployment:
         unit=given.optional_text("unit"),
         options=parse_options(given.object_at("options")) if given.has("options") else SupervisorOptions(),
     )
+
+
+def _argv(given: JsonObject) -> tuple[str, ...]:
+    argv = given.texts("argv")
+    if not split_taskset(argv)[1] or any("\0" in word for word in argv):
+        raise given.malformed("argv", "is no command line")
+    return argv
 
 
 def _phase(given: JsonObject) -> Phase:

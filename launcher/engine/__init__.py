@@ -4,6 +4,7 @@ find.py           which llama-server is used
 capabilities.py   what it understands, asked once per engine
 environment.py    the variables and config files it is started with
 client.py         its HTTP API
+key_file.py       the keys that its clients have to know
 protocol.py       its stdout when it runs as a child. PURE
 pinned.py         the llama.cpp version that is built here. PURE
 host_cpu.py       the processor that code is compiled for

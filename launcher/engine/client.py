@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx2
 
+from launcher.engine.key_file import read_keys
 from launcher.errors import EngineFailed, UsageError
 
 _CONNECT_S = 5.0
@@ -152,22 +153,13 @@ def read_props(url: str, *, api_key: str | None = None) -> Props:
 
 
 def read_api_key(path: Path | str | None) -> str | None:
-    """Return the first key in llama-server's key file (one per line), None without a file.
+    """Return the first key in llama-server's key file, None without a file.
 
-    Raises UsageError if the file cannot be read or holds no key.
+    Raises UsageError if the file cannot be read, or holds no key or one that llama-server would refuse.
     """
     if path is None:
         return None
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"the API key file {path} cannot be read: {error}", hint="write one key into it"
-        ) from error
-    keys = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    if not keys:
-        raise UsageError(f"the API key file {path} holds no key", hint="write one key into it")
-    return keys[0]
+    return read_keys(path)[0]
 
 
 def _headers(api_key: str | None) -> dict[str, str]:

@@ -71,7 +71,7 @@ def test_a_connection_lost_midway_is_said(serve: Callable[..., tuple[str, Proces
 
 def test_the_key_is_sent(serve: Callable[..., tuple[str, ProcessId]], tmp_path: Path) -> None:
     keys = tmp_path / "keys"
-    keys.write_text("# ours\n\n sk-1 \nsk-2\n")
+    keys.write_text("# ours\n\nsk-1\nsk-2\n")
     url, _ = serve("--api-key-file", str(keys), "--alias", "mine")
     assert list_model_ids(url, api_key=read_api_key(keys)) == ("mine",)
     generate_token(url, api_key="sk-2")

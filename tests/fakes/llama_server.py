@@ -233,7 +233,7 @@ def chat(body: dict[str, object], model: str) -> list[str]:
 
 def read_keys(path: str | None) -> set[str]:
     lines = [] if path is None else Path(path).read_text().splitlines()
-    return {line.strip() for line in lines if line.strip() and not line.startswith("#")}
+    return {line for line in lines if line and not line.startswith("#")}
 
 
 def tell(state: str, payload: dict[str, object]) -> None:

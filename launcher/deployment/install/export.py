@@ -7,11 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from launcher.engine.flags.listening import listening
 from launcher.engine.flags.taskset import split_taskset
 
 # Where a container sees the model and the key.
 _MODELS = "/models"
 _KEYS = "/keys"
+_KEY_FILE = "api-key"  # of the secret that holds the key of a server that had none
+
+# Every start looks: a key file may be emptied while nothing runs, and llama-server takes an empty one for no
+# key. $0 is the file; as llama-server reads it, a line that is neither empty nor a comment is a key.
+_NEEDS_KEY = """grep -q '^[^#]' "$0" || { echo "the API key file $0 holds no key" >&2; exit 78; }"""
 
 
 class Format(StrEnum):
@@ -47,6 +53,9 @@ def systemd_unit(export: Export, *, system: bool = False) -> str:
     limit = "" if export.limit_bytes is None else f"MemoryMax={export.limit_bytes}\n"
     environment = "".join(f"Environment={_quoted(f'{name}={value}')}\n" for name, value in export.env)
     ready = "" if export.ready is None else f"ExecStartPost={_line(export.ready)}\n"
+    checked = "".join(
+        f"ExecStartPre={_line(('/bin/sh', '-c', _NEEDS_KEY, path))}\n" for path in _key_files(export.argv)
+    )
     return f"""\
 [Unit]
 Description=llama-server: {_escaped(export.model_id)}
@@ -56,6 +65,7 @@ StartLimitBurst=5
 
 [Service]
 Type=exec
+{checked}\
 ExecStart={_line(export.argv)}
 {ready}{environment}\
 Restart=on-failure
@@ -79,16 +89,18 @@ WantedBy={"multi-user.target" if system else "default.target"}
 
 def shell_script(export: Export) -> str:
     variables = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in export.env)
-    words = [shlex.quote(word) for word in export.argv]
-    return f"#!/bin/sh\n# {export.model_id}\nulimit -c 0\n{variables}exec {' '.join(words)}\n"
+    words = " ".join(map(shlex.quote, _checked(export.argv)))
+    return f"#!/bin/sh\n# {_one_line(export.model_id)}\nulimit -c 0\n{variables}exec {words}\n"
 
 
 def compose_file(export: Export, image: str) -> str:
     """Return a compose file of one service, its port on this host's loopback alone."""
+    words = _inside(export)
+    program = _checked(("/app/llama-server", *words))[: -len(words)]
     service: dict[str, object] = {
         "image": image,
-        "entrypoint": ["/app/llama-server"],
-        "command": list(_inside(export)),
+        "entrypoint": [_for_compose(word) for word in program],
+        "command": [_for_compose(word) for word in words],
         "restart": "on-failure",
         "ports": [f"127.0.0.1:{export.port}:{export.port}"],
         "volumes": [f"{export.model_folder}:{_MODELS}:ro", *_key_mount(export)],
@@ -102,7 +114,7 @@ def compose_file(export: Export, image: str) -> str:
     if cpus is not None:
         service["cpuset"] = cpus
     if export.env:
-        service["environment"] = dict(export.env)
+        service["environment"] = {key: _for_compose(value) for key, value in export.env}
     if export.limit_bytes is not None:
         service["mem_limit"] = export.limit_bytes
         service["mem_reservation"] = export.host_bytes
@@ -113,7 +125,11 @@ def compose_file(export: Export, image: str) -> str:
 
 
 def kubernetes_manifest(export: Export, image: str) -> str:
-    """Return a Deployment and its Service; an API key comes from a secret of the deployment's name."""
+    """Return a Deployment and its Service; the API key comes from a secret of the deployment's name.
+
+    A Service is open to the whole cluster, so a server that had no key gets one: without the secret it does
+    not start.
+    """
     name = _dns(export.name)
     labels = {"app": name}
     pod = {"containers": [_container(export, image)], "volumes": _volumes(export, name)}
@@ -138,9 +154,13 @@ def kubernetes_manifest(export: Export, image: str) -> str:
 
 
 def _container(export: Export, image: str) -> dict[str, object]:
-    mounts: list[object] = [{"name": "models", "mountPath": _MODELS, "readOnly": True}]
-    if export.api_key_file is not None:
-        mounts.append({"name": "keys", "mountPath": _KEYS, "readOnly": True})
+    mounts: list[object] = [
+        {"name": "models", "mountPath": _MODELS, "readOnly": True},
+        {"name": "keys", "mountPath": _KEYS, "readOnly": True},
+    ]
+    args = _inside(export)
+    if not _key_files(("llama-server", *args)):
+        args = (*args, "--api-key-file", f"{_KEYS}/{_KEY_FILE}")
     limits: dict[str, object] = {} if export.limit_bytes is None else {"memory": str(export.limit_bytes)}
     if export.n_cuda:
         limits["nvidia.com/gpu"] = export.n_cuda
@@ -148,9 +168,9 @@ def _container(export: Export, image: str) -> dict[str, object]:
     return {
         "name": "llama-server",
         "image": image,
-        "command": ["/app/llama-server"],
-        "args": list(_inside(export)),
-        "env": [{"name": key, "value": value} for key, value in export.env],
+        "command": [_for_kubernetes(word) for word in _checked(("/app/llama-server", *args))[: -len(args)]],
+        "args": [_for_kubernetes(word) for word in args],
+        "env": [{"name": key, "value": _for_kubernetes(value)} for key, value in export.env],
         "ports": [{"containerPort": export.port}],
         "volumeMounts": mounts,
         "resources": {"requests": {"memory": str(export.host_bytes)}, "limits": limits},
@@ -162,9 +182,26 @@ def _container(export: Export, image: str) -> dict[str, object]:
 
 def _volumes(export: Export, name: str) -> list[object]:
     models = {"name": "models", "hostPath": {"path": export.model_folder, "type": "Directory"}}
-    if export.api_key_file is None:
-        return [models]
     return [models, {"name": "keys", "secret": {"secretName": name}}]
+
+
+def _key_files(argv: Sequence[str]) -> tuple[str, ...]:
+    return listening(argv).key_files
+
+
+def _checked(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the words that look for the key, if there is to be one, and become the server."""
+    for path in _key_files(argv):
+        argv = ("/bin/sh", "-c", f'{_NEEDS_KEY}; exec "$@"', path, *argv)
+    return argv
+
+
+def _for_compose(text: str) -> str:
+    return text.replace("$", "$$")  # compose-spec, interpolation
+
+
+def _for_kubernetes(text: str) -> str:
+    return text.replace("$(", "$$(")  # $(NAME) is a variable, in the command and in values
 
 
 def _inside(export: Export) -> tuple[str, ...]:
@@ -203,7 +240,11 @@ def _quoted(word: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("%", "%%").replace("\n", " ")
+    return _one_line(text).replace("%", "%%")
+
+
+def _one_line(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _yaml(value: object, indent: int = 0) -> str:

@@ -17,7 +17,7 @@ from launcher.deployment.record import Deployment
 from launcher.deployment.supervisor import lifecycle
 from launcher.deployment.supervisor.child import Child
 from launcher.engine.log.cause import Cause, CauseKind
-from launcher.errors import EngineFailed
+from launcher.errors import EngineFailed, LauncherError
 from launcher.progress import Step
 
 
@@ -49,9 +49,13 @@ class Questions:
         # Signals by number, replies as zero.
         return bool(os.read(self.wake_read, 4096).translate(None, bytes((0, signal.SIGCHLD))))
 
-    def ask(self, question: Callable[[], Reply | None]) -> None:
+    def ask(self, question: Callable[[], Reply | None], if_it_fails: Callable[[Exception], Reply]) -> None:
+        # in a thread of its own; it may have no reply, and its failure is one
         def run() -> None:
-            reply = question()
+            try:
+                reply = question()
+            except Exception as error:  # noqa: BLE001  nobody else would hear of it, and all would wait
+                reply = if_it_fails(error)
             if reply is not None:
                 self.put(reply)
 
@@ -114,6 +118,24 @@ def watch_load(child: Child, record: Deployment, options: SupervisorOptions, pro
         with contextlib.suppress(OSError):
             progress.unlink(missing_ok=True)
     return Reply(child.number, lifecycle.Answered())
+
+
+def watching_failed(child: Child, error: Exception) -> Reply:
+    """Give up a load that nothing watches any more."""
+    return Reply(child.number, lifecycle.Unfit(), _failure("its load cannot be watched", error))
+
+
+def check_failed(child: Child, error: Exception) -> Reply:
+    """Count a server that cannot be asked as one that does not answer."""
+    cause = _failure("its health cannot be checked", error)
+    return Reply(child.number, lifecycle.HealthChecked(well=False), cause)
+
+
+def _failure(problem: str, error: Exception) -> Cause:
+    if isinstance(error, LauncherError):
+        return Cause(kind=CauseKind.OTHER, sentence=f"{problem}: {error.message}", remedy=error.hint)
+    sentence = f"{problem}: {type(error).__name__}: {' '.join(str(error).split())}"
+    return Cause(kind=CauseKind.OTHER, sentence=sentence)
 
 
 def check_health(child: Child, record: Deployment) -> Reply:

@@ -58,6 +58,11 @@ class RecordKeeper:
         self.record = replace(self.record, phase=Phase(state.value), restarts=restarts)
         self.save()
 
+    def give_up(self) -> None:
+        """Write down that nothing runs any more, and nothing is started again."""
+        self.record = replace(self.record, phase=Phase.FAILED)
+        self.save()
+
     def save(self) -> None:
         try:
             save_record(self._folder, self.record)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from launcher.deployment import process
+from launcher.deployment.address import check_start
 from launcher.deployment.identity import Presence, find_presence, identify
 from launcher.deployment.options import SupervisorOptions
 from launcher.deployment.record import Deployment, Phase
@@ -20,13 +21,20 @@ from launcher.deployment.supervisor import lifecycle, protect
 from launcher.deployment.supervisor.bookkeeping import Bookkeeping
 from launcher.deployment.supervisor.child import Child
 from launcher.deployment.supervisor.lifecycle import State
-from launcher.deployment.supervisor.questions import Questions, Reply, check_health, watch_load
+from launcher.deployment.supervisor.questions import (
+    Questions,
+    Reply,
+    check_failed,
+    check_health,
+    watch_load,
+    watching_failed,
+)
 from launcher.deployment.supervisor.record_keeper import RecordKeeper
 from launcher.deployment.supervisor.vram_growth import VramGrowth, VramMeter
 from launcher.engine import environment
 from launcher.engine.log.cause import Cause, CauseKind
 from launcher.engine.log.diagnose import diagnose
-from launcher.errors import EngineFailed, TryAgain
+from launcher.errors import EngineFailed, LauncherError, TryAgain, UsageError
 
 # Opens a meter of the memory of these GPUs (UUID by llama.cpp's name).
 OpenVramMeter = Callable[[Mapping[str, str]], VramMeter]
@@ -77,9 +85,13 @@ class Supervisor:
         self._bookkeeping.claim(keeper.record, loaded=False)
         if keeper.is_resumed and keeper.record.failure is not None:
             keeper.log(f"{keeper.record.failure.sentence}; it is taken up again")
-        self._feed(lifecycle.Start(was_ready=keeper.was_ready))
-        while not self._is_over:
-            self._turn()
+        try:
+            self._feed(lifecycle.Start(was_ready=keeper.was_ready))
+            while not self._is_over:
+                self._turn()
+        except Exception as error:
+            self._give_up(error)
+            raise
         if self._group is not None:
             self._group.remove()
         self._bookkeeping.drop_claim()
@@ -87,6 +99,14 @@ class Supervisor:
 
     def _stop_self(self) -> None:
         self._questions.put(Reply(self._number, lifecycle.Stop()))
+
+    def _give_up(self, error: Exception) -> None:
+        """End the server with us, and write down why: nobody would start it again."""
+        if self._child is not None:
+            self._child.signal(signal.SIGKILL)
+        sentence = f"its supervisor failed: {type(error).__name__}: {' '.join(str(error).split())}"
+        self._keeper.set_failure(Cause(kind=CauseKind.OTHER, sentence=sentence))
+        self._keeper.give_up()
 
     # ---- the main loop ----
 
@@ -111,7 +131,10 @@ class Supervisor:
             self._feed(lifecycle.Stop())
         for reply in self._questions.replies():
             if reply.child == self._number:  # else it is about an earlier child
-                self._cause = reply.cause or self._cause
+                if reply.cause is not None and not isinstance(reply.event, lifecycle.Unfit):
+                    self._keeper.log(reply.cause.sentence)
+                else:
+                    self._cause = reply.cause or self._cause
                 self._feed(reply.event)
 
     def _read_stdout(self) -> None:
@@ -174,9 +197,9 @@ class Supervisor:
             case lifecycle.Spawn():
                 return (self._spawn(),)
             case lifecycle.Watch():
-                self._ask(self._watch)
+                self._ask(self._watch, watching_failed)
             case lifecycle.CheckHealth():
-                self._ask(check_health)
+                self._ask(check_health, check_failed)
             case lifecycle.AskExit():
                 if self._child is not None:
                     self._child.ask_exit()
@@ -193,26 +216,36 @@ class Supervisor:
         self._number += 1
         self._cause = None
         argv, log = self._keeper.record.argv, Path(self._keeper.record.log_path)
+        try:
+            check_start(argv)
+        except UsageError as why:
+            return self._not_spawned(why)
         growth = VramGrowth(self._options.devices, self._open_vram_meter)
         group = None if self._group is None else self._group.path
         try:
             child = Child(self._number, argv, log, group, growth)
         except OSError as error:
             growth.close()
-            why = process.cannot_run(argv[0], error)
-            self._cause = Cause(kind=CauseKind.OTHER, sentence=why.message, remedy=why.hint)
-            self._keeper.set_failure(self._cause)
-            return lifecycle.NotSpawned(time.monotonic())
+            return self._not_spawned(process.cannot_run(argv[0], error))
         self._child = child
         if child.stdout is not None:
             self._selector.register(child.stdout, selectors.EVENT_READ)
         self._keeper.set_process(identify(child.pid))
         return lifecycle.Spawned()
 
-    def _ask(self, question: Callable[[Child, Deployment], Reply | None]) -> None:
+    def _not_spawned(self, why: LauncherError) -> lifecycle.NotSpawned:
+        self._cause = Cause(kind=CauseKind.OTHER, sentence=why.message, remedy=why.hint)
+        self._keeper.set_failure(self._cause)
+        return lifecycle.NotSpawned(time.monotonic())
+
+    def _ask(
+        self,
+        question: Callable[[Child, Deployment], Reply | None],
+        if_it_fails: Callable[[Child, Exception], Reply],
+    ) -> None:
         child, record = self._child, self._keeper.record
         if child is not None:
-            self._questions.ask(lambda: question(child, record))
+            self._questions.ask(lambda: question(child, record), lambda error: if_it_fails(child, error))
 
     def _watch(self, child: Child, record: Deployment) -> Reply | None:
         reply = watch_load(child, record, self._options, self._progress)

@@ -5,6 +5,7 @@ from_file.py        the gate for flags that a file brings
 command_line.py     a given command line, read
 companion_flags.py  flags for a draft model and a projector
 help_text.py        parse `--help` and `--version`
+listening.py        where a server listens, and whether it asks for a key
 memory_flags.py     flags that decide memory
 pinned_flags.py     the flags of the pinned llama-server
 rope_flags.py       flags that change how long a context the model takes

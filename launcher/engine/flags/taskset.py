@@ -17,6 +17,6 @@ def taskset_prefix(cpus: Sequence[int]) -> tuple[str, ...]:
 
 def split_taskset(argv: Sequence[str]) -> tuple[str | None, tuple[str, ...]]:
     """Return the CPU list of a bound command line (None if it is not bound) and the command itself."""
-    if argv[0] == _TASKSET:
+    if len(argv) > 2 and tuple(argv[:2]) == (_TASKSET, "--cpu-list"):
         return argv[2], tuple(argv[3:])
     return None, tuple(argv)
