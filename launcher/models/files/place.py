@@ -88,6 +88,14 @@ def hard_link(source: Path, target: Path) -> bool:
     return True
 
 
+def linked_blob(link: Path, blobs: Path) -> Path | None:
+    """Return the file in `blobs` that a snapshot's link names; None if it points elsewhere."""
+    # one step only: a blob may itself be a link to another program's file
+    target = Path(os.path.normpath(link.parent / link.readlink()))
+    is_inside = not blobs.is_symlink() and target.parent.resolve() == blobs.resolve()
+    return blobs / target.name if is_inside else None
+
+
 def temporary_path_beside(target: Path) -> Path:
     """Return a free path from which one rename can replace `target`."""
     # with the process's id: another pull may be replacing the same file

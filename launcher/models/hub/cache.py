@@ -18,6 +18,7 @@ from launcher.models.files.place import (
     NO_LINK_ERRORS,
     has_size,
     link_file,
+    linked_blob,
     partial_path_of,
     temporary_path_beside,
 )
@@ -125,8 +126,9 @@ class HubCache:
 
     def remove(self, shard: Shard) -> None:
         pointer = self.path(shard)
-        if pointer.is_symlink():
-            (pointer.parent / pointer.readlink()).unlink(missing_ok=True)
+        blob = linked_blob(pointer, self._folder / "blobs") if pointer.is_symlink() else None
+        if blob is not None:  # else the link goes, and the user's file that it names stays
+            blob.unlink(missing_ok=True)
         pointer.unlink(missing_ok=True)
         if shard.sha256 is not None:
             self._blob(shard).unlink(missing_ok=True)

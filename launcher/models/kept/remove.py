@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from launcher.errors import TryAgain, UsageError
+from launcher.models.files.place import linked_blob
 from launcher.models.files.plain_folder import lock_path_of
 from launcher.models.kept.folders import is_put_there
 from launcher.models.kept.stored_model import HUB, StoredModel, entries, read_ref
@@ -29,13 +30,13 @@ def remove_stored(model: StoredModel, store: HubStore) -> int:
                 )
         if model.is_by_path and not is_put_there(model.paths, model.parts, store.owners()):
             raise UsageError(f"{model.name} is not what launcher put there any more", hint="launcher ls")
-        freed = sum(_remove_partial(part) for part in model.parts)
-        behind = _behind if model.store == HUB else _itself
-        blobs = {blob for path in model.paths if (blob := behind(path)) is not None}
-        for path in model.paths:
-            if path not in blobs:
-                path.unlink(missing_ok=True)
-        used = {_behind(path) for path in _pointers(model.folder)} if model.store == HUB else set()
+        names = [_name_in_store(path, model.folder) for path in model.paths]
+        freed = sum(_remove_partial(_name_in_store(part, model.folder)) for part in model.parts)
+        blobs = {blob for name in names if (blob := _behind(name, model)) is not None}
+        for name in names:
+            if name not in blobs:
+                name.unlink(missing_ok=True)
+        used = {_behind(path, model) for path in _pointers(model.folder)} if model.store == HUB else set()
         freed += sum(_unlink(blob) for blob in sorted(blobs - used))
     if model.is_by_path:
         store.forget_owners(model.paths)
@@ -55,20 +56,21 @@ def _pointers(folder: Path) -> list[Path]:
     return [path for path in entries(folder, "snapshots/**/*") if path.is_symlink()]
 
 
-def _behind(path: Path) -> Path | None:
-    """Return the blob that a snapshot's link names, or the file itself."""
-    # one step only: a blob may itself be a link to another program's file
-    if path.is_symlink() and "snapshots" in path.parts:
-        return Path(os.path.normpath(path.parent / path.readlink()))
-    return _itself(path)
+def _name_in_store(path: Path, root: Path) -> Path:
+    """Return the name to remove: of a file in a linked folder, whose target is the user's, the link."""
+    above = [folder for folder in path.parents if root in folder.parents]
+    return next((folder for folder in reversed(above) if folder.is_symlink()), path)
 
 
-def _itself(path: Path) -> Path | None:
+def _behind(path: Path, model: StoredModel) -> Path | None:
+    """Return the blob that a snapshot's link names, or the file itself; None if the link points elsewhere."""
+    if model.store == HUB and path.is_symlink():
+        return linked_blob(path, model.folder / "blobs")
     return path if os.path.lexists(path) else None
 
 
 def _remove_partial(part: Path) -> int:
-    freed = part.stat().st_blocks * 512 if part.exists() else 0
+    freed = 0 if part.is_symlink() or not part.exists() else part.stat().st_blocks * 512
     remove_partial_file(part)
     return freed
 
@@ -98,7 +100,7 @@ def _tidy(model: StoredModel) -> None:
             folder.rmdir()
     for ref in entries(root, "refs/**/*"):
         commit = read_ref(ref)
-        if commit and not (root / "snapshots" / commit).exists():
+        if commit and _name_in_store(ref, root) == ref and not (root / "snapshots" / commit).exists():
             ref.unlink(missing_ok=True)
     for folder in (root / "refs", root):
         with contextlib.suppress(OSError):

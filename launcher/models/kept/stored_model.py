@@ -9,6 +9,9 @@ from pathlib import Path
 
 from launcher.gguf.file_names import FileGroup, group_all
 from launcher.models.transfer.journal import arrived_bytes
+from launcher.system.owned_files import Owner, read_file
+
+_MAX_REF_BYTES = 128  # a commit has 40 digits, 64 in repositories that hash with SHA-256
 
 HUB, OWN, OLLAMA, LM_STUDIO, YOURS = "hub", "launcher", "ollama", "lm studio", "yours"
 """The stores. OWN: files that launcher put into its own folder or one that was named; YOURS: the user's."""
@@ -95,7 +98,10 @@ def entries(folder: Path, pattern: str) -> list[Path]:
 
 
 def read_ref(path: Path) -> str | None:
+    """Return the commit in a file of `refs/`; None if there is none, or if it could lead elsewhere."""
     try:
-        return path.read_text().strip() or None
-    except (OSError, UnicodeDecodeError):  # a folder: branches may have a slash
+        text, _ = read_file(path, _MAX_REF_BYTES, owner=Owner.ANYONES)
+    except OSError:  # a folder: branches may have a slash
         return None
+    commit = text.decode(errors="replace").strip()
+    return commit if commit.isascii() and commit.isalnum() else None
