@@ -280,8 +280,8 @@ def test_one_that_stalls_is_killed_and_has_failed() -> None:
 )
 def test_a_crash_counts_until_the_window_is_over(apart_s: float, state: State) -> None:
     once = Policy(keep_up=True, max_restarts=1, window_s=600.0)
-    life, _ = run(*UP, Exited(0.0), Elapsed(Timer.RESTART, 2), Spawned(), Answered(), policy=once)
-    life, _ = advance(life, Exited(apart_s), once)
+    life, _ = run(*UP, Exited(1000.0), Elapsed(Timer.RESTART, 2), Spawned(), Answered(), policy=once)
+    life, _ = advance(life, Exited(1000.0 + apart_s), once)
     assert life.state is state
 
 
