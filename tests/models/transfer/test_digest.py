@@ -6,6 +6,7 @@ import hashlib
 import random
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,40 @@ def test_connections_and_a_follower_together(part: PartialFile) -> None:
     for thread in threads:
         thread.join()
     assert digest.hexdigest() == hashlib.sha256(DATA).hexdigest()
+
+
+def test_what_is_read_back_at_once_is_bounded(tmp_path: Path) -> None:
+    size = (9 << 20) + 5
+    part = PartialFile(tmp_path / "part", size_bytes=size, unit_bytes=UNIT, identity="this")
+    digest, positions = Digest(part, hashes=True), [0]
+    mapped: list[int] = []
+    reading = part.mapped
+
+    def watched(offset: int, n_bytes: int) -> AbstractContextManager[memoryview]:
+        mapped.append(n_bytes)
+        return reading(offset, n_bytes)
+
+    part.mapped = watched  # type: ignore[method-assign]
+    while digest.position < size:
+        digest.follow(size)
+        positions.append(digest.position)
+    assert positions == [0, 4 << 20, 8 << 20, size]
+    assert mapped == [4 << 20, 4 << 20, (1 << 20) + 5]
+    digest.follow(size)
+    digest.follow(0)
+    assert (digest.position, len(mapped)) == (size, 3)
+    assert digest.hexdigest() == hashlib.sha256(bytes(size)).hexdigest()
+    part.close()
+
+
+def test_a_connection_a_whole_unit_ahead_is_left_to_the_follower(part: PartialFile) -> None:
+    digest = Digest(part, hashes=True)
+    part.write(memoryview(DATA)[: 2 * UNIT], 0)
+    digest.feed(memoryview(DATA)[UNIT : UNIT + 9], UNIT, 0)
+    assert digest.position == 0
+    digest.feed(memoryview(DATA)[UNIT - 1 : UNIT + 9], UNIT - 1, 0)
+    assert digest.position == UNIT + 9
+    digest.feed(memoryview(DATA)[UNIT : UNIT + 9], UNIT, 0)  # behind the hash
+    assert digest.position == UNIT + 9
+    digest.follow(2 * UNIT)
+    assert digest.hexdigest() == hashlib.sha256(DATA[: 2 * UNIT]).hexdigest()

@@ -83,6 +83,22 @@ def test_a_journal_that_is_none_counts_as_absent(path: Path, text: bytes) -> Non
     assert arrived_bytes(path) == 0
 
 
+def test_lines_that_mean_nothing_are_passed_over(path: Path) -> None:
+    with journal_path(path).open("a") as file:
+        file.write("q 5\ns six\nw\n\ns -7\nw 8\n")
+    part = open_part(path)
+    assert part.whole == {1, 2, 8, 9}
+    part.close()
+    assert arrived_bytes(path) == 35
+
+
+@pytest.mark.parametrize("unit", ["10000000000000000000", "10"])
+def test_a_unit_beyond_the_file_has_no_bytes(path: Path, unit: str) -> None:
+    with journal_path(path).open("a") as file:
+        file.write(f"s {unit}\n")
+    assert arrived_bytes(path) == 25
+
+
 def test_a_journal_of_something_else_does_not_count(path: Path) -> None:
     part = open_part(path, identity="another hash")
     assert part.whole == set()

@@ -253,3 +253,121 @@ def test_whatever_happens_every_byte_arrives_and_none_twice(
                 assert board.fail(span, BROKE, now, dice.random()) is None
                 running.remove(span)
     assert got == [[1] * size for size in sizes]
+
+
+def arrived(board: Schedule, n_bytes: int) -> None:
+    """Let `n_bytes` arrive, in spans that are taken and finished."""
+    while n_bytes:
+        span = take(board)
+        step = min(n_bytes, span.end - span.position)
+        board.advance(span, step)
+        board.finish(span)
+        n_bytes -= step
+
+
+@pytest.mark.parametrize(
+    ("unsynced", "connections"),
+    [(60, 2), (70, 1), (120, 1), (130, 0)],  # of 3 x 40 bytes that a power loss may cost
+)
+def test_the_more_waits_for_the_disk_the_fewer_connections(unsynced: int, connections: int) -> None:
+    board = opened(1000)
+    arrived(board, unsynced)
+    for _ in range(connections):
+        take(board)
+    if connections < 2:
+        assert board.take(0.0) is None
+
+
+def test_after_a_busy_answer_each_span_that_arrives_gives_a_connection_back() -> None:
+    board, now = opened(1000), 10.0
+    board.fail(take(board), replace(BUSY, retry_after_s=7.0), 0.0, 0.5)
+    for allowed in (1, 2, 3, 3):
+        spans = [take(board, now) for _ in range(allowed)]
+        assert board.take(now) is None
+        board.synced(0, sum(10 * len(board.advance(span, span.end - span.position)) for span in spans))
+        board.finish(spans.pop())
+        for span in spans:
+            board.fail(span, replace(BROKE, retry_after_s=0.0), now, 0.0)
+            now += 100
+    assert board.take(now) is not None
+
+
+def test_a_busy_server_is_not_asked_to_share_a_span_either() -> None:
+    board = opened(80, tuning=replace(SMALL, connections=4, span_bytes=80))
+    longest, half = take(board), take(board)
+    board.advance(half, 40)
+    board.fail(half, replace(BUSY, retry_after_s=7.0), 1.0, 0.5)
+    assert board.not_before == 8.0
+    assert board.take(2.0) == 6.0
+    assert take(board, 8.0).end == 40
+    assert longest.end == 20
+
+
+@pytest.mark.parametrize(
+    ("size", "border"), [(29, None), (30, 10), (39, 10), (40, 20), (59, 20), (60, 30), (100, 50)]
+)
+def test_three_units_are_enough_to_share(size: int, border: int | None) -> None:
+    board = opened(size, tuning=replace(SMALL, span_bytes=100))
+    span, half = take(board), board.take(0.0)
+    if border is None:
+        assert half is None
+    else:
+        assert isinstance(half, Span)
+        assert (span.end, half.position, half.end) == (border, border, size)
+
+
+def test_the_span_with_most_left_is_shared() -> None:
+    board = opened(40)
+    board.open(1, 40)
+    first, second = take(board), take(board)
+    board.advance(second, 35)
+    half = take(board)
+    assert (half.shard, half.position, first.end, second.end) == (0, 20, 20, 40)
+
+
+def test_a_span_that_is_not_wanted_any_more_fails_for_nothing() -> None:
+    board, first = found_without_ranges()
+    for _ in range(10):
+        assert board.fail(first, BROKE, 50.0, 0.5) is None
+    whole = take(board, 50.0)
+    assert (whole.position, whole.end) == (0, 100)
+    board.close(0)
+    assert board.fail(whole, Trouble(kind=TroubleKind.REFUSED, reason="it answered 401"), 60.0, 0.5) is None
+
+
+def test_without_ranges_only_the_whole_file_is_progress() -> None:
+    board, _ = found_without_ranges()
+    now, tries = 10.0, 0
+    last: Trouble | None = None
+    while last is None:
+        now, tries = now + 100, tries + 1
+        whole = take(board, now)
+        board.synced(0, 10 * len(board.advance(whole, 90)))
+        last = board.fail(whole, BROKE, now, 0.5)
+    assert tries < SMALL.attempts
+    again, _ = found_without_ranges()
+    span = take(again, 10.0)
+    again.advance(span, 100)
+    again.finish(span)
+    assert (again.prefix(0), again.arrived(0)) == (100, 100)
+
+
+def test_a_word_about_a_shard_that_is_closed_changes_nothing() -> None:
+    board = opened(40)
+    span = take(board)
+    board.close(0)
+    board.synced(0, 10)
+    board.finish(span)
+    assert (span.cancelled, board.take(0.0), board.wants_sync()) == (True, None, False)
+
+
+def test_more_synced_than_was_waiting_is_nothing_waiting() -> None:
+    board = opened(1000)
+    arrived(board, 40)
+    board.synced(0, 10)
+    assert not board.wants_sync()
+    board.synced(0, 1000)
+    arrived(board, 30)
+    assert not board.wants_sync()
+    arrived(board, 10)
+    assert board.wants_sync()
