@@ -9,6 +9,8 @@ from launcher.cli.options.bundles import EngineOptions, MachineOptions, PlanOpti
 from launcher.commands.planned import PlanRequest
 from launcher.commands.probe import MachineChoice
 from launcher.commands.up.request import UpRequest
+from launcher.engine.environment import is_variable_name
+from launcher.engine.flags.user_flags import take_token
 from launcher.errors import UsageError
 from launcher.plan.workload import Limits, Workload
 from launcher.system.settings import expand_home
@@ -28,7 +30,7 @@ def plan_request(
         workload=_workload(plan_options),
         limits=_limits(plan_options),
         engine=engine_options.engine,
-        flags=flags,
+        flags=take_token(flags)[0],
     )
 
 
@@ -43,6 +45,8 @@ def up_request(
 ) -> UpRequest:
     """Make the request to start a server. Raises UsageError for an `-e` that is not K=V."""
     plan = plan_request(ref, plan_options, engine_options, flags)
+    token = take_token(flags)[1]
+    typed = () if token is None else (("HF_TOKEN", token),)
     key_file = serve_options.api_key_file  # made absolute: a record names it, for other folders too
     return UpRequest(
         plan=replace(plan, mode=serve_options.mode),
@@ -50,7 +54,7 @@ def up_request(
         host=serve_options.host,
         port=serve_options.port,
         api_key_file=key_file and expand_home(key_file).absolute(),
-        env=tuple(_variable(text) for text in serve_options.env or ()),
+        env=(*typed, *(_variable(text) for text in serve_options.env or ())),
         retry=not serve_options.no_retry,
         canary=serve_options.canary,
         locked=locked,
@@ -98,6 +102,6 @@ def _reserve(text: str) -> tuple[str, int]:
 
 def _variable(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
-    if not (name and equals):
+    if not (is_variable_name(name) and equals):
         raise UsageError(f"-e {text!r} is not NAME=VALUE", hint="write it like -e GGML_CUDA_DISABLE_GRAPHS=1")
     return name, value

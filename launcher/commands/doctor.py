@@ -23,7 +23,7 @@ from launcher.deployment.record import UnreadableRecord
 from launcher.deployment.records import check_disk_space, read_all
 from launcher.deployment.status import DeploymentState, ask_status
 from launcher.deployment.supervisor.protect import left_groups
-from launcher.engine.environment import config_files, engine_env
+from launcher.engine.environment import Why, config_files, engine_env, why_dropped
 from launcher.engine.find import Engine, ask_engine
 from launcher.engine.pinned import LLAMA_CPP
 from launcher.errors import LauncherError, TryAgain, UsageError
@@ -260,7 +260,8 @@ def check_token() -> Iterator[Finding]:
 
 def check_silent_settings() -> Iterator[Finding]:
     """Check for files and variables that change llama-server without being typed."""
-    env, dropped = engine_env(os.environ)
+    env, _ = engine_env(os.environ)
+    dropped = sorted(name for name, value in os.environ.items() if why_dropped(name, value) is Why.SILENT)
     for path in config_files(env):
         text = f"{path} is there, and llama-server takes from it what no command sets"
         yield Finding(check="config", wrong=False, text=text, fix=f"remove {path}")

@@ -75,5 +75,7 @@ def _export_of(entry: Deployment, ready: tuple[str, ...] | None = None) -> Expor
         limit_bytes=options.memory_bytes,
         n_cuda=sum(device.startswith("CUDA") for device in devices),
         api_key_file=entry.api_key_file,
+        env=tuple(sorted(options.env.items())),
+        secrets=options.secrets,
         ready=ready,
     )

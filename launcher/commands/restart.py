@@ -19,6 +19,7 @@ from launcher.deployment.records import check_disk_space, find_record, name_or_o
 from launcher.deployment.status import DeploymentState, read_status
 from launcher.deployment.takedown import take_down
 from launcher.engine.environment import engine_env
+from launcher.errors import UsageError
 from launcher.progress import OnProgress
 from launcher.system.settings import read_settings
 
@@ -71,11 +72,21 @@ def restart(name: str | None, on_progress: OnProgress) -> Deployment:
 
 
 def _env_of(entry: Deployment) -> dict[str, str]:
-    """Return the environment of its supervisor, while that lives; else this process's."""
+    """Return the environment of its supervisor, while that lives; else this process's, and what -e gave.
+
+    Raises UsageError without a secret that was given with -e: no file keeps those.
+    """
     keeper, env = entry.supervisor, dict(os.environ)
     if keeper is not None and find_presence(keeper) is Presence.RUNNING:
         with contextlib.suppress(psutil.Error):
             running = psutil.Process(keeper.pid).environ()
             env = {key: value for key, value in running.items() if key != MARKER}
-    passed = {key: env[key] for key in entry.options.passed if key in env}
-    return engine_env(env, passed)[0]
+    missing = [name for name in entry.options.secrets if name not in env]
+    if missing:
+        raise UsageError(
+            f"{entry.name} was given {', '.join(missing)} with -e: that looks like a secret, which no file "
+            "keeps, and its supervisor, which knew it, is gone",
+            hint=f"{' '.join(f'{name}=…' for name in missing)} launcher restart {entry.name}",
+        )
+    typed = {name: env[name] for name in entry.options.secrets} | dict(entry.options.env)
+    return engine_env(env, typed)[0]

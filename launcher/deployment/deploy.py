@@ -33,7 +33,7 @@ from launcher.deployment.status import DeploymentState, read_status
 from launcher.deployment.supervisor.protect import sweep_groups
 from launcher.deployment.supervisor.ready import StallLimits
 from launcher.deployment.takedown import remove_traces, take_down
-from launcher.engine.environment import DROPPED
+from launcher.engine.environment import why_dropped
 from launcher.errors import UsageError
 from launcher.plan.from_json import StoredPlan
 from launcher.progress import OnProgress, Step, silent
@@ -217,5 +217,6 @@ def _make_record(folder: Path, request: Request, port: int) -> Deployment:
 
 
 def _options(request: Request, limits: StallLimits) -> SupervisorOptions:
-    passed = tuple(sorted(name for name in request.env if name.startswith(DROPPED)))
+    # What the rule would drop is there on purpose.
+    passed = tuple(sorted(name for name, value in request.env.items() if why_dropped(name, value)))
     return replace(request.options, idle_s=limits.idle_s, busy_s=limits.busy_s, passed=passed)

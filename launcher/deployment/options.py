@@ -9,7 +9,8 @@ from pathlib import Path
 
 from launcher.deployment.history import RescueNote, parse_rescue
 from launcher.deployment.process import GRACE_S
-from launcher.system.json_object import JsonObject
+from launcher.engine.environment import is_variable_name
+from launcher.system.json_object import JsonObject, Malformed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +30,16 @@ class SupervisorOptions:
     claim: Mapping[str, int] = field(default_factory=dict)  # reserved bytes by row
     claim_folder: str | None = None
     devices: Mapping[str, str] = field(default_factory=dict)  # planned GPUs: UUID by llama.cpp's name
-    # Variables that change llama-server and were given on purpose; systemd adds others of its own.
+    # Variables given with -e, but for those that look like secrets: no file keeps them.
+    env: Mapping[str, str] = field(default_factory=dict)
+    # Variables that are not passed on unless given on purpose (engine/environment.py), and were; systemd adds
+    # others of its own.
     passed: tuple[str, ...] = ()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Names of the variables given with -e whose values no file keeps."""
+        return tuple(name for name in self.passed if name not in self.env)
 
 
 # Started, not imported: a supervisor imports little, so that it stays small.
@@ -63,5 +72,12 @@ def parse_options(given: JsonObject) -> SupervisorOptions:
         claim=given.object_at("claim").wholes_by_key() if given.has("claim") else {},
         claim_folder=given.optional_text("claim_folder"),
         devices=given.object_at("devices").texts_by_key() if given.has("devices") else {},
-        passed=given.texts("passed") if given.has("passed") else (),
+        env=_variables(given.object_at("env").texts_by_key()) if given.has("env") else {},
+        passed=tuple(_variables(dict.fromkeys(given.texts("passed"), ""))) if given.has("passed") else (),
     )
+
+
+def _variables(given: dict[str, str]) -> dict[str, str]:
+    if not all(is_variable_name(name) and "\0" not in value for name, value in given.items()):
+        raise Malformed("options has a variable that no program could be given")
+    return given

@@ -15,6 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from launcher.engine.environment import engine_env
 from launcher.engine.host_cpu import HostCpu, host_cpu
 from launcher.engine.pinned import LLAMA_CPP
 from launcher.errors import EngineFailed, NotFound, UsageError
@@ -151,9 +152,7 @@ def ask_engine(path: Path, *arguments: str, environment: Mapping[str, str] | Non
 
     Raises EngineFailed or UsageError if this is not a llama-server that runs here.
     """
-    base = os.environ if environment is None else environment
-    # LLAMA_ARG_* would be applied silently.
-    clean = {name: value for name, value in base.items() if not name.startswith("LLAMA_ARG_")}
+    clean, _ = engine_env(os.environ if environment is None else environment)
     try:
         process = subprocess.Popen(
             [str(path), *arguments],

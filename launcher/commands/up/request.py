@@ -11,7 +11,7 @@ from launcher.deployment.address import check_exposure
 from launcher.deployment.deploy import already_up
 from launcher.deployment.record import Deployment, check_name, deployment_name, plan_hash
 from launcher.engine.client import read_api_key
-from launcher.engine.environment import config_files, engine_env
+from launcher.engine.environment import Why, config_files, engine_env, why_dropped
 from launcher.engine.flags.argv import Serving
 from launcher.engine.flags.user_flags import uncounted_notes
 from launcher.plan.workload import as_recorded
@@ -76,9 +76,11 @@ def serving_of(request: UpRequest, port: int, model_id: str, model_path: str) ->
 def notes(here: Here, request: UpRequest) -> tuple[str, ...]:
     """Tell what is dropped, what applies silently and what is not counted, although nothing is wrong."""
     env, dropped = engine_env(here.env, dict(request.env))
+    # The rest, which no llama-server needs, is in the record: `ps --json`, env_dropped.
     sentences = [
-        f"{name} is not passed on: it would change llama-server silently (-e {name}=… passes it)"
+        f"{name} is not passed on: {why} (-e {name}=… passes it)"
         for name in dropped
+        if (why := why_dropped(name, here.env[name])) in {Why.SILENT, Why.SECRET}
     ]
     sentences += [
         f"{path} is there, and llama-server takes from it what this command does not set"

@@ -16,7 +16,7 @@ from launcher.deployment.history import RescueNote
 from launcher.deployment.options import SupervisorOptions
 from launcher.deployment.record import Deployment
 from launcher.deployment.supervisor.protect import memory_max
-from launcher.engine.environment import engine_env
+from launcher.engine.environment import engine_env, is_secret
 from launcher.engine.find import Engine
 from launcher.engine.flags.argv import Serving
 from launcher.engine.flags.help_text import Capabilities
@@ -116,6 +116,7 @@ def _options(here: Here, attempt: Attempt, launchable: Launchable, rescue: Rescu
         driver=driver_of(attempt.machine),
         attempt=rescue,
         claim=launchable.rows,
+        env={name: value for name, value in request.env if not is_secret(name, value)},
         claim_folder=str(here.settings.claims_dir.absolute()),
         devices={
             device.id: device.uuid

@@ -41,6 +41,7 @@ class Export:
     n_cuda: int = 0
     api_key_file: str | None = None
     env: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[str, ...] = ()  # names of variables that it needs, and whose values no file keeps
     ready: tuple[str, ...] | None = None  # returns once the server has produced a token
 
 
@@ -52,6 +53,8 @@ def systemd_unit(export: Export, *, system: bool = False) -> str:
     mounts = "ProtectSystem=strict\nProtectControlGroups=yes\nProtectKernelTunables=yes\n" if system else ""
     limit = "" if export.limit_bytes is None else f"MemoryMax={export.limit_bytes}\n"
     environment = "".join(f"Environment={_quoted(f'{name}={value}')}\n" for name, value in export.env)
+    if export.secrets:
+        environment += f"PassEnvironment={' '.join(export.secrets)}\n"
     ready = "" if export.ready is None else f"ExecStartPost={_line(export.ready)}\n"
     checked = "".join(
         f"ExecStartPre={_line(('/bin/sh', '-c', _NEEDS_KEY, path))}\n" for path in _key_files(export.argv)
@@ -89,6 +92,7 @@ WantedBy={"multi-user.target" if system else "default.target"}
 
 def shell_script(export: Export) -> str:
     variables = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in export.env)
+    variables += "".join(f': "${{{name}:?was given with -e}}"\n' for name in export.secrets)
     words = " ".join(map(shlex.quote, _checked(export.argv)))
     return f"#!/bin/sh\n# {_one_line(export.model_id)}\nulimit -c 0\n{variables}exec {words}\n"
 
@@ -113,8 +117,10 @@ def compose_file(export: Export, image: str) -> str:
     cpus, _ = split_taskset(export.argv)
     if cpus is not None:
         service["cpuset"] = cpus
-    if export.env:
-        service["environment"] = {key: _for_compose(value) for key, value in export.env}
+    environment = {key: _for_compose(value) for key, value in export.env}
+    environment |= {name: f"${{{name}:?was given with -e}}" for name in export.secrets}
+    if environment:
+        service["environment"] = environment
     if export.limit_bytes is not None:
         service["mem_limit"] = export.limit_bytes
         service["mem_reservation"] = export.host_bytes
@@ -170,7 +176,7 @@ def _container(export: Export, image: str) -> dict[str, object]:
         "image": image,
         "command": [_for_kubernetes(word) for word in _checked(("/app/llama-server", *args))[: -len(args)]],
         "args": [_for_kubernetes(word) for word in args],
-        "env": [{"name": key, "value": _for_kubernetes(value)} for key, value in export.env],
+        "env": _variables(export),
         "ports": [{"containerPort": export.port}],
         "volumeMounts": mounts,
         "resources": {"requests": {"memory": str(export.host_bytes)}, "limits": limits},
@@ -178,6 +184,15 @@ def _container(export: Export, image: str) -> dict[str, object]:
         "livenessProbe": {**health, "periodSeconds": 30, "timeoutSeconds": 10},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
+
+
+def _variables(export: Export) -> list[object]:
+    known: list[object] = [{"name": name, "value": _for_kubernetes(value)} for name, value in export.env]
+    secret = _dns(export.name)
+    return known + [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}}
+        for name in export.secrets
+    ]
 
 
 def _volumes(export: Export, name: str) -> list[object]:

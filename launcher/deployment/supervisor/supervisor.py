@@ -270,7 +270,9 @@ def supervise(state_file: Path, open_vram_meter: OpenVramMeter | None = None) ->
     if other is not None and find_presence(other) is not Presence.GONE:
         return 0
     options = deployment.options
-    _, dropped = environment.engine_env({name: "" for name in os.environ if name not in options.passed})
+    _, dropped = environment.engine_env(
+        {name: value for name, value in os.environ.items() if name not in options.passed}
+    )
     for name in dropped:
         del os.environ[name]
     supervisor = Supervisor(state_file.parent, deployment, options, open_vram_meter)

@@ -83,6 +83,8 @@ _LAUNCHERS_OWN = {
     "--host": "launcher up REF --host ADDRESS (plan leaves the address open)",
     "--port": "launcher up REF --port N (plan leaves the port open)",
     "--api-key-file": "launcher up REF --api-key-file FILE",
+    # A secret in argv is in everybody's `ps`.
+    **dict.fromkeys(("--hf-token", "-hft"), "launcher up REF -e HF_TOKEN=…"),
     "--api-key": "launcher up REF --api-key-file FILE",  # a key in argv is a key in everybody's `ps`
 }
 

@@ -102,6 +102,18 @@ def split_flags(flags: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield _FIRST_SPELLING.get(words[0], words[0]), tuple(words)
 
 
+def take_token(flags: Sequence[str]) -> tuple[tuple[str, ...], str | None]:
+    """Return the flags without --hf-token, and its value: it goes by environment, which nobody else sees."""
+    token: str | None = None
+    rest: list[str] = []
+    for _, words in split_flags(flags):
+        if words[0].replace("_", "-") in {"--hf-token", "-hft"} and len(words) == 2:
+            token = words[1]
+        else:
+            rest += words
+    return tuple(rest), token
+
+
 def absorb_flags(flags: Sequence[str], workload: Workload) -> tuple[Workload, tuple[str, ...]]:
     """Return the workload with what these flags ask of the planner, and the flags that are left.
 
