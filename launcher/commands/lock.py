@@ -26,7 +26,7 @@ from launcher.plan.amounts import HOST, RAM
 from launcher.plan.from_json import from_json
 from launcher.plan.plan import Plan
 from launcher.system.atomic_files import write_atomically
-from launcher.system.json_object import JsonObject, Malformed
+from launcher.system.json_object import JsonObject, Malformed, parse_json
 from launcher.units import format_bytes
 
 FORMAT = "gguf-launcher lock 2"
@@ -169,7 +169,7 @@ def read_lock(path: Path) -> Lock:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise Malformed(f"it is larger than {format_bytes(_MAX_BYTES)}")
-        return _parse_lock(path, JsonObject(json.loads(path.read_text(encoding="utf-8"))))
+        return _parse_lock(path, JsonObject(parse_json(path.read_text(encoding="utf-8"))))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}", hint=f"ls -l {path}") from error
     except (ValueError, RecursionError, UsageError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from launcher.deployment.supervisor.ready import LoadFailed, failure
 from launcher.engine.log.cause import Cause, CauseKind
 from launcher.errors import EngineFailed, TryAgain
 from launcher.progress import OnProgress, Step
+from launcher.system.json_object import parse_json
 
 _POLL_S = 0.02  # one stat of the record each
 
@@ -52,7 +52,7 @@ def await_ready(folder: Path, name: str, supervisor: ProcessId, on_progress: OnP
             text = progress.read_text(encoding="utf-8")
             if text != shown:
                 shown = text
-                on_progress(Step(**json.loads(text)))
+                on_progress(Step(**parse_json(text)))
         time.sleep(_POLL_S)
 
 

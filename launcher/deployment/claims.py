@@ -24,7 +24,7 @@ import psutil
 from launcher.deployment.identity import Presence, ProcessId, find_presence, read_process
 from launcher.deployment.record import is_name
 from launcher.machine.machine import MAX_DEVICES
-from launcher.system.json_object import JsonObject, Malformed
+from launcher.system.json_object import JsonObject, Malformed, parse_json
 from launcher.system.owned_files import Owner, open_file, opened_folder, read_file, write_file
 
 # A launcher that holds the lock longer has written its claim already, if it makes one.
@@ -109,7 +109,7 @@ def claim_key(folder: Path, name: str) -> str:
 
 def parse_claim(text: bytes, owner: int) -> Claim:
     """Parse the claim in a file of `owner`. Raises ValueError, RecursionError."""
-    given = JsonObject(json.loads(text))
+    given = JsonObject(parse_json(text))
     name, rows = given.text("name"), given.mapping("rows")
     if not is_name(name) or len(rows) > _MOST_ROWS or not all(map(_is_row, rows)):
         raise Malformed("it is no claim of a launcher")

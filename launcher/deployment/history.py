@@ -15,7 +15,7 @@ from launcher.engine.log.load_log import RowUsage
 from launcher.plan.amounts import LedgerRow
 from launcher.plan.as_json import plan_json
 from launcher.plan.plan import Plan
-from launcher.system.json_object import JsonObject
+from launcher.system.json_object import JsonObject, parse_json
 
 _SCHEMA = 1
 HISTORY_LIMIT_BYTES = 4 << 20
@@ -138,7 +138,7 @@ def _entries(path: Path) -> Iterator[HistoryEntry]:
     for line in lines:
         # A power cut leaves half a line, a newer launcher one of another schema.
         with contextlib.suppress(ValueError, RecursionError):
-            given = JsonObject(json.loads(line))
+            given = JsonObject(parse_json(line))
             if given.whole("schema") == _SCHEMA:
                 yield _parse_entry(given)
 

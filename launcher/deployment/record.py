@@ -18,7 +18,7 @@ from launcher.errors import UsageError
 from launcher.plan.amounts import LedgerRow
 from launcher.plan.from_json import StoredPlan, read_stored
 from launcher.plan.plan import Plan
-from launcher.system.json_object import JsonObject, Malformed
+from launcher.system.json_object import JsonObject, Malformed, parse_json
 
 _SCHEMA = 1  # of the state file; a file of another schema is reported, not read
 _MAX_NAME = 64
@@ -139,7 +139,7 @@ def record_json(deployment: Deployment) -> dict[str, Any]:
 def parse_deployment(text: str) -> Deployment:
     """Return the deployment in a state file. Raises ValueError with a sentence."""
     try:
-        values = json.loads(text)
+        values = parse_json(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"it is not JSON: {error}") from error
     if not isinstance(values, dict) or "schema" not in values:

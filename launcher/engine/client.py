@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import httpx2
 
 from launcher.engine.key_file import read_keys
 from launcher.errors import EngineFailed, UsageError
+from launcher.system.json_object import parse_json
 
 _CONNECT_S = 5.0
 _ANSWER_S = 10.0  # for calls that compute nothing (/health, /props, /v1/models)
@@ -233,7 +233,7 @@ def _raise_for(response: httpx2.Response) -> None:
     if response.status_code == httpx2.codes.OK:
         return
     try:
-        given: object = json.loads(response.text).get("error")
+        given: object = parse_json(response.text).get("error")
     except (ValueError, AttributeError):
         given = None
     raise _refused(given, response.status_code)
@@ -253,7 +253,7 @@ def _refused(given: object, status: int | None) -> EngineFailed | UsageError:
 
 def _object(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except ValueError as error:
         raise EngineFailed(f"llama-server sent no JSON: {text[:80]!r}", hint="launcher logs") from error
     if not isinstance(value, dict):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import shutil
@@ -20,6 +19,7 @@ from launcher.engine.host_cpu import HostCpu, host_cpu
 from launcher.engine.pinned import LLAMA_CPP
 from launcher.errors import EngineFailed, NotFound, UsageError
 from launcher.machine.machine import Backend
+from launcher.system.json_object import parse_json
 from launcher.system.settings import expand_home
 
 SERVER = "llama-server"
@@ -126,7 +126,7 @@ def read_engine(folder: Path) -> Engine | None:
 def parse_record(text: str) -> BuildRecord | None:
     """Parse engine.json; None for anything else."""
     try:
-        raw: dict[str, Any] = json.loads(text)
+        raw: dict[str, Any] = parse_json(text)
         if raw["format"] != RECORD_FORMAT:
             return None
         return BuildRecord(

@@ -6,9 +6,10 @@ after it; all else is log.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
+
+from launcher.system.json_object import parse_json
 
 _STATE = b"cmd_child_to_router:state:"
 EXIT = b"cmd_router_to_child:exit\n"
@@ -38,7 +39,7 @@ class Reports:
 
     def _note(self, text: bytes) -> None:
         try:
-            report = json.loads(text)
+            report = parse_json(text)
         except (ValueError, RecursionError):
             return
         if not isinstance(report, dict):

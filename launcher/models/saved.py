@@ -20,6 +20,7 @@ from launcher.models.located import Located, SavedHeaders
 from launcher.models.ranged_headers import assemble, read_header
 from launcher.models.refs import safe_file_name
 from launcher.system.atomic_files import replacing
+from launcher.system.json_object import parse_json
 
 _FORMAT = "gguf-launcher headers 1"
 _MAX_JSON_BYTES = 1 << 20  # 2000 shards with their names and digests are a quarter of it
@@ -170,7 +171,7 @@ def _check_members(archive: zipfile.ZipFile, path: Path, shards: tuple[Shard, ..
 
 def _read_json(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
     try:
-        description = json.loads(archive.read("model.json"))
+        description = parse_json(archive.read("model.json"))
     except KeyError:
         raise _not_ours(path, "it has no model.json") from None
     except (ValueError, RecursionError):

@@ -15,6 +15,7 @@ from typing import Any
 
 from launcher.gguf.model import Shard
 from launcher.system.atomic_files import write_atomically
+from launcher.system.json_object import parse_json
 from launcher.system.locks import exclusive
 from launcher.system.settings import Settings
 from launcher.units import MIB
@@ -67,7 +68,7 @@ class HubStore:
         path = self._header_path(repo, commit, file)
         try:
             first, _, body = path.read_bytes().partition(b"\n")
-            about = json.loads(first)
+            about = parse_json(first)
         except (OSError, ValueError):
             return None
         if about != _about(repo, commit, file, size_bytes, body):
@@ -84,7 +85,7 @@ class HubStore:
 
     def listing(self, repo: str, commit: str) -> Listing | None:
         try:  # a kept listing stays right: commits never change
-            document = json.loads(self._listing_path(repo, commit).read_bytes())
+            document = parse_json(self._listing_path(repo, commit).read_bytes())
             if (document["repo"], document["commit"]) != (repo, commit):
                 return None
             files = tuple(Shard(**file) for file in document["files"])
@@ -98,7 +99,7 @@ class HubStore:
         commits: list[str] = []
         for path in (self.folder / "listings").glob("*.json"):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                document = json.loads(path.read_bytes())
+                document = parse_json(path.read_bytes())
                 if document["repo"] == repo:
                     commits.append(document["commit"])
         listings = (self.listing(repo, commit) for commit in commits)
@@ -163,7 +164,7 @@ class HubStore:
 
     def _entries(self, name: str) -> dict[str, Any]:
         try:
-            entries = json.loads((self.folder / name).read_bytes())
+            entries = parse_json((self.folder / name).read_bytes())
         except (OSError, ValueError):
             return {}
         return entries if isinstance(entries, dict) else {}

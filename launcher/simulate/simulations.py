@@ -31,6 +31,7 @@ from launcher.plan.oracle import Answer, ProjectorAnswer, ProjectorQuestion, Que
 from launcher.simulate.client import SimulatorPool
 from launcher.simulate.wire import answer_from, projector_answer_from, to_json
 from launcher.system.atomic_files import write_atomically
+from launcher.system.json_object import parse_json
 from launcher.system.settings import Settings
 
 _ANSWER_FORMAT = 1  # raised whenever the simulator itself answers differently
@@ -105,7 +106,7 @@ class Simulations:
         path = self._folder / f"{key()}.json"
         # an unreadable or damaged file counts as no answer
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            kept = read(json.loads(path.read_text()))
+            kept = read(parse_json(path.read_text()))
             with contextlib.suppress(OSError):  # another user's cache
                 os.utime(path)  # pruning removes those that were used longest ago
             return kept

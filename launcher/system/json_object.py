@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -20,6 +21,14 @@ class Malformed(ValueError):
     """A field that is missing, of the wrong type or out of bounds."""
 
     # the text is a sentence
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse a JSON text. Raises Malformed for any other, and for one nested too deeply."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"it is not JSON: {error}") from error
 
 
 class JsonObject:

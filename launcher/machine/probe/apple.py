@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 from collections.abc import Mapping
 
 from launcher.machine.gpus import METAL_SHARE_NOTE, metal_working_set
 from launcher.machine.machine import Backend, Device, DevicesAndNotes
+from launcher.system.json_object import parse_json
 from launcher.units import MIB
 
 _PATIENCE_S = 10  # system_profiler takes under a second; a hung one must not hang the probe
@@ -55,7 +55,7 @@ def parse_sysctl(text: str) -> dict[str, str]:
 def parse_gpu_name(text: str) -> str | None:
     """Return the first GPU in `system_profiler SPDisplaysDataType -json`; None for other text."""
     try:
-        cards = json.loads(text)["SPDisplaysDataType"]
+        cards = parse_json(text)["SPDisplaysDataType"]
         name = cards[0].get("sppci_model") or cards[0]["_name"]
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         return None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 
 from launcher.gguf.model import Shard
+from launcher.system.json_object import parse_json
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -29,7 +29,7 @@ class TreePage:
 
 def parse_commit(body: bytes) -> str:
     """Return the commit that a model's page names. Raises ValueError."""
-    match _load(body):
+    match parse_json(body):
         case {"sha": str() as commit} if COMMIT.fullmatch(commit):
             return commit
         case {"sha": commit}:
@@ -39,7 +39,7 @@ def parse_commit(body: bytes) -> str:
 
 def parse_page(body: bytes, link: str) -> TreePage:
     """Return a page of a listing; `link` is its Link header. Raises ValueError."""
-    entries = _load(body)
+    entries = parse_json(body)
     if not isinstance(entries, list):
         raise SenselessError("a listing that is no list")
     found = _NEXT.search(link)
@@ -69,13 +69,6 @@ def _shard(entry: object) -> Shard | None:
     if not isinstance(sha256, str) or SHA256.fullmatch(sha256) is None:
         raise SenselessError(f"a sha256 {_short(sha256)}")
     return Shard(name=path, size_bytes=size, sha256=sha256)
-
-
-def _load(body: bytes) -> object:
-    try:
-        return json.loads(body)
-    except RecursionError:
-        raise SenselessError("brackets without end") from None
 
 
 def _short(value: object) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from launcher.models.kept.stored_model import (
 )
 from launcher.models.store import HubStore, file_key
 from launcher.models.transfer.journal import arrived_bytes
+from launcher.system.json_object import parse_json
 
 _OLLAMA_MODEL = "application/vnd.ollama.image.model"
 
@@ -175,7 +175,7 @@ def _in_ollama(folder: Path) -> Iterator[StoredModel]:
     # registry/namespace/name/tag, JSON with the model's digest
     for manifest in sorted(entries(folder / "manifests", "*/*/*/*")):
         try:  # a manifest that is not as we know them is left out
-            layers = json.loads(manifest.read_bytes())["layers"]
+            layers = parse_json(manifest.read_bytes())["layers"]
             model = next(layer for layer in layers if layer["mediaType"] == _OLLAMA_MODEL)
             blob = folder / "blobs" / str(model["digest"]).replace(":", "-")
             size = int(model["size"])

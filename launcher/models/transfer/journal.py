@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.system.atomic_files import replacing
+from launcher.system.json_object import JsonObject, Malformed, parse_json
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -68,7 +69,7 @@ def read_journal(path: Path, about: dict[str, str | int]) -> JournalContents:
     """Read a journal; empty if unreadable, or if its first line differs from `about`."""
     try:
         first, *lines = path.read_text().split("\n")[:-1]  # without a torn last line
-        known = json.loads(first)
+        known = parse_json(first)
     except (OSError, ValueError):
         return JournalContents()
     if not isinstance(known, dict) or {key: known.get(key) for key in about} != about:
@@ -86,10 +87,10 @@ def read_journal(path: Path, about: dict[str, str | int]) -> JournalContents:
 
 def arrived_bytes(partial_path: Path) -> int:
     """Return the bytes of a partial file that its journal vouches for."""
-    about = _about(partial_path)
     try:
-        size, unit = int(about["size"]), int(about["unit"])
-    except (ValueError, KeyError, TypeError):
+        about = JsonObject(_about(partial_path))
+        size, unit = about.whole("size"), about.whole("unit")
+    except Malformed:
         return 0
     whole = read_journal(journal_path(partial_path), {}).whole
     return sum(max(0, min(unit, size - number * unit)) for number in whole)
@@ -104,7 +105,7 @@ def recorded_identity(partial_path: Path) -> str | None:
 def _about(partial_path: Path) -> dict[str, Any]:
     try:
         with journal_path(partial_path).open() as file:
-            about = json.loads(file.readline())
+            about = parse_json(file.readline())
     except (OSError, ValueError):
         return {}
     return about if isinstance(about, dict) else {}
