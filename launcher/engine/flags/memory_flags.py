@@ -117,9 +117,9 @@ class MemorySettings:
     def settle(self) -> Configuration:
         """Return the configuration, with slots, pool and batch as server.cpp settles them."""
         settings = dict(self.fields)
-        slots = settings.pop("n_parallel", -1)
+        slots = settings.pop("n_parallel", 0)
         shared = settings.pop("kv_unified", False)
-        if slots < 0:
+        if not slots:
             slots, shared = AUTO_SLOTS, True
         configuration = Configuration(
             n_parallel=slots, kv_unified=shared, overrides=tuple(self.overrides), **settings
@@ -165,7 +165,7 @@ def _slots(settings: MemorySettings, value: str) -> None:
     slots = _integer(value, -_INT_MAX)
     if slots == 0:
         raise ValueError(value)
-    settings.fields["n_parallel"] = slots
+    settings.fields["n_parallel"] = max(slots, 0)  # 0: as many as the server takes without a number
 
 
 def _layers(settings: MemorySettings, value: str) -> None:

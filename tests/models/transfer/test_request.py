@@ -11,6 +11,7 @@ import pytest
 from launcher.models.network.connection import Connection
 from launcher.models.network.request import Answer
 from launcher.models.network.trouble import Trouble, TroubleKind
+from launcher.models.transfer import request
 from launcher.models.transfer.download import Download
 from launcher.models.transfer.request import request_range
 from tests.models.transfer.test_transfer import DATA, Server, serving
@@ -96,3 +97,36 @@ def test_a_redirect_to_no_address_is_trouble(handler: type[Redirecting], url: st
         TroubleKind.BROKE,
         "it redirects to an address that cannot be used",
     )
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "headers"),
+    [
+        (0, 10, {"Range": "bytes=0-9"}),
+        (5, 6, {"Range": "bytes=5-5"}),
+        (5, 100, {"Range": "bytes=5-99"}),
+        (0, 100, {}),  # a server that knows no ranges is asked for nothing odd
+    ],
+)
+def test_a_range_names_its_last_byte_and_the_whole_file_none(
+    monkeypatch: pytest.MonkeyPatch, begin: int, end: int, headers: dict[str, str]
+) -> None:
+    sent: list[object] = []
+    broke = Trouble(kind=TroubleKind.BROKE, reason="reset")
+
+    def ask(*_: object, headers: object, link: object) -> Trouble:
+        sent.extend([headers, link])
+        return broke
+
+    monkeypatch.setattr(request, "ask", ask)
+    wanted = Download(
+        name="x",
+        size_bytes=100,
+        sha256=None,
+        url="http://x/x",
+        partial_path=Path(),
+        lock_path=Path(),
+        identity="x",
+    )
+    assert request_range(Connection(1.0), wanted, "http://y", begin, end) == broke
+    assert sent == [headers, "http://y"]
