@@ -43,6 +43,8 @@ def read_all(answer: Answer, most_bytes: int, policy: Policy) -> bytes | Trouble
         return _too_large(most_bytes)
     if length is not None and len(data) < length:
         return _broke_off(len(data), length)
+    if not data:  # http.client takes headers that broke off for whole ones
+        return Trouble(kind=TroubleKind.BROKE, reason="it sent nothing")
     return _decompressed(bytes(data), answer.head.headers.get("content-encoding", "identity"), most_bytes)
 
 

@@ -67,7 +67,9 @@ class Connection:
         parts = urlsplit(url)
         with self.reading():
             self._leave_last_answer()
-            reused = self._origin == origin_of(url) and self._http is not None
+            # http.client drops its socket after an answer that was said to be the last
+            alive = self._http is not None and self._http.sock is not None
+            reused = alive and self._origin == origin_of(url)
             if not reused:
                 self.close()
                 self._connect(parts, url)

@@ -19,6 +19,7 @@ from launcher.models.network.connection import (
 from launcher.models.network.trouble import Trouble, TroubleKind
 
 _MOST_REDIRECTS = 6
+_LONGEST_REASON = 200
 # identity: a range counts the file's own bytes, not compressed ones
 _AGENT = {"Accept-Encoding": "identity", "User-Agent": "gguf-launcher"}
 
@@ -128,4 +129,6 @@ def _with_user(url: str, own: str) -> str:
 def _first_line(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "it said nothing for too long"
-    return (str(error).strip().splitlines() or [""])[0] or type(error).__name__
+    # http.client quotes what the server sent
+    line = (str(error).strip().splitlines() or [""])[0][:_LONGEST_REASON] or type(error).__name__
+    return "".join(sign if sign.isprintable() else "?" for sign in line)
