@@ -47,7 +47,7 @@ def read_tensors(
             raise BadGguf(f"tensor {tensor.name!r} has offset {tensor.offset}, and {offset} is expected")
         end = offset + tensor.size_bytes
         offset = pad(end, alignment)
-        if tensor.size_bytes > _SIZE_MAX - (alignment - 1) or offset > _SIZE_MAX:
+        if offset > _SIZE_MAX:
             raise BadGguf(f"tensor {tensor.name!r} ends at byte {end}, beyond what 64 bits can address")
         tensors.append(tensor)
     return tuple(tensors), end
@@ -88,8 +88,8 @@ def _count_elements(name: str, shape: tuple[int, ...]) -> int:
     for n in shape:
         if n < 0:
             raise BadGguf(f"tensor {name!r} has a dimension of {n} elements")
-        # gguf.cpp skips the test for 0 and 1, and a 0 before it makes every later product 0
-        if n > 1 and n_elements > _INT64_MAX // n:
+        # a 0 makes every later product 0, as in gguf.cpp
+        if n and n_elements > _INT64_MAX // n:
             raise BadGguf(f"tensor {name!r} of shape {shape} has more elements than 63 bits can count")
         n_elements *= n
     return n_elements

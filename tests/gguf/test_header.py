@@ -195,7 +195,11 @@ def claims(least: int) -> bytes:
 def test_a_claim_of_gigabytes_is_refused_not_asked_for() -> None:
     with pytest.raises(BadGguf, match="the most this reader takes"):
         parse_header(claims(MAX_HEADER_BYTES))
-    assert isinstance(parse_header(claims(MAX_HEADER_BYTES - 100)), NeedMore)
+    before = len(claims(0))
+    most = parse_header(claims(MAX_HEADER_BYTES - before))
+    assert most == NeedMore(n_bytes=MAX_HEADER_BYTES)
+    with pytest.raises(BadGguf, match=f"at least {MAX_HEADER_BYTES + 1} bytes"):
+        parse_header(claims(MAX_HEADER_BYTES - before + 1))
 
 
 def assert_prefixes_lead_to(data: bytes, lengths: list[int]) -> None:
@@ -213,6 +217,34 @@ def test_every_prefix_needs_more_until_it_is_the_header() -> None:
     metadata = SMALL | {"f": Typed(ValueType.F64, [1.0, 2.0]), "long": ["ab"] * 12, "general.alignment": 64}
     data = build_header(metadata, TWO, alignment=64) + bytes(80)
     assert_prefixes_lead_to(data, list(range(len(data))))
+
+
+def asked_for(data: bytes) -> list[int]:
+    """The lengths that a reader asks for on its way through the header, each as soon as it can know it."""
+    lengths: list[int] = []
+    for length in range(len(data)):
+        answer = parse_header(data[:length])
+        assert isinstance(answer, NeedMore)
+        if answer.n_bytes not in lengths:
+            lengths.append(answer.n_bytes)
+    return lengths
+
+
+def test_what_the_counts_promise_is_asked_for_at_once() -> None:
+    # 24 bytes, with the counts; then two tensors of 24 each; what names (2, 1) and dimensions (16, 8) add; padding
+    tensors = [Tensor("ab", (3, 1)), Tensor("c", (5,))]
+    assert asked_for(build_header((), tensors)) == [24, 72, 74, 90, 91, 99, 128]
+    # behind an item whose length is read (8 bytes), the other keys of 14 each and both tensors
+    data = build_header({"k": True, "list": ["x"], "e": 7}, tensors)
+    first, second, third = 24 + 28 + 48, 38 + 14 + 48, 75 + 48
+    assert asked_for(data) == [
+        24,
+        *(first + n for n in (8, 9, 13, 14)),  # its name, its type, its value
+        *(second + n for n in (12, 16, 20, 28, 36, 37)),  # an element type, a count, lengths and strings
+        *(third + n for n in (8, 9, 17)),
+        *(92 + n for n in (50, 66, 67, 75)),
+        192,
+    ]
 
 
 def test_prefixes_of_a_real_vocabulary_need_more() -> None:
