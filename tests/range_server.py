@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 class Faults:
     """`status` answers nothing else; `ignore_ranges` sends 200 and everything; `break_off_at` closes the connection
     at that byte of the file, `breaks` times; `shift` starts ranges too late; `short_by` ends them
-    too soon, properly closed; `etags` are given out in turn.
+    too soon, properly closed; `flips` answers have a wrong first byte; `etags` are given out in turn.
     """
 
     status: int | None = None
@@ -25,6 +25,7 @@ class Faults:
     breaks: int = 1
     shift: int = 0
     short_by: int = 0
+    flips: int = 0
     redirect_to: str | None = None
     etags: list[str | None] = field(default_factory=lambda: ['"v1"'])
 
@@ -101,7 +102,11 @@ class _Handler(BaseHTTPRequestHandler):
             faults.breaks -= 1
             end = faults.break_off_at
             self.close_connection = True
-        self._body(state, content[first:end].ljust(end - first if end > len(content) else 0, b"\0"))
+        body = content[first:end].ljust(end - first if end > len(content) else 0, b"\0")
+        if faults.flips:
+            faults.flips -= 1
+            body = bytes([body[0] ^ 0xFF]) + body[1:]
+        self._body(state, body)
 
     def _head(self, status: int, length: int, headers: dict[str, str]) -> None:
         self.send_response(status)

@@ -132,6 +132,14 @@ def test_files_that_are_no_models(server: RangeServer) -> None:
     fails(f"{server.url}/short.gguf", BadGguf, "it has 5 bytes")
 
 
+def test_a_header_that_was_damaged_once_is_fetched_once_more(server: RangeServer, tiny: str) -> None:
+    server.faults["tiny-Q8_0.gguf"] = Faults(flips=1)
+    assert open_url(tiny, QUICK_READS).model.model_id == "tiny-Q8_0"
+    assert len(server.requests) == 2
+    server.faults["tiny-Q8_0.gguf"] = Faults(flips=2)
+    fails(tiny, BadGguf, "tiny-Q8_0.gguf")
+
+
 def test_nobody_listens(tiny: str) -> None:
     fails("http://127.0.0.1:9/a.gguf", TryAgain, "cannot be read")
 

@@ -26,7 +26,7 @@ from launcher.models.refs import ModelRef, RefKind
 from launcher.models.store import HubStore
 from launcher.models.url import open_url
 from launcher.system.certificates import CERTIFICATE_VARIABLES, trusted_certificates
-from tests.fakes.hub import FakeHub
+from tests.fakes.hub import FakeHub, Fault
 from tests.pulling import QUICK, QUICK_READS
 from tests.tiny_gguf import tiny_split
 
@@ -119,6 +119,38 @@ def test_an_unknown_authority_is_refused_with_the_way_out(
     assert "SSL_CERT_FILE" in (caught.value.hint or "")
     with pytest.raises(UsageError, match="its certificate is not trusted"):
         open_url(f"{hub.url}/{REPO}/resolve/main/x.gguf")
+
+
+@pytest.mark.parametrize("where", ["api", "resolve", "storage"])
+def test_a_redirect_to_plain_http_is_refused(
+    *,
+    hub: FakeHub,
+    authority: Authority,
+    endpoint: Endpoint,
+    store: HubStore,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
+    (name, *_) = SHARDS
+    url = f"{hub.url}/{REPO}/resolve/main/{name}"
+    with FakeHub() as plain:
+        plain.publish(REPO, SHARDS)
+        located = open_repo(ModelRef(kind=RefKind.HUB, name=REPO), endpoint=endpoint, store=store)
+        open_url(url)
+        hub.faults.append(Fault(where=where, redirect_to=f"{plain.url}/{REPO}/resolve/main/{name}"))
+        with pytest.raises(UsageError, match="redirects from https to http"):
+            open_repo(
+                ModelRef(kind=RefKind.HUB, name=REPO),
+                endpoint=endpoint,
+                store=HubStore(folder=store.folder / "other"),
+            )
+        if where != "api":
+            with pytest.raises(UsageError, match="redirects from https to http"):
+                open_url(url)
+            with pytest.raises(UsageError, match="redirects from https to http"):
+                fetch_hub_files(located, endpoint=endpoint, store=store, options=OPTIONS)
+        assert plain.seen == []
 
 
 def test_an_authority_that_is_lost_between_listing_and_bytes_is_refused(

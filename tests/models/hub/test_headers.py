@@ -55,6 +55,15 @@ def test_a_header_that_was_damaged_on_the_way_is_not_a_traceback(
         open_repo(ref("Q8_0"), endpoint=endpoint, store=store)
 
 
+def test_a_header_that_was_damaged_once_is_fetched_once_more(
+    hub: FakeHub, commit: str, endpoint: Endpoint, store: HubStore
+) -> None:
+    hub.faults.append(Fault(flip_at=0, times=1))
+    located = open_repo(ref("Q8_0"), endpoint=endpoint, store=store)
+    assert Q8.startswith(located.raw_headers[0])
+    assert len(hub.asked("storage")) == len(hub.asked("hub", match="/resolve/")) == 2
+
+
 def test_headers_of_files_in_the_cache_are_read_there(
     hub: FakeHub, commit: str, endpoint: Endpoint, store: HubStore, tmp_path: Path
 ) -> None:
