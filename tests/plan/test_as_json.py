@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from launcher.machine.machine import Device
-from launcher.plan.as_json import plan_json, shortfall_json
+from launcher.plan.amounts import Amount, Basis
+from launcher.plan.as_json import basis_of, plan_json, shortfall_json
 from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.search.choice import Choice
 from launcher.plan.search.search import search
 from launcher.plan.search.task import Offer, Task
 from launcher.plan.workload import Workload
-from tests.plan.planned import make_plan
+from tests.plan.planned import ledger_row, make_plan, small_plan
 from tests.plan.shapes import cards, machine, model
 
 CARDS: tuple[Device, ...] = cards(250, 120)
@@ -56,6 +58,7 @@ def test_the_document_of_a_plan() -> None:
         assert row["free_bytes"] == row["budget_bytes"] - parts
     assert document["alternatives"][0]["missing_bytes"] > 0
     assert document["alternatives"][0]["quant"] == "big"
+    assert document["argv"] == ["llama-server", "-c", "2048"]
     assert document["env"] == {"A": "B"}
     assert document["forecast"]["decode_tps"]["low"] < document["forecast"]["decode_tps"]["high"]
     assert document["prices"]
@@ -68,3 +71,20 @@ def test_the_document_of_a_shortfall() -> None:
     assert document["shortfall"]["where"] == "host"
     assert document["argv"] is None
     assert set(document) == set(plan_json(a_plan()))
+
+
+def test_what_is_not_known_is_null() -> None:
+    document = plan_json(small_plan("CUDA0"))
+    assert document["argv"] is None
+    assert document["settings"]["cpus"] is None
+    bound = plan_json(replace(small_plan("CUDA0"), cpus=(0, 1, 2, 8)))
+    assert bound["settings"]["cpus"] == "0-2,8"
+
+
+def test_a_ledger_is_as_sure_as_its_least_sure_amount() -> None:
+    row = ledger_row("CUDA0", weights=1)
+    assert basis_of([row]) is Basis.EXACT
+    assert basis_of([replace(row, kv=Amount(n_bytes=1, basis=Basis.ESTIMATED))]) is Basis.ESTIMATED
+    band = Amount(n_bytes=0, basis=Basis.ESTIMATED, band_bytes=1)
+    assert basis_of([replace(row, kv=band)]) is Basis.ESTIMATED
+    assert basis_of([replace(row, kv=replace(band, band_bytes=0))]) is Basis.EXACT

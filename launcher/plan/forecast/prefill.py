@@ -23,8 +23,6 @@ _OFFLOAD_FROM = 32  # tokens; GGML_OP_OFFLOAD_MIN_BATCH's default (ggml-backend.
 
 def prompt_seconds(stages: Sequence[Stage], n_tokens: int, ubatch: int, depth: int) -> float:
     """Return the seconds for `n_tokens` of prompt after `depth` cached ones."""
-    if n_tokens <= 0:
-        return 0.0
     n_batches = math.ceil(n_tokens / ubatch)
     offloads = min(n_tokens, ubatch) >= _OFFLOAD_FROM
     return sum(_seconds(stage, n_tokens, n_batches, depth, offloads=offloads) for stage in stages)

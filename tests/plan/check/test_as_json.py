@@ -21,3 +21,8 @@ def test_the_document() -> None:
     assert document["layers"][1]["layers"] == "7-12"
     assert document["layers"][1]["n_expert_blocks"] == 5
     assert document["settings"]["load_mode"] == "mmap"
+
+
+def test_a_tensor_split_is_written_if_there_is_one() -> None:
+    assert check_json(verdict("-c 4096 -ts 1,3"))["settings"]["tensor_split"] == [1.0, 3.0]
+    assert check_json(verdict("-c 4096"))["settings"]["tensor_split"] is None

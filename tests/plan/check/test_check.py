@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from launcher.plan.amounts import HOST, Basis
 from launcher.plan.check.as_json import check_json
 from launcher.plan.expert_pattern import placement_pattern
@@ -145,3 +147,22 @@ def test_a_draft_model_on_one_device_is_not_divided() -> None:
     for devices in ((), ("CUDA1",)):
         verdict("-c 4096 -sm tensor", oracle=Says({}), beside=draft(drafts, *devices))
     assert [question.split_mode for question in drafts.asked] == ["tensor", "layer"]
+
+
+# Says' rows on a card that has so many MiB besides what backend and margin take: 10 weights, 20 caches, 1 compute.
+@pytest.mark.parametrize(
+    ("free_mib", "stage"), [(9, "weights"), (10, "kv"), (29, "kv"), (30, "compute"), (31, None)]
+)
+def test_a_card_is_full_to_the_last_byte_before_it_is_over(free_mib: int, stage: str | None) -> None:
+    found = verdict("-c 4096 -cram 0", machine(*cards(free_mib)), oracle=Says({}))
+    assert [failure.stage for failure in found.failures] == ([stage] if stage else [])
+    assert found.fits is (stage is None)
+
+
+def test_only_the_prompt_cache_is_over_where_all_else_fills_the_ram() -> None:
+    # 512 MiB left to others, up to 192 for the engine itself, 31 for the rows.
+    box = machine(ram_bytes=(512 + 192 + 31) * MIB)
+    assert verdict("-c 4096 -cram 0", box, oracle=Says({})).fits
+    found = verdict("-c 4096 -cram 1", box, oracle=Says({}))
+    assert [(failure.where, failure.stage) for failure in found.failures] == [(HOST, "cache")]
+    assert found.failures[0].missing_bytes == MIB

@@ -14,12 +14,16 @@ from launcher.plan.check.configuration import (
     pool_size,
     question_of_configuration,
     refusal_of,
+    settled_companions,
     settled_load_mode,
     used_devices,
     visible_devices,
 )
+from launcher.plan.companions import Companions, ProjectorRequest
 from launcher.plan.modes import LoadMode, SplitMode, TensorOverride
 from launcher.units import GIB
+from tests.plan.check.checks import SILENT, draft
+from tests.plan.memory.companion_files import Silent, projector
 from tests.plan.shapes import cards, device
 
 TWO = cards(1000, 2000)
@@ -69,12 +73,17 @@ def test_which_devices_are_used() -> None:
 
 
 @pytest.mark.parametrize(
-    "configuration",
-    [Configuration(devices=("CUDA7",)), Configuration(split_mode=SplitMode.NONE, main_gpu=2)],
+    ("configuration", "why"),
+    [
+        (Configuration(devices=("CUDA7",)), "CUDA7, and this machine has CUDA0, CUDA1"),
+        (Configuration(split_mode=SplitMode.NONE, main_gpu=2), "beyond the 2 devices"),
+    ],
 )
-def test_a_device_that_is_not_there(configuration: Configuration) -> None:
-    with pytest.raises(UsageError):
+def test_a_device_that_is_not_there(configuration: Configuration, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
         ids(configuration)
+    with pytest.raises(UsageError, match="CUDA0, and this machine has no device"):
+        used_devices(Configuration(devices=("CUDA0",)), ())
 
 
 def test_visible_devices_are_numbered_anew() -> None:
@@ -96,6 +105,8 @@ def test_virtual_devices_share_their_cards() -> None:
     first, second = TWO
     three = visible_devices(TWO, {"GGML_CUDA_DEVICES": "3"})
     assert [each.id for each in three] == ["CUDA0", "CUDA1", "CUDA2"]
+    named = visible_devices((first, replace(second, uuid="GPU-1")), {"GGML_CUDA_DEVICES": "3"})
+    assert [each.uuid for each in named] == [None, "GPU-1", None]  # a shared card is nobody's
     assert [each.total_bytes for each in three] == [
         first.total_bytes // 2,
         second.total_bytes,
@@ -158,3 +169,23 @@ def test_auto_maps_unless_a_device_cannot() -> None:
     assert settled_load_mode(Configuration(load_mode=LoadMode.MMAP), integrated) is LoadMode.MMAP
     metal = (device(0, GIB, shares_host_memory=True, backend=Backend.METAL),)
     assert settled_load_mode(Configuration(), metal) is LoadMode.MMAP
+
+
+def test_companions_have_one_device_under_split_mode_none() -> None:
+    one = Configuration(split_mode=SplitMode.NONE, main_gpu=1)
+
+    def settled(configuration: Configuration, *devices: str, where: str | None = None) -> Companions:
+        request = ProjectorRequest(path="p.gguf", where=where)
+        companions = replace(draft(SILENT, *devices), projector=projector(Silent(), request).projector)
+        return settled_companions(configuration, companions, TWO)
+
+    def places(companions: Companions) -> tuple[tuple[str, ...] | None, str | None]:
+        assert companions.draft is not None
+        assert companions.projector is not None
+        return companions.draft.request.devices, companions.projector.request.where
+
+    assert places(settled(one, "CUDA0", "CUDA1")) == (("CUDA1",), "CUDA0")
+    assert places(settled(one, "CUDA0", where="CUDA1")) == (("CUDA0",), "CUDA1")
+    assert places(settled(one, where=HOST)) == (None, HOST)
+    assert places(settled(replace(one, devices=()))) == (None, HOST)
+    assert places(settled(Configuration(), "CUDA0", "CUDA1")) == (("CUDA0", "CUDA1"), None)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from launcher.plan.amounts import HOST
-from launcher.units import GIB
-from tests.plan.check.checks import has_reason, verdict
+from launcher.units import GIB, MIB
+from tests.plan.check.checks import Says, has_reason, verdict
 from tests.plan.shapes import cards, machine
 
 
@@ -45,6 +45,7 @@ def test_experts_of_the_first_blocks_on_the_host_empty_the_wrong_card() -> None:
             "-c 8192 -ot x=CPU",
             "changes nothing: an override of tensors (-ot, --cpu-moe, --n-cpu-moe) is given",
         ),
+        ("-c 8192 -sm row", "changes nothing: --split-mode row is given"),
     ],
 )
 def test_what_fit_would_change(line: str, sentence: str) -> None:
@@ -61,12 +62,19 @@ def test_fit_does_not_look_at_the_hosts_memory() -> None:
     assert [(failure.where, failure.stage) for failure in found.failures] == [(HOST, "cache")]
     assert has_reason(found, "--fit is on and changes nothing: it does not look at the host's memory")
     assert has_reason(found, "counted at its limit of 4.0 GiB, as asked")
+    assert has_reason(found, "RAM needs")
 
 
 def test_what_is_only_short_of_the_margin_may_start() -> None:
     found = verdict("-ngl 99 -c 4096", machine(*cards(160)))
     assert [failure.where for failure in found.failures] == ["CUDA0"]
+    assert has_reason(found, "CUDA0 needs")
     assert has_reason(found, "kept free there: it may start and fail later")
+    # CUDA's margin is 424 MiB; 30 MiB of weights and caches are on the card.
+    for short_mib, starts in ((424, True), (425, False)):
+        found = verdict("-c 4096", machine(*cards(100)), oracle=Says({"CUDA0": 70 + short_mib}))
+        assert found.failures[0].missing_bytes == short_mib * MIB
+        assert has_reason(found, "less than the 424.0 MiB kept free there: it may start") is starts
 
 
 def test_a_prompt_cache_without_limit_is_told_about() -> None:
@@ -79,6 +87,8 @@ def test_a_cache_that_stays_on_the_host() -> None:
     found = verdict("-c 4096 -nkvo")
     assert [row.kv.n_bytes == 0 for row in found.ledger] == [True, True, False]
     assert has_reason(found, "the KV cache is on the host: --no-kv-offload")
+    assert not has_reason(verdict("-c 4096"), "--no-kv-offload")
+    assert not has_reason(verdict("-c 4096 -nkvo", machine()), "--no-kv-offload")  # where else
 
 
 def test_devices_that_are_left_out() -> None:
@@ -92,3 +102,39 @@ def test_devices_that_are_left_out() -> None:
 def test_a_pattern_that_finds_nothing_is_named() -> None:
     assert has_reason(verdict("-c 4096 -ot exps_typo=CPU"), "-ot exps_typo=host finds no tensor")
     assert not has_reason(verdict("-c 4096 -ncmoe 99"), "finds no tensor")
+    assert not has_reason(verdict("-c 4096 -ot exps=CPU"), "finds no tensor")
+
+
+def test_fit_has_no_layers_to_place_without_devices_and_no_split_to_keep_on_one() -> None:
+    tight = machine(ram_bytes=640 * MIB)
+    assert has_reason(verdict("", tight), "would shorten the context, to 4096 tokens at the least")
+    assert not has_reason(verdict("", tight), "put layers")
+    assert has_reason(verdict("-c 8192", tight), "--fit is on and changes nothing: -c is given")
+    for flags in ("-ts 1", "-sm row"):
+        assert has_reason(
+            verdict(f"-c 8192 {flags}", machine(*cards(10))), "itself would put layers or experts on the host"
+        )
+
+
+def test_one_card_has_its_layers_undivided() -> None:
+    found = verdict("-c 4096", machine(*cards(2000)))
+    assert "CUDA0 blocks 0-11 and the output layer" in found.reasons
+    found = verdict("-c 4096 -ts 1,12", machine(*cards(2000, 2000)))
+    assert has_reason(found, "layers by count, in proportion 1:12: CUDA0 block 0, CUDA1 blocks 1-11 and the")
+
+
+@pytest.mark.parametrize(
+    ("line", "ram_mib"),
+    [
+        ("-ot 'blk\\.(0|7)\\.ffn_.*_exps=CPU'", 64 * 1024),  # both cards lost a block's experts
+        ("-ncmoe 6 -dev CUDA0,CUDA1", 700),
+    ],
+)
+def test_an_imbalance_is_named_only_where_one_card_was_emptied_for_another(line: str, ram_mib: int) -> None:
+    free_mib = 120 if ram_mib > 1024 else 4000
+    found = verdict(
+        f"-c 512 -ub 128 -cram 0 {line}", machine(*cards(free_mib, free_mib), ram_bytes=ram_mib * MIB)
+    )
+    assert found.assignment.moved_blocks
+    assert found.failures
+    assert not has_reason(found, "layers are split by count, not by bytes")
