@@ -41,9 +41,10 @@ def describe_placement(
             f"{', '.join(passed_over)} {are} left out: no less of the model is on devices without {them}"
         )
     if idle and _all_on_devices(placement):
-        are, others = "is" if len(idle) == 1 else "are", "other" + "s" * (len(placement.devices) != 1)
+        are = "is" if len(idle) == 1 else "are"
+        others_hold = "other holds" if len(placement.devices) == 1 else "others hold"
         reasons.append(
-            f"{', '.join(idle)} {are} not needed: the {others} hold everything, and one request is computed "
+            f"{', '.join(idle)} {are} not needed: the {others_hold} everything, and one request is computed "
             "by one device after the other, so more would not make it faster"
         )
     if weights.stuck_bytes and placement.devices:

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from launcher.plan.forecast.turn import GUESS_BAND, Turn, forecast_turn
-from tests.plan.forecast.stages import CARD, stage
+import pytest
+
+from launcher.plan.forecast.decode import Stage, token_seconds
+from launcher.plan.forecast.prefill import prompt_seconds
+from launcher.plan.forecast.turn import (
+    DECODE_BAND,
+    GUESS_BAND,
+    HOST_BAND,
+    HOST_PREFILL_BAND,
+    PREFILL_BAND,
+    Band,
+    Turn,
+    forecast_turn,
+)
+from tests.plan.forecast.stages import CARD, HOST, stage
 
 
 def test_a_band_widens_for_what_is_guessed() -> None:
@@ -20,3 +33,50 @@ def test_a_turn_is_made_to_fit_a_small_context() -> None:
     small = Turn().within(4096)
     assert small.cached_tokens + small.prompt_tokens + small.reply_tokens <= 4096
     assert Turn().within(32768) == Turn()
+
+
+def spread(band: Band) -> tuple[float, float]:
+    return round(band.mid / band.low, 6), round(band.high / band.mid, 6)
+
+
+@pytest.mark.parametrize(
+    ("stages", "decode", "prefill"),
+    [
+        ([stage(CARD, 1e9)], DECODE_BAND, PREFILL_BAND),
+        ([stage(CARD, 1e9), stage(HOST, 1e9)], HOST_BAND, HOST_PREFILL_BAND),
+        ([stage(CARD, 1e9), stage(HOST, 0)], DECODE_BAND, PREFILL_BAND),  # a host that reads nothing
+        ([stage(replace(CARD, known=False), 1e9)], GUESS_BAND, GUESS_BAND),
+        ([stage(CARD, 1e9), stage(replace(HOST, known=False), 0)], DECODE_BAND, PREFILL_BAND),
+    ],
+)
+def test_bands_are_as_wide_as_the_slowest_part_is_unsure(
+    stages: list[Stage], decode: float, prefill: float
+) -> None:
+    found = forecast_turn(stages, Turn(), 512)
+    assert spread(found.decode) == (decode, decode)
+    assert spread(found.prefill) == (prefill, prefill)
+    assert len(found.assumptions) == sum(each.read_bytes > 0 for each in stages)
+    assert found.assumptions[0] == f"CUDA0: 1000 GB/s, {stages[0].processor.source}"
+
+
+def test_a_turn_is_its_prompt_and_then_its_reply_at_the_depth_in_between() -> None:
+    stages = [stage(CARD, 1e9)]
+    found = forecast_turn(stages, Turn(cached_tokens=1000, prompt_tokens=600, reply_tokens=300), 512)
+    token, prompt = token_seconds(stages, 1750), prompt_seconds(stages, 600, 512, 1000)
+    assert found.decode.mid == 1 / token
+    assert found.prefill.mid == 600 / prompt
+    reply = 300 * token
+    assert found.turn_seconds == Band(
+        low=prompt / PREFILL_BAND + reply / DECODE_BAND,
+        mid=prompt + reply,
+        high=prompt * PREFILL_BAND + reply * DECODE_BAND,
+    )
+
+
+@pytest.mark.parametrize(
+    ("ctx_size", "expected"),
+    [(8704, (6144, 2048, 512)), (8703, (6143, 2047, 511)), (4352, (3072, 1024, 256)), (1, (0, 1, 1))],
+)
+def test_a_turn_is_cut_in_proportion(ctx_size: int, expected: tuple[int, int, int]) -> None:
+    cut = Turn().within(ctx_size)
+    assert (cut.cached_tokens, cut.prompt_tokens, cut.reply_tokens) == expected
