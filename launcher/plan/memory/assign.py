@@ -54,14 +54,14 @@ def assign_layers(question: Question, n_block: int) -> tuple[str, ...]:
     start = max(n_block + 1 - wanted, 0)
     active = min(wanted, n_block + 1)
     shares = question.tensor_split or tuple(float(_free(device)) for device in devices)
-    shares = (*shares, *(0.0,) * (len(devices) - len(shares)))[: len(devices)]
+    shares = (*shares, *(0.0,) * len(devices))[: len(devices)]
+    if not any(shares):
+        shares = (1.0,) * len(devices)  # nothing is free anywhere: no share is right, and none fits
     # In single precision, as llama.cpp has it: with doubles, thirds would fall elsewhere.
     sums = list(accumulate(shares, lambda total, share: _single(total + _single(share)), initial=0.0))[1:]
     splits = [_single(total / sums[-1]) for total in sums]
     return tuple(
-        HOST
-        if layer < start
-        else devices[min(bisect.bisect_right(splits, _single((layer - start) / active)), len(devices) - 1)].id
+        HOST if layer < start else devices[bisect.bisect_right(splits, _single((layer - start) / active))].id
         for layer in range(n_block + 1)
     )
 

@@ -11,7 +11,7 @@ from launcher.plan.oracle import Answer, Question, Refusal
 from launcher.plan.plan import Plan
 from launcher.plan.workload import Workload
 from launcher.units import GIB, MIB
-from tests.plan.check.checks import Refuses, Says, draft, has_reason, verdict
+from tests.plan.check.checks import SILENT, Refuses, Says, draft, has_reason, verdict
 from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, machine, model
 
@@ -166,3 +166,9 @@ def test_only_the_prompt_cache_is_over_where_all_else_fills_the_ram() -> None:
     found = verdict("-c 4096 -cram 1", box, oracle=Says({}))
     assert [(failure.where, failure.stage) for failure in found.failures] == [(HOST, "cache")]
     assert found.failures[0].missing_bytes == MIB
+
+
+def test_cards_without_a_free_byte_are_over_budget_and_nothing_else() -> None:
+    found = verdict("-c 4096", machine(*cards(-1024, -1024)), beside=draft(SILENT))
+    assert {failure.where for failure in found.failures} == {"CUDA0", "CUDA1"}
+    assert not found.fits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -54,6 +55,17 @@ def test_layers_by_count(split: tuple[float, ...], layers: int | None, expected:
 
 def test_free_memory_decides_where_nobody_does() -> None:
     assert Counter(assign_layers(question(cards(0, 3072)), 9)) == {"CUDA0": 2, "CUDA1": 8}
+    first, second = cards(1024, 1024)
+    busy = replace(first, free_bytes=first.total_bytes // 4)
+    assert Counter(assign_layers(question((busy, second)), 9)) == {"CUDA0": 2, "CUDA1": 8}
+    idle = replace(first, free_bytes=None)
+    assert Counter(assign_layers(question((idle, second)), 9)) == {"CUDA0": 5, "CUDA1": 5}
+
+
+def test_devices_without_free_memory_share_evenly() -> None:
+    full = cards(-1024, -1024)
+    assert [each.free_bytes for each in full] == [0, 0]
+    assert Counter(assign_layers(question(full), 9)) == {"CUDA0": 5, "CUDA1": 5}
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=8))
@@ -90,6 +102,12 @@ def test_experts_that_were_moved() -> None:
     assert assignment.share("CUDA0").expert_blocks == (4, 5, 6)
     assert assignment.share("CUDA1").expert_blocks == (2, 3, *range(7, 12))
     assert assignment.share("CUDA0").layers == tuple(range(7))
+    sizes = {"up": 0, "gate": 0, "down": 0}
+    for tensor in file.tensors:
+        if tensor.name.startswith(("blk.4.", "blk.5.", "blk.6.")) and "_exps" in tensor.name:
+            sizes[tensor.name.split("_")[1]] += tensor.size_bytes
+    assert all(sizes.values())
+    assert assignment.share("CUDA0").expert_bytes == sum(sizes.values())
 
 
 def test_types_without_a_kernel_stay_on_the_host() -> None:
