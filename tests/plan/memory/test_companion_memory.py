@@ -13,7 +13,7 @@ from launcher.plan.amounts import HOST, NOTHING, Amount, Basis
 from launcher.plan.companions import Companions, Draft, DraftRequest, ProjectorRequest
 from launcher.plan.memory.budget import read_budgets
 from launcher.plan.memory.companion_memory import size_companions
-from launcher.plan.oracle import ProjectorAnswer, ProjectorQuestion, Question, Refusal
+from launcher.plan.oracle import Answer, ProjectorAnswer, ProjectorQuestion, Question, Refusal
 from launcher.plan.plan import Shortfall
 from launcher.plan.search.search import search
 from launcher.plan.search.task import Offer, Task
@@ -201,3 +201,38 @@ def test_the_choice_of_a_quant_has_room_for_companions() -> None:
     (rejected,) = together.rejected
     assert (rejected.quant, rejected.where) == ("Q8_0", HOST)
     assert all(row.free_bytes >= 0 for row in together.plan.ledger)
+
+
+def test_a_projectors_compute_may_grow_to_its_largest_image() -> None:
+    """Four times the warm-up's: the band reaches up to it, simulated or not."""
+    main = Question(model="m.gguf", devices=cards(4000), ctx_size=4096)
+
+    def compute_of(oracle: Silent) -> Amount:
+        wanted = projector(oracle)
+        assert wanted.projector is not None
+        pixtral = replace(wanted.projector, model=projector_file("pixtral"))
+        (held,) = size_companions(replace(wanted, projector=pixtral), main, machine(*cards(4000)), ()).rows
+        return held.compute
+
+    simulated = compute_of(Silent({"CUDA0": 100}))
+    assert (simulated.n_bytes, simulated.band_bytes) == (100 * MIB, 300 * MIB)
+    estimated = compute_of(Silent())  # from nothing to twice the middle, and three more of it
+    assert estimated.band_bytes == 4 * estimated.n_bytes > 0
+
+
+def test_a_draft_models_rows_are_all_of_its_buffers() -> None:
+    answer = holding({HOST: 3})
+
+    def with_states(question: Question) -> Answer:
+        given = answer(question)
+        rows = tuple(replace(each, recurrent_bytes=5 * MIB, output_bytes=7 * MIB) for each in given.rows)
+        return replace(given, rows=rows)
+
+    companion = Draft(
+        request=DraftRequest(path="d.gguf"), model=model("llama"), path="d.gguf", oracle=Oracle(with_states)
+    )
+    main = Question(model="m.gguf", devices=(), ctx_size=4096)
+    (held,) = size_companions(Companions(draft=companion), main, machine(), ()).rows
+    sizes = (held.weights, held.kv, held.compute)
+    assert [amount.n_bytes // MIB for amount in sizes] == [1, 2 + 5, 3 + 7]
+    assert held.used_bytes == 18 * MIB

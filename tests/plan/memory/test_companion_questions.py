@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from launcher.machine.machine import Device
 from launcher.plan.companions import Companions, DraftRequest
 from launcher.plan.memory.companion_questions import draft_question, needs_main_context
+from launcher.plan.modes import SplitMode
 from launcher.plan.oracle import Question
 from tests.builders import build_header
 from tests.plan.memory.companion_files import draft, file_of, planned, rows_of
@@ -70,3 +74,39 @@ def test_drafts_that_need_the_main_context(types: tuple[str, ...], architecture:
     assert (
         needs_main_context(types, file_of(build_header({"general.architecture": architecture}))) is expected
     )
+
+
+def test_devices_are_as_the_machine_has_them_unless_the_split_is_by_what_is_left() -> None:
+    devices = cards(1000, 1000)
+    main = Question(model="m", devices=devices, ctx_size=4096, tensor_split=(5.0, 8.0))
+    ledger = planned(machine(*devices), Companions()).ledger
+
+    def used(request: DraftRequest, question: Question) -> tuple[Device, ...]:
+        companion = draft(request).draft
+        assert companion is not None
+        return draft_question(companion, question, devices, ledger).devices
+
+    assert used(DraftRequest(path="d"), main) == devices
+    assert used(DraftRequest(path="d", devices=("CUDA0",)), replace(main, tensor_split=())) == devices[:1]
+    by_free = used(DraftRequest(path="d"), replace(main, tensor_split=()))
+    assert (by_free[0].free_bytes or 0) < (devices[0].free_bytes or 0)
+
+
+@pytest.mark.parametrize(
+    ("devices", "expected"),
+    [
+        (None, SplitMode.TENSOR),  # the model's own
+        (("CUDA0",), SplitMode.LAYER),
+        (("CUDA0", "CUDA1"), SplitMode.TENSOR),
+        ((), SplitMode.TENSOR),
+    ],
+)
+@pytest.mark.parametrize("n_devices", [1, 2])
+def test_one_device_of_a_drafts_own_is_not_divided(
+    devices: tuple[str, ...] | None, expected: SplitMode, n_devices: int
+) -> None:
+    there = cards(1000, 1000)
+    main = Question(model="m", devices=there[:n_devices], ctx_size=4096, split_mode=SplitMode.TENSOR)
+    companion = draft(DraftRequest(path="d", devices=devices)).draft
+    assert companion is not None
+    assert draft_question(companion, main, there, ()).split_mode is expected
