@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from launcher.gguf.architecture import Mla
+from launcher.gguf.recurrence import Recurrence
 from launcher.plan.amounts import Basis
 from launcher.plan.memory.kv import cache_row_bytes, size_caches, state_bytes, window_cells
 from launcher.plan.modes import CacheType
@@ -74,3 +78,69 @@ def test_only_windows_and_recurrence_need_checkpoints() -> None:
 )
 def test_a_row_is_whole_blocks(cache_type: CacheType, n_bytes: int) -> None:
     assert cache_row_bytes(cache_type, 576) == n_bytes
+
+
+# Two blocks with 2 heads of 64 for keys and of 32 for values; the second can slide, with heads of 16 and 8.
+BLOCKS = replace(
+    architecture_of(model("llama")),
+    n_block=2,
+    n_head_kv=(2, 2),
+    n_embd_head_k=64,
+    n_embd_head_v=32,
+    n_embd_head_k_swa=16,
+    n_embd_head_v_swa=8,
+    kv_blocks=(True, True),
+    swa_blocks=(False, False),
+    recurrent_blocks=(False, False),
+)
+SLIDING = replace(BLOCKS, swa_blocks=(False, True), n_swa=100)
+FULL_CELL, SLIDING_CELL = 2 * (64 + 32) * 2, 2 * (16 + 8) * 2  # F16
+
+
+def test_a_block_caches_keys_and_values_of_every_cell() -> None:
+    caches = size_caches(BLOCKS, parameters(1024))
+    assert [block.n_bytes for block in caches.blocks] == [1024 * FULL_CELL] * 2
+    assert caches.cells == (1024,)
+    keys_only = replace(BLOCKS, mla=Mla(q_lora_rank=None, kv_lora_rank=1, key_length=1, value_length=1))
+    assert size_caches(keys_only, parameters(1024)).blocks[0].n_bytes == 1024 * 2 * 64 * 2
+    assert size_caches(replace(BLOCKS, n_loop=3), parameters(1024)).blocks[0].n_bytes == 3 * 1024 * FULL_CELL
+    indexed = size_caches(replace(BLOCKS, indexer_key_length=10), parameters(1024)).blocks[0]
+    assert indexed.n_bytes == 1024 * (FULL_CELL + 10 * 2)
+    without = size_caches(replace(BLOCKS, kv_blocks=(True, False)), parameters(1024))
+    assert [block.n_bytes for block in without.blocks] == [1024 * FULL_CELL, 0]
+
+
+@pytest.mark.parametrize(("n_parallel", "cells"), [(1, 768), (4, 1024), (40, 4096)])
+def test_a_window_has_cells_for_every_slot_and_one_batch(n_parallel: int, cells: int) -> None:
+    asked = parameters(4096, n_parallel=n_parallel)
+    caches = size_caches(SLIDING, asked)
+    assert caches.cells == (4096, cells)
+    assert [block.n_bytes for block in caches.blocks] == [4096 * FULL_CELL, cells * SLIDING_CELL]
+    assert state_bytes(SLIDING, asked) == 768 * SLIDING_CELL  # a checkpoint is one slot's
+    assert state_bytes(replace(SLIDING, kv_blocks=(True, False)), asked) == 0
+    assert state_bytes(SLIDING, parameters(300)) == 512 * SLIDING_CELL
+
+
+@pytest.mark.parametrize("n_parallel", [1, 3])
+def test_a_recurrent_state_is_f32_for_every_slot(n_parallel: int) -> None:
+    recurrent = replace(
+        BLOCKS,
+        recurrence=Recurrence(conv_elements=100, state_elements=1000),
+        recurrent_blocks=(True, False),
+        kv_blocks=(False, True),
+    )
+    asked = parameters(1024, n_parallel=n_parallel)
+    first, second = size_caches(recurrent, asked).blocks
+    assert (first.attention_bytes, first.recurrent_bytes) == (0, 4 * 1100 * n_parallel)
+    assert (second.attention_bytes, second.recurrent_bytes) == (1024 * FULL_CELL, 0)
+    assert size_caches(recurrent, asked).amount([0, 1]).n_bytes == first.n_bytes + second.n_bytes
+    assert state_bytes(recurrent, asked) == 4 * 1100
+
+
+def test_caches_that_are_not_modelled_are_an_estimate_for_every_slot() -> None:
+    odd = size_caches(replace(BLOCKS, name="deepseek4"), parameters(1024, n_parallel=3)).amount([0])
+    assert (odd.basis, odd.n_bytes, odd.band_bytes) == (
+        Basis.ESTIMATED, 1024 * FULL_CELL, 3 * 1024 * FULL_CELL
+    )  # fmt: skip
+    plain = size_caches(BLOCKS, parameters(1024)).amount([0])
+    assert (plain.basis, plain.band_bytes) == (Basis.EXACT, 0)
