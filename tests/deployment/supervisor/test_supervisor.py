@@ -19,6 +19,7 @@ from launcher.deployment.options import supervisor_command
 from launcher.deployment.process import MARKER
 from launcher.deployment.record import Phase
 from launcher.deployment.records import read_all
+from launcher.deployment.reserved import count_reserved
 from launcher.deployment.status import DeploymentState, read_status
 from launcher.deployment.supervisor.ready import LoadFailed
 from launcher.deployment.takedown import take_down
@@ -188,7 +189,7 @@ def test_what_was_promised_is_claimed_until_it_ends(deployments: Path, tmp_path:
     deployment = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path), **notes))
     [claim] = claims.read_claims(folder)
     assert (claim.name, claim.process, claim.loaded) == ("m", deployment.supervisor, True)
-    assert set(claims.reserved_bytes((claim,))) == {RAM}
+    assert set(count_reserved((claim,)).rows) == {RAM}
     take_down(deployments, "m")
     assert claims.read_claims(folder) == ()
 
