@@ -12,10 +12,10 @@ from launcher.models.hub.download import fetch_hub_files
 from launcher.models.hub.endpoint import Endpoint
 from launcher.models.hub.repo import open_repo
 from launcher.models.located import PullOptions
-from launcher.models.network.policy import Policy
 from launcher.models.refs import ModelRef, RefKind
 from launcher.models.store import HubStore
 from launcher.models.transfer.tuning import Tuning
+from launcher.system.network.policy import Policy
 
 UNIT = 1 << 16
 QUICK = Tuning(

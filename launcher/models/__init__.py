@@ -17,7 +17,6 @@ store.py            facts kept between runs
 hollow_copies.py    models with real headers and no weights
 hub/                Hugging Face
 files/              model files on this disk
-network/            one policy for every network read
 transfer/           resumed, hashed downloads
 kept/               what `ls` shows and `rm` removes
 profiles/           models by name

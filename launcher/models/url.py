@@ -10,15 +10,15 @@ from launcher.gguf.file_names import model_name, shard_name
 from launcher.gguf.header import Header
 from launcher.gguf.model import Shard
 from launcher.models.located import Located, UrlFiles
-from launcher.models.network.policy import LOOK_UP, Policy
-from launcher.models.network.ranged_file import RangedFile
-from launcher.models.network.reader import Reader
-from launcher.models.network.request import Resource
-from launcher.models.network.trouble import Trouble, TroubleKind
 from launcher.models.ranged_headers import assemble, read_remote_header
 from launcher.models.refs import safe_file_name
 from launcher.models.url_secrets import strip_secrets
 from launcher.system.certificates import AUTHORITY_HINT
+from launcher.system.network.policy import LOOK_UP, Policy
+from launcher.system.network.ranged_file import RangedFile
+from launcher.system.network.reader import Reader
+from launcher.system.network.request import Resource
+from launcher.system.network.trouble import Trouble, TroubleKind
 
 _AT_ONCE = 8  # shards whose headers are read side by side: one round trip each
 _BY_PATH = "download the file yourself and give its path"

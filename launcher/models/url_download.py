@@ -11,7 +11,6 @@ from launcher.models.files.disk_space import RUN_AGAIN, Destination, MissingFile
 from launcher.models.files.place import partial_path_of
 from launcher.models.files.plain_folder import PlainFolder, lock_path_of
 from launcher.models.located import Located, PullOptions, UrlFiles
-from launcher.models.network.trouble import Trouble, TroubleKind
 from launcher.models.store import HubStore
 from launcher.models.transfer.download import Download
 from launcher.models.transfer.partial_file import PartialFile, remove_partial_file
@@ -19,6 +18,7 @@ from launcher.models.transfer.transfer import download_all, tuning_here
 from launcher.models.url import file_name, shard_urls, why_url_not_read
 from launcher.models.url_secrets import strip_secrets
 from launcher.progress import OnProgress
+from launcher.system.network.trouble import Trouble, TroubleKind
 
 # The server has another file now than when the header was read.
 _CHANGED = frozenset({TroubleKind.CHANGED, TroubleKind.MISFIT})

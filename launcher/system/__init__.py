@@ -2,6 +2,8 @@
 
 settings.py      environment, folders and config file
 packages.py      pinned packages, with pip
+pip.py           run pip once, and judge it
+network/         one policy for every network read
 run_program.py   run a program, line by line
 locks.py         one writer at a time
 atomic_files.py  write whole or not at all

@@ -21,11 +21,11 @@ from launcher.models.hub.download import fetch_hub_files
 from launcher.models.hub.endpoint import Endpoint
 from launcher.models.hub.repo import open_repo
 from launcher.models.located import PullOptions
-from launcher.models.network.connection import Connection
 from launcher.models.refs import ModelRef, RefKind
 from launcher.models.store import HubStore
 from launcher.models.url import open_url
 from launcher.system.certificates import CERTIFICATE_VARIABLES, trusted_certificates
+from launcher.system.network.connection import Connection
 from tests.fakes.hub import FakeHub, Fault
 from tests.pulling import QUICK, QUICK_READS
 from tests.tiny_gguf import tiny_split

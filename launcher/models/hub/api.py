@@ -12,11 +12,11 @@ from launcher.gguf.model import Shard
 from launcher.models.hub.api_json import parse_commit, parse_page
 from launcher.models.hub.endpoint import Endpoint, not_cached
 from launcher.models.hub.failures import why_not_read
-from launcher.models.network.connection import origin_of
-from launcher.models.network.reader import Reader
-from launcher.models.network.request import Resource, why_forbidden
-from launcher.models.network.trouble import Trouble
 from launcher.models.refs import safe_file_name
+from launcher.system.network.connection import origin_of
+from launcher.system.network.reader import Reader
+from launcher.system.network.request import Resource, why_forbidden
+from launcher.system.network.trouble import Trouble
 from launcher.units import MIB
 
 T = TypeVar("T")

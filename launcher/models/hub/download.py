@@ -26,7 +26,6 @@ from launcher.models.hub.endpoint import Endpoint, not_cached, online
 from launcher.models.hub.failures import why_not_arrived
 from launcher.models.hub.local_copies import LocalCopies
 from launcher.models.located import HubFiles, Located, PullOptions
-from launcher.models.network.trouble import Trouble, TroubleKind
 from launcher.models.refs import safe_file_name
 from launcher.models.store import HubStore
 from launcher.models.transfer.download import Download
@@ -34,6 +33,7 @@ from launcher.models.transfer.partial_file import PartialFile, remove_partial_fi
 from launcher.models.transfer.transfer import download_all, tuning_here
 from launcher.progress import OnProgress, remark, silent
 from launcher.system.locks import exclusive_if_free
+from launcher.system.network.trouble import Trouble, TroubleKind
 
 
 def fetch_hub_files(

@@ -14,8 +14,8 @@ import huggingface_hub
 from huggingface_hub import constants
 
 from launcher.errors import NotFound, TryAgain
-from launcher.models.network.policy import LOOK_UP, Policy
 from launcher.models.url_secrets import strip_secrets
+from launcher.system.network.policy import LOOK_UP, Policy
 
 T = TypeVar("T")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from launcher.errors import HashMismatch, LauncherError, NotAllowed, NotFound, TryAgain, UsageError
 from launcher.models.hub.endpoint import Endpoint
-from launcher.models.network.trouble import Trouble, TroubleKind
 from launcher.models.transfer.download import Download
 from launcher.system.certificates import AUTHORITY_HINT
+from launcher.system.network.trouble import Trouble, TroubleKind
 
 _REFUSALS = frozenset({TroubleKind.REFUSED, TroubleKind.LINK})
 

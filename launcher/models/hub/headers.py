@@ -13,11 +13,11 @@ from launcher.models.hub.endpoint import Endpoint, not_cached
 from launcher.models.hub.failures import why_not_read
 from launcher.models.local import FileSource
 from launcher.models.located import HubFiles, Located
-from launcher.models.network.ranged_file import RangedFile
-from launcher.models.network.reader import Reader
-from launcher.models.network.request import Resource
 from launcher.models.ranged_headers import HeldBytes, assemble, read_header, read_remote_header
 from launcher.models.store import HubStore, Listing
+from launcher.system.network.ranged_file import RangedFile
+from launcher.system.network.reader import Reader
+from launcher.system.network.request import Resource
 
 _READERS = 4  # headers are a few round trips each; more would only queue at the Hub's rate limit
 

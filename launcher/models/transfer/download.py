@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from launcher.errors import LauncherError
-from launcher.models.network.trouble import Trouble
 from launcher.models.transfer.partial_file import PartialFile
+from launcher.system.network.trouble import Trouble
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

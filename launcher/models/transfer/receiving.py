@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 import time
 
-from launcher.models.network.connection import Connection
-from launcher.models.network.request import Answer
-from launcher.models.network.trouble import Trouble, TroubleKind
 from launcher.models.transfer.request import request_range
 from launcher.models.transfer.schedule import Span
 from launcher.models.transfer.state import OpenShard, ServerBusy, ShardFailed, TransferState
+from launcher.system.network.connection import Connection
+from launcher.system.network.request import Answer
+from launcher.system.network.trouble import Trouble, TroubleKind
 from launcher.units import KIB
 
 _FIRST_READ = 32 * KIB

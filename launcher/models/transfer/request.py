@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from launcher.models.network.answer import find_range_trouble
-from launcher.models.network.connection import Connection
-from launcher.models.network.request import Answer, Resource, ask
-from launcher.models.network.trouble import Trouble
 from launcher.models.transfer.download import Download
+from launcher.system.network.answer import find_range_trouble
+from launcher.system.network.connection import Connection
+from launcher.system.network.request import Answer, Resource, ask
+from launcher.system.network.trouble import Trouble
 
 
 def request_range(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from launcher.models.network.policy import wait_after
-from launcher.models.network.trouble import Trouble, TroubleKind
 from launcher.models.transfer.tuning import Tuning
+from launcher.system.network.policy import wait_after
+from launcher.system.network.trouble import Trouble, TroubleKind
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -7,12 +7,12 @@ import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from launcher.models.network.trouble import Trouble
 from launcher.models.transfer.digest import Digest
 from launcher.models.transfer.download import Download
 from launcher.models.transfer.partial_file import PartialFile
 from launcher.models.transfer.schedule import Schedule
 from launcher.models.transfer.tuning import Tuning
+from launcher.system.network.trouble import Trouble
 
 
 @dataclass(slots=True, kw_only=True)

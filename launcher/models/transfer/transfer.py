@@ -11,8 +11,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 
-from launcher.models.network.connection import Connection
-from launcher.models.network.trouble import Trouble, TroubleKind
 from launcher.models.transfer.digest import Digest
 from launcher.models.transfer.download import Download, Recipient
 from launcher.models.transfer.partial_file import PartialFile
@@ -23,6 +21,8 @@ from launcher.models.transfer.tuning import Tuning, connections_for
 from launcher.progress import OnProgress, Step, remark
 from launcher.system.cpus import usable_cpus
 from launcher.system.locks import exclusive_if_free
+from launcher.system.network.connection import Connection
+from launcher.system.network.trouble import Trouble, TroubleKind
 
 _TICK_S = 0.2
 _LEAVE_S = 3.0  # for threads to end; one that hangs in a name lookup is left behind

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from launcher.models.network.policy import NO_DEADLINE, Policy
+from launcher.system.network.policy import NO_DEADLINE, Policy
 from launcher.units import KIB, MIB
 
 _SHARDS, _MOST = 4, 16

@@ -19,11 +19,11 @@ from launcher.models.hub.download import fetch_hub_files
 from launcher.models.hub.endpoint import Endpoint
 from launcher.models.hub.repo import open_repo
 from launcher.models.located import Located, PullOptions
-from launcher.models.network.request import Answer
-from launcher.models.network.trouble import Trouble
 from launcher.models.refs import ModelRef, RefKind
 from launcher.models.store import HubStore
 from launcher.progress import OnProgress, Step, silent
+from launcher.system.network.request import Answer
+from launcher.system.network.trouble import Trouble
 from launcher.units import KIB
 from tests.fakes.hub import FakeHub, Fault, Seen
 from tests.moe_shards import moe_shards

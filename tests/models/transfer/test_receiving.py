@@ -14,10 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from launcher.models.network.answer import ResponseHead
-from launcher.models.network.connection import Connection
-from launcher.models.network.request import Answer
-from launcher.models.network.trouble import Trouble, TroubleKind
 from launcher.models.transfer import receiving
 from launcher.models.transfer.digest import Digest
 from launcher.models.transfer.download import Download
@@ -27,6 +23,10 @@ from launcher.models.transfer.schedule import Span
 from launcher.models.transfer.state import OpenShard, ServerBusy, ShardComplete, ShardFailed, TransferState
 from launcher.models.transfer.sync_and_hash import hash_rest
 from launcher.models.transfer.tuning import Tuning
+from launcher.system.network.answer import ResponseHead
+from launcher.system.network.connection import Connection
+from launcher.system.network.request import Answer
+from launcher.system.network.trouble import Trouble, TroubleKind
 
 UNIT = 8192
 RIGHT, WRONG = b"r" * UNIT, b"w" * UNIT

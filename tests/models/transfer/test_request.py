@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from launcher.models.network.connection import Connection
-from launcher.models.network.request import Answer
-from launcher.models.network.trouble import Trouble, TroubleKind
 from launcher.models.transfer import request
 from launcher.models.transfer.download import Download
 from launcher.models.transfer.request import request_range
+from launcher.system.network.connection import Connection
+from launcher.system.network.request import Answer
+from launcher.system.network.trouble import Trouble, TroubleKind
 from tests.models.transfer.test_transfer import DATA, Server, serving
 
 

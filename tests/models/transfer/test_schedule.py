@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.models.network.policy import wait_after
-from launcher.models.network.trouble import Trouble, TroubleKind
 from launcher.models.transfer.schedule import Schedule, Span
 from launcher.models.transfer.tuning import Tuning
+from launcher.system.network.policy import wait_after
+from launcher.system.network.trouble import Trouble, TroubleKind
 
 SMALL = Tuning(connections=3, span_bytes=40, unit_bytes=10, buffer_bytes=4, worthwhile_bytes=5, attempts=4)
 BROKE = Trouble(kind=TroubleKind.BROKE, reason="reset")

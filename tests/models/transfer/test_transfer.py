@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from launcher.errors import LauncherError, TryAgain
-from launcher.models.network.trouble import Trouble, TroubleKind
 from launcher.models.transfer.download import Download
 from launcher.models.transfer.partial_file import PartialFile
 from launcher.models.transfer.state import ServerBusy, ShardComplete, ShardFailed
@@ -25,6 +24,7 @@ from launcher.models.transfer.transfer import _Transfer, download_all
 from launcher.models.transfer.tuning import Tuning
 from launcher.progress import Step, silent
 from launcher.system.locks import exclusive_if_free
+from launcher.system.network.trouble import Trouble, TroubleKind
 from tests.models.transfer.test_receiving import open_shard
 
 DATA = random.Random(2).randbytes(40 << 20)

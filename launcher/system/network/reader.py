@@ -12,12 +12,12 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Self, TypeVar
 
-from launcher.models.network.answer import find_trouble
-from launcher.models.network.body import read_all
-from launcher.models.network.connection import Connection, origin_of
-from launcher.models.network.policy import Policy, wait_after
-from launcher.models.network.request import Resource, ask
-from launcher.models.network.trouble import Trouble, TroubleKind
+from launcher.system.network.answer import find_trouble
+from launcher.system.network.body import read_all
+from launcher.system.network.connection import Connection, origin_of
+from launcher.system.network.policy import Policy, wait_after
+from launcher.system.network.request import Resource, ask
+from launcher.system.network.trouble import Trouble, TroubleKind
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -25,6 +25,29 @@ Item = TypeVar("Item")
 _TICK_S = 0.1
 _MOST_CONNECTIONS = 4  # of a thread: the Hub and its storage; a chain of redirects to strangers is not kept
 _LATE = "it took longer than {:.0f} s"
+
+
+def insist(
+    attempt: Callable[[], T | Trouble],
+    policy: Policy,
+    *,
+    began: float,  # by `time.monotonic`: the deadline counts from here
+    wait: Callable[[float], object],  # what it returns is true if nothing is wanted any more
+) -> T | Trouble:
+    """Return what `attempt` returns, tried again after trouble as the policy says."""
+    failures = 0
+    while True:
+        outcome = attempt()
+        if not isinstance(outcome, Trouble):
+            return outcome
+        elapsed_s = time.monotonic() - began
+        if elapsed_s >= policy.deadline_s and not outcome.is_final:
+            return Trouble(kind=TroubleKind.BROKE, reason=_LATE.format(policy.deadline_s))
+        dice = random.random()  # noqa: S311 (jitter)
+        wait_s = wait_after(outcome, failures, policy, dice, elapsed_s)
+        if wait_s is None or wait(wait_s):
+            return outcome
+        failures += 1
 
 
 class Reader:
@@ -77,19 +100,7 @@ class Reader:
 
     def insist(self, attempt: Callable[[], T | Trouble]) -> T | Trouble:
         """Return what `attempt` returns, tried again after trouble as the policy says."""
-        failures = 0
-        while True:
-            outcome = attempt()
-            if not isinstance(outcome, Trouble):
-                return outcome
-            elapsed_s = time.monotonic() - self._began
-            if elapsed_s >= self.policy.deadline_s and not outcome.is_final:
-                return Trouble(kind=TroubleKind.BROKE, reason=_LATE.format(self.policy.deadline_s))
-            dice = random.random()  # noqa: S311 (jitter)
-            wait_s = wait_after(outcome, failures, self.policy, dice, elapsed_s)
-            if wait_s is None or self._left.wait(wait_s):
-                return outcome
-            failures += 1
+        return insist(attempt, self.policy, began=self._began, wait=self._left.wait)
 
     def connection_to(self, url: str) -> Connection:
         """Return this thread's connection to the origin of `url`."""

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from launcher.models.network.answer import ResponseHead, find_range_trouble, retry_after_s
-from launcher.models.network.trouble import TroubleKind
+from launcher.system.network.answer import ResponseHead, find_range_trouble, retry_after_s
+from launcher.system.network.trouble import TroubleKind
 
 NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 RIGHT = {"content-range": "bytes 50-99/100", "content-length": "50"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from launcher.models.network.trouble import Trouble, TroubleKind
+from launcher.system.network.trouble import Trouble, TroubleKind
 from launcher.units import KIB
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from launcher.models.network.trouble import Trouble, TroubleKind
+from launcher.system.network.trouble import Trouble, TroubleKind
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _LATER = frozenset({408, 425, 429})  # Request Timeout, Too Early, Too Many Requests

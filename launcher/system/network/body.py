@@ -6,9 +6,9 @@ import time
 import zlib
 from collections.abc import Iterator
 
-from launcher.models.network.policy import Policy
-from launcher.models.network.request import Answer
-from launcher.models.network.trouble import Trouble, TroubleKind
+from launcher.system.network.policy import Policy
+from launcher.system.network.request import Answer
+from launcher.system.network.trouble import Trouble, TroubleKind
 from launcher.units import KIB, format_bytes
 
 _AT_ONCE = 64 * KIB

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from http.client import HTTPResponse
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
-from launcher.models.network.answer import REDIRECTS, ResponseHead
-from launcher.models.network.connection import (
+from launcher.system.network.answer import REDIRECTS, ResponseHead
+from launcher.system.network.connection import (
     NETWORK_ERRORS,
     Connection,
     UnreachableError,
     in_ascii,
     origin_of,
 )
-from launcher.models.network.trouble import Trouble, TroubleKind
+from launcher.system.network.trouble import Trouble, TroubleKind
 
 _MOST_REDIRECTS = 6
 _LONGEST_REASON = 200

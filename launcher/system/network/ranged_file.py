@@ -6,11 +6,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from launcher.errors import LauncherError
-from launcher.models.network.answer import find_range_trouble
-from launcher.models.network.body import read_span
-from launcher.models.network.reader import Reader
-from launcher.models.network.request import Answer, Resource, ask
-from launcher.models.network.trouble import Trouble, TroubleKind
+from launcher.system.network.answer import find_range_trouble
+from launcher.system.network.body import read_span
+from launcher.system.network.reader import Reader
+from launcher.system.network.request import Answer, Resource, ask
+from launcher.system.network.trouble import Trouble, TroubleKind
 
 
 class RangedFile:

@@ -1,0 +1,1 @@
+"""Run pip once."""
