@@ -1,4 +1,4 @@
-"""Parse and format bytes and token counts as people write them.
+"""Parse and format bytes, token counts and lines of text as people read and write them.
 
 Memory is counted in binary units (GiB) everywhere, as in llama.cpp's logs; a bare `128G` means GiB.
 """
@@ -76,3 +76,11 @@ def format_count(n: int) -> str:
         if n >= step:
             return f"{n / step:.2f}{unit}" if unit == "T" else f"{n / step:.1f}{unit}"
     return str(n)
+
+
+def one_line(text: str, most: int = 400) -> str:
+    """Return text from anywhere as one line, cut at `most` characters; what is not printable is escaped."""
+    cut = text if len(text) <= most else f"{text[:most]}…"
+    if cut.isprintable():
+        return cut
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in cut)

@@ -10,7 +10,7 @@ from launcher.cli.here import here_with_progress
 from launcher.cli.options.bundles import EngineOptions, MachineOptions
 from launcher.cli.options.single import Offline, OptionalRef
 from launcher.cli.show.output import Output
-from launcher.errors import DoesNotFit, UsageError
+from launcher.errors import DoesNotFit, EngineFailed, UsageError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -61,6 +61,8 @@ def check(
         _show_flags(checked, out)
     if not (checked.verdict.fits and checked.starts):
         raise typer.Exit(DoesNotFit.exit_code)
+    if checked.verdict.unverified is not None:
+        raise typer.Exit(EngineFailed.exit_code)
 
 
 def _render_report(checked: Checked) -> tuple[RenderableType, ...]:
@@ -95,13 +97,15 @@ def _context(verdict: Check) -> str:
 
 
 def _answer(checked: Checked) -> str:
+    from launcher.cli.show.plan import say_finding
     from launcher.units import format_bytes
 
     verdict = checked.verdict
     if verdict.refusal is not None:
         return f"no: llama-server would not load it: {verdict.refusal}"
     if not verdict.failures:
-        return "yes" if checked.starts else f"yes, but {checked.engine} would not start with this line"
+        fits = say_finding(verdict.finding, verdict.unverified)
+        return fits if checked.starts else f"{fits}, but {checked.engine} would not start with this line"
     first = verdict.failures[0]
     return f"no: {first.where} is {format_bytes(first.missing_bytes)} short, {_WHEN[first.stage]}"
 
@@ -109,14 +113,16 @@ def _answer(checked: Checked) -> str:
 def _show_flags(checked: Checked, out: Output) -> None:
     """Print flags that start and flags that fit, or what the best placement lacks."""
     from launcher.cli.show.plan import fold_command_line
-    from launcher.plan.plan import Shortfall
+    from launcher.plan.plan import Plan, Shortfall
     from launcher.units import format_bytes
 
     instead = checked.instead
     if checked.corrected and checked.verdict.fits:
         out.write(f"\nthese flags start:\n\n{fold_command_line(checked.corrected)}\n")
     if checked.argv:
-        out.write(f"\nthese flags fit:\n\n{fold_command_line(checked.argv)}\n")
+        unsure = isinstance(instead, Plan) and instead.unverified is not None
+        fit = "fit by estimate, which nobody verified" if unsure else "fit"
+        out.write(f"\nthese flags {fit}:\n\n{fold_command_line(checked.argv)}\n")
     elif isinstance(instead, Shortfall):
         changes = f"; what would do: {', or '.join(instead.hints)}" if instead.hints else ""
         missing = f"{format_bytes(instead.missing_bytes)} short on {instead.where}"

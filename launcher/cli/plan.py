@@ -11,7 +11,7 @@ from launcher.cli.here import here_with_progress
 from launcher.cli.options.bundles import EngineOptions, MachineOptions, PlanOnlyOptions, PlanOptions
 from launcher.cli.options.single import Ref
 from launcher.cli.show.output import Output
-from launcher.errors import DoesNotFit
+from launcher.errors import DoesNotFit, EngineFailed
 
 if TYPE_CHECKING:
     from launcher.commands.planned import Planned
@@ -46,7 +46,7 @@ def plan(
 
 
 def show_planned(planned: Planned, out: Output) -> None:
-    """Print the plan, or why there is none: then exit with the code of DoesNotFit."""
+    """Print the plan, or why there is none. Exit with an error's code unless it fits, and that is known."""
     from launcher.cli.show.plan import fold_command_line, render_planned
     from launcher.commands.planned import document
 
@@ -55,3 +55,5 @@ def show_planned(planned: Planned, out: Output) -> None:
         out.write(f"\n{fold_command_line(planned.argv)}\n")
     if planned.plan is None:
         raise typer.Exit(DoesNotFit.exit_code)
+    if planned.plan.unverified is not None:
+        raise typer.Exit(EngineFailed.exit_code)

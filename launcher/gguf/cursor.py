@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from typing import TypeAlias, TypeVar
 
 from launcher.errors import BadGguf
+from launcher.units import one_line
 
 # values kept at most; further ones are stepped over. With the bounds on counts, a hostile header's objects
 # stay below 64 MiB
@@ -98,7 +99,4 @@ def text(raw: bytes) -> str:
 def name_of(raw: bytes) -> str:
     """Decode the name of a tensor; what is not printable is escaped too."""
     # no such name is one that llama.cpp looks for, and every message may show it as it is
-    decoded = text(raw)
-    if decoded.isprintable():
-        return decoded
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in decoded)
+    return one_line(text(raw))

@@ -13,7 +13,7 @@ from launcher.gguf.model import RECIPE_SOURCE
 from launcher.machine.machine import format_cpu_list
 from launcher.plan.amounts import HOST, MOST_CERTAIN_FIRST, Amount, Basis, LedgerRow
 from launcher.plan.overrides import format_override
-from launcher.plan.plan import Placement, Plan, Shortfall
+from launcher.plan.plan import Finding, Placement, Plan, Shortfall
 
 # A supervisor writes plans, and stays small without the tables of the forecast and of the search.
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def plan_json(
     """Return the document of `launcher plan --json`; `argv` and `env` start the engine at hand."""
     return {
         "schema": PLAN_SCHEMA,
-        "fits": True,
+        "fits": None if plan.unverified is not None else True,
+        "verdict": plan.finding.value,
         "model": _model(plan),
         "quant": plan.quant,
         # One pool: `slots` requests of `tokens / slots` each are guaranteed at once.
@@ -44,6 +45,7 @@ def plan_json(
         **ledger_json(plan.ledger),
         **_recipe_basis(plan),
         "simulated_by": plan.simulated_by,
+        "unverified": plan.unverified,
         "argv": list(argv) or None,
         "env": dict(env or {}),  # what pins llama.cpp's order of devices
         "forecast": _forecast(plan.forecast),
@@ -57,6 +59,7 @@ def shortfall_json(shortfall: Shortfall, *, choice: Choice | None = None) -> dic
     return {
         "schema": PLAN_SCHEMA,
         "fits": False,
+        "verdict": Finding.DOES_NOT_FIT.value,
         "model": _model(shortfall),
         "quant": shortfall.quant,
         "context": {"tokens": shortfall.ctx_size, "slots": None, "shared": True},
@@ -65,6 +68,7 @@ def shortfall_json(shortfall: Shortfall, *, choice: Choice | None = None) -> dic
         **ledger_json(shortfall.ledger),
         **_recipe_basis(shortfall),
         "simulated_by": None,
+        "unverified": None,
         "argv": None,
         "env": None,
         "forecast": None,

@@ -70,7 +70,8 @@ def from_json(document: object) -> Plan:
 def _plan(given: JsonObject) -> Plan:
     if (schema := given.whole("schema")) != PLAN_SCHEMA:
         raise given.malformed("schema", f"is {schema}; this launcher reads {PLAN_SCHEMA}")
-    if not given.flag("fits"):
+    unverified = given.optional_text("unverified")
+    if unverified is None and not given.flag("fits"):
         raise given.malformed("fits", "is false: it says what is missing, and is no plan")
     model, context, settings = (
         given.object_at("model"),
@@ -100,6 +101,7 @@ def _plan(given: JsonObject) -> Plan:
         cpus=_cpus(settings),
         forecast=_forecast(given.object_at("forecast")) if given.has("forecast") else None,
         simulated_by=given.optional_text("simulated_by"),
+        unverified=unverified,
     )
 
 

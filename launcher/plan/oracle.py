@@ -78,6 +78,12 @@ class Refusal:
     reason: str
     model_refused: bool  # the model or configuration is at fault, not the simulator
     crashed: bool = False  # it ended without a reason; with libraries of unknown make, the fault is unclear
+    unavailable: bool = False  # nobody can be asked: no engine, or a feature that no simulator knows
+
+    @property
+    def is_unanswered(self) -> bool:
+        """Whether the simulator was asked and gave no answer, so that nothing about the model is known."""
+        return not (self.model_refused or self.unavailable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ Neither knows llama-server's flags; `engine.flags.argv` writes a plan as a comma
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from launcher.plan.amounts import DISK, SPEED, LedgerRow
@@ -16,6 +17,22 @@ from launcher.units import format_bytes
 # A supervisor reads plans' names and numbers, and starts sooner without the forecast's tables.
 if TYPE_CHECKING:
     from launcher.plan.forecast.turn import Forecast
+
+
+class Finding(StrEnum):
+    """How far a statement that something fits can be trusted. Only `FITS` is a plain yes."""
+
+    FITS = "fits"  # by llama.cpp's own allocator
+    FITS_BY_ESTIMATE = "fits_by_estimate"  # by the planner's formulas, as no simulator can be asked here
+    UNVERIFIED = "unverified"  # by formulas only: the simulator was asked and gave no answer
+    DOES_NOT_FIT = "does_not_fit"
+
+
+def find(simulated_by: str | None, unverified: str | None) -> Finding:
+    """Return what is found about something that fits by its ledger."""
+    if unverified is not None:
+        return Finding.UNVERIFIED
+    return Finding.FITS if simulated_by else Finding.FITS_BY_ESTIMATE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +79,11 @@ class Plan(ContextParameters):
     cpus: tuple[int, ...] = ()  # CPUs that the process is bound to; empty for any
     forecast: Forecast | None = None
     simulated_by: str | None = None  # the llama.cpp that computed the ledger; None for the planner's estimate
+    unverified: str | None = None  # why the simulator, which was asked, gave no answer for some of the ledger
+
+    @property
+    def finding(self) -> Finding:
+        return find(self.simulated_by, self.unverified)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 simulations.py    the entry: simulations of one model, with answers kept on disk
 client.py         a pool of worker processes, one per machine shape
 worker.py         one worker process: JSON lines in and out
+limits.py         the memory and computing time that a question may take
 wire.py           questions and answers as JSON
 run.py            one simulation: load, build the context, reserve the graphs, read off the sizes
 devices.py        virtual devices, their buffers and C callbacks

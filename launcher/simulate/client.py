@@ -16,18 +16,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from launcher.machine.machine import Device
 from launcher.plan.oracle import Answer, ProjectorAnswer, ProjectorQuestion, Question, Refusal
+from launcher.simulate.limits import MOST_RESIDENT_BYTES, WATCH_S, Limits
 from launcher.simulate.wire import Json, answer_from, projector_answer_from, to_json
-from launcher.units import GIB
+from launcher.units import GIB, MIB, one_line
 
-# private memory of one worker; a Kimi K2.5 header with its 163840 tokens peaks at 91 MiB
-_MEMORY_LIMIT_BYTES = 2 * GIB
-_TIMEOUT_S = 60.0  # for one simulation; Kimi K2.5 on eight devices takes half a second
+# Private memory of one worker, touched or not: llama.cpp reserves more than it uses. What is used is bounded
+# by `limits.py`; this stops what claims gigabytes at once.
+_MEMORY_LIMIT_BYTES = GIB
+_TIMEOUT_S = 60.0  # for a worker that only waits; one that computes is ended sooner (limits.py)
+_MOST_REPLY_BYTES = 32 * MIB  # 65,536 tensors that went to the host take 10
 _MAX_WORKERS = 4  # machine shapes kept warm; beyond them the least recently used worker ends
 
 # for a worker: real devices of this machine must not mix in
@@ -41,8 +45,11 @@ _WORKER_VARIABLES = {
 }
 _DROPPED_PREFIXES = ("GGML_", "LLAMA_", "CUDA_", "HIP_", "ROCR_")
 _MAX_ABORT_TEXT = 400  # characters
+_MOST_STDERR_BYTES = MIB  # the worker cannot write more (worker.py, RLIMIT_FSIZE)
 # the folder the engine was built in, before `file:line: GGML_ASSERT(…)`
-_SOURCE_FOLDER = re.compile(r"^\S*/(?=[\w.-]+:\d+: )")
+_SOURCE_FOLDER = re.compile(r"^\S*/(?=[\w.-]+:\d+: )")  # over at most _MAX_ABORT_TEXT characters
+# What llama.cpp says where the worker's own memory is used up: C++, ggml_init.
+_OUT_OF_MEMORY = ("std::bad_alloc", "mem_buffer != NULL")
 
 
 class SimulatorPool:
@@ -57,11 +64,13 @@ class SimulatorPool:
         *,
         version: str | None = None,
         memory_limit_bytes: int = _MEMORY_LIMIT_BYTES,
+        resident_limit_bytes: int = MOST_RESIDENT_BYTES,
         timeout_s: float = _TIMEOUT_S,
     ) -> None:
         self._lib_dir = lib_dir.absolute()  # a worker runs in another folder
         self._version = version
         self._memory_limit_bytes = memory_limit_bytes
+        self._resident_limit_bytes = resident_limit_bytes
         self._timeout_s = timeout_s
         self._workers: dict[tuple[Device, ...], _Worker] = {}
 
@@ -107,8 +116,11 @@ class SimulatorPool:
             answer: Json = reply["answer"]
             return answer
         if "refusal" in reply:
-            return Refusal(**reply["refusal"])
-        return Refusal(reason=f"the simulator failed: {reply['fault']}", model_refused=False)
+            refusal = Refusal(**reply["refusal"])
+            if refusal.model_refused and _is_out_of_memory(refusal.reason):
+                return replace(refusal, model_refused=False)
+            return refusal
+        return Refusal(reason=f"the simulator failed: {one_line(reply['fault'])}", model_refused=False)
 
     def _worker_for(self, devices: tuple[Device, ...]) -> _Worker | Refusal:
         """Return the worker of this machine shape, started if need be."""
@@ -119,7 +131,7 @@ class SimulatorPool:
         if worker is None:
             if len(self._workers) >= _MAX_WORKERS:
                 self._workers.pop(next(iter(self._workers))).end()
-            worker = _Worker()
+            worker = _Worker(self._resident_limit_bytes)
             setup = {
                 "lib_dir": str(self._lib_dir),
                 "version": self._version,
@@ -132,8 +144,9 @@ class SimulatorPool:
                 return Refusal(reason=f"the simulator did not start: {lost}", model_refused=False)
             if "ready" not in reply:
                 worker.end()
-                return Refusal(reason=reply["unavailable"], model_refused=False)
+                return Refusal(reason=reply["unavailable"], model_refused=False, unavailable=True)
             worker.engine = reply["ready"]
+            worker.limits.started()
         self._workers[devices] = worker
         return worker
 
@@ -150,7 +163,7 @@ class _WorkerLost(Exception):
 class _Worker:
     """A process that answers each line with one line. `engine` names the llama.cpp it runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, resident_limit_bytes: int) -> None:
         self.engine = ""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
         self._process = subprocess.Popen(
@@ -163,18 +176,23 @@ class _Worker:
             env=_environment(os.environ),
         )
         self._unread = b""
+        self.limits = Limits(self._process.pid, most_bytes=resident_limit_bytes)
 
     def ask(self, message: Json, timeout_s: float) -> Json:
         """Send `message` and return the reply. Raises _WorkerLost, after which the worker is gone."""
         stdin = self._process.stdin
         if stdin is None:
             raise _WorkerLost("it has no input")
+        self.limits.begin()
         try:
             stdin.write(json.dumps(message).encode() + b"\n")
             stdin.flush()
         except OSError:
             raise self._lost() from None
-        reply: Json = json.loads(self._read_line(timeout_s))
+        try:
+            reply: Json = json.loads(self._read_line(timeout_s))
+        except ValueError:  # nothing of ours: llama.cpp has overwritten what is not its own
+            raise self._end_because("its answer cannot be read") from None
         return reply
 
     @property
@@ -195,22 +213,30 @@ class _Worker:
             raise _WorkerLost("it has no output")
         deadline = time.monotonic() + timeout_s
         while b"\n" not in self._unread:
-            ready, _, _ = select.select([stdout], [], [], max(0.0, deadline - time.monotonic()))
-            if not ready:
-                self.end()
-                raise _WorkerLost(f"no answer within {timeout_s:g} s")
-            data = os.read(stdout.fileno(), 1 << 16)
-            if not data:
-                raise self._lost()
-            self._unread += data
+            ready, _, _ = select.select([stdout], [], [], WATCH_S)
+            if ready:
+                data = os.read(stdout.fileno(), 1 << 16)
+                if not data:
+                    raise self._lost()
+                self._unread += data
+            if len(self._unread) > _MOST_REPLY_BYTES:
+                raise self._end_because(f"its answer has more than {_MOST_REPLY_BYTES} bytes")
+            if overrun := self.limits.overrun():
+                raise self._end_because(overrun)
+            if time.monotonic() > deadline:
+                raise self._end_because(f"no answer within {timeout_s:g} s")
         line, _, self._unread = self._unread.partition(b"\n")
         return line
+
+    def _end_because(self, why: str) -> _WorkerLost:
+        self.end()
+        return _WorkerLost(why)
 
     def _lost(self) -> _WorkerLost:
         """Reap the process and describe its end by its status and stderr."""
         status = self._process.wait()
         self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").splitlines()
+        lines = self._errors.read(_MOST_STDERR_BYTES).decode(errors="replace").splitlines()
         self.end()
         return _WorkerLost(describe_death(status, lines), model_refused=is_refusal(status, lines))
 
@@ -218,6 +244,8 @@ class _Worker:
 def is_refusal(status: int, stderr: list[str]) -> bool:
     """Return True if llama.cpp itself ended the worker, by an abort or a segmentation fault."""
     # SIGKILL comes from the kernel's out-of-memory killer or from somebody else
+    if any(map(_is_out_of_memory, stderr)):
+        return False
     return -status in {signal.SIGABRT, signal.SIGSEGV} or bool(_aborts(stderr))
 
 
@@ -230,8 +258,12 @@ def describe_death(status: int, stderr: list[str]) -> str:
         how = f"it was ended by {name}"
     else:
         how = f"it exited with status {status}"
-    words = _SOURCE_FOLDER.sub("", aborts[0]) if aborts else lines[-1] if lines else ""
-    return f"{how}: {words[:_MAX_ABORT_TEXT]}" if words else how
+    words = one_line((aborts or lines or [""])[0 if aborts else -1], _MAX_ABORT_TEXT)
+    return f"{how}: {_SOURCE_FOLDER.sub('', words, count=1)}" if words else how
+
+
+def _is_out_of_memory(text: str) -> bool:
+    return any(words in text for words in _OUT_OF_MEMORY)
 
 
 def _aborts(lines: list[str]) -> list[str]:

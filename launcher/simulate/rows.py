@@ -43,8 +43,8 @@ def assemble_rows(
 
 
 def _recurrent(context: int, logged: int) -> int:
-    # if the log's rounded figure is the whole context, the exact one is llama.cpp's own
-    return context if abs(context - logged) <= _LOG_ROUNDING else logged
+    # if the log's rounded figure is the whole context, the exact one is llama.cpp's own; it is never more
+    return context if abs(context - logged) <= _LOG_ROUNDING else min(context, logged)
 
 
 def _mapped(rows: list[BufferRow]) -> list[BufferRow]:

@@ -67,9 +67,11 @@ class Simulator:
         try:
             return self._simulate(question, like_fit=like_fit)
         except MemoryError as error:
-            return Refusal(reason=str(error) or "the simulation ran out of memory", model_refused=True)
+            # without words it is Python's: the worker's memory is used up, which says nothing about the model
+            reason = str(error) or "the simulation ran out of memory"
+            return Refusal(reason=reason, model_refused=bool(str(error)))
         except Unavailable as error:
-            return Refusal(reason=str(error), model_refused=False)
+            return Refusal(reason=str(error), model_refused=False, unavailable=True)
         finally:
             self.virtual.reserving = False
             if self.virtual.faults:
@@ -192,12 +194,12 @@ def _refuse_split_mode(question: Question, *, like_fit: bool) -> Refusal | None:
         without = next((device for device in question.devices if device.backend is not Backend.SYCL), None)
         if without is None:
             reason = "--split-mode row cannot be simulated: SYCL's split buffers span devices"
-            return Refusal(reason=reason, model_refused=False)
+            return Refusal(reason=reason, model_refused=False, unavailable=True)
         reason = f"device {without.id} does not support split buffers (--split-mode row)"
         return Refusal(reason=reason, model_refused=True)
     if like_fit and question.split_mode is SplitMode.TENSOR:
         reason = "llama_params_fit is not implemented for SPLIT_MODE_TENSOR"
-        return Refusal(reason=reason, model_refused=False)
+        return Refusal(reason=reason, model_refused=False, unavailable=True)
     return None
 
 

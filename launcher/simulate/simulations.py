@@ -54,6 +54,7 @@ class Simulations:
         self._cpu = (platform.machine(), *sorted(read_host(KernelFiles()).cpu.isa))
         self._other_cpu = self._cpu != (machine.arch, *sorted(machine.cpu.isa))
         self._simulated_by: str | None = None
+        self._silence: Refusal | None = None  # asked again, it would cost as much and answer as little
 
     @property
     def model(self) -> str:
@@ -101,7 +102,9 @@ class Simulations:
         """Return the answer kept under `key()`, else `ask` and keep the answer."""
         if self._engine is None:
             return Refusal(
-                reason="there is no engine to simulate with (launcher engine build)", model_refused=False
+                reason="there is no engine to simulate with (launcher engine build)",
+                model_refused=False,
+                unavailable=True,
             )
         path = self._folder / f"{key()}.json"
         # an unreadable or damaged file counts as no answer
@@ -110,16 +113,21 @@ class Simulations:
             with contextlib.suppress(OSError):  # another user's cache
                 os.utime(path)  # pruning removes those that were used longest ago
             return kept
+        if self._silence is not None:
+            return self._silence
         try:
             self._write_hollow_copy()
         except LauncherError as error:
-            return Refusal(reason=error.message, model_refused=False)
+            self._silence = Refusal(reason=error.message, model_refused=False)
+            return self._silence
         if self._simulators is None:  # no worker runs before the first question without a kept answer
             build = self._engine.build
             self._simulators = SimulatorPool(self._engine.folder, version=build.commit if build else None)
         answer = ask(self._simulators)
         if isinstance(answer, Refusal) and self._fall_back(answer):
             return self._answer(key, read, ask)
+        if isinstance(answer, Refusal) and answer.is_unanswered:
+            self._silence = answer
         if not isinstance(answer, Refusal):
             with contextlib.suppress(OSError):
                 write_atomically(path, json.dumps(to_json(answer)).encode())

@@ -60,11 +60,12 @@ def _set_up(setup: Json, answers: IO[str]) -> Simulator | None:
 
 
 def _limit_memory(n_bytes: int) -> None:
-    """Bound what a hostile header can make llama.cpp allocate."""
+    """Bound what a hostile header can make llama.cpp allocate, or write to stderr."""
     # private writable memory; that of the libraries and the interpreter counts too
-    with contextlib.suppress(ValueError, OSError):  # a lower limit is in force already
-        resource.setrlimit(resource.RLIMIT_DATA, (n_bytes, n_bytes))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limits = ((resource.RLIMIT_DATA, n_bytes), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 1 << 20))
+    for limit, most in limits:
+        with contextlib.suppress(ValueError, OSError):  # a lower limit is in force already
+            resource.setrlimit(limit, (most, most))
 
 
 def _answer(simulator: Simulator, lib_dir: Path, request: Json) -> Json:
@@ -87,7 +88,7 @@ def _projector(simulator: Simulator, lib_dir: Path, question: Json) -> Projector
         projectors = ProjectorSimulator(lib_dir, simulator.virtual)
         return projectors.simulate(projector_question_from(question))
     except Unavailable as error:
-        return Refusal(reason=str(error), model_refused=False)
+        return Refusal(reason=str(error), model_refused=False, unavailable=True)
 
 
 def _reply(answers: IO[str], message: Json) -> None:

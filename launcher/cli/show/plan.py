@@ -11,7 +11,7 @@ from rich.text import Text
 from launcher.cli.show.ledger import render_ledger
 from launcher.cli.show.tables import bullets, facts, grid
 from launcher.commands.planned import Planned, api_price
-from launcher.plan.plan import Plan, Shortfall
+from launcher.plan.plan import Finding, Plan, Shortfall
 from launcher.plan.search.choice import Alternative
 from launcher.plan.search.purchase import describe_tried_changes
 from launcher.units import format_bytes
@@ -62,6 +62,19 @@ def fold_command_line(argv: Sequence[str], width: int = 76) -> str:
     return " \\\n".join(lines)
 
 
+def say_finding(finding: Finding, unverified: str | None) -> str:
+    """Say whether it fits; "yes" alone only where llama.cpp's own allocator says so."""
+    match finding:
+        case Finding.FITS:
+            return "yes"
+        case Finding.FITS_BY_ESTIMATE:
+            return "yes, by estimate: no simulator could be asked"
+        case Finding.UNVERIFIED:
+            return f"not verified: by estimate it would, but the simulator gave no answer ({unverified})"
+        case Finding.DOES_NOT_FIT:
+            return "no"
+
+
 def _plan(plan: Plan) -> RenderableType:
     parallel = f", {plan.n_parallel} requests share it" if plan.n_parallel > 1 else ""
     head = facts(
@@ -69,7 +82,7 @@ def _plan(plan: Plan) -> RenderableType:
             ("model", f"{plan.model_id}  {plan.quant}  {format_bytes(plan.size_bytes)}"),
             ("source", plan.source),
             ("context", f"{plan.ctx_size} tokens{parallel}; KV {plan.cache_type_k}/{plan.cache_type_v}"),
-            ("fits", "yes"),
+            ("fits", say_finding(plan.finding, plan.unverified)),
         ]
     )
     return Group(head, render_ledger(plan.ledger), bullets(plan.reasons))
@@ -108,7 +121,8 @@ def _purchases(planned: Planned) -> list[str]:
     """List what would have to be bought, if anything, and the price of the API in any case."""
     sentences = [str(purchase) for purchase in planned.purchases]
     if planned.plan is not None:
-        sentences = ["it fits: nothing has to be bought"]
+        fits = say_finding(planned.plan.finding, planned.plan.unverified)
+        sentences = [f"it fits ({fits}): nothing has to be bought"]
     elif not sentences:
         sentences = [f"nothing that was tried: {describe_tried_changes(planned.machine)}"]
     price = api_price(planned)

@@ -11,7 +11,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from launcher.units import one_line
+
 _BAR_WIDTH = 14
+_MAX_CELL = 4096  # characters: a name of a model file can be longer
 
 
 def facts(rows: Iterable[tuple[str, str | None]]) -> Table:
@@ -21,7 +24,7 @@ def facts(rows: Iterable[tuple[str, str | None]]) -> Table:
     table.add_column(overflow="fold")
     for name, value in rows:
         if value is not None:
-            table.add_row(name, Text(value))  # Text: no brackets of a name are read as rich's markup
+            table.add_row(name, _text(value))
     return table
 
 
@@ -38,7 +41,7 @@ def grid(
         justify: Literal["left", "right"] = "right" if header in right else "left"
         table.add_column(header, justify=justify, overflow="fold", no_wrap=header in whole)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*map(_text, row))
     return table
 
 
@@ -56,5 +59,10 @@ def bullets(sentences: Iterable[str]) -> RenderableType:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for sentence in sentences:
-        table.add_row("-", Text(sentence))
+        table.add_row("-", _text(sentence))
     return Padding(table, (1, 0, 0, 0), expand=False)
+
+
+def _text(value: str) -> Text:
+    """Return a cell of one line: a line break of a name is no line of ours."""
+    return Text(one_line(value, _MAX_CELL))  # Text: no brackets of a name are read as rich's markup

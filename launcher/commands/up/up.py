@@ -41,6 +41,7 @@ from launcher.engine.find import Engine
 from launcher.errors import DoesNotFit
 from launcher.models.catalogue import Target
 from launcher.models.located import HubFiles, Located
+from launcher.progress import remark
 from launcher.units import format_bytes
 
 
@@ -120,6 +121,8 @@ def _plan_and_claim(here: Here, request: UpRequest, target: Target, engine: Engi
         except DoesNotFit as error:
             _name_largest(error, reserved)
             raise
+        if plan.unverified is not None:  # the load itself will tell
+            here.on_progress(remark("plan", f"that it fits is not verified: {plan.unverified}"))
         claim(here, key, name, claim_rows(plan, machine), os.getpid())
     return planned
 

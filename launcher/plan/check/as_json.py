@@ -8,13 +8,15 @@ from launcher.plan.as_json import PLAN_SCHEMA, ledger_json
 from launcher.plan.check.check import Check
 from launcher.plan.memory.assign import Share
 from launcher.plan.oracle import Question
+from launcher.plan.plan import Finding
 from launcher.plan.reasons import format_ranges
 
 
 def check_json(value: Check) -> dict[str, Any]:
     return {
         "schema": PLAN_SCHEMA,
-        "fits": value.fits,
+        "fits": None if value.finding is Finding.UNVERIFIED else value.fits,
+        "verdict": value.finding.value,
         "model": {"id": value.model_id, "source": value.source, "size_bytes": value.size_bytes},
         "context": {
             "tokens": value.pool,
@@ -26,6 +28,7 @@ def check_json(value: Check) -> dict[str, Any]:
         "layers": [_share_json(share) for share in value.assignment.shares],
         **ledger_json(value.ledger),
         "simulated_by": value.simulated_by,
+        "unverified": value.unverified,
         "failures": [
             {"where": failure.where, "stage": failure.stage, "missing_bytes": failure.missing_bytes}
             for failure in value.failures

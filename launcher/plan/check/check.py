@@ -30,6 +30,7 @@ from launcher.plan.memory.ledger import Demand
 from launcher.plan.memory.simulated import simulated_ledger
 from launcher.plan.memory.tensor_split import as_one_device, divide_assignment, divide_ledger, splits_tensors
 from launcher.plan.oracle import Answer, Oracle, Question, Refusal
+from launcher.plan.plan import Finding, find
 from launcher.plan.rope import context_limit
 from launcher.plan.workload import Workload
 
@@ -62,10 +63,17 @@ class Check:
     refusal: str | None  # why llama.cpp would not load this at all
     simulated_by: str | None  # None: the rows are estimates
     reasons: tuple[str, ...]
+    unverified: str | None = None  # why the simulator, which was asked, gave no answer for some of the rows
 
     @property
     def fits(self) -> bool:
         return not self.failures and self.refusal is None
+
+    @property
+    def finding(self) -> Finding:
+        if not self.fits:
+            return Finding.DOES_NOT_FIT
+        return find(self.simulated_by, self.unverified)
 
 
 def check_configuration(
@@ -98,13 +106,15 @@ def check_configuration(
         tensor_names=case.tensor_names,
         companion_reasons=companion_memory.reasons,
     )
-    return _verdict(model, facts, failures, _refusal(case) or companion_refusal)
+    verdict = _verdict(model, facts, failures, _refusal(case) or companion_refusal)
+    return verdict if verdict.unverified else replace(verdict, unverified=companion_memory.unanswered)
 
 
 def _verdict(
     model: ModelFile, facts: Facts, failures: tuple[BudgetOverrun, ...], refusal: str | None
 ) -> Check:
     question, answer = facts.question, facts.answer
+    silent = isinstance(answer, Refusal) and answer.is_unanswered
     slot = question.ctx_size if question.kv_unified else question.ctx_size // question.n_parallel
     return Check(
         model_id=model.model_id,
@@ -118,6 +128,7 @@ def _verdict(
         failures=failures,
         refusal=refusal,
         simulated_by=answer.engine if isinstance(answer, Answer) else None,
+        unverified=answer.reason if isinstance(answer, Refusal) and silent else None,
         reasons=explain_check(facts),
     )
 

@@ -37,6 +37,7 @@ class CompanionRow:
 class CompanionMemory:
     rows: tuple[CompanionRow, ...] = ()  # one per place
     reasons: tuple[str, ...] = ()
+    unanswered: str | None = None  # why the simulator, which was asked, gave no answer about one of them
 
     @property
     def used_bytes(self) -> dict[str, int]:
@@ -57,17 +58,37 @@ def size_companions(
     """
     rows: list[CompanionRow] = []
     reasons: list[str] = []
+    silences: list[str] = []
     if companions.draft is not None:
         # A draft model is another question with every plan. While plans are only compared, formulas size it.
-        own_rows, how = _draft(companions.draft, main, machine, ledger, ask=ask_about_draft)
-        rows += own_rows
-        reasons.append(_sentence("draft model", companions.draft.model, own_rows, how))
+        sized = _draft(companions.draft, main, machine, ledger, ask=ask_about_draft)
+        rows += sized.rows
+        reasons.append(_sentence("draft model", companions.draft.model, sized))
+        silences += _silence(companions.draft.model, sized)
     if companions.projector is not None:
         # A projector is the same question with most plans, so it is always asked.
-        own_rows, how = _projector(companions.projector, main, machine)
-        rows += own_rows
-        reasons.append(_sentence("projector", companions.projector.model, own_rows, how))
-    return CompanionMemory(rows=_by_place(rows), reasons=tuple(reasons))
+        sized = _projector(companions.projector, main, machine)
+        rows += sized.rows
+        reasons.append(_sentence("projector", companions.projector.model, sized))
+        silences += _silence(companions.projector.model, sized)
+    return CompanionMemory(
+        rows=_by_place(rows), reasons=tuple(reasons), unanswered="; ".join(silences) or None
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sized:
+    """The rows of one companion, and how they are known."""
+
+    rows: tuple[CompanionRow, ...]
+    how: str
+    refusal: Refusal | None = None
+
+
+def _silence(model: ModelFile, sized: _Sized) -> tuple[str, ...]:
+    if sized.refusal is None or not sized.refusal.is_unanswered:
+        return ()
+    return (f"{model.model_id}: {sized.refusal.reason}",)
 
 
 def add_companions(
@@ -116,23 +137,23 @@ def _add(row: LedgerRow, extra: CompanionRow | None) -> LedgerRow:
 
 def _draft(
     draft: Draft, main: Question, machine: Machine, ledger: Sequence[LedgerRow], *, ask: bool
-) -> tuple[tuple[CompanionRow, ...], str]:
+) -> _Sized:
     question = draft_question(draft, main, machine.devices, ledger)
     if not ask:
-        return _rows(_estimated_draft(draft.model, question, machine)), "estimated"
+        return _Sized(rows=_rows(_estimated_draft(draft.model, question, machine)), how="estimated")
     answer = draft.oracle.simulate(question)
     if isinstance(answer, Refusal):
         _raise_if_refused(answer, draft.model)
-        return _rows(_estimated_draft(draft.model, question, machine)), f"estimated: {answer.reason}"
+        rows = _rows(_estimated_draft(draft.model, question, machine))
+        return _Sized(rows=rows, how=f"estimated: {answer.reason}", refusal=answer)
     how = f"simulated by {answer.engine}"
     if answer.other_cpu:  # then the host's amounts are estimates
-        return _rows(simulated_ledger(_estimated_draft(draft.model, question, machine), answer)), how
-    return _simulated(answer.rows), how
+        rows = _rows(simulated_ledger(_estimated_draft(draft.model, question, machine), answer))
+        return _Sized(rows=rows, how=how)
+    return _Sized(rows=_simulated(answer.rows), how=how)
 
 
-def _projector(
-    projector: Projector, main: Question, machine: Machine
-) -> tuple[tuple[CompanionRow, ...], str]:
+def _projector(projector: Projector, main: Question, machine: Machine) -> _Sized:
     question = projector_question(projector, main, machine.devices)
     more = compute_growth(projector.model, projector.request.image_max_tokens, question.flash_attn)
     answer = projector.oracle.simulate_projector(question)
@@ -146,9 +167,10 @@ def _projector(
             ),
             compute=estimate_compute(projector.model, question.flash_attn),
         )
-        return (_grown(row, more.factor),), f"compute estimated: {answer.reason}{more.sentence}"
+        how = f"compute estimated: {answer.reason}{more.sentence}"
+        return _Sized(rows=(_grown(row, more.factor),), how=how, refusal=answer)
     rows = tuple(_grown(row, more.factor) for row in _simulated(answer.rows))
-    return rows, f"simulated by {answer.engine}{more.sentence}"
+    return _Sized(rows=rows, how=f"simulated by {answer.engine}{more.sentence}")
 
 
 def _grown(row: CompanionRow, factor: float) -> CompanionRow:
@@ -211,9 +233,9 @@ def _rows(ledger: Iterable[LedgerRow]) -> tuple[CompanionRow, ...]:
     )
 
 
-def _sentence(kind: str, model: ModelFile, rows: Sequence[CompanionRow], how: str) -> str:
-    places = "; ".join(f"{row.where} {_sizes(row)}" for row in rows)
-    return f"{kind} {model.model_id} in the ledger: {places} ({how})"
+def _sentence(kind: str, model: ModelFile, sized: _Sized) -> str:
+    places = "; ".join(f"{row.where} {_sizes(row)}" for row in sized.rows)
+    return f"{kind} {model.model_id} in the ledger: {places} ({sized.how})"
 
 
 def _sizes(row: CompanionRow) -> str:

@@ -28,6 +28,7 @@ class SimulationResult:
     ledger: tuple[LedgerRow, ...]
     engine: str  # the llama.cpp that answered
     remarks: tuple[str, ...] = ()
+    unverified: str | None = None  # why it gave no answer about a companion
 
 
 def compose(
@@ -67,6 +68,7 @@ def compose(
         cpus=cores.cpus,
         forecast=forecast_placement(arrangement.demand, placement, case.machine, cores.processor),
         simulated_by=simulated.engine if simulated else None,
+        unverified=simulated.unverified if simulated else arrangement.companions.unanswered,
     )
 
 

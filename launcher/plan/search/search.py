@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from launcher.errors import LauncherError
 from launcher.plan.amounts import DISK
+from launcher.plan.oracle import Refusal
 from launcher.plan.placement.arrange import Arrangement
 from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.search.candidates import PlanCandidate, candidate_of
@@ -52,10 +53,12 @@ def search(offers: Iterable[Offer], task: Task) -> Choice:
         [candidate for candidate in candidates if candidate not in slow], task.workload.prefer
     )
     refuted: list[tuple[PlanCandidate, Verdict]] = []
-    for candidate in preferred[:_FINALISTS]:
+    finalists = preferred[:_FINALISTS]
+    for index, candidate in enumerate(finalists):
         offer = searched[candidate.rank[0]].offer
         verdict = near_miss[1] if near_miss is not None and candidate is near_miss[0] else None
-        plan = _verified_plan(budget, offer, candidate, verdict)
+        # each further finalist keeps a simulation: no plan is unverified because others took them all
+        plan = _verified_plan(budget, offer, candidate, verdict, reserved=len(finalists) - index - 1)
         if isinstance(plan, Verdict):
             refuted.append((candidate, plan))
             continue
@@ -85,7 +88,12 @@ def plan_one(offer: Offer, task: Task) -> Plan | Shortfall:
 
 
 def _verified_plan(
-    budget: SimulationBudget, offer: Offer, candidate: PlanCandidate, verdict: Verdict | None
+    budget: SimulationBudget,
+    offer: Offer,
+    candidate: PlanCandidate,
+    verdict: Verdict | None,
+    *,
+    reserved: int,
 ) -> Plan | Verdict:
     """Return a candidate's plan with the simulated ledger, or the verdict if it does not fit.
 
@@ -94,14 +102,10 @@ def _verified_plan(
     if offer.simulator is None:
         return compose(candidate.case, candidate.workload, candidate.arrangement, candidate.ctx_reason)
     if verdict is None:
-        verdict = verify(budget, offer.simulator, candidate.case, candidate.workload, candidate.arrangement)
+        case, workload, first = candidate.case, candidate.workload, candidate.arrangement
+        verdict = verify(budget, offer.simulator, case, workload, first, reserved=reserved)
     if verdict is None:
-        cause = (
-            budget.refusals[-1] if budget.refusals else f"{budget.spent} simulations were enough for one plan"
-        )
-        why = f"memory is estimated, not simulated: {cause}"
-        plan = compose(candidate.case, candidate.workload, candidate.arrangement, candidate.ctx_reason)
-        return replace(plan, reasons=(*plan.reasons, why))
+        return _estimated_plan(candidate, budget.refusals[-1])
     if not verdict.fits:
         return verdict
     return compose(
@@ -111,6 +115,14 @@ def _verified_plan(
         candidate.ctx_reason,
         simulated=verdict.simulated,
     )
+
+
+def _estimated_plan(candidate: PlanCandidate, refusal: Refusal) -> Plan:
+    """Return a candidate's plan with our own ledger, which says that nobody has checked it."""
+    plan = compose(candidate.case, candidate.workload, candidate.arrangement, candidate.ctx_reason)
+    why = f"memory is estimated, not simulated: {refusal.reason}"
+    unverified = refusal.reason if refusal.is_unanswered else plan.unverified
+    return replace(plan, reasons=(*plan.reasons, why), unverified=unverified)
 
 
 def _near_miss(
@@ -128,10 +140,11 @@ def _near_miss(
         if nearest is None or simulator is None or not quant.fetchable(task):
             continue
         # Half of the simulations are left for the candidates that fit by our figures.
-        if _lacks_more_than_doubt(nearest) or (candidates and budget.left <= MOST_SIMULATIONS // 2):
+        if _lacks_more_than_doubt(nearest) or budget.left <= (MOST_SIMULATIONS // 2 if candidates else 0):
             continue
         workload = quant.tried.nearest_workload
-        verdict = verify(budget, simulator, quant.case, workload, nearest)
+        reserved = _FINALISTS if candidates else 0
+        verdict = verify(budget, simulator, quant.case, workload, nearest, reserved=reserved)
         if verdict is not None and verdict.fits:
             cache_rank = int(workload.cache_type_k is not task.workload.cache_type_k)
             reason = quant.contexts.reason_for(nearest.settled.parameters.ctx_size)

@@ -22,10 +22,10 @@ _ROUNDS = 4  # at most so many simulations of one candidate
 
 @dataclass(slots=True)
 class SimulationBudget:
-    """The simulations left to a search, and why the simulator refused some."""
+    """The simulations left to a search, and why the simulator did not answer."""
 
     left: int = MOST_SIMULATIONS
-    refusals: list[str] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
 
     @property
     def spent(self) -> int:
@@ -54,12 +54,16 @@ def verify(
     case: PlanningCase,
     workload: Workload,
     first: Arrangement,
+    *,
+    reserved: int = 0,  # simulations that are left to others
 ) -> Verdict | None:
     """Return the best arrangement near `first` that fits by simulation, or the last that does not.
 
-    Returns None if the simulator cannot answer (`budget.refusals` says why) or the budget is spent. Raises
-    EngineFailed for a model that llama.cpp refuses.
+    Returns None if the simulator cannot answer: `budget.refusals` says why. Raises EngineFailed for a model
+    that llama.cpp refuses.
     """
+    if budget.refusals:  # who did not answer once is not asked again: each time may cost seconds
+        return None
     # Our figures err on the high side. What the simulator finds to be less is given back to the devices, the
     # model placed and simulated again, until nothing more fits.
     best: Verdict | None = None
@@ -67,7 +71,7 @@ def verify(
     tried: list[Placement] = []
     candidate = first
     for _ in range(_ROUNDS):
-        if candidate.placement in tried or budget.left <= 0:
+        if candidate.placement in tried or (tried and budget.left <= reserved):
             break
         tried.append(candidate.placement)
         verdict = _simulate(budget, simulator, case, workload, candidate)
@@ -100,13 +104,14 @@ def _simulate(
                 f"llama.cpp would not load {case.model.model_id} {case.quant}: {answer.reason}",
                 hint="launcher engine info shows the engine; choose another quant, or a newer --engine",
             )
-        budget.refusals.append(answer.reason)
+        budget.refusals.append(answer)
         return None
     own = mark_assumed_weights(case.model, simulated_ledger(arrangement.own, answer))
     companion_memory = size_companions(case.companions, question, case.machine, own)
     simulated = SimulationResult(
         ledger=add_companions(own, companion_memory.rows, case.all_budgets),
         engine=answer.engine,
+        unverified=companion_memory.unanswered,
         remarks=(
             f"memory simulated by {answer.engine}{_describe_doubt(answer)}",
             *describe_host_tensors(answer.host_tensors),

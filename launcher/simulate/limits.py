@@ -1,0 +1,58 @@
+"""Bound what a simulation may cost: a hostile header can make llama.cpp compute or allocate without end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psutil
+
+from launcher.units import MIB, format_bytes
+
+# Measured: 104 MiB at most, for gemma 3's 262,144 tokens; Kimi K2.5 on eight devices 91 MiB.
+MOST_RESIDENT_BYTES = 160 * MIB
+# Measured: 0.7 s at most, for Kimi K2.5 on eight devices, where a worker takes 0.2 s to start.
+_MOST_COMPUTING_S = 4.0
+_MOST_STARTS = 15.0  # on a slow machine: so many times what this worker took to start
+WATCH_S = 0.02  # between two looks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a process has taken so far."""
+
+    computing_s: float
+    resident_bytes: int
+
+
+class Limits:
+    """The limits of one worker; `start` is what it had computed when it was ready."""
+
+    def __init__(self, pid: int, *, most_bytes: int) -> None:
+        self._process = psutil.Process(pid)
+        self._most_bytes = most_bytes
+        self._most_computing_s = _MOST_COMPUTING_S
+        self._begun = 0.0
+
+    def begin(self) -> None:
+        """Count from now on: another question is asked."""
+        self._begun = self._cost().computing_s
+
+    def started(self) -> None:
+        """Take what the worker has computed so far as the measure of this machine."""
+        self._most_computing_s = max(_MOST_COMPUTING_S, _MOST_STARTS * self._cost().computing_s)
+
+    def overrun(self) -> str | None:
+        """Say which limit is exceeded; None if none is."""
+        cost = self._cost()
+        if cost.resident_bytes > self._most_bytes:
+            return f"it needs more than {format_bytes(self._most_bytes)} of memory"
+        if cost.computing_s - self._begun > self._most_computing_s:
+            return f"it needs more than {self._most_computing_s:.0f} s of computing"
+        return None
+
+    def _cost(self) -> Cost:
+        try:
+            times, memory = self._process.cpu_times(), self._process.memory_info()
+        except psutil.Error:  # it has ended: its pipe says so
+            return Cost(computing_s=0.0, resident_bytes=0)
+        return Cost(computing_s=times.user + times.system, resident_bytes=memory.rss)
