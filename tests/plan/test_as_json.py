@@ -56,6 +56,7 @@ def test_the_document_of_a_plan() -> None:
         )
         assert row["used_bytes"] == parts
         assert row["free_bytes"] == row["budget_bytes"] - parts
+    assert document["host"]["budget_bytes"] == plan.ledger[-1].budget_bytes
     assert document["alternatives"][0]["missing_bytes"] > 0
     assert document["alternatives"][0]["quant"] == "big"
     assert document["argv"] == ["llama-server", "-c", "2048"]

@@ -47,6 +47,17 @@ def test_a_model_that_is_stretched_already_counts_from_its_original_context() ->
     assert context_limit(STRETCHED, read_rope(("--rope-scale", "128"))) == 16384
     assert yarn_flags(STRETCHED, 16384) == "--rope-scaling yarn --rope-scale 128"
     assert yarn_flags({}, 16384) is None
+    one = {"general.architecture": "llama", "llama.context_length": 1}
+    assert yarn_flags(one, 2) == "--rope-scaling yarn --rope-scale 2"
+
+
+@pytest.mark.parametrize("key", ["rope.scaling.factor", "rope.scale_linear"])
+def test_the_files_own_factor_goes_by_two_names(key: str) -> None:
+    named = {**STRETCHED, f"llama.{key}": 64.0}
+    if key != "rope.scaling.factor":
+        del named["llama.rope.scaling.factor"]
+    assert context_limit(named, read_rope(("--rope-scale", "64"))) == 8192
+    assert context_limit(named, read_rope(("--rope-scale", "32"))) == 4096
 
 
 @pytest.mark.parametrize("flags", ["--rope-scale 0", "--rope-scaling long", "--yarn-orig-ctx"])

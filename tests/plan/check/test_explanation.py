@@ -109,6 +109,8 @@ def test_fit_has_no_layers_to_place_without_devices_and_no_split_to_keep_on_one(
     tight = machine(ram_bytes=640 * MIB)
     assert has_reason(verdict("", tight), "would shorten the context, to 4096 tokens at the least")
     assert not has_reason(verdict("", tight), "put layers")
+    assert not has_reason(verdict("", tight), "unlimited")
+    assert not has_reason(verdict("-ngl 99", machine(*cards(10))), "unlimited")
     assert has_reason(verdict("-c 8192", tight), "--fit is on and changes nothing: -c is given")
     for flags in ("-ts 1", "-sm row"):
         assert has_reason(
