@@ -108,7 +108,7 @@ def claim_key(folder: Path, name: str) -> str:
 
 
 def parse_claim(text: bytes, owner: int) -> Claim:
-    """Parse the claim in a file of `owner`. Raises ValueError, RecursionError."""
+    """Parse the claim in a file of `owner`. Raises Malformed."""
     given = JsonObject(parse_json(text))
     name, rows = given.text("name"), given.mapping("rows")
     if not is_name(name) or len(rows) > _MOST_ROWS or not all(map(_is_row, rows)):
@@ -169,7 +169,7 @@ def _read(folder: int, name: str) -> Claim | None:
     try:
         text, about = read_file(name, _LIMIT_BYTES, owner=Owner.ANYONES, folder=folder)
         return parse_claim(text, about.st_uid)
-    except (OSError, ValueError, RecursionError):
+    except (OSError, Malformed):
         return None
 
 

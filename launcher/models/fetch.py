@@ -99,7 +99,7 @@ def bytes_to_fetch(located: Located, sources: Sources, options: PullOptions | No
     if isinstance(located.files, UnreachableFiles | DeferredFiles):
         return located.model.size_bytes
     files = missing_files(located, sources, options)
-    return sum(shard.size_bytes - arrived_bytes(part) for shard, part in files)
+    return sum(max(0, shard.size_bytes - arrived_bytes(part)) for shard, part in files)
 
 
 def missing_files(

@@ -123,6 +123,8 @@ class _UrlRecipient:
     def is_there(self, name: str) -> bool:
         """Return True if the file has the size and header that the server has now."""
         path = self._folder / name
+        if self._place is not None and self._place.find(self._shards[name]) is None:
+            return False
         return (
             path.is_file()
             and path.stat().st_size == self._shards[name].size_bytes

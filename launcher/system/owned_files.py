@@ -134,7 +134,7 @@ def check_folders(root: Path, folder: Path) -> None:
             return
         if not stat.S_ISDIR(about.st_mode):
             raise NotOurs(_NO_FOLDER, root)
-        if about.st_uid not in {os.geteuid(), 0} and not _has_owner_of_new_files(about, root.parent):
+        if about.st_uid not in {os.geteuid(), 0} and about.st_uid != _owner_of_new_files(root.parent):
             raise NotOurs(f"it belongs to {user_name(about.st_uid)}", root)
 
 
@@ -151,7 +151,7 @@ def check_unchangeable(path: Path) -> None:
     if not stat.S_ISREG(about.st_mode):
         raise NotOurs(_NO_FILE, path)
     strangers = {link.st_uid, about.st_uid} - {os.geteuid(), 0}
-    if strangers and not _has_owner_of_new_files(about, path.parent):
+    if strangers and strangers != {_owner_of_new_files(path.parent)}:
         raise NotOurs(f"it belongs to {user_name(min(strangers))}, who can change it", path)
     if about.st_mode & stat.S_IWOTH and not _has_mode_of_new_files(about, path.parent):
         raise NotOurs("every user can change it", path)
@@ -186,19 +186,21 @@ def _check(about: os.stat_result, path: Path | str, folder: int | None, owner: O
         above = parent.stat() if folder is None else os.fstat(folder)
         is_right = about.st_uid in {0, above.st_uid}
     else:
-        is_right = folder is None and _has_owner_of_new_files(about, parent)
+        is_right = folder is None and about.st_uid == _owner_of_new_files(parent)
     if not is_right:
         raise NotOurs(f"it belongs to {user_name(about.st_uid)}", path)
 
 
-def _has_owner_of_new_files(about: os.stat_result, folder: Path) -> bool:
+def _owner_of_new_files(folder: Path) -> int | None:
     # Some file systems give all files one owner (FAT, drvfs) or map root to nobody (NFS).
     new = _status_of_new_file(folder)
-    return new is not None and new.st_uid == about.st_uid
+    return None if new is None else new.st_uid
 
 
 def _has_mode_of_new_files(about: os.stat_result, folder: Path) -> bool:
-    # Some file systems know no modes, and show all as 0777.
+    # Some file systems know no modes, and show all as 0777; on one that is read-only modes mean nothing.
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return True
     new = _status_of_new_file(folder)
     return new is not None and bool(new.st_mode & about.st_mode & stat.S_IWOTH)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from launcher.errors import UsageError
 from launcher.gguf.model import Shard
 from launcher.models.files.place import hard_link, has_size, partial_path_of
 from launcher.models.store import HubStore, file_key
-from launcher.models.transfer.journal import recorded_identity
+from launcher.models.transfer.journal import journal_path, recorded_identity
 from launcher.models.transfer.partial_file import PartialFile, remove_partial_file
+from launcher.system.owned_files import NotOurs, check_begun, check_folders, check_unchangeable
 from launcher.units import format_bytes
 
 
@@ -30,6 +32,7 @@ class PlainFolder:
 
     def refuse_foreign(self, missing: Iterable[Shard]) -> None:
         for shard in missing:
+            self._refuse_planted(shard)
             self._refuse_foreign_file(shard)
             partial_path = self.partial_path(shard)
             owner = _owner_in_journal(partial_path)
@@ -52,7 +55,7 @@ class PlainFolder:
 
     def find(self, shard: Shard) -> Path | None:
         path = self.path(shard)
-        return path if has_size(path, shard) else None
+        return path if has_size(path, shard) and _changeable(path) is None else None
 
     def partial_path(self, shard: Shard) -> Path:
         return partial_path_of(self.path(shard))
@@ -67,7 +70,8 @@ class PlainFolder:
 
     def link(self, shard: Shard, source: Path) -> bool:
         self.refuse_foreign([shard])
-        if not hard_link(source, self.path(shard)):
+        # what another user can change through its first name is copied
+        if _changeable(source.resolve()) is not None or not hard_link(source, self.path(shard)):
             return False
         remove_partial_file(self.partial_path(shard))
         self.record_owner(shard)
@@ -80,9 +84,27 @@ class PlainFolder:
     def finish(self) -> None:
         pass  # the owners are recorded file by file
 
+    def _refuse_planted(self, shard: Shard) -> None:
+        lock, partial_path = self.lock_path(shard), self.partial_path(shard)
+        try:
+            check_folders(self.root, lock.parent)
+            for path in (partial_path, journal_path(partial_path), lock):
+                check_begun(path)
+        except NotOurs as error:
+            raise UsageError(
+                f"{error.filename} cannot be used: {error.strerror}",
+                hint=f"{self.alternative}, or move it away",
+            ) from error
+
     def _refuse_foreign_file(self, shard: Shard) -> None:
         path, owners = self.path(shard), self._store.owners()
         if (owner := owners.of(path)) != self._owner and os.path.lexists(path):
+            error = _changeable(path) if has_size(path, shard) else None
+            if error is not None:  # it may be the right file, and not stay it
+                raise UsageError(
+                    f"{path} cannot be relied on: {error.strerror}",
+                    hint=f"{self.alternative}, and --from {shlex.quote(str(self.root))} to have it copied",
+                )
             raise self._foreign(path, owner, shard, was_put_there=file_key(path) in owners.records)
 
     def _foreign(
@@ -104,6 +126,16 @@ def lock_path_of(path: Path) -> Path:
     # beside the file: the same lock whichever folder above it was named
     key = hashlib.sha256(path.name.encode()).hexdigest()[:16]
     return path.parent / ".locks" / f"{key}.lock"
+
+
+def _changeable(path: Path) -> NotOurs | None:
+    try:
+        check_unchangeable(path)
+    except NotOurs as error:
+        return error
+    except FileNotFoundError:
+        return None
+    return None
 
 
 def _owner_in_journal(partial_path: Path) -> str | None:

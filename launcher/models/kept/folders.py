@@ -10,7 +10,8 @@ from pathlib import Path
 
 from launcher.models.kept.stored_model import OWN, YOURS, StoredModel, quants_in
 from launcher.models.store import HubStore, Owners, file_key
-from launcher.models.transfer.journal import recorded_identity
+from launcher.models.transfer.journal import journal_path, recorded_identity
+from launcher.system.owned_files import check_begun
 
 _MOST_LEVELS, _MOST_SEEN = 4, 20_000  # of a named folder: a disk's root or a network's would take minutes
 
@@ -41,7 +42,7 @@ def in_folders(
 
 def is_put_there(paths: Sequence[Path], partial_paths: Sequence[Path], owners: Owners) -> bool:
     # the store says so of these very files, and its journal of a partial file
-    return all(owners.of(path) for path in paths) and all(map(recorded_identity, partial_paths))
+    return all(owners.of(path) for path in paths) and all(map(_is_begun_here, partial_paths))
 
 
 def owned_by_launcher(model: StoredModel, owners: Owners) -> StoredModel:
@@ -50,6 +51,15 @@ def owned_by_launcher(model: StoredModel, owners: Owners) -> StoredModel:
         return model
     folder = (*model.paths, *model.parts)[0].parent
     return replace(model, name=_name_by_path(model.paths, model.parts), store=OWN, folder=folder)
+
+
+def _is_begun_here(partial_path: Path) -> bool:
+    try:
+        for path in (partial_path, journal_path(partial_path)):
+            check_begun(path)
+    except OSError:  # another user's: in a folder that others write to, a journal may say anything
+        return False
+    return recorded_identity(partial_path) is not None
 
 
 def _in_folder(folder: Path, root: Path, owners: Owners) -> Iterator[StoredModel]:

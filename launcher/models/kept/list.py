@@ -26,8 +26,10 @@ from launcher.models.kept.stored_model import (
 )
 from launcher.models.store import HubStore, file_key
 from launcher.models.transfer.journal import arrived_bytes
-from launcher.system.json_object import parse_json
+from launcher.system.json_object import JsonObject, parse_json
+from launcher.system.owned_files import Owner, read_file
 
+_MANIFEST_BYTES = 1 << 20  # Ollama's have 1 KB; its service is another user
 _OLLAMA_MODEL = "application/vnd.ollama.image.model"
 
 
@@ -175,10 +177,11 @@ def _in_ollama(folder: Path) -> Iterator[StoredModel]:
     # registry/namespace/name/tag, JSON with the model's digest
     for manifest in sorted(entries(folder / "manifests", "*/*/*/*")):
         try:  # a manifest that is not as we know them is left out
-            layers = parse_json(manifest.read_bytes())["layers"]
+            text, _ = read_file(manifest, _MANIFEST_BYTES, owner=Owner.ANYONES)
+            layers = parse_json(text)["layers"]
             model = next(layer for layer in layers if layer["mediaType"] == _OLLAMA_MODEL)
             blob = folder / "blobs" / str(model["digest"]).replace(":", "-")
-            size = int(model["size"])
+            size = JsonObject(model).whole("size")
         except (OSError, ValueError, KeyError, TypeError, StopIteration):
             continue
         namespace, name, tag = manifest.parts[-3:]

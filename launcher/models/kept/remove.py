@@ -15,6 +15,7 @@ from launcher.models.kept.stored_model import HUB, StoredModel, entries, read_re
 from launcher.models.store import HubStore
 from launcher.models.transfer.partial_file import remove_partial_file
 from launcher.system.locks import exclusive_if_free
+from launcher.system.owned_files import check_folders
 
 
 def remove_stored(model: StoredModel, store: HubStore) -> int:
@@ -24,7 +25,10 @@ def remove_stored(model: StoredModel, store: HubStore) -> int:
     """
     with contextlib.ExitStack() as held:
         for path in (*model.parts, *(model.paths if model.is_by_path else ())):
-            if not held.enter_context(exclusive_if_free(_lock_of(path, model))):
+            lock = _lock_of(path, model)
+            if model.is_by_path:  # others may write to such a folder
+                check_folders(path.parent, lock.parent)
+            if not held.enter_context(exclusive_if_free(lock)):
                 raise TryAgain(
                     f"{model.name} is being downloaded", hint="end that download, then run it again"
                 )

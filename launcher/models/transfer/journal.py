@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from launcher.system.atomic_files import replacing
 from launcher.system.json_object import JsonObject, Malformed, parse_json
+from launcher.system.owned_files import Owner, open_file, read_file
 
+_MOST_BYTES = 4 << 20  # two lines a unit of 8 MiB: of a file of 1 TB, 2.3 MB
+_MOST_DIGITS = 12
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -42,7 +44,7 @@ class Journal:
         with replacing(path, lasting=True) as file:
             file.write(("\n".join(lines) + "\n").encode())
         sync_folder(path.parent)
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+        self._descriptor = open_file(path, os.O_WRONLY | os.O_APPEND, owner=Owner.FOLDERS)
 
     def written(self, units: Iterable[int]) -> None:
         os.write(self._descriptor, "".join(f"w {unit}\n" for unit in units).encode())
@@ -63,52 +65,60 @@ class JournalContents:
     whole: frozenset[int] = frozenset()
     synced: frozenset[int] = frozenset()  # those of `whole` that are on the disk
     version: str = ""  # the server's word for the file's content
+    about: Mapping[str, object] = field(default_factory=dict)  # the first line
 
 
-def read_journal(path: Path, about: dict[str, str | int]) -> JournalContents:
+def read_journal(path: Path, about: Mapping[str, str | int]) -> JournalContents:
     """Read a journal; empty if unreadable, or if its first line differs from `about`."""
+    contents = _read(path)
+    return contents if {key: contents.about.get(key) for key in about} == about else JournalContents()
+
+
+def parse_journal(content: bytes, boot: str) -> JournalContents:
+    """Parse a journal, in this boot; empty if its first line is none of ours."""
+    first, *lines = content.split(b"\n")[:-1] or [b""]  # without a torn last line
     try:
-        first, *lines = path.read_text().split("\n")[:-1]  # without a torn last line
-        known = parse_json(first)
-    except (OSError, ValueError):
+        about = parse_json(first)
+    except Malformed:
         return JournalContents()
-    if not isinstance(known, dict) or {key: known.get(key) for key in about} != about:
+    if not isinstance(about, dict):
         return JournalContents()
-    same_boot = known.get("boot") == boot_id() != ""
-    units: dict[str, set[int]] = {"w": set(), "s": set()}
+    units: dict[bytes, set[int]] = {b"w": set(), b"s": set()}
     for line in lines:
-        kind, _, number = line.partition(" ")
-        if kind in units and number.isdecimal():
+        kind, _, number = line.partition(b" ")
+        if kind in units and number.isdigit() and len(number) <= _MOST_DIGITS:
             units[kind].add(int(number))
-    synced = frozenset(units["s"])
-    whole = synced | units["w"] if same_boot else synced
-    return JournalContents(whole=whole, synced=synced, version=str(known.get("version", "")))
+    synced = frozenset(units[b"s"])
+    whole = synced | units[b"w"] if about.get("boot") == boot != "" else synced
+    version = about.get("version")
+    return JournalContents(
+        whole=whole, synced=synced, version=version if isinstance(version, str) else "", about=about
+    )
 
 
 def arrived_bytes(partial_path: Path) -> int:
     """Return the bytes of a partial file that its journal vouches for."""
+    contents = _read(journal_path(partial_path))
+    about = JsonObject(contents.about)
     try:
-        about = JsonObject(_about(partial_path))
         size, unit = about.whole("size"), about.whole("unit")
     except Malformed:
         return 0
-    whole = read_journal(journal_path(partial_path), {}).whole
-    return sum(max(0, min(unit, size - number * unit)) for number in whole)
+    return sum(max(0, min(unit, size - number * unit)) for number in contents.whole)
 
 
 def recorded_identity(partial_path: Path) -> str | None:
     """Return what the partial file is to become; None without a journal."""
-    identity = _about(partial_path).get("identity")
+    identity = _read(journal_path(partial_path)).about.get("identity")
     return identity if isinstance(identity, str) else None
 
 
-def _about(partial_path: Path) -> dict[str, Any]:
+def _read(path: Path) -> JournalContents:
     try:
-        with journal_path(partial_path).open() as file:
-            about = parse_json(file.readline())
-    except (OSError, ValueError):
-        return {}
-    return about if isinstance(about, dict) else {}
+        content, _ = read_file(path, _MOST_BYTES, owner=Owner.FOLDERS)
+    except OSError:
+        return JournalContents()
+    return parse_journal(content, boot_id())
 
 
 def sync_folder(folder: Path) -> None:

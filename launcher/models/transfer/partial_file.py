@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from launcher.models.transfer.journal import Journal, journal_path, read_journal, sync_folder
+from launcher.system.owned_files import NotOurs, Owner, open_file
 
 _MADV_POPULATE_READ = 22
 """linux/mman.h, since 5.14 (EINVAL before): an unreadable disk raises OSError at once, not SIGBUS later."""
@@ -39,8 +40,11 @@ class PartialFile:
         # the journal first: it says whose file this is, and a full disk may end this at the next step
         self._journal = Journal(journal_path(path), about, self.whole, synced)
         try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            self._descriptor = open_file(path, os.O_RDWR | os.O_CREAT, owner=Owner.FOLDERS, mode=0o644)
             try:
+                self._status = os.fstat(self._descriptor)
+                if self._status.st_mode & 0o022:  # only we write to what was verified
+                    os.fchmod(self._descriptor, self._status.st_mode & 0o755)
                 _preallocate(self._descriptor, size_bytes)
             except BaseException:
                 os.close(self._descriptor)
@@ -133,6 +137,8 @@ class PartialFile:
 
     def become(self, path: Path) -> None:
         """Give the file, closed and synced, its name."""
+        if not os.path.samestat(self.path.lstat(), self._status):  # and no link that was put in its place
+            raise NotOurs("it was exchanged while it was filled", self.path)
         self.path.replace(path)
         sync_folder(path.parent)
         journal_path(self.path).unlink(missing_ok=True)
@@ -140,7 +146,7 @@ class PartialFile:
     def _read_state(self) -> tuple[frozenset[int], frozenset[int], str]:
         # (whole units, those on the disk, version)
         try:
-            has_size = self.path.stat().st_size == self._size_bytes
+            has_size = self.path.lstat().st_size == self._size_bytes
         except OSError:
             has_size = False
         if not has_size:  # gone, or changed by somebody else: the journal says nothing about it
