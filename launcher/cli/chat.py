@@ -52,7 +52,7 @@ def _stream(deployment: Deployment, messages: Sequence[Message], out: Output) ->
         if delta.text and not text:
             out.end_reasoning()
         text += delta.text
-        out.write(delta.text)
+        out.write_untrusted(delta.text)
     out.write("\n")
     return text
 

@@ -66,10 +66,9 @@ def check(
 
 
 def _render_report(checked: Checked) -> tuple[RenderableType, ...]:
-    from rich.text import Text
 
     from launcher.cli.show.ledger import render_ledger
-    from launcher.cli.show.tables import bullets, facts
+    from launcher.cli.show.tables import bullets, facts, line
     from launcher.units import format_bytes
 
     verdict = checked.verdict
@@ -82,7 +81,7 @@ def _render_report(checked: Checked) -> tuple[RenderableType, ...]:
             *(("refused", sentence) for sentence in checked.refused),
         ]
     )
-    notes = tuple(Text(f"note: {note}") for note in checked.notes)
+    notes = tuple(line(f"note: {note}") for note in checked.notes)
     return (head, render_ledger(verdict.ledger), bullets(verdict.reasons), *notes)
 
 

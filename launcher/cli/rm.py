@@ -30,8 +30,7 @@ def rm(
     ] = False,
 ) -> None:
     """Remove models from the store, and free what nothing else uses."""
-    from rich.text import Text
-
+    from launcher.cli.show.tables import line
     from launcher.models.catalogue import read_profiles
     from launcher.models.kept.list import pick_stored
     from launcher.models.kept.remove import remove_stored
@@ -49,7 +48,7 @@ def rm(
     freed = sum(remove_stored(model, store) for model in chosen)
     out.show(
         {"removed": [model.name for model in chosen], "freed_bytes": freed},
-        Text(f"removed {_listed(chosen)}: {format_bytes(freed)} freed"),
+        line(f"removed {_listed(chosen)}: {format_bytes(freed)} freed"),
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from launcher.deployment.address import check_start
+from launcher.deployment.check_record import check_record
 from launcher.deployment.deploy import Request, bring_up
 from launcher.deployment.history import RescueNote
 from launcher.deployment.identity import Presence, find_presence
@@ -42,8 +43,9 @@ def restart(name: str | None, on_progress: OnProgress) -> Deployment:
     """
     folder = read_settings().deployments_dir
     entry = require_record(folder, name_or_only(folder, name))
-    env = _env_of(entry)
     # Whatever would keep it from starting is found before what runs is ended.
+    entry = check_record(folder, entry, read_settings)
+    env = _env_of(entry)
     check_start(entry.argv)
     check_disk_space(folder)
     take_down(folder, entry.name)

@@ -2,6 +2,7 @@
 
 address.py           exposure and URL
 await_ready.py       wait for a ready record
+check_record.py      what a record may start
 claims.py            memory that deployments reserve
 reserved.py          reserved memory that the system calls free
 deploy.py            bring up, attend in the foreground
@@ -14,6 +15,7 @@ ports.py             free ports
 process.py           start and end a process tree
 record.py            a deployment as a value and as JSON
 records.py           record files and their locks
+seal.py              which records this launcher wrote
 start_supervisor.py  as a systemd unit or a process
 status.py            running, degraded, gone
 supervisor/          restarts the server

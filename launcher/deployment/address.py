@@ -10,6 +10,8 @@ from launcher.engine.flags.listening import listening
 from launcher.engine.key_file import read_keys
 from launcher.errors import UsageError
 
+_DEFAULT_HOST = "127.0.0.1"  # llama-server's own (common/common.h at 0c1e570)
+
 
 def check_exposure(host: str, api_key_file: Path | None) -> None:
     """Raise UsageError if other machines can reach `host` and no API key is set."""
@@ -27,7 +29,8 @@ def check_start(argv: Sequence[str]) -> None:
     loopback: llama-server takes an empty one for no key at all.
     """
     where = listening(argv)
-    check_exposure(where.host or "0.0.0.0", Path(where.key_files[0]) if where.key_files else None)  # noqa: S104
+    host = _DEFAULT_HOST if where.host is None else where.host
+    check_exposure(host, Path(where.key_files[0]) if where.key_files else None)
     for path in where.key_files:
         read_keys(path)
 

@@ -28,6 +28,7 @@ from launcher.deployment.records import (
     read_all,
     save_record,
 )
+from launcher.deployment.seal import seal
 from launcher.deployment.start_supervisor import start_supervisor
 from launcher.deployment.status import DeploymentState, read_status
 from launcher.deployment.supervisor.protect import sweep_groups
@@ -187,6 +188,7 @@ def _claim_name_and_port(folder: Path, request: Request, limits: StallLimits) ->
             check_port(request.host, port)
         deployment = replace(_make_record(folder, request, port), options=_options(request, limits))
         check_start(deployment.argv)
+        deployment = replace(deployment, seal=seal(folder, deployment))
         save_record(folder, deployment)
     return deployment
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from launcher.deployment.address import local_url
 from launcher.deployment.identity import ProcessId, read_process
 from launcher.deployment.options import SupervisorOptions, parse_options
 from launcher.engine.flags.taskset import split_taskset
@@ -21,6 +22,8 @@ from launcher.plan.plan import Plan
 from launcher.system.json_object import JsonObject, Malformed, parse_json
 
 _SCHEMA = 1  # of the state file; a file of another schema is reported, not read
+_MAX_PORT = 65535
+_HOST = re.compile(r"[A-Za-z0-9._:%/-]{1,255}")  # an address with a zone, a name, or a socket's path
 _MAX_NAME = 64
 _NAME = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{_MAX_NAME - 1}}}")
 
@@ -67,6 +70,7 @@ class Deployment:
     failure: Cause | None = None  # why llama-server ended last
     unit: str | None = None  # systemd's, if that keeps the supervisor up
     options: SupervisorOptions = field(default_factory=SupervisorOptions)
+    seal: str | None = None  # seal.py; None in records of launchers without one
 
     @property
     def pid(self) -> int | None:
@@ -145,14 +149,18 @@ def parse_deployment(text: str) -> Deployment:
     if not isinstance(values, dict) or "schema" not in values:
         raise ValueError("it is not a deployment's state")
     if values["schema"] != _SCHEMA:
-        raise ValueError(f"it has schema {values['schema']!r}; this launcher reads {_SCHEMA}")
+        raise ValueError(f"it has schema {repr(values['schema'])[:60]}; this launcher reads {_SCHEMA}")
     given = JsonObject(values)
+    host, port = given.text("host"), given.whole("port", 0, _MAX_PORT)
+    url, usual = given.text("url").rpartition(":"), local_url(host, port).rpartition(":")
+    if _HOST.fullmatch(host) is None or url[0] != usual[0] or not url[2].isascii() or not url[2].isdecimal():
+        raise given.malformed("url", "is not where host and port are")  # the API key would be sent there
     return Deployment(
         name=given.text("name"),
         model_id=given.text("model_id"),
         url=given.text("url"),
-        host=given.text("host"),
-        port=given.whole("port"),
+        host=host,
+        port=port,
         process=_process(given, "process"),
         starter=_process(given, "starter"),
         phase=_phase(given),
@@ -173,6 +181,7 @@ def parse_deployment(text: str) -> Deployment:
         failure=_failure(given.object_at("failure")) if given.has("failure") else None,
         unit=given.optional_text("unit"),
         options=parse_options(given.object_at("options")) if given.has("options") else SupervisorOptions(),
+        seal=given.optional_text("seal"),
     )
 
 
@@ -186,7 +195,7 @@ def _argv(given: JsonObject) -> tuple[str, ...]:
 def _phase(given: JsonObject) -> Phase:
     word = given.text("phase")
     if word not in set(Phase):
-        raise Malformed(f"phase {word!r} is not one this launcher knows")
+        raise Malformed(f"phase {word[:60]!r} is not one this launcher knows")
     return Phase(word)
 
 

@@ -4,6 +4,7 @@ NAME.json      the record (0600)
 NAME.log       llama-server's log, with NAME.log.1 and .2 before it
 NAME.progress  how far a load is
 NAME.lock      held by the launcher that starts it, until it is ready
+.seal          the key of the seals on records (seal.py)
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import shlex
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,12 +31,13 @@ from launcher.deployment.record import (
 )
 from launcher.errors import NotFound, TryAgain, UsageError
 from launcher.system.locks import exclusive, exclusive_if_free
+from launcher.system.owned_files import read_file
 
 # What starting a deployment writes besides its log: its record twice (the new one before the old one goes), a
 # claim, progress, a line of history. A record of 60 devices has about 30 kB.
 _RECORDS_BYTES = 256 << 10
 
-_MAX_RECORD_CHARS = 16 << 20  # what a longer file has after that makes it no JSON
+_MAX_RECORD_BYTES = 16 << 20
 
 
 def log_path(folder: Path, name: str) -> Path:
@@ -135,9 +138,14 @@ def name_or_only(folder: Path, name: str | None) -> str:
 
 
 def remove_record(folder: Path, name: str) -> None:
-    """Remove the record; the log stays for `launcher logs`."""
-    progress_path(folder, name).unlink(missing_ok=True)
-    state_path(folder, name).unlink(missing_ok=True)
+    """Remove the record; the log stays for `launcher logs`. Raises UsageError for what is no file."""
+    for path in (progress_path(folder, name), state_path(folder, name)):
+        try:
+            path.unlink(missing_ok=True)
+        except (IsADirectoryError, PermissionError) as error:
+            raise UsageError(
+                f"{path} cannot be removed: {error.strerror}", hint=f"rm -r {shlex.quote(str(path))}"
+            ) from error
     _sync(folder)
 
 
@@ -178,9 +186,8 @@ def now() -> str:
 
 def _read(path: Path) -> Deployment | UnreadableRecord | None:
     try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(_MAX_RECORD_CHARS)
-        deployment = parse_deployment(text)
+        content, _ = read_file(path, _MAX_RECORD_BYTES)
+        deployment = parse_deployment(content.decode("utf-8"))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -188,8 +195,9 @@ def _read(path: Path) -> Deployment | UnreadableRecord | None:
     except ValueError as error:
         return _unreadable(path, str(error))
     if deployment.name != path.stem:
-        return _unreadable(path, f"it describes a deployment called {deployment.name!r}")
-    return deployment
+        return _unreadable(path, f"it describes a deployment called {deployment.name[:80]!r}")
+    # Logs are shortened and moved, so a record does not say where they are.
+    return replace(deployment, log_path=str(path.with_suffix(".log")))
 
 
 def _unreadable(path: Path, problem: str) -> UnreadableRecord:

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from launcher.engine.find import Engine, ask_engine
+from launcher.engine.find import Engine, EngineSource, ask_engine
 from launcher.engine.flags.help_text import Capabilities, Option, Version, parse_help, parse_version
 from launcher.errors import UsageError
 from launcher.system.atomic_files import write_atomically
@@ -39,6 +39,16 @@ def read_capabilities(engine: Engine, cache_dir: Path) -> Capabilities:
     capabilities = _ask(engine, digest)
     _write(folder / f"{digest}.json", {"format": _CACHE_FORMAT, **dataclasses.asdict(capabilities)})
     return capabilities
+
+
+def was_asked(program: Path, cache_dir: Path) -> bool:
+    """Tell if this user has used the program as an engine before, whatever it is called."""
+    try:
+        engine = Engine(path=program, folder=program.resolve().parent, source=EngineSource.OPTION)
+        digest = engine_digest(engine, cache_dir)
+    except (OSError, RuntimeError):
+        return False
+    return _read(cache_dir / "capabilities" / f"{digest}.json", digest) is not None
 
 
 def engine_digest(engine: Engine, cache_dir: Path) -> str:

@@ -15,7 +15,14 @@ from launcher.commands.install import export
 from launcher.commands.restart import restart
 from launcher.deployment.address import check_start
 from launcher.deployment.deploy import Request, bring_up
-from launcher.deployment.install.export import Export, Format, compose_file, kubernetes_manifest, shell_script
+from launcher.deployment.install.export import (
+    Export,
+    Format,
+    compose_file,
+    kubernetes_manifest,
+    shell_script,
+    systemd_unit,
+)
 from launcher.deployment.record import Phase
 from launcher.deployment.records import read_all, save_record
 from launcher.deployment.status import DeploymentState, read_status
@@ -80,7 +87,7 @@ def test_restart_says_so_before_it_ends_what_runs(deployments: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "words", [(), ("--host", OPEN), ("--host", "::"), ("--host", "127.0.0.1", "--host", OPEN)]
+    "words", [("--host", ""), ("--host", OPEN), ("--host", "::"), ("--host", "127.0.0.1", "--host", OPEN)]
 )
 def test_the_command_line_is_what_counts(deployments: Path, words: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match=r"can be reached from other machines and no API key is set"):
@@ -154,3 +161,10 @@ def test_a_question_that_fails_is_an_answer(error: Exception) -> None:
         assert (error.message if isinstance(error, LauncherError) else "ZeroDivisionError") in replies[
             0
         ].cause.sentence
+
+
+def test_a_word_of_a_command_line_begins_no_setting_of_a_unit() -> None:
+    unit = systemd_unit(an_export("-a", "x\nExecStartPre=/bin/sh -c id\n\x1b[2J"))
+    assert "\nExecStartPre" not in unit
+    assert r'"x\x0aExecStartPre=/bin/sh -c id\x0a\x1b[2J"' in unit
+    assert "\x1b" not in compose_file(an_export("-a", "\x1b\x85\n"), "image")

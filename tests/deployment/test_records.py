@@ -29,7 +29,9 @@ def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
     save_record(folder, a_deployment("first"))
     save_record(folder, a_deployment("first", port=99))
     save_record(folder, a_deployment("second", process=None))
-    assert read_all(folder) == (a_deployment("first", port=99), a_deployment("second", process=None))
+    first = a_deployment("first", port=99, log_path=str(folder / "first.log"))
+    second = a_deployment("second", process=None, log_path=str(folder / "second.log"))
+    assert read_all(folder) == (first, second)
     assert sorted(file.name for file in folder.iterdir()) == ["first.json", "second.json"]
     assert oct((folder / "first.json").stat().st_mode & 0o777) == "0o600"
     assert oct(folder.stat().st_mode & 0o777) == "0o700"
@@ -108,7 +110,7 @@ def test_a_broken_file_is_reported_beside_the_others(tmp_path: Path, text: str, 
     (tmp_path / "bad.json").write_text(text)
     broken, good = read_all(tmp_path)
     assert isinstance(broken, UnreadableRecord)
-    assert (broken.name, good) == ("bad", a_deployment("good"))
+    assert (broken.name, good) == ("bad", a_deployment("good", log_path=str(tmp_path / "good.log")))
     assert broken.problem.startswith(problem)
     with pytest.raises(UsageError, match=r"bad\.json"):
         require_record(tmp_path, "bad")

@@ -16,9 +16,8 @@ def disable(
     system: System = False,
 ) -> None:
     """Stop and remove the systemd unit of a deployment."""
-    from rich.text import Text
-
+    from launcher.cli.show.tables import line
     from launcher.commands import install
 
     path = install.disable(name, system=system)
-    out.show({"removed": path}, Text(f"removed {path}"))
+    out.show({"removed": path}, line(f"removed {path}"))

@@ -17,8 +17,7 @@ def enable(
     system: System = False,
 ) -> None:
     """Install a deployment as a systemd unit, hardened, to be started with the session."""
-    from rich.text import Text
-
+    from launcher.cli.show.tables import line
     from launcher.commands import install
     from launcher.deployment.install.systemd import lingers
 
@@ -32,4 +31,4 @@ def enable(
         lines.append(
             "it ends with your last session: loginctl enable-linger keeps it up, and starts it at boot"
         )
-    out.show(installed, *(Text(line) for line in lines))
+    out.show(installed, *(line(text) for text in lines))

@@ -29,4 +29,4 @@ def export(
     if out.as_json:
         out.show({"format": kind, "text": text})
     else:
-        out.write(text)  # as it is: it goes to a file, or to kubectl
+        out.write_file(text)

@@ -10,6 +10,9 @@ from launcher.cli.options.single import Name
 from launcher.cli.show.output import Output
 from launcher.errors import UsageError
 
+# What launcher's own sentences begin with: no line of a log, and so of a model's metadata, looks like one.
+_OURS = ("hint:", "error:", "warning:", "note:")
+
 
 def logs(
     out: Output,
@@ -30,8 +33,12 @@ def logs(
     log_lines = read_lines(path, last_lines=lines, ended=None if follow else lambda: True)
     if not out.as_json:
         for line in log_lines:
-            out.write(line + "\n")
+            out.write_untrusted(f"{_told_apart(line)}\n")
         return
     if follow:  # it ends with Ctrl-C, when nothing can be printed any more
         raise UsageError("a log that goes on is not one JSON document", hint=f"launcher logs {chosen} --json")
     out.show({"name": chosen, "path": path, "lines": tuple(log_lines)})
+
+
+def _told_apart(line: str) -> str:
+    return f"  {line}" if line.startswith(_OURS) else line

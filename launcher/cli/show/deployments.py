@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from launcher.cli.show.tables import facts, grid
+from launcher.cli.show.tables import facts, grid, line
 from launcher.deployment.log_file import head
 from launcher.deployment.record import Deployment, UnreadableRecord, record_json
 from launcher.deployment.status import StatusReport
@@ -59,7 +59,7 @@ def render_statuses(reports: Iterable[StatusReport | UnreadableRecord]) -> Rende
         return Text("nothing runs here: launcher up MODEL")
     headers = ("name", "state", "url", "up", "resident", "tok/s")
     listed = grid(headers, rows, right=frozenset(headers[3:]), whole=frozenset(headers[1:]))
-    return Group(listed, *(Text(note) for note in notes))
+    return Group(listed, *(line(note) for note in notes))
 
 
 def status_json(report: StatusReport | UnreadableRecord) -> dict[str, Any]:

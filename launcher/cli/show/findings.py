@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from launcher.cli.show.tables import line
 from launcher.commands.doctor import Finding
 
 
@@ -14,8 +15,8 @@ def render_findings(findings: Sequence[Finding]) -> RenderableType:
     """Lay out each finding with its fix below, in the order given."""
     lines = []
     for finding in findings:
-        lines.append(Text(f"{'WRONG' if finding.wrong else 'note '}  {finding.check}: {finding.text}"))
-        lines += [Text(f"       {finding.fix}")] if finding.fix else []
+        lines.append(line(f"{'WRONG' if finding.wrong else 'note '}  {finding.check}: {finding.text}"))
+        lines += [line(f"       {finding.fix}")] if finding.fix else []
     if not any(finding.wrong for finding in findings):
         lines.append(Text("nothing is wrong"))
     return Group(*lines)

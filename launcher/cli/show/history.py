@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from launcher.cli.show.tables import grid
+from launcher.cli.show.tables import grid, line
 from launcher.deployment.history import HistoryEntry
 from launcher.units import format_bytes
 
@@ -35,7 +35,7 @@ def render_history(entries: Sequence[HistoryEntry]) -> RenderableType:
         right=frozenset({"load"}),
     )
     legend = "seen: by llama-server's own log, a mapped file counted whole; ps shows what is resident"
-    return Group(listed, *(Text(note) for note in (*notes, legend)))
+    return Group(listed, *(line(note) for note in (*notes, legend)))
 
 
 def _driver(entry: HistoryEntry, where: str) -> str:

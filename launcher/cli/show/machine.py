@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from launcher.cli.show.tables import facts, grid
+from launcher.cli.show.tables import facts, grid, line
 from launcher.machine.machine import Cpu, Device, Filesystem, Machine
 from launcher.units import format_bytes
 
@@ -31,7 +31,7 @@ def render_machine(machine: Machine) -> RenderableType:
         parts.append(grid(headers, rows, right=frozenset({"total", "free"})))
     else:
         parts.append(Text("no GPU: models run on the CPU"))
-    parts += [Text(f"note: {note}") for note in machine.notes]
+    parts += [line(f"note: {note}") for note in machine.notes]
     return Group(*parts)
 
 

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.text import Text
 
-from launcher.cli.show.tables import bar, facts, grid
+from launcher.cli.show.tables import bar, facts, grid, line
 from launcher.gguf.anatomy import Anatomy
 from launcher.gguf.model import ModelFile
 from launcher.units import format_bytes, format_count
@@ -39,7 +38,7 @@ def render_model(model: ModelFile, anatomy: Anatomy) -> RenderableType:
     )
     kinds = sorted(anatomy.bytes_by_kind.items(), key=lambda item: -item[1])
     total = anatomy.weight_bytes
-    notes = [Text(f"note: {sentence}") for sentence in anatomy.disagreements]
+    notes = [line(f"note: {sentence}") for sentence in anatomy.disagreements]
     return Group(
         head,
         _shares("kind", ((str(kind), size) for kind, size in kinds if size), total),

@@ -13,10 +13,12 @@ from launcher.cli.show.printable import Printable, printable
 from launcher.cli.show.progress import ProgressStyle, show_progress
 from launcher.errors import LauncherError
 from launcher.progress import OnProgress
+from launcher.units import one_line
 
 if TYPE_CHECKING:  # rich takes longer to import than `launcher --help` may take
     from rich.console import RenderableType
 
+_MAX_SAID = 100_000  # characters of a sentence: a command line is one
 _PIPE_WIDTH = 10_000  # columns: wide enough that nothing is folded in a pipe or a file
 
 
@@ -70,16 +72,24 @@ class Output:
 
     def say(self, text: str) -> None:
         """Print a line to stderr."""
-        self._err.print(printable(text), markup=False, soft_wrap=True)
+        self._err.print(one_line(text, _MAX_SAID), markup=False, soft_wrap=True)
 
     def warn(self, error: LauncherError) -> None:
         """Print an error that does not stop the command."""
         self.say(f"warning: {error.message}")
 
+    def write_untrusted(self, text: str) -> None:
+        """Write text of a model or a log to stdout at once; a terminal obeys nothing in it."""
+        self.write(printable(text))
+
+    def write_file(self, text: str) -> None:
+        """Write what goes to a file or to another program as it is; a terminal obeys nothing in it."""
+        self.write(printable(text) if self._out.is_terminal else text)
+
     def show_reasoning(self, text: str) -> None:
         """Print a piece of a model's reasoning to stderr, dimmed."""
         self._shows_reasoning = True
-        self._err.print(text, end="", markup=False, soft_wrap=True, style="dim")
+        self._err.print(printable(text), end="", markup=False, soft_wrap=True, style="dim")
 
     def end_reasoning(self) -> None:
         """Begin a new line if reasoning was shown."""
@@ -100,7 +110,7 @@ class Output:
             if not self.interactive:
                 self.say(f"note: nobody can be asked, so yes: {question}")
                 return True
-            answer = self._err.input(f"{printable(question)} [y/N] ", markup=False)
+            answer = self._err.input(f"{one_line(question, _MAX_SAID)} [y/N] ", markup=False)
             return answer.strip().lower() in {"y", "yes"}
 
         return ask

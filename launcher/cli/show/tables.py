@@ -17,6 +17,11 @@ _BAR_WIDTH = 14
 _MAX_CELL = 4096  # characters: a name of a model file can be longer
 
 
+def line(text: str) -> Text:
+    """Lay out a sentence, in which may be anything, on a line of its own."""
+    return Text(one_line(text, _MAX_CELL))  # Text: no brackets of a name are read as rich's markup
+
+
 def facts(rows: Iterable[tuple[str, str | None]]) -> Table:
     """Lay out names and values in two columns; rows without a value are left out."""
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -24,7 +29,7 @@ def facts(rows: Iterable[tuple[str, str | None]]) -> Table:
     table.add_column(overflow="fold")
     for name, value in rows:
         if value is not None:
-            table.add_row(name, _text(value))
+            table.add_row(name, line(value))
     return table
 
 
@@ -41,7 +46,7 @@ def grid(
         justify: Literal["left", "right"] = "right" if header in right else "left"
         table.add_column(header, justify=justify, overflow="fold", no_wrap=header in whole)
     for row in rows:
-        table.add_row(*map(_text, row))
+        table.add_row(*(line(cell) for cell in row))
     return table
 
 
@@ -59,10 +64,5 @@ def bullets(sentences: Iterable[str]) -> RenderableType:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for sentence in sentences:
-        table.add_row("-", _text(sentence))
+        table.add_row("-", line(sentence))
     return Padding(table, (1, 0, 0, 0), expand=False)
-
-
-def _text(value: str) -> Text:
-    """Return a cell of one line: a line break of a name is no line of ours."""
-    return Text(one_line(value, _MAX_CELL))  # Text: no brackets of a name are read as rich's markup

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -251,7 +252,14 @@ def _line(words: Sequence[str]) -> str:
 def _quoted(word: str) -> str:
     # systemd.service(5), COMMAND LINES
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
-    return f'"{escaped}"' if not word or any(char in word for char in " \t'\"\\;") else escaped
+    escaped = "".join(char if char.isprintable() else _escape(char) for char in escaped)
+    quoted = not word or not word.isprintable() or any(char in word for char in " '\"\\;")
+    return f'"{escaped}"' if quoted else escaped
+
+
+def _escape(char: str) -> str:
+    # A line end would begin another setting.
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", errors="surrogateescape"))
 
 
 def _escaped(text: str) -> str:
@@ -279,6 +287,5 @@ def _yaml_value(item: object, indent: int) -> str:
         return f" {'true' if item else 'false'}\n"
     if isinstance(item, int):
         return f" {item}\n"
-    # As JSON quotes a string, which YAML takes.
-    escaped = str(item).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f' "{escaped}"\n'
+    quoted = json.dumps(str(item), ensure_ascii=False)  # as JSON quotes a string, which YAML takes
+    return f" {''.join(char if char.isprintable() else f'\\U{ord(char):08x}' for char in quoted)}\n"

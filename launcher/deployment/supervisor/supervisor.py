@@ -9,14 +9,16 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from launcher.deployment import process
 from launcher.deployment.address import check_start
+from launcher.deployment.check_record import check_record
 from launcher.deployment.identity import Presence, find_presence, identify
 from launcher.deployment.options import SupervisorOptions
 from launcher.deployment.record import Deployment, Phase
-from launcher.deployment.records import find_record, marker_of, progress_path
+from launcher.deployment.records import find_record, marker_of, progress_path, save_record
 from launcher.deployment.supervisor import lifecycle, protect
 from launcher.deployment.supervisor.bookkeeping import Bookkeeping
 from launcher.deployment.supervisor.child import Child
@@ -35,6 +37,7 @@ from launcher.engine import environment
 from launcher.engine.log.cause import Cause, CauseKind
 from launcher.engine.log.diagnose import diagnose
 from launcher.errors import EngineFailed, LauncherError, TryAgain, UsageError
+from launcher.system.settings import read_settings
 
 # Opens a meter of the memory of these GPUs (UUID by llama.cpp's name).
 OpenVramMeter = Callable[[Mapping[str, str]], VramMeter]
@@ -269,6 +272,13 @@ def supervise(state_file: Path, open_vram_meter: OpenVramMeter | None = None) ->
     other = deployment.supervisor
     if other is not None and find_presence(other) is not Presence.GONE:
         return 0
+    if other is not None:  # what was written since we were started first may be anything
+        try:
+            deployment = check_record(state_file.parent, deployment, read_settings)
+        except UsageError as error:
+            cause = Cause(kind=CauseKind.OTHER, sentence=error.message, remedy=error.hint)
+            save_record(state_file.parent, replace(deployment, phase=Phase.FAILED, failure=cause))
+            return EngineFailed.exit_code
     options = deployment.options
     _, dropped = environment.engine_env(
         {name: value for name, value in os.environ.items() if name not in options.passed}
