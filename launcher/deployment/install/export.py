@@ -288,4 +288,5 @@ def _yaml_value(item: object, indent: int) -> str:
     if isinstance(item, int):
         return f" {item}\n"
     quoted = json.dumps(str(item), ensure_ascii=False)  # as JSON quotes a string, which YAML takes
-    return f" {''.join(char if char.isprintable() else f'\\U{ord(char):08x}' for char in quoted)}\n"
+    escaped = (char if char.isprintable() else f"\\U{ord(char):08x}" for char in quoted)
+    return f" {''.join(escaped)}\n"
