@@ -11,6 +11,7 @@ from launcher.deployment import claims
 from launcher.deployment.identity import identify
 from launcher.deployment.reserved import Reserved, count_reserved
 from launcher.machine.machine import Machine
+from launcher.machine.shared_memory import counts_in_ram
 from launcher.plan.amounts import HOST, RAM
 from launcher.plan.plan import Plan
 from launcher.plan.search.rescue import with_less_free
@@ -75,8 +76,7 @@ def claim_rows(plan: Plan, machine: Machine) -> dict[str, int]:
 def by_memory(used: Mapping[str, int], machine: Machine) -> dict[str, int]:
     """Turn bytes by ledger row into bytes by GPU UUID (or name) and RAM."""
     names = {device.id: device.uuid or device.id for device in machine.devices}
-    # devices in the host's memory are part of RAM
-    in_ram = {HOST, RAM} | {device.id for device in machine.devices if device.lies_in_ram}
+    in_ram = {HOST, RAM} | {device.id for device in machine.devices if counts_in_ram(machine, device)}
     rows: dict[str, int] = {}
     for where, n_bytes in used.items():
         key = RAM if where in in_ram else names.get(where, where)

@@ -25,6 +25,7 @@ from launcher.engine.flags.user_flags import absorb_flags, carried_flags
 from launcher.errors import BadGguf, UsageError
 from launcher.gguf.anatomy import dissect
 from launcher.machine.machine import Machine
+from launcher.machine.shared_memory import counts_in_ram
 from launcher.models.catalogue import Candidate, Target
 from launcher.models.fetch import bytes_to_fetch
 from launcher.models.located import Located
@@ -135,7 +136,7 @@ def worth_opening(candidates: tuple[Candidate, ...], machine: Machine) -> tuple[
     """Pick of many quants those whose files could fit at all, or else the smallest; of few, all."""
     if len(candidates) <= MOST_OPENED or any(candidate.size_bytes is None for candidate in candidates):
         return candidates
-    own = sum(device.total_bytes for device in machine.devices if not device.shares_host_memory)
+    own = sum(device.total_bytes for device in machine.devices if not counts_in_ram(machine, device))
     capacity = machine.ram_available_bytes + own
     small_enough = [candidate for candidate in candidates if (candidate.size_bytes or 0) <= capacity]
     if not small_enough:

@@ -66,6 +66,7 @@ def parse_machine(text: str, name: str) -> Machine:
         store=None if store is None else _read_store(store),
         notes=notes,
         ram_bandwidth=ram.bandwidth,
+        host_available_bytes=ram.host_available_bytes,
     )
     top.finish()
     return machine
@@ -76,6 +77,7 @@ class _Ram:
     total_bytes: int
     available_bytes: int
     limit_bytes: int | None
+    host_available_bytes: int | None
     bandwidth: int | None  # bytes/s
 
 
@@ -83,6 +85,7 @@ def _read_ram(table: TomlTable) -> _Ram:
     total = table.size("total", 1, _MAX_BYTES)
     limit = table.optional_size("limit", 1, _MAX_BYTES)
     available = table.optional_size("available", 0, total)
+    host_available = table.optional_size("host_available", 0, total)
     bandwidth = table.optional_number("bandwidth_gb_s", 0.1, 100_000)
     table.finish()
     if available is None:
@@ -92,6 +95,7 @@ def _read_ram(table: TomlTable) -> _Ram:
         total_bytes=total,
         available_bytes=available,
         limit_bytes=limit,
+        host_available_bytes=host_available,
         bandwidth=None if bandwidth is None else round(bandwidth * 1e9),
     )
 

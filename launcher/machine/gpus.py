@@ -197,7 +197,8 @@ def _find(name: str) -> str | None:
     labels += [(key, row[0]) for key, row in _SHARED.items()]
     for key, label in labels:
         known.setdefault(_normalized(label), key)
-    return known.get(_normalized(name))
+    # Vulkan's names end in the chip: `AMD Radeon 8060S Graphics (RADV STRIX_HALO)`
+    return known.get(_normalized(name)) or known.get(_normalized(name.partition(" (")[0]))
 
 
 def _normalized(name: str) -> str:

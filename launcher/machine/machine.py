@@ -113,6 +113,8 @@ class Machine:
     devices: tuple[Device, ...]
     store: Filesystem | None
     notes: tuple[str, ...] = ()
+    # of the whole host, where `ram_available_bytes` is less because of a limit; None: the same, or not known
+    host_available_bytes: int | None = None
     ram_bandwidth: int | None = None  # bytes/s of all sockets: named (channels x MT/s x 8) or measured
 
 

@@ -1,11 +1,14 @@
-"""Tell which GPUs have the host's memory instead of their own. Pure."""
+"""Tell which GPUs have the host's memory instead of their own, and whose it is in a container. Pure."""
 
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 
+from launcher.machine.from_words import idle_available
 from launcher.machine.gpus import gpu_key, gpu_named
-from launcher.machine.machine import Backend, Device
+from launcher.machine.machine import Backend, Device, Machine
+from launcher.units import GIB
 
 # Compute capabilities that only integrated GPUs have (NVIDIA's list of CUDA GPUs and of Jetson boards): TX1,
 # TX2, Xavier, Orin, Thor (10.1 until CUDA 13, then 11.0), GB10.
@@ -67,3 +70,59 @@ def shares(device: Device, ram_bytes: int) -> bool:
     """Return True if a device of a host with `ram_bytes` has the host's memory, as far as can be told."""
     by_kind = shares_by_kind(device.backend, device.name, device.compute_capability)
     return device.shares_host_memory or by_kind or shares_by_size(device, ram_bytes)
+
+
+class Charge(StrEnum):
+    """Who pays for the memory that a GPU takes of the host's: the cgroup of the process, or the host."""
+
+    CGROUP = "cgroup"
+    HOST = "host"
+    UNKNOWN = "unknown"  # counted to the cgroup
+
+
+def charge_of(device: Device) -> Charge:
+    """Return who pays for the memory of a device that shares the host's, by its driver."""
+    # amdgpu: pages come from ttm_pool_alloc_page (Linux, drivers/gpu/drm/ttm/ttm_pool.c), alloc_pages_node
+    # without __GFP_ACCOUNT: not charged (patches that would are discussed on dri-devel since 2025).
+    # i915: pages are shmem's (gem/i915_gem_shmem.c), charged to who touches them first
+    # (Documentation/admin-guide/cgroup-v2.rst, Memory Ownership). xe has TTM's like amdgpu, but the two
+    # cannot be told apart by the engine's list: the tighter rule holds.
+    # llvmpipe: memory of the process itself.
+    # NVIDIA: nvidia.ko allocates without __GFP_ACCOUNT (nv-vm.c, nv_compute_gfp_mask), nvidia-uvm with it.
+    if "AMD" in device.name or "Radeon" in device.name:
+        return Charge.HOST
+    return Charge.CGROUP if "Intel" in device.name or "llvmpipe" in device.name else Charge.UNKNOWN
+
+
+def counts_in_ram(machine: Machine, device: Device) -> bool:
+    """Return True if what a device takes is missing from the machine's `ram_available_bytes`."""
+    if not device.lies_in_ram:
+        return False
+    return charge_of(device) is not Charge.HOST or not is_contained(machine)
+
+
+def is_contained(machine: Machine) -> bool:
+    """Return True if the machine's RAM is a container's, and the host has more."""
+    if machine.ram_limit_bytes is not None:
+        return True
+    # In an LXC, lxcfs shows the limit as MemTotal (man lxcfs), while the driver tells the host's. GTT can be
+    # set to all memory that is installed (ttm.pages_limit), which is more than MemTotal, but not to a
+    # multiple of it.
+    mapped = [d.total_bytes - d.carve_out_bytes for d in machine.devices if d.shares_host_memory]
+    carved = sum(d.carve_out_bytes for d in machine.devices)
+    return max(mapped, default=0) > _installed(machine.ram_total_bytes + carved)
+
+
+def host_available(machine: Machine) -> int | None:
+    """Return the memory available on the whole host of a container; None if it is not known."""
+    if machine.host_available_bytes is not None or machine.ram_limit_bytes is None:
+        return machine.host_available_bytes
+    return max(machine.ram_available_bytes, idle_available(machine.ram_total_bytes))
+
+
+def _installed(ram_bytes: int) -> int:
+    """Return the least size in which memory is sold, a power of 2 or 3/2 of it, that holds so much."""
+    size = GIB
+    while size < ram_bytes:
+        size *= 2
+    return size * 3 // 4 if size * 3 // 4 >= ram_bytes else size

@@ -20,6 +20,8 @@ def format_machine(machine: Machine) -> str:
     }
     if machine.ram_limit_bytes is not None:
         ram["limit"] = _size(machine.ram_limit_bytes)
+    if machine.host_available_bytes is not None:
+        ram["host_available"] = _size(machine.host_available_bytes)
     if machine.ram_bandwidth is not None:
         ram["bandwidth_gb_s"] = machine.ram_bandwidth / 1e9
     document: dict[str, object] = {"os": machine.os, "arch": machine.arch}

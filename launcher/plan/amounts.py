@@ -61,6 +61,9 @@ class LedgerRow:
     overhead: Amount  # what the backend itself takes
     budget_bytes: int
     adapters: Amount = NOTHING  # LoRA; `extra` in JSON documents
+    # Of a device in the host's memory: how much of it the device takes. Of the host: how much those devices
+    # take, which its budget is without.
+    shared_bytes: int = 0
 
     @property
     def amounts(self) -> tuple[Amount, ...]:
@@ -75,3 +78,10 @@ class LedgerRow:
     def free_bytes(self) -> int:
         """Negative when the row does not fit."""
         return self.budget_bytes - self.used_bytes
+
+    @property
+    def memory(self) -> tuple[int, int]:
+        """Bytes used of the memory that the row counts in, and its budget: the host's with its devices."""
+        if self.where != HOST:
+            return self.used_bytes, self.budget_bytes
+        return self.used_bytes + self.shared_bytes, self.budget_bytes + self.shared_bytes

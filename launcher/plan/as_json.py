@@ -145,6 +145,7 @@ def _row(row: LedgerRow) -> dict[str, Any]:
         "cache_bytes": row.cache.n_bytes,
         "overhead_bytes": row.overhead.n_bytes,
         "extra_bytes": row.adapters.n_bytes,
+        "shared_bytes": row.shared_bytes,  # of the host's memory, taken by devices
         "band_bytes": sum(amount.band_bytes for amount in row.amounts),
         "used_bytes": row.used_bytes,  # each amount at the top of its band
         "free_bytes": row.free_bytes,

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from launcher.machine.machine import Machine
+from launcher.machine.shared_memory import Charge, charge_of, host_available, is_contained
 from launcher.plan.amounts import HOST, LedgerRow
-from launcher.plan.memory.budget import Budgets
+from launcher.plan.memory.budget import Budgets, DeviceBudget, free_bytes
 from launcher.plan.memory.companion_memory import CompanionMemory
 from launcher.plan.memory.ledger import Demand
 from launcher.plan.memory.weights import OverriddenWeights
@@ -138,16 +139,49 @@ def describe_budgets(machine: Machine, budgets: Budgets) -> tuple[str, ...]:
         sentence = (
             f"budget {format_bytes(budget.n_bytes)}: {free}, {format_bytes(budget.margin_bytes)} kept{screen}"
         )
+        if budget.in_ram:
+            sentence += "; a part of the RAM budget, not besides it"
         sentences.setdefault(sentence, []).append(device.id)
     reasons += [f"{', '.join(ids)} {sentence}" for sentence, ids in sentences.items()]
+    reasons += [
+        _whose_memory(machine, budget) for budget in budgets.devices if budget.device.shares_host_memory
+    ] * is_contained(machine)
     return tuple(reasons)
+
+
+def _whose_memory(machine: Machine, budget: DeviceBudget) -> str:
+    """Say if a container's limit counts the memory of a GPU that has the host's."""
+    name, charge, whole = budget.device.id, charge_of(budget.device), host_available(machine)
+    if charge is Charge.CGROUP:
+        return f"{name} has memory that the container's limit counts"
+    known = (
+        f"the host has {format_bytes(whole)} available"
+        if whole is not None
+        else "how much the host has available does not show here"
+    )
+    if charge is Charge.HOST:
+        return f"{name} has the host's memory, which this container's limit does not count: {known}"
+    most = free_bytes(budget.device) if whole is None else min(free_bytes(budget.device), whole)
+    return (
+        f"{name} has memory of which it is not known if the container's limit counts it: planned as if it "
+        f"did; if it does not, up to {format_bytes(most)}"
+    )
 
 
 def describe_missing(quant: str, row: LedgerRow) -> str:
     place = "RAM" if row.where == HOST else f"{row.where} ({row.name})"
+    return f"{quant} does not fit: {describe_overrun(place, row)}"
+
+
+def describe_overrun(place: str, row: LedgerRow) -> str:
+    """Say how much a row that does not fit lacks."""
+    used, budget = row.memory
+    with_devices = ""
+    if row.where == HOST and row.shared_bytes:
+        with_devices = f", {format_bytes(row.shared_bytes)} of it for the GPU in the same memory,"
     return (
-        f"{quant} does not fit: {place} needs {format_bytes(row.used_bytes)} and its budget is "
-        f"{format_bytes(row.budget_bytes)}, {format_bytes(-row.free_bytes)} short"
+        f"{place} needs {format_bytes(used)}{with_devices} and its budget is "
+        f"{format_bytes(budget)}, {format_bytes(-row.free_bytes)} short"
     )
 
 

@@ -6,7 +6,15 @@ import pytest
 
 from launcher.machine.from_toml import parse_machine
 from launcher.machine.machine import Backend, Device, Link
-from launcher.machine.shared_memory import shares, shares_by_kind, shares_by_size
+from launcher.machine.shared_memory import (
+    Charge,
+    charge_of,
+    counts_in_ram,
+    host_available,
+    shares,
+    shares_by_kind,
+    shares_by_size,
+)
 from launcher.units import GIB
 
 C, H, V, S, M = Backend.CUDA, Backend.HIP, Backend.VULKAN, Backend.SYCL, Backend.METAL
@@ -119,3 +127,53 @@ def test_a_machine_file_need_not_say_so() -> None:
     assert gpu.shares_host_memory
     (gpu,) = parse_machine(GB10 + "shares_host_memory = false\n", "gb10.toml").devices
     assert not gpu.shares_host_memory
+
+
+APU = """
+[[device]]
+backend = "vulkan"
+name = "AMD Radeon 8060S Graphics (RADV STRIX_HALO)"
+total = "98816 MiB"
+carve_out = "512 MiB"
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "charge"),
+    [
+        ("AMD Radeon 8060S Graphics (RADV STRIX_HALO)", Charge.HOST),
+        ("Radeon 8060S Graphics", Charge.HOST),
+        ("Intel(R) Graphics (RPL-P)", Charge.CGROUP),
+        ("Virtio-GPU Venus (Intel Graphics)", Charge.CGROUP),
+        ("llvmpipe (LLVM 15.0.6, 256 bits)", Charge.CGROUP),
+        ("NVIDIA GB10", Charge.UNKNOWN),
+    ],
+)
+def test_who_pays_for_the_memory_by_driver(name: str, charge: Charge) -> None:
+    assert charge_of(device(name, 16)) is charge
+
+
+@pytest.mark.parametrize(
+    ("ram", "in_ram", "available"),
+    [
+        # a whole machine: one pool, also with more GTT than MemTotal (ttm.pages_limit)
+        ('total = "124 GiB"', True, None),
+        ('total = "94 GiB"', True, None),
+        # docker -m 8g, the host's memory known and assumed
+        ('total = "124 GiB"\nlimit = "8 GiB"\nhost_available = "100 GiB"', False, 100 * GIB),
+        ('total = "128 GiB"\nlimit = "8 GiB"', False, 124 * GIB),
+        # an LXC whose limit lxcfs shows as MemTotal
+        ('total = "8 GiB"', False, None),
+    ],
+)
+def test_an_apu_in_a_container_has_the_hosts_memory(ram: str, *, in_ram: bool, available: int | None) -> None:
+    machine = parse_machine(f"[ram]\n{ram}\n{APU}", "apu.toml")
+    assert counts_in_ram(machine, machine.devices[0]) == in_ram
+    assert host_available(machine) == available
+
+
+def test_other_gpus_in_a_container_have_its_memory() -> None:
+    for name in ("Intel(R) Graphics (RPL-P)", "NVIDIA GB10"):
+        text = APU.replace("AMD Radeon 8060S Graphics (RADV STRIX_HALO)", name)
+        machine = parse_machine(f'[ram]\ntotal = "124 GiB"\nlimit = "8 GiB"\n{text}', "igpu.toml")
+        assert counts_in_ram(machine, machine.devices[0])

@@ -66,8 +66,14 @@ def pool(node: int, memory: tuple[int, int], free: bool, cpus: tuple[int, ...]) 
 
 
 machines = st.builds(
-    lambda ram, **rest: Machine(ram_total_bytes=ram[0], ram_available_bytes=ram[1], **rest),
+    lambda ram, host_available, **rest: Machine(
+        ram_total_bytes=ram[0],
+        ram_available_bytes=ram[1],
+        host_available_bytes=None if host_available is None else min(host_available, ram[0]),
+        **rest,
+    ),
     ram=parts(),
+    host_available=maybe | size,
     os=text,
     arch=text,
     cpu=st.builds(

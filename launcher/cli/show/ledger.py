@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from launcher.cli.show.tables import bar
-from launcher.plan.amounts import Amount, Basis, LedgerRow
+from launcher.plan.amounts import HOST, Amount, Basis, LedgerRow
 
 _MARK = {Basis.EXACT: "", Basis.SIMULATED: "~", Basis.MEASURED: "!", Basis.ESTIMATED: "±"}
 _LEGEND = (
@@ -19,18 +19,43 @@ _LEGEND = (
 
 
 def render_ledger(rows: Sequence[LedgerRow]) -> RenderableType:
-    """Lay out one row per device and one for the host; red where the budget is exceeded."""
+    """Lay out one row per memory, a device's or the host's; red where the budget is exceeded."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     table.add_column("where", no_wrap=True)
     for header in ("weights", "KV", "compute", "other", "used", "budget"):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
+    pool = [row for row in rows if row.where == HOST or row.shared_bytes]
     for row in rows:
-        other = [row.cache, row.overhead, row.adapters]
-        cells = [_amount(row.weights), _amount(row.kv), _amount(row.compute), _sum(other)]
-        cells += [_size(row.used_bytes), _size(row.budget_bytes), bar(row.used_bytes, row.budget_bytes)]
-        table.add_row(row.where, *cells, style="red" if row.free_bytes < 0 else None)
-    return Group(table, Text(_LEGEND, style="dim"))
+        if row not in pool:
+            _add_row(table, row.where, [row])
+    if pool:
+        _add_row(table, "+".join(row.where for row in pool), pool)
+    parts: list[RenderableType] = [table]
+    if len(pool) > 1:
+        parts.append(Text(_describe_pool(pool)))
+    return Group(*parts, Text(_LEGEND, style="dim"))
+
+
+def _add_row(table: Table, where: str, rows: Sequence[LedgerRow]) -> None:
+    """Add a row for one memory, the sum of the ledger's rows in it."""
+    other = [amount for row in rows for amount in (row.cache, row.overhead, row.adapters)]
+    kinds = ([row.weights for row in rows], [row.kv for row in rows], [row.compute for row in rows], other)
+    used = sum(row.used_bytes for row in rows)
+    budget = used + rows[-1].free_bytes  # the host's row is last, and without what the devices take
+    over = any(row.free_bytes < 0 for row in rows)
+    cells = [_amount(amounts[0]) if len(amounts) == 1 else _sum(amounts) for amounts in kinds]
+    table.add_row(where, *cells, _size(used), _size(budget), bar(used, budget), style="red" if over else None)
+
+
+def _describe_pool(rows: Sequence[LedgerRow]) -> str:
+    """Say how the host and the devices in its memory divide it."""
+    *devices, host = rows
+    parts = [
+        f"{row.where} takes {_size(row.used_bytes)} of it and may take {_size(row.budget_bytes)}"
+        for row in devices
+    ]
+    return f"one memory: {', '.join(parts)}; the host takes {_size(host.used_bytes)}"
 
 
 def _amount(amount: Amount) -> str:

@@ -94,6 +94,18 @@ class AmdCard:
         """Memory that the firmware took from the host."""
         return self.vram_total_bytes if self.is_apu and self.device_id != _MI300A else 0
 
+    @property
+    def mappable_bytes(self) -> int:
+        """Memory of the host that the driver may map, besides its own."""
+        return self.gtt_total_bytes or 0 if self.carve_out_bytes else 0
+
+    def free_bytes(self, ram_available: int) -> int | None:
+        """Return what no process of the host has; None if the driver does not tell."""
+        if self.vram_used_bytes is None:
+            return None
+        mappable = self.mappable_bytes and self.mappable_bytes - (self.gtt_used_bytes or 0)
+        return max(0, self.vram_total_bytes - self.vram_used_bytes + min(mappable, ram_available))
+
 
 def read_cards(files: KernelFiles) -> tuple[AmdCard, ...]:
     """Read the cards of the amdgpu driver, in PCI bus order; leave out those that report no memory."""
@@ -116,19 +128,12 @@ def amd_devices(cards: Sequence[AmdCard], backend: Backend, ram_available: int) 
 
 
 def _as_device(card: AmdCard, name: str, backend: Backend, ram_available: int) -> Device:
-    free = None if card.vram_used_bytes is None else card.vram_total_bytes - card.vram_used_bytes
-    total = card.vram_total_bytes
-    if card.is_apu and card.device_id != _MI300A:
-        mappable = card.gtt_total_bytes or 0
-        total += mappable
-        if free is not None:
-            free += min(mappable - (card.gtt_used_bytes or 0), ram_available)
     return Device(
         id=name,
         backend=backend,
         name=card.name,
-        total_bytes=total,
-        free_bytes=None if free is None else max(0, free),
+        total_bytes=card.vram_total_bytes + card.mappable_bytes,
+        free_bytes=card.free_bytes(ram_available),
         shares_host_memory=card.is_apu,
         carve_out_bytes=card.carve_out_bytes,
         uuid=rocm_uuid(card),

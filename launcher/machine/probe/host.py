@@ -28,6 +28,7 @@ class Host:
     ram_limit_bytes: int | None
     nodes: tuple[MemoryPool, ...]
     notes: tuple[str, ...]
+    host_available_bytes: int | None = None  # of all the host, where a limit leaves less
 
 
 def read_host(files: KernelFiles) -> Host:
@@ -56,27 +57,45 @@ def _read_linux(files: KernelFiles) -> Host:
     if "MemTotal" not in memory or "MemAvailable" not in memory:
         notes.append("/proc/meminfo does not tell total and available memory: psutil's figures are used")
         memory["MemTotal"], memory["MemAvailable"] = _psutil_memory()
-    nodes, doubts = believable_nodes(read_nodes(files), memory["MemTotal"])
+    total, available = memory["MemTotal"], memory["MemAvailable"]
+    nodes, shown = read_nodes(files), None
+    if nodes and _is_mounted(files, "/proc/meminfo") and total < _sum_totals(nodes) * 9 // 10:
+        # lxcfs shows an LXC its limit as MemTotal, sysfs has the host's nodes
+        shown, total = total, _sum_totals(nodes)
+        host_available = sum(node.free_bytes or 0 for node in nodes)
+    else:
+        host_available = available
+    nodes, doubts = believable_nodes(nodes, total)
     notes += doubts
     if len(nodes) > 1 and files.number("/proc/sys/kernel/numa_balancing") == 1:
         notes.append(
             f"{len(nodes)} NUMA nodes with automatic balancing on, which slows CPU inference: "
             "`sysctl kernel.numa_balancing=0` turns it off"
         )
-    limit, available = apply_limits(limits, memory["MemTotal"], memory["MemAvailable"])
+    limit, available = apply_limits(limits, total, available)
+    if shown is not None:
+        limit = shown if limit is None else min(limit, shown)
     if limit is not None:
-        notes.append(
-            f"the cgroup limits memory to {format_bytes(limit)} "
-            f"of the host's {format_bytes(memory['MemTotal'])}"
-        )
+        notes.append(f"the cgroup limits memory to {format_bytes(limit)} of the host's {format_bytes(total)}")
     return Host(
         cpu=read_cpu(files, usable_cpus(), limits.cpus),
-        ram_total_bytes=memory["MemTotal"],
+        ram_total_bytes=total,
         ram_available_bytes=available,
         ram_limit_bytes=limit,
         nodes=nodes,
         notes=tuple(notes),
+        host_available_bytes=None if limit is None else host_available,
     )
+
+
+def _sum_totals(nodes: tuple[MemoryPool, ...]) -> int:
+    return sum(node.total_bytes for node in nodes)
+
+
+def _is_mounted(files: KernelFiles, path: str) -> bool:
+    """Return True if something is mounted over a file."""
+    points = (line.split(" ")[4:5] for line in (files.text("/proc/self/mountinfo") or "").splitlines())
+    return any(point == [path] for point in points)
 
 
 def apply_limits(limits: CgroupLimits, total: int, available: int) -> tuple[int | None, int]:

@@ -71,6 +71,7 @@ def machine_of(hardware: Hardware, engine_devices: tuple[Device, ...] | None) ->
         ram_total_bytes=host.ram_total_bytes,
         ram_available_bytes=host.ram_available_bytes,
         ram_limit_bytes=host.ram_limit_bytes,
+        host_available_bytes=host.host_available_bytes,
         nodes=host.nodes,
         devices=devices,
         store=hardware.store,
@@ -89,7 +90,8 @@ def _read_drivers(files: KernelFiles, host: Host, env: Mapping[str, str]) -> Dri
     everything, _ = cuda_devices(replace(reading, notes=()), {}, *ram)
     cards = read_cards(files)
     backend = Backend.HIP if files.names("/dev", "kfd") else Backend.VULKAN
-    amd, amd_notes = amd_devices(cards, backend, host.ram_available_bytes)
+    whole = host.ram_available_bytes if host.host_available_bytes is None else host.host_available_bytes
+    amd, amd_notes = amd_devices(cards, backend, whole)  # the host's: no cgroup counts it
     driverless = () if reading.gpus or reading.notes else note_missing_driver(files)
     return DriverReport(
         devices=nvidia + amd,
@@ -231,8 +233,13 @@ def _matching_card(device: Device, cards: Sequence[AmdCard]) -> AmdCard | None:
 
 
 def _with_card(device: Device, card: AmdCard) -> Device:
+    free = device.free_bytes
+    unused = card.free_bytes(device.total_bytes)
+    if card.is_apu and free is not None and unused is not None:
+        free = min(free, unused)  # the driver counts all processes of the host
     return replace(
         device,
+        free_bytes=free,
         shares_host_memory=card.is_apu or device.shares_host_memory,
         carve_out_bytes=min(card.carve_out_bytes, device.total_bytes),
         uuid=rocm_uuid(card),

@@ -13,7 +13,7 @@ from launcher.plan.memory.tensor_split import proportions, splits_tensors
 from launcher.plan.modes import SplitMode
 from launcher.plan.oracle import Answer, Question, Refusal
 from launcher.plan.overrides import matches_any
-from launcher.plan.reasons import describe_budgets, describe_host_tensors, format_ranges
+from launcher.plan.reasons import describe_budgets, describe_host_tensors, describe_overrun, format_ranges
 from launcher.units import format_bytes
 
 
@@ -50,11 +50,7 @@ def _explain_overruns(facts: Facts) -> tuple[str, ...]:
     sentences = []
     for where in facts.overrun_places:
         row = rows[where]
-        sentences.append(
-            f"{_place(where)} needs {format_bytes(row.used_bytes)} and its budget is "
-            f"{format_bytes(row.budget_bytes)}, {format_bytes(-row.free_bytes)} short"
-            f"{_describe_margin(facts, row)}"
-        )
+        sentences.append(f"{describe_overrun(_place(where), row)}{_describe_margin(facts, row)}")
     unbalanced = _explain_imbalance(facts)
     return (*sentences, *((unbalanced,) if unbalanced else ()))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from launcher.errors import UsageError
 from launcher.gguf.ggml import GgmlType
 from launcher.machine.machine import Backend, Device, Machine
+from launcher.machine.shared_memory import counts_in_ram, host_available
 from launcher.plan.amounts import RAM, Amount, Basis
 from launcher.plan.workload import Limits
 from launcher.units import GIB, MIB
@@ -54,15 +56,22 @@ _ARM_REPACKS = frozenset(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceBudget:
     device: Device
-    n_bytes: int  # of a device in the host's memory: what it uses beyond its carve-out, the host lacks
+    n_bytes: int
     overhead: Amount
     host_overhead: Amount  # RAM that its driver takes
     margin_bytes: int
+    # what it uses beyond its carve-out, `host_bytes` lacks; not so if the memory is that of the host of a
+    # container, which does not pay for it
+    in_ram: bool = False
+
+    def taken_bytes(self, used_bytes: int) -> int:
+        """Return how much of the host's memory the device takes when it uses so much."""
+        return max(used_bytes - self.device.carve_out_bytes, 0) if self.device.lies_in_ram else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budgets:
-    host_bytes: int  # the pool of RAM, including that of devices which share it
+    host_bytes: int  # the pool of RAM, including that of devices in it
     ram_reserve_bytes: int
     max_ram_bytes: int | None
     # Types whose matrices the CPU keeps in its own layout while no device is in use (src/llama-model.cpp,
@@ -70,6 +79,16 @@ class Budgets:
     repacked_types: frozenset[GgmlType]
     host_overhead: Amount
     devices: tuple[DeviceBudget, ...]
+    # for RAM and the devices in the host's memory together, where a container's RAM is a part of it
+    pool_bytes: int | None = None
+
+    def host_left(self, used: Iterable[tuple[DeviceBudget, int]]) -> int:
+        """Return the RAM that is left for the host itself when devices use so many bytes each."""
+        taken = [(budget.in_ram, budget.taken_bytes(n_bytes)) for budget, n_bytes in used]
+        left = self.host_bytes - sum(n_bytes for in_ram, n_bytes in taken if in_ram)
+        if self.pool_bytes is None:
+            return left
+        return min(left, self.pool_bytes - sum(n_bytes for _, n_bytes in taken))
 
 
 # A key of `Limits.reserve` for every device, besides a device's id and RAM.
@@ -85,6 +104,11 @@ def read_budgets(machine: Machine, limits: Limits | None = None) -> Budgets:
     host = max(machine.ram_available_bytes - reserve, 0)
     if limits.max_ram_bytes is not None:
         host = min(host, limits.max_ram_bytes)
+    in_ram = {device.id for device in devices if counts_in_ram(machine, device)}
+    pool = None
+    if any(device.lies_in_ram and device.id not in in_ram for device in devices):
+        whole = host_available(machine)
+        pool = None if whole is None else max(whole - ram_reserve(replace(machine, ram_limit_bytes=None)), 0)
     margins = {
         device.id: _margin(device, reserves.get(device.id, reserves.get(_EVERY_DEVICE))) for device in devices
     }
@@ -97,13 +121,15 @@ def read_budgets(machine: Machine, limits: Limits | None = None) -> Budgets:
         devices=tuple(
             DeviceBudget(
                 device=device,
-                n_bytes=_device_bytes(device, host, margins[device.id]),
+                n_bytes=_device_bytes(device, host if device.id in in_ram else pool, margins[device.id]),
                 overhead=_estimate(*_OVERHEAD[device.backend]),
                 host_overhead=_estimate(*_DRIVER_HOST.get(device.backend, (0, 0))),
                 margin_bytes=margins[device.id],
+                in_ram=device.id in in_ram,
             )
             for device in devices
         ),
+        pool_bytes=pool,
     )
 
 
@@ -159,10 +185,10 @@ def free_bytes(device: Device) -> int:
     return device.total_bytes - max(512 * MIB, device.total_bytes // 50)
 
 
-def _device_bytes(device: Device, host_bytes: int, margin: int) -> int:
+def _device_bytes(device: Device, pool_bytes: int | None, margin: int) -> int:
     free = free_bytes(device)
-    if device.shares_host_memory:  # no more than the host has
-        free = min(free, host_bytes + device.carve_out_bytes)
+    if device.lies_in_ram and pool_bytes is not None:  # no more than the host has
+        free = min(free, pool_bytes + device.carve_out_bytes)
     return max(free - margin, 0)
 
 

@@ -15,6 +15,7 @@ from launcher.plan.memory.assign import assign
 from launcher.plan.memory.budget import Budgets, DeviceBudget, read_budgets
 from launcher.plan.memory.companion_questions import draft_question, projector_question
 from launcher.plan.memory.estimate import count_question, demand_of_question
+from launcher.plan.memory.ledger import with_shared_memory
 from launcher.plan.memory.projector import compute_growth, estimate_compute
 from launcher.plan.memory.simulated import simulated_ledger
 from launcher.plan.oracle import BufferRow, Question, Refusal
@@ -97,18 +98,13 @@ def add_companions(
     added = {row.where: row for row in rows}
     totals = {row.where: _add(row, added.get(row.where)) for row in ledger}
     devices = []
-    shared = 0
     for budget in budgets.devices:
         extra, total = added.get(budget.device.id), totals.get(budget.device.id)
         if total is None and extra is None:
             continue
         total = total or _add(_empty_row(budget), extra)  # a device that only companions use
         devices.append(replace(total, budget_bytes=budget.n_bytes))
-        if budget.device.shares_host_memory:
-            # It takes memory of the host's, as in `build_ledger`.
-            shared += max(total.used_bytes - budget.device.carve_out_bytes, 0)
-    host = replace(totals[HOST], budget_bytes=max(budgets.host_bytes - shared, 0))
-    return (*devices, host)
+    return with_shared_memory((*devices, totals[HOST]), budgets)
 
 
 def _empty_row(budget: DeviceBudget) -> LedgerRow:

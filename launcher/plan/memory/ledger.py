@@ -115,14 +115,20 @@ def build_ledger(
     by_id = {budget.device.id: budget for budget in budgets.devices}
     used = [by_id[name] for name in placement.devices]
     rows = tuple(_device_row(demand, spread, index, budget) for index, budget in enumerate(used))
-    # Memory that devices take of the host's.
-    shared = sum(
-        max(row.used_bytes - budget.device.carve_out_bytes, 0)
-        for row, budget in zip(rows, used, strict=True)
-        if budget.device.shares_host_memory
+    host = _host_row(demand, spread, budgets, cache=cache)
+    return with_shared_memory((*rows, replace(host, overhead=_host_overhead(budgets, used))), budgets)
+
+
+def with_shared_memory(ledger: Sequence[LedgerRow], budgets: Budgets) -> tuple[LedgerRow, ...]:
+    """Return the ledger with the host's budget less what devices take of its memory."""
+    by_id = {budget.device.id: budget for budget in budgets.devices}
+    *rows, host = ledger
+    used = [(by_id[row.where], row.used_bytes) for row in rows]
+    shared = [budget.taken_bytes(n_bytes) if budget.in_ram else 0 for budget, n_bytes in used]
+    return (
+        *(replace(row, shared_bytes=n_bytes) for row, n_bytes in zip(rows, shared, strict=True)),
+        replace(host, budget_bytes=budgets.host_left(used), shared_bytes=sum(shared)),
     )
-    host = _host_row(demand, spread, budgets, shared_bytes=shared, cache=cache)
-    return (*rows, replace(host, overhead=_host_overhead(budgets, used)))
 
 
 def _host_overhead(budgets: Budgets, used: Sequence[DeviceBudget]) -> Amount:
@@ -211,9 +217,7 @@ def _whole(layers: tuple[LayerWeights, ...], blocks: range) -> list[int]:
     return [layers[block].n_bytes for block in blocks if block < len(layers) - 1]
 
 
-def _host_row(
-    demand: Demand, spread: Spread, budgets: Budgets, *, shared_bytes: int, cache: Amount
-) -> LedgerRow:
+def _host_row(demand: Demand, spread: Spread, budgets: Budgets, *, cache: Amount) -> LedgerRow:
     backend = Backend.CPU
     if spread.shares:
         backend = budgets.devices[0].device.backend
@@ -243,7 +247,7 @@ def _host_row(
         compute=compute,
         cache=cache,
         overhead=budgets.host_overhead,
-        budget_bytes=max(budgets.host_bytes - shared_bytes, 0),
+        budget_bytes=budgets.host_bytes,
         adapters=NOTHING if spread.shares else adapter_amount(demand, first=True),
     )
 

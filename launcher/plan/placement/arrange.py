@@ -201,9 +201,11 @@ def _with_caches(rows: tuple[LedgerRow, ...], caches: HostCaches) -> tuple[Ledge
 def _corrected(budgets: Budgets, surplus: Mapping[str, int]) -> Budgets:
     if not surplus:
         return budgets
+    pool = budgets.pool_bytes
     return replace(
         budgets,
         host_bytes=max(budgets.host_bytes + surplus.get(HOST, 0), 0),
+        pool_bytes=None if pool is None else max(pool + surplus.get(HOST, 0), 0),
         devices=tuple(
             replace(budget, n_bytes=max(budget.n_bytes + surplus.get(budget.device.id, 0), 0))
             for budget in budgets.devices
@@ -213,12 +215,15 @@ def _corrected(budgets: Budgets, surplus: Mapping[str, int]) -> Budgets:
 
 def _without(budgets: Budgets, reserved: Mapping[str, int]) -> Budgets:
     host = budgets.host_bytes - reserved.get(HOST, 0)
+    pool = None if budgets.pool_bytes is None else budgets.pool_bytes - reserved.get(HOST, 0)
     devices: list[DeviceBudget] = []
     for budget in budgets.devices:
         device, n_bytes = budget.device, reserved.get(budget.device.id, 0)
-        if device.shares_host_memory:
+        if device.lies_in_ram:
             own = min(device.carve_out_bytes, n_bytes)
-            host -= n_bytes - own  # beyond its carve-out it takes the host's memory
+            host -= (n_bytes - own) * budget.in_ram  # beyond its carve-out it takes the host's memory
+            pool = None if pool is None else pool - (n_bytes - own)
             device = replace(device, carve_out_bytes=device.carve_out_bytes - own)
         devices.append(replace(budget, device=device, n_bytes=max(budget.n_bytes - n_bytes, 0)))
-    return replace(budgets, host_bytes=max(host, 0), devices=tuple(devices))
+    pool = None if pool is None else max(pool, 0)
+    return replace(budgets, host_bytes=max(host, 0), pool_bytes=pool, devices=tuple(devices))

@@ -32,7 +32,7 @@ def most_freed(ledger: Sequence[LedgerRow], budgets: Budgets) -> int:
         row = rows.get(budget.device.id)
         if row is not None:
             freed += _top(budget.host_overhead)
-            freed += _top(row.overhead) + _top(row.compute) if budget.device.shares_host_memory else 0
+            freed += _top(row.overhead) + _top(row.compute) if budget.in_ram else 0
     return freed
 
 

@@ -87,9 +87,14 @@ def _usable(demand: Demand, budgets: Budgets) -> list[DeviceBudget]:
         + demand.weights.overridden_on(HOST).n_bytes
         + sum(amount.n_bytes + amount.band_bytes for amount in (compute, overhead))
     )
-    part = max(budgets.host_bytes - needed, 0) // len(budgets.devices)
+    parts = {
+        in_ram: None if pool is None else max(pool - needed, 0) // len(budgets.devices)
+        for in_ram, pool in ((True, budgets.host_bytes), (False, budgets.pool_bytes))
+    }
     return [
-        replace(budget, n_bytes=min(budget.n_bytes, part + budget.device.carve_out_bytes))
+        budget
+        if (part := parts[budget.in_ram]) is None
+        else replace(budget, n_bytes=min(budget.n_bytes, part + budget.device.carve_out_bytes))
         for budget in budgets.devices
     ]
 

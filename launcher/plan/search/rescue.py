@@ -111,7 +111,13 @@ def with_less_free(machine: Machine, less: Mapping[str, int]) -> Machine:
         for device in machine.devices
     )
     available = max(0, machine.ram_available_bytes - less.get(HOST, 0))
-    return replace(machine, devices=devices, ram_available_bytes=available)
+    whole = machine.host_available_bytes
+    return replace(
+        machine,
+        devices=devices,
+        ram_available_bytes=available,
+        host_available_bytes=None if whole is None else max(0, whole - less.get(HOST, 0)),
+    )
 
 
 def with_correction(workload: Workload, correction: Correction) -> Workload:

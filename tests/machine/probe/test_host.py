@@ -57,6 +57,16 @@ def test_available_memory_respects_the_container(tmp_path: Path) -> None:
     assert host.notes == ("the cgroup limits memory to 32.0 GiB of the host's 251.6 GiB",)
 
 
+def test_an_lxc_sees_its_limit_as_the_memory_and_the_hosts_nodes(tmp_path: Path) -> None:
+    meminfo = f"MemTotal: {8 << 20} kB\nMemFree: {1 << 20} kB\nMemAvailable: {6 << 20} kB\n"
+    mount = "700 690 0:52 /proc/meminfo /proc/meminfo rw,nosuid - fuse.lxcfs lxcfs rw\n"
+    files = plant(tmp_path, "two_nodes.txt", **{"/proc/meminfo": meminfo, "/proc/self/mountinfo": mount})
+    host = read_host(files)
+    assert (host.ram_limit_bytes, host.ram_available_bytes) == (8 * GIB, 6 * GIB)
+    assert host.ram_total_bytes == sum(node.total_bytes for node in host.nodes) > 1000 * GIB
+    assert host.host_available_bytes == sum(node.free_bytes or 0 for node in host.nodes)
+
+
 def test_a_limit_above_the_machine_is_none() -> None:
     limits = CgroupLimits(memory_bytes=500 * GIB, memory_headroom_bytes=400 * GIB, cpus=None)
     assert apply_limits(limits, 64 * GIB, 60 * GIB) == (None, 60 * GIB)

@@ -147,3 +147,54 @@ def test_devices_are_chosen_by_id_or_number() -> None:
 def test_a_cpu_is_no_device() -> None:
     cpu = replace(device(0, GIB), backend=Backend.CPU, id="CPU")
     assert read_budgets(machine(cpu)).devices == ()
+
+
+def apu(name: str, free: int = 96 * GIB) -> Device:
+    shared = replace(device(0, 96 * GIB, backend=Backend.VULKAN), name=name, shares_host_memory=True)
+    return replace(shared, free_bytes=free)
+
+
+@pytest.mark.parametrize("name", ["NVIDIA GB10", "AMD Radeon 8060S", "Apple M4 Max"])
+def test_a_gpu_in_the_hosts_memory_has_no_more_than_the_host_and_takes_from_it(name: str) -> None:
+    host = replace(machine(apu(name), ram_bytes=96 * GIB), ram_available_bytes=64 * GIB)
+    budgets = read_budgets(host)
+    (gpu,) = budgets.devices
+    assert gpu.in_ram
+    assert gpu.n_bytes + gpu.margin_bytes <= budgets.host_bytes
+    assert budgets.host_left([(gpu, 40 * GIB)]) == budgets.host_bytes - 40 * GIB
+    assert budgets.host_left([(gpu, 90 * GIB)]) < 0  # what is short, of the one pool
+
+
+def test_a_software_gpu_has_no_memory_besides_the_hosts() -> None:
+    software = replace(device(0, 64 * GIB, backend=Backend.VULKAN), name="llvmpipe (LLVM 15.0.6, 256 bits)")
+    budgets = read_budgets(machine(software, ram_bytes=64 * GIB))
+    assert budgets.host_left([(budgets.devices[0], 40 * GIB)]) == budgets.host_bytes - 40 * GIB
+
+
+def test_an_apu_in_a_container_has_what_the_host_has() -> None:
+    host = machine(apu("AMD Radeon 8060S"), ram_bytes=124 * GIB)
+    docker = replace(
+        host, ram_limit_bytes=8 * GIB, ram_available_bytes=7 * GIB, host_available_bytes=60 * GIB
+    )
+    budgets = read_budgets(docker)
+    (gpu,) = budgets.devices
+    assert not gpu.in_ram
+    assert gpu.n_bytes + gpu.margin_bytes == budgets.pool_bytes == 60 * GIB - ram_reserve(host)
+    assert budgets.host_left([(gpu, 20 * GIB)]) == budgets.host_bytes == 7 * GIB - ram_reserve(docker)
+    # the host's memory is still one
+    assert budgets.host_left([(gpu, 50 * GIB)]) == budgets.pool_bytes - 50 * GIB
+
+
+def test_an_apu_in_an_lxc_has_what_its_driver_says() -> None:
+    lxc = machine(apu("AMD Radeon 8060S", 36 * GIB), ram_bytes=8 * GIB)
+    (gpu,) = read_budgets(lxc).devices
+    assert gpu.n_bytes == 36 * GIB - gpu.margin_bytes
+
+
+@pytest.mark.parametrize("name", ["Intel(R) Graphics (RPL-P)", "NVIDIA GB10"])
+def test_other_gpus_in_a_container_have_what_its_limit_leaves(name: str) -> None:
+    host = machine(apu(name), ram_bytes=124 * GIB)
+    docker = replace(host, ram_limit_bytes=8 * GIB, ram_available_bytes=7 * GIB)
+    (gpu,) = read_budgets(docker).devices
+    assert gpu.in_ram
+    assert gpu.n_bytes < 7 * GIB
