@@ -155,13 +155,17 @@ def describe_difference(before: Plan, after: Plan) -> str:
         split = ",".join(str(count) for count in after.placement.tensor_split)
         differences.append(f"layers split {split}")
     if after.cache_type_k != before.cache_type_k or after.cache_type_v != before.cache_type_v:
-        differences.append(f"KV cache {after.cache_type_k} instead of {before.cache_type_k}")
+        differences.append(f"KV cache {_cache_of(after)} instead of {_cache_of(before)}")
     if after.ctx_size != before.ctx_size:
         differences.append(f"context {after.ctx_size} instead of {before.ctx_size}")
     if after.cache_ram_bytes != before.cache_ram_bytes:
         old, new = format_bytes(before.cache_ram_bytes), format_bytes(after.cache_ram_bytes)
         differences.append(f"prompt cache {new} instead of {old}")
     return ", ".join(differences) or "the same settings on less memory"
+
+
+def _cache_of(plan: Plan) -> str:
+    return plan.cache_type_k if plan.cache_type_k is plan.cache_type_v else plan.cache_types
 
 
 def _with_less_at(row: LedgerRow, exhausted: ExhaustedRow, before: Correction) -> Correction:

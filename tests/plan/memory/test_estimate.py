@@ -46,12 +46,14 @@ def test_slots_that_do_not_share_divide_the_context(n_parallel: int, *, unified:
         block.n_bytes for block in together.caches.blocks
     ]
     assert apart.caches.cells == ((4096,) if unified else (4096 // n_parallel,))
-    # Each has a window of its own, where one window is wider than it: 1024 tokens and a batch of 512.
-    window = {True: 4096, False: 4 * 1024}[unified] if n_parallel > 1 else 1536
-    wide = demand(asked(n_parallel=n_parallel, kv_unified=unified), "gemma3")
-    single = demand(asked(), "gemma3")
-    grown = wide.caches.blocks[0].n_bytes / single.caches.blocks[0].n_bytes
-    assert (window > 1536) == (grown > 1)
+
+
+def test_slots_that_do_not_share_have_a_window_each() -> None:
+    alone = demand(asked(), "gemma3").caches
+    apart = demand(asked(ctx_size=4 * 4096, n_parallel=4, kv_unified=False), "gemma3").caches
+    assert [block.n_bytes for block in apart.blocks] == [4 * block.n_bytes for block in alone.blocks]
+    assert apart.cells == alone.cells
+    assert alone.cells[1] < alone.cells[0]
 
 
 def test_a_batch_is_no_larger_than_asked() -> None:

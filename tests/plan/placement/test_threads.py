@@ -34,4 +34,4 @@ from tests.plan.shapes import eight_cores
 def test_threads_are_cores_that_can_be_used(cpu: Cpu, threads: int) -> None:
     count, reason = choose_threads(cpu)
     assert count == threads
-    assert reason.startswith(f"{threads} thread")
+    assert reason.startswith(f"{threads} thread{'s' * (threads > 1)}, as many as ")
