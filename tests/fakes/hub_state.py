@@ -119,7 +119,7 @@ class HubState:
     ) -> str:
         """Make a commit of exactly these files and move `branch` to it. GGUF files are LFS files."""
         repo = self.repos.setdefault(name, Repo(name=name))
-        entries = {file: _hub_file(file, content, claimed_sha256 or {}) for file, content in files.items()}
+        entries = {file: make_file(file, content, claimed_sha256) for file, content in files.items()}
         listing = json.dumps([[file.name, file.sha256] for file in entries.values()] + [len(repo.commits)])
         commit = hashlib.sha1(listing.encode()).hexdigest()
         repo.commits[commit] = entries
@@ -174,7 +174,7 @@ class HubState:
         return None
 
 
-def _hub_file(name: str, content: bytes | Path, claimed: Mapping[str, str]) -> HubFile:
+def make_file(name: str, content: bytes | Path, claimed: Mapping[str, str] | None = None) -> HubFile:
     size = len(content) if isinstance(content, bytes) else content.stat().st_size
     sha1 = hashlib.sha1(f"blob {size}\0".encode())
     sha256 = hashlib.sha256()
@@ -185,7 +185,7 @@ def _hub_file(name: str, content: bytes | Path, claimed: Mapping[str, str]) -> H
         name=name,
         content=content,
         size=size,
-        sha256=claimed.get(name, sha256.hexdigest()),
+        sha256=(claimed or {}).get(name, sha256.hexdigest()),
         git_oid=sha1.hexdigest(),
         lfs=name.endswith(".gguf"),
     )

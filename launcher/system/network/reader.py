@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -24,7 +25,6 @@ Item = TypeVar("Item")
 
 _TICK_S = 0.1
 _MOST_CONNECTIONS = 4  # of a thread: the Hub and its storage; a chain of redirects to strangers is not kept
-_LATE = "it took longer than {:.0f} s"
 
 
 def insist(
@@ -42,7 +42,7 @@ def insist(
             return outcome
         elapsed_s = time.monotonic() - began
         if elapsed_s >= policy.deadline_s and not outcome.is_final:
-            return Trouble(kind=TroubleKind.BROKE, reason=_LATE.format(policy.deadline_s))
+            return replace(outcome, reason=f"{outcome.reason}, for {policy.deadline_s:.0f} s")
         dice = random.random()  # noqa: S311 (jitter)
         wait_s = wait_after(outcome, failures, policy, dice, elapsed_s)
         if wait_s is None or wait(wait_s):
