@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 
 from launcher.commands.here import Here
@@ -20,6 +20,8 @@ from launcher.system.owned_files import user_name
 from launcher.system.settings import IGNORE_CLAIMS, Settings
 from launcher.units import format_bytes
 
+_MOST_USERS_SAID = 3
+
 
 def driver_of(machine: Machine) -> str | None:
     """Return the GPU drivers' versions, None if none is known."""
@@ -29,27 +31,36 @@ def driver_of(machine: Machine) -> str | None:
 
 def read_reserved(here: Here, *, but_not: str | None = None) -> Reserved:
     """Return what other deployments here reserve; say whose it is where it is another user's."""
-    reserved = count_reserved(counted_claims(here.settings, but_not=but_not))
-    for owner in {claim.owner: None for claim, _ in reserved.by_claim}:
-        theirs = [(n_bytes, claim) for claim, n_bytes in reserved.by_claim if claim.owner == owner]
-        if owner != os.geteuid():  # one sentence a user, however many claims they make
-            _, largest = max(theirs, key=itemgetter(0))
-            text = f"{whose(largest, sum(map(itemgetter(0), theirs)))}; with {ignoring(largest)} they are not"
-            here.on_progress(remark("claims", text))
+    reserved = count_reserved(_counted_claims(here.settings, but_not=but_not))
+    theirs: dict[int, list[tuple[int, claims.Claim]]] = {}
+    for claim, n_bytes in reserved.by_claim:
+        if claim.owner != os.geteuid():
+            theirs.setdefault(claim.owner, []).append((n_bytes, claim))
+    # one sentence a user, however many claims they make
+    for counted in sorted(theirs.values(), key=_counted_bytes, reverse=True)[:_MOST_USERS_SAID]:
+        here.on_progress(remark("claims", _whose(counted)))
     return reserved
 
 
-def counted_claims(settings: Settings, *, but_not: str | None = None) -> tuple[claims.Claim, ...]:
+def _counted_claims(settings: Settings, *, but_not: str | None = None) -> tuple[claims.Claim, ...]:
     """Read the claims, without those of users that are to be ignored."""
     found = claims.read_claims(settings.claims_dir, but_not=but_not)
     ignored = settings.ignored_claims
     return tuple(claim for claim in found if not {str(claim.owner), user_name(claim.owner)} & {*ignored})
 
 
-def whose(claim: claims.Claim, n_bytes: int) -> str:
-    """Say who left how much unplanned."""
-    user = user_name(claim.owner)
-    return f"{format_bytes(n_bytes)} are left to {claim.name} of {user} (pid {claim.process.pid})"
+def _whose(counted: Sequence[tuple[int, claims.Claim]]) -> str:
+    _, largest = max(counted, key=itemgetter(0))
+    claimed = sum(size for _, claim in counted for size in claim.rows.values())
+    return (
+        f"{user_name(largest.owner)} claims {format_bytes(claimed)} of memory here for {largest.name}"
+        f" (pid {largest.process.pid}): {format_bytes(_counted_bytes(counted))} are left to it;"
+        f" {ignoring(largest)} before the command leaves nothing"
+    )
+
+
+def _counted_bytes(counted: Sequence[tuple[int, claims.Claim]]) -> int:
+    return sum(n_bytes for n_bytes, _ in counted)
 
 
 def ignoring(claim: claims.Claim) -> str:

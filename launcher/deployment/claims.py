@@ -24,11 +24,11 @@ import psutil
 from launcher.deployment.identity import Presence, ProcessId, find_presence, read_process
 from launcher.deployment.record import is_name
 from launcher.machine.machine import MAX_DEVICES
-from launcher.system.json_object import JsonObject, Malformed, parse_json
+from launcher.system.json_object import MAX_WHOLE, JsonObject, Malformed, parse_json
 from launcher.system.owned_files import Owner, open_file, opened_folder, read_file, write_file
 
 # A launcher that holds the lock longer has written its claim already, if it makes one.
-_WAIT_S = 30.0
+WAIT_S = 30.0
 
 # The folder is open to all users. What is beyond these is none of a launcher's, and is not looked at.
 _LIMIT_BYTES = 1 << 14  # a claim on 16 GPUs has 1.5 KB
@@ -56,16 +56,19 @@ class Claim:
 
 
 @contextmanager
-def hold_planning_lock(folder: Path) -> Iterator[None]:
+def hold_planning_lock(folder: Path, *, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the lock from the look at free memory until the claim is written.
 
-    Goes on without the lock after _WAIT_S, and if the folder cannot be used.
+    Calls `on_wait` once if another process holds it. Goes on without the lock after WAIT_S, and if the folder
+    cannot be used.
     """
     descriptor = _open_lock(folder)  # None: a plan that might share memory with another is better than none
     try:
-        deadline = time.monotonic() + _WAIT_S
-        while descriptor is not None and not _locked(descriptor) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        if descriptor is not None and not _locked(descriptor):
+            on_wait()  # any user can hold it
+            deadline = time.monotonic() + WAIT_S
+            while not _locked(descriptor) and time.monotonic() < deadline:
+                time.sleep(0.05)
         yield
     finally:
         if descriptor is not None:
@@ -113,7 +116,8 @@ def parse_claim(text: bytes, owner: int) -> Claim:
     name, rows = given.text("name"), given.mapping("rows")
     if not is_name(name) or len(rows) > _MOST_ROWS or not all(map(_is_row, rows)):
         raise Malformed("it is no claim of a launcher")
-    sizes = {row: given.object_at("rows").whole(row, 0, _MOST_ROW_BYTES) for row in rows}
+    most = MAX_WHOLE if owner not in {os.geteuid(), 0} else _MOST_ROW_BYTES  # a stranger's counts otherwise
+    sizes = {row: given.object_at("rows").whole(row, 0, most) for row in rows}
     return Claim(
         name=name,
         process=read_process(given.object_at("process")),

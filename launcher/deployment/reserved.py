@@ -18,7 +18,7 @@ from launcher.plan.amounts import RAM
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reserved:
     rows: Mapping[str, int]  # bytes by GPU (as in a claim) and RAM
-    by_claim: tuple[tuple[Claim, int], ...] = field(default=())  # the bytes of each claim that has any left
+    by_claim: tuple[tuple[Claim, int], ...] = field(default=())  # the bytes that each is left
 
 
 class _Memory(NamedTuple):
@@ -40,8 +40,7 @@ def count_reserved(claims: Iterable[Claim]) -> Reserved:
         left = _left_of_ours(claim, trees) if claim.is_trusted else _left_of_strangers(claim, trees, counted)
         for row, size in left.items():
             total[row] = total.get(row, 0) + size
-        if left:
-            by_claim.append((claim, sum(left.values())))
+        by_claim.append((claim, sum(left.values())))
     return Reserved(rows=total, by_claim=tuple(by_claim))
 
 

@@ -107,6 +107,13 @@ def test_pipes_sockets_links_and_devices_are_passed_over(folder: Path, tmp_path:
     assert outside.exists()
 
 
+def test_who_waits_for_the_lock_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launcher.deployment.claims.WAIT_S", 0.2)
+    told: list[str] = []
+    with hold_planning_lock(folder), hold_planning_lock(folder, on_wait=lambda: told.append("waiting")):
+        assert told == ["waiting"]
+
+
 def test_a_lock_that_is_another_name_of_a_file_keeps_its_mode(folder: Path, tmp_path: Path) -> None:
     victims = tmp_path / "victim"
     victims.write_text("secret")
@@ -190,6 +197,13 @@ def test_a_strangers_claim_counts_for_no_more_than_its_processes_hold(folder: Pa
 
 
 @needs_root
+def test_a_stranger_who_claims_everything_gets_what_is_held(folder: Path) -> None:
+    with strangers_process() as pid:
+        plant(folder, "65534-x", document(pid, rows={RAM: 10**18}))
+        assert sum(count_reserved(read_claims(folder)).rows.values()) < 1 << 28
+
+
+@needs_root
 def test_a_stranger_cannot_claim_for_a_process_of_ours(folder: Path) -> None:
     plant(folder, "65534-x", document(os.getpid()))
     assert read_claims(folder) == ()
@@ -220,7 +234,7 @@ def test_the_plan_says_whose_memory_it_left_and_how_to_count_it(
         plant(folder, "65534-x", document(pid))
         assert 60 << 20 <= read_reserved(here[0]).rows[RAM] < 1 << 28
         (step,) = here[1]
-        assert f"theirs of nobody (pid {pid})" in step.text
+        assert f"nobody claims 2.0 TiB of memory here for theirs (pid {pid})" in step.text
         assert "LAUNCHER_IGNORE_CLAIMS=nobody" in step.text
         monkeypatch.setenv("LAUNCHER_IGNORE_CLAIMS", "bob,nobody")
         assert read_reserved(here_with()).rows == {}

@@ -61,7 +61,7 @@ def check(claim: Claim | None) -> None:
     assert claim.name.isprintable()
     assert len(claim.name) <= 64
     assert len(claim.rows) <= 17
-    assert all(0 < size <= 1 << 50 for size in claim.rows.values())
+    assert all(0 < size <= 1 << 62 for size in claim.rows.values())
     assert all(row.isprintable() and len(row) <= 100 for row in claim.rows)
     assert claim.process.pid >= 1
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from operator import itemgetter
 
-from launcher.commands.claims import claim, claim_rows, ignoring, read_reserved, whose, without_reserved
+from launcher.commands.claims import claim, claim_rows, ignoring, read_reserved, without_reserved
 from launcher.commands.engine import engine_or_build
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect, opened_once
@@ -42,6 +42,7 @@ from launcher.errors import DoesNotFit
 from launcher.models.catalogue import Target
 from launcher.models.located import HubFiles, Located
 from launcher.progress import remark
+from launcher.system.owned_files import user_name
 from launcher.units import format_bytes
 
 
@@ -112,7 +113,10 @@ def _launch(here: Here, attempt: Attempt, planned: Planned) -> Launch:
 def _plan_and_claim(here: Here, request: UpRequest, target: Target, engine: Engine, name: str) -> Planned:
     """Plan in memory that nobody has reserved, and reserve what the plan takes. Raises DoesNotFit."""
     folder, key = here.settings.claims_dir, claims.claim_key(here.settings.deployments_dir, name)
-    with claims.hold_planning_lock(folder):
+    waiting = remark(
+        "claims", f"another launcher plans on this machine: waiting, at most {claims.WAIT_S:.0f} s"
+    )
+    with claims.hold_planning_lock(folder, on_wait=lambda: here.on_progress(waiting)):
         reserved = read_reserved(here, but_not=key)
         machine = without_reserved(probe(here, engine=engine), reserved.rows)
         planned = plan_on(here, request.plan, target, machine, engine)
@@ -129,15 +133,16 @@ def _plan_and_claim(here: Here, request: UpRequest, target: Target, engine: Engi
 
 def _name_largest(error: DoesNotFit, reserved: Reserved) -> None:
     # the deployment that reserved most is the first to look at
-    if not reserved.by_claim:
+    largest, n_bytes = max(reserved.by_claim, key=itemgetter(1), default=(None, 0))
+    if largest is None or not n_bytes:
         return
-    largest, n_bytes = max(reserved.by_claim, key=itemgetter(1))
     if largest.owner == os.geteuid():
         error.hint = (
             f"launcher stop {largest.name} (it was promised {format_bytes(n_bytes)}); or {error.hint}"
         )
     else:
-        error.hint = f"{whose(largest, n_bytes)}, with {ignoring(largest)} they are not; or {error.hint}"
+        left = f"{format_bytes(n_bytes)} are left to {largest.name} of {user_name(largest.owner)}"
+        error.hint = f"{ignoring(largest)} before the command ({left}); or {error.hint}"
 
 
 def _files_without_engine(request: PlanRequest, target: Target, here: Here) -> tuple[Located, ...]:
