@@ -41,6 +41,7 @@ _DISK_SAMPLE_S = 2.0
 _LITTLE_DISK_BYTES = 10 * GIB
 
 _CLAIM = "all its plan may grow to, prompt cache and process included; other plans leave it free"
+_STRANGERS_CLAIM = "other plans leave what its processes are seen to hold"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,10 +181,10 @@ def check_state(settings: Settings) -> Iterator[Finding]:
 def _check_claims(settings: Settings) -> Iterator[Finding]:
     for claim in claims.read_claims(settings.claims_dir):
         promised = ", ".join(f"{format_bytes(size)} of {row}" for row, size in claim.rows.items())
-        user = "" if claim.owner == os.geteuid() else f" of {user_name(claim.owner)}"
-        yield Finding(
-            check="claims", wrong=False, text=f"{claim.name}{user} was promised {promised}: {_CLAIM}"
-        )
+        text = f"{claim.name} was promised {promised}: {_CLAIM}"
+        if not claim.is_trusted:
+            text = f"{user_name(claim.owner)} claims {promised} for {claim.name}: {_STRANGERS_CLAIM}"
+        yield Finding(check="claims", wrong=False, text=text)
     try:
         with opened_folder(settings.claims_dir):
             pass
