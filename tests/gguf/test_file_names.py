@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from launcher.errors import UsageError
+from launcher.errors import BadGguf, UsageError
 from launcher.gguf.file_names import (
+    MAX_SHARDS,
     FileGroup,
     ShardName,
     group_all,
@@ -189,6 +190,25 @@ def test_a_complete_set_wins_over_a_broken_one() -> None:
     picked = pick_group(groups, "Q4_0")
     assert picked is not None
     assert picked.names[0].startswith("Q4_0/")
+
+
+@pytest.mark.parametrize(("first", "second"), [("broken", "whole"), ("whole", "broken")])
+def test_a_complete_set_wins_in_any_order(first: str, second: str) -> None:
+    sets = {"whole": shards("whole/K-Q4_0", 4), "broken": shards("broken/K-Q4_0", 4, without=(2,), size=9)}
+    groups = sorted(
+        group_files(sets["whole"] + sets["broken"]), key=lambda group: not group.names[0].startswith(first)
+    )
+    assert [group.names[0].partition("/")[0] for group in groups] == [first, second]
+    picked = pick_group(groups, "Q4_0")
+    assert picked is not None
+    assert picked.names[0].startswith("whole/")
+
+
+def test_the_most_shards_that_any_model_has_are_named() -> None:
+    most = ShardName(stem="m", index=1, count=MAX_SHARDS)
+    assert most.all_names()[-1] == f"m-{MAX_SHARDS:05d}-of-{MAX_SHARDS:05d}.gguf"
+    with pytest.raises(BadGguf, match=f"one of {MAX_SHARDS + 1} shards"):
+        ShardName(stem="m", index=1, count=MAX_SHARDS + 1).all_names()
 
 
 def test_two_models_of_one_quant_are_ambiguous() -> None:
