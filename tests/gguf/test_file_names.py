@@ -123,6 +123,13 @@ def test_projectors_and_heads_stand_after_the_models_by_their_names() -> None:
     ]
 
 
+@pytest.mark.parametrize(("without", "first"), [((3,), 3), ((2, 3), 2), ((1,), 1), ((), None)])
+def test_the_first_shard_that_is_missing_is_named(without: tuple[int, ...], first: int | None) -> None:
+    (group,) = group_files(shards("K-Q4_0", 3, without=without))
+    assert (group.n_missing, group.is_complete) == (len(without), first is None)
+    assert group.first_missing == ("" if first is None else f"K-Q4_0-{first:05d}-of-00003.gguf")
+
+
 def test_a_file_without_a_quant_is_called_by_its_name() -> None:
     assert [group.label for group in group_files([("sub/model.gguf", 1)])] == ["model"]
     assert [group.label for group in group_files(shards("sub/model", 2))] == ["model"]
