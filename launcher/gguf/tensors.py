@@ -76,8 +76,6 @@ def _read_tensor(cursor: Cursor, index: int) -> TensorInfo:
             f"tensor {name!r} has rows of {row} {type_.name} elements, not a multiple of {per_block}"
         )
     size_bytes = n_elements // per_block * block_bytes
-    if size_bytes > _SIZE_MAX:
-        raise BadGguf(f"tensor {name!r} of shape {shape} has {size_bytes} bytes, more than 64 bits can hold")
     cursor.rest = rest
     offset = cursor.number(U64)
     return TensorInfo(name=name, shape=shape, type=type_, offset=offset, size_bytes=size_bytes)

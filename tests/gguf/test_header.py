@@ -118,7 +118,7 @@ HANDCRAFTED = {
     ),
     "TENSORS_NBYTES_TOO_BIG": (
         build_header((), [Tensor("t", (2**31, 2**31), GgmlType.I64, offset=0)]),
-        "more than 64 bits can hold",
+        "beyond what 64 bits can address",
     ),
     "TENSORS_NBYTES_PAD_WRAP": (
         build_header((), [Tensor("t", (4, 2**30 - 1, 2**30 + 1), offset=0)]),
