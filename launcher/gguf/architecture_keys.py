@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from launcher.errors import BadGguf
@@ -30,6 +31,7 @@ ARCHITECTURES = frozenset(
 )
 
 _U32_MAX = (1 << 32) - 1
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # as all of the above, and room for newer ones
 
 
 class ArchitectureKeys:
@@ -42,6 +44,8 @@ class ArchitectureKeys:
         name = metadata.get("general.architecture")
         if not isinstance(name, str) or not name:
             raise BadGguf("general.architecture is missing: the file does not say which model it is")
+        if _NAME.fullmatch(name) is None:  # it begins every key, and every message about one
+            raise _unknown(name)
         self.name = name
         self._metadata = metadata
 
@@ -53,10 +57,7 @@ class ArchitectureKeys:
         value = self.number(key, most)
         if value is None and self.name not in ARCHITECTURES:
             # an unknown architecture with all its numbers is read: a newer engine may know it
-            raise BadGguf(
-                f"unknown model architecture {quoted(self.name)} (llama.cpp {COMMIT})",
-                hint="use a newer engine: --engine PATH, or look for another file of this model",
-            )
+            raise _unknown(self.name)
         if value is None:
             raise BadGguf(f"{self.name}.{key} is missing, and llama.cpp needs it")
         return value
@@ -98,3 +99,10 @@ class ArchitectureKeys:
 def _shortened(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+def _unknown(name: str) -> BadGguf:
+    return BadGguf(
+        f"unknown model architecture {quoted(name)} (llama.cpp {COMMIT})",
+        hint="use a newer engine: --engine PATH, or look for another file of this model",
+    )

@@ -22,15 +22,16 @@ class TensorKind(StrEnum):
     REST = "norms and the rest"  # biases and routers too
 
 
-_BLOCK = re.compile(r"(?:enc\.|dec\.)?blk\.(?P<block>\d+)\.")
+# As `tn` writes numbers (LLM_TN_IMPL::str): "blk.00." and digits of other scripts are no block.
+_BLOCK = re.compile(r"(?:enc\.|dec\.)?blk\.(?P<block>0|[1-9][0-9]{0,8})\.")
 
 # patterns of the names inside a block; the first that matches counts
 _KINDS = (
     (re.compile(r"ffn_(?:up|down|gate|gate_up)_(?:ch)?exps\.weight"), TensorKind.ROUTED_EXPERTS),
     # unmerged experts of old Mixtral files: blk.0.ffn_up.7.weight
-    (re.compile(r"ffn_(?:up|down|gate)\.\d+\.weight"), TensorKind.ROUTED_EXPERTS),
+    (re.compile(r"ffn_(?:up|down|gate)\.[0-9]+\.weight"), TensorKind.ROUTED_EXPERTS),
     (re.compile(r"ffn_(?:up|down|gate)_shexp\.weight"), TensorKind.SHARED_EXPERT),
-    (re.compile(r"ffn_(?:up|down|gate|latent_\w+|routed_\w+)\.weight"), TensorKind.DENSE_FFN),
+    (re.compile(r"ffn_(?:up|down|gate|latent_\w+|routed_\w+)\.weight", re.ASCII), TensorKind.DENSE_FFN),
     (re.compile(r"(?!.*norm).*(?:attn_|indexer).*\.weight"), TensorKind.ATTENTION),
     (re.compile(r"(?!.*norm)(?:ssm_|time_mix_|channel_mix_|shortconv\.).*"), TensorKind.RECURRENT),
 )

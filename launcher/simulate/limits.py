@@ -11,7 +11,7 @@ from launcher.units import MIB, format_bytes
 # Measured: 104 MiB at most, for gemma 3's 262,144 tokens; Kimi K2.5 on eight devices 91 MiB.
 MOST_RESIDENT_BYTES = 160 * MIB
 # Measured: 0.7 s at most, for Kimi K2.5 on eight devices, where a worker takes 0.2 s to start.
-_MOST_COMPUTING_S = 4.0
+_MOST_COMPUTING_S = 3.0
 _MOST_STARTS = 15.0  # on a slow machine: so many times what this worker took to start
 WATCH_S = 0.02  # between two looks
 

@@ -130,7 +130,7 @@ def weigh(
         everywhere_bytes=sum(tensor.size_bytes for tensor in found.everywhere),
         tied_bytes=tied.size_bytes if tied else 0,
         tied_type=tied.type if tied else None,
-        layers=tuple(_weigh_layer(layer, stuck, sent_to) for layer in found.layers),
+        layers=tuple(_weigh_layer(layer, architecture.n_block, stuck, sent_to) for layer in found.layers),
         overrides=overrides,
         overridden=tuple(
             _weigh_overridden(where, sent, architecture.n_block) for where, sent in found.overridden.items()
@@ -169,8 +169,18 @@ def layer_of(name: str, n_block: int) -> int | None:
     return None if block is None else min(block, n_block - 1)
 
 
+def _expert_kind(name: str, n_block: int) -> str | None:
+    """Return the kind (`up`, `down`) of a block's routed experts; None for other tensors."""
+    match = _EXPERTS.search(name)
+    if match is None:
+        return None
+    # What only resembles experts cannot be moved with those of a block.
+    block = block_of(name)
+    return match[1] if block is not None and block < n_block else None
+
+
 def _weigh_overridden(where: str, tensors: Sequence[TensorInfo], n_block: int) -> OverriddenWeights:
-    expert = sum(tensor.size_bytes for tensor in tensors if _EXPERTS.search(tensor.name))
+    expert = sum(tensor.size_bytes for tensor in tensors if _expert_kind(tensor.name, n_block))
     of_blocks = [
         (block, tensor.size_bytes)
         for tensor in tensors
@@ -187,19 +197,25 @@ def _weigh_overridden(where: str, tensors: Sequence[TensorInfo], n_block: int) -
 
 
 def _weigh_layer(
-    tensors: list[TensorInfo], stuck: frozenset[GgmlType], sent_to: Callable[[str], str | None]
+    tensors: list[TensorInfo],
+    n_block: int,
+    stuck: frozenset[GgmlType],
+    sent_to: Callable[[str], str | None],
 ) -> LayerWeights:
     free = [tensor for tensor in tensors if sent_to(tensor.name) is None]
-    movable = [tensor for tensor in free if tensor.type not in stuck]
-    expert = [tensor.size_bytes for tensor in movable if _EXPERTS.search(tensor.name)]
-    dense = [tensor.size_bytes for tensor in movable if not _EXPERTS.search(tensor.name)]
+    expert: list[int] = []
+    dense: list[int] = []
     kinds: dict[str, int] = {}
-    for tensor in movable:
-        if (match := _EXPERTS.search(tensor.name)) is not None:
-            kinds[match[1]] = kinds.get(match[1], 0) + tensor.size_bytes
+    for tensor in free:
+        if tensor.type in stuck:
+            continue
+        kind = _expert_kind(tensor.name, n_block)
+        (expert if kind else dense).append(tensor.size_bytes)
+        if kind:
+            kinds[kind] = kinds.get(kind, 0) + tensor.size_bytes
     values = {True: 0, False: 0}
     for tensor in tensors:
-        values[_EXPERTS.search(tensor.name) is not None] += math.prod(tensor.shape)
+        values[_expert_kind(tensor.name, n_block) is not None] += math.prod(tensor.shape)
     return LayerWeights(
         dense_values=values[False],
         expert_values=values[True],

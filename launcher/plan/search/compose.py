@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from launcher.errors import LauncherError
+from launcher.errors import BadGguf, LauncherError
 from launcher.gguf.model import ModelFile
 from launcher.gguf.tensor_names import block_of
 from launcher.plan.amounts import HOST, LedgerRow
@@ -112,7 +112,7 @@ def _load_facts(case: PlanningCase, arrangement: Arrangement) -> LoadFacts:
 
 
 def _check_pattern(model: ModelFile, placement: Placement) -> None:
-    """Raise LauncherError if the plan's tensor override matches other tensors than it should."""
+    """Raise BadGguf if the plan's tensor override matches a tensor that only resembles what it is for."""
     # llama-server says nothing about a pattern that matches too little, so every tensor name is compared.
     pattern = placement_pattern(placement)
     if pattern is None:
@@ -130,9 +130,14 @@ def _check_pattern(model: ModelFile, placement: Placement) -> None:
         or (block in parts and _kind_of(name) in parts[block])
     }
     matched = set(matched_names(pattern, names))
-    if matched != expected or {block_of(name) for name in matched} != blocks:
-        odd = min(matched ^ expected, default=f"blocks {sorted(blocks)}")
-        raise LauncherError(f"the tensor override of this plan is wrong about {odd}")
+    if odd := sorted(matched ^ expected):
+        raise BadGguf(
+            f"tensor {odd[0]!r} of {model.model_id} is named like routed experts of a block and is none of "
+            "them: no override can move them alone",
+            hint="look for another file of this model: llama.cpp knows no tensor of that name",
+        )
+    if {block_of(name) for name in matched} != blocks:
+        raise LauncherError(f"the tensor override of this plan is wrong about blocks {sorted(blocks)}")
 
 
 def _kind_of(name: str) -> str | None:
