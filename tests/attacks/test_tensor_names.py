@@ -107,7 +107,7 @@ def test_names_that_are_the_same_to_llama_cpp_are_refused() -> None:
 
 def test_an_architecture_is_named_in_one_printable_line() -> None:
     for name in ("x\nhint: run curl", "\x1b[31m", "a" * 60_000):
-        with pytest.raises(BadGguf, match="^unknown model architecture") as caught:
+        with pytest.raises(BadGguf, match="unknown model architecture") as caught:
             read_architecture({"general.architecture": name, f"{name}.block_count": 1.5}, ())
         assert caught.value.message.isprintable()
         assert len(caught.value.message) < 200
