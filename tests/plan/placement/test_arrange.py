@@ -1,0 +1,160 @@
+"""A placement with its whole ledger: what fits to the byte, what a simulation corrects, what companions leave."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from launcher.machine.machine import Backend, Machine
+from launcher.plan.amounts import HOST
+from launcher.plan.companions import NO_COMPANIONS, Companions
+from launcher.plan.modes import CacheType, NumaMode
+from launcher.plan.placement.arrange import Arrangement, arrange, read_case
+from launcher.plan.placement.left_out import most_freed
+from launcher.plan.placement.settle import settle
+from launcher.plan.workload import Limits, Workload
+from launcher.units import GIB, MIB
+from tests.plan.memory.companion_files import Silent, projector
+from tests.plan.planned import ledger_row
+from tests.plan.search.searches import two_nodes
+from tests.plan.shapes import cards, device, machine, model
+
+SMALL = Workload(ctx_size=4096, ubatch_size=512, cache_type_k=CacheType.Q8_0, cache_type_v=CacheType.Q8_0)
+RESERVE = 512 * MIB
+NO_LIMITS = Limits()
+
+
+def arranged(
+    box: Machine,
+    surplus: dict[str, int] | None = None,
+    *,
+    name: str = "qwen3moe",
+    ctx_size: int = 4096,
+    companions: Companions = NO_COMPANIONS,
+    limits: Limits = NO_LIMITS,
+) -> Arrangement:
+    case = read_case(model(name), "Q4_0", box, SMALL, limits, companions)
+    return arrange(case, settle(case.architecture, SMALL, ctx_size), SMALL, surplus)
+
+
+def ram_used(arrangement: Arrangement) -> int:
+    """Return what the host holds besides the caches that take what is left."""
+    row = arrangement.ledger[-1]
+    return row.used_bytes - row.cache.n_bytes
+
+
+def with_ram(n_bytes: int, *free_mib: int) -> Machine:
+    return machine(*cards(*free_mib), ram_bytes=RESERVE + n_bytes)
+
+
+def test_a_row_may_be_full_to_the_byte() -> None:
+    full = replace(arranged(machine()), ledger=(ledger_row("CUDA0", weights=5), ledger_row(HOST, weights=9)))
+    assert full.fits
+    over = replace(full.ledger[1], budget_bytes=8)
+    assert not replace(full, ledger=(full.ledger[0], over)).fits
+    assert replace(full, ledger=(full.ledger[0], over)).least_free({}) == -1
+    assert replace(full, ledger=(full.ledger[0], over)).least_free({HOST: 4, "CUDA0": 2}) == 2
+
+
+def test_a_device_is_left_out_from_the_first_byte_that_is_missing() -> None:
+    used = ram_used(arranged(machine(*cards(69))))
+    enough = arranged(with_ram(used, 69))
+    assert (enough.placement.devices, enough.left_out, enough.ledger[-1].free_bytes) == (("CUDA0",), None, 0)
+    short = arranged(with_ram(used - 1, 69))
+    assert short.fits
+    assert short.placement.devices == ()
+    assert short.left_out is not None
+    assert (short.left_out.devices, short.left_out.missing_bytes) == (("CUDA0",), 1)
+
+
+def test_where_more_is_missing_than_leaving_out_can_free_nothing_is_tried() -> None:
+    box = machine(*cards(69))
+    roomy = arranged(box)
+    case = read_case(model("qwen3moe"), "Q4_0", box, SMALL, Limits())
+    most = most_freed(roomy.own, case.budgets)
+    used = ram_used(roomy)
+    assert arranged(with_ram(used - most, 69)).left_out is not None
+    assert arranged(with_ram(used - most - 1, 69)).left_out is None
+
+
+def test_no_more_devices_are_left_out_than_it_takes() -> None:
+    one = ram_used(arranged(machine(*cards(150))))
+    both = arranged(with_ram(one, 150, 100))
+    assert both.placement.devices == ("CUDA0",)
+    assert both.ledger[-1].free_bytes == 0
+    assert both.left_out is not None
+    assert both.left_out.devices == ("CUDA1",)
+
+
+def test_what_a_simulation_has_shown_is_taken_off_or_added() -> None:
+    used = ram_used(arranged(machine(*cards(69))))
+    box = with_ram(used, 69)
+    assert arranged(box, {HOST: -MIB}).left_out is not None
+    assert arranged(with_ram(used - MIB, 69), {HOST: MIB}).left_out is None
+    roomy = machine(*cards(230))
+    experts = [
+        len(arranged(roomy, {"CUDA0": more * MIB} if more else None).placement.host_expert_blocks)
+        for more in (-60, 0, 60)
+    ]
+    assert experts[0] > experts[1] > experts[2]
+
+
+def test_the_prompt_cache_takes_half_of_what_a_simulation_leaves() -> None:
+    used = ram_used(arranged(machine(), ctx_size=32768))
+    box = with_ram(used + 200 * MIB)
+    caches = [
+        arranged(box, {HOST: more * MIB} if more else None, ctx_size=32768).caches.cache_ram_bytes // MIB
+        for more in (-40, 0, 40)
+    ]
+    assert caches == [80, 100, 120]
+
+
+def test_a_device_in_the_hosts_memory_gets_what_a_simulation_leaves_there() -> None:
+    gpu = device(0, 8 * GIB, backend=Backend.METAL, shares_host_memory=True)
+    no_margin = Limits(reserve=(("", 0),))  # so that the host's own needs are the limit
+    for ram_mib, layers in ((1300, (0, 0, 13)), (1400, (0, 13, 13))):
+        found = [
+            arranged(machine(gpu, ram_bytes=ram_mib * MIB), surplus, limits=no_margin).placement
+            for surplus in ({HOST: -80 * MIB}, None, {HOST: 80 * MIB})
+        ]
+        assert tuple(each.n_gpu_layers for each in found) == layers
+        assert [bool(each.host_expert_blocks) for each in found] == [not count for count in layers]
+
+
+@pytest.mark.parametrize(("name", "whole"), [("llama", False), ("qwen3moe", True)])
+def test_nodes_matter_where_the_host_computes_with_a_block_or_with_experts(name: str, *, whole: bool) -> None:
+    """The least that is on the host: one block, or the experts of one."""
+    for free_mib in range(40, 400, 2):
+        found = arranged(replace(two_nodes(64), devices=cards(free_mib)), name=name)
+        placement = found.placement
+        on_host = placement.n_block + 1 - placement.n_gpu_layers
+        if (on_host == 1 and not whole) or (
+            on_host == 0 and placement.host_expert_blocks and not placement.host_expert_parts
+        ):
+            assert found.cores.numa is NumaMode.DISTRIBUTE
+            return
+    pytest.fail("no such placement")
+
+
+def test_nodes_do_not_matter_where_devices_hold_all() -> None:
+    assert arranged(replace(two_nodes(64), devices=cards(4000))).cores.numa is None
+
+
+def test_a_companion_takes_its_devices_carve_out_first() -> None:
+    gpu = device(0, 8 * GIB, backend=Backend.VULKAN, shares_host_memory=True)
+    beside = projector(Silent({"Vulkan0": 300}))  # 400 MiB with its weights
+
+    def on_host(carve_out_mib: int, ram_mib: int, companions: Companions = NO_COMPANIONS) -> tuple[int, int]:
+        own = replace(gpu, carve_out_bytes=carve_out_mib * MIB)
+        placement = arranged(machine(own, ram_bytes=ram_mib * MIB), companions=companions).placement
+        return placement.n_gpu_layers, len(placement.host_expert_blocks)
+
+    alone = {ram_mib: on_host(0, ram_mib) for ram_mib in range(1600, 2000, 20)}
+    assert len(set(alone.values())) > 5
+    for ram_mib, expected in alone.items():
+        # The companion takes 400 MiB: there are as many more of either, or of both together.
+        assert on_host(400, ram_mib, beside) == expected
+        assert on_host(0, ram_mib + 400, beside) == expected
+        assert on_host(100, ram_mib + 300, beside) == expected
+        assert on_host(500, ram_mib, beside) == on_host(100, ram_mib)
