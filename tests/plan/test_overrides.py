@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.errors import UsageError
@@ -12,6 +12,7 @@ from launcher.plan.expert_pattern import matched_names
 from launcher.plan.memory.assign import assign
 from launcher.plan.memory.simulated import plan_question
 from launcher.plan.modes import TensorOverride
+from launcher.plan.overrides import format_override, parse_rules
 from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.workload import Limits, Workload
 from tests.plan.planned import make_plan
@@ -32,6 +33,7 @@ def rules(*given_ones: tuple[str, str]) -> Workload:
     return Workload(ctx_size=4096, overrides=overrides)
 
 
+@settings(deadline=None)
 @given(
     name=st.sampled_from(["qwen3moe", "deepseek2", "gemma3", "llama"]),
     free_mib=st.lists(st.integers(60, 330), min_size=2, max_size=2),
@@ -110,3 +112,17 @@ def test_without_a_device_everything_is_where_it_was_sent() -> None:
     plan = make_plan(model("gemma3"), "Q4_0", machine(), rules(("token_embd", HOST)))
     assert isinstance(plan, Plan)
     assert plan.ledger == make_plan(model("gemma3"), "Q4_0", machine(), rules()).ledger
+
+
+def test_rules_are_patterns_and_places() -> None:
+    assert parse_rules("exps=CPU,,a=b=c") == (
+        TensorOverride(pattern="exps", where=HOST),
+        TensorOverride(pattern="a", where="b=c"),
+    )
+    assert parse_rules("x=CUDA1")[0].where == "CUDA1"
+    assert parse_rules("") == ()
+    with pytest.raises(ValueError, match="exps"):
+        parse_rules("x=CPU,exps")
+    for rule in parse_rules("exps=CPU,x=CUDA1"):
+        assert parse_rules(format_override(rule)) == (rule,)
+    assert format_override(TensorOverride(pattern="exps", where=HOST)) == "exps=CPU"

@@ -19,10 +19,11 @@ def forecast_placement(
     """Predict the speed of a placement; `host` is the processor that computes with the host's weights."""
     parameters = demand.parameters
     wanted = (turn or Turn()).within(parameters.ctx_size)
-    return forecast_turn(_stages_of(demand, placement, machine, host), wanted, parameters.n_tokens)
+    return forecast_turn(stages_of(demand, placement, machine, host), wanted, parameters.n_tokens)
 
 
-def _stages_of(demand: Demand, placement: Placement, machine: Machine, host: Processor) -> tuple[Stage, ...]:
+def stages_of(demand: Demand, placement: Placement, machine: Machine, host: Processor) -> tuple[Stage, ...]:
+    """Return a stage for each device in use, then the host's."""
     spread = spread_out(placement)
     by_id = {device.id: device for device in machine.devices}
     streamed = _streamed_bytes(demand, spread) if spread.shares else 0.0

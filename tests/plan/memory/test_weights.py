@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 
 from launcher.gguf.ggml import GgmlType
+from launcher.gguf.header import TensorInfo
 from launcher.machine.machine import Backend
+from launcher.plan.amounts import HOST
 from launcher.plan.memory.weights import weigh
+from launcher.plan.modes import TensorOverride
 from tests.plan.shapes import architecture_of, model
 
 
@@ -64,3 +68,52 @@ def test_mtp_blocks_count_as_layers_and_weigh_nothing() -> None:
     weights = weigh(architecture, file.tensors)
     assert len(weights.layers) == architecture.n_block + 1
     assert weights.layers[architecture.n_block - 1].n_bytes == 0
+
+
+def tensor(name: str, *shape: int) -> TensorInfo:
+    return replace(
+        model("llama").tensors[0], name=name, shape=shape, type=GgmlType.F32, size_bytes=4 * math.prod(shape)
+    )
+
+
+# One block of the mini model's two last ones by hand: 8 and 12 parameters outside experts, 20 and 30 in them.
+BY_HAND = (
+    tensor("token_embd.weight", 5, 1),
+    tensor("blk.2.attn_q.weight", 4, 2),
+    tensor("blk.2.attn_k.weight", 4, 3),
+    tensor("blk.2.ffn_up_exps.weight", 5, 2, 2),
+    tensor("blk.2.ffn_down_exps.weight", 5, 3, 2),
+    tensor("blk.9.attn_q.weight", 7, 1),
+)
+
+
+def test_a_layer_by_hand() -> None:
+    weights = weigh(architecture_of(model("llama")), BY_HAND)
+    layer = weights.layers[2]
+    assert (layer.dense_values, layer.expert_values) == (8 + 12, 20 + 30)
+    assert (layer.dense_bytes, layer.expert_bytes) == (4 * 20, 4 * 50)
+    assert (layer.largest_dense_bytes, layer.largest_expert_bytes) == (4 * 12, 4 * 30)
+    assert layer.expert_kinds == (("down", 120), ("up", 80))
+    assert weights.layers[3].dense_bytes == 28  # a block beyond those that are counted is the last one's
+    assert (weights.input_bytes, weights.n_block) == (20, 4)
+
+
+def test_overridden_tensors_by_hand() -> None:
+    rules = (
+        TensorOverride(pattern=r"blk\.2\.(attn_q|ffn_up)", where="CUDA0"),
+        TensorOverride(pattern="attn_q|token_embd", where=HOST),
+    )
+    weights = weigh(architecture_of(model("llama")), BY_HAND, {Backend.CUDA}, rules)
+    on_card, on_host = weights.overridden_on("CUDA0"), weights.overridden_on(HOST)
+    assert (on_card.n_tensors, on_card.dense_bytes, on_card.expert_bytes) == (2, 32, 80)
+    assert (on_card.largest_bytes, on_card.blocks, on_card.n_bytes) == (80, (2,), 112)
+    assert (on_host.n_tensors, on_host.dense_bytes, on_host.expert_bytes) == (2, 28 + 20, 0)
+    assert (on_host.largest_bytes, on_host.blocks) == (28, (3,))  # the embedding is of no block
+    assert (weights.input_bytes, weights.layers[2].dense_bytes, weights.layers[2].expert_bytes) == (
+        0,
+        48,
+        120,
+    )
+    assert weights.layers[2].dense_values == 20  # the arithmetic stays
+    assert weights.overridden_devices == {"CUDA0"}
+    assert weigh(architecture_of(model("llama")), BY_HAND, (), rules).overridden == ()

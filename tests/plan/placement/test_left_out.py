@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from launcher.machine.machine import Backend, Machine
-from launcher.plan.amounts import HOST
+from launcher.plan.amounts import HOST, Amount, Basis
 from launcher.plan.memory.budget import read_budgets
 from launcher.plan.modes import CacheType, TensorOverride
 from launcher.plan.placement.arrange import Arrangement, PlanningCase, arrange, read_case
@@ -12,6 +14,7 @@ from launcher.plan.placement.settle import settle
 from launcher.plan.reasons import describe_placement
 from launcher.plan.workload import Limits, Workload
 from launcher.units import GIB, MIB
+from tests.plan.planned import ledger_row
 from tests.plan.shapes import cards, device, machine, model
 
 SMALL = Workload(ctx_size=4096, ubatch_size=512, cache_type_k=CacheType.Q8_0, cache_type_v=CacheType.Q8_0)
@@ -108,3 +111,28 @@ def test_a_device_that_holds_no_more_of_the_model_is_named() -> None:
     arrangement = arrange(case, settle(case.architecture, SMALL, 4096), SMALL)
     reasons = describe_placement(arrangement.demand, arrangement.placement, case.budgets)
     assert "CUDA1 is left out: no less of the model is on devices without it" in reasons
+
+
+def test_what_a_device_takes_for_itself_is_no_relief() -> None:
+    """CUDA takes up to 600 MiB and 256 of RAM, Vulkan 256 and nothing of RAM, of budgets of 600 and 768 of 1024."""
+    first, second = cards(0, 0)
+    vulkan = device(2, 1024 * MIB, backend=Backend.VULKAN)
+    assert devices_tried(machine(first, vulkan)) == [("Vulkan2",), ()]
+    for more_mib, kept in ((255, "Vulkan2"), (257, "CUDA0")):
+        larger = replace(first, free_bytes=(1024 + more_mib) * MIB)
+        assert devices_tried(machine(larger, vulkan))[0] == (kept,)
+    assert devices_tried(machine(replace(first, free_bytes=1025 * MIB), second))[0] == ("CUDA0",)
+
+
+def test_the_ram_that_leaving_out_can_free() -> None:
+    """Contexts of those in use, the host's own buffer, and all but the weights of those in the host's memory."""
+    row = ledger_row("CUDA0", weights=1000 * MIB, compute=10 * MIB)
+    host = ledger_row(HOST, weights=500 * MIB, compute=7 * MIB)
+    first, second = cards(100, 100)
+    budgets = read_budgets(machine(first, second))
+    assert most_freed((row, host), budgets) == (7 + 256) * MIB
+    assert most_freed((host,), budgets) == 7 * MIB
+    metal = device(0, GIB, backend=Backend.METAL, shares_host_memory=True)
+    taken = Amount(n_bytes=20 * MIB, basis=Basis.ESTIMATED, band_bytes=5 * MIB)
+    shared = replace(row, where="MTL0", overhead=taken)
+    assert most_freed((shared, host), read_budgets(machine(metal))) == (7 + 25 + 10) * MIB
