@@ -221,4 +221,6 @@ def _make_record(folder: Path, request: Request, port: int) -> Deployment:
 def _options(request: Request, limits: StallLimits) -> SupervisorOptions:
     # What the rule would drop is there on purpose.
     passed = tuple(sorted(name for name, value in request.env.items() if why_dropped(name, value)))
-    return replace(request.options, idle_s=limits.idle_s, busy_s=limits.busy_s, passed=passed)
+    return replace(
+        request.options, idle_s=limits.idle_s, busy_s=limits.busy_s, passed=passed, writes_log=True
+    )

@@ -1,4 +1,7 @@
-"""Open, bound, read and follow a deployment's log, to which llama-server itself appends."""
+"""Open, bound, read and follow a deployment's log.
+
+Its supervisor writes it, and begins a new file when it is full.
+"""
 
 from __future__ import annotations
 
@@ -11,35 +14,51 @@ from typing import BinaryIO
 
 LOG_LIMIT_BYTES = 64 << 20
 _N_OLD_LOGS = 2
+_SPACE_BYTES = 4096  # a block: a new log that has no space for one is not begun
 _POLL_S = 0.1
 _BLOCK = 1 << 20
 
 
 def open_log(path: Path) -> int:
-    """Open a fresh log (0600, append only). Raises OSError."""
-    if path.exists():
-        _shift(path)
-        path.replace(_previous(path, 1))
+    """Open a fresh log (0600, append only) in place of the last. Raises OSError; then nothing has moved."""
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL | os.O_NOFOLLOW
-    return os.open(path, flags, 0o600)
+    descriptor = os.open(fresh, flags, 0o600)
+    try:
+        os.write(descriptor, bytes(_SPACE_BYTES))  # a full disk still makes empty files
+        os.ftruncate(descriptor, 0)
+        if os.path.lexists(path):
+            _shift(path)
+            path.replace(_previous(path, 1))
+        fresh.replace(path)
+    except BaseException:
+        os.close(descriptor)
+        fresh.unlink(missing_ok=True)
+        raise
+    return descriptor
 
 
 def trim(path: Path, limit_bytes: int = LOG_LIMIT_BYTES) -> None:
-    """Copy a log above `limit_bytes` to `.1` and empty it."""
-    # Every command that touches the deployment calls this, because no process stands between server and file:
-    # a pipe would end the server with its reader. So a log has at most LOG_LIMIT_BYTES and what is written
-    # between two commands (1 kB a request at the default verbosity).
-    with contextlib.suppress(FileNotFoundError), path.open("r+b", buffering=0) as log:
-        if os.fstat(log.fileno()).st_size <= limit_bytes:
+    """Copy the end of a log above `limit_bytes` to `.1` and empty it; on a full disk leave all as it is."""
+    # For logs that no supervisor bounds: what has ended, and servers that append themselves (started by a
+    # launcher before 2026-12), whose lines between the last byte copied and the truncation are lost.
+    copied = path.with_name(f".{path.name}.copy")
+    with contextlib.suppress(OSError), path.open("r+b", buffering=0) as log:
+        size = os.fstat(log.fileno()).st_size
+        if size <= limit_bytes:
             return
-        _shift(path)
-        descriptor = os.open(_previous(path, 1), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "wb") as copy:  # noqa: PTH123  the descriptor carries the permissions
-            while block := log.read(_BLOCK):
-                copy.write(block)
-        # The server appends, so its next write lands at the new end. Lines written between the last byte
-        # copied and the truncation are lost.
-        log.truncate(0)
+        log.seek(max(0, size - 2 * limit_bytes))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        try:
+            with os.fdopen(os.open(copied, flags, 0o600), "wb") as copy:
+                while block := log.read(_BLOCK):
+                    copy.write(block)
+            _shift(path)
+            copied.replace(_previous(path, 1))
+        finally:
+            copied.unlink(missing_ok=True)
+        log.truncate(0)  # the server appends, so its next write lands at the new end
 
 
 def tail(path: Path, n_bytes: int = 64 << 10) -> str:

@@ -36,6 +36,9 @@ class SupervisorOptions:
     # others of its own.
     passed: tuple[str, ...] = ()
 
+    # True: the supervisor writes the log, and bounds it; false in records of launchers before 2026-12
+    writes_log: bool = False
+
     @property
     def secrets(self) -> tuple[str, ...]:
         """Names of the variables given with -e whose values no file keeps."""
@@ -73,6 +76,7 @@ def parse_options(given: JsonObject) -> SupervisorOptions:
         claim_folder=given.optional_text("claim_folder"),
         devices=given.object_at("devices").texts_by_key() if given.has("devices") else {},
         env=_variables(given.object_at("env").texts_by_key()) if given.has("env") else {},
+        writes_log=given.has("writes_log") and given.flag("writes_log"),
         passed=tuple(_variables(dict.fromkeys(given.texts("passed"), ""))) if given.has("passed") else (),
     )
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import psutil
 
-from launcher.deployment.identity import Presence, ProcessId, find_presence
+from launcher.deployment.identity import Presence, ProcessId, find_presence, identify
 from launcher.deployment.install.transient import is_kept
-from launcher.deployment.process import read_activity
+from launcher.deployment.process import process_tree, read_activity
 from launcher.deployment.record import Deployment, Phase
 from launcher.engine.client import is_loaded, read_api_key, read_metrics
 from launcher.errors import LauncherError
@@ -49,8 +49,22 @@ class StatusReport:
     vitals: Vitals
 
 
+def with_its_server(deployment: Deployment) -> Deployment:
+    """Return the deployment with the server that its supervisor runs now.
+
+    The record names an earlier one when a full disk keeps its supervisor from writing.
+    """
+    supervisor, process = deployment.supervisor, deployment.process
+    if supervisor is None or process is None or find_presence(process) is not Presence.GONE:
+        return deployment
+    servers = process_tree(supervisor)[1:]
+    found = identify(servers[0].pid) if servers else None
+    return deployment if found is None else replace(deployment, process=found)
+
+
 def read_status(deployment: Deployment) -> Status:  # noqa: PLR0911  one line per state
     """Return the state by the recorded processes; the server is not asked."""
+    deployment = with_its_server(deployment)
     process = deployment.process
     where = Presence.GONE if process is None else find_presence(process)
     if process is not None and where is Presence.OTHER_HOST:
@@ -76,6 +90,7 @@ def read_status(deployment: Deployment) -> Status:  # noqa: PLR0911  one line pe
 
 def ask_status(deployment: Deployment) -> StatusReport:
     """Return state and vitals; a server that should run is asked."""
+    deployment = with_its_server(deployment)
     status, server = read_status(deployment), deployment.process
     active = None if server is None else read_activity(server)
     if server is None or active is None:

@@ -71,7 +71,7 @@ def tidy(folder: Path) -> None:
     """Bound the logs, and remove the memory groups of supervisors that were killed."""
     sweep_groups()
     for entry in read_all(folder):
-        if isinstance(entry, Deployment):
+        if isinstance(entry, Deployment) and not entry.options.writes_log:
             trim(Path(entry.log_path))
 
 

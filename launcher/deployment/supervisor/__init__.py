@@ -3,6 +3,7 @@
 bookkeeping.py    claim and history
 child.py          llama-server and its pipes
 lifecycle.py      state x event -> state and effects
+log_writer.py     write the log, bounded
 protect.py        memory limit, no core, death before the desktop
 questions.py      ask the child in threads
 ready.py          wait for the first token, notice a stall

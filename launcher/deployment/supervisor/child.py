@@ -42,23 +42,29 @@ class Child:
             argv,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env={**os.environ, **_ROUTER_PORT},
             start_new_session=True,
             preexec_fn=protect.before_exec(group),  # noqa: PLW1509  no thread runs between two children
         )
         self.pid = self._process.pid
-        if self._process.stdout is not None:
-            os.set_blocking(self._process.stdout.fileno(), False)
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                os.set_blocking(pipe.fileno(), False)
 
     @property
-    def stdout(self) -> int | None:
-        pipe = self._process.stdout
-        return None if pipe is None or pipe.closed else pipe.fileno()
+    def outputs(self) -> tuple[int, ...]:
+        """Its stdout and stderr, as far as they are open."""
+        pipes = (self._process.stdout, self._process.stderr)
+        return tuple(pipe.fileno() for pipe in pipes if pipe is not None and not pipe.closed)
 
-    def read_stdout(self) -> bytes | None:
-        """Read reports; return what else it printed, None at the end."""
-        data = b"" if self.stdout is None else os.read(self.stdout, 1 << 16)
-        return self.reports.add(data) if data else None
+    def read(self, output: int) -> bytes | None:
+        """Read what it printed, less its reports; None at the end. Raises BlockingIOError."""
+        data = os.read(output, 1 << 16)
+        if not data:
+            return None
+        is_stdout = self._process.stdout is not None and output == self._process.stdout.fileno()
+        return self.reports.add(data) if is_stdout else data
 
     def exit_status(self) -> int | None:
         return self._process.poll()  # negative: a signal; None: it runs
@@ -79,7 +85,7 @@ class Child:
         return read_from(self._log, self._log_start, _LOG_BYTES)
 
     def close(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()

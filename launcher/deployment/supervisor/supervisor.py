@@ -23,6 +23,7 @@ from launcher.deployment.supervisor import lifecycle, protect
 from launcher.deployment.supervisor.bookkeeping import Bookkeeping
 from launcher.deployment.supervisor.child import Child
 from launcher.deployment.supervisor.lifecycle import State
+from launcher.deployment.supervisor.log_writer import LogWriter
 from launcher.deployment.supervisor.questions import (
     Questions,
     Reply,
@@ -41,6 +42,9 @@ from launcher.system.settings import read_settings
 
 # Opens a meter of the memory of these GPUs (UUID by llama.cpp's name).
 OpenVramMeter = Callable[[Mapping[str, str]], VramMeter]
+
+# Of 64 kB each, from a server that has ended: what it left behind may print for ever.
+_LAST_READS = 64
 
 _RESUMABLE = frozenset({Phase.STARTING, Phase.READY, Phase.DEGRADED, Phase.BACKOFF})
 
@@ -71,6 +75,8 @@ class Supervisor:
         self._keeper = RecordKeeper(folder, deployment, identify(os.getpid()), self._stop_self)
         self._bookkeeping = Bookkeeping(folder, deployment.name, options)
         self._marker = marker_of(folder, deployment.name)
+        self._log = LogWriter(Path(deployment.log_path))
+        self._is_usual_level = "-lv 4" in " ".join(deployment.argv)  # else the user asked for another one
         self._progress = progress_path(folder, deployment.name)
         limit = options.memory_bytes
         self._group = None if limit is None else protect.make_group(deployment.name, limit)
@@ -121,8 +127,9 @@ class Supervisor:
             if key.fd == self._questions.wake_read:
                 self._take_replies()
             else:
-                self._read_stdout()
+                self._read(key.fd)
         self._look_for_exit()
+        self._log.bound()
         now = time.monotonic()
         for timer, (at, generation) in list(self._timers.items()):
             if at <= now:
@@ -140,25 +147,33 @@ class Supervisor:
                     self._cause = reply.cause or self._cause
                 self._feed(reply.event)
 
-    def _read_stdout(self) -> None:
+    def _read(self, output: int) -> bool:
+        """Write to the log what the child printed; return whether there may be more."""
         if self._child is None:
-            return
-        printed = self._child.read_stdout()
-        if printed is None and self._child.stdout is not None:
-            self._selector.unregister(self._child.stdout)
-        elif printed:
-            os.write(2, printed)  # no report: it goes into the log
+            return False
+        try:
+            printed = self._child.read(output)
+        except BlockingIOError:
+            return False
+        if printed is None:
+            self._selector.unregister(output)
+            return False
+        is_up = self._life.state in {State.READY, State.DEGRADED}
+        self._log.add(printed, quiet=is_up and self._is_usual_level)
+        return True
 
     def _look_for_exit(self) -> None:
         if self._child is None or (status := self._child.exit_status()) is None:
             return
-        if self._child.stdout is not None and self._child.stdout in self._selector.get_map():
-            with contextlib.suppress(BlockingIOError):
-                self._read_stdout()  # what it printed last
+        for output in self._child.outputs:
+            for _ in range(_LAST_READS):  # what it printed last
+                if output not in self._selector.get_map() or not self._read(output):
+                    break
+        self._log.end()
         child, self._child = self._child, None
-        if child.stdout is not None:
+        for output in child.outputs:
             with contextlib.suppress(KeyError):
-                self._selector.unregister(child.stdout)
+                self._selector.unregister(output)
         child.close()
         process.stop_process(None, marker=self._marker, grace_s=0.0)  # what it started and left behind
         if self._life.state is not State.STOPPING:
@@ -231,8 +246,8 @@ class Supervisor:
             growth.close()
             return self._not_spawned(process.cannot_run(argv[0], error))
         self._child = child
-        if child.stdout is not None:
-            self._selector.register(child.stdout, selectors.EVENT_READ)
+        for output in child.outputs:
+            self._selector.register(output, selectors.EVENT_READ)
         self._keeper.set_process(identify(child.pid))
         return lifecycle.Spawned()
 

@@ -5,4 +5,5 @@ complaints.py     messages before an end, and what they mean
 diagnose.py       find the cause from log and exit status
 explain_match.py  make the cause of a matched message
 load_log.py       what was allocated, compared with the plan
+quiet.py          what requests log, left out
 """
