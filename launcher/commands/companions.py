@@ -14,6 +14,7 @@ from launcher.engine.find import Engine
 from launcher.engine.flags.companion_flags import COMPANION_FILE_FLAGS, read_companions, with_local_file
 from launcher.engine.flags.user_flags import adapter_files, split_flags
 from launcher.errors import LauncherError, UsageError
+from launcher.gguf.companion_names import DRAFT_KINDS
 from launcher.machine.machine import Machine
 from launcher.models.catalogue import Sources, open_draft_head, resolve
 from launcher.models.local import open_path
@@ -31,8 +32,6 @@ REMOTE = ("hf:", "https://", "http://")
 """Beginnings of a companion's REF that is not a path."""
 # what llama-server takes where no quant is named, else the first (find_best_model, common/download.cpp)
 _USUAL_QUANTS = ("Q4_K_M", "Q8_0")
-# kinds of draft heads, in the order in which llama-server takes one of a repo (common/arg.cpp)
-_HEADS = ("mtp", "dspark", "dflash", "eagle3")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +153,7 @@ def files_of(remote: Sequence[RemoteCompanion]) -> tuple[Located, ...]:
 
 def _remote_draft(ref: str, spec_types: Sequence[str], sources: Sources) -> RemoteCompanion:
     """Find what llama-server takes of a draft repo: a draft head of a requested kind, else a model."""
-    kinds = [kind for kind in _HEADS if not spec_types or f"draft-{kind}" in spec_types]
+    kinds = [kind for kind in DRAFT_KINDS if not spec_types or f"draft-{kind}" in spec_types]
     try:
         head = open_draft_head(ref, kinds, sources) if kinds and not ref.endswith(".gguf") else None
     except LauncherError as error:

@@ -13,6 +13,7 @@ block_patterns.py     which blocks slide, recur, cache
 recurrence.py         the size of a recurrent state
 anatomy.py            parameters, bytes by kind, bytes per token, quant
 tensor_names.py       kind and block of a tensor, by name
+companion_names.py    projectors, matrices and draft models, by file names
 file_names.py         shards, quants and models, by file names
 quants.py             quant labels and ggml types
 hollow.py             a header, a size and no weights

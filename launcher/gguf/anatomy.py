@@ -13,6 +13,8 @@ from launcher.gguf.header import TensorInfo, Value
 from launcher.gguf.quants import default_type, file_type_label, mix_label
 from launcher.gguf.tensor_names import TensorKind, block_of, kind_of
 
+_LOOKUP_TABLE = "per_layer_token_embd.weight"  # as model cards do, a table of rows counts by what is read
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassifiedTensor:
@@ -34,7 +36,7 @@ class Anatomy:
     architecture: Architecture
     tensors: tuple[ClassifiedTensor, ...]
     n_params: int
-    n_params_active: int  # as model cards count: both embedding tables, and the routed experts one token uses
+    n_params_active: int  # as model cards count: see `_active`
     weight_bytes: int
     bytes_by_kind: Mapping[TensorKind, int]
     bytes_per_token: int  # weights read for one token
@@ -44,6 +46,13 @@ class Anatomy:
     named: str | None  # the quant that the file name claims
     file_type: str | None  # the quant that the metadata claim
     disagreements: tuple[str, ...]
+
+    @property
+    def n_expert_shared(self) -> int | None:
+        """Shared experts a block; many architectures have one and no metadata about it."""
+        if self.architecture.n_expert_shared is not None:
+            return self.architecture.n_expert_shared
+        return 1 if any(tensor.kind is TensorKind.SHARED_EXPERT for tensor in self.tensors) else None
 
 
 def dissect(
@@ -86,8 +95,11 @@ def dissect(
 
 def _active(tensor: ClassifiedTensor, amount: int, architecture: Architecture) -> int:
     """Scale `amount` (parameters or bytes of a tensor) down to what one token uses."""
+    # As model cards count: both embedding tables whole, the routed experts and the table rows one token uses.
     if tensor.kind is TensorKind.MTP:
         return 0
+    if tensor.info.name == _LOOKUP_TABLE:
+        return amount // max(1, tensor.info.shape[-1])  # a row of it
     if tensor.kind is not TensorKind.ROUTED_EXPERTS or tensor.block is None or not architecture.n_expert:
         return amount
     return amount * architecture.n_expert_used[tensor.block] // architecture.n_expert

@@ -11,16 +11,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from launcher.errors import BadGguf, UsageError
+from launcher.gguf.companion_names import PROJECTOR, companion_kind, likely_kind, model_names
 
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<index>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE | re.ASCII)
 _LABEL = re.compile(
     r"(?:^|(?<=[-._/]))"
     r"(?P<prefix>UD-|smol-)?"
-    r"(?P<quant>I?Q\d+_[A-Z0-9]+(?:_[A-Z0-9]+)*|TQ\d_\d|MXFP4(?:_MOE)?|NVFP4|BF16|FP?16|FP?32)"
+    r"(?P<quant>I?Q\d+_[A-Z0-9]+(?:_[A-Z0-9]+)*|TQ\d_\d|MXFP4(?:_MOE)?|NVFP4|BF16|FP?16|FP?32|I?Q\d$)"
     r"(?=$|[-.])",
     re.IGNORECASE | re.ASCII,
 )
-_SIDECARS = ("mtp-", "eagle3-", "dflash-", "dspark-", "mtp-draft", "-draft-mtp")
 _SPELLINGS = {"FP16": "F16", "FP32": "F32"}
 
 # Names people use for a quant of another name, best first. INT4 is Kimi's own release format: Q4_X is its
@@ -117,19 +117,21 @@ def model_name(file_name: str) -> str:
 
 
 def is_model_file(file: str) -> bool:
-    """Return False for projectors, importance matrices, draft heads and files that are no GGUF."""
-    name = file.rpartition("/")[2].lower()
-    if not name.endswith(".gguf") or "mmproj" in name or "imatrix" in name:
-        return False
-    return not name.startswith(_SIDECARS) and not any(mark in name for mark in _SIDECARS[4:])
+    """Return False for names of projectors, importance matrices, draft heads and of no GGUF.
+
+    A listing tells more than a name: see `group_files`.
+    """
+    return file.lower().endswith(".gguf") and companion_kind(file) is None
 
 
 def group_files(files: Iterable[tuple[str, int]]) -> tuple[FileGroup, ...]:
     """Group the (name, size) pairs of a folder or repo into models, sidecars left out, smallest first."""
     whole: list[FileGroup] = []
     shards: dict[tuple[str, int], dict[int, tuple[str, int]]] = {}
-    for name, size in files:
-        if not is_model_file(name):
+    listed = tuple(files)
+    models = model_names(listed)
+    for name, size in listed:
+        if name not in models:
             continue
         shard = shard_name(name)
         if shard is None:
@@ -143,12 +145,14 @@ def group_files(files: Iterable[tuple[str, int]]) -> tuple[FileGroup, ...]:
 def group_all(files: Iterable[tuple[str, int]]) -> tuple[FileGroup, ...]:
     """Group files into models, then every other GGUF file (projector, draft head) by its name."""
     listed = tuple(files)
+    groups = group_files(listed)
+    models = {name for group in groups for name in group.names}
     others = (
         FileGroup(label=name, files=((name, size),))
         for name, size in listed
-        if name.lower().endswith(".gguf") and not is_model_file(name)
+        if name.lower().endswith(".gguf") and name not in models
     )
-    return (*group_files(listed), *others)
+    return (*groups, *others)
 
 
 def _shard_set(stem: str, count: int, by_index: dict[int, tuple[str, int]]) -> FileGroup:
@@ -181,7 +185,8 @@ def pick_group(groups: Iterable[FileGroup], wanted: str | None) -> FileGroup | N
         if len(candidates) == 1:
             return candidates[0]
         picks = (_named(candidates, label) for label in _DEFAULTS)
-        return next((pick for pick in picks if pick), None) or _unless_ambiguous(candidates[:1], "")
+        pick = next((pick for pick in picks if pick), None)
+        return pick or (_named(candidates, candidates[0].label) if candidates else None)
     by_file = [
         group
         for group in candidates
@@ -205,9 +210,16 @@ def pick_head(names: Iterable[str], kinds: Iterable[str], quant: str | None) -> 
     wanted = (quant or _DEFAULTS[0]).upper()
     for kind in kinds:
         heads = [name for name in listed if f"{kind}-" in name]
+        heads = heads or [name for name in listed if likely_kind(name) == kind]
         if heads:
             return kind, min(heads, key=lambda name: abs(_bits(quant_label(name)) - _bits(wanted)))
     return None
+
+
+def pick_projector(names: Iterable[str], quant: str) -> str | None:
+    """Return the projector whose quant is nearest to `quant`, as llama.cpp's find_best_sibling does."""
+    listed = sorted(name for name in names if companion_kind(name) == PROJECTOR)
+    return min(listed, key=lambda name: abs(_bits(quant_label(name)) - _bits(quant)), default=None)
 
 
 def _bits(label: str | None) -> int:

@@ -121,7 +121,11 @@ def gpu_named(name: str) -> Gpu:
     key = _find(name)
     if key is None:
         near = get_close_matches(_normalized(name), GPU_NAMES, n=4, cutoff=0.5) or GPU_NAMES[:4]
-        raise NotFound(f"no GPU is known by the name {name!r}", hint=f"known names: {', '.join(near)}, …")
+        raise NotFound(
+            f"no GPU is known by the name {name!r}",
+            hint=f"known names: {', '.join(near)}, …; another one goes into a file for --machine, "
+            'as [[device]] with backend = "cuda", name and total = "16 GiB"',
+        )
     if key in _CUDA:
         label, total, reserved, generation, width, capability, source = _CUDA[key]
         return Gpu(

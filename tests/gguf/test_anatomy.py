@@ -154,3 +154,18 @@ def test_experts_of_a_model_that_names_no_number_are_all_read() -> None:
     experts = ("blk.0.ffn_up_exps.weight", (256, 8, 4), GgmlType.F16)
     whole = made_of(experts, MATRIX)
     assert (whole.bytes_per_token, whole.n_params_active) == (whole.weight_bytes, whole.n_params)
+
+
+def test_a_table_of_which_a_token_reads_a_row_is_not_active() -> None:
+    plain = made_of(("blk.0.attn_q.weight", (64, 64), GgmlType.F16))
+    table = ("per_layer_token_embd.weight", (32, 100_000), GgmlType.F16)
+    with_table = made_of(("blk.0.attn_q.weight", (64, 64), GgmlType.F16), table)
+    assert with_table.n_params == plain.n_params + 32 * 100_000
+    assert with_table.n_params_active == plain.n_params_active + 32
+
+
+def test_a_shared_expert_is_counted_where_the_metadata_tell_no_number() -> None:
+    shared = made_of(("blk.0.ffn_up_shexp.weight", (64, 64), GgmlType.F16))
+    assert (shared.architecture.n_expert_shared, shared.n_expert_shared) == (None, 1)
+    assert made_of(("blk.0.attn_q.weight", (64, 64), GgmlType.F16)).n_expert_shared is None
+    assert dissected(make_shards("deepseek2")).n_expert_shared == 1

@@ -21,3 +21,10 @@ def test_unknown_gpu_names_the_nearest() -> None:
     with pytest.raises(NotFound) as caught:
         gpu_named("5091")
     assert "5090" in (caught.value.hint or "")
+
+
+def test_an_unknown_card_can_be_described_in_a_file() -> None:
+    with pytest.raises(NotFound) as caught:
+        gpu_named("b200")
+    assert "--machine" in (caught.value.hint or "")
+    assert '[[device]] with backend = "cuda"' in (caught.value.hint or "")

@@ -17,7 +17,7 @@ def render_model(model: ModelFile, anatomy: Anatomy) -> RenderableType:
     """Lay out what the model is and how its bytes are distributed over kinds and types of tensors."""
     arch = anatomy.architecture
     used = max(arch.n_expert_used, default=0)
-    experts = f"{arch.n_expert}, {used} used, {arch.n_expert_shared or 0} shared" if arch.is_moe else None
+    experts = f"{arch.n_expert}, {used} used, {anatomy.n_expert_shared or 0} shared" if arch.is_moe else None
     shards = f"{len(model.shards)} shards" if len(model.shards) > 1 else "1 file"
     head = facts(
         [
@@ -75,7 +75,7 @@ def model_json(model: ModelFile, anatomy: Anatomy) -> dict[str, Any]:
         "n_ctx_train": arch.n_ctx_train,
         "n_expert": arch.n_expert,
         "n_expert_used": max(arch.n_expert_used, default=None),
-        "n_expert_shared": arch.n_expert_shared,
+        "n_expert_shared": anatomy.n_expert_shared,
         "quant": anatomy.quant,
         "quant_named": anatomy.named,
         "quant_file_type": anatomy.file_type,

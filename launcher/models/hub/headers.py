@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from urllib.parse import quote
 
@@ -11,6 +12,7 @@ from launcher.gguf.model import Shard
 from launcher.models.hub.cache import cached_file
 from launcher.models.hub.endpoint import Endpoint, not_cached
 from launcher.models.hub.failures import why_not_read
+from launcher.models.hub.quants import companions_beside
 from launcher.models.local import FileSource
 from launcher.models.located import HubFiles, Located
 from launcher.models.ranged_headers import HeldBytes, assemble, read_header, read_remote_header
@@ -34,13 +36,14 @@ def open_group(listing: Listing, group: FileGroup, *, endpoint: Endpoint, store:
             return _read_header(reader, files, shard, endpoint, store)
 
         headers = tuple(reader.side_by_side(read, shards, most=_READERS))
-    return assemble(
+    located = assemble(
         model_id=f"{listing.repo}:{group.label}",
         source=f"hub:{listing.repo}@{listing.commit}",
         shards=shards,
         read=headers,
         files=files,
     )
+    return replace(located, notes=(*located.notes, *companions_beside(listing, group, endpoint.url)))
 
 
 def _read_header(

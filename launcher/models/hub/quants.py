@@ -5,7 +5,15 @@ from __future__ import annotations
 import difflib
 
 from launcher.errors import NotFound
-from launcher.gguf.file_names import FileGroup, group_files, is_model_file, pick_group
+from launcher.gguf.companion_names import DRAFT_KINDS
+from launcher.gguf.file_names import (
+    FileGroup,
+    group_files,
+    is_model_file,
+    pick_group,
+    pick_head,
+    pick_projector,
+)
 from launcher.models.refs import ModelRef
 from launcher.models.store import Listing
 
@@ -23,18 +31,16 @@ def pick_files(listing: Listing, ref: ModelRef) -> FileGroup:
     Without either: the quant that llama.cpp's `-hf` would take. Raises NotFound, listing the nearest quants,
     and UsageError if several fit equally.
     """
+    groups = list_quants(listing)
+    models = {file for group in groups for file in group.names}
     # a companion (a projector, a draft head) is found by its whole name only
     companion = next((file for file in listing.files if file.name == ref.file), None)
-    if companion is not None and not is_model_file(companion.name):
+    if companion is not None and companion.name not in models:
         return FileGroup(label=companion.name, files=((companion.name, companion.size_bytes),))
-    if ref.file is not None and not is_model_file(ref.file):
+    if companion is None and ref.file is not None and not is_model_file(ref.file):
         raise _lacks_companion(listing, ref.file)
-    groups = list_quants(listing)
     if not groups:
-        raise NotFound(
-            f"{listing.repo} has no GGUF model at {listing.commit[:8]}",
-            hint=f"look for a repo named {listing.repo.partition('/')[2]}-GGUF",
-        )
+        raise _has_no_model(listing)
     name = ref.file or ref.quant  # a label, or a folder of the repo
     in_folder = [
         group for group in groups if name and all(file.startswith(f"{name}/") for file in group.names)
@@ -53,6 +59,37 @@ def pick_files(listing: Listing, ref: ModelRef) -> FileGroup:
     return group
 
 
+def companions_beside(listing: Listing, group: FileGroup, endpoint_url: str) -> tuple[str, ...]:
+    """Return sentences that offer the repo's projector and draft head to who uses the group's model."""
+    models = {file for one in list_quants(listing) for file in one.names}
+    if not models & set(group.names):
+        return ()
+    others = [file.name for file in listing.files if file.name not in models]
+    offers = []
+    head = pick_head(others, DRAFT_KINDS, group.label)
+    if head is not None:
+        kind, name = head
+        flags = f"--spec-type draft-{kind} -hfd {listing.repo}"
+        offers.append(f"the repo has a draft head, {name}: `-- {flags}` uses it")
+    projector = pick_projector(others, group.label)
+    if projector is not None:
+        url = f"{endpoint_url}/{listing.repo}/resolve/{listing.revision or 'main'}/{projector}"
+        offers.append(f"the repo has a projector, {projector}: `-- --mmproj-url {url}` loads it")
+    return tuple(offers)
+
+
+def _has_no_model(listing: Listing) -> NotFound:
+    files = [file.name for file in listing.files if file.name.lower().endswith(".gguf")]
+    name = listing.repo.partition("/")[2]
+    if files:
+        hint = f"it has {', '.join(files[:_SHOWN_QUANTS])}: name one by its whole name"
+    elif name.lower().endswith("gguf"):
+        hint = f"see {listing.repo} on the Hub for what it has"
+    else:
+        hint = f"look for a repo named {name}-GGUF"
+    return NotFound(f"{listing.repo} has no GGUF model at {listing.commit[:8]}", hint=hint)
+
+
 def _lacks_quant(listing: Listing, groups: tuple[FileGroup, ...], name: str | None) -> NotFound:
     if name is None:
         return NotFound(
@@ -69,12 +106,14 @@ def _lacks_quant(listing: Listing, groups: tuple[FileGroup, ...], name: str | No
 
 def _lacks_companion(listing: Listing, name: str) -> NotFound:
     there = [file.name for file in listing.files if not is_model_file(file.name)]
-    return NotFound(
-        f"{listing.repo} has no {name}",
-        hint=f"of such files it has {', '.join(there)}: name one by its whole name"
-        if there
-        else f"{listing.repo} has none of such files: name one of another repo, or its path",
-    )
+    same = [file for file in there if file.rpartition("/")[2] == name.rpartition("/")[2]]
+    if same:
+        hint = f"it lies at {same[0]} there"
+    elif there:
+        hint = f"of such files it has {', '.join(there)}: name one by its whole name"
+    else:
+        hint = f"{listing.repo} has none of such files: name one of another repo, or its path"
+    return NotFound(f"{listing.repo} has no {name}", hint=hint)
 
 
 def _shown(groups: tuple[FileGroup, ...]) -> str:

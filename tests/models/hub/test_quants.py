@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from launcher.errors import NotFound, UsageError
+from launcher.gguf.model import Shard
 from launcher.models.hub.endpoint import Endpoint
-from launcher.models.hub.quants import pick_files
+from launcher.models.hub.quants import companions_beside, list_quants, pick_files
 from launcher.models.hub.repo import list_repo, open_repo
 from launcher.models.refs import ModelRef
-from launcher.models.store import HubStore
+from launcher.models.store import HubStore, Listing
 from tests.fakes.hub import FakeHub
 from tests.models.hub.test_repo import FILES, Q4, Q8, REPO, ref
 
@@ -72,3 +73,39 @@ def test_what_is_not_there_is_named_with_what_is(
     with pytest.raises(NotFound, match=message) as caught:
         open_repo(wanted, endpoint=endpoint, store=store)
     assert hint in (caught.value.hint or "")
+
+
+def listing_of(*files: tuple[str, int]) -> Listing:
+    shards = tuple(Shard(name=name, size_bytes=size) for name, size in files)
+    return Listing(repo="u/r", commit="d" * 40, revision=None, files=shards)
+
+
+def test_a_projector_and_a_draft_head_in_the_repo_are_offered() -> None:
+    listing = listing_of(
+        ("m-Q8_0.gguf", 9), ("mmproj-F16.gguf", 1), ("mmproj-Q8_0.gguf", 1), ("MTP/m-Q8_0-MTP.gguf", 1)
+    )
+    head, projector = companions_beside(listing, pick_files(listing, ref()), "https://hub")
+    assert "MTP/m-Q8_0-MTP.gguf: `-- --spec-type draft-mtp -hfd u/r`" in head
+    assert "--mmproj-url https://hub/u/r/resolve/main/mmproj-Q8_0.gguf" in projector
+    assert companions_beside(listing, pick_files(listing, ref(file="mmproj-F16.gguf")), "https://hub") == ()
+
+
+def test_a_matrix_is_told_from_a_model_of_the_same_name_by_its_size() -> None:
+    matrix = listing_of(("m-Q4_K_M.gguf", 4000), ("m-Q8_0-imatrix.gguf", 8))
+    assert [group.label for group in list_quants(matrix)] == ["Q4_K_M"]
+    model = listing_of(("m-Q4_K_M.gguf", 4000), ("m-Q8_0-imatrix.gguf", 8000))
+    assert [group.label for group in list_quants(model)] == ["Q4_K_M", "Q8_0"]
+
+
+def test_a_repo_without_a_model_says_what_it_has() -> None:
+    with pytest.raises(NotFound, match="has no GGUF model") as caught:
+        pick_files(listing_of(("mmproj-F16.gguf", 1)), ref())
+    assert "it has mmproj-F16.gguf" in (caught.value.hint or "")
+
+
+def test_a_projector_asked_for_in_another_folder_is_found_by_its_name() -> None:
+    with pytest.raises(NotFound) as caught:
+        pick_files(
+            listing_of(("Q6_K/m-Q6_K.gguf", 9), ("mmproj-F32.gguf", 1)), ref(file="Q6_K/mmproj-F32.gguf")
+        )
+    assert caught.value.hint == "it lies at mmproj-F32.gguf there"
