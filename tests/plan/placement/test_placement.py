@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher.gguf.model import ModelFile
-from launcher.machine.machine import Machine
+from launcher.machine.machine import Backend, Machine
 from launcher.plan.amounts import HOST
 from launcher.plan.memory.budget import read_budgets
-from launcher.plan.memory.ledger import build_ledger, demand_of, host_weights, spread_out
-from launcher.plan.memory.weights import weigh
+from launcher.plan.memory.ledger import Demand, build_ledger, demand_of, host_weights, spread_out
+from launcher.plan.memory.weights import OverriddenWeights, weigh
 from launcher.plan.placement.placement import place
 from launcher.plan.plan import Placement
-from tests.plan.shapes import architecture_of, cards, machine, model, parameters
+from launcher.units import GIB, MIB
+from tests.plan.round_numbers import WEIGHTS, demand
+from tests.plan.round_numbers import placed as by_hand
+from tests.plan.shapes import architecture_of, cards, device, machine, model, parameters
 
 MODELS = (model("qwen3moe"), model("deepseek2"), model("llama"), model("gemma3"))
 FREE_MIB = st.lists(st.integers(min_value=0, max_value=700), min_size=0, max_size=4)
@@ -165,3 +171,101 @@ def test_a_further_device_is_never_worse(
 
 def test_a_device_without_room_for_a_block_is_left_alone() -> None:
     assert placed(model("qwen3moe"), machine(*cards(1))).devices == ()
+
+
+# By round numbers: 4 blocks of 10 MiB and 30 MiB of experts, an output of 7.
+DENSE = replace(
+    WEIGHTS,
+    layers=tuple(
+        replace(layer, expert_bytes=0, largest_expert_bytes=0, expert_kinds=()) for layer in WEIGHTS.layers
+    ),
+)
+TWO = read_budgets(machine(*cards(1000, 1000)))
+
+
+def held(needs: Demand, placement: Placement) -> tuple[int, ...]:
+    return tuple(row.used_bytes for row in build_ledger(needs, placement, TWO)[:-1])
+
+
+def within(needs: Demand, *n_bytes: int) -> Placement:
+    """Place on cards with these budgets."""
+    devices = tuple(replace(each, n_bytes=size) for each, size in zip(TWO.devices, n_bytes, strict=False))
+    return place(needs, replace(TWO, devices=devices))
+
+
+@pytest.mark.parametrize("count", [2, 3, 4, 5])
+def test_as_many_of_the_last_layers_as_fit_to_the_byte(count: int) -> None:
+    needs = demand(DENSE)
+    (n_bytes,) = held(needs, by_hand(count))
+    assert within(needs, n_bytes) == by_hand(count)
+    less = within(needs, n_bytes - 1)
+    assert less.n_gpu_layers == (count - 1 if count > 2 else 0)  # the output layer alone is not worth it
+
+
+def test_with_experts_the_blocks_before_the_first_layer_keep_theirs_too() -> None:
+    needs = demand()
+    for count in (2, 3, 4):
+        (n_bytes,) = held(needs, by_hand(count, experts=(0, 1, 2, 3)))
+        found = within(needs, n_bytes)
+        assert (found.n_gpu_layers, found.host_expert_blocks) == (count, (0, 1, 2, 3))
+
+
+def test_the_largest_is_the_one_with_most_besides_what_its_backend_takes() -> None:
+    first, second = cards(5000, 5000)
+    box = machine(first, replace(second, id="Vulkan1", backend=Backend.VULKAN))
+    both = read_budgets(box)
+    # CUDA takes up to 600 MiB, Vulkan up to 256.
+    for vulkan_mib, used in ((1150, "CUDA0"), (1190, "Vulkan1")):
+        sizes = (1500 * MIB, vulkan_mib * MIB)
+        devices = tuple(replace(each, n_bytes=size) for each, size in zip(both.devices, sizes, strict=True))
+        assert place(demand(), replace(both, devices=devices)).devices == (used,)
+
+
+@pytest.mark.parametrize("n_devices", [1, 2])
+@pytest.mark.parametrize("carve_out", [0, 50 * MIB])
+@pytest.mark.parametrize("fixed", [0, 20 * MIB])
+def test_devices_in_the_hosts_memory_share_what_it_does_not_need(
+    n_devices: int, carve_out: int, fixed: int
+) -> None:
+    """It needs its own weights, its server, and a buffer that may be the whole graph's."""
+    sent = (OverriddenWeights(where=HOST, n_tensors=1, dense_bytes=fixed),) if fixed else ()
+    needs = demand(replace(WEIGHTS, overridden=sent))
+    metal = (
+        device(index, 8 * GIB, backend=Backend.METAL, shares_host_memory=True) for index in range(n_devices)
+    )
+    budgets = read_budgets(machine(*(replace(each, carve_out_bytes=carve_out) for each in metal)))
+    split = (5,) if n_devices == 1 else (2, 3)
+    *rows, host = build_ledger(needs, by_hand(*split, prefix="MTL"), budgets)
+    uncertain = build_ledger(needs, by_hand(3, prefix="MTL"), budgets)[-1].compute
+    own = host.weights.n_bytes + sum(
+        amount.n_bytes + amount.band_bytes for amount in (uncertain, host.overhead)
+    )
+    enough = own + n_devices * (max(row.used_bytes for row in rows) - carve_out)
+    assert place(needs, replace(budgets, host_bytes=enough)).host_expert_blocks == ()
+    less = place(needs, replace(budgets, host_bytes=enough - n_devices))
+    assert less.host_expert_blocks or less.host_expert_parts or less.n_gpu_layers < 5
+
+
+def test_a_device_that_overrides_name_may_be_the_only_one() -> None:
+    """A second card makes the first keep two copies of the largest tensor on the host."""
+    kinds = (("down", GIB), ("up", GIB))
+    layers = tuple(
+        replace(layer, expert_bytes=2 * GIB, largest_expert_bytes=GIB, expert_kinds=kinds)
+        for layer in WEIGHTS.layers[:-1]
+    )
+    layers = (*layers, WEIGHTS.layers[-1])
+    sent = (OverriddenWeights(where="CUDA0", n_tensors=1, dense_bytes=MIB),)
+    needs = demand(replace(WEIGHTS, layers=layers, overridden=sent))
+    alone = by_hand(5, experts=(0, 1, 2, 3))
+    (n_bytes,) = held(needs, alone)
+    assert within(needs, n_bytes, 0) == alone
+    assert within(needs, n_bytes) == alone
+
+
+def test_a_device_that_overrides_name_keeps_its_part_of_a_model_that_does_not_fit() -> None:
+    sent = (OverriddenWeights(where="CUDA0", n_tensors=1, dense_bytes=MIB),)
+    needs = demand(replace(DENSE, overridden=sent))
+    (n_bytes,) = held(needs, by_hand(3))
+    assert within(needs, n_bytes) == by_hand(3)
+    assert within(needs, 0) == by_hand(1)  # a layer all the same, and the ledger shows what is missing
+    assert within(needs, 0, n_bytes).devices == ("CUDA0",)
