@@ -6,15 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.machine.machine import Filesystem
+from launcher.machine.machine import Backend, Filesystem, Machine
 from launcher.plan.amounts import DISK
-from launcher.plan.search.purchase import Purchase, purchases
+from launcher.plan.modes import CacheType
+from launcher.plan.rope import Rope
+from launcher.plan.search.purchase import Purchase, describe_tried_changes, purchases
 from launcher.plan.search.search import search
 from launcher.plan.search.task import Offer, Task
 from launcher.plan.workload import Limits, Workload
 from launcher.units import GIB
 from tests.plan.hardware_table import kimi
-from tests.plan.shapes import device, machine, model
+from tests.plan.shapes import cards, device, machine, model
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +93,125 @@ def test_what_lacks_only_room_on_disk_is_nearer_than_what_lacks_memory() -> None
     assert short.reasons == (
         "TQ1_0 fits in memory, and not on disk: 223.0 GiB to download, 50.0 GiB free on disk",
     )
+
+
+SMALL = Workload(ctx_size=4096, ubatch_size=512, cache_type_k=CacheType.F16, cache_type_v=CacheType.F16)
+
+
+def bought_for(
+    box: Machine, offers: list[Offer] | None = None, workload: Workload = SMALL, limits: Limits | None = None
+) -> list[Purchase]:
+    offers = offers or [Offer(quant="q", model=model())]
+    task = Task(machine=box, workload=workload, limits=limits or Limits())
+    return list(purchases(offers, task, search(offers, task)))
+
+
+def whats(found: list[Purchase]) -> list[str]:
+    return [each.what for each in found]
+
+
+@pytest.mark.parametrize(
+    ("total_gib", "free_gib", "first"),
+    [(2, 0.5, "32.0 GiB"), (31, 2.5, "32.0 GiB"), (31.5, 2.5, "64.0 GiB"), (32, 2.5, "64.0 GiB")],
+)
+def test_ram_comes_in_sizes_that_are_sold_and_by_a_gib_at_least(
+    total_gib: float, free_gib: float, first: str
+) -> None:
+    box = replace(machine(ram_bytes=int(total_gib * GIB)), ram_available_bytes=int(free_gib * GIB))
+    assert whats(bought_for(box))[0] == f"{first} of RAM instead of {total_gib:.1f} GiB"
+
+
+def test_more_ram_is_free_and_no_container_s() -> None:
+    """With 32 GiB, 30.5 are free: 28 in use by others stay so."""
+    box = replace(machine(ram_bytes=2 * GIB), ram_available_bytes=GIB // 2, ram_limit_bytes=GIB)
+    short = search([Offer(quant="q", model=model())], Task(machine=box, workload=SMALL)).shortfall
+    assert short is not None
+    (ram,) = bought_for(box)
+    assert ram.what == "32.0 GiB of RAM instead of 2.0 GiB"
+    assert (ram.quant, ram.ctx_size, ram.simulated) == ("q", 4096, False)
+    assert ram.decode_tps is not None
+    assert ram.turn_seconds is not None
+    assert (
+        str(ram)
+        == f"{ram.what}: q at 4096 tokens of context, about {ram.decode_tps:.1f} tokens/s (estimated)"
+    )
+    plain = replace(ram, decode_tps=None, simulated=True)
+    assert str(plain) == f"{ram.what}: q at 4096 tokens of context (simulated)"
+
+
+def test_memory_that_a_gpu_shares_cannot_be_added_to() -> None:
+    metal = device(0, GIB // 2, backend=Backend.METAL, shares_host_memory=True)
+    box = machine(metal, ram_bytes=GIB)
+    assert whats(bought_for(box)) == []
+    assert describe_tried_changes(box) == "a shorter context"
+    assert describe_tried_changes(machine()) == "RAM up to 2.0 TiB, a shorter context"
+    card = machine(device(0, GIB))
+    assert describe_tried_changes(card) == "RAM up to 2.0 TiB, up to 8 more cards, a shorter context"
+    cpu = machine(replace(device(0, GIB), backend=Backend.CPU))
+    assert describe_tried_changes(cpu) == describe_tried_changes(machine())
+
+
+def test_a_shorter_context_is_half_and_half_again() -> None:
+    """What does not fit at 262144 tokens does at an eighth, and less than 4096 are never offered."""
+    long = Workload(ctx_size=262144, rope=Rope(trained=262144))
+    found = whats(bought_for(machine(ram_bytes=2 * GIB), workload=long))
+    assert any(what.startswith("a context of ") for what in found)
+    (what,) = [what for what in found if what.startswith("a context of ")]
+    size = int(what.split()[3])
+    assert what == f"a context of {size} tokens (-c {size})"
+    offers = [Offer(quant="q", model=model())]
+
+    def fits(ctx_size: int) -> bool:
+        task = Task(machine=machine(ram_bytes=2 * GIB), workload=replace(long, ctx_size=ctx_size))
+        return search(offers, task).plan is not None
+
+    assert (fits(size), fits(2 * size)) == (True, False)
+    least = Workload(ctx_size=4096, ubatch_size=512)
+    assert not any("context of" in what for what in whats(bought_for(machine(ram_bytes=GIB), workload=least)))
+
+
+def test_limits_of_the_users_own_are_loosened_before_anything_is_bought() -> None:
+    box = machine(*cards(900), ram_bytes=64 * GIB)
+    own = Limits(max_ram_bytes=GIB // 4, gpus=())
+    assert whats(bought_for(box, limits=own))[:1] == ["--max-ram 1G"]
+    none = Limits(max_ram_bytes=0, gpus=("0",), reserve=(("ram", GIB),))
+    assert whats(bought_for(box, limits=none))[0] == "--max-ram 1G"
+    box = machine(*cards(900, backend=Backend.VULKAN), ram_bytes=GIB)
+    assert whats(bought_for(box, limits=Limits(gpus=())))[0] == "no --gpus"
+    reserved = Limits(reserve=(("ram", GIB),))
+    assert whats(bought_for(machine(ram_bytes=3 * GIB // 2), limits=reserved))[0] == "no --reserve"
+
+
+def test_the_least_max_ram_that_does_is_named_to_the_gib() -> None:
+    """The quant that is nearest lacks 1 GiB less than the one that is asked for."""
+    offers = [Offer(quant="big", model=kimi("TQ1_0"))]
+    box = machine(ram_bytes=512 * GIB)
+    task = Task(machine=box, workload=SMALL, limits=Limits(max_ram_bytes=100 * GIB))
+    choice = search(offers, task)
+    assert choice.shortfall is not None
+    first = purchases(offers, task, choice)[0].what
+    least = (100 * GIB + choice.shortfall.missing_bytes) // GIB
+    assert first in {f"--max-ram {least}G", f"--max-ram {least + 1}G"}
+    # Beyond what is available there is nothing to loosen.
+    tight = replace(task, machine=replace(box, ram_available_bytes=(least - 1) * GIB))
+    assert not any("--max-ram" in one.what for one in purchases(offers, tight, search(offers, tight)))
+
+
+def test_cards_are_like_the_largest_and_idle() -> None:
+    """Not as busy as the one that there is: 512 MiB are its driver's."""
+    busy = replace(device(0, 2 * GIB, backend=Backend.VULKAN, display=True), free_bytes=GIB, name="big")
+    small = replace(device(1, GIB, backend=Backend.VULKAN), name="small")
+    box = machine(busy, small, ram_bytes=GIB)
+    offers = [Offer(quant="q", model=model(n_block=40))]
+    found = [what for what in whats(bought_for(box, offers)) if "more" in what]
+    count = int(found[-1].split()[0])
+    assert found[-1] == f"{count} more big"
+    idle = replace(busy, free_bytes=2 * GIB - GIB // 2, display=False)
+
+    def fits(number: int) -> bool:
+        more = tuple(replace(idle, id=f"Vulkan{2 + index}") for index in range(number))
+        task = Task(machine=replace(box, devices=(busy, small, *more)), workload=SMALL)
+        return search(offers, task).plan is not None
+
+    assert count > 1
+    assert (fits(count), fits(count - 1)) == (True, False)
