@@ -21,6 +21,7 @@ from launcher.cli.options.unfold import unfold
 from launcher.cli.running import disable, enable, export, history, logs, ps, restart, stop
 from launcher.cli.show.output import Output
 from launcher.errors import Interrupted, LauncherError, UsageError
+from launcher.system.owned_files import tighten_umask
 
 _FLAGS = "What follows -- goes to llama-server: -- -ub 1024 --lora FILE"
 _FILES = "Of llama-server's flags after -- the files are pulled too: -- -hfd user/repo --mmproj-url URL"
@@ -107,6 +108,7 @@ def _global(
 
 def main() -> None:
     """Run the command line and exit with its code. SIGTERM and SIGHUP end it as Ctrl-C does: cleaned up."""
+    tighten_umask()
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores it

@@ -138,8 +138,9 @@ def _open_lock(folder: Path) -> int | None:
             ".lock", os.O_RDWR | os.O_CREAT, owner=Owner.ANYONES, folder=opened, mode=0o666
         )
         if os.fstat(descriptor).st_uid == os.geteuid():
+            is_shared = os.fstat(opened).st_mode & stat.S_ISVTX
             with contextlib.suppress(OSError):
-                os.fchmod(descriptor, 0o666)  # past the umask
+                os.fchmod(descriptor, 0o666 if is_shared else 0o600)  # past the umask
         return descriptor
     return None
 
