@@ -21,7 +21,7 @@ from launcher.cli.options.unfold import unfold
 from launcher.cli.running import disable, enable, export, history, logs, ps, restart, stop
 from launcher.cli.show.output import Output
 from launcher.errors import Interrupted, LauncherError, UsageError
-from launcher.system.owned_files import tighten_umask
+from launcher.system.umask import tighten_umask
 
 _FLAGS = "What follows -- goes to llama-server: -- -ub 1024 --lora FILE"
 _FILES = "Of llama-server's flags after -- the files are pulled too: -- -hfd user/repo --mmproj-url URL"

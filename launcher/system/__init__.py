@@ -8,6 +8,7 @@ run_program.py   run a program, line by line
 locks.py         one writer at a time
 atomic_files.py  write whole or not at all
 owned_files.py   open nothing that others planted
+umask.py         make nothing that all users may write to
 cpus.py          usable CPUs
 certificates.py  whose certificates to trust
 toml_table.py    read TOML strictly

@@ -157,13 +157,6 @@ def check_unchangeable(path: Path) -> None:
         raise NotOurs("every user can change it", path)
 
 
-def tighten_umask() -> None:
-    """Let nothing that this process makes be writable by all users."""
-    before = os.umask(0o077)
-    # One that masks "others" was chosen: groups that share a cache set 002.
-    os.umask(before if before & stat.S_IWOTH else before | 0o022)
-
-
 def user_name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name

@@ -16,7 +16,6 @@ from launcher.system.owned_files import (
     open_file,
     opened_folder,
     read_file,
-    tighten_umask,
     user_name,
     write_file,
 )
@@ -99,14 +98,3 @@ def test_whose_folders_are_entered(tmp_path: Path) -> None:
 
 def test_a_user_without_a_name_has_a_number() -> None:
     assert user_name(123_456_789) == "user 123456789"
-
-
-@pytest.mark.parametrize(
-    ("before", "after"), [(0o000, 0o022), (0o002, 0o002), (0o077, 0o077), (0o020, 0o022)]
-)
-def test_nothing_is_made_writable_by_all(before: int, after: int) -> None:
-    original = os.umask(before)
-    try:
-        tighten_umask()
-    finally:
-        assert os.umask(original) == after
