@@ -23,6 +23,7 @@ from launcher.system.network.reader import insist
 from launcher.system.network.trouble import Trouble
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_CHECK_INDEX = "check the network and pip's index (`pip config list`), then run the same command again"
 _LIMITS = pip.PipLimits()
 
 
@@ -120,8 +121,9 @@ def _run_pip(package: Package, scratch: Path, on_progress: OnProgress, lock: int
 
     def attempt() -> bool | Trouble:
         if failed:
-            words = f"{package.file_name} is downloaded again: {failed[-1].reason}"
-            on_progress(remark("download", words))
+            reason = failed[-1].reason
+            words = f"its sha256 was {reason[:12]}…" if _SHA256.fullmatch(reason) else reason
+            on_progress(remark("download", f"{package.file_name} is downloaded again: {words}"))
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
         requirements = scratch / ".requirements.txt"
@@ -147,7 +149,7 @@ def _run_pip(package: Package, scratch: Path, on_progress: OnProgress, lock: int
 
 def _failure(package: Package, trouble: Trouble) -> LauncherError:
     if _SHA256.fullmatch(trouble.reason):
-        return HashMismatch(_mismatch_message(package, trouble.reason))
+        return HashMismatch(_mismatch_message(package, trouble.reason), hint=_CHECK_INDEX)
     if trouble.reason == pip.DISK_FULL:
         return TryAgain(
             f"the disk is full: {package.file_name} did not fit",
@@ -155,7 +157,7 @@ def _failure(package: Package, trouble: Trouble) -> LauncherError:
         )
     return TryAgain(
         f"{package.name} {package.version} cannot be downloaded with pip: {trouble.reason}",
-        hint="check the network and pip's index (`pip config list`), then run the same command again",
+        hint=_CHECK_INDEX,
     )
 
 

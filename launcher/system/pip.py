@@ -43,7 +43,7 @@ class PipLimits:
 
     # pip's own timeout is 15 s, and its line "still running" comes every minute
     silence_s: float = 90.0  # without a line or new bytes
-    downloading_s: float = 30.0  # the same, while a file is being downloaded
+    downloading_s: float = 15.0  # the same, while a file is being downloaded
     crawl_bytes: int = 64 * KIB  # fewer are no new bytes
     scratch_bytes: int = 2 * GIB  # the engine's sources: 60 MB, and 0.4 GB unpacked
     memory_bytes: int = 2 * GIB  # pip reads a page of an index whole; usual are 0.1 GB
@@ -131,7 +131,7 @@ class _Watch:
         downloading = bool(self.lines) and self.lines[-1].lstrip().startswith("Downloading")
         patience_s = self.limits.downloading_s if downloading else self.limits.silence_s
         if now - self.heard >= patience_s:
-            raise _OverLimitError(TroubleKind.BROKE, "the index sends next to nothing")
+            raise _OverLimitError(TroubleKind.GARBLED, "the index sends next to nothing")
 
     def judge(self, status: int, limits: PipLimits) -> Trouble:
         """Return what the failure of pip means."""

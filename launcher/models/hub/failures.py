@@ -9,12 +9,13 @@ from launcher.system.certificates import AUTHORITY_HINT
 from launcher.system.network.trouble import Trouble, TroubleKind
 
 _REFUSALS = frozenset({TroubleKind.REFUSED, TroubleKind.LINK})
+_NO_REFUSAL = frozenset({None, 200, 206})  # it is we who refuse what came
 
 
 def why_not_read(trouble: Trouble, *, endpoint: Endpoint, repo: str, what: str = "") -> LauncherError:
     """Return the error for a look-up that failed. `what` is the file or revision that was asked for."""
     thing, host = f"{what} of {repo}" if what else repo, endpoint.host
-    if trouble.kind in _REFUSALS and trouble.status is not None:
+    if trouble.kind in _REFUSALS and trouble.status not in _NO_REFUSAL:
         return _why_refused(trouble, endpoint, repo, thing)
     if trouble.kind is TroubleKind.BUSY and (trouble.retry_after_s or 0.0) > endpoint.policy.longest_wait_s:
         return _too_busy(trouble, host, "run it again then")
@@ -41,7 +42,7 @@ def why_not_read(trouble: Trouble, *, endpoint: Endpoint, repo: str, what: str =
             message = f"{thing} did not arrive whole: {trouble.reason}"
         case _:
             hint = "run it again"
-            message = f"{thing} did not arrive whole: {trouble.reason}"
+            message = f"{thing} was not read from {host}: {trouble.reason}"
     return kind(message, hint=hint)
 
 
@@ -59,7 +60,7 @@ def why_not_arrived(
         )
     if trouble.kind is TroubleKind.BUSY and (trouble.retry_after_s or 0.0) > longest_wait_s:
         return _too_busy(trouble, host, f"after that time: {again}")
-    if trouble.kind in _REFUSALS and trouble.status is not None:
+    if trouble.kind in _REFUSALS and trouble.status not in _NO_REFUSAL:
         return _why_refused(trouble, endpoint, repo, thing)
     if trouble.kind is TroubleKind.DISTRUSTED:
         reason = f"its certificate is not trusted: {trouble.reason}"

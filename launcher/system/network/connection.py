@@ -109,11 +109,11 @@ class Connection:
                 socket.shutdown(sock, SHUT_RDWR)
 
     def _leave_last_answer(self) -> None:
-        """Read what is left of the last body if it is little, else close the connection."""
+        """Read the body of a redirect or a refusal if it is small; close the connection on any other."""
         answer = self._answer
         if answer is None or answer.isclosed():
             return
-        if answer.length is None or answer.length > _SMALL_BODY:
+        if answer.status in {200, 206} or answer.length is None or answer.length > _SMALL_BODY:
             self.close()
             return
         try:
