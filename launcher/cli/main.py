@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import gc
 import io
@@ -20,7 +21,7 @@ from launcher.cli.explain_error import explain_error
 from launcher.cli.options.unfold import unfold
 from launcher.cli.running import disable, enable, export, history, logs, ps, restart, stop
 from launcher.cli.show.output import Output
-from launcher.errors import Interrupted, LauncherError, UsageError
+from launcher.errors import Interrupted, LauncherError, TryAgain, UsageError
 from launcher.system.umask import tighten_umask
 
 _FLAGS = "What follows -- goes to llama-server: -- -ub 1024 --lora FILE"
@@ -108,6 +109,7 @@ def _global(
 
 def main() -> None:
     """Run the command line and exit with its code. SIGTERM and SIGHUP end it as Ctrl-C does: cleaned up."""
+    _open_closed_streams()
     tighten_umask()
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
@@ -117,8 +119,36 @@ def main() -> None:
         # file names that are not UTF-8 come out as they are (PEP 383)
         sys.stdout.reconfigure(errors="surrogateescape")
     code = execute(sys.argv[1:])
+    if not _is_flushed():
+        _silence_stdout()
+        code = code or TryAgain.exit_code
     gc.freeze()  # no garbage is worth collecting: the last collection took 0.07 s of every command
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Open /dev/null in place of a standard stream that is closed (`>&-`): nobody reads it."""
+    # Else a file of ours would get its number, and print would write into that.
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            if getattr(sys, name) is None:
+                setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
+def _is_flushed() -> bool:
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _silence_stdout() -> None:
+    # Python would complain again at exit.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _terminate(_number: int, _frame: object) -> None:
@@ -138,8 +168,8 @@ def execute(arguments: list[str]) -> int:
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
             raise
         # The reader has seen enough (`launcher logs | head`). Where typer or rich see it first, they
-        # exit with status 1. Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # exit with status 1.
+        _silence_stdout()
         return 0
     except (KeyboardInterrupt, typer.Abort):
         return _fail(own, Interrupted("interrupted"))
@@ -156,7 +186,8 @@ def _fail(arguments: list[str], error: LauncherError) -> int:
     """Print the error and return its exit code. Without a hint, the command's help is hinted at."""
     if error.hint is None and not isinstance(error, Interrupted):
         error.hint = f"launcher {_command_meant(arguments)}--help"
-    Output(as_json="--json" in arguments).error(error)
+    with contextlib.suppress(OSError):  # nowhere to say it: the code is all that is left
+        Output(as_json="--json" in arguments and _is_flushed()).error(error)
     return error.exit_code
 
 

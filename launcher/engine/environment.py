@@ -38,7 +38,8 @@ _IS_NEEDED = frozenset(_NEEDED.split())
 _MAY_BE_NEEDED = tuple(_NEEDED_BEGINNINGS.split())
 
 _SECRET_NAME = re.compile(
-    r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|APIKEY|(?:^|_)(?:KEYS?|PASS|PWD|PAT|AUTH|COOKIE|PRIVATE)(?:_|$)"
+    r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|APIKEY|_PWD(?:_|$)"
+    r"|(?:^|_)(?:KEYS?|PASS|PAT|AUTH|COOKIE|PRIVATE)(?:_|$)"
 )
 _SECRET_VALUE = re.compile(r"://[^/\s@]{1,1000}@")  # a URL with a user or password, as proxies have
 

@@ -54,5 +54,6 @@ def test_a_url_with_credentials_is_a_secret() -> None:
 
 
 def test_what_nobody_reads_stays_here() -> None:
+    assert why_dropped("PWD", "/") is why_dropped("OLDPWD", "/") is Why.UNNEEDED
     given = {"DATABASE": "x", "SSH_AUTH_SOCK": "y", "EDITOR": "vi", "PATH": "/bin"}
     assert engine_env(given) == ({"PATH": "/bin"}, ("DATABASE", "EDITOR", "SSH_AUTH_SOCK"))

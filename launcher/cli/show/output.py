@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -72,7 +73,8 @@ class Output:
 
     def say(self, text: str) -> None:
         """Print a line to stderr."""
-        self._err.print(one_line(text, _MAX_SAID), markup=False, soft_wrap=True)
+        with contextlib.suppress(OSError):  # a stderr that cannot be written (/dev/full) ends no command
+            self._err.print(one_line(text, _MAX_SAID), markup=False, soft_wrap=True)
 
     def warn(self, error: LauncherError) -> None:
         """Print an error that does not stop the command."""
