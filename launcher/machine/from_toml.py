@@ -4,6 +4,8 @@
 #
 #     [ram]
 #     total = "256 GiB"
+#     limit = "8 GiB"              # a container's, and what its host has free, where an APU has that
+#     host_available = "118 GiB"
 #
 #     [[device]]
 #     gpu = "3090"          # everything about the card, from `launcher.machine.gpus`

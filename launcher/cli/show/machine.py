@@ -69,7 +69,7 @@ def _store(store: Filesystem | None) -> str | None:
 def _device(device: Device) -> tuple[str, ...]:
     link = device.link
     pcie = f"PCIe {link.pcie_generation or '?'} x{link.pcie_width or '?'}" if link else "?"
-    shared = " (shared)" if device.shares_host_memory else ""  # its memory is part of the RAM
+    shared = " (one pool with the RAM)" if device.lies_in_ram else ""
     return (
         device.id,
         device.name + shared,
