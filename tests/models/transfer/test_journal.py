@@ -143,3 +143,8 @@ def test_room_for_the_whole_file_is_taken_at_once(small_disk: Path) -> None:
         open_part(small_disk / "b.part", size=5 << 20)
     assert recorded_identity(small_disk / "b.part") == "abc"  # whose it is does not wait for room
     first.close()
+
+
+@pytest.mark.parametrize(("digits", "units"), [(12, {10**11}), (13, set())])
+def test_a_number_of_more_digits_than_any_file_has_units_is_passed_over(digits: int, units: set[int]) -> None:
+    assert journal.parse_journal(b"{}\ns 1%s\n" % (b"0" * (digits - 1)), "boot").whole == units
