@@ -129,23 +129,28 @@ def _more_ram(task: Task) -> Iterator[tuple[str, Task]]:
         more = size - machine.ram_total_bytes
         if more < GIB:
             continue
-        nodes = tuple(
-            replace(
-                node,
-                total_bytes=node.total_bytes + more // len(machine.nodes),
-                free_bytes=None if node.free_bytes is None else node.free_bytes + more // len(machine.nodes),
-            )
-            for node in machine.nodes
-        )
-        changed = replace(
-            machine,
-            ram_total_bytes=size,
-            ram_available_bytes=machine.ram_available_bytes + more,
-            ram_limit_bytes=None,  # a container's limit would be raised, too
-            nodes=nodes,
-        )
         what = f"{format_bytes(size)} of RAM instead of {format_bytes(machine.ram_total_bytes)}"
-        yield what, replace(task, machine=changed)
+        yield what, replace(task, machine=with_more_ram(machine, more))
+
+
+def with_more_ram(machine: Machine, n_bytes: int) -> Machine:
+    """Return the machine with so many bytes more of RAM, all of them free, on its nodes in equal parts."""
+    part = n_bytes // max(len(machine.nodes), 1)
+    nodes = tuple(
+        replace(
+            node,
+            total_bytes=node.total_bytes + part,
+            free_bytes=None if node.free_bytes is None else node.free_bytes + part,
+        )
+        for node in machine.nodes
+    )
+    return replace(
+        machine,
+        ram_total_bytes=machine.ram_total_bytes + n_bytes,
+        ram_available_bytes=machine.ram_available_bytes + n_bytes,
+        ram_limit_bytes=None,  # a container's limit would be raised, too
+        nodes=nodes,
+    )
 
 
 def _cards(machine: Machine) -> list[Device]:
@@ -164,8 +169,13 @@ def _more_cards(task: Task) -> Iterator[tuple[str, Task]]:
         return
     largest = max(cards, key=lambda device: device.total_bytes)
     for count in range(1, _MOST_CARDS + 1):
-        devices = (*machine.devices, *(_another(largest, len(machine.devices) + i) for i in range(count)))
-        yield f"{count} more {largest.name}", replace(task, machine=replace(machine, devices=devices))
+        yield f"{count} more {largest.name}", replace(task, machine=with_more_cards(machine, largest, count))
+
+
+def with_more_cards(machine: Machine, card: Device, count: int) -> Machine:
+    """Return the machine with `count` more devices like `card`, all of them idle."""
+    number = len(machine.devices)
+    return replace(machine, devices=(*machine.devices, *(_another(card, number + i) for i in range(count))))
 
 
 def _another(device: Device, number: int) -> Device:

@@ -10,12 +10,19 @@ from launcher.machine.machine import Backend, Filesystem, Machine
 from launcher.plan.amounts import DISK
 from launcher.plan.modes import CacheType
 from launcher.plan.rope import Rope
-from launcher.plan.search.purchase import Purchase, describe_tried_changes, purchases
+from launcher.plan.search.purchase import (
+    Purchase,
+    describe_tried_changes,
+    purchases,
+    with_more_cards,
+    with_more_ram,
+)
 from launcher.plan.search.search import search
 from launcher.plan.search.task import Offer, Task
 from launcher.plan.workload import Limits, Workload
-from launcher.units import GIB
+from launcher.units import GIB, MIB
 from tests.plan.hardware_table import kimi
+from tests.plan.search.searches import two_nodes
 from tests.plan.shapes import cards, device, machine, model
 
 
@@ -215,3 +222,41 @@ def test_cards_are_like_the_largest_and_idle() -> None:
 
     assert count > 1
     assert (fits(count), fits(count - 1)) == (True, False)
+
+
+def test_more_ram_is_free_and_in_equal_parts_on_the_nodes() -> None:
+    box = two_nodes(64)
+    unknown = replace(box.nodes[1], free_bytes=None)
+    box = replace(box, nodes=(box.nodes[0], unknown), ram_limit_bytes=GIB)
+    more = with_more_ram(box, 10 * GIB)
+    assert more.ram_total_bytes - box.ram_total_bytes == 10 * GIB
+    assert more.ram_available_bytes - box.ram_available_bytes == 10 * GIB
+    assert more.ram_limit_bytes is None
+    assert [node.total_bytes // GIB for node in more.nodes] == [384 + 5, 384 + 5]
+    assert [node.free_bytes for node in more.nodes] == [385 * GIB, None]
+    assert with_more_ram(machine(ram_bytes=GIB), GIB).ram_total_bytes == 2 * GIB
+
+
+@pytest.mark.parametrize(("total_gib", "taken_mib"), [(24, 512), (25, 512), (50, 1024), (100, 2048)])
+def test_more_cards_are_idle_and_numbered_on(total_gib: int, taken_mib: int) -> None:
+    card = replace(device(1, total_gib * GIB, display=True), free_bytes=GIB, uuid="GPU-1")
+    box = machine(device(0, GIB), card)
+    more = with_more_cards(box, card, 2)
+    assert [each.id for each in more.devices] == ["CUDA0", "CUDA1", "CUDA2", "CUDA3"]
+    assert more.devices[:2] == box.devices
+    for new in more.devices[2:]:
+        assert (new.uuid, new.display, new.name) == (None, False, card.name)
+        assert (total_gib * GIB - (new.free_bytes or 0)) // MIB == taken_mib
+    unknown = replace(card, free_bytes=None)
+    assert with_more_cards(box, unknown, 1).devices[-1].free_bytes is None
+
+
+def test_a_disk_that_is_just_large_enough_is_enough() -> None:
+    store = Filesystem(path="/d", type="ext4", total_bytes=900 * GIB, free_bytes=50 * GIB)
+    box = replace(machine(ram_bytes=GIB), store=store)
+    offers = [Offer(quant="q", model=model(), fetch_bytes=50 * GIB)]
+    (ram,) = whats(bought_for(box, offers))
+    assert ram == "32.0 GiB of RAM instead of 1.0 GiB"
+    one_more = [replace(offers[0], fetch_bytes=50 * GIB + 1)]
+    (ram,) = whats(bought_for(box, one_more))
+    assert ram == "32.0 GiB of RAM instead of 1.0 GiB and 1 B more free on disk"
