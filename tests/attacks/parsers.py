@@ -25,17 +25,22 @@ from launcher.engine.log.load_log import usage_by_row
 from launcher.errors import LauncherError
 from launcher.machine.from_toml import parse_machine
 from launcher.machine.probe.device_list import parse_device_list
+from launcher.models.hub.api_json import parse_commit, parse_page
 from launcher.models.local import open_path
 from launcher.models.profiles.from_toml import find_profiles
 from launcher.models.saved import save_headers
 from launcher.models.transfer.journal import arrived_bytes, journal_path
+from launcher.models.wheel import copy_member
 from launcher.plan.amounts import RAM
 from launcher.plan.from_json import from_json
 from launcher.plan.workload import Workload
+from launcher.progress import silent
 from launcher.system.json_object import Malformed
+from launcher.system.pip import PipLimits, _Watch
 from launcher.system.settings import read_settings
 from tests.deployment.recorded import a_deployment
 from tests.make_gguf import make_gguf
+from tests.models.test_wheel import make_wheel
 from tests.plan.shapes import machine
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +115,31 @@ def _log(_folder: Path) -> Parser:
     return Parser(good=b"\n".join(file.read_bytes() for file in logs[:20]), read=_read_log)
 
 
+def _commit(_folder: Path) -> Parser:
+    good = json.dumps({"id": "user/repo", "sha": "a" * 40, "siblings": [{"rfilename": "m.gguf"}]}).encode()
+    return Parser(good=good, read=parse_commit)
+
+
+def _listing(_folder: Path) -> Parser:
+    file = {"type": "file", "path": "m-Q8_0.gguf", "size": 10, "lfs": {"oid": "b" * 64, "size": 10}}
+    good = json.dumps([{"type": "directory", "path": "x"}, file, file | {"path": "README.md"}]).encode()
+    return Parser(good=good, read=lambda data: parse_page(data, data.decode("latin-1")[:70_000]))
+
+
+def _wheel(folder: Path) -> Parser:
+    source, path = make_wheel(folder / "index", b"x" * 5000), folder / "bent.whl"
+    (good,) = (folder / "index").iterdir()
+    return Parser(
+        good=good.read_bytes(), read=_from_file(path, lambda _: copy_member(source, path, len, silent))
+    )
+
+
+def _pip_output(folder: Path) -> Parser:
+    words = "Downloading a.whl (98.0 MB)\nProgress 1000000 of 98000000\n ━━━━ 1.0/98.0 MB ? eta -:--:--\n"
+    words += "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES\n     Got        " + "c" * 64 + "\n"
+    return Parser(good=words.encode(), read=lambda data: _read_pip_output(data, folder))
+
+
 PARSERS: dict[str, Callable[[Path], Parser]] = {
     "headers": _headers,
     "saved headers": _saved,
@@ -122,6 +152,10 @@ PARSERS: dict[str, Callable[[Path], Parser]] = {
     "profile": _profile,
     "config": _config,
     "journal": _journal,
+    "commit": _commit,
+    "listing": _listing,
+    "wheel": _wheel,
+    "output of pip": _pip_output,
     "engine help": _help,
     "load log": _log,
 }
@@ -228,6 +262,16 @@ def _read_config(data: bytes) -> object:
 def _read_engine_text(data: bytes) -> object:
     text = data.decode(errors="replace")
     return parse_help(text), parse_version(text), parse_device_list(text)
+
+
+def _read_pip_output(data: bytes, folder: Path) -> object:
+    watch = _Watch(folder, "a.whl", silent, PipLimits())
+    for line in data.decode(errors="replace").split("\n"):
+        watch.line(line)
+    trouble = watch.judge(1, PipLimits())
+    assert trouble.reason.isprintable()
+    assert len(trouble.reason) < 500
+    return trouble
 
 
 def _read_log(data: bytes) -> object:

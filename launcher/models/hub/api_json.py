@@ -6,16 +6,12 @@ import re
 from dataclasses import dataclass
 
 from launcher.gguf.model import Shard
-from launcher.system.json_object import parse_json
+from launcher.system.json_object import Malformed, parse_json
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 _NEXT = re.compile(r'<([^<>]{1,4096})>; ?rel="next"')
 _MOST_BYTES = 1 << 63  # off_t
-
-
-class SenselessError(ValueError):
-    """The answer is not what the Hub's API says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,20 +24,20 @@ class TreePage:
 
 
 def parse_commit(body: bytes) -> str:
-    """Return the commit that a model's page names. Raises ValueError."""
+    """Return the commit that a model's page names. Raises Malformed."""
     match parse_json(body):
         case {"sha": str() as commit} if COMMIT.fullmatch(commit):
             return commit
         case {"sha": commit}:
-            raise SenselessError(f"a commit {_short(commit)}")
-    raise SenselessError("a model without a commit")
+            raise Malformed(f"a commit {_short(commit)}")
+    raise Malformed("a model without a commit")
 
 
 def parse_page(body: bytes, link: str) -> TreePage:
-    """Return a page of a listing; `link` is its Link header. Raises ValueError."""
+    """Return a page of a listing; `link` is its Link header. Raises Malformed."""
     entries = parse_json(body)
     if not isinstance(entries, list):
-        raise SenselessError("a listing that is no list")
+        raise Malformed("a listing that is no list")
     found = _NEXT.search(link)
     return TreePage(
         files=tuple(shard for entry in entries if (shard := _shard(entry)) is not None),
@@ -53,21 +49,21 @@ def parse_page(body: bytes, link: str) -> TreePage:
 def _shard(entry: object) -> Shard | None:
     """Return the entry's file; None for what is no GGUF file."""
     if not isinstance(entry, dict):
-        raise SenselessError(f"an entry {_short(entry)}")
+        raise Malformed(f"an entry {_short(entry)}")
     if entry.get("type") != "file":
         return None
     path, size, lfs = entry.get("path"), entry.get("size"), entry.get("lfs")
     if not isinstance(path, str):
-        raise SenselessError(f"a file {_short(path)}")
+        raise Malformed(f"a file {_short(path)}")
     if not path.lower().endswith(".gguf"):
         return None
     if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < _MOST_BYTES:
-        raise SenselessError(f"a file of size {_short(size)}")
+        raise Malformed(f"a file of size {_short(size)}")
     if lfs is None:
         return Shard(name=path, size_bytes=size)
     sha256 = lfs.get("oid") if isinstance(lfs, dict) else None
     if not isinstance(sha256, str) or SHA256.fullmatch(sha256) is None:
-        raise SenselessError(f"a sha256 {_short(sha256)}")
+        raise Malformed(f"a sha256 {_short(sha256)}")
     return Shard(name=path, size_bytes=size, sha256=sha256)
 
 
