@@ -394,3 +394,10 @@ def test_each_difference_has_its_words(after: Plan, text: str) -> None:
 def test_experts_may_come_back() -> None:
     one = at(host_expert_blocks=(0,))
     assert describe_difference(one, BEFORE) == "the experts of 1 fewer layers on the host"
+
+
+def test_what_the_whole_host_has_is_less_as_well() -> None:
+    box = replace(machine(ram_bytes=4 * GIB), host_available_bytes=3 * GIB)
+    assert with_less_free(box, {HOST: GIB}).host_available_bytes == 2 * GIB
+    assert with_less_free(box, {HOST: 4 * GIB}).host_available_bytes == 0
+    assert with_less_free(machine(), {HOST: GIB}).host_available_bytes is None

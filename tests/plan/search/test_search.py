@@ -78,3 +78,11 @@ def test_no_device_over_budget_and_sums_equal_totals(free: list[int], ram: int, 
 def test_a_card_that_is_not_needed_is_explained() -> None:
     plan = planned(choose(small()[:1], machine(*cards(8192, 8192)), Workload(ctx_size=4096)))
     assert any("CUDA1 is not needed" in reason for reason in plan.reasons)
+
+
+def test_a_plan_says_its_speed_and_of_how_many_quants_it_is() -> None:
+    alone = planned(choose(small()[:1], machine(), Workload(ctx_size=4096)))
+    assert any(reason.startswith("predicted ") for reason in alone.reasons)
+    assert not any("quants that fit" in reason for reason in alone.reasons)
+    three = planned(choose(small(), machine(), Workload(ctx_size=4096)))
+    assert any(reason.startswith(f"{three.quant} of 3 quants that fit: ") for reason in three.reasons)
