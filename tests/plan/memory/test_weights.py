@@ -117,3 +117,13 @@ def test_overridden_tensors_by_hand() -> None:
     assert weights.layers[2].dense_values == 20  # the arithmetic stays
     assert weights.overridden_devices == {"CUDA0"}
     assert weigh(architecture_of(model("llama")), BY_HAND, (), rules).overridden == ()
+
+
+@pytest.mark.parametrize(("block", "expert"), [(3, 80), (4, 0), (9, 0)])
+def test_experts_of_a_block_that_is_not_counted_cannot_be_moved(block: int, expert: int) -> None:
+    odd = (tensor(f"blk.{block}.ffn_up_exps.weight", 5, 2, 2),)
+    weights = weigh(architecture_of(model("llama")), odd)
+    assert (weights.layers[3].expert_bytes, weights.layers[3].dense_bytes) == (expert, 80 - expert)
+    rule = TensorOverride(pattern="exps", where="CUDA0")
+    sent = weigh(architecture_of(model("llama")), odd, {Backend.CUDA}, (rule,)).overridden_on("CUDA0")
+    assert (sent.expert_bytes, sent.dense_bytes) == (expert, 80 - expert)

@@ -8,7 +8,7 @@ import pytest
 
 from launcher.machine.machine import Backend, Machine
 from launcher.plan.amounts import HOST
-from launcher.plan.companions import NO_COMPANIONS, Companions
+from launcher.plan.companions import NO_COMPANIONS, Companions, ProjectorRequest
 from launcher.plan.modes import CacheType, NumaMode
 from launcher.plan.placement.arrange import Arrangement, arrange, read_case
 from launcher.plan.placement.left_out import most_freed
@@ -158,3 +158,17 @@ def test_a_companion_takes_its_devices_carve_out_first() -> None:
         assert on_host(0, ram_mib + 400, beside) == expected
         assert on_host(100, ram_mib + 300, beside) == expected
         assert on_host(500, ram_mib, beside) == on_host(100, ram_mib)
+
+
+def test_a_companion_on_the_host_leaves_less_to_a_device_that_shares_its_memory() -> None:
+    gpu = device(0, 8 * GIB, backend=Backend.METAL, shares_host_memory=True)
+    no_margin = Limits(reserve=(("", 0),))
+    beside = projector(Silent({HOST: 300}), ProjectorRequest(path="mm.gguf", where=HOST))
+
+    def layers(ram_mib: int, companions: Companions = NO_COMPANIONS) -> int:
+        box = machine(gpu, ram_bytes=ram_mib * MIB)
+        return arranged(box, companions=companions, limits=no_margin).placement.n_gpu_layers
+
+    alone = {ram_mib: layers(ram_mib) for ram_mib in range(1200, 1600, 40)}
+    assert len(set(alone.values())) > 1
+    assert {ram_mib: layers(ram_mib + 400, beside) for ram_mib in alone} == alone
