@@ -34,7 +34,7 @@ _BARE_PAGE = re.compile(  # copied from an address bar that hides the scheme
 )
 # The Hub's own rule (huggingface_hub/utils/_validators.py, validate_repo_id), with a namespace, which every
 # GGUF repo has: no `--`, no `..`, neither end a dot or dash.
-_WORD = r"[A-Za-z0-9_](?:[A-Za-z0-9_]|[.-](?![.-])|-)*(?<![.-])"
+_WORD = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]|\.(?![.-]))*(?<![.-])"  # each character in one way: linear
 _REPO = re.compile(rf"{_WORD}/{_WORD}")
 _LONGEST_REPO_WORD = 96
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")

@@ -27,9 +27,9 @@ from launcher.simulate.limits import MOST_RESIDENT_BYTES, WATCH_S, Limits
 from launcher.simulate.wire import Json, answer_from, projector_answer_from, to_json
 from launcher.units import GIB, MIB, one_line
 
-# Private memory of one worker, touched or not: llama.cpp reserves more than it uses. What is used is bounded
-# by `limits.py`; this stops what claims gigabytes at once.
-_MEMORY_LIMIT_BYTES = GIB
+# Private memory of one worker, touched or not: llama.cpp reserves much more than it uses, over 1 GiB for
+# kimi-k3's graph. What is used is bounded by `limits.py`; this stops what claims gigabytes at once.
+_MEMORY_LIMIT_BYTES = 2 * GIB
 _TIMEOUT_S = 60.0  # for a worker that only waits; one that computes is ended sooner (limits.py)
 _MOST_REPLY_BYTES = 32 * MIB  # 65,536 tensors that went to the host take 10
 _MAX_WORKERS = 4  # machine shapes kept warm; beyond them the least recently used worker ends

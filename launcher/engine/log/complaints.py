@@ -1,7 +1,8 @@
 """The last messages of llama-server, the loader and drivers, and what they mean. Pure.
 
 llama.cpp's own messages at commit 0c1e570 (file and function beside each), those of older versions and of the
-systems below it. Every pattern is tested with captured logs (tests/captures/logs).
+systems below it. Every pattern is tested with captured logs (tests/captures/logs), and takes time in
+proportion to the log: it begins with words or where a word begins, and its parts are bounded.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from launcher.engine.log.explain_match import (
     pinned_memory_refused,
 )
 
+_MIB = r"(?P<mib>\d{1,12}(?:\.\d{1,6})?)"
+_BYTES = r"(?P<bytes>\d{1,20})"
+
 Explain = Callable[[re.Match[str]], Cause]
 
 # The first that matches wins, so causes stand before their consequences.
 COMPLAINTS: tuple[tuple[re.Pattern[str], Explain], ...] = (
     (  # ld.so(8)
-        re.compile(r"error while loading shared libraries: (?P<library>[^:\s]+):"),
+        re.compile(r"error while loading shared libraries: (?P<library>[^:\s]{1,300}):"),
         cause_of(
             CauseKind.MISSING_LIBRARY,
             "llama-server needs the shared library {library}, which is not there",
@@ -42,7 +46,7 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Explain], ...] = (
         ),
     ),
     (  # ld.so(8), a binary from a newer system
-        re.compile(r"version `(?P<version>[^']+)' not found"),
+        re.compile(r"version `(?P<version>[^'\n]{1,100})' not found"),
         cause_of(
             CauseKind.MISSING_LIBRARY,
             "llama-server was built for a newer system: it needs {version}",
@@ -54,11 +58,13 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Explain], ...] = (
         cause_of(CauseKind.UNKNOWN_FLAG, "this llama-server does not know {flag}", ENGINE_INFO),
     ),
     (  # the same
-        re.compile(r'error while handling argument "(?P<flag>[^"]+)": (?P<why>.+)'),
+        re.compile(r'error while handling argument "(?P<flag>[^"\n]{1,100})": (?P<why>.+)'),
         bad_flag_value,
     ),
     (  # tools/server/server-http.cpp, server_http_context::start
-        re.compile(r"couldn't bind HTTP server socket, hostname: (?P<host>\S+), port: (?P<port>\d+)"),
+        re.compile(
+            r"couldn't bind HTTP server socket, hostname: (?P<host>\S{1,300}), port: (?P<port>\d{1,5})"
+        ),
         cause_of(
             CauseKind.PORT_IN_USE,
             "port {port} on {host} was taken by another process",
@@ -66,7 +72,7 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Explain], ...] = (
         ),
     ),
     (  # src/llama-model.cpp, llama_model_base
-        re.compile(r"unknown model architecture: '(?P<architecture>[^']*)'"),
+        re.compile(r"unknown model architecture: '(?P<architecture>[^'\n]{0,100})'"),
         cause_of(
             CauseKind.UNKNOWN_ARCHITECTURE,
             "this llama-server does not know the model architecture {architecture}",
@@ -98,7 +104,7 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Explain], ...] = (
         cause_of(CauseKind.DRIVER, "the GPU's driver could not be initialised: {why}", "look at nvidia-smi"),
     ),
     (  # ggml-rpc.cpp, get_dispatcher
-        re.compile(r"Failed to connect to (?P<peer>\S+:\d+)"),
+        re.compile(r"Failed to connect to (?P<peer>\S{1,300}:\d{1,5})"),
         cause_of(
             CauseKind.RPC_LOST,
             "the RPC peer {peer} does not answer",
@@ -108,7 +114,7 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Explain], ...] = (
     (  # ggml-rpc.cpp, RPC_STATUS_ASSERT and what it was before
         re.compile(
             r"Remote RPC server crashed or returned malformed response"
-            r"|ggml-rpc\.cpp:\d+: GGML_ASSERT\(status\)"
+            r"|ggml-rpc\.cpp:\d{1,6}: GGML_ASSERT\(status\)"
         ),
         cause_of(
             CauseKind.RPC_LOST,
@@ -117,25 +123,23 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Explain], ...] = (
         ),
     ),
     (  # ggml-cuda.cu, ggml_backend_cuda_buffer_type_alloc_buffer
-        re.compile(r"allocating (?P<mib>[\d.]+) MiB on device (?P<device>\d+): cudaMalloc failed"),
+        re.compile(rf"allocating {_MIB} MiB on device (?P<device>\d{{1,3}}): cudaMalloc failed"),
         out_of_memory,
     ),
     (  # ggml-alloc.c, alloc_tensor_range
-        re.compile(r"failed to allocate (?P<device>\S+) buffer of size (?P<bytes>\d+)"),
+        re.compile(rf"failed to allocate (?P<device>\S{{1,100}}) buffer of size {_BYTES}"),
         out_of_memory,
     ),
     (  # ggml-vulkan-buffers.cpp, ggml_vk_create_buffer_device and its callers
-        re.compile(r"(?:Device m|M)emory allocation of size (?P<bytes>\d+) failed"),
+        re.compile(rf"(?:Device m|M)emory allocation of size {_BYTES} failed"),
         out_of_memory,
     ),
     (  # ggml-backend.cpp, ggml_backend_cpu_buffer_type_alloc_buffer
-        re.compile(
-            r"ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer of size (?P<bytes>\d+)"
-        ),
+        re.compile(rf"ggml_backend_cpu_buffer_type_alloc_buffer: failed to allocate buffer of size {_BYTES}"),
         out_of_memory,
     ),
     (  # ggml.c, ggml_aligned_malloc
-        re.compile(r"insufficient memory \(attempted to allocate +(?P<mib>[\d.]+) MB\)"),
+        re.compile(rf"insufficient memory \(attempted to allocate {{1,16}}{_MIB} MB\)"),
         out_of_memory,
     ),
     (  # Vulkan, CUDA, libstdc++, llama-context.cpp, ggml-alloc.c, llama-model.cpp, llama-mmap.cpp
@@ -143,12 +147,12 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Explain], ...] = (
             r"ErrorOutOfDeviceMemory|ErrorOutOfHostMemory|(?:CUDA|ROCm) error: out of memory|std::bad_alloc"
             r"|kIOGPUCommandBufferCallbackErrorOutOfMemory"
             r"|failed to allocate compute (?:pp |tg )?buffers|graph allocation: failed to reserve memory"
-            r"|unable to allocate (?P<device>\S+) buffer|mmap failed: Cannot allocate memory"
+            r"|unable to allocate (?P<device>\S{1,100}) buffer|mmap failed: Cannot allocate memory"
         ),
         out_of_memory,
     ),
     (  # src/llama-model-loader.h, llama_tensor_weight
-        re.compile(r"tensor '(?P<tensor>[^']*)' data is not within the file bounds"),
+        re.compile(r"tensor '(?P<tensor>[^'\n]{0,100})' data is not within the file bounds"),
         cause_of(
             CauseKind.BAD_FILE,
             "the model file is incomplete: tensor {tensor} lies beyond its end",
@@ -156,7 +160,7 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Explain], ...] = (
         ),
     ),
     (  # ggml/src/gguf.cpp, gguf_init_from_reader
-        re.compile(r"invalid magic characters: '.*', expected 'GGUF'"),
+        re.compile(r"invalid magic characters: '.{0,100}', expected 'GGUF'"),
         cause_of(
             CauseKind.BAD_FILE,
             "the model file is not a GGUF file: it does not begin with GGUF",
@@ -164,7 +168,7 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Explain], ...] = (
         ),
     ),
     (  # ggml/src/gguf.cpp, gguf_init_from_file
-        re.compile(r"failed to open GGUF file '(?P<path>[^']*)' \((?P<why>[^)]*)\)"),
+        re.compile(r"failed to open GGUF file '(?P<path>[^'\n]{0,4096})' \((?P<why>[^)\n]{0,300})\)"),
         cause_of(
             CauseKind.BAD_FILE,
             "the model file {path} cannot be opened: {why}",
@@ -172,12 +176,12 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Explain], ...] = (
         ),
     ),
     (  # ggml/src/gguf.cpp, gguf_init_from_reader: every other way a header can be wrong
-        re.compile(r"gguf_init_from_\w+: (?P<why>failed to read .+)"),
+        re.compile(r"gguf_init_from_\w{1,40}: (?P<why>failed to read .+)"),
         cause_of(CauseKind.BAD_FILE, "the model file's header is damaged: {why}", FETCH_AGAIN),
     ),
     (  # src/llama-context.cpp, llama_init_from_model: parameters that do not go together
         re.compile(
-            r"llama_init_from_model: (?P<why>.*(?:requires flash_attn|does not support different K).*)"
+            r"llama_init_from_model: (?P<why>.{0,300}(?:requires flash_attn|does not support different K).*)"
         ),
         cause_of(
             CauseKind.UNSUPPORTED,
@@ -187,7 +191,7 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Explain], ...] = (
     ),
     (  # common/chat.cpp, common_chat_templates_init; minja and its successors
         re.compile(
-            r"(?:the supplied chat template is not supported: |Parser Error: |what\(\): +(?=Expected ))"
+            r"(?:the supplied chat template is not supported: |Parser Error: |what\(\): {1,16}(?=Expected ))"
             r"(?P<why>[^\n]*)"
         ),
         cause_of(
@@ -197,11 +201,11 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Explain], ...] = (
         ),
     ),
     (  # common/common.cpp, common_init_
-        re.compile(r"failed to load lora adapter '(?P<path>[^']+)'"),
+        re.compile(r"failed to load lora adapter '(?P<path>[^'\n]{1,4096})'"),
         cause_of(CauseKind.BAD_FILE, "the adapter {path} cannot be loaded", "leave it out, or name another"),
     ),
     (  # src/llama-model-loader.cpp, llama_model_loader
-        re.compile(r"illegal split file idx: \d+ \(file: (?P<path>[^)]+)\)"),
+        re.compile(r"illegal split file idx: \d{1,10} \(file: (?P<path>[^)\n]{1,4096})\)"),
         cause_of(
             CauseKind.BAD_FILE,
             "{path} is not the first part of the model",
@@ -210,8 +214,8 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Explain], ...] = (
     ),
     (  # src/llama-model-loader.cpp, check_tensor_dims and done_getting_tensors
         re.compile(
-            r"error loading model: (?P<why>(?:\w+: )?"
-            r"(?:missing tensor|wrong number of tensors|tensor '[^']+' not found)[^\n]*)"
+            r"error loading model: (?P<why>(?:\w{1,100}: )?"
+            r"(?:missing tensor|wrong number of tensors|tensor '[^'\n]{1,100}' not found)[^\n]*)"
         ),
         cause_of(
             CauseKind.BAD_FILE,
@@ -220,7 +224,7 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Explain], ...] = (
         ),
     ),
     (  # vulkan.hpp, thrown through llama_model_load
-        re.compile(r"error loading model: (?P<why>vk::\S+: Error\w+)"),
+        re.compile(r"error loading model: (?P<why>vk::\S{1,100}: Error\w+)"),
         cause_of(
             CauseKind.DRIVER,
             "the GPU could not be used: {why}",
@@ -243,15 +247,16 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Explain], ...] = (
     ),
     (  # ggml/src/ggml.c, ggml_abort
         re.compile(
-            r"(?P<place>[^\s:]+\.(?:cpp|cuh|cu|c|hpp|h|m|mm):\d+): "
-            r"(?P<what>GGML_ASSERT\(.*\) failed|fatal error|(?!.*warning).+)"
+            r"(?<![^\s:])(?P<place>[^\s:]{1,300}\.(?:cpp|cuh|cu|c|hpp|h|m|mm):\d{1,7}): "
+            r"(?P<what>GGML_ASSERT\(.{0,300}\) failed|fatal error|(?!.{0,300}warning).+)"
         ),
         cause_of(CauseKind.ASSERTION, "llama-server stopped at {place}: {what}", REPORT),
     ),
     # Fatal only with what follows it:
     (  # ggml-cuda.cu, ggml_cuda_host_malloc; ggml-vulkan, ggml_vk_host_malloc
         re.compile(
-            r"failed to allocate (?P<mib>[\d.,]+) MiB of pinned memory|Failed to allocate pinned memory"
+            r"failed to allocate (?P<mib>\d{1,12}(?:[.,]\d{1,6})?) MiB of pinned memory"
+            r"|Failed to allocate pinned memory"
         ),
         pinned_memory_refused,
     ),

@@ -37,7 +37,7 @@ def diagnose(log: str, exit_code: int | None, *, by_kernel: bool | None = None) 
 # src/llama-context.cpp, sched_reserve: what failed before this line is tried again, smaller.
 _RETRIED = re.compile(r"compute buffer allocation failed, retrying without pipeline parallelism")
 # ggml-vulkan.cpp, ggml_vk_host_malloc: a warning that looks like the error; pageable memory is taken instead.
-_REFUSED_PINNING = re.compile(r"Failed to allocate pinned memory\.\n.*ErrorOutOf\w+Memory")
+_REFUSED_PINNING = re.compile(r"Failed to allocate pinned memory\.\n.{0,300}ErrorOutOf\w{1,40}Memory")
 
 
 def _killed_for_memory(log: str) -> Cause:
@@ -101,7 +101,7 @@ def _with_place(cause: Cause, log: str, final: str, match: re.Match[str]) -> Cau
 
 
 # ggml-alloc.c, alloc_tensor_range and ggml_gallocr_reserve_n_impl: the device by its name.
-_NAMED_BUFFER = re.compile(r"failed to allocate (?P<name>[A-Z]\S*) buffer of size (?P<bytes>\d+)")
+_NAMED_BUFFER = re.compile(r"failed to allocate (?P<name>[A-Z]\S{0,99}) buffer of size (?P<bytes>\d{1,20})")
 _ROW_MARKS = (
     ("unable to allocate CPU", HOST),
     ("ggml_backend_cpu_buffer_type_alloc_buffer", HOST),
@@ -121,7 +121,7 @@ _PART_MARKS = (
 
 
 # What common/log.cpp puts before a line: time, level, component.
-_PREFIX = re.compile(r"^[\d.]+ (?P<level>[A-Z]) (?:\w+ +)?")
+_PREFIX = re.compile(r"^[\d.]{1,20} (?P<level>[A-Z]) (?:\w{1,40} {1,16})?")
 
 
 def _last_error(log: str) -> str:

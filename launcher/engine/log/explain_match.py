@@ -15,13 +15,15 @@ ENGINE_INFO = "launcher engine info"
 BUILD = "launcher engine build"
 REPORT = "try launcher engine build; if it stays, the log is what llama.cpp's developers need"
 
+_MAX_QUOTE = 400  # characters of a log that a sentence quotes
+
 # what() of the exceptions that std::stoi and its like throw (libstdc++)
 _NUMBER_READER = re.compile(r"sto(?:[ifdl]|ld|ll|ul|ull)")
 
 
 def mask_unprintable(text: str) -> str:
     """Replace what is not printable. Logs quote bytes of files; no escape sequence may reach a terminal."""
-    return "".join(char if char.isprintable() else "?" for char in text).strip()
+    return "".join(char if char.isprintable() else "?" for char in text[:_MAX_QUOTE]).strip()
 
 
 def cause_of(kind: CauseKind, sentence: str, remedy: str | None = None) -> Callable[[re.Match[str]], Cause]:

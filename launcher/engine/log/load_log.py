@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from launcher.plan.amounts import HOST, LedgerRow
 from launcher.units import MIB
 
+# from the beginning of a word, with bounded parts: time in proportion to the log, whatever is in it
 _BUFFER = re.compile(
-    r"(?P<reserved>\bsched_reserve: +)?\b(?P<name>\S+) +(?P<kind>model|KV|RS|compute|output|DSV4 \S+ state)"
-    r" buffer size = *(?P<mib>\d+(?:\.\d+)?) MiB"
+    r"(?<!\S)(?P<reserved>sched_reserve: {1,16})?(?P<name>\S{1,100}) {1,16}"
+    r"(?P<kind>model|KV|RS|compute|output|DSV4 \S{1,20} state)"
+    r" buffer size = {0,16}(?P<mib>\d{1,12}(?:\.\d{1,6})?) MiB"
 )
 # A projector says where it goes, then the size of its file (tools/mtmd/clip.cpp, clip_ctx and load_hparams),
 # once for images and once for sound.
 _PROJECTOR = re.compile(
-    r"clip_ctx: CLIP using (?P<name>\S+) backend|load_hparams: model size: *(?P<mib>\d+(?:\.\d+)?) MiB"
+    r"clip_ctx: CLIP using (?P<name>\S{1,100}) backend"
+    r"|load_hparams: model size: {0,16}(?P<mib>\d{1,12}(?:\.\d{1,6})?) MiB"
 )
 _DEVICE = re.compile(r"(?:CUDA|ROCm|Vulkan|MTL|Metal|SYCL)\d*")
 _MAPPED = "_Mapped"
