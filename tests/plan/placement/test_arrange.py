@@ -145,19 +145,27 @@ def test_a_companion_takes_its_devices_carve_out_first() -> None:
     gpu = device(0, 8 * GIB, backend=Backend.VULKAN, shares_host_memory=True)
     beside = projector(Silent({"Vulkan0": 300}))  # 400 MiB with its weights
 
-    def on_host(carve_out_mib: int, ram_mib: int, companions: Companions = NO_COMPANIONS) -> tuple[int, int]:
+    def on_host(
+        carve_out_mib: int, ram_mib: int, companions: Companions = NO_COMPANIONS, limits: Limits = NO_LIMITS
+    ) -> tuple[int, int]:
         own = replace(gpu, carve_out_bytes=carve_out_mib * MIB)
-        placement = arranged(machine(own, ram_bytes=ram_mib * MIB), companions=companions).placement
+        box = machine(own, ram_bytes=ram_mib * MIB)
+        placement = arranged(box, companions=companions, limits=limits).placement
         return placement.n_gpu_layers, len(placement.host_expert_blocks)
 
-    alone = {ram_mib: on_host(0, ram_mib) for ram_mib in range(1600, 2000, 20)}
-    assert len(set(alone.values())) > 5
-    for ram_mib, expected in alone.items():
-        # The companion takes 400 MiB: there are as many more of either, or of both together.
-        assert on_host(400, ram_mib, beside) == expected
-        assert on_host(0, ram_mib + 400, beside) == expected
-        assert on_host(100, ram_mib + 300, beside) == expected
-        assert on_host(500, ram_mib, beside) == on_host(100, ram_mib)
+    # With the usual margin the device's own budget is the limit, without one what the host does not need.
+    for limits, sizes in (
+        (NO_LIMITS, range(1600, 2000, 20)),
+        (Limits(reserve=(("", 0),)), range(1200, 1600, 20)),
+    ):
+        alone = {ram_mib: on_host(0, ram_mib, limits=limits) for ram_mib in sizes}
+        assert len(set(alone.values())) > 1
+        for ram_mib, expected in alone.items():
+            # The companion takes 400 MiB: there are as many more of either, or of both together.
+            assert on_host(400, ram_mib, beside, limits) == expected
+            assert on_host(0, ram_mib + 400, beside, limits) == expected
+            assert on_host(100, ram_mib + 300, beside, limits) == expected
+            assert on_host(500, ram_mib, beside, limits) == on_host(100, ram_mib, limits=limits)
 
 
 def test_a_companion_on_the_host_leaves_less_to_a_device_that_shares_its_memory() -> None:

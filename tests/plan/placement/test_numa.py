@@ -87,6 +87,8 @@ def test_a_nodes_share_of_the_cores() -> None:
     box = two_nodes(64)
     unknown = replace(box, cpu=replace(box.cpu, physical_cores=None))
     assert choose_cores(unknown, Workload(numa=NumaMode.ISOLATE), held(box, 1)).threads == 32
+    threaded = replace(box, cpu=replace(box.cpu, physical_cores=32))  # two threads a core
+    assert choose_cores(threaded, Workload(numa=NumaMode.ISOLATE), held(box, 1)).threads == 16
     fewer = replace(box, nodes=(replace(box.nodes[0], free_bytes=None), box.nodes[1]))
     first = choose_cores(fewer, Workload(numa=NumaMode.ISOLATE), held(box, 1))
     assert first.cpus == tuple(range(32))  # 384 GiB, if nothing else is known
