@@ -360,3 +360,20 @@ def test_the_first_read_is_small_so_that_progress_is_seen(tmp_path: Path) -> Non
     _read_body(state, answer, span, opened, memoryview(bytearray(size)))
     assert body.asked == [32 * KIB]
     opened.partial_file.close()
+
+
+def test_a_fast_connection_is_asked_for_twice_as_much_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    size = 500 * KIB
+    opened = open_shard(tmp_path)
+    state = TransferState(Tuning(unit_bytes=size))
+    state.schedule.open(0, size)
+    span = state.schedule.take(100.0)
+    assert isinstance(span, Span)
+    body = Pieces(*(bytes(n * KIB) for n in (32, 64, 128, 200, 76)))
+    answer: Answer = body  # type: ignore[assignment]
+    assert _read_body(state, answer, span, opened, memoryview(bytearray(200 * KIB))) is None
+    assert body.asked == [n * KIB for n in (32, 64, 128, 200, 76)]
+    opened.partial_file.close()
