@@ -24,7 +24,6 @@ _MOST_USERS_SAID = 3
 
 
 def driver_of(machine: Machine) -> str | None:
-    """Return the GPU drivers' versions, None if none is known."""
     versions = sorted({device.driver for device in machine.devices if device.driver})
     return ", ".join(versions) or None
 
@@ -43,7 +42,6 @@ def read_reserved(here: Here, *, but_not: str | None = None) -> Reserved:
 
 
 def _counted_claims(settings: Settings, *, but_not: str | None = None) -> tuple[claims.Claim, ...]:
-    """Read the claims, without those of users that are to be ignored."""
     found = claims.read_claims(settings.claims_dir, but_not=but_not)
     ignored = settings.ignored_claims
     return tuple(claim for claim in found if not {str(claim.owner), user_name(claim.owner)} & {*ignored})
@@ -80,7 +78,6 @@ def without_reserved(machine: Machine, reserved: Mapping[str, int]) -> Machine:
 
 
 def claim_rows(plan: Plan, machine: Machine) -> dict[str, int]:
-    """Return the bytes that a plan reserves, by GPU UUID (or name) and RAM."""
     return by_memory({row.where: row.used_bytes for row in plan.ledger}, machine)
 
 

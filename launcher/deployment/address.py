@@ -23,11 +23,11 @@ def check_exposure(host: str, api_key_file: Path | None) -> None:
 
 
 def check_start(argv: Sequence[str]) -> None:
-    """Raise UsageError if a server of this command line would be open to other machines, or to all here.
+    """Raise UsageError if a server of this command line would be open to others than its user wants.
 
-    Every start asks: key files change while servers run. A key file that is named has to hold a key even on
-    loopback: llama-server takes an empty one for no key at all.
+    Called at every start: key files change while servers run.
     """
+    # a named file has to hold a key on loopback, too: llama-server takes an empty one for no key at all
     where = listening(argv)
     host = _DEFAULT_HOST if where.host is None else where.host
     check_exposure(host, Path(where.key_files[0]) if where.key_files else None)
@@ -43,7 +43,6 @@ def is_loopback(host: str) -> bool:
 
 
 def local_url(host: str, port: int) -> str:
-    """Return the URL under which this machine reaches a server bound to `host`."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -102,7 +102,6 @@ def counts_in_ram(machine: Machine, device: Device) -> bool:
 
 
 def is_contained(machine: Machine) -> bool:
-    """Return True if the machine's RAM is a container's, and the host has more."""
     if machine.ram_limit_bytes is not None:
         return True
     # In an LXC, lxcfs shows the limit as MemTotal (man lxcfs), while the driver tells the host's. GTT can be
@@ -121,7 +120,6 @@ def host_available(machine: Machine) -> int | None:
 
 
 def _installed(ram_bytes: int) -> int:
-    """Return the least size in which memory is sold, a power of 2 or 3/2 of it, that holds so much."""
     size = GIB
     while size < ram_bytes:
         size *= 2

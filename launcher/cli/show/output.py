@@ -67,17 +67,14 @@ class Output:
             self.write("".join(f"{line}\n" for line in lines))
 
     def write(self, text: str) -> None:
-        """Write raw text to stdout at once, such as a streamed answer or a log."""
         sys.stdout.write(text)
         sys.stdout.flush()
 
     def say(self, text: str) -> None:
-        """Print a line to stderr."""
         with contextlib.suppress(OSError):  # a stderr that cannot be written (/dev/full) ends no command
             self._err.print(one_line(text, _MAX_SAID), markup=False, soft_wrap=True)
 
     def warn(self, error: LauncherError) -> None:
-        """Print an error that does not stop the command."""
         self.say(f"warning: {error.message}")
 
     def write_untrusted(self, text: str) -> None:
@@ -89,12 +86,10 @@ class Output:
         self.write(printable(text) if self._out.is_terminal else text)
 
     def show_reasoning(self, text: str) -> None:
-        """Print a piece of a model's reasoning to stderr, dimmed."""
         self._shows_reasoning = True
         self._err.print(printable(text), end="", markup=False, soft_wrap=True, style="dim")
 
     def end_reasoning(self) -> None:
-        """Begin a new line if reasoning was shown."""
         if self._shows_reasoning:
             self._shows_reasoning = False
             self._err.print("\n")
@@ -122,7 +117,6 @@ class Output:
         return self.interactive and self.confirm(yes=False)(question)
 
     def error(self, error: LauncherError) -> None:
-        """Print the message and the hint; with `as_json`, the error document."""
         if self.as_json:
             document = {
                 "code": error.code,

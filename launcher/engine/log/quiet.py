@@ -1,8 +1,7 @@
-"""Leave out of a log what llama-server says of every request. Pure.
+"""Leave out of a log what llama-server says of every request. Pure."""
 
-At -lv 4, without which a load does not say its buffers, a chat request logs 2.3 kB, and llama-server has no
-way to lower the level while it runs. What is left has its speed, warnings and errors: 0.3 kB.
-"""
+# -lv 4 is needed for the buffers of a load, and llama-server cannot lower the level while it runs: a chat
+# request logs 2.3 kB there. What is left has its speed, warnings and errors: 0.3 kB.
 
 from __future__ import annotations
 
@@ -31,7 +30,6 @@ class QuietLog:
         return b"".join(kept)
 
     def end(self) -> bytes:
-        """Return the unfinished line."""
         rest, self._rest = self._rest, b""
         return rest
 
