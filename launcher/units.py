@@ -1,7 +1,6 @@
-"""Parse and format bytes, token counts and lines of text as people read and write them.
+"""Parse and format bytes, token counts and lines of text."""
 
-Memory is counted in binary units (GiB) everywhere, as in llama.cpp's logs; a bare `128G` means GiB.
-"""
+# Memory is counted in binary units (GiB) everywhere, as in llama.cpp's logs; a bare `128G` means GiB.
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memory that deployments on this machine reserve: what a plan claims, and the machine without it."""
+"""Reserve a plan's memory, and see the machine without what others reserve."""
 
 from __future__ import annotations
 

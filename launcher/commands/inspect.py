@@ -1,4 +1,4 @@
-"""From what was typed to a model: the first step of every command that takes a REF."""
+"""Resolve what was typed to a model."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ def _kept(open_: Callable[[OnProgress], Located]) -> Callable[[OnProgress], Loca
 
 
 def read_headers(here: Here, ref: str, quant: str | None = None) -> Located:
-    """Read the headers of the named quant, or of the best one. Raises what `inspect` and reading raise."""
+    """Read the headers of the named quant, or of the best one."""
     return inspect(here, ref, quant).candidates[0].open(here.on_progress)

@@ -1,4 +1,4 @@
-"""Bound what a simulation may cost: a hostile header can make llama.cpp compute or allocate without end."""
+"""Bound what a simulation may cost: a hostile header can make llama.cpp compute without end."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ _LOG = 2  # stderr, which our starter has opened
 
 
 class LogWriter:
-    """The log at `path`. A disk that is full costs the lines that do not fit, and no older log."""
+    """The log at `path`; a full disk costs it lines, and no older log."""
 
     def __init__(self, path: Path, limit_bytes: int = LOG_LIMIT_BYTES) -> None:
         self._path = path

@@ -10,10 +10,8 @@ from launcher.plan.memory.budget import Budgets, DeviceBudget
 
 
 def smaller_budgets(budgets: Budgets, needed: frozenset[str]) -> Iterator[Budgets]:
-    """Yield the budgets without the least device, then without the next as well, down to the `needed`.
-
-    The least device is the one that can relieve the host of the fewest bytes.
-    """
+    """Yield the budgets without the least device, then without the next as well, down to the `needed`."""
+    # the least device can relieve the host of the fewest bytes
     # Not every subset is tried, because there are 2^n. A context takes the same RAM on every device of a
     # backend, so of all sets with as many devices the largest ones leave the host least.
     devices = budgets.devices
