@@ -18,6 +18,7 @@ from launcher.machine.probe.probe import Hardware, machine_of, read_hardware
 from launcher.machine.to_toml import format_machine
 from launcher.system.atomic_files import write_atomically
 from launcher.system.settings import Settings, expand_home, profiles_dir
+from launcher.system.small_files import read_small_text
 
 Look = Callable[[], Hardware]
 """Reads this machine's hardware, at the first call only."""
@@ -86,7 +87,7 @@ def _saved(name: str, settings: Settings) -> Machine:
         expand_home(Path(name)),
     )
     try:
-        return parse_machine(file.read_text(encoding="utf-8"), name)
+        return parse_machine(read_small_text(file, pipes=True), name)
     except FileNotFoundError:
         raise NotFound(
             f"no machine is called {name!r}, and there is no such file",

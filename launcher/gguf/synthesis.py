@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 
 from launcher.errors import BadGguf
 from launcher.gguf.ggml import GgmlType, tensor_bytes
+from launcher.gguf.header import MAX_TENSORS
 from launcher.gguf.metadata import MetadataScalar, ValueType
 from launcher.gguf.tensors import pad
 
+_MOST_RULES = 64  # each is tried on every tensor; the shipped ones have at most 15
 _ALIGNMENT = 32  # GGUF_DEFAULT_ALIGNMENT, ggml/include/gguf.h
 
 
@@ -56,12 +58,16 @@ def assign_types(
     """
     tensors: list[TypedTensor] = []
     by_rule: dict[int, list[int]] = {}  # indices of tensors by index of the rule
+    if len(rules) > _MOST_RULES:
+        raise BadGguf(f"this recipe has {len(rules)} rules, and {_MOST_RULES} are the most")
     for family in families:
         for name in _names(family):
             rule = next((index for index, rule in enumerate(rules) if re.search(rule.match, name)), None)
             if rule is None:
                 raise BadGguf(f"no rule of this recipe gives {name} a type")
             by_rule.setdefault(rule, []).append(len(tensors))
+            if len(tensors) >= MAX_TENSORS:
+                raise BadGguf(f"this recipe makes more than the {MAX_TENSORS} tensors that a header may have")
             tensors.append(TypedTensor(name=name, shape=family.shape, type=rules[rule].types[0]))
     if total_bytes is not None:
         left = total_bytes - sum(pad(tensor.size_bytes, _ALIGNMENT) for tensor in tensors)

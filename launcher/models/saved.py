@@ -21,6 +21,7 @@ from launcher.models.ranged_headers import assemble, read_header
 from launcher.models.refs import safe_file_name
 from launcher.system.atomic_files import replacing
 from launcher.system.json_object import parse_json
+from launcher.units import one_line
 
 _FORMAT = "gguf-launcher headers 1"
 _MAX_JSON_BYTES = 1 << 20  # 2000 shards with their names and digests are a quarter of it
@@ -202,6 +203,6 @@ def _shard(item: object, path: Path) -> Shard:
 
 def _not_ours(path: Path, why: str) -> BadGguf:
     return BadGguf(
-        f"{path} is an archive, but not of saved headers: {why}",
+        f"{path} is an archive, but not of saved headers: {one_line(why, 300)}",
         hint="unpack it, or make one with: launcher inspect REF --save FILE",
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from launcher.errors import UsageError
 from launcher.plan.amounts import HOST
 from launcher.plan.modes import TensorOverride
+from launcher.system.foreign_patterns import compile_foreign
 
 
 def parse_rules(text: str) -> tuple[TensorOverride, ...]:
@@ -28,7 +29,7 @@ def compiled_pattern(pattern: str) -> re.Pattern[str]:
     """Compile the pattern of a rule. Raises UsageError if it is no regular expression."""
     # llama.cpp compiles it as ECMAScript; Python agrees on the patterns that people write.
     try:
-        return re.compile(pattern)
+        return compile_foreign(pattern)
     except re.error as error:
         raise UsageError(
             f"-ot {pattern!r} is not a regular expression: {error}",

@@ -12,6 +12,7 @@ import platformdirs
 
 import launcher
 from launcher.errors import UsageError
+from launcher.system.small_files import read_small_text
 
 # Variables (LAUNCHER_* win over the config file, which is `config.toml` in the config folder):
 #   LAUNCHER_ENGINE   a llama-server to use as it is (config: engine = "/path/llama-server")
@@ -121,7 +122,7 @@ def profiles_dir() -> Path:
 
 def _read_config(path: Path) -> dict[str, str]:
     try:
-        config = tomllib.loads(path.read_text())
+        config = tomllib.loads(read_small_text(path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:

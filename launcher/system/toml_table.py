@@ -10,11 +10,12 @@ from datetime import date, datetime
 from typing import NoReturn
 
 from launcher.errors import UsageError
-from launcher.units import format_bytes, parse_size
+from launcher.units import format_bytes, one_line, parse_size
 
 TomlScalar = bool | int | float | str
 
 _SHOWN = 60  # characters of a refused value that an error repeats
+_MOST_IN_ERROR = 600  # characters of a key and what is wrong with it: both may be the file's own words
 
 
 class TomlTable:
@@ -148,13 +149,14 @@ class TomlTable:
         """Raise UsageError for the first key that nobody took."""
         for key in self._left:
             raise UsageError(
-                f"{self._file}: {self._path(key)} is not a known key",
+                f"{self._file}: {one_line(self._path(key), _MOST_IN_ERROR)} is not a known key",
                 hint=f"known keys here: {', '.join(self._known)}",
             )
 
     def fail(self, key: str, problem: str, *, hint: str | None = None) -> NoReturn:
         """Raise UsageError for the caller's reason: `fail("max", "is 0, but …")`."""
-        raise UsageError(f"{self._file}: {self._path(key)} {problem}", hint=hint or f"mend {self._file}")
+        shown = one_line(f"{self._path(key)} {problem}", _MOST_IN_ERROR)
+        raise UsageError(f"{self._file}: {shown}", hint=hint or f"mend {self._file}")
 
     def _take(self, key: str) -> object:
         if not self.has(key):

@@ -8,6 +8,7 @@ from pathlib import Path
 from launcher.errors import UsageError
 from launcher.models.profiles.from_toml import find_profiles
 from launcher.models.profiles.profile import Profiles
+from launcher.system.small_files import read_small_text
 
 
 def read_model_profiles(folders: Iterable[Path]) -> Profiles:
@@ -18,6 +19,6 @@ def read_model_profiles(folders: Iterable[Path]) -> Profiles:
 
 def _read(file: Path) -> str | UsageError:
     try:
-        return file.read_text(encoding="utf-8")
+        return read_small_text(file)
     except (OSError, UnicodeDecodeError) as error:
         return UsageError(f"{file} cannot be read: {error}", hint=f"mend or remove {file}")

@@ -7,6 +7,7 @@ import re
 from launcher.gguf.ggml import GgmlType
 from launcher.gguf.synthesis import TensorFamily, TypeRule
 from launcher.models.profiles.profile import PublishedArchitecture, QuantRecipe, RecipeBasis
+from launcher.system.foreign_patterns import compile_foreign
 from launcher.system.toml_table import TomlTable
 
 _TENSOR = r"[a-z0-9_.{}]+"
@@ -60,7 +61,7 @@ def _rule(table: TomlTable) -> TypeRule:
     match = table.text("match")
     names = table.texts("types")
     try:
-        re.compile(match)
+        compile_foreign(match)
     except re.error as error:
         table.fail("match", f"is {match!r}, no regular expression: {error}")
     unknown = [name for name in names if name not in GgmlType.__members__]
