@@ -89,5 +89,5 @@ def _stem(path: str) -> str:
 
 
 def _plain(kind: str) -> str:
-    name = re.sub(r"[-_]|\d+$", "", kind)
+    name = kind.replace("-", "").replace("_", "").rstrip("0123456789")
     return {"eagle": "eagle3", "nextn": "mtp", "assistant": "mtp", "drafts": _DRAFT}.get(name, name)

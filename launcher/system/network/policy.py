@@ -56,7 +56,7 @@ def wait_after(
     if asked > policy.longest_wait_s:
         return None
     if trouble.kind is TroubleKind.LINK and failures_before == 0:  # the address gives a new link at once
-        wait = 0.0
+        wait = asked
     else:
         # Exponential backoff with jitter of half to one and a half of it, so that many clients of a server
         # that comes back do not come back together; never less than the server asked for.
