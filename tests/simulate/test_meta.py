@@ -103,7 +103,7 @@ class TestRefusals:
         answer = simulators.simulate_like_fit(question)
 
         reason = "llama_params_fit is not implemented for SPLIT_MODE_TENSOR"
-        assert answer == Refusal(reason=reason, model_refused=False)
+        assert answer == Refusal(reason=reason, model_refused=False, unavailable=True)
 
 
 @pytest.mark.vulkan

@@ -150,7 +150,7 @@ class TestRefusals:
         answer = simulators.simulate(question)
 
         reason = "--split-mode row cannot be simulated: SYCL's split buffers span devices"
-        assert answer == Refusal(reason=reason, model_refused=False)
+        assert answer == Refusal(reason=reason, model_refused=False, unavailable=True)
 
     def test_an_override_to_nowhere(self, simulators: SimulatorPool, models: dict[str, Path]) -> None:
         rules = (TensorOverride(pattern="exps", where="CUDA9"),)
@@ -159,4 +159,4 @@ class TestRefusals:
         answer = simulators.simulate(question)
 
         reason = "a tensor override names CUDA9, which is not among the devices"
-        assert answer == Refusal(reason=reason, model_refused=False)
+        assert answer == Refusal(reason=reason, model_refused=False, unavailable=True)
