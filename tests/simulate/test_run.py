@@ -159,4 +159,4 @@ class TestRefusals:
         answer = simulators.simulate(question)
 
         reason = "a tensor override names CUDA9, which is not among the devices"
-        assert answer == Refusal(reason=reason, model_refused=False, unavailable=True)
+        assert answer == Refusal(reason=reason, model_refused=False)
