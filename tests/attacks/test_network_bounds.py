@@ -26,6 +26,7 @@ from launcher.models.url import open_url
 from launcher.units import GIB, MIB
 from tests.fakes.hub import FakeHub, Fault
 from tests.pulling import QUICK, QUICK_READS
+from tests.serving import until
 from tests.tiny_gguf import tiny_gguf
 
 REPO, FILE = "user/repo", "big-Q8_0.gguf"
@@ -251,7 +252,7 @@ def test_a_server_that_never_comes_to_the_point_is_left(
     with _saying(words, seconds_between=0.01) as url:
         assert refused(lambda: open_repo(REF, endpoint=replace(endpoint, url=url), store=store)).isprintable()
         assert refused(lambda: open_url(f"{url}/{FILE}", HASTY), LauncherError).isprintable()
-    assert [thread for thread in threading.enumerate() if thread.name == "network-watch"] == []
+    until(lambda: not any(thread.name == "network-watch" for thread in threading.enumerate()))
 
 
 def test_memory_of_the_worst_json_is_bounded() -> None:
