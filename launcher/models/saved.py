@@ -91,7 +91,7 @@ def read_saved(path: Path) -> Located:
         with path.open("rb") as file:
             _check_directory(file, path)
             with zipfile.ZipFile(file) as archive:
-                _check_sizes(archive, path)
+                _check_sizes(archive, path, os.fstat(file.fileno()).st_size)
                 description = _read_json(archive, path)
                 shards = tuple(_shard(item, path) for item in description["shards"])
                 _check_members(archive, path, shards)
@@ -146,7 +146,7 @@ def _check_directory(file: BinaryIO, path: Path) -> None:
         raise _not_ours(path, f"it has {n_members} members, whose names take {directory_bytes} bytes or more")
 
 
-def _check_sizes(archive: zipfile.ZipFile, path: Path) -> None:
+def _check_sizes(archive: zipfile.ZipFile, path: Path, archive_bytes: int) -> None:
     # a member is never unpacked further than its entry says (zipfile.ZipExtFile)
     total = sum(info.file_size for info in archive.infolist())
     if total > _MAX_TOTAL_BYTES:
@@ -156,6 +156,9 @@ def _check_sizes(archive: zipfile.ZipFile, path: Path) -> None:
         limit = _MAX_JSON_BYTES if info.filename == "model.json" else MAX_HEADER_BYTES
         if info.file_size > limit:
             raise _not_ours(path, f"{name} has more than {limit} bytes")
+        # zipfile asks for as many bytes at once as the entry says it takes in the archive
+        if info.compress_size > archive_bytes:
+            raise _not_ours(path, f"{name} takes {info.compress_size} bytes of {archive_bytes}")
         # LZMA takes as much memory as the archive says
         if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
             raise _not_ours(path, f"{name} is compressed by method {info.compress_type}")

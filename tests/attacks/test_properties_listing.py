@@ -44,8 +44,9 @@ def parsed(parse: Callable[[], TreePage | str]) -> TreePage | str | None:
         return None
     finally:
         assert time.monotonic() - began < SOON_S
-        assert tracemalloc.get_traced_memory()[1] < SMALL_BYTES
+        peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
+        assert peak < SMALL_BYTES
 
 
 def check_page(body: bytes, link: str) -> None:

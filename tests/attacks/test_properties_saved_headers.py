@@ -59,8 +59,9 @@ def read(content: bytes) -> None:
             assert all(0 <= shard.size_bytes < 1 << 63 for shard in located.model.shards)
         finally:
             assert time.monotonic() - began < SOON_S
-            assert tracemalloc.get_traced_memory()[1] < MOST_BYTES
+            peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
+            assert peak < MOST_BYTES
 
 
 def zipped(content: dict[str, bytes]) -> bytes:

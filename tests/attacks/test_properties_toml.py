@@ -75,8 +75,9 @@ def read(parse: Callable[[str], Any], text: str) -> Any:
         return None
     finally:
         assert time.monotonic() - began < SOON_S
-        assert tracemalloc.get_traced_memory()[1] < MOST_BYTES
+        peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
+        assert peak < MOST_BYTES
 
 
 def machine_of(text: str) -> Machine | None:
