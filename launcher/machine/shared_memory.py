@@ -95,7 +95,6 @@ def charge_of(device: Device) -> Charge:
 
 
 def counts_in_ram(machine: Machine, device: Device) -> bool:
-    """Return True if what a device takes is missing from the machine's `ram_available_bytes`."""
     if not device.lies_in_ram:
         return False
     return charge_of(device) is not Charge.HOST or not is_contained(machine)

@@ -39,7 +39,6 @@ class Output:
 
     @property
     def interactive(self) -> bool:
-        """A person is there to answer a question."""
         return sys.stdin is not None and sys.stdin.isatty() and self._err.is_terminal and not self.as_json
 
     def show(self, value: object, *renderables: RenderableType) -> None:
@@ -60,7 +59,6 @@ class Output:
         self.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
     def show_lines(self, value: object, lines: Iterable[str]) -> None:
-        """Print the command's value: as JSON when asked for, else as lines for scripts, never folded."""
         if self.as_json:
             self.show(value)
         else:
@@ -78,11 +76,9 @@ class Output:
         self.say(f"warning: {error.message}")
 
     def write_untrusted(self, text: str) -> None:
-        """Write text of a model or a log to stdout at once; a terminal obeys nothing in it."""
         self.write(printable(text))
 
     def write_file(self, text: str) -> None:
-        """Write what goes to a file or to another program as it is; a terminal obeys nothing in it."""
         self.write(printable(text) if self._out.is_terminal else text)
 
     def show_reasoning(self, text: str) -> None:
