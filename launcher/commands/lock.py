@@ -26,8 +26,8 @@ from launcher.plan.amounts import HOST, RAM
 from launcher.plan.from_json import from_json
 from launcher.plan.plan import Plan
 from launcher.system.atomic_files import write_atomically
-from launcher.system.json_object import JsonObject, Malformed, parse_json
-from launcher.units import format_bytes
+from launcher.system.json_object import JsonObject, parse_json
+from launcher.system.small_files import read_small_text
 
 FORMAT = "gguf-launcher lock 2"
 
@@ -167,9 +167,8 @@ def _companion(remote: RemoteCompanion) -> dict[str, object]:
 def read_lock(path: Path) -> Lock:
     """Return the lock in a file. Raises UsageError for any other file."""
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise Malformed(f"it is larger than {format_bytes(_MAX_BYTES)}")
-        return _parse_lock(path, JsonObject(parse_json(path.read_text(encoding="utf-8"))))
+        text = read_small_text(path, most_bytes=_MAX_BYTES)
+        return _parse_lock(path, JsonObject(parse_json(text)))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}", hint=f"ls -l {path}") from error
     except (ValueError, RecursionError, UsageError) as error:

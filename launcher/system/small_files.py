@@ -10,8 +10,8 @@ from pathlib import Path
 MAX_TEXT_BYTES = 1 << 20  # the largest shipped profile has 30 KB
 
 
-def read_small_text(path: Path, *, pipes: bool = False) -> str:
-    """Return the UTF-8 text of at most 1 MiB in a regular file, or in a pipe if `pipes`.
+def read_small_text(path: Path, *, pipes: bool = False, most_bytes: int = MAX_TEXT_BYTES) -> str:
+    """Return the UTF-8 text of at most `most_bytes` in a regular file, or in a pipe if `pipes`.
 
     Raises OSError or UnicodeDecodeError.
     """
@@ -22,7 +22,7 @@ def read_small_text(path: Path, *, pipes: bool = False) -> str:
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
     with os.fdopen(descriptor, "rb") as file:
-        data = file.read(MAX_TEXT_BYTES + 1)
-    if len(data) > MAX_TEXT_BYTES:
-        raise OSError(errno.EFBIG, f"it has more than {MAX_TEXT_BYTES} bytes", str(path))
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise OSError(errno.EFBIG, f"it has more than {most_bytes} bytes", str(path))
     return data.decode("utf-8").replace("\r\n", "\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -153,6 +154,12 @@ def test_a_companion_goes_by_its_own_flags_only(lock: Path, flag: str) -> None:
     changed(lock, lambda document: document.update(beside=[companion]))
     with pytest.raises(UsageError, match=r"beside\[0\].flag is neither -md nor -mm"):
         read_lock(lock)
+
+
+def test_a_pipe_is_no_lock_and_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "lock.json")
+    with pytest.raises(UsageError, match=r"lock\.json cannot be read: it is no regular file"):
+        read_lock(tmp_path / "lock.json")
 
 
 def test_a_profile_s_flags_pass_the_same_gate(tmp_path: Path) -> None:
