@@ -21,6 +21,7 @@ from launcher.engine.log.cause import Cause, CauseKind
 from launcher.errors import EngineFailed, TryAgain
 from launcher.progress import OnProgress, Step
 from launcher.system.json_object import parse_json
+from launcher.system.small_files import read_small_text
 
 _POLL_S = 0.02  # one stat of the record each
 
@@ -49,7 +50,7 @@ def await_ready(folder: Path, name: str, supervisor: ProcessId, on_progress: OnP
             if entry.phase is not Phase.STARTING:
                 return entry
         with contextlib.suppress(OSError, ValueError, TypeError):
-            text = progress.read_text(encoding="utf-8")
+            text = read_small_text(progress)
             if text != shown:
                 shown = text
                 on_progress(Step(**parse_json(text)))

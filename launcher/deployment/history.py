@@ -16,9 +16,12 @@ from launcher.plan.amounts import LedgerRow
 from launcher.plan.as_json import plan_json
 from launcher.plan.plan import Plan
 from launcher.system.json_object import JsonObject, parse_json
+from launcher.system.owned_files import open_file
+from launcher.system.small_files import read_small
 
 _SCHEMA = 1
 HISTORY_LIMIT_BYTES = 4 << 20
+_MOST_BYTES = 2 * HISTORY_LIMIT_BYTES  # the last line before a new file is begun
 
 
 # A row of the ledger: where, planned bytes by kind, seen bytes by kind.
@@ -96,7 +99,7 @@ def append_entry(path: Path, entry: HistoryEntry) -> None:
         if path.stat().st_size > HISTORY_LIMIT_BYTES:
             path.replace(path.with_name(f"{path.name}.1"))
     line = json.dumps({"schema": _SCHEMA, **asdict(entry)}, ensure_ascii=False) + "\n"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    descriptor = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         os.write(descriptor, line.encode())  # one write: lines of two writers do not mix
     finally:
@@ -132,10 +135,10 @@ def outcome_of(cause: Cause | None) -> str:
 
 def _entries(path: Path) -> Iterator[HistoryEntry]:
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        text = read_small(path, _MOST_BYTES)
     except OSError:
         return
-    for line in lines:
+    for line in text.split(b"\n"):
         # A power cut leaves half a line, a newer launcher one of another schema.
         with contextlib.suppress(ValueError, RecursionError):
             given = JsonObject(parse_json(line))

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from launcher.system.small_files import open_regular
+
 LOG_LIMIT_BYTES = 64 << 20
 _N_OLD_LOGS = 2
 _SPACE_BYTES = 4096  # a block: a new log that has no space for one is not begun
@@ -64,7 +66,7 @@ def trim(path: Path, limit_bytes: int = LOG_LIMIT_BYTES) -> None:
 def tail(path: Path, n_bytes: int = 64 << 10) -> str:
     """Return the end of the log, from the beginning of a line."""
     try:
-        with path.open("rb") as log:
+        with open_regular(path) as log:
             size = log.seek(0, os.SEEK_END)
             log.seek(max(0, size - n_bytes))
             text = log.read().decode("utf-8", errors="replace")
@@ -76,7 +78,7 @@ def tail(path: Path, n_bytes: int = 64 << 10) -> str:
 def head(path: Path, n_bytes: int = 4 << 20) -> str:
     """Return the beginning of the log, which tells of the load (some 100 KiB)."""
     try:
-        with path.open("rb") as log:
+        with open_regular(path) as log:
             return log.read(n_bytes).decode("utf-8", errors="replace")
     except OSError:
         return ""
@@ -92,7 +94,7 @@ def log_size(path: Path) -> int:
 def read_from(path: Path, start: int, limit: int) -> str:
     """Return what was written after the first `start` bytes: `limit` bytes of its beginning and end."""
     try:
-        with path.open("rb") as log:
+        with open_regular(path) as log:
             size = log.seek(0, os.SEEK_END)
             log.seek(start if start <= size else 0)  # it may have been emptied since
             data = log.read(limit)
@@ -122,11 +124,15 @@ def follow(
                 log.seek(start)
                 start = 0
             moved = log is not None and _moved(path, log)  # before reading, for the same reason
-            *lines, rest = (rest + _unread(log)).split(b"\n")
-            if (moved or over) and rest:
+            block = _unread(log)
+            *lines, rest = (rest + block).split(b"\n")
+            is_read = len(block) < _BLOCK
+            if rest and (len(rest) >= _BLOCK or (is_read and (moved or over))):
                 lines, rest = [*lines, rest], b""
             for line in lines:
                 yield line.decode("utf-8", errors="replace")
+            if not is_read:
+                continue
             if moved and log is not None:
                 log.close()
                 log = None
@@ -144,12 +150,12 @@ def _unread(log: BinaryIO | None) -> bytes:
         return b""
     if os.fstat(log.fileno()).st_size < log.tell():
         log.seek(0)  # it was emptied
-    return log.read()
+    return log.read(_BLOCK)
 
 
 def _opened(path: Path) -> BinaryIO | None:
     try:
-        return path.open("rb")
+        return open_regular(path)
     except FileNotFoundError:
         return None
 
@@ -163,18 +169,30 @@ def _moved(path: Path, log: BinaryIO) -> bool:
 
 def _offset_of_last(path: Path, n_lines: int) -> int:
     try:
-        with path.open("rb") as log:
-            position = log.seek(0, os.SEEK_END)
-            text = b""
-            while position > 0 and text.count(b"\n") <= n_lines:
+        with open_regular(path) as log:
+            end = log.seek(0, os.SEEK_END)
+            if n_lines == 0:
+                return end
+            left, position = n_lines, end - 1  # the last byte ends the last line, or is in it
+            while position > 0:
                 step = min(_BLOCK, position)
                 position -= step
                 log.seek(position)
-                text = log.read(step) + text
+                block = log.read(step)
+                n_ends = block.count(b"\n")
+                if n_ends >= left:
+                    return position + _nth_last(block, left) + 1
+                left -= n_ends
     except FileNotFoundError:
-        return 0
-    lines = text.splitlines(keepends=True)[-n_lines:] if n_lines else []
-    return position + len(text) - sum(len(line) for line in lines)
+        pass
+    return 0
+
+
+def _nth_last(block: bytes, n: int) -> int:
+    at = len(block)
+    for _ in range(n):
+        at = block.rindex(b"\n", 0, at)
+    return at
 
 
 def _previous(path: Path, number: int) -> Path:

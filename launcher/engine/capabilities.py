@@ -16,6 +16,7 @@ from launcher.errors import UsageError
 from launcher.system.atomic_files import write_atomically
 from launcher.system.json_object import parse_json
 from launcher.system.packages import sha256_of
+from launcher.system.small_files import read_small
 
 # Of the cached JSON; raised whenever parse_help or the values change, so that old answers are not used.
 _CACHE_FORMAT = 1
@@ -95,7 +96,7 @@ def _digest(path: Path, folder: Path) -> str:
     }
     note = folder / f"digest-{state.st_dev}-{state.st_ino}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        remembered: dict[str, Any] = parse_json(note.read_text())
+        remembered: dict[str, Any] = parse_json(read_small(note))
         digest = str(remembered["sha256"])
         if {name: remembered[name] for name in facts} == facts and len(digest) == 64:
             return digest
@@ -106,7 +107,7 @@ def _digest(path: Path, folder: Path) -> str:
 
 def _read(path: Path, digest: str) -> Capabilities | None:
     try:
-        raw: dict[str, Any] = parse_json(path.read_text())
+        raw: dict[str, Any] = parse_json(read_small(path))
         if raw["format"] != _CACHE_FORMAT or raw["sha256"] != digest:
             return None
         return Capabilities(

@@ -21,6 +21,7 @@ from launcher.errors import EngineFailed, NotFound, UsageError
 from launcher.machine.machine import Backend
 from launcher.system.json_object import parse_json
 from launcher.system.settings import expand_home
+from launcher.system.small_files import open_regular, read_small_text
 
 SERVER = "llama-server"
 RECORD = "engine.json"
@@ -114,7 +115,7 @@ def read_engines(engines_dir: Path) -> tuple[Engine, ...]:
 def read_engine(folder: Path) -> Engine | None:
     """Return the engine built into `folder`, None if there is no whole one."""
     try:
-        record = parse_record((folder / RECORD).read_text())
+        record = parse_record(read_small_text(folder / RECORD))
     except (OSError, UnicodeDecodeError):
         return None
     path = folder / SERVER
@@ -220,7 +221,7 @@ def _named(path: Path, source: EngineSource) -> Engine:
 
 def _check_architecture(path: Path, source: EngineSource) -> None:
     """Raise UsageError if the ELF program is for another processor."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         header = file.read(20)
     expected = _ELF_MACHINES.get(platform.machine().lower())
     # Wrapper scripts pass.

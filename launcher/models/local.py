@@ -12,6 +12,7 @@ from launcher.models.located import LocalFiles, Located
 from launcher.models.ranged_headers import assemble, read_header
 from launcher.models.saved import is_saved, read_saved
 from launcher.system.settings import expand_home
+from launcher.system.small_files import open_regular
 
 _SLACK_BYTES = 1 << 20  # reading on costs little here, another round costs a parse
 
@@ -34,7 +35,7 @@ class FileSource:
     def read(self, offset: int, length: int) -> bytes:
         # Opened for each read: there is nothing to close.
         try:
-            with self._path.open("rb") as file:
+            with open_regular(self._path) as file:
                 file.seek(offset)
                 return file.read(length)
         except OSError as error:

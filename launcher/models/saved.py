@@ -21,6 +21,7 @@ from launcher.models.ranged_headers import assemble, read_header
 from launcher.models.refs import safe_file_name
 from launcher.system.atomic_files import replacing
 from launcher.system.json_object import parse_json
+from launcher.system.small_files import open_regular
 from launcher.units import one_line
 
 _FORMAT = "gguf-launcher headers 1"
@@ -39,7 +40,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same headers make the same file
 def is_saved(path: Path) -> bool:
     """Return True if the file begins as a zip archive does; no GGUF file can."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(4) == b"PK\x03\x04"
     except OSError:
         return False
@@ -88,7 +89,7 @@ def read_saved(path: Path) -> Located:
     """Read what `save_headers` wrote. Raises BadGguf for any other archive."""
     # nothing is trusted: names, sizes and headers are checked again
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             _check_directory(file, path)
             with zipfile.ZipFile(file) as archive:
                 _check_sizes(archive, path, os.fstat(file.fileno()).st_size)

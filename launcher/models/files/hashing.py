@@ -8,9 +8,11 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import BinaryIO
 
 from launcher.models.store import HubStore
 from launcher.progress import OnProgress, Step, remark
+from launcher.system.small_files import open_regular
 from launcher.units import MIB
 
 _CHUNK = 4 * MIB
@@ -52,7 +54,7 @@ def _hash_all(paths: Sequence[Path], on_progress: OnProgress, skip_unreadable: b
 
     def hash_one(path: Path) -> str:
         digest = hashlib.sha256()
-        with open(path, "rb", buffering=0, opener=_open_without_atime) as file:
+        with _open_without_atime(path) as file:
             while (chunk := file.read(_CHUNK)) and not stop.is_set():
                 digest.update(chunk)
                 with lock:
@@ -89,9 +91,9 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _open_without_atime(path: str, flags: int) -> int:
+def _open_without_atime(path: Path) -> BinaryIO:
     # reading must not change the time of last use
     try:
-        return os.open(path, flags | getattr(os, "O_NOATIME", 0))
+        return open_regular(path, os.O_RDONLY | getattr(os, "O_NOATIME", 0))
     except PermissionError:  # O_NOATIME is for the owner only (open(2))
-        return os.open(path, flags)
+        return open_regular(path)

@@ -27,6 +27,7 @@ from launcher.models.located import HubFiles
 from launcher.models.transfer.partial_file import PartialFile, remove_partial_file
 from launcher.system.atomic_files import write_atomically
 from launcher.system.locks import exclusive_if_free
+from launcher.system.small_files import open_regular, read_small
 from launcher.units import MIB
 
 _ORPHAN_AGE_S = 600.0  # a live download writes all the time; the age guards file systems where locks lie
@@ -139,7 +140,7 @@ class HubCache:
             return
         ref = self._folder / "refs" / self._files.revision
         with contextlib.suppress(OSError):  # a read-only cache that has all files is fine
-            if not ref.exists() or ref.read_text() != self._files.commit:
+            if not ref.exists() or read_small(ref) != self._files.commit.encode():
                 write_atomically(ref, self._files.commit.encode())
 
     def _blob(self, shard: Shard) -> Path:
@@ -177,7 +178,7 @@ class HubCache:
 def _git_oid(path: Path) -> str:
     """Return git's name for a file's content: the Hub's ETag outside LFS."""
     digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while chunk := file.read(MIB):
             digest.update(chunk)
     return digest.hexdigest()

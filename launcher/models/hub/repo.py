@@ -15,6 +15,7 @@ from launcher.models.hub.quants import pick_files
 from launcher.models.located import Located
 from launcher.models.refs import ModelRef, safe_file_name
 from launcher.models.store import HubStore, Listing
+from launcher.system.small_files import read_small
 
 _BRANCH = "main"
 
@@ -88,7 +89,7 @@ def _list_cached(repo: str, revision: str, endpoint: Endpoint, store: HubStore) 
 def _commit_here(repo: str, revision: str, endpoint: Endpoint, store: HubStore) -> str:
     """Return the commit of a branch without asking the Hub. Raises OSError if none is known."""
     try:
-        return (repo_cache(endpoint, repo) / "refs" / revision).read_text().strip()
+        return read_small(repo_cache(endpoint, repo) / "refs" / revision).decode(errors="replace").strip()
     except OSError:
         commit = store.branch(repo, revision)
         if commit is None:
