@@ -2,7 +2,7 @@
 """Write synthetic GGUF models: small real ones (random weights), or hollow ones of true size (header only, sparse).
 
     python tests/make_gguf.py deepseek2 OUT.gguf --preset mini|kimi-k2.5 --expert-type Q4_0 --dense-type Q8_0
-    python tests/make_gguf.py qwen3moe | llama | gemma3 OUT.gguf --hollow --splits 3 --vocabulary bpe
+    python tests/make_gguf.py qwen3moe | llama | gemma3 | gemma4 OUT.gguf --hollow --splits 3 --vocabulary bpe
 
 In tests: `make_gguf(path, "deepseek2", hollow=True)` writes files, `make_shards("deepseek2", …)` only their
 headers. Tensor names and shapes are what llama.cpp's src/models/*.cpp of these architectures load.
@@ -68,6 +68,12 @@ PRESETS: dict[str, dict[str, dict[str, int]]] = {
         "gemma-3-27b": {
             "n_block": 62, "n_embd": 5376, "n_head": 32, "n_head_kv": 16, "head": 128, "n_ff": 21504,
             "n_vocab": 262144, "n_ctx": 131072, "n_swa": 1024,
+        },
+    },
+    "gemma4": {
+        "mini": {
+            "n_block": 6, "n_embd": 256, "n_head": 4, "n_head_kv": 1, "head": 128, "head_swa": 64, "n_ff": 512,
+            "n_vocab": 512, "n_ctx": 8192, "n_swa": 512, "per_layer": 64,
         },
     },
 }  # fmt: skip
@@ -263,6 +269,28 @@ def _gemma3(p: Numbers, types: Types) -> Iterator[Tensor]:
         yield from _ffn(b, embd, p["n_ff"], types.dense)
 
 
+def _gemma4(p: Numbers, types: Types) -> Iterator[Tensor]:
+    yield from _outer(p, types, tied=True)
+    embd, per_layer = p["n_embd"], p["per_layer"]
+    yield Tensor("rope_freqs.weight", (p["head"] // 2,))
+    yield Tensor("per_layer_token_embd.weight", (per_layer * p["n_block"], p["n_vocab"]), types.embedding)
+    yield Tensor("per_layer_model_proj.weight", (embd, per_layer * p["n_block"]), types.dense)
+    yield Tensor("per_layer_proj_norm.weight", (per_layer,))
+    for block in range(p["n_block"]):
+        b, head = f"blk.{block}.", p["head_swa"] if _slides(block) else p["head"]
+        yield from _norms(b, attn_norm=embd, attn_q_norm=head, attn_k_norm=head)
+        yield from _norms(b, post_attention_norm=embd, ffn_norm=embd, post_ffw_norm=embd)
+        yield from _attention(b, {**p, "head": head}, types)
+        yield from _ffn(b, embd, p["n_ff"], types.dense)
+        yield Tensor(f"{b}inp_gate.weight", (embd, per_layer), types.dense)
+        yield Tensor(f"{b}proj.weight", (per_layer, embd), types.dense)
+        yield from _norms(b, post_norm=embd)
+
+
+def _slides(block: int) -> bool:
+    return (block + 1) % 6 != 0
+
+
 def _outer(p: Numbers, types: Types, *, tied: bool) -> Iterator[Tensor]:
     yield Tensor("token_embd.weight", (p["n_embd"], p["n_vocab"]), types.embedding)
     yield Tensor("output_norm.weight", (p["n_embd"],))
@@ -332,6 +360,19 @@ def _qwen3moe_metadata(p: Numbers) -> dict[str, object]:
 
 def _gemma3_metadata(p: Numbers) -> dict[str, object]:
     return _grouped(p) | {"attention.sliding_window": p["n_swa"]}
+
+
+def _gemma4_metadata(p: Numbers) -> dict[str, object]:
+    return _gemma3_metadata(p) | {
+        "attention.key_length_swa": p["head_swa"],
+        "attention.value_length_swa": p["head_swa"],
+        "attention.sliding_window_pattern": [_slides(block) for block in range(p["n_block"])],
+        "attention.shared_kv_layers": 0,
+        "embedding_length_per_layer_input": p["per_layer"],
+        "rope.freq_base_swa": 1e4,
+        "rope.dimension_count": p["head"],
+        "rope.dimension_count_swa": p["head_swa"],
+    }
 
 
 def _llama_metadata(p: Numbers) -> dict[str, object]:
@@ -413,12 +454,19 @@ def _tokenizer(model: str, pre: str, tokens: list[str], kinds: list[int]) -> dic
     }
 
 
-_TENSORS = {"deepseek2": _deepseek2, "qwen3moe": _qwen3moe, "llama": _llama, "gemma3": _gemma3}
+_TENSORS = {
+    "deepseek2": _deepseek2,
+    "qwen3moe": _qwen3moe,
+    "llama": _llama,
+    "gemma3": _gemma3,
+    "gemma4": _gemma4,
+}
 _METADATA = {
     "deepseek2": _deepseek2_metadata,
     "qwen3moe": _qwen3moe_metadata,
     "llama": _llama_metadata,
     "gemma3": _gemma3_metadata,
+    "gemma4": _gemma4_metadata,
 }
 _VOCABULARIES = {"spm": spm_vocabulary, "bpe": bpe_vocabulary}
 

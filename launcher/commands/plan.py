@@ -31,7 +31,7 @@ from launcher.models.fetch import bytes_to_fetch
 from launcher.models.located import Located
 from launcher.models.profiles.profile import pick_mode
 from launcher.models.url_secrets import strip_word_secrets
-from launcher.plan.modes import CacheType
+from launcher.plan.modes import CacheType, LazyMode
 from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.search.choice import Alternative, Choice
 from launcher.plan.search.purchase import purchases
@@ -72,18 +72,18 @@ def plan_on(
     _check_mode(target, request)
     request = _read_flags(request, target)
     companions = find_companions(request.flags, here.sources)
+    known = read_capabilities(engine, here.settings.cache_dir) if engine else None
     with ExitStack() as stack:
         offers = _open_offers(here, target, machine, engine, stack)
         task = Task(
             machine=machine,
-            workload=request.workload,
+            workload=_as_it_loads(request.workload, known),
             limits=request.limits,
             default_ctx=_default_ctx(target),
             companions=stack.enter_context(open_companions(companions, engine, here.settings, machine)),
         )
         choice = search(offers.offers, task)
         bought = purchases(offers.offers, task, choice) if request.buy else ()
-    known = read_capabilities(engine, here.settings.cache_dir) if engine else None
     chosen = offers.located_of(choice.plan)
     choice = _with_notes(
         replace(choice, rejected=(*choice.rejected, *offers.refused)), companions, engine, known
@@ -119,7 +119,7 @@ def replan(
     ):
         task = Task(
             machine=machine,
-            workload=workload,
+            workload=_as_it_loads(workload, planned.capabilities),
             limits=planned.request.limits,
             default_ctx=_default_ctx(planned.target),
             companions=companions,
@@ -202,6 +202,13 @@ def _read_flags(request: PlanRequest, target: Target) -> PlanRequest:
     workload, flags = absorb_flags(flags, request.workload)
     workload = replace(workload, adapters=measure_adapters(flags), rope=read_rope(flags))
     return replace(request, workload=workload, flags=flags)
+
+
+def _as_it_loads(workload: Workload, known: Capabilities | None) -> Workload:
+    """Return the workload as this engine loads it: one without --lazy-mode loads every tensor."""
+    if known is None or known.has("--lazy-mode") or workload.lazy_mode is LazyMode.ON:
+        return workload  # ON: refused when the command line is compiled
+    return replace(workload, lazy_mode=LazyMode.OFF)
 
 
 def _check_mode(target: Target, request: PlanRequest) -> None:

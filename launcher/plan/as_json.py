@@ -103,6 +103,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
         "ubatch_size": plan.ubatch_size,
         "flash_attn": plan.flash_attn.switch,
         "load_mode": plan.load_mode.value,
+        "lazy_mode": plan.lazy_mode.value,
         "cache_ram_bytes": plan.cache_ram_bytes,
         "ctx_checkpoints": plan.ctx_checkpoints,
         "threads": plan.threads,
@@ -145,6 +146,7 @@ def _row(row: LedgerRow) -> dict[str, Any]:
         "cache_bytes": row.cache.n_bytes,
         "overhead_bytes": row.overhead.n_bytes,
         "extra_bytes": row.adapters.n_bytes,
+        "file_bytes": row.file_bytes,  # weights read by rows from the file, in none of the others
         "shared_bytes": row.shared_bytes,  # of the host's memory, taken by devices
         "band_bytes": sum(amount.band_bytes for amount in row.amounts),
         "used_bytes": row.used_bytes,  # each amount at the top of its band

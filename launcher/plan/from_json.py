@@ -14,7 +14,7 @@ from launcher.errors import UsageError
 from launcher.machine.machine import parse_cpu_list
 from launcher.plan.amounts import HOST, MOST_CERTAIN_FIRST, NOTHING, Amount, Basis, LedgerRow
 from launcher.plan.as_json import PLAN_SCHEMA, plan_json
-from launcher.plan.modes import CacheType, FlashAttention, LoadMode, NumaMode, TensorOverride
+from launcher.plan.modes import CacheType, FlashAttention, LazyMode, LoadMode, NumaMode, TensorOverride
 from launcher.plan.plan import Placement, Plan
 from launcher.system.json_object import JsonObject, Malformed
 
@@ -91,6 +91,7 @@ def _plan(given: JsonObject) -> Plan:
         ubatch_size=settings.whole("ubatch_size", 0, _MAX_TOKENS),
         flash_attn=_flash_attn(settings),
         load_mode=settings.choice("load_mode", LoadMode),
+        lazy_mode=settings.choice("lazy_mode", LazyMode) if settings.has("lazy_mode") else LazyMode.AUTO,
         cache_ram_bytes=settings.whole("cache_ram_bytes", 0, _MAX_BYTES),
         ctx_checkpoints=settings.whole("ctx_checkpoints", 0, _MAX_SLOTS),
         threads=settings.whole("threads", 0, _MAX_SLOTS),
@@ -178,7 +179,10 @@ def _row(given: JsonObject, where: str, name: str) -> LedgerRow:
         amounts[widest] = replace(amounts[widest], band_bytes=given.whole("band_bytes", 0, _MAX_BYTES))
     budget = given.whole("budget_bytes", -_MAX_BYTES, _MAX_BYTES)
     shared = given.whole("shared_bytes", 0, _MAX_BYTES) if given.has("shared_bytes") else 0
-    row = LedgerRow(where=where, name=name, budget_bytes=budget, shared_bytes=shared, **amounts)
+    in_file = given.whole("file_bytes", 0, _MAX_BYTES) if given.has("file_bytes") else 0
+    row = LedgerRow(
+        where=where, name=name, budget_bytes=budget, shared_bytes=shared, file_bytes=in_file, **amounts
+    )
     # Stored twice, so a damaged file is found out: memory is claimed and limited by this number.
     if given.whole("used_bytes") != row.used_bytes:
         raise given.malformed("used_bytes", "is not the sum of its amounts")

@@ -36,6 +36,14 @@ class LoadMode(StrEnum):
     MLOCK = "mlock"
 
 
+class LazyMode(StrEnum):
+    """When tables are read by rows from the file: `--lazy-mode` values. AUTO: those over 4 GiB."""
+
+    ON = "on"
+    AUTO = "auto"
+    OFF = "off"
+
+
 class CacheType(StrEnum):
     """Element types of a KV cache (common/arg.cpp, kv_cache_types)."""
 

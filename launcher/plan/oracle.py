@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from launcher.machine.machine import Device
-from launcher.plan.modes import FlashAttention, LoadMode, SplitMode, TensorOverride
+from launcher.plan.modes import FlashAttention, LazyMode, LoadMode, SplitMode, TensorOverride
 from launcher.plan.parameters import ContextParameters
 
 
@@ -30,6 +30,8 @@ class Question(ContextParameters):
     no_host: bool = False
     kv_offload: bool = True
     load_mode: LoadMode = LoadMode.NONE
+    lazy_mode: LazyMode = LazyMode.AUTO
+    locks_pages: bool = False  # of mapped files (`mmap+mlock`)
     # Rows of logits. None is what llama-server reserves: one for each slot and each token drafted for it.
     n_outputs: int | None = None
     n_draft: int = 0

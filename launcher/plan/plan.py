@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from launcher.plan.amounts import DISK, SPEED, LedgerRow
-from launcher.plan.modes import LoadMode, NumaMode, TensorOverride
+from launcher.plan.modes import LazyMode, LoadMode, NumaMode, TensorOverride
 from launcher.plan.parameters import ContextParameters
 from launcher.units import format_bytes
 
@@ -75,6 +75,7 @@ class Plan(ContextParameters):
     placement: Placement
     ledger: tuple[LedgerRow, ...]
     reasons: tuple[str, ...]  # a sentence for every choice
+    lazy_mode: LazyMode = LazyMode.AUTO
     numa: NumaMode | None = None
     cpus: tuple[int, ...] = ()  # CPUs that the process is bound to; empty for any
     forecast: Forecast | None = None

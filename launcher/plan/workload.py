@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from launcher.plan.amounts import Amount
-from launcher.plan.modes import CacheType, FlashAttention, LoadMode, NumaMode, TensorOverride
+from launcher.plan.modes import CacheType, FlashAttention, LazyMode, LoadMode, NumaMode, TensorOverride
 from launcher.plan.rope import Rope
 
 
@@ -51,6 +51,7 @@ class Workload:
     flash_attn: FlashAttention = FlashAttention.AUTO
     cache_ram_bytes: int | None = None
     load_mode: LoadMode | None = None
+    lazy_mode: LazyMode | None = None
     prefer: Prefer = Prefer.BALANCED
     min_tps: float | None = None  # least predicted tokens/s of generation
     numa: NumaMode | None = None
@@ -65,4 +66,6 @@ def as_recorded(workload: Workload) -> dict[str, Any]:
     # A deployment that runs must stay the same request, whatever a field is called today.
     fields["extras"] = fields.pop("adapters")
     fields["flash_attn"] = workload.flash_attn.switch
+    if workload.lazy_mode is None:
+        del fields["lazy_mode"]
     return fields

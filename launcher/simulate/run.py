@@ -16,7 +16,7 @@ from typing import Any
 from launcher.gguf.ggml import GgmlType
 from launcher.machine.machine import Backend, Device
 from launcher.plan.amounts import HOST
-from launcher.plan.modes import FlashAttention, SplitMode
+from launcher.plan.modes import FlashAttention, LazyMode, SplitMode
 from launcher.plan.oracle import Answer, BufferRow, HostTensor, Question, Refusal
 from launcher.simulate.abi.binding import Binding
 from launcher.simulate.abi.layout import BufferTypeOverride
@@ -32,6 +32,8 @@ from launcher.simulate.rows import assemble_rows
 _SPLIT_MODES = {SplitMode.NONE: 0, SplitMode.LAYER: 1, SplitMode.TENSOR: 3}
 # enum llama_flash_attn_type (include/llama.h)
 FLASH_ATTENTION = {FlashAttention.AUTO: -1, FlashAttention.OFF: 0, FlashAttention.ON: 1}
+# enum llama_lazy_mode (include/llama.h)
+_LAZY_MODES = {LazyMode.OFF: 0, LazyMode.AUTO: 1, LazyMode.ON: 2}
 _ALL_LAYERS = -2  # llama-server's `-ngl all` (common/arg.cpp); any negative number is all of them
 _MAX_DEVICES = 16  # llama_max_devices (src/llama.cpp)
 # architectures whose last reservation is for one sequence (llama_context::sched_reserve)
@@ -223,6 +225,8 @@ class _ModelParameters:
         struct.main_gpu = question.main_gpu
         # LLAMA_LOAD_MODE_NONE: no_alloc refuses to map (llama_model_base::load_tensors)
         struct.load_mode = 0
+        if hasattr(struct, "lazy_mode"):
+            struct.lazy_mode = _LAZY_MODES[LazyMode.OFF if question.locks_pages else question.lazy_mode]
         struct.no_host = question.no_host
         struct.no_alloc = True
 

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from launcher.machine.machine import Backend, Device, Link
-from launcher.plan.modes import CacheType, FlashAttention, LoadMode, SplitMode, TensorOverride
+from launcher.plan.modes import CacheType, FlashAttention, LazyMode, LoadMode, SplitMode, TensorOverride
 from launcher.plan.oracle import (
     Answer,
     BufferRow,
@@ -44,6 +44,7 @@ def question_from(data: Json) -> Question:
             "tensor_split": tuple(data["tensor_split"]),
             "split_mode": SplitMode(data["split_mode"]),
             "load_mode": LoadMode(data["load_mode"]),
+            "lazy_mode": LazyMode(data["lazy_mode"]),
         }
     )
 

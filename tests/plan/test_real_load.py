@@ -23,7 +23,7 @@ from launcher.gguf.ggml import GgmlType
 from launcher.machine.machine import Backend, Machine
 from launcher.models.local import open_path
 from launcher.plan.amounts import HOST
-from launcher.plan.modes import CacheType, LoadMode
+from launcher.plan.modes import CacheType, LazyMode, LoadMode
 from launcher.plan.plan import Plan
 from launcher.plan.workload import Workload
 from launcher.units import MIB
@@ -65,7 +65,9 @@ def allocated(log: str) -> dict[tuple[str, str], float]:
     found: dict[tuple[str, str], float] = defaultdict(float)
     for match in _BUFFER.finditer(log):
         where = match["where"] if re.fullmatch(r"[A-Za-z]+\d+", match["where"]) else HOST
-        found[where, _KINDS[match["kind"]]] += float(match["mib"])
+        # under load mode none only tables that are read by rows are mapped
+        kind = "file" if match["where"] == "CPU_Mapped" else _KINDS[match["kind"]]
+        found[where, kind] += float(match["mib"])
     return found
 
 
@@ -81,6 +83,7 @@ def compare(engine: Engine, path: Path, box: Machine, workload: Workload, cache:
     found = allocated(log)
     for row in outcome.ledger:
         assert found[row.where, "weights"] == pytest.approx(row.weights.n_bytes / MIB, abs=0.05)
+        assert found[row.where, "file"] == pytest.approx(row.file_bytes / MIB, abs=0.05)
         assert found[row.where, "kv"] == pytest.approx(row.kv.n_bytes / MIB, abs=0.05)
         assert found[row.where, "compute"] <= (row.compute.n_bytes + row.compute.band_bytes) / MIB
     assert re.search(rf"n_ctx_seq +(=|:) +{outcome.ctx_size}\b", log)
@@ -113,6 +116,24 @@ def test_a_tied_embedding_the_cpu_repacks(engine: Engine, tmp_path: Path) -> Non
     types = Types(embedding=GgmlType.Q4_0)
     (path,) = make_gguf(tmp_path / "m.gguf", "gemma3", types=types, hollow=True)
     compare(engine, path, machine(), Workload(ctx_size=4096, load_mode=LoadMode.NONE), tmp_path)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("lazy_mode", [LazyMode.ON, LazyMode.OFF])
+def test_a_table_that_is_read_by_rows(engine: Engine, tmp_path: Path, lazy_mode: LazyMode) -> None:
+    path = make_gguf(tmp_path / "m.gguf", "gemma4", hollow=True, numbers={"n_vocab": 65536})[0]
+    workload = Workload(ctx_size=4096, load_mode=LoadMode.NONE, lazy_mode=lazy_mode)
+    plan = compare(engine, path, machine(), workload, tmp_path)
+    assert (plan.ledger[-1].file_bytes > 20 * MIB) == (lazy_mode is LazyMode.ON)
+
+
+@pytest.mark.vulkan
+def test_a_table_that_is_read_by_rows_beside_software_gpus(vulkan_engine: Engine, tmp_path: Path) -> None:
+    path = make_gguf(tmp_path / "m.gguf", "gemma4", hollow=True, numbers={"n_vocab": 65536})[0]
+    workload = Workload(ctx_size=4096, load_mode=LoadMode.NONE, lazy_mode=LazyMode.ON)
+    plan = compare(vulkan_engine, path, machine(*cards(700, backend=Backend.VULKAN)), workload, tmp_path)
+    assert plan.placement.devices
+    assert plan.ledger[-1].file_bytes > 20 * MIB
 
 
 @pytest.mark.vulkan

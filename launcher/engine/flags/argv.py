@@ -15,7 +15,7 @@ from launcher.engine.flags.taskset import taskset_prefix
 from launcher.engine.flags.user_flags import SPELLINGS, WORKLOAD_FLAGS, is_flag, split_flags
 from launcher.errors import UsageError
 from launcher.plan.expert_pattern import placement_overrides
-from launcher.plan.modes import LoadMode
+from launcher.plan.modes import LazyMode, LoadMode
 from launcher.plan.overrides import format_override
 from launcher.plan.plan import Plan
 from launcher.units import MIB
@@ -210,6 +210,10 @@ def _add_placement(builder: _ArgvBuilder, plan: Plan) -> None:
 
 
 def _add_load_mode(builder: _ArgvBuilder, plan: Plan) -> None:
+    if plan.lazy_mode is LazyMode.OFF:
+        builder.add_if_known("-lzm", plan.lazy_mode)  # an engine without it loads every tensor
+    elif plan.lazy_mode is LazyMode.ON:
+        builder.add("-lzm", plan.lazy_mode, "tables that are read from the file")
     # --load-mode replaced --no-mmap and --mlock (common/arg.cpp); an engine has the one or the others.
     if builder.knows("-lm", "--load-mode") is not None:
         builder.add("-lm", plan.load_mode, "its load mode")

@@ -26,7 +26,7 @@ from launcher.engine.flags.shell_words import take_apart
 from launcher.engine.flags.user_flags import is_flag
 from launcher.errors import UsageError
 from launcher.plan.check.configuration import Configuration
-from launcher.plan.modes import LoadMode
+from launcher.plan.modes import LazyMode, LoadMode
 
 _NOT_COUNTED = {
     "--lora": "the adapter",
@@ -124,13 +124,19 @@ def read_command(words: Sequence[str], arities: Mapping[str, int] = PINNED_ARITI
         variables=call.variables,
         model=_model_ref(reading.model),
         model_words=tuple(reading.model_words),
-        configuration=replace(reading.settings.settle(), rope=read_rope(reading.others)),
+        configuration=_configuration(reading, arities),
         address=tuple(reading.address.items()),
         others=tuple(reading.others),
         refused=tuple(reading.refused),
         notes=tuple(dict.fromkeys(reading.notes)),
         corrected=(*reading.corrected, *_load_words(reading)),
     )
+
+
+def _configuration(reading: _Reading, arities: Mapping[str, int]) -> Configuration:
+    configuration = replace(reading.settings.settle(), rope=read_rope(reading.others))
+    # an engine without the flag loads every tensor
+    return configuration if "-lzm" in arities else replace(configuration, lazy_mode=LazyMode.OFF)
 
 
 def _load_words(reading: _Reading) -> tuple[str, ...]:

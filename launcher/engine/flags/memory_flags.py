@@ -13,7 +13,7 @@ from typing import Any
 from launcher.plan.amounts import HOST
 from launcher.plan.check.configuration import AUTO_SLOTS, Configuration
 from launcher.plan.expert_pattern import EXPERTS, block_pattern
-from launcher.plan.modes import CacheType, FlashAttention, LoadMode, SplitMode, TensorOverride
+from launcher.plan.modes import CacheType, FlashAttention, LazyMode, LoadMode, SplitMode, TensorOverride
 from launcher.plan.overrides import parse_rules
 from launcher.units import MIB
 
@@ -51,6 +51,7 @@ OTHER_SPELLINGS: dict[str, tuple[str, ...]] = {
     "-ncmoe": ("--n-cpu-moe",),
     "-ncffn": ("--n-cpu-ffn",),
     "-lm": ("--load-mode",),
+    "-lzm": ("--lazy-mode",),
     "-cram": ("--cache-ram",),
     "-ctxcp": ("--ctx-checkpoints", "--swa-checkpoints"),
     "-fit": ("--fit",),
@@ -96,6 +97,7 @@ MEMORY_VARIABLES = {
     "LLAMA_ARG_N_CPU_MOE": "-ncmoe",
     "LLAMA_ARG_N_CPU_FFN": "-ncffn",
     "LLAMA_ARG_LOAD_MODE": "-lm",
+    "LLAMA_ARG_LAZY_MODE": "-lzm",
     "LLAMA_ARG_CACHE_RAM": "-cram",
     "LLAMA_ARG_CTX_CHECKPOINTS": "-ctxcp",
     "LLAMA_ARG_FIT": "-fit",
@@ -202,16 +204,26 @@ def _split(value: str) -> tuple[float, ...]:
     return parts
 
 
-def _load_mode(value: str) -> LoadMode | None:
+def _load_mode(settings: MemorySettings, value: str) -> None:
     # As far as memory goes: direct I/O allocates like none, locked pages are mapped pages.
     modes = {"auto": None, "dio": LoadMode.NONE, "mmap+mlock": LoadMode.MMAP}
-    return modes[value] if value in modes else LoadMode(value)
+    settings.fields["load_mode"] = modes[value] if value in modes else LoadMode(value)
+    settings.fields["locks_pages"] = value == "mmap+mlock"
+
+
+def _loaded(mode: LoadMode) -> Handler:
+    def handle(settings: MemorySettings, _: str) -> None:
+        settings.fields["load_mode"] = mode
+        settings.fields["locks_pages"] = False
+
+    return handle
 
 
 def _locked(settings: MemorySettings, _: str) -> None:
     # The removed --mlock locked what was mapped, or after --no-mmap what was read.
     unmapped = settings.fields.get("load_mode") is LoadMode.NONE
     settings.fields["load_mode"] = LoadMode.MLOCK if unmapped else LoadMode.MMAP
+    settings.fields["locks_pages"] = not unmapped
 
 
 def _cache_ram(settings: MemorySettings, value: str) -> None:
@@ -269,12 +281,13 @@ HANDLERS: dict[str, Handler] = {
     "-dev": _parsed("devices", _devices),
     "-sm": _parsed("split_mode", SplitMode),
     "-ts": _parsed("tensor_split", _split),
-    "-lm": _parsed("load_mode", _load_mode),
-    "--mmap": _fixed("load_mode", LoadMode.MMAP),
+    "-lm": _load_mode,
+    "-lzm": _parsed("lazy_mode", LazyMode),
+    "--mmap": _loaded(LoadMode.MMAP),
     "--mlock": _locked,
-    "-ndio": _fixed("load_mode", LoadMode.MMAP),
-    "--no-mmap": _fixed("load_mode", LoadMode.NONE),
-    "-dio": _fixed("load_mode", LoadMode.NONE),
+    "-ndio": _loaded(LoadMode.MMAP),
+    "--no-mmap": _loaded(LoadMode.NONE),
+    "-dio": _loaded(LoadMode.NONE),
     "-ngl": _layers,
     "-cram": _cache_ram,
     "-ot": _override,

@@ -11,7 +11,7 @@ from typing import Any
 
 from launcher.engine.flags.memory_flags import HANDLERS, OVERRIDES, MemorySettings
 from launcher.errors import UsageError
-from launcher.plan.modes import CacheType, FlashAttention, LoadMode, NumaMode
+from launcher.plan.modes import CacheType, FlashAttention, LazyMode, LoadMode, NumaMode
 from launcher.plan.workload import Workload
 from launcher.units import MIB
 
@@ -39,6 +39,7 @@ SPELLINGS: tuple[tuple[str, ...], ...] = (
     ("-ncmoe", "--n-cpu-moe"),
     ("-ncffn", "--n-cpu-ffn"),
     ("-lm", "--load-mode"),
+    ("-lzm", "--lazy-mode"),
     ("-t", "--threads"),
     ("-tb", "--threads-batch"),
     ("-cram", "--cache-ram"),
@@ -73,6 +74,7 @@ _WORKLOAD_FIELDS = {
     "-fa": "flash_attn",
     "-cram": "cache_ram_bytes",
     "-lm": "load_mode",
+    "-lzm": "lazy_mode",
     "--numa": "numa",
 }
 # Flags that ask for what a `Workload` asks for.
@@ -190,6 +192,8 @@ def _read_value(name: str, words: tuple[str, ...]) -> object:
             return CacheType(text)
         if name == "-lm":
             return LoadMode(text)
+        if name == "-lzm":
+            return LazyMode(text)
         if name == "--numa":
             return NumaMode(text)
         if name == "-fa":

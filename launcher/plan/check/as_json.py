@@ -46,6 +46,7 @@ def _settings_json(question: Question) -> dict[str, Any]:
         "ubatch_size": question.ubatch_size,
         "flash_attn": question.flash_attn.value,
         "load_mode": question.load_mode.value,
+        "lazy_mode": question.lazy_mode.value,
         "n_gpu_layers": question.n_gpu_layers,
         "split_mode": question.split_mode.value,
         "tensor_split": list(question.tensor_split) or None,

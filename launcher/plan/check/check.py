@@ -28,6 +28,7 @@ from launcher.plan.memory.host_memory import plan_caches
 from launcher.plan.memory.kv import state_bytes
 from launcher.plan.memory.ledger import Demand
 from launcher.plan.memory.simulated import simulated_ledger
+from launcher.plan.memory.tables import describe_tables, tables_of_question
 from launcher.plan.memory.tensor_split import as_one_device, divide_assignment, divide_ledger, splits_tensors
 from launcher.plan.oracle import Answer, Oracle, Question, Refusal
 from launcher.plan.plan import Finding, find
@@ -104,6 +105,7 @@ def check_configuration(
         overrun_places=tuple(failure.where for failure in failures),
         answer=case.answer,
         tensor_names=case.tensor_names,
+        table_reasons=_describe_tables(case),
         companion_reasons=companion_memory.reasons,
     )
     verdict = _verdict(model, facts, failures, _refusal(case) or companion_refusal)
@@ -193,6 +195,11 @@ def _with_companions(
     others = (device for device in case.machine.devices if device not in used)
     every = replace(case.machine, devices=(*used, *others))
     return add_companions(own, companions.rows, read_budgets(every))
+
+
+def _describe_tables(case: _Case) -> tuple[str, ...]:
+    in_file = tables_of_question(case.question, case.architecture, case.model.tensors)
+    return describe_tables(case.model.tensors, case.model.metadata, in_file, case.question.devices)
 
 
 def _refusal(case: _Case) -> str | None:

@@ -13,7 +13,8 @@ from launcher.errors import UsageError
 from launcher.machine.machine import Backend, Device
 from launcher.plan.amounts import HOST
 from launcher.plan.companions import Companions
-from launcher.plan.modes import CacheType, FlashAttention, LoadMode, SplitMode, TensorOverride
+from launcher.plan.memory.tables import cannot_map
+from launcher.plan.modes import CacheType, FlashAttention, LazyMode, LoadMode, SplitMode, TensorOverride
 from launcher.plan.oracle import Question
 from launcher.plan.overrides import check_places, matches_any
 from launcher.plan.parameters import pad_context
@@ -30,8 +31,6 @@ _MAX_CUDA_DEVICES = 16  # GGML_CUDA_MAX_DEVICES (ggml-cuda.h)
 # Any override, even if it matches no tensor, switches pipeline parallelism off (llama_context's
 # constructor).
 _MATCHES_NOTHING = TensorOverride(pattern="^$", where=HOST)
-# Backends whose integrated devices lack `mmap_support` (ggml-cuda.cu, ggml-vulkan.cpp, get_props).
-_CANNOT_MAP = (Backend.CUDA, Backend.HIP, Backend.VULKAN)
 _VISIBLE_DEVICES = {
     "CUDA_VISIBLE_DEVICES": Backend.CUDA,
     "HIP_VISIBLE_DEVICES": Backend.HIP,
@@ -64,6 +63,8 @@ class Configuration:
     no_host: bool = False
     kv_offload: bool = True
     load_mode: LoadMode | None = None  # None: auto
+    lazy_mode: LazyMode = LazyMode.AUTO
+    locks_pages: bool = False  # of mapped files
     cache_ram_bytes: int | None = _CACHE_RAM_BYTES  # None: no limit
     cache_ram_given: bool = False  # False: llama-server's default
     ctx_checkpoints: int = _CHECKPOINTS
@@ -187,6 +188,8 @@ def question_of_configuration(
         no_host=configuration.no_host,
         kv_offload=configuration.kv_offload,
         load_mode=settled_load_mode(configuration, devices),
+        lazy_mode=configuration.lazy_mode,
+        locks_pages=configuration.locks_pages,
         n_outputs=configuration.batch_size if configuration.all_outputs else None,
     )
 
@@ -204,8 +207,7 @@ def settled_load_mode(configuration: Configuration, devices: Sequence[Device]) -
     """Return the load mode; auto (llama_model_base::load_tensors) maps the file, unless a device cannot."""
     if configuration.load_mode is not None:
         return configuration.load_mode
-    cannot = any(device.shares_host_memory and device.backend in _CANNOT_MAP for device in devices)
-    return LoadMode.NONE if cannot else LoadMode.MMAP
+    return LoadMode.NONE if cannot_map(devices) else LoadMode.MMAP
 
 
 def _effective_overrides(

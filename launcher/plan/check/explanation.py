@@ -28,6 +28,7 @@ class Facts:
     overrun_places: tuple[str, ...]  # rows over budget, the first to fail first
     answer: Answer | Refusal
     tensor_names: tuple[str, ...]
+    table_reasons: tuple[str, ...] = ()  # sentences on tables that are read by rows
     companion_reasons: tuple[str, ...] = ()  # sentences on the draft model and the projector
 
 
@@ -38,6 +39,7 @@ def explain_check(facts: Facts) -> tuple[str, ...]:
         *_explain_layers(facts),
         *_explain_experts(facts),
         *_explain_host(facts),
+        *facts.table_reasons,
         *facts.companion_reasons,
         *_explain_fit(facts),
         *_explain_basis(facts),

@@ -3,6 +3,7 @@
 weights.py              weights of every layer
 kv.py                   keys, values and recurrent state
 compute.py              compute buffers, estimated
+tables.py               tables that are read by rows from the file
 kernels.py              what backends lack kernels for
 budget.py               what a plan may use
 ledger.py               a row per device and the host's

@@ -17,6 +17,7 @@ from launcher.machine.machine import Device
 from launcher.plan.amounts import HOST
 from launcher.plan.expert_pattern import EXPERTS
 from launcher.plan.memory.kernels import NO_KERNEL
+from launcher.plan.memory.tables import tables_of_question
 from launcher.plan.memory.weights import EVERYWHERE, INPUT, layer_of
 from launcher.plan.oracle import Question
 from launcher.plan.overrides import compiled_pattern, first_match
@@ -77,7 +78,10 @@ def assign(question: Question, architecture: Architecture, tensors: Sequence[Ten
     moved: set[int] = set()
     sent_to = first_match(question.overrides)
     stuck = {device.id: NO_KERNEL.get(device.backend, frozenset()) for device in question.devices}
+    in_file = tables_of_question(question, architecture, tensors)
     for tensor in tensors:
+        if tensor.name in in_file:
+            continue
         block = _block(tensor.name, n_block)
         if block is not None and n_block > block >= architecture.n_main:
             continue  # MTP blocks are left out unless asked for

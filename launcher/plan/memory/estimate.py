@@ -11,6 +11,7 @@ from launcher.plan.memory.assign import Assignment
 from launcher.plan.memory.budget import Budgets
 from launcher.plan.memory.kv import size_caches
 from launcher.plan.memory.ledger import Demand, build_ledger
+from launcher.plan.memory.tables import tables_of_question
 from launcher.plan.memory.weights import weigh
 from launcher.plan.oracle import Question
 from launcher.plan.plan import Placement
@@ -32,7 +33,12 @@ def demand_of_question(question: Question, architecture: Architecture, model: Mo
     )
     return Demand(
         architecture=architecture,
-        weights=weigh(architecture, model.tensors, {device.backend for device in question.devices}),
+        weights=weigh(
+            architecture,
+            model.tensors,
+            {device.backend for device in question.devices},
+            in_file=tables_of_question(question, architecture, model.tensors),
+        ),
         parameters=parameters,
         caches=replace(caches, blocks=blocks),
     )

@@ -248,6 +248,7 @@ def _host_row(demand: Demand, spread: Spread, budgets: Budgets, *, cache: Amount
         cache=cache,
         overhead=budgets.host_overhead,
         budget_bytes=budgets.host_bytes,
+        file_bytes=demand.weights.file_bytes,
         adapters=NOTHING if spread.shares else adapter_amount(demand, first=True),
     )
 

@@ -15,7 +15,8 @@ from launcher.plan.plan import Placement, Plan
 
 def plan_question(plan: Plan, model: str, devices: Iterable[Device]) -> Question:
     """Return the question about a plan; `model` is its first shard, `devices` are the machine's."""
-    return replace(placement_question(plan, plan.placement, model, devices), load_mode=plan.load_mode)
+    question = placement_question(plan, plan.placement, model, devices)
+    return replace(question, load_mode=plan.load_mode, lazy_mode=plan.lazy_mode)
 
 
 def placement_question(
@@ -53,7 +54,8 @@ def simulated_ledger(ledger: tuple[LedgerRow, ...], answer: Answer) -> tuple[Led
 def _simulated(row: LedgerRow, parts: list[BufferRow]) -> LedgerRow:
     return replace(
         row,
-        weights=_amount(row.weights, (part.weights_bytes for part in parts)),
+        # the simulator counts tables that are read from the file as llama.cpp's own no_alloc pass does
+        weights=_amount(row.weights, (*(part.weights_bytes for part in parts), -row.file_bytes)),
         kv=_amount(row.kv, (part.kv_bytes + part.recurrent_bytes for part in parts)),
         compute=_amount(row.compute, (part.compute_bytes + part.output_bytes for part in parts)),
     )

@@ -70,7 +70,7 @@ class Weights:
     MTP blocks are empty: their tensors are left out unless asked for (`load_mtp`), their layers still count.
     """
 
-    input_bytes: int
+    input_bytes: int  # without what is read from the file
     everywhere_bytes: int  # copied to every device with a block
     # The embedding that serves as output, too. On a device it exists a second time, on the host only where
     # the CPU repacks its type.
@@ -79,6 +79,8 @@ class Weights:
     layers: tuple[LayerWeights, ...]  # the blocks in order, then the output layer
     overrides: tuple[TensorOverride, ...] = ()
     overridden: tuple[OverriddenWeights, ...] = ()  # the tensors that `overrides` move
+    in_file: frozenset[str] = frozenset()  # names of tables that are read by rows from the file
+    file_bytes: int = 0  # of those tables
 
     @property
     def overridden_devices(self) -> frozenset[str]:
@@ -106,6 +108,7 @@ class Weights:
 class _SortedTensors:
     layers: list[list[TensorInfo]]
     input: list[TensorInfo] = field(default_factory=list)
+    in_file: list[TensorInfo] = field(default_factory=list)
     everywhere: list[TensorInfo] = field(default_factory=list)
     overridden: dict[str, list[TensorInfo]] = field(default_factory=dict)
 
@@ -115,18 +118,21 @@ def weigh(
     tensors: Iterable[TensorInfo],
     backends: Iterable[Backend] = (),  # of devices that may get some
     overrides: tuple[TensorOverride, ...] = (),
+    in_file: frozenset[str] = frozenset(),  # names of tables that are read by rows from the file
 ) -> Weights:
     """Weigh every layer. Raises UsageError for an override whose pattern is no regular expression."""
     backends = frozenset(backends)
     # Without a device, everything is where overrides could send it.
     sent_to = first_match(overrides if backends else ())
     stuck = frozenset[GgmlType]().union(*(NO_KERNEL.get(backend, frozenset()) for backend in backends))
-    found = _sort_tensors(architecture, tensors, sent_to)
+    found = _sort_tensors(architecture, tensors, sent_to, in_file)
     tied = None
     if not architecture.has_output_tensor:
         tied = next((tensor for tensor in found.input if tensor.name == "token_embd.weight"), None)
     return Weights(
         input_bytes=sum(tensor.size_bytes for tensor in found.input),
+        in_file=frozenset(tensor.name for tensor in found.in_file),
+        file_bytes=sum(tensor.size_bytes for tensor in found.in_file),
         everywhere_bytes=sum(tensor.size_bytes for tensor in found.everywhere),
         tied_bytes=tied.size_bytes if tied else 0,
         tied_type=tied.type if tied else None,
@@ -139,7 +145,10 @@ def weigh(
 
 
 def _sort_tensors(
-    architecture: Architecture, tensors: Iterable[TensorInfo], sent_to: Callable[[str], str | None]
+    architecture: Architecture,
+    tensors: Iterable[TensorInfo],
+    sent_to: Callable[[str], str | None],
+    in_file: frozenset[str],
 ) -> _SortedTensors:
     # src/llama-model.cpp load_tensors and src/llama-model-loader.cpp create_tensor: the input layer
     # (`token_embd`) stays on the host, blocks go with their layer, everything else is the output layer's.
@@ -150,6 +159,9 @@ def _sort_tensors(
         block = layer_of(tensor.name, n_block)
         if block is not None and block >= architecture.n_main:
             continue  # MTP
+        if tensor.name in in_file:
+            parts.in_file.append(tensor)
+            continue
         if (where := sent_to(tensor.name)) is not None:
             parts.overridden.setdefault(where, []).append(tensor)
         # A layer also has its overridden tensors: their parameters count for the arithmetic.

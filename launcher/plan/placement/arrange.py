@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from launcher.gguf.architecture import Architecture, read_architecture
 from launcher.gguf.model import ModelFile
-from launcher.machine.machine import Machine
+from launcher.machine.machine import Device, Machine
 from launcher.plan.amounts import HOST, LedgerRow
 from launcher.plan.companions import NO_COMPANIONS, Companions
 from launcher.plan.memory.budget import Budgets, DeviceBudget, read_budgets
@@ -15,7 +15,9 @@ from launcher.plan.memory.companion_memory import CompanionMemory, add_companion
 from launcher.plan.memory.host_memory import HostCaches, plan_caches
 from launcher.plan.memory.ledger import Demand, build_ledger, demand_of, mark_assumed_weights
 from launcher.plan.memory.simulated import placement_question
+from launcher.plan.memory.tables import find_tables, settled_lazy_mode
 from launcher.plan.memory.weights import Weights, weigh
+from launcher.plan.modes import LazyMode, LoadMode
 from launcher.plan.overrides import check_overrides
 from launcher.plan.placement.left_out import most_freed, smaller_budgets
 from launcher.plan.placement.numa import Cores, choose_cores
@@ -69,12 +71,27 @@ def read_case(
         machine=machine,
         architecture=architecture,
         weights=weigh(
-            architecture, model.tensors, {device.backend for device in devices}, workload.overrides
+            architecture,
+            model.tensors,
+            {device.backend for device in devices},
+            workload.overrides,
+            _tables(architecture, model, devices, workload),
         ),
         budgets=budgets,
         all_budgets=read_budgets(machine, replace(limits, gpus=None)),
         companions=companions,
     )
+
+
+def _tables(
+    architecture: Architecture, model: ModelFile, devices: Sequence[Device], workload: Workload
+) -> frozenset[str]:
+    """Return the names of the tables that are read by rows from the file, whatever the placement is."""
+    lazy = settled_lazy_mode(workload.lazy_mode or LazyMode.AUTO, devices)
+    # host_memory.choose_load_mode maps the file for devices that share the host's memory
+    share = bool(devices) and all(device.shares_host_memory for device in devices)
+    mapped = workload.load_mode is LoadMode.MMAP or (workload.load_mode is None and share)
+    return find_tables(architecture, model.tensors, lazy, mapped=mapped, overrides=workload.overrides)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

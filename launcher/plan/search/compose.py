@@ -11,6 +11,8 @@ from launcher.gguf.tensor_names import block_of
 from launcher.plan.amounts import HOST, LedgerRow
 from launcher.plan.expert_pattern import EXPERTS, matched_names, placement_pattern
 from launcher.plan.memory.host_memory import LoadFacts, choose_load_mode
+from launcher.plan.memory.tables import describe_tables
+from launcher.plan.modes import LazyMode
 from launcher.plan.overrides import first_match
 from launcher.plan.parameters import context_fields
 from launcher.plan.placement.arrange import Arrangement, PlanningCase
@@ -51,6 +53,7 @@ def compose(
         size_bytes=case.model.size_bytes,
         **context_fields(parameters),
         load_mode=load_mode,
+        lazy_mode=workload.lazy_mode or LazyMode.AUTO,
         cache_ram_bytes=arrangement.caches.cache_ram_bytes,
         ctx_checkpoints=arrangement.caches.ctx_checkpoints,
         threads=cores.threads,
@@ -59,6 +62,7 @@ def compose(
         reasons=(
             *_describe_layout(case, arrangement, ctx_reason, simulated),
             load_reason,
+            *_describe_tables(case, arrangement),
             *arrangement.caches.reasons,
             *cores.reasons,
             *describe_page_placement(cores.numa, load_mode),
@@ -82,6 +86,11 @@ def _describe_layout(
         describe_pool(arrangement.settled.parameters, kv_bytes, ctx_reason, case.architecture.n_ctx_train),
         *arrangement.settled.reasons,
     )
+
+
+def _describe_tables(case: PlanningCase, arrangement: Arrangement) -> tuple[str, ...]:
+    used = [device for device in case.machine.devices if device.id in arrangement.placement.devices]
+    return describe_tables(case.model.tensors, case.model.metadata, case.weights.in_file, used)
 
 
 def _describe_memory(

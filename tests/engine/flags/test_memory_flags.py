@@ -11,7 +11,7 @@ from launcher.errors import UsageError
 from launcher.plan.amounts import HOST
 from launcher.plan.check.configuration import Configuration
 from launcher.plan.expert_pattern import EXPERTS, matched_names
-from launcher.plan.modes import CacheType, FlashAttention, LoadMode, SplitMode, TensorOverride
+from launcher.plan.modes import CacheType, FlashAttention, LazyMode, LoadMode, SplitMode, TensorOverride
 from launcher.units import GIB, MIB
 from tests.engine.flags.captured_help import OLDER, PINNED_OPTIONS
 
@@ -74,9 +74,10 @@ def test_slots_and_their_pool(line: str, slots: int, *, shared: bool) -> None:
         ("-lm none", {"load_mode": LoadMode.NONE}),
         ("-lm auto", {"load_mode": None}),
         ("-lm dio", {"load_mode": LoadMode.NONE}),
-        ("-lm mmap+mlock", {"load_mode": LoadMode.MMAP}),
+        ("-lm mmap+mlock", {"load_mode": LoadMode.MMAP, "locks_pages": True}),
+        ("-lzm on", {"lazy_mode": LazyMode.ON}),
         ("--no-mmap", {"load_mode": LoadMode.NONE}),
-        ("--mlock", {"load_mode": LoadMode.MMAP}),
+        ("--mlock", {"load_mode": LoadMode.MMAP, "locks_pages": True}),
         ("--no-mmap --mlock", {"load_mode": LoadMode.MLOCK}),
         ("-cram 512", {"cache_ram_bytes": 512 * MIB, "cache_ram_given": True}),
         ("--cache-ram -1", {"cache_ram_bytes": None, "cache_ram_given": True}),
