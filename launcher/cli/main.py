@@ -58,7 +58,12 @@ _GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     ),
     "engine": (
         "The llama.cpp that plans and runs.",
-        {"build": engine.build, "list": engine.list_engines, "info": engine.info},
+        {
+            "install": engine.install,
+            "build": engine.build,
+            "list": engine.list_engines,
+            "info": engine.info,
+        },
     ),
 }
 _TAKES_ENGINE_FLAGS = frozenset(function.__name__ for function, flags_help in _COMMANDS if flags_help)

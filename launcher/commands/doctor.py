@@ -112,7 +112,7 @@ def check_engine(engine: Engine | None, machine: Machine) -> Iterator[Finding]:
         unused = f"{len(gpus) - len(used)} OF {len(gpus)} GPUS ARE NOT USED"
         text = f"{unused}: {engine.path} lists {len(used)} of {names}"
         yield Finding(check="gpu", wrong=True, text=text, fix="look at CUDA_VISIBLE_DEVICES and the driver")
-    if engine.build is not None and engine.build.commit != LLAMA_CPP.commit:
+    if engine.build is not None and engine.is_built_here and engine.build.commit != LLAMA_CPP.commit:
         text = f"the engine is llama.cpp {engine.build.commit}; this launcher plans with {LLAMA_CPP.commit}"
         yield Finding(check="engine age", wrong=True, text=text, fix="launcher engine build")
 

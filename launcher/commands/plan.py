@@ -270,7 +270,7 @@ def _left_out(ref: str) -> str:
 
 
 def _other_build(engine: Engine | None, known: Capabilities | None) -> tuple[str, ...]:
-    if engine is None or known is None or engine.build is not None:
+    if engine is None or known is None or engine.is_built_here:
         return ()
     # another one simulates: named, so that a difference is no riddle
     build = f"{known.version.text}, commit {known.version.commit or 'unknown'}"

@@ -2,6 +2,7 @@
 
 find.py           which llama-server is used
 capabilities.py   what it understands, asked once per engine
+placing.py        a finished engine gets its place
 environment.py    the variables and config files it is started with
 client.py         its HTTP API
 key_file.py       the keys that its clients have to know
@@ -9,6 +10,7 @@ protocol.py       its stdout when it runs as a child. PURE
 pinned.py         the llama.cpp version that is built here. PURE
 host_cpu.py       the processor that code is compiled for
 answers.py        an old name that running deployments start
+sources/          get one that somebody else has built
 compile/          build the pinned llama.cpp
 flags/            what llama-server is told on its command line. PURE
 log/              what llama-server says in its log. PURE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -31,6 +32,8 @@ ASK_TIMEOUT_S = 60.0
 
 # e_machine of the ELF header (System V ABI): EM_X86_64, EM_AARCH64, EM_386, EM_RISCV.
 _ELF_MACHINES = {"x86_64": 62, "amd64": 62, "aarch64": 183, "arm64": 183, "i686": 3, "riscv64": 243}
+# of ld.so: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by …)
+_VERSION_NOT_FOUND = re.compile(r"version `([A-Za-z0-9_.]{1,40})' not found")
 _BUILD_HINT = "launcher engine build, or name a llama-server you have: --engine PATH"
 
 
@@ -40,12 +43,23 @@ class EngineSource(StrEnum):
     OPTION = "--engine"
     CONFIGURED = "LAUNCHER_ENGINE or config.toml"
     BUILT = "built here"
+    INSTALLED = "installed"
     PATH = "PATH"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Who built an engine that was not built here."""
+
+    kind: str  # release, wheel, archive
+    made_by: str
+    file: str  # the archive's name, or its address without secrets
+    sha256: str  # the archive's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BuildRecord:
-    """The contents of engine.json, written when an engine is built."""
+    """The contents of engine.json, written when an engine is built or installed."""
 
     key: str
     version: str
@@ -59,6 +73,7 @@ class BuildRecord:
     patched: bool
     built_at: int  # seconds since the epoch
     sha256: str
+    origin: Origin | None = None  # None: built here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +84,11 @@ class Engine:
     folder: Path  # of its libraries and sister programs, symbolic links followed
     source: EngineSource
     build: BuildRecord | None = None
+
+    @property
+    def is_built_here(self) -> bool:
+        # of the sources that this launcher was made for
+        return self.build is not None and self.build.origin is None
 
 
 def find_engine(
@@ -121,7 +141,8 @@ def read_engine(folder: Path) -> Engine | None:
     path = folder / SERVER
     if record is None or not os.access(path, os.X_OK):
         return None
-    return Engine(path=path, folder=folder, source=EngineSource.BUILT, build=record)
+    source = EngineSource.BUILT if record.origin is None else EngineSource.INSTALLED
+    return Engine(path=path, folder=folder, source=source, build=record)
 
 
 def parse_record(text: str) -> BuildRecord | None:
@@ -143,9 +164,18 @@ def parse_record(text: str) -> BuildRecord | None:
             patched=bool(raw["patched"]),
             built_at=int(raw["built_at"]),
             sha256=str(raw["sha256"]),
+            origin=_origin_of(raw.get("origin")),
         )
     except (ValueError, TypeError, KeyError):
         return None
+
+
+def _origin_of(raw: Any) -> Origin | None:
+    if raw is None:
+        return None
+    return Origin(
+        kind=str(raw["kind"]), made_by=str(raw["made_by"]), file=str(raw["file"]), sha256=str(raw["sha256"])
+    )
 
 
 def ask_engine(path: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
@@ -193,6 +223,12 @@ def _engine_failure(path: Path, arguments: tuple[str, ...], status: int, output:
         return EngineFailed(
             f"{path} misses a shared library: {missing}",
             hint=f"install it or put it beside {path}, or launcher engine build",
+        )
+    wanted = next((match for line in lines if (match := _VERSION_NOT_FOUND.search(line))), None)
+    if wanted is not None:
+        return EngineFailed(
+            f"{path} was built for a newer system: it needs {wanted[1]}, which is not here",
+            hint="launcher engine install takes one that runs here, or launcher engine build",
         )
     if status == -signal.SIGILL:
         return EngineFailed(

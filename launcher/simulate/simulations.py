@@ -186,10 +186,10 @@ def _has(folder: Path, shard: Shard) -> bool:
 
 def _choose_engines(engine: Engine | None, settings: Settings) -> tuple[Engine | None, Engine | None]:
     """Return the engine whose libraries answer, and a spare for when they cannot."""
-    if engine is not None and engine.build is not None:
+    if engine is not None and engine.is_built_here:
         return engine, None
     # an engine not built here is asked itself if it has libraries, and the newest built here is the spare
-    built = next(iter(read_engines(settings.engines_dir)), None)
+    built = next((other for other in read_engines(settings.engines_dir) if other.is_built_here), None)
     if engine is not None and (engine.folder / "libllama.so.0").exists():
         return engine, built
     return built or engine, None

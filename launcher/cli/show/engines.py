@@ -18,18 +18,20 @@ def render_built_engines(engines: Iterable[Engine]) -> RenderableType:
     """Lay out the engines built here, each with its whole path, ready to copy."""
     cards = [_build_card(engine.path, engine.build) for engine in engines if engine.build is not None]
     if not cards:
-        return Text("no engine was built here: launcher engine build")
+        return Text("no engine is here: launcher engine install")
     return Group(*cards)
 
 
 def _build_card(path: Path, build: BuildRecord) -> RenderableType:
+    origin = build.origin
     about = (
         f"{build.backend}",
         f"llama.cpp {build.commit}",
-        f"llama-cpp-python {build.version}",
+        f"llama-cpp-python {build.version}" if origin is None else build.version,
         f"{build.compiler}",
     )
-    return facts([("engine", str(path)), ("is", ", ".join(about))])
+    made_by = None if origin is None else f"{origin.made_by}: {origin.file}"
+    return facts([("engine", str(path)), ("is", ", ".join(about)), ("built by", made_by)])
 
 
 def render_engine(description: EngineDescription) -> RenderableType:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import os
 import shutil
 import time
-from pathlib import Path
 
 from launcher.engine.compile.job import BuildJob
 from launcher.engine.compile.recipe import OUTPUT
-from launcher.engine.find import RECORD, RECORD_FORMAT, SERVER, BuildRecord, Engine, ask_engine, read_engine
+from launcher.engine.find import SERVER, BuildRecord, Engine, ask_engine
+from launcher.engine.placing import put_in_place
 from launcher.errors import EngineFailed
 from launcher.system.packages import sha256_of
 
@@ -40,27 +37,6 @@ def install_engine(job: BuildJob, *, patched: bool) -> Engine:
         built_at=int(time.time()),
         sha256=sha256_of(server),
     )
-    text = json.dumps({"format": RECORD_FORMAT, **dataclasses.asdict(record)}, indent=2)
-    (made / RECORD).write_text(text + "\n")
-    # After a power cut a renamed folder must not hold empty files.
-    for path in made.iterdir():
-        _sync(path)
-    _sync(made)
-    shutil.rmtree(job.engine, ignore_errors=True)  # a folder without a readable record
-    made.rename(job.engine)
-    _sync(job.engine.parent)
+    engine = put_in_place(made, record, job.engine)
     shutil.rmtree(job.tree, ignore_errors=True)
-    engine = read_engine(job.engine)
-    if engine is None:
-        raise EngineFailed(f"{job.engine} is gone since it was built", hint="launcher engine build")
     return engine
-
-
-def _sync(path: Path) -> None:
-    if path.is_symlink():
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
