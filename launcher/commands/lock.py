@@ -17,6 +17,7 @@ from launcher.commands.companions import RemoteCompanion, shown_flags
 from launcher.commands.planned import Planned, document, fitting, profile_flags_of
 from launcher.engine.find import Engine
 from launcher.engine.flags.argv import Serving, server_argv
+from launcher.engine.flags.companion_flags import names_remote_file
 from launcher.engine.flags.from_file import check_flags_from_file
 from launcher.engine.flags.help_text import Capabilities
 from launcher.errors import LauncherError, UsageError
@@ -92,7 +93,13 @@ class Lock(LockedFiles):
 
         Raises UsageError for flags that a file may not set, and if the locked line is not that of its plan.
         """
-        check_flags_from_file((*self.profile_flags, *self.flags, *flags), str(self.file))
+        given = (*self.profile_flags, *self.flags, *flags)
+        check_flags_from_file(given, str(self.file))
+        if names_remote_file((*self.profile_flags, *flags)):  # what launcher brings is a path by now
+            raise UsageError(
+                f"{self.file} has llama-server download a file that it does not lock",
+                hint="make the lock anew with launcher plan REF --lock FILE",
+            )
         if self.engine_commit == known.version.commit:  # another engine has other spellings
             _refuse_other_line(self, server_argv_of(self, known, self.flags, _locked_serving(self)))
         return server_argv_of(self, known, flags, serving, program=str(engine.path))

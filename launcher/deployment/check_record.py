@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from launcher.deployment.options import SupervisorOptions
 from launcher.deployment.record import Deployment
 from launcher.deployment.seal import is_sealed
 from launcher.engine.capabilities import was_asked
@@ -31,9 +32,20 @@ def check_record(folder: Path, record: Deployment, settings: Callable[[], Settin
     here = settings()
     _check_program(record, here)
     _check_flags(record)
-    # It says neither where files are written nor which variables a server gets.
+    # It says neither where files are written, nor which variables a server gets, nor how it is watched.
     claims, history = str(here.claims_dir.absolute()), str(here.history_file.absolute())
-    options = replace(record.options, claim_folder=claims, history=history, env={}, passed=())
+    usual = SupervisorOptions()
+    options = replace(
+        record.options,
+        claim_folder=claims,
+        history=history,
+        env={},
+        passed=(),
+        idle_s=usual.idle_s,
+        busy_s=usual.busy_s,
+        grace_s=usual.grace_s,
+        check_s=usual.check_s,
+    )
     return replace(record, options=options)
 
 

@@ -136,6 +136,36 @@ def test_flags_with_powers_count_only_when_typed(lock: Path, key: str, flags: li
     assert repr(flags[0].partition("=")[0].replace("_", "-")) in caught.value.message
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["-m", "/other.gguf"],
+        ["-hf", "user/repo"],
+        ["-ot", ".*=CPU"],
+        ["-c", "9"],
+        ["-dev", "CUDA7"],
+        ["--log-disable"],
+        ["--cache-list"],
+        ["--fim-qwen-7b-default"],
+        ["x"],
+    ],
+)
+def test_a_profile_s_flags_pass_the_gate_of_typed_ones(lock: Path, flags: list[str]) -> None:
+    changed(lock, lambda document: document.update(profile_flags=flags))
+    with pytest.raises(UsageError):
+        compiled(lock)
+
+
+@pytest.mark.parametrize("key", ["flags", "profile_flags"])
+@pytest.mark.parametrize(
+    "flags", [["--mmproj-url", "http://x/y.gguf"], ["-mmu", "http://x"], ["-hfd", "u/r"]]
+)
+def test_llama_server_downloads_nothing_that_is_not_locked(lock: Path, key: str, flags: list[str]) -> None:
+    changed(lock, lambda document: document.update({key: flags}))
+    with pytest.raises(UsageError, match="has llama-server download a file that it does not lock"):
+        compiled(lock)
+
+
 def test_a_companion_brings_no_flags_either(lock: Path) -> None:
     changed(lock, lambda document: document.update(flags=["-hfd", "user/repo"]))
     read = read_lock(lock)

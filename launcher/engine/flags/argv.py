@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from launcher.engine.flags.companion_flags import names_remote_file
+from launcher.engine.flags.pinned_flags import PRESETS
 from launcher.engine.flags.taskset import taskset_prefix
 from launcher.engine.flags.user_flags import SPELLINGS, WORKLOAD_FLAGS, is_flag, split_flags
 from launcher.errors import UsageError
@@ -99,6 +100,9 @@ _FATAL = {
     "--usage": "llama-server would print it and end",
     "--list-devices": "llama-server would print them and end",
     "--completion-bash": "llama-server would print it and end",
+    **dict.fromkeys(("-cl", "--cache-list"), "llama-server would print it and end"),
+    # common/arg.cpp at 0c1e570
+    **dict.fromkeys(PRESETS, "it names a model, a port and sizes of its own"),
 }
 
 
@@ -160,6 +164,7 @@ def server_argv(
         builder.add_if_known("--offline")
     builder.add_if_known("-lv", "4")  # below 4 the log leaves out the buffer sizes
     _check_profile_flags(profile_flags, capabilities)
+    _check_user_flags(builder, profile_flags)  # those in a lock may be anything
     user = _check_user_flags(builder, user_flags)
     given = {name for name, _ in split_flags(user_flags)}
     argv = [*taskset_prefix(plan.cpus), program]

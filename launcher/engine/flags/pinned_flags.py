@@ -79,6 +79,14 @@ PINNED_ARITIES: dict[str, int] = {
     "--control-vector-layer-range": 2,
 }
 
+# Flags that name a model of the Hub, and a port and sizes with it (common/arg.cpp).
+PRESETS = tuple(
+    flag
+    for flag in _SWITCHES.split()
+    if flag.startswith(("--embd-", "--fim-", "--gpt-oss-", "--vision-"))
+    and flag.endswith(("-default", "-spec"))
+)
+
 # How many words followed a removed flag, and what is written now (common/arg.cpp: arg_removed; the load-mode
 # ones from the `--help` of 7e4c0a9).
 REMOVED_FLAGS: dict[str, tuple[int, str]] = {
