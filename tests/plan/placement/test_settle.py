@@ -74,7 +74,9 @@ def test_a_pool_holds_no_more_than_its_requests_can_use() -> None:
     text = refused(4 * 8192 + 256, 8192, 4)
     assert text is not None
     assert text.startswith("a context of 33024 tokens for 4 requests: ")
-    assert "-c 32768" in text
+    assert text.endswith(
+        "; -c 32768, or add -- --rope-scaling yarn --rope-scale 4 (stretched: it answers, how well is not known)"
+    )
 
 
 def settled(**fields: object) -> tuple[int, int, CacheType, CacheType, FlashAttention]:

@@ -10,13 +10,22 @@ from launcher.errors import EngineFailed
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST, Basis
 from launcher.plan.memory.budget import read_budgets
+from launcher.plan.memory.simulated import placement_question
 from launcher.plan.modes import CacheType
 from launcher.plan.oracle import Answer, HostTensor, Question, Refusal
+from launcher.plan.placement.arrange import Arrangement, PlanningCase, arrange, read_case
+from launcher.plan.placement.settle import settle
 from launcher.plan.plan import Shortfall
 from launcher.plan.search.choice import Choice
 from launcher.plan.search.search import search
 from launcher.plan.search.task import Offer, Task
-from launcher.plan.search.verify import MOST_SIMULATIONS, ModelSimulator
+from launcher.plan.search.verify import (
+    MOST_SIMULATIONS,
+    ModelSimulator,
+    SimulationBudget,
+    Verdict,
+    verify,
+)
 from launcher.plan.workload import Limits, Workload
 from launcher.units import GIB, MIB
 from tests.plan.answering import Oracle, holding
@@ -24,6 +33,8 @@ from tests.plan.planned import make_plan
 from tests.plan.shapes import cards, machine, model
 
 ONE_CARD = machine(*cards(900))
+USUAL = Workload(ctx_size=4096, ubatch_size=512, cache_type_k=CacheType.F16, cache_type_v=CacheType.F16)
+SILENT = Refusal(reason="none", model_refused=False)
 
 
 def plan_with(oracle: Oracle, *names: str, box: Machine = ONE_CARD, limits: Limits | None = None) -> Choice:
@@ -31,8 +42,7 @@ def plan_with(oracle: Oracle, *names: str, box: Machine = ONE_CARD, limits: Limi
         Offer(quant=name, model=model("qwen3moe"), simulator=ModelSimulator(oracle=oracle, path="m.gguf"))
         for name in names or ("Q4_0",)
     ]
-    usual = Workload(ctx_size=4096, ubatch_size=512, cache_type_k=CacheType.F16, cache_type_v=CacheType.F16)
-    return search(offers, Task(machine=box, workload=usual, limits=limits or Limits()))
+    return search(offers, Task(machine=box, workload=USUAL, limits=limits or Limits()))
 
 
 def test_a_confirmed_plan_carries_simulated_amounts() -> None:
@@ -188,3 +198,91 @@ def test_a_better_quant_that_fits_by_simulation_alone_is_taken() -> None:
     short = next(mib for mib in range(900, 300, -4) if quant(Oracle(lambda _: silent), mib) == "Q4_0")
     assert quant(Oracle(holding({})), short) == "Q8_0"
     assert quant(Oracle(holding({HOST: 1 << 20})), short) is None
+
+
+def arranged(*free_mib: int) -> tuple[PlanningCase, Arrangement]:
+    """A model as our figures place it on cards."""
+    case = read_case(model("qwen3moe"), "Q4_0", machine(*cards(*free_mib)), USUAL, Limits())
+    return case, arrange(case, settle(case.architecture, USUAL, 4096), USUAL)
+
+
+def verified(
+    oracle: Oracle, case: PlanningCase, first: Arrangement, budget: SimulationBudget, reserved: int = 0
+) -> Verdict | None:
+    simulator = ModelSimulator(oracle=oracle, path="m.gguf")
+    return verify(budget, simulator, case, USUAL, first, reserved=reserved)
+
+
+def by_turns(*answers: Answer | Refusal | dict[str, int]) -> Oracle:
+    """An oracle that gives these answers in turn, the last for ever; a dictionary is MiB of compute."""
+    oracle = Oracle(lambda _: SILENT)
+
+    def answer(question: Question) -> Answer | Refusal:
+        turn = answers[min(len(oracle.questions), len(answers)) - 1]
+        return holding(turn)(question) if isinstance(turn, dict) else turn
+
+    oracle = Oracle(answer)
+    return oracle
+
+
+def test_all_that_our_figures_were_too_high_by_is_given_back() -> None:
+    """Estimates with their doubt: what the simulator finds is 1 MiB of weights, 2 of caches, 1 of compute."""
+    case, first = arranged(230)
+    oracle = Oracle(holding({}))
+    assert verified(oracle, case, first, SimulationBudget()) is not None
+    parts = {row.where: (row.weights, row.kv, row.compute) for row in first.ledger}
+    assert any(amount.band_bytes for amounts in parts.values() for amount in amounts)
+    surplus = {
+        where: sum(amount.n_bytes + amount.band_bytes for amount in amounts) - 4 * MIB
+        for where, amounts in parts.items()
+    }
+    second = arrange(case, first.settled, USUAL, surplus).placement
+    assert second != first.placement
+    assert oracle.questions[1] == replace(
+        placement_question(first.settled.parameters, second, "m.gguf", case.machine.devices),
+        n_draft=oracle.questions[1].n_draft,
+    )
+
+
+def test_what_fits_to_the_byte_fits() -> None:
+    case, first = arranged(230)
+    verdict = verified(Oracle(holding({"CUDA0": 227})), case, first, SimulationBudget())
+    assert verdict is not None
+    assert verdict.simulated.ledger[0].free_bytes == 0
+    assert verdict.fits
+    assert verdict.arrangement.placement == first.placement
+
+
+@pytest.mark.parametrize("after", [{"CUDA0": 1000}, SILENT])
+def test_what_fits_is_kept_when_more_does_not(after: dict[str, int] | Refusal) -> None:
+    case, first = arranged(230)
+    verdict = verified(by_turns({}, {"CUDA0": 1000}, after), case, first, SimulationBudget())
+    assert verdict is not None
+    assert verdict.fits
+    assert verdict.arrangement.placement == first.placement
+
+
+def test_what_did_not_fit_is_said_when_the_simulator_falls_silent() -> None:
+    case, first = arranged(230)
+    verdict = verified(by_turns({"CUDA0": 1000}, SILENT), case, first, SimulationBudget())
+    assert verdict is not None
+    assert not verdict.fits
+
+
+def test_of_placements_that_hold_as_much_the_first_is_kept() -> None:
+    case, first = arranged(300, 300)
+    oracle = Oracle(holding({"CUDA0": 200}))
+    verdict = verified(oracle, case, first, SimulationBudget())
+    assert verdict is not None
+    assert [question.tensor_split for question in oracle.questions] == [(6, 7), (13,)]
+    assert verdict.arrangement.placement == first.placement
+
+
+@pytest.mark.parametrize(("left", "reserved", "asked"), [(8, 0, 4), (3, 1, 2), (2, 1, 1), (1, 1, 1)])
+def test_simulations_are_left_to_others(left: int, reserved: int, asked: int) -> None:
+    """Each answer shows room for more on the card; the first question is always asked."""
+    case, first = arranged(100)
+    oracle, budget = Oracle(holding({})), SimulationBudget(left=left)
+    assert verified(oracle, case, first, budget, reserved) is not None
+    assert len(oracle.questions) == asked
+    assert budget.left == left - asked
