@@ -106,8 +106,36 @@ class ProjectorAnswer:
     engine: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitQuestion:
+    """A llama-server line before `--fit`: what the engine's common_fit_params (common/fit.cpp) is given."""
+
+    question: Question  # with the context 0 where the line leaves it open
+    layers_given: bool = False  # `-ngl`, be it `all`: fit leaves the layers alone
+    targets: tuple[int, ...]  # bytes to leave free, a number for each device; of the host if there is none
+    least_ctx_size: int  # the context is not shortened below it
+    host_bytes: int  # RAM in total, which fit counts if there is no device
+    companion: Question | None = None  # a draft model, which fit counts with the model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """A line as `--fit` leaves it: also what it has changed before it gave up."""
+
+    gave_up: bool
+    ctx_size: int
+    n_gpu_layers: int | None  # None: all layers
+    tensor_split: tuple[float, ...]
+    overrides: tuple[TensorOverride, ...]
+    engine: str
+
+
 class Oracle(Protocol):
     def simulate(self, question: Question) -> Answer | Refusal: ...
+
+
+class FitOracle(Protocol):
+    def fit(self, question: FitQuestion) -> Fitted | Refusal: ...
 
 
 class ProjectorOracle(Protocol):

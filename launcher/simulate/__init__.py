@@ -9,6 +9,7 @@ run.py            one simulation: load, build the context, reserve the graphs, r
 devices.py        virtual devices, their buffers and C callbacks
 op_callbacks.py   what a virtual device answers about one operation
 meta.py           --split-mode tensor: llama.cpp's one device divided among the real ones
+fit.py            llama-server's --fit, by the engine's own code
 projector.py      multimodal projectors, by libmtmd's own account
 rows.py           llama.cpp's accounts as the rows of an answer
 log.py            what only the log says

@@ -22,9 +22,17 @@ from types import TracebackType
 from typing import Self
 
 from launcher.machine.machine import Device
-from launcher.plan.oracle import Answer, ProjectorAnswer, ProjectorQuestion, Question, Refusal
-from launcher.simulate.limits import MOST_RESIDENT_BYTES, WATCH_S, Limits
-from launcher.simulate.wire import Json, answer_from, projector_answer_from, to_json
+from launcher.plan.oracle import (
+    Answer,
+    FitQuestion,
+    Fitted,
+    ProjectorAnswer,
+    ProjectorQuestion,
+    Question,
+    Refusal,
+)
+from launcher.simulate.limits import MOST_RESIDENT_BYTES, MOST_TRIALS, WATCH_S, Limits
+from launcher.simulate.wire import Json, answer_from, fitted_from, projector_answer_from, to_json
 from launcher.units import GIB, MIB, one_line
 
 # Private memory of one worker, touched or not: llama.cpp reserves much more than it uses, over 1 GiB for
@@ -89,6 +97,15 @@ class SimulatorPool:
         reply = self._ask(question.devices, {"projector": to_json(question)})
         return reply if isinstance(reply, Refusal) else projector_answer_from(reply)
 
+    def fit(self, question: FitQuestion) -> Fitted | Refusal:
+        """Return what llama-server's `--fit` would make of a line."""
+        devices = question.question.devices
+        if question.companion is not None:
+            others = (device for device in question.companion.devices if device not in devices)
+            devices = (*devices, *others)
+        reply = self._ask(devices, {"fit": to_json(question)}, n_simulations=MOST_TRIALS)
+        return reply if isinstance(reply, Refusal) else fitted_from(reply)
+
     def close(self) -> None:
         for worker in self._workers.values():
             worker.end()
@@ -102,12 +119,12 @@ class SimulatorPool:
     ) -> None:
         self.close()
 
-    def _ask(self, devices: tuple[Device, ...], request: Json) -> Json | Refusal:
+    def _ask(self, devices: tuple[Device, ...], request: Json, *, n_simulations: int = 1) -> Json | Refusal:
         worker = self._worker_for(devices)
         if isinstance(worker, Refusal):
             return worker
         try:
-            reply = worker.ask(request, self._timeout_s)
+            reply = worker.ask(request, self._timeout_s, n_simulations=n_simulations)
         except _WorkerLost as lost:
             del self._workers[devices]
             reason = f"{worker.engine}: {lost}"
@@ -178,12 +195,12 @@ class _Worker:
         self._unread = b""
         self.limits = Limits(self._process.pid, most_bytes=resident_limit_bytes)
 
-    def ask(self, message: Json, timeout_s: float) -> Json:
+    def ask(self, message: Json, timeout_s: float, *, n_simulations: int = 1) -> Json:
         """Send `message` and return the reply. Raises _WorkerLost, after which the worker is gone."""
         stdin = self._process.stdin
         if stdin is None:
             raise _WorkerLost("it has no input")
-        self.limits.begin()
+        self.limits.begin(n_simulations)
         try:
             stdin.write(json.dumps(message).encode() + b"\n")
             stdin.flush()

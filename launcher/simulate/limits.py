@@ -13,6 +13,9 @@ MOST_RESIDENT_BYTES = 160 * MIB
 # Measured: 0.7 s at most, for Kimi K2.5 on eight devices, where a worker takes 0.2 s to start.
 _MOST_COMPUTING_S = 3.0
 _MOST_STARTS = 15.0  # on a slow machine: so many times what this worker took to start
+# `--fit` simulates once for each placement that it tries: so many times the computing, and twice the memory,
+# because what one load leaves behind is in the way of the next.
+MOST_TRIALS = 40
 WATCH_S = 0.02  # between two looks
 
 
@@ -32,10 +35,11 @@ class Limits:
         self._most_bytes = most_bytes
         self._most_computing_s = _MOST_COMPUTING_S
         self._begun = 0.0
+        self._n_simulations = 1
 
-    def begin(self) -> None:
-        """Count from now on: another question is asked."""
-        self._begun = self._cost().computing_s
+    def begin(self, n_simulations: int = 1) -> None:
+        """Count from now on: another question is asked, which takes so many simulations."""
+        self._begun, self._n_simulations = self._cost().computing_s, n_simulations
 
     def started(self) -> None:
         """Take what the worker has computed so far as the measure of this machine."""
@@ -44,10 +48,12 @@ class Limits:
     def overrun(self) -> str | None:
         """Say which limit is exceeded; None if none is."""
         cost = self._cost()
-        if cost.resident_bytes > self._most_bytes:
-            return f"it needs more than {format_bytes(self._most_bytes)} of memory"
-        if cost.computing_s - self._begun > self._most_computing_s:
-            return f"it needs more than {self._most_computing_s:.0f} s of computing"
+        most_bytes = self._most_bytes * min(self._n_simulations, 2)
+        if cost.resident_bytes > most_bytes:
+            return f"it needs more than {format_bytes(most_bytes)} of memory"
+        most_computing_s = self._most_computing_s * self._n_simulations
+        if cost.computing_s - self._begun > most_computing_s:
+            return f"it needs more than {most_computing_s:.0f} s of computing"
         return None
 
     def _cost(self) -> Cost:

@@ -81,7 +81,7 @@ class Simulator:
 
     def _simulate(self, question: Question, *, like_fit: bool) -> Answer | Refusal:
         llama = self.binding.llama
-        parameters = _ModelParameters(self.binding, self.virtual, question)
+        parameters = ModelParameters(self.binding, self.virtual, question)
         model = llama.llama_model_load_from_file(os.fsencode(question.model), parameters.struct)
         if not model:
             return self._refusal()
@@ -91,7 +91,7 @@ class Simulator:
                 meta = MetaDevice(self.binding, self.virtual, model, question.devices)
             # recurrent states are allocated in spite of no_alloc
             with self.virtual.counting() as states:
-                context = llama.llama_init_from_model(model, _context_parameters(llama, question))
+                context = llama.llama_init_from_model(model, context_parameters(llama, question))
             if not context:
                 return self._refusal()
             try:
@@ -205,7 +205,7 @@ def _refuse_split_mode(question: Question, *, like_fit: bool) -> Refusal | None:
     return None
 
 
-class _ModelParameters:
+class ModelParameters:
     """llama_model_params as common_model_params_to_llama (common/common.cpp) sets them, and their arrays."""
 
     def __init__(self, binding: Binding, virtual: VirtualDevices, question: Question) -> None:
@@ -213,12 +213,12 @@ class _ModelParameters:
         buffer_types = {HOST: binding.base.ggml_backend_cpu_buffer_type()} | virtual.buffer_types
         addresses = [virtual.addresses[device.id] for device in question.devices]
         self._devices = (ctypes.c_void_p * (len(addresses) + 1))(*addresses)
-        self._overrides = (BufferTypeOverride * (len(question.overrides) + 1))()
-        for record, override in zip(self._overrides, question.overrides, strict=False):
+        self.overrides = (BufferTypeOverride * (len(question.overrides) + 1))()
+        for record, override in zip(self.overrides, question.overrides, strict=False):
             record.pattern, record.buft = override.pattern.encode(), buffer_types[override.where]
         self._split = (ctypes.c_float * _MAX_DEVICES)(*question.tensor_split)
         struct.devices = ctypes.addressof(self._devices)
-        struct.tensor_buft_overrides = ctypes.addressof(self._overrides) if question.overrides else None
+        struct.tensor_buft_overrides = ctypes.addressof(self.overrides) if question.overrides else None
         struct.tensor_split = ctypes.addressof(self._split)
         struct.n_gpu_layers = _ALL_LAYERS if question.n_gpu_layers is None else question.n_gpu_layers
         struct.split_mode = _SPLIT_MODES[question.split_mode]
@@ -231,7 +231,7 @@ class _ModelParameters:
         struct.no_alloc = True
 
 
-def _context_parameters(llama: Any, question: Question) -> Any:
+def context_parameters(llama: Any, question: Question) -> Any:
     """Return llama_context_params as common_context_params_to_llama (common/common.cpp) sets them."""
     struct = llama.llama_context_default_params()
     struct.n_ctx = question.ctx_size

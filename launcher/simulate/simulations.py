@@ -27,9 +27,17 @@ from launcher.machine.probe.proc_files import KernelFiles
 from launcher.models.hollow_copies import write_hollow
 from launcher.models.located import LocalFiles, Located
 from launcher.models.store import prune_to_count
-from launcher.plan.oracle import Answer, ProjectorAnswer, ProjectorQuestion, Question, Refusal
+from launcher.plan.oracle import (
+    Answer,
+    FitQuestion,
+    Fitted,
+    ProjectorAnswer,
+    ProjectorQuestion,
+    Question,
+    Refusal,
+)
 from launcher.simulate.client import SimulatorPool
-from launcher.simulate.wire import answer_from, projector_answer_from, to_json
+from launcher.simulate.wire import answer_from, fitted_from, projector_answer_from, to_json
 from launcher.system.atomic_files import write_atomically
 from launcher.system.json_object import parse_json
 from launcher.system.settings import Settings
@@ -39,7 +47,7 @@ _ANSWER_FORMAT = 1  # raised whenever the simulator itself answers differently
 _MAX_ANSWERS = 4096  # kept, of about 2 KB each
 _MAX_HOLLOW_COPIES = 64  # kept, of up to 8 MB each on disk (a model of Kimi's size)
 
-_Result = TypeVar("_Result", Answer | Refusal, ProjectorAnswer | Refusal)
+_Result = TypeVar("_Result", Answer | Refusal, ProjectorAnswer | Refusal, Fitted | Refusal)
 
 
 class Simulations:
@@ -79,6 +87,12 @@ class Simulations:
             lambda: self._projector_key(question),
             projector_answer_from,
             lambda simulators: simulators.simulate_projector(question),
+        )
+
+    def fit(self, question: FitQuestion) -> Fitted | Refusal:
+        """Return what llama-server's `--fit` would make of a line."""
+        return self._answer(
+            lambda: self._fit_key(question), fitted_from, lambda simulators: simulators.fit(question)
         )
 
     def close(self) -> None:
@@ -163,6 +177,16 @@ class Simulations:
     def _projector_key(self, question: ProjectorQuestion) -> str:
         devices = tuple(_without_state(device, with_free=False) for device in question.devices)
         return self._hash(to_json(replace(question, devices=devices, model=_digest(self._located))))
+
+    def _fit_key(self, question: FitQuestion) -> str:
+        # a draft model by its path, size and time: its digest is another Simulations'
+        about = to_json(question)
+        about["question"]["model"] = _digest(self._located)
+        if question.companion is not None:
+            with contextlib.suppress(OSError):
+                state = Path(question.companion.model).stat()
+                about["companion_file"] = [state.st_size, state.st_mtime_ns]
+        return self._hash(about)
 
     def _hash(self, about: dict[str, Any]) -> str:
         if self._simulated_by is None and self._engine is not None:

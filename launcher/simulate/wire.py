@@ -10,6 +10,8 @@ from launcher.plan.modes import CacheType, FlashAttention, LazyMode, LoadMode, S
 from launcher.plan.oracle import (
     Answer,
     BufferRow,
+    FitQuestion,
+    Fitted,
     HostTensor,
     ProjectorAnswer,
     ProjectorQuestion,
@@ -20,7 +22,10 @@ from launcher.plan.oracle import (
 Json = dict[str, Any]
 
 
-def to_json(value: Question | Answer | ProjectorQuestion | ProjectorAnswer | Refusal | Device) -> Json:
+Message = Question | Answer | ProjectorQuestion | ProjectorAnswer | FitQuestion | Fitted | Refusal | Device
+
+
+def to_json(value: Message) -> Json:
     """Return the fields by name, nested."""
     return dataclasses.asdict(value)  # enums are strings already
 
@@ -56,6 +61,28 @@ def answer_from(data: Json) -> Answer:
             "rows": tuple(BufferRow(**row) for row in data["rows"]),
             "graph_splits": tuple(data["graph_splits"]),
             "host_tensors": tuple(HostTensor(**tensor) for tensor in data["host_tensors"]),
+        }
+    )
+
+
+def fit_question_from(data: Json) -> FitQuestion:
+    companion = data["companion"]
+    return FitQuestion(
+        **{
+            **data,
+            "question": question_from(data["question"]),
+            "targets": tuple(data["targets"]),
+            "companion": None if companion is None else question_from(companion),
+        }
+    )
+
+
+def fitted_from(data: Json) -> Fitted:
+    return Fitted(
+        **{
+            **data,
+            "tensor_split": tuple(data["tensor_split"]),
+            "overrides": tuple(TensorOverride(**override) for override in data["overrides"]),
         }
     )
 

@@ -15,8 +15,15 @@ import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from launcher.plan.oracle import Answer, ProjectorAnswer, Refusal
-from launcher.simulate.wire import Json, device_from, projector_question_from, question_from, to_json
+from launcher.plan.oracle import Answer, Fitted, ProjectorAnswer, Refusal
+from launcher.simulate.wire import (
+    Json,
+    device_from,
+    fit_question_from,
+    projector_question_from,
+    question_from,
+    to_json,
+)
 
 if TYPE_CHECKING:
     from launcher.simulate.run import Simulator
@@ -71,7 +78,10 @@ def _limit_memory(n_bytes: int) -> None:
 def _answer(simulator: Simulator, lib_dir: Path, request: Json) -> Json:
     try:
         if "projector" in request:
-            result: Answer | ProjectorAnswer | Refusal = _projector(simulator, lib_dir, request["projector"])
+            result: Answer | ProjectorAnswer | Fitted | Refusal
+            result = _projector(simulator, lib_dir, request["projector"])
+        elif "fit" in request:
+            result = _fit(simulator, lib_dir, request["fit"])
         else:
             result = simulator.simulate(question_from(request["question"]), like_fit=request["like_fit"])
     except Exception as error:  # noqa: BLE001 - reported to the client, which raises it
@@ -87,6 +97,17 @@ def _projector(simulator: Simulator, lib_dir: Path, question: Json) -> Projector
     try:
         projectors = ProjectorSimulator(lib_dir, simulator.virtual)
         return projectors.simulate(projector_question_from(question))
+    except Unavailable as error:
+        return Refusal(reason=str(error), model_refused=False, unavailable=True)
+
+
+def _fit(simulator: Simulator, lib_dir: Path, question: Json) -> Fitted | Refusal:
+    # libllama-common is only loaded if it is asked
+    from launcher.simulate.abi.layout_check import Unavailable  # noqa: PLC0415
+    from launcher.simulate.fit import FitSimulator  # noqa: PLC0415
+
+    try:
+        return FitSimulator(lib_dir, simulator).fit(fit_question_from(question))
     except Unavailable as error:
         return Refusal(reason=str(error), model_refused=False, unavailable=True)
 

@@ -228,7 +228,7 @@ def _sort_in(reading: _Reading, name: str, words: tuple[str, ...]) -> None:
         reading.address[words[0]] = words[1]
     elif name in HANDLERS:
         _apply(reading, name, words[-1])
-    elif name != "-fitt":
+    else:
         reading.others += words
 
 

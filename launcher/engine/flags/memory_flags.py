@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from launcher.plan.amounts import HOST
-from launcher.plan.check.configuration import AUTO_SLOTS, Configuration
+from launcher.plan.check.configuration import AUTO_SLOTS, WHOLE_CONTEXT, Configuration
 from launcher.plan.expert_pattern import EXPERTS, block_pattern
 from launcher.plan.modes import CacheType, FlashAttention, LazyMode, LoadMode, SplitMode, TensorOverride
 from launcher.plan.overrides import parse_rules
@@ -23,6 +23,7 @@ TRUE = frozenset({"on", "enabled", "true", "1"})
 FALSE = frozenset({"off", "disabled", "false", "0"})
 AUTO = frozenset({"auto", "-1"})
 _INT_MAX = (1 << 31) - 1  # of std::stoi, on every machine that llama.cpp runs on
+_MAX_DEVICES = 16  # llama_max_devices (src/llama.cpp)
 MOST_BLOCKS = 512  # LLAMA_MAX_LAYERS (src/llama-hparams.h): patterns for blocks beyond it match nothing
 
 OTHER_SPELLINGS: dict[str, tuple[str, ...]] = {
@@ -102,6 +103,7 @@ MEMORY_VARIABLES = {
     "LLAMA_ARG_CTX_CHECKPOINTS": "-ctxcp",
     "LLAMA_ARG_FIT": "-fit",
     "LLAMA_ARG_FIT_CTX": "-fitc",
+    "LLAMA_ARG_FIT_TARGET": "-fitt",
 }
 
 # Flags that send single tensors to a place. In the order typed, the first that matches a tensor decides.
@@ -226,6 +228,21 @@ def _locked(settings: MemorySettings, _: str) -> None:
     settings.fields["locks_pages"] = not unmapped
 
 
+def _context(settings: MemorySettings, value: str) -> None:
+    settings.fields["ctx_size"] = size = _integer(value, 0)
+    if not size:
+        settings.fields["fit_ctx"] = WHOLE_CONTEXT
+
+
+def _targets(value: str) -> tuple[int, ...]:
+    # One for every device, or one a device; further devices keep the default (common/arg.cpp, --fit-target).
+    parts = re.split(r"[,/]+", value)
+    if len(parts) >= _MAX_DEVICES:
+        raise ValueError(value)
+    sizes = [_integer(part, 0) * MIB for part in parts]
+    return tuple(sizes * _MAX_DEVICES if len(sizes) == 1 else sizes)
+
+
 def _cache_ram(settings: MemorySettings, value: str) -> None:
     size = _integer(value, -_INT_MAX)
     settings.fields["cache_ram_bytes"] = None if size < 0 else size * MIB
@@ -255,7 +272,7 @@ def _pooling(settings: MemorySettings, value: str) -> None:
 
 
 HANDLERS: dict[str, Handler] = {
-    "-c": _number("ctx_size", 0),
+    "-c": _context,
     "--kv-unified-per-slot": _number("ctx_per_slot", 0),
     "-np": _slots,
     "-b": _number("batch_size", 1),
@@ -278,6 +295,7 @@ HANDLERS: dict[str, Handler] = {
     "-ctv": _parsed("cache_type_v", CacheType),
     "-fa": _parsed("flash_attn", _flash),
     "-fit": _parsed("fit", _onoff),
+    "-fitt": _parsed("fit_targets", _targets),
     "-dev": _parsed("devices", _devices),
     "-sm": _parsed("split_mode", SplitMode),
     "-ts": _parsed("tensor_split", _split),

@@ -26,6 +26,8 @@ AUTO_SLOTS = 4
 _CACHE_RAM_BYTES = 8 * GIB  # common_params.cache_ram_mib
 _CHECKPOINTS = 32  # common_params.n_ctx_checkpoints
 _FIT_CTX = 4096  # common_params.fit_params_min_ctx: `--fit` does not go below
+# What `-c 0` makes of it (common/arg.cpp): the training context, of which fit takes nothing.
+WHOLE_CONTEXT = (1 << 32) - 1
 _MAX_CUDA_DEVICES = 16  # GGML_CUDA_MAX_DEVICES (ggml-cuda.h)
 
 # Any override, even if it matches no tensor, switches pipeline parallelism off (llama_context's
@@ -70,6 +72,7 @@ class Configuration:
     ctx_checkpoints: int = _CHECKPOINTS
     fit: bool = True
     fit_ctx: int = _FIT_CTX
+    fit_targets: tuple[int, ...] = ()  # bytes that `--fit` leaves free, by device
     all_outputs: bool = False  # reserve logits for the whole batch (embeddings)
     rope: Rope = Rope()
 

@@ -9,7 +9,7 @@ from launcher.engine.flags.memory_flags import HANDLERS, MEMORY_VARIABLES, OTHER
 from launcher.engine.flags.pinned_flags import PINNED_ARITIES, REMOVED_FLAGS
 from launcher.errors import UsageError
 from launcher.plan.amounts import HOST
-from launcher.plan.check.configuration import Configuration
+from launcher.plan.check.configuration import WHOLE_CONTEXT, Configuration
 from launcher.plan.expert_pattern import EXPERTS, matched_names
 from launcher.plan.modes import CacheType, FlashAttention, LazyMode, LoadMode, SplitMode, TensorOverride
 from launcher.units import GIB, MIB
@@ -54,7 +54,11 @@ def test_slots_and_their_pool(line: str, slots: int, *, shared: bool) -> None:
     ("line", "changed"),
     [
         ("-c 8192 -b 4096 -ub 1024", {"ctx_size": 8192, "batch_size": 4096, "ubatch_size": 1024}),
-        ("--ctx_size 0", {"ctx_size": 0}),
+        ("--ctx_size 0", {"ctx_size": 0, "fit_ctx": WHOLE_CONTEXT}),
+        ("-c 0 -fitc 2048", {"ctx_size": 0, "fit_ctx": 2048}),
+        ("--fit-target 512", {"fit_targets": (512 * MIB,) * 16}),
+        ("-fitt 512,2048", {"fit_targets": (512 * MIB, 2048 * MIB)}),
+        ("-fitt 1/0", {"fit_targets": (MIB, 0)}),
         ("-ctk q8_0 --cache-type-v q4_0", {"cache_type_k": CacheType.Q8_0, "cache_type_v": CacheType.Q4_0}),
         ("-fa on", {"flash_attn": FlashAttention.ON}),
         ("-fa 1", {"flash_attn": FlashAttention.ON}),
