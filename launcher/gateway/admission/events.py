@@ -1,0 +1,183 @@
+"""What happens to models and requests, and what is to be done about it. Pure.
+
+Times are seconds of any steady clock. Every effect but Admit and Refuse is answered by an event:
+Plan by Planned or Failed, Load by Loaded or Failed, Unload by Stopped, Measure by Measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from launcher.gateway.admission.state import Bytes, Model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A model can be asked for, or its settings changed; `model` may be ready already (adopted)."""
+
+    name: str
+    model: Model
+    now: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forgotten:
+    """A model cannot be asked for any more; it goes once it is out."""
+
+    name: str
+    now: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrived:
+    request: str
+    model: str
+    now: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A request is answered, or its client is gone, whether it was admitted or not."""
+
+    request: str
+    now: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    name: str
+    needs: Bytes
+    load_s: float
+    now: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    name: str
+    seen: Bytes | None  # what it takes; None if nobody can tell
+    load_s: float
+    now: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """It could not be planned or loaded; nothing of it runs."""
+
+    name: str
+    sentence: str
+    now: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stopped:
+    """Its process is gone, asked for or not."""
+
+    name: str
+    now: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StayedUp:
+    """It could not be unloaded: it runs on."""
+
+    name: str
+    now: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Memory that is free for our models; places that no driver tells of are absent."""
+
+    free: Bytes
+    now: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadAsked:
+    name: str
+    now: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnloadAsked:
+    """Unload it as soon as it is idle."""
+
+    name: str
+    now: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ticked:
+    """Time has passed."""
+
+    now: float
+
+
+Event = (
+    Known
+    | Forgotten
+    | Arrived
+    | Ended
+    | Planned
+    | Loaded
+    | Failed
+    | Stopped
+    | StayedUp
+    | Measured
+    | LoadAsked
+    | UnloadAsked
+    | Ticked
+)
+
+# ---- effects ----
+
+
+class Refusal(StrEnum):
+    """Why a request is refused."""
+
+    UNKNOWN_MODEL = "unknown_model"
+    DOES_NOT_FIT = "does_not_fit"
+    QUEUE_FULL = "queue_full"
+    WAITED_TOO_LONG = "waited_too_long"
+    LOAD_FAILED = "load_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    request: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refuse:
+    request: str
+    why: Refusal
+    sentence: str
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Load the model within `needs`."""
+
+    model: str
+    needs: Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Tell what is free, again and again until no memory is on its way back."""
+
+
+Effect = Admit | Refuse | Plan | Load | Unload | Measure

@@ -1,0 +1,204 @@
+"""Do what a state allows: admit requests, start and unload models, refuse what cannot be. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from launcher.gateway.admission.choose import (
+    by_turn,
+    fits,
+    fits_beside_pinned,
+    in_turn,
+    lacking,
+    make_room,
+    use_now,
+    waited_s,
+)
+from launcher.gateway.admission.events import Admit, Effect, Load, Plan, Refusal, Refuse, Unload
+from launcher.gateway.admission.state import HOLDING, STAYING, Model, Phase, Policy, State, Waiting, Yielding
+from launcher.units import format_bytes
+
+Next = tuple[State, tuple[Effect, ...]]
+
+_A_REQUEST_S = 10.0  # what one is taken to last when Retry-After is guessed
+
+
+def settle(state: State, now: float, policy: Policy) -> Next:
+    """Return the state in which nothing more can be done at this time, and what was done."""
+    state, late = _refuse_late(state, now, policy)
+    state, idle = _unload_idle(state, now)
+    # first, so that a model which has just been loaded is busy before room is made for others
+    state, admitted = _admit(_still_yielding(state, policy), now, policy)
+    state, started = _start_in_turn(state, now, policy)
+    return state, (*late, *idle, *admitted, *started)
+
+
+def refuse_all(state: State, name: str, why: Refusal, sentence: str, retry_s: float | None = None) -> Next:
+    """Refuse every request that waits for the model."""
+    refused = state.waits_for(name)
+    state = replace(state, waiting=tuple(each for each in state.waiting if each.model != name))
+    return state, tuple(
+        Refuse(request=each.request, why=why, sentence=sentence, retry_after_s=retry_s) for each in refused
+    )
+
+
+def retry_after_s(state: State, name: str) -> float:
+    """Guess when a request for the model would be answered: after those that wait and their loads."""
+    loads = {each.model for each in state.waiting if state.models[each.model].phase is not Phase.READY}
+    ahead = sum(state.models[other].load_s for other in loads | {name})
+    return min(600.0, max(1.0, ahead + _A_REQUEST_S * len(state.waits_for(name))))
+
+
+def _refuse_late(state: State, now: float, policy: Policy) -> Next:
+    late = {each.request for each in state.waiting if now - each.since >= policy.most_wait_s}
+    if not late:
+        return state, ()
+    effects = tuple(
+        Refuse(
+            request=each.request,
+            why=Refusal.WAITED_TOO_LONG,
+            sentence=f"{each.model} did not become free within {policy.most_wait_s:.0f} s",
+            retry_after_s=retry_after_s(state, each.model),
+        )
+        for each in state.waiting
+        if each.request in late
+    )
+    return replace(state, waiting=tuple(w for w in state.waiting if w.request not in late)), effects
+
+
+def _unload_idle(state: State, now: float) -> Next:
+    wanted = {each.model for each in state.waiting}
+    idle = [
+        name
+        for name, model in state.models.items()
+        if model.is_idle
+        and not model.pinned
+        and model.ttl_s is not None
+        and now - model.used_at >= model.ttl_s
+        and name not in wanted
+    ]
+    return _unload(state, idle)
+
+
+def _unload(state: State, names: Iterable[str]) -> Next:
+    effects: list[Effect] = []
+    for name in names:
+        state = state.having(name, replace(state.models[name], phase=Phase.STOPPING))
+        effects.append(Unload(name))
+    return state, tuple(effects)
+
+
+def _start_in_turn(state: State, now: float, policy: Policy) -> Next:
+    """Start what fits, in turn; make room for the first that does not."""
+    effects: list[Effect] = []
+    turns = in_turn(state, policy)
+    blocked: str | None = None  # the first in turn that has to wait
+    for name in turns:
+        model = state.models[name]
+        if model.phase is Phase.UNPLANNED:
+            state = state.having(name, replace(model, phase=Phase.PLANNING))
+            effects.append(Plan(name))
+        elif not fits_beside_pinned(state, model.needs):
+            state, refused = refuse_all(state, name, Refusal.DOES_NOT_FIT, _does_not_fit(state, name))
+            state = state.having(name, replace(state.models[name], asked_for=False))
+            effects += refused
+        elif fits(model.needs, state.held(HOLDING), state.capacity) and _leaves_room(
+            state, name, blocked, now, policy
+        ):
+            state = state.having(name, replace(model, phase=Phase.LOADING))
+            effects.append(Load(name, model.needs))
+        elif blocked is None:
+            blocked = name
+            state, unloaded = _make_room_for(state, name, now, policy)
+            effects += unloaded
+    return state, tuple(effects)
+
+
+def _leaves_room(state: State, name: str, blocked: str | None, now: float, policy: Policy) -> bool:
+    """Tell if the model may start before another that came first and has to wait."""
+    if blocked is None:
+        return True
+    yielding = () if state.yielding is None else state.yielding.models
+    after = state.held(STAYING, but_not=yielding)
+    for place, n_bytes in state.models[blocked].needs.items():
+        after[place] = after.get(place, 0) + n_bytes
+    if fits(state.models[name].needs, after, state.capacity):
+        return True
+    # It takes memory that the first one needs. As long as that one only waits for busy models it loses
+    # nothing; but room that was made for it is its own.
+    coming = any(model.phase not in STAYING for model in state.models.values() if model.phase in HOLDING)
+    return not coming and waited_s(state, blocked, now) < policy.patience_s
+
+
+def _make_room_for(state: State, name: str, now: float, policy: Policy) -> Next:
+    needs = state.models[name].needs
+    # a model that is waited for is busy in a moment: it goes only when it has to yield
+    wanted = {each.model for each in state.waiting}
+    yielding = frozenset[str]() if state.yielding is None else state.yielding.models
+    idle = [
+        other
+        for other, model in state.models.items()
+        if model.is_idle and not model.pinned and (other not in wanted or other in yielding)
+    ]
+    chosen = make_room(state, needs, now, policy, [other for other in idle if other in yielding])
+    chosen = make_room(state, needs, now, policy, idle) if chosen is None else chosen
+    if chosen is not None:
+        return _unload(state, chosen)
+    if state.yielding is None and waited_s(state, name, now) >= policy.patience_s:
+        busy = [other for other, model in state.models.items() if _has_had_its_turn(model, now, policy)]
+        chosen = make_room(state, needs, now, policy, busy)
+        if chosen:
+            state = replace(state, yielding=Yielding(to=name, models=frozenset(chosen)))
+            return _unload(state, [other for other in chosen if state.models[other].is_idle])
+    return state, ()
+
+
+def _has_had_its_turn(model: Model, now: float, policy: Policy) -> bool:
+    # at most half of the time goes into loading
+    return (
+        model.phase is Phase.READY
+        and not model.pinned
+        and now - model.ready_at >= max(policy.patience_s, model.load_s)
+    )
+
+
+def _still_yielding(state: State, policy: Policy) -> State:
+    """Let models take requests again once the one they yield to has its memory, or nobody waits for it."""
+    yielding = state.yielding
+    if yielding is None or yielding.to in in_turn(state, policy):
+        return state
+    return replace(state, yielding=None)
+
+
+def _admit(state: State, now: float, policy: Policy) -> Next:
+    yielding = frozenset[str]() if state.yielding is None else state.yielding.models
+    effects: list[Effect] = []
+    left: list[Waiting] = []
+    models, active = dict(state.models), dict(state.active)
+    for each in by_turn(state.waiting):
+        model = models[each.model]
+        if model.phase is not Phase.READY or each.model in yielding or model.n_active >= model.slots:
+            left.append(each)
+            continue
+        models[each.model] = replace(
+            model, n_active=model.n_active + 1, used_at=now, use=use_now(model, now, policy) + 1.0
+        )
+        active[each.request] = each.model
+        effects.append(Admit(each.request, each.model))
+    if not effects:
+        return state, ()
+    return replace(state, models=models, active=active, waiting=tuple(left)), tuple(effects)
+
+
+def _does_not_fit(state: State, name: str) -> str:
+    needs = state.models[name].needs
+    pinned = [other for other, model in state.models.items() if model.pinned and model.phase in STAYING]
+    others = {other for other in state.models if other not in pinned}
+    missing = lacking(needs, state.held(STAYING, but_not=others), state.capacity)
+    place, n_bytes = max(missing.items(), key=lambda item: (item[1], item[0]))
+    beside = f" beside {', '.join(sorted(pinned))}, which may not go" if pinned else ""
+    return (
+        f"{name} takes {format_bytes(needs[place])} of {place}, "
+        f"{format_bytes(n_bytes)} more than there is{beside}"
+    )
