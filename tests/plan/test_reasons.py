@@ -207,6 +207,56 @@ def test_what_is_missing() -> None:
     needs = "needs 3.0 GiB and its budget is 1.0 GiB, 2.0 GiB short"
     assert describe_missing("Q4_0", row) == f"Q4_0 does not fit: CUDA0 (a card) {needs}"
     assert describe_missing("Q4_0", replace(row, where=HOST)) == f"Q4_0 does not fit: RAM {needs}"
+    shared = replace(row, shared_bytes=GIB)  # a device's share is told with the host's row
+    assert describe_missing("Q4_0", shared) == f"Q4_0 does not fit: CUDA0 (a card) {needs}"
+    assert describe_missing("Q4_0", replace(shared, where=HOST)) == (
+        "Q4_0 does not fit: RAM needs 4.0 GiB, 1.0 GiB of it for the GPU in the same memory, "
+        "and its budget is 2.0 GiB, 2.0 GiB short"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "available", "sentence"),
+    [
+        ("Intel Graphics", 30 * GIB, "has memory that the container's limit counts"),
+        (
+            "AMD Radeon 780M",
+            30 * GIB,
+            "has the host's memory, which this container's limit does not count: the host has 30.0 GiB available",
+        ),
+        (
+            "NVIDIA GB10",
+            10 * GIB,
+            "has memory of which it is not known if the container's limit counts it: planned as if it did; "
+            "if it does not, up to 10.0 GiB",
+        ),
+        (
+            "NVIDIA GB10",
+            30 * GIB,
+            "has memory of which it is not known if the container's limit counts it: planned as if it did; "
+            "if it does not, up to 20.0 GiB",
+        ),
+    ],
+)
+def test_whose_memory_a_gpu_of_a_container_takes(name: str, available: int, sentence: str) -> None:
+    shared = replace(device(0, 20 * GIB, shares_host_memory=True), name=name)
+    box = machine(shared, device(1, GIB), ram_bytes=64 * GIB)
+    assert not any(sentence in text for text in describe_budgets(box, read_budgets(box, Limits())))
+    contained = replace(box, ram_limit_bytes=8 * GIB, host_available_bytes=available)
+    assert describe_budgets(contained, read_budgets(contained, Limits()))[-1] == f"CUDA0 {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    [
+        ("AMD Radeon 780M", ": how much the host has available does not show here"),
+        ("NVIDIA GB10", "; if it does not, up to 20.0 GiB"),
+    ],
+)
+def test_a_container_that_does_not_show_its_host(name: str, ending: str) -> None:
+    """lxcfs shows the limit as all the memory there is."""
+    box = machine(replace(device(0, 20 * GIB, shares_host_memory=True), name=name), ram_bytes=8 * GIB)
+    assert describe_budgets(box, read_budgets(box, Limits()))[-1].endswith(ending)
 
 
 def test_companions_leave_less_to_the_model() -> None:

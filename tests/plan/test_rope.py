@@ -58,6 +58,7 @@ def test_the_files_own_factor_goes_by_two_names(key: str) -> None:
         del named["llama.rope.scaling.factor"]
     assert context_limit(named, read_rope(("--rope-scale", "64"))) == 8192
     assert context_limit(named, read_rope(("--rope-scale", "32"))) == 4096
+    assert context_limit(named, read_rope(("--rope-scale", "1"))) == 128  # stretched no more
 
 
 @pytest.mark.parametrize("flags", ["--rope-scale 0", "--rope-scaling long", "--yarn-orig-ctx"])

@@ -178,6 +178,43 @@ def test_what_our_figures_refuse_by_less_than_their_band_is_simulated() -> None:
     assert choice.plan.ledger[-1].budget_bytes < 1 * GIB
 
 
+def as_short_as_we_doubt() -> int:
+    """Return the least RAM, in bytes, with which a simulation could show that the model fits."""
+    small = 700 * MIB
+    shortfall = plan_with(Oracle(lambda _: SILENT), box=machine(ram_bytes=small)).shortfall
+    assert shortfall is not None
+    doubt = sum(row.compute.n_bytes + row.compute.band_bytes for row in shortfall.ledger)
+    assert shortfall.missing_bytes > doubt
+    return small + shortfall.missing_bytes - doubt
+
+
+def test_what_lacks_more_than_our_figures_doubt_is_not_simulated() -> None:
+    least = as_short_as_we_doubt()
+    for n_bytes, asked in ((600 * MIB, False), (least - 1, False), (least, True)):
+        oracle = Oracle(holding({}))
+        choice = plan_with(oracle, box=machine(ram_bytes=n_bytes))
+        assert bool(oracle.questions) == asked
+        assert (choice.plan is not None) == asked
+
+
+@pytest.mark.parametrize(
+    ("smaller", "asked"), [((), MOST_SIMULATIONS), (("Q2_K",), MOST_SIMULATIONS // 2 + 1)]
+)
+def test_quants_that_barely_miss_leave_half_of_the_simulations_to_what_fits(
+    smaller: tuple[str, ...], asked: int
+) -> None:
+    oracle = Oracle(holding({HOST: 1 << 20}))
+    offers = [
+        Offer(quant=name, model=file, simulator=ModelSimulator(oracle=oracle, path="m.gguf"))
+        for names, file in (("abcdefghij", model("qwen3moe")), (smaller, model("qwen3moe", n_block=6)))
+        for name in names
+    ]
+    box = machine(ram_bytes=as_short_as_we_doubt() + MIB)
+    choice = search(offers, Task(machine=box, workload=USUAL))
+    assert choice.plan is None
+    assert len(oracle.questions) == choice.n_simulations == asked
+
+
 def test_a_better_quant_that_fits_by_simulation_alone_is_taken() -> None:
     """Our figures refuse the larger quant by less than their doubt, and take the smaller one: llama.cpp knows."""
     better, smaller = model("qwen3moe"), model("qwen3moe", n_block=6)
