@@ -227,14 +227,18 @@ def test_what_is_missing() -> None:
         (
             "NVIDIA GB10",
             10 * GIB,
-            "has memory of which it is not known if the container's limit counts it: planned as if it did; "
-            "if it does not, up to 10.0 GiB",
+            (
+                "has memory of which it is not known if the container's limit counts it: planned as if it did; "
+                "if it does not, up to 10.0 GiB"
+            ),
         ),
         (
             "NVIDIA GB10",
             30 * GIB,
-            "has memory of which it is not known if the container's limit counts it: planned as if it did; "
-            "if it does not, up to 20.0 GiB",
+            (
+                "has memory of which it is not known if the container's limit counts it: planned as if it did; "
+                "if it does not, up to 20.0 GiB"
+            ),
         ),
     ],
 )
@@ -254,7 +258,7 @@ def test_whose_memory_a_gpu_of_a_container_takes(name: str, available: int, sent
     ],
 )
 def test_a_container_that_does_not_show_its_host(name: str, ending: str) -> None:
-    """lxcfs shows the limit as all the memory there is."""
+    """In an LXC, the limit is all the memory that shows."""
     box = machine(replace(device(0, 20 * GIB, shares_host_memory=True), name=name), ram_bytes=8 * GIB)
     assert describe_budgets(box, read_budgets(box, Limits()))[-1].endswith(ending)
 
