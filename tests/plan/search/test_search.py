@@ -12,10 +12,11 @@ from launcher.errors import UsageError
 from launcher.machine.machine import Filesystem
 from launcher.plan.amounts import DISK, HOST, Amount, Basis
 from launcher.plan.memory.ledger import spread_out
+from launcher.plan.search.task import Offer
 from launcher.plan.workload import Adapter, Limits, Workload
 from launcher.units import GIB, MIB
 from tests.plan.search.searches import choose, planned, small
-from tests.plan.shapes import cards, machine
+from tests.plan.shapes import cards, machine, model
 
 
 def test_slots_share_one_pool_and_the_guarantee_is_said() -> None:
@@ -31,6 +32,25 @@ def test_a_download_that_the_disk_cannot_hold_is_refused() -> None:
     assert (choice.shortfall.where, choice.shortfall.missing_bytes) == (DISK, 9 * GIB)
     for n_bytes in (0, GIB):  # to the last byte
         assert planned(choose([replace(offer, fetch_bytes=n_bytes)], replace(machine(), store=disk)))
+
+
+def test_where_nothing_fits_the_one_that_lacks_least_is_told_and_the_others_listed() -> None:
+    choice = choose(small(), machine(ram_bytes=600 * MIB), Workload(ctx_size=4096))
+    assert choice.shortfall is not None
+    assert choice.shortfall.quant == "Q4_0"
+    assert [(other.quant, other.fits) for other in choice.rejected] == [("Q8_0", False), ("Q5_0", False)]
+
+
+def test_what_lacks_only_disk_space_comes_before_what_lacks_less_memory() -> None:
+    disk = Filesystem(path="/data", type="ext4", total_bytes=100 * GIB, free_bytes=GIB)
+    offers = [small()[0], Offer(quant="Q2_K", model=model("qwen3moe", n_block=2), fetch_bytes=10 * GIB)]
+    box = replace(machine(ram_bytes=1000 * MIB), store=disk)
+    choice = choose(offers, box, Workload(ctx_size=4096))
+    assert choice.shortfall is not None
+    assert (choice.shortfall.quant, choice.shortfall.where) == ("Q2_K", DISK)
+    (other,) = choice.rejected
+    assert (other.quant, other.where) == ("Q8_0", HOST)
+    assert (other.missing_bytes or 0) < choice.shortfall.missing_bytes
 
 
 def test_limits_hold() -> None:

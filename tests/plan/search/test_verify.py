@@ -89,12 +89,34 @@ def test_it_asks_at_most_eight_times_for_all_quants_together() -> None:
     assert choice.n_simulations == len(oracle.questions)
 
 
+def test_finalists_share_the_simulations() -> None:
+    """Each answer leaves the card too small for what was asked: the next places less, and never little enough."""
+    oracle = Oracle(lambda _: SILENT)
+    oracle = Oracle(lambda question: holding({"CUDA0": 390 + 20 * len(oracle.questions)})(question))
+    choice = plan_with(oracle, "a", "b", "c", "d", box=machine(*cards(400)))
+    assert choice.plan is None
+    assert choice.n_simulations == 8
+    asked = [(question.n_gpu_layers, question.overrides) for question in oracle.questions]
+    starts = [index for index, question in enumerate(asked) if question == asked[0]]
+    assert starts == [0, 4, 7]  # four rounds, and for each further finalist one simulation is kept
+
+
 def test_without_a_simulator_the_plan_says_it_is_estimated() -> None:
     plan = plan_with(Oracle(lambda _: Refusal(reason="there is no engine", model_refused=False))).plan
     assert plan is not None
     assert "memory is estimated, not simulated: there is no engine" in plan.reasons
     assert plan.ledger[0].compute.basis is Basis.ESTIMATED
     assert plan.simulated_by is None
+
+
+@pytest.mark.parametrize(("unavailable", "unverified"), [(True, None), (False, "it broke")])
+def test_a_plan_is_unverified_if_who_was_asked_gave_no_answer(
+    unavailable: bool, unverified: str | None
+) -> None:
+    refusal = Refusal(reason="it broke", model_refused=False, unavailable=unavailable)
+    plan = plan_with(Oracle(lambda _: refusal)).plan
+    assert plan is not None
+    assert plan.unverified == unverified
 
 
 def test_a_model_llama_cpp_refuses_is_an_error() -> None:
@@ -233,7 +255,11 @@ def test_a_better_quant_that_fits_by_simulation_alone_is_taken() -> None:
 
     silent = Refusal(reason="none", model_refused=False)
     short = next(mib for mib in range(900, 300, -4) if quant(Oracle(lambda _: silent), mib) == "Q4_0")
-    assert quant(Oracle(holding({})), short) == "Q8_0"
+    oracle = Oracle(holding({}))
+    choice = choose(oracle, short)
+    assert choice.plan is not None
+    assert choice.plan.quant == "Q8_0"
+    assert len(oracle.questions) == choice.n_simulations == 1  # its answer is not asked for again
     assert quant(Oracle(holding({HOST: 1 << 20})), short) is None
 
 
