@@ -10,11 +10,11 @@ from launcher.errors import EngineFailed, UsageError
 from launcher.gguf.ggml import GgmlType
 from launcher.machine.machine import Backend
 from launcher.plan.amounts import HOST, NOTHING, Amount, Basis
-from launcher.plan.companions import Companions, Draft, DraftRequest, ProjectorRequest
+from launcher.plan.companions import NO_COMPANIONS, Companions, Draft, DraftRequest, ProjectorRequest
 from launcher.plan.memory.budget import read_budgets
 from launcher.plan.memory.companion_memory import size_companions
 from launcher.plan.oracle import Answer, ProjectorAnswer, ProjectorQuestion, Question, Refusal
-from launcher.plan.plan import Shortfall
+from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.search.search import search
 from launcher.plan.search.task import Offer, Task
 from launcher.plan.workload import Prefer, Workload
@@ -32,6 +32,11 @@ from tests.plan.memory.companion_files import (
     rows_of,
 )
 from tests.plan.shapes import cards, device, machine, model
+
+
+class _Answering(Silent):
+    def simulate(self, question: Question) -> Answer | Refusal:
+        return holding({})(question)
 
 
 def test_the_model_is_placed_in_what_a_projector_leaves() -> None:
@@ -110,6 +115,24 @@ def test_without_a_simulator_the_weights_are_exact_and_the_compute_has_a_band() 
     assert host.weights == Amount(n_bytes=alone.weights.n_bytes + n_bytes, basis=Basis.EXACT)
     assert host.compute.band_bytes > alone.compute.band_bytes
     assert any("compute estimated: there is no engine" in said for said in plan.reasons)
+
+
+@pytest.mark.parametrize(
+    ("companions", "unverified"),
+    [
+        (NO_COMPANIONS, None),
+        (projector(Silent()), "mm: there is no engine"),
+        (draft(), "llama-mini: there is no engine"),
+        (projector(Silent(refusal=replace(NOBODY, unavailable=True))), None),
+    ],
+)
+def test_a_companion_of_which_the_simulator_says_nothing_leaves_the_plan_unverified(
+    companions: Companions, unverified: str | None
+) -> None:
+    plan = outcome(machine(*cards(4000)), companions, _Answering())
+    assert isinstance(plan, Plan)
+    assert plan.simulated_by == "llama.cpp test"
+    assert plan.unverified == unverified
 
 
 def test_a_draft_model_is_estimated_where_nobody_simulates() -> None:

@@ -15,7 +15,7 @@ from launcher.plan.placement.left_out import most_freed
 from launcher.plan.placement.settle import settle
 from launcher.plan.workload import Limits, Workload
 from launcher.units import GIB, MIB
-from tests.plan.memory.companion_files import Silent, projector
+from tests.plan.memory.companion_files import Silent, draft, projector
 from tests.plan.planned import ledger_row
 from tests.plan.search.searches import two_nodes
 from tests.plan.shapes import cards, device, machine, model
@@ -177,6 +177,68 @@ def test_a_companion_on_the_host_leaves_less_to_a_device_that_shares_its_memory(
         box = machine(gpu, ram_bytes=ram_mib * MIB)
         return arranged(box, companions=companions, limits=no_margin).placement.n_gpu_layers
 
-    alone = {ram_mib: layers(ram_mib) for ram_mib in range(1200, 1600, 40)}
+    alone = {ram_mib: layers(ram_mib) for ram_mib in range(880, 1600, 40)}
     assert len(set(alone.values())) > 1
     assert {ram_mib: layers(ram_mib + 400, beside) for ram_mib in alone} == alone
+
+
+def container(ram_mib: int, host_mib: int, *names: str) -> Machine:
+    """A container on a host whose GPUs have its memory: AMD's is not counted by the limit, Intel's is."""
+    gpus = [
+        replace(device(index, 8 * GIB, backend=Backend.VULKAN, shares_host_memory=True), name=name)
+        for index, name in enumerate(names)
+    ]
+    box = machine(*gpus, ram_bytes=ram_mib * MIB)
+    return replace(box, ram_limit_bytes=ram_mib * MIB, host_available_bytes=host_mib * MIB)
+
+
+@pytest.mark.parametrize(("where", "carve_out_mib"), [(HOST, 0), ("Vulkan0", 0), ("Vulkan0", 100)])
+def test_a_companion_leaves_less_of_a_containers_host(where: str, carve_out_mib: int) -> None:
+    """Wherever it lies, both are memory of the host, but for the carve-out."""
+    no_margin = Limits(reserve=(("", 0),))
+    beside = projector(Silent({where: 300}), ProjectorRequest(path="mm.gguf", where=where))
+
+    def layers(host_mib: int, carve_out: int = 0, companions: Companions = NO_COMPANIONS) -> int:
+        box = container(4096, host_mib, "AMD Radeon 780M")
+        (gpu,) = box.devices
+        box = replace(box, devices=(replace(gpu, carve_out_bytes=carve_out * MIB),))
+        return arranged(box, companions=companions, limits=no_margin).placement.n_gpu_layers
+
+    alone = {host_mib: layers(host_mib) for host_mib in range(800, 1600, 40)}
+    assert len(set(alone.values())) > 1
+    more = 400 - carve_out_mib
+    assert {host_mib: layers(host_mib + more, carve_out_mib, beside) for host_mib in alone} == alone
+
+
+def test_a_companion_on_a_device_that_a_container_does_not_pay_for_leaves_its_ram_alone() -> None:
+    box = container(1750, 64000, "Intel Graphics", "AMD Radeon 780M")
+    counted, uncounted = box.devices
+    uncounted = replace(uncounted, total_bytes=680 * MIB, free_bytes=680 * MIB)
+    found = arranged(
+        replace(box, devices=(counted, uncounted)),
+        companions=projector(Silent({"Vulkan1": 300}), ProjectorRequest(path="mm.gguf", where="Vulkan1")),
+        limits=Limits(reserve=(("", 0),)),
+    )
+    assert found.fits
+    assert found.placement.devices == ("Vulkan0",)
+    assert found.placement.n_gpu_layers == found.placement.n_block + 1
+
+
+def test_what_a_simulation_leaves_of_a_containers_host_goes_to_its_gpu() -> None:
+    layers = [
+        arranged(
+            container(4096, host_mib, "AMD Radeon 780M"), surplus, limits=Limits(reserve=(("", 0),))
+        ).placement.n_gpu_layers
+        for host_mib in range(800, 1600, 40)
+        for surplus in ({HOST: -80 * MIB}, None, {HOST: 80 * MIB})
+    ]
+    less, plain, more = layers[::3], layers[1::3], layers[2::3]
+    assert less[2:] == plain[:-2]
+    assert more[:-2] == plain[2:]
+    assert len(set(plain)) > 1
+
+
+def test_a_draft_model_is_counted_before_a_simulation() -> None:
+    alone, beside = arranged(machine(*cards(900))), arranged(machine(*cards(900)), companions=draft())
+    assert beside.companions.used_bytes["CUDA0"] > 0
+    assert beside.ledger[0].used_bytes >= alone.ledger[0].used_bytes + beside.companions.used_bytes["CUDA0"]
