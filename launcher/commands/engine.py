@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.commands.engine_install import Prebuilt, find_prebuilt, install_first
 from launcher.commands.here import Here
 from launcher.commands.probe import Look, look_once
 from launcher.engine.capabilities import read_capabilities
@@ -21,6 +22,8 @@ from launcher.errors import NotFound
 from launcher.machine.machine import Backend, Device
 from launcher.machine.probe.device_list import parse_device_list
 from launcher.machine.probe.probe import machine_of
+from launcher.progress import remark
+from launcher.units import format_bytes
 
 _BACKEND_LIBRARY = re.compile(r"libggml-([a-z]+)(?:-|\.)")
 
@@ -53,19 +56,36 @@ def engine_or_none(here: Here, explicit: Path | None, look: Look | None = None) 
 def engine_or_build(
     here: Here, explicit: Path | None, meanwhile: Callable[[], AbstractContextManager[None]]
 ) -> Engine:
-    """Find the engine in use; else, if the user agrees, build one while `meanwhile` is entered.
+    """Find the engine in use; else, if the user agrees, get one while `meanwhile` is entered.
 
-    Raises NotFound where nothing may be built.
+    One that is built already is installed; only where there is none is it built. Raises NotFound where
+    neither may be.
     """
     look = look_once(here)
     try:
         return find(here, explicit, look)
     except NotFound:
         named = explicit is not None or here.settings.engine is not None
-        if named or not here.confirm("No llama-server is here. Build llama.cpp now? It takes minutes, once."):
+        prebuilt = () if named else find_prebuilt(here, None, look)
+        if named or not here.confirm(_question(prebuilt)):
             raise
     with meanwhile():
-        return build(here, look=look)
+        if not prebuilt:
+            return build(here, look=look)
+        installed = install_first(here, prebuilt)
+    for sentence in installed.sentences:
+        here.on_progress(remark("install", sentence))
+    return installed.engine
+
+
+def _question(prebuilt: tuple[Prebuilt, ...]) -> str:
+    if not prebuilt:
+        return "No llama-server is here. Build llama.cpp now? It takes minutes, once."
+    offer = prebuilt[0].offer
+    return (
+        f"No llama-server is here. Install {offer.title}, {format_bytes(offer.size_bytes)}, "
+        f"built by {offer.made_by}?"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

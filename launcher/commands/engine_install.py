@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -15,7 +14,7 @@ from launcher.engine.sources.host import read_host_facts
 from launcher.engine.sources.install import install_engine
 from launcher.engine.sources.release import ReleaseSource, tag_of
 from launcher.engine.sources.releases import HASTY, server_of
-from launcher.engine.sources.source import Source
+from launcher.engine.sources.source import Offer, Source
 from launcher.engine.sources.wheel import WheelSource
 from launcher.errors import EngineFailed, LauncherError, NotFound, TryAgain, UsageError
 from launcher.machine.machine import Backend
@@ -36,52 +35,67 @@ class Installed:
     sentences: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prebuilt:
+    """An engine that could be installed, and where it comes from."""
+
+    source: Source
+    offer: Offer
+
+
 def install(
     here: Here, source: str | None, backend: Backend | None = None, look: Look | None = None
 ) -> Installed:
-    """Install from the named source; without one, from the first that has an engine for this machine.
+    """Install from the named source; without one, the best that runs on this machine.
 
     Raises what the source raises; of several, the first's.
     """
     look = look or look_once(here)
-    if source is not None:
-        return _install_from(here, _named(here, source, backend, look))
-    first: LauncherError | None = None
-    for each in _all(here, backend, look):
+    if source is None:
+        return install_first(here, find_prebuilt(here, backend, look))
+    named = _named(here, source, backend, look)
+    return install_first(here, tuple(Prebuilt(source=named, offer=offer) for offer in named.find()))
+
+
+def find_prebuilt(here: Here, backend: Backend | None, look: Look) -> tuple[Prebuilt, ...]:
+    """Find the engines that somebody else has built for this machine, best first; none if there is none.
+
+    A source that cannot be asked is named and passed over.
+    """
+    facts = read_host_facts(look())
+    sources: tuple[Source, ...] = (WheelSource(facts=facts, backend=backend),)
+    if not here.sources.endpoint.offline:
+        sources = (ReleaseSource(server=server_of(here.env, HASTY), facts=facts, backend=backend), *sources)
+    found: list[Prebuilt] = []
+    for source in sources:
         try:
-            return _install_from(here, each)
+            found += [Prebuilt(source=source, offer=offer) for offer in source.find()]
         except (TryAgain, NotFound, EngineFailed) as error:
-            first = first or error
-            here.on_progress(remark("install", f"{error.message}"))
-    if first is None:
-        raise EngineFailed("there is no source of engines", hint="launcher engine build")
-    first.hint = "launcher engine build makes an engine from the package index's sources"
-    raise first
+            here.on_progress(remark("install", error.message))
+    # one that uses the GPU comes first, whoever has built it
+    return tuple(sorted(found, key=lambda each: not each.offer.expects_gpu))
 
 
-def _install_from(here: Here, source: Source) -> Installed:
-    """Install the best offer of a source that runs; each that does not is named."""
-    last: EngineFailed | None = None
-    for offer in source.find():
+def install_first(here: Here, found: tuple[Prebuilt, ...]) -> Installed:
+    """Install the first that arrives and runs; each that does not is named. Raises the first's error."""
+    first: LauncherError | None = None
+    for each in found:
+        offer = each.offer
         for note in offer.notes:
             here.on_progress(remark("install", f"{note}: {offer.title} is taken"))
         size = format_bytes(offer.size_bytes)
         here.on_progress(remark("install", f"{offer.title}, {size}, built by {offer.made_by}: {offer.file}"))
+        engines_dir = here.settings.engines_dir
         try:
-            engine = install_engine(source, offer, here.settings.engines_dir, on_progress=here.on_progress)
-        except EngineFailed as error:
-            last = error
+            engine = install_engine(each.source, offer, engines_dir, on_progress=here.on_progress)
+        except (TryAgain, NotFound, EngineFailed) as error:
+            first = first or error
             here.on_progress(remark("install", error.message))
             continue
-        return Installed(engine=engine, sentences=source.describe(offer))
-    raise last or EngineFailed("the source has no engine", hint="launcher engine build")
-
-
-def _all(here: Here, backend: Backend | None, look: Look) -> Iterator[Source]:
-    facts = read_host_facts(look())
-    if not here.sources.endpoint.offline:
-        yield ReleaseSource(server=server_of(here.env, HASTY), facts=facts, backend=backend)
-    yield WheelSource(facts=facts, backend=backend)
+        return Installed(engine=engine, sentences=each.source.describe(offer))
+    raise first or NotFound(
+        "no engine that is built already runs on this machine", hint="launcher engine build makes one"
+    )
 
 
 def _named(here: Here, source: str, backend: Backend | None, look: Look) -> Source:

