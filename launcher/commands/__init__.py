@@ -11,6 +11,9 @@ companions.py     draft models and projectors: find, simulate, fetch
 pull.py           bring exactly the planned files here
 up/               plan, pull, start
 serve.py          the same in the foreground
+load.py           the same in this process, for scripts
+llama.py          llama-cpp-python on the engine's libraries
+wishes.py         what a script wishes of a plan
 claims.py         memory reserved for deployments, as the planner sees it
 check.py          will exactly this command line fit
 check_instead.py  what fits instead of it

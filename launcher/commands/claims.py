@@ -92,7 +92,9 @@ def by_memory(used: Mapping[str, int], machine: Machine) -> dict[str, int]:
     return rows
 
 
-def claim(here: Here, key: str, name: str, rows: Mapping[str, int], pid: int) -> None:
+def claim(
+    here: Here, key: str, name: str, rows: Mapping[str, int], pid: int, *, loaded: bool = False
+) -> None:
     """Reserve this memory for launcher process `pid`; its supervisor takes the claim over.
 
     If the claim cannot be written, say so and go on without it.
@@ -101,7 +103,9 @@ def claim(here: Here, key: str, name: str, rows: Mapping[str, int], pid: int) ->
     if me is None:
         return
     try:
-        claims.write_claim(here.settings.claims_dir, key, claims.Claim(name=name, process=me, rows=rows))
+        claims.write_claim(
+            here.settings.claims_dir, key, claims.Claim(name=name, process=me, rows=rows, loaded=loaded)
+        )
     except OSError as error:
         where = f"{error.filename or here.settings.claims_dir}: {error.strerror or error}"
         here.on_progress(remark("claims", f"other plans may count the memory of {name} as free: {where}"))

@@ -19,3 +19,18 @@ forecast/          how fast a plan will be
 search/            the best plan
 check/             the verdict on a given command line
 """
+
+import sys
+from importlib import import_module
+from types import ModuleType
+
+
+class _Room(ModuleType):
+    """This package, which can be called too: scripts know it as the function `launcher.plan`."""
+
+    def __call__(self, *given: object, **wishes: object) -> object:
+        return import_module("launcher.api").plan(*given, **wishes)
+
+
+# Python binds an imported package to its name in the parent, over any function of that name.
+sys.modules[__name__].__class__ = _Room

@@ -50,6 +50,7 @@ class Workload:
     ubatch_size: int | None = None
     flash_attn: FlashAttention = FlashAttention.AUTO
     cache_ram_bytes: int | None = None
+    ctx_checkpoints: int | None = None  # of each slot
     load_mode: LoadMode | None = None
     lazy_mode: LazyMode | None = None
     prefer: Prefer = Prefer.BALANCED
@@ -66,6 +67,7 @@ def as_recorded(workload: Workload) -> dict[str, Any]:
     # A deployment that runs must stay the same request, whatever a field is called today.
     fields["extras"] = fields.pop("adapters")
     fields["flash_attn"] = workload.flash_attn.switch
-    if workload.lazy_mode is None:
-        del fields["lazy_mode"]
+    for later in ("lazy_mode", "ctx_checkpoints"):
+        if fields[later] is None:
+            del fields[later]
     return fields

@@ -33,7 +33,7 @@ _SPLIT_MODES = {SplitMode.NONE: 0, SplitMode.LAYER: 1, SplitMode.TENSOR: 3}
 # enum llama_flash_attn_type (include/llama.h)
 FLASH_ATTENTION = {FlashAttention.AUTO: -1, FlashAttention.OFF: 0, FlashAttention.ON: 1}
 # enum llama_lazy_mode (include/llama.h)
-_LAZY_MODES = {LazyMode.OFF: 0, LazyMode.AUTO: 1, LazyMode.ON: 2}
+LAZY_MODES = {LazyMode.OFF: 0, LazyMode.AUTO: 1, LazyMode.ON: 2}
 _ALL_LAYERS = -2  # llama-server's `-ngl all` (common/arg.cpp); any negative number is all of them
 _MAX_DEVICES = 16  # llama_max_devices (src/llama.cpp)
 # architectures whose last reservation is for one sequence (llama_context::sched_reserve)
@@ -226,7 +226,7 @@ class ModelParameters:
         # LLAMA_LOAD_MODE_NONE: no_alloc refuses to map (llama_model_base::load_tensors)
         struct.load_mode = 0
         if hasattr(struct, "lazy_mode"):
-            struct.lazy_mode = _LAZY_MODES[LazyMode.OFF if question.locks_pages else question.lazy_mode]
+            struct.lazy_mode = LAZY_MODES[LazyMode.OFF if question.locks_pages else question.lazy_mode]
         struct.no_host = question.no_host
         struct.no_alloc = True
 

@@ -38,6 +38,8 @@ def plan_caches(demand: Demand, workload: Workload, free_bytes: int) -> HostCach
     free = max(free_bytes, 0)
     useful = min(_MOST_CHECKPOINTS, demand.parameters.ctx_size // _CHECKPOINT_STEP + _NEAR_END)
     checkpoints = min(useful, free // 4 // state) if state else _MOST_CHECKPOINTS
+    if workload.ctx_checkpoints is not None:
+        checkpoints = useful = workload.ctx_checkpoints
     checkpoint_bytes = checkpoints * state
     contexts = _CONTEXTS_WORTH * sum(block.n_bytes for block in demand.caches.blocks)
     cache = min(_MOST_CACHE, (free - checkpoint_bytes) // 2, contexts) // MIB * MIB
@@ -52,7 +54,7 @@ def plan_caches(demand: Demand, workload: Workload, free_bytes: int) -> HostCach
         cache = workload.cache_ram_bytes // MIB * MIB
         reason = f"prompt cache {format_bytes(cache)}, as asked"
     reasons = [reason]
-    if state:
+    if state and useful:
         each = format_bytes(state // demand.parameters.n_parallel)
         why = f"what a context of {demand.parameters.ctx_size} can use"
         if checkpoints < useful:

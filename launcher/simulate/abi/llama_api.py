@@ -125,7 +125,7 @@ MODEL_LAYOUTS: Layouts = (
     (LlamaModelParameters, {**_MODEL_DEFAULTS, "lazy_mode": 1}),
     (ModelParametersBeforeLazy, _MODEL_DEFAULTS),
 )
-_CONTEXT_LAYOUTS: Layouts = ((LlamaContextParameters, _CONTEXT_DEFAULTS),)
+CONTEXT_LAYOUTS: Layouts = ((LlamaContextParameters, _CONTEXT_DEFAULTS),)
 _BUFFER_BYTES = 1024  # with space for a llama.cpp that has more parameters
 
 
@@ -139,7 +139,7 @@ def declare(library: CDLL) -> None:
     Raises Unavailable if the layout of its parameters is not known, AttributeError if a function is missing.
     """
     model = known_layout(library.llama_model_default_params, MODEL_LAYOUTS)
-    context = known_layout(library.llama_context_default_params, _CONTEXT_LAYOUTS)
+    context = known_layout(library.llama_context_default_params, CONTEXT_LAYOUTS)
     signatures: tuple[tuple[str, Any, tuple[Any, ...]], ...] = (
         ("llama_model_default_params", model, ()),
         ("llama_context_default_params", context, ()),
