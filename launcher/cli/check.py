@@ -24,7 +24,7 @@ _WHEN = {
     "kv": "when the KV cache is made",
     "compute": "when the compute buffers are reserved",
     "beside": "when the draft model or the projector loads",
-    "cache": "later, when the prompt cache fills",
+    "cache": "later, when its context checkpoints fill",
 }
 
 
@@ -106,7 +106,10 @@ def _answer(checked: Checked) -> str:
         fits = say_finding(verdict.finding, verdict.unverified)
         return fits if checked.starts else f"{fits}, but {checked.engine} would not start with this line"
     first = verdict.failures[0]
-    return f"no: {first.where} is {format_bytes(first.missing_bytes)} short, {_WHEN[first.stage]}"
+    when = _WHEN[first.stage]
+    if first.stage == "cache" and verdict.caches and not verdict.caches.mostly_checkpoints:
+        when = "later, when the prompt cache fills"
+    return f"no: {first.where} is {format_bytes(first.missing_bytes)} short, {when}"
 
 
 def _show_flags(checked: Checked, out: Output) -> None:

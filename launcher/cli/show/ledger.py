@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -10,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from launcher.cli.show.tables import bar
-from launcher.plan.amounts import HOST, Amount, Basis, LedgerRow
+from launcher.plan.amounts import HOST, MOST_CERTAIN_FIRST, Amount, Basis, LedgerRow
 
 _MARK = {Basis.EXACT: "", Basis.SIMULATED: "~", Basis.MEASURED: "!", Basis.ESTIMATED: "±"}
 _LEGEND = (
@@ -44,38 +46,66 @@ def _add_row(table: Table, where: str, rows: Sequence[LedgerRow]) -> None:
     used = sum(row.used_bytes for row in rows)
     budget = used + rows[-1].free_bytes  # the host's row is last, and without what the devices take
     over = any(row.free_bytes < 0 for row in rows)
-    cells = [_amount(amounts[0]) if len(amounts) == 1 else _sum(amounts) for amounts in kinds]
-    table.add_row(where, *cells, _size(used), _size(budget), bar(used, budget), style="red" if over else None)
+    *sizes, total = divide_digits([sum(map(_top, amounts)) for amounts in kinds])
+    cells = [
+        _mark(amounts) + size if any(map(_top, amounts)) else "-"
+        for amounts, size in zip(kinds, sizes, strict=True)
+    ]
+    budget_size = _in_unit(budget, _unit(used))
+    table.add_row(where, *cells, total, budget_size, bar(used, budget), style="red" if over else None)
 
 
 def _describe_pool(rows: Sequence[LedgerRow]) -> str:
     """Say how the host and the devices in its memory divide it."""
-    *devices, host = rows
+    devices = rows[:-1]
+    *taken, host_taken, _ = divide_digits([row.used_bytes for row in rows])
     parts = [
-        f"{row.where} takes {_size(row.used_bytes)} of it and may take {_size(row.budget_bytes)}"
-        for row in devices
+        f"{row.where} takes {size} of it{_describe_own(row)} and may take {_in_unit(row.budget_bytes, _GIB)}"
+        for row, size in zip(devices, taken, strict=True)
     ]
-    return f"one memory: {', '.join(parts)}; the host takes {_size(host.used_bytes)}"
+    return f"one memory: {', '.join(parts)}; the host takes {host_taken}"
 
 
-def _amount(amount: Amount) -> str:
-    """Write an amount with the mark of its basis: `~1.2G`."""
-    return _MARK[amount.basis] + _size(amount.n_bytes) if amount.n_bytes or amount.band_bytes else "-"
+def _describe_own(row: LedgerRow) -> str:
+    own = row.used_bytes - row.shared_bytes
+    return f" ({_in_unit(own, _unit(own))} in its carve-out, which is none of the host's)" if own else ""
 
 
-def _sum(amounts: Sequence[Amount]) -> str:
-    """Write the sum of several amounts, marked with the least certain basis among them."""
-    order = (Basis.EXACT, Basis.MEASURED, Basis.SIMULATED, Basis.ESTIMATED)
-    present = [amount for amount in amounts if amount.n_bytes or amount.band_bytes]
-    basis = max((amount.basis for amount in present), key=order.index, default=Basis.EXACT)
-    return _amount(Amount(n_bytes=sum(amount.n_bytes for amount in present), basis=basis))
+def divide_digits(parts: Sequence[int]) -> list[str]:
+    """Write sizes and, last, their sum, in the sum's unit, such that the sizes add up as they are written."""
+    unit = _unit(sum(parts))
+    exact = [part * 10 / unit.n_bytes for part in parts]
+    tenths = [math.floor(value) for value in exact]
+    missing = round(sum(exact)) - sum(tenths)
+    # the largest remainders are rounded up
+    by_remainder = sorted(range(len(parts)), key=lambda index: exact[index] - tenths[index], reverse=True)
+    for index in by_remainder[:missing]:
+        tenths[index] += 1
+    return [f"{value / 10:.1f}{unit.letter}" for value in (*tenths, sum(tenths))]
 
 
-def _size(n_bytes: int) -> str:
-    # three digits, `18.2G` or `512M`, so that a ledger fits in 80 columns
-    unit, step = next(
-        ((u, s) for u, s in (("T", 1 << 40), ("G", 1 << 30), ("M", 1 << 20)) if abs(n_bytes) >= s),
-        ("K", 1 << 10),
-    )
-    value = n_bytes / step
-    return f"{value:.0f}{unit}" if abs(value) >= 100 else f"{value:.1f}{unit}"
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    letter: str
+    n_bytes: int
+
+
+_GIB, _MIB = _Unit("G", 1 << 30), _Unit("M", 1 << 20)
+
+
+def _unit(n_bytes: int) -> _Unit:
+    return _GIB if abs(n_bytes) >= _GIB.n_bytes else _MIB
+
+
+def _in_unit(n_bytes: int, unit: _Unit) -> str:
+    return f"{n_bytes / unit.n_bytes:.1f}{unit.letter}"
+
+
+def _top(amount: Amount) -> int:
+    return amount.n_bytes + amount.band_bytes
+
+
+def _mark(amounts: Sequence[Amount]) -> str:
+    """Return the mark of the least certain basis among amounts."""
+    present = [amount.basis for amount in amounts if _top(amount)]
+    return _MARK[max(present, key=MOST_CERTAIN_FIRST.index, default=Basis.EXACT)]

@@ -101,6 +101,7 @@ MEMORY_VARIABLES = {
     "LLAMA_ARG_LAZY_MODE": "-lzm",
     "LLAMA_ARG_CACHE_RAM": "-cram",
     "LLAMA_ARG_CTX_CHECKPOINTS": "-ctxcp",
+    "LLAMA_ARG_CACHE_IDLE_SLOTS": "--cache-idle-slots",
     "LLAMA_ARG_FIT": "-fit",
     "LLAMA_ARG_FIT_CTX": "-fitc",
     "LLAMA_ARG_FIT_TARGET": "-fitt",
@@ -122,6 +123,7 @@ class MemorySettings:
         """Return the configuration, with slots, pool and batch as server.cpp settles them."""
         settings = dict(self.fields)
         slots = settings.pop("n_parallel", 0)
+        settings["slots_given"] = bool(slots)
         shared = settings.pop("kv_unified", False)
         if not slots:
             slots, shared = AUTO_SLOTS, True
@@ -280,6 +282,8 @@ HANDLERS: dict[str, Handler] = {
     "-mg": _number("main_gpu", -1),
     "-ctxcp": _number("ctx_checkpoints", 0),
     "-fitc": _number("fit_ctx", 0),
+    "--cache-idle-slots": _fixed("cache_idle_slots", True),
+    "--no-cache-idle-slots": _fixed("cache_idle_slots", False),
     "-kvu": _fixed("kv_unified", True),
     "-no-kvu": _fixed("kv_unified", False),
     "-kvo": _fixed("kv_offload", True),
@@ -313,4 +317,4 @@ HANDLERS: dict[str, Handler] = {
     "-ncmoe": _first_blocks(EXPERTS),
     "-ncffn": _first_blocks(_DENSE_FFN),
 }
-OPPOSITE = {"-kvu": "-no-kvu", "-kvo": "-nkvo"}
+OPPOSITE = {"--cache-idle-slots": "--no-cache-idle-slots", "-kvu": "-no-kvu", "-kvo": "-nkvo"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from launcher.plan.as_json import PLAN_SCHEMA, ledger_json
@@ -33,6 +34,8 @@ def check_json(value: Check) -> dict[str, Any]:
             {"where": failure.where, "stage": failure.stage, "missing_bytes": failure.missing_bytes}
             for failure in value.failures
         ],
+        # at their limits, which they reach while the server runs; null without a prompt cache or checkpoints
+        "caches": asdict(value.caches) if value.caches is not None else None,
         "refusal": value.refusal,
         "reasons": list(value.reasons),
     }

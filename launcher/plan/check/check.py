@@ -9,7 +9,7 @@ from launcher.errors import EngineFailed
 from launcher.gguf.architecture import Architecture, read_architecture
 from launcher.gguf.model import ModelFile
 from launcher.machine.machine import Machine
-from launcher.plan.amounts import Amount, Basis, LedgerRow
+from launcher.plan.amounts import Amount, LedgerRow
 from launcher.plan.check.configuration import (
     Configuration,
     pool_size,
@@ -24,21 +24,18 @@ from launcher.plan.memory.assign import Assignment, assign
 from launcher.plan.memory.budget import Budgets, read_budgets
 from launcher.plan.memory.companion_memory import CompanionMemory, add_companions, size_companions
 from launcher.plan.memory.estimate import count_question, demand_of_question
-from launcher.plan.memory.host_memory import plan_caches
-from launcher.plan.memory.kv import state_bytes
-from launcher.plan.memory.ledger import Demand
+from launcher.plan.memory.host_memory import ServerCaches, full_caches
+from launcher.plan.memory.ledger import Demand, with_shared_memory
 from launcher.plan.memory.simulated import simulated_ledger
 from launcher.plan.memory.tables import describe_tables, tables_of_question
 from launcher.plan.memory.tensor_split import as_one_device, divide_assignment, divide_ledger, splits_tensors
 from launcher.plan.oracle import Answer, Oracle, Question, Refusal
 from launcher.plan.plan import Finding, find
 from launcher.plan.rope import context_limit
-from launcher.plan.workload import Workload
 
 # In the order in which llama-server takes memory: load_tensors, the caches, sched_reserve, then all of these
 # for a draft model and a projector (server_context_impl::load_model), and the prompt cache while it serves.
 _STAGES = ("weights", "kv", "compute", "beside", "cache")
-_NO_LIMIT = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +61,7 @@ class Check:
     refusal: str | None  # why llama.cpp would not load this at all
     simulated_by: str | None  # None: the rows are estimates
     reasons: tuple[str, ...]
+    caches: ServerCaches | None = None
     unverified: str | None = None  # why the simulator, which was asked, gave no answer for some of the rows
 
     @property
@@ -90,10 +88,11 @@ def check_configuration(
     Raises UsageError for what contradicts the machine or the model.
     """
     case = _read_case(configuration, model, machine, oracle, path, companions.n_draft)
-    own, assignment = _count_model(case)
+    own, assignment, caches = _count_model(case)
     companions = settled_companions(configuration, companions, machine.devices)
     companion_memory, companion_refusal = _size_companions(companions, case.question, machine, own)
     ledger = _with_companions(case, own, companion_memory)
+    caches, ledger = _at_work(case, caches, ledger)
     failures = _find_overruns(own, ledger)
     facts = Facts(
         configuration=configuration,
@@ -107,6 +106,7 @@ def check_configuration(
         tensor_names=case.tensor_names,
         table_reasons=_describe_tables(case),
         companion_reasons=companion_memory.reasons,
+        caches=caches,
     )
     verdict = _verdict(model, facts, failures, _refusal(case) or companion_refusal)
     return verdict if verdict.unverified else replace(verdict, unverified=companion_memory.unanswered)
@@ -132,6 +132,7 @@ def _verdict(
         simulated_by=answer.engine if isinstance(answer, Answer) else None,
         unverified=answer.reason if isinstance(answer, Refusal) and silent else None,
         reasons=explain_check(facts),
+        caches=facts.caches,
     )
 
 
@@ -168,21 +169,21 @@ def _read_case(
     )
 
 
-def _count_model(case: _Case) -> tuple[tuple[LedgerRow, ...], Assignment]:
-    """Return the model's own rows and the assignment of its layers; simulated rows if there are any."""
+def _count_model(case: _Case) -> tuple[tuple[LedgerRow, ...], Assignment, ServerCaches]:
+    """Return the model's own rows, simulated if possible, who has its layers, and the server's caches."""
     question = case.question
     divided = splits_tensors(question)
     counted = as_one_device(question) if divided else question
     assignment = assign(counted, case.architecture, case.model.tensors)
     demand = demand_of_question(question, case.architecture, case.model)
     caches = _server_caches(demand, case.configuration)
-    rows = count_question(demand, counted, assignment, case.budgets, caches)
+    rows = count_question(demand, counted, assignment, case.budgets, caches.amount)
     if divided:
         rows = divide_ledger(rows, question, case.budgets)
         assignment = divide_assignment(assignment, question)
     if isinstance(case.answer, Answer):
-        rows = simulated_ledger(rows, case.answer)
-    return rows, assignment
+        rows = with_shared_memory(simulated_ledger(rows, case.answer), case.budgets)
+    return rows, assignment, caches
 
 
 def _with_companions(
@@ -209,13 +210,31 @@ def _refusal(case: _Case) -> str | None:
     return refusal
 
 
-def _server_caches(demand: Demand, configuration: Configuration) -> Amount:
-    """Count the prompt cache at its limit, and as many checkpoints as a context has use for."""
-    limit = configuration.cache_ram_bytes or 0  # without a limit it is mentioned, not counted
-    full = plan_caches(demand, Workload(cache_ram_bytes=limit), _NO_LIMIT)
-    state = state_bytes(demand.architecture, demand.parameters) * demand.parameters.n_parallel
-    checkpoints = min(full.ctx_checkpoints, configuration.ctx_checkpoints) * state
-    return Amount(n_bytes=full.cache_ram_bytes + checkpoints, basis=Basis.EXACT)
+def _server_caches(demand: Demand, configuration: Configuration) -> ServerCaches:
+    """Count the prompt cache and the checkpoints of every slot at their limits."""
+    return full_caches(
+        demand,
+        prompt_bytes=configuration.cache_ram_bytes or 0,  # without a limit it is mentioned, not counted
+        checkpoints=configuration.ctx_checkpoints,
+        swa_full=configuration.swa_full,
+    )
+
+
+def _at_work(
+    case: _Case, caches: ServerCaches, ledger: tuple[LedgerRow, ...]
+) -> tuple[ServerCaches, tuple[LedgerRow, ...]]:
+    """Count the checkpoints of one slot, where nobody asked for more and all at once would still go."""
+    # With --cache-idle-slots, the default, a new task has the idle slots of a unified cache cleared, and
+    # their checkpoints count as the prompt cache's (server_context_impl::process_single_task). All at once
+    # may take what is left to others, and no more.
+    configuration, host = case.configuration, ledger[-1]
+    clears = (
+        configuration.kv_unified and configuration.cache_idle_slots and configuration.cache_ram_bytes != 0
+    )
+    if configuration.slots_given or not clears or -host.free_bytes > case.budgets.ram_reserve_bytes:
+        return caches, ledger
+    one = replace(caches, slots=1)
+    return one, (*ledger[:-1], replace(host, cache=one.amount))
 
 
 def _size_companions(

@@ -47,6 +47,7 @@ class Configuration:
     ctx_size: int | None = None  # None: not given, 0: the training context
     ctx_per_slot: int = 0  # --kv-unified-per-slot
     n_parallel: int = AUTO_SLOTS
+    slots_given: bool = False  # False: as many as llama-server takes by itself
     kv_unified: bool = True
     cache_type_k: CacheType = CacheType.F16
     cache_type_v: CacheType = CacheType.F16
@@ -70,6 +71,7 @@ class Configuration:
     cache_ram_bytes: int | None = _CACHE_RAM_BYTES  # None: no limit
     cache_ram_given: bool = False  # False: llama-server's default
     ctx_checkpoints: int = _CHECKPOINTS
+    cache_idle_slots: bool = True
     fit: bool = True
     fit_ctx: int = _FIT_CTX
     fit_targets: tuple[int, ...] = ()  # bytes that `--fit` leaves free, by device

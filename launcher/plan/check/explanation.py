@@ -9,6 +9,7 @@ from launcher.plan.amounts import HOST, LedgerRow
 from launcher.plan.check.configuration import Configuration
 from launcher.plan.memory.assign import Assignment, Share
 from launcher.plan.memory.budget import Budgets, device_margin
+from launcher.plan.memory.host_memory import ServerCaches, describe_caches, describe_cure
 from launcher.plan.memory.tensor_split import proportions, splits_tensors
 from launcher.plan.modes import SplitMode
 from launcher.plan.oracle import Answer, Question, Refusal
@@ -29,6 +30,7 @@ class Facts:
     answer: Answer | Refusal
     tensor_names: tuple[str, ...]
     table_reasons: tuple[str, ...] = ()  # sentences on tables that are read by rows
+    caches: ServerCaches | None = None
     companion_reasons: tuple[str, ...] = ()  # sentences on the draft model and the projector
 
 
@@ -52,9 +54,18 @@ def _explain_overruns(facts: Facts) -> tuple[str, ...]:
     sentences = []
     for where in facts.overrun_places:
         row = rows[where]
-        sentences.append(f"{describe_overrun(_place(where), row)}{_describe_margin(facts, row)}")
+        cure = _describe_cure(facts, row) or _describe_margin(facts, row)
+        sentences.append(f"{describe_overrun(_place(where), row)}{cure}")
     unbalanced = _explain_imbalance(facts)
     return (*sentences, *((unbalanced,) if unbalanced else ()))
+
+
+def _describe_cure(facts: Facts, row: LedgerRow) -> str:
+    """Name the flags with which the server's caches leave as much RAM as is missing."""
+    if row.where != HOST or facts.caches is None:
+        return ""
+    flags = describe_cure(facts.caches, -row.free_bytes)
+    return f"; {flags} cures it" if flags else ""
 
 
 def _describe_margin(facts: Facts, row: LedgerRow) -> str:
@@ -177,6 +188,7 @@ def _explain_host(facts: Facts) -> tuple[str, ...]:
             f"the prompt cache is counted at its limit of {format_bytes(configuration.cache_ram_bytes)}, "
             f"{whose}: it fills while the server runs, --cache-ram N sets it in MiB"
         )
+    sentences += describe_caches(facts.caches) if facts.caches else ()
     return tuple(sentences)
 
 

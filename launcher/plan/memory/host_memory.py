@@ -15,8 +15,9 @@ _MOST_CACHE = 8 * GIB  # llama.cpp's own default (--cache-ram 8192)
 _LEAST_CACHE = 64 * MIB  # less is not worth having
 _CONTEXTS_WORTH = 4  # contexts in the prompt cache at most: the current conversation and a few to return to
 
-# llama.cpp's own defaults (--ctx-checkpoints, --checkpoint-min-step). Checkpoints lie a step apart, besides
-# a few near the end of each prompt, so a context has no use for more.
+# llama.cpp's own defaults (--ctx-checkpoints, --checkpoint-min-step). A plan gives a context one checkpoint
+# for each step and a few near its end. llama-server itself fills its list with up to three for each prompt,
+# however short (server_context_impl::create_checkpoint drops those close together only from a full list).
 _MOST_CHECKPOINTS = 32
 _CHECKPOINT_STEP = 8192
 _NEAR_END = 4
@@ -56,7 +57,7 @@ def plan_caches(demand: Demand, workload: Workload, free_bytes: int) -> HostCach
     reasons = [reason]
     if state and useful:
         each = format_bytes(state // demand.parameters.n_parallel)
-        why = f"what a context of {demand.parameters.ctx_size} can use"
+        why = f"what a context of {demand.parameters.ctx_size} has use for"
         if checkpoints < useful:
             why = "a quarter of the RAM left"
         reasons.append(f"{checkpoints} context checkpoints a slot, {each} each: {why}")
@@ -66,6 +67,82 @@ def plan_caches(demand: Demand, workload: Workload, free_bytes: int) -> HostCach
         amount=Amount(n_bytes=cache + checkpoint_bytes, basis=Basis.EXACT),
         reasons=tuple(reasons),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerCaches:
+    """What llama-server keeps in RAM while it serves, at its limits."""
+
+    prompt_bytes: int  # of the prompt cache
+    checkpoints: int  # of each slot
+    checkpoint_bytes: int  # of each
+    slots: int  # that keep some at the same time
+    all_slots: int
+
+    @property
+    def checkpoints_bytes(self) -> int:
+        return self.slots * self.checkpoints * self.checkpoint_bytes
+
+    @property
+    def mostly_checkpoints(self) -> bool:
+        return self.checkpoints_bytes > self.prompt_bytes
+
+    @property
+    def amount(self) -> Amount:
+        return Amount(n_bytes=self.prompt_bytes + self.checkpoints_bytes, basis=Basis.EXACT)
+
+
+def full_caches(demand: Demand, *, prompt_bytes: int, checkpoints: int, swa_full: bool) -> ServerCaches:
+    """Return the prompt cache and the checkpoints of all slots when they are full."""
+    state = state_bytes(demand.architecture, demand.parameters, swa_full=swa_full)
+    slots = demand.parameters.n_parallel
+    return ServerCaches(
+        prompt_bytes=prompt_bytes,
+        checkpoints=checkpoints if state else 0,
+        checkpoint_bytes=state,
+        slots=slots,
+        all_slots=slots,
+    )
+
+
+def describe_caches(caches: ServerCaches) -> tuple[str, ...]:
+    """Say how many checkpoints there are and how large they get."""
+    if not caches.checkpoints:
+        return ()
+    each = f"{caches.checkpoints} of {format_bytes(caches.checkpoint_bytes)}"
+    total = format_bytes(caches.checkpoints_bytes)
+    every = caches.all_slots * caches.checkpoints * caches.checkpoint_bytes
+    if caches.all_slots == 1:
+        slots = f"up to {each}, {total}"
+    elif caches.slots == caches.all_slots:
+        slots = f"up to {each} for each of {caches.slots} slots, {total}"
+    else:
+        slots = (
+            f"up to {each} for the request at work, {total} (idle slots are cleared; {caches.all_slots} "
+            f"at once would keep {format_bytes(every)})"
+        )
+    return (
+        (
+            f"context checkpoints (states of a window or a recurrence, to go back to): {slots}; they fill "
+            "while the server runs, --ctx-checkpoints N keeps fewer"
+        ),
+    )
+
+
+def describe_cure(caches: ServerCaches, missing_bytes: int) -> str:
+    """Return the flags under which the caches take so much less; empty if they do not take as much."""
+    room = caches.amount.n_bytes - missing_bytes
+    state = caches.slots * caches.checkpoint_bytes
+    if room < 0:
+        return ""
+    if not caches.checkpoints:
+        return f"--cache-ram {room // MIB}"
+    if room >= caches.prompt_bytes:
+        return f"--ctx-checkpoints {(room - caches.prompt_bytes) // state}"
+    if room >= caches.checkpoints_bytes:
+        return f"--cache-ram {(room - caches.checkpoints_bytes) // MIB}"
+    checkpoints = room // 2 // state
+    return f"--cache-ram {(room - checkpoints * state) // MIB} --ctx-checkpoints {checkpoints}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,8 @@ _GGML = {cache_type: GgmlType[cache_type.name] for cache_type in CacheType}
 # to 0.03 MiB.
 _OWN_CACHES = frozenset({"deepseek4", "dflash", "dots3note", "glm5-next", "hy_v4", "qwen4exp"})
 
+_CELL_BYTES = 12  # of a cell in a saved state (llama_kv_cache::state_write_meta)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockCache:
@@ -78,18 +80,19 @@ def window_cells(architecture: Architecture, parameters: ContextParameters) -> i
     return pad_context(min(full, wanted))
 
 
-def state_bytes(architecture: Architecture, parameters: ContextParameters) -> int:
+def state_bytes(architecture: Architecture, parameters: ContextParameters, *, swa_full: bool = False) -> int:
     """Return the bytes of one slot's checkpoint, 0 for models that need none."""
-    # llama-server saves what cannot be rolled back: cells of the window and recurrent states, not the full
-    # cache.
+    # llama-server saves what cannot be rolled back: recurrent states, and of the sliding blocks' cache the
+    # cells that the window still shows (llama_kv_cache::state_write), each with its position and sequence.
     window = 0
-    if architecture.n_swa is not None:
-        cells = pad_context(min(pad_context(parameters.ctx_size), architecture.n_swa + parameters.n_tokens))
-        window = cells * sum(
+    if architecture.n_swa is not None and not swa_full:
+        cells = min(pad_context(parameters.ctx_size), architecture.n_swa)
+        rows = sum(
             sum(_row(architecture, parameters, block))
             for block in range(architecture.n_block)
             if architecture.kv_blocks[block] and architecture.swa_blocks[block]
         )
+        window = cells * (rows + _CELL_BYTES) if rows else 0
     recurrent = sum(
         _recurrent_bytes(architecture, parameters, block) for block in range(architecture.n_block)
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from launcher.errors import EngineFailed
 from launcher.plan.amounts import HOST, LedgerRow
 from launcher.plan.memory.companion_memory import add_companions, size_companions
-from launcher.plan.memory.ledger import mark_assumed_weights
+from launcher.plan.memory.ledger import mark_assumed_weights, with_shared_memory
 from launcher.plan.memory.simulated import cpu_unsure, plan_question, simulated_ledger
 from launcher.plan.oracle import Answer, Oracle, Refusal
 from launcher.plan.placement.arrange import Arrangement, PlanningCase, arrange
@@ -106,7 +106,8 @@ def _simulate(
             )
         budget.refusals.append(answer)
         return None
-    own = mark_assumed_weights(case.model, simulated_ledger(arrangement.own, answer))
+    own = simulated_ledger(arrangement.own, answer)
+    own = with_shared_memory(mark_assumed_weights(case.model, own), case.budgets)
     companion_memory = size_companions(case.companions, question, case.machine, own)
     simulated = SimulationResult(
         ledger=add_companions(own, companion_memory.rows, case.all_budgets),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from launcher.engine.flags.command_line import read_command
 from launcher.plan.amounts import HOST, Basis
 from launcher.plan.check.as_json import check_json
+from launcher.plan.check.check import Check, check_configuration
 from launcher.plan.expert_pattern import placement_pattern
 from launcher.plan.oracle import Answer, Question, Refusal
 from launcher.plan.plan import Plan
@@ -37,12 +41,65 @@ def test_the_default_prompt_cache_is_counted() -> None:
 
 
 def test_checkpoints_of_a_sliding_window() -> None:
-    """At most what a context has use for: 4 and one for each 8192 tokens."""
+    """All that llama-server may keep: its list fills with short prompts, too."""
     none = verdict("-c 8192 -cram 0 -ctxcp 0 -np 1", name="gemma3").ledger[-1].cache.n_bytes
     two = verdict("-c 8192 -cram 0 -ctxcp 2 -np 1", name="gemma3").ledger[-1].cache.n_bytes
     usual = verdict("-c 8192 -cram 0 -np 1", name="gemma3").ledger[-1].cache.n_bytes
-    assert (none, usual) == (0, two // 2 * 5)
+    assert (none, usual) == (0, two // 2 * 32)
     assert two > 0
+    assert verdict("-c 8192 -cram 0 -np 1 --swa-full", name="gemma3").ledger[-1].cache.n_bytes == 0
+
+
+def test_slots_that_nobody_asked_for_are_cleared_when_idle() -> None:
+    """--cache-idle-slots: what they keep moves into the prompt cache, within its limit."""
+    one = verdict("-c 8192 -cram 0 -np 1", name="gemma3").ledger[-1].cache.n_bytes
+    for line, slots in (
+        ("-cram 100", 1),
+        ("-cram 100 -np 4 -kvu", 4),
+        ("-cram 0", 4),
+        ("-cram 100 --no-cache-idle-slots", 4),
+    ):
+        prompt = 100 * MIB if "100" in line else 0
+        found = verdict(f"-c 8192 {line}", name="gemma3")
+        assert found.ledger[-1].cache.n_bytes == slots * one + prompt, line
+        assert found.caches is not None
+        assert (found.caches.slots, found.caches.all_slots) == (slots, 4)
+
+
+def tight(line: str, ram_gib: int) -> Check:
+    """A model of which a checkpoint takes 416 MiB, on one large card."""
+    configuration = read_command([f"llama-server {line}"]).configuration
+    box = machine(*cards(60_000), ram_bytes=ram_gib * GIB)
+    return check_configuration(configuration, model("gemma3", "gemma-3-27b"), box, SILENT, "m.gguf")
+
+
+def test_checkpoints_for_which_others_would_not_leave_enough_are_counted() -> None:
+    """Those of all slots: 52 GiB where one slot's would take 13."""
+    for ram_gib, slots in ((20, 4), (100, 1)):
+        found = tight("-c 8192 -cram 64", ram_gib)
+        assert found.caches is not None
+        assert (found.caches.checkpoints, found.caches.slots) == (32, slots)
+        assert found.fits == (slots == 1)
+    assert [failure.stage for failure in tight("-c 8192 -cram 64", 20).failures] == ["cache"]
+    assert has_reason(found, "for the request at work, 13.0 GiB (idle slots are cleared; 4 at once")
+
+
+@pytest.mark.parametrize("line", ["-cram 0", "-cram 600", "-cram 100 -np 8", "-cram 5000 -ctxcp 0"])
+def test_the_flags_that_a_shortage_names_cure_it(line: str) -> None:
+    short = tight(f"-c 8192 {line}", 6)
+    assert [failure.where for failure in short.failures] == [HOST]
+    found = re.search(r"short; (.*) cures it", short.reasons[0])
+    assert found is not None, short.reasons
+    cured = tight(f"-c 8192 {line} {found[1]}", 6)
+    assert cured.fits, cured.reasons
+
+
+def test_nothing_is_said_of_a_prompt_cache_that_is_off() -> None:
+    short = tight("-c 8192 -cram 0", 20)
+    assert not short.fits
+    assert not has_reason(short, "prompt cache is counted")
+    assert has_reason(short, "up to 32 of 416.0 MiB for each of 4 slots, 52.0 GiB")
+    assert has_reason(short, "--ctx-checkpoints N keeps fewer")
 
 
 def test_slots_that_do_not_share_have_a_window_each() -> None:

@@ -21,7 +21,7 @@ def test_checkpoints_are_what_a_context_can_use_within_a_quarter() -> None:
     file = model("gemma3", "gemma-3-27b")
     demand = demand_of(architecture_of(file), weigh(architecture_of(file), file.tensors), parameters(32768))
     assert plan_caches(demand, Workload(), 64 * GIB).ctx_checkpoints == 8
-    assert plan_caches(demand, Workload(), 8 * GIB).ctx_checkpoints == 3
+    assert plan_caches(demand, Workload(), 8 * GIB).ctx_checkpoints == 4
     assert plan_caches(demand, Workload(), 0).ctx_checkpoints == 0
 
 
@@ -85,7 +85,7 @@ def test_checkpoints_are_counted_for_every_slot(slots: int) -> None:
         5 * state,
     )  # one for 8192 tokens, 4 at the end
     assert enough.reasons[1].startswith("5 context checkpoints a slot, ")
-    assert enough.reasons[1].endswith("624.0 MiB each: what a context of 8192 can use")
+    assert enough.reasons[1].endswith("416.0 MiB each: what a context of 8192 has use for")
     less = plan_caches(demand, Workload(cache_ram_bytes=0), 4 * 5 * state - 1)
     assert (less.ctx_checkpoints, less.amount.n_bytes) == (4, 4 * state)
     assert less.reasons[1].endswith("each: a quarter of the RAM left")

@@ -116,9 +116,11 @@ def test_a_window_has_cells_for_every_slot_and_one_batch(n_parallel: int, cells:
     caches = size_caches(SLIDING, asked)
     assert caches.cells == (4096, cells)
     assert [block.n_bytes for block in caches.blocks] == [4096 * FULL_CELL, cells * SLIDING_CELL]
-    assert state_bytes(SLIDING, asked) == 768 * SLIDING_CELL  # a checkpoint is one slot's
+    # a checkpoint is one slot's: what its window shows, each cell with position and sequence
+    assert state_bytes(SLIDING, asked) == 100 * (SLIDING_CELL + 12)
+    assert state_bytes(SLIDING, asked, swa_full=True) == 0
     assert state_bytes(replace(SLIDING, kv_blocks=(True, False)), asked) == 0
-    assert state_bytes(SLIDING, parameters(300)) == 512 * SLIDING_CELL
+    assert state_bytes(replace(SLIDING, n_swa=400), parameters(256)) == 256 * (SLIDING_CELL + 12)
 
 
 @pytest.mark.parametrize("n_parallel", [1, 3])
