@@ -73,6 +73,7 @@ class Lock(LockedFiles):
     profile_flags: tuple[str, ...]
     plan: Plan
     document: Mapping[str, object]
+    text: str  # the whole file
 
     @property
     def unlocked(self) -> str:
@@ -175,7 +176,7 @@ def read_lock(path: Path) -> Lock:
     """Return the lock in a file. Raises UsageError for any other file."""
     try:
         text = read_small_text(path, most_bytes=_MAX_BYTES)
-        return _parse_lock(path, JsonObject(parse_json(text)))
+        return _parse_lock(path, text)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}", hint=f"ls -l {path}") from error
     except (ValueError, RecursionError, UsageError) as error:
@@ -184,7 +185,8 @@ def read_lock(path: Path) -> Lock:
         ) from error
 
 
-def _parse_lock(path: Path, given: JsonObject) -> Lock:
+def _parse_lock(path: Path, text: str) -> Lock:
+    given = JsonObject(parse_json(text))
     if given.text("format") != FORMAT:
         raise given.malformed("format", f"is not {FORMAT!r}")
     engine, document = given.object_at("engine"), given.mapping("plan")
@@ -207,6 +209,7 @@ def _parse_lock(path: Path, given: JsonObject) -> Lock:
         profile_flags=given.texts("profile_flags"),
         plan=from_json(document),
         document=document,
+        text=text,
     )
 
 

@@ -74,7 +74,7 @@ def fetch_each(here: Here, files: Sequence[Located], options: PullOptions) -> tu
     """Fetch one after the other, without a question."""
     # the user's own files in the way, and the disk space for all, are looked at before the first byte
     for located in files:
-        refuse_foreign(located, here.sources, options)
+        refuse_foreign(located, here.sources, options, here.on_progress)
     later = [missing_files(located, here.sources, options) for located in files[1:]]
     return tuple(
         fetch(

@@ -9,6 +9,7 @@ from pathlib import Path
 from launcher.errors import UsageError
 
 _MAX_BYTES = 64 << 10  # a thousand keys; a key of launcher's README has 43 characters
+_MOST_OF_A_KEY = 8000  # cpp-httplib refuses a header of 8192 (CPPHTTPLIB_HEADER_MAX_LENGTH)
 
 
 def read_keys(path: Path | str) -> tuple[str, ...]:
@@ -55,6 +56,10 @@ def _keys_in(text: str) -> tuple[str, ...]:
             raise ValueError(f"has blanks before or after the key in line {number}: they would be part of it")
         if not (line.isascii() and line.isprintable()):
             raise ValueError(f"has a character in line {number} that HTTP headers do not carry")
+        if len(line) > _MOST_OF_A_KEY:
+            raise ValueError(
+                f"has a key of {len(line)} characters in line {number}, more than {_MOST_OF_A_KEY}"
+            )
         keys.append(line)
     if not keys:
         raise ValueError("holds no key")

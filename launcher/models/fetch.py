@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from launcher.errors import NotFound, TryAgain
@@ -17,7 +18,8 @@ from launcher.models.located import (
     UnreachableFiles,
     UrlFiles,
 )
-from launcher.progress import OnProgress
+from launcher.progress import OnProgress, remark, silent
+from launcher.system.owned_files import is_anybodys
 
 
 def fetch(
@@ -79,16 +81,27 @@ def _fetch_urls(
     return fetch_url_files(located, files, options.folder, on_progress, options, place)
 
 
-def refuse_foreign(located: Located, sources: Sources, options: PullOptions) -> None:
-    """Raise UsageError if another file is in the way in the named folder."""
+def refuse_foreign(
+    located: Located, sources: Sources, options: PullOptions, on_progress: OnProgress = silent
+) -> None:
+    """Raise UsageError if another file is in the way in the named folder; say if all may write there."""
     if options.folder is None or isinstance(located.files, DeferredFiles):
         return
+    if is_anybodys(options.folder):
+        on_progress(remark("pull", _exchangeable(options.folder)))
     from launcher.models.files.plain_folder import PlainFolder
 
     owner = located.files.repo if isinstance(located.files, HubFiles) else located.model.source
     place = PlainFolder(options.folder, owner, sources.store)
     # A file of the listed size may be the right one: its hash decides when its turn comes.
     place.refuse_foreign(shard for shard in located.model.shards if place.find(shard) is None)
+
+
+def _exchangeable(folder: Path) -> str:
+    return (
+        f"every user can exchange files in {folder}, also those that were verified"
+        f" (chmod o-w {shlex.quote(str(folder))}, or chmod +t, ends that)"
+    )
 
 
 def bytes_to_fetch(located: Located, sources: Sources, options: PullOptions | None = None) -> int:

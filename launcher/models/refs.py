@@ -19,6 +19,7 @@ import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from launcher.errors import NotFound, UsageError
@@ -39,9 +40,7 @@ _REPO = re.compile(rf"{_WORD}/{_WORD}")
 _LONGEST_REPO_WORD = 96
 _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(?:/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*")
 _QUANT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
-_HUB_TEXT = re.compile(
-    r"(?P<repo>[^/@:]+/[^/@:]+)(?:@(?P<revision>[^:]+?))?(?::(?P<quant>[^:]*)|/(?P<file>[^:]+\.gguf))?"
-)
+_HUB_REPO = re.compile(r"[^/@:]+/[^/@:]+")
 # First path components of Hub pages that are no user's.
 _SECTIONS = frozenset({"datasets", "spaces", "buckets", "kernels", "collections", "docs", "blog", "papers"})
 _FORMS = "a profile, user/repo:QUANT, an https URL, or a path"
@@ -157,14 +156,14 @@ def _read_profile(text: str, names: tuple[str, ...]) -> ModelRef | None:
 def _read_hub(text: str) -> ModelRef | None:
     rest = _HUB_PREFIX.sub("", text, count=1) if _HUB_PREFIX.match(text) else text
     explicit = rest != text
-    match = _HUB_TEXT.fullmatch(rest)
-    if match is None or not _is_repo(match["repo"]):
+    parts = _split_hub(rest)
+    if parts is None or not _is_repo(parts.repo):
         if explicit:  # by its prefix it must be one
             raise UsageError(
                 f"{text!r} is not a hub repo", hint="write it as hf:user/repo or hf:user/repo:QUANT"
             )
         return None
-    quant, file = match["quant"], match["file"]
+    quant, file = parts.quant, parts.file
     if quant is None and file is None and not explicit and rest.lower().endswith(".gguf"):
         return None  # models/x.gguf is a path that is not there, far sooner than a repo called x.gguf
     # `user/repo:x.gguf` names a file of the repo.
@@ -172,7 +171,41 @@ def _read_hub(text: str) -> ModelRef | None:
         quant, file = None, quant
     if quant is not None:
         _check_quant(quant, text)
-    return _hub_ref(text, repo=match["repo"], revision=match["revision"], quant=quant, file=file)
+    return _hub_ref(text, repo=parts.repo, revision=parts.revision, quant=quant, file=file)
+
+
+class _HubParts(NamedTuple):
+    """A repo, and what is behind it: `@revision`, then `:quant` or `/file.gguf`."""
+
+    repo: str
+    revision: str | None = None
+    quant: str | None = None
+    file: str | None = None
+
+
+def _split_hub(text: str) -> _HubParts | None:
+    # by hand: a regular expression tries every end of the revision, and is quadratic
+    match = _HUB_REPO.match(text)
+    if match is None:
+        return None
+    repo, (rest, colon, quant) = match[0], text[match.end() :].partition(":")
+    if ":" in quant:
+        return None
+    if rest.startswith("@"):
+        revision, slash, file = (
+            rest[1:].partition("/") if _names_file(rest) and not colon else (rest[1:], "", "")
+        )
+        return (
+            _HubParts(repo, revision, quant if colon else None, file if slash else None) if revision else None
+        )
+    if rest:
+        return None if colon or not _names_file(rest) else _HubParts(repo, file=rest[1:])
+    return _HubParts(repo, quant=quant if colon else None)
+
+
+def _names_file(rest: str) -> bool:
+    _, slash, file = rest.partition("/")
+    return bool(slash) and file.endswith(".gguf") and file != ".gguf"
 
 
 def _hub_ref(text: str, *, repo: str, revision: str | None, quant: str | None, file: str | None) -> ModelRef:

@@ -157,6 +157,15 @@ def check_unchangeable(path: Path) -> None:
         raise NotOurs("every user can change it", path)
 
 
+def is_anybodys(folder: Path) -> bool:
+    """Tell if every user can remove or exchange files in the folder: all may write, and it is not sticky."""
+    try:
+        about = folder.stat()
+        return about.st_mode & _SHARED == stat.S_IWOTH and not _has_mode_of_new_files(about, folder)
+    except OSError:
+        return False
+
+
 def user_name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from launcher.commands.here import here_with
+from launcher.commands.pull import fetch_each
 from launcher.errors import UsageError
 from launcher.models.files.copying import put_into_folder
 from launcher.models.files.place import partial_path_of
@@ -18,8 +20,10 @@ from launcher.models.local import open_path
 from launcher.models.located import PullOptions
 from launcher.models.transfer.journal import journal_path
 from launcher.models.transfer.partial_file import PartialFile
+from launcher.progress import Step
 from launcher.system.locks import exclusive_if_free
 from launcher.system.owned_files import NotOurs
+from tests.make_gguf import make_gguf
 from tests.pulling import UNIT
 from tests.pulling_into_folder import NAME, ONE, TWO, Pulling, write
 from tests.strangers import give, needs_root
@@ -40,6 +44,18 @@ def begun(pulling: Pulling) -> tuple[Path, ...]:
     pulling.interrupted("a/m", {NAME: ONE})
     part = partial_path_of(pulling.folder / NAME)
     return part, journal_path(part), lock_path_of(pulling.folder / NAME)
+
+
+@pytest.mark.parametrize(("mode", "said"), [(0o777, True), (0o1777, False), (0o775, False), (0o755, False)])
+def test_a_folder_where_all_can_exchange_files_is_said(tmp_path: Path, mode: int, said: bool) -> None:
+    here = here_with(on_progress=(steps := list[Step]()).append)
+    make_gguf(tmp_path / "m.gguf", "llama")
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(mode)
+    fetch_each(here, [open_path(tmp_path / "m.gguf")], PullOptions(folder=folder))
+    words = f"every user can exchange files in {folder}"
+    assert any(words in (step.text or "") for step in steps) is said
 
 
 @needs_root

@@ -19,6 +19,7 @@ def test_one_key_a_line_without_comments(tmp_path: Path) -> None:
     ("content", "problem"),
     [
         (b"", "holds no key"),
+        (b"k" * 8001 + b"\n", "has a key of 8001 characters in line 1, more than 8000"),
         (b"\n\n# none\n", "holds no key"),
         (b"sk-1\r\n", r"has Windows line ends \(CRLF\) in line 1"),
         (b"sk-1\n\r\n", r"has Windows line ends \(CRLF\) in line 2"),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from launcher.errors import NotFound, UsageError
-from launcher.models.refs import ModelRef, RefKind, parse_ref, safe_file_name
+from launcher.models.refs import ModelRef, RefKind, _split_hub, parse_ref, safe_file_name
 
 PROFILES = ("kimi-k2.5", "smollm2-135m", "Qwen3-0.6B")
 
@@ -154,3 +154,27 @@ def test_ordinary_file_names_are_safe(name: str) -> None:
 )
 def test_names_that_leave_their_folder_are_not(name: str) -> None:
     assert safe_file_name(name) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("u/r", ("u/r", None, None, None)),
+        ("u/r:", ("u/r", None, "", None)),
+        ("u/r:Q4", ("u/r", None, "Q4", None)),
+        ("u/r@v", ("u/r", "v", None, None)),
+        ("u/r@a/b:Q4", ("u/r", "a/b", "Q4", None)),
+        ("u/r@a/b/c.gguf", ("u/r", "a", None, "b/c.gguf")),
+        ("u/r@a/b", ("u/r", "a/b", None, None)),
+        ("u/r/d/f.gguf", ("u/r", None, None, "d/f.gguf")),
+        ("u/r/f.gguf:Q4", None),
+        ("u/r/f", None),
+        ("u/r/.gguf", None),
+        ("u/r@", None),
+        ("u/r:a:b", None),
+        ("u", None),
+        ("u/r@" + "a/" * 400_000 + "b:" + "c" * 400_000, ("u/r", "a/" * 400_000 + "b", "c" * 400_000, None)),
+    ],
+)
+def test_a_hub_reference_is_split_in_one_pass(text: str, parts: tuple[str | None, ...] | None) -> None:
+    assert _split_hub(text) == parts

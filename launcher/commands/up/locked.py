@@ -17,7 +17,7 @@ from launcher.commands.probe import probe
 from launcher.commands.pull import fetch_all
 from launcher.commands.up.pull_meanwhile import pull_meanwhile
 from launcher.commands.up.request import UpRequest, look_up
-from launcher.commands.up.start import Attempt, Launchable, start
+from launcher.commands.up.start import Attempt, Launchable, attempt_of, start
 from launcher.deployment import claims
 from launcher.deployment.history import RescueNote
 from launcher.deployment.record import Deployment
@@ -33,7 +33,7 @@ from launcher.progress import remark
 def up_locked(here: Here, request: UpRequest, file: Path) -> Deployment:
     """Start exactly what is locked. Raises UsageError if the files or the engine are others."""
     lock = read_lock(file)
-    named = look_up(here, request, lock.model_id)
+    named = look_up(here, request, lock.model_id, lock.text)
     if named.running is not None:
         return named.running
     again = ("launcher", "up", "--locked", str(lock.file))
@@ -52,19 +52,9 @@ def up_locked(here: Here, request: UpRequest, file: Path) -> Deployment:
     check_devices(lock, machine)
     located = locate(lock, here.sources)
     remote = companions_of(lock, here.sources)
-    paths, *companions = fetch_all(here, (located, *files_of(remote)), again)
-    companion_paths = tuple(shards[0] for shards in companions)
-    attempt = Attempt(
-        request=request,
-        name=named.name,
-        request_hash=named.request_hash,
-        model_path=paths[0],
-        companion_paths=companion_paths,
-        engine=engine,
-        capabilities=known,
-        machine=machine,
-    )
-    flags = with_files(lock.flags, remote, companion_paths)
+    fetched = fetch_all(here, (located, *files_of(remote)), again)
+    attempt = attempt_of(request, named, fetched, engine, known, machine)
+    flags = with_files(lock.flags, remote, attempt.companion_paths)
     compiled = partial(lock.compile, engine, known, flags)
     return _start_locked(here, attempt, lock, located.model.size_bytes, compiled)
 

@@ -48,15 +48,15 @@ class Named:
     running: Deployment | None
 
 
-def look_up(here: Here, request: UpRequest, model_id: str) -> Named:
-    """Name the deployment, and find it if it is up already.
+def look_up(here: Here, request: UpRequest, model_id: str, locked: str | None = None) -> Named:
+    """Name the deployment, of the lock whose text is `locked` if any, and find it if it is up already.
 
     Raises UsageError for a name, address or key file that cannot be used, or if something else has the name.
     """
     name = check_name(request.name or deployment_name(model_id))
     check_exposure(request.host, request.api_key_file)
     read_api_key(request.api_key_file)
-    request_hash = plan_hash(_identity(request, here.settings))
+    request_hash = plan_hash(_identity(request, here.settings, locked))
     running = already_up(here.settings.deployments_dir, name, request_hash, request.port)
     return Named(name=name, request_hash=request_hash, running=running)
 
@@ -89,7 +89,7 @@ def notes(here: Here, request: UpRequest) -> tuple[str, ...]:
     return (*sentences, *_exposed_keys(request.api_key_file), *uncounted_notes(request.plan.flags))
 
 
-def _identity(request: UpRequest, settings: Settings) -> dict[str, object]:
+def _identity(request: UpRequest, settings: Settings, locked: str | None) -> dict[str, object]:
     # what was typed decides whether a second `up` asks for the same: the plan itself would differ, since a
     # running deployment has taken memory
     plan = request.plan
@@ -102,7 +102,7 @@ def _identity(request: UpRequest, settings: Settings) -> dict[str, object]:
         "quant": plan.quant,
         "workload": as_recorded(plan.workload),
         "limits": asdict(plan.limits),
-        "locked": request.locked.read_text(encoding="utf-8") if request.locked else None,
+        "locked": locked,
         "engine": str(engine.absolute()) if engine else None,
         "flags": plan.flags,
         "mode": plan.mode,

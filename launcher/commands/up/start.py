@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 from launcher.commands.claims import claim_rows, driver_of
 from launcher.commands.here import Here
 from launcher.commands.planned import Planned, compile_argv
-from launcher.commands.up.request import UpRequest, serving_of
+from launcher.commands.up.request import Named, UpRequest, serving_of
 from launcher.deployment.deploy import Request, bring_up
 from launcher.deployment.history import RescueNote
 from launcher.deployment.options import SupervisorOptions
@@ -39,6 +39,28 @@ class Attempt:
     engine: Engine
     capabilities: Capabilities | None
     machine: Machine
+
+
+def attempt_of(
+    request: UpRequest,
+    named: Named,
+    fetched: Sequence[tuple[Path, ...]],
+    engine: Engine,
+    capabilities: Capabilities | None,
+    machine: Machine,
+) -> Attempt:
+    """Join what is asked for and what is here; `fetched` has the model's shards, then its companions'."""
+    model, *companions = fetched
+    return Attempt(
+        request=request,
+        name=named.name,
+        request_hash=named.request_hash,
+        model_path=model[0],
+        companion_paths=tuple(shards[0] for shards in companions),
+        engine=engine,
+        capabilities=capabilities,
+        machine=machine,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

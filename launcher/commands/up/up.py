@@ -31,7 +31,7 @@ from launcher.commands.up.locked import up_locked
 from launcher.commands.up.pull_meanwhile import pull_meanwhile
 from launcher.commands.up.request import UpRequest, look_up, serving_of
 from launcher.commands.up.retry import Launch, launch_or_rescue
-from launcher.commands.up.start import Attempt, start_planned
+from launcher.commands.up.start import Attempt, attempt_of, start_planned
 from launcher.deployment import claims
 from launcher.deployment.address import check_exposure
 from launcher.deployment.ports import free_port
@@ -68,19 +68,9 @@ def up(here: Here, request: UpRequest) -> Deployment:
     try:
         planned = _plan_and_claim(here, request, target, engine, named.name)
         _, located = fitting(planned)
-        paths, *companions = fetch_all(here, files_to_bring(planned), again(located))
-        companion_paths = tuple(shards[0] for shards in companions)
-        attempt = Attempt(
-            request=request,
-            name=named.name,
-            request_hash=named.request_hash,
-            model_path=paths[0],
-            companion_paths=companion_paths,
-            engine=engine,
-            capabilities=planned.capabilities,
-            machine=planned.machine,
-        )
-        return launch_or_rescue(here, _launch(here, attempt, started_with(planned, companion_paths)))
+        fetched = fetch_all(here, files_to_bring(planned), again(located))
+        attempt = attempt_of(request, named, fetched, engine, planned.capabilities, planned.machine)
+        return launch_or_rescue(here, _launch(here, attempt, started_with(planned, attempt.companion_paths)))
     except BaseException:
         claims.drop_claim(here.settings.claims_dir, key)
         raise

@@ -9,5 +9,6 @@ questions.py      ask the child in threads
 ready.py          wait for the first token, notice a stall
 record_keeper.py  write the record
 supervisor.py     the main loop
+take_up.py        check a record, and supervise it
 vram_growth.py    GPU memory a load takes
 """

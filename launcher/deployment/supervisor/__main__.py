@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from launcher.deployment.supervisor.supervisor import supervise
+from launcher.deployment.supervisor.take_up import supervise
 from launcher.deployment.supervisor.vram_growth import VramMeter
 
 

@@ -9,16 +9,14 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 from launcher.deployment import process
 from launcher.deployment.address import check_start
-from launcher.deployment.check_record import check_record
-from launcher.deployment.identity import Presence, find_presence, identify
+from launcher.deployment.identity import identify
 from launcher.deployment.options import SupervisorOptions
-from launcher.deployment.record import Deployment, Phase
-from launcher.deployment.records import find_record, marker_of, progress_path, save_record
+from launcher.deployment.record import Deployment
+from launcher.deployment.records import marker_of, progress_path
 from launcher.deployment.supervisor import lifecycle, protect
 from launcher.deployment.supervisor.bookkeeping import Bookkeeping
 from launcher.deployment.supervisor.child import Child
@@ -34,19 +32,15 @@ from launcher.deployment.supervisor.questions import (
 )
 from launcher.deployment.supervisor.record_keeper import RecordKeeper
 from launcher.deployment.supervisor.vram_growth import VramGrowth, VramMeter
-from launcher.engine import environment
 from launcher.engine.log.cause import Cause, CauseKind
 from launcher.engine.log.diagnose import diagnose
-from launcher.errors import EngineFailed, LauncherError, TryAgain, UsageError
-from launcher.system.settings import read_settings
+from launcher.errors import LauncherError, UsageError
 
 # Opens a meter of the memory of these GPUs (UUID by llama.cpp's name).
 OpenVramMeter = Callable[[Mapping[str, str]], VramMeter]
 
 # Of 64 kB each, from a server that has ended: what it left behind may print for ever.
 _LAST_READS = 64
-
-_RESUMABLE = frozenset({Phase.STARTING, Phase.READY, Phase.DEGRADED, Phase.BACKOFF})
 
 
 class Supervisor:
@@ -272,36 +266,3 @@ class Supervisor:
             self._bookkeeping.note_load(record, child, None)
             child.vram_growth.close()
         return reply
-
-
-def supervise(state_file: Path, open_vram_meter: OpenVramMeter | None = None) -> int:
-    """Supervise the deployment of this state file until it has ended; return the exit status.
-
-    EngineFailed's if it was given up, TryAgain's if its record could not be written. Zero if there is nothing
-    to supervise (stopped, failed, supervised already): systemd must not try again.
-    """
-    protect.keep_to_ourselves()
-    deployment = find_record(state_file.parent, state_file.stem)
-    if not isinstance(deployment, Deployment) or deployment.phase not in _RESUMABLE:
-        return 0
-    other = deployment.supervisor
-    if other is not None and find_presence(other) is not Presence.GONE:
-        return 0
-    if other is not None:  # what was written since we were started first may be anything
-        try:
-            deployment = check_record(state_file.parent, deployment, read_settings)
-        except UsageError as error:
-            cause = Cause(kind=CauseKind.OTHER, sentence=error.message, remedy=error.hint)
-            save_record(state_file.parent, replace(deployment, phase=Phase.FAILED, failure=cause))
-            return EngineFailed.exit_code
-    options = deployment.options
-    _, dropped = environment.engine_env(
-        {name: value for name, value in os.environ.items() if name not in options.passed}
-    )
-    for name in dropped:
-        del os.environ[name]
-    supervisor = Supervisor(state_file.parent, deployment, options, open_vram_meter)
-    state = supervisor.run()
-    if supervisor.is_mute:
-        return TryAgain.exit_code
-    return EngineFailed.exit_code if state is State.FAILED else 0
