@@ -17,6 +17,7 @@ _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[KMGT]?)(?P<kind>i?B?|
 _MOST_BYTES = 1 << 63  # llama.cpp counts buffers in size_t, files in off_t
 _MOST_TOKENS = 1 << 31  # n_ctx as std::stoi reads it
 _POWER = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+_BANDWIDTH = re.compile(r"(?P<number>[0-9]{1,6}(\.[0-9]{1,3})?)\s*(?P<unit>[GT])(B(/s)?)?", re.IGNORECASE)
 _CONTEXT = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>[kKmM]?)")
 
 
@@ -45,6 +46,17 @@ def parse_size(text: str) -> int:
             f"size {_short(text)} is more than any machine has", hint="write it like 128G or 512M"
         )
     return int(size)
+
+
+def parse_bandwidth(text: str) -> int:
+    """Parse `"460G"` or `"460GB/s"` into bytes/s, in decimal units as makers name them. Raises UsageError."""
+    match = _BANDWIDTH.fullmatch(text.strip())
+    rate = float(match["number"]) * (1e12 if match["unit"].upper() == "T" else 1e9) if match else 0.0
+    if not 1e9 <= rate < 1e14:
+        raise UsageError(
+            f"bandwidth {_short(text)} is not a number of GB/s from 1G to 99T", hint="write it like 460G"
+        )
+    return int(rate)
 
 
 def parse_context(text: str) -> int:

@@ -63,7 +63,14 @@ def up_request(
 
 def machine_choice(options: MachineOptions) -> MachineChoice:
     """Return the machine to plan for."""
-    return MachineChoice(name=options.machine, gpus=tuple(options.gpu or ()), ram_bytes=options.ram)
+    return MachineChoice(
+        name=options.machine,
+        gpus=tuple(options.gpu or ()),
+        ram_bytes=options.ram,
+        cpu=options.cpu,
+        sockets=options.sockets,
+        ram_bandwidth=options.ram_bandwidth,
+    )
 
 
 def _workload(options: PlanOptions) -> Workload:

@@ -11,7 +11,7 @@ from launcher.commands.here import Here
 from launcher.engine.find import Engine, ask_engine
 from launcher.errors import EngineFailed, NotFound, UsageError
 from launcher.machine.from_toml import parse_machine
-from launcher.machine.from_words import adhoc_machine
+from launcher.machine.from_words import Words, adhoc_machine
 from launcher.machine.machine import Machine
 from launcher.machine.probe.device_list import parse_device_list
 from launcher.machine.probe.probe import Hardware, machine_of, read_hardware
@@ -31,6 +31,15 @@ class MachineChoice:
     name: str | None = None
     gpus: tuple[str, ...] = ()
     ram_bytes: int | None = None
+    cpu: str | None = None
+    sockets: int | None = None
+    ram_bandwidth: int | None = None
+
+    @property
+    def described(self) -> bool:
+        """True for a machine in words."""
+        words = (self.ram_bytes, self.cpu, self.sockets, self.ram_bandwidth)
+        return bool(self.gpus) or any(word is not None for word in words)
 
 
 THIS_MACHINE = MachineChoice()
@@ -48,16 +57,26 @@ def probe(
 
     Raises UsageError for a choice that contradicts itself, NotFound for an unknown name.
     """
-    if choice.name is not None and (choice.gpus or choice.ram_bytes is not None):
+    if choice.name is not None and choice.described:
         raise UsageError(
-            f"--machine {choice.name} and --gpu or --ram name two machines", hint="leave one of them out"
+            f"--machine {choice.name} and --gpu, --ram or --cpu name two machines",
+            hint="leave one of them out",
         )
     if choice.name is not None:
         return _saved(choice.name, here.settings)
-    if choice.gpus or choice.ram_bytes is not None:
+    if choice.described:
         if choice.ram_bytes is None:
-            raise UsageError("--gpu needs --ram: the host's memory is part of the plan", hint="--ram 64G")
-        return adhoc_machine(choice.gpus, choice.ram_bytes)
+            given = "--gpu" if choice.gpus else "--cpu"
+            raise UsageError(f"{given} needs --ram: the host's memory is part of the plan", hint="--ram 64G")
+        return adhoc_machine(
+            Words(
+                gpus=choice.gpus,
+                ram_bytes=choice.ram_bytes,
+                cpu=choice.cpu,
+                sockets=choice.sockets or 1,
+                ram_bandwidth=choice.ram_bandwidth,
+            )
+        )
     listed = None  # its devices go by the engine's own names and order
     if engine is not None:
         try:

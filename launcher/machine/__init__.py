@@ -1,9 +1,11 @@
 """Describe the machine that a plan is made for.
 
 machine.py        the machine
+cards/            graphics cards: memory, bandwidth, arithmetic
 gpus.py           graphics cards by name
+cpus.py           processors by name: memory channels and cores
 shared_memory.py  which GPUs have the host's memory
-from_words.py     from `--gpu 3090:2 --ram 128G`
+from_words.py     from `--gpu 3090:2 --ram 128G --cpu "EPYC 9355"`
 from_toml.py      read from a file
 to_toml.py        written to a file
 probe/            this machine

@@ -1,17 +1,19 @@
-"""Make a machine from a few words: `--gpu 3090:2 --gpu 3060 --ram 128G`. Pure.
+"""Make a machine from a few words: `--gpu 3090:2 --gpu 24G --ram 128G --cpu "EPYC 9355"`. Pure.
 
 What the words leave open is assumed, and a note of the machine says so.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from launcher.errors import UsageError
-from launcher.machine.gpus import METAL_SHARE_NOTE, Gpu, gpu_named, idle_device
+from launcher.errors import NotFound, UsageError
+from launcher.machine.cpus import memory_system, socket_cores
+from launcher.machine.gpus import METAL_SHARE_NOTE, gpu_named, idle_device
 from launcher.machine.machine import MAX_DEVICES, Backend, Cpu, Device, Machine
-from launcher.units import GIB
+from launcher.units import GIB, MIB, parse_size
 
 # llama.cpp's device names without the number (GGML_CUDA_NAME and the like in ggml/include/ggml-*.h)
 ID_PREFIX = {
@@ -33,39 +35,105 @@ ASSUMED_CPU = Cpu(
     isa=("AVX", "AVX2", "F16C", "FMA", "BMI2"),
 )
 ASSUMED_CPU_NOTE = "the CPU is not described: 16 cores with AVX2 are assumed"
+MAX_SOCKETS = 8  # Intel's largest glueless systems (Xeon 6 product brief)
+_SIZE = re.compile(r"[0-9]+(\.[0-9]+)?\s*([KMGT](i?B)?)", re.IGNORECASE)
+_UNKNOWN_RESERVE = 600 * MIB  # the largest of cards with a log; see cards/nvidia.py
 
 
-def adhoc_machine(gpus: Sequence[str], ram_bytes: int) -> Machine:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """A machine in the words of the command line."""
+
+    gpus: tuple[str, ...] = ()  # NAME, SIZE or BACKEND:SIZE, each with :COUNT or not
+    ram_bytes: int
+    cpu: str | None = None
+    sockets: int = 1
+    ram_bandwidth: int | None = None  # bytes/s of all sockets
+
+
+def adhoc_machine(words: Words) -> Machine:
     """Make the machine, its devices in the order given.
 
-    Raises UsageError for a count that is no number or too high, NotFound for a GPU nobody knows.
+    Raises UsageError for a count that is no number or too high, NotFound for a GPU or CPU nobody knows.
     """
-    cards: list[Gpu] = []
-    for spec in gpus:
-        name, colon, count = spec.rpartition(":")
-        if colon and not (count.isascii() and count.isdigit() and 1 <= int(count[:4]) <= MAX_DEVICES):
-            raise UsageError(
-                f"GPU {spec!r}: {count!r} is not a number of cards from 1 to {MAX_DEVICES}",
-                hint="write it like --gpu 3090:2",
-            )
-        cards += [gpu_named(name if colon else spec)] * (int(count) if colon else 1)
-    if len(cards) > MAX_DEVICES:
-        raise UsageError(f"{len(cards)} GPUs are too many, llama.cpp takes at most {MAX_DEVICES}")
+    ram_bytes = words.ram_bytes
     if ram_bytes < 1:
         raise UsageError(f"RAM of {ram_bytes} bytes holds nothing", hint="write it like --ram 128G")
-    metal = any(card.backend is Backend.METAL for card in cards)
+    devices: list[Device] = []
+    for spec in words.gpus:
+        card, count = _split_count(spec)
+        devices += [_device(card, ram_bytes)] * count
+    if len(devices) > MAX_DEVICES:
+        raise UsageError(f"{len(devices)} GPUs are too many, llama.cpp takes at most {MAX_DEVICES}")
+    metal = any(device.backend is Backend.METAL for device in devices)
+    cpu, cpu_notes = _described_cpu(words)
     return Machine(
         os="darwin" if metal else "linux",
         arch="arm64" if metal else "x86_64",
-        cpu=ASSUMED_CPU,
+        cpu=cpu,
         ram_total_bytes=ram_bytes,
         ram_available_bytes=idle_available(ram_bytes),
         ram_limit_bytes=None,
         nodes=(),
-        devices=numbered([idle_device(card, id="", ram_bytes=ram_bytes) for card in cards]),
+        devices=numbered(devices),
         store=None,
-        notes=(ASSUMED_CPU_NOTE, *((METAL_SHARE_NOTE,) if metal else ())),
+        notes=(*cpu_notes, *((METAL_SHARE_NOTE,) if metal else ())),
+        ram_bandwidth=words.ram_bandwidth,
     )
+
+
+def _split_count(spec: str) -> tuple[str, int]:
+    name, colon, count = spec.rpartition(":")
+    if not colon or _SIZE.fullmatch(count.strip()):  # `cuda:16G` is a size, not a count
+        return spec, 1
+    if not (count.isascii() and count.isdigit() and 1 <= int(count[:4]) <= MAX_DEVICES):
+        raise UsageError(
+            f"GPU {spec!r}: {count!r} is not a number of cards from 1 to {MAX_DEVICES}",
+            hint="write it like --gpu 3090:2",
+        )
+    return name, int(count)
+
+
+def _device(card: str, ram_bytes: int) -> Device:
+    backend, _, size = card.rpartition(":")
+    if not _SIZE.fullmatch(size.strip()):
+        return idle_device(gpu_named(card), id="", ram_bytes=ram_bytes)
+    if backend.lower() not in {"", *ID_PREFIX}:
+        raise NotFound(
+            f"GPU {card!r}: {backend!r} is no backend of llama.cpp's",
+            hint=f"write it like --gpu cuda:24G; backends are {', '.join(ID_PREFIX)}",
+        )
+    total = parse_size(size)
+    kind = Backend(backend.lower() or "cuda")
+    return Device(
+        id="",
+        backend=kind,
+        name=f"{kind.value} card of {size.strip()}",
+        total_bytes=total,
+        free_bytes=max(total - _UNKNOWN_RESERVE, 0),
+    )
+
+
+def _described_cpu(words: Words) -> tuple[Cpu, tuple[str, ...]]:
+    """Return the processor of the words, and notes on what is assumed of it."""
+    if words.cpu is None:
+        return ASSUMED_CPU, (ASSUMED_CPU_NOTE,)
+    cores = socket_cores(words.cpu)
+    if cores is None and memory_system(words.cpu) is None:
+        raise NotFound(
+            f"no CPU is known by the name {words.cpu!r}",
+            hint='write it like --cpu "EPYC 9355" or --cpu "Core i9-14900K", or give --ram-bandwidth 200G',
+        )
+    all_cores = (cores or 16) * words.sockets
+    note = "" if cores else f"the cores of {words.cpu} are not known: {all_cores} are assumed"
+    return replace(
+        ASSUMED_CPU,
+        name=f"{words.sockets} x {words.cpu}" if words.sockets > 1 else words.cpu,
+        physical_cores=all_cores,
+        performance_cores=all_cores,
+        logical_cores=2 * all_cores,
+        affinity=2 * all_cores,
+    ), ((note,) if note else ())
 
 
 def idle_available(total: int) -> int:

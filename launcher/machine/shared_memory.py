@@ -6,7 +6,7 @@ import re
 from enum import StrEnum
 
 from launcher.machine.from_words import idle_available
-from launcher.machine.gpus import gpu_key, gpu_named
+from launcher.machine.gpus import gpu_of
 from launcher.machine.machine import Backend, Device, Machine
 from launcher.units import GIB
 
@@ -45,13 +45,13 @@ def shares_by_kind(backend: Backend, name: str, compute_capability: str | None =
     """Return True for a GPU that is known to have the host's memory, by name or compute capability."""
     if compute_capability in _INTEGRATED_CAPABILITIES and backend is Backend.CUDA:
         return True
-    key = gpu_key(name)
+    known = gpu_of(name)
     if backend is Backend.METAL or "Apple M" in name:  # Vulkan shows Apple's GPUs too
         return "Apple" in name
     if "Intel" in name:
         return _INTEL_CARD.search(name) is None or _INTEL_INTEGRATED.search(name) is not None
-    if key is not None:
-        return gpu_named(key).total_mib is None
+    if known is not None:
+        return known.total_mib is None
     return bool(_NVIDIA.search(name) or _AMD.search(name))
 
 
@@ -59,7 +59,7 @@ def shares_by_size(device: Device, ram_bytes: int) -> bool:
     """Return True if a GPU that is not known to be a card reports all of the host's memory as its own."""
     # A card can be as large as the host's RAM by chance: a card is known by its name, and has a link of
     # several lanes.
-    is_card = gpu_key(device.name) is not None or _CARD_NAME.search(device.name) is not None
+    is_card = gpu_of(device.name) is not None or _CARD_NAME.search(device.name) is not None
     is_card = is_card or (device.link is not None and (device.link.pcie_width or 0) > 1)
     if is_card or device.lies_in_ram:
         return device.shares_host_memory

@@ -1,7 +1,7 @@
 import pytest
 
 from launcher.errors import NotFound
-from launcher.machine.gpus import GPU_NAMES, gpu_named, idle_device
+from launcher.machine.gpus import GPU_NAMES, gpu_named, gpu_of, idle_device
 from launcher.machine.machine import Backend
 from launcher.units import GIB
 
@@ -25,6 +25,70 @@ def test_unknown_gpu_names_the_nearest() -> None:
 
 def test_an_unknown_card_can_be_described_in_a_file() -> None:
     with pytest.raises(NotFound) as caught:
-        gpu_named("b200")
+        gpu_named("voodoo2")
     assert "--machine" in (caught.value.hint or "")
     assert '[[device]] with backend = "cuda"' in (caught.value.hint or "")
+
+
+# Names as NVML, RADV, ROCm, SYCL and Metal report them, with the memory that the driver reports (GiB).
+REPORTED = [
+    ("Radeon 8060S Graphics (RADV GFX1151)", 96, "strix-halo"),
+    ("AMD Radeon Graphics (RADV GFX1151)", 64, "strix-halo"),
+    ("AMD Radeon 8060S Graphics (RADV STRIX_HALO)", 96, "strix-halo"),
+    ("NVIDIA GB10", 120, "gb10"),
+    ("NVIDIA GeForce RTX 4090 Laptop GPU", 16, "4090-laptop"),
+    ("NVIDIA GeForce RTX 4090", 24, "4090"),
+    ("NVIDIA GeForce RTX 4090", 48, "4090-48g"),
+    ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", 96, "pro6000-max-q"),
+    ("NVIDIA RTX PRO 6000 Blackwell Server Edition", 96, "pro6000-server"),
+    ("NVIDIA GeForce RTX 3080", 10, "3080"),
+    ("NVIDIA GeForce RTX 3080", 12, "3080-12g"),
+    ("NVIDIA GeForce RTX 5060 Ti", 16, "5060ti-16g"),
+    ("NVIDIA H100 80GB HBM3", 80, "h100"),
+    ("NVIDIA A100-SXM4-80GB", 80, "a100-80g"),
+    ("NVIDIA A100 80GB PCIe", 80, "a100-pcie-80g"),
+    ("Tesla V100-PCIE-16GB", 16, "v100"),
+    ("Tesla P40", 24, "p40"),
+    ("Quadro P6000", 24, "p6000"),
+    ("Quadro RTX 6000", 24, "rtx6000"),
+    ("NVIDIA RTX 6000 Ada Generation", 48, "6000ada"),
+    ("NVIDIA RTX A4000", 16, "a4000"),
+    ("AMD Instinct MI50/MI60 (RADV VEGA20)", 32, "mi50-32g"),
+    ("AMD Radeon RX 9070 XT (RADV GFX1201)", 16, "9070xt"),
+    ("AMD Radeon RX 9060 XT", 16, "9060xt-16g"),
+    ("AMD Radeon AI PRO R9700", 32, "r9700"),
+    ("AMD Radeon RX 7900 XTX (RADV NAVI31)", 24, "7900xtx"),
+    ("Intel(R) Arc(tm) A770 Graphics (DG2)", 16, "a770"),
+    ("Intel(R) Arc(TM) B580 Graphics", 12, "b580"),
+    ("Apple M4 Max", 27, "m4-max-32c"),
+    ("Apple M4 Max", 36, "m4-max"),
+    ("Apple M4 Max", 96, "m4-max"),
+    ("Apple M3 Max", 72, "m3-max-30c"),
+    ("Apple M3 Max", 96, "m3-max"),
+]
+
+
+@pytest.mark.parametrize(("name", "gib", "key"), REPORTED)
+def test_cards_are_known_by_what_drivers_report(name: str, gib: int, key: str) -> None:
+    gpu = gpu_of(name, gib * GIB)
+    assert gpu is not None
+    assert gpu.key == key
+
+
+@pytest.mark.parametrize(
+    "name", ["AMD Radeon Graphics", "Intel(R) Graphics (RPL-P)", "llvmpipe (LLVM 15.0.6)", ""]
+)
+def test_a_name_that_many_parts_have_is_not_a_card(name: str) -> None:
+    assert gpu_of(name, 16 * GIB) is None
+
+
+def test_the_table_holds_what_llama_cpp_runs_on() -> None:
+    assert len(GPU_NAMES) >= 120
+    for name in ("b200", "v100", "p40", "p6000", "mi50", "2080ti", "a4000", "a5000", "l20", "l40", "pro4500"):
+        assert gpu_named(name).gb_s > 100
+
+
+def test_a_short_name_is_that_card_and_a_driver_s_name_any_of_them() -> None:
+    assert gpu_named("3080").total_mib == 10240
+    assert gpu_named("3080-12g").total_mib == 12288
+    assert gpu_named("9060xt-8g").key == "9060xt"

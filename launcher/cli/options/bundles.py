@@ -13,9 +13,10 @@ import typer
 
 from launcher.cli.options.single import Offline
 from launcher.cli.show.progress import ProgressStyle
+from launcher.machine.from_words import MAX_SOCKETS
 from launcher.plan.modes import CacheType, NumaMode
 from launcher.plan.workload import Prefer
-from launcher.units import parse_context, parse_size
+from launcher.units import parse_bandwidth, parse_context, parse_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,13 +135,34 @@ class MachineOptions:
     gpu: Annotated[
         list[str] | None,
         typer.Option(
-            "--gpu", metavar="NAME[:COUNT]", help="Plan for these GPUs; may be repeated.", show_default=False
+            "--gpu",
+            metavar="NAME|SIZE[:COUNT]",
+            help="Plan for these GPUs (3090:2, 24G); may be repeated.",
+            show_default=False,
         ),
     ] = None
     ram: Annotated[
         int | None,
         typer.Option(
             "--ram", parser=parse_size, metavar="SIZE", help="… and this much RAM.", show_default=False
+        ),
+    ] = None
+    cpu: Annotated[
+        str | None,
+        typer.Option("--cpu", metavar="NAME", help="… and this CPU (EPYC 9355).", show_default=False),
+    ] = None
+    sockets: Annotated[
+        int | None,
+        typer.Option("--sockets", min=1, max=MAX_SOCKETS, help="… and so many of it.", show_default=False),
+    ] = None
+    ram_bandwidth: Annotated[
+        int | None,
+        typer.Option(
+            "--ram-bandwidth",
+            parser=parse_bandwidth,
+            metavar="RATE",
+            help="… and RAM this fast, of all sockets (460G).",
+            show_default=False,
         ),
     ] = None
 

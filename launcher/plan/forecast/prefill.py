@@ -10,7 +10,7 @@ from launcher.plan.forecast.processors import GB, ProcessorFamily
 
 # Parts of the named arithmetic that are reached; a host's figure is measured already.
 _FLOPS_SHARE = {
-    ProcessorFamily.CUDA: 0.35,
+    ProcessorFamily.CUDA: 0.10,
     ProcessorFamily.METAL: 0.35,
     ProcessorFamily.OTHER_GPU: 0.28,
     ProcessorFamily.HOST: 1.0,

@@ -44,7 +44,7 @@ def test_a_link_is_its_generation_and_lanes() -> None:
     assert link_speed(None) == link_speed(Link(pcie_generation=4, pcie_width=8))
 
 
-@pytest.mark.parametrize(("gib", "speeds"), [(20, (450, 50)), (21, (900, 80))])
+@pytest.mark.parametrize(("gib", "speeds"), [(20, (450, 170)), (21, (900, 280))])
 def test_an_unknown_card_is_a_middling_one_of_its_size(gib: int, speeds: tuple[int, int]) -> None:
     card = Device(id="X", backend=Backend.CUDA, name="New 1", total_bytes=gib * GIB, free_bytes=None)
     found = processor_of(card)
@@ -54,7 +54,7 @@ def test_an_unknown_card_is_a_middling_one_of_its_size(gib: int, speeds: tuple[i
 def test_a_known_card_has_the_speed_of_its_data_sheet() -> None:
     card = idle_device(gpu_named("3090"), id="CUDA0", ram_bytes=64 * GIB)
     found = processor_of(replace(card, link=Link(pcie_generation=3, pcie_width=16)))
-    assert (found.bandwidth, found.flops, found.source) == (936 * GB, 71e12, "data sheet")
+    assert (found.bandwidth, found.flops, found.source) == (936 * GB, 8 * 35.6e12, "data sheet")
     assert round((found.link or 0) / GB, 2) == 15.76
     assert processor_of(replace(card, shares_host_memory=True)).link is None
 
