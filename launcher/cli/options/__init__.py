@@ -1,4 +1,4 @@
-"""Spell each option once, for all the commands that take it.
+"""Spell each option once.
 
 single.py   arguments and options by themselves: REF, NAME, --offline
 bundles.py  dataclasses of options that belong together: plan, machine, server, files, output

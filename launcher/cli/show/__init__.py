@@ -1,4 +1,4 @@
-"""Print what a command has to say: values and errors as text or JSON, and progress.
+"""Print values, errors and progress, as text or JSON.
 
 output.py         one command's output: value to stdout, everything else to stderr
 progress.py       bars on a terminal, lines in a pipe, JSON lines for programs

@@ -1,4 +1,4 @@
-"""Bring a model up: reserve, pull, start, and plan again where memory ran out.
+"""Reserve, pull, start, and plan again where memory ran out.
 
 up.py              the story: inspect, probe, plan, pull, start
 request.py         what is asked for, checked and compared with what runs already
