@@ -6,7 +6,7 @@ Where it cannot answer, `memory.estimate` does.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from launcher.machine.machine import Device
 from launcher.plan.modes import FlashAttention, LazyMode, LoadMode, SplitMode, TensorOverride
@@ -32,6 +32,7 @@ class Question(ContextParameters):
     load_mode: LoadMode = LoadMode.NONE
     lazy_mode: LazyMode = LazyMode.AUTO
     locks_pages: bool = False  # of mapped files (`mmap+mlock`)
+    load_mtp: bool = False  # the MTP blocks, too
     # Rows of logits. None is what llama-server reserves: one for each slot and each token drafted for it.
     n_outputs: int | None = None
     n_draft: int = 0
@@ -89,6 +90,35 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DraftQuestion:
+    """A draft context that works on the states of a main one, and is made with it."""
+
+    main: Question
+    draft: Question  # of the same `model`: its MTP blocks on the weights that are loaded already
+    spec_types: tuple[str, ...]
+    backend_sampling: bool = True  # each slot's drafts are sampled on the device
+
+    @property
+    def shares_model(self) -> bool:
+        return self.draft.model == self.main.model
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """The devices of both."""
+        return (*self.main.devices, *(each for each in self.draft.devices if each not in self.main.devices))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftAnswer:
+    """The buffers of a draft context once it is loaded, and what the first batch adds to both contexts."""
+
+    rows: tuple[BufferRow, ...]
+    growth: tuple[BufferRow, ...]
+    engine: str
+    other_cpu: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectorQuestion:
     model: str
     devices: tuple[Device, ...]  # all that are in use
@@ -136,6 +166,13 @@ class Oracle(Protocol):
 
 class FitOracle(Protocol):
     def fit(self, question: FitQuestion) -> Fitted | Refusal: ...
+
+
+@runtime_checkable
+class DraftOracle(Oracle, Protocol):
+    def simulate_draft(self, question: DraftQuestion, draft: Oracle | None) -> DraftAnswer | Refusal:
+        """Simulate a context beside this model's; `draft` is the oracle of its model, if it has its own."""
+        ...
 
 
 class ProjectorOracle(Protocol):

@@ -21,6 +21,7 @@ class ContextParameters:
     batch_size: int = 2048
     ubatch_size: int = 512
     flash_attn: FlashAttention = FlashAttention.AUTO
+    n_rs_seq: int = 0  # recurrent states kept beside each slot's own, to undo drafted tokens
 
     @property
     def cache_types(self) -> str:

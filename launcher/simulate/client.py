@@ -24,15 +24,25 @@ from typing import Self
 from launcher.machine.machine import Device
 from launcher.plan.oracle import (
     Answer,
+    DraftAnswer,
+    DraftQuestion,
     FitQuestion,
     Fitted,
+    Oracle,
     ProjectorAnswer,
     ProjectorQuestion,
     Question,
     Refusal,
 )
 from launcher.simulate.limits import MOST_RESIDENT_BYTES, MOST_TRIALS, WATCH_S, Limits
-from launcher.simulate.wire import Json, answer_from, fitted_from, projector_answer_from, to_json
+from launcher.simulate.wire import (
+    Json,
+    answer_from,
+    draft_answer_from,
+    fitted_from,
+    projector_answer_from,
+    to_json,
+)
 from launcher.units import GIB, MIB, one_line
 
 # Private memory of one worker, touched or not: llama.cpp reserves much more than it uses, over 1 GiB for
@@ -91,6 +101,11 @@ class SimulatorPool:
         """Return llama-fit-params' figures: the same simulation with the surplus of its no_alloc pass."""
         reply = self._ask(question.devices, {"question": to_json(question), "like_fit": True})
         return reply if isinstance(reply, Refusal) else answer_from(reply)
+
+    def simulate_draft(self, question: DraftQuestion, draft: Oracle | None = None) -> DraftAnswer | Refusal:
+        """Return what a draft context takes beside its main one; both models are files that are here."""
+        reply = self._ask(question.devices, {"draft": to_json(question)})
+        return reply if isinstance(reply, Refusal) else draft_answer_from(reply)
 
     def simulate_projector(self, question: ProjectorQuestion) -> ProjectorAnswer | Refusal:
         """Return what llama-server would allocate for a multimodal projector at startup."""

@@ -36,6 +36,7 @@ class VirtualDevices:
         self.reserving = False  # set while graphs are reserved for their sizes: only then they are optimised
         self.faults: list[BaseException] = []  # raised in callbacks: an exception cannot pass through C
         self.device_bufts: set[int] = set()
+        self.host_bytes = 0  # of the newest buffer in the host's memory
         self._allocated: Counter[str] = Counter()
         self._alive: list[object] = []
         self._buffer_interface = self._virtual_memory()
@@ -79,6 +80,8 @@ class VirtualDevices:
         def alloc(buft: int, size: int) -> int | None:
             if device:
                 self._allocated[device] += size
+            else:
+                self.host_bytes = size + extra_bytes
             buffer: int | None = create(buft, self._buffer_interface, None, size + extra_bytes)
             return buffer
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from launcher.gguf.ggml import GgmlType
 from launcher.machine.machine import Backend, Device
@@ -39,6 +40,8 @@ _MAX_DEVICES = 16  # llama_max_devices (src/llama.cpp)
 # architectures whose last reservation is for one sequence (llama_context::sched_reserve)
 _ONE_SEQUENCE_PASS = ("kimi-linear", "minimax-01")
 
+_Result = TypeVar("_Result")
+
 
 class Simulator:
     """llama.cpp with virtual devices; runs one simulation at a time."""
@@ -58,16 +61,17 @@ class Simulator:
         """
         if refusal := _refuse_split_mode(question, like_fit=like_fit):
             return refusal
-        places = {HOST, *(device.id for device in question.devices)}
-        for override in question.overrides:
-            if override.where not in places:
-                reason = f"a tensor override names {override.where}, which is not among the devices"
-                return Refusal(reason=reason, model_refused=False)
+        if refusal := refuse_override(question):
+            return refusal
+        return self.guarded(lambda: self._simulate(question, like_fit=like_fit), reserving=like_fit)
+
+    def guarded(self, simulation: Callable[[], _Result], *, reserving: bool = False) -> _Result | Refusal:
+        """Run one simulation from a clean state. Raises what a callback raised in it."""
         self.log.clear()
         self.virtual.faults.clear()
-        self.virtual.reserving = like_fit
+        self.virtual.reserving = reserving
         try:
-            return self._simulate(question, like_fit=like_fit)
+            return simulation()
         except MemoryError as error:
             # without words it is Python's: the worker's memory is used up, which says nothing about the model
             reason = str(error) or "the simulation ran out of memory"
@@ -80,28 +84,45 @@ class Simulator:
                 raise self.virtual.faults[0]
 
     def _simulate(self, question: Question, *, like_fit: bool) -> Answer | Refusal:
-        llama = self.binding.llama
-        parameters = ModelParameters(self.binding, self.virtual, question)
-        model = llama.llama_model_load_from_file(os.fsencode(question.model), parameters.struct)
-        if not model:
-            return self._refusal()
-        try:
+        with self.loaded(question) as model:
+            if not model:
+                return self.refusal()
             meta = None
             if question.split_mode is SplitMode.TENSOR:
                 meta = MetaDevice(self.binding, self.virtual, model, question.devices)
             # recurrent states are allocated in spite of no_alloc
-            with self.virtual.counting() as states:
-                context = llama.llama_init_from_model(model, context_parameters(llama, question))
-            if not context:
-                return self._refusal()
-            try:
+            with (
+                self.virtual.counting() as states,
+                self.opened(model, context_parameters(self.binding.llama, question)) as context,
+            ):
+                if not context:
+                    return self.refusal()
                 return self._read(_LoadedModel(question, model, context, meta, states), like_fit=like_fit)
-            finally:
-                llama.llama_free(context)
-        finally:
-            llama.llama_model_free(model)
 
-    def _refusal(self) -> Refusal:
+    @contextmanager
+    def loaded(self, question: Question) -> Iterator[int | None]:
+        """Load the model for the length of the block; None if llama.cpp refuses it."""
+        parameters = ModelParameters(self.binding, self.virtual, question)
+        llama = self.binding.llama
+        model = llama.llama_model_load_from_file(os.fsencode(question.model), parameters.struct)
+        try:
+            yield model
+        finally:
+            if model:
+                llama.llama_model_free(model)
+
+    @contextmanager
+    def opened(self, model: int, parameters: Any) -> Iterator[int | None]:
+        """Open a context of the model for the length of the block; None if llama.cpp refuses it."""
+        llama = self.binding.llama
+        context = llama.llama_init_from_model(model, parameters)
+        try:
+            yield context
+        finally:
+            if context:
+                llama.llama_free(context)
+
+    def refusal(self) -> Refusal:
         return Refusal(reason=f"{self.binding.engine}: {self.log.error}", model_refused=True)
 
     def _read(self, loaded: _LoadedModel, *, like_fit: bool) -> Answer:
@@ -111,7 +132,7 @@ class Simulator:
             splits = (0, 0)
             compute = {name: entry.compute for name, entry in breakdown.items()}
         else:
-            splits = self._reserve(loaded)
+            splits = self.reserve(loaded.model, loaded.context, question.n_parallel, loaded.meta)
             compute = self.binding.compute_bytes(context)
         partial_sums: tuple[BufferRow, ...] = ()
         if loaded.meta is not None:
@@ -128,18 +149,20 @@ class Simulator:
             engine=self.binding.engine,
         )
 
-    def _reserve(self, loaded: _LoadedModel) -> tuple[int, int]:
+    def reserve(
+        self, model: int, context: int, n_seqs: int, meta: MetaDevice | None = None
+    ) -> tuple[int, int]:
         """Repeat the reservations of llama_context::sched_reserve; return splits of prompt, generation."""
-        llama, context, n_seqs = self.binding.llama, loaded.context, loaded.question.n_parallel
+        llama = self.binding.llama
         n_tokens = min(llama.llama_n_ctx(context), llama.llama_n_ubatch(context))
         n_outputs = min(n_tokens, self.log.n_outputs_max)
         self.virtual.reserving = True
         graph, prompt = self.binding.reserve(context, n_tokens, n_seqs, n_outputs)
-        if loaded.meta is not None:
-            loaded.meta.read_graph(graph)
+        if meta is not None:
+            meta.read_graph(graph)
         reserved = self.binding.compute_bytes(context)
         _, generation = self.binding.reserve(context, n_seqs, n_seqs, n_seqs)
-        last = 1 if self._architecture(loaded.model) in _ONE_SEQUENCE_PASS else n_seqs
+        last = 1 if self._architecture(model) in _ONE_SEQUENCE_PASS else n_seqs
         if last != n_seqs or self.binding.compute_bytes(context) != reserved:
             self.binding.reserve(context, n_tokens, last, n_outputs)  # else it would change nothing
         return prompt, generation
@@ -205,6 +228,16 @@ def _refuse_split_mode(question: Question, *, like_fit: bool) -> Refusal | None:
     return None
 
 
+def refuse_override(question: Question) -> Refusal | None:
+    """Return a Refusal if an override names a device that is not used."""
+    places = {HOST, *(device.id for device in question.devices)}
+    for override in question.overrides:
+        if override.where not in places:
+            reason = f"a tensor override names {override.where}, which is not among the devices"
+            return Refusal(reason=reason, model_refused=False)
+    return None
+
+
 class ModelParameters:
     """llama_model_params as common_model_params_to_llama (common/common.cpp) sets them, and their arrays."""
 
@@ -228,6 +261,7 @@ class ModelParameters:
         if hasattr(struct, "lazy_mode"):
             struct.lazy_mode = LAZY_MODES[LazyMode.OFF if question.locks_pages else question.lazy_mode]
         struct.no_host = question.no_host
+        struct.load_mtp = question.load_mtp
         struct.no_alloc = True
 
 
@@ -244,6 +278,7 @@ def context_parameters(llama: Any, question: Question) -> Any:
     struct.offload_kqv = question.kv_offload
     struct.op_offload = question.op_offload
     struct.swa_full = question.swa_full
+    struct.n_rs_seq = question.n_rs_seq
     struct.kv_unified = question.kv_unified
     if question.n_outputs is None:
         # rows of logits: server_output_limits (tools/server/server-context.cpp)

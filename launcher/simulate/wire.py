@@ -10,6 +10,8 @@ from launcher.plan.modes import CacheType, FlashAttention, LazyMode, LoadMode, S
 from launcher.plan.oracle import (
     Answer,
     BufferRow,
+    DraftAnswer,
+    DraftQuestion,
     FitQuestion,
     Fitted,
     HostTensor,
@@ -22,7 +24,18 @@ from launcher.plan.oracle import (
 Json = dict[str, Any]
 
 
-Message = Question | Answer | ProjectorQuestion | ProjectorAnswer | FitQuestion | Fitted | Refusal | Device
+Message = (
+    Question
+    | Answer
+    | DraftQuestion
+    | DraftAnswer
+    | ProjectorQuestion
+    | ProjectorAnswer
+    | FitQuestion
+    | Fitted
+    | Refusal
+    | Device
+)
 
 
 def to_json(value: Message) -> Json:
@@ -77,6 +90,17 @@ def fit_question_from(data: Json) -> FitQuestion:
     )
 
 
+def draft_question_from(data: Json) -> DraftQuestion:
+    return DraftQuestion(
+        **{
+            **data,
+            "main": question_from(data["main"]),
+            "draft": question_from(data["draft"]),
+            "spec_types": tuple(data["spec_types"]),
+        }
+    )
+
+
 def fitted_from(data: Json) -> Fitted:
     return Fitted(
         **{
@@ -85,6 +109,11 @@ def fitted_from(data: Json) -> Fitted:
             "overrides": tuple(TensorOverride(**override) for override in data["overrides"]),
         }
     )
+
+
+def draft_answer_from(data: Json) -> DraftAnswer:
+    rows = {name: tuple(BufferRow(**row) for row in data[name]) for name in ("rows", "growth")}
+    return DraftAnswer(**{**data, **rows})
 
 
 def projector_question_from(data: Json) -> ProjectorQuestion:

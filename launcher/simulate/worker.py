@@ -15,10 +15,11 @@ import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from launcher.plan.oracle import Answer, Fitted, ProjectorAnswer, Refusal
+from launcher.plan.oracle import Answer, DraftAnswer, Fitted, ProjectorAnswer, Refusal
 from launcher.simulate.wire import (
     Json,
     device_from,
+    draft_question_from,
     fit_question_from,
     projector_question_from,
     question_from,
@@ -78,10 +79,12 @@ def _limit_memory(n_bytes: int) -> None:
 def _answer(simulator: Simulator, lib_dir: Path, request: Json) -> Json:
     try:
         if "projector" in request:
-            result: Answer | ProjectorAnswer | Fitted | Refusal
+            result: Answer | DraftAnswer | ProjectorAnswer | Fitted | Refusal
             result = _projector(simulator, lib_dir, request["projector"])
         elif "fit" in request:
             result = _fit(simulator, lib_dir, request["fit"])
+        elif "draft" in request:
+            result = _draft(simulator, request["draft"])
         else:
             result = simulator.simulate(question_from(request["question"]), like_fit=request["like_fit"])
     except Exception as error:  # noqa: BLE001 - reported to the client, which raises it
@@ -110,6 +113,12 @@ def _fit(simulator: Simulator, lib_dir: Path, question: Json) -> Fitted | Refusa
         return FitSimulator(lib_dir, simulator).fit(fit_question_from(question))
     except Unavailable as error:
         return Refusal(reason=str(error), model_refused=False, unavailable=True)
+
+
+def _draft(simulator: Simulator, question: Json) -> DraftAnswer | Refusal:
+    from launcher.simulate.draft import simulate_draft  # noqa: PLC0415
+
+    return simulate_draft(simulator, draft_question_from(question))
 
 
 def _reply(answers: IO[str], message: Json) -> None:
