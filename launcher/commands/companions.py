@@ -22,7 +22,7 @@ from launcher.models.located import Located
 from launcher.models.url_secrets import strip_word_secrets
 from launcher.plan.amounts import Amount, Basis
 from launcher.plan.companions import CompanionRequest, Companions, Draft, Projector
-from launcher.plan.memory.companion_questions import needs_main_context
+from launcher.plan.memory.companion_questions import types_of_header
 from launcher.plan.workload import Adapter
 from launcher.progress import silent
 from launcher.simulate.simulations import Simulations
@@ -81,14 +81,9 @@ def find_companions(flags: Sequence[str], sources: Sources) -> FoundCompanions:
             draft = _of(one, notes)
         else:
             draft = open_path(Path(named))
-        if draft is not None and needs_main_context(request.spec_types, draft.model):
-            notes.append(
-                f"draft model {draft.model.model_id} is not in the ledger: it works on the main model's "
-                "context, and its memory comes on top"
-            )
-            draft = None
-    elif "draft-mtp" in request.spec_types:
-        notes.append("the context of --spec-type draft-mtp is not in the ledger: its memory comes on top")
+        if draft is not None and not request.spec_types:
+            found = types_of_header(draft.model)
+            request = read_companions((*flags, *(word for name in found for word in ("--spec-type", name))))
     if request.projector is not None:
         ref = request.projector.path
         if ref.startswith(REMOTE):
@@ -119,7 +114,16 @@ def open_companions(
             projector = Projector(
                 request=found.request.projector, model=found.projector.model, path=oracle.model, oracle=oracle
             )
-        yield Companions(draft=draft, projector=projector, n_draft=found.request.n_draft)
+        request = found.request
+        yield Companions(
+            draft=draft,
+            mtp=request.mtp,
+            projector=projector,
+            spec_types=request.spec_types,
+            n_draft=request.n_draft,
+            head_length=request.head_length,
+            backend_sampling=request.backend_sampling,
+        )
 
 
 def with_files(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from launcher.gguf.model import ModelFile
 from launcher.plan.modes import CacheType, TensorOverride
-from launcher.plan.oracle import Oracle, ProjectorOracle
+from launcher.plan.oracle import Oracle, ProjectorOracle, Question
+
+MTP = "draft-mtp"
+# Ways of drafting that work on the main model's states: their context is made with the main one, whose
+# recurrent states they roll back (common_params_speculative::need_n_rs_seq, common/common.h).
+HEAD_TYPES = (MTP, "draft-eagle3", "draft-dflash", "draft-dspark")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +25,14 @@ class DraftRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MtpRequest:
+    """Drafts by the model's own MTP blocks, in a context of their own."""
+
+    cache_type_k: CacheType = CacheType.F16
+    cache_type_v: CacheType = CacheType.F16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectorRequest:
     path: str  # a file or a URL
     where: str | None = None  # None: the first device in use
@@ -28,14 +41,34 @@ class ProjectorRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompanionRequest:
-    # Unless a flag says where, they go where the model is placed.
-    draft: DraftRequest | None = None
-    projector: ProjectorRequest | None = None
+class Speculation:
+    """Ways of drafting, and how many tokens at once for each slot."""
+
     spec_types: tuple[str, ...] = ()
-    # Tokens drafted at once for each slot; each needs a row of the main model's logits
+    # The most of all ways; each token needs a row of the main model's logits
     # (common_speculative_get_output_limits).
     n_draft: int = 0
+    head_length: int = 0  # of draft models and heads (--spec-draft-n-max)
+    backend_sampling: bool = True  # heads have their drafts sampled on the device
+
+    @property
+    def n_rs_seq(self) -> int:
+        """Recurrent states kept beside each slot's own."""
+        return self.head_length if any(name in HEAD_TYPES for name in self.spec_types) else 0
+
+    def of_main(self, question: Question) -> Question:
+        """Return the question about the main model that is loaded to draft so."""
+        return replace(
+            question, n_draft=self.n_draft, n_rs_seq=self.n_rs_seq, load_mtp=MTP in self.spec_types
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompanionRequest(Speculation):
+    # Unless a flag says where, they go where the model is placed.
+    draft: DraftRequest | None = None
+    mtp: MtpRequest | None = None
+    projector: ProjectorRequest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +92,16 @@ class Projector:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Companions:
+class Companions(Speculation):
     """All that is loaded with the model."""
 
     draft: Draft | None = None
+    mtp: MtpRequest | None = None
     projector: Projector | None = None
-    n_draft: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        return self.draft is None and self.mtp is None and self.projector is None
 
 
 NO_COMPANIONS = Companions()

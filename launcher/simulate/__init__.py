@@ -6,6 +6,7 @@ worker.py         one worker process: JSON lines in and out
 limits.py         the memory and computing time that a question may take
 wire.py           questions and answers as JSON
 run.py            one simulation: load, build the context, reserve the graphs, read off the sizes
+draft.py          a draft context on the main one's states, beside it
 devices.py        virtual devices, their buffers and C callbacks
 op_callbacks.py   what a virtual device answers about one operation
 meta.py           --split-mode tensor: llama.cpp's one device divided among the real ones

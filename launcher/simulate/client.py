@@ -102,7 +102,11 @@ class SimulatorPool:
         reply = self._ask(question.devices, {"question": to_json(question), "like_fit": True})
         return reply if isinstance(reply, Refusal) else answer_from(reply)
 
-    def simulate_draft(self, question: DraftQuestion, draft: Oracle | None = None) -> DraftAnswer | Refusal:
+    def simulate_draft(
+        self,
+        question: DraftQuestion,
+        draft: Oracle | None = None,  # noqa: ARG002 - its file is here
+    ) -> DraftAnswer | Refusal:
         """Return what a draft context takes beside its main one; both models are files that are here."""
         reply = self._ask(question.devices, {"draft": to_json(question)})
         return reply if isinstance(reply, Refusal) else draft_answer_from(reply)

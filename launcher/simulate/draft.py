@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from ctypes import POINTER, Structure, c_bool, c_int32, c_uint32, c_void_p
 from dataclasses import dataclass, replace
 
+from launcher.plan.amounts import HOST
 from launcher.plan.modes import SplitMode
 from launcher.plan.oracle import BufferRow, DraftAnswer, DraftQuestion, Question, Refusal
 from launcher.simulate.abi.binding import Binding, BreakdownEntry
@@ -211,8 +212,8 @@ class _Drafter:
         return {name: max(n_bytes, virtual.host_bytes) for name, n_bytes in before.items()}
 
     def _sampled_bytes(self, model: int) -> int:
-        # llama_context::output_reserve: logits, probabilities and candidates of every token, the token sampled
-        n_vocab = self.functions.n_tokens(self.functions.vocabulary(model))
+        # llama_context::output_reserve: logits, probabilities, candidates of every token, and the one sampled
+        n_vocab: int = self.functions.n_tokens(self.functions.vocabulary(model))
         rows: int = self.simulator.log.n_outputs_max
         return _WORD * rows * (3 * n_vocab + 1)
 
@@ -222,7 +223,7 @@ class _Drafter:
         names = sorted({*before.compute, *after.compute, *before.output, *after.output})
         return tuple(
             BufferRow(
-                where=name if name in places else "host",
+                where=name if name in places else HOST,
                 buffer_type=name,
                 weights_bytes=0,
                 kv_bytes=0,

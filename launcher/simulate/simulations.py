@@ -29,15 +29,24 @@ from launcher.models.located import LocalFiles, Located
 from launcher.models.store import prune_to_count
 from launcher.plan.oracle import (
     Answer,
+    DraftAnswer,
+    DraftQuestion,
     FitQuestion,
     Fitted,
+    Oracle,
     ProjectorAnswer,
     ProjectorQuestion,
     Question,
     Refusal,
 )
 from launcher.simulate.client import SimulatorPool
-from launcher.simulate.wire import answer_from, fitted_from, projector_answer_from, to_json
+from launcher.simulate.wire import (
+    answer_from,
+    draft_answer_from,
+    fitted_from,
+    projector_answer_from,
+    to_json,
+)
 from launcher.system.atomic_files import write_atomically
 from launcher.system.json_object import parse_json
 from launcher.system.settings import Settings
@@ -47,7 +56,9 @@ _ANSWER_FORMAT = 1  # raised whenever the simulator itself answers differently
 _MAX_ANSWERS = 4096  # kept, of about 2 KB each
 _MAX_HOLLOW_COPIES = 64  # kept, of up to 8 MB each on disk (a model of Kimi's size)
 
-_Result = TypeVar("_Result", Answer | Refusal, ProjectorAnswer | Refusal, Fitted | Refusal)
+_Result = TypeVar(
+    "_Result", Answer | Refusal, DraftAnswer | Refusal, ProjectorAnswer | Refusal, Fitted | Refusal
+)
 
 
 class Simulations:
@@ -74,12 +85,28 @@ class Simulations:
             case _:
                 return str(self._hollow / Path(self._located.model.shards[0].name).name)
 
+    @property
+    def digest(self) -> str:
+        """A name for the model's headers."""
+        return self.digest
+
     def simulate(self, question: Question) -> Answer | Refusal:
         """Return what llama.cpp would allocate, or a Refusal if there is no library to ask."""
         answer = self._answer(
             lambda: self._key(question), answer_from, lambda simulators: simulators.simulate(question)
         )
         return replace(answer, other_cpu=self._other_cpu) if isinstance(answer, Answer) else answer
+
+    def simulate_draft(self, question: DraftQuestion, draft: Oracle | None) -> DraftAnswer | Refusal:
+        """Return what a draft context takes beside this model's."""
+        own = draft if isinstance(draft, Simulations) else None
+        answer = self._answer(
+            lambda: self._draft_key(question, own),
+            draft_answer_from,
+            lambda simulators: simulators.simulate_draft(question),
+            own,
+        )
+        return replace(answer, other_cpu=self._other_cpu) if isinstance(answer, DraftAnswer) else answer
 
     def simulate_projector(self, question: ProjectorQuestion) -> ProjectorAnswer | Refusal:
         """Return what llama.cpp would allocate for a multimodal projector."""
@@ -113,8 +140,12 @@ class Simulations:
         key: Callable[[], str],
         read: Callable[[dict[str, Any]], _Result],
         ask: Callable[[SimulatorPool], _Result],
+        beside: Simulations | None = None,
     ) -> _Result:
-        """Return the answer kept under `key()`, else `ask` and keep the answer."""
+        """Return the answer kept under `key()`, else `ask` and keep the answer.
+
+        `beside` has another model that is asked about in the same question.
+        """
         if self._engine is None:
             return Refusal(
                 reason="there is no engine to simulate with (launcher engine build)",
@@ -131,7 +162,9 @@ class Simulations:
         if self._silence is not None:
             return self._silence
         try:
-            self._write_hollow_copy()
+            self.write_hollow_copy()
+            if beside is not None:
+                beside.write_hollow_copy()
         except LauncherError as error:
             self._silence = Refusal(reason=error.message, model_refused=False)
             return self._silence
@@ -140,7 +173,7 @@ class Simulations:
             self._simulators = SimulatorPool(self._engine.folder, version=build.commit if build else None)
         answer = ask(self._simulators)
         if isinstance(answer, Refusal) and self._fall_back(answer):
-            return self._answer(key, read, ask)
+            return self._answer(key, read, ask, beside)
         if isinstance(answer, Refusal) and answer.is_unanswered:
             self._silence = answer
         if not isinstance(answer, Refusal):
@@ -157,7 +190,7 @@ class Simulations:
         self._engine, self._spare, self._simulated_by = self._spare, None, None
         return True
 
-    def _write_hollow_copy(self) -> None:
+    def write_hollow_copy(self) -> None:
         """Write the hollow copy, unless it is there or the model itself is."""
         if isinstance(self._located.files, LocalFiles):
             return
@@ -169,19 +202,22 @@ class Simulations:
             prune_to_count(self._hollow.parent, _MAX_HOLLOW_COPIES)
 
     def _key(self, question: Question) -> str:
-        # free memory changes all the time, and decides nothing once the split is given
-        fixed = len(question.devices) < 2 or bool(question.tensor_split)
-        devices = tuple(_without_state(device, with_free=not fixed) for device in question.devices)
-        return self._hash(to_json(replace(question, devices=devices, model=_digest(self._located))))
+        return self._hash(to_json(_stateless(question, self.digest)))
+
+    def _draft_key(self, question: DraftQuestion, draft: Simulations | None) -> str:
+        model = self.digest
+        own = model if draft is None else draft.digest
+        main, beside = _stateless(question.main, model), _stateless(question.draft, own)
+        return self._hash(to_json(replace(question, main=main, draft=beside)))
 
     def _projector_key(self, question: ProjectorQuestion) -> str:
         devices = tuple(_without_state(device, with_free=False) for device in question.devices)
-        return self._hash(to_json(replace(question, devices=devices, model=_digest(self._located))))
+        return self._hash(to_json(replace(question, devices=devices, model=self.digest)))
 
     def _fit_key(self, question: FitQuestion) -> str:
         # a draft model by its path, size and time: its digest is another Simulations'
         about = to_json(question)
-        about["question"]["model"] = _digest(self._located)
+        about["question"]["model"] = self.digest
         if question.companion is not None:
             with contextlib.suppress(OSError):
                 state = Path(question.companion.model).stat()
@@ -193,6 +229,14 @@ class Simulations:
             self._simulated_by = engine_digest(self._engine, self._cache_dir)
         text = json.dumps([_ANSWER_FORMAT, about, self._simulated_by, self._cpu], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _stateless(question: Question, digest: str) -> Question:
+    """Return the question with the model's digest as its name, and its devices without their state."""
+    # free memory changes all the time, and decides nothing once the split is given
+    fixed = len(question.devices) < 2 or bool(question.tensor_split)
+    devices = tuple(_without_state(device, with_free=not fixed) for device in question.devices)
+    return replace(question, devices=devices, model=digest)
 
 
 def _without_state(device: Device, *, with_free: bool) -> Device:

@@ -16,6 +16,8 @@ from launcher.errors import NotFound
 from launcher.machine.machine import Backend, Machine
 from launcher.models.catalogue import sources_of
 from launcher.models.local import open_path
+from launcher.plan.companions import MtpRequest
+from launcher.plan.modes import CacheType
 from launcher.plan.plan import Plan
 from launcher.plan.search.search import plan_one
 from launcher.plan.search.task import Offer, Task
@@ -111,18 +113,11 @@ def test_a_plan_on_software_gpus_is_what_the_engine_allocates(
     assert not {where: gap for where, gap in gaps.items() if abs(gap) > ROUNDING_MIB}
 
 
-def test_a_draft_that_works_on_the_models_states_is_named_not_counted(tmp_path: Path) -> None:
-    path = make_gguf(tmp_path / "d.gguf", "llama", hollow=True)[0]
-    flags = ("-md", str(path), "--spec-type", "draft-eagle3")
+def test_an_mtp_context_is_asked_for_with_its_caches() -> None:
+    flags = ("--spec-type", "draft-mtp", "-ctkd", "q8_0", "--spec-draft-n-max", "5")
     found = find_companions(flags, sources_of(read_settings()))
-    assert found.draft is None
-    assert found.request.n_draft == 3
-    assert "draft model d is not in the ledger" in found.notes[0]
-
-
-def test_an_mtp_context_is_named_not_counted() -> None:
-    found = find_companions(("--spec-type", "draft-mtp"), sources_of(read_settings()))
-    assert "--spec-type draft-mtp is not in the ledger" in found.notes[0]
+    assert found.request.mtp == MtpRequest(cache_type_k=CacheType.Q8_0)
+    assert (found.request.n_draft, found.request.n_rs_seq, found.notes) == (5, 5, ())
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

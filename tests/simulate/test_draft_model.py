@@ -12,6 +12,7 @@ from launcher.models.local import open_path
 from launcher.plan.companions import Companions, Draft, DraftRequest
 from launcher.plan.memory.companion_memory import size_companions
 from launcher.plan.memory.companion_questions import draft_question
+from launcher.plan.memory.draft_memory import MainModel
 from launcher.plan.modes import CacheType
 from launcher.plan.oracle import Question, Refusal
 from launcher.simulate.client import SimulatorPool
@@ -85,6 +86,8 @@ def test_an_estimated_draft_has_the_slots_of_the_model(
     main = Question(
         model=str(models["qwen3moe"]), devices=(), ctx_size=8192, n_parallel=4, kv_unified=kv_unified
     )
+    model = open_path(models["qwen3moe"]).model
+    beside = MainModel(question=main, model=model, ledger=(), oracle=simulators)
     held = []
     for oracle in (simulators, Nobody()):
         draft = Draft(
@@ -93,7 +96,7 @@ def test_an_estimated_draft_has_the_slots_of_the_model(
             path=str(models[name]),
             oracle=oracle,
         )
-        held += size_companions(Companions(draft=draft), main, machine(), ()).rows
+        held += size_companions(Companions(draft=draft), beside, machine()).rows
 
     simulated, estimated = held
     assert simulated.kv.n_bytes == estimated.kv.n_bytes

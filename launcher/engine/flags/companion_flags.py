@@ -14,7 +14,7 @@ from launcher.engine.flags.memory_flags import MOST_BLOCKS
 from launcher.engine.flags.user_flags import split_flags
 from launcher.errors import UsageError
 from launcher.plan.amounts import HOST
-from launcher.plan.companions import CompanionRequest, DraftRequest, ProjectorRequest
+from launcher.plan.companions import MTP, CompanionRequest, DraftRequest, MtpRequest, ProjectorRequest
 from launcher.plan.expert_pattern import EXPERTS
 from launcher.plan.modes import CacheType, TensorOverride
 from launcher.plan.overrides import parse_rules
@@ -51,6 +51,7 @@ class _Reading:
     overrides: list[TensorOverride] = field(default_factory=list)
     spec_types: list[str] = field(default_factory=list)
     lengths: dict[str, int] = field(default_factory=dict)
+    backend_sampling: bool = True
 
 
 _Handler = Callable[[_Reading, str], None]
@@ -99,23 +100,29 @@ def with_local_file(flags: Sequence[str], flag: str, path: str, also: Sequence[s
 
 
 def _companion_request(reading: _Reading) -> CompanionRequest:
-    draft = projector = None
+    draft = mtp = projector = None
     if "remote" in reading.draft and "path" in reading.draft:  # -md then names a file of that repo
         repo = reading.draft["remote"].removeprefix("hf:").partition(":")[0]
         reading.draft["remote"] = f"hf:{repo}/{reading.draft['path']}"
     for companion in (reading.draft, reading.projector):
         if remote := companion.pop("remote", None):  # llama-server fetches it in place of the file named
             companion["path"] = remote
+    types = tuple(dict.fromkeys(reading.spec_types))
     if "path" in reading.draft:
         draft = DraftRequest(overrides=tuple(reading.overrides), **reading.draft)
+    elif MTP in types:  # where its layers are, the model's own flags say
+        caches = {name: value for name, value in reading.draft.items() if name.startswith("cache_type")}
+        mtp = MtpRequest(**caches)
     if "path" in reading.projector:
         projector = ProjectorRequest(**reading.projector)
-    types = tuple(dict.fromkeys(reading.spec_types))
     return CompanionRequest(
         draft=draft,
+        mtp=mtp,
         projector=projector,
         spec_types=types,
         n_draft=max((_length(name, reading.lengths) for name in types), default=0),
+        head_length=_length(MTP, reading.lengths) if set(types) & set(_DRAFT_MODEL_TYPES) else 0,
+        backend_sampling=reading.backend_sampling,
     )
 
 
@@ -172,6 +179,14 @@ def _spec_default(reading: _Reading, _: str) -> None:
     reading.spec_types.append("ngram-mod")
 
 
+def _sample_on_device(reading: _Reading, _: str) -> None:
+    reading.backend_sampling = True
+
+
+def _sample_on_host(reading: _Reading, _: str) -> None:
+    reading.backend_sampling = False
+
+
 def _override(reading: _Reading, value: str) -> None:
     reading.overrides += parse_rules(value)
 
@@ -216,5 +231,16 @@ _HANDLERS: dict[str, _Handler] = {
     "--mmproj-offload": _on_device,
     "--spec-type": _spec_types,
     "--spec-default": _spec_default,
+    "--spec-draft-backend-sampling": _sample_on_device,
+    "--no-spec-draft-backend-sampling": _sample_on_host,
 }
-_SWITCHES = frozenset({"-cmoed", "--no-mmproj-offload", "--mmproj-offload", "--spec-default"})
+_SWITCHES = frozenset(
+    {
+        "-cmoed",
+        "--no-mmproj-offload",
+        "--mmproj-offload",
+        "--spec-default",
+        "--spec-draft-backend-sampling",
+        "--no-spec-draft-backend-sampling",
+    }
+)

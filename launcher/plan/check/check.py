@@ -23,6 +23,7 @@ from launcher.plan.companions import NO_COMPANIONS, Companions
 from launcher.plan.memory.assign import Assignment, assign
 from launcher.plan.memory.budget import Budgets, read_budgets
 from launcher.plan.memory.companion_memory import CompanionMemory, add_companions, size_companions
+from launcher.plan.memory.draft_memory import MainModel
 from launcher.plan.memory.estimate import count_question, demand_of_question
 from launcher.plan.memory.host_memory import ServerCaches, full_caches
 from launcher.plan.memory.ledger import Demand, with_shared_memory
@@ -87,10 +88,11 @@ def check_configuration(
 
     Raises UsageError for what contradicts the machine or the model.
     """
-    case = _read_case(configuration, model, machine, oracle, path, companions.n_draft)
+    case = _read_case(configuration, model, machine, oracle, path, companions)
     own, assignment, caches = _count_model(case)
     companions = settled_companions(configuration, companions, machine.devices)
-    companion_memory, companion_refusal = _size_companions(companions, case.question, machine, own)
+    main = MainModel(question=case.question, model=model, ledger=own, oracle=oracle)
+    companion_memory, companion_refusal = _size_companions(companions, main, machine)
     ledger = _with_companions(case, own, companion_memory)
     caches, ledger = _at_work(case, caches, ledger)
     failures = _find_overruns(own, ledger)
@@ -149,14 +151,19 @@ class _Case:
 
 
 def _read_case(
-    configuration: Configuration, model: ModelFile, machine: Machine, oracle: Oracle, path: str, n_draft: int
+    configuration: Configuration,
+    model: ModelFile,
+    machine: Machine,
+    oracle: Oracle,
+    path: str,
+    companions: Companions,
 ) -> _Case:
     architecture = read_architecture(model.metadata, model.tensors)
     pool = pool_size(configuration, architecture.n_ctx_train)
     devices = used_devices(configuration, machine.devices)
     names = tuple(tensor.name for tensor in model.tensors)
     question = question_of_configuration(configuration, path, devices, pool, names)
-    question = replace(question, n_draft=n_draft)
+    question = companions.of_main(question)
     return _Case(
         configuration=configuration,
         model=model,
@@ -238,11 +245,11 @@ def _at_work(
 
 
 def _size_companions(
-    companions: Companions, main: Question, machine: Machine, ledger: Sequence[LedgerRow]
+    companions: Companions, main: MainModel, machine: Machine
 ) -> tuple[CompanionMemory, str | None]:
     """Return what companions take, or nothing and why llama.cpp would not load one of them."""
     try:
-        return size_companions(companions, main, machine, ledger), None
+        return size_companions(companions, main, machine), None
     except EngineFailed as error:
         return CompanionMemory(), error.message
 

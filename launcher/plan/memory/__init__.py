@@ -10,6 +10,8 @@ ledger.py               a row per device and the host's
 host_memory.py          prompt cache, checkpoints, load mode
 companion_questions.py  companions as llama-server loads them
 companion_memory.py     companions in a ledger
+companion_rows.py       what one companion takes
+draft_memory.py         draft models, heads and MTP blocks
 projector.py            compute of a projector
 assign.py               llama.cpp's assignment of tensors
 estimate.py             a question answered by formulas

@@ -71,6 +71,7 @@ def assign(question: Question, architecture: Architecture, tensors: Sequence[Ten
     # load_tensors (src/llama-model.cpp: splits, get_layer_buft_list) and create_tensor
     # (src/llama-model-loader.cpp: overrides first) at 0c1e570.
     n_block = architecture.n_block
+    n_loaded = n_block if question.load_mtp else architecture.n_main
     layers = assign_layers(question, n_block)
     places = tuple(dict.fromkeys((*(device.id for device in question.devices), HOST)))
     weights = dict.fromkeys(places, 0)
@@ -83,7 +84,7 @@ def assign(question: Question, architecture: Architecture, tensors: Sequence[Ten
         if tensor.name in in_file:
             continue
         block = _block(tensor.name, n_block)
-        if block is not None and n_block > block >= architecture.n_main:
+        if block is not None and n_block > block >= n_loaded:
             continue  # MTP blocks are left out unless asked for
         home = _homes(tensor.name, block, layers)
         forced = sent_to(tensor.name)

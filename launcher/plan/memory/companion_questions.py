@@ -9,14 +9,13 @@ from launcher.errors import UsageError
 from launcher.gguf.model import ModelFile
 from launcher.machine.machine import Device
 from launcher.plan.amounts import HOST, LedgerRow
-from launcher.plan.companions import Draft, Projector
+from launcher.plan.companions import HEAD_TYPES, MTP, Companions, Draft, MtpRequest, Projector
 from launcher.plan.memory.budget import free_bytes
 from launcher.plan.modes import SplitMode
-from launcher.plan.oracle import ProjectorQuestion, Question
+from launcher.plan.oracle import DraftQuestion, ProjectorQuestion, Question
 
-# Ways of drafting whose model works on the main model's states (common/speculative.cpp): its context cannot
-# be made without the main one.
-_HEAD_TYPES = ("draft-mtp", "draft-eagle3", "draft-dflash", "draft-dspark")
+# Drafters that fill a block in one pass, a row of logits for each token (common_base_params_to_speculative).
+_BLOCK_TYPES = frozenset({"draft-dflash", "draft-dspark"})
 
 
 def needs_main_context(spec_types: Sequence[str], model: ModelFile) -> bool:
@@ -24,12 +23,24 @@ def needs_main_context(spec_types: Sequence[str], model: ModelFile) -> bool:
 
     `--spec-type` tells, or the header where that is left open (common_speculative_types_from_gguf).
     """
-    if any(name in _HEAD_TYPES for name in spec_types):
+    if any(name in HEAD_TYPES for name in spec_types):
         return True
     architecture = model.metadata.get("general.architecture")
     return architecture in {"dflash", "eagle3", "gemma4-assistant"} or any(
         ".nextn.eh_proj." in tensor.name for tensor in model.tensors
     )
+
+
+def types_of_header(model: ModelFile) -> tuple[str, ...]:
+    """Return the ways of drafting that llama-server takes from a draft's header where none is named."""
+    # common_speculative_types_from_gguf (common/speculative.cpp); the Markov head tells DSpark from DFlash
+    architecture = model.metadata.get("general.architecture")
+    names = {tensor.name for tensor in model.tensors}
+    if architecture == "dflash":
+        return ("draft-dspark" if "markov_w1.weight" in names else "draft-dflash",)
+    n_block = model.metadata.get(f"{architecture}.block_count")
+    last = f"blk.{n_block - 1}.nextn.eh_proj.weight" if isinstance(n_block, int) else ""
+    return (MTP,) if last in names else ()
 
 
 def draft_question(
@@ -68,6 +79,52 @@ def draft_question(
         n_gpu_layers=request.n_gpu_layers,
         n_outputs=None,
         n_draft=0,
+        n_rs_seq=0,
+    )
+
+
+def head_question(
+    draft: Draft,
+    companions: Companions,
+    main: Question,
+    devices: Sequence[Device],
+    ledger: Sequence[LedgerRow],
+) -> DraftQuestion:
+    """Return the question about a draft model on the states of `main`, whose memory is `ledger`.
+
+    Raises UsageError for a device that is not there.
+    """
+    question = draft_question(draft, main, devices, ledger)
+    if len(question.devices) > 1 and not question.tensor_split:
+        # Both models are simulated on the same devices, so their free memory is said as a split.
+        free = tuple(float(free_bytes(device)) for device in question.devices)
+        question = replace(question, tensor_split=free if any(free) else ())
+    by_id = {device.id: device for device in (*devices, *main.devices)}
+    used = tuple(by_id[device.id] for device in question.devices)
+    return _beside(replace(question, devices=used), companions, main)
+
+
+def mtp_question(mtp: MtpRequest, companions: Companions, main: Question) -> DraftQuestion:
+    """Return the question about a context on the MTP blocks of `main` itself."""
+    question = replace(
+        main,
+        cache_type_k=mtp.cache_type_k,
+        cache_type_v=mtp.cache_type_v,
+        n_outputs=None,
+        n_draft=0,
+        n_rs_seq=0,
+    )
+    return _beside(question, companions, main)
+
+
+def _beside(draft: Question, companions: Companions, main: Question) -> DraftQuestion:
+    if _BLOCK_TYPES & set(companions.spec_types):
+        draft = replace(draft, n_draft=companions.head_length)
+    return DraftQuestion(
+        main=main,
+        draft=draft,
+        spec_types=companions.spec_types,
+        backend_sampling=companions.backend_sampling,
     )
 
 

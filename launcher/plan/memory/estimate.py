@@ -38,6 +38,7 @@ def demand_of_question(question: Question, architecture: Architecture, model: Mo
             model.tensors,
             {device.backend for device in question.devices},
             in_file=tables_of_question(question, architecture, model.tensors),
+            load_mtp=question.load_mtp,
         ),
         parameters=parameters,
         caches=replace(caches, blocks=blocks),

@@ -22,6 +22,22 @@ _GGML = {cache_type: GgmlType[cache_type.name] for cache_type in CacheType}
 _OWN_CACHES = frozenset({"deepseek4", "dflash", "dots3note", "glm5-next", "hy_v4", "qwen4exp"})
 
 _CELL_BYTES = 12  # of a cell in a saved state (llama_kv_cache::state_write_meta)
+# Architectures whose recurrent states can be rolled back (llm_arch_supports_rs_rollback, src/llama-arch.cpp).
+_ROLLS_BACK = frozenset(
+    {
+        "bailingmoe3",
+        "deepseek4",
+        "glm5-next",
+        "kimi-k3",
+        "lfm2",
+        "lfm2moe",
+        "nemotron_h",
+        "nemotron_h_moe",
+        "qwen35",
+        "qwen35moe",
+        "qwen4exp",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +72,11 @@ def cache_row_bytes(cache_type: CacheType, n_elements: int) -> int:
 def size_caches(architecture: Architecture, parameters: ContextParameters) -> Caches:
     full = pad_context(parameters.ctx_size)
     window = window_cells(architecture, parameters)
+    kept = parameters.n_rs_seq if architecture.name in _ROLLS_BACK else 0
     blocks = tuple(
         BlockCache(
             attention_bytes=_attention_bytes(architecture, parameters, block, full, window),
-            recurrent_bytes=_recurrent_bytes(architecture, parameters, block),
+            recurrent_bytes=_recurrent_bytes(architecture, parameters, block) * (1 + kept),
         )
         for block in range(architecture.n_block)
     )

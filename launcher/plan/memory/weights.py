@@ -67,7 +67,7 @@ class OverriddenWeights:
 class Weights:
     """The weights of a model by layer.
 
-    MTP blocks are empty: their tensors are left out unless asked for (`load_mtp`), their layers still count.
+    Without `load_mtp` MTP blocks are empty: their tensors are left out, their layers still count.
     """
 
     input_bytes: int  # without what is read from the file
@@ -119,13 +119,16 @@ def weigh(
     backends: Iterable[Backend] = (),  # of devices that may get some
     overrides: tuple[TensorOverride, ...] = (),
     in_file: frozenset[str] = frozenset(),  # names of tables that are read by rows from the file
+    *,
+    load_mtp: bool = False,
 ) -> Weights:
     """Weigh every layer. Raises UsageError for an override whose pattern is no regular expression."""
     backends = frozenset(backends)
     # Without a device, everything is where overrides could send it.
     sent_to = first_match(overrides if backends else ())
     stuck = frozenset[GgmlType]().union(*(NO_KERNEL.get(backend, frozenset()) for backend in backends))
-    found = _sort_tensors(architecture, tensors, sent_to, in_file)
+    n_loaded = architecture.n_block if load_mtp else architecture.n_main
+    found = _sort_tensors(architecture.n_block, n_loaded, tensors, sent_to, in_file)
     tied = None
     if not architecture.has_output_tensor:
         tied = next((tensor for tensor in found.input if tensor.name == "token_embd.weight"), None)
@@ -145,19 +148,19 @@ def weigh(
 
 
 def _sort_tensors(
-    architecture: Architecture,
+    n_block: int,
+    n_loaded: int,
     tensors: Iterable[TensorInfo],
     sent_to: Callable[[str], str | None],
     in_file: frozenset[str],
 ) -> _SortedTensors:
     # src/llama-model.cpp load_tensors and src/llama-model-loader.cpp create_tensor: the input layer
     # (`token_embd`) stays on the host, blocks go with their layer, everything else is the output layer's.
-    n_block = architecture.n_block
     parts = _SortedTensors(layers=[[] for _ in range(n_block + 1)])
     for tensor in tensors:
         stem = tensor.name.split(".", 1)[0]
         block = layer_of(tensor.name, n_block)
-        if block is not None and block >= architecture.n_main:
+        if block is not None and block >= n_loaded:
             continue  # MTP
         if tensor.name in in_file:
             parts.in_file.append(tensor)

@@ -9,9 +9,10 @@ from launcher.gguf.architecture import Architecture, read_architecture
 from launcher.gguf.model import ModelFile
 from launcher.machine.machine import Device, Machine
 from launcher.plan.amounts import HOST, LedgerRow
-from launcher.plan.companions import NO_COMPANIONS, Companions
+from launcher.plan.companions import MTP, NO_COMPANIONS, Companions
 from launcher.plan.memory.budget import Budgets, DeviceBudget, read_budgets
 from launcher.plan.memory.companion_memory import CompanionMemory, add_companions, size_companions
+from launcher.plan.memory.draft_memory import MainModel
 from launcher.plan.memory.host_memory import HostCaches, plan_caches
 from launcher.plan.memory.ledger import Demand, build_ledger, demand_of, mark_assumed_weights
 from launcher.plan.memory.simulated import placement_question
@@ -76,6 +77,7 @@ def read_case(
             {device.backend for device in devices},
             workload.overrides,
             _tables(architecture, model, devices, workload),
+            load_mtp=MTP in companions.spec_types,
         ),
         budgets=budgets,
         all_budgets=read_budgets(machine, replace(limits, gpus=None)),
@@ -127,6 +129,8 @@ def arrange(
     # `surplus`: bytes by which formulas are too high for a row (negative: too low), as a simulation has
     # shown.
     surplus = surplus or {}
+    parameters = replace(settled.parameters, n_rs_seq=case.companions.n_rs_seq)
+    settled = replace(settled, parameters=parameters)
     demand = demand_of(case.architecture, case.weights, settled.parameters, workload.adapters)
     budgets = _corrected(case.budgets, surplus)
     fullest = _arrange_on(budgets, case, settled, workload, demand, surplus)
@@ -205,10 +209,12 @@ def _host_computes(case: PlanningCase, placement: Placement) -> bool:
 def _size_companions(
     case: PlanningCase, settled: SettledParameters, placement: Placement, own: tuple[LedgerRow, ...]
 ) -> CompanionMemory:
-    if case.companions.draft is None and case.companions.projector is None:
+    if case.companions.is_empty:
         return CompanionMemory()
-    main = placement_question(settled.parameters, placement, "", case.machine.devices)
-    return size_companions(case.companions, main, case.machine, own, ask_about_draft=False)
+    question = placement_question(settled.parameters, placement, "", case.machine.devices)
+    question = case.companions.of_main(question)
+    main = MainModel(question=question, model=case.model, ledger=own)
+    return size_companions(case.companions, main, case.machine)
 
 
 def _with_caches(rows: tuple[LedgerRow, ...], caches: HostCaches) -> tuple[LedgerRow, ...]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from launcher.errors import EngineFailed
 from launcher.plan.amounts import HOST, LedgerRow
 from launcher.plan.memory.companion_memory import add_companions, size_companions
+from launcher.plan.memory.draft_memory import MainModel
 from launcher.plan.memory.ledger import mark_assumed_weights, with_shared_memory
 from launcher.plan.memory.simulated import cpu_unsure, plan_question, simulated_ledger
 from launcher.plan.oracle import Answer, Oracle, Refusal
@@ -96,7 +97,7 @@ def _simulate(
     budget.left -= 1
     plan = compose(case, workload, arrangement, "")
     devices = case.machine.devices
-    question = replace(plan_question(plan, simulator.path, devices), n_draft=case.companions.n_draft)
+    question = case.companions.of_main(plan_question(plan, simulator.path, devices))
     answer = simulator.oracle.simulate(question)
     if isinstance(answer, Refusal):
         if answer.model_refused:
@@ -108,7 +109,8 @@ def _simulate(
         return None
     own = simulated_ledger(arrangement.own, answer)
     own = with_shared_memory(mark_assumed_weights(case.model, own), case.budgets)
-    companion_memory = size_companions(case.companions, question, case.machine, own)
+    main = MainModel(question=question, model=case.model, ledger=own, oracle=simulator.oracle)
+    companion_memory = size_companions(case.companions, main, case.machine)
     simulated = SimulationResult(
         ledger=add_companions(own, companion_memory.rows, case.all_budgets),
         engine=answer.engine,

@@ -43,6 +43,7 @@ def test_a_draft_model_with_everything() -> None:
         ),
         spec_types=("draft-simple", "ngram-cache"),
         n_draft=8,
+        head_length=3,
     )
 
 

@@ -7,6 +7,7 @@ from launcher.gguf.model import ModelFile, Shard
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import LedgerRow
 from launcher.plan.companions import Companions, Draft, DraftRequest, Projector, ProjectorRequest
+from launcher.plan.memory.draft_memory import MainModel
 from launcher.plan.modes import CacheType
 from launcher.plan.oracle import Answer, BufferRow, ProjectorAnswer, ProjectorQuestion, Question, Refusal
 from launcher.plan.plan import Plan, Shortfall
@@ -89,6 +90,11 @@ def draft(request: DraftRequest | None = None, oracle: Silent | None = None, n_d
         ),
         n_draft=n_draft,
     )
+
+
+def asked_of(question: Question, oracle: Silent | None = None) -> MainModel:
+    """A main model whose own memory does not matter."""
+    return MainModel(question=question, model=model("qwen3moe"), ledger=(), oracle=oracle or Silent())
 
 
 def outcome(box: Machine, companions: Companions, oracle: Silent | None = None) -> Plan | Shortfall:

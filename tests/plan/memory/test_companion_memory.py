@@ -23,6 +23,7 @@ from tests.plan.answering import Oracle, holding
 from tests.plan.memory.companion_files import (
     NOBODY,
     Silent,
+    asked_of,
     draft,
     outcome,
     planned,
@@ -155,7 +156,7 @@ def test_a_draft_simulated_on_another_processor_is_an_estimate(*, other_cpu: boo
     oracle = Oracle(lambda question: replace(answer(question), other_cpu=other_cpu))
     companion = Draft(request=DraftRequest(path="d.gguf"), model=model("llama"), path="d.gguf", oracle=oracle)
     main = Question(model="m.gguf", devices=(), ctx_size=4096)
-    (held,) = size_companions(Companions(draft=companion), main, machine(), ()).rows
+    (held,) = size_companions(Companions(draft=companion), asked_of(main), machine()).rows
     assert (held.where, held.weights.n_bytes, held.compute.n_bytes) == (HOST, MIB, 3 * MIB)
     assert (held.weights.basis, held.compute.basis) == (basis, basis)
     assert held.kv.basis is Basis.SIMULATED
@@ -234,7 +235,9 @@ def test_a_projectors_compute_may_grow_to_its_largest_image() -> None:
         wanted = projector(oracle)
         assert wanted.projector is not None
         pixtral = replace(wanted.projector, model=projector_file("pixtral"))
-        (held,) = size_companions(replace(wanted, projector=pixtral), main, machine(*cards(4000)), ()).rows
+        (held,) = size_companions(
+            replace(wanted, projector=pixtral), asked_of(main), machine(*cards(4000))
+        ).rows
         return held.compute
 
     simulated = compute_of(Silent({"CUDA0": 100}))
@@ -255,7 +258,7 @@ def test_a_draft_models_rows_are_all_of_its_buffers() -> None:
         request=DraftRequest(path="d.gguf"), model=model("llama"), path="d.gguf", oracle=Oracle(with_states)
     )
     main = Question(model="m.gguf", devices=(), ctx_size=4096)
-    (held,) = size_companions(Companions(draft=companion), main, machine(), ()).rows
+    (held,) = size_companions(Companions(draft=companion), asked_of(main), machine()).rows
     sizes = (held.weights, held.kv, held.compute)
     assert [amount.n_bytes // MIB for amount in sizes] == [1, 2 + 5, 3 + 7]
     assert held.used_bytes == 18 * MIB
