@@ -16,12 +16,12 @@ from launcher.plan.modes import SplitMode
 from launcher.plan.oracle import BufferRow, DraftAnswer, DraftQuestion, Question, Refusal
 from launcher.simulate.abi.binding import Binding, BreakdownEntry
 from launcher.simulate.rows import assemble_rows
-from launcher.simulate.run import Simulator, context_parameters, refuse_override
+from launcher.simulate.run import MTP_CONTEXT, Simulator, context_parameters, refuse_override
 
 _MTP = "draft-mtp"
 _EAGLE3 = "draft-eagle3"
 _BLOCK_TYPES = frozenset({"draft-dflash", "draft-dspark"})
-_MTP_CONTEXT = 1  # LLAMA_CONTEXT_TYPE_MTP (include/llama.h)
+
 _TOP_K = 10  # of every drafter's sampler
 _WORD = 4  # bytes of a float and of a token
 
@@ -119,7 +119,7 @@ class _Drafter:
             growth = self._growth(question.main, before, after)
             simulator.log.clear()
             parameters = context_parameters(simulator.binding.llama, question.draft)
-            parameters.ctx_type = _MTP_CONTEXT if _MTP in question.spec_types else 0
+            parameters.ctx_type = MTP_CONTEXT if _MTP in question.spec_types else 0
             parameters.ctx_other = main_context
             with self._samplers() as samplers, simulator.opened(model, parameters) as context:
                 if not context:

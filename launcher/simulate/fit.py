@@ -28,7 +28,7 @@ from launcher.plan.oracle import FitQuestion, Fitted, Question, Refusal
 from launcher.simulate.abi import layout
 from launcher.simulate.abi.layout import BufferTypeOverride
 from launcher.simulate.abi.layout_check import Unavailable
-from launcher.simulate.run import ModelParameters, Simulator, context_parameters
+from launcher.simulate.run import MTP_CONTEXT, ModelParameters, Simulator, context_parameters
 
 # its name states the types of its parameters: another signature is another symbol
 _FIT = (
@@ -98,7 +98,7 @@ class FitSimulator:
         binding, question = simulator.binding, asked.question
         line = _Line(simulator, asked)
         targets = (c_size_t * _MAX_DEVICES)(*asked.targets)
-        extra = None if asked.companion is None else _Extra(simulator, asked.companion)
+        extra = None if asked.companion is None else _Extra(simulator, asked.companion, question.model)
         status = self._fit(
             os.fsencode(question.model),
             ctypes.addressof(line.model),
@@ -163,14 +163,19 @@ class _Line:
 
 
 class _Extra:
-    """A draft model as llama-server hands it to fit (common_init_result, common/common.cpp)."""
+    """A draft model, or MTP blocks of `main`, as llama-server hands them to fit.
 
-    def __init__(self, simulator: Simulator, question: Question) -> None:
+    common_init_result (common/common.cpp).
+    """
+
+    def __init__(self, simulator: Simulator, question: Question, main: str) -> None:
         self._model = ModelParameters(simulator.binding, simulator.virtual, question)
         self._context = context_parameters(simulator.binding.llama, question)
+        if question.load_mtp:
+            self._context.ctx_type = MTP_CONTEXT
         self.struct = _ExtraModel(
             path_model=os.fsencode(question.model),
             mparams=ctypes.addressof(self._model.struct),
             cparams=ctypes.addressof(self._context),
-            shares_model=False,
+            shares_model=question.model == main,
         )

@@ -35,6 +35,7 @@ _SPLIT_MODES = {SplitMode.NONE: 0, SplitMode.LAYER: 1, SplitMode.TENSOR: 3}
 FLASH_ATTENTION = {FlashAttention.AUTO: -1, FlashAttention.OFF: 0, FlashAttention.ON: 1}
 # enum llama_lazy_mode (include/llama.h)
 LAZY_MODES = {LazyMode.OFF: 0, LazyMode.AUTO: 1, LazyMode.ON: 2}
+MTP_CONTEXT = 1  # LLAMA_CONTEXT_TYPE_MTP (include/llama.h)
 _ALL_LAYERS = -2  # llama-server's `-ngl all` (common/arg.cpp); any negative number is all of them
 _MAX_DEVICES = 16  # llama_max_devices (src/llama.cpp)
 # architectures whose last reservation is for one sequence (llama_context::sched_reserve)

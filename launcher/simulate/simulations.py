@@ -88,7 +88,7 @@ class Simulations:
     @property
     def digest(self) -> str:
         """A name for the model's headers."""
-        return self.digest
+        return _digest(self._located)
 
     def simulate(self, question: Question) -> Answer | Refusal:
         """Return what llama.cpp would allocate, or a Refusal if there is no library to ask."""
