@@ -10,6 +10,7 @@ from launcher.machine.machine import Backend, Filesystem, Machine
 from launcher.plan.amounts import DISK
 from launcher.plan.modes import CacheType
 from launcher.plan.rope import Rope
+from launcher.plan.search.choice import Choice
 from launcher.plan.search.purchase import (
     Purchase,
     describe_tried_changes,
@@ -59,6 +60,7 @@ def test_nothing_is_sold_to_whom_has_a_plan() -> None:
     task = Task(machine=machine(), workload=Workload(ctx_size=4096))
     offers = [Offer(quant="q", model=model())]
     assert purchases(offers, task, search(offers, task)) == ()
+    assert purchases(offers, task, Choice(plan=None, shortfall=None, rejected=())) == ()
 
 
 def test_disk_is_a_purchase_too() -> None:
@@ -173,6 +175,10 @@ def test_a_shorter_context_is_half_and_half_again() -> None:
         return search(offers, task).plan is not None
 
     assert (fits(size), fits(2 * size)) == (True, False)
+    f16 = CacheType.F16
+    twice = Workload(ctx_size=8192, ubatch_size=512, cache_type_k=f16, cache_type_v=f16, cache_ram_bytes=0)
+    shorter = whats(bought_for(machine(ram_bytes=1250 * MIB), workload=twice))[-1]
+    assert shorter == "a context of 4096 tokens (-c 4096)"
     least = Workload(ctx_size=4096, ubatch_size=512)
     assert not any("context of" in what for what in whats(bought_for(machine(ram_bytes=GIB), workload=least)))
 
