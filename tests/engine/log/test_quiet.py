@@ -40,3 +40,10 @@ def test_a_line_without_end_is_not_held_back_for_ever() -> None:
     given = b"".join(log.add(b"x" * 10_000, quiet=True) for _ in range(100))
     assert len(given) + len(log.end()) == 1_000_000
     assert len(given) > 900_000
+
+
+def test_so_much_of_a_line_is_held_back() -> None:
+    log = QuietLog()
+    assert log.add(b"x" * (64 << 10), quiet=True) == b""
+    assert log.add(b"y", quiet=True) == b"x" * (64 << 10) + b"y"
+    assert log.add(b"0.1 I srv x: y\n", quiet=True) == b""
