@@ -20,8 +20,10 @@ from launcher.plan.search.purchase import (
 )
 from launcher.plan.search.search import search
 from launcher.plan.search.task import Offer, Task
+from launcher.plan.search.verify import ModelSimulator
 from launcher.plan.workload import Limits, Workload
 from launcher.units import GIB, MIB
+from tests.plan.answering import Oracle, holding
 from tests.plan.hardware_table import kimi
 from tests.plan.search.searches import two_nodes
 from tests.plan.shapes import cards, device, machine, model
@@ -208,6 +210,20 @@ def test_the_least_max_ram_that_does_is_named_to_the_gib() -> None:
     # Beyond what is available there is nothing to loosen.
     tight = replace(task, machine=replace(box, ram_available_bytes=(least - 1) * GIB))
     assert not any("--max-ram" in one.what for one in purchases(offers, tight, search(offers, tight)))
+
+
+def test_a_limit_that_does_by_simulation_alone_is_enough() -> None:
+    """By our figures 1 GiB is 27 MiB too little, which is less than their doubt."""
+    simulator = ModelSimulator(oracle=Oracle(holding({})), path="m.gguf")
+    offers = [Offer(quant="q", model=model(n_block=24), simulator=simulator)]
+    found = bought_for(machine(), offers, limits=Limits(max_ram_bytes=GIB // 2))
+    assert found[0].what == "--max-ram 1G"
+    assert found[0].simulated
+
+
+def test_up_to_eight_cards_are_tried() -> None:
+    box = machine(device(0, 2 * GIB, backend=Backend.VULKAN), ram_bytes=GIB)
+    assert "8 more a card" in whats(bought_for(box, [Offer(quant="q", model=model(n_block=140))]))
 
 
 def test_cards_are_like_the_largest_and_idle() -> None:
