@@ -212,6 +212,13 @@ def test_the_least_max_ram_that_does_is_named_to_the_gib() -> None:
     assert not any("--max-ram" in one.what for one in purchases(offers, tight, search(offers, tight)))
 
 
+def test_the_better_quant_has_its_own_least_max_ram() -> None:
+    """It needs 1.2 GiB, the other 0.6."""
+    offers = [Offer(quant="big", model=model(n_block=30)), Offer(quant="small", model=model())]
+    found = whats(bought_for(machine(), offers, limits=Limits(max_ram_bytes=0)))
+    assert [what for what in found if "--max-ram" in what] == ["--max-ram 1G", "--max-ram 2G"]
+
+
 def test_a_limit_that_does_by_simulation_alone_is_enough() -> None:
     """By our figures 1 GiB is 27 MiB too little, which is less than their doubt."""
     simulator = ModelSimulator(oracle=Oracle(holding({})), path="m.gguf")
@@ -221,9 +228,9 @@ def test_a_limit_that_does_by_simulation_alone_is_enough() -> None:
     assert found[0].simulated
 
 
-def test_up_to_eight_cards_are_tried() -> None:
-    box = machine(device(0, 2 * GIB, backend=Backend.VULKAN), ram_bytes=GIB)
-    assert "8 more a card" in whats(bought_for(box, [Offer(quant="q", model=model(n_block=140))]))
+def test_seven_cards_are_offered_where_fewer_do_not_do() -> None:
+    box = machine(device(0, 1755 * MIB, backend=Backend.VULKAN), ram_bytes=GIB)
+    assert "7 more a card" in whats(bought_for(box, [Offer(quant="q", model=model(n_block=60))]))
 
 
 def test_cards_are_like_the_largest_and_idle() -> None:
