@@ -32,6 +32,7 @@ class HostFacts:
     has_intel: bool = False  # a card of its own
     rocm: Version | None = None
     has_vulkan: bool = False  # its loader
+    cpu_flags: tuple[str, ...] = ()  # as the kernel spells them
 
     @property
     def has_gpu(self) -> bool:

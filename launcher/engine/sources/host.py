@@ -9,6 +9,7 @@ import re
 import sys
 from pathlib import Path
 
+from launcher.engine.host_cpu import host_cpu
 from launcher.engine.sources.fit import HostFacts, NvidiaCard, Version
 from launcher.machine.machine import Backend
 from launcher.machine.probe.probe import Hardware
@@ -41,6 +42,7 @@ def read_host_facts(hardware: Hardware) -> HostFacts:
         has_intel=_has_intel_card(_PCI),
         rocm=_rocm(),
         has_vulkan=_loads("libvulkan.so.1"),
+        cpu_flags=host_cpu().flags,
     )
 
 

@@ -21,6 +21,7 @@ from launcher.engine.flags.help_text import Version, parse_version
 from launcher.engine.host_cpu import host_cpu
 from launcher.engine.placing import put_in_place
 from launcher.engine.sources.assets import is_tag
+from launcher.engine.sources.cpu_code import compiled_flags
 from launcher.engine.sources.source import Offer, Source
 from launcher.errors import EngineFailed, UsageError
 from launcher.machine.machine import Backend, Device
@@ -45,6 +46,7 @@ class _Tried:
 
     version: Version
     devices: tuple[Device, ...]
+    flags: tuple[str, ...]  # of the processor, that its code takes for granted
 
 
 def install_engine(
@@ -138,6 +140,13 @@ def _try(folder: Path, offer: Offer) -> _Tried:
                 f"{offer.file} was listed as {offer.version}, and its llama-server calls itself {told}",
                 hint="launcher engine install latest, or launcher engine install wheel",
             )
+    flags = compiled_flags(folder)
+    missing = [flag for flag in flags if flag not in host_cpu().flags]
+    if missing:
+        raise EngineFailed(
+            f"{offer.title} was compiled for a processor with {', '.join(missing)}, which this one has not",
+            hint="launcher engine install takes one that runs here, or launcher engine build",
+        )
     devices = parse_device_list(ask_engine(folder / SERVER, "--list-devices"))
     usable = [device for device in devices if "llvmpipe" not in device.name]
     if offer.expects_gpu and not usable:
@@ -145,7 +154,7 @@ def _try(folder: Path, offer: Offer) -> _Tried:
             f"{offer.title} runs here and lists no GPU, although this machine has one",
             hint="update the GPU's driver, or launcher engine build",
         )
-    return _Tried(version=version, devices=devices)
+    return _Tried(version=version, devices=devices, flags=flags)
 
 
 def _record(offer: Offer, folder: Path, tried: _Tried, sha256: str) -> BuildRecord:
@@ -160,7 +169,7 @@ def _record(offer: Offer, folder: Path, tried: _Tried, sha256: str) -> BuildReco
         compiler=tried.version.compiler or "unknown",
         toolkit=None,
         arch=host_cpu().arch,
-        isa=(),  # its own code asks the processor what it can do
+        isa=tried.flags,
         patched=False,
         built_at=int(time.time()),
         sha256=sha256_of(folder / SERVER),

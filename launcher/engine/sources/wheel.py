@@ -17,6 +17,8 @@ from launcher.units import MIB
 
 _SIZE_BYTES = 65 * MIB
 _GLIBC = (2, 35)  # manylinux_2_35
+# What its libggml-cpu was compiled with (cpu_code.py), beyond AVX2: a builder with AMX.
+_FLAGS = ("avx_vnni", "avx512f", "avx512vbmi", "avx512_vnni", "avx512_bf16", "amx_int8")
 _MAKER = "Foxlight for its program Skulk"
 # On 2 cores with the default model: 114 tokens/s, the build for this processor 160.
 _SHARE = "0.71 times as fast on 2 processor cores (114 against 160 tokens/s with the default model)"
@@ -38,6 +40,8 @@ class WheelSource:
         elif facts.glibc is None or facts.glibc < _GLIBC:
             here = "another C library" if facts.glibc is None else f"{facts.glibc[0]}.{facts.glibc[1]}"
             why = f"it needs glibc {_GLIBC[0]}.{_GLIBC[1]}, here is {here}"
+        elif missing := [flag for flag in _FLAGS if flag not in facts.cpu_flags]:
+            why = f"it was compiled for a processor with {', '.join(missing)}, which this one has not"
         elif self.backend not in {None, Backend.CPU, Backend.VULKAN}:
             why = f"it has no {self.backend} in it"
         if why is not None:
