@@ -20,5 +20,5 @@ run.py            run
 serve.py          serve
 running/          the commands about what is up
 doctor.py         doctor
-engine.py         engine build, engine list, engine info
+engine.py         engine install, build, list, info, use, update, rollback, rm
 """

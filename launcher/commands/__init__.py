@@ -5,6 +5,8 @@ probe.py          this machine, a saved one, or one in a few words
 inspect.py        from a REF to a model and its quants
 engine.py         find, describe and build the engine
 engine_install.py  an engine that somebody else has built
+engine_choice.py  several engines: use, go back, remove, update
+engine_trial.py   an engine proves itself before it is used
 plan.py           choose quant and placement: probe, inspect, search
 planned.py        the outcome of a plan request: command line, JSON, or the reason there is none
 companions.py     draft models and projectors: find, simulate, fetch

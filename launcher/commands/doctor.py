@@ -23,8 +23,9 @@ from launcher.deployment.record import UnreadableRecord
 from launcher.deployment.records import check_disk_space, read_all
 from launcher.deployment.status import DeploymentState, ask_status
 from launcher.deployment.supervisor.protect import left_groups
+from launcher.engine.ask import ask_engine
 from launcher.engine.environment import Why, config_files, engine_env, why_dropped
-from launcher.engine.find import Engine, ask_engine
+from launcher.engine.find import Engine
 from launcher.engine.pinned import LLAMA_CPP
 from launcher.errors import LauncherError, TryAgain, UsageError
 from launcher.machine.machine import Backend, Machine

@@ -11,12 +11,13 @@ from pathlib import Path
 from launcher.commands.engine_install import Prebuilt, find_prebuilt, install_first
 from launcher.commands.here import Here
 from launcher.commands.probe import Look, look_once
+from launcher.engine.ask import ask_engine
 from launcher.engine.capabilities import read_capabilities
 from launcher.engine.compile.build import build_engine
 from launcher.engine.compile.job import BuildRequest
 from launcher.engine.compile.recipe import backend_for, cuda_architectures, jobs_for
 from launcher.engine.compile.toolchain import has_hip
-from launcher.engine.find import Engine, ask_engine, find_engine
+from launcher.engine.find import Engine, find_engine
 from launcher.engine.flags.help_text import Capabilities
 from launcher.errors import NotFound
 from launcher.machine.machine import Backend, Device

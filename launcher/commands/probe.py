@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.commands.here import Here
-from launcher.engine.find import Engine, ask_engine
+from launcher.engine.ask import ask_engine
+from launcher.engine.find import Engine
 from launcher.errors import EngineFailed, NotFound, UsageError
 from launcher.machine.from_toml import parse_machine
 from launcher.machine.from_words import Words, adhoc_machine

@@ -1,6 +1,8 @@
 """Find or build llama.cpp's programs, and talk to llama-server.
 
 find.py           which llama-server is used
+ask.py            run it with `--version` or the like
+default.py        which of several engines is used, and which was before
 capabilities.py   what it understands, asked once per engine
 placing.py        a finished engine gets its place
 environment.py    the variables and config files it is started with

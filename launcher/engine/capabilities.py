@@ -10,7 +10,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from launcher.engine.find import Engine, EngineSource, ask_engine
+from launcher.engine.ask import ask_engine
+from launcher.engine.find import Engine, EngineSource
 from launcher.engine.flags.help_text import Capabilities, Option, Version, parse_help, parse_version
 from launcher.errors import UsageError
 from launcher.system.atomic_files import write_atomically

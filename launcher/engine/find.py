@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
-import re
 import shutil
-import signal
-import subprocess
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from launcher.engine.environment import engine_env
+from launcher.engine.default import read_default
 from launcher.engine.host_cpu import HostCpu, host_cpu
 from launcher.engine.pinned import LLAMA_CPP
-from launcher.errors import EngineFailed, NotFound, UsageError
+from launcher.errors import NotFound, UsageError
 from launcher.machine.machine import Backend
 from launcher.system.json_object import parse_json
 from launcher.system.settings import expand_home
@@ -27,14 +23,10 @@ from launcher.system.small_files import open_regular, read_small_text
 SERVER = "llama-server"
 RECORD = "engine.json"
 RECORD_FORMAT = 1
-# For `--version`, `--help`, `--list-devices`: 20 ms on CPU, seconds if a GPU driver has to wake up first.
-ASK_TIMEOUT_S = 60.0
 
 # e_machine of the ELF header (System V ABI): EM_X86_64, EM_AARCH64, EM_386, EM_RISCV.
 _ELF_MACHINES = {"x86_64": 62, "amd64": 62, "aarch64": 183, "arm64": 183, "i686": 3, "riscv64": 243}
-# of ld.so: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by …)
-_VERSION_NOT_FOUND = re.compile(r"version `([A-Za-z0-9_.]{1,40})' not found")
-_BUILD_HINT = "launcher engine build, or name a llama-server you have: --engine PATH"
+_GET_HINT = "launcher engine install, or name a llama-server you have: --engine PATH"
 
 
 class EngineSource(StrEnum):
@@ -104,9 +96,14 @@ def find_engine(
     """
     for path, source in ((explicit, EngineSource.OPTION), (configured, EngineSource.CONFIGURED)):
         if path is not None:
-            return _named(expand_home(path), source)
+            by_name = None if path.exists() else engine_named(engines_dir, str(path))
+            return replace(by_name, source=source) if by_name else _named(expand_home(path), source)
     cpu = host_cpu()
     built = [engine for engine in read_engines(engines_dir) if engine.build and _runs_on(engine.build, cpu)]
+    chosen = read_default(engines_dir)
+    for engine in built:
+        if chosen is not None and engine.folder.name == chosen.name:
+            return engine
     if built:
         n_backends = len({engine.build.backend for engine in built if engine.build})
         wanted = backend() if backend is not None and n_backends > 1 else None  # a look at the hardware
@@ -115,12 +112,27 @@ def find_engine(
     if on_path is not None:
         return Engine(path=Path(on_path), folder=Path(on_path).resolve().parent, source=EngineSource.PATH)
     if read_engines(engines_dir):
-        raise NotFound(f"no engine in {engines_dir} was built for this kind of processor", hint=_BUILD_HINT)
-    raise NotFound(f"no engine: none built in {engines_dir}, no {SERVER} on PATH", hint=_BUILD_HINT)
+        raise NotFound(f"no engine in {engines_dir} was built for this kind of processor", hint=_GET_HINT)
+    raise NotFound(f"no engine: none built in {engines_dir}, no {SERVER} on PATH", hint=_GET_HINT)
+
+
+def engine_named(engines_dir: Path, name: str) -> Engine | None:
+    """Return the engine of this name, or the only one whose name begins so; None if there is none.
+
+    Raises UsageError if there are several.
+    """
+    if not name or "/" in name:
+        return None
+    near = [engine for engine in read_engines(engines_dir) if engine.folder.name.startswith(name)]
+    exact = [engine for engine in near if engine.folder.name == name]
+    if len(exact or near) > 1:
+        names = ", ".join(sorted(engine.folder.name for engine in near))
+        raise UsageError(f"several engines begin with {name}: {names}", hint="launcher engine list")
+    return next(iter(exact or near), None)
 
 
 def read_engines(engines_dir: Path) -> tuple[Engine, ...]:
-    """Return the engines built here, newest first."""
+    """Return the engines built or installed here, newest first."""
     try:
         folders = [entry for entry in engines_dir.iterdir() if not entry.name.startswith(".")]
     except OSError:
@@ -178,67 +190,6 @@ def _origin_of(raw: Any) -> Origin | None:
     )
 
 
-def ask_engine(path: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
-    """Run llama-server with `--version` or the like and return what it prints (stdout, then stderr).
-
-    Raises EngineFailed or UsageError if this is not a llama-server that runs here.
-    """
-    clean, _ = engine_env(os.environ if environment is None else environment)
-    try:
-        process = subprocess.Popen(
-            [str(path), *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            env=clean,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise UsageError(f"{path} cannot be started: {error.strerror or error}", hint=_BUILD_HINT) from error
-    with process:
-        try:
-            output, errors = process.communicate(timeout=ASK_TIMEOUT_S)
-        except BaseException as error:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # a wrapper script's children too
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise EngineFailed(
-                    f"{path} {' '.join(arguments)} did not end within {ASK_TIMEOUT_S:.0f} s", hint=_BUILD_HINT
-                ) from error
-            raise
-    if process.returncode != 0:
-        raise _engine_failure(path, arguments, process.returncode, errors or output)
-    return output + errors
-
-
-def _engine_failure(path: Path, arguments: tuple[str, ...], status: int, output: str) -> EngineFailed:
-    """Explain why an engine that started ended badly."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    library = next((line for line in lines if "error while loading shared libraries" in line), None)
-    library = library or next((line for line in lines if "Library not loaded" in line), None)
-    if library is not None:
-        missing = library.partition("libraries:")[2].strip() or library
-        return EngineFailed(
-            f"{path} misses a shared library: {missing}",
-            hint=f"install it or put it beside {path}, or launcher engine build",
-        )
-    wanted = next((match for line in lines if (match := _VERSION_NOT_FOUND.search(line))), None)
-    if wanted is not None:
-        return EngineFailed(
-            f"{path} was built for a newer system: it needs {wanted[1]}, which is not here",
-            hint="launcher engine install takes one that runs here, or launcher engine build",
-        )
-    if status == -signal.SIGILL:
-        return EngineFailed(
-            f"{path} was built for another processor (illegal instruction)", hint="launcher engine build"
-        )
-    how = f"signal {-status}" if status < 0 else f"status {status}"
-    last_line = f": {lines[-1]}" if lines else ""
-    return EngineFailed(f"{path} {' '.join(arguments)} ended with {how}{last_line}", hint=_BUILD_HINT)
-
-
 def _named(path: Path, source: EngineSource) -> Engine:
     if path.is_dir():
         path /= SERVER
@@ -267,7 +218,7 @@ def _check_architecture(path: Path, source: EngineSource) -> None:
     if machine != expected:
         name = next((name for name, number in _ELF_MACHINES.items() if number == machine), f"type {machine}")
         raise UsageError(
-            f"{source}: {path} is for {name}, this machine is {platform.machine()}", hint=_BUILD_HINT
+            f"{source}: {path} is for {name}, this machine is {platform.machine()}", hint=_GET_HINT
         )
 
 
@@ -276,8 +227,11 @@ def _runs_on(build: BuildRecord, cpu: HostCpu) -> bool:
     return build.arch == cpu.arch and set(build.isa) <= set(cpu.flags)
 
 
-def _preference(engine: Engine, backend: Backend | None) -> tuple[bool, bool, int]:
+def _preference(engine: Engine, backend: Backend | None) -> tuple[bool, bool, bool, int]:
     build = engine.build
     if build is None:
-        return (False, False, 0)
-    return (build.version == LLAMA_CPP.version, build.backend is backend, build.built_at)
+        return (False, False, False, 0)
+    # one that cannot use the machine's GPU is the last resort, whatever it is compiled for
+    uses_gpu = backend in {None, Backend.CPU, build.backend} or build.backend is Backend.VULKAN
+    pinned = build.origin is None and build.version == LLAMA_CPP.version
+    return (uses_gpu, pinned, build.backend is backend, build.built_at)

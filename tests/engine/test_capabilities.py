@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from launcher.engine.ask import ask_engine
 from launcher.engine.capabilities import read_capabilities
-from launcher.engine.find import Engine, EngineSource, ask_engine
+from launcher.engine.find import Engine, EngineSource
 from launcher.errors import EngineFailed, UsageError
 from launcher.system.packages import sha256_of
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from launcher.engine.ask import ask_engine
 from launcher.engine.find import (
     RECORD,
     RECORD_FORMAT,
     BuildRecord,
     EngineSource,
-    ask_engine,
     find_engine,
     parse_record,
     read_engines,
@@ -83,7 +83,7 @@ def test_the_order(tmp_path: Path, empty_path: Path) -> None:
 def test_none_at_all(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no engine: none built in") as caught:
         find_engine(None, None, tmp_path / "engines")
-    assert "launcher engine build" in str(caught.value.hint)
+    assert "launcher engine install" in str(caught.value.hint)
     assert "--engine PATH" in str(caught.value.hint)
 
 
@@ -171,7 +171,7 @@ def test_a_record_survives_json() -> None:
 def test_an_engine_that_hangs_is_ended_with_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launcher.engine.find.ASK_TIMEOUT_S", 1.0)
+    monkeypatch.setattr("launcher.engine.ask.ASK_TIMEOUT_S", 1.0)
     alive = tmp_path / "alive"  # open for writing as long as the child lives
     os.mkfifo(alive)
     hanging = tmp_path / "llama-server"

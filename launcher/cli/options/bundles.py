@@ -172,7 +172,12 @@ class EngineOptions:
     """The engine to use."""
 
     engine: Annotated[
-        Path | None, typer.Option("--engine", help="Use this llama-server.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--engine",
+            help="Use this llama-server, by path or by its name in engine list.",
+            show_default=False,
+        ),
     ] = None
 
 

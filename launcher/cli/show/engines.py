@@ -11,6 +11,7 @@ from rich.text import Text
 
 from launcher.cli.show.tables import facts
 from launcher.commands.engine import EngineDescription
+from launcher.commands.engine_choice import Listed
 from launcher.engine.find import BuildRecord, Engine
 
 
@@ -32,6 +33,14 @@ def _build_card(path: Path, build: BuildRecord) -> RenderableType:
     )
     made_by = None if origin is None else f"{origin.made_by}: {origin.file}"
     return facts([("engine", str(path)), ("is", ", ".join(about)), ("built by", made_by)])
+
+
+def used_line(listed: Listed) -> RenderableType:
+    """Say which engine `up` takes, and why."""
+    if listed.used is None:
+        return Text("used: none of them runs here" if listed.engines else "")
+    why = "chosen" if listed.is_chosen else str(listed.used.source)
+    return Text(f"used: {listed.used.path} ({why})")
 
 
 def render_engine(description: EngineDescription) -> RenderableType:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 import time
 
+from launcher.engine.ask import ask_engine
 from launcher.engine.compile.job import BuildJob
 from launcher.engine.compile.recipe import OUTPUT
-from launcher.engine.find import SERVER, BuildRecord, Engine, ask_engine
+from launcher.engine.find import SERVER, BuildRecord, Engine
 from launcher.engine.placing import put_in_place
 from launcher.errors import EngineFailed
 from launcher.system.packages import sha256_of

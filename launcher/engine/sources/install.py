@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.engine.find import SERVER, BuildRecord, Engine, Origin, ask_engine, read_engine
+from launcher.engine.ask import ask_engine
+from launcher.engine.find import SERVER, BuildRecord, Engine, Origin, read_engine
 from launcher.engine.flags.help_text import Version, parse_version
 from launcher.engine.host_cpu import host_cpu
 from launcher.engine.placing import put_in_place

@@ -1,0 +1,163 @@
+"""Choose among several engines: use one, go back, remove one, or take a newer one if it proves itself."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from launcher.commands import engine as engines
+from launcher.commands.engine_install import install
+from launcher.commands.engine_trial import try_engine
+from launcher.commands.here import Here
+from launcher.deployment.record import Deployment
+from launcher.deployment.records import read_all
+from launcher.deployment.status import DeploymentState, read_status
+from launcher.engine.default import drop_default, read_default, write_default
+from launcher.engine.find import Engine, engine_named, read_engines
+from launcher.errors import EngineFailed, NotFound, UsageError
+from launcher.machine.machine import Backend
+from launcher.progress import remark
+from launcher.system.locks import exclusive
+
+AUTOMATIC = "auto"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """The engines that are here, and the one that `up` takes now."""
+
+    engines: tuple[Engine, ...]
+    used: Engine | None
+    is_chosen: bool  # by somebody, and not for this machine
+
+
+def list_engines(here: Here) -> Listed:
+    """List the engines that are here."""
+    chosen = read_default(here.settings.engines_dir)
+    with contextlib.suppress(UsageError):
+        used = engines.engine_or_none(here, None)
+        is_chosen = used is not None and chosen is not None and used.folder.name == chosen.name
+        return Listed(engines=read_engines(here.settings.engines_dir), used=used, is_chosen=is_chosen)
+    return Listed(engines=read_engines(here.settings.engines_dir), used=None, is_chosen=False)
+
+
+def use(here: Here, name: str) -> Engine:
+    """Choose the engine that is used from now on; `auto` leaves it to the machine. Raises NotFound."""
+    folder = here.settings.engines_dir
+    with exclusive(folder / ".locks" / "default"):
+        before = engines.engine_or_none(here, None)
+        if name == AUTOMATIC:
+            drop_default(folder)
+            return engines.find(here, None)
+        engine = require(here, name)
+        write_default(folder, engine.folder.name, before=_name_of(before, folder))
+    return engine
+
+
+def build(here: Here, backend: Backend | None, jobs: int | None = None) -> Engine:
+    """Build the pinned engine; it takes the place of one that was chosen."""
+    engine = engines.build(here, backend, jobs)
+    folder = here.settings.engines_dir
+    with exclusive(folder / ".locks" / "default"):
+        chosen = read_default(folder)
+        if chosen is not None:
+            write_default(folder, engine.folder.name, before=chosen.name)
+    return engine
+
+
+def rollback(here: Here) -> Engine:
+    """Go back to the engine that was used before. Raises NotFound if none of them is here."""
+    folder = here.settings.engines_dir
+    with exclusive(folder / ".locks" / "default"):
+        chosen = read_default(folder)
+        names = {engine.folder.name for engine in read_engines(folder)}
+        for name in reversed(chosen.before if chosen else ()):
+            if name in names:
+                write_default(folder, name)
+                return require(here, name)
+    raise NotFound(
+        "no engine was used before this one", hint="launcher engine list, launcher engine use NAME"
+    )
+
+
+def remove(here: Here, name: str) -> Engine:
+    """Remove an engine. Raises NotFound, UsageError if a deployment runs with it."""
+    folder = here.settings.engines_dir
+    engine = require(here, name)
+    for entry in read_all(here.settings.deployments_dir):
+        if isinstance(entry, Deployment) and _runs_with(entry, engine):
+            raise UsageError(
+                f"{entry.name} runs with {engine.folder.name}", hint=f"launcher stop {entry.name}"
+            )
+    with exclusive(folder / ".locks" / "install"), exclusive(folder / ".locks" / "default"):
+        # renamed first: what is half removed is no engine
+        gone = folder / f".removed-{engine.folder.name}"
+        shutil.rmtree(gone, ignore_errors=True)
+        engine.folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+        chosen = read_default(folder)
+        if chosen is not None and chosen.name == engine.folder.name:
+            drop_default(folder)
+    return engine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """What `engine update` did."""
+
+    engine: Engine
+    before: Engine | None
+    sentences: tuple[str, ...]
+
+
+def update(here: Here, tag: str | None) -> Update:
+    """Install a newer engine, try it, and use it from now on; the old one stays.
+
+    Raises EngineFailed if it fails its trial: the old one is still the one in use.
+    """
+    folder = here.settings.engines_dir
+    before = engines.engine_or_none(here, None)
+    # chosen first: what is installed and not yet tried is not used, whatever ends this
+    name = _name_of(before, folder)
+    if name is not None and read_default(folder) is None:
+        with exclusive(folder / ".locks" / "default"):
+            write_default(folder, name)
+    installed = install(here, tag) if tag is not None else install(here, "latest")
+    engine = installed.engine
+    if before is not None and engine.folder == before.folder:
+        return Update(engine=engine, before=before, sentences=("it is the newest already",))
+    try:
+        sentences = try_engine(here, engine)
+    except EngineFailed as error:
+        kept = f"{before.folder.name} is still used" if before is not None else "it is not used"
+        raise EngineFailed(
+            f"{engine.folder.name} failed its trial, and {kept}: {error.message}",
+            hint=f"launcher engine rm {engine.folder.name}, or try it: --engine {engine.folder.name}",
+        ) from error
+    with exclusive(folder / ".locks" / "default"):
+        write_default(folder, engine.folder.name, before=name)
+    here.on_progress(remark("update", "deployments that run keep their engine until they are planned anew"))
+    return Update(engine=engine, before=before, sentences=(*installed.sentences, *sentences))
+
+
+def require(here: Here, name: str) -> Engine:
+    """Find an engine by its name, or the beginning of it. Raises NotFound, UsageError."""
+    engine = engine_named(here.settings.engines_dir, name)
+    if engine is None:
+        names = ", ".join(each.folder.name for each in read_engines(here.settings.engines_dir))
+        raise NotFound(
+            f"no engine is called {name}: there is {names or 'none'}", hint="launcher engine install"
+        )
+    return replace(engine)
+
+
+def _name_of(engine: Engine | None, folder: Path) -> str | None:
+    return engine.folder.name if engine is not None and engine.folder.parent == folder else None
+
+
+def _runs_with(entry: Deployment, engine: Engine) -> bool:
+    if not Path(entry.engine_path).is_relative_to(engine.folder):
+        return False
+    return read_status(entry).state is not DeploymentState.FAILED or entry.unit is not None

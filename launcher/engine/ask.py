@@ -1,0 +1,82 @@
+"""Ask a llama-server about itself: run it with `--version` or the like."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from launcher.engine.environment import engine_env
+from launcher.errors import EngineFailed, UsageError
+
+# For `--version`, `--help`, `--list-devices`: 20 ms on CPU, seconds if a GPU driver has to wake up first.
+ASK_TIMEOUT_S = 60.0
+
+# of ld.so: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by …)
+_VERSION_NOT_FOUND = re.compile(r"version `([A-Za-z0-9_.]{1,40})' not found")
+_GET_HINT = "launcher engine install, or name a llama-server you have: --engine PATH"
+
+
+def ask_engine(path: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+    """Run llama-server with `--version` or the like and return what it prints (stdout, then stderr).
+
+    Raises EngineFailed or UsageError if this is not a llama-server that runs here.
+    """
+    clean, _ = engine_env(os.environ if environment is None else environment)
+    try:
+        process = subprocess.Popen(
+            [str(path), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env=clean,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise UsageError(f"{path} cannot be started: {error.strerror or error}", hint=_GET_HINT) from error
+    with process:
+        try:
+            output, errors = process.communicate(timeout=ASK_TIMEOUT_S)
+        except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # a wrapper script's children too
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise EngineFailed(
+                    f"{path} {' '.join(arguments)} did not end within {ASK_TIMEOUT_S:.0f} s", hint=_GET_HINT
+                ) from error
+            raise
+    if process.returncode != 0:
+        raise _engine_failure(path, arguments, process.returncode, errors or output)
+    return output + errors
+
+
+def _engine_failure(path: Path, arguments: tuple[str, ...], status: int, output: str) -> EngineFailed:
+    """Explain why an engine that started ended badly."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    library = next((line for line in lines if "error while loading shared libraries" in line), None)
+    library = library or next((line for line in lines if "Library not loaded" in line), None)
+    if library is not None:
+        missing = library.partition("libraries:")[2].strip() or library
+        return EngineFailed(
+            f"{path} misses a shared library: {missing}",
+            hint=f"install it or put it beside {path}, or launcher engine build",
+        )
+    wanted = next((match for line in lines if (match := _VERSION_NOT_FOUND.search(line))), None)
+    if wanted is not None:
+        return EngineFailed(
+            f"{path} was built for a newer system: it needs {wanted[1]}, which is not here",
+            hint="launcher engine install takes one that runs here, or launcher engine build",
+        )
+    if status == -signal.SIGILL:
+        return EngineFailed(
+            f"{path} was built for another processor (illegal instruction)", hint="launcher engine build"
+        )
+    how = f"signal {-status}" if status < 0 else f"status {status}"
+    last_line = f": {lines[-1]}" if lines else ""
+    return EngineFailed(f"{path} {' '.join(arguments)} ended with {how}{last_line}", hint=_GET_HINT)

@@ -1,0 +1,170 @@
+"""Several engines: one is used, one comes back, a newer one has to prove itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.commands import engine as engines
+from launcher.commands.engine_choice import build, list_engines, remove, rollback, update, use
+from launcher.commands.engine_trial import answers
+from launcher.commands.here import Here, here_with
+from launcher.engine.default import read_default, write_default
+from launcher.engine.find import RECORD, RECORD_FORMAT, BuildRecord, Engine, EngineSource, Origin, find_engine
+from launcher.engine.host_cpu import host_cpu
+from launcher.engine.pinned import LLAMA_CPP
+from launcher.errors import EngineFailed, NotFound, TryAgain, UsageError
+from launcher.machine.machine import Backend
+from tests.engine.sources.archives import RUNS, TAG, engine_archive
+from tests.fakes.releases import Releases, serve_releases
+
+BUILT = BuildRecord(
+    key="0.3.36-cpu-00000000",
+    version=LLAMA_CPP.version,
+    commit=LLAMA_CPP.commit,
+    backend=Backend.CPU,
+    arguments=(),
+    compiler="c++",
+    toolkit=None,
+    arch=host_cpu().arch,
+    isa=(),
+    patched=False,
+    built_at=1_000,
+    sha256="0" * 64,
+)
+ORIGIN = Origin(kind="release", made_by="ggml-org", file="x.tar.gz", sha256="1" * 64)
+
+
+def put(
+    here: Here, key: str, *, origin: Origin | None = ORIGIN, backend: Backend = Backend.CPU, at: int = 1
+) -> Path:
+    folder = here.settings.engines_dir / key
+    folder.mkdir(parents=True)
+    (folder / "llama-server").write_text(RUNS)
+    (folder / "llama-server").chmod(0o755)
+    record = dataclasses.replace(BUILT, key=key, origin=origin, backend=backend, built_at=at)
+    (folder / RECORD).write_text(json.dumps({"format": RECORD_FORMAT, **dataclasses.asdict(record)}))
+    return folder
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Here:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no llama-server
+    return here_with()
+
+
+def used(here: Here) -> str:
+    return engines.find(here, None).folder.name
+
+
+def test_one_is_used_until_another_is_and_comes_back(here: Here) -> None:
+    put(here, "b1-cpu-aa", at=1)
+    put(here, "b2-cpu-bb", at=2)
+    assert used(here) == "b2-cpu-bb"  # nobody has chosen: the newest
+    assert use(here, "b1").folder.name == "b1-cpu-aa"
+    assert used(here) == "b1-cpu-aa"
+    assert list_engines(here).is_chosen
+    assert rollback(here).folder.name == "b2-cpu-bb"
+    with pytest.raises(NotFound, match="no engine was used before this one"):
+        rollback(here)
+    assert use(here, "auto").folder.name == "b2-cpu-bb"
+    assert not list_engines(here).is_chosen
+
+
+def test_a_name_or_its_beginning_names_an_engine_for_one_command(here: Here, tmp_path: Path) -> None:
+    folder = put(here, "b1-cpu-aa")
+    put(here, "b1-vulkan-aa")
+    engine = find_engine(Path("b1-cpu"), None, here.settings.engines_dir)
+    assert (engine.path, engine.source) == (folder / "llama-server", EngineSource.OPTION)
+    with pytest.raises(UsageError, match="several engines begin with b1: b1-cpu-aa, b1-vulkan-aa"):
+        find_engine(Path("b1"), None, here.settings.engines_dir)
+    with pytest.raises(NotFound, match="b7 does not exist"):
+        find_engine(Path("b7"), None, here.settings.engines_dir)
+
+
+def test_a_choice_that_is_gone_or_unreadable_is_none(here: Here) -> None:
+    put(here, "b1-cpu-aa")
+    write_default(here.settings.engines_dir, "gone")
+    assert used(here) == "b1-cpu-aa"
+    file = here.settings.engines_dir / "default.json"
+    for text in ("", "{", "[]", '{"format": 1, "name": "../x", "before": []}', '{"format": 9}', "\0" * 9):
+        file.write_text(text)
+        assert read_default(here.settings.engines_dir) is None
+        assert used(here) == "b1-cpu-aa"
+
+
+def test_one_that_is_built_here_comes_before_others_and_one_without_the_gpu_last(here: Here) -> None:
+    put(here, "b2-cpu-bb", at=9)
+    put(here, "native", origin=None, at=1)
+    folder = here.settings.engines_dir
+    assert find_engine(None, None, folder, backend=lambda: Backend.CPU).folder.name == "native"
+    put(here, "b2-cuda-cc", backend=Backend.CUDA, at=2)
+    assert find_engine(None, None, folder, backend=lambda: Backend.CUDA).folder.name == "b2-cuda-cc"
+    put(here, "b2-vulkan-dd", backend=Backend.VULKAN, at=3)
+    assert find_engine(None, None, folder, backend=lambda: Backend.HIP).folder.name == "b2-vulkan-dd"
+
+
+def test_a_build_takes_the_place_of_what_was_chosen(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(here, "b2-cpu-bb", at=9)
+    use(here, "b2")
+    native = put(here, "native", origin=None)
+    found = Engine(path=native / "llama-server", folder=native, source=EngineSource.BUILT, build=BUILT)
+    monkeypatch.setattr(engines, "build", lambda *_: found)
+    build(here, None)
+    assert used(here) == "native"
+    assert rollback(here).folder.name == "b2-cpu-bb"
+
+
+def test_an_engine_is_removed_and_no_longer_chosen(here: Here) -> None:
+    put(here, "b1-cpu-aa", at=1)
+    folder = put(here, "b2-cpu-bb", at=2)
+    use(here, "b2")
+    remove(here, "b2")
+    assert not folder.exists()
+    assert read_default(here.settings.engines_dir) is None
+    assert used(here) == "b1-cpu-aa"
+    with pytest.raises(NotFound, match="no engine is called b2: there is b1-cpu-aa"):
+        remove(here, "b2")
+
+
+@pytest.fixture
+def releases(monkeypatch: pytest.MonkeyPatch) -> Iterator[Releases]:
+    with serve_releases() as running:
+        monkeypatch.setenv("LAUNCHER_RELEASES", running.url)
+        for name in ("x64", "arm64"):
+            running.published.setdefault(TAG, {})[f"llama-{TAG}-bin-ubuntu-{name}.tar.gz"] = engine_archive()
+        yield running
+
+
+def test_an_update_that_fails_its_trial_leaves_the_old_engine(releases: Releases, here: Here) -> None:
+    put(here, "b1-cpu-aa")
+    again = here_with()
+    with pytest.raises(EngineFailed, match="failed its trial, and b1-cpu-aa is still used") as caught:
+        update(again, None)
+    assert "launcher engine rm" in str(caught.value.hint)
+    assert used(here) == "b1-cpu-aa"
+    assert len(list_engines(here).engines) == 2  # the new one can be looked at
+
+
+def test_an_update_without_the_releases_changes_nothing(releases: Releases, here: Here) -> None:
+    put(here, "b1-cpu-aa")
+    releases.status = 503
+    with pytest.raises(TryAgain):
+        update(here_with(), None)
+    assert used(here) == "b1-cpu-aa"
+
+
+@pytest.mark.engine
+def test_a_real_engine_answers_in_its_trial(engine: Engine, default_model: Path) -> None:
+    assert 0 < answers(engine, default_model) < 120
+
+
+@pytest.mark.engine
+def test_a_trial_says_why_a_real_engine_did_not_load(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"GGUF" + bytes(64))
+    with pytest.raises(EngineFailed, match="it ended with status 1 while it loaded the model: "):
+        answers(engine, tmp_path / "model.gguf")
