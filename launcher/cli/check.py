@@ -39,6 +39,7 @@ def check(
     """Say whether a llama-server command line (after --) fits, why not, and the flags that do."""
     from launcher.cli.requests import machine_choice
     from launcher.commands.check import CheckRequest, check_command, check_document
+    from launcher.plan.plan import Finding
 
     words: tuple[str, ...] = ctx.obj
     if not words and ref is not None and "llama" in ref and " " in ref:
@@ -59,9 +60,10 @@ def check(
     out.show(check_document(checked), *_render_report(checked))
     if not out.as_json:
         _show_flags(checked, out)
-    if not (checked.verdict.fits and checked.starts):
+    finding = checked.verdict.finding
+    if finding is Finding.DOES_NOT_FIT or not checked.starts:
         raise typer.Exit(DoesNotFit.exit_code)
-    if checked.verdict.unverified is not None:
+    if finding is Finding.UNVERIFIED:
         raise typer.Exit(EngineFailed.exit_code)
 
 
@@ -106,6 +108,9 @@ def _answer(checked: Checked) -> str:
         fits = say_finding(verdict.finding, verdict.unverified)
         return fits if checked.starts else f"{fits}, but {checked.engine} would not start with this line"
     first = verdict.failures[0]
+    if verdict.fit_unknown is not None:
+        short = f"{format_bytes(first.missing_bytes)} short on {first.where} as it stands"
+        return f"not verified: {short}, and what --fit makes of it is not known ({verdict.fit_unknown})"
     when = _WHEN[first.stage]
     if first.stage == "cache" and verdict.caches and not verdict.caches.mostly_checkpoints:
         when = "later, when the prompt cache fills"

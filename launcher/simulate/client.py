@@ -49,6 +49,7 @@ from launcher.units import GIB, MIB, one_line
 # kimi-k3's graph. What is used is bounded by `limits.py`; this stops what claims gigabytes at once.
 _MEMORY_LIMIT_BYTES = 2 * GIB
 _TIMEOUT_S = 60.0  # for a worker that only waits; one that computes is ended sooner (limits.py)
+_FIT_PATIENCE = 5  # times that for `--fit`, which simulates many times
 _MOST_REPLY_BYTES = 32 * MIB  # 65,536 tensors that went to the host take 10
 _MAX_WORKERS = 4  # machine shapes kept warm; beyond them the least recently used worker ends
 
@@ -143,7 +144,8 @@ class SimulatorPool:
         if isinstance(worker, Refusal):
             return worker
         try:
-            reply = worker.ask(request, self._timeout_s, n_simulations=n_simulations)
+            timeout_s = self._timeout_s * min(n_simulations, _FIT_PATIENCE)
+            reply = worker.ask(request, timeout_s, n_simulations=n_simulations)
         except _WorkerLost as lost:
             del self._workers[devices]
             reason = f"{worker.engine}: {lost}"

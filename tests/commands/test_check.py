@@ -61,6 +61,11 @@ COMMANDS = (
     ("qwen3moe", "-c 4096 -ngl 0 -lm none -fit off"),
     ("gemma3", "--ctx-size 4096 --swa-full -fa off -np 1"),
     ("qwen3moe", "-c 4096 -ncmoe 99 -dev none -lm none -fit off"),
+    ("qwen3moe", "-fitt 1900,1960 -lm none"),
+    ("qwen3moe", "-fitt 1850 -dev Vulkan1 -np 2 -lm none"),
+    ("deepseek2", "-c 4096 -fitt 1960 -ctk q8_0 -ctv q8_0 -lm none"),
+    ("gemma3", "-np 1 -fitt 1900 -fitc 1024 -dev Vulkan0"),
+    ("deepseek2", "-fitt 1900 -ngl 99 -dev Vulkan0 -lm none"),
 )
 """Model, and flags as they are typed: experts on the host, all and some, by flag and by pattern; slots that share and that
 do not; cache types; the context left open, with and without --fit; parts on the host; modes of splitting."""
@@ -404,7 +409,7 @@ def test_what_fits_instead_has_room_for_the_draft_model(
     assert [row["id"] for row in document["devices"]] == ["CUDA0", "CUDA1"]
     assert [note.partition(": ")[0] for note in document["notes"]] == ["--mmproj /elsewhere/mm.gguf"]
 
-    line = flags.replace("32768", "524288").split()
+    line = [*flags.replace("32768", "524288").split(), "-fit", "off"]
     short = launcher(engine, str(models["qwen3moe"]), *gpus, "--json", "--", *line)
     assert short.returncode == 3, short.stderr
     document = json.loads(short.stdout)

@@ -82,4 +82,6 @@ def tool_question(model: Path, n_gpus: int, flags: str) -> FitQuestion:
     devices = used_devices(configuration, software_gpus(n_gpus))
     question = question_of_configuration(configuration, str(model), devices, 0, ())
     asked = fit_question(configuration, question, psutil.virtual_memory().total)
-    return replace(asked, question=replace(asked.question, n_outputs=0))
+    # overrides as typed: whether they find a tensor is no matter to fit
+    given = replace(asked.question, n_outputs=0, overrides=configuration.overrides)
+    return replace(asked, question=given)

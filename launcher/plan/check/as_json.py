@@ -28,6 +28,7 @@ def check_json(value: Check) -> dict[str, Any]:
         "settings": _settings_json(value.question),
         "layers": [_share_json(share) for share in value.assignment.shares],
         **ledger_json(value.ledger),
+        "fit": _fit_json(value),
         "simulated_by": value.simulated_by,
         "unverified": value.unverified,
         "failures": [
@@ -58,6 +59,19 @@ def _settings_json(question: Question) -> dict[str, Any]:
         "no_host": question.no_host,
         "swa_full": question.swa_full,
         "overrides": [{"pattern": rule.pattern, "where": rule.where} for rule in question.overrides],
+    }
+
+
+def _fit_json(value: Check) -> dict[str, Any]:
+    """Return what `--fit` has made of the line; `null` is what it has left alone."""
+    fit, question = value.fit, value.question
+    return {
+        "outcome": fit.outcome.value,
+        "why": fit.why,
+        "context": question.ctx_size if fit.is_shorter else None,
+        "n_gpu_layers": question.n_gpu_layers if fit.is_placed else None,
+        "tensor_split": list(question.tensor_split) or None if fit.is_placed else None,
+        "host_expert_blocks": len(value.assignment.moved_blocks) if fit.is_placed else None,
     }
 
 

@@ -9,7 +9,7 @@ from launcher.errors import EngineFailed
 from launcher.gguf.architecture import Architecture, read_architecture
 from launcher.gguf.model import ModelFile
 from launcher.machine.machine import Machine
-from launcher.plan.amounts import Amount, LedgerRow
+from launcher.plan.amounts import HOST, Amount, LedgerRow
 from launcher.plan.check.configuration import (
     Configuration,
     pool_size,
@@ -19,6 +19,7 @@ from launcher.plan.check.configuration import (
     used_devices,
 )
 from launcher.plan.check.explanation import Facts, explain_check
+from launcher.plan.check.fit import FitOutcome, FittedLine, LineOracle, fit_limits, fit_line
 from launcher.plan.companions import NO_COMPANIONS, Companions
 from launcher.plan.memory.assign import Assignment, assign
 from launcher.plan.memory.budget import Budgets, read_budgets
@@ -30,7 +31,7 @@ from launcher.plan.memory.ledger import Demand, with_shared_memory
 from launcher.plan.memory.simulated import simulated_ledger
 from launcher.plan.memory.tables import describe_tables, tables_of_question
 from launcher.plan.memory.tensor_split import as_one_device, divide_assignment, divide_ledger, splits_tensors
-from launcher.plan.oracle import Answer, Oracle, Question, Refusal
+from launcher.plan.oracle import Answer, Question, Refusal
 from launcher.plan.plan import Finding, find
 from launcher.plan.rope import context_limit
 
@@ -62,6 +63,8 @@ class Check:
     refusal: str | None  # why llama.cpp would not load this at all
     simulated_by: str | None  # None: the rows are estimates
     reasons: tuple[str, ...]
+    fit: FittedLine  # what `--fit` has made of the line that was given
+    fit_unknown: str | None = None  # or why that is not known, where the line does not fit as it stands
     caches: ServerCaches | None = None
     unverified: str | None = None  # why the simulator, which was asked, gave no answer for some of the rows
 
@@ -72,7 +75,8 @@ class Check:
     @property
     def finding(self) -> Finding:
         if not self.fits:
-            return Finding.DOES_NOT_FIT
+            may_fit = self.refusal is None and self.fit_unknown is not None
+            return Finding.UNVERIFIED if may_fit else Finding.DOES_NOT_FIT
         return find(self.simulated_by, self.unverified)
 
 
@@ -80,24 +84,25 @@ def check_configuration(
     configuration: Configuration,
     model: ModelFile,
     machine: Machine,
-    oracle: Oracle,
+    oracle: LineOracle,
     path: str,
     companions: Companions = NO_COMPANIONS,
 ) -> Check:
-    """Check one command line; `path` is the model's first shard, or a file with its header.
+    """Check one command line, as `--fit` leaves it; `path` is the model's first shard, or has its header.
 
     Raises UsageError for what contradicts the machine or the model.
     """
+    companions = settled_companions(configuration, companions, machine.devices)
     case = _read_case(configuration, model, machine, oracle, path, companions)
     own, assignment, caches = _count_model(case)
-    companions = settled_companions(configuration, companions, machine.devices)
     main = MainModel(question=case.question, model=model, ledger=own, oracle=oracle)
     companion_memory, companion_refusal = _size_companions(companions, main, machine)
     ledger = _with_companions(case, own, companion_memory)
     caches, ledger = _at_work(case, caches, ledger)
     failures = _find_overruns(own, ledger)
     facts = Facts(
-        configuration=configuration,
+        configuration=case.configuration,
+        fit=case.fit,
         machine=machine,
         budgets=case.budgets,
         question=case.question,
@@ -112,6 +117,13 @@ def check_configuration(
     )
     verdict = _verdict(model, facts, failures, _refusal(case) or companion_refusal)
     return verdict if verdict.unverified else replace(verdict, unverified=companion_memory.unanswered)
+
+
+def _unknown_fit(facts: Facts) -> str | None:
+    """Return why it is not known what `--fit` makes of a line that does not fit as it stands."""
+    # Beside a device, fit does not look at the host's memory.
+    helps = set(facts.overrun_places) - ({HOST} if facts.question.devices else set())
+    return facts.fit.why if helps and facts.fit.outcome is FitOutcome.UNKNOWN else None
 
 
 def _verdict(
@@ -133,6 +145,8 @@ def _verdict(
         refusal=refusal,
         simulated_by=answer.engine if isinstance(answer, Answer) else None,
         unverified=answer.reason if isinstance(answer, Refusal) and silent else None,
+        fit=facts.fit,
+        fit_unknown=_unknown_fit(facts),
         reasons=explain_check(facts),
         caches=facts.caches,
     )
@@ -140,7 +154,8 @@ def _verdict(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Case:
-    configuration: Configuration
+    configuration: Configuration  # as `--fit` leaves it
+    fit: FittedLine
     model: ModelFile
     architecture: Architecture
     tensor_names: tuple[str, ...]
@@ -154,23 +169,28 @@ def _read_case(
     configuration: Configuration,
     model: ModelFile,
     machine: Machine,
-    oracle: Oracle,
+    oracle: LineOracle,
     path: str,
     companions: Companions,
 ) -> _Case:
     architecture = read_architecture(model.metadata, model.tensors)
-    pool = pool_size(configuration, architecture.n_ctx_train)
     devices = used_devices(configuration, machine.devices)
     names = tuple(tensor.name for tensor in model.tensors)
-    question = question_of_configuration(configuration, path, devices, pool, names)
-    question = companions.of_main(question)
+
+    def question_of(line: Configuration) -> Question:
+        pool = pool_size(line, architecture.n_ctx_train)
+        return companions.of_main(question_of_configuration(line, path, devices, pool, names))
+
+    fit = fit_line(configuration, question_of(configuration), machine, oracle, companions)
+    question = question_of(fit.configuration)
     return _Case(
-        configuration=configuration,
+        configuration=fit.configuration,
+        fit=fit,
         model=model,
         architecture=architecture,
         tensor_names=names,
         machine=machine,
-        budgets=read_budgets(replace(machine, devices=devices)),
+        budgets=read_budgets(replace(machine, devices=devices), fit_limits(fit, devices)),
         question=question,
         answer=oracle.simulate(question),
     )
@@ -202,7 +222,7 @@ def _with_companions(
     used = case.question.devices
     others = (device for device in case.machine.devices if device not in used)
     every = replace(case.machine, devices=(*used, *others))
-    return add_companions(own, companions.rows, read_budgets(every))
+    return add_companions(own, companions.rows, read_budgets(every, fit_limits(case.fit, used)))
 
 
 def _describe_tables(case: _Case) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST, LedgerRow
 from launcher.plan.check.configuration import Configuration
+from launcher.plan.check.fit import FitOutcome, FittedLine, declines
 from launcher.plan.memory.assign import Assignment, Share
 from launcher.plan.memory.budget import Budgets, device_margin
 from launcher.plan.memory.host_memory import ServerCaches, describe_caches, describe_cure
@@ -29,6 +30,7 @@ class Facts:
     overrun_places: tuple[str, ...]  # rows over budget, the first to fail first
     answer: Answer | Refusal
     tensor_names: tuple[str, ...]
+    fit: FittedLine
     table_reasons: tuple[str, ...] = ()  # sentences on tables that are read by rows
     caches: ServerCaches | None = None
     companion_reasons: tuple[str, ...] = ()  # sentences on the draft model and the projector
@@ -38,12 +40,12 @@ def explain_check(facts: Facts) -> tuple[str, ...]:
     """Return every sentence, what fails first."""
     return (
         *_explain_overruns(facts),
+        *_explain_fit(facts),
         *_explain_layers(facts),
         *_explain_experts(facts),
         *_explain_host(facts),
         *facts.table_reasons,
         *facts.companion_reasons,
-        *_explain_fit(facts),
         *_explain_basis(facts),
         *describe_budgets(facts.machine, facts.budgets),
     )
@@ -193,36 +195,63 @@ def _explain_host(facts: Facts) -> tuple[str, ...]:
 
 
 def _explain_fit(facts: Facts) -> tuple[str, ...]:
-    """Say what llama-server would change by itself (common/fit.cpp, common_fit_params)."""
-    configuration, devices = facts.configuration, facts.question.devices
-    if not configuration.fit or not facts.overrun_places:
+    """Say what llama-server's `--fit` has made of the line."""
+    fit = facts.fit
+    if fit.outcome is FitOutcome.CHANGED:
+        return (f"--fit makes of this line: {', '.join(_fitted_parts(facts))}{_unlimited(facts)}",)
+    if fit.outcome is FitOutcome.OFF or not facts.overrun_places:
         return ()
-    if configuration.split_mode is SplitMode.TENSOR:
-        return ("--fit is on and changes nothing: it declines --split-mode tensor",)
-    if devices and set(facts.overrun_places) == {HOST}:
+    if facts.question.devices and set(facts.overrun_places) == {HOST}:
         return ("--fit is on and changes nothing: it does not look at the host's memory",)
+    if fit.outcome is FitOutcome.UNKNOWN:
+        return (_possible_changes(facts),)
+    why = fit.why or "by its own count the line fits"
+    if fit.is_shorter:
+        pool = facts.question.ctx_size
+        return (f"--fit has shortened the context to {pool} tokens and given up: {why}",)
+    return (f"--fit is on and changes nothing: {why}",)
+
+
+def _possible_changes(facts: Facts) -> str:
+    """Say what fit would try (common/fit.cpp), where it cannot be run."""
+    configuration, n_devices = facts.configuration, len(facts.question.devices)
+    declined = declines(configuration, n_devices)
     changes = []
     if configuration.ctx_size is None:
         changes.append(f"shorten the context, to {configuration.fit_ctx} tokens at the least")
-    given = _flag_that_places_layers(configuration, len(devices))
-    if devices and not given:
+    if not declined:
         changes.append("put layers or experts on the host")
-    if not changes:
-        return (f"--fit is on and changes nothing: {given or '-c'} is given",)
-    limits = f"; it leaves the layers alone, because {given} is given" if given else ""
-    unlimited = "; it takes the host's memory for unlimited" if devices and not given else ""
-    return (f"--fit is on: llama-server itself would {' and '.join(changes)}{limits}{unlimited}",)
+    limits = f"; it leaves the layers alone, because {declined}" if declined and n_devices else ""
+    unlimited = "" if declined else "; it takes the host's memory for unlimited"
+    return (
+        f"--fit is on: llama-server itself would {' and '.join(changes)}{limits}{unlimited}. "
+        f"How far is not known: {facts.fit.why}"
+    )
 
 
-def _flag_that_places_layers(configuration: Configuration, n_devices: int) -> str | None:
-    """Return the flag that keeps --fit from placing layers."""
-    if configuration.layers_given:
-        return "-ngl"
-    if configuration.overrides:
-        return "an override of tensors (-ot, --cpu-moe, --n-cpu-moe)"
-    if n_devices > 1 and any(configuration.tensor_split):
-        return "-ts"
-    return "--split-mode row" if n_devices > 1 and configuration.split_mode is SplitMode.ROW else None
+def _fitted_parts(facts: Facts) -> tuple[str, ...]:
+    """Name what fit has chosen: the context, the layers on devices, the experts on the host."""
+    assignment, fit = facts.assignment, facts.fit
+    parts = []
+    if fit.is_shorter:
+        parts.append(f"a context of {facts.question.ctx_size} tokens")
+    if fit.is_placed:
+        total = assignment.n_block + 1
+        on_devices = min(facts.question.n_gpu_layers or 0, total)
+        where = "all" if on_devices == total else str(on_devices)
+        names = " and ".join(
+            share.where for share in assignment.shares if share.where != HOST and share.layers
+        )
+        parts.append(f"{where} of {total} layers on {names}" if names else "no layer on a device")
+    if fit.is_placed and assignment.moved_blocks:
+        ranges = format_ranges(assignment.moved_blocks)
+        parts.append(f"experts of blocks {ranges} on the host")
+    return tuple(parts)
+
+
+def _unlimited(facts: Facts) -> str:
+    short = facts.fit.is_placed and HOST in facts.overrun_places
+    return "; it takes the host's memory for unlimited" if short else ""
 
 
 def _explain_basis(facts: Facts) -> tuple[str, ...]:

@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Protocol
 
-from launcher.machine.machine import Device
+from launcher.machine.machine import Device, Machine
+from launcher.plan.amounts import HOST
 from launcher.plan.check.configuration import Configuration, pool_size
+from launcher.plan.companions import NO_COMPANIONS, Companions
 from launcher.plan.memory.budget import free_within
+from launcher.plan.memory.companion_questions import draft_question, projector_question
 from launcher.plan.modes import SplitMode
-from launcher.plan.oracle import FitQuestion, Fitted, Question
+from launcher.plan.oracle import FitOracle, FitQuestion, Fitted, Oracle, Question, Refusal
+from launcher.plan.workload import Limits
 from launcher.units import MIB
 
 TARGET_BYTES = 1024 * MIB  # common_params.fit_params_target
@@ -41,6 +46,44 @@ class FittedLine:
     why: str | None = None  # it has given up, or nobody knows
 
 
+class LineOracle(Oracle, FitOracle, Protocol):
+    """A simulator that also runs `--fit`."""
+
+
+def fit_line(
+    configuration: Configuration,
+    question: Question,
+    machine: Machine,
+    oracle: FitOracle,
+    companions: Companions = NO_COMPANIONS,
+) -> FittedLine:
+    """Return the line as `--fit` leaves it; `question` is about the line as it stands."""
+    if not configuration.fit:
+        return FittedLine(outcome=FitOutcome.OFF, configuration=configuration)
+    declined = declines(configuration, len(question.devices))
+    given_up = FittedLine(outcome=FitOutcome.GAVE_UP, configuration=configuration, why=declined)
+    if question.split_mode is SplitMode.TENSOR:
+        return given_up
+    if question.split_mode is SplitMode.ROW:
+        why = "--split-mode row cannot be simulated"
+        return replace(given_up, outcome=FitOutcome.UNKNOWN, why=why) if not declined else given_up
+    seen = replace(machine, devices=_seen_by_process(machine.devices))
+    by_id = {device.id: device for device in seen.devices}
+    question = replace(question, devices=tuple(by_id[device.id] for device in question.devices))
+    asked = fit_question(
+        configuration, question, machine.ram_total_bytes, _projector_bytes(companions, question, seen)
+    )
+    if companions.draft is not None:
+        draft = draft_question(companions.draft, asked.question, seen.devices, ())
+        asked = replace(asked, companion=draft)
+    fitted = oracle.fit(asked)
+    if isinstance(fitted, Refusal):
+        if declined and configuration.ctx_size is not None:
+            return given_up
+        return replace(given_up, outcome=FitOutcome.UNKNOWN, why=fitted.reason)
+    return fitted_line(configuration, asked, fitted, pool=question.ctx_size)
+
+
 def fit_question(
     configuration: Configuration, question: Question, host_bytes: int, beside: Sequence[int] = ()
 ) -> FitQuestion:
@@ -62,18 +105,12 @@ def fit_question(
     )
 
 
-def seen_by_process(devices: Sequence[Device]) -> tuple[Device, ...]:
-    """Return the devices with the free memory that llama-server finds, a context of its own on each."""
-    return tuple(replace(device, free_bytes=free_within(device)) for device in devices)
-
-
-def fitted_line(
-    configuration: Configuration, asked: FitQuestion, fitted: Fitted, n_ctx_train: int
-) -> FittedLine:
-    """Return the line as fit leaves it."""
+def fitted_line(configuration: Configuration, asked: FitQuestion, fitted: Fitted, *, pool: int) -> FittedLine:
+    """Return the line as fit leaves it; `pool` are the tokens of the line as it stands."""
     after = replace(configuration, ctx_size=fitted.ctx_size)
-    is_shorter = pool_size(after, n_ctx_train) < pool_size(configuration, n_ctx_train)
-    if not is_shorter:  # fit writes down a context that was open
+    # fit writes down a context that was open, shorter or not
+    is_shorter = bool(fitted.ctx_size) and pool_size(after, 0) < pool
+    if not is_shorter:
         after = configuration
     is_placed = fitted.n_gpu_layers != asked.question.n_gpu_layers
     if is_placed:
@@ -94,16 +131,27 @@ def fitted_line(
     )
 
 
+def fit_limits(line: FittedLine, devices: Sequence[Device]) -> Limits | None:
+    """Return the limits of a line that fit has judged: it has left a margin on each device itself.
+
+    What is left to ask is if that is enough for what llama.cpp does not count, the ledger's overhead.
+    """
+    if line.outcome not in {FitOutcome.CHANGED, FitOutcome.UNCHANGED}:
+        return None
+    return Limits(reserve=tuple((device.id, 0) for device in devices))
+
+
 def declines(configuration: Configuration, n_devices: int) -> str | None:
     """Return why fit would not place layers: the first thing that common_params_fit_impl finds."""
     many = n_devices > 1
     reasons = (
         (configuration.split_mode is SplitMode.TENSOR, "it declines --split-mode tensor"),
+        (not n_devices and configuration.ctx_size is not None, "-c is given"),
         (not n_devices, "without a device it only shortens the context"),
         (configuration.layers_given, "-ngl is given"),
         (many and any(configuration.tensor_split), "-ts is given"),
-        (many and configuration.split_mode is SplitMode.ROW, "it declines --split-mode row"),
-        (configuration.overrides, "an override of tensors is given (-ot, --cpu-moe, --n-cpu-moe)"),
+        (many and configuration.split_mode is SplitMode.ROW, "--split-mode row is given"),
+        (configuration.overrides, "an override of tensors (-ot, --cpu-moe, --n-cpu-moe) is given"),
     )
     return next((why for holds, why in reasons if holds), None)
 
@@ -113,3 +161,23 @@ def _open_context(configuration: Configuration) -> int:
     if configuration.ctx_size is None and configuration.ctx_per_slot:
         return configuration.ctx_per_slot * configuration.n_parallel
     return configuration.ctx_size or 0
+
+
+def _seen_by_process(devices: Sequence[Device]) -> tuple[Device, ...]:
+    """Return the devices with the free memory that llama-server finds, a context of its own on each."""
+    return tuple(replace(device, free_bytes=free_within(device)) for device in devices)
+
+
+def _projector_bytes(companions: Companions, question: Question, machine: Machine) -> tuple[int, ...]:
+    """Return a projector's bytes by place in ggml's list of devices, in which the host is the last."""
+    projector = companions.projector
+    if projector is None:
+        return ()
+    answer = projector.oracle.simulate_projector(projector_question(projector, question, machine.devices))
+    if isinstance(answer, Refusal):  # llama-server goes on without
+        return ()
+    places = (*(device.id for device in machine.devices), HOST)
+    return tuple(
+        sum(row.weights_bytes + row.compute_bytes for row in answer.rows if row.where == place)
+        for place in places
+    )

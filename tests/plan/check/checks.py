@@ -7,24 +7,31 @@ from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST
 from launcher.plan.check.check import Check, check_configuration
 from launcher.plan.companions import NO_COMPANIONS, Companions, Draft, DraftRequest
-from launcher.plan.oracle import Answer, BufferRow, HostTensor, Question, Refusal
+from launcher.plan.oracle import Answer, BufferRow, FitQuestion, Fitted, HostTensor, Question, Refusal
 from launcher.units import MIB
 from tests.plan.shapes import cards, machine, model
 
 
-class Silent:
+class WithoutFit:
+    """There is no engine that could run `--fit`."""
+
+    def fit(self, question: FitQuestion) -> Fitted | Refusal:
+        return Refusal(reason=f"no fit for {question.question.model}", model_refused=False, unavailable=True)
+
+
+class Silent(WithoutFit):
     """A simulator that cannot run."""
 
     def simulate(self, question: Question) -> Answer | Refusal:
         return Refusal(reason=f"there is no engine for {question.model}", model_refused=False)
 
 
-class Refuses:
+class Refuses(WithoutFit):
     def simulate(self, question: Question) -> Answer | Refusal:
         return Refusal(reason=f"llama.cpp test: {question.cache_type_v} will not do", model_refused=True)
 
 
-class Says:
+class Says(WithoutFit):
     """Every place holds 10 MiB of weights, 20 of caches, and this much compute."""
 
     def __init__(self, compute_mib: dict[str, int]) -> None:
