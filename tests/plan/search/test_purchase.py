@@ -217,6 +217,8 @@ def test_the_better_quant_has_its_own_least_max_ram() -> None:
     offers = [Offer(quant="big", model=model(n_block=30)), Offer(quant="small", model=model())]
     found = whats(bought_for(machine(), offers, limits=Limits(max_ram_bytes=0)))
     assert [what for what in found if "--max-ram" in what] == ["--max-ram 1G", "--max-ram 2G"]
+    all_of_it = bought_for(machine(ram_bytes=2 * GIB), offers[:1], limits=Limits(max_ram_bytes=GIB))
+    assert whats(all_of_it)[0] == "--max-ram 2G"
 
 
 def test_a_limit_that_does_by_simulation_alone_is_enough() -> None:
