@@ -10,9 +10,11 @@ from launcher.machine.machine import Machine
 from launcher.plan.modes import CacheType, FlashAttention
 from launcher.plan.plan import Plan
 from launcher.plan.rope import Rope
+from launcher.plan.search.changes import _moved
 from launcher.plan.search.task import Offer
 from launcher.plan.workload import Workload
 from launcher.units import GIB, MIB, format_bytes
+from tests.plan.search.candidates_by_hand import candidate
 from tests.plan.search.searches import choose, kimi, planned, small
 from tests.plan.shapes import cards, device, machine, model
 
@@ -175,3 +177,37 @@ def test_a_change_that_does_not_fit_says_by_how_much() -> None:
         change.text == f"+32k context does not fit: host would be {format_bytes(short.missing_bytes)} short"
     )
     assert change.decode_tps is None
+
+
+@pytest.mark.parametrize(
+    ("split", "experts", "words"),
+    [
+        ((10, 3), (0, 1), "brings 5 expert layers on CUDA0"),  # 8 there, and 3 fewer on CUDA1
+        ((7, 6), (0, 1, 2, 3, 4, 5), "brings 1 expert layer on CUDA0"),
+        ((7, 6), (1, 2, 3, 4, 5, 11), "brings 1 expert layer on CUDA0"),  # 2 there
+        ((7, 6), (0, 1, 2, 3, 4, 5, 6, 7), "costs 1 expert layer on CUDA1"),
+        ((7, 6), (0, 1, 2, 3, 4, 5, 7), ""),
+        ((7, 6), (2, 3, 4, 5, 6), "brings 2 expert layers on CUDA0"),
+        ((5, 8), (0, 1), "brings 5 expert layers on CUDA0, CUDA1"),
+    ],
+)
+def test_expert_layers_are_counted_where_the_change_is(
+    split: tuple[int, int], experts: tuple[int, ...], words: str
+) -> None:
+    """From seven blocks on CUDA0 and five on CUDA1, with all experts of CUDA0 on the host."""
+    plain = candidate(0, 1).arrangement
+    before = replace(
+        plain,
+        placement=replace(
+            plain.placement,
+            n_gpu_layers=13,
+            devices=("CUDA0", "CUDA1"),
+            tensor_split=(7, 6),
+            host_expert_blocks=(0, 1, 2, 3, 4, 5, 6),
+            host_expert_parts=(),
+        ),
+    )
+    after = replace(
+        before, placement=replace(before.placement, tensor_split=split, host_expert_blocks=experts)
+    )
+    assert _moved(before, after) == words
