@@ -10,6 +10,7 @@ from launcher.engine.flags.user_flags import (
     carried_flags,
     is_flag,
     split_flags,
+    take_token,
     uncounted_notes,
 )
 from launcher.errors import UsageError
@@ -164,3 +165,10 @@ def test_one_is_the_least_that_can_be_asked_for(flag: str) -> None:
     assert 1 in {workload.ctx_size, workload.n_parallel, workload.batch_size, workload.ubatch_size}
     with pytest.raises(UsageError, match=f"{flag} 0 after -- is less than 1"):
         absorb_flags((flag, "0"), Workload())
+
+
+@pytest.mark.parametrize("flag", ["--hf-token", "--hf_token", "-hft"])
+def test_a_token_is_taken_out_of_the_flags(flag: str) -> None:
+    assert take_token(("-c", "4096", flag, "hf_x", "-fa", "on")) == (("-c", "4096", "-fa", "on"), "hf_x")
+    assert take_token(("-c", "4096", flag)) == (("-c", "4096", flag), None)
+    assert take_token(("-c", "4096")) == (("-c", "4096"), None)
