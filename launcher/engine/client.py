@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from launcher.system.json_object import parse_json
 _CONNECT_S = 5.0
 _ANSWER_S = 10.0  # for calls that compute nothing (/health, /props, /v1/models)
 _ROOM_FOR_ANSWER = 8  # tokens
+_MOST_BYTES = 16 << 20  # of an answer, or of a line of one that is streamed
 
 Message = Mapping[str, Any]  # a chat message in OpenAI's form, `{"role": …, "content": …}`
 
@@ -59,20 +61,30 @@ def stream_chat(
     body = {**(options or {}), "model": model, "messages": list(messages), "stream": True}
     finished = False
     for event in _events(url, "/v1/chat/completions", body, api_key):
-        choice = (event.get("choices") or [{}])[0]
-        delta = choice.get("delta") or {}
-        timings = event.get("timings") or {}
-        piece = Delta(
-            text=delta.get("content") or "",
-            reasoning=delta.get("reasoning_content") or "",
-            finish_reason=choice.get("finish_reason"),
-            tokens_per_s=timings.get("predicted_per_second"),
-        )
+        piece = _delta(event)
         finished = finished or piece.finish_reason is not None
         if piece != Delta():
             yield piece
     if not finished:
         raise EngineFailed("llama-server stopped in the middle of its answer", hint="launcher ps")
+
+
+def _delta(event: Mapping[str, Any]) -> Delta:
+    try:
+        choice = (event.get("choices") or [{}])[0]
+        delta = choice.get("delta") or {}
+        timings = event.get("timings") or {}
+        speed = timings.get("predicted_per_second")
+        return Delta(
+            text=str(delta.get("content") or ""),
+            reasoning=str(delta.get("reasoning_content") or ""),
+            finish_reason=choice.get("finish_reason"),
+            tokens_per_s=None if speed is None else float(speed),
+        )
+    except (AttributeError, TypeError, ValueError, KeyError, OverflowError) as error:
+        raise EngineFailed(
+            "llama-server sent a piece of an answer that is none", hint="launcher logs"
+        ) from error
 
 
 def generate_token(url: str, *, api_key: str | None = None) -> None:
@@ -107,10 +119,7 @@ def fill_context(url: str, n_ctx: int, *, api_key: str | None = None) -> None:
 
 def read_metrics(url: str, *, api_key: str | None = None) -> dict[str, float]:
     """Read /metrics, names without their prefix (`predicted_tokens_seconds`, …). Raises EngineFailed."""
-    with _mapped(url), _client(_ANSWER_S) as client:
-        response = client.get(f"{url}/metrics", headers=_headers(api_key))
-        _raise_for(response)
-    return parse_metrics(response.text)
+    return parse_metrics(_read(url, "/metrics", api_key))
 
 
 def parse_metrics(text: str) -> dict[str, float]:
@@ -127,11 +136,10 @@ def parse_metrics(text: str) -> dict[str, float]:
 def is_loaded(url: str, limit_s: float = _ANSWER_S) -> bool | None:
     """Ask /health if the model is loaded; None if nobody answers."""
     try:
-        with _client(limit_s) as client:
-            response = client.get(f"{url}/health")
+        with _client(limit_s) as client, client.stream("GET", f"{url}/health") as response:
+            return response.status_code == httpx2.codes.OK
     except httpx2.HTTPError:
         return None
-    return response.status_code == httpx2.codes.OK
 
 
 def list_model_ids(url: str, *, api_key: str | None = None) -> tuple[str, ...]:
@@ -167,10 +175,32 @@ def _headers(api_key: str | None) -> dict[str, str]:
 
 
 def _get(url: str, path: str, api_key: str | None) -> dict[str, Any]:
-    with _mapped(url), _client(_ANSWER_S) as client:
-        response = client.get(f"{url}{path}", headers=_headers(api_key))
-        _raise_for(response)
-        return _object(response.text)
+    return _object(_read(url, path, api_key))
+
+
+def _read(url: str, path: str, api_key: str | None) -> str:
+    # what listens there by now may be another program, and send for ever
+    with (
+        _mapped(url),
+        _client(_ANSWER_S) as client,
+        client.stream("GET", f"{url}{path}", headers=_headers(api_key)) as response,
+    ):
+        body = _body(response)
+        _raise_for(response.status_code, body)
+        return body
+
+
+def _body(response: httpx2.Response) -> str:
+    body, deadline = bytearray(), time.monotonic() + _ANSWER_S
+    for block in response.iter_raw():  # as it came: nothing asked for it compressed
+        body += block
+        if len(body) > _MOST_BYTES:
+            raise EngineFailed(f"llama-server sent more than {_MOST_BYTES} bytes", hint="launcher ps")
+        if time.monotonic() > deadline:
+            raise EngineFailed(
+                f"llama-server did not end its answer in {_ANSWER_S:.0f} s", hint="launcher ps"
+            )
+    return body.decode("utf-8", errors="replace")
 
 
 def _events(url: str, path: str, body: Mapping[str, Any], api_key: str | None) -> Iterator[dict[str, Any]]:
@@ -181,8 +211,7 @@ def _events(url: str, path: str, body: Mapping[str, Any], api_key: str | None) -
         client.stream("POST", f"{url}{path}", json=dict(body), headers=_headers(api_key)) as response,
     ):
         if response.status_code != httpx2.codes.OK:
-            response.read()
-            _raise_for(response)
+            _raise_for(response.status_code, _body(response))
         for line in _lines(response):
             field, _, text = line.partition(":")
             if field not in {"data", "error"} or text.strip() == "[DONE]":
@@ -196,8 +225,12 @@ def _events(url: str, path: str, body: Mapping[str, Any], api_key: str | None) -
 def _lines(response: httpx2.Response) -> Iterator[str]:
     # `Response.iter_lines` also breaks at U+2028 and U+0085, which JSON may hold.
     rest = b""
-    for block in response.iter_bytes():
+    for block in response.iter_raw():
         *lines, rest = (rest + block).split(b"\n")
+        if len(rest) > _MOST_BYTES:
+            raise EngineFailed(
+                f"llama-server sent a line of more than {_MOST_BYTES} bytes", hint="launcher ps"
+            )
         for line in lines:
             yield line.decode("utf-8", errors="replace")
     if rest:
@@ -209,6 +242,7 @@ def _client(read_s: float | None) -> httpx2.Client:
         # No limit for reading answers: a long prompt on a slow machine is silent for minutes and no failure,
         # and when the server dies the kernel closes the connection.
         timeout=httpx2.Timeout(read_s, connect=_CONNECT_S),
+        headers={"Accept-Encoding": "identity"},
         trust_env=False,  # no proxies: the server is ours and usually on loopback
         # Plain HTTP only: an empty trust store saves the 25 ms (measured) of loading a real one.
         verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
@@ -229,14 +263,14 @@ def _mapped(url: str) -> Iterator[None]:
         ) from error
 
 
-def _raise_for(response: httpx2.Response) -> None:
-    if response.status_code == httpx2.codes.OK:
+def _raise_for(status: int, body: str) -> None:
+    if status == httpx2.codes.OK:
         return
     try:
-        given: object = parse_json(response.text).get("error")
+        given: object = parse_json(body).get("error")
     except (ValueError, AttributeError):
         given = None
-    raise _refused(given, response.status_code)
+    raise _refused(given, status)
 
 
 def _refused(given: object, status: int | None) -> EngineFailed | UsageError:
