@@ -40,7 +40,7 @@ _COMMANDS: tuple[tuple[Callable[..., None], str | None], ...] = (
     (rm.rm, None),
     (up.up, _FLAGS),
     (run.run, _FLAGS),
-    (serve.serve, _FLAGS),
+    (serve.serve, None),
     (ps.ps, None),
     (logs.logs, None),
     (stop.stop, None),
@@ -185,7 +185,7 @@ def execute(arguments: list[str]) -> int:
     except Exception as error:  # noqa: BLE001  whatever it is, the user gets a sentence
         return _fail(own, explain_error(error))
     if code == Interrupted.exit_code:  # typer has turned the interrupt into this code, without a word
-        if _TERMINATED.is_set() and own[:1] == ["serve"]:
+        if _TERMINATED.is_set() and own[:1] == ["up"] and "--foreground" in own:
             return 0  # systemd and containers end it so; it has ended everything, and nothing failed
         return _fail(own, Interrupted("interrupted"))
     return code if isinstance(code, int) else 0

@@ -3,40 +3,80 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from launcher.cli.here import here_with_progress
-from launcher.cli.options.bundles import EngineOptions, PlanOptions, ServeOptions
-from launcher.cli.options.single import Ref
+from launcher.cli.options.bundles import EngineOptions
 from launcher.cli.show.output import Output
+from launcher.units import parse_size
 
 if TYPE_CHECKING:
-    from launcher.deployment.record import Deployment
+    from launcher.gateway.gateway import Serving
 
 
 def serve(
-    ctx: typer.Context,
-    ref: Ref,
-    plan_options: PlanOptions,
-    serve_options: ServeOptions,
     engine_options: EngineOptions,
     out: Output,
+    refs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[REF]...", help="Load these at once, and keep them.", show_default=False),
+    ] = None,
+    only: Annotated[bool, typer.Option("--only", help="Serve no other models than these.")] = False,
+    host: Annotated[
+        str | None,
+        typer.Option("--host", help="Address [default: 127.0.0.1]; others need keys.", show_default=False),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", min=1, max=65535, help="Port [default: 8080].", show_default=False),
+    ] = None,
+    max_ram: Annotated[
+        int | None,
+        typer.Option(
+            "--max-ram", parser=parse_size, metavar="SIZE", help="RAM for all models.", show_default=False
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option("--tls-cert", help="Certificate, in PEM.", show_default=False)
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option("--tls-key", help="Its key.", show_default=False)] = None,
 ) -> None:
-    """Like up, in the foreground: Ctrl-C or SIGTERM ends the server. For containers and systemd."""
-    from launcher.cli.requests import up_request
-    from launcher.cli.show.deployments import deployment_json, render_deployment
-    from launcher.commands.serve import serve as serve_model
-    from launcher.commands.up.request import notes
+    """Serve every model here at one address, loaded when asked for, swapped by memory."""
+    from launcher.errors import UsageError
+    from launcher.gateway.config import read_gateway_config
+    from launcher.gateway.gateway import GatewayRequest
+    from launcher.gateway.gateway import serve as serve_models
+    from launcher.system.settings import read_settings
 
-    def announce(deployment: Deployment) -> None:
-        out.show(deployment_json(deployment), render_deployment(deployment))
+    if only and not refs:
+        raise UsageError("--only names no model", hint="launcher serve REF --only")
+    if (tls_cert is None) != (tls_key is None):
+        raise UsageError("--tls-cert and --tls-key go together", hint="give both, or none")
+
+    def announce(serving: Serving) -> None:
+        document = {"url": serving.url, "openai_url": serving.openai_url, "models": serving.models}
+        out.show_lines(
+            document, (f"url    {serving.openai_url}", f"models {' '.join(serving.models) or '-'}")
+        )
         sys.stdout.flush()  # the command goes on, and a pipe's reader waits for this
 
-    request = up_request(ref, plan_options, serve_options, engine_options, ctx.obj)
-    offline, yes = plan_options.offline, serve_options.yes
-    with here_with_progress(out, offline=offline, yes=yes, env=request.env) as here:
-        for note in notes(here, request):
-            out.say(f"note: {note}")
-        serve_model(here, request, announce)
+    config = read_gateway_config(read_settings())
+    config = replace(
+        config,
+        host=host or config.host,
+        port=port or config.port,
+        max_ram_bytes=max_ram if max_ram is not None else config.max_ram_bytes,
+    )
+    request = GatewayRequest(
+        config=config,
+        refs=tuple(refs or ()),
+        only=only,
+        engine=engine_options.engine,
+        tls=None if tls_cert is None or tls_key is None else (tls_cert, tls_key),
+    )
+    with here_with_progress(out, offline=True) as here:
+        serve_models(here, request, announce)

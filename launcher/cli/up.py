@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +14,9 @@ from launcher.cli.options.single import OptionalRef
 from launcher.cli.plan import show_planned
 from launcher.cli.show.output import Output
 from launcher.errors import UsageError
+
+if TYPE_CHECKING:
+    from launcher.deployment.record import Deployment
 
 
 def up(
@@ -29,10 +33,15 @@ def up(
             "--locked", metavar="FILE", help="Start exactly what plan --lock wrote.", show_default=False
         ),
     ] = None,
+    foreground: Annotated[
+        bool,
+        typer.Option("--foreground", help="Stay until it ends; Ctrl-C or SIGTERM ends it. For containers."),
+    ] = False,
 ) -> None:
     """Plan, pull and start a model in the background; returns when it has answered a token."""
     from launcher.cli.requests import up_request
     from launcher.cli.show.deployments import deployment_json, render_deployment
+    from launcher.commands.foreground import stay_up
     from launcher.commands.planned import Planned
     from launcher.commands.up.request import notes
     from launcher.commands.up.up import rehearse
@@ -40,16 +49,26 @@ def up(
 
     asks_for_a_plan = dry_run or ctx.obj or serve_options.mode is not None or plan_options != PlanOptions()
     _check_source(ref, locked, asks_for_a_plan=bool(asks_for_a_plan))
+    if foreground and dry_run:
+        raise UsageError("--dry-run starts nothing to stay with", hint="launcher up REF --dry-run")
+
+    def announce(deployment: Deployment) -> None:
+        out.show(deployment_json(deployment), render_deployment(deployment))
+        sys.stdout.flush()  # the command may go on, and a pipe's reader waits for this
+
     request = up_request(ref or "", plan_options, serve_options, engine_options, ctx.obj, locked=locked)
     offline, yes = plan_options.offline, serve_options.yes
     with here_with_progress(out, offline=offline, yes=yes, env=request.env) as here:
         for note in notes(here, request):
             out.say(f"note: {note}")
+        if foreground:
+            stay_up(here, request, announce)
+            return
         outcome = rehearse(here, request) if dry_run else bring_model_up(here, request)
     if isinstance(outcome, Planned):
         show_planned(outcome, out)
     else:
-        out.show(deployment_json(outcome), render_deployment(outcome))
+        announce(outcome)
 
 
 def _check_source(ref: str | None, locked: Path | None, *, asks_for_a_plan: bool) -> None:

@@ -12,7 +12,7 @@ planned.py        the outcome of a plan request: command line, JSON, or the reas
 companions.py     draft models and projectors: find, simulate, fetch
 pull.py           bring exactly the planned files here
 up/               plan, pull, start
-serve.py          the same in the foreground
+foreground.py     the same in the foreground
 load.py           the same in this process, for scripts
 llama.py          llama-cpp-python on the engine's libraries
 wishes.py         what a script wishes of a plan

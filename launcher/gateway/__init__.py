@@ -1,4 +1,19 @@
 """Serve every model of this machine behind one port, swapped by memory.
 
-admission/  PURE: which models run and which requests wait
+gateway.py      put the parts together, answer until asked to end
+app.py          routes: the gateway's own answers, and what goes to an engine
+proxy.py        one request to its engine, the answer back, piece by piece
+client.py       the client's side of a request: its body as it comes, its leaving
+body.py         PURE: the fields of a body that routing needs
+engine_http.py  HTTP to engines, and their connections
+keeper.py       the one writer: keeps admission's state and carries out what it decides
+admission/      PURE: which models run and which requests wait
+deployments.py  plan, start, find and end what runs, through `up`
+catalogue.py    the models that can be asked for, by name
+config.py       the settings in config.toml and variables
+guard.py        PURE: key, Host, Origin and path of a request
+keys.py         who may ask, hashed
+replies.py      PURE: errors as each API writes them
+status.py       /v1/models, the status, metrics
+server.py       uvicorn, with limits on headers and time
 """

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -20,6 +21,8 @@ from launcher.system.small_files import read_small_text
 #   LAUNCHER_HOME     one folder for cache, state and config together, instead of the XDG folders
 #   XDG_CACHE_HOME, XDG_STATE_HOME, XDG_CONFIG_HOME     as the XDG base directory specification says
 #   HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE     read by huggingface_hub itself
+
+_KNOWN_KEYS = {"engine", "gateway", "models"}
 
 IGNORE_CLAIMS = "LAUNCHER_IGNORE_CLAIMS"
 
@@ -98,7 +101,7 @@ def read_settings(broken: Callable[[UsageError], None] | None = None) -> Setting
 
 
 def _engine_of(config_file: Path) -> Path | None:
-    engine = os.environ.get("LAUNCHER_ENGINE") or _read_config(config_file).get("engine")
+    engine = os.environ.get("LAUNCHER_ENGINE") or read_config(config_file).get("engine")
     return expand_home(Path(engine)) if engine else None
 
 
@@ -120,7 +123,11 @@ def profiles_dir() -> Path:
     return inside if inside.is_dir() else package.parent / "profiles"
 
 
-def _read_config(path: Path) -> dict[str, str]:
+def read_config(path: Path) -> dict[str, Any]:
+    """Return the config file, an empty one if there is none; `gateway` and `models` are not looked into.
+
+    Raises UsageError if it does not parse, or has unknown keys.
+    """
     try:
         config = tomllib.loads(read_small_text(path))
     except FileNotFoundError:
@@ -130,9 +137,12 @@ def _read_config(path: Path) -> dict[str, str]:
         raise UsageError(
             f"config file {path} cannot be read: {error}", hint=f"mend or remove {path}"
         ) from error
-    unknown = sorted(set(config) - {"engine"})
+    unknown = sorted(set(config) - _KNOWN_KEYS)
     if unknown:
-        raise UsageError(f"config file {path} has the unknown key {unknown[0]!r}", hint="known keys: engine")
+        known = ", ".join(sorted(_KNOWN_KEYS))
+        raise UsageError(
+            f"config file {path} has the unknown key {unknown[0]!r}", hint=f"known keys: {known}"
+        )
     if not isinstance(config.get("engine", ""), str):
         raise UsageError(
             f"config file {path}: engine is not a string", hint='write engine = "/path/llama-server"'

@@ -134,9 +134,9 @@ def test_three_shards_of_a_mixture_of_experts_are_served(shell: Shell, tmp_path:
         assert json.load(answer)["tokens_predicted"] == 2
 
 
-def test_serve_stays_and_ends_on_sigterm(shell: Shell, default_model: Path) -> None:
+def test_up_in_the_foreground_stays_and_ends_on_sigterm(shell: Shell, default_model: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "launcher", "serve", str(default_model), "-c", "512", "--json"],
+        [sys.executable, "-m", "launcher", "up", str(default_model), "-c", "512", "--foreground", "--json"],
         env=shell.env,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

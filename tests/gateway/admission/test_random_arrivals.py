@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from launcher.gateway.admission.events import Refusal
@@ -111,7 +111,7 @@ def test_nobody_waits_for_ever() -> None:
     assert world.now < 110
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 1 << 32), n_devices=st.integers(1, 8), lag=st.sampled_from([0.0, 2.0, 30.0]))
 def test_any_machine_any_models_any_arrivals(seed: int, n_devices: int, lag: float) -> None:
     chance = random.Random(seed)

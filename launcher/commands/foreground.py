@@ -16,7 +16,7 @@ from launcher.deployment.takedown import take_down
 from launcher.errors import NotFound, UsageError
 
 
-def serve(here: Here, request: UpRequest, announce: Callable[[Deployment], None]) -> None:
+def stay_up(here: Here, request: UpRequest, announce: Callable[[Deployment], None]) -> None:
     """Bring a model up, `announce` it, stay until it ends; end it on Ctrl-C and SIGTERM.
 
     Raises KeyboardInterrupt after those, EngineFailed with the cause when it ends by itself.

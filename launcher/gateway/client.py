@@ -1,0 +1,136 @@
+"""The client's side of one request: its body as it comes, and word of it when it is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import Any, Self
+
+from launcher.gateway.replies import Problem, Reply
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+_MOST_UNREAD = 1 << 20  # bytes of a body that wait to be passed on
+
+
+class Refusing(Exception):
+    """A request that cannot be answered, and why."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.sentence)
+        self.problem = problem
+
+
+class Client:
+    """A client whose body is read ahead by a bounded amount, and whose leaving is noticed."""
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, *, most_bytes: int, patience_s: float
+    ) -> None:
+        self.scope = scope
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.gone = asyncio.Event()
+        self.has_begun = False  # an answer is on its way
+        self._receive, self._send = receive, send
+        self._most_bytes, self._patience_s = most_bytes, patience_s
+        self._blocks: deque[bytes] = deque()
+        self._unread = self._total = 0
+        self._is_whole = False
+        self._problem: Problem | None = None
+        self._changed = asyncio.Event()
+        self._pump: asyncio.Task[None] | None = None
+
+    @property
+    def length(self) -> int | None:
+        text = self.headers.get(b"content-length")
+        return int(text) if text is not None and text.isdigit() else None
+
+    def check_length(self) -> None:
+        """Raise Refusing if the body is announced as too large."""
+        if (self.length or 0) > self._most_bytes:
+            raise Refusing(self._too_large())
+
+    async def __aenter__(self) -> Self:
+        self._pump = asyncio.get_running_loop().create_task(self._read())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._pump is not None:
+            self._pump.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._pump
+
+    async def blocks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes. Raises Refusing if it is too large, too slow, or breaks off."""
+        while True:
+            while self._blocks:
+                block = self._blocks.popleft()
+                self._unread -= len(block)
+                self._changed.set()
+                yield block
+            if self._problem is not None:
+                raise Refusing(self._problem)
+            if self._is_whole:
+                return
+            if self.gone.is_set():
+                raise Refusing(Problem(status=400, code="gone", sentence="the client is gone"))
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        self.has_begun = True
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def write(self, block: bytes) -> None:
+        """Pass on a piece of the answer; waits while the client does not read."""
+        await self._send({"type": "http.response.body", "body": block, "more_body": True})
+
+    async def finish(self) -> None:
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def reply(self, reply: Reply) -> None:
+        """Send a whole answer."""
+        length = b"%d" % len(reply.body)
+        headers = [(b"content-type", reply.content_type), (b"content-length", length), *reply.headers]
+        await self.begin(reply.status, headers)
+        body = b"" if self.scope["method"] == "HEAD" else reply.body
+        await self._send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def _read(self) -> None:
+        while not self.gone.is_set():
+            try:
+                async with asyncio.timeout(None if self._is_whole else self._patience_s):
+                    message = await self._receive()
+            except TimeoutError:
+                self._fail(408, "slow_body", f"nothing came of the body for {self._patience_s:.0f} s")
+                return
+            if message["type"] == "http.disconnect":
+                self.gone.set()
+                self._changed.set()
+                return
+            block = message.get("body", b"")
+            self._total += len(block)
+            if self._total > self._most_bytes:
+                self._problem = self._too_large()
+                self._changed.set()
+                return
+            if block:
+                self._blocks.append(block)
+                self._unread += len(block)
+            self._is_whole = not message.get("more_body", False)
+            self._changed.set()
+            while self._unread > _MOST_UNREAD:
+                self._changed.clear()
+                await self._changed.wait()
+
+    def _fail(self, status: int, code: str, sentence: str) -> None:
+        self._problem = Problem(status=status, code=code, sentence=sentence, should_retry=False)
+        self._changed.set()
+
+    def _too_large(self) -> Problem:
+        sentence = f"the body is larger than {self._most_bytes} bytes"
+        return Problem(status=413, code="body_too_large", sentence=sentence, should_retry=False)

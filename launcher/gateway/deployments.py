@@ -1,0 +1,249 @@
+"""Plan, start, find and end the deployments behind the gateway. Blocking: called in threads.
+
+Deployments are `up`'s, so claims, rescue, history and supervision are the same. Nothing is downloaded: a
+request must not begin a transfer of hundreds of gigabytes.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from launcher.commands.claims import claim_rows, read_reserved
+from launcher.commands.engine import engine_or_none
+from launcher.commands.here import Here
+from launcher.commands.inspect import inspect
+from launcher.commands.plan import plan_on
+from launcher.commands.planned import PlanRequest, fitting
+from launcher.commands.probe import probe
+from launcher.commands.up.request import UpRequest
+from launcher.commands.up.up import up
+from launcher.deployment.record import Deployment, Phase
+from launcher.deployment.records import make_private, read_all
+from launcher.deployment.status import DeploymentState, read_status
+from launcher.deployment.takedown import take_down
+from launcher.engine.client import read_api_key
+from launcher.engine.find import Engine
+from launcher.errors import LauncherError, NotFound
+from launcher.gateway.admission.state import Bytes
+from launcher.gateway.catalogue import Servable
+from launcher.gateway.engine_http import Address
+from launcher.gguf.model import ModelFile
+from launcher.machine.machine import Machine
+from launcher.models.catalogue import Target
+from launcher.plan.amounts import HOST, RAM
+from launcher.plan.memory.budget import read_budgets
+from launcher.plan.search.rescue import with_less_free
+from launcher.plan.workload import Limits, Workload
+from launcher.system.owned_files import open_file
+
+_USUAL_SLOTS = 4  # as llama-server: they share the context
+_LOAD_BYTES_S, _START_S = 1.5e9, 2.0  # guesses for the first load; then it is measured
+
+# llama.cpp's pooling types (include/llama.h, enum llama_pooling_type) of models that do not generate
+_POOLING_RANK = 4
+_EMBEDDING_POOLING = range(1, 4)  # mean, cls, last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """A deployment that answers, or will again."""
+
+    name: str
+    model_id: str
+    address: Address
+    secret: str | None
+    is_ours: bool  # a gateway started it
+    is_ready: bool
+    needs: Bytes
+    slots: int
+    ctx_size: int | None
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStart:
+    needs: Bytes
+    load_s: float
+
+
+class Deployments:
+    """This machine's deployments, as the gateway starts and finds them."""
+
+    def __init__(self, here: Here, *, max_ram_bytes: int | None = None, engine: Path | None = None) -> None:
+        self._here = here
+        self._max_ram = max_ram_bytes
+        self._engine_path = engine
+        self._planning = threading.Lock()  # one at a time: each simulates for half a second on all cores
+
+    @property
+    def folder(self) -> Path:
+        return self._here.settings.deployments_dir
+
+    @cached_property
+    def key_file(self) -> Path:
+        """Return the file with the engines' own secret, made when it is not there."""
+        folder = self._here.settings.state_dir / "gateway"
+        make_private(folder)
+        path = folder / "engine-key"
+        try:
+            read_api_key(path)
+        except LauncherError:
+            descriptor = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode=0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(f"{secrets.token_urlsafe(32)}\n")
+        return path
+
+    def plan(self, servable: Servable) -> PlannedStart:
+        """Plan the model for this machine as it is without our models.
+
+        Raises DoesNotFit and what planning raises.
+        """
+        with self._planning:
+            here, engine = self._here, self._engine
+            machine = self._without_ours(probe(here, engine=engine))
+            target = inspect(here, servable.ref)
+            request = self._request(servable, target)
+            planned = plan_on(here, request.plan, target, machine, engine)
+            plan, _ = fitting(planned)
+            rows = {key: n_bytes for key, n_bytes in claim_rows(plan, machine).items() if n_bytes}
+            return PlannedStart(needs=rows, load_s=_START_S + plan.size_bytes / _LOAD_BYTES_S)
+
+    def start(self, servable: Servable) -> Running:
+        """Bring the model up. Raises what `up` raises; then nothing of it runs."""
+        target = inspect(self._here, servable.ref)
+        return self._running(up(self._here, self._request(servable, target)))
+
+    def stop(self, name: str) -> None:
+        try:
+            take_down(self.folder, name)
+        except NotFound:
+            return
+
+    def free(self) -> Bytes:
+        """Return the bytes that another model of ours could take now, by device and RAM."""
+        here = self._here
+        machine = probe(here, engine=self._engine)
+        reserved = read_reserved(here)
+        return self._budgets(_less(machine, reserved.rows), in_use=self._ours_in_ram())
+
+    def find_all(self) -> tuple[Running, ...]:
+        """List the deployments here that run or are being started again."""
+        found = []
+        for entry in read_all(self.folder):
+            if not isinstance(entry, Deployment) or entry.phase in {Phase.STARTING, Phase.STOPPING}:
+                continue
+            if read_status(entry).state in {
+                DeploymentState.RUNNING,
+                DeploymentState.DEGRADED,
+                DeploymentState.BACKOFF,
+            }:
+                found.append(self._running(entry))
+        return tuple(found)
+
+    # ---- how ----
+
+    @cached_property
+    def _engine(self) -> Engine | None:
+        return engine_or_none(self._here, self._engine_path)
+
+    def _request(self, servable: Servable, target: Target) -> UpRequest:
+        config = servable.config
+        workload = Workload(ctx_size=config.ctx_size, n_parallel=config.slots or _USUAL_SLOTS)
+        return UpRequest(
+            plan=PlanRequest(
+                ref=servable.ref,
+                workload=workload,
+                limits=Limits(max_ram_bytes=self._max_ram),
+                engine=self._engine_path,
+                flags=(*config.flags, *_kind_flags(self._here, target, config.flags)),
+                mode=config.mode,
+            ),
+            name=servable.key,
+            api_key_file=self.key_file,
+        )
+
+    def _running(self, entry: Deployment) -> Running:
+        plan = entry.plan
+        key_file = entry.api_key_file
+        return Running(
+            name=entry.name,
+            model_id=entry.model_id,
+            address=Address(_reachable(entry.url), entry.port),
+            secret=read_api_key(key_file),
+            is_ours=key_file == str(self.key_file),
+            is_ready=entry.phase is Phase.READY,
+            needs=dict(entry.options.claim),
+            slots=1 if plan is None else plan.n_parallel,
+            ctx_size=None if plan is None else plan.ctx_size,
+            size_bytes=entry.model_bytes,
+        )
+
+    def _without_ours(self, machine: Machine) -> Machine:
+        """Return the machine as it would be if none of our models ran, and with what others reserve."""
+        reserved = read_reserved(self._here)
+        names = {running.name for running in self.find_all()}
+        less = dict(reserved.rows)
+        for claim, _ in reserved.by_claim:
+            if claim.is_trusted and claim.name in names:
+                for row, n_bytes in claim.rows.items():
+                    less[row] = less.get(row, 0) - n_bytes
+        return _less(machine, less)
+
+    def _ours_in_ram(self) -> int:
+        return sum(running.needs.get(RAM, 0) for running in self.find_all())
+
+    def _budgets(self, machine: Machine, *, in_use: int) -> Bytes:
+        budgets = read_budgets(machine)
+        host = budgets.host_bytes
+        if self._max_ram is not None:
+            host = min(host, max(0, self._max_ram - in_use))
+        devices = {
+            each.device.uuid or each.device.id: each.n_bytes for each in budgets.devices if not each.in_ram
+        }
+        return {RAM: host, **devices}
+
+
+def _less(machine: Machine, rows: Mapping[str, int]) -> Machine:
+    by_device = {
+        device.id: rows[key] for device in machine.devices if (key := device.uuid or device.id) in rows
+    }
+    host = {HOST: rows[RAM]} if RAM in rows else {}
+    return with_less_free(machine, {**by_device, **host})
+
+
+def _reachable(url: str) -> str:
+    return url.partition("://")[2].rpartition(":")[0].strip("[]")
+
+
+def _kind_flags(here: Here, target: Target, typed: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the flags that make an embedding or a rerank model answer as one."""
+    if any(flag in {"--embedding", "--embeddings", "--rerank", "--reranking"} for flag in typed):
+        return ()
+    model = target.candidates[0].open(here.on_progress).model
+    match _pooling(model):
+        case int(pooling) if pooling == _POOLING_RANK:
+            return ("--reranking",)
+        case int(pooling) if pooling in _EMBEDDING_POOLING:
+            return ("--embeddings",)
+        case _:
+            return ()
+
+
+def _pooling(model: ModelFile) -> int | None:
+    architecture = model.metadata.get("general.architecture")
+    value = model.metadata.get(f"{architecture}.pooling_type")
+    return value if isinstance(value, int) else None
+
+
+def idle_limit_s(servable: Servable, idle_s: float | None) -> float | None:
+    """Return after how many idle seconds the model is unloaded; None for never."""
+    ttl = servable.config.ttl_s
+    if ttl is None:
+        return idle_s
+    return ttl or None

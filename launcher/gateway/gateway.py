@@ -1,0 +1,122 @@
+"""Serve: put the parts together, answer until asked to end, and leave models running."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from launcher.commands.here import Here
+from launcher.commands.inspect import inspect
+from launcher.deployment.address import is_loopback, local_url
+from launcher.deployment.records import make_private
+from launcher.errors import NotAllowed, UsageError
+from launcher.gateway import server
+from launcher.gateway.app import App, AppOptions
+from launcher.gateway.catalogue import Catalogue, Servable, read_servables
+from launcher.gateway.config import GatewayConfig
+from launcher.gateway.deployments import Deployments
+from launcher.gateway.engine_http import Engines
+from launcher.gateway.guard import Doors
+from launcher.gateway.keeper import Keeper, KeptOptions
+from launcher.gateway.keys import KeyRing, keys_path
+from launcher.gateway.proxy import Proxy
+from launcher.system.locks import exclusive_if_free
+
+_CATALOGUE_S = 30.0  # between two looks at what is on the disk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayRequest:
+    """What `serve` is asked for."""
+
+    config: GatewayConfig
+    refs: tuple[str, ...] = ()  # loaded at once, and kept
+    only: bool = False  # these and no others
+    engine: Path | None = None
+    tls: tuple[Path, Path] | None = None  # certificate and key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """Where the gateway answers, and what it serves."""
+
+    url: str
+    models: tuple[str, ...]
+    needs_key: bool
+
+    @property
+    def openai_url(self) -> str:
+        return f"{self.url}/v1"
+
+
+def serve(here: Here, request: GatewayRequest, announce: Callable[[Serving], None]) -> None:
+    """Serve models until SIGINT or SIGTERM; what runs then goes on running.
+
+    Raises UsageError if the port is taken, another gateway of this user runs, or a key is needed.
+    """
+    config = request.config
+    keys = KeyRing(keys_path(here.settings))
+    needs_key = not is_loopback(config.host)
+    if needs_key and not keys.all():
+        raise UsageError(
+            f"host {config.host} can be reached from other machines and there is no key",
+            hint="launcher keys add NAME, or leave --host out",
+        )
+    listening = server.open_port(config.host, config.port)
+    with listening, _alone(here):
+        typed = tuple(_typed(here, ref) for ref in request.refs)
+        url = local_url(config.host, config.port)
+        shown = url.replace("http://", "https://") if request.tls else url
+
+        async def main() -> None:
+            deployments = Deployments(here, max_ram_bytes=config.max_ram_bytes, engine=request.engine)
+            options = KeptOptions(pinned=frozenset(each.key for each in typed))
+            keeper = Keeper(deployments, _catalogue(here, request, typed), options)
+            doors = Doors(needs_key=needs_key, hosts=frozenset({config.host.lower()}))
+            app = App(keeper, Proxy(keeper, Engines()), keys, AppOptions(doors=doors))
+            await keeper.begin()
+            looking = asyncio.create_task(_look_at_disk(here, request, typed, keeper))
+            names = tuple(servable.name for servable in keeper.catalogue)
+            serving = Serving(url=shown, models=names, needs_key=needs_key)
+            try:
+                await server.serve(app, listening, tls=request.tls, on_ready=lambda: announce(serving))
+            finally:
+                looking.cancel()
+                await keeper.close()
+
+        server.run(main)
+
+
+async def _look_at_disk(
+    here: Here, request: GatewayRequest, typed: tuple[Servable, ...], keeper: Keeper
+) -> None:
+    while True:
+        await asyncio.sleep(_CATALOGUE_S)
+        with contextlib.suppress(OSError, UsageError):
+            keeper.replace_catalogue(await asyncio.to_thread(_catalogue, here, request, typed))
+
+
+def _catalogue(here: Here, request: GatewayRequest, typed: tuple[Servable, ...]) -> Catalogue:
+    others = () if request.only else read_servables(here.settings, here.sources, request.config)
+    return Catalogue((*typed, *others), request.config)
+
+
+def _typed(here: Here, ref: str) -> Servable:
+    """Return the model of a REF that was typed; an unknown one is found out now."""
+    target = inspect(here, ref)
+    modes = () if target.profile is None else target.profile.modes
+    return Servable(name=target.model_id, ref=ref, source="typed", modes=modes)
+
+
+@contextlib.contextmanager
+def _alone(here: Here) -> Iterator[None]:
+    # two would unload each other's models
+    folder = here.settings.state_dir / "gateway"
+    make_private(folder)
+    with exclusive_if_free(folder / "lock") as free:
+        if not free:
+            raise NotAllowed("another gateway of this user runs already", hint="launcher ps")
+        yield

@@ -1,0 +1,87 @@
+"""Decide if a request may be answered at all: its key, its Host, its Origin, its path. Pure."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from launcher.gateway.replies import Problem
+
+Headers = Mapping[bytes, bytes]
+
+_ESCAPE = re.compile(rb"%([0-9a-fA-F]{2})")
+_HOST = re.compile(r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::\d{1,5})?")
+_ORIGIN = re.compile(r"https?://(?P<host>.+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doors:
+    """What the gateway lets in."""
+
+    needs_key: bool  # other machines can reach it
+    hosts: frozenset[str] = frozenset()  # names it is known by, besides this machine's loopback
+    origins: frozenset[str] = frozenset()  # pages of these may ask
+
+
+def find_problem(doors: Doors, headers: Headers, path: bytes, *, has_key: bool) -> Problem | None:
+    """Return why the request is refused, None if it is not."""
+    if _leads_elsewhere(path):
+        return Problem(status=400, code="bad_path", sentence="the path is not plain", should_retry=False)
+    if doors.needs_key and not has_key:
+        sentence = "this gateway answers with a key only (Authorization: Bearer KEY)"
+        return Problem(status=401, code="invalid_api_key", sentence=sentence, should_retry=False)
+    if not doors.needs_key and not _is_known_host(doors, headers.get(b"host", b"")):
+        # a page whose name leads here (DNS rebinding) has that name as Host
+        sentence = "the Host header is not this machine's loopback address"
+        return Problem(status=403, code="host_refused", sentence=sentence, should_retry=False)
+    origin = headers.get(b"origin")
+    if origin is not None and not _may_ask(doors, origin, headers.get(b"host", b"")):
+        sentence = "pages of other origins may not ask"
+        return Problem(status=403, code="origin_refused", sentence=sentence, should_retry=False)
+    return None
+
+
+def bearer(headers: Headers) -> str | None:
+    """Return the key that a request carries: OpenAI's header or Anthropic's."""
+    scheme, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    if scheme.lower() == "bearer" and key.strip():
+        return key.strip()
+    return headers.get(b"x-api-key", b"").decode("latin-1").strip() or None
+
+
+def _leads_elsewhere(path: bytes) -> bool:
+    plain = _ESCAPE.sub(lambda found: bytes([int(found.group(1), 16)]), path)
+    return (
+        not path.startswith(b"/")
+        or b"//" in plain
+        or b"\\" in plain
+        or any(part in {b".", b".."} for part in plain.split(b"/"))
+        or any(byte < 0x20 or byte == 0x7F for byte in plain)
+    )
+
+
+def _is_known_host(doors: Doors, host: bytes) -> bool:
+    name = _name_of(host)
+    return name is not None and (_is_loopback(name) or name in doors.hosts)
+
+
+def _may_ask(doors: Doors, origin: bytes, host: bytes) -> bool:
+    text = origin.decode("latin-1").lower()
+    if text in doors.origins:
+        return True
+    found = _ORIGIN.fullmatch(text)
+    return found is not None and found["host"].encode("latin-1") == host.lower()
+
+
+def _name_of(host: bytes) -> str | None:
+    found = _HOST.fullmatch(host.decode("latin-1").lower())
+    return None if found is None else found["six"] or found["name"]
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"

@@ -1,0 +1,345 @@
+"""Keep the state of admission and carry out what it decides: the one writer.
+
+Everything here runs in the event loop; what blocks runs in threads, and its outcome comes back as an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from launcher.errors import LauncherError
+from launcher.gateway.admission.advance import advance
+from launcher.gateway.admission.choose import is_coming_back
+from launcher.gateway.admission.events import (
+    Admit,
+    Arrived,
+    Effect,
+    Ended,
+    Event,
+    Failed,
+    Known,
+    Load,
+    LoadAsked,
+    Loaded,
+    Measure,
+    Measured,
+    Plan,
+    Planned,
+    Refusal,
+    Refuse,
+    StayedUp,
+    Stopped,
+    Ticked,
+    Unload,
+    UnloadAsked,
+)
+from launcher.gateway.admission.state import Bytes, Model, Phase, Policy, State
+from launcher.gateway.catalogue import Catalogue, Servable
+from launcher.gateway.deployments import Deployments, Running, idle_limit_s
+
+_TICK_S, _LOOK_S, _MEASURE_S, _BACK_S = 1.0, 2.0, 30.0, 0.25
+_THREADS = 8
+
+_Outcome = TypeVar("_Outcome")
+log = logging.getLogger("launcher.gateway")
+
+
+class Refused(Exception):
+    """A request is refused."""
+
+    def __init__(self, why: Refusal, sentence: str, retry_after_s: float | None) -> None:
+        super().__init__(sentence)
+        self.why, self.sentence, self.retry_after_s = why, sentence, retry_after_s
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A request that waits for its model, or has it."""
+
+    request: str
+    model: str
+    admitted: asyncio.Future[None]  # Refused as its exception
+
+
+@dataclass(slots=True)
+class Moment:
+    """What a model is doing, for those who wait for it."""
+
+    since: float
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptOptions:
+    pinned: frozenset[str] = frozenset()  # keys of models that stay loaded
+    policy: Policy = field(default_factory=Policy)
+
+
+class Keeper:
+    """The models' keeper: the only one who changes the state of admission."""
+
+    def __init__(self, deployments: Deployments, catalogue: Catalogue, options: KeptOptions) -> None:
+        self.state = State()
+        self.catalogue = catalogue
+        self.running: dict[str, Running] = {}
+        self.moments: dict[str, Moment] = {}
+        self.n_loads = 0
+        self._deployments = deployments
+        self._options = options
+        self._tickets: dict[str, Ticket] = {}
+        self._numbers = itertools.count(1)
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="gateway")
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._measuring = False
+        self._looking = asyncio.Lock()
+
+    # ---- for requests ----
+
+    def ask(self, model: str) -> Ticket:
+        """Queue a request for the model; `end` has to be called, whatever comes of it."""
+        number = f"r{next(self._numbers)}"
+        ticket = Ticket(number, model, asyncio.get_running_loop().create_future())
+        self._tickets[number] = ticket
+        self._apply(Arrived(request=number, model=model, now=_now()))
+        return ticket
+
+    def end(self, ticket: Ticket) -> None:
+        """Say that a request is answered, or that nobody waits for it any more."""
+        self._tickets.pop(ticket.request, None)
+        if ticket.admitted.done():
+            if not ticket.admitted.cancelled():
+                ticket.admitted.exception()  # it is known, also where nobody waited for it
+        else:
+            ticket.admitted.cancel()
+        self._apply(Ended(request=ticket.request, now=_now()))
+
+    def load(self, model: str) -> None:
+        self._apply(LoadAsked(name=model, now=_now()))
+
+    def unload(self, model: str) -> None:
+        self._apply(UnloadAsked(name=model, now=_now()))
+
+    # ---- life ----
+
+    async def begin(self) -> None:
+        """Take over what runs, learn what is free, and go on looking."""
+        for servable in self.catalogue:
+            self._apply(Known(name=servable.key, model=self._settings(servable), now=_now()))
+        await self.look()
+        await self._measure_once()
+        for name in self._options.pinned:
+            self.load(name)
+        self._do_later(self._tick())
+
+    async def close(self) -> None:
+        """End what the gateway itself does; models go on running."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def replace_catalogue(self, catalogue: Catalogue) -> None:
+        """Serve these models from now on, beside what runs."""
+        self.catalogue = catalogue.with_running(_servable_of(each) for each in self.running.values())
+        for servable in self.catalogue:
+            if servable.key not in self.running:
+                self._apply(Known(name=servable.key, model=self._settings(servable), now=_now()))
+
+    async def look(self) -> None:
+        """Find out what runs: adopt what somebody else started, notice what is gone."""
+        async with self._looking:
+            found = {each.name: each for each in await self._in_thread(self._deployments.find_all)}
+        for name, running in found.items():
+            model = self.state.models.get(name)
+            if model is None or model.phase in {Phase.UNPLANNED, Phase.OUT}:
+                if running.is_ready:
+                    self._adopt(running)
+            elif model.phase is Phase.READY:
+                self.running[name] = running
+        for name, model in tuple(self.state.models.items()):
+            if model.phase is Phase.READY and name not in found:
+                self.running.pop(name, None)
+                self._apply(Stopped(name=name, now=_now()))
+
+    async def until_ready(self, name: str, limit_s: float) -> bool:
+        """Wait while the model's server is started again by its supervisor; False if it is gone."""
+        deadline = _now() + limit_s
+        while _now() < deadline:
+            await self.look()
+            running = self.running.get(name)
+            model = self.state.models.get(name)
+            if running is None or model is None or model.phase is not Phase.READY:
+                return False
+            if running.is_ready:
+                return True
+            await asyncio.sleep(_BACK_S)
+        return False
+
+    # ---- how ----
+
+    def _adopt(self, running: Running) -> None:
+        servable = self.catalogue.get(running.name)
+        if servable is None:
+            servable = _servable_of(running)
+            self.catalogue = self.catalogue.with_running([servable])
+        self.running[running.name] = running
+        settings = self._settings(servable)
+        model = Model(
+            phase=Phase.READY,
+            needs=running.needs,
+            slots=max(1, running.slots),
+            priority=settings.priority,
+            # what `up` started stays until `stop`
+            pinned=settings.pinned or not running.is_ours,
+            ttl_s=settings.ttl_s,
+            used_at=_now(),
+        )
+        self._apply(Known(name=running.name, model=model, now=_now()))
+
+    def _settings(self, servable: Servable) -> Model:
+        config = servable.config
+        return Model(
+            slots=config.slots or 4,
+            priority=config.priority,
+            pinned=config.pin or servable.key in self._options.pinned,
+            ttl_s=idle_limit_s(servable, self.catalogue.config.idle_s),
+            used_at=_now(),
+        )
+
+    def _apply(self, event: Event) -> None:
+        before = self.state
+        self.state, effects = advance(self.state, event, self._options.policy)
+        if self.state.models is not before.models:
+            self._note_moments(before)
+        for effect in effects:
+            self._do(effect)
+
+    def _note_moments(self, before: State) -> None:
+        for name, model in self.state.models.items():
+            old = before.models.get(name)
+            if old is None or old.phase is not model.phase:
+                self.moments[name] = Moment(_now())
+
+    def _do(self, effect: Effect) -> None:
+        match effect:
+            case Admit(request, _):
+                ticket = self._tickets.get(request)
+                if ticket is not None and not ticket.admitted.done():
+                    ticket.admitted.set_result(None)
+            case Refuse():
+                ticket = self._tickets.get(effect.request)
+                if ticket is not None and not ticket.admitted.done():
+                    refused = Refused(effect.why, effect.sentence, effect.retry_after_s)
+                    ticket.admitted.set_exception(refused)
+            case Plan(model):
+                self._do_later(self._plan(model))
+            case Load(model):
+                self._do_later(self._load(model))
+            case Unload(model):
+                self._do_later(self._unload(model))
+            case Measure():
+                self._do_later(self._measure_until_back())
+
+    async def _plan(self, name: str) -> None:
+        servable = self._servable(name)
+        try:
+            planned = await self._in_thread(lambda: self._deployments.plan(servable))
+        except Exception as error:  # noqa: BLE001  whatever it is, those who wait get a sentence
+            self._fail(name, error)
+        else:
+            self._apply(Planned(name=name, needs=planned.needs, load_s=planned.load_s, now=_now()))
+
+    async def _load(self, name: str) -> None:
+        servable, began = self._servable(name), _now()
+        self.n_loads += 1
+        log.info("loading %s", servable.name)
+        try:
+            running = await self._in_thread(lambda: self._deployments.start(servable))
+        except Exception as error:  # noqa: BLE001
+            self._fail(name, error)
+        else:
+            self.running[name] = running
+            took = _now() - began
+            log.info("%s is ready after %.1f s", servable.name, took)
+            self._apply(Loaded(name=name, seen=running.needs, load_s=took, now=_now()))
+
+    async def _unload(self, name: str) -> None:
+        log.info("unloading %s", name)
+        try:
+            await self._in_thread(lambda: self._deployments.stop(name))
+        except Exception as error:  # noqa: BLE001
+            log.warning("%s could not be unloaded: %s", name, _sentence(error))
+            self._apply(StayedUp(name=name, now=_now()))
+        else:
+            self.running.pop(name, None)
+            self._apply(Stopped(name=name, now=_now()))
+
+    def _fail(self, name: str, error: Exception) -> None:
+        log.warning("%s: %s", name, _sentence(error))
+        self._apply(Failed(name=name, sentence=_sentence(error), now=_now()))
+
+    async def _measure_until_back(self) -> None:
+        if self._measuring:
+            return
+        self._measuring = True
+        try:
+            while is_coming_back(self.state):
+                await self._measure_once()
+                await asyncio.sleep(_BACK_S)
+        finally:
+            self._measuring = False
+
+    async def _measure_once(self) -> None:
+        try:
+            free: Bytes = await self._in_thread(self._deployments.free)
+        except (LauncherError, OSError) as error:
+            log.warning("the free memory cannot be read: %s", _sentence(error))
+            free = {}  # then memory counts as back with its process
+        self._apply(Measured(free=free, now=_now()))
+
+    async def _tick(self) -> None:
+        looked = measured = _now()
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._apply(Ticked(now=_now()))
+            with contextlib.suppress(LauncherError, OSError):
+                if _now() - looked >= _LOOK_S:
+                    looked = _now()
+                    await self.look()
+                if _now() - measured >= _MEASURE_S:
+                    measured = _now()
+                    await self._measure_once()
+
+    def _servable(self, name: str) -> Servable:
+        servable = self.catalogue.get(name)
+        return servable if servable is not None else Servable(name=name, ref=name, source="running")
+
+    def _do_later(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _in_thread(self, work: Callable[[], _Outcome]) -> _Outcome:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+def _servable_of(running: Running) -> Servable:
+    return Servable(name=running.name, ref=running.model_id, source="running", size_bytes=running.size_bytes)
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, LauncherError):
+        return error.message if error.hint is None else f"{error.message} (hint: {error.hint})"
+    return f"{type(error).__name__}: {error}"
+
+
+def _now() -> float:
+    return time.monotonic()

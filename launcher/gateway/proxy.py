@@ -1,0 +1,315 @@
+"""Pass one request to the engine of its model, and the answer back, piece by piece."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+
+from launcher.gateway.body import TopLevelFields, with_defaults
+from launcher.gateway.catalogue import Wanted, mode_fields
+from launcher.gateway.client import Client, Refusing
+from launcher.gateway.engine_http import EngineConnection, EngineGone, Engines
+from launcher.gateway.keeper import Keeper, Refused, Ticket
+from launcher.gateway.replies import Dialect, Problem, problem_event, problem_of, problem_reply
+from launcher.units import one_line
+
+_COMMENT_S = 3.0  # between two signs of life of a stream whose model is loading
+_MOST_HEAD = 8 << 20  # bytes of a body in which its model has to be named
+_MOST_AGAIN = 1 << 20  # a body up to this size is kept, and sent again where an engine was restarted
+_MOST_ERROR = 1 << 20
+_RESTART_S = 120.0
+_TRIES = 4
+
+# of one connection only (RFC 9110 7.6.1), or the gateway's own business
+_NOT_PASSED_ON = frozenset({
+    b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
+    b"proxy-authenticate", b"proxy-authorization", b"host", b"authorization", b"x-api-key", b"content-length",
+    b"expect", b"origin", b"referer", b"cookie",
+})  # fmt: skip
+_NOT_PASSED_BACK = _NOT_PASSED_ON - {b"content-length"} | {b"server", b"date", b"set-cookie"}
+
+_TOKENS = re.compile(rb'"(?:completion_tokens|output_tokens|predicted_n)":\s?(\d+)')
+_PROMPT = re.compile(rb'"(?:prompt_tokens|input_tokens|prompt_n)":\s?(\d+)')
+
+
+@dataclass(slots=True, kw_only=True)
+class Exchange:
+    """One request, from its arrival to its end, as the status shows it."""
+
+    dialect: Dialect
+    method: str
+    target: bytes  # for the engine: path and query
+    key_name: str | None = None
+    wanted: Wanted | None = None  # known from the path; else the body names it
+    allowed: frozenset[str] | None = None  # models that the key is for
+    began: float = field(default_factory=time.monotonic)
+    first_byte_s: float | None = None
+    waited_s: float = 0.0
+    status: int | None = None
+    n_bytes: int = 0
+    tail: bytes = b""
+
+    @property
+    def model(self) -> str | None:
+        return None if self.wanted is None else self.wanted.servable.key
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Return the tokens of prompt and answer, as the engine's last words say."""
+        prompt, answer = _PROMPT.findall(self.tail), _TOKENS.findall(self.tail)
+        return int(prompt[-1]) if prompt else 0, int(answer[-1]) if answer else 0
+
+
+class Proxy:
+    def __init__(self, keeper: Keeper, engines: Engines) -> None:
+        self._keeper = keeper
+        self._engines = engines
+        self.under_way: set[int] = set()
+        self.exchanges: dict[int, Exchange] = {}
+
+    async def serve(self, client: Client, exchange: Exchange) -> None:
+        """Answer the request, whatever happens; return early if its client is gone."""
+        self.exchanges[id(exchange)] = exchange
+        answering = asyncio.ensure_future(self._answer(client, exchange))
+        leaving = asyncio.ensure_future(client.gone.wait())
+        try:
+            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (answering, leaving):
+                if not task.done():
+                    task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await leaving
+            self.exchanges.pop(id(exchange), None)
+            with contextlib.suppress(asyncio.CancelledError):
+                await answering
+
+    async def _answer(self, client: Client, exchange: Exchange) -> None:
+        try:
+            await self._answer_or_raise(client, exchange)
+        except Refusing as refusing:
+            await self._fail(client, exchange, refusing.problem)
+        except Refused as refused:
+            problem = problem_of(refused.why, refused.sentence, refused.retry_after_s)
+            await self._fail(client, exchange, problem)
+        except EngineGone as error:
+            problem = Problem(status=503, code="engine_gone", sentence=error.message, retry_after_s=5)
+            await self._fail(client, exchange, problem)
+
+    async def _answer_or_raise(self, client: Client, exchange: Exchange) -> None:
+        client.check_length()
+        body = Body(client)
+        fields = await body.read_fields(exchange, self._keeper)
+        wanted = exchange.wanted
+        if wanted is None:
+            raise Refusing(_unknown(fields.get("model"), self._keeper))
+        if (
+            exchange.allowed is not None
+            and not {wanted.servable.name, wanted.servable.key} & exchange.allowed
+        ):
+            sentence = f"this key is not for {wanted.servable.name}"
+            raise Refusing(Problem(status=403, code="not_allowed", sentence=sentence, should_retry=False))
+        if wanted.mode is not None:
+            body.put_in_front(mode_fields(wanted.mode))
+        may_comment = fields.get("stream") is True and exchange.dialect is not Dialect.OLLAMA
+        for attempt in range(_TRIES):
+            ticket = self._keeper.ask(wanted.servable.key)
+            try:
+                await self._wait(client, exchange, ticket, may_comment=may_comment)
+                if await self._pass_on(client, exchange, body, is_last=attempt == _TRIES - 1):
+                    return
+            finally:
+                self._keeper.end(ticket)
+
+    async def _wait(self, client: Client, exchange: Exchange, ticket: Ticket, *, may_comment: bool) -> None:
+        began = time.monotonic()
+        while not ticket.admitted.done():
+            await asyncio.wait({ticket.admitted}, timeout=_COMMENT_S if may_comment else None)
+            if ticket.admitted.done() or not may_comment:
+                continue
+            if not client.has_begun:
+                exchange.status = 200
+                await client.begin(200, [(b"content-type", b"text/event-stream"), _model_header(exchange)])
+            await client.write(f": {self._words(ticket.model)}\n\n".encode())
+        exchange.waited_s += time.monotonic() - began
+        await ticket.admitted  # raises Refused
+
+    def _words(self, name: str) -> str:
+        model, moment = self._keeper.state.models.get(name), self._keeper.moments.get(name)
+        if model is None or moment is None:
+            return "waiting"
+        so_far = time.monotonic() - moment.since
+        ahead = len(self._keeper.state.waiting)
+        return one_line(f"{name} is {model.phase} for {so_far:.0f} s; {ahead} requests wait", 200)
+
+    async def _pass_on(self, client: Client, exchange: Exchange, body: Body, *, is_last: bool) -> bool:
+        """Ask the engine and pass its answer back; False if it has to be asked again."""
+        name = exchange.model or ""
+        running = self._keeper.running.get(name)
+        if running is None:
+            if is_last:
+                raise EngineGone(f"{name} ended while it was asked", hint="launcher logs")
+            await self._keeper.look()
+            return False
+        headers = _engine_headers(client, running.secret, body.length)
+        fresh = False
+        while True:
+            was_kept = not fresh and self._engines.has_kept(running.address)
+            try:
+                async with self._engines.connection(running.address, fresh=fresh) as engine:
+                    await engine.send(exchange.method, exchange.target, headers, body.framed())
+                    await self._pass_back(client, exchange, engine)
+                    return True
+            except EngineGone:
+                if exchange.n_bytes or not body.can_be_sent_again or is_last:
+                    raise
+                if was_kept:  # it may have closed an old connection just now
+                    fresh = True
+                    continue
+                self._engines.forget(running.address)
+                await self._keeper.until_ready(name, _RESTART_S)
+                return False
+
+    async def _pass_back(self, client: Client, exchange: Exchange, engine: EngineConnection) -> None:
+        status = engine.status or 502
+        if client.has_begun and status != 200:
+            await client.write(await _error_event(engine))
+            await client.finish()
+            return
+        if not client.has_begun:
+            exchange.status = status
+            headers = [pair for pair in engine.headers if _passes_back(pair[0])]
+            await client.begin(status, [*headers, _model_header(exchange)])
+        while block := await engine.read():
+            if exchange.first_byte_s is None:
+                exchange.first_byte_s = time.monotonic() - exchange.began
+            exchange.n_bytes += len(block)
+            exchange.tail = (exchange.tail + block)[-4096:] if len(block) < 4096 else block[-4096:]
+            await client.write(block)
+        await client.finish()
+
+    async def _fail(self, client: Client, exchange: Exchange, problem: Problem) -> None:
+        if client.gone.is_set():
+            return
+        if client.has_begun:
+            await client.write(problem_event(problem, exchange.dialect))
+            await client.finish()
+            return
+        exchange.status = problem.status
+        await client.reply(problem_reply(problem, exchange.dialect))
+
+
+class Body:
+    """A request's body on its way to the engine."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._stream = client.blocks()
+        self._head = b""
+        self._added = 0
+        self._is_whole = False
+        self._streamed = False
+
+    @property
+    def length(self) -> int | None:
+        """None if nobody knows it: then it is sent in chunks."""
+        if self._is_whole:
+            return len(self._head)
+        length = self._client.length
+        return None if length is None else length + self._added
+
+    @property
+    def can_be_sent_again(self) -> bool:
+        return not self._streamed
+
+    async def read_fields(self, exchange: Exchange, keeper: Keeper) -> Mapping[str, object]:
+        """Read until the model is known, and a small body whole; sets the exchange's model."""
+        reader, blocks = TopLevelFields({"model", "stream"}), []
+        is_form = self._client.headers.get(b"content-type", b"").startswith(b"multipart/")
+        size = 0
+        async for block in self._stream:
+            blocks.append(block)
+            size += len(block)
+            if not is_form:
+                reader.feed(block)
+            if size > _MOST_HEAD or (size > _MOST_AGAIN and (reader.is_done or exchange.wanted is not None)):
+                break
+        else:
+            self._is_whole = True
+        self._head = b"".join(blocks)
+        fields = dict(reader.found)
+        if is_form:
+            fields["model"] = _form_field(self._head)
+        if exchange.wanted is None:
+            name = fields.get("model")
+            exchange.wanted = keeper.catalogue.find(name if isinstance(name, str) and name else None)
+        return fields
+
+    def put_in_front(self, fields: Mapping[str, object]) -> None:
+        before = len(self._head)
+        self._head = with_defaults(self._head, fields)
+        self._added = len(self._head) - before
+
+    async def framed(self) -> AsyncIterator[bytes]:
+        """Yield the body as it goes over the wire, in chunks where its length is not known."""
+        in_chunks = self.length is None
+        if self._head:
+            yield _chunk(self._head) if in_chunks else self._head
+        if not self._is_whole:
+            self._streamed = True
+            async for block in self._stream:
+                yield _chunk(block) if in_chunks else block
+        if in_chunks:
+            yield b"0\r\n\r\n"
+
+
+def _chunk(block: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(block), block)
+
+
+def _form_field(head: bytes) -> str | None:
+    found = re.search(rb'name="model"\r\n(?:[^\r\n]*\r\n)*\r\n([^\r\n]{1,256})\r\n', head)
+    return None if found is None else found.group(1).decode("utf-8", errors="replace")
+
+
+def _unknown(name: object, keeper: Keeper) -> Problem:
+    if not isinstance(name, str) or not name:
+        sentence = "the request names no model, and no default is set"
+        return Problem(status=400, code="no_model", sentence=sentence, should_retry=False)
+    near = keeper.catalogue.near(name)
+    also = f"; there is {', '.join(near)}" if near else ""
+    sentence = f"there is no model {one_line(name, 100)!r} here{also} (hint: launcher ls)"
+    return Problem(status=404, code="model_not_found", sentence=sentence, should_retry=False)
+
+
+def _engine_headers(client: Client, secret: str | None, length: int | None) -> list[tuple[bytes, bytes]]:
+    headers = [pair for pair in client.scope["headers"] if pair[0] not in _NOT_PASSED_ON]
+    headers.append((b"host", b"127.0.0.1"))
+    if secret is not None:
+        headers.append((b"authorization", b"Bearer " + secret.encode()))
+    if length is None:
+        headers.append((b"transfer-encoding", b"chunked"))
+    elif length or client.scope["method"] not in {"GET", "HEAD"}:
+        headers.append((b"content-length", b"%d" % length))
+    return headers
+
+
+def _passes_back(name: bytes) -> bool:
+    return name not in _NOT_PASSED_BACK and not name.startswith(b"access-control-")
+
+
+def _model_header(exchange: Exchange) -> tuple[bytes, bytes]:
+    return b"x-launcher-model", (exchange.model or "").encode("ascii", errors="replace")
+
+
+async def _error_event(engine: EngineConnection) -> bytes:
+    blocks, size = [], 0
+    while (block := await engine.read()) and size < _MOST_ERROR:
+        blocks.append(block)
+        size += len(block)
+    text = b" ".join(b"".join(blocks).split())  # one line: an event ends with a blank one
+    return b"data: " + text + b"\n\n"
