@@ -58,6 +58,7 @@ def up_request(
         retry=not serve_options.no_retry,
         canary=serve_options.canary,
         locked=locked,
+        cpu_alone=serve_options.cpu or serve_options.yes,
     )
 
 

@@ -19,7 +19,7 @@ from launcher.engine.compile.recipe import backend_for, cuda_architectures, jobs
 from launcher.engine.compile.toolchain import has_hip
 from launcher.engine.find import Engine, find_engine
 from launcher.engine.flags.help_text import Capabilities
-from launcher.errors import NotFound
+from launcher.errors import EngineFailed, NotFound
 from launcher.machine.machine import Backend, Device
 from launcher.machine.probe.device_list import parse_device_list
 from launcher.machine.probe.probe import machine_of
@@ -87,6 +87,37 @@ def _question(prebuilt: tuple[Prebuilt, ...]) -> str:
         f"No llama-server is here. Install {offer.title}, {format_bytes(offer.size_bytes)}, "
         f"built by {offer.made_by}?"
     )
+
+
+def refuse_unused_gpu(here: Here, engine: Engine, *, accepted: bool, look: Look | None = None) -> None:
+    """Raise EngineFailed if this machine has a GPU and the engine none, unless that is accepted.
+
+    It is said either way, before anything starts.
+    """
+    gpus = [
+        device
+        for device in machine_of((look or look_once(here))(), None).devices
+        if device.backend is not Backend.CPU
+    ]
+    if not gpus:
+        return
+    try:
+        listed = parse_device_list(ask_engine(engine.path, "--list-devices", environment=here.env))
+    except EngineFailed:  # an engine that cannot list is diagnosed when it is started
+        return
+    if any("llvmpipe" not in device.name for device in listed):
+        return
+    names = ", ".join(dict.fromkeys(device.name for device in gpus))
+    text = f"THE GPU IS NOT USED: {names} is here, and {engine.path} lists no device"
+    blind = not set(backends_in(engine)) - {"cpu", "rpc"}
+    fix = (
+        "launcher engine install takes one that uses it"
+        if blind
+        else "look at the GPU's driver: launcher doctor"
+    )
+    here.on_progress(remark("gpu", f"{text} ({fix})"))
+    if not accepted and not here.consent(f"{text}. Go on with the processor alone?"):
+        raise EngineFailed(text, hint=f"{fix}; to go on with the processor alone: --cpu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

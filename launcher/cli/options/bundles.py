@@ -222,6 +222,10 @@ class ServeOptions:
         bool,
         typer.Option("--canary", help="Ready only after a prompt as long as the context."),
     ] = False
+    cpu: Annotated[
+        bool,
+        typer.Option("--cpu", help="Go on without the GPU where the engine cannot use it."),
+    ] = False
     yes: Annotated[
         bool,
         typer.Option(

@@ -36,6 +36,8 @@ class UpRequest:
     locked: Path | None = None
     # start it again when it dies later
     keep_up: bool = True
+    # go on where the engine cannot use the GPU
+    cpu_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

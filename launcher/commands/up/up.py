@@ -11,7 +11,7 @@ from functools import partial
 from operator import itemgetter
 
 from launcher.commands.claims import claim, claim_rows, ignoring, read_reserved, without_reserved
-from launcher.commands.engine import engine_or_build
+from launcher.commands.engine import engine_or_build, refuse_unused_gpu
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect, opened_once
 from launcher.commands.plan import plan, plan_on, replan
@@ -64,6 +64,7 @@ def up(here: Here, request: UpRequest) -> Deployment:
         request.plan.engine,
         meanwhile=lambda: pull_meanwhile(here, partial(_files_without_engine, request.plan, target), again),
     )
+    refuse_unused_gpu(here, engine, accepted=request.cpu_alone)
     key = claims.claim_key(here.settings.deployments_dir, named.name)
     try:
         planned = _plan_and_claim(here, request, target, engine, named.name)
