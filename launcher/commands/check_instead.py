@@ -122,6 +122,8 @@ def _workloads(configuration: Configuration, verdict: Check) -> Iterator[Workloa
         batch_size=configuration.batch_size,
         ubatch_size=configuration.ubatch_size,
         flash_attn=configuration.flash_attn,
+        embedding=configuration.embedding,
+        pooling=configuration.pooling,
         cache_ram_bytes=configuration.cache_ram_bytes if configuration.cache_ram_given else None,
         rope=configuration.rope,
     )

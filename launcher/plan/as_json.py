@@ -104,6 +104,8 @@ def _settings(plan: Plan) -> dict[str, Any]:
         "flash_attn": plan.flash_attn.switch,
         "load_mode": plan.load_mode.value,
         "lazy_mode": plan.lazy_mode.value,
+        "embedding": plan.embedding,
+        "pooling": None if plan.pooling is None else plan.pooling.value,
         "cache_ram_bytes": plan.cache_ram_bytes,
         "ctx_checkpoints": plan.ctx_checkpoints,
         "threads": plan.threads,

@@ -14,7 +14,15 @@ from launcher.errors import UsageError
 from launcher.machine.machine import parse_cpu_list
 from launcher.plan.amounts import HOST, MOST_CERTAIN_FIRST, NOTHING, Amount, Basis, LedgerRow
 from launcher.plan.as_json import PLAN_SCHEMA, plan_json
-from launcher.plan.modes import CacheType, FlashAttention, LazyMode, LoadMode, NumaMode, TensorOverride
+from launcher.plan.modes import (
+    CacheType,
+    FlashAttention,
+    LazyMode,
+    LoadMode,
+    NumaMode,
+    Pooling,
+    TensorOverride,
+)
 from launcher.plan.plan import Placement, Plan
 from launcher.system.json_object import JsonObject, Malformed
 
@@ -90,6 +98,8 @@ def _plan(given: JsonObject) -> Plan:
         batch_size=settings.whole("batch_size", 0, _MAX_TOKENS),
         ubatch_size=settings.whole("ubatch_size", 0, _MAX_TOKENS),
         flash_attn=_flash_attn(settings),
+        embedding=settings.has("embedding") and settings.flag("embedding"),
+        pooling=settings.choice("pooling", Pooling) if settings.has("pooling") else None,
         load_mode=settings.choice("load_mode", LoadMode),
         lazy_mode=settings.choice("lazy_mode", LazyMode) if settings.has("lazy_mode") else LazyMode.AUTO,
         cache_ram_bytes=settings.whole("cache_ram_bytes", 0, _MAX_BYTES),

@@ -44,6 +44,16 @@ class LazyMode(StrEnum):
     OFF = "off"
 
 
+class Pooling(StrEnum):
+    """How embeddings of tokens become one: `--pooling` values."""
+
+    NONE = "none"
+    MEAN = "mean"
+    CLS = "cls"
+    LAST = "last"
+    RANK = "rank"
+
+
 class CacheType(StrEnum):
     """Element types of a KV cache (common/arg.cpp, kv_cache_types)."""
 

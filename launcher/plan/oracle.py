@@ -33,7 +33,8 @@ class Question(ContextParameters):
     lazy_mode: LazyMode = LazyMode.AUTO
     locks_pages: bool = False  # of mapped files (`mmap+mlock`)
     load_mtp: bool = False  # the MTP blocks, too
-    # Rows of logits. None is what llama-server reserves: one for each slot and each token drafted for it.
+    # Rows of logits. None is what llama-server reserves: one for each token of a batch (`all_outputs`), else
+    # one for each slot and each token drafted for it.
     n_outputs: int | None = None
     n_draft: int = 0
 

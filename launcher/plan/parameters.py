@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from launcher.plan.modes import CacheType, FlashAttention
+from launcher.plan.modes import CacheType, FlashAttention, Pooling
 
 _PAD = 256
 
@@ -22,6 +22,14 @@ class ContextParameters:
     ubatch_size: int = 512
     flash_attn: FlashAttention = FlashAttention.AUTO
     n_rs_seq: int = 0  # recurrent states kept beside each slot's own, to undo drafted tokens
+    embedding: bool = False  # the server answers with embeddings only
+    pooling: Pooling | None = None  # None: the model's own
+
+    @property
+    def all_outputs(self) -> bool:
+        """Whether logits are reserved for every token of a batch."""
+        # server_output_limits (tools/server/server-context.cpp)
+        return self.embedding or self.pooling not in {None, Pooling.NONE}
 
     @property
     def cache_types(self) -> str:

@@ -7,7 +7,15 @@ from enum import StrEnum
 from typing import Any
 
 from launcher.plan.amounts import Amount
-from launcher.plan.modes import CacheType, FlashAttention, LazyMode, LoadMode, NumaMode, TensorOverride
+from launcher.plan.modes import (
+    CacheType,
+    FlashAttention,
+    LazyMode,
+    LoadMode,
+    NumaMode,
+    Pooling,
+    TensorOverride,
+)
 from launcher.plan.rope import Rope
 
 
@@ -49,6 +57,8 @@ class Workload:
     batch_size: int | None = None
     ubatch_size: int | None = None
     flash_attn: FlashAttention = FlashAttention.AUTO
+    embedding: bool = False
+    pooling: Pooling | None = None
     cache_ram_bytes: int | None = None
     ctx_checkpoints: int | None = None  # of each slot
     load_mode: LoadMode | None = None
@@ -67,7 +77,7 @@ def as_recorded(workload: Workload) -> dict[str, Any]:
     # A deployment that runs must stay the same request, whatever a field is called today.
     fields["extras"] = fields.pop("adapters")
     fields["flash_attn"] = workload.flash_attn.switch
-    for later in ("lazy_mode", "ctx_checkpoints"):
-        if fields[later] is None:
+    for later in ("lazy_mode", "ctx_checkpoints", "pooling", "embedding"):
+        if fields[later] is None or fields[later] is False:
             del fields[later]
     return fields

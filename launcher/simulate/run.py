@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from launcher.gguf.ggml import GgmlType
 from launcher.machine.machine import Backend, Device
 from launcher.plan.amounts import HOST
-from launcher.plan.modes import FlashAttention, LazyMode, SplitMode
+from launcher.plan.modes import FlashAttention, LazyMode, Pooling, SplitMode
 from launcher.plan.oracle import Answer, BufferRow, HostTensor, Question, Refusal
 from launcher.simulate.abi.binding import Binding
 from launcher.simulate.abi.layout import BufferTypeOverride
@@ -36,6 +36,8 @@ FLASH_ATTENTION = {FlashAttention.AUTO: -1, FlashAttention.OFF: 0, FlashAttentio
 # enum llama_lazy_mode (include/llama.h)
 LAZY_MODES = {LazyMode.OFF: 0, LazyMode.AUTO: 1, LazyMode.ON: 2}
 MTP_CONTEXT = 1  # LLAMA_CONTEXT_TYPE_MTP (include/llama.h)
+# enum llama_pooling_type (include/llama.h)
+_POOLING = {None: -1, Pooling.NONE: 0, Pooling.MEAN: 1, Pooling.CLS: 2, Pooling.LAST: 3, Pooling.RANK: 4}
 _ALL_LAYERS = -2  # llama-server's `-ngl all` (common/arg.cpp); any negative number is all of them
 _MAX_DEVICES = 16  # llama_max_devices (src/llama.cpp)
 # architectures whose last reservation is for one sequence (llama_context::sched_reserve)
@@ -281,7 +283,11 @@ def context_parameters(llama: Any, question: Question) -> Any:
     struct.swa_full = question.swa_full
     struct.n_rs_seq = question.n_rs_seq
     struct.kv_unified = question.kv_unified
-    if question.n_outputs is None:
+    struct.embeddings = question.embedding
+    struct.pooling_type = _POOLING[question.pooling]
+    if question.n_outputs is None and question.all_outputs:
+        struct.n_outputs_max, struct.n_outputs_max_per_seq = question.batch_size, 1
+    elif question.n_outputs is None:
         # rows of logits: server_output_limits (tools/server/server-context.cpp)
         rows = 1 + question.n_draft
         struct.n_outputs_max = min(question.batch_size, question.n_parallel * rows)

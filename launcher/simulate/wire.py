@@ -6,7 +6,15 @@ import dataclasses
 from typing import Any
 
 from launcher.machine.machine import Backend, Device, Link
-from launcher.plan.modes import CacheType, FlashAttention, LazyMode, LoadMode, SplitMode, TensorOverride
+from launcher.plan.modes import (
+    CacheType,
+    FlashAttention,
+    LazyMode,
+    LoadMode,
+    Pooling,
+    SplitMode,
+    TensorOverride,
+)
 from launcher.plan.oracle import (
     Answer,
     BufferRow,
@@ -63,6 +71,7 @@ def question_from(data: Json) -> Question:
             "split_mode": SplitMode(data["split_mode"]),
             "load_mode": LoadMode(data["load_mode"]),
             "lazy_mode": LazyMode(data["lazy_mode"]),
+            "pooling": None if data["pooling"] is None else Pooling(data["pooling"]),
         }
     )
 

@@ -23,7 +23,7 @@ from launcher.gguf.ggml import GgmlType
 from launcher.machine.machine import Backend, Machine
 from launcher.models.local import open_path
 from launcher.plan.amounts import HOST
-from launcher.plan.modes import CacheType, LazyMode, LoadMode
+from launcher.plan.modes import CacheType, LazyMode, LoadMode, Pooling
 from launcher.plan.plan import Plan
 from launcher.plan.workload import Workload
 from launcher.units import MIB
@@ -125,6 +125,20 @@ def test_a_table_that_is_read_by_rows(engine: Engine, tmp_path: Path, lazy_mode:
     workload = Workload(ctx_size=4096, load_mode=LoadMode.NONE, lazy_mode=lazy_mode)
     plan = compare(engine, path, machine(), workload, tmp_path)
     assert (plan.ledger[-1].file_bytes > 20 * MIB) == (lazy_mode is LazyMode.ON)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("embedding", "pooling"),
+    [(True, None), (True, Pooling.MEAN), (True, Pooling.RANK), (False, Pooling.MEAN)],
+)
+def test_logits_of_whole_batches(
+    engine: Engine, tmp_path: Path, embedding: bool, pooling: Pooling | None
+) -> None:
+    (path,) = make_gguf(tmp_path / "m.gguf", "llama", hollow=True, numbers={"n_vocab": 32768})
+    workload = Workload(ctx_size=4096, load_mode=LoadMode.NONE, embedding=embedding, pooling=pooling)
+    plan = compare(engine, path, machine(), workload, tmp_path)
+    assert plan.ledger[-1].compute.n_bytes > 64 * MIB
 
 
 @pytest.mark.vulkan

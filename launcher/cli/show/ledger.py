@@ -51,7 +51,7 @@ def _add_row(table: Table, where: str, rows: Sequence[LedgerRow]) -> None:
         _mark(amounts) + size if any(map(_top, amounts)) else "-"
         for amounts, size in zip(kinds, sizes, strict=True)
     ]
-    budget_size = _in_unit(budget, _unit(used))
+    budget_size = _in_unit(budget, _unit(budget))
     table.add_row(where, *cells, total, budget_size, bar(used, budget), style="red" if over else None)
 
 

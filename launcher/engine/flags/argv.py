@@ -16,7 +16,7 @@ from launcher.engine.flags.taskset import taskset_prefix
 from launcher.engine.flags.user_flags import SPELLINGS, WORKLOAD_FLAGS, is_flag, split_flags
 from launcher.errors import UsageError
 from launcher.plan.expert_pattern import placement_overrides
-from launcher.plan.modes import LazyMode, LoadMode
+from launcher.plan.modes import LazyMode, LoadMode, Pooling
 from launcher.plan.overrides import format_override
 from launcher.plan.plan import Plan
 from launcher.units import MIB
@@ -193,6 +193,7 @@ def _add_memory(builder: _ArgvBuilder, plan: Plan) -> None:
         builder.add_if_known("-kvu")
     builder.add("-b", str(plan.batch_size), "its batch size")
     builder.add("-ub", str(plan.ubatch_size), "its batch size")
+    _add_outputs(builder, plan)
     builder.add("-ctk", plan.cache_type_k, "its KV cache")
     builder.add("-ctv", plan.cache_type_v, "its KV cache")
     builder.add("-fa", plan.flash_attn, "flash attention")
@@ -200,6 +201,16 @@ def _add_memory(builder: _ArgvBuilder, plan: Plan) -> None:
         "-cram", str(plan.cache_ram_bytes // MIB)
     )  # an engine without it keeps no such cache
     builder.add_if_known("-ctxcp", str(plan.ctx_checkpoints))
+
+
+def _add_outputs(builder: _ArgvBuilder, plan: Plan) -> None:
+    if plan.embedding and plan.pooling is Pooling.RANK:
+        builder.add("--rerank", None, "reranking")
+        return
+    if plan.embedding:
+        builder.add("--embedding", None, "embeddings")
+    if plan.pooling is not None:
+        builder.add("--pooling", plan.pooling, "embeddings")
 
 
 def _add_placement(builder: _ArgvBuilder, plan: Plan) -> None:

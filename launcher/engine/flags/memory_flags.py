@@ -13,7 +13,15 @@ from typing import Any
 from launcher.plan.amounts import HOST
 from launcher.plan.check.configuration import AUTO_SLOTS, WHOLE_CONTEXT, Configuration
 from launcher.plan.expert_pattern import EXPERTS, block_pattern
-from launcher.plan.modes import CacheType, FlashAttention, LazyMode, LoadMode, SplitMode, TensorOverride
+from launcher.plan.modes import (
+    CacheType,
+    FlashAttention,
+    LazyMode,
+    LoadMode,
+    Pooling,
+    SplitMode,
+    TensorOverride,
+)
 from launcher.plan.overrides import parse_rules
 from launcher.units import MIB
 
@@ -101,6 +109,9 @@ MEMORY_VARIABLES = {
     "LLAMA_ARG_LAZY_MODE": "-lzm",
     "LLAMA_ARG_CACHE_RAM": "-cram",
     "LLAMA_ARG_CTX_CHECKPOINTS": "-ctxcp",
+    "LLAMA_ARG_EMBEDDINGS": "--embedding",
+    "LLAMA_ARG_RERANKING": "--rerank",
+    "LLAMA_ARG_POOLING": "--pooling",
     "LLAMA_ARG_CACHE_IDLE_SLOTS": "--cache-idle-slots",
     "LLAMA_ARG_FIT": "-fit",
     "LLAMA_ARG_FIT_CTX": "-fitc",
@@ -109,6 +120,8 @@ MEMORY_VARIABLES = {
 
 # Flags that send single tensors to a place. In the order typed, the first that matches a tensor decides.
 OVERRIDES = frozenset({"-ot", "-cmoe", "-ncmoe", "-ncffn"})
+# Flags under which logits are reserved for whole batches.
+OUTPUTS = frozenset({"--embedding", "--rerank", "--pooling"})
 
 
 @dataclass(slots=True)
@@ -130,7 +143,8 @@ class MemorySettings:
         configuration = Configuration(
             n_parallel=slots, kv_unified=shared, overrides=tuple(self.overrides), **settings
         )
-        if configuration.all_outputs:
+        # server.cpp, "embeddings enabled with n_batch": pooling alone does not shorten the batch
+        if configuration.embedding:
             batch = min(configuration.batch_size, configuration.ubatch_size)
             configuration = replace(configuration, batch_size=batch)
         return configuration
@@ -270,7 +284,11 @@ def _first_blocks(regex: str) -> Handler:
 
 
 def _pooling(settings: MemorySettings, value: str) -> None:
-    settings.fields["all_outputs"] = value != "none"
+    settings.fields["pooling"] = Pooling(value)
+
+
+def _rerank(settings: MemorySettings, _: str) -> None:
+    settings.fields.update(embedding=True, pooling=Pooling.RANK)
 
 
 HANDLERS: dict[str, Handler] = {
@@ -292,8 +310,8 @@ HANDLERS: dict[str, Handler] = {
     "--no-op-offload": _fixed("op_offload", False),
     "--no-host": _fixed("no_host", True),
     "--swa-full": _fixed("swa_full", True),
-    "--embedding": _fixed("all_outputs", True),
-    "--rerank": _fixed("all_outputs", True),
+    "--embedding": _fixed("embedding", True),
+    "--rerank": _rerank,
     "--pooling": _pooling,
     "-ctk": _parsed("cache_type_k", CacheType),
     "-ctv": _parsed("cache_type_v", CacheType),

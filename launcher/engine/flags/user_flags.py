@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from launcher.engine.flags.memory_flags import HANDLERS, OVERRIDES, MemorySettings
+from launcher.engine.flags.memory_flags import HANDLERS, OUTPUTS, OVERRIDES, MemorySettings
 from launcher.errors import UsageError
-from launcher.plan.modes import CacheType, FlashAttention, LazyMode, LoadMode, NumaMode
+from launcher.plan.modes import CacheType, FlashAttention, LazyMode, LoadMode, NumaMode, Pooling
 from launcher.plan.workload import Workload
 from launcher.units import MIB
 
@@ -41,6 +41,9 @@ SPELLINGS: tuple[tuple[str, ...], ...] = (
     ("-lm", "--load-mode"),
     ("-lzm", "--lazy-mode"),
     ("-t", "--threads"),
+    ("--embedding", "--embeddings"),
+    ("--rerank", "--reranking"),
+    ("--pooling",),
     ("-tb", "--threads-batch"),
     ("-cram", "--cache-ram"),
     ("-ctxcp", "--ctx-checkpoints", "--swa-checkpoints"),
@@ -129,6 +132,9 @@ def absorb_flags(flags: Sequence[str], workload: Workload) -> tuple[Workload, tu
         if name in OVERRIDES:
             _read_override(overrides, name, words)
             continue
+        if name in OUTPUTS:
+            _read_output(overrides, name, words)
+            continue
         if name not in WORKLOAD_FLAGS:
             rest += words
             continue
@@ -138,6 +144,7 @@ def absorb_flags(flags: Sequence[str], workload: Workload) -> tuple[Workload, tu
         if before not in (value, getattr(default, field)):
             raise UsageError(f"{' '.join(words)} comes after another {words[0]} that says {before}")
         requested[field] = value
+    requested |= overrides.fields
     return replace(workload, **requested, overrides=(*workload.overrides, *overrides.overrides)), tuple(rest)
 
 
@@ -163,6 +170,20 @@ def _read_override(overrides: MemorySettings, name: str, words: tuple[str, ...])
         raise UsageError(
             f"{' '.join(words)} after -- is nothing llama-server would take",
             hint="-ot PATTERN=CPU, or a device for CPU; -ncmoe a number of blocks",
+        ) from None
+
+
+def _read_output(outputs: MemorySettings, name: str, words: tuple[str, ...]) -> None:
+    """Read a flag of embeddings as `check` does."""
+    takes_value = name == "--pooling"
+    if len(words) != 1 + takes_value:
+        raise UsageError(f"{words[0]} after -- takes {'one value' if takes_value else 'no value'}")
+    try:
+        HANDLERS[name](outputs, words[-1])
+    except ValueError:
+        raise UsageError(
+            f"{' '.join(words)} after -- is nothing llama-server would take",
+            hint=f"--pooling {', '.join(Pooling)}",
         ) from None
 
 

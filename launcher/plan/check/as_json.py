@@ -51,6 +51,8 @@ def _settings_json(question: Question) -> dict[str, Any]:
         "flash_attn": question.flash_attn.value,
         "load_mode": question.load_mode.value,
         "lazy_mode": question.lazy_mode.value,
+        "embedding": question.embedding,
+        "pooling": None if question.pooling is None else question.pooling.value,
         "n_gpu_layers": question.n_gpu_layers,
         "split_mode": question.split_mode.value,
         "tensor_split": list(question.tensor_split) or None,

@@ -14,7 +14,15 @@ from launcher.machine.machine import Backend, Device
 from launcher.plan.amounts import HOST
 from launcher.plan.companions import Companions
 from launcher.plan.memory.tables import cannot_map
-from launcher.plan.modes import CacheType, FlashAttention, LazyMode, LoadMode, SplitMode, TensorOverride
+from launcher.plan.modes import (
+    CacheType,
+    FlashAttention,
+    LazyMode,
+    LoadMode,
+    Pooling,
+    SplitMode,
+    TensorOverride,
+)
 from launcher.plan.oracle import Question
 from launcher.plan.overrides import check_places, matches_any
 from launcher.plan.parameters import pad_context
@@ -75,7 +83,8 @@ class Configuration:
     fit: bool = True
     fit_ctx: int = _FIT_CTX
     fit_targets: tuple[int, ...] = ()  # bytes that `--fit` leaves free, by device
-    all_outputs: bool = False  # reserve logits for the whole batch (embeddings)
+    embedding: bool = False
+    pooling: Pooling | None = None
     rope: Rope = Rope()
 
 
@@ -195,7 +204,8 @@ def question_of_configuration(
         load_mode=settled_load_mode(configuration, devices),
         lazy_mode=configuration.lazy_mode,
         locks_pages=configuration.locks_pages,
-        n_outputs=configuration.batch_size if configuration.all_outputs else None,
+        embedding=configuration.embedding,
+        pooling=configuration.pooling,
     )
 
 

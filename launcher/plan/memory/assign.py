@@ -18,7 +18,7 @@ from launcher.plan.amounts import HOST
 from launcher.plan.expert_pattern import EXPERTS
 from launcher.plan.memory.kernels import NO_KERNEL
 from launcher.plan.memory.tables import tables_of_question
-from launcher.plan.memory.weights import EVERYWHERE, INPUT, layer_of
+from launcher.plan.memory.weights import EVERYWHERE, INPUT, TIED_TWICE, layer_of
 from launcher.plan.oracle import Question
 from launcher.plan.overrides import compiled_pattern, first_match
 
@@ -96,7 +96,7 @@ def assign(question: Question, architecture: Architecture, tensors: Sequence[Ten
                 if forced == HOST != home[0]:
                     moved.add(block)
         tied = tensor.name == "token_embd.weight" and not architecture.has_output_tensor
-        if tied and forced is None and layers[-1] != HOST:
+        if tied and forced is None and (layers[-1] != HOST or architecture.name in TIED_TWICE):
             weights[layers[-1]] += tensor.size_bytes
     return Assignment(
         n_block=n_block,

@@ -78,6 +78,8 @@ def draft_question(
         tensor_split=split,
         n_gpu_layers=request.n_gpu_layers,
         n_outputs=None,
+        embedding=False,
+        pooling=None,
         n_draft=0,
         n_rs_seq=0,
     )

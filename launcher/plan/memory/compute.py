@@ -35,6 +35,7 @@ class GraphBytes:
     kv_f16: int  # an F16 copy of the largest cache, for kernels that need one
     flash_attn: bool  # settled: this backend has a kernel for it
     band_percent: int  # wider for blocks that the laws do not describe
+    all_logits: int = 0  # the output layer where every token has a row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +73,20 @@ def size_graph(
         embedding=_F32 * n_tokens * architecture.n_embd,
         router=_F32 * n_tokens * architecture.n_expert,
         logits=_F32 * parameters.n_parallel * (architecture.n_vocab or 0),
+        all_logits=_all_logits(architecture, parameters),
         kv_f16=2 * caches.cells[0] * cached_width if _copies_kv(parameters, backend, flash=flash) else 0,
         flash_attn=flash,
         band_percent=15 if regular else 100,
     )
+
+
+def _all_logits(architecture: Architecture, parameters: ContextParameters) -> int:
+    if not parameters.all_outputs:
+        return 0
+    n_tokens = parameters.n_tokens
+    # logits and hidden state of each token, and where states are pooled a matrix of tokens by tokens
+    pooled = n_tokens + 4 * architecture.n_embd if parameters.embedding else 0
+    return _F32 * n_tokens * ((architecture.n_vocab or 0) + 2 * architecture.n_embd + pooled)
 
 
 def device_compute(graph: GraphBytes, role: Role) -> Amount:
@@ -94,6 +105,8 @@ def device_compute(graph: GraphBytes, role: Role) -> Amount:
         # Op offload copies one tensor while the graph runs; with several devices the next one already arrives
         # (measured: 2 copies).
         n_bytes = max(n_bytes, 2 * role.copied_bytes + graph.embedding + graph.router)
+    if role.last:
+        n_bytes = max(n_bytes, graph.masks + graph.all_logits)
     return _estimate(graph, n_bytes, extra=role.copied_kv_bytes // 4 if role.first else 0)
 
 
@@ -103,7 +116,8 @@ def host_compute(graph: GraphBytes, *, pipeline: bool, computes: bool, holds_wei
     # embeddings).
     if computes:
         block = max(graph.attention, graph.feed_forward)
-        return _estimate(graph, block + graph.masks + 3 * graph.logits)
+        n_bytes = max(block + graph.masks + 3 * graph.logits, graph.masks + graph.all_logits)
+        return _estimate(graph, n_bytes)
     copies = _SCHED_COPIES if pipeline else 1
     inputs = (
         copies * graph.masks + (_SCHED_COPIES + 1 if pipeline else 2) * graph.embedding + 3 * graph.logits

@@ -10,7 +10,7 @@ from launcher.plan.amounts import HOST, NOTHING, Amount, Basis, LedgerRow
 from launcher.plan.memory.assign import Assignment
 from launcher.plan.memory.budget import Budgets
 from launcher.plan.memory.kv import size_caches
-from launcher.plan.memory.ledger import Demand, build_ledger
+from launcher.plan.memory.ledger import Demand, build_ledger, with_shared_memory
 from launcher.plan.memory.tables import tables_of_question
 from launcher.plan.memory.weights import weigh
 from launcher.plan.oracle import Question
@@ -65,7 +65,7 @@ def count_question(
     if not question.kv_offload and question.devices:
         everything = demand.caches.amount(range(assignment.n_block))
         ledger = tuple(replace(row, kv=everything if row.where == HOST else NOTHING) for row in ledger)
-    return ledger
+    return with_shared_memory(ledger, budgets)
 
 
 def _exact(n_bytes: int) -> Amount:

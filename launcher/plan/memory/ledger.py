@@ -12,7 +12,7 @@ from launcher.plan.amounts import HOST, NOTHING, Amount, Basis, LedgerRow
 from launcher.plan.memory.budget import Budgets, DeviceBudget
 from launcher.plan.memory.compute import Role, device_compute, host_compute, size_graph
 from launcher.plan.memory.kv import Caches, size_caches
-from launcher.plan.memory.weights import LayerWeights, Weights
+from launcher.plan.memory.weights import TIED_TWICE, LayerWeights, Weights
 from launcher.plan.parameters import ContextParameters
 from launcher.plan.plan import Placement
 from launcher.plan.workload import Adapter
@@ -235,7 +235,8 @@ def _host_row(demand: Demand, spread: Spread, budgets: Budgets, *, cache: Amount
         ),
     )
     weights = host_weights(demand.weights, spread)
-    if not spread.shares and demand.weights.tied_type in budgets.repacked_types:
+    twice = demand.architecture.name in TIED_TWICE or demand.weights.tied_type in budgets.repacked_types
+    if not spread.shares and twice:
         # Rows are looked up in the old layout, and multiplied in the new one.
         weights += demand.weights.tied_bytes
     n_block = demand.weights.n_block

@@ -24,6 +24,9 @@ from launcher.plan.overrides import first_match
 _EXPERTS = re.compile(EXPERTS)
 # Names (up to the first dot) of LLM_TENSOR_LAYER_INPUT in src/llama-arch.cpp, LLM_TENSOR_INFOS.
 INPUT = ("token_embd", "position_embd", "token_types", "per_layer_token_embd")
+# Architectures that create a tied output before the embedding (src/models), so that there is no original yet
+# to share: it exists twice on the host, too.
+TIED_TWICE = frozenset({"gemma3n", "gemma4"})
 # Small tables that every device with a block gets a copy of (TENSOR_DUPLICATED in src/models).
 EVERYWHERE = ("rope_freqs", "rope_factors_long", "rope_factors_short")
 

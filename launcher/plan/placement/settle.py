@@ -91,6 +91,8 @@ def settle(architecture: Architecture, workload: Workload, ctx_size: int) -> Set
         flash_attn = FlashAttention.ON
     ubatch = workload.ubatch_size or USUAL_UBATCH
     batch = workload.batch_size or max(_USUAL_BATCH, ubatch)
+    if workload.embedding:  # llama-server shortens the batch itself, and says so
+        batch = min(batch, ubatch)
     parameters = ContextParameters(
         ctx_size=ctx_size,
         n_parallel=workload.n_parallel,
@@ -99,6 +101,8 @@ def settle(architecture: Architecture, workload: Workload, ctx_size: int) -> Set
         batch_size=batch,
         ubatch_size=min(ubatch, batch),
         flash_attn=flash_attn,
+        embedding=workload.embedding,
+        pooling=workload.pooling,
     )
     return SettledParameters(parameters=parameters, reasons=reason)
 

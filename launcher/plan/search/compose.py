@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 
 from launcher.errors import BadGguf, LauncherError
-from launcher.gguf.model import ModelFile
 from launcher.gguf.tensor_names import block_of
 from launcher.plan.amounts import HOST, LedgerRow
 from launcher.plan.expert_pattern import EXPERTS, matched_names, placement_pattern
@@ -44,7 +43,7 @@ def compose(
     """Return the plan of an arrangement that fits, with the simulated ledger if there is one."""
     settled, placement = arrangement.settled, arrangement.placement
     parameters, cores = settled.parameters, arrangement.cores
-    _check_pattern(case.model, placement)
+    _check_pattern(case, placement)
     load_mode, load_reason = choose_load_mode(workload, _load_facts(case, arrangement))
     return Plan(
         model_id=case.model.model_id,
@@ -120,7 +119,7 @@ def _load_facts(case: PlanningCase, arrangement: Arrangement) -> LoadFacts:
     )
 
 
-def _check_pattern(model: ModelFile, placement: Placement) -> None:
+def _check_pattern(case: PlanningCase, placement: Placement) -> None:
     """Raise BadGguf if the plan's tensor override matches a tensor that only resembles what it is for."""
     # llama-server says nothing about a pattern that matches too little, so every tensor name is compared.
     pattern = placement_pattern(placement)
@@ -129,7 +128,9 @@ def _check_pattern(model: ModelFile, placement: Placement) -> None:
     parts = dict(placement.host_expert_parts)
     blocks = {*placement.host_expert_blocks, *parts}
     # The user's overrides go first on the command line; ours gets the names that they leave.
-    sent_to = first_match(placement.overrides)
+    # Where there is no device, nothing was weighed as moved by them.
+    sent_to = first_match(placement.overrides if case.weights.overridden else ())
+    model = case.model
     names = [tensor.name for tensor in model.tensors if sent_to(tensor.name) is None]
     experts = matched_names(EXPERTS, names)
     expected = {

@@ -11,7 +11,15 @@ from launcher.errors import UsageError
 from launcher.plan.amounts import HOST
 from launcher.plan.check.configuration import WHOLE_CONTEXT, Configuration
 from launcher.plan.expert_pattern import EXPERTS, matched_names
-from launcher.plan.modes import CacheType, FlashAttention, LazyMode, LoadMode, SplitMode, TensorOverride
+from launcher.plan.modes import (
+    CacheType,
+    FlashAttention,
+    LazyMode,
+    LoadMode,
+    Pooling,
+    SplitMode,
+    TensorOverride,
+)
 from launcher.units import GIB, MIB
 from tests.engine.flags.captured_help import OLDER, PINNED_OPTIONS
 
@@ -87,12 +95,14 @@ def test_slots_and_their_pool(line: str, slots: int, *, shared: bool) -> None:
         ("--cache-ram -1", {"cache_ram_bytes": None, "cache_ram_given": True}),
         ("--swa-checkpoints 3", {"ctx_checkpoints": 3}),
         ("-fit off", {"fit": False}),
-        ("--embeddings", {"all_outputs": True, "batch_size": 512}),
+        ("--embeddings", {"embedding": True, "batch_size": 512}),
         ("-c 1 -c 2", {"ctx_size": 2}),
         ("-c 2147483647", {"ctx_size": 2147483647}),
         ("-cram 0", {"cache_ram_bytes": 0, "cache_ram_given": True}),
-        ("--pooling none", {"all_outputs": False}),
-        ("--pooling mean", {"all_outputs": True, "batch_size": 512}),
+        ("--pooling none", {"pooling": Pooling.NONE}),
+        ("--embeddings --pooling none", {"embedding": True, "pooling": Pooling.NONE, "batch_size": 512}),
+        ("--rerank", {"embedding": True, "pooling": Pooling.RANK, "batch_size": 512}),
+        ("--pooling mean", {"pooling": Pooling.MEAN}),
     ],
 )
 def test_what_a_flag_settles(line: str, changed: dict[str, object]) -> None:
