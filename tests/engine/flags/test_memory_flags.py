@@ -135,3 +135,9 @@ def test_more_blocks_than_any_model_has() -> None:
 def test_a_number_beyond_a_c_int_is_refused(value: str) -> None:
     with pytest.raises(UsageError, match=f"llama-server would not take -c {value}"):
         settled(f"-c {value}")
+
+
+def test_fit_targets_are_for_fewer_devices_than_llama_cpp_has_at_most() -> None:
+    assert settled(f"-fitt {','.join(['1'] * 15)}").fit_targets == (MIB,) * 15
+    with pytest.raises(UsageError):
+        settled(f"-fitt {','.join(['1'] * 16)}")
