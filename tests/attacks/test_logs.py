@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from launcher.deployment.status import DeploymentState, ask_status
 from launcher.deployment.takedown import take_down, tidy
 from launcher.engine.client import is_loaded
 from tests.serving import a_request, fake_command, record_of, stub_model, until
+from tests.small_disk import fill, mounted
 
 WRITE = """
 import sys
@@ -34,20 +34,8 @@ for number in range(int(sys.argv[2])):
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    """Mount a file system of 2 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder))
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a small file system can be mounted by root alone")
-    yield folder
-    subprocess.run(("umount", "-l", str(folder)), check=True)
-
-
-def fill(folder: Path) -> None:
-    with contextlib.suppress(OSError), (folder / "filler").open("ab", buffering=0) as file:
-        while file.write(bytes(4096)):
-            pass
+    with mounted(tmp_path / "small") as folder:
+        yield folder
 
 
 def written(path: Path, n_lines: int) -> None:

@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -20,18 +19,14 @@ from launcher.models.hub.download import fetch_hub_files
 from launcher.models.hub.endpoint import Endpoint
 from launcher.models.hub.repo import open_repo
 from launcher.models.located import PullOptions
-from launcher.models.refs import ModelRef, RefKind
 from launcher.models.store import HubStore
 from launcher.models.url import open_url
 from launcher.units import GIB, MIB
+from tests.attacks.published import FILE, MODEL, REF, REPO
 from tests.fakes.hub import FakeHub, Fault
 from tests.pulling import QUICK, QUICK_READS
 from tests.serving import until
-from tests.tiny_gguf import tiny_gguf
 
-REPO, FILE = "user/repo", "big-Q8_0.gguf"
-MODEL = tiny_gguf(n_values=50_000)
-REF = ModelRef(kind=RefKind.HUB, name=REPO)
 HASTY = replace(QUICK_READS, patience_s=3.0, crawl_window_s=0.5, deadline_s=20.0)
 OPTIONS = PullOptions(tuning=replace(QUICK, crawl_window_s=0.5))
 JSON = ("Content-Type", "application/json")
@@ -42,20 +37,14 @@ _MOST_BYTES = 64 * MIB
 
 
 @pytest.fixture
-def hub() -> Iterator[FakeHub]:
-    with FakeHub() as running:
-        running.publish(REPO, {FILE: MODEL})
-        yield running
+def hub(hub: FakeHub) -> FakeHub:
+    hub.publish(REPO, {FILE: MODEL})
+    return hub
 
 
 @pytest.fixture
-def endpoint(hub: FakeHub, tmp_path: Path) -> Endpoint:
-    return Endpoint(url=hub.url, token=None, cache_dir=tmp_path / "hf" / "hub", policy=HASTY)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> HubStore:
-    return HubStore(folder=tmp_path / "cache" / "hub")
+def endpoint(endpoint: Endpoint) -> Endpoint:
+    return replace(endpoint, policy=HASTY)
 
 
 def refused(work: Callable[[], object], kind: type[LauncherError] = TryAgain) -> str:

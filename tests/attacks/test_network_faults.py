@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,18 +13,14 @@ from launcher.models.hub.download import fetch_hub_files
 from launcher.models.hub.endpoint import Endpoint
 from launcher.models.hub.repo import open_repo
 from launcher.models.located import Located, PullOptions, UrlFiles
-from launcher.models.refs import ModelRef, RefKind
 from launcher.models.store import HubStore
 from launcher.models.url import open_url
 from launcher.models.url_download import fetch_url_files
 from launcher.progress import silent
+from tests.attacks.published import FILE, MODEL, REF, REPO
 from tests.fakes.hub import FakeHub, Fault
 from tests.pulling import QUICK, QUICK_READS
-from tests.tiny_gguf import tiny_gguf
 
-REPO, FILE = "user/repo", "big-Q8_0.gguf"
-MODEL = tiny_gguf(n_values=50_000)
-REF = ModelRef(kind=RefKind.HUB, name=REPO)
 IMPATIENT = replace(QUICK_READS, patience_s=0.3)
 OPTIONS = PullOptions(tuning=replace(QUICK, patience_s=0.3))
 
@@ -43,20 +39,14 @@ TRANSIENT = {
 
 
 @pytest.fixture
-def hub() -> Iterator[FakeHub]:
-    with FakeHub() as running:
-        running.publish(REPO, {FILE: MODEL})
-        yield running
+def hub(hub: FakeHub) -> FakeHub:
+    hub.publish(REPO, {FILE: MODEL})
+    return hub
 
 
 @pytest.fixture
-def endpoint(hub: FakeHub, tmp_path: Path) -> Endpoint:
-    return Endpoint(url=hub.url, token=None, cache_dir=tmp_path / "hf" / "hub", policy=IMPATIENT)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> HubStore:
-    return HubStore(folder=tmp_path / "cache" / "hub")
+def endpoint(endpoint: Endpoint) -> Endpoint:
+    return replace(endpoint, policy=IMPATIENT)
 
 
 Read = Callable[[FakeHub, Endpoint, HubStore, Fault], Path | Located]

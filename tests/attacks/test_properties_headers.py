@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-import tracemalloc
 from itertools import pairwise
 
 from hypothesis import given
@@ -15,7 +13,8 @@ from launcher.gguf.header import Header, HeaderReader, NeedMore, ValueType, pars
 from launcher.models.header_memory import HeaderMemory
 from launcher.models.ranged_headers import HeldBytes, read_header
 from launcher.units import MIB
-from tests.attacks.test_properties_claims import EXAMPLES, SOON_S
+from tests.attacks.bounds import bounded
+from tests.attacks.test_properties_claims import EXAMPLES
 from tests.builders import Tensor, Typed, build_header
 
 MOST_BYTES = 64 * MIB
@@ -94,18 +93,12 @@ def check_sentence(message: str) -> None:
 
 
 def measured(data: bytes) -> Header | NeedMore | None:
-    tracemalloc.start()
-    began = time.monotonic()
-    try:
-        return parse_header(data)
-    except BadGguf as error:
-        check_sentence(error.message)
-        return None
-    finally:
-        assert time.monotonic() - began < SOON_S
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert peak < MOST_BYTES
+    with bounded(MOST_BYTES):
+        try:
+            return parse_header(data)
+        except BadGguf as error:
+            check_sentence(error.message)
+            return None
 
 
 def check(data: bytes) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,8 @@ from launcher.models.transfer.journal import (
     recorded_identity,
 )
 from launcher.models.transfer.partial_file import PartialFile
-from tests.attacks.test_properties_claims import EXAMPLES, SMALL_BYTES, SOON_S, anything
+from tests.attacks.bounds import bounded
+from tests.attacks.test_properties_claims import EXAMPLES, anything
 
 BOOT = "boot"
 lines = st.lists(
@@ -40,15 +39,8 @@ abouts = anything | st.fixed_dictionaries(
 
 
 def parsed(content: bytes) -> JournalContents:
-    tracemalloc.start()
-    began = time.monotonic()
-    try:
+    with bounded():
         contents = parse_journal(content, BOOT)
-    finally:
-        took, most = time.monotonic() - began, tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-    assert took < SOON_S
-    assert most < SMALL_BYTES
     assert contents.synced <= contents.whole
     assert all(0 <= unit < 10**12 for unit in contents.whole)
     return contents

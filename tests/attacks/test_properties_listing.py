@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -16,7 +14,8 @@ from launcher.system.json_object import Malformed
 from launcher.system.network.answer import ResponseHead, find_range_trouble, retry_after_s
 from launcher.system.network.policy import LOOK_UP, wait_after
 from launcher.system.network.trouble import Trouble, TroubleKind
-from tests.attacks.test_properties_claims import EXAMPLES, SMALL_BYTES, SOON_S, anything
+from tests.attacks.bounds import bounded
+from tests.attacks.test_properties_claims import EXAMPLES, anything
 
 hashes = st.sampled_from(["a" * 64, "A" * 64, "a" * 65, ""])
 files = st.fixed_dictionaries(
@@ -35,18 +34,12 @@ def check_sentence(words: str) -> None:
 
 
 def parsed(parse: Callable[[], TreePage | str]) -> TreePage | str | None:
-    tracemalloc.start()
-    began = time.monotonic()
-    try:
-        return parse()
-    except Malformed as error:
-        check_sentence(str(error))
-        return None
-    finally:
-        assert time.monotonic() - began < SOON_S
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert peak < SMALL_BYTES
+    with bounded():
+        try:
+            return parse()
+        except Malformed as error:
+            check_sentence(str(error))
+            return None
 
 
 def check_page(body: bytes, link: str) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-import time
-import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,8 @@ from hypothesis import strategies as st
 from launcher.errors import UsageError
 from launcher.models.saved import read_saved
 from launcher.units import MIB
-from tests.attacks.test_properties_claims import EXAMPLES, SOON_S, anything
+from tests.attacks.bounds import bounded
+from tests.attacks.test_properties_claims import EXAMPLES, anything
 from tests.attacks.test_properties_headers import check_sentence
 from tests.builders import Tensor, build_header
 
@@ -48,20 +47,14 @@ def read(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "m.headers"
         path.write_bytes(content)
-        tracemalloc.start()
-        began = time.monotonic()
-        try:
-            located = read_saved(path)
-        except UsageError as error:
-            check_sentence(error.message)
-        else:
-            assert len(located.raw_headers) == len(located.model.shards) > 0
-            assert all(0 <= shard.size_bytes < 1 << 63 for shard in located.model.shards)
-        finally:
-            assert time.monotonic() - began < SOON_S
-            peak = tracemalloc.get_traced_memory()[1]
-            tracemalloc.stop()
-            assert peak < MOST_BYTES
+        with bounded(MOST_BYTES):
+            try:
+                located = read_saved(path)
+            except UsageError as error:
+                check_sentence(error.message)
+            else:
+                assert len(located.raw_headers) == len(located.model.shards) > 0
+                assert all(0 <= shard.size_bytes < 1 << 63 for shard in located.model.shards)
 
 
 def zipped(content: dict[str, bytes]) -> bytes:

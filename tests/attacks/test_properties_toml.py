@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import time
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,8 @@ from launcher.machine.machine import MAX_DEVICES, Machine
 from launcher.models.profiles.from_toml import parse_model_profile
 from launcher.system.settings import _read_config
 from launcher.units import MIB
-from tests.attacks.test_properties_claims import EXAMPLES, SOON_S
+from tests.attacks.bounds import bounded
+from tests.attacks.test_properties_claims import EXAMPLES
 from tests.attacks.test_properties_headers import check_sentence
 
 MOST_BYTES = 32 * MIB
@@ -66,18 +65,12 @@ machines = st.fixed_dictionaries(
 
 
 def read(parse: Callable[[str], Any], text: str) -> Any:
-    tracemalloc.start()
-    began = time.monotonic()
-    try:
-        return parse(text)
-    except UsageError as error:
-        check_sentence(error.message)
-        return None
-    finally:
-        assert time.monotonic() - began < SOON_S
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert peak < MOST_BYTES
+    with bounded(MOST_BYTES):
+        try:
+            return parse(text)
+        except UsageError as error:
+            check_sentence(error.message)
+            return None
 
 
 def machine_of(text: str) -> Machine | None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from launcher.commands.restart import restart
 from launcher.deployment.check_record import check_record
 from launcher.deployment.deploy import bring_up
 from launcher.deployment.identity import lives
+from launcher.deployment.options import SupervisorOptions
 from launcher.deployment.record import Deployment, Phase, UnreadableRecord, record_json
 from launcher.deployment.records import find_record, save_record
 from launcher.engine.capabilities import read_capabilities
@@ -66,7 +68,22 @@ def test_a_record_names_no_program(deployments: Path, tmp_path: Path) -> None:
         assert caught.value.hint.startswith("launcher stop m; then launcher up /models/m.gguf --name m")
     read_capabilities(find_engine(engine, None, tmp_path), read_settings().cache_dir)
     record = a_deployment(argv=(str(engine), *SERVED, "-c", "512"), process=None)
-    assert check_record(deployments, record, read_settings).argv == record.argv
+    checked = check_record(deployments, replace(record, options=HOSTILE), read_settings)
+    assert checked.argv == record.argv
+    assert replace(checked.options, claim_folder=None, history=None) == SupervisorOptions(keep_up=True)
+
+
+HOSTILE = SupervisorOptions(
+    keep_up=True,
+    idle_s=1e18,
+    busy_s=1e18,
+    grace_s=1e18,
+    check_s=1e18,
+    history="/etc/x",
+    claim_folder="/etc",
+    env={"LD_PRELOAD": "/x.so"},
+    passed=("HF_TOKEN",),
+)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,24 +25,13 @@ from launcher.progress import Step
 from launcher.system.settings import read_settings
 from tests.plan.planned import small_plan
 from tests.serving import a_request, fake_command, stub_model
+from tests.small_disk import fill, mounted
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    """Mount a file system of 2 MiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder))
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a small file system can be mounted by root alone")
-    yield folder
-    subprocess.run(("umount", "-l", str(folder)), check=True)
-
-
-def fill(folder: Path) -> None:
-    with contextlib.suppress(OSError), (folder / "filler").open("ab", buffering=0) as file:
-        while file.write(bytes(4096)):
-            pass
+    with mounted(tmp_path / "small") as folder:
+        yield folder
 
 
 def everything_of(folder: Path) -> list[str]:
