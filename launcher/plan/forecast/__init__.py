@@ -1,6 +1,7 @@
 """Predict how fast a plan will be, with a band, from published measurements. Pure.
 
 processors.py  speeds of GPUs and hosts, by name
+factors.py     what is fitted to measurements
 decode.py      seconds for one token
 prefill.py     seconds for a prompt
 turn.py        one turn of a conversation

@@ -1,15 +1,24 @@
-"""Predict the seconds for one token: each processor in turn reads its weights and caches once. Pure.
-
-Constants are fitted by hand to the public measurements of tests/plan/forecast/speeds.csv, training rigs only
-(test_calibration.py has the errors on the others).
-"""
+"""Predict the seconds for one token: each processor in turn reads its weights and caches once. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from launcher.plan.forecast.processors import GB, Processor, ProcessorFamily
+from launcher.plan.forecast.factors import CORE_RATE, LAWS, Laws
+from launcher.plan.forecast.processors import Processor, ProcessorFamily
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attention:
+    """The arithmetic of attention for one new token."""
+
+    per_depth: float = 0.0  # FLOPs for each token that is cached, in blocks without a window
+    windowed: float = 0.0  # FLOPs in sliding blocks, whose window is full
+    head_size: int = 128  # values of a key
+
+
+NO_ATTENTION = Attention()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,55 +32,38 @@ class Stage:
     flops: float  # arithmetic of one token
     kv_bytes: float  # caches read for each token of depth
     latent: bool = False  # the caches are MLA's
-    streamed_bytes: float = (
-        0.0  # the host's weights that a device computes with in prompt processing (op offload)
-    )
+    # the host's weights that a device computes with in prompt processing (op offload)
+    streamed_bytes: float = 0.0
+    attention: Attention = NO_ATTENTION
+    n_embd: int = 0
+    expert_share: float = 1.0  # of the tokens of a batch that an expert sees; 1 for dense models
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Efficiency:
-    """The parts of the named bandwidth that are reached, and the seconds that a layer costs besides."""
-
-    weights: float
-    cache: float
-    latent_cache: float
-    launch_s: float
-
-
-EFFICIENCY = {
-    ProcessorFamily.CUDA: Efficiency(weights=0.70, cache=0.50, latent_cache=0.16, launch_s=60e-6),
-    ProcessorFamily.METAL: Efficiency(weights=0.65, cache=0.23, latent_cache=0.10, launch_s=155e-6),
-    ProcessorFamily.OTHER_GPU: Efficiency(weights=0.60, cache=0.40, latent_cache=0.12, launch_s=200e-6),
-    ProcessorFamily.HOST: Efficiency(weights=0.78, cache=0.12, latent_cache=0.04, launch_s=60e-6),
-}
-_CORE_RATE = 18.0 * GB  # bytes of quantised weights that one core multiplies in a second
-# The part that a second socket adds to the first: threads read across, weights are not mirrored.
-_SECOND_SOCKET = 0.35
-
-
-def token_seconds(stages: Iterable[Stage], depth: int) -> float:
+def token_seconds(stages: Iterable[Stage], depth: int, laws: Laws = LAWS) -> float:
     """Return the seconds for one token when `depth` tokens are cached."""
-    return sum(_seconds(stage, depth) for stage in stages)
+    return sum(_seconds(stage, depth, laws) for stage in stages)
 
 
-def _seconds(stage: Stage, depth: int) -> float:
+def _seconds(stage: Stage, depth: int, laws: Laws) -> float:
     processor = stage.processor
-    shares = EFFICIENCY[processor.family]
+    factors = laws.of(processor.family)
     # weights / (bandwidth x share) + caches at this depth / (bandwidth x share) + layers x launch
-    cache = (
-        stage.kv_bytes
-        * depth
-        / (processor.bandwidth * (shares.latent_cache if stage.latent else shares.cache))
-    )
-    return stage.read_bytes / weight_rate(processor) + cache + stage.n_layers * shares.launch_s
+    share = factors.latent_cache if stage.latent else factors.cache
+    cache = stage.kv_bytes * depth / (processor.bandwidth * share)
+    return stage.read_bytes / weight_rate(processor, laws) + cache + stage.n_layers * factors.layer_s
 
 
-def weight_rate(processor: Processor) -> float:
+def weight_rate(processor: Processor, laws: Laws = LAWS) -> float:
     """Return the bytes/s at which a processor gets through weights."""
-    reached = processor.bandwidth * EFFICIENCY[processor.family].weights
+    reached = processor.bandwidth * laws.of(processor.family).weights
     if processor.family is not ProcessorFamily.HOST:
         return reached
     # A host is limited by its memory and its cores together:
     # 1 / rate = 1 / (share x bandwidth) + 1 / (cores x what a core can unpack).
-    spread = (1 + (processor.sockets - 1) * _SECOND_SOCKET) / processor.sockets
-    return spread / (1 / reached + 1 / (max(processor.cores, 1) * _CORE_RATE))
+    one = 1 / reached + 1 / (max(processor.cores, 1) * CORE_RATE)
+    return socket_share(processor, laws) / one
+
+
+def socket_share(processor: Processor, laws: Laws = LAWS) -> float:
+    """Return the part of all sockets' memory and cores that counts: threads read across."""
+    return (1 + (processor.sockets - 1) * laws.second_socket) / processor.sockets

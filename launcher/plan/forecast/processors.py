@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -21,6 +22,7 @@ class ProcessorFamily(StrEnum):
     """Processors of similar efficiency, which are calibrated together."""
 
     CUDA = "cuda"
+    OLD_CUDA = "cuda before Ampere"
     METAL = "metal"
     OTHER_GPU = "other gpu"
     HOST = "host"
@@ -41,9 +43,7 @@ class Processor:
 
 def processor_of(device: Device) -> Processor:
     """Look up the speed of a device; an unknown one counts as a middling card of its memory size."""
-    family = {Backend.CUDA: ProcessorFamily.CUDA, Backend.METAL: ProcessorFamily.METAL}.get(
-        device.backend, ProcessorFamily.OTHER_GPU
-    )
+    family = _family(device)
     known = gpu_of(device.name, device.total_bytes)
     link = None if device.shares_host_memory else link_speed(device.link)
     if known is not None:
@@ -60,6 +60,18 @@ def processor_of(device: Device) -> Processor:
         known=known is not None,
         source=source,
     )
+
+
+def _family(device: Device) -> ProcessorFamily:
+    if device.backend is Backend.METAL:
+        return ProcessorFamily.METAL
+    if device.backend is not Backend.CUDA:
+        return ProcessorFamily.OTHER_GPU
+    known = gpu_of(device.name, device.total_bytes)
+    capability = device.compute_capability or (known.compute_capability if known else None) or ""
+    # asynchronous copies and the newer matrix products are for 8.0 and above (ggml-cuda, cp_async_available)
+    old = re.fullmatch(r"[1-7]\.[0-9]", capability) is not None
+    return ProcessorFamily.OLD_CUDA if old else ProcessorFamily.CUDA
 
 
 def _guessed_speed(device: Device) -> tuple[float, float]:

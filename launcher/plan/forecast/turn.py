@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from launcher.plan.forecast.decode import Stage, token_seconds
-from launcher.plan.forecast.prefill import prompt_seconds
+from launcher.plan.forecast.factors import DECODE_BAND, HOST_BAND, HOST_PREFILL_BAND, PREFILL_BAND
+from launcher.plan.forecast.prefill import Prompt, prompt_seconds
 from launcher.plan.forecast.processors import Processor, ProcessorFamily
 
 
@@ -55,20 +56,16 @@ class Forecast:
     assumptions: tuple[str, ...]
 
 
-# Factors up and down. Measured speeds of the same kind lie within them, on rigs that the constants were not
-# fitted to (tests/plan/forecast/test_calibration.py).
-DECODE_BAND = 1.35  # all on devices
-HOST_BAND = 1.7  # weights on the host
 GUESS_BAND = 2.5  # a processor with guessed speeds
-PREFILL_BAND = 2.0
-HOST_PREFILL_BAND = 2.5
 
 
 def forecast_turn(stages: Sequence[Stage], turn: Turn, ubatch: int) -> Forecast:
     """Predict a turn on these processors, which compute one after the other."""
     depth = turn.cached_tokens + turn.prompt_tokens
     token = token_seconds(stages, depth + turn.reply_tokens // 2)
-    prompt = prompt_seconds(stages, turn.prompt_tokens, ubatch, turn.cached_tokens)
+    prompt = prompt_seconds(
+        stages, Prompt(n_tokens=turn.prompt_tokens, ubatch=ubatch, depth=turn.cached_tokens)
+    )
     on_host = any(stage.processor.family is ProcessorFamily.HOST and stage.read_bytes for stage in stages)
     guessed = [stage.processor for stage in stages if not stage.processor.known and stage.read_bytes]
     factor = GUESS_BAND if guessed else HOST_BAND if on_host else DECODE_BAND

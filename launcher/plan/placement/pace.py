@@ -5,7 +5,7 @@ from __future__ import annotations
 from launcher.gguf.architecture import Architecture
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST
-from launcher.plan.forecast.decode import Stage
+from launcher.plan.forecast.decode import Attention, Stage
 from launcher.plan.forecast.processors import Processor, processor_of
 from launcher.plan.forecast.turn import Forecast, Turn, forecast_turn
 from launcher.plan.memory.ledger import Demand, Spread, part_bytes, spread_out
@@ -70,7 +70,27 @@ def _device_stage(demand: Demand, spread: Spread, index: int, processor: Process
         kv_bytes=_kv_per_token(demand, share),
         latent=demand.architecture.is_mla,
         streamed_bytes=streamed,
+        attention=_attention(demand.architecture, share),
+        n_embd=demand.architecture.n_embd,
+        expert_share=used,
     )
+
+
+def _attention(architecture: Architecture, blocks: range) -> Attention:
+    """Sum the arithmetic of attention over blocks: keys, then values, two FLOPs a value and head."""
+    a = architecture
+    sizes = (a.n_embd_head_k + a.n_embd_head_v, a.n_embd_head_k_swa + a.n_embd_head_v_swa)
+    if a.mla is not None:  # attention on the latents (llama-graph.cpp, build_attn_mha with v_mla)
+        sizes = (2 * a.mla.kv_lora_rank + a.rope_dims,) * 2
+    per_depth = windowed = 0.0
+    for block in blocks:
+        if block >= a.n_block or not a.kv_blocks[block] or a.recurrent_blocks[block]:
+            continue
+        if a.swa_blocks[block] and a.n_swa:
+            windowed += 2.0 * a.n_head[block] * sizes[1] * a.n_swa
+        else:
+            per_depth += 2.0 * a.n_head[block] * sizes[0]
+    return Attention(per_depth=per_depth, windowed=windowed, head_size=sizes[0] // 2)
 
 
 def _host_stage(demand: Demand, spread: Spread, processor: Processor, streamed: float) -> Stage:
@@ -101,6 +121,9 @@ def _host_stage(demand: Demand, spread: Spread, processor: Processor, streamed: 
         kv_bytes=_kv_per_token(demand, blocks),
         latent=demand.architecture.is_mla,
         streamed_bytes=streamed,
+        attention=_attention(demand.architecture, range(blocks.start, blocks.stop)),
+        n_embd=demand.architecture.n_embd,
+        expert_share=used,
     )
 
 

@@ -7,17 +7,9 @@ from dataclasses import replace
 import pytest
 
 from launcher.plan.forecast.decode import Stage, token_seconds
-from launcher.plan.forecast.prefill import prompt_seconds
-from launcher.plan.forecast.turn import (
-    DECODE_BAND,
-    GUESS_BAND,
-    HOST_BAND,
-    HOST_PREFILL_BAND,
-    PREFILL_BAND,
-    Band,
-    Turn,
-    forecast_turn,
-)
+from launcher.plan.forecast.factors import DECODE_BAND, HOST_BAND, HOST_PREFILL_BAND, PREFILL_BAND
+from launcher.plan.forecast.prefill import Prompt, prompt_seconds
+from launcher.plan.forecast.turn import GUESS_BAND, Band, Turn, forecast_turn
 from tests.plan.forecast.stages import CARD, HOST, stage
 
 
@@ -43,7 +35,7 @@ def spread(band: Band) -> tuple[float, float]:
     ("stages", "decode", "prefill"),
     [
         ([stage(CARD, 1e9)], DECODE_BAND, PREFILL_BAND),
-        ([stage(CARD, 1e9), stage(HOST, 1e9)], HOST_BAND, HOST_PREFILL_BAND),
+        ([stage(CARD, 1e9), stage(HOST, 1e9)], HOST_BAND, max(HOST_BAND, HOST_PREFILL_BAND)),
         ([stage(CARD, 1e9), stage(HOST, 0)], DECODE_BAND, PREFILL_BAND),  # a host that reads nothing
         ([stage(replace(CARD, known=False), 1e9)], GUESS_BAND, GUESS_BAND),
         ([stage(CARD, 1e9), stage(replace(HOST, known=False), 0)], DECODE_BAND, PREFILL_BAND),
@@ -62,7 +54,10 @@ def test_bands_are_as_wide_as_the_slowest_part_is_unsure(
 def test_a_turn_is_its_prompt_and_then_its_reply_at_the_depth_in_between() -> None:
     stages = [stage(CARD, 1e9)]
     found = forecast_turn(stages, Turn(cached_tokens=1000, prompt_tokens=600, reply_tokens=300), 512)
-    token, prompt = token_seconds(stages, 1750), prompt_seconds(stages, 600, 512, 1000)
+    token, prompt = (
+        token_seconds(stages, 1750),
+        prompt_seconds(stages, Prompt(n_tokens=600, ubatch=512, depth=1000)),
+    )
     assert found.decode.mid == 1 / token
     assert found.prefill.mid == 600 / prompt
     reply = 300 * token
