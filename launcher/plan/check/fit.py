@@ -16,7 +16,7 @@ from launcher.plan.amounts import HOST
 from launcher.plan.check.configuration import Configuration, pool_size
 from launcher.plan.companions import NO_COMPANIONS, Companions
 from launcher.plan.memory.budget import free_within
-from launcher.plan.memory.companion_questions import draft_question, projector_question
+from launcher.plan.memory.companion_questions import draft_question, mtp_question, projector_question
 from launcher.plan.modes import SplitMode
 from launcher.plan.oracle import FitOracle, FitQuestion, Fitted, Oracle, Question, Refusal
 from launcher.plan.workload import Limits
@@ -76,6 +76,9 @@ def fit_line(
     if companions.draft is not None:
         draft = draft_question(companions.draft, asked.question, seen.devices, ())
         asked = replace(asked, companion=draft)
+    elif companions.mtp is not None:
+        context = mtp_question(companions.mtp, companions, asked.question).draft
+        asked = replace(asked, companion=context)
     fitted = oracle.fit(asked)
     if isinstance(fitted, Refusal):
         if declined and configuration.ctx_size is not None:
