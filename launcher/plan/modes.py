@@ -68,6 +68,10 @@ class CacheType(StrEnum):
     Q5_1 = "q5_1"
 
 
+def is_quantised(kind: CacheType) -> bool:
+    return kind not in {CacheType.F32, CacheType.F16, CacheType.BF16}
+
+
 class NumaMode(StrEnum):
     """`--numa` values, and `off` for none."""
 

@@ -172,7 +172,9 @@ def _arrange_on(
         companions=companions,
         ledger=ledger,
         caches=caches,
-        cores=choose_cores(case.machine, workload, ledger[-1], computes=_host_computes(case, placement)),
+        cores=choose_cores(
+            case.machine, workload, ledger[-1], computes=_host_computes(case, placement, companions)
+        ),
     )
 
 
@@ -196,13 +198,14 @@ def _place_with_companions(
     return placement, own, companions
 
 
-def _host_computes(case: PlanningCase, placement: Placement) -> bool:
-    """Return whether the host computes with blocks, experts or tensors that overrides send there."""
+def _host_computes(case: PlanningCase, placement: Placement, companions: CompanionMemory) -> bool:
+    """Return whether the host computes with blocks, experts, companions or what overrides send there."""
     return (
         placement.n_gpu_layers <= placement.n_block
         or bool(placement.host_expert_blocks or placement.host_expert_parts)
         or case.weights.stuck_bytes > 0
         or case.weights.overridden_on(HOST).n_tensors > 0
+        or HOST in companions.used_bytes
     )
 
 

@@ -35,7 +35,7 @@ def choose_cores(machine: Machine, workload: Workload, host: LedgerRow, *, compu
     # to the CPUs it was given. Each of them gives every thread the same rows of a matrix in every step.
     # None mirrors weights. So one node is better where it holds everything and is no slower alone: nothing
     # is read across.
-    threads, why = choose_threads(machine.cpu)
+    threads, why = choose_threads(machine.cpu, computes=computes)
     everywhere = Cores(
         threads=threads, processor=host_processor(machine, threads), numa=workload.numa, reasons=(why,)
     )

@@ -8,7 +8,7 @@ from launcher.errors import UsageError
 from launcher.gguf.architecture import Architecture
 from launcher.gguf.ggml import BLOCKS, GgmlType
 from launcher.gguf.model import ModelFile
-from launcher.plan.modes import CacheType, FlashAttention
+from launcher.plan.modes import CacheType, FlashAttention, is_quantised
 from launcher.plan.parameters import ContextParameters, pad_context
 from launcher.plan.rope import yarn_flags
 from launcher.plan.workload import Workload
@@ -20,7 +20,6 @@ _LEAST_CTX = 4096
 # llama-server's defaults (common/common.h, n_batch and n_ubatch).
 _USUAL_BATCH = 2048
 USUAL_UBATCH = 512
-_QUANTISED = frozenset(CacheType) - {CacheType.F32, CacheType.F16, CacheType.BF16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +81,7 @@ def settle(architecture: Architecture, workload: Workload, ctx_size: int) -> Set
         raise UsageError(f"{workload.n_parallel} slots cannot serve a request", hint="use -np 1 or more")
     type_k, type_v, reason = _cache_types(architecture, workload)
     flash_attn = workload.flash_attn
-    if type_v in _QUANTISED:
+    if is_quantised(type_v):
         if flash_attn is FlashAttention.OFF:
             raise UsageError(
                 f"a V cache of {type_v} needs flash attention, and it is switched off",

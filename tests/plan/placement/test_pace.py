@@ -10,12 +10,15 @@ from launcher.plan.amounts import HOST
 from launcher.plan.forecast.decode import Stage
 from launcher.plan.forecast.turn import Turn
 from launcher.plan.memory.weights import LayerWeights, OverriddenWeights, Weights
+from launcher.plan.modes import CacheType
 from launcher.plan.placement.pace import forecast_placement, stages_of
-from launcher.plan.plan import Placement
+from launcher.plan.plan import Placement, Plan
+from launcher.plan.workload import Workload
 from launcher.units import MIB
 from tests.plan.forecast.stages import HOST as CPU
+from tests.plan.planned import make_plan
 from tests.plan.round_numbers import BLOCK, WEIGHTS, demand, placed
-from tests.plan.shapes import cards, machine
+from tests.plan.shapes import cards, machine, model
 
 # One million parameters outside experts, 12 in them; a token uses a quarter of the experts.
 LAYER = replace(BLOCK, dense_values=1_000_000, expert_values=12_000_000)
@@ -98,3 +101,23 @@ def test_a_turn_is_cut_to_the_context() -> None:
     assert forecast.turn == Turn().within(8192)
     asked = Turn(cached_tokens=1, prompt_tokens=2, reply_tokens=3)
     assert forecast_placement(demand(USED), placed(), machine(), CPU, asked).turn == asked
+
+
+@pytest.mark.parametrize("kind", ["q8_0", "q4_0", "bf16"])
+def test_a_smaller_cache_is_not_read_faster(kind: str) -> None:
+    """As published: DeepSeek-R1 with F16 and with q8_0 loses the same 25 ms from depth 0 to 30208."""
+    for name in ("llama", "deepseek2"):
+        plans = [
+            make_plan(
+                model(name),
+                "Q4_0",
+                machine(*cards(8000)),
+                Workload(ctx_size=4096, cache_type_k=CacheType(of), cache_type_v=CacheType(of)),
+            )
+            for of in ("f16", kind)
+        ]
+        usual, small = (plan for plan in plans if isinstance(plan, Plan))
+        assert usual.forecast is not None
+        assert small.forecast is not None
+        assert small.forecast.decode == usual.forecast.decode
+        assert small.ledger[0].kv.n_bytes <= usual.ledger[0].kv.n_bytes

@@ -35,3 +35,11 @@ def test_threads_are_cores_that_can_be_used(cpu: Cpu, threads: int) -> None:
     count, reason = choose_threads(cpu)
     assert count == threads
     assert reason.startswith(f"{threads} thread{'s' * (threads > 1)}, as many as ")
+
+
+def test_a_few_are_enough_where_the_host_computes_nothing() -> None:
+    assert choose_threads(eight_cores(), computes=False) == (
+        4,
+        "4 threads of 8: the host computes nothing, and more would only wait",
+    )
+    assert choose_threads(eight_cores(quota=2.0), computes=False)[0] == 2
