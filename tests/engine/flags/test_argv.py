@@ -8,7 +8,7 @@ import pytest
 
 from launcher.engine.flags.argv import Serving, check_flags, server_argv
 from launcher.errors import UsageError
-from launcher.plan.modes import CacheType, LoadMode, NumaMode, TensorOverride
+from launcher.plan.modes import CacheType, LazyMode, LoadMode, NumaMode, TensorOverride
 from launcher.plan.plan import Plan
 from launcher.plan.workload import Workload
 from launcher.units import MIB
@@ -194,3 +194,15 @@ def test_what_moves_memory_passes_where_it_is_planned() -> None:
     check_flags(("-cmoe", "--temp", "0"), None, planned=("-cmoe",))
     with pytest.raises(UsageError, match="-cmoe after -- would move memory"):
         check_flags(("-cmoe",), None)
+
+
+def test_tables_are_read_from_the_file_as_planned() -> None:
+    """An engine without the option reads none of them: it does for `off` alone."""
+    old = without("-lzm", "--lazy-mode")
+    off, on = (replace(plan_for(), lazy_mode=mode) for mode in (LazyMode.OFF, LazyMode.ON))
+    assert value(server_argv(off, SERVING), "-lzm") == "off"
+    assert value(server_argv(on, SERVING), "-lzm") == "on"
+    assert "-lzm" not in server_argv(plan_for(), SERVING)
+    assert "-lzm" not in server_argv(off, SERVING, capabilities=old)
+    with pytest.raises(UsageError, match="tables that are read from the file"):
+        server_argv(on, SERVING, capabilities=old)
