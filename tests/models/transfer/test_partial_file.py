@@ -15,6 +15,7 @@ import pytest
 from launcher.models.transfer import partial_file
 from launcher.models.transfer.journal import arrived_bytes
 from launcher.models.transfer.partial_file import PartialFile
+from launcher.system.owned_files import NotOurs
 
 SIZE = 3 * mmap.ALLOCATIONGRANULARITY + 95
 DATA = bytes(range(1, 252)) * (SIZE // 251 + 1)
@@ -175,3 +176,18 @@ def test_what_is_on_the_disk_already_is_not_asked_for_again(
     for size_bytes, asked in ((size, []), (size + (1 << 20), [size + (1 << 20)])):
         PartialFile(tmp_path / "x.part", size_bytes=size_bytes, unit_bytes=1 << 16, identity="x").close()
         assert libc.asked == asked
+
+
+def test_the_file_that_was_filled_gets_the_name_and_no_other(part: PartialFile, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(bytes(SIZE))
+    part.close()
+    filled = part.path.rename(tmp_path / "aside")
+    part.path.symlink_to(other)
+    with pytest.raises(NotOurs, match="exchanged"):
+        part.become(tmp_path / "x")
+    part.path.unlink()
+    filled.rename(part.path)
+    part.become(tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == bytes(SIZE)
+    assert not part.path.exists()
