@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Mapping
-
-# What json.dumps lets through: control characters beyond ASCII, which some terminals obey, and
-# surrogates, the bytes of file names that are not UTF-8 (PEP 383), which cannot be encoded.
-_UNSAFE = re.compile("[\x7f-\x9f\ud800-\udfff]")
 
 
 def json_text(value: object) -> str:
     """Return `value` as indented JSON that is safe to print, ending with a newline."""
     text = json.dumps(json_value(value), indent=2, ensure_ascii=False)
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
+    return "".join(f"{line if line.isprintable() else _spelled(line)}\n" for line in text.split("\n"))
+
+
+def _spelled(line: str) -> str:
+    # json.dumps lets through control characters beyond ASCII, marks that turn the direction of text, and
+    # surrogates, the bytes of file names that are not UTF-8 (PEP 383), which cannot be encoded
+    return "".join(sign if sign.isprintable() else json.dumps(sign)[1:-1] for sign in line)
 
 
 def json_value(value: object) -> object:
