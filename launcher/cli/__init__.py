@@ -18,6 +18,7 @@ rm.py             rm
 up.py             up
 run.py            run
 serve.py          serve
+keys.py           keys add, keys ls, keys rm
 running/          the commands about what is up
 doctor.py         doctor
 engine.py         engine install, build, list, info, use, update, rollback, rm

@@ -16,7 +16,22 @@ from typing import Annotated
 import typer
 
 from launcher import __version__
-from launcher.cli import check, doctor, engine, inspect, ls, plan, probe, profiles, pull, rm, run, serve, up
+from launcher.cli import (
+    check,
+    doctor,
+    engine,
+    inspect,
+    keys,
+    ls,
+    plan,
+    probe,
+    profiles,
+    pull,
+    rm,
+    run,
+    serve,
+    up,
+)
 from launcher.cli.explain_error import explain_error
 from launcher.cli.options.unfold import unfold
 from launcher.cli.running import disable, enable, export, history, logs, ps, restart, stop
@@ -55,6 +70,10 @@ _GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "profiles": (
         "The models launcher knows by name.",
         {"list": profiles.list_profiles, "show": profiles.show_profile},
+    ),
+    "keys": (
+        "Who may ask the gateway from elsewhere.",
+        {"add": keys.add, "ls": keys.ls, "rm": keys.rm},
     ),
     "engine": (
         "The llama.cpp that plans and runs.",

@@ -11,6 +11,7 @@ identity.py          tell processes apart, although pids are reused
 install/             systemd units, servers for elsewhere
 log_file.py          rotate, read, follow the log
 options.py           settings of a supervisor
+kept_ports.py        the port that a deployment had last
 ports.py             free ports
 process.py           start and end a process tree
 record.py            a deployment as a value and as JSON

@@ -14,8 +14,9 @@ from pathlib import Path
 from launcher.deployment.address import check_exposure, check_start, local_url
 from launcher.deployment.await_ready import await_ready, explain_end
 from launcher.deployment.identity import Presence, find_presence, identify
+from launcher.deployment.kept_ports import choose_port, keep_port
 from launcher.deployment.options import SupervisorOptions
-from launcher.deployment.ports import check_port, free_port
+from launcher.deployment.ports import check_port
 from launcher.deployment.process import GRACE_S
 from launcher.deployment.record import Deployment, Phase, UnreadableRecord
 from launcher.deployment.records import (
@@ -56,7 +57,7 @@ class Request:
     env: Mapping[str, str]  # complete, without what must not reach llama-server (engine_env)
     env_dropped: tuple[str, ...] = ()
     host: str = "127.0.0.1"
-    port: int | None = None  # None: any free one
+    port: int | None = None  # None: the one it had last, else any free one
     api_key_file: Path | None = None
     engine_path: Path
     engine_sha256: str | None = None
@@ -177,7 +178,7 @@ def _claim_name_and_port(folder: Path, request: Request, limits: StallLimits) ->
             entry.port: entry.name for entry in others if read_status(entry).state is not DeploymentState.GONE
         }
         if request.port is None:
-            port = free_port(request.host, live)
+            port = choose_port(folder, request.name, request.host, live)
         else:
             port = request.port
             if port in live:
@@ -190,6 +191,7 @@ def _claim_name_and_port(folder: Path, request: Request, limits: StallLimits) ->
         check_start(deployment.argv)
         deployment = replace(deployment, seal=seal(folder, deployment))
         save_record(folder, deployment)
+        keep_port(folder, request.name, port)
     return deployment
 
 

@@ -13,6 +13,8 @@ catalogue.py    the models that can be asked for, by name
 config.py       the settings in config.toml and variables
 guard.py        PURE: key, Host, Origin and path of a request
 keys.py         who may ask, hashed
+ollama.py       Ollama's API
+ollama_words.py  PURE: its requests in OpenAI's words, the answers in its own
 replies.py      PURE: errors as each API writes them
 status.py       /v1/models, the status, metrics
 server.py       uvicorn, with limits on headers and time

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qsl, unquote, urlencode
 
 from launcher import __version__
-from launcher.gateway.client import Client, Receive, Scope, Send
+from launcher.gateway.client import Client, Receive, Refusing, Scope, Send
 from launcher.gateway.guard import Doors, bearer, find_problem
 from launcher.gateway.keeper import Keeper
 from launcher.gateway.keys import Key, KeyRing
+from launcher.gateway.ollama import Ollama
 from launcher.gateway.proxy import Exchange, Proxy
 from launcher.gateway.replies import Dialect, Problem, Reply, json_reply, problem_reply
 from launcher.gateway.status import Counters, metrics_text, model_json, models_json, served, status_json
@@ -41,7 +42,9 @@ class App:
     def __init__(self, keeper: Keeper, proxy: Proxy, keys: KeyRing, options: AppOptions) -> None:
         self.keeper, self.proxy, self.keys, self.options = keeper, proxy, keys, options
         self.counters = Counters()
+        self.ollama = Ollama(keeper, proxy)
         self._own: dict[tuple[str, bytes], Own] = {
+            ("GET", b"/"): self._hello,
             ("GET", b"/health"): self._health,
             ("GET", b"/v1/health"): self._health,
             ("GET", b"/v1/models"): self._models,
@@ -80,6 +83,8 @@ class App:
             await self._model(client, path, allowed)
         elif path.startswith(b"/gateway/models/") and scope["method"] == "POST":
             await self._command(client, path, allowed)
+        elif path.startswith(b"/api/"):
+            await self._ollama(client, path, key)
         elif path.startswith((_UPSTREAM, b"/v1/")) or path in _ENGINES_OWN:
             await self._to_engine(client, path, dialect, key)
         else:
@@ -102,7 +107,9 @@ class App:
             word, slash, rest = path.removeprefix(_UPSTREAM).partition(b"/")
             name, exchange.target = unquote(word.decode("latin-1")), slash + rest or b"/"
         elif exchange.method in {"GET", "HEAD", "DELETE"}:
-            name = parse_qs(query.decode("latin-1")).get("model", [""])[0]
+            words = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+            name = dict(words).get("model", "")
+            query = urlencode([word for word in words if word[0] != "model"]).encode()
         if name is not None:
             exchange.wanted = self.keeper.catalogue.find(name or None)
             if exchange.wanted is None:
@@ -113,6 +120,19 @@ class App:
         try:
             await self.proxy.serve(client, exchange)
         finally:
+            self.counters.count(exchange)
+
+    async def _ollama(self, client: Client, path: bytes, key: Key | None) -> None:
+        allowed = frozenset(key.models) if key is not None and key.models else None
+        try:
+            exchange = await self.ollama.answer(
+                client, path.decode("latin-1"), key_name=None if key is None else key.name, allowed=allowed
+            )
+        except Refusing as refusing:
+            if not client.gone.is_set():
+                await client.reply(problem_reply(refusing.problem, Dialect.OLLAMA))
+            return
+        if exchange is not None:
             self.counters.count(exchange)
 
     def _no_model(self, name: str) -> Problem:
@@ -129,6 +149,10 @@ class App:
 
     async def _health(self, client: Client, _allowed: frozenset[str] | None) -> None:
         await client.reply(json_reply({"status": "ok"}))
+
+    async def _hello(self, client: Client, _allowed: frozenset[str] | None) -> None:
+        # what Ollama answers there, and some of its clients look for
+        await client.reply(Reply(status=200, body=b"Ollama is running", content_type=b"text/plain"))
 
     async def _version(self, client: Client, _allowed: frozenset[str] | None) -> None:
         await client.reply(json_reply({"version": __version__}))

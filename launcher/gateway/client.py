@@ -81,6 +81,11 @@ class Client:
             self._changed.clear()
             await self._changed.wait()
 
+    async def read_all(self) -> bytes:
+        """Return the whole body. Raises as `blocks`."""
+        self.check_length()
+        return b"".join([block async for block in self.blocks()])
+
     async def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.has_begun = True
         await self._send({"type": "http.response.start", "status": status, "headers": headers})

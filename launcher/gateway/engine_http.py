@@ -192,6 +192,10 @@ class Engines:
         for connection in self._idle.pop(address, ()):
             connection.close()
 
+    def close(self) -> None:
+        for address in tuple(self._idle):
+            self.forget(address)
+
     def _take(self, address: Address) -> EngineConnection | None:
         kept = self._idle.get(address, [])
         while kept:

@@ -75,16 +75,18 @@ def serve(here: Here, request: GatewayRequest, announce: Callable[[Serving], Non
             deployments = Deployments(here, max_ram_bytes=config.max_ram_bytes, engine=request.engine)
             options = KeptOptions(pinned=frozenset(each.key for each in typed))
             keeper = Keeper(deployments, _catalogue(here, request, typed), options)
+            engines = Engines()
             doors = Doors(needs_key=needs_key, hosts=frozenset({config.host.lower()}))
-            app = App(keeper, Proxy(keeper, Engines()), keys, AppOptions(doors=doors))
+            app = App(keeper, Proxy(keeper, engines), keys, AppOptions(doors=doors))
             await keeper.begin()
             looking = asyncio.create_task(_look_at_disk(here, request, typed, keeper))
             names = tuple(servable.name for servable in keeper.catalogue)
             serving = Serving(url=shown, models=names, needs_key=needs_key)
             try:
-                await server.serve(app, listening, tls=request.tls, on_ready=lambda: announce(serving))
+                await server.serve(app, listening, tls=request.tls, on_ready=lambda _end: announce(serving))
             finally:
                 looking.cancel()
+                engines.close()
                 await keeper.close()
 
         server.run(main)

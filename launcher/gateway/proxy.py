@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from launcher.gateway.body import TopLevelFields, with_defaults
 from launcher.gateway.catalogue import Wanted, mode_fields
@@ -36,6 +37,18 @@ _TOKENS = re.compile(rb'"(?:completion_tokens|output_tokens|predicted_n)":\s?(\d
 _PROMPT = re.compile(rb'"(?:prompt_tokens|input_tokens|prompt_n)":\s?(\d+)')
 
 
+class Translator(Protocol):
+    """Turns the engine's answer into that of another API, while it comes."""
+
+    content_type: bytes
+
+    def feed(self, block: bytes) -> bytes: ...
+
+    def end(self) -> bytes: ...
+
+    def fail(self, body: bytes) -> bytes: ...
+
+
 @dataclass(slots=True, kw_only=True)
 class Exchange:
     """One request, from its arrival to its end, as the status shows it."""
@@ -46,6 +59,8 @@ class Exchange:
     key_name: str | None = None
     wanted: Wanted | None = None  # known from the path; else the body names it
     allowed: frozenset[str] | None = None  # models that the key is for
+    body: bytes | None = None  # in place of the client's
+    translator: Translator | None = None
     began: float = field(default_factory=time.monotonic)
     first_byte_s: float | None = None
     waited_s: float = 0.0
@@ -102,7 +117,7 @@ class Proxy:
 
     async def _answer_or_raise(self, client: Client, exchange: Exchange) -> None:
         client.check_length()
-        body = Body(client)
+        body = Body(client, exchange.body)
         fields = await body.read_fields(exchange, self._keeper)
         wanted = exchange.wanted
         if wanted is None:
@@ -155,7 +170,7 @@ class Proxy:
                 raise EngineGone(f"{name} ended while it was asked", hint="launcher logs")
             await self._keeper.look()
             return False
-        headers = _engine_headers(client, running.secret, body.length)
+        headers = _engine_headers(client, running.secret, body.length, is_json=exchange.body is not None)
         fresh = False
         while True:
             was_kept = not fresh and self._engines.has_kept(running.address)
@@ -183,13 +198,35 @@ class Proxy:
         if not client.has_begun:
             exchange.status = status
             headers = [pair for pair in engine.headers if _passes_back(pair[0])]
+            if exchange.translator is not None:
+                headers = [(b"content-type", exchange.translator.content_type)]
             await client.begin(status, [*headers, _model_header(exchange)])
+        if exchange.translator is not None:
+            await self._translate(client, exchange, engine, exchange.translator)
+            return
         while block := await engine.read():
             if exchange.first_byte_s is None:
                 exchange.first_byte_s = time.monotonic() - exchange.began
             exchange.n_bytes += len(block)
             exchange.tail = (exchange.tail + block)[-4096:] if len(block) < 4096 else block[-4096:]
             await client.write(block)
+        await client.finish()
+
+    async def _translate(
+        self, client: Client, exchange: Exchange, engine: EngineConnection, translator: Translator
+    ) -> None:
+        if engine.status != 200:
+            await client.write(translator.fail(await _read_error(engine)))
+            await client.finish()
+            return
+        while block := await engine.read():
+            if exchange.first_byte_s is None:
+                exchange.first_byte_s = time.monotonic() - exchange.began
+            exchange.n_bytes += len(block)
+            exchange.tail = (exchange.tail + block)[-4096:]
+            if lines := translator.feed(block):
+                await client.write(lines)
+        await client.write(translator.end())
         await client.finish()
 
     async def _fail(self, client: Client, exchange: Exchange, problem: Problem) -> None:
@@ -206,12 +243,12 @@ class Proxy:
 class Body:
     """A request's body on its way to the engine."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, instead: bytes | None = None) -> None:
         self._client = client
         self._stream = client.blocks()
-        self._head = b""
+        self._head = instead or b""
         self._added = 0
-        self._is_whole = False
+        self._is_whole = instead is not None
         self._streamed = False
 
     @property
@@ -228,6 +265,8 @@ class Body:
 
     async def read_fields(self, exchange: Exchange, keeper: Keeper) -> Mapping[str, object]:
         """Read until the model is known, and a small body whole; sets the exchange's model."""
+        if self._is_whole:
+            return {}
         reader, blocks = TopLevelFields({"model", "stream"}), []
         is_form = self._client.headers.get(b"content-type", b"").startswith(b"multipart/")
         size = 0
@@ -286,8 +325,13 @@ def _unknown(name: object, keeper: Keeper) -> Problem:
     return Problem(status=404, code="model_not_found", sentence=sentence, should_retry=False)
 
 
-def _engine_headers(client: Client, secret: str | None, length: int | None) -> list[tuple[bytes, bytes]]:
+def _engine_headers(
+    client: Client, secret: str | None, length: int | None, *, is_json: bool
+) -> list[tuple[bytes, bytes]]:
     headers = [pair for pair in client.scope["headers"] if pair[0] not in _NOT_PASSED_ON]
+    if is_json:
+        headers = [pair for pair in headers if pair[0] not in {b"content-type", b"accept-encoding"}]
+        headers.append((b"content-type", b"application/json"))
     headers.append((b"host", b"127.0.0.1"))
     if secret is not None:
         headers.append((b"authorization", b"Bearer " + secret.encode()))
@@ -307,9 +351,13 @@ def _model_header(exchange: Exchange) -> tuple[bytes, bytes]:
 
 
 async def _error_event(engine: EngineConnection) -> bytes:
+    text = b" ".join((await _read_error(engine)).split())  # one line: an event ends with a blank one
+    return b"data: " + text + b"\n\n"
+
+
+async def _read_error(engine: EngineConnection) -> bytes:
     blocks, size = [], 0
     while (block := await engine.read()) and size < _MOST_ERROR:
         blocks.append(block)
         size += len(block)
-    text = b" ".join(b"".join(blocks).split())  # one line: an event ends with a blank one
-    return b"data: " + text + b"\n\n"
+    return b"".join(blocks)

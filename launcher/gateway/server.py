@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,9 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """End on SIGINT and SIGTERM, and do not raise them again: it was asked to end."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)
@@ -103,9 +107,13 @@ def open_port(host: str, port: int) -> socket.socket:
 
 
 async def serve(
-    app: Any, listening: socket.socket, *, tls: tuple[Path, Path] | None, on_ready: Callable[[], None]
+    app: Any,
+    listening: socket.socket,
+    *,
+    tls: tuple[Path, Path] | None,
+    on_ready: Callable[[Callable[[], None]], None],
 ) -> None:
-    """Answer until asked to end."""
+    """Answer until SIGINT, SIGTERM, or a call of what `on_ready` is given."""
     config = uvicorn.Config(
         app,
         http=BoundedProtocol,
@@ -122,8 +130,13 @@ async def serve(
         ssl_certfile=None if tls is None else str(tls[0]),
         ssl_keyfile=None if tls is None else str(tls[1]),
     )
-    on_ready()
-    await _Server(config).serve(sockets=[listening])
+    server = _Server(config)
+
+    def end() -> None:
+        server.should_exit = True
+
+    on_ready(end)
+    await server.serve(sockets=[listening])
 
 
 def run(main: Callable[[], Any]) -> None:

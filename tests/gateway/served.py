@@ -1,0 +1,227 @@
+"""A gateway with all its own parts, before engines that are real processes and no llama.cpp."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from launcher.deployment.ports import free_port
+from launcher.errors import EngineFailed
+from launcher.gateway import server
+from launcher.gateway.admission.state import Policy
+from launcher.gateway.app import App, AppOptions
+from launcher.gateway.catalogue import Catalogue, Servable
+from launcher.gateway.config import GatewayConfig
+from launcher.gateway.deployments import PlannedStart, Running
+from launcher.gateway.engine_http import Address, Engines
+from launcher.gateway.guard import Doors
+from launcher.gateway.keeper import Keeper, KeptOptions
+from launcher.gateway.keys import KeyRing
+from launcher.gateway.proxy import Proxy
+from tests.serving import FAKE, PATIENCE_S, stub_model
+
+G = 1 << 30
+SECRET = "engines-own-secret"
+
+
+@dataclass
+class Kind:
+    """A model of the machine."""
+
+    gib: float = 1.0
+    switches: Sequence[str] = ()
+    fails: str | None = None
+    slots: int = 4
+    load_s: float = 0.0
+
+
+@dataclass
+class FakeDeployments:
+    """Starts the fake engine, a process, in place of `up`."""
+
+    folder: Path
+    kinds: Mapping[str, Kind]
+    capacity_gib: float = 2.0
+    processes: dict[str, tuple[subprocess.Popen[bytes], Running]] = field(default_factory=dict)
+    starts: list[str] = field(default_factory=list)
+    most_held_gib: float = 0.0
+
+    def plan(self, servable: Servable) -> PlannedStart:
+        return PlannedStart(needs=self.needs(servable.key), load_s=1.0)
+
+    def needs(self, key: str) -> dict[str, int]:
+        return {"ram": int(self.kinds[key].gib * G)}
+
+    def start(self, servable: Servable) -> Running:
+        key, kind = servable.key, self.kinds[servable.key]
+        time.sleep(kind.load_s)
+        if kind.fails is not None:
+            raise EngineFailed(kind.fails, hint="launcher logs")
+        key_file = self.folder / "key"
+        key_file.write_text(SECRET)
+        port = free_port("127.0.0.1")
+        command = [
+            sys.executable,
+            str(FAKE),
+            "-m",
+            str(stub_model(self.folder)),
+            "--alias",
+            key,
+            "--port",
+            str(port),
+        ]
+        process = subprocess.Popen(
+            [*command, "--api-key-file", str(key_file), *kind.switches], stderr=subprocess.DEVNULL
+        )
+        running = Running(
+            name=key, model_id=servable.name, address=Address("127.0.0.1", port), secret=SECRET, is_ours=True,
+            is_ready=True, needs=self.needs(key), slots=kind.slots, ctx_size=4096, size_bytes=G,
+        )  # fmt: skip
+        self.processes[key] = (process, running)
+        self.starts.append(key)
+        self.most_held_gib = max(self.most_held_gib, sum(self.kinds[each].gib for each in self.processes))
+        until_answers(f"http://127.0.0.1:{port}/health")
+        return running
+
+    def stop(self, name: str) -> None:
+        process, _ = self.processes.pop(name)
+        process.kill()
+        process.wait()
+
+    def free(self) -> dict[str, int]:
+        held = sum(running.needs["ram"] for _, running in self.processes.values())
+        return {"ram": int(self.capacity_gib * G) - held}
+
+    def find_all(self) -> tuple[Running, ...]:
+        for name, (process, _) in tuple(self.processes.items()):
+            if process.poll() is not None:
+                self.processes.pop(name, None)
+                process.wait()
+        return tuple(running for _, running in self.processes.values())
+
+    def kill(self, name: str) -> None:
+        process, _ = self.processes[name]
+        process.kill()
+        process.wait()
+
+
+@dataclass
+class Gateway:
+    """A gateway that answers, as a test sees it."""
+
+    url: str
+    deployments: FakeDeployments
+    keeper: Keeper
+    loop: asyncio.AbstractEventLoop
+    app: App
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    def call(self, act: Callable[[], Any]) -> Any:
+        """Do something in the gateway's own loop, and return what comes of it."""
+        done: Future[Any] = Future()
+
+        def run() -> None:
+            try:
+                done.set_result(act())
+            except BaseException as error:  # noqa: BLE001
+                done.set_exception(error)
+
+        self.loop.call_soon_threadsafe(run)
+        return done.result(PATIENCE_S)
+
+
+def until_answers(url: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{url} does not answer")
+
+
+def until(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def serving(
+    folder: Path,
+    kinds: Mapping[str, Kind],
+    *,
+    capacity_gib: float = 2.0,
+    config: GatewayConfig | None = None,
+    doors: Doors | None = None,
+    policy: Policy | None = None,
+    **options: Any,
+) -> Iterator[Gateway]:
+    """Serve these models from a thread of its own."""
+    deployments = FakeDeployments(folder, kinds, capacity_gib)
+    servables = [Servable(name=name, ref=name, source="disk", size_bytes=G) for name in kinds]
+    ready: Future[Gateway] = Future()
+    ends: list[Callable[[], None]] = []
+
+    async def main() -> None:
+        catalogue = Catalogue(servables, config or GatewayConfig())
+        engines = Engines()
+        keeper = Keeper(deployments, catalogue, KeptOptions(policy=policy or Policy(slack_bytes=0)))  # type: ignore[arg-type]
+        app = App(
+            keeper, Proxy(keeper, engines), KeyRing(folder / "keys.json"),
+            AppOptions(doors=doors or Doors(needs_key=False), **options),
+        )  # fmt: skip
+        listening = server.open_port("127.0.0.1", free_port("127.0.0.1"))
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        await keeper.begin()
+        loop = asyncio.get_running_loop()
+
+        def begun(end: Callable[[], None]) -> None:
+            ends.append(lambda: loop.call_soon_threadsafe(end))
+            ready.set_result(Gateway(url, deployments, keeper, loop, app))
+
+        with listening:
+            try:
+                await server.serve(app, listening, tls=None, on_ready=begun)
+            finally:
+                engines.close()
+                await keeper.close()
+                await asyncio.sleep(0)
+
+    def run() -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            try:
+                runner.run(main())
+            except BaseException as error:
+                if not ready.done():
+                    ready.set_exception(error)
+                raise
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        gateway = ready.result(PATIENCE_S)
+        until_answers(f"{gateway.url}/health")
+        yield gateway
+    finally:
+        for end in ends:
+            end()
+        thread.join(PATIENCE_S)
+        for process, _ in deployments.processes.values():
+            process.kill()
+            process.wait()
