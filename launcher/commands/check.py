@@ -6,13 +6,13 @@ Only wiring. What fits instead is `check_instead`'s to plan.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from launcher.commands.check_instead import COMPANION_NAMES, Instead, argv_instead, plan_instead
-from launcher.commands.companions import find_companions, open_companions
+from launcher.commands.companions import find_companions, open_companions, with_repo_projector
 from launcher.commands.engine import engine_or_none
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect
@@ -93,7 +93,7 @@ def check_command(here: Here, request: CheckRequest) -> Checked:
     target = _inspect(here, ref)
     located = target.candidates[0].open(here.on_progress)
     with (
-        _companions(here, command.others, engine, machine) as (companions, not_counted),
+        _companions(here, command, engine, machine) as (companions, not_counted),
         Simulations(located, engine, settings, machine) as oracle,
     ):
         verdict = check_configuration(
@@ -144,12 +144,12 @@ def _inspect(here: Here, ref: str) -> Target:
 
 @contextlib.contextmanager
 def _companions(
-    here: Here, flags: Sequence[str], engine: Engine | None, machine: Machine
+    here: Here, command: Command, engine: Engine | None, machine: Machine
 ) -> Iterator[tuple[Companions, tuple[str, ...]]]:
-    """Yield the companions of these flags, and a note for each that is not counted."""
+    """Yield the companions of a command line, and a note for each that is not counted."""
     counted: list[str] = []
     notes: list[str] = []
-    for name, words in split_flags(flags):
+    for name, words in split_flags(command.others):
         path = expand_home(Path(words[-1])).absolute() if name in COMPANION_NAMES else None
         if path is None or path.exists():
             counted += words  # else it may be on the machine that the command is for
@@ -158,6 +158,8 @@ def _companions(
                 f"{' '.join(words)}: {COMPANION_NAMES[name]} is not in the ledger: there is no file {path}"
             )
     found = find_companions(counted, here.sources)
+    if command.repo is not None:
+        found = with_repo_projector(found, counted, command.repo, here.sources)
     with open_companions(found, engine, here.settings, machine) as opened:
         yield opened, (*notes, *found.notes)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.engine.find import Engine
@@ -16,7 +16,7 @@ from launcher.engine.flags.user_flags import adapter_files, split_flags
 from launcher.errors import LauncherError, UsageError
 from launcher.gguf.companion_names import DRAFT_KINDS
 from launcher.machine.machine import Machine
-from launcher.models.catalogue import Sources, open_draft_head, resolve
+from launcher.models.catalogue import Sources, open_draft_head, open_projector, resolve
 from launcher.models.local import open_path
 from launcher.models.located import Located
 from launcher.models.url_secrets import strip_word_secrets
@@ -94,6 +94,21 @@ def find_companions(flags: Sequence[str], sources: Sources) -> FoundCompanions:
     return FoundCompanions(
         request=request, draft=draft, projector=projector, remote=tuple(remote), notes=tuple(notes)
     )
+
+
+def with_repo_projector(
+    found: FoundCompanions, flags: Sequence[str], repo: str, sources: Sources
+) -> FoundCompanions:
+    """Add the projector that `-hf` loads without being asked; a repo that cannot be read is a note."""
+    try:
+        projector = open_projector(repo, sources)
+    except LauncherError as error:
+        note = f"a projector (mmproj) in the repo is loaded too and not in the ledger: {error.message}"
+        return replace(found, notes=(*found.notes, note))
+    if projector is None:
+        return found
+    request = read_companions((*flags, "-mm", projector.model.shards[0].name))
+    return replace(found, request=request, projector=projector)
 
 
 @contextlib.contextmanager

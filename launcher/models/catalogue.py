@@ -134,6 +134,25 @@ def open_draft_head(text: str, kinds: Sequence[str], sources: Sources) -> tuple[
     return kind, open_group(listing, files, endpoint=endpoint, store=store)
 
 
+def open_projector(text: str, sources: Sources) -> Located | None:
+    """Open the projector that llama-server loads with a Hub repo's model; None without one.
+
+    Raises what `resolve` raises.
+    """
+    from launcher.models.hub.headers import open_group
+    from launcher.models.hub.quants import pick_files, projector_beside
+    from launcher.models.hub.repo import list_repo
+
+    endpoint, store = sources.endpoint, sources.store
+    ref = parse_ref(text, profile_names=(), path_exists=lambda _: False, hub_url=endpoint.url)
+    listing = list_repo(ref, endpoint=endpoint, store=store)
+    name = projector_beside(listing, pick_files(listing, ref))
+    if name is None:
+        return None
+    files = pick_files(listing, replace(ref, quant=None, file=name))
+    return open_group(listing, files, endpoint=endpoint, store=store)
+
+
 def _kept_file(url: str, sources: Sources) -> Path:
     from launcher.models.url_download import kept_file
 

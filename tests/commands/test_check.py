@@ -295,14 +295,30 @@ def test_a_repo_is_checked_by_its_headers(engine: Engine, models: dict[str, Path
         "missing_bytes": 0,
     }
     assert [layer["n_layers"] for layer in document["layers"]] == [13, 0, 0]
-    assert document["notes"] == [
-        "a projector (mmproj) in the repo is loaded too and not in the ledger: --no-mmproj"
-    ]
+    assert document["notes"] == []
     argv = document["instead"]["argv"]
     assert argv[:3] == ["llama-server", "-hf", "maker/M-GGUF:Q4_0"]
     assert "--jinja" in argv
     assert fetched
     assert all(request.range for request in fetched)
+
+
+@pytest.mark.engine
+def test_the_projector_in_a_repo_is_counted_unless_it_is_switched_off(
+    engine: Engine, models: dict[str, Path], beside: list[str]
+) -> None:
+    projector = Path(beside[1])
+    with FakeHub() as hub:
+        hub.publish("maker/V-GGUF", {"V-Q4_0.gguf": models["qwen3moe"], "mmproj-F16.gguf": projector})
+        line = ("llama-server", "-hf", "maker/V-GGUF:Q4_0", "-c", "4096")
+        bought = ("--gpu", "3060", "--ram", "32G", "--json", "--")
+        unasked, named, without = (
+            json.loads(launcher(engine, *bought, *line, *more, HF_ENDPOINT=hub.url).stdout)
+            for more in ((), ("-mm", str(projector)), ("--no-mmproj",))
+        )
+    assert unasked["notes"] == without["notes"] == []
+    assert unasked["devices"] == named["devices"]
+    assert unasked["devices"] != without["devices"]
 
 
 @pytest.mark.engine

@@ -70,6 +70,7 @@ class Command:
     configuration: Configuration
     address: tuple[tuple[str, str], ...]  # --host, --port and --alias
     others: tuple[str, ...]  # flags that do not concern the model's own memory; companions' are among them
+    repo: str | None  # the REF of the repo whose projector is loaded without being named
     refused: tuple[str, ...]  # sentences on words that this llama-server would not take
     notes: tuple[str, ...]  # sentences on what is not in the ledger
     corrected: tuple[str, ...]  # the flags as this llama-server takes them
@@ -115,10 +116,7 @@ def read_command(words: Sequence[str], arities: Mapping[str, int] = PINNED_ARITI
     at = 0
     while at < len(call.flags):
         at += _read_flag(reading, call.flags[at:], arities)
-    if "-hf" in reading.model and not _NO_REPO_PROJECTOR & set(reading.others):
-        reading.notes.append(
-            "a projector (mmproj) in the repo is loaded too and not in the ledger: --no-mmproj"
-        )
+    loads_projector = "-hf" in reading.model and not _NO_REPO_PROJECTOR & set(reading.others)
     return Command(
         program=call.program,
         variables=call.variables,
@@ -127,6 +125,7 @@ def read_command(words: Sequence[str], arities: Mapping[str, int] = PINNED_ARITI
         configuration=_configuration(reading, arities),
         address=tuple(reading.address.items()),
         others=tuple(reading.others),
+        repo=_model_ref(reading.model) if loads_projector else None,
         refused=tuple(reading.refused),
         notes=tuple(dict.fromkeys(reading.notes)),
         corrected=(*reading.corrected, *_load_words(reading)),

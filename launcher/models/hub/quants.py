@@ -61,10 +61,9 @@ def pick_files(listing: Listing, ref: ModelRef) -> FileGroup:
 
 def companions_beside(listing: Listing, group: FileGroup, endpoint_url: str) -> tuple[str, ...]:
     """Return sentences that offer the repo's projector and draft head to who uses the group's model."""
-    models = {file for one in list_quants(listing) for file in one.names}
-    if not models & set(group.names):
+    others = _others(listing)
+    if not set(group.names).isdisjoint(others):
         return ()
-    others = [file.name for file in listing.files if file.name not in models]
     offers = []
     head = pick_head(others, DRAFT_KINDS, group.label)
     if head is not None:
@@ -76,6 +75,17 @@ def companions_beside(listing: Listing, group: FileGroup, endpoint_url: str) -> 
         url = f"{endpoint_url}/{listing.repo}/resolve/{listing.revision or 'main'}/{projector}"
         offers.append(f"the repo has a projector, {projector}: `-- --mmproj-url {url}` loads it")
     return tuple(offers)
+
+
+def projector_beside(listing: Listing, group: FileGroup) -> str | None:
+    """Return the projector that llama-server loads with the group's model."""
+    return pick_projector(_others(listing), group.label)
+
+
+def _others(listing: Listing) -> list[str]:
+    """List the files that are no models."""
+    models = {file for one in list_quants(listing) for file in one.names}
+    return [file.name for file in listing.files if file.name not in models]
 
 
 def _has_no_model(listing: Listing) -> NotFound:

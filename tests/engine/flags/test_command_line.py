@@ -164,11 +164,21 @@ def test_what_llama_server_would_refuse_is_a_usage_error(line: str) -> None:
 
 def test_what_is_not_in_the_ledger_is_noted() -> None:
     notes = read_command(["llama-server -hf a/b --lora x"]).notes
-    assert [note.partition(":")[0] for note in notes] == [
-        "--lora x",
-        "a projector (mmproj) in the repo is loaded too and not in the ledger",
-    ]
-    assert read_command(["llama-server -hf a/b --no-mmproj"]).notes == ()
+    assert [note.partition(":")[0] for note in notes] == ["--lora x"]
+
+
+@pytest.mark.parametrize(
+    ("line", "repo"),
+    [
+        ("-hf a/b:Q4_0", "hf:a/b:Q4_0"),
+        ("-hf a/b -hff c.gguf", "hf:a/b/c.gguf"),
+        ("-hf a/b --no-mmproj", None),
+        ("-hf a/b -mm p.gguf", None),
+        ("-m a.gguf", None),
+    ],
+)
+def test_the_repo_whose_projector_is_loaded_unasked(line: str, repo: str | None) -> None:
+    assert read_command([f"llama-server {line}"]).repo == repo
 
 
 @pytest.mark.parametrize(
