@@ -90,7 +90,7 @@ class VirtualDevices:
     def make_cpu_virtual(self) -> None:
         """Replace the allocator of ggml's CPU buffer type in this process."""
         address = self.binding.base.ggml_backend_cpu_buffer_type()
-        layout.BufferType.from_address(address).iface.alloc_buffer = self.allocator()
+        self.binding.buffer_type.from_address(address).iface.alloc_buffer = self.allocator()
 
     def _virtual_memory(self) -> layout.BufferInterface:
         interface = layout.BufferInterface()
@@ -130,7 +130,7 @@ def _register_family(virtual: VirtualDevices, name: str, devices: list[Device]) 
         _describe(virtual, record, device, host)
         virtual.addresses[device.id] = ctypes.addressof(record)
     addresses = [ctypes.addressof(record) for record in records]
-    registry.api_version = layout.SUPPORTED_API_VERSIONS[-1]
+    registry.api_version = virtual.binding.api_version
     registry.iface.get_name = virtual.string(name)
     registry.iface.get_device_count = virtual.constant(layout.TO_SIZE, len(devices))
     registry.iface.get_device = virtual.callback(layout.GET_DEVICE, lambda _, index: addresses[index])
@@ -142,7 +142,7 @@ def _host_buffer_type(virtual: VirtualDevices, traits: Traits, device: int) -> i
     """Make the family's pinned host buffer type and return its address; `device` is its first device."""
     if traits.host_buffer is None:
         return None
-    host = virtual.keep(layout.BufferType())
+    host = virtual.keep(virtual.binding.buffer_type())
     host.device = device
     host.iface.get_name = virtual.string(traits.host_buffer)
     host.iface.alloc_buffer = virtual.allocator(traits.host_extra_bytes)
@@ -154,7 +154,7 @@ def _host_buffer_type(virtual: VirtualDevices, traits: Traits, device: int) -> i
 
 
 def _device_buffer_type(virtual: VirtualDevices, traits: Traits, device: Device, address: int) -> int:
-    buft = virtual.keep(layout.BufferType())
+    buft = virtual.keep(virtual.binding.buffer_type())
     buft.device = address
     buft.iface.get_name = virtual.string(device.id)
     buft.iface.alloc_buffer = virtual.allocator(device=device.id)

@@ -25,7 +25,7 @@ from launcher.plan.amounts import HOST
 from launcher.plan.oracle import BufferRow
 from launcher.simulate.abi.binding import Binding, BreakdownEntry
 from launcher.simulate.abi.graph import GraphView
-from launcher.simulate.abi.layout import BUFT_IN_BUFFER, BufferType, InitParameters, TensorOffsets
+from launcher.simulate.abi.layout import BUFT_IN_BUFFER, InitParameters, TensorOffsets
 from launcher.simulate.abi.layout_check import Unavailable
 from launcher.simulate.backends.traits import Staging, traits_of
 from launcher.simulate.devices import VirtualDevices
@@ -93,7 +93,7 @@ class MetaDevice:
         self._buft: int = self._base.ggml_backend_dev_buffer_type(get_device(model, 0))
         self.name = binding.buffer_type_name(self._buft)
         # the engine's own allocator reserves 772 MB of address space a device, to split what it computes
-        BufferType.from_address(self._buft).iface.alloc_buffer = virtual.allocator()
+        binding.buffer_type.from_address(self._buft).iface.alloc_buffer = virtual.allocator()
         weights = (tensor.address for tensor in binding.tensors(model))
         self._weights = tuple(address for address in weights if self._is_here(address))
         self._caches: tuple[int, ...] = ()

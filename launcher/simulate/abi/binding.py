@@ -7,6 +7,7 @@ with other parameters or another ggml backend interface raises Unavailable.
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import struct
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from launcher.simulate.abi.layout import (
     BufferInterface,
     Registry,
     TensorOffsets,
+    buffer_type_of,
 )
 from launcher.simulate.abi.layout_check import Unavailable, check_layouts
 
@@ -77,7 +79,7 @@ _GGML: tuple[_Function, ...] = (
     ("ggml_backend_register", None, (c_void_p,)),
     ("ggml_backend_reg_count", c_size_t, ()),
     ("ggml_backend_reg_get", c_void_p, (c_size_t,)),
-    ("ggml_backend_load_all", None, ()),
+    ("ggml_backend_load_all_from_path", None, (c_char_p,)),
 )
 _CPP: tuple[_Function, ...] = (
     (_RESERVE, c_void_p, (c_void_p, c_uint32, c_uint32, c_uint32)),
@@ -123,7 +125,8 @@ class Binding:
             check_layouts(self.base)
         except (OSError, AttributeError) as error:
             raise Unavailable(f"the engine's libraries in {lib_dir} cannot be loaded: {error}") from error
-        self._check_version()
+        self.api_version = self._read_api_version(lib_dir)
+        self.buffer_type = buffer_type_of(self.api_version)
         self.op_names = self._read_op_names()
         self.has_alloc_deps = self._ggml_version() >= _FIRST_WITH_ALLOC_DEPS
         # the name in answers, by default with the commit that the libraries state
@@ -146,18 +149,24 @@ class Binding:
                 function = getattr(library, name)
                 function.restype, function.argtypes = result, arguments
 
-    def _check_version(self) -> None:
+    def _read_api_version(self, lib_dir: Path) -> int:
+        """Return the version that every registered backend states. Raises Unavailable for an unknown one."""
         if not self.ggml.ggml_backend_reg_count():
-            # an engine built with GGML_BACKEND_DL registers nothing by itself
-            self.ggml.ggml_backend_load_all()
-        for index in range(self.ggml.ggml_backend_reg_count()):
-            registry = Registry.from_address(self.ggml.ggml_backend_reg_get(index))
-            if registry.api_version not in SUPPORTED_API_VERSIONS:
-                known = ", ".join(str(version) for version in SUPPORTED_API_VERSIONS)
-                raise Unavailable(
-                    f"the engine speaks ggml backend interface {registry.api_version}; "
-                    f"this simulator knows {known}"
-                )
+            # An engine built with GGML_BACKEND_DL registers nothing by itself: its backends are plugins in
+            # its folder, and of those for the processor the best for this one is taken.
+            self.ggml.ggml_backend_load_all_from_path(os.fsencode(lib_dir))
+        n_registered = self.ggml.ggml_backend_reg_count()
+        addresses = (self.ggml.ggml_backend_reg_get(index) for index in range(n_registered))
+        versions: set[int] = {Registry.from_address(address).api_version for address in addresses}
+        if not versions:
+            raise Unavailable(f"the engine in {lib_dir} has no backend, not even for the processor")
+        if len(versions) > 1 or not versions <= set(SUPPORTED_API_VERSIONS):
+            spoken = ", ".join(str(version) for version in sorted(versions))
+            known = ", ".join(str(version) for version in SUPPORTED_API_VERSIONS)
+            raise Unavailable(
+                f"the engine speaks ggml backend interface {spoken}; this simulator knows {known}"
+            )
+        return versions.pop()
 
     def _read_op_names(self) -> tuple[str, ...]:
         names: list[str] = []

@@ -2,7 +2,8 @@
 
 ggml promises nothing about them between versions: an unknown version is refused, and the caller falls back to
 formulas. Version 2 is ggml/src/ggml-backend-impl.h, ggml/include/ggml-backend.h (ggml_backend_dev_props) and
-ggml/src/ggml-impl.h (ggml_cgraph) of llama.cpp 0c1e570.
+ggml/src/ggml-impl.h (ggml_cgraph) of llama.cpp 0c1e570. Version 3 (b11434) has two optional functions more in
+its buffer types, and is the same elsewhere.
 
 This module knows addresses and offsets only: no memory is read here.
 """
@@ -13,7 +14,7 @@ import ctypes
 from ctypes import CFUNCTYPE, POINTER, Structure, c_bool, c_char_p, c_int, c_size_t, c_uint8, c_void_p
 
 # stated by a library in the first int of every registry (struct ggml_backend_reg.api_version)
-SUPPORTED_API_VERSIONS = (2,)
+SUPPORTED_API_VERSIONS = (2, 3)
 
 # function types
 # a C string by its address: ctypes leaks one reference for every bytes object that a callback returns
@@ -53,8 +54,31 @@ class BufferTypeInterface(Structure):
     )
 
 
+class BufferTypeInterface3(Structure):
+    # without the two `_n` ggml falls back on the function before each (ggml-backend.cpp, ggml-alloc.c)
+    _fields_ = (
+        ("get_name", TO_NAME),
+        ("alloc_buffer", ALLOC_BUFFER),
+        ("alloc_buffer_n", c_void_p),
+        ("get_alignment", TO_SIZE),
+        ("get_max_size", TO_SIZE),
+        ("get_alloc_size", ALLOC_SIZE),
+        ("get_alloc_size_n", c_void_p),
+        ("is_host", TO_BOOL),
+    )
+
+
 class BufferType(Structure):
     _fields_ = (("iface", BufferTypeInterface), ("device", c_void_p), ("context", c_void_p))
+
+
+class BufferType3(Structure):
+    _fields_ = (("iface", BufferTypeInterface3), ("device", c_void_p), ("context", c_void_p))
+
+
+def buffer_type_of(api_version: int) -> type[BufferType | BufferType3]:
+    """Return the structure of buffer types in a supported version."""
+    return BufferType if api_version < 3 else BufferType3
 
 
 class BufferInterface(Structure):

@@ -1,8 +1,8 @@
 """Declare what a simulation calls of llama.h: parameters as ctypes, by layout, and functions.
 
 llama.h carries no version. The layout of a library is told by its default parameters: they must have exactly
-the known values, and end where the library stopped writing. Known are include/llama.h of llama.cpp 0c1e570
-and, without `lazy_mode`, of 7e4c0a9 (b10434).
+the known values, and end where the library stopped writing. Known are include/llama.h of llama.cpp 0c1e570,
+without `lazy_mode` of 7e4c0a9 (b10434), and with `moe_cache_size` of 0ce8cd1 (b11739).
 """
 
 from __future__ import annotations
@@ -105,6 +105,18 @@ class LlamaContextParameters(Structure):
     )
 
 
+class ContextParametersWithMoeCache(Structure):
+    """struct llama_context_params since `moe_cache_size`."""
+
+    _fields_ = tuple(
+        field
+        for name, *kind in LlamaContextParameters._fields_
+        for field in (
+            (("moe_cache_size", c_size_t), (name, *kind)) if name == "abort_callback" else ((name, *kind),)
+        )
+    )
+
+
 # what llama_model_default_params (src/llama-model.cpp) and llama_context_default_params
 # (src/llama-context.cpp) answer; every other field is zero
 _MODEL_DEFAULTS = {"n_gpu_layers": -1, "split_mode": 1, "load_mode": -1, "use_extra_bufts": True}
@@ -125,7 +137,10 @@ MODEL_LAYOUTS: Layouts = (
     (LlamaModelParameters, {**_MODEL_DEFAULTS, "lazy_mode": 1}),
     (ModelParametersBeforeLazy, _MODEL_DEFAULTS),
 )
-CONTEXT_LAYOUTS: Layouts = ((LlamaContextParameters, _CONTEXT_DEFAULTS),)
+CONTEXT_LAYOUTS: Layouts = (
+    (LlamaContextParameters, _CONTEXT_DEFAULTS),
+    (ContextParametersWithMoeCache, _CONTEXT_DEFAULTS),
+)
 _BUFFER_BYTES = 1024  # with space for a llama.cpp that has more parameters
 
 
