@@ -15,6 +15,7 @@ check.py          check
 pull.py           pull
 ls.py             ls
 rm.py             rm
+bundle.py         bundle
 up.py             up
 run.py            run
 serve.py          serve

@@ -17,6 +17,7 @@ import typer
 
 from launcher import __version__
 from launcher.cli import (
+    bundle,
     check,
     doctor,
     engine,
@@ -53,6 +54,7 @@ _COMMANDS: tuple[tuple[Callable[..., None], str | None], ...] = (
     (pull.pull, _FILES),
     (ls.ls, None),
     (rm.rm, None),
+    (bundle.bundle, None),
     (up.up, _FLAGS),
     (run.run, _FLAGS),
     (serve.serve, None),

@@ -107,13 +107,18 @@ class Lock(LockedFiles):
 
 
 def write_lock(planned: Planned, path: Path) -> None:
-    """Write the plan's lock.
+    """Write the plan's lock. Raises what `lock_document` raises, UsageError if it cannot be written."""
+    try:
+        write_atomically(path, json.dumps(lock_document(planned), indent=1).encode())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}", hint="name another file") from error
 
-    Raises DoesNotFit without a plan, UsageError if it has no files or the lock cannot be written.
-    """
+
+def lock_document(planned: Planned) -> dict[str, object]:
+    """Return the plan's lock as JSON. Raises DoesNotFit without a plan, UsageError if it has no files."""
     _, located = fitting(planned)
     known = planned.capabilities
-    text = {
+    return {
         "format": FORMAT,
         "ref": strip_word_secrets(planned.request.ref),
         **_files_of(located, planned.request.ref),
@@ -128,10 +133,6 @@ def write_lock(planned: Planned, path: Path) -> None:
         "profile_flags": list(profile_flags_of(planned)),
         "plan": document(planned),
     }
-    try:
-        write_atomically(path, json.dumps(text, indent=1).encode())
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}", hint="name another file") from error
 
 
 def _files_of(located: Located, ref: str) -> dict[str, object]:

@@ -1,0 +1,300 @@
+"""`launcher bundle` with the real engine: made, carried, installed without a network, killed at any moment."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.commands.bundle.archive import ArchiveWriter, read_bundle
+from launcher.commands.bundle.manifest import ENGINE, LOCK, SBOM, format_manifest, parse_manifest
+from launcher.engine.find import Engine, read_engines
+from tests.make_gguf import make_gguf
+
+ROOT = Path(__file__).parents[3]
+MOMENTS = 20
+
+pytestmark = pytest.mark.engine
+pytest.importorskip("cyclonedx", reason="cyclonedx-python-lib is not installed (extra `bundle`)")
+
+
+class Site:
+    """A user's launcher: its own folders, no network."""
+
+    def __init__(self, home: Path, engine: Engine | None = None) -> None:
+        self.home = home
+        self.env = {**os.environ, "LAUNCHER_HOME": str(home), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin"}
+        self.env["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, sys.path[1:])])
+        if engine is not None:
+            self.env["LAUNCHER_ENGINE"] = str(engine.path)
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "launcher", *words],
+            env=self.env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def type(self, *words: str) -> tuple[int, str, str]:
+        process = self.start(*words)
+        out, err = process.communicate(timeout=240)
+        return process.returncode, out, err
+
+    def json(self, *words: str) -> Any:
+        code, out, err = self.type(*words, "--json")
+        assert code == 0, err + out
+        return json.loads(out)
+
+    def visible(self) -> list[Path]:
+        folder = self.home / "cache/models/bundles"
+        return [path for path in folder.glob("*") if not path.name.startswith(".")]
+
+
+def check_whole(path: Path) -> None:
+    bundle = read_bundle(path)
+    for file in bundle.manifest.files:
+        assert hashlib.sha256(b"".join(bundle.chunks(file.name))).hexdigest() == file.sha256
+
+
+def check_installed(folder: Path, bundle: Path) -> None:
+    for file in read_bundle(bundle).manifest.files:
+        if file.name not in {LOCK, ENGINE}:
+            path = folder / file.name.removeprefix("model/")
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == file.sha256
+    assert json.loads((folder / "launcher.lock").read_text())["repo"] is None
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """About 60 MB in three shards."""
+    return make_gguf(tmp_path_factory.mktemp("model") / "m.gguf", "qwen3moe", splits=3)[0]
+
+
+@pytest.fixture(scope="module")
+def made(engine: Engine, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    site = Site(folder / "home", engine)
+    answer = site.json("bundle", str(model), str(folder / "m.bundle"), "-c", "512")
+    assert answer["size_bytes"] == (folder / "m.bundle").stat().st_size
+    return folder / "m.bundle"
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path / "home")
+    yield site
+    site.type("stop", "--all")
+
+
+def test_the_default_model_is_carried_and_answers(engine: Engine, default_model: Path, tmp_path: Path):
+    file = tmp_path / "b"
+    made = Site(tmp_path / "here", engine).json("bundle", str(default_model), str(file), "-c", "512")
+    moved = Site(tmp_path / "there")
+    installed = moved.json("bundle", "install", str(file), "-y")
+    try:
+        words = installed["start"].split()
+        assert words[:3] == ["launcher", "up", "--locked"]
+        deployment = moved.json(*words[1:])  # up returns when the model has answered a token
+        assert deployment["model_path"].startswith(str(tmp_path / "there"))
+        assert deployment["engine_path"].startswith(str(tmp_path / "there"))
+    finally:
+        moved.type("stop", "--all")
+    assert made["manifest_sha256"] == read_bundle(file).manifest_sha256
+    again = moved.json("bundle", "install", str(file))  # its engine is here now: nothing is asked
+    assert again == installed
+
+
+def test_the_bill_of_materials_is_cyclonedx_and_names_every_part(made: Path):
+    schema = importlib.import_module("cyclonedx.schema")
+    validation = importlib.import_module("cyclonedx.validation.json")
+    bundle = read_bundle(made)
+    text = bundle.content(SBOM)
+    document = json.loads(text)
+    assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
+    files = {file.name: file.sha256 for file in bundle.manifest.files}
+    named = {part["bom-ref"]: part["hashes"][0]["content"] for part in document["components"]}
+    assert named == {name: files[name] for name in files if name == ENGINE or name.startswith("model/")}
+    validator = validation.JsonStrictValidator(schema.SchemaVersion.V1_6)
+    try:
+        assert validator.validate_str(text.decode()) is None
+    except ImportError:  # its extra json-validation
+        pytest.skip("the schema's validator is not installed (cyclonedx-python-lib[json-validation])")
+
+
+def test_a_program_is_not_installed_unasked(made: Path, elsewhere: Site):
+    code, _, err = elsewhere.type("bundle", "install", str(made))
+    assert code == 2
+    assert read_bundle(made).manifest.engine.sha256 in err
+    assert "-y, if its maker has this sha256" in err
+    assert elsewhere.visible() == []
+    assert read_engines(elsewhere.home / "cache/engines") == ()
+
+
+def remade(made: Path, target: Path, change: Callable[[dict[str, bytes], dict[str, Any]], None]) -> Path:
+    """A bundle with other contents whose manifest agrees with them."""
+    bundle = read_bundle(made)
+    contents = {name: b"".join(bundle.chunks(name)) for name in bundle.manifest.by_name}
+    with tarfile.open(made) as archive:
+        member = archive.extractfile("manifest.json")
+        assert member is not None
+        document = json.loads(member.read())
+    change(contents, document)
+    with target.open("a+b") as file:
+        writer = ArchiveWriter(file, lambda _: None)
+        for name, content in contents.items():
+            writer.add_bytes(name, content)
+        document["files"] = [
+            {"name": each.name, "size_bytes": each.size_bytes, "sha256": each.sha256} for each in writer.files
+        ]
+        document["engine"]["sha256"] = next(e.sha256 for e in writer.files if e.name == ENGINE)
+        writer.end(format_manifest(parse_manifest(json.dumps(document).encode())))
+    return target
+
+
+def with_flag(*flags: str) -> Callable[[dict[str, bytes], dict[str, Any]], None]:
+    def change(contents: dict[str, bytes], _: dict[str, Any]) -> None:
+        lock = json.loads(contents[LOCK])
+        lock["flags"] = list(flags)
+        contents[LOCK] = json.dumps(lock).encode()
+
+    return change
+
+
+def other_engine(contents: dict[str, bytes], document: dict[str, Any]) -> None:
+    lock = json.loads(contents[LOCK])
+    lock["engine"]["sha256"] = "f" * 64
+    contents[LOCK] = json.dumps(lock).encode()
+
+
+def other_model(contents: dict[str, bytes], _: dict[str, Any]) -> None:
+    name = next(name for name in contents if name.startswith("model/"))
+    contents[name] += b"more"
+
+
+def no_lock(contents: dict[str, bytes], _: dict[str, Any]) -> None:
+    contents[LOCK] = b"[1, 2]"
+
+
+def other_processor(_: dict[str, bytes], document: dict[str, Any]) -> None:
+    document["engine"]["isa"] = ["avx1024"]
+
+
+def no_archive(contents: dict[str, bytes], document: dict[str, Any]) -> None:
+    contents[ENGINE] = b"\x1f\x8b no archive"
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "code"),
+    [
+        (with_flag("--tools", "all"), "--tools", 2),
+        (with_flag("--rpc", "10.0.0.1:1"), "--rpc", 2),
+        (other_engine, "for other engine than the bundle has", 2),
+        (other_model, "for other files than the bundle has", 2),
+        (no_lock, "the lock in", 2),
+        (other_processor, "avx1024", 5),
+        (no_archive, "damaged", 2),
+    ],
+)
+def test_a_bundle_that_lies_is_refused_and_nothing_of_it_is_used(
+    made: Path, elsewhere: Site, tmp_path: Path, change: Any, words: str, code: int
+):
+    lying = remade(made, tmp_path / "lying", change)
+    ended, _, err = elsewhere.type("bundle", "install", str(lying), "-y")
+    assert words in err
+    assert ended == code, err
+    assert elsewhere.visible() == []
+    assert read_engines(elsewhere.home / "cache/engines") == ()
+
+
+def test_a_damaged_byte_is_found_and_the_rest_is_kept(made: Path, elsewhere: Site, tmp_path: Path):
+    damaged = tmp_path / "b"
+    shutil.copy(made, damaged)
+    offset = read_bundle(made).offsets["model/m-00002-of-00003.gguf"] + 1000
+    with damaged.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)
+        file.seek(offset)
+        file.write(bytes([byte[0] ^ 1]))
+    code, _, err = elsewhere.type("bundle", "install", str(damaged), "-y")
+    assert (code, "is damaged" in err) == (6, True), err
+    assert elsewhere.visible() == []
+    elsewhere.json("bundle", "install", str(made), "-y")
+    check_installed(elsewhere.visible()[0], made)
+
+
+def test_what_is_there_is_not_overwritten(made: Path, engine: Engine, model: Path, tmp_path: Path):
+    code, _, err = Site(tmp_path, engine).type("bundle", str(model), str(made))
+    assert (code, "is there already" in err) == (2, True)
+
+
+def killed_at(site: Site, seconds: float, *words: str) -> bool:
+    """Whether the command was killed, and not done before."""
+    process = site.start(*words)
+    try:
+        process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return True
+    return False
+
+
+@pytest.mark.timeout(900)
+def test_a_kill_at_any_moment_of_writing_leaves_nothing_half(engine: Engine, model: Path, tmp_path: Path):
+    site, file = Site(tmp_path / "home", engine), tmp_path / "m.bundle"
+    words = ("bundle", str(model), str(file), "-c", "512")
+    began = time.monotonic()
+    site.json(*words)
+    took = time.monotonic() - began
+    file.unlink()
+    killed = 0
+    for moment in range(MOMENTS):
+        killed += killed_at(site, took * (moment + 0.5) / MOMENTS, *words)
+        if file.exists():
+            check_whole(file)
+            file.unlink()
+    assert killed > MOMENTS // 3
+    site.json(*words)
+    check_whole(file)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "m.bundle"]
+
+
+@pytest.mark.timeout(900)
+def test_a_kill_at_any_moment_of_installing_leaves_nothing_half(made: Path, elsewhere: Site):
+    words = ("bundle", "install", str(made), "-y")
+    began = time.monotonic()
+    elsewhere.json(*words)
+    took = time.monotonic() - began
+    engines = elsewhere.home / "cache/engines"
+    killed = 0
+    for moment in range(MOMENTS):
+        for path in (*elsewhere.visible(), *(each.folder for each in read_engines(engines))):
+            shutil.rmtree(path)
+        killed += killed_at(elsewhere, took * (moment + 0.5) / MOMENTS, *words)
+        for folder in elsewhere.visible():
+            check_installed(folder, made)
+            assert read_engines(engines)  # a folder that is there has its engine
+        for each in read_engines(engines):
+            subprocess.run([each.path, "--version"], check=True, capture_output=True)
+    assert killed > MOMENTS // 3
+    elsewhere.json(*words)
+    [folder] = elsewhere.visible()
+    check_installed(folder, made)
+    left = [path.name for path in folder.parent.iterdir() if path.name.startswith(".")]
+    assert left == [".locks"]
