@@ -2,33 +2,104 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
-from launcher.deployment.address import check_start
-from launcher.deployment.install.export import (
-    Export,
-    Format,
-    compose_file,
-    kubernetes_manifest,
-    shell_script,
-    systemd_unit,
-)
+from launcher.commands.here import Here
+from launcher.commands.plan import plan as plan_model
+from launcher.commands.planned import PlanRequest, compile_argv, files_to_bring, fitting, started_with
+from launcher.deployment.address import check_exposure, check_start
+from launcher.deployment.install.containers import compose_file, kubernetes_manifest
+from launcher.deployment.install.export import Export, Format, shell_script, systemd_unit
 from launcher.deployment.install.systemd import InstalledUnit, has_bus, install_unit, uninstall_unit
-from launcher.deployment.record import Deployment
+from launcher.deployment.record import Deployment, deployment_name
 from launcher.deployment.records import name_or_only, require_record
+from launcher.deployment.supervisor.protect import memory_max
 from launcher.deployment.takedown import take_down
+from launcher.engine.find import read_engine
+from launcher.engine.flags.argv import Serving
+from launcher.engine.flags.help_text import Capabilities
+from launcher.engine.flags.taskset import split_taskset
+from launcher.errors import UsageError
+from launcher.gguf.file_names import shard_name
 from launcher.plan.amounts import HOST, RAM
 from launcher.system.settings import read_settings
 
-IMAGE = "llama.cpp:server"
+_BUILD = re.compile(r"b\d{4,6}")
+# Where containers see the files of a server, each under a number of its own: names may be the same.
+_MODELS = "/models"
 
 
-def export(name: str | None, format_: Format, image: str = IMAGE) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elsewhere:
+    """A machine that is not here: where its files will lie, and who asks its server."""
+
+    folder: str = "/srv/models"
+    port: int = 8080
+    host: str = "127.0.0.1"
+    api_key_file: str | None = None
+    name: str | None = None
+
+
+def export(name: str | None, format_: Format, image: str | None = None) -> str:
     """Write a deployment's server for elsewhere. Raises NotFound, UsageError."""
     folder = read_settings().deployments_dir
     entry = require_record(folder, name_or_only(folder, name))
-    server = _export_of(entry)
+    return _written(_export_of(entry), format_, image)
+
+
+def export_plan(
+    here: Here, request: PlanRequest, place: Elsewhere, format_: Format, image: str | None = None
+) -> str:
+    """Write the server that is planned for a machine that is not here. Raises DoesNotFit, UsageError."""
+    key = None if place.api_key_file is None else Path(place.api_key_file)
+    check_exposure(place.host, key)
+    planned = plan_model(here, request)
+    outcome, _ = fitting(planned)
+    located = files_to_bring(planned)
+    names = [PurePosixPath(shard.name).name for each in located for shard in each.model.shards]
+    doubled = next((each for each in names if names.count(each) > 1), None)
+    if doubled is not None:
+        raise UsageError(f"two files of the model are called {doubled}", hint="rename one of them")
+    there = [f"{place.folder.rstrip('/')}/{each}" for each in names]
+    firsts = [
+        Path(f"{place.folder.rstrip('/')}/{PurePosixPath(each.model.shards[0].name).name}")
+        for each in located
+    ]
+    serving = Serving(
+        host=place.host,
+        port=place.port,
+        model_id=planned.target.model_id,
+        model_path=str(firsts[0]),
+        api_key_file=place.api_key_file,
+    )
+    # its program is that machine's own
+    argv = compile_argv(replace(started_with(planned, firsts[1:]), engine=None), outcome, serving)
+    used = {row.where: row.used_bytes for row in outcome.ledger}
+    devices = outcome.placement.devices
+    ram = min(planned.machine.ram_total_bytes, planned.machine.ram_limit_bytes or 1 << 62)
+    inside = [(path, f"{_MODELS}/{PurePosixPath(path).name}") for path in there]
+    server = Export(
+        name=place.name or deployment_name(planned.target.model_id),
+        model_id=planned.target.model_id,
+        argv=argv,
+        port=place.port,
+        host_bytes=used.get(HOST, 0),
+        limit_bytes=memory_max(used.get(HOST, 0), ram, n_devices=len(devices)),
+        files=tuple(inside),
+        inside=tuple(inside),
+        devices=devices,
+        build=_build_of(planned.capabilities),
+        publish=place.host,
+        api_key_file=place.api_key_file,
+    )
+    return _written(server, format_, image)
+
+
+def _written(server: Export, format_: Format, image: str | None) -> str:
     match format_:
         case Format.SYSTEMD:
             return systemd_unit(server)
@@ -64,18 +135,65 @@ def _export_of(entry: Deployment, ready: tuple[str, ...] | None = None) -> Expor
     check_start(entry.argv)
     options = entry.options
     used = int(options.claim.get(RAM) or entry.planned_bytes.get(HOST) or 0)
-    devices = () if entry.plan is None else entry.plan.placement.devices
+    files, inside = _files_of(entry)
     return Export(
         name=entry.name,
         model_id=entry.model_id,
         argv=entry.argv,
-        model_folder=str(Path(entry.model_path).parent),
         port=entry.port,
         host_bytes=used,
         limit_bytes=options.memory_bytes,
-        n_cuda=sum(device.startswith("CUDA") for device in devices),
+        files=files,
+        inside=inside,
+        devices=() if entry.plan is None else entry.plan.placement.devices,
+        uuids=tuple(options.devices.items()),
+        build=_installed_build(Path(entry.engine_path)),
+        publish=entry.host,
+        user=f"{os.getuid()}:{os.getgid()}" if os.getuid() else None,
         api_key_file=entry.api_key_file,
         env=tuple(sorted(options.env.items())),
         secrets=options.secrets,
         ready=ready,
     )
+
+
+_Pairs = tuple[tuple[str, str], ...]
+
+
+def _files_of(entry: Deployment) -> tuple[_Pairs, _Pairs]:
+    """Return the files that a container has to see, and what the paths of the command line are inside.
+
+    The model, and what else the line names: companions, adapters, templates. Links are followed: what the
+    Hub's cache has under a name lies elsewhere.
+    """
+    words = split_taskset(entry.argv)[1][1:]
+    named = dict.fromkeys([entry.model_path, *(path for word in words for path in _paths_in(word))])
+    named.pop(entry.api_key_file or "", None)
+    files: list[tuple[str, str]] = []
+    inside: list[tuple[str, str]] = []
+    for number, path in enumerate(named):
+        first = PurePosixPath(path)
+        inside.append((path, f"{_MODELS}/{number}/{first.name}"))
+        shards = shard_name(first.name)
+        names = (first.name,) if shards is None else shards.all_names()
+        for name in names:
+            real = os.path.realpath(first.parent / name)
+            files.append((real, f"{_MODELS}/{number}/{name}"))
+    return tuple(files), tuple(inside)
+
+
+def _paths_in(word: str) -> list[str]:
+    # FILE, FILE:SCALE, or several of them by commas (common/arg.cpp)
+    pieces = [piece for part in word.split(",") for piece in (part, part.rpartition(":")[0])]
+    return [piece for piece in pieces if piece.startswith("/") and Path(piece).is_file()]
+
+
+def _installed_build(program: Path) -> str | None:
+    record = read_engine(program.resolve().parent)
+    version = record.build.version if record is not None and record.build is not None else ""
+    return version if _BUILD.fullmatch(version) else None
+
+
+def _build_of(known: Capabilities | None) -> str | None:
+    number = None if known is None else known.version.build
+    return f"b{number}" if number and number > 1 else None

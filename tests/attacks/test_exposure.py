@@ -15,11 +15,10 @@ from launcher.commands.install import export
 from launcher.commands.restart import restart
 from launcher.deployment.address import check_start
 from launcher.deployment.deploy import Request, bring_up
+from launcher.deployment.install.containers import compose_file, kubernetes_manifest
 from launcher.deployment.install.export import (
     Export,
     Format,
-    compose_file,
-    kubernetes_manifest,
     shell_script,
     systemd_unit,
 )
@@ -110,7 +109,6 @@ def an_export(*words: str, program: str = "/bin/echo") -> Export:
         name="m",
         model_id="m",
         argv=(program, *words),
-        model_folder="/",
         port=1,
         host_bytes=1,
         limit_bytes=None,

@@ -14,6 +14,8 @@ from pathlib import Path
 from launcher.errors import EngineFailed, NotFound
 
 _LIMIT_S = 60.0
+# Settings that systemd before 254 does not know and passes over.
+_PASSED_OVER = ("RestartSteps", "RestartMaxDelaySec")
 _LINGER = Path("/var/lib/systemd/linger")
 
 
@@ -76,7 +78,11 @@ def verify_unit(path: Path, *, system: bool) -> bool:
     with tempfile.TemporaryDirectory() as runtime:  # the user's manager needs a folder, and no bus
         env = {"XDG_RUNTIME_DIR": runtime, **os.environ}
         done = _run(analyze, scope, "--man=no", "verify", str(path), env=env)
-    complaints = [line for line in done.stderr.splitlines() if path.name in line]
+    complaints = [
+        line
+        for line in done.stderr.splitlines()
+        if path.name in line and not any(f"'{key}'" in line for key in _PASSED_OVER)
+    ]
     if complaints:
         raise EngineFailed(
             f"systemd refuses {path}: {complaints[0]}", hint="launcher export systemd NAME shows it"

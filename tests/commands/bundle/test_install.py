@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import json
@@ -243,33 +244,49 @@ def test_what_is_there_is_not_overwritten(made: Path, engine: Engine, model: Pat
     assert (code, "is there already" in err) == (2, True)
 
 
-def killed_at(site: Site, seconds: float, *words: str) -> bool:
-    """Whether the command was killed, and not done before."""
+def killed_when(site: Site, ready: Callable[[], bool], *words: str) -> bool:
+    """Kill the command with all its children once `ready`; False if it was done before."""
     process = site.start(*words)
-    try:
-        process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return True
+    while process.poll() is None:
+        if ready():
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            return True
+        time.sleep(0.0005)
+    process.communicate()
     return False
 
 
+def size_of(*files: Path) -> int:
+    total = 0
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):
+            total += file.stat().st_size
+    return total
+
+
 @pytest.mark.timeout(900)
-def test_a_kill_at_any_moment_of_writing_leaves_nothing_half(engine: Engine, model: Path, tmp_path: Path):
+def test_a_kill_at_any_moment_of_writing_leaves_nothing_half(
+    engine: Engine, model: Path, made: Path, tmp_path: Path
+):
     site, file = Site(tmp_path / "home", engine), tmp_path / "m.bundle"
     words = ("bundle", str(model), str(file), "-c", "512")
-    began = time.monotonic()
-    site.json(*words)
-    took = time.monotonic() - began
-    file.unlink()
+    partial, packed = file.with_name("m.bundle.part"), file.with_name("m.bundle.part.engine")
+    models = read_bundle(made).offsets[ENGINE]
+    moments: list[Callable[[], bool]] = [
+        lambda least=models * step // 14: size_of(partial) >= max(least, 1)  # type: ignore[misc]
+        for step in range(14)
+    ]
+    moments += [packed.exists, lambda: size_of(packed) > 1 << 20, lambda: size_of(packed) > 4 << 20]
+    moments += [lambda: size_of(partial) > models, lambda: size_of(partial) > models + 5000, file.exists]
+    assert len(moments) == MOMENTS
     killed = 0
-    for moment in range(MOMENTS):
-        killed += killed_at(site, took * (moment + 0.5) / MOMENTS, *words)
+    for ready in moments:
+        killed += killed_when(site, ready, *words)
         if file.exists():
             check_whole(file)
             file.unlink()
-    assert killed > MOMENTS // 3
+    assert killed >= MOMENTS // 2
     site.json(*words)
     check_whole(file)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "m.bundle"]
@@ -278,21 +295,35 @@ def test_a_kill_at_any_moment_of_writing_leaves_nothing_half(engine: Engine, mod
 @pytest.mark.timeout(900)
 def test_a_kill_at_any_moment_of_installing_leaves_nothing_half(made: Path, elsewhere: Site):
     words = ("bundle", "install", str(made), "-y")
-    began = time.monotonic()
-    elsewhere.json(*words)
-    took = time.monotonic() - began
-    engines = elsewhere.home / "cache/engines"
+    engines, bundles = elsewhere.home / "cache/engines", elsewhere.home / "cache/models/bundles"
+    bundle = read_bundle(made)
+    stage = bundles / f".install-{bundle.manifest.name}-{bundle.manifest_sha256[:8]}"
+    names = [file.name.removeprefix("model/") for file in bundle.manifest.files]
+    total = sum(file.size_bytes for file in bundle.manifest.files if file.name.startswith("model/"))
+    shards = [stage / name for name in names if name.endswith(".gguf")]
+    moments: list[Callable[[], bool]] = [
+        lambda least=total * step // 12: size_of(*shards) >= max(least, 1)  # type: ignore[misc]
+        for step in range(12)
+    ]
+    moments += [stage.exists, (stage / "launcher.lock").exists, (stage / ENGINE).exists]
+    moments += [(stage / SBOM).exists, lambda: any(engines.glob(".install-*"))]
+    moments += [
+        lambda: any(engines.glob(".install-*/unpacked/engine/llama-server")),
+        lambda: read_engines(engines) != (),
+        lambda: elsewhere.visible() != [],
+    ]
+    assert len(moments) == MOMENTS
     killed = 0
-    for moment in range(MOMENTS):
-        for path in (*elsewhere.visible(), *(each.folder for each in read_engines(engines))):
-            shutil.rmtree(path)
-        killed += killed_at(elsewhere, took * (moment + 0.5) / MOMENTS, *words)
+    for ready in moments:
+        killed += killed_when(elsewhere, ready, *words)
         for folder in elsewhere.visible():
             check_installed(folder, made)
             assert read_engines(engines)  # a folder that is there has its engine
         for each in read_engines(engines):
             subprocess.run([each.path, "--version"], check=True, capture_output=True)
-    assert killed > MOMENTS // 3
+        for path in (*elsewhere.visible(), *(each.folder for each in read_engines(engines))):
+            shutil.rmtree(path)
+    assert killed >= MOMENTS // 2
     elsewhere.json(*words)
     [folder] = elsewhere.visible()
     check_installed(folder, made)

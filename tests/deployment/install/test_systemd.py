@@ -21,7 +21,6 @@ PLAIN = Export(
     name="m",
     model_id="m",
     argv=(sys.executable, "-m", "/models/m.gguf"),
-    model_folder="/models",
     port=8123,
     host_bytes=10 << 30,
     limit_bytes=12 << 30,
