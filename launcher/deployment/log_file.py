@@ -30,6 +30,7 @@ def open_log(path: Path) -> int:
     try:
         os.write(descriptor, bytes(_SPACE_BYTES))  # a full disk still makes empty files
         os.ftruncate(descriptor, 0)
+        _clear(path)
         if os.path.lexists(path):
             _shift(path)
             path.replace(_previous(path, 1))
@@ -197,6 +198,14 @@ def _nth_last(block: bytes, n: int) -> int:
 
 def _previous(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name}.{number}")
+
+
+def _clear(path: Path) -> None:
+    # no file is renamed over a folder, nor a folder over a file: an empty one goes
+    for name in (path, *(_previous(path, number) for number in range(1, _N_OLD_LOGS + 1))):
+        if name.is_dir() and not name.is_symlink():
+            with contextlib.suppress(OSError):
+                name.rmdir()
 
 
 def _shift(path: Path) -> None:

@@ -13,7 +13,7 @@ from types import FrameType
 import pytest
 
 from launcher.deployment.history import HistoryEntry, Identity, append_entry, read_history
-from launcher.deployment.log_file import follow, head, read_from, tail
+from launcher.deployment.log_file import follow, head, open_log, read_from, tail
 from launcher.engine.find import Engine, read_engine
 from launcher.models.local import FileSource
 from launcher.models.saved import is_saved
@@ -122,6 +122,23 @@ def test_a_model_exchanged_for_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     assert not is_saved(tmp_path / "m.gguf")
     with pytest.raises(Exception, match="no regular file"):
         FileSource(tmp_path / "m.gguf", 100).read(0, 10)
+
+
+@pytest.mark.parametrize("ending", ["", ".1", ".2"])
+def test_a_folder_in_place_of_a_log_is_no_hindrance(tmp_path: Path, ending: str) -> None:
+    log = tmp_path / "a.log"
+    for _ in range(3):
+        os.close(open_log(log))
+    planted = tmp_path / f"a.log{ending}"
+    planted.unlink()
+    planted.mkdir()
+    for _ in range(4):
+        os.close(open_log(log))
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
+        "a.log",
+        "a.log.1",
+        "a.log.2",
+    ]
 
 
 def test_a_log_is_followed_in_pieces(tmp_path: Path) -> None:
