@@ -208,6 +208,7 @@ def _read_device(table: TomlTable, ram_bytes: int) -> Device:
         link=_read_link(table, device.link),
         compute_capability=table.optional_text("compute_capability") or device.compute_capability,
         driver=table.optional_text("driver"),
+        kernel_driver=table.optional_text("kernel_driver"),
         display=table.optional_flag("display"),
     )
     shared = shares(device, ram_bytes) if stated is None else stated

@@ -54,6 +54,7 @@ class Device:
     link: Link | None = None
     compute_capability: str | None = None
     driver: str | None = None
+    kernel_driver: str | None = None  # of an integrated GPU whose memory it decides: i915, xe
     display: bool | None = None
 
     @property

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from enum import StrEnum
 
 from launcher.machine.from_words import idle_available
 from launcher.machine.gpus import gpu_of
-from launcher.machine.machine import Backend, Device, Machine
+from launcher.machine.machine import Backend, Device, Machine, MemoryPool
 from launcher.units import GIB
 
 # Compute capabilities that only integrated GPUs have (NVIDIA's list of CUDA GPUs and of Jetson boards): TX1,
@@ -66,6 +67,34 @@ def shares_by_size(device: Device, ram_bytes: int) -> bool:
     return abs(device.total_bytes - ram_bytes) <= _TOLERANCE * ram_bytes
 
 
+def is_unclear(device: Device) -> bool:
+    """Tell if a GPU's name leaves open whether it has its own memory, as "AMD Radeon Graphics" does."""
+    is_amd = "AMD" in device.name or "Radeon" in device.name
+    named = gpu_of(device.name) is not None or _CARD_NAME.search(device.name) is not None
+    return is_amd and not named and not device.shares_host_memory
+
+
+# GPUs whose memory the kernel may put online as a NUMA node of the host (Grace Hopper and Grace Blackwell in
+# their default mode: NVIDIA Grace Hopper tuning guide, "coherent memory"). It is in MemTotal then.
+_COHERENT = re.compile(r"\bG[BH][23]00\b")
+_NODE_TOLERANCE = 0.1  # between a GPU's total and its node's: what driver and firmware keep
+
+
+def gpu_nodes(nodes: Sequence[MemoryPool], devices: Sequence[Device]) -> tuple[MemoryPool, ...]:
+    """Return the NUMA nodes that are the memory of such GPUs: they have no CPUs and a GPU's size."""
+    left = [node for node in nodes if not node.cpus]
+    found = []
+    for device in devices:
+        if device.backend is not Backend.CUDA or not _COHERENT.search(device.name):
+            continue
+        gap = _NODE_TOLERANCE * device.total_bytes
+        node = next((node for node in left if abs(node.total_bytes - device.total_bytes) <= gap), None)
+        if node is not None:
+            left.remove(node)
+            found.append(node)
+    return tuple(found)
+
+
 def shares(device: Device, ram_bytes: int) -> bool:
     """Return True if a device of a host with `ram_bytes` has the host's memory, as far as can be told."""
     by_kind = shares_by_kind(device.backend, device.name, device.compute_capability)
@@ -85,11 +114,13 @@ def charge_of(device: Device) -> Charge:
     # amdgpu: pages come from ttm_pool_alloc_page (Linux, drivers/gpu/drm/ttm/ttm_pool.c), alloc_pages_node
     # without __GFP_ACCOUNT: not charged (patches that would are discussed on dri-devel since 2025).
     # i915: pages are shmem's (gem/i915_gem_shmem.c), charged to who touches them first
-    # (Documentation/admin-guide/cgroup-v2.rst, Memory Ownership). xe has TTM's like amdgpu, but the two
-    # cannot be told apart by the engine's list: the tighter rule holds.
+    # (Documentation/admin-guide/cgroup-v2.rst, Memory Ownership). xe has TTM's like amdgpu (xe_bo.c,
+    # xe_ttm_tt_populate). Where sysfs does not tell which of the two it is, the tighter rule holds.
     # llvmpipe: memory of the process itself.
     # NVIDIA: nvidia.ko allocates without __GFP_ACCOUNT (nv-vm.c, nv_compute_gfp_mask), nvidia-uvm with it.
     if "AMD" in device.name or "Radeon" in device.name:
+        return Charge.HOST
+    if "Intel" in device.name and device.kernel_driver == "xe":
         return Charge.HOST
     return Charge.CGROUP if "Intel" in device.name or "llvmpipe" in device.name else Charge.UNKNOWN
 

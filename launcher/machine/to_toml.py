@@ -93,6 +93,7 @@ def _device_table(device: Device, ram_bytes: int) -> dict[str, object]:
             **link,
             "compute_capability": device.compute_capability,
             "driver": device.driver,
+            "kernel_driver": device.kernel_driver,
             "display": device.display,
         }
     )

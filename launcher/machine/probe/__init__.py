@@ -8,6 +8,7 @@ proc_files.py   read /proc and /sys
 nvidia.py       which NVIDIA GPUs CUDA will show
 nvml.py         read the NVIDIA driver's library
 amd.py          AMD GPUs, from sysfs
+intel.py        the driver of Intel's integrated GPU, from sysfs
 apple.py        Apple silicon, from sysctl
 device_list.py  the devices that llama-server lists
 vram_in_use.py  GPU memory in use

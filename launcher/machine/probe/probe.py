@@ -16,15 +16,22 @@ from launcher.machine.machine import MAX_DEVICES, Backend, Device, DevicesAndNot
 from launcher.machine.probe.amd import AmdCard, amd_devices, note_gtt_limit, read_cards, rocm_uuid
 from launcher.machine.probe.apple import read_apple, read_sysctl
 from launcher.machine.probe.host import Host, read_host, read_store
+from launcher.machine.probe.intel import read_intel_driver
 from launcher.machine.probe.nvidia import CUDA_VARIABLES, cuda_devices
 from launcher.machine.probe.nvml import read_nvidia
 from launcher.machine.probe.proc_files import KernelFiles
-from launcher.machine.shared_memory import shares_by_size
+from launcher.machine.shared_memory import gpu_nodes, is_unclear, shares_by_size
 from launcher.units import format_bytes
 
 # How far two drivers' totals of one card may differ: CUDA leaves out the driver's reserve (1.9 % of a 3090,
 # see launcher.machine.gpus), Vulkan counts its own heaps.
 _TOLERANCE = 0.05
+
+
+_UNREADABLE = (
+    "amdgpu's files in /sys/class/drm do not tell whether it has memory of its own, so it is counted as a "
+    "part of the host's"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +41,8 @@ class DriverReport:
     devices: tuple[Device, ...] = ()  # under the names llama.cpp would give them
     all_nvidia: tuple[Device, ...] = ()  # with those that CUDA_VISIBLE_DEVICES hides: Vulkan shows them too
     cards: tuple[AmdCard, ...] = ()
+    asks_sysfs: bool = True  # Linux
+    intel_driver: str | None = None  # of the integrated GPU
     notes: tuple[str, ...] = ()
 
 
@@ -64,6 +73,7 @@ def machine_of(hardware: Hardware, engine_devices: tuple[Device, ...] | None) ->
     """Combine the hardware with the engine's device list (`parse_device_list`), None without an engine."""
     host, drivers = hardware.host, hardware.drivers
     devices, device_notes = choose_devices(drivers, engine_devices, host.ram_total_bytes)
+    host = _without_gpu_memory(host, (*drivers.all_nvidia, *devices))
     return Machine(
         os=sys.platform,
         arch=platform.machine(),
@@ -79,10 +89,38 @@ def machine_of(hardware: Hardware, engine_devices: tuple[Device, ...] | None) ->
     )
 
 
+def _without_gpu_memory(host: Host, devices: Sequence[Device]) -> Host:
+    """Return the host without the memory of GPUs that the kernel counts as its own."""
+    unique = {device.uuid or device.id: device for device in devices}
+    nodes = gpu_nodes(host.nodes, tuple(unique.values()))
+    if not nodes:
+        return host
+    total = sum(node.total_bytes for node in nodes)
+    free = sum(node.free_bytes or 0 for node in nodes)
+    whole = host.host_available_bytes
+    named = ", ".join(f"{node.node} ({format_bytes(node.total_bytes)})" for node in nodes)
+    one = len(nodes) == 1
+    note = (
+        f"NUMA node{'s' * (not one)} {named} {'is' if one else 'are'} the memory of "
+        f"{'a GPU' if one else 'GPUs'}, which the kernel counts as RAM: two pools, and not RAM here"
+    )
+    return replace(
+        host,
+        ram_total_bytes=host.ram_total_bytes - total,
+        # within a limit, what is available may be RAM alone
+        ram_available_bytes=max(host.ram_available_bytes - free, 0)
+        if whole is None
+        else min(host.ram_available_bytes, max(whole - free, 0)),
+        host_available_bytes=None if whole is None else max(whole - free, 0),
+        nodes=tuple(node for node in host.nodes if node not in nodes),
+        notes=(*host.notes, note),
+    )
+
+
 def _read_drivers(files: KernelFiles, host: Host, env: Mapping[str, str]) -> DriverReport:
     if sys.platform == "darwin":
         devices, notes = read_apple(read_sysctl(), host.ram_available_bytes)
-        return DriverReport(devices=devices, notes=notes)
+        return DriverReport(devices=devices, notes=notes, asks_sysfs=False)
     reading = read_nvidia()
     variables = {name: env[name] for name in CUDA_VARIABLES if name in env}
     ram = (host.ram_total_bytes, host.ram_available_bytes)
@@ -97,6 +135,7 @@ def _read_drivers(files: KernelFiles, host: Host, env: Mapping[str, str]) -> Dri
         devices=nvidia + amd,
         all_nvidia=everything,
         cards=cards,
+        intel_driver=read_intel_driver(files),
         notes=(*nvidia_notes, *driverless, *amd_notes, *note_gtt_limit(files, cards)),
     )
 
@@ -176,6 +215,14 @@ def _complete(drivers: DriverReport, engine_devices: Sequence[Device]) -> Device
         elif card is not None:
             cards[device.backend].remove(card)
             filled = _with_card(device, card)
+        elif is_unclear(device) and not drivers.cards and drivers.asks_sysfs:
+            filled = replace(device, shares_host_memory=True)
+            notes.append(
+                f"{device.id} ({device.name}): {_UNREADABLE}; if it is its own, there are up to "
+                f"{format_bytes(device.total_bytes)} more"
+            )
+        elif "Intel" in device.name and device.shares_host_memory:
+            filled = replace(device, kernel_driver=drivers.intel_driver)
         else:
             filled = device
         devices.append(filled)

@@ -3,7 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from launcher.machine.from_toml import parse_machine
-from launcher.machine.machine import Backend, Device
+from launcher.machine.machine import Backend, Device, Machine
 from launcher.machine.probe.amd import amd_devices, read_cards
 from launcher.machine.probe.device_list import parse_device_list
 from launcher.machine.probe.nvidia import NvidiaReading, cuda_devices
@@ -15,6 +15,7 @@ from launcher.machine.probe.probe import (
     read_hardware,
 )
 from launcher.machine.probe.proc_files import KernelFiles
+from launcher.machine.shared_memory import Charge, charge_of
 from launcher.machine.to_toml import format_machine
 from launcher.units import GIB, MIB
 from tests.machine.probe.records import EIGHT_H100, RTX_3060, RTX_3090
@@ -190,3 +191,66 @@ def test_a_gpu_without_a_driver_is_noted(tmp_path: Path) -> None:
     )
     assert note_missing_driver(files)[0].startswith("1 NVIDIA GPU on the PCI bus")
     assert note_missing_driver(KernelFiles(root=tmp_path / "x")) == ()
+
+
+def test_intels_driver_says_whose_memory_the_gpu_takes() -> None:
+    lines = listed("Vulkan0: Intel(R) Graphics (LNL) (16000 MiB, 15000 MiB free)")
+    for driver, charge in (("xe", Charge.HOST), ("i915", Charge.CGROUP), (None, Charge.CGROUP)):
+        (device,), _ = choose_devices(DriverReport(intel_driver=driver), lines)
+        assert device.kernel_driver == driver
+        assert charge_of(device) is charge
+
+
+def test_an_amd_gpu_of_which_sysfs_tells_nothing_is_counted_in_the_hosts_memory() -> None:
+    """An APU is called like that by ROCm; as a card of its own its 96 GiB would be counted besides the RAM."""
+    lines = listed("ROCm0: AMD Radeon Graphics (98304 MiB, 98000 MiB free)")
+    (device,), (note,) = choose_devices(DriverReport(), lines, 128 * GIB)
+    assert device.shares_host_memory
+    assert "do not tell whether it has memory of its own" in note
+    assert note.endswith("if it is its own, there are up to 96.0 GiB more")
+
+
+def test_a_card_by_its_name_needs_no_sysfs() -> None:
+    lines = listed("ROCm0: AMD Radeon RX 7900 XTX (24560 MiB, 24000 MiB free)")
+    (device,), notes = choose_devices(DriverReport(), lines, 128 * GIB)
+    assert (device.shares_host_memory, notes) == (False, ())
+
+
+def test_sysfs_knows_a_card_of_a_plain_name(tmp_path: Path) -> None:
+    cards = read_cards(plant(tmp_path, "amd_7900xtx_and_raphael.txt"))
+    lines = listed("ROCm0: AMD Radeon Graphics (24560 MiB, 24000 MiB free)")
+    (device,), _ = choose_devices(DriverReport(cards=cards), lines, 128 * GIB)
+    assert not device.shares_host_memory
+
+
+NODE = "/sys/devices/system/node/node"
+
+
+def grace_hopper(tmp_path: Path, hbm_gib: int = 94) -> Machine:
+    """A GH200: 480 GiB of LPDDR, and the HBM as a node without CPUs, both in MemTotal."""
+    kib = {0: (480 * GIB // 1024, 400 * GIB // 1024), 1: (hbm_gib * GIB // 1024, 93 * GIB // 1024)}
+    files = {
+        "/proc/meminfo": f"MemTotal: {sum(total for total, _ in kib.values())} kB\n"
+        f"MemAvailable: {sum(free for _, free in kib.values())} kB\n",
+        f"{NODE}0/cpulist": "0-71",
+        f"{NODE}1/cpulist": "",
+    }
+    for node, (total, free) in kib.items():
+        files[f"{NODE}{node}/meminfo"] = f"Node {node} MemTotal: {total} kB\nNode {node} MemFree: {free} kB\n"
+    hardware = read_hardware(tmp_path, os.environ, plant(tmp_path, **files))
+    lines = listed("CUDA0: NVIDIA GH200 480GB (96768 MiB, 96000 MiB free)")
+    return machine_of(replace(hardware, drivers=DriverReport()), lines)
+
+
+def test_coherent_memory_is_two_pools_and_not_one(tmp_path: Path) -> None:
+    machine = grace_hopper(tmp_path)
+    (gpu,) = machine.devices
+    assert not gpu.shares_host_memory
+    assert machine.ram_total_bytes == 480 * GIB
+    assert machine.ram_available_bytes == 400 * GIB
+    assert [node.node for node in machine.nodes] == [0]
+    assert any("NUMA node 1 (94.0 GiB) is the memory of a GPU" in note for note in machine.notes)
+
+
+def test_a_node_of_another_size_is_memory_of_the_host(tmp_path: Path) -> None:
+    assert grace_hopper(tmp_path, hbm_gib=256).ram_total_bytes == (480 + 256) * GIB
