@@ -46,6 +46,8 @@ class EngineLoad:
     # MiB of allocations whose kind is not known yet
     pending: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     tail: list[str] = field(default_factory=list)
+    # MiB of compute that the newest context has reserved; reserved again, they are replaced
+    reserved: dict[str, float] = field(default_factory=dict)
 
 
 def software_gpus(count: int) -> tuple[Device, ...]:
@@ -93,10 +95,12 @@ def load_with_engine(
     old_flags: bool = False,
     timeout_s: float = 120,
     companion_flags: Sequence[str] = (),
+    last: str = "initializing, n_slots",
 ) -> EngineLoad:
     """Start llama-server, read its log until the model is loaded, and end it.
 
-    `old_flags` is for engines before `--load-mode`. `companion_flags` load more than the model.
+    `old_flags` is for engines before `--load-mode`. `companion_flags` load more than the model; then the log
+    is read to the line `last`.
     """
     # without companions the log is read up to `reserve took`; a projector's compute is reserved later, in the
     # warm-up
@@ -116,7 +120,7 @@ def load_with_engine(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     try:
-        return _read_load(process, timeout_s, "initializing, n_slots" if companion_flags else "reserve took")
+        return _read_load(process, timeout_s, last if companion_flags else "reserve took")
     finally:
         process.kill()
         process.wait()
@@ -162,6 +166,7 @@ def _note(load: EngineLoad, line: str) -> None:
             _divide(load, kind, float(match[3]))
         else:
             load.mib[match[1], kind] += float(match[3])
+            _replace_reserved(load, line, match[1], kind)
     elif "graph" in line and (match := _SPLITS.search(line)):
         load.splits = (int(match[1]), int(match[2] or match[3] or match[1]))
     elif match := _PROJECTOR.search(line):
@@ -169,6 +174,14 @@ def _note(load: EngineLoad, line: str) -> None:
             load.projector = match[1]
         else:
             load.mib[load.projector, "weights"] += float(match[2])
+
+
+def _replace_reserved(load: EngineLoad, line: str, name: str, kind: str) -> None:
+    if kind == "output":
+        load.reserved.clear()  # another context begins
+    elif "sched_reserve:" in line:
+        load.mib[name, kind] -= load.reserved.get(name, 0.0)
+        load.reserved[name] = float(line.rsplit("=", 1)[1].split(maxsplit=1)[0])
 
 
 def _divide(load: EngineLoad, kind: str, logged: float) -> None:
