@@ -178,12 +178,14 @@ def _basis(amount: Amount) -> str:
 
 def _choice(choice: Choice | None) -> dict[str, Any]:
     if choice is None:
-        return {"alternatives": [], "options": [], "prices": [], "simulations": None}
+        return {"alternatives": [], "options": [], "prices": [], "speculation": None, "simulations": None}
     return {
         "alternatives": [asdict(quant) for quant in choice.rejected],  # quants that were not taken
         # Plans that no other beats in both quality and turn time.
         "options": [asdict(option) for option in choice.options],
         "prices": [asdict(change) for change in choice.changes],  # changes to the plan
+        # MTP blocks of the model: what drafts by them take and bring
+        "speculation": None if choice.speculation is None else asdict(choice.speculation),
         "simulations": choice.n_simulations,  # questions to the simulator, at most 8
     }
 

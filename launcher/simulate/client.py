@@ -109,7 +109,7 @@ class SimulatorPool:
         draft: Oracle | None = None,  # noqa: ARG002 - its file is here
     ) -> DraftAnswer | Refusal:
         """Return what a draft context takes beside its main one; both models are files that are here."""
-        reply = self._ask(question.devices, {"draft": to_json(question)})
+        reply = self._ask(question.devices, {"draft": to_json(question)}, n_simulations=2)
         return reply if isinstance(reply, Refusal) else draft_answer_from(reply)
 
     def simulate_projector(self, question: ProjectorQuestion) -> ProjectorAnswer | Refusal:
@@ -163,7 +163,8 @@ class SimulatorPool:
     def _worker_for(self, devices: tuple[Device, ...]) -> _Worker | Refusal:
         """Return the worker of this machine shape, started if need be."""
         worker = self._workers.pop(devices, None)  # put back below: the dict is in order of use
-        if worker is not None and not worker.is_alive:  # ended from outside while it was idle
+        # ended from outside while it was idle, or full of what earlier questions left behind
+        if worker is not None and (not worker.is_alive or worker.limits.is_spent):
             worker.end()
             worker = None
         if worker is None:

@@ -14,7 +14,8 @@ MOST_RESIDENT_BYTES = 160 * MIB
 _MOST_COMPUTING_S = 3.0
 _MOST_STARTS = 15.0  # on a slow machine: so many times what this worker took to start
 # `--fit` simulates once for each placement that it tries: so many times the computing, and twice the memory,
-# because what one load leaves behind is in the way of the next.
+# because what one load leaves behind is in the way of the next. A draft context is simulated with its main
+# one: two simulations.
 MOST_TRIALS = 40
 WATCH_S = 0.02  # between two looks
 
@@ -44,6 +45,11 @@ class Limits:
     def started(self) -> None:
         """Take what the worker has computed so far as the measure of this machine."""
         self._most_computing_s = max(_MOST_COMPUTING_S, _MOST_STARTS * self._cost().computing_s)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether so little memory is left that the next question should have another worker."""
+        return self._cost().resident_bytes > self._most_bytes * 3 // 4
 
     def overrun(self) -> str | None:
         """Say which limit is exceeded; None if none is."""

@@ -95,12 +95,12 @@ def load_with_engine(
     old_flags: bool = False,
     timeout_s: float = 120,
     companion_flags: Sequence[str] = (),
-    last: str = "initializing, n_slots",
+    n_reserved: int = 0,
 ) -> EngineLoad:
     """Start llama-server, read its log until the model is loaded, and end it.
 
-    `old_flags` is for engines before `--load-mode`. `companion_flags` load more than the model; then the log
-    is read to the line `last`.
+    `old_flags` is for engines before `--load-mode`. `companion_flags` load more than the model; the log is then
+    read until all is initialized, or until graphs have been reserved so many times (`n_reserved`).
     """
     # without companions the log is read up to `reserve took`; a projector's compute is reserved later, in the
     # warm-up
@@ -120,7 +120,8 @@ def load_with_engine(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     try:
-        return _read_load(process, timeout_s, last if companion_flags else "reserve took")
+        last = "initializing, n_slots" if companion_flags and not n_reserved else "reserve took"
+        return _read_load(process, timeout_s, last, max(n_reserved, 1))
     finally:
         process.kill()
         process.wait()
@@ -137,7 +138,7 @@ def _allocation_log() -> Path:
     return library
 
 
-def _read_load(process: subprocess.Popen[bytes], timeout_s: float, last: str) -> EngineLoad:
+def _read_load(process: subprocess.Popen[bytes], timeout_s: float, last: str, count: int) -> EngineLoad:
     load = EngineLoad()
     deadline = time.monotonic() + timeout_s
     assert process.stdout is not None
@@ -149,7 +150,8 @@ def _read_load(process: subprocess.Popen[bytes], timeout_s: float, last: str) ->
             *lines, pending = (pending + data).split(b"\n")
             for line in lines:
                 _note(load, line.decode(errors="replace"))
-                if last.encode() in line:
+                count -= last.encode() in line
+                if count == 0:
                     return load
             if not data:
                 break

@@ -53,6 +53,12 @@ def _seconds(stage: Stage, depth: int, laws: Laws) -> float:
     return stage.read_bytes / weight_rate(processor, laws) + cache + stage.n_layers * factors.layer_s
 
 
+def compute_seconds(stage: Stage, laws: Laws = LAWS) -> float:
+    """Return the seconds that a host's cores need to unpack the weights of one token."""
+    cores = max(stage.processor.cores, 1)
+    return stage.read_bytes / (socket_share(stage.processor, laws) * cores * CORE_RATE)
+
+
 def weight_rate(processor: Processor, laws: Laws = LAWS) -> float:
     """Return the bytes/s at which a processor gets through weights."""
     reached = processor.bandwidth * laws.of(processor.family).weights

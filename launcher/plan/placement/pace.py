@@ -12,7 +12,7 @@ from launcher.plan.forecast.processors import Processor, processor_of
 from launcher.plan.forecast.turn import Forecast, Turn, forecast_turn
 from launcher.plan.memory.kv import Caches, size_caches
 from launcher.plan.memory.ledger import Demand, Spread, part_bytes, spread_out
-from launcher.plan.memory.weights import Weights
+from launcher.plan.memory.weights import LayerWeights, Weights
 from launcher.plan.modes import CacheType, is_quantised
 from launcher.plan.parameters import ContextParameters
 from launcher.plan.plan import Placement
@@ -37,6 +37,40 @@ def stages_of(demand: Demand, placement: Placement, machine: Machine, host: Proc
         for index, name in enumerate(placement.devices)
     ]
     return (*stages, _host_stage(demand, spread, host, streamed))
+
+
+def mtp_stages(demand: Demand, placement: Placement, machine: Machine, host: Processor) -> tuple[Stage, ...]:
+    """Return the stage of one pass through the MTP blocks and the output layer, where the last block is.
+
+    `demand` has the blocks' weights.
+    """
+    architecture, weights, used = demand.architecture, demand.weights, _used_share(demand.architecture)
+    by_id = {device.id: device for device in machine.devices}
+    processor = processor_of(by_id[placement.devices[-1]]) if placement.n_gpu_layers else host
+    layers = weights.layers[architecture.n_main :]
+    dense = sum(layer.dense_bytes for layer in layers) + weights.tied_bytes
+    experts = sum(layer.expert_bytes for layer in layers)
+    head = architecture.n_embd_head_k + architecture.n_embd_head_v
+    cache = sum(architecture.n_head_kv[architecture.n_main :]) * head * 2  # bytes of f16
+    return (
+        Stage(
+            processor=processor,
+            n_layers=len(layers),
+            read_bytes=dense + experts * used,
+            held_bytes=dense + experts,
+            flops=0.0,
+            kv_bytes=float(cache),
+            latent=architecture.is_mla,
+            expert_share=used,
+        ),
+    )
+
+
+def without_mtp(demand: Demand) -> Demand:
+    """Return the demand with empty MTP blocks: the model's own tokens do not pass through them."""
+    n_main, layers = demand.architecture.n_main, demand.weights.layers
+    empty = (LayerWeights(),) * (len(layers) - 1 - n_main)
+    return replace(demand, weights=replace(demand.weights, layers=(*layers[:n_main], *empty, layers[-1])))
 
 
 def _used_share(architecture: Architecture) -> float:

@@ -11,6 +11,7 @@ rejected.py      why the others were not taken
 rescue.py        plan again after running out of memory
 search.py        the search
 shortfall.py     what is missing where
+speculation.py   whether a model's MTP blocks pay
 task.py          what a search is given
 verify.py        check an arrangement by simulation
 """

@@ -37,6 +37,23 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Speculation:
+    """What drafts by the model's own MTP blocks take and bring."""
+
+    flags: str  # llama-server's, that ask for it
+    used: bool  # the plan drafts so
+    fits: bool  # at the plan's context
+    pays: bool
+    n_draft: int  # tokens drafted at once
+    acceptance: float  # the part of drafts that is taken to be right
+    memory_bytes: int  # that it takes, in all places
+    ctx_tokens: int  # of context that the same memory would hold
+    decode_tps: float | None  # with it
+    plain_tps: float  # without it
+    text: str  # a sentence with the numbers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """A plan, or else the shortfall of the quant that lacks least."""
 
@@ -45,4 +62,5 @@ class Choice:
     rejected: tuple[Alternative, ...]  # the other quants
     options: tuple[Alternative, ...] = ()  # the plans that no other beats in both quality and turn time
     changes: tuple[Change, ...] = ()
+    speculation: Speculation | None = None  # of a model with MTP blocks
     n_simulations: int = 0

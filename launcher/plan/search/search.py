@@ -12,7 +12,7 @@ from launcher.plan.placement.arrange import Arrangement
 from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.search.candidates import PlanCandidate, candidate_of
 from launcher.plan.search.changes import evaluate_changes
-from launcher.plan.search.choice import Choice
+from launcher.plan.search.choice import Choice, Speculation
 from launcher.plan.search.compose import compose
 from launcher.plan.search.preference import describe_preference, order_by_preference, pareto_front
 from launcher.plan.search.quant_search import QuantSearch
@@ -26,6 +26,7 @@ from launcher.plan.search.rejected import (
     shortfall_by_simulation,
     shortfall_of_speed,
 )
+from launcher.plan.search.speculation import evaluate_mtp
 from launcher.plan.search.task import Offer, Task
 from launcher.plan.search.verify import MOST_SIMULATIONS, SimulationBudget, Verdict, verify
 from launcher.plan.workload import Prefer
@@ -62,12 +63,14 @@ def search(offers: Iterable[Offer], task: Task) -> Choice:
         if isinstance(plan, Verdict):
             refuted.append((candidate, plan))
             continue
+        speculation = evaluate_mtp(candidate)
         return Choice(
-            plan=_with_reasons(plan, offer, candidate, preferred),
+            plan=_with_reasons(plan, offer, candidate, preferred, speculation),
             shortfall=None,
             rejected=reject_others(searched, candidate, preferred, task),
             options=tuple(as_alternative(other, "") for other in pareto_front(preferred)),
             changes=evaluate_changes(candidate),
+            speculation=speculation,
             n_simulations=budget.spent,
         )
     if refuted:
@@ -187,7 +190,11 @@ def _without_plan(
 
 
 def _with_reasons(
-    plan: Plan, offer: Offer, candidate: PlanCandidate, preferred: Sequence[PlanCandidate]
+    plan: Plan,
+    offer: Offer,
+    candidate: PlanCandidate,
+    preferred: Sequence[PlanCandidate],
+    speculation: Speculation | None,
 ) -> Plan:
     others = [other for other in preferred if other.rank[0] != candidate.rank[0]]
     n_quants = len({other.rank[0] for other in preferred})
@@ -199,4 +206,6 @@ def _with_reasons(
             f"predicted {speed.low:.1f}-{speed.high:.1f} tokens/s and {turn.low:.0f}-{turn.high:.0f} s "
             f"for a turn of {plan.forecast.turn}; {'; '.join(plan.forecast.assumptions)}"
         )
+    if speculation is not None:
+        reasons.append(speculation.text)
     return replace(plan, reasons=(*offer.notes, *plan.reasons, *reasons))
