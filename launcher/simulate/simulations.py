@@ -118,9 +118,12 @@ class Simulations:
 
     def fit(self, question: FitQuestion) -> Fitted | Refusal:
         """Return what llama-server's `--fit` would make of a line."""
-        return self._answer(
+        silence = self._silence
+        fitted = self._answer(
             lambda: self._fit_key(question), fitted_from, lambda simulators: simulators.fit(question)
         )
+        self._silence = silence  # many simulations took too long: a single one may do
+        return fitted
 
     def close(self) -> None:
         if self._simulators is not None:
