@@ -22,5 +22,5 @@ serve.py          serve
 keys.py           keys add, keys ls, keys rm
 running/          the commands about what is up
 doctor.py         doctor
-engine.py         engine install, build, list, info, use, update, rollback, rm
+engine.py         engine install, build, list, info, use, update, rollback, compare, rm
 """

@@ -8,6 +8,7 @@ import typer
 
 from launcher.cli.here import here_with_progress
 from launcher.cli.options.bundles import EngineOptions
+from launcher.cli.options.single import Ref
 from launcher.cli.show.output import Output
 from launcher.machine.machine import Backend
 
@@ -114,6 +115,21 @@ def update(
     if done.before is not None and done.before.folder != done.engine.folder:
         out.say("back to the one before: launcher engine rollback")
     out.show(done.engine, render_built_engines((done.engine,)))
+
+
+def compare(
+    before: Annotated[str, typer.Argument(metavar="A", help="An engine, as engine list names it.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    ref: Ref,
+    out: Output,
+) -> None:
+    """Show two engines side by side: flags gained and lost, and the memory that a model takes."""
+    from launcher.cli.show.engines import comparison_json, render_comparison
+    from launcher.commands.engine_compare import compare as compare_engines
+
+    with here_with_progress(out) as here:
+        found = compare_engines(here, before, after, ref)
+    out.show(comparison_json(found), render_comparison(found))
 
 
 def rollback(out: Output) -> None:

@@ -86,6 +86,7 @@ _GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
             "info": engine.info,
             "use": engine.use,
             "update": engine.update,
+            "compare": engine.compare,
             "rollback": engine.rollback,
             "rm": engine.rm,
         },

@@ -16,7 +16,7 @@ from launcher.deployment.records import (
     records_unwritable,
     state_path,
 )
-from launcher.deployment.supervisor.ready import LoadFailed, failure
+from launcher.deployment.supervisor.ready import LoadFailed, failure, naming_engine
 from launcher.engine.log.cause import Cause, CauseKind
 from launcher.errors import EngineFailed, TryAgain
 from launcher.progress import OnProgress, Step
@@ -59,7 +59,7 @@ def await_ready(folder: Path, name: str, supervisor: ProcessId, on_progress: OnP
 
 def explain_end(entry: Deployment) -> EngineFailed:
     if entry.phase is Phase.FAILED and entry.failure is not None:
-        return LoadFailed(entry.name, entry.failure)
+        return LoadFailed(entry.name, naming_engine(entry, entry.failure))
     if entry.supervisor is None:
         return failure(entry)  # the log tells
     sentence = f"its supervisor (pid {entry.supervisor.pid}) was killed, and llama-server with it"

@@ -104,5 +104,5 @@ def _shortened(value: object) -> str:
 def _unknown(name: str) -> BadGguf:
     return BadGguf(
         f"unknown model architecture {quoted(name)} (llama.cpp {COMMIT})",
-        hint="use a newer engine: --engine PATH, or look for another file of this model",
+        hint="launcher engine update takes a newer engine; or look for another file of this model",
     )

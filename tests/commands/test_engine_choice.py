@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,16 +12,19 @@ import pytest
 
 from launcher.commands import engine as engines
 from launcher.commands.engine_choice import build, list_engines, remove, rollback, update, use
+from launcher.commands.engine_compare import compare
 from launcher.commands.engine_trial import answers
 from launcher.commands.here import Here, here_with
 from launcher.engine.default import read_default, write_default
 from launcher.engine.find import RECORD, RECORD_FORMAT, BuildRecord, Engine, EngineSource, Origin, find_engine
 from launcher.engine.host_cpu import host_cpu
 from launcher.engine.pinned import LLAMA_CPP
-from launcher.errors import EngineFailed, NotFound, TryAgain, UsageError
+from launcher.errors import EngineFailed, LauncherError, NotFound, TryAgain, UsageError
 from launcher.machine.machine import Backend
+from tests.conftest import SETTINGS, missing
 from tests.engine.sources.archives import RUNS, TAG, engine_archive
 from tests.fakes.releases import Releases, serve_releases
+from tests.fetched import other_engine
 
 BUILT = BuildRecord(
     key="0.3.36-cpu-00000000",
@@ -168,3 +172,26 @@ def test_a_trial_says_why_a_real_engine_did_not_load(engine: Engine, tmp_path: P
     (tmp_path / "model.gguf").write_bytes(b"GGUF" + bytes(64))
     with pytest.raises(EngineFailed, match="it ended with status 1 while it loaded the model: "):
         answers(engine, tmp_path / "model.gguf")
+
+
+@pytest.mark.engine
+def test_a_real_engine_beside_another_of_another_commit(engine: Engine, here: Here) -> None:
+    try:
+        other = other_engine(SETTINGS.cache_dir).parent
+    except LauncherError as error:
+        raise missing(f"the engine of another commit cannot be had: {error.message}") from error
+    here.settings.engines_dir.mkdir(parents=True)
+    for name, folder in (("pinned", engine.folder), ("other", other)):
+        target = here.settings.engines_dir / name
+        shutil.copytree(folder, target, symlinks=True)
+        mine = {"origin": None} if name == "pinned" else {"origin": ORIGIN, "commit": "7e4c0a9"}
+        record = dataclasses.replace(BUILT, key=name, **mine)
+        (target / RECORD).write_text(json.dumps({"format": RECORD_FORMAT, **dataclasses.asdict(record)}))
+    found = compare(here, "other", "pinned", "smollm2-135m")
+    assert "--lazy-mode" in found.gained
+    assert not set(found.gained) & set(found.lost)
+    simulated = [side.plan.simulated_by for side in (found.before, found.after)]
+    assert None not in simulated
+    assert simulated[0] != simulated[1]
+    before, after = found.before.bytes_by_place, found.after.bytes_by_place
+    assert before.keys() == after.keys()

@@ -12,7 +12,9 @@ from rich.text import Text
 from launcher.cli.show.tables import facts
 from launcher.commands.engine import EngineDescription
 from launcher.commands.engine_choice import Listed
+from launcher.commands.engine_compare import Comparison
 from launcher.engine.find import BuildRecord, Engine
+from launcher.units import format_bytes
 
 
 def render_built_engines(engines: Iterable[Engine]) -> RenderableType:
@@ -33,6 +35,43 @@ def _build_card(path: Path, build: BuildRecord) -> RenderableType:
     )
     made_by = None if origin is None else f"{origin.made_by}: {origin.file}"
     return facts([("engine", str(path)), ("is", ", ".join(about)), ("built by", made_by)])
+
+
+def render_comparison(comparison: Comparison) -> RenderableType:
+    """Lay out two engines side by side: names, flags, and each place's memory."""
+    before, after = comparison.before, comparison.after
+    rows: list[tuple[str, str | None]] = [
+        (place, _side_by_side(before.bytes_by_place.get(place, 0), after.bytes_by_place.get(place, 0)))
+        for place in dict.fromkeys((*before.bytes_by_place, *after.bytes_by_place))
+    ]
+    return facts(
+        [
+            ("engines", f"{before.engine.folder.name} → {after.engine.folder.name}"),
+            ("simulated by", f"{before.plan.simulated_by or '-'} → {after.plan.simulated_by or '-'}"),
+            ("flags gained", " ".join(comparison.gained) or "none"),
+            ("flags lost", " ".join(comparison.lost) or "none"),
+            *rows,
+        ]
+    )
+
+
+def _side_by_side(before: int, after: int) -> str:
+    if before == after:
+        return f"{format_bytes(before)}, the same"
+    sign = "+" if after > before else "-"
+    return f"{format_bytes(before)} → {format_bytes(after)} ({sign}{format_bytes(abs(after - before))})"
+
+
+def comparison_json(comparison: Comparison) -> dict[str, object]:
+    """Return the comparison for programs."""
+    sides = (comparison.before, comparison.after)
+    return {
+        "engines": [side.engine.folder.name for side in sides],
+        "simulated_by": [side.plan.simulated_by for side in sides],
+        "flags_gained": comparison.gained,
+        "flags_lost": comparison.lost,
+        "bytes": [side.bytes_by_place for side in sides],
+    }
 
 
 def used_line(listed: Listed) -> RenderableType:

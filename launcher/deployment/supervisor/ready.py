@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.deployment.identity import Presence, ProcessId, find_presence
@@ -66,7 +66,14 @@ class LoadFailed(EngineFailed):
 
 def failure(deployment: Deployment) -> LoadFailed:
     exit_code = None if deployment.process is None else reap_process(deployment.process)
-    return LoadFailed(deployment.name, diagnose(tail_of(deployment), exit_code))
+    return LoadFailed(deployment.name, naming_engine(deployment, diagnose(tail_of(deployment), exit_code)))
+
+
+def naming_engine(deployment: Deployment, cause: Cause) -> Cause:
+    """Name the engine's commit where the model is too new for it."""
+    if cause.kind is not CauseKind.UNKNOWN_ARCHITECTURE or deployment.engine_commit is None:
+        return cause
+    return replace(cause, sentence=f"{cause.sentence} (it is llama.cpp {deployment.engine_commit})")
 
 
 def wait_ready(

@@ -76,7 +76,7 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Explain], ...] = (
         cause_of(
             CauseKind.UNKNOWN_ARCHITECTURE,
             "this llama-server does not know the model architecture {architecture}",
-            "it needs a newer engine (--engine)",
+            "launcher engine update takes a newer one (or name one: --engine)",
         ),
     ),
     (  # ggml-cuda.cu, ggml_cuda_init and cudaGetErrorString: what the driver cannot do
@@ -220,7 +220,7 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Explain], ...] = (
         cause_of(
             CauseKind.BAD_FILE,
             "the model file does not have the tensors this llama-server expects: {why}",
-            "it needs a newer engine (--engine), or another conversion of the model",
+            "launcher engine update takes a newer engine; or take another conversion of the model",
         ),
     ),
     (  # vulkan.hpp, thrown through llama_model_load
@@ -236,7 +236,7 @@ COMPLAINTS: tuple[tuple[re.Pattern[str], Explain], ...] = (
         cause_of(
             CauseKind.BAD_FILE,
             "llama-server cannot load the model: {why}",
-            "it needs a newer engine (--engine), or another conversion of the model",
+            "launcher engine update takes a newer engine; or take another conversion of the model",
         ),
     ),
     (  # cudaGetErrorString, vk::Result: the device is not usable any more
