@@ -111,7 +111,7 @@ class App:
             name = dict(words).get("model", "")
             query = urlencode([word for word in words if word[0] != "model"]).encode()
         if name is not None:
-            exchange.wanted = self.keeper.catalogue.find(name or None)
+            exchange.wanted = await self.keeper.find(name or None)
             if exchange.wanted is None:
                 await client.reply(problem_reply(self._no_model(name), dialect))
                 return
@@ -162,7 +162,7 @@ class App:
 
     async def _model(self, client: Client, path: bytes, allowed: frozenset[str] | None) -> None:
         name = unquote(path.removeprefix(_MODELS).decode("latin-1"))
-        wanted = self.keeper.catalogue.find(name)
+        wanted = await self.keeper.find(name)
         if wanted is None or wanted.servable not in set(served(self.keeper, allowed)):
             await client.reply(problem_reply(self._no_model(name), dialect_of(path, client)))
             return

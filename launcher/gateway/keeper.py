@@ -42,10 +42,11 @@ from launcher.gateway.admission.events import (
     UnloadAsked,
 )
 from launcher.gateway.admission.state import Bytes, Model, Phase, Policy, State
-from launcher.gateway.catalogue import Catalogue, Servable
+from launcher.gateway.catalogue import Catalogue, Servable, Wanted
 from launcher.gateway.deployments import Deployments, Running, idle_limit_s
 
 _TICK_S, _LOOK_S, _MEASURE_S, _BACK_S = 1.0, 2.0, 30.0, 0.25
+_LOOK_AGAIN_S = 0.5  # for a name that nobody knows
 _THREADS = 8
 
 _Outcome = TypeVar("_Outcome")
@@ -100,6 +101,7 @@ class Keeper:
         self._tasks: set[asyncio.Task[None]] = set()
         self._measuring = False
         self._looking = asyncio.Lock()
+        self._looked = 0.0
 
     # ---- for requests ----
 
@@ -120,6 +122,14 @@ class Keeper:
         else:
             ticket.admitted.cancel()
         self._apply(Ended(request=ticket.request, now=_now()))
+
+    async def find(self, name: str | None) -> Wanted | None:
+        """Return what a name means; looks first if `up` may have started it just now."""
+        wanted = self.catalogue.find(name)
+        if wanted is None and name is not None and _now() - self._looked >= _LOOK_AGAIN_S:
+            await self.look()
+            wanted = self.catalogue.find(name)
+        return wanted
 
     def load(self, model: str) -> None:
         self._apply(LoadAsked(name=model, now=_now()))
@@ -156,6 +166,7 @@ class Keeper:
     async def look(self) -> None:
         """Find out what runs: adopt what somebody else started, notice what is gone."""
         async with self._looking:
+            self._looked = _now()
             found = {each.name: each for each in await self._in_thread(self._deployments.find_all)}
         for name, running in found.items():
             model = self.state.models.get(name)

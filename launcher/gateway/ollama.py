@@ -136,7 +136,7 @@ class Ollama:
         try:
             given = object_of(await client.read_all())
             name = given.get("model") or given.get("name")
-            wanted = self._keeper.catalogue.find(name if isinstance(name, str) else None)
+            wanted = await self._keeper.find(name if isinstance(name, str) else None)
             if wanted is None:
                 raise Refusing(
                     Problem(

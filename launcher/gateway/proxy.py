@@ -285,7 +285,7 @@ class Body:
             fields["model"] = _form_field(self._head)
         if exchange.wanted is None:
             name = fields.get("model")
-            exchange.wanted = keeper.catalogue.find(name if isinstance(name, str) and name else None)
+            exchange.wanted = await keeper.find(name if isinstance(name, str) and name else None)
         return fields
 
     def put_in_front(self, fields: Mapping[str, object]) -> None:
