@@ -149,6 +149,7 @@ def _companions(
     """Yield the companions of a command line, and a note for each that is not counted."""
     counted: list[str] = []
     notes: list[str] = []
+    drafters: list[str] = []
     for name, words in split_flags(command.others):
         path = expand_home(Path(words[-1])).absolute() if name in COMPANION_NAMES else None
         if path is None or path.exists():
@@ -157,11 +158,15 @@ def _companions(
             notes.append(
                 f"{' '.join(words)}: {COMPANION_NAMES[name]} is not in the ledger: there is no file {path}"
             )
+            drafters += notes[-1:] if name == "-md" else []
     found = find_companions(counted, here.sources)
     if command.repo is not None:
         found = with_repo_projector(found, counted, command.repo, here.sources)
     with open_companions(found, engine, here.settings, machine) as opened:
-        yield opened, (*notes, *found.notes)
+        if drafters:  # the file named drafts, not the model's own MTP blocks
+            yield replace(opened, mtp=None, uncounted=(*opened.uncounted, *drafters)), (*notes, *found.notes)
+        else:
+            yield opened, (*notes, *found.notes)
 
 
 def _choice(target: Target) -> tuple[str, ...]:

@@ -59,8 +59,9 @@ class FoundCompanions:
     projector: Located | None
     # those to be fetched
     remote: tuple[RemoteCompanion, ...]
-    # sentences on what is not in the ledger
+    # sentences on what is not in the ledger, those of drafters once more: with them there is no plain yes
     notes: tuple[str, ...]
+    uncounted: tuple[str, ...] = ()
 
 
 def find_companions(flags: Sequence[str], sources: Sources) -> FoundCompanions:
@@ -84,6 +85,7 @@ def find_companions(flags: Sequence[str], sources: Sources) -> FoundCompanions:
         if draft is not None and not request.spec_types:
             found = types_of_header(draft.model)
             request = read_companions((*flags, *(word for name in found for word in ("--spec-type", name))))
+    uncounted = tuple(notes)
     if request.projector is not None:
         ref = request.projector.path
         if ref.startswith(REMOTE):
@@ -92,7 +94,12 @@ def find_companions(flags: Sequence[str], sources: Sources) -> FoundCompanions:
         else:
             projector = open_path(Path(ref))
     return FoundCompanions(
-        request=request, draft=draft, projector=projector, remote=tuple(remote), notes=tuple(notes)
+        request=request,
+        draft=draft,
+        projector=projector,
+        remote=tuple(remote),
+        notes=tuple(notes),
+        uncounted=uncounted,
     )
 
 
@@ -138,6 +145,7 @@ def open_companions(
             n_draft=request.n_draft,
             head_length=request.head_length,
             backend_sampling=request.backend_sampling,
+            uncounted=found.uncounted,
         )
 
 

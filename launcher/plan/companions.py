@@ -98,10 +98,12 @@ class Companions(Speculation):
     draft: Draft | None = None
     mtp: MtpRequest | None = None
     projector: Projector | None = None
+    uncounted: tuple[str, ...] = ()  # sentences on drafters that nobody can count: no plain yes with them
 
     @property
     def is_empty(self) -> bool:
-        return self.draft is None and self.mtp is None and self.projector is None
+        loaded = (self.draft, self.mtp, self.projector)
+        return loaded == (None, None, None) and not self.n_draft and not self.uncounted
 
 
 NO_COMPANIONS = Companions()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from launcher.gguf.architecture import read_architecture
 from launcher.gguf.model import ModelFile
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST, NOTHING, Amount, Basis, LedgerRow, add_amounts
@@ -18,11 +19,13 @@ from launcher.plan.memory.companion_rows import (
     raise_if_refused,
     simulated_rows,
 )
-from launcher.plan.memory.draft_memory import MainModel, size_draft, size_mtp
+from launcher.plan.memory.draft_memory import MainModel, has_head, size_draft, size_mtp
 from launcher.plan.memory.ledger import with_shared_memory
 from launcher.plan.memory.projector import compute_growth, estimate_compute
 from launcher.plan.oracle import Question, Refusal
 from launcher.units import format_bytes
+
+_FLOAT = 4  # bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +55,26 @@ def size_companions(companions: Companions, main: MainModel, machine: Machine) -
         # A projector is the same question with most plans, so it is always asked.
         projector = companions.projector
         sized.append(("projector", projector.model, _projector(projector, main.question, machine)))
-    silences = [text for _, model, each in sized for text in _silence(model, each)]
+    silences = [*companions.uncounted, *(text for _, model, each in sized for text in _silence(model, each))]
+    rows = [row for _, _, each in sized for row in each.rows]
+    if not has_head(companions):
+        rows.append(_drafted_logits(companions, main))
     return CompanionMemory(
-        rows=by_place(row for _, _, each in sized for row in each.rows),
+        rows=by_place(rows),
         reasons=tuple(_sentence(kind, model, each) for kind, model, each in sized),
         unanswered="; ".join(silences) or None,
+    )
+
+
+def _drafted_logits(companions: Companions, main: MainModel) -> CompanionRow:
+    """Count the rows of logits for drafted tokens; a head's growth has them already."""
+    # llama_context::output_reserve: one row for each slot at first, one for each drafted token in a batch
+    question = main.question
+    n_slots = question.n_parallel
+    rows = min(question.batch_size, n_slots * (1 + companions.n_draft)) - n_slots
+    n_vocab = read_architecture(main.model.metadata, main.model.tensors).n_vocab or 0
+    return CompanionRow(
+        where=HOST, compute=Amount(n_bytes=_FLOAT * n_vocab * max(rows, 0), basis=Basis.EXACT)
     )
 
 

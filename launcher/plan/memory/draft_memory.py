@@ -48,6 +48,14 @@ class MainModel:
     oracle: Oracle | None = None  # simulates it; None while plans are only compared
 
 
+def has_head(companions: Companions) -> bool:
+    """Return whether something drafts on the model's states."""
+    draft = companions.draft
+    return companions.mtp is not None or (
+        draft is not None and needs_main_context(companions.spec_types, draft.model)
+    )
+
+
 def size_draft(draft: Draft, companions: Companions, main: MainModel, machine: Machine) -> SizedCompanion:
     """Size a draft model of its own.
 
@@ -78,7 +86,10 @@ def size_mtp(mtp: MtpRequest, companions: Companions, main: MainModel, machine: 
         )
     question = mtp_question(mtp, companions, main.question)
     estimate = _estimate_mtp(architecture, main.model, question.draft, machine)
-    return _beside_main(question, estimate, main.model, main, None)
+    sized = _beside_main(question, estimate, main.model, main, None)
+    kept = companions.n_rs_seq
+    states = f", and {kept} more recurrent states for each slot" if any(architecture.recurrent_blocks) else ""
+    return replace(sized, how=f"{sized.how}; the blocks' weights{states} are among the model's")
 
 
 def _beside_main(

@@ -162,7 +162,8 @@ def test_one_device_of_a_draft_models_under_split_mode_none() -> None:
     line = "-c 4096 -np 1 -cram 0 -sm none -mg 1"
     found = verdict(line, oracle=Says({}), beside=draft(Says({"CUDA0": 7}), "CUDA1", "CUDA0"))
     rows = {row.where: row.compute.n_bytes for row in found.ledger}
-    assert rows == {"CUDA1": MIB, "CUDA0": 7 * MIB, HOST: 2 * MIB}
+    logits = 3 * 1024 * 4  # a row of the vocabulary for each drafted token
+    assert rows == {"CUDA1": MIB, "CUDA0": 7 * MIB, HOST: 2 * MIB + logits}
 
 
 def test_a_draft_model_that_llama_cpp_refuses_does_not_fit() -> None:

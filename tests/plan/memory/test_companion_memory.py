@@ -262,3 +262,17 @@ def test_a_draft_models_rows_are_all_of_its_buffers() -> None:
     sizes = (held.weights, held.kv, held.compute)
     assert [amount.n_bytes // MIB for amount in sizes] == [1, 2 + 5, 3 + 7]
     assert held.used_bytes == 18 * MIB
+
+
+def test_drafts_of_an_ngram_take_rows_of_logits() -> None:
+    """Of two slots each has a row for each of 64 drafted tokens, beside its first."""
+    main = Question(model="m.gguf", devices=(), ctx_size=4096, n_parallel=2)
+    companions = Companions(spec_types=("ngram-mod",), n_draft=64)
+    (held,) = size_companions(companions, asked_of(main), machine()).rows
+    assert (held.where, held.compute.n_bytes) == (HOST, 2 * 64 * 1024 * 4)
+
+
+def test_a_drafter_that_nobody_can_count_leaves_no_plain_yes() -> None:
+    main = Question(model="m.gguf", devices=(), ctx_size=4096)
+    sized = size_companions(Companions(uncounted=("the draft is elsewhere",)), asked_of(main), machine())
+    assert sized.unanswered == "the draft is elsewhere"
