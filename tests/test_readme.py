@@ -25,6 +25,7 @@ OTHER_OPTIONS = frozenset(
         "--version",
         "--list-devices",
         "--backend",
+        "--build",
         "-k",
         "--mmproj",
         "-md",
