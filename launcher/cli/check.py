@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from launcher.commands.check import Checked
     from launcher.plan.check.check import Check
+    from launcher.plan.forecast.turn import Forecast
 
 # by the stage of loading at which memory runs out
 _WHEN = {
@@ -35,10 +36,21 @@ def check(
     out: Output,
     ref: OptionalRef = None,
     offline: Offline = False,
+    depth: Annotated[
+        int | None,
+        typer.Option("--depth", min=0, max=1 << 24, help="Speeds after so many tokens.", show_default=False),
+    ] = None,
+    prompt: Annotated[
+        int | None,
+        typer.Option(
+            "--prompt", min=1, max=1 << 24, help="… and of a prompt of so many.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Say whether a llama-server command line (after --) fits, why not, and the flags that do."""
     from launcher.cli.requests import machine_choice
     from launcher.commands.check import CheckRequest, check_command, check_document
+    from launcher.plan.check.pace import Point
     from launcher.plan.plan import Finding
 
     words: tuple[str, ...] = ctx.obj
@@ -54,6 +66,7 @@ def check(
         ref=ref,
         machine=machine_choice(machine_options),
         engine=engine_options.engine,
+        at=None if depth is None and prompt is None else Point(depth=depth or 0, prompt=prompt or 512),
     )
     with here_with_progress(out, offline=offline) as here:
         checked = check_command(here, request)
@@ -80,11 +93,22 @@ def _render_report(checked: Checked) -> tuple[RenderableType, ...]:
             ("source", verdict.source),
             ("context", _context(verdict)),
             ("fits", _answer(checked)),
+            *_speed(checked.forecast),
             *(("refused", sentence) for sentence in checked.refused),
         ]
     )
     notes = tuple(line(f"note: {note}") for note in checked.notes)
     return (head, render_ledger(verdict.ledger), bullets(verdict.reasons), *notes)
+
+
+def _speed(forecast: Forecast | None) -> list[tuple[str, str]]:
+    if forecast is None:
+        return []
+    turn, decode, prefill = forecast.turn, forecast.decode, forecast.prefill
+    generated = f"about {decode.mid:.1f} tokens/s ({decode.low:.1f} to {decode.high:.1f})"
+    read = f"prompts {prefill.mid:.0f} ({prefill.low:.0f} to {prefill.high:.0f})"
+    where = f"{turn.prompt_tokens} new tokens after {turn.cached_tokens}"
+    return [("speed", f"{generated}; {read}; estimated, {where}")]
 
 
 def _context(verdict: Check) -> str:

@@ -24,14 +24,16 @@ from launcher.engine.flags.pinned_flags import PINNED_ARITIES
 from launcher.engine.flags.user_flags import split_flags
 from launcher.engine.pinned import LLAMA_CPP
 from launcher.errors import NotFound, UsageError
-from launcher.machine.machine import Machine
+from launcher.machine.machine import MAX_CPUS, Machine
 from launcher.models.catalogue import Target
 from launcher.models.url_secrets import strip_word_secrets
-from launcher.plan.as_json import plan_json, shortfall_json
+from launcher.plan.as_json import forecast_json, plan_json, shortfall_json
 from launcher.plan.check.as_json import check_json
 from launcher.plan.check.check import Check, check_configuration
 from launcher.plan.check.configuration import visible_devices
+from launcher.plan.check.pace import Point, forecast_check
 from launcher.plan.companions import Companions
+from launcher.plan.forecast.turn import Forecast
 from launcher.plan.plan import Plan, Shortfall
 from launcher.simulate.simulations import Simulations
 from launcher.system.settings import expand_home
@@ -47,6 +49,7 @@ class CheckRequest:
     ref: str | None = None
     machine: MachineChoice = MachineChoice()
     engine: Path | None = None
+    at: Point | None = None  # where speeds are wanted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +66,8 @@ class Checked:
     engine: str
     # the line that this llama-server would take, empty where that is the given one
     corrected: tuple[str, ...]
+    # None where it cannot be told
+    forecast: Forecast | None = None
 
     @property
     def starts(self) -> bool:
@@ -112,6 +117,9 @@ def check_command(here: Here, request: CheckRequest) -> Checked:
         argv=tuple(map(strip_word_secrets, argv)),
         engine=f"llama-server {(known.version.commit if known else None) or LLAMA_CPP.commit}",
         corrected=(command.program, *map(strip_word_secrets, command.corrected)) if command.refused else (),
+        forecast=forecast_check(
+            verdict, located.model, machine, threads=_threads(command.others), at=request.at
+        ),
     )
 
 
@@ -125,12 +133,20 @@ def check_document(checked: Checked) -> dict[str, Any]:
         document = shortfall_json(instead)
     return {
         **check_json(checked.verdict),
+        "forecast": forecast_json(checked.forecast),
         "starts": checked.starts,
         "refused": list(checked.refused),
         "corrected": list(checked.corrected) or None,
         "notes": [*checked.refused, *checked.notes],
         "instead": document,
     }
+
+
+def _threads(flags: Sequence[str]) -> int | None:
+    """Return the threads of a command line; None for llama-server's own choice."""
+    words = [words for name, words in split_flags(flags) if name in {"-t", "--threads"}]
+    number = words[-1][-1] if words else ""
+    return int(number) if number.isascii() and number.isdigit() and 0 < int(number[:5]) <= MAX_CPUS else None
 
 
 def _inspect(here: Here, ref: str) -> Target:

@@ -48,7 +48,7 @@ def plan_json(
         "unverified": plan.unverified,
         "argv": list(argv) or None,
         "env": dict(env or {}),  # what pins llama.cpp's order of devices
-        "forecast": _forecast(plan.forecast),
+        "forecast": forecast_json(plan.forecast),
         "reasons": list(plan.reasons),
         **_choice(choice),
         "shortfall": None,
@@ -190,7 +190,7 @@ def _choice(choice: Choice | None) -> dict[str, Any]:
     }
 
 
-def _forecast(forecast: Forecast | None) -> dict[str, Any] | None:
+def forecast_json(forecast: Forecast | None) -> dict[str, Any] | None:
     if forecast is None:
         return None
     turn = forecast.turn

@@ -57,19 +57,22 @@ class Forecast:
 
 
 GUESS_BAND = 2.5  # a processor with guessed speeds
+SEVERAL_BAND = 1.8  # several devices: no measured row has them, and what a hand-over costs is not known
 
 
-def forecast_turn(stages: Sequence[Stage], turn: Turn, ubatch: int) -> Forecast:
-    """Predict a turn on these processors, which compute one after the other."""
-    depth = turn.cached_tokens + turn.prompt_tokens
-    token = token_seconds(stages, depth + turn.reply_tokens // 2)
+def forecast_turn(
+    stages: Sequence[Stage], turn: Turn, ubatch: int, *, at_depth: int | None = None
+) -> Forecast:
+    """Predict a turn on these processors, which compute one after the other.
+
+    Tokens are generated at the middle of the reply, or at `at_depth`.
+    """
+    middle = turn.cached_tokens + turn.prompt_tokens + turn.reply_tokens // 2
+    token = token_seconds(stages, middle if at_depth is None else at_depth)
     prompt = prompt_seconds(
         stages, Prompt(n_tokens=turn.prompt_tokens, ubatch=ubatch, depth=turn.cached_tokens)
     )
-    on_host = any(stage.processor.family is ProcessorFamily.HOST and stage.read_bytes for stage in stages)
-    guessed = [stage.processor for stage in stages if not stage.processor.known and stage.read_bytes]
-    factor = GUESS_BAND if guessed else HOST_BAND if on_host else DECODE_BAND
-    prompt_factor = max(factor, HOST_PREFILL_BAND if on_host else PREFILL_BAND)
+    factor, prompt_factor = _band_factors([stage.processor for stage in stages if stage.read_bytes])
     seconds = prompt + turn.reply_tokens * token
     low = prompt / prompt_factor + turn.reply_tokens * token / factor
     return Forecast(
@@ -81,6 +84,18 @@ def forecast_turn(stages: Sequence[Stage], turn: Turn, ubatch: int) -> Forecast:
         ),
         assumptions=tuple(dict.fromkeys(_describe(stage.processor) for stage in stages if stage.read_bytes)),
     )
+
+
+def _band_factors(used: Sequence[Processor]) -> tuple[float, float]:
+    """Return how far off generation and prompts may be: as far as the least known part allows."""
+    on_host = any(processor.family is ProcessorFamily.HOST for processor in used)
+    several = sum(processor.family is not ProcessorFamily.HOST for processor in used) > 1
+    factor = max(
+        HOST_BAND if on_host else DECODE_BAND,
+        SEVERAL_BAND if several else 1.0,
+        1.0 if all(processor.known for processor in used) else GUESS_BAND,
+    )
+    return factor, max(factor, HOST_PREFILL_BAND if on_host else PREFILL_BAND)
 
 
 def _describe(processor: Processor) -> str:

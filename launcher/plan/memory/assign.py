@@ -6,6 +6,7 @@ It explains a ledger; amounts are the simulator's where it runs.
 from __future__ import annotations
 
 import bisect
+import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ class Share:
     weights_bytes: int
     expert_blocks: tuple[int, ...]  # blocks whose routed experts are here
     expert_bytes: int
+    looked_up_bytes: int = 0  # tables of which a token reads rows: the embedding, where it is not the output
+    # parameters that a token is multiplied with, and of routed experts all of them
+    dense_values: int = 0
+    expert_values: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +81,7 @@ def assign(question: Question, architecture: Architecture, tensors: Sequence[Ten
     places = tuple(dict.fromkeys((*(device.id for device in question.devices), HOST)))
     weights = dict.fromkeys(places, 0)
     experts: dict[str, dict[int, int]] = {place: {} for place in places}
+    work = {place: _Work() for place in places}
     moved: set[int] = set()
     sent_to = first_match(question.overrides)
     stuck = {device.id: NO_KERNEL.get(device.backend, frozenset()) for device in question.devices}
@@ -91,27 +97,52 @@ def assign(question: Question, architecture: Architecture, tensors: Sequence[Ten
         for place in home if forced is None else (forced,):
             where = HOST if forced is None and tensor.type in stuck.get(place, ()) else place
             weights[where] += tensor.size_bytes
+            work[where].add(tensor, is_input=block is None)
             if block is not None and _EXPERTS.search(tensor.name):
                 experts[where][block] = experts[where].get(block, 0) + tensor.size_bytes
                 if forced == HOST != home[0]:
                     moved.add(block)
         tied = tensor.name == "token_embd.weight" and not architecture.has_output_tensor
+        if tied and layers[-1] == HOST:
+            work[HOST].looked_up_bytes -= tensor.size_bytes  # it is read whole, as the output
         if tied and forced is None and (layers[-1] != HOST or architecture.name in TIED_TWICE):
             weights[layers[-1]] += tensor.size_bytes
     return Assignment(
         n_block=n_block,
-        shares=tuple(_share(place, layers, weights[place], experts[place]) for place in places),
+        shares=tuple(_share(place, layers, weights[place], experts[place], work[place]) for place in places),
         moved_blocks=tuple(sorted(moved)),
     )
 
 
-def _share(place: str, layers: Sequence[str], weights_bytes: int, experts: Mapping[int, int]) -> Share:
+@dataclass(slots=True)
+class _Work:
+    """What a place multiplies with for a token."""
+
+    looked_up_bytes: int = 0
+    dense_values: int = 0
+    expert_values: int = 0
+
+    def add(self, tensor: TensorInfo, *, is_input: bool) -> None:
+        if is_input:
+            self.looked_up_bytes += tensor.size_bytes
+        elif _EXPERTS.search(tensor.name):
+            self.expert_values += math.prod(tensor.shape)
+        else:
+            self.dense_values += math.prod(tensor.shape)
+
+
+def _share(
+    place: str, layers: Sequence[str], weights_bytes: int, experts: Mapping[int, int], work: _Work
+) -> Share:
     return Share(
         where=place,
         layers=tuple(index for index, where in enumerate(layers) if where == place),
         weights_bytes=weights_bytes,
         expert_blocks=tuple(sorted(experts)),
         expert_bytes=sum(experts.values()),
+        looked_up_bytes=max(work.looked_up_bytes, 0),
+        dense_values=work.dense_values,
+        expert_values=work.expert_values,
     )
 
 

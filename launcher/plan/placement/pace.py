@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from launcher.gguf.architecture import Architecture
@@ -44,7 +45,7 @@ def mtp_stages(demand: Demand, placement: Placement, machine: Machine, host: Pro
 
     `demand` has the blocks' weights.
     """
-    architecture, weights, used = demand.architecture, demand.weights, _used_share(demand.architecture)
+    architecture, weights, used = demand.architecture, demand.weights, used_share(demand.architecture)
     by_id = {device.id: device for device in machine.devices}
     processor = processor_of(by_id[placement.devices[-1]]) if placement.n_gpu_layers else host
     layers = weights.layers[architecture.n_main :]
@@ -73,14 +74,14 @@ def without_mtp(demand: Demand) -> Demand:
     return replace(demand, weights=replace(demand.weights, layers=(*layers[:n_main], *empty, layers[-1])))
 
 
-def _used_share(architecture: Architecture) -> float:
+def used_share(architecture: Architecture) -> float:
     """Return the part of the routed experts that one token uses."""
     used = max(architecture.n_expert_used, default=0)
     return used / architecture.n_expert if architecture.n_expert else 1.0
 
 
 def _device_stage(demand: Demand, spread: Spread, index: int, processor: Processor, streamed: float) -> Stage:
-    weights, used, share = demand.weights, _used_share(demand.architecture), spread.shares[index]
+    weights, used, share = demand.weights, used_share(demand.architecture), spread.shares[index]
     layers = [(layer, weights.layers[layer]) for layer in share]
     dense = sum(layer.dense_bytes for _, layer in layers)
     if weights.n_block in share:
@@ -109,13 +110,13 @@ def _device_stage(demand: Demand, spread: Spread, index: int, processor: Process
         kv_bytes=_kv_per_token(demand, share),
         latent=demand.architecture.is_mla,
         streamed_bytes=streamed,
-        attention=_attention(demand.architecture, share),
+        attention=attention_of(demand.architecture, share),
         n_embd=demand.architecture.n_embd,
         expert_share=used,
     )
 
 
-def _attention(architecture: Architecture, blocks: range) -> Attention:
+def attention_of(architecture: Architecture, blocks: Iterable[int]) -> Attention:
     """Sum the arithmetic of attention over blocks: keys, then values, two FLOPs a value and head."""
     a = architecture
     sizes = (a.n_embd_head_k + a.n_embd_head_v, a.n_embd_head_k_swa + a.n_embd_head_v_swa)
@@ -133,7 +134,7 @@ def _attention(architecture: Architecture, blocks: range) -> Attention:
 
 
 def _host_stage(demand: Demand, spread: Spread, processor: Processor, streamed: float) -> Stage:
-    weights, used = demand.weights, _used_share(demand.architecture)
+    weights, used = demand.weights, used_share(demand.architecture)
     whole = [weights.layers[index] for index in spread.host_layers]
     if not spread.shares:
         whole = list(weights.layers)
@@ -160,7 +161,7 @@ def _host_stage(demand: Demand, spread: Spread, processor: Processor, streamed: 
         kv_bytes=_kv_per_token(demand, blocks),
         latent=demand.architecture.is_mla,
         streamed_bytes=streamed,
-        attention=_attention(demand.architecture, range(blocks.start, blocks.stop)),
+        attention=attention_of(demand.architecture, range(blocks.start, blocks.stop)),
         n_embd=demand.architecture.n_embd,
         expert_share=used,
     )

@@ -9,7 +9,7 @@ import pytest
 from launcher.plan.forecast.decode import Stage, token_seconds
 from launcher.plan.forecast.factors import DECODE_BAND, HOST_BAND, HOST_PREFILL_BAND, PREFILL_BAND
 from launcher.plan.forecast.prefill import Prompt, prompt_seconds
-from launcher.plan.forecast.turn import GUESS_BAND, Band, Turn, forecast_turn
+from launcher.plan.forecast.turn import GUESS_BAND, SEVERAL_BAND, Band, Turn, forecast_turn
 from tests.plan.forecast.stages import CARD, HOST, stage
 
 
@@ -38,6 +38,8 @@ def spread(band: Band) -> tuple[float, float]:
         ([stage(CARD, 1e9), stage(HOST, 1e9)], HOST_BAND, max(HOST_BAND, HOST_PREFILL_BAND)),
         ([stage(CARD, 1e9), stage(HOST, 0)], DECODE_BAND, PREFILL_BAND),  # a host that reads nothing
         ([stage(replace(CARD, known=False), 1e9)], GUESS_BAND, GUESS_BAND),
+        ([stage(CARD, 1e9), stage(replace(CARD, name="CUDA1"), 1e9)], SEVERAL_BAND, SEVERAL_BAND),
+        ([stage(CARD, 1e9), stage(CARD, 0)], DECODE_BAND, PREFILL_BAND),
         ([stage(CARD, 1e9), stage(replace(HOST, known=False), 0)], DECODE_BAND, PREFILL_BAND),
     ],
 )
