@@ -6,7 +6,7 @@ Only wiring. What fits instead is `check_instead`'s to plan.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
