@@ -51,6 +51,14 @@ def compose_file(export: Export, image: str | None = None) -> str:
         "restart": "on-failure",
         "ports": [f"{address}:{export.port}:{export.port}"],
         "volumes": [f"{_for_compose(host)}:{inside}:ro" for host, inside in export.files],
+        # a load may take an hour: a look that fails within it counts for nothing
+        "healthcheck": {
+            "test": ["CMD", "curl", "-fsS", f"http://127.0.0.1:{export.port}/health"],
+            "interval": "30s",
+            "timeout": "10s",
+            "retries": 4,
+            "start_period": "1h",
+        },
         "secrets": [{"source": _KEY_FILE, "target": f"{_KEYS}/{_KEY_FILE}"}],
         "oom_score_adj": 500,
         "ulimits": {"core": 0, "memlock": -1},
