@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from launcher.errors import EngineFailed
 from launcher.gguf.architecture import Architecture, read_architecture
@@ -18,7 +19,8 @@ from launcher.plan.check.configuration import (
     settled_companions,
     used_devices,
 )
-from launcher.plan.check.explanation import Facts, explain_check
+from launcher.plan.check.cures import MOST_TRIED, cures
+from launcher.plan.check.explanation import CURED, Facts, explain_check
 from launcher.plan.check.fit import FitOutcome, FittedLine, LineOracle, fit_limits, fit_line
 from launcher.plan.companions import NO_COMPANIONS, Companions
 from launcher.plan.memory.assign import Assignment, assign
@@ -29,7 +31,7 @@ from launcher.plan.memory.estimate import count_question, demand_of_question
 from launcher.plan.memory.host_memory import ServerCaches, full_caches
 from launcher.plan.memory.ledger import Demand, with_shared_memory
 from launcher.plan.memory.simulated import simulated_ledger
-from launcher.plan.memory.tables import describe_tables, tables_of_question
+from launcher.plan.memory.tables import TABLE, describe_tables, tables_of_question
 from launcher.plan.memory.tensor_split import as_one_device, divide_assignment, divide_ledger, splits_tensors
 from launcher.plan.oracle import Answer, Question, Refusal
 from launcher.plan.plan import Finding, find
@@ -90,8 +92,30 @@ def check_configuration(
 ) -> Check:
     """Check one command line, as `--fit` leaves it; `path` is the model's first shard, or has its header.
 
-    Raises UsageError for what contradicts the machine or the model.
+    A line that does not fit is told one flag that cures it, if one does. Raises UsageError for what
+    contradicts the machine or the model.
     """
+    verdict = _check_line(configuration, model, machine, oracle, path, companions)
+    if not verdict.failures or verdict.refusal is not None or verdict.reasons[0].endswith(CURED):
+        return verdict
+    has_table = any(tensor.name == TABLE for tensor in model.tensors)
+    question = verdict.question
+    tried = cures(configuration, question, verdict.assignment, verdict.ledger, has_table=has_table)
+    for flags, changed in islice(tried, MOST_TRIED):
+        if _check_line(changed, model, machine, oracle, path, companions).fits:
+            first, *others = verdict.reasons
+            return replace(verdict, reasons=(f"{first}; {flags}{CURED}", *others))
+    return verdict
+
+
+def _check_line(
+    configuration: Configuration,
+    model: ModelFile,
+    machine: Machine,
+    oracle: LineOracle,
+    path: str,
+    companions: Companions,
+) -> Check:
     companions = settled_companions(configuration, companions, machine.devices)
     case = _read_case(configuration, model, machine, oracle, path, companions)
     own, assignment, caches = _count_model(case)

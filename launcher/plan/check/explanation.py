@@ -18,6 +18,8 @@ from launcher.plan.overrides import matches_any
 from launcher.plan.reasons import describe_budgets, describe_host_tensors, describe_overrun, format_ranges
 from launcher.units import format_bytes
 
+CURED = " cures it"  # ends a sentence on what is missing, after the flags to add
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
@@ -67,7 +69,7 @@ def _describe_cure(facts: Facts, row: LedgerRow) -> str:
     if row.where != HOST or facts.caches is None:
         return ""
     flags = describe_cure(facts.caches, -row.free_bytes)
-    return f"; {flags} cures it" if flags else ""
+    return f"; {flags}{CURED}" if flags else ""
 
 
 def _describe_margin(facts: Facts, row: LedgerRow) -> str:
