@@ -210,6 +210,7 @@ def test_no_field_of_a_plan_is_forgotten():
     told |= {"threads", "load_mode", "lazy_mode", "numa"}
     said = {"cpus"}
     only_a_server_s = {"n_parallel", "cache_ram_bytes", "ctx_checkpoints"}  # 1, 0 and 0 here
+    only_a_server_s |= {"n_rs_seq", "embedding", "pooling"}  # with drafts, or by flags that are refused
     about_it = {"model_id", "source", "quant", "size_bytes", "ledger", "reasons", "forecast", "simulated_by"}
     about_it |= {"unverified"}
     assert {field.name for field in dataclasses.fields(Plan)} == told | said | only_a_server_s | about_it
@@ -353,13 +354,23 @@ def test_bindings_on_other_libraries_are_refused(engine: Engine, tmp_path: Path,
 
 
 @pytest.mark.engine
-def test_flags_of_a_server_are_refused(engine: Engine, tmp_path: Path, default_model: Path):
-    script = TWICE.replace("ctx_size=512", "ctx_size=512, flags=['--props']").replace(
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--props", "a Llama has nothing like --props"),
+        ("--embedding", "not one for embeddings"),
+        ("--lora x.gguf", "x.gguf"),
+    ],
+)
+def test_flags_of_a_server_are_refused(
+    engine: Engine, tmp_path: Path, default_model: Path, flag: str, words: str
+):
+    script = TWICE.replace("ctx_size=512", f"ctx_size=512, flags={flag.split()}").replace(
         "launcher, llama_cpp", "launcher.errors"
     )
     variables = {"LAUNCHER_HOME": str(tmp_path), "LAUNCHER_ENGINE": str(engine.path)}
     done = python(script, str(default_model), **variables)
-    assert "a Llama has nothing like --props" in done.stdout, done.stderr
+    assert words in done.stdout, done.stderr
 
 
 @pytest.mark.engine

@@ -99,6 +99,11 @@ def _refuse_flags(planned: Planned) -> None:
             f"a Llama has nothing like {' '.join(flags)}, which are llama-server's",
             hint="launcher.up takes them; launcher.load takes what plans take: -ot, -ub and the like",
         )
+    if planned.request.workload.embedding or planned.request.workload.pooling is not None:
+        raise UsageError(
+            "launcher.load makes a Llama that answers, not one for embeddings",
+            hint="launcher.up(REF, flags=['--embedding'])",
+        )
     if planned.request.workload.rope != Rope():
         raise UsageError("launcher.load stretches no context", hint="launcher.up takes RoPE flags")
 
