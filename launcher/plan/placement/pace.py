@@ -25,7 +25,8 @@ def forecast_placement(
     """Predict the speed of a placement; `host` is the processor that computes with the host's weights."""
     parameters = demand.parameters
     wanted = (turn or Turn()).within(parameters.ctx_size)
-    return forecast_turn(stages_of(demand, placement, machine, host), wanted, parameters.n_tokens)
+    stages = stages_of(without_mtp(demand), placement, machine, host)
+    return forecast_turn(stages, wanted, parameters.n_tokens)
 
 
 def stages_of(demand: Demand, placement: Placement, machine: Machine, host: Processor) -> tuple[Stage, ...]:
@@ -51,20 +52,23 @@ def mtp_stages(demand: Demand, placement: Placement, machine: Machine, host: Pro
     layers = weights.layers[architecture.n_main :]
     dense = sum(layer.dense_bytes for layer in layers) + weights.tied_bytes
     experts = sum(layer.expert_bytes for layer in layers)
+    moved = experts if architecture.n_main in placement.host_expert_blocks else 0  # they go together
     head = architecture.n_embd_head_k + architecture.n_embd_head_v
     cache = sum(architecture.n_head_kv[architecture.n_main :]) * head * 2  # bytes of f16
-    return (
-        Stage(
-            processor=processor,
-            n_layers=len(layers),
-            read_bytes=dense + experts * used,
-            held_bytes=dense + experts,
-            flops=0.0,
-            kv_bytes=float(cache),
-            latent=architecture.is_mla,
-            expert_share=used,
-        ),
+    block = Stage(
+        processor=processor,
+        n_layers=len(layers),
+        read_bytes=dense + (experts - moved) * used,
+        held_bytes=dense + experts - moved,
+        flops=0.0,
+        kv_bytes=float(cache),
+        latent=architecture.is_mla,
+        expert_share=used,
     )
+    if not moved:
+        return (block,)
+    on_host = replace(block, processor=host, read_bytes=moved * used, held_bytes=moved, kv_bytes=0.0)
+    return (block, on_host)
 
 
 def without_mtp(demand: Demand) -> Demand:
