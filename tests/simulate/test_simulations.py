@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 
 from launcher.engine.find import Engine, EngineSource
-from launcher.machine.machine import Machine
+from launcher.machine.machine import Backend, Device, Machine
 from launcher.machine.probe.host import read_host
 from launcher.machine.probe.proc_files import KernelFiles
 from launcher.models.local import open_path
 from launcher.models.located import Located, SavedHeaders
-from launcher.plan.oracle import Answer, Question
-from launcher.simulate import simulations
+from launcher.plan.oracle import Answer, FitQuestion, Fitted, Question, Refusal
+from launcher.simulate import client, simulations
+from launcher.simulate.client import SimulatorPool
 from launcher.simulate.simulations import Simulations
 from launcher.system.settings import Settings, read_settings
+from launcher.units import GIB
 from tests.make_gguf import make_gguf
 from tests.plan.shapes import machine
 
@@ -167,3 +169,47 @@ class TestAnEngineThatWasNotBuiltHere:
         assert isinstance(first, Answer)
         assert engine.build.commit in first.engine
         assert first == second
+
+
+@pytest.mark.engine
+class TestFit:
+    @pytest.fixture
+    def card(self) -> Device:
+        return Device(id="CUDA0", backend=Backend.CUDA, name="A100", total_bytes=GIB, free_bytes=GIB)
+
+    def test_what_it_answers_is_kept_for_the_same_free_memory_only(
+        self,
+        card: Device,
+        engine: Engine,
+        remote: Located,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        with Simulations(remote, engine, settings, this_machine()) as oracle:
+            asked = fit_question(oracle, card)
+            first = oracle.fit(asked)
+            monkeypatch.setattr(SimulatorPool, "fit", lambda *_: pytest.fail("it is asked again"))
+            assert isinstance(first, Fitted)
+            assert oracle.fit(asked) == first
+            with pytest.raises(pytest.fail.Exception):
+                oracle.fit(fit_question(oracle, replace(card, free_bytes=GIB // 2)))
+
+    def test_one_that_takes_too_long_silences_no_simulation(
+        self,
+        card: Device,
+        engine: Engine,
+        remote: Located,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(client, "MOST_TRIALS", 0)
+        with Simulations(remote, engine, settings, this_machine()) as oracle:
+            fitted = oracle.fit(fit_question(oracle, card))
+            assert isinstance(fitted, Refusal)
+            assert fitted.is_unanswered
+            assert isinstance(oracle.simulate(question(oracle)), Answer)
+
+
+def fit_question(oracle: Simulations, card: Device) -> FitQuestion:
+    asked = replace(question(oracle), devices=(card,), ctx_size=0)
+    return FitQuestion(question=asked, targets=(64 << 20,), least_ctx_size=512, host_bytes=GIB)
