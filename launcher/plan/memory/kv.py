@@ -110,6 +110,9 @@ def state_bytes(architecture: Architecture, parameters: ContextParameters, *, sw
             if architecture.kv_blocks[block] and architecture.swa_blocks[block]
         )
         window = cells * (rows + _CELL_BYTES) if rows else 0
+        if architecture.name in _OWN_CACHES:
+            # DeepSeek V4 also saves its compressors' states, and has no V: 17.5 MiB for 10.8 counted so.
+            window *= 2
     recurrent = sum(
         _recurrent_bytes(architecture, parameters, block) for block in range(architecture.n_block)
     )
