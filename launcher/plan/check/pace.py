@@ -15,7 +15,7 @@ from launcher.plan.forecast.turn import Forecast, Turn, forecast_turn
 from launcher.plan.memory.assign import Share
 from launcher.plan.memory.estimate import demand_of_question
 from launcher.plan.modes import SplitMode
-from launcher.plan.placement.pace import attention_of, used_share
+from launcher.plan.placement.pace import attention_of, caches_as_read, used_share
 from launcher.plan.placement.threads import choose_threads
 
 
@@ -44,7 +44,7 @@ def forecast_check(
     if question.split_mode in {SplitMode.ROW, SplitMode.TENSOR} and len(question.devices) > 1:
         return None
     architecture = read_architecture(model.metadata, model.tensors)
-    caches = demand_of_question(question, architecture, model).caches
+    caches = caches_as_read(demand_of_question(question, architecture, model))
     host = check.assignment.share(HOST)
     held_on_host = float(host.weights_bytes - host.looked_up_bytes)
     line = _Line(

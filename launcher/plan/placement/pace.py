@@ -193,12 +193,12 @@ def _kv_per_token(demand: Demand, blocks: range) -> float:
     # The cache's own size over the whole context: a window that is full does not grow, so its blocks read
     # less.
     n_block = demand.weights.n_block
-    caches = _as_fast(demand)
+    caches = caches_as_read(demand)
     total = sum(caches.blocks[index].attention_bytes for index in blocks if index < n_block)
     return total / demand.parameters.ctx_size
 
 
-def _as_fast(demand: Demand) -> Caches:
+def caches_as_read(demand: Demand) -> Caches:
     """Return the caches that are read as fast: a quantised one takes as long as F16."""
     # It is unpacked as it is read. Measured: DeepSeek-R1 on an RTX 5090 and host, F16 and q8_0, 18.2 and 16.7
     # tokens/s at depth 0, 12.6 and 11.9 at 30208, so 25 and 24 ms for the depth (S001-S004 and S021-S024 of

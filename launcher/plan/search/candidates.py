@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -35,6 +36,12 @@ class PlanCandidate:
     @property
     def turn_seconds(self) -> float:
         return self.forecast.turn_seconds.mid
+
+    @property
+    def possible_seconds(self) -> float:
+        """A turn in the middle of the quicker half of its band, by ratios."""
+        band = self.forecast.turn_seconds
+        return math.sqrt(band.low * band.mid)
 
     @property
     def decode_tps(self) -> float:

@@ -25,12 +25,13 @@ def order_by_preference(candidates: Sequence[PlanCandidate], prefer: Prefer) -> 
     if prefer is Prefer.SPEED or not by_time:
         return by_time
     limit = limit_seconds(by_time, prefer)
-    # `balanced`: by quality up to the limit, then by turn time.
+    # `balanced`: by quality where a turn may well be within the limit, then by turn time. A forecast is not
+    # so exact that a second more should cost a better quant.
     quick = sorted(
-        (candidate for candidate in by_time if candidate.turn_seconds <= limit),
+        (candidate for candidate in by_time if candidate.possible_seconds <= limit),
         key=lambda candidate: candidate.rank,
     )
-    return quick + [candidate for candidate in by_time if candidate.turn_seconds > limit]
+    return quick + [candidate for candidate in by_time if candidate.possible_seconds > limit]
 
 
 def limit_seconds(candidates: Sequence[PlanCandidate], prefer: Prefer) -> float:
@@ -44,7 +45,7 @@ def describe_preference(prefer: Prefer) -> str:
         Prefer.QUALITY: "the best quality that fits (--prefer quality)",
         Prefer.SPEED: "the shortest turn (--prefer speed)",
         Prefer.BALANCED: (
-            f"the best quality with a turn of at most {_COMFORT_SECONDS:.0f} s or "
+            f"the best quality with a turn that may well be within {_COMFORT_SECONDS:.0f} s or "
             f"{_TIMES_FASTEST:g} times the fastest (--prefer balanced)"
         ),
     }[prefer]

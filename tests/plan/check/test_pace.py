@@ -97,3 +97,9 @@ def test_tensors_split_by_rows_are_not_predicted() -> None:
     configuration = read_command((*LINE, "-sm", "row")).configuration
     check = check_configuration(configuration, MOE, box, SILENT, "/m.gguf")
     assert forecast_check(check, MOE, box) is None
+
+
+def test_a_quantised_cache_is_not_promised_to_be_read_faster() -> None:
+    at = Point(depth=30000, prompt=512)
+    plain, small = (forecast((*LINE, "-ngl", "99", "-ctk", k, "-ctv", k), at=at) for k in ("f16", "q8_0"))
+    assert math.isclose(plain.decode.mid, small.decode.mid, rel_tol=1e-6)
