@@ -9,6 +9,7 @@ engines_dir/
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import time
@@ -29,7 +30,7 @@ from launcher.machine.machine import Backend, Device
 from launcher.machine.probe.device_list import parse_device_list
 from launcher.models.files.disk_space import Destination, disk_error
 from launcher.progress import OnProgress, Step, silent
-from launcher.system.locks import exclusive
+from launcher.system.locks import exclusive, exclusive_if_free
 from launcher.system.packages import sha256_of
 
 _ELF = b"\x7fELF"
@@ -60,6 +61,7 @@ def install_engine(
     """
     there = _find_installed(offer, engines_dir)
     if there is not None:
+        _sweep_if_idle(engines_dir)
         return there
     waiting = Step(phase="wait", done=0, total=None, unit="s", text="another engine is being installed")
     try:
@@ -68,6 +70,19 @@ def install_engine(
     except OSError as error:
         destination = Destination(folder=engines_dir, alternative="set LAUNCHER_HOME to a folder elsewhere")
         raise disk_error(error, destination) from error
+
+
+def _sweep(engines_dir: Path) -> None:
+    """Remove what an install that was killed has unpacked; the caller holds the lock."""
+    for left in engines_dir.glob(".install-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _sweep_if_idle(engines_dir: Path) -> None:
+    with contextlib.suppress(OSError), exclusive_if_free(engines_dir / ".locks" / "install") as free:
+        if free:
+            _sweep(engines_dir)
+            shutil.rmtree(engines_dir / ".downloads", ignore_errors=True)
 
 
 def _find_installed(offer: Offer, engines_dir: Path) -> Engine | None:
@@ -81,8 +96,7 @@ def _key(version: str, backend: Backend, sha256: str) -> str:
 
 
 def _install(source: Source, offer: Offer, engines_dir: Path, on_progress: OnProgress) -> Engine:
-    for left in engines_dir.glob(".install-*"):  # of an install that was killed: the lock is ours
-        shutil.rmtree(left, ignore_errors=True)
+    _sweep(engines_dir)
     downloads = engines_dir / ".downloads"
     archives = source.fetch(offer, downloads, on_progress)
     sha256 = offer.sha256 or sha256_of(archives[0])
