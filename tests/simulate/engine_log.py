@@ -109,7 +109,7 @@ def load_with_engine(
     }
     environment["GGML_VK_VISIBLE_DEVICES"] = ",".join("0" for _ in question.devices)
     if question.split_mode is SplitMode.TENSOR:
-        environment["LD_PRELOAD"] = str(_allocation_log())
+        environment["LD_PRELOAD"] = str(allocation_log())
     command = [str(server), *server_argv(question)]
     command += ["--fit", "off", "--host", "127.0.0.1", "--port", "0", "-lv", "4"]
     command += companion_flags or ["--no-warmup"]
@@ -130,7 +130,7 @@ def load_with_engine(
 
 
 @functools.cache
-def _allocation_log() -> Path:
+def allocation_log() -> Path:
     """`allocations.c`, compiled once for this process."""
     library = Path(tempfile.mkdtemp(prefix="allocations-")) / "allocations.so"
     source = Path(__file__).with_name("allocations.c")
