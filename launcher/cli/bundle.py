@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,10 +14,14 @@ from launcher.cli.show.output import Output
 from launcher.errors import UsageError
 from launcher.system.settings import expand_home
 
+if TYPE_CHECKING:
+    from launcher.commands.planned import PlanRequest
+
 _INSTALL = "install"
 
 
 def bundle(
+    ctx: typer.Context,
     out: Output,
     ref: Annotated[
         str, typer.Argument(metavar="REF|install", help="The model; or install: FILE is one that was made.")
@@ -31,39 +35,28 @@ def bundle(
     ] = False,
 ) -> None:
     """Write a model with its engine into one file for a machine without a network, or install that."""
+    from launcher.cli.requests import machine_choice, plan_request
+
     if ref == _INSTALL:
-        if (plan_options, machine_options, engine_options) != (
-            PlanOptions(),
-            MachineOptions(),
-            EngineOptions(),
-        ):
+        asked = (plan_options, machine_options, engine_options)
+        if ctx.obj or asked != (PlanOptions(), MachineOptions(), EngineOptions()):
             raise UsageError(
                 f"{file} is installed as it was made: no options of a plan",
                 hint=f"launcher bundle install {file}",
             )
         _install(out, file, trusts=yes)
     else:
-        _make(out, ref, file, plan_options, machine_options, engine_options, yes=yes)
+        request = replace(
+            plan_request(ref, plan_options, engine_options, ctx.obj), machine=machine_choice(machine_options)
+        )
+        _make(out, request, file, offline=plan_options.offline, yes=yes)
 
 
-def _make(
-    out: Output,
-    ref: str,
-    file: Path,
-    plan_options: PlanOptions,
-    machine_options: MachineOptions,
-    engine_options: EngineOptions,
-    *,
-    yes: bool,
-) -> None:
-    from launcher.cli.requests import machine_choice, plan_request
+def _make(out: Output, request: PlanRequest, file: Path, *, offline: bool, yes: bool) -> None:
     from launcher.commands.bundle.make import make_bundle
     from launcher.units import format_bytes
 
-    request = replace(
-        plan_request(ref, plan_options, engine_options, ()), machine=machine_choice(machine_options)
-    )
-    with here_with_progress(out, offline=plan_options.offline, yes=yes) as here:
+    with here_with_progress(out, offline=offline, yes=yes) as here:
         made = make_bundle(here, request, expand_home(file))
     out.show_lines(
         {

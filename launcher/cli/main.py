@@ -54,7 +54,7 @@ _COMMANDS: tuple[tuple[Callable[..., None], str | None], ...] = (
     (pull.pull, _FILES),
     (ls.ls, None),
     (rm.rm, None),
-    (bundle.bundle, None),
+    (bundle.bundle, _FLAGS),
     (up.up, _FLAGS),
     (run.run, _FLAGS),
     (serve.serve, None),

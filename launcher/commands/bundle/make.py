@@ -107,11 +107,25 @@ def _gather(here: Here, request: PlanRequest) -> _Ingredients:
         for each, own in zip(located, paths, strict=True)
         for shard, path in zip(each.model.shards, own, strict=True)
     )
+    _refuse_local_files(planned.request.flags)
     names = [path.name for path, _ in shards]
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"two files of the model are called {name}", hint="rename one of them")
     return _Ingredients(planned=planned, engine=planned.engine, shards=shards)
+
+
+def _refuse_local_files(flags: Sequence[str]) -> None:
+    """Raise UsageError for a flag that names a file of this machine: a lock may not, nor is it carried."""
+    pieces = [
+        piece for word in flags for part in word.split(",") for piece in (part, part.rpartition(":")[0])
+    ]
+    local = next((piece for piece in pieces if piece and Path(piece).is_file()), None)
+    if local is not None:
+        raise UsageError(
+            f"{local} is a file of this machine, and a bundle carries what a repo or URL names",
+            hint="name a draft model by its repo: -- -hfd USER/REPO",
+        )
 
 
 def _write(here: Here, ingredients: _Ingredients, out: BinaryIO, partial: Path) -> tuple[Manifest, str]:

@@ -22,6 +22,7 @@ import pytest
 from launcher.commands.bundle.archive import ArchiveWriter, read_bundle
 from launcher.commands.bundle.manifest import ENGINE, LOCK, SBOM, format_manifest, parse_manifest
 from launcher.engine.find import Engine, read_engines
+from tests.fakes.hub import FakeHub
 from tests.make_gguf import make_gguf
 
 ROOT = Path(__file__).parents[3]
@@ -119,6 +120,32 @@ def test_the_default_model_is_carried_and_answers(engine: Engine, default_model:
     assert made["manifest_sha256"] == read_bundle(file).manifest_sha256
     again = moved.json("bundle", "install", str(file))  # its engine is here now: nothing is asked
     assert again == installed
+
+
+def test_a_draft_model_is_carried_too(engine: Engine, tmp_path: Path):
+    model, draft = (make_gguf(tmp_path / f"{name}-Q8_0.gguf", "llama")[0] for name in ("main", "draft"))
+    file = tmp_path / "b"
+    site = Site(tmp_path / "here", engine)
+    with FakeHub() as hub:
+        hub.publish("user/main-GGUF", {model.name: model})
+        hub.publish("user/draft-GGUF", {draft.name: draft})
+        site.env |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"}
+        flags = ("-c", "512", "--json", "--", "-hfd", "user/draft-GGUF")
+        code, _, err = site.type("bundle", "user/main-GGUF:Q8_0", str(file), *flags)
+        assert code == 0, err
+        local = site.type("bundle", "user/main-GGUF:Q8_0", f"{file}2", "-c", "512", "--", "-md", str(draft))
+        assert (local[0], "is a file of this machine" in local[2]) == (2, True)
+    names = [each.name for each in read_bundle(file).manifest.files if each.name.startswith("model/")]
+    assert names == ["model/main-Q8_0.gguf", "model/draft-Q8_0.gguf"]
+    shutil.rmtree(tmp_path / "hf")
+    moved = Site(tmp_path / "there")
+    installed = moved.json("bundle", "install", str(file), "-y")
+    try:
+        argv = moved.json("up", "--locked", installed["lock"])["argv"]
+        for flag in ("-m", "-md"):
+            assert Path(argv[argv.index(flag) + 1]).is_relative_to(tmp_path / "there")
+    finally:
+        moved.type("stop", "--all")
 
 
 def test_the_bill_of_materials_is_cyclonedx_and_names_every_part(made: Path):
