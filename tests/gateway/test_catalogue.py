@@ -1,0 +1,68 @@
+"""What a request's `model` means."""
+
+from __future__ import annotations
+
+import pytest
+
+from launcher.gateway.catalogue import Catalogue, Servable, mode_fields
+from launcher.gateway.config import GatewayConfig
+from launcher.models.profiles.profile import Mode, Sampling
+
+INSTANT = Mode(
+    name="instant",
+    sampling=Sampling(temperature=0.6, top_p=0.95),
+    reasoning=False,
+    chat_template_kwargs=(("thinking", False),),
+    source="x",
+)
+KIMI = Servable(name="kimi-k2.5", ref="kimi-k2.5:TQ1_0", source="profile", modes=(INSTANT,))
+HUB = Servable(name="user/Repo-GGUF:Q4_K_M", ref="user/Repo-GGUF:Q4_K_M", source="disk")
+CATALOGUE = Catalogue(
+    [KIMI, HUB], GatewayConfig(aliases={"gpt-4o": "kimi-k2.5:instant", "gpt-4": "kimi-k2.5"})
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "means", "mode"),
+    [
+        ("kimi-k2.5", KIMI, None),
+        ("Kimi-K2.5", KIMI, None),
+        ("kimi-k2.5:latest", KIMI, None),
+        ("kimi-k2.5:instant", KIMI, INSTANT),
+        ("gpt-4", KIMI, None),
+        ("gpt-4o", KIMI, INSTANT),
+        ("user/repo-gguf:q4_k_m", HUB, None),
+        ("repo-gguf-q4_k_m", HUB, None),  # the name of its deployment
+    ],
+)
+def test_a_model_has_several_names(name: str, means: Servable, mode: Mode | None) -> None:
+    found = CATALOGUE.find(name)
+    assert found is not None
+    assert (found.servable, found.mode) == (means, mode)
+
+
+@pytest.mark.parametrize("name", ["", "kimi", "kimi-k2.5:thinking", "nobody", ":instant", None, "x" * 10_000])
+def test_other_names_mean_nothing(name: str | None) -> None:
+    assert CATALOGUE.find(name) is None
+
+
+def test_the_default_stands_for_what_is_not_here() -> None:
+    catalogue = Catalogue([KIMI, HUB], GatewayConfig(default="kimi-k2.5:instant"))
+    for name in (None, "nobody"):
+        found = catalogue.find(name)
+        assert found is not None
+        assert (found.servable, found.mode) == (KIMI, INSTANT)
+
+
+def test_the_only_model_needs_no_name() -> None:
+    found = Catalogue([KIMI], GatewayConfig()).find(None)
+    assert found is not None
+    assert found.servable == KIMI
+
+
+def test_a_mode_is_said_in_a_requests_own_fields() -> None:
+    assert mode_fields(INSTANT) == {
+        "temperature": 0.6,
+        "top_p": 0.95,
+        "chat_template_kwargs": {"thinking": False, "enable_thinking": False},
+    }
