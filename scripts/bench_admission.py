@@ -4,7 +4,8 @@ LRU      llama.cpp's router: at most 4 models, the least recently used idle one 
          load that does not fit fails, and so does its request. "LRU n" is the same with the largest number that can
          never overrun this machine, as a careful owner would set it.
 groups   llama-swap: of each group one model at a time. The groups are those, of all partitions whose largest members
-         fit together, with the fewest seconds of loading on the very arrivals that are measured.
+         fit together, with the fewest seconds of loading on arrivals of another day.
+oracle   the same, with the groups that are best for the very arrivals that are measured: nobody knows them before.
 gateway  launcher.gateway.admission, as it runs.
 """
 
@@ -288,7 +289,13 @@ def measure(
     n = safe_count(kinds, capacity)
     for seed in range(seeds):
         asks = arrivals(random.Random(seed), sorted(kinds), gap_s)
-        tuned = {"LRU 4": lru(4), f"LRU {n}": lru(n), "groups": best_groups(kinds, capacity, asks)}
+        yesterday = arrivals(random.Random(seed + 1000), sorted(kinds), gap_s)
+        tuned = {
+            "LRU 4": lru(4),
+            f"LRU {n}": lru(n),
+            "groups": best_groups(kinds, capacity, yesterday),
+            "oracle": best_groups(kinds, capacity, asks),
+        }
         results = {rule: Baseline(kinds, capacity, asks, victims).run() for rule, victims in tuned.items()}
         for rule, result in (results | {"gateway": gateway(kinds, capacity, asks)}).items():
             total = totals.setdefault(rule, Result())
@@ -309,7 +316,7 @@ def main(arguments: Sequence[str]) -> int:
             for rule, result in totals.items():
                 print(f"{rule:10} {result.line()}")
             ours = totals.pop("gateway")
-            others = [result for result in totals.values() if not result.failed]
+            others = [result for rule, result in totals.items() if rule != "oracle" and not result.failed]
             wait = mean(ours.waits) / min(mean(other.waits) for other in others)
             loads = ours.loads / min(other.loads for other in others)
             print(f"{'':10} {wait:8.2f}x {'':9} {loads:6.2f}x  of the best of those that fail nothing")

@@ -20,7 +20,17 @@ import psutil
 import uvloop
 
 from launcher.deployment.ports import free_port
+from launcher.gateway import server
+from launcher.gateway.app import App, AppOptions
+from launcher.gateway.catalogue import Catalogue, Servable
+from launcher.gateway.config import GatewayConfig
+from launcher.gateway.deployments import Running
 from launcher.gateway.engine_http import Address, Engines
+from launcher.gateway.guard import Doors
+from launcher.gateway.keeper import Keeper, KeptOptions
+from launcher.gateway.keys import KeyRing
+from launcher.gateway.ollama_pull import Disk
+from launcher.gateway.proxy import Proxy
 
 RATE, CHUNKS = 50, 150
 SECONDS_MEMORY = 20
@@ -72,16 +82,6 @@ async def run_engine(port: int) -> None:
 
 
 async def run_gateway(port: int, engine_port: int) -> None:
-    from launcher.gateway import server
-    from launcher.gateway.app import App, AppOptions
-    from launcher.gateway.catalogue import Catalogue, Servable
-    from launcher.gateway.config import GatewayConfig
-    from launcher.gateway.deployments import Running
-    from launcher.gateway.guard import Doors
-    from launcher.gateway.keeper import Keeper, KeptOptions
-    from launcher.gateway.keys import KeyRing
-    from launcher.gateway.proxy import Proxy
-
     class Deployments:
         def find_all(self) -> tuple[Running, ...]:
             address = Address("127.0.0.1", engine_port)
@@ -102,6 +102,7 @@ async def run_gateway(port: int, engine_port: int) -> None:
         keeper,
         Proxy(keeper, Engines()),
         KeyRing(Path("/nonexistent")),
+        Disk(fetch=lambda _ref, _tell: None, refresh=lambda: asyncio.sleep(0)),
         AppOptions(doors=Doors(needs_key=False)),
     )
     await keeper.begin()

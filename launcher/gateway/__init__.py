@@ -14,6 +14,7 @@ config.py       the settings in config.toml and variables
 guard.py        PURE: key, Host, Origin and path of a request
 keys.py         who may ask, hashed
 ollama.py       Ollama's API
+ollama_pull.py  its pull, with progress
 ollama_words.py  PURE: its requests in OpenAI's words, the answers in its own
 replies.py      PURE: errors as each API writes them
 status.py       /v1/models, the status, metrics

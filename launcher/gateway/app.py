@@ -12,6 +12,7 @@ from launcher.gateway.guard import Doors, bearer, find_problem
 from launcher.gateway.keeper import Keeper
 from launcher.gateway.keys import Key, KeyRing
 from launcher.gateway.ollama import Ollama
+from launcher.gateway.ollama_pull import Disk
 from launcher.gateway.proxy import Exchange, Proxy
 from launcher.gateway.replies import Dialect, Problem, Reply, json_reply, problem_reply
 from launcher.gateway.status import Counters, metrics_text, model_json, models_json, served, status_json
@@ -39,10 +40,10 @@ class AppOptions:
 class App:
     """The gateway as an ASGI application."""
 
-    def __init__(self, keeper: Keeper, proxy: Proxy, keys: KeyRing, options: AppOptions) -> None:
+    def __init__(self, keeper: Keeper, proxy: Proxy, keys: KeyRing, disk: Disk, options: AppOptions) -> None:
         self.keeper, self.proxy, self.keys, self.options = keeper, proxy, keys, options
         self.counters = Counters()
-        self.ollama = Ollama(keeper, proxy)
+        self.ollama = Ollama(keeper, proxy, disk)
         self._own: dict[tuple[str, bytes], Own] = {
             ("GET", b"/"): self._hello,
             ("GET", b"/health"): self._health,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.commands.here import Here
+from launcher.commands.here import Here, here_with
 from launcher.commands.inspect import inspect
+from launcher.commands.pull import PullRequest, pull
 from launcher.deployment.address import is_loopback, local_url
 from launcher.deployment.records import make_private
 from launcher.errors import NotAllowed, UsageError
@@ -22,7 +23,9 @@ from launcher.gateway.engine_http import Engines
 from launcher.gateway.guard import Doors
 from launcher.gateway.keeper import Keeper, KeptOptions
 from launcher.gateway.keys import KeyRing, keys_path
+from launcher.gateway.ollama_pull import Disk
 from launcher.gateway.proxy import Proxy
+from launcher.progress import OnProgress
 from launcher.system.locks import exclusive_if_free
 
 _CATALOGUE_S = 30.0  # between two looks at what is on the disk
@@ -77,9 +80,15 @@ def serve(here: Here, request: GatewayRequest, announce: Callable[[Serving], Non
             keeper = Keeper(deployments, _catalogue(here, request, typed), options)
             engines = Engines()
             doors = Doors(needs_key=needs_key, hosts=frozenset({config.host.lower()}))
-            app = App(keeper, Proxy(keeper, engines), keys, AppOptions(doors=doors))
+
+            async def refresh() -> None:
+                with contextlib.suppress(OSError, UsageError):
+                    keeper.replace_catalogue(await asyncio.to_thread(_catalogue, here, request, typed))
+
+            disk = Disk(fetch=_fetch, refresh=refresh)
+            app = App(keeper, Proxy(keeper, engines), keys, disk, AppOptions(doors=doors))
             await keeper.begin()
-            looking = asyncio.create_task(_look_at_disk(here, request, typed, keeper))
+            looking = asyncio.create_task(_again_and_again(refresh))
             names = tuple(servable.name for servable in keeper.catalogue)
             serving = Serving(url=shown, models=names, needs_key=needs_key)
             try:
@@ -92,13 +101,15 @@ def serve(here: Here, request: GatewayRequest, announce: Callable[[Serving], Non
         server.run(main)
 
 
-async def _look_at_disk(
-    here: Here, request: GatewayRequest, typed: tuple[Servable, ...], keeper: Keeper
-) -> None:
+async def _again_and_again(refresh: Callable[[], Awaitable[None]]) -> None:
     while True:
         await asyncio.sleep(_CATALOGUE_S)
-        with contextlib.suppress(OSError, UsageError):
-            keeper.replace_catalogue(await asyncio.to_thread(_catalogue, here, request, typed))
+        await refresh()
+
+
+def _fetch(ref: str, on_progress: OnProgress) -> None:
+    # what is too large for the disk is refused before the first byte
+    pull(here_with(on_progress, confirm=lambda _question: True), PullRequest(ref=ref))
 
 
 def _catalogue(here: Here, request: GatewayRequest, typed: tuple[Servable, ...]) -> Catalogue:

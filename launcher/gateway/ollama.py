@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import time
@@ -15,6 +14,7 @@ from launcher.gateway.admission.state import Phase
 from launcher.gateway.catalogue import Servable, Wanted, mode_fields
 from launcher.gateway.client import Client, Refusing
 from launcher.gateway.keeper import Keeper
+from launcher.gateway.ollama_pull import Disk, pull
 from launcher.gateway.ollama_words import (
     BadRequest,
     Timing,
@@ -99,8 +99,8 @@ class Asked:
 class Ollama:
     """The routes below /api/."""
 
-    def __init__(self, keeper: Keeper, proxy: Proxy) -> None:
-        self._keeper, self._proxy = keeper, proxy
+    def __init__(self, keeper: Keeper, proxy: Proxy, disk: Disk) -> None:
+        self._keeper, self._proxy, self._disk = keeper, proxy, disk
 
     async def answer(
         self, client: Client, path: str, *, key_name: str | None, allowed: frozenset[str] | None
@@ -136,6 +136,19 @@ class Ollama:
         try:
             given = object_of(await client.read_all())
             name = given.get("model") or given.get("name")
+            if path == "/api/pull":
+                if allowed is not None or not isinstance(name, str):
+                    sentence = "this key is for some models only" if allowed is not None else "name a model"
+                    raise Refusing(
+                        Problem(
+                            status=403 if allowed else 400,
+                            code="not_allowed",
+                            sentence=sentence,
+                            should_retry=False,
+                        )
+                    )
+                await pull(client, self._disk, name, streams=given.get("stream") is not False)
+                return None
             wanted = await self._keeper.find(name if isinstance(name, str) else None)
             if wanted is None:
                 raise Refusing(
@@ -153,8 +166,6 @@ class Ollama:
             match path:
                 case "/api/show":
                     await client.reply(json_reply(self._show(wanted.servable)))
-                case "/api/pull":
-                    await self._pull(client, given)
                 case _:
                     return await self._ask(client, asked)
         except BadRequest as error:
@@ -215,18 +226,6 @@ class Ollama:
         else:
             answer["response"] = ""
         await client.reply(json_reply(answer))
-
-    async def _pull(self, client: Client, given: Mapping[str, Any]) -> None:
-        """Tell how far the model is here: nothing is downloaded by a request."""
-        lines = [{"status": "pulling manifest"}, {"status": "success"}]
-        if given.get("stream") is False:
-            await client.reply(json_reply(lines[-1]))
-            return
-        await client.begin(200, [(b"content-type", _NDJSON)])
-        for line in lines:
-            await client.write(json.dumps(line).encode() + b"\n")
-            await asyncio.sleep(0)
-        await client.finish()
 
     # ---- lists ----
 

@@ -5,11 +5,13 @@ Field names from Ollama's docs/api.md and its Python client 0.6.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from launcher.progress import Step
 from launcher.system.json_object import parse_json
 
 _OPTIONS = {
@@ -189,6 +191,25 @@ class Translation:
         function = call.get("function") or {}
         kept["name"] = function.get("name") or kept["name"]
         kept["arguments"] += function.get("arguments") or ""
+
+
+def ref_of(name: str) -> str:
+    """Return the REF that a name of Ollama's stands for."""
+    return name.removeprefix("hf.co/").removeprefix("huggingface.co/").removesuffix(":latest")
+
+
+def pull_line(step: Step) -> str:
+    """Return how far a download is, as Ollama says it; nothing for what it has no words for."""
+    if step.unit != "bytes" or not step.total or step.file:
+        return ""
+    digest = f"sha256:{hashlib.sha256(step.text.encode()).hexdigest()}"  # clients tell layers apart by it
+    words = {
+        "status": f"pulling {step.text}".strip(),
+        "digest": digest,
+        "total": step.total,
+        "completed": step.done,
+    }
+    return json.dumps(words)
 
 
 def error_sentence(given: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import uvloop
 
 from launcher.deployment.ports import free_port
-from launcher.errors import EngineFailed
+from launcher.errors import EngineFailed, NotFound
 from launcher.gateway import server
 from launcher.gateway.admission.state import Policy
 from launcher.gateway.app import App, AppOptions
@@ -29,7 +29,9 @@ from launcher.gateway.engine_http import Address, Engines
 from launcher.gateway.guard import Doors
 from launcher.gateway.keeper import Keeper, KeptOptions
 from launcher.gateway.keys import KeyRing
+from launcher.gateway.ollama_pull import Disk
 from launcher.gateway.proxy import Proxy
+from launcher.progress import OnProgress, Step
 from tests.serving import FAKE, PATIENCE_S, stub_model
 
 G = 1 << 30
@@ -145,6 +147,14 @@ class Gateway:
         return done.result(PATIENCE_S)
 
 
+def fetch(ref: str, on_progress: OnProgress) -> None:
+    """Bring `new` here, as a download would, and nothing else."""
+    if ref != "new":
+        raise NotFound(f"there is no {ref} anywhere")
+    for done in range(0, 101, 50):
+        on_progress(Step(phase="pull", done=done, total=100, unit="bytes", text=ref))
+
+
 def until_answers(url: str) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
@@ -182,8 +192,14 @@ def serving(
         catalogue = Catalogue(servables, config or GatewayConfig())
         engines = Engines()
         keeper = Keeper(deployments, catalogue, KeptOptions(policy=policy or Policy(slack_bytes=0)))  # type: ignore[arg-type]
+
+        async def refresh() -> None:
+            keeper.replace_catalogue(
+                Catalogue([*servables, Servable(name="new", ref="new", source="disk")], catalogue.config)
+            )
+
         app = App(
-            keeper, Proxy(keeper, engines), KeyRing(folder / "keys.json"),
+            keeper, Proxy(keeper, engines), KeyRing(folder / "keys.json"), Disk(fetch=fetch, refresh=refresh),
             AppOptions(doors=doors or Doors(needs_key=False), **options),
         )  # fmt: skip
         listening = server.open_port("127.0.0.1", free_port("127.0.0.1"))

@@ -298,7 +298,19 @@ def test_ollama_chats_generates_and_lists(client: ollama.Client) -> None:
     assert running.model == "a:latest"
     assert running.context_length == 4096
     assert client.show("a").capabilities == ["completion", "tools"]
-    assert client.pull("a").status == "success"
+
+
+def test_ollama_pulls_with_progress(gateway: Gateway, client: ollama.Client) -> None:
+    steps = list(client.pull("new:latest", stream=True))
+    assert steps[0].status == "pulling manifest"
+    assert [(step.completed, step.total) for step in steps if step.total] == [(0, 100), (50, 100), (100, 100)]
+    assert steps[-1].status == "success"
+    assert "new:latest" in {model.model for model in client.list().models}
+    assert client.pull("new").status == "success"
+    with pytest.raises(ollama.ResponseError, match="there is no other anywhere"):
+        client.pull("other")
+    with pytest.raises(ollama.ResponseError, match="there is no other anywhere"):
+        list(client.pull("other", stream=True))
 
 
 def test_ollamas_errors_are_its_own(client: ollama.Client) -> None:
