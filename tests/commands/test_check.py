@@ -237,6 +237,40 @@ def test_with_a_projector_and_a_draft_model_on_software_gpus(
     assert not {where: gap for where, gap in found.items() if abs(gap) > ROUNDING_MIB}
 
 
+@pytest.mark.vulkan
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-fitt 1820 -dev Vulkan0 --mmproj {projector}",
+        # llama-server adds the projector to the target with its device's number, which this line does not use
+        "-fitt 1820 -dev Vulkan1 --mmproj {projector}",
+        "-fitt 1850 -dev Vulkan0 -md {draft} --spec-type draft-simple",
+    ],
+)
+def test_fit_leaves_room_for_companions_as_the_engine_does(
+    line: str,
+    engine: Engine,
+    vulkan_engine: Engine,
+    simulators: SimulatorPool,
+    models: dict[str, Path],
+    beside: list[str],
+) -> None:
+    words = [*line.format(projector=beside[1], draft=beside[3]).split(), "-np", "1", "-lm", "none"]
+    path, box = models["qwen3moe"], machine(*software_gpus(2))
+    command = read_command(["llama-server", "-m", str(path), *words])
+    found = find_companions(command.others, sources_of(read_settings()))
+    with open_companions(found, engine, read_settings(), box) as opened:
+        verdict = check_configuration(
+            command.configuration, open_path(path).model, box, simulators, str(path), opened
+        )
+    assert verdict.fit.is_placed
+    log = load((str(vulkan_engine.path), "-m", str(path), *words, *WARM), TWO_GPUS, LOADED)
+    assert re.findall(r"offloaded (\d+)/13", log) == [str(verdict.question.n_gpu_layers)]
+    rows = compare_load(verdict.ledger, parse_load_log(log))
+    gaps = {row.where: (row.planned_bytes - row.logged_bytes) / MIB for row in rows}
+    assert not {where: gap for where, gap in gaps.items() if abs(gap) > ROUNDING_MIB}
+
+
 def launcher(engine: Engine, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "launcher", "check", *words],
