@@ -9,7 +9,7 @@ from launcher.plan.amounts import HOST, LedgerRow
 from launcher.plan.check.configuration import Configuration
 from launcher.plan.check.fit import FitOutcome, FittedLine, declines
 from launcher.plan.memory.assign import Assignment, Share
-from launcher.plan.memory.budget import Budgets, device_margin
+from launcher.plan.memory.budget import Budgets
 from launcher.plan.memory.host_memory import ServerCaches, describe_caches, describe_cure
 from launcher.plan.memory.tensor_split import proportions, splits_tensors
 from launcher.plan.modes import SplitMode
@@ -74,11 +74,11 @@ def _describe_cure(facts: Facts, row: LedgerRow) -> str:
 
 def _describe_margin(facts: Facts, row: LedgerRow) -> str:
     """Say if the row would fit without the margin that a budget keeps free: llama-server may then start."""
-    device = next((device for device in facts.question.devices if device.id == row.where), None)
-    if device is None or -row.free_bytes > device_margin(device):
+    margins = {budget.device.id: budget.margin_bytes for budget in facts.budgets.devices}
+    margin = margins.get(row.where, 0)
+    if -row.free_bytes > margin:
         return ""
-    margin = format_bytes(device_margin(device))
-    return f", which is less than the {margin} kept free there: it may start and fail later"
+    return f", which is less than the {format_bytes(margin)} kept free there: it may start and fail later"
 
 
 def _explain_imbalance(facts: Facts) -> str | None:

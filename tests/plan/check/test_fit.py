@@ -181,6 +181,16 @@ def test_its_margin_takes_the_place_of_ours() -> None:
     assert ours.ledger[0].budget_bytes < free
 
 
+def test_a_target_that_leaves_too_little_for_the_backend_is_a_no() -> None:
+    free = CARDS.devices[0].free_bytes
+    assert free is not None
+    found = verdict("-fitt 0", Fits(_compute={"CUDA0": free // MIB - 30 - 300}))
+
+    assert [failure.missing_bytes for failure in found.failures] == [300 * MIB]
+    assert found.finding is Finding.DOES_NOT_FIT
+    assert not has_reason(found, "kept free there")
+
+
 def test_it_is_not_asked_where_it_is_off_or_declines() -> None:
     for line, outcome in (("-fit off", FitOutcome.OFF), ("-sm tensor", FitOutcome.GAVE_UP)):
         oracle = Fits()
