@@ -19,7 +19,8 @@ def show(machine: MachineOptions, engine_options: EngineOptions, out: Output, co
 
 def test_a_bundle_becomes_its_fields() -> None:
     parameters = inspect.signature(unfold(show)).parameters
-    assert list(parameters) == ["machine", "gpu", "ram", "engine", "json", "progress", "count"]
+    machine = ["machine", "gpu", "ram", "cpu", "sockets", "ram_bandwidth"]
+    assert list(parameters) == [*machine, "engine", "json", "progress", "count"]
     assert {parameter.kind for parameter in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
 
 
