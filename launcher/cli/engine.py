@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +12,7 @@ from launcher.cli.options.bundles import EngineOptions
 from launcher.cli.options.single import Ref
 from launcher.cli.show.output import Output
 from launcher.machine.machine import Backend
+from launcher.system.settings import expand_home
 
 
 def build(
@@ -22,6 +24,12 @@ def build(
     jobs: Annotated[
         int | None, typer.Option("-j", "--jobs", min=1, help="Compilers at once.", show_default=False)
     ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--source", metavar="DIR", help="A llama.cpp tree or fork of yours.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Build the pinned llama.cpp for this machine, once; minutes, then cached."""
     from launcher.cli.show.engines import render_built_engines
@@ -29,7 +37,7 @@ def build(
 
     out.say("Have a llama-server already? Use it as it is: --engine PATH, or LAUNCHER_ENGINE=PATH.")
     with here_with_progress(out) as here:
-        engine = build_engine(here, backend, jobs)
+        engine = build_engine(here, backend, jobs, source and expand_home(source).absolute())
     out.show(engine, render_built_engines((engine,)))
 
 

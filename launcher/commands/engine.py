@@ -19,11 +19,13 @@ from launcher.engine.compile.recipe import backend_for, cuda_architectures, jobs
 from launcher.engine.compile.toolchain import has_hip
 from launcher.engine.find import Engine, find_engine
 from launcher.engine.flags.help_text import Capabilities
+from launcher.engine.pinned import LLAMA_CPP, Recipe
 from launcher.errors import EngineFailed, NotFound
 from launcher.machine.machine import Backend, Device
 from launcher.machine.probe.device_list import parse_device_list
 from launcher.machine.probe.probe import machine_of
 from launcher.progress import remark
+from launcher.system.run_program import output_of
 from launcher.units import format_bytes
 
 _BACKEND_LIBRARY = re.compile(r"libggml-([a-z]+)(?:-|\.)")
@@ -144,9 +146,13 @@ def describe_engine(here: Here, explicit: Path | None) -> EngineDescription:
 
 
 def build(
-    here: Here, backend: Backend | None = None, jobs: int | None = None, look: Look | None = None
+    here: Here,
+    backend: Backend | None = None,
+    jobs: int | None = None,
+    look: Look | None = None,
+    source_dir: Path | None = None,
 ) -> Engine:
-    """Build the pinned engine for this machine, or return the one built before."""
+    """Build the pinned engine, or a tree of the user's, for this machine; or return the one built before."""
     machine = machine_of((look or look_once(here))(), None)
     return build_engine(
         BuildRequest(
@@ -155,8 +161,23 @@ def build(
             packages_dir=here.settings.cache_dir / "packages",
             jobs=jobs or jobs_for(machine),
             architectures=cuda_architectures(machine),
+            recipe=LLAMA_CPP if source_dir is None else recipe_of(source_dir),
+            source_dir=source_dir,
         ),
         on_progress=here.on_progress,
+    )
+
+
+def recipe_of(source_dir: Path) -> Recipe:
+    """Describe a tree of the user's by its folder's name and git's commit."""
+    name = re.sub(r"[^A-Za-z0-9_.]", "_", source_dir.absolute().name)[:40].lstrip(".") or "source"
+    commit = output_of("git", "-C", str(source_dir), "rev-parse", "--short", "HEAD").strip()
+    # forks have no other program for sure
+    return Recipe(
+        version=name,
+        commit=commit if re.fullmatch(r"[0-9a-f]{4,40}", commit) else "unknown",
+        subtree="",
+        targets=("llama-server",),
     )
 
 

@@ -56,13 +56,15 @@ def use(here: Here, name: str) -> Engine:
     return engine
 
 
-def build(here: Here, backend: Backend | None, jobs: int | None = None) -> Engine:
-    """Build the pinned engine; it takes the place of one that was chosen."""
-    engine = engines.build(here, backend, jobs)
+def build(
+    here: Here, backend: Backend | None, jobs: int | None = None, source_dir: Path | None = None
+) -> Engine:
+    """Build the pinned engine, which takes the place of one that was chosen; or a tree of the user's."""
+    engine = engines.build(here, backend, jobs, source_dir=source_dir)
     folder = here.settings.engines_dir
     with exclusive(folder / ".locks" / "default"):
         chosen = read_default(folder)
-        if chosen is not None:
+        if chosen is not None and source_dir is None:
             write_default(folder, engine.folder.name, before=chosen.name)
     return engine
 

@@ -20,7 +20,7 @@ from launcher.engine.compile.build_errors import build_disk_error, build_failure
 from launcher.engine.compile.build_log import parse_step
 from launcher.engine.compile.install import install_engine
 from launcher.engine.compile.job import BuildJob, BuildRequest, resolve_job
-from launcher.engine.compile.source import patch_vulkan, unpack
+from launcher.engine.compile.source import copy_tree, patch_vulkan, unpack
 from launcher.engine.find import Engine, read_engine
 from launcher.errors import Interrupted, LauncherError
 from launcher.progress import OnProgress, Step, silent
@@ -59,7 +59,11 @@ def build_engine(request: BuildRequest, *, on_progress: OnProgress = silent) -> 
 def _build(job: BuildJob, on_progress: OnProgress, lock: int) -> Engine:
     _sweep(job)
     refuse_too_little_disk(job)
-    archive = fetch_package(job.request.package, job.request.packages_dir, on_progress=on_progress)
+    archive = (
+        fetch_package(job.request.package, job.request.packages_dir, on_progress=on_progress)
+        if job.request.source_dir is None
+        else None
+    )
     job.log.parent.mkdir(parents=True, exist_ok=True)
     try:
         with job.log.open("w") as log:
@@ -84,16 +88,20 @@ def _sweep(job: BuildJob) -> None:
                 shutil.rmtree(tree, ignore_errors=True)
 
 
-def _prepare_source(job: BuildJob, archive: Path, on_progress: OnProgress) -> bool:
+def _prepare_source(job: BuildJob, archive: Path | None, on_progress: OnProgress) -> bool:
     """Unpack and patch the source once; return True if it was patched."""
     done = job.tree / "unpacked"  # an interrupted build of this key unpacked and patched everything
     try:
         return done.read_text() == "patched"
     except OSError:
         shutil.rmtree(job.tree, ignore_errors=True)
-    on_progress(Step(phase="unpack", done=0, total=None, unit="s", text=archive.name))
     source = job.tree / "source"
-    unpack(archive, job.request.recipe.subtree, source)
+    given = archive or job.request.source_dir
+    on_progress(Step(phase="unpack", done=0, total=None, unit="s", text=given.name if given else ""))
+    if archive is not None:
+        unpack(archive, job.request.recipe.subtree, source)
+    elif job.request.source_dir is not None:
+        copy_tree(job.request.source_dir, source)
     patched = patch_vulkan(source, job.tools.vulkan_headers)
     done.write_text("patched" if patched else "as it is")
     return patched

@@ -8,7 +8,9 @@ import time
 from launcher.engine.ask import ask_engine
 from launcher.engine.compile.job import BuildJob
 from launcher.engine.compile.recipe import OUTPUT
-from launcher.engine.find import SERVER, BuildRecord, Engine
+from launcher.engine.compile.source import tree_digest
+from launcher.engine.find import SERVER, BuildRecord, Engine, Origin
+from launcher.engine.flags.help_text import parse_version
 from launcher.engine.placing import put_in_place
 from launcher.errors import EngineFailed
 from launcher.system.packages import sha256_of
@@ -19,7 +21,8 @@ def install_engine(job: BuildJob, *, patched: bool) -> Engine:
     made = job.tree / "build" / OUTPUT
     server = made / SERVER
     answer = ask_engine(server, "--version")
-    if job.request.recipe.commit not in answer:
+    own = job.request.source_dir
+    if own is None and job.request.recipe.commit not in answer:
         raise EngineFailed(
             f"the engine that was built does not call itself {job.request.recipe.commit}: {answer.strip()}",
             hint=f"see {job.log}",
@@ -27,7 +30,7 @@ def install_engine(job: BuildJob, *, patched: bool) -> Engine:
     record = BuildRecord(
         key=job.key,
         version=job.request.recipe.version,
-        commit=job.request.recipe.commit,
+        commit=job.request.recipe.commit if own is None else _commit_in(answer),
         backend=job.request.backend,
         arguments=job.arguments,
         compiler=job.tools.compiler,
@@ -37,7 +40,16 @@ def install_engine(job: BuildJob, *, patched: bool) -> Engine:
         patched=patched,
         built_at=int(time.time()),
         sha256=sha256_of(server),
+        # another llama.cpp than the one this launcher was made for
+        origin=None
+        if own is None
+        else Origin(kind="source", made_by="this machine", file=str(own), sha256=tree_digest(own)),
     )
     engine = put_in_place(made, record, job.engine)
     shutil.rmtree(job.tree, ignore_errors=True)
     return engine
+
+
+def _commit_in(answer: str) -> str:
+    version = parse_version(answer)
+    return (version.commit if version else None) or "unknown"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.engine.compile.recipe import build_key, cmake_arguments
+from launcher.engine.compile.source import tree_digest
 from launcher.engine.compile.toolchain import Toolchain, find_toolchain
 from launcher.engine.host_cpu import HostCpu, host_cpu
 from launcher.engine.pinned import LLAMA_CPP, Recipe
@@ -29,6 +30,7 @@ class BuildRequest:
     architectures: tuple[str, ...] = ()  # see recipe.cuda_architectures; empty: of the cards in this machine
     recipe: Recipe = LLAMA_CPP
     package: Package = LLAMA_CPP_PYTHON
+    source_dir: Path | None = None  # a tree of the user's, in place of the package
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +74,7 @@ def resolve_job(request: BuildRequest) -> BuildJob:
         "arch": cpu.arch,
         "isa": cpu.flags,
         "variables": {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)},
-        "source": request.package.sha256,
+        "source": request.package.sha256 if request.source_dir is None else tree_digest(request.source_dir),
     }
     key = build_key(request.recipe, request.backend, facts)
     return BuildJob(request=request, tools=tools, cpu=cpu, arguments=arguments, key=key)

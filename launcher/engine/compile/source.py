@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
-from launcher.errors import EngineFailed
+from launcher.errors import EngineFailed, UsageError
 
+_MOST_FILES = 100_000  # llama.cpp has 3,000
 VULKAN_FILE = "ggml/src/ggml-vulkan/ggml-vulkan.cpp"
 # VK_EXT_layer_settings came with Vulkan 1.3.272 (Khronos registry, VK_EXT_layer_settings revision 2).
 _LAYER_SETTINGS_SINCE = (1, 3, 272)
@@ -63,6 +66,38 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> Non
     if not inside or not (member.isreg() or member.issym() or member.islnk()):
         raise tarfile.ExtractError(f"{member.name} would leave the folder or is no file")
     tar.extract(member, target)
+
+
+def tree_digest(folder: Path) -> str:
+    """Return a digest of a tree by the names, sizes and times of its files. Raises UsageError.
+
+    What git and earlier builds keep in it does not count.
+    """
+    if not (folder / "CMakeLists.txt").is_file():
+        raise UsageError(f"{folder} has no CMakeLists.txt", hint="name the folder of a llama.cpp tree")
+    digest = hashlib.sha256()
+    n_files = 0
+    for where, folders, names in os.walk(folder):
+        folders[:] = sorted(set(folders) - _ignored(where, folders))
+        for name in sorted(names):
+            path = Path(where, name)
+            about = path.lstat()
+            digest.update(os.fsencode(f"{path.relative_to(folder)} {about.st_size} {about.st_mtime_ns}\n"))
+        n_files += len(names)
+        if n_files > _MOST_FILES:
+            raise UsageError(
+                f"{folder} has more than {_MOST_FILES} files", hint="name the folder of a llama.cpp tree"
+            )
+    return digest.hexdigest()
+
+
+def copy_tree(folder: Path, target: Path) -> None:
+    """Copy a tree of the user's, which is not built in: it stays as it is. Raises OSError."""
+    shutil.copytree(folder, target, symlinks=True, ignore=_ignored)
+
+
+def _ignored(_where: str, names: list[str]) -> set[str]:
+    return {name for name in names if name == ".git" or name.startswith("build")} - {"build-xcframework.sh"}
 
 
 def patch_vulkan(tree: Path, headers: tuple[int, int, int] | None) -> bool:

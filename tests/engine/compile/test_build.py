@@ -16,8 +16,9 @@ import pytest
 
 from launcher.engine.compile.build import build_engine
 from launcher.engine.compile.job import BuildRequest
+from launcher.engine.compile.source import unpack
 from launcher.engine.find import RECORD, read_engines
-from launcher.errors import EngineFailed, LauncherError, TryAgain
+from launcher.errors import EngineFailed, LauncherError, TryAgain, UsageError
 from launcher.machine.machine import Backend
 from launcher.progress import Step
 from launcher.system.locks import exclusive
@@ -298,3 +299,34 @@ def test_another_home_finds_the_first_ones_objects_in_ccache(
 def ccache_count(name: str) -> int:
     said = subprocess.run(["ccache", "--print-stats"], capture_output=True, text=True, check=True).stdout
     return int(dict(line.split("\t") for line in said.splitlines())[name])
+
+
+def test_a_tree_of_the_users_is_built_beside_and_stays_as_it_is(tmp_path: Path) -> None:
+    packed = tiny_request(tmp_path / "packed")
+    tree = tmp_path / "my fork"
+    unpack(packed.packages_dir / packed.package.file_name, packed.recipe.subtree, tree)
+    (tree / ".git").mkdir()
+    (tree / "build").mkdir()
+    (tree / "build" / "CMakeCache.txt").write_text("of another build")
+    before = sorted(tree.rglob("*"))
+    request = dataclasses.replace(
+        packed,
+        source_dir=tree,
+        recipe=dataclasses.replace(packed.recipe, version="my_fork", commit="unknown"),
+    )
+    engine = build_engine(request)
+    assert engine.build is not None
+    assert engine.build.origin is not None
+    assert (engine.build.version, engine.build.origin.kind) == ("my_fork", "source")
+    assert engine.build.origin.file == str(tree)
+    assert not engine.is_built_here  # another llama.cpp than the pinned one
+    assert sorted(tree.rglob("*")) == before
+    assert build_engine(request).folder == engine.folder
+    (tree / "src" / "main.cpp").touch()
+    assert build_engine(request).folder != engine.folder
+
+
+def test_a_folder_that_is_no_tree(tmp_path: Path) -> None:
+    request = dataclasses.replace(tiny_request(tmp_path), source_dir=tmp_path)
+    with pytest.raises(UsageError, match=r"has no CMakeLists\.txt"):
+        build_engine(request)
