@@ -3,10 +3,13 @@
 gateway.py      put the parts together, answer until asked to end
 app.py          routes: the gateway's own answers, and what goes to an engine
 proxy.py        one request to its engine, the answer back, piece by piece
+exchange.py     one request and its answer, as the others share it
+request_body.py  a body: read as far as routing needs, streamed from there
 client.py       the client's side of a request: its body as it comes, its leaving
 body.py         PURE: the fields of a body that routing needs
 engine_http.py  HTTP to engines, and their connections
 keeper.py       the one writer: keeps admission's state and carries out what it decides
+ticket.py       a request's place in the queue
 admission/      PURE: which models run and which requests wait
 deployments.py  plan, start, find and end what runs, through `up`
 catalogue.py    the models that can be asked for, by name
@@ -18,5 +21,6 @@ ollama_pull.py  its pull, with progress
 ollama_words.py  PURE: its requests in OpenAI's words, the answers in its own
 replies.py      PURE: errors as each API writes them
 status.py       /v1/models, the status, metrics
+page.py         the page at /, from page.html
 server.py       uvicorn, with limits on headers and time
 """

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlencode
 
 from launcher import __version__
 from launcher.gateway.client import Client, Receive, Refusing, Scope, Send
+from launcher.gateway.exchange import Exchange
 from launcher.gateway.guard import Doors, bearer, find_problem
 from launcher.gateway.keeper import Keeper
 from launcher.gateway.keys import Key, KeyRing
 from launcher.gateway.ollama import Ollama
 from launcher.gateway.ollama_pull import Disk
-from launcher.gateway.proxy import Exchange, Proxy
+from launcher.gateway.page import page
+from launcher.gateway.proxy import Proxy
 from launcher.gateway.replies import Dialect, Problem, Reply, json_reply, problem_reply
 from launcher.gateway.status import Counters, metrics_text, model_json, models_json, served, status_json
 
-_OPEN = frozenset({b"/health", b"/v1/health"})
+_OPEN = frozenset({b"/", b"/health", b"/v1/health"})  # they tell nothing
 _UPSTREAM, _MODELS = b"/upstream/", b"/v1/models/"
 
 # llama-server's own paths outside /v1 (tools/server/server.cpp at 0c1e570)
@@ -26,6 +29,13 @@ _ENGINES_OWN = frozenset({
     b"/rerank", b"/reranking", b"/tokenize", b"/detokenize", b"/apply-template", b"/props", b"/slots",
     b"/lora-adapters", b"/responses",
 })  # fmt: skip
+
+_VERBS: dict[str, Callable[[Keeper, str], None]] = {
+    "load": Keeper.load,
+    "unload": Keeper.unload,
+    "pin": functools.partial(Keeper.pin, stays=True),
+    "unpin": functools.partial(Keeper.pin, stays=False),
+}
 
 Own = Callable[[Client, frozenset[str] | None], Awaitable[None]]
 
@@ -152,6 +162,9 @@ class App:
         await client.reply(json_reply({"status": "ok"}))
 
     async def _hello(self, client: Client, _allowed: frozenset[str] | None) -> None:
+        if b"text/html" in client.headers.get(b"accept", b""):
+            await client.reply(page())
+            return
         # what Ollama answers there, and some of its clients look for
         await client.reply(Reply(status=200, body=b"Ollama is running", content_type=b"text/plain"))
 
@@ -184,16 +197,15 @@ class App:
         await client.reply(Reply(status=200, body=text.encode(), content_type=b"text/plain; version=0.0.4"))
 
     async def _command(self, client: Client, path: bytes, allowed: frozenset[str] | None) -> None:
-        """Load or unload a model: POST /gateway/models/NAME/load."""
+        """Load, unload, pin or unpin a model: POST /gateway/models/NAME/load."""
         name, _, verb = path.removeprefix(b"/gateway/models/").decode("latin-1").rpartition("/")
         wanted = self.keeper.catalogue.find(unquote(name)) if name else None
         if allowed is not None:
             await self._forbid(client)
-        elif wanted is None or verb not in {"load", "unload"}:
+        elif wanted is None or verb not in _VERBS:
             await client.reply(problem_reply(self._no_model(name), Dialect.OPENAI))
         else:
-            act = self.keeper.load if verb == "load" else self.keeper.unload
-            act(wanted.servable.key)
+            _VERBS[verb](self.keeper, wanted.servable.key)
             await client.reply(json_reply(model_json(self.keeper, wanted.servable), status=202))
 
     async def _forbid(self, client: Client) -> None:

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from launcher.errors import LauncherError
@@ -33,7 +33,6 @@ from launcher.gateway.admission.events import (
     Measured,
     Plan,
     Planned,
-    Refusal,
     Refuse,
     StayedUp,
     Stopped,
@@ -44,6 +43,7 @@ from launcher.gateway.admission.events import (
 from launcher.gateway.admission.state import Bytes, Model, Phase, Policy, State
 from launcher.gateway.catalogue import Catalogue, Servable, Wanted
 from launcher.gateway.deployments import Deployments, Running, idle_limit_s
+from launcher.gateway.ticket import Moment, Refused, Ticket
 
 _TICK_S, _LOOK_S, _MEASURE_S, _BACK_S = 1.0, 2.0, 30.0, 0.25
 _LOOK_AGAIN_S = 0.5  # for a name that nobody knows
@@ -51,31 +51,6 @@ _THREADS = 8
 
 _Outcome = TypeVar("_Outcome")
 log = logging.getLogger("launcher.gateway")
-
-
-class Refused(Exception):
-    """A request is refused."""
-
-    def __init__(self, why: Refusal, sentence: str, retry_after_s: float | None) -> None:
-        super().__init__(sentence)
-        self.why, self.sentence, self.retry_after_s = why, sentence, retry_after_s
-
-
-@dataclass(frozen=True, slots=True)
-class Ticket:
-    """A request that waits for its model, or has it."""
-
-    request: str
-    model: str
-    admitted: asyncio.Future[None]  # Refused as its exception
-
-
-@dataclass(slots=True)
-class Moment:
-    """What a model is doing, for those who wait for it."""
-
-    since: float
-    words: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +74,7 @@ class Keeper:
         self._numbers = itertools.count(1)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="gateway")
         self._tasks: set[asyncio.Task[None]] = set()
+        self._pins: dict[str, bool] = {}
         self._measuring = False
         self._looking = asyncio.Lock()
         self._looked = 0.0
@@ -136,6 +112,13 @@ class Keeper:
 
     def unload(self, model: str) -> None:
         self._apply(UnloadAsked(name=model, now=_now()))
+
+    def pin(self, model: str, *, stays: bool) -> None:
+        """Keep the model loaded, or let it go again, until the gateway ends."""
+        self._pins[model] = stays
+        known = self.state.models.get(model)
+        if known is not None:
+            self._apply(Known(name=model, model=replace(known, pinned=stays), now=_now()))
 
     # ---- life ----
 
@@ -209,7 +192,7 @@ class Keeper:
             slots=max(1, running.slots),
             priority=settings.priority,
             # what `up` started stays until `stop`
-            pinned=settings.pinned or not running.is_ours,
+            pinned=self._pins.get(running.name, settings.pinned or not running.is_ours),
             ttl_s=settings.ttl_s,
             used_at=_now(),
         )
@@ -220,7 +203,7 @@ class Keeper:
         return Model(
             slots=config.slots or 4,
             priority=config.priority,
-            pinned=config.pin or servable.key in self._options.pinned,
+            pinned=self._pins.get(servable.key, config.pin or servable.key in self._options.pinned),
             ttl_s=idle_limit_s(servable, self.catalogue.config.idle_s),
             used_at=_now(),
         )

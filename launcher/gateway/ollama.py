@@ -13,6 +13,7 @@ from typing import Any
 from launcher.gateway.admission.state import Phase
 from launcher.gateway.catalogue import Servable, Wanted, mode_fields
 from launcher.gateway.client import Client, Refusing
+from launcher.gateway.exchange import Exchange
 from launcher.gateway.keeper import Keeper
 from launcher.gateway.ollama_pull import Disk, pull
 from launcher.gateway.ollama_words import (
@@ -26,7 +27,7 @@ from launcher.gateway.ollama_words import (
     generate_request,
     object_of,
 )
-from launcher.gateway.proxy import Exchange, Proxy
+from launcher.gateway.proxy import Proxy
 from launcher.gateway.replies import Dialect, Problem, json_reply
 from launcher.gateway.status import served
 

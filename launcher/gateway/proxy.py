@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import time
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
 
-from launcher.gateway.body import TopLevelFields, with_defaults
-from launcher.gateway.catalogue import Wanted, mode_fields
+from launcher.gateway.catalogue import mode_fields
 from launcher.gateway.client import Client, Refusing
 from launcher.gateway.engine_http import EngineConnection, EngineGone, Engines
-from launcher.gateway.keeper import Keeper, Refused, Ticket
+from launcher.gateway.exchange import Exchange, Translator
+from launcher.gateway.keeper import Keeper
 from launcher.gateway.replies import Dialect, Problem, problem_event, problem_of, problem_reply
+from launcher.gateway.request_body import Body
+from launcher.gateway.ticket import Refused, Ticket
 from launcher.units import one_line
 
 _COMMENT_S = 3.0  # between two signs of life of a stream whose model is loading
-_MOST_HEAD = 8 << 20  # bytes of a body in which its model has to be named
-_MOST_AGAIN = 1 << 20  # a body up to this size is kept, and sent again where an engine was restarted
 _MOST_ERROR = 1 << 20
 _RESTART_S = 120.0
 _TRIES = 4
@@ -33,57 +29,11 @@ _NOT_PASSED_ON = frozenset({
 })  # fmt: skip
 _NOT_PASSED_BACK = _NOT_PASSED_ON - {b"content-length"} | {b"server", b"date", b"set-cookie"}
 
-_TOKENS = re.compile(rb'"(?:completion_tokens|output_tokens|predicted_n)":\s?(\d+)')
-_PROMPT = re.compile(rb'"(?:prompt_tokens|input_tokens|prompt_n)":\s?(\d+)')
-
-
-class Translator(Protocol):
-    """Turns the engine's answer into that of another API, while it comes."""
-
-    content_type: bytes
-
-    def feed(self, block: bytes) -> bytes: ...
-
-    def end(self) -> bytes: ...
-
-    def fail(self, body: bytes) -> bytes: ...
-
-
-@dataclass(slots=True, kw_only=True)
-class Exchange:
-    """One request, from its arrival to its end, as the status shows it."""
-
-    dialect: Dialect
-    method: str
-    target: bytes  # for the engine: path and query
-    key_name: str | None = None
-    wanted: Wanted | None = None  # known from the path; else the body names it
-    allowed: frozenset[str] | None = None  # models that the key is for
-    body: bytes | None = None  # in place of the client's
-    translator: Translator | None = None
-    began: float = field(default_factory=time.monotonic)
-    first_byte_s: float | None = None
-    waited_s: float = 0.0
-    status: int | None = None
-    n_bytes: int = 0
-    tail: bytes = b""
-
-    @property
-    def model(self) -> str | None:
-        return None if self.wanted is None else self.wanted.servable.key
-
-    @property
-    def tokens(self) -> tuple[int, int]:
-        """Return the tokens of prompt and answer, as the engine's last words say."""
-        prompt, answer = _PROMPT.findall(self.tail), _TOKENS.findall(self.tail)
-        return int(prompt[-1]) if prompt else 0, int(answer[-1]) if answer else 0
-
 
 class Proxy:
     def __init__(self, keeper: Keeper, engines: Engines) -> None:
         self._keeper = keeper
         self._engines = engines
-        self.under_way: set[int] = set()
         self.exchanges: dict[int, Exchange] = {}
 
     async def serve(self, client: Client, exchange: Exchange) -> None:
@@ -238,81 +188,6 @@ class Proxy:
             return
         exchange.status = problem.status
         await client.reply(problem_reply(problem, exchange.dialect))
-
-
-class Body:
-    """A request's body on its way to the engine."""
-
-    def __init__(self, client: Client, instead: bytes | None = None) -> None:
-        self._client = client
-        self._stream = client.blocks()
-        self._head = instead or b""
-        self._added = 0
-        self._is_whole = instead is not None
-        self._streamed = False
-
-    @property
-    def length(self) -> int | None:
-        """None if nobody knows it: then it is sent in chunks."""
-        if self._is_whole:
-            return len(self._head)
-        length = self._client.length
-        return None if length is None else length + self._added
-
-    @property
-    def can_be_sent_again(self) -> bool:
-        return not self._streamed
-
-    async def read_fields(self, exchange: Exchange, keeper: Keeper) -> Mapping[str, object]:
-        """Read until the model is known, and a small body whole; sets the exchange's model."""
-        if self._is_whole:
-            return {}
-        reader, blocks = TopLevelFields({"model", "stream"}), []
-        is_form = self._client.headers.get(b"content-type", b"").startswith(b"multipart/")
-        size = 0
-        async for block in self._stream:
-            blocks.append(block)
-            size += len(block)
-            if not is_form:
-                reader.feed(block)
-            if size > _MOST_HEAD or (size > _MOST_AGAIN and (reader.is_done or exchange.wanted is not None)):
-                break
-        else:
-            self._is_whole = True
-        self._head = b"".join(blocks)
-        fields = dict(reader.found)
-        if is_form:
-            fields["model"] = _form_field(self._head)
-        if exchange.wanted is None:
-            name = fields.get("model")
-            exchange.wanted = await keeper.find(name if isinstance(name, str) and name else None)
-        return fields
-
-    def put_in_front(self, fields: Mapping[str, object]) -> None:
-        before = len(self._head)
-        self._head = with_defaults(self._head, fields)
-        self._added = len(self._head) - before
-
-    async def framed(self) -> AsyncIterator[bytes]:
-        """Yield the body as it goes over the wire, in chunks where its length is not known."""
-        in_chunks = self.length is None
-        if self._head:
-            yield _chunk(self._head) if in_chunks else self._head
-        if not self._is_whole:
-            self._streamed = True
-            async for block in self._stream:
-                yield _chunk(block) if in_chunks else block
-        if in_chunks:
-            yield b"0\r\n\r\n"
-
-
-def _chunk(block: bytes) -> bytes:
-    return b"%x\r\n%s\r\n" % (len(block), block)
-
-
-def _form_field(head: bytes) -> str | None:
-    found = re.search(rb'name="model"\r\n(?:[^\r\n]*\r\n)*\r\n([^\r\n]{1,256})\r\n', head)
-    return None if found is None else found.group(1).decode("utf-8", errors="replace")
 
 
 def _unknown(name: object, keeper: Keeper) -> Problem:

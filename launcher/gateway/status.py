@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from launcher.gateway.admission.state import HOLDING, Phase
 from launcher.gateway.catalogue import Servable
+from launcher.gateway.exchange import Exchange
 from launcher.gateway.keeper import Keeper
-from launcher.gateway.proxy import Exchange
 
 _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 

@@ -109,8 +109,9 @@ class FakeDeployments:
     def find_all(self) -> tuple[Running, ...]:
         for name, (process, _) in tuple(self.processes.items()):
             if process.poll() is not None:
-                self.processes.pop(name, None)
                 process.wait()
+                if self.processes.get(name, (None,))[0] is process:  # not one that was started meanwhile
+                    del self.processes[name]
         return tuple(running for _, running in self.processes.values())
 
     def kill(self, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.client
 import json
@@ -268,6 +269,33 @@ def test_upstream_reaches_an_engine_by_name(gateway: Gateway) -> None:
 def test_64_streams_at_once(tmp_path: Path) -> None:
     with serving(tmp_path, {"a": Kind(slots=64)}) as gateway, ThreadPoolExecutor(64) as pool:
         assert set(pool.map(lambda _: chat(gateway, "a"), range(64))) == {SAID}
+
+
+def test_the_page_runs_its_own_script_and_no_other(gateway: Gateway) -> None:
+    request = urllib.request.Request(gateway.url, headers={"Accept": "text/html,*/*"})
+    with urllib.request.urlopen(request) as answer:
+        text, policy = answer.read().decode(), answer.headers["Content-Security-Policy"]
+    script = text.partition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'")
+    assert "innerHTML" not in script
+    assert fetch(gateway.url)[1] == b"Ollama is running"
+
+
+def test_models_are_loaded_pinned_and_unloaded_by_hand(gateway: Gateway) -> None:
+    def act(verb: str) -> int:
+        return fetch(f"{gateway.url}/gateway/models/c/{verb}", {}, b"")[0]
+
+    assert act("load") == 202
+    until(lambda: gateway.keeper.state.models["c"].phase is Phase.READY)
+    assert act("pin") == 202
+    assert gateway.keeper.state.models["c"].pinned
+    assert act("unpin") == 202
+    assert not gateway.keeper.state.models["c"].pinned
+    assert act("unload") == 202
+    until(lambda: gateway.keeper.state.models["c"].phase is Phase.OUT)
+    assert act("explode") == 404
 
 
 # ---- Ollama's client ----

@@ -1,0 +1,56 @@
+"""One request and its answer, as proxy, Ollama's API and status share it."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from launcher.gateway.catalogue import Wanted
+from launcher.gateway.replies import Dialect
+
+_TOKENS = re.compile(rb'"(?:completion_tokens|output_tokens|predicted_n)":\s?(\d+)')
+_PROMPT = re.compile(rb'"(?:prompt_tokens|input_tokens|prompt_n)":\s?(\d+)')
+
+
+class Translator(Protocol):
+    """Turns the engine's answer into that of another API, while it comes."""
+
+    content_type: bytes
+
+    def feed(self, block: bytes) -> bytes: ...
+
+    def end(self) -> bytes: ...
+
+    def fail(self, body: bytes) -> bytes: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Exchange:
+    """One request, from its arrival to its end, as the status shows it."""
+
+    dialect: Dialect
+    method: str
+    target: bytes  # for the engine: path and query
+    key_name: str | None = None
+    wanted: Wanted | None = None  # known from the path; else the body names it
+    allowed: frozenset[str] | None = None  # models that the key is for
+    body: bytes | None = None  # in place of the client's
+    translator: Translator | None = None
+    began: float = field(default_factory=time.monotonic)
+    first_byte_s: float | None = None
+    waited_s: float = 0.0
+    status: int | None = None
+    n_bytes: int = 0
+    tail: bytes = b""
+
+    @property
+    def model(self) -> str | None:
+        return None if self.wanted is None else self.wanted.servable.key
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """Return the tokens of prompt and answer, as the engine's last words say."""
+        prompt, answer = _PROMPT.findall(self.tail), _TOKENS.findall(self.tail)
+        return int(prompt[-1]) if prompt else 0, int(answer[-1]) if answer else 0

@@ -1,0 +1,89 @@
+"""A request's body on its way to the engine: read as far as routing needs, and streamed from there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping
+
+from launcher.gateway.body import TopLevelFields, with_defaults
+from launcher.gateway.client import Client
+from launcher.gateway.exchange import Exchange
+from launcher.gateway.keeper import Keeper
+
+_MOST_HEAD = 8 << 20  # bytes of a body in which its model has to be named
+_MOST_AGAIN = 1 << 20  # a body up to this size is kept, and sent again where an engine was restarted
+
+
+class Body:
+    """A request's body on its way to the engine."""
+
+    def __init__(self, client: Client, instead: bytes | None = None) -> None:
+        self._client = client
+        self._stream = client.blocks()
+        self._head = instead or b""
+        self._added = 0
+        self._is_whole = instead is not None
+        self._streamed = False
+
+    @property
+    def length(self) -> int | None:
+        """None if nobody knows it: then it is sent in chunks."""
+        if self._is_whole:
+            return len(self._head)
+        length = self._client.length
+        return None if length is None else length + self._added
+
+    @property
+    def can_be_sent_again(self) -> bool:
+        return not self._streamed
+
+    async def read_fields(self, exchange: Exchange, keeper: Keeper) -> Mapping[str, object]:
+        """Read until the model is known, and a small body whole; sets the exchange's model."""
+        if self._is_whole:
+            return {}
+        reader, blocks = TopLevelFields({"model", "stream"}), []
+        is_form = self._client.headers.get(b"content-type", b"").startswith(b"multipart/")
+        size = 0
+        async for block in self._stream:
+            blocks.append(block)
+            size += len(block)
+            if not is_form:
+                reader.feed(block)
+            if size > _MOST_HEAD or (size > _MOST_AGAIN and (reader.is_done or exchange.wanted is not None)):
+                break
+        else:
+            self._is_whole = True
+        self._head = b"".join(blocks)
+        fields = dict(reader.found)
+        if is_form:
+            fields["model"] = _form_field(self._head)
+        if exchange.wanted is None:
+            name = fields.get("model")
+            exchange.wanted = await keeper.find(name if isinstance(name, str) and name else None)
+        return fields
+
+    def put_in_front(self, fields: Mapping[str, object]) -> None:
+        before = len(self._head)
+        self._head = with_defaults(self._head, fields)
+        self._added = len(self._head) - before
+
+    async def framed(self) -> AsyncIterator[bytes]:
+        """Yield the body as it goes over the wire, in chunks where its length is not known."""
+        in_chunks = self.length is None
+        if self._head:
+            yield _chunk(self._head) if in_chunks else self._head
+        if not self._is_whole:
+            self._streamed = True
+            async for block in self._stream:
+                yield _chunk(block) if in_chunks else block
+        if in_chunks:
+            yield b"0\r\n\r\n"
+
+
+def _chunk(block: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(block), block)
+
+
+def _form_field(head: bytes) -> str | None:
+    found = re.search(rb'name="model"\r\n(?:[^\r\n]*\r\n)*\r\n([^\r\n]{1,256})\r\n', head)
+    return None if found is None else found.group(1).decode("utf-8", errors="replace")
