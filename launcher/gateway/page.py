@@ -19,7 +19,8 @@ def page() -> Reply:
     policy = (
         f"default-src 'none'; script-src '{script}'; style-src '{style}'; "
         "style-src-attr 'unsafe-inline'; "
-        "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "connect-src 'self'; img-src 'self' data:; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'"
     )
     headers = (
         (b"content-security-policy", policy.encode()),
