@@ -56,6 +56,7 @@ class _Functions:
         self.output_reserve = declare("_ZN13llama_context14output_reserveEi", c_uint32, (c_void_p, c_int32))
         self.sched_reserve = declare("_ZN13llama_context13sched_reserveEv", None, (c_void_p,))
         # of C: include/llama.h
+        self.n_embd = declare("llama_model_n_embd", c_int32, (c_void_p,))
         self.n_layer = declare("llama_model_n_layer", c_int32, (c_void_p,))
         self.vocabulary = declare("llama_model_get_vocab", c_void_p, (c_void_p,))
         self.n_tokens = declare("llama_vocab_n_tokens", c_int32, (c_void_p,))
@@ -96,6 +97,7 @@ class _Drafter:
 
     def __init__(self, simulator: Simulator, functions: _Functions, question: DraftQuestion) -> None:
         self.simulator, self.functions, self.question = simulator, functions, question
+        self._main_model = 0  # its address
 
     def simulate(self) -> DraftAnswer | Refusal:
         simulator, main = self.simulator, self.question.main
@@ -109,6 +111,7 @@ class _Drafter:
 
     def _beside(self, main_model: int, main_context: int) -> DraftAnswer | Refusal:
         simulator, question = self.simulator, self.question
+        self._main_model = main_model
         simulator.reserve(main_model, main_context, question.main.n_parallel)
         before = self._account(main_context)
         with self._draft_model(main_model) as model:
@@ -173,20 +176,23 @@ class _Drafter:
             functions.set_nextn(context, True, not is_dflash2)
             samples = bool(samplers) and not is_dflash2
         # before there are samplers: with them it writes into the buffer
-        output = self._outputs(context, loaded.output)
+        rows = self._rows(context)
+        output = self._outputs(context, loaded.output, rows)
         if samples:
             for sequence, chain in enumerate(samplers):
                 functions.set_sampler(context, sequence, chain)
-            output = {name: n_bytes + self._sampled_bytes(model) for name, n_bytes in output.items()}
+            output = {name: n_bytes + self._sampled_bytes(model, rows) for name, n_bytes in output.items()}
         functions.sched_reserve(context)
         self.simulator.reserve(model, context, draft.n_parallel)
         after = replace(self._account(context), output=loaded.output)
         breakdown = after.breakdown
         if self.question.shares_model:
             breakdown = {name: replace(entry, model=0) for name, entry in breakdown.items()}
+        encoding = self._encoder_bytes(model, context)
+        grown = {name: max(n_bytes, encoding) if n_bytes else 0 for name, n_bytes in after.compute.items()}
         return DraftAnswer(
             rows=assemble_rows(draft, breakdown, after.compute, self.simulator.log),
-            growth=(*growth, *self._growth(draft, after, replace(after, output=output))),
+            growth=(*growth, *self._growth(draft, after, replace(after, compute=grown, output=output))),
             engine=self.simulator.binding.engine,
         )
 
@@ -199,22 +205,39 @@ class _Drafter:
         )
 
     def _grown(self, context: int, model: int, question: Question, before: _Account) -> _Account:
-        output = self._outputs(context, before.output)
+        output = self._outputs(context, before.output, self.simulator.log.n_outputs_max)
         self.functions.sched_reserve(context)
         self.simulator.reserve(model, context, question.n_parallel)
         return replace(self._account(context), output=output)
 
-    def _outputs(self, context: int, before: Mapping[str, int]) -> dict[str, int]:
-        """Return the size of the output buffer for as many rows as the context may give out."""
+    def _rows(self, context: int) -> int:
+        """Return the most rows of a batch that the draft context gives out."""
+        draft = self.question.draft
+        rows = draft.n_parallel * (1 + draft.n_draft)
+        if _EAGLE3 in self.question.spec_types:  # its encoder gives out every token of an ubatch
+            rows = max(rows, self.simulator.binding.llama.llama_n_ubatch(context))
+        return min(rows, self.simulator.log.n_outputs_max)
+
+    def _encoder_bytes(self, model: int, context: int) -> int:
+        """Return the most that EAGLE-3's encoder computes in, which no function reserves; else 0."""
+        # graph<true> (src/models/eagle3.cpp): states of three layers, perhaps copied, and their projection
+        if _EAGLE3 not in self.question.spec_types:
+            return 0
+        n_states = self.functions.n_target_layers(model) * self.functions.n_embd(self._main_model)
+        values: int = 2 * n_states + self.functions.n_embd(model)
+        n_tokens: int = self.simulator.binding.llama.llama_n_ubatch(context)
+        return _WORD * values * n_tokens
+
+    def _outputs(self, context: int, before: Mapping[str, int], rows: int) -> dict[str, int]:
+        """Return the size of the output buffer for so many rows."""
         virtual = self.simulator.virtual
         virtual.host_bytes = 0
-        self.functions.output_reserve(context, self.simulator.log.n_outputs_max)
+        self.functions.output_reserve(context, rows)
         return {name: max(n_bytes, virtual.host_bytes) for name, n_bytes in before.items()}
 
-    def _sampled_bytes(self, model: int) -> int:
+    def _sampled_bytes(self, model: int, rows: int) -> int:
         # llama_context::output_reserve: logits, probabilities, candidates of every token, and the one sampled
         n_vocab: int = self.functions.n_tokens(self.functions.vocabulary(model))
-        rows: int = self.simulator.log.n_outputs_max
         return _WORD * rows * (3 * n_vocab + 1)
 
     def _growth(self, question: Question, before: _Account, after: _Account) -> tuple[BufferRow, ...]:

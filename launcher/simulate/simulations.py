@@ -52,7 +52,7 @@ from launcher.system.json_object import parse_json
 from launcher.system.settings import Settings
 from launcher.system.small_files import read_small
 
-_ANSWER_FORMAT = 1  # raised whenever the simulator itself answers differently
+_ANSWER_FORMAT = 2  # raised whenever the simulator itself answers differently
 _MAX_ANSWERS = 4096  # kept, of about 2 KB each
 _MAX_HOLLOW_COPIES = 64  # kept, of up to 8 MB each on disk (a model of Kimi's size)
 

@@ -212,3 +212,21 @@ def test_the_first_batch_adds_rows_of_logits_and_states(
     states, logits = 2048 * 4, N_VOCAB * 4
     expected = 2048 * states + 6 * logits + 2 * (states + 3 * logits + 4)
     assert sum(row.output_bytes for row in found.growth) == pytest.approx(expected, abs=2 * LOG_ROUNDING)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(("kind", "rows"), [("eagle3", 512), ("dflash", 2 * 4)])
+def test_the_rows_that_a_head_gives_out(
+    kind: str, rows: int, simulators: SimulatorPool, models: dict[str, Path], drafters: dict[str, Path]
+) -> None:
+    """EAGLE-3's encoder an ubatch, DFlash 1 + 3 for each slot; as the engine allocates them when it serves."""
+    main = Question(model=str(models["qwen3moe"]), devices=(), ctx_size=4096, n_parallel=2)
+    flags = ("-md", str(drafters[kind]), "--spec-type", f"draft-{kind}")
+    found = simulators.simulate_draft(asked(main, flags, simulators))
+    assert isinstance(found, DraftAnswer)
+    width = {"eagle3": 512, "dflash": MAIN_WIDTH}[kind]
+    of_head = rows * 4 * (width + 4 * MAIN_VOCAB + 1)
+    # of the model: states before three of its blocks for a batch of 2048, 2 x (1 + 3) rows of logits for 2
+    of_model = 3 * 2048 * 4 * MAIN_WIDTH + 6 * 4 * MAIN_VOCAB
+    expected = of_head + of_model - 2 * 4 * MAIN_VOCAB
+    assert sum(row.output_bytes for row in found.growth) == pytest.approx(expected, abs=2 * LOG_ROUNDING)
