@@ -9,7 +9,8 @@ DoesNotFit, NotFound, TryAgain and the others of `launcher.errors`, with `messag
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -22,6 +23,7 @@ from launcher.commands.up.up import up as bring_up
 from launcher.commands.wishes import Wishes, read_request, size_of
 from launcher.deployment.record import Deployment
 from launcher.deployment.takedown import take_down
+from launcher.errors import LauncherError
 from launcher.plan.plan import Plan
 from launcher.progress import OnProgress, remark, silent
 from launcher.system.settings import expand_home
@@ -32,6 +34,18 @@ if TYPE_CHECKING:
 __all__ = ["Deployment", "Plan", "Wishes", "load", "plan", "stop", "up"]
 
 
+# A traceback shows an error's notes and knows nothing of hints.
+@contextmanager
+def _with_hints() -> Iterator[None]:
+    try:
+        yield
+    except LauncherError as error:
+        if error.hint is not None:
+            error.add_note(f"hint: {error.hint}")
+        raise
+
+
+@_with_hints()
 def plan(
     ref: str,
     *,
@@ -51,6 +65,7 @@ def plan(
     return fitting(plan_request(_here(wishes, on_progress), request))[0]
 
 
+@_with_hints()
 def up(
     ref: str,
     *,
@@ -80,12 +95,14 @@ def up(
     return bring_up(here, request)
 
 
+@_with_hints()
 def stop(deployment: Deployment | str) -> None:
     """End a deployment, named or as `up` returned it. Raises NotFound if there is none."""
     name = deployment if isinstance(deployment, str) else deployment.name
     take_down(here_with().settings.deployments_dir, name)
 
 
+@_with_hints()
 def load(
     ref: str,
     *,

@@ -102,6 +102,7 @@ def test_what_does_not_fit_is_an_error_with_a_hint(tmp_path: Path):
     with pytest.raises(DoesNotFit) as caught:
         launcher.plan(str(path), ram="8G", gpu=["3060"])
     assert caught.value.hint
+    assert caught.value.__notes__ == [f"hint: {caught.value.hint}"]  # what a traceback shows
 
 
 def test_every_wish_reaches_the_request():

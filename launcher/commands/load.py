@@ -59,7 +59,7 @@ def load(here: Here, request: PlanRequest, arguments: Mapping[str, Any]) -> Llam
     weakref.finalize(llama, claims.drop_claim, here.settings.claims_dir, key)
     _keep_windows_whole(llama, located)
     for sentence in _not_expressed(planned, plan, located):
-        warnings.warn(sentence, stacklevel=3)
+        warnings.warn(sentence, stacklevel=4)
     return llama
 
 
