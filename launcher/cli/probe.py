@@ -18,17 +18,25 @@ def probe(
     save: Annotated[
         Path | None, typer.Option("--save", help="Write the machine to this file.", show_default=False)
     ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Measure RAM and disk first, some seconds, and keep it.")
+    ] = False,
 ) -> None:
     """Show what this machine is: GPUs, RAM, limits, cores, disk."""
     from launcher.cli.show.machine import render_machine
     from launcher.commands.engine import engine_or_none
     from launcher.commands.probe import look_once, save_machine
+    from launcher.commands.probe import measure as measure_machine
     from launcher.commands.probe import probe as probe_machine
 
     with here_with_progress(out) as here:
         look = look_once(here)  # one look at the hardware for the engine and for the machine
         engine = engine_or_none(here, engine_options.engine, look)
         machine = probe_machine(here, engine=engine, look=look)
+        if measure:
+            out.say("measuring RAM and disk, about 5 seconds")
+            measure_machine(here, machine)
+            machine = probe_machine(here, engine=engine, look=look)
     if save is not None:
         save_machine(machine, save)
         out.say(f"saved to {save}: plan for it anywhere with --machine {save}")

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 from launcher.commands.here import Here
 from launcher.engine.ask import ask_engine
 from launcher.engine.find import Engine
-from launcher.errors import EngineFailed, NotFound, UsageError
+from launcher.errors import EngineFailed, NotFound, TryAgain, UsageError
 from launcher.machine.from_toml import parse_machine
 from launcher.machine.from_words import Words, adhoc_machine
 from launcher.machine.machine import Machine
+from launcher.machine.measured import Measured, format_measured, parse_measured, with_measured
 from launcher.machine.probe.device_list import parse_device_list
+from launcher.machine.probe.measure import measure_disk, measure_ram
 from launcher.machine.probe.probe import Hardware, machine_of, read_hardware
 from launcher.machine.to_toml import format_machine
+from launcher.plan.placement.threads import choose_threads
 from launcher.system.atomic_files import write_atomically
 from launcher.system.settings import Settings, expand_home, profiles_dir
 from launcher.system.small_files import read_small_text
@@ -84,7 +89,44 @@ def probe(
             listed = parse_device_list(ask_engine(engine.path, "--list-devices", environment=here.env))
         except EngineFailed:
             listed = None  # an engine that cannot list is diagnosed when it is started
-    return machine_of((look or look_once(here))(), listed)
+    machine = machine_of((look or look_once(here))(), listed)
+    return with_measured(machine, _measured(here.settings))
+
+
+def measure(here: Here, machine: Machine) -> Measured:
+    """Measure this machine's memory and disk, some seconds, and keep the result. Raises TryAgain."""
+    threads, _ = choose_threads(machine.cpu)
+    files = [file for file in _models(here) if file.is_file()]
+    largest = max(files, key=lambda file: file.stat().st_size, default=None)
+    measured = Measured(
+        date=datetime.now(UTC).date().isoformat(),
+        cpu=machine.cpu.name,
+        ram_total_bytes=machine.ram_total_bytes,
+        threads=threads,
+        ram_rate=measure_ram(threads, machine.ram_available_bytes),
+        disk_rate=None if largest is None else measure_disk(largest),
+    )
+    try:
+        write_atomically(here.settings.measured_file, format_measured(measured).encode())
+    except OSError as error:
+        raise TryAgain(
+            f"{here.settings.measured_file} cannot be written: {error.strerror}",
+            hint="launcher doctor",
+        ) from error
+    return measured
+
+
+def _models(here: Here) -> Iterator[Path]:
+    """Yield model files of the stores, the first thousands of them."""
+    folders = (here.sources.endpoint.cache_dir, here.settings.models_dir)
+    return islice((file for folder in folders for file in folder.rglob("*.gguf")), 4096)
+
+
+def _measured(settings: Settings) -> Measured | None:
+    try:
+        return parse_measured(read_small_text(settings.measured_file))
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def save_machine(machine: Machine, path: Path) -> None:

@@ -68,6 +68,7 @@ def parse_machine(text: str, name: str) -> Machine:
         store=None if store is None else _read_store(store),
         notes=notes,
         ram_bandwidth=ram.bandwidth,
+        ram_read_rate=ram.read_rate,
         host_available_bytes=ram.host_available_bytes,
     )
     top.finish()
@@ -81,6 +82,7 @@ class _Ram:
     limit_bytes: int | None
     host_available_bytes: int | None
     bandwidth: int | None  # bytes/s
+    read_rate: int | None  # bytes/s
 
 
 def _read_ram(table: TomlTable) -> _Ram:
@@ -89,6 +91,7 @@ def _read_ram(table: TomlTable) -> _Ram:
     available = table.optional_size("available", 0, total)
     host_available = table.optional_size("host_available", 0, total)
     bandwidth = table.optional_number("bandwidth_gb_s", 0.1, 100_000)
+    read_rate = table.optional_number("read_gb_s", 0.1, 100_000)
     table.finish()
     if available is None:
         available = idle_available(total)
@@ -99,6 +102,7 @@ def _read_ram(table: TomlTable) -> _Ram:
         limit_bytes=limit,
         host_available_bytes=host_available,
         bandwidth=None if bandwidth is None else round(bandwidth * 1e9),
+        read_rate=None if read_rate is None else round(read_rate * 1e9),
     )
 
 

@@ -116,7 +116,8 @@ class Machine:
     notes: tuple[str, ...] = ()
     # of the whole host, where `ram_available_bytes` is less because of a limit; None: the same, or not known
     host_available_bytes: int | None = None
-    ram_bandwidth: int | None = None  # bytes/s of all sockets: named (channels x MT/s x 8) or measured
+    ram_bandwidth: int | None = None  # bytes/s of all sockets, as named: channels x MT/s x 8
+    ram_read_rate: int | None = None  # bytes/s that were read by all cores in a measurement
 
 
 def pinned_order(devices: Iterable[Device]) -> tuple[tuple[str, str], ...]:

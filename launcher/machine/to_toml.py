@@ -24,6 +24,8 @@ def format_machine(machine: Machine) -> str:
         ram["host_available"] = _size(machine.host_available_bytes)
     if machine.ram_bandwidth is not None:
         ram["bandwidth_gb_s"] = machine.ram_bandwidth / 1e9
+    if machine.ram_read_rate is not None:
+        ram["read_gb_s"] = machine.ram_read_rate / 1e9
     document: dict[str, object] = {"os": machine.os, "arch": machine.arch}
     if machine.notes:
         document["notes"] = list(machine.notes)

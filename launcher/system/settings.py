@@ -57,6 +57,11 @@ class Settings:
         return self.state_dir / "history.jsonl"
 
     @property
+    def measured_file(self) -> Path:
+        # what `probe --measure` found
+        return self.state_dir / "measured.json"
+
+    @property
     def claims_dir(self) -> Path:
         """Claims on memory, shared between the users of this host unless `isolated`."""
         place = Path("/dev/shm")  # noqa: S108  claims are on the host, and end with it

@@ -12,4 +12,5 @@ intel.py        the driver of Intel's integrated GPU, from sysfs
 apple.py        Apple silicon, from sysctl
 device_list.py  the devices that llama-server lists
 vram_in_use.py  GPU memory in use
+measure.py      how fast memory and disk are
 """

@@ -1,0 +1,81 @@
+"""Measure how fast this machine's memory and disk are; seconds of work, only when asked for."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+_SECONDS = 1.5  # of each measurement
+_PART = 64 << 20  # bytes a thread compares; with all threads more than any cache of this size of machine
+_FAULT = 128 << 10  # Linux reads so much ahead of a page fault (mm/readahead.c, VM_READAHEAD_PAGES)
+_READERS = 8  # page faults of as many threads are in flight at once
+_LEAST_FILE = 64 << 20
+
+
+def measure_ram(threads: int, available_bytes: int) -> int | None:
+    """Return the bytes/s that so many threads read together; None if there is no memory to try it with."""
+    part = min(_PART, available_bytes // (4 * threads)) // mmap.PAGESIZE * mmap.PAGESIZE
+    if part < 1 << 20:
+        return None
+    memcmp = ctypes.CDLL(None).memcmp  # reads both sides as fast as the core can; other threads go on
+    memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
+    started = threading.Barrier(threads)
+
+    def compare(_number: int) -> float:
+        with mmap.mmap(-1, part) as memory:
+            memory.write(b"\1" * part)  # a page that nobody wrote is one page of zeros for all
+            address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+            half = part // 2
+            started.wait()
+            return _rate(lambda: memcmp(address, address + half, half), 2 * half)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return round(sum(pool.map(compare, range(threads))))
+
+
+def measure_disk(file: Path) -> int | None:
+    """Return the bytes/s of random reads of the size of a page fault, past the page cache.
+
+    None where the file is too small or has holes, or its file system does not read past the cache.
+    """
+    stat = file.stat()
+    size = min(stat.st_size, stat.st_blocks * 512)  # a hollow file has no blocks to read
+    direct = getattr(os, "O_DIRECT", None)
+    if direct is None or size < max(_LEAST_FILE, stat.st_size):
+        return None
+    try:
+        descriptor = os.open(file, os.O_RDONLY | direct)
+    except OSError:
+        return None
+    try:
+        with ThreadPoolExecutor(_READERS) as pool:
+            rates = pool.map(lambda seed: _random_reads(descriptor, size, seed), range(_READERS))
+            return round(sum(rates)) or None
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _random_reads(descriptor: int, size: int, seed: int) -> float:
+    places = random.Random(seed)  # noqa: S311  any places will do
+    with mmap.mmap(-1, _FAULT) as buffer:  # aligned, as direct reads want it
+        return _rate(
+            lambda: os.preadv(descriptor, [buffer], places.randrange(size // _FAULT) * _FAULT), _FAULT
+        )
+
+
+def _rate(once: Callable[[], object], n_bytes: int) -> float:
+    """Return the bytes/s of doing it over and over."""
+    count, begun = 0, time.monotonic()
+    while (took := time.monotonic() - begun) < _SECONDS:
+        once()
+        count += 1
+    return count * n_bytes / took

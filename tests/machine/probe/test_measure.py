@@ -1,0 +1,38 @@
+"""Real measurements, of which only the order of magnitude is certain."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from launcher.machine.probe.measure import measure_disk, measure_ram
+
+
+def test_memory_is_read_at_the_speed_of_memory() -> None:
+    rate = measure_ram(1, 1 << 30)
+    assert rate is not None
+    assert 10**8 < rate < 10**12
+
+
+def test_without_memory_nothing_is_measured() -> None:
+    assert measure_ram(4, 1 << 20) is None
+
+
+def test_a_file_with_holes_is_no_measure_of_a_disk(tmp_path: Path) -> None:
+    file = tmp_path / "hollow.gguf"
+    with file.open("wb") as out:
+        out.truncate(1 << 30)
+    assert measure_disk(file) is None
+
+
+def test_a_disk_is_read_past_the_page_cache(tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    with file.open("wb") as out:
+        out.write(os.urandom(1 << 20) * 80)
+        os.fsync(out.fileno())
+    rate = measure_disk(file)
+    if rate is None:
+        pytest.skip("this file system has no direct reads")
+    assert 10**5 < rate < 10**12

@@ -1,0 +1,68 @@
+"""What was measured of a machine: kept, read back, used on the same machine only."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from launcher.machine.measured import Measured, format_measured, parse_measured, with_measured
+from launcher.plan.forecast.processors import host_processor
+from launcher.units import GIB
+from tests.plan.shapes import machine
+
+BOX = machine()
+HERE = Measured(
+    date="2026-11-30",
+    cpu=BOX.cpu.name,
+    ram_total_bytes=BOX.ram_total_bytes,
+    threads=8,
+    ram_rate=40 * 10**9,
+    disk_rate=None,
+)
+
+
+def test_it_is_read_back_as_it_was() -> None:
+    assert parse_measured(format_measured(HERE)) == HERE
+
+
+@given(st.one_of(st.text(), st.binary().map(lambda raw: raw.decode("latin-1"))))
+def test_any_text_is_read_or_ignored(text: str) -> None:
+    assert parse_measured(text) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("schema", 2), ("date", "x" * 9), ("date", "2026\\n11-30"), ("date", 5), ("cpu", 5), ("ram_rate", -1),
+        ("ram_rate", 10**15), ("ram_rate", 1.5), ("ram_rate", True), ("threads", None), ("ram_total_bytes", 0),
+    ],
+)  # fmt: skip
+def test_a_value_that_no_measurement_gives_is_ignored(field: str, value: object) -> None:
+    document = json.loads(format_measured(HERE)) | {field: value}
+    assert parse_measured(json.dumps(document)) is None
+
+
+def test_a_measured_host_is_as_fast_as_it_was_measured() -> None:
+    measured = with_measured(BOX, HERE)
+    host = host_processor(measured, 8)
+    assert host.bandwidth == 40e9 / 0.85
+    assert host.known
+    assert "40 were read in a measurement" in host.source
+    assert any("measured on 2026-11-30: 40.0 GB/s from RAM with 8 threads" in note for note in measured.notes)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(HERE, cpu="another CPU"),
+        replace(HERE, ram_total_bytes=BOX.ram_total_bytes + 4 * GIB),
+        replace(HERE, ram_rate=None),
+        None,
+    ],
+)
+def test_another_machine_s_measurement_is_not_used(other: Measured | None) -> None:
+    assert with_measured(BOX, other) == BOX
