@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.commands.check_instead import COMPANION_NAMES, Instead, argv_instead, plan_instead
-from launcher.commands.companions import find_companions, open_companions, with_repo_projector
+from launcher.commands.companions import find_companions, open_companions, with_repo_head, with_repo_projector
 from launcher.commands.engine import engine_or_none
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect
@@ -176,6 +176,8 @@ def _companions(
             )
             drafters += notes[-1:] if name == "-md" else []
     found = find_companions(counted, here.sources)
+    if not drafters:
+        found = with_repo_head(found, counted, command.model, here.sources)
     if command.repo is not None:
         found = with_repo_projector(found, counted, command.repo, here.sources)
     with open_companions(found, engine, here.settings, machine) as opened:

@@ -103,6 +103,25 @@ def find_companions(flags: Sequence[str], sources: Sources) -> FoundCompanions:
     )
 
 
+def with_repo_head(
+    found: FoundCompanions, flags: Sequence[str], ref: str | None, sources: Sources
+) -> FoundCompanions:
+    """Return what these flags find if a draft head in the model's own repo `ref` is taken, too."""
+    # llama-server looks there for the kinds of --spec-type (opts.download_mtp and its like, common/arg.cpp)
+    kinds = [kind for kind in DRAFT_KINDS if f"draft-{kind}" in found.request.spec_types]
+    if ref is None or not ref.startswith("hf:") or found.request.draft is not None or not kinds:
+        return found
+    try:
+        head = open_draft_head(ref, kinds, sources)
+    except LauncherError as error:
+        note = f"whether the repo has a draft head is not known: {error.message}"
+        return replace(found, notes=(*found.notes, note), uncounted=(*found.uncounted, note))
+    if head is None:
+        return found
+    owner, name = ref.removeprefix("hf:").split("/")[:2]  # a file may follow
+    return find_companions((*flags, "-hfd", f"{owner}/{name}"), sources)
+
+
 def with_repo_projector(
     found: FoundCompanions, flags: Sequence[str], repo: str, sources: Sources
 ) -> FoundCompanions:
@@ -115,7 +134,7 @@ def with_repo_projector(
     if projector is None:
         return found
     request = read_companions((*flags, "-mm", projector.model.shards[0].name))
-    return replace(found, request=request, projector=projector)
+    return replace(found, request=replace(found.request, projector=request.projector), projector=projector)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import huggingface_hub
 import pytest
 
 from launcher.commands.check import CheckRequest, check_command, check_document
-from launcher.commands.companions import with_files
+from launcher.commands.companions import find_companions, with_files, with_repo_head
 from launcher.commands.here import here_with
 from launcher.commands.inspect import inspect
 from launcher.commands.lock import read_lock, write_lock
@@ -298,6 +298,21 @@ def test_of_a_draft_repo_llama_server_takes_its_head_first(hub: FakeHub, files: 
     [one] = plan("-hfd", DRAFT, "-md", heads[1]).companions.remote  # -md is a file of the repo then
     assert isinstance(one.file, Located)
     assert one.file.model.shards[0].name == heads[1]
+
+
+def test_a_head_in_the_models_own_repo_is_loaded_with_it(hub: FakeHub, files: dict[str, Path]) -> None:
+    names = ("main-Q8_0.gguf", "eagle3-draft-Q8_0.gguf")
+    hub.publish("user/both-GGUF", {name: files[name] for name in names})
+    sources, flags = sources_of(read_settings()), ("--spec-type", "draft-eagle3")
+    found = with_repo_head(find_companions(flags, sources), flags, "hf:user/both-GGUF:Q8_0", sources)
+    [one] = found.remote
+    assert isinstance(one.file, Located)
+    assert one.file.model.shards[0].name == names[1]
+    assert found.draft is not None
+    alone = find_companions(flags, sources)
+    assert with_repo_head(alone, flags, f"hf:{MODEL}", sources) == alone
+    unknown = with_repo_head(alone, flags, "hf:user/not-there", sources)
+    assert "whether the repo has a draft head is not known" in unknown.uncounted[0]
 
 
 def test_a_lock_holds_the_companions_files(hub: FakeHub, files: dict[str, Path], tmp_path: Path) -> None:
