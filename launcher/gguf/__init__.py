@@ -18,4 +18,6 @@ file_names.py         shards, quants and models, by file names
 quants.py             quant labels and ggml types
 hollow.py             a header, a size and no weights
 synthesis.py          a header from published shapes
+mixes.py              the types of a quant, by its label
+shapes/               metadata and tensors from a model's dimensions
 """

@@ -11,13 +11,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from launcher.errors import BadGguf
-from launcher.gguf.ggml import GgmlType, tensor_bytes
+from launcher.gguf.ggml import BLOCKS, GgmlType, tensor_bytes
 from launcher.gguf.header import MAX_TENSORS
 from launcher.gguf.metadata import MetadataScalar, ValueType
 from launcher.gguf.tensors import pad
 
 _MOST_RULES = 64  # each is tried on every tensor; the shipped ones have at most 15
 _ALIGNMENT = 32  # GGUF_DEFAULT_ALIGNMENT, ggml/include/gguf.h
+
+MetadataValue = MetadataScalar | tuple[int, ...] | tuple[bool, ...]
+
+# tensor_type_fallback, src/llama-quant.cpp: for rows that are no multiple of 256; F16 where that fails, too
+_INSTEAD = {
+    GgmlType.TQ1_0: GgmlType.Q4_0,
+    GgmlType.TQ2_0: GgmlType.Q4_0,
+    GgmlType.Q4_K: GgmlType.Q5_0,
+    GgmlType.Q5_K: GgmlType.Q5_1,
+    GgmlType.Q6_K: GgmlType.Q8_0,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +79,7 @@ def assign_types(
             by_rule.setdefault(rule, []).append(len(tensors))
             if len(tensors) >= MAX_TENSORS:
                 raise BadGguf(f"this recipe makes more than the {MAX_TENSORS} tensors that a header may have")
-            tensors.append(TypedTensor(name=name, shape=family.shape, type=rules[rule].types[0]))
+            tensors.append(_typed_tensor(name, family.shape, rules[rule].types[0]))
     if total_bytes is not None:
         left = total_bytes - sum(pad(tensor.size_bytes, _ALIGNMENT) for tensor in tensors)
         if left < 0:
@@ -86,7 +97,7 @@ def _raise_types(
     """Give tensors larger types while `left` bytes allow it; return the bytes that are left then."""
     for type_ in types:
         for index in indices:
-            raised = replace(tensors[index], type=type_)
+            raised = replace(tensors[index], type=type_for(tensors[index].shape, type_))
             step = raised.size_bytes - tensors[index].size_bytes
             if 0 < step <= left:
                 tensors[index] = raised
@@ -94,7 +105,19 @@ def _raise_types(
     return left
 
 
-def header_bytes(metadata: Iterable[tuple[str, MetadataScalar]], tensors: Sequence[TypedTensor]) -> bytes:
+def type_for(shape: tuple[int, ...], wanted: GgmlType) -> GgmlType:
+    """Return the type that llama-quantize gives a tensor of this shape in place of `wanted`."""
+    if shape[0] % BLOCKS[wanted][0] == 0:
+        return wanted
+    instead = _INSTEAD.get(wanted, GgmlType.IQ4_NL)
+    return instead if shape[0] % BLOCKS[instead][0] == 0 else GgmlType.F16
+
+
+def _typed_tensor(name: str, shape: tuple[int, ...], wanted: GgmlType) -> TypedTensor:
+    return TypedTensor(name=name, shape=shape, type=type_for(shape, wanted))
+
+
+def header_bytes(metadata: Iterable[tuple[str, MetadataValue]], tensors: Sequence[TypedTensor]) -> bytes:
     """Return the header of a file with these tensors, padded to where their data would begin."""
     pairs = list(metadata)
     out = bytearray(b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(pairs)))
@@ -120,7 +143,11 @@ def _text(value: str) -> bytes:
     return struct.pack("<Q", len(raw)) + raw
 
 
-def _typed(value: MetadataScalar) -> bytes:
+def _typed(value: MetadataValue) -> bytes:
+    if isinstance(value, tuple):
+        flags = all(isinstance(item, bool) for item in value)
+        items, letter = (ValueType.BOOL, "?") if flags else (ValueType.I32, "i")
+        return struct.pack(f"<iiQ{len(value)}{letter}", ValueType.ARRAY, items, len(value), *value)
     if isinstance(value, bool):
         return struct.pack("<i?", ValueType.BOOL, value)
     if isinstance(value, int):

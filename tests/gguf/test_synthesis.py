@@ -6,7 +6,7 @@ from launcher.errors import BadGguf
 from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import Header, parse_header
 from launcher.gguf.metadata import MetadataScalar
-from launcher.gguf.synthesis import TensorFamily, TypeRule, assign_types, header_bytes
+from launcher.gguf.synthesis import TensorFamily, TypeRule, assign_types, header_bytes, type_for
 
 
 def test_a_total_is_met_from_below_in_the_rules_order() -> None:
@@ -59,3 +59,25 @@ def test_the_header_made_of_them_is_read_back() -> None:
         ("blk.2.w", (256, 3), 432),
         ("norm", (5,), 20),
     ]
+
+
+@pytest.mark.parametrize(
+    ("row", "wanted", "given"),
+    [
+        (2880, GgmlType.Q4_K, GgmlType.Q5_0),
+        (2880, GgmlType.Q6_K, GgmlType.Q8_0),
+        (2880, GgmlType.IQ2_XXS, GgmlType.IQ4_NL),
+        (2880, GgmlType.MXFP4, GgmlType.MXFP4),
+        (4096, GgmlType.Q4_K, GgmlType.Q4_K),
+        (100, GgmlType.Q4_K, GgmlType.F16),
+    ],
+)
+def test_a_row_that_a_type_cannot_hold_gets_what_llama_quantize_gives_it(row, wanted, given):
+    assert type_for((row, 10), wanted) is given
+
+
+def test_arrays_of_numbers_and_flags_are_read_back():
+    metadata = [("a.kv", (8, 8, 2)), ("a.slides", (True, False))]
+    header = parse_header(header_bytes(metadata, ()))
+    assert isinstance(header, Header)
+    assert (header.metadata["a.kv"], header.metadata["a.slides"]) == ((8, 8, 2), (True, False))

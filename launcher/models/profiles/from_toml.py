@@ -9,23 +9,28 @@ from launcher.errors import UsageError
 from launcher.models.profiles.profile import (
     ApiEquivalent,
     BrokenProfile,
+    CompanionFile,
     ContextRange,
     Mode,
     ModelProfile,
     ProfileQuant,
     Profiles,
+    PublishedArchitecture,
+    PublishedShape,
+    Purpose,
     RecipeBasis,
     Sampling,
+    Score,
     SizeBasis,
     WheelSource,
 )
-from launcher.models.profiles.recipe_toml import read_published_architecture, read_recipe
+from launcher.models.profiles.recipe_toml import read_published_architecture, read_recipe, read_shape
 from launcher.system.toml_table import TomlTable, parse_toml
 
-# 2 added an architecture and a recipe per quant, 3 added `flags`. Whatever comes next raises it, so that an
-# older
-# launcher refuses such a file by name instead of ignoring half of it.
-_NEWEST_SCHEMA = 3
+# 2 added an architecture and a recipe per quant, 3 added `flags`, 4 `[shape]`, `mix`, purposes, scores and
+# companions. Whatever comes next raises it, so that an older launcher refuses such a file by name instead of
+# ignoring half of it.
+_NEWEST_SCHEMA = 4
 
 _NAME = r"[a-z0-9][a-z0-9._-]*"
 _QUANT = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -81,7 +86,6 @@ def parse_model_profile(text: str, name: str, *, file: str | None = None) -> Mod
             f"is {schema}, and this launcher reads up to {_NEWEST_SCHEMA}",
             hint="a newer launcher reads it",
         )
-    architecture = top.optional_table("architecture") if schema > 1 else None
     profile = ModelProfile(
         name=name,
         title=top.text("title"),
@@ -93,14 +97,66 @@ def parse_model_profile(text: str, name: str, *, file: str | None = None) -> Mod
         default_quant=top.optional_text("default_quant"),
         modes=tuple(_mode(table) for table in top.tables("modes")),
         api=_api(api) if (api := top.optional_table("api")) else None,
-        architecture=read_published_architecture(architecture) if architecture else None,
+        architecture=_architecture(top, schema),
         flags=top.texts("flags") if schema > 2 else (),
+        purposes=_purposes(top) if schema > 3 else (Purpose.CHAT,),
+        scores=_scores(top) if schema > 3 else (),
+        projector=_companion(top.optional_table("projector")) if schema > 3 else None,
+        draft=_companion(top.optional_table("draft")) if schema > 3 else None,
     )
     top.finish()
     if profile.architecture is None and any(quant.recipe for quant in profile.quants):
         top.fail("architecture", "is missing: a quant's recipe is for its tensors")
     _check_names(top, profile)
     return profile
+
+
+def _architecture(top: TomlTable, schema: int) -> PublishedArchitecture | PublishedShape | None:
+    architecture = top.optional_table("architecture") if schema > 1 else None
+    shape = top.optional_table("shape") if schema > 3 else None
+    if architecture is not None and shape is not None:
+        top.fail("shape", "and architecture stand for the same thing", hint="keep one of them")
+    if shape is not None:
+        return read_shape(shape)
+    return read_published_architecture(architecture) if architecture is not None else None
+
+
+def _purposes(top: TomlTable) -> tuple[Purpose, ...]:
+    words = top.texts("purposes") or (Purpose.CHAT.value,)
+    known = [purpose.value for purpose in Purpose]
+    unknown = [word for word in words if word not in known]
+    if unknown:
+        top.fail("purposes", f"has {unknown[0]!r}, which is none of {', '.join(known)}")
+    return tuple(Purpose(word) for word in words)
+
+
+def _scores(top: TomlTable) -> tuple[Score, ...]:
+    return tuple(_score(table) for table in top.tables("scores")) if top.has("scores") else ()
+
+
+def _score(table: TomlTable) -> Score:
+    purposes = "|".join(purpose.value for purpose in Purpose)
+    score = Score(
+        benchmark=table.text("benchmark"),
+        purpose=Purpose(table.text("purpose", pattern=purposes, like="coding")),
+        value=table.number("value", 0, 100),
+        source=table.text("source"),
+    )
+    table.finish()
+    return score
+
+
+def _companion(table: TomlTable | None) -> CompanionFile | None:
+    if table is None:
+        return None
+    companion = CompanionFile(
+        repo=table.text("repo", pattern=_REPO, like="user/repo"),
+        file=table.text("file"),
+        size_bytes=table.optional_integer("size_bytes", 1, _MAX_BYTES),
+        source=table.text("source"),
+    )
+    table.finish()
+    return companion
 
 
 def _check_names(top: TomlTable, profile: ModelProfile) -> None:

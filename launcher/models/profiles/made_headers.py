@@ -5,8 +5,15 @@ from __future__ import annotations
 from launcher.errors import LauncherError
 from launcher.gguf.header import Header, parse_header
 from launcher.gguf.model import RECIPE_SOURCE, ModelFile, Shard
+from launcher.gguf.shapes.build import build_shape
 from launcher.gguf.synthesis import assign_types, header_bytes
-from launcher.models.profiles.profile import ModelProfile, ProfileQuant, RecipeBasis
+from launcher.models.profiles.profile import (
+    ModelProfile,
+    ProfileQuant,
+    PublishedArchitecture,
+    PublishedShape,
+    RecipeBasis,
+)
 
 
 def make_headers(profile: ModelProfile, quant: ProfileQuant) -> tuple[ModelFile, bytes, str] | None:
@@ -14,9 +21,10 @@ def make_headers(profile: ModelProfile, quant: ProfileQuant) -> tuple[ModelFile,
 
     Raises BadGguf for a recipe that leaves a tensor out or does not meet the file's size.
     """
-    architecture, recipe = profile.architecture, quant.recipe
-    if architecture is None or recipe is None:
+    recipe = quant.recipe
+    if profile.architecture is None or recipe is None:
         return None
+    architecture = _built(profile.architecture)
     tensors = assign_types(architecture.families, recipe.rules, None)
     raw = header_bytes(architecture.metadata, tensors)
     if recipe.basis is RecipeBasis.ASSUMED and quant.size_bytes is not None:
@@ -35,3 +43,12 @@ def make_headers(profile: ModelProfile, quant: ProfileQuant) -> tuple[ModelFile,
     )
     how = "as published" if recipe.basis is RecipeBasis.PUBLISHED else "assumed"
     return model, raw, f"estimated from published architecture, tensor types {how}: {recipe.source}"
+
+
+def _built(published: PublishedArchitecture | PublishedShape) -> PublishedArchitecture:
+    if isinstance(published, PublishedArchitecture):
+        return published
+    shape = build_shape(published.architecture, published.dimensions)
+    return PublishedArchitecture(
+        source=published.source, metadata=tuple(shape.metadata), families=tuple(shape.families)
+    )

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 
 from launcher.errors import LauncherError, NotFound, UsageError
-from launcher.gguf.synthesis import TensorFamily, TypeRule
+from launcher.gguf.synthesis import MetadataValue, TensorFamily, TypeRule
 from launcher.system.toml_table import TomlScalar
 
 
@@ -52,8 +52,17 @@ class PublishedArchitecture:
     """A model's metadata and tensor shapes as its GGUF files would have them."""
 
     source: str  # where they were published
-    metadata: tuple[tuple[str, TomlScalar], ...]
+    metadata: tuple[tuple[str, MetadataValue], ...]
     families: tuple[TensorFamily, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedShape:
+    """A model's dimensions, of which its metadata and tensors are built when they are needed."""
+
+    source: str  # where they were published
+    architecture: str
+    dimensions: tuple[tuple[str, TomlScalar], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +137,36 @@ class ApiEquivalent:
     as_of: str
 
 
+class Purpose(StrEnum):
+    """What a model is for."""
+
+    CHAT = "chat"
+    CODING = "coding"
+    VISION = "vision"
+    EMBEDDING = "embedding"
+    RERANK = "rerank"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """A published result of the unquantised model."""
+
+    benchmark: str
+    purpose: Purpose  # what it measures
+    value: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompanionFile:
+    """A file of a quant's repo that is loaded beside the model: a projector or a draft head."""
+
+    repo: str
+    file: str
+    size_bytes: int | None
+    source: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelProfile:
     """All that is known about a model before looking at its files."""
@@ -142,8 +181,12 @@ class ModelProfile:
     default_quant: str | None  # None: the first of `quants` that fits
     modes: tuple[Mode, ...]  # the first is the default
     api: ApiEquivalent | None
-    architecture: PublishedArchitecture | None = None
+    architecture: PublishedArchitecture | PublishedShape | None = None
     flags: tuple[str, ...] = ()  # llama-server's, as if typed after `--`
+    purposes: tuple[Purpose, ...] = (Purpose.CHAT,)
+    scores: tuple[Score, ...] = ()
+    projector: CompanionFile | None = None
+    draft: CompanionFile | None = None  # a multi-token prediction head, or a small model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

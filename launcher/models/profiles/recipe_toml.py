@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 
 from launcher.gguf.ggml import GgmlType
+from launcher.gguf.mixes import is_uniform, mix_labels, mix_rules
+from launcher.gguf.shapes.build import SHAPED
 from launcher.gguf.synthesis import TensorFamily, TypeRule
-from launcher.models.profiles.profile import PublishedArchitecture, QuantRecipe, RecipeBasis
+from launcher.models.profiles.profile import PublishedArchitecture, PublishedShape, QuantRecipe, RecipeBasis
 from launcher.system.foreign_patterns import compile_foreign
 from launcher.system.toml_table import TomlTable
 
@@ -30,6 +32,17 @@ def read_published_architecture(table: TomlTable) -> PublishedArchitecture:
     return architecture
 
 
+def read_shape(table: TomlTable) -> PublishedShape:
+    """Parse `[shape]`: an architecture llama.cpp knows, and the dimensions of a config.json."""
+    shape = PublishedShape(
+        source=table.text("source"),
+        architecture=table.text("architecture", pattern="|".join(SHAPED), like="qwen3"),
+        dimensions=table.scalars("dimensions"),
+    )
+    table.finish()
+    return shape
+
+
 def _family(table: TomlTable) -> TensorFamily:
     name = table.text("name", pattern=_TENSOR, like="blk.{}.attn_q.weight")
     shape = table.integers("shape", 1, _MAX_ROWS)
@@ -48,6 +61,8 @@ def _family(table: TomlTable) -> TensorFamily:
 def read_recipe(table: TomlTable) -> QuantRecipe:
     """Parse `[quants.recipe]`."""
     # A tensor takes the first rule whose `match` its name contains (a regular expression).
+    if table.has("mix"):
+        return _mixed(table)
     recipe = QuantRecipe(
         basis=RecipeBasis(table.text("basis", pattern="published|assumed", like="published or assumed")),
         source=table.text("source"),
@@ -55,6 +70,22 @@ def read_recipe(table: TomlTable) -> QuantRecipe:
     )
     table.finish()
     return recipe
+
+
+def _mixed(table: TomlTable) -> QuantRecipe:
+    label = table.text("mix")
+    if label not in mix_labels():
+        table.fail("mix", f"is {label!r}, none of {', '.join(mix_labels())}")
+    table.finish()
+    if is_uniform(label):
+        source = f"every matrix of a {label} file has that type, by llama-quantize"
+        if label == "MXFP4":
+            source = "experts MXFP4 as released, the rest Q8_0 (llama.cpp discussion 15396)"
+        return QuantRecipe(basis=RecipeBasis.PUBLISHED, source=source, rules=mix_rules(label))
+    source = (
+        f"only the size is published; assumed: types as {label} files mix them, as many of each as meet it"
+    )
+    return QuantRecipe(basis=RecipeBasis.ASSUMED, source=source, rules=mix_rules(label))
 
 
 def _rule(table: TomlTable) -> TypeRule:

@@ -99,7 +99,7 @@ def test_everything_is_read():
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("schema = 1", "schema = 4", "schema is 4, and this launcher reads up to 3"),
+        ("schema = 1", "schema = 5", "schema is 5, and this launcher reads up to 4"),
         ("schema = 1", 'schema = 2\nflags = ["-ub"]', "flags is not a known key"),
         ("schema = 1", 'schema = 3\nflags = ["-ub", 1]', "flags is ['-ub', 1], not a list of strings"),
         ("schema = 1", "", "schema is missing"),
@@ -224,3 +224,53 @@ def test_a_profile_is_called_as_its_file():
     assert (
         "kimi-k2.5" == profile_name("profiles/models/kimi-k2.5.toml") == profile_name(r"C:\p\kimi-k2.5.toml")
     )
+
+
+SHAPED = GOOD.replace("schema = 1", "schema = 4").replace(
+    "[context]",
+    """[shape]
+architecture = "qwen3"
+source = "S"
+[shape.dimensions]
+blocks = 2
+[context]""",
+    1,
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ('architecture = "qwen3"', 'architecture = "mamba9"', "shape.architecture is 'mamba9'"),
+        (
+            "[context]",
+            '[[scores]]\nbenchmark = "B"\npurpose = "chat"\nvalue = 101\nsource = "S"\n[context]',
+            "101",
+        ),
+        (
+            "[context]",
+            '[[scores]]\nbenchmark = "B"\npurpose = "chess"\nvalue = 1\nsource = "S"\n[context]',
+            "chess",
+        ),
+        (
+            "schema = 4",
+            'schema = 4\npurposes = ["chess"]',
+            "purposes has 'chess', which is none of chat, coding",
+        ),
+        (
+            "[context]",
+            '[projector]\nrepo = "x"\nfile = "f"\nsource = "S"\n[context]',
+            "projector.repo is 'x'",
+        ),
+    ],
+)
+def test_what_is_wrong_with_the_newest_keys_is_named(old, new, problem):
+    assert old in SHAPED
+    with pytest.raises(UsageError) as caught:
+        parse_model_profile(SHAPED.replace(old, new, 1), "t")
+    assert problem in caught.value.message
+
+
+def test_an_older_schema_has_no_newer_keys():
+    with pytest.raises(UsageError, match="purposes"):
+        parse_model_profile(GOOD.replace("schema = 1", 'schema = 3\npurposes = ["chat"]', 1), "t")
