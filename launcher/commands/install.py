@@ -13,10 +13,10 @@ from launcher.commands.plan import plan as plan_model
 from launcher.commands.planned import PlanRequest, compile_argv, files_to_bring, fitting, started_with
 from launcher.deployment.address import check_exposure, check_start
 from launcher.deployment.install.containers import compose_file, kubernetes_manifest
-from launcher.deployment.install.export import Export, Format, shell_script, systemd_unit
+from launcher.deployment.install.export import Export, Format, gateway_unit, shell_script, systemd_unit
 from launcher.deployment.install.systemd import InstalledUnit, has_bus, install_unit, uninstall_unit
 from launcher.deployment.record import Deployment, deployment_name
-from launcher.deployment.records import name_or_only, require_record
+from launcher.deployment.records import find_record, name_or_only, require_record
 from launcher.deployment.supervisor.protect import memory_max
 from launcher.deployment.takedown import take_down
 from launcher.engine.find import read_engine
@@ -31,6 +31,9 @@ from launcher.system.settings import read_settings
 _BUILD = re.compile(r"b\d{4,6}")
 # Where containers see the files of a server, each under a number of its own: names may be the same.
 _MODELS = "/models"
+
+GATEWAY = "gateway"  # the name of its unit
+_KEPT = ("LAUNCHER_", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +127,21 @@ def enable(name: str | None, *, now: bool, system: bool) -> InstalledUnit:
     if now and has_bus(system=system):  # where there is no systemd, what runs goes on
         take_down(folder, entry.name)
     return install_unit(entry.name, text, system=system, now=now)
+
+
+def enable_gateway(*, now: bool, system: bool) -> InstalledUnit:
+    """Install `launcher serve` as a systemd unit, with the settings of config.toml.
+
+    Raises UsageError if a deployment has its name.
+    """
+    if find_record(read_settings().deployments_dir, GATEWAY) is not None:
+        raise UsageError(
+            f"a deployment is called {GATEWAY}, and so would be its unit", hint=f"launcher stop {GATEWAY}"
+        )
+    argv = (sys.executable, "-P", "-m", "launcher", "serve", "--progress", "none")
+    # what decides where things are kept, and where the gateway listens
+    env = tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith(_KEPT)))
+    return install_unit(GATEWAY, gateway_unit(argv, env, system=system), system=system, now=now)
 
 
 def disable(name: str, *, system: bool) -> Path:

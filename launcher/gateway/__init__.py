@@ -11,6 +11,7 @@ engine_http.py  HTTP to engines, and their connections
 keeper.py       the one writer: keeps admission's state and carries out what it decides
 ticket.py       a request's place in the queue
 admission/      PURE: which models run and which requests wait
+threads.py      what blocks, in threads
 deployments.py  plan, start, find and end what runs, through `up`
 catalogue.py    the models that can be asked for, by name
 config.py       the settings in config.toml and variables

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from launcher.commands.planned import PlanRequest, fitting
 from launcher.commands.probe import probe
 from launcher.commands.up.request import UpRequest
 from launcher.commands.up.up import up
+from launcher.deployment.history import HistoryEntry, read_history
 from launcher.deployment.record import Deployment, Phase
 from launcher.deployment.records import make_private, read_all
 from launcher.deployment.status import DeploymentState, read_status
@@ -72,6 +73,12 @@ class PlannedStart:
     load_s: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    running: Running
+    seen: Bytes
+
+
 class Deployments:
     """This machine's deployments, as the gateway starts and finds them."""
 
@@ -114,10 +121,13 @@ class Deployments:
             rows = {key: n_bytes for key, n_bytes in claim_rows(plan, machine).items() if n_bytes}
             return PlannedStart(needs=rows, load_s=_START_S + plan.size_bytes / _LOAD_BYTES_S)
 
-    def start(self, servable: Servable) -> Running:
+    def start(self, servable: Servable) -> Started:
         """Bring the model up. Raises what `up` raises; then nothing of it runs."""
         target = inspect(self._here, servable.ref)
-        return self._running(up(self._here, self._request(servable, target)))
+        entry = up(self._here, self._request(servable, target))
+        running = self._running(entry)
+        history = read_history(self._here.settings.history_file)
+        return Started(running=running, seen=seen_bytes(running.needs, entry, history))
 
     def stop(self, name: str) -> None:
         try:
@@ -207,6 +217,18 @@ class Deployments:
             each.device.uuid or each.device.id: each.n_bytes for each in budgets.devices if not each.in_ram
         }
         return {RAM: host, **devices}
+
+
+def seen_bytes(needs: Bytes, entry: Deployment, history: Sequence[HistoryEntry]) -> Bytes:
+    """Return what the deployment was seen to take: on GPUs the growth that drivers reported over its load.
+
+    In RAM what is claimed counts, as in every plan: what was seen there grows with use.
+    """
+    last = next((each for each in reversed(history) if each.name == entry.name), None)
+    if last is None or last.outcome != "ready":
+        return needs
+    grown = {entry.options.devices.get(device, device): n for device, n in last.driver_bytes.items() if n}
+    return {**needs, **{place: n_bytes for place, n_bytes in grown.items() if place in needs}}
 
 
 def _less(machine: Machine, rows: Mapping[str, int]) -> Machine:

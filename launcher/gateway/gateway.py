@@ -25,6 +25,7 @@ from launcher.gateway.keeper import Keeper, KeptOptions
 from launcher.gateway.keys import KeyRing, keys_path
 from launcher.gateway.ollama_pull import Disk
 from launcher.gateway.proxy import Proxy
+from launcher.gateway.threads import in_thread
 from launcher.progress import OnProgress
 from launcher.system.locks import exclusive_if_free
 
@@ -83,7 +84,7 @@ def serve(here: Here, request: GatewayRequest, announce: Callable[[Serving], Non
 
             async def refresh() -> None:
                 with contextlib.suppress(OSError, UsageError):
-                    keeper.replace_catalogue(await asyncio.to_thread(_catalogue, here, request, typed))
+                    keeper.replace_catalogue(await in_thread(lambda: _catalogue(here, request, typed)))
 
             disk = Disk(fetch=_fetch, refresh=refresh)
             app = App(keeper, Proxy(keeper, engines), keys, disk, AppOptions(doors=doors))
@@ -118,7 +119,13 @@ def _catalogue(here: Here, request: GatewayRequest, typed: tuple[Servable, ...])
 
 
 def _typed(here: Here, ref: str) -> Servable:
-    """Return the model of a REF that was typed; an unknown one is found out now."""
+    """Return the model of a REF that was typed, brought here if it is not yet. Raises what `pull` raises."""
+    if (
+        not Path(ref).exists()
+        and _catalogue(here, GatewayRequest(config=GatewayConfig()), ()).find(ref) is None
+    ):
+        online = here_with(here.on_progress, confirm=here.confirm)
+        pull(online, PullRequest(ref=ref))
     target = inspect(here, ref)
     modes = () if target.profile is None else target.profile.modes
     return Servable(name=target.model_id, ref=ref, source="typed", modes=modes)

@@ -10,10 +10,8 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 from launcher.errors import LauncherError
 from launcher.gateway.admission.advance import advance
@@ -43,13 +41,12 @@ from launcher.gateway.admission.events import (
 from launcher.gateway.admission.state import Bytes, Model, Phase, Policy, State
 from launcher.gateway.catalogue import Catalogue, Servable, Wanted
 from launcher.gateway.deployments import Deployments, Running, idle_limit_s
+from launcher.gateway.threads import in_thread
 from launcher.gateway.ticket import Moment, Refused, Ticket
 
 _TICK_S, _LOOK_S, _MEASURE_S, _BACK_S = 1.0, 2.0, 30.0, 0.25
 _LOOK_AGAIN_S = 0.5  # for a name that nobody knows
-_THREADS = 8
 
-_Outcome = TypeVar("_Outcome")
 log = logging.getLogger("launcher.gateway")
 
 
@@ -72,7 +69,6 @@ class Keeper:
         self._options = options
         self._tickets: dict[str, Ticket] = {}
         self._numbers = itertools.count(1)
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="gateway")
         self._tasks: set[asyncio.Task[None]] = set()
         self._pins: dict[str, bool] = {}
         self._measuring = False
@@ -137,7 +133,6 @@ class Keeper:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def replace_catalogue(self, catalogue: Catalogue) -> None:
         """Serve these models from now on, beside what runs."""
@@ -150,7 +145,9 @@ class Keeper:
         """Find out what runs: adopt what somebody else started, notice what is gone."""
         async with self._looking:
             self._looked = _now()
-            found = {each.name: each for each in await self._in_thread(self._deployments.find_all)}
+            # one that became ready during the look may be missing in what it finds
+            before = {n: m.ready_at for n, m in self.state.models.items() if m.phase is Phase.READY}
+            found = {each.name: each for each in await in_thread(self._deployments.find_all)}
         for name, running in found.items():
             model = self.state.models.get(name)
             if model is None or model.phase in {Phase.UNPLANNED, Phase.OUT}:
@@ -159,7 +156,7 @@ class Keeper:
             elif model.phase is Phase.READY:
                 self.running[name] = running
         for name, model in tuple(self.state.models.items()):
-            if model.phase is Phase.READY and name not in found:
+            if model.phase is Phase.READY and name not in found and before.get(name) == model.ready_at:
                 self.running.pop(name, None)
                 self._apply(Stopped(name=name, now=_now()))
 
@@ -195,6 +192,7 @@ class Keeper:
             pinned=self._pins.get(running.name, settings.pinned or not running.is_ours),
             ttl_s=settings.ttl_s,
             used_at=_now(),
+            ready_at=_now(),
         )
         self._apply(Known(name=running.name, model=model, now=_now()))
 
@@ -245,7 +243,7 @@ class Keeper:
     async def _plan(self, name: str) -> None:
         servable = self._servable(name)
         try:
-            planned = await self._in_thread(lambda: self._deployments.plan(servable))
+            planned = await in_thread(lambda: self._deployments.plan(servable))
         except Exception as error:  # noqa: BLE001  whatever it is, those who wait get a sentence
             self._fail(name, error)
         else:
@@ -256,19 +254,19 @@ class Keeper:
         self.n_loads += 1
         log.info("loading %s", servable.name)
         try:
-            running = await self._in_thread(lambda: self._deployments.start(servable))
+            started = await in_thread(lambda: self._deployments.start(servable))
         except Exception as error:  # noqa: BLE001
             self._fail(name, error)
         else:
-            self.running[name] = running
+            self.running[name] = started.running
             took = _now() - began
             log.info("%s is ready after %.1f s", servable.name, took)
-            self._apply(Loaded(name=name, seen=running.needs, load_s=took, now=_now()))
+            self._apply(Loaded(name=name, seen=started.seen, load_s=took, now=_now()))
 
     async def _unload(self, name: str) -> None:
         log.info("unloading %s", name)
         try:
-            await self._in_thread(lambda: self._deployments.stop(name))
+            await in_thread(lambda: self._deployments.stop(name))
         except Exception as error:  # noqa: BLE001
             log.warning("%s could not be unloaded: %s", name, _sentence(error))
             self._apply(StayedUp(name=name, now=_now()))
@@ -293,7 +291,7 @@ class Keeper:
 
     async def _measure_once(self) -> None:
         try:
-            free: Bytes = await self._in_thread(self._deployments.free)
+            free: Bytes = await in_thread(self._deployments.free)
         except (LauncherError, OSError) as error:
             log.warning("the free memory cannot be read: %s", _sentence(error))
             free = {}  # then memory counts as back with its process
@@ -320,9 +318,6 @@ class Keeper:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    async def _in_thread(self, work: Callable[[], _Outcome]) -> _Outcome:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
 
 def _servable_of(running: Running) -> Servable:

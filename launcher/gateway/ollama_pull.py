@@ -11,6 +11,7 @@ from launcher.errors import Interrupted, LauncherError
 from launcher.gateway.client import Client, Refusing
 from launcher.gateway.ollama_words import pull_line, ref_of
 from launcher.gateway.replies import Problem, json_reply
+from launcher.gateway.threads import in_thread
 from launcher.progress import OnProgress, Step
 
 
@@ -65,7 +66,7 @@ async def _fetched(client: Client, disk: Disk, name: str) -> AsyncIterator[Step]
         finally:
             loop.call_soon_threadsafe(steps.put_nowait, None)
 
-    fetching = asyncio.ensure_future(asyncio.to_thread(work))
+    fetching = asyncio.ensure_future(in_thread(work))
     while (step := await steps.get()) is not None:
         yield step
     await fetching

@@ -24,7 +24,7 @@ from launcher.gateway.admission.state import Policy
 from launcher.gateway.app import App, AppOptions
 from launcher.gateway.catalogue import Catalogue, Servable
 from launcher.gateway.config import GatewayConfig
-from launcher.gateway.deployments import PlannedStart, Running
+from launcher.gateway.deployments import PlannedStart, Running, Started
 from launcher.gateway.engine_http import Address, Engines
 from launcher.gateway.guard import Doors
 from launcher.gateway.keeper import Keeper, KeptOptions
@@ -66,7 +66,7 @@ class FakeDeployments:
     def needs(self, key: str) -> dict[str, int]:
         return {"ram": int(self.kinds[key].gib * G)}
 
-    def start(self, servable: Servable) -> Running:
+    def start(self, servable: Servable) -> Started:
         key, kind = servable.key, self.kinds[servable.key]
         time.sleep(kind.load_s)
         if kind.fails is not None:
@@ -95,7 +95,7 @@ class FakeDeployments:
         self.starts.append(key)
         self.most_held_gib = max(self.most_held_gib, sum(self.kinds[each].gib for each in self.processes))
         until_answers(f"http://127.0.0.1:{port}/health")
-        return running
+        return Started(running=running, seen=running.needs)
 
     def stop(self, name: str) -> None:
         process, _ = self.processes.pop(name)

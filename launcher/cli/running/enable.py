@@ -8,6 +8,7 @@ import typer
 
 from launcher.cli.options.single import Name, System
 from launcher.cli.show.output import Output
+from launcher.errors import UsageError
 
 
 def enable(
@@ -15,13 +16,19 @@ def enable(
     name: Name = None,
     now: Annotated[bool, typer.Option("--now", help="Hand the running deployment over to systemd.")] = False,
     system: System = False,
+    gateway: Annotated[bool, typer.Option("--gateway", help="Install launcher serve instead.")] = False,
 ) -> None:
     """Install a deployment as a systemd unit, hardened, to be started with the session."""
     from launcher.cli.show.tables import line
     from launcher.commands import install
     from launcher.deployment.install.systemd import lingers
 
-    installed = install.enable(name, now=now, system=system)
+    if gateway and name is not None:
+        raise UsageError(f"--gateway and {name} name two units", hint="launcher enable --gateway")
+    if gateway:
+        installed = install.enable_gateway(now=now, system=system)
+    else:
+        installed = install.enable(name, now=now, system=system)
     lines = [f"wrote {installed.path}" + (", verified" if installed.verified else "")]
     if installed.started is None:
         lines.append("systemd does not run here: the unit is not started, and what runs goes on")

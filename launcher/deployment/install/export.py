@@ -101,6 +101,35 @@ WantedBy={"multi-user.target" if system else "default.target"}
 """
 
 
+def gateway_unit(argv: tuple[str, ...], env: tuple[tuple[str, str], ...], *, system: bool = False) -> str:
+    """Return the unit of the gateway: models go on running when it ends, so only its own process does."""
+    environment = "".join(f"Environment={_quoted(f'{name}={value}')}\n" for name, value in env)
+    return f"""\
+[Unit]
+Description=launcher: every model of this machine at one address
+After=network.target nvidia-persistenced.service
+StartLimitIntervalSec=600
+StartLimitBurst=5
+
+[Service]
+Type=exec
+ExecStart={_line(argv)}
+{environment}\
+Restart=on-failure
+RestartSec=2
+KillMode=process
+TimeoutStopSec=30
+LimitCORE=0
+UMask=0077
+NoNewPrivileges=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+
+[Install]
+WantedBy={"multi-user.target" if system else "default.target"}
+"""
+
+
 def shell_script(export: Export) -> str:
     variables = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in export.env)
     variables += "".join(f': "${{{name}:?was given with -e}}"\n' for name in export.secrets)

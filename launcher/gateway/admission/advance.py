@@ -115,7 +115,13 @@ def _known(state: State, event: Known) -> State:
     settings = replace(old, slots=new.slots, priority=new.priority, pinned=new.pinned, ttl_s=new.ttl_s)
     if new.phase is Phase.READY and old.phase in {Phase.UNPLANNED, Phase.OUT}:  # somebody else started it
         settings = replace(
-            settings, phase=Phase.READY, needs=new.needs, load_s=new.load_s, used_at=event.now, failure=None
+            settings,
+            phase=Phase.READY,
+            needs=new.needs,
+            load_s=new.load_s,
+            used_at=event.now,
+            ready_at=event.now,
+            failure=None,
         )
     return state.having(event.name, settings)
 
