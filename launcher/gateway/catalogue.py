@@ -82,7 +82,7 @@ class Catalogue:
         name = self.config.aliases.get(name, name)
         lower = name.lower().removesuffix(":latest")  # as Ollama's clients write it
         for servable in self._by_key.values():
-            if servable.name.lower() == lower:
+            if lower in {servable.name.lower(), servable.ref.lower()}:
                 return Wanted(servable=servable)
         found = self._by_key.get(deployment_name(lower)) if lower else None
         return None if found is None else Wanted(servable=found)

@@ -10,7 +10,7 @@ import os
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -41,6 +41,7 @@ from launcher.plan.amounts import HOST, RAM
 from launcher.plan.memory.budget import read_budgets
 from launcher.plan.search.rescue import with_less_free
 from launcher.plan.workload import Limits, Workload
+from launcher.progress import OnProgress, Step
 from launcher.system.owned_files import open_file
 
 _USUAL_SLOTS = 4  # as llama-server: they share the context
@@ -121,10 +122,16 @@ class Deployments:
             rows = {key: n_bytes for key, n_bytes in claim_rows(plan, machine).items() if n_bytes}
             return PlannedStart(needs=rows, load_s=_START_S + plan.size_bytes / _LOAD_BYTES_S)
 
-    def start(self, servable: Servable) -> Started:
+    def start(self, servable: Servable, on_progress: OnProgress) -> Started:
         """Bring the model up. Raises what `up` raises; then nothing of it runs."""
+        shown = self._here.on_progress
+
+        def tell(step: Step) -> None:
+            shown(step)
+            on_progress(step)
+
         target = inspect(self._here, servable.ref)
-        entry = up(self._here, self._request(servable, target))
+        entry = up(replace(self._here, on_progress=tell), self._request(servable, target))
         running = self._running(entry)
         history = read_history(self._here.settings.history_file)
         return Started(running=running, seen=seen_bytes(running.needs, entry, history))

@@ -13,7 +13,7 @@ import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
 
-from launcher.errors import LauncherError
+from launcher.errors import DoesNotFit, LauncherError
 from launcher.gateway.admission.advance import advance
 from launcher.gateway.admission.choose import is_coming_back
 from launcher.gateway.admission.events import (
@@ -31,6 +31,7 @@ from launcher.gateway.admission.events import (
     Measured,
     Plan,
     Planned,
+    Refusal,
     Refuse,
     StayedUp,
     Stopped,
@@ -43,6 +44,7 @@ from launcher.gateway.catalogue import Catalogue, Servable, Wanted
 from launcher.gateway.deployments import Deployments, Running, idle_limit_s
 from launcher.gateway.threads import in_thread
 from launcher.gateway.ticket import Moment, Refused, Ticket
+from launcher.progress import OnProgress, Step
 
 _TICK_S, _LOOK_S, _MEASURE_S, _BACK_S = 1.0, 2.0, 30.0, 0.25
 _LOOK_AGAIN_S = 0.5  # for a name that nobody knows
@@ -145,18 +147,21 @@ class Keeper:
         """Find out what runs: adopt what somebody else started, notice what is gone."""
         async with self._looking:
             self._looked = _now()
-            # one that became ready during the look may be missing in what it finds
-            before = {n: m.ready_at for n, m in self.state.models.items() if m.phase is Phase.READY}
+            # what changes during the look counts, and not what it finds: that may be older
+            before = {name: (model.phase, model.ready_at) for name, model in self.state.models.items()}
             found = {each.name: each for each in await in_thread(self._deployments.find_all)}
         for name, running in found.items():
             model = self.state.models.get(name)
+            if model is not None and before.get(name) != (model.phase, model.ready_at):
+                continue
             if model is None or model.phase in {Phase.UNPLANNED, Phase.OUT}:
                 if running.is_ready:
                     self._adopt(running)
             elif model.phase is Phase.READY:
                 self.running[name] = running
         for name, model in tuple(self.state.models.items()):
-            if model.phase is Phase.READY and name not in found and before.get(name) == model.ready_at:
+            same = before.get(name) == (model.phase, model.ready_at)
+            if same and model.phase is Phase.READY and name not in found:
                 self.running.pop(name, None)
                 self._apply(Stopped(name=name, now=_now()))
 
@@ -254,7 +259,8 @@ class Keeper:
         self.n_loads += 1
         log.info("loading %s", servable.name)
         try:
-            started = await in_thread(lambda: self._deployments.start(servable))
+            tell = self._progress_of(name)
+            started = await in_thread(lambda: self._deployments.start(servable, tell))
         except Exception as error:  # noqa: BLE001
             self._fail(name, error)
         else:
@@ -262,6 +268,23 @@ class Keeper:
             took = _now() - began
             log.info("%s is ready after %.1f s", servable.name, took)
             self._apply(Loaded(name=name, seen=started.seen, load_s=took, now=_now()))
+
+    def _progress_of(self, name: str) -> OnProgress:
+        """Return what notes the progress of a load, from its thread, for those who wait."""
+        loop = asyncio.get_running_loop()
+
+        def note(words: str) -> None:
+            moment = self.moments.get(name)
+            if moment is not None:
+                moment.words = words
+
+        def tell(step: Step) -> None:
+            if step.total and not step.is_remark:
+                words = f"{step.phase} {step.done * 100 // step.total} %"
+                with contextlib.suppress(RuntimeError):  # the gateway has ended meanwhile
+                    loop.call_soon_threadsafe(note, words)
+
+        return tell
 
     async def _unload(self, name: str) -> None:
         log.info("unloading %s", name)
@@ -276,7 +299,8 @@ class Keeper:
 
     def _fail(self, name: str, error: Exception) -> None:
         log.warning("%s: %s", name, _sentence(error))
-        self._apply(Failed(name=name, sentence=_sentence(error), now=_now()))
+        why = Refusal.DOES_NOT_FIT if isinstance(error, DoesNotFit) else Refusal.LOAD_FAILED
+        self._apply(Failed(name=name, sentence=_sentence(error), now=_now(), why=why))
 
     async def _measure_until_back(self) -> None:
         if self._measuring:

@@ -109,7 +109,8 @@ class Proxy:
             return "waiting"
         so_far = time.monotonic() - moment.since
         ahead = len(self._keeper.state.waiting)
-        return one_line(f"{name} is {model.phase} for {so_far:.0f} s; {ahead} requests wait", 200)
+        progress = f", {moment.words}" if moment.words else ""
+        return one_line(f"{name} is {model.phase} for {so_far:.0f} s{progress}; {ahead} requests wait", 200)
 
     async def _pass_on(self, client: Client, exchange: Exchange, body: Body, *, is_last: bool) -> bool:
         """Ask the engine and pass its answer back; False if it has to be asked again."""

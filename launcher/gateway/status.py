@@ -103,6 +103,7 @@ def status_json(keeper: Keeper, exchanges: Iterable[Exchange], counters: Counter
                 "name": name,
                 "state": model.phase.value,
                 "needs_bytes": dict(model.needs),
+                "progress": keeper.moments[name].words if name in keeper.moments else "",
                 "active": model.n_active,
                 "waiting": len(state.waits_for(name)),
                 "slots": model.slots,

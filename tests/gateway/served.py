@@ -18,7 +18,7 @@ from typing import Any
 import uvloop
 
 from launcher.deployment.ports import free_port
-from launcher.errors import EngineFailed, NotFound
+from launcher.errors import DoesNotFit, EngineFailed, NotFound
 from launcher.gateway import server
 from launcher.gateway.admission.state import Policy
 from launcher.gateway.app import App, AppOptions
@@ -59,6 +59,8 @@ class FakeDeployments:
     processes: dict[str, tuple[subprocess.Popen[bytes], Running]] = field(default_factory=dict)
     starts: list[str] = field(default_factory=list)
     most_held_gib: float = 0.0
+    closed: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
     def plan(self, servable: Servable) -> PlannedStart:
         return PlannedStart(needs=self.needs(servable.key), load_s=1.0)
@@ -66,11 +68,19 @@ class FakeDeployments:
     def needs(self, key: str) -> dict[str, int]:
         return {"ram": int(self.kinds[key].gib * G)}
 
-    def start(self, servable: Servable) -> Started:
+    def start(self, servable: Servable, on_progress: OnProgress) -> Started:
         key, kind = servable.key, self.kinds[servable.key]
+        on_progress(Step(phase="load", done=1, total=4, unit="bytes"))
         time.sleep(kind.load_s)
         if kind.fails is not None:
-            raise EngineFailed(kind.fails, hint="launcher logs")
+            raise (DoesNotFit if "fit" in kind.fails else EngineFailed)(kind.fails, hint="launcher logs")
+        with self.lock:
+            assert not self.closed, "a load outlived its test"
+            running = self._spawn(key, kind)
+        until_answers(f"http://127.0.0.1:{running.address.port}/health")
+        return Started(running=running, seen=running.needs)
+
+    def _spawn(self, key: str, kind: Kind) -> Running:
         key_file = self.folder / "key"
         key_file.write_text(SECRET)
         port = free_port("127.0.0.1")
@@ -88,14 +98,13 @@ class FakeDeployments:
             [*command, "--api-key-file", str(key_file), *kind.switches], stderr=subprocess.DEVNULL
         )
         running = Running(
-            name=key, model_id=servable.name, address=Address("127.0.0.1", port), secret=SECRET, is_ours=True,
+            name=key, model_id=key, address=Address("127.0.0.1", port), secret=SECRET, is_ours=True,
             is_ready=True, needs=self.needs(key), slots=kind.slots, ctx_size=4096, size_bytes=G,
         )  # fmt: skip
         self.processes[key] = (process, running)
         self.starts.append(key)
         self.most_held_gib = max(self.most_held_gib, sum(self.kinds[each].gib for each in self.processes))
-        until_answers(f"http://127.0.0.1:{port}/health")
-        return Started(running=running, seen=running.needs)
+        return running
 
     def stop(self, name: str) -> None:
         process, _ = self.processes.pop(name)
@@ -239,6 +248,8 @@ def serving(
         for end in ends:
             end()
         thread.join(PATIENCE_S)
+        with deployments.lock:
+            deployments.closed = True
         for process, _ in deployments.processes.values():
             process.kill()
             process.wait()

@@ -119,7 +119,7 @@ def test_who_waits_for_a_load_gets_comments(tmp_path: Path, monkeypatch: pytest.
         lines = answer.decode().splitlines()
         comments = [line for line in lines if line.startswith(":")]
         assert status == 200
-        assert any("loading" in line for line in comments)
+        assert any("loading" in line and "load 25 %" in line for line in comments)
         assert lines[-2] == "data: [DONE]"
         # clients read over them
         gateway.call(lambda: gateway.keeper.unload("slow"))
@@ -161,6 +161,14 @@ def test_a_model_that_never_fits_is_refused_at_once(tmp_path: Path) -> None:
         pytest.raises(openai.BadRequestError, match="more than"),
     ):
         chat(gateway, "huge")
+
+
+def test_a_plan_that_does_not_fit_is_the_clients_business(tmp_path: Path) -> None:
+    with serving(tmp_path, {"huge": Kind(fails="huge does not fit")}) as gateway:
+        for _ in range(2):
+            with pytest.raises(openai.BadRequestError, match="does not fit") as caught:
+                chat(gateway, "huge")
+            assert caught.value.code == "does_not_fit"
 
 
 def test_aliases_and_the_default(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def _arrived(state: State, event: Arrived, policy: Policy) -> Next:
         return state, refused(Refusal.UNKNOWN_MODEL, f"there is no model {event.model}")
     failure = model.failure
     if failure is not None and event.now < failure.until and model.phase in {Phase.UNPLANNED, Phase.OUT}:
-        return state, refused(Refusal.LOAD_FAILED, failure.sentence, failure.until - event.now)
+        return state, refused(Refusal(failure.why), failure.sentence, failure.until - event.now)
     if len(state.waiting) >= policy.most_waiting:
         sentence = f"{len(state.waiting)} requests wait already"
         return state, refused(Refusal.QUEUE_FULL, sentence, retry_after_s(state, event.model))
@@ -166,7 +166,7 @@ def _ended(state: State, event: Ended) -> State:
 def _failed(state: State, event: Failed, model: Model, policy: Policy) -> Next:
     n_times = 1 if model.failure is None else model.failure.n_times + 1
     pause_s = min(policy.most_retry_s, policy.retry_s * 2.0 ** (n_times - 1))
-    failure = Failure(sentence=event.sentence, until=event.now + pause_s, n_times=n_times)
+    failure = Failure(sentence=event.sentence, why=event.why, until=event.now + pause_s, n_times=n_times)
     was_loading = model.phase is Phase.LOADING
     # what a load took is back like that of a server that was stopped; it is planned again then
     phase = Phase.LEAVING if was_loading else Phase.UNPLANNED
@@ -174,7 +174,7 @@ def _failed(state: State, event: Failed, model: Model, policy: Policy) -> Next:
         event.name,
         replace(model, phase=phase, failure=failure, asked_for=False, stopped_at=event.now),
     )
-    state, refused = refuse_all(state, event.name, Refusal.LOAD_FAILED, event.sentence, pause_s)
+    state, refused = refuse_all(state, event.name, event.why, event.sentence, pause_s)
     return state, (*refused, *((Measure(),) if was_loading else ()))
 
 

@@ -12,6 +12,16 @@ from enum import StrEnum
 from launcher.gateway.admission.state import Bytes, Model
 
 
+class Refusal(StrEnum):
+    """Why a request is refused."""
+
+    UNKNOWN_MODEL = "unknown_model"
+    DOES_NOT_FIT = "does_not_fit"
+    QUEUE_FULL = "queue_full"
+    WAITED_TOO_LONG = "waited_too_long"
+    LOAD_FAILED = "load_failed"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """A model can be asked for, or its settings changed; `model` may be ready already (adopted)."""
@@ -67,6 +77,7 @@ class Failed:
     name: str
     sentence: str
     now: float
+    why: Refusal = Refusal.LOAD_FAILED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,16 +142,6 @@ Event = (
 )
 
 # ---- effects ----
-
-
-class Refusal(StrEnum):
-    """Why a request is refused."""
-
-    UNKNOWN_MODEL = "unknown_model"
-    DOES_NOT_FIT = "does_not_fit"
-    QUEUE_FULL = "queue_full"
-    WAITED_TOO_LONG = "waited_too_long"
-    LOAD_FAILED = "load_failed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ class Failure:
     """Why a model could not be planned or loaded last."""
 
     sentence: str
+    why: str  # a Refusal
     until: float  # requests before this time get the same answer, and nothing is tried
     n_times: int = 1
 
