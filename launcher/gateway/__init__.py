@@ -21,7 +21,8 @@ ollama.py       Ollama's API
 ollama_pull.py  its pull, with progress
 ollama_words.py  PURE: its requests in OpenAI's words, the answers in its own
 replies.py      PURE: errors as each API writes them
-status.py       /v1/models, the status, metrics
-page.py         the page at /, from page.html
+status.py       what was answered, /v1/models, metrics
+overview.py     all there is to see, as JSON
+page/           what a browser shows of it, and a chat
 server.py       uvicorn, with limits on headers and time
 """

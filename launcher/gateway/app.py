@@ -15,10 +15,11 @@ from launcher.gateway.keeper import Keeper
 from launcher.gateway.keys import Key, KeyRing
 from launcher.gateway.ollama import Ollama
 from launcher.gateway.ollama_pull import Disk
-from launcher.gateway.page import page
+from launcher.gateway.overview import status_json
+from launcher.gateway.page.page import page
 from launcher.gateway.proxy import Proxy
 from launcher.gateway.replies import Dialect, Problem, Reply, json_reply, problem_reply
-from launcher.gateway.status import Counters, metrics_text, model_json, models_json, served, status_json
+from launcher.gateway.status import Counters, metrics_text, model_json, models_json, served
 
 _OPEN = frozenset({b"/", b"/health", b"/v1/health"})  # they tell nothing
 _UPSTREAM, _MODELS = b"/upstream/", b"/v1/models/"

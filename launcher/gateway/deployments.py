@@ -69,6 +69,14 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A device, or RAM, as it is shown."""
+
+    name: str
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedStart:
     needs: Bytes
     load_s: float
@@ -87,6 +95,7 @@ class Deployments:
         self._here = here
         self._max_ram = max_ram_bytes
         self._engine_path = engine
+        self.places: dict[str, Place] = {}  # as last measured
         self._planning = threading.Lock()  # one at a time: each simulates for half a second on all cores
 
     @property
@@ -146,6 +155,7 @@ class Deployments:
         """Return the bytes that another model of ours could take now, by device and RAM."""
         here = self._here
         machine = probe(here, engine=self._engine)
+        self.places = _places(machine)
         reserved = read_reserved(here)
         return self._budgets(_less(machine, reserved.rows), in_use=self._ours_in_ram())
 
@@ -236,6 +246,18 @@ def seen_bytes(needs: Bytes, entry: Deployment, history: Sequence[HistoryEntry])
         return needs
     grown = {entry.options.devices.get(device, device): n for device, n in last.driver_bytes.items() if n}
     return {**needs, **{place: n_bytes for place, n_bytes in grown.items() if place in needs}}
+
+
+def _places(machine: Machine) -> dict[str, Place]:
+    total = machine.ram_total_bytes
+    if machine.ram_limit_bytes is not None:
+        total = min(total, machine.ram_limit_bytes)
+    devices = {
+        device.uuid or device.id: Place(name=f"{device.id} {device.name}", total_bytes=device.total_bytes)
+        for device in machine.devices
+        if not device.lies_in_ram
+    }
+    return {RAM: Place(name="RAM", total_bytes=total), **devices}
 
 
 def _less(machine: Machine, rows: Mapping[str, int]) -> Machine:

@@ -43,6 +43,7 @@ class Exchange:
     waited_s: float = 0.0
     status: int | None = None
     n_bytes: int = 0
+    n_events: int = 0  # of a stream: about as many as tokens
     tail: bytes = b""
 
     @property

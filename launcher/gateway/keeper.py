@@ -10,7 +10,8 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Coroutine
+from collections import deque
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 
 from launcher.errors import DoesNotFit, LauncherError
@@ -41,15 +42,18 @@ from launcher.gateway.admission.events import (
 )
 from launcher.gateway.admission.state import Bytes, Model, Phase, Policy, State
 from launcher.gateway.catalogue import Catalogue, Servable, Wanted
-from launcher.gateway.deployments import Deployments, Running, idle_limit_s
+from launcher.gateway.deployments import Deployments, Place, Running, idle_limit_s
 from launcher.gateway.threads import in_thread
-from launcher.gateway.ticket import Moment, Refused, Ticket
+from launcher.gateway.ticket import Change, Moment, Refused, Ticket
 from launcher.progress import OnProgress, Step
 
 _TICK_S, _LOOK_S, _MEASURE_S, _BACK_S = 1.0, 2.0, 30.0, 0.25
 _LOOK_AGAIN_S = 0.5  # for a name that nobody knows
+_MOST_CHANGES = 100
 
 log = logging.getLogger("launcher.gateway")
+
+_TOLD = frozenset({Phase.LOADING, Phase.READY, Phase.LEAVING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,9 @@ class Keeper:
         self.running: dict[str, Running] = {}
         self.moments: dict[str, Moment] = {}
         self.n_loads = 0
+        self.changes: deque[Change] = deque(maxlen=_MOST_CHANGES)
+        self.planned: dict[str, Bytes] = {}
+        self.free: Bytes = {}  # as last measured
         self._deployments = deployments
         self._options = options
         self._tickets: dict[str, Ticket] = {}
@@ -76,6 +83,10 @@ class Keeper:
         self._measuring = False
         self._looking = asyncio.Lock()
         self._looked = 0.0
+
+    @property
+    def places(self) -> Mapping[str, Place]:
+        return self._deployments.places
 
     # ---- for requests ----
 
@@ -224,6 +235,10 @@ class Keeper:
             old = before.models.get(name)
             if old is None or old.phase is not model.phase:
                 self.moments[name] = Moment(_now())
+                failed = model.failure is not None and (old is None or model.failure is not old.failure)
+                if (old is not None or model.phase is Phase.READY) and (failed or model.phase in _TOLD):
+                    words = model.failure.sentence if failed and model.failure is not None else ""
+                    self.changes.append(Change(at=time.time(), model=name, phase=model.phase, words=words))
 
     def _do(self, effect: Effect) -> None:
         match effect:
@@ -252,6 +267,7 @@ class Keeper:
         except Exception as error:  # noqa: BLE001  whatever it is, those who wait get a sentence
             self._fail(name, error)
         else:
+            self.planned[name] = planned.needs
             self._apply(Planned(name=name, needs=planned.needs, load_s=planned.load_s, now=_now()))
 
     async def _load(self, name: str) -> None:
@@ -268,6 +284,7 @@ class Keeper:
             took = _now() - began
             log.info("%s is ready after %.1f s", servable.name, took)
             self._apply(Loaded(name=name, seen=started.seen, load_s=took, now=_now()))
+            await self._measure_once()  # what is shown as free is not that of before
 
     def _progress_of(self, name: str) -> OnProgress:
         """Return what notes the progress of a load, from its thread, for those who wait."""
@@ -319,6 +336,7 @@ class Keeper:
         except (LauncherError, OSError) as error:
             log.warning("the free memory cannot be read: %s", _sentence(error))
             free = {}  # then memory counts as back with its process
+        self.free = free
         self._apply(Measured(free=free, now=_now()))
 
     async def _tick(self) -> None:

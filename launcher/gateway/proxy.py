@@ -159,6 +159,7 @@ class Proxy:
             if exchange.first_byte_s is None:
                 exchange.first_byte_s = time.monotonic() - exchange.began
             exchange.n_bytes += len(block)
+            exchange.n_events += block.count(b"\n\n")
             exchange.tail = (exchange.tail + block)[-4096:] if len(block) < 4096 else block[-4096:]
             await client.write(block)
         await client.finish()
@@ -174,6 +175,7 @@ class Proxy:
             if exchange.first_byte_s is None:
                 exchange.first_byte_s = time.monotonic() - exchange.began
             exchange.n_bytes += len(block)
+            exchange.n_events += block.count(b"\n\n")
             exchange.tail = (exchange.tail + block)[-4096:]
             if lines := translator.feed(block):
                 await client.write(lines)

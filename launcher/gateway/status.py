@@ -1,18 +1,21 @@
-"""Say what is here and what it does: /v1/models, the status of the gateway, Prometheus metrics."""
+"""Count what was answered, and say which models are here: /v1/models, Prometheus metrics."""
 
 from __future__ import annotations
 
+import re
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from launcher.gateway.admission.state import HOLDING, Phase
+from launcher.gateway.admission.state import Phase
 from launcher.gateway.catalogue import Servable
 from launcher.gateway.exchange import Exchange
 from launcher.gateway.keeper import Keeper
 
 _BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_MOST_ANSWERED = 50
+_SPEED = re.compile(rb'"predicted_per_second":\s?(\d+(?:\.\d+)?)')
 
 
 @dataclass(slots=True)
@@ -21,6 +24,22 @@ class Usage:
     failed: int = 0
     prompt_tokens: int = 0
     answer_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """A request that is over; nothing of what it said."""
+
+    at: float  # seconds since 1970
+    model: str | None
+    path: str
+    status: int | None  # None: its client left before an answer began
+    seconds: float
+    waited_s: float
+    first_byte_s: float | None
+    prompt_tokens: int
+    answer_tokens: int
+    tokens_per_s: float | None
 
 
 @dataclass(slots=True)
@@ -32,6 +51,7 @@ class Counters:
     first_byte: list[int] = field(default_factory=lambda: [0] * (len(_BUCKETS) + 1))
     first_byte_s: float = 0.0
     waited_s: float = 0.0
+    answered: deque[Answered] = field(default_factory=lambda: deque(maxlen=_MOST_ANSWERED))
 
     def count(self, exchange: Exchange) -> None:
         prompt, answer = exchange.tokens
@@ -42,11 +62,39 @@ class Counters:
             usage.prompt_tokens += prompt
             usage.answer_tokens += answer
         self.waited_s += exchange.waited_s
+        self.answered.append(_answered(exchange))
         if exchange.first_byte_s is not None:
             took = exchange.first_byte_s
             self.first_byte_s += took
             at = next((i for i, limit in enumerate(_BUCKETS) if took <= limit), len(_BUCKETS))
             self.first_byte[at] += 1
+
+
+def tokens_per_s(exchange: Exchange, seconds: float) -> float | None:
+    """Return the speed of an answer: the engine's own figure, else its tokens or events by time."""
+    said = _SPEED.findall(exchange.tail)
+    if said:
+        return float(said[-1])
+    took = seconds - (exchange.first_byte_s or 0.0)
+    n_tokens = exchange.tokens[1] or exchange.n_events
+    return None if exchange.first_byte_s is None or n_tokens < 2 or took <= 0 else (n_tokens - 1) / took
+
+
+def _answered(exchange: Exchange) -> Answered:
+    seconds = time.monotonic() - exchange.began
+    prompt, answer = exchange.tokens
+    return Answered(
+        at=time.time(),
+        model=exchange.model,
+        path=exchange.target.decode("latin-1").partition("?")[0],
+        status=exchange.status,
+        seconds=seconds,
+        waited_s=exchange.waited_s,
+        first_byte_s=exchange.first_byte_s,
+        prompt_tokens=prompt,
+        answer_tokens=answer,
+        tokens_per_s=tokens_per_s(exchange, seconds),
+    )
 
 
 def models_json(keeper: Keeper, allowed: frozenset[str] | None) -> dict[str, object]:
@@ -91,56 +139,6 @@ def _state_word(phase: Phase) -> str:
             return "unloading"
         case _:
             return "unloaded"
-
-
-def status_json(keeper: Keeper, exchanges: Iterable[Exchange], counters: Counters) -> dict[str, object]:
-    """Return all there is to see: models, memory, queue, requests."""
-    state, now = keeper.state, time.monotonic()
-    return {
-        "schema": 1,
-        "models": [
-            {
-                "name": name,
-                "state": model.phase.value,
-                "needs_bytes": dict(model.needs),
-                "progress": keeper.moments[name].words if name in keeper.moments else "",
-                "active": model.n_active,
-                "waiting": len(state.waits_for(name)),
-                "slots": model.slots,
-                "pinned": model.pinned,
-                "idle_s": now - model.used_at if model.is_idle else None,
-                "ttl_s": model.ttl_s,
-                "load_s": model.load_s,
-                "failure": None if model.failure is None else model.failure.sentence,
-            }
-            for name, model in state.models.items()
-        ],
-        "memory": {
-            place: {"capacity_bytes": total, "held_bytes": state.held(HOLDING).get(place, 0)}
-            for place, total in state.capacity.items()
-        },
-        "waiting": len(state.waiting),
-        "loads": keeper.n_loads,
-        "requests": [
-            {
-                "model": exchange.model,
-                "path": exchange.target.decode("latin-1").partition("?")[0],
-                "seconds": now - exchange.began,
-                "first_byte_s": exchange.first_byte_s,
-                "bytes": exchange.n_bytes,
-            }
-            for exchange in exchanges
-        ],
-        "usage": {
-            name or "": {
-                "requests": each.requests,
-                "failed": each.failed,
-                "prompt_tokens": each.prompt_tokens,
-                "completion_tokens": each.answer_tokens,
-            }
-            for name, each in counters.by_key.items()
-        },
-    }
 
 
 def metrics_text(keeper: Keeper, counters: Counters, n_under_way: int) -> str:

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from launcher.gateway.admission.events import Refusal
+from launcher.gateway.admission.state import Phase
 
 
 class Refused(Exception):
@@ -31,3 +32,13 @@ class Moment:
 
     since: float
     words: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A model's way from one phase to another."""
+
+    at: float  # seconds since 1970
+    model: str
+    phase: Phase
+    words: str = ""  # why it failed, or what is worth saying

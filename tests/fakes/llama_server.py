@@ -13,6 +13,7 @@ real engine to the same expectations. Switches of its own:
   --die-at-long-prompt N   abort when a prompt has more than N tokens
   --deaf-after S       stop answering HTTP so long after the start
   --take-vram FILE MIB     write MIB into FILE when half is loaded: what the stand-in for NVML says is in use
+  --think TEXT         say this as reasoning first     --vision             see images, as /props says
   --crash-once FILE    abort 0.2 s after the first load that finds FILE absent, and write FILE
 
 Under LLAMA_SERVER_ROUTER_PORT it is a child, as llama-server is: states on stdout, `cmd_router_to_child:exit`
@@ -90,6 +91,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--ignore-sigterm", action="store_true")
     parser.add_argument("--spawn-grandchild", default=None)
     parser.add_argument("--leave-session", action="store_true")
+    parser.add_argument("--think", default="")
+    parser.add_argument("--vision", action="store_true")
     return parser.parse_args(arguments)
 
 
@@ -131,6 +134,7 @@ class Handler(BaseHTTPRequestHandler):
             options = self.server.options
             settings = {"n_ctx": options.ctx_size}
             answer = {"default_generation_settings": settings, "total_slots": options.parallel}
+            answer["modalities"] = {"vision": options.vision, "audio": False}
             self._json(200, {**answer, "model_path": options.model, "build_info": "b0-fake"})
         else:
             self._error(404, "File Not Found", "not_found_error")
@@ -152,12 +156,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def _chat(self, body: dict[str, object]) -> None:
         messages = body.get("messages")
-        if not isinstance(messages, list) or not all(isinstance(m.get("content"), str) for m in messages):
+        if not isinstance(messages, list) or not all(self._reads(m.get("content")) for m in messages):
             self._error(400, "Expected 'content' to be a string or an array", "invalid_request_error")
         elif self.server.options.fail_chat:
             self._error(500, "Failed to parse input at pos 0: <s>", "server_error")
         else:
-            self._stream(chat(body, str(body.get("model", ""))))
+            self._stream(chat(body, str(body.get("model", "")), self.server.options.think))
+
+    def _reads(self, content: object) -> bool:
+        return isinstance(content, str) or (self.server.options.vision and isinstance(content, list))
 
     def _allowed(self) -> bool:
         public = self.path in {"/health", "/v1/health"}
@@ -217,10 +224,11 @@ def completion(body: dict[str, object]) -> list[str]:
     return [json.dumps(event, ensure_ascii=False) for event in events]
 
 
-def chat(body: dict[str, object], model: str) -> list[str]:
+def chat(body: dict[str, object], model: str, thoughts: str) -> list[str]:
     words = WORDS[: int(str(body.get("max_tokens", len(WORDS))))]
     head = {"id": "chatcmpl-fake", "object": "chat.completion.chunk", "created": 0, "model": model}
     deltas: list[dict[str, object]] = [{"role": "assistant", "content": None}]
+    deltas += [{"reasoning_content": f"{word} "} for word in thoughts.split()]
     deltas += [{"content": word} for word in words]
     chunks: list[dict[str, object]] = [
         {**head, "choices": [{"finish_reason": None, "index": 0, "delta": delta}]} for delta in deltas

@@ -24,7 +24,7 @@ from launcher.gateway.admission.state import Policy
 from launcher.gateway.app import App, AppOptions
 from launcher.gateway.catalogue import Catalogue, Servable
 from launcher.gateway.config import GatewayConfig
-from launcher.gateway.deployments import PlannedStart, Running, Started
+from launcher.gateway.deployments import Place, PlannedStart, Running, Started
 from launcher.gateway.engine_http import Address, Engines
 from launcher.gateway.guard import Doors
 from launcher.gateway.keeper import Keeper, KeptOptions
@@ -47,6 +47,7 @@ class Kind:
     fails: str | None = None
     slots: int = 4
     load_s: float = 0.0
+    hint: str = "launcher logs"
 
 
 @dataclass
@@ -62,6 +63,10 @@ class FakeDeployments:
     closed: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    @property
+    def places(self) -> dict[str, Place]:
+        return {"ram": Place(name="RAM", total_bytes=int(self.capacity_gib * G))}
+
     def plan(self, servable: Servable) -> PlannedStart:
         return PlannedStart(needs=self.needs(servable.key), load_s=1.0)
 
@@ -73,7 +78,7 @@ class FakeDeployments:
         on_progress(Step(phase="load", done=1, total=4, unit="bytes"))
         time.sleep(kind.load_s)
         if kind.fails is not None:
-            raise (DoesNotFit if "fit" in kind.fails else EngineFailed)(kind.fails, hint="launcher logs")
+            raise (DoesNotFit if "fit" in kind.fails else EngineFailed)(kind.fails, hint=kind.hint)
         with self.lock:
             assert not self.closed, "a load outlived its test"
             running = self._spawn(key, kind)
@@ -190,11 +195,13 @@ def serving(
     config: GatewayConfig | None = None,
     doors: Doors | None = None,
     policy: Policy | None = None,
+    names: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Iterator[Gateway]:
     """Serve these models from a thread of its own."""
     deployments = FakeDeployments(folder, kinds, capacity_gib)
-    servables = [Servable(name=name, ref=name, source="disk", size_bytes=G) for name in kinds]
+    names = names or {}  # shown in place of the keys of kinds
+    servables = [Servable(name=names.get(n, n), ref=n, source="disk", size_bytes=G) for n in kinds]
     ready: Future[Gateway] = Future()
     ends: list[Callable[[], None]] = []
 

@@ -1,0 +1,54 @@
+"""Answer with the page, under a policy that runs nothing but its own script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import cache
+from importlib.resources import files
+
+from launcher.gateway.replies import Reply
+
+_SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+_STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
+
+
+@cache
+def page() -> Reply:
+    """Return the page, which runs its own script, asks its own address, and nothing else."""
+    text = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    return Reply(
+        status=200,
+        body=text.encode(),
+        content_type=b"text/html; charset=utf-8",
+        headers=(
+            (b"content-security-policy", content_policy(text).encode("ascii")),
+            (b"x-content-type-options", b"nosniff"),
+            (b"referrer-policy", b"no-referrer"),
+            (b"cross-origin-opener-policy", b"same-origin"),
+            (b"cache-control", b"no-cache"),
+            (b"vary", b"accept"),
+        ),
+    )
+
+
+def content_policy(text: str) -> str:
+    """Return the Content-Security-Policy for the page: its inline script and style, by hash, and no more."""
+    return "; ".join([
+        "default-src 'none'",
+        f"script-src {_hashes(_SCRIPT, text)}",
+        f"style-src {_hashes(_STYLE, text)}",
+        "connect-src 'self'",
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    ])  # fmt: skip
+
+
+def _hashes(pattern: re.Pattern[str], text: str) -> str:
+    found = pattern.findall(text)
+    return " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(each.encode()).digest()).decode()}'" for each in found
+    )
