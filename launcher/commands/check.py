@@ -38,6 +38,7 @@ from launcher.plan.plan import Plan, Shortfall
 from launcher.simulate.simulations import Simulations
 from launcher.system.settings import expand_home
 
+_ROUTER_FLAGS = frozenset({"--models-dir", "--models-preset"})  # tools/server/server.cpp, is_router_server
 _ANOTHER_WAY = "launcher check REF -- names the model another way: user/repo:QUANT, an https URL, a path"
 
 
@@ -88,6 +89,7 @@ def check_command(here: Here, request: CheckRequest) -> Checked:
     engine = engine_or_none(here, request.engine, look)
     known = read_capabilities(engine, settings.cache_dir) if engine else None
     command = read_command(request.words, arities_of(known.options) if known else PINNED_ARITIES)
+    _refuse_router(command)
     ref = request.ref or command.model
     if ref is None:
         raise UsageError(
@@ -140,6 +142,17 @@ def check_document(checked: Checked) -> dict[str, Any]:
         "notes": [*checked.refused, *checked.notes],
         "instead": document,
     }
+
+
+def _refuse_router(command: Command) -> None:
+    """Raise UsageError for a line that serves many models, of which nobody knows which will be loaded."""
+    given = [name for name, _ in split_flags(command.others) if name in _ROUTER_FLAGS]
+    if given:
+        raise UsageError(
+            f"{given[0]} makes llama-server a router: which models it will have loaded is known only when "
+            "they are asked for",
+            hint="check one of them: launcher check -- llama-server -m FILE with the flags of its preset",
+        )
 
 
 def _threads(flags: Sequence[str]) -> int | None:

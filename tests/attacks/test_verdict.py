@@ -38,7 +38,7 @@ from launcher.simulate.log import LoadLog
 from launcher.units import MIB
 from tests.make_gguf import make_gguf
 from tests.plan.answering import Oracle, holding
-from tests.plan.check.checks import verdict
+from tests.plan.check.checks import WithoutFit, verdict
 from tests.plan.shapes import cards, machine, model
 
 SILENT = Refusal(reason="no answer within 60 s", model_refused=False)
@@ -148,9 +148,13 @@ def test_the_exit_code_is_no_yes_where_the_simulator_was_silent(
         assert "fits     yes\n" in shown(simulated, False)[1]
 
 
+class OracleWithoutFit(WithoutFit, Oracle):
+    """An engine that is asked for sizes only."""
+
+
 @pytest.mark.parametrize(("refusal", "fits"), [(SILENT, None), (NOBODY, True)])
 def test_a_checked_line_is_no_plain_yes_either(refusal: Refusal, fits: bool | None) -> None:
-    found = verdict("-c 4096 -cram 0", oracle=Oracle(lambda _: refusal))
+    found = verdict("-c 4096 -cram 0", oracle=OracleWithoutFit(lambda _: refusal))
     document: dict[str, Any] = check_json(found)
     assert found.fits  # by its ledger
     assert document["fits"] is fits
