@@ -1,5 +1,8 @@
 """A release archive as upstream publishes them, made once from the pinned tree: backends as plugins, all CPU variants.
 
+Only ggml is compiled: programs and libllama are those of the engine that is built here, of the same commit, which load
+whatever libggml lies beside them.
+
 python -m tests.release_archive     builds it into the cache; minutes, with ccache less
 """
 
@@ -14,6 +17,7 @@ from pathlib import Path
 
 from launcher.engine.compile.source import unpack
 from launcher.engine.compile.toolchain import Toolchain, find_toolchain
+from launcher.engine.find import find_engine
 from launcher.engine.pinned import LLAMA_CPP
 from launcher.machine.machine import Backend
 from launcher.system.locks import exclusive
@@ -22,7 +26,8 @@ from launcher.system.settings import read_settings
 
 BUILD_NUMBER = 11026
 TAG = f"b{BUILD_NUMBER}"
-PROGRAMS = ("llama-server", "llama-bench", "llama-fit-params", "ggml-rpc-server")
+TARGETS = ("ggml",)  # and with it all its plugins
+LEFT_OUT = ("engine.json", "test-llama-archs")  # of a build here; upstream ships neither
 
 # As .github/workflows/release.yml of llama.cpp configures its Linux archives.
 _ARGUMENTS = (
@@ -49,7 +54,7 @@ def archive_in(cache_dir: Path) -> Path:
     return cache_dir / "tests" / "release" / f"llama-{TAG}-bin-ubuntu-x64.tar.gz"
 
 
-def build_archive(cache_dir: Path, *, jobs: int) -> Path:
+def build_archive(cache_dir: Path, engine: Path, *, jobs: int) -> Path:
     """Build the archive unless it is there. Raises LauncherError, CalledProcessError."""
     archive = archive_in(cache_dir)
     with exclusive(archive.parent / ".lock"):
@@ -62,7 +67,7 @@ def build_archive(cache_dir: Path, *, jobs: int) -> Path:
                 unpack(package, LLAMA_CPP.subtree, tree / "source")
                 (tree / "unpacked").touch()
             _compile(tree, tools, jobs)
-            _pack(tree / "build" / "bin", tree / "source" / "LICENSE", archive)
+            pack(tree / "build" / "bin", engine, tree / "source" / "LICENSE", archive)
             shutil.rmtree(tree)
     return archive
 
@@ -76,19 +81,24 @@ def _compile(tree: Path, tools: Toolchain, jobs: int) -> None:
     )
     environment = {**os.environ, "CCACHE_BASEDIR": str(tree), "CCACHE_NOHASHDIR": "1"}
     subprocess.run(configure, env=environment, check=True)
-    ninja = (tools.ninja, "-C", tree / "build", "-j", str(jobs), *PROGRAMS)
+    ninja = (tools.ninja, "-C", tree / "build", "-j", str(jobs), *TARGETS)
     subprocess.run(ninja, env=environment, check=True)
 
 
-def _pack(folder: Path, licence: Path, archive: Path) -> None:
+def pack(plugins: Path, engine: Path, licence: Path, archive: Path) -> None:
+    """Put ggml with its plugins, and the programs and other libraries of `engine`, into upstream's layout."""
+    files = {path.name: path for path in engine.iterdir() if not path.name.startswith("libggml")}
+    files |= {path.name: path for path in plugins.iterdir() if path.name.startswith("libggml")}
     part = archive.with_suffix(".part")
     with tarfile.open(part, "w:gz", compresslevel=6) as tar:
         tar.add(licence, f"llama-{TAG}/LICENSE")
-        for path in sorted(folder.iterdir()):
-            if not path.is_dir():
-                tar.add(path, f"llama-{TAG}/{path.name}", recursive=False)
+        for name, path in sorted(files.items()):
+            if name not in LEFT_OUT:
+                tar.add(path, f"llama-{TAG}/{name}", recursive=False)
     part.rename(archive)
 
 
 if __name__ == "__main__":
-    print(build_archive(read_settings().cache_dir, jobs=int(sys.argv[1]) if sys.argv[1:] else 1))
+    settings = read_settings()
+    built = find_engine(None, None, settings.engines_dir, backend=lambda: Backend.CPU)
+    print(build_archive(settings.cache_dir, built.folder, jobs=int(sys.argv[1]) if sys.argv[1:] else 1))
