@@ -60,7 +60,7 @@ def install(
 def find_prebuilt(here: Here, backend: Backend | None, look: Look) -> tuple[Prebuilt, ...]:
     """Find the engines that somebody else has built for this machine, best first; none if there is none.
 
-    A source that cannot be asked is named and passed over.
+    A source that cannot be asked is passed over, and named unless a better one has an engine.
     """
     facts = read_host_facts(look())
     sources: tuple[Source, ...] = (WheelSource(facts=facts, backend=backend),)
@@ -71,7 +71,8 @@ def find_prebuilt(here: Here, backend: Backend | None, look: Look) -> tuple[Preb
         try:
             found += [Prebuilt(source=source, offer=offer) for offer in source.find()]
         except (TryAgain, NotFound, EngineFailed) as error:
-            here.on_progress(remark("install", error.message))
+            if not found:
+                here.on_progress(remark("install", error.message))
     # one that uses the GPU comes first, whoever has built it
     return tuple(sorted(found, key=lambda each: not each.offer.expects_gpu))
 

@@ -46,12 +46,12 @@ def test_a_gpu_that_is_not_used_is_said_loudly(tmp_path: Path) -> None:
     assert finding.wrong
     assert finding.text.startswith("THE GPU IS NOT USED")
     assert finding.text.endswith("it is built for the CPU alone")
-    assert finding.fix == "launcher engine build"
+    assert finding.fix == "launcher engine install"
 
 
 def test_a_missing_engine_and_one_that_does_not_run_are_wrong(tmp_path: Path) -> None:
     box = machine(ram_bytes=64 * GIB)
-    assert [finding.fix for finding in check_engine(None, box)] == ["launcher engine build"]
+    assert [finding.fix for finding in check_engine(None, box)] == ["launcher engine install"]
     broken = tmp_path / "llama-server"
     broken.write_text("#!/bin/sh\nexit 3\n")
     broken.chmod(0o755)

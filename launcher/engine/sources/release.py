@@ -48,7 +48,10 @@ class ReleaseSource:
         unpack_all(archives, target)
 
     def describe(self, offer: Offer) -> tuple[str, ...]:
-        return (f"took {offer.title}, built by {offer.made_by} (sha256 {(offer.sha256 or '')[:12]}…)",)
+        return (
+            f"took {offer.title}, built by {offer.made_by} (sha256 {(offer.sha256 or '')[:12]}…)",
+            "it chooses its code when it starts: `launcher engine build` compiles for this very processor",
+        )
 
     @property
     def _maker(self) -> str:
