@@ -106,7 +106,9 @@ def check_engine(engine: Engine | None, machine: Machine) -> Iterator[Finding]:
     backends = set(backends_in(engine)) - {"cpu", "rpc"}
     if gpus and not used:
         why = "it is built for the CPU alone" if not backends else "its driver does not work with it"
-        fix = "launcher engine install" if not backends else "update the GPU's driver, or launcher engine build"
+        fix = (
+            "launcher engine install" if not backends else "update the GPU's driver, or launcher engine build"
+        )
         text = f"THE GPU IS NOT USED: {names} is here, and {engine.path} lists no device: {why}"
         yield Finding(check="gpu", wrong=True, text=text, fix=fix)
     elif len(used) < len(gpus):
