@@ -8,6 +8,8 @@ show/             what is printed
 explain_error.py  any exception as a sentence, a hint and an exit code
 chat.py           talk to a running deployment
 probe.py          probe
+recommend.py      recommend
+models.py         models
 inspect.py        inspect
 plan.py           plan
 profiles.py       profiles list, profiles show

@@ -24,16 +24,19 @@ from launcher.cli import (
     inspect,
     keys,
     ls,
+    models,
     plan,
     probe,
     profiles,
     pull,
+    recommend,
     rm,
     run,
     serve,
     up,
 )
 from launcher.cli.explain_error import explain_error
+from launcher.cli.options.bundles import MachineOptions
 from launcher.cli.options.unfold import unfold
 from launcher.cli.running import disable, enable, export, history, logs, ps, restart, stop
 from launcher.cli.show.output import Output
@@ -47,6 +50,8 @@ _LINE = "launcher check -- llama-server -m model.gguf -ngl 99"
 # The commands in the order of `launcher --help`. Those that take llama-server's flags after `--`
 # have a line on them below their help, for which a usage line has no place.
 _COMMANDS: tuple[tuple[Callable[..., None], str | None], ...] = (
+    (recommend.recommend, None),
+    (models.models, None),
     (probe.probe, None),
     (inspect.inspect, None),
     (plan.plan, _FLAGS),
@@ -129,13 +134,29 @@ def _global(
         raise typer.Exit
     command = ctx.invoked_subcommand
     if command is None:
-        sys.stdout.write(ctx.get_help() + "\n")
+        if sys.stdout.isatty() and sys.stdin.isatty():
+            _greet()
+        else:
+            sys.stdout.write(ctx.get_help() + "\n")
         raise typer.Exit
     if ctx.obj and command not in _TAKES_ENGINE_FLAGS:
         raise UsageError(
             f"`launcher {command}` takes no llama-server flags, and `--` was followed by {ctx.obj[0]}",
             hint=f"launcher {command} --help",
         )
+
+
+def _greet() -> None:
+    """Say what this machine can run well, and where the rest is."""
+    out = Output(as_json=False)
+    with contextlib.suppress(typer.Exit):  # nothing fits: said, and no error of a bare `launcher`
+        recommend.recommend(MachineOptions(), out, purpose="chat", most=5)
+    out.write(
+        "\nlauncher up REF           start one of them: an OpenAI-compatible server\n"
+        "launcher recommend        more of them, --for coding, vision, embedding\n"
+        "launcher models           all that are known by name\n"
+        "launcher --help           all commands\n"
+    )
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ engine_install.py  an engine that somebody else has built
 engine_choice.py  several engines: use, go back, remove, update
 engine_compare.py  two engines beside each other: flags, memory
 engine_trial.py   an engine proves itself before it is used
+recommend.py      which models suit a machine and a purpose
 plan.py           choose quant and placement: probe, inspect, search
 planned.py        the outcome of a plan request: command line, JSON, or the reason there is none
 companions.py     draft models and projectors: find, simulate, fetch

@@ -218,7 +218,7 @@ def _check_mode(target: Target, request: PlanRequest) -> None:
         raise UsageError(
             f"--mode {request.mode}: {strip_word_secrets(request.ref)} has no profile, "
             "and modes are a profile's",
-            hint="leave --mode out, or name the model by its profile: launcher profiles list",
+            hint="leave --mode out, or name the model by its profile: launcher models",
         )
     pick_mode(target.profile, request.mode)
 

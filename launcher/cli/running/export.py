@@ -60,7 +60,7 @@ def export(
         from launcher.cli.requests import machine_choice, plan_request
 
         if name is None:
-            raise UsageError("--machine needs a REF: which model?", hint="launcher profiles list")
+            raise UsageError("--machine needs a REF: which model?", hint="launcher models")
         request = plan_request(name, plan_options, engine_options, ())
         place = install.Elsewhere(
             folder=models,

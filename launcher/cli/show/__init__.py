@@ -11,6 +11,7 @@ plan.py           a plan, its alternatives, its command line
 ledger.py         the bytes of a plan, place by place
 stored_models.py  the models here, for ls
 profiles.py       profiles, listed and in full
+recommended.py    recommended models
 engines.py        engines, listed and in full
 deployments.py    deployments, for up and ps
 history.py        the last loads

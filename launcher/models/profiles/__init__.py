@@ -4,5 +4,6 @@ profile.py        a profile as a value, and choices from it. PURE
 from_toml.py      read a profile strictly. PURE
 recipe_toml.py    read the part that stands in for files. PURE
 made_headers.py   make a header from architecture and recipe. PURE
+near.py           the profiles that a name nearly names. PURE
 folders.py        read the shipped and the user's profiles
 """

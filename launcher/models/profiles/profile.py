@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from launcher.errors import LauncherError, NotFound, UsageError
 from launcher.gguf.synthesis import MetadataValue, TensorFamily, TypeRule
+from launcher.models.profiles.near import near_names
 from launcher.system.toml_table import TomlScalar
 
 
@@ -222,9 +223,8 @@ def pick_profile(profiles: Profiles, name: str) -> ModelProfile:
     for profile in profiles.usable:
         if profile.name == wanted:
             return profile
-    names = [profile.name for profile in profiles.usable]
-    close = get_close_matches(wanted, names, n=1)
-    hint = f"launcher profiles show {close[0]}" if close else "launcher profiles list"
+    close = near_names(wanted, (profile.name for profile in profiles.usable))
+    hint = f"launcher profiles show {close[0]}" if close else "launcher models"
     raise NotFound(f"no profile is called {name!r}", hint=hint)
 
 

@@ -4,6 +4,7 @@ candidates.py    what fits of one quant
 changes.py       what small changes would cost
 choice.py        the result of a search
 compose.py       make a plan of an arrangement
+glance.py        one quant in milliseconds, for lists
 preference.py    order by quality, speed or both
 purchase.py      what to buy or change if nothing fits
 quant_search.py  the search within one quant

@@ -149,7 +149,7 @@ def test_an_unknown_profile_suggests_the_nearest():
     assert caught.value.hint == "launcher profiles show kimi-k2.5"
     with pytest.raises(NotFound) as caught:
         pick_profile(SHIPPED, "zzz")
-    assert caught.value.hint == "launcher profiles list"
+    assert caught.value.hint == "launcher models"
 
 
 def test_names_are_found_without_case():
