@@ -34,9 +34,10 @@ from launcher.errors import LauncherError, NotFound
 from launcher.gateway.admission.state import Bytes
 from launcher.gateway.catalogue import Servable
 from launcher.gateway.engine_http import Address
-from launcher.gguf.model import ModelFile
+from launcher.gateway.kind_flags import kind_flags
 from launcher.machine.machine import Machine
 from launcher.models.catalogue import Target
+from launcher.models.located import Located
 from launcher.plan.amounts import HOST, RAM
 from launcher.plan.memory.budget import read_budgets
 from launcher.plan.search.rescue import with_less_free
@@ -46,10 +47,6 @@ from launcher.system.owned_files import open_file
 
 _USUAL_SLOTS = 4  # as llama-server: they share the context
 _LOAD_BYTES_S, _START_S = 1.5e9, 2.0  # guesses for the first load; then it is measured
-
-# llama.cpp's pooling types (include/llama.h, enum llama_pooling_type) of models that do not generate
-_POOLING_RANK = 4
-_EMBEDDING_POOLING = range(1, 4)  # mean, cls, last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +63,7 @@ class Running:
     slots: int
     ctx_size: int | None
     size_bytes: int
+    sees: bool = False  # it takes images, or sounds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +186,7 @@ class Deployments:
                 workload=workload,
                 limits=Limits(max_ram_bytes=self._max_ram),
                 engine=self._engine_path,
-                flags=(*config.flags, *_kind_flags(self._here, target, config.flags)),
+                flags=(*config.flags, *kind_flags(_open(self._here, target), config.flags)),
                 mode=config.mode,
             ),
             name=servable.key,
@@ -209,6 +207,7 @@ class Deployments:
             slots=1 if plan is None else plan.n_parallel,
             ctx_size=None if plan is None else plan.ctx_size,
             size_bytes=entry.model_bytes,
+            sees=not {"--mmproj", "-mm"}.isdisjoint(entry.argv),
         )
 
     def _without_ours(self, machine: Machine) -> Machine:
@@ -272,24 +271,8 @@ def _reachable(url: str) -> str:
     return url.partition("://")[2].rpartition(":")[0].strip("[]")
 
 
-def _kind_flags(here: Here, target: Target, typed: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the flags that make an embedding or a rerank model answer as one."""
-    if any(flag in {"--embedding", "--embeddings", "--rerank", "--reranking"} for flag in typed):
-        return ()
-    model = target.candidates[0].open(here.on_progress).model
-    match _pooling(model):
-        case int(pooling) if pooling == _POOLING_RANK:
-            return ("--reranking",)
-        case int(pooling) if pooling in _EMBEDDING_POOLING:
-            return ("--embeddings",)
-        case _:
-            return ()
-
-
-def _pooling(model: ModelFile) -> int | None:
-    architecture = model.metadata.get("general.architecture")
-    value = model.metadata.get(f"{architecture}.pooling_type")
-    return value if isinstance(value, int) else None
+def _open(here: Here, target: Target) -> Located:
+    return target.candidates[0].open(here.on_progress)
 
 
 def idle_limit_s(servable: Servable, idle_s: float | None) -> float | None:

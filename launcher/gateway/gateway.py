@@ -69,6 +69,8 @@ def serve(here: Here, request: GatewayRequest, announce: Callable[[Serving], Non
             f"host {config.host} can be reached from other machines and there is no key",
             hint="launcher keys add NAME, or leave --host out",
         )
+    if request.tls is not None:
+        server.check_tls(*request.tls)
     listening = server.open_port(config.host, config.port)
     with listening, _alone(here):
         typed = tuple(_typed(here, ref) for ref in request.refs)
@@ -120,15 +122,14 @@ def _catalogue(here: Here, request: GatewayRequest, typed: tuple[Servable, ...])
 
 def _typed(here: Here, ref: str) -> Servable:
     """Return the model of a REF that was typed, brought here if it is not yet. Raises what `pull` raises."""
-    if (
-        not Path(ref).exists()
-        and _catalogue(here, GatewayRequest(config=GatewayConfig()), ()).find(ref) is None
-    ):
+    known = _catalogue(here, GatewayRequest(config=GatewayConfig()), ()).find(ref)
+    if known is None and not Path(ref).exists():
         online = here_with(here.on_progress, confirm=here.confirm)
         pull(online, PullRequest(ref=ref))
     target = inspect(here, ref)
     modes = () if target.profile is None else target.profile.modes
-    return Servable(name=target.model_id, ref=ref, source="typed", modes=modes)
+    size_bytes = None if known is None else known.servable.size_bytes
+    return Servable(name=target.model_id, ref=ref, source="typed", modes=modes, size_bytes=size_bytes)
 
 
 @contextlib.contextmanager

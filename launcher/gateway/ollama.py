@@ -273,7 +273,11 @@ class Ollama:
             "template": "",
             "details": _details(servable),
             "model_info": {"general.basename": servable.name, **context},
-            "capabilities": ["completion", "tools"],
+            "capabilities": [
+                "completion",
+                "tools",
+                *(["vision"] if running is not None and running.sees else []),
+            ],
             "modified_at": datetime.fromtimestamp(servable.used_at or 0, UTC).isoformat(),
         }
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from launcher.deployment.ports import check_port
+from launcher.errors import UsageError
 
 _MOST_HEAD_BYTES = 64 << 10
 _HEAD_S = 10.0  # from the first byte of a request, or of the connection, to the end of its headers
@@ -104,6 +106,19 @@ def open_port(host: str, port: int) -> socket.socket:
     check_port(host, port)
     family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
     return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+
+
+def check_tls(certificate: Path, key: Path) -> None:
+    """Raise UsageError if these files cannot be served with."""
+    try:
+        # a key with a passphrase would ask for it at the terminal
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
+    except (OSError, ssl.SSLError) as error:
+        named = next((path for path in (certificate, key) if not path.is_file()), certificate)
+        raise UsageError(
+            f"{named} and {key} cannot be used for TLS: {error.strerror or error}",
+            hint="openssl req -x509 -newkey rsa -nodes -keyout key.pem -out cert.pem -subj /CN=localhost",
+        ) from error
 
 
 async def serve(

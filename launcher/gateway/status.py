@@ -119,6 +119,7 @@ def model_json(keeper: Keeper, servable: Servable) -> dict[str, object]:
         "owned_by": "launcher",
         "status": {"value": "unloaded" if model is None else _state_word(model.phase)},
         "source": servable.source,
+        "modalities": ["text", "image"] if running is not None and running.sees else ["text"],
         "modes": [mode.name for mode in servable.modes],
         "meta": {
             "size": servable.size_bytes,

@@ -30,6 +30,10 @@ def test_what_cannot_be_served_is_said() -> None:
     assert "there is no key" in refused("serve", "--host", "0.0.0.0")
     assert "--only names no model" in refused("serve", "--only")
     assert "go together" in refused("serve", "--tls-cert", "x.pem")
+    words = ("--tls-cert", "nowhere.pem", "--tls-key", "nowhere.pem")
+    assert "nowhere.pem cannot be used for TLS" in refused(
+        "serve", "--port", str(free_port("127.0.0.1")), *words
+    )
 
 
 def test_it_answers_until_it_is_asked_to_end(tmp_path: Path) -> None:
