@@ -11,10 +11,10 @@ from launcher.cli.here import here_with_progress
 from launcher.cli.options.bundles import EngineOptions, MachineOptions, PlanOnlyOptions, PlanOptions
 from launcher.cli.options.single import Ref
 from launcher.cli.show.output import Output
-from launcher.errors import DoesNotFit, EngineFailed
+from launcher.errors import DoesNotFit, EngineFailed, UsageError
 
 if TYPE_CHECKING:
-    from launcher.commands.planned import Planned
+    from launcher.commands.planned import Planned, PlanRequest
 
 
 def plan(
@@ -35,6 +35,9 @@ def plan(
         machine=machine_choice(machine_options),
         buy=plan_only.buy,
     )
+    if plan_only.compare:
+        _compare(request, plan_only.compare, out, offline=plan_options.offline)
+        return
     with here_with_progress(out, offline=plan_options.offline) as here:
         planned = plan_model(here, request)
     if plan_only.lock is not None:
@@ -43,6 +46,22 @@ def plan(
         write_lock(planned, plan_only.lock)
         out.say(f"locked in {plan_only.lock}: start exactly this with launcher up --locked {plan_only.lock}")
     show_planned(planned, out)
+
+
+def _compare(request: PlanRequest, names: list[str], out: Output, *, offline: bool) -> None:
+    from launcher.cli.show.comparison import render_comparison
+    from launcher.commands.compare_machines import check_any_fits, compare_machines, comparison_document
+    from launcher.commands.probe import THIS_MACHINE
+
+    if request.machine != THIS_MACHINE:
+        raise UsageError(
+            "--compare names the machines, and --machine, --gpu, --ram or --cpu another one",
+            hint="leave one of them out",
+        )
+    with here_with_progress(out, offline=offline) as here:
+        compared = compare_machines(here, request, names)
+    out.show(comparison_document(compared), render_comparison(compared))
+    check_any_fits(compared)
 
 
 def show_planned(planned: Planned, out: Output) -> None:

@@ -10,6 +10,7 @@ engine_compare.py  two engines beside each other: flags, memory
 engine_trial.py   an engine proves itself before it is used
 recommend.py      which models suit a machine and a purpose
 plan.py           choose quant and placement: probe, inspect, search
+compare_machines.py  one model on several machines
 planned.py        the outcome of a plan request: command line, JSON, or the reason there is none
 companions.py     draft models and projectors: find, simulate, fetch
 pull.py           bring exactly the planned files here

@@ -122,6 +122,15 @@ class PlanOnlyOptions:
         Path | None,
         typer.Option("--lock", metavar="FILE", help="Write the plan for up --locked.", show_default=False),
     ] = None
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--compare",
+            metavar="MACHINE",
+            help="Put machines side by side (names, files, here); repeat it.",
+            show_default=False,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ tables.py         tables, lists and bars: what the modules below are made of
 machine.py        the machine, for probe
 model.py          a model's anatomy, for inspect
 plan.py           a plan, its alternatives, its command line
+comparison.py     machines side by side
 ledger.py         the bytes of a plan, place by place
 stored_models.py  the models here, for ls
 profiles.py       profiles, listed and in full

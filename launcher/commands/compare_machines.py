@@ -1,0 +1,77 @@
+"""Plan one model for several machines, and put the plans side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from launcher.commands.here import Here
+from launcher.commands.inspect import inspect, opened_once
+from launcher.commands.plan import plan_resolved
+from launcher.commands.planned import Planned, PlanRequest
+from launcher.commands.probe import THIS_MACHINE, MachineChoice
+from launcher.errors import DoesNotFit, UsageError
+from launcher.plan.as_json import forecast_json
+
+HERE = "here"
+MOST_MACHINES = 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """What one machine does with the model."""
+
+    machine: str
+    planned: Planned
+
+    @property
+    def lack(self) -> str | None:
+        """What is missing where it does not fit."""
+        short = self.planned.choice.shortfall
+        return None if short is None else short.lack
+
+
+def compare_machines(here: Here, request: PlanRequest, names: Sequence[str]) -> tuple[Compared, ...]:
+    """Plan for each machine, `here` for this one; the model is looked up once.
+
+    Raises UsageError for too many machines, NotFound for a name nobody knows.
+    """
+    if len(names) > MOST_MACHINES:
+        raise UsageError(
+            f"{len(names)} machines are more than are compared at once ({MOST_MACHINES})",
+            hint="leave some of them out",
+        )
+    target = opened_once(inspect(here, request.ref, request.quant))
+    return tuple(
+        Compared(machine=name, planned=plan_resolved(here, replace(request, machine=_choice(name)), target))
+        for name in dict.fromkeys(names)
+    )
+
+
+def comparison_document(compared: Sequence[Compared]) -> dict[str, Any]:
+    """Return the comparison as versioned JSON, the machines in the order given."""
+    return {"schema": 1, "machines": [_row(one) for one in compared]}
+
+
+def check_any_fits(compared: Sequence[Compared]) -> None:
+    """Raise DoesNotFit if it fits nowhere."""
+    if all(one.planned.plan is None for one in compared):
+        raise DoesNotFit("it fits none of these machines", hint="launcher plan REF --machine … --buy")
+
+
+def _choice(name: str) -> MachineChoice:
+    return THIS_MACHINE if name == HERE else MachineChoice(name=name)
+
+
+def _row(one: Compared) -> dict[str, Any]:
+    plan = one.planned.plan
+    return {
+        "machine": one.machine,
+        "fits": None if plan is not None and plan.unverified is not None else plan is not None,
+        "quant": plan.quant if plan else None,
+        "context": plan.ctx_size if plan else None,
+        "devices": list(plan.placement.devices) if plan else None,
+        "forecast": forecast_json(plan.forecast) if plan else None,
+        "lack": one.lack,
+    }
