@@ -50,7 +50,7 @@ def plan(
 
 def _compare(request: PlanRequest, names: list[str], out: Output, *, offline: bool) -> None:
     from launcher.cli.show.comparison import render_comparison
-    from launcher.commands.compare_machines import check_any_fits, compare_machines, comparison_document
+    from launcher.commands.compare_machines import compare_machines, comparison_document, fits_somewhere
     from launcher.commands.probe import THIS_MACHINE
 
     if request.machine != THIS_MACHINE:
@@ -61,7 +61,8 @@ def _compare(request: PlanRequest, names: list[str], out: Output, *, offline: bo
     with here_with_progress(out, offline=offline) as here:
         compared = compare_machines(here, request, names)
     out.show(comparison_document(compared), render_comparison(compared))
-    check_any_fits(compared)
+    if not fits_somewhere(compared):
+        raise typer.Exit(DoesNotFit.exit_code)
 
 
 def show_planned(planned: Planned, out: Output) -> None:

@@ -11,7 +11,7 @@ from launcher.commands.inspect import inspect, opened_once
 from launcher.commands.plan import plan_resolved
 from launcher.commands.planned import Planned, PlanRequest
 from launcher.commands.probe import THIS_MACHINE, MachineChoice
-from launcher.errors import DoesNotFit, UsageError
+from launcher.errors import UsageError
 from launcher.plan.as_json import forecast_json
 
 HERE = "here"
@@ -54,10 +54,8 @@ def comparison_document(compared: Sequence[Compared]) -> dict[str, Any]:
     return {"schema": 1, "machines": [_row(one) for one in compared]}
 
 
-def check_any_fits(compared: Sequence[Compared]) -> None:
-    """Raise DoesNotFit if it fits nowhere."""
-    if all(one.planned.plan is None for one in compared):
-        raise DoesNotFit("it fits none of these machines", hint="launcher plan REF --machine … --buy")
+def fits_somewhere(compared: Sequence[Compared]) -> bool:
+    return any(one.planned.plan is not None for one in compared)
 
 
 def _choice(name: str) -> MachineChoice:
