@@ -139,8 +139,9 @@ async def one(engines: Engines, address: Address, n: int, rate: float) -> tuple[
 
 async def measure(address: Address, streams: int, pid: int, n: int = CHUNKS, rate: float = RATE) -> str:
     engines, process = Engines(), psutil.Process(pid)
-    for _ in range(3):
-        await one(engines, address, 2, rate)
+    for _ in range(10):
+        await one(engines, address, 2, 1000)
+    alone = [await one(engines, address, 2, 1000) for _ in range(200)] if streams == 1 else []
     before, began = sum(process.cpu_times()[:2]), time.perf_counter()
     results = await asyncio.gather(*(one(engines, address, n, rate) for _ in range(streams)))
     wall, cpu = time.perf_counter() - began, sum(process.cpu_times()[:2]) - before
@@ -152,7 +153,7 @@ async def measure(address: Address, streams: int, pid: int, n: int = CHUNKS, rat
 
     late = [value for _, values in results for value in values]
     return (
-        f"{line([first for first, _ in results])} {line(late)}   {cpu / (streams * n) * 1e6:7.1f} us {cpu / wall * 100:5.0f} % "
+        f"{line([first for first, _ in alone or results])} {line(late)}   {cpu / (streams * n) * 1e6:7.1f} us {cpu / wall * 100:5.0f} % "
         f"{process.memory_info().rss / (1 << 20):6.0f} MiB"
     )
 

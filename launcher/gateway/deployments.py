@@ -90,10 +90,13 @@ class Deployments:
     """This machine's deployments, as the gateway starts and finds them."""
 
     def __init__(self, here: Here, *, max_ram_bytes: int | None = None, engine: Path | None = None) -> None:
-        self._here = here
+        # nobody is at the terminal to be asked about a build
+        self._here = replace(here, confirm=lambda _question: False)
         self._max_ram = max_ram_bytes
         self._engine_path = engine
         self.places: dict[str, Place] = {}  # as last measured
+        self._found_engine: Engine | None = None
+        self._drivers_tell = False
         self._planning = threading.Lock()  # one at a time: each simulates for half a second on all cores
 
     @property
@@ -173,9 +176,22 @@ class Deployments:
 
     # ---- how ----
 
-    @cached_property
+    @property
     def _engine(self) -> Engine | None:
-        return engine_or_none(self._here, self._engine_path)
+        if self._found_engine is None:  # one may be built or installed meanwhile
+            self._found_engine = engine_or_none(self._here, self._engine_path)
+        return self._found_engine
+
+    def _machine_now(self) -> Machine:
+        """Look at the machine; without the engine where drivers tell as much.
+
+        An engine that lists its devices takes a second and some hundred MiB on every GPU.
+        """
+        if not self._drivers_tell:
+            machine = probe(self._here, engine=self._engine)
+            self._drivers_tell = _memories(probe(self._here)) == _memories(machine)
+            return machine
+        return probe(self._here)
 
     def _request(self, servable: Servable, target: Target) -> UpRequest:
         config = servable.config
@@ -233,6 +249,10 @@ class Deployments:
             each.device.uuid or each.device.id: each.n_bytes for each in budgets.devices if not each.in_ram
         }
         return {RAM: host, **devices}
+
+
+def _memories(machine: Machine) -> set[str]:
+    return {device.uuid or device.id for device in machine.devices}
 
 
 def seen_bytes(needs: Bytes, entry: Deployment, history: Sequence[HistoryEntry]) -> Bytes:
