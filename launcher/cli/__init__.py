@@ -21,6 +21,7 @@ bundle.py         bundle
 up.py             up
 run.py            run
 serve.py          serve
+connect.py        connect
 keys.py           keys add, keys ls, keys rm
 running/          the commands about what is up
 doctor.py         doctor

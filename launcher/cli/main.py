@@ -19,6 +19,7 @@ from launcher import __version__
 from launcher.cli import (
     bundle,
     check,
+    connect,
     doctor,
     engine,
     inspect,
@@ -63,6 +64,7 @@ _COMMANDS: tuple[tuple[Callable[..., None], str | None], ...] = (
     (up.up, _FLAGS),
     (run.run, _FLAGS),
     (serve.serve, None),
+    (connect.connect, None),
     (ps.ps, None),
     (logs.logs, None),
     (stop.stop, None),

@@ -14,6 +14,7 @@ admission/      PURE: which models run and which requests wait
 threads.py      what blocks, in threads
 deployments.py  plan, start, find and end what runs, through `up`
 kind_flags.py   embedding, rerank and vision models start as such
+connect/        settings of other programs that ask the gateway
 catalogue.py    the models that can be asked for, by name
 config.py       the settings in config.toml and variables
 guard.py        PURE: key, Host, Origin and path of a request

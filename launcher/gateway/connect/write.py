@@ -1,0 +1,117 @@
+"""Write a program's settings, keeping a backup; find out what the gateway serves."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+
+from launcher.errors import NotFound, TryAgain, UsageError
+from launcher.gateway.connect.clients import Client, Endpoint, Served
+from launcher.gateway.connect.edit import CannotEdit, edited
+from launcher.system.atomic_files import write_atomically
+from launcher.system.small_files import read_small_text
+
+_MOST_BYTES = 4 << 20
+_ANSWER_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    file: Path
+    backup: Path | None  # None: there was no such file
+    changed: bool
+
+
+def settings_file(client: Client, typed: Path | None) -> Path:
+    """Return where the program reads its settings. Raises UsageError if nobody knows."""
+    if typed is not None:
+        return typed
+    if client.file is None:
+        raise UsageError(
+            f"{client.title} has no fixed place for its settings",
+            hint=f"launcher connect {client.name} --file FILE -y",
+        )
+    if client.name == "codex" and (home := os.environ.get("CODEX_HOME")):
+        return Path(home) / Path(client.file).name
+    if client.name == "claude-code" and (home := os.environ.get("CLAUDE_CONFIG_DIR")):
+        return Path(home) / Path(client.file).name
+    return Path.home() / client.file
+
+
+def write_settings(client: Client, at: Endpoint, file: Path) -> Written:
+    """Put the settings into the file; all else in it stays. Raises UsageError if that cannot be."""
+    file = file.resolve()  # a link to a file elsewhere stays one
+    try:
+        before = read_small_text(file, most_bytes=_MOST_BYTES) if file.exists() else None
+        text = edited(client, at, before or "")
+    except CannotEdit as error:
+        raise UsageError(
+            f"{file} cannot be edited: {error}", hint=f"launcher connect {client.name} prints what to put in"
+        ) from error
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"{file} cannot be read: {error}", hint=f"look at {file}") from error
+    if text == before:
+        return Written(file=file, backup=None, changed=False)
+    try:
+        backup = None if before is None else _keep(file, before)
+        # a key may stand in it
+        mode = 0o600 if before is None else stat.S_IMODE(file.stat().st_mode)
+        write_atomically(file, text.encode())
+        file.chmod(mode)
+    except OSError as error:
+        raise TryAgain(
+            f"{file} cannot be written: {error.strerror}", hint=f"look at {file.parent}"
+        ) from error
+    return Written(file=file, backup=backup, changed=True)
+
+
+def _keep(file: Path, text: str) -> Path:
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    for number in range(100):
+        backup = file.with_name(f"{file.name}.{stamp}{f'-{number}' if number else ''}.bak")
+        try:
+            descriptor = os.open(backup, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            continue
+        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+            out.write(text)
+        return backup
+    raise FileExistsError(17, "a backup of this second is there already", str(file))
+
+
+def find_endpoint(url: str, key: str | None, model: str | None) -> Endpoint:
+    """Ask the gateway what it serves. Raises TryAgain if it does not answer, NotFound for the model."""
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    try:
+        answer = httpx2.get(f"{url}/v1/models", headers=headers, timeout=_ANSWER_S)
+        document = json.loads(answer.content[:_MOST_BYTES])
+    except (httpx2.HTTPError, ValueError) as error:
+        if model is not None:
+            return Endpoint(url=url, key=key, models=(Served(name=model),))
+        raise TryAgain(
+            f"no gateway answers at {url}", hint="launcher serve, or name the model with --model"
+        ) from error
+    if answer.status_code != httpx2.codes.OK:
+        raise UsageError(
+            f"the gateway at {url} answers {answer.status_code}",
+            hint="launcher keys add NAME, then --key KEY",
+        )
+    models = [_served(each) for each in document.get("data", []) if isinstance(each, dict)]
+    loaded = {each.get("id") for each in document["data"] if each.get("status", {}).get("value") == "loaded"}
+    models.sort(key=lambda each: (each.name != model, each.name not in loaded))
+    if not models:
+        raise NotFound(f"the gateway at {url} serves no model", hint="launcher pull REF")
+    if model is not None and models[0].name != model:
+        models.insert(0, Served(name=model))  # an alias, or a mode
+    return Endpoint(url=url, key=key, models=tuple(models))
+
+
+def _served(each: dict[str, object]) -> Served:
+    n_ctx = each.get("context_length")
+    return Served(name=str(each.get("id")), n_ctx=n_ctx if isinstance(n_ctx, int) else None)

@@ -1,0 +1,82 @@
+"""The command: prints, writes with a backup, and asks as the program would."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from launcher.errors import EngineFailed, LauncherError, UsageError
+from launcher.gateway.connect.ask import ask
+from launcher.gateway.connect.clients import CLIENTS
+from launcher.gateway.connect.write import find_endpoint, settings_file, write_settings
+from tests.gateway.served import Gateway, Kind, serving
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Gateway]:
+    with serving(tmp_path, {"a": Kind(), "b": Kind(), "broken": Kind(fails="it is cut short")}) as served:
+        yield served
+
+
+def test_a_file_is_written_with_a_backup_of_what_was_there(tmp_path: Path, gateway: Gateway) -> None:
+    at = find_endpoint(gateway.url, None, "b")
+    assert [model.name for model in at.models] == ["b", "a", "broken"]
+    file = tmp_path / "deep" / "settings.json"
+    fresh = write_settings(CLIENTS["claude-code"], at, file)
+    assert fresh.backup is None
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert not write_settings(CLIENTS["claude-code"], at, file).changed
+    old = file.read_text().replace("127.0.0.1", "elsewhere")
+    file.write_text(old)
+    file.chmod(0o644)
+    again = write_settings(CLIENTS["claude-code"], at, file)
+    assert again.backup is not None
+    assert again.backup.read_text() == old
+    assert stat.S_IMODE(file.stat().st_mode) == 0o644
+    assert json.loads(file.read_text())["env"]["ANTHROPIC_BASE_URL"] == gateway.url
+
+
+def test_a_file_that_cannot_be_edited_is_left_as_it_is(tmp_path: Path, gateway: Gateway) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text("{ no json")
+    with pytest.raises(UsageError, match="cannot be edited"):
+        write_settings(CLIENTS["zed"], find_endpoint(gateway.url, None, None), file)
+    assert file.read_text() == "{ no json"
+    assert list(tmp_path.glob("*.bak")) == []
+
+
+def test_a_link_stays_a_link(tmp_path: Path, gateway: Gateway) -> None:
+    (tmp_path / "dotfiles.json").write_text("{}")
+    link = tmp_path / "settings.json"
+    link.symlink_to("dotfiles.json")
+    write_settings(CLIENTS["zed"], find_endpoint(gateway.url, None, None), link)
+    assert link.is_symlink()
+    assert "launcher" in (tmp_path / "dotfiles.json").read_text()
+
+
+def test_one_question_is_asked_as_the_program_would(gateway: Gateway) -> None:
+    asked = ask(CLIENTS["zed"], find_endpoint(gateway.url, None, "a"))
+    assert asked.path == "/v1/chat/completions"
+    assert asked.answer.startswith("Hello there")
+
+
+def test_a_failed_load_is_the_answer(gateway: Gateway) -> None:
+    with pytest.raises(EngineFailed, match="it is cut short"):
+        ask(CLIENTS["aider"], find_endpoint(gateway.url, None, "broken"))
+
+
+def test_no_gateway_is_said_and_a_named_model_needs_none() -> None:
+    with pytest.raises(LauncherError, match="no gateway answers"):
+        find_endpoint("http://127.0.0.1:9", None, None)
+    assert find_endpoint("http://127.0.0.1:9", None, "m").first == "m"
+
+
+def test_where_settings_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CODEX_HOME", str(tmp_path))
+    assert settings_file(CLIENTS["codex"], None) == tmp_path / "launcher.config.toml"
+    with pytest.raises(UsageError, match="no fixed place"):
+        settings_file(CLIENTS["librechat"], None)
