@@ -235,7 +235,8 @@ _ALL = (
         note="Zed takes the key from a variable: LAUNCHER_API_KEY",
     ),
     Client(
-        name="aider", title="aider", form=Form.YAML, file=".aider.conf.yml", settings=_aider, note="then start aider",
+        name="aider", title="aider", form=Form.YAML, file=".aider.conf.yml", settings=_aider,
+        note="then start aider",
     ),
     Client(
         name="vscode", title="VS Code", form=Form.JSON, file=".config/Code/User/chatLanguageModels.json",
