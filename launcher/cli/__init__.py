@@ -15,6 +15,7 @@ plan.py           plan
 profiles.py       profiles list, profiles show
 check.py          check
 pull.py           pull
+bench.py          bench
 ls.py             ls
 rm.py             rm
 bundle.py         bundle

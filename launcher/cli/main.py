@@ -17,6 +17,7 @@ import typer
 
 from launcher import __version__
 from launcher.cli import (
+    bench,
     bundle,
     check,
     connect,
@@ -70,6 +71,7 @@ _COMMANDS: tuple[tuple[Callable[..., None], str | None], ...] = (
     (stop.stop, None),
     (restart.restart, None),
     (history.history, None),
+    (bench.bench, _FLAGS),
     (doctor.doctor, None),
     (enable.enable, None),
     (disable.disable, None),

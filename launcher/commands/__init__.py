@@ -11,6 +11,7 @@ engine_trial.py   an engine proves itself before it is used
 recommend.py      which models suit a machine and a purpose
 plan.py           choose quant and placement: probe, inspect, search
 compare_machines.py  one model on several machines
+bench.py          measure a planned model
 planned.py        the outcome of a plan request: command line, JSON, or the reason there is none
 companions.py     draft models and projectors: find, simulate, fetch
 pull.py           bring exactly the planned files here

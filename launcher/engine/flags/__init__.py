@@ -1,6 +1,7 @@
 """Write llama-server's command line, and read one. Pure.
 
 argv.py             a plan as a command line
+bench_argv.py       the same for llama-bench
 from_file.py        the gate for flags that a file brings
 command_line.py     a given command line, read
 companion_flags.py  flags for a draft model and a projector
