@@ -18,10 +18,12 @@ from launcher.engine.sources.source import Offer, Source
 from launcher.engine.sources.wheel import WheelSource
 from launcher.errors import EngineFailed, LauncherError, NotFound, TryAgain, UsageError
 from launcher.machine.machine import Backend
+from launcher.models.hub.endpoint import within
 from launcher.progress import remark
 from launcher.system.settings import expand_home
 from launcher.units import format_bytes
 
+_LOOK_UP_S = 15.0  # for all requests of one source, where another may have an engine
 WHEEL = "wheel"
 BUILD = "build"
 SOURCES = "nothing (the best for this machine), b12345, latest, build, wheel, an https:// address, an archive"
@@ -69,7 +71,9 @@ def find_prebuilt(here: Here, backend: Backend | None, look: Look) -> tuple[Preb
     found: list[Prebuilt] = []
     for source in sources:
         try:
-            found += [Prebuilt(source=source, offer=offer) for offer in source.find()]
+            # a name lookup has no end of its own
+            offers = within(_LOOK_UP_S, source.find, host="the server of releases")
+            found += [Prebuilt(source=source, offer=offer) for offer in offers]
         except (TryAgain, NotFound, EngineFailed) as error:
             if not found:
                 here.on_progress(remark("install", error.message))
