@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Self
@@ -14,6 +15,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
+_MOST_BODY_S = 900.0  # for all of a body, however steadily it drips
 _MOST_UNREAD = 1 << 20  # bytes of a body that wait to be passed on
 
 
@@ -106,11 +108,16 @@ class Client:
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def _read(self) -> None:
+        began = time.monotonic()
         while not self.gone.is_set():
+            left_s = _MOST_BODY_S - (time.monotonic() - began)
             try:
-                async with asyncio.timeout(None if self._is_whole else self._patience_s):
+                async with asyncio.timeout(None if self._is_whole else min(left_s, self._patience_s)):
                     message = await self._receive()
             except TimeoutError:
+                if left_s < self._patience_s:
+                    self._fail(408, "slow_body", f"the body took more than {_MOST_BODY_S:.0f} s")
+                    return
                 self._fail(408, "slow_body", f"nothing came of the body for {self._patience_s:.0f} s")
                 return
             if message["type"] == "http.disconnect":
@@ -129,8 +136,10 @@ class Client:
             self._is_whole = not message.get("more_body", False)
             self._changed.set()
             while self._unread > _MOST_UNREAD:
+                paused = time.monotonic()
                 self._changed.clear()
                 await self._changed.wait()
+                began += time.monotonic() - paused  # that was not the client's doing
 
     def _fail(self, status: int, code: str, sentence: str) -> None:
         self._problem = Problem(status=status, code=code, sentence=sentence, should_retry=False)

@@ -45,6 +45,20 @@ def test_what_is_no_object_has_no_fields(body: bytes) -> None:
     assert read(body) == {}
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(
+        st.sampled_from([b"{", b"}", b"[", b"]", b'"', b"\\", b":", b",", b"model", b" ", b"\xff", b"1"])
+    )
+)
+def test_no_bytes_are_too_much(parts: list[bytes]) -> None:
+    whole = read(b"".join(parts))
+    reader = TopLevelFields(WANTED)
+    for part in parts:
+        reader.feed(part)
+    assert reader.found == whole
+
+
 def test_fields_of_inner_objects_do_not_count() -> None:
     assert read(b'{"tools": [{"model": "x"}], "messages": {"stream": true}, "model": "m"}') == {"model": "m"}
 

@@ -412,6 +412,22 @@ def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
         assert b" 408 " in raw(gateway, head + b'{"mod')
 
 
+def test_a_body_that_drips_is_not_waited_for(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launcher.gateway.client._MOST_BODY_S", 1.0)
+    head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\nConnection: close\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as sender:
+        sender.sendall(head)
+        sender.settimeout(0.2)
+        answer, began = b"", time.monotonic()
+        while not answer and time.monotonic() - began < 30:
+            try:
+                sender.sendall(b" ")
+                answer = sender.recv(100)
+            except TimeoutError:
+                continue
+    assert b" 408 " in answer
+
+
 def test_headers_without_end_are_refused(gateway: Gateway) -> None:
     many = b"".join(b"X-%d: %s\r\n" % (i, b"y" * 1000) for i in range(200))
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as sender:

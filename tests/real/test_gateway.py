@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -138,6 +139,14 @@ def test_three_models_in_room_for_two_with_kills_in_between(served: Served) -> N
     assert len(running()) == 2
     logs = [Path(entry.log_path).read_text() for entry in running().values()]
     assert 0 < sum(map(allocated_bytes, logs)) <= BUDGET
+
+    # nobody gets past the gateway to an engine
+    for entry in running().values():
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(
+                f"{entry.url}/completion", json.dumps({"prompt": "Hi"}).encode(), timeout=60
+            )
+        assert entry.host == "127.0.0.1"
 
     # an engine that is killed is started again, and the next request for it is answered
     name, entry = next(iter(running().items()))
