@@ -119,14 +119,15 @@ def _install(source: Source, offer: Offer, engines_dir: Path, on_progress: OnPro
 
 
 def _gather(unpacked: Path) -> Path:
-    """Return the folder with llama-server, and bring the libraries of a second archive there."""
+    """Return the folder with llama-server; bring licences, and the libraries of a second archive, there."""
     servers = [path for path in unpacked.rglob(SERVER) if path.is_file() and not path.is_symlink()]
     if len(servers) != 1:
         found = "no llama-server" if not servers else f"{len(servers)} programs called llama-server"
         raise UsageError(f"the archive has {found}", hint="launcher engine install takes one that has it")
     folder = servers[0].parent
-    for path in sorted(unpacked.rglob("*.so*")):
-        if path.parent != folder and _LIBRARY.fullmatch(path.name) and not (folder / path.name).exists():
+    for path in sorted((*unpacked.rglob("*.so*"), *unpacked.rglob("*LICENSE*"))):
+        taken = _LIBRARY.fullmatch(path.name) or (path.is_file() and "LICENSE" in path.name)
+        if path.parent != folder and taken and not (folder / path.name).exists():
             path.rename(folder / path.name)
     for path in folder.iterdir():
         if not path.is_symlink() and path.is_file() and not _LIBRARY.fullmatch(path.name) and _is_elf(path):

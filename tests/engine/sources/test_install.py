@@ -123,12 +123,18 @@ def test_renamed_assets(releases: Releases, tmp_path: Path) -> None:
 
 
 def test_cuda_gets_its_own_libraries_beside_it(releases: Releases, tmp_path: Path) -> None:
-    cudart = pack(entry("libcudart.so.13", b"cudart"), entry("libcublas.so.13", b"cublas"))
+    cudart = pack(
+        entry("libcudart.so.13", b"cudart"),
+        entry("libcublas.so.13", b"cublas"),
+        entry("licences/CUDA_LICENSE.txt", b"NVIDIA's"),
+    )
     releases.published[TAG] |= {CUDA: engine_archive(LISTS_CUDA), CUDART: cudart}
     folder = install(releases, tmp_path, NVIDIA)
     assert folder.name.startswith(f"{TAG}-cuda-")
     assert (folder / "libcudart.so.13").read_bytes() == b"cudart"
     assert (folder / "libcublas.so.13").exists()
+    assert (folder / "CUDA_LICENSE.txt").read_bytes() == b"NVIDIA's"
+    assert (folder / "LICENSE").read_bytes() == b"MIT"
 
 
 def test_an_archive_that_runs_and_sees_no_gpu_does_not_count(releases: Releases, tmp_path: Path) -> None:
