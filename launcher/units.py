@@ -40,12 +40,20 @@ def parse_size(text: str) -> int:
         raise UsageError(
             f"size {_short(text)} is not a number with K, M, G or T", hint="write it like 128G or 512M"
         )
+    if not match["unit"] and not match["kind"] and float(match["number"]) > 0:
+        # `--ram 32` means 32 GiB, and `-cram 8192` is 8192 MiB to llama-server: nobody means bytes
+        raise UsageError(f"size {_short(text)} has no unit", hint=_with_units(match["number"]))
     size = float(match["number"]) * 1024 ** _POWER[match["unit"].upper()]
     if size >= _MOST_BYTES:
         raise UsageError(
             f"size {_short(text)} is more than any machine has", hint="write it like 128G or 512M"
         )
     return int(size)
+
+
+def _with_units(number: str) -> str:
+    short = number if len(number) <= 12 else "32"
+    return f"{short}G for GiB, {short}M for MiB"
 
 
 def parse_bandwidth(text: str) -> int:

@@ -15,11 +15,19 @@ from launcher.units import GIB, format_bytes, format_count, parse_context, parse
         ("1.5g", GIB * 3 // 2),
         ("512M", 512 << 20),
         ("2T", 2 << 40),
-        ("4096", 4096),
+        ("4096B", 4096),
+        ("0", 0),
     ],
 )
 def test_sizes_are_binary(text: str, n_bytes: int) -> None:
     assert parse_size(text) == n_bytes
+
+
+@pytest.mark.parametrize("text", ["32", "4096", "0.5", "9" * 400])
+def test_a_size_without_a_unit_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="has no unit") as caught:
+        parse_size(text)
+    assert "G for GiB" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("text", ["", "G", "-1G", "1e3G", "12 parsecs", "1GG", "nan"])
@@ -64,7 +72,7 @@ def test_formatted_bytes_read_back_within_rounding(n_bytes: int) -> None:
     assert parse_size(format_bytes(n_bytes)) == pytest.approx(n_bytes, rel=0.06)
 
 
-@pytest.mark.parametrize("text", ["9" * 400, "9" * 400 + "T", "9" * 5000, "9000000T"])
+@pytest.mark.parametrize("text", ["9" * 400 + "B", "9" * 400 + "T", "9" * 5000 + "G", "9000000T"])
 def test_a_size_beyond_all_machines(text: str) -> None:
     with pytest.raises(UsageError, match="is more than any machine has") as caught:
         parse_size(text)

@@ -5,11 +5,13 @@ options/          the options, each spelled once
 requests.py       from options to the requests that commands take
 here.py           what a command works with beside its request
 show/             what is printed
+grouped_help.py   help in groups, nothing cut
 explain_error.py  any exception as a sentence, a hint and an exit code
 chat.py           talk to a running deployment
 probe.py          probe
 recommend.py      recommend
 models.py         models
+search.py         search
 inspect.py        inspect
 plan.py           plan
 profiles.py       profiles list, profiles show

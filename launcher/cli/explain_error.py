@@ -17,6 +17,9 @@ _TRANSIENT = frozenset(
     {errno.EIO, errno.ESTALE, errno.EAGAIN, errno.EINTR, errno.ENETDOWN, errno.ENETUNREACH}
     | {errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETRESET, errno.ENOTCONN, errno.ENOBUFS}
 )
+# The plan's own: `engine.flags.argv` refuses them after `--`, too.
+_PLANNED = frozenset({"-ngl", "-ts", "-sm", "-ncmoe", "-cmoe", "-fit", "-m", "-dev"})
+_PLANNED_INSTEAD = "how many layers and experts go to which device"
 _LONGEST_SHOWN = 200  # characters of a file's name
 
 
@@ -31,6 +34,28 @@ def explain_error(error: Exception) -> LauncherError:
             return _system_error(error)
         case _:
             return _internal_error(error)
+
+
+def misplaced_flag(words: list[str], error: Exception) -> UsageError | None:
+    """Return the error for a flag of llama-server's that stands before `--`; None for any other mistake."""
+    if not isinstance(error, TyperException) or not error.format_message().startswith("No such option"):
+        return None
+    from launcher.engine.flags.user_flags import SPELLINGS, is_flag
+
+    known = {spelling: spellings for spellings in SPELLINGS for spelling in spellings}
+    at = next((index for index, word in enumerate(words) if word in known), None)
+    if at is None:
+        return None
+    flag, command = words[at], words[0]
+    if _PLANNED & set(known[flag]):
+        return UsageError(
+            f"{flag} is what `launcher {command}` plans: {_PLANNED_INSTEAD}",
+            hint=f"leave {flag} out; launcher {command} --help has --gpus, --max-ram and --reserve",
+        )
+    values = [word for word in words[at + 1 : at + 2] if not is_flag(word)]
+    before = [word for index, word in enumerate(words) if not at <= index <= at + len(values)]
+    line = shlex.join(["launcher", *before, "--", flag, *values])
+    return UsageError(f"{flag} is a flag of llama-server's, and those stand after --", hint=line)
 
 
 def _system_error(error: OSError) -> LauncherError:

@@ -34,10 +34,12 @@ from launcher.cli import (
     recommend,
     rm,
     run,
+    search,
     serve,
     up,
 )
-from launcher.cli.explain_error import explain_error
+from launcher.cli.explain_error import explain_error, misplaced_flag
+from launcher.cli.grouped_help import GroupedHelp, PlainGroup
 from launcher.cli.options.bundles import MachineOptions
 from launcher.cli.options.unfold import unfold
 from launcher.cli.running import disable, enable, export, history, logs, ps, restart, stop
@@ -54,6 +56,7 @@ _LINE = "launcher check -- llama-server -m model.gguf -ngl 99"
 _COMMANDS: tuple[tuple[Callable[..., None], str | None], ...] = (
     (recommend.recommend, None),
     (models.models, None),
+    (search.search, None),
     (probe.probe, None),
     (inspect.inspect, None),
     (plan.plan, _FLAGS),
@@ -113,15 +116,23 @@ def _make_app() -> typer.Typer:
         help="A private OpenAI-compatible endpoint for the best quantised model this machine can hold.",
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
+        cls=GroupedHelp,
+        context_settings={"help_option_names": ["-h", "--help"]},  # of every command below, too
     )
     for function, flags_help in _COMMANDS:
         made.command(epilog=flags_help)(unfold(function))
     for group_name, (group_help, members) in _GROUPS.items():
-        group = typer.Typer(help=group_help, rich_markup_mode=None, no_args_is_help=True)
+        group = typer.Typer(help=group_help, rich_markup_mode=None, cls=PlainGroup)
+        group.callback(invoke_without_command=True)(_show_help)
         for name, function in members.items():
             group.command(name)(unfold(function))
         made.add_typer(group, name=group_name)  # groups come last in the help
     return made
+
+
+def _show_help(ctx: typer.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        sys.stdout.write(ctx.get_help() + "\n")
 
 
 app = _make_app()
@@ -230,7 +241,7 @@ def execute(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _fail(own, Interrupted("interrupted"))
     except Exception as error:  # noqa: BLE001  whatever it is, the user gets a sentence
-        return _fail(own, explain_error(error))
+        return _fail(own, misplaced_flag(own, error) or explain_error(error))
     if code == Interrupted.exit_code:  # typer has turned the interrupt into this code, without a word
         if _TERMINATED.is_set() and own[:1] == ["up"] and "--foreground" in own:
             return 0  # systemd and containers end it so; it has ended everything, and nothing failed

@@ -8,6 +8,7 @@ engine_install.py  an engine that somebody else has built
 engine_choice.py  several engines: use, go back, remove, update
 engine_compare.py  two engines beside each other: flags, memory
 engine_trial.py   an engine proves itself before it is used
+search.py         what the Hub has, and what of it could fit
 recommend.py      which models suit a machine and a purpose
 plan.py           choose quant and placement: probe, inspect, search
 compare_machines.py  one model on several machines

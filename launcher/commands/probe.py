@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 
@@ -151,10 +152,13 @@ def _saved(name: str, settings: Settings) -> Machine:
     try:
         return parse_machine(read_small_text(file, pipes=True), name)
     except FileNotFoundError:
+        names = machine_names(settings)
+        near = get_close_matches(name.lower(), names, n=1, cutoff=0.5)
         raise NotFound(
             f"no machine is called {name!r}, and there is no such file",
-            hint=f"--machine with one of {', '.join(machine_names(settings))}, "
-            "or a file of launcher probe --save",
+            hint=f"--machine {near[0]}"
+            if near
+            else f"--machine with one of {', '.join(names)}, or a file of launcher probe --save",
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"machine file {file} cannot be read: {error}", hint=f"look at {file}") from error

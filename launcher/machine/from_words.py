@@ -36,6 +36,11 @@ ASSUMED_CPU = Cpu(
 )
 ASSUMED_CPU_NOTE = "the CPU is not described: 16 cores with AVX2 are assumed"
 MAX_SOCKETS = 8  # Intel's largest glueless systems (Xeon 6 product brief)
+_TIMES = re.compile(
+    r"(?:(?P<first>\d{1,3})\s*[x*]\s*(?P<after>[\w -]{2,40})"
+    r"|(?P<before>[\w -]{2,40}?)\s*[x*]\s*(?P<times>\d{1,2}))",
+    re.ASCII,
+)
 _SIZE = re.compile(r"[0-9]+(\.[0-9]+)?\s*([KMGT](i?B)?)", re.IGNORECASE)
 _UNKNOWN_RESERVE = 600 * MIB  # the largest of cards with a log; see cards/nvidia.py
 
@@ -83,6 +88,12 @@ def adhoc_machine(words: Words) -> Machine:
 
 
 def _split_count(spec: str) -> tuple[str, int]:
+    counted = _TIMES.fullmatch(spec.strip())
+    if counted is not None:  # `2x3090` and `3090x2`
+        raise UsageError(
+            f"GPU {spec!r}: a number of cards follows a colon",
+            hint=f"--gpu {counted['after'] or counted['before']}:{counted['times'] or counted['first']}",
+        )
     name, colon, count = spec.rpartition(":")
     if not colon or _SIZE.fullmatch(count.strip()):  # `cuda:16G` is a size, not a count
         return spec, 1

@@ -252,6 +252,9 @@ class HubHandler(PlainHandler):
     def answer(self) -> None:
         parts = [unquote(part) for part in self.url.path.split("/") if part]
         is_api = parts[:2] == ["api", "models"]
+        if is_api and len(parts) == 2:
+            self._send_search()
+            return
         parts = parts[2:] if is_api else parts
         repo = self.server.hub.repos.get("/".join(parts[:2]))
         if repo is None or (repo.private and not self.headers.get("Authorization")):
@@ -279,6 +282,16 @@ class HubHandler(PlainHandler):
             self._resolve(repo, commit, "/".join(rest[1:]))
         else:
             self.send_refusal(404, "", "no such page")
+
+    def _send_search(self) -> None:
+        """Answer `/api/models?search=…`: every repo with all of the words in its name."""
+        words = self.query.get("search", [""])[0].lower().split()
+        found = [
+            {"id": repo.name, "downloads": 1000 - place, "gated": "auto" if repo.gated else False}
+            for place, repo in enumerate(self.server.hub.repos.values())
+            if all(word in repo.name.lower() for word in words)
+        ]
+        self.send_json(found[: int(self.query.get("limit", ["100"])[0])])
 
     def _has_good_token(self) -> bool:
         sent, token = self.headers.get("Authorization"), self.server.hub.token

@@ -13,6 +13,7 @@ ledger.py         the bytes of a plan, place by place
 stored_models.py  the models here, for ls
 profiles.py       profiles, listed and in full
 recommended.py    recommended models
+searched.py       what the Hub found
 engines.py        engines, listed and in full
 deployments.py    deployments, for up and ps
 history.py        the last loads

@@ -1,15 +1,15 @@
-"""Ask the Hub's API: the commit that a revision is at, and the files there."""
+"""Ask the Hub's API: the commit that a revision is at, the files there, and repos by a query."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from launcher.errors import TryAgain, UsageError
 from launcher.gguf.model import Shard
-from launcher.models.hub.api_json import parse_commit, parse_page
+from launcher.models.hub.api_json import FoundRepo, parse_commit, parse_page, parse_search
 from launcher.models.hub.endpoint import Endpoint, not_cached
 from launcher.models.hub.failures import why_not_read
 from launcher.models.refs import safe_file_name
@@ -58,6 +58,19 @@ def ask_files(repo: str, commit: str, endpoint: Endpoint) -> tuple[Shard, ...]:
                 return tuple(files.values())
             url = _next_page(url, page.next_url, endpoint, repo)
     raise _endless(endpoint, repo, f"{_MOST_PAGES} pages")
+
+
+def ask_search(query: str, most: int, endpoint: Endpoint) -> tuple[FoundRepo, ...]:
+    """Return repos with GGUF files that a query finds, the most downloaded first. Raises as `ask_commit`."""
+    terms = urlencode(
+        {"search": query, "filter": "gguf", "sort": "downloads", "direction": -1, "limit": most}
+    )
+    url = f"{_base(endpoint, 'x/x').removesuffix('/x/x')}?{terms}"
+    with Reader(endpoint.policy) as reader:
+        found = _read(reader, url, endpoint, lambda body, _: parse_search(body))
+    if isinstance(found, Trouble):
+        raise why_not_read(found, endpoint=endpoint, repo=f"search for {query!r}")
+    return found[:most]
 
 
 def _read(reader: Reader, url: str, endpoint: Endpoint, parse: Callable[[bytes, str], T]) -> T | Trouble:

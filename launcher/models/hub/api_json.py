@@ -10,6 +10,7 @@ from launcher.system.json_object import Malformed, parse_json
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 _NEXT = re.compile(r'<([^<>]{1,4096})>; ?rel="next"')
 _MOST_BYTES = 1 << 63  # off_t
 
@@ -21,6 +22,37 @@ class TreePage:
     files: tuple[Shard, ...]  # the GGUF files, by names that may be anything
     n_entries: int  # of any kind
     next_url: str | None  # the address of the next page
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundRepo:
+    """A repo that a search found."""
+
+    name: str  # user/repo
+    downloads: int  # in the last month, as the Hub counts
+    is_gated: bool
+
+
+def parse_search(body: bytes) -> tuple[FoundRepo, ...]:
+    """Return the repos of a search's answer; what is no user/repo is left out. Raises Malformed."""
+    entries = parse_json(body)
+    if not isinstance(entries, list):
+        raise Malformed("a search's answer that is no list")
+    return tuple(repo for entry in entries if (repo := _found(entry)) is not None)
+
+
+def _found(entry: object) -> FoundRepo | None:
+    if not isinstance(entry, dict):
+        raise Malformed(f"an entry {_short(entry)}")
+    name, downloads = entry.get("id"), entry.get("downloads")
+    if not isinstance(name, str) or _REPO.fullmatch(name) is None:
+        return None
+    counted = isinstance(downloads, int) and not isinstance(downloads, bool) and 0 <= downloads < _MOST_BYTES
+    return FoundRepo(
+        name=name,
+        downloads=downloads if counted and isinstance(downloads, int) else 0,
+        is_gated=bool(entry.get("gated", False)),
+    )
 
 
 def parse_commit(body: bytes) -> str:

@@ -17,10 +17,12 @@ def squeeze(name: str) -> str:
 
 def near_names(typed: str, names: Iterable[str]) -> tuple[str, ...]:
     """Return the nearest names, best first: those that begin so, contain it, then those spelled alike."""
-    wanted = squeeze(typed.rpartition("/")[2].partition(":")[0])
+    plain = typed.rpartition("/")[2].partition(":")[0].lower()
+    wanted = squeeze(plain)
     if not wanted:
         return ()
-    scored = [(_distance(wanted, squeeze(name)), name) for name in names]
+    # `qwen3.8` begins qwen3.8-27b as it is written, and qwen3-8b only without its dot
+    scored = [(0.5 if name.startswith(plain) else _distance(wanted, squeeze(name)), name) for name in names]
     near = sorted((distance, len(name), name) for distance, name in scored if distance is not None)
     return tuple(name for _, _, name in near[:_MOST])
 

@@ -1,0 +1,47 @@
+"""Help in groups, with whole sentences: nothing is cut at 80 columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperGroup
+
+# In the order of `launcher --help`: what is typed every day first.
+SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("Every day", ("recommend", "up", "run", "ps", "stop", "logs")),
+    ("Plan", ("plan", "check", "inspect", "probe")),
+    ("Models", ("models", "search", "pull", "ls", "rm", "bundle", "profiles")),
+    ("Keep running", ("serve", "keys", "restart", "history", "enable", "disable", "export")),
+    ("Engine", ("engine", "doctor")),
+)
+
+
+class GroupedHelp(TyperGroup):
+    """A group of commands whose help has sections."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  typer's signature
+        """Write the commands section by section; those of none come last."""
+        left = dict(self.commands)
+        for title, names in SECTIONS:
+            rows = [(name, _sentence(left.pop(name))) for name in names if name in left]
+            _write(formatter, title, rows)
+        rest = [(name, _sentence(command)) for name, command in left.items() if not command.hidden]
+        _write(formatter, "More", rest)
+
+
+class PlainGroup(TyperGroup):
+    """A group of commands whose help has whole sentences."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  typer's signature
+        _write(formatter, "Commands", [(name, _sentence(command)) for name, command in self.commands.items()])
+
+
+def _write(formatter: Any, title: str, rows: list[tuple[str, str]]) -> None:
+    if rows:
+        with formatter.section(title):
+            formatter.write_dl(rows)
+
+
+def _sentence(command: Any) -> str:
+    """Return the first line of a command's help, whole."""
+    return (command.help or "").strip().partition("\n")[0].removesuffix(".")
