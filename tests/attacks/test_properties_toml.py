@@ -15,7 +15,7 @@ from launcher.errors import UsageError
 from launcher.machine.from_toml import parse_machine
 from launcher.machine.machine import MAX_DEVICES, Machine
 from launcher.models.profiles.from_toml import parse_model_profile
-from launcher.system.settings import _read_config
+from launcher.system.settings import read_config
 from launcher.units import MIB
 from tests.attacks.bounds import bounded
 from tests.attacks.test_properties_claims import EXAMPLES
@@ -86,7 +86,7 @@ def config_of(text: str) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.toml"
         path.write_text(text, encoding="utf-8")
-        return _read_config(path)
+        return read_config(path)
 
 
 def bent(text: str, changes: list[tuple[int, str]]) -> str:
