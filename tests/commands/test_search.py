@@ -53,7 +53,7 @@ def test_nothing_found_and_no_network_are_told_apart(hub, tmp_path):
 
 @pytest.mark.parametrize("body", [b"{}", b'["x"]'])
 def test_an_answer_that_is_none_is_a_sentence(hub, tmp_path, body):
-    hub.faults.append(Fault(body=body, times=100))
+    hub.faults.append(Fault(where="api", body=body))
     code, _, err = Shell(hub, tmp_path).type("search", "big")
     assert code != 0
     assert "internal error" not in err
