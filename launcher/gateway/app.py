@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import logging
+import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlencode
 
 from launcher import __version__
-from launcher.gateway.client import Client, Receive, Refusing, Scope, Send
+from launcher.errors import LauncherError
+from launcher.gateway.client import Client, Held, Receive, Refusing, Scope, Send
 from launcher.gateway.exchange import Exchange
 from launcher.gateway.guard import Doors, bearer, find_problem
 from launcher.gateway.keeper import Keeper
@@ -38,6 +41,8 @@ _VERBS: dict[str, Callable[[Keeper, str], None]] = {
     "unpin": functools.partial(Keeper.pin, stays=False),
 }
 
+log = logging.getLogger("launcher.gateway")
+
 Own = Callable[[Client, frozenset[str] | None], Awaitable[None]]
 
 
@@ -45,7 +50,8 @@ Own = Callable[[Client, frozenset[str] | None], Awaitable[None]]
 class AppOptions:
     doors: Doors
     most_body_bytes: int = 64 << 20
-    body_patience_s: float = 30.0  # without a byte of an unfinished body
+    most_held_bytes: int = 512 << 20  # of all bodies that wait for a model, or may be sent again
+    body_patience_s: float = 30.0  # for a body; then it has to come at 1 kB/s on average
 
 
 class App:
@@ -54,6 +60,7 @@ class App:
     def __init__(self, keeper: Keeper, proxy: Proxy, keys: KeyRing, disk: Disk, options: AppOptions) -> None:
         self.keeper, self.proxy, self.keys, self.options = keeper, proxy, keys, options
         self.counters = Counters()
+        self._held = Held(options.most_held_bytes)
         self.ollama = Ollama(keeper, proxy, disk)
         self._own: dict[tuple[str, bytes], Own] = {
             ("GET", b"/"): self._hello,
@@ -71,10 +78,28 @@ class App:
             return
         limits = self.options
         client = Client(
-            scope, receive, send, most_bytes=limits.most_body_bytes, patience_s=limits.body_patience_s
+            scope,
+            receive,
+            send,
+            self._held,
+            most_bytes=limits.most_body_bytes,
+            patience_s=limits.body_patience_s,
         )
         async with client:
-            await self._route(client)
+            try:
+                await self._route(client)
+            except Exception as error:  # noqa: BLE001  an answer too, and no prompt in a log
+                await self._fail(client, error)
+
+    async def _fail(self, client: Client, error: Exception) -> None:
+        path: bytes = client.scope["raw_path"].partition(b"?")[0]
+        where = "".join(traceback.format_tb(error.__traceback__)[-1:]).strip()
+        log.error("%s in %s", type(error).__name__, where)  # its own words may quote a request
+        if client.has_begun or client.gone.is_set():
+            return  # the connection breaks off
+        sentence = error.message if isinstance(error, LauncherError) else "the gateway failed (hint: its log)"
+        problem = Problem(status=500, code="internal_error", sentence=sentence)
+        await client.reply(problem_reply(problem, dialect_of(path, client)))
 
     async def _route(self, client: Client) -> None:
         scope = client.scope

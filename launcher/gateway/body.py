@@ -10,7 +10,8 @@ import re
 from collections.abc import Collection, Mapping
 
 _STRUCTURE = re.compile(rb'["{}\[\],]')
-_STRING_END = re.compile(rb'[\\"]')
+_BELOW = re.compile(rb'["{}\[\]]')  # what matters inside of a value
+_STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)  # to its end, or to a \ that is the last byte
 _WHITE = b" \t\r\n"
 _MOST_VALUE_BYTES = 4096  # of a value that is looked for; the name of a model is shorter
 
@@ -47,9 +48,9 @@ class TopLevelFields:
         """Go to the next character that matters; return False if more bytes are needed."""
         if self._in_string:
             return self._end_string()
-        match = _STRUCTURE.search(self._bytes, self._at)
+        match = (_STRUCTURE if self._depth < 2 else _BELOW).search(self._bytes, self._at)
         if match is None:
-            if not self._depth and self._bytes.strip(_WHITE):
+            if not self._depth and self._bytes[self._at :].strip(_WHITE):
                 self.ended = True  # it is no object
             self._at = len(self._bytes)
             return False
@@ -72,19 +73,14 @@ class TopLevelFields:
         return True
 
     def _end_string(self) -> bool:
-        match = _STRING_END.search(self._bytes, self._at)
-        if match is None:
-            self._at = len(self._bytes)
+        match = _STRING.match(self._bytes, self._at)
+        end = self._at if match is None else match.end()
+        if self._bytes[end : end + 1] != b'"':
+            self._at = end  # the rest has not come yet
             return False
-        if match.group() == b"\\":
-            if match.end() == len(self._bytes):
-                self._at = match.start()  # what it escapes has not come yet
-                return False
-            self._at = match.end() + 1
-            return True
-        self._in_string, self._at = False, match.end()
+        self._in_string, self._at = False, end + 1
         if self._depth == 1 and self._key is None:
-            self._begin_value(match.end())
+            self._begin_value(end + 1)
         return True
 
     def _begin_value(self, at: int) -> None:

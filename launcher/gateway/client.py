@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 from launcher.gateway.replies import Problem, Reply
@@ -17,6 +17,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 _MOST_BODY_S = 900.0  # for all of a body, however steadily it drips
 _MOST_UNREAD = 1 << 20  # bytes of a body that wait to be passed on
+_LEAST_BYTES_S = 1000  # of a body on average, once its patience is used up
 
 
 class Refusing(Exception):
@@ -27,17 +28,26 @@ class Refusing(Exception):
         self.problem = problem
 
 
+@dataclass(slots=True)
+class Held:
+    """The bytes of all requests that are in memory now."""
+
+    most: int
+    n_bytes: int = 0
+
+
 class Client:
     """A client whose body is read ahead by a bounded amount, and whose leaving is noticed."""
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, *, most_bytes: int, patience_s: float
+        self, scope: Scope, receive: Receive, send: Send, held: Held, *, most_bytes: int, patience_s: float
     ) -> None:
         self.scope = scope
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.headers = _joined(scope["headers"])
         self.gone = asyncio.Event()
         self.has_begun = False  # an answer is on its way
         self._receive, self._send = receive, send
+        self._held, self._n_held = held, 0
         self._most_bytes, self._patience_s = most_bytes, patience_s
         self._blocks: deque[bytes] = deque()
         self._unread = self._total = 0
@@ -61,6 +71,7 @@ class Client:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._held.n_bytes -= self._n_held
         if self._pump is not None:
             self._pump.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -86,7 +97,19 @@ class Client:
     async def read_all(self) -> bytes:
         """Return the whole body. Raises as `blocks`."""
         self.check_length()
-        return b"".join([block async for block in self.blocks()])
+        blocks = []
+        async for block in self.blocks():
+            self.hold(len(block))
+            blocks.append(block)
+        return b"".join(blocks)
+
+    def hold(self, n_bytes: int) -> None:
+        """Note that so much more of the body is kept until the request ends. Raises Refusing."""
+        self._held.n_bytes += n_bytes
+        self._n_held += n_bytes
+        if self._held.n_bytes > self._held.most:
+            sentence = f"requests under way fill the {self._held.most} bytes that there are for them"
+            raise Refusing(Problem(status=503, code="requests_too_large", sentence=sentence, retry_after_s=5))
 
     async def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         self.has_begun = True
@@ -108,17 +131,15 @@ class Client:
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def _read(self) -> None:
-        began = time.monotonic()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         while not self.gone.is_set():
-            left_s = _MOST_BODY_S - (time.monotonic() - began)
+            latest = began + min(_MOST_BODY_S, self._patience_s + self._total / _LEAST_BYTES_S)
             try:
-                async with asyncio.timeout(None if self._is_whole else min(left_s, self._patience_s)):
+                async with asyncio.timeout_at(None if self._is_whole else latest):
                     message = await self._receive()
             except TimeoutError:
-                if left_s < self._patience_s:
-                    self._fail(408, "slow_body", f"the body took more than {_MOST_BODY_S:.0f} s")
-                    return
-                self._fail(408, "slow_body", f"nothing came of the body for {self._patience_s:.0f} s")
+                self._fail(408, "slow_body", f"only {self._total} bytes came in {loop.time() - began:.0f} s")
                 return
             if message["type"] == "http.disconnect":
                 self.gone.set()
@@ -135,11 +156,11 @@ class Client:
                 self._unread += len(block)
             self._is_whole = not message.get("more_body", False)
             self._changed.set()
+            full = loop.time()
             while self._unread > _MOST_UNREAD:
-                paused = time.monotonic()
                 self._changed.clear()
                 await self._changed.wait()
-                began += time.monotonic() - paused  # that was not the client's doing
+            began += loop.time() - full  # it was not the client that was slow
 
     def _fail(self, status: int, code: str, sentence: str) -> None:
         self._problem = Problem(status=status, code=code, sentence=sentence, should_retry=False)
@@ -148,3 +169,11 @@ class Client:
     def _too_large(self) -> Problem:
         sentence = f"the body is larger than {self._most_bytes} bytes"
         return Problem(status=413, code="body_too_large", sentence=sentence, should_retry=False)
+
+
+def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Return headers by name; of two of one name the values together, so that neither hides the other."""
+    joined: dict[bytes, bytes] = {}
+    for name, value in headers:
+        joined[name] = b"%s, %s" % (joined[name], value) if name in joined else value
+    return joined

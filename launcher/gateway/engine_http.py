@@ -50,6 +50,7 @@ class EngineConnection(asyncio.Protocol):
         self._may_write: asyncio.Future[None] | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._keeps = False
+        self._is_head = False
 
     # ---- of the transport ----
 
@@ -91,7 +92,9 @@ class EngineConnection(asyncio.Protocol):
             if status < 200:  # 100 Continue: the answer follows
                 self.headers = []
             else:
-                self.status, self._keeps = status, parser.should_keep_alive()
+                self.status, self._keeps = status, parser.should_keep_alive() and not self._is_head
+                if self._is_head:  # whatever length it announces, nothing follows
+                    self.ended = self.complete = True
 
     def on_body(self, block: bytes) -> None:
         self._blocks.append(block)
@@ -111,7 +114,7 @@ class EngineConnection(asyncio.Protocol):
     ) -> None:
         """Send a request, and return once the answer's head is here. Raises EngineGone."""
         self.status, self.headers, self.ended, self.complete = None, [], False, False
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser, self._is_head = httptools.HttpResponseParser(self), method == "HEAD"
         head = b"".join([b"%s: %s\r\n" % pair for pair in headers])
         self._write(b"%s %s HTTP/1.1\r\n%s\r\n" % (method.encode("ascii"), target, head))
         async for block in body:

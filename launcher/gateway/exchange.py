@@ -10,8 +10,8 @@ from typing import Protocol
 from launcher.gateway.catalogue import Wanted
 from launcher.gateway.replies import Dialect
 
-_TOKENS = re.compile(rb'"(?:completion_tokens|output_tokens|predicted_n)":\s?(\d+)')
-_PROMPT = re.compile(rb'"(?:prompt_tokens|input_tokens|prompt_n)":\s?(\d+)')
+_TOKENS = re.compile(rb'"(?:completion_tokens|output_tokens|predicted_n)":\s?(\d{1,12})')
+_PROMPT = re.compile(rb'"(?:prompt_tokens|input_tokens|prompt_n)":\s?(\d{1,12})')
 
 
 class Translator(Protocol):

@@ -15,6 +15,11 @@ _ESCAPE = re.compile(rb"%([0-9a-fA-F]{2})")
 _HOST = re.compile(r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::\d{1,5})?")
 _ORIGIN = re.compile(r"https?://(?P<host>.+)")
 
+_OF_ITS_OWN = frozenset({b"same-origin", b"none"})  # none: typed by the user
+_OTHER_ORIGIN = Problem(
+    status=403, code="origin_refused", sentence="pages of other origins may not ask", should_retry=False
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doors:
@@ -38,8 +43,9 @@ def find_problem(doors: Doors, headers: Headers, path: bytes, *, has_key: bool) 
         return Problem(status=403, code="host_refused", sentence=sentence, should_retry=False)
     origin = headers.get(b"origin")
     if origin is not None and not _may_ask(doors, origin, headers.get(b"host", b"")):
-        sentence = "pages of other origins may not ask"
-        return Problem(status=403, code="origin_refused", sentence=sentence, should_retry=False)
+        return _OTHER_ORIGIN
+    if origin is None and path != b"/" and headers.get(b"sec-fetch-site", b"none") not in _OF_ITS_OWN:
+        return _OTHER_ORIGIN  # an image or a link of another page: browsers send no Origin with those
     return None
 
 

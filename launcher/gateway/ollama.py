@@ -70,8 +70,11 @@ class Vectors:
         return b""
 
     def end(self) -> bytes:
-        given = json.loads(b"".join(self._blocks))
-        return json.dumps(embed_answer(self._name, given, old=self._old)).encode()
+        body = b"".join(self._blocks)
+        try:
+            return json.dumps(embed_answer(self._name, json.loads(body), old=self._old)).encode()
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return _error_line(body)
 
     def fail(self, body: bytes) -> bytes:
         return _error_line(body)
@@ -160,6 +163,11 @@ class Ollama:
                         should_retry=False,
                     )
                 )
+            if allowed is not None and not {wanted.servable.name, wanted.servable.key} & allowed:
+                sentence = f"this key is not for {wanted.servable.name}"
+                raise Refusing(
+                    Problem(status=403, code="not_allowed", sentence=sentence, should_retry=False)
+                )
             name = name if isinstance(name, str) else wanted.servable.name
             asked = Asked(
                 path=path, given=given, wanted=wanted, name=name, key_name=key_name, allowed=allowed
@@ -203,7 +211,7 @@ class Ollama:
         exchange.target = target.encode()
         exchange.body = json.dumps({**({} if mode is None else mode_fields(mode)), **body}).encode()
         await self._proxy.serve(client, exchange)
-        if given.get("keep_alive") in {0, "0", "0s"}:
+        if _leaves(given):
             self._keeper.unload(asked.wanted.servable.key)
         return exchange
 
@@ -215,7 +223,7 @@ class Ollama:
         return asked.path == "/api/chat" and not given.get("messages")
 
     async def _load_or_unload(self, client: Client, asked: Asked) -> None:
-        key, leaves = asked.wanted.servable.key, asked.given.get("keep_alive") in {0, "0", "0s"}
+        key, leaves = asked.wanted.servable.key, _leaves(asked.given)
         if leaves:
             self._keeper.unload(key)
         else:
@@ -280,6 +288,11 @@ class Ollama:
             ],
             "modified_at": datetime.fromtimestamp(servable.used_at or 0, UTC).isoformat(),
         }
+
+
+def _leaves(given: Mapping[str, Any]) -> bool:
+    """Tell if the model is to go when the request is answered."""
+    return given.get("keep_alive") in (0, "0", "0s")  # a tuple: what is given may be no key of a set
 
 
 def _details(servable: Servable) -> dict[str, object]:

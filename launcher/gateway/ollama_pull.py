@@ -24,10 +24,11 @@ class Disk:
 
 
 async def pull(client: Client, disk: Disk, name: str, *, streams: bool) -> None:
-    """Fetch the model, and answer line by line, or once. Raises Refusing."""
+    """Fetch the model, and answer line by line, or once. Raises Refusing, BadRequest."""
+    ref = ref_of(name)
     if not streams:
         try:
-            async for _ in _fetched(client, disk, name):
+            async for _ in _fetched(client, disk, ref):
                 pass
         except LauncherError as error:
             problem = Problem(status=400, code=error.code, sentence=error.message, should_retry=False)
@@ -38,7 +39,7 @@ async def pull(client: Client, disk: Disk, name: str, *, streams: bool) -> None:
     await client.write(_line({"status": "pulling manifest"}))
     told = ""
     try:
-        async for step in _fetched(client, disk, name):
+        async for step in _fetched(client, disk, ref):
             line = pull_line(step)
             if line and line != told:
                 told = line
@@ -50,7 +51,7 @@ async def pull(client: Client, disk: Disk, name: str, *, streams: bool) -> None:
     await client.finish()
 
 
-async def _fetched(client: Client, disk: Disk, name: str) -> AsyncIterator[Step]:
+async def _fetched(client: Client, disk: Disk, ref: str) -> AsyncIterator[Step]:
     """Fetch in a thread, and yield its steps. Raises LauncherError."""
     steps: asyncio.Queue[Step | None] = asyncio.Queue()
     loop = asyncio.get_running_loop()
@@ -62,7 +63,7 @@ async def _fetched(client: Client, disk: Disk, name: str) -> AsyncIterator[Step]
 
     def work() -> None:
         try:
-            disk.fetch(ref_of(name), tell)
+            disk.fetch(ref, tell)
         finally:
             loop.call_soon_threadsafe(steps.put_nowait, None)
 

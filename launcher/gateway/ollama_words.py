@@ -194,7 +194,10 @@ class Translation:
 
 
 def ref_of(name: str) -> str:
-    """Return the REF that a name of Ollama's stands for."""
+    """Return the REF that a name of Ollama's stands for. Raises BadRequest."""
+    if "://" in name or name[:1] in {"/", ".", "~"}:
+        # a client that has a key may not have this machine fetch from its own network
+        raise BadRequest("name a model, not an address or a path")
     return name.removeprefix("hf.co/").removeprefix("huggingface.co/").removesuffix(":latest")
 
 
@@ -258,9 +261,13 @@ def _messages(given: Sequence[Object]) -> list[Object]:
         each: Object = {"role": message.get("role", "user"), "content": message.get("content") or ""}
         images = message.get("images")
         if images:
+            if not isinstance(images, list):
+                raise BadRequest("images is not a list")
             each["content"] = [{"type": "text", "text": each["content"]}, *map(_image, images)]
         calls = message.get("tool_calls")
         if calls:
+            if not isinstance(calls, list):
+                raise BadRequest("tool_calls is not a list")
             each["tool_calls"] = [_openai_call(call, f"call_{number}_{i}") for i, call in enumerate(calls)]
             last_ids = {call["function"]["name"]: call["id"] for call in each["tool_calls"]}
         if each["role"] == "tool":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import re
 from collections.abc import AsyncIterator, Mapping
 
@@ -12,6 +14,9 @@ from launcher.gateway.keeper import Keeper
 
 _MOST_HEAD = 8 << 20  # bytes of a body in which its model has to be named
 _MOST_AGAIN = 1 << 20  # a body up to this size is kept, and sent again where an engine was restarted
+_STEP = 64 << 10  # bytes that are looked through before others have their turn
+_FIELD = re.compile(rb'name="model"\r\n')
+_MOST_FIELDS, _MOST_PART_HEAD, _MOST_NAME = 4, 1024, 256
 
 
 class Body:
@@ -45,10 +50,13 @@ class Body:
         is_form = self._client.headers.get(b"content-type", b"").startswith(b"multipart/")
         size = 0
         async for block in self._stream:
+            self._client.hold(len(block))
             blocks.append(block)
             size += len(block)
             if not is_form:
-                reader.feed(block)
+                for begin in range(0, len(block), _STEP):
+                    reader.feed(block[begin : begin + _STEP])
+                    await asyncio.sleep(0)
             if size > _MOST_HEAD or (size > _MOST_AGAIN and (reader.is_done or exchange.wanted is not None)):
                 break
         else:
@@ -85,5 +93,10 @@ def _chunk(block: bytes) -> bytes:
 
 
 def _form_field(head: bytes) -> str | None:
-    found = re.search(rb'name="model"\r\n(?:[^\r\n]*\r\n)*\r\n([^\r\n]{1,256})\r\n', head)
-    return None if found is None else found.group(1).decode("utf-8", errors="replace")
+    """Return the value of a form's field `model`."""
+    for found in itertools.islice(_FIELD.finditer(head), _MOST_FIELDS):
+        begin = head.find(b"\r\n\r\n", found.end() - 2, found.end() + _MOST_PART_HEAD) + 4
+        end = head.find(b"\r\n", begin, begin + _MOST_NAME + 2)
+        if begin >= 4 and end > begin:
+            return head[begin:end].decode("utf-8", errors="replace")
+    return None

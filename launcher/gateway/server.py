@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httptools
 import uvicorn
 import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -21,19 +22,25 @@ from launcher.errors import UsageError
 
 _MOST_HEAD_BYTES = 64 << 10
 _HEAD_S = 10.0  # from the first byte of a request, or of the connection, to the end of its headers
+_UNREAD_S = 120.0  # in which a client has to take what waits for it: it holds a place at its model
 _MOST_CONNECTIONS = 1000
 _LEAVE_S = 5  # for answers under way, when the gateway ends
 _BACKLOG = 512
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, for which headers may take neither for ever nor any number of bytes."""
+    """uvicorn's protocol with bounds on what no application sees.
+
+    Headers, trailers, a body that nobody reads, and an answer that nobody takes.
+    """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._head_bytes = 0
+        self._head_bytes = 0  # since the last piece of a body: of headers, trailers, or a chunk's extensions
         self._in_head = True
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
+        self._upgrades = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
@@ -41,29 +48,77 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        if self._unread is not None:
+            self._unread.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._in_head:
-            self._head_bytes += len(data)
-            if self._deadline is None:
-                self._arm()
-            # what comes after the headers in the same packet is no more than a packet
-            if self._head_bytes > _MOST_HEAD_BYTES and len(data) < _MOST_HEAD_BYTES:
-                self._refuse()
-                return
-        super().data_received(data)
-        if self._in_head and self._head_bytes > _MOST_HEAD_BYTES and not self.transport.is_closing():
+        self._head_bytes += len(data)
+        if self._in_head and self._deadline is None:
+            self._arm()
+        # what comes after the headers in the same packet is no more than a packet
+        if self._head_bytes > _MOST_HEAD_BYTES and len(data) < _MOST_HEAD_BYTES:
+            self._refuse()
+            return
+        self._unset_keepalive_if_required()
+        self._feed(data)
+        if self._head_bytes > _MOST_HEAD_BYTES and not self.transport.is_closing():
             self._refuse()
 
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._go_on_without_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+
+    def _go_on_without_upgrade(self, rest: bytes) -> None:
+        # Java's client, JetBrains' for one, asks for HTTP/2 with its first request. Who does not speak that
+        # answers as if it had not asked, but the parser stops there and loses the body.
+        self._upgrades = False
+        kept = [pair for pair in self.headers if pair[0] not in {b"upgrade", b"http2-settings"}]
+        lines = [b"%s: %s\r\n" % pair for pair in kept]
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode("ascii")
+        self.parser = httptools.HttpRequestParser(self)
+        head = b"%s %s HTTP/%s\r\n%s\r\n" % (method, self.url, version, b"".join(lines))
+        self._feed(head + rest)
+
     def on_headers_complete(self) -> None:
+        # a CONNECT is no request that could be answered without
+        self._upgrades = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+        if self._upgrades:
+            return
         self._in_head, self._head_bytes = False, 0
         self._disarm()
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
+        if self._upgrades:
+            return
         super().on_message_complete()
         self._in_head, self._head_bytes = True, 0
+        self._disarm()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self._in_head and self._deadline is None:
+            self._arm()  # what is left of a body that nobody reads
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(_UNREAD_S, self._too_slow)
+
+    def resume_writing(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+        super().resume_writing()
 
     def _arm(self) -> None:
         self._deadline = self.loop.call_later(_HEAD_S, self._too_slow)
@@ -74,14 +129,18 @@ class BoundedProtocol(HttpToolsProtocol):
             self._deadline = None
 
     def _too_slow(self) -> None:
-        if not self.transport.is_closing():
+        if not self.transport.is_closing() or self._unread is not None:
             self.transport.abort()
 
     def _refuse(self) -> None:
-        self.transport.write(
-            b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
-        )
-        self.transport.close()
+        if self._in_head:
+            self.transport.write(
+                b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
+                b"connection: close\r\ncontent-length: 0\r\n\r\n"
+            )
+            self.transport.close()
+        else:
+            self.transport.abort()  # an answer may be under way
 
 
 class _Server(uvicorn.Server):
