@@ -165,9 +165,7 @@ class Ollama:
                 )
             if allowed is not None and not {wanted.servable.name, wanted.servable.key} & allowed:
                 sentence = f"this key is not for {wanted.servable.name}"
-                raise Refusing(
-                    Problem(status=403, code="not_allowed", sentence=sentence, should_retry=False)
-                )
+                raise Refusing(Problem(status=403, code="not_allowed", sentence=sentence, should_retry=False))
             name = name if isinstance(name, str) else wanted.servable.name
             asked = Asked(
                 path=path, given=given, wanted=wanted, name=name, key_name=key_name, allowed=allowed
