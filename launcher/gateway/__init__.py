@@ -23,8 +23,10 @@ ollama.py       Ollama's API
 ollama_pull.py  its pull, with progress
 ollama_words.py  PURE: its requests in OpenAI's words, the answers in its own
 replies.py      PURE: errors as each API writes them
-status.py       what was answered, /v1/models, metrics
+status.py       what was answered, /v1/models
+metrics.py      figures for Prometheus
 overview.py     all there is to see, as JSON
+ask_status.py   ask a running gateway what it does
 page/           what a browser shows of it, and a chat
 server.py       uvicorn, with limits on headers and time
 """

@@ -16,13 +16,14 @@ from launcher.gateway.exchange import Exchange
 from launcher.gateway.guard import Doors, bearer, find_problem
 from launcher.gateway.keeper import Keeper
 from launcher.gateway.keys import Key, KeyRing
+from launcher.gateway.metrics import metrics_text
 from launcher.gateway.ollama import Ollama
 from launcher.gateway.ollama_pull import Disk
 from launcher.gateway.overview import status_json
-from launcher.gateway.page.page import page
+from launcher.gateway.page.page import dashboard, page
 from launcher.gateway.proxy import Proxy
 from launcher.gateway.replies import Dialect, Problem, Reply, json_reply, problem_reply
-from launcher.gateway.status import Counters, metrics_text, model_json, models_json, served
+from launcher.gateway.status import Counters, model_json, models_json, served
 
 _OPEN = frozenset({b"/", b"/health", b"/v1/health"})  # they tell nothing
 _UPSTREAM, _MODELS = b"/upstream/", b"/v1/models/"
@@ -70,6 +71,7 @@ class App:
             ("GET", b"/models"): self._models,
             ("GET", b"/metrics"): self._metrics,
             ("GET", b"/gateway/status"): self._status,
+            ("GET", b"/gateway/grafana.json"): self._dashboard,
             ("GET", b"/gateway/version"): self._version,
         }
 
@@ -221,6 +223,9 @@ class App:
             return
         text = metrics_text(self.keeper, self.counters, len(self.proxy.exchanges))
         await client.reply(Reply(status=200, body=text.encode(), content_type=b"text/plain; version=0.0.4"))
+
+    async def _dashboard(self, client: Client, _allowed: frozenset[str] | None) -> None:
+        await client.reply(Reply(status=200, body=dashboard()))
 
     async def _command(self, client: Client, path: bytes, allowed: frozenset[str] | None) -> None:
         """Load, unload, pin or unpin a model: POST /gateway/models/NAME/load."""

@@ -10,8 +10,11 @@ from typing import Protocol
 from launcher.gateway.catalogue import Wanted
 from launcher.gateway.replies import Dialect
 
-_TOKENS = re.compile(rb'"(?:completion_tokens|output_tokens|predicted_n)":\s?(\d{1,12})')
-_PROMPT = re.compile(rb'"(?:prompt_tokens|input_tokens|prompt_n)":\s?(\d{1,12})')
+_TOKENS = re.compile(rb'"(?:completion_tokens|output_tokens)":\s?(\d{1,12})')
+_PROMPT = re.compile(rb'"(?:prompt_tokens|input_tokens)":\s?(\d{1,12})')
+# where no usage was asked for; prompt_n is without what was cached
+_TIMED_TOKENS = re.compile(rb'"predicted_n":\s?(\d{1,12})')
+_TIMED_PROMPT = re.compile(rb'"prompt_n":\s?(\d{1,12})')
 
 
 class Translator(Protocol):
@@ -53,5 +56,6 @@ class Exchange:
     @property
     def tokens(self) -> tuple[int, int]:
         """Return the tokens of prompt and answer, as the engine's last words say."""
-        prompt, answer = _PROMPT.findall(self.tail), _TOKENS.findall(self.tail)
+        prompt = _PROMPT.findall(self.tail) or _TIMED_PROMPT.findall(self.tail)
+        answer = _TOKENS.findall(self.tail) or _TIMED_TOKENS.findall(self.tail)
         return int(prompt[-1]) if prompt else 0, int(answer[-1]) if answer else 0

@@ -1,9 +1,10 @@
-"""Count what was answered, and say which models are here: /v1/models, Prometheus metrics."""
+"""Count what was answered, and say which models are here: /v1/models."""
 
 from __future__ import annotations
 
 import re
 import time
+from bisect import bisect_left
 from collections import defaultdict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,9 +14,9 @@ from launcher.gateway.catalogue import Servable
 from launcher.gateway.exchange import Exchange
 from launcher.gateway.keeper import Keeper
 
-_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+BUCKETS_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _MOST_ANSWERED = 50
-_SPEED = re.compile(rb'"predicted_per_second":\s?(\d+(?:\.\d+)?)')
+_SPEED = re.compile(rb'"predicted_per_second":\s?(\d{1,9}(?:\.\d{1,9})?)')
 
 
 @dataclass(slots=True)
@@ -43,13 +44,23 @@ class Answered:
 
 
 @dataclass(slots=True)
+class Histogram:
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
+    total_s: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(BUCKETS_S, seconds)] += 1
+        self.total_s += seconds
+
+
+@dataclass(slots=True)
 class Counters:
     """What was answered since the gateway began."""
 
     by_model: dict[str, Usage] = field(default_factory=lambda: defaultdict(Usage))
     by_key: dict[str, Usage] = field(default_factory=lambda: defaultdict(Usage))
-    first_byte: list[int] = field(default_factory=lambda: [0] * (len(_BUCKETS) + 1))
-    first_byte_s: float = 0.0
+    first_token: dict[str, Histogram] = field(default_factory=lambda: defaultdict(Histogram))
+    whole: dict[str, Histogram] = field(default_factory=lambda: defaultdict(Histogram))
     waited_s: float = 0.0
     answered: deque[Answered] = field(default_factory=lambda: deque(maxlen=_MOST_ANSWERED))
 
@@ -62,12 +73,13 @@ class Counters:
             usage.prompt_tokens += prompt
             usage.answer_tokens += answer
         self.waited_s += exchange.waited_s
+        if exchange.method != "POST":
+            return  # nothing was generated
         self.answered.append(_answered(exchange))
-        if exchange.first_byte_s is not None:
-            took = exchange.first_byte_s
-            self.first_byte_s += took
-            at = next((i for i, limit in enumerate(_BUCKETS) if took <= limit), len(_BUCKETS))
-            self.first_byte[at] += 1
+        if exchange.model is not None and not failed:
+            self.whole[exchange.model].add(time.monotonic() - exchange.began)
+            if exchange.first_byte_s is not None:
+                self.first_token[exchange.model].add(exchange.first_byte_s)
 
 
 def tokens_per_s(exchange: Exchange, seconds: float) -> float | None:
@@ -140,46 +152,3 @@ def _state_word(phase: Phase) -> str:
             return "unloading"
         case _:
             return "unloaded"
-
-
-def metrics_text(keeper: Keeper, counters: Counters, n_under_way: int) -> str:
-    """Return the figures as Prometheus reads them."""
-    state = keeper.state
-    lines: list[str] = []
-
-    def metric(name: str, kind: str, samples: Iterable[tuple[str, float]]) -> None:
-        lines.append(f"# TYPE launcher_{name} {kind}")
-        lines.extend(f"launcher_{name}{labels} {value:g}" for labels, value in samples)
-
-    def of_models(field_name: str) -> list[tuple[str, float]]:
-        return [
-            (_label("model", name), getattr(each, field_name)) for name, each in counters.by_model.items()
-        ]
-
-    metric("requests_total", "counter", of_models("requests"))
-    metric("requests_failed_total", "counter", of_models("failed"))
-    metric("prompt_tokens_total", "counter", of_models("prompt_tokens"))
-    metric("tokens_predicted_total", "counter", of_models("answer_tokens"))
-    metric("loads_total", "counter", [("", keeper.n_loads)])
-    metric("requests_waiting", "gauge", [("", len(state.waiting))])
-    metric("requests_processing", "gauge", [("", n_under_way)])
-    metric("wait_seconds_total", "counter", [("", counters.waited_s)])
-    models = state.models.items()
-    metric("model_loaded", "gauge", [(_label("model", n), m.phase is Phase.READY) for n, m in models])
-    metric("memory_capacity_bytes", "gauge", [(_label("place", p), n) for p, n in state.capacity.items()])
-    metric("memory_held_bytes", "gauge", [(_label("place", p), n) for p, n in state.held().items()])
-    key_usage = counters.by_key.items()
-    metric("key_requests_total", "counter", [(_label("key", n), u.requests) for n, u in key_usage])
-    total, buckets = 0, []
-    for limit, n in zip([*_BUCKETS, "+Inf"], counters.first_byte, strict=True):
-        total += n
-        buckets.append((_label("le", str(limit)), float(total)))
-    metric("time_to_first_byte_seconds_bucket", "counter", buckets)
-    metric("time_to_first_byte_seconds_count", "counter", [("", total)])
-    metric("time_to_first_byte_seconds_sum", "counter", [("", counters.first_byte_s)])
-    return "\n".join(lines) + "\n"
-
-
-def _label(name: str, value: str) -> str:
-    text = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'{{{name}="{text}"}}'

@@ -16,6 +16,7 @@ recommended.py    recommended models
 searched.py       what the Hub found
 engines.py        engines, listed and in full
 deployments.py    deployments, for up and ps
+gateway.py        what a gateway does, for ps --watch
 history.py        the last loads
 findings.py       what doctor found
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
@@ -57,6 +58,21 @@ class Output:
         with self._out.capture() as captured:
             self._out.print(renderable)
         self.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+    def keep_showing(self, look: Callable[[], tuple[object, RenderableType]], *, every_s: float) -> None:
+        """Show what `look` returns, its JSON and its renderable, again and again until Ctrl-C."""
+        from rich.live import Live
+
+        with contextlib.suppress(KeyboardInterrupt):
+            if self.as_json or not self._out.is_terminal:  # one after the other
+                while True:
+                    self.show(*look())
+                    sys.stdout.flush()
+                    time.sleep(every_s)
+            with Live(look()[1], console=self._out, screen=True, auto_refresh=False) as live:
+                while True:
+                    time.sleep(every_s)
+                    live.update(look()[1], refresh=True)
 
     def show_lines(self, value: object, lines: Iterable[str]) -> None:
         if self.as_json:

@@ -33,6 +33,12 @@ def page() -> Reply:
     )
 
 
+@cache
+def dashboard() -> bytes:
+    """Return the dashboard that Grafana imports."""
+    return files(__package__).joinpath("grafana.json").read_bytes()
+
+
 def content_policy(text: str) -> str:
     """Return the Content-Security-Policy for the page: its inline script and style, by hash, and no more."""
     return "; ".join([
