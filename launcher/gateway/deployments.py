@@ -30,7 +30,7 @@ from launcher.deployment.status import DeploymentState, read_status
 from launcher.deployment.takedown import take_down
 from launcher.engine.client import read_api_key
 from launcher.engine.find import Engine
-from launcher.errors import LauncherError, NotFound
+from launcher.errors import DoesNotFit, LauncherError, NotFound
 from launcher.gateway.admission.state import Bytes
 from launcher.gateway.catalogue import Servable
 from launcher.gateway.engine_http import Address
@@ -78,6 +78,8 @@ class Place:
 class PlannedStart:
     needs: Bytes
     load_s: float
+    can_shrink: bool = False  # it has layers on GPUs
+    tokens_per_s: float | None = None  # forecast
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,14 +125,30 @@ class Deployments:
         Raises DoesNotFit and what planning raises.
         """
         with self._planning:
-            here, engine = self._here, self._engine
-            machine = self._without_ours(probe(here, engine=engine))
-            target = inspect(here, servable.ref)
-            request = self._request(servable, target)
-            planned = plan_on(here, request.plan, target, machine, engine)
-            plan, _ = fitting(planned)
-            rows = {key: n_bytes for key, n_bytes in claim_rows(plan, machine).items() if n_bytes}
-            return PlannedStart(needs=rows, load_s=_START_S + plan.size_bytes / _LOAD_BYTES_S)
+            machine = self._without_ours(probe(self._here, engine=self._engine))
+            return self._planned(servable, machine)
+
+    def shrink(self, servable: Servable) -> PlannedStart | None:
+        """Plan the model for what is free now, as `up` would; None if it does not fit."""
+        with self._planning:
+            reserved = read_reserved(self._here)
+            machine = _less(probe(self._here, engine=self._engine), reserved.rows)
+            try:
+                return self._planned(servable, machine)
+            except DoesNotFit:
+                return None
+
+    def _planned(self, servable: Servable, machine: Machine) -> PlannedStart:
+        target = inspect(self._here, servable.ref)
+        planned = plan_on(self._here, self._request(servable, target).plan, target, machine, self._engine)
+        plan, _ = fitting(planned)
+        rows = {key: n_bytes for key, n_bytes in claim_rows(plan, machine).items() if n_bytes}
+        return PlannedStart(
+            needs=rows,
+            load_s=_START_S + plan.size_bytes / _LOAD_BYTES_S,
+            can_shrink=plan.placement.n_gpu_layers > 0,
+            tokens_per_s=None if plan.forecast is None else plan.forecast.decode.mid,
+        )
 
     def start(self, servable: Servable, on_progress: OnProgress) -> Started:
         """Bring the model up. Raises what `up` raises; then nothing of it runs."""

@@ -34,6 +34,8 @@ from launcher.gateway.admission.events import (
     Planned,
     Refusal,
     Refuse,
+    Shrink,
+    Shrunk,
     StayedUp,
     Stopped,
     Ticked,
@@ -80,6 +82,7 @@ class Keeper:
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._pins: dict[str, bool] = {}
+        self._speeds: dict[str, float | None] = {}  # of whole plans, in forecast tokens/s
         self._measuring = False
         self._looking = asyncio.Lock()
         self._looked = 0.0
@@ -253,6 +256,8 @@ class Keeper:
                     ticket.admitted.set_exception(refused)
             case Plan(model):
                 self._do_later(self._plan(model))
+            case Shrink(model):
+                self._do_later(self._shrink(model))
             case Load(model):
                 self._do_later(self._load(model))
             case Unload(model):
@@ -268,7 +273,28 @@ class Keeper:
             self._fail(name, error)
         else:
             self.planned[name] = planned.needs
-            self._apply(Planned(name=name, needs=planned.needs, load_s=planned.load_s, now=_now()))
+            self._speeds[name] = planned.tokens_per_s
+            self._apply(
+                Planned(
+                    name=name,
+                    needs=planned.needs,
+                    load_s=planned.load_s,
+                    now=_now(),
+                    can_shrink=planned.can_shrink,
+                )
+            )
+
+    async def _shrink(self, name: str) -> None:
+        servable, needs, share = self._servable(name), None, 0.0
+        try:
+            planned = await in_thread(lambda: self._deployments.shrink(servable))
+        except Exception as error:  # noqa: BLE001  whatever it is, others make room then
+            log.warning("%s is not planned smaller: %s", servable.name, _sentence(error))
+            planned = None
+        whole = self._speeds.get(name)
+        if planned is not None and planned.tokens_per_s is not None and whole:
+            needs, share = planned.needs, planned.tokens_per_s / whole
+        self._apply(Shrunk(name=name, needs=needs, share=share, now=_now()))
 
     async def _load(self, name: str) -> None:
         servable, began = self._servable(name), _now()

@@ -45,6 +45,7 @@ class Kind:
     gib: float = 1.0
     switches: Sequence[str] = ()
     fails: str | None = None
+    small_gib: float | None = None  # with fewer layers on GPUs
     slots: int = 4
     load_s: float = 0.0
     hint: str = "launcher logs"
@@ -68,10 +69,20 @@ class FakeDeployments:
         return {"ram": Place(name="RAM", total_bytes=int(self.capacity_gib * G))}
 
     def plan(self, servable: Servable) -> PlannedStart:
-        return PlannedStart(needs=self.needs(servable.key), load_s=1.0)
+        can_shrink = self.kinds[servable.key].small_gib is not None
+        needs = {"ram": int(self.kinds[servable.key].gib * G)}
+        return PlannedStart(needs=needs, load_s=1.0, can_shrink=can_shrink, tokens_per_s=10.0)
+
+    def shrink(self, servable: Servable) -> PlannedStart | None:
+        if self.kinds[servable.key].small_gib == 0.0:
+            raise RuntimeError("the planner is out of order")
+        return PlannedStart(needs=self.needs(servable.key), load_s=1.0, tokens_per_s=8.0)
 
     def needs(self, key: str) -> dict[str, int]:
-        return {"ram": int(self.kinds[key].gib * G)}
+        """What `up` would take now."""
+        kind, free = self.kinds[key], self.free()["ram"]
+        whole = int(kind.gib * G)
+        return {"ram": whole if kind.small_gib is None or whole <= free else int(kind.small_gib * G)}
 
     def start(self, servable: Servable, on_progress: OnProgress) -> Started:
         key, kind = servable.key, self.kinds[servable.key]
@@ -108,7 +119,9 @@ class FakeDeployments:
         )  # fmt: skip
         self.processes[key] = (process, running)
         self.starts.append(key)
-        self.most_held_gib = max(self.most_held_gib, sum(self.kinds[each].gib for each in self.processes))
+        self.most_held_gib = max(
+            self.most_held_gib, sum(each.needs["ram"] / G for _, each in self.processes.values())
+        )
         return running
 
     def stop(self, name: str) -> None:

@@ -171,6 +171,21 @@ def test_a_plan_that_does_not_fit_is_the_clients_business(tmp_path: Path) -> Non
             assert caught.value.code == "does_not_fit"
 
 
+def test_a_smaller_plan_spares_the_model_that_is_here(tmp_path: Path) -> None:
+    with serving(tmp_path, {"a": Kind(1.5), "b": Kind(1.5, small_gib=0.5)}) as gateway:
+        for name in "abab":
+            assert chat(gateway, name) == SAID
+        assert gateway.deployments.starts == ["a", "b"]
+        assert gateway.deployments.most_held_gib <= 2.0
+
+
+def test_a_planner_out_of_order_holds_nobody_up(tmp_path: Path) -> None:
+    with serving(tmp_path, {"a": Kind(1.5), "b": Kind(1.5, small_gib=0.0)}) as gateway:
+        for name in "aba":
+            assert chat(gateway, name) == SAID
+        assert gateway.deployments.starts == ["a", "b", "a"]
+
+
 def test_aliases_and_the_default(tmp_path: Path) -> None:
     config = GatewayConfig(default="a", aliases={"gpt-4o": "b"})
     with serving(tmp_path, {"a": Kind(), "b": Kind()}, config=config) as gateway:

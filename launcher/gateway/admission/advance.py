@@ -25,6 +25,7 @@ from launcher.gateway.admission.events import (
     Planned,
     Refusal,
     Refuse,
+    Shrunk,
     StayedUp,
     Stopped,
     Ticked,
@@ -61,7 +62,9 @@ def _apply(state: State, event: Event, policy: Policy) -> Next:  # noqa: PLR0911
             return _arrived(state, event, policy)
         case Ended():
             return _ended(state, event), ()
-        case Planned() | Loaded() | Failed() | Stopped() | StayedUp() | LoadAsked() | UnloadAsked():
+        case (
+            Planned() | Shrunk() | Loaded() | Failed() | Stopped() | StayedUp() | LoadAsked() | UnloadAsked()
+        ):
             model = state.models.get(event.name)
             return (state, ()) if model is None else _of_model(state, event, model, policy)
         case Measured():
@@ -70,14 +73,18 @@ def _apply(state: State, event: Event, policy: Policy) -> Next:  # noqa: PLR0911
             return state, ((Measure(),) if is_coming_back(state) else ())
 
 
-_OfModel = Planned | Loaded | Failed | Stopped | StayedUp | LoadAsked | UnloadAsked
+_OfModel = Planned | Shrunk | Loaded | Failed | Stopped | StayedUp | LoadAsked | UnloadAsked
 
 
 def _of_model(state: State, event: _OfModel, model: Model, policy: Policy) -> Next:  # noqa: PLR0911  one table
     name = event.name
     match event, model.phase:
         case Planned(needs=needs, load_s=load_s), Phase.PLANNING | Phase.UNPLANNED | Phase.OUT:
-            return state.having(name, replace(model, phase=Phase.OUT, needs=needs, load_s=load_s)), ()
+            out = replace(model, phase=Phase.OUT, needs=needs, load_s=load_s, can_shrink=event.can_shrink)
+            return state.having(name, out), ()
+        case Shrunk(needs=needs, share=share), _ if model.shrinking:
+            small = needs if share >= policy.least_share else None
+            return state.having(name, replace(model, shrinking=False, small=small)), ()
         case Loaded(seen=seen, load_s=load_s), Phase.LOADING:
             ready = replace(
                 model,
@@ -192,13 +199,19 @@ def _measured(state: State, event: Measured, policy: Policy) -> State:
             if not _loads_on(state, place):
                 capacity[place] = max(0, capacity.get(place, 0) - n_bytes)
         after = Phase.UNPLANNED if model.failure is not None else Phase.OUT
-        state = replace(state, capacity=capacity).having(name, replace(model, phase=after, n_active=0))
+        state = replace(state, capacity=capacity).having(name, _gone(model, after))
     moving = any(m.phase in GOING or m.phase is Phase.LOADING for m in state.models.values())
     if moving:
         return state
     held = state.held()
     seen = {place: n_bytes + held.get(place, 0) for place, n_bytes in event.free.items()}
     return replace(state, capacity={**state.capacity, **seen})
+
+
+def _gone(model: Model, after: Phase) -> Model:
+    # next time it may have all the memory of its whole plan
+    needs = model.needs if model.whole is None else model.whole
+    return replace(model, phase=after, n_active=0, needs=needs, whole=None)
 
 
 def _not_back(state: State, name: str, free: Mapping[str, int], policy: Policy) -> dict[str, int]:

@@ -54,6 +54,25 @@ def fits_beside_pinned(state: State, needs: Bytes) -> bool:
     return fits(needs, state.held(STAYING, but_not=pinned), state.capacity)
 
 
+def free_for(state: State, needs: Bytes) -> dict[str, int]:
+    """Return what is free where the model takes something."""
+    held = state.held()
+    return {place: max(0, state.capacity.get(place, 0) - held.get(place, 0)) for place in needs}
+
+
+def may_shrink(state: State, name: str, policy: Policy) -> bool:
+    """Tell if it is worth asking for a plan within what is free now, before others have to go."""
+    model = state.models[name]
+    return (
+        model.can_shrink
+        and model.n_asked < policy.most_asked
+        # room that is being made is waited for, and what was asked once has its answer
+        and not is_coming_back(state)
+        and model.asked_within != free_for(state, model.needs)
+        and not fits(model.needs, state.held(STAYING), state.capacity)
+    )
+
+
 def use_now(model: Model, now: float, policy: Policy) -> float:
     """Return the model's requests so far, each halved for every half-life since."""
     return float(model.use * 0.5 ** (max(0.0, now - model.used_at) / policy.half_life_s))

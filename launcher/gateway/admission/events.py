@@ -1,7 +1,7 @@
 """What happens to models and requests, and what is to be done about it. Pure.
 
 Times are seconds of any steady clock. Every effect but Admit and Refuse is answered by an event:
-Plan by Planned or Failed, Load by Loaded or Failed, Unload by Stopped, Measure by Measured.
+Plan by Planned or Failed, Shrink by Shrunk, Load by Loaded or Failed, Unload by Stopped, Measure by Measured.
 """
 
 from __future__ import annotations
@@ -59,6 +59,17 @@ class Planned:
     name: str
     needs: Bytes
     load_s: float
+    now: float
+    can_shrink: bool = False  # it has layers on GPUs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shrunk:
+    """A plan for the memory that was free when it was asked for."""
+
+    name: str
+    needs: Bytes | None  # None: there is none
+    share: float  # of the whole plan's speed
     now: float
 
 
@@ -131,6 +142,7 @@ Event = (
     | Arrived
     | Ended
     | Planned
+    | Shrunk
     | Loaded
     | Failed
     | Stopped
@@ -164,6 +176,14 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Shrink:
+    """Plan the model for the memory that is free now."""
+
+    model: str
+    within: Bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     """Load the model within `needs`."""
 
@@ -181,4 +201,4 @@ class Measure:
     """Tell what is free, again and again until no memory is on its way back."""
 
 
-Effect = Admit | Refuse | Plan | Load | Unload | Measure
+Effect = Admit | Refuse | Plan | Shrink | Load | Unload | Measure

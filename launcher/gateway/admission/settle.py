@@ -9,14 +9,35 @@ from launcher.gateway.admission.choose import (
     by_turn,
     fits,
     fits_beside_pinned,
+    free_for,
     in_turn,
     lacking,
     make_room,
+    may_shrink,
     use_now,
     waited_s,
 )
-from launcher.gateway.admission.events import Admit, Effect, Load, Plan, Refusal, Refuse, Unload
-from launcher.gateway.admission.state import HOLDING, STAYING, Model, Phase, Policy, State, Waiting, Yielding
+from launcher.gateway.admission.events import (
+    Admit,
+    Effect,
+    Load,
+    Plan,
+    Refusal,
+    Refuse,
+    Shrink,
+    Unload,
+)
+from launcher.gateway.admission.state import (
+    HOLDING,
+    STAYING,
+    Bytes,
+    Model,
+    Phase,
+    Policy,
+    State,
+    Waiting,
+    Yielding,
+)
 from launcher.units import format_bytes
 
 Next = tuple[State, tuple[Effect, ...]]
@@ -99,15 +120,22 @@ def _start_in_turn(state: State, now: float, policy: Policy) -> Next:
         if model.phase is Phase.UNPLANNED:
             state = state.having(name, replace(model, phase=Phase.PLANNING))
             effects.append(Plan(name))
+        elif model.shrinking:
+            blocked = blocked or name
+        elif (needs := _startable(state, name, blocked, now, policy)) is not None:
+            state = state.having(name, _loading(model, needs))
+            effects.append(Load(name, needs))
+        elif may_shrink(state, name, policy):
+            if blocked is None:
+                blocked = name
+                within = free_for(state, model.needs)
+                asked = replace(model, shrinking=True, asked_within=within, n_asked=model.n_asked + 1)
+                state = state.having(name, asked)
+                effects.append(Shrink(name, within))
         elif not fits_beside_pinned(state, model.needs):
             state, refused = refuse_all(state, name, Refusal.DOES_NOT_FIT, _does_not_fit(state, name))
             state = state.having(name, replace(state.models[name], asked_for=False))
             effects += refused
-        elif fits(model.needs, state.held(HOLDING), state.capacity) and _leaves_room(
-            state, name, blocked, now, policy
-        ):
-            state = state.having(name, replace(model, phase=Phase.LOADING))
-            effects.append(Load(name, model.needs))
         elif blocked is None:
             blocked = name
             state, unloaded = _make_room_for(state, name, now, policy)
@@ -115,7 +143,24 @@ def _start_in_turn(state: State, now: float, policy: Policy) -> Next:
     return state, tuple(effects)
 
 
-def _leaves_room(state: State, name: str, blocked: str | None, now: float, policy: Policy) -> bool:
+def _startable(state: State, name: str, blocked: str | None, now: float, policy: Policy) -> Bytes | None:
+    """Return the bytes within which the model may start now: its whole plan's, or a smaller one's."""
+    model, held = state.models[name], state.held(HOLDING)
+    for needs in (model.needs, model.small):
+        fitting = needs is not None and fits(needs, held, state.capacity)
+        if needs is not None and fitting and _leaves_room(state, needs, blocked, now, policy):
+            return needs
+    return None
+
+
+def _loading(model: Model, needs: Bytes) -> Model:
+    whole = None if needs == model.needs else model.needs
+    return replace(
+        model, phase=Phase.LOADING, needs=needs, whole=whole, small=None, asked_within=None, n_asked=0
+    )
+
+
+def _leaves_room(state: State, needs: Bytes, blocked: str | None, now: float, policy: Policy) -> bool:
     """Tell if the model may start before another that came first and has to wait."""
     if blocked is None:
         return True
@@ -123,7 +168,7 @@ def _leaves_room(state: State, name: str, blocked: str | None, now: float, polic
     after = state.held(STAYING, but_not=yielding)
     for place, n_bytes in state.models[blocked].needs.items():
         after[place] = after.get(place, 0) + n_bytes
-    if fits(state.models[name].needs, after, state.capacity):
+    if fits(needs, after, state.capacity):
         return True
     # It takes memory that the first one needs. As long as that one only waits for busy models it loses
     # nothing; but room that was made for it is its own.

@@ -52,6 +52,13 @@ class Model:
     asked_for: bool = False  # to be loaded without a request
     ready_at: float = 0.0
     stopped_at: float = 0.0
+    # A plan for the memory that is free, where the whole one needs others to go.
+    can_shrink: bool = False  # it has layers on GPUs, which may lie in RAM instead
+    shrinking: bool = False  # such a plan is being made
+    asked_within: Bytes | None = None  # for what was free then
+    n_asked: int = 0  # since it was loaded last
+    small: Bytes | None = None  # what it takes
+    whole: Bytes | None = None  # what the model takes that was started with it
     failure: Failure | None = None
 
     @property
@@ -113,4 +120,6 @@ class Policy:
     slack_bytes: int = 64 << 20  # a driver's figure may be so much off
     retry_s: float = 10.0  # until a load that failed is tried again; doubled for every failure in a row
     most_retry_s: float = 600.0
+    least_share: float = 0.7  # of the whole plan's speed, for one with fewer layers on GPUs
+    most_asked: int = 4  # times that such a plan is asked for before others go
     half_life_s: float = 1800.0  # of a request's weight when the model to unload is chosen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -29,8 +30,11 @@ def kinds(chance: random.Random, capacity: dict[str, int], n: int) -> dict[str, 
         # some take nearly all there is, some hardly anything, and now and then one does not fit at all
         share = chance.choice([0.1, 0.2, 0.4, 0.6, 0.95, 1.05])
         needs = {place: int(capacity[place] * share * chance.uniform(0.5, 1.0)) for place in places}
+        smaller = {place: n_bytes // 2 for place, n_bytes in needs.items()}
         made[f"m{index}"] = Kind(
             needs=needs,
+            small=smaller if chance.random() < 0.4 else None,
+            share=chance.choice([0.5, 0.8]),
             load_s=chance.uniform(1, 60),
             slots=chance.randint(1, 4),
             pinned=chance.random() < 0.05 and share <= 0.2,
@@ -93,6 +97,32 @@ def test_a_small_model_does_not_take_what_was_made_free_for_a_large_one() -> Non
     outcome = World({"ram": 12 * G}, known, Policy(slack_bytes=0, patience_s=10.0)).run(asks)
     assert len(outcome.waits) == 201
     assert outcome.waits["r100"] < 30.0
+
+
+def test_fewer_layers_on_gpus_spare_another_model() -> None:
+    known = {
+        "a": Kind({"GPU0": 10 * G, "ram": G}, 5.0),
+        "b": Kind({"GPU0": 10 * G, "ram": G}, 5.0, small={"GPU0": 6 * G, "ram": 5 * G}, share=0.8),
+    }
+    asks = [Ask(0.0, "a", 1.0), Ask(20.0, "b", 1.0), Ask(40.0, "a", 1.0), Ask(50.0, "b", 1.0)]
+    capacity = {"GPU0": 16 * G, "ram": 8 * G}
+    outcome = World(capacity, known).run(asks)
+    assert (outcome.loads, outcome.unloads, outcome.shrunk) == (2, 0, 1)
+    # not where it would be too slow
+    slow = {**known, "b": replace(known["b"], share=0.6)}
+    outcome = World(capacity, slow).run(asks)
+    assert (outcome.loads, outcome.unloads) == (4, 3)
+
+
+def test_a_model_that_was_made_smaller_is_whole_the_next_time() -> None:
+    known = {
+        "a": Kind({"GPU0": 10 * G}, 5.0, ttl_s=30.0),
+        "b": Kind({"GPU0": 10 * G}, 5.0, ttl_s=30.0, small={"GPU0": 6 * G}),
+    }
+    world = World({"GPU0": 16 * G}, known)
+    world.run([Ask(0.0, "a", 1.0), Ask(20.0, "b", 1.0), Ask(200.0, "b", 1.0)])
+    assert world.outcome.shrunk == 1
+    assert world.state.models["b"].needs == {"GPU0": 10 * G}
 
 
 def test_the_queue_is_bounded() -> None:

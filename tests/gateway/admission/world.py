@@ -25,6 +25,8 @@ from launcher.gateway.admission.events import (
     Planned,
     Refusal,
     Refuse,
+    Shrink,
+    Shrunk,
     Stopped,
     Ticked,
     Unload,
@@ -44,6 +46,8 @@ class Kind:
     pinned: bool = False
     priority: int = 0
     ttl_s: float | None = 1800.0
+    small: Mapping[str, int] | None = None  # with fewer layers on GPUs
+    share: float = 0.8  # of its speed then
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Outcome:
     gone: set[str] = field(default_factory=set)
     loads: int = 0
     unloads: int = 0
+    shrunk: int = 0
     ahead: dict[str, int] = field(default_factory=dict)  # requests not answered yet when this one came
 
     @property
@@ -163,11 +168,14 @@ class World:
             case Plan(name):
                 self._once("plan", name)
                 self.at(self.now + self.plan_s, lambda: self._planned(name))
+            case Shrink(name, _):
+                self._once("shrink", name)
+                self.at(self.now + self.plan_s, lambda: self._shrunk(name))
             case Load(name, needs):
                 self._once("load", name)
                 self._check_load(name, needs)
                 self.outcome.loads += 1
-                self.taken[name] = self.kinds[name].needs
+                self.taken[name] = needs
                 load_s = self.kinds[name].load_s
                 fails = self.chance.random() < self.failing
                 self.at(self.now + load_s, lambda: self._loaded(name, load_s, fails=fails))
@@ -189,7 +197,16 @@ class World:
     def _planned(self, name: str) -> None:
         self.in_flight.discard(("plan", name))
         kind = self.kinds[name]
-        self._tell(Planned(name=name, needs=kind.needs, load_s=kind.load_s, now=self.now))
+        can_shrink = kind.small is not None
+        self._tell(
+            Planned(name=name, needs=kind.needs, load_s=kind.load_s, now=self.now, can_shrink=can_shrink)
+        )
+
+    def _shrunk(self, name: str) -> None:
+        self.in_flight.discard(("shrink", name))
+        self.outcome.shrunk += 1
+        kind = self.kinds[name]
+        self._tell(Shrunk(name=name, needs=kind.small, share=kind.share, now=self.now))
 
     def _loaded(self, name: str, load_s: float, *, fails: bool) -> None:
         self.in_flight.discard(("load", name))
@@ -197,7 +214,7 @@ class World:
             self._free_later(name)
             self._tell(Failed(name=name, sentence=f"{name} does not load", now=self.now))
         else:
-            self._tell(Loaded(name=name, seen=self.kinds[name].needs, load_s=load_s, now=self.now))
+            self._tell(Loaded(name=name, seen=self.taken[name], load_s=load_s, now=self.now))
 
     def _stopped(self, name: str) -> None:
         self.in_flight.discard(("unload", name))
