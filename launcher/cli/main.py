@@ -260,6 +260,10 @@ def _fail(arguments: list[str], error: LauncherError) -> int:
 
 def _command_meant(arguments: list[str]) -> str:
     """Return the command as typed, or the nearest there is, and a space; nothing if none is near."""
-    word = arguments[0] if arguments else ""
-    near = difflib.get_close_matches(word, typer.main.get_group(app).commands, n=1)
-    return f"{near[0]} " if near else ""
+    word, *rest = arguments or [""]
+    commands = typer.main.get_group(app).commands
+    near = difflib.get_close_matches(word, commands, n=1)
+    if not near:
+        return ""
+    inner = getattr(commands[near[0]], "commands", {})  # of `launcher engine`
+    return f"{near[0]} {rest[0]} " if rest and rest[0] in inner else f"{near[0]} "

@@ -110,12 +110,12 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-def check_name(name: str) -> str:
-    """Return `name` if it can be a deployment's and a file's. Raises UsageError."""
+def check_name(name: str, *, typed_after: str = "--name") -> str:
+    """Return `name` if it can be a deployment's and a file's. Raises UsageError with a name that can."""
     if not is_name(name):
         raise UsageError(
             f"name {name!r} is not made of at most {_MAX_NAME} of a-z, 0-9, '.', '_' and '-'",
-            hint=f"--name {deployment_name(name)}",
+            hint=f"{typed_after} {deployment_name(name)}",
         )
     return name
 

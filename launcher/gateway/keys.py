@@ -57,7 +57,7 @@ def add_key(settings: Settings, name: str, models: Iterable[str]) -> str:
     """Make a key and return it: it is in no file. Raises UsageError if the name is taken."""
     path = keys_path(settings)
     kept = read_key_list(path)
-    check_name(name)
+    check_name(name, typed_after="launcher keys add")
     if any(key.name == name for key in kept):
         raise UsageError(f"there is a key {name} already", hint=f"launcher keys rm {name}")
     if len(kept) >= _MOST_KEYS:

@@ -151,7 +151,7 @@ class Simulations:
         """
         if self._engine is None:
             return Refusal(
-                reason="there is no engine to simulate with (launcher engine build)",
+                reason="there is no engine to simulate with (launcher engine install)",
                 model_refused=False,
                 unavailable=True,
             )

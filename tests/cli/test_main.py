@@ -82,6 +82,8 @@ def test_a_closed_pipe_is_not_an_error(command: str, kept: str) -> None:
         (("pln", "x"), "launcher plan --help"),
         (("zzzz",), "launcher --help"),
         (("engine", "bild"), "launcher engine --help"),
+        (("engine", "compare"), "launcher engine compare --help"),
+        (("keys", "add", "Bad Name"), "launcher keys add bad-name"),
         (("stop", "a", "--all"), "launcher stop --all"),
     ],
 )

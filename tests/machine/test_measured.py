@@ -51,7 +51,7 @@ def test_a_measured_host_is_as_fast_as_it_was_measured() -> None:
     host = host_processor(measured, 8)
     assert host.bandwidth == 40e9 / 0.85
     assert host.known
-    assert "40 were read in a measurement" in host.source
+    assert host.source == "from 40 GB/s measured"
     assert any("measured on 2026-11-30: 40.0 GB/s from RAM with 8 threads" in note for note in measured.notes)
 
 

@@ -18,8 +18,11 @@ def history(
     """Show the last loads: planned against seen, how long, how they ended."""
     from launcher.cli.show.history import render_history
     from launcher.deployment.history import read_history
+    from launcher.errors import NotFound
     from launcher.system.settings import read_settings
 
     entries = [entry for entry in read_history(read_settings().history_file) if name in {None, entry.name}]
+    if name is not None and not entries:
+        raise NotFound(f"no load of {name} is recorded here", hint="launcher history")
     shown = tuple(entries[-lines:])
     out.show(shown, render_history(shown))

@@ -95,7 +95,7 @@ def render_engine(description: EngineDescription) -> RenderableType:
             ("backends", ", ".join(description.backends) or None),
             ("devices", devices or "none but the CPU"),
             ("sha256", capabilities.sha256),
-            ("flags", f"{len(capabilities.options)}: launcher engine info --json lists them"),
+            ("flags", f"{len(capabilities.options)}, listed below; other spellings: --json"),
         ]
     )
     # of each flag the last spelling, which is the long one

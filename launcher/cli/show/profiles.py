@@ -25,7 +25,7 @@ def render_profiles(profiles: Iterable[ModelProfile]) -> RenderableType:
         for profile in profiles
     ]
     headers = ("profile", "model", "quants, best first", "context", "license")
-    return grid(headers, rows, right=frozenset({"context"}))
+    return grid(headers, rows, right=frozenset({"context"}), whole=frozenset({"profile"}))
 
 
 def render_profile(profile: ModelProfile) -> RenderableType:

@@ -117,7 +117,7 @@ def link_speed(link: Link | None) -> float:
 def _host_bandwidth(machine: Machine) -> tuple[float, str, bool]:
     if machine.ram_read_rate is not None:
         named = machine.ram_read_rate / _READ_OF_NAMED
-        return named, f"of which {machine.ram_read_rate / GB:.0f} were read in a measurement", True
+        return named, f"from {machine.ram_read_rate / GB:.0f} GB/s measured", True
     if machine.ram_bandwidth is not None:
         return float(machine.ram_bandwidth), "as the machine's file says", True
     for device in machine.devices:  # unified memory: the GPU's figure is the memory's

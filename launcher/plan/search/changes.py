@@ -62,8 +62,9 @@ def _evaluate(chosen: PlanCandidate, changed: Arrangement, name: str, flags: str
     kv = _kv(changed) - _kv(chosen.arrangement)
     tokens = _instead(f"{after.decode.mid:.1f}", f"{before.decode.mid:.1f}")
     turn = _instead(f"{after.turn_seconds.mid:.0f}", f"{before.turn_seconds.mid:.0f}")
-    same = "" if after.turn == chosen.forecast.turn else f" of {after.turn}"
-    speed = f"{tokens} tokens/s, a turn{same} {turn} s"
+    speed = f"{tokens} tokens/s, a turn {turn} s"
+    if after.turn != chosen.forecast.turn:  # neither number is one of the forecast above
+        speed += f", both for a turn that it can hold, {after.turn}"
     what = _moved(chosen.arrangement, changed)
     if not what and kv:
         what = f"{'frees' if kv < 0 else 'takes'} {format_bytes(abs(kv))} of cache"

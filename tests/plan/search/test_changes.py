@@ -51,7 +51,7 @@ def test_a_change_is_predicted_for_the_plans_own_turn() -> None:
     )
     change = next(change for change in whole.changes if change.flags == "-c 4096")
     assert "still" in change.text
-    assert "a turn of" in change.text
+    assert ", both for a turn that it can hold, " in change.text
 
 
 def asked(**fields: object) -> Workload:
