@@ -19,6 +19,10 @@ from launcher.system.network.policy import LOOK_UP, Policy
 
 T = TypeVar("T")
 
+# Else the library asks the Hub for its registry of agents (`/api/agent-harnesses`) once a day, and says in
+# its user agent what else is installed.
+constants.HF_HUB_DISABLE_TELEMETRY = True
+
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")  # what huggingface_hub reads
 
 
