@@ -131,7 +131,7 @@ class Proxy:
                     await self._pass_back(client, exchange, engine)
                     return True
             except EngineGone:
-                if exchange.n_bytes or not body.can_be_sent_again or is_last:
+                if exchange.has_head or not body.can_be_sent_again or is_last:
                     raise
                 if was_kept:  # it may have closed an old connection just now
                     fresh = True
@@ -141,6 +141,7 @@ class Proxy:
                 return False
 
     async def _pass_back(self, client: Client, exchange: Exchange, engine: EngineConnection) -> None:
+        exchange.has_head = True
         status = engine.status or 502
         if client.has_begun and status != 200:
             await client.write(await _error_event(engine))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import http.client
 import json
@@ -235,6 +236,36 @@ def test_an_engine_killed_in_an_answer_breaks_that_answer_only(tmp_path: Path) -
                 list(iterator)
         assert chat(gateway, "b") == SAID
         assert chat(gateway, "slow") == SAID
+
+
+def test_kills_lose_nothing_but_what_the_killed_were_answering(tmp_path: Path) -> None:
+    kinds = {name: Kind(0.9, slots=2, switches=("--slow-token", "0.02")) for name in "abc"}
+    with serving(tmp_path, kinds, policy=Policy(slack_bytes=0, patience_s=0.5)) as gateway:
+        kills = 0
+
+        def ask(index: int) -> str:
+            try:
+                return chat(gateway, "abcabbaaccab"[index % 12])
+            except openai.APIError as error:
+                return error.message
+
+        with ThreadPoolExecutor(8) as pool:
+            asked = pool.map(ask, range(120))
+            for _ in range(4):
+                time.sleep(2)
+                models = gateway.keeper.state.models
+                for name in [name for name, model in models.items() if model.phase is Phase.READY][:1]:
+                    with contextlib.suppress(KeyError):  # it has just been unloaded
+                        gateway.deployments.kill(name)
+                        kills += 1
+            outcomes = list(asked)
+        lost = [outcome for outcome in outcomes if outcome != SAID]
+        assert kills
+        assert len(lost) <= kills * 2  # the slots of each
+        assert all("broke off" in outcome for outcome in lost), set(lost)
+        assert gateway.deployments.most_held_gib <= 2.0
+        assert not gateway.keeper.state.waiting
+        assert not gateway.keeper.state.active
 
 
 def test_idle_models_go_and_pinned_ones_stay(tmp_path: Path) -> None:
