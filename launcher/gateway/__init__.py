@@ -17,6 +17,10 @@ kind_flags.py   embedding, rerank and vision models start as such
 connect/        settings of other programs that ask the gateway
 catalogue.py    the models that can be asked for, by name
 config.py       the settings in config.toml and variables
+fallback.py     an answer from an API elsewhere, where the owner allows it
+fallback_config.py  PURE: its settings, prices, and what a request may cost
+fallback_words.py   PURE: requests in its words, answers in ours
+spending.py     what it has cost, by month
 guard.py        PURE: key, Host, Origin and path of a request
 keys.py         who may ask, hashed
 ollama.py       Ollama's API

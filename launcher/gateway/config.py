@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from launcher.errors import UsageError
+from launcher.gateway.fallback_config import KEYS, FallbackConfig, read_fallback
 from launcher.system.json_object import JsonObject, Malformed
 from launcher.system.settings import Settings, read_config
 from launcher.units import parse_context, parse_size
@@ -17,7 +18,7 @@ PORT_VARIABLE, HOST_VARIABLE = "LAUNCHER_GATEWAY_PORT", "LAUNCHER_GATEWAY_HOST"
 _MAX_PORT = 65535
 _MOST_SECONDS = 366 * 24 * 3600
 _GATEWAY_KEYS = {"host", "port", "default", "max-ram", "idle-minutes", "aliases"}
-_MODEL_KEYS = {"ref", "context", "slots", "ttl", "pin", "priority", "mode", "flags"}
+_MODEL_KEYS = {"ref", "context", "slots", "ttl", "pin", "priority", "mode", "flags", "fallback"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +33,7 @@ class ModelConfig:
     priority: int = 0
     mode: str | None = None
     flags: tuple[str, ...] = ()
+    fallback: FallbackConfig | None = None  # None: no request of this model leaves the machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +100,13 @@ def _model(models: JsonObject, name: str) -> ModelConfig:
         priority=given.whole("priority", -10, 10) if given.has("priority") else 0,
         mode=given.optional_text("mode"),
         flags=given.texts("flags") if given.has("flags") else (),
+        fallback=_fallback(given, name) if given.has("fallback") else None,
     )
+
+
+def _fallback(given: JsonObject, name: str) -> FallbackConfig:
+    _check_keys(given.mapping("fallback"), KEYS, f"models.{name}.fallback")
+    return read_fallback(given.object_at("fallback"))
 
 
 def _check_keys(given: Mapping[str, object], known: set[str], where: str) -> None:

@@ -20,11 +20,13 @@ from launcher.gateway.catalogue import Catalogue, Servable, read_servables
 from launcher.gateway.config import GatewayConfig
 from launcher.gateway.deployments import Deployments
 from launcher.gateway.engine_http import Engines
+from launcher.gateway.fallback import Fallback
 from launcher.gateway.guard import Doors
 from launcher.gateway.keeper import Keeper, KeptOptions
 from launcher.gateway.keys import KeyRing, keys_path
 from launcher.gateway.ollama_pull import Disk
 from launcher.gateway.proxy import Proxy
+from launcher.gateway.spending import Spending
 from launcher.gateway.threads import in_thread
 from launcher.progress import OnProgress
 from launcher.system.locks import exclusive_if_free
@@ -89,7 +91,8 @@ def serve(here: Here, request: GatewayRequest, announce: Callable[[Serving], Non
                     keeper.replace_catalogue(await in_thread(lambda: _catalogue(here, request, typed)))
 
             disk = Disk(fetch=_fetch, refresh=refresh)
-            app = App(keeper, Proxy(keeper, engines), keys, disk, AppOptions(doors=doors))
+            fallback = Fallback(keeper, Spending(here.settings.state_dir / "gateway" / "spending.json"))
+            app = App(keeper, Proxy(keeper, engines, fallback), keys, disk, AppOptions(doors=doors))
             await keeper.begin()
             looking = asyncio.create_task(_again_and_again(refresh))
             names = tuple(servable.name for servable in keeper.catalogue)
@@ -99,6 +102,7 @@ def serve(here: Here, request: GatewayRequest, announce: Callable[[Serving], Non
             finally:
                 looking.cancel()
                 engines.close()
+                await fallback.close()
                 await keeper.close()
 
         server.run(main)

@@ -10,6 +10,7 @@ from launcher.gateway.catalogue import mode_fields
 from launcher.gateway.client import Client, Refusing
 from launcher.gateway.engine_http import EngineConnection, EngineGone, Engines
 from launcher.gateway.exchange import Exchange, Translator
+from launcher.gateway.fallback import Fallback
 from launcher.gateway.keeper import Keeper
 from launcher.gateway.replies import Dialect, Problem, problem_event, problem_of, problem_reply
 from launcher.gateway.request_body import Body
@@ -31,7 +32,8 @@ _NOT_PASSED_BACK = _NOT_PASSED_ON - {b"content-length"} | {b"server", b"date", b
 
 
 class Proxy:
-    def __init__(self, keeper: Keeper, engines: Engines) -> None:
+    def __init__(self, keeper: Keeper, engines: Engines, fallback: Fallback | None = None) -> None:
+        self._fallback = fallback
         self._keeper = keeper
         self._engines = engines
         self.exchanges: dict[int, Exchange] = {}
@@ -81,8 +83,23 @@ class Proxy:
         if wanted.mode is not None:
             body.put_in_front(mode_fields(wanted.mode))
         may_comment = fields.get("stream") is True and exchange.dialect is not Dialect.OLLAMA
+        elsewhere = self._fallback
+        if elsewhere is not None and elsewhere.goes_first(exchange):
+            await elsewhere.answer(client, exchange, await body.read_whole())
+            return
+        try:
+            await self._answer_here(client, exchange, body, may_comment=may_comment)
+        except (Refused, EngineGone):
+            if elsewhere is None or not elsewhere.takes_over(exchange) or not body.can_be_sent_again:
+                raise
+            await elsewhere.answer(client, exchange, await body.read_whole())
+
+    async def _answer_here(
+        self, client: Client, exchange: Exchange, body: Body, *, may_comment: bool
+    ) -> None:
+        name = exchange.model or ""
         for attempt in range(_TRIES):
-            ticket = self._keeper.ask(wanted.servable.key)
+            ticket = self._keeper.ask(name)
             try:
                 await self._wait(client, exchange, ticket, may_comment=may_comment)
                 if await self._pass_on(client, exchange, body, is_last=attempt == _TRIES - 1):

@@ -70,6 +70,16 @@ class Body:
             exchange.wanted = await keeper.find(name if isinstance(name, str) and name else None)
         return fields
 
+    async def read_whole(self) -> bytes:
+        """Return the body, read to its end. Raises Refusing as the client's blocks do."""
+        if not self._is_whole:
+            blocks = [self._head]
+            async for block in self._stream:
+                self._client.hold(len(block))
+                blocks.append(block)
+            self._head, self._is_whole = b"".join(blocks), True
+        return self._head
+
     def put_in_front(self, fields: Mapping[str, object]) -> None:
         before = len(self._head)
         self._head = with_defaults(self._head, fields)

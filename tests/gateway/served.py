@@ -23,14 +23,16 @@ from launcher.gateway import server
 from launcher.gateway.admission.state import Policy
 from launcher.gateway.app import App, AppOptions
 from launcher.gateway.catalogue import Catalogue, Servable
-from launcher.gateway.config import GatewayConfig
+from launcher.gateway.config import GatewayConfig, ModelConfig
 from launcher.gateway.deployments import Place, PlannedStart, Running, Started
 from launcher.gateway.engine_http import Address, Engines
+from launcher.gateway.fallback import Fallback
 from launcher.gateway.guard import Doors
 from launcher.gateway.keeper import Keeper, KeptOptions
 from launcher.gateway.keys import KeyRing
 from launcher.gateway.ollama_pull import Disk
 from launcher.gateway.proxy import Proxy
+from launcher.gateway.spending import Spending
 from launcher.progress import OnProgress, Step
 from tests.serving import FAKE, PATIENCE_S, stub_model
 
@@ -214,7 +216,13 @@ def serving(
     """Serve these models from a thread of its own."""
     deployments = FakeDeployments(folder, kinds, capacity_gib)
     names = names or {}  # shown in place of the keys of kinds
-    servables = [Servable(name=names.get(n, n), ref=n, source="disk", size_bytes=G) for n in kinds]
+    of_models = {} if config is None else config.models
+    servables = [
+        Servable(
+            name=names.get(n, n), ref=n, source="disk", size_bytes=G, config=of_models.get(n, ModelConfig())
+        )
+        for n in kinds
+    ]
     ready: Future[Gateway] = Future()
     ends: list[Callable[[], None]] = []
 
@@ -228,8 +236,9 @@ def serving(
                 Catalogue([*servables, Servable(name="new", ref="new", source="disk")], catalogue.config)
             )
 
+        fallback = Fallback(keeper, Spending(folder / "state" / "spending.json"))
         app = App(
-            keeper, Proxy(keeper, engines), KeyRing(folder / "keys.json"), Disk(fetch=fetch, refresh=refresh),
+            keeper, Proxy(keeper, engines, fallback), KeyRing(folder / "keys.json"), Disk(fetch=fetch, refresh=refresh),
             AppOptions(doors=doors or Doors(needs_key=False), **options),
         )  # fmt: skip
         listening = server.open_port("127.0.0.1", free_port("127.0.0.1"))
@@ -246,6 +255,7 @@ def serving(
                 await server.serve(app, listening, tls=None, on_ready=begun)
             finally:
                 engines.close()
+                await fallback.close()
                 await keeper.close()
                 await asyncio.sleep(0)
 
