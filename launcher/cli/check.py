@@ -106,7 +106,7 @@ def _speed(forecast: Forecast | None) -> list[tuple[str, str]]:
         return []
     turn, decode, prefill = forecast.turn, forecast.decode, forecast.prefill
     generated = f"about {decode.mid:.1f} tokens/s ({decode.low:.1f} to {decode.high:.1f})"
-    read = f"prompts {prefill.mid:.0f} ({prefill.low:.0f} to {prefill.high:.0f})"
+    read = f"prompts {prefill.mid:.0f} tokens/s ({prefill.low:.0f} to {prefill.high:.0f})"
     where = f"{turn.prompt_tokens} new tokens after {turn.cached_tokens}"
     return [("speed", f"{generated}; {read}; estimated, {where}")]
 

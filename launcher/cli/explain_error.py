@@ -29,7 +29,8 @@ def explain_error(error: Exception) -> LauncherError:
         case LauncherError():
             return error
         case TyperException():
-            return UsageError(error.format_message().replace(": Value error, ", ": "))
+            # typer lists choices over several lines
+            return UsageError(" ".join(error.format_message().replace(": Value error, ", ": ").split()))
         case OSError():
             return _system_error(error)
         case _:

@@ -241,12 +241,17 @@ def execute(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _fail(own, Interrupted("interrupted"))
     except Exception as error:  # noqa: BLE001  whatever it is, the user gets a sentence
-        return _fail(own, misplaced_flag(own, error) or explain_error(error))
+        return _fail(own, _misplaced(own, error) or explain_error(error))
     if code == Interrupted.exit_code:  # typer has turned the interrupt into this code, without a word
         if _TERMINATED.is_set() and own[:1] == ["up"] and "--foreground" in own:
             return 0  # systemd and containers end it so; it has ended everything, and nothing failed
         return _fail(own, Interrupted("interrupted"))
     return code if isinstance(code, int) else 0
+
+
+def _misplaced(arguments: list[str], error: Exception) -> LauncherError | None:
+    takes_flags = bool(arguments) and arguments[0] in _TAKES_ENGINE_FLAGS
+    return misplaced_flag(arguments, error) if takes_flags else None
 
 
 def _fail(arguments: list[str], error: LauncherError) -> int:

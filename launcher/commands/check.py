@@ -109,7 +109,8 @@ def check_command(here: Here, request: CheckRequest) -> Checked:
         instead = Instead()
         if not verdict.fits:
             instead = plan_instead(command.configuration, verdict, located, machine, oracle, companions)
-    notes = (*command.notes, *not_counted, *_choice(target), *instead.notes)
+    deep = _too_deep(request.at, verdict)
+    notes = (*command.notes, *not_counted, *_choice(target), *instead.notes, *deep)
     argv = argv_instead(command, instead, located, known)
     return Checked(
         command=command,
@@ -119,9 +120,19 @@ def check_command(here: Here, request: CheckRequest) -> Checked:
         argv=tuple(map(strip_word_secrets, argv)),
         engine=f"llama-server {(known.version.commit if known else None) or LLAMA_CPP.commit}",
         corrected=(command.program, *map(strip_word_secrets, command.corrected)) if command.refused else (),
-        forecast=forecast_check(
-            verdict, located.model, machine, threads=_threads(command.others), at=request.at
-        ),
+        forecast=None
+        if deep
+        else forecast_check(verdict, located.model, machine, threads=_threads(command.others), at=request.at),
+    )
+
+
+def _too_deep(at: Point | None, verdict: Check) -> tuple[str, ...]:
+    """Say why there are no speeds for what no request of this line can hold."""
+    if at is None or at.depth + at.prompt <= verdict.slot_ctx_size:
+        return ()
+    return (
+        f"no speeds: {at.prompt} tokens after {at.depth} are more than the {verdict.slot_ctx_size} that a "
+        "request can have",
     )
 
 

@@ -84,6 +84,8 @@ def test_a_closed_pipe_is_not_an_error(command: str, kept: str) -> None:
         (("engine", "bild"), "launcher engine --help"),
         (("engine", "compare"), "launcher engine compare --help"),
         (("keys", "add", "Bad Name"), "launcher keys add bad-name"),
+        (("--lora",), "launcher --help"),
+        (("ps", "--lora", "x"), "launcher ps --help"),  # takes no flags of llama-server's
         (("stop", "a", "--all"), "launcher stop --all"),
     ],
 )
@@ -139,3 +141,18 @@ def test_a_file_name_that_is_not_utf8(tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, timeout=60, check=False, env=environment)
         assert done.returncode == 0, done.stderr
     assert done.stdout == odd + b"\n"
+
+
+def test_choices_are_named_in_one_line() -> None:
+    error, hint = launcher("connect").stderr.splitlines()
+    assert "open-webui" in error
+    assert "\\" not in error
+    assert hint == "hint: launcher connect --help"
+
+
+def test_no_cell_of_the_known_models_is_cut_at_80_columns() -> None:
+    done = launcher("models", "coder")
+    assert done.returncode == 0
+    rows = [row.split() for row in done.stdout.splitlines() if row.startswith(" qwen3-coder-30b")]
+    assert [row[0] for row in rows] == ["qwen3-coder-30b"]
+    assert "256K" in rows[0]

@@ -14,7 +14,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from launcher.commands.check import CheckRequest, check_command, check_document
+from launcher.commands.check import Checked, CheckRequest, check_command, check_document
 from launcher.commands.companions import find_companions, with_files, with_repo_head
 from launcher.commands.here import here_with
 from launcher.commands.inspect import inspect
@@ -54,6 +54,7 @@ from launcher.models.kept.stored_model import StoredModel
 from launcher.models.local import open_path
 from launcher.models.located import Located, PullOptions
 from launcher.models.store import HubStore, store_of
+from launcher.plan.check.pace import Point
 from launcher.plan.workload import Workload
 from launcher.progress import Step
 from launcher.system.settings import read_settings
@@ -363,6 +364,20 @@ def test_what_fits_instead_of_a_checked_line_fetches_as_the_line_did(hub: FakeHu
         here_with(), CheckRequest(words=(*words, "--offline"), machine=MachineChoice(ram_bytes=2 * GIB))
     )
     assert checked.argv.count("--offline") == 1
+
+
+def test_no_speed_is_forecast_for_more_than_a_request_can_have(hub: FakeHub, tmp_path: Path) -> None:
+    (file,) = make_gguf(tmp_path / "long-Q8_0.gguf", "llama", hollow=True)
+    words = ("llama-server", "-m", str(file), "-c", "1024", "-np", "1")
+
+    def checked(depth: int) -> Checked:
+        at = Point(depth=depth, prompt=512)
+        return check_command(here_with(), CheckRequest(words=words, at=at))
+
+    assert checked(512).forecast is not None
+    deep = checked(513)
+    assert deep.forecast is None
+    assert any("513" in note and "1024" in note for note in deep.notes)
 
 
 def test_the_secrets_of_a_companions_url_are_not_printed_and_not_kept(

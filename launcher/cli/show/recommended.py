@@ -96,4 +96,4 @@ def render_known(known: Iterable[KnownModel]) -> RenderableType:
         for row in known
     ]
     headers = ("model", "for", "ctx", "fits (estimated)", "size")
-    return grid(headers, rows, right=frozenset({"ctx", "size"}), whole=frozenset(headers))
+    return grid(headers, rows, right=frozenset({"ctx", "size"}), whole=frozenset(headers) - {"for"})
