@@ -130,10 +130,8 @@ def _too_deep(at: Point | None, verdict: Check) -> tuple[str, ...]:
     """Say why there are no speeds for what no request of this line can hold."""
     if at is None or at.depth + at.prompt <= verdict.slot_ctx_size:
         return ()
-    return (
-        f"no speeds: {at.prompt} tokens after {at.depth} are more than the {verdict.slot_ctx_size} that a "
-        "request can have",
-    )
+    limit = verdict.slot_ctx_size
+    return (f"no speeds: {at.prompt} tokens after {at.depth} are more than the {limit} of a request",)
 
 
 def check_document(checked: Checked) -> dict[str, Any]:

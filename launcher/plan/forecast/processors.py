@@ -119,7 +119,7 @@ def _host_bandwidth(machine: Machine) -> tuple[float, str, bool]:
         named = machine.ram_read_rate / _READ_OF_NAMED
         return named, f"from {machine.ram_read_rate / GB:.0f} GB/s measured", True
     if machine.ram_bandwidth is not None:
-        return float(machine.ram_bandwidth), "as the machine's file says", True
+        return float(machine.ram_bandwidth), "as given", True
     for device in machine.devices:  # unified memory: the GPU's figure is the memory's
         known = gpu_of(device.name, device.total_bytes)
         if device.shares_host_memory and known is not None:
