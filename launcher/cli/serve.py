@@ -12,7 +12,7 @@ import typer
 from launcher.cli.here import here_with_progress
 from launcher.cli.options.bundles import EngineOptions
 from launcher.cli.show.output import Output
-from launcher.units import parse_size
+from launcher.units import one_line, parse_size
 
 if TYPE_CHECKING:
     from launcher.gateway.gateway import Serving
@@ -59,9 +59,7 @@ def serve(
 
     def announce(serving: Serving) -> None:
         document = {"url": serving.url, "openai_url": serving.openai_url, "models": serving.models}
-        out.show_lines(
-            document, (f"url    {serving.openai_url}", f"models {' '.join(serving.models) or '-'}")
-        )
+        out.show_lines(document, _lines(serving))
         sys.stdout.flush()  # the command goes on, and a pipe's reader waits for this
 
     config = read_gateway_config(read_settings())
@@ -80,3 +78,9 @@ def serve(
     )
     with here_with_progress(out, offline=True) as here:
         serve_models(here, request, announce)
+
+
+def _lines(serving: Serving) -> tuple[str, str]:
+    # a file's name may hold anything
+    names = " ".join(one_line(name) for name in serving.models)
+    return f"url    {serving.openai_url}", f"models {names or '-'}"

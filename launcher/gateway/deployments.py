@@ -64,6 +64,7 @@ class Running:
     ctx_size: int | None
     size_bytes: int
     sees: bool = False  # it takes images, or sounds
+    problem: str | None = None  # why it cannot be asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,11 +231,17 @@ class Deployments:
     def _running(self, entry: Deployment) -> Running:
         plan = entry.plan
         key_file = entry.api_key_file
+        secret, problem = None, None
+        try:
+            secret = read_api_key(key_file)
+        except LauncherError as error:  # of one deployment, and hides none of the others
+            problem = error.message
         return Running(
             name=entry.name,
             model_id=entry.model_id,
             address=Address(_reachable(entry.url), entry.port),
-            secret=read_api_key(key_file),
+            secret=secret,
+            problem=problem,
             is_ours=key_file == str(self.key_file),
             is_ready=entry.phase is Phase.READY,
             needs=dict(entry.options.claim),

@@ -138,6 +138,9 @@ class Proxy:
                 raise EngineGone(f"{name} ended while it was asked", hint="launcher logs")
             await self._keeper.look()
             return False
+        if running.problem is not None:
+            sentence = f"{name} cannot be asked: {running.problem} (hint: launcher stop {name})"
+            raise Refusing(Problem(status=503, code="no_secret", sentence=sentence, should_retry=False))
         headers = _engine_headers(client, running.secret, body.length, is_json=exchange.body is not None)
         fresh = False
         while True:

@@ -15,7 +15,7 @@ from typing import Any
 import httptools
 import uvicorn
 import uvloop
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from launcher.deployment.ports import check_port
 from launcher.errors import UsageError
@@ -41,6 +41,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._deadline: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._upgrades = False
+        self._cycles: list[RequestResponseCycle] = []  # requests of this connection under way, and waiting
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
@@ -51,6 +52,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._unread is not None:
             self._unread.cancel()
         super().connection_lost(exc)
+        for cycle in self._cycles:  # uvicorn tells the last request only that its client is gone
+            if not cycle.response_complete:
+                cycle.disconnected = True
+                cycle.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         self._head_bytes += len(data)
@@ -92,6 +97,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head, self._head_bytes = False, 0
         self._disarm()
         super().on_headers_complete()
+        self._cycles = [cycle for cycle in self._cycles if not cycle.response_complete] + [self.cycle]
 
     def on_body(self, body: bytes) -> None:
         self._head_bytes = 0
@@ -169,6 +175,9 @@ def open_port(host: str, port: int) -> socket.socket:
 
 def check_tls(certificate: Path, key: Path) -> None:
     """Raise UsageError if these files cannot be served with."""
+    for path in (certificate, key):
+        if path.exists() and not path.is_file():  # a FIFO would wait for its writer
+            raise UsageError(f"{path} cannot be used for TLS: it is no regular file", hint=f"ls -l {path}")
     try:
         # a key with a passphrase would ask for it at the terminal
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")

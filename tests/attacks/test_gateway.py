@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import os
 import socket
 import threading
 import time
@@ -13,13 +14,23 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from launcher.cli.serve import _lines
+from launcher.commands.here import here_with
+from launcher.deployment.record import Phase as DeploymentPhase
+from launcher.deployment.status import DeploymentState
+from launcher.errors import UsageError
 from launcher.gateway.admission.state import Phase
+from launcher.gateway.deployments import Deployments
 from launcher.gateway.engine_http import Address
+from launcher.gateway.gateway import Serving
 from launcher.gateway.guard import Doors
 from launcher.gateway.request_body import _form_field
+from launcher.gateway.server import check_tls
+from tests.deployment.recorded import a_deployment
 from tests.gateway.served import Gateway, Kind, serving, until
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -211,6 +222,53 @@ def test_an_image_of_another_page_loads_no_model(gateway: Gateway, site: str) ->
     assert not gateway.deployments.starts
     assert fetch(gateway.url, Sec_Fetch_Site=site)[0] == 200  # a link to the page itself
     assert fetch(f"{gateway.url}/v1/models", Sec_Fetch_Site="same-origin")[0] == 200
+
+
+def test_who_leaves_with_another_request_waiting_ends_the_first(tmp_path: Path) -> None:
+    with serving(tmp_path, {"slow": Kind(switches=("--slow-token", "90"))}) as gateway:
+        body = json.dumps({"model": "slow", "messages": HI, "stream": True}).encode()
+        request = POST + b"Content-Length: %d\r\n\r\n" % len(body) + body
+        with connected(gateway) as sender:
+            sender.sendall(request + request)
+            until(lambda: gateway.keeper.state.models["slow"].n_active == 1)
+            assert sender.recv(10)
+        until(lambda: not gateway.app.proxy.exchanges)  # long before the first token
+
+
+def test_a_deployment_without_its_key_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # the gateway did not start, and one that ran saw nothing any more
+    entries = (
+        a_deployment("one", api_key_file=str(tmp_path / "gone"), phase=DeploymentPhase.READY),
+        a_deployment("two", phase=DeploymentPhase.READY),
+    )
+    monkeypatch.setattr("launcher.gateway.deployments.read_all", lambda _folder: entries)
+    seen = SimpleNamespace(state=DeploymentState.RUNNING)
+    monkeypatch.setattr("launcher.gateway.deployments.read_status", lambda _entry: seen)
+    one, two = Deployments(here_with()).find_all()
+    assert (one.name, one.secret, two.name, two.problem) == ("one", None, "two", None)
+    assert "gone cannot be read" in (one.problem or "")
+
+
+def test_a_model_whose_key_is_gone_says_so(gateway: Gateway) -> None:
+    assert fetch(f"{gateway.url}/upstream/a/health")[0] == 200
+    process, running = gateway.deployments.processes["a"]
+    lost = replace(running, secret=None, problem="the API key file k cannot be read")
+    gateway.deployments.processes["a"] = (process, lost)
+    gateway.call(lambda: gateway.keeper.running.update(a=lost))
+    status, answer = fetch(f"{gateway.url}/upstream/a/props")
+    assert status == 503
+    assert b"a cannot be asked: the API key file k" in answer
+
+
+def test_names_of_files_reach_the_terminal_escaped() -> None:
+    serving = Serving(url="http://127.0.0.1:1", models=("a", "x\x1b[31m\nhint: run this"), needs_key=False)
+    assert _lines(serving)[1] == r"models a x\x1b[31m\nhint: run this"
+
+
+def test_a_fifo_is_no_certificate(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="pipe cannot be used for TLS: it is no regular file"):
+        check_tls(tmp_path / "pipe", tmp_path / "pipe")
 
 
 # ---- bodies ----
