@@ -4,16 +4,44 @@ from __future__ import annotations
 
 from typing import Any
 
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 # In the order of `launcher --help`: what is typed every day first.
 SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Every day", ("recommend", "up", "run", "ps", "stop", "logs")),
-    ("Plan", ("plan", "check", "inspect", "probe")),
+    ("Plan", ("plan", "check", "inspect", "probe", "bench")),
     ("Models", ("models", "search", "pull", "ls", "rm", "bundle", "profiles")),
-    ("Keep running", ("serve", "keys", "restart", "history", "enable", "disable", "export")),
+    ("Keep running", ("serve", "keys", "restart", "history", "connect", "enable", "disable", "export")),
     ("Engine", ("engine", "doctor")),
 )
+
+
+# Of commands with many options: those that a first day needs. The others come after them.
+_COMMON = frozenset(
+    {"quant", "ctx_size", "mode", "name", "port", "host", "api_key_file", "prefer", "gpus", "yes", "json"}
+    | {"offline", "dry_run", "machine", "gpu", "ram", "buy", "lock", "explain", "system", "folder", "help"}
+)
+_MANY = 14  # options that are read at a glance
+
+
+class OptionsInParts(TyperCommand):
+    """A command that shows its common options first, if it has many."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        parts: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": [], "Advanced": []}
+        options = [param for param in self.get_params(ctx) if param.param_type_name == "option"]
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is None:
+                continue
+            if param.param_type_name != "option":
+                parts["Arguments"].append(record)
+            elif len(options) <= _MANY or param.name in _COMMON:
+                parts["Options"].append(record)
+            else:
+                parts["Advanced"].append(record)
+        for title, rows in parts.items():
+            _write(formatter, title, rows)
 
 
 class GroupedHelp(TyperGroup):

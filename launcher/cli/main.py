@@ -39,7 +39,7 @@ from launcher.cli import (
     up,
 )
 from launcher.cli.explain_error import explain_error, misplaced_flag
-from launcher.cli.grouped_help import GroupedHelp, PlainGroup
+from launcher.cli.grouped_help import GroupedHelp, OptionsInParts, PlainGroup
 from launcher.cli.options.bundles import MachineOptions
 from launcher.cli.options.unfold import unfold
 from launcher.cli.running import disable, enable, export, history, logs, ps, restart, stop
@@ -120,7 +120,7 @@ def _make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},  # of every command below, too
     )
     for function, flags_help in _COMMANDS:
-        made.command(epilog=flags_help)(unfold(function))
+        made.command(epilog=flags_help, cls=OptionsInParts)(unfold(function))
     for group_name, (group_help, members) in _GROUPS.items():
         group = typer.Typer(help=group_help, rich_markup_mode=None, cls=PlainGroup)
         group.callback(invoke_without_command=True)(_show_help)

@@ -31,9 +31,12 @@ def type_(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
 COMMANDS = get_group(app).commands
 
 
-def test_every_command_is_in_one_section():
+def test_sections_name_commands_once_and_the_help_has_all(tmp_path):
     named = [name for _, names in SECTIONS for name in names]
-    assert sorted(named) == sorted(COMMANDS)
+    assert len(set(named)) == len(named)
+    assert set(named) <= set(COMMANDS)
+    shown = re.findall(r"^  ([a-z]+)  ", type_(tmp_path, "--help").stdout, re.MULTILINE)
+    assert sorted(shown) == sorted(COMMANDS)
 
 
 @pytest.mark.parametrize(
@@ -107,3 +110,15 @@ def test_recommend_needs_no_network_and_no_file(tmp_path):
     assert all(len(line) <= 80 for line in ran.stdout.splitlines())
     planned = type_(tmp_path, "plan", rows[0], "--gpu", "3090", "--ram", "64G", "--json")
     assert planned.returncode in {0, 5}, planned.stderr  # 5: here is no engine that could simulate
+
+
+@pytest.mark.parametrize("command", ["up", "run", "plan"])
+def test_common_options_come_first_and_none_is_lost(tmp_path, command):
+    shown = type_(tmp_path, command, "-h").stdout
+    common, _, advanced = shown.partition("\nAdvanced:")
+    assert "--ctx-size" in common
+    assert "--numa" in advanced
+    spelled = {
+        spelling for param in COMMANDS[command].params for spelling in param.opts if spelling[:2] == "--"
+    }
+    assert all(spelling in shown for spelling in spelled)
