@@ -154,7 +154,7 @@ class Keeper:
         """Serve these models from now on, beside what runs."""
         self.catalogue = catalogue.with_running(_servable_of(each) for each in self.running.values())
         for servable in self.catalogue:
-            if servable.key not in self.running:
+            if servable.key not in self.running:  # one that runs keeps the settings it was started with
                 self._apply(Known(name=servable.key, model=self._settings(servable), now=_now()))
 
     async def look(self) -> None:
@@ -309,7 +309,8 @@ class Keeper:
             self.running[name] = started.running
             took = _now() - began
             log.info("%s is ready after %.1f s", servable.name, took)
-            self._apply(Loaded(name=name, seen=started.seen, load_s=took, now=_now()))
+            slots = max(1, started.running.slots)
+            self._apply(Loaded(name=name, seen=started.seen, load_s=took, now=_now(), slots=slots))
             await self._measure_once()  # what is shown as free is not that of before
 
     def _progress_of(self, name: str) -> OnProgress:

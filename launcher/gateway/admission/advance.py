@@ -90,6 +90,7 @@ def _of_model(state: State, event: _OfModel, model: Model, policy: Policy) -> Ne
                 model,
                 phase=Phase.READY,
                 needs=model.needs if seen is None else seen,
+                slots=event.slots or model.slots,
                 load_s=load_s,
                 used_at=event.now,
                 ready_at=event.now,

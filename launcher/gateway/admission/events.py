@@ -79,6 +79,7 @@ class Loaded:
     seen: Bytes | None  # what it takes; None if nobody can tell
     load_s: float
     now: float
+    slots: int | None = None  # requests at once, as it was started; None: as planned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
