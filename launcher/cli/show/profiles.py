@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from rich.console import Group, RenderableType
 
 from launcher.cli.show.tables import facts, grid
-from launcher.models.profiles.profile import ApiEquivalent, ModelProfile, ProfileQuant, SizeBasis
+from launcher.models.profiles.profile import ApiEquivalent, CompanionFile, ModelProfile, ProfileQuant, SizeBasis
 from launcher.units import format_bytes
 
 
@@ -37,6 +37,10 @@ def render_profile(profile: ModelProfile) -> RenderableType:
             ("license", profile.license),
             ("home", profile.homepage),
             ("context", f"{profile.context.default} planned, {profile.context.max} at most"),
+            ("for", ", ".join(profile.purposes)),
+            ("images", None if profile.projector is None else _companion(profile.projector)),
+            ("drafts", None if profile.draft is None else _companion(profile.draft)),
+            *((score.benchmark, f"{score.value:g} ({score.source})") for score in profile.scores),
             ("modes", ", ".join(mode.name for mode in profile.modes)),
             ("flags", shlex.join(profile.flags) or None),
             ("as API", None if profile.api is None else _price(profile.api)),
@@ -54,6 +58,11 @@ def render_profile(profile: ModelProfile) -> RenderableType:
     ]
     headers = ("quant", "where", "size", "files", "quality")
     return Group(head, grid(headers, rows, right=frozenset({"size", "files"})))
+
+
+def _companion(file: CompanionFile) -> str:
+    size = "" if file.size_bytes is None else f", {format_bytes(file.size_bytes)}"
+    return f"{file.repo}/{file.file}{size} ({file.source})"
 
 
 def _price(api: ApiEquivalent) -> str:
