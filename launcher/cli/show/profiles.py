@@ -8,7 +8,13 @@ from collections.abc import Iterable
 from rich.console import Group, RenderableType
 
 from launcher.cli.show.tables import facts, grid
-from launcher.models.profiles.profile import ApiEquivalent, CompanionFile, ModelProfile, ProfileQuant, SizeBasis
+from launcher.models.profiles.profile import (
+    ApiEquivalent,
+    CompanionFile,
+    ModelProfile,
+    ProfileQuant,
+    SizeBasis,
+)
 from launcher.units import format_bytes
 
 
