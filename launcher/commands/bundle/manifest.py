@@ -28,6 +28,7 @@ MOST_MODEL_BYTES = 1 << 45  # 32 TiB
 
 # A part of a name begins with a letter or digit: no `..`, no hidden file. Below the folders lies no other.
 _NAME = re.compile(r"(?:model/|licenses/)?[A-Za-z0-9][A-Za-z0-9._+-]{0,89}")
+_OF_THE_INSTALL = (MANIFEST, "launcher.lock", LICENSES.rstrip("/"))
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -92,6 +93,10 @@ def parse_manifest(text: bytes) -> Manifest:
         raise given.malformed("name", "is no name of a folder")
     if len(manifest.by_name) != len(files):
         raise given.malformed("files", "names a file twice")
+    # as they will lie: the model's beside the others, on a disk that may not know upper from lower case
+    places = [file.name.removeprefix(MODEL).casefold() for file in files]
+    if len({*places, *_OF_THE_INSTALL}) != len(places) + len(_OF_THE_INSTALL):
+        raise given.malformed("files", "has two that would lie in one place")
     for name in (LOCK, ENGINE, SBOM):
         if name not in manifest.by_name:
             raise given.malformed("files", f"has no {name}")

@@ -245,3 +245,21 @@ def test_a_bundle_without_a_part_is_refused(tmp_path: Path, missing: str):
         )
     with pytest.raises(UsageError, match="no bundle"):
         read_bundle(path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model/engine.tar.gz",  # it took the place of the engine whose sha256 the user was asked about
+        "model/launcher.lock",  # … of the lock that had been checked
+        "model/lock.json",
+        "model/manifest.json",
+        "model/sbom.cdx.json",
+        "model/Launcher.Lock",
+        "model/licenses",
+        "model/M-00001-of-00002.gguf",
+    ],
+)
+def test_no_file_of_a_bundle_takes_the_place_of_another(tmp_path: Path, name: str):
+    with pytest.raises(UsageError, match="two that would lie in one place"):
+        read_bundle(write(tmp_path / "b", FILES | {name: b"another"}))

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from launcher.engine.find import EngineSource, find_engine, read_engines
+from launcher.engine.find import SERVER, EngineSource, find_engine, read_engines
 from launcher.engine.sources.fit import HostFacts, NvidiaCard
-from launcher.engine.sources.install import install_engine
+from launcher.engine.sources.install import _gather, install_engine
 from launcher.engine.sources.release import ReleaseSource
 from launcher.engine.sources.releases import LOOK_UP, OFFICIAL, Server, server_of
 from launcher.errors import (
@@ -277,3 +277,18 @@ def test_the_record_holds_who_built_it_and_what_it_came_from(releases: Releases,
     assert record["origin"]["kind"] == "release"
     assert record["origin"]["made_by"] == "whoever runs 127.0.0.1"
     assert len(record["origin"]["sha256"]) == 64
+
+
+def test_a_link_that_would_lead_elsewhere_from_the_engines_folder_is_left(tmp_path: Path) -> None:
+    # a library from another folder of the archive is brought beside the program; such a link stays
+    below = tmp_path / "unpacked/a/b/c/d"
+    engine = tmp_path / "unpacked/bin"
+    for folder in (below, engine):
+        folder.mkdir(parents=True)
+    (engine / SERVER).touch()
+    (below / "libreal.so.1").touch()
+    (below / "libnear.so").symlink_to("libreal.so.1")
+    (below / "libfar.so").symlink_to("../../../../bin/llama-server")
+    assert _gather(tmp_path / "unpacked") == engine
+    assert sorted(path.name for path in engine.iterdir()) == ["libnear.so", "libreal.so.1", SERVER]
+    assert (engine / "libnear.so").resolve() == engine / "libreal.so.1"
