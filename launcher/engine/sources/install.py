@@ -10,7 +10,6 @@ engines_dir/
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
 import time
@@ -128,7 +127,7 @@ def _gather(unpacked: Path) -> Path:
     folder = servers[0].parent
     for path in sorted((*unpacked.rglob("*.so*"), *unpacked.rglob("*LICENSE*"))):
         taken = _LIBRARY.fullmatch(path.name) or (path.is_file() and "LICENSE" in path.name)
-        if path.is_symlink() and "/" in os.readlink(path):
+        if path.is_symlink() and len(path.readlink().parts) > 1:
             continue  # from another folder it would lead elsewhere, out of the engine's own too
         if path.parent != folder and taken and not (folder / path.name).exists():
             path.rename(folder / path.name)
