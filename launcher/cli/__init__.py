@@ -25,6 +25,7 @@ up.py             up
 run.py            run
 serve.py          serve
 connect.py        connect
+cost.py           cost
 keys.py           keys add, keys ls, keys rm
 running/          the commands about what is up
 doctor.py         doctor

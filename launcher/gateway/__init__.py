@@ -20,6 +20,9 @@ config.py       the settings in config.toml and variables
 fallback.py     an answer from an API elsewhere, where the owner allows it
 fallback_config.py  PURE: its settings, prices, and what a request may cost
 fallback_words.py   PURE: requests in its words, answers in ours
+api_offers.py   PURE: official APIs of models in the profiles
+cost.py         PURE: an answer here against the API's
+watts.py        what this machine may draw
 spending.py     what it has cost, by month
 guard.py        PURE: key, Host, Origin and path of a request
 keys.py         who may ask, hashed
