@@ -91,7 +91,8 @@ def bench(here: Here, request: BenchRequest) -> Benched:
     serving = Serving(host="127.0.0.1", port=0, model_id=chosen.model_id, model_path=str(paths[0]))
     line = compile_argv(planned, chosen, serving)
     argv = (*bench_argv(line[1:], str(program)), *_tests(request))
-    here.on_progress(remark("bench", f"llama-bench measures {chosen.model_id}: {len(request.depths)} depths"))
+    depths = " and ".join(map(str, request.depths))
+    here.on_progress(remark("bench", f"llama-bench measures {chosen.model_id} after {depths} tokens"))
     measured = _run(argv, here.env)
     known = planned.capabilities
     benched = Benched(
