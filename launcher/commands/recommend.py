@@ -118,16 +118,25 @@ def _standing(profile: ModelProfile, purpose: Purpose) -> tuple[tuple[int, float
 
 def best_quant(here: Here, profile: ModelProfile, machine: Machine) -> Glance | None:
     """Return the best quant that fits and is comfortable, else the quickest that fits."""
-    quickest: Glance | None = None
-    for quant in _worth_a_look(profile, machine):
+    quants = _worth_a_look(profile, machine)
+    if not quants:
+        return None
+    # more bytes take more room and time: where the smallest will not do, no other will
+    smallest = min(quants, key=lambda quant: quant.size_bytes or 0)
+    least = glance_at(here, profile, smallest, machine)
+    if least is None or not _is_comfortable(profile, least):
+        return least
+    for quant in quants:
+        if quant is smallest:
+            break
         found = glance_at(here, profile, quant, machine)
-        if found is None:
-            continue
-        if found.forecast.decode.mid >= COMFORTABLE_TPS or set(profile.purposes) <= set(READERS):
+        if found is not None and _is_comfortable(profile, found):
             return found
-        if quickest is None or found.forecast.decode.mid > quickest.forecast.decode.mid:
-            quickest = found
-    return quickest
+    return least
+
+
+def _is_comfortable(profile: ModelProfile, found: Glance) -> bool:
+    return set(profile.purposes) <= set(READERS) or found.forecast.decode.mid >= COMFORTABLE_TPS
 
 
 def _worth_a_look(profile: ModelProfile, machine: Machine) -> Sequence[ProfileQuant]:

@@ -122,3 +122,26 @@ def test_common_options_come_first_and_none_is_lost(tmp_path, command):
         spelling for param in COMMANDS[command].params for spelling in param.opts if spelling[:2] == "--"
     }
     assert all(spelling in shown for spelling in spelled)
+
+
+def test_bare_launcher_on_a_terminal_recommends_and_in_a_pipe_helps(tmp_path):
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    home = {f"XDG_{kind}_HOME": str(tmp_path / kind) for kind in ("CONFIG", "DATA", "STATE", "CACHE")}
+    env = {**os.environ, **home, "TERM": "dumb", "COLUMNS": "80", "HF_HOME": str(tmp_path / "hf")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "launcher"], stdin=theirs, stdout=theirs, stderr=theirs, env=env
+    )
+    os.close(theirs)
+    seen = b""
+    try:
+        while chunk := os.read(ours, 65536):
+            seen += chunk
+    except OSError:  # Linux: the other side is closed
+        pass
+    finally:
+        os.close(ours)
+    assert process.wait(60) == 0
+    assert b"launcher recommend" in seen
+    assert b"for chat on this machine" in seen or b"fits this machine" in seen
+    assert type_(tmp_path).stdout.startswith("Usage: launcher")
