@@ -145,8 +145,11 @@ def read_engines(engines_dir: Path) -> tuple[Engine, ...]:
 
 
 def read_engine(folder: Path) -> Engine | None:
-    """Return the engine built into `folder`, None if there is no whole one."""
+    """Return the engine built into `folder`, None if there is no whole one, or a stranger's."""
     try:
+        # where others may write, anybody could put a program that calls itself the newest
+        if folder.lstat().st_uid not in {os.geteuid(), 0, folder.parent.stat().st_uid}:
+            return None
         record = parse_record(read_small_text(folder / RECORD))
     except (OSError, UnicodeDecodeError):
         return None

@@ -16,7 +16,7 @@ from launcher.deployment.records import make_private
 from launcher.errors import NotFound, UsageError
 from launcher.system.atomic_files import write_atomically
 from launcher.system.json_object import JsonObject, Malformed, parse_json
-from launcher.system.owned_files import read_file
+from launcher.system.owned_files import check_unchangeable, read_file
 from launcher.system.settings import Settings
 
 _MOST_BYTES = 1 << 20
@@ -40,6 +40,7 @@ def read_key_list(path: Path) -> tuple[Key, ...]:
     """Return the keys; none if there is no file. Raises UsageError."""
     try:
         text, _ = read_file(path, _MOST_BYTES)
+        check_unchangeable(path)  # who can write it lets in whom he likes
     except FileNotFoundError:
         return ()
     except OSError as error:

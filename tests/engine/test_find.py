@@ -185,3 +185,16 @@ def test_an_engine_that_hangs_is_ended_with_its_children(
     os.set_blocking(reading, True)
     assert os.read(reading, 1) == b""  # returns once nobody can write any more
     os.close(reading)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to somebody else")
+def test_an_engine_that_a_stranger_has_put_there_is_none(tmp_path: Path) -> None:
+    ours = built(tmp_path / "e", RECORDED)
+    planted = built(
+        tmp_path / "e", dataclasses.replace(RECORDED, key="planted", built_at=RECORDED.built_at + 1)
+    )
+    assert len(read_engines(tmp_path / "e")) == 2
+    os.chown(planted.parent, 65534, 65534)
+    assert [engine.folder for engine in read_engines(tmp_path / "e")] == [ours.parent]
+    os.chown(tmp_path / "e", 65534, 65534)  # whoever owns the place may put engines there
+    assert len(read_engines(tmp_path / "e")) == 2

@@ -57,3 +57,12 @@ def test_a_damaged_file_opens_nothing_and_is_named(path: Path, content: bytes) -
     path.chmod(0o600)
     with pytest.raises(UsageError, match=r"keys\.json"):
         read_key_list(path)
+
+
+def test_a_file_that_every_user_can_change_lets_nobody_in(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text('{"schema": 1, "keys": []}')
+    assert read_key_list(path) == ()
+    path.chmod(0o666)
+    with pytest.raises(UsageError, match="every user can change it"):
+        read_key_list(path)
