@@ -214,14 +214,13 @@ class App:
         if allowed is not None:
             await self._forbid(client)
             return
-        exchanges = tuple(self.proxy.exchanges.values())
-        await client.reply(json_reply(status_json(self.keeper, exchanges, self.counters)))
+        await client.reply(json_reply(status_json(self.keeper, self.proxy, self.counters)))
 
     async def _metrics(self, client: Client, allowed: frozenset[str] | None) -> None:
         if allowed is not None:
             await self._forbid(client)
             return
-        text = metrics_text(self.keeper, self.counters, len(self.proxy.exchanges))
+        text = metrics_text(self.keeper, self.proxy, self.counters)
         await client.reply(Reply(status=200, body=text.encode(), content_type=b"text/plain; version=0.0.4"))
 
     async def _dashboard(self, client: Client, _allowed: frozenset[str] | None) -> None:

@@ -45,6 +45,7 @@ class Exchange:
     first_byte_s: float | None = None
     waited_s: float = 0.0
     status: int | None = None
+    answered_by: str | None = None  # the host of an API elsewhere
     has_head: bool = False  # the engine has begun to answer: nothing is asked again
     n_bytes: int = 0
     n_events: int = 0  # of a stream: about as many as tokens

@@ -99,7 +99,7 @@ class Fallback:
         self, client: Client, exchange: Exchange, answer: httpx2.Response, usage: list[tuple[int, int, int]]
     ) -> None:
         config, name = self._config(exchange), exchange.model or ""
-        host = "" if config is None else config.host
+        host = exchange.answered_by = "" if config is None else config.host
         is_stream = answer.headers.get("content-type", "").startswith("text/event-stream")
         content_type = b"text/event-stream" if is_stream else b"application/json"
         translator = exchange.translator

@@ -10,12 +10,13 @@ from collections.abc import Iterable
 
 from launcher.gateway.admission.state import Phase
 from launcher.gateway.keeper import Keeper
+from launcher.gateway.proxy import Proxy
 from launcher.gateway.status import BUCKETS_S, Counters, Histogram
 
 Samples = Iterable[tuple[str, float]]
 
 
-def metrics_text(keeper: Keeper, counters: Counters, n_under_way: int) -> str:
+def metrics_text(keeper: Keeper, proxy: Proxy, counters: Counters) -> str:
     state = keeper.state
     lines: list[str] = []
 
@@ -33,7 +34,7 @@ def metrics_text(keeper: Keeper, counters: Counters, n_under_way: int) -> str:
     metric("tokens_predicted_total", "counter", "Tokens of answers.", of_models("answer_tokens"))
     metric("loads_total", "counter", "Models loaded since the start.", [("", keeper.n_loads)])
     metric("requests_waiting", "gauge", "Requests that wait for a model.", [("", len(state.waiting))])
-    metric("requests_processing", "gauge", "Requests under way.", [("", n_under_way)])
+    metric("requests_processing", "gauge", "Requests under way.", [("", len(proxy.exchanges))])
     metric("wait_seconds_total", "counter", "Seconds that requests waited.", [("", counters.waited_s)])
     models = state.models.items()
     loaded = [(_labels(model=name), float(each.phase is Phase.READY)) for name, each in models]
@@ -43,6 +44,10 @@ def metrics_text(keeper: Keeper, counters: Counters, n_under_way: int) -> str:
     metric("memory_capacity_bytes", "gauge", "What models may hold.", _by_place(state.capacity.items()))
     metric("memory_held_bytes", "gauge", "What models hold.", _by_place(state.held().items()))
     metric("memory_free_bytes", "gauge", "Free as last seen.", _by_place(keeper.free.items()))
+    spending = None if proxy.fallback is None else proxy.fallback.spending
+    spent = [(_labels(model=each.key), spending.spent(each.key)) for each in keeper.catalogue
+             if spending is not None and each.config.fallback is not None]  # fmt: skip
+    metric("fallback_dollars", "gauge", "What APIs elsewhere have cost this month.", spent)
     usage = counters.by_key.items()
     metric("key_requests_total", "counter", "By key.", [(_labels(key=n), u.requests) for n, u in usage])
     tokens = [(_labels(key=n), u.prompt_tokens + u.answer_tokens) for n, u in usage]

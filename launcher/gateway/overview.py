@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import asdict
 
 from launcher.gateway.admission.state import HOLDING, Model, Phase
 from launcher.gateway.exchange import Exchange
 from launcher.gateway.keeper import Keeper
+from launcher.gateway.proxy import Proxy
 from launcher.gateway.status import Counters, tokens_per_s
 from launcher.gateway.ticket import Change
 
 _HINT = " (hint: "
 
 
-def status_json(keeper: Keeper, exchanges: Iterable[Exchange], counters: Counters) -> dict[str, object]:
+def status_json(keeper: Keeper, proxy: Proxy, counters: Counters) -> dict[str, object]:
     """Return what the page and `ps --watch` show; no prompt, no key."""
     now = time.monotonic()
     return {
         "schema": 1,
         "at": time.time(),
-        "models": [_model(keeper, name, model, now) for name, model in keeper.state.models.items()],
+        "models": [
+            {**_model(keeper, name, model, now), "fallback": _fallback(keeper, proxy, name)}
+            for name, model in keeper.state.models.items()
+        ],
         "memory": _memory(keeper),
         "waiting": len(keeper.state.waiting),
         "loads": keeper.n_loads,
-        "requests": [_request(keeper, exchange, now) for exchange in exchanges],
+        "requests": [_request(keeper, exchange, now) for exchange in tuple(proxy.exchanges.values())],
         "answered": [asdict(each) for each in reversed(counters.answered)],
         "changes": [_change(change) for change in reversed(keeper.changes)],
         "usage": {
@@ -66,6 +69,15 @@ def _model(keeper: Keeper, name: str, model: Model, now: float) -> dict[str, obj
         "problem": None if failure is None else _problem(failure.sentence),
         "retry_s": None if failure is None else max(0.0, failure.until - now),
     }
+
+
+def _fallback(keeper: Keeper, proxy: Proxy, name: str) -> dict[str, object] | None:
+    servable = keeper.catalogue.get(name)
+    config = None if servable is None else servable.config.fallback
+    if config is None or proxy.fallback is None:
+        return None
+    spent = proxy.fallback.spending.spent(name)
+    return {"host": config.host, "when": config.when, "spent": spent, "monthly_budget": config.monthly_budget}
 
 
 def _problem(sentence: str) -> dict[str, str | None]:

@@ -33,7 +33,7 @@ _NOT_PASSED_BACK = _NOT_PASSED_ON - {b"content-length"} | {b"server", b"date", b
 
 class Proxy:
     def __init__(self, keeper: Keeper, engines: Engines, fallback: Fallback | None = None) -> None:
-        self._fallback = fallback
+        self.fallback = fallback
         self._keeper = keeper
         self._engines = engines
         self.exchanges: dict[int, Exchange] = {}
@@ -83,7 +83,7 @@ class Proxy:
         if wanted.mode is not None:
             body.put_in_front(mode_fields(wanted.mode))
         may_comment = fields.get("stream") is True and exchange.dialect is not Dialect.OLLAMA
-        elsewhere = self._fallback
+        elsewhere = self.fallback
         if elsewhere is not None and elsewhere.goes_first(exchange):
             await elsewhere.answer(client, exchange, await body.read_whole())
             return

@@ -34,6 +34,7 @@ class Answered:
     at: float  # seconds since 1970
     model: str | None
     path: str
+    answered_by: str | None  # the host of an API elsewhere
     status: int | None  # None: its client left before an answer began
     seconds: float
     waited_s: float
@@ -99,6 +100,7 @@ def _answered(exchange: Exchange) -> Answered:
         at=time.time(),
         model=exchange.model,
         path=exchange.target.decode("latin-1").partition("?")[0],
+        answered_by=exchange.answered_by,
         status=exchange.status,
         seconds=seconds,
         waited_s=exchange.waited_s,

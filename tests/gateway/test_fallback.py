@@ -110,6 +110,12 @@ def test_a_model_that_cannot_be_loaded_is_answered_from_afar(tmp_path: Path, ups
         assert raw.headers["x-launcher-answered-by"] == "127.0.0.1"
         assert raw.parse().choices[0].message.content == "From afar"
         assert raw.parse().model == "a"
+        until(lambda: len(gateway.app.counters.answered) == 2)
+        status = json.loads(fetch(f"{gateway.url}/gateway/status")[1])
+        assert status["answered"][0]["answered_by"] == "127.0.0.1"
+        shown = next(each for each in status["models"] if each["name"] == "a")["fallback"]
+        assert shown["spent"] == pytest.approx(2 * (1000 * 0.60 + 2000 * 3.00) / 1e6)
+        assert 'launcher_fallback_dollars{model="a"} 0.0132' in fetch(f"{gateway.url}/metrics")[1].decode()
     assert upstream.keys == [f"Bearer {KEY}"] * 2
     assert upstream.asked[0]["model"] == "kimi-k2.5"
 
@@ -150,8 +156,8 @@ def test_the_budget_stops_it_and_is_remembered(tmp_path: Path, upstream: Upstrea
     budget = {"monthly_budget": 0.1}
     with gateway_with(tmp_path, upstream, BROKEN, **budget) as gateway:
         assert chat(gateway, "a") == "From afar"
-        until(lambda: gateway.app.proxy._fallback.spending.spent("a") > 0)  # type: ignore[union-attr]
-        assert gateway.app.proxy._fallback.spending.spent("a") == pytest.approx(cost)  # type: ignore[union-attr]
+        until(lambda: gateway.app.proxy.fallback.spending.spent("a") > 0)  # type: ignore[union-attr]
+        assert gateway.app.proxy.fallback.spending.spent("a") == pytest.approx(cost)  # type: ignore[union-attr]
         chat(gateway, "a")
     refused = pytest.raises(openai.APIStatusError, match="does not pay for this request")
     with gateway_with(tmp_path, upstream, BROKEN, **budget) as gateway, refused:
@@ -166,7 +172,7 @@ def test_an_error_elsewhere_is_said_without_the_key(tmp_path: Path, upstream: Up
     with gateway_with(tmp_path, upstream, BROKEN) as gateway:
         with pytest.raises(openai.APIStatusError, match="answers 401") as failed:
             chat(gateway, "a")
-        assert gateway.app.proxy._fallback.spending.spent("a") == 0  # type: ignore[union-attr]
+        assert gateway.app.proxy.fallback.spending.spent("a") == 0  # type: ignore[union-attr]
     assert KEY not in str(failed.value)
 
 
