@@ -74,6 +74,8 @@ def engine_or_build(
         prebuilt = () if named else find_prebuilt(here, None, look)
         if named or not here.confirm(_question(prebuilt)):
             raise
+    if not prebuilt:
+        here.on_progress(remark("build", "llama.cpp is compiled for this machine, once: 7 minutes on 2 cores"))
     with meanwhile():
         if not prebuilt:
             return build(here, look=look)

@@ -98,6 +98,16 @@ def test_a_first_up_installs_what_is_built_already_and_builds_nothing(
     assert "launcher engine build" in said[-1]
 
 
+def test_a_build_is_announced_with_its_time(
+    here: Here, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "find_prebuilt", lambda *_: ())
+    built = object()
+    monkeypatch.setattr(engines, "build", lambda *_, **__: built)
+    assert engines.engine_or_build(here, None, nullcontext) is built
+    assert said == ["llama.cpp is compiled for this machine, once: 7 minutes on 2 cores"]
+
+
 def test_who_says_no_gets_none(here: Here) -> None:
     refusing = dataclasses.replace(here, confirm=lambda _: False)
     with pytest.raises(NotFound, match="no engine"):
