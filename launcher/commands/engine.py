@@ -75,7 +75,9 @@ def engine_or_build(
         if named or not here.confirm(_question(prebuilt)):
             raise
     if not prebuilt:
-        here.on_progress(remark("build", "llama.cpp is compiled for this machine, once: 7 minutes on 2 cores"))
+        here.on_progress(
+            remark("build", "llama.cpp is compiled for this machine, once: 7 minutes on 2 cores")
+        )
     with meanwhile():
         if not prebuilt:
             return build(here, look=look)
