@@ -23,6 +23,7 @@ from launcher.gateway.fallback_words import (
     answer_in_our_words,
     asked_tokens,
     event,
+    most_prompt_tokens,
     translated,
     usage_of,
 )
@@ -68,7 +69,9 @@ class Fallback:
             return
         asked = _parsed(body)
         key = _key(config)
-        allowance = self.spending.reserve(name, config, len(body), asked_tokens(asked))
+        allowance = self.spending.reserve(
+            name, config, most_prompt_tokens(asked, len(body)), asked_tokens(asked)
+        )
         if allowance is None:
             budget = f"{config.monthly_budget:.2f} dollars a month"
             sentence = f"what is left of {budget} for {name} at {config.host} does not pay for this request"

@@ -112,12 +112,12 @@ class Allowance:
     answer_tokens: int
 
 
-def allow(prices: Prices, left: float, n_bytes: int, asked_tokens: int) -> Allowance | None:
+def allow(prices: Prices, left: float, prompt_tokens: int, asked_tokens: int) -> Allowance | None:
     """Return what may be spent of what is left of the budget, None if it is too little.
 
-    A prompt has no more tokens than its request has bytes; so the budget holds whatever is counted later.
+    `prompt_tokens` are the most that the prompt may have; so the budget holds whatever is counted later.
     """
-    prompt = n_bytes * max(prices.prompt, prices.cached) / _MILLION
+    prompt = prompt_tokens * max(prices.prompt, prices.cached) / _MILLION
     if prompt > left or left <= 0:
         return None
     rest = left - prompt

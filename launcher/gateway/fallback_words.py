@@ -10,6 +10,9 @@ from launcher.gateway.fallback_config import Style
 
 DEFAULT_TOKENS = 32_768  # of an answer, where the client sets no limit
 
+_MOST_TOKENS = 1 << 24  # more than any context
+_PICTURE_TOKENS = 16_384  # Qwen2-VL's and Kimi's largest pictures; a clip may have more
+
 # OpenAI's own; llama-server's others mean nothing elsewhere, and some APIs refuse them
 _PASSED_ON = frozenset({
     "messages", "tools", "tool_choice", "parallel_tool_calls", "response_format", "temperature", "top_p",
@@ -27,8 +30,22 @@ def asked_tokens(body: Mapping[str, Any]) -> int:
     for name in ("max_completion_tokens", "max_tokens", "n_predict"):
         value = body.get(name)
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
+            return min(value, _MOST_TOKENS)
     return DEFAULT_TOKENS
+
+
+def most_prompt_tokens(body: Mapping[str, Any], n_bytes: int) -> int:
+    """Return how many tokens a request of so many bytes may have at most."""
+    # text has no more tokens than bytes; an address of a few bytes may be a picture of thousands of tokens
+    messages = body.get("messages")
+    contents = (
+        [each.get("content") for each in messages if isinstance(each, dict)]
+        if isinstance(messages, list)
+        else []
+    )
+    parts = [part for content in contents if isinstance(content, list) for part in content]
+    pictures = sum(not (isinstance(part, dict) and part.get("type") == "text") for part in parts)
+    return n_bytes + pictures * _PICTURE_TOKENS
 
 
 def translated(body: Mapping[str, Any], *, model: str, style: Style, answer_tokens: int) -> dict[str, Any]:
@@ -87,7 +104,7 @@ def usage_of(document: Mapping[str, Any]) -> tuple[int, int, int] | None:
     details = usage.get("prompt_tokens_details")
     cached = usage.get("cached_tokens", details.get("cached_tokens") if isinstance(details, Mapping) else 0)
     figures = (usage.get("prompt_tokens"), usage.get("completion_tokens"), cached or 0)
-    if all(isinstance(each, int) and not isinstance(each, bool) and each >= 0 for each in figures):
+    if all(isinstance(each, int) and not isinstance(each, bool) and 0 <= each < 1 << 40 for each in figures):
         return figures  # type: ignore[return-value]
     return None
 

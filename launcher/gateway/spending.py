@@ -29,10 +29,12 @@ class Spending:
         """Return the dollars of this month."""
         return self._months.get(_month(), {}).get(model, 0.0)
 
-    def reserve(self, model: str, config: FallbackConfig, n_bytes: int, tokens: int) -> Allowance | None:
+    def reserve(
+        self, model: str, config: FallbackConfig, prompt_tokens: int, tokens: int
+    ) -> Allowance | None:
         """Set aside what a request may cost at most; None if the budget does not hold it."""
         left = config.monthly_budget - self.spent(model) - self._reserved.get(model, 0.0)
-        allowance = allow(config.prices, left, n_bytes, tokens)
+        allowance = allow(config.prices, left, prompt_tokens, tokens)
         if allowance is not None:
             self._reserved[model] = self._reserved.get(model, 0.0) + allowance.dollars
         return allowance

@@ -19,7 +19,13 @@ from hypothesis import strategies as st
 from launcher.errors import UsageError
 from launcher.gateway.config import GatewayConfig, ModelConfig, read_gateway_config
 from launcher.gateway.fallback_config import FallbackConfig, Prices, Style, When, allow
-from launcher.gateway.fallback_words import answer_in_our_words, translated, usage_of
+from launcher.gateway.fallback_words import (
+    answer_in_our_words,
+    asked_tokens,
+    most_prompt_tokens,
+    translated,
+    usage_of,
+)
 from launcher.system.settings import Settings
 from tests.gateway.served import Gateway, Kind, serving, until
 from tests.gateway.test_serving import HI, SAID, chat, client_of, fetch
@@ -219,6 +225,21 @@ def test_no_answer_within_its_allowance_costs_more_than_is_left(
         cost = prices.of(int(n_bytes * share), allowance.answer_tokens)
         assert cost <= allowance.dollars * (1 + 1e-9) + 1e-9
         assert allowance.dollars <= left * (1 + 1e-9) + 1e-9
+
+
+def test_a_picture_counts_as_more_than_its_address() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "https://e.example/p.png"}}
+    content = [{"type": "text", "text": "what is it?"}, picture, picture, "odd"]
+    assert (
+        most_prompt_tokens({"messages": [{"content": content}, {"content": "x"}, 1]}, 100) == 100 + 3 * 16384
+    )
+    assert most_prompt_tokens({"messages": "x"}, 100) == 100
+
+
+def test_a_length_beyond_all_numbers_is_cut() -> None:
+    tokens = asked_tokens({"max_tokens": 10**400})
+    assert allow(Prices(prompt=1.0, answer=1.0, cached=1.0), 1.0, 10, tokens) is not None
+    assert usage_of({"usage": {"prompt_tokens": 10**400, "completion_tokens": 1}}) is None
 
 
 GOOD = """
