@@ -45,11 +45,19 @@ log = logging.getLogger("launcher.gateway")
 class Fallback:
     def __init__(self, keeper: Keeper, spending: Spending) -> None:
         self._keeper, self.spending = keeper, spending
-        # no redirect is followed: it would carry the key elsewhere
-        self._http = httpx2.AsyncClient(timeout=httpx2.Timeout(_SILENCE_S, connect=_CONNECT_S))
+        self._made: httpx2.AsyncClient | None = None
+
+    @property
+    def _http(self) -> httpx2.AsyncClient:
+        if self._made is None:  # with the first request: it reads the system's certificates
+            # no redirect is followed: it would carry the key elsewhere
+            timeout = httpx2.Timeout(_SILENCE_S, connect=_CONNECT_S)
+            self._made = httpx2.AsyncClient(timeout=timeout, follow_redirects=False)
+        return self._made
 
     async def close(self) -> None:
-        await self._http.aclose()
+        if self._made is not None:
+            await self._made.aclose()
 
     def goes_first(self, exchange: Exchange) -> bool:
         """Tell if the request goes elsewhere before it is tried here."""

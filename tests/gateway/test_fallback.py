@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ class Upstream:
 
     url: str = ""
     status: int = 200
+    hangs: threading.Event | None = None
     asked: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str | None] = field(default_factory=list)
     usage: dict[str, int] = field(default_factory=lambda: {"prompt_tokens": 1000, "completion_tokens": 2000})
@@ -58,6 +60,8 @@ def upstream(monkeypatch: pytest.MonkeyPatch) -> Iterator[Upstream]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             state.asked.append(body)
             state.keys.append(self.headers["Authorization"])
+            if state.hangs is not None:
+                state.hangs.wait(60)
             if state.status != 200:
                 self._send("application/json", json.dumps({"error": {"message": f"no, {KEY}"}}).encode())
             elif body.get("stream"):
@@ -77,8 +81,11 @@ def upstream(monkeypatch: pytest.MonkeyPatch) -> Iterator[Upstream]:
             self.send_response(state.status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+            if state.status == 307:
+                self.send_header("Location", "/v1/elsewhere")
+            with contextlib.suppress(OSError):  # the gateway has left
+                self.end_headers()
+                self.wfile.write(data)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     state.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
@@ -180,6 +187,36 @@ def test_an_error_elsewhere_is_said_without_the_key(tmp_path: Path, upstream: Up
             chat(gateway, "a")
         assert gateway.app.proxy.fallback.spending.spent("a") == 0  # type: ignore[union-attr]
     assert KEY not in str(failed.value)
+
+
+def test_who_leaves_is_booked_at_what_it_may_have_cost(tmp_path: Path, upstream: Upstream) -> None:
+    upstream.hangs = threading.Event()
+    with gateway_with(tmp_path, upstream, BROKEN) as gateway:
+        with client_of(gateway, timeout=2.0) as client, pytest.raises(openai.APITimeoutError):
+            client.chat.completions.create(model="a", messages=HI, max_tokens=1000)  # type: ignore[call-overload]
+        spending = gateway.app.proxy.fallback.spending  # type: ignore[union-attr]
+        until(lambda: spending.spent("a") > 0)
+        upstream.hangs.set()
+        assert spending.spent("a") >= 1000 * 3.00 / 1e6
+
+
+def test_a_redirect_is_not_followed(tmp_path: Path, upstream: Upstream) -> None:
+    upstream.status = 307
+    with gateway_with(tmp_path, upstream, BROKEN) as gateway:
+        with pytest.raises(openai.APIStatusError, match="answers 307"):
+            chat(gateway, "a")
+    assert len(upstream.asked) == 1
+
+
+def test_a_key_for_other_models_does_not_reach_it(tmp_path: Path, upstream: Upstream) -> None:
+    key = {"name": "b", "sha256": hashlib.sha256(b"sk-b").hexdigest(), "made_at": 1.0, "models": ["b"]}
+    (tmp_path / "keys.json").write_text(json.dumps({"schema": 1, "keys": [key]}))
+    (tmp_path / "keys.json").chmod(0o600)
+    with gateway_with(tmp_path, upstream, BROKEN, when=When.ALWAYS) as gateway:
+        body = json.dumps({"model": "a", "messages": HI}).encode()
+        url = f"{gateway.url}/v1/chat/completions"
+        assert fetch(url, {"Authorization": "Bearer sk-b"}, body)[0] == 403
+    assert upstream.asked == []
 
 
 def test_no_key_is_said(tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:

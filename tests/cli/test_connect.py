@@ -1,0 +1,95 @@
+"""`launcher connect`, `cost` and `ps --watch`, as they are typed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.served import Gateway, Kind, serving
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[Gateway]:
+    with serving(tmp_path, {"a": Kind(), "b": Kind()}) as served:
+        yield served
+
+
+def typed(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "HOME": str(home), "LAUNCHER_HOME": str(home / "launcher")}
+    return subprocess.run(
+        [sys.executable, "-m", "launcher", *words],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_settings_are_printed_then_written_then_tried(tmp_path: Path, gateway: Gateway) -> None:
+    words = ("connect", "claude-code", "--url", gateway.url, "--model", "b")
+    shown = typed(tmp_path, *words)
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["env"]["ANTHROPIC_MODEL"] == "b"
+    file = tmp_path / ".claude" / "settings.json"
+    assert not file.exists()
+    file.parent.mkdir()
+    file.write_text('{"theme": "dark" /* mine */}')
+    written = typed(tmp_path, *words, "-y")
+    assert written.returncode == 0, written.stderr
+    assert '"theme": "dark" /* mine */' in file.read_text()
+    assert [backup.read_text() for backup in file.parent.glob("*.bak")] == ['{"theme": "dark" /* mine */}']
+    tried = typed(tmp_path, "connect", "opencode", "--url", f"{gateway.url}/v1", "--test", "--json")
+    assert tried.returncode == 0, tried.stderr
+    assert json.loads(tried.stdout)["answer"].startswith("Hello there")
+
+
+def test_what_cannot_be_connected_is_said(tmp_path: Path) -> None:
+    nobody = typed(tmp_path, "connect", "zed", "--url", "http://127.0.0.1:9")
+    assert nobody.returncode == 6
+    assert "no gateway answers at http://127.0.0.1:9" in nobody.stderr
+    nowhere = typed(tmp_path, "connect", "librechat", "--url", "http://127.0.0.1:9", "--model", "a", "-y")
+    assert nowhere.returncode == 2
+    assert "has no fixed place" in nowhere.stderr
+
+
+def test_a_cost_names_the_source_of_each_number(tmp_path: Path) -> None:
+    words = ("cost", "kimi-k2.5", "--machine", "8xh200-141g", "--offline", "--json")
+    done = typed(tmp_path, *words, "--watts", "5000", "--hardware", "300000")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    for name in ("prefill", "decode", "watts", "kwh_price", "hardware", "years", "prices"):
+        assert document["inputs"][name]["source"], name
+    assert document["inputs"]["prices"]["answer"] == 3.0
+    assert "forecast" in document["inputs"]["decode"]["source"]
+    assert document["costs"]["api"] > 0
+    unknown = typed(tmp_path, "cost", "smollm2-135m", "--machine", "laptop-16g", "--offline")
+    assert unknown.returncode == 4
+    assert "no API is known that answers as smollm2-135m" in unknown.stderr
+
+
+def test_ps_goes_on_until_it_is_interrupted(tmp_path: Path) -> None:
+    env = {**os.environ, "LAUNCHER_HOME": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "launcher", "ps", "--watch", "--json"],
+        env=env,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    seen = 0
+    for line in process.stdout:
+        seen += line.startswith("{")
+        if seen == 2:
+            break
+    process.send_signal(signal.SIGINT)
+    process.stdout.read()
+    process.stdout.close()
+    assert process.wait(60) == 0
