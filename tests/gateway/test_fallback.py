@@ -202,9 +202,9 @@ def test_who_leaves_is_booked_at_what_it_may_have_cost(tmp_path: Path, upstream:
 
 def test_a_redirect_is_not_followed(tmp_path: Path, upstream: Upstream) -> None:
     upstream.status = 307
-    with gateway_with(tmp_path, upstream, BROKEN) as gateway:
-        with pytest.raises(openai.APIStatusError, match="answers 307"):
-            chat(gateway, "a")
+    refused = pytest.raises(openai.APIStatusError, match="answers 307")
+    with gateway_with(tmp_path, upstream, BROKEN) as gateway, refused:
+        chat(gateway, "a")
     assert len(upstream.asked) == 1
 
 
