@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import time
@@ -12,9 +11,11 @@ from pathlib import Path
 import httpx2
 
 from launcher.errors import NotFound, TryAgain, UsageError
+from launcher.gateway.ask_status import read_answer
 from launcher.gateway.connect.clients import Client, Endpoint, Served
 from launcher.gateway.connect.edit import CannotEdit, edited
 from launcher.system.atomic_files import write_atomically
+from launcher.system.json_object import parse_json
 from launcher.system.small_files import read_small_text
 
 _MOST_BYTES = 4 << 20
@@ -87,29 +88,42 @@ def _keep(file: Path, text: str) -> Path:
 
 def find_endpoint(url: str, key: str | None, model: str | None) -> Endpoint:
     """Ask the gateway what it serves. Raises TryAgain if it does not answer, NotFound for the model."""
-    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     try:
-        answer = httpx2.get(f"{url}/v1/models", headers=headers, timeout=_ANSWER_S)
-        document = json.loads(answer.content[:_MOST_BYTES])
+        status, body = read_answer(f"{url}/v1/models", key, limit_s=_ANSWER_S)
+        listed = _listed(body) if status == httpx2.codes.OK else []
     except (httpx2.HTTPError, ValueError) as error:
         if model is not None:
             return Endpoint(url=url, key=key, models=(Served(name=model),))
         raise TryAgain(
             f"no gateway answers at {url}", hint="launcher serve, or name the model with --model"
         ) from error
-    if answer.status_code != httpx2.codes.OK:
+    if status != httpx2.codes.OK:
         raise UsageError(
-            f"the gateway at {url} answers {answer.status_code}",
+            f"the gateway at {url} answers {status}",
             hint="launcher keys add NAME, then --key KEY",
         )
-    models = [_served(each) for each in document.get("data", []) if isinstance(each, dict)]
-    loaded = {each.get("id") for each in document["data"] if each.get("status", {}).get("value") == "loaded"}
+    models = [_served(each) for each in listed]
+    loaded = {each["id"] for each in listed if _is_loaded(each)}
     models.sort(key=lambda each: (each.name != model, each.name not in loaded))
     if not models:
         raise NotFound(f"the gateway at {url} serves no model", hint="launcher pull REF")
     if model is not None and models[0].name != model:
         models.insert(0, Served(name=model))  # an alias, or a mode
     return Endpoint(url=url, key=key, models=tuple(models))
+
+
+def _listed(body: bytes) -> list[dict[str, object]]:
+    """Return the models of the list. Raises ValueError."""
+    document = parse_json(body)  # whoever listens there has written it
+    data = document.get("data") if isinstance(document, dict) else None
+    if not isinstance(data, list):
+        raise ValueError("its answer is no list of models")  # noqa: TRY004  as for one that is no JSON
+    return [each for each in data if isinstance(each, dict) and isinstance(each.get("id"), str)]
+
+
+def _is_loaded(each: dict[str, object]) -> bool:
+    status = each.get("status")
+    return isinstance(status, dict) and status.get("value") == "loaded"
 
 
 def _served(each: dict[str, object]) -> Served:

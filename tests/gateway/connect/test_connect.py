@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
 import json
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from launcher.errors import EngineFailed, LauncherError, UsageError
+from launcher.errors import EngineFailed, LauncherError, NotFound, TryAgain, UsageError
+from launcher.gateway.ask_status import ask_gateway
 from launcher.gateway.connect.ask import ask
 from launcher.gateway.connect.clients import CLIENTS
 from launcher.gateway.connect.write import find_endpoint, settings_file, write_settings
@@ -80,3 +84,62 @@ def test_where_settings_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert settings_file(CLIENTS["codex"], None) == tmp_path / "launcher.config.toml"
     with pytest.raises(UsageError, match="no fixed place"):
         settings_file(CLIENTS["librechat"], None)
+
+
+class Odd(http.server.BaseHTTPRequestHandler):
+    body = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(self.body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b"[]", TryAgain), (b'{"data": null}', TryAgain), (b"[" * 200_000, TryAgain), (b" " * (64 << 20), TryAgain),
+        (b"", TryAgain), (b'{"data": ["x", {"id": 5}, {}]}', NotFound),
+    ],
+    ids=["list", "null", "deep", "large", "nothing", "no models"],
+)  # fmt: skip
+def test_whoever_else_listens_there_is_no_gateway(
+    body: bytes, error: type[LauncherError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Odd, "body", body)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Odd) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        try:
+            with pytest.raises(error):
+                find_endpoint(url, None, None)
+            assert ask_gateway(url, None) is None
+            monkeypatch.setattr(Odd, "body", b'{"data": [{"id": "m", "status": "x"}]}')
+            assert find_endpoint(url, None, None).first == "m"
+        finally:
+            server.shutdown()
+
+
+def test_an_answer_that_trickles_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+
+    class Trickling(Odd):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while not ended.wait(0.05):
+                    self.wfile.write(b" ")
+
+    monkeypatch.setattr("launcher.gateway.ask_status._ANSWER_S", 0.5)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Trickling) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            assert ask_gateway(f"http://127.0.0.1:{server.server_port}", None) is None
+        finally:
+            ended.set()
+            server.shutdown()
