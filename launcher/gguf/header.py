@@ -181,7 +181,7 @@ def _not_gguf(start: bytes) -> BadGguf:
     what = "a safetensors file" if is_safetensors else _OTHER_FORMATS.get(start[:4])
     return BadGguf(
         f"it is {what or 'not a model file llama.cpp reads'}: "
-        f"it begins with {start[:4]!r} instead of b'GGUF'",
+        f"it begins with {repr(start[:4])[1:]} instead of 'GGUF'",
         hint="look for a .gguf file of this model, or fetch it again",
     )
 

@@ -178,6 +178,7 @@ def test_malformed_headers_are_refused_in_one_sentence(name: str) -> None:
         (bytes(64), "not a model file"),
         (random.Random(1).randbytes(64), "not a model file"),
         (b"GX", "not a model file"),
+        (b"# la", "it begins with '# la' instead of 'GGUF'"),
     ],
 )
 def test_other_files_are_told_apart(start: bytes, words: str) -> None:

@@ -35,6 +35,8 @@ def render_planned(planned: Planned) -> RenderableType:
         ]
     if planned.request.buy:
         parts += [Text(""), Text("what would do:"), bullets(_purchases(planned))]
+    elif choice.plan is None:
+        parts += [Text(""), Text("the smallest changes that would do: the same command with --buy")]
     if choice.rejected:
         rows = [
             (rejected.quant, format_bytes(rejected.size_bytes), rejected.reason)
