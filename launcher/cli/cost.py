@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -135,6 +136,11 @@ def _inputs(planned: Planned, config: GatewayConfig, prices: Prices, power: _Pow
     )
 
 
+def _answered(status: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    answered = (status or {}).get("answered")
+    return [each for each in answered if isinstance(each, dict)] if isinstance(answered, list) else []
+
+
 def _measured(planned: Planned, config: GatewayConfig) -> Figure | None:
     """Return the median speed of this model's last answers, where a gateway runs that gave some."""
     from launcher.deployment.address import local_url
@@ -146,8 +152,10 @@ def _measured(planned: Planned, config: GatewayConfig) -> Figure | None:
     key = deployment_name(planned.target.model_id)
     speeds = [
         float(each["tokens_per_s"])
-        for each in (status or {}).get("answered", ())
-        if each["model"] == key and each["tokens_per_s"]
+        for each in _answered(status)
+        if each.get("model") == key
+        and isinstance(each.get("tokens_per_s"), float)
+        and each["tokens_per_s"] > 0
     ]
     if not speeds:
         return None

@@ -18,8 +18,16 @@ _HOLDING = {"loading": "▒", "ready": "█", "stopping": "░", "leaving": "░
 
 def render_gateway(status: Mapping[str, Any], url: str) -> RenderableType:
     """Return the gateway's status as the page shows it, for a terminal."""
+    try:
+        return _rendered(status, url)
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
+        # another program listens there, or a gateway of another version
+        return Text(f"what answers at {url} is no gateway of this version", style="bold")
+
+
+def _rendered(status: Mapping[str, Any], url: str) -> RenderableType:
     shown: list[RenderableType] = [
-        Text(f"gateway {url}: {status['waiting']} waiting, {status['loads']} loads", style="bold")
+        Text(f"gateway {url}: {status['waiting']:d} waiting, {status['loads']:d} loads", style="bold")
     ]
     shown.extend(_memory(place, status["models"], key) for key, place in status["memory"].items())
     shown.append(_models(status["models"]))
@@ -34,7 +42,7 @@ def _memory(place: Mapping[str, Any], models: list[Mapping[str, Any]], key: str)
     for model in models:
         n_bytes = model["needs_bytes"].get(key, 0)
         if model["state"] in _HOLDING and n_bytes:
-            bar += _HOLDING[model["state"]] * max(1, round(n_bytes / capacity * _BAR))
+            bar += _HOLDING[model["state"]] * min(_BAR, max(1, round(n_bytes / capacity * _BAR)))
     held = format_bytes(place["held_bytes"])
     return Text(f"{one_line(place['name'], 24):24} {bar[:_BAR]:·<{_BAR}} {held} of {format_bytes(capacity)}")
 
@@ -52,7 +60,12 @@ def _models(models: list[Mapping[str, Any]]) -> Table:
         idle = "" if model["idle_s"] is None else f"{model['idle_s']:.0f} s"
         name = Text(one_line(model["model"], 60))
         table.add_row(
-            name, Text(state), format_bytes(holds) if holds else "", busy, idle, Text(one_line(words, 200))
+            name,
+            Text(one_line(state, 60)),
+            format_bytes(holds) if holds else "",
+            busy,
+            idle,
+            Text(one_line(words, 200)),
         )
     return table
 
@@ -66,7 +79,7 @@ def _requests(status: Mapping[str, Any]) -> Table:
         speed, first = each["tokens_per_s"], each["first_byte_s"]
         table.add_row(
             Text(one_line(f"{each['model'] or '-'} {each['path']}", 60)),
-            Text(state),
+            Text(one_line(state, 60)),
             "" if speed is None else f"{speed:.1f}",
             "" if first is None else f"{first:.1f} s",
             f"{each['seconds']:.1f} s",
