@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 
 from launcher.cli.show.tables import bar, facts, grid, line
 from launcher.gguf.anatomy import Anatomy
-from launcher.gguf.model import ModelFile
+from launcher.gguf.model import RECIPE_SOURCE, ModelFile
 from launcher.units import format_bytes, format_count
 
 
@@ -19,6 +19,8 @@ def render_model(model: ModelFile, anatomy: Anatomy) -> RenderableType:
     used = max(arch.n_expert_used, default=0)
     experts = f"{arch.n_expert}, {used} used, {anatomy.n_expert_shared or 0} shared" if arch.is_moe else None
     shards = f"{len(model.shards)} shards" if len(model.shards) > 1 else "1 file"
+    is_read = not model.source.startswith(RECIPE_SOURCE)
+    basis = "as its tensors are" if is_read else "as published: no file was read"
     head = facts(
         [
             ("model", model.model_id),
@@ -32,7 +34,7 @@ def render_model(model: ModelFile, anatomy: Anatomy) -> RenderableType:
             ("layers", f"{arch.n_block}"),
             ("experts", experts),
             ("context", f"{arch.n_ctx_train} tokens trained"),
-            ("quant", f"{anatomy.quant}, {anatomy.bits_per_weight:.2f} bits per weight, as its tensors are"),
+            ("quant", f"{anatomy.quant}, {anatomy.bits_per_weight:.2f} bits per weight, {basis}"),
             ("per token", f"{format_bytes(anatomy.bytes_per_token)} of weights read"),
         ]
     )
