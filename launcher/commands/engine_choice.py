@@ -152,9 +152,7 @@ def require(here: Here, name: str) -> Engine:
     engine = engine_named(here.settings.engines_dir, name)
     if engine is None:
         names = ", ".join(each.folder.name for each in read_engines(here.settings.engines_dir))
-        raise NotFound(
-            f"no engine is called {name}: there is {names or 'none'}", hint="launcher engine list"
-        )
+        raise NotFound(f"no engine is called {name}: there is {names or 'none'}", hint="launcher engine list")
     return replace(engine)
 
 
