@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from launcher.system.small_files import read_small_text
 
 _MOST_BYTES = 4 << 20
 _ANSWER_S = 10.0
+_FOLDER_VARIABLES = {"codex": "CODEX_HOME", "claude-code": "CLAUDE_CONFIG_DIR"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,11 +40,16 @@ def settings_file(client: Client, typed: Path | None) -> Path:
             f"{client.title} has no fixed place for its settings",
             hint=f"launcher connect {client.name} --file FILE -y",
         )
-    if client.name == "codex" and (home := os.environ.get("CODEX_HOME")):
+    home = os.environ.get(_FOLDER_VARIABLES.get(client.name, ""))
+    if home:
         return Path(home) / Path(client.file).name
-    if client.name == "claude-code" and (home := os.environ.get("CLAUDE_CONFIG_DIR")):
-        return Path(home) / Path(client.file).name
-    return Path.home() / client.file
+    inside = Path(client.file)
+    if client.name == "vscode" and sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / inside.relative_to(".config")
+    config = os.environ.get("XDG_CONFIG_HOME")
+    if config and inside.is_relative_to(".config"):
+        return Path(config) / inside.relative_to(".config")
+    return Path.home() / inside
 
 
 def write_settings(client: Client, at: Endpoint, file: Path) -> Written:

@@ -82,6 +82,10 @@ def test_no_gateway_is_said_and_a_named_model_needs_none() -> None:
 def test_where_settings_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CODEX_HOME", str(tmp_path))
     assert settings_file(CLIENTS["codex"], None) == tmp_path / "launcher.config.toml"
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    assert settings_file(CLIENTS["zed"], None) == tmp_path / "config" / "zed" / "settings.json"
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert "Application Support/Code/User" in str(settings_file(CLIENTS["vscode"], None))
     with pytest.raises(UsageError, match="no fixed place"):
         settings_file(CLIENTS["librechat"], None)
 
