@@ -11,6 +11,7 @@ What is not there skips its tests, visibly; with CI=true it fails them (and the 
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import signal
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from launcher.deployment.records import read_all
@@ -145,8 +147,19 @@ def deployments(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "deployments"
     folder.mkdir(mode=0o700)
     yield folder
+    end_everything(folder)
+
+
+def end_everything(folder: Path) -> None:
+    """End what a test left running in a folder of deployments, also where it has damaged the records."""
     for entry in read_all(folder):
         take_down(folder, entry.name, grace_s=0.0)
+    for process in psutil.process_iter(["cmdline"]):
+        if any(
+            word.startswith(f"{folder}/") for word in process.info["cmdline"] or ()
+        ):  # a supervisor: its record
+            with contextlib.suppress(psutil.Error):
+                process.kill()  # its servers end with it
 
 
 def _pulled_model() -> Path | None:

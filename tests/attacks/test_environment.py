@@ -24,6 +24,7 @@ from launcher.engine.environment import engine_env, is_secret
 from launcher.errors import UsageError
 from launcher.progress import silent
 from launcher.system.settings import read_settings
+from tests.conftest import end_everything
 from tests.serving import a_request, fake_command, record_of, stub_model, until
 
 TYPED = {"CUDA_VISIBLE_DEVICES": "1", "FOO": "a $b", "HF_TOKEN": "S9"}
@@ -33,7 +34,8 @@ TYPED = {"CUDA_VISIBLE_DEVICES": "1", "FOO": "a $b", "HF_TOKEN": "S9"}
 def deployments() -> Iterator[Path]:
     folder = read_settings().deployments_dir
     folder.mkdir(parents=True)
-    return folder
+    yield folder
+    end_everything(folder)
 
 
 def brought_up(folder: Path, tmp_path: Path, typed: dict[str, str]) -> Deployment:

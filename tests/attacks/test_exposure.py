@@ -31,6 +31,7 @@ from launcher.deployment.supervisor.questions import Questions, Reply
 from launcher.errors import LauncherError, UsageError
 from launcher.progress import silent
 from launcher.system.settings import read_settings
+from tests.conftest import end_everything
 from tests.deployment.recorded import a_deployment
 from tests.serving import a_request, fake_command, record_of, stub_model, until
 
@@ -49,7 +50,8 @@ def deployments() -> Iterator[Path]:
     """The folder that commands use."""
     folder = read_settings().deployments_dir
     folder.mkdir(parents=True)
-    return folder
+    yield folder
+    end_everything(folder)
 
 
 def exposed(tmp_path: Path, keys: Path, host: str = OPEN) -> Request:

@@ -27,6 +27,7 @@ from launcher.engine.find import find_engine
 from launcher.errors import UsageError
 from launcher.progress import silent
 from launcher.system.settings import read_settings
+from tests.conftest import end_everything
 from tests.deployment.recorded import a_deployment
 from tests.serving import a_request, fake_command, record_of, stub_model, until
 
@@ -36,7 +37,8 @@ def deployments() -> Iterator[Path]:
     """The folder that commands use."""
     folder = read_settings().deployments_dir
     folder.mkdir(parents=True)
-    return folder
+    yield folder
+    end_everything(folder)
 
 
 def edit(folder: Path, name: str = "m", **changes: Any) -> None:
