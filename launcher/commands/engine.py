@@ -102,18 +102,15 @@ def refuse_unused_gpu(here: Here, engine: Engine, *, accepted: bool, look: Look 
 
     It is said either way, before anything starts.
     """
-    gpus = [
-        device
-        for device in machine_of((look or look_once(here))(), None).devices
-        if device.backend is not Backend.CPU
-    ]
-    if not gpus:
-        return
     try:
         listed = parse_device_list(ask_engine(engine.path, "--list-devices", environment=here.env))
     except EngineFailed:  # an engine that cannot list is diagnosed when it is started
         return
     if any("llvmpipe" not in device.name for device in listed):
+        return
+    machine = machine_of((look or look_once(here))(), None)
+    gpus = [device for device in machine.devices if device.backend is not Backend.CPU]
+    if not gpus:
         return
     names = ", ".join(dict.fromkeys(device.name for device in gpus))
     text = f"THE GPU IS NOT USED: {names} is here, and {engine.path} lists no device"
