@@ -39,8 +39,8 @@ def content_policy(text: str) -> str:
     """Return the Content-Security-Policy for the page: its inline script and style, by hash, and no more."""
     return "; ".join([
         "default-src 'none'",
-        f"script-src {_hashes("script", text)}",
-        f"style-src {_hashes("style", text)}",
+        f"script-src {_hashes('script', text)}",
+        f"style-src {_hashes('style', text)}",
         "connect-src 'self'",
         "img-src data:",
         "base-uri 'none'",
