@@ -53,7 +53,7 @@ LAWS = Laws(
             weights=0.428,
             cache=0.4,
             latent_cache=0.12,
-            layer_s=7.61e-05,
+            layer_s=8e-05,
             products=0.3,
             attention=0.27,
             value_s=6.02e-10,
@@ -68,31 +68,31 @@ LAWS = Laws(
             value_s=9.45e-10,
         ),
         ProcessorFamily.OTHER_GPU: Factors(
-            weights=0.663,
+            weights=0.571,
             cache=0.4,
             latent_cache=0.12,
-            layer_s=0.000213,
+            layer_s=0.000183,
             products=0.448,
             attention=0.166,
             value_s=6.02e-10,
         ),
         ProcessorFamily.HOST: Factors(
-            weights=0.571,
-            cache=0.12,
+            weights=0.6,
+            cache=0.219,
             latent_cache=0.04,
             layer_s=1.65e-05,
             products=0.951,
-            attention=0.409,
+            attention=1.29,
             value_s=1e-12,
         ),
     },
-    second_socket=0.07,
-    few_rows=14.8,
+    second_socket=0.0573,
+    few_rows=15.6,
 )
 # Factors up and down that held 85 of 100 rows of rigs which the fit had not seen, or
 # the least that is believed.
 DECODE_BAND = 1.30
-HOST_BAND = 1.91
+HOST_BAND = 1.70
 PREFILL_BAND = 1.50
 HOST_PREFILL_BAND = 1.80
 # fitted: end

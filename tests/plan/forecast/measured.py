@@ -1,10 +1,10 @@
 """Published speeds as stages: tests/plan/forecast/speeds.csv.
 
-An excerpt of public measurements; a rig is a thread's or a host's, and stays on one side of every split. What a
-post gives is as posted (`depth`, `ubatch`, speeds, `source`); bytes and arithmetic per token follow from the
-posted buffers or file size and the model's published shape. `ram_gb_s` is what the memory is named (channels x
-MT/s x 8). Left out of the table of 310: rows without the file's size or the placement, other engines, rows whose
-CPU is not named, several requests at once.
+An excerpt of public measurements; a rig is a thread's or a host's, and stays on one side of every split. What
+a post gives is as posted (`depth`, `ubatch`, speeds, `source`); bytes and arithmetic per token follow from the
+posted buffers or file size and the model's published shape. `ram_gb_s` is what the memory is named (channels
+x MT/s x 8). Rows with an L are `launcher bench`'s own. Left out of the table of 310: rows without the file's
+size or the placement, other engines, rows whose CPU is not named, several requests at once.
 """
 
 from __future__ import annotations
