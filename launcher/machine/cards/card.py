@@ -14,12 +14,12 @@ class Gpu:
     key: str  # what people type: 3090
     name: str  # its driver's
     backend: Backend
-    total_mib: int | None  # None: the memory is the machine's own (Apple silicon, APUs)
-    reserved_mib: int
-    pcie_generation: int | None
-    pcie_width: int | None
-    compute_capability: str | None
     source: str  # of the total and the reserve
+    total_mib: int | None = None  # None: the memory is the machine's own (Apple silicon, APUs)
+    reserved_mib: int = 0
+    pcie_generation: int | None = None
+    pcie_width: int | None = None
+    compute_capability: str | None = None
     gb_s: float  # memory bandwidth as named by the maker
     # 10^12 operations a second of the arithmetic that llama.cpp multiplies quantised matrices with on this
     # card, dense, as named: INT8 on tensor cores, matrix cores or dot products, FP16 where there are none
