@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from launcher.machine.cards.card import Gpu
 from launcher.machine.cpus import memory_system, named_sockets
 from launcher.machine.gpus import gpu_of
 from launcher.machine.machine import Backend, Cpu, Device, Link, Machine
@@ -48,7 +49,6 @@ class Processor:
 
 def processor_of(device: Device) -> Processor:
     """Look up the speed of a device; an unknown one counts as a middling card of its memory size."""
-    family = _family(device)
     known = gpu_of(device.name, device.total_bytes)
     link = None if device.shares_host_memory else link_speed(device.link)
     if known is not None:
@@ -58,7 +58,7 @@ def processor_of(device: Device) -> Processor:
         source = f"a guess: {device.name} is not known"
     return Processor(
         name=device.id,
-        family=family,
+        family=_family(device, known),
         bandwidth=gb_s * GB,
         flops=tera_ops * _TERA,
         link=link,
@@ -67,12 +67,11 @@ def processor_of(device: Device) -> Processor:
     )
 
 
-def _family(device: Device) -> ProcessorFamily:
+def _family(device: Device, known: Gpu | None) -> ProcessorFamily:
     if device.backend is Backend.METAL:
         return ProcessorFamily.METAL
     if device.backend is not Backend.CUDA:
         return ProcessorFamily.OTHER_GPU
-    known = gpu_of(device.name, device.total_bytes)
     capability = device.compute_capability or (known.compute_capability if known else None) or ""
     # asynchronous copies and the newer matrix products are for 8.0 and above (ggml-cuda, cp_async_available)
     old = re.fullmatch(r"[1-7]\.[0-9]", capability) is not None

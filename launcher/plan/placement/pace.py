@@ -25,12 +25,12 @@ def forecast_placement(
     """Predict the speed of a placement; `host` is the processor that computes with the host's weights."""
     parameters = demand.parameters
     wanted = (turn or Turn()).within(parameters.ctx_size)
-    stages = stages_of(without_mtp(demand), placement, machine, host)
-    return forecast_turn(stages, wanted, parameters.n_tokens)
+    return forecast_turn(stages_of(demand, placement, machine, host), wanted, parameters.n_tokens)
 
 
 def stages_of(demand: Demand, placement: Placement, machine: Machine, host: Processor) -> tuple[Stage, ...]:
-    """Return a stage for each device in use, then the host's."""
+    """Return a stage for each device in use, then the host's; the model's own tokens pass no MTP block."""
+    demand = replace(_without_mtp(demand), caches=caches_as_read(demand))
     spread = spread_out(placement)
     by_id = {device.id: device for device in machine.devices}
     streamed = _streamed_bytes(demand, spread) if spread.shares else 0.0
@@ -71,8 +71,7 @@ def mtp_stages(demand: Demand, placement: Placement, machine: Machine, host: Pro
     return (block, on_host)
 
 
-def without_mtp(demand: Demand) -> Demand:
-    """Return the demand with empty MTP blocks: the model's own tokens do not pass through them."""
+def _without_mtp(demand: Demand) -> Demand:
     n_main, layers = demand.architecture.n_main, demand.weights.layers
     empty = (LayerWeights(),) * (len(layers) - 1 - n_main)
     return replace(demand, weights=replace(demand.weights, layers=(*layers[:n_main], *empty, layers[-1])))
@@ -165,7 +164,7 @@ def _host_stage(demand: Demand, spread: Spread, processor: Processor, streamed: 
         kv_bytes=_kv_per_token(demand, blocks),
         latent=demand.architecture.is_mla,
         streamed_bytes=streamed,
-        attention=attention_of(demand.architecture, range(blocks.start, blocks.stop)),
+        attention=attention_of(demand.architecture, blocks),
         n_embd=demand.architecture.n_embd,
         expert_share=used,
     )
@@ -193,8 +192,7 @@ def _kv_per_token(demand: Demand, blocks: range) -> float:
     # The cache's own size over the whole context: a window that is full does not grow, so its blocks read
     # less.
     n_block = demand.weights.n_block
-    caches = caches_as_read(demand)
-    total = sum(caches.blocks[index].attention_bytes for index in blocks if index < n_block)
+    total = sum(demand.caches.blocks[index].attention_bytes for index in blocks if index < n_block)
     return total / demand.parameters.ctx_size
 
 

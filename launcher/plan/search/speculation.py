@@ -9,7 +9,7 @@ from launcher.plan.companions import MTP, Companions, MtpRequest
 from launcher.plan.forecast.drafts import USUAL_ACCEPTANCE, Drafting, drafted_rate
 from launcher.plan.memory.weights import weigh
 from launcher.plan.placement.arrange import Arrangement, PlanningCase, arrange
-from launcher.plan.placement.pace import forecast_placement, mtp_stages, stages_of, without_mtp
+from launcher.plan.placement.pace import forecast_placement, mtp_stages, stages_of
 from launcher.plan.search.candidates import PlanCandidate
 from launcher.plan.search.choice import Speculation
 from launcher.units import format_bytes
@@ -119,7 +119,7 @@ def _arranged(chosen: PlanCandidate, companions: Companions) -> tuple[PlanningCa
 
 def _rate(chosen: PlanCandidate, case: PlanningCase, arrangement: Arrangement, n_draft: int) -> float:
     demand, placement, host = arrangement.demand, arrangement.placement, arrangement.cores.processor
-    stages = stages_of(without_mtp(demand), placement, case.machine, host)
+    stages = stages_of(demand, placement, case.machine, host)
     drafter = mtp_stages(demand, placement, case.machine, host)
     turn = chosen.forecast.turn
     depth = turn.cached_tokens + turn.prompt_tokens + turn.reply_tokens // 2
