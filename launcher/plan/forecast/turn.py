@@ -19,6 +19,11 @@ class Turn:
     prompt_tokens: int = 2048  # new ones
     reply_tokens: int = 512
 
+    @property
+    def depth_of_reply(self) -> int:
+        """Tokens that are cached in the middle of the reply."""
+        return self.cached_tokens + self.prompt_tokens + self.reply_tokens // 2
+
     def within(self, ctx_size: int) -> Turn:
         """Shrink the turn in proportion if the context is too small for it."""
         total = self.cached_tokens + self.prompt_tokens + self.reply_tokens
@@ -67,8 +72,7 @@ def forecast_turn(
 
     Tokens are generated at the middle of the reply, or at `at_depth`.
     """
-    middle = turn.cached_tokens + turn.prompt_tokens + turn.reply_tokens // 2
-    token = token_seconds(stages, middle if at_depth is None else at_depth)
+    token = token_seconds(stages, turn.depth_of_reply if at_depth is None else at_depth)
     prompt = prompt_seconds(
         stages, Prompt(n_tokens=turn.prompt_tokens, ubatch=ubatch, depth=turn.cached_tokens)
     )

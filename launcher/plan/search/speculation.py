@@ -121,6 +121,4 @@ def _rate(chosen: PlanCandidate, case: PlanningCase, arrangement: Arrangement, n
     demand, placement, host = arrangement.demand, arrangement.placement, arrangement.cores.processor
     stages = stages_of(demand, placement, case.machine, host)
     drafter = mtp_stages(demand, placement, case.machine, host)
-    turn = chosen.forecast.turn
-    depth = turn.cached_tokens + turn.prompt_tokens + turn.reply_tokens // 2
-    return drafted_rate(stages, drafter, depth, Drafting(n_tokens=n_draft))
+    return drafted_rate(stages, drafter, chosen.forecast.turn.depth_of_reply, Drafting(n_tokens=n_draft))
