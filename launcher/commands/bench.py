@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 import statistics
-import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,14 +16,16 @@ from launcher.commands.here import Here
 from launcher.commands.plan import plan
 from launcher.commands.planned import PlanRequest, compile_argv, files_to_bring, fitting
 from launcher.commands.pull import fetch_all
-from launcher.engine.environment import engine_env
+from launcher.deployment.history import HISTORY_LIMIT_BYTES
+from launcher.engine.ask import run_to_its_end
 from launcher.engine.find import Engine
 from launcher.engine.flags.argv import Serving
 from launcher.engine.flags.bench_argv import bench_argv
 from launcher.errors import EngineFailed, TryAgain, UsageError
-from launcher.plan.check.pace import Point
-from launcher.plan.forecast.turn import Band
+from launcher.plan.check.pace import Point, forecast_check
+from launcher.plan.forecast.turn import Band, Forecast
 from launcher.progress import remark
+from launcher.system.atomic_files import append_line
 
 _TIMEOUT_S = 3600.0
 _MOST_OUTPUT = 4 << 20  # bytes of llama-bench's JSON: 1.5 kB a test
@@ -94,6 +93,11 @@ def bench(here: Here, request: BenchRequest) -> Benched:
     depths = " and ".join(map(str, request.depths))
     here.on_progress(remark("bench", f"llama-bench measures {chosen.model_id} after {depths} tokens"))
     measured = _run(argv, here.env)
+    verdict = check_command(here, CheckRequest(words=line, engine=request.plan.engine)).verdict
+
+    def forecast(point: Point) -> Forecast | None:
+        return forecast_check(verdict, located.model, planned.machine, threads=chosen.threads, at=point)
+
     known = planned.capabilities
     benched = Benched(
         date=datetime.now(UTC).date().isoformat(),
@@ -102,8 +106,7 @@ def bench(here: Here, request: BenchRequest) -> Benched:
         engine=(known.version.commit if known else None) or "unknown",
         argv=argv,
         speeds=tuple(
-            _with_forecast(here, request, line, replace(_speed(depth, measured), depth=depth))
-            for depth in request.depths
+            _speed(Point(depth=depth, prompt=request.prompt), measured, forecast) for depth in request.depths
         ),
     )
     _keep(here, benched)
@@ -124,45 +127,29 @@ def _tests(request: BenchRequest) -> tuple[str, ...]:
 
 
 def _run(argv: Sequence[str], env: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Run llama-bench and return its tests; nothing is left running."""
-    clean, _ = engine_env(env)
-    process = subprocess.Popen(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=clean,
-        start_new_session=True,
-    )
-    with process:
-        try:
-            output, errors = process.communicate(timeout=_TIMEOUT_S)
-        except BaseException as error:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise EngineFailed(
-                    f"llama-bench did not end within {_TIMEOUT_S:.0f} s", hint="fewer --depth"
-                ) from error
-            raise
-    if process.returncode:
-        lines = errors.decode(errors="replace").strip().splitlines() or ["it printed nothing"]
-        raise EngineFailed(f"llama-bench ended with status {process.returncode}: {lines[-1][:300]}")
+    """Run llama-bench and return its tests."""
+    done = run_to_its_end(argv, env, _TIMEOUT_S, hint="fewer --depth")
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["it printed nothing"]
+        raise EngineFailed(f"llama-bench ended with status {done.returncode}: {lines[-1][:300]}")
     try:
-        tests = json.loads(output[:_MOST_OUTPUT])
+        tests = json.loads(done.stdout[:_MOST_OUTPUT])
     except ValueError as error:
         raise EngineFailed("llama-bench printed no JSON", hint="launcher engine build") from error
     return [test for test in tests if isinstance(test, dict)] if isinstance(tests, list) else []
 
 
-def _speed(depth: int, tests: Sequence[Mapping[str, Any]]) -> Speed:
-    here = [test for test in tests if test.get("n_depth") == depth]
+def _speed(
+    point: Point, tests: Sequence[Mapping[str, Any]], forecast: Callable[[Point], Forecast | None]
+) -> Speed:
+    here = [test for test in tests if test.get("n_depth") == point.depth]
+    predicted = forecast(point)
     return Speed(
-        depth=depth,
+        depth=point.depth,
         prompt=_samples(next((test for test in here if test.get("n_prompt")), None)),
         reply=_samples(next((test for test in here if test.get("n_gen")), None)),
-        forecast_prompt=None,
-        forecast_reply=None,
+        forecast_prompt=predicted.prefill if predicted else None,
+        forecast_reply=predicted.decode if predicted else None,
     )
 
 
@@ -173,16 +160,6 @@ def _samples(test: Mapping[str, Any] | None) -> Samples | None:
     return Samples(median=statistics.median(rates), low=min(rates), high=max(rates))
 
 
-def _with_forecast(here: Here, request: BenchRequest, line: Sequence[str], speed: Speed) -> Speed:
-    """Add what is forecast for exactly this line at this depth."""
-    at = Point(depth=speed.depth, prompt=request.prompt)
-    asked = CheckRequest(words=tuple(line), engine=request.plan.engine, at=at)
-    forecast = check_command(here, asked).forecast
-    if forecast is None:
-        return speed
-    return replace(speed, forecast_prompt=forecast.prefill, forecast_reply=forecast.decode)
-
-
 def bench_document(benched: Benched) -> dict[str, Any]:
     """Return the measurement as versioned JSON."""
     return {"schema": 1, **asdict(benched), "argv": list(benched.argv)}
@@ -191,8 +168,6 @@ def bench_document(benched: Benched) -> dict[str, Any]:
 def _keep(here: Here, benched: Benched) -> None:
     file = here.settings.state_dir / "bench.jsonl"
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(bench_document(benched)) + "\n")
+        append_line(file, json.dumps(bench_document(benched)), HISTORY_LIMIT_BYTES)
     except OSError as error:
         raise TryAgain(f"{file} cannot be written: {error.strerror}", hint="launcher doctor") from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,8 +14,8 @@ from launcher.engine.log.load_log import RowUsage
 from launcher.plan.amounts import LedgerRow
 from launcher.plan.as_json import plan_json
 from launcher.plan.plan import Plan
+from launcher.system.atomic_files import append_line
 from launcher.system.json_object import JsonObject, parse_json
-from launcher.system.owned_files import open_file
 from launcher.system.small_files import read_small
 
 _SCHEMA = 1
@@ -100,16 +99,8 @@ def _seen(row: RowUsage | None) -> dict[str, int]:
 
 def append_entry(path: Path, entry: HistoryEntry) -> None:
     """Append a line. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        if path.stat().st_size > HISTORY_LIMIT_BYTES:
-            path.replace(path.with_name(f"{path.name}.1"))
-    line = json.dumps({"schema": _SCHEMA, **asdict(entry)}, ensure_ascii=False) + "\n"
-    descriptor = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    try:
-        os.write(descriptor, line.encode())  # one write: lines of two writers do not mix
-    finally:
-        os.close(descriptor)
+    line = json.dumps({"schema": _SCHEMA, **asdict(entry)}, ensure_ascii=False)
+    append_line(path, line, HISTORY_LIMIT_BYTES)
 
 
 def read_history(path: Path) -> tuple[HistoryEntry, ...]:

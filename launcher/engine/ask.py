@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from launcher.engine.environment import engine_env
@@ -26,10 +26,24 @@ def ask_engine(path: Path, *arguments: str, environment: Mapping[str, str] | Non
 
     Raises EngineFailed or UsageError if this is not a llama-server that runs here.
     """
-    clean, _ = engine_env(os.environ if environment is None else environment)
+    argv = (str(path), *arguments)
+    done = run_to_its_end(argv, os.environ if environment is None else environment, ASK_TIMEOUT_S)
+    if done.returncode != 0:
+        raise _engine_failure(path, arguments, done.returncode, done.stderr or done.stdout)
+    return done.stdout + done.stderr
+
+
+def run_to_its_end(
+    argv: Sequence[str], environment: Mapping[str, str], timeout_s: float, hint: str = _GET_HINT
+) -> subprocess.CompletedProcess[str]:
+    """Run one of the engine's programs and return how it ended; nothing of it is left running.
+
+    Raises UsageError if it cannot be started, EngineFailed with `hint` if it takes longer.
+    """
+    clean, _ = engine_env(environment)
     try:
         process = subprocess.Popen(
-            [str(path), *arguments],
+            argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -39,21 +53,19 @@ def ask_engine(path: Path, *arguments: str, environment: Mapping[str, str] | Non
             start_new_session=True,
         )
     except OSError as error:
-        raise UsageError(f"{path} cannot be started: {error.strerror or error}", hint=_GET_HINT) from error
+        raise UsageError(f"{argv[0]} cannot be started: {error.strerror or error}", hint=_GET_HINT) from error
     with process:
         try:
-            output, errors = process.communicate(timeout=ASK_TIMEOUT_S)
+            output, errors = process.communicate(timeout=timeout_s)
         except BaseException as error:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # a wrapper script's children too
             if isinstance(error, subprocess.TimeoutExpired):
                 raise EngineFailed(
-                    f"{path} {' '.join(arguments)} did not end within {ASK_TIMEOUT_S:.0f} s", hint=_GET_HINT
+                    f"{' '.join(argv)} did not end within {timeout_s:.0f} s", hint=hint
                 ) from error
             raise
-    if process.returncode != 0:
-        raise _engine_failure(path, arguments, process.returncode, errors or output)
-    return output + errors
+    return subprocess.CompletedProcess(argv, process.returncode, output, errors)
 
 
 def _engine_failure(path: Path, arguments: tuple[str, ...], status: int, output: str) -> EngineFailed:
