@@ -8,7 +8,6 @@ import time
 from launcher.engine.ask import ask_engine
 from launcher.engine.compile.job import BuildJob
 from launcher.engine.compile.recipe import OUTPUT
-from launcher.engine.compile.source import tree_digest
 from launcher.engine.find import SERVER, BuildRecord, Engine, Origin
 from launcher.engine.flags.help_text import parse_version
 from launcher.engine.placing import put_in_place
@@ -43,7 +42,7 @@ def install_engine(job: BuildJob, *, patched: bool) -> Engine:
         # another llama.cpp than the one this launcher was made for
         origin=job.request.origin
         if own is None
-        else Origin(kind="source", made_by="this machine", file=str(own), sha256=tree_digest(own)),
+        else Origin(kind="source", made_by="this machine", file=str(own), sha256=job.source),
     )
     engine = put_in_place(made, record, job.engine)
     shutil.rmtree(job.tree, ignore_errors=True)

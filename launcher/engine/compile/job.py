@@ -43,6 +43,7 @@ class BuildJob:
     tools: Toolchain
     cpu: HostCpu
     arguments: tuple[str, ...]
+    source: str  # the sha256 of the package, or the digest of the tree
     key: str
 
     @property
@@ -68,6 +69,7 @@ def resolve_job(request: BuildRequest) -> BuildJob:
         architectures=request.architectures,
         apple=sys.platform == "darwin",
     )
+    source = request.package.sha256 if request.source_dir is None else tree_digest(request.source_dir)
     # Everything that makes two engines of one llama.cpp unlike.
     facts: dict[str, object] = {
         "arguments": arguments,
@@ -76,7 +78,7 @@ def resolve_job(request: BuildRequest) -> BuildJob:
         "arch": cpu.arch,
         "isa": cpu.flags,
         "variables": {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)},
-        "source": request.package.sha256 if request.source_dir is None else tree_digest(request.source_dir),
+        "source": source,
     }
     key = build_key(request.recipe, request.backend, facts)
-    return BuildJob(request=request, tools=tools, cpu=cpu, arguments=arguments, key=key)
+    return BuildJob(request=request, tools=tools, cpu=cpu, arguments=arguments, source=source, key=key)
