@@ -59,15 +59,14 @@ def build_engine(request: BuildRequest, *, on_progress: OnProgress = silent) -> 
 def _build(job: BuildJob, on_progress: OnProgress, lock: int) -> Engine:
     _sweep(job)
     refuse_too_little_disk(job)
-    archive = (
-        fetch_package(job.request.package, job.request.packages_dir, on_progress=on_progress)
-        if job.request.source_dir is None
-        else None
+    request = job.request
+    given = request.source_dir or fetch_package(
+        request.package, request.packages_dir, on_progress=on_progress
     )
     job.log.parent.mkdir(parents=True, exist_ok=True)
     try:
         with job.log.open("w") as log:
-            patched = _prepare_source(job, archive, on_progress)
+            patched = _prepare_source(job, given, on_progress)
             _configure(job, log, on_progress, lock)
             _compile(job, log, on_progress, lock)
         return install_engine(job, patched=patched)
@@ -88,20 +87,19 @@ def _sweep(job: BuildJob) -> None:
                 shutil.rmtree(tree, ignore_errors=True)
 
 
-def _prepare_source(job: BuildJob, archive: Path | None, on_progress: OnProgress) -> bool:
-    """Unpack and patch the source once; return True if it was patched."""
+def _prepare_source(job: BuildJob, given: Path, on_progress: OnProgress) -> bool:
+    """Unpack or copy the given source, and patch it, once; return True if it was patched."""
     done = job.tree / "unpacked"  # an interrupted build of this key unpacked and patched everything
     try:
         return done.read_text() == "patched"
     except OSError:
         shutil.rmtree(job.tree, ignore_errors=True)
     source = job.tree / "source"
-    given = archive or job.request.source_dir
-    on_progress(Step(phase="unpack", done=0, total=None, unit="s", text=given.name if given else ""))
-    if archive is not None:
-        unpack(archive, job.request.recipe.subtree, source)
-    elif job.request.source_dir is not None:
-        copy_tree(job.request.source_dir, source)
+    on_progress(Step(phase="unpack", done=0, total=None, unit="s", text=given.name))
+    if job.request.source_dir is None:
+        unpack(given, job.request.recipe.subtree, source)
+    else:
+        copy_tree(given, source)
     patched = patch_vulkan(source, job.tools.vulkan_headers)
     done.write_text("patched" if patched else "as it is")
     return patched
