@@ -82,6 +82,12 @@ _WORKLOAD_FIELDS = {
 }
 # Flags that ask for what a `Workload` asks for.
 WORKLOAD_FLAGS = frozenset(_WORKLOAD_FIELDS)
+# Those that ask for several things, or add to one another; and the hint for a value that is none.
+_READ_AS_CHECK = {
+    **dict.fromkeys(OVERRIDES, "-ot PATTERN=CPU, or a device for CPU; -ncmoe a number of blocks"),
+    **dict.fromkeys(OUTPUTS, f"--pooling {', '.join(Pooling)}"),
+}
+_WITHOUT_VALUE = frozenset({"-cmoe", "--embedding", "--rerank"})
 
 # Flags that load files which are not in the ledger. A --lora is counted by its size, companions are planned
 # (`companion_flags`).
@@ -126,14 +132,11 @@ def absorb_flags(flags: Sequence[str], workload: Workload) -> tuple[Workload, tu
     """
     default = Workload()
     requested: dict[str, Any] = {}
-    overrides = MemorySettings()
+    as_check = MemorySettings()
     rest: list[str] = []
     for name, words in split_flags(flags):
-        if name in OVERRIDES:
-            _read_override(overrides, name, words)
-            continue
-        if name in OUTPUTS:
-            _read_output(overrides, name, words)
+        if name in _READ_AS_CHECK:
+            _read_as_check(as_check, name, words)
             continue
         if name not in WORKLOAD_FLAGS:
             rest += words
@@ -144,8 +147,8 @@ def absorb_flags(flags: Sequence[str], workload: Workload) -> tuple[Workload, tu
         if before not in (value, getattr(default, field)):
             raise UsageError(f"{' '.join(words)} comes after another {words[0]} that says {before}")
         requested[field] = value
-    requested |= overrides.fields
-    return replace(workload, **requested, overrides=(*workload.overrides, *overrides.overrides)), tuple(rest)
+    requested |= as_check.fields
+    return replace(workload, **requested, overrides=(*workload.overrides, *as_check.overrides)), tuple(rest)
 
 
 def carried_flags(flags: Sequence[str], typed: Sequence[str], workload: Workload) -> tuple[str, ...]:
@@ -159,31 +162,16 @@ def carried_flags(flags: Sequence[str], typed: Sequence[str], workload: Workload
     return tuple(word for name, words in split_flags(flags) if name not in given for word in words)
 
 
-def _read_override(overrides: MemorySettings, name: str, words: tuple[str, ...]) -> None:
-    """Read an override as `check` does."""
-    takes_value = name != "-cmoe"
+def _read_as_check(settings: MemorySettings, name: str, words: tuple[str, ...]) -> None:
+    """Read an override, or a flag of embeddings, as `check` does."""
+    takes_value = name not in _WITHOUT_VALUE
     if len(words) != 1 + takes_value:
         raise UsageError(f"{words[0]} after -- takes {'one value' if takes_value else 'no value'}")
     try:
-        HANDLERS[name](overrides, words[-1])
+        HANDLERS[name](settings, words[-1])
     except ValueError:
         raise UsageError(
-            f"{' '.join(words)} after -- is nothing llama-server would take",
-            hint="-ot PATTERN=CPU, or a device for CPU; -ncmoe a number of blocks",
-        ) from None
-
-
-def _read_output(outputs: MemorySettings, name: str, words: tuple[str, ...]) -> None:
-    """Read a flag of embeddings as `check` does."""
-    takes_value = name == "--pooling"
-    if len(words) != 1 + takes_value:
-        raise UsageError(f"{words[0]} after -- takes {'one value' if takes_value else 'no value'}")
-    try:
-        HANDLERS[name](outputs, words[-1])
-    except ValueError:
-        raise UsageError(
-            f"{' '.join(words)} after -- is nothing llama-server would take",
-            hint=f"--pooling {', '.join(Pooling)}",
+            f"{' '.join(words)} after -- is nothing llama-server would take", hint=_READ_AS_CHECK[name]
         ) from None
 
 
