@@ -11,7 +11,7 @@ from launcher.commands.compare_machines import Compared
 from launcher.plan.forecast.turn import Band
 
 _HEADERS = ("machine", "quant", "GPUs", "tokens/s", "prompt/s", "turn")
-_BAR = 16
+_SCALE = 32  # characters
 
 
 def render_comparison(compared: Sequence[Compared]) -> RenderableType:
@@ -20,18 +20,15 @@ def render_comparison(compared: Sequence[Compared]) -> RenderableType:
     parts: list[RenderableType] = [
         grid(_HEADERS, rows, right=frozenset(_HEADERS[3:]), whole=frozenset({"quant"}))
     ]
-    speeds = [
-        (one.machine, plan.forecast.decode)
-        for one in compared
-        if (plan := one.planned.plan) and plan.forecast
-    ]
-    if len(speeds) > 1:
-        most = max(band.high for _, band in speeds)
-        width = max(len(name) for name, _ in speeds)
+    found = [(one.machine, plan.forecast) for one in compared if (plan := one.planned.plan) and plan.forecast]
+    if len(found) > 1:
+        most = max(forecast.decode.high for _, forecast in found)
+        width = max(len(name) for name, _ in found)
         parts += [
-            line(f"{name:<{width}}  {_span(band, most)}  {band.mid:.1f} tokens/s") for name, band in speeds
+            line(f"{name:<{width}}  {_span(forecast.decode, most)}  {forecast.decode.mid:.1f} tokens/s")
+            for name, forecast in found
         ]
-    turns = {str(plan.forecast.turn) for one in compared if (plan := one.planned.plan) and plan.forecast}
+    turns = {str(forecast.turn) for _, forecast in found}
     parts += [line(f"a turn: {turn}; all speeds are estimates with their band") for turn in sorted(turns)]
     return Group(*parts)
 
@@ -62,7 +59,7 @@ def _band(band: Band) -> str:
 def _span(band: Band, most: float) -> str:
     """Draw a band on a scale from 0 to `most`: `   ---#----   `."""
     low, mid, high = (
-        min(round(value / most * (_BAR * 2)), _BAR * 2 - 1) for value in (band.low, band.mid, band.high)
+        min(round(value / most * _SCALE), _SCALE - 1) for value in (band.low, band.mid, band.high)
     )
-    marks = ("#" if at == mid else "-" if low <= at <= high else " " for at in range(_BAR * 2))
+    marks = ("#" if at == mid else "-" if low <= at <= high else " " for at in range(_SCALE))
     return "".join(marks)
