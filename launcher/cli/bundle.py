@@ -12,7 +12,6 @@ from launcher.cli.here import here_with_progress
 from launcher.cli.options.bundles import EngineOptions, MachineOptions, PlanOptions
 from launcher.cli.show.output import Output
 from launcher.errors import UsageError
-from launcher.system.settings import expand_home
 
 if TYPE_CHECKING:
     from launcher.commands.planned import PlanRequest
@@ -54,6 +53,7 @@ def bundle(
 
 def _make(out: Output, request: PlanRequest, file: Path, *, offline: bool, yes: bool) -> None:
     from launcher.commands.bundle.make import make_bundle
+    from launcher.system.settings import expand_home
     from launcher.units import format_bytes
 
     with here_with_progress(out, offline=offline, yes=yes) as here:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -143,6 +142,8 @@ def _answered(status: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 
 def _measured(planned: Planned, config: GatewayConfig) -> Figure | None:
     """Return the median speed of this model's last answers, where a gateway runs that gave some."""
+    import statistics
+
     from launcher.deployment.address import local_url
     from launcher.deployment.record import deployment_name
     from launcher.gateway.ask_status import ask_gateway

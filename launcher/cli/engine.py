@@ -13,7 +13,6 @@ from launcher.cli.options.single import Ref
 from launcher.cli.show.output import Output
 from launcher.errors import UsageError
 from launcher.machine.machine import Backend
-from launcher.system.settings import expand_home
 
 if TYPE_CHECKING:
     from launcher.commands.engine import BuildSource
@@ -57,6 +56,7 @@ def build(
 
 def _build_source(tag: str | None, sha256: str | None, folder: Path | None) -> BuildSource | None:
     from launcher.commands.engine import BuildSource, recipe_of, source_of_build
+    from launcher.system.settings import expand_home
 
     if tag is not None and folder is not None:
         raise UsageError(f"{tag} and --source {folder} name two sources", hint="leave one of them out")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+MAX_SOCKETS = 8  # Intel's largest glueless systems (Xeon 6 product brief)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemorySystem:

@@ -35,7 +35,6 @@ ASSUMED_CPU = Cpu(
     isa=("AVX", "AVX2", "F16C", "FMA", "BMI2"),
 )
 ASSUMED_CPU_NOTE = "the CPU is not described: 16 cores with AVX2 are assumed"
-MAX_SOCKETS = 8  # Intel's largest glueless systems (Xeon 6 product brief)
 _TIMES = re.compile(
     r"(?:(?P<first>\d{1,3})\s*[x*]\s*(?P<after>[\w -]{2,40})"
     r"|(?P<before>[\w -]{2,40}?)\s*[x*]\s*(?P<times>\d{1,2}))",

@@ -156,3 +156,10 @@ def test_no_cell_of_the_known_models_is_cut_at_80_columns() -> None:
     rows = [row.split() for row in done.stdout.splitlines() if row.startswith(" qwen3-coder-30b")]
     assert [row[0] for row in rows] == ["qwen3-coder-30b"]
     assert "256K" in rows[0]
+
+
+def test_help_imports_nothing_that_only_a_command_needs() -> None:
+    late = ("rich", "statistics", "platformdirs", "launcher.machine.gpus", "launcher.system.settings")
+    code = f"import sys, launcher.cli.main; print(*set({late}) & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"

@@ -13,7 +13,7 @@ import typer
 
 from launcher.cli.options.single import Offline
 from launcher.cli.show.progress import ProgressStyle
-from launcher.machine.from_words import MAX_SOCKETS
+from launcher.machine.cpus import MAX_SOCKETS
 from launcher.plan.modes import CacheType, NumaMode
 from launcher.plan.workload import Prefer
 from launcher.units import parse_bandwidth, parse_context, parse_size
