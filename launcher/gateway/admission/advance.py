@@ -16,7 +16,6 @@ from launcher.gateway.admission.events import (
     Ended,
     Event,
     Failed,
-    Forgotten,
     Known,
     LoadAsked,
     Loaded,
@@ -52,12 +51,10 @@ def advance(state: State, event: Event, policy: Policy) -> Next:
     return state, (*first, *then)
 
 
-def _apply(state: State, event: Event, policy: Policy) -> Next:  # noqa: PLR0911  one table
+def _apply(state: State, event: Event, policy: Policy) -> Next:
     match event:
         case Known():
             return _known(state, event), ()
-        case Forgotten(name=name):
-            return _forgotten(state, name)
         case Arrived():
             return _arrived(state, event, policy)
         case Ended():
@@ -132,14 +129,6 @@ def _known(state: State, event: Known) -> State:
             failure=None,
         )
     return state.having(event.name, settings)
-
-
-def _forgotten(state: State, name: str) -> Next:
-    model = state.models.get(name)
-    if model is None or model.phase in HOLDING or model.phase is Phase.PLANNING:
-        return state, ()
-    state, refused = refuse_all(state, name, Refusal.UNKNOWN_MODEL, f"{name} is not here any more")
-    return replace(state, models={key: each for key, each in state.models.items() if key != name}), refused
 
 
 def _arrived(state: State, event: Arrived, policy: Policy) -> Next:

@@ -32,14 +32,6 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forgotten:
-    """A model cannot be asked for any more; it goes once it is out."""
-
-    name: str
-    now: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Arrived:
     request: str
     model: str
@@ -139,7 +131,6 @@ class Ticked:
 
 Event = (
     Known
-    | Forgotten
     | Arrived
     | Ended
     | Planned
