@@ -33,7 +33,6 @@ from launcher.gateway.ollama_pull import Disk
 from launcher.gateway.proxy import Proxy
 
 RATE, CHUNKS = 50, 150
-SECONDS_MEMORY = 20
 
 
 class Engine(asyncio.Protocol):
@@ -112,20 +111,17 @@ async def run_gateway(port: int, engine_port: int) -> None:
 
 async def one(engines: Engines, address: Address, n: int, rate: float) -> tuple[float, list[float]]:
     """Return the time to the first byte, and for every event how long it was under way."""
+    message = {"role": "user", "content": "x" * 2000}
+    asked = json.dumps({"model": "m", "stream": True, "messages": [message]}).encode()
 
     async def body() -> object:
-        yield json.dumps(
-            {"model": "m", "stream": True, "messages": [{"role": "user", "content": "x" * 2000}]}
-        ).encode()
+        yield asked
 
-    length = len(
-        json.dumps({"model": "m", "stream": True, "messages": [{"role": "user", "content": "x" * 2000}]})
-    )
     began, first, late, rest = time.perf_counter(), 0.0, [], b""
     async with engines.connection(address) as connection:
         headers = [
             (b"host", b"127.0.0.1"),
-            (b"content-length", b"%d" % length),
+            (b"content-length", b"%d" % len(asked)),
             (b"content-type", b"application/json"),
         ]
         await connection.send("POST", f"/v1/chat/completions?n={n}&rate={rate}".encode(), headers, body())

@@ -68,10 +68,6 @@ class Outcome:
     shrunk: int = 0
     ahead: dict[str, int] = field(default_factory=dict)  # requests not answered yet when this one came
 
-    @property
-    def mean_wait_s(self) -> float:
-        return sum(self.waits.values()) / max(1, len(self.waits))
-
 
 class World:
     """A machine, its clock and its requests. `lag` is how long a driver keeps memory of a process that is gone."""
