@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
 
-from launcher.engine.flags.listening import listening
+from launcher.engine.flags.listening import is_loopback, listening
 from launcher.engine.key_file import read_keys
 from launcher.errors import UsageError
 
@@ -33,13 +33,6 @@ def check_start(argv: Sequence[str]) -> None:
     check_exposure(host, Path(where.key_files[0]) if where.key_files else None)
     for path in where.key_files:
         read_keys(path)
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def local_url(host: str, port: int) -> str:

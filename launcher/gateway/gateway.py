@@ -11,8 +11,9 @@ from pathlib import Path
 from launcher.commands.here import Here, here_with
 from launcher.commands.inspect import inspect
 from launcher.commands.pull import PullRequest, pull
-from launcher.deployment.address import is_loopback, local_url
+from launcher.deployment.address import local_url
 from launcher.deployment.records import make_private
+from launcher.engine.flags.listening import is_loopback
 from launcher.errors import NotAllowed, UsageError
 from launcher.gateway import server
 from launcher.gateway.app import App, AppOptions

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from launcher.engine.flags.listening import is_loopback
 from launcher.gateway.replies import Problem
 
 Headers = Mapping[bytes, bytes]
@@ -70,7 +70,7 @@ def _leads_elsewhere(path: bytes) -> bool:
 
 def _is_known_host(doors: Doors, host: bytes) -> bool:
     name = _name_of(host)
-    return name is not None and (_is_loopback(name) or name in doors.hosts)
+    return name is not None and (is_loopback(name) or name in doors.hosts)
 
 
 def _may_ask(doors: Doors, origin: bytes, host: bytes) -> bool:
@@ -84,10 +84,3 @@ def _may_ask(doors: Doors, origin: bytes, host: bytes) -> bool:
 def _name_of(host: bytes) -> str | None:
     found = _HOST.fullmatch(host.decode("latin-1").lower())
     return None if found is None else found["six"] or found["name"]
-
-
-def _is_loopback(name: str) -> bool:
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost"

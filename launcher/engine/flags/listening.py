@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,3 +33,11 @@ def listening(argv: Sequence[str]) -> Listening:
         # The values of a flag that is not known are looked at as flags: more is seen, nothing is missed.
         at += 1 + PINNED_ARITIES.get(flag, 0)
     return Listening(host=host, key_files=tuple(key_files))
+
+
+def is_loopback(host: str) -> bool:
+    """Tell if only this machine reaches who listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
