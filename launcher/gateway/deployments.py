@@ -109,7 +109,7 @@ class Deployments:
     @cached_property
     def key_file(self) -> Path:
         """Return the file with the engines' own secret, made when it is not there."""
-        folder = self._here.settings.state_dir / "gateway"
+        folder = self._here.settings.gateway_dir
         make_private(folder)
         path = folder / "engine-key"
         try:

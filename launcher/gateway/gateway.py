@@ -92,7 +92,7 @@ def serve(here: Here, request: GatewayRequest, announce: Callable[[Serving], Non
                     keeper.replace_catalogue(await in_thread(lambda: _catalogue(here, request, typed)))
 
             disk = Disk(fetch=_fetch, refresh=refresh)
-            fallback = Fallback(keeper, Spending(here.settings.state_dir / "gateway" / "spending.json"))
+            fallback = Fallback(keeper, Spending(here.settings.gateway_dir / "spending.json"))
             app = App(keeper, Proxy(keeper, engines, fallback), keys, disk, AppOptions(doors=doors))
             await keeper.begin()
             looking = asyncio.create_task(_again_and_again(refresh))
@@ -140,7 +140,7 @@ def _typed(here: Here, ref: str) -> Servable:
 @contextlib.contextmanager
 def _alone(here: Here) -> Iterator[None]:
     # two would unload each other's models
-    folder = here.settings.state_dir / "gateway"
+    folder = here.settings.gateway_dir
     make_private(folder)
     with exclusive_if_free(folder / "lock") as free:
         if not free:

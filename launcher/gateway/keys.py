@@ -33,7 +33,7 @@ class Key:
 
 
 def keys_path(settings: Settings) -> Path:
-    return settings.state_dir / "gateway" / "keys.json"
+    return settings.gateway_dir / "keys.json"
 
 
 def read_key_list(path: Path) -> tuple[Key, ...]:

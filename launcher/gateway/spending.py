@@ -60,9 +60,10 @@ def _read(path: Path) -> dict[str, dict[str, float]]:
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}", hint=f"look at {path}") from error
     try:
-        months = JsonObject(parse_json(text)).object_at("months")
+        given = JsonObject(parse_json(text))
+        months = given.object_at("months")
         found = {}
-        for month in JsonObject(parse_json(text)).mapping("months"):
+        for month in given.mapping("months"):
             spent = months.object_at(month)
             found[month] = {name: spent.number(name) for name in months.mapping(month)}
     except (Malformed, ValueError) as error:

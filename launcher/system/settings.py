@@ -52,6 +52,10 @@ class Settings:
         return self.state_dir / "deployments"
 
     @property
+    def gateway_dir(self) -> Path:
+        return self.state_dir / "gateway"
+
+    @property
     def history_file(self) -> Path:
         # one line a load, planned and measured
         return self.state_dir / "history.jsonl"
