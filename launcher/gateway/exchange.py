@@ -15,6 +15,7 @@ _PROMPT = re.compile(rb'"(?:prompt_tokens|input_tokens)":\s?(\d{1,12})')
 # where no usage was asked for; prompt_n is without what was cached
 _TIMED_TOKENS = re.compile(rb'"predicted_n":\s?(\d{1,12})')
 _TIMED_PROMPT = re.compile(rb'"prompt_n":\s?(\d{1,12})')
+_TAIL = 4096  # bytes of an answer in which they are looked for
 
 
 class Translator(Protocol):
@@ -54,6 +55,18 @@ class Exchange:
     @property
     def model(self) -> str | None:
         return None if self.wanted is None else self.wanted.servable.key
+
+    @property
+    def model_header(self) -> tuple[bytes, bytes]:
+        return b"x-launcher-model", (self.model or "").encode("ascii", errors="replace")
+
+    def note(self, block: bytes) -> None:
+        """Note a piece of the answer that has come."""
+        if self.first_byte_s is None:
+            self.first_byte_s = time.monotonic() - self.began
+        self.n_bytes += len(block)
+        self.n_events += block.count(b"\n\n")
+        self.tail = (self.tail + block)[-_TAIL:] if len(block) < _TAIL else block[-_TAIL:]
 
     @property
     def tokens(self) -> tuple[int, int]:

@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import os
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +98,7 @@ class Fallback:
                 if answer.status_code != httpx2.codes.OK:
                     was_sent = False  # an error costs nothing
                     raise Refusing(await _refusal(config, key, answer))
+                exchange.answered_by = config.host
                 await self._pass_back(client, exchange, answer, usage)
         except httpx2.HTTPError as error:
             was_sent = not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
@@ -109,8 +109,7 @@ class Fallback:
     async def _pass_back(
         self, client: Client, exchange: Exchange, answer: httpx2.Response, usage: list[tuple[int, int, int]]
     ) -> None:
-        config, name = self._config(exchange), exchange.model or ""
-        host = exchange.answered_by = "" if config is None else config.host
+        host = exchange.answered_by or ""
         is_stream = answer.headers.get("content-type", "").startswith("text/event-stream")
         content_type = b"text/event-stream" if is_stream else b"application/json"
         translator = exchange.translator
@@ -120,7 +119,7 @@ class Fallback:
             exchange.status = 200
             await client.begin(200, [
                 (b"content-type", content_type if translator is None else translator.content_type),
-                (b"x-launcher-model", name.encode("ascii", errors="replace")),
+                exchange.model_header,
                 (ANSWERED_BY, host.encode("ascii", errors="replace")),
             ])  # fmt: skip
         async for document in _documents(answer, is_stream=is_stream):
@@ -129,12 +128,9 @@ class Fallback:
             else:
                 if (figures := usage_of(document)) is not None:
                     usage.append(figures)
-                ours = answer_in_our_words(document, name)
+                ours = answer_in_our_words(document, exchange.model or "")
                 block = event(ours) if is_stream else _json(ours)
-            exchange.first_byte_s = exchange.first_byte_s or time.monotonic() - exchange.began
-            exchange.n_bytes += len(block)
-            exchange.n_events += 1
-            exchange.tail = (exchange.tail + block)[-4096:]
+            exchange.note(block)
             out = block if translator is None else translator.feed(block)
             if out:
                 await client.write(out)

@@ -115,7 +115,7 @@ class Proxy:
                 continue
             if not client.has_begun:
                 exchange.status = 200
-                await client.begin(200, [(b"content-type", b"text/event-stream"), _model_header(exchange)])
+                await client.begin(200, [(b"content-type", b"text/event-stream"), exchange.model_header])
             await client.write(f": {self._words(ticket.model)}\n\n".encode())
         exchange.waited_s += time.monotonic() - began
         await ticket.admitted  # raises Refused
@@ -172,16 +172,12 @@ class Proxy:
             headers = [pair for pair in engine.headers if _passes_back(pair[0])]
             if exchange.translator is not None:
                 headers = [(b"content-type", exchange.translator.content_type)]
-            await client.begin(status, [*headers, _model_header(exchange)])
+            await client.begin(status, [*headers, exchange.model_header])
         if exchange.translator is not None:
             await self._translate(client, exchange, engine, exchange.translator)
             return
         while block := await engine.read():
-            if exchange.first_byte_s is None:
-                exchange.first_byte_s = time.monotonic() - exchange.began
-            exchange.n_bytes += len(block)
-            exchange.n_events += block.count(b"\n\n")
-            exchange.tail = (exchange.tail + block)[-4096:] if len(block) < 4096 else block[-4096:]
+            exchange.note(block)
             await client.write(block)
         await client.finish()
 
@@ -193,11 +189,7 @@ class Proxy:
             await client.finish()
             return
         while block := await engine.read():
-            if exchange.first_byte_s is None:
-                exchange.first_byte_s = time.monotonic() - exchange.began
-            exchange.n_bytes += len(block)
-            exchange.n_events += block.count(b"\n\n")
-            exchange.tail = (exchange.tail + block)[-4096:]
+            exchange.note(block)
             if lines := translator.feed(block):
                 await client.write(lines)
         await client.write(translator.end())
@@ -243,10 +235,6 @@ def _engine_headers(
 
 def _passes_back(name: bytes) -> bool:
     return name not in _NOT_PASSED_BACK and not name.startswith(b"access-control-")
-
-
-def _model_header(exchange: Exchange) -> tuple[bytes, bytes]:
-    return b"x-launcher-model", (exchange.model or "").encode("ascii", errors="replace")
 
 
 async def _error_event(engine: EngineConnection) -> bytes:
