@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 
 from launcher.commands.here import Here
+from launcher.commands.probe import THIS_MACHINE, Look, MachineChoice, probe
 from launcher.deployment import claims
 from launcher.deployment.identity import identify
 from launcher.deployment.reserved import Reserved, count_reserved
+from launcher.engine.find import Engine
 from launcher.machine.machine import Machine
 from launcher.machine.shared_memory import counts_in_ram
 from launcher.plan.amounts import HOST, RAM
@@ -75,6 +77,14 @@ def without_reserved(machine: Machine, reserved: Mapping[str, int]) -> Machine:
     }
     host = {HOST: reserved[RAM]} if RAM in reserved else {}
     return with_less_free(machine, {**by_device, **host}) if by_device or host else machine
+
+
+def unreserved_machine(
+    here: Here, choice: MachineChoice, engine: Engine | None = None, look: Look | None = None
+) -> Machine:
+    """Return the machine of a choice; of this one, what is not reserved. Raises as `probe`."""
+    machine = probe(here, choice, engine, look)
+    return without_reserved(machine, read_reserved(here).rows) if choice == THIS_MACHINE else machine
 
 
 def claim_rows(plan: Plan, machine: Machine) -> dict[str, int]:

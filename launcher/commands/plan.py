@@ -8,13 +8,13 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from launcher.commands.claims import read_reserved, without_reserved
+from launcher.commands.claims import unreserved_machine
 from launcher.commands.companions import FoundCompanions, find_companions, measure_adapters, open_companions
 from launcher.commands.engine import engine_or_none
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect
 from launcher.commands.planned import Planned, PlanRequest, path_to_be, printed_argv
-from launcher.commands.probe import THIS_MACHINE, look_once, probe
+from launcher.commands.probe import look_once
 from launcher.engine.capabilities import read_capabilities
 from launcher.engine.find import Engine
 from launcher.engine.flags.argv import Serving
@@ -25,7 +25,7 @@ from launcher.engine.flags.user_flags import absorb_flags, carried_flags
 from launcher.errors import BadGguf, UsageError
 from launcher.gguf.anatomy import dissect
 from launcher.machine.machine import Machine
-from launcher.machine.shared_memory import counts_in_ram
+from launcher.machine.shared_memory import memory_bytes
 from launcher.models.catalogue import Candidate, Target
 from launcher.models.fetch import bytes_to_fetch
 from launcher.models.located import Located
@@ -59,10 +59,7 @@ def plan_resolved(here: Here, request: PlanRequest, target: Target) -> Planned:
 def _machine_and_engine(here: Here, request: PlanRequest) -> tuple[Machine, Engine | None]:
     look = look_once(here)
     engine = engine_or_none(here, request.engine, look)
-    machine = probe(here, request.machine, engine, look)
-    if request.machine == THIS_MACHINE:
-        machine = without_reserved(machine, read_reserved(here).rows)
-    return machine, engine
+    return unreserved_machine(here, request.machine, engine, look), engine
 
 
 def plan_on(
@@ -136,8 +133,7 @@ def worth_opening(candidates: tuple[Candidate, ...], machine: Machine) -> tuple[
     """Pick of many quants those whose files could fit at all, or else the smallest; of few, all."""
     if len(candidates) <= MOST_OPENED or any(candidate.size_bytes is None for candidate in candidates):
         return candidates
-    own = sum(device.total_bytes for device in machine.devices if not counts_in_ram(machine, device))
-    capacity = machine.ram_available_bytes + own
+    capacity = memory_bytes(machine)
     small_enough = [candidate for candidate in candidates if (candidate.size_bytes or 0) <= capacity]
     if not small_enough:
         return (min(candidates, key=lambda candidate: candidate.size_bytes or 0),)

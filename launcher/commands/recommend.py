@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from launcher.commands.claims import read_reserved, without_reserved
+from launcher.commands.claims import unreserved_machine
 from launcher.commands.here import Here
-from launcher.commands.probe import THIS_MACHINE, MachineChoice, probe
+from launcher.commands.probe import MachineChoice
 from launcher.engine.flags.user_flags import absorb_flags
-from launcher.errors import BadGguf, LauncherError, NotFound, UsageError
+from launcher.errors import BadGguf, NotFound, UsageError
 from launcher.machine.machine import Machine
-from launcher.machine.shared_memory import counts_in_ram
+from launcher.machine.shared_memory import memory_bytes
 from launcher.models.profile_headers import shipped_headers
 from launcher.models.profiles.made_headers import make_headers
 from launcher.models.profiles.near import near_names, squeeze
@@ -60,7 +60,7 @@ class Recommendation:
 
 def recommend(here: Here, choice: MachineChoice, purpose: Purpose, most: int) -> Recommendation:
     """Return at most `most` models for a purpose, best first; reads nothing but profiles and this machine."""
-    machine = machine_of_choice(here, choice)
+    machine = unreserved_machine(here, choice)  # no engine is asked for its devices
     ranked = rank(here.sources.profiles.usable, purpose)
     comfortable: list[Recommended] = []
     slow: list[Recommended] = []
@@ -84,12 +84,6 @@ def recommend(here: Here, choice: MachineChoice, purpose: Purpose, most: int) ->
         not_looked_at=len(ranked) - looked_at,
         too_large=tuple(too_large),
     )
-
-
-def machine_of_choice(here: Here, choice: MachineChoice) -> Machine:
-    """Return the machine that is recommended for; no engine is asked for its devices."""
-    machine = probe(here, choice)
-    return without_reserved(machine, read_reserved(here).rows) if choice == THIS_MACHINE else machine
 
 
 def in_words(choice: MachineChoice) -> str:
@@ -140,8 +134,7 @@ def _is_comfortable(profile: ModelProfile, found: Glance) -> bool:
 
 
 def _worth_a_look(profile: ModelProfile, machine: Machine) -> Sequence[ProfileQuant]:
-    own = sum(device.total_bytes for device in machine.devices if not counts_in_ram(machine, device))
-    room = (machine.ram_available_bytes + own) * _BEFORE_HEADERS
+    room = memory_bytes(machine) * _BEFORE_HEADERS
     quants = profile.quants
     if profile.default_quant is not None:
         quants = tuple(quant for quant in quants if profile.default_quant in quant.names)
@@ -198,10 +191,9 @@ def pick_purpose(text: str) -> Purpose:
         return Purpose(text.lower())
     except ValueError:
         known = ", ".join(purpose.value for purpose in Purpose)
-        error: LauncherError = UsageError(
+        raise UsageError(
             f"--for {text!r} is none of {known}", hint="launcher recommend --for coding"
-        )
-        raise error from None
+        ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +204,7 @@ class KnownModel:
 
 def known_models(here: Here, choice: MachineChoice, query: str | None) -> tuple[KnownModel, ...]:
     """Return the profiles that a query names, each with the best quant that fits. Raises NotFound."""
-    machine = machine_of_choice(here, choice)
+    machine = unreserved_machine(here, choice)
     profiles = [profile for profile in here.sources.profiles.usable if _is_meant(profile, query)]
     if query is not None and not profiles:
         near = near_names(query, here.sources.profiles.names)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from launcher.commands.claims import unreserved_machine
 from launcher.commands.here import Here
 from launcher.commands.probe import MachineChoice
-from launcher.commands.recommend import machine_of_choice
 from launcher.errors import LauncherError, NotFound, UsageError
 from launcher.gguf.file_names import FileGroup
 from launcher.machine.machine import Machine
-from launcher.machine.shared_memory import counts_in_ram
+from launcher.machine.shared_memory import memory_bytes
 from launcher.models.hub.api import ask_search
 from launcher.models.hub.endpoint import not_cached
 from launcher.models.hub.quants import list_quants
@@ -43,7 +43,7 @@ def search_hub(here: Here, choice: MachineChoice, query: str, most: int) -> tupl
         )
     if here.sources.endpoint.offline:
         raise not_cached(here.sources.endpoint, f"a search for {one_line(words)!r}")
-    machine = machine_of_choice(here, choice)
+    machine = unreserved_machine(here, choice)
     found = ask_search(words, most, here.sources.endpoint)
     if not found:
         raise NotFound(
@@ -52,26 +52,28 @@ def search_hub(here: Here, choice: MachineChoice, query: str, most: int) -> tupl
         )
     rows = []
     for repo in found:
-        row = SearchedRepo(
-            name=repo.name,
-            downloads=repo.downloads,
-            is_gated=repo.is_gated,
-            quants=(),
-            fits=None,
-            trouble=None,
-        )
+        quants: tuple[FileGroup, ...] = ()
+        trouble = None
         try:
             ref = ModelRef(kind=RefKind.HUB, name=repo.name)
             listing = list_repo(ref, endpoint=here.sources.endpoint, store=here.sources.store)
             quants = tuple(group for group in list_quants(listing) if group.is_complete)
-            rows.append(replace(row, quants=quants, fits=_largest(quants, machine)))
         except LauncherError as error:
-            rows.append(replace(row, trouble=error.message))
+            trouble = error.message
+        rows.append(
+            SearchedRepo(
+                name=repo.name,
+                downloads=repo.downloads,
+                is_gated=repo.is_gated,
+                quants=quants,
+                fits=_largest(quants, machine),
+                trouble=trouble,
+            )
+        )
     return tuple(rows)
 
 
 def _largest(quants: tuple[FileGroup, ...], machine: Machine) -> FileGroup | None:
-    own = sum(device.total_bytes for device in machine.devices if not counts_in_ram(machine, device))
-    room = (machine.ram_available_bytes + own) * _LEFT_FOR_WEIGHTS
+    room = memory_bytes(machine) * _LEFT_FOR_WEIGHTS
     small = [group for group in quants if group.size_bytes <= room]
     return max(small, key=lambda group: group.size_bytes, default=None)

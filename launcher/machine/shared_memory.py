@@ -131,6 +131,12 @@ def counts_in_ram(machine: Machine, device: Device) -> bool:
     return charge_of(device) is not Charge.HOST or not is_contained(machine)
 
 
+def memory_bytes(machine: Machine) -> int:
+    """Return the RAM that is available and all memory of GPUs that is not in it: nothing larger loads."""
+    own = (device.total_bytes for device in machine.devices if not counts_in_ram(machine, device))
+    return machine.ram_available_bytes + sum(own)
+
+
 def is_contained(machine: Machine) -> bool:
     if machine.ram_limit_bytes is not None:
         return True

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from launcher.commands.claims import unreserved_machine
 from launcher.commands.here import here_with
 from launcher.commands.probe import MachineChoice
 from launcher.commands.recommend import (
@@ -15,7 +16,6 @@ from launcher.commands.recommend import (
     best_quant,
     document,
     known_models,
-    machine_of_choice,
     pick_purpose,
     rank,
     recommend,
@@ -66,7 +66,7 @@ def test_models_are_ordered_by_one_benchmark_and_those_without_come_last(here):
 @pytest.mark.parametrize("choice", [GAMER, LAPTOP], ids=["3090", "laptop"])
 def test_what_is_said_to_fit_is_what_the_search_finds_to_fit(here, name, choice):
     """The quick look and the planner agree: a yes of the one is a yes of the other, for the same quant."""
-    machine = machine_of_choice(here, choice)
+    machine = unreserved_machine(here, choice)
     profile = next(profile for profile in here.sources.profiles.usable if profile.name == name)
     found = best_quant(here, profile, machine)
     for quant in profile.quants:
@@ -111,7 +111,7 @@ def test_known_models_by_part_of_a_name_or_purpose(here):
 def test_a_profile_of_the_users_with_a_shape_that_cannot_be_is_no_crash(here):
     profile = next(profile for profile in here.sources.profiles.usable if profile.name == "qwen3-8b")
     broken = replace(profile, architecture=replace(profile.architecture, dimensions=(("blocks", 4),)))
-    assert best_quant(here, broken, machine_of_choice(here, GAMER)) is None
+    assert best_quant(here, broken, unreserved_machine(here, GAMER)) is None
 
 
 def test_a_purpose_that_is_none_is_refused():
