@@ -15,15 +15,15 @@ from launcher.gateway.client import Client, Held, Receive, Refusing, Scope, Send
 from launcher.gateway.exchange import Exchange
 from launcher.gateway.guard import Doors, bearer, find_problem
 from launcher.gateway.keeper import Keeper
-from launcher.gateway.keys import Key, KeyRing
+from launcher.gateway.keys import Key, KeyRing, models_of
 from launcher.gateway.metrics import metrics_text
 from launcher.gateway.ollama import Ollama
 from launcher.gateway.ollama_pull import Disk
 from launcher.gateway.overview import status_json
 from launcher.gateway.page.page import dashboard, page
 from launcher.gateway.proxy import Proxy
-from launcher.gateway.replies import Dialect, Problem, Reply, json_reply, problem_reply
-from launcher.gateway.status import Counters, model_json, models_json, served
+from launcher.gateway.replies import FOR_SOME_ONLY, Dialect, Problem, Reply, json_reply, problem_reply
+from launcher.gateway.status import Counters, model_json, models_json
 
 _OPEN = frozenset({b"/", b"/health", b"/v1/health"})  # they tell nothing
 _UPSTREAM, _MODELS = b"/upstream/", b"/v1/models/"
@@ -114,7 +114,7 @@ class App:
         if problem is not None:
             await client.reply(problem_reply(problem, dialect))
             return
-        allowed = frozenset(key.models) if key is not None and key.models else None
+        allowed = models_of(key)
         own = self._own.get((scope["method"].replace("HEAD", "GET"), path))
         if own is not None:
             await own(client, allowed)
@@ -139,7 +139,7 @@ class App:
             method=scope["method"],
             target=path,
             key_name=None if key is None else key.name,
-            allowed=frozenset(key.models) if key is not None and key.models else None,
+            allowed=models_of(key),
         )
         name: str | None = None
         if path.startswith(_UPSTREAM):
@@ -162,10 +162,12 @@ class App:
             self.counters.count(exchange)
 
     async def _ollama(self, client: Client, path: bytes, key: Key | None) -> None:
-        allowed = frozenset(key.models) if key is not None and key.models else None
         try:
             exchange = await self.ollama.answer(
-                client, path.decode("latin-1"), key_name=None if key is None else key.name, allowed=allowed
+                client,
+                path.decode("latin-1"),
+                key_name=None if key is None else key.name,
+                allowed=models_of(key),
             )
         except Refusing as refusing:
             if not client.gone.is_set():
@@ -205,7 +207,7 @@ class App:
     async def _model(self, client: Client, path: bytes, allowed: frozenset[str] | None) -> None:
         name = unquote(path.removeprefix(_MODELS).decode("latin-1"))
         wanted = await self.keeper.find(name)
-        if wanted is None or wanted.servable not in set(served(self.keeper, allowed)):
+        if wanted is None or not wanted.servable.is_among(allowed):
             await client.reply(problem_reply(self._no_model(name), dialect_of(path, client)))
             return
         await client.reply(json_reply(model_json(self.keeper, wanted.servable)))
@@ -239,9 +241,7 @@ class App:
             await client.reply(json_reply(model_json(self.keeper, wanted.servable), status=202))
 
     async def _forbid(self, client: Client) -> None:
-        sentence = "this key is for some models only"
-        problem = Problem(status=403, code="not_allowed", sentence=sentence, should_retry=False)
-        await client.reply(problem_reply(problem, Dialect.OPENAI))
+        await client.reply(problem_reply(FOR_SOME_ONLY, Dialect.OPENAI))
 
 
 def dialect_of(path: bytes, client: Client) -> Dialect:

@@ -33,6 +33,10 @@ class Servable:
         """Return the name of its deployment."""
         return deployment_name(self.name)
 
+    def is_among(self, names: frozenset[str] | None) -> bool:
+        """Tell if one of these names is its own; None stands for all names."""
+        return names is None or not names.isdisjoint({self.name, self.key})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:

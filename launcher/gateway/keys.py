@@ -32,6 +32,11 @@ class Key:
     models: tuple[str, ...] = ()  # empty: all
 
 
+def models_of(key: Key | None) -> frozenset[str] | None:
+    """Return the names of the models that who has this key may ask for, None for all."""
+    return frozenset(key.models) if key is not None and key.models else None
+
+
 def keys_path(settings: Settings) -> Path:
     return settings.gateway_dir / "keys.json"
 

@@ -12,7 +12,7 @@ from launcher.gateway.engine_http import EngineConnection, EngineGone, Engines
 from launcher.gateway.exchange import Exchange, Translator
 from launcher.gateway.fallback import Fallback
 from launcher.gateway.keeper import Keeper
-from launcher.gateway.replies import Dialect, Problem, problem_event, problem_of, problem_reply
+from launcher.gateway.replies import Dialect, Problem, not_for, problem_event, problem_of, problem_reply
 from launcher.gateway.request_body import Body
 from launcher.gateway.ticket import Refused, Ticket
 from launcher.units import one_line
@@ -74,12 +74,8 @@ class Proxy:
         wanted = exchange.wanted
         if wanted is None:
             raise Refusing(_unknown(fields.get("model"), self._keeper))
-        if (
-            exchange.allowed is not None
-            and not {wanted.servable.name, wanted.servable.key} & exchange.allowed
-        ):
-            sentence = f"this key is not for {wanted.servable.name}"
-            raise Refusing(Problem(status=403, code="not_allowed", sentence=sentence, should_retry=False))
+        if not wanted.servable.is_among(exchange.allowed):
+            raise Refusing(not_for(wanted.servable.name))
         if wanted.mode is not None:
             body.put_in_front(mode_fields(wanted.mode))
         may_comment = fields.get("stream") is True and exchange.dialect is not Dialect.OLLAMA

@@ -86,6 +86,17 @@ def problem_json(problem: Problem, dialect: Dialect) -> dict[str, object]:
             }
 
 
+FOR_SOME_ONLY = Problem(
+    status=403, code="not_allowed", sentence="this key is for some models only", should_retry=False
+)
+
+
+def not_for(model: str) -> Problem:
+    """Return why a key gets no answer of a model that it is not for."""
+    sentence = f"this key is not for {model}"
+    return Problem(status=403, code="not_allowed", sentence=sentence, should_retry=False)
+
+
 def problem_reply(problem: Problem, dialect: Dialect) -> Reply:
     headers: list[tuple[bytes, bytes]] = []
     if problem.retry_after_s is not None:

@@ -117,9 +117,7 @@ def models_json(keeper: Keeper, allowed: frozenset[str] | None) -> dict[str, obj
 
 
 def served(keeper: Keeper, allowed: frozenset[str] | None) -> Iterable[Servable]:
-    for servable in keeper.catalogue:
-        if allowed is None or {servable.name, servable.key} & allowed:
-            yield servable
+    return (servable for servable in keeper.catalogue if servable.is_among(allowed))
 
 
 def model_json(keeper: Keeper, servable: Servable) -> dict[str, object]:
