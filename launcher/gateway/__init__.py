@@ -27,6 +27,7 @@ spending.py     what it has cost, by month
 guard.py        PURE: key, Host, Origin and path of a request
 keys.py         who may ask, hashed
 ollama.py       Ollama's API
+ollama_lists.py  what it says of models
 ollama_pull.py  its pull, with progress
 ollama_words.py  PURE: its requests in OpenAI's words, the answers in its own
 replies.py      PURE: errors as each API writes them

@@ -1,20 +1,19 @@
-"""Answer Ollama's API: its lists, and its questions in OpenAI's words to the engine."""
+"""Answer Ollama's API: its questions in OpenAI's words to the engine."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
-from launcher.gateway.admission.state import Phase
-from launcher.gateway.catalogue import Servable, Wanted, mode_fields
+from launcher.gateway.catalogue import Wanted, mode_fields
 from launcher.gateway.client import Client, Refusing
 from launcher.gateway.exchange import Exchange
 from launcher.gateway.keeper import Keeper
+from launcher.gateway.ollama_lists import loaded, shown, tags
 from launcher.gateway.ollama_pull import Disk, pull
 from launcher.gateway.ollama_words import (
     BadRequest,
@@ -28,13 +27,11 @@ from launcher.gateway.ollama_words import (
     object_of,
 )
 from launcher.gateway.proxy import Proxy
-from launcher.gateway.replies import Dialect, Problem, json_reply
-from launcher.gateway.status import served
+from launcher.gateway.replies import FOR_SOME_ONLY, Dialect, Problem, json_reply, not_for
 
 # The version that clients are told: those that ask want at least the one that has what they use.
 _VERSION = "0.12.0"
 _NDJSON, _JSON = b"application/x-ndjson", b"application/json"
-_MANY_S = 3600.0
 
 
 class Lines:
@@ -114,10 +111,9 @@ class Ollama:
             case "GET" | "HEAD", "/api/version":
                 await client.reply(json_reply({"version": _VERSION}))
             case "GET" | "HEAD", "/api/tags":
-                models = [self._tag(each) for each in served(self._keeper, allowed)]
-                await client.reply(json_reply({"models": models}))
+                await client.reply(json_reply({"models": tags(self._keeper, allowed)}))
             case "GET", "/api/ps":
-                await client.reply(json_reply({"models": self._running(allowed)}))
+                await client.reply(json_reply({"models": loaded(self._keeper, allowed)}))
             case (
                 "POST",
                 "/api/show" | "/api/chat" | "/api/generate" | "/api/embed" | "/api/embeddings" | "/api/pull",
@@ -139,46 +135,41 @@ class Ollama:
     ) -> Exchange | None:
         try:
             given = object_of(await client.read_all())
-            name = given.get("model") or given.get("name")
+            given_name = given.get("model") or given.get("name")
+            name = given_name if isinstance(given_name, str) else None
             if path == "/api/pull":
-                if allowed is not None or not isinstance(name, str):
-                    sentence = "this key is for some models only" if allowed is not None else "name a model"
-                    raise Refusing(
-                        Problem(
-                            status=403 if allowed else 400,
-                            code="not_allowed",
-                            sentence=sentence,
-                            should_retry=False,
-                        )
-                    )
-                await pull(client, self._disk, name, streams=given.get("stream") is not False)
+                await self._pull(client, given, name, allowed)
                 return None
-            wanted = await self._keeper.find(name if isinstance(name, str) else None)
+            wanted = await self._keeper.find(name)
             if wanted is None:
+                sentence = f"model {str(given_name)[:100]!r} not found (launcher pull gets models)"
                 raise Refusing(
-                    Problem(
-                        status=404,
-                        code="model_not_found",
-                        sentence=f"model {str(name)[:100]!r} not found (launcher pull gets models)",
-                        should_retry=False,
-                    )
+                    Problem(status=404, code="model_not_found", sentence=sentence, should_retry=False)
                 )
-            if allowed is not None and not {wanted.servable.name, wanted.servable.key} & allowed:
-                sentence = f"this key is not for {wanted.servable.name}"
-                raise Refusing(Problem(status=403, code="not_allowed", sentence=sentence, should_retry=False))
-            name = name if isinstance(name, str) else wanted.servable.name
-            asked = Asked(
-                path=path, given=given, wanted=wanted, name=name, key_name=key_name, allowed=allowed
+            if not wanted.servable.is_among(allowed):
+                raise Refusing(not_for(wanted.servable.name))
+            if path == "/api/show":
+                await client.reply(json_reply(shown(self._keeper, wanted.servable)))
+                return None
+            name = wanted.servable.name if name is None else name
+            return await self._ask(
+                client,
+                Asked(path=path, given=given, wanted=wanted, name=name, key_name=key_name, allowed=allowed),
             )
-            match path:
-                case "/api/show":
-                    await client.reply(json_reply(self._show(wanted.servable)))
-                case _:
-                    return await self._ask(client, asked)
         except BadRequest as error:
             problem = Problem(status=400, code="bad_request", sentence=str(error), should_retry=False)
             raise Refusing(problem) from error
-        return None
+
+    async def _pull(
+        self, client: Client, given: Mapping[str, Any], name: str | None, allowed: frozenset[str] | None
+    ) -> None:
+        if allowed is not None:
+            raise Refusing(FOR_SOME_ONLY)
+        if name is None:
+            raise Refusing(
+                Problem(status=400, code="not_allowed", sentence="name a model", should_retry=False)
+            )
+        await pull(client, self._disk, name, streams=given.get("stream") is not False)
 
     async def _ask(self, client: Client, asked: Asked) -> Exchange | None:
         given = asked.given
@@ -234,80 +225,10 @@ class Ollama:
             answer["response"] = ""
         await client.reply(json_reply(answer))
 
-    # ---- lists ----
-
-    def _tag(self, servable: Servable) -> dict[str, object]:
-        name = servable.name if ":" in servable.name else f"{servable.name}:latest"
-        return {
-            "name": name,
-            "model": name,
-            "modified_at": datetime.fromtimestamp(servable.used_at or 0, UTC).isoformat(),
-            "size": servable.size_bytes or 0,
-            "digest": _digest(servable),
-            "details": _details(servable),
-        }
-
-    def _running(self, allowed: frozenset[str] | None) -> list[dict[str, object]]:
-        rows = []
-        for servable in served(self._keeper, allowed):
-            model = self._keeper.state.models.get(servable.key)
-            running = self._keeper.running.get(servable.key)
-            if model is None or model.phase is not Phase.READY:
-                continue
-            idle = time.monotonic() - model.used_at
-            left = _MANY_S * 24 * 365 if model.ttl_s is None or model.pinned else max(0.0, model.ttl_s - idle)
-            tag = self._tag(servable)
-            del tag["modified_at"]
-            rows.append({
-                **tag,
-                "size": sum(model.needs.values()),
-                "size_vram": sum(n for place, n in model.needs.items() if place != "ram"),
-                "expires_at": (datetime.now(UTC) + timedelta(seconds=left)).isoformat(),
-                "context_length": None if running is None else running.ctx_size,
-            })  # fmt: skip
-        return rows
-
-    def _show(self, servable: Servable) -> dict[str, object]:
-        running = self._keeper.running.get(servable.key)
-        ctx_size = None if running is None else running.ctx_size
-        context = (
-            {} if ctx_size is None else {"general.architecture": "gguf", "gguf.context_length": ctx_size}
-        )
-        return {
-            "modelfile": f"FROM {servable.name}\n",
-            "parameters": "",
-            "template": "",
-            "details": _details(servable),
-            "model_info": {"general.basename": servable.name, **context},
-            "capabilities": [
-                "completion",
-                "tools",
-                *(["vision"] if running is not None and running.sees else []),
-            ],
-            "modified_at": datetime.fromtimestamp(servable.used_at or 0, UTC).isoformat(),
-        }
-
 
 def _leaves(given: Mapping[str, Any]) -> bool:
     """Tell if the model is to go when the request is answered."""
     return given.get("keep_alive") in (0, "0", "0s")  # a tuple: what is given may be no key of a set
-
-
-def _details(servable: Servable) -> dict[str, object]:
-    quant = servable.ref.rpartition(":")[2] if ":" in servable.ref else ""
-    return {
-        "parent_model": "",
-        "format": "gguf",
-        "family": "",
-        "families": [],
-        "parameter_size": "",
-        "quantization_level": quant,
-    }
-
-
-def _digest(servable: Servable) -> str:
-    # clients tell models apart by it; of which file it would be is nobody's business
-    return hashlib.sha256(servable.key.encode()).hexdigest()
 
 
 def _now() -> str:
