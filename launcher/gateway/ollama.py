@@ -24,6 +24,7 @@ from launcher.gateway.ollama_words import (
     embed_request,
     error_sentence,
     generate_request,
+    json_line,
     object_of,
 )
 from launcher.gateway.proxy import Proxy
@@ -82,7 +83,7 @@ def _error_line(body: bytes) -> bytes:
         sentence = error_sentence(json.loads(body))
     except (ValueError, AttributeError):
         sentence = body[:500].decode("utf-8", errors="replace")
-    return json.dumps({"error": sentence}).encode() + b"\n"
+    return json_line({"error": sentence})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

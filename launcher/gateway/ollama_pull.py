@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from launcher.errors import Interrupted, LauncherError
 from launcher.gateway.client import Client, Refusing
-from launcher.gateway.ollama_words import pull_line, ref_of
+from launcher.gateway.ollama_words import json_line, pull_line, ref_of
 from launcher.gateway.replies import Problem, json_reply
 from launcher.gateway.threads import in_thread
 from launcher.progress import OnProgress, Step
@@ -36,7 +35,7 @@ async def pull(client: Client, disk: Disk, name: str, *, streams: bool) -> None:
         await client.reply(json_reply({"status": "success"}))
         return
     await client.begin(200, [(b"content-type", b"application/x-ndjson")])
-    await client.write(_line({"status": "pulling manifest"}))
+    await client.write(json_line({"status": "pulling manifest"}))
     told = ""
     try:
         async for step in _fetched(client, disk, ref):
@@ -45,9 +44,9 @@ async def pull(client: Client, disk: Disk, name: str, *, streams: bool) -> None:
                 told = line
                 await client.write(line.encode() + b"\n")
     except LauncherError as error:
-        await client.write(_line({"error": error.message}))
+        await client.write(json_line({"error": error.message}))
     else:
-        await client.write(_line({"status": "success"}))
+        await client.write(json_line({"status": "success"}))
     await client.finish()
 
 
@@ -72,7 +71,3 @@ async def _fetched(client: Client, disk: Disk, ref: str) -> AsyncIterator[Step]:
         yield step
     await fetching
     await disk.refresh()
-
-
-def _line(value: Mapping[str, object]) -> bytes:
-    return json.dumps(value).encode() + b"\n"

@@ -135,7 +135,7 @@ class Translation:
         text, thinking = ("", "") if self.streams else ("".join(self.text), "".join(self.thinking))
         out = b""
         if self.streams and calls:
-            out = _line(self._with({"content": "", "tool_calls": calls}, done=False))
+            out = json_line(self._with({"content": "", "tool_calls": calls}, done=False))
             calls = []
         message: Object = {"content": text}
         if thinking:
@@ -153,11 +153,11 @@ class Translation:
             "eval_count": answer if answer is not None else self.timings.get("predicted_n", 0),
             "eval_duration": int(self.timings.get("predicted_ms", 0) * 1e6),
         }
-        return out + _line(last)
+        return out + json_line(last)
 
     def _chunk(self, event: Object) -> bytes:
         if "error" in event:
-            return _line({"error": error_sentence(event)})
+            return json_line({"error": error_sentence(event)})
         self.usage = event.get("usage") or self.usage
         self.timings = event.get("timings") or self.timings
         choice = (event.get("choices") or [{}])[0]
@@ -177,7 +177,7 @@ class Translation:
         message: Object = {"content": text or ""}
         if thinking:
             message["thinking"] = thinking
-        return _line(self._with(message, done=False))
+        return json_line(self._with(message, done=False))
 
     def _with(self, message: Object, *, done: bool) -> Object:
         head: Object = {"model": self.name, "created_at": self.created_at}
@@ -221,7 +221,7 @@ def error_sentence(given: Mapping[str, Any]) -> str:
     return str(error.get("message", error)) if isinstance(error, dict) else str(error)
 
 
-def _line(value: Mapping[str, Any]) -> bytes:
+def json_line(value: Mapping[str, Any]) -> bytes:
     # in ASCII: Python's client takes U+2028 for the end of a line
     return json.dumps(value).encode() + b"\n"
 
