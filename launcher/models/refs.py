@@ -191,21 +191,13 @@ def _split_hub(text: str) -> _HubParts | None:
     repo, (rest, colon, quant) = match[0], text[match.end() :].partition(":")
     if ":" in quant:
         return None
-    if rest.startswith("@"):
-        revision, slash, file = (
-            rest[1:].partition("/") if _names_file(rest) and not colon else (rest[1:], "", "")
-        )
-        return (
-            _HubParts(repo, revision, quant if colon else None, file if slash else None) if revision else None
-        )
-    if rest:
-        return None if colon or not _names_file(rest) else _HubParts(repo, file=rest[1:])
-    return _HubParts(repo, quant=quant if colon else None)
-
-
-def _names_file(rest: str) -> bool:
-    _, slash, file = rest.partition("/")
-    return bool(slash) and file.endswith(".gguf") and file != ".gguf"
+    before, _, name = rest.partition("/")
+    file = name if not colon and name.endswith(".gguf") and name != ".gguf" else None
+    behind = rest if file is None else before
+    revision = behind[1:] if behind.startswith("@") else ""
+    if behind and not revision:
+        return None
+    return _HubParts(repo, revision or None, quant if colon else None, file)
 
 
 def _hub_ref(text: str, *, repo: str, revision: str | None, quant: str | None, file: str | None) -> ModelRef:
