@@ -27,7 +27,7 @@ from launcher.models.profiles.profile import (
     quants_to_try,
 )
 from launcher.models.refs import ModelRef, RefKind, parse_ref
-from launcher.models.store import HubStore, store_of
+from launcher.models.store import HubStore, Listing, store_of
 from launcher.models.url_secrets import strip_secrets, strip_word_secrets
 from launcher.models.wheel import open_first, open_here
 from launcher.progress import OnProgress
@@ -119,19 +119,12 @@ def open_draft_head(text: str, kinds: Sequence[str], sources: Sources) -> tuple[
     Raises what `resolve` raises.
     """
     # kinds: `mtp`, `eagle3`
-    from launcher.models.hub.headers import open_group
-    from launcher.models.hub.quants import pick_files
-    from launcher.models.hub.repo import list_repo
-
-    endpoint, store = sources.endpoint, sources.store
-    ref = parse_ref(text, profile_names=(), path_exists=lambda _: False, hub_url=endpoint.url)
-    listing = list_repo(ref, endpoint=endpoint, store=store)
+    ref, listing = _listed(text, sources)
     picked = pick_head((file.name for file in listing.files), kinds, ref.quant)
     if picked is None:
         return None
     kind, name = picked
-    files = pick_files(listing, replace(ref, quant=None, file=name))
-    return kind, open_group(listing, files, endpoint=endpoint, store=store)
+    return kind, _open_file(listing, ref, name, sources)
 
 
 def open_projector(text: str, sources: Sources) -> Located | None:
@@ -139,18 +132,26 @@ def open_projector(text: str, sources: Sources) -> Located | None:
 
     Raises what `resolve` raises.
     """
-    from launcher.models.hub.headers import open_group
     from launcher.models.hub.quants import pick_files, projector_beside
+
+    ref, listing = _listed(text, sources)
+    name = projector_beside(listing, pick_files(listing, ref))
+    return None if name is None else _open_file(listing, ref, name, sources)
+
+
+def _listed(text: str, sources: Sources) -> tuple[ModelRef, Listing]:
     from launcher.models.hub.repo import list_repo
 
-    endpoint, store = sources.endpoint, sources.store
-    ref = parse_ref(text, profile_names=(), path_exists=lambda _: False, hub_url=endpoint.url)
-    listing = list_repo(ref, endpoint=endpoint, store=store)
-    name = projector_beside(listing, pick_files(listing, ref))
-    if name is None:
-        return None
+    ref = parse_ref(text, profile_names=(), path_exists=lambda _: False, hub_url=sources.endpoint.url)
+    return ref, list_repo(ref, endpoint=sources.endpoint, store=sources.store)
+
+
+def _open_file(listing: Listing, ref: ModelRef, name: str, sources: Sources) -> Located:
+    from launcher.models.hub.headers import open_group
+    from launcher.models.hub.quants import pick_files
+
     files = pick_files(listing, replace(ref, quant=None, file=name))
-    return open_group(listing, files, endpoint=endpoint, store=store)
+    return open_group(listing, files, endpoint=sources.endpoint, store=sources.store)
 
 
 def _kept_file(url: str, sources: Sources) -> Path:

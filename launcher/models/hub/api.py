@@ -65,7 +65,7 @@ def ask_search(query: str, most: int, endpoint: Endpoint) -> tuple[FoundRepo, ..
     terms = urlencode(
         {"search": query, "filter": "gguf", "sort": "downloads", "direction": -1, "limit": most}
     )
-    url = f"{_base(endpoint, 'x/x').removesuffix('/x/x')}?{terms}"
+    url = f"{_models(endpoint, query)}?{terms}"
     with Reader(endpoint.policy) as reader:
         found = _read(reader, url, endpoint, lambda body, _: parse_search(body))
     if isinstance(found, Trouble):
@@ -81,8 +81,12 @@ def _read(reader: Reader, url: str, endpoint: Endpoint, parse: Callable[[bytes, 
 
 
 def _base(endpoint: Endpoint, repo: str) -> str:
+    return f"{_models(endpoint, repo)}/{repo}"
+
+
+def _models(endpoint: Endpoint, asked: str) -> str:
     if endpoint.offline:
-        raise not_cached(endpoint, repo)
+        raise not_cached(endpoint, asked)
     try:
         parts = urlsplit(endpoint.url)
         wrong = None if parts.scheme in {"http", "https"} and parts.hostname else "it names no web server"
@@ -93,7 +97,7 @@ def _base(endpoint: Endpoint, repo: str) -> str:
         raise UsageError(
             f"{endpoint.url} is not the address of a Hub: {wrong}", hint="set HF_ENDPOINT=https://…"
         )
-    return f"{endpoint.url}/api/models/{repo}"
+    return f"{endpoint.url}/api/models"
 
 
 def _next_page(url: str, link: str, endpoint: Endpoint, repo: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from launcher.gguf.model import Shard
 from launcher.system.json_object import Malformed, parse_json
@@ -47,12 +48,15 @@ def _found(entry: object) -> FoundRepo | None:
     name, downloads = entry.get("id"), entry.get("downloads")
     if not isinstance(name, str) or _REPO.fullmatch(name) is None:
         return None
-    counted = isinstance(downloads, int) and not isinstance(downloads, bool) and 0 <= downloads < _MOST_BYTES
     return FoundRepo(
         name=name,
-        downloads=downloads if counted and isinstance(downloads, int) else 0,
+        downloads=downloads if _is_whole(downloads) else 0,
         is_gated=bool(entry.get("gated", False)),
     )
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_BYTES
 
 
 def parse_commit(body: bytes) -> str:
@@ -89,7 +93,7 @@ def _shard(entry: object) -> Shard | None:
         raise Malformed(f"a file {_short(path)}")
     if not path.lower().endswith(".gguf"):
         return None
-    if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < _MOST_BYTES:
+    if not _is_whole(size):
         raise Malformed(f"a file of size {_short(size)}")
     if lfs is None:
         return Shard(name=path, size_bytes=size)
