@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -50,3 +51,13 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Replace the content of a file, all of it or nothing. Raises OSError."""
     with replacing(path) as file:
         file.write(content)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have a rename in the folder outlast a power cut."""
+    with contextlib.suppress(OSError):  # some file systems cannot, and need not
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -25,6 +25,7 @@ from launcher.gguf.model import Shard
 from launcher.models.files.disk_space import Destination, disk_error, refuse_full_disk
 from launcher.models.url_secrets import quote_command
 from launcher.progress import Step
+from launcher.system.atomic_files import sync_folder
 from launcher.system.json_object import parse_json
 from launcher.system.locks import exclusive
 from launcher.system.settings import expand_home
@@ -72,9 +73,9 @@ def install_bundle(here: Here, file: Path, *, trusts: bool) -> InstalledBundle:
                 _stage(here, bundle, stage, folder)
                 engine = engine or _install_engine(here, bundle, stage)
                 (stage / ENGINE).unlink(missing_ok=True)
-                _sync(stage)
+                sync_folder(stage)
                 stage.rename(folder)
-                _sync(folder.parent)
+                sync_folder(folder.parent)
             elif engine is None:  # removed since
                 engine = _install_engine_anew(here, bundle, folder)
     except OSError as error:
@@ -241,11 +242,3 @@ def _install_engine_anew(here: Here, bundle: Bundle, folder: Path) -> Engine:
         return _install_engine(here, bundle, stage)
     finally:
         shutil.rmtree(stage)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -41,6 +41,7 @@ from launcher.models.files.disk_space import Destination, disk_error, refuse_ful
 from launcher.models.located import DeferredFiles
 from launcher.models.url_secrets import quote_command
 from launcher.progress import Step
+from launcher.system.atomic_files import sync_folder
 from launcher.system.settings import profiles_dir
 from launcher.system.small_files import read_small
 
@@ -86,7 +87,7 @@ def make_bundle(here: Here, request: PlanRequest, file: Path) -> Made:
         with _LockedFile(partial) as out:
             made = _write(here, ingredients, out, partial)
             partial.rename(file)
-            _sync_folder(file.absolute().parent)
+            sync_folder(file.absolute().parent)
     except OSError as error:
         raise disk_error(error, destination) from error
     return Made(file=file, size_bytes=file.stat().st_size, manifest_sha256=made[1], manifest=made[0])
@@ -207,11 +208,3 @@ class _LockedFile:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from launcher.system.atomic_files import replacing
+from launcher.system.atomic_files import replacing, sync_folder
 from launcher.system.json_object import JsonObject, Malformed, parse_json
 from launcher.system.owned_files import Owner, open_file, read_file
 
@@ -119,13 +118,3 @@ def _read(path: Path) -> JournalContents:
     except OSError:
         return JournalContents()
     return parse_journal(content, boot_id())
-
-
-def sync_folder(folder: Path) -> None:
-    # puts a rename in the folder on the disk
-    with contextlib.suppress(OSError):  # some file systems cannot, and need not
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

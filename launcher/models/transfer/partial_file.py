@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from launcher.models.transfer.journal import Journal, journal_path, read_journal, sync_folder
+from launcher.models.transfer.journal import Journal, journal_path, read_journal
+from launcher.system.atomic_files import sync_folder
 from launcher.system.owned_files import NotOurs, Owner, open_file
 
 _MADV_POPULATE_READ = 22
