@@ -120,26 +120,26 @@ class Bundle:
     offsets: dict[str, int]
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        """Yield what the file holds under this name. Raises OSError, UsageError if it has become shorter."""
+        """Yield what the file holds under this name, to the end.
+
+        Raises OSError, UsageError if it has become shorter, HashMismatch at the end if it is damaged.
+        """
+        expected, digest = self.manifest.by_name[name], hashlib.sha256()
         with open_regular(self.path) as file:
             file.seek(self.offsets[name])
-            yield from _chunks(file, self.manifest.by_name[name].size_bytes, self.path)
+            for chunk in _chunks(file, expected.size_bytes, self.path):
+                digest.update(chunk)
+                yield chunk
+        if digest.hexdigest() != expected.sha256:
+            raise HashMismatch(
+                f"{name} in {self.path} has sha256 {digest.hexdigest()}, and its manifest says "
+                f"{expected.sha256}: it is damaged",
+                hint="copy the bundle again",
+            )
 
     def content(self, name: str) -> bytes:
-        """Return a small file, verified. Raises HashMismatch."""
-        content = b"".join(self.chunks(name))
-        check_digest(self, name, hashlib.sha256(content).hexdigest())
-        return content
-
-
-def check_digest(bundle: Bundle, name: str, sha256: str) -> None:
-    """Raise HashMismatch unless the file has the sha256 of the manifest."""
-    expected = bundle.manifest.by_name[name].sha256
-    if sha256 != expected:
-        raise HashMismatch(
-            f"{name} in {bundle.path} has sha256 {sha256}, and its manifest says {expected}: it is damaged",
-            hint="copy the bundle again",
-        )
+        """Return a small file, as `chunks` yields it."""
+        return b"".join(self.chunks(name))
 
 
 def read_bundle(path: Path) -> Bundle:

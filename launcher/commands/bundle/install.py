@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from launcher.commands.bundle.archive import Bundle, Continued, check_digest, read_bundle
+from launcher.commands.bundle.archive import Bundle, Continued, read_bundle
 from launcher.commands.bundle.manifest import ENGINE, LOCK, MODEL, BundledEngine
 from launcher.commands.engine import find
 from launcher.commands.engine_install import install as install_engine
@@ -157,18 +156,17 @@ def _stage(here: Here, bundle: Bundle, stage: Path, folder: Path) -> None:
             continue
         target = stage / file.name.removeprefix(MODEL)
         target.parent.mkdir(exist_ok=True)
-        digest = hashlib.sha256()
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(target, flags, 0o644), "r+b") as out:
-            written = Continued(out)
-            for chunk in bundle.chunks(file.name):
-                written.put(chunk)
-                digest.update(chunk)
-                done += len(chunk)
-                here.on_progress(Step(phase="install", done=done, total=total, unit="bytes", text=file.name))
-            written.finish()
         try:
-            check_digest(bundle, file.name, digest.hexdigest())
+            with os.fdopen(os.open(target, flags, 0o644), "r+b") as out:
+                written = Continued(out)
+                for chunk in bundle.chunks(file.name):
+                    written.put(chunk)
+                    done += len(chunk)
+                    here.on_progress(
+                        Step(phase="install", done=done, total=total, unit="bytes", text=file.name)
+                    )
+                written.finish()
         except HashMismatch:
             target.unlink()
             raise
@@ -233,12 +231,8 @@ def _install_engine_anew(here: Here, bundle: Bundle, folder: Path) -> Engine:
     stage = folder.with_name(f".engine-{folder.name}")
     stage.mkdir(exist_ok=True, mode=0o700)
     try:
-        digest = hashlib.sha256()
         with (stage / ENGINE).open("wb") as out:
-            for chunk in bundle.chunks(ENGINE):
-                out.write(chunk)
-                digest.update(chunk)
-        check_digest(bundle, ENGINE, digest.hexdigest())
+            out.writelines(bundle.chunks(ENGINE))
         return _install_engine(here, bundle, stage)
     finally:
         shutil.rmtree(stage)

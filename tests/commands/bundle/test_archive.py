@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.commands.bundle.archive import ArchiveWriter, Continued, check_digest, read_bundle
+from launcher.commands.bundle.archive import ArchiveWriter, Continued, read_bundle
 from launcher.commands.bundle.manifest import (
     ENGINE,
     LOCK,
@@ -130,10 +129,8 @@ def test_a_flipped_byte_of_a_model_is_found(tmp_path: Path):
     whole[600] ^= 1
     path.write_bytes(whole)
     bundle = read_bundle(path)
-    name = "model/m-00001-of-00002.gguf"
-    digest = hashlib.sha256(b"".join(bundle.chunks(name))).hexdigest()
     with pytest.raises(HashMismatch, match="its manifest says"):
-        check_digest(bundle, name, digest)
+        b"".join(bundle.chunks("model/m-00001-of-00002.gguf"))
 
 
 def entry(name: str, kind: bytes = tarfile.REGTYPE, size: int = 0, link: str = "") -> bytes:
