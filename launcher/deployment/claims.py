@@ -6,8 +6,6 @@ A claim is a file and ends with the process that holds it: the launcher that pla
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -25,6 +23,7 @@ from launcher.deployment.identity import Presence, ProcessId, find_presence, rea
 from launcher.deployment.record import is_name
 from launcher.machine.machine import MAX_DEVICES
 from launcher.system.json_object import MAX_WHOLE, JsonObject, Malformed, parse_json
+from launcher.system.locks import try_lock
 from launcher.system.owned_files import Owner, open_file, opened_folder, read_file, write_file
 
 # A launcher that holds the lock longer has written its claim already, if it makes one.
@@ -64,10 +63,10 @@ def hold_planning_lock(folder: Path, *, on_wait: Callable[[], None] = lambda: No
     """
     descriptor = _open_lock(folder)  # None: a plan that might share memory with another is better than none
     try:
-        if descriptor is not None and not _locked(descriptor):
+        if descriptor is not None and not try_lock(descriptor):
             on_wait()  # any user can hold it
             deadline = time.monotonic() + WAIT_S
-            while not _locked(descriptor) and time.monotonic() < deadline:
+            while not try_lock(descriptor) and time.monotonic() < deadline:
                 time.sleep(0.05)
         yield
     finally:
@@ -143,16 +142,6 @@ def _open_lock(folder: Path) -> int | None:
                 os.fchmod(descriptor, 0o666 if is_shared else 0o600)  # past the umask
         return descriptor
     return None
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in {errno.EWOULDBLOCK, errno.EACCES}:
-            return False
-        raise
-    return True
 
 
 def _names(folder: int) -> Iterator[tuple[int, str]]:

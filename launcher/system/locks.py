@@ -27,7 +27,7 @@ def exclusive(path: Path, *, on_wait: Callable[[], None] | None = None) -> Itera
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = _open(path)
     try:
-        if not _try_lock(descriptor):
+        if not try_lock(descriptor):
             if on_wait is not None:
                 on_wait()
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -42,7 +42,7 @@ def exclusive_if_free(path: Path) -> Iterator[bool]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = _open(path)
     try:
-        yield _try_lock(descriptor)
+        yield try_lock(descriptor)
     finally:
         os.close(descriptor)
 
@@ -52,7 +52,8 @@ def _open(path: Path) -> int:
     return open_file(path, os.O_RDWR | os.O_CREAT, owner=Owner.FOLDERS, mode=0o600)
 
 
-def _try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int) -> bool:
+    """Lock an open file until it is closed; False if another process holds it. Raises OSError."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # over NFS Linux emulates it
     except OSError as error:

@@ -27,6 +27,7 @@ from launcher.progress import Step
 from launcher.system.atomic_files import sync_folder
 from launcher.system.json_object import parse_json
 from launcher.system.locks import exclusive
+from launcher.system.owned_files import open_file
 from launcher.system.settings import expand_home
 
 _LOCK = "launcher.lock"
@@ -156,9 +157,8 @@ def _stage(here: Here, bundle: Bundle, stage: Path, folder: Path) -> None:
             continue
         target = stage / file.name.removeprefix(MODEL)
         target.parent.mkdir(exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            with os.fdopen(os.open(target, flags, 0o644), "r+b") as out:
+            with os.fdopen(open_file(target, os.O_RDWR | os.O_CREAT, mode=0o644), "r+b") as out:
                 written = Continued(out)
                 for chunk in bundle.chunks(file.name):
                     written.put(chunk)

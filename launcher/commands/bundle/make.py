@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -42,6 +41,8 @@ from launcher.models.located import DeferredFiles
 from launcher.models.url_secrets import quote_command
 from launcher.progress import Step
 from launcher.system.atomic_files import sync_folder
+from launcher.system.locks import try_lock
+from launcher.system.owned_files import Owner, open_file
 from launcher.system.settings import profiles_dir
 from launcher.system.small_files import read_small
 
@@ -84,7 +85,7 @@ def make_bundle(here: Here, request: PlanRequest, file: Path) -> Made:
         total = sum(size.size_bytes for size in sizes) + engine_size
         whole = Shard(name=file.name, size_bytes=total)
         refuse_full_disk(destination, [(whole, partial)], what=file.name)
-        with _LockedFile(partial) as out:
+        with _locked(partial) as out:
             made = _write(here, ingredients, out, partial)
             partial.rename(file)
             sync_folder(file.absolute().parent)
@@ -188,23 +189,11 @@ def _profile_file(here: Here, planned: Planned) -> bytes | None:
     return None if found is None else read_small(found)
 
 
-class _LockedFile:
-    """The partial file, opened by one process at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> BinaryIO:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        self._file = os.fdopen(os.open(self._path, flags, 0o644), "r+b")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._file.close()
-            raise UsageError(
-                f"another launcher writes {self._path}", hint="wait for it, or name another file"
-            ) from error
-        return self._file
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+@contextmanager
+def _locked(path: Path) -> Iterator[BinaryIO]:
+    """Yield the partial file, opened by one process at a time."""
+    descriptor = open_file(path, os.O_RDWR | os.O_CREAT, owner=Owner.FOLDERS, mode=0o644)
+    with os.fdopen(descriptor, "r+b") as file:
+        if not try_lock(descriptor):
+            raise UsageError(f"another launcher writes {path}", hint="wait for it, or name another file")
+        yield file
