@@ -11,6 +11,7 @@ engine_trial.py   an engine proves itself before it is used
 search.py         what the Hub has, and what of it could fit
 recommend.py      which models suit a machine and a purpose
 plan.py           choose quant and placement: probe, inspect, search
+plan_and_claim.py  the same, and reserve the memory before another launcher plans
 compare_machines.py  one model on several machines
 bench.py          measure a planned model
 planned.py        the outcome of a plan request: command line, JSON, or the reason there is none

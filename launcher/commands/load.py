@@ -9,17 +9,15 @@ import weakref
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from launcher.commands.claims import claim, claim_rows, read_reserved, without_reserved
+from launcher.commands.claims import claim, claim_rows
 from launcher.commands.engine import engine_or_build
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect
-from launcher.commands.llama import Bindings, check_arguments, import_bindings, make_llama
-from launcher.commands.plan import plan_on
+from launcher.commands.llama import check_arguments, import_bindings, make_llama
+from launcher.commands.plan_and_claim import plan_and_claim
 from launcher.commands.planned import Planned, PlanRequest, fitting, profile_flags_of
-from launcher.commands.probe import probe
 from launcher.commands.pull import fetch_all
 from launcher.deployment import claims
 from launcher.errors import UsageError
@@ -28,7 +26,6 @@ from launcher.machine.machine import format_cpu_list
 from launcher.models.located import Located
 from launcher.plan.plan import Plan
 from launcher.plan.rope import Rope
-from launcher.progress import remark
 
 if TYPE_CHECKING:
     from llama_cpp import Llama
@@ -47,7 +44,8 @@ def load(here: Here, request: PlanRequest, arguments: Mapping[str, Any]) -> Llam
     name = f"python-{os.getpid()}-{next(_numbers)}"
     key = claims.claim_key(here.settings.deployments_dir, name)
     try:
-        planned = _plan_and_claim(here, request, bindings, (key, name))
+        target = inspect(here, request.ref, request.quant)
+        planned, _ = plan_and_claim(here, request, target, bindings.engine, (key, name))
         plan, located = fitting(planned)
         _refuse_flags(planned)
         [paths] = fetch_all(here, (located,), ("launcher", "pull", located.model.model_id))
@@ -74,21 +72,6 @@ def _for_one_process(request: PlanRequest) -> PlanRequest:
     if workload.cache_ram_bytes:
         raise UsageError("cache_ram is a server's: a Llama has no prompt cache", hint="launcher.up has one")
     return replace(request, workload=replace(workload, cache_ram_bytes=0, ctx_checkpoints=0))
-
-
-def _plan_and_claim(
-    here: Here, request: PlanRequest, bindings: Bindings, claimed: tuple[str, str]
-) -> Planned:
-    """Plan in memory that nobody has reserved, and reserve what the plan takes. Raises DoesNotFit."""
-    target = inspect(here, request.ref, request.quant)
-    waiting = remark("claims", "another launcher plans on this machine: waiting")
-    with claims.hold_planning_lock(here.settings.claims_dir, on_wait=partial(here.on_progress, waiting)):
-        reserved = read_reserved(here)
-        machine = without_reserved(probe(here, engine=bindings.engine), reserved.rows)
-        planned = plan_on(here, request, target, machine, bindings.engine)
-        plan, _ = fitting(planned)
-        claim(here, *claimed, claim_rows(plan, machine), os.getpid())
-    return planned
 
 
 def _refuse_flags(planned: Planned) -> None:

@@ -10,11 +10,12 @@ from dataclasses import replace
 from functools import partial
 from operator import itemgetter
 
-from launcher.commands.claims import claim, claim_rows, ignoring, read_reserved, without_reserved
+from launcher.commands.claims import ignoring
 from launcher.commands.engine import engine_or_build, refuse_unused_gpu
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect, opened_once
 from launcher.commands.plan import plan, plan_on, replan
+from launcher.commands.plan_and_claim import plan_and_claim
 from launcher.commands.planned import (
     Planned,
     PlanRequest,
@@ -67,7 +68,7 @@ def up(here: Here, request: UpRequest) -> Deployment:
     refuse_unused_gpu(here, engine, accepted=request.cpu_alone)
     key = claims.claim_key(here.settings.deployments_dir, named.name)
     try:
-        planned = _plan_and_claim(here, request, target, engine, named.name)
+        planned = _plan_and_claim(here, request, target, engine, (key, named.name))
         _, located = fitting(planned)
         fetched = fetch_all(here, files_to_bring(planned), again(located))
         attempt = attempt_of(request, named, fetched, engine, planned.capabilities, planned.machine)
@@ -101,24 +102,18 @@ def _launch(here: Here, attempt: Attempt, planned: Planned) -> Launch:
     )
 
 
-def _plan_and_claim(here: Here, request: UpRequest, target: Target, engine: Engine, name: str) -> Planned:
-    """Plan in memory that nobody has reserved, and reserve what the plan takes. Raises DoesNotFit."""
-    folder, key = here.settings.claims_dir, claims.claim_key(here.settings.deployments_dir, name)
-    waiting = remark(
-        "claims", f"another launcher plans on this machine: waiting, at most {claims.WAIT_S:.0f} s"
-    )
-    with claims.hold_planning_lock(folder, on_wait=lambda: here.on_progress(waiting)):
-        reserved = read_reserved(here, but_not=key)
-        machine = without_reserved(probe(here, engine=engine), reserved.rows)
-        planned = plan_on(here, request.plan, target, machine, engine)
-        try:
-            plan, _ = fitting(planned)
-        except DoesNotFit as error:
-            _name_largest(error, reserved)
-            raise
-        if plan.unverified is not None:  # the load itself will tell
-            here.on_progress(remark("plan", f"that it fits is not verified: {plan.unverified}"))
-        claim(here, key, name, claim_rows(plan, machine), os.getpid())
+def _plan_and_claim(
+    here: Here, request: UpRequest, target: Target, engine: Engine, claimed: tuple[str, str]
+) -> Planned:
+    """Plan, and reserve what the plan takes. Raises DoesNotFit, which names who reserves most."""
+    planned, reserved = plan_and_claim(here, request.plan, target, engine, claimed)
+    try:
+        plan, _ = fitting(planned)
+    except DoesNotFit as error:
+        _name_largest(error, reserved)
+        raise
+    if plan.unverified is not None:  # the load itself will tell
+        here.on_progress(remark("plan", f"that it fits is not verified: {plan.unverified}"))
     return planned
 
 
