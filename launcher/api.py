@@ -89,7 +89,7 @@ def up(
         api_key_file=None if api_key_file is None else expand_home(Path(api_key_file)).absolute(),
         env=tuple((env or {}).items()),
     )
-    here = _here(wishes, on_progress, tuple((env or {}).items()))
+    here = _here(wishes, on_progress, request.env)
     for note in notes(here, request):
         on_progress(remark("up", note))
     return bring_up(here, request)
