@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -20,6 +19,7 @@ from launcher.models.saved import is_saved
 from launcher.models.store import HubStore
 from launcher.system.packages import sha256_of
 from launcher.system.small_files import open_regular, read_small
+from tests.cli.shell import launcher
 from tests.make_gguf import make_gguf
 
 ENTRY = HistoryEntry(
@@ -161,7 +161,6 @@ def test_the_last_lines(tmp_path: Path, n: int, last: list[str], end: str) -> No
 
 
 @pytest.mark.engine
-@pytest.mark.engine
 @planted
 def test_no_cache_is_needed_nor_waited_for(
     engine: Engine, tmp_path: Path, plant: Callable[[Path], None], clean_environment: Path
@@ -169,13 +168,7 @@ def test_no_cache_is_needed_nor_waited_for(
     del clean_environment
     model, home = tmp_path / "m.gguf", tmp_path / "home"
     make_gguf(model, "llama")
-    environment = {**os.environ, "LAUNCHER_HOME": str(home), "LAUNCHER_ENGINE": str(engine.path)}
-
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = (sys.executable, "-m", "launcher", *words)
-        return subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=60, check=False
-        )
+    run = partial(launcher, LAUNCHER_HOME=str(home), LAUNCHER_ENGINE=str(engine.path))
 
     first = run("plan", str(model), "--json")
     kept = [path for path in (home / "cache").rglob("*") if path.is_file()]

@@ -17,23 +17,26 @@ SHARDS = tiny_split("big-Q4_K_M", 2, n_values=300_000)
 SIZE = sum(map(len, SHARDS.values()))
 
 
-def launcher(*arguments: str) -> subprocess.CompletedProcess[str]:
+def launcher(*arguments: str, timeout_s: float = 60, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "launcher", *arguments],
+        env={**os.environ, **variables},
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=timeout_s,
         check=False,
     )
 
 
-class Shell:
-    """Types commands that use a local Hub and a Hugging Face cache of their own."""
+class Prompt:
+    """Types commands in an environment of their own."""
 
-    def __init__(self, hub: FakeHub, home: Path) -> None:
-        self.env = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(home / "hf")}
+    def __init__(self, env: dict[str, str], timeout_s: float = 60) -> None:
+        self.env = env
+        self.timeout_s = timeout_s
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, start_new_session: bool = False) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "launcher", *words],
             env=self.env,
@@ -41,14 +44,22 @@ class Shell:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=start_new_session,
         )
 
     def type(self, *words: str) -> tuple[int, str, str]:
         process = self.start(*words)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=self.timeout_s)
         return process.returncode, out, err
 
     def json(self, *words: str) -> Any:
         code, out, err = self.type(*words, "--json")
         assert code == 0, err + out
         return json.loads(out)
+
+
+class Shell(Prompt):
+    """Types commands that use a local Hub and a Hugging Face cache of their own."""
+
+    def __init__(self, hub: FakeHub, home: Path) -> None:
+        super().__init__({**os.environ, "HF_ENDPOINT": hub.url, "HF_HOME": str(home / "hf")})

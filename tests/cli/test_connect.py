@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.shell import launcher
 from tests.gateway.served import Gateway, Kind, serving
 
 
@@ -22,15 +23,7 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
 
 
 def typed(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "HOME": str(home), "LAUNCHER_HOME": str(home / "launcher")}
-    return subprocess.run(
-        [sys.executable, "-m", "launcher", *words],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return launcher(*words, timeout_s=120, HOME=str(home), LAUNCHER_HOME=str(home / "launcher"))
 
 
 def test_settings_are_printed_then_written_then_tried(tmp_path: Path, gateway: Gateway) -> None:

@@ -14,18 +14,16 @@ from typer.main import get_group
 
 from launcher.cli.grouped_help import SECTIONS
 from launcher.cli.main import app
+from tests.cli.shell import launcher
+
+
+def folders_in(tmp_path: Path) -> dict[str, str]:
+    home = {f"XDG_{kind}_HOME": str(tmp_path / kind) for kind in ("CONFIG", "DATA", "STATE", "CACHE")}
+    return {**home, "HF_HOME": str(tmp_path / "hf")}
 
 
 def type_(tmp_path: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    home = {f"XDG_{kind}_HOME": str(tmp_path / kind) for kind in ("CONFIG", "DATA", "STATE", "CACHE")}
-    return subprocess.run(
-        [sys.executable, "-m", "launcher", *words],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, **home, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf"), "COLUMNS": "80"},
-    )
+    return launcher(*words, timeout_s=120, **folders_in(tmp_path), HF_HUB_OFFLINE="1", COLUMNS="80")
 
 
 COMMANDS = get_group(app).commands
@@ -127,8 +125,7 @@ def test_common_options_come_first_and_none_is_lost(tmp_path, command):
 def test_bare_launcher_on_a_terminal_recommends_and_in_a_pipe_helps(tmp_path):
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
-    home = {f"XDG_{kind}_HOME": str(tmp_path / kind) for kind in ("CONFIG", "DATA", "STATE", "CACHE")}
-    env = {**os.environ, **home, "TERM": "dumb", "COLUMNS": "80", "HF_HOME": str(tmp_path / "hf")}
+    env = {**os.environ, **folders_in(tmp_path), "TERM": "dumb", "COLUMNS": "80"}
     process = subprocess.Popen(
         [sys.executable, "-m", "launcher"], stdin=theirs, stdout=theirs, stderr=theirs, env=env
     )

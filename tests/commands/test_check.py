@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +29,7 @@ from launcher.plan.modes import LoadMode
 from launcher.simulate.client import SimulatorPool
 from launcher.system.settings import read_settings
 from launcher.units import MIB
+from tests.cli.shell import launcher
 from tests.fakes.hub import FakeHub
 from tests.make_gguf import make_gguf
 from tests.make_projector import make_projector
@@ -274,15 +273,8 @@ def test_fit_leaves_room_for_companions_as_the_engine_does(
     assert not {where: gap for where, gap in gaps.items() if abs(gap) > ROUNDING_MIB}
 
 
-def launcher(engine: Engine, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "launcher", "check", *words],
-        env={**os.environ, "LAUNCHER_ENGINE": str(engine.path), **variables},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+def check(engine: Engine, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return launcher("check", *words, timeout_s=120, LAUNCHER_ENGINE=str(engine.path), **variables)
 
 
 @pytest.mark.engine
@@ -290,7 +282,7 @@ def test_kimi_on_two_h100_with_half_of_its_experts_on_the_host(engine: Engine, t
     """The command people paste: it fills the second card alone. The planner's flags for the same wish do fit."""
     path = make_gguf(tmp_path / "kimi.gguf", "deepseek2", preset="kimi-k2.5", hollow=True)[0]
     pasted = f"llama-server -m {path} -ngl 99 --n-cpu-moe 30 -c 32768 --no-mmap -fa --temp 0.6 --port 9000"
-    done = launcher(engine, "--machine", "2xh100-80g", "--json", "--", *pasted.split())
+    done = check(engine, "--machine", "2xh100-80g", "--json", "--", *pasted.split())
     assert done.returncode == 3, done.stderr
     document = json.loads(done.stdout)
     assert document["basis"] == "estimated"  # what the backends take; the rest is not:
@@ -308,7 +300,7 @@ def test_kimi_on_two_h100_with_half_of_its_experts_on_the_host(engine: Engine, t
     assert argv[:3] == ["llama-server", "-m", str(path)]
     given = {name: words[-1] for name, words in split_flags(argv[1:])}
     assert (given["-c"], given["-np"], given["--temp"], given["--port"]) == ("32768", "4", "0.6", "9000")
-    again = launcher(engine, "--machine", "2xh100-80g", "--json", "--", *argv)
+    again = check(engine, "--machine", "2xh100-80g", "--json", "--", *argv)
     assert again.returncode == 0, again.stdout[-2000:]
     fits = json.loads(again.stdout)
     assert (fits["fits"], fits["notes"], fits["instead"]) == (True, [], None)
@@ -322,7 +314,7 @@ def test_a_repo_is_checked_by_its_headers(engine: Engine, models: dict[str, Path
         hub.publish("maker/M-GGUF", {"M-Q4_0.gguf": models["qwen3moe"], "M-Q8_0.gguf": b"no header is read"})
         line = "CUDA_VISIBLE_DEVICES=1,0 llama-server -hf maker/M-GGUF:Q4_0 -c 524288 -np 1 -ts 1,0 --jinja"
         bought = ("--gpu", "3060:2", "--ram", "32G")
-        done = launcher(engine, *bought, "--json", "--", *line.split(), HF_ENDPOINT=hub.url)
+        done = check(engine, *bought, "--json", "--", *line.split(), HF_ENDPOINT=hub.url)
         fetched = hub.asked("storage", "GET")
     assert done.returncode == 3, done.stderr
     document = json.loads(done.stdout)
@@ -350,7 +342,7 @@ def test_the_projector_in_a_repo_is_counted_unless_it_is_switched_off(
         line = ("llama-server", "-hf", "maker/V-GGUF:Q4_0", "-c", "4096")
         bought = ("--gpu", "3060", "--ram", "32G", "--json", "--")
         unasked, named, without = (
-            json.loads(launcher(engine, *bought, *line, *more, HF_ENDPOINT=hub.url).stdout)
+            json.loads(check(engine, *bought, *line, *more, HF_ENDPOINT=hub.url).stdout)
             for more in ((), ("-mm", str(projector)), ("--no-mmproj",))
         )
     assert unasked["notes"] == without["notes"] == []
@@ -377,7 +369,7 @@ def test_companions_are_counted_wherever_they_are(
             (f"LLAMA_ARG_MMPROJ_URL={url}", "LLAMA_ARG_SPEC_DRAFT_HF_REPO=maker/D-GGUF", *line),
             line,
         )
-        runs = [launcher(engine, *bought, *command, HF_ENDPOINT=hub.url) for command in commands]
+        runs = [check(engine, *bought, *command, HF_ENDPOINT=hub.url) for command in commands]
         asked = hub.asked("storage", "GET")
     assert [run.returncode for run in runs] == [0] * 5, runs
     first, *others, alone = (json.loads(run.stdout) for run in runs)
@@ -392,13 +384,13 @@ def test_companions_are_counted_wherever_they_are(
 def test_flags_alone_and_what_a_person_reads(engine: Engine, models: dict[str, Path]) -> None:
     path = str(models["qwen3moe"])
     bought = ("--gpu", "3060", "--ram", "32G")
-    fits = launcher(engine, path, *bought, "--", "-c", "4096", "-ngl", "99", "-cram", "0")
+    fits = check(engine, path, *bought, "--", "-c", "4096", "-ngl", "99", "-cram", "0")
     assert fits.returncode == 0, fits.stderr
     assert re.search(r"^fits +yes *$", fits.stdout, re.MULTILINE)
     assert "these flags fit" not in fits.stdout
-    quoted = launcher(engine, *bought, f"llama-server -m {path} -c 4096 -cram 0")
+    quoted = check(engine, *bought, f"llama-server -m {path} -c 4096 -cram 0")
     assert quoted.returncode == 0, quoted.stderr
-    other = launcher(engine, path, *bought, "--", "llama-server", "-m", "/elsewhere/m.gguf", "-cram", "99999")
+    other = check(engine, path, *bought, "--", "llama-server", "-m", "/elsewhere/m.gguf", "-cram", "99999")
     assert other.returncode == 3
     assert re.search(
         r"^fits +no: host is .* short, later, when the prompt cache fills *$", other.stdout, re.MULTILINE
@@ -410,17 +402,17 @@ def test_a_line_that_fits_and_would_not_start(engine: Engine, models: dict[str, 
     path = str(models["qwen3moe"])
     pasted = f"llama-server -m {path} -fa -ngl 99 -c 4096 -cram 0 --no-mmap --mlock --fooo 3"
     bought = ("--gpu", "3060", "--ram", "32G")
-    done = launcher(engine, *bought, "--json", "--", *pasted.split())
+    done = check(engine, *bought, "--json", "--", *pasted.split())
     document = json.loads(done.stdout)
     assert (done.returncode, document["fits"], document["starts"]) == (3, True, False)
     assert [sentence.split()[0] for sentence in document["refused"][:3]] == ["-fa", "--no-mmap", "--mlock"]
     right = f"llama-server -m {path} -fa on -ngl 99 -c 4096 -cram 0 --load-mode mlock"
     assert document["corrected"] == right.split()
-    again = launcher(engine, *bought, "--json", "--", *document["corrected"])
+    again = check(engine, *bought, "--json", "--", *document["corrected"])
     fits = json.loads(again.stdout)
     assert (again.returncode, fits["starts"], fits["refused"], fits["corrected"]) == (0, True, [], None)
     assert fits["devices"] == document["devices"]
-    seen = launcher(engine, *bought, "--", *pasted.split())
+    seen = check(engine, *bought, "--", *pasted.split())
     assert re.search(
         r"^fits +yes, but llama-server \w+ would not start with this line", seen.stdout, re.MULTILINE
     )
@@ -440,7 +432,7 @@ def test_what_llama_cpp_would_not_load_is_cured(
 ) -> None:
     path = str(models["qwen3moe"])
     words = f"llama-server -m {path} -c 4096 -cram 0 {line.replace('MODEL', path)}".split()
-    done = launcher(engine, "--gpu", "3060", "--ram", "32G", "--json", "--", *words)
+    done = check(engine, "--gpu", "3060", "--ram", "32G", "--json", "--", *words)
     document = json.loads(done.stdout)
     assert (done.returncode, document["fits"], document["starts"]) == (3, False, True)
     assert document["refusal"] not in document["notes"]
@@ -456,20 +448,20 @@ def test_what_fits_instead_has_room_for_the_draft_model(
     flags = f"-c 32768 -np 1 -dev CUDA0 -devd CUDA1 -cram 0 {' '.join(beside[2:])}"
     gpus = ("--gpu", "3060:2", "--ram", "32G")
     line = f"{flags} --mmproj /elsewhere/mm.gguf".split()
-    fits = launcher(engine, str(models["qwen3moe"]), *gpus, "--json", "--", *line)
+    fits = check(engine, str(models["qwen3moe"]), *gpus, "--json", "--", *line)
     assert fits.returncode == 0, fits.stderr
     document = json.loads(fits.stdout)
     assert [row["id"] for row in document["devices"]] == ["CUDA0", "CUDA1"]
     assert [note.partition(": ")[0] for note in document["notes"]] == ["--mmproj /elsewhere/mm.gguf"]
 
     line = [*flags.replace("32768", "524288").split(), "-fit", "off"]
-    short = launcher(engine, str(models["qwen3moe"]), *gpus, "--json", "--", *line)
+    short = check(engine, str(models["qwen3moe"]), *gpus, "--json", "--", *line)
     assert short.returncode == 3, short.stderr
     document = json.loads(short.stdout)
     argv = document["instead"]["argv"]
     given = {name: words[-1] for name, words in split_flags(argv[1:])}
     assert (given["-dev"], given["-devd"], given["-md"]) == ("CUDA0", "CUDA1", beside[3])
-    again = launcher(engine, str(models["qwen3moe"]), *gpus, "--json", "--", *argv)
+    again = check(engine, str(models["qwen3moe"]), *gpus, "--json", "--", *argv)
     assert again.returncode == 0, again.stdout[-2000:]
     assert json.loads(again.stdout)["devices"] == document["instead"]["devices"]
 
@@ -482,7 +474,7 @@ def test_mistakes_are_two_lines(engine: Engine) -> None:
         (("--", "llama-server", "-m", "nowhere.gguf"), 4, "launcher check REF --"),
         (("--", "llama-server", "-m", "x.gguf", "-c", "many"), 2, "launcher engine info"),
     ):
-        done = launcher(engine, *words)
+        done = check(engine, *words)
         assert (done.returncode, done.stdout) == (code, ""), words
         error, hinted = done.stderr.splitlines()
         assert error.startswith("error: ")

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from launcher.commands.install import _files_of
+from tests.cli.shell import launcher
 from tests.deployment.recorded import a_deployment
 from tests.make_gguf import make_gguf
 
-ROOT = Path(__file__).parents[2]
-
 
 def export(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "launcher", "export", *words],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return launcher("export", *words, timeout_s=120)
 
 
 def test_links_of_the_hub_s_cache_are_followed_for_every_shard(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import pytest
 from launcher.commands.bundle.archive import ArchiveWriter, read_bundle
 from launcher.commands.bundle.manifest import ENGINE, LOCK, SBOM, format_manifest, parse_manifest
 from launcher.engine.find import Engine, read_engines
+from tests.cli.shell import Prompt
 from tests.fakes.hub import FakeHub
 from tests.make_gguf import make_gguf
 
@@ -32,36 +33,16 @@ pytestmark = pytest.mark.engine
 pytest.importorskip("cyclonedx", reason="cyclonedx-python-lib is not installed (extra `bundle`)")
 
 
-class Site:
+class Site(Prompt):
     """A user's launcher: its own folders, no network."""
 
     def __init__(self, home: Path, engine: Engine | None = None) -> None:
         self.home = home
-        self.env = {**os.environ, "LAUNCHER_HOME": str(home), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin"}
+        apart = {"LAUNCHER_HOME": str(home), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin"}
+        super().__init__({**os.environ, **apart}, timeout_s=240)
         self.env["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, sys.path[1:])])
         if engine is not None:
             self.env["LAUNCHER_ENGINE"] = str(engine.path)
-
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "launcher", *words],
-            env=self.env,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-
-    def type(self, *words: str) -> tuple[int, str, str]:
-        process = self.start(*words)
-        out, err = process.communicate(timeout=240)
-        return process.returncode, out, err
-
-    def json(self, *words: str) -> Any:
-        code, out, err = self.type(*words, "--json")
-        assert code == 0, err + out
-        return json.loads(out)
 
     def visible(self) -> list[Path]:
         folder = self.home / "cache/models/bundles"
@@ -273,7 +254,7 @@ def test_what_is_there_is_not_overwritten(made: Path, engine: Engine, model: Pat
 
 def killed_when(site: Site, ready: Callable[[], bool], *words: str) -> bool:
     """Kill the command with all its children once `ready`; False if it was done before."""
-    process = site.start(*words)
+    process = site.start(*words, start_new_session=True)
     while process.poll() is None:
         if ready():
             os.killpg(process.pid, signal.SIGKILL)
