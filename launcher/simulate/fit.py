@@ -22,6 +22,7 @@ from ctypes import (
 from pathlib import Path
 from typing import Any
 
+from launcher.machine.machine import MAX_DEVICES
 from launcher.plan.amounts import HOST
 from launcher.plan.modes import TensorOverride
 from launcher.plan.oracle import FitQuestion, Fitted, Question, Refusal
@@ -36,8 +37,7 @@ _FIT = (
     "PmjPK22common_fit_extra_model14ggml_log_level"
 )
 _MAIN_LOG, _PAUSE_LOG = "_Z15common_log_mainv", "_Z16common_log_pauseP10common_log"
-# llama_max_devices, llama_max_tensor_buft_overrides (src/llama.cpp)
-_MAX_DEVICES, _MAX_OVERRIDES = 16, 4096
+_MAX_OVERRIDES = 4096  # llama_max_tensor_buft_overrides (src/llama.cpp)
 _AUTO_LAYERS = -1  # `-ngl auto`, the only value that fit changes
 # enum common_params_fit_status (common/fit.h): SUCCESS 0, FAILURE 1, ERROR 2
 _ERROR = 2
@@ -97,7 +97,7 @@ class FitSimulator:
         simulator = self._simulator
         binding, question = simulator.binding, asked.question
         line = _Line(simulator, asked)
-        targets = (c_size_t * _MAX_DEVICES)(*asked.targets)
+        targets = (c_size_t * MAX_DEVICES)(*asked.targets)
         extra = None if asked.companion is None else _Extra(simulator, asked.companion, question.model)
         status = self._fit(
             os.fsencode(question.model),
@@ -144,7 +144,7 @@ class _Line:
         self._given = ModelParameters(simulator.binding, simulator.virtual, question)
         self.model = self._given.struct
         self.context = context_parameters(simulator.binding.llama, question)
-        self.split = (c_float * _MAX_DEVICES)(*question.tensor_split)
+        self.split = (c_float * MAX_DEVICES)(*question.tensor_split)
         self.overrides = (BufferTypeOverride * _MAX_OVERRIDES)(*self._given.overrides)
         # llama-server passes the arrays that fit writes to as the model's own
         self.model.tensor_split = ctypes.addressof(self.split)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from launcher.gguf.ggml import GgmlType
-from launcher.machine.machine import Backend, Device
+from launcher.machine.machine import MAX_DEVICES, Backend, Device
 from launcher.plan.amounts import HOST
 from launcher.plan.modes import FlashAttention, LazyMode, Pooling, SplitMode
 from launcher.plan.oracle import Answer, BufferRow, HostTensor, Question, Refusal
@@ -39,7 +39,6 @@ MTP_CONTEXT = 1  # LLAMA_CONTEXT_TYPE_MTP (include/llama.h)
 # enum llama_pooling_type (include/llama.h)
 _POOLING = {None: -1, Pooling.NONE: 0, Pooling.MEAN: 1, Pooling.CLS: 2, Pooling.LAST: 3, Pooling.RANK: 4}
 _ALL_LAYERS = -2  # llama-server's `-ngl all` (common/arg.cpp); any negative number is all of them
-_MAX_DEVICES = 16  # llama_max_devices (src/llama.cpp)
 # architectures whose last reservation is for one sequence (llama_context::sched_reserve)
 _ONE_SEQUENCE_PASS = ("kimi-linear", "minimax-01")
 
@@ -252,7 +251,7 @@ class ModelParameters:
         self.overrides = (BufferTypeOverride * (len(question.overrides) + 1))()
         for record, override in zip(self.overrides, question.overrides, strict=False):
             record.pattern, record.buft = override.pattern.encode(), buffer_types[override.where]
-        self._split = (ctypes.c_float * _MAX_DEVICES)(*question.tensor_split)
+        self._split = (ctypes.c_float * MAX_DEVICES)(*question.tensor_split)
         struct.devices = ctypes.addressof(self._devices)
         struct.tensor_buft_overrides = ctypes.addressof(self.overrides) if question.overrides else None
         struct.tensor_split = ctypes.addressof(self._split)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from launcher.machine.machine import MAX_DEVICES
 from launcher.plan.amounts import HOST
 from launcher.plan.check.configuration import AUTO_SLOTS, WHOLE_CONTEXT, Configuration
 from launcher.plan.expert_pattern import EXPERTS, block_pattern
@@ -31,7 +32,6 @@ TRUE = frozenset({"on", "enabled", "true", "1"})
 FALSE = frozenset({"off", "disabled", "false", "0"})
 AUTO = frozenset({"auto", "-1"})
 _INT_MAX = (1 << 31) - 1  # of std::stoi, on every machine that llama.cpp runs on
-_MAX_DEVICES = 16  # llama_max_devices (src/llama.cpp)
 MOST_BLOCKS = 512  # LLAMA_MAX_LAYERS (src/llama-hparams.h): patterns for blocks beyond it match nothing
 
 OTHER_SPELLINGS: dict[str, tuple[str, ...]] = {
@@ -253,10 +253,10 @@ def _context(settings: MemorySettings, value: str) -> None:
 def _targets(value: str) -> tuple[int, ...]:
     # One for every device, or one a device; further devices keep the default (common/arg.cpp, --fit-target).
     parts = re.split(r"[,/]+", value)
-    if len(parts) >= _MAX_DEVICES:
+    if len(parts) >= MAX_DEVICES:
         raise ValueError(value)
     sizes = [_integer(part, 0) * MIB for part in parts]
-    return tuple(sizes * _MAX_DEVICES if len(sizes) == 1 else sizes)
+    return tuple(sizes * MAX_DEVICES if len(sizes) == 1 else sizes)
 
 
 def _cache_ram(settings: MemorySettings, value: str) -> None:
