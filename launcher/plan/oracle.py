@@ -106,7 +106,7 @@ class DraftQuestion:
     @property
     def devices(self) -> tuple[Device, ...]:
         """The devices of both."""
-        return (*self.main.devices, *(each for each in self.draft.devices if each not in self.main.devices))
+        return _of_both(self.main, self.draft)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +148,11 @@ class FitQuestion:
     host_bytes: int  # RAM in total, which fit counts if there is no device
     companion: Question | None = None  # a draft model, which fit counts with the model
 
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """The devices of the model and its companion."""
+        return _of_both(self.question, self.companion) if self.companion else self.question.devices
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitted:
@@ -159,6 +164,10 @@ class Fitted:
     tensor_split: tuple[float, ...]
     overrides: tuple[TensorOverride, ...]
     engine: str
+
+
+def _of_both(main: Question, other: Question) -> tuple[Device, ...]:
+    return (*main.devices, *(device for device in other.devices if device not in main.devices))
 
 
 class Oracle(Protocol):

@@ -119,11 +119,7 @@ class SimulatorPool:
 
     def fit(self, question: FitQuestion) -> Fitted | Refusal:
         """Return what llama-server's `--fit` would make of a line."""
-        devices = question.question.devices
-        if question.companion is not None:
-            others = (device for device in question.companion.devices if device not in devices)
-            devices = (*devices, *others)
-        reply = self._ask(devices, {"fit": to_json(question)}, n_simulations=MOST_TRIALS)
+        reply = self._ask(question.devices, {"fit": to_json(question)}, n_simulations=MOST_TRIALS)
         return reply if isinstance(reply, Refusal) else fitted_from(reply)
 
     def close(self) -> None:
