@@ -81,17 +81,8 @@ class FitSimulator:
 
     def fit(self, asked: FitQuestion) -> Fitted | Refusal:
         """Return the line as fit leaves it, or a Refusal if llama.cpp does not load it."""
-        simulator, virtual = self._simulator, self._simulator.virtual
-        simulator.log.clear()
-        virtual.faults.clear()
         self._set_host_memory(asked.host_bytes)
-        virtual.reserving = True
-        try:
-            return self._run(asked)
-        finally:
-            virtual.reserving = False
-            if virtual.faults:
-                raise virtual.faults[0]
+        return self._simulator.guarded(lambda: self._run(asked), reserving=True)
 
     def _run(self, asked: FitQuestion) -> Fitted | Refusal:
         simulator = self._simulator

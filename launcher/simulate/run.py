@@ -21,7 +21,6 @@ from launcher.plan.modes import FlashAttention, LazyMode, Pooling, SplitMode
 from launcher.plan.oracle import Answer, BufferRow, HostTensor, Question, Refusal
 from launcher.simulate.abi.binding import Binding
 from launcher.simulate.abi.layout import BufferTypeOverride
-from launcher.simulate.abi.layout_check import Unavailable
 from launcher.simulate.abi.llama_api import LOG_CALLBACK
 from launcher.simulate.backends.traits import traits_of
 from launcher.simulate.devices import VirtualDevices
@@ -78,8 +77,6 @@ class Simulator:
             # without words it is Python's: the worker's memory is used up, which says nothing about the model
             reason = str(error) or "the simulation ran out of memory"
             return Refusal(reason=reason, model_refused=bool(str(error)))
-        except Unavailable as error:
-            return Refusal(reason=str(error), model_refused=False, unavailable=True)
         finally:
             self.virtual.reserving = False
             if self.virtual.faults:

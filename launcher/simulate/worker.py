@@ -77,9 +77,11 @@ def _limit_memory(n_bytes: int) -> None:
 
 
 def _answer(simulator: Simulator, lib_dir: Path, request: Json) -> Json:
+    from launcher.simulate.abi.layout_check import Unavailable  # noqa: PLC0415
+
+    result: Answer | DraftAnswer | ProjectorAnswer | Fitted | Refusal
     try:
         if "projector" in request:
-            result: Answer | DraftAnswer | ProjectorAnswer | Fitted | Refusal
             result = _projector(simulator, lib_dir, request["projector"])
         elif "fit" in request:
             result = _fit(simulator, lib_dir, request["fit"])
@@ -87,6 +89,8 @@ def _answer(simulator: Simulator, lib_dir: Path, request: Json) -> Json:
             result = _draft(simulator, request["draft"])
         else:
             result = simulator.simulate(question_from(request["question"]), like_fit=request["like_fit"])
+    except Unavailable as error:
+        result = Refusal(reason=str(error), model_refused=False, unavailable=True)
     except Exception as error:  # noqa: BLE001 - reported to the client, which raises it
         return {"fault": f"{type(error).__name__}: {error}"}
     return {"refusal" if isinstance(result, Refusal) else "answer": to_json(result)}
@@ -94,25 +98,17 @@ def _answer(simulator: Simulator, lib_dir: Path, request: Json) -> Json:
 
 def _projector(simulator: Simulator, lib_dir: Path, question: Json) -> ProjectorAnswer | Refusal:
     # libmtmd is only loaded if a projector is asked about
-    from launcher.simulate.abi.layout_check import Unavailable  # noqa: PLC0415
     from launcher.simulate.projector import ProjectorSimulator  # noqa: PLC0415
 
-    try:
-        projectors = ProjectorSimulator(lib_dir, simulator.virtual)
-        return projectors.simulate(projector_question_from(question))
-    except Unavailable as error:
-        return Refusal(reason=str(error), model_refused=False, unavailable=True)
+    projectors = ProjectorSimulator(lib_dir, simulator.virtual)
+    return projectors.simulate(projector_question_from(question))
 
 
 def _fit(simulator: Simulator, lib_dir: Path, question: Json) -> Fitted | Refusal:
     # libllama-common is only loaded if it is asked
-    from launcher.simulate.abi.layout_check import Unavailable  # noqa: PLC0415
     from launcher.simulate.fit import FitSimulator  # noqa: PLC0415
 
-    try:
-        return FitSimulator(lib_dir, simulator).fit(fit_question_from(question))
-    except Unavailable as error:
-        return Refusal(reason=str(error), model_refused=False, unavailable=True)
+    return FitSimulator(lib_dir, simulator).fit(fit_question_from(question))
 
 
 def _draft(simulator: Simulator, question: Json) -> DraftAnswer | Refusal:
