@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from enum import StrEnum
 from typing import Any
 
 from launcher.engine.flags.memory_flags import HANDLERS, OUTPUTS, OVERRIDES, MemorySettings
@@ -79,6 +80,14 @@ _WORKLOAD_FIELDS = {
     "-lm": "load_mode",
     "-lzm": "lazy_mode",
     "--numa": "numa",
+}
+_KINDS: dict[str, type[StrEnum]] = {
+    "-ctk": CacheType,
+    "-ctv": CacheType,
+    "-fa": FlashAttention,
+    "-lm": LoadMode,
+    "-lzm": LazyMode,
+    "--numa": NumaMode,
 }
 # Flags that ask for what a `Workload` asks for.
 WORKLOAD_FLAGS = frozenset(_WORKLOAD_FIELDS)
@@ -197,16 +206,8 @@ def _read_value(name: str, words: tuple[str, ...]) -> object:
         raise UsageError(f"{words[0]} after -- takes one value")
     text = words[1]
     try:
-        if name in {"-ctk", "-ctv"}:
-            return CacheType(text)
-        if name == "-lm":
-            return LoadMode(text)
-        if name == "-lzm":
-            return LazyMode(text)
-        if name == "--numa":
-            return NumaMode(text)
-        if name == "-fa":
-            return FlashAttention(text)
+        if name in _KINDS:
+            return _KINDS[name](text)
         number = int(text)
     except ValueError:
         raise UsageError(f"{words[0]} {text} after -- is nothing that can be planned for") from None
