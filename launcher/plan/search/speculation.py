@@ -29,8 +29,10 @@ def evaluate_mtp(chosen: PlanCandidate) -> Speculation | None:
         return None
     lengths = (companions.head_length,) if used else _LENGTHS
     try:
-        plain = _arranged(chosen, _without_drafts(companions))
-        drafting = [(n_draft, _arranged(chosen, _with_mtp(companions, n_draft))) for n_draft in lengths]
+        plain = _arranged(chosen, _case_with(chosen.case, _without_drafts(companions)))
+        case = _case_with(chosen.case, _with_mtp(companions, lengths[0]))
+        cases = [(n_draft, _case_with(case, _with_mtp(companions, n_draft))) for n_draft in lengths]
+        drafting = [(n_draft, _arranged(chosen, each)) for n_draft, each in cases]
     except LauncherError:
         return None  # no placement of this model can be compared
     ways = [(_rate(chosen, case, each, n_draft), n_draft, each) for n_draft, (case, each) in drafting]
@@ -102,18 +104,23 @@ def _with_mtp(companions: Companions, n_draft: int) -> Companions:
     return replace(companions, mtp=mtp, spec_types=(MTP,), n_draft=n_draft, head_length=n_draft)
 
 
-def _arranged(chosen: PlanCandidate, companions: Companions) -> tuple[PlanningCase, Arrangement]:
-    """Arrange the chosen quant and context again, with these companions."""
-    case = chosen.case
-    weights = weigh(
-        case.architecture,
-        case.model.tensors,
-        {budget.device.backend for budget in case.budgets.devices},
-        case.weights.overrides,
-        case.weights.in_file,
-        load_mtp=MTP in companions.spec_types,
-    )
-    case = replace(case, companions=companions, weights=weights)
+def _case_with(case: PlanningCase, companions: Companions) -> PlanningCase:
+    """Return the case with these companions, weighed anew if MTP blocks come or go with them."""
+    load_mtp, weights = MTP in companions.spec_types, case.weights
+    if load_mtp != (MTP in case.companions.spec_types):
+        weights = weigh(
+            case.architecture,
+            case.model.tensors,
+            {budget.device.backend for budget in case.budgets.devices},
+            weights.overrides,
+            weights.in_file,
+            load_mtp=load_mtp,
+        )
+    return replace(case, companions=companions, weights=weights)
+
+
+def _arranged(chosen: PlanCandidate, case: PlanningCase) -> tuple[PlanningCase, Arrangement]:
+    """Arrange the chosen context again, in this case."""
     return case, arrange(case, chosen.arrangement.settled, chosen.workload)
 
 
