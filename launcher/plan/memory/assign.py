@@ -92,13 +92,14 @@ def assign(question: Question, architecture: Architecture, tensors: Sequence[Ten
         block = _block(tensor.name, n_block)
         if block is not None and n_block > block >= n_loaded:
             continue  # MTP blocks are left out unless asked for
+        is_expert = block is not None and bool(_EXPERTS.search(tensor.name))
         home = _homes(tensor.name, block, layers)
         forced = sent_to(tensor.name)
         for place in home if forced is None else (forced,):
             where = HOST if forced is None and tensor.type in stuck.get(place, ()) else place
             weights[where] += tensor.size_bytes
-            work[where].add(tensor, is_input=block is None)
-            if block is not None and _EXPERTS.search(tensor.name):
+            work[where].add(tensor, is_input=block is None, is_expert=is_expert)
+            if block is not None and is_expert:
                 experts[where][block] = experts[where].get(block, 0) + tensor.size_bytes
                 if forced == HOST != home[0]:
                     moved.add(block)
@@ -122,10 +123,10 @@ class _Work:
     dense_values: int = 0
     expert_values: int = 0
 
-    def add(self, tensor: TensorInfo, *, is_input: bool) -> None:
+    def add(self, tensor: TensorInfo, *, is_input: bool, is_expert: bool) -> None:
         if is_input:
             self.looked_up_bytes += tensor.size_bytes
-        elif _EXPERTS.search(tensor.name):
+        elif is_expert:
             self.expert_values += math.prod(tensor.shape)
         else:
             self.dense_values += math.prod(tensor.shape)

@@ -220,27 +220,29 @@ def _weigh_layer(
     stuck: frozenset[GgmlType],
     sent_to: Callable[[str], str | None],
 ) -> LayerWeights:
-    free = [tensor for tensor in tensors if sent_to(tensor.name) is None]
     expert: list[int] = []
     dense: list[int] = []
     kinds: dict[str, int] = {}
-    for tensor in free:
-        if tensor.type in stuck:
-            continue
+    values = {True: 0, False: 0}
+    stuck_bytes = 0
+    for tensor in tensors:
         kind = _expert_kind(tensor.name, n_block)
+        values[kind is not None] += math.prod(tensor.shape)
+        if sent_to(tensor.name) is not None:
+            continue
+        if tensor.type in stuck:
+            stuck_bytes += tensor.size_bytes
+            continue
         (expert if kind else dense).append(tensor.size_bytes)
         if kind:
             kinds[kind] = kinds.get(kind, 0) + tensor.size_bytes
-    values = {True: 0, False: 0}
-    for tensor in tensors:
-        values[_expert_kind(tensor.name, n_block) is not None] += math.prod(tensor.shape)
     return LayerWeights(
         dense_values=values[False],
         expert_values=values[True],
         expert_kinds=tuple(sorted(kinds.items())),
         dense_bytes=sum(dense),
         expert_bytes=sum(expert),
-        stuck_bytes=sum(tensor.size_bytes for tensor in free if tensor.type in stuck),
+        stuck_bytes=stuck_bytes,
         largest_dense_bytes=max(dense, default=0),
         largest_expert_bytes=max(expert, default=0),
     )
