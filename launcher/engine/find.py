@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ RECORD_FORMAT = 1
 
 # e_machine of the ELF header (System V ABI): EM_X86_64, EM_AARCH64, EM_386, EM_RISCV.
 _ELF_MACHINES = {"x86_64": 62, "amd64": 62, "aarch64": 183, "arm64": 183, "i686": 3, "riscv64": 243}
+_GGML_LIBRARY = re.compile(r"libggml-([a-z]+)[-.]")
 _GET_HINT = "launcher engine install, or name a llama-server you have: --engine PATH"
 
 
@@ -158,6 +160,13 @@ def read_engine(folder: Path) -> Engine | None:
         return None
     source = EngineSource.BUILT if record.origin is None else EngineSource.INSTALLED
     return Engine(path=path, folder=folder, source=source, build=record)
+
+
+def backends_in(folder: Path) -> tuple[str, ...]:
+    """List the backends of an engine by the ggml libraries in its folder; none for one linked statically."""
+    files = folder.glob("libggml-*")
+    names = {name[1] for file in files if (name := _GGML_LIBRARY.match(file.name))}
+    return tuple(sorted(names - {"base"}))
 
 
 def parse_record(text: str) -> BuildRecord | None:

@@ -13,12 +13,11 @@ import contextlib
 import re
 import shutil
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.engine.ask import ask_engine
-from launcher.engine.find import SERVER, BuildRecord, Engine, Origin, read_engine
+from launcher.engine.find import SERVER, BuildRecord, Engine, Origin, backends_in, read_engine
 from launcher.engine.flags.help_text import Version, parse_version
 from launcher.engine.host_cpu import host_cpu
 from launcher.engine.placing import put_in_place
@@ -177,7 +176,7 @@ def _try(folder: Path, offer: Offer) -> _Tried:
 
 def _record(offer: Offer, folder: Path, tried: _Tried, sha256: str) -> BuildRecord:
     version = offer.version or _version_name(tried.version)
-    backend = offer.backend or _backend_of(path.name for path in folder.iterdir())
+    backend = offer.backend or _backend_of(folder)
     return BuildRecord(
         key=_key(version, backend, sha256),
         version=version,
@@ -201,6 +200,6 @@ def _version_name(version: Version) -> str:
     return f"b{version.text}" if version.text.isdigit() else re.sub(r"[^A-Za-z0-9.]", "_", version.text)[:40]
 
 
-def _backend_of(names: Iterable[str]) -> Backend:
-    there = {name[1] for file in names if (name := re.match(r"libggml-([a-z]+)[-.]", file))}
+def _backend_of(folder: Path) -> Backend:
+    there = backends_in(folder)
     return next((backend for library, backend in _BY_LIBRARY if library in there), Backend.CPU)
