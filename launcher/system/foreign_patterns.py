@@ -13,9 +13,10 @@ def compile_foreign(pattern: str) -> re.Pattern[str]:
     """Compile a pattern. Raises re.error for none, and for one whose matching could take for ever."""
     if len(pattern) > _MOST_CHARACTERS:
         raise re.error(f"it has {len(pattern)} characters, and {_MOST_CHARACTERS} are the most")
-    if len(_outside_classes(pattern)[1]) > _MOST_REPETITIONS:
+    marks, quantifiers = _outside_classes(pattern)
+    if len(quantifiers) > _MOST_REPETITIONS:
         raise re.error(f"it has more than {_MOST_REPETITIONS} repetitions")
-    if _repeats_a_choice(pattern):
+    if _repeats_a_choice(marks, quantifiers):
         raise re.error("it repeats a group that has a repetition or a choice inside")
     try:
         return re.compile(pattern)
@@ -57,9 +58,8 @@ def _end_of_class(pattern: str, start: int) -> int:
     return at + 1
 
 
-def _repeats_a_choice(pattern: str) -> bool:
+def _repeats_a_choice(marks: list[tuple[int, str]], quantifiers: list[int]) -> bool:
     # nested repetitions, or alternatives that are repeated, are what makes a backtracking match exponential
-    marks, quantifiers = _outside_classes(pattern)
     open_groups: list[int] = []
     choices = [at for at, mark in marks if mark == "|"]
     for at, mark in marks:
