@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -21,14 +20,12 @@ from launcher.deployment.supervisor.protect import memory_max
 from launcher.deployment.takedown import take_down
 from launcher.engine.find import read_engine
 from launcher.engine.flags.argv import Serving
-from launcher.engine.flags.help_text import Capabilities
 from launcher.engine.flags.taskset import split_taskset
 from launcher.errors import UsageError
 from launcher.gguf.file_names import shard_name
 from launcher.plan.amounts import HOST, RAM
 from launcher.system.settings import read_settings
 
-_BUILD = re.compile(r"b\d{4,6}")
 # Where containers see the files of a server, each under a number of its own: names may be the same.
 _MODELS = "/models"
 
@@ -95,7 +92,7 @@ def export_plan(
         files=tuple(inside),
         inside=tuple(inside),
         devices=devices,
-        build=_build_of(planned.capabilities),
+        build=planned.capabilities.version.tag if planned.capabilities else None,
         publish=place.host,
         api_key_file=place.api_key_file,
     )
@@ -208,10 +205,4 @@ def _paths_in(word: str) -> list[str]:
 
 def _installed_build(program: Path) -> str | None:
     record = read_engine(program.resolve().parent)
-    version = record.build.version if record is not None and record.build is not None else ""
-    return version if _BUILD.fullmatch(version) else None
-
-
-def _build_of(known: Capabilities | None) -> str | None:
-    number = None if known is None else known.version.build
-    return f"b{number}" if number and number > 1 else None
+    return record.build.version if record is not None and record.build is not None else None

@@ -48,6 +48,11 @@ class Version:
     commit: str | None
     compiler: str | None
 
+    @property
+    def tag(self) -> str | None:
+        """Upstream's name of its build (b11026); None where its number says nothing."""
+        return None if self.build in {None, 0, 1} else f"b{self.build}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
