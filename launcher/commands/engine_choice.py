@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.commands import engine as engines
@@ -14,8 +14,10 @@ from launcher.commands.here import Here
 from launcher.deployment.record import Deployment
 from launcher.deployment.records import read_all
 from launcher.deployment.status import DeploymentState, read_status
-from launcher.engine.default import drop_default, read_default, write_default
+from launcher.engine.default import choosing, drop_default, read_default, write_default
 from launcher.engine.find import Engine, engine_named, read_engines
+from launcher.engine.sources.install import install_lock
+from launcher.engine.sources.release import LATEST
 from launcher.errors import EngineFailed, NotFound, UsageError
 from launcher.machine.machine import Backend
 from launcher.progress import remark
@@ -35,18 +37,19 @@ class Listed:
 
 def list_engines(here: Here) -> Listed:
     """List the engines that are here."""
-    chosen = read_default(here.settings.engines_dir)
+    folder = here.settings.engines_dir
+    chosen = read_default(folder)
+    used: Engine | None = None
     with contextlib.suppress(UsageError):
         used = engines.engine_or_none(here, None)
-        is_chosen = used is not None and chosen is not None and used.folder.name == chosen.name
-        return Listed(engines=read_engines(here.settings.engines_dir), used=used, is_chosen=is_chosen)
-    return Listed(engines=read_engines(here.settings.engines_dir), used=None, is_chosen=False)
+    is_chosen = used is not None and chosen is not None and used.folder.name == chosen.name
+    return Listed(engines=read_engines(folder), used=used, is_chosen=is_chosen)
 
 
 def use(here: Here, name: str) -> Engine:
     """Choose the engine that is used from now on; `auto` leaves it to the machine. Raises NotFound."""
     folder = here.settings.engines_dir
-    with exclusive(folder / ".locks" / "default"):
+    with choosing(folder):
         before = engines.engine_or_none(here, None)
         if name == AUTOMATIC:
             drop_default(folder)
@@ -65,7 +68,7 @@ def build(
     """Build the pinned engine, which takes the place of one that was chosen; or another llama.cpp."""
     engine = engines.build(here, backend, jobs, source=source)
     folder = here.settings.engines_dir
-    with exclusive(folder / ".locks" / "default"):
+    with choosing(folder):
         chosen = read_default(folder)
         if chosen is not None and (source is None or source.is_pinned):
             write_default(folder, engine.folder.name, before=chosen.name)
@@ -75,7 +78,7 @@ def build(
 def rollback(here: Here) -> Engine:
     """Go back to the engine that was used before. Raises NotFound if none of them is here."""
     folder = here.settings.engines_dir
-    with exclusive(folder / ".locks" / "default"):
+    with choosing(folder):
         chosen = read_default(folder)
         names = {engine.folder.name for engine in read_engines(folder)}
         for name in reversed(chosen.before if chosen else ()):
@@ -96,7 +99,7 @@ def remove(here: Here, name: str) -> Engine:
             raise UsageError(
                 f"{entry.name} runs with {engine.folder.name}", hint=f"launcher stop {entry.name}"
             )
-    with exclusive(folder / ".locks" / "install"), exclusive(folder / ".locks" / "default"):
+    with exclusive(install_lock(folder)), choosing(folder):
         # renamed first: what is half removed is no engine
         gone = folder / f".removed-{engine.folder.name}"
         shutil.rmtree(gone, ignore_errors=True)
@@ -127,9 +130,9 @@ def update(here: Here, tag: str | None) -> Update:
     # chosen first: what is installed and not yet tried is not used, whatever ends this
     name = _name_of(before, folder)
     if name is not None and read_default(folder) is None:
-        with exclusive(folder / ".locks" / "default"):
+        with choosing(folder):
             write_default(folder, name)
-    installed = install(here, tag) if tag is not None else install(here, "latest")
+    installed = install(here, LATEST if tag is None else tag)
     engine = installed.engine
     if before is not None and engine.folder == before.folder:
         return Update(engine=engine, before=before, sentences=("it is the newest already",))
@@ -141,7 +144,7 @@ def update(here: Here, tag: str | None) -> Update:
             f"{engine.folder.name} failed its trial, and {kept}: {error.message}",
             hint=f"launcher engine rm {engine.folder.name}, or try it: --engine {engine.folder.name}",
         ) from error
-    with exclusive(folder / ".locks" / "default"):
+    with choosing(folder):
         write_default(folder, engine.folder.name, before=name)
     here.on_progress(remark("update", "deployments that run keep their engine until they are planned anew"))
     return Update(engine=engine, before=before, sentences=(*installed.sentences, *sentences))
@@ -153,7 +156,7 @@ def require(here: Here, name: str) -> Engine:
     if engine is None:
         names = ", ".join(each.folder.name for each in read_engines(here.settings.engines_dir))
         raise NotFound(f"no engine is called {name}: there is {names or 'none'}", hint="launcher engine list")
-    return replace(engine)
+    return engine
 
 
 def _name_of(engine: Engine | None, folder: Path) -> str | None:

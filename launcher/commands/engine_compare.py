@@ -25,10 +25,7 @@ class Side:
     @property
     def bytes_by_place(self) -> dict[str, int]:
         """The ledger's bytes on each device and the host."""
-        places: dict[str, int] = {}
-        for row in self.plan.ledger:
-            places[row.where] = places.get(row.where, 0) + row.used_bytes
-        return places
+        return {row.where: row.used_bytes for row in self.plan.ledger}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.system.atomic_files import replacing
 from launcher.system.json_object import JsonObject, parse_json
+from launcher.system.locks import exclusive
 from launcher.system.small_files import read_small_text
 
 _FILE = "default.json"
@@ -37,6 +39,11 @@ def read_default(engines_dir: Path) -> DefaultEngine | None:
     if any(not each or "/" in each or each.startswith(".") or len(each) > 200 for each in names):
         return None
     return DefaultEngine(name=name, before=tuple(before))
+
+
+def choosing(engines_dir: Path) -> AbstractContextManager[int]:
+    """Hold the lock of the choice, which is read and written inside the block. Raises OSError."""
+    return exclusive(engines_dir / ".locks" / "default")
 
 
 def write_default(engines_dir: Path, name: str, *, before: str | None = None) -> DefaultEngine:

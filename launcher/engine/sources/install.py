@@ -64,11 +64,16 @@ def install_engine(
         return there
     waiting = Step(phase="wait", done=0, total=None, unit="s", text="another engine is being installed")
     try:
-        with exclusive(engines_dir / ".locks" / "install", on_wait=lambda: on_progress(waiting)):
+        with exclusive(install_lock(engines_dir), on_wait=lambda: on_progress(waiting)):
             return _find_installed(offer, engines_dir) or _install(source, offer, engines_dir, on_progress)
     except OSError as error:
         destination = Destination(folder=engines_dir, alternative="set LAUNCHER_HOME to a folder elsewhere")
         raise disk_error(error, destination) from error
+
+
+def install_lock(engines_dir: Path) -> Path:
+    """Return the lock that is held while an engine is installed or removed."""
+    return engines_dir / ".locks" / "install"
 
 
 def _sweep(engines_dir: Path) -> None:
@@ -78,7 +83,7 @@ def _sweep(engines_dir: Path) -> None:
 
 
 def _sweep_if_idle(engines_dir: Path) -> None:
-    with contextlib.suppress(OSError), exclusive_if_free(engines_dir / ".locks" / "install") as free:
+    with contextlib.suppress(OSError), exclusive_if_free(install_lock(engines_dir)) as free:
         if free:
             _sweep(engines_dir)
             shutil.rmtree(engines_dir / ".downloads", ignore_errors=True)
@@ -150,13 +155,11 @@ def _try(folder: Path, offer: Offer) -> _Tried:
             f"{offer.title} is no llama-server: its --version says {said.strip()[:80]!r}",
             hint="launcher engine install takes one that is",
         )
-    if offer.version is not None and is_tag(offer.version) and version.build not in {None, 0, 1}:
-        told = f"b{version.build}"
-        if told != offer.version:
-            raise EngineFailed(
-                f"{offer.file} was listed as {offer.version}, and its llama-server calls itself {told}",
-                hint="launcher engine install latest, or launcher engine install wheel",
-            )
+    if offer.version is not None and is_tag(offer.version) and version.tag not in {None, offer.version}:
+        raise EngineFailed(
+            f"{offer.file} was listed as {offer.version}, and its llama-server calls itself {version.tag}",
+            hint="launcher engine install latest, or launcher engine install wheel",
+        )
     flags = compiled_flags(folder)
     missing = [flag for flag in flags if flag not in host_cpu().flags]
     if missing:
@@ -195,8 +198,8 @@ def _record(offer: Offer, folder: Path, tried: _Tried, sha256: str) -> BuildReco
 
 
 def _version_name(version: Version) -> str:
-    if version.build not in {None, 0, 1}:
-        return f"b{version.build}"
+    if version.tag is not None:
+        return version.tag
     return f"b{version.text}" if version.text.isdigit() else re.sub(r"[^A-Za-z0-9.]", "_", version.text)[:40]
 
 
