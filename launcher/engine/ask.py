@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from launcher.engine.environment import engine_env
+from launcher.engine.find import GET_HINT
 from launcher.errors import EngineFailed, UsageError
 
 # For `--version`, `--help`, `--list-devices`: 20 ms on CPU, seconds if a GPU driver has to wake up first.
@@ -18,7 +19,6 @@ ASK_TIMEOUT_S = 60.0
 
 # of ld.so: /lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.38' not found (required by …)
 _VERSION_NOT_FOUND = re.compile(r"version `([A-Za-z0-9_.]{1,40})' not found")
-_GET_HINT = "launcher engine install, or name a llama-server you have: --engine PATH"
 
 
 def ask_engine(path: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
@@ -34,7 +34,7 @@ def ask_engine(path: Path, *arguments: str, environment: Mapping[str, str] | Non
 
 
 def run_to_its_end(
-    argv: Sequence[str], environment: Mapping[str, str], timeout_s: float, hint: str = _GET_HINT
+    argv: Sequence[str], environment: Mapping[str, str], timeout_s: float, hint: str = GET_HINT
 ) -> subprocess.CompletedProcess[str]:
     """Run one of the engine's programs and return how it ended; nothing of it is left running.
 
@@ -53,7 +53,7 @@ def run_to_its_end(
             start_new_session=True,
         )
     except OSError as error:
-        raise UsageError(f"{argv[0]} cannot be started: {error.strerror or error}", hint=_GET_HINT) from error
+        raise UsageError(f"{argv[0]} cannot be started: {error.strerror or error}", hint=GET_HINT) from error
     with process:
         try:
             output, errors = process.communicate(timeout=timeout_s)
@@ -91,4 +91,4 @@ def _engine_failure(path: Path, arguments: tuple[str, ...], status: int, output:
         )
     how = f"signal {-status}" if status < 0 else f"status {status}"
     last_line = f": {lines[-1]}" if lines else ""
-    return EngineFailed(f"{path} {' '.join(arguments)} ended with {how}{last_line}", hint=_GET_HINT)
+    return EngineFailed(f"{path} {' '.join(arguments)} ended with {how}{last_line}", hint=GET_HINT)

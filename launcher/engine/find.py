@@ -28,7 +28,7 @@ RECORD_FORMAT = 1
 # e_machine of the ELF header (System V ABI): EM_X86_64, EM_AARCH64, EM_386, EM_RISCV.
 _ELF_MACHINES = {"x86_64": 62, "amd64": 62, "aarch64": 183, "arm64": 183, "i686": 3, "riscv64": 243}
 _GGML_LIBRARY = re.compile(r"libggml-([a-z]+)[-.]")
-_GET_HINT = "launcher engine install, or name a llama-server you have: --engine PATH"
+GET_HINT = "launcher engine install, or name a llama-server you have: --engine PATH"
 
 
 class EngineSource(StrEnum):
@@ -101,7 +101,8 @@ def find_engine(
             by_name = None if path.exists() else engine_named(engines_dir, str(path))
             return replace(by_name, source=source) if by_name else _named(expand_home(path), source)
     cpu = host_cpu()
-    built = [engine for engine in read_engines(engines_dir) if engine.build and _runs_on(engine.build, cpu)]
+    engines = read_engines(engines_dir)
+    built = [engine for engine in engines if engine.build and _runs_on(engine.build, cpu)]
     chosen = read_default(engines_dir)
     for engine in built:
         if chosen is not None and engine.folder.name == chosen.name:
@@ -113,9 +114,9 @@ def find_engine(
     on_path = shutil.which(SERVER)
     if on_path is not None:
         return Engine(path=Path(on_path), folder=Path(on_path).resolve().parent, source=EngineSource.PATH)
-    if read_engines(engines_dir):
-        raise NotFound(f"no engine in {engines_dir} was built for this kind of processor", hint=_GET_HINT)
-    raise NotFound(f"no engine: none built in {engines_dir}, no {SERVER} on PATH", hint=_GET_HINT)
+    if engines:
+        raise NotFound(f"no engine in {engines_dir} was built for this kind of processor", hint=GET_HINT)
+    raise NotFound(f"no engine: none built in {engines_dir}, no {SERVER} on PATH", hint=GET_HINT)
 
 
 def engine_named(engines_dir: Path, name: str) -> Engine | None:
@@ -230,7 +231,7 @@ def _check_architecture(path: Path, source: EngineSource) -> None:
     if machine != expected:
         name = next((name for name, number in _ELF_MACHINES.items() if number == machine), f"type {machine}")
         raise UsageError(
-            f"{source}: {path} is for {name}, this machine is {platform.machine()}", hint=_GET_HINT
+            f"{source}: {path} is for {name}, this machine is {platform.machine()}", hint=GET_HINT
         )
 
 
