@@ -9,9 +9,9 @@ from urllib.parse import unquote, urldefrag, urlsplit
 
 from launcher.engine.sources.assets import parse_asset_name
 from launcher.engine.sources.download import RemoteFile, fetch_files
-from launcher.engine.sources.release import unpack_all
 from launcher.engine.sources.release_json import MOST_FILE_BYTES
 from launcher.engine.sources.source import Offer
+from launcher.engine.sources.unpack import unpack_all
 from launcher.errors import LauncherError, TryAgain, UsageError
 from launcher.models.refs import safe_file_name
 from launcher.models.url import why_url_not_read

@@ -72,9 +72,8 @@ def rank(assets: Iterable[AssetName], facts: HostFacts, *, wanted: Backend | Non
 
     With `wanted` only those of one backend count.
     """
-    ours = [
-        asset for asset in assets if (asset.system, asset.arch, asset.is_runtime) == (*_place(facts), False)
-    ]
+    here = (facts.system, facts.arch)
+    ours = [asset for asset in assets if (asset.system, asset.arch) == here and not asset.is_runtime]
     order = (wanted,) if wanted else _backends(facts)
     ranked = sorted(
         (asset for asset in ours if asset.backend in order),
@@ -106,10 +105,6 @@ def runtime_of(asset: AssetName, assets: Iterable[AssetName]) -> AssetName | Non
 def why_not(asset: AssetName, facts: HostFacts) -> str | None:
     """Return what the file needs and this machine has not; None if it should run."""
     return _why_not_system(asset, facts) or _why_not_gpu(asset, facts)
-
-
-def _place(facts: HostFacts) -> tuple[str, str]:
-    return facts.system, facts.arch
 
 
 def _backends(facts: HostFacts) -> tuple[Backend, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from launcher.engine.sources.fit import HostFacts, PassedOver, rank, runtime_of
 from launcher.engine.sources.release_json import Release, ReleaseFile
 from launcher.engine.sources.releases import ELSEWHERE, Server, find_release, newest_builds, pointed_build
 from launcher.engine.sources.source import Offer
-from launcher.engine.sources.unpack import unpack_archive
+from launcher.engine.sources.unpack import unpack_all
 from launcher.errors import EngineFailed, HashMismatch
 from launcher.machine.machine import Backend
 from launcher.models.url_secrets import strip_secrets
@@ -84,12 +83,6 @@ def offers_of(release: Release, facts: HostFacts, *, wanted: Backend | None, mak
             hint=f"fetch it yourself and give its path to launcher engine install; or {ELSEWHERE}",
         )
     return (replace(verified[0], notes=notes), *verified[1:])
-
-
-def unpack_all(archives: Iterable[Path], target: Path) -> None:
-    """Unpack each archive into a folder of its own below `target`."""
-    for number, archive in enumerate(archives):
-        unpack_archive(archive, target / str(number))
 
 
 def tag_of(text: str) -> str | None:

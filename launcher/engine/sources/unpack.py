@@ -13,7 +13,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -47,6 +47,12 @@ LIMITS = UnpackLimits()
 
 class _RefusedError(Exception):
     """What the archive holds is not taken; the text says what, for a sentence."""
+
+
+def unpack_all(archives: Iterable[Path], target: Path) -> None:
+    """Unpack each archive into a folder of its own below `target`. Raises as `unpack_archive`."""
+    for number, archive in enumerate(archives):
+        unpack_archive(archive, target / str(number))
 
 
 def unpack_archive(archive: Path, target: Path, limits: UnpackLimits = LIMITS) -> None:

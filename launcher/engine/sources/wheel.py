@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.engine.sources.fit import HostFacts
-from launcher.engine.sources.release import unpack_all
 from launcher.engine.sources.source import Offer
-from launcher.engine.sources.unpack import link_copies
+from launcher.engine.sources.unpack import link_copies, unpack_all
 from launcher.errors import EngineFailed
 from launcher.machine.machine import Backend
 from launcher.progress import OnProgress
