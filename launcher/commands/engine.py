@@ -104,7 +104,7 @@ def refuse_unused_gpu(here: Here, engine: Engine, *, accepted: bool, look: Look 
         listed = parse_device_list(ask_engine(engine.path, "--list-devices", environment=here.env))
     except EngineFailed:  # an engine that cannot list is diagnosed when it is started
         return
-    if any("llvmpipe" not in device.name for device in listed):
+    if any(not device.is_software for device in listed):
         return
     machine = machine_of((look or look_once(here))(), None)
     gpus = [device for device in machine.devices if device.backend is not Backend.CPU]

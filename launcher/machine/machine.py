@@ -58,10 +58,15 @@ class Device:
     display: bool | None = None
 
     @property
+    def is_software(self) -> bool:
+        """True for Mesa's software GPU, which computes on the processor."""
+        return "llvmpipe" in self.name
+
+    @property
     def lies_in_ram(self) -> bool:
         """True if its data take memory of the host."""
         # Mesa's software GPU reports a memory of its own
-        return self.shares_host_memory or "llvmpipe" in self.name
+        return self.shares_host_memory or self.is_software
 
 
 DevicesAndNotes = tuple[tuple[Device, ...], tuple[str, ...]]  # notes are sentences about the devices
@@ -118,6 +123,12 @@ class Machine:
     host_available_bytes: int | None = None
     ram_bandwidth: int | None = None  # bytes/s of all sockets, as named: channels x MT/s x 8
     ram_read_rate: int | None = None  # bytes/s that were read by all cores in a measurement
+
+    @property
+    def ram_bytes(self) -> int:
+        """All RAM that may be used here: the machine's, or the cgroup's limit if that is less."""
+        limit = self.ram_limit_bytes
+        return self.ram_total_bytes if limit is None else min(self.ram_total_bytes, limit)
 
 
 def pinned_order(devices: Iterable[Device]) -> tuple[tuple[str, str], ...]:

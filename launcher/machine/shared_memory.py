@@ -122,7 +122,7 @@ def charge_of(device: Device) -> Charge:
         return Charge.HOST
     if "Intel" in device.name and device.kernel_driver == "xe":
         return Charge.HOST
-    return Charge.CGROUP if "Intel" in device.name or "llvmpipe" in device.name else Charge.UNKNOWN
+    return Charge.CGROUP if "Intel" in device.name or device.is_software else Charge.UNKNOWN
 
 
 def counts_in_ram(machine: Machine, device: Device) -> bool:

@@ -168,8 +168,7 @@ def _try(folder: Path, offer: Offer) -> _Tried:
             hint="launcher engine install takes one that runs here, or launcher engine build",
         )
     devices = parse_device_list(ask_engine(folder / SERVER, "--list-devices"))
-    usable = [device for device in devices if "llvmpipe" not in device.name]
-    if offer.expects_gpu and not usable:
+    if offer.expects_gpu and all(device.is_software for device in devices):
         raise EngineFailed(
             f"{offer.title} runs here and lists no GPU, although this machine has one",
             hint="update the GPU's driver, or launcher engine build",

@@ -226,7 +226,7 @@ def _complete(drivers: DriverReport, engine_devices: Sequence[Device]) -> Device
         else:
             filled = device
         devices.append(filled)
-        if "llvmpipe" in device.name:
+        if device.is_software:
             notes.append(
                 f"{device.id} is a software GPU ({device.name}): it computes on the CPU, in the host's memory"
             )
