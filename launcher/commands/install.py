@@ -78,17 +78,16 @@ def export_plan(
     )
     # its program is that machine's own
     argv = compile_argv(replace(started_with(planned, firsts[1:]), engine=None), outcome, serving)
-    used = {row.where: row.used_bytes for row in outcome.ledger}
+    host_bytes = sum(row.used_bytes for row in outcome.ledger if row.where == HOST)
     devices = outcome.placement.devices
-    ram = min(planned.machine.ram_total_bytes, planned.machine.ram_limit_bytes or 1 << 62)
     inside = [(path, f"{_MODELS}/{PurePosixPath(path).name}") for path in there]
     server = Export(
         name=place.name or deployment_name(planned.target.model_id),
         model_id=planned.target.model_id,
         argv=argv,
         port=place.port,
-        host_bytes=used.get(HOST, 0),
-        limit_bytes=memory_max(used.get(HOST, 0), ram, n_devices=len(devices)),
+        host_bytes=host_bytes,
+        limit_bytes=memory_max(host_bytes, planned.machine.ram_bytes, n_devices=len(devices)),
         files=tuple(inside),
         inside=tuple(inside),
         devices=devices,

@@ -293,15 +293,12 @@ def seen_bytes(needs: Bytes, entry: Deployment, history: Sequence[HistoryEntry])
 
 
 def _places(machine: Machine) -> dict[str, Place]:
-    total = machine.ram_total_bytes
-    if machine.ram_limit_bytes is not None:
-        total = min(total, machine.ram_limit_bytes)
     devices = {
         device.uuid or device.id: Place(name=f"{device.id} {device.name}", total_bytes=device.total_bytes)
         for device in machine.devices
         if not device.lies_in_ram
     }
-    return {RAM: Place(name="RAM", total_bytes=total), **devices}
+    return {RAM: Place(name="RAM", total_bytes=machine.ram_bytes), **devices}
 
 
 def _less(machine: Machine, rows: Mapping[str, int]) -> Machine:

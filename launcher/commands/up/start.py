@@ -154,6 +154,6 @@ def _devices_of(launchable: Launchable) -> tuple[str, ...]:
 
 
 def _memory_limit(attempt: Attempt, launchable: Launchable) -> int | None:
-    machine = attempt.machine
-    ram_bytes = min(machine.ram_total_bytes, machine.ram_limit_bytes or machine.ram_total_bytes)
-    return memory_max(launchable.rows.get(RAM, 0), ram_bytes, n_devices=len(_devices_of(launchable)))
+    return memory_max(
+        launchable.rows.get(RAM, 0), attempt.machine.ram_bytes, n_devices=len(_devices_of(launchable))
+    )

@@ -161,9 +161,7 @@ def ram_reserve(machine: Machine) -> int:
     """Return the RAM to leave to others: a sixteenth of it, at least 512 MiB and at most 8 GiB."""
     # MemAvailable counts what others hold already. The reserve is for their growth and for page tables, and
     # neither needs more than 8 GiB on a large host.
-    limit = machine.ram_limit_bytes
-    total = machine.ram_total_bytes if limit is None else min(machine.ram_total_bytes, limit)
-    return min(8 * GIB, max(512 * MIB, total // 16))
+    return min(8 * GIB, max(512 * MIB, machine.ram_bytes // 16))
 
 
 def _margin(device: Device, reserve: int | None) -> int:
