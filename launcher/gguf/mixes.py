@@ -1,7 +1,7 @@
 """Give a quant's tensors types by its label, as llama-quantize and the makers of dynamic quants mix them."""
 
 # llama_tensor_get_type, src/llama-quant.cpp, llama.cpp 0c1e570: which kinds of tensors a label gives more
-# bits. How many of them is not repeated here: `assign_types` raises as many as the file's size has room for.
+# bits. How many of them is not repeated here: `raise_types` raises as many as the file's size has room for.
 
 from __future__ import annotations
 

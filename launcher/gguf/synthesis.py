@@ -52,46 +52,54 @@ class TypedTensor:
     name: str
     shape: tuple[int, ...]
     type: GgmlType
+    rule: int  # index of the rule that gave the type
 
     @property
     def size_bytes(self) -> int:
         return tensor_bytes(self.shape, self.type)
 
 
-def assign_types(
-    families: Iterable[TensorFamily], rules: Sequence[TypeRule], total_bytes: int | None
-) -> tuple[TypedTensor, ...]:
-    """Give every tensor a type by the first rule that matches its name.
+def assign_types(families: Iterable[TensorFamily], rules: Sequence[TypeRule]) -> tuple[TypedTensor, ...]:
+    """Give every tensor the first type of the first rule that matches its name.
 
-    With `total_bytes`, tensors whose rule has several types get a larger one, in the order of the rules and
-    the file, as long as the sum stays within the total. Raises BadGguf for a tensor that no rule matches,
-    and for a total that even the smallest types exceed.
+    Raises BadGguf for a tensor that no rule matches.
     """
     tensors: list[TypedTensor] = []
-    by_rule: dict[int, list[int]] = {}  # indices of tensors by index of the rule
     if len(rules) > _MOST_RULES:
         raise BadGguf(f"this recipe has {len(rules)} rules, and {_MOST_RULES} are the most")
+    patterns = [re.compile(rule.match) for rule in rules]
     for family in families:
         for name in _names(family):
-            rule = next((index for index, rule in enumerate(rules) if re.search(rule.match, name)), None)
+            rule = next((index for index, pattern in enumerate(patterns) if pattern.search(name)), None)
             if rule is None:
                 raise BadGguf(f"no rule of this recipe gives {name} a type")
-            by_rule.setdefault(rule, []).append(len(tensors))
             if len(tensors) >= MAX_TENSORS:
                 raise BadGguf(f"this recipe makes more than the {MAX_TENSORS} tensors that a header may have")
-            tensors.append(_typed_tensor(name, family.shape, rules[rule].types[0]))
-    if total_bytes is not None:
-        left = total_bytes - sum(pad(tensor.size_bytes, _ALIGNMENT) for tensor in tensors)
-        if left < 0:
-            raise BadGguf(
-                f"this recipe's smallest types take {-left} bytes more than the file's {total_bytes}"
-            )
-        for rule_index, type_rule in enumerate(rules):
-            left = _raise_types(tensors, by_rule.get(rule_index, ()), type_rule.types[1:], left)
+            smallest = type_for(family.shape, rules[rule].types[0])
+            tensors.append(TypedTensor(name=name, shape=family.shape, type=smallest, rule=rule))
     return tuple(tensors)
 
 
-def _raise_types(
+def raise_types(
+    smallest: Iterable[TypedTensor], rules: Sequence[TypeRule], total_bytes: int
+) -> tuple[TypedTensor, ...]:
+    """Give tensors whose rule has several types a larger one, as long as the sum stays within the total.
+
+    In the order of the rules and the file. Raises BadGguf for a total that even the smallest types exceed.
+    """
+    tensors = list(smallest)
+    left = total_bytes - sum(pad(tensor.size_bytes, _ALIGNMENT) for tensor in tensors)
+    if left < 0:
+        raise BadGguf(f"this recipe's smallest types take {-left} bytes more than the file's {total_bytes}")
+    by_rule: dict[int, list[int]] = {}  # indices of tensors by index of the rule
+    for index, tensor in enumerate(tensors):
+        by_rule.setdefault(tensor.rule, []).append(index)
+    for rule_index, type_rule in enumerate(rules):
+        left = _raise_each(tensors, by_rule.get(rule_index, ()), type_rule.types[1:], left)
+    return tuple(tensors)
+
+
+def _raise_each(
     tensors: list[TypedTensor], indices: Sequence[int], types: Iterable[GgmlType], left: int
 ) -> int:
     """Give tensors larger types while `left` bytes allow it; return the bytes that are left then."""
@@ -111,10 +119,6 @@ def type_for(shape: tuple[int, ...], wanted: GgmlType) -> GgmlType:
         return wanted
     instead = _INSTEAD.get(wanted, GgmlType.IQ4_NL)
     return instead if shape[0] % BLOCKS[instead][0] == 0 else GgmlType.F16
-
-
-def _typed_tensor(name: str, shape: tuple[int, ...], wanted: GgmlType) -> TypedTensor:
-    return TypedTensor(name=name, shape=shape, type=type_for(shape, wanted))
 
 
 def header_bytes(metadata: Iterable[tuple[str, MetadataValue]], tensors: Sequence[TypedTensor]) -> bytes:

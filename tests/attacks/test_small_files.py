@@ -99,6 +99,6 @@ def test_a_recipe_makes_no_more_tensors_or_tries_than_a_header_has() -> None:
     families = [TensorFamily(name=f"blk.{{}}.t{index}", shape=(32,), last=511) for index in range(200)]
     rule = TypeRule(match="t", types=(GgmlType.F32,))
     with pytest.raises(BadGguf, match="more than the 65536 tensors"):
-        assign_types(families, [rule], None)
+        assign_types(families, [rule])
     with pytest.raises(BadGguf, match="this recipe has 65 rules"):
-        assign_types(families, [rule] * 65, None)
+        assign_types(families, [rule] * 65)

@@ -6,7 +6,7 @@ from launcher.errors import BadGguf
 from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import Header, parse_header
 from launcher.gguf.metadata import MetadataScalar
-from launcher.gguf.synthesis import TensorFamily, TypeRule, assign_types, header_bytes, type_for
+from launcher.gguf.synthesis import TensorFamily, TypeRule, assign_types, header_bytes, raise_types, type_for
 
 
 def test_a_total_is_met_from_below_in_the_rules_order() -> None:
@@ -18,26 +18,28 @@ def test_a_total_is_met_from_below_in_the_rules_order() -> None:
         TypeRule(match="^a", types=(GgmlType.Q4_K, GgmlType.Q6_K)),
         TypeRule(match=".", types=(GgmlType.Q4_K, GgmlType.Q8_0)),
     ]
-    least = sum(tensor.size_bytes for tensor in assign_types(families, rules, None))
+    tensors = assign_types(families, rules)
+    least = sum(tensor.size_bytes for tensor in tensors)
     step = 4 * (210 - 144)
-    some = assign_types(families, rules, least + 2 * step + 31)
+    some = raise_types(tensors, rules, least + 2 * step + 31)
     assert [tensor.type.name for tensor in some] == ["Q6_K", "Q6_K", "Q4_K", "Q4_K", "Q4_K"]
     with pytest.raises(BadGguf, match="more than the file's"):
-        assign_types(families, rules, least - 1000)
+        raise_types(tensors, rules, least - 1000)
     with pytest.raises(BadGguf, match="no rule of this recipe gives b a type"):
-        assign_types(families, rules[:1], None)
+        assign_types(families, rules[:1])
 
 
 def test_a_total_that_the_smallest_types_just_meet() -> None:
     families = [TensorFamily(name="a", shape=(256,))]
     rules = [TypeRule(match="a", types=(GgmlType.Q4_K, GgmlType.Q6_K, GgmlType.Q8_0))]
+    tensors = assign_types(families, rules)
     least = 160  # 144 bytes, padded
-    assert [tensor.type for tensor in assign_types(families, rules, least)] == [GgmlType.Q4_K]
-    assert [tensor.type for tensor in assign_types(families, rules, least + 65)] == [GgmlType.Q4_K]
-    assert [tensor.type for tensor in assign_types(families, rules, least + 66)] == [GgmlType.Q6_K]
-    assert [tensor.type for tensor in assign_types(families, rules, least + 128)] == [GgmlType.Q8_0]
+    assert [tensor.type for tensor in raise_types(tensors, rules, least)] == [GgmlType.Q4_K]
+    assert [tensor.type for tensor in raise_types(tensors, rules, least + 65)] == [GgmlType.Q4_K]
+    assert [tensor.type for tensor in raise_types(tensors, rules, least + 66)] == [GgmlType.Q6_K]
+    assert [tensor.type for tensor in raise_types(tensors, rules, least + 128)] == [GgmlType.Q8_0]
     with pytest.raises(BadGguf, match="take 1 bytes more than the file's 159"):
-        assign_types(families, rules, least - 1)
+        raise_types(tensors, rules, least - 1)
 
 
 def test_the_header_made_of_them_is_read_back() -> None:
@@ -50,7 +52,7 @@ def test_the_header_made_of_them_is_read_back() -> None:
         TypeRule(match="^blk", types=(GgmlType.Q4_K,)),
         TypeRule(match="norm", types=(GgmlType.F32,)),
     ]
-    raw = header_bytes(metadata, assign_types(families, rules, None))
+    raw = header_bytes(metadata, assign_types(families, rules))
     header = parse_header(raw)
     assert isinstance(header, Header)
     assert (header.metadata, header.data_offset) == (dict(metadata), len(raw))

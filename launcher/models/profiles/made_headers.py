@@ -6,7 +6,7 @@ from launcher.errors import LauncherError
 from launcher.gguf.header import Header, parse_header
 from launcher.gguf.model import RECIPE_SOURCE, ModelFile, Shard
 from launcher.gguf.shapes.build import build_shape
-from launcher.gguf.synthesis import assign_types, header_bytes
+from launcher.gguf.synthesis import assign_types, header_bytes, raise_types
 from launcher.models.profiles.profile import (
     ModelProfile,
     ProfileQuant,
@@ -25,11 +25,11 @@ def make_headers(profile: ModelProfile, quant: ProfileQuant) -> tuple[ModelFile,
     if profile.architecture is None or recipe is None:
         return None
     architecture = _built(profile.architecture)
-    tensors = assign_types(architecture.families, recipe.rules, None)
+    tensors = assign_types(architecture.families, recipe.rules)
     raw = header_bytes(architecture.metadata, tensors)
     if recipe.basis is RecipeBasis.ASSUMED and quant.size_bytes is not None:
         tensor_bytes = quant.size_bytes - len(raw)  # types change nothing in a header's length
-        tensors = assign_types(architecture.families, recipe.rules, tensor_bytes)
+        tensors = raise_types(tensors, recipe.rules, tensor_bytes)
         raw = header_bytes(architecture.metadata, tensors)
     header = parse_header(raw)
     if not isinstance(header, Header):
