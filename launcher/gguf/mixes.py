@@ -14,21 +14,16 @@ _KEPT = (
     r"|position_embd|^cls"
 )
 _LATENT = r"attn_[kv]_b\.weight"  # small, and kept at 8 bits by all makers looked at
-_FALLING = (
+_RISING = (
     T.IQ1_S, T.IQ1_M, T.IQ2_XXS, T.IQ2_XS, T.Q2_K, T.IQ3_XXS, T.Q3_K, T.IQ4_XS, T.Q4_K, T.Q5_K, T.Q6_K,
     T.Q8_0,
 )  # fmt: skip
 
-# label: the type of most tensors, of embeddings, of the output
+# The type of all tensors, of most tensors.
 _UNIFORM = {"Q8_0": T.Q8_0, "Q6_K": T.Q6_K, "BF16": T.BF16, "F16": T.F16}
 _RAISED = {
-    "Q3_K_M": (T.Q3_K, T.Q3_K),
-    "Q4_0": (T.Q4_0, T.Q4_0),
-    "Q4_1": (T.Q4_1, T.Q4_1),
-    "Q4_K_S": (T.Q4_K, T.Q4_K),
-    "Q4_K_M": (T.Q4_K, T.Q4_K),
-    "Q5_K_M": (T.Q5_K, T.Q5_K),
-}
+    "Q3_K_M": T.Q3_K, "Q4_0": T.Q4_0, "Q4_1": T.Q4_1, "Q4_K_S": T.Q4_K, "Q4_K_M": T.Q4_K, "Q5_K_M": T.Q5_K,
+}  # fmt: skip
 # Dynamic quants: the smallest type of the experts, or of a model without experts.
 _DYNAMIC = {
     "TQ1_0": T.IQ1_S, "IQ1_M": T.IQ1_S, "IQ2_XXS": T.IQ1_M, "Q2_K_XL": T.IQ2_XXS, "IQ3_XXS": T.IQ2_XXS,
@@ -60,25 +55,21 @@ def mix_rules(label: str) -> tuple[TypeRule, ...]:
         return (kept, latent, experts, TypeRule(match=".", types=rest))
     if label.startswith("UD-"):
         first = _DYNAMIC[label.removeprefix("UD-")]
-        ladder = _FALLING[_FALLING.index(first) :]
+        ladder = _RISING[_RISING.index(first) :]
         most = T.BF16 if first is T.Q8_0 else T.Q8_0
         return (
             kept,
             latent,
             TypeRule(match=r"_exps\.|blk.*ffn_", types=(*ladder, most)),
-            TypeRule(match=".", types=(max(first, T.Q4_K, key=_rank), T.Q5_K, T.Q6_K, T.Q8_0, most)),
+            TypeRule(match=".", types=(max(first, T.Q4_K, key=_RISING.index), T.Q5_K, T.Q6_K, T.Q8_0, most)),
         )
-    small, embeddings = _RAISED[label]
+    small = _RAISED[label]
     return (
         kept,
         latent,
         TypeRule(match=r"^output\.weight", types=(small, T.Q6_K)),
         TypeRule(match=r"attn_v|attn_qkv|ffn_down", types=(small, T.Q5_K, T.Q6_K)),
-        TypeRule(match=r"^token_embd", types=(embeddings, T.Q6_K)),
+        TypeRule(match=r"^token_embd", types=(small, T.Q6_K)),
         TypeRule(match=r"attn|ssm|_shexp", types=(small, T.Q5_K, T.Q6_K, T.Q8_0)),
         TypeRule(match=".", types=(small, T.Q5_K, T.Q6_K, T.Q8_0)),
     )
-
-
-def _rank(type_: T) -> int:
-    return _FALLING.index(type_)
