@@ -188,10 +188,13 @@ def _row(given: JsonObject, where: str, name: str) -> LedgerRow:
         widest = max(amounts, key=lambda part: MOST_CERTAIN_FIRST.index(amounts[part].basis))
         amounts[widest] = replace(amounts[widest], band_bytes=given.whole("band_bytes", 0, _MAX_BYTES))
     budget = given.whole("budget_bytes", -_MAX_BYTES, _MAX_BYTES)
-    shared = given.whole("shared_bytes", 0, _MAX_BYTES) if given.has("shared_bytes") else 0
-    in_file = given.whole("file_bytes", 0, _MAX_BYTES) if given.has("file_bytes") else 0
     row = LedgerRow(
-        where=where, name=name, budget_bytes=budget, shared_bytes=shared, file_bytes=in_file, **amounts
+        where=where,
+        name=name,
+        budget_bytes=budget,
+        shared_bytes=given.optional_whole("shared_bytes", 0, _MAX_BYTES) or 0,
+        file_bytes=given.optional_whole("file_bytes", 0, _MAX_BYTES) or 0,
+        **amounts,
     )
     # Stored twice, so a damaged file is found out: memory is claimed and limited by this number.
     if given.whole("used_bytes") != row.used_bytes:
