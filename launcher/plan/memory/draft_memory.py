@@ -103,28 +103,18 @@ def _beside_main(
     if main.oracle is None:
         return SizedCompanion(rows=ledger_rows(estimate), how="estimated")
     if not isinstance(main.oracle, DraftOracle):
-        answer: DraftAnswer | Refusal = Refusal(
-            reason="there is no simulator for draft contexts", model_refused=False
-        )
-    else:
-        answer = main.oracle.simulate_draft(question, own)
+        silence = Refusal(reason="there is no simulator for draft contexts", model_refused=False)
+        return _sized(silence, estimate, model)
+    answer = main.oracle.simulate_draft(question, own)
     if isinstance(answer, DraftAnswer):
         # What the first batch adds is counted from the start: it is taken while llama-server serves.
-        whole = Answer(
-            rows=(*answer.rows, *answer.growth),
-            slot_ctx_size=0,
-            flash_attn=False,
-            sched_copies=1,
-            graph_splits=(0, 0),
-            host_tensors=(),
-            engine=answer.engine,
-            other_cpu=answer.other_cpu,
-        )
-        return _sized(whole, estimate, model)
+        answer = replace(answer, rows=(*answer.rows, *answer.growth), growth=())
     return _sized(answer, estimate, model)
 
 
-def _sized(answer: Answer | Refusal, estimate: tuple[LedgerRow, ...], model: ModelFile) -> SizedCompanion:
+def _sized(
+    answer: Answer | DraftAnswer | Refusal, estimate: tuple[LedgerRow, ...], model: ModelFile
+) -> SizedCompanion:
     if isinstance(answer, Refusal):
         raise_if_refused(answer, model)
         return SizedCompanion(rows=ledger_rows(estimate), how=f"estimated: {answer.reason}", refusal=answer)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from launcher.machine.machine import Device
 from launcher.plan.amounts import HOST, Amount, Basis, LedgerRow
 from launcher.plan.expert_pattern import placement_overrides
-from launcher.plan.oracle import Answer, BufferRow, Question
+from launcher.plan.oracle import Answer, BufferRow, DraftAnswer, Question
 from launcher.plan.parameters import ContextParameters, context_fields
 from launcher.plan.plan import Placement, Plan
 
@@ -36,7 +36,7 @@ def placement_question(
     )
 
 
-def simulated_ledger(ledger: tuple[LedgerRow, ...], answer: Answer) -> tuple[LedgerRow, ...]:
+def simulated_ledger(ledger: tuple[LedgerRow, ...], answer: Answer | DraftAnswer) -> tuple[LedgerRow, ...]:
     """Return the ledger with the weights, caches and compute of a simulator's answer."""
     # Prompt cache, overhead and budget stay.
     rows = tuple(_simulated(row, [part for part in answer.rows if part.where == row.where]) for row in ledger)
@@ -61,12 +61,12 @@ def _simulated(row: LedgerRow, parts: list[BufferRow]) -> LedgerRow:
     )
 
 
-def cpu_unsure(answer: Answer) -> bool:
+def cpu_unsure(answer: Answer | DraftAnswer) -> bool:
     """Return whether the host's amounts depend on a processor that the simulator does not have."""
     return answer.other_cpu and _cpu_decides(answer)
 
 
-def _cpu_decides(answer: Answer) -> bool:
+def _cpu_decides(answer: Answer | DraftAnswer) -> bool:
     # The CPU computes with weights in layouts that depend on its instruction set. Without a device it
     # always does (src/llama-model.cpp, make_cpu_buft_list: a device's host buffers come first).
     repacked = any(part.buffer_type == "CPU_REPACK" for part in answer.rows)
