@@ -31,7 +31,7 @@ from launcher.plan.memory.estimate import count_question, demand_of_question
 from launcher.plan.memory.host_memory import ServerCaches, full_caches
 from launcher.plan.memory.ledger import Demand, with_shared_memory
 from launcher.plan.memory.simulated import simulated_ledger
-from launcher.plan.memory.tables import TABLE, describe_tables, tables_of_question
+from launcher.plan.memory.tables import describe_tables, table_of, tables_of_question
 from launcher.plan.memory.tensor_split import as_one_device, divide_assignment, divide_ledger, splits_tensors
 from launcher.plan.oracle import Answer, Question, Refusal
 from launcher.plan.plan import Finding, find
@@ -98,7 +98,7 @@ def check_configuration(
     verdict = _check_line(configuration, model, machine, oracle, path, companions)
     if not verdict.failures or verdict.refusal is not None or verdict.reasons[0].endswith(CURED):
         return verdict
-    has_table = any(tensor.name == TABLE for tensor in model.tensors)
+    has_table = table_of(model.tensors) is not None
     question = verdict.question
     tried = cures(configuration, question, verdict.assignment, verdict.ledger, has_table=has_table)
     for flags, changed in islice(tried, MOST_TRIED):

@@ -19,7 +19,7 @@ from launcher.units import GIB, format_bytes
 
 # lazy_read::add, auto_min_size: smaller tables are slower when they are read on demand.
 _AUTO_BYTES = 4 * GIB
-TABLE = "per_layer_token_embd.weight"
+_TABLE = "per_layer_token_embd.weight"
 # Architectures that mark it TENSOR_READ_LAZY (src/models); gemma3n does not.
 _MARKED = frozenset({"gemma4", "qwen4exp"})
 # Backends whose integrated devices lack `mmap_support` (ggml-cuda.cu, ggml-vulkan.cpp, get_props).
@@ -43,6 +43,11 @@ def settled_lazy_mode(mode: LazyMode, devices: Iterable[Device]) -> LazyMode:
     return LazyMode.OFF if mode is LazyMode.AUTO and cannot_map(devices) else mode
 
 
+def table_of(tensors: Iterable[TensorInfo]) -> TensorInfo | None:
+    """Return the model's table that can be read by rows, if it has one."""
+    return next((tensor for tensor in tensors if tensor.name == _TABLE), None)
+
+
 def find_tables(
     architecture: Architecture,
     tensors: Iterable[TensorInfo],
@@ -52,7 +57,7 @@ def find_tables(
     overrides: Sequence[TensorOverride] = (),
 ) -> frozenset[str]:
     """Return the names of the tables that are read by rows; `lazy_mode` is settled."""
-    table = next((tensor for tensor in tensors if tensor.name == TABLE), None)
+    table = table_of(tensors)
     if table is None:
         return frozenset()
     large = table.size_bytes > _AUTO_BYTES
@@ -86,7 +91,7 @@ def describe_tables(
     devices: Sequence[Device],
 ) -> tuple[str, ...]:
     """Say of a large table where it is, and what reading it costs."""
-    table = next((tensor for tensor in tensors if tensor.name == TABLE), None)
+    table = table_of(tensors)
     if table is None or (table.size_bytes <= _AUTO_BYTES and table.name not in in_file):
         return ()
     name = f"{table.name.removesuffix('.weight')} ({format_bytes(table.size_bytes)})"
