@@ -21,7 +21,7 @@ from launcher.models.local import open_path
 from launcher.models.located import Located
 from launcher.models.url_secrets import strip_word_secrets
 from launcher.plan.amounts import Amount, Basis
-from launcher.plan.companions import CompanionRequest, Companions, Draft, Projector
+from launcher.plan.companions import CompanionRequest, Companions, Draft, Projector, speculation_fields
 from launcher.plan.memory.companion_questions import types_of_header
 from launcher.plan.workload import Adapter
 from launcher.progress import silent
@@ -155,16 +155,12 @@ def open_companions(
             projector = Projector(
                 request=found.request.projector, model=found.projector.model, path=oracle.model, oracle=oracle
             )
-        request = found.request
         yield Companions(
             draft=draft,
-            mtp=request.mtp,
+            mtp=found.request.mtp,
             projector=projector,
-            spec_types=request.spec_types,
-            n_draft=request.n_draft,
-            head_length=request.head_length,
-            backend_sampling=request.backend_sampling,
             uncounted=found.uncounted,
+            **speculation_fields(found.request),
         )
 
 

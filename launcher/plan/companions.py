@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from launcher.gguf.model import ModelFile
 from launcher.plan.modes import CacheType, TensorOverride
@@ -61,6 +62,11 @@ class Speculation:
         return replace(
             question, n_draft=self.n_draft, n_rs_seq=self.n_rs_seq, load_mtp=MTP in self.spec_types
         )
+
+
+def speculation_fields(speculation: Speculation) -> dict[str, Any]:
+    """Return the fields by name, to build another type that has them."""
+    return {field.name: getattr(speculation, field.name) for field in fields(Speculation)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import pytest
 from launcher.engine.find import Engine
 from launcher.engine.flags.companion_flags import read_companions
 from launcher.models.local import open_path
-from launcher.plan.companions import Companions, Draft
+from launcher.plan.companions import Companions, Draft, speculation_fields
 from launcher.plan.memory.companion_questions import head_question, mtp_question
 from launcher.plan.modes import SplitMode
 from launcher.plan.oracle import Answer, DraftAnswer, DraftQuestion, Question, Refusal
@@ -42,24 +42,12 @@ def drafters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def asked(main: Question, flags: tuple[str, ...], simulators: SimulatorPool) -> DraftQuestion:
     """The question about the drafter of these flags, as `check` asks it."""
     request = read_companions(flags)
+    companions = Companions(**speculation_fields(request))
     if request.mtp is not None:
-        companions = Companions(
-            spec_types=request.spec_types,
-            n_draft=request.n_draft,
-            head_length=request.head_length,
-            backend_sampling=request.backend_sampling,
-        )
         return mtp_question(request.mtp, companions, companions.of_main(main))
     assert request.draft is not None
     path = request.draft.path
     draft = Draft(request=request.draft, model=open_path(Path(path)).model, path=path, oracle=simulators)
-    companions = Companions(
-        draft=draft,
-        spec_types=request.spec_types,
-        n_draft=request.n_draft,
-        head_length=request.head_length,
-        backend_sampling=request.backend_sampling,
-    )
     return head_question(draft, companions, companions.of_main(main), main.devices, ())
 
 

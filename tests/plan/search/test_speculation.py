@@ -7,7 +7,7 @@ import pytest
 from launcher.engine.flags.companion_flags import read_companions
 from launcher.models.local import open_path
 from launcher.plan.as_json import plan_json
-from launcher.plan.companions import Companions
+from launcher.plan.companions import Companions, speculation_fields
 from launcher.plan.modes import CacheType
 from launcher.plan.search.choice import Choice, Speculation
 from launcher.plan.search.search import search
@@ -31,12 +31,7 @@ def offer(tmp_path_factory: pytest.TempPathFactory) -> Offer:
 
 def planned(offer: Offer, free_bytes: int, *flags: str) -> Choice:
     request = read_companions(flags)
-    companions = Companions(
-        mtp=request.mtp,
-        spec_types=request.spec_types,
-        n_draft=request.n_draft,
-        head_length=request.head_length,
-    )
+    companions = Companions(mtp=request.mtp, **speculation_fields(request))
     workload = Workload(ctx_size=CTX, ubatch_size=512, cache_type_k=CacheType.F16, cache_type_v=CacheType.F16)
     box = machine(device(0, free_bytes))
     return search([offer], Task(machine=box, workload=workload, companions=companions))
