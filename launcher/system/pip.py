@@ -16,7 +16,7 @@ from launcher.progress import OnProgress, Step
 from launcher.system.network.policy import Policy
 from launcher.system.network.trouble import Trouble, TroubleKind
 from launcher.system.run_program import run_lines
-from launcher.units import GIB, KIB, MIB, format_bytes
+from launcher.units import GIB, KIB, MIB, format_bytes, printable
 
 # pip 24.1 brought `--progress-bar raw` (lines `Progress 1024 of 4096`); older ones draw the bar once in a
 # pipe, when the download ends: `━━━━ 1.0/98.0 MB 3.2 MB/s eta 0:00:31`
@@ -172,7 +172,7 @@ def _last_words(lines: Sequence[str]) -> str:
         last = next((line.strip() for line in reversed(lines) if line.strip()), last)
     # addresses are left out: the index's may carry a password
     words = _URL.sub("the index", last[:_LONGEST_REASON]).removeprefix("ERROR: ")
-    return "".join(sign if sign.isprintable() else "?" for sign in words)
+    return printable(words)
 
 
 def _bytes_below(folder: Path) -> int:

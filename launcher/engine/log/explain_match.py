@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from launcher.engine.log.cause import Cause, CauseKind
-from launcher.units import MIB, format_bytes
+from launcher.units import MIB, format_bytes, printable
 
 # Remedies.
 SMALLER = "a shorter context (-c), a smaller quant or fewer slots take less"
@@ -23,7 +23,7 @@ _NUMBER_READER = re.compile(r"sto(?:[ifdl]|ld|ll|ul|ull)")
 
 def mask_unprintable(text: str) -> str:
     """Replace what is not printable. Logs quote bytes of files; no escape sequence may reach a terminal."""
-    return "".join(char if char.isprintable() else "?" for char in text[:_MAX_QUOTE]).strip()
+    return printable(text[:_MAX_QUOTE]).strip()
 
 
 def cause_of(kind: CauseKind, sentence: str, remedy: str | None = None) -> Callable[[re.Match[str]], Cause]:

@@ -20,7 +20,7 @@ from typing import IO
 
 from launcher.errors import UsageError
 from launcher.system.packages import sha256_of
-from launcher.units import GIB, MIB, format_bytes
+from launcher.units import GIB, MIB, format_bytes, printable
 
 _DAMAGE = (
     tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, EOFError, RuntimeError,
@@ -74,7 +74,7 @@ def unpack_archive(archive: Path, target: Path, limits: UnpackLimits = LIMITS) -
             f"{archive.name} is not unpacked: {error}", hint="take another one: launcher engine install"
         ) from None
     except _DAMAGE as error:
-        words = "".join(sign if sign.isprintable() else "?" for sign in str(error)[:200])
+        words = printable(str(error)[:200])
         raise UsageError(
             f"{archive.name} is damaged: {words}", hint=f"remove {archive} and fetch it again"
         ) from error
@@ -98,7 +98,7 @@ class _Gate:
         if self.n_entries > self.limits.entries:
             raise _RefusedError(f"it has more than {self.limits.entries} entries")
         path = PurePosixPath(name)
-        shown = "".join(sign if sign.isprintable() else "?" for sign in name[:80])
+        shown = printable(name[:80])
         if path.is_absolute() or ".." in path.parts or "\\" in name:
             raise _RefusedError(f"its entry {shown} would leave the folder")
         if not path.parts or not name.isprintable():

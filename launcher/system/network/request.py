@@ -17,6 +17,7 @@ from launcher.system.network.connection import (
     origin_of,
 )
 from launcher.system.network.trouble import Trouble, TroubleKind
+from launcher.units import printable
 
 _MOST_REDIRECTS = 6
 _LONGEST_REASON = 200
@@ -131,4 +132,4 @@ def _first_line(error: BaseException) -> str:
         return "it said nothing for too long"
     # http.client quotes what the server sent
     line = (str(error).strip().splitlines() or [""])[0][:_LONGEST_REASON] or type(error).__name__
-    return "".join(sign if sign.isprintable() else "?" for sign in line)
+    return printable(line)
