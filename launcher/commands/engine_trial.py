@@ -19,6 +19,7 @@ from launcher.deployment.ports import free_port
 from launcher.deployment.record import Deployment
 from launcher.deployment.records import read_all
 from launcher.deployment.supervisor.protect import before_exec
+from launcher.engine.ask import describe_status
 from launcher.engine.capabilities import read_capabilities
 from launcher.engine.client import generate_token, is_loaded
 from launcher.engine.environment import engine_env
@@ -103,8 +104,10 @@ def _wait_until_loaded(process: subprocess.Popen[bytes], url: str) -> None:
     while time.monotonic() < end:
         status = process.poll()
         if status is not None:
-            how = f"signal {-status}" if status < 0 else f"status {status}"
-            raise EngineFailed(f"it ended with {how} while it loaded the model", hint="launcher engine list")
+            raise EngineFailed(
+                f"it ended with {describe_status(status)} while it loaded the model",
+                hint="launcher engine list",
+            )
         if is_loaded(url):
             return
         time.sleep(_TICK_S)

@@ -68,6 +68,11 @@ def run_to_its_end(
     return subprocess.CompletedProcess(argv, process.returncode, output, errors)
 
 
+def describe_status(status: int) -> str:
+    """Say how a process ended, by its exit status or minus the signal's number."""
+    return f"signal {-status}" if status < 0 else f"status {status}"
+
+
 def _engine_failure(path: Path, arguments: tuple[str, ...], status: int, output: str) -> EngineFailed:
     """Explain why an engine that started ended badly."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
@@ -89,6 +94,7 @@ def _engine_failure(path: Path, arguments: tuple[str, ...], status: int, output:
         return EngineFailed(
             f"{path} was built for another processor (illegal instruction)", hint="launcher engine build"
         )
-    how = f"signal {-status}" if status < 0 else f"status {status}"
     last_line = f": {lines[-1]}" if lines else ""
-    return EngineFailed(f"{path} {' '.join(arguments)} ended with {how}{last_line}", hint=GET_HINT)
+    return EngineFailed(
+        f"{path} {' '.join(arguments)} ended with {describe_status(status)}{last_line}", hint=GET_HINT
+    )
