@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -23,6 +24,7 @@ from launcher.engine.flags.argv import Serving
 from launcher.engine.flags.taskset import split_taskset
 from launcher.errors import UsageError
 from launcher.gguf.file_names import shard_name
+from launcher.models.located import Located
 from launcher.plan.amounts import HOST, RAM
 from launcher.system.settings import read_settings
 
@@ -41,7 +43,6 @@ class Elsewhere:
     port: int = 8080
     host: str = "127.0.0.1"
     api_key_file: str | None = None
-    name: str | None = None
 
 
 def export(name: str | None, format_: Format, image: str | None = None) -> str:
@@ -59,43 +60,50 @@ def export_plan(
     check_exposure(place.host, key)
     planned = plan_model(here, request)
     outcome, _ = fitting(planned)
-    located = files_to_bring(planned)
-    names = [PurePosixPath(shard.name).name for each in located for shard in each.model.shards]
-    doubled = next((each for each in names if names.count(each) > 1), None)
-    if doubled is not None:
-        raise UsageError(f"two files of the model are called {doubled}", hint="rename one of them")
-    there = [f"{place.folder.rstrip('/')}/{each}" for each in names]
-    firsts = [
-        Path(f"{place.folder.rstrip('/')}/{PurePosixPath(each.model.shards[0].name).name}")
-        for each in located
-    ]
+    there = _paths_in_folder(files_to_bring(planned), place.folder)
+    model, *companions = (shards[0] for shards in there)
     serving = Serving(
         host=place.host,
         port=place.port,
         model_id=planned.target.model_id,
-        model_path=str(firsts[0]),
+        model_path=model,
         api_key_file=place.api_key_file,
     )
     # its program is that machine's own
-    argv = compile_argv(replace(started_with(planned, firsts[1:]), engine=None), outcome, serving)
+    started = replace(started_with(planned, list(map(Path, companions))), engine=None)
+    argv = compile_argv(started, outcome, serving)
     host_bytes = sum(row.used_bytes for row in outcome.ledger if row.where == HOST)
     devices = outcome.placement.devices
-    inside = [(path, f"{_MODELS}/{PurePosixPath(path).name}") for path in there]
+    inside = tuple((path, f"{_MODELS}/{PurePosixPath(path).name}") for shards in there for path in shards)
     server = Export(
-        name=place.name or deployment_name(planned.target.model_id),
+        name=deployment_name(planned.target.model_id),
         model_id=planned.target.model_id,
         argv=argv,
         port=place.port,
         host_bytes=host_bytes,
         limit_bytes=memory_max(host_bytes, planned.machine.ram_bytes, n_devices=len(devices)),
-        files=tuple(inside),
-        inside=tuple(inside),
+        files=inside,
+        inside=inside,
         devices=devices,
         build=planned.capabilities.version.tag if planned.capabilities else None,
         publish=place.host,
         api_key_file=place.api_key_file,
     )
     return _written(server, format_, image)
+
+
+def _paths_in_folder(located: Sequence[Located], folder: str) -> list[list[str]]:
+    """Return where the shards of each file will lie. Raises UsageError if two have one name."""
+    there = [
+        [f"{folder.rstrip('/')}/{PurePosixPath(shard.name).name}" for shard in each.model.shards]
+        for each in located
+    ]
+    paths = [path for shards in there for path in shards]
+    doubled = next((path for path in paths if paths.count(path) > 1), None)
+    if doubled is not None:
+        name = PurePosixPath(doubled).name
+        raise UsageError(f"two files of the model are called {name}", hint="rename one of them")
+    return there
 
 
 def _written(server: Export, format_: Format, image: str | None) -> str:
