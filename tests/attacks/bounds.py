@@ -1,4 +1,4 @@
-"""Time and memory that reading a hostile file may take."""
+"""What reading a hostile file may take, and what may be said of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-SOON_S, SMALL_BYTES = 1.0, 8 << 20
+SOON_S, SMALL_BYTES = 1.0, 8 << 20  # only to catch what is unbounded
 
 
 @contextmanager
@@ -22,3 +22,8 @@ def bounded(most_bytes: int = SMALL_BYTES, soon_s: float = SOON_S) -> Iterator[N
         tracemalloc.stop()
     assert took < soon_s
     assert most < most_bytes
+
+
+def check_sentence(words: str, most: int = 1000) -> None:
+    assert words.isprintable()
+    assert len(words) < most

@@ -13,8 +13,6 @@ from tests.attacks.bounds import bounded
 
 EXAMPLES = settings(max_examples=500, deadline=None)
 
-# Only to catch what is unbounded.
-
 anything = st.recursive(
     st.none()
     | st.booleans()

@@ -13,7 +13,7 @@ from launcher.gguf.header import Header, HeaderReader, NeedMore, ValueType, pars
 from launcher.models.header_memory import HeaderMemory
 from launcher.models.ranged_headers import HeldBytes, read_header
 from launcher.units import MIB
-from tests.attacks.bounds import bounded
+from tests.attacks.bounds import bounded, check_sentence
 from tests.attacks.test_properties_claims import EXAMPLES
 from tests.builders import Tensor, Typed, build_header
 
@@ -85,11 +85,6 @@ def damaged(draw: st.DrawFn) -> bytes:
     ):
         data[at] = value
     return bytes(data)
-
-
-def check_sentence(message: str) -> None:
-    assert message.isprintable()
-    assert len(message) < 1000
 
 
 def measured(data: bytes) -> Header | NeedMore | None:

@@ -14,7 +14,7 @@ from launcher.system.json_object import Malformed
 from launcher.system.network.answer import ResponseHead, find_range_trouble, retry_after_s
 from launcher.system.network.policy import LOOK_UP, wait_after
 from launcher.system.network.trouble import Trouble, TroubleKind
-from tests.attacks.bounds import bounded
+from tests.attacks.bounds import bounded, check_sentence
 from tests.attacks.test_properties_claims import EXAMPLES, anything
 
 hashes = st.sampled_from(["a" * 64, "A" * 64, "a" * 65, ""])
@@ -28,17 +28,12 @@ files = st.fixed_dictionaries(
 links = st.text(max_size=300) | st.builds('<{}>; rel="next"'.format, st.text(max_size=100))
 
 
-def check_sentence(words: str) -> None:
-    assert words.isprintable()
-    assert len(words) < 500
-
-
 def parsed(parse: Callable[[], TreePage | str]) -> TreePage | str | None:
     with bounded():
         try:
             return parse()
         except Malformed as error:
-            check_sentence(str(error))
+            check_sentence(str(error), 500)
             return None
 
 

