@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from launcher.engine.flags.command_line import read_command
-from launcher.engine.flags.memory_flags import FIRST_SPELLING
+from launcher.engine.flags.memory_names import FIRST_SPELLING
 from launcher.engine.flags.user_flags import split_flags
 from launcher.plan.check.configuration import question_of_configuration, used_devices
 from launcher.plan.check.fit import fit_question

@@ -8,6 +8,7 @@ companion_flags.py  flags for a draft model and a projector
 help_text.py        parse `--help` and `--version`
 listening.py        where a server listens, and whether it asks for a key
 memory_flags.py     flags that decide memory
+memory_names.py     their other spellings, variables and opposites
 pinned_flags.py     the flags of the pinned llama-server
 rope_flags.py       flags that change how long a context the model takes
 shell_words.py      take a pasted shell line apart

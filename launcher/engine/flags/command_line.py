@@ -10,16 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from launcher.engine.flags.help_text import Option
-from launcher.engine.flags.memory_flags import (
-    AUTO,
-    FALSE,
-    FIRST_SPELLING,
-    HANDLERS,
-    MEMORY_VARIABLES,
-    OPPOSITE,
-    TRUE,
-    MemorySettings,
-)
+from launcher.engine.flags.memory_flags import AUTO, FALSE, HANDLERS, TRUE, MemorySettings
+from launcher.engine.flags.memory_names import FIRST_SPELLING, MEMORY_VARIABLES, OPPOSITE
 from launcher.engine.flags.pinned_flags import PINNED_ARITIES, REMOVED_FLAGS
 from launcher.engine.flags.rope_flags import read_rope
 from launcher.engine.flags.shell_words import take_apart

@@ -1,6 +1,6 @@
 """Read the flags that decide memory: a handler for each, by its first spelling. Pure.
 
-Spellings, values and variables from common/arg.cpp at 0c1e570; removed flags do what they did.
+Values from common/arg.cpp at 0c1e570; removed flags do what they did.
 """
 
 from __future__ import annotations
@@ -33,90 +33,6 @@ FALSE = frozenset({"off", "disabled", "false", "0"})
 AUTO = frozenset({"auto", "-1"})
 _INT_MAX = (1 << 31) - 1  # of std::stoi, on every machine that llama.cpp runs on
 MOST_BLOCKS = 512  # LLAMA_MAX_LAYERS (src/llama-hparams.h): patterns for blocks beyond it match nothing
-
-OTHER_SPELLINGS: dict[str, tuple[str, ...]] = {
-    "-m": ("--model",),
-    "-mu": ("--model-url",),
-    "-hf": ("-hfr", "--hf-repo"),
-    "-hff": ("--hf-file",),
-    "-c": ("--ctx-size",),
-    "-np": ("--parallel",),
-    "-b": ("--batch-size",),
-    "-ub": ("--ubatch-size",),
-    "-ctk": ("--cache-type-k",),
-    "-ctv": ("--cache-type-v",),
-    "-fa": ("--flash-attn",),
-    "-kvu": ("--kv-unified",),
-    "-no-kvu": ("--no-kv-unified",),
-    "-kvo": ("--kv-offload",),
-    "-nkvo": ("--no-kv-offload",),
-    "-dev": ("--device",),
-    "-ngl": ("--gpu-layers", "--n-gpu-layers"),
-    "-sm": ("--split-mode",),
-    "-ts": ("--tensor-split",),
-    "-mg": ("--main-gpu",),
-    "-ot": ("--override-tensor",),
-    "-cmoe": ("--cpu-moe",),
-    "-ncmoe": ("--n-cpu-moe",),
-    "-ncffn": ("--n-cpu-ffn",),
-    "-lm": ("--load-mode",),
-    "-lzm": ("--lazy-mode",),
-    "-cram": ("--cache-ram",),
-    "-ctxcp": ("--ctx-checkpoints", "--swa-checkpoints"),
-    "-fit": ("--fit",),
-    "-fitc": ("--fit-ctx",),
-    "-fitt": ("--fit-target",),
-    "-mm": ("--mmproj",),
-    "-mmu": ("--mmproj-url",),
-    "-md": ("--spec-draft-model", "--model-draft"),
-    "-hfd": ("--spec-draft-hf", "-hfrd", "--hf-repo-draft"),
-    "-nr": ("--no-repack",),
-    "-dio": ("--direct-io",),
-    "-ndio": ("--no-direct-io",),
-    "--embedding": ("--embeddings",),
-    "--rerank": ("--reranking",),
-}
-FIRST_SPELLING = {spelling: name for name, others in OTHER_SPELLINGS.items() for spelling in (name, *others)}
-
-# Variables that llama-server reads as flags (set_env in common/arg.cpp), as far as they decide memory.
-MEMORY_VARIABLES = {
-    "LLAMA_ARG_MODEL": "-m",
-    "LLAMA_ARG_MODEL_URL": "-mu",
-    "LLAMA_ARG_HF_REPO": "-hf",
-    "LLAMA_ARG_HF_FILE": "-hff",
-    "LLAMA_ARG_CTX_SIZE": "-c",
-    "LLAMA_ARG_KV_UNIFIED_PER_SLOT": "--kv-unified-per-slot",
-    "LLAMA_ARG_N_PARALLEL": "-np",
-    "LLAMA_ARG_KV_UNIFIED": "-kvu",
-    "LLAMA_ARG_BATCH": "-b",
-    "LLAMA_ARG_UBATCH": "-ub",
-    "LLAMA_ARG_CACHE_TYPE_K": "-ctk",
-    "LLAMA_ARG_CACHE_TYPE_V": "-ctv",
-    "LLAMA_ARG_FLASH_ATTN": "-fa",
-    "LLAMA_ARG_SWA_FULL": "--swa-full",
-    "LLAMA_ARG_KV_OFFLOAD": "-kvo",
-    "LLAMA_ARG_NO_HOST": "--no-host",
-    "LLAMA_ARG_DEVICE": "-dev",
-    "LLAMA_ARG_N_GPU_LAYERS": "-ngl",
-    "LLAMA_ARG_SPLIT_MODE": "-sm",
-    "LLAMA_ARG_TENSOR_SPLIT": "-ts",
-    "LLAMA_ARG_MAIN_GPU": "-mg",
-    "LLAMA_ARG_OVERRIDE_TENSOR": "-ot",
-    "LLAMA_ARG_CPU_MOE": "-cmoe",
-    "LLAMA_ARG_N_CPU_MOE": "-ncmoe",
-    "LLAMA_ARG_N_CPU_FFN": "-ncffn",
-    "LLAMA_ARG_LOAD_MODE": "-lm",
-    "LLAMA_ARG_LAZY_MODE": "-lzm",
-    "LLAMA_ARG_CACHE_RAM": "-cram",
-    "LLAMA_ARG_CTX_CHECKPOINTS": "-ctxcp",
-    "LLAMA_ARG_EMBEDDINGS": "--embedding",
-    "LLAMA_ARG_RERANKING": "--rerank",
-    "LLAMA_ARG_POOLING": "--pooling",
-    "LLAMA_ARG_CACHE_IDLE_SLOTS": "--cache-idle-slots",
-    "LLAMA_ARG_FIT": "-fit",
-    "LLAMA_ARG_FIT_CTX": "-fitc",
-    "LLAMA_ARG_FIT_TARGET": "-fitt",
-}
 
 # Flags that send single tensors to a place. In the order typed, the first that matches a tensor decides.
 OVERRIDES = frozenset({"-ot", "-cmoe", "-ncmoe", "-ncffn"})
@@ -335,4 +251,3 @@ HANDLERS: dict[str, Handler] = {
     "-ncmoe": _first_blocks(EXPERTS),
     "-ncffn": _first_blocks(_DENSE_FFN),
 }
-OPPOSITE = {"--cache-idle-slots": "--no-cache-idle-slots", "-kvu": "-no-kvu", "-kvo": "-nkvo"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from launcher.engine.flags.command_line import read_command
-from launcher.engine.flags.memory_flags import HANDLERS, MEMORY_VARIABLES, OTHER_SPELLINGS
+from launcher.engine.flags.memory_flags import HANDLERS
+from launcher.engine.flags.memory_names import MEMORY_VARIABLES, OTHER_SPELLINGS
 from launcher.engine.flags.pinned_flags import PINNED_ARITIES, REMOVED_FLAGS
 from launcher.errors import UsageError
 from launcher.plan.amounts import HOST
