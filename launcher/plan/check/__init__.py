@@ -1,10 +1,11 @@
 """Check a given llama-server command line instead of searching for a plan. Pure.
 
 as_json.py        the verdict as JSON
-check.py          a ledger, and what is over budget
+check.py          a ledger, and the verdict on it
 configuration.py  what the command line says about memory
 cures.py          one flag that makes a line fit
 fit.py            what llama-server's --fit makes of the line
 pace.py           how fast it will be
+overruns.py       which rows are over budget, and when they fail
 explanation.py    the reasons, in sentences
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -10,7 +9,7 @@ from launcher.errors import EngineFailed
 from launcher.gguf.architecture import Architecture, read_architecture
 from launcher.gguf.model import ModelFile
 from launcher.machine.machine import Machine
-from launcher.plan.amounts import HOST, Amount, LedgerRow
+from launcher.plan.amounts import HOST, LedgerRow
 from launcher.plan.check.configuration import (
     Configuration,
     pool_size,
@@ -22,6 +21,7 @@ from launcher.plan.check.configuration import (
 from launcher.plan.check.cures import MOST_TRIED, cures
 from launcher.plan.check.explanation import CURED, Facts, explain_check
 from launcher.plan.check.fit import FitOutcome, FittedLine, LineOracle, fit_limits, fit_line
+from launcher.plan.check.overruns import BudgetOverrun, find_overruns
 from launcher.plan.companions import NO_COMPANIONS, Companions
 from launcher.plan.memory.assign import Assignment, assign
 from launcher.plan.memory.budget import Budgets, read_budgets
@@ -36,17 +36,6 @@ from launcher.plan.memory.tensor_split import as_one_device, divide_assignment, 
 from launcher.plan.oracle import Answer, Question, Refusal
 from launcher.plan.plan import Finding, find
 from launcher.plan.rope import context_limit
-
-# In the order in which llama-server takes memory: load_tensors, the caches, sched_reserve, then all of these
-# for a draft model and a projector (server_context_impl::load_model), and the prompt cache while it serves.
-_STAGES = ("weights", "kv", "compute", "beside", "cache")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetOverrun:
-    where: str
-    stage: str  # of loading, at which the budget is spent: one of _STAGES
-    missing_bytes: int  # after the last stage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +112,7 @@ def _check_line(
     companion_memory, companion_refusal = _size_companions(companions, main, machine)
     ledger = _with_companions(case, own, companion_memory)
     caches, ledger = _at_work(case, caches, ledger)
-    failures = _find_overruns(own, ledger)
+    failures = find_overruns(own, ledger)
     facts = Facts(
         configuration=case.configuration,
         fit=case.fit,
@@ -296,32 +285,3 @@ def _size_companions(
         return size_companions(companions, main, machine), None
     except EngineFailed as error:
         return CompanionMemory(), error.message
-
-
-def _find_overruns(own: Sequence[LedgerRow], ledger: Sequence[LedgerRow]) -> tuple[BudgetOverrun, ...]:
-    """Return the rows over budget, earliest stage first. `own` are the rows of the model alone."""
-    own_rows = {row.where: row for row in own}
-    overruns = [
-        BudgetOverrun(
-            where=row.where, stage=_stage(row, own_rows.get(row.where)), missing_bytes=-row.free_bytes
-        )
-        for row in ledger
-        if row.free_bytes < 0
-    ]
-    # Stable: within a stage devices keep their order, the host comes last.
-    return tuple(sorted(overruns, key=lambda failure: _STAGES.index(failure.stage)))
-
-
-def _stage(row: LedgerRow, own: LedgerRow | None) -> str:
-    if own is None:
-        return "beside"
-    used = _most(row.overhead)
-    for stage, amount in zip(_STAGES, (own.weights, own.kv, own.compute), strict=False):
-        used += _most(amount)
-        if used > row.budget_bytes:
-            return stage
-    return "beside" if row.used_bytes - _most(row.cache) > row.budget_bytes else "cache"
-
-
-def _most(amount: Amount) -> int:
-    return amount.n_bytes + amount.band_bytes
