@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from launcher.commands.claims import claim_rows, read_reserved
+from launcher.commands.claims import claim_rows, read_reserved, without_reserved
 from launcher.commands.engine import engine_or_none
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect
@@ -38,9 +38,8 @@ from launcher.gateway.kind_flags import kind_flags
 from launcher.machine.machine import Machine
 from launcher.models.catalogue import Target
 from launcher.models.located import Located
-from launcher.plan.amounts import HOST, RAM
+from launcher.plan.amounts import RAM
 from launcher.plan.memory.budget import read_budgets
-from launcher.plan.search.rescue import with_less_free
 from launcher.plan.workload import Limits, Workload
 from launcher.progress import OnProgress, Step
 from launcher.system.owned_files import open_file
@@ -133,7 +132,7 @@ class Deployments:
         """Plan the model for what is free now, as `up` would; None if it does not fit."""
         with self._planning:
             reserved = read_reserved(self._here)
-            machine = _less(probe(self._here, engine=self._engine), reserved.rows)
+            machine = without_reserved(probe(self._here, engine=self._engine), reserved.rows)
             try:
                 return self._planned(servable, machine)
             except DoesNotFit:
@@ -173,11 +172,9 @@ class Deployments:
 
     def free(self) -> Bytes:
         """Return the bytes that another model of ours could take now, by device and RAM."""
-        here = self._here
-        machine = probe(here, engine=self._engine)
+        machine = probe(self._here, engine=self._engine)
         self.places = _places(machine)
-        reserved = read_reserved(here)
-        return self._budgets(_less(machine, reserved.rows), in_use=self._ours_in_ram())
+        return self._budgets(without_reserved(machine, read_reserved(self._here).rows))
 
     def find_all(self) -> tuple[Running, ...]:
         """List the deployments here that run or are being started again."""
@@ -260,15 +257,13 @@ class Deployments:
             if claim.is_trusted and claim.name in names:
                 for row, n_bytes in claim.rows.items():
                     less[row] = less.get(row, 0) - n_bytes
-        return _less(machine, less)
+        return without_reserved(machine, less)
 
-    def _ours_in_ram(self) -> int:
-        return sum(running.needs.get(RAM, 0) for running in self.find_all())
-
-    def _budgets(self, machine: Machine, *, in_use: int) -> Bytes:
+    def _budgets(self, machine: Machine) -> Bytes:
         budgets = read_budgets(machine)
         host = budgets.host_bytes
         if self._max_ram is not None:
+            in_use = sum(running.needs.get(RAM, 0) for running in self.find_all())
             host = min(host, max(0, self._max_ram - in_use))
         devices = {
             each.device.uuid or each.device.id: each.n_bytes for each in budgets.devices if not each.in_ram
@@ -299,14 +294,6 @@ def _places(machine: Machine) -> dict[str, Place]:
         if not device.lies_in_ram
     }
     return {RAM: Place(name="RAM", total_bytes=machine.ram_bytes), **devices}
-
-
-def _less(machine: Machine, rows: Mapping[str, int]) -> Machine:
-    by_device = {
-        device.id: rows[key] for device in machine.devices if (key := device.uuid or device.id) in rows
-    }
-    host = {HOST: rows[RAM]} if RAM in rows else {}
-    return with_less_free(machine, {**by_device, **host})
 
 
 def _reachable(url: str) -> str:
