@@ -20,7 +20,7 @@ from launcher.commands.here import Here
 from launcher.commands.inspect import inspect
 from launcher.commands.plan import plan_on
 from launcher.commands.planned import PlanRequest, fitting
-from launcher.commands.probe import probe
+from launcher.commands.probe import look_once, probe
 from launcher.commands.up.request import UpRequest
 from launcher.commands.up.up import up
 from launcher.deployment.history import HistoryEntry, read_history
@@ -172,7 +172,7 @@ class Deployments:
 
     def free(self) -> Bytes:
         """Return the bytes that another model of ours could take now, by device and RAM."""
-        machine = probe(self._here, engine=self._engine)
+        machine = self._machine_now()
         self.places = _places(machine)
         return self._budgets(without_reserved(machine, read_reserved(self._here).rows))
 
@@ -203,11 +203,13 @@ class Deployments:
 
         An engine that lists its devices takes a second and some hundred MiB on every GPU.
         """
-        if not self._drivers_tell:
-            machine = probe(self._here, engine=self._engine)
-            self._drivers_tell = _memories(probe(self._here)) == _memories(machine)
-            return machine
-        return probe(self._here)
+        if self._drivers_tell:
+            return probe(self._here)
+        engine, look = self._engine, look_once(self._here)
+        machine = probe(self._here, engine=engine, look=look)
+        if engine is not None and machine.devices:  # without GPUs its list costs nothing
+            self._drivers_tell = machine.devices == probe(self._here, look=look).devices
+        return machine
 
     def _request(self, servable: Servable, target: Target) -> UpRequest:
         config = servable.config
@@ -269,10 +271,6 @@ class Deployments:
             each.device.uuid or each.device.id: each.n_bytes for each in budgets.devices if not each.in_ram
         }
         return {RAM: host, **devices}
-
-
-def _memories(machine: Machine) -> set[str]:
-    return {device.uuid or device.id for device in machine.devices}
 
 
 def seen_bytes(needs: Bytes, entry: Deployment, history: Sequence[HistoryEntry]) -> Bytes:

@@ -1,11 +1,24 @@
-"""What a deployment is seen to take."""
+"""What a deployment is seen to take, and what is free beside it."""
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launcher.commands.here import here_with
 from launcher.deployment.history import HistoryEntry, Identity
 from launcher.deployment.options import SupervisorOptions
-from launcher.gateway.deployments import seen_bytes
+from launcher.engine.find import Engine, EngineSource
+from launcher.gateway.deployments import Deployments, seen_bytes
+from launcher.machine.probe.nvidia import NvidiaReading, cuda_devices
+from launcher.machine.probe.probe import DriverReport, Hardware, read_hardware
+from launcher.units import GIB
 from tests.deployment.recorded import a_deployment
+from tests.machine.probe.records import RTX_3090
 
 
 def entry(name: str, outcome: str = "ready", **grown: int) -> HistoryEntry:
@@ -25,3 +38,40 @@ def test_what_drivers_saw_replaces_what_was_planned() -> None:
     assert seen_bytes(planned, deployment, (entry("m"),)) == planned
     assert seen_bytes(planned, deployment, (entry("m", CUDA0=23), entry("m", "failed", CUDA0=1))) == planned
     assert seen_bytes(planned, deployment, (entry("m", CUDA7=23),)) == planned
+
+
+@pytest.mark.parametrize(
+    ("line", "n_asked"),
+    [
+        ("CUDA0: NVIDIA GeForce RTX 3090 (24121 MiB, 23800 MiB free)", 1),
+        (
+            "Vulkan0: NVIDIA GeForce RTX 3090 (24121 MiB, 23800 MiB free)",
+            3,
+        ),  # it sees other figures than NVML
+        ("(none)", 3),
+    ],
+)
+def test_the_engine_is_not_asked_again_where_it_lists_what_drivers_tell(
+    line: str, n_asked: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    devices, _ = cuda_devices(NvidiaReading(gpus=(RTX_3090,)), {}, 128 * GIB, 100 * GIB)
+    hardware = replace(
+        read_hardware(tmp_path, os.environ), drivers=DriverReport(devices=devices, all_nvidia=devices)
+    )
+    asked: list[str] = []
+
+    def ask_engine(_path: Path, argument: str, **_: Any) -> str:
+        asked.append(argument)
+        return f"Available devices:\n  {line}\n"
+
+    def look(*_: object) -> Hardware:
+        return hardware
+
+    monkeypatch.setattr("launcher.commands.probe.read_hardware", look)
+    monkeypatch.setattr("launcher.commands.probe.ask_engine", ask_engine)
+    engine = Engine(path=tmp_path / "llama-server", folder=tmp_path, source=EngineSource.OPTION)
+    monkeypatch.setattr("launcher.gateway.deployments.engine_or_none", lambda *_: engine)
+    deployments = Deployments(here_with())
+    first, *others = (deployments.free() for _ in range(3))
+    assert others == [first, first]
+    assert asked == ["--list-devices"] * n_asked
