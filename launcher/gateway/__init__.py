@@ -13,6 +13,7 @@ ticket.py       a request's place in the queue
 admission/      PURE: which models run and which requests wait
 threads.py      what blocks, in threads
 deployments.py  plan, start, find and end what runs, through `up`
+places.py       PURE: the devices and RAM in which models lie
 kind_flags.py   embedding, rerank and vision models start as such
 connect/        settings of other programs that ask the gateway
 catalogue.py    the models that can be asked for, by name

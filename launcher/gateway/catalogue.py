@@ -78,6 +78,11 @@ class Catalogue:
             return Wanted(servable=next(iter(self._by_key.values())))
         return fallback
 
+    def idle_limit_s(self, servable: Servable) -> float | None:
+        """Return after how many idle seconds the model is unloaded; None for never."""
+        ttl = servable.config.ttl_s
+        return self.config.idle_s if ttl is None else ttl or None
+
     def near(self, name: str) -> tuple[str, ...]:
         """Return names like this one."""
         return tuple(get_close_matches(name, [servable.name for servable in self], n=3, cutoff=0.3))

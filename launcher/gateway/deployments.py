@@ -35,11 +35,11 @@ from launcher.gateway.admission.state import Bytes
 from launcher.gateway.catalogue import Servable
 from launcher.gateway.engine_http import Address
 from launcher.gateway.kind_flags import kind_flags
+from launcher.gateway.places import Place, free_in, places_of
 from launcher.machine.machine import Machine
 from launcher.models.catalogue import Target
 from launcher.models.located import Located
 from launcher.plan.amounts import RAM
-from launcher.plan.memory.budget import read_budgets
 from launcher.plan.workload import Limits, Workload
 from launcher.progress import OnProgress, Step
 from launcher.system.owned_files import open_file
@@ -64,14 +64,6 @@ class Running:
     size_bytes: int
     sees: bool = False  # it takes images, or sounds
     problem: str | None = None  # why it cannot be asked
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """A device, or RAM, as it is shown."""
-
-    name: str
-    total_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,8 +165,12 @@ class Deployments:
     def free(self) -> Bytes:
         """Return the bytes that another model of ours could take now, by device and RAM."""
         machine = self._machine_now()
-        self.places = _places(machine)
-        return self._budgets(without_reserved(machine, read_reserved(self._here).rows))
+        self.places = places_of(machine)
+        free = free_in(without_reserved(machine, read_reserved(self._here).rows))
+        if self._max_ram is not None:
+            in_use = sum(running.needs.get(RAM, 0) for running in self.find_all())
+            free[RAM] = min(free[RAM], max(0, self._max_ram - in_use))
+        return free
 
     def find_all(self) -> tuple[Running, ...]:
         """List the deployments here that run or are being started again."""
@@ -261,17 +257,6 @@ class Deployments:
                     less[row] = less.get(row, 0) - n_bytes
         return without_reserved(machine, less)
 
-    def _budgets(self, machine: Machine) -> Bytes:
-        budgets = read_budgets(machine)
-        host = budgets.host_bytes
-        if self._max_ram is not None:
-            in_use = sum(running.needs.get(RAM, 0) for running in self.find_all())
-            host = min(host, max(0, self._max_ram - in_use))
-        devices = {
-            each.device.uuid or each.device.id: each.n_bytes for each in budgets.devices if not each.in_ram
-        }
-        return {RAM: host, **devices}
-
 
 def seen_bytes(needs: Bytes, entry: Deployment, history: Sequence[HistoryEntry]) -> Bytes:
     """Return what the deployment was seen to take: on GPUs the growth that drivers reported over its load.
@@ -285,26 +270,9 @@ def seen_bytes(needs: Bytes, entry: Deployment, history: Sequence[HistoryEntry])
     return {**needs, **{place: n_bytes for place, n_bytes in grown.items() if place in needs}}
 
 
-def _places(machine: Machine) -> dict[str, Place]:
-    devices = {
-        device.uuid or device.id: Place(name=f"{device.id} {device.name}", total_bytes=device.total_bytes)
-        for device in machine.devices
-        if not device.lies_in_ram
-    }
-    return {RAM: Place(name="RAM", total_bytes=machine.ram_bytes), **devices}
-
-
 def _reachable(url: str) -> str:
     return url.partition("://")[2].rpartition(":")[0].strip("[]")
 
 
 def _open(here: Here, target: Target) -> Located:
     return target.candidates[0].open(here.on_progress)
-
-
-def idle_limit_s(servable: Servable, idle_s: float | None) -> float | None:
-    """Return after how many idle seconds the model is unloaded; None for never."""
-    ttl = servable.config.ttl_s
-    if ttl is None:
-        return idle_s
-    return ttl or None

@@ -44,7 +44,8 @@ from launcher.gateway.admission.events import (
 )
 from launcher.gateway.admission.state import Bytes, Model, Phase, Policy, State
 from launcher.gateway.catalogue import Catalogue, Servable, Wanted
-from launcher.gateway.deployments import Deployments, Place, Running, idle_limit_s
+from launcher.gateway.deployments import Deployments, Running
+from launcher.gateway.places import Place
 from launcher.gateway.threads import in_thread
 from launcher.gateway.ticket import Change, Moment, Refused, Ticket
 from launcher.progress import OnProgress, Step
@@ -221,7 +222,7 @@ class Keeper:
             slots=config.slots or 4,
             priority=config.priority,
             pinned=self._pins.get(servable.key, config.pin or servable.key in self._options.pinned),
-            ttl_s=idle_limit_s(servable, self.catalogue.config.idle_s),
+            ttl_s=self.catalogue.idle_limit_s(servable),
             used_at=_now(),
         )
 
