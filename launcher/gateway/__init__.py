@@ -10,6 +10,7 @@ body.py         PURE: the fields of a body that routing needs
 engine_http.py  HTTP to engines, and their connections
 keeper.py       the one writer: keeps admission's state and carries out what it decides
 ticket.py       a request's place in the queue
+moments.py      what models are doing, for those who wait and watch
 admission/      PURE: which models run and which requests wait
 threads.py      what blocks, in threads
 deployments.py  plan, start, find and end what runs, through `up`

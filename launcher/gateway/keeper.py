@@ -10,7 +10,6 @@ import contextlib
 import itertools
 import logging
 import time
-from collections import deque
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -45,18 +44,15 @@ from launcher.gateway.admission.events import (
 from launcher.gateway.admission.state import Bytes, Model, Phase, Policy, State
 from launcher.gateway.catalogue import Catalogue, Servable, Wanted
 from launcher.gateway.deployments import Deployments, Running
+from launcher.gateway.moments import Moments
 from launcher.gateway.places import Place
 from launcher.gateway.threads import in_thread
-from launcher.gateway.ticket import Change, Moment, Refused, Ticket
-from launcher.progress import OnProgress, Step
+from launcher.gateway.ticket import Refused, Ticket
 
 _TICK_S, _LOOK_S, _MEASURE_S, _BACK_S = 1.0, 2.0, 30.0, 0.25
 _LOOK_AGAIN_S = 0.5  # for a name that nobody knows
-_MOST_CHANGES = 100
 
 log = logging.getLogger("launcher.gateway")
-
-_TOLD = frozenset({Phase.LOADING, Phase.READY, Phase.LEAVING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +68,8 @@ class Keeper:
         self.state = State()
         self.catalogue = catalogue
         self.running: dict[str, Running] = {}
-        self.moments: dict[str, Moment] = {}
+        self.moments = Moments()
         self.n_loads = 0
-        self.changes: deque[Change] = deque(maxlen=_MOST_CHANGES)
         self.planned: dict[str, Bytes] = {}
         self.free: Bytes = {}  # as last measured
         self._deployments = deployments
@@ -230,19 +225,9 @@ class Keeper:
         before = self.state
         self.state, effects = advance(self.state, event, self._options.policy)
         if self.state.models is not before.models:
-            self._note_moments(before)
+            self.moments.note(before, self.state)
         for effect in effects:
             self._do(effect)
-
-    def _note_moments(self, before: State) -> None:
-        for name, model in self.state.models.items():
-            old = before.models.get(name)
-            if old is None or old.phase is not model.phase:
-                self.moments[name] = Moment(_now())
-                failed = model.failure is not None and (old is None or model.failure is not old.failure)
-                if (old is not None or model.phase is Phase.READY) and (failed or model.phase in _TOLD):
-                    words = model.failure.sentence if failed and model.failure is not None else ""
-                    self.changes.append(Change(at=time.time(), model=name, phase=model.phase, words=words))
 
     def _do(self, effect: Effect) -> None:
         match effect:
@@ -302,7 +287,7 @@ class Keeper:
         self.n_loads += 1
         log.info("loading %s", servable.name)
         try:
-            tell = self._progress_of(name)
+            tell = self.moments.progress_of(name)
             started = await in_thread(lambda: self._deployments.start(servable, tell))
         except Exception as error:  # noqa: BLE001
             self._fail(name, error)
@@ -313,23 +298,6 @@ class Keeper:
             slots = max(1, started.running.slots)
             self._apply(Loaded(name=name, seen=started.seen, load_s=took, now=_now(), slots=slots))
             await self._measure_once()  # what is shown as free is not that of before
-
-    def _progress_of(self, name: str) -> OnProgress:
-        """Return what notes the progress of a load, from its thread, for those who wait."""
-        loop = asyncio.get_running_loop()
-
-        def note(words: str) -> None:
-            moment = self.moments.get(name)
-            if moment is not None:
-                moment.words = words
-
-        def tell(step: Step) -> None:
-            if step.total and not step.is_remark:
-                words = f"{step.phase} {step.done * 100 // step.total} %"
-                with contextlib.suppress(RuntimeError):  # the gateway has ended meanwhile
-                    loop.call_soon_threadsafe(note, words)
-
-        return tell
 
     async def _unload(self, name: str) -> None:
         log.info("unloading %s", name)

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from launcher.gateway.admission.state import HOLDING, Model, Phase
 from launcher.gateway.exchange import Exchange
 from launcher.gateway.keeper import Keeper
+from launcher.gateway.moments import Change
 from launcher.gateway.proxy import Proxy
 from launcher.gateway.status import Counters, tokens_per_s
-from launcher.gateway.ticket import Change
 
 _HINT = " (hint: "
 
@@ -30,7 +30,7 @@ def status_json(keeper: Keeper, proxy: Proxy, counters: Counters) -> dict[str, o
         "loads": keeper.n_loads,
         "requests": [_request(keeper, exchange, now) for exchange in tuple(proxy.exchanges.values())],
         "answered": [asdict(each) for each in reversed(counters.answered)],
-        "changes": [_change(change) for change in reversed(keeper.changes)],
+        "changes": [_change(change) for change in reversed(keeper.moments.changes)],
         "usage": {
             name or "": {
                 "requests": each.requests,

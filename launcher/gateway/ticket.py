@@ -1,4 +1,4 @@
-"""A request's place in the queue, and what those who wait can be told."""
+"""A request's place in the queue."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 from dataclasses import dataclass
 
 from launcher.gateway.admission.events import Refusal
-from launcher.gateway.admission.state import Phase
 
 
 class Refused(Exception):
@@ -24,21 +23,3 @@ class Ticket:
     request: str
     model: str
     admitted: asyncio.Future[None]  # Refused as its exception
-
-
-@dataclass(slots=True)
-class Moment:
-    """What a model is doing, for those who wait for it."""
-
-    since: float
-    words: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """A model's way from one phase to another."""
-
-    at: float  # seconds since 1970
-    model: str
-    phase: Phase
-    words: str = ""  # why it failed, or what is worth saying
