@@ -198,16 +198,14 @@ class Keeper:
             self.catalogue = self.catalogue.with_running([servable])
         self.running[running.name] = running
         settings = self._settings(servable)
-        model = Model(
+        model = replace(
+            settings,
             phase=Phase.READY,
             needs=running.needs,
             slots=max(1, running.slots),
-            priority=settings.priority,
             # what `up` started stays until `stop`
             pinned=self._pins.get(running.name, settings.pinned or not running.is_ours),
-            ttl_s=settings.ttl_s,
-            used_at=_now(),
-            ready_at=_now(),
+            ready_at=settings.used_at,
         )
         self._apply(Known(name=running.name, model=model, now=_now()))
 

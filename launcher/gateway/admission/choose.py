@@ -48,10 +48,10 @@ def lacking(needs: Bytes, held: Bytes, capacity: Bytes) -> dict[str, int]:
     return {place: n_bytes for place, n_bytes in missing.items() if n_bytes > 0}
 
 
-def fits_beside_pinned(state: State, needs: Bytes) -> bool:
-    """Tell if the model fits once everything goes that may."""
-    pinned = {name for name, model in state.models.items() if not model.pinned}
-    return fits(needs, state.held(STAYING, but_not=pinned), state.capacity)
+def lacking_beside_pinned(state: State, needs: Bytes) -> dict[str, int]:
+    """Return the bytes that are missing once everything goes that may, by place."""
+    may_go = {name for name, model in state.models.items() if not model.pinned}
+    return lacking(needs, state.held(STAYING, but_not=may_go), state.capacity)
 
 
 def free_for(state: State, needs: Bytes) -> dict[str, int]:

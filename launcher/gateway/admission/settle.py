@@ -8,10 +8,9 @@ from dataclasses import replace
 from launcher.gateway.admission.choose import (
     by_turn,
     fits,
-    fits_beside_pinned,
     free_for,
     in_turn,
-    lacking,
+    lacking_beside_pinned,
     make_room,
     may_shrink,
     use_now,
@@ -132,7 +131,7 @@ def _start_in_turn(state: State, now: float, policy: Policy) -> Next:
                 asked = replace(model, shrinking=True, asked_within=within, n_asked=model.n_asked + 1)
                 state = state.having(name, asked)
                 effects.append(Shrink(name, within))
-        elif not fits_beside_pinned(state, model.needs):
+        elif lacking_beside_pinned(state, model.needs):
             state, refused = refuse_all(state, name, Refusal.DOES_NOT_FIT, _does_not_fit(state, name))
             state = state.having(name, replace(state.models[name], asked_for=False))
             effects += refused
@@ -239,8 +238,7 @@ def _admit(state: State, now: float, policy: Policy) -> Next:
 def _does_not_fit(state: State, name: str) -> str:
     needs = state.models[name].needs
     pinned = [other for other, model in state.models.items() if model.pinned and model.phase in STAYING]
-    others = {other for other in state.models if other not in pinned}
-    missing = lacking(needs, state.held(STAYING, but_not=others), state.capacity)
+    missing = lacking_beside_pinned(state, needs)
     place, n_bytes = max(missing.items(), key=lambda item: (item[1], item[0]))
     beside = f" beside {', '.join(sorted(pinned))}, which may not go" if pinned else ""
     return (
