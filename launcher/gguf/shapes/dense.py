@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from launcher.gguf.shapes.dimensions import Dimensions, Shape
-from launcher.gguf.shapes.parts import add_attention, add_mlp, add_norms, add_vocabulary, start
+from launcher.gguf.shapes.parts import (
+    add_attention,
+    add_mlp,
+    add_norms,
+    add_rope_factors,
+    add_vocabulary,
+    start,
+    start_any,
+)
 
 
 def llama(dims: Dimensions) -> Shape:
@@ -11,8 +19,7 @@ def llama(dims: Dimensions) -> Shape:
     shape = start(dims)
     shape.set(rope__dimension_count=dims["head_dim"])
     add_vocabulary(shape, dims)
-    if dims.has("rope_factors"):
-        shape.tensor("rope_freqs.weight", dims["head_dim"] // 2)
+    add_rope_factors(shape, dims)
     return _gated(shape, dims, "attn_norm", "ffn_norm")
 
 
@@ -68,21 +75,15 @@ def phi3(dims: Dimensions) -> Shape:
 
 def bert(dims: Dimensions) -> Shape:
     """Build bert: an encoder, with a classifier if it reranks."""
-    shape = Shape(dims.architecture)
+    shape = start_any(dims)
     width, inner, last = dims["embedding"], dims["feed_forward"], dims["blocks"] - 1
     shape.set(
-        vocab_size=dims["vocabulary"],
-        block_count=dims["blocks"],
-        context_length=dims["context"],
-        embedding_length=width,
-        feed_forward_length=inner,
-        attention__head_count=dims["heads"],
         attention__layer_norm_epsilon=1e-5,  # changes no size
         attention__causal=False,
         pooling_type=dims["pooling"],
     )
     # one type of token, as XLM-RoBERTa has; there is no key of its own for it
-    shape.metadata += [("tokenizer.ggml.model", "no_vocab"), ("tokenizer.ggml.token_type_count", 1)]
+    shape.metadata["tokenizer.ggml.token_type_count"] = 1
     shape.tensor("token_embd.weight", width, dims["vocabulary"])
     shape.tensor("token_types.weight", width)
     shape.tensor("position_embd.weight", width, dims["context"])

@@ -8,7 +8,7 @@ from launcher.errors import BadGguf
 from launcher.gguf.metadata import MetadataScalar
 from launcher.gguf.synthesis import MetadataValue, TensorFamily
 
-MOST = 1 << 31  # of any dimension: ggml's rows are counted in 31 bits here
+_MOST = 1 << 31  # of any dimension: ggml's rows are counted in 31 bits here
 _MOST_BLOCKS = 512  # LLAMA_MAX_LAYERS, src/llama-hparams.h
 
 
@@ -31,7 +31,7 @@ class Dimensions:
         """Return a dimension, or `default` for one that is not given."""
         self._asked.add(name)
         value = self._values.get(name, default)
-        most = _MOST_BLOCKS if name == "blocks" else MOST
+        most = _MOST_BLOCKS if name == "blocks" else _MOST
         if isinstance(value, bool) or not isinstance(value, int) or (name in self._values and value < 0):
             raise BadGguf(f"{name} is {value!r}, not a whole number")
         if value > most:
@@ -54,13 +54,13 @@ class Shape:
 
     def __init__(self, architecture: str) -> None:
         self.architecture = architecture
-        self.metadata: list[tuple[str, MetadataValue]] = [("general.architecture", architecture)]
+        self.metadata: dict[str, MetadataValue] = {"general.architecture": architecture}
         self.families: list[TensorFamily] = []
 
     def set(self, **values: MetadataValue) -> None:
-        """Add keys of this architecture: `attention__head_count` is `ARCH.attention.head_count`."""
+        """Set keys of this architecture: `attention__head_count` is `ARCH.attention.head_count`."""
         for name, value in values.items():
-            self.metadata.append((f"{self.architecture}.{name.replace('__', '.')}", value))
+            self.metadata[f"{self.architecture}.{name.replace('__', '.')}"] = value
 
     def tensor(self, name: str, *shape: int) -> None:
         """Add one tensor."""

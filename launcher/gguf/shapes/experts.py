@@ -8,8 +8,11 @@ from launcher.gguf.shapes.parts import (
     add_experts,
     add_mlp,
     add_norms,
+    add_rope_factors,
     add_vocabulary,
     start,
+    start_decoder,
+    stretch_rope,
 )
 
 _SIGMOID = 2  # LLAMA_EXPERT_GATING_FUNC_TYPE_SIGMOID, src/llama-hparams.h
@@ -30,12 +33,8 @@ def gpt_oss(dims: Dimensions) -> Shape:
     shape = start(dims)
     width, last = dims["embedding"], dims["blocks"] - 1
     inner, count = dims["expert_feed_forward"], dims["experts"]
-    shape.set(
-        attention__sliding_window=dims["sliding_window"],
-        rope__scaling__type="yarn",
-        rope__scaling__factor=float(dims["context"] // dims["original_context"]),
-        rope__scaling__original_context_length=dims["original_context"],
-    )
+    shape.set(attention__sliding_window=dims["sliding_window"])
+    stretch_rope(shape, dims)
     add_vocabulary(shape, dims)
     add_norms(shape, dims, "attn_norm", "post_attention_norm")
     add_attention(shape, dims)
@@ -81,8 +80,7 @@ def llama4(dims: Dimensions) -> Shape:
         rope__dimension_count=dims["head_dim"],
     )
     add_vocabulary(shape, dims)
-    if dims.has("rope_factors"):
-        shape.tensor("rope_freqs.weight", dims["head_dim"] // 2)
+    add_rope_factors(shape, dims)
     add_norms(shape, dims, "attn_norm", "ffn_norm")
     add_attention(shape, dims)
     add_experts(shape, dims)
@@ -129,7 +127,7 @@ def glm4moe(dims: Dimensions) -> Shape:
 def deepseek2(dims: Dimensions) -> Shape:
     """Build deepseek2: DeepSeek V3 and R1, Kimi K2, GLM 4.7 Flash."""
     # `head_dim` is the part of a query that is not rotated; keys and values are compressed
-    shape = Shape(dims.architecture)
+    shape = start_decoder(dims)
     last, lead, heads = dims["blocks"] - 1, dims["dense_blocks"], dims["heads"]
     _describe_latent(shape, dims)
     add_vocabulary(shape, dims)
@@ -157,14 +155,7 @@ def deepseek2(dims: Dimensions) -> Shape:
 def _describe_latent(shape: Shape, dims: Dimensions) -> None:
     rank, rotated = dims["kv_rank"], dims["rope_dims"]
     shape.set(
-        vocab_size=dims["vocabulary"],
-        block_count=dims["blocks"],
-        context_length=dims["context"],
-        embedding_length=dims["embedding"],
-        feed_forward_length=dims["feed_forward"],
-        attention__head_count=dims["heads"],
         attention__head_count_kv=1,
-        attention__layer_norm_rms_epsilon=1e-6,  # changes no size
         attention__q_lora_rank=dims["q_rank"],
         attention__kv_lora_rank=rank,
         attention__key_length=rank + rotated,
@@ -177,12 +168,6 @@ def _describe_latent(shape: Shape, dims: Dimensions) -> None:
         expert_weights_norm=True,
         expert_gating_func=_SIGMOID,
         rope__dimension_count=rotated,
-        rope__freq_base=float(dims.get("rope_base", 10_000)),
     )
     if dims.has("original_context"):
-        shape.set(
-            rope__scaling__type="yarn",
-            rope__scaling__factor=float(dims["context"] // dims["original_context"]),
-            rope__scaling__original_context_length=dims["original_context"],
-        )
-    shape.metadata.append(("tokenizer.ggml.model", "no_vocab"))
+        stretch_rope(shape, dims)

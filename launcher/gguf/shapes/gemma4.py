@@ -16,9 +16,6 @@ def gemma4(dims: Dimensions) -> Shape:
     slides = [(block + 1) % _INTERVAL != 0 for block in range(blocks)]
     wide, narrow = dims["head_dim"], dims["sliding_head_dim"]
     shape = start(dims)
-    shape.metadata = [
-        (key, value) for key, value in shape.metadata if not key.endswith("attention.head_count_kv")
-    ]
     shape.set(
         attention__head_count_kv=tuple(
             dims["sliding_kv_heads"] if sliding else dims["kv_heads"] for sliding in slides

@@ -8,9 +8,30 @@ from launcher.gguf.shapes.dimensions import Dimensions, Shape
 
 
 def start(dims: Dimensions) -> Shape:
-    """Return a shape with what every decoder's metadata says."""
-    shape = Shape(dims.architecture)
+    """Return a shape with what the metadata of every decoder with grouped attention says."""
+    shape = start_decoder(dims)
     head = dims["head_dim"]
+    shape.set(
+        attention__head_count_kv=dims["kv_heads"],
+        attention__key_length=head,
+        attention__value_length=head,
+    )
+    return shape
+
+
+def start_decoder(dims: Dimensions) -> Shape:
+    """Return a shape with what every decoder's metadata says."""
+    shape = start_any(dims)
+    shape.set(
+        attention__layer_norm_rms_epsilon=1e-6,  # changes no size
+        rope__freq_base=float(dims.get("rope_base", 10_000)),
+    )
+    return shape
+
+
+def start_any(dims: Dimensions) -> Shape:
+    """Return a shape with what every model's metadata says."""
+    shape = Shape(dims.architecture)
     shape.set(
         vocab_size=dims["vocabulary"],
         block_count=dims["blocks"],
@@ -18,15 +39,25 @@ def start(dims: Dimensions) -> Shape:
         embedding_length=dims["embedding"],
         feed_forward_length=dims["feed_forward"],
         attention__head_count=dims["heads"],
-        attention__head_count_kv=dims["kv_heads"],
-        attention__key_length=head,
-        attention__value_length=head,
-        attention__layer_norm_rms_epsilon=1e-6,  # changes no size
-        rope__freq_base=float(dims.get("rope_base", 10_000)),
     )
     # The vocabulary itself is left out: it takes no memory that is planned.
-    shape.metadata.append(("tokenizer.ggml.model", "no_vocab"))
+    shape.metadata["tokenizer.ggml.model"] = "no_vocab"
     return shape
+
+
+def stretch_rope(shape: Shape, dims: Dimensions) -> None:
+    """Say that YaRN stretches the context of the pretraining."""
+    shape.set(
+        rope__scaling__type="yarn",
+        rope__scaling__factor=float(dims["context"] // dims["original_context"]),
+        rope__scaling__original_context_length=dims["original_context"],
+    )
+
+
+def add_rope_factors(shape: Shape, dims: Dimensions) -> None:
+    """Add the factors of rope's frequencies, where the model has some."""
+    if dims.has("rope_factors"):
+        shape.tensor("rope_freqs.weight", dims["head_dim"] // 2)
 
 
 def add_vocabulary(shape: Shape, dims: Dimensions) -> None:

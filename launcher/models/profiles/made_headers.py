@@ -50,5 +50,5 @@ def _built(published: PublishedArchitecture | PublishedShape) -> PublishedArchit
         return published
     shape = build_shape(published.architecture, published.dimensions)
     return PublishedArchitecture(
-        source=published.source, metadata=tuple(shape.metadata), families=tuple(shape.families)
+        source=published.source, metadata=tuple(shape.metadata.items()), families=tuple(shape.families)
     )
