@@ -29,14 +29,15 @@ class OptionsInParts(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         parts: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": [], "Advanced": []}
-        options = [param for param in self.get_params(ctx) if param.param_type_name == "option"]
-        for param in self.get_params(ctx):
+        params = self.get_params(ctx)
+        few = sum(param.param_type_name == "option" for param in params) <= _MANY
+        for param in params:
             record = param.get_help_record(ctx)
             if record is None:
                 continue
             if param.param_type_name != "option":
                 parts["Arguments"].append(record)
-            elif len(options) <= _MANY or param.name in _COMMON:
+            elif few or param.name in _COMMON:
                 parts["Options"].append(record)
             else:
                 parts["Advanced"].append(record)

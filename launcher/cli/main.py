@@ -52,8 +52,8 @@ _FLAGS = "What follows -- goes to llama-server: -- -ub 1024 --lora FILE"
 _FILES = "Of llama-server's flags after -- the files are pulled too: -- -hfd user/repo --mmproj-url URL"
 _LINE = "launcher check -- llama-server -m model.gguf -ngl 99"
 
-# The commands in the order of `launcher --help`. Those that take llama-server's flags after `--`
-# have a line on them below their help, for which a usage line has no place.
+# `launcher --help` has the order of `grouped_help.SECTIONS`. Commands that take llama-server's flags after
+# `--` have a line on them below their help, for which a usage line has no place.
 _COMMANDS: tuple[tuple[Callable[..., None], str | None], ...] = (
     (recommend.recommend, None),
     (models.models, None),
@@ -128,7 +128,7 @@ def _make_app() -> typer.Typer:
         group.callback(invoke_without_command=True)(_show_help)
         for name, function in members.items():
             group.command(name)(unfold(function))
-        made.add_typer(group, name=group_name)  # groups come last in the help
+        made.add_typer(group, name=group_name)
     return made
 
 
@@ -154,7 +154,7 @@ def _global(
         if sys.stdout.isatty() and sys.stdin.isatty():
             _greet()
         else:
-            sys.stdout.write(ctx.get_help() + "\n")
+            _show_help(ctx)
         raise typer.Exit
     if ctx.obj and command not in _TAKES_ENGINE_FLAGS:
         raise UsageError(
