@@ -2,6 +2,7 @@
 
 simulations.py    the entry: simulations of one model, with answers kept on disk
 client.py         a pool of worker processes, one per machine shape
+deaths.py         how a worker process ended, in words
 worker.py         one worker process: JSON lines in and out
 limits.py         the memory and computing time that a question may take
 wire.py           questions and answers as JSON

@@ -8,9 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import select
-import signal
 import subprocess
 import sys
 import tempfile
@@ -34,6 +32,7 @@ from launcher.plan.oracle import (
     Question,
     Refusal,
 )
+from launcher.simulate.deaths import describe_death, is_out_of_memory, is_refusal
 from launcher.simulate.limits import MOST_RESIDENT_BYTES, MOST_TRIALS, WATCH_S, Limits
 from launcher.simulate.wire import (
     Json,
@@ -63,12 +62,7 @@ _WORKER_VARIABLES = {
     "GGML_NO_BACKTRACE": "1",  # an abort must not start a debugger
 }
 _DROPPED_PREFIXES = ("GGML_", "LLAMA_", "CUDA_", "HIP_", "ROCR_")
-_MAX_ABORT_TEXT = 400  # characters
 _MOST_STDERR_BYTES = MIB  # the worker cannot write more (worker.py, RLIMIT_FSIZE)
-# the folder the engine was built in, before `file:line: GGML_ASSERT(…)`
-_SOURCE_FOLDER = re.compile(r"^\S*/(?=[\w.-]+:\d+: )")  # over at most _MAX_ABORT_TEXT characters
-# What llama.cpp says where the worker's own memory is used up: C++, ggml_init.
-_OUT_OF_MEMORY = ("std::bad_alloc", "mem_buffer != NULL")
 
 
 class SimulatorPool:
@@ -151,7 +145,7 @@ class SimulatorPool:
             return answer
         if "refusal" in reply:
             refusal = Refusal(**reply["refusal"])
-            if refusal.model_refused and _is_out_of_memory(refusal.reason):
+            if refusal.model_refused and is_out_of_memory(refusal.reason):
                 return replace(refusal, model_refused=False)
             return refusal
         return Refusal(reason=f"the simulator failed: {one_line(reply['fault'])}", model_refused=False)
@@ -274,35 +268,6 @@ class _Worker:
         lines = self._errors.read(_MOST_STDERR_BYTES).decode(errors="replace").splitlines()
         self.end()
         return _WorkerLost(describe_death(status, lines), model_refused=is_refusal(status, lines))
-
-
-def is_refusal(status: int, stderr: list[str]) -> bool:
-    """Return True if llama.cpp itself ended the worker, by an abort or a segmentation fault."""
-    # SIGKILL comes from the kernel's out-of-memory killer or from somebody else
-    if any(map(_is_out_of_memory, stderr)):
-        return False
-    return -status in {signal.SIGABRT, signal.SIGSEGV} or bool(_aborts(stderr))
-
-
-def describe_death(status: int, stderr: list[str]) -> str:
-    """Describe in one sentence how a worker ended, with ggml's abort text if there is one."""
-    lines = [line.strip() for line in stderr if line.strip()]
-    aborts = _aborts(lines)
-    if status < 0:
-        name = signal.Signals(-status).name
-        how = f"it was ended by {name}"
-    else:
-        how = f"it exited with status {status}"
-    words = one_line((aborts or lines or [""])[0 if aborts else -1], _MAX_ABORT_TEXT)
-    return f"{how}: {_SOURCE_FOLDER.sub('', words, count=1)}" if words else how
-
-
-def _is_out_of_memory(text: str) -> bool:
-    return any(words in text for words in _OUT_OF_MEMORY)
-
-
-def _aborts(lines: list[str]) -> list[str]:
-    return [line for line in lines if "GGML_ASSERT" in line or "GGML_ABORT" in line or "what():" in line]
 
 
 def _environment(environment: Mapping[str, str]) -> dict[str, str]:
