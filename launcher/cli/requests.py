@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from launcher.cli.options.bundles import EngineOptions, MachineOptions, PlanOptions, ServeOptions
-from launcher.commands.planned import PlanRequest
 from launcher.commands.probe import MachineChoice
-from launcher.commands.up.request import UpRequest
 from launcher.engine.environment import is_variable_name
 from launcher.engine.flags.user_flags import take_token
 from launcher.errors import UsageError
 from launcher.plan.workload import Limits, Workload
 from launcher.system.settings import expand_home
 from launcher.units import parse_size
+
+if (
+    TYPE_CHECKING
+):  # `models` and `recommend` take a machine from here, and need neither planner nor supervisor
+    from launcher.commands.planned import PlanRequest
+    from launcher.commands.up.request import UpRequest
 
 
 def plan_request(
@@ -24,6 +29,8 @@ def plan_request(
 
     Raises UsageError for options that contradict each other.
     """
+    from launcher.commands.planned import PlanRequest
+
     return PlanRequest(
         ref=ref,
         quant=plan_options.quant,
@@ -44,6 +51,8 @@ def up_request(
     locked: Path | None = None,
 ) -> UpRequest:
     """Make the request to start a server. Raises UsageError for an `-e` that is not K=V."""
+    from launcher.commands.up.request import UpRequest
+
     plan = plan_request(ref, plan_options, engine_options, flags)
     token = take_token(flags)[1]
     typed = () if token is None else (("HF_TOKEN", token),)
