@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
 import httpx2
+
+from launcher.system.json_object import parse_json
 
 _ANSWER_S = 3.0
 _MOST_BYTES = 4 << 20
@@ -17,8 +18,8 @@ def ask_gateway(url: str, key: str | None) -> dict[str, Any] | None:
     """Return the gateway's status, None if no gateway of ours answers there."""
     try:
         code, body = read_answer(f"{url}/gateway/status", key, limit_s=_ANSWER_S)
-        status = json.loads(body) if code == httpx2.codes.OK else None
-    except (httpx2.HTTPError, ValueError, RecursionError):
+        status = parse_json(body) if code == httpx2.codes.OK else None
+    except (httpx2.HTTPError, ValueError):
         return None
     return status if isinstance(status, dict) and status.get("schema") == _SCHEMA else None
 

@@ -29,7 +29,7 @@ from launcher.gateway.fallback_words import (
 from launcher.gateway.keeper import Keeper
 from launcher.gateway.replies import Problem
 from launcher.gateway.spending import Spending
-from launcher.system.json_object import parse_json
+from launcher.system.json_object import Malformed, parse_json
 from launcher.units import one_line
 
 ANSWERED_BY = b"x-launcher-answered-by"
@@ -167,7 +167,7 @@ class Fallback:
 def _parsed(body: bytes) -> dict[str, Any]:
     try:
         asked = parse_json(body)
-    except (ValueError, RecursionError):
+    except Malformed:
         asked = None
     if not isinstance(asked, dict):
         problem = Problem(
@@ -204,7 +204,7 @@ async def _refusal(config: FallbackConfig, key: str, answer: httpx2.Response) ->
         error = parse_json(text).get("error")
         words = str(error.get("message") if isinstance(error, dict) else error)
         words = one_line(words.replace(key, "KEY"), 300)  # some APIs repeat it
-    except (ValueError, RecursionError, AttributeError):
+    except (Malformed, AttributeError):
         words = ""
     sentence = f"the fallback at {config.host} answers {answer.status_code}{f': {words}' if words else ''}"
     return Problem(status=503, code="fallback_failed", sentence=sentence, retry_after_s=30)
@@ -236,7 +236,7 @@ async def _documents(answer: httpx2.Response, *, is_stream: bool) -> AsyncIterat
 def _document(text: bytes) -> dict[str, Any]:
     try:
         document = parse_json(text)
-    except (ValueError, RecursionError) as error:
+    except Malformed as error:
         raise httpx2.DecodingError("its answer is no JSON") from error
     if not isinstance(document, dict):
         raise httpx2.DecodingError("its answer is no JSON object")

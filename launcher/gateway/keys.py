@@ -55,7 +55,7 @@ def read_key_list(path: Path) -> tuple[Key, ...]:
         if given.whole("schema") != _SCHEMA:
             raise given.malformed("schema", f"is not {_SCHEMA}")
         return tuple(_key(each) for each in given.objects_at("keys"))
-    except (Malformed, ValueError, RecursionError) as error:
+    except Malformed as error:
         raise UsageError(f"{path} cannot be used: {error}", hint=f"mend or remove {path}") from error
 
 

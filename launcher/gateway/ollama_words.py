@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from launcher.progress import Step
-from launcher.system.json_object import parse_json
+from launcher.system.json_object import Malformed, parse_json
 
 _OPTIONS = {
     "num_predict": "max_tokens",
@@ -41,7 +41,7 @@ def object_of(body: bytes) -> Object:
     """Return the object that is the body, an empty one for no body. Raises BadRequest."""
     try:
         value = parse_json(body) if body.strip() else {}
-    except (ValueError, RecursionError) as error:
+    except Malformed as error:
         raise BadRequest(f"the body is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise BadRequest("the body is not a JSON object")

@@ -66,7 +66,7 @@ def _read(path: Path) -> dict[str, dict[str, float]]:
         for month in given.mapping("months"):
             spent = months.object_at(month)
             found[month] = {name: spent.number(name) for name in months.mapping(month)}
-    except (Malformed, ValueError) as error:
+    except Malformed as error:
         raise UsageError(f"{path} cannot be used: {error}", hint=f"mend or remove {path}") from error
     return found
 

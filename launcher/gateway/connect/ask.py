@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import httpx2
 
 from launcher.errors import EngineFailed, TryAgain
 from launcher.gateway.connect.clients import Api, Client, Endpoint
+from launcher.system.json_object import Malformed, parse_json
 
 _QUESTION = "Say hello in one word."
 _MOST_TOKENS = 64
@@ -85,8 +85,8 @@ def _events(answer: httpx2.Response) -> Iterator[dict[str, Any]]:
         if text == b"[DONE]" or not line.startswith(b"data:"):
             continue
         try:
-            event = json.loads(text)
-        except ValueError as error:
+            event = parse_json(text)
+        except Malformed as error:
             raise EngineFailed(f"{text[:200]!r} is no event of a stream", hint="launcher logs") from error
         if isinstance(event, dict):
             if event.get("error"):
@@ -107,7 +107,7 @@ def _lines(answer: httpx2.Response) -> Iterator[bytes]:
 
 def _message(body: bytes) -> str:
     try:
-        error = json.loads(body)["error"]
+        error = parse_json(body)["error"]
         return str(error if isinstance(error, str) else error["message"])[:2000]
     except (ValueError, KeyError, TypeError):
         return f"the answer is {body[:200]!r}"
