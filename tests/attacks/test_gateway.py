@@ -9,8 +9,6 @@ import os
 import socket
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +29,7 @@ from launcher.gateway.guard import Doors
 from launcher.gateway.request_body import _form_field
 from launcher.gateway.server import check_tls
 from tests.deployment.recorded import a_deployment
-from tests.gateway.served import Gateway, Kind, serving, until
+from tests.gateway.served import Gateway, Kind, fetch, raw, serving, until
 
 HI = [{"role": "user", "content": "Hi"}]
 POST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
@@ -46,24 +44,6 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
 
 def connected(gateway: Gateway) -> socket.socket:
     return socket.create_connection(("127.0.0.1", gateway.port), timeout=30)
-
-
-def raw(gateway: Gateway, request: bytes) -> bytes:
-    with connected(gateway) as sender:
-        sender.sendall(request)
-        answer = b""
-        while block := sender.recv(65536):
-            answer += block
-        return answer
-
-
-def fetch(url: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
-    request = urllib.request.Request(url, body, {k.replace("_", "-"): v for k, v in headers.items()})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, answer.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read()
 
 
 def sent_before_it_is_cut_off(sender: socket.socket, block: bytes, limit: int) -> int:
@@ -218,10 +198,10 @@ def test_two_hosts_are_refused(gateway: Gateway, hosts: bytes) -> None:
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
 def test_an_image_of_another_page_loads_no_model(gateway: Gateway, site: str) -> None:
     # <img src="http://127.0.0.1:8080/props?model=a"> comes without an Origin
-    assert fetch(f"{gateway.url}/props?model=a", Sec_Fetch_Site=site)[0] == 403
+    assert fetch(f"{gateway.url}/props?model=a", {"Sec-Fetch-Site": site})[0] == 403
     assert not gateway.deployments.starts
-    assert fetch(gateway.url, Sec_Fetch_Site=site)[0] == 200  # a link to the page itself
-    assert fetch(f"{gateway.url}/v1/models", Sec_Fetch_Site="same-origin")[0] == 200
+    assert fetch(gateway.url, {"Sec-Fetch-Site": site})[0] == 200  # a link to the page itself
+    assert fetch(f"{gateway.url}/v1/models", {"Sec-Fetch-Site": "same-origin"})[0] == 200
 
 
 def test_who_leaves_with_another_request_waiting_ends_the_first(tmp_path: Path) -> None:
@@ -287,13 +267,13 @@ def test_large_bodies_together_are_bounded(tmp_path: Path) -> None:
     with serving(tmp_path, {"a": Kind()}, most_held_bytes=1 << 20) as gateway:
         url = f"{gateway.url}/v1/chat/completions"
         large = json.dumps({"x": "y" * (2 << 20), "model": "a", "messages": HI}).encode()
-        status, answer = fetch(url, large)
+        status, answer = fetch(url, body=large)
         assert status == 503
         assert json.loads(answer)["error"]["code"] == "requests_too_large"
         ollamas = json.dumps({"model": "a", "prompt": "y" * (2 << 20)}).encode()
-        assert fetch(f"{gateway.url}/api/generate", ollamas)[0] == 503
+        assert fetch(f"{gateway.url}/api/generate", body=ollamas)[0] == 503
         until(lambda: not gateway.app._held.n_bytes)
-        assert fetch(url, json.dumps({"model": "a", "messages": HI}).encode())[0] == 200
+        assert fetch(url, body=json.dumps({"model": "a", "messages": HI}).encode())[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -313,7 +293,7 @@ def test_large_bodies_together_are_bounded(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("path", ["chat", "generate", "embed", "show", "pull"])
 def test_odd_types_are_no_internal_error(gateway: Gateway, path: str, body: object) -> None:
-    status, _ = fetch(f"{gateway.url}/api/{path}", json.dumps(body).encode())
+    status, _ = fetch(f"{gateway.url}/api/{path}", body=json.dumps(body).encode())
     assert status in {200, 400, 404, 501}
 
 
@@ -323,7 +303,7 @@ def test_odd_types_are_no_internal_error(gateway: Gateway, path: str, body: obje
 def test_ollamas_pull_takes_no_address_and_no_path(gateway: Gateway, name: str) -> None:
     for streams in (True, False):
         body = json.dumps({"model": name, "stream": streams}).encode()
-        status, answer = fetch(f"{gateway.url}/api/pull", body)
+        status, answer = fetch(f"{gateway.url}/api/pull", body=body)
         assert status == 400
         assert b"not an address or a path" in answer
 
@@ -341,7 +321,9 @@ def test_a_key_for_one_model_neither_loads_shows_nor_unloads_another(tmp_path: P
         until(lambda: gateway.keeper.state.models["b"].phase is Phase.READY)
 
         def ask(path: str, **body: object) -> int:
-            return fetch(f"{gateway.url}{path}", json.dumps(body).encode(), Authorization="Bearer sk-one")[0]
+            return fetch(
+                f"{gateway.url}{path}", {"Authorization": "Bearer sk-one"}, json.dumps(body).encode()
+            )[0]
 
         assert ask("/api/generate", model="b", keep_alive=0) == 403
         assert ask("/api/chat", model="b", messages=HI, keep_alive=0) == 403
@@ -362,7 +344,7 @@ def test_a_keys_file_that_breaks_lets_nobody_in(tmp_path: Path) -> None:
     with serving(tmp_path, {"a": Kind()}, doors=Doors(needs_key=True)) as gateway:
 
         def ask() -> int:
-            return fetch(f"{gateway.url}/v1/models", Authorization="Bearer sk-all")[0]
+            return fetch(f"{gateway.url}/v1/models", {"Authorization": "Bearer sk-all"})[0]
 
         assert ask() == 200
         for broken in ('{"schema": 1', json.dumps({"schema": 1, "keys": []}), "[]", ""):

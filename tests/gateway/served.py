@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
@@ -178,12 +180,30 @@ class Gateway:
         return done.result(PATIENCE_S)
 
 
-def fetch(ref: str, on_progress: OnProgress) -> None:
+def fetch_new(ref: str, on_progress: OnProgress) -> None:
     """Bring `new` here, as a download would, and nothing else."""
     if ref != "new":
         raise NotFound(f"there is no {ref} anywhere")
     for done in range(0, 101, 50):
         on_progress(Step(phase="pull", done=done, total=100, unit="bytes", text=ref))
+
+
+def fetch(url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None) -> tuple[int, Any]:
+    request = urllib.request.Request(url, body, dict(headers or {}))
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def raw(gateway: Gateway, request: bytes, *, wait_s: float = 30.0) -> bytes:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=wait_s) as sender:
+        sender.sendall(request)
+        answer = b""
+        while block := sender.recv(65536):
+            answer += block
+        return answer
 
 
 def until_answers(url: str) -> None:
@@ -239,7 +259,7 @@ def serving(
 
         fallback = Fallback(keeper, Spending(folder / "state" / "spending.json"))
         app = App(
-            keeper, Proxy(keeper, engines, fallback), KeyRing(folder / "keys.json"), Disk(fetch=fetch, refresh=refresh),
+            keeper, Proxy(keeper, engines, fallback), KeyRing(folder / "keys.json"), Disk(fetch=fetch_new, refresh=refresh),
             AppOptions(doors=doors or Doors(needs_key=False), **options),
         )  # fmt: skip
         listening = server.open_port("127.0.0.1", free_port("127.0.0.1"))

@@ -28,8 +28,8 @@ from launcher.gateway.fallback_words import (
     usage_of,
 )
 from launcher.system.settings import Settings
-from tests.gateway.served import Gateway, Kind, serving, until
-from tests.gateway.test_serving import HI, SAID, chat, client_of, fetch
+from tests.gateway.served import Gateway, Kind, fetch, serving, until
+from tests.gateway.test_serving import HI, SAID, chat, client_of
 
 PRICES = Prices(prompt=0.60, answer=3.00, cached=0.10)
 KEY = "sk-of-the-owner"

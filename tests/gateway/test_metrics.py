@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.served import Gateway, Kind, serving, until
-from tests.gateway.test_serving import chat, fetch
+from tests.gateway.served import Gateway, Kind, fetch, serving, until
+from tests.gateway.test_serving import chat
 
 # https://prometheus.io/docs/instrumenting/exposition_formats/
 SAMPLE = re.compile(r'([a-z0-9_]+)(\{(?:[a-z]+="(?:[^"\\\n]|\\["\\n])*",?)*\})? (\S+)')

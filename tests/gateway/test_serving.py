@@ -10,9 +10,8 @@ import json
 import socket
 import threading
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from launcher.gateway.admission.state import Phase, Policy
 from launcher.gateway.config import GatewayConfig
 from launcher.gateway.engine_http import Address
 from launcher.gateway.guard import Doors
-from tests.gateway.served import SECRET, Gateway, Kind, serving, until
+from tests.gateway.served import SECRET, Gateway, Kind, fetch, raw, serving, until
 
 SAID = "Hello there, world\u2028line!"
 HI = [{"role": "user", "content": "Hi"}]
@@ -55,15 +54,6 @@ def said(stream: Any) -> str:
 def chat(gateway: Gateway, model: str, **more: Any) -> str:
     with client_of(gateway) as client:
         return said(client.chat.completions.create(model=model, messages=HI, stream=True, **more))  # type: ignore[call-overload]
-
-
-def fetch(url: str, headers: Mapping[str, str] | None = None, body: bytes | None = None) -> tuple[int, Any]:
-    request = urllib.request.Request(url, body, dict(headers or {}))
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, answer.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read()
 
 
 def test_a_model_is_loaded_by_the_first_request_for_it(gateway: Gateway) -> None:
@@ -413,15 +403,6 @@ def test_ollama_loads_and_unloads_without_a_question(gateway: Gateway, client: o
 
 
 # ---- attacks ----
-
-
-def raw(gateway: Gateway, request: bytes, *, wait_s: float = 30.0) -> bytes:
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=wait_s) as sender:
-        sender.sendall(request)
-        answer = b""
-        while block := sender.recv(65536):
-            answer += block
-        return answer
 
 
 def test_a_body_that_is_too_large_is_refused(tmp_path: Path) -> None:

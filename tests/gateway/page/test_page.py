@@ -10,8 +10,7 @@ import pytest
 
 from launcher.gateway.guard import Doors
 from launcher.gateway.page.page import content_policy, page
-from tests.gateway.served import Gateway, Kind, serving
-from tests.gateway.test_serving import fetch
+from tests.gateway.served import Gateway, Kind, fetch, serving
 
 HTML = {"Accept": "text/html,application/xhtml+xml"}
 
