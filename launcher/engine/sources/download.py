@@ -38,24 +38,21 @@ def fetch_files(files: Sequence[RemoteFile], folder: Path, on_progress: OnProgre
     """
     recipient = _Recipient(folder)
     destination = Destination(folder=folder, alternative="set LAUNCHER_HOME to a folder elsewhere")
-    missing = [file for file in files if not recipient.is_here(file)]
+    downloads = [recipient.download_of(file) for file in files]
+    missing = [download for download in downloads if not recipient.find_locally(download)]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if missing:
             needed = [
-                (_shard(file, times), partial_path_of(folder / name))
+                (Shard(name=file.name, size_bytes=file.size_bytes * times), partial_path_of(folder / name))
                 for file in missing
                 for name, times in ((file.name, 1), (f"{file.name} unpacked", _UNPACKED))
             ]
             refuse_full_disk(destination, needed, what=missing[0].name)
-        download_all([recipient.download_of(file) for file in missing], recipient, tuning_here(), on_progress)
+        download_all(missing, recipient, tuning_here(), on_progress)
     except OSError as error:
         raise disk_error(error, destination) from error
     return tuple(folder / file.name for file in files)
-
-
-def _shard(file: RemoteFile, times: int) -> Shard:
-    return Shard(name=file.name, size_bytes=file.size_bytes * times)
 
 
 class _Recipient:
@@ -63,13 +60,6 @@ class _Recipient:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-
-    def is_here(self, file: RemoteFile) -> bool:
-        path = self._folder / file.name
-        try:
-            return path.stat().st_size == file.size_bytes and sha256_of(path) == file.sha256
-        except OSError:
-            return False
 
     def download_of(self, file: RemoteFile) -> Download:
         path = self._folder / file.name
@@ -84,14 +74,11 @@ class _Recipient:
         )
 
     def find_locally(self, download: Download) -> bool:
-        return self.is_here(
-            RemoteFile(
-                name=download.name,
-                url=download.url,
-                size_bytes=download.size_bytes,
-                sha256=download.sha256 or "",
-            )
-        )
+        path = self._folder / download.name
+        try:
+            return path.stat().st_size == download.size_bytes and sha256_of(path) == download.sha256
+        except OSError:
+            return False
 
     def accept(self, download: Download, partial_file: PartialFile) -> None:
         partial_file.become(self._folder / download.name)
