@@ -8,9 +8,10 @@ from launcher.engine.flags.user_flags import split_flags
 
 # tools/llama-bench/llama-bench.cpp at 0c1e570: what both programs spell the same, and what llama-bench
 # separates in its own way, because its commas separate the values to try.
-_SAME = frozenset({"-ctk", "-ctv", "-b", "-ub", "-t", "-fa", "-ngl", "-sm", "-mg", "-lm", "-lzm", "--numa"})
-_SLASHES = frozenset({"-ts", "-dev"})
-_OVERRIDE = "-ot"
+_SAME = frozenset(
+    {"-m", "-ctk", "-ctv", "-b", "-ub", "-t", "-fa", "-ngl", "-sm", "-mg", "-lm", "-lzm", "--numa"}
+)
+_SEPARATORS = {"-ts": "/", "-dev": "/", "-ot": ";"}
 _SWITCHES = {
     "-nkvo": "-nkvo",
     "--no-kv-offload": "-nkvo",
@@ -24,14 +25,10 @@ def bench_argv(line: Sequence[str], program: str) -> tuple[str, ...]:
     """Return llama-bench's words for the same model, placement and batches; `line` is without a program."""
     words = [program]
     for name, given in split_flags(line):
-        if name == "-m":
-            words += ["-m", given[-1]]
-        elif name in _SAME:
+        if name in _SAME:
             words += [name, given[-1]]
-        elif name in _SLASHES:
-            words += [name, given[-1].replace(",", "/")]
-        elif name == _OVERRIDE:
-            words += [name, given[-1].replace(",", ";")]
+        elif name in _SEPARATORS:
+            words += [name, given[-1].replace(",", _SEPARATORS[name])]
         elif name in _SWITCHES:
             words += [_SWITCHES[name], "1"]
     return tuple(words)
