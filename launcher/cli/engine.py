@@ -54,8 +54,8 @@ def build(
     out.show(engine, render_built_engines((engine,)))
 
 
-def _build_source(tag: str | None, sha256: str | None, folder: Path | None) -> BuildSource | None:
-    from launcher.commands.engine import BuildSource, recipe_of, source_of_build
+def _build_source(tag: str | None, sha256: str | None, folder: Path | None) -> BuildSource:
+    from launcher.commands.engine import PINNED, BuildSource, recipe_of, source_of_build
     from launcher.system.settings import expand_home
 
     if tag is not None and folder is not None:
@@ -63,7 +63,7 @@ def _build_source(tag: str | None, sha256: str | None, folder: Path | None) -> B
     if tag is not None:
         return source_of_build(tag, sha256)
     if folder is None:
-        return None
+        return PINNED
     folder = expand_home(folder).absolute()
     return BuildSource(recipe=recipe_of(folder), folder=folder)
 

@@ -146,15 +146,31 @@ def describe_engine(here: Here, explicit: Path | None) -> EngineDescription:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildSource:
+    """Which llama.cpp is built; by default the pinned one."""
+
+    recipe: Recipe = LLAMA_CPP
+    package: Package = LLAMA_CPP_PYTHON
+    folder: Path | None = None
+    origin: Origin | None = None
+
+    @property
+    def is_pinned(self) -> bool:
+        return self.folder is None and self.origin is None
+
+
+PINNED = BuildSource()
+
+
 def build(
     here: Here,
     backend: Backend | None = None,
     jobs: int | None = None,
     look: Look | None = None,
-    source: BuildSource | None = None,
+    source: BuildSource = PINNED,
 ) -> Engine:
     """Build the pinned engine, or another llama.cpp, for this machine; or return the one built before."""
-    source = source or BuildSource()
     machine = machine_of((look or look_once(here))(), None)
     return build_engine(
         BuildRequest(
@@ -170,20 +186,6 @@ def build(
         ),
         on_progress=here.on_progress,
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildSource:
-    """Which llama.cpp is built; by default the pinned one."""
-
-    recipe: Recipe = LLAMA_CPP
-    package: Package = LLAMA_CPP_PYTHON
-    folder: Path | None = None
-    origin: Origin | None = None
-
-    @property
-    def is_pinned(self) -> bool:
-        return self.folder is None and self.origin is None
 
 
 def source_of_build(tag: str, sha256: str | None) -> BuildSource:

@@ -63,14 +63,14 @@ def build(
     here: Here,
     backend: Backend | None,
     jobs: int | None = None,
-    source: engines.BuildSource | None = None,
+    source: engines.BuildSource = engines.PINNED,
 ) -> Engine:
     """Build the pinned engine, which takes the place of one that was chosen; or another llama.cpp."""
     engine = engines.build(here, backend, jobs, source=source)
     folder = here.settings.engines_dir
     with choosing(folder):
         chosen = read_default(folder)
-        if chosen is not None and (source is None or source.is_pinned):
+        if chosen is not None and source.is_pinned:
             write_default(folder, engine.folder.name, before=chosen.name)
     return engine
 
