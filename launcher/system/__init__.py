@@ -12,6 +12,7 @@ umask.py         make nothing that all users may write to
 cpus.py          usable CPUs
 certificates.py  whose certificates to trust
 small_files.py   open and read files that may be anything by now
+zip_entries.py   what zip archives of others may be
 foreign_patterns.py  compile regular expressions of others
 toml_table.py    read TOML strictly
 json_object.py   read JSON strictly

@@ -9,10 +9,8 @@ from __future__ import annotations
 import gzip
 import os
 import stat
-import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -20,12 +18,10 @@ from typing import IO
 
 from launcher.errors import UsageError
 from launcher.system.packages import sha256_of
+from launcher.system.zip_entries import DAMAGE, is_plain
 from launcher.units import GIB, MIB, format_bytes, printable
 
-_DAMAGE = (
-    tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, EOFError, RuntimeError,
-    NotImplementedError, ValueError, struct.error, OverflowError,
-)  # fmt: skip
+_DAMAGE = (*DAMAGE, tarfile.TarError, gzip.BadGzipFile, OverflowError)
 _CHUNK = MIB
 
 
@@ -250,8 +246,7 @@ def _unpack_zip(archive: Path, gate: _Gate) -> None:
             mode = info.external_attr >> 16
             if stat.S_IFMT(mode) not in {0, stat.S_IFREG}:
                 raise _RefusedError(f"its entry {path} is neither a file nor a folder")
-            # LZMA takes as much memory as the archive says
-            if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+            if not is_plain(info):
                 raise _RefusedError(f"its entry {path} is compressed by method {info.compress_type}")
             with opened.open(info) as content:
                 gate.write(path, content, executable=bool(mode & stat.S_IXUSR))
