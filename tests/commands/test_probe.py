@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from launcher.commands.engine import backends_in, engine_or_none
+from launcher.commands.engine import engine_or_none
 from launcher.commands.here import here_with
 from launcher.commands.probe import MachineChoice, machine_names, probe, save_machine
-from launcher.engine.find import Engine, EngineSource
+from launcher.engine.find import backends_in
 from launcher.errors import NotFound, UsageError
 from launcher.system.settings import read_settings
 from launcher.units import GIB
@@ -65,5 +65,4 @@ def test_without_an_engine_there_is_none_and_a_named_one_must_exist(
 def test_backends_are_the_libraries_beside_the_engine(tmp_path: Path) -> None:
     for name in ("libggml-base.so.0", "libggml-cpu.so", "libggml-vulkan.so.0.25.3", "libllama.so"):
         (tmp_path / name).touch()
-    engine = Engine(path=tmp_path / "llama-server", folder=tmp_path, source=EngineSource.OPTION)
-    assert backends_in(engine) == ("cpu", "vulkan")
+    assert backends_in(tmp_path) == ("cpu", "vulkan")
