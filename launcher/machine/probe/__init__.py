@@ -1,6 +1,7 @@
 """Look at the machine we run on.
 
 probe.py        ask every probe
+devices.py      choose the devices to plan on
 host.py         memory, limits, NUMA nodes, file system
 cpu.py          cores, threads and instruction sets
 cgroup.py       limits of our cgroup

@@ -1,7 +1,9 @@
-"""NVML's answers as records, with the figures of published logs (totals: see launcher.machine.gpus)."""
+"""What NVML and engines answer, with the figures of published logs (totals: see launcher.machine.gpus)."""
 
 from __future__ import annotations
 
+from launcher.machine.machine import Device
+from launcher.machine.probe.device_list import parse_device_list
 from launcher.machine.probe.nvidia import MigInstance, NvidiaGpu, NvidiaReading
 from launcher.units import MIB
 
@@ -20,6 +22,10 @@ def gpu(number: int, name: str, mib: tuple[int, int], capability: str, link: tup
         compute_capability=capability,
         display=False,
     )
+
+
+def listed(*lines: str) -> tuple[Device, ...]:
+    return parse_device_list("\n".join(("Available devices:", *(f"  {line}" for line in lines))))
 
 
 EIGHT_H100 = NvidiaReading(
