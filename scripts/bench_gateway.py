@@ -24,7 +24,7 @@ from launcher.gateway import server
 from launcher.gateway.app import App, AppOptions
 from launcher.gateway.catalogue import Catalogue, Servable
 from launcher.gateway.config import GatewayConfig
-from launcher.gateway.deployments import Running
+from launcher.gateway.deployments import Memory, Running
 from launcher.gateway.engine_http import Address, Engines
 from launcher.gateway.guard import Doors
 from launcher.gateway.keeper import Keeper, KeptOptions
@@ -91,8 +91,8 @@ async def run_gateway(port: int, engine_port: int) -> None:
                 ),
             )  # fmt: skip
 
-        def free(self) -> dict[str, int]:
-            return {"ram": 1 << 30}
+        def read_memory(self) -> Memory:
+            return Memory(free={"ram": 1 << 30}, beside={"m": {"ram": 1}})
 
     keeper = Keeper(
         Deployments(), Catalogue([Servable(name="m", ref="m", source="disk")], GatewayConfig()), KeptOptions()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -78,6 +78,14 @@ class PlannedStart:
 class Started:
     running: Running
     seen: Bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What another model could take now, and what was taken when that was read."""
+
+    free: Bytes
+    beside: Mapping[str, Bytes] | None  # what deployments have, by name; None: nobody knows
 
 
 class Deployments:
@@ -162,15 +170,19 @@ class Deployments:
         except NotFound:
             return
 
-    def free(self) -> Bytes:
+    def read_memory(self) -> Memory:
         """Return the bytes that another model of ours could take now, by device and RAM."""
+        # Before the look at what is free, and claims after it: what is in either is not free.
+        ready = {running.name: running.needs for running in self.find_all()}
         machine = self._machine_now()
         self.places = places_of(machine)
-        free = free_in(without_reserved(machine, read_reserved(self._here).rows))
+        reserved = read_reserved(self._here)
+        claimed = {claim.name: claim.rows for claim, _ in reserved.by_claim if claim.owner == os.geteuid()}
+        free, beside = free_in(without_reserved(machine, reserved.rows)), ready | claimed
         if self._max_ram is not None:
-            in_use = sum(running.needs.get(RAM, 0) for running in self.find_all())
+            in_use = sum(rows.get(RAM, 0) for rows in beside.values())
             free[RAM] = min(free[RAM], max(0, self._max_ram - in_use))
-        return free
+        return Memory(free=free, beside=beside)
 
     def find_all(self) -> tuple[Running, ...]:
         """List the deployments here that run or are being started again."""

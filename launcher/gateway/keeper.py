@@ -43,7 +43,7 @@ from launcher.gateway.admission.events import (
 )
 from launcher.gateway.admission.state import Bytes, Model, Phase, Policy, State
 from launcher.gateway.catalogue import Catalogue, Servable, Wanted
-from launcher.gateway.deployments import Deployments, Running
+from launcher.gateway.deployments import Deployments, Memory, Running
 from launcher.gateway.moments import Moments
 from launcher.gateway.places import Place
 from launcher.gateway.threads import in_thread
@@ -81,6 +81,7 @@ class Keeper:
         self._speeds: dict[str, float | None] = {}  # of whole plans, in forecast tokens/s
         self._measuring = False
         self._looking = asyncio.Lock()
+        self._reading = asyncio.Lock()
         self._looked = 0.0
 
     @property
@@ -135,7 +136,7 @@ class Keeper:
         for servable in self.catalogue:
             self._apply(Known(name=servable.key, model=self._settings(servable), now=_now()))
         await self.look()
-        await self._measure_once()
+        await self.measure()
         for name in self._options.pinned:
             self.load(name)
         self._do_later(self._tick())
@@ -295,7 +296,7 @@ class Keeper:
             log.info("%s is ready after %.1f s", servable.name, took)
             slots = max(1, started.running.slots)
             self._apply(Loaded(name=name, seen=started.seen, load_s=took, now=_now(), slots=slots))
-            await self._measure_once()  # what is shown as free is not that of before
+            await self.measure()  # what is shown as free is not that of before
 
     async def _unload(self, name: str) -> None:
         log.info("unloading %s", name)
@@ -319,19 +320,20 @@ class Keeper:
         self._measuring = True
         try:
             while is_coming_back(self.state):
-                await self._measure_once()
+                await self.measure()
                 await asyncio.sleep(_BACK_S)
         finally:
             self._measuring = False
 
-    async def _measure_once(self) -> None:
-        try:
-            free: Bytes = await in_thread(self._deployments.free)
-        except (LauncherError, OSError) as error:
-            log.warning("the free memory cannot be read: %s", _sentence(error))
-            free = {}  # then memory counts as back with its process
-        self.free = free
-        self._apply(Measured(free=free, now=_now()))
+    async def measure(self) -> None:
+        async with self._reading:  # an older reading never comes after a newer one
+            try:
+                memory = await in_thread(self._deployments.read_memory)
+            except (LauncherError, OSError) as error:
+                log.warning("the free memory cannot be read: %s", _sentence(error))
+                memory = Memory(free={}, beside=None)  # then memory counts as back with its process
+            self.free = memory.free
+            self._apply(Measured(free=memory.free, beside=memory.beside, now=_now()))
 
     async def _tick(self) -> None:
         looked = measured = _now()
@@ -344,7 +346,7 @@ class Keeper:
                     await self.look()
                 if _now() - measured >= _MEASURE_S:
                     measured = _now()
-                    await self._measure_once()
+                    await self.measure()
 
     def _servable(self, name: str) -> Servable:
         servable = self.catalogue.get(name)

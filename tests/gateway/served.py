@@ -26,7 +26,7 @@ from launcher.gateway.admission.state import Policy
 from launcher.gateway.app import App, AppOptions
 from launcher.gateway.catalogue import Catalogue, Servable
 from launcher.gateway.config import GatewayConfig, ModelConfig
-from launcher.gateway.deployments import PlannedStart, Running, Started
+from launcher.gateway.deployments import Memory, PlannedStart, Running, Started
 from launcher.gateway.engine_http import Address, Engines
 from launcher.gateway.fallback import Fallback
 from launcher.gateway.guard import Doors
@@ -101,7 +101,13 @@ class FakeDeployments:
         until_answers(f"http://127.0.0.1:{running.address.port}/health")
         return Started(running=running, seen=running.needs)
 
-    def _spawn(self, key: str, kind: Kind) -> Running:
+    def up(self, name: str, gib: float) -> None:
+        """Start a model that the gateway knows nothing of, as `up` does."""
+        self.kinds = {**self.kinds, name: Kind(gib)}
+        running = self._spawn(name, self.kinds[name], is_ours=False)
+        until_answers(f"http://127.0.0.1:{running.address.port}/health")
+
+    def _spawn(self, key: str, kind: Kind, *, is_ours: bool = True) -> Running:
         key_file = self.folder / "key"
         key_file.write_text(SECRET)
         port = free_port("127.0.0.1")
@@ -119,7 +125,7 @@ class FakeDeployments:
             [*command, "--api-key-file", str(key_file), *kind.switches], stderr=subprocess.DEVNULL
         )
         running = Running(
-            name=key, model_id=key, address=Address("127.0.0.1", port), secret=SECRET, is_ours=True,
+            name=key, model_id=key, address=Address("127.0.0.1", port), secret=SECRET, is_ours=is_ours,
             is_ready=True, needs=self.needs(key), slots=kind.slots, ctx_size=4096, size_bytes=G,
         )  # fmt: skip
         self.processes[key] = (process, running)
@@ -133,6 +139,11 @@ class FakeDeployments:
         process, _ = self.processes.pop(name)
         process.kill()
         process.wait()
+
+    def read_memory(self) -> Memory:
+        return Memory(
+            free=self.free(), beside={name: each.needs for name, (_, each) in self.processes.items()}
+        )
 
     def free(self) -> dict[str, int]:
         held = sum(running.needs["ram"] for _, running in self.processes.values())

@@ -73,6 +73,6 @@ def test_the_engine_is_not_asked_again_where_it_lists_what_drivers_tell(
     engine = Engine(path=tmp_path / "llama-server", folder=tmp_path, source=EngineSource.OPTION)
     monkeypatch.setattr("launcher.gateway.deployments.engine_or_none", lambda *_: engine)
     deployments = Deployments(here_with())
-    first, *others = (deployments.free() for _ in range(3))
+    first, *others = (deployments.read_memory() for _ in range(3))
     assert others == [first, first]
     assert asked == ["--list-devices"] * n_asked

@@ -114,6 +114,8 @@ def _of_model(state: State, event: _OfModel, model: Model, policy: Policy) -> Ne
 
 def _known(state: State, event: Known) -> State:
     old = state.models.get(event.name)
+    if event.model.phase is Phase.READY and (old is None or old.phase in {Phase.UNPLANNED, Phase.OUT}):
+        state = _with_adopted(state, event.name)
     if old is None:
         return state.having(event.name, event.model)
     new = event.model
@@ -129,6 +131,14 @@ def _known(state: State, event: Known) -> State:
             failure=None,
         )
     return state.having(event.name, settings)
+
+
+def _with_adopted(state: State, name: str) -> State:
+    """Count what a deployment holds among the capacity, where the last measurement left it out."""
+    capacity, outside = dict(state.capacity), dict(state.outside)
+    for place, n_bytes in outside.pop(name, {}).items():
+        capacity[place] = capacity.get(place, 0) + n_bytes
+    return replace(state, capacity=capacity, outside=outside)
 
 
 def _arrived(state: State, event: Arrived, policy: Policy) -> Next:
@@ -193,9 +203,16 @@ def _measured(state: State, event: Measured, policy: Policy) -> State:
     moving = any(m.phase in GOING or m.phase is Phase.LOADING for m in state.models.values())
     if moving:
         return state
-    held = state.held()
+    # a model that was not there yet when this was read is not missing in what was free
+    unread = () if event.beside is None else state.models.keys() - event.beside.keys()
+    held = state.held(but_not=unread)
     seen = {place: n_bytes + held.get(place, 0) for place, n_bytes in event.free.items()}
-    return replace(state, capacity={**state.capacity, **seen})
+    outside = {
+        name: needs
+        for name, needs in (state.outside if event.beside is None else event.beside).items()
+        if name not in state.models or state.models[name].phase not in HOLDING
+    }
+    return replace(state, capacity={**state.capacity, **seen}, outside=outside)
 
 
 def _gone(model: Model, after: Phase) -> Model:
@@ -206,9 +223,17 @@ def _gone(model: Model, after: Phase) -> Model:
 
 def _not_back(state: State, name: str, free: Mapping[str, int], policy: Policy) -> dict[str, int]:
     """Return the bytes of a model that is gone and which the drivers do not show as free yet, by place."""
-    others = state.held(HOLDING - {Phase.LOADING}, but_not=(name,))
+    gone = state.models[name]
+    # What comes back is first of those that went before: else bytes of one, which stays counted because a
+    # model loads there, would be taken for another's, and free twice once its time is up.
+    before = {
+        other
+        for other, model in state.models.items()
+        if model.phase is Phase.LEAVING and model.stopped_at <= gone.stopped_at
+    }
+    others = state.held(HOLDING - {Phase.LOADING}, but_not=before)
     missing: dict[str, int] = {}
-    for place, n_bytes in state.models[name].needs.items():
+    for place, n_bytes in gone.needs.items():
         if place not in free or not n_bytes:
             continue
         # a model that loads there has taken some of it, nobody knows how much: then none of it is free yet

@@ -6,6 +6,7 @@ Plan by Planned or Failed, Shrink by Shrunk, Load by Loaded or Failed, Unload by
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -106,6 +107,8 @@ class Measured:
 
     free: Bytes
     now: float
+    # what deployments had when this was read, by name, and `free` is without; None: nobody knows
+    beside: Mapping[str, Bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

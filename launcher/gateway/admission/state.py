@@ -88,6 +88,8 @@ class State:
     models: Mapping[str, Model] = field(default_factory=dict)
     # what our models may hold together: the machine's, without what others hold
     capacity: Bytes = field(default_factory=dict)
+    # what deployments hold that are not among the models yet, by name: the capacity is without it
+    outside: Mapping[str, Bytes] = field(default_factory=dict)
     waiting: tuple[Waiting, ...] = ()  # by arrival
     active: Mapping[str, str] = field(default_factory=dict)  # the models of admitted requests
     yielding: Yielding | None = None

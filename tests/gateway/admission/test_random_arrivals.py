@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from launcher.gateway.admission.events import Refusal
@@ -143,6 +143,7 @@ def test_nobody_waits_for_ever() -> None:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 1 << 32), n_devices=st.integers(1, 8), lag=st.sampled_from([0.0, 2.0, 30.0]))
+@example(seed=139803431, n_devices=1, lag=30.0)  # two went while another loaded
 def test_any_machine_any_models_any_arrivals(seed: int, n_devices: int, lag: float) -> None:
     chance = random.Random(seed)
     capacity = machine(chance, n_devices)
