@@ -14,8 +14,8 @@ from launcher.deployment.history import HistoryEntry, Identity
 from launcher.deployment.options import SupervisorOptions
 from launcher.engine.find import Engine, EngineSource
 from launcher.gateway.deployments import Deployments, seen_bytes
-from launcher.machine.probe.nvidia import NvidiaReading, cuda_devices
 from launcher.machine.probe.devices import DriverReport
+from launcher.machine.probe.nvidia import NvidiaReading, cuda_devices
 from launcher.machine.probe.probe import Hardware, read_hardware
 from launcher.units import GIB
 from tests.deployment.recorded import a_deployment
