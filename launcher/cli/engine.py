@@ -26,9 +26,13 @@ def build(
             metavar="[bNNNNN]", help="Another build's sources, from the package index.", show_default=False
         ),
     ] = None,
-    backend: Annotated[
-        Backend | None,
-        typer.Option("--backend", help="Build for this [default: what the machine has].", show_default=False),
+    backends: Annotated[
+        list[Backend] | None,
+        typer.Option(
+            "--backend",
+            help="Build for this [default: what the machine has]; several: in one tree, each an engine.",
+            show_default=False,
+        ),
     ] = None,
     jobs: Annotated[
         int | None, typer.Option("-j", "--jobs", min=1, help="Compilers at once.", show_default=False)
@@ -50,8 +54,8 @@ def build(
 
     out.say("Have a llama-server already? Use it as it is: --engine PATH, or LAUNCHER_ENGINE=PATH.")
     with here_with_progress(out) as here:
-        engine = build_engine(here, backend, jobs, _build_source(tag, sha256, source))
-    out.show(engine, render_built_engines((engine,)))
+        built = build_engine(here, backends or (), jobs, _build_source(tag, sha256, source))
+    out.show(built if len(built) > 1 else built[0], render_built_engines(built))
 
 
 def _build_source(tag: str | None, sha256: str | None, folder: Path | None) -> BuildSource:
@@ -91,7 +95,7 @@ def install(
 
     with here_with_progress(out) as here:
         if source == BUILD:
-            engine = build_engine(here, backend)
+            [engine] = build_engine(here, () if backend is None else (backend,))
             sentences: tuple[str, ...] = ()
         else:
             installed = install_engine(here, source, backend)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from launcher.commands.here import Here
 from launcher.commands.probe import Look, look_once
 from launcher.engine.ask import ask_engine
 from launcher.engine.capabilities import read_capabilities
-from launcher.engine.compile.build import build_engine
+from launcher.engine.compile.build import build_engines
 from launcher.engine.compile.job import BuildRequest
 from launcher.engine.compile.recipe import backend_for, cuda_architectures, jobs_for
 from launcher.engine.compile.toolchain import has_hip
@@ -78,7 +78,7 @@ def engine_or_build(
         )
     with meanwhile():
         if not prebuilt:
-            return build(here, look=look)
+            return build(here, look=look)[0]
         installed = install_first(here, prebuilt)
     for sentence in installed.sentences:
         here.on_progress(remark("install", sentence))
@@ -165,16 +165,19 @@ PINNED = BuildSource()
 
 def build(
     here: Here,
-    backend: Backend | None = None,
+    backends: Sequence[Backend] = (),
     jobs: int | None = None,
     look: Look | None = None,
     source: BuildSource = PINNED,
-) -> Engine:
-    """Build the pinned engine, or another llama.cpp, for this machine; or return the one built before."""
+) -> tuple[Engine, ...]:
+    """Build the pinned engine, or another llama.cpp, for each backend; by default for this machine's.
+
+    Returns what was built before where it was.
+    """
     machine = machine_of((look or look_once(here))(), None)
-    return build_engine(
+    requests = [
         BuildRequest(
-            backend=backend or backend_for(machine, has_hip=has_hip()),
+            backend=backend,
             engines_dir=here.settings.engines_dir,
             packages_dir=here.settings.cache_dir / "packages",
             jobs=jobs or jobs_for(machine),
@@ -183,9 +186,10 @@ def build(
             package=source.package,
             source_dir=source.folder,
             origin=source.origin,
-        ),
-        on_progress=here.on_progress,
-    )
+        )
+        for backend in dict.fromkeys(backends or (backend_for(machine, has_hip=has_hip()),))
+    ]
+    return build_engines(requests, on_progress=here.on_progress)
 
 
 def source_of_build(tag: str, sha256: str | None) -> BuildSource:

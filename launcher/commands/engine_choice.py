@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,18 +62,21 @@ def use(here: Here, name: str) -> Engine:
 
 def build(
     here: Here,
-    backend: Backend | None,
+    backends: Sequence[Backend],
     jobs: int | None = None,
     source: engines.BuildSource = engines.PINNED,
-) -> Engine:
-    """Build the pinned engine, which takes the place of one that was chosen; or another llama.cpp."""
-    engine = engines.build(here, backend, jobs, source=source)
+) -> tuple[Engine, ...]:
+    """Build the pinned engine, or another llama.cpp, for each backend, by default this machine's.
+
+    The last of the pinned ones takes the place of an engine that was chosen.
+    """
+    built = engines.build(here, backends, jobs, source=source)
     folder = here.settings.engines_dir
     with choosing(folder):
         chosen = read_default(folder)
         if chosen is not None and source.is_pinned:
-            write_default(folder, engine.folder.name, before=chosen.name)
-    return engine
+            write_default(folder, built[-1].folder.name, before=chosen.name)
+    return built
 
 
 def rollback(here: Here) -> Engine:

@@ -117,8 +117,8 @@ def test_a_build_takes_the_place_of_what_was_chosen(here: Here, monkeypatch: pyt
     use(here, "b2")
     native = put(here, "native", origin=None)
     found = Engine(path=native / "llama-server", folder=native, source=EngineSource.BUILT, build=BUILT)
-    monkeypatch.setattr(engines, "build", lambda *_, **__: found)
-    build(here, None)
+    monkeypatch.setattr(engines, "build", lambda *_, **__: (found,))
+    build(here, ())
     assert used(here) == "native"
     assert rollback(here).folder.name == "b2-cpu-bb"
 

@@ -12,7 +12,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -20,9 +22,10 @@ from launcher.engine.compile.build_errors import build_disk_error, build_failure
 from launcher.engine.compile.build_log import parse_step
 from launcher.engine.compile.install import install_engine
 from launcher.engine.compile.job import BuildJob, BuildRequest, resolve_job
-from launcher.engine.compile.source import copy_tree, patch_vulkan, unpack
+from launcher.engine.compile.recipe import cmake_leftovers
+from launcher.engine.compile.source import copy_tree, keep_backends_private, patch_vulkan, unpack
 from launcher.engine.find import Engine, read_engine
-from launcher.errors import Interrupted, LauncherError
+from launcher.errors import Interrupted, LauncherError, UsageError
 from launcher.progress import OnProgress, Step, silent
 from launcher.system.locks import exclusive, exclusive_if_free
 from launcher.system.packages import fetch_package
@@ -34,46 +37,76 @@ _LINES_KEPT = 2000  # of a tool's output, for the error message
 
 
 def build_engine(request: BuildRequest, *, on_progress: OnProgress = silent) -> Engine:
-    """Return the engine for this request, built now (minutes) or before (milliseconds).
+    """Return the engine for this request, as `build_engines` does for several."""
+    return build_engines((request,), on_progress=on_progress)[0]
 
-    Progress phases: `download` (bytes), `unpack`, `configure` (s), `build` (steps). Raises EngineFailed (no
-    toolkit, no compiler, it does not compile), TryAgain (network, disk), Interrupted.
+
+def build_engines(
+    requests: Sequence[BuildRequest], *, on_progress: OnProgress = silent
+) -> tuple[Engine, ...]:
+    """Return the engines of one source for several backends, built now (minutes) or before (milliseconds).
+
+    Those to build share a tree: what they have in common is compiled once. Progress phases: `download`
+    (bytes), `unpack`, `configure` (s), `build` (steps). Raises EngineFailed (no toolkit, no compiler, it does
+    not compile), TryAgain (network, disk), Interrupted.
     """
-    job = resolve_job(request)
-    built = read_engine(job.engine)
-    if built is not None:
-        return built
+    jobs = [resolve_job(request) for request in requests]
+    if len({job.tools.cxx for job in jobs}) > 1:
+        raise UsageError(
+            f"{' and '.join(job.request.backend for job in jobs)} are built by different compilers",
+            hint="launcher engine build, with one --backend after the other",
+        )
+    waiting = Step(phase="wait", done=0, total=None, unit="s", text="another build of this engine runs")
     try:
-        lock = request.engines_dir / ".locks" / job.key
-        waiting = Step(phase="wait", done=0, total=None, unit="s", text="another build of this engine runs")
-        with exclusive(lock, on_wait=lambda: on_progress(waiting)) as held:
-            return read_engine(job.engine) or _build(job, on_progress, held)
+        with ExitStack() as locks:
+            held = []
+            # in the order of their keys: two who want the same engines never wait for each other
+            for job in sorted(jobs, key=lambda job: job.key):
+                if read_engine(job.engine) is None:
+                    lock = job.request.engines_dir / ".locks" / job.key
+                    held.append(locks.enter_context(exclusive(lock, on_wait=lambda: on_progress(waiting))))
+            found = {job.key: engine for job in jobs if (engine := read_engine(job.engine)) is not None}
+            missing = [job for job in jobs if job.key not in found]
+            if missing:
+                shared = [replace(job, tree_key=missing[0].key) for job in missing]
+                found |= _build(shared, on_progress, tuple(held))
+            return tuple(found[job.key] for job in jobs)
     except KeyboardInterrupt:
         raise Interrupted(
             "the build of the engine was interrupted", hint="launcher engine build goes on where it stopped"
         ) from None
     except OSError as error:
-        raise build_disk_error(job, error) from error
+        raise build_disk_error(jobs[0], error) from error
 
 
-def _build(job: BuildJob, on_progress: OnProgress, lock: int) -> Engine:
-    _sweep(job)
-    refuse_too_little_disk(job)
-    request = job.request
+def _build(jobs: Sequence[BuildJob], on_progress: OnProgress, locks: tuple[int, ...]) -> dict[str, Engine]:
+    """Build one engine after the other in the tree of the first; return them by their keys."""
+    first = jobs[0]
+    _sweep(first)
+    refuse_too_little_disk(first)
+    request = first.request
     given = request.source_dir or fetch_package(
         request.package, request.packages_dir, on_progress=on_progress
     )
-    job.log.parent.mkdir(parents=True, exist_ok=True)
+    first.log.parent.mkdir(parents=True, exist_ok=True)
+    built: dict[str, Engine] = {}
     try:
-        with job.log.open("w") as log:
-            patched = _prepare_source(job, given, on_progress)
-            _configure(job, log, on_progress, lock)
-            _compile(job, log, on_progress, lock)
-        return install_engine(job, patched=patched)
+        patched = _prepare_source(jobs, given, on_progress)
+        before: tuple[str, ...] = ()
+        for job in jobs:
+            with job.log.open("w") as log:
+                tools = _Tools(job=job, log=log, locks=locks)
+                _configure(tools, cmake_leftovers(before, job.arguments), on_progress)
+                _compile(tools, on_progress)
+            # renames the programs away, so the next build links its own
+            built[job.key] = install_engine(job, patched=patched and job.tools.vulkan_headers is not None)
+            before = job.arguments
     except (LauncherError, OSError):
         # A failed tree may be broken in ways nobody can know. Ctrl-C leaves it: ninja goes on from there.
-        shutil.rmtree(job.tree, ignore_errors=True)
+        shutil.rmtree(first.tree, ignore_errors=True)
         raise
+    shutil.rmtree(first.tree, ignore_errors=True)
+    return built
 
 
 def _sweep(job: BuildJob) -> None:
@@ -87,8 +120,9 @@ def _sweep(job: BuildJob) -> None:
                 shutil.rmtree(tree, ignore_errors=True)
 
 
-def _prepare_source(job: BuildJob, given: Path, on_progress: OnProgress) -> bool:
-    """Unpack or copy the given source, and patch it, once; return True if it was patched."""
+def _prepare_source(jobs: Sequence[BuildJob], given: Path, on_progress: OnProgress) -> bool:
+    """Unpack or copy the given source, and patch it, once; return True if it was patched for Vulkan."""
+    job = jobs[0]
     done = job.tree / "unpacked"  # an interrupted build of this key unpacked and patched everything
     try:
         return done.read_text() == "patched"
@@ -100,31 +134,47 @@ def _prepare_source(job: BuildJob, given: Path, on_progress: OnProgress) -> bool
         unpack(given, job.request.recipe.subtree, source)
     else:
         copy_tree(given, source)
-    patched = patch_vulkan(source, job.tools.vulkan_headers)
+    headers = (each.tools.vulkan_headers for each in jobs)
+    patched = patch_vulkan(source, next((version for version in headers if version is not None), None))
+    if len(jobs) > 1:
+        keep_backends_private(source)
     done.write_text("patched" if patched else "as it is")
     return patched
 
 
-def _configure(job: BuildJob, log: TextIO, on_progress: OnProgress, lock: int) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tools:
+    """The tools of a build as they are run: their output in its log, its locks with them."""
+
+    job: BuildJob
+    log: TextIO
+    locks: tuple[int, ...]
+
+
+def _configure(run: _Tools, leftovers: tuple[str, ...], on_progress: OnProgress) -> None:
+    job = run.job
     on_progress(Step(phase="configure", done=0, total=None, unit="s", text=job.tools.compiler))
     tools = job.tools
     done = job.tree / "configured"
     if not done.exists():  # a cmake that was killed may leave a half-written cache
         shutil.rmtree(job.tree / "build", ignore_errors=True)
+    done.unlink(missing_ok=True)
     command: tuple[str | Path, ...] = (
         *(tools.cmake, "-S", job.tree / "source", "-B", job.tree / "build", "-G", "Ninja"),
         f"-DCMAKE_MAKE_PROGRAM={tools.ninja}",
         f"-DCMAKE_C_COMPILER={tools.c}",
         f"-DCMAKE_CXX_COMPILER={tools.cxx}",
         f"-DGGML_CCACHE={'ON' if tools.ccache else 'OFF'}",
+        *leftovers,
         *tools.settings,
         *job.arguments,
     )
-    _run(job, command, log, lock, on_line=lambda _line: None)
+    _run(run, command, on_line=lambda _line: None)
     done.touch()
 
 
-def _compile(job: BuildJob, log: TextIO, on_progress: OnProgress, lock: int) -> None:
+def _compile(run: _Tools, on_progress: OnProgress) -> None:
+    job = run.job
     highest = 0
     most = 0
 
@@ -144,19 +194,20 @@ def _compile(job: BuildJob, log: TextIO, on_progress: OnProgress, lock: int) -> 
         *(job.tools.ninja, "-C", job.tree / "build", "-j", str(job.request.jobs)),
         *job.request.recipe.targets,
     )
-    _run(job, command, log, lock, on_line=watch)
+    _run(run, command, on_line=watch)
 
 
-def _run(job: BuildJob, command: tuple[str | Path, ...], log: TextIO, lock: int, *, on_line: _OnLine) -> None:
-    """Run a tool, its output in the log. Raises EngineFailed or TryAgain."""
+def _run(run: _Tools, command: tuple[str | Path, ...], *, on_line: _OnLine) -> None:
+    """Run a tool. Raises EngineFailed or TryAgain."""
+    job = run.job
     last: deque[str] = deque(maxlen=_LINES_KEPT)
 
     def keep(line: str) -> None:
-        log.write(line + "\n")
+        run.log.write(line + "\n")
         last.append(line)
         on_line(line)
 
-    log.write("$ " + " ".join(map(str, command)) + "\n")
+    run.log.write("$ " + " ".join(map(str, command)) + "\n")
     # Paths below the build tree enter ccache's keys relative to the working folder, and are thus the same
     # for every home; NOHASHDIR leaves the working folder itself out.
     environment = {
@@ -168,8 +219,8 @@ def _run(job: BuildJob, command: tuple[str | Path, ...], log: TextIO, lock: int,
         "CLICOLOR_FORCE": "0",
         "LC_ALL": "C",
     }
-    # The tools inherit the lock: after a kill -9 of ours the next builder waits for them.
-    status = run_lines(command, on_line=keep, env=environment, keep_open=(lock,))
+    # The tools inherit the locks: after a kill -9 of ours the next builder waits for them.
+    status = run_lines(command, on_line=keep, env=environment, keep_open=run.locks)
     if status != 0:
         raise build_failure(job, status, tuple(last))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 
 from launcher.engine.ask import ask_engine
@@ -44,9 +43,7 @@ def install_engine(job: BuildJob, *, patched: bool) -> Engine:
         if own is None
         else Origin(kind="source", made_by="this machine", file=str(own), sha256=job.source),
     )
-    engine = put_in_place(made, record, job.engine)
-    shutil.rmtree(job.tree, ignore_errors=True)
-    return engine
+    return put_in_place(made, record, job.engine)
 
 
 def _commit_in(answer: str) -> str:

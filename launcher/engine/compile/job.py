@@ -45,6 +45,7 @@ class BuildJob:
     arguments: tuple[str, ...]
     source: str  # the sha256 of the package, or the digest of the tree
     key: str
+    tree_key: str  # whose tree it is built in: its own, or that of a build it follows
 
     @property
     def engine(self) -> Path:
@@ -52,7 +53,7 @@ class BuildJob:
 
     @property
     def tree(self) -> Path:
-        return self.request.engines_dir / f".build-{self.key}"
+        return self.request.engines_dir / f".build-{self.tree_key}"
 
     @property
     def log(self) -> Path:
@@ -81,4 +82,6 @@ def resolve_job(request: BuildRequest) -> BuildJob:
         "source": source,
     }
     key = build_key(request.recipe, request.backend, facts)
-    return BuildJob(request=request, tools=tools, cpu=cpu, arguments=arguments, source=source, key=key)
+    return BuildJob(
+        request=request, tools=tools, cpu=cpu, arguments=arguments, source=source, key=key, tree_key=key
+    )

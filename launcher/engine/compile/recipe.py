@@ -92,6 +92,12 @@ def cmake_arguments(
     return arguments
 
 
+def cmake_leftovers(before: tuple[str, ...], after: tuple[str, ...]) -> tuple[str, ...]:
+    """Return what makes cmake forget, in a tree configured with `before`, what `after` does not set."""
+    names = [[argument.removeprefix("-D").partition("=")[0] for argument in each] for each in (before, after)]
+    return tuple(f"-U{name}" for name in names[0] if name not in names[1])
+
+
 def build_key(recipe: Recipe, backend: Backend, facts: dict[str, object]) -> str:
     """Return a key like `0.3.36-cpu-1f0c29ab`: readable first, then a digest of all facts."""
     everything = {"commit": recipe.commit, "targets": recipe.targets, "backend": backend, **facts}

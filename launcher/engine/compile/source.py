@@ -13,6 +13,9 @@ from launcher.errors import EngineFailed, UsageError
 
 _MOST_FILES = 100_000  # llama.cpp has 3,000
 VULKAN_FILE = "ggml/src/ggml-vulkan/ggml-vulkan.cpp"
+BACKENDS_FILE = "ggml/src/CMakeLists.txt"
+_BACKEND_FOR_ALL = "target_compile_definitions(ggml PUBLIC ${backend_use})"
+_BACKEND_FOR_GGML = _BACKEND_FOR_ALL.replace("PUBLIC", "PRIVATE")
 # VK_EXT_layer_settings came with Vulkan 1.3.272 (Khronos registry, VK_EXT_layer_settings revision 2).
 _LAYER_SETTINGS_SINCE = (1, 3, 272)
 
@@ -111,6 +114,15 @@ def patch_vulkan(tree: Path, headers: tuple[int, int, int] | None) -> bool:
         text = ""
     path.write_text(without_layer_settings(text))
     return True
+
+
+def keep_backends_private(tree: Path) -> None:
+    """Have only ggml's table of backends compiled anew when others are built into the same tree."""
+    # ggml_add_backend defines GGML_USE_VULKAN and the like for all that links ggml, and only
+    # ggml-backend-reg.cpp asks for it.
+    path = tree / BACKENDS_FILE
+    if path.is_file():  # where the text is another, more is compiled twice
+        path.write_text(path.read_text().replace(_BACKEND_FOR_ALL, _BACKEND_FOR_GGML))
 
 
 def without_layer_settings(text: str) -> str:

@@ -15,11 +15,12 @@ from typing import Self
 import pytest
 
 from launcher.commands.engine import source_of_build
-from launcher.engine.compile.build import build_engine
+from launcher.engine.compile.build import build_engine, build_engines
 from launcher.engine.compile.job import BuildRequest
 from launcher.engine.compile.source import unpack
+from launcher.engine.compile.toolchain import find_toolchain
 from launcher.engine.find import RECORD, Origin, read_engines
-from launcher.errors import EngineFailed, LauncherError, TryAgain, UsageError
+from launcher.errors import EngineFailed, Interrupted, LauncherError, TryAgain, UsageError
 from launcher.machine.machine import Backend
 from launcher.progress import Step
 from launcher.system.locks import exclusive
@@ -144,6 +145,55 @@ def test_a_folder_without_its_record_is_built_again(tmp_path: Path) -> None:
     again = build_engine(request)
     assert engine.path == again.path
     assert not (engine.folder / "rubbish").exists()
+
+
+WITH_VULKAN = (
+    CMAKE
+    + """
+option(GGML_VULKAN "" OFF)
+if (GGML_VULKAN)
+    add_library(ggml-vulkan SHARED src/tiny.cpp)
+    target_include_directories(ggml-vulkan PUBLIC ${CMAKE_SOURCE_DIR}/include)
+    add_dependencies(llama-server ggml-vulkan)
+endif()
+"""
+)
+
+
+def test_two_backends_share_one_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("launcher.engine.compile.job.find_toolchain", lambda _: find_toolchain(Backend.CPU))
+    request = tiny_request(tmp_path, cmake=WITH_VULKAN)
+    steps: list[Step] = []
+    requests = [dataclasses.replace(request, backend=backend) for backend in (Backend.VULKAN, Backend.CPU)]
+    engines = build_engines(requests, on_progress=steps.append)
+    assert [engine.build.backend for engine in engines if engine.build] == [Backend.VULKAN, Backend.CPU]
+    for engine, has_it in zip(engines, (True, False), strict=True):
+        subprocess.run([engine.path, "--version"], check=True, capture_output=True)
+        assert any(engine.folder.glob("libggml-vulkan.*")) is has_it
+    compiled = [step.text for step in steps if step.phase == "build" and step.text.endswith(".cpp")]
+    assert compiled.count("main.cpp") == 1
+    assert [step.phase for step in steps].count("unpack") == 1
+    assert engines[1] == build_engine(request)  # as it is called when it is built alone
+    assert trees(request) == []
+
+
+def test_after_a_kill_between_two_backends_the_second_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("launcher.engine.compile.job.find_toolchain", lambda _: find_toolchain(Backend.CPU))
+    request = tiny_request(tmp_path, cmake=WITH_VULKAN)
+    requests = [dataclasses.replace(request, backend=backend) for backend in (Backend.VULKAN, Backend.CPU)]
+
+    def interrupt(step: Step) -> None:
+        if step.phase == "configure" and read_engines(request.engines_dir):
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted):
+        build_engines(requests, on_progress=interrupt)
+    assert len(read_engines(request.engines_dir)) == 1
+    engines = build_engines(requests)
+    assert set(read_engines(request.engines_dir)) == set(engines)
+    assert trees(request) == []
 
 
 def test_another_compiler_flag_is_another_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from launcher.engine.compile.recipe import (
     backend_for,
     build_key,
     cmake_arguments,
+    cmake_leftovers,
     cuda_architectures,
     jobs_for,
 )
@@ -123,3 +124,9 @@ def test_a_key_is_readable_and_changes_with_every_fact() -> None:
         {**facts, "toolkit": "CUDA"},
     ]
     assert len({key, *(build_key(LLAMA_CPP, Backend.CPU, other) for other in others)}) == 4
+
+
+def test_cmake_forgets_what_another_build_in_its_tree_had() -> None:
+    cpu, vulkan = (cmake_arguments(LLAMA_CPP, backend) for backend in (Backend.CPU, Backend.VULKAN))
+    assert cmake_leftovers(vulkan, cpu) == ("-UGGML_VULKAN",)
+    assert cmake_leftovers(cpu, vulkan) == ()

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from launcher.engine.compile.source import VULKAN_FILE, patch_vulkan, unpack, without_layer_settings
+from launcher.engine.compile.source import (
+    BACKENDS_FILE,
+    VULKAN_FILE,
+    keep_backends_private,
+    patch_vulkan,
+    unpack,
+    without_layer_settings,
+)
 from launcher.errors import EngineFailed
 
 EXCERPT = Path(__file__).parents[2] / "captures" / "engine" / "ggml-vulkan-0c1e570-excerpt.cpp"
@@ -109,6 +116,16 @@ def test_only_old_headers_need_the_patch(
     path.write_text(EXCERPT.read_text())
     assert patch_vulkan(tmp_path, headers) is patched
     assert (path.read_text() != EXCERPT.read_text()) is patched
+
+
+def test_backends_are_defined_for_ggml_alone(tmp_path: Path) -> None:
+    keep_backends_private(tmp_path)  # a fork without the file
+    path = tmp_path / BACKENDS_FILE
+    path.parent.mkdir(parents=True)
+    others = "target_compile_definitions(ggml PUBLIC GGML_BACKEND_DIR)\n"
+    path.write_text(others + "    target_compile_definitions(ggml PUBLIC ${backend_use})\n")
+    keep_backends_private(tmp_path)
+    assert path.read_text() == others + "    target_compile_definitions(ggml PRIVATE ${backend_use})\n"
 
 
 def test_a_tree_without_the_file_is_one_clear_line(tmp_path: Path) -> None:
