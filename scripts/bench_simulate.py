@@ -7,6 +7,8 @@ default those that `launcher engine build` made. `--other` is a Vulkan llama-ser
 default the pinned wheel's; `--model` adds real models. Parts, all of them by default:
 
   cpu, vulkan   llama-server's own log, every row within 0.1 MiB and graph splits equal
+  rpc           the log of a head with 1 to 3 ggml-rpc-servers on loopback, on processors and software GPUs, every row
+                within 0.01 MiB; Kimi K2.5 over 2 and 3 of them as llama-fit-params has it, every MiB
   other         the engine of another commit, simulated by its own libraries: weights and cache within 0.1 MiB, compute
                 no lower and at most 5 % or 4 MiB higher
   archs         every architecture of test-llama-archs as llama-fit-params has it, every MiB; divided by
@@ -40,7 +42,7 @@ from launcher.system.settings import read_settings
 from launcher.units import GIB, MIB
 from tests.fetched import gemma3_270m, other_engine
 from tests.make_gguf import make_gguf
-from tests.simulate.cases import any_commit, configurations
+from tests.simulate.cases import any_commit, configurations, describe
 from tests.simulate.engine_log import (
     OTHER_COMPUTE,
     OTHER_MIB,
@@ -51,10 +53,18 @@ from tests.simulate.engine_log import (
     software_gpus,
     split_tensor_disagreements,
 )
-from tests.simulate.fit_params import disagreements, fit_print, largest_gap, simulate_fit
+from tests.simulate.fit_params import (
+    disagreements,
+    fit_print,
+    largest_gap,
+    question_like_fit,
+    simulate_fit,
+)
 from tests.simulate.real_model_sizes import AT_LEAST_MIB, PART, width_cases
+from tests.simulate.rpc_peers import KIMI_ON_PEERS, on_peers, rpc_peers
 
-PARTS = ("cpu", "vulkan", "other", "archs", "widths", "kimi")
+PARTS = ("cpu", "vulkan", "rpc", "other", "archs", "widths", "kimi")
+RPC_ROUNDING_MIB = 0.01
 ARCH_CTX_SIZES = (1024, 8192, 16384)
 HYBRIDS = ("falcon-h1-dense", "qwen3next-moe", "kimi-linear-moe")
 """Of test-llama-archs: state space and attention in parallel, gated delta net, KDA."""
@@ -98,6 +108,7 @@ def main(arguments: list[str]) -> int:
     parts = {
         "cpu": _cpu,
         "vulkan": _vulkan,
+        "rpc": _rpc,
         "other": _other,
         "archs": _archs,
         "widths": _widths,
@@ -197,6 +208,38 @@ def _vulkan(bench: Bench) -> None:
     _print_rows(bench, "Vulkan", bench.vulkan, _on_devices(bench.models))
 
 
+def _rpc(bench: Bench) -> None:
+    folders = [(bench.engine, (Backend.CPU,) * 3, 0)]
+    if bench.vulkan is None:
+        bench.report.skip("GPUs on RPC peers", "no engine for them")
+    else:
+        folders += [
+            (bench.vulkan, (Backend.VULKAN,) * 3, 0),
+            (bench.vulkan, (Backend.VULKAN, Backend.CPU), 1),
+        ]
+    for server, backends, n_own in folders:
+        kinds = ", ".join([*backends, *["the head's own"] * n_own])
+        with rpc_peers(server.resolve().parent, backends) as peers:
+            devices = (*peers, *software_gpus(n_own))
+            cases = (case for name, model in bench.models.items() for case in on_peers(name, model, devices))
+            _print_rows(bench, f"RPC peers ({kinds})", server, cases, rounding_mib=RPC_ROUNDING_MIB)
+    _kimi_on_peers(bench)
+
+
+def _kimi_on_peers(bench: Bench) -> None:
+    (model,) = make_gguf(bench.folder / "kimi-rpc.gguf", "deepseek2", preset="kimi-k2.5", hollow=True)
+    folder = bench.engine.resolve().parent
+    for n_peers, ctx_size, changes in KIMI_ON_PEERS:
+        with rpc_peers(folder, (Backend.CPU,) * n_peers) as peers:
+            question = question_like_fit(model, ctx_size, peers, **changes)
+            real = fit_print(folder / "llama-fit-params", question)
+        simulated = simulate_fit(bench.simulators, question)
+        what = describe("Kimi K2.5", n_peers, {"ctx_size": ctx_size, **changes})
+        print(f"{what}: {'every MiB' if simulated == real else f'WRONG {simulated} simulated, {real} real'}")
+        bench.report.compared += 1
+        bench.report.wrong += simulated != real
+
+
 def _other(bench: Bench) -> None:
     if bench.other is None:
         return
@@ -216,17 +259,23 @@ def _print_rows(
     server: Path,
     cases: Iterator[tuple[str, Question]],
     its_own: SimulatorPool | None = None,
+    rounding_mib: float = ROUNDING_MIB,
 ) -> None:
     """One line for each configuration: buffers compared, the largest gaps either way."""
     print(f"\n{title}: {server}\n{'configuration':72} buffers   below   above  splits")
     for what, question in cases:
         bench.report.compared += 1
-        if not _print_row(what, server, question, bench.simulators, its_own):
+        if not _print_row(what, server, question, bench.simulators, its_own, rounding_mib):
             bench.report.wrong += 1
 
 
 def _print_row(
-    what: str, server: Path, question: Question, simulators: SimulatorPool, its_own: SimulatorPool | None
+    what: str,
+    server: Path,
+    question: Question,
+    simulators: SimulatorPool,
+    its_own: SimulatorPool | None,
+    rounding_mib: float,
 ) -> bool:
     answer = (its_own or simulators).simulate(question)
     if not isinstance(answer, Answer):
@@ -237,9 +286,11 @@ def _print_row(
     except AssertionError as error:
         print(f"{what:72} NOT LOADED {str(error).splitlines()[-1][:60]}")
         return False
-    part, at_least_mib = (OTHER_COMPUTE, OTHER_MIB) if its_own else (0.0, ROUNDING_MIB)
-    wrong = out_of_bounds(load, answer, of_compute=part, at_least_mib=at_least_mib)
+    part, at_least_mib = (OTHER_COMPUTE, OTHER_MIB) if its_own else (0.0, rounding_mib)
     gaps = differences(load, answer)
+    wrong = out_of_bounds(load, answer, of_compute=part, at_least_mib=at_least_mib)
+    if rounding_mib < ROUNDING_MIB:
+        wrong = {key: gap for key, gap in gaps.items() if abs(gap) > rounding_mib}
     splits = "same" if load.splits == answer.graph_splits else f"{answer.graph_splits} not {load.splits}"
     holds = not wrong and load.splits == answer.graph_splits
     print(

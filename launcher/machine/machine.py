@@ -38,11 +38,24 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """The place of a device on another machine, behind a ggml-rpc-server."""
+
+    endpoint: str  # host:port, as `--rpc` has it
+    index: int = 0  # among that server's devices
+
+    @property
+    def buffer_name(self) -> str:
+        """The name of its buffer type, which `-ot` takes (ggml_backend_rpc_buffer_type, ggml-rpc.cpp)."""
+        return f"RPC{self.index}[{self.endpoint}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """One accelerator, with the memory its driver reports before llama.cpp takes its own context."""
 
-    id: str  # llama.cpp's own name for it, CUDA0, in llama.cpp's own order
-    backend: Backend
+    id: str  # llama.cpp's own name for it, CUDA0, in llama.cpp's own order; RPC0 on a peer
+    backend: Backend  # of a device on a peer: what computes there, which may be the processor
     name: str
     total_bytes: int
     free_bytes: int | None
@@ -56,6 +69,12 @@ class Device:
     driver: str | None = None
     kernel_driver: str | None = None  # of an integrated GPU whose memory it decides: i915, xe
     display: bool | None = None
+    peer: Peer | None = None  # None: it is in this machine
+
+    @property
+    def buffer_name(self) -> str:
+        """llama.cpp's name for its memory."""
+        return self.id if self.peer is None else self.peer.buffer_name
 
     @property
     def is_software(self) -> bool:
@@ -66,7 +85,7 @@ class Device:
     def lies_in_ram(self) -> bool:
         """True if its data take memory of the host."""
         # Mesa's software GPU reports a memory of its own
-        return self.shares_host_memory or self.is_software
+        return self.peer is None and (self.shares_host_memory or self.is_software)
 
 
 DevicesAndNotes = tuple[tuple[Device, ...], tuple[str, ...]]  # notes are sentences about the devices

@@ -35,7 +35,7 @@ class VirtualDevices:
         self.buffer_types: dict[str, int] = {}  # default ggml_backend_buffer_type_t by device id
         self.reserving = False  # set while graphs are reserved for their sizes: only then they are optimised
         self.faults: list[BaseException] = []  # raised in callbacks: an exception cannot pass through C
-        self.device_bufts: set[int] = set()
+        self.remembered: list[dict[bytes, int]] = []  # what peers were asked: forgotten between simulations
         self.host_bytes = 0  # of the newest buffer in the host's memory
         self._allocated: Counter[str] = Counter()
         self._alive: list[object] = []
@@ -123,11 +123,12 @@ def register_devices(binding: Binding, devices: tuple[Device, ...]) -> VirtualDe
 
 def _register_family(virtual: VirtualDevices, name: str, devices: list[Device]) -> None:
     records = virtual.keep((layout.VirtualDevice * len(devices))())
+    siblings: set[int] = set()
     registry = virtual.keep(layout.Registry())
     host = _host_buffer_type(virtual, traits_of(devices[0]), ctypes.addressof(records[0]))
     for record, device in zip(records, devices, strict=True):
         record.reg = ctypes.addressof(registry)
-        _describe(virtual, record, device, host)
+        _describe(virtual, record, device, host, siblings)
         virtual.addresses[device.id] = ctypes.addressof(record)
     addresses = [ctypes.addressof(record) for record in records]
     registry.api_version = virtual.binding.api_version
@@ -154,27 +155,39 @@ def _host_buffer_type(virtual: VirtualDevices, traits: Traits, device: int) -> i
 
 
 def _device_buffer_type(virtual: VirtualDevices, traits: Traits, device: Device, address: int) -> int:
+    """Make a device's buffer type and return its address."""
     buft = virtual.keep(virtual.binding.buffer_type())
     buft.device = address
-    buft.iface.get_name = virtual.string(device.id)
+    buft.iface.get_name = virtual.string(device.buffer_name)
     buft.iface.alloc_buffer = virtual.allocator(device=device.id)
     buft.iface.get_alignment = virtual.constant(layout.TO_SIZE, traits.alignment)
     if traits.max_buffer_bytes is not None:
         buft.iface.get_max_size = virtual.constant(layout.TO_SIZE, traits.max_buffer_bytes)
     if traits.scratch_ops or traits.row_padding:
-        buft.iface.get_alloc_size = virtual.callback(layout.ALLOC_SIZE, alloc_size(virtual.binding, traits))
-    virtual.device_bufts.add(ctypes.addressof(buft))
+        known: dict[bytes, int] = {}
+        if traits.forgets_sources:
+            virtual.remembered.append(known)
+        ask = alloc_size(virtual.binding, traits, known)
+        buft.iface.get_alloc_size = virtual.callback(layout.ALLOC_SIZE, ask)
     virtual.buffer_types[device.id] = ctypes.addressof(buft)
     return ctypes.addressof(buft)
 
 
 def _describe(
-    virtual: VirtualDevices, record: layout.VirtualDevice, device: Device, host: int | None
+    virtual: VirtualDevices,
+    record: layout.VirtualDevice,
+    device: Device,
+    host: int | None,
+    siblings: set[int],
 ) -> None:
-    """Fill in one device; `host` is the address of the family's pinned host buffer type."""
+    """Fill in one device; `host` is the address of the family's pinned host buffer type.
+
+    `siblings` gathers the buffer types of the family's devices.
+    """
     traits, op_names = traits_of(device), virtual.binding.op_names
     address = ctypes.addressof(record)
     buft = _device_buffer_type(virtual, traits, device, address)
+    siblings.add(buft)
     iface = record.iface
     _describe_properties(virtual, iface, device, traits)
     iface.init_backend = virtual.constant(
@@ -183,9 +196,7 @@ def _describe(
     iface.get_buffer_type = virtual.constant(layout.TO_POINTER, buft)
     if host is not None:
         iface.get_host_buffer_type = virtual.constant(layout.TO_POINTER, host)
-    iface.supports_op = virtual.callback(
-        layout.PREDICATE, supports_op(op_names, traits, buft, virtual.device_bufts)
-    )
+    iface.supports_op = virtual.callback(layout.PREDICATE, supports_op(op_names, traits, buft, siblings))
     iface.supports_buft = virtual.callback(layout.PREDICATE, lambda _, other: other == buft)
     iface.offload_op = virtual.callback(layout.PREDICATE, offload_op(op_names, traits))
     iface.event_new = virtual.constant(layout.TO_POINTER, None)

@@ -242,11 +242,11 @@ class _Drafter:
 
     def _growth(self, question: Question, before: _Account, after: _Account) -> tuple[BufferRow, ...]:
         """Return by how much compute and output buffers are larger afterwards."""
-        places = {device.id for device in question.devices}
+        places = {device.buffer_name: device.id for device in question.devices}
         names = sorted({*before.compute, *after.compute, *before.output, *after.output})
         return tuple(
             BufferRow(
-                where=name if name in places else HOST,
+                where=places.get(name, HOST),
                 buffer_type=name,
                 weights_bytes=0,
                 kv_bytes=0,

@@ -13,16 +13,23 @@ from ctypes import c_int, c_size_t
 
 from launcher.simulate.abi.binding import Binding
 from launcher.simulate.abi.layout import BUFT_IN_BUFFER, TensorOffsets
-from launcher.simulate.abi.ops import QUANTIZED, decode_op, is_k_view, op_key, source_addresses
+from launcher.simulate.abi.ops import (
+    QUANTIZED,
+    decode_op,
+    is_k_view,
+    op_key,
+    result_key,
+    source_addresses,
+)
 from launcher.simulate.backends.traits import OFFLOAD_MIN_BATCH, Traits
 
 _NE = struct.Struct("4q")
 
 
 def supports_op(
-    op_names: tuple[str, ...], traits: Traits, own_buft: int, device_bufts: AbstractSet[int]
+    op_names: tuple[str, ...], traits: Traits, own_buft: int, siblings: AbstractSet[int]
 ) -> Callable[[int, int], bool]:
-    """Make a device's supports_op; `own_buft` is its buffer type, `device_bufts` has those of all devices."""
+    """Make a device's supports_op; `own_buft` is its buffer type, `siblings` those of its family."""
     always = frozenset(code for code, name in enumerate(op_names) if name in traits.always)
     # `op_key` lacks the offsets of views, on which these depend
     uncached = frozenset(code for code, name in enumerate(op_names) if name in traits.offset_ops)
@@ -36,7 +43,7 @@ def supports_op(
         if not buffer:
             return False
         buft = size_at(buffer + BUFT_IN_BUFFER).value
-        return buft != own_buft and buft in device_bufts
+        return buft != own_buft and buft in siblings
 
     def callback(_device: int, op: int) -> bool:
         head = read_bytes(op, TensorOffsets.HEAD_SIZE)
@@ -76,12 +83,14 @@ def offload_op(op_names: tuple[str, ...], traits: Traits) -> Callable[[int, int]
     return callback
 
 
-def alloc_size(binding: Binding, traits: Traits) -> Callable[[int, int], int]:
-    """Make a buffer type's get_alloc_size: the bytes of a tensor with padding and scratch memory."""
+def alloc_size(binding: Binding, traits: Traits, known: dict[bytes, int]) -> Callable[[int, int], int]:
+    """Make a buffer type's get_alloc_size: the bytes of a tensor with padding and scratch memory.
+
+    Answers are kept in `known`.
+    """
     op_names, n_bytes = binding.op_names, binding.base.ggml_nbytes
     scratch = frozenset(code for code, name in enumerate(op_names) if name in traits.scratch_ops)
     padded = QUANTIZED if traits.row_padding else frozenset[int]()
-    known: dict[bytes, int] = {}
 
     def callback(_buft: int, tensor: int) -> int:
         code = c_int.from_address(tensor + TensorOffsets.OP).value
@@ -90,7 +99,7 @@ def alloc_size(binding: Binding, traits: Traits) -> Callable[[int, int], int]:
             plain: int = n_bytes(tensor)
             return plain
         head = ctypes.string_at(tensor, TensorOffsets.HEAD_SIZE)
-        key = op_key(head) + bytes((is_k_view(head),))
+        key = result_key(head) if traits.forgets_sources else op_key(head) + bytes((is_k_view(head),))
         size = known.get(key)
         if size is None:
             size = known[key] = traits.alloc_bytes(decode_op(head, op_names))

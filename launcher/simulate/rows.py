@@ -20,15 +20,15 @@ def assemble_rows(
     question: Question, breakdown: Mapping[str, BreakdownEntry], compute: Mapping[str, int], log: LoadLog
 ) -> tuple[BufferRow, ...]:
     """Return rows in the order of the question's devices, the host's last."""
-    names = [device.id for device in question.devices]
-    others = sorted((set(breakdown) | set(compute) | set(log.output_bytes)) - set(names))
+    owners = {device.buffer_name: device.id for device in question.devices}
+    others = sorted((set(breakdown) | set(compute) | set(log.output_bytes)) - set(owners))
     rows = []
-    for name in (*names, *others):
+    for name in (*owners, *others):
         context = breakdown[name].context if name in breakdown else 0
         recurrent = _recurrent(context, log.recurrent_bytes.get(name, 0))
         rows.append(
             BufferRow(
-                where=name if name in names else HOST,
+                where=owners.get(name, HOST),
                 buffer_type=name,
                 weights_bytes=breakdown[name].model if name in breakdown else 0,
                 kv_bytes=context - recurrent,

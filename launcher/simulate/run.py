@@ -70,6 +70,8 @@ class Simulator:
         """Run one simulation from a clean state. Raises what a callback raised in it."""
         self.log.clear()
         self.virtual.faults.clear()
+        for answers in self.virtual.remembered:
+            answers.clear()
         self.virtual.reserving = reserving
         try:
             return simulation()
@@ -183,7 +185,8 @@ class Simulator:
         if meta is not None:
             owners = {meta.name: question.devices}
         tensors = tuple(self.binding.tensors(loaded.model))
-        on_devices = {tensor.name for tensor in tensors if tensor.buffer_type in owners}
+        buffers = {device.buffer_name for device in question.devices} | set(owners)
+        on_devices = {tensor.name for tensor in tensors if tensor.buffer_type in buffers}
         seen: set[str] = set()  # a tied embedding comes twice, the second time as the output layer
         moved = []
         for tensor in tensors:
@@ -214,6 +217,10 @@ class _LoadedModel:
 
 def _refuse_split_mode(question: Question, *, like_fit: bool) -> Refusal | None:
     """Return a Refusal if the question's split mode cannot be simulated."""
+    remote = next((device for device in question.devices if device.peer is not None), None)
+    if remote is not None and question.split_mode not in {SplitMode.LAYER, SplitMode.NONE}:
+        reason = f"--split-mode {question.split_mode} with {remote.id}, an RPC device, cannot be simulated"
+        return Refusal(reason=reason, model_refused=False, unavailable=True)
     if question.split_mode is SplitMode.ROW:
         without = next((device for device in question.devices if device.backend is not Backend.SYCL), None)
         if without is None:

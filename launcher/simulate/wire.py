@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from launcher.machine.machine import Backend, Device, Link
+from launcher.machine.machine import Backend, Device, Link, Peer
 from launcher.plan.modes import (
     CacheType,
     FlashAttention,
@@ -52,9 +52,14 @@ def to_json(value: Message) -> Json:
 
 
 def device_from(data: Json) -> Device:
-    link = data["link"]
+    link, peer = data["link"], data["peer"]
     return Device(
-        **{**data, "backend": Backend(data["backend"]), "link": None if link is None else Link(**link)}
+        **{
+            **data,
+            "backend": Backend(data["backend"]),
+            "link": None if link is None else Link(**link),
+            "peer": None if peer is None else Peer(**peer),
+        }
     )
 
 

@@ -66,14 +66,17 @@ def software_gpus(count: int) -> tuple[Device, ...]:
 
 def server_argv(question: Question) -> list[str]:
     """llama-server's flags for a question; everything explicit."""
-    argv = ["-m", question.model, "-c", str(question.ctx_size), "-np", str(question.n_parallel)]
+    peers = [device.peer.endpoint for device in question.devices if device.peer is not None]
+    # before what names their devices
+    argv = ["--rpc", ",".join(dict.fromkeys(peers))] if peers else []
+    argv += ["-m", question.model, "-c", str(question.ctx_size), "-np", str(question.n_parallel)]
     argv += ["-kvu"] if question.kv_unified else ["--no-kv-unified"]
     argv += ["-ctk", question.cache_type_k, "-ctv", question.cache_type_v]
     argv += ["-b", str(question.batch_size), "-ub", str(question.ubatch_size), "-fa", question.flash_attn]
     argv += ["-lm", question.load_mode, "-sm", question.split_mode, "-mg", str(question.main_gpu)]
     argv += ["-ngl", "all" if question.n_gpu_layers is None else str(question.n_gpu_layers)]
     if question.overrides:
-        names = {HOST: "CPU"}
+        names = {HOST: "CPU", **{device.id: device.buffer_name for device in question.devices}}
         rules = [f"{rule.pattern}={names.get(rule.where, rule.where)}" for rule in question.overrides]
         argv += ["-ot", ",".join(rules)]
     if question.tensor_split:
@@ -107,7 +110,7 @@ def load_with_engine(
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("LLAMA_", "GGML_"))
     }
-    environment["GGML_VK_VISIBLE_DEVICES"] = ",".join("0" for _ in question.devices)
+    environment["GGML_VK_VISIBLE_DEVICES"] = ",".join("0" for device in question.devices if not device.peer)
     if question.split_mode is SplitMode.TENSOR:
         environment["LD_PRELOAD"] = str(allocation_log())
     command = [str(server), *server_argv(question)]

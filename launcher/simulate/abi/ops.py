@@ -156,6 +156,12 @@ def op_key(head: bytes) -> bytes:
     return b"".join(parts)
 
 
+def result_key(head: bytes) -> bytes:
+    """Return type, shape, strides and parameters of a node alone, whatever its sources."""
+    # alloc_size_cache_key (ggml-rpc.cpp)
+    return head[:4] + head[TensorOffsets.NE : TensorOffsets.FLAGS]
+
+
 def is_k_view(head: bytes) -> bool:
     """Return True if the V of a flash attention is a view of its K, which is not part of `op_key`."""
     addresses = source_addresses(head)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 
+from launcher.gguf.ggml import GgmlType
 from launcher.machine.machine import Backend, Device
 from launcher.simulate.abi.ops import Op
 from launcher.simulate.backends import support_cuda, support_metal, support_sycl, support_vulkan
@@ -19,6 +20,10 @@ from launcher.units import GIB, MIB
 # tokens from which it is worth copying an operation's weights from host memory to the device: the default of
 # GGML_OP_OFFLOAD_MIN_BATCH in every backend
 OFFLOAD_MIN_BATCH = 32
+
+_EVERY_TYPE = frozenset(int(kind) for kind in GgmlType)
+# operations about whose memory an RPC peer is asked (ggml_op_alloc_size_may_expand, ggml-backend.cpp)
+_MAY_EXPAND = frozenset({"FLASH_ATTN_EXT", "MUL_MAT", "MUL_MAT_ID", "CUMSUM", "ARGSORT", "TOP_K"})
 
 
 class Optimizer(StrEnum):
@@ -60,6 +65,8 @@ class Traits:
     row_padding: int
     offload_ops: frozenset[str] | None = None  # None: all
     offset_ops: frozenset[str] = frozenset()  # operations whose support depends on the offsets of views
+    # the first answer for a result counts for every other of its shape, whatever the sources
+    forgets_sources: bool = False
     # to add up partial sums of so many bytes on so many devices (ggml_backend_comm_allreduce_tensor)
     staging: Callable[[int, int], Staging] = lambda _n_devices, _largest: Staging()
     optimizer: Optimizer = Optimizer.NONE
@@ -194,8 +201,60 @@ _SYCL = Traits(
 )
 
 
+# seen by a head only: to the scheduler of its own machine the processor is no device
+_CPU = Traits(
+    # ggml_backend_cpu_buffer_type; 32 is TENSOR_ALIGNMENT (ggml-backend.cpp)
+    registry="CPU",
+    host_buffer=None,
+    alignment=32,
+    host_alignment=32,
+    max_buffer_bytes=None,
+    host_extra_bytes=0,
+    async_compute=False,
+    events=False,
+    checks_sources=False,
+    matrix_types=_EVERY_TYPE,
+    always=frozenset(),
+    supports=lambda _op: True,
+    alloc_bytes=lambda op: op.n_bytes,
+    scratch_ops=frozenset(),
+    row_padding=0,
+)
+
+
 def traits_of(device: Device) -> Traits:
     """Return the traits of a device. Raises LookupError for the CPU, which is none to the scheduler."""
+    if device.peer is None:
+        return _local_traits(device)
+    return over_rpc(_CPU if device.backend is Backend.CPU else _local_traits(device))
+
+
+def over_rpc(peer: Traits) -> Traits:
+    """Return a peer's traits as its head sees them (ggml-rpc.cpp, `ggml_backend_rpc_device_i` and on)."""
+    return replace(
+        peer,
+        registry="RPC",
+        host_buffer=None,  # get_host_buffer_type is NULL
+        host_extra_bytes=0,
+        async_compute=True,
+        events=True,
+        checks_sources=False,
+        # supports_op is always true: what the peer cannot run ends the peer
+        matrix_types=_EVERY_TYPE,
+        always=frozenset(),
+        offset_ops=frozenset(),
+        supports=lambda _op: True,
+        # of other operations the peer is not asked (ggml_backend_rpc_buffer_type_get_alloc_size)
+        alloc_bytes=lambda op: max(peer.alloc_bytes(op), op.n_bytes),
+        scratch_ops=peer.scratch_ops & _MAY_EXPAND,
+        forgets_sources=True,
+        offload_ops=frozenset(),  # offload_op is NULL
+        staging=lambda _n_devices, _largest: Staging(),
+        optimizer=Optimizer.NONE,  # graph_optimize is NULL, and the peer computes the graph as it comes
+    )
+
+
+def _local_traits(device: Device) -> Traits:
     if device.backend is Backend.VULKAN:
         return _vulkan(_LAVAPIPE if "llvmpipe" in device.name.lower() else _DESKTOP)
     if device.backend is Backend.HIP:
