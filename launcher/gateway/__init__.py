@@ -8,6 +8,8 @@ request_body.py  a body: read as far as routing needs, streamed from there
 client.py       the client's side of a request: its body as it comes, its leaving
 body.py         PURE: the fields of a body that routing needs
 engine_http.py  HTTP to engines, and their connections
+silence.py      PURE: a frozen engine, or one that thinks for long
+watch.py        looks at engines that are waited for, ends those that are frozen
 keeper.py       the one writer: keeps admission's state and carries out what it decides
 ticket.py       a request's place in the queue
 moments.py      what models are doing, for those who wait and watch

@@ -6,6 +6,7 @@ request must not begin a transfer of hundreds of gigabytes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import threading
@@ -13,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+
+import psutil
 
 from launcher.commands.claims import claim_rows, read_reserved, without_reserved
 from launcher.commands.engine import engine_or_none
@@ -24,9 +27,11 @@ from launcher.commands.probe import look_once, probe
 from launcher.commands.up.request import UpRequest
 from launcher.commands.up.up import up
 from launcher.deployment.history import HistoryEntry, read_history
+from launcher.deployment.identity import ProcessId
+from launcher.deployment.process import process_tree, read_activity
 from launcher.deployment.record import Deployment, Phase
-from launcher.deployment.records import make_private, read_all
-from launcher.deployment.status import DeploymentState, read_status
+from launcher.deployment.records import find_record, make_private, read_all
+from launcher.deployment.status import DeploymentState, read_status, with_its_server
 from launcher.deployment.takedown import take_down
 from launcher.engine.client import read_api_key
 from launcher.engine.find import Engine
@@ -169,6 +174,23 @@ class Deployments:
             take_down(self.folder, name)
         except NotFound:
             return
+
+    def cpu_s(self, name: str) -> float | None:
+        """Return the CPU time that the deployment's server has taken; None if nobody can tell."""
+        process = self._server_of(name)
+        activity = None if process is None else read_activity(process)
+        return None if activity is None else activity.cpu_s
+
+    def end_server(self, name: str) -> None:
+        """Kill the deployment's server, and not its supervisor."""
+        process = self._server_of(name)
+        for member in () if process is None else process_tree(process):
+            with contextlib.suppress(psutil.Error):
+                member.kill()
+
+    def _server_of(self, name: str) -> ProcessId | None:
+        entry = find_record(self.folder, name)
+        return with_its_server(entry).process if isinstance(entry, Deployment) else None
 
     def read_memory(self) -> Memory:
         """Return the bytes that another model of ours could take now, by device and RAM."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import cast
@@ -33,6 +34,10 @@ class EngineGone(EngineFailed):
     """The engine did not answer, or its answer broke off."""
 
 
+class EngineFrozen(EngineGone):
+    """The engine lives and will not answer."""
+
+
 class EngineConnection(asyncio.Protocol):
     """One connection to an engine; one request at a time."""
 
@@ -43,6 +48,8 @@ class EngineConnection(asyncio.Protocol):
         self.headers: Headers = []
         self.ended = False  # the answer is complete, or the connection lost
         self.complete = False
+        self.heard_at = self.asked_at = 0.0  # the last byte came; the last request began
+        self.failure: EngineGone | None = None  # why it was given up
         self._blocks: list[bytes] = []
         self._unread = 0
         self._paused = False
@@ -58,6 +65,7 @@ class EngineConnection(asyncio.Protocol):
         self.transport, self.is_open = cast(asyncio.Transport, transport), True
 
     def data_received(self, data: bytes) -> None:
+        self.heard_at = time.monotonic()
         if self._parser is None:
             self.close()  # nothing was asked
             return
@@ -114,6 +122,7 @@ class EngineConnection(asyncio.Protocol):
     ) -> None:
         """Send a request, and return once the answer's head is here. Raises EngineGone."""
         self.status, self.headers, self.ended, self.complete = None, [], False, False
+        self.asked_at = time.monotonic()
         self._parser, self._is_head = httptools.HttpResponseParser(self), method == "HEAD"
         head = b"".join([b"%s: %s\r\n" % pair for pair in headers])
         self._write(b"%s %s HTTP/1.1\r\n%s\r\n" % (method.encode("ascii"), target, head))
@@ -126,14 +135,14 @@ class EngineConnection(asyncio.Protocol):
         while self.status is None and not self.ended:
             await self._wait()
         if self.status is None:
-            raise EngineGone("llama-server closed the connection without an answer", hint="launcher logs")
+            raise self._gone("llama-server closed the connection without an answer")
 
     async def read(self) -> bytes:
         """Return what has come of the body, and b"" at its end. Raises EngineGone if it breaks off."""
         while not self._blocks:
             if self.ended:
                 if not self.complete:
-                    raise EngineGone("llama-server broke off its answer", hint="launcher logs")
+                    raise self._gone("llama-server broke off its answer")
                 return b""
             await self._wait()
         blocks, self._blocks, self._unread = self._blocks, [], 0
@@ -141,6 +150,10 @@ class EngineConnection(asyncio.Protocol):
             self._paused = False
             self.transport.resume_reading()
         return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+
+    @property
+    def is_waited_for(self) -> bool:
+        return self._waiter is not None or self._may_write is not None
 
     @property
     def can_be_kept(self) -> bool:
@@ -151,6 +164,9 @@ class EngineConnection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.abort()
         self.is_open, self.ended = False, True
+
+    def _gone(self, sentence: str) -> EngineGone:
+        return self.failure or EngineGone(sentence, hint="launcher logs")
 
     def _write(self, block: bytes) -> None:
         if self.transport is not None and self.is_open:
@@ -171,16 +187,20 @@ class Engines:
 
     def __init__(self) -> None:
         self._idle: dict[Address, list[EngineConnection]] = {}
+        self._busy: dict[Address, set[EngineConnection]] = {}
 
     @contextlib.asynccontextmanager
     async def connection(self, address: Address, *, fresh: bool = False) -> AsyncIterator[EngineConnection]:
         """Yield a connection; it is kept for another request if the answer was read to its end."""
         connection = None if fresh else self._take(address)
         if connection is None:
-            connection = await _connect(address)
+            connection = await connect(address)
+        busy = self._busy.setdefault(address, set())
+        busy.add(connection)
         try:
             yield connection
         finally:
+            busy.discard(connection)
             kept = self._idle.setdefault(address, [])
             if connection.can_be_kept and len(kept) < _MOST_KEPT:
                 kept.append(connection)
@@ -189,6 +209,22 @@ class Engines:
 
     def has_kept(self, address: Address) -> bool:
         return any(each.is_open for each in self._idle.get(address, ()))
+
+    def silent(self, since: float) -> set[Address]:
+        """Return the engines that are waited for, and have sent nothing since then."""
+        return {
+            address
+            for address, busy in self._busy.items()
+            if any(each.is_waited_for and each.asked_at <= since for each in busy)
+            and all(each.heard_at <= since for each in busy)
+        }
+
+    def give_up(self, address: Address, failure: EngineGone) -> None:
+        """Fail everything that waits for the engine."""
+        for connection in tuple(self._busy.get(address, ())):
+            connection.failure = failure
+            connection.close()
+        self.forget(address)
 
     def forget(self, address: Address) -> None:
         """Close the connections to an engine that is no more."""
@@ -208,7 +244,17 @@ class Engines:
         return None
 
 
-async def _connect(address: Address) -> EngineConnection:
+async def is_open(address: Address) -> bool:
+    """Tell if somebody takes connections there."""
+    try:
+        connection = await connect(address)
+    except EngineGone:
+        return False
+    connection.close()
+    return True
+
+
+async def connect(address: Address) -> EngineConnection:
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(_CONNECT_S):

@@ -29,6 +29,7 @@ from launcher.gateway.ollama_pull import Disk
 from launcher.gateway.proxy import Proxy
 from launcher.gateway.spending import Spending
 from launcher.gateway.threads import in_thread
+from launcher.gateway.watch import Watch
 from launcher.progress import OnProgress
 from launcher.system.locks import exclusive_if_free
 
@@ -96,12 +97,14 @@ def serve(here: Here, request: GatewayRequest, announce: Callable[[Serving], Non
             app = App(keeper, Proxy(keeper, engines, fallback), keys, disk, AppOptions(doors=doors))
             await keeper.begin()
             looking = asyncio.create_task(_again_and_again(refresh))
+            watching = asyncio.create_task(Watch(keeper, engines).go_on())
             names = tuple(servable.name for servable in keeper.catalogue)
             serving = Serving(url=shown, models=names, needs_key=needs_key)
             try:
                 await server.serve(app, listening, tls=request.tls, on_ready=lambda _end: announce(serving))
             finally:
                 looking.cancel()
+                watching.cancel()
                 engines.close()
                 await fallback.close()
                 await keeper.close()

@@ -44,6 +44,7 @@ from launcher.gateway.admission.events import (
 from launcher.gateway.admission.state import Bytes, Model, Phase, Policy, State
 from launcher.gateway.catalogue import Catalogue, Servable, Wanted
 from launcher.gateway.deployments import Deployments, Memory, Running
+from launcher.gateway.engine_http import is_open
 from launcher.gateway.moments import Moments
 from launcher.gateway.places import Place
 from launcher.gateway.threads import in_thread
@@ -185,10 +186,21 @@ class Keeper:
             model = self.state.models.get(name)
             if running is None or model is None or model.phase is not Phase.READY:
                 return False
-            if running.is_ready:
+            # its record says so until its supervisor has seen it end
+            if running.is_ready and await is_open(running.address):
                 return True
             await asyncio.sleep(_BACK_S)
         return False
+
+    async def cpu_s(self, name: str) -> float | None:
+        """Return the CPU time that the model's server has taken; None if nobody can tell."""
+        return await in_thread(lambda: self._deployments.cpu_s(name))
+
+    async def end_frozen(self, name: str) -> None:
+        """End a server that does not answer; its supervisor starts it again, or it is gone."""
+        self.moments.remark(name, Phase.READY, "it was frozen, and is started again")
+        await in_thread(lambda: self._deployments.end_server(name))
+        await self.look()
 
     # ---- how ----
 

@@ -54,6 +54,10 @@ class Moments:
                     words = model.failure.sentence if failed and model.failure is not None else ""
                     self.changes.append(Change(at=time.time(), model=name, phase=model.phase, words=words))
 
+    def remark(self, name: str, phase: Phase, words: str) -> None:
+        """Note what happened to a model without a change of its phase."""
+        self.changes.append(Change(at=time.time(), model=name, phase=phase, words=words))
+
     def progress_of(self, name: str) -> OnProgress:
         """Return what notes the progress of a load, from its thread."""
         loop = asyncio.get_running_loop()

@@ -8,7 +8,7 @@ import time
 
 from launcher.gateway.catalogue import mode_fields
 from launcher.gateway.client import Client, Refusing
-from launcher.gateway.engine_http import EngineConnection, EngineGone, Engines
+from launcher.gateway.engine_http import EngineConnection, EngineFrozen, EngineGone, Engines
 from launcher.gateway.exchange import Exchange, Translator
 from launcher.gateway.fallback import Fallback
 from launcher.gateway.keeper import Keeper
@@ -64,7 +64,7 @@ class Proxy:
             problem = problem_of(refused.why, refused.sentence, refused.retry_after_s)
             await self._fail(client, exchange, problem)
         except EngineGone as error:
-            problem = Problem(status=503, code="engine_gone", sentence=error.message, retry_after_s=5)
+            problem = Problem(status=503, code="engine_gone", sentence=_with_hint(error), retry_after_s=5)
             await self._fail(client, exchange, problem)
 
     async def _answer_or_raise(self, client: Client, exchange: Exchange) -> None:
@@ -146,8 +146,10 @@ class Proxy:
                     await engine.send(exchange.method, exchange.target, headers, body.framed())
                     await self._pass_back(client, exchange, engine)
                     return True
-            except EngineGone:
-                if exchange.has_head or not body.can_be_sent_again or is_last:
+            except EngineGone as gone:
+                # it may be this request that froze it: it is not sent again
+                is_frozen = isinstance(gone, EngineFrozen)
+                if exchange.has_head or not body.can_be_sent_again or is_last or is_frozen:
                     raise
                 if was_kept:  # it may have closed an old connection just now
                     fresh = True
@@ -200,6 +202,10 @@ class Proxy:
             return
         exchange.status = problem.status
         await client.reply(problem_reply(problem, exchange.dialect))
+
+
+def _with_hint(error: EngineGone) -> str:
+    return error.message if error.hint is None else f"{error.message} (hint: {error.hint})"
 
 
 def _unknown(name: object, keeper: Keeper) -> Problem:

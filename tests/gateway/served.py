@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import uvloop
 
 from launcher.deployment.ports import free_port
@@ -35,7 +36,9 @@ from launcher.gateway.keys import KeyRing
 from launcher.gateway.ollama_pull import Disk
 from launcher.gateway.places import Place
 from launcher.gateway.proxy import Proxy
+from launcher.gateway.silence import SilenceLimits
 from launcher.gateway.spending import Spending
+from launcher.gateway.watch import Watch
 from launcher.progress import OnProgress, Step
 from tests.serving import FAKE, PATIENCE_S, stub_model
 
@@ -157,6 +160,15 @@ class FakeDeployments:
                     del self.processes[name]
         return tuple(running for _, running in self.processes.values())
 
+    def cpu_s(self, name: str) -> float | None:
+        with contextlib.suppress(KeyError, psutil.Error):
+            times = psutil.Process(self.processes[name][0].pid).cpu_times()
+            return times.user + times.system
+        return None
+
+    def end_server(self, name: str) -> None:
+        self.kill(name)
+
     def kill(self, name: str) -> None:
         process, _ = self.processes[name]
         process.kill()
@@ -243,6 +255,7 @@ def serving(
     doors: Doors | None = None,
     policy: Policy | None = None,
     names: Mapping[str, str] | None = None,
+    silence: SilenceLimits | None = None,
     **options: Any,
 ) -> Iterator[Gateway]:
     """Serve these models from a thread of its own."""
@@ -276,6 +289,7 @@ def serving(
         listening = server.open_port("127.0.0.1", free_port("127.0.0.1"))
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         await keeper.begin()
+        watching = asyncio.create_task(Watch(keeper, engines, silence).go_on())
         loop = asyncio.get_running_loop()
 
         def begun(end: Callable[[], None]) -> None:
@@ -286,6 +300,7 @@ def serving(
             try:
                 await server.serve(app, listening, tls=None, on_ready=begun)
             finally:
+                watching.cancel()
                 engines.close()
                 await fallback.close()
                 await keeper.close()

@@ -19,16 +19,19 @@ from typing import Any
 
 import ollama
 import openai
+import psutil
 import pytest
 
 from launcher.gateway.admission.state import Phase, Policy
 from launcher.gateway.config import GatewayConfig
 from launcher.gateway.engine_http import Address
 from launcher.gateway.guard import Doors
+from launcher.gateway.silence import SilenceLimits
 from tests.gateway.served import SECRET, Gateway, Kind, fetch, raw, serving, until
 
 SAID = "Hello there, world\u2028line!"
 HI = [{"role": "user", "content": "Hi"}]
+CHAT = b'{"model": "%s", "messages": [{"role": "user", "content": "Hi"}]}'
 
 
 @pytest.fixture
@@ -565,3 +568,46 @@ def test_a_slow_reader_holds_no_memory(tmp_path: Path) -> None:
                 assert gone.wait(30)
             thread.join(10)
             assert sent < 32 << 20
+
+
+QUICK = SilenceLimits(look_s=0.05, quiet_s=0.2, dead_s=1.0)
+
+
+def stopped(gateway: Gateway, name: str) -> None:
+    engine = psutil.Process(gateway.deployments.processes[name][0].pid)
+    engine.suspend()
+    until(lambda: engine.status() == psutil.STATUS_STOPPED)
+
+
+def test_a_frozen_engine_is_ended_and_those_who_wait_hear_of_it(tmp_path: Path) -> None:
+    with serving(tmp_path, {"a": Kind(switches=("--slow-token", "0.3"))}, silence=QUICK) as gateway:
+        with client_of(gateway) as client:
+            stream = client.chat.completions.create(model="a", messages=HI, stream=True)  # type: ignore[call-overload]
+            next(stream)
+            stopped(gateway, "a")
+            with pytest.raises(
+                openai.APIError, match="a is frozen: llama-server gave no sign of life for 1 s"
+            ):
+                list(stream)
+        # the next one is answered
+        assert chat(gateway, "a") == SAID
+        words = [change.words for change in gateway.keeper.moments.changes]
+        assert words.count("it was frozen, and is started again") == 1
+
+
+def test_an_engine_that_takes_its_time_is_left_alone(tmp_path: Path) -> None:
+    with serving(tmp_path, {"a": Kind(switches=("--slow-token", "2"))}, silence=QUICK) as gateway:
+        with client_of(gateway) as client:
+            stream = client.chat.completions.create(model="a", messages=HI, stream=True)  # type: ignore[call-overload]
+            assert next(stream)
+            assert next(stream)
+        assert gateway.deployments.starts == ["a"]
+
+
+def test_one_that_takes_a_request_and_never_answers_is_frozen_too(tmp_path: Path) -> None:
+    with serving(tmp_path, {"a": Kind()}, silence=QUICK) as gateway:
+        assert chat(gateway, "a") == SAID
+        stopped(gateway, "a")
+        status, answer = fetch(f"{gateway.url}/v1/chat/completions", {}, CHAT % b"a")
+        assert status == 503
+        assert "is being started again (hint: launcher logs a)" in json.loads(answer)["error"]["message"]
