@@ -122,7 +122,7 @@ def _context(verdict: Check) -> str:
 
 
 def _answer(checked: Checked) -> str:
-    from launcher.cli.show.plan import say_finding
+    from launcher.cli.show.finding import say_finding
     from launcher.units import format_bytes
 
     verdict = checked.verdict

@@ -10,11 +10,13 @@ import typer
 from launcher.cli.here import here_with_progress
 from launcher.cli.options.bundles import EngineOptions, MachineOptions, PlanOnlyOptions, PlanOptions
 from launcher.cli.options.single import Ref
+from launcher.cli.options.spell import command_line, spell
 from launcher.cli.show.output import Output
 from launcher.errors import DoesNotFit, EngineFailed, UsageError
 
 if TYPE_CHECKING:
-    from launcher.commands.planned import Planned, PlanRequest
+    from launcher.cli.show.short_plan import NextCommands
+    from launcher.commands.planned import Buy, Planned, PlanRequest
 
 
 def plan(
@@ -28,12 +30,13 @@ def plan(
 ) -> None:
     """Choose quant, placement and context for this machine, or another one, and explain it."""
     from launcher.cli.requests import machine_choice, plan_request
+    from launcher.cli.show.short_plan import NextCommands
     from launcher.commands.plan import plan as plan_model
 
     request = replace(
         plan_request(ref, plan_options, engine_options, ctx.obj),
         machine=machine_choice(machine_options),
-        buy=plan_only.buy,
+        buy=_how_to_buy(plan_only, out),
     )
     if plan_only.compare:
         _compare(request, plan_only.compare, out, offline=plan_options.offline)
@@ -45,7 +48,21 @@ def plan(
 
         write_lock(planned, plan_only.lock)
         out.say(f"locked in {plan_only.lock}: start exactly this with launcher up --locked {plan_only.lock}")
-    show_planned(planned, out)
+    there = spell(machine_options)
+    start = command_line(["launcher", "up", ref, *spell(plan_options, engine_options)], ctx.obj)
+    commands = NextCommands(
+        start=f"{start}   (there)" if there else start,
+        recommend=command_line(["launcher", "recommend", *there]),
+    )
+    show_planned(planned, out, commands, explain=plan_only.explain or plan_only.buy)
+
+
+def _how_to_buy(plan_only: PlanOnlyOptions, out: Output) -> Buy:
+    from launcher.commands.planned import Buy
+
+    if plan_only.buy:
+        return Buy.SIMULATED
+    return Buy.NOT_ASKED if out.as_json else Buy.BY_FIGURES  # a person sees at once what would do
 
 
 def _compare(request: PlanRequest, names: list[str], out: Output, *, offline: bool) -> None:
@@ -65,13 +82,18 @@ def _compare(request: PlanRequest, names: list[str], out: Output, *, offline: bo
         raise typer.Exit(DoesNotFit.exit_code)
 
 
-def show_planned(planned: Planned, out: Output) -> None:
+def show_planned(planned: Planned, out: Output, commands: NextCommands, *, explain: bool = False) -> None:
     """Print the plan, or why there is none. Exit with an error's code unless it fits, and that is known."""
+    from launcher.cli.show.memory_bars import ASCII, BLOCKS
     from launcher.cli.show.plan import fold_command_line, render_planned
+    from launcher.cli.show.short_plan import render_short
     from launcher.commands.planned import document
 
-    out.show(document(planned), render_planned(planned))
-    if planned.argv and not out.as_json:
+    if explain:
+        out.show(document(planned), render_planned(planned))
+    else:
+        out.show(document(planned), render_short(planned, commands, BLOCKS if out.is_unicode else ASCII))
+    if explain and planned.argv and not out.as_json:
         out.write(f"\n{fold_command_line(planned.argv)}\n")
     if planned.plan is None:
         raise typer.Exit(DoesNotFit.exit_code)

@@ -11,6 +11,7 @@ import typer
 from launcher.cli.here import here_with_progress
 from launcher.cli.options.bundles import EngineOptions, PlanOptions, ServeOptions
 from launcher.cli.options.single import OptionalRef
+from launcher.cli.options.spell import command_line, spell
 from launcher.cli.plan import show_planned
 from launcher.cli.show.output import Output
 from launcher.errors import UsageError
@@ -41,6 +42,7 @@ def up(
     """Plan, pull and start a model in the background; returns when it has answered a token."""
     from launcher.cli.requests import up_request
     from launcher.cli.show.deployments import deployment_json, render_deployment
+    from launcher.cli.show.short_plan import NextCommands
     from launcher.commands.foreground import stay_up
     from launcher.commands.planned import Planned
     from launcher.commands.up.request import notes
@@ -66,7 +68,9 @@ def up(
             return
         outcome = rehearse(here, request) if dry_run else bring_model_up(here, request)
     if isinstance(outcome, Planned):
-        show_planned(outcome, out)
+        words = ["launcher", "up", ref or "", *spell(plan_options, serve_options, engine_options)]
+        commands = NextCommands(start=command_line(words, ctx.obj), recommend="launcher recommend")
+        show_planned(outcome, out, commands)
     else:
         announce(outcome)
 

@@ -13,7 +13,7 @@ from launcher.commands.companions import FoundCompanions, find_companions, measu
 from launcher.commands.engine import engine_or_none
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect
-from launcher.commands.planned import Planned, PlanRequest, path_to_be, printed_argv
+from launcher.commands.planned import Buy, Planned, PlanRequest, path_to_be, printed_argv
 from launcher.commands.probe import look_once
 from launcher.engine.capabilities import read_capabilities
 from launcher.engine.find import Engine
@@ -34,7 +34,7 @@ from launcher.models.url_secrets import strip_word_secrets
 from launcher.plan.modes import CacheType, LazyMode
 from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.search.choice import Alternative, Choice
-from launcher.plan.search.purchase import purchases
+from launcher.plan.search.purchase import Purchase, purchases
 from launcher.plan.search.search import plan_one, search
 from launcher.plan.search.task import Offer, Task
 from launcher.plan.search.verify import ModelSimulator
@@ -80,7 +80,7 @@ def plan_on(
             companions=stack.enter_context(open_companions(companions, engine, here.settings, machine)),
         )
         choice = search(offers.offers, task)
-        bought = purchases(offers.offers, task, choice) if request.buy else ()
+        bought = _purchases(offers.offers, task, choice, request.buy)
     chosen = offers.located_of(choice.plan)
     choice = _with_notes(
         replace(choice, rejected=(*choice.rejected, *offers.refused)), companions, engine, known
@@ -101,6 +101,13 @@ def plan_on(
         return planned
     serving = Serving(host="127.0.0.1", port=8080, model_id=target.model_id, model_path=path_to_be(chosen))
     return replace(planned, argv=printed_argv(planned, choice.plan, serving))
+
+
+def _purchases(offers: list[Offer], task: Task, choice: Choice, buy: Buy) -> tuple[Purchase, ...]:
+    if buy is Buy.NOT_ASKED:
+        return ()
+    by_figures = [replace(offer, simulator=None) for offer in offers]
+    return purchases(offers if buy is Buy.SIMULATED else by_figures, task, choice)
 
 
 def replan(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,14 @@ from launcher.plan.search.purchase import Purchase
 from launcher.plan.workload import Limits, Workload
 
 
+class Buy(Enum):
+    """How to look for what would do if nothing fits."""
+
+    NOT_ASKED = "not asked"
+    BY_FIGURES = "by figures"  # in a second
+    SIMULATED = "simulated"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRequest:
     """What the user typed, parsed. `flags` are llama-server's own, from behind `--`."""
@@ -41,7 +50,7 @@ class PlanRequest:
     engine: Path | None = None
     flags: tuple[str, ...] = ()
     mode: str | None = None
-    buy: bool = False
+    buy: Buy = Buy.NOT_ASKED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

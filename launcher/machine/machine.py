@@ -194,3 +194,24 @@ def format_cpu_list(cpus: Iterable[int]) -> str:
         else:
             runs.append((cpu, cpu))
     return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
+
+
+def format_device_ids(ids: Iterable[str]) -> str:
+    """Join devices with commas, three in a row as a range: `"CUDA0-2, CUDA5"`."""
+    runs: list[list[tuple[str, int]]] = []  # of (prefix, number) that follow each other
+    for name in ids:
+        prefix = name.rstrip("0123456789")
+        digits = name[len(prefix) :]
+        if not _is_number(digits) or digits != str(int(digits)):
+            runs.append([(name, -1)])
+        elif runs and runs[-1][-1] == (prefix, int(digits) - 1):
+            runs[-1].append((prefix, int(digits)))
+        else:
+            runs.append([(prefix, int(digits))])
+    return ", ".join(_run_of_devices(run) for run in runs)
+
+
+def _run_of_devices(run: list[tuple[str, int]]) -> str:
+    if len(run) > 2:
+        return f"{run[0][0]}{run[0][1]}-{run[-1][1]}"
+    return ", ".join(prefix if number < 0 else f"{prefix}{number}" for prefix, number in run)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from launcher.plan.amounts import DISK, SPEED, LedgerRow
+from launcher.plan.amounts import DISK, HOST, SPEED, LedgerRow
 from launcher.plan.modes import LazyMode, LoadMode, NumaMode, TensorOverride
 from launcher.plan.parameters import ContextParameters
 from launcher.units import format_bytes
@@ -110,4 +110,4 @@ class Shortfall:
         missing = format_bytes(self.missing_bytes)
         if self.where == DISK:
             return f"its download is {missing} more than the disk has free"
-        return f"{self.where} is {missing} short"
+        return f"{'RAM' if self.where == HOST else self.where} is {missing} short"

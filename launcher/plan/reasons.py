@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from launcher.machine.machine import Machine
+from launcher.machine.machine import Machine, format_device_ids
 from launcher.machine.shared_memory import Charge, charge_of, host_available, is_contained
 from launcher.plan.amounts import HOST, LedgerRow
 from launcher.plan.memory.budget import Budgets, DeviceBudget, free_bytes
@@ -27,10 +27,8 @@ def describe_placement(
     if placement.devices or left_out is None:
         reasons = [_where(demand, placement, budgets)]
     if len(placement.devices) > 1:
-        counts = ", ".join(
-            f"{count} on {name}"
-            for name, count in zip(placement.devices, placement.tensor_split, strict=True)
-        )
+        split = zip(placement.devices, placement.tensor_split, strict=True)
+        counts = ", ".join(_count_on(list(same), count) for count, same in groupby(split, key=lambda s: s[1]))
         reasons.append(f"layers by bytes, each device to its own budget: {counts}")
     idle = _idle(placement, budgets, left_out)
     if left_out is not None:
@@ -39,14 +37,15 @@ def describe_placement(
     if passed_over and placement.devices and not _all_on_devices(placement):
         are, them = ("is", "it") if len(passed_over) == 1 else ("are", "them")
         reasons.append(
-            f"{', '.join(passed_over)} {are} left out: no less of the model is on devices without {them}"
+            f"{format_device_ids(passed_over)} {are} left out: "
+            f"no less of the model is on devices without {them}"
         )
     if idle and _all_on_devices(placement):
         are = "is" if len(idle) == 1 else "are"
         others_hold = "other holds" if len(placement.devices) == 1 else "others hold"
         reasons.append(
-            f"{', '.join(idle)} {are} not needed: the {others_hold} everything, and one request is computed "
-            "by one device after the other, so more would not make it faster"
+            f"{format_device_ids(idle)} {are} not needed: the {others_hold} everything, and one request is "
+            "computed by one device after the other, so more would not make it faster"
         )
     if weights.stuck_bytes and placement.devices:
         reasons.append(
@@ -55,6 +54,15 @@ def describe_placement(
         )
     reasons += [_overridden(sent) for sent in weights.overridden]
     return tuple(reasons)
+
+
+def _count_on(same: Sequence[tuple[str, int]], count: int) -> str:
+    each = " each" if len(same) > 1 else ""
+    return f"{count} on {format_device_ids(name for name, _ in same)}{each}"
+
+
+def _joined(devices: Sequence[str]) -> str:
+    return " and ".join(devices) if len(devices) < 3 else format_device_ids(devices)
 
 
 def _idle(placement: Placement, budgets: Budgets, left_out: LeftOut | None) -> list[str]:
@@ -77,7 +85,7 @@ def _left_out(left_out: LeftOut, budgets: Budgets) -> str:
     contexts = "its context takes" if one else "their contexts take"
     why = f": {contexts} up to {format_bytes(taken)} of it" if taken else ""
     return (
-        f"{', '.join(names)} {'is' if one else 'are'} left out: with {'it' if one else 'them'} "
+        f"{format_device_ids(names)} {'is' if one else 'are'} left out: with {'it' if one else 'them'} "
         f"{format_bytes(left_out.missing_bytes)} of RAM would be missing{why}"
     )
 
@@ -104,7 +112,7 @@ def _where(demand: Demand, placement: Placement, budgets: Budgets) -> str:
         n_host = n_block + 1 - placement.n_gpu_layers
         return f"the first {n_host} of {n_block} blocks on the host, the others on devices: more do not fit"
     if not experts and not placement.host_expert_parts:
-        return f"all {n_block} blocks and the output layer on {' and '.join(placement.devices)}"
+        return f"all {n_block} blocks and the output layer on {_joined(placement.devices)}"
     n_expert_blocks = len(demand.weights.expert_blocks)
     n_bytes = sum(demand.weights.layers[block].expert_bytes for block in experts)
     n_parts = len(placement.host_expert_parts)
@@ -142,7 +150,7 @@ def describe_budgets(machine: Machine, budgets: Budgets) -> tuple[str, ...]:
         if budget.in_ram:
             sentence += "; a part of the RAM budget, not besides it"
         sentences.setdefault(sentence, []).append(device.id)
-    reasons += [f"{', '.join(ids)} {sentence}" for sentence, ids in sentences.items()]
+    reasons += [f"{format_device_ids(ids)} {sentence}" for sentence, ids in sentences.items()]
     reasons += [
         _whose_memory(machine, budget) for budget in budgets.devices if budget.device.shares_host_memory
     ] * is_contained(machine)

@@ -14,8 +14,9 @@ import pytest
 import typer
 
 from launcher.cli.plan import show_planned
+from launcher.cli.show.finding import say_finding
 from launcher.cli.show.output import Output
-from launcher.cli.show.plan import say_finding
+from launcher.cli.show.short_plan import NextCommands
 from launcher.commands.here import here_with
 from launcher.commands.inspect import inspect
 from launcher.commands.plan import plan_on
@@ -124,7 +125,7 @@ def shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Plan, bo
         written = io.StringIO()
         with redirect_stdout(written):
             try:
-                show_planned(value, Output(as_json=as_json))
+                show_planned(value, Output(as_json=as_json), NextCommands(start="", recommend=""))
             except typer.Exit as end:
                 return end.exit_code, written.getvalue()
         return 0, written.getvalue()
@@ -144,8 +145,8 @@ def test_the_exit_code_is_no_yes_where_the_simulator_was_silent(
     assert shown(nobody, as_json)[0] == 0
     assert shown(simulated, as_json)[0] == 0
     if not as_json:
-        assert "fits     yes, by estimate" in shown(nobody, False)[1]
-        assert "fits     yes\n" in shown(simulated, False)[1]
+        assert "fits   yes, by estimate" in shown(nobody, False)[1]
+        assert "fits   yes\n" in shown(simulated, False)[1]
 
 
 class OracleWithoutFit(WithoutFit, Oracle):

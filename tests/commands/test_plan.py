@@ -9,7 +9,7 @@ import pytest
 from launcher.commands.here import here_with
 from launcher.commands.inspect import inspect
 from launcher.commands.plan import MOST_OPENED, plan_on, worth_opening
-from launcher.commands.planned import Planned, PlanRequest, document, fitting
+from launcher.commands.planned import Buy, Planned, PlanRequest, document, fitting
 from launcher.commands.probe import MachineChoice, probe
 from launcher.errors import BadGguf, DoesNotFit, TryAgain, UsageError
 from launcher.gguf.ggml import GgmlType
@@ -48,7 +48,8 @@ def planned_on(request: PlanRequest, box: Machine) -> Planned:
 
 def offline(settings: Settings, machine_name: str, *, buy: bool = False) -> Planned:
     choice = MachineChoice(name=machine_name)
-    request = PlanRequest(ref="kimi-k2.5", workload=Workload(ctx_size=32768), machine=choice, buy=buy)
+    how = Buy.SIMULATED if buy else Buy.NOT_ASKED
+    request = PlanRequest(ref="kimi-k2.5", workload=Workload(ctx_size=32768), machine=choice, buy=how)
     return planned_on(request, probe(here_with(), choice))
 
 

@@ -115,6 +115,9 @@ class PlanOptions:
 class PlanOnlyOptions:
     """Options of `plan` alone."""
 
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show every number, choice and flag, each with its reason.")
+    ] = False
     buy: Annotated[
         bool, typer.Option("--buy", help="If nothing fits: the smallest changes that would do.")
     ] = False

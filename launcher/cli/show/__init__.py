@@ -7,7 +7,10 @@ json_text.py      values as JSON
 tables.py         tables, lists and bars: what the modules below are made of
 machine.py        the machine, for probe
 model.py          a model's anatomy, for inspect
-plan.py           a plan, its alternatives, its command line
+finding.py        whether it fits, as far as that is known
+short_plan.py     a plan at a glance
+memory_bars.py    the memories that a plan fills, as bars
+plan.py           a plan explained: its alternatives, its command line
 comparison.py     machines side by side
 ledger.py         the bytes of a plan, place by place
 stored_models.py  the models here, for ls

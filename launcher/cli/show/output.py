@@ -42,6 +42,11 @@ class Output:
     def interactive(self) -> bool:
         return sys.stdin is not None and sys.stdin.isatty() and self._err.is_terminal and not self.as_json
 
+    @property
+    def is_unicode(self) -> bool:
+        """True if stdout takes any sign; else only ASCII is certain."""
+        return self._out.encoding.lower().startswith("utf")
+
     def show(self, value: object, *renderables: RenderableType) -> None:
         """Print the command's value: as JSON when asked for, else the renderables."""
         if self.as_json:

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from launcher.cli.show.finding import say_finding
 from launcher.cli.show.ledger import render_ledger
 from launcher.cli.show.tables import bullets, facts, grid
-from launcher.commands.planned import Planned, api_price
-from launcher.plan.plan import Finding, Plan, Shortfall
+from launcher.commands.planned import Buy, Planned, api_price
+from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.search.choice import Alternative
 from launcher.plan.search.purchase import describe_tried_changes
 from launcher.units import format_bytes
@@ -33,10 +34,8 @@ def render_planned(planned: Planned) -> RenderableType:
             Text("plans that no other beats in both quality and speed:"),
             _alternatives(choice.options),
         ]
-    if planned.request.buy:
+    if planned.purchases or planned.request.buy is Buy.SIMULATED:
         parts += [Text(""), Text("what would do:"), bullets(_purchases(planned))]
-    elif choice.plan is None:
-        parts += [Text(""), Text("the smallest changes that would do: the same command with --buy")]
     if choice.rejected:
         rows = [
             (rejected.quant, format_bytes(rejected.size_bytes), rejected.reason)
@@ -62,19 +61,6 @@ def fold_command_line(argv: Sequence[str], width: int = 76) -> str:
         else:
             lines[-1] += (" " if lines[-1] else "") + word
     return " \\\n".join(lines)
-
-
-def say_finding(finding: Finding, unverified: str | None) -> str:
-    """Say whether it fits; "yes" alone only where llama.cpp's own allocator says so."""
-    match finding:
-        case Finding.FITS:
-            return "yes"
-        case Finding.FITS_BY_ESTIMATE:
-            return "yes, by estimate: no simulator could be asked"
-        case Finding.UNVERIFIED:
-            return f"not verified: by estimate it would, but the simulator gave no answer ({unverified})"
-        case Finding.DOES_NOT_FIT:
-            return "no"
 
 
 def _plan(plan: Plan) -> RenderableType:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from launcher.machine.machine import format_device_ids
 from launcher.plan.forecast.decode import Stage, token_seconds
 from launcher.plan.forecast.factors import DECODE_BAND, HOST_BAND, HOST_PREFILL_BAND, PREFILL_BAND
 from launcher.plan.forecast.prefill import Prompt, prompt_seconds
@@ -86,7 +87,7 @@ def forecast_turn(
         turn_seconds=Band(
             low=low, mid=seconds, high=prompt * prompt_factor + turn.reply_tokens * token * factor
         ),
-        assumptions=tuple(dict.fromkeys(_describe(stage.processor) for stage in stages if stage.read_bytes)),
+        assumptions=_describe([stage.processor for stage in stages if stage.read_bytes]),
     )
 
 
@@ -102,8 +103,15 @@ def _band_factors(used: Sequence[Processor]) -> tuple[float, float]:
     return factor, max(factor, HOST_PREFILL_BAND if on_host else PREFILL_BAND)
 
 
-def _describe(processor: Processor) -> str:
-    return f"{processor.name}: {processor.bandwidth / 1e9:.0f} GB/s, {processor.source}"
+def _describe(processors: Sequence[Processor]) -> tuple[str, ...]:
+    """Say how fast each processor reads; those that are alike share a sentence."""
+    names: dict[tuple[float, str], dict[str, None]] = {}
+    for processor in processors:
+        names.setdefault((processor.bandwidth, processor.source), {})[processor.name] = None
+    return tuple(
+        f"{format_device_ids(same)}: {rate / 1e9:.0f} GB/s{' each' * (len(same) > 1)}, {source}"
+        for (rate, source), same in names.items()
+    )
 
 
 def _rate(value: float, factor: float) -> Band:

@@ -133,11 +133,12 @@ def _extensions(
     """Extend a division by each number of layers this device can take, with as many experts as fit."""
     extended = []
     blocks: dict[int, list[int]] = {}
+    constants = [costs.constant_bytes(budget, first=not used, last=last) for last in (False, True)]
     for stop in range(first + 1, costs.n_layers + 1):
         size = costs.experts[stop - 1]
         if size:
             blocks.setdefault(size, []).append(stop - 1)
-        constant = costs.constant_bytes(budget, first=not used, last=stop == costs.n_layers)
+        constant = constants[stop == costs.n_layers]
         free = budget.n_bytes - constant - costs.layer_bytes(first, stop)
         if free < 0:
             break

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from launcher.errors import UsageError
+from launcher.plan.amounts import HOST
 from launcher.plan.forecast.turn import Forecast
-from launcher.plan.memory.ledger import spread_out
 from launcher.plan.modes import CacheType, FlashAttention
 from launcher.plan.placement.arrange import Arrangement, arrange
 from launcher.plan.placement.pace import forecast_placement
@@ -18,7 +18,7 @@ from launcher.plan.workload import Workload
 from launcher.units import format_bytes
 
 _CONTEXT_STEP = 32768
-_LEAST_LAYERS = 0.05  # fewer expert layers than this round to 0.0
+_LEAST_MOVED = 1 << 20  # bytes of weights
 
 
 def evaluate_changes(chosen: PlanCandidate) -> tuple[Change, ...]:
@@ -93,46 +93,20 @@ def _instead(now: str, before: str) -> str:
 
 
 def _moved(before: Arrangement, after: Arrangement) -> str:
-    """Say what devices gain or lose: whole layers, devices, or layers of experts (in fractions)."""
+    """Say what devices gain or lose: whole devices, or weights in bytes."""
     old, new = before.placement, after.placement
-    count = new.n_gpu_layers - old.n_gpu_layers
-    if count:
-        return f"{_verb(count)} {abs(count)} whole layer{'s' * (abs(count) != 1)} on devices"
-    if old.devices != new.devices and not (old.host_expert_blocks or new.host_expert_blocks):
-        fewer = len(old.devices) - len(new.devices)
-        if not fewer:
-            return ""
-        return f"{'frees' if fewer > 0 else 'takes'} {abs(fewer)} device{'s' * (abs(fewer) != 1)}"
-    old_layers, new_layers = _expert_layers(before), _expert_layers(after)
-    gained = {
-        device: new_layers.get(device, 0.0) - old_layers.get(device, 0.0)
-        for device in {**old_layers, **new_layers}
-    }
-    net = sum(gained.values())
-    if abs(net) < _LEAST_LAYERS:
-        return ""
-    shown = [device for device, layers in gained.items() if layers * net > 0 and abs(layers) >= _LEAST_LAYERS]
-    count_text = f"{abs(net):.1f}".removesuffix(".0")
-    return f"{_verb(net)} {count_text} expert layer{'s' * (count_text != '1')} on {', '.join(shown)}"
+    net = _on_devices(after) - _on_devices(before)
+    fewer = len(old.devices) - len(new.devices)
+    if abs(net) < _LEAST_MOVED:
+        return f"{'frees' if fewer > 0 else 'takes'} {abs(fewer)} device{'s' * (abs(fewer) != 1)}" * bool(
+            fewer
+        )
+    where = "GPUs" if len({*old.devices, *new.devices}) > 1 else "the GPU"
+    return f"moves {format_bytes(abs(net))} of weights {'from RAM to' if net > 0 else 'to RAM from'} {where}"
 
 
-def _verb(gain: float) -> str:
-    return "brings" if gain > 0 else "costs"
-
-
-def _expert_layers(arrangement: Arrangement) -> dict[str, float]:
-    """Count the layers of experts on each device; a part of a layer counts by its bytes."""
-    placement, weights = arrangement.placement, arrangement.demand.weights
-    spread = spread_out(placement)
-    parts = dict(placement.host_expert_parts)
-    layers = {}
-    for device, share in zip(placement.devices, spread.shares, strict=True):
-        layers[device] = 0.0
-        for block in set(share) & set(weights.expert_blocks) - set(spread.host_experts):
-            kinds = weights.layers[block].expert_kinds
-            here = sum(n_bytes for kind, n_bytes in kinds if kind not in parts.get(block, ()))
-            layers[device] += here / weights.layers[block].expert_bytes
-    return layers
+def _on_devices(arrangement: Arrangement) -> int:
+    return sum(row.weights.n_bytes for row in arrangement.ledger if row.where != HOST)
 
 
 def _kv(arrangement: Arrangement) -> int:

@@ -6,9 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from launcher.machine.machine import Backend, Device, Machine
+from launcher.machine.shared_memory import memory_bytes
 from launcher.plan.amounts import HOST
 from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.search.choice import Choice
+from launcher.plan.search.quant_search import QuantSearch
+from launcher.plan.search.rejected import is_too_slow
 from launcher.plan.search.search import search
 from launcher.plan.search.task import Offer, Task
 from launcher.units import GIB, format_bytes
@@ -22,6 +25,7 @@ _IDLE_BYTES = GIB // 2
 _IDLE_SHARE = 50
 """What an idle card's driver keeps for itself: 512 MiB or 2 % (see `plan.memory.budget`)."""
 _LEAST_CTX = 4096
+_LEAST_LOADED = 0.6  # of a file's bytes: the rest may be MTP blocks, or tables that are read by rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +82,7 @@ def _first_that_fits(
     for what, task in changes:
         roomy = replace(task, machine=replace(task.machine, store=None))
         # Found by our figures, then confirmed by simulation.
-        if not exactly and search([unsimulated], roomy).plan is None:
+        if not exactly and not _fits_by_figures(unsimulated, roomy):
             continue
         plan = search([offer], roomy).plan
         if plan is not None:
@@ -86,6 +90,13 @@ def _first_that_fits(
             disk = f"{format_bytes(int(missing))} more free on disk" if missing > 0 else ""
             return _purchase(" and ".join(filter(None, (what, disk))), plan)
     return None
+
+
+def _fits_by_figures(offer: Offer, task: Task) -> bool:
+    if memory_bytes(task.machine) < offer.model.size_bytes * _LEAST_LOADED:
+        return False  # seen without a search
+    found = QuantSearch.of(offer, 0, task).tried.candidates
+    return any(not is_too_slow(candidate, task.workload) for candidate in found)
 
 
 def _own_limits(task: Task, shortfall: Shortfall) -> Iterator[tuple[str, Task]]:

@@ -7,19 +7,18 @@ from dataclasses import replace
 import pytest
 
 from launcher.machine.machine import Machine
+from launcher.plan.amounts import HOST
 from launcher.plan.modes import CacheType, FlashAttention
 from launcher.plan.plan import Plan
 from launcher.plan.rope import Rope
-from launcher.plan.search.changes import _moved
 from launcher.plan.search.task import Offer
 from launcher.plan.workload import Workload
 from launcher.units import GIB, MIB, format_bytes
-from tests.plan.search.candidates_by_hand import candidate
 from tests.plan.search.searches import choose, kimi, planned, small
 from tests.plan.shapes import cards, device, machine, model
 
 
-def test_a_change_names_the_expert_layers_it_costs() -> None:
+def test_a_change_names_the_weights_it_moves() -> None:
     choice = choose(kimi()[:1], machine(device(0, 60 * GIB), ram_bytes=768 * GIB))
     change = next(change for change in choice.changes if change.flags == "-c 65536")
     more = planned(
@@ -33,16 +32,13 @@ def test_a_change_names_the_expert_layers_it_costs() -> None:
             ),
         )
     )
-    lost = _tensors_on_host(more) - _tensors_on_host(planned(choice))
-    assert lost > 0
-    assert f"costs {f'{lost / 3:.1f}'.removesuffix('.0')} expert layer" in change.text
-    assert "on CUDA0" in change.text
+    moved = _on_devices(planned(choice)) - _on_devices(more)
+    assert moved > GIB
+    assert f"moves {format_bytes(moved)} of weights to RAM from the GPU" in change.text
 
 
-def _tensors_on_host(plan: Plan) -> int:
-    """Up, down and gate experts of one size each."""
-    parts = sum(len(kinds) for _, kinds in plan.placement.host_expert_parts)
-    return 3 * len(plan.placement.host_expert_blocks) + parts
+def _on_devices(plan: Plan) -> int:
+    return sum(row.weights.n_bytes for row in plan.ledger if row.where != HOST)
 
 
 def test_a_change_is_predicted_for_the_plans_own_turn() -> None:
@@ -88,10 +84,10 @@ MORE, HALF, Q8, LARGE = "+32k context", "half the context", "a KV cache of q8_0"
             MOE,
             machine(*cards(230)),
             {
-                MORE: "costs 8 whole layers on devices",
-                HALF: "brings 5 whole layers on devices",
-                Q8: "brings 4 whole layers on devices",
-                LARGE: "costs 5 whole layers on devices",
+                MORE: "moves 39.2 MiB of weights to RAM from the GPU",
+                HALF: "moves 27.2 MiB of weights from RAM to the GPU",
+                Q8: "moves 21.8 MiB of weights from RAM to the GPU",
+                LARGE: "moves 27.2 MiB of weights to RAM from the GPU",
             },
         ),
         # Of both cards' last blocks tensors stay on the host: two of three, and one.
@@ -99,20 +95,20 @@ MORE, HALF, Q8, LARGE = "+32k context", "half the context", "a KV cache of q8_0"
             MOE,
             machine(*cards(400, 400)),
             {
-                MORE: "costs 7 whole layers on devices",
-                HALF: "brings 1 expert layer on CUDA0, CUDA1",
-                Q8: "brings 0.7 expert layers on CUDA0",
-                LARGE: "costs 5.7 expert layers on CUDA0, CUDA1",
+                MORE: "moves 356.9 MiB of weights to RAM from GPUs",
+                HALF: "moves 38.2 MiB of weights from RAM to GPUs",
+                Q8: "moves 25.5 MiB of weights from RAM to GPUs",
+                LARGE: "moves 216.8 MiB of weights to RAM from GPUs",
             },
         ),
         (
             DENSE,
             machine(*cards(300, 300)),
             {
-                MORE: "costs 64 whole layers on devices",
-                HALF: "brings 1 whole layer on devices",
-                Q8: "brings 1 whole layer on devices",
-                LARGE: "costs 64 whole layers on devices",
+                MORE: "moves 48.4 MiB of weights to RAM from GPUs",
+                HALF: "frees 1 device",
+                Q8: "frees 1 device",
+                LARGE: "moves 48.4 MiB of weights to RAM from GPUs",
             },
         ),
         (DENSE, machine(*cards(325, 325)), {HALF: "frees 1 device", Q8: "frees 1 device"}),
@@ -177,37 +173,3 @@ def test_a_change_that_does_not_fit_says_by_how_much() -> None:
         change.text == f"+32k context does not fit: host would be {format_bytes(short.missing_bytes)} short"
     )
     assert change.decode_tps is None
-
-
-@pytest.mark.parametrize(
-    ("split", "experts", "words"),
-    [
-        ((10, 3), (0, 1), "brings 5 expert layers on CUDA0"),  # 8 there, and 3 fewer on CUDA1
-        ((7, 6), (0, 1, 2, 3, 4, 5), "brings 1 expert layer on CUDA0"),
-        ((7, 6), (1, 2, 3, 4, 5, 11), "brings 1 expert layer on CUDA0"),  # 2 there
-        ((7, 6), (0, 1, 2, 3, 4, 5, 6, 7), "costs 1 expert layer on CUDA1"),
-        ((7, 6), (0, 1, 2, 3, 4, 5, 7), ""),
-        ((7, 6), (2, 3, 4, 5, 6), "brings 2 expert layers on CUDA0"),
-        ((5, 8), (0, 1), "brings 5 expert layers on CUDA0, CUDA1"),
-    ],
-)
-def test_expert_layers_are_counted_where_the_change_is(
-    split: tuple[int, int], experts: tuple[int, ...], words: str
-) -> None:
-    """From seven blocks on CUDA0 and five on CUDA1, with all experts of CUDA0 on the host."""
-    plain = candidate(0, 1).arrangement
-    before = replace(
-        plain,
-        placement=replace(
-            plain.placement,
-            n_gpu_layers=13,
-            devices=("CUDA0", "CUDA1"),
-            tensor_split=(7, 6),
-            host_expert_blocks=(0, 1, 2, 3, 4, 5, 6),
-            host_expert_parts=(),
-        ),
-    )
-    after = replace(
-        before, placement=replace(before.placement, tensor_split=split, host_expert_blocks=experts)
-    )
-    assert _moved(before, after) == words
