@@ -46,16 +46,18 @@ def connect(
     ] = None,
 ) -> None:
     """Point a program at `launcher serve`: print its settings, or write them with -y."""
-    from launcher.deployment.address import local_url
     from launcher.gateway.config import read_gateway_config
     from launcher.gateway.connect import ask, clients, edit, write
+    from launcher.gateway.running_address import gateway_url
     from launcher.system.settings import read_settings
 
     client = clients.CLIENTS[name]
     if url is None:
-        config = read_gateway_config(read_settings())
-        url = local_url(config.host, config.port)
+        settings = read_settings()
+        url = gateway_url(settings, read_gateway_config(settings))
     at = write.find_endpoint(url.rstrip("/").removesuffix("/v1"), key, model)
+    if not at.answers:
+        out.say(f"note: no gateway answers at {at.url} yet; this starts it: launcher serve")
     if test:
         asked = ask.ask(client, at)
         words = f"{at.first} at {asked.path} after {asked.first_s:.1f} s: {asked.answer}"

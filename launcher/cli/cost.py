@@ -144,12 +144,13 @@ def _measured(planned: Planned, config: GatewayConfig) -> Figure | None:
     """Return the median speed of this model's last answers, where a gateway runs that gave some."""
     import statistics
 
-    from launcher.deployment.address import local_url
     from launcher.deployment.record import deployment_name
     from launcher.gateway.ask_status import ask_gateway
     from launcher.gateway.cost import Figure
+    from launcher.gateway.running_address import gateway_url
+    from launcher.system.settings import read_settings
 
-    status = ask_gateway(local_url(config.host, config.port), None)
+    status = ask_gateway(gateway_url(read_settings(), config), None)
     key = deployment_name(planned.target.model_id)
     speeds = [
         float(each["tokens_per_s"])

@@ -38,6 +38,7 @@ replies.py      PURE: errors as each API writes them
 status.py       what was answered, /v1/models
 metrics.py      figures for Prometheus
 overview.py     all there is to see, as JSON
+running_address.py  where a gateway answers, for other commands
 ask_status.py   ask a running gateway what it does
 page/           what a browser shows of it, and a chat
 server.py       uvicorn, with limits on headers and time

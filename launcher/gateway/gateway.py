@@ -27,6 +27,7 @@ from launcher.gateway.keeper import Keeper, KeptOptions
 from launcher.gateway.keys import KeyRing, keys_path
 from launcher.gateway.ollama_pull import Disk
 from launcher.gateway.proxy import Proxy
+from launcher.gateway.running_address import written_down
 from launcher.gateway.spending import Spending
 from launcher.gateway.threads import in_thread
 from launcher.gateway.watch import Watch
@@ -101,7 +102,10 @@ def serve(here: Here, request: GatewayRequest, announce: Callable[[Serving], Non
             names = tuple(servable.name for servable in keeper.catalogue)
             serving = Serving(url=shown, models=names, needs_key=needs_key)
             try:
-                await server.serve(app, listening, tls=request.tls, on_ready=lambda _end: announce(serving))
+                with written_down(here.settings.gateway_dir, shown):
+                    await server.serve(
+                        app, listening, tls=request.tls, on_ready=lambda _end: announce(serving)
+                    )
             finally:
                 looking.cancel()
                 watching.cancel()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.gateway.running_address import written_down
 from tests.cli.shell import launcher
 from tests.gateway.served import Gateway, Kind, serving
 
@@ -51,6 +52,26 @@ def test_what_cannot_be_connected_is_said(tmp_path: Path) -> None:
     nowhere = typed(tmp_path, "connect", "librechat", "--url", "http://127.0.0.1:9", "--model", "a", "-y")
     assert nowhere.returncode == 2
     assert "has no fixed place" in nowhere.stderr
+
+
+def test_the_gateway_that_runs_is_found_wherever_it_answers(tmp_path: Path, gateway: Gateway) -> None:
+    words = ("connect", "curl", "--model", "a")
+    none = typed(tmp_path, *words)
+    assert none.returncode == 0
+    assert "http://127.0.0.1:8080/v1" in none.stdout
+    assert (
+        "note: no gateway answers at http://127.0.0.1:8080 yet; this starts it: launcher serve" in none.stderr
+    )
+    folder = tmp_path / "launcher" / "state" / "gateway"
+    with written_down(folder, gateway.url):
+        found = typed(tmp_path, *words)
+        assert f"{gateway.url}/v1" in found.stdout
+        assert "no gateway answers" not in found.stderr
+        left = (folder / "address.json").read_text()
+    # one that was killed leaves its file
+    gone = left.replace(f'"pid": {os.getpid()}', '"pid": 4194304')
+    (folder / "address.json").write_text(gone)
+    assert "http://127.0.0.1:8080/v1" in typed(tmp_path, *words).stdout
 
 
 def test_a_cost_names_the_source_of_each_number(tmp_path: Path) -> None:

@@ -62,15 +62,16 @@ def _watched(settings: Settings) -> Callable[[], tuple[object, RenderableType]]:
 
     from launcher.cli.show.deployments import render_statuses, status_json
     from launcher.cli.show.gateway import render_gateway
-    from launcher.deployment.address import local_url
     from launcher.gateway.ask_status import ask_gateway
     from launcher.gateway.config import read_gateway_config
+    from launcher.gateway.running_address import gateway_url
 
     config = read_gateway_config(settings)
-    url, key = local_url(config.host, config.port), os.environ.get("LAUNCHER_API_KEY")
+    key = os.environ.get("LAUNCHER_API_KEY")
 
     def look() -> tuple[object, RenderableType]:
         reports = _reports(settings)
+        url = gateway_url(settings, config)
         gateway = ask_gateway(url, key)
         parts = [render_statuses(reports)]
         if gateway is not None:

@@ -43,6 +43,7 @@ class Endpoint:
     url: str  # without /v1
     models: tuple[Served, ...]  # the one to be used first
     key: str | None = None
+    answers: bool = True  # False: nobody has been there yet
 
     @property
     def v1(self) -> str:

@@ -100,7 +100,7 @@ def find_endpoint(url: str, key: str | None, model: str | None) -> Endpoint:
         listed = _listed(body) if status == httpx2.codes.OK else []
     except (httpx2.HTTPError, ValueError) as error:
         if model is not None:
-            return Endpoint(url=url, key=key, models=(Served(name=model),))
+            return Endpoint(url=url, key=key, models=(Served(name=model),), answers=False)
         raise TryAgain(
             f"no gateway answers at {url}", hint="launcher serve, or name the model with --model"
         ) from error
