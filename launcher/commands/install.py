@@ -22,9 +22,9 @@ from launcher.deployment.takedown import take_down
 from launcher.engine.find import read_engine
 from launcher.engine.flags.argv import Serving
 from launcher.engine.flags.taskset import split_taskset
-from launcher.errors import UsageError
+from launcher.errors import TryAgain, UsageError
 from launcher.gguf.file_names import shard_name
-from launcher.models.located import Located
+from launcher.models.located import Located, UnreachableFiles
 from launcher.plan.amounts import HOST, RAM
 from launcher.system.settings import read_settings
 
@@ -93,9 +93,9 @@ def export_plan(
 
 
 def _paths_in_folder(located: Sequence[Located], folder: str) -> list[list[str]]:
-    """Return where the shards of each file will lie. Raises UsageError if two have one name."""
+    """Return where the shards of each file will lie. Raises UsageError if two have one name, TryAgain."""
     there = [
-        [f"{folder.rstrip('/')}/{PurePosixPath(shard.name).name}" for shard in each.model.shards]
+        [f"{folder.rstrip('/')}/{PurePosixPath(name).name}" for name in _shard_names(each)]
         for each in located
     ]
     paths = [path for shards in there for path in shards]
@@ -104,6 +104,20 @@ def _paths_in_folder(located: Sequence[Located], folder: str) -> list[list[str]]
         name = PurePosixPath(doubled).name
         raise UsageError(f"two files of the model are called {name}", hint="rename one of them")
     return there
+
+
+def _shard_names(located: Located) -> tuple[str, ...]:
+    """Return how the files of the model are called. Raises TryAgain if only its repo could tell."""
+    files = located.files
+    if not isinstance(files, UnreachableFiles):
+        return tuple(shard.name for shard in located.model.shards)
+    if not files.is_name_known:
+        raise TryAgain(
+            f"a server names its files, and how those of {files.repo} are called is not known: {files.cause}",
+            hint="run it again where the Hub can be asked, or name a .gguf that is here",
+        )
+    first = shard_name(files.file)
+    return (files.file,) if first is None else first.all_names()
 
 
 def _written(server: Export, format_: Format, image: str | None) -> str:

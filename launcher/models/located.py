@@ -60,6 +60,7 @@ class UnreachableFiles:
 
     repo: str
     file: str  # the first shard's name, or a placeholder for it
+    is_name_known: bool  # by the profile; else `file` is a placeholder
     cause: str  # why the files could not be looked at
 
 

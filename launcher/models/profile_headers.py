@@ -28,7 +28,12 @@ def open_without_files(
     return Located(
         model=model,
         raw_headers=(raw,),
-        files=UnreachableFiles(repo=quant.repo, file=_first_file(quant), cause=cause.message),
+        files=UnreachableFiles(
+            repo=quant.repo,
+            file=_first_file(quant),
+            is_name_known=quant.file is not None,
+            cause=cause.message,
+        ),
         notes=(f"{note}; the files were not looked at: {cause.message}",),
     )
 

@@ -88,3 +88,20 @@ def test_what_does_not_fit_there_is_said(tmp_path: Path) -> None:
     (path,) = make_gguf(tmp_path / "big.gguf", "llama", preset="llama-3.3-70b", hollow=True)
     done = export("compose", str(path), "--gpu", "3060", "--ram", "16G")
     assert (done.returncode, "does not fit" in done.stderr) == (3, True), done.stderr
+
+
+MACHINE = ("--gpu", "5090:4", "--ram", "768G", "--offline")
+
+
+def test_names_that_only_the_repo_knows_are_not_made_up() -> None:
+    done = export("compose", "qwen3-235b", *MACHINE)
+    assert done.returncode == 6, done.stdout
+    assert "how those of unsloth/" in done.stderr
+    assert "name a .gguf that is here" in done.stderr
+
+
+def test_a_name_that_the_profile_has_is_used_without_its_repo() -> None:
+    done = export("compose", "deepseek-r1-32b:Q4_K_M", *MACHINE)
+    assert done.returncode == 0, done.stderr
+    name = "DeepSeek-R1-Distill-Qwen-32B-Q4_K_M.gguf"
+    assert f"/srv/models/{name}:/models/{name}:ro" in done.stdout
