@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -48,6 +49,8 @@ def plan(
 
         write_lock(planned, plan_only.lock)
         out.say(f"locked in {plan_only.lock}: start exactly this with launcher up --locked {plan_only.lock}")
+    if plan_only.svg is not None:
+        _draw(planned, plan_only.svg, out)
     there = spell(machine_options)
     start = command_line(["launcher", "up", ref, *spell(plan_options, engine_options)], ctx.obj)
     commands = NextCommands(
@@ -55,6 +58,20 @@ def plan(
         recommend=command_line(["launcher", "recommend", *there]),
     )
     show_planned(planned, out, commands, explain=plan_only.explain or plan_only.buy)
+
+
+def _draw(planned: Planned, path: Path, out: Output) -> None:
+    from launcher.cli.show.plan_picture import draw_plan
+    from launcher.system.atomic_files import write_atomically
+
+    picture = draw_plan(planned)
+    if picture is None:
+        return
+    try:
+        write_atomically(path, picture.encode())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}", hint="name another file") from error
+    out.say(f"drawn in {path}")
 
 
 def _how_to_buy(plan_only: PlanOnlyOptions, out: Output) -> Buy:

@@ -121,6 +121,10 @@ class PlanOnlyOptions:
     buy: Annotated[
         bool, typer.Option("--buy", help="If nothing fits: the smallest changes that would do.")
     ] = False
+    svg: Annotated[
+        Path | None,
+        typer.Option("--svg", metavar="FILE", help="Draw the plan into this file, too.", show_default=False),
+    ] = None
     lock: Annotated[
         Path | None,
         typer.Option("--lock", metavar="FILE", help="Write the plan for up --locked.", show_default=False),

@@ -10,6 +10,8 @@ model.py          a model's anatomy, for inspect
 finding.py        whether it fits, as far as that is known
 short_plan.py     a plan at a glance
 memory_bars.py    the memories that a plan fills, as bars
+plan_picture.py   a plan as a picture
+svg.py            what pictures are drawn with
 plan.py           a plan explained: its alternatives, its command line
 comparison.py     machines side by side
 ledger.py         the bytes of a plan, place by place
