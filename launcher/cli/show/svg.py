@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
+from launcher.units import printable
+
 # Class names of what is drawn; readers of a page in the dark get light words on a dark ground.
 _STYLE = """
 svg { background: #fff; font: 13px ui-monospace, Menlo, Consolas, monospace }
@@ -22,7 +24,7 @@ def document(width: int, height: int, parts: Iterable[str], title: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         f'width="{width}" height="{height}" role="img">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n" + "\n".join(parts) + "\n</svg>\n"
+        f"<title>{_clean(title)}</title>\n<style>{_STYLE}</style>\n" + "\n".join(parts) + "\n</svg>\n"
     )
 
 
@@ -43,5 +45,8 @@ def words(x: float, y: float, text: str, *, kind: str = "", end: bool = False) -
     """Write text whose base line begins at (x, y), or ends there with `end`."""
     anchor = ' text-anchor="end"' if end else ""
     named = f' class="{kind}"' if kind else ""
-    clean = "".join(sign if sign.isprintable() else "?" for sign in text)
-    return f'<text x="{x:.1f}" y="{y:.1f}"{anchor}{named}>{escape(clean)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}"{anchor}{named}>{_clean(text)}</text>'
+
+
+def _clean(text: str) -> str:
+    return escape(printable(text))  # XML has no place for most control characters

@@ -37,6 +37,7 @@ def test_a_plan_is_drawn_with_each_memory_and_the_choice_marked(tmp_path: Path) 
 
 def test_a_picture_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     line = ("plan", "qwen3-0.6b", "--gpu", "3090", "--ram", "8G", "--offline")
-    done = launcher(*line, "--svg", str(tmp_path / "none" / "x.svg"))
+    (tmp_path / "file").touch()
+    done = launcher(*line, "--svg", str(tmp_path / "file" / "x.svg"))
     assert done.returncode == 2
-    assert "cannot be written: No such file or directory" in done.stderr
+    assert "x.svg cannot be written: " in done.stderr
