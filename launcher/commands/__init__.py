@@ -25,6 +25,8 @@ wishes.py         what a script wishes of a plan
 claims.py         memory reserved for deployments, as the planner sees it
 check.py          will exactly this command line fit
 check_instead.py  what fits instead of it
+check_router.py   a line that serves many models
+check_together.py  which of them do not fit at once
 lock.py           a plan in a file, started again exactly as it was
 lock_match.py     match a lock with this machine: engine, devices, files
 restart.py        the same server again

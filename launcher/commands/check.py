@@ -20,12 +20,14 @@ from launcher.commands.probe import MachineChoice, look_once, probe
 from launcher.engine.capabilities import read_capabilities
 from launcher.engine.find import Engine
 from launcher.engine.flags.command_line import Command, arities_of, read_command
+from launcher.engine.flags.help_text import Capabilities
 from launcher.engine.flags.pinned_flags import PINNED_ARITIES
 from launcher.engine.flags.user_flags import split_flags
 from launcher.engine.pinned import LLAMA_CPP
 from launcher.errors import NotFound, UsageError
 from launcher.machine.machine import MAX_CPUS, Machine
 from launcher.models.catalogue import Target
+from launcher.models.located import Located
 from launcher.models.url_secrets import strip_word_secrets
 from launcher.plan.as_json import forecast_json, plan_json, shortfall_json
 from launcher.plan.check.as_json import check_json
@@ -34,11 +36,10 @@ from launcher.plan.check.configuration import visible_devices
 from launcher.plan.check.pace import Point, forecast_check
 from launcher.plan.companions import Companions
 from launcher.plan.forecast.turn import Forecast
-from launcher.plan.plan import Plan, Shortfall
+from launcher.plan.plan import Finding, Plan, Shortfall
 from launcher.simulate.simulations import Simulations
 from launcher.system.settings import expand_home
 
-_ROUTER_FLAGS = frozenset({"--models-dir", "--models-preset"})  # tools/server/server.cpp, is_router_server
 _ANOTHER_WAY = "launcher check REF -- names the model another way: user/repo:QUANT, an https URL, a path"
 
 
@@ -79,51 +80,116 @@ class Checked:
     def refused(self) -> tuple[str, ...]:
         return self.command.refused
 
+    @property
+    def finding(self) -> Finding:
+        return self.verdict.finding
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What a line is checked with: an engine, what it is known to understand, and a machine."""
+
+    engine: Engine | None
+    known: Capabilities | None
+    machine: Machine
+
+    def read(self, words: Sequence[str]) -> Command:
+        """Read a command line as this engine would. Raises UsageError for values that it refuses."""
+        return read_command(words, arities_of(self.known.options) if self.known else PINNED_ARITIES)
+
+    @property
+    def engine_name(self) -> str:
+        return f"llama-server {(self.known.version.commit if self.known else None) or LLAMA_CPP.commit}"
+
+
+def open_bench(here: Here, request: CheckRequest) -> Bench:
+    """Find the engine, and look at the machine."""
+    look = look_once(here)
+    engine = engine_or_none(here, request.engine, look)
+    known = read_capabilities(engine, here.settings.cache_dir) if engine else None
+    return Bench(engine=engine, known=known, machine=probe(here, request.machine, engine, look))
+
 
 def check_command(here: Here, request: CheckRequest) -> Checked:
     """Check whether a command line fits, and plan what does where it does not.
 
     Raises UsageError for a line that names no model.
     """
-    settings, look = here.settings, look_once(here)
-    engine = engine_or_none(here, request.engine, look)
-    known = read_capabilities(engine, settings.cache_dir) if engine else None
-    command = read_command(request.words, arities_of(known.options) if known else PINNED_ARITIES)
-    _refuse_router(command)
-    ref = request.ref or command.model
+    bench = open_bench(here, request)
+    return check_line(here, bench, bench.read(request.words), request)
+
+
+def check_line(here: Here, bench: Bench, command: Command, request: CheckRequest) -> Checked:
+    """Check a line that has been read."""
+    with _open_line(here, bench, command, request.ref) as line:
+        verdict = line.check(command)
+        instead = Instead()
+        if not verdict.fits:
+            instead = plan_instead(
+                command.configuration, verdict, line.located, line.machine, line.oracle, line.companions
+            )
+    at, model = request.at, line.located.model
+    deep = _too_deep(at, verdict)
+    argv = argv_instead(command, instead, line.located, bench.known)
+    return Checked(
+        command=command,
+        verdict=verdict,
+        notes=(*command.notes, *line.notes, *instead.notes, *deep),
+        instead=instead.outcome,
+        argv=tuple(map(strip_word_secrets, argv)),
+        engine=bench.engine_name,
+        corrected=(command.program, *map(strip_word_secrets, command.corrected)) if command.refused else (),
+        forecast=None
+        if deep
+        else forecast_check(verdict, model, line.machine, threads=_threads(command.others), at=at),
+    )
+
+
+def judge_line(here: Here, bench: Bench, command: Command) -> Check:
+    """Return the verdict on a line alone, without what fits instead."""
+    with _open_line(here, bench, command, None) as line:
+        return line.check(command)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line:
+    """The model of a line, its companions and the machine, open for questions."""
+
+    located: Located
+    machine: Machine
+    oracle: Simulations
+    companions: Companions
+    notes: tuple[str, ...]
+
+    def check(self, command: Command) -> Check:
+        model, path = self.located.model, self.oracle.model
+        return check_configuration(
+            command.configuration, model, self.machine, self.oracle, path, self.companions
+        )
+
+
+@contextlib.contextmanager
+def _open_line(here: Here, bench: Bench, command: Command, ref: str | None) -> Iterator[_Line]:
+    ref = ref or command.model
     if ref is None:
         raise UsageError(
             "the command line names no model", hint="add -m FILE or -hf user/repo:QUANT, or give a REF"
         )
-    machine = probe(here, request.machine, engine, look)
-    machine = replace(machine, devices=visible_devices(machine.devices, dict(command.variables)))
+    devices = visible_devices(bench.machine.devices, dict(command.variables))
+    machine = replace(bench.machine, devices=devices)
     target = _inspect(here, ref)
     located = target.candidates[0].open(here.on_progress)
     with (
-        _companions(here, command, engine, machine) as (companions, not_counted),
-        Simulations(located, engine, settings, machine) as oracle,
+        _companions(here, command, bench.engine, machine) as (companions, not_counted),
+        Simulations(located, bench.engine, here.settings, machine) as oracle,
     ):
-        verdict = check_configuration(
-            command.configuration, located.model, machine, oracle, oracle.model, companions
+        yield _Line(
+            located=located,
+            machine=machine,
+            oracle=oracle,
+            companions=companions,
+            notes=(*not_counted, *_choice(target)),
         )
-        instead = Instead()
-        if not verdict.fits:
-            instead = plan_instead(command.configuration, verdict, located, machine, oracle, companions)
-    deep = _too_deep(request.at, verdict)
-    notes = (*command.notes, *not_counted, *_choice(target), *instead.notes, *deep)
-    argv = argv_instead(command, instead, located, known)
-    return Checked(
-        command=command,
-        verdict=verdict,
-        notes=notes,
-        instead=instead.outcome,
-        argv=tuple(map(strip_word_secrets, argv)),
-        engine=f"llama-server {(known.version.commit if known else None) or LLAMA_CPP.commit}",
-        corrected=(command.program, *map(strip_word_secrets, command.corrected)) if command.refused else (),
-        forecast=None
-        if deep
-        else forecast_check(verdict, located.model, machine, threads=_threads(command.others), at=request.at),
-    )
 
 
 def _too_deep(at: Point | None, verdict: Check) -> tuple[str, ...]:
@@ -151,17 +217,6 @@ def check_document(checked: Checked) -> dict[str, Any]:
         "notes": [*checked.refused, *checked.notes],
         "instead": document,
     }
-
-
-def _refuse_router(command: Command) -> None:
-    """Raise UsageError for a line that serves many models, of which nobody knows which will be loaded."""
-    given = [name for name, _ in split_flags(command.others) if name in _ROUTER_FLAGS]
-    if given:
-        raise UsageError(
-            f"{given[0]} makes llama-server a router: which models it will have loaded is known only when "
-            "they are asked for",
-            hint="check one of them: launcher check -- llama-server -m FILE with the flags of its preset",
-        )
 
 
 def _threads(flags: Sequence[str]) -> int | None:

@@ -11,15 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from launcher.commands.check import CheckRequest, check_command
 from launcher.commands.companions import find_companions, open_companions
-from launcher.commands.here import here_with
 from launcher.engine.capabilities import read_capabilities
 from launcher.engine.find import Engine
 from launcher.engine.flags.command_line import arities_of, read_command
 from launcher.engine.flags.user_flags import split_flags
 from launcher.engine.log.load_log import compare_load, parse_load_log
-from launcher.errors import UsageError
 from launcher.machine.machine import Machine
 from launcher.models.catalogue import sources_of
 from launcher.models.local import open_path
@@ -479,11 +476,3 @@ def test_mistakes_are_two_lines(engine: Engine) -> None:
         error, hinted = done.stderr.splitlines()
         assert error.startswith("error: ")
         assert hint in hinted
-
-
-@pytest.mark.parametrize("flag", ["--models-preset", "--models-dir"])
-def test_a_router_is_not_one_model(tmp_path: Path, flag: str) -> None:
-    """What it loads is not known before it is asked for: a yes for one model would be a wrong one."""
-    words = ("llama-server", "-m", str(tmp_path / "m.gguf"), flag, str(tmp_path / "x"))
-    with pytest.raises(UsageError, match="makes llama-server a router"):
-        check_command(here_with(), CheckRequest(words=words))

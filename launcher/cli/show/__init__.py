@@ -15,6 +15,8 @@ svg.py            what pictures are drawn with
 plan.py           a plan explained: its alternatives, its command line
 comparison.py     machines side by side
 ledger.py         the bytes of a plan, place by place
+checked.py        a checked line
+router.py         a checked line of many models
 stored_models.py  the models here, for ls
 profiles.py       profiles, listed and in full
 recommended.py    recommended models

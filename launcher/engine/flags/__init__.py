@@ -7,6 +7,9 @@ command_line.py     a given command line, read
 companion_flags.py  flags for a draft model and a projector
 help_text.py        parse `--help` and `--version`
 listening.py        where a server listens, and whether it asks for a key
+preset_ini.py       a file of router presets
+preset_options.py   its keys as options, and options as words
+router_lines.py     a router's line, and those of its children
 memory_flags.py     flags that decide memory
 memory_names.py     their other spellings, variables and opposites
 pinned_flags.py     the flags of the pinned llama-server

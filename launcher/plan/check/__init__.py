@@ -8,4 +8,5 @@ fit.py            what llama-server's --fit makes of the line
 pace.py           how fast it will be
 overruns.py       which rows are over budget, and when they fail
 explanation.py    the reasons, in sentences
+together.py       which models of a router may be too large together
 """
