@@ -34,11 +34,11 @@ ctx-size = 8192 ; of all that say nothing
 no-warmup = true
 load-mode = none
 fit = off
+cache-ram = 0
 
 [small]
 model = {models}/qwen3moe.gguf
 c = 2048
-cache-ram = 0
 load-on-startup = on
 stop-timeout = 1
 
