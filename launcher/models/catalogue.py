@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from launcher.errors import NotFound, TryAgain, UsageError
 from launcher.gguf.file_names import FileGroup, pick_head, quant_label, shard_name
+from launcher.models.bundled import BundledModel, find_bundled
 from launcher.models.hub.endpoint import Endpoint, endpoint_in_use
 from launcher.models.local import open_path
 from launcher.models.located import DeferredFiles, Located
@@ -84,9 +85,12 @@ def read_profiles(settings: Settings) -> Profiles:
 def resolve(text: str, quant: str | None, sources: Sources) -> Target:
     """Resolve what the user typed; `quant` (`--quant`) stands for the `:QUANT` of the text.
 
-    Lists a Hub repo, reads no header. Raises UsageError for two different quants, NotFound, and what listing
-    raises.
+    What a bundle brought is what its name means here. Lists a Hub repo, reads no header. Raises UsageError
+    for two different quants, NotFound, and what listing raises.
     """
+    bundled = find_bundled(sources.models_dir, text)
+    if bundled is not None and quant in {None, quant_label(bundled.path.name)}:
+        return _bundled_target(bundled, sources)
     ref = parse_ref(
         text,
         profile_names=sources.profiles.names,
@@ -152,6 +156,16 @@ def _open_file(listing: Listing, ref: ModelRef, name: str, sources: Sources) -> 
 
     files = pick_files(listing, replace(ref, quant=None, file=name))
     return open_group(listing, files, endpoint=sources.endpoint, store=sources.store)
+
+
+def _bundled_target(bundled: BundledModel, sources: Sources) -> Target:
+    own = bundled.model_id in sources.profiles.names
+    quant = quant_label(bundled.path.name) or ""
+    return Target(
+        model_id=bundled.model_id,
+        profile=pick_profile(sources.profiles, bundled.model_id) if own else None,
+        candidates=(Candidate(quant=quant, size_bytes=None, open=lambda _: bundled.open()),),
+    )
 
 
 def _kept_file(url: str, sources: Sources) -> Path:

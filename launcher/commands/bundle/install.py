@@ -21,6 +21,7 @@ from launcher.engine.flags.from_file import check_flags_from_file
 from launcher.engine.host_cpu import host_cpu
 from launcher.errors import EngineFailed, HashMismatch, LauncherError, UsageError
 from launcher.gguf.model import Shard
+from launcher.models.bundled import BUNDLE_LOCK, bundles_folder
 from launcher.models.files.disk_space import Destination, disk_error, refuse_full_disk
 from launcher.models.url_secrets import quote_command
 from launcher.progress import Step
@@ -29,8 +30,6 @@ from launcher.system.json_object import parse_json
 from launcher.system.locks import exclusive
 from launcher.system.owned_files import open_file
 from launcher.system.settings import expand_home
-
-_LOCK = "launcher.lock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +58,7 @@ def install_bundle(here: Here, file: Path, *, trusts: bool) -> InstalledBundle:
     if engine is None and not trusts:
         _ask(here, bundle)
     name = f"{manifest.name}-{bundle.manifest_sha256[:8]}"
-    folder = here.settings.models_dir / "bundles" / name
+    folder = bundles_folder(here.settings.models_dir) / name
     destination = Destination(
         folder=folder.parent,
         alternative="set LAUNCHER_HOME to a folder elsewhere",
@@ -84,7 +83,7 @@ def install_bundle(here: Here, file: Path, *, trusts: bool) -> InstalledBundle:
 
 
 def _installed(here: Here, bundle: Bundle, folder: Path, engine: Engine) -> InstalledBundle:
-    lock = folder / _LOCK
+    lock = folder / BUNDLE_LOCK
     words = ["launcher", "up", "--locked", str(lock)]
     if find(here, None).path != engine.path:
         words += ["--engine", str(engine.path)]
@@ -183,7 +182,7 @@ def _write_lock(bundle: Bundle, stage: Path, folder: Path) -> None:
         raise UsageError(
             f"the lock in {bundle.path} is none: {error!r}", hint="make the bundle anew"
         ) from error
-    path = stage / _LOCK
+    path = stage / BUNDLE_LOCK
     path.write_bytes(json.dumps(document, indent=1).encode())
     try:
         lock = read_lock(path)

@@ -14,6 +14,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,22 +86,70 @@ def elsewhere(tmp_path: Path) -> Iterator[Site]:
     site.type("stop", "--all")
 
 
-def test_the_default_model_is_carried_and_answers(engine: Engine, default_model: Path, tmp_path: Path):
-    file = tmp_path / "b"
-    made = Site(tmp_path / "here", engine).json("bundle", str(default_model), str(file), "-c", "512")
-    moved = Site(tmp_path / "there")
-    installed = moved.json("bundle", "install", str(file), "-y")
+@dataclass(frozen=True, kw_only=True)
+class Carried:
+    """A bundle of the default model, made at one site and installed at another."""
+
+    file: Path
+    made: dict[str, Any]
+    site: Site
+    installed: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def carried(engine: Engine, default_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Carried:
+    folder = tmp_path_factory.mktemp("carried")
+    file, here, there = folder / "b", Site(folder / "here", engine), Site(folder / "there")
+    models = here.home / "cache/models"
+    models.mkdir(parents=True)
+    (models / default_model.parent.name).symlink_to(default_model.parent)
+    made = here.json("bundle", "smollm2-135m", str(file), "-c", "512")
+    installed = there.json("bundle", "install", str(file), "-y")
+    return Carried(file=file, made=made, site=there, installed=installed)
+
+
+def test_the_default_model_is_carried_and_answers(carried: Carried):
+    moved = carried.site
     try:
-        words = installed["start"].split()
+        words = carried.installed["start"].split()
         assert words[:3] == ["launcher", "up", "--locked"]
         deployment = moved.json(*words[1:])  # up returns when the model has answered a token
-        assert deployment["model_path"].startswith(str(tmp_path / "there"))
-        assert deployment["engine_path"].startswith(str(tmp_path / "there"))
+        assert Path(deployment["model_path"]).is_relative_to(moved.home)
+        assert Path(deployment["engine_path"]).is_relative_to(moved.home)
     finally:
         moved.type("stop", "--all")
-    assert made["manifest_sha256"] == read_bundle(file).manifest_sha256
-    again = moved.json("bundle", "install", str(file))  # its engine is here now: nothing is asked
-    assert again == installed
+    assert carried.made["manifest_sha256"] == read_bundle(carried.file).manifest_sha256
+    # its engine is here now: nothing is asked
+    assert moved.json("bundle", "install", str(carried.file)) == carried.installed
+
+
+NO_NETWORK = ("unshare", "--map-root-user", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
+
+
+def test_it_starts_by_its_name_where_there_is_no_network(carried: Carried, tmp_path: Path):
+    """In a network namespace of its own where that may be made."""
+    moved = carried.site
+    words = (sys.executable, "-m", "launcher", "up", "smollm2-135m", "-c", "256", "--offline", "--json")
+    apart = subprocess.run([*NO_NETWORK, "true"], check=False, capture_output=True).returncode == 0
+    # ended in the namespace, too: nobody outside reaches it
+    both = 'out=$("$@") && echo "$out" && "$1" "$2" "$3" stop --all >&2'
+    typed = ("sh", "-c", both, "sh", *words)
+    done = subprocess.run(
+        [*NO_NETWORK, *typed] if apart else typed,
+        env=moved.env,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stderr
+    deployment = json.loads(done.stdout)
+    assert Path(deployment["model_path"]).is_relative_to(moved.home / "cache/models/bundles")
+    assert Path(deployment["engine_path"]).is_relative_to(moved.home)
+    assert "--temp" in deployment["argv"]  # of its profile
+    planned = moved.json("plan", "smollm2-135m", "--offline")
+    assert planned["model"]["source"] == deployment["model_path"]
 
 
 def test_a_draft_model_is_carried_too(engine: Engine, tmp_path: Path):
