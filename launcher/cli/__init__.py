@@ -29,5 +29,6 @@ cost.py           cost
 keys.py           keys add, keys ls, keys rm
 running/          the commands about what is up
 doctor.py         doctor
+help_topics.py    help, whose topics are the texts in topics/
 engine.py         engine install, build, list, info, use, update, rollback, compare, rm
 """

@@ -24,6 +24,7 @@ from launcher.cli import (
     cost,
     doctor,
     engine,
+    help_topics,
     inspect,
     keys,
     ls,
@@ -78,6 +79,7 @@ _COMMANDS: tuple[tuple[Callable[..., None], str | None], ...] = (
     (history.history, None),
     (bench.bench, _FLAGS),
     (doctor.doctor, None),
+    (help_topics.help_topic, None),
     (enable.enable, None),
     (disable.disable, None),
     (export.export, None),
@@ -122,7 +124,8 @@ def _make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},  # of every command below, too
     )
     for function, flags_help in _COMMANDS:
-        made.command(epilog=flags_help, cls=OptionsInParts)(unfold(function))
+        name = function.__name__.removesuffix("_topic")  # `help` is a function of Python's
+        made.command(name, epilog=flags_help, cls=OptionsInParts)(unfold(function))
     for group_name, (group_help, members) in _GROUPS.items():
         group = typer.Typer(help=group_help, rich_markup_mode=None, cls=PlainGroup)
         group.callback(invoke_without_command=True)(_show_help)
