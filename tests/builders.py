@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from launcher.gguf.ggml import BLOCKS, GgmlType
+from launcher.gguf.ggml import BLOCKS, ROW_BYTES, GgmlType
 from launcher.gguf.header import ValueType
 
 FORMATS = {
@@ -45,7 +45,8 @@ class Tensor:
     @property
     def size_bytes(self) -> int:
         per_block, size = BLOCKS[GgmlType(self.type)]
-        return math.prod(self.shape) // per_block * size
+        rows = math.prod(self.shape[1:]) if math.prod(self.shape) else 0
+        return math.prod(self.shape) // per_block * size + rows * ROW_BYTES.get(GgmlType(self.type), 0)
 
 
 def build_header(

@@ -216,10 +216,12 @@ def recipe_of(source_dir: Path) -> Recipe:
     """Describe a tree of the user's by its folder's name and git's commit."""
     name = re.sub(r"[^A-Za-z0-9_.]", "_", source_dir.absolute().name)[:40].lstrip(".") or "source"
     commit = output_of("git", "-C", str(source_dir), "rev-parse", "--short", "HEAD").strip()
-    # forks have no other program for sure
+    # forks have no other program for sure; those of before May 2025 have the server among the examples
+    among_examples = (source_dir / "examples" / "server" / "CMakeLists.txt").is_file()
     return Recipe(
         version=name,
         commit=commit if re.fullmatch(r"[0-9a-f]{4,40}", commit) else "unknown",
         subtree="",
         targets=("llama-server",),
+        arguments=("-DLLAMA_BUILD_EXAMPLES=ON",) if among_examples else (),
     )

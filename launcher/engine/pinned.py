@@ -13,6 +13,7 @@ class Recipe:
     commit: str
     subtree: str  # its folder inside the source archive
     targets: tuple[str, ...]  # what is built
+    arguments: tuple[str, ...] = ()  # of cmake, after those of every build
 
 
 # llama-cpp-python 0.3.36 carries llama.cpp at commit 0c1e570 (.git/modules/vendor/llama.cpp/HEAD in it).

@@ -51,12 +51,26 @@ _FILE_TYPES: dict[int, tuple[str, GgmlType]] = {
     41: ("Q2_0", GgmlType.Q2_0),
 }
 
+# ik_llama.cpp's (enum llama_ftype there), whose labels are the types' names
+_IK_FILE_TYPES: dict[int, str] = {
+    **dict(enumerate(("Q6_0", "IQ1_BN", "IQ2_BN", "IQ2_K", "IQ3_K", "IQ4_K", "IQ5_K", "IQ6_K"), 135)),
+    **dict(enumerate(("IQ2_KS", "IQ4_KSS", "Q8_KV", "IQ5_KS", "IQ2_KT", "IQ3_KT", "IQ4_KT"), 147)),
+    **dict(enumerate(("IQ3_KS", "IQ2_KL", "IQ1_KT"), 154)),
+    **dict(enumerate(("IQ2_BN_R4", "IQ2_K_R4", "IQ3_K_R4", "IQ4_K_R4", "IQ5_K_R4"), 337)),
+    **{145: "IQ4_KS", 202: "Q4_0_R8", 207: "Q8_0_R8", 208: "Q5_0_R4", 210: "Q2_K_R4", 211: "Q3_K_R4"},
+    **{214: "Q4_K_R4", 216: "Q5_K_R4", 218: "Q6_K_R4", 219: "IQ2_XXS_R4", 220: "IQ2_XS_R4"},
+    **{223: "IQ3_XXS_R4", 224: "IQ1_S_R4", 225: "IQ4_NL_R4", 226: "IQ3_S_R4", 230: "IQ4_XS_R8"},
+    **{231: "IQ1_M_R4", 232: "BF16_R16", 335: "Q6_0_R4", 345: "IQ4_KS_R4", 350: "IQ5_KS_R4"},
+    **{398: "Q8_KV_R8", 399: "Q8_K_R8"},
+}
+_FILE_TYPES |= {number: (name, GgmlType[name]) for number, name in _IK_FILE_TYPES.items()}
+
 _DEFAULTS = dict(_FILE_TYPES.values()) | {
     "MXFP4": GgmlType.MXFP4,
     "Q4_X": GgmlType.Q4_0,  # jukofyork's Q4_0 with patched scales: facts of Kimi's INT4 release
     "Q8_K_XL": GgmlType.Q8_0,  # unsloth's: there is no file type Q8_K
 }
-_FORK_ENDINGS = ("_R4", "_R8", "_KS", "_KT", "_KL", "_KSS")
+_FORK_ENDINGS = ("_R4", "_R8", "_KS", "_KT", "_KL", "_KSS")  # of file types that have no type of their own
 
 # The dominant type, and by which companion its mixes are told apart, in order: llama_tensor_get_type gives
 # the better types to attn_v, attn_output and ffn_down.

@@ -10,7 +10,7 @@ from functools import partial
 
 from launcher.errors import BadGguf
 from launcher.gguf.cursor import I32, U32, U64, Cursor, Reading, name_of, read_whole
-from launcher.gguf.ggml import BLOCKS, GgmlType
+from launcher.gguf.ggml import BLOCKS, ROW_BYTES, GgmlType, was_removed
 
 _MAX_NAME = 64  # GGML_MAX_NAME, ggml/include/ggml.h, with its final NUL
 _MAX_DIMS = 4  # GGML_MAX_DIMS
@@ -76,6 +76,8 @@ def _read_tensor(cursor: Cursor, index: int) -> TensorInfo:
             f"tensor {name!r} has rows of {row} {type_.name} elements, not a multiple of {per_block}"
         )
     size_bytes = n_elements // per_block * block_bytes
+    if type_ in ROW_BYTES and n_elements:
+        size_bytes += n_elements // row * ROW_BYTES[type_]
     cursor.rest = rest
     offset = cursor.number(U64)
     return TensorInfo(name=name, shape=shape, type=type_, offset=offset, size_bytes=size_bytes)
@@ -98,15 +100,14 @@ def _ggml_type(number: int, name: str) -> GgmlType:
         return GgmlType(number)
     except ValueError:
         pass
-    if 0 <= number <= max(GgmlType):
+    if was_removed(number):
         raise BadGguf(
             f"tensor {name!r} has ggml type {number}, which llama.cpp has removed",
             hint="choose a newer conversion of this model",
         )
     raise BadGguf(
-        f"tensor {name!r} has ggml type {number}, and this llama.cpp knows 0 to {max(GgmlType):d}",
-        hint="types above that come from forks such as ik_llama.cpp or from a newer llama.cpp: "
-        "choose another quant",
+        f"tensor {name!r} has ggml type {number}, which neither llama.cpp nor ik_llama.cpp has here",
+        hint="it comes from another fork or from a newer llama.cpp: choose another quant",
     )
 
 

@@ -74,7 +74,7 @@ def test_mtp_blocks_are_not_read() -> None:
     [
         ("K-Q4_0.gguf", 2, []),
         (None, None, []),
-        ("K-IQ4_KS_R4.gguf", 4, []),
+        ("K-IQ4_KS_R4.gguf", 4, ["the file name says IQ4_KS_R4"]),
         ("K-UD-TQ1_0-00001-of-00005.gguf", 2, ["the file name says UD-TQ1_0"]),
         ("K-Q4_0.gguf", 36, ["general.file_type says TQ1_0"]),
         ("K-Q8_0.gguf", 7, ["the file name says Q8_0", "the general.file_type says Q8_0"]),

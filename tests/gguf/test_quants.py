@@ -9,7 +9,7 @@ from launcher.gguf.quants import default_type, file_type_label, mix_label
 
 @pytest.mark.parametrize(
     ("value", "label"),
-    [(2, "Q4_0"), (15, "Q4_K_M"), (1024 + 7, "Q8_0"), (4, None), ("2", None), (True, None), (None, None)],
+    [(2, "Q4_0"), (15, "Q4_K_M"), (147, "IQ2_KS"), (337, "IQ2_BN_R4"), (1024 + 7, "Q8_0"), (4, None), ("2", None), (True, None), (None, None)],
 )
 def test_general_file_type(value: Value | None, label: str | None) -> None:
     assert file_type_label(value) == label
@@ -28,11 +28,11 @@ def test_general_file_type(value: Value | None, label: str | None) -> None:
         ("Q3_K_XL", GgmlType.Q3_K),
         ("IQ4_NL_XL", GgmlType.IQ4_NL),
         ("MXFP4", GgmlType.MXFP4),
-        ("IQ4_KS_R4", None),
-        ("IQ2_KL", None),
+        ("IQ4_KS_R4", GgmlType.IQ4_KS_R4),
+        ("IQ2_KL", GgmlType.IQ2_KL),
         ("smol-IQ2_XS", None),
         ("Q4_0_R4", None),
-        ("Q8_0_R8", None),
+        ("Q8_0_R8", GgmlType.Q8_0_R8),
         ("Q9_Z", None),
         ("", None),
     ],

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from launcher.errors import BadGguf
-from launcher.gguf.ggml import BLOCKS, GgmlType
+from launcher.gguf.ggml import BLOCKS, ROW_BYTES, GgmlType
 from launcher.gguf.header import parse_header
 from launcher.gguf.tensors import pad
 from tests.builders import Tensor, build_header
@@ -14,7 +14,7 @@ from tests.gguf.headers import parsed
 def test_every_tensor_type_has_its_size(type_: GgmlType) -> None:
     per_block, size = BLOCKS[type_]
     header = parsed(build_header((), [Tensor("t", (per_block * 2, 3), type_)]))
-    assert header.tensors[0].size_bytes == size * 6
+    assert header.tensors[0].size_bytes == size * 6 + 3 * ROW_BYTES.get(type_, 0)
 
 
 def test_scalars_and_zero_dimensions() -> None:

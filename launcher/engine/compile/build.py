@@ -22,7 +22,7 @@ from launcher.engine.compile.build_errors import build_disk_error, build_failure
 from launcher.engine.compile.build_log import parse_step
 from launcher.engine.compile.install import install_engine
 from launcher.engine.compile.job import BuildJob, BuildRequest, resolve_job
-from launcher.engine.compile.recipe import cmake_leftovers
+from launcher.engine.compile.recipe import OUTPUT, cmake_leftovers
 from launcher.engine.compile.source import copy_tree, keep_backends_private, patch_vulkan, unpack
 from launcher.engine.find import Engine, read_engine
 from launcher.errors import Interrupted, LauncherError, UsageError
@@ -166,6 +166,8 @@ def _configure(run: _Tools, leftovers: tuple[str, ...], on_progress: OnProgress)
         f"-DCMAKE_CXX_COMPILER={tools.cxx}",
         f"-DGGML_CCACHE={'ON' if tools.ccache else 'OFF'}",
         *leftovers,
+        # ik_llama.cpp says only where programs go, and its libraries would stay in build/src
+        f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={job.tree / 'build' / OUTPUT}",
         *tools.settings,
         *job.arguments,
     )

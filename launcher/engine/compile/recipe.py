@@ -83,6 +83,7 @@ def cmake_arguments(
         f"-DCMAKE_INSTALL_RPATH={'@loader_path' if apple else '$ORIGIN'}",
         f"-DLLAMA_BUILD_COMMIT={recipe.commit}",
         *_BACKEND_ARGUMENTS[backend],
+        *recipe.arguments,
     )
     if backend is Backend.CUDA and architectures:
         listed = ";".join(f"{architecture}-real" for architecture in architectures)

@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import tarfile
+from functools import partial
 from pathlib import Path
 
 from launcher.errors import EngineFailed, UsageError
@@ -81,7 +82,7 @@ def tree_digest(folder: Path) -> str:
     digest = hashlib.sha256()
     n_files = 0
     for where, folders, names in os.walk(folder):
-        folders[:] = sorted(set(folders) - _ignored(where, folders))
+        folders[:] = sorted(set(folders) - _ignored(folder, where, folders))
         for name in sorted(names):
             path = Path(where, name)
             about = path.lstat()
@@ -96,11 +97,15 @@ def tree_digest(folder: Path) -> str:
 
 def copy_tree(folder: Path, target: Path) -> None:
     """Copy a tree of the user's, which is not built in: it stays as it is. Raises OSError."""
-    shutil.copytree(folder, target, symlinks=True, ignore=_ignored)
+    shutil.copytree(folder, target, symlinks=True, ignore=partial(_ignored, folder))
 
 
-def _ignored(_where: str, names: list[str]) -> set[str]:
-    return {name for name in names if name == ".git" or name.startswith("build")} - {"build-xcframework.sh"}
+def _ignored(tree: Path, where: str, names: list[str]) -> set[str]:
+    """Return what git keeps in a tree, and the folders at its top that earlier builds left."""
+    # below the top, cmake/build-info.cmake and the like belong to the sources
+    at_top = Path(where) == tree
+    builds = {name for name in names if at_top and name.startswith("build") and Path(where, name).is_dir()}
+    return builds | {".git"}.intersection(names)
 
 
 def patch_vulkan(tree: Path, headers: tuple[int, int, int] | None) -> bool:
