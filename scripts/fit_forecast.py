@@ -12,14 +12,14 @@ import statistics
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from launcher.plan.forecast.decode import token_seconds
-from launcher.plan.forecast.factors import Factors, Laws
+from launcher.plan.forecast.factors import Bands, Factors, Laws
 from launcher.plan.forecast.prefill import prompt_seconds
 from launcher.plan.forecast.processors import ProcessorFamily as Family
-from tests.plan.forecast.measured import Measured, measured
+from tests.plan.forecast.measured import IK, Measured, measured
 
 TARGET = Path(__file__).resolve().parent.parent / "launcher/plan/forecast/factors.py"
 # A guess from before the fit. Where rows are few it counts; old CUDA cards have two rigs, AMD's cards one.
@@ -73,13 +73,52 @@ PRIOR = Laws(
     },
     second_socket=0.2,
     few_rows=20.0,
+    bands=Bands(decode=1.3, host_decode=1.5, prefill=1.5, host_prefill=1.8),
 )
 _TOLERANCE = 0.1  # of the logarithm, where the loss becomes linear
 _TRUST = 0.2  # weight of the prior: a factor e times away costs as much as two rows that are 10 % off
 _PASSES = 12
-_LEAST = {"DECODE_BAND": 1.3, "HOST_BAND": 1.5, "PREFILL_BAND": 1.5, "HOST_PREFILL_BAND": 1.8}
+_LEAST = {"decode": 1.3, "host_decode": 1.5, "prefill": 1.5, "host_prefill": 1.8}
 
 Vector = tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """Where a fit begins, and the factors that it moves: those of a family, or of all (None)."""
+
+    prior: Laws
+    names: tuple[tuple[Family | None, str], ...]
+
+    def laws(self, vector: Vector) -> Laws:
+        """Scale the prior's factors by the exponentials of a vector."""
+        scales = dict(zip(self.names, map(math.exp, vector), strict=True))
+        prior = self.prior
+        families = {
+            family: Factors(
+                **{
+                    f.name: getattr(factors, f.name) * scales.get((family, f.name), 1.0)
+                    for f in fields(Factors)
+                }
+            )
+            for family, factors in prior.families.items()
+        }
+        return replace(
+            prior,
+            families=families,
+            second_socket=prior.second_socket * scales.get((None, "second_socket"), 1.0),
+            few_rows=prior.few_rows * scales.get((None, "few_rows"), 1.0),
+        )
+
+
+MAINLINE = Basis(
+    prior=PRIOR,
+    names=(
+        *((family, field.name) for family in PRIOR.families for field in fields(Factors)),
+        (None, "second_socket"),
+        (None, "few_rows"),
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,24 +135,46 @@ class Error:
 
 
 def main() -> None:
-    rows = measured()
-    validated = cross_validated(rows)
-    for line in report(validated, "held-out rigs"):
-        sys.stdout.write(line + "\n")
+    rows, ik_rows = measured(), measured(IK)
+    validated = cross_validated(rows, MAINLINE)
+    laws = fit(rows, MAINLINE)
+    ik = ik_basis(laws)
+    ik_validated = cross_validated(ik_rows, ik)
+    for what, found in (("held-out rigs", validated), ("held-out rigs, ik", ik_validated)):
+        for line in report(found, what):
+            sys.stdout.write(line + "\n")
     if "--check" not in sys.argv[1:]:
-        write(fit(rows), bands(validated))
+        found_bands = bands(validated)
+        write(
+            {
+                "LAWS": replace(laws, bands=found_bands),
+                "IK_LAWS": replace(fit(ik_rows, ik), bands=ik_bands(ik_validated, found_bands)),
+            }
+        )
 
 
-def fit(rows: Sequence[Measured]) -> Laws:
+def ik_basis(laws: Laws) -> Basis:
+    """Return the basis of ik_llama.cpp's laws: llama.cpp's, of which the rows move what prompts depend on."""
+    # llama.cpp's factors predict its generation within 1.10x, as well as factors of its own; its prompts they
+    # predict 1.7 times too slow. All of its rows have experts on the host.
+    names = tuple(
+        (family, name)
+        for family in (Family.CUDA, Family.HOST)
+        for name in ("products", "attention", "value_s")
+    )
+    return Basis(prior=laws, names=(*names, (None, "few_rows")))
+
+
+def fit(rows: Sequence[Measured], basis: Basis) -> Laws:
     """Return the laws that are nearest to the rows and the prior; deterministic."""
     weights = Counter(one.rig for one in rows)
 
     def loss(vector: Vector) -> float:
-        laws = _laws(vector)
+        laws = basis.laws(vector)
         misses = (_huber(error.log) / math.sqrt(weights[error.one.rig]) for error in errors(rows, laws))
         return sum(misses) + _TRUST * sum(value * value for value in vector)
 
-    return _laws(_descend(loss, (0.0,) * len(_names())))
+    return basis.laws(_descend(loss, (0.0,) * len(basis.names)))
 
 
 def errors(rows: Sequence[Measured], laws: Laws) -> Iterator[Error]:
@@ -127,27 +188,39 @@ def errors(rows: Sequence[Measured], laws: Laws) -> Iterator[Error]:
             yield Error(one=one, prompt=True, log=math.log(predicted / one.prefill))
 
 
-def cross_validated(rows: Sequence[Measured]) -> tuple[Error, ...]:
+def cross_validated(rows: Sequence[Measured], basis: Basis) -> tuple[Error, ...]:
     """Predict each rig from the others."""
     found: list[Error] = []
     for rig in sorted({one.rig for one in rows}):
-        laws = fit([one for one in rows if one.rig != rig])
+        laws = fit([one for one in rows if one.rig != rig], basis)
         found += errors([one for one in rows if one.rig == rig], laws)
     return tuple(found)
 
 
-def bands(validated: Sequence[Error]) -> dict[str, float]:
+def bands(validated: Sequence[Error]) -> Bands:
     """Return the factor within which 85 of 100 held-out rows lie, every rig weighing the same.
 
     Not below _LEAST: the rows on devices are of few models, those of the next user will not be.
     """
     kinds = {
-        "DECODE_BAND": [error for error in validated if not error.prompt and not error.one.on_host],
-        "HOST_BAND": [error for error in validated if not error.prompt and error.one.on_host],
-        "PREFILL_BAND": [error for error in validated if error.prompt and not error.one.on_host],
-        "HOST_PREFILL_BAND": [error for error in validated if error.prompt and error.one.on_host],
+        "decode": [error for error in validated if not error.prompt and not error.one.on_host],
+        "host_decode": [error for error in validated if not error.prompt and error.one.on_host],
+        "prefill": [error for error in validated if error.prompt and not error.one.on_host],
+        "host_prefill": [error for error in validated if error.prompt and error.one.on_host],
     }
-    return {name: max(_weighted_quantile(kind, 0.85), _LEAST[name]) for name, kind in kinds.items()}
+    return Bands(**{name: max(_weighted_quantile(kind, 0.85), _LEAST[name]) for name, kind in kinds.items()})
+
+
+def ik_bands(validated: Sequence[Error], mainline: Bands) -> Bands:
+    """Return ik_llama.cpp's bands: no row of it is on devices alone, so these are the host's."""
+    wide = {
+        name: max(
+            _weighted_quantile([error for error in validated if error.prompt is prompt], 0.85),
+            getattr(mainline, name),
+        )
+        for name, prompt in (("host_decode", False), ("host_prefill", True))
+    }
+    return Bands(decode=wide["host_decode"], prefill=wide["host_prefill"], **wide)
 
 
 def report(found: Sequence[Error], what: str) -> Iterator[str]:
@@ -187,28 +260,6 @@ def _weighted_quantile(found: Sequence[Error], part: float) -> float:
     return max(error.off for error in found)
 
 
-def _names() -> tuple[tuple[Family | None, str], ...]:
-    """List what is fitted."""
-    families = [(family, field.name) for family in PRIOR.families for field in fields(Factors)]
-    return (*families, (None, "second_socket"), (None, "few_rows"))
-
-
-def _laws(vector: Vector) -> Laws:
-    """Scale the prior's factors by the exponentials of a vector."""
-    scales = dict(zip(_names(), map(math.exp, vector), strict=True))
-    families = {
-        family: Factors(
-            **{f.name: getattr(factors, f.name) * scales[family, f.name] for f in fields(Factors)}
-        )
-        for family, factors in PRIOR.families.items()
-    }
-    return Laws(
-        families=families,
-        second_socket=PRIOR.second_socket * scales[None, "second_socket"],
-        few_rows=PRIOR.few_rows * scales[None, "few_rows"],
-    )
-
-
 def _descend(loss: Callable[[Vector], float], start: Vector) -> Vector:
     """Minimise by coordinates: each in turn by ever smaller steps."""
     at, best = start, loss(start)
@@ -228,27 +279,28 @@ def _descend(loss: Callable[[Vector], float], start: Vector) -> Vector:
     return at
 
 
-def write(laws: Laws, found: dict[str, float]) -> None:
+def write(found: dict[str, Laws]) -> None:
     """Write the factors between the marks of factors.py."""
-    lines = ["LAWS = Laws(", "    families={"]
-    for family, factors in laws.families.items():
-        values = ", ".join(f"{f.name}={_short(getattr(factors, f.name))}" for f in fields(Factors))
-        lines.append(f"        ProcessorFamily.{family.name}: Factors({values}),")
-    lines += [
-        "    },",
-        f"    second_socket={_short(laws.second_socket)},",
-        f"    few_rows={_short(laws.few_rows)},",
-        ")",
-    ]
-    lines.append(
-        "# Factors up and down that held 85 of 100 rows of rigs which the fit had not seen, or\n# the least that is believed."
-    )
-    lines += [f"{name} = {value:.2f}" for name, value in found.items()]
+    lines = [line for name, laws in found.items() for line in _written(name, laws)]
     text = TARGET.read_text(encoding="utf-8")
     between = re.compile(r"(# fitted: begin[^\n]*\n).*?(# fitted: end)", re.DOTALL)
     TARGET.write_text(
         between.sub(lambda match: match[1] + "\n".join(lines) + "\n" + match[2], text), encoding="utf-8"
     )
+
+
+def _written(name: str, laws: Laws) -> Iterator[str]:
+    yield f"{name} = Laws("
+    yield "    families={"
+    for family, factors in laws.families.items():
+        values = ", ".join(f"{f.name}={_short(getattr(factors, f.name))}" for f in fields(Factors))
+        yield f"        ProcessorFamily.{family.name}: Factors({values}),"
+    yield "    },"
+    yield f"    second_socket={_short(laws.second_socket)},"
+    yield f"    few_rows={_short(laws.few_rows)},"
+    values = ", ".join(f"{f.name}={getattr(laws.bands, f.name):.2f}" for f in fields(Bands))
+    yield f"    bands=Bands({values}),"
+    yield ")"
 
 
 def _short(value: float) -> str:

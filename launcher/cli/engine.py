@@ -43,6 +43,12 @@ def build(
             "--source", metavar="DIR", help="A llama.cpp tree or fork of yours.", show_default=False
         ),
     ] = None,
+    define: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-D", "--define", metavar="NAME=VALUE", help="For cmake, with --source.", show_default=False
+        ),
+    ] = None,
     sha256: Annotated[
         str | None,
         typer.Option("--sha256", help="Of bNNNNN's file in the index.", show_default=False),
@@ -54,22 +60,29 @@ def build(
 
     out.say("Have a llama-server already? Use it as it is: --engine PATH, or LAUNCHER_ENGINE=PATH.")
     with here_with_progress(out) as here:
-        built = build_engine(here, backends or (), jobs, _build_source(tag, sha256, source))
+        built = build_engine(here, backends or (), jobs, _build_source(tag, sha256, source, define or []))
     out.show(built if len(built) > 1 else built[0], render_built_engines(built))
 
 
-def _build_source(tag: str | None, sha256: str | None, folder: Path | None) -> BuildSource:
+def _build_source(
+    tag: str | None, sha256: str | None, folder: Path | None, defines: list[str]
+) -> BuildSource:
     from launcher.commands.engine import PINNED, BuildSource, recipe_of, source_of_build
     from launcher.system.settings import expand_home
 
     if tag is not None and folder is not None:
         raise UsageError(f"{tag} and --source {folder} name two sources", hint="leave one of them out")
+    if defines and folder is None:
+        raise UsageError(
+            f"-D {defines[0]} is for a tree of yours",
+            hint=f"launcher engine build --source DIR -D {defines[0]}",
+        )
     if tag is not None:
         return source_of_build(tag, sha256)
     if folder is None:
         return PINNED
     folder = expand_home(folder).absolute()
-    return BuildSource(recipe=recipe_of(folder), folder=folder)
+    return BuildSource(recipe=recipe_of(folder, defines), folder=folder)
 
 
 def install(

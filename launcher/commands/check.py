@@ -18,6 +18,7 @@ from launcher.commands.here import Here
 from launcher.commands.inspect import inspect
 from launcher.commands.probe import MachineChoice, look_once, probe
 from launcher.engine.capabilities import read_capabilities
+from launcher.engine.dialect import check_types
 from launcher.engine.find import Engine
 from launcher.engine.flags.command_line import Command, arities_of, read_command
 from launcher.engine.flags.help_text import Capabilities
@@ -179,6 +180,7 @@ def _open_line(here: Here, bench: Bench, command: Command, ref: str | None) -> I
     machine = replace(bench.machine, devices=devices)
     target = _inspect(here, ref)
     located = target.candidates[0].open(here.on_progress)
+    check_types(located.model.model_id, located.model.tensors, known.dialect if known else None)
     with (
         _companions(here, command, bench.engine, machine) as (companions, not_counted),
         Simulations(located, bench.engine, here.settings, machine) as oracle,

@@ -212,8 +212,14 @@ def source_of_build(tag: str, sha256: str | None) -> BuildSource:
     return BuildSource(recipe=recipe, package=package, origin=origin)
 
 
-def recipe_of(source_dir: Path) -> Recipe:
-    """Describe a tree of the user's by its folder's name and git's commit."""
+def recipe_of(source_dir: Path, defines: Sequence[str] = ()) -> Recipe:
+    """Describe a tree of the user's by its folder's name, git's commit and what cmake is told besides.
+
+    Raises UsageError for a definition that is none.
+    """
+    for define in defines:
+        if re.fullmatch(r"[A-Z][A-Z0-9_]{0,80}=[!-~]{1,200}", define) is None:
+            raise UsageError(f"-D {define} is no NAME=VALUE for cmake", hint="-D GGML_CUDA_F16=ON")
     name = re.sub(r"[^A-Za-z0-9_.]", "_", source_dir.absolute().name)[:40].lstrip(".") or "source"
     commit = output_of("git", "-C", str(source_dir), "rev-parse", "--short", "HEAD").strip()
     # forks have no other program for sure; those of before May 2025 have the server among the examples
@@ -223,5 +229,8 @@ def recipe_of(source_dir: Path) -> Recipe:
         commit=commit if re.fullmatch(r"[0-9a-f]{4,40}", commit) else "unknown",
         subtree="",
         targets=("llama-server",),
-        arguments=("-DLLAMA_BUILD_EXAMPLES=ON",) if among_examples else (),
+        arguments=(
+            *(("-DLLAMA_BUILD_EXAMPLES=ON",) if among_examples else ()),
+            *(f"-D{define}" for define in defines),
+        ),
     )

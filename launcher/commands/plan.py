@@ -16,6 +16,7 @@ from launcher.commands.inspect import inspect
 from launcher.commands.planned import Buy, Planned, PlanRequest, path_to_be, printed_argv
 from launcher.commands.probe import look_once
 from launcher.engine.capabilities import read_capabilities
+from launcher.engine.dialect import check_types
 from launcher.engine.find import Engine
 from launcher.engine.flags.argv import Serving
 from launcher.engine.flags.from_file import check_flags_from_file
@@ -31,7 +32,7 @@ from launcher.models.fetch import bytes_to_fetch
 from launcher.models.located import Located
 from launcher.models.profiles.profile import pick_mode
 from launcher.models.url_secrets import strip_word_secrets
-from launcher.plan.modes import CacheType, LazyMode
+from launcher.plan.modes import CacheType, Dialect, LazyMode
 from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.search.choice import Alternative, Choice
 from launcher.plan.search.purchase import Purchase, purchases
@@ -40,6 +41,11 @@ from launcher.plan.search.task import Offer, Task
 from launcher.plan.search.verify import ModelSimulator
 from launcher.plan.workload import Workload
 from launcher.simulate.simulations import Simulations
+
+_IK_ESTIMATES = (
+    "ik_llama.cpp cannot be simulated: the plan counts by formulas, with wide bands (±); "
+    "its own load log is compared with the plan after it started"
+)
 
 MOST_OPENED = 6
 """Quants of a repo whose headers are read for one plan: the largest that could fit."""
@@ -70,8 +76,9 @@ def plan_on(
     request = _read_flags(request, target)
     companions = find_companions(request.flags, here.sources)
     known = read_capabilities(engine, here.settings.cache_dir) if engine else None
+    _refuse_companions(companions, known)
     with ExitStack() as stack:
-        offers = _open_offers(here, target, machine, engine, stack)
+        offers = _open_offers(here, target, machine, (engine, known.dialect if known else None), stack)
         task = Task(
             machine=machine,
             workload=_as_it_loads(request.workload, known),
@@ -128,12 +135,18 @@ def replan(
             default_ctx=_default_ctx(planned.target),
             companions=companions,
         )
-        simulator = ModelSimulator(oracle=oracle, path=oracle.model)
+        dialect = planned.capabilities.dialect if planned.capabilities else None
+        simulator = _simulator(oracle, dialect)
         offer = Offer(quant=quant, model=located.model, simulator=simulator, notes=located.notes)
         outcome = plan_one(offer, task)
     if isinstance(outcome, Plan):
         return replace(outcome, reasons=(*outcome.reasons, *planned.companions.notes))
     return outcome
+
+
+def _simulator(oracle: Simulations, dialect: Dialect | None) -> ModelSimulator | None:
+    """Return the model's simulator; None for ik_llama.cpp, which allocates otherwise than its answers."""
+    return None if dialect is Dialect.IK else ModelSimulator(oracle=oracle, path=oracle.model)
 
 
 def worth_opening(candidates: tuple[Candidate, ...], machine: Machine) -> tuple[Candidate, ...]:
@@ -170,14 +183,20 @@ class _Offers:
 
 
 def _open_offers(
-    here: Here, target: Target, machine: Machine, engine: Engine | None, stack: ExitStack
+    here: Here,
+    target: Target,
+    machine: Machine,
+    loader: tuple[Engine | None, Dialect | None],
+    stack: ExitStack,
 ) -> _Offers:
     """Read the headers of the quants worth it. Raises BadGguf where none can be used."""
+    engine, dialect = loader
     opened: list[tuple[Offer, Located]] = []
     refused: list[tuple[Candidate, BadGguf]] = []
     for candidate in worth_opening(target.candidates, machine):
         try:
             located = candidate.open(here.on_progress)
+            check_types(located.model.model_id, located.model.tensors, dialect)
             quant = candidate.quant or dissect(located.model.metadata, located.model.tensors).quant
         except BadGguf as error:  # a type that only a fork knows, or damage: the other quants may do
             refused.append((candidate, error))
@@ -186,7 +205,7 @@ def _open_offers(
         offer = Offer(
             quant=quant,
             model=located.model,
-            simulator=ModelSimulator(oracle=oracle, path=oracle.model),
+            simulator=_simulator(oracle, dialect),
             fetch_bytes=bytes_to_fetch(located, here.sources),
             notes=located.notes,
         )
@@ -209,9 +228,22 @@ def _read_flags(request: PlanRequest, target: Target) -> PlanRequest:
 
 def _as_it_loads(workload: Workload, known: Capabilities | None) -> Workload:
     """Return the workload as this engine loads it: one without --lazy-mode loads every tensor."""
-    if known is None or known.has("--lazy-mode") or workload.lazy_mode is LazyMode.ON:
+    if known is None:
+        return workload
+    workload = replace(workload, dialect=known.dialect)
+    if known.has("--lazy-mode") or workload.lazy_mode is LazyMode.ON:
         return workload  # ON: refused when the command line is compiled
     return replace(workload, lazy_mode=LazyMode.OFF)
+
+
+def _refuse_companions(companions: FoundCompanions, known: Capabilities | None) -> None:
+    asked = companions.request
+    beside = asked.draft is not None or asked.projector is not None or bool(asked.spec_types)
+    if known is not None and known.dialect is Dialect.IK and beside:
+        raise UsageError(
+            "what a draft model or a projector takes beside a model of ik_llama.cpp is not known",
+            hint="leave it out, or plan with llama.cpp: leave --engine out",
+        )
 
 
 def _check_mode(target: Target, request: PlanRequest) -> None:
@@ -275,6 +307,8 @@ def _left_out(ref: str) -> str:
 def _other_build(engine: Engine | None, known: Capabilities | None) -> tuple[str, ...]:
     if engine is None or known is None or engine.is_built_here:
         return ()
+    if known.dialect is Dialect.IK:
+        return (_IK_ESTIMATES,)
     # another one simulates: named, so that a difference is no riddle
     build = f"{known.version.text}, commit {known.version.commit or 'unknown'}"
     return (f"the engine that runs is {build}; its own load log is compared with the plan after it started",)

@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from launcher.engine.ask import ask_engine
+from launcher.engine.dialect import complete, dialect_of
 from launcher.engine.find import Engine, EngineSource
 from launcher.engine.flags.help_text import Capabilities, Option, Version, parse_help, parse_version
 from launcher.errors import UsageError
+from launcher.plan.modes import Dialect
 from launcher.system.atomic_files import write_atomically
 from launcher.system.json_object import parse_json
 from launcher.system.packages import sha256_of
 from launcher.system.small_files import read_small
 
 # Of the cached JSON; raised whenever parse_help or the values change, so that old answers are not used.
-_CACHE_FORMAT = 1
+_CACHE_FORMAT = 2
 
 # With shared libraries (the default) llama-server itself is a stub of 18 kB: its flags are in
 # libllama-server-impl and libllama-common, its allocator in libllama and libggml*.
@@ -76,13 +78,13 @@ def _libraries(folder: Path) -> list[Path]:
 def _ask(engine: Engine, digest: str) -> Capabilities:
     answer = ask_engine(engine.path, "--version")
     version = parse_version(answer)
-    options = parse_help(ask_engine(engine.path, "--help"))
+    options = complete(parse_help(ask_engine(engine.path, "--help")))
     if version is None or not any("--model" in option.spellings for option in options):
         raise UsageError(
             f"{engine.path} is not a llama-server: its --version says {answer.strip()[:80]!r}",
             hint="launcher engine build, or name another one: --engine PATH",
         )
-    return Capabilities(sha256=digest, version=version, options=options)
+    return Capabilities(sha256=digest, version=version, options=options, dialect=dialect_of(options))
 
 
 def _digest(path: Path, folder: Path) -> str:
@@ -120,6 +122,7 @@ def _read(path: Path, digest: str) -> Capabilities | None:
                 )
                 for option in raw["options"]
             ),
+            dialect=Dialect(raw["dialect"]),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -167,10 +167,7 @@ BLOCKS: dict[GgmlType, tuple[int, int]] = {
     GgmlType.Q8_K_R8: (256, 258),
 }
 # Rows interleaved by 4, 8 or 16 take what they took before.
-BLOCKS |= {
-    type_: BLOCKS[GgmlType[type_.name.rpartition("_R")[0]]]
-    for type_ in IK_TYPES - BLOCKS.keys()
-}
+BLOCKS |= {type_: BLOCKS[GgmlType[type_.name.rpartition("_R")[0]]] for type_ in IK_TYPES - BLOCKS.keys()}
 # Bytes before the blocks of each row, a scale of it (row_meta_size in ik_llama.cpp's type_traits).
 ROW_BYTES: dict[GgmlType, int] = {
     **dict.fromkeys((GgmlType.IQ1_S_R4, GgmlType.IQ1_M_R4, GgmlType.IQ1_BN), 2),

@@ -57,13 +57,19 @@ _IK_FILE_TYPES: dict[int, str] = {
     **dict(enumerate(("IQ2_KS", "IQ4_KSS", "Q8_KV", "IQ5_KS", "IQ2_KT", "IQ3_KT", "IQ4_KT"), 147)),
     **dict(enumerate(("IQ3_KS", "IQ2_KL", "IQ1_KT"), 154)),
     **dict(enumerate(("IQ2_BN_R4", "IQ2_K_R4", "IQ3_K_R4", "IQ4_K_R4", "IQ5_K_R4"), 337)),
-    **{145: "IQ4_KS", 202: "Q4_0_R8", 207: "Q8_0_R8", 208: "Q5_0_R4", 210: "Q2_K_R4", 211: "Q3_K_R4"},
-    **{214: "Q4_K_R4", 216: "Q5_K_R4", 218: "Q6_K_R4", 219: "IQ2_XXS_R4", 220: "IQ2_XS_R4"},
-    **{223: "IQ3_XXS_R4", 224: "IQ1_S_R4", 225: "IQ4_NL_R4", 226: "IQ3_S_R4", 230: "IQ4_XS_R8"},
-    **{231: "IQ1_M_R4", 232: "BF16_R16", 335: "Q6_0_R4", 345: "IQ4_KS_R4", 350: "IQ5_KS_R4"},
-    **{398: "Q8_KV_R8", 399: "Q8_K_R8"},
+    **dict(enumerate(("Q5_0_R4", "", "Q2_K_R4", "Q3_K_R4", "", "", "Q4_K_R4", "", "Q5_K_R4"), 208)),
+    **dict(enumerate(("Q6_K_R4", "IQ2_XXS_R4", "IQ2_XS_R4", "", "", "IQ3_XXS_R4", "IQ1_S_R4"), 218)),
+    **dict(enumerate(("IQ4_NL_R4", "IQ3_S_R4", "", "", "", "IQ4_XS_R8", "IQ1_M_R4", "BF16_R16"), 225)),
+    145: "IQ4_KS",
+    202: "Q4_0_R8",
+    207: "Q8_0_R8",
+    335: "Q6_0_R4",
+    345: "IQ4_KS_R4",
+    350: "IQ5_KS_R4",
+    398: "Q8_KV_R8",
+    399: "Q8_K_R8",
 }
-_FILE_TYPES |= {number: (name, GgmlType[name]) for number, name in _IK_FILE_TYPES.items()}
+_FILE_TYPES |= {number: (name, GgmlType[name]) for number, name in _IK_FILE_TYPES.items() if name}
 
 _DEFAULTS = dict(_FILE_TYPES.values()) | {
     "MXFP4": GgmlType.MXFP4,

@@ -109,6 +109,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
         "cache_ram_bytes": plan.cache_ram_bytes,
         "ctx_checkpoints": plan.ctx_checkpoints,
         "threads": plan.threads,
+        "dialect": plan.dialect.value,
         "numa": None if plan.numa is None else plan.numa.value,
         "cpus": format_cpu_list(plan.cpus) or None,  # those the process is bound to
     }

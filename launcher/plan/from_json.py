@@ -16,6 +16,7 @@ from launcher.plan.amounts import HOST, MOST_CERTAIN_FIRST, NOTHING, Amount, Bas
 from launcher.plan.as_json import PLAN_SCHEMA, plan_json
 from launcher.plan.modes import (
     CacheType,
+    Dialect,
     FlashAttention,
     LazyMode,
     LoadMode,
@@ -105,6 +106,7 @@ def _plan(given: JsonObject) -> Plan:
         cache_ram_bytes=settings.whole("cache_ram_bytes", 0, _MAX_BYTES),
         ctx_checkpoints=settings.whole("ctx_checkpoints", 0, _MAX_SLOTS),
         threads=settings.whole("threads", 0, _MAX_SLOTS),
+        dialect=settings.choice("dialect", Dialect) if settings.has("dialect") else Dialect.LLAMA_CPP,
         placement=_placement(given.object_at("placement")),
         ledger=_ledger(given),
         reasons=given.texts("reasons"),

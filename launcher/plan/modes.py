@@ -6,6 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
+class Dialect(StrEnum):
+    """The program that loads the model: its flags, tensor types, memory and speed."""
+
+    LLAMA_CPP = "llama.cpp"
+    IK = "ik_llama.cpp"
+
+
 class SplitMode(StrEnum):
     """How several devices share a model: `--split-mode` values."""
 

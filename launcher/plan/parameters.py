@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from launcher.plan.modes import CacheType, FlashAttention, Pooling
+from launcher.plan.modes import CacheType, Dialect, FlashAttention, Pooling
 
 _PAD = 256
 
@@ -24,6 +24,7 @@ class ContextParameters:
     n_rs_seq: int = 0  # recurrent states kept beside each slot's own, to undo drafted tokens
     embedding: bool = False  # the server answers with embeddings only
     pooling: Pooling | None = None  # None: the model's own
+    dialect: Dialect = Dialect.LLAMA_CPP
 
     @property
     def all_outputs(self) -> bool:

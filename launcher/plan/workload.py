@@ -9,6 +9,7 @@ from typing import Any
 from launcher.plan.amounts import Amount
 from launcher.plan.modes import (
     CacheType,
+    Dialect,
     FlashAttention,
     LazyMode,
     LoadMode,
@@ -69,6 +70,7 @@ class Workload:
     adapters: tuple[Adapter, ...] = ()
     overrides: tuple[TensorOverride, ...] = ()  # tensors with a fixed place
     rope: Rope = Rope()  # scaling that changes how long a request may be
+    dialect: Dialect = Dialect.LLAMA_CPP  # the engine's, never the user's to ask for
 
 
 def as_recorded(workload: Workload) -> dict[str, Any]:
@@ -77,6 +79,7 @@ def as_recorded(workload: Workload) -> dict[str, Any]:
     # A deployment that runs must stay the same request, whatever a field is called today.
     fields["extras"] = fields.pop("adapters")
     fields["flash_attn"] = workload.flash_attn.switch
+    del fields["dialect"]
     for later in ("lazy_mode", "ctx_checkpoints", "pooling", "embedding"):
         if fields[later] is None or fields[later] is False:
             del fields[later]

@@ -8,6 +8,7 @@ from typing import Any
 from launcher.machine.machine import Backend, Device, Link, Peer
 from launcher.plan.modes import (
     CacheType,
+    Dialect,
     FlashAttention,
     LazyMode,
     LoadMode,
@@ -77,6 +78,7 @@ def question_from(data: Json) -> Question:
             "load_mode": LoadMode(data["load_mode"]),
             "lazy_mode": LazyMode(data["lazy_mode"]),
             "pooling": None if data["pooling"] is None else Pooling(data["pooling"]),
+            "dialect": Dialect(data["dialect"]),
         }
     )
 

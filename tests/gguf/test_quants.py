@@ -9,7 +9,17 @@ from launcher.gguf.quants import default_type, file_type_label, mix_label
 
 @pytest.mark.parametrize(
     ("value", "label"),
-    [(2, "Q4_0"), (15, "Q4_K_M"), (147, "IQ2_KS"), (337, "IQ2_BN_R4"), (1024 + 7, "Q8_0"), (4, None), ("2", None), (True, None), (None, None)],
+    [
+        (2, "Q4_0"),
+        (15, "Q4_K_M"),
+        (147, "IQ2_KS"),
+        (337, "IQ2_BN_R4"),
+        (1024 + 7, "Q8_0"),
+        (4, None),
+        ("2", None),
+        (True, None),
+        (None, None),
+    ],
 )
 def test_general_file_type(value: Value | None, label: str | None) -> None:
     assert file_type_label(value) == label

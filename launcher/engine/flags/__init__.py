@@ -13,6 +13,7 @@ router_lines.py     a router's line, and those of its children
 memory_flags.py     flags that decide memory
 memory_names.py     their other spellings, variables and opposites
 pinned_flags.py     the flags of the pinned llama-server
+refused_flags.py    flags that cannot be given after `--`
 rope_flags.py       flags that change how long a context the model takes
 shell_words.py      take a pasted shell line apart
 taskset.py          bind a command line to CPUs

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from launcher.engine.flags.companion_flags import names_remote_file
-from launcher.engine.flags.pinned_flags import PRESETS
+from launcher.engine.flags.refused_flags import FATAL, IK_MOVES_MEMORY, LAUNCHERS_OWN, MOVES_MEMORY
 from launcher.engine.flags.taskset import taskset_prefix
 from launcher.engine.flags.user_flags import SPELLINGS, WORKLOAD_FLAGS, is_flag, split_flags
 from launcher.errors import UsageError
 from launcher.plan.expert_pattern import placement_overrides
-from launcher.plan.modes import LazyMode, LoadMode, Pooling
+from launcher.plan.modes import Dialect, FlashAttention, LazyMode, LoadMode, Pooling
 from launcher.plan.overrides import format_override
 from launcher.plan.plan import Plan
 from launcher.units import MIB
@@ -40,70 +40,10 @@ class Serving:
 
 
 # Options with which the plan says where things are. Given after `--` they must say the same.
-_PLAN_FLAGS = frozenset({"-dev", "-ngl", "-sm", "-ts", "-ot", "-kvu", "-fit", "-ctxcp"})
+_PLAN_FLAGS = frozenset({"-dev", "-ngl", "-sm", "-ts", "-ot", "-kvu", "-fit", "-ctxcp", "-mla"})
 
 # Values of `--split-mode` under which a device holds parts of tensors.
 _TENSOR_SPLIT_MODES = ("row", "tensor")
-
-# Options that a plan never writes and that would move memory without it.
-_MOVES_MEMORY = frozenset(
-    [
-        "-cmoe",
-        "--cpu-moe",
-        "-ncmoe",
-        "--n-cpu-moe",
-        "-ncffn",
-        "--n-cpu-ffn",
-        "-no-kvu",
-        "--no-kv-unified",
-        "-nkvo",
-        "--no-kv-offload",
-        "-mg",
-        "--main-gpu",
-        "--swa-full",
-        "--no-op-offload",
-        "--no-host",
-        "--rpc",
-        "-fitt",
-        "--fit-target",
-        "-fitc",
-        "--fit-ctx",
-        "--mmap",
-        "--no-mmap",
-        "--mlock",
-    ]
-)
-
-# Options of the server that launcher sets, and what to type instead.
-_LAUNCHERS_OWN = {
-    "-m": "launcher plan REF, or up REF: the reference names the model",
-    **dict.fromkeys(
-        ("-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-mu", "--model-url", "-dr", "--docker-repo"),
-        "launcher plan REF, or up REF: the reference names the model",
-    ),
-    "--host": "launcher up REF --host ADDRESS (plan leaves the address open)",
-    "--port": "launcher up REF --port N (plan leaves the port open)",
-    "--api-key-file": "launcher up REF --api-key-file FILE",
-    # A secret in argv is in everybody's `ps`.
-    **dict.fromkeys(("--hf-token", "-hft"), "launcher up REF -e HF_TOKEN=…"),
-    "--api-key": "launcher up REF --api-key-file FILE",  # a key in argv is a key in everybody's `ps`
-}
-
-# Options after which there is no server to watch, and why.
-_FATAL = {
-    "--api-prefix": "nothing would find the server's health and models any more",
-    "--log-disable": "its log is how a failure is explained",
-    "--log-file": "its log is launcher's: launcher logs",
-    "--version": "llama-server would print it and end",
-    "--help": "llama-server would print it and end",
-    "-h": "llama-server would print it and end",
-    "--usage": "llama-server would print it and end",
-    "--list-devices": "llama-server would print them and end",
-    "--completion-bash": "llama-server would print it and end",
-    **dict.fromkeys(("-cl", "--cache-list"), "llama-server would print it and end"),
-    # common/arg.cpp at 0c1e570
-    **dict.fromkeys(PRESETS, "it names a model, a port and sizes of its own"),
-}
 
 
 @dataclass(slots=True)
@@ -155,6 +95,8 @@ def server_argv(
     _add_memory(builder, plan)
     _add_placement(builder, plan)
     _add_load_mode(builder, plan)
+    if plan.dialect is Dialect.IK:
+        _add_ik(builder)
     builder.add("-t", str(plan.threads), "its threads")
     builder.add("-tb", str(plan.threads), "its threads")
     if plan.numa is not None:
@@ -162,10 +104,13 @@ def server_argv(
     builder.add_if_known("--metrics")
     if not names_remote_file(user_flags):  # llama-server downloads such a file itself
         builder.add_if_known("--offline")
-    builder.add_if_known("-lv", "4")  # below 4 the log leaves out the buffer sizes
+    if plan.dialect is not Dialect.IK:  # which names them by default, and every prompt from 1 on
+        builder.add_if_known("-lv", "4")  # below 4 the log leaves out the buffer sizes
     _check_profile_flags(profile_flags, capabilities)
     _check_user_flags(builder, profile_flags)  # those in a lock may be anything
     user = _check_user_flags(builder, user_flags)
+    if plan.dialect is Dialect.IK:
+        _check_ik_flags(plan, user)
     given = {name for name, _ in split_flags(user_flags)}
     argv = [*taskset_prefix(plan.cpus), program]
     for name, spelling, value in builder.parts:
@@ -184,9 +129,15 @@ def _add_server(builder: _ArgvBuilder, serving: Serving) -> None:
 
 
 def _add_memory(builder: _ArgvBuilder, plan: Plan) -> None:
-    builder.add_if_known("-fit", "off")  # an engine without it has nothing to switch off
+    if plan.dialect is not Dialect.IK:  # whose --fit is a switch, and off
+        builder.add_if_known("-fit", "off")  # an engine without it has nothing to switch off
     builder.add("-c", str(plan.ctx_size), "its context")
     builder.add("-np", str(plan.n_parallel), "its slots")
+    if plan.n_parallel > 1 and plan.dialect is Dialect.IK:
+        raise UsageError(
+            f"{plan.n_parallel} slots of ik_llama.cpp divide the context, and a plan shares it among them",
+            hint="-np 1, or plan with llama.cpp: leave --engine out",
+        )
     if plan.n_parallel > 1:
         builder.add("-kvu", None, "slots that share one context")
     else:
@@ -196,7 +147,10 @@ def _add_memory(builder: _ArgvBuilder, plan: Plan) -> None:
     _add_outputs(builder, plan)
     builder.add("-ctk", plan.cache_type_k, "its KV cache")
     builder.add("-ctv", plan.cache_type_v, "its KV cache")
-    builder.add("-fa", plan.flash_attn, "flash attention")
+    flash_attn = plan.flash_attn
+    if plan.dialect is Dialect.IK and flash_attn is FlashAttention.AUTO:
+        flash_attn = FlashAttention.ON  # that is what its auto means
+    builder.add("-fa", flash_attn, "flash attention")
     builder.add_if_known(
         "-cram", str(plan.cache_ram_bytes // MIB)
     )  # an engine without it keeps no such cache
@@ -215,7 +169,8 @@ def _add_outputs(builder: _ArgvBuilder, plan: Plan) -> None:
 
 def _add_placement(builder: _ArgvBuilder, plan: Plan) -> None:
     placement = plan.placement
-    builder.add("-dev", ",".join(placement.devices) or "none", "its devices")
+    if placement.devices or plan.dialect is not Dialect.IK:  # which has no word for none
+        builder.add("-dev", ",".join(placement.devices) or "none", "its devices")
     builder.add("-ngl", str(placement.n_gpu_layers), "its devices")
     if len(placement.devices) > 1:
         builder.add("-sm", "layer", "several devices")
@@ -237,6 +192,26 @@ def _add_load_mode(builder: _ArgvBuilder, plan: Plan) -> None:
         builder.add("--no-mmap", None, "load mode none")
     elif plan.load_mode is LoadMode.MLOCK:
         builder.add("--mlock", None, "load mode mlock")
+
+
+def _add_ik(builder: _ArgvBuilder) -> None:
+    # latents are cached, and unpacked for prompts (plan/memory/ik.py); other models take no notice
+    builder.add("-mla", "3", "the cache of MLA")
+    builder.add_if_known("-fmoe")  # on by itself in newer ones, which list only -no-fmoe
+
+
+def _check_ik_flags(plan: Plan, user: Sequence[str]) -> None:
+    """Raise UsageError for user flags of ik_llama.cpp that move memory without the plan."""
+    for flag in user:
+        if flag in IK_MOVES_MEMORY:
+            raise UsageError(
+                f"{flag} after -- would move memory that the plan has placed", hint=f"leave {flag} out"
+            )
+        if flag in {"-rtr", "--run-time-repack"} and plan.load_mode is not LoadMode.NONE:
+            raise UsageError(
+                f"{flag} after -- repacks weights in memory, and this plan loads with {plan.load_mode}",
+                hint=f"-lm none -- {flag}",
+            )
 
 
 def _check_profile_flags(flags: Sequence[str], capabilities: KnownFlags | None) -> None:
@@ -262,11 +237,11 @@ def check_flags(
             raise UsageError(f"{what} after -- is not a flag", hint="flags after -- begin with a dash")
         if has is not None and not has(flag):
             raise UsageError(f"this llama-server has no flag {flag}", hint="launcher engine info")
-        if name in _LAUNCHERS_OWN:
-            raise UsageError(f"{flag} after -- is launcher's to set", hint=_LAUNCHERS_OWN[name])
-        if flag in _FATAL:
-            raise UsageError(f"{flag} after -- cannot be: {_FATAL[flag]}", hint=f"leave {flag} out")
-        if flag in _MOVES_MEMORY and flag not in planned:
+        if name in LAUNCHERS_OWN:
+            raise UsageError(f"{flag} after -- is launcher's to set", hint=LAUNCHERS_OWN[name])
+        if flag in FATAL:
+            raise UsageError(f"{flag} after -- cannot be: {FATAL[flag]}", hint=f"leave {flag} out")
+        if flag in MOVES_MEMORY and flag not in planned:
             raise UsageError(
                 f"{flag} after -- would move memory that the plan has placed", hint=f"leave {flag} out"
             )

@@ -2,13 +2,16 @@
 
 Flags come and go between builds, and an unknown one ends llama-server with status 1; a plan is therefore
 written for the flags of one binary. common_arg::to_string (common/arg.cpp) makes the layout of `--help`:
-spellings, value hint, at least three blanks or a new line, help from column 40.
+spellings, value hint, at least three blanks or a new line, help from column 40. ik_llama.cpp's are indented,
+with help from column 34 (gpt_params_print_usage, common/common.cpp).
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+
+from launcher.plan.modes import Dialect
 
 _SPELLING = re.compile(r"-{1,2}[A-Za-z0-9][\w.-]*")
 _SEPARATOR = re.compile(r",\s+")
@@ -20,6 +23,7 @@ _DEFAULT = re.compile(
 _LISTED = re.compile(r"allowed values: ((?:[\w.+-]+, )*[\w.+-]+)")
 _BULLET = re.compile(r"- ([\w.+-]+)(?: \(default\))?:")
 _HINTED = re.compile(r"[\[<](\w+(?:\|\w+)+)[\]>]|\{(\w+(?:,\w+)+)\}")
+_INDENTED = re.compile(r"^ {2,9}(?=-)")
 _REMOVED = "the argument has been removed"
 
 _VERSION = re.compile(r"version: (?P<text>\S+)(?: \((?:build (?P<build>\d+), commit )?(?P<commit>\w+)\))?")
@@ -61,6 +65,7 @@ class Capabilities:
     sha256: str  # of the program and its libraries (`capabilities.engine_digest`)
     version: Version
     options: tuple[Option, ...]
+    dialect: Dialect = Dialect.LLAMA_CPP
 
     def option(self, spelling: str) -> Option | None:
         """Return the option with this spelling."""
@@ -81,7 +86,7 @@ def parse_help(text: str) -> tuple[Option, ...]:
     options: list[Option] = []
     head: str | None = None
     body: list[str] = []
-    for line in [*text.splitlines(), "--end"]:
+    for line in [*_flush_left(text.splitlines()), "--end"]:
         if line.startswith("-") and not line.startswith("-----"):
             if head is not None and (option := _option(head, body)) is not None:
                 options.append(option)
@@ -91,6 +96,13 @@ def parse_help(text: str) -> tuple[Option, ...]:
         elif head is not None:
             body.append(line.strip())
     return tuple(options)
+
+
+def _flush_left(lines: list[str]) -> list[str]:
+    """Return the lines with options at their beginning, without ik_llama.cpp's headings."""
+    if any(_SPELLING.match(line) for line in lines):
+        return lines
+    return [_INDENTED.sub("", line) for line in lines if line.startswith(" ")]
 
 
 def parse_version(text: str) -> Version | None:

@@ -49,6 +49,7 @@ SPELLINGS: tuple[tuple[str, ...], ...] = (
     ("-cram", "--cache-ram"),
     ("-ctxcp", "--ctx-checkpoints", "--swa-checkpoints"),
     ("-lv", "--verbosity", "--log-verbosity"),
+    ("-mla", "--mla-use"),
     ("-mm", "--mmproj"),
     ("-mmu", "--mmproj-url"),
     ("-mmdev", "--mmproj-device"),

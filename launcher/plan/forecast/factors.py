@@ -25,12 +25,23 @@ class Factors:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bands:
+    """Factors up and down that held 85 of 100 rows of unseen rigs, or the least that is believed."""
+
+    decode: float
+    host_decode: float  # where the host computes a part
+    prefill: float
+    host_prefill: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Laws:
-    """All that is fitted."""
+    """All that is fitted of one program."""
 
     families: dict[ProcessorFamily, Factors]
     second_socket: float  # what a second socket adds to the first: weights are not mirrored
     few_rows: float  # rows of an expert at which half of `products` is reached
+    bands: Bands
 
     def of(self, family: ProcessorFamily) -> Factors:
         return self.families[family]
@@ -87,11 +98,58 @@ LAWS = Laws(
     },
     second_socket=0.0573,
     few_rows=15.6,
+    bands=Bands(decode=1.30, host_decode=1.70, prefill=1.50, host_prefill=1.80),
 )
-# Factors up and down that held 85 of 100 rows of rigs which the fit had not seen, or
-# the least that is believed.
-DECODE_BAND = 1.30
-HOST_BAND = 1.70
-PREFILL_BAND = 1.50
-HOST_PREFILL_BAND = 1.80
+IK_LAWS = Laws(
+    families={
+        ProcessorFamily.CUDA: Factors(
+            weights=0.841,
+            cache=0.784,
+            latent_cache=0.16,
+            layer_s=6.89e-05,
+            products=0.572,
+            attention=0.238,
+            value_s=9.69e-10,
+        ),
+        ProcessorFamily.OLD_CUDA: Factors(
+            weights=0.428,
+            cache=0.4,
+            latent_cache=0.12,
+            layer_s=8e-05,
+            products=0.3,
+            attention=0.27,
+            value_s=6.02e-10,
+        ),
+        ProcessorFamily.METAL: Factors(
+            weights=0.774,
+            cache=0.222,
+            latent_cache=0.1,
+            layer_s=0.000189,
+            products=0.45,
+            attention=0.285,
+            value_s=9.45e-10,
+        ),
+        ProcessorFamily.OTHER_GPU: Factors(
+            weights=0.571,
+            cache=0.4,
+            latent_cache=0.12,
+            layer_s=0.000183,
+            products=0.448,
+            attention=0.166,
+            value_s=6.02e-10,
+        ),
+        ProcessorFamily.HOST: Factors(
+            weights=0.6,
+            cache=0.219,
+            latent_cache=0.04,
+            layer_s=1.65e-05,
+            products=2.52,
+            attention=4.51,
+            value_s=1e-12,
+        ),
+    },
+    second_socket=0.0573,
+    few_rows=17.2,
+    bands=Bands(decode=1.70, host_decode=1.70, prefill=2.03, host_prefill=2.03),
+)
 # fitted: end

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from launcher.machine.machine import format_device_ids
 from launcher.plan.forecast.decode import Stage, token_seconds
-from launcher.plan.forecast.factors import DECODE_BAND, HOST_BAND, HOST_PREFILL_BAND, PREFILL_BAND
+from launcher.plan.forecast.factors import LAWS, Bands, Laws
 from launcher.plan.forecast.prefill import Prompt, prompt_seconds
 from launcher.plan.forecast.processors import Processor, ProcessorFamily
 
@@ -67,17 +67,18 @@ SEVERAL_BAND = 1.8  # several devices: no measured row has them, and what a hand
 
 
 def forecast_turn(
-    stages: Sequence[Stage], turn: Turn, ubatch: int, *, at_depth: int | None = None
+    stages: Sequence[Stage], turn: Turn, ubatch: int, *, at_depth: int | None = None, laws: Laws = LAWS
 ) -> Forecast:
     """Predict a turn on these processors, which compute one after the other.
 
     Tokens are generated at the middle of the reply, or at `at_depth`.
     """
-    token = token_seconds(stages, turn.depth_of_reply if at_depth is None else at_depth)
+    token = token_seconds(stages, turn.depth_of_reply if at_depth is None else at_depth, laws)
     prompt = prompt_seconds(
-        stages, Prompt(n_tokens=turn.prompt_tokens, ubatch=ubatch, depth=turn.cached_tokens)
+        stages, Prompt(n_tokens=turn.prompt_tokens, ubatch=ubatch, depth=turn.cached_tokens), laws
     )
-    factor, prompt_factor = _band_factors([stage.processor for stage in stages if stage.read_bytes])
+    used = [stage.processor for stage in stages if stage.read_bytes]
+    factor, prompt_factor = _band_factors(used, laws.bands)
     seconds = prompt + turn.reply_tokens * token
     low = prompt / prompt_factor + turn.reply_tokens * token / factor
     return Forecast(
@@ -91,16 +92,16 @@ def forecast_turn(
     )
 
 
-def _band_factors(used: Sequence[Processor]) -> tuple[float, float]:
+def _band_factors(used: Sequence[Processor], bands: Bands) -> tuple[float, float]:
     """Return how far off generation and prompts may be: as far as the least known part allows."""
     on_host = any(processor.family is ProcessorFamily.HOST for processor in used)
     several = sum(processor.family is not ProcessorFamily.HOST for processor in used) > 1
     factor = max(
-        HOST_BAND if on_host else DECODE_BAND,
+        bands.host_decode if on_host else bands.decode,
         SEVERAL_BAND if several else 1.0,
         1.0 if all(processor.known for processor in used) else GUESS_BAND,
     )
-    return factor, max(factor, HOST_PREFILL_BAND if on_host else PREFILL_BAND)
+    return factor, max(factor, bands.host_prefill if on_host else bands.prefill)
 
 
 def _describe(processors: Sequence[Processor]) -> tuple[str, ...]:

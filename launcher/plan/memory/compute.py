@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from launcher.gguf.architecture import Architecture
 from launcher.machine.machine import Backend
 from launcher.plan.amounts import Amount, Basis
+from launcher.plan.memory.ik import BAND_PERCENT, unpacked_latents
 from launcher.plan.memory.kernels import CUDA_GROUPED_HEADS, CUDA_SQUARE_HEADS
 from launcher.plan.memory.kv import Caches
-from launcher.plan.modes import CacheType, FlashAttention
+from launcher.plan.modes import CacheType, Dialect, FlashAttention
 from launcher.plan.parameters import ContextParameters
 from launcher.units import MIB
 
@@ -65,9 +66,8 @@ def size_graph(
     scores = 0 if flash else n_head * caches.cells[0] * n_tokens * _F32
     wide_v = 0 if architecture.is_mla else architecture.n_embd_head_v
     cached_width = max(architecture.n_head_kv) * (architecture.n_embd_head_k + wide_v)
-    regular = architecture.recurrence is None and not architecture.indexer_key_length and not caches.band
     return GraphBytes(
-        attention=attention + scores,
+        attention=attention + scores + unpacked_latents(architecture, parameters),
         feed_forward=_F32 * n_tokens * _feed_forward(architecture),
         masks=cells * n_tokens * (2 if flash else _F32),  # one per cache: F16 under flash attention
         embedding=_F32 * n_tokens * architecture.n_embd,
@@ -76,8 +76,15 @@ def size_graph(
         all_logits=_all_logits(architecture, parameters),
         kv_f16=2 * caches.cells[0] * cached_width if _copies_kv(parameters, backend, flash=flash) else 0,
         flash_attn=flash,
-        band_percent=15 if regular else 100,
+        band_percent=_band_percent(architecture, parameters, caches),
     )
+
+
+def _band_percent(architecture: Architecture, parameters: ContextParameters, caches: Caches) -> int:
+    if parameters.dialect is Dialect.IK:
+        return BAND_PERCENT
+    regular = architecture.recurrence is None and not architecture.indexer_key_length and not caches.band
+    return 15 if regular else 100
 
 
 def _all_logits(architecture: Architecture, parameters: ContextParameters) -> int:

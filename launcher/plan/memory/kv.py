@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from launcher.gguf.architecture import Architecture
 from launcher.gguf.ggml import BLOCKS, GgmlType
 from launcher.plan.amounts import Amount, Basis
-from launcher.plan.modes import CacheType
+from launcher.plan.modes import CacheType, Dialect
 from launcher.plan.parameters import ContextParameters, pad_context
 
 _GGML = {cache_type: GgmlType[cache_type.name] for cache_type in CacheType}
@@ -91,7 +91,8 @@ def window_cells(architecture: Architecture, parameters: ContextParameters) -> i
     """Return the cells of the sliding blocks' cache; the whole context where nothing slides."""
     # src/llama-kv-cache-iswa.cpp
     full = pad_context(parameters.ctx_size)
-    if architecture.n_swa is None:
+    # ik_llama.cpp keeps every block's whole context (llama_kv_cache_init; log M029, Gemma 3)
+    if architecture.n_swa is None or parameters.dialect is Dialect.IK:
         return full
     wanted = architecture.n_swa * parameters.n_parallel + parameters.n_tokens
     return pad_context(min(full, wanted))

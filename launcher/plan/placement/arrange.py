@@ -10,6 +10,7 @@ from launcher.gguf.model import ModelFile
 from launcher.machine.machine import Device, Machine
 from launcher.plan.amounts import HOST, LedgerRow
 from launcher.plan.companions import MTP, NO_COMPANIONS, Companions
+from launcher.plan.memory import ik
 from launcher.plan.memory.budget import Budgets, DeviceBudget, read_budgets
 from launcher.plan.memory.companion_memory import CompanionMemory, add_companions, size_companions
 from launcher.plan.memory.draft_memory import MainModel
@@ -18,7 +19,7 @@ from launcher.plan.memory.ledger import Demand, build_ledger, demand_of, mark_as
 from launcher.plan.memory.simulated import placement_question
 from launcher.plan.memory.tables import find_tables, settled_lazy_mode
 from launcher.plan.memory.weights import Weights, weigh
-from launcher.plan.modes import LazyMode, LoadMode
+from launcher.plan.modes import Dialect, LazyMode, LoadMode
 from launcher.plan.overrides import check_overrides
 from launcher.plan.placement.left_out import most_freed, smaller_budgets
 from launcher.plan.placement.numa import Cores, choose_cores
@@ -62,23 +63,28 @@ def read_case(
     architecture = read_architecture(model.metadata, model.tensors)
     limit = context_limit(model.metadata, workload.rope)
     architecture = replace(architecture, n_ctx_train=limit)
+    if workload.dialect is Dialect.IK:
+        architecture = ik.as_read(architecture)
     budgets = read_budgets(machine, limits)
     devices = [budget.device for budget in budgets.devices]
     names = [tensor.name for tensor in model.tensors]
     check_overrides(workload.overrides, [device.id for device in devices], names, model.model_id)
+    weights = weigh(
+        architecture,
+        model.tensors,
+        {device.backend for device in devices},
+        workload.overrides,
+        _tables(architecture, model, devices, workload),
+        load_mtp=MTP in companions.spec_types,
+    )
+    if workload.dialect is Dialect.IK:
+        weights = ik.with_derived_weights(weights, architecture, model.tensors)
     return PlanningCase(
         model=model,
         quant=quant,
         machine=machine,
         architecture=architecture,
-        weights=weigh(
-            architecture,
-            model.tensors,
-            {device.backend for device in devices},
-            workload.overrides,
-            _tables(architecture, model, devices, workload),
-            load_mtp=MTP in companions.spec_types,
-        ),
+        weights=weights,
         budgets=budgets,
         all_budgets=read_budgets(machine, replace(limits, gpus=None)),
         companions=companions,

@@ -9,12 +9,13 @@ from launcher.gguf.architecture import Architecture
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST
 from launcher.plan.forecast.decode import Attention, Stage
+from launcher.plan.forecast.factors import IK_LAWS, LAWS
 from launcher.plan.forecast.processors import Processor, processor_of
 from launcher.plan.forecast.turn import Forecast, Turn, forecast_turn
 from launcher.plan.memory.kv import Caches, size_caches
 from launcher.plan.memory.ledger import Demand, Spread, part_bytes, spread_out
 from launcher.plan.memory.weights import LayerWeights, Weights
-from launcher.plan.modes import CacheType, is_quantised
+from launcher.plan.modes import CacheType, Dialect, is_quantised
 from launcher.plan.parameters import ContextParameters
 from launcher.plan.plan import Placement
 
@@ -25,7 +26,8 @@ def forecast_placement(
     """Predict the speed of a placement; `host` is the processor that computes with the host's weights."""
     parameters = demand.parameters
     wanted = (turn or Turn()).within(parameters.ctx_size)
-    return forecast_turn(stages_of(demand, placement, machine, host), wanted, parameters.n_tokens)
+    laws = IK_LAWS if parameters.dialect is Dialect.IK else LAWS
+    return forecast_turn(stages_of(demand, placement, machine, host), wanted, parameters.n_tokens, laws=laws)
 
 
 def stages_of(demand: Demand, placement: Placement, machine: Machine, host: Processor) -> tuple[Stage, ...]:

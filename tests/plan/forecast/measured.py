@@ -22,6 +22,7 @@ from launcher.units import GIB
 
 ROWS = Path(__file__).with_name("speeds.csv")
 MAINLINE = "llama.cpp"
+IK = "ik"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from launcher.plan.forecast.decode import Stage
-from launcher.plan.forecast.factors import Factors, Laws
+from launcher.plan.forecast.factors import LAWS, Factors, Laws
 from launcher.plan.forecast.processors import GB, Processor, ProcessorFamily
 
 CARD = Processor(name="CUDA0", family=ProcessorFamily.CUDA, bandwidth=1000 * GB, flops=100e12, link=25 * GB)
@@ -23,6 +23,7 @@ ROUND = Laws(
         for family in ProcessorFamily
     },
     second_socket=0.35,
+    bands=LAWS.bands,
     few_rows=0.0,
 )
 

@@ -8,37 +8,55 @@ import statistics
 import pytest
 
 from launcher.plan.forecast.decode import token_seconds
-from launcher.plan.forecast.factors import (
-    DECODE_BAND,
-    HOST_BAND,
-    HOST_PREFILL_BAND,
-    LAWS,
-    PREFILL_BAND,
+from launcher.plan.forecast.factors import IK_LAWS, LAWS, Bands, Laws
+from launcher.plan.forecast.processors import ProcessorFamily
+from scripts.fit_forecast import (
+    MAINLINE,
+    Error,
+    bands,
+    cross_validated,
+    errors,
+    fit,
+    ik_bands,
+    ik_basis,
+    report,
 )
-from scripts.fit_forecast import Error, bands, cross_validated, errors, fit, report
-from tests.plan.forecast.measured import measured
+from tests.plan.forecast.measured import IK, measured
 
 
 @pytest.fixture(scope="module")
 def held_out() -> tuple[Error, ...]:
-    return cross_validated(measured())
+    return cross_validated(measured(), MAINLINE)
 
 
 def test_the_shipped_factors_are_the_fitted_ones(held_out: tuple[Error, ...]) -> None:
-    fitted = fit(measured())
+    _alike(fit(measured(), MAINLINE), LAWS)
+    assert _rounded(bands(held_out)) == LAWS.bands
+
+
+def test_ik_llama_cpp_has_factors_of_its_own_for_prompts() -> None:
+    rows, basis = measured(IK), ik_basis(LAWS)
+    held_out = cross_validated(rows, basis)
+    _alike(fit(rows, basis), IK_LAWS)
+    assert _rounded(ik_bands(held_out, LAWS.bands)) == IK_LAWS.bands
+    off = {prompt: [error.off for error in held_out if error.prompt is prompt] for prompt in (False, True)}
+    assert statistics.median(off[False]) <= 1.15
+    assert statistics.median(off[True]) <= 1.30
+    assert statistics.median(error.off for error in errors(rows, LAWS) if error.prompt) > 1.6
+    assert IK_LAWS.of(ProcessorFamily.METAL) == LAWS.of(ProcessorFamily.METAL)
+
+
+def _alike(fitted: Laws, shipped: Laws) -> None:
     for family, factors in fitted.families.items():
-        shipped = LAWS.of(family)
         for name in factors.__slots__:
-            assert math.isclose(getattr(factors, name), getattr(shipped, name), rel_tol=0.01), (family, name)
-    assert math.isclose(fitted.few_rows, LAWS.few_rows, rel_tol=0.01)
-    assert math.isclose(fitted.second_socket, LAWS.second_socket, rel_tol=0.01)
-    found = bands(held_out)
-    assert [round(value, 2) for value in found.values()] == [
-        DECODE_BAND,
-        HOST_BAND,
-        PREFILL_BAND,
-        HOST_PREFILL_BAND,
-    ]
+            value = getattr(shipped.of(family), name)
+            assert math.isclose(getattr(factors, name), value, rel_tol=0.01), (family, name)
+    assert math.isclose(fitted.few_rows, shipped.few_rows, rel_tol=0.01)
+    assert math.isclose(fitted.second_socket, shipped.second_socket, rel_tol=0.01)
+
+
+def _rounded(found: Bands) -> Bands:
+    return Bands(**{name: round(getattr(found, name), 2) for name in found.__slots__})
 
 
 @pytest.mark.parametrize(("prompt", "median"), [(False, 1.20), (True, 1.35)])
@@ -53,10 +71,10 @@ def test_rigs_that_the_fit_has_not_seen_are_predicted(
 
 def test_bands_hold_what_they_say(held_out: tuple[Error, ...]) -> None:
     widths = {
-        (False, False): DECODE_BAND,
-        (False, True): HOST_BAND,
-        (True, False): PREFILL_BAND,
-        (True, True): HOST_PREFILL_BAND,
+        (False, False): LAWS.bands.decode,
+        (False, True): LAWS.bands.host_decode,
+        (True, False): LAWS.bands.prefill,
+        (True, True): LAWS.bands.host_prefill,
     }
     inside = [error.off <= widths[error.prompt, error.one.on_host] for error in held_out]
     assert sum(inside) >= 0.75 * len(inside)

@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 
 from launcher.plan.forecast.decode import Stage, token_seconds
-from launcher.plan.forecast.factors import DECODE_BAND, HOST_BAND, HOST_PREFILL_BAND, PREFILL_BAND
+from launcher.plan.forecast.factors import LAWS
 from launcher.plan.forecast.prefill import Prompt, prompt_seconds
 from launcher.plan.forecast.turn import GUESS_BAND, SEVERAL_BAND, Band, Turn, forecast_turn
 from tests.plan.forecast.stages import CARD, HOST, stage
+
+BANDS = LAWS.bands
 
 
 def test_a_band_widens_for_what_is_guessed() -> None:
@@ -34,13 +36,13 @@ def spread(band: Band) -> tuple[float, float]:
 @pytest.mark.parametrize(
     ("stages", "decode", "prefill"),
     [
-        ([stage(CARD, 1e9)], DECODE_BAND, PREFILL_BAND),
-        ([stage(CARD, 1e9), stage(HOST, 1e9)], HOST_BAND, max(HOST_BAND, HOST_PREFILL_BAND)),
-        ([stage(CARD, 1e9), stage(HOST, 0)], DECODE_BAND, PREFILL_BAND),  # a host that reads nothing
+        ([stage(CARD, 1e9)], BANDS.decode, BANDS.prefill),
+        ([stage(CARD, 1e9), stage(HOST, 1e9)], BANDS.host_decode, max(BANDS.host_decode, BANDS.host_prefill)),
+        ([stage(CARD, 1e9), stage(HOST, 0)], BANDS.decode, BANDS.prefill),  # a host that reads nothing
         ([stage(replace(CARD, known=False), 1e9)], GUESS_BAND, GUESS_BAND),
         ([stage(CARD, 1e9), stage(replace(CARD, name="CUDA1"), 1e9)], SEVERAL_BAND, SEVERAL_BAND),
-        ([stage(CARD, 1e9), stage(CARD, 0)], DECODE_BAND, PREFILL_BAND),
-        ([stage(CARD, 1e9), stage(replace(HOST, known=False), 0)], DECODE_BAND, PREFILL_BAND),
+        ([stage(CARD, 1e9), stage(CARD, 0)], BANDS.decode, BANDS.prefill),
+        ([stage(CARD, 1e9), stage(replace(HOST, known=False), 0)], BANDS.decode, BANDS.prefill),
     ],
 )
 def test_bands_are_as_wide_as_the_slowest_part_is_unsure(
@@ -66,9 +68,9 @@ def test_a_turn_is_its_prompt_and_then_its_reply_at_the_depth_in_between() -> No
     assert found.prefill.mid == 600 / prompt
     reply = 300 * token
     assert found.turn_seconds == Band(
-        low=prompt / PREFILL_BAND + reply / DECODE_BAND,
+        low=prompt / BANDS.prefill + reply / BANDS.decode,
         mid=prompt + reply,
-        high=prompt * PREFILL_BAND + reply * DECODE_BAND,
+        high=prompt * BANDS.prefill + reply * BANDS.decode,
     )
 
 
