@@ -137,7 +137,7 @@ class Error:
 def main() -> None:
     rows, ik_rows = measured(), measured(IK)
     validated = cross_validated(rows, MAINLINE)
-    laws = fit(rows, MAINLINE)
+    laws = as_written(fit(rows, MAINLINE))
     ik = ik_basis(laws)
     ik_validated = cross_validated(ik_rows, ik)
     for what, found in (("held-out rigs", validated), ("held-out rigs, ik", ik_validated)):
@@ -286,6 +286,19 @@ def write(found: dict[str, Laws]) -> None:
     between = re.compile(r"(# fitted: begin[^\n]*\n).*?(# fitted: end)", re.DOTALL)
     TARGET.write_text(
         between.sub(lambda match: match[1] + "\n".join(lines) + "\n" + match[2], text), encoding="utf-8"
+    )
+
+
+def as_written(laws: Laws) -> Laws:
+    """Return the laws with the digits that factors.py has."""
+    return replace(
+        laws,
+        families={
+            family: Factors(**{f.name: float(_short(getattr(factors, f.name))) for f in fields(Factors)})
+            for family, factors in laws.families.items()
+        },
+        second_socket=float(_short(laws.second_socket)),
+        few_rows=float(_short(laws.few_rows)),
     )
 
 
