@@ -6,6 +6,7 @@ inspect.py        from a REF to a model and its quants
 engine.py         find, describe and build the engine
 engine_install.py  an engine that somebody else has built
 engine_choice.py  several engines: use, go back, remove, update
+engine_pin.py     the engine that a model is to run with
 engine_compare.py  two engines beside each other: flags, memory
 engine_trial.py   an engine proves itself before it is used
 search.py         what the Hub has, and what of it could fit

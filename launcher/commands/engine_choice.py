@@ -10,6 +10,7 @@ from pathlib import Path
 
 from launcher.commands import engine as engines
 from launcher.commands.engine_install import install
+from launcher.commands.engine_pin import pins_of
 from launcher.commands.engine_trial import try_engine
 from launcher.commands.here import Here
 from launcher.deployment.record import Deployment
@@ -103,6 +104,12 @@ def remove(here: Here, name: str) -> Engine:
             raise UsageError(
                 f"{entry.name} runs with {engine.folder.name}", hint=f"launcher stop {entry.name}"
             )
+    pinned = pins_of(here, engine)
+    if pinned:
+        raise UsageError(
+            f"{pinned[0].where} wants {engine.folder.name} for {pinned[0].model}",
+            hint="take it out of there first: launcher engine list",
+        )
     with exclusive(install_lock(folder)), choosing(folder):
         # renamed first: what is half removed is no engine
         gone = folder / f".removed-{engine.folder.name}"
@@ -170,4 +177,5 @@ def _name_of(engine: Engine | None, folder: Path) -> str | None:
 def _runs_with(entry: Deployment, engine: Engine) -> bool:
     if not Path(entry.engine_path).is_relative_to(engine.folder):
         return False
-    return read_status(entry).state is not DeploymentState.FAILED or entry.unit is not None
+    wanted = entry.options.engine_pin is not None  # for its next start, too
+    return wanted or read_status(entry).state is not DeploymentState.FAILED or entry.unit is not None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from launcher.commands.claims import unreserved_machine
 from launcher.commands.companions import FoundCompanions, find_companions, measure_adapters, open_companions
 from launcher.commands.engine import engine_or_none
+from launcher.commands.engine_pin import describe_pin, with_pin
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect
 from launcher.commands.planned import Buy, Planned, PlanRequest, path_to_be, printed_argv
@@ -53,12 +54,12 @@ MOST_OPENED = 6
 
 def plan(here: Here, request: PlanRequest) -> Planned:
     """Plan a model for this machine, or for the one that the request names."""
-    machine, engine = _machine_and_engine(here, request)
-    return plan_on(here, request, inspect(here, request.ref, request.quant), machine, engine)
+    return plan_resolved(here, request, inspect(here, request.ref, request.quant))
 
 
 def plan_resolved(here: Here, request: PlanRequest, target: Target) -> Planned:
     """Plan a model that is resolved already, as `plan` does."""
+    request = with_pin(here, request, target)
     return plan_on(here, request, target, *_machine_and_engine(here, request))
 
 
@@ -89,9 +90,13 @@ def plan_on(
         choice = search(offers.offers, task)
         bought = _purchases(offers.offers, task, choice, request.buy)
     chosen = offers.located_of(choice.plan)
-    choice = _with_notes(
-        replace(choice, rejected=(*choice.rejected, *offers.refused)), companions, engine, known
+    notes = (
+        *companions.notes,
+        *_brought(companions),
+        *describe_pin(engine, request.pinned_by),
+        *_other_build(engine, known),
     )
+    choice = _with_notes(replace(choice, rejected=(*choice.rejected, *offers.refused)), notes)
     planned = Planned(
         target=target,
         machine=machine,
@@ -275,12 +280,9 @@ def _refused(candidate: Candidate, error: BadGguf) -> Alternative:
     )
 
 
-def _with_notes(
-    choice: Choice, companions: FoundCompanions, engine: Engine | None, known: Capabilities | None
-) -> Choice:
+def _with_notes(choice: Choice, notes: tuple[str, ...]) -> Choice:
     if choice.plan is None:
         return choice
-    notes = (*companions.notes, *_brought(companions), *_other_build(engine, known))
     return replace(choice, plan=replace(choice.plan, reasons=(*choice.plan.reasons, *notes)))
 
 

@@ -48,6 +48,8 @@ class PlanRequest:
     limits: Limits = Limits()
     machine: MachineChoice = THIS_MACHINE
     engine: Path | None = None
+    # who has chosen that engine, in words
+    pinned_by: str | None = None
     flags: tuple[str, ...] = ()
     mode: str | None = None
     buy: Buy = Buy.NOT_ASKED

@@ -36,6 +36,7 @@ class SupervisorOptions:
     # others of its own.
     passed: tuple[str, ...] = ()
 
+    engine_pin: str | None = None  # who has chosen its engine for it, in words
     # True: the supervisor writes the log, and bounds it; false in records of launchers before 2026-12
     writes_log: bool = False
 
@@ -76,6 +77,7 @@ def parse_options(given: JsonObject) -> SupervisorOptions:
         claim_folder=given.optional_text("claim_folder"),
         devices=given.object_at("devices").texts_by_key() if given.has("devices") else {},
         env=_variables(given.object_at("env").texts_by_key()) if given.has("env") else {},
+        engine_pin=given.optional_text("engine_pin"),
         writes_log=given.has("writes_log") and given.flag("writes_log"),
         passed=tuple(_variables(dict.fromkeys(given.texts("passed"), ""))) if given.has("passed") else (),
     )

@@ -31,6 +31,10 @@ _GGML_LIBRARY = re.compile(r"libggml-([a-z]+)[-.]")
 GET_HINT = "launcher engine install, or name a llama-server you have: --engine PATH"
 
 
+# the kind of origin of an engine that was built from a tree of the user's
+SOURCE_TREE = "source"
+
+
 class EngineSource(StrEnum):
     """Where an engine was found."""
 
@@ -45,7 +49,7 @@ class EngineSource(StrEnum):
 class Origin:
     """Who built an engine that was not built here."""
 
-    kind: str  # release, wheel, archive
+    kind: str  # release, wheel, archive, index, SOURCE_TREE
     made_by: str
     file: str  # the archive's name, or its address without secrets
     sha256: str  # the archive's
@@ -240,11 +244,13 @@ def _runs_on(build: BuildRecord, cpu: HostCpu) -> bool:
     return build.arch == cpu.arch and set(build.isa) <= set(cpu.flags)
 
 
-def _preference(engine: Engine, backend: Backend | None) -> tuple[bool, bool, bool, int]:
+def _preference(engine: Engine, backend: Backend | None) -> tuple[bool, bool, bool, bool, int]:
     build = engine.build
     if build is None:
-        return (False, False, False, 0)
+        return (False, False, False, False, 0)
     # one that cannot use the machine's GPU is the last resort, whatever it is compiled for
     uses_gpu = backend in {None, Backend.CPU, build.backend} or build.backend is Backend.VULKAN
     pinned = build.origin is None and build.version == LLAMA_CPP.version
-    return (uses_gpu, pinned, build.backend is backend, build.built_at)
+    # what a fork cannot do is not known: it is taken by its name, or where nothing else is
+    from_tree = build.origin is not None and build.origin.kind == SOURCE_TREE
+    return (uses_gpu, not from_tree, pinned, build.backend is backend, build.built_at)

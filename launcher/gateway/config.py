@@ -18,7 +18,7 @@ PORT_VARIABLE, HOST_VARIABLE = "LAUNCHER_GATEWAY_PORT", "LAUNCHER_GATEWAY_HOST"
 _MAX_PORT = 65535
 _MOST_SECONDS = 366 * 24 * 3600
 _GATEWAY_KEYS = {"host", "port", "default", "max-ram", "idle-minutes", "aliases"}
-_MODEL_KEYS = {"ref", "context", "slots", "ttl", "pin", "priority", "mode", "flags", "fallback"}
+_MODEL_KEYS = {"ref", "context", "slots", "ttl", "pin", "priority", "mode", "flags", "fallback", "engine"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +91,7 @@ def _gateway(given: JsonObject) -> GatewayConfig:
 def _model(models: JsonObject, name: str) -> ModelConfig:
     _check_keys(models.mapping(name), _MODEL_KEYS, f"models.{name}")
     given = models.object_at(name)
+    given.optional_text("engine")  # `up` and `plan` look for it (commands/engine_pin.py)
     return ModelConfig(
         ref=given.optional_text("ref"),
         ctx_size=parse_context(given.text("context")) if given.has("context") else None,

@@ -31,6 +31,7 @@ def render_deployment(deployment: Deployment) -> RenderableType:
             ("up", f"{deployment.name} (pid {deployment.pid})"),
             ("url", f"{deployment.url}/v1"),
             ("model", deployment.model_id),
+            ("engine", _engine(deployment)),
             ("memory", _memory(deployment)),
             ("ask", f'launcher run {deployment.name} "…"'),
             ("log", f"launcher logs {deployment.name}"),
@@ -89,11 +90,19 @@ def _status_row(report: StatusReport) -> tuple[str, ...]:
 def _status_notes(report: StatusReport) -> list[str]:
     deployment, detail = report.deployment, report.status.detail
     notes = [f"{deployment.name}: {detail}"] if detail else []
+    engine = _engine(deployment)
+    notes += [f"{deployment.name}: engine {engine}"] if engine else []
     if deployment.restarts:
         times = "once" if deployment.restarts == 1 else f"{deployment.restarts} times"
         why = f"; last: {deployment.failure.sentence}" if deployment.failure is not None else ""
         notes.append(f"{deployment.name}: started again {times}{why}")
     return notes
+
+
+def _engine(deployment: Deployment) -> str | None:
+    """Write which engine was chosen for it, and by whom; None where it is the one that all models get."""
+    pin = deployment.options.engine_pin
+    return None if pin is None else f"{Path(deployment.engine_path).parent.name}, {pin}"
 
 
 def _compared_load(deployment: Deployment) -> tuple[RowComparison, ...]:

@@ -132,6 +132,7 @@ def _options(here: Here, attempt: Attempt, launchable: Launchable, rescue: Rescu
     request, devices = attempt.request, _devices_of(launchable)
     return SupervisorOptions(
         keep_up=request.keep_up and request.retry,
+        engine_pin=request.plan.pinned_by,
         canary=request.canary,
         memory_bytes=_memory_limit(attempt, launchable),
         history=str(here.settings.history_file.absolute()),

@@ -12,6 +12,7 @@ from operator import itemgetter
 
 from launcher.commands.claims import ignoring
 from launcher.commands.engine import engine_or_build, refuse_unused_gpu
+from launcher.commands.engine_pin import with_pin
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect, opened_once
 from launcher.commands.plan import plan, plan_on, replan
@@ -56,6 +57,7 @@ def up(here: Here, request: UpRequest) -> Deployment:
         return up_locked(here, request, request.locked)
     # planned twice where an engine is built meanwhile: the Hub is asked once
     target = opened_once(inspect(here, request.plan.ref, request.plan.quant))
+    request = replace(request, plan=with_pin(here, request.plan, target))
     named = look_up(here, request, target.model_id)
     if named.running is not None:
         return named.running

@@ -7,7 +7,7 @@ import time
 from launcher.engine.ask import ask_engine
 from launcher.engine.compile.job import BuildJob
 from launcher.engine.compile.recipe import OUTPUT
-from launcher.engine.find import SERVER, BuildRecord, Engine, Origin
+from launcher.engine.find import SERVER, SOURCE_TREE, BuildRecord, Engine, Origin
 from launcher.engine.flags.help_text import parse_version
 from launcher.engine.placing import put_in_place
 from launcher.errors import EngineFailed
@@ -28,7 +28,7 @@ def install_engine(job: BuildJob, *, patched: bool) -> Engine:
     record = BuildRecord(
         key=job.key,
         version=job.request.recipe.version,
-        commit=job.request.recipe.commit if own is None else _commit_in(answer),
+        commit=job.request.recipe.commit if own is None else _commit_in(answer, job.request.recipe.commit),
         backend=job.request.backend,
         arguments=job.arguments,
         compiler=job.tools.compiler,
@@ -41,11 +41,11 @@ def install_engine(job: BuildJob, *, patched: bool) -> Engine:
         # another llama.cpp than the one this launcher was made for
         origin=job.request.origin
         if own is None
-        else Origin(kind="source", made_by="this machine", file=str(own), sha256=job.source),
+        else Origin(kind=SOURCE_TREE, made_by="this machine", file=str(own), sha256=job.source),
     )
     return put_in_place(made, record, job.engine)
 
 
-def _commit_in(answer: str) -> str:
+def _commit_in(answer: str, of_tree: str) -> str:
     version = parse_version(answer)
-    return (version.commit if version else None) or "unknown"
+    return (version.commit if version else None) or of_tree

@@ -28,15 +28,16 @@ from launcher.models.profiles.recipe_toml import read_published_architecture, re
 from launcher.system.toml_table import TomlTable, parse_toml
 
 # 2 added an architecture and a recipe per quant, 3 added `flags`, 4 `[shape]`, `mix`, purposes, scores and
-# companions. Whatever comes next raises it, so that an older launcher refuses such a file by name instead of
-# ignoring half of it.
-_NEWEST_SCHEMA = 4
+# companions, 5 `engine`. Whatever comes next raises it, so that an older launcher refuses such a file by name
+# instead of ignoring half of it.
+_NEWEST_SCHEMA = 5
 
 _NAME = r"[a-z0-9][a-z0-9._-]*"
 _QUANT = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _MODE = r"[a-z][a-z0-9_-]*"
 _REPO = r"[\w.-]+/[\w.-]+"
 _URL = r"https?://[^\s]+"
+_ENGINE = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _COMMIT = r"[0-9a-f]{40}"
 _SHA256 = r"[0-9a-f]{64}"
 _MAX_BYTES = 1 << 50
@@ -103,6 +104,7 @@ def parse_model_profile(text: str, name: str, *, file: str | None = None) -> Mod
         scores=_scores(top) if schema > 3 else (),
         projector=_companion(top.optional_table("projector")) if schema > 3 else None,
         draft=_companion(top.optional_table("draft")) if schema > 3 else None,
+        engine=top.optional_text("engine", pattern=_ENGINE, like="ik_llama.cpp") if schema > 4 else None,
     )
     top.finish()
     if profile.architecture is None and any(quant.recipe for quant in profile.quants):

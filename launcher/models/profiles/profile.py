@@ -188,6 +188,7 @@ class ModelProfile:
     scores: tuple[Score, ...] = ()
     projector: CompanionFile | None = None
     draft: CompanionFile | None = None  # a multi-token prediction head, or a small model
+    engine: str | None = None  # the name, or its beginning, of the engine that it wants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
