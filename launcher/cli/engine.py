@@ -53,13 +53,14 @@ def build(
         str | None,
         typer.Option("--sha256", help="Of bNNNNN's file in the index.", show_default=False),
     ] = None,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask before a large download.")] = False,
 ) -> None:
     """Build the pinned llama.cpp for this machine, once; minutes, then cached."""
     from launcher.cli.show.engines import render_built_engines
     from launcher.commands.engine_choice import build as build_engine
 
     out.say("Have a llama-server already? Use it as it is: --engine PATH, or LAUNCHER_ENGINE=PATH.")
-    with here_with_progress(out) as here:
+    with here_with_progress(out, yes=yes) as here:
         built = build_engine(here, backends or (), jobs, _build_source(tag, sha256, source, define or []))
     out.show(built if len(built) > 1 else built[0], render_built_engines(built))
 

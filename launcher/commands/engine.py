@@ -13,10 +13,11 @@ from launcher.commands.here import Here
 from launcher.commands.probe import Look, look_once
 from launcher.engine.ask import ask_engine
 from launcher.engine.capabilities import read_capabilities
+from launcher.engine.compile import cuda_packages
 from launcher.engine.compile.build import build_engines
 from launcher.engine.compile.job import BuildRequest
 from launcher.engine.compile.recipe import backend_for, cuda_architectures, jobs_for
-from launcher.engine.compile.toolchain import has_hip
+from launcher.engine.compile.toolchain import has_hip, has_nvcc
 from launcher.engine.find import Engine, Origin, backends_in, find_engine
 from launcher.engine.flags.help_text import Capabilities
 from launcher.engine.pinned import LLAMA_CPP, Recipe
@@ -178,6 +179,7 @@ def build(
     requests = [
         BuildRequest(
             backend=backend,
+            toolkit=_cuda_toolkit(here) if backend is Backend.CUDA and not has_nvcc() else None,
             engines_dir=here.settings.engines_dir,
             packages_dir=here.settings.cache_dir / "packages",
             jobs=jobs or jobs_for(machine),
@@ -190,6 +192,26 @@ def build(
         for backend in dict.fromkeys(backends or (backend_for(machine, has_hip=has_hip()),))
     ]
     return build_engines(requests, on_progress=here.on_progress)
+
+
+def _cuda_toolkit(here: Here) -> Path | None:
+    """Return NVIDIA's compiler out of packages, if this machine can use it and the user agrees."""
+    folder = here.settings.engines_dir
+    if not cuda_packages.are_for_this_machine():
+        return None
+    here.on_progress(
+        remark(
+            "toolkit",
+            f"no nvcc is here: CUDA {cuda_packages.VERSION} out of NVIDIA's packages compiles, "
+            f"for drivers from {cuda_packages.DRIVER} on and cards from Turing on",
+        )
+    )
+    size, unpacked = cuda_packages.DOWNLOAD_BYTES, cuda_packages.UNPACKED_BYTES
+    question = f"Fetch {format_bytes(size)} from the package index ({format_bytes(unpacked)} on disk)?"
+    if not cuda_packages.toolkit_folder(folder).exists() and not here.confirm(question):
+        return None
+    packages = here.settings.cache_dir / "packages"
+    return cuda_packages.fetch_toolkit(folder, packages, on_progress=here.on_progress)
 
 
 def source_of_build(tag: str, sha256: str | None) -> BuildSource:

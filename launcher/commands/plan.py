@@ -16,6 +16,7 @@ from launcher.commands.here import Here
 from launcher.commands.inspect import inspect
 from launcher.commands.planned import Buy, Planned, PlanRequest, path_to_be, printed_argv
 from launcher.commands.probe import look_once
+from launcher.engine.architectures import check_architecture
 from launcher.engine.capabilities import read_capabilities
 from launcher.engine.dialect import check_types
 from launcher.engine.find import Engine
@@ -202,6 +203,8 @@ def _open_offers(
         try:
             located = candidate.open(here.on_progress)
             check_types(located.model.model_id, located.model.tensors, dialect)
+            if engine is not None and dialect is Dialect.IK:
+                check_architecture(engine, str(located.model.metadata.get("general.architecture")))
             quant = candidate.quant or dissect(located.model.metadata, located.model.tensors).quant
         except BadGguf as error:  # a type that only a fork knows, or damage: the other quants may do
             refused.append((candidate, error))

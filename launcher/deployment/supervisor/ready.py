@@ -70,10 +70,12 @@ def failure(deployment: Deployment) -> LoadFailed:
 
 
 def naming_engine(deployment: Deployment, cause: Cause) -> Cause:
-    """Name the engine's commit where the model is too new for it."""
-    if cause.kind is not CauseKind.UNKNOWN_ARCHITECTURE or deployment.engine_commit is None:
+    """Name the engine's build where the model is too new for it."""
+    if cause.kind is not CauseKind.UNKNOWN_ARCHITECTURE:
         return cause
-    return replace(cause, sentence=f"{cause.sentence} (it is llama.cpp {deployment.engine_commit})")
+    commit, folder = deployment.engine_commit, Path(deployment.engine_path).parent.name
+    build = f"llama.cpp {commit}, {folder}" if commit else folder
+    return replace(cause, sentence=f"{cause.sentence} (it is {build})")
 
 
 def wait_ready(

@@ -3,6 +3,7 @@
 build.py          the story: unpack, configure, compile, install, under a lock
 job.py            one build: its folders, its key, its cmake arguments
 recipe.py         backend, jobs, cmake arguments and key, decided. PURE
+cuda_packages.py  NVIDIA's compiler out of packages
 toolchain.py      compilers and toolkits of this machine
 source.py         unpack and patch the source tree
 install.py        prove the result, record it, rename it into place

@@ -20,6 +20,7 @@ from typing import TextIO
 
 from launcher.engine.compile.build_errors import build_disk_error, build_failure, refuse_too_little_disk
 from launcher.engine.compile.build_log import parse_step
+from launcher.engine.compile.cuda_packages import copy_libraries
 from launcher.engine.compile.install import install_engine
 from launcher.engine.compile.job import BuildJob, BuildRequest, resolve_job
 from launcher.engine.compile.recipe import OUTPUT, cmake_leftovers
@@ -98,6 +99,8 @@ def _build(jobs: Sequence[BuildJob], on_progress: OnProgress, locks: tuple[int, 
                 tools = _Tools(job=job, log=log, locks=locks)
                 _configure(tools, cmake_leftovers(before, job.arguments), on_progress)
                 _compile(tools, on_progress)
+            if job.request.toolkit is not None:
+                copy_libraries(job.request.toolkit, job.tree / "build" / OUTPUT)
             # renames the programs away, so the next build links its own
             built[job.key] = install_engine(job, patched=patched and job.tools.vulkan_headers is not None)
             before = job.arguments

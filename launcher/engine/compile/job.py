@@ -33,6 +33,7 @@ class BuildRequest:
     package: Package = LLAMA_CPP_PYTHON
     source_dir: Path | None = None  # a tree of the user's, in place of the package
     origin: Origin | None = None  # of a package that is not the pinned one
+    toolkit: Path | None = None  # of CUDA, unpacked from packages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,7 @@ class BuildJob:
 
 def resolve_job(request: BuildRequest) -> BuildJob:
     """Resolve a request. Raises EngineFailed if a compiler or toolkit is missing."""
-    tools = find_toolchain(request.backend)
+    tools = find_toolchain(request.backend, packaged=request.toolkit)
     cpu = host_cpu()
     arguments = cmake_arguments(
         request.recipe,

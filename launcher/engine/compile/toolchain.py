@@ -12,6 +12,7 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
+from launcher.engine.compile.cuda_packages import settings_of
 from launcher.errors import EngineFailed
 from launcher.machine.machine import Backend
 from launcher.system.run_program import output_of
@@ -69,8 +70,17 @@ class Toolchain:
     environment: tuple[tuple[str, str], ...] = ()  # variables for the same purpose
 
 
-def find_toolchain(backend: Backend, *, prefixes: tuple[Path, ...] = _PREFIXES) -> Toolchain:
+def has_nvcc() -> bool:
+    """Return True if NVIDIA's compiler is installed."""
+    return _which("nvcc", *_named("CUDA_HOME", "CUDA_PATH"), *_PREFIXES) is not None
+
+
+def find_toolchain(
+    backend: Backend, *, prefixes: tuple[Path, ...] = _PREFIXES, packaged: Path | None = None
+) -> Toolchain:
     """Find all that a build for `backend` needs, with toolkits on PATH and below `prefixes`.
+
+    `packaged` is a CUDA toolkit out of packages, which is then used.
 
     Raises EngineFailed naming what is missing and how to get it.
     """
@@ -84,6 +94,8 @@ def find_toolchain(backend: Backend, *, prefixes: tuple[Path, ...] = _PREFIXES) 
         ccache=_which("ccache"),
     )
     match backend:
+        case Backend.CUDA if packaged is not None:
+            return _with_packaged_cuda(base, packaged)
         case Backend.CUDA:
             return _with_cuda(base, prefixes)
         case Backend.HIP:
@@ -166,12 +178,21 @@ def _with_cuda(base: Toolchain, prefixes: tuple[Path, ...]) -> Toolchain:
             "building for NVIDIA GPUs needs the CUDA toolkit, and nvcc was not found",
             hint=f"{install_hint('cuda')}, {_ELSE}",
         )
-    release = re.search(r"release (\d+\.\d+)", output_of(nvcc, "--version"))
+    return dataclasses.replace(base, toolkit=_cuda_release(nvcc), settings=(f"-DCMAKE_CUDA_COMPILER={nvcc}",))
+
+
+def _with_packaged_cuda(base: Toolchain, toolkit: Path) -> Toolchain:
+    nvcc, settings = toolkit / "bin" / "nvcc", settings_of(toolkit)
     return dataclasses.replace(
         base,
-        toolkit=f"CUDA {release[1] if release else '?'}",
-        settings=(f"-DCMAKE_CUDA_COMPILER={nvcc}",),
+        toolkit=" ".join((_cuda_release(nvcc), "out of packages", *settings)),
+        settings=(f"-DCMAKE_CUDA_COMPILER={nvcc}", *settings),
     )
+
+
+def _cuda_release(nvcc: Path) -> str:
+    release = re.search(r"release (\d+\.\d+)", output_of(nvcc, "--version"))
+    return f"CUDA {release[1] if release else '?'}"
 
 
 def _with_hip(base: Toolchain, prefixes: tuple[Path, ...]) -> Toolchain:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from launcher.errors import EngineFailed
@@ -18,6 +19,10 @@ from launcher.plan.search.compose import SimulationResult, compose
 from launcher.plan.workload import Workload
 
 MOST_SIMULATIONS = 8  # for one plan, however many quants were searched for it
+# what the simulator says, and llama_model_load (src/llama.cpp) in it
+_UNKNOWN_ARCHITECTURE = re.compile(
+    r"(?P<engine>llama\.cpp [^:\n]{1,60}): unknown model architecture: '(?P<name>[^'\n]{0,100})'"
+)
 _ROUNDS = 4  # at most so many simulations of one candidate
 
 
@@ -101,10 +106,7 @@ def _simulate(
     answer = simulator.oracle.simulate(question)
     if isinstance(answer, Refusal):
         if answer.model_refused:
-            raise EngineFailed(
-                f"llama.cpp would not load {case.model.model_id} {case.quant}: {answer.reason}",
-                hint="launcher engine info shows the engine; choose another quant, or a newer --engine",
-            )
+            raise _would_not_load(f"{case.model.model_id} {case.quant}", answer.reason)
         budget.refusals.append(answer)
         return None
     own = simulated_ledger(arrangement.own, answer)
@@ -122,6 +124,19 @@ def _simulate(
         ),
     )
     return Verdict(arrangement=arrangement, simulated=simulated)
+
+
+def _would_not_load(what: str, reason: str) -> EngineFailed:
+    unknown = _UNKNOWN_ARCHITECTURE.search(reason)
+    if unknown is None:
+        return EngineFailed(
+            f"llama.cpp would not load {what}: {reason}",
+            hint="launcher engine info shows the engine; choose another quant, or a newer --engine",
+        )
+    return EngineFailed(
+        f"{unknown['engine']} does not know the model architecture {unknown['name']}, which {what} has",
+        hint="launcher engine update takes a newer one",
+    )
 
 
 def _surplus(arrangement: Arrangement, verdict: Verdict) -> dict[str, int]:

@@ -7,7 +7,9 @@ import pytest
 from launcher.deployment.deploy import bring_up
 from launcher.deployment.records import read_all
 from launcher.deployment.status import read_status
-from launcher.deployment.supervisor.ready import StallLimits, wait_ready
+from launcher.deployment.supervisor.ready import StallLimits, naming_engine, wait_ready
+from launcher.deployment.takedown import take_down
+from launcher.engine.log.diagnose import diagnose
 from launcher.errors import EngineFailed
 from launcher.progress import Step
 from tests.serving import a_request, fake_command, stub_model
@@ -82,3 +84,18 @@ def test_an_engine_behind_a_wrapper_script_is_watched_through_it(deployments: Pa
     deployment = bring_up(deployments, a_request("m", (str(wrapper),), stub_model(tmp_path)))
     assert deployment.pid != os.getpid()
     assert read_status(deployment).state == "running"
+
+
+def test_a_model_too_new_for_the_engine_names_its_build(deployments: Path, tmp_path: Path) -> None:
+    cause = diagnose("E llama_model_load: error loading model: unknown model architecture: 'kimi-k9'", 1)
+    deployment = bring_up(deployments, a_request("m", fake_command(), stub_model(tmp_path)))
+    try:
+        release = replace(deployment, engine_path="/e/b11026-vulkan-1f/llama-server", engine_commit="0c1e570")
+        sentence = naming_engine(release, cause).sentence
+        assert sentence.endswith("architecture kimi-k9 (it is llama.cpp 0c1e570, b11026-vulkan-1f)")
+        fork = replace(release, engine_path="/e/ik_llama.cpp-cpu-aa/llama-server", engine_commit=None)
+        assert naming_engine(fork, cause).sentence.endswith("(it is ik_llama.cpp-cpu-aa)")
+        assert cause.remedy is not None
+        assert cause.remedy.startswith("launcher engine update")
+    finally:
+        take_down(deployments, "m")

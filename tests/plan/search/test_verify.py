@@ -119,9 +119,19 @@ def test_a_plan_is_unverified_if_who_was_asked_gave_no_answer(
 
 
 def test_a_model_llama_cpp_refuses_is_an_error() -> None:
-    oracle = Oracle(lambda _: Refusal(reason="unknown model architecture: 'x'", model_refused=True))
-    with pytest.raises(EngineFailed, match="unknown model architecture"):
+    oracle = Oracle(lambda _: Refusal(reason="a tensor is missing", model_refused=True))
+    with pytest.raises(EngineFailed, match="llama.cpp would not load .*: a tensor is missing"):
         plan_with(oracle)
+
+
+def test_an_architecture_that_is_too_new_names_the_engine_s_build_and_how_to_get_a_newer_one() -> None:
+    reason = "llama.cpp b11026: unknown model architecture: 'x'"
+    oracle = Oracle(lambda _: Refusal(reason=reason, model_refused=True))
+    with pytest.raises(
+        EngineFailed, match="^llama.cpp b11026 does not know the model architecture x, "
+    ) as caught:
+        plan_with(oracle)
+    assert caught.value.hint == "launcher engine update takes a newer one"
 
 
 def test_tensors_left_on_the_host_are_named_once_per_reason() -> None:
