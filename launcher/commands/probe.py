@@ -11,14 +11,13 @@ from itertools import islice
 from pathlib import Path
 
 from launcher.commands.here import Here
-from launcher.engine.ask import ask_engine
+from launcher.engine.devices import list_devices
 from launcher.engine.find import Engine
-from launcher.errors import EngineFailed, NotFound, TryAgain, UsageError
+from launcher.errors import NotFound, TryAgain, UsageError
 from launcher.machine.from_toml import parse_machine
 from launcher.machine.from_words import Words, adhoc_machine
 from launcher.machine.machine import Machine
 from launcher.machine.measured import Measured, format_measured, parse_measured, with_measured
-from launcher.machine.probe.device_list import parse_device_list
 from launcher.machine.probe.measure import measure_disk, measure_ram
 from launcher.machine.probe.probe import Hardware, machine_of, read_hardware
 from launcher.machine.to_toml import format_machine
@@ -84,12 +83,8 @@ def probe(
                 ram_bandwidth=choice.ram_bandwidth,
             )
         )
-    listed = None  # its devices go by the engine's own names and order
-    if engine is not None:
-        try:
-            listed = parse_device_list(ask_engine(engine.path, "--list-devices", environment=here.env))
-        except EngineFailed:
-            listed = None  # an engine that cannot list is diagnosed when it is started
+    # its devices go by the engine's own names and order; one that cannot list is diagnosed when it is started
+    listed = list_devices(engine, here.env) if engine is not None else None
     machine = machine_of((look or look_once(here))(), listed)
     return with_measured(machine, _measured(here.settings))
 

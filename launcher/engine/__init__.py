@@ -5,6 +5,7 @@ ask.py            run it with `--version` or the like
 default.py        which of several engines is used, and which was before
 capabilities.py   what it understands, asked once per engine
 architectures.py  the architectures whose names its libraries have
+devices.py        the devices that it sees
 dialect.py        llama.cpp or ik_llama.cpp, by its help. PURE
 placing.py        a finished engine gets its place
 environment.py    the variables and config files it is started with

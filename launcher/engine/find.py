@@ -17,6 +17,7 @@ from launcher.engine.host_cpu import HostCpu, host_cpu
 from launcher.engine.pinned import LLAMA_CPP
 from launcher.errors import NotFound, UsageError
 from launcher.machine.machine import Backend
+from launcher.plan.modes import Dialect
 from launcher.system.json_object import parse_json
 from launcher.system.settings import expand_home
 from launcher.system.small_files import open_regular, read_small_text
@@ -72,6 +73,7 @@ class BuildRecord:
     built_at: int  # seconds since the epoch
     sha256: str
     origin: Origin | None = None  # None: built here
+    dialect: Dialect = Dialect.LLAMA_CPP  # of its flags; ik_llama.cpp only where it was built from its tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +195,7 @@ def parse_record(text: str) -> BuildRecord | None:
             patched=bool(raw["patched"]),
             built_at=int(raw["built_at"]),
             sha256=str(raw["sha256"]),
+            dialect=Dialect(raw.get("dialect", Dialect.LLAMA_CPP)),
             origin=_origin_of(raw.get("origin")),
         )
     except (ValueError, TypeError, KeyError):

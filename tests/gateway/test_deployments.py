@@ -69,7 +69,7 @@ def test_the_engine_is_not_asked_again_where_it_lists_what_drivers_tell(
         return hardware
 
     monkeypatch.setattr("launcher.commands.probe.read_hardware", look)
-    monkeypatch.setattr("launcher.commands.probe.ask_engine", ask_engine)
+    monkeypatch.setattr("launcher.engine.devices.ask_engine", ask_engine)
     engine = Engine(path=tmp_path / "llama-server", folder=tmp_path, source=EngineSource.OPTION)
     monkeypatch.setattr("launcher.gateway.deployments.engine_or_none", lambda *_: engine)
     deployments = Deployments(here_with())

@@ -29,7 +29,7 @@ def _build_card(path: Path, build: BuildRecord) -> RenderableType:
     origin = build.origin
     about = (
         f"{build.backend}",
-        f"llama.cpp {build.commit}",
+        f"{build.dialect} {build.commit}",
         f"llama-cpp-python {build.version}" if origin is None else build.version,
         f"{build.compiler}",
     )
@@ -86,14 +86,18 @@ def render_engine(description: EngineDescription) -> RenderableType:
     """Lay out the engine in use and the spellings of its flags."""
     engine, capabilities = description.engine, description.capabilities
     version = capabilities.version
-    devices = ", ".join(f"{device.id} {device.name}" for device in description.devices)
+    devices: str | None = None
+    if description.devices is not None:
+        listed = ", ".join(f"{device.id} {device.name}" for device in description.devices)
+        devices = listed or "none but the CPU"
     head = facts(
         [
             ("engine", f"{engine.path} ({engine.source})"),
+            ("dialect", capabilities.dialect),
             ("version", f"{version.text}, commit {version.commit or '?'}"),
             ("compiler", version.compiler),
             ("backends", ", ".join(description.backends) or None),
-            ("devices", devices or "none but the CPU"),
+            ("devices", devices),
             ("sha256", capabilities.sha256),
             ("flags", f"{len(capabilities.options)}, listed below; other spellings: --json"),
         ]
@@ -109,6 +113,7 @@ def engine_json(description: EngineDescription) -> dict[str, object]:
     return {
         "path": engine.path,
         "source": engine.source,
+        "dialect": capabilities.dialect,
         "version": capabilities.version,
         "sha256": capabilities.sha256,
         "backends": description.backends,

@@ -7,8 +7,9 @@ import time
 from launcher.engine.ask import ask_engine
 from launcher.engine.compile.job import BuildJob
 from launcher.engine.compile.recipe import OUTPUT
+from launcher.engine.dialect import complete, dialect_of
 from launcher.engine.find import SERVER, SOURCE_TREE, BuildRecord, Engine, Origin
-from launcher.engine.flags.help_text import parse_version
+from launcher.engine.flags.help_text import parse_help, parse_version
 from launcher.engine.placing import put_in_place
 from launcher.errors import EngineFailed
 from launcher.system.packages import sha256_of
@@ -25,6 +26,7 @@ def install_engine(job: BuildJob, *, patched: bool) -> Engine:
             f"the engine that was built does not call itself {job.request.recipe.commit}: {answer.strip()}",
             hint=f"see {job.log}",
         )
+    options = complete(parse_help(ask_engine(server, "--help"))) if own is not None else ()
     record = BuildRecord(
         key=job.key,
         version=job.request.recipe.version,
@@ -38,6 +40,7 @@ def install_engine(job: BuildJob, *, patched: bool) -> Engine:
         patched=patched,
         built_at=int(time.time()),
         sha256=sha256_of(server),
+        dialect=dialect_of(options),
         # another llama.cpp than the one this launcher was made for
         origin=job.request.origin
         if own is None
