@@ -197,16 +197,15 @@ def _cuda_toolkit(here: Here) -> Path | None:
     folder = here.settings.engines_dir
     if not cuda_packages.are_for_this_machine():
         return None
-    here.on_progress(
-        remark(
-            "toolkit",
-            f"no nvcc is here: CUDA {cuda_packages.VERSION} out of NVIDIA's packages compiles, "
-            f"for drivers from {cuda_packages.DRIVER} on and cards from Turing on",
-        )
+    size = format_bytes(cuda_packages.DOWNLOAD_BYTES)
+    what = (
+        f"CUDA {cuda_packages.VERSION} out of NVIDIA's packages, {size} to fetch, "
+        f"{format_bytes(cuda_packages.UNPACKED_BYTES)} on disk"
     )
-    size, unpacked = cuda_packages.DOWNLOAD_BYTES, cuda_packages.UNPACKED_BYTES
-    question = f"Fetch {format_bytes(size)} from the package index ({format_bytes(unpacked)} on disk)?"
-    if not cuda_packages.toolkit_folder(folder).exists() and not here.confirm(question):
+    limits = f"drivers from {cuda_packages.DRIVER} on, cards from Turing on"
+    here.on_progress(remark("toolkit", f"no nvcc is here: {what}, compiles ({limits})"))
+    is_here = cuda_packages.toolkit_folder(folder).exists()
+    if not is_here and not here.confirm(f"No nvcc is here. Fetch {what} ({limits})?"):
         return None
     packages = here.settings.cache_dir / "packages"
     return cuda_packages.fetch_toolkit(folder, packages, on_progress=here.on_progress)
