@@ -37,6 +37,7 @@ from launcher.plan.check.configuration import visible_devices
 from launcher.plan.check.pace import Point, forecast_check
 from launcher.plan.companions import Companions
 from launcher.plan.forecast.turn import Forecast
+from launcher.plan.modes import Dialect
 from launcher.plan.plan import Finding, Plan, Shortfall
 from launcher.simulate.simulations import Simulations
 from launcher.system.settings import expand_home
@@ -108,6 +109,11 @@ def open_bench(here: Here, request: CheckRequest) -> Bench:
     look = look_once(here)
     engine = engine_or_none(here, request.engine, look)
     known = read_capabilities(engine, here.settings.cache_dir) if engine else None
+    if known is not None and known.dialect is Dialect.IK:
+        raise UsageError(
+            "command lines are read as llama.cpp takes them, and this engine is ik_llama.cpp",
+            hint="launcher plan REF --engine NAME makes one for it; to check without it, leave --engine out",
+        )
     return Bench(engine=engine, known=known, machine=probe(here, request.machine, engine, look))
 
 
@@ -180,7 +186,7 @@ def _open_line(here: Here, bench: Bench, command: Command, ref: str | None) -> I
     machine = replace(bench.machine, devices=devices)
     target = _inspect(here, ref)
     located = target.candidates[0].open(here.on_progress)
-    check_types(located.model.model_id, located.model.tensors, known.dialect if known else None)
+    check_types(located.model.model_id, located.model.tensors, Dialect.LLAMA_CPP)
     with (
         _companions(here, command, bench.engine, machine) as (companions, not_counted),
         Simulations(located, bench.engine, here.settings, machine) as oracle,

@@ -21,7 +21,9 @@ def test_a_name_that_is_nowhere_is_refused(tmp_path: Path) -> None:
     data = b"\x7fELF\0general.architecture\0qwen3moe\0llama\0"
     engine = engine_with(tmp_path / "ik_llama.cpp-cpu-aa", data)
     check_architecture(engine, "qwen3moe")
-    with pytest.raises(EngineFailed, match="the engine ik_llama.cpp-cpu-aa does not know .* qwen3") as caught:
+    with pytest.raises(
+        EngineFailed, match=r"the engine ik_llama.cpp-cpu-aa does not know .* qwen3"
+    ) as caught:
         check_architecture(engine, "qwen3")
     assert "launcher engine build --source DIR" in str(caught.value.hint)
 

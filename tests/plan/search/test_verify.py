@@ -120,7 +120,7 @@ def test_a_plan_is_unverified_if_who_was_asked_gave_no_answer(
 
 def test_a_model_llama_cpp_refuses_is_an_error() -> None:
     oracle = Oracle(lambda _: Refusal(reason="a tensor is missing", model_refused=True))
-    with pytest.raises(EngineFailed, match="llama.cpp would not load .*: a tensor is missing"):
+    with pytest.raises(EngineFailed, match=r"llama.cpp would not load .*: a tensor is missing"):
         plan_with(oracle)
 
 
@@ -128,7 +128,7 @@ def test_an_architecture_that_is_too_new_names_the_engine_s_build_and_how_to_get
     reason = "llama.cpp b11026: unknown model architecture: 'x'"
     oracle = Oracle(lambda _: Refusal(reason=reason, model_refused=True))
     with pytest.raises(
-        EngineFailed, match="^llama.cpp b11026 does not know the model architecture x, "
+        EngineFailed, match=r"^llama.cpp b11026 does not know the model architecture x, "
     ) as caught:
         plan_with(oracle)
     assert caught.value.hint == "launcher engine update takes a newer one"
