@@ -39,6 +39,13 @@ SCRUBBED = ("LLAMA_", "LAUNCHER_", "HF_", "HUGGINGFACE_", "XDG_", "CUDA_VISIBLE_
 DEFAULT_MODEL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes share the files, begin with those that start engines: short ones fill the end."""
+    if hasattr(config, "workerinput"):
+        real = {item.path for item in items if item.get_closest_marker("engine")}
+        items.sort(key=lambda item: item.path not in real)
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """No variable of the user reaches a test; HOME and every launcher folder are empty and its own."""

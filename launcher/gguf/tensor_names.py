@@ -32,7 +32,7 @@ _KINDS = (
     (re.compile(r"ffn_(?:up|down|gate)\.[0-9]+\.weight"), TensorKind.ROUTED_EXPERTS),
     (re.compile(r"ffn_(?:up|down|gate)_shexp\.weight"), TensorKind.SHARED_EXPERT),
     (re.compile(r"ffn_(?:up|down|gate|latent_\w+|routed_\w+)\.weight", re.ASCII), TensorKind.DENSE_FFN),
-    (re.compile(r"(?!.*norm).*(?:attn_|indexer).*\.weight"), TensorKind.ATTENTION),
+    (re.compile(r"(?!.*norm)(?=.*(?:attn_|indexer)).*\.weight"), TensorKind.ATTENTION),
     (re.compile(r"(?!.*norm)(?:ssm_|time_mix_|channel_mix_|shortconv\.).*"), TensorKind.RECURRENT),
 )
 _EMBEDDINGS = re.compile(r"(?:token_embd|position_embd|token_types|per_layer_token_embd)\.weight")

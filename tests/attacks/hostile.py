@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from functools import cache
 
 _NUMBERS = (
     b"-1", b"0", b"1e999", b"-1e999", b"NaN", b"Infinity", b"1" + b"0" * 40, b"9" * 5000, b"0.1", b"null", b"true",
@@ -56,7 +57,7 @@ def _with_text(good: bytes, chosen: random.Random) -> bytes:
 
 def _with_number(good: bytes, chosen: random.Random) -> bytes:
     """Replace one run of digits, as a text format has them; where there is none, eight bytes by a huge length."""
-    digits = [index for index in range(1, len(good)) if good[index : index + 1].isdigit()]
+    digits = _digits(good)
     if not digits or chosen.random() < 0.3:
         start = _at(good, chosen)
         length = chosen.choice((2**64 - 1, 2**63, 2**40, 2**32 - 1, 65_537)).to_bytes(8, "little")
@@ -66,6 +67,11 @@ def _with_number(good: bytes, chosen: random.Random) -> bytes:
     while end < len(good) and good[end : end + 1].isdigit():
         end += 1
     return good[:start] + chosen.choice(_NUMBERS) + good[end:]
+
+
+@cache
+def _digits(good: bytes) -> list[int]:
+    return [index for index in range(1, len(good)) if good[index : index + 1].isdigit()]
 
 
 def _swapped(good: bytes, chosen: random.Random) -> bytes:

@@ -41,8 +41,9 @@ def folder(tmp_path: Path) -> Path:
     """A folder of claims beside folders of all users, like the one in /dev/shm."""
     (tmp_path / "shm").mkdir()
     (tmp_path / "shm").chmod(0o1777)
-    for above in (tmp_path, *tmp_path.parents[:2]):
-        above.chmod(above.stat().st_mode | 0o011)
+    for above in (tmp_path, *tmp_path.parents):
+        if not above.stat().st_mode & 0o001:
+            above.chmod(above.stat().st_mode | 0o011)
     folder = tmp_path / "shm" / "launcher-claims"
     folder.mkdir()
     folder.chmod(0o1777)
