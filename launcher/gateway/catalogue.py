@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from launcher.deployment.record import deployment_name
+from launcher.gateway.admission.state import Bytes, group_place
 from launcher.gateway.config import GatewayConfig, ModelConfig
 from launcher.gguf.companion_names import companion_kind
 from launcher.models.catalogue import Sources
@@ -82,6 +83,17 @@ class Catalogue:
         """Return after how many idle seconds the model is unloaded; None for never."""
         ttl = servable.config.ttl_s
         return self.config.idle_s if ttl is None else ttl or None
+
+    def needs_of(self, key: str, needs: Bytes) -> Bytes:
+        """Return what the model takes, its place in its group included."""
+        servable = self._by_key.get(key)
+        group = None if servable is None else servable.config.group
+        return needs if group is None else {**needs, group_place(group): 1}
+
+    def group_places(self) -> Bytes:
+        """Return how many models of each group may run at once."""
+        named = {servable.config.group for servable in self} - {None}
+        return {group_place(group): self.config.groups.get(group, 1) for group in named if group is not None}
 
     def near(self, name: str) -> tuple[str, ...]:
         """Return names like this one."""

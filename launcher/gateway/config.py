@@ -16,9 +16,12 @@ PORT, HOST = 8080, "127.0.0.1"
 PORT_VARIABLE, HOST_VARIABLE = "LAUNCHER_GATEWAY_PORT", "LAUNCHER_GATEWAY_HOST"
 
 _MAX_PORT = 65535
+_MOST_IN_GROUP = 256
 _MOST_SECONDS = 366 * 24 * 3600
-_GATEWAY_KEYS = {"host", "port", "default", "max-ram", "idle-minutes", "aliases"}
-_MODEL_KEYS = {"ref", "context", "slots", "ttl", "pin", "priority", "mode", "flags", "fallback", "engine"}
+_GATEWAY_KEYS = {"host", "port", "default", "max-ram", "idle-minutes", "aliases", "groups"}
+_MODEL_KEYS = {
+    "ref", "context", "slots", "ttl", "pin", "priority", "mode", "flags", "group", "fallback", "engine",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +36,7 @@ class ModelConfig:
     priority: int = 0
     mode: str | None = None
     flags: tuple[str, ...] = ()
+    group: str | None = None  # of its models only so many run at once
     fallback: FallbackConfig | None = None  # None: no request of this model leaves the machine
 
 
@@ -44,6 +48,7 @@ class GatewayConfig:
     max_ram_bytes: int | None = None  # for all models together
     idle_s: float | None = 1800.0  # then a model that a request started is unloaded; None: never
     aliases: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, int] = field(default_factory=dict)  # models that may run at once; else one
     models: Mapping[str, ModelConfig] = field(default_factory=dict)
 
 
@@ -84,8 +89,14 @@ def _gateway(given: JsonObject) -> GatewayConfig:
         default=given.optional_text("default"),
         max_ram_bytes=parse_size(given.text("max-ram")) if given.has("max-ram") else None,
         idle_s=idle * 60 if idle else None,
+        groups=_groups(given) if given.has("groups") else {},
         aliases=given.object_at("aliases").texts_by_key() if given.has("aliases") else {},
     )
+
+
+def _groups(given: JsonObject) -> dict[str, int]:
+    groups = given.object_at("groups")
+    return {name: groups.whole(name, 1, _MOST_IN_GROUP) for name in given.mapping("groups")}
 
 
 def _model(models: JsonObject, name: str) -> ModelConfig:
@@ -101,6 +112,7 @@ def _model(models: JsonObject, name: str) -> ModelConfig:
         priority=given.whole("priority", -10, 10) if given.has("priority") else 0,
         mode=given.optional_text("mode"),
         flags=given.texts("flags") if given.has("flags") else (),
+        group=given.optional_text("group"),
         fallback=_fallback(given, name) if given.has("fallback") else None,
     )
 

@@ -66,7 +66,7 @@ class Keeper:
     """The models' keeper: the only one who changes the state of admission."""
 
     def __init__(self, deployments: Deployments, catalogue: Catalogue, options: KeptOptions) -> None:
-        self.state = State()
+        self.state = State(capacity=catalogue.group_places())
         self.catalogue = catalogue
         self.running: dict[str, Running] = {}
         self.moments = Moments()
@@ -214,7 +214,7 @@ class Keeper:
         model = replace(
             settings,
             phase=Phase.READY,
-            needs=running.needs,
+            needs=self.catalogue.needs_of(running.name, running.needs),
             slots=max(1, running.slots),
             # what `up` started stays until `stop`
             pinned=self._pins.get(running.name, settings.pinned or not running.is_ours),
@@ -274,7 +274,7 @@ class Keeper:
             self._apply(
                 Planned(
                     name=name,
-                    needs=planned.needs,
+                    needs=self.catalogue.needs_of(name, planned.needs),
                     load_s=planned.load_s,
                     now=_now(),
                     can_shrink=planned.can_shrink,
@@ -290,7 +290,7 @@ class Keeper:
             planned = None
         whole = self._speeds.get(name)
         if planned is not None and planned.tokens_per_s is not None and whole:
-            needs, share = planned.needs, planned.tokens_per_s / whole
+            needs, share = self.catalogue.needs_of(name, planned.needs), planned.tokens_per_s / whole
         self._apply(Shrunk(name=name, needs=needs, share=share, now=_now()))
 
     async def _load(self, name: str) -> None:
@@ -307,7 +307,15 @@ class Keeper:
             took = _now() - began
             log.info("%s is ready after %.1f s", servable.name, took)
             slots = max(1, started.running.slots)
-            self._apply(Loaded(name=name, seen=started.seen, load_s=took, now=_now(), slots=slots))
+            self._apply(
+                Loaded(
+                    name=name,
+                    seen=self.catalogue.needs_of(name, started.seen),
+                    load_s=took,
+                    now=_now(),
+                    slots=slots,
+                )
+            )
             await self.measure()  # what is shown as free is not that of before
 
     async def _unload(self, name: str) -> None:

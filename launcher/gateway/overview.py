@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 
-from launcher.gateway.admission.state import HOLDING, Model, Phase
+from launcher.gateway.admission.state import HOLDING, Model, Phase, is_group
 from launcher.gateway.exchange import Exchange
 from launcher.gateway.keeper import Keeper
 from launcher.gateway.moments import Change
@@ -57,7 +57,7 @@ def _model(keeper: Keeper, name: str, model: Model, now: float) -> dict[str, obj
         "state_s": None if moment is None else now - moment.since,
         "load_s": model.load_s,
         "progress": "" if moment is None else moment.words,
-        "needs_bytes": dict(model.needs),
+        "needs_bytes": {place: n for place, n in model.needs.items() if not is_group(place)},
         "planned_bytes": dict(keeper.planned.get(name, {})) or None,
         "active": model.n_active,
         "waiting": len(keeper.state.waits_for(name)),

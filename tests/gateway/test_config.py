@@ -30,6 +30,8 @@ def test_everything_can_be_said() -> None:
         idle-minutes = 5
         [gateway.aliases]
         "gpt-4o" = "coder"
+        [gateway.groups]
+        large = 2
         [models.coder]
         ref = "user/repo:Q4_K_M"
         context = "32k"
@@ -39,6 +41,7 @@ def test_everything_can_be_said() -> None:
         priority = 1
         mode = "thinking"
         flags = ["--no-warmup"]
+        group = "large"
     """)
     assert (config.port, config.default, config.max_ram_bytes, config.idle_s) == (
         9000,
@@ -47,9 +50,10 @@ def test_everything_can_be_said() -> None:
         300.0,
     )
     assert config.aliases == {"gpt-4o": "coder"}
+    assert config.groups == {"large": 2}
     assert config.models["coder"] == ModelConfig(
         ref="user/repo:Q4_K_M", ctx_size=32768, slots=2, ttl_s=60.0, pin=True, priority=1, mode="thinking",
-        flags=("--no-warmup",),
+        flags=("--no-warmup",), group="large",
     )  # fmt: skip
 
 
@@ -81,6 +85,7 @@ def test_a_port_in_a_variable_is_a_port(monkeypatch: pytest.MonkeyPatch, port: s
         ('[models.a]\ncontext = "x"\n', "x"),
         ("[models.a]\nflags = [1]\n", "flags"),
         ("[models.a]\nwhat = 1\n", "what"),
+        ("[gateway.groups]\nlarge = 0\n", "large"),
         ("[what]\n", "what"),
     ],
 )

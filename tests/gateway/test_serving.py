@@ -23,7 +23,7 @@ import psutil
 import pytest
 
 from launcher.gateway.admission.state import Phase, Policy
-from launcher.gateway.config import GatewayConfig
+from launcher.gateway.config import GatewayConfig, ModelConfig
 from launcher.gateway.engine_http import Address
 from launcher.gateway.guard import Doors
 from launcher.gateway.silence import SilenceLimits
@@ -568,6 +568,25 @@ def test_a_slow_reader_holds_no_memory(tmp_path: Path) -> None:
                 assert gone.wait(30)
             thread.join(10)
             assert sent < 32 << 20
+
+
+def test_of_a_group_only_so_many_run_at_once(tmp_path: Path) -> None:
+    models = {
+        name: ModelConfig(group=group)
+        for name, group in {"a": "big", "b": "big", "c": "two", "d": "two"}.items()
+    }
+    config = GatewayConfig(models=models, groups={"two": 2})
+    kinds = {name: Kind(0.1, slots=1) for name in "abcd"}
+    with serving(tmp_path, kinds, config=config) as gateway:
+        for name in "cdaba":
+            assert chat(gateway, name) == SAID
+        assert gateway.deployments.starts == ["c", "d", "a", "b", "a"]
+        assert set(gateway.deployments.processes) == {"a", "c", "d"}  # others than of its group stay
+        gateway.call(lambda: gateway.keeper.pin("a", stays=True))
+        status, answer = fetch(f"{gateway.url}/v1/chat/completions", {}, CHAT % b"b")
+        assert status == 400
+        sentence = "b may not run beside a, which may not go: 1 of the group big may run at once"
+        assert sentence in json.loads(answer)["error"]["message"]
 
 
 QUICK = SilenceLimits(look_s=0.05, quiet_s=0.2, dead_s=1.0)

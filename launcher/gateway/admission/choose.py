@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
-from launcher.gateway.admission.state import GOING, STAYING, Bytes, Model, Phase, Policy, State, Waiting
+from launcher.gateway.admission.state import (
+    GOING,
+    STAYING,
+    Bytes,
+    Model,
+    Phase,
+    Policy,
+    State,
+    Waiting,
+    is_group,
+)
 
 _EXHAUSTIVE = 8  # of so many candidates all sets are tried (256); of more a greedy choice
 
@@ -63,13 +73,15 @@ def free_for(state: State, needs: Bytes) -> dict[str, int]:
 def may_shrink(state: State, name: str, policy: Policy) -> bool:
     """Tell if it is worth asking for a plan within what is free now, before others have to go."""
     model = state.models[name]
+    missing = lacking(model.needs, state.held(STAYING), state.capacity)
     return (
         model.can_shrink
         and model.n_asked < policy.most_asked
         # room that is being made is waited for, and what was asked once has its answer
         and not is_coming_back(state)
         and model.asked_within != free_for(state, model.needs)
-        and not fits(model.needs, state.held(STAYING), state.capacity)
+        and bool(missing)
+        and not any(map(is_group, missing))
     )
 
 

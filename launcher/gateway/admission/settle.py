@@ -36,6 +36,7 @@ from launcher.gateway.admission.state import (
     State,
     Waiting,
     Yielding,
+    is_group,
 )
 from launcher.units import format_bytes
 
@@ -241,6 +242,8 @@ def _does_not_fit(state: State, name: str) -> str:
     missing = lacking_beside_pinned(state, needs)
     place, n_bytes = max(missing.items(), key=lambda item: (item[1], item[0]))
     beside = f" beside {', '.join(sorted(pinned))}, which may not go" if pinned else ""
+    if is_group(place):
+        return f"{name} may not run{beside}: {state.capacity[place]} of the {place} may run at once"
     return (
         f"{name} takes {format_bytes(needs[place])} of {place}, "
         f"{format_bytes(n_bytes)} more than there is{beside}"

@@ -7,7 +7,19 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 Bytes = Mapping[str, int]
-"""Bytes by place: a device's key, or RAM."""
+"""Bytes by place: a device's key, RAM, or a group."""
+
+
+_GROUP = "group "
+
+
+def group_place(group: str) -> str:
+    """Return a place in which each model of a group takes 1, and as many lie as may run at once."""
+    return f"{_GROUP}{group}"
+
+
+def is_group(place: str) -> bool:
+    return place.startswith(_GROUP)
 
 
 class Phase(StrEnum):
