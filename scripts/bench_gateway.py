@@ -1,25 +1,36 @@
-"""What the gateway adds to a stream: time to the first byte, time between pieces, CPU, memory; beside the direct way.
+"""What the gateway adds to a stream: time to the first byte, time between pieces, CPU, memory; beside others.
+
+scripts/bench gateway [--litellm PROGRAM] [--minutes N]
 
 The engine is a fast fake: it sends server-sent events as an engine does, at a given rate, and stamps each with the
-time it was sent. Gateway, engine and clients are processes of their own on this machine.
+time it was sent. Everything is a process of its own on this machine. llama-server's own router is measured with the
+same engine: it starts what lies at its own path, and that is the fake once the router runs. LiteLLM's proxy is
+measured where its program is named. With --minutes the gateway passes streams on for so long, and its memory is shown.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import contextlib
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import quantiles
+from statistics import median, quantiles
 
 import psutil
 import uvloop
 
 from launcher.deployment.ports import free_port
+from launcher.engine.find import find_engine
+from launcher.errors import LauncherError
 from launcher.gateway import server
 from launcher.gateway.app import App, AppOptions
 from launcher.gateway.catalogue import Catalogue, Servable
@@ -31,6 +42,8 @@ from launcher.gateway.keeper import Keeper, KeptOptions
 from launcher.gateway.keys import KeyRing
 from launcher.gateway.ollama_pull import Disk
 from launcher.gateway.proxy import Proxy
+from launcher.machine.machine import Backend
+from launcher.system.settings import read_settings
 
 RATE, CHUNKS = 50, 150
 
@@ -54,8 +67,8 @@ class Engine(asyncio.Protocol):
         if target.startswith("/health"):
             self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
             return
-        query = dict(pair.split("=") for pair in target.partition("?")[2].split("&"))
-        asyncio.get_running_loop().create_task(self.stream(int(query["n"]), float(query["rate"])))
+        asked = json.loads(body)  # in fields that everybody passes on
+        asyncio.get_running_loop().create_task(self.stream(asked["max_tokens"], asked["seed"]))
 
     async def stream(self, n: int, rate: float) -> None:
         self.transport.write(
@@ -63,19 +76,32 @@ class Engine(asyncio.Protocol):
         )
         due = time.perf_counter()
         for _ in range(n):
-            event = {
-                "sent": time.perf_counter(),
-                "choices": [{"index": 0, "delta": {"content": "token"}}],
-                "id": "x" * 32,
-            }
-            data = b"data: " + json.dumps(event).encode() + b"\n\n"
-            self.transport.write(b"%x\r\n%s\r\n" % (len(data), data))
+            self.send(event({"content": f"{time.perf_counter():.7f}"}, None))
             due += 1 / rate
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        self.send(event({}, "stop"))
+        self.send(b"data: [DONE]\n\n")
         self.transport.write(b"0\r\n\r\n")
+
+    def send(self, data: bytes) -> None:
+        self.transport.write(b"%x\r\n%s\r\n" % (len(data), data))
+
+
+def event(delta: dict, finish_reason: str | None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
+    document = {
+        "id": "x" * 32,
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "m",
+        "choices": [choice],
+    }
+    return b"data: " + json.dumps(document).encode() + b"\n\n"
 
 
 async def run_engine(port: int) -> None:
+    if "LLAMA_SERVER_ROUTER_PORT" in os.environ:
+        print('\ncmd_child_to_router:state:{"state":"ready","payload":{"id":"m"}}', flush=True)
     server = await asyncio.get_running_loop().create_server(Engine, "127.0.0.1", port, backlog=512)
     await server.serve_forever()
 
@@ -112,7 +138,8 @@ async def run_gateway(port: int, engine_port: int) -> None:
 async def one(engines: Engines, address: Address, n: int, rate: float) -> tuple[float, list[float]]:
     """Return the time to the first byte, and for every event how long it was under way."""
     message = {"role": "user", "content": "x" * 2000}
-    asked = json.dumps({"model": "m", "stream": True, "messages": [message]}).encode()
+    options = {"max_tokens": n, "seed": int(rate), "stream": True}
+    asked = json.dumps({"model": "m", "messages": [message], **options}).encode()
 
     async def body() -> object:
         yield asked
@@ -124,13 +151,21 @@ async def one(engines: Engines, address: Address, n: int, rate: float) -> tuple[
             (b"content-length", b"%d" % len(asked)),
             (b"content-type", b"application/json"),
         ]
-        await connection.send("POST", f"/v1/chat/completions?n={n}&rate={rate}".encode(), headers, body())
+        await connection.send("POST", b"/v1/chat/completions", headers, body())
         while block := await connection.read():
             now = time.perf_counter()
             first = first or now - began
             *events, rest = (rest + block).split(b"\n\n")
-            late += [now - json.loads(event[6:])["sent"] for event in events]
+            late += [now - at for each in events if (at := sent_at(each)) is not None]
     return first, late
+
+
+def sent_at(event: bytes) -> float | None:
+    if not event.startswith(b"data: {"):
+        return None
+    choices = json.loads(event[6:]).get("choices")
+    content = choices[0]["delta"].get("content") if choices else None
+    return float(content) if content else None
 
 
 async def measure(address: Address, streams: int, pid: int, n: int = CHUNKS, rate: float = RATE) -> str:
@@ -154,52 +189,145 @@ async def measure(address: Address, streams: int, pid: int, n: int = CHUNKS, rat
     )
 
 
-async def compare(engine: tuple[Address, int], gateway: tuple[Address, int]) -> None:
+async def compare(rivals: Mapping[str, tuple[Address, int]]) -> None:
     print(f"{'':22} first byte, ms     a piece under way, ms  CPU a piece   core    memory")
     print(f"{'':22} {'p50':>8} {'p99':>8} {'p50':>8} {'p99':>8}")
     for streams in (1, 16, 64):
-        for name, (address, pid) in {"direct": engine, "gateway": gateway}.items():
+        for name, (address, pid) in rivals.items():
             print(f"{streams:3} streams {name:10} {await measure(address, streams, pid)}", flush=True)
     print("64 streams at 200 pieces a second:")
-    print(f"{64:3} streams {'gateway':10} {await measure(gateway[0], 64, gateway[1], 1000, 200)}")
+    address, pid = rivals["gateway"]
+    print(f"{64:3} streams {'gateway':10} {await measure(address, 64, pid, 1000, 200)}", flush=True)
+
+
+async def stay(gateway: tuple[Address, int], minutes: float) -> None:
+    """Pass streams on, some of which are left in the middle, and print the gateway's memory every minute."""
+    (address, pid), engines = gateway, Engines()
+    process, ends = psutil.Process(pid), time.monotonic() + minutes * 60
+    told, n = 0.0, 0
+
+    async def leave() -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await one(Engines(), address, 100, 50)
+
+    while time.monotonic() < ends:
+        await asyncio.gather(*(one(engines, address, 40, 100) for _ in range(16)), leave(), leave())
+        n += 18
+        if time.monotonic() - told >= 60:
+            told = time.monotonic()
+            print(f"  {n:6} streams  {process.memory_info().rss / (1 << 20):6.1f} MiB", flush=True)
+
+
+def started(rounds: int = 5) -> str:
+    """Start `launcher serve` again and again, until it answers."""
+    walls, cpus = [], []
+    for _ in range(rounds):
+        port = free_port("127.0.0.1")
+        with tempfile.TemporaryDirectory() as home:
+            env = {**os.environ, "LAUNCHER_HOME": home}
+            began = time.perf_counter()
+            command = [sys.executable, "-m", "launcher", "serve", "--port", str(port), "--progress", "none"]
+            process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
+            uvloop.run(until_open([port]))
+            walls.append(time.perf_counter() - began)
+            cpus.append(sum(psutil.Process(process.pid).cpu_times()[:2]))
+            process.terminate()
+            process.wait()
+    return f"`launcher serve` answers after {median(walls):.2f} s ({median(cpus):.2f} s of CPU), median of {rounds}"
+
+
+def start_router(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    """Start llama-server as a router whose model is the fake engine. Raises LauncherError without one."""
+    found = find_engine(None, None, read_settings().engines_dir, backend=lambda: Backend.CPU)
+    program = folder / "llama-server"
+    shutil.copy(found.path, program)
+    (folder / "models").mkdir()
+    (folder / "models" / "m.gguf").write_bytes(b"GGUF" + bytes(1020))
+    env = {**os.environ, "LD_LIBRARY_PATH": str(found.folder)}
+    command = [str(program), "--models-dir", str(folder / "models"), "--port", str(port)]
+    router = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    uvloop.run(until_open([port]))
+    script = folder / "script"
+    bench = f"{shlex.quote(sys.executable)} {shlex.quote(str(Path(__file__).with_name('bench')))}"
+    # it is started with --host 127.0.0.1 --port PORT …
+    script.write_text(f'#!/bin/sh\nexec {bench} gateway engine "$4"\n')
+    script.chmod(0o755)
+    script.replace(program)
+    return router
+
+
+def start_litellm(program: str, folder: Path, port: int, engine_port: int) -> subprocess.Popen[bytes]:
+    config = folder / "litellm.json"
+    params = {"model": "openai/m", "api_base": f"http://127.0.0.1:{engine_port}/v1", "api_key": "x"}
+    config.write_text(json.dumps({"model_list": [{"model_name": "m", "litellm_params": params}]}))
+    command = [
+        program,
+        "--config",
+        str(config),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--num_workers",
+        "1",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    uvloop.run(until_open([port], limit_s=600))
+    return process
 
 
 def main(arguments: Sequence[str]) -> int:
     if arguments[:1] == ["engine"]:
         uvloop.run(run_engine(int(arguments[1])))
-    elif arguments[:1] == ["gateway"]:
+        return 0
+    if arguments[:1] == ["gateway"]:
         uvloop.run(run_gateway(int(arguments[1]), int(arguments[2])))
-    else:
-        print(__doc__)
-        ports = free_port("127.0.0.1"), free_port("127.0.0.1")
-        again = [sys.executable, str(Path(__file__).with_name("bench")), "gateway"]
-        began = time.perf_counter()
-        started = [
-            subprocess.Popen([*again, "engine", str(ports[0])], env=os.environ),
-            subprocess.Popen([*again, "gateway", str(ports[1]), str(ports[0])], env=os.environ),
-        ]
+        return 0
+    parser = argparse.ArgumentParser(prog="scripts/bench gateway")
+    parser.add_argument("--litellm", metavar="PROGRAM")
+    parser.add_argument("--minutes", type=float, default=0.0)
+    options = parser.parse_args(arguments)
+    print(__doc__)
+    print(started())
+    ports = {name: free_port("127.0.0.1") for name in ("direct", "gateway", "router", "litellm")}
+    again = [sys.executable, str(Path(__file__).with_name("bench")), "gateway"]
+    processes: dict[str, subprocess.Popen[bytes]] = {}
+    with tempfile.TemporaryDirectory() as folder:
         try:
-            uvloop.run(until_open(ports))
-            print(f"both answer after {time.perf_counter() - began:.2f} s")
-            engine, gateway = (
-                (Address("127.0.0.1", port), process.pid)
-                for port, process in zip(ports, started, strict=True)
+            processes["direct"] = subprocess.Popen([*again, "engine", str(ports["direct"])])
+            processes["gateway"] = subprocess.Popen(
+                [*again, "gateway", str(ports["gateway"]), str(ports["direct"])]
             )
-            uvloop.run(compare(engine, gateway))
+            uvloop.run(until_open([ports["direct"], ports["gateway"]]))
+            try:
+                processes["router"] = start_router(Path(folder), ports["router"])
+            except LauncherError as error:
+                print(f"router   skipped: {error.message}")
+            if options.litellm:
+                start = start_litellm(options.litellm, Path(folder), ports["litellm"], ports["direct"])
+                processes["litellm"] = start
+            else:
+                print("litellm  skipped: name its program with --litellm")
+            rivals = {name: (Address("127.0.0.1", ports[name]), each.pid) for name, each in processes.items()}
+            uvloop.run(compare(rivals))
+            if options.minutes:
+                uvloop.run(stay(rivals["gateway"], options.minutes))
         finally:
-            for process in started:
+            for process in processes.values():
                 process.terminate()
                 process.wait()
     return 0
 
 
-async def until_open(ports: Sequence[int]) -> None:
-    for port in ports:
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.02)
-                continue
-            writer.close()
-            break
+async def until_open(ports: Sequence[int], limit_s: float = 60.0) -> None:
+    async with asyncio.timeout(limit_s):
+        for port in ports:
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                except OSError:
+                    await asyncio.sleep(0.02)
+                    continue
+                writer.close()
+                break

@@ -17,15 +17,10 @@ from pathlib import Path
 
 import psutil
 
-from launcher.commands.claims import claim_rows, read_reserved, without_reserved
+from launcher.commands.claims import read_reserved, without_reserved
 from launcher.commands.engine import engine_or_none
 from launcher.commands.here import Here
-from launcher.commands.inspect import inspect
-from launcher.commands.plan import plan_on
-from launcher.commands.planned import PlanRequest, fitting
 from launcher.commands.probe import look_once, probe
-from launcher.commands.up.request import UpRequest
-from launcher.commands.up.up import up
 from launcher.deployment.history import HistoryEntry, read_history
 from launcher.deployment.identity import ProcessId
 from launcher.deployment.process import process_tree, read_activity
@@ -39,18 +34,11 @@ from launcher.errors import DoesNotFit, LauncherError, NotFound
 from launcher.gateway.admission.state import Bytes
 from launcher.gateway.catalogue import Servable
 from launcher.gateway.engine_http import Address
-from launcher.gateway.kind_flags import kind_flags
 from launcher.gateway.places import Place, free_in, places_of
 from launcher.machine.machine import Machine
-from launcher.models.catalogue import Target
-from launcher.models.located import Located
 from launcher.plan.amounts import RAM
-from launcher.plan.workload import Limits, Workload
-from launcher.progress import OnProgress, Step
+from launcher.progress import OnProgress
 from launcher.system.owned_files import open_file
-
-_USUAL_SLOTS = 4  # as llama-server: they share the context
-_LOAD_BYTES_S, _START_S = 1.5e9, 2.0  # guesses for the first load; then it is measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +57,17 @@ class Running:
     size_bytes: int
     sees: bool = False  # it takes images, or sounds
     problem: str | None = None  # why it cannot be asked
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """With what models are planned and started."""
+
+    here: Here
+    engine: Engine | None
+    engine_path: Path | None  # as it was typed
+    max_ram_bytes: int | None
+    api_key_file: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,42 +128,29 @@ class Deployments:
 
         Raises DoesNotFit and what planning raises.
         """
+        from launcher.gateway import starts  # noqa: PLC0415  half of a start's time, and nothing needs it yet
+
         with self._planning:
             machine = self._without_ours(probe(self._here, engine=self._engine))
-            return self._planned(servable, machine)
+            return starts.plan_start(self._means, servable, machine)
 
     def shrink(self, servable: Servable) -> PlannedStart | None:
         """Plan the model for what is free now, as `up` would; None if it does not fit."""
+        from launcher.gateway import starts  # noqa: PLC0415  as above
+
         with self._planning:
             reserved = read_reserved(self._here)
             machine = without_reserved(probe(self._here, engine=self._engine), reserved.rows)
             try:
-                return self._planned(servable, machine)
+                return starts.plan_start(self._means, servable, machine)
             except DoesNotFit:
                 return None
 
-    def _planned(self, servable: Servable, machine: Machine) -> PlannedStart:
-        target = inspect(self._here, servable.ref)
-        planned = plan_on(self._here, self._request(servable, target).plan, target, machine, self._engine)
-        plan, _ = fitting(planned)
-        rows = {key: n_bytes for key, n_bytes in claim_rows(plan, machine).items() if n_bytes}
-        return PlannedStart(
-            needs=rows,
-            load_s=_START_S + plan.size_bytes / _LOAD_BYTES_S,
-            can_shrink=plan.placement.n_gpu_layers > 0,
-            tokens_per_s=None if plan.forecast is None else plan.forecast.decode.mid,
-        )
-
     def start(self, servable: Servable, on_progress: OnProgress) -> Started:
         """Bring the model up. Raises what `up` raises; then nothing of it runs."""
-        shown = self._here.on_progress
+        from launcher.gateway import starts  # noqa: PLC0415  as above
 
-        def tell(step: Step) -> None:
-            shown(step)
-            on_progress(step)
-
-        target = inspect(self._here, servable.ref)
-        entry = up(replace(self._here, on_progress=tell), self._request(servable, target))
+        entry = starts.start(self._means, servable, on_progress)
         running = self._running(entry)
         history = read_history(self._here.settings.history_file)
         return Started(running=running, seen=seen_bytes(running.needs, entry, history))
@@ -223,6 +209,16 @@ class Deployments:
     # ---- how ----
 
     @property
+    def _means(self) -> Means:
+        return Means(
+            here=self._here,
+            engine=self._engine,
+            engine_path=self._engine_path,
+            max_ram_bytes=self._max_ram,
+            api_key_file=self.key_file,
+        )
+
+    @property
     def _engine(self) -> Engine | None:
         if self._found_engine is None:  # one may be built or installed meanwhile
             self._found_engine = engine_or_none(self._here, self._engine_path)
@@ -240,22 +236,6 @@ class Deployments:
         if engine is not None and machine.devices:  # without GPUs its list costs nothing
             self._drivers_tell = machine.devices == probe(self._here, look=look).devices
         return machine
-
-    def _request(self, servable: Servable, target: Target) -> UpRequest:
-        config = servable.config
-        workload = Workload(ctx_size=config.ctx_size, n_parallel=config.slots or _USUAL_SLOTS)
-        return UpRequest(
-            plan=PlanRequest(
-                ref=servable.ref,
-                workload=workload,
-                limits=Limits(max_ram_bytes=self._max_ram),
-                engine=self._engine_path,
-                flags=(*config.flags, *kind_flags(_open(self._here, target), config.flags)),
-                mode=config.mode,
-            ),
-            name=servable.key,
-            api_key_file=self.key_file,
-        )
 
     def _running(self, entry: Deployment) -> Running:
         plan = entry.plan
@@ -306,7 +286,3 @@ def seen_bytes(needs: Bytes, entry: Deployment, history: Sequence[HistoryEntry])
 
 def _reachable(url: str) -> str:
     return url.partition("://")[2].rpartition(":")[0].strip("[]")
-
-
-def _open(here: Here, target: Target) -> Located:
-    return target.candidates[0].open(here.on_progress)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -21,105 +19,19 @@ import ollama
 import openai
 import pytest
 
-from launcher.deployment.ports import free_port
-from launcher.deployment.record import Deployment
-from launcher.deployment.records import read_all
-from launcher.deployment.takedown import take_down
 from launcher.engine.find import Engine
-from launcher.system.settings import read_settings
+from tests.real.gateway_process import BUDGET, Served, allocated_bytes, running, serving
+from tests.real.soak import EMBEDDING_FLAGS, Soak
 
 pytestmark = pytest.mark.engine
 
-MODELS = ("a", "b", "c")
-BUDGET = 900 << 20  # each takes 310 MiB: two fit, three do not
 HI: Any = [{"role": "user", "content": "Hi"}]
-PATIENCE_S = 240.0
-
-CONFIG = """
-[gateway]
-max-ram = "900M"
-[gateway.aliases]
-"gpt-4o" = "a"
-"""
-A_MODEL = """
-[models.{name}]
-ref = "{ref}"
-context = "512"
-slots = 2
-flags = ["--cache-ram", "0", "--no-warmup"]
-"""
-
-
-class Served:
-    """A gateway in a process of its own."""
-
-    def __init__(self, engine: Engine, folder: Path) -> None:
-        self.env = {**os.environ, "LAUNCHER_ENGINE": str(engine.path)}
-        self.port = free_port("127.0.0.1")
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.log = folder / "gateway.log"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "launcher", "serve", "--port", str(self.port), "--progress", "none"],
-                env=self.env,
-                stdout=log,
-                stderr=log,
-            )
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            try:
-                with urllib.request.urlopen(f"{self.url}/health", timeout=5):
-                    return
-            except OSError:
-                assert self.process.poll() is None, self.log.read_text()
-                time.sleep(0.1)
-        raise AssertionError(self.log.read_text())
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        assert self.process is not None
-        self.process.send_signal(number)
-        return self.process.wait(60)
-
-    def status(self) -> Any:
-        with urllib.request.urlopen(f"{self.url}/gateway/status", timeout=60) as answer:
-            return json.load(answer)
-
-    def states(self) -> dict[str, str]:
-        return {model["name"]: model["state"] for model in self.status()["models"]}
-
-    def openai(self) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="x", max_retries=0, timeout=PATIENCE_S)
 
 
 @pytest.fixture
 def served(engine: Engine, default_model: Path, tmp_path: Path) -> Iterator[Served]:
-    settings = read_settings()
-    settings.config_file.parent.mkdir(parents=True)
-    models = "".join(A_MODEL.format(name=name, ref=default_model) for name in MODELS)
-    settings.config_file.write_text(CONFIG + models)
-    gateway = Served(engine, tmp_path)
-    try:
-        gateway.start()
+    with serving(engine, default_model, tmp_path) as gateway:
         yield gateway
-    finally:
-        if gateway.process is not None and gateway.process.poll() is None:
-            gateway.end()
-        for entry in read_all(settings.deployments_dir):
-            take_down(settings.deployments_dir, entry.name, grace_s=0.0)
-
-
-def running() -> dict[str, Deployment]:
-    entries = read_all(read_settings().deployments_dir)
-    return {entry.name: entry for entry in entries if isinstance(entry, Deployment)}
-
-
-def allocated_bytes(log: str) -> int:
-    """What an engine's own log says it took."""
-    sizes = re.findall(r"buffer size = +([\d.]+) MiB", log)
-    return int(sum(map(float, sizes)) * (1 << 20))
 
 
 def test_three_models_in_room_for_two_with_kills_in_between(served: Served) -> None:
@@ -226,3 +138,19 @@ def test_what_up_started_is_served_and_kept(served: Served, default_model: Path)
             client.chat.completions.create(model=name, messages=HI, max_tokens=1)
     assert "mine" in running()
     assert len(running()) == 2
+
+
+def test_nothing_is_lost_but_what_the_killed_were_answering(
+    engine: Engine, default_model: Path, tmp_path: Path
+) -> None:
+    # scripts/bench soak is this for 500 requests, with frozen engines
+    with serving(engine, default_model, tmp_path, EMBEDDING_FLAGS) as served:
+        report = Soak(served, seed=2).run(24, clients=4, disturbances=("engine", "gateway"))
+        served.unload_all()
+        assert served.status()["memory"]["ram"]["held_bytes"] == 0
+        assert running() == {}
+    assert sum(report.answered.values()) + len(report.losses) == 24
+    assert not report.unexcused
+    assert len(report.losses) <= 2 + 4  # the engine's slots, and all who asked the gateway
+    assert 0 < report.most_bytes <= BUDGET
+    assert report.most_engines <= 2
