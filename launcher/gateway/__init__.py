@@ -16,6 +16,7 @@ moments.py      what models are doing, for those who wait and watch
 admission/      PURE: which models run and which requests wait
 threads.py      what blocks, in threads
 deployments.py  plan, start, find and end what runs, through `up`
+planned_start.py  what a model is planned with, and what is planned
 starts.py       plan and start one model; comes with the planner
 places.py       PURE: the devices and RAM in which models lie
 kind_flags.py   embedding, rerank and vision models start as such

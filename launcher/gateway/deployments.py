@@ -35,6 +35,7 @@ from launcher.gateway.admission.state import Bytes
 from launcher.gateway.catalogue import Servable
 from launcher.gateway.engine_http import Address
 from launcher.gateway.places import Place, free_in, places_of
+from launcher.gateway.planned_start import Means, PlannedStart
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import RAM
 from launcher.progress import OnProgress
@@ -57,25 +58,6 @@ class Running:
     size_bytes: int
     sees: bool = False  # it takes images, or sounds
     problem: str | None = None  # why it cannot be asked
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Means:
-    """With what models are planned and started."""
-
-    here: Here
-    engine: Engine | None
-    engine_path: Path | None  # as it was typed
-    max_ram_bytes: int | None
-    api_key_file: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedStart:
-    needs: Bytes
-    load_s: float
-    can_shrink: bool = False  # it has layers on GPUs
-    tokens_per_s: float | None = None  # forecast
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

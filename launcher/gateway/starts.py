@@ -13,8 +13,8 @@ from launcher.commands.up.request import UpRequest
 from launcher.commands.up.up import up
 from launcher.deployment.record import Deployment
 from launcher.gateway.catalogue import Servable
-from launcher.gateway.deployments import Means, PlannedStart
 from launcher.gateway.kind_flags import kind_flags
+from launcher.gateway.planned_start import Means, PlannedStart
 from launcher.machine.machine import Machine
 from launcher.models.catalogue import Target
 from launcher.models.located import Located

@@ -27,7 +27,7 @@ from launcher.gateway.admission.state import Policy
 from launcher.gateway.app import App, AppOptions
 from launcher.gateway.catalogue import Catalogue, Servable
 from launcher.gateway.config import GatewayConfig, ModelConfig
-from launcher.gateway.deployments import Memory, PlannedStart, Running, Started
+from launcher.gateway.deployments import Memory, Running, Started
 from launcher.gateway.engine_http import Address, Engines
 from launcher.gateway.fallback import Fallback
 from launcher.gateway.guard import Doors
@@ -35,6 +35,7 @@ from launcher.gateway.keeper import Keeper, KeptOptions
 from launcher.gateway.keys import KeyRing
 from launcher.gateway.ollama_pull import Disk
 from launcher.gateway.places import Place
+from launcher.gateway.planned_start import PlannedStart
 from launcher.gateway.proxy import Proxy
 from launcher.gateway.silence import SilenceLimits
 from launcher.gateway.spending import Spending
