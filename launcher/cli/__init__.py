@@ -24,6 +24,7 @@ bundle.py         bundle
 up.py             up
 run.py            run
 serve.py          serve
+config.py         config show, config set, config path
 connect.py        connect
 cost.py           cost
 keys.py           keys add, keys ls, keys rm

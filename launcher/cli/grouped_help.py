@@ -12,7 +12,7 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Plan", ("plan", "check", "inspect", "probe", "bench", "cost")),
     ("Models", ("models", "search", "pull", "ls", "rm", "bundle", "profiles")),
     ("Keep running", ("serve", "keys", "restart", "history", "connect", "enable", "disable", "export")),
-    ("Engine and help", ("engine", "doctor", "help")),
+    ("Engine and help", ("engine", "config", "doctor", "help")),
 )
 
 

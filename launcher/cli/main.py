@@ -20,6 +20,7 @@ from launcher.cli import (
     bench,
     bundle,
     check,
+    config,
     connect,
     cost,
     doctor,
@@ -43,6 +44,7 @@ from launcher.cli import (
 from launcher.cli.explain_error import explain_error, misplaced_flag
 from launcher.cli.grouped_help import GroupedHelp, OptionsInParts, PlainGroup
 from launcher.cli.options.bundles import MachineOptions
+from launcher.cli.options.configured import configured_defaults
 from launcher.cli.options.unfold import unfold
 from launcher.cli.running import disable, enable, export, history, logs, ps, restart, stop
 from launcher.cli.show.output import Output
@@ -88,6 +90,10 @@ _GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
     "profiles": (
         "The models launcher knows by name.",
         {"list": profiles.list_profiles, "show": profiles.show_profile},
+    ),
+    "config": (
+        "Defaults for what is typed again and again.",
+        {"show": config.show, "set": config.set_default, "path": config.path},
     ),
     "keys": (
         "Who may ask the gateway from elsewhere.",
@@ -234,7 +240,13 @@ def execute(arguments: list[str]) -> int:
     at = arguments.index("--") if "--" in arguments else len(arguments)
     own, engine_flags = arguments[:at], tuple(arguments[at + 1 :])
     try:
-        code = app(own, standalone_mode=False, prog_name="launcher", obj=engine_flags)
+        code = app(
+            own,
+            standalone_mode=False,
+            prog_name="launcher",
+            obj=engine_flags,
+            default_map=configured_defaults(),
+        )
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit) as error:
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):

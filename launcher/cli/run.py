@@ -11,6 +11,7 @@ import typer
 
 from launcher.cli.here import here_with_progress
 from launcher.cli.options.bundles import EngineOptions, PlanOptions, ServeOptions
+from launcher.cli.options.configured import is_typed
 from launcher.cli.options.single import Ref
 from launcher.cli.show.output import Output
 from launcher.errors import UsageError
@@ -40,9 +41,9 @@ def run(
     offline, yes = plan_options.offline, serve_options.yes
     # a REF alone may be the name of a deployment that runs; options would ask for a server of their own
     is_ref_alone = (
-        plan_options == PlanOptions()
-        and serve_options == ServeOptions(yes=yes)
-        and engine_options == EngineOptions()
+        not is_typed(ctx, PlanOptions)
+        and not is_typed(ctx, ServeOptions, but="yes")
+        and not is_typed(ctx, EngineOptions)
         and ctx.obj == ()
     )
     with here_with_progress(out, offline=offline, yes=yes, env=request.env) as here:

@@ -10,6 +10,7 @@ import typer
 
 from launcher.cli.here import here_with_progress
 from launcher.cli.options.bundles import EngineOptions, PlanOptions, ServeOptions
+from launcher.cli.options.configured import is_typed
 from launcher.cli.options.single import OptionalRef
 from launcher.cli.options.spell import command_line, spell
 from launcher.cli.plan import show_planned
@@ -49,7 +50,7 @@ def up(
     from launcher.commands.up.up import rehearse
     from launcher.commands.up.up import up as bring_model_up
 
-    asks_for_a_plan = dry_run or ctx.obj or serve_options.mode is not None or plan_options != PlanOptions()
+    asks_for_a_plan = dry_run or ctx.obj or serve_options.mode is not None or is_typed(ctx, PlanOptions)
     _check_source(ref, locked, asks_for_a_plan=bool(asks_for_a_plan))
     if foreground and dry_run:
         raise UsageError("--dry-run starts nothing to stay with", hint="launcher up REF --dry-run")

@@ -43,6 +43,7 @@ from launcher.plan.search.task import Offer, Task
 from launcher.plan.search.verify import ModelSimulator
 from launcher.plan.workload import Workload
 from launcher.simulate.simulations import Simulations
+from launcher.units import parse_context
 
 _IK_ESTIMATES = (
     "ik_llama.cpp cannot be simulated: the plan counts by formulas, with wide bands (±); "
@@ -86,6 +87,7 @@ def plan_on(
             workload=_as_it_loads(request.workload, known),
             limits=request.limits,
             default_ctx=_default_ctx(target),
+            preferred_ctx=_preferred_ctx(here),
             companions=stack.enter_context(open_companions(companions, engine, here.settings, machine)),
         )
         choice = search(offers.offers, task)
@@ -139,6 +141,7 @@ def replan(
             workload=_as_it_loads(workload, planned.capabilities),
             limits=planned.request.limits,
             default_ctx=_default_ctx(planned.target),
+            preferred_ctx=_preferred_ctx(here),
             companions=companions,
         )
         dialect = planned.capabilities.dialect if planned.capabilities else None
@@ -268,6 +271,11 @@ def _check_mode(target: Target, request: PlanRequest) -> None:
 
 def _default_ctx(target: Target) -> int | None:
     return target.profile.context.default if target.profile else None
+
+
+def _preferred_ctx(here: Here) -> int | None:
+    context = here.settings.defaults.context
+    return None if context is None else parse_context(str(context))
 
 
 def _refused(candidate: Candidate, error: BadGguf) -> Alternative:

@@ -1,6 +1,7 @@
 """Deal with this operating system and this installation of the launcher.
 
 settings.py      environment, folders and config file
+config_text.py   change a value in the text of the config file
 packages.py      pinned packages, with pip
 pip.py           run pip once, and judge it
 network/         one policy for every network read

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,22 @@ from launcher.system.small_files import read_small_text
 #   XDG_CACHE_HOME, XDG_STATE_HOME, XDG_CONFIG_HOME     as the XDG base directory specification says
 #   HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE     read by huggingface_hub itself
 
-_KNOWN_KEYS = {"engine", "gateway", "models"}
+_KNOWN_KEYS = {"engine", "gateway", "models", "defaults"}
+_MOST_FOLDERS = 64
 
 IGNORE_CLAIMS = "LAUNCHER_IGNORE_CLAIMS"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """What the config file has in [defaults]: used where nothing is typed. None: not set."""
+
+    context: str | int | None = None
+    prefer: str | None = None
+    reserve: tuple[str, ...] = ()
+    port: int | None = None
+    key_file: str | None = None
+    folders: tuple[str, ...] = ()  # with GGUF files of the user's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +48,7 @@ class Settings:
     state_dir: Path  # about servers that run now
     config_file: Path
     engine: Path | None
+    defaults: Defaults = Defaults()
     isolated: bool = False  # LAUNCHER_HOME names one folder for everything
     ignored_claims: tuple[str, ...] = ()  # users, by name or id, whose claims on memory do not count
 
@@ -93,17 +107,18 @@ def read_settings(broken: Callable[[UsageError], None] | None = None) -> Setting
     )
     config_file = config / "config.toml"
     try:
-        engine = _engine_of(config_file)
+        engine, defaults = _engine_of(config_file), read_defaults(config_file)
     except UsageError as error:
         if broken is None:
             raise
         broken(error)
-        engine = None
+        engine, defaults = None, Defaults()
     return Settings(
         cache_dir=cache,
         state_dir=state,
         config_file=config_file,
         engine=engine,
+        defaults=defaults,
         isolated=home is not None,
         ignored_claims=tuple(filter(None, os.environ.get(IGNORE_CLAIMS, "").split(","))),
     )
@@ -112,6 +127,40 @@ def read_settings(broken: Callable[[UsageError], None] | None = None) -> Setting
 def _engine_of(config_file: Path) -> Path | None:
     engine = os.environ.get("LAUNCHER_ENGINE") or read_config(config_file).get("engine")
     return expand_home(Path(engine)) if engine else None
+
+
+def read_defaults(config_file: Path) -> Defaults:
+    """Return the config file's [defaults]. Raises UsageError for an unknown key or another type."""
+    given = read_config(config_file).get("defaults", {})
+    if not isinstance(given, dict):
+        raise UsageError(f"config file {config_file}: defaults is no table", hint="write [defaults]")
+    known = {field.name.replace("_", "-"): field.name for field in fields(Defaults)}
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in known:
+            raise UsageError(
+                f"config file {config_file} has the unknown key {key[:80]!r} in [defaults]",
+                hint=f"known keys: {', '.join(known)}",
+            )
+        values[known[key]] = _typed(config_file, key, value)
+    return Defaults(**values)
+
+
+def _typed(config_file: Path, key: str, value: object) -> object:
+    """Return a value of [defaults] if it has its key's type."""
+    if key in {"reserve", "folders"}:
+        if isinstance(value, list) and len(value) <= _MOST_FOLDERS and all(isinstance(v, str) for v in value):
+            return tuple(value)
+        kind = f"a list of at most {_MOST_FOLDERS} strings"
+    elif key == "port":
+        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535:
+            return value
+        kind = "a port from 1 to 65535"
+    else:
+        if isinstance(value, str) or (key == "context" and type(value) is int and value > 0):
+            return value or None
+        kind = "a string"
+    raise UsageError(f"config file {config_file}: {key} is not {kind}", hint="launcher config show")
 
 
 def expand_home(path: Path) -> Path:

@@ -3,5 +3,6 @@
 single.py   arguments and options by themselves: REF, NAME, --offline
 bundles.py  dataclasses of options that belong together: plan, machine, server, files, output
 unfold.py   let typer read a command that takes bundles
+configured.py  defaults of the config file
 spell.py    options as they are typed, to print a command that works
 """

@@ -41,11 +41,16 @@ class ContextChoice:
         return f"nobody asked for one, and {self.sizes[0]} does not fit"
 
 
-def choose_contexts(architecture: Architecture, workload: Workload, default_ctx: int | None) -> ContextChoice:
-    """Choose the contexts to try: the one that the request or the profile names, else the planner's."""
+def choose_contexts(
+    architecture: Architecture, workload: Workload, default_ctx: int | None, preferred_ctx: int | None = None
+) -> ContextChoice:
+    """Choose the contexts to try: the one that request, config or profile names, else the planner's."""
     trained = architecture.n_ctx_train
     if workload.ctx_size is not None:
         return ContextChoice(sizes=(pad_context(workload.ctx_size),), reason="as asked")
+    if preferred_ctx is not None:
+        most = min(preferred_ctx, trained or preferred_ctx)
+        return ContextChoice(sizes=(pad_context(most),), reason="the config file's default")
     if default_ctx is not None:
         return ContextChoice(sizes=(pad_context(default_ctx),), reason="the profile's default")
     first = pad_context(min(trained, _DEFAULT_CTX)) if trained else _DEFAULT_CTX

@@ -31,7 +31,7 @@ class QuantSearch:
             task.limits,
             task.companions,
         )
-        contexts = choose_contexts(case.architecture, task.workload, task.default_ctx)
+        contexts = choose_contexts(case.architecture, task.workload, task.default_ctx, task.preferred_ctx)
         check_context_limit(case.model, case.architecture.n_ctx_train, contexts, task.workload)
         return cls(
             offer=offer,

@@ -27,5 +27,6 @@ class Task:
     machine: Machine
     workload: Workload
     limits: Limits = Limits()
-    default_ctx: int | None = None
+    default_ctx: int | None = None  # the profile's
+    preferred_ctx: int | None = None  # the user's for all models; less where one was trained for less
     companions: Companions = NO_COMPANIONS

@@ -1,0 +1,56 @@
+"""Defaults of the config file, from setting them to what a command makes of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from launcher.cli.options.configured import configured_defaults
+from tests.cli.shell import launcher
+
+
+def test_a_default_is_set_shown_and_planned_with_and_what_is_typed_wins(tmp_path: Path) -> None:
+    home = {"LAUNCHER_HOME": str(tmp_path)}
+    for words in (("context", "16k"), ("prefer", "speed"), ("reserve", "ram=2G")):
+        done = launcher("config", "set", *words, **home)
+        assert done.returncode == 0, done.stderr
+    shown = json.loads(launcher("config", "show", "--json", **home).stdout)
+    assert (shown["context"], shown["prefer"], shown["reserve"]) == ("16k", "speed", ["ram=2G"])
+    plan = ("plan", "qwen3-8b", "--gpu", "3090", "--ram", "16G", "--offline", "--json")
+    planned = json.loads(launcher(*plan, **home).stdout)
+    assert planned["context"]["tokens"] == 16384
+    assert any("the shortest turn (--prefer speed)" in reason for reason in planned["reasons"])
+    assert any("2.0 GiB left to others" in reason for reason in planned["reasons"])
+    typed = json.loads(launcher(*plan, "-c", "4096", "--prefer", "quality", **home).stdout)
+    assert typed["context"]["tokens"] == 4096
+    assert not any("--prefer speed" in reason for reason in typed["reasons"])
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("prefer", "fast"), "'fast' is no prefer"),
+        (("port", "99999"), "port 99999 is not from 1 to 65535"),
+        (("context", "lots"), "context 'lots' is not a number of tokens"),
+        (("nope", "1"), "no default is called 'nope'"),
+    ],
+)
+def test_a_value_that_options_refuse_is_not_written(
+    tmp_path: Path, words: tuple[str, ...], sentence: str
+) -> None:
+    done = launcher("config", "set", *words, LAUNCHER_HOME=str(tmp_path))
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert not (tmp_path / "config").exists()
+
+
+def test_a_broken_file_gives_no_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path))
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/config.toml").write_text("[defaults]\nport = true\n")
+    assert configured_defaults() == {}
+    (tmp_path / "config/config.toml").write_text('[defaults]\nport = 9\nkey-file = "k"\n')
+    assert configured_defaults()["up"] == {"port": 9, "api_key_file": "k"}
+    assert configured_defaults()["plan"] == {}
