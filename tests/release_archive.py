@@ -3,7 +3,7 @@
 Only ggml is compiled: programs and libllama are those of the engine that is built here, of the same commit, which load
 whatever libggml lies beside them.
 
-python -m tests.release_archive     builds it into the cache; minutes, with ccache less
+python -m tests.release_archive [JOBS]     builds it into the cache; minutes, with ccache less. scripts/test does
 """
 
 from __future__ import annotations
@@ -80,9 +80,10 @@ def _compile(tree: Path, tools: Toolchain, jobs: int) -> None:
         *_ARGUMENTS,
     )
     environment = {**os.environ, "CCACHE_BASEDIR": str(tree), "CCACHE_NOHASHDIR": "1"}
-    subprocess.run(configure, env=environment, check=True)
-    ninja = (tools.ninja, "-C", tree / "build", "-j", str(jobs), *TARGETS)
-    subprocess.run(ninja, env=environment, check=True)
+    ninja: tuple[str | Path, ...] = (tools.ninja, "-C", tree / "build", "-j", str(jobs), *TARGETS)
+    with (tree.parent / "build.log").open("wb") as log:
+        for command in (configure, ninja):
+            subprocess.run(command, env=environment, check=True, stdout=log, stderr=log)
 
 
 def pack(plugins: Path, engine: Path, licence: Path, archive: Path) -> None:

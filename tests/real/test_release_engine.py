@@ -14,7 +14,7 @@ from launcher.engine.find import Engine
 from launcher.machine.machine import Backend
 from launcher.plan.oracle import Answer
 from launcher.simulate.client import SimulatorPool
-from tests.conftest import SETTINGS
+from tests.conftest import SETTINGS, missing
 from tests.fakes.releases import Releases, serve_releases
 from tests.release_archive import TAG, archive_in
 from tests.simulate.cases import configurations
@@ -27,8 +27,7 @@ pytestmark = pytest.mark.engine
 def releases(monkeypatch: pytest.MonkeyPatch) -> Iterator[Releases]:
     archive = archive_in(SETTINGS.cache_dir)
     if not archive.is_file():
-        # minutes of compiling: not in CI, which builds two engines already
-        pytest.skip("no release archive (python -m tests.release_archive)")
+        raise missing("no release archive (python -m tests.release_archive)")
     with serve_releases() as running:
         running.published[TAG] = {archive.name: archive.read_bytes()}
         running.pointer = f"{TAG}\n".encode()
