@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -11,11 +12,7 @@ from launcher.cli.options.bundles import EngineOptions, PlanOptions
 from launcher.cli.options.single import Ref
 from launcher.cli.show.output import Output
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from launcher.commands.bench import Benched, Samples
-    from launcher.plan.forecast.turn import Band
+_SLOWER = 1  # as `diff` exits where it finds a difference
 
 
 def bench(
@@ -29,13 +26,40 @@ def bench(
         typer.Option("--depth", min=0, max=1 << 24, help="After so many tokens; repeat it [default: 0]."),
     ] = None,
     prompt: Annotated[int, typer.Option("--prompt", min=1, max=1 << 20, help="Tokens of a prompt.")] = 512,
-    reply: Annotated[int, typer.Option("--reply", min=1, max=1 << 16, help="Tokens of a reply.")] = 64,
-    repetitions: Annotated[int, typer.Option("-r", "--repetitions", min=1, max=50, help="Times.")] = 3,
+    reply: Annotated[int, typer.Option("--reply", min=2, max=1 << 16, help="Tokens of a reply.")] = 64,
+    repetitions: Annotated[
+        int, typer.Option("-r", "--repetitions", min=1, max=50, help="Times; each loads the model anew.")
+    ] = 3,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="ENGINE",
+            help="Measure another engine in turns with it: a path, a name, bNNNNN.",
+            show_default=False,
+        ),
+    ] = None,
+    baseline: Annotated[
+        bool,
+        typer.Option("--baseline", help="Exit with 1 if it is slower than when it was last measured."),
+    ] = False,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            "--export", metavar="FILE", help="Append a row for each depth, as CSV.", show_default=False
+        ),
+    ] = None,
 ) -> None:
-    """Measure a planned model with llama-bench, beside what was forecast for it."""
+    """Measure a planned model, by llama-bench and through the HTTP API, beside what was forecast.
+
+    Plans then show what was measured, and forecasts of models like it are scaled by it.
+    """
     from launcher.cli.requests import plan_request
-    from launcher.commands.bench import BenchRequest, bench_document
-    from launcher.commands.bench import bench as bench_model
+    from launcher.cli.show.measured import render_report
+    from launcher.commands.bench.bench import BenchRequest
+    from launcher.commands.bench.bench import bench as bench_model
+    from launcher.commands.bench.export import export as export_rows
+    from launcher.commands.bench.report import report_document
 
     request = BenchRequest(
         plan=plan_request(ref, plan_options, engine_options, ctx.obj),
@@ -43,36 +67,13 @@ def bench(
         prompt=prompt,
         reply=reply,
         repetitions=repetitions,
+        against=against,
+        baseline=baseline,
     )
     with here_with_progress(out, offline=plan_options.offline) as here:
-        benched = bench_model(here, request)
-    out.show(bench_document(benched), *_render(benched))
-
-
-def _render(benched: Benched) -> tuple[RenderableType, ...]:
-    from launcher.cli.show.tables import facts, grid, line
-
-    head = facts(
-        [("model", f"{benched.model_id}  {benched.quant}"), ("engine", f"llama.cpp {benched.engine}")]
-    )
-    headers = ("depth", "prompt/s", "forecast", "tokens/s", "forecast ")
-    rows = [
-        (
-            str(speed.depth),
-            _samples(speed.prompt),
-            _band(speed.forecast_prompt),
-            _samples(speed.reply),
-            _band(speed.forecast_reply),
-        )
-        for speed in benched.speeds
-    ]
-    note = line("measured here: the median, least and most of the repetitions; forecasts are estimates")
-    return (head, grid(headers, rows, right=frozenset(headers)), note)
-
-
-def _samples(samples: Samples | None) -> str:
-    return "" if samples is None else f"{samples.median:.1f} ({samples.low:.1f}-{samples.high:.1f})"
-
-
-def _band(band: Band | None) -> str:
-    return "" if band is None else f"{band.mid:.1f} ({band.low:.1f}-{band.high:.1f})"
+        report = bench_model(here, request)
+    if export is not None:
+        export_rows(report.planned, report.benched, export)
+    out.show(report_document(report), *render_report(report))
+    if report.gate is not None and report.gate.is_slower:
+        raise typer.Exit(_SLOWER)

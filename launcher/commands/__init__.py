@@ -14,7 +14,9 @@ recommend.py      which models suit a machine and a purpose
 plan.py           choose quant and placement: probe, inspect, search
 plan_and_claim.py  the same, and reserve the memory before another launcher plans
 compare_machines.py  one model on several machines
-bench.py          measure a planned model
+bench/            measure planned models
+measurements.py   what was measured: keep it, and use it in plans
+short_server.py   a llama-server for as long as a block lasts
 planned.py        the outcome of a plan request: command line, JSON, or the reason there is none
 companions.py     draft models and projectors: find, simulate, fetch
 pull.py           bring exactly the planned files here

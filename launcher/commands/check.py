@@ -16,6 +16,7 @@ from launcher.commands.companions import find_companions, open_companions, with_
 from launcher.commands.engine import engine_or_none
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect
+from launcher.commands.measurements import last_measured, with_ratios
 from launcher.commands.probe import MachineChoice, look_once, probe
 from launcher.engine.capabilities import read_capabilities
 from launcher.engine.dialect import check_types
@@ -34,7 +35,7 @@ from launcher.plan.as_json import forecast_json, plan_json, shortfall_json
 from launcher.plan.check.as_json import check_json
 from launcher.plan.check.check import Check, check_configuration
 from launcher.plan.check.configuration import visible_devices
-from launcher.plan.check.pace import Point, forecast_check
+from launcher.plan.check.pace import Point, forecast_check, stages_of_check
 from launcher.plan.companions import Companions
 from launcher.plan.forecast.turn import Forecast
 from launcher.plan.modes import Dialect
@@ -135,8 +136,7 @@ def check_line(here: Here, bench: Bench, command: Command, request: CheckRequest
             instead = plan_instead(
                 command.configuration, verdict, line.located, line.machine, line.oracle, line.companions
             )
-    at, model = request.at, line.located.model
-    deep = _too_deep(at, verdict)
+    deep = _too_deep(request.at, verdict)
     argv = argv_instead(command, instead, line.located, bench.known)
     return Checked(
         command=command,
@@ -146,9 +146,7 @@ def check_line(here: Here, bench: Bench, command: Command, request: CheckRequest
         argv=tuple(map(strip_word_secrets, argv)),
         engine=bench.engine_name,
         corrected=(command.program, *map(strip_word_secrets, command.corrected)) if command.refused else (),
-        forecast=None
-        if deep
-        else forecast_check(verdict, model, line.machine, threads=_threads(command.others), at=at),
+        forecast=None if deep else _forecast(here, bench, line, command, verdict, request),
     )
 
 
@@ -198,6 +196,18 @@ def _open_line(here: Here, bench: Bench, command: Command, ref: str | None) -> I
             companions=companions,
             notes=(*not_counted, *_choice(target)),
         )
+
+
+def _forecast(
+    here: Here, bench: Bench, line: _Line, command: Command, verdict: Check, request: CheckRequest
+) -> Forecast | None:
+    """Predict the line's speed, or say what was measured of it on this machine."""
+    model, machine, settings = line.located.model, line.machine, here.settings
+    stages = stages_of_check(verdict, model, machine, threads=_threads(command.others))
+    commit = bench.known.version.commit if bench.known else None
+    measured = last_measured(settings, machine, model, request.words, commit)
+    machine = with_ratios(settings, machine, model, commit)
+    return forecast_check(verdict, machine, stages, request.at, measured)
 
 
 def _too_deep(at: Point | None, verdict: Check) -> tuple[str, ...]:

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import subprocess
-import tempfile
 import time
 from pathlib import Path
-from typing import IO
 
 from launcher.commands.here import Here
 from launcher.commands.plan import plan
 from launcher.commands.planned import Planned, PlanRequest, files_to_bring, fitting
 from launcher.commands.pull import fetch_all
-from launcher.deployment.ports import free_port
+from launcher.commands.short_server import short_server
 from launcher.deployment.record import Deployment
 from launcher.deployment.records import read_all
-from launcher.deployment.supervisor.protect import before_exec
-from launcher.engine.ask import describe_status
 from launcher.engine.capabilities import read_capabilities
-from launcher.engine.client import generate_token, is_loaded
-from launcher.engine.environment import engine_env
+from launcher.engine.client import generate_token
 from launcher.engine.find import Engine
 from launcher.engine.flags.help_text import Capabilities
 from launcher.errors import DoesNotFit, EngineFailed, UsageError
 from launcher.progress import remark
-from launcher.units import printable
 
 DEFAULT_MODEL = "smollm2-135m"
 _LOAD_S = 120.0
-_TICK_S = 0.1
 
 
 def try_engine(here: Here, engine: Engine) -> tuple[str, ...]:
@@ -61,65 +51,15 @@ def answers(engine: Engine, model: Path) -> float:
 
     Raises EngineFailed with its last words.
     """
-    port = free_port("127.0.0.1")
-    argv = [
-        str(engine.path),
-        "-m",
-        str(model),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "-c",
-        "512",
-        "-np",
-        "1",
-    ]
-    env, _ = engine_env(os.environ)
     began = time.monotonic()
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=env,
-            start_new_session=True,
-            preexec_fn=before_exec(None),  # noqa: PLW1509 (it only sets flags; the engine ends with us)
-        )
-        try:
-            _wait_until_loaded(process, f"http://127.0.0.1:{port}")
-            generate_token(f"http://127.0.0.1:{port}")
-        except EngineFailed as error:
-            raise EngineFailed(f"{error.message}{_last_words(log)}", hint=error.hint) from error
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+
+    def argv_for(port: int) -> tuple[str, ...]:
+        address = ("--host", "127.0.0.1", "--port", str(port))
+        return (str(engine.path), "-m", str(model), *address, "-c", "512", "-np", "1")
+
+    with short_server(argv_for, os.environ, _LOAD_S) as url:
+        generate_token(url)
     return time.monotonic() - began
-
-
-def _wait_until_loaded(process: subprocess.Popen[bytes], url: str) -> None:
-    end = time.monotonic() + _LOAD_S
-    while time.monotonic() < end:
-        status = process.poll()
-        if status is not None:
-            raise EngineFailed(
-                f"it ended with {describe_status(status)} while it loaded the model",
-                hint="launcher engine list",
-            )
-        if is_loaded(url):
-            return
-        time.sleep(_TICK_S)
-    raise EngineFailed(f"it had not loaded the model after {_LOAD_S:.0f} s", hint="launcher engine list")
-
-
-def _last_words(log: IO[bytes]) -> str:
-    log.seek(0, os.SEEK_END)
-    log.seek(max(0, log.tell() - 2000))
-    lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
-    words = printable(lines[-1][:200]) if lines else ""
-    return f": {words}" if words else ""
 
 
 def _model_path(here: Here, planned: Planned) -> Path:

@@ -14,6 +14,7 @@ from launcher.commands.engine import engine_or_none
 from launcher.commands.engine_pin import describe_pin, with_pin
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect
+from launcher.commands.measurements import put_measured_speed, with_ratios
 from launcher.commands.planned import Buy, Planned, PlanRequest, path_to_be, printed_argv
 from launcher.commands.probe import look_once
 from launcher.engine.architectures import check_architecture
@@ -82,6 +83,8 @@ def plan_on(
     _refuse_companions(companions, known)
     with ExitStack() as stack:
         offers = _open_offers(here, target, machine, (engine, known.dialect if known else None), stack)
+        model, commit = offers.opened[0][1].model, known.version.commit if known else None
+        machine = with_ratios(here.settings, machine, model, commit)
         task = Task(
             machine=machine,
             workload=_as_it_loads(request.workload, known),
@@ -115,7 +118,8 @@ def plan_on(
     if choice.plan is None or chosen is None:
         return planned
     serving = Serving(host="127.0.0.1", port=8080, model_id=target.model_id, model_path=path_to_be(chosen))
-    return replace(planned, argv=printed_argv(planned, choice.plan, serving))
+    planned = replace(planned, argv=printed_argv(planned, choice.plan, serving))
+    return put_measured_speed(here.settings, planned, choice.plan)
 
 
 def _purchases(offers: list[Offer], task: Task, choice: Choice, buy: Buy) -> tuple[Purchase, ...]:

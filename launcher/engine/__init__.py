@@ -11,6 +11,7 @@ placing.py        a finished engine gets its place
 environment.py    the variables and config files it is started with
 client.py         its HTTP API
 models_dir.py     the models of a folder, as it lists them
+timed.py          a completion, timed by its client
 key_file.py       the keys that its clients have to know
 protocol.py       its stdout when it runs as a child. PURE
 pinned.py         the llama.cpp version that is built here. PURE

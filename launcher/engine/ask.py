@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from launcher.engine.environment import engine_env
@@ -34,7 +34,11 @@ def ask_engine(path: Path, *arguments: str, environment: Mapping[str, str] | Non
 
 
 def run_to_its_end(
-    argv: Sequence[str], environment: Mapping[str, str], timeout_s: float, hint: str = GET_HINT
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    timeout_s: float,
+    hint: str = GET_HINT,
+    before_exec: Callable[[], None] | None = None,  # in the child
 ) -> subprocess.CompletedProcess[str]:
     """Run one of the engine's programs and return how it ended; nothing of it is left running.
 
@@ -51,6 +55,7 @@ def run_to_its_end(
             errors="replace",
             env=clean,
             start_new_session=True,
+            preexec_fn=before_exec,  # noqa: PLW1509 (it only sets flags)
         )
     except OSError as error:
         raise UsageError(f"{argv[0]} cannot be started: {error.strerror or error}", hint=GET_HINT) from error

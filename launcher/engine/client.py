@@ -60,7 +60,7 @@ def stream_chat(
     """
     body = {**(options or {}), "model": model, "messages": list(messages), "stream": True}
     finished = False
-    for event in _events(url, "/v1/chat/completions", body, api_key):
+    for event in stream_events(url, "/v1/chat/completions", body, api_key):
         piece = _delta(event)
         finished = finished or piece.finish_reason is not None
         if piece != Delta():
@@ -94,7 +94,9 @@ def generate_token(url: str, *, api_key: str | None = None) -> None:
     """
     # Not by chat: chat parsers fail on models of random weights.
     body = {"prompt": "Hi", "n_predict": 1, "stream": True, "cache_prompt": False}
-    produced = sum(event.get("tokens_predicted") or 0 for event in _events(url, "/completion", body, api_key))
+    produced = sum(
+        event.get("tokens_predicted") or 0 for event in stream_events(url, "/completion", body, api_key)
+    )
     if produced < 1:
         raise EngineFailed("llama-server answered without producing a token", hint="launcher logs")
 
@@ -112,7 +114,9 @@ def fill_context(url: str, n_ctx: int, *, api_key: str | None = None) -> None:
         "stream": True,
         "cache_prompt": False,
     }
-    produced = sum(event.get("tokens_predicted") or 0 for event in _events(url, "/completion", body, api_key))
+    produced = sum(
+        event.get("tokens_predicted") or 0 for event in stream_events(url, "/completion", body, api_key)
+    )
     if produced < 1:
         raise EngineFailed("llama-server read a long prompt and produced no token", hint="launcher logs")
 
@@ -203,7 +207,9 @@ def _body(response: httpx2.Response) -> str:
     return body.decode("utf-8", errors="replace")
 
 
-def _events(url: str, path: str, body: Mapping[str, Any], api_key: str | None) -> Iterator[dict[str, Any]]:
+def stream_events(
+    url: str, path: str, body: Mapping[str, Any], api_key: str | None
+) -> Iterator[dict[str, Any]]:
     """Yield the decoded server-sent events of one request, without the closing [DONE]."""
     with (
         _mapped(url),

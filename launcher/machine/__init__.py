@@ -9,5 +9,6 @@ from_words.py     from `--gpu 3090:2 --ram 128G --cpu "EPYC 9355"`
 from_toml.py      read from a file
 to_toml.py        written to a file
 measured.py       what was measured of it
+rig.py            tell one from another
 probe/            this machine
 """

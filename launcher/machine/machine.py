@@ -127,6 +127,16 @@ class Filesystem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpeedRatio:
+    """How much faster than forecast models like the one at hand were, on these processors."""
+
+    processors: tuple[str, ...]  # `host`, `CUDA0`, …: those that compute
+    decode: float
+    prefill: float
+    why: str  # what was measured, and when
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     os: str
     arch: str
@@ -142,6 +152,7 @@ class Machine:
     host_available_bytes: int | None = None
     ram_bandwidth: int | None = None  # bytes/s of all sockets, as named: channels x MT/s x 8
     ram_read_rate: int | None = None  # bytes/s that were read by all cores in a measurement
+    speed_ratios: tuple[SpeedRatio, ...] = ()  # measured here, of the model that is planned
 
     @property
     def ram_bytes(self) -> int:

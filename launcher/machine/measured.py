@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, dataclass, replace
 
 from launcher.machine.machine import Machine
+from launcher.machine.rig import has_same_ram
 
-_SAME = 0.02  # of the RAM: the kernel's part of it varies from boot to boot
 _MOST = 10**14  # bytes/s, more than any host has
 
 
@@ -58,7 +58,7 @@ def with_measured(machine: Machine, measured: Measured | None) -> Machine:
     """Return the machine with what was measured of it; unchanged if that was another one."""
     if measured is None or measured.ram_rate is None or measured.cpu != machine.cpu.name:
         return machine
-    if abs(measured.ram_total_bytes - machine.ram_total_bytes) > _SAME * machine.ram_total_bytes:
+    if not has_same_ram(measured.ram_total_bytes, machine.ram_total_bytes):
         return machine
     return replace(machine, ram_read_rate=measured.ram_rate, notes=(*machine.notes, describe(measured)))
 

@@ -205,6 +205,7 @@ def forecast_json(forecast: Forecast | None) -> dict[str, Any] | None:
         "prefill_tps": _band(forecast.prefill),
         "turn_seconds": _band(forecast.turn_seconds),
         "assumptions": list(forecast.assumptions),
+        "measured": forecast.measured,  # the day on which it was; null: predicted
     }
 
 

@@ -224,4 +224,5 @@ def _forecast(given: JsonObject) -> Forecast:
         prefill=band("prefill_tps"),
         turn_seconds=band("turn_seconds"),
         assumptions=given.texts("assumptions"),
+        measured=given.optional_text("measured"),
     )

@@ -80,6 +80,11 @@ class Settings:
         return self.state_dir / "measured.json"
 
     @property
+    def bench_file(self) -> Path:
+        # one line a measurement of `bench`
+        return self.state_dir / "bench.jsonl"
+
+    @property
     def claims_dir(self) -> Path:
         """Claims on memory, shared between the users of this host unless `isolated`."""
         place = Path("/dev/shm")  # noqa: S108  claims are on the host, and end with it

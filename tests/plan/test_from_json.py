@@ -112,6 +112,7 @@ def plans(draw: st.DrawFn) -> Plan:
                 prefill=SPEEDS,
                 turn_seconds=SPEEDS,
                 assumptions=st.lists(NAMES, max_size=2).map(tuple),
+                measured=st.none() | NAMES,
             )
         ),
         simulated_by=draw(st.none() | NAMES),

@@ -14,6 +14,7 @@ plan_picture.py   a plan as a picture
 svg.py            what pictures are drawn with
 plan.py           a plan explained: its alternatives, its command line
 comparison.py     machines side by side
+measured.py       measured speeds, for bench
 ledger.py         the bytes of a plan, place by place
 checked.py        a checked line
 router.py         a checked line of many models

@@ -21,6 +21,22 @@ _SWITCHES = {
 }
 
 
+# of llama-server's others those that change how fast it answers
+_SERVERS_OWN = frozenset({"-np", "-tb", "-md", "-hfd", "--lora", "-ngld", "-devd"})
+
+
+def speed_words(line: Sequence[str]) -> tuple[str, ...]:
+    """Return the words of a command line that decide its speed, beside the model; in one order."""
+    spelled = bench_argv(line, "")[1:]
+    pairs = [(name, words[-1]) for name, words in split_flags(spelled) if name != "-m"]
+    pairs += [
+        (name, " ".join(words[1:]))
+        for name, words in split_flags(line)
+        if name in _SERVERS_OWN or name.startswith("--spec-")
+    ]
+    return tuple(word for pair in sorted(set(pairs)) for word in pair)
+
+
 def bench_argv(line: Sequence[str], program: str) -> tuple[str, ...]:
     """Return llama-bench's words for the same model, placement and batches; `line` is without a program."""
     words = [program]

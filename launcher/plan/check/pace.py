@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from launcher.gguf.architecture import Architecture, read_architecture
@@ -9,7 +10,9 @@ from launcher.gguf.model import ModelFile
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST
 from launcher.plan.check.check import Check
+from launcher.plan.forecast.benched import Benched
 from launcher.plan.forecast.decode import Stage
+from launcher.plan.forecast.measured import as_measured, base_of, scaled
 from launcher.plan.forecast.processors import Processor, host_processor, processor_of
 from launcher.plan.forecast.turn import Forecast, Turn, forecast_turn
 from launcher.plan.memory.assign import Share
@@ -37,12 +40,35 @@ class _Line:
 
 
 def forecast_check(
-    check: Check, model: ModelFile, machine: Machine, *, threads: int | None = None, at: Point | None = None
+    check: Check,
+    machine: Machine,
+    stages: Sequence[Stage],
+    at: Point | None = None,
+    measured: Benched | None = None,
 ) -> Forecast | None:
-    """Predict one request at a time; None for a line whose work is not divided by layers."""
+    """Predict one request at a time on these stages; None if there are none.
+
+    What was measured of the line itself, or of lines like it, is put in the place of the prediction.
+    """
+    if not stages:
+        return None
+    turn, depth = Turn().within(check.slot_ctx_size), None
+    if at is not None:
+        turn, depth = Turn(cached_tokens=at.depth, prompt_tokens=at.prompt, reply_tokens=1), at.depth
+    rows = min(check.question.ubatch_size, check.question.batch_size)
+    forecast = forecast_turn(stages, turn, rows, at_depth=depth)
+    if measured is not None:
+        return as_measured(forecast, base_of(stages, rows), measured, at_depth=depth)
+    return scaled(forecast, stages, machine.speed_ratios)
+
+
+def stages_of_check(
+    check: Check, model: ModelFile, machine: Machine, *, threads: int | None = None
+) -> tuple[Stage, ...]:
+    """Return a stage for each device and the host's; none for a line whose work is not divided by layers."""
     question = check.question
     if question.split_mode in {SplitMode.ROW, SplitMode.TENSOR} and len(question.devices) > 1:
-        return None
+        return ()
     architecture = read_architecture(model.metadata, model.tensors)
     caches = caches_as_read(demand_of_question(question, architecture, model))
     host = check.assignment.share(HOST)
@@ -61,12 +87,7 @@ def forecast_check(
         _stage(line, share, processor_of(by_id[share.where]), first=index == 0)
         for index, share in enumerate(shares)
     ]
-    stages.append(_stage(line, host, host_processor(machine, cores)))
-    turn = Turn().within(check.slot_ctx_size)
-    if at is not None:
-        turn = Turn(cached_tokens=at.depth, prompt_tokens=at.prompt, reply_tokens=1)
-    rows = min(question.ubatch_size, question.batch_size)
-    return forecast_turn(stages, turn, rows, at_depth=None if at is None else at.depth)
+    return (*stages, _stage(line, host, host_processor(machine, cores)))
 
 
 def _stage(line: _Line, share: Share, processor: Processor, *, first: bool = False) -> Stage:

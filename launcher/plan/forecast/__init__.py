@@ -6,4 +6,7 @@ decode.py      seconds for one token
 drafts.py      tokens drafted several at once
 prefill.py     seconds for a prompt
 turn.py        one turn of a conversation
+benched.py     what was measured of a command line
+noise.py       a difference, or noise
+measured.py    measured speeds in place of forecasts
 """

@@ -60,6 +60,7 @@ class Forecast:
     prefill: Band  # tokens/s
     turn_seconds: Band
     assumptions: tuple[str, ...]
+    measured: str | None = None  # the day on which this command line was measured; None: predicted
 
 
 GUESS_BAND = 2.5  # a processor with guessed speeds

@@ -9,7 +9,8 @@ from launcher.gguf.architecture import Architecture
 from launcher.machine.machine import Machine
 from launcher.plan.amounts import HOST
 from launcher.plan.forecast.decode import Attention, Stage
-from launcher.plan.forecast.factors import IK_LAWS, LAWS
+from launcher.plan.forecast.factors import IK_LAWS, LAWS, Laws
+from launcher.plan.forecast.measured import scaled
 from launcher.plan.forecast.processors import Processor, processor_of
 from launcher.plan.forecast.turn import Forecast, Turn, forecast_turn
 from launcher.plan.memory.kv import Caches, size_caches
@@ -26,8 +27,14 @@ def forecast_placement(
     """Predict the speed of a placement; `host` is the processor that computes with the host's weights."""
     parameters = demand.parameters
     wanted = (turn or Turn()).within(parameters.ctx_size)
-    laws = IK_LAWS if parameters.dialect is Dialect.IK else LAWS
-    return forecast_turn(stages_of(demand, placement, machine, host), wanted, parameters.n_tokens, laws=laws)
+    stages = stages_of(demand, placement, machine, host)
+    forecast = forecast_turn(stages, wanted, parameters.n_tokens, laws=laws_of(parameters.dialect))
+    return scaled(forecast, stages, machine.speed_ratios)
+
+
+def laws_of(dialect: Dialect) -> Laws:
+    """Return the laws that were fitted to this family of engines."""
+    return IK_LAWS if dialect is Dialect.IK else LAWS
 
 
 def stages_of(demand: Demand, placement: Placement, machine: Machine, host: Processor) -> tuple[Stage, ...]:

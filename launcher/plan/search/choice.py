@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from launcher.plan.forecast.decode import Stage
 from launcher.plan.plan import Plan, Shortfall
 
 
@@ -64,3 +65,4 @@ class Choice:
     changes: tuple[Change, ...] = ()
     speculation: Speculation | None = None  # of a model with MTP blocks
     n_simulations: int = 0
+    stages: tuple[Stage, ...] = ()  # of the plan, for speeds at other depths

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 from launcher.errors import LauncherError
 from launcher.plan.amounts import DISK
+from launcher.plan.forecast.decode import Stage
 from launcher.plan.oracle import Refusal
 from launcher.plan.placement.arrange import Arrangement
+from launcher.plan.placement.pace import stages_of
 from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.search.candidates import PlanCandidate, candidate_of
 from launcher.plan.search.changes import evaluate_changes
@@ -72,6 +74,7 @@ def search(offers: Iterable[Offer], task: Task) -> Choice:
             changes=evaluate_changes(candidate),
             speculation=speculation,
             n_simulations=budget.spent,
+            stages=_stages(candidate),
         )
     if refuted:
         rejected = tuple(as_refuted_alternative(candidate, verdict) for candidate, verdict in refuted[:-1])
@@ -88,6 +91,11 @@ def plan_one(offer: Offer, task: Task) -> Plan | Shortfall:
     if choice.shortfall is None:
         raise LauncherError("neither a plan nor what is missing")
     return choice.shortfall
+
+
+def _stages(candidate: PlanCandidate) -> tuple[Stage, ...]:
+    chosen = candidate.arrangement
+    return stages_of(chosen.demand, chosen.placement, candidate.case.machine, chosen.cores.processor)
 
 
 def _verified_plan(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from launcher.engine.flags.bench_argv import bench_argv
+from launcher.engine.flags.bench_argv import bench_argv, speed_words
 
 
 def test_placement_and_batches_are_said_in_its_words() -> None:
@@ -17,3 +17,25 @@ def test_placement_and_batches_are_said_in_its_words() -> None:
         "-dev", "CUDA0/CUDA1", "-ngl", "95", "-sm", "layer", "-ts", "70/25", "-ot", "blk\\.1=CPU;blk\\.2=CUDA1",
         "-lm", "none", "-t", "8", "-nkvo", "1",
     )  # fmt: skip
+
+
+def test_what_decides_the_speed_is_said_in_one_order() -> None:
+    line = (
+        "-m",
+        "/m.gguf",
+        "-a",
+        "m",
+        "-t",
+        "8",
+        "-tb",
+        "16",
+        "-c",
+        "4096",
+        "-ub",
+        "512",
+        "--spec-type",
+        "ngram-mod",
+    )
+    words = speed_words(line)
+    assert words == ("--spec-type", "ngram-mod", "-t", "8", "-tb", "16", "-ub", "512")
+    assert speed_words(("--threads", "8", "-ub", "512", *line[6:8], *line[-2:], "-c", "8192")) == words

@@ -12,7 +12,7 @@ from launcher.engine.flags.command_line import read_command
 from launcher.gguf.model import ModelFile
 from launcher.machine.machine import Machine
 from launcher.plan.check.check import check_configuration
-from launcher.plan.check.pace import Point, forecast_check
+from launcher.plan.check.pace import Point, forecast_check, stages_of_check
 from launcher.plan.forecast.turn import Forecast
 from launcher.plan.plan import Plan
 from launcher.units import GIB
@@ -37,7 +37,7 @@ def forecast(
 ) -> Forecast:
     configuration = read_command(line).configuration
     check = check_configuration(configuration, file, box, SILENT, "/m.gguf")
-    found = forecast_check(check, file, box, threads=threads, at=at)
+    found = forecast_check(check, box, stages_of_check(check, file, box, threads=threads), at)
     assert found is not None
     return found
 
@@ -96,7 +96,8 @@ def test_tensors_split_by_rows_are_not_predicted() -> None:
     box = machine(CARD, replace(CARD, id="CUDA1"), ram_bytes=512 * GIB)
     configuration = read_command((*LINE, "-sm", "row")).configuration
     check = check_configuration(configuration, MOE, box, SILENT, "/m.gguf")
-    assert forecast_check(check, MOE, box) is None
+    assert stages_of_check(check, MOE, box) == ()
+    assert forecast_check(check, box, ()) is None
 
 
 def test_a_quantised_cache_is_not_promised_to_be_read_faster() -> None:

@@ -1,0 +1,104 @@
+"""What was measured of models on this machine: keep it, and use it where they are planned or checked."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from launcher.commands.here import Here
+from launcher.commands.planned import Planned
+from launcher.deployment.history import HISTORY_LIMIT_BYTES
+from launcher.engine.flags.bench_argv import speed_words
+from launcher.errors import TryAgain
+from launcher.gguf.model import ModelFile
+from launcher.machine.machine import Machine
+from launcher.machine.rig import is_same, rig_of
+from launcher.plan.forecast.benched import Benched, benched_json, family_of, parse_benched
+from launcher.plan.forecast.measured import Like, as_measured, base_of, basis_of, ratios_of
+from launcher.plan.forecast.turn import forecast_turn
+from launcher.plan.plan import Plan
+from launcher.system.atomic_files import append_line
+from launcher.system.json_object import Malformed
+from launcher.system.settings import Settings
+from launcher.system.small_files import read_small
+
+_MOST_BYTES = 2 * HISTORY_LIMIT_BYTES
+
+
+def keep_measurement(here: Here, benched: Benched) -> None:
+    """Append a measurement to what is kept. Raises TryAgain."""
+    file = here.settings.bench_file
+    try:
+        append_line(file, json.dumps(benched_json(benched)), HISTORY_LIMIT_BYTES)
+    except OSError as error:
+        raise TryAgain(f"{file} cannot be written: {error.strerror}", hint="launcher doctor") from error
+
+
+def read_measurements(settings: Settings) -> tuple[Benched, ...]:
+    """Return all that is kept and can be read, oldest first."""
+    file = settings.bench_file
+    return (*_read(file.with_name(f"{file.name}.1")), *_read(file))
+
+
+def _read(path: Path) -> tuple[Benched, ...]:
+    try:
+        about = path.stat()
+        return _parsed(path, about.st_mtime_ns, about.st_size)
+    except OSError:
+        return ()
+
+
+@functools.lru_cache(maxsize=4)  # `recommend` asks for every model
+def _parsed(path: Path, _changed: int, _size: int) -> tuple[Benched, ...]:
+    found: list[Benched] = []
+    for line in read_small(path, _MOST_BYTES).split(b"\n"):
+        with contextlib.suppress(Malformed):  # half a line after a power cut, another launcher's
+            found.append(parse_benched(line))
+    return tuple(found)
+
+
+def with_ratios(settings: Settings, machine: Machine, model: ModelFile, engine: str | None) -> Machine:
+    """Return the machine with what was measured on it of models like this one; engine None: with any."""
+    like = Like(rig=rig_of(machine), family=family_of(model), basis=basis_of(machine), engine=engine)
+    ratios = ratios_of(read_measurements(settings), like)
+    return replace(machine, speed_ratios=ratios) if ratios else machine
+
+
+def last_measured(
+    settings: Settings, machine: Machine, model: ModelFile, line: Sequence[str], engine: str | None = None
+) -> Benched | None:
+    """Return the latest measurement of a command line on this machine, by this engine or any."""
+    rig, words = rig_of(machine), speed_words(line[1:])
+    return next(
+        (
+            each
+            for each in reversed(read_measurements(settings))
+            if is_same(each.rig, rig) and each.is_of(model, words) and engine in {None, each.engine}
+        ),
+        None,
+    )
+
+
+def put_measured_speed(settings: Settings, planned: Planned, plan: Plan) -> Planned:
+    """Put what `bench` measured of exactly this plan in the place of its forecast."""
+    located, stages, forecast = planned.located, planned.choice.stages, plan.forecast
+    known = planned.capabilities
+    if located is None or forecast is None or known is None:
+        return planned
+    commit = known.version.commit
+    found = last_measured(settings, planned.machine, located.model, planned.argv, commit)
+    if found is None:
+        return planned
+    base = base_of(stages, plan.n_tokens)
+    unscaled = forecast_turn(stages, forecast.turn, plan.n_tokens)
+    now = as_measured(unscaled, base, found)
+    why = (
+        f"measured on {found.date} (launcher bench): {now.decode.mid:.1f} tokens/s and "
+        f"{now.turn_seconds.mid:.0f} s for that turn, in place of the prediction"
+    )
+    changed = replace(plan, forecast=now, reasons=(*plan.reasons, why))
+    return replace(planned, choice=replace(planned.choice, plan=changed))

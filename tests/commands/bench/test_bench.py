@@ -1,0 +1,108 @@
+"""Measured beside forecast, by the real llama-bench."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from launcher.commands.bench.bench import BenchRequest, bench
+from launcher.commands.bench.export import export
+from launcher.commands.bench.report import Report
+from launcher.commands.check import CheckRequest, check_command
+from launcher.commands.here import Here, here_with
+from launcher.commands.measurements import read_measurements
+from launcher.commands.plan import plan
+from launcher.commands.planned import PlanRequest
+from launcher.deployment.claims import read_claims
+from launcher.engine.find import Engine
+from launcher.errors import NotFound, UsageError
+from launcher.plan.check.pace import Point
+from launcher.plan.forecast.benched import Benched
+from launcher.plan.workload import Workload
+from tests.make_gguf import make_gguf
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Here:
+    here = here_with(offline=True)
+    settings = dataclasses.replace(here.settings, state_dir=tmp_path / "state", isolated=True)
+    return dataclasses.replace(here, settings=settings)
+
+
+def request(tmp_path: Path, engine: Path, *depths: int) -> BenchRequest:
+    [model] = make_gguf(tmp_path / "tiny.gguf", "qwen3moe", hollow=False)
+    plan = PlanRequest(ref=str(model), engine=engine, workload=Workload(ctx_size=2048))
+    return BenchRequest(plan=plan, depths=depths, prompt=16, reply=4, repetitions=2)
+
+
+@pytest.mark.engine
+def test_what_is_measured_is_kept_and_takes_the_forecast_s_place(
+    here: Here, engine: Engine, tmp_path: Path
+) -> None:
+    asked = request(tmp_path, engine.path, 0, 64)
+    with pytest.raises(NotFound, match="no measurement"):
+        bench(here, dataclasses.replace(asked, baseline=True))
+    report = bench(here, dataclasses.replace(asked, against=str(engine.path)))
+    found = report.benched
+    assert report.other is not None
+    assert [speed.depth for speed in found.speeds] == [0, 64]
+    for speed in (*found.speeds, *report.other.speeds):
+        for samples in (speed.prompt, speed.reply, speed.api_prompt, speed.api_reply):
+            assert samples is not None
+            assert len(samples.rates) == 2
+            assert 0 < samples.low <= samples.median <= samples.high
+        assert speed.forecast_reply is not None
+        assert speed.forecast_reply.low < speed.forecast_reply.high
+    assert len(report.engines) == 8
+    assert set(read_measurements(here.settings)) == {found, report.other}
+    assert read_claims(here.settings.claims_dir) == ()  # what it reserved is free again
+    _check_plan(here, asked.plan, report.other)
+    _check_export(report, tmp_path / "speeds.csv")
+
+
+def _check_plan(here: Here, asked: PlanRequest, last: Benched) -> None:
+    measured = plan(here, asked)
+    assert measured.plan is not None
+    assert measured.plan.forecast is not None
+    assert measured.plan.forecast.measured == last.date
+    assert any("in place of the prediction" in reason for reason in measured.plan.reasons)
+    at = Point(depth=64, prompt=16)
+    checked = check_command(here, CheckRequest(words=measured.argv, engine=asked.engine, at=at)).forecast
+    assert checked is not None
+    assert checked.measured == last.date
+    assert last.speeds[1].api_reply is not None
+    assert checked.decode.mid == pytest.approx(last.speeds[1].api_reply.median)
+    other = plan(here, dataclasses.replace(asked, workload=Workload(ctx_size=2048, ubatch_size=64))).plan
+    assert other is not None  # another line of the same model: scaled, and says so
+    assert other.forecast is not None
+    assert other.forecast.measured is None
+    assert any(text.startswith("scaled by") for text in other.forecast.assumptions)
+
+
+def _check_export(report: Report, file: Path) -> None:
+    for _ in range(2):
+        export(report.planned, report.benched, file)
+    with file.open(encoding="utf-8", newline="") as text:
+        rows = list(csv.DictReader(text))
+    replies = [speed.reply for speed in report.benched.speeds]
+    assert [row["decode_tps"] for row in rows] == [f"{reply.median:.2f}" for reply in replies if reply] * 2
+    assert [row["kv_depth"] for row in rows] == ["0", "64"] * 2
+    assert {row["backend"] for row in rows} == {"CPU"}
+
+
+@pytest.mark.engine
+def test_a_depth_beyond_the_context_is_refused(here: Here, engine: Engine, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="more than the context"):
+        bench(here, request(tmp_path, engine.path, 4096))
+
+
+@pytest.mark.engine
+def test_an_engine_without_llama_bench_is_named(here: Here, engine: Engine, tmp_path: Path) -> None:
+    alone = tmp_path / "llama-server"
+    alone.write_text(f'#!/bin/sh\nexec "{engine.path}" "$@"\n')
+    alone.chmod(0o755)
+    with pytest.raises(UsageError, match="no llama-bench beside it"):
+        bench(here, request(tmp_path, alone, 0))
