@@ -18,6 +18,7 @@ profiles.py       profiles list, profiles show
 check.py          check
 pull.py           pull
 bench.py          bench
+tune.py           tune
 ls.py             ls
 rm.py             rm
 bundle.py         bundle

@@ -9,7 +9,7 @@ from typer.core import TyperCommand, TyperGroup
 # In the order of `launcher --help`: what is typed every day first.
 SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Every day", ("recommend", "up", "run", "ps", "stop", "logs")),
-    ("Plan", ("plan", "check", "inspect", "probe", "bench", "cost")),
+    ("Plan", ("plan", "check", "inspect", "probe", "bench", "tune", "cost")),
     ("Models", ("models", "search", "pull", "ls", "rm", "bundle", "profiles")),
     ("Keep running", ("serve", "keys", "restart", "history", "connect", "enable", "disable", "export")),
     ("Engine and help", ("engine", "config", "doctor", "help")),

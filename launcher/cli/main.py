@@ -39,6 +39,7 @@ from launcher.cli import (
     run,
     search,
     serve,
+    tune,
     up,
 )
 from launcher.cli.explain_error import explain_error, misplaced_flag
@@ -80,6 +81,7 @@ _COMMANDS: tuple[tuple[Callable[..., None], str | None], ...] = (
     (restart.restart, None),
     (history.history, None),
     (bench.bench, _FLAGS),
+    (tune.tune, _FLAGS),
     (doctor.doctor, None),
     (help_topics.help_topic, None),
     (enable.enable, None),

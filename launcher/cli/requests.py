@@ -38,6 +38,7 @@ def plan_request(
         limits=_limits(plan_options),
         engine=engine_options.engine,
         flags=take_token(flags)[0],
+        untuned=plan_options.untuned,
     )
 
 

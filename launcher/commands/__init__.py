@@ -15,6 +15,8 @@ plan.py           choose quant and placement: probe, inspect, search
 plan_and_claim.py  the same, and reserve the memory before another launcher plans
 compare_machines.py  one model on several machines
 bench/            measure planned models
+tune/             find faster settings by trying them
+tuned.py          settings that were found: keep them, plan with them
 measurements.py   what was measured: keep it, and use it in plans
 short_server.py   a llama-server for as long as a block lasts
 planned.py        the outcome of a plan request: command line, JSON, or the reason there is none

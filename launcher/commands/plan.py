@@ -17,6 +17,7 @@ from launcher.commands.inspect import inspect
 from launcher.commands.measurements import put_measured_speed, with_ratios
 from launcher.commands.planned import Buy, Planned, PlanRequest, path_to_be, printed_argv
 from launcher.commands.probe import look_once
+from launcher.commands.tuned import plan_with_tuned
 from launcher.engine.architectures import check_architecture
 from launcher.engine.capabilities import read_capabilities
 from launcher.engine.dialect import check_types
@@ -75,7 +76,21 @@ def _machine_and_engine(here: Here, request: PlanRequest) -> tuple[Machine, Engi
 def plan_on(
     here: Here, request: PlanRequest, target: Target, machine: Machine, engine: Engine | None
 ) -> Planned:
-    """Plan this model for this machine, simulated by this engine; estimated where there is none."""
+    """Plan this model for this machine, simulated by this engine; estimated where there is none.
+
+    Settings that were tuned here are planned with.
+    """
+    planned = _plan_on(here, request, target, machine, engine)
+
+    def again(tuned: PlanRequest) -> Planned:
+        return _plan_on(here, tuned, target.of_quant(tuned.quant), machine, engine)
+
+    return plan_with_tuned(here.settings, request, planned, again)
+
+
+def _plan_on(
+    here: Here, request: PlanRequest, target: Target, machine: Machine, engine: Engine | None
+) -> Planned:
     _check_mode(target, request)
     request = _read_flags(request, target)
     companions = find_companions(request.flags, here.sources)

@@ -53,6 +53,7 @@ class PlanRequest:
     flags: tuple[str, ...] = ()
     mode: str | None = None
     buy: Buy = Buy.NOT_ASKED
+    untuned: bool = False  # without what `tune` found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,11 +26,15 @@ _TICK_S = 0.1
 
 @contextmanager
 def short_server(
-    argv_for: Callable[[int], Sequence[str]], environment: Mapping[str, str], load_s: float
+    argv_for: Callable[[int], Sequence[str]],
+    environment: Mapping[str, str],
+    load_s: float,
+    *,
+    end_after_s: float | None = None,
 ) -> Iterator[str]:
     """Yield the URL of a server on a free port of loopback, once its model is loaded; end it afterwards.
 
-    It ends with us, however we end. Raises EngineFailed with its last words.
+    It ends with us, however we end, and after `end_after_s`. Raises EngineFailed with its last words.
     """
     port = free_port("127.0.0.1")
     env, _ = engine_env(environment)
@@ -44,15 +49,26 @@ def short_server(
             start_new_session=True,
             preexec_fn=before_exec(None),  # noqa: PLW1509 (it only sets flags; the engine ends with us)
         )
+        alarm = threading.Timer(end_after_s or load_s, _kill, [process])
         try:
+            if end_after_s is not None:
+                alarm.start()
             _wait_until_loaded(process, url, load_s)
             yield url
         except EngineFailed as error:
+            if end_after_s is not None and alarm.finished.is_set():
+                raise EngineFailed(f"it took longer than {end_after_s:.0f} s") from error
             raise EngineFailed(f"{error.message}{_last_words(log)}", hint=error.hint) from error
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            alarm.cancel()
+            _kill(process)
             process.wait()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.returncode is None:  # not waited for yet: the number is still its own
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _wait_until_loaded(process: subprocess.Popen[bytes], url: str, load_s: float) -> None:

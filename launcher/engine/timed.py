@@ -33,22 +33,20 @@ class Timed:
         return self.first_s + self.rest_s
 
 
-def time_completion(
-    url: str, prompt: Sequence[int] | str, n_predict: int, *, api_key: str | None = None
-) -> Timed:
-    """Complete a prompt, cached as far as it goes, and time it. Raises as `generate_token`."""
+def time_completion(url: str, prompt: Sequence[int] | str, n_predict: int, *, cached: bool = True) -> Timed:
+    """Complete a prompt, from the cache as far as that goes if `cached`. Raises as `generate_token`."""
     body = {
         "prompt": prompt if isinstance(prompt, str) else list(prompt),
         "n_predict": n_predict,
         "stream": True,
-        "cache_prompt": True,
+        "cache_prompt": cached,
         "ignore_eos": True,
         "temperature": 0,
     }
     begun = time.monotonic()
     first = last = None
     final: Mapping[str, Any] = {}
-    for event in stream_events(url, "/completion", body, api_key):
+    for event in stream_events(url, "/completion", body, None):
         if event.get("stop"):
             final = event
             break

@@ -52,6 +52,11 @@ class Target:
     profile: ModelProfile | None
     candidates: tuple[Candidate, ...]  # best first
 
+    def of_quant(self, quant: str | None) -> Target:
+        """Return it with this quant only; unchanged if none is called so."""
+        same = tuple(each for each in self.candidates if each.quant in {quant, ""})
+        return replace(self, candidates=same or self.candidates)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:

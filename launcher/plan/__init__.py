@@ -17,6 +17,7 @@ memory/            how many bytes, place by place
 placement/         which layers go where
 forecast/          how fast a plan will be
 search/            the best plan
+tuning/            faster settings, found by trying
 check/             the verdict on a given command line
 """
 

@@ -85,6 +85,11 @@ class Settings:
         return self.state_dir / "bench.jsonl"
 
     @property
+    def tuned_file(self) -> Path:
+        # one line a result of `tune`
+        return self.state_dir / "tuned.jsonl"
+
+    @property
     def claims_dir(self) -> Path:
         """Claims on memory, shared between the users of this host unless `isolated`."""
         place = Path("/dev/shm")  # noqa: S108  claims are on the host, and end with it

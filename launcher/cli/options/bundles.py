@@ -110,6 +110,10 @@ class PlanOptions:
         ),
     ] = None
 
+    untuned: Annotated[
+        bool, typer.Option("--untuned", help="Leave out the settings that launcher tune found.")
+    ] = False
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanOnlyOptions:

@@ -15,6 +15,7 @@ svg.py            what pictures are drawn with
 plan.py           a plan explained: its alternatives, its command line
 comparison.py     machines side by side
 measured.py       measured speeds, for bench
+tuned.py          what tuning found
 ledger.py         the bytes of a plan, place by place
 checked.py        a checked line
 router.py         a checked line of many models

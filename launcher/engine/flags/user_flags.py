@@ -161,6 +161,17 @@ def absorb_flags(flags: Sequence[str], workload: Workload) -> tuple[Workload, tu
     return replace(workload, **requested, overrides=(*workload.overrides, *as_check.overrides)), tuple(rest)
 
 
+def without_flags(
+    words: Sequence[str], workload: Workload, flags: Sequence[str]
+) -> tuple[Workload, tuple[str, ...]]:
+    """Return the request without what `words` set otherwise."""
+    names = {name for name, _ in split_flags(words)}
+    default = Workload()
+    opened = {field: getattr(default, field) for name, field in _WORKLOAD_FIELDS.items() if name in names}
+    kept = (word for name, given in split_flags(flags) if name not in names for word in given)
+    return replace(workload, **opened), tuple(kept)
+
+
 def carried_flags(flags: Sequence[str], typed: Sequence[str], workload: Workload) -> tuple[str, ...]:
     """Return the flags of a profile that the user did not give otherwise: after `--`, or in the request."""
     given = {name for name, _ in split_flags(typed)}

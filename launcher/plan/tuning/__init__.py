@@ -1,0 +1,6 @@
+"""Find the settings that a machine runs a plan fastest with, by trying them. Pure.
+
+settings.py  what may be tried instead of a plan's own
+tuner.py     state x event -> state and what to try next
+tuned.py     what was found, as a value and as JSON
+"""
