@@ -19,7 +19,8 @@ from launcher.plan.tuning.settings import Setting
 PAIRS = 6  # of the last comparison, in turns
 SURE = 0.01  # of its rank test, which is made once
 _FEW = 3  # settings that are not halved any further
-_MOST_TIMES_SLOWER = 4.0  # a trial that takes longer than so many of the plan's is ended
+_MOST_TIMES_SLOWER = 4.0  # a trial that takes longer than so many of the plan's is ended,
+_LEAST_LIMIT_S = 30.0  # but not before this: one stall of a busy machine says nothing
 
 Trial = tuple[Setting, ...]
 """Settings in the place of the plan's; none: the plan itself."""
@@ -145,7 +146,7 @@ def _next_try(state: State) -> Try | None:
     """Return the next that waits, if there is time for it and for the last comparison."""
     if not state.waiting or state.stage is Stage.PLAN:
         return None
-    limit = _MOST_TIMES_SLOWER * state.cost_s * state.times
+    limit = max(_MOST_TIMES_SLOWER * state.cost_s * state.times, _LEAST_LIMIT_S)
     if state.stage is Stage.PAIRS and state.spent_s < state.budget_s:
         return Try(trial=state.waiting[0], times=1, limit_s=limit, held_out=True)
     if state.stage is Stage.PAIRS:

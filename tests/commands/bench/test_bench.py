@@ -34,7 +34,8 @@ def here(tmp_path: Path) -> Here:
 
 def request(tmp_path: Path, engine: Path, *depths: int) -> BenchRequest:
     [model] = make_gguf(tmp_path / "tiny.gguf", "qwen3moe", hollow=False)
-    plan = PlanRequest(ref=str(model), engine=engine, workload=Workload(ctx_size=2048))
+    flags = ("-t", "1", "-tb", "1")  # threads that wait for one another crawl on a busy machine
+    plan = PlanRequest(ref=str(model), engine=engine, workload=Workload(ctx_size=2048), flags=flags)
     return BenchRequest(plan=plan, depths=depths, prompt=16, reply=4, repetitions=1)
 
 
