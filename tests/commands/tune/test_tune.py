@@ -78,7 +78,7 @@ def test_what_was_tuned_is_planned_with_until_it_is_asked_not_to(
     by_hand = plan(here, typed).plan
     assert by_hand is not None
     assert by_hand.ubatch_size == 128  # what is typed comes first
-    keep_tuned(here, dataclasses.replace(report.tuned, words=("-ub", "4000000000")))
+    keep_tuned(here, dataclasses.replace(report.tuned, words=("-ub", "0")))
     absurd = plan(here, request).plan
     assert absurd is not None
     assert absurd.ubatch_size == 512
