@@ -20,6 +20,7 @@ from launcher.machine.rig import is_same, rig_of
 from launcher.plan.forecast.benched import Benched, benched_json, family_of, parse_benched
 from launcher.plan.forecast.measured import Like, as_measured, base_of, basis_of, ratios_of
 from launcher.plan.forecast.turn import forecast_turn
+from launcher.plan.placement.pace import laws_of
 from launcher.plan.plan import Plan
 from launcher.system.atomic_files import append_line
 from launcher.system.json_object import Malformed
@@ -93,8 +94,9 @@ def put_measured_speed(settings: Settings, planned: Planned, plan: Plan) -> Plan
     found = last_measured(settings, planned.machine, located.model, planned.argv, commit)
     if found is None:
         return planned
-    base = base_of(stages, plan.n_tokens)
-    unscaled = forecast_turn(stages, forecast.turn, plan.n_tokens)
+    laws = laws_of(plan.dialect)
+    base = base_of(stages, plan.n_tokens, laws)
+    unscaled = forecast_turn(stages, forecast.turn, plan.n_tokens, laws=laws)
     now = as_measured(unscaled, base, found)
     why = (
         f"measured on {found.date} (launcher bench): {now.decode.mid:.1f} tokens/s and "

@@ -34,6 +34,7 @@ from launcher.machine.rig import rig_of
 from launcher.plan.check.pace import stages_of_check
 from launcher.plan.forecast.benched import Benched, Samples, Speed, family_of
 from launcher.plan.forecast.measured import base_of, basis_of, processors_of
+from launcher.plan.placement.pace import laws_of
 from launcher.plan.plan import Plan
 from launcher.progress import Step
 
@@ -192,7 +193,8 @@ def _benched(
     line = subject.line(0)
     verdict = check_command(here, CheckRequest(words=line, engine=request.plan.engine)).verdict
     stages = stages_of_check(verdict, located.model, planned.machine, threads=chosen.threads)
-    base = base_of(stages, min(chosen.ubatch_size, chosen.batch_size)) if stages else None
+    rows = min(chosen.ubatch_size, chosen.batch_size)
+    base = base_of(stages, rows, laws_of(chosen.dialect)) if stages else None
     speeds = []
     for depth in request.depths:
         at = base(depth, request.prompt) if base else None

@@ -17,7 +17,7 @@ from launcher.machine.machine import Machine, SpeedRatio
 from launcher.machine.rig import Rig, is_same
 from launcher.plan.forecast.benched import Benched, Samples, Speed
 from launcher.plan.forecast.decode import Stage
-from launcher.plan.forecast.factors import CORE_RATE, LAWS
+from launcher.plan.forecast.factors import CORE_RATE, IK_LAWS, LAWS, Laws
 from launcher.plan.forecast.turn import Band, Forecast, Turn, forecast_turn
 
 # A neighbour is never scaled by more than this, up or down: what differs more is not like it.
@@ -28,7 +28,7 @@ _LEAST_SPREAD = 1.05
 
 def basis_of(machine: Machine) -> str:
     """Name what forecasts rest on beside the plan: ratios of one basis say nothing about another."""
-    rests_on = f"{LAWS} {CORE_RATE} {machine.ram_read_rate} {machine.ram_bandwidth}"
+    rests_on = f"{LAWS} {IK_LAWS} {CORE_RATE} {machine.ram_read_rate} {machine.ram_bandwidth}"
     return hashlib.sha256(rests_on.encode()).hexdigest()[:12]
 
 
@@ -131,12 +131,12 @@ def as_measured(
     )
 
 
-def base_of(stages: Sequence[Stage], ubatch: int) -> Callable[[int, int], Forecast]:
+def base_of(stages: Sequence[Stage], ubatch: int, laws: Laws = LAWS) -> Callable[[int, int], Forecast]:
     """Return the forecast of these stages by (depth, prompt tokens)."""
 
     def base(depth: int, prompt: int) -> Forecast:
         turn = Turn(cached_tokens=depth, prompt_tokens=prompt, reply_tokens=1)
-        return forecast_turn(stages, turn, ubatch, at_depth=depth)
+        return forecast_turn(stages, turn, ubatch, at_depth=depth, laws=laws)
 
     return base
 
