@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from launcher.commands.claims import claim_rows
+from launcher.commands.engine import engine_or_none
+from launcher.commands.engine_pin import with_pin
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect
 from launcher.commands.plan import plan_on
@@ -28,7 +30,9 @@ _LOAD_BYTES_S, _START_S = 1.5e9, 2.0  # guesses for the first load; then it is m
 def plan_start(means: Means, servable: Servable, machine: Machine) -> PlannedStart:
     """Plan the model for this machine. Raises DoesNotFit and what planning raises."""
     target = inspect(means.here, servable.ref)
-    planned = plan_on(means.here, _request(means, servable, target).plan, target, machine, means.engine)
+    request = with_pin(means.here, _request(means, servable, target).plan, target)
+    engine = means.engine if request.engine is None else engine_or_none(means.here, request.engine)
+    planned = plan_on(means.here, request, target, machine, engine)
     plan, _ = fitting(planned)
     rows = {key: n_bytes for key, n_bytes in claim_rows(plan, machine).items() if n_bytes}
     return PlannedStart(
