@@ -32,7 +32,7 @@ EMBEDDING_FLAGS = {EMBEDS: ', "--embedding", "--pooling", "mean"'}
 
 FROZEN_S = 90.0  # a minute until it is noticed, and what this machine adds
 _LOOK_S = 0.5
-_STAYS = 3.0  # requests that a user asks of one model in a row, on average
+_STAYS = 8.0  # requests that a user asks of one model in a row, on average
 
 
 @dataclass(frozen=True)
