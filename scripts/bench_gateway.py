@@ -37,7 +37,7 @@ from launcher.gateway.app import App, AppOptions
 from launcher.gateway.catalogue import Catalogue, Servable
 from launcher.gateway.config import GatewayConfig
 from launcher.gateway.deployments import Memory, Running
-from launcher.gateway.engine_http import Address, Engines
+from launcher.gateway.engine_http import Address, EngineGone, Engines
 from launcher.gateway.guard import Doors
 from launcher.gateway.keeper import Keeper, KeptOptions
 from launcher.gateway.keys import KeyRing
@@ -100,9 +100,9 @@ def event(delta: dict, finish_reason: str | None) -> bytes:
 
 
 async def run_engine(port: int) -> None:
+    server = await asyncio.get_running_loop().create_server(Engine, "127.0.0.1", port, backlog=512)
     if "LLAMA_SERVER_ROUTER_PORT" in os.environ:
         print('\ncmd_child_to_router:state:{"state":"ready","payload":{"id":"m"}}', flush=True)
-    server = await asyncio.get_running_loop().create_server(Engine, "127.0.0.1", port, backlog=512)
     await server.serve_forever()
 
 
@@ -136,6 +136,14 @@ async def run_gateway(port: int, engine_port: int) -> None:
 
 
 async def one(engines: Engines, address: Address, n: int, rate: float) -> tuple[float, list[float]]:
+    try:
+        return await ask(engines, address, n, rate)
+    except EngineGone:  # it has just closed a kept connection
+        engines.forget(address)
+        return await ask(engines, address, n, rate)
+
+
+async def ask(engines: Engines, address: Address, n: int, rate: float) -> tuple[float, list[float]]:
     """Return the time to the first byte, and for every event how long it was under way."""
     message = {"role": "user", "content": "x" * 2000}
     options = {"max_tokens": n, "seed": int(rate), "stream": True}
