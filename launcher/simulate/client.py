@@ -44,9 +44,10 @@ from launcher.simulate.wire import (
 )
 from launcher.units import GIB, MIB, one_line
 
-# Private memory of one worker, touched or not: llama.cpp reserves much more than it uses, over 1 GiB for
-# kimi-k3's graph. What is used is bounded by `limits.py`; this stops what claims gigabytes at once.
-_MEMORY_LIMIT_BYTES = 2 * GIB
+# Private memory of one worker, touched or not: llama.cpp reserves much more than it uses. Measured, for
+# Qwen3.6 35B-A3B: 4 GiB with 4096 tokens a batch, 8 with a draft context beside it. What is used is bounded
+# by `limits.py`; this stops a claim of all there is.
+_MEMORY_LIMIT_BYTES = 32 * GIB
 _TIMEOUT_S = 60.0  # for a worker that only waits; one that computes is ended sooner (limits.py)
 _FIT_PATIENCE = 5  # times that for `--fit`, which simulates many times
 _MOST_REPLY_BYTES = 32 * MIB  # 65,536 tensors that went to the host take 10
@@ -89,7 +90,8 @@ class SimulatorPool:
 
     def simulate(self, question: Question) -> Answer | Refusal:
         """Return what llama-server would allocate, or the reason why that is not known."""
-        reply = self._ask(question.devices, {"question": to_json(question), "like_fit": False})
+        request = {"question": to_json(question), "like_fit": False}
+        reply = self._ask(question.devices, request, ubatch_size=question.ubatch_size)
         return reply if isinstance(reply, Refusal) else answer_from(reply)
 
     def simulate_like_fit(self, question: Question) -> Answer | Refusal:
@@ -103,7 +105,8 @@ class SimulatorPool:
         draft: Oracle | None = None,  # noqa: ARG002 - its file is here
     ) -> DraftAnswer | Refusal:
         """Return what a draft context takes beside its main one; both models are files that are here."""
-        reply = self._ask(question.devices, {"draft": to_json(question)}, n_simulations=2)
+        request, ubatch_size = {"draft": to_json(question)}, question.main.ubatch_size
+        reply = self._ask(question.devices, request, n_simulations=2, ubatch_size=ubatch_size)
         return reply if isinstance(reply, Refusal) else draft_answer_from(reply)
 
     def simulate_projector(self, question: ProjectorQuestion) -> ProjectorAnswer | Refusal:
@@ -113,7 +116,8 @@ class SimulatorPool:
 
     def fit(self, question: FitQuestion) -> Fitted | Refusal:
         """Return what llama-server's `--fit` would make of a line."""
-        reply = self._ask(question.devices, {"fit": to_json(question)}, n_simulations=MOST_TRIALS)
+        request, ubatch_size = {"fit": to_json(question)}, question.question.ubatch_size
+        reply = self._ask(question.devices, request, n_simulations=MOST_TRIALS, ubatch_size=ubatch_size)
         return reply if isinstance(reply, Refusal) else fitted_from(reply)
 
     def close(self) -> None:
@@ -129,13 +133,21 @@ class SimulatorPool:
     ) -> None:
         self.close()
 
-    def _ask(self, devices: tuple[Device, ...], request: Json, *, n_simulations: int = 1) -> Json | Refusal:
+    def _ask(
+        self,
+        devices: tuple[Device, ...],
+        request: Json,
+        *,
+        n_simulations: int = 1,
+        ubatch_size: int = 0,
+    ) -> Json | Refusal:
         worker = self._worker_for(devices)
         if isinstance(worker, Refusal):
             return worker
         try:
             timeout_s = self._timeout_s * min(n_simulations, _FIT_PATIENCE)
-            reply = worker.ask(request, timeout_s, n_simulations=n_simulations)
+            worker.limits.begin(n_simulations, ubatch_size)
+            reply = worker.ask(request, timeout_s)
         except _WorkerLost as lost:
             del self._workers[devices]
             reason = f"{worker.engine}: {lost}"
@@ -168,6 +180,7 @@ class SimulatorPool:
                 "memory_limit_bytes": self._memory_limit_bytes,
             }
             try:
+                worker.limits.begin()
                 reply = worker.ask(setup, self._timeout_s)
             except _WorkerLost as lost:
                 return Refusal(reason=f"the simulator did not start: {lost}", model_refused=False)
@@ -207,12 +220,11 @@ class _Worker:
         self._unread = b""
         self.limits = Limits(self._process.pid, most_bytes=resident_limit_bytes)
 
-    def ask(self, message: Json, timeout_s: float, *, n_simulations: int = 1) -> Json:
+    def ask(self, message: Json, timeout_s: float) -> Json:
         """Send `message` and return the reply. Raises _WorkerLost, after which the worker is gone."""
         stdin = self._process.stdin
         if stdin is None:
             raise _WorkerLost("it has no input")
-        self.limits.begin(n_simulations)
         try:
             stdin.write(json.dumps(message).encode() + b"\n")
             stdin.flush()

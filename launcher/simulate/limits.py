@@ -10,6 +10,10 @@ from launcher.units import MIB, format_bytes
 
 # Measured: 104 MiB at most, for gemma 3's 262,144 tokens; Kimi K2.5 on eight devices 91 MiB.
 MOST_RESIDENT_BYTES = 160 * MIB
+# Models with a recurrence have 40 nodes a token in their graph (llama_context::graph_max_nodes). Measured,
+# Qwen3.6 35B-A3B: 112 MiB for 2048 tokens a batch, 148 for 4096, 219 for 8192, 361 for 16384.
+_USUAL_UBATCH, _LARGEST_UBATCH = 2048, 16384
+_BYTES_A_TOKEN = 24 * MIB // 1024
 # Measured: 0.7 s at most, for Kimi K2.5 on eight devices, where a worker takes 0.2 s to start.
 _MOST_COMPUTING_S = 3.0
 _MOST_STARTS = 15.0  # on a slow machine: so many times what this worker took to start
@@ -37,10 +41,13 @@ class Limits:
         self._most_computing_s = _MOST_COMPUTING_S
         self._begun = 0.0
         self._n_simulations = 1
+        self._graph_bytes = 0
 
-    def begin(self, n_simulations: int = 1) -> None:
+    def begin(self, n_simulations: int = 1, ubatch_size: int = 0) -> None:
         """Count from now on: another question is asked, which takes so many simulations."""
         self._begun, self._n_simulations = self._cost().computing_s, n_simulations
+        more = min(ubatch_size, _LARGEST_UBATCH) - _USUAL_UBATCH
+        self._graph_bytes = max(more, 0) * _BYTES_A_TOKEN
 
     def started(self) -> None:
         """Take what the worker has computed so far as the measure of this machine."""
@@ -54,7 +61,7 @@ class Limits:
     def overrun(self) -> str | None:
         """Say which limit is exceeded; None if none is."""
         cost = self._cost()
-        most_bytes = self._most_bytes * min(self._n_simulations, 2)
+        most_bytes = (self._most_bytes + self._graph_bytes) * min(self._n_simulations, 2)
         if cost.resident_bytes > most_bytes:
             return f"it needs more than {format_bytes(most_bytes)} of memory"
         most_computing_s = self._most_computing_s * self._n_simulations
