@@ -115,7 +115,7 @@ def _check_router(
         too_large=too_large,
         most_that_fit=fits,
         argv=() if fits is None else _with_most(command, fits),
-        notes=(*notes, *cached, *company.notes, _CACHE_NOTE),
+        notes=(*notes, *children.notes, *cached, *company.notes, _CACHE_NOTE),
         engine=bench.engine_name,
     )
 

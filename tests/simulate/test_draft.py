@@ -223,9 +223,7 @@ def test_the_rows_that_a_head_gives_out(
 @pytest.mark.engine
 def test_large_batches_are_simulated_too(engine: Engine, drafters: Mapping[str, Path]) -> None:
     """A recurrence has 40 nodes a token in its graph: gigabytes are claimed, and next to nothing is used."""
-    main = Question(
-        model=str(drafters["mtp"]), devices=(), ctx_size=8192, batch_size=8192, ubatch_size=8192
-    )
+    main = Question(model=str(drafters["mtp"]), devices=(), ctx_size=8192, batch_size=8192, ubatch_size=8192)
     with SimulatorPool(engine.folder) as simulators:
         question = asked(main, ("--spec-type", "draft-mtp"), simulators)
         assert isinstance(simulators.simulate(main), Answer)

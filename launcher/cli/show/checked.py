@@ -34,7 +34,7 @@ def render_checked(checked: Checked) -> tuple[RenderableType, ...]:
             ("source", verdict.source),
             ("context", _context(verdict)),
             ("fits", say_answer(checked)),
-            *_speed(checked.forecast),
+            *_speed(checked.forecast, reads=verdict.question.all_outputs),
             *(("refused", sentence) for sentence in checked.refused),
         ]
     )
@@ -42,14 +42,15 @@ def render_checked(checked: Checked) -> tuple[RenderableType, ...]:
     return (head, render_ledger(verdict.ledger), bullets(verdict.reasons), *notes)
 
 
-def _speed(forecast: Forecast | None) -> list[tuple[str, str]]:
+def _speed(forecast: Forecast | None, *, reads: bool) -> list[tuple[str, str]]:
     if forecast is None:
         return []
     turn, decode, prefill = forecast.turn, forecast.decode, forecast.prefill
     generated = f"about {decode.mid:.1f} tokens/s ({decode.low:.1f} to {decode.high:.1f})"
     read = f"prompts {prefill.mid:.0f} tokens/s ({prefill.low:.0f} to {prefill.high:.0f})"
     where = f"{turn.prompt_tokens} new tokens after {turn.cached_tokens}"
-    return [("speed", f"{generated}; {read}; estimated, {where}")]
+    said = read if reads else f"{generated}; {read}"  # a server of embeddings generates nothing
+    return [("speed", f"{said}; estimated, {where}")]
 
 
 def _context(verdict: Check) -> str:

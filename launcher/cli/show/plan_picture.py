@@ -43,7 +43,7 @@ def _head(outcome: Plan | Shortfall) -> Iterator[str]:
         fits = one_line(say_finding(outcome.finding, outcome.unverified), _MOST_LETTERS)
         yield svg.words(_MARGIN, 56, f"fits: {fits}")
         if outcome.forecast is not None:
-            yield svg.words(_MARGIN, 76, say_speed(outcome.forecast))
+            yield svg.words(_MARGIN, 76, say_speed(outcome.forecast, reads=outcome.all_outputs))
     else:
         yield svg.words(_MARGIN, 56, f"fits: no: {outcome.lack}")
 

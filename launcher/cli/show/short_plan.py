@@ -70,11 +70,13 @@ def _facts(outcome: Plan | Shortfall) -> Iterable[tuple[str, str]]:
     size = format_bytes(outcome.size_bytes)
     yield "model", f"{outcome.model_id}  {outcome.quant}  {size}; context {outcome.ctx_size} tokens"
     if isinstance(outcome, Plan) and outcome.forecast is not None:
-        yield "speed", say_speed(outcome.forecast)
+        yield "speed", say_speed(outcome.forecast, reads=outcome.all_outputs)
 
 
-def say_speed(forecast: Forecast) -> str:
-    """Say a forecast in a line, each number with its band."""
+def say_speed(forecast: Forecast, *, reads: bool = False) -> str:
+    """Say a forecast in a line, each number with its band; of a server that only `reads`, for embeddings."""
+    if reads:
+        return f"{say_band(forecast.prefill)} tokens/s read"
     turn = forecast.turn
     seconds = say_band(forecast.turn_seconds)
     return (

@@ -6,7 +6,7 @@ model's own section or folder, then the router's own flags, of which the last of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from launcher.engine.flags.command_line import Command
@@ -74,6 +74,7 @@ class Child:
 class Children:
     models: tuple[Child, ...]
     refused: tuple[str, ...]  # sentences on what ends the router before it serves
+    notes: tuple[str, ...] = ()  # sentences on keys that count for nothing
 
 
 def read_router(command: Command, options: Options) -> Router | None:
@@ -123,7 +124,21 @@ def lines_of_children(
             f"{len(startup)} to load on startup ({', '.join(startup)}) are more than --models-max "
             f"{router.most_loaded}: llama-server ends"
         )
-    return Children(models=children, refused=(*dict.fromkeys(refused), *_same_names(children)))
+    return Children(
+        models=children,
+        refused=(*dict.fromkeys(refused), *_same_names(children)),
+        notes=tuple(_ignored(sections, options)),
+    )
+
+
+def _ignored(sections: Iterable[Section], options: Options) -> Iterator[str]:
+    """Say which keys of the file people take for the router's: only its own flags count there."""
+    routers = {option.name for key in _VARIABLES.values() if (option := options.get(key)) is not None}
+    for section in sections:
+        for key, value in section.entries:
+            if (option := options.get(key)) is not None and option.name in routers:
+                said = f"[{section.name}] {key} = {value} counts for nothing"
+                yield f"{said}: only {option.name} after llama-server does"
 
 
 def _flags_of(words: Sequence[str], options: Options) -> Values:

@@ -201,17 +201,17 @@ def _explain_fit(facts: Facts) -> tuple[str, ...]:
     fit = facts.fit
     if fit.outcome is FitOutcome.CHANGED:
         return (f"--fit makes of this line: {', '.join(_fitted_parts(facts))}{_unlimited(facts)}",)
+    if fit.outcome is FitOutcome.GAVE_UP and fit.is_shorter:
+        pool = facts.question.ctx_size
+        why = f": {fit.why}" if fit.why else ""
+        return (f"--fit has shortened the context to {pool} tokens and leaves the layers alone{why}",)
     if fit.outcome is FitOutcome.OFF or not facts.overrun_places:
         return ()
     if facts.question.devices and set(facts.overrun_places) == {HOST}:
         return ("--fit is on and changes nothing: it does not look at the host's memory",)
     if fit.outcome is FitOutcome.UNKNOWN:
         return (_possible_changes(facts),)
-    why = fit.why or "by its own count the line fits"
-    if fit.is_shorter:
-        pool = facts.question.ctx_size
-        return (f"--fit has shortened the context to {pool} tokens and given up: {why}",)
-    return (f"--fit is on and changes nothing: {why}",)
+    return (f"--fit is on and changes nothing: {fit.why or 'by its own count the line fits'}",)
 
 
 def _possible_changes(facts: Facts) -> str:

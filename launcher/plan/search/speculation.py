@@ -21,8 +21,10 @@ _LEAST_GAIN = 1.1  # less is within what a forecast cannot tell
 def evaluate_mtp(chosen: PlanCandidate) -> Speculation | None:
     """Compare the plan with and without drafts by MTP; None for a model that has no MTP blocks.
 
-    Also None where something else drafts.
+    Also None where something else drafts, and where nothing is generated.
     """
+    if chosen.arrangement.settled.parameters.all_outputs:
+        return None
     companions = chosen.case.companions
     used = companions.mtp is not None
     if not chosen.case.architecture.n_nextn or (companions.spec_types and not used):

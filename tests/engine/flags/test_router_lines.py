@@ -191,6 +191,14 @@ def test_a_line_with_a_model_is_no_router(line: str, is_router: bool) -> None:
     assert (read_router(read_command([line]), PINNED[0]) is not None) == is_router
 
 
+def test_a_limit_in_the_file_counts_for_nothing() -> None:
+    """As in ggml-org/llama.cpp#23668: two models were loaded in spite of it."""
+    text = "[*]\nmodels-max = 1\n[a]\nmodel=x\n"
+    read = children(text, *PINNED)
+    assert read.notes == ("[*] models-max = 1 counts for nothing: only --models-max after llama-server does",)
+    assert "--models-max" not in (read.models[0].words or ())
+
+
 def test_variables_and_flags_of_the_router_itself() -> None:
     line = "LLAMA_ARG_MODELS_MAX=2 LLAMA_ARG_MODELS_DIR=d llama-server --no-models-autoload --models-max 3"
     router = read_router(read_command([line]), PINNED[0])

@@ -226,3 +226,13 @@ def test_the_hosts_memory_is_not_its_business() -> None:
     assert found.finding is Finding.DOES_NOT_FIT
     assert [failure.where for failure in found.failures] == [HOST]
     assert has_reason(found, "no layer on a device; it takes the host's memory for unlimited")
+
+
+def test_a_context_that_fit_shortens_before_it_gives_up_is_said_of_a_line_that_fits() -> None:
+    """With -ts the layers are left alone; the context is another one than that of the model all the same."""
+    fitted = replace(OPEN, gave_up=True, ctx_size=2048)
+    found = verdict("-ts 1,1", Fits(fitted=fitted))
+    assert found.fits
+    assert found.pool == 2048
+    sentence = "--fit has shortened the context to 2048 tokens and leaves the layers alone: -ts is given"
+    assert has_reason(found, sentence)

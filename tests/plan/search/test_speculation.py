@@ -8,7 +8,7 @@ from launcher.engine.flags.companion_flags import read_companions
 from launcher.models.local import open_path
 from launcher.plan.as_json import plan_json
 from launcher.plan.companions import Companions, speculation_fields
-from launcher.plan.modes import CacheType
+from launcher.plan.modes import CacheType, Pooling
 from launcher.plan.search.choice import Choice, Speculation
 from launcher.plan.search.search import search
 from launcher.plan.search.task import Offer, Task
@@ -101,6 +101,13 @@ def test_the_document_has_the_numbers(offer: Offer) -> None:
 
 def test_nothing_is_said_of_a_model_without_mtp_blocks() -> None:
     assert choose(small(), machine(device(0, 24 * GIB))).speculation is None
+
+
+def test_a_server_of_embeddings_drafts_nothing(offer: Offer) -> None:
+    workload = Workload(ctx_size=CTX, embedding=True, pooling=Pooling.MEAN)
+    choice = search([offer], Task(machine=machine(device(0, 24 * GIB)), workload=workload))
+    assert choice.plan is not None
+    assert choice.speculation is None
 
 
 def test_nothing_is_said_where_something_else_drafts(offer: Offer) -> None:
