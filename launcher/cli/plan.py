@@ -40,7 +40,7 @@ def plan(
         buy=_how_to_buy(plan_only, out),
     )
     if plan_only.compare:
-        _compare(request, plan_only.compare, out, offline=plan_options.offline)
+        _compare(request, plan_only, out, offline=plan_options.offline)
         return
     with here_with_progress(out, offline=plan_options.offline) as here:
         planned = plan_model(here, request)
@@ -50,7 +50,9 @@ def plan(
         write_lock(planned, plan_only.lock)
         out.say(f"locked in {plan_only.lock}: start exactly this with launcher up --locked {plan_only.lock}")
     if plan_only.svg is not None:
-        _draw(planned, plan_only.svg, out)
+        from launcher.cli.show.plan_picture import draw_plan
+
+        _write_picture(draw_plan(planned), plan_only.svg, out)
     there = spell(machine_options)
     start = command_line(["launcher", "up", ref, *spell(plan_options, engine_options)], ctx.obj)
     commands = NextCommands(
@@ -60,11 +62,9 @@ def plan(
     show_planned(planned, out, commands, explain=plan_only.explain or plan_only.buy)
 
 
-def _draw(planned: Planned, path: Path, out: Output) -> None:
-    from launcher.cli.show.plan_picture import draw_plan
+def _write_picture(picture: str | None, path: Path, out: Output) -> None:
     from launcher.system.atomic_files import write_atomically
 
-    picture = draw_plan(planned)
     if picture is None:
         return
     try:
@@ -82,8 +82,9 @@ def _how_to_buy(plan_only: PlanOnlyOptions, out: Output) -> Buy:
     return Buy.NOT_ASKED if out.as_json else Buy.BY_FIGURES  # a person sees at once what would do
 
 
-def _compare(request: PlanRequest, names: list[str], out: Output, *, offline: bool) -> None:
+def _compare(request: PlanRequest, plan_only: PlanOnlyOptions, out: Output, *, offline: bool) -> None:
     from launcher.cli.show.comparison import render_comparison
+    from launcher.cli.show.depth_picture import draw_comparison
     from launcher.commands.compare_machines import compare_machines, comparison_document, fits_somewhere
     from launcher.commands.probe import THIS_MACHINE
 
@@ -93,7 +94,10 @@ def _compare(request: PlanRequest, names: list[str], out: Output, *, offline: bo
             hint="leave one of them out",
         )
     with here_with_progress(out, offline=offline) as here:
-        compared = compare_machines(here, request, names)
+        compared = compare_machines(here, request, plan_only.compare or ())
+    if plan_only.svg is not None:
+        title = f"{request.ref}: speed of generation by depth"
+        _write_picture(draw_comparison(compared, title), plan_only.svg, out)
     out.show(comparison_document(compared), render_comparison(compared))
     if not fits_somewhere(compared):
         raise typer.Exit(DoesNotFit.exit_code)

@@ -13,9 +13,12 @@ from launcher.commands.planned import Planned, PlanRequest
 from launcher.commands.probe import THIS_MACHINE, MachineChoice
 from launcher.errors import UsageError
 from launcher.plan.as_json import forecast_json
+from launcher.plan.forecast.measured import base_of, scaled
+from launcher.plan.placement.pace import laws_of
 
 HERE = "here"
 MOST_MACHINES = 24
+_FIRST = 1024  # tokens of depth, doubled from here on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +33,19 @@ class Compared:
         """What is missing where it does not fit."""
         short = self.planned.choice.shortfall
         return None if short is None else short.lack
+
+    @property
+    def decode_by_depth(self) -> tuple[tuple[int, float], ...]:
+        """Tokens/s after 0, 1024, 2048, … cached tokens, up to the context; nothing without a plan."""
+        plan, stages = self.planned.plan, self.planned.choice.stages
+        if plan is None or not stages:
+            return ()
+        base = base_of(stages, plan.n_tokens, laws_of(plan.dialect))
+        depths = [0, *(_FIRST << step for step in range(24) if _FIRST << step < plan.ctx_size)]
+        ratios = self.planned.machine.speed_ratios
+        return tuple(
+            (depth, scaled(base(depth, 1), stages, ratios).decode.mid) for depth in (*depths, plan.ctx_size)
+        )
 
 
 def compare_machines(here: Here, request: PlanRequest, names: Sequence[str]) -> tuple[Compared, ...]:
@@ -71,5 +87,8 @@ def _row(one: Compared) -> dict[str, Any]:
         "context": plan.ctx_size if plan else None,
         "devices": list(plan.placement.devices) if plan else None,
         "forecast": forecast_json(plan.forecast) if plan else None,
+        "decode_by_depth": [
+            {"depth": depth, "decode_tps": round(rate, 2)} for depth, rate in one.decode_by_depth
+        ],
         "lack": one.lack,
     }

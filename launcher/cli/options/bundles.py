@@ -127,7 +127,12 @@ class PlanOnlyOptions:
     ] = False
     svg: Annotated[
         Path | None,
-        typer.Option("--svg", metavar="FILE", help="Draw the plan into this file, too.", show_default=False),
+        typer.Option(
+            "--svg",
+            metavar="FILE",
+            help="Draw the plan, or --compare, into this file, too.",
+            show_default=False,
+        ),
     ] = None
     lock: Annotated[
         Path | None,

@@ -14,6 +14,7 @@ plan_picture.py   a plan as a picture
 svg.py            what pictures are drawn with
 plan.py           a plan explained: its alternatives, its command line
 comparison.py     machines side by side
+depth_picture.py  the same as curves of speed against depth
 measured.py       measured speeds, for bench
 tuned.py          what tuning found
 ledger.py         the bytes of a plan, place by place
