@@ -16,7 +16,7 @@ from launcher.commands.companions import find_companions, open_companions, with_
 from launcher.commands.engine import engine_or_none
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect
-from launcher.commands.measurements import last_measured, with_ratios
+from launcher.commands.measurements import for_model, last_measured
 from launcher.commands.probe import MachineChoice, look_once, probe
 from launcher.engine.capabilities import read_capabilities
 from launcher.engine.dialect import check_types
@@ -203,10 +203,10 @@ def _forecast(
 ) -> Forecast | None:
     """Predict the line's speed, or say what was measured of it on this machine."""
     model, machine, settings = line.located.model, line.machine, here.settings
-    stages = stages_of_check(verdict, model, machine, threads=_threads(command.others))
     commit = bench.known.version.commit if bench.known else None
+    machine = for_model(settings, machine, model, commit)
+    stages = stages_of_check(verdict, model, machine, threads=_threads(command.others))
     measured = last_measured(settings, machine, model, request.words, commit)
-    machine = with_ratios(settings, machine, model, commit)
     return forecast_check(verdict, machine, stages, request.at, measured)
 
 

@@ -14,13 +14,15 @@ from launcher.commands.planned import Planned
 from launcher.deployment.history import HISTORY_LIMIT_BYTES
 from launcher.engine.flags.bench_argv import speed_words
 from launcher.errors import TryAgain
+from launcher.gguf.architecture import read_architecture
 from launcher.gguf.model import ModelFile
 from launcher.machine.machine import Machine
 from launcher.machine.rig import is_same, rig_of
 from launcher.plan.forecast.benched import Benched, benched_json, family_of, parse_benched
+from launcher.plan.forecast.core_rate import core_rate_of
 from launcher.plan.forecast.measured import Like, as_measured, base_of, basis_of, ratios_of
 from launcher.plan.forecast.turn import forecast_turn
-from launcher.plan.placement.pace import laws_of
+from launcher.plan.placement.pace import laws_of, used_share
 from launcher.plan.plan import Plan
 from launcher.system.atomic_files import append_line
 from launcher.system.json_object import Malformed
@@ -62,8 +64,10 @@ def _parsed(path: Path, _changed: int, _size: int) -> tuple[Benched, ...]:
     return tuple(found)
 
 
-def with_ratios(settings: Settings, machine: Machine, model: ModelFile, engine: str | None) -> Machine:
-    """Return the machine with what was measured on it of models like this one; engine None: with any."""
+def for_model(settings: Settings, machine: Machine, model: ModelFile, engine: str | None) -> Machine:
+    """Return the machine as this model meets it, by what was measured; engine None: with any."""
+    share = used_share(read_architecture(model.metadata, model.tensors))
+    machine = replace(machine, core_rate=core_rate_of(model.tensors, share, machine.core_rates))
     like = Like(rig=rig_of(machine), family=family_of(model), basis=basis_of(machine), engine=engine)
     ratios = ratios_of(read_measurements(settings), like)
     return replace(machine, speed_ratios=ratios) if ratios else machine

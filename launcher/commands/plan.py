@@ -14,7 +14,7 @@ from launcher.commands.engine import engine_or_none
 from launcher.commands.engine_pin import describe_pin, with_pin
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect
-from launcher.commands.measurements import put_measured_speed, with_ratios
+from launcher.commands.measurements import for_model, put_measured_speed
 from launcher.commands.planned import Buy, Planned, PlanRequest, path_to_be, printed_argv
 from launcher.commands.probe import look_once
 from launcher.commands.tuned import plan_with_tuned
@@ -99,7 +99,7 @@ def _plan_on(
     with ExitStack() as stack:
         offers = _open_offers(here, target, machine, (engine, known.dialect if known else None), stack)
         model, commit = offers.opened[0][1].model, known.version.commit if known else None
-        machine = with_ratios(here.settings, machine, model, commit)
+        machine = for_model(here.settings, machine, model, commit)
         task = Task(
             machine=machine,
             workload=_as_it_loads(request.workload, known),

@@ -18,7 +18,7 @@ from launcher.machine.from_toml import parse_machine
 from launcher.machine.from_words import Words, adhoc_machine
 from launcher.machine.machine import Machine
 from launcher.machine.measured import Measured, format_measured, parse_measured, with_measured
-from launcher.machine.probe.measure import measure_disk, measure_ram
+from launcher.machine.probe.measure import measure_cores, measure_disk, measure_ram
 from launcher.machine.probe.probe import Hardware, machine_of, read_hardware
 from launcher.machine.to_toml import format_machine
 from launcher.plan.placement.threads import choose_threads
@@ -89,8 +89,8 @@ def probe(
     return with_measured(machine, _measured(here.settings))
 
 
-def measure(here: Here, machine: Machine) -> Measured:
-    """Measure this machine's memory and disk, some seconds, and keep the result. Raises TryAgain."""
+def measure(here: Here, machine: Machine, engine: Engine | None = None) -> Measured:
+    """Measure this machine's memory, cores and disk, some seconds, and keep the result. Raises TryAgain."""
     threads, _ = choose_threads(machine.cpu)
     files = [file for file in _models(here) if file.is_file()]
     largest = max(files, key=lambda file: file.stat().st_size, default=None)
@@ -101,6 +101,7 @@ def measure(here: Here, machine: Machine) -> Measured:
         threads=threads,
         ram_rate=measure_ram(threads, machine.ram_available_bytes),
         disk_rate=None if largest is None else measure_disk(largest),
+        core_rates=() if engine is None else tuple(measure_cores(engine.folder).items()),
     )
     try:
         write_atomically(here.settings.measured_file, format_measured(measured).encode())

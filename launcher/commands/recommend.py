@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from launcher.commands.claims import unreserved_machine
 from launcher.commands.here import Here
-from launcher.commands.measurements import with_ratios
+from launcher.commands.measurements import for_model
 from launcher.commands.probe import MachineChoice
 from launcher.engine.flags.user_flags import absorb_flags
 from launcher.errors import BadGguf, NotFound, UsageError
@@ -151,7 +151,7 @@ def glance_at(here: Here, profile: ModelProfile, quant: ProfileQuant, machine: M
         if model is None:
             return None
         workload, _ = absorb_flags(profile.flags, Workload())
-        machine = with_ratios(here.settings, machine, model, None)  # no engine is asked: any counts
+        machine = for_model(here.settings, machine, model, None)  # no engine is asked: any counts
         task = Task(machine=machine, workload=workload, default_ctx=profile.context.default)
         return glance(Offer(quant=quant.name, model=model), task)
     except (BadGguf, UsageError):  # a profile of the user's with a shape that cannot be: `plan` says why

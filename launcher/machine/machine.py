@@ -152,6 +152,8 @@ class Machine:
     host_available_bytes: int | None = None
     ram_bandwidth: int | None = None  # bytes/s of all sockets, as named: channels x MT/s x 8
     ram_read_rate: int | None = None  # bytes/s that were read by all cores in a measurement
+    core_rates: tuple[tuple[str, int], ...] = ()  # bytes/s of weights that a core multiplies, by ggml type
+    core_rate: float | None = None  # the same, of the model that is planned
     speed_ratios: tuple[SpeedRatio, ...] = ()  # measured here, of the model that is planned
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 
+from launcher.gguf.ggml import GgmlType
 from launcher.machine.machine import Machine
 from launcher.machine.rig import has_same_ram
 
@@ -21,10 +22,12 @@ class Measured:
     threads: int
     ram_rate: int | None  # bytes/s that the threads read together
     disk_rate: int | None  # bytes/s of random reads of the size of a page fault
+    core_rates: tuple[tuple[str, int], ...] = ()  # bytes/s of weights that a core multiplies, by type
 
 
 def format_measured(measured: Measured) -> str:
-    return json.dumps({"schema": 1, **asdict(measured)}, indent=2) + "\n"
+    document = {"schema": 1, **asdict(measured), "core_rates": dict(measured.core_rates)}
+    return json.dumps(document, indent=2) + "\n"
 
 
 def parse_measured(text: str) -> Measured | None:
@@ -39,7 +42,8 @@ def parse_measured(text: str) -> Measured | None:
     numbers = [document.get(key) for key in ("ram_total_bytes", "threads", "ram_rate", "disk_rate")]
     if not (isinstance(date, str) and len(date) == 10 and date.isprintable()):
         return None
-    if not (cpu is None or isinstance(cpu, str)):
+    core_rates = _core_rates(document.get("core_rates", {}))
+    if not (cpu is None or isinstance(cpu, str)) or core_rates is None:
         return None
     if not all(n is None or (type(n) is int and 0 < n < _MOST) for n in numbers) or None in numbers[:2]:
         return None
@@ -51,7 +55,16 @@ def parse_measured(text: str) -> Measured | None:
         threads=threads or 0,
         ram_rate=ram_rate,
         disk_rate=disk_rate,
+        core_rates=core_rates,
     )
+
+
+def _core_rates(given: object) -> tuple[tuple[str, int], ...] | None:
+    if not isinstance(given, dict) or len(given) > len(GgmlType):
+        return None
+    if not all(name in GgmlType.__members__ and type(rate) is int for name, rate in given.items()):
+        return None
+    return tuple(given.items()) if all(0 < rate < _MOST for rate in given.values()) else None
 
 
 def with_measured(machine: Machine, measured: Measured | None) -> Machine:
@@ -60,10 +73,23 @@ def with_measured(machine: Machine, measured: Measured | None) -> Machine:
         return machine
     if not has_same_ram(measured.ram_total_bytes, machine.ram_total_bytes):
         return machine
-    return replace(machine, ram_read_rate=measured.ram_rate, notes=(*machine.notes, describe(measured)))
+    return replace(
+        machine,
+        ram_read_rate=measured.ram_rate,
+        core_rates=measured.core_rates,
+        notes=(*machine.notes, describe(measured)),
+    )
 
 
 def describe(measured: Measured) -> str:
     ram = f"{(measured.ram_rate or 0) / 1e9:.1f} GB/s from RAM with {measured.threads} threads"
     disk = "" if measured.disk_rate is None else f", {measured.disk_rate / 1e6:.0f} MB/s at random from disk"
-    return f"measured on {measured.date}: {ram}{disk} (launcher probe --measure)"
+    return f"measured on {measured.date}: {ram}{disk}{_cores(measured)} (launcher probe --measure)"
+
+
+def _cores(measured: Measured) -> str:
+    rates = sorted((rate, name) for name, rate in measured.core_rates)
+    if not rates:
+        return ""
+    (least, slow), (most, fast) = rates[0], rates[-1]
+    return f", {least / 1e9:.1f} ({slow}) to {most / 1e9:.1f} GB/s ({fast}) of weights through a core"

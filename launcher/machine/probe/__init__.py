@@ -13,5 +13,6 @@ intel.py        the driver of Intel's integrated GPU, from sysfs
 apple.py        Apple silicon, from sysctl
 device_list.py  the devices that llama-server lists
 vram_in_use.py  GPU memory in use
-measure.py      how fast memory and disk are
+measure.py      how fast memory, cores and disk are
+kernels.py      a program: how fast a core multiplies weights
 """

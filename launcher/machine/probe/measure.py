@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import json
 import mmap
 import os
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +21,8 @@ _PART = 64 << 20  # bytes a thread compares; with all threads more than any cach
 _FAULT = 128 << 10  # Linux reads so much ahead of a page fault (mm/readahead.c, VM_READAHEAD_PAGES)
 _READERS = 8  # page faults of as many threads are in flight at once
 _LEAST_FILE = 64 << 20
+_WINDOWS = 3  # of memory, the best counts: what else runs here makes it slower, never faster
+_CORES_TIMEOUT_S = 30.0
 
 
 def measure_ram(threads: int, available_bytes: int) -> int | None:
@@ -37,7 +43,35 @@ def measure_ram(threads: int, available_bytes: int) -> int | None:
             return _rate(lambda: memcmp(address, address + half, half), 2 * half)
 
     with ThreadPoolExecutor(threads) as pool:
-        return round(sum(pool.map(compare, range(threads))))
+        return round(max(sum(pool.map(compare, range(threads))) for _ in range(_WINDOWS)))
+
+
+def measure_cores(folder: Path) -> dict[str, int]:
+    """Return the bytes/s of weights that one core multiplies, by type, with an engine's kernels.
+
+    Empty where it has none that can be called: an engine for many processors keeps them in modules.
+    """
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "launcher.machine.probe.kernels", str(folder)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_CORES_TIMEOUT_S,
+            check=False,
+        )
+        lines = done.stdout.splitlines()
+    except subprocess.TimeoutExpired as error:
+        lines = (error.stdout or b"").decode(errors="replace").splitlines()[:-1]
+    except OSError:
+        return {}
+    rates = {}
+    for line in lines:
+        with contextlib.suppress(ValueError, TypeError):
+            name, rate = json.loads(line)
+            rates[str(name)] = int(rate)
+    return rates
 
 
 def measure_disk(file: Path) -> int | None:

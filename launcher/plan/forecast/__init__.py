@@ -3,6 +3,7 @@
 processors.py  speeds of GPUs and hosts, by name
 factors.py     what is fitted to measurements
 decode.py      seconds for one token
+core_rate.py   one core, by the types of a model
 drafts.py      tokens drafted several at once
 prefill.py     seconds for a prompt
 turn.py        one turn of a conversation

@@ -56,7 +56,11 @@ def _seconds(stage: Stage, depth: int, laws: Laws) -> float:
 def compute_seconds(stage: Stage, laws: Laws = LAWS) -> float:
     """Return the seconds that a host's cores need to unpack the weights of one token."""
     cores = max(stage.processor.cores, 1)
-    return stage.read_bytes / (socket_share(stage.processor, laws) * cores * CORE_RATE)
+    return stage.read_bytes / (socket_share(stage.processor, laws) * cores * _core_rate(stage.processor))
+
+
+def _core_rate(processor: Processor) -> float:
+    return processor.core_rate or CORE_RATE
 
 
 def weight_rate(processor: Processor, laws: Laws = LAWS) -> float:
@@ -66,7 +70,7 @@ def weight_rate(processor: Processor, laws: Laws = LAWS) -> float:
         return reached
     # A host is limited by its memory and its cores together:
     # 1 / rate = 1 / (share x bandwidth) + 1 / (cores x what a core can unpack).
-    one = 1 / reached + 1 / (max(processor.cores, 1) * CORE_RATE)
+    one = 1 / reached + 1 / (max(processor.cores, 1) * _core_rate(processor))
     return socket_share(processor, laws) / one
 
 

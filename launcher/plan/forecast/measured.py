@@ -28,7 +28,9 @@ _LEAST_SPREAD = 1.05
 
 def basis_of(machine: Machine) -> str:
     """Name what forecasts rest on beside the plan: ratios of one basis say nothing about another."""
-    rests_on = f"{LAWS} {IK_LAWS} {CORE_RATE} {machine.ram_read_rate} {machine.ram_bandwidth}"
+    rests_on = (
+        f"{LAWS} {IK_LAWS} {CORE_RATE} {machine.ram_read_rate} {machine.ram_bandwidth} {machine.core_rates}"
+    )
     return hashlib.sha256(rests_on.encode()).hexdigest()[:12]
 
 

@@ -42,6 +42,7 @@ class Processor:
     flops: float  # FLOP/s, as named by the maker
     link: float | None = None  # bytes/s to the host; None if the memory is the host's
     cores: int = 0  # that compute, on a host
+    core_rate: float | None = None  # bytes/s of weights that one of them multiplies, where that was measured
     sockets: int = 1
     known: bool = True  # False for a guess
     source: str = ""  # of the figures, in words
@@ -94,6 +95,7 @@ def host_processor(machine: Machine, threads: int) -> Processor:
         bandwidth=bandwidth,
         flops=threads * _flops_per_core(machine.cpu),
         cores=threads,
+        core_rate=machine.core_rate,
         sockets=named_sockets(machine.cpu.name),
         known=known,
         source=source,
