@@ -22,6 +22,7 @@ HERE = Measured(
     threads=8,
     ram_rate=40 * 10**9,
     disk_rate=None,
+    core_rates=(("Q4_0", 15 * 10**9), ("IQ2_XXS", 4 * 10**9)),
 )
 
 
@@ -39,6 +40,7 @@ def test_any_text_is_read_or_ignored(text: str) -> None:
     [
         ("schema", 2), ("date", "x" * 9), ("date", "2026\\n11-30"), ("date", 5), ("cpu", 5), ("ram_rate", -1),
         ("ram_rate", 10**15), ("ram_rate", 1.5), ("ram_rate", True), ("threads", None), ("ram_total_bytes", 0),
+        ("core_rates", []), ("core_rates", {"Q4_0": 0}), ("core_rates", {"Q4_0": 1.5}), ("core_rates", {"NONE": 1}),
     ],
 )  # fmt: skip
 def test_a_value_that_no_measurement_gives_is_ignored(field: str, value: object) -> None:

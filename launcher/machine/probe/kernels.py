@@ -17,7 +17,7 @@ from pathlib import Path
 from launcher.gguf.ggml import GgmlType
 
 _VALUES = 1 << 20  # of a row: 0.3 to 2 MB of weights, so that the call itself is a hundredth
-_SECONDS = 0.25  # for each type
+_SECONDS = 0.1  # for each type
 # Those of published quants; each type has kernels in every llama.cpp of the last two years but the last.
 _TYPES = (
     GgmlType.F16, GgmlType.BF16, GgmlType.Q4_0, GgmlType.Q4_1, GgmlType.Q5_0, GgmlType.Q5_1,

@@ -40,7 +40,7 @@ def measure_ram(threads: int, available_bytes: int) -> int | None:
             address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
             half = part // 2
             started.wait()
-            return _rate(lambda: memcmp(address, address + half, half), 2 * half)
+            return _rate(lambda: memcmp(address, address + half, half), 2 * half, _SECONDS / _WINDOWS)
 
     with ThreadPoolExecutor(threads) as pool:
         return round(max(sum(pool.map(compare, range(threads))) for _ in range(_WINDOWS)))
@@ -106,10 +106,10 @@ def _random_reads(descriptor: int, size: int, seed: int) -> float:
         )
 
 
-def _rate(once: Callable[[], object], n_bytes: int) -> float:
+def _rate(once: Callable[[], object], n_bytes: int, seconds: float = _SECONDS) -> float:
     """Return the bytes/s of doing it over and over."""
     count, begun = 0, time.monotonic()
-    while (took := time.monotonic() - begun) < _SECONDS:
+    while (took := time.monotonic() - begun) < seconds:
         once()
         count += 1
     return count * n_bytes / took

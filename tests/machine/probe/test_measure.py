@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.machine.probe.measure import measure_disk, measure_ram
+from launcher.engine.find import Engine
+from launcher.machine.probe.measure import measure_cores, measure_disk, measure_ram
 
 
 def test_memory_is_read_at_the_speed_of_memory() -> None:
@@ -18,6 +19,18 @@ def test_memory_is_read_at_the_speed_of_memory() -> None:
 
 def test_without_memory_nothing_is_measured() -> None:
     assert measure_ram(4, 1 << 20) is None
+
+
+@pytest.mark.engine
+def test_a_core_multiplies_weights_with_the_engine_s_kernels(engine: Engine) -> None:
+    rates = measure_cores(engine.folder)
+    assert {"F16", "Q4_0", "Q8_0", "Q4_K", "IQ2_XXS", "MXFP4"} <= set(rates)
+    assert all(10**7 < rate < 10**13 for rate in rates.values())
+    assert rates["IQ2_XXS"] < rates["Q8_0"]  # a table look-up for eight values: several times slower anywhere
+
+
+def test_a_folder_without_kernels_measures_nothing(tmp_path: Path) -> None:
+    assert measure_cores(tmp_path) == {}
 
 
 def test_a_file_with_holes_is_no_measure_of_a_disk(tmp_path: Path) -> None:
