@@ -7,7 +7,7 @@ here.py           what a command works with beside its request
 show/             what is printed
 grouped_help.py   help in groups, nothing cut
 explain_error.py  any exception as a sentence, a hint and an exit code
-chat.py           talk to a running deployment
+chat/             talk to a running deployment
 probe.py          probe
 recommend.py      recommend
 models.py         models

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import difflib
 import gc
@@ -196,14 +197,23 @@ def main() -> None:
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores it
             signal.signal(number, _terminate)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # file names that are not UTF-8 come out as they are (PEP 383)
-        sys.stdout.reconfigure(errors="surrogateescape")
+        codecs.register_error("launcher", _write_anyhow)
+        sys.stdout.reconfigure(errors="launcher")
     code = execute(sys.argv[1:])
     if not _is_flushed():
         _silence_stdout()
         code = code or TryAgain.exit_code
     gc.freeze()  # no garbage is worth collecting: the last collection took 0.07 s of every command
     sys.exit(code)
+
+
+def _write_anyhow(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Write file names that are not UTF-8 as they are (PEP 383), and ? for what a terminal does not have."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    written = (bytes([ord(each) - 0xDC00]) if 0xDC80 <= ord(each) <= 0xDCFF else b"?" for each in letters)
+    return b"".join(written), error.end
 
 
 def _open_closed_streams() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ class Delta:
     reasoning: str = ""
     finish_reason: str | None = None  # in the last piece: "stop", "length"
     tokens_per_s: float | None = None  # in the last piece, if the server says so
+    context_tokens: int | None = None  # that question and answer take, in the last piece
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,11 +81,17 @@ def _delta(event: Mapping[str, Any]) -> Delta:
             reasoning=str(delta.get("reasoning_content") or ""),
             finish_reason=choice.get("finish_reason"),
             tokens_per_s=None if speed is None else float(speed),
+            context_tokens=_sum(timings.get(name) for name in ("cache_n", "prompt_n", "predicted_n")),
         )
     except (AttributeError, TypeError, ValueError, KeyError, OverflowError) as error:
         raise EngineFailed(
             "llama-server sent a piece of an answer that is none", hint="launcher logs"
         ) from error
+
+
+def _sum(numbers: Iterable[object]) -> int | None:
+    counts = [number for number in numbers if isinstance(number, int)]
+    return sum(counts) or None
 
 
 def generate_token(url: str, *, api_key: str | None = None) -> None:

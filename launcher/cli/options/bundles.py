@@ -262,6 +262,41 @@ class ServeOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AskOptions:
+    """What is asked of a model, and how it is to answer."""
+
+    system: Annotated[
+        str | None, typer.Option("--system", help="What the model is to be.", show_default=False)
+    ] = None
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", min=0, help="Sampling temperature.", show_default=False)
+    ] = None
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--max-tokens", min=1, help="Tokens of an answer [default: half the context].", show_default=False
+        ),
+    ] = None
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Seed of the sampling.", show_default=False)
+    ] = None
+    json_schema: Annotated[
+        str | None,
+        typer.Option(
+            "--json-schema", metavar="FILE|JSON", help="Answer in JSON of this schema.", show_default=False
+        ),
+    ] = None
+    image: Annotated[
+        list[Path] | None,
+        typer.Option("--image", metavar="FILE", help="An image to ask about; repeat it.", show_default=False),
+    ] = None
+    file: Annotated[
+        Path | None,
+        typer.Option("-f", "--file", metavar="FILE", help="Text after the question.", show_default=False),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FilesOptions:
     """Where the files of a pull go, and how they are fetched."""
 

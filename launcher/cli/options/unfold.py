@@ -12,6 +12,7 @@ from launcher.cli.options import bundles
 from launcher.cli.show.output import Output
 
 _BUNDLES = (
+    bundles.AskOptions,
     bundles.FilesOptions,
     bundles.PlanOnlyOptions,
     bundles.OutputOptions,

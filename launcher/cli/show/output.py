@@ -89,9 +89,9 @@ class Output:
         sys.stdout.write(text)
         sys.stdout.flush()
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, *, style: str | None = None) -> None:
         with contextlib.suppress(OSError):  # a stderr that cannot be written (/dev/full) ends no command
-            self._err.print(one_line(text, _MAX_SAID), markup=False, soft_wrap=True)
+            self._err.print(one_line(text, _MAX_SAID), markup=False, soft_wrap=True, style=style)
 
     def warn(self, error: LauncherError) -> None:
         self.say(f"warning: {error.message}")

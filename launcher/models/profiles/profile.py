@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from enum import StrEnum
 
@@ -291,3 +291,11 @@ def server_flags(profile: ModelProfile, mode: str | None) -> tuple[str, ...]:
     if chosen.chat_template_kwargs:
         flags += ["--chat-template-kwargs", json.dumps(dict(chosen.chat_template_kwargs))]
     return tuple(flags)
+
+
+def request_fields(mode: Mode) -> dict[str, object]:
+    """Return the fields of a chat request that ask for a mode; None where llama-server's default is meant."""
+    template = dict(mode.chat_template_kwargs)
+    if mode.reasoning is not None:
+        template.setdefault("enable_thinking", mode.reasoning)
+    return {**asdict(mode.sampling), "chat_template_kwargs": template or None}
