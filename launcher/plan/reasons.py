@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
+from launcher.gguf.header import Value
 from launcher.machine.machine import Machine, format_device_ids
 from launcher.machine.shared_memory import Charge, charge_of, host_available, is_contained
 from launcher.plan.amounts import HOST, LedgerRow
@@ -12,7 +13,9 @@ from launcher.plan.memory.budget import Budgets, DeviceBudget, free_bytes
 from launcher.plan.memory.companion_memory import CompanionMemory
 from launcher.plan.memory.ledger import Demand
 from launcher.plan.memory.weights import OverriddenWeights
+from launcher.plan.modes import Pooling
 from launcher.plan.oracle import HostTensor
+from launcher.plan.parameters import ContextParameters
 from launcher.plan.plan import LeftOut, Placement
 from launcher.units import format_bytes
 
@@ -174,6 +177,23 @@ def _whose_memory(machine: Machine, budget: DeviceBudget) -> str:
         f"{name} has memory of which it is not known if the container's limit counts it: planned as if it "
         f"did; if it does not, up to {format_bytes(most)}"
     )
+
+
+def describe_whole_texts(metadata: Mapping[str, Value], parameters: ContextParameters) -> tuple[str, ...]:
+    """Say how long a text a server of embeddings takes, where it has to read it in one batch."""
+    if not parameters.embedding:
+        return ()
+    pooling = parameters.pooling
+    # server_slot::can_split (tools/server/server-context.cpp); what attends both ways has no memory
+    architecture = metadata.get("general.architecture")
+    own = metadata.get(f"{architecture}.pooling_type")
+    kinds = tuple(Pooling)  # in the order of enum llama_pooling_type (include/llama.h)
+    kind = kinds[own] if pooling is None and isinstance(own, int) and 0 <= own < len(kinds) else pooling
+    causal = metadata.get(f"{architecture}.attention.causal", True)
+    if causal and kind in {Pooling.LAST, Pooling.RANK}:
+        return ()
+    most = parameters.ubatch_size
+    return (f"a text is read in one batch: of more than {most} tokens it is refused, -b N -ub N takes more",)
 
 
 def describe_missing(quant: str, row: LedgerRow) -> str:

@@ -35,6 +35,7 @@ from launcher.plan.memory.tables import describe_tables, table_of, tables_of_que
 from launcher.plan.memory.tensor_split import as_one_device, divide_assignment, divide_ledger, splits_tensors
 from launcher.plan.oracle import Answer, Question, Refusal
 from launcher.plan.plan import Finding, find
+from launcher.plan.reasons import describe_whole_texts
 from launcher.plan.rope import context_limit
 
 
@@ -125,6 +126,7 @@ def _check_line(
         answer=case.answer,
         tensor_names=case.tensor_names,
         table_reasons=_describe_tables(case),
+        text_reasons=describe_whole_texts(model.metadata, case.question),
         companion_reasons=companion_memory.reasons,
         caches=caches,
     )

@@ -36,6 +36,7 @@ class Facts:
     table_reasons: tuple[str, ...] = ()  # sentences on tables that are read by rows
     caches: ServerCaches | None = None
     companion_reasons: tuple[str, ...] = ()  # sentences on the draft model and the projector
+    text_reasons: tuple[str, ...] = ()  # sentences on how long a text is taken whole
 
 
 def explain_check(facts: Facts) -> tuple[str, ...]:
@@ -46,6 +47,7 @@ def explain_check(facts: Facts) -> tuple[str, ...]:
         *_explain_layers(facts),
         *_explain_experts(facts),
         *_explain_host(facts),
+        *facts.text_reasons,
         *facts.table_reasons,
         *facts.companion_reasons,
         *_explain_basis(facts),

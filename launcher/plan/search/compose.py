@@ -19,7 +19,12 @@ from launcher.plan.placement.numa import describe_page_placement
 from launcher.plan.placement.pace import forecast_placement
 from launcher.plan.placement.settle import describe_pool
 from launcher.plan.plan import Placement, Plan
-from launcher.plan.reasons import describe_budgets, describe_companions, describe_placement
+from launcher.plan.reasons import (
+    describe_budgets,
+    describe_companions,
+    describe_placement,
+    describe_whole_texts,
+)
 from launcher.plan.workload import Workload
 from launcher.units import format_bytes
 
@@ -80,9 +85,11 @@ def _describe_layout(
 ) -> tuple[str, ...]:
     ledger = simulated.ledger if simulated else arrangement.ledger
     kv_bytes = sum(row.kv.n_bytes for row in ledger)
+    parameters = arrangement.settled.parameters
     return (
         *describe_placement(arrangement.demand, arrangement.placement, case.budgets, arrangement.left_out),
-        describe_pool(arrangement.settled.parameters, kv_bytes, ctx_reason, case.architecture.n_ctx_train),
+        describe_pool(parameters, kv_bytes, ctx_reason, case.architecture.n_ctx_train),
+        *describe_whole_texts(case.model.metadata, parameters),
         *arrangement.settled.reasons,
     )
 

@@ -140,3 +140,21 @@ def test_an_imbalance_is_named_only_where_one_card_was_emptied_for_another(line:
     assert found.assignment.moved_blocks
     assert found.failures
     assert not has_reason(found, "layers are split by count, not by bytes")
+
+
+@pytest.mark.parametrize(
+    ("line", "most"),
+    [
+        ("-c 4096 --embeddings --pooling mean -b 64 -ub 64", 64),
+        ("-c 4096 --embeddings -ub 1024", 1024),
+        ("-c 4096 --embeddings --pooling last", None),
+        ("-c 4096 --rerank", None),
+        ("-c 4096", None),
+    ],
+)
+def test_texts_that_are_read_whole(line: str, most: int | None) -> None:
+    """The engine answers 500 to 704 tokens with `--pooling mean -ub 64`, and embeds them with `--pooling last`."""
+    found = verdict(line)
+    assert has_reason(found, "a text is read in one batch") == (most is not None)
+    if most is not None:
+        assert has_reason(found, f"of more than {most} tokens it is refused, -b N -ub N takes more")
