@@ -143,7 +143,11 @@ def main() -> None:
     for what, found in (("held-out rigs", validated), ("held-out rigs, ik", ik_validated)):
         for line in report(found, what):
             sys.stdout.write(line + "\n")
-    if "--check" not in sys.argv[1:]:
+    if "--svg" in sys.argv[1:]:
+        from scripts.fit_picture import picture  # noqa: PLC0415  it draws this module's errors
+
+        Path(sys.argv[sys.argv.index("--svg") + 1]).write_text(picture(validated), encoding="utf-8")
+    elif "--check" not in sys.argv[1:]:
         found_bands = bands(validated)
         write(
             {

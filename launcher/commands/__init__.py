@@ -12,6 +12,7 @@ engine_trial.py   an engine proves itself before it is used
 search.py         what the Hub has, and what of it could fit
 recommend.py      which models suit a machine and a purpose
 plan.py           choose quant and placement: probe, inspect, search
+offers.py         the quants that could be planned, open
 plan_and_claim.py  the same, and reserve the memory before another launcher plans
 compare_machines.py  one model on several machines
 bench/            measure planned models

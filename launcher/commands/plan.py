@@ -6,7 +6,7 @@ Only wiring: `plan.search.search` decides, `simulate.simulations` answers, `engi
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from launcher.commands.claims import unreserved_machine
 from launcher.commands.companions import FoundCompanions, find_companions, measure_adapters, open_companions
@@ -15,34 +15,29 @@ from launcher.commands.engine_pin import describe_pin, with_pin
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect
 from launcher.commands.measurements import for_model, put_measured_speed
+from launcher.commands.offers import open_offers, simulator_of
 from launcher.commands.planned import Buy, Planned, PlanRequest, path_to_be, printed_argv
 from launcher.commands.probe import look_once
 from launcher.commands.tuned import plan_with_tuned
-from launcher.engine.architectures import check_architecture
 from launcher.engine.capabilities import read_capabilities
-from launcher.engine.dialect import check_types
 from launcher.engine.find import Engine
 from launcher.engine.flags.argv import Serving
 from launcher.engine.flags.from_file import check_flags_from_file
 from launcher.engine.flags.help_text import Capabilities
 from launcher.engine.flags.rope_flags import read_rope
 from launcher.engine.flags.user_flags import absorb_flags, carried_flags
-from launcher.errors import BadGguf, UsageError
-from launcher.gguf.anatomy import dissect
+from launcher.errors import UsageError
 from launcher.machine.machine import Machine
-from launcher.machine.shared_memory import memory_bytes
-from launcher.models.catalogue import Candidate, Target
-from launcher.models.fetch import bytes_to_fetch
+from launcher.models.catalogue import Target
 from launcher.models.located import Located
 from launcher.models.profiles.profile import pick_mode
 from launcher.models.url_secrets import strip_word_secrets
 from launcher.plan.modes import CacheType, Dialect, LazyMode
 from launcher.plan.plan import Plan, Shortfall
-from launcher.plan.search.choice import Alternative, Choice
+from launcher.plan.search.choice import Choice
 from launcher.plan.search.purchase import Purchase, purchases
 from launcher.plan.search.search import plan_one, search
 from launcher.plan.search.task import Offer, Task
-from launcher.plan.search.verify import ModelSimulator
 from launcher.plan.workload import Workload
 from launcher.simulate.simulations import Simulations
 from launcher.units import parse_context
@@ -51,9 +46,6 @@ _IK_ESTIMATES = (
     "ik_llama.cpp cannot be simulated: the plan counts by formulas, with wide bands (±); "
     "its own load log is compared with the plan after it started"
 )
-
-MOST_OPENED = 6
-"""Quants of a repo whose headers are read for one plan: the largest that could fit."""
 
 
 def plan(here: Here, request: PlanRequest) -> Planned:
@@ -97,7 +89,7 @@ def _plan_on(
     known = read_capabilities(engine, here.settings.cache_dir) if engine else None
     _refuse_companions(companions, known)
     with ExitStack() as stack:
-        offers = _open_offers(here, target, machine, (engine, known.dialect if known else None), stack)
+        offers = open_offers(here, target, machine, (engine, known.dialect if known else None), stack)
         model, commit = offers.opened[0][1].model, known.version.commit if known else None
         machine = for_model(here.settings, machine, model, commit)
         task = Task(
@@ -164,85 +156,12 @@ def replan(
             companions=companions,
         )
         dialect = planned.capabilities.dialect if planned.capabilities else None
-        simulator = _simulator(oracle, dialect)
+        simulator = simulator_of(oracle, dialect)
         offer = Offer(quant=quant, model=located.model, simulator=simulator, notes=located.notes)
         outcome = plan_one(offer, task)
     if isinstance(outcome, Plan):
         return replace(outcome, reasons=(*outcome.reasons, *planned.companions.notes))
     return outcome
-
-
-def _simulator(oracle: Simulations, dialect: Dialect | None) -> ModelSimulator | None:
-    """Return the model's simulator; None for ik_llama.cpp, which allocates otherwise than its answers."""
-    return None if dialect is Dialect.IK else ModelSimulator(oracle=oracle, path=oracle.model)
-
-
-def worth_opening(candidates: tuple[Candidate, ...], machine: Machine) -> tuple[Candidate, ...]:
-    """Pick of many quants those whose files could fit at all, or else the smallest; of few, all."""
-    if len(candidates) <= MOST_OPENED or any(candidate.size_bytes is None for candidate in candidates):
-        return candidates
-    capacity = memory_bytes(machine)
-    small_enough = [candidate for candidate in candidates if (candidate.size_bytes or 0) <= capacity]
-    if not small_enough:
-        return (min(candidates, key=lambda candidate: candidate.size_bytes or 0),)
-    return tuple(small_enough[:MOST_OPENED])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Offers:
-    """The quants whose headers could be read, each with its files, and those that llama.cpp would refuse."""
-
-    opened: tuple[tuple[Offer, Located], ...]
-    refused: tuple[Alternative, ...]
-
-    @property
-    def offers(self) -> list[Offer]:
-        return [offer for offer, _ in self.opened]
-
-    def located_of(self, plan: Plan | None) -> Located | None:
-        """Find the files of the quant that was planned."""
-        if plan is None:
-            return None
-        wanted = (plan.quant, plan.source, plan.size_bytes)
-        named = (
-            ((offer.quant, offer.model.source, offer.model.size_bytes), files) for offer, files in self.opened
-        )
-        return next((files for name, files in named if name == wanted), None)
-
-
-def _open_offers(
-    here: Here,
-    target: Target,
-    machine: Machine,
-    loader: tuple[Engine | None, Dialect | None],
-    stack: ExitStack,
-) -> _Offers:
-    """Read the headers of the quants worth it. Raises BadGguf where none can be used."""
-    engine, dialect = loader
-    opened: list[tuple[Offer, Located]] = []
-    refused: list[tuple[Candidate, BadGguf]] = []
-    for candidate in worth_opening(target.candidates, machine):
-        try:
-            located = candidate.open(here.on_progress)
-            check_types(located.model.model_id, located.model.tensors, dialect)
-            if engine is not None and dialect is Dialect.IK:
-                check_architecture(engine, str(located.model.metadata.get("general.architecture")))
-            quant = candidate.quant or dissect(located.model.metadata, located.model.tensors).quant
-        except BadGguf as error:  # a type that only a fork knows, or damage: the other quants may do
-            refused.append((candidate, error))
-            continue
-        oracle = stack.enter_context(Simulations(located, engine, here.settings, machine))
-        offer = Offer(
-            quant=quant,
-            model=located.model,
-            simulator=_simulator(oracle, dialect),
-            fetch_bytes=bytes_to_fetch(located, here.sources),
-            notes=located.notes,
-        )
-        opened.append((offer, located))
-    if refused and not opened:
-        raise refused[0][1]
-    return _Offers(opened=tuple(opened), refused=tuple(_refused(*each) for each in refused))
 
 
 def _read_flags(request: PlanRequest, target: Target) -> PlanRequest:
@@ -295,19 +214,6 @@ def _default_ctx(target: Target) -> int | None:
 def _preferred_ctx(here: Here) -> int | None:
     context = here.settings.defaults.context
     return None if context is None else parse_context(str(context))
-
-
-def _refused(candidate: Candidate, error: BadGguf) -> Alternative:
-    return Alternative(
-        quant=candidate.quant,
-        size_bytes=candidate.size_bytes or 0,
-        cache_type="",
-        ubatch_size=0,
-        ctx_size=0,
-        fits=False,
-        reason=f"cannot be loaded: {error.message}" + (f" ({error.hint})" if error.hint else ""),
-        flags=f"--quant {candidate.quant}",
-    )
 
 
 def _with_notes(choice: Choice, notes: tuple[str, ...]) -> Choice:

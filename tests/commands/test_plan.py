@@ -8,7 +8,8 @@ import pytest
 
 from launcher.commands.here import here_with
 from launcher.commands.inspect import inspect
-from launcher.commands.plan import MOST_OPENED, plan_on, worth_opening
+from launcher.commands.offers import MOST_OPENED, worth_opening
+from launcher.commands.plan import plan_on
 from launcher.commands.planned import Buy, Planned, PlanRequest, document, fitting
 from launcher.commands.probe import MachineChoice, probe
 from launcher.errors import BadGguf, DoesNotFit, TryAgain, UsageError
