@@ -71,7 +71,9 @@ def _for_one_process(request: PlanRequest) -> PlanRequest:
         )
     if workload.cache_ram_bytes:
         raise UsageError("cache_ram is a server's: a Llama has no prompt cache", hint="launcher.up has one")
-    return replace(request, workload=replace(workload, cache_ram_bytes=0, ctx_checkpoints=0))
+    # what was tuned was a server, some of it in flags that a Llama has nothing like
+    alone = replace(workload, cache_ram_bytes=0, ctx_checkpoints=0)
+    return replace(request, workload=alone, untuned=True)
 
 
 def _refuse_flags(planned: Planned) -> None:
