@@ -19,7 +19,7 @@ def probe(
         Path | None, typer.Option("--save", help="Write the machine to this file.", show_default=False)
     ] = None,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Measure RAM, cores and disk first, some seconds, and keep it.")
+        bool, typer.Option("--measure", help="Measure RAM, cores, disk and links to GPUs first, and keep it.")
     ] = False,
 ) -> None:
     """Show what this machine is: GPUs, RAM, limits, cores, disk."""
@@ -34,7 +34,7 @@ def probe(
         engine = engine_or_none(here, engine_options.engine, look)
         machine = probe_machine(here, engine=engine, look=look)
         if measure:
-            out.say("measuring RAM, cores and disk, about 15 seconds")
+            out.say("measuring RAM, cores, disk and links to GPUs, about 15 seconds")
             measure_machine(here, machine, engine)
             machine = probe_machine(here, engine=engine, look=look)
     if save is not None:

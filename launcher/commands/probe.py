@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -17,8 +17,8 @@ from launcher.errors import NotFound, TryAgain, UsageError
 from launcher.machine.from_toml import parse_machine
 from launcher.machine.from_words import Words, adhoc_machine
 from launcher.machine.machine import Machine
-from launcher.machine.measured import Measured, format_measured, parse_measured, with_measured
-from launcher.machine.probe.measure import measure_cores, measure_disk, measure_ram
+from launcher.machine.measured import Measured, format_measured, link_key, parse_measured, with_measured
+from launcher.machine.probe.measure import measure_cores, measure_disk, measure_links, measure_ram
 from launcher.machine.probe.probe import Hardware, machine_of, read_hardware
 from launcher.machine.to_toml import format_machine
 from launcher.plan.placement.threads import choose_threads
@@ -102,6 +102,7 @@ def measure(here: Here, machine: Machine, engine: Engine | None = None) -> Measu
         ram_rate=measure_ram(threads, machine.ram_available_bytes),
         disk_rate=None if largest is None else measure_disk(largest),
         core_rates=() if engine is None else tuple(measure_cores(engine.folder).items()),
+        links=() if engine is None or not machine.devices else _links(machine, measure_links(engine.folder)),
     )
     try:
         write_atomically(here.settings.measured_file, format_measured(measured).encode())
@@ -111,6 +112,10 @@ def measure(here: Here, machine: Machine, engine: Engine | None = None) -> Measu
             hint="launcher doctor",
         ) from error
     return measured
+
+
+def _links(machine: Machine, rates: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    return tuple((link_key(device), rates[device.id]) for device in machine.devices if device.id in rates)
 
 
 def _models(here: Here) -> Iterator[Path]:

@@ -35,6 +35,7 @@ class Link:
         int | None
     )  # the highest that card and slot can both do; an idle card drops to a lower one
     pcie_width: int | None  # lanes as negotiated: an x16 card in an x4 slot has 4
+    rate: int | None = None  # bytes/s that were copied to the device from page-locked memory, if measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

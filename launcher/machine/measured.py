@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
-from launcher.gguf.ggml import GgmlType
-from launcher.machine.machine import Machine
+from launcher.machine.machine import Device, Link, Machine
 from launcher.machine.rig import has_same_ram
 
+_MOST_NAMES = 256  # types of ggml, devices
 _MOST = 10**14  # bytes/s, more than any host has
 
 
@@ -23,10 +24,12 @@ class Measured:
     ram_rate: int | None  # bytes/s that the threads read together
     disk_rate: int | None  # bytes/s of random reads of the size of a page fault
     core_rates: tuple[tuple[str, int], ...] = ()  # bytes/s of weights that a core multiplies, by type
+    links: tuple[tuple[str, int], ...] = ()  # bytes/s of a copy to each GPU, by `link_key`
 
 
 def format_measured(measured: Measured) -> str:
-    document = {"schema": 1, **asdict(measured), "core_rates": dict(measured.core_rates)}
+    by_name = {"core_rates": dict(measured.core_rates), "links": dict(measured.links)}
+    document = {"schema": 1, **asdict(measured), **by_name}
     return json.dumps(document, indent=2) + "\n"
 
 
@@ -39,11 +42,11 @@ def parse_measured(text: str) -> Measured | None:
     if not isinstance(document, dict) or document.get("schema") != 1:
         return None
     date, cpu = document.get("date"), document.get("cpu")
+    core_rates, links = _rates(document.get("core_rates", {})), _rates(document.get("links", {}))
     numbers = [document.get(key) for key in ("ram_total_bytes", "threads", "ram_rate", "disk_rate")]
     if not (isinstance(date, str) and len(date) == 10 and date.isprintable()):
         return None
-    core_rates = _core_rates(document.get("core_rates", {}))
-    if not (cpu is None or isinstance(cpu, str)) or core_rates is None:
+    if not (cpu is None or isinstance(cpu, str)) or core_rates is None or links is None:
         return None
     if not all(n is None or (type(n) is int and 0 < n < _MOST) for n in numbers) or None in numbers[:2]:
         return None
@@ -56,15 +59,21 @@ def parse_measured(text: str) -> Measured | None:
         ram_rate=ram_rate,
         disk_rate=disk_rate,
         core_rates=core_rates,
+        links=links,
     )
 
 
-def _core_rates(given: object) -> tuple[tuple[str, int], ...] | None:
-    if not isinstance(given, dict) or len(given) > len(GgmlType):
+def _rates(given: object) -> tuple[tuple[str, int], ...] | None:
+    if not isinstance(given, dict) or len(given) > _MOST_NAMES:
         return None
-    if not all(name in GgmlType.__members__ and type(rate) is int for name, rate in given.items()):
+    if not all(name.isprintable() and type(rate) is int for name, rate in given.items()):
         return None
     return tuple(given.items()) if all(0 < rate < _MOST for rate in given.values()) else None
+
+
+def link_key(device: Device) -> str:
+    """Return a device's key in `Measured.links`: another card in its place is another device."""
+    return f"{device.id} {device.name}"
 
 
 def with_measured(machine: Machine, measured: Measured | None) -> Machine:
@@ -77,14 +86,28 @@ def with_measured(machine: Machine, measured: Measured | None) -> Machine:
         machine,
         ram_read_rate=measured.ram_rate,
         core_rates=measured.core_rates,
+        devices=tuple(_with_link(device, dict(measured.links)) for device in machine.devices),
         notes=(*machine.notes, describe(measured)),
     )
+
+
+def _with_link(device: Device, links: Mapping[str, int]) -> Device:
+    rate = links.get(link_key(device))
+    if rate is None:
+        return device
+    link = device.link or Link(pcie_generation=None, pcie_width=None)
+    return replace(device, link=replace(link, rate=rate))
 
 
 def describe(measured: Measured) -> str:
     ram = f"{(measured.ram_rate or 0) / 1e9:.1f} GB/s from RAM with {measured.threads} threads"
     disk = "" if measured.disk_rate is None else f", {measured.disk_rate / 1e6:.0f} MB/s at random from disk"
-    return f"measured on {measured.date}: {ram}{disk}{_cores(measured)} (launcher probe --measure)"
+    speeds = f"{ram}{disk}{_cores(measured)}{_links(measured)}"
+    return f"measured on {measured.date}: {speeds} (launcher probe --measure)"
+
+
+def _links(measured: Measured) -> str:
+    return "".join(f", {rate / 1e9:.1f} GB/s to {name}" for name, rate in measured.links)
 
 
 def _cores(measured: Measured) -> str:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.machine.measured import Measured, format_measured, parse_measured, with_measured
-from launcher.plan.forecast.processors import host_processor
+from launcher.machine.measured import Measured, format_measured, link_key, parse_measured, with_measured
+from launcher.plan.forecast.processors import host_processor, processor_of
 from launcher.units import GIB
-from tests.plan.shapes import machine
+from tests.plan.shapes import device, machine
 
 BOX = machine()
 HERE = Measured(
@@ -40,7 +40,8 @@ def test_any_text_is_read_or_ignored(text: str) -> None:
     [
         ("schema", 2), ("date", "x" * 9), ("date", "2026\\n11-30"), ("date", 5), ("cpu", 5), ("ram_rate", -1),
         ("ram_rate", 10**15), ("ram_rate", 1.5), ("ram_rate", True), ("threads", None), ("ram_total_bytes", 0),
-        ("core_rates", []), ("core_rates", {"Q4_0": 0}), ("core_rates", {"Q4_0": 1.5}), ("core_rates", {"NONE": 1}),
+        ("core_rates", []), ("core_rates", {"Q4_0": 0}), ("core_rates", {"Q4_0": 1.5}), ("core_rates", {"\n": 1}),
+        ("links", []), ("links", {"CUDA0 a card": 0}),
     ],
 )  # fmt: skip
 def test_a_value_that_no_measurement_gives_is_ignored(field: str, value: object) -> None:
@@ -68,3 +69,14 @@ def test_a_measured_host_is_as_fast_as_it_was_measured() -> None:
 )
 def test_another_machine_s_measurement_is_not_used(other: Measured | None) -> None:
     assert with_measured(BOX, other) == BOX
+
+
+def test_a_measured_link_is_the_card_s_that_it_was_measured_to() -> None:
+    card = device(0, 24 * GIB)
+    found = replace(HERE, links=((link_key(card), 12 * 10**9),))
+    assert parse_measured(format_measured(found)) == found
+    with_card = with_measured(replace(BOX, devices=(card,)), found)
+    assert processor_of(with_card.devices[0]).link_rate == 12e9
+    other = replace(card, name="another card")
+    with_other = with_measured(replace(BOX, devices=(other,)), found)
+    assert processor_of(with_other.devices[0]).link_rate is None

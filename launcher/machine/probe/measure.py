@@ -22,7 +22,7 @@ _FAULT = 128 << 10  # Linux reads so much ahead of a page fault (mm/readahead.c,
 _READERS = 8  # page faults of as many threads are in flight at once
 _LEAST_FILE = 64 << 20
 _WINDOWS = 3  # of memory, the best counts: what else runs here makes it slower, never faster
-_CORES_TIMEOUT_S = 30.0
+_APART_TIMEOUT_S = 20.0
 
 
 def measure_ram(threads: int, available_bytes: int) -> int | None:
@@ -51,14 +51,24 @@ def measure_cores(folder: Path) -> dict[str, int]:
 
     Empty where it has none that can be called: an engine for many processors keeps them in modules.
     """
+    return _measure_apart("kernels", folder)
+
+
+def measure_links(folder: Path) -> dict[str, int]:
+    """Return the bytes/s of a copy from page-locked memory to each GPU, by llama.cpp's name for it."""
+    return _measure_apart("links", folder)
+
+
+def _measure_apart(module: str, folder: Path) -> dict[str, int]:
+    """Run one of this folder's programs on an engine's libraries; what it printed before its end counts."""
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "launcher.machine.probe.kernels", str(folder)],
+            [sys.executable, "-P", "-m", f"launcher.machine.probe.{module}", str(folder)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=_CORES_TIMEOUT_S,
+            timeout=_APART_TIMEOUT_S,
             check=False,
         )
         lines = done.stdout.splitlines()

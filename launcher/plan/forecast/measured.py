@@ -28,9 +28,9 @@ _LEAST_SPREAD = 1.05
 
 def basis_of(machine: Machine) -> str:
     """Name what forecasts rest on beside the plan: ratios of one basis say nothing about another."""
-    rests_on = (
-        f"{LAWS} {IK_LAWS} {CORE_RATE} {machine.ram_read_rate} {machine.ram_bandwidth} {machine.core_rates}"
-    )
+    links = [device.link.rate for device in machine.devices if device.link]
+    measured = (machine.ram_read_rate, machine.ram_bandwidth, machine.core_rates, links)
+    rests_on = f"{LAWS} {IK_LAWS} {CORE_RATE} {measured}"
     return hashlib.sha256(rests_on.encode()).hexdigest()[:12]
 
 

@@ -59,7 +59,8 @@ def _seconds(stage: Stage, prompt: Prompt, laws: Laws) -> float:
     seconds = max(products, reading) + _attention_seconds(stage, prompt, arithmetic * factors.attention)
     if not on_host and offloads:
         # They cross the link once per ubatch, whatever its size, so a larger ubatch is faster.
-        link = min((processor.link or processor.bandwidth) * _LINK_SHARE, _LINK_MOST)
+        usual = min((processor.link or processor.bandwidth) * _LINK_SHARE, _LINK_MOST)
+        link = processor.link_rate or usual
         seconds += prompt.n_batches * stage.streamed_bytes / link
     seconds += prompt.n_tokens * stage.n_layers * stage.n_embd * factors.value_s
     return seconds + prompt.n_batches * stage.n_layers * factors.layer_s

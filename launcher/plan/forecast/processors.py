@@ -41,6 +41,7 @@ class Processor:
     bandwidth: float  # bytes/s, as named by the maker
     flops: float  # FLOP/s, as named by the maker
     link: float | None = None  # bytes/s to the host; None if the memory is the host's
+    link_rate: float | None = None  # bytes/s that were copied over the link, where that was measured
     cores: int = 0  # that compute, on a host
     core_rate: float | None = None  # bytes/s of weights that one of them multiplies, where that was measured
     sockets: int = 1
@@ -63,6 +64,7 @@ def processor_of(device: Device) -> Processor:
         bandwidth=gb_s * GB,
         flops=tera_ops * _TERA,
         link=link,
+        link_rate=device.link.rate if device.link else None,
         known=known is not None,
         source=source,
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from launcher.engine.find import Engine
-from launcher.machine.probe.measure import measure_cores, measure_disk, measure_ram
+from launcher.machine.probe.measure import measure_cores, measure_disk, measure_links, measure_ram
 
 
 def test_memory_is_read_at_the_speed_of_memory() -> None:
@@ -29,8 +29,17 @@ def test_a_core_multiplies_weights_with_the_engine_s_kernels(engine: Engine) -> 
     assert rates["IQ2_XXS"] < rates["Q8_0"]  # a table look-up for eight values: several times slower anywhere
 
 
+@pytest.mark.vulkan
+def test_each_gpu_is_copied_to(vulkan_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GGML_VK_VISIBLE_DEVICES", "0,0")
+    rates = measure_links(vulkan_engine.folder)
+    assert set(rates) == {"Vulkan0", "Vulkan1"}
+    assert all(10**6 < rate < 10**13 for rate in rates.values())
+
+
 def test_a_folder_without_kernels_measures_nothing(tmp_path: Path) -> None:
     assert measure_cores(tmp_path) == {}
+    assert measure_links(tmp_path) == {}
 
 
 def test_a_file_with_holes_is_no_measure_of_a_disk(tmp_path: Path) -> None:
