@@ -27,7 +27,8 @@ def list_models_here(settings: Settings) -> tuple[tuple[StoredModel, ...], HubSt
     from launcher.models.hub.endpoint import endpoint_in_use
     from launcher.models.kept.list import list_stored, stores_here
     from launcher.models.store import store_of
+    from launcher.system.settings import own_folders
 
-    stores = stores_here(endpoint_in_use().cache_dir, settings.models_dir)
+    stores = stores_here(endpoint_in_use().cache_dir, settings.models_dir, own_folders(settings))
     store = store_of(settings)
     return list_stored(stores, store), store

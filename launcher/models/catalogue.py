@@ -32,7 +32,7 @@ from launcher.models.store import HubStore, Listing, store_of
 from launcher.models.url_secrets import strip_secrets, strip_word_secrets
 from launcher.models.wheel import open_first, open_here
 from launcher.progress import OnProgress
-from launcher.system.settings import Settings, expand_home, profiles_dir
+from launcher.system.settings import Settings, expand_home, own_folders, profiles_dir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +66,7 @@ class Sources:
     store: HubStore
     models_dir: Path
     profiles: Profiles
+    folders: tuple[Path, ...] = ()  # of the user's own GGUF files
     headers_dirs: tuple[Path, ...] = ()  # of saved headers, `PROFILE-QUANT.headers`
 
 
@@ -78,6 +79,7 @@ def sources_of(settings: Settings, *, offline: bool = False) -> Sources:
         store=store_of(settings),
         models_dir=settings.models_dir,
         profiles=read_profiles(settings),
+        folders=own_folders(settings),
         headers_dirs=(settings.own_profiles_dir / "headers", profiles_dir() / "headers"),
     )
 
@@ -96,12 +98,18 @@ def resolve(text: str, quant: str | None, sources: Sources) -> Target:
     bundled = find_bundled(sources.models_dir, text)
     if bundled is not None and quant in {None, quant_label(bundled.path.name)}:
         return _bundled_target(bundled, sources)
-    ref = parse_ref(
-        text,
-        profile_names=sources.profiles.names,
-        path_exists=lambda name: expand_home(Path(name)).exists(),
-        hub_url=sources.endpoint.url,
-    )
+    try:
+        ref = parse_ref(
+            text,
+            profile_names=sources.profiles.names,
+            path_exists=lambda name: expand_home(Path(name)).exists(),
+            hub_url=sources.endpoint.url,
+        )
+    except NotFound:
+        stored = None if quant else _stored_target(text, sources)
+        if stored is None:
+            raise
+        return stored
     if quant and ref.quant and quant.lower() != ref.quant.lower():
         raise UsageError(
             f"{strip_word_secrets(text)} and --quant {quant} name two quants",
@@ -114,12 +122,25 @@ def resolve(text: str, quant: str | None, sources: Sources) -> Target:
         return _hub_target(ref, chosen, sources)
     if quant:
         raise UsageError(f"--quant {quant} has no meaning for one file", hint="leave --quant out")
+    return _file_target(text, ref, sources)
+
+
+def _file_target(text: str, ref: ModelRef, sources: Sources) -> Target:
     if ref.kind is RefKind.URL and sources.endpoint.offline:
         file = _kept_file(ref.name, sources)
         return _single(file.name, lambda _: open_path(file))
     if ref.kind is RefKind.URL:
         return _single(urlsplit(ref.name).path, lambda _: _open_url(ref.name))
     return _single(text, lambda _: open_path(expand_home(Path(ref.name))))
+
+
+def _stored_target(text: str, sources: Sources) -> Target | None:
+    """Find a model by its name in `ls`: another program's, or in a folder of the config file."""
+    from launcher.models.kept.list import find_stored, list_stored, stores_here
+
+    stores = stores_here(sources.endpoint.cache_dir, sources.models_dir, sources.folders)
+    found = find_stored(list_stored(stores, sources.store), text)
+    return None if found is None else _single(found.name, lambda _: open_path(found.paths[0]))
 
 
 def open_draft_head(text: str, kinds: Sequence[str], sources: Sources) -> tuple[str, Located] | None:

@@ -139,6 +139,11 @@ def _engine_of(config_file: Path) -> Path | None:
     return expand_home(Path(engine)) if engine else None
 
 
+def own_folders(settings: Settings) -> tuple[Path, ...]:
+    """Return the folders of the user's own GGUF files. Raises UsageError for the home of an unknown user."""
+    return tuple(expand_home(Path(folder)) for folder in settings.defaults.folders)
+
+
 def read_defaults(config_file: Path) -> Defaults:
     """Return the config file's [defaults]. Raises UsageError for an unknown key or another type."""
     given = read_config(config_file).get("defaults", {})

@@ -8,7 +8,8 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from launcher.cli.show.tables import grid
-from launcher.models.kept.stored_model import StoredModel
+from launcher.gguf.file_names import model_name
+from launcher.models.kept.stored_model import YOURS, StoredModel
 from launcher.units import format_bytes
 
 
@@ -16,17 +17,26 @@ def render_stored_models(models: Iterable[StoredModel], *, now: float) -> Render
     """Lay out one row per model; `now` is the Unix time that last uses are counted from."""
     rows = [
         (
-            model.name,
+            _name_to_type(model),
             format_bytes(model.here_bytes if model.is_whole else model.size_bytes),
             "whole" if model.is_whole else _partial(model),
             _ago(None if model.used_at is None else now - model.used_at),
-            model.store,
+            f"{model.store}, {model.paths[0].parent}" if _is_by_file(model) else model.store,
         )
         for model in models
     ]
     if not rows:
         return Text("no model is here: launcher pull MODEL")
     return grid(("model", "size", "state", "used", "store"), rows, right=frozenset({"size"}))
+
+
+def _is_by_file(model: StoredModel) -> bool:
+    return model.is_by_path and model.store == YOURS and bool(model.paths)
+
+
+def _name_to_type(model: StoredModel) -> str:
+    """Return what `up` and `plan` take: of the user's own files the file's name is enough."""
+    return model_name(model.paths[0].name) if _is_by_file(model) else model.name
 
 
 def _partial(model: StoredModel) -> str:

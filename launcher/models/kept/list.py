@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.errors import NotFound, UsageError
-from launcher.gguf.file_names import group_all
+from launcher.gguf.file_names import group_all, model_name
 from launcher.models.files.other_programs import lm_studio_folders, ollama_folders
 from launcher.models.kept.folders import in_folders, named_folders, owned_by_launcher
 from launcher.models.kept.stored_model import (
@@ -39,14 +39,16 @@ class Stores:
     models_dir: Path
     ollama: tuple[Path, ...] = ()
     lm_studio: tuple[Path, ...] = ()
+    folders: tuple[Path, ...] = ()  # of the user's own, from the config file
 
 
-def stores_here(hub_cache: Path, models_dir: Path) -> Stores:
+def stores_here(hub_cache: Path, models_dir: Path, folders: tuple[Path, ...] = ()) -> Stores:
     return Stores(
         hub_cache=hub_cache,
         models_dir=models_dir,
         ollama=ollama_folders(),
         lm_studio=lm_studio_folders(),
+        folders=folders,
     )
 
 
@@ -66,7 +68,9 @@ def list_stored(stores: Stores, store: HubStore) -> tuple[StoredModel, ...]:
         folder.resolve()
         for folder in (stores.hub_cache, stores.models_dir, *stores.ollama, *stores.lm_studio)
     }
-    named = [folder for folder in named_folders(store) if other_stores.isdisjoint((folder, *folder.parents))]
+    own = (folder.resolve() for folder in stores.folders if folder.is_dir())
+    all_named = dict.fromkeys([*named_folders(store), *own])
+    named = [folder for folder in all_named if other_stores.isdisjoint((folder, *folder.parents))]
     for folder in named:
         for repo_folder in sorted(entries(folder, "models--*")):
             with contextlib.suppress(OSError):
@@ -75,6 +79,15 @@ def list_stored(stores: Stores, store: HubStore) -> tuple[StoredModel, ...]:
     models += in_folders(named, other_stores, owners)
     used = store.used()
     return tuple(_with_last_use(model, used) for model in models)
+
+
+def find_stored(models: Iterable[StoredModel], text: str) -> StoredModel | None:
+    """Return the whole model that is called so in `ls`, or whose file is; the first of several."""
+    wanted = text.lower().removesuffix(".gguf")
+    whole = [model for model in models if model.is_whole and model.paths]
+    by_name = [model for model in whole if model.name.lower() == text.lower()]
+    by_file = [model for model in whole if model_name(model.paths[0].name).lower() == wanted]
+    return next(iter([*by_name, *by_file]), None)
 
 
 def pick_stored(models: Iterable[StoredModel], names: Iterable[str]) -> tuple[StoredModel, ...]:
