@@ -175,13 +175,16 @@ def compare(
     after: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
     ref: Ref,
     out: Output,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="Measure both, in turns, as `bench --against` does.")
+    ] = False,
 ) -> None:
-    """Show two engines side by side: flags gained and lost, and the memory that a model takes."""
+    """Show two engines side by side: flags gained and lost, memory, and speed if it is to be measured."""
     from launcher.cli.show.engines import comparison_json, render_comparison
     from launcher.commands.engine_compare import compare as compare_engines
 
     with here_with_progress(out) as here:
-        found = compare_engines(here, before, after, ref)
+        found = compare_engines(here, before, after, ref, measures=speed)
     out.show(comparison_json(found), render_comparison(found))
 
 

@@ -1,9 +1,11 @@
-"""Compare two engines: flags that only one of them has, and the memory that a model takes in each."""
+"""Compare two engines: flags that only one of them has, and the memory and speed of a model in each."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from launcher.commands.bench.bench import BenchRequest, bench
+from launcher.commands.bench.compare import Compared
 from launcher.commands.engine_choice import require
 from launcher.commands.here import Here
 from launcher.commands.plan import plan
@@ -34,6 +36,7 @@ class Comparison:
 
     before: Side
     after: Side
+    speed: tuple[Compared, ...] = ()  # `now` is the one after; empty if it was not measured
 
     @property
     def gained(self) -> tuple[str, ...]:
@@ -44,9 +47,18 @@ class Comparison:
         return _only_in(self.before.capabilities, self.after.capabilities)
 
 
-def compare(here: Here, before: str, after: str, ref: str) -> Comparison:
-    """Plan the model with both engines. Raises NotFound, DoesNotFit."""
-    return Comparison(before=_side(here, before, ref), after=_side(here, after, ref))
+def compare(here: Here, before: str, after: str, ref: str, *, measures: bool = False) -> Comparison:
+    """Plan the model with both engines, and measure both if asked.
+
+    Raises NotFound, DoesNotFit, and what measuring raises.
+    """
+    sides = (_side(here, before, ref), _side(here, after, ref))
+    speed: tuple[Compared, ...] = ()
+    if measures:
+        first, second = (side.engine.path for side in sides)
+        request = BenchRequest(plan=PlanRequest(ref=ref, engine=first), depths=(0,), against=str(second))
+        speed = bench(here, request).engines
+    return Comparison(before=sides[0], after=sides[1], speed=speed)
 
 
 def _side(here: Here, name: str, ref: str) -> Side:

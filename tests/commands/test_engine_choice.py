@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from launcher.cli.show.engines import comparison_json, render_comparison
 from launcher.commands import engine as engines
+from launcher.commands.bench.bench import BenchRequest
 from launcher.commands.engine_choice import build, list_engines, remove, rollback, update, use
 from launcher.commands.engine_compare import compare
 from launcher.commands.engine_trial import answers
@@ -188,6 +193,7 @@ def test_a_real_engine_beside_another_of_another_commit(engine: Engine, here: He
         record = dataclasses.replace(BUILT, key=name, **mine)
         (target / RECORD).write_text(json.dumps({"format": RECORD_FORMAT, **dataclasses.asdict(record)}))
     found = compare(here, "other", "pinned", "smollm2-135m")
+    assert found.speed == ()
     assert "--lazy-mode" in found.gained
     assert not set(found.gained) & set(found.lost)
     simulated = [side.plan.simulated_by for side in (found.before, found.after)]
@@ -195,3 +201,25 @@ def test_a_real_engine_beside_another_of_another_commit(engine: Engine, here: He
     assert simulated[0] != simulated[1]
     before, after = found.before.bytes_by_place, found.after.bytes_by_place
     assert before.keys() == after.keys()
+
+
+@pytest.mark.engine
+def test_speed_is_measured_if_asked_for(
+    engine: Engine, here: Here, default_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two"):
+        target = here.settings.engines_dir / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(engine.folder, target, symlinks=True)
+        record = dataclasses.replace(BUILT, key=name, origin=None)
+        (target / RECORD).write_text(json.dumps({"format": RECORD_FORMAT, **dataclasses.asdict(record)}))
+    short = partial(BenchRequest, prompt=16, reply=4, repetitions=1)
+    monkeypatch.setattr("launcher.commands.engine_compare.BenchRequest", short)
+    found = compare(here, "one", "two", str(default_model), measures=True)
+    assert {row.what for row in found.speed} >= {"prompt, llama-bench", "reply, llama-bench"}
+    assert all(row.now.median > 0 and row.before.median > 0 for row in found.speed)
+    document = comparison_json(found)
+    assert [row["what"] for row in document["speed"]] == [row.what for row in found.speed]
+    shown = io.StringIO()
+    Console(width=200, file=shown).print(render_comparison(found))
+    assert "tokens/s (" in shown.getvalue()

@@ -10,6 +10,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from launcher.cli.show.tables import facts
+from launcher.commands.bench.compare import Compared
 from launcher.commands.engine import EngineDescription
 from launcher.commands.engine_choice import Listed
 from launcher.commands.engine_compare import Comparison
@@ -51,8 +52,14 @@ def render_comparison(comparison: Comparison) -> RenderableType:
             ("flags gained", " ".join(comparison.gained) or "none"),
             ("flags lost", " ".join(comparison.lost) or "none"),
             *rows,
+            *((row.what, _rates(row)) for row in comparison.speed),
         ]
     )
+
+
+def _rates(row: Compared) -> str:
+    before, after = row.before.median, row.now.median
+    return f"{before:.1f} → {after:.1f} tokens/s ({row.ratio:.2f}x, {row.difference})"
 
 
 def _side_by_side(before: int, after: int) -> str:
@@ -71,6 +78,10 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
         "flags_gained": comparison.gained,
         "flags_lost": comparison.lost,
         "bytes": [side.bytes_by_place for side in sides],
+        "speed": [
+            {"what": row.what, "tokens_per_s": [row.before.median, row.now.median], "ratio": row.ratio}
+            for row in comparison.speed
+        ],
     }
 
 
