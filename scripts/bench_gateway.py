@@ -59,6 +59,10 @@ class Engine(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.parser.feed_data(data)
 
+    def on_header(self, name: bytes, _value: bytes) -> None:
+        if name.lower() == b"expect":  # the router waits for a second for this
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
     def on_body(self, block: bytes) -> None:
         self.body += block
 

@@ -7,6 +7,7 @@ killed at that moment, what engines take by their own logs has to stay within --
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from collections.abc import Sequence
@@ -33,7 +34,8 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as home:
         os.environ["LAUNCHER_HOME"] = home
         with serving(engine, model, Path(home), EMBEDDING_FLAGS) as served:
-            report = Soak(served, seed=1).run(n, clients=clients, disturbances=DISTURBANCES)
+            tell = functools.partial(print, flush=True)
+            report = Soak(served, seed=1, tell=tell).run(n, clients=clients, disturbances=DISTURBANCES)
             served.unload_all()
             held = served.status()["memory"]["ram"]["held_bytes"]
             left = len(running())

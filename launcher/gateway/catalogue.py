@@ -34,6 +34,11 @@ class Servable:
         """Return the name of its deployment."""
         return deployment_name(self.name)
 
+    def with_group(self, needs: Bytes) -> Bytes:
+        """Return what it takes and its place in its group."""
+        group = self.config.group
+        return needs if group is None else {**needs, group_place(group): 1}
+
     def is_among(self, names: frozenset[str] | None) -> bool:
         """Tell if one of these names is its own; None stands for all names."""
         return names is None or not names.isdisjoint({self.name, self.key})
@@ -83,12 +88,6 @@ class Catalogue:
         """Return after how many idle seconds the model is unloaded; None for never."""
         ttl = servable.config.ttl_s
         return self.config.idle_s if ttl is None else ttl or None
-
-    def needs_of(self, key: str, needs: Bytes) -> Bytes:
-        """Return what the model takes, its place in its group included."""
-        servable = self._by_key.get(key)
-        group = None if servable is None else servable.config.group
-        return needs if group is None else {**needs, group_place(group): 1}
 
     def group_places(self) -> Bytes:
         """Return how many models of each group may run at once."""

@@ -8,12 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
 import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 
-from launcher.errors import DoesNotFit, LauncherError
+from launcher.errors import LauncherError
 from launcher.gateway.admission.advance import advance
 from launcher.gateway.admission.choose import is_coming_back
 from launcher.gateway.admission.events import (
@@ -22,20 +21,13 @@ from launcher.gateway.admission.events import (
     Effect,
     Ended,
     Event,
-    Failed,
     Known,
     Load,
     LoadAsked,
-    Loaded,
     Measure,
-    Measured,
     Plan,
-    Planned,
-    Refusal,
     Refuse,
     Shrink,
-    Shrunk,
-    StayedUp,
     Stopped,
     Ticked,
     Unload,
@@ -43,17 +35,16 @@ from launcher.gateway.admission.events import (
 )
 from launcher.gateway.admission.state import Bytes, Model, Phase, Policy, State
 from launcher.gateway.catalogue import Catalogue, Servable, Wanted
-from launcher.gateway.deployments import Deployments, Memory, Running
+from launcher.gateway.deployments import Deployments, Running
 from launcher.gateway.engine_http import is_open
 from launcher.gateway.moments import Moments
 from launcher.gateway.places import Place
 from launcher.gateway.threads import in_thread
 from launcher.gateway.ticket import Refused, Ticket
+from launcher.gateway.work import Work
 
 _TICK_S, _LOOK_S, _MEASURE_S, _BACK_S = 1.0, 2.0, 30.0, 0.25
 _LOOK_AGAIN_S = 0.5  # for a name that nobody knows
-
-log = logging.getLogger("launcher.gateway")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,16 +61,12 @@ class Keeper:
         self.catalogue = catalogue
         self.running: dict[str, Running] = {}
         self.moments = Moments()
-        self.n_loads = 0
-        self.planned: dict[str, Bytes] = {}
-        self.free: Bytes = {}  # as last measured
-        self._deployments = deployments
+        self._deployments, self._work = deployments, Work(deployments)
         self._options = options
         self._tickets: dict[str, Ticket] = {}
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
         self._pins: dict[str, bool] = {}
-        self._speeds: dict[str, float | None] = {}  # of whole plans, in forecast tokens/s
         self._measuring = False
         self._looking = asyncio.Lock()
         self._reading = asyncio.Lock()
@@ -88,6 +75,19 @@ class Keeper:
     @property
     def places(self) -> Mapping[str, Place]:
         return self._deployments.places
+
+    @property
+    def n_loads(self) -> int:
+        return self._work.n_loads
+
+    @property
+    def planned(self) -> Mapping[str, Bytes]:
+        return self._work.planned
+
+    @property
+    def free(self) -> Bytes:
+        """Return the free memory as it was measured last."""
+        return self._work.free
 
     # ---- for requests ----
 
@@ -214,7 +214,7 @@ class Keeper:
         model = replace(
             settings,
             phase=Phase.READY,
-            needs=self.catalogue.needs_of(running.name, running.needs),
+            needs=servable.with_group(running.needs),
             slots=max(1, running.slots),
             # what `up` started stays until `stop`
             pinned=self._pins.get(running.name, settings.pinned or not running.is_ours),
@@ -263,76 +263,25 @@ class Keeper:
                 self._do_later(self._measure_until_back())
 
     async def _plan(self, name: str) -> None:
-        servable = self._servable(name)
-        try:
-            planned = await in_thread(lambda: self._deployments.plan(servable))
-        except Exception as error:  # noqa: BLE001  whatever it is, those who wait get a sentence
-            self._fail(name, error)
-        else:
-            self.planned[name] = planned.needs
-            self._speeds[name] = planned.tokens_per_s
-            self._apply(
-                Planned(
-                    name=name,
-                    needs=self.catalogue.needs_of(name, planned.needs),
-                    load_s=planned.load_s,
-                    now=_now(),
-                    can_shrink=planned.can_shrink,
-                )
-            )
+        self._apply(await self._work.plan(name, self._servable(name)))
 
     async def _shrink(self, name: str) -> None:
-        servable, needs, share = self._servable(name), None, 0.0
-        try:
-            planned = await in_thread(lambda: self._deployments.shrink(servable))
-        except Exception as error:  # noqa: BLE001  whatever it is, others make room then
-            log.warning("%s is not planned smaller: %s", servable.name, _sentence(error))
-            planned = None
-        whole = self._speeds.get(name)
-        if planned is not None and planned.tokens_per_s is not None and whole:
-            needs, share = self.catalogue.needs_of(name, planned.needs), planned.tokens_per_s / whole
-        self._apply(Shrunk(name=name, needs=needs, share=share, now=_now()))
+        self._apply(await self._work.shrink(name, self._servable(name)))
 
     async def _load(self, name: str) -> None:
-        servable, began = self._servable(name), _now()
-        self.n_loads += 1
-        log.info("loading %s", servable.name)
-        try:
-            tell = self.moments.progress_of(name)
-            started = await in_thread(lambda: self._deployments.start(servable, tell))
-        except Exception as error:  # noqa: BLE001
-            self._fail(name, error)
-        else:
-            self.running[name] = started.running
-            took = _now() - began
-            log.info("%s is ready after %.1f s", servable.name, took)
-            slots = max(1, started.running.slots)
-            self._apply(
-                Loaded(
-                    name=name,
-                    seen=self.catalogue.needs_of(name, started.seen),
-                    load_s=took,
-                    now=_now(),
-                    slots=slots,
-                )
-            )
+        tell = self.moments.progress_of(name)
+        running, event = await self._work.load(name, self._servable(name), tell)
+        if running is not None:
+            self.running[name] = running
+        self._apply(event)
+        if running is not None:
             await self.measure()  # what is shown as free is not that of before
 
     async def _unload(self, name: str) -> None:
-        log.info("unloading %s", name)
-        try:
-            await in_thread(lambda: self._deployments.stop(name))
-        except Exception as error:  # noqa: BLE001
-            log.warning("%s could not be unloaded: %s", name, _sentence(error))
-            self._apply(StayedUp(name=name, now=_now()))
-        else:
+        event = await self._work.unload(name)
+        if isinstance(event, Stopped):
             self.running.pop(name, None)
-            self._apply(Stopped(name=name, now=_now()))
-
-    def _fail(self, name: str, error: Exception) -> None:
-        log.warning("%s: %s", name, _sentence(error))
-        why = Refusal.DOES_NOT_FIT if isinstance(error, DoesNotFit) else Refusal.LOAD_FAILED
-        self._apply(Failed(name=name, sentence=_sentence(error), now=_now(), why=why))
+        self._apply(event)
 
     async def _measure_until_back(self) -> None:
         if self._measuring:
@@ -347,13 +296,7 @@ class Keeper:
 
     async def measure(self) -> None:
         async with self._reading:  # an older reading never comes after a newer one
-            try:
-                memory = await in_thread(self._deployments.read_memory)
-            except (LauncherError, OSError) as error:
-                log.warning("the free memory cannot be read: %s", _sentence(error))
-                memory = Memory(free={}, beside=None)  # then memory counts as back with its process
-            self.free = memory.free
-            self._apply(Measured(free=memory.free, beside=memory.beside, now=_now()))
+            self._apply(await self._work.measure())
 
     async def _tick(self) -> None:
         looked = measured = _now()
@@ -380,12 +323,6 @@ class Keeper:
 
 def _servable_of(running: Running) -> Servable:
     return Servable(name=running.name, ref=running.model_id, source="running", size_bytes=running.size_bytes)
-
-
-def _sentence(error: BaseException) -> str:
-    if isinstance(error, LauncherError):
-        return error.message if error.hint is None else f"{error.message} (hint: {error.hint})"
-    return f"{type(error).__name__}: {error}"
 
 
 def _now() -> float:

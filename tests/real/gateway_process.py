@@ -103,13 +103,16 @@ class Served:
 
 @contextlib.contextmanager
 def serving(
-    engine: Engine, model: Path, folder: Path, flags: dict[str, str] | None = None
+    engine: Engine, model: Path, folder: Path, flags: dict[str, str] | None = None, more: str = ""
 ) -> Iterator[Served]:
-    """Serve three models of one file; `flags` are further ones of a model, as they stand in config.toml."""
+    """Serve three models of one file; `flags` are further ones of a model, as they stand in config.toml.
+
+    `more` is put at its end.
+    """
     settings = read_settings()
     settings.config_file.parent.mkdir(parents=True)
     models = (A_MODEL.format(name=name, ref=model, flags=(flags or {}).get(name, "")) for name in MODELS)
-    settings.config_file.write_text(CONFIG + "".join(models))
+    settings.config_file.write_text(CONFIG + "".join(models) + more)
     gateway = Served(engine, folder)
     try:
         gateway.start()

@@ -26,7 +26,7 @@ import openai
 from tests.real.gateway_process import PATIENCE_S, Served, allocated_bytes, running
 
 HI: Any = [{"role": "user", "content": "Hi"}]
-N_TOKENS = 8
+N_TOKENS = 2
 EMBEDS = "c"  # the model that gives embeddings; the others chat
 EMBEDDING_FLAGS = {EMBEDS: ', "--embedding", "--pooling", "mean"'}
 
@@ -127,8 +127,8 @@ ERRORS = (openai.APIError, anthropic.APIError, ollama.ResponseError, httpx.HTTPE
 
 
 class Soak:
-    def __init__(self, served: Served, seed: int) -> None:
-        self.served, self.chance, self.report = served, random.Random(seed), Report()
+    def __init__(self, served: Served, seed: int, tell: Callable[[str], None] = lambda _words: None) -> None:
+        self.served, self.chance, self.report, self.tell = served, random.Random(seed), Report(), tell
         self._up = threading.Event()
         self._up.set()
         self._over = threading.Event()
@@ -211,6 +211,11 @@ class Soak:
 
     def _note(self, what: str, who: str) -> None:
         self.report.ends.append(End(what, who, time.monotonic()))
+        report = self.report
+        self.tell(
+            f"{what} ({who}) after {self._done} requests: {len(report.losses)} lost, {len(report.unexcused)} of them "
+            f"unexplained; at most {report.most_engines} engines with {report.most_bytes >> 20} MiB"
+        )
 
     def _look(self) -> None:
         while not self._over.wait(_LOOK_S):

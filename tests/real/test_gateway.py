@@ -20,12 +20,15 @@ import openai
 import pytest
 
 from launcher.engine.find import Engine
-from tests.real.gateway_process import BUDGET, Served, allocated_bytes, running, serving
+from tests.make_projector import make_projector
+from tests.real.gateway_process import A_MODEL, BUDGET, Served, allocated_bytes, running, serving
 from tests.real.soak import EMBEDDING_FLAGS, Soak
+from tests.serving import until
 
 pytestmark = pytest.mark.engine
 
 HI: Any = [{"role": "user", "content": "Hi"}]
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
 
 
 @pytest.fixture
@@ -103,6 +106,11 @@ def test_the_clients_that_users_have(served: Served) -> None:
             client.chat.completions.create(
                 model="a", messages=[{"role": "user", "content": [{"type": "odd"}]}]
             )  # type: ignore[list-item,misc]
+        # who leaves ends the generation
+        stream = client.chat.completions.create(model="a", messages=HI, max_tokens=400, stream=True)
+        next(stream)
+        stream.close()
+        until(lambda: not any(slot["is_processing"] for slot in slots(served, "a")))
     with anthropic.Anthropic(base_url=served.url, api_key="x", max_retries=0) as asked:
         message = asked.messages.create(model="a", messages=HI, max_tokens=2)
         assert message.usage.output_tokens == 2
@@ -119,6 +127,53 @@ def test_the_clients_that_users_have(served: Served) -> None:
         assert [model.model for model in speaks.ps().models] == ["a:latest"]
     finally:
         speaks._client.close()
+
+
+def slots(served: Served, name: str) -> Any:
+    with urllib.request.urlopen(f"{served.url}/upstream/{name}/slots", timeout=60) as answer:
+        return json.load(answer)
+
+
+def test_a_model_with_a_projector_beside_it_sees(engine: Engine, default_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "sees"
+    folder.mkdir()
+    (folder / "seeing.gguf").symlink_to(default_model)
+    make_projector(folder / "mmproj-F16.gguf", n_text=576, kind="mlp", image=56)  # hollow: it sees nothing
+    more = A_MODEL.format(name="seeing", ref=folder / "seeing.gguf", flags="")
+    with serving(engine, default_model, tmp_path, more=more) as served, served.openai() as client:
+        seen: Any = [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "?"},
+                    {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}},
+                ],
+            }
+        ]
+        answer = client.chat.completions.create(model="seeing", messages=seen, max_tokens=1)
+        assert answer.usage is not None
+        assert answer.usage.prompt_tokens > (56 // 14) ** 2  # a token a patch
+        listed = {model.id: model.to_dict() for model in client.models.list()}
+        assert "image" in str(listed["seeing"])
+        with anthropic.Anthropic(base_url=served.url, api_key="x", max_retries=0, timeout=240) as asked:
+            source: Any = {"type": "base64", "media_type": "image/png", "data": PIXEL}
+            content: Any = [{"type": "image", "source": source}, {"type": "text", "text": "?"}]
+            message = asked.messages.create(
+                model="seeing", messages=[{"role": "user", "content": content}], max_tokens=1
+            )
+            assert message.usage.output_tokens == 1
+        speaks = ollama.Client(host=served.url)
+        try:
+            said = speaks.chat(
+                model="seeing",
+                messages=[{"role": "user", "content": "?", "images": [PIXEL]}],
+                options={"num_predict": 1},
+            )
+            assert said.eval_count == 1
+        finally:
+            speaks._client.close()
+        with pytest.raises(openai.APIStatusError):  # a model that does not see says so
+            client.chat.completions.create(model="a", messages=seen, max_tokens=1)
 
 
 def test_what_up_started_is_served_and_kept(served: Served, default_model: Path) -> None:
