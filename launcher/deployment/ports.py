@@ -36,8 +36,11 @@ def check_port(host: str, port: int) -> None:
             raise UsageError(
                 f"port {port} may only be used by root", hint="choose a --port above 1023"
             ) from error
+        listener = _listener(port)
+        if listener is None and _is_left(host, port):
+            return
         raise UsageError(
-            f"port {port} on {host} is in use by {_listener(port)}",
+            f"port {port} on {host} is in use by {listener or 'a process that is just ending'}",
             hint="choose another --port, or leave it out for a free one",
         ) from error
 
@@ -56,7 +59,16 @@ def listens(process: ProcessId, port: int) -> bool | None:
     return answer
 
 
-def _bind(host: str, port: int) -> int:
+def _is_left(host: str, port: int) -> bool:
+    """Tell if only closed connections of a server with SO_REUSEPORT hold the port: one alike may have it."""
+    # ik_llama.cpp's (cpp-httplib's default_socket_options); without a listener nobody's requests are taken
+    try:
+        return _bind(host, port, option=socket.SO_REUSEPORT) == port
+    except OSError:
+        return False
+
+
+def _bind(host: str, port: int, option: int = socket.SO_REUSEADDR) -> int:
     """Bind, let go and return the port. Raises OSError, or UsageError for a bad host."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -66,7 +78,7 @@ def _bind(host: str, port: int) -> int:
         if port:
             # As llama-server does (server-http.cpp), so that a port its predecessor has just left counts as
             # free.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.setsockopt(socket.SOL_SOCKET, option, 1)
         try:
             probe.bind(address)
         except OSError as error:
@@ -78,7 +90,8 @@ def _bind(host: str, port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def _listener(port: int) -> str:
+def _listener(port: int) -> str | None:
+    """Name the process that listens on a port; None if nobody does."""
     unseen = "a process of another user"
     try:
         for seen in psutil.net_connections(kind="tcp"):
@@ -86,4 +99,4 @@ def _listener(port: int) -> str:
                 return f"{psutil.Process(seen.pid).name()} (pid {seen.pid})" if seen.pid else unseen
     except (psutil.Error, OSError):
         return unseen
-    return "a process that is just ending"
+    return None

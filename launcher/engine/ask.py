@@ -33,6 +33,15 @@ def ask_engine(path: Path, *arguments: str, environment: Mapping[str, str] | Non
     return done.stdout + done.stderr
 
 
+def ask_for_help(path: Path) -> str:
+    """Return what llama-server prints for `--help`. Raises as `ask_engine`."""
+    done = run_to_its_end((str(path), "--help"), os.environ, ASK_TIMEOUT_S)
+    # ik_llama.cpp prints it and ends with status 1
+    if done.returncode not in {0, 1} or (done.returncode and "--model" not in done.stdout):
+        raise _engine_failure(path, ("--help",), done.returncode, done.stderr or done.stdout)
+    return done.stdout + done.stderr
+
+
 def run_to_its_end(
     argv: Sequence[str],
     environment: Mapping[str, str],

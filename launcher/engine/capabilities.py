@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from launcher.engine.ask import ask_engine
+from launcher.engine.ask import ask_engine, ask_for_help
 from launcher.engine.dialect import complete, dialect_of
 from launcher.engine.find import Engine, EngineSource
 from launcher.engine.flags.help_text import Capabilities, Option, Version, parse_help, parse_version
@@ -78,7 +78,7 @@ def _libraries(folder: Path) -> list[Path]:
 def _ask(engine: Engine, digest: str) -> Capabilities:
     answer = ask_engine(engine.path, "--version")
     version = parse_version(answer)
-    options = complete(parse_help(ask_engine(engine.path, "--help")))
+    options = complete(parse_help(ask_for_help(engine.path)))
     if version is None or not any("--model" in option.spellings for option in options):
         raise UsageError(
             f"{engine.path} is not a llama-server: its --version says {answer.strip()[:80]!r}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from launcher.engine.ask import ask_engine
+from launcher.engine.ask import ask_engine, ask_for_help
 from launcher.engine.compile.job import BuildJob
 from launcher.engine.compile.recipe import OUTPUT
 from launcher.engine.dialect import complete, dialect_of
@@ -26,7 +26,7 @@ def install_engine(job: BuildJob, *, patched: bool) -> Engine:
             f"the engine that was built does not call itself {job.request.recipe.commit}: {answer.strip()}",
             hint=f"see {job.log}",
         )
-    options = complete(parse_help(ask_engine(server, "--help"))) if own is not None else ()
+    options = complete(parse_help(ask_for_help(server))) if own is not None else ()
     record = BuildRecord(
         key=job.key,
         version=job.request.recipe.version,

@@ -16,6 +16,7 @@ from launcher.engine.flags.taskset import taskset_prefix
 from launcher.engine.flags.user_flags import SPELLINGS, WORKLOAD_FLAGS, is_flag, split_flags
 from launcher.errors import UsageError
 from launcher.plan.expert_pattern import placement_overrides
+from launcher.plan.memory.ik import HEADS_MIB
 from launcher.plan.modes import Dialect, FlashAttention, LazyMode, LoadMode, Pooling
 from launcher.plan.overrides import format_override
 from launcher.plan.plan import Plan
@@ -40,7 +41,7 @@ class Serving:
 
 
 # Options with which the plan says where things are. Given after `--` they must say the same.
-_PLAN_FLAGS = frozenset({"-dev", "-ngl", "-sm", "-ts", "-ot", "-kvu", "-fit", "-ctxcp", "-mla"})
+_PLAN_FLAGS = frozenset({"-dev", "-ngl", "-sm", "-ts", "-ot", "-kvu", "-fit", "-ctxcp", "-mla", "-amb"})
 
 # Values of `--split-mode` under which a device holds parts of tensors.
 _TENSOR_SPLIT_MODES = ("row", "tensor")
@@ -195,8 +196,14 @@ def _add_load_mode(builder: _ArgvBuilder, plan: Plan) -> None:
 
 
 def _add_ik(builder: _ArgvBuilder) -> None:
+    if builder.knows("--dry-run") is None:
+        raise UsageError(
+            "this ik_llama.cpp is older than those whose memory is known: it has no --dry-run",
+            hint="launcher engine build --source DIR builds a newer tree",
+        )
     # latents are cached, and unpacked for prompts (plan/memory/ik.py); other models take no notice
     builder.add("-mla", "3", "the cache of MLA")
+    builder.add("-amb", str(HEADS_MIB), "the cache of MLA")
     builder.add_if_known("-fmoe")  # on by itself in newer ones, which list only -no-fmoe
 
 

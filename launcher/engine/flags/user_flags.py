@@ -50,6 +50,7 @@ SPELLINGS: tuple[tuple[str, ...], ...] = (
     ("-ctxcp", "--ctx-checkpoints", "--swa-checkpoints"),
     ("-lv", "--verbosity", "--log-verbosity"),
     ("-mla", "--mla-use"),
+    ("-amb", "--attention-max-batch"),
     ("-mm", "--mmproj"),
     ("-mmu", "--mmproj-url"),
     ("-mmdev", "--mmproj-device"),

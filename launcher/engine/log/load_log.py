@@ -7,7 +7,7 @@ src/llama-model.cpp, llama_kv_cache, llama_memory_recurrent, sched_reserve in sr
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from launcher.plan.amounts import HOST, LedgerRow
@@ -18,6 +18,10 @@ _BUFFER = re.compile(
     r"(?<!\S)(?P<reserved>sched_reserve: {1,16})?(?P<name>\S{1,100}) {1,16}"
     r"(?P<kind>model|KV|RS|compute|output|DSV4 \S{1,20} state)"
     r" buffer size = {0,16}(?P<mib>\d{1,12}(?:\.\d{1,6})?) MiB"
+)
+# ik_llama.cpp's weights (llm_load_tensors, src/llama.cpp there)
+_IK_WEIGHTS = re.compile(
+    r"llm_load_tensors: {1,16}(?P<name>\S{1,100}) buffer size = {0,16}(?P<mib>\d{1,12}(?:\.\d{1,6})?) MiB"
 )
 # A projector says where it goes, then the size of its file (tools/mtmd/clip.cpp, clip_ctx and load_hparams),
 # once for images and once for sound.
@@ -116,7 +120,12 @@ def parse_load_log(text: str) -> tuple[LoggedBuffer, ...]:
         if match["reserved"]:
             reserved[buffer.name] = len(buffers)
         buffers.append(buffer)
-    return (*buffers, *_find_projector(text))
+    return (*buffers, *_find_ik_weights(text), *_find_projector(text))
+
+
+def _find_ik_weights(text: str) -> Iterator[LoggedBuffer]:
+    for match in _IK_WEIGHTS.finditer(text):
+        yield LoggedBuffer(name=match["name"], kind="model", n_bytes=round(float(match["mib"]) * MIB))
 
 
 def _find_projector(text: str) -> tuple[LoggedBuffer, ...]:

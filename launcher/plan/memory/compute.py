@@ -88,9 +88,12 @@ def _band_percent(architecture: Architecture, parameters: ContextParameters, cac
 
 
 def _all_logits(architecture: Architecture, parameters: ContextParameters) -> int:
+    n_tokens = parameters.n_tokens
+    if parameters.dialect is Dialect.IK and not parameters.all_outputs:
+        # it reserves a row of logits for every token: 151,936 x 512 x 4 B of log M030's 312.75 MiB
+        return _F32 * n_tokens * ((architecture.n_vocab or 0) + 2 * architecture.n_embd)
     if not parameters.all_outputs:
         return 0
-    n_tokens = parameters.n_tokens
     # logits and hidden state of each token, and where states are pooled a matrix of tokens by tokens
     pooled = n_tokens + 4 * architecture.n_embd if parameters.embedding else 0
     return _F32 * n_tokens * ((architecture.n_vocab or 0) + 2 * architecture.n_embd + pooled)

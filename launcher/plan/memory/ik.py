@@ -15,9 +15,12 @@ from launcher.gguf.tensors import TensorInfo
 from launcher.plan.memory.weights import Weights
 from launcher.plan.modes import Dialect
 from launcher.plan.parameters import ContextParameters
+from launcher.units import MIB
 
 _MLA = frozenset({"deepseek2", "glm-dsa", "mistral4"})  # llama_kv_cache_init, is_mla_attn
-_F16 = 2
+# `-amb` as a plan sets it: MiB of keys and values in F32 that are unpacked at once
+HEADS_MIB = 512
+_F16, _F32 = 2, 4
 _Q8_0 = (34, 32)  # bytes and elements of a block
 _FLOATS = {GgmlType.F32: 4, GgmlType.F16: 2, GgmlType.BF16: 2}
 # The projection of MLA's latents to keys and values: whole, or parted as llama.cpp's converter does today.
@@ -46,13 +49,19 @@ def as_read(architecture: Architecture) -> Architecture:
 
 
 def unpacked_latents(architecture: Architecture, parameters: ContextParameters) -> int:
-    """Return the bytes of all keys and values that `-mla 3` unpacks for a prompt, in F16; else 0."""
-    # DeepSeek R1, 128 heads of 192 and 128 values: 81,920 bytes a token. Logs: (6081 - 3425) MiB for 32,768
-    # tokens more are 84,993 (M002, M003), of which 3,072 are masks.
+    """Return the bytes of keys and values that `-mla 3` unpacks for a prompt; 0 for llama.cpp."""
+    # build_deepseek2 (src/llama-build-context.cpp): as F32, then in F16 as V, K, and K with its positions.
+    # Heads go one part after the other, so that a part is at most HEADS_MIB of F32 (`-amb`).
     if parameters.dialect is not Dialect.IK or architecture.mla is None:
         return 0
-    mla = architecture.mla
-    return parameters.ctx_size * max(architecture.n_head) * (mla.key_length + mla.value_length) * _F16
+    rope = architecture.rope_dims
+    nope, v = architecture.mla.key_length - rope, architecture.mla.value_length
+    n_head = max(architecture.n_head)
+    f32 = parameters.ctx_size * (nope + v) * _F32
+    f16 = parameters.ctx_size * (2 * nope + v + 2 * rope) * _F16
+    parts = (n for n in range(1, n_head + 1) if n_head % n == 0)
+    most = next((n_head // n for n in parts if f32 * (n_head // n) <= HEADS_MIB * MIB), 1)
+    return most * (f32 + f16)
 
 
 def with_derived_weights(
