@@ -177,8 +177,8 @@ def pick_group(groups: Iterable[FileGroup], wanted: str | None) -> FileGroup | N
     """Return the group that a user means; None if there is none.
 
     `wanted` is a label in any case, with or without `UD-`, a short name (INT4), or a file's or folder's
-    name. Without it: the only group, or llama.cpp's choice. Complete groups win. Raises UsageError if two
-    match equally.
+    name, or a part of one group's names. Without it: the only group, or llama.cpp's choice. Complete groups
+    win. Raises UsageError if two match equally.
     """
     candidates = tuple(groups)
     if wanted is None:
@@ -198,7 +198,10 @@ def pick_group(groups: Iterable[FileGroup], wanted: str | None) -> FileGroup | N
     for label in (upper, f"UD-{upper}", *_SHORT.get(upper, ())):
         if (pick := _named(candidates, label)) is not None:
             return pick
-    return None
+    # a part of one model's name, as llama-server takes it (find_best_model): Q6_K-PT-MTP beside Q6_K-MTP
+    part = re.compile(rf"(?<![A-Z0-9]){re.escape(wanted)}[.-]", re.IGNORECASE)
+    named = [group for group in candidates if any(part.search(name) for name in group.names)]
+    return named[0] if len(named) == 1 else None
 
 
 def pick_head(names: Iterable[str], kinds: Iterable[str], quant: str | None) -> tuple[str, str] | None:

@@ -244,3 +244,16 @@ def test_the_head_of_a_draft_repo_is_the_nearest_of_the_first_kind() -> None:
 )
 def test_what_to_call_a_model(file_name: str, name: str) -> None:
     assert model_name(file_name) == name
+
+
+def test_twins_of_one_quant_are_told_apart_by_what_follows_it() -> None:
+    """unslothai/unsloth#7460: two models of one label; llama-server finds either by a longer part of its name."""
+    names = ("M-NEO-Q6_K-MTP.gguf", "M-NEO-Q6_K-PT-MTP.gguf", "M-NEO-Q4_K_M-MTP.gguf")
+    groups = group_files((name, 1) for name in names)
+    for wanted, name in (("Q6_K-PT-MTP", names[1]), ("q6_k-mtp", names[0]), ("Q4_K_M-MTP", names[2])):
+        picked = pick_group(groups, wanted)
+        assert picked is not None
+        assert picked.names == (name,)
+    assert pick_group(groups, "NEO") is None  # it is in every name
+    with pytest.raises(UsageError, match="Q6_K names 2 models here"):
+        pick_group(groups, "Q6_K")

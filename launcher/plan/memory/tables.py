@@ -97,7 +97,8 @@ def describe_tables(
     name = f"{table.name.removesuffix('.weight')} ({format_bytes(table.size_bytes)})"
     if table.name not in in_file:
         device = cannot_map(devices)
-        off = "" if device is None else f"--lazy-mode auto is off where {device.id} computes; "
+        since = "since llama.cpp's PR 28326 of 2026-09"  # a line of before may have run
+        off = "" if device is None else f"--lazy-mode auto is off where {device.id} computes, {since}; "
         marked = metadata.get("general.architecture") in _MARKED
         instead = "--lazy-mode on" if marked else "--load-mode mmap"
         return (f"{name} is read into RAM whole: {off}{instead} reads its rows from the file",)

@@ -119,7 +119,10 @@ def test_an_integrated_gpu_gets_the_flag_named() -> None:
     found = checked("", integrated)
     assert found.ledger[-1].file_bytes == 0
     (reason,) = [reason for reason in found.reasons if "read into RAM whole" in reason]
-    assert "--lazy-mode auto is off where CUDA0 computes; --lazy-mode on" in reason
+    assert (
+        "--lazy-mode auto is off where CUDA0 computes, since llama.cpp's PR 28326 of 2026-09; --lazy-mode on"
+        in reason
+    )
     assert checked("-lzm on", integrated).ledger[-1].file_bytes > 4 * GIB
 
 
