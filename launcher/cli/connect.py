@@ -22,6 +22,7 @@ class ClientName(StrEnum):
     AIDER = "aider"
     VSCODE = "vscode"
     LIBRECHAT = "librechat"
+    LITELLM = "litellm"
     CURL = "curl"
 
 

@@ -203,6 +203,18 @@ def _librechat(at: Endpoint) -> tuple[Setting, ...]:
     return ((("endpoints", "custom", OURS), endpoint),)
 
 
+def _litellm(at: Endpoint) -> tuple[Setting, ...]:
+    # docs.litellm.ai/docs/proxy/configs: rates, budgets and tenants are its business
+    models = [
+        {
+            "model_name": model.name,
+            "litellm_params": {"model": f"openai/{model.name}", "api_base": at.v1, "api_key": at.any_key},
+        }
+        for model in at.models
+    ]
+    return ((("model_list",), models),)
+
+
 def curl_line(at: Endpoint) -> str:
     key = f" -H {shlex.quote(f'Authorization: Bearer {at.key}')}" if at.key else ""
     body = json.dumps({"model": at.first, "messages": [{"role": "user", "content": "Say hello."}]})
@@ -247,6 +259,10 @@ _ALL = (
         name="librechat", title="LibreChat", form=Form.YAML, file=None, settings=_librechat,
         list_at=("endpoints", "custom"), begin="version: 1.2.8\n",
         note="then restart LibreChat; from a container, 127.0.0.1 is the container itself",
+    ),
+    Client(
+        name="litellm", title="LiteLLM's proxy", form=Form.YAML, file=None, settings=_litellm,
+        note="then start litellm --config FILE, with a master key of its own",
     ),
     Client(
         name="curl", title="curl", form=Form.SHELL, file=None, settings=lambda _: (), note="",

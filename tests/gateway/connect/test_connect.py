@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from launcher.errors import EngineFailed, LauncherError, NotFound, TryAgain, UsageError
 from launcher.gateway.ask_status import ask_gateway
 from launcher.gateway.connect.ask import ask
 from launcher.gateway.connect.clients import CLIENTS
+from launcher.gateway.connect.edit import snippet
 from launcher.gateway.connect.write import find_endpoint, settings_file, write_settings
 from tests.gateway.served import Gateway, Kind, serving
 
@@ -51,6 +53,15 @@ def test_a_file_that_cannot_be_edited_is_left_as_it_is(tmp_path: Path, gateway: 
         write_settings(CLIENTS["zed"], find_endpoint(gateway.url, None, None), file)
     assert file.read_text() == "{ no json"
     assert list(tmp_path.glob("*.bak")) == []
+
+
+def test_litellm_gets_every_model(gateway: Gateway) -> None:
+    at = find_endpoint(gateway.url, "a-key", "b")
+    written = yaml.safe_load(snippet(CLIENTS["litellm"], at))
+    assert [each["model_name"] for each in written["model_list"]] == ["b", "a", "broken"]
+    assert written["model_list"][0]["litellm_params"] == {
+        "model": "openai/b", "api_base": f"{gateway.url}/v1", "api_key": "a-key"
+    }  # fmt: skip
 
 
 def test_a_link_stays_a_link(tmp_path: Path, gateway: Gateway) -> None:
