@@ -212,6 +212,7 @@ def test_no_field_of_a_plan_is_forgotten():
     said = {"cpus"}
     only_a_server_s = {"n_parallel", "cache_ram_bytes", "ctx_checkpoints"}  # 1, 0 and 0 here
     only_a_server_s |= {"n_rs_seq", "embedding", "pooling"}  # with drafts, or by flags that are refused
+    only_a_server_s |= {"peers"}  # of a machine that is not this one
     about_it = {"model_id", "source", "quant", "size_bytes", "ledger", "reasons", "forecast", "simulated_by"}
     about_it |= {"unverified"}
     assert {field.name for field in dataclasses.fields(Plan)} == told | said | only_a_server_s | about_it

@@ -25,6 +25,15 @@ def check(
     out: Output,
     ref: OptionalRef = None,
     offline: Offline = False,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--peer",
+            metavar="HOST:PORT=CARD",
+            help="What a peer of --rpc has (3090:2, 24G, cpu:64G); repeat it.",
+            show_default=False,
+        ),
+    ] = None,
     depth: Annotated[
         int | None,
         typer.Option("--depth", min=0, max=1 << 24, help="Speeds after so many tokens.", show_default=False),
@@ -54,6 +63,7 @@ def check(
         words=words,
         ref=ref,
         machine=machine_choice(machine_options),
+        peers=tuple(peer or ()),
         engine=engine_options.engine,
         at=None if depth is None and prompt is None else Point(depth=depth or 0, prompt=prompt or 512),
     )

@@ -28,14 +28,15 @@ from launcher.engine.flags.user_flags import split_flags
 from launcher.engine.pinned import LLAMA_CPP
 from launcher.errors import NotFound, UsageError
 from launcher.machine.machine import MAX_CPUS, Machine
+from launcher.machine.peers import parse_peers
 from launcher.models.catalogue import Target
 from launcher.models.located import Located
 from launcher.models.url_secrets import strip_word_secrets
 from launcher.plan.as_json import forecast_json, plan_json, shortfall_json
 from launcher.plan.check.as_json import check_json
 from launcher.plan.check.check import Check, check_configuration
-from launcher.plan.check.configuration import visible_devices
 from launcher.plan.check.pace import Point, forecast_check, stages_of_check
+from launcher.plan.check.peers import devices_of_line, refuse_companions
 from launcher.plan.companions import Companions
 from launcher.plan.forecast.turn import Forecast
 from launcher.plan.modes import Dialect
@@ -53,6 +54,7 @@ class CheckRequest:
     words: tuple[str, ...]
     ref: str | None = None
     machine: MachineChoice = MachineChoice()
+    peers: tuple[str, ...] = ()  # HOST:PORT=CARD, what the peers of `--rpc` have
     engine: Path | None = None
     at: Point | None = None  # where speeds are wanted
 
@@ -115,7 +117,9 @@ def open_bench(here: Here, request: CheckRequest) -> Bench:
             "command lines are read as llama.cpp takes them, and this engine is ik_llama.cpp",
             hint="launcher plan REF --engine NAME makes one for it; to check without it, leave --engine out",
         )
-    return Bench(engine=engine, known=known, machine=probe(here, request.machine, engine, look))
+    machine = probe(here, request.machine, engine, look)
+    devices = (*machine.devices, *parse_peers(request.peers))
+    return Bench(engine=engine, known=known, machine=replace(machine, devices=devices))
 
 
 def check_command(here: Here, request: CheckRequest) -> Checked:
@@ -180,7 +184,8 @@ def _open_line(here: Here, bench: Bench, command: Command, ref: str | None) -> I
         raise UsageError(
             "the command line names no model", hint="add -m FILE or -hf user/repo:QUANT, or give a REF"
         )
-    devices = visible_devices(bench.machine.devices, dict(command.variables))
+    configuration = command.configuration
+    devices = devices_of_line(configuration, bench.machine.devices, dict(command.variables))
     machine = replace(bench.machine, devices=devices)
     target = _inspect(here, ref)
     located = target.candidates[0].open(here.on_progress)
@@ -189,6 +194,7 @@ def _open_line(here: Here, bench: Bench, command: Command, ref: str | None) -> I
         _companions(here, command, bench.engine, machine) as (companions, not_counted),
         Simulations(located, bench.engine, here.settings, machine) as oracle,
     ):
+        refuse_companions(configuration, companions)
         yield _Line(
             located=located,
             machine=machine,

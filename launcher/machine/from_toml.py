@@ -11,6 +11,10 @@
 #     gpu = "3090"          # everything about the card, from `launcher.machine.gpus`
 #     count = 2
 #
+#     [[device]]
+#     gpu = "3090"
+#     rpc = "10.0.0.2:50052"       # on another machine, behind its ggml-rpc-server; may be backend = "cpu"
+#
 # Sizes are text (`"80 GiB"`) or whole numbers of bytes. `"unknown"` stands for a value that nobody knows, if
 # leaving the key out would mean a default.
 
@@ -25,14 +29,17 @@ from launcher.machine.gpus import gpu_named, idle_device
 from launcher.machine.machine import (
     MAX_CPUS,
     MAX_DEVICES,
+    Backend,
     Cpu,
     Device,
     Filesystem,
     Link,
     Machine,
     MemoryPool,
+    Peer,
     parse_cpu_list,
 )
+from launcher.machine.peers import is_endpoint, number_peers
 from launcher.machine.shared_memory import shares
 from launcher.system.toml_table import TomlTable, parse_toml
 from launcher.units import MIB
@@ -174,7 +181,8 @@ def _read_devices(tables: Sequence[TomlTable], ram_bytes: int) -> tuple[Device, 
             )
         devices += [device] * count
         table.finish()
-    named = numbered(devices)
+    remote = number_peers([device for device in devices if device.peer is not None])
+    named = (*remote, *numbered([device for device in devices if device.peer is None]))
     ids = [device.id for device in named]
     for device_id in ids:
         if ids.count(device_id) > 1:
@@ -215,15 +223,29 @@ def _read_device(table: TomlTable, ram_bytes: int) -> Device:
         kernel_driver=table.optional_text("kernel_driver"),
         display=table.optional_flag("display"),
     )
+    endpoint = table.optional_text("rpc")
+    if endpoint is not None:
+        return _read_peer(table, device, endpoint)
     shared = shares(device, ram_bytes) if stated is None else stated
     if carve_out and not shared:
         table.fail("carve_out", "is for devices that share the host's memory", hint="set shares_host_memory")
     return replace(device, shares_host_memory=shared)
 
 
+def _read_peer(table: TomlTable, device: Device, endpoint: str) -> Device:
+    """Return a device on another machine, whose memory is not this one's."""
+    if not is_endpoint(endpoint):
+        table.fail("rpc", f"is {endpoint!r}, not HOST:PORT", hint='write it like rpc = "10.0.0.2:50052"')
+    if device.id or device.shares_host_memory or device.carve_out_bytes:
+        table.fail("rpc", "goes with neither id, shares_host_memory nor carve_out", hint="leave them out")
+    return replace(device, peer=Peer(endpoint=endpoint))
+
+
 def _described_device(table: TomlTable) -> Device:
     """Start a device without `gpu`, which must give backend, name and total itself."""
     backends = {backend.value: backend for backend in ID_PREFIX}
+    if table.has("rpc"):
+        backends[Backend.CPU.value] = Backend.CPU
     text = table.text("backend")
     if text not in backends:
         table.fail("backend", f"is {text!r}, not one of {', '.join(backends)}")

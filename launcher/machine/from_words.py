@@ -65,8 +65,8 @@ def adhoc_machine(words: Words) -> Machine:
         raise UsageError(f"RAM of {ram_bytes} bytes holds nothing", hint="write it like --ram 128G")
     devices: list[Device] = []
     for spec in words.gpus:
-        card, count = _split_count(spec)
-        devices += [_device(card, ram_bytes)] * count
+        card, count = split_count(spec)
+        devices += [named_device(card, ram_bytes)] * count
     if len(devices) > MAX_DEVICES:
         raise UsageError(f"{len(devices)} GPUs are too many, llama.cpp takes at most {MAX_DEVICES}")
     metal = any(device.backend is Backend.METAL for device in devices)
@@ -86,7 +86,8 @@ def adhoc_machine(words: Words) -> Machine:
     )
 
 
-def _split_count(spec: str) -> tuple[str, int]:
+def split_count(spec: str) -> tuple[str, int]:
+    """Return a card and how many of it `NAME:COUNT` means. Raises UsageError for no count from 1 on."""
     counted = _TIMES.fullmatch(spec.strip())
     if counted is not None:  # `2x3090` and `3090x2`
         raise UsageError(
@@ -104,7 +105,8 @@ def _split_count(spec: str) -> tuple[str, int]:
     return name, int(count)
 
 
-def _device(card: str, ram_bytes: int) -> Device:
+def named_device(card: str, ram_bytes: int) -> Device:
+    """Return a card by NAME, SIZE or BACKEND:SIZE. Raises NotFound for a name that nobody knows."""
     backend, _, size = card.rpartition(":")
     if not _SIZE.fullmatch(size.strip()):
         return idle_device(gpu_named(card), id="", ram_bytes=ram_bytes)

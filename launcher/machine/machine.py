@@ -78,6 +78,11 @@ class Device:
         return self.id if self.peer is None else self.peer.buffer_name
 
     @property
+    def label(self) -> str:
+        """Its name, and where it is."""
+        return self.name if self.peer is None else f"{self.name} at {self.peer.endpoint}"
+
+    @property
     def is_software(self) -> bool:
         """True for Mesa's software GPU, which computes on the processor."""
         return "llvmpipe" in self.name

@@ -83,13 +83,14 @@ def _device_table(device: Device, ram_bytes: int) -> dict[str, object]:
         }
     return _without_none(
         {
-            "id": device.id,
+            "id": device.id if device.peer is None else None,
+            "rpc": None if device.peer is None else device.peer.endpoint,
             "backend": device.backend.value,
             "name": device.name,
             "total": _size(device.total_bytes),
             "free": UNKNOWN if device.free_bytes is None else _size(device.free_bytes),
             # left out where a reader takes it for granted
-            "shares_host_memory": device.shares_host_memory or (False if shares(device, ram_bytes) else None),
+            "shares_host_memory": _shares_memory(device, ram_bytes),
             "carve_out": _size(device.carve_out_bytes) if device.carve_out_bytes else None,
             "uuid": device.uuid,
             **link,
@@ -99,6 +100,12 @@ def _device_table(device: Device, ram_bytes: int) -> dict[str, object]:
             "display": device.display,
         }
     )
+
+
+def _shares_memory(device: Device, ram_bytes: int) -> bool | None:
+    if device.peer is not None:
+        return None
+    return device.shares_host_memory or (False if shares(device, ram_bytes) else None)
 
 
 def _without_none(table: Mapping[str, object]) -> dict[str, object]:

@@ -42,6 +42,7 @@ def plan_json(
         "context": {"tokens": plan.ctx_size, "slots": plan.n_parallel, "shared": True},
         "settings": _settings(plan),
         "placement": _placement(plan.placement),
+        "peers": [asdict(peer) for peer in plan.peers],  # where RPC0 and on are
         **ledger_json(plan.ledger),
         **_recipe_basis(plan),
         "simulated_by": plan.simulated_by,
@@ -65,6 +66,7 @@ def shortfall_json(shortfall: Shortfall, *, choice: Choice | None = None) -> dic
         "context": {"tokens": shortfall.ctx_size, "slots": None, "shared": True},
         "settings": None,
         "placement": None,
+        "peers": [],
         **ledger_json(shortfall.ledger),
         **_recipe_basis(shortfall),
         "simulated_by": None,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from launcher.errors import UsageError
-from launcher.machine.machine import parse_cpu_list
+from launcher.machine.machine import MAX_DEVICES, Peer, parse_cpu_list
 from launcher.plan.amounts import HOST, MOST_CERTAIN_FIRST, NOTHING, Amount, Basis, LedgerRow
 from launcher.plan.as_json import PLAN_SCHEMA, plan_json
 from launcher.plan.modes import (
@@ -108,6 +108,7 @@ def _plan(given: JsonObject) -> Plan:
         threads=settings.whole("threads", 0, _MAX_SLOTS),
         dialect=settings.choice("dialect", Dialect) if settings.has("dialect") else Dialect.LLAMA_CPP,
         placement=_placement(given.object_at("placement")),
+        peers=_peers(given),
         ledger=_ledger(given),
         reasons=given.texts("reasons"),
         numa=settings.choice("numa", NumaMode) if settings.has("numa") else None,
@@ -115,6 +116,15 @@ def _plan(given: JsonObject) -> Plan:
         forecast=_forecast(given.object_at("forecast")) if given.has("forecast") else None,
         simulated_by=given.optional_text("simulated_by"),
         unverified=unverified,
+    )
+
+
+def _peers(given: JsonObject) -> tuple[Peer, ...]:
+    peers = given.objects_at("peers") if given.has("peers") else ()
+    if len(peers) > MAX_DEVICES:
+        raise given.malformed("peers", f"has {len(peers)} devices; llama.cpp takes {MAX_DEVICES}")
+    return tuple(
+        Peer(endpoint=peer.text("endpoint"), index=peer.whole("index", 0, MAX_DEVICES)) for peer in peers
     )
 
 

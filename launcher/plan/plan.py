@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from launcher.machine.machine import Peer
 from launcher.plan.amounts import DISK, HOST, SPEED, LedgerRow
 from launcher.plan.modes import LazyMode, LoadMode, NumaMode, TensorOverride
 from launcher.plan.parameters import ContextParameters
@@ -76,6 +77,7 @@ class Plan(ContextParameters):
     ledger: tuple[LedgerRow, ...]
     reasons: tuple[str, ...]  # a sentence for every choice
     lazy_mode: LazyMode = LazyMode.AUTO
+    peers: tuple[Peer, ...] = ()  # where RPC0 and on are, used or not
     numa: NumaMode | None = None
     cpus: tuple[int, ...] = ()  # CPUs that the process is bound to; empty for any
     forecast: Forecast | None = None

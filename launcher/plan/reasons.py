@@ -154,6 +154,11 @@ def describe_budgets(machine: Machine, budgets: Budgets) -> tuple[str, ...]:
             sentence += "; a part of the RAM budget, not besides it"
         sentences.setdefault(sentence, []).append(device.id)
     reasons += [f"{format_device_ids(ids)} {sentence}" for sentence, ids in sentences.items()]
+    behind: dict[str, list[str]] = {}
+    for budget in budgets.devices:
+        if budget.device.peer is not None:
+            behind.setdefault(budget.device.label, []).append(budget.device.id)
+    reasons += [f"{format_device_ids(ids)}: {label}, over RPC" for label, ids in behind.items()]
     reasons += [
         _whose_memory(machine, budget) for budget in budgets.devices if budget.device.shares_host_memory
     ] * is_contained(machine)

@@ -7,7 +7,7 @@ plan untrue is refused by name. An API key is never on the command line, only th
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from launcher.engine.flags.companion_flags import names_remote_file
@@ -170,6 +170,10 @@ def _add_outputs(builder: _ArgvBuilder, plan: Plan) -> None:
 
 def _add_placement(builder: _ArgvBuilder, plan: Plan) -> None:
     placement = plan.placement
+    if plan.peers:
+        # before the flags that name their devices
+        endpoints = dict.fromkeys(peer.endpoint for peer in plan.peers)
+        builder.add("--rpc", ",".join(endpoints), "devices of peers")
     if placement.devices or plan.dialect is not Dialect.IK:  # which has no word for none
         builder.add("-dev", ",".join(placement.devices) or "none", "its devices")
     builder.add("-ngl", str(placement.n_gpu_layers), "its devices")
@@ -178,7 +182,9 @@ def _add_placement(builder: _ArgvBuilder, plan: Plan) -> None:
         builder.add("-ts", ",".join(str(count) for count in placement.tensor_split), "several devices")
     overrides = placement_overrides(placement)
     if overrides:
-        builder.add("-ot", ",".join(map(format_override, overrides)), "single tensors' places")
+        names = {f"RPC{index}": peer.buffer_name for index, peer in enumerate(plan.peers)}
+        rules = [replace(rule, where=names.get(rule.where, rule.where)) for rule in overrides]
+        builder.add("-ot", ",".join(map(format_override, rules)), "single tensors' places")
 
 
 def _add_load_mode(builder: _ArgvBuilder, plan: Plan) -> None:

@@ -15,7 +15,7 @@ from launcher.engine.flags.memory_names import FIRST_SPELLING, MEMORY_VARIABLES,
 from launcher.engine.flags.pinned_flags import PINNED_ARITIES, REMOVED_FLAGS
 from launcher.engine.flags.rope_flags import read_rope
 from launcher.engine.flags.shell_words import take_apart
-from launcher.engine.flags.user_flags import is_flag
+from launcher.engine.flags.user_flags import is_flag, split_flags
 from launcher.errors import UsageError
 from launcher.plan.check.configuration import Configuration
 from launcher.plan.modes import LazyMode, LoadMode
@@ -26,7 +26,6 @@ _NOT_COUNTED = {
     "--control-vector": "the control vector",
     "--control-vector-scaled": "the control vector",
     "-nr": "the host without repacked weights",
-    "--rpc": "remote memory",
     "-mv": "the vocoder",
 }
 # Variables for companions (set_env in common/arg.cpp), and the flags that they stand for.
@@ -108,6 +107,7 @@ def read_command(words: Sequence[str], arities: Mapping[str, int] = PINNED_ARITI
     at = 0
     while at < len(call.flags):
         at += _read_flag(reading, call.flags[at:], arities)
+    _put_rpc_first(reading)
     loads_projector = "-hf" in reading.model and not _NO_REPO_PROJECTOR & set(reading.others)
     return Command(
         program=call.program,
@@ -122,6 +122,21 @@ def read_command(words: Sequence[str], arities: Mapping[str, int] = PINNED_ARITI
         notes=tuple(dict.fromkeys(reading.notes)),
         corrected=(*reading.corrected, *_load_words(reading)),
     )
+
+
+def _put_rpc_first(reading: _Reading) -> None:
+    """Refuse flags that name a peer's devices before --rpc, and correct their order."""
+    # flags are read in their order, and --rpc is what makes the devices (add_rpc_devices, common/arg.cpp)
+    rules = list(split_flags(reading.corrected))
+    first = next((at for at, (name, _) in enumerate(rules) if name == "--rpc"), None)
+    if first is None:
+        return
+    early = [words for name, words in rules[:first] if name in {"-dev", "-ot"} and "RPC" in words[-1]]
+    if early:
+        reading.refused.append(f"{' '.join(early[0])} comes before --rpc, which makes its devices")
+        peers = [word for name, words in rules if name == "--rpc" for word in words]
+        others = [word for name, words in rules if name != "--rpc" for word in words]
+        reading.corrected = [*peers, *others]
 
 
 def _configuration(reading: _Reading, arities: Mapping[str, int]) -> Configuration:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from launcher.machine.machine import MAX_DEVICES
+from launcher.machine.peers import is_endpoint
 from launcher.plan.amounts import HOST
 from launcher.plan.check.configuration import AUTO_SLOTS, WHOLE_CONTEXT, Configuration
 from launcher.plan.expert_pattern import EXPERTS, block_pattern
@@ -131,6 +132,13 @@ def _devices(value: str) -> tuple[str, ...]:
     return () if names == ("none",) else names
 
 
+def _peers(settings: MemorySettings, value: str) -> None:
+    endpoints = value.split(",")
+    if not all(map(is_endpoint, endpoints)):
+        raise ValueError(value)
+    settings.fields["rpc"] = (*settings.fields.get("rpc", ()), *endpoints)  # each adds to the others
+
+
 def _split(value: str) -> tuple[float, ...]:
     parts = tuple(float(part) for part in re.split(r"[,/]+", value))
     if not all(0 <= part <= _INT_MAX for part in parts):
@@ -234,6 +242,7 @@ HANDLERS: dict[str, Handler] = {
     "-fa": _parsed("flash_attn", _flash),
     "-fit": _parsed("fit", _onoff),
     "-fitt": _parsed("fit_targets", _targets),
+    "--rpc": _peers,
     "-dev": _parsed("devices", _devices),
     "-sm": _parsed("split_mode", SplitMode),
     "-ts": _parsed("tensor_split", _split),

@@ -84,6 +84,7 @@ MEMORY_VARIABLES = {
     "LLAMA_ARG_RERANKING": "--rerank",
     "LLAMA_ARG_POOLING": "--pooling",
     "LLAMA_ARG_CACHE_IDLE_SLOTS": "--cache-idle-slots",
+    "LLAMA_ARG_RPC": "--rpc",
     "LLAMA_ARG_FIT": "-fit",
     "LLAMA_ARG_FIT_CTX": "-fitc",
     "LLAMA_ARG_FIT_TARGET": "-fitt",

@@ -23,7 +23,7 @@ from launcher.plan.check.explanation import CURED, Facts, explain_check
 from launcher.plan.check.fit import FitOutcome, FittedLine, LineOracle, fit_limits, fit_line
 from launcher.plan.check.overruns import BudgetOverrun, find_overruns
 from launcher.plan.companions import NO_COMPANIONS, Companions
-from launcher.plan.memory.assign import Assignment, assign
+from launcher.plan.memory.assign import Assignment, assign, lacking_on_peers
 from launcher.plan.memory.budget import Budgets, read_budgets
 from launcher.plan.memory.companion_memory import CompanionMemory, add_companions, size_companions
 from launcher.plan.memory.draft_memory import MainModel
@@ -130,7 +130,8 @@ def _check_line(
         companion_reasons=companion_memory.reasons,
         caches=caches,
     )
-    verdict = _verdict(model, facts, failures, _refusal(case) or companion_refusal)
+    refusal = _refusal(case) or companion_refusal or lacking_on_peers(case.question, assignment)
+    verdict = _verdict(model, facts, failures, refusal)
     return verdict if verdict.unverified else replace(verdict, unverified=companion_memory.unanswered)
 
 

@@ -13,6 +13,7 @@ from launcher.errors import UsageError
 from launcher.machine.machine import Backend, Device
 from launcher.plan.amounts import HOST
 from launcher.plan.companions import Companions
+from launcher.plan.memory.budget import as_reported
 from launcher.plan.memory.tables import cannot_map
 from launcher.plan.modes import (
     CacheType,
@@ -63,6 +64,7 @@ class Configuration:
     ubatch_size: int = 512
     flash_attn: FlashAttention = FlashAttention.AUTO
     swa_full: bool = False
+    rpc: tuple[str, ...] = ()  # host:port of peers, in order
     devices: tuple[str, ...] | None = None  # None: all
     n_gpu_layers: int | None = None  # None: all
     layers_given: bool = False  # -ngl was given, so `--fit` leaves the layers alone
@@ -124,9 +126,10 @@ def used_devices(configuration: Configuration, devices: Sequence[Device]) -> tup
                 )
         used = tuple(by_id[name] for name in configuration.devices)
     else:
-        # Integrated devices are used only if there is no other, or under --split-mode tensor.
+        # Integrated devices are used only if there is no other in this machine, or under --split-mode tensor.
         discrete = tuple(device for device in devices if not device.shares_host_memory)
-        used = discrete if discrete and configuration.split_mode is not SplitMode.TENSOR else tuple(devices)
+        has_own = any(device.peer is None for device in discrete)
+        used = discrete if has_own and configuration.split_mode is not SplitMode.TENSOR else tuple(devices)
     if configuration.split_mode is SplitMode.NONE and used:
         if configuration.main_gpu >= len(used):
             raise UsageError(
@@ -184,7 +187,7 @@ def question_of_configuration(
     split = configuration.tensor_split[: len(devices)]
     return Question(
         model=model,
-        devices=devices,
+        devices=tuple(map(as_reported, devices)),
         ctx_size=pool,
         n_parallel=configuration.n_parallel,
         kv_unified=configuration.kv_unified,
@@ -212,10 +215,10 @@ def question_of_configuration(
 def refusal_of(configuration: Configuration, devices: Sequence[Device]) -> str | None:
     """Return what llama.cpp refuses before it looks at the model."""
     # No backend but SYCL has split buffers any more (src/llama-model.cpp, make_gpu_buft_list).
-    without = next((device.id for device in devices if device.backend is not Backend.SYCL), None)
-    if configuration.split_mode is not SplitMode.ROW or without is None:
+    without = [device.id for device in devices if device.peer or device.backend is not Backend.SYCL]
+    if configuration.split_mode is not SplitMode.ROW or not without:
         return None
-    return f"device {without} does not support split buffers (--split-mode row)"
+    return f"device {without[0]} does not support split buffers (--split-mode row)"
 
 
 def settled_load_mode(configuration: Configuration, devices: Sequence[Device]) -> LoadMode:
@@ -228,8 +231,13 @@ def settled_load_mode(configuration: Configuration, devices: Sequence[Device]) -
 def _effective_overrides(
     overrides: Sequence[TensorOverride], devices: Sequence[Device], names: Sequence[str]
 ) -> tuple[TensorOverride, ...]:
-    check_places(overrides, [device.id for device in devices])
-    matching = tuple(override for override in overrides if matches_any(override, names))
+    places = {device.buffer_name: device.id for device in devices}
+    check_places(overrides, tuple(places))
+    matching = tuple(
+        replace(override, where=places.get(override.where, override.where))
+        for override in overrides
+        if matches_any(override, names)
+    )
     return matching or ((_MATCHES_NOTHING,) if overrides else ())
 
 

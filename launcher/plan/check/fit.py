@@ -17,7 +17,7 @@ from launcher.plan.check.configuration import Configuration, pool_size
 from launcher.plan.companions import NO_COMPANIONS, Companions
 from launcher.plan.memory.budget import free_within
 from launcher.plan.memory.companion_questions import draft_question, mtp_question, projector_question
-from launcher.plan.modes import SplitMode
+from launcher.plan.modes import SplitMode, TensorOverride
 from launcher.plan.oracle import FitOracle, FitQuestion, Fitted, Oracle, Question, Refusal
 from launcher.plan.workload import Limits
 from launcher.units import MIB
@@ -121,7 +121,7 @@ def fitted_line(configuration: Configuration, asked: FitQuestion, fitted: Fitted
             after,
             n_gpu_layers=fitted.n_gpu_layers,
             tensor_split=fitted.tensor_split,
-            overrides=fitted.overrides,
+            overrides=_as_typed(fitted.overrides, asked.question.devices),
         )
     outcome = FitOutcome.CHANGED if is_shorter or is_placed else FitOutcome.UNCHANGED
     why = declines(configuration, len(asked.question.devices)) if fitted.gave_up else None
@@ -164,6 +164,11 @@ def _open_context(configuration: Configuration) -> int:
     if configuration.ctx_size is None and configuration.ctx_per_slot:
         return configuration.ctx_per_slot * configuration.n_parallel
     return configuration.ctx_size or 0
+
+
+def _as_typed(rules: Sequence[TensorOverride], devices: Sequence[Device]) -> tuple[TensorOverride, ...]:
+    names = {device.id: device.buffer_name for device in devices}
+    return tuple(replace(rule, where=names.get(rule.where, rule.where)) for rule in rules)
 
 
 def _seen_by_process(devices: Sequence[Device]) -> tuple[Device, ...]:

@@ -9,10 +9,11 @@ import bisect
 import math
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 from launcher.gguf.architecture import Architecture
+from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import TensorInfo
 from launcher.machine.machine import Device
 from launcher.plan.amounts import HOST
@@ -33,6 +34,7 @@ class Share:
     weights_bytes: int
     expert_blocks: tuple[int, ...]  # blocks whose routed experts are here
     expert_bytes: int
+    types: frozenset[GgmlType] = frozenset()  # of the weights
     looked_up_bytes: int = 0  # tables of which a token reads rows: the embedding, where it is not the output
     # parameters that a token is multiplied with, and of routed experts all of them
     dense_values: int = 0
@@ -84,7 +86,9 @@ def assign(question: Question, architecture: Architecture, tensors: Sequence[Ten
     work = {place: _Work() for place in places}
     moved: set[int] = set()
     sent_to = first_match(question.overrides)
-    stuck = {device.id: NO_KERNEL.get(device.backend, frozenset()) for device in question.devices}
+    # a head does not ask its peers which kernels they have (ggml_backend_rpc_device_supports_op)
+    own = [device for device in question.devices if device.peer is None]
+    stuck = {device.id: NO_KERNEL.get(device.backend, frozenset()) for device in own}
     in_file = tables_of_question(question, architecture, tensors)
     for tensor in tensors:
         if tensor.name in in_file:
@@ -108,6 +112,7 @@ def assign(question: Question, architecture: Architecture, tensors: Sequence[Ten
             work[HOST].looked_up_bytes -= tensor.size_bytes  # it is read whole, as the output
         if tied and forced is None and (layers[-1] != HOST or architecture.name in TIED_TWICE):
             weights[layers[-1]] += tensor.size_bytes
+            work[layers[-1]].types.add(GgmlType(tensor.type))
     return Assignment(
         n_block=n_block,
         shares=tuple(_share(place, layers, weights[place], experts[place], work[place]) for place in places),
@@ -115,15 +120,29 @@ def assign(question: Question, architecture: Architecture, tensors: Sequence[Ten
     )
 
 
+def lacking_on_peers(question: Question, assignment: Assignment) -> str | None:
+    """Say which peer would end in its first token, for want of a kernel for weights that it is sent."""
+    for device in question.devices:
+        lacking = assignment.share(device.id).types & NO_KERNEL.get(device.backend, frozenset())
+        if device.peer is not None and lacking:
+            names = ", ".join(sorted(kind.name for kind in lacking))
+            return (
+                f"{device.id} ({device.label}) has no kernel for {names}, and llama.cpp sends it all the same"
+            )
+    return None
+
+
 @dataclass(slots=True)
 class _Work:
     """What a place multiplies with for a token."""
 
+    types: set[GgmlType] = field(default_factory=set)
     looked_up_bytes: int = 0
     dense_values: int = 0
     expert_values: int = 0
 
     def add(self, tensor: TensorInfo, *, is_input: bool, is_expert: bool) -> None:
+        self.types.add(GgmlType(tensor.type))
         if is_input:
             self.looked_up_bytes += tensor.size_bytes
         elif is_expert:
@@ -141,6 +160,7 @@ def _share(
         weights_bytes=weights_bytes,
         expert_blocks=tuple(sorted(experts)),
         expert_bytes=sum(experts.values()),
+        types=frozenset(work.types),
         looked_up_bytes=max(work.looked_up_bytes, 0),
         dense_values=work.dense_values,
         expert_values=work.expert_values,

@@ -128,7 +128,7 @@ def read_budgets(machine: Machine, limits: Limits | None = None) -> Budgets:
                 device=device,
                 n_bytes=_device_bytes(device, host if device.id in in_ram else pool, margins[device.id]),
                 overhead=_estimate(*_OVERHEAD[device.backend]),
-                host_overhead=_estimate(*_DRIVER_HOST.get(device.backend, (0, 0))),
+                host_overhead=_estimate(*_driver_host(device)),
                 margin_bytes=margins[device.id],
                 in_ram=device.id in in_ram,
             )
@@ -140,7 +140,7 @@ def read_budgets(machine: Machine, limits: Limits | None = None) -> Budgets:
 
 def _chosen(machine: Machine, limits: Limits) -> list[Device]:
     """Return the devices that `limits` names, by id or by number in llama.cpp's order."""
-    devices = [device for device in machine.devices if device.backend is not Backend.CPU]
+    devices = [device for device in machine.devices if device.peer or device.backend is not Backend.CPU]
     ids = [device.id for device in devices]
     known = f"there {'is' if len(ids) == 1 else 'are'} {', '.join(ids)}" if ids else "there is no GPU"
     for name, _ in limits.reserve:
@@ -188,10 +188,18 @@ def free_bytes(device: Device) -> int:
     return device.total_bytes - max(512 * MIB, device.total_bytes // 50)
 
 
+def as_reported(device: Device) -> Device:
+    """Return the device with the memory that it tells llama.cpp: of a processor on a peer, all is free."""
+    # ggml_backend_cpu_device_get_memory (ggml-cpu.cpp), through the peer's ggml-rpc-server
+    if device.peer is None or device.backend is not Backend.CPU:
+        return device
+    return replace(device, free_bytes=device.total_bytes)
+
+
 def free_within(device: Device) -> int:
     """Return the free memory that a process with a context on the device is told of."""
     context = 0 if device.shares_host_memory else _CONTEXT.get(device.backend, 0)
-    return max(free_bytes(device) - context, 0)
+    return max(free_bytes(as_reported(device)) - context, 0)
 
 
 def _device_bytes(device: Device, pool_bytes: int | None, margin: int) -> int:
@@ -199,6 +207,11 @@ def _device_bytes(device: Device, pool_bytes: int | None, margin: int) -> int:
     if device.lies_in_ram and pool_bytes is not None:  # no more than the host has
         free = min(free, pool_bytes + device.carve_out_bytes)
     return max(free - margin, 0)
+
+
+def _driver_host(device: Device) -> tuple[int, int]:
+    # that of a peer's device takes the peer's RAM
+    return _DRIVER_HOST.get(device.backend, (0, 0)) if device.peer is None else (0, 0)
 
 
 def _estimate(middle: int, band: int) -> Amount:

@@ -102,7 +102,7 @@ def add_companions(
 def _empty_row(budget: DeviceBudget) -> LedgerRow:
     return LedgerRow(
         where=budget.device.id,
-        name=budget.device.name,
+        name=budget.device.label,
         weights=NOTHING,
         kv=NOTHING,
         compute=NOTHING,

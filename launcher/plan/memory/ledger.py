@@ -159,7 +159,7 @@ def _device_row(demand: Demand, spread: Spread, index: int, budget: DeviceBudget
     graph = size_graph(demand.architecture, demand.parameters, demand.caches, budget.device.backend)
     return LedgerRow(
         where=budget.device.id,
-        name=budget.device.name,
+        name=budget.device.label,
         weights=_exact(n_bytes),
         kv=demand.caches.amount(layer for layer in share if layer < n_block),
         compute=device_compute(graph, role),

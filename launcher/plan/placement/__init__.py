@@ -8,4 +8,5 @@ threads.py    the number of threads
 left_out.py   the devices to do without where RAM is short
 numa.py       NUMA mode and cores
 pace.py       an arrangement as stages of a forecast
+group/        models on many machines, whole or split
 """

@@ -62,6 +62,7 @@ def compose(
         ctx_checkpoints=arrangement.caches.ctx_checkpoints,
         threads=cores.threads,
         placement=placement,
+        peers=tuple(device.peer for device in case.machine.devices if device.peer is not None),
         ledger=simulated.ledger if simulated else arrangement.ledger,
         reasons=(
             *_describe_layout(case, arrangement, ctx_reason, simulated),
@@ -74,10 +75,17 @@ def compose(
         ),
         numa=cores.numa,
         cpus=cores.cpus,
-        forecast=forecast_placement(arrangement.demand, placement, case.machine, cores.processor),
+        forecast=None
+        if _crosses_network(case, placement)
+        else forecast_placement(arrangement.demand, placement, case.machine, cores.processor),
         simulated_by=simulated.engine if simulated else None,
         unverified=simulated.unverified if simulated else arrangement.companions.unanswered,
     )
+
+
+def _crosses_network(case: PlanningCase, placement: Placement) -> bool:
+    # no speed is predicted over a network whose delay nobody has measured
+    return any(device.peer is not None and device.id in placement.devices for device in case.machine.devices)
 
 
 def _describe_layout(

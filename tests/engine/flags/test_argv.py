@@ -8,6 +8,7 @@ import pytest
 
 from launcher.engine.flags.argv import Serving, check_flags, server_argv
 from launcher.errors import UsageError
+from launcher.machine.machine import Peer
 from launcher.plan.modes import CacheType, LazyMode, LoadMode, NumaMode, TensorOverride
 from launcher.plan.plan import Plan
 from launcher.plan.workload import Workload
@@ -206,3 +207,17 @@ def test_tables_are_read_from_the_file_as_planned() -> None:
     assert "-lzm" not in server_argv(off, SERVING, capabilities=old)
     with pytest.raises(UsageError, match="tables that are read from the file"):
         server_argv(on, SERVING, capabilities=old)
+
+
+def test_peers_come_before_what_names_their_devices() -> None:
+    peers = tuple(Peer(endpoint=f"10.0.0.{host}:1", index=index) for host, index in ((2, 0), (2, 1), (3, 0)))
+    plan = plan_for(250, 120)
+    rules = (TensorOverride(pattern="a", where="RPC2"), TensorOverride(pattern="b", where="CUDA0"))
+    placement = replace(plan.placement, devices=("RPC1", "CUDA0"), overrides=rules)
+
+    argv = server_argv(replace(plan, peers=peers, placement=placement), SERVING)
+
+    assert value(argv, "--rpc") == "10.0.0.2:1,10.0.0.3:1"
+    assert argv.index("--rpc") < argv.index("-dev") < argv.index("-ot")
+    assert value(argv, "-dev") == "RPC1,CUDA0"
+    assert value(argv, "-ot").startswith("a=RPC0[10.0.0.3:1],b=CUDA0")

@@ -228,3 +228,32 @@ def test_whatever_is_pasted_is_read_or_refused(*, words: list[str], quoted: bool
         return
     assert read.configuration.n_parallel > 0
     assert len(read.others) <= len(words)
+
+
+def test_peers_add_up_and_come_from_a_variable_first() -> None:
+    line = "LLAMA_ARG_RPC=a:1 llama-server --rpc b:2,c:3 --rpc d:4 -dev RPC1"
+
+    configuration = read_command([line]).configuration
+    assert configuration.rpc == ("a:1", "b:2", "c:3", "d:4")
+    assert configuration.devices == ("RPC1",)
+
+
+@pytest.mark.parametrize("flags", ["-dev RPC0 --rpc a:1", "-ot x=RPC0[a:1] --rpc a:1"])
+def test_a_peers_device_before_its_rpc_is_refused_and_put_in_order(flags: str) -> None:
+    command = read_command([f"llama-server -c 4096 {flags}"])
+
+    (refused,) = command.refused
+    assert "comes before --rpc" in refused
+    assert command.corrected[:2] == ("--rpc", "a:1")
+    assert sorted(command.corrected) == sorted(["-c", "4096", *flags.split()])
+
+
+@pytest.mark.parametrize("flags", ["-dev CUDA0 --rpc a:1", "--rpc a:1 -dev RPC0"])
+def test_other_orders_are_fine(flags: str) -> None:
+    assert read_command([f"llama-server {flags}"]).refused == ()
+
+
+@pytest.mark.parametrize("value", ["a", "[::1]:1", "a:1,,b:2", ""])
+def test_peers_that_llama_server_would_not_reach(value: str) -> None:
+    with pytest.raises(UsageError, match="--rpc"):
+        read_command(["llama-server", "--rpc", value])

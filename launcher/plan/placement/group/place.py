@@ -1,0 +1,128 @@
+"""Lay out all models on a fleet. What stands stays; what was lost is placed anew.
+
+Every choice is by (spread, fit, name), so that the order of machines and models does not matter.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from launcher.plan.placement.group.room import Need, Room, Shelf, weight_of
+from launcher.plan.placement.group.seats import Spread, find_seats
+from launcher.plan.placement.group.values import (
+    GroupPlan,
+    Layout,
+    MachineClass,
+    Missing,
+    Node,
+    Placed,
+    Single,
+    Wanted,
+)
+
+NO_ROOM = "no machine has room"
+NO_CLASS = "no machine here is of a kind that holds it"
+
+
+def place(nodes: Sequence[Node], wanted: Sequence[Wanted], standing: Iterable[Placed] = ()) -> Layout:
+    """Return where every replica runs, and which have no place.
+
+    A first replica of every model comes before second ones, and a machine that holds a model before a split.
+    Nothing is over a budget. What is `standing` stays, unless one of its machines is gone, drains or is full.
+    """
+    board = _Board(nodes)
+    by_name = {one.model: one for one in wanted}
+    for placed in sorted(standing, key=lambda each: (each.model, each.number)):
+        one = by_name.get(placed.model)
+        if one is not None and placed.number < one.replicas:
+            board.keep(placed)
+    missing = []
+    options = {one.model: _options(one) for one in wanted}
+    for one, number in _in_order(wanted):
+        if (one.model, number) in board.kept:
+            continue
+        if not board.add(one, number, options[one.model]):
+            is_known = any(board.has_class(plan) for plan in one.plans)
+            missing.append(Missing(model=one.model, number=number, reason=NO_ROOM if is_known else NO_CLASS))
+    return Layout(
+        placed=tuple(board.kept[key] for key in sorted(board.kept)),
+        missing=tuple(sorted(missing, key=lambda each: (each.model, each.number))),
+    )
+
+
+def _in_order(wanted: Sequence[Wanted]) -> list[tuple[Wanted, int]]:
+    """Return replicas in the order they are placed: by priority, first ones first, the largest first."""
+    weights = {one.model: max(map(_weight, one.plans), default=0) for one in wanted}
+    return sorted(
+        ((one, number) for one in wanted for number in range(one.replicas)),
+        key=lambda each: (
+            -each[0].priority,
+            each[1] > 0,
+            -weights[each[0].model],
+            each[0].model,
+            each[1],
+        ),
+    )
+
+
+def _weight(plan: GroupPlan) -> int:
+    return sum(map(weight_of, plan.shares))
+
+
+Options = list[tuple[GroupPlan, tuple[Need, ...]]]
+
+
+def _options(one: Wanted) -> Options:
+    """Return a model's plans as they are looked for: on one machine before a split, the better ones first."""
+    plans = sorted(one.plans, key=lambda plan: not isinstance(plan, Single))
+    return [(plan, tuple(map(Need, plan.shares))) for plan in plans]
+
+
+class _Board:
+    """The fleet as it fills."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        self.kept: dict[tuple[str, int], Placed] = {}
+        self._rooms = {node.name: Room(node) for node in nodes if not node.draining}
+        by_class: dict[MachineClass, list[Room]] = defaultdict(list)
+        for room in self._rooms.values():
+            by_class[room.node.machine_class].append(room)
+        self._shelves = {kind: Shelf(rooms) for kind, rooms in by_class.items()}
+        self._spreads: dict[str, Spread] = defaultdict(Spread)
+
+    def has_class(self, plan: GroupPlan) -> bool:
+        return all(share.machine_class in self._shelves for share in plan.shares)
+
+    def keep(self, placed: Placed) -> None:
+        """Keep a replica where it is, if all of it still fits there."""
+        shares = placed.plan.shares
+        rooms = [self._rooms.get(seat.machine) for seat in placed.seats]
+        if len(set(placed.seats)) != len(shares) or (placed.model, placed.number) in self.kept:
+            return
+        if all(
+            room is not None
+            and room.node.machine_class == share.machine_class
+            and room.holds(share, seat.devices)
+            for room, seat, share in zip(rooms, placed.seats, shares, strict=True)
+        ):
+            self._settle(placed)
+
+    def add(self, one: Wanted, number: int, options: Options) -> bool:
+        """Place one replica by the first of its plans that fits."""
+        for plan, needs in list(options):
+            seats = find_seats(needs, self._shelves, self._spreads[one.model])
+            if seats is not None:
+                self._settle(Placed(model=one.model, number=number, plan=plan, seats=seats))
+                return True
+            options.remove((plan, needs))  # machines only fill, so it never will
+        return False
+
+    def _settle(self, placed: Placed) -> None:
+        spread = self._spreads[placed.model]
+        for seat, share in zip(placed.seats, placed.plan.shares, strict=True):
+            room = self._rooms[seat.machine]
+            self._shelves[room.node.machine_class].take(room, share, seat.devices)
+            spread.on_machine[seat.machine] += 1
+            spread.in_zone[room.node.zone] += 1
+        self.kept[placed.model, placed.number] = placed
