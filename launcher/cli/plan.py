@@ -34,10 +34,12 @@ def plan(
     from launcher.cli.show.short_plan import NextCommands
     from launcher.commands.plan import plan as plan_model
 
+    request = plan_request(ref, plan_options, engine_options, ctx.obj)
+    if plan_only.machines is not None or len(machine_options.machine or ()) > 1:
+        _plan_cluster(request, plan_only, machine_options, out, offline=plan_options.offline)
+        return
     request = replace(
-        plan_request(ref, plan_options, engine_options, ctx.obj),
-        machine=machine_choice(machine_options),
-        buy=_how_to_buy(plan_only, out),
+        request, machine=machine_choice(machine_options), buy=_how_to_buy(plan_only, out)
     )
     if plan_only.compare:
         _compare(request, plan_only, out, offline=plan_options.offline)
@@ -80,6 +82,40 @@ def _how_to_buy(plan_only: PlanOnlyOptions, out: Output) -> Buy:
     if plan_only.buy:
         return Buy.SIMULATED
     return Buy.NOT_ASKED if out.as_json else Buy.BY_FIGURES  # a person sees at once what would do
+
+
+def _plan_cluster(
+    request: PlanRequest,
+    plan_only: PlanOnlyOptions,
+    machine_options: MachineOptions,
+    out: Output,
+    *,
+    offline: bool,
+) -> None:
+    from launcher.cli.show.cluster import render_cluster
+    from launcher.commands.cluster import cluster_document, plan_cluster, read_fleet
+    from launcher.machine.fleet import fleet_of_refs
+    from launcher.plan.plan import Finding
+
+    given = plan_only.machines
+    if replace(machine_options, machine=None) != MachineOptions() or (given and machine_options.machine):
+        raise UsageError(
+            "several machines are named by --machine or by --machines FILE, without --gpu, --ram or --cpu",
+            hint="launcher probe --save FILE describes a machine, and --machine FILE names it",
+        )
+    if plan_only.buy or plan_only.lock is not None or plan_only.compare:
+        raise UsageError(
+            "--buy, --lock and --compare are about one machine, and several are named",
+            hint="leave them out, or name one machine",
+        )
+    entries = read_fleet(given) if given is not None else fleet_of_refs(machine_options.machine or ())
+    with here_with_progress(out, offline=offline) as here:
+        cluster = plan_cluster(here, request, entries)
+    out.show(cluster_document(cluster), render_cluster(cluster))
+    if cluster.finding is Finding.DOES_NOT_FIT:
+        raise typer.Exit(DoesNotFit.exit_code)
+    if cluster.finding is Finding.UNVERIFIED:
+        raise typer.Exit(EngineFailed.exit_code)
 
 
 def _compare(request: PlanRequest, plan_only: PlanOnlyOptions, out: Output, *, offline: bool) -> None:

@@ -73,9 +73,15 @@ def up_request(
 
 
 def machine_choice(options: MachineOptions) -> MachineChoice:
-    """Return the machine to plan for."""
+    """Return the machine to plan for. Raises UsageError for several."""
+    names = options.machine or []
+    if len(names) > 1:
+        raise UsageError(
+            f"--machine {names[0]} and --machine {names[1]} name two machines, and this is about one",
+            hint=f"launcher plan REF --machine {names[0]} --machine {names[1]} plans for both together",
+        )
     return MachineChoice(
-        name=options.machine,
+        name=names[0] if names else None,
         gpus=tuple(options.gpu or ()),
         ram_bytes=options.ram,
         cpu=options.cpu,

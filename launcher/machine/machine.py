@@ -177,7 +177,8 @@ def pinned_order(devices: Iterable[Device]) -> tuple[tuple[str, str], ...]:
     # CUDA_VISIBLE_DEVICES takes UUIDs and keeps their order (CUDA C++ Programming Guide, environment
     # variables), which settles what CUDA_DEVICE_ORDER leaves open; all CUDA devices must be given, or the
     # numbers shift
-    uuids = [device.uuid for device in devices if device.backend is Backend.CUDA]
+    own = [device for device in devices if device.peer is None]
+    uuids = [device.uuid for device in own if device.backend is Backend.CUDA]
     known = [uuid for uuid in uuids if uuid is not None]
     if not known or len(known) < len(uuids):
         return ()

@@ -147,6 +147,15 @@ class PlanOnlyOptions:
             show_default=False,
         ),
     ] = None
+    machines: Annotated[
+        Path | None,
+        typer.Option(
+            "--machines",
+            metavar="FILE",
+            help="Plan for a cluster: [[machine]] tables; or repeat --machine.",
+            show_default=False,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,7 +163,7 @@ class MachineOptions:
     """A machine to plan for that is not this one."""
 
     machine: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option("--machine", help="Plan for this machine: a name or a file.", show_default=False),
     ] = None
     gpu: Annotated[

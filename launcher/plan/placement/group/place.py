@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from launcher.plan.placement.group.room import Need, Room, Shelf, weight_of
-from launcher.plan.placement.group.seats import Spread, find_seats
+from launcher.plan.placement.group.seats import Spread, find_group, find_machine
 from launcher.plan.placement.group.values import (
     GroupPlan,
     Layout,
@@ -70,13 +71,19 @@ def _weight(plan: GroupPlan) -> int:
     return sum(map(weight_of, plan.shares))
 
 
-Options = list[tuple[GroupPlan, tuple[Need, ...]]]
+@dataclass(slots=True)
+class _Options:
+    """A model's plans as they are looked for, the better ones first."""
+
+    single: list[tuple[Single, Need]]
+    groups: list[tuple[GroupPlan, tuple[Need, ...]]]
 
 
-def _options(one: Wanted) -> Options:
-    """Return a model's plans as they are looked for: on one machine before a split, the better ones first."""
-    plans = sorted(one.plans, key=lambda plan: not isinstance(plan, Single))
-    return [(plan, tuple(map(Need, plan.shares))) for plan in plans]
+def _options(one: Wanted) -> _Options:
+    return _Options(
+        single=[(plan, Need(plan.share)) for plan in one.plans if isinstance(plan, Single)],
+        groups=[(plan, tuple(map(Need, plan.shares))) for plan in one.plans if not isinstance(plan, Single)],
+    )
 
 
 class _Board:
@@ -108,14 +115,22 @@ class _Board:
         ):
             self._settle(placed)
 
-    def add(self, one: Wanted, number: int, options: Options) -> bool:
-        """Place one replica by the first of its plans that fits."""
-        for plan, needs in list(options):
-            seats = find_seats(needs, self._shelves, self._spreads[one.model])
+    def add(self, one: Wanted, number: int, options: _Options) -> bool:
+        """Place one replica: whole on one machine, or else by the first plan for several that fits."""
+        spread = self._spreads[one.model]
+        found = find_machine([need for _, need in options.single], self._shelves, spread)
+        if found is not None:
+            need, seat = found
+            plan = next(plan for plan, each in options.single if each is need)
+            self._settle(Placed(model=one.model, number=number, plan=plan, seats=(seat,)))
+            return True
+        options.single.clear()  # machines only fill, so none ever will
+        for group, needs in list(options.groups):
+            seats = find_group(needs, self._shelves, spread)
             if seats is not None:
-                self._settle(Placed(model=one.model, number=number, plan=plan, seats=seats))
+                self._settle(Placed(model=one.model, number=number, plan=group, seats=seats))
                 return True
-            options.remove((plan, needs))  # machines only fill, so it never will
+            options.groups.remove((group, needs))
         return False
 
     def _settle(self, placed: Placed) -> None:

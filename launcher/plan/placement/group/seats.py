@@ -22,17 +22,20 @@ class Spread:
 Shelves = Mapping[MachineClass, Shelf]
 
 
-def find_seats(needs: Sequence[Need], shelves: Shelves, spread: Spread) -> tuple[Seat, ...] | None:
-    """Return a seat for each need; None where they do not fit."""
-    if len(needs) > 1:
-        return _seats_in_one_domain(needs, shelves, spread)
-    shelf = shelves.get(needs[0].share.machine_class)
-    if shelf is None:
-        return None
-    return _on_a_new_machine(needs[0], shelf, spread) or _on_a_used_machine(needs[0], shelf, spread)
+def find_machine(needs: Sequence[Need], shelves: Shelves, spread: Spread) -> tuple[Need, Seat] | None:
+    """Return a machine that holds one of the needs: one without the model, by the first need it holds."""
+    known = [
+        (need, shelves[need.share.machine_class]) for need in needs if need.share.machine_class in shelves
+    ]
+    for find in (_on_a_new_machine, _on_a_used_machine):
+        for need, shelf in known:
+            seat = find(need, shelf, spread)
+            if seat is not None:
+                return need, seat
+    return None
 
 
-def _on_a_new_machine(need: Need, shelf: Shelf, spread: Spread) -> tuple[Seat] | None:
+def _on_a_new_machine(need: Need, shelf: Shelf, spread: Spread) -> Seat | None:
     """Return the fullest machine without this model, in a zone with the fewest of it."""
     in_zone, on_machine = spread.in_zone, spread.on_machine
     for _, zones in groupby(sorted(shelf.zones, key=in_zone.__getitem__), key=in_zone.__getitem__):
@@ -50,11 +53,11 @@ def _on_a_new_machine(need: Need, shelf: Shelf, spread: Spread) -> tuple[Seat] |
                     best, seat = key, Seat(machine=room.node.name, devices=devices)
                     break
         if seat is not None:
-            return (seat,)
+            return seat
     return None
 
 
-def _on_a_used_machine(need: Need, shelf: Shelf, spread: Spread) -> tuple[Seat] | None:
+def _on_a_used_machine(need: Need, shelf: Shelf, spread: Spread) -> Seat | None:
     """Return a machine that has this model already: with the fewest of it, then as for a new one."""
     rooms = [room for zone in shelf.zones for room in shelf.from_fullest(zone, need)]
     on_machine, in_zone = spread.on_machine, spread.in_zone
@@ -65,15 +68,15 @@ def _on_a_used_machine(need: Need, shelf: Shelf, spread: Spread) -> tuple[Seat] 
     for room in used:
         devices = room.devices_for(need)
         if devices is not None:
-            return (Seat(machine=room.node.name, devices=devices),)
+            return Seat(machine=room.node.name, devices=devices)
     return None
 
 
 _Candidate = tuple[tuple[int, str], Room, tuple[int, ...]]
 
 
-def _seats_in_one_domain(needs: Sequence[Need], shelves: Shelves, spread: Spread) -> tuple[Seat, ...] | None:
-    """Return seats on as many machines of one domain: where the model is least, then the fullest machines."""
+def find_group(needs: Sequence[Need], shelves: Shelves, spread: Spread) -> tuple[Seat, ...] | None:
+    """Return a seat for each need, all in one domain: where the model is least, then the fullest."""
     by_domain: dict[str, dict[int, list[_Candidate]]] = {}
     for number, need in enumerate(needs):
         shelf = shelves.get(need.share.machine_class)

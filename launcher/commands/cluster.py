@@ -1,0 +1,257 @@
+"""Plan a model on several machines: replicas where one holds it, else one split over them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from launcher.commands.engine import engine_or_none
+from launcher.commands.here import Here
+from launcher.commands.inspect import inspect, opened_once
+from launcher.commands.plan import plan_on
+from launcher.commands.planned import Planned, PlanRequest
+from launcher.commands.probe import MachineChoice, look_once, probe
+from launcher.engine.find import Engine
+from launcher.errors import NotFound, UsageError
+from launcher.machine.fleet import FleetEntry, parse_fleet
+from launcher.machine.machine import MAX_DEVICES
+from launcher.machine.shared_memory import memory_bytes
+from launcher.models.catalogue import Target
+from launcher.plan.as_json import plan_json, shortfall_json
+from launcher.plan.placement.group.members import (
+    Member,
+    endpoint_of,
+    node_of,
+    places_of,
+    single_of,
+    split_machine,
+    split_of,
+)
+from launcher.plan.placement.group.place import place
+from launcher.plan.placement.group.values import Layout, MachineClass, Wanted, class_of
+from launcher.plan.plan import Finding
+from launcher.system.settings import expand_home
+from launcher.system.small_files import read_small_text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterPlan:
+    """Where the model runs: whole on each of `members` in the layout, or split over `split`."""
+
+    members: tuple[Member, ...]
+    layout: Layout
+    by_class: dict[MachineClass, Planned]
+    split: tuple[Member, ...] = ()  # the head first
+    planned: Planned | None = None  # of the split, or of what comes nearest
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def finding(self) -> Finding:
+        """The least certain finding of what runs."""
+        used = [self.planned] if self.split else [self.whole(name) for name in self.machines]
+        found = {planned.plan.finding for planned in used if planned and planned.plan}
+        order = (Finding.UNVERIFIED, Finding.FITS_BY_ESTIMATE, Finding.FITS)
+        return next((finding for finding in order if finding in found), Finding.DOES_NOT_FIT)
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """Machines that hold a whole replica."""
+        return () if self.split else tuple(placed.seats[0].machine for placed in self.layout.placed)
+
+    def whole(self, name: str) -> Planned:
+        return self.by_class[class_of(self.member(name).machine)]
+
+    def member(self, name: str) -> Member:
+        return next(member for member in self.members if member.name == name)
+
+
+def read_fleet(file: Path) -> tuple[FleetEntry, ...]:
+    """Read a file of machines. Raises UsageError and NotFound."""
+    path = expand_home(file)
+    try:
+        return parse_fleet(read_small_text(path, pipes=True), str(file))
+    except FileNotFoundError:
+        raise NotFound(
+            f"there is no file {file}", hint='write [[machine]] tables: machine = "8xh100-80g", count = 2'
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} cannot be read: {error}", hint=f"look at {file}") from error
+
+
+def plan_cluster(here: Here, request: PlanRequest, entries: Sequence[FleetEntry]) -> ClusterPlan:
+    """Plan a model for these machines. Raises UsageError for a request about one machine's devices."""
+    if request.limits.gpus is not None:
+        raise UsageError("--gpus names GPUs of one machine, and there are several", hint="leave --gpus out")
+    engine = engine_or_none(here, request.engine, look_once(here))
+    members = tuple(_member(here, entry) for entry in entries)
+    target = opened_once(inspect(here, request.ref, request.quant))
+    planner = _Planner(here=here, request=request, target=target, engine=engine)
+    by_class = {kind: planner.plan((member,)) for kind, member in _of_each_class(members).items()}
+    nodes = [node_of(member, request.limits) for member in members]
+    wholes = tuple(
+        single_of(planned.plan, member, planned.argv)
+        for kind, member in _of_each_class(members).items()
+        if (planned := by_class[kind]) is not None and planned.plan is not None
+    )
+    known = {kind: planned for kind, planned in by_class.items() if planned is not None}
+    n_whole = sum(known[class_of(member.machine)].plan is not None for member in members)
+    layout = place(nodes, [Wanted(model=target.model_id, replicas=n_whole, plans=wholes)])
+    if layout.placed:
+        return ClusterPlan(members=members, layout=layout, by_class=known)
+    return _split(planner, members, known)
+
+
+def _member(here: Here, entry: FleetEntry) -> Member:
+    machine = probe(here, MachineChoice(name=entry.ref))
+    if any(device.peer is not None for device in machine.devices):
+        raise UsageError(
+            f"machine {entry.ref} has devices behind RPC, which are of other machines",
+            hint="name those machines instead: --machine for each",
+        )
+    return Member(name=entry.name, machine=machine, zone=entry.zone, domain=entry.domain)
+
+
+def _of_each_class(members: Sequence[Member]) -> dict[MachineClass, Member]:
+    """Return of every class the member with most memory available."""
+    found: dict[MachineClass, Member] = {}
+    for member in sorted(members, key=lambda each: (-memory_bytes(each.machine), each.name)):
+        found.setdefault(class_of(member.machine), member)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Planner:
+    """Plans one model for machines alone or behind a head."""
+
+    here: Here
+    request: PlanRequest
+    target: Target
+    engine: Engine | None
+
+    def plan(self, members: Sequence[Member]) -> Planned | None:
+        """Plan for the first as the head of the others; None for more devices than llama.cpp takes."""
+        machine = split_machine(members)
+        if machine is None:
+            return None
+        return plan_on(self.here, self.request, self.target, machine, self.engine)
+
+    @property
+    def least_bytes(self) -> int:
+        return min((candidate.size_bytes or 0 for candidate in self.target.candidates), default=0)
+
+
+def _split(
+    planner: _Planner, members: tuple[Member, ...], by_class: dict[MachineClass, Planned]
+) -> ClusterPlan:
+    """Split the model over the fewest machines that hold it."""
+    if planner.request.workload.min_tps is not None:
+        raise UsageError(
+            "--min-tps: no one machine holds the model, and no speed is predicted over a network",
+            hint="leave --min-tps out",
+        )
+    nothing = ClusterPlan(
+        members=members,
+        layout=Layout(placed=(), missing=()),
+        by_class=by_class,
+        planned=max(by_class.values(), key=_nearness, default=None),
+    )
+    asked: dict[tuple[MachineClass, ...], Planned | None] = {}
+    for chosen in _choices(members):
+        if sum(memory_bytes(member.machine) for member in chosen) < planner.least_bytes:
+            continue
+        kinds = tuple(class_of(member.machine) for member in chosen)
+        if kinds not in asked:
+            asked[kinds] = planner.plan(chosen)
+        planned = asked[kinds]
+        if planned is None:
+            names = ", ".join(member.name for member in chosen)
+            remark = f"{names} together have more devices than llama.cpp takes ({MAX_DEVICES})"
+            return replace(nothing, remarks=(remark,))
+        if planned.plan is None:
+            nothing = replace(nothing, planned=max(filter(None, (nothing.planned, planned)), key=_nearness))
+            continue
+        return _laid_out(planner, replace(nothing, split=chosen, planned=planned))
+    return nothing
+
+
+def _laid_out(planner: _Planner, cluster: ClusterPlan) -> ClusterPlan:
+    """Place the split on its machines, which checks that each holds its share."""
+    planned, chosen = cluster.planned, cluster.split
+    if planned is None or planned.plan is None:
+        return cluster
+    nodes = [node_of(member, planner.request.limits) for member in chosen]
+    plan = split_of(planned.plan, chosen, planned.argv)
+    return replace(
+        cluster, layout=place(nodes, [Wanted(model=planner.target.model_id, replicas=1, plans=(plan,))])
+    )
+
+
+def _nearness(planned: Planned) -> int:
+    short = planned.choice.shortfall
+    return 0 if short is None else -short.missing_bytes
+
+
+def _choices(members: Sequence[Member]) -> Iterator[tuple[Member, ...]]:
+    """Yield groups of 2 and more machines of one domain, the largest first; the head has most RAM."""
+    by_domain: dict[str, list[Member]] = {}
+    for member in sorted(members, key=lambda each: (-memory_bytes(each.machine), each.name)):
+        by_domain.setdefault(member.domain, []).append(member)
+    for count in range(2, len(members) + 1):
+        for domain in sorted(by_domain):
+            chosen = by_domain[domain][:count]
+            if len(chosen) == count:
+                head = max(chosen, key=lambda each: each.machine.ram_available_bytes)
+                yield (head, *(member for member in chosen if member is not head))
+
+
+def cluster_document(cluster: ClusterPlan) -> dict[str, Any]:
+    """Return the cluster's plan as versioned JSON."""
+    planned = cluster.planned
+    finding = cluster.finding
+    return {
+        "schema": 1,
+        "fits": None if finding is Finding.UNVERIFIED else finding is not Finding.DOES_NOT_FIT,
+        "verdict": finding.value,
+        "machines": [
+            {"name": member.name, "zone": member.zone, "domain": member.domain} for member in cluster.members
+        ],
+        "replicas": [_replica(cluster, name) for name in cluster.machines],
+        "split": _split_document(cluster) if cluster.split else None,
+        "shortfall": None
+        if finding is not Finding.DOES_NOT_FIT or planned is None or planned.choice.shortfall is None
+        else shortfall_json(planned.choice.shortfall)["shortfall"],
+        "remarks": list(cluster.remarks),
+    }
+
+
+def _replica(cluster: ClusterPlan, name: str) -> dict[str, Any]:
+    planned = cluster.whole(name)
+    if planned.plan is None:
+        raise LookupError(name)
+    return {"machine": name, "plan": plan_json(planned.plan, argv=planned.argv)}
+
+
+def _split_document(cluster: ClusterPlan) -> dict[str, Any] | None:
+    planned = cluster.planned
+    if planned is None or planned.plan is None:
+        return None
+    head, *peers = cluster.split
+    places = places_of(cluster.split)
+    named = {where: (member.name, device) for where, (member, device) in places.items()}
+    document = plan_json(planned.plan, argv=planned.argv)
+    for row in document["devices"]:
+        row["machine"], row["device"] = named[row["id"]]
+    return {
+        "head": head.name,
+        "peers": [
+            {
+                "machine": peer.name,
+                "endpoint": endpoint_of(number),
+                "devices": [device.id for device in peer.given],
+            }
+            for number, peer in enumerate(peers)
+        ],
+        "plan": document,
+    }
