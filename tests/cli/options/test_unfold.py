@@ -35,5 +35,5 @@ def test_what_is_typed_arrives_in_the_bundles() -> None:
     app.command()(unfold(keep))
     words = ["--machine", "box", "--ram", "2G", "--engine", "x", "--json", "--count", "3"]
     assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
-    machine = MachineOptions(machine="box", gpu=None, ram=2 << 30)
+    machine = MachineOptions(machine=["box"], gpu=None, ram=2 << 30)
     assert seen == [machine, EngineOptions(engine=Path("x")), True, 3]
