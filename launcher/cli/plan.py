@@ -38,9 +38,7 @@ def plan(
     if plan_only.machines is not None or len(machine_options.machine or ()) > 1:
         _plan_cluster(request, plan_only, machine_options, out, offline=plan_options.offline)
         return
-    request = replace(
-        request, machine=machine_choice(machine_options), buy=_how_to_buy(plan_only, out)
-    )
+    request = replace(request, machine=machine_choice(machine_options), buy=_how_to_buy(plan_only, out))
     if plan_only.compare:
         _compare(request, plan_only, out, offline=plan_options.offline)
         return
@@ -103,9 +101,9 @@ def _plan_cluster(
             "several machines are named by --machine or by --machines FILE, without --gpu, --ram or --cpu",
             hint="launcher probe --save FILE describes a machine, and --machine FILE names it",
         )
-    if plan_only.buy or plan_only.lock is not None or plan_only.compare:
+    if replace(plan_only, machines=None, explain=False) != PlanOnlyOptions():
         raise UsageError(
-            "--buy, --lock and --compare are about one machine, and several are named",
+            "--buy, --lock, --svg and --compare are about one machine, and several are named",
             hint="leave them out, or name one machine",
         )
     entries = read_fleet(given) if given is not None else fleet_of_refs(machine_options.machine or ())

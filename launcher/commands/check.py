@@ -36,8 +36,8 @@ from launcher.plan.as_json import forecast_json, plan_json, shortfall_json
 from launcher.plan.check.as_json import check_json
 from launcher.plan.check.check import Check, check_configuration
 from launcher.plan.check.pace import Point, forecast_check, stages_of_check
-from launcher.plan.check.peers import devices_of_line, refuse_companions
-from launcher.plan.companions import Companions
+from launcher.plan.check.peers import devices_of_line
+from launcher.plan.companions import Companions, refuse_beside_peers
 from launcher.plan.forecast.turn import Forecast
 from launcher.plan.modes import Dialect
 from launcher.plan.plan import Finding, Plan, Shortfall
@@ -184,8 +184,7 @@ def _open_line(here: Here, bench: Bench, command: Command, ref: str | None) -> I
         raise UsageError(
             "the command line names no model", hint="add -m FILE or -hf user/repo:QUANT, or give a REF"
         )
-    configuration = command.configuration
-    devices = devices_of_line(configuration, bench.machine.devices, dict(command.variables))
+    devices = devices_of_line(command.configuration, bench.machine.devices, dict(command.variables))
     machine = replace(bench.machine, devices=devices)
     target = _inspect(here, ref)
     located = target.candidates[0].open(here.on_progress)
@@ -194,7 +193,7 @@ def _open_line(here: Here, bench: Bench, command: Command, ref: str | None) -> I
         _companions(here, command, bench.engine, machine) as (companions, not_counted),
         Simulations(located, bench.engine, here.settings, machine) as oracle,
     ):
-        refuse_companions(configuration, companions)
+        refuse_beside_peers(companions, machine.devices)
         yield _Line(
             located=located,
             machine=machine,

@@ -13,13 +13,16 @@ from launcher.commands.inspect import inspect, opened_once
 from launcher.commands.plan import plan_on
 from launcher.commands.planned import Planned, PlanRequest
 from launcher.commands.probe import MachineChoice, look_once, probe
+from launcher.engine.capabilities import read_capabilities
 from launcher.engine.find import Engine
 from launcher.errors import NotFound, UsageError
 from launcher.machine.fleet import FleetEntry, parse_fleet
 from launcher.machine.machine import MAX_DEVICES
+from launcher.machine.peers import refuse_peers
 from launcher.machine.shared_memory import memory_bytes
 from launcher.models.catalogue import Target
 from launcher.plan.as_json import plan_json, shortfall_json
+from launcher.plan.modes import Dialect
 from launcher.plan.placement.group.members import (
     Member,
     endpoint_of,
@@ -105,11 +108,7 @@ def plan_cluster(here: Here, request: PlanRequest, entries: Sequence[FleetEntry]
 
 def _member(here: Here, entry: FleetEntry) -> Member:
     machine = probe(here, MachineChoice(name=entry.ref))
-    if any(device.peer is not None for device in machine.devices):
-        raise UsageError(
-            f"machine {entry.ref} has devices behind RPC, which are of other machines",
-            hint="name those machines instead: --machine for each",
-        )
+    refuse_peers(machine, entry.ref)
     return Member(name=entry.name, machine=machine, zone=entry.zone, domain=entry.domain)
 
 
@@ -146,6 +145,12 @@ def _split(
     planner: _Planner, members: tuple[Member, ...], by_class: dict[MachineClass, Planned]
 ) -> ClusterPlan:
     """Split the model over the fewest machines that hold it."""
+    engine, cache = planner.engine, planner.here.settings.cache_dir
+    if engine is not None and read_capabilities(engine, cache).dialect is not Dialect.LLAMA_CPP:
+        raise UsageError(
+            "no one machine holds the model, and a split needs the RPC of llama.cpp: this engine is another",
+            hint="leave --engine out",
+        )
     if planner.request.workload.min_tps is not None:
         raise UsageError(
             "--min-tps: no one machine holds the model, and no speed is predicted over a network",

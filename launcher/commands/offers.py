@@ -16,6 +16,7 @@ from launcher.machine.shared_memory import memory_bytes
 from launcher.models.catalogue import Candidate, Target
 from launcher.models.fetch import bytes_to_fetch
 from launcher.models.located import Located
+from launcher.plan.memory.kernels import check_peers
 from launcher.plan.modes import Dialect
 from launcher.plan.plan import Plan
 from launcher.plan.search.choice import Alternative
@@ -75,6 +76,8 @@ def open_offers(
         try:
             located = candidate.open(here.on_progress)
             check_types(located.model.model_id, located.model.tensors, dialect)
+            types = (tensor.type for tensor in located.model.tensors)
+            check_peers(located.model.model_id, types, machine.devices)
             if engine is not None and dialect is Dialect.IK:
                 check_architecture(engine, str(located.model.metadata.get("general.architecture")))
             quant = candidate.quant or dissect(located.model.metadata, located.model.tensors).quant

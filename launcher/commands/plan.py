@@ -28,10 +28,12 @@ from launcher.engine.flags.rope_flags import read_rope
 from launcher.engine.flags.user_flags import absorb_flags, carried_flags
 from launcher.errors import UsageError
 from launcher.machine.machine import Machine
+from launcher.machine.peers import refuse_peers
 from launcher.models.catalogue import Target
 from launcher.models.located import Located
 from launcher.models.profiles.profile import pick_mode
 from launcher.models.url_secrets import strip_word_secrets
+from launcher.plan.companions import refuse_beside_peers
 from launcher.plan.modes import CacheType, Dialect, LazyMode
 from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.search.choice import Choice
@@ -62,7 +64,9 @@ def plan_resolved(here: Here, request: PlanRequest, target: Target) -> Planned:
 def _machine_and_engine(here: Here, request: PlanRequest) -> tuple[Machine, Engine | None]:
     look = look_once(here)
     engine = engine_or_none(here, request.engine, look)
-    return unreserved_machine(here, request.machine, engine, look), engine
+    machine = unreserved_machine(here, request.machine, engine, look)
+    refuse_peers(machine, request.machine.name)
+    return machine, engine
 
 
 def plan_on(
@@ -100,6 +104,7 @@ def _plan_on(
             preferred_ctx=_preferred_ctx(here),
             companions=stack.enter_context(open_companions(companions, engine, here.settings, machine)),
         )
+        refuse_beside_peers(task.companions, machine.devices)
         choice = search(offers.offers, task)
         bought = _purchases(offers.offers, task, choice, request.buy)
     chosen = offers.located_of(choice.plan)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from launcher.errors import UsageError
 from launcher.machine.from_words import idle_available, named_device, split_count
-from launcher.machine.machine import MAX_DEVICES, Backend, Device, Peer
+from launcher.machine.machine import MAX_DEVICES, Backend, Device, Machine, Peer
 from launcher.units import parse_size
 
 _ENDPOINT = re.compile(r"(?P<host>[A-Za-z0-9][A-Za-z0-9.-]{0,252}):(?P<port>[0-9]{1,5})", re.ASCII)
@@ -79,6 +79,15 @@ def seen_by_head(devices: Sequence[Device], endpoints: Sequence[str]) -> tuple[D
             hint="leave peers out of --rpc",
         )
     return (*number_peers(remote), *own)
+
+
+def refuse_peers(machine: Machine, name: str | None) -> None:
+    """Raise UsageError for a machine that has devices of others: those are planned together by their names."""
+    if any(device.peer is not None for device in machine.devices):
+        raise UsageError(
+            f"machine {name} has devices behind RPC, which are of other machines",
+            hint="plan for those machines together: --machine for each; launcher check takes this file as it is",
+        )
 
 
 def _devices(text: str, card: str) -> list[Device]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from launcher.errors import UsageError
 from launcher.gguf.model import ModelFile
+from launcher.machine.machine import Device
 from launcher.plan.modes import CacheType, TensorOverride
 from launcher.plan.oracle import Oracle, ProjectorOracle, Question
 
@@ -113,3 +116,13 @@ class Companions(Speculation):
 
 
 NO_COMPANIONS = Companions()
+
+
+def refuse_beside_peers(companions: Companions, devices: Iterable[Device]) -> None:
+    """Raise UsageError for companions of a model on RPC peers: on which device they come is not known."""
+    if not companions.is_empty and any(device.peer is not None for device in devices):
+        raise UsageError(
+            "a draft model or a projector beside RPC peers is not planned: on which device llama-server puts "
+            "it there is not known",
+            hint="leave it out, which says what the model alone takes",
+        )

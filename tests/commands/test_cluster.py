@@ -10,7 +10,9 @@ import pytest
 
 from launcher.commands.cluster import ClusterPlan, cluster_document, plan_cluster
 from launcher.commands.here import here_with
+from launcher.commands.plan import plan
 from launcher.commands.planned import PlanRequest
+from launcher.commands.probe import MachineChoice
 from launcher.engine.find import Engine
 from launcher.engine.log.load_log import parse_load_log
 from launcher.errors import UsageError
@@ -161,3 +163,14 @@ def test_what_does_not_go_together_is_refused(words: tuple[str, ...], said: str)
     assert done.returncode in {2, 4}
     assert said in done.stderr
     assert "hint:" in done.stderr
+
+
+def test_a_machine_with_devices_of_others_is_not_planned_alone(tmp_path: Path) -> None:
+    head = tmp_path / "head.toml"
+    head.write_text(BOX.format(ram="8 GiB", card="4 GiB") + 'rpc = "10.0.0.2:50052"\n')
+    request_for_it = PlanRequest(ref="kimi-k2.5", machine=MachineChoice(name=str(head)))
+
+    with pytest.raises(UsageError, match="devices behind RPC"):
+        plan(here_with(offline=True), request_for_it)
+    with pytest.raises(UsageError, match="devices behind RPC"):
+        plan_cluster(here_with(offline=True), request_for_it, fleet_of_refs([str(head), "laptop-16g"]))

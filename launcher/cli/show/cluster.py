@@ -7,8 +7,9 @@ from dataclasses import replace
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from launcher.cli.show.finding import say_finding
 from launcher.cli.show.ledger import render_ledger
-from launcher.cli.show.plan import fold_command_line, say_finding
+from launcher.cli.show.plan import fold_command_line
 from launcher.cli.show.tables import bullets, facts, grid
 from launcher.commands.cluster import ClusterPlan
 from launcher.plan.amounts import HOST, LedgerRow

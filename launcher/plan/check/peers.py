@@ -8,7 +8,6 @@ from launcher.errors import UsageError
 from launcher.machine.machine import Device
 from launcher.machine.peers import seen_by_head
 from launcher.plan.check.configuration import Configuration, visible_devices
-from launcher.plan.companions import Companions
 from launcher.plan.modes import SplitMode
 
 
@@ -27,13 +26,3 @@ def devices_of_line(
     own = visible_devices([device for device in devices if device.peer is None], variables)
     remote = [device for device in devices if device.peer is not None]
     return seen_by_head((*remote, *own), configuration.rpc)
-
-
-def refuse_companions(configuration: Configuration, companions: Companions) -> None:
-    """Raise UsageError for companions beside peers: on which device they come is not known."""
-    if configuration.rpc and not companions.is_empty:
-        raise UsageError(
-            "--rpc with a draft model or a projector is not checked: on which device llama-server puts them "
-            "beside peers is not known",
-            hint="check the line without them, which says what the model alone takes",
-        )

@@ -1,12 +1,15 @@
-"""Tensor types and head sizes that backends lack kernels for; `simulate` reads them, too. Pure data.
+"""Tensor types and head sizes that backends lack kernels for; `simulate` reads them, too. Pure.
 
 llama.cpp 0c1e570: supports_op in ggml-cuda.cu, ggml-metal-device.m, ggml-sycl.cpp and ggml-vulkan.cpp.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from launcher.errors import BadGguf
 from launcher.gguf.ggml import GgmlType
-from launcher.machine.machine import Backend
+from launcher.machine.machine import Backend, Device
 
 # Types of tables and of intermediate results. CUDA and Vulkan list the types they multiply with, and not
 # these.
@@ -28,3 +31,16 @@ NO_KERNEL: dict[Backend, frozenset[GgmlType]] = {
 # Grouped, by the size of K: the size of V, and the number that the group of queries must be a multiple of.
 CUDA_SQUARE_HEADS = (40, 64, 72, 80, 96, 112, 128, 256)
 CUDA_GROUPED_HEADS = {192: (128, 8), 320: (256, 32), 512: (512, 1), 576: (512, 1)}
+
+
+def check_peers(model_id: str, types: Iterable[GgmlType], devices: Iterable[Device]) -> None:
+    """Raise BadGguf for a type that a peer has no kernel for: its head sends it all the same."""
+    types = frozenset(types)
+    for device in devices:
+        lacking = types & NO_KERNEL.get(device.backend, frozenset())
+        if device.peer is not None and lacking:
+            names = ", ".join(sorted(kind.name for kind in lacking))
+            raise BadGguf(
+                f"{model_id} has {names} tensors, and {device.name}, on a peer, has no kernel for them",
+                hint="choose another quant",
+            )

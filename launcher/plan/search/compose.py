@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from launcher.errors import BadGguf, LauncherError
 from launcher.gguf.tensor_names import block_of
+from launcher.machine.machine import Peer
 from launcher.plan.amounts import HOST, LedgerRow
 from launcher.plan.expert_pattern import EXPERTS, matched_names, placement_pattern
 from launcher.plan.memory.host_memory import LoadFacts, choose_load_mode
@@ -62,7 +63,7 @@ def compose(
         ctx_checkpoints=arrangement.caches.ctx_checkpoints,
         threads=cores.threads,
         placement=placement,
-        peers=tuple(device.peer for device in case.machine.devices if device.peer is not None),
+        peers=_peers(case),
         ledger=simulated.ledger if simulated else arrangement.ledger,
         reasons=(
             *_describe_layout(case, arrangement, ctx_reason, simulated),
@@ -81,6 +82,12 @@ def compose(
         simulated_by=simulated.engine if simulated else None,
         unverified=simulated.unverified if simulated else arrangement.companions.unanswered,
     )
+
+
+def _peers(case: PlanningCase) -> tuple[Peer, ...]:
+    """Return where RPC0, RPC1 and on are, in the order of their numbers."""
+    remote = {device.id: device.peer for device in case.machine.devices if device.peer is not None}
+    return tuple(remote[f"RPC{number}"] for number in range(len(remote)))
 
 
 def _crosses_network(case: PlanningCase, placement: Placement) -> bool:

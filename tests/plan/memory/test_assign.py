@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.gguf.ggml import GgmlType
-from launcher.machine.machine import Device
+from launcher.machine.machine import Device, Peer
 from launcher.plan.amounts import HOST
 from launcher.plan.expert_pattern import EXPERTS
-from launcher.plan.memory.assign import assign, assign_layers
+from launcher.plan.memory.assign import assign, assign_layers, lacking_on_peers
 from launcher.plan.modes import TensorOverride
 from launcher.plan.oracle import Question
 from tests.plan.shapes import architecture_of, cards, model
@@ -116,3 +116,23 @@ def test_types_without_a_kernel_stay_on_the_host() -> None:
     assert assignment.share("CUDA0").expert_blocks == ()
     assert len(assignment.share(HOST).expert_blocks) == 7
     assert assignment.moved_blocks == ()
+
+
+def test_a_peer_that_is_sent_what_it_has_no_kernel_for_is_named() -> None:
+    made = model("qwen3moe")
+    ternary = [
+        replace(tensor, type=GgmlType.TQ1_0) if "blk.1.ffn_up_exps" in tensor.name else tensor
+        for tensor in made.tensors
+    ]
+    own, remote = cards(500, 500)
+    remote = replace(remote, id="RPC0", peer=Peer(endpoint="a:1"))
+    architecture = architecture_of(made)
+
+    def found(devices: tuple[Device, ...], split: tuple[float, ...] = ()) -> str | None:
+        asked = question(devices, split=split)
+        return lacking_on_peers(asked, assign(asked, architecture, ternary))
+
+    assert found((own,)) is None
+    assert "RPC0 (" in (found((remote,)) or "")
+    assert "no kernel for TQ1_0" in (found((remote, own), (12.0, 1.0)) or "")
+    assert found((own, remote), (12.0, 1.0)) is None  # the block is on the head's own
