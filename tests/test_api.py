@@ -214,7 +214,7 @@ def test_no_field_of_a_plan_is_forgotten():
     only_a_server_s |= {"n_rs_seq", "embedding", "pooling"}  # with drafts, or by flags that are refused
     only_a_server_s |= {"peers"}  # of a machine that is not this one
     about_it = {"model_id", "source", "quant", "size_bytes", "ledger", "reasons", "forecast", "simulated_by"}
-    about_it |= {"unverified"}
+    about_it |= {"unverified", "dialect"}
     assert {field.name for field in dataclasses.fields(Plan)} == told | said | only_a_server_s | about_it
 
 

@@ -82,11 +82,11 @@ def seen_by_head(devices: Sequence[Device], endpoints: Sequence[str]) -> tuple[D
 
 
 def refuse_peers(machine: Machine, name: str | None) -> None:
-    """Raise UsageError for a machine that has devices of others: those are planned together by their names."""
+    """Raise UsageError for a machine that has devices of others: such machines are planned together."""
     if any(device.peer is not None for device in machine.devices):
         raise UsageError(
             f"machine {name} has devices behind RPC, which are of other machines",
-            hint="plan for those machines together: --machine for each; launcher check takes this file as it is",
+            hint="plan for all of them together, with --machine for each",
         )
 
 
