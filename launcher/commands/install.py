@@ -139,10 +139,15 @@ def enable(name: str | None, *, now: bool, system: bool) -> InstalledUnit:
     """
     folder = read_settings().deployments_dir
     entry = require_record(folder, name_or_only(folder, name))
+    if now and not has_bus(system=system):
+        raise UsageError(
+            "systemd does not run here: --now has nobody to hand the deployment to",
+            hint=f"launcher enable {entry.name}: writes the unit, for where systemd runs",
+        )
     keys = () if entry.api_key_file is None else (entry.api_key_file,)
     ready = (sys.executable, "-P", "-m", "launcher.deployment.install.wait_until_ready", entry.url, *keys)
     text = systemd_unit(_export_of(entry, ready=ready), system=system)
-    if now and has_bus(system=system):  # where there is no systemd, what runs goes on
+    if now:
         take_down(folder, entry.name)
     return install_unit(entry.name, text, system=system, now=now)
 

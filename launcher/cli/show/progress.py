@@ -117,7 +117,8 @@ def _amount(task: Task) -> str:
         return f"{task.elapsed or 0:.0f} s {text}"
     if task.fields["unit"] != "bytes":
         return f"{task.completed:.0f}/{task.total or 0:.0f} {text}"
-    words = [f"{format_bytes(int(task.completed))} of {format_bytes(int(task.total or 0))}"]
+    of = f" of {format_bytes(int(task.total))}" if task.total else ""  # not known before it is listed
+    words = [f"{format_bytes(int(task.completed))}{of}"]
     if not task.finished and task.speed:
         words.append(f"{format_bytes(int(task.speed))}/s")
     if not task.finished and task.time_remaining:

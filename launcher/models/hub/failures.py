@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
 from launcher.errors import HashMismatch, LauncherError, NotAllowed, NotFound, TryAgain, UsageError
 from launcher.models.hub.endpoint import Endpoint
 from launcher.models.transfer.download import Download
 from launcher.system.certificates import AUTHORITY_HINT
 from launcher.system.network.trouble import Trouble, TroubleKind
 
+_COMMIT = re.compile("[0-9a-f]{40}")
+_NUMBER = re.compile(r"\[Errno -?[0-9]+\] ")  # of an error of the operating system
 _REFUSALS = frozenset({TroubleKind.REFUSED, TroubleKind.LINK})
 _NO_REFUSAL = frozenset({None, 200, 206})  # it is we who refuse what came
 
 
 def why_not_read(trouble: Trouble, *, endpoint: Endpoint, repo: str, what: str = "") -> LauncherError:
     """Return the error for a look-up that failed. `what` is the file or revision that was asked for."""
-    thing, host = f"{what} of {repo}" if what else repo, endpoint.host
+    named = what and not _COMMIT.fullmatch(what)  # a commit says nothing to a reader
+    thing, host = f"{what} of {repo}" if named else repo, endpoint.host
     if trouble.kind in _REFUSALS and trouble.status not in _NO_REFUSAL:
         return _why_refused(trouble, endpoint, repo, thing)
     if trouble.kind is TroubleKind.BUSY and (trouble.retry_after_s or 0.0) > endpoint.policy.longest_wait_s:
@@ -29,7 +34,8 @@ def why_not_read(trouble: Trouble, *, endpoint: Endpoint, repo: str, what: str =
             message = f"{thing} cannot be read from {host}: {trouble.reason}"
         case TroubleKind.UNREACHABLE:
             hint = "check the network and HF_ENDPOINT, then run it again"
-            message = f"{host} cannot be reached for {thing}: {trouble.reason}"
+            why = _NUMBER.sub("", trouble.reason)
+            message = f"{host} cannot be reached for {thing}: {why}"
         case TroubleKind.BUSY:
             hint = "run it again in a minute"
             message = f"{host} answered {trouble.status} for {thing}"

@@ -158,10 +158,13 @@ def _chosen(machine: Machine, limits: Limits) -> list[Device]:
 
 
 def ram_reserve(machine: Machine) -> int:
-    """Return the RAM to leave to others: a sixteenth of it, at least 512 MiB and at most 8 GiB."""
+    """Return the RAM to leave to others: a sixteenth, at least 512 MiB and at most 8 GiB."""
     # MemAvailable counts what others hold already. The reserve is for their growth and for page tables, and
     # neither needs more than 8 GiB on a large host.
-    return min(8 * GIB, max(512 * MIB, machine.ram_bytes // 16))
+    least = 512 * MIB
+    if machine.ram_limit_bytes is not None:  # a container of 800 MiB has few others in it
+        least = min(least, machine.ram_bytes // 8)
+    return min(8 * GIB, max(least, machine.ram_bytes // 16))
 
 
 def _margin(device: Device, reserve: int | None) -> int:

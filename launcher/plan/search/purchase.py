@@ -136,12 +136,30 @@ def _more_ram(task: Task) -> Iterator[tuple[str, Task]]:
     machine = task.machine
     if _shares_host_memory(machine):
         return  # it cannot be added to
+    if machine.ram_limit_bytes is not None:
+        yield from _higher_limits(task, machine.ram_limit_bytes)
     for size in _RAM_SIZES:
         more = size - machine.ram_total_bytes
         if more < GIB:
             continue
         what = f"{format_bytes(size)} of RAM instead of {format_bytes(machine.ram_total_bytes)}"
         yield what, replace(task, machine=with_more_ram(machine, more))
+
+
+def _higher_limits(task: Task, limit: int) -> Iterator[tuple[str, Task]]:
+    """Yield the container's limit raised, up to the machine's own RAM: nothing has to be bought for that."""
+    machine = task.machine
+    others = machine.ram_total_bytes - (machine.host_available_bytes or machine.ram_total_bytes)
+    for size in (limit * factor // 2 for factor in (3, 4, 6, 8, 12, 16, 24, 32, 64, 128)):
+        if size > machine.ram_total_bytes - others:
+            return
+        what = f"a limit of {format_bytes(size)} instead of {format_bytes(limit)} for this container"
+        more = replace(
+            machine,
+            ram_limit_bytes=size,
+            ram_available_bytes=machine.ram_available_bytes + size - limit,
+        )
+        yield what, replace(task, machine=more)
 
 
 def with_more_ram(machine: Machine, n_bytes: int) -> Machine:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import json
 import threading
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
 from launcher.cli.show.output import Output
-from launcher.cli.show.progress import ProgressBars, ProgressStyle
+from launcher.cli.show.progress import ProgressBars, ProgressStyle, _amount
 from launcher.progress import Step
 
 MIB = 1 << 20
@@ -70,6 +71,14 @@ def test_in_a_pipe_progress_is_a_line_per_tenth(capsys: pytest.CaptureFixture[st
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "pull: 0 % x.gguf"
     assert len(lines) == 10
+
+
+def test_a_size_that_is_not_known_yet_is_left_out() -> None:
+    task = SimpleNamespace(completed=0, total=0, speed=None, finished=False, time_remaining=None)
+    task.fields = {"text": "", "unit": "bytes"}
+    assert _amount(task) == "0 B"  # type: ignore[arg-type]
+    task.total = 1 << 20
+    assert _amount(task) == "0 B of 1.0 MiB"  # type: ignore[arg-type]
 
 
 def test_jsonl_progress_ends_with_the_end(capsys: pytest.CaptureFixture[str]) -> None:

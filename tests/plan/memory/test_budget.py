@@ -198,3 +198,8 @@ def test_other_gpus_in_a_container_have_what_its_limit_leaves(name: str) -> None
     (gpu,) = read_budgets(docker).devices
     assert gpu.in_ram
     assert gpu.n_bytes < 7 * GIB
+
+
+def test_the_reserve_of_a_small_container_is_small() -> None:
+    assert ram_reserve(replace(machine(ram_bytes=64 * GIB), ram_limit_bytes=800 * MIB)) == 100 * MIB
+    assert ram_reserve(replace(machine(ram_bytes=64 * GIB), ram_limit_bytes=4 * GIB)) == 512 * MIB

@@ -132,9 +132,17 @@ def test_ram_comes_in_sizes_that_are_sold_and_by_a_gib_at_least(
     assert whats(bought_for(box))[0] == f"{first} of RAM instead of {total_gib:.1f} GiB"
 
 
-def test_more_ram_is_free_and_no_container_s() -> None:
-    """With 32 GiB, 30.5 are free: 28 in use by others stay so."""
+def test_a_container_s_limit_is_raised_and_no_ram_bought_for_it() -> None:
     box = replace(machine(ram_bytes=2 * GIB), ram_available_bytes=GIB // 2, ram_limit_bytes=GIB)
+    assert whats(bought_for(box)) == ["a limit of 1.5 GiB instead of 1.0 GiB for this container"]
+    # What others on the host hold cannot be had by a limit.
+    full = replace(box, host_available_bytes=GIB)
+    assert whats(bought_for(full)) == ["32.0 GiB of RAM instead of 2.0 GiB"]
+
+
+def test_more_ram_is_free() -> None:
+    """With 32 GiB, 30.5 are free: 28 in use by others stay so."""
+    box = replace(machine(ram_bytes=2 * GIB), ram_available_bytes=GIB // 2)
     short = search([Offer(quant="q", model=model())], Task(machine=box, workload=SMALL)).shortfall
     assert short is not None
     (ram,) = bought_for(box)
