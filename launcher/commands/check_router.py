@@ -54,6 +54,8 @@ class CheckedRouter:
     too_large: TooLarge | None
     most_that_fit: int | None  # --models-max with which all sets fit, where the given one is too large
     argv: tuple[str, ...]  # the line with it
+    # sentences on models that --fit makes smaller, because others are there
+    smaller: tuple[str, ...]
     notes: tuple[str, ...]
     engine: str
 
@@ -114,8 +116,9 @@ def _check_router(
         refused=(*command.refused, *children.refused),
         too_large=too_large,
         most_that_fit=fits,
+        smaller=company.smaller,
         argv=() if fits is None else _with_most(command, fits),
-        notes=(*notes, *children.notes, *cached, *company.notes, _CACHE_NOTE),
+        notes=(*notes, *children.notes, *cached, *company.smaller, _CACHE_NOTE),
         engine=bench.engine_name,
     )
 
@@ -184,6 +187,7 @@ def router_document(checked: CheckedRouter) -> dict[str, Any]:
             "models_max": checked.router.most_loaded,
             "autoload": checked.router.autoload,
             "models_max_that_fits": checked.most_that_fit,
+            "made_smaller": list(checked.smaller),
             "too_large": None
             if too_large is None
             else {

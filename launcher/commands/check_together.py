@@ -61,7 +61,8 @@ class Company:
         self._smaller: dict[str, str] = {}
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def smaller(self) -> tuple[str, ...]:
+        """Say which models --fit has made smaller in the sets that were tried."""
         return tuple(self._smaller.values())
 
     def at_startup(self) -> TooLarge | None:

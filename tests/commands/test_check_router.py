@@ -199,7 +199,8 @@ def test_what_starts_at_once_is_not_made_smaller(engine: Engine, models: Path, t
     file.write_text(text)
     finding, document = answer(engine, file)
     assert finding is Finding.FITS
-    assert any("more of it on the host, by --fit" in note for note in document["notes"])
+    (smaller,) = document["router"]["made_smaller"]
+    assert "more of it on the host, by --fit" in smaller
     file.write_text(text.replace("fit = on", "fit = on\nload-on-startup = 1"))
     finding, document = answer(engine, file)
     assert (finding, document["router"]["too_large"]["at_startup"]) == (Finding.DOES_NOT_FIT, True)

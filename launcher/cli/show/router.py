@@ -53,6 +53,8 @@ def _say_fits(checked: CheckedRouter) -> str:
     if checked.too_large is not None:
         return _say_too_large(checked.too_large, checked.most_that_fit)
     fits = _YES[checked.finding]
+    if checked.smaller and checked.finding in {Finding.FITS, Finding.FITS_BY_ESTIMATE}:
+        fits += ", one after another: --fit makes smaller what is loaded later"
     return fits if checked.starts else f"{fits}, but {checked.engine} would not start with this line"
 
 
