@@ -21,6 +21,7 @@ from launcher.engine.log.load_log import (
     maps_weights,
     parse_load_log,
 )
+from launcher.plan.amounts import HOST
 from launcher.units import format_bytes
 
 
@@ -51,14 +52,16 @@ def render_statuses(reports: Iterable[StatusReport | UnreadableRecord]) -> Rende
     notes: list[str] = []
     for report in reports:
         if isinstance(report, UnreadableRecord):
-            rows.append((report.name, "unreadable", "", "", "", ""))
+            rows.append((report.name, "unreadable", "", "", "", "", ""))
             notes.append(f"{report.name}: {report.problem}")
         else:
             rows.append(_status_row(report))
             notes += _status_notes(report)
     if not rows:
         return Text("nothing runs here: launcher up MODEL")
-    headers = ("name", "state", "url", "up", "resident", "tok/s")
+    headers: tuple[str, ...] = ("name", "state", "url", "up", "RAM", "GPU", "tok/s")
+    if not any(row[5] for row in rows):  # no deployment here has a GPU
+        headers, rows = (*headers[:5], headers[6]), [(*row[:5], row[6]) for row in rows]
     listed = grid(headers, rows, right=frozenset(headers[3:]), whole=frozenset(headers[1:]))
     return Group(listed, *(line(note) for note in notes))
 
@@ -77,13 +80,15 @@ def status_json(report: StatusReport | UnreadableRecord) -> dict[str, Any]:
 
 def _status_row(report: StatusReport) -> tuple[str, ...]:
     deployment, vitals = report.deployment, report.vitals
+    on_devices = sum(row.used_bytes for row in deployment.ledger if row.where != HOST)
     return (
         deployment.name,
         str(report.status.state),
         f"{deployment.url}/v1",
         _duration(vitals.uptime_s),
         "" if vitals.resident_bytes is None else format_bytes(vitals.resident_bytes),
-        "" if vitals.tokens_per_s is None else f"{vitals.tokens_per_s:.1f}",
+        "" if not on_devices else format_bytes(on_devices),
+        f"{vitals.tokens_per_s:.1f}" if vitals.tokens_per_s else "-",  # 0: nothing since it was last asked
     )
 
 

@@ -1,0 +1,46 @@
+"""What runs here, as a table."""
+
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from launcher.cli.show.deployments import render_statuses
+from launcher.deployment.status import DeploymentState, Status, StatusReport, Vitals
+from launcher.plan.amounts import HOST, LedgerRow
+from launcher.units import GIB
+from tests.cli.show.test_ledger import row
+
+
+def shown(ledger: tuple[LedgerRow, ...], tokens_per_s: float | None) -> list[str]:
+    deployment: Any = SimpleNamespace(
+        name="m",
+        url="http://127.0.0.1:8080",
+        ledger=ledger,
+        restarts=0,
+        failure=None,
+        options=SimpleNamespace(engine_pin=None),
+    )
+    vitals = Vitals(uptime_s=90, resident_bytes=2 * GIB, tokens_per_s=tokens_per_s)
+    report = StatusReport(deployment=deployment, status=Status(state=DeploymentState.RUNNING), vitals=vitals)
+    console = Console(file=io.StringIO(), width=100)
+    console.print(render_statuses([report]))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def test_gpu_memory_is_a_column_where_a_deployment_has_some() -> None:
+    head, _, line = shown((row("CUDA0", 20, 23), row(HOST, 9, 100)), 12.34)
+    assert head.split() == ["name", "state", "url", "up", "RAM", "GPU", "tok/s"]
+    assert line.split()[-5:] == ["2.0", "GiB", "20.0", "GiB", "12.3"]
+    head, _, _ = shown((row(HOST, 9, 100),), 12.34)
+    assert "GPU" not in head
+
+
+@pytest.mark.parametrize("speed", [None, 0.0])
+def test_a_speed_that_nothing_was_asked_for_is_a_dash(speed: float | None) -> None:
+    assert shown((), speed)[-1].split()[-1] == "-"
