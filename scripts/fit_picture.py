@@ -51,7 +51,8 @@ def _panel(
         for index, error in enumerate(here):
             x = _LEFT + wide * (number + (index + 1) / (len(here) + 1))
             yield svg.dot(x, height(math.exp(error.log)), 3, svg.series(number))
-        yield svg.words(_LEFT + wide * number + 4, top + 212, f"{group[1]} ({len(here)})", kind="dim")
+        y = top + 200 + 14 * (number % 2)  # long names: every other one lower
+        yield svg.words(_LEFT + wide * number + 4, y, f"{group[1]} ({len(here)})", kind="dim")
 
 
 def _depth(one: Measured) -> tuple[int, str]:
