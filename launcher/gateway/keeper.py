@@ -194,7 +194,10 @@ class Keeper:
 
     async def cpu_s(self, name: str) -> float | None:
         """Return the CPU time that the model's server has taken; None if nobody can tell."""
-        return await in_thread(lambda: self._deployments.cpu_s(name))
+        try:
+            return await in_thread(lambda: self._deployments.cpu_s(name))
+        except (LauncherError, OSError):  # its record cannot be read
+            return None
 
     async def end_frozen(self, name: str) -> None:
         """End a server that does not answer; its supervisor starts it again, or it is gone."""

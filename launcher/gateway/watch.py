@@ -13,6 +13,7 @@ from launcher.gateway.deployments import Running
 from launcher.gateway.engine_http import Address, EngineFrozen, EngineGone, Engines, connect
 from launcher.gateway.keeper import Keeper
 from launcher.gateway.silence import Seen, Silence, SilenceLimits
+from launcher.gateway.work import sentence_of
 
 # answered by a thread of its own, and by the loop that computes
 _HEALTH, _LOOP = b"/health", b"/slots"
@@ -61,7 +62,10 @@ class Watch:
                     self._watched.pop(address).close()
                 for running in tuple(self._keeper.running.values()):
                     if running.address in silent:
-                        await self._look_at(running, passed_s)
+                        try:
+                            await self._look_at(running, passed_s)
+                        except Exception as error:  # noqa: BLE001  the others are looked at all the same
+                            log.warning("%s cannot be watched: %s", running.name, sentence_of(error))
         finally:
             for watched in self._watched.values():
                 watched.close()

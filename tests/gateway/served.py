@@ -57,6 +57,7 @@ class Kind:
     small_gib: float | None = None  # with fewer layers on GPUs
     slots: int = 4
     load_s: float = 0.0
+    command: Sequence[str] = ()  # a real engine's, with its model
     hint: str = "launcher logs"
 
 
@@ -115,19 +116,9 @@ class FakeDeployments:
         key_file = self.folder / "key"
         key_file.write_text(SECRET)
         port = free_port("127.0.0.1")
-        command = [
-            sys.executable,
-            str(FAKE),
-            "-m",
-            str(stub_model(self.folder)),
-            "--alias",
-            key,
-            "--port",
-            str(port),
-        ]
-        process = subprocess.Popen(
-            [*command, "--api-key-file", str(key_file), *kind.switches], stderr=subprocess.DEVNULL
-        )
+        command = kind.command or (sys.executable, str(FAKE), "-m", str(stub_model(self.folder)))
+        options = ("--alias", key, "--port", str(port), "--api-key-file", str(key_file), *kind.switches)
+        process = subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL)
         running = Running(
             name=key, model_id=key, address=Address("127.0.0.1", port), secret=SECRET, is_ours=is_ours,
             is_ready=True, needs=self.needs(key), slots=kind.slots, ctx_size=4096, size_bytes=G,

@@ -614,6 +614,10 @@ def test_a_frozen_engine_is_ended_and_those_who_wait_hear_of_it(tmp_path: Path) 
         assert words.count("it was frozen, and is started again") == 1
 
 
+def cannot_be_read(_name: str) -> float | None:
+    raise OSError("the record cannot be read")
+
+
 def test_an_engine_that_takes_its_time_is_left_alone(tmp_path: Path) -> None:
     with serving(tmp_path, {"a": Kind(switches=("--slow-token", "2"))}, silence=QUICK) as gateway:
         with client_of(gateway) as client:
@@ -627,6 +631,7 @@ def test_one_that_takes_a_request_and_never_answers_is_frozen_too(tmp_path: Path
     with serving(tmp_path, {"a": Kind()}, silence=QUICK) as gateway:
         assert chat(gateway, "a") == SAID
         stopped(gateway, "a")
+        gateway.deployments.cpu_s = cannot_be_read  # type: ignore[method-assign]
         status, answer = fetch(f"{gateway.url}/v1/chat/completions", {}, CHAT % b"a")
         assert status == 503
         assert "is being started again (hint: launcher logs a)" in json.loads(answer)["error"]["message"]
