@@ -141,13 +141,15 @@ def show_planned(planned: Planned, out: Output, commands: NextCommands, *, expla
     """Print the plan, or why there is none. Exit with an error's code unless it fits, and that is known."""
     from launcher.cli.show.memory_bars import ASCII, BLOCKS
     from launcher.cli.show.plan import fold_command_line, render_planned
-    from launcher.cli.show.short_plan import render_short
+    from launcher.cli.show.short_plan import lines_to_type, render_short
     from launcher.commands.planned import document
 
     if explain:
         out.show(document(planned), render_planned(planned))
     else:
         out.show(document(planned), render_short(planned, commands, BLOCKS if out.is_unicode else ASCII))
+        if not out.as_json:
+            out.write("".join(f"{line}\n" for line in lines_to_type(planned, commands)))
     if explain and planned.argv and not out.as_json:
         out.write(f"\n{fold_command_line(planned.argv)}\n")
     if planned.plan is None:

@@ -145,8 +145,8 @@ def test_the_exit_code_is_no_yes_where_the_simulator_was_silent(
     assert shown(nobody, as_json)[0] == 0
     assert shown(simulated, as_json)[0] == 0
     if not as_json:
-        assert "fits   yes, by estimate" in shown(nobody, False)[1]
-        assert "fits   yes\n" in shown(simulated, False)[1]
+        assert "fits      yes, by estimate" in shown(nobody, False)[1]
+        assert "fits      yes\n" in shown(simulated, False)[1]
 
 
 class OracleWithoutFit(WithoutFit, Oracle):

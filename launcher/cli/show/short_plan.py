@@ -22,6 +22,7 @@ from launcher.units import format_bytes
 
 _LEAST_GAIN = 0.9  # of a turn's time: what saves less is not called faster
 _MOST_PURCHASES = 3
+_LABEL = 8  # letters of the longest label, `would do`
 _MORE = "--explain: every number, choice and flag, with its reason"
 
 
@@ -35,8 +36,8 @@ def render_short(planned: Planned, commands: NextCommands, ink: Ink) -> Renderab
     """Lay out a plan, or the reason why there is none, in about twelve lines."""
     choice = planned.choice
     if choice.plan is not None:
-        last = [*_about_plan(planned, choice.plan), ("start", commands.start)]
-        return _sheet(choice.plan, say_finding(choice.plan.finding, choice.plan.unverified), last, ink)
+        finding = say_finding(choice.plan.finding, choice.plan.unverified)
+        return _sheet(choice.plan, finding, _about_plan(planned, choice.plan), ink)
     if choice.shortfall is not None:
         return _sheet(
             choice.shortfall,
@@ -50,9 +51,19 @@ def render_short(planned: Planned, commands: NextCommands, ink: Ink) -> Renderab
 def _sheet(
     outcome: Plan | Shortfall, finding: str, last: Iterable[tuple[str, str]], ink: Ink
 ) -> RenderableType:
-    head = facts([("fits", finding), *_facts(outcome)])
+    head = facts((f"{label:<{_LABEL}}", text) for label, text in [("fits", finding), *_facts(outcome)])
     bars: list[RenderableType] = [Text(""), _Bars(outcome.ledger, ink)] if outcome.ledger else []
-    return Group(head, *bars, Text(""), facts([*last, ("more", _MORE)]))
+    return Group(head, *bars, Text(""), facts((f"{label:<{_LABEL}}", text) for label, text in last))
+
+
+def lines_to_type(planned: Planned, commands: NextCommands) -> Iterable[str]:
+    """Yield the last lines: commands, which are never folded, so that they can be copied."""
+    plan = planned.choice.plan
+    rows = [("more", _MORE)]
+    if plan is not None:
+        images = _images(planned)
+        rows = [*([("images", images)] if images else []), ("start", commands.start), *rows]
+    yield from (f"{label:<{_LABEL}}  {text}" for label, text in rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +134,15 @@ def _why_there(planned: Planned, plan: Plan) -> str:
         return f"all blocks on {names}" + (f", {format_device_ids(idle)} not needed" if idle else "")
     kind = "experts" if experts else "blocks"
     return f"{format_bytes(on_host)} in RAM, for {names} cannot hold all {kind}"
+
+
+def _images(planned: Planned) -> str | None:
+    """Say how a model that can see is started with its projector, unless it is."""
+    profile = planned.target.profile
+    file = None if profile is None else profile.projector
+    if file is None or planned.companions.request.projector is not None:
+        return None
+    return f"-- -mmu https://huggingface.co/{file.repo}/resolve/main/{file.file}"
 
 
 def _faster(choice: Choice, plan: Plan) -> str | None:

@@ -17,7 +17,7 @@ RIGS = {
 
 
 def plan(*words: str, **variables: str) -> list[str]:
-    done = launcher("plan", *words, "--offline", **{"COLUMNS": "80", **variables})
+    done = launcher("plan", words[0], "--offline", *words[1:], **{"COLUMNS": "80", **variables})
     assert done.returncode in {0, 5}, done.stderr  # 5: here is no engine that could simulate
     return done.stdout.splitlines()
 
@@ -62,3 +62,17 @@ def test_the_command_repeats_what_was_asked_for() -> None:
     assert typed[-3:] == ["--", "-t", "2"]
     assert all(word in typed for word in (*words, "--offline"))
     assert "--gpu" not in typed
+
+
+def test_a_model_that_can_see_says_how_and_commands_are_not_folded() -> None:
+    vision = ("qwen3-vl-4b", "--gpu", "3090", "--ram", "64G")
+    (images,) = [line for line in plan(*vision) if line.startswith("images")]
+    flags = images.split()[1:]
+    assert flags[:2] == ["--", "-mmu"]
+    assert flags[2].endswith(".gguf")
+    assert not any(line.startswith("images") for line in plan(*vision, *flags))
+
+
+def test_what_a_terminal_has_no_sign_for_is_no_crash() -> None:
+    lines = plan(*RIGS["one card"], "--explain", PYTHONIOENCODING="latin-1")
+    assert "no mark: exact" in "\n".join(lines)
