@@ -18,7 +18,7 @@ from launcher.commands.engine import source_of_build
 from launcher.engine.compile.build import build_engine, build_engines
 from launcher.engine.compile.job import BuildRequest
 from launcher.engine.compile.source import unpack
-from launcher.engine.compile.toolchain import find_toolchain
+from launcher.engine.compile.toolchain import Toolchain, find_toolchain
 from launcher.engine.find import RECORD, Origin, read_engines
 from launcher.errors import EngineFailed, Interrupted, LauncherError, TryAgain, UsageError
 from launcher.machine.machine import Backend
@@ -160,8 +160,13 @@ endif()
 )
 
 
+def cpu_toolchain(_backend: Backend, *, packaged: Path | None) -> Toolchain:
+    assert packaged is None
+    return find_toolchain(Backend.CPU)
+
+
 def test_two_backends_share_one_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("launcher.engine.compile.job.find_toolchain", lambda _: find_toolchain(Backend.CPU))
+    monkeypatch.setattr("launcher.engine.compile.job.find_toolchain", cpu_toolchain)
     request = tiny_request(tmp_path, cmake=WITH_VULKAN)
     steps: list[Step] = []
     requests = [dataclasses.replace(request, backend=backend) for backend in (Backend.VULKAN, Backend.CPU)]
@@ -180,7 +185,7 @@ def test_two_backends_share_one_tree(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_after_a_kill_between_two_backends_the_second_is_built(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("launcher.engine.compile.job.find_toolchain", lambda _: find_toolchain(Backend.CPU))
+    monkeypatch.setattr("launcher.engine.compile.job.find_toolchain", cpu_toolchain)
     request = tiny_request(tmp_path, cmake=WITH_VULKAN)
     requests = [dataclasses.replace(request, backend=backend) for backend in (Backend.VULKAN, Backend.CPU)]
 
