@@ -3,6 +3,7 @@
 as_json.py        the verdict as JSON
 check.py          a ledger, and the verdict on it
 configuration.py  what the command line says about memory
+peers.py          its devices, those of RPC peers first
 cures.py          one flag that makes a line fit
 fit.py            what llama-server's --fit makes of the line
 pace.py           how fast it will be
