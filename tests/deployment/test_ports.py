@@ -43,3 +43,24 @@ def test_the_listener_is_told_from_others(listener: socket.socket) -> None:
     assert me is not None
     assert listens(me, listener.getsockname()[1]) is True
     assert listens(me, free_port("127.0.0.1")) is False
+
+
+def test_a_port_that_a_server_with_reuse_port_has_left_is_free() -> None:
+    """Its closed connections keep it from others for a minute, and not from its successor."""
+    with socket.socket() as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        with pytest.raises(UsageError, match="is in use by"):
+            check_port("127.0.0.1", port)
+        client = socket.create_connection(("127.0.0.1", port))
+        accepted, _ = server.accept()
+        accepted.close()  # first: the waiting is on the server's side
+        client.recv(1)
+        client.close()
+    with socket.socket() as plain:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with pytest.raises(OSError, match="in use"):
+            plain.bind(("127.0.0.1", port))
+    check_port("127.0.0.1", port)

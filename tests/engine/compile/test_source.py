@@ -11,8 +11,10 @@ import pytest
 from launcher.engine.compile.source import (
     BACKENDS_FILE,
     VULKAN_FILE,
+    copy_tree,
     keep_backends_private,
     patch_vulkan,
+    tree_digest,
     unpack,
     without_layer_settings,
 )
@@ -131,3 +133,22 @@ def test_backends_are_defined_for_ggml_alone(tmp_path: Path) -> None:
 def test_a_tree_without_the_file_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(EngineFailed, match=r"ggml-vulkan\.cpp is not the text"):
         patch_vulkan(tmp_path, (1, 3, 239))
+
+
+def test_of_a_tree_only_what_builds_left_at_its_top_is_not_copied(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    kept = ("CMakeLists.txt", "build.zig", "cmake/build-info.cmake", "docs/build.md", "scripts/build/x.sh")
+    left = (".git/HEAD", "build/CMakeCache.txt", "build-cuda/x.o", "ggml/.git/HEAD")
+    for name in (*kept, *left):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(name)
+    copy_tree(tree, tmp_path / "copy")
+    copied = {
+        str(path.relative_to(tmp_path / "copy")) for path in (tmp_path / "copy").rglob("*") if path.is_file()
+    }
+    assert copied == set(kept)
+    before = tree_digest(tree)
+    (tree / "build/CMakeCache.txt").write_text("another")
+    assert tree_digest(tree) == before
+    (tree / "cmake/build-info.cmake").write_text("other")
+    assert tree_digest(tree) != before

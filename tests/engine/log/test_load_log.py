@@ -96,3 +96,18 @@ def test_weights_and_caches_add_up_and_a_compute_buffer_replaces_the_one_before(
     assert usage.used_bytes == MIB * 599 // 2
     assert [row.where for row in usage_by_row(log)] == sorted(["Vulkan0", HOST])
     assert usage_of_row(log, "Vulkan1") is None
+
+
+def test_ik_llama_cpp_names_weights_in_words_of_its_own() -> None:
+    log = """
+llm_load_tensors:        CPU buffer size =   242.04 MiB
+llm_load_tensors:      CUDA0 buffer size =    10.50 MiB
+llama_kv_cache_init:        CPU KV buffer size =    36.00 MiB
+llama_init_from_model:        CPU compute buffer size =    61.09 MiB
+"""
+    assert sorted((seen.where, seen.kind, round(seen.n_bytes / MIB, 2)) for seen in parse_load_log(log)) == [
+        ("CUDA0", "model", 10.5),
+        ("host", "KV", 36.0),
+        ("host", "compute", 61.09),
+        ("host", "model", 242.04),
+    ]
