@@ -27,31 +27,30 @@ def render_cluster(cluster: ClusterPlan) -> RenderableType:
 
 
 def _replicas(cluster: ClusterPlan) -> RenderableType:
-    rows, parts, shown = [], list[RenderableType](), set[int]()
-    for name in cluster.machines:
-        planned = cluster.whole(name)
-        plan = planned.plan
-        if plan is None:
-            continue
-        rows.append((name, plan.quant, str(plan.ctx_size), ", ".join(plan.placement.devices) or "none"))
-        if id(plan) not in shown:
-            shown.add(id(plan))
-            where = [each for each in cluster.machines if cluster.whole(each) is planned]
-            parts += [Text(f"\non {', '.join(where)}:"), render_ledger(plan.ledger)]
-            parts += [Text(fold_command_line(planned.argv))]
+    plans = [(name, plan) for name in cluster.machines if (plan := cluster.whole(name).plan) is not None]
+    unverified = next((plan.unverified for _, plan in plans if plan.unverified), None)
+    fits = f"{say_finding(cluster.finding, unverified)}: {_replica_count(len(plans))}"
     without = [each.name for each in cluster.members if each.name not in cluster.machines]
-    head = facts(
-        [
-            (
-                "fits",
-                f"{say_finding(cluster.finding, None)}: {_replica_count(len(rows))}",
-            ),
-            *((("not on", ", ".join(without)),) if without else ()),
-        ]
-    )
+    rows = [
+        (name, plan.quant, str(plan.ctx_size), ", ".join(plan.placement.devices) or "none")
+        for name, plan in plans
+    ]
     return Group(
-        head, grid(("machine", "quant", "context", "GPUs"), rows, right=frozenset({"context"})), *parts
+        facts([("fits", fits), *((("not on", ", ".join(without)),) if without else ())]),
+        grid(("machine", "quant", "context", "GPUs"), rows, right=frozenset({"context"})),
+        *_ledgers(cluster),
     )
+
+
+def _ledgers(cluster: ClusterPlan) -> list[RenderableType]:
+    """Lay out each plan once, under the names of all machines that it is for."""
+    parts: list[RenderableType] = []
+    for planned in cluster.by_class.values():
+        where = [name for name in cluster.machines if cluster.whole(name) is planned]
+        if where and planned.plan is not None:
+            parts += [Text(f"\non {', '.join(where)}:"), render_ledger(planned.plan.ledger)]
+            parts += [Text(fold_command_line(planned.argv))]
+    return parts
 
 
 def _replica_count(count: int) -> str:
