@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from launcher.cli.options.complete import complete_machine, complete_mode
 from launcher.cli.options.single import Offline
 from launcher.cli.show.progress import ProgressStyle
 from launcher.machine.cpus import MAX_SOCKETS
@@ -164,7 +165,12 @@ class MachineOptions:
 
     machine: Annotated[
         list[str] | None,
-        typer.Option("--machine", help="Plan for this machine: a name or a file.", show_default=False),
+        typer.Option(
+            "--machine",
+            help="Plan for this machine: a name or a file.",
+            show_default=False,
+            autocompletion=complete_machine,
+        ),
     ] = None
     gpu: Annotated[
         list[str] | None,
@@ -236,7 +242,12 @@ class ServeOptions:
     ] = None
     mode: Annotated[
         str | None,
-        typer.Option("--mode", help="Sampling mode of the profile (thinking, instant).", show_default=False),
+        typer.Option(
+            "--mode",
+            help="Sampling mode of the profile (thinking, instant).",
+            show_default=False,
+            autocompletion=complete_mode,
+        ),
     ] = None
     env: Annotated[
         list[str] | None,

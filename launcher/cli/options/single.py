@@ -6,14 +6,24 @@ from typing import Annotated
 
 import typer
 
+from launcher.cli.options.complete import complete_deployment, complete_ref
+
 _REF_HELP = "Profile, user/repo:QUANT, model-page URL, .gguf URL, or path."
 
-Ref = Annotated[str, typer.Argument(metavar="REF", help=_REF_HELP, show_default=False)]
-OptionalRef = Annotated[str | None, typer.Argument(metavar="[REF]", help=_REF_HELP, show_default=False)]
+Ref = Annotated[
+    str, typer.Argument(metavar="REF", help=_REF_HELP, show_default=False, autocompletion=complete_ref)
+]
+OptionalRef = Annotated[
+    str | None,
+    typer.Argument(metavar="[REF]", help=_REF_HELP, show_default=False, autocompletion=complete_ref),
+]
 Name = Annotated[
     str | None,
     typer.Argument(
-        metavar="[NAME]", help="The deployment; not needed when there is one.", show_default=False
+        metavar="[NAME]",
+        help="The deployment; not needed when there is one.",
+        show_default=False,
+        autocompletion=complete_deployment,
     ),
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Use what is here; ask no server (HF_HUB_OFFLINE).")]

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from launcher.cli.options.complete import complete_deployment
 from launcher.cli.show.output import Output
 from launcher.errors import LauncherError, UsageError
 
@@ -17,7 +18,10 @@ def stop(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NAME]...", help="The deployments; not needed when there is one.", show_default=False
+            metavar="[NAME]...",
+            help="The deployments; not needed when there is one.",
+            show_default=False,
+            autocompletion=complete_deployment,
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Stop all deployments.")] = False,
