@@ -165,15 +165,13 @@ class Proxy:
             await client.write(await _error_event(engine))
             await client.finish()
             return
-        if not client.has_begun:
-            exchange.status = status
-            headers = [pair for pair in engine.headers if _passes_back(pair[0])]
-            if exchange.translator is not None:
-                headers = [(b"content-type", exchange.translator.content_type)]
-            await client.begin(status, [*headers, exchange.model_header])
         if exchange.translator is not None:
             await self._translate(client, exchange, engine, exchange.translator)
             return
+        if not client.has_begun:
+            exchange.status = status
+            headers = [pair for pair in engine.headers if _passes_back(pair[0])]
+            await client.begin(status, [*headers, exchange.model_header])
         while block := await engine.read():
             exchange.note(block)
             await client.write(block)
@@ -182,15 +180,23 @@ class Proxy:
     async def _translate(
         self, client: Client, exchange: Exchange, engine: EngineConnection, translator: Translator
     ) -> None:
+        async def write(lines: bytes) -> None:
+            # not before: an answer in one piece that breaks off has the status of an error
+            if not client.has_begun:
+                exchange.status = engine.status or 502
+                content_type = (b"content-type", translator.content_type)
+                await client.begin(exchange.status, [content_type, exchange.model_header])
+            await client.write(lines)
+
         if engine.status != 200:
-            await client.write(translator.fail(await _read_error(engine)))
+            await write(translator.fail(await _read_error(engine)))
             await client.finish()
             return
         while block := await engine.read():
             exchange.note(block)
             if lines := translator.feed(block):
-                await client.write(lines)
-        await client.write(translator.end())
+                await write(lines)
+        await write(translator.end())
         await client.finish()
 
     async def _fail(self, client: Client, exchange: Exchange, problem: Problem) -> None:

@@ -231,6 +231,20 @@ def test_an_engine_killed_in_an_answer_breaks_that_answer_only(tmp_path: Path) -
         assert chat(gateway, "slow") == SAID
 
 
+def test_an_answer_in_one_piece_that_breaks_off_is_an_error_to_ollamas_clients(tmp_path: Path) -> None:
+    with serving(tmp_path, {"slow": Kind(switches=("--slow-token", "0.3"))}) as gateway:
+        assert chat(gateway, "slow") == SAID
+        client = ollama.Client(host=gateway.url)
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(client.chat, model="slow", messages=HI)
+            until(lambda: any(each.has_head for each in gateway.app.proxy.exchanges.values()))
+            gateway.deployments.kill("slow")
+            with pytest.raises(ollama.ResponseError, match="broke off") as raised:
+                asked.result()
+        assert raised.value.status_code == 503
+        client._client.close()
+
+
 def test_kills_lose_nothing_but_what_the_killed_were_answering(tmp_path: Path) -> None:
     kinds = {name: Kind(0.9, slots=2, switches=("--slow-token", "0.02")) for name in "abc"}
     with serving(tmp_path, kinds, policy=Policy(slack_bytes=0, patience_s=0.5)) as gateway:
