@@ -257,7 +257,7 @@ def execute(arguments: list[str]) -> int:
             standalone_mode=False,
             prog_name="launcher",
             obj=engine_flags,
-            default_map=configured_defaults(),
+            default_map=configured_defaults(own[0] if own else ""),
         )
         sys.stdout.flush()
     except (BrokenPipeError, SystemExit) as error:

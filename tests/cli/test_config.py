@@ -50,7 +50,8 @@ def test_a_broken_file_gives_no_defaults(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path))
     (tmp_path / "config").mkdir()
     (tmp_path / "config/config.toml").write_text("[defaults]\nport = true\n")
-    assert configured_defaults() == {}
+    assert configured_defaults("up") == {}
     (tmp_path / "config/config.toml").write_text('[defaults]\nport = 9\nkey-file = "k"\n')
-    assert configured_defaults()["up"] == {"port": 9, "api_key_file": "k"}
-    assert configured_defaults()["plan"] == {}
+    assert configured_defaults("up")["up"] == {"port": 9, "api_key_file": "k"}
+    assert configured_defaults("plan") == {"plan": {}}
+    assert configured_defaults("stop") == {}

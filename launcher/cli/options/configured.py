@@ -12,23 +12,20 @@ from launcher.errors import UsageError
 _PLANNING, _STARTING = ("plan", "pull", "bench", "up", "run"), ("up", "run")
 
 
-def configured_defaults() -> dict[str, dict[str, Any]]:
-    """Return options' defaults by command; none from a config file that is broken: commands say that."""
+def configured_defaults(command: str) -> dict[str, dict[str, Any]]:
+    """Return the options' defaults of a command; none from a broken config file: commands say that."""
+    if command not in _PLANNING:
+        return {}
     from launcher.system.settings import read_settings
 
     try:
         defaults = read_settings().defaults
     except UsageError:
         return {}
-    planning = {"prefer": defaults.prefer, "reserve": list(defaults.reserve) or None}
-    starting = {"port": defaults.port, "api_key_file": defaults.key_file}
-    by_command: dict[str, dict[str, Any]] = {name: dict(planning) for name in _PLANNING}
-    for name in _STARTING:
-        by_command[name] |= starting
-    return {
-        command: {name: value for name, value in given.items() if value is not None}
-        for command, given in by_command.items()
-    }
+    given: dict[str, Any] = {"prefer": defaults.prefer, "reserve": list(defaults.reserve) or None}
+    if command in _STARTING:
+        given |= {"port": defaults.port, "api_key_file": defaults.key_file}
+    return {command: {name: value for name, value in given.items() if value is not None}}
 
 
 def is_typed(ctx: typer.Context, bundle: type, *, but: str = "") -> bool:
