@@ -32,6 +32,7 @@ def plan(
     """Choose quant, placement and context for this machine, or another one, and explain it."""
     from launcher.cli.requests import machine_choice, plan_request
     from launcher.cli.show.short_plan import NextCommands
+    from launcher.commands.claims import describe_running
     from launcher.commands.plan import plan as plan_model
 
     request = plan_request(ref, plan_options, engine_options, ctx.obj)
@@ -58,6 +59,7 @@ def plan(
     commands = NextCommands(
         start=f"{start}   (there)" if there else start,
         recommend=command_line(["launcher", "recommend", *there]),
+        running=None if there else describe_running(here.settings),
     )
     show_planned(planned, out, commands, explain=plan_only.explain or plan_only.buy)
 

@@ -63,6 +63,14 @@ def _counted_bytes(counted: Sequence[tuple[int, claims.Claim]]) -> int:
     return sum(n_bytes for n_bytes, _ in counted)
 
 
+def describe_running(settings: Settings) -> str | None:
+    """Name what runs here by how much memory it claims, the largest first; None if nothing does."""
+    held = [(sum(claim.rows.values()), claim.name) for claim in _counted_claims(settings)]
+    named = [f"{name} has {format_bytes(n_bytes)}" for n_bytes, name in sorted(held, reverse=True)]
+    more = len(named) - _MOST_USERS_SAID
+    return ", ".join(named[:_MOST_USERS_SAID]) + (f" and {more} more" if more > 0 else "") or None
+
+
 def ignoring(claim: claims.Claim) -> str:
     """Return the variable, as it is typed before a command, that leaves the claim out."""
     return f"{IGNORE_CLAIMS}={user_name(claim.owner).removeprefix('user ')}"

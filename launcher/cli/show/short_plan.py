@@ -30,6 +30,7 @@ _MORE = "--explain: every number, choice and flag, with its reason"
 class NextCommands:
     start: str  # starts what was planned
     recommend: str  # models that fit this machine
+    running: str | None = None  # what holds memory of it
 
 
 def render_short(planned: Planned, commands: NextCommands, ink: Ink) -> RenderableType:
@@ -60,6 +61,8 @@ def lines_to_type(planned: Planned, commands: NextCommands) -> Iterable[str]:
     """Yield the last lines: commands, which are never folded, so that they can be copied."""
     plan = planned.choice.plan
     rows = [("more", _MORE)]
+    if commands.running is not None:
+        rows.insert(0, ("running", f"{commands.running}: launcher ps"))
     if plan is not None:
         images = _images(planned)
         rows = [*([("images", images)] if images else []), ("start", commands.start), *rows]
