@@ -72,6 +72,7 @@ class Planned:
     # empty without a plan
     argv: tuple[str, ...]
     purchases: tuple[Purchase, ...] = ()
+    tuned: str = ""  # what of `tune` is in the plan, in words
 
     @property
     def plan(self) -> Plan | None:

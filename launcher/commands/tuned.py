@@ -51,12 +51,11 @@ def plan_with_tuned(
         return _with_reason(planned, f"tuned settings are left out, {error.message}: {' '.join(words)}")
     if tuned.plan is None or tuned.plan.unverified is not None:
         return _with_reason(planned, f"tuned settings are left out, they do not fit now: {' '.join(words)}")
-    why = (
-        f"tuned on {found.date} (launcher tune): {' '.join(words)}, {found.ratio:.2f} times as fast for "
-        f"{found.workload}; --untuned leaves it out"
-    )
+    gain = f"{' '.join(words)}, {found.ratio:.2f} times as fast for {found.workload}"
+    what = f"{gain}; --untuned leaves it out"
     choice = replace(tuned.choice, rejected=planned.choice.rejected)
-    return _with_reason(replace(tuned, choice=choice), why)
+    tuned = replace(tuned, choice=choice, tuned=what)
+    return _with_reason(tuned, f"tuned on {found.date} (launcher tune): {what}")
 
 
 def _with_reason(planned: Planned, why: str) -> Planned:

@@ -93,9 +93,10 @@ def say_speed(forecast: Forecast, *, reads: bool = False) -> str:
         return f"{say_band(forecast.prefill)} tokens/s read"
     turn = forecast.turn
     seconds = say_band(forecast.turn_seconds)
+    measured = "" if forecast.measured is None else f"; measured on {forecast.measured}"
     return (
         f"{say_band(forecast.decode)} tokens/s; "
-        f"{turn.prompt_tokens} tokens read, {turn.reply_tokens} answered: {seconds} s"
+        f"{turn.prompt_tokens} tokens read, {turn.reply_tokens} answered: {seconds} s{measured}"
     )
 
 
@@ -107,6 +108,8 @@ def say_band(band: Band) -> str:
 
 def _about_plan(planned: Planned, plan: Plan) -> Iterable[tuple[str, str]]:
     yield "why", "; ".join(filter(None, (_why_quant(planned, plan), _why_there(planned, plan))))
+    if planned.tuned:
+        yield "tuned", planned.tuned
     if faster := _faster(planned.choice, plan):
         yield "faster", faster
     if better := _better(planned, plan):

@@ -69,7 +69,9 @@ def test_what_was_tuned_is_planned_with_until_it_is_asked_not_to(
     monkeypatch.setattr("launcher.commands.tune.tune.carry_out", measured)
     report = tune(here, TuneRequest(plan=request, budget_s=60.0))
     assert report.tuned.words == best.words
-    tuned, plain = plan(here, request).plan, plan(here, dataclasses.replace(request, untuned=True)).plan
+    planned = plan(here, request)
+    assert planned.tuned.startswith("-ub 256, 2.00 times as fast")
+    tuned, plain = planned.plan, plan(here, dataclasses.replace(request, untuned=True)).plan
     assert tuned is not None
     assert plain is not None
     assert (tuned.ubatch_size, plain.ubatch_size) == (256, 512)
