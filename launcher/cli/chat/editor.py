@@ -34,7 +34,8 @@ def make_editor(history: Path, commands: tuple[str, ...]) -> Callable[[], str]:
         complete_while_typing=False,
         enable_history_search=True,
     )
-    return lambda: session.prompt("> ", prompt_continuation="  ")
+    # Ctrl-C is a key here. A handler of the signal would fail where one comes as an entry ends.
+    return lambda: session.prompt("> ", prompt_continuation="  ", handle_sigint=False)
 
 
 def _is_private(history: Path) -> bool:
