@@ -21,7 +21,16 @@ from launcher.commands.engine_compare import compare
 from launcher.commands.engine_trial import answers
 from launcher.commands.here import Here, here_with
 from launcher.engine.default import read_default, write_default
-from launcher.engine.find import RECORD, RECORD_FORMAT, BuildRecord, Engine, EngineSource, Origin, find_engine
+from launcher.engine.find import (
+    RECORD,
+    RECORD_FORMAT,
+    SOURCE_TREE,
+    BuildRecord,
+    Engine,
+    EngineSource,
+    Origin,
+    find_engine,
+)
 from launcher.engine.host_cpu import host_cpu
 from launcher.engine.pinned import LLAMA_CPP
 from launcher.errors import EngineFailed, LauncherError, NotFound, TryAgain, UsageError
@@ -68,6 +77,17 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Here:
 
 def used(here: Here) -> str:
     return engines.find(here, None).folder.name
+
+
+def test_a_fork_is_taken_by_its_name_or_where_nothing_else_is(here: Here) -> None:
+    fork = dataclasses.replace(ORIGIN, kind=SOURCE_TREE)
+    put(here, "ik_llama.cpp-cpu-aa", origin=fork, at=9)
+    assert used(here) == "ik_llama.cpp-cpu-aa"
+    put(here, "b1-cpu-bb", at=1)
+    assert used(here) == "b1-cpu-bb"
+    assert engines.find(here, Path("ik")).folder.name == "ik_llama.cpp-cpu-aa"
+    put(here, "b1-vulkan-cc", origin=fork, backend=Backend.VULKAN, at=9)
+    assert used(here) == "b1-cpu-bb"  # there is no GPU that only the fork would use
 
 
 def test_one_is_used_until_another_is_and_comes_back(here: Here) -> None:

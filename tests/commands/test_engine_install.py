@@ -103,7 +103,7 @@ def test_a_build_is_announced_with_its_time(
 ) -> None:
     monkeypatch.setattr(engines, "find_prebuilt", lambda *_: ())
     built = object()
-    monkeypatch.setattr(engines, "build", lambda *_, **__: built)
+    monkeypatch.setattr(engines, "build", lambda *_, **__: (built,))
     assert engines.engine_or_build(here, None, nullcontext) is built
     assert said == ["llama.cpp is compiled for this machine, once: 7 minutes on 2 cores"]
 

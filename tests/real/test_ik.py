@@ -47,6 +47,7 @@ def test_it_serves_what_was_planned_and_comes_back(shell: Shell, default_model: 
     assert started["argv"][-1] == "-ger"
     (row,) = started["load"]
     assert 0 < row["logged_bytes"] <= 1.01 * row["planned_bytes"]
+    assert not Path("llama.log").exists()
     again = shell.json("restart", "ik")
     assert again["argv"] == started["argv"]
     os.kill(again["pid"], signal.SIGKILL)

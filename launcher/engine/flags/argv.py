@@ -210,6 +210,7 @@ def _add_ik(builder: _ArgvBuilder) -> None:
     # latents are cached, and unpacked for prompts (plan/memory/ik.py); other models take no notice
     builder.add("-mla", "3", "the cache of MLA")
     builder.add("-amb", str(HEADS_MIB), "the cache of MLA")
+    builder.add_if_known("--log-disable")  # else it writes llama.log where it is started; stderr stays
     builder.add_if_known("-fmoe")  # on by itself in newer ones, which list only -no-fmoe
 
 

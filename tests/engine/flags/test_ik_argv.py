@@ -46,6 +46,7 @@ def test_every_word_is_one_of_its_own() -> None:
     assert value(argv, "-ot").endswith("exps=CPU")
     # what llama.cpp has and it has not, or has as a switch
     assert not {"--fit", "-fit", "-kvu", "-lm", "--offline", "-lv", "--verbosity"} & set(argv)
+    assert "--log-disable" in argv  # no llama.log in the user's folder
     assert plan.dialect is Dialect.IK
 
 
