@@ -18,7 +18,7 @@ from launcher.commands.check import (
     check_line,
     open_bench,
 )
-from launcher.commands.check_together import Company, RouterModel, TooLarge
+from launcher.commands.check_together import LoadedTogether, RouterModel, TooLarge
 from launcher.commands.here import Here
 from launcher.engine.flags.command_line import Command
 from launcher.engine.flags.preset_ini import Section, parse_presets
@@ -100,10 +100,10 @@ def _check_router(
         step = Step(phase="check", done=done, total=len(children.models), unit="steps", text=child.name)
         here.on_progress(step)
         models.append(_check_child(here, bench, child, variables))
-    company = Company(here, bench, models)
+    together = LoadedTogether(here, bench, models)
     most = router.most_loaded if router.most_loaded > 0 else len(models)
-    too_large = company.at_startup() or company.on_demand(most)
-    fits = None if too_large is None else company.most_that_fit(most)
+    too_large = together.at_startup() or together.on_demand(most)
+    fits = None if too_large is None else together.most_that_fit(most)
     cached = [
         f"{child.name} is served if llama-server's cache has that repo"
         for child in children.models
@@ -116,9 +116,9 @@ def _check_router(
         refused=(*command.refused, *children.refused),
         too_large=too_large,
         most_that_fit=fits,
-        smaller=company.smaller,
+        smaller=together.smaller,
         argv=() if fits is None else _with_most(command, fits),
-        notes=(*notes, *children.notes, *cached, *company.smaller, _CACHE_NOTE),
+        notes=(*notes, *children.notes, *cached, *together.smaller, _CACHE_NOTE),
         engine=bench.engine_name,
     )
 

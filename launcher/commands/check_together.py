@@ -48,7 +48,7 @@ class TooLarge:
     at_startup: bool
 
 
-class Company:
+class LoadedTogether:
     """The models of a router that load when they are alone, put together."""
 
     def __init__(self, here: Here, bench: Bench, models: Sequence[RouterModel]) -> None:
