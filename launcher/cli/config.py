@@ -11,6 +11,7 @@ from launcher.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 KEYS = ("engine", "context", "prefer", "reserve", "port", "key-file", "folders")
 _LISTS = frozenset({"reserve", "folders"})
@@ -45,13 +46,28 @@ def set_default(
     ] = None,
 ) -> None:
     """Write a default into the config file; its comments stay."""
-    from launcher.system.atomic_files import write_atomically
-    from launcher.system.config_text import TEMPLATE, set_value
+    from launcher.system.locks import exclusive
     from launcher.system.settings import read_settings
-    from launcher.system.small_files import read_small_text
 
     value = _value(key, values or [])
-    file = read_settings(out.warn).config_file
+    settings = read_settings(out.warn)
+    file = settings.config_file
+    try:
+        with exclusive(settings.state_dir / "config.lock"):  # two that set at once both count
+            _change(file, key, value)
+    except OSError as error:
+        raise UsageError(
+            f"{file} cannot be written: {error.strerror}", hint="launcher config path"
+        ) from error
+    out.show({"path": file, "key": key, "value": value}, f"{key} = {_shown(value)}")
+
+
+def _change(file: Path, key: str, value: object | None) -> None:
+    """Set a value in the config file. Raises UsageError if it cannot be read, OSError if not written."""
+    from launcher.system.atomic_files import write_atomically
+    from launcher.system.config_text import TEMPLATE, set_value
+    from launcher.system.small_files import read_small_text
+
     try:
         text = read_small_text(file)
     except FileNotFoundError:
@@ -60,14 +76,8 @@ def set_default(
         raise UsageError(
             f"config file {file} cannot be read: {error}", hint=f"mend or remove {file}"
         ) from error
-    changed = set_value(text, key, value)
-    try:
-        write_atomically(file, changed.encode())
-    except OSError as error:
-        raise UsageError(
-            f"{file} cannot be written: {error.strerror}", hint="launcher config path"
-        ) from error
-    out.show({"path": file, "key": key, "value": value}, f"{key} = {_shown(value)}")
+    # a link to a file elsewhere stays one
+    write_atomically(file.resolve(), set_value(text, key, value).encode())
 
 
 def path(out: Output) -> None:
@@ -90,6 +100,7 @@ def _value(key: str, words: list[str]) -> object | None:
         raise UsageError(f"no default is called {key[:40]!r}", hint=f"one of: {', '.join(KEYS)}")
     if not words:
         return None
+    _refuse_unreadable(key, words)
     checks: dict[str, Callable[[str], object]] = {
         "context": parse_context,
         "prefer": Prefer,
@@ -113,6 +124,19 @@ def _value(key: str, words: list[str]) -> object | None:
     if key == "port" and not 1 <= int(words[0]) <= 65535:
         raise UsageError(f"port {words[0]} is not from 1 to 65535", hint="launcher config set port 8080")
     return int(words[0]) if key == "port" else words[0]
+
+
+def _refuse_unreadable(key: str, words: list[str]) -> None:
+    """Raise UsageError for values that the config file could not have, or is not read with."""
+    from launcher.system.settings import MOST_FOLDERS
+
+    if not all(word and word.isprintable() for word in words):  # bytes that are no UTF-8, too
+        raise UsageError(
+            f"a value of {key} is empty or has characters that nobody can read",
+            hint=f"launcher config set {key}, without a value, is the built-in default again",
+        )
+    if len(words) > MOST_FOLDERS:
+        raise UsageError(f"{key} has {len(words)} values, and {MOST_FOLDERS} are the most", hint="name fewer")
 
 
 def _shown(value: object) -> str:

@@ -65,12 +65,12 @@ def plan(
 
 
 def _write_picture(picture: str | None, path: Path, out: Output) -> None:
-    from launcher.system.atomic_files import write_atomically
+    from launcher.system.atomic_files import write_named
 
     if picture is None:
         return
     try:
-        write_atomically(path, picture.encode())
+        write_named(path, picture.encode())
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}", hint="name another file") from error
     out.say(f"drawn in {path}")

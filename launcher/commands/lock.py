@@ -26,7 +26,7 @@ from launcher.models.url_secrets import quote_command, strip_word_secrets
 from launcher.plan.amounts import HOST, RAM
 from launcher.plan.from_json import from_json
 from launcher.plan.plan import Plan
-from launcher.system.atomic_files import write_atomically
+from launcher.system.atomic_files import write_named
 from launcher.system.json_object import JsonObject, parse_json
 from launcher.system.small_files import read_small_text
 
@@ -109,7 +109,7 @@ class Lock(LockedFiles):
 def write_lock(planned: Planned, path: Path) -> None:
     """Write the plan's lock. Raises what `lock_document` raises, UsageError if it cannot be written."""
     try:
-        write_atomically(path, json.dumps(lock_document(planned), indent=1).encode())
+        write_named(path, json.dumps(lock_document(planned), indent=1).encode())
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}", hint="name another file") from error
 

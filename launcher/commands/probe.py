@@ -22,7 +22,7 @@ from launcher.machine.probe.measure import measure_cores, measure_disk, measure_
 from launcher.machine.probe.probe import Hardware, machine_of, read_hardware
 from launcher.machine.to_toml import format_machine
 from launcher.plan.placement.threads import choose_threads
-from launcher.system.atomic_files import write_atomically
+from launcher.system.atomic_files import write_atomically, write_named
 from launcher.system.settings import Settings, expand_home, profiles_dir
 from launcher.system.small_files import read_small_text
 
@@ -134,7 +134,7 @@ def _measured(settings: Settings) -> Measured | None:
 def save_machine(machine: Machine, path: Path) -> None:
     """Write the machine as a file that `--machine` takes. Raises UsageError if it cannot be written."""
     try:
-        write_atomically(path, format_machine(machine).encode())
+        write_named(path, format_machine(machine).encode())
         path.chmod(0o644)  # no secret: it is made to be handed on
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}", hint="name another file") from error

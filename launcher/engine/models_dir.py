@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -25,9 +25,9 @@ def list_models_dir(folder: Path) -> tuple[tuple[ModelFiles, ...], tuple[str, ..
     models: dict[str, ModelFiles] = {}
     notes: list[str] = []
     for entry in _entries(folder):
-        if entry.is_dir():
+        if _is(entry.is_dir):
             found = _model_in(Path(entry.path), notes)
-        elif entry.is_file() and _is_model(entry.name):
+        elif _is(entry.is_file) and _is_model(entry.name):
             shard = _SHARD.search(entry.name)
             if shard is not None and shard[1] != "00001":
                 notes.append(f"{entry.name} is listed as a model and is none: a split model needs a folder")
@@ -47,7 +47,7 @@ def list_models_dir(folder: Path) -> tuple[tuple[ModelFiles, ...], tuple[str, ..
 
 def _model_in(folder: Path, notes: list[str]) -> ModelFiles | None:
     """Return the model of a sub-folder: its first shard, else the file that the folder lists last."""
-    files = [entry for entry in _entries(folder) if entry.name.endswith(".gguf") and entry.is_file()]
+    files = [entry for entry in _entries(folder) if entry.name.endswith(".gguf") and _is(entry.is_file)]
     projectors = [entry.path for entry in files if "mmproj" in entry.name]
     drafts = [entry.path for entry in files if _is_draft(entry.name) and "mmproj" not in entry.name]
     plain = [entry.path for entry in files if _is_model(entry.name)]
@@ -76,6 +76,14 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
     if len(found) > _MOST_ENTRIES:
         raise UsageError(f"{folder} has more than {_MOST_ENTRIES} entries", hint=f"ls {folder}")
     yield from found
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """Tell if an entry is of a kind; a link that leads to itself is of none."""
+    try:
+        return kind()
+    except OSError:
+        return False
 
 
 def _is_draft(name: str) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -51,6 +53,14 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Replace the content of a file, all of it or nothing. Raises OSError."""
     with replacing(path) as file:
         file.write(content)
+
+
+def write_named(path: Path, content: bytes) -> None:
+    """Write a file that the user has named. Raises OSError, also where it is a device, pipe or folder."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.stat().st_mode):  # root could put a file in the place of /dev/null
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    write_atomically(path, content)
 
 
 def sync_folder(folder: Path) -> None:

@@ -32,6 +32,8 @@ def set_value(text: str, key: str, value: object | None) -> str:
     `engine` stands at the top, every other key in [defaults]. Raises UsageError where a line cannot do it.
     """
     before = _parsed(text)
+    if not isinstance(before.get(DEFAULTS, {}), dict):
+        raise UsageError("defaults is no table in the config file", hint="launcher config path")
     section = "" if key == "engine" else DEFAULTS
     lines = text.splitlines()
     if section and not any(_is_header(line, section) for line in lines):

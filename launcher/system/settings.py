@@ -23,7 +23,7 @@ from launcher.system.small_files import read_small_text
 #   HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE     read by huggingface_hub itself
 
 _KNOWN_KEYS = {"engine", "gateway", "models", "defaults"}
-_MOST_FOLDERS = 64
+MOST_FOLDERS = 64
 
 IGNORE_CLAIMS = "LAUNCHER_IGNORE_CLAIMS"
 
@@ -164,9 +164,9 @@ def read_defaults(config_file: Path) -> Defaults:
 def _typed(config_file: Path, key: str, value: object) -> object:
     """Return a value of [defaults] if it has its key's type."""
     if key in {"reserve", "folders"}:
-        if isinstance(value, list) and len(value) <= _MOST_FOLDERS and all(isinstance(v, str) for v in value):
+        if isinstance(value, list) and len(value) <= MOST_FOLDERS and all(isinstance(v, str) for v in value):
             return tuple(value)
-        kind = f"a list of at most {_MOST_FOLDERS} strings"
+        kind = f"a list of at most {MOST_FOLDERS} strings"
     elif key == "port":
         if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535:
             return value

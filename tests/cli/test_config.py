@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,33 @@ def test_a_broken_file_gives_no_defaults(tmp_path: Path, monkeypatch: pytest.Mon
     assert configured_defaults("up")["up"] == {"port": 9, "api_key_file": "k"}
     assert configured_defaults("plan") == {"plan": {}}
     assert configured_defaults("stop") == {}
+
+
+@pytest.mark.parametrize(
+    "words", [("engine", b"/x\xff"), ("engine", ""), ("prefer", "a\x7f"), ("folders", *["/a"] * 65)]
+)
+def test_a_value_that_no_file_takes_is_no_crash(tmp_path: Path, words: tuple[str | bytes, ...]) -> None:
+    typed = [os.fsdecode(word) for word in words]
+    done = launcher("config", "set", *typed, LAUNCHER_HOME=str(tmp_path))
+    assert (done.returncode, "internal error" in done.stderr) == (2, False)
+    assert not (tmp_path / "config").exists()
+
+
+@pytest.mark.parametrize("text", ["defaults = 3\n", "[[defaults]]\n", 'defaults = "x"\n'])
+def test_defaults_that_are_no_table_are_left_as_they_are(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "config/config.toml"
+    file.parent.mkdir()
+    file.write_text(text)
+    done = launcher("config", "set", "port", "8080", LAUNCHER_HOME=str(tmp_path))
+    assert (done.returncode, file.read_text()) == (2, text)
+    assert "error: defaults is no table" in done.stderr
+
+
+def test_a_link_to_a_config_file_stays_one(tmp_path: Path) -> None:
+    real, link = tmp_path / "dotfiles.toml", tmp_path / "config/config.toml"
+    real.write_text("[defaults]\n")
+    link.parent.mkdir()
+    link.symlink_to(real)
+    assert launcher("config", "set", "port", "8080", LAUNCHER_HOME=str(tmp_path)).returncode == 0
+    assert link.is_symlink()
+    assert real.read_text() == "[defaults]\nport = 8080\n"

@@ -50,3 +50,12 @@ def test_what_is_no_folder_or_far_too_large(tmp_path: Path) -> None:
         (tmp_path / f"{number}.gguf").touch()
     with pytest.raises(UsageError, match="300 models, and 256 are the most"):
         list_models_dir(tmp_path)
+
+
+def test_a_link_to_itself_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "one.gguf").touch()
+    for place in ("round.gguf", "round", "folder/round.gguf"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).symlink_to(Path(place).name)
+    models, _ = list_models_dir(tmp_path)
+    assert [model.name for model in models] == ["one"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -42,9 +43,14 @@ def _is_private(history: Path) -> bool:
     """Make the history's file, which only its owner may read; False where that cannot be."""
     with suppress(OSError):
         history.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(history, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(
+            history, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600
+        )
         try:
-            if os.fstat(descriptor).st_size > _MOST_HISTORY_BYTES:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+                return False
+            if found.st_size > _MOST_HISTORY_BYTES:
                 os.truncate(descriptor, 0)
             os.fchmod(descriptor, 0o600)
         finally:

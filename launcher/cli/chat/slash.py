@@ -10,7 +10,8 @@ from launcher.cli.chat.requests import Asked, image_url
 from launcher.engine.client import Message
 from launcher.errors import UsageError
 from launcher.models.profiles.profile import ModelProfile, pick_mode, request_fields
-from launcher.system.atomic_files import write_atomically
+from launcher.system.atomic_files import write_named
+from launcher.system.settings import expand_home
 
 HELP = """\
 /system [TEXT]       what the model is to be; without TEXT nothing again
@@ -106,7 +107,7 @@ def _mode(conversation: Conversation, name: str) -> str:
 
 
 def _image(conversation: Conversation, name: str) -> str:
-    file = Path(name).expanduser()
+    file = _file(name)
     image_url(file)  # said now if it cannot be read
     conversation.images.append(file)
     return f"{file.name} goes with the next question"
@@ -115,13 +116,19 @@ def _image(conversation: Conversation, name: str) -> str:
 def _save(conversation: Conversation, name: str) -> str:
     if not name:
         raise UsageError("/save needs a file", hint="/save talk.md")
-    file = Path(name).expanduser()
+    file = _file(name)
     said = [f"**{message['role']}**\n\n{_text_of(message)}\n" for message in conversation.talk]
     try:
-        write_atomically(file, "\n".join(said).encode("utf-8", "replace"))
+        write_named(file, "\n".join(said).encode("utf-8", "replace"))
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}", hint="/save talk.md") from error
     return f"saved in {file}"
+
+
+def _file(name: str) -> Path:
+    if not name.isprintable():  # a pasted NUL, half a character
+        raise UsageError(f"{name[:40]!r} is no name of a file", hint="/save talk.md")
+    return expand_home(Path(name))
 
 
 def _text_of(message: Message) -> str:

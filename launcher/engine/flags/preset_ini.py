@@ -22,7 +22,7 @@ _RESERVED_KEY = "version"  # for a later format; not read
 _END = r"[ \t]*+(?:[;#][^\r\n]*)?(?:\r\n|\n|\r|\Z)"
 _HEADER = re.compile(rf"\[[ \t]*+([^\]]+)\]{_END}")
 _ENTRY = re.compile(
-    r"([a-zA-Z_][a-zA-Z0-9_.-]*)[ \t]*+=[ \t]*+((?:(?![ \t]*+(?:[;#\r\n]|\Z))[^\r\n])*)" + _END
+    r"([a-zA-Z_][a-zA-Z0-9_.-]*)[ \t]*+=[ \t]*+((?:[^;# \t\r\n]|[ \t]++(?![;#\r\n]|\Z))*+)" + _END
 )
 _NOTHING = re.compile(_END)
 _TAG = re.compile(r"[-.]([A-Za-z0-9_]+)$")

@@ -15,6 +15,7 @@ from launcher.system.json_object import JsonObject, Malformed, parse_json
 SCHEMA = 2
 _MOST_SAMPLES = 64
 _MOST_SPEEDS = 64
+_LEAST_RATE, _MOST_RATE = 1e-6, 1e9  # tokens/s: what is divided by one is a number yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +160,9 @@ def _samples(given: JsonObject, name: str) -> Samples | None:
         return None
     inner = given.object_at(name)
     rates = inner.list_at("rates")
-    numbers = tuple(float(rate) for rate in rates if type(rate) in {int, float} and 0 < rate < 1e9)  # type: ignore[operator, arg-type]
+    numbers = tuple(
+        float(rate) for rate in rates if type(rate) in {int, float} and _LEAST_RATE < rate < _MOST_RATE
+    )  # type: ignore[operator, arg-type]
     if not numbers or len(numbers) != len(rates) or len(numbers) > _MOST_SAMPLES:
         raise inner.malformed("rates", f"is not a list of 1 to {_MOST_SAMPLES} rates")
     return Samples(rates=numbers)
@@ -170,6 +173,6 @@ def _band(given: JsonObject, name: str) -> Band | None:
         return None
     inner = given.object_at(name)
     low, mid, high = (inner.number(key) for key in ("low", "mid", "high"))
-    if not 0 < low <= mid <= high:
+    if not _LEAST_RATE < low <= mid <= high < _MOST_RATE:
         raise inner.malformed("mid", "is not within its band")
     return Band(low=low, mid=mid, high=high)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,6 +13,12 @@ from launcher.system.json_object import JsonObject, Malformed, parse_json
 
 _SCHEMA = 1
 _MOST_WORDS = 32
+# What settings_to_try() lists: the file may be anybody's by now, and its words become llama-server's.
+_FLAGS = frozenset(
+    ("-t", "-tb", "-ub", "-b", "--spec-type", "--spec-draft-n-max", "-ncmoe", "-ctk", "-ctv", "-lm", "--numa")
+)
+_VALUE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
+_MOST_TEXT = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +56,10 @@ def parse_tuned(text: str | bytes) -> Tuned:
     rig, words = given.object_at("rig"), given.texts("words")
     if len(words) > _MOST_WORDS:
         raise given.malformed("words", f"has more than {_MOST_WORDS}")
+    if len(words) % 2 or not _FLAGS.issuperset(words[::2]) or not all(map(_VALUE.fullmatch, words[1::2])):
+        raise given.malformed("words", "has one that no setting has")
     return Tuned(
-        date=given.text("date"),
+        date=_shown(given, "date"),
         model_id=given.text("model_id"),
         family=given.text("family"),
         quant=given.text("quant"),
@@ -63,5 +72,12 @@ def parse_tuned(text: str | bytes) -> Tuned:
         ),
         words=words,
         ratio=given.number("ratio"),
-        workload=given.text("workload"),
+        workload=_shown(given, "workload"),
     )
+
+
+def _shown(given: JsonObject, key: str) -> str:
+    text = given.text(key)
+    if len(text) > _MOST_TEXT or not text.isprintable():
+        raise given.malformed(key, "is no line of text")
+    return text

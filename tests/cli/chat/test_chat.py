@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -123,3 +124,15 @@ def test_the_line_below_an_answer_says_speed_and_context() -> None:
     assert stats_line(Answer(), None) == ""
     assert why_it_ended(Answer(finish_reason="stop")) is None
     assert "repeating" in str(why_it_ended(Answer(finish_reason="loop")))
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-that-name/x", "a\0b", "\udcff", "a\x1b[2J"])
+@pytest.mark.parametrize("command", ["/save", "/image"])
+def test_names_that_no_file_has_do_not_end_the_conversation(command: str, name: str) -> None:
+    with pytest.raises(UsageError):
+        obey(Conversation(Asked()), f"{command} {name}")
+
+
+def test_a_pipe_in_the_place_of_the_history_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "history")
+    assert not _is_private(tmp_path / "history")

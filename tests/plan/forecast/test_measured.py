@@ -135,3 +135,15 @@ def test_a_damaged_measurement_is_none(key: str, value: object) -> None:
     document = benched_json(benched(0)) | {key: value}
     with pytest.raises(Malformed):
         parse_benched(json.dumps(document))
+
+
+@pytest.mark.parametrize("rate", [1e-320, 1e-9, 1e300])
+def test_a_damaged_rate_that_would_divide_to_zero_is_malformed(rate: float) -> None:
+    document = benched_json(benched(0))
+    document["speeds"][0]["reply"]["rates"] = [rate]
+    with pytest.raises(Malformed):
+        parse_benched(json.dumps(document))
+    document = benched_json(benched(0))
+    document["speeds"][0]["forecast_reply"] = {"low": rate, "mid": rate, "high": rate}
+    with pytest.raises(Malformed):
+        parse_benched(json.dumps(document))
