@@ -161,8 +161,10 @@ def _samples(given: JsonObject, name: str) -> Samples | None:
     inner = given.object_at(name)
     rates = inner.list_at("rates")
     numbers = tuple(
-        float(rate) for rate in rates if type(rate) in {int, float} and _LEAST_RATE < rate < _MOST_RATE
-    )  # type: ignore[operator, arg-type]
+        float(rate)
+        for rate in rates
+        if isinstance(rate, int | float) and type(rate) is not bool and _LEAST_RATE < rate < _MOST_RATE
+    )
     if not numbers or len(numbers) != len(rates) or len(numbers) > _MOST_SAMPLES:
         raise inner.malformed("rates", f"is not a list of 1 to {_MOST_SAMPLES} rates")
     return Samples(rates=numbers)
