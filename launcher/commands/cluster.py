@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from launcher.engine.capabilities import read_capabilities
 from launcher.engine.find import Engine
 from launcher.errors import NotFound, UsageError
 from launcher.machine.fleet import FleetEntry, parse_fleet
-from launcher.machine.machine import MAX_DEVICES
+from launcher.machine.machine import MAX_DEVICES, Machine
 from launcher.machine.peers import refuse_peers
 from launcher.machine.shared_memory import memory_bytes
 from launcher.models.catalogue import Target
@@ -33,7 +33,7 @@ from launcher.plan.placement.group.members import (
     split_of,
 )
 from launcher.plan.placement.group.place import place
-from launcher.plan.placement.group.values import Layout, MachineClass, Wanted, class_of
+from launcher.plan.placement.group.values import Layout, Placed, Seat, Wanted
 from launcher.plan.plan import Finding
 from launcher.system.settings import expand_home
 from launcher.system.small_files import read_small_text
@@ -45,7 +45,7 @@ class ClusterPlan:
 
     members: tuple[Member, ...]
     layout: Layout
-    by_class: dict[MachineClass, Planned]
+    by_machine: dict[Machine, Planned]  # of each machine alone: what is free there counts
     split: tuple[Member, ...] = ()  # the head first
     planned: Planned | None = None  # of the split, or of what comes nearest
     remarks: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ class ClusterPlan:
         return () if self.split else tuple(placed.seats[0].machine for placed in self.layout.placed)
 
     def whole(self, name: str) -> Planned:
-        return self.by_class[class_of(self.member(name).machine)]
+        return self.by_machine[self.member(name).machine]
 
     def member(self, name: str) -> Member:
         return next(member for member in self.members if member.name == name)
@@ -91,33 +91,35 @@ def plan_cluster(here: Here, request: PlanRequest, entries: Sequence[FleetEntry]
     members = tuple(_member(here, entry) for entry in entries)
     target = opened_once(inspect(here, request.ref, request.quant))
     planner = _Planner(here=here, request=request, target=target, engine=engine)
-    by_class = {kind: planner.plan((member,)) for kind, member in _of_each_class(members).items()}
-    nodes = [node_of(member, request.limits) for member in members]
-    wholes = tuple(
-        single_of(planned.plan, member, planned.argv)
-        for kind, member in _of_each_class(members).items()
-        if (planned := by_class[kind]) is not None and planned.plan is not None
-    )
-    known = {kind: planned for kind, planned in by_class.items() if planned is not None}
-    n_whole = sum(known[class_of(member.machine)].plan is not None for member in members)
-    layout = place(nodes, [Wanted(model=target.model_id, replicas=n_whole, plans=wholes)])
-    if layout.placed:
-        return ClusterPlan(members=members, layout=layout, by_class=known)
-    return _split(planner, members, known)
+    by_machine: dict[Machine, Planned] = {}
+    for member in members:
+        if member.machine not in by_machine and (planned := planner.plan((member,))) is not None:
+            by_machine[member.machine] = planned
+    placed = tuple(_placed_whole(target.model_id, members, by_machine))
+    if placed:
+        return ClusterPlan(members=members, layout=Layout(placed=placed, missing=()), by_machine=by_machine)
+    return _split(planner, members, by_machine)
+
+
+def _placed_whole(
+    model: str, members: Sequence[Member], by_machine: Mapping[Machine, Planned]
+) -> Iterator[Placed]:
+    """Yield a replica for each machine that holds one, on the devices that its own plan names."""
+    for number, member in enumerate(members):
+        planned = by_machine.get(member.machine)
+        if planned is None or planned.plan is None:
+            continue
+        used = {row.where for row in planned.plan.ledger}
+        devices = (index for index, device in enumerate(member.machine.devices) if device.id in used)
+        seat = Seat(machine=member.name, devices=tuple(devices))
+        plan = single_of(planned.plan, member, planned.argv)
+        yield Placed(model=model, number=number, plan=plan, seats=(seat,))
 
 
 def _member(here: Here, entry: FleetEntry) -> Member:
     machine = probe(here, MachineChoice(name=entry.ref))
     refuse_peers(machine, entry.ref)
     return Member(name=entry.name, machine=machine, zone=entry.zone, domain=entry.domain)
-
-
-def _of_each_class(members: Sequence[Member]) -> dict[MachineClass, Member]:
-    """Return of every class the member with most memory available."""
-    found: dict[MachineClass, Member] = {}
-    for member in sorted(members, key=lambda each: (-memory_bytes(each.machine), each.name)):
-        found.setdefault(class_of(member.machine), member)
-    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,9 +143,7 @@ class _Planner:
         return min((candidate.size_bytes or 0 for candidate in self.target.candidates), default=0)
 
 
-def _split(
-    planner: _Planner, members: tuple[Member, ...], by_class: dict[MachineClass, Planned]
-) -> ClusterPlan:
+def _split(planner: _Planner, members: tuple[Member, ...], by_machine: dict[Machine, Planned]) -> ClusterPlan:
     """Split the model over the fewest machines that hold it."""
     engine, cache = planner.engine, planner.here.settings.cache_dir
     if engine is not None and read_capabilities(engine, cache).dialect is not Dialect.LLAMA_CPP:
@@ -159,14 +159,14 @@ def _split(
     nothing = ClusterPlan(
         members=members,
         layout=Layout(placed=(), missing=()),
-        by_class=by_class,
-        planned=max(by_class.values(), key=_nearness, default=None),
+        by_machine=by_machine,
+        planned=max(by_machine.values(), key=_nearness, default=None),
     )
-    asked: dict[tuple[MachineClass, ...], Planned | None] = {}
+    asked: dict[tuple[Machine, ...], Planned | None] = {}
     for chosen in _choices(members):
         if sum(memory_bytes(member.machine) for member in chosen) < planner.least_bytes:
             continue
-        kinds = tuple(class_of(member.machine) for member in chosen)
+        kinds = tuple(member.machine for member in chosen)
         if kinds not in asked:
             asked[kinds] = planner.plan(chosen)
         planned = asked[kinds]

@@ -81,6 +81,24 @@ def test_every_machine_that_holds_it_has_a_replica(engine: Engine, model: Path, 
 
 
 @pytest.mark.engine
+def test_machines_alike_but_for_what_is_free_are_planned_each(
+    engine: Engine, model: Path, tmp_path: Path
+) -> None:
+    card = '[[device]]\nbackend = "cuda"\nname = "card"\ntotal = "8 GiB"\nfree = "{}"\n'
+    names = []
+    for name, free in (("first", ("7 GiB", "600 MiB")), ("second", ("600 MiB", "7 GiB"))):
+        file = tmp_path / f"{name}.toml"
+        file.write_text('[ram]\ntotal = "8 GiB"\n' + "".join(map(card.format, free)))
+        names.append(str(file))
+
+    cluster = plan_cluster(here_with(), request(model, engine), fleet_of_refs(names))
+
+    plans = [cluster.whole(name).plan for name in cluster.machines]
+    assert [plan.placement.devices for plan in plans if plan] == [("CUDA0",), ("CUDA1",)]
+    assert [placed.seats[0].devices for placed in cluster.layout.placed] == [(0,), (1,)]
+
+
+@pytest.mark.engine
 def test_a_split_loads_as_it_was_planned(engine: Engine, model: Path, tmp_path: Path) -> None:
     same = box(tmp_path, "same", "1800 MiB")
     f16 = {"cache_type_k": CacheType.F16, "cache_type_v": CacheType.F16}

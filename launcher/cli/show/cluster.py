@@ -45,7 +45,7 @@ def _replicas(cluster: ClusterPlan) -> RenderableType:
 def _ledgers(cluster: ClusterPlan) -> list[RenderableType]:
     """Lay out each plan once, under the names of all machines that it is for."""
     parts: list[RenderableType] = []
-    for planned in cluster.by_class.values():
+    for planned in cluster.by_machine.values():
         where = [name for name in cluster.machines if cluster.whole(name) is planned]
         if where and planned.plan is not None:
             parts += [Text(f"\non {', '.join(where)}:"), render_ledger(planned.plan.ledger)]
