@@ -36,7 +36,12 @@ def set_default(
     out: Output,
     key: Annotated[
         str,
-        typer.Argument(help="engine, context, prefer, reserve, port, key-file or folders.", metavar="KEY"),
+        typer.Argument(
+            help="engine (a llama-server), context (32k), prefer (quality, balanced, speed), "
+            "reserve (2G, CUDA0=2G, ram=8G: left free), port (8080), key-file (API keys, one a line) "
+            "or folders (of GGUF files).",
+            metavar="KEY",
+        ),
     ],
     values: Annotated[
         list[str] | None,
@@ -115,6 +120,8 @@ def _value(key: str, words: list[str]) -> object | None:
         raise UsageError(f"{words[0][:40]!r} is no {key}", hint=hint) from None
     if key in _PATHS:
         words = [str(expand_home(Path(word)).absolute()) for word in words]  # it is read in any folder
+    if key == "engine" and not Path(words[0]).exists():
+        raise UsageError(f"engine {words[0]} does not exist", hint="launcher engine list")
     if key in _LISTS:
         return words
     if len(words) > 1:

@@ -44,7 +44,7 @@ def ls(out: Output) -> None:
     for key in keys:
         day = time.strftime("%Y-%m-%d", time.localtime(key.made_at))
         lines.append(f"{key.name}  {day}  {' '.join(key.models) or 'all models'}")
-    out.show_lines(shown, lines)
+    out.show_lines(shown, lines or ("no keys: launcher keys add NAME",))
 
 
 def rm(name: KeyName, out: Output) -> None:

@@ -214,7 +214,9 @@ def _named(path: Path, source: EngineSource) -> Engine:
     if path.is_dir():
         path /= SERVER
     if not path.exists():
-        raise NotFound(f"{source}: {path} does not exist", hint="launcher engine list")
+        undo = "launcher config set engine, or unset LAUNCHER_ENGINE"
+        hint = undo if source is EngineSource.CONFIGURED else "launcher engine list"
+        raise NotFound(f"{source}: {path} does not exist", hint=hint)
     if not path.is_file():
         raise UsageError(f"{source}: {path} is not a file", hint="name the llama-server program itself")
     if not os.access(path, os.X_OK):

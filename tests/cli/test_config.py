@@ -36,6 +36,7 @@ def test_a_default_is_set_shown_and_planned_with_and_what_is_typed_wins(tmp_path
         (("port", "99999"), "port 99999 is not from 1 to 65535"),
         (("context", "lots"), "context 'lots' is not a number of tokens"),
         (("nope", "1"), "no default is called 'nope'"),
+        (("engine", "/nope/llama-server"), "engine /nope/llama-server does not exist"),
     ],
 )
 def test_a_value_that_options_refuse_is_not_written(
