@@ -264,27 +264,29 @@ def _companions(
 ) -> Iterator[tuple[Companions, tuple[str, ...]]]:
     """Yield the companions of a command line, and a note for each that is not counted."""
     counted: list[str] = []
-    notes: list[str] = []
-    drafters: list[str] = []
+    missing: list[str] = []
+    drafts = False
     for name, words in split_flags(command.others):
         path = expand_home(Path(words[-1])).absolute() if name in COMPANION_NAMES else None
         if path is None or path.exists():
             counted += words  # else it may be on the machine that the command is for
         else:
-            notes.append(
+            missing.append(
                 f"{' '.join(words)}: {COMPANION_NAMES[name]} is not in the ledger: there is no file {path}"
             )
-            drafters += notes[-1:] if name == "-md" else []
+            drafts |= name == "-md"
     found = find_companions(counted, here.sources)
-    if not drafters:
+    if not drafts:
         found = with_repo_head(found, counted, command.model, here.sources)
     if command.repo is not None:
         found = with_repo_projector(found, counted, command.repo, here.sources)
     with open_companions(found, engine, here.settings, machine) as opened:
-        if drafters:  # the file named drafts, not the model's own MTP blocks
-            yield replace(opened, mtp=None, uncounted=(*opened.uncounted, *drafters)), (*notes, *found.notes)
-        else:
-            yield opened, (*notes, *found.notes)
+        # where a file drafts, the model's own MTP blocks do not
+        mtp = None if drafts else opened.mtp
+        yield (
+            replace(opened, mtp=mtp, uncounted=(*opened.uncounted, *missing)),
+            (*missing, *found.notes),
+        )
 
 
 def _choice(target: Target) -> tuple[str, ...]:

@@ -85,7 +85,6 @@ def find_companions(flags: Sequence[str], sources: Sources) -> FoundCompanions:
         if draft is not None and not request.spec_types:
             found = types_of_header(draft.model)
             request = read_companions((*flags, *(word for name in found for word in ("--spec-type", name))))
-    uncounted = tuple(notes)
     if request.projector is not None:
         ref = request.projector.path
         if ref.startswith(REMOTE):
@@ -99,7 +98,7 @@ def find_companions(flags: Sequence[str], sources: Sources) -> FoundCompanions:
         projector=projector,
         remote=tuple(remote),
         notes=tuple(notes),
-        uncounted=uncounted,
+        uncounted=tuple(notes),
     )
 
 

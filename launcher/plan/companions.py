@@ -107,7 +107,7 @@ class Companions(Speculation):
     draft: Draft | None = None
     mtp: MtpRequest | None = None
     projector: Projector | None = None
-    uncounted: tuple[str, ...] = ()  # sentences on drafters that nobody can count: no plain yes with them
+    uncounted: tuple[str, ...] = ()  # sentences on files that nobody can count: no plain yes with them
 
     @property
     def is_empty(self) -> bool:

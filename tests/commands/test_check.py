@@ -441,13 +441,14 @@ def test_what_llama_cpp_would_not_load_is_cured(
 def test_what_fits_instead_has_room_for_the_draft_model(
     engine: Engine, models: dict[str, Path], beside: list[str]
 ) -> None:
-    """The model fills its card alone; the draft model is sent to the other. A file that is elsewhere is only named."""
+    """The model fills its card alone; the draft model is sent to the other. A file that is elsewhere is no yes."""
     flags = f"-c 32768 -np 1 -dev CUDA0 -devd CUDA1 -cram 0 {' '.join(beside[2:])}"
     gpus = ("--gpu", "3060:2", "--ram", "32G")
     line = f"{flags} --mmproj /elsewhere/mm.gguf".split()
     fits = check(engine, str(models["qwen3moe"]), *gpus, "--json", "--", *line)
-    assert fits.returncode == 0, fits.stderr
+    assert fits.returncode == 5, fits.stderr
     document = json.loads(fits.stdout)
+    assert (document["fits"], document["verdict"]) == (None, "unverified")
     assert [row["id"] for row in document["devices"]] == ["CUDA0", "CUDA1"]
     assert [note.partition(": ")[0] for note in document["notes"]] == ["--mmproj /elsewhere/mm.gguf"]
 
