@@ -65,7 +65,12 @@ class HistoryEntry:
 
 
 # Settings that plans of older histories do not have, as those were started: their keys stay the same.
-_LATER_DEFAULTS = (("lazy_mode", "auto"), ("embedding", False), ("pooling", None))
+_LATER_DEFAULTS = (
+    ("lazy_mode", "auto"),
+    ("embedding", False),
+    ("pooling", None),
+    ("dialect", "llama.cpp"),
+)
 
 
 def plan_key(plan: Plan) -> str:

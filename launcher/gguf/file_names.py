@@ -198,6 +198,8 @@ def pick_group(groups: Iterable[FileGroup], wanted: str | None) -> FileGroup | N
     for label in (upper, f"UD-{upper}", *_SHORT.get(upper, ())):
         if (pick := _named(candidates, label)) is not None:
             return pick
+    if _LABEL.fullmatch(wanted):
+        return None  # a quant is never a part: Kimi-K2-BF16-384x14B-Q2_K_S is no BF16
     # a part of one model's name, as llama-server takes it (find_best_model): Q6_K-PT-MTP beside Q6_K-MTP
     part = re.compile(rf"(?<![A-Z0-9]){re.escape(wanted)}[.-]", re.IGNORECASE)
     named = [group for group in candidates if any(part.search(name) for name in group.names)]

@@ -11,6 +11,7 @@ from typing import Any
 from launcher.errors import UsageError
 
 DEFAULTS = "defaults"
+_VALUE = re.compile(r'\s*+(?:"[^"]*+"|\[[^\]]*+\]|[^"#\[]*+)')
 TEMPLATE = """\
 # launcher's defaults: what is typed wins over them. launcher config show
 
@@ -95,8 +96,10 @@ def _find(lines: list[str], start: int, stop: int, key: str) -> int | None:
 
 def _comment(line: str) -> str:
     """Return the comment behind a value, with the blanks before it."""
-    found = re.search(r'=\s*(?:"[^"]*"|\[[^\]]*\]|[^"#\[]*?)(\s+#.*)$', line)
-    return found[1] if found else ""
+    _, _, text = line.partition("=")
+    value = _VALUE.match(text)
+    behind = text[len(text[: value.end()].rstrip()) :] if value else ""
+    return behind if behind[:1].isspace() and behind.lstrip().startswith("#") else ""
 
 
 def _toml(value: object) -> str:

@@ -19,8 +19,8 @@ def test_a_model_of_a_folder_of_the_config_file_is_listed_and_named_by_its_file(
     name = row.split()[0]
     assert name == "My-Own.Q8_0"
     for typed in (name, name.upper()):
-        found = launcher("inspect", typed, **home)
+        found = launcher("inspect", typed, COLUMNS="300", **home)
         assert found.returncode == 0, found.stderr
-        assert str(path) in found.stdout.replace("\n", "")
+        assert str(path) in found.stdout
     nothing = launcher("inspect", "My-Ow", **home)
     assert nothing.returncode == 4

@@ -204,7 +204,7 @@ def test_a_carve_out_is_not_the_hosts() -> None:
 def test_a_cgroup_limit_sets_the_reserve() -> None:
     box = replace(machine(ram_bytes=64 * GIB), ram_limit_bytes=2 * GIB, ram_available_bytes=2 * GIB)
     plan = planned(make_plan(model(), "q", box, Workload(ctx_size=4096)))
-    assert plan.ledger[-1].budget_bytes == 2 * GIB - 512 * MIB
+    assert plan.ledger[-1].budget_bytes == 2 * GIB - 256 * MIB
 
 
 def test_every_plan_explains_itself() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -59,7 +58,7 @@ _LINKS = (
     ("lib64", "lib"),
     *((f"lib/{library.removesuffix('.13')}", library) for library in LIBRARIES),
 )
-_DRIVER_LIBRARY = re.compile(r"^\s*libcuda\.so\.1 .*x86-64.* => (/\S+)$", re.MULTILINE)
+_DRIVER_LIBRARY = "libcuda.so.1 "
 
 
 def are_for_this_machine() -> bool:
@@ -122,8 +121,10 @@ def _merge(part: Path, whole: Path) -> None:
 
 def _link_driver(toolkit: Path) -> None:
     # ggml-cuda calls the driver for memory that grows (GGML_CUDA_NO_VMM=OFF)
-    found = _DRIVER_LIBRARY.search(output_of("/sbin/ldconfig", "-p"))
-    if found is not None:
-        stubs = toolkit / "lib" / "stubs"
-        stubs.mkdir(exist_ok=True)
-        (stubs / "libcuda.so").symlink_to(found[1])
+    for line in output_of("/sbin/ldconfig", "-p").splitlines():
+        name, _, path = line.strip().partition(" => ")
+        if name.startswith(_DRIVER_LIBRARY) and "x86-64" in name and path.startswith("/"):
+            stubs = toolkit / "lib" / "stubs"
+            stubs.mkdir(exist_ok=True)
+            (stubs / "libcuda.so").symlink_to(path)
+            return

@@ -37,6 +37,7 @@ def start(releases: Releases, home: Path, *words: str) -> subprocess.Popen[bytes
         "LAUNCHER_RELEASES": releases.url,
         "LAUNCHER_HOME": str(home),
         "PATH": "/usr/bin:/bin",
+        "COLUMNS": "300",
     }
     return subprocess.Popen(
         [sys.executable, "-m", "launcher", "engine", *words],
