@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 import time
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field, replace
@@ -112,8 +113,10 @@ class Keeper:
     async def find(self, name: str | None) -> Wanted | None:
         """Return what a name means; looks first if `up` may have started it just now."""
         wanted = self.catalogue.find(name)
-        if wanted is None and name is not None and _now() - self._looked >= _LOOK_AGAIN_S:
-            await self.look()
+        if wanted is None and name is not None:
+            asked = _now()
+            await asyncio.sleep(self._looked + _LOOK_AGAIN_S - asked)
+            await self.look(since=asked)
             wanted = self.catalogue.find(name)
         return wanted
 
@@ -155,9 +158,14 @@ class Keeper:
             if servable.key not in self.running:  # one that runs keeps the settings it was started with
                 self._apply(Known(name=servable.key, model=self._settings(servable), now=_now()))
 
-    async def look(self) -> None:
-        """Find out what runs: adopt what somebody else started, notice what is gone."""
+    async def look(self, since: float = math.inf) -> None:
+        """Find out what runs: adopt what somebody else started, notice what is gone.
+
+        One look is enough for all who ask since the same moment.
+        """
         async with self._looking:
+            if self._looked >= since:
+                return
             self._looked = _now()
             # what changes during the look counts, and not what it finds: that may be older
             before = {name: (model.phase, model.ready_at) for name, model in self.state.models.items()}
