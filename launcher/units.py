@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from launcher.errors import UsageError
 
@@ -95,6 +96,12 @@ def format_count(n: int) -> str:
         if n >= step:
             return f"{n / step:.2f}{unit}" if unit == "T" else f"{n / step:.1f}{unit}"
     return str(n)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them: `a`, `a and b`, `a, b and c`."""
+    first, last = ", ".join(names[:-1]), "".join(names[-1:])
+    return f"{first} and {last}" if first else last
 
 
 def printable(text: str) -> str:

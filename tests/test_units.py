@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from launcher.errors import UsageError
-from launcher.units import GIB, format_bytes, format_count, parse_context, parse_size
+from launcher.units import GIB, format_bytes, format_count, listed, parse_context, parse_size
 
 
 @pytest.mark.parametrize(
@@ -84,3 +84,11 @@ def test_a_context_beyond_what_llama_cpp_counts(text: str) -> None:
     with pytest.raises(UsageError, match="is more than the 2147483647 tokens") as caught:
         parse_context(text)
     assert len(caught.value.message) < 120
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [((), ""), (("a",), "a"), (("a", "b"), "a and b"), (("a", "b", "c"), "a, b and c")],
+)
+def test_names_are_listed_as_a_sentence_lists_them(names: tuple[str, ...], sentence: str) -> None:
+    assert listed(names) == sentence

@@ -18,6 +18,7 @@ from launcher.plan.check.check import Check
 from launcher.plan.check.together import Share, overruns_of, share_of, suspects
 from launcher.plan.plan import Finding
 from launcher.plan.search.rescue import with_less_free
+from launcher.units import listed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +130,7 @@ class LoadedTogether:
             changes.append("more of it on the host")
         if changes:
             self._smaller[name] = (
-                f"loaded after {_listed(before)}, {name} has {' and '.join(changes)}, by --fit; "
+                f"loaded after {listed(before)}, {name} has {' and '.join(changes)}, by --fit; "
                 "asked for at the same time, each takes what it would take alone, and one of them fails"
             )
 
@@ -137,7 +138,3 @@ class LoadedTogether:
 def _share(model: RouterModel) -> Share:
     assert model.command is not None and model.checked is not None  # noqa: S101, PT018
     return share_of(model.child.name, model.command.configuration, model.checked.verdict)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

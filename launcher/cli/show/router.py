@@ -13,7 +13,7 @@ from launcher.cli.show.tables import facts, grid, line
 from launcher.commands.check_router import CheckedRouter
 from launcher.commands.check_together import RouterModel, TooLarge
 from launcher.plan.plan import Finding
-from launcher.units import format_bytes
+from launcher.units import format_bytes, listed
 
 _YES = {
     Finding.FITS: "yes",
@@ -64,9 +64,9 @@ def _say_too_large(found: TooLarge, most_that_fit: int | None) -> str:
         f"{found.where} is {format_bytes(found.missing_bytes)} short" if found.where else "it does not load"
     )
     if found.at_startup:
-        return f"no: {_listed(found.names)} load at once, on startup: {short}; load fewer of them there"
+        return f"no: {listed(found.names)} load at once, on startup: {short}; load fewer of them there"
     cure = f"; --models-max {most_that_fit} fits" if most_that_fit else ""
-    return f"no: {last} does not fit beside {_listed(before)}: {short}{cure}"
+    return f"no: {last} does not fit beside {listed(before)}: {short}{cure}"
 
 
 def _row(model: RouterModel, rows: tuple[str, ...]) -> tuple[str, ...]:
@@ -103,7 +103,3 @@ def _notes(checked: CheckedRouter) -> Iterator[str]:
             if not model.checked.verdict.fits:
                 yield from (f"{model.child.name}: {reason}" for reason in model.checked.verdict.reasons[:1])
     yield from checked.notes
-
-
-def _listed(names: tuple[str, ...] | list[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
