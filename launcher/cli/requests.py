@@ -11,7 +11,7 @@ from launcher.commands.probe import MachineChoice
 from launcher.engine.environment import is_variable_name
 from launcher.engine.flags.user_flags import take_token
 from launcher.errors import UsageError
-from launcher.plan.workload import Limits, Workload
+from launcher.plan.workload import NO_GPUS, Limits, Workload
 from launcher.system.settings import expand_home
 from launcher.units import parse_size
 
@@ -54,7 +54,7 @@ def up_request(
     """Make the request to start a server. Raises UsageError for an `-e` that is not K=V."""
     from launcher.commands.up.request import UpRequest
 
-    plan = plan_request(ref, plan_options, engine_options, flags)
+    plan = plan_request(ref, _on_processor(plan_options, serve_options), engine_options, flags)
     token = take_token(flags)[1]
     typed = () if token is None else (("HF_TOKEN", token),)
     key_file = serve_options.api_key_file  # made absolute: a record names it, for other folders too
@@ -68,8 +68,19 @@ def up_request(
         retry=not serve_options.no_retry,
         canary=serve_options.canary,
         locked=locked,
-        cpu_alone=serve_options.cpu or serve_options.yes,
+        cpu_alone=serve_options.yes,
     )
+
+
+def _on_processor(plan_options: PlanOptions, serve_options: ServeOptions) -> PlanOptions:
+    """Return the options of the plan with what --cpu means. Raises UsageError if --gpus says otherwise."""
+    if not serve_options.cpu:
+        return plan_options
+    if plan_options.gpus is not None and _gpus(plan_options.gpus):
+        raise UsageError(
+            f"--cpu and --gpus {plan_options.gpus} contradict each other", hint="leave one of them out"
+        )
+    return replace(plan_options, gpus=NO_GPUS)
 
 
 def machine_choice(options: MachineOptions) -> MachineChoice:
@@ -110,12 +121,15 @@ def _workload(options: PlanOptions) -> Workload:
 
 
 def _limits(options: PlanOptions) -> Limits:
-    gpus = options.gpus
     return Limits(
         reserve=tuple(_reserve(text) for text in options.reserve or ()),
-        gpus=None if gpus is None else tuple(gpu.strip() for gpu in gpus.split(",")),
+        gpus=None if options.gpus is None else _gpus(options.gpus),
         max_ram_bytes=options.max_ram,
     )
+
+
+def _gpus(text: str) -> tuple[str, ...]:
+    return () if text.strip().lower() == NO_GPUS else tuple(gpu.strip() for gpu in text.split(","))
 
 
 def _reserve(text: str) -> tuple[str, int]:

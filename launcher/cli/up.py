@@ -50,7 +50,8 @@ def up(
     from launcher.commands.up.up import rehearse
     from launcher.commands.up.up import up as bring_model_up
 
-    asks_for_a_plan = dry_run or ctx.obj or serve_options.mode is not None or is_typed(ctx, PlanOptions)
+    decides = serve_options.mode is not None or serve_options.cpu or is_typed(ctx, PlanOptions)
+    asks_for_a_plan = dry_run or ctx.obj or decides
     _check_source(ref, locked, asks_for_a_plan=bool(asks_for_a_plan))
     if foreground and dry_run:
         raise UsageError("--dry-run starts nothing to stay with", hint="launcher up REF --dry-run")

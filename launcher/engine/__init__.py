@@ -10,6 +10,7 @@ dialect.py        llama.cpp or ik_llama.cpp, by its help. PURE
 placing.py        a finished engine gets its place
 environment.py    the variables and config files it is started with
 client.py         its HTTP API
+chat.py           a chat's answer, piece by piece
 models_dir.py     the models of a folder, as it lists them
 timed.py          a completion, timed by its client
 key_file.py       the keys that its clients have to know

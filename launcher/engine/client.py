@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ssl
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,19 +22,6 @@ _ANSWER_S = 10.0  # for calls that compute nothing (/health, /props, /v1/models)
 _ROOM_FOR_ANSWER = 8  # tokens
 _MOST_BYTES = 16 << 20  # of an answer, or of a line of one that is streamed
 
-Message = Mapping[str, Any]  # a chat message in OpenAI's form, `{"role": …, "content": …}`
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delta:
-    """A piece of an answer."""
-
-    text: str = ""
-    reasoning: str = ""
-    finish_reason: str | None = None  # in the last piece: "stop", "length"
-    tokens_per_s: float | None = None  # in the last piece, if the server says so
-    context_tokens: int | None = None  # that question and answer take, in the last piece
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Props:
@@ -46,65 +33,13 @@ class Props:
     build: str | None
 
 
-def stream_chat(
-    url: str,
-    messages: Sequence[Message],
-    *,
-    model: str,
-    api_key: str | None = None,
-    options: Mapping[str, Any] | None = None,
-) -> Iterator[Delta]:
-    """Yield the answer to `messages`, piece by piece. `options` are further fields of the request.
-
-    Raises UsageError if the server refuses the request, EngineFailed for all else, a lost connection
-    included.
-    """
-    body = {**(options or {}), "model": model, "messages": list(messages), "stream": True}
-    finished = False
-    for event in stream_events(url, "/v1/chat/completions", body, api_key):
-        piece = _delta(event)
-        finished = finished or piece.finish_reason is not None
-        if piece != Delta():
-            yield piece
-    if not finished:
-        raise EngineFailed("llama-server stopped in the middle of its answer", hint="launcher ps")
-
-
-def _delta(event: Mapping[str, Any]) -> Delta:
-    try:
-        choice = (event.get("choices") or [{}])[0]
-        delta = choice.get("delta") or {}
-        timings = event.get("timings") or {}
-        speed = timings.get("predicted_per_second")
-        return Delta(
-            text=str(delta.get("content") or ""),
-            reasoning=str(delta.get("reasoning_content") or ""),
-            finish_reason=choice.get("finish_reason"),
-            tokens_per_s=None if speed is None else float(speed),
-            context_tokens=_sum(timings.get(name) for name in ("cache_n", "prompt_n", "predicted_n")),
-        )
-    except (AttributeError, TypeError, ValueError, KeyError, OverflowError) as error:
-        raise EngineFailed(
-            "llama-server sent a piece of an answer that is none", hint="launcher logs"
-        ) from error
-
-
-def _sum(numbers: Iterable[object]) -> int | None:
-    counts = [number for number in numbers if isinstance(number, int)]
-    return sum(counts) or None
-
-
 def generate_token(url: str, *, api_key: str | None = None) -> None:
     """Make the model produce one token, by `/completion`.
 
-    Raises EngineFailed or UsageError as `stream_chat` does.
+    Raises EngineFailed, UsageError if the server refuses the request.
     """
     # Not by chat: chat parsers fail on models of random weights.
-    body = {"prompt": "Hi", "n_predict": 1, "stream": True, "cache_prompt": False}
-    produced = sum(
-        event.get("tokens_predicted") or 0 for event in stream_events(url, "/completion", body, api_key)
-    )
-    if produced < 1:
+    if not _produce_token(url, "Hi", api_key):
         raise EngineFailed("llama-server answered without producing a token", hint="launcher logs")
 
 
@@ -114,18 +49,21 @@ def fill_context(url: str, n_ctx: int, *, api_key: str | None = None) -> None:
     Raises as `generate_token`.
     """
     n_tokens = max(1, n_ctx - _ROOM_FOR_ANSWER)
-    body = {
-        # Token ids need no text of a known length; 1 to 96 exist in every vocabulary.
-        "prompt": [1 + index % 96 for index in range(n_tokens)],
-        "n_predict": 1,
-        "stream": True,
-        "cache_prompt": False,
-    }
-    produced = sum(
-        event.get("tokens_predicted") or 0 for event in stream_events(url, "/completion", body, api_key)
-    )
-    if produced < 1:
+    # Token ids need no text of a known length; 1 to 96 exist in every vocabulary.
+    if not _produce_token(url, [1 + index % 96 for index in range(n_tokens)], api_key):
         raise EngineFailed("llama-server read a long prompt and produced no token", hint="launcher logs")
+
+
+def _produce_token(url: str, prompt: str | Sequence[int], api_key: str | None) -> bool:
+    body = {"prompt": prompt, "n_predict": 1, "stream": True, "cache_prompt": False}
+    n_produced = 0
+    with contextlib.closing(stream_events(url, "/completion", body, api_key)) as events:
+        for event in events:
+            n_produced += event.get("tokens_predicted") or 0
+            if event.get("stop"):
+                # ik_llama.cpp does not end a stream whose first event is the last, as of half a character
+                break
+    return n_produced >= 1
 
 
 def read_metrics(url: str, *, api_key: str | None = None) -> dict[str, float]:
@@ -216,7 +154,7 @@ def _body(response: httpx2.Response) -> str:
 
 def stream_events(
     url: str, path: str, body: Mapping[str, Any], api_key: str | None
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any]]:
     """Yield the decoded server-sent events of one request, without the closing [DONE]."""
     with (
         _mapped(url),

@@ -37,12 +37,16 @@ class Adapter:
     everywhere: bool = False
 
 
+NO_GPUS = "none"
+"""In place of a list of GPUs: the processor alone."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     reserve: tuple[
         tuple[str, int], ...
     ] = ()  # (device id, `ram`, or "" for every device; bytes to leave free)
-    gpus: tuple[str, ...] | None = None  # ids or numbers of devices; None for all
+    gpus: tuple[str, ...] | None = None  # ids or numbers of devices; None for all, () for none
     max_ram_bytes: int | None = None
 
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from launcher.engine.client import list_model_ids, read_metrics, read_props, stream_chat
+from launcher.engine.chat import stream_chat
+from launcher.engine.client import list_model_ids, read_metrics, read_props
 from launcher.errors import EngineFailed
 
 Serve = Callable[[bytes, bytes], str]

@@ -31,6 +31,17 @@ def test_a_reserve_names_a_device_or_is_for_every_gpu() -> None:
     assert limits.gpus == ("0", "CUDA2")
 
 
+def test_the_processor_alone_is_no_gpu() -> None:
+    def gpus(given: str | None, *, cpu: bool) -> tuple[str, ...] | None:
+        plan = PlanOptions(gpus=given)
+        return up_request("m", plan, ServeOptions(cpu=cpu), EngineOptions(), ()).plan.limits.gpus
+
+    assert (gpus(None, cpu=False), gpus("none", cpu=False)) == (None, ())
+    assert (gpus(None, cpu=True), gpus(" None", cpu=True)) == ((), ())
+    with pytest.raises(UsageError, match="--cpu and --gpus 0 contradict each other"):
+        gpus("0", cpu=True)
+
+
 def test_a_variable_has_a_name_and_a_value() -> None:
     def env(*variables: str) -> tuple[tuple[str, str], ...]:
         options = ServeOptions(env=list(variables))

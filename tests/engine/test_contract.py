@@ -16,7 +16,8 @@ import pytest
 from launcher.deployment.identity import Presence, find_presence
 from launcher.deployment.ports import free_port
 from launcher.deployment.process import reap_process, stop_process
-from launcher.engine.client import Props, generate_token, is_loaded, list_model_ids, read_props, stream_chat
+from launcher.engine.chat import stream_chat
+from launcher.engine.client import Props, generate_token, is_loaded, list_model_ids, read_props
 from launcher.engine.log.cause import CauseKind
 from launcher.engine.log.diagnose import diagnose
 from launcher.engine.protocol import EXIT, Reports

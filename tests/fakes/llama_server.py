@@ -87,6 +87,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--crash-after", type=float, default=None)
     parser.add_argument("--die-at-token", action="store_true")
     parser.add_argument("--slow-token", type=float, default=0.0)
+    parser.add_argument("--keep-streams-open", action="store_true")
     parser.add_argument("--fail-chat", action="store_true")
     parser.add_argument("--ignore-sigterm", action="store_true")
     parser.add_argument("--spawn-grandchild", default=None)
@@ -191,6 +192,8 @@ class Handler(BaseHTTPRequestHandler):
             data = f"data: {event}\n\n".encode()
             self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
             self.wfile.flush()
+        if options.keep_streams_open:
+            time.sleep(600)
         self.wfile.write(b"0\r\n\r\n")
 
     def _error(self, code: int, message: str, kind: str) -> None:

@@ -16,7 +16,8 @@ from launcher.deployment.record import Deployment, Phase
 from launcher.deployment.records import find_record, read_all
 from launcher.deployment.status import DeploymentState, read_status
 from launcher.deployment.takedown import TakenDown, take_down
-from launcher.engine.client import read_props, stream_chat
+from launcher.engine.chat import stream_chat
+from launcher.engine.client import read_props
 from launcher.engine.find import Engine
 from launcher.errors import EngineFailed
 from tests.serving import SMALL, a_request, python, until

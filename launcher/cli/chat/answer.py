@@ -11,7 +11,8 @@ from launcher.cli.chat.loops import is_looping
 from launcher.cli.chat.requests import Asked
 from launcher.cli.show.output import Output
 from launcher.deployment.record import Deployment
-from launcher.engine.client import Delta, Message, read_api_key, stream_chat
+from launcher.engine.chat import Delta, Message, stream_chat
+from launcher.engine.client import read_api_key
 
 LOOP = "loop"
 """The reason why an answer ended that went on with the same words."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from launcher.cli.options.bundles import AskOptions
-from launcher.engine.client import Message
+from launcher.engine.chat import Message
 from launcher.errors import UsageError
 from launcher.system.json_object import Malformed, parse_json
 from launcher.system.small_files import read_small, read_small_text

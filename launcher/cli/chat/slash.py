@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from launcher.cli.chat.requests import Asked, image_url
-from launcher.engine.client import Message
+from launcher.engine.chat import Message
 from launcher.errors import UsageError
 from launcher.models.profiles.profile import ModelProfile, pick_mode, request_fields
 from launcher.system.atomic_files import write_named

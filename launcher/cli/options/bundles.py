@@ -86,7 +86,10 @@ class PlanOptions:
     gpus: Annotated[
         str | None,
         typer.Option(
-            "--gpus", metavar="LIST", help="Use only these GPUs (CUDA0,CUDA2 or 0,2).", show_default=False
+            "--gpus",
+            metavar="LIST",
+            help="Only these GPUs (CUDA0,CUDA2 or 0,2), or none.",
+            show_default=False,
         ),
     ] = None
     max_ram: Annotated[
@@ -269,7 +272,7 @@ class ServeOptions:
     ] = False
     cpu: Annotated[
         bool,
-        typer.Option("--cpu", help="Go on without the GPU where the engine cannot use it."),
+        typer.Option("--cpu", help="Use the processor alone, as --gpus none does."),
     ] = False
     yes: Annotated[
         bool,

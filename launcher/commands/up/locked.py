@@ -9,7 +9,7 @@ from pathlib import Path
 
 from launcher.commands.claims import by_memory, claim
 from launcher.commands.companions import files_of, with_files
-from launcher.commands.engine import engine_or_build, refuse_unused_gpu
+from launcher.commands.engine import engine_or_build
 from launcher.commands.here import Here
 from launcher.commands.lock import Lock, read_lock
 from launcher.commands.lock_match import check_devices, check_engine, companions_of, locate
@@ -44,7 +44,6 @@ def up_locked(here: Here, request: UpRequest, file: Path) -> Deployment:
     engine = engine_or_build(
         here, request.plan.engine, meanwhile=lambda: pull_meanwhile(here, files, lambda _: again)
     )
-    refuse_unused_gpu(here, engine, accepted=request.cpu_alone)
     known = read_capabilities(engine, here.settings.cache_dir)
     note = check_engine(lock, known, chosen=request.plan.engine is not None)
     if note is not None:

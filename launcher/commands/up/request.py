@@ -36,7 +36,7 @@ class UpRequest:
     locked: Path | None = None
     # start it again when it dies later
     keep_up: bool = True
-    # go on where the engine cannot use the GPU
+    # go on where the engine cannot use the GPU that a plan may count on
     cpu_alone: bool = False
 
 

@@ -67,7 +67,8 @@ def up(here: Here, request: UpRequest) -> Deployment:
         request.plan.engine,
         meanwhile=lambda: pull_meanwhile(here, partial(_files_without_engine, request.plan, target), again),
     )
-    refuse_unused_gpu(here, engine, accepted=request.cpu_alone)
+    if request.plan.limits.gpus != ():
+        refuse_unused_gpu(here, engine, accepted=request.cpu_alone)
     key = claims.claim_key(here.settings.deployments_dir, named.name)
     try:
         planned = _plan_and_claim(here, request, target, engine, (key, named.name))

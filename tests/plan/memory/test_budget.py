@@ -140,6 +140,7 @@ def test_devices_are_chosen_by_id_or_number() -> None:
             chosen(name)
     with pytest.raises(UsageError, match="--reserve names CUDA9, and there is CUDA0"):
         budget_of(device(0, GIB), Limits(reserve=(("CUDA9", GIB),)))
+    assert read_budgets(machine(), Limits(gpus=())).devices == ()
     with pytest.raises(UsageError, match="--gpus names 0, and there is no GPU"):
         read_budgets(machine(), Limits(gpus=("0",)))
 
