@@ -50,9 +50,15 @@ class Authority:
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     folder = tmp_path_factory.mktemp("authority")
     new = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    run([*new, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Example Corp CA", "-days", "2"], folder)
+    new += [
+        "-days",
+        "2",
+        "-addext",
+        "keyUsage=critical,digitalSignature,keyCertSign",
+    ]  # 3.13 asks for a usage
+    run([*new, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=Example Corp CA"], folder)
     own = ["-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "subjectAltName=IP:127.0.0.1"]
-    run([*new, "-keyout", "hub.key", "-out", "hub.pem", "-subj", "/CN=hub", "-days", "2", *own], folder)
+    run([*new, "-keyout", "hub.key", "-out", "hub.pem", "-subj", "/CN=hub", *own], folder)
     return Authority(certificate=folder / "ca.pem", chain=folder / "hub.pem", key=folder / "hub.key")
 
 
