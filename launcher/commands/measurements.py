@@ -2,66 +2,69 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from launcher.commands.here import Here
-from launcher.commands.planned import Planned
-from launcher.deployment.history import HISTORY_LIMIT_BYTES
+from launcher.commands.planned import Planned, fitting
 from launcher.engine.flags.bench_argv import speed_words
 from launcher.errors import TryAgain
 from launcher.gguf.architecture import read_architecture
 from launcher.gguf.model import ModelFile
 from launcher.machine.machine import Machine
 from launcher.machine.rig import is_same, rig_of
-from launcher.plan.forecast.benched import Benched, benched_json, family_of, parse_benched
+from launcher.plan.forecast.benched import Benched, benched_json, parse_benched
 from launcher.plan.forecast.core_rate import core_rate_of
 from launcher.plan.forecast.measured import Like, as_measured, base_of, basis_of, ratios_of
+from launcher.plan.forecast.subject import Subject, family_of
 from launcher.plan.forecast.turn import forecast_turn
 from launcher.plan.placement.pace import laws_of, used_share
 from launcher.plan.plan import Plan
-from launcher.system.atomic_files import append_line
-from launcher.system.json_object import Malformed
+from launcher.system.json_lines import append_json, last_changed, read_json_lines
 from launcher.system.settings import Settings
-from launcher.system.small_files import read_small
-
-_MOST_BYTES = 2 * HISTORY_LIMIT_BYTES
 
 
 def keep_measurement(here: Here, benched: Benched) -> None:
     """Append a measurement to what is kept. Raises TryAgain."""
-    file = here.settings.bench_file
+    keep_found(here.settings.bench_file, benched_json(benched))
+
+
+def keep_found(file: Path, document: Mapping[str, object]) -> None:
+    """Append what was measured or tuned. Raises TryAgain."""
     try:
-        append_line(file, json.dumps(benched_json(benched)), HISTORY_LIMIT_BYTES)
+        append_json(file, document)
     except OSError as error:
         raise TryAgain(f"{file} cannot be written: {error.strerror}", hint="launcher doctor") from error
 
 
 def read_measurements(settings: Settings) -> tuple[Benched, ...]:
     """Return all that is kept and can be read, oldest first."""
-    file = settings.bench_file
-    return (*_read(file.with_name(f"{file.name}.1")), *_read(file))
+    return _parsed(settings.bench_file, last_changed(settings.bench_file))
 
 
-def _read(path: Path) -> tuple[Benched, ...]:
-    try:
-        about = path.stat()
-        return _parsed(path, about.st_mtime_ns, about.st_size)
-    except OSError:
-        return ()
+@functools.lru_cache(maxsize=2)  # `recommend` asks for every model
+def _parsed(file: Path, _changed: tuple[tuple[int, int], ...]) -> tuple[Benched, ...]:
+    return tuple(read_json_lines(file, parse_benched))
 
 
-@functools.lru_cache(maxsize=4)  # `recommend` asks for every model
-def _parsed(path: Path, _changed: int, _size: int) -> tuple[Benched, ...]:
-    found: list[Benched] = []
-    for line in read_small(path, _MOST_BYTES).split(b"\n"):
-        with contextlib.suppress(Malformed):  # half a line after a power cut, another launcher's
-            found.append(parse_benched(line))
-    return tuple(found)
+def subject_of(planned: Planned, engine: str) -> Subject:
+    """Say what is measured today: a plan's model on its machine, with the engine of this commit.
+
+    Raises DoesNotFit without a plan.
+    """
+    chosen, located = fitting(planned)
+    return Subject(
+        date=datetime.now(UTC).date().isoformat(),
+        model_id=chosen.model_id,
+        family=family_of(located.model),
+        quant=chosen.quant,
+        size_bytes=located.model.size_bytes,
+        engine=engine,
+        rig=rig_of(planned.machine),
+    )
 
 
 def for_model(settings: Settings, machine: Machine, model: ModelFile, engine: str | None) -> Machine:
@@ -82,7 +85,9 @@ def last_measured(
         (
             each
             for each in reversed(read_measurements(settings))
-            if is_same(each.rig, rig) and each.is_of(model, words) and engine in {None, each.engine}
+            if is_same(each.subject.rig, rig)
+            and each.is_of(model, words)
+            and engine in {None, each.subject.engine}
         ),
         None,
     )
@@ -103,7 +108,7 @@ def put_measured_speed(settings: Settings, planned: Planned, plan: Plan) -> Plan
     unscaled = forecast_turn(stages, forecast.turn, plan.n_tokens, laws=laws)
     now = as_measured(unscaled, base, found)
     why = (
-        f"measured on {found.date} (launcher bench): {now.decode.mid:.1f} tokens/s and "
+        f"measured on {found.subject.date} (launcher bench): {now.decode.mid:.1f} tokens/s and "
         f"{now.turn_seconds.mid:.0f} s for that turn, in place of the prediction"
     )
     changed = replace(plan, forecast=now, reasons=(*plan.reasons, why))

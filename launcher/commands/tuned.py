@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from launcher.commands.here import Here
+from launcher.commands.measurements import keep_found
 from launcher.commands.planned import Planned, PlanRequest
-from launcher.deployment.history import HISTORY_LIMIT_BYTES
 from launcher.engine.flags.user_flags import carried_flags
-from launcher.errors import TryAgain, UsageError
-from launcher.machine.rig import rig_of
+from launcher.errors import UsageError
+from launcher.machine.rig import is_same, rig_of
 from launcher.plan.tuning.tuned import Tuned, parse_tuned, tuned_json
-from launcher.system.atomic_files import append_line
-from launcher.system.json_object import Malformed
+from launcher.system.json_lines import read_json_lines
 from launcher.system.settings import Settings
-from launcher.system.small_files import read_small
 
 
 def keep_tuned(here: Here, tuned: Tuned) -> None:
     """Append what was found; the last of a model counts. Raises TryAgain."""
-    file = here.settings.tuned_file
-    try:
-        append_line(file, json.dumps(tuned_json(tuned)), HISTORY_LIMIT_BYTES)
-    except OSError as error:
-        raise TryAgain(f"{file} cannot be written: {error.strerror}", hint="launcher doctor") from error
+    keep_found(here.settings.tuned_file, tuned_json(tuned))
 
 
 def plan_with_tuned(
@@ -55,7 +46,7 @@ def plan_with_tuned(
     what = f"{gain}; --untuned leaves it out"
     choice = replace(tuned.choice, rejected=planned.choice.rejected)
     tuned = replace(tuned, choice=choice, tuned=what)
-    return _with_reason(tuned, f"tuned on {found.date} (launcher tune): {what}")
+    return _with_reason(tuned, f"tuned on {found.subject.date} (launcher tune): {what}")
 
 
 def _with_reason(planned: Planned, why: str) -> Planned:
@@ -71,13 +62,11 @@ def _find(settings: Settings, planned: Planned) -> Tuned | None:
     if known is None or located is None:
         return None
     rig, commit = rig_of(planned.machine), known.version.commit
-    found = [each for each in _read(settings.tuned_file) if each.is_of(located.model, rig, commit)]
+    found = [
+        each
+        for each in read_json_lines(settings.tuned_file, parse_tuned)
+        if each.subject.is_model(located.model)
+        and each.subject.engine == commit
+        and is_same(each.subject.rig, rig)
+    ]
     return found[-1] if found and found[-1].words else None
-
-
-def _read(file: Path) -> Iterator[Tuned]:
-    for path in (file.with_name(f"{file.name}.1"), file):
-        with contextlib.suppress(OSError):
-            for line in read_small(path, 2 * HISTORY_LIMIT_BYTES).split(b"\n"):
-                with contextlib.suppress(Malformed):
-                    yield parse_tuned(line)

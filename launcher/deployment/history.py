@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,13 +13,10 @@ from launcher.engine.log.load_log import RowUsage
 from launcher.plan.amounts import LedgerRow
 from launcher.plan.as_json import plan_json
 from launcher.plan.plan import Plan
-from launcher.system.atomic_files import append_line
-from launcher.system.json_object import JsonObject, parse_json
-from launcher.system.small_files import read_small
+from launcher.system.json_lines import append_json, read_json_lines
+from launcher.system.json_object import JsonObject, parse_document
 
 _SCHEMA = 1
-HISTORY_LIMIT_BYTES = 4 << 20
-_MOST_BYTES = 2 * HISTORY_LIMIT_BYTES  # the last line before a new file is begun
 
 
 # A row of the ledger: where, planned bytes by kind, seen bytes by kind.
@@ -104,13 +100,12 @@ def _seen(row: RowUsage | None) -> dict[str, int]:
 
 def append_entry(path: Path, entry: HistoryEntry) -> None:
     """Append a line. Raises OSError."""
-    line = json.dumps({"schema": _SCHEMA, **asdict(entry)}, ensure_ascii=False)
-    append_line(path, line, HISTORY_LIMIT_BYTES)
+    append_json(path, {"schema": _SCHEMA, **asdict(entry)})
 
 
 def read_history(path: Path) -> tuple[HistoryEntry, ...]:
     """Return all readable entries, oldest first."""
-    return tuple(_entries(path.with_name(f"{path.name}.1"))) + tuple(_entries(path))
+    return tuple(read_json_lines(path, _parse_entry))
 
 
 def find_correction(entries: Sequence[HistoryEntry], identity: Identity) -> Mapping[str, object] | None:
@@ -135,20 +130,8 @@ def outcome_of(cause: Cause | None) -> str:
     return "ready" if cause is None else "failed"
 
 
-def _entries(path: Path) -> Iterator[HistoryEntry]:
-    try:
-        text = read_small(path, _MOST_BYTES)
-    except OSError:
-        return
-    for line in text.split(b"\n"):
-        # A power cut leaves half a line, a newer launcher one of another schema.
-        with contextlib.suppress(ValueError, RecursionError):
-            given = JsonObject(parse_json(line))
-            if given.whole("schema") == _SCHEMA:
-                yield _parse_entry(given)
-
-
-def _parse_entry(given: JsonObject) -> HistoryEntry:
+def _parse_entry(line: bytes) -> HistoryEntry:
+    given = parse_document(line, _SCHEMA)
     rescue = parse_rescue(given)
     return HistoryEntry(
         at=given.text("at"),

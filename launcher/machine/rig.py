@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from launcher.machine.machine import Machine
+from launcher.system.json_object import JsonObject
 
 _SAME = 0.02  # of the RAM: the kernel's part of it varies from boot to boot
 
@@ -23,6 +24,15 @@ def rig_of(machine: Machine) -> Rig:
         cpu=machine.cpu.name,
         ram_total_bytes=machine.ram_total_bytes,
         devices=tuple(device.name for device in machine.devices),
+    )
+
+
+def parse_rig(given: JsonObject) -> Rig:
+    """Read a rig as `asdict` has it. Raises Malformed."""
+    return Rig(
+        cpu=given.optional_text("cpu"),
+        ram_total_bytes=given.whole("ram_total_bytes", 1),
+        devices=given.texts("devices"),
     )
 
 

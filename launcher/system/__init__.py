@@ -17,4 +17,5 @@ zip_entries.py   what zip archives of others may be
 foreign_patterns.py  compile regular expressions of others
 toml_table.py    read TOML strictly
 json_object.py   read JSON strictly
+json_lines.py    keep values as lines of JSON
 """

@@ -12,8 +12,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from launcher.system.owned_files import open_file
-
 
 @contextmanager
 def replacing(path: Path, *, lasting: bool = False) -> Iterator[BinaryIO]:
@@ -34,19 +32,6 @@ def replacing(path: Path, *, lasting: bool = False) -> Iterator[BinaryIO]:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def append_line(path: Path, line: str, limit_bytes: int) -> None:
-    """Append a line; a file beyond the limit becomes `….1` first. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileNotFoundError):
-        if path.stat().st_size > limit_bytes:
-            path.replace(path.with_name(f"{path.name}.1"))
-    descriptor = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    try:
-        os.write(descriptor, f"{line}\n".encode())  # one write: lines of two writers do not mix
-    finally:
-        os.close(descriptor)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

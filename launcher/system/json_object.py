@@ -31,6 +31,14 @@ def parse_json(text: str | bytes) -> Any:
         raise Malformed(f"it is not JSON: {error}") from error
 
 
+def parse_document(text: str | bytes, schema: int) -> JsonObject:
+    """Parse a JSON object of this schema. Raises Malformed for any other."""
+    given = JsonObject(parse_json(text))
+    if given.whole("schema") != schema:
+        raise Malformed("it is of another schema")
+    return given
+
+
 class JsonObject:
     """One object of a JSON document. Readers raise Malformed, naming the field."""
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from launcher.deployment import history
 from launcher.deployment.history import (
     HistoryEntry,
     Identity,
@@ -17,6 +16,7 @@ from launcher.deployment.history import (
 )
 from launcher.engine.log.load_log import usage_by_row
 from launcher.plan.amounts import HOST
+from launcher.system.json_lines import LIMIT_BYTES
 from tests.plan.planned import ledger_row, small_plan
 
 ONE = Identity(plan="p", engine="e", driver="570")
@@ -122,7 +122,7 @@ def test_a_plan_s_key_is_the_same_in_every_version_that_wrote_this_history() -> 
 
 def test_it_does_not_grow_for_ever(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
-    path.write_text(json.dumps({"x": "y" * 100}) * (history.HISTORY_LIMIT_BYTES // 100))
+    path.write_text(json.dumps({"x": "y" * 100}) * (LIMIT_BYTES // 100))
     append_entry(path, entry())
     assert path.stat().st_size < 1000
     assert (tmp_path / "history.jsonl.1").exists()

@@ -14,9 +14,9 @@ from launcher.plan.forecast.turn import Band
 
 
 def render_report(report: Report) -> tuple[RenderableType, ...]:
-    benched = report.benched
+    benched, subject = report.benched, report.benched.subject
     head = facts(
-        [("model", f"{benched.model_id}  {benched.quant}"), ("engine", f"llama.cpp {benched.engine}")]
+        [("model", f"{subject.model_id}  {subject.quant}"), ("engine", f"llama.cpp {subject.engine}")]
     )
     headers = ("depth", "tokens/s", "llama-bench", "HTTP API", "forecast")
     rows = [row for speed in benched.speeds for row in _rows(speed)]
@@ -26,9 +26,9 @@ def render_report(report: Report) -> tuple[RenderableType, ...]:
     )
     parts: list[RenderableType] = [head, grid(headers, rows, right=frozenset(headers[2:])), note]
     if report.other is not None:
-        parts += _comparison(f"llama.cpp {report.other.engine}", benched.engine, report.engines)
+        parts += _comparison(f"llama.cpp {report.other.subject.engine}", subject.engine, report.engines)
     if report.gate is not None:
-        before = report.gate.before
+        before = report.gate.before.subject
         parts += _comparison("now", f"on {before.date}, llama.cpp {before.engine}", report.gate.rows)
     return tuple(parts)
 

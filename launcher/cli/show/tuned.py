@@ -13,13 +13,14 @@ from launcher.plan.tuning.tuner import PAIRS, PLAN, SURE, words_of
 
 def render_tuning(report: Report) -> tuple[RenderableType, ...]:
     tuned, outcome = report.tuned, report.outcome
+    subject = tuned.subject
     winner = shlex.join(tuned.words) or "the plan as it is"
     if tuned.words:
         winner += f", {outcome.ratio:.2f} times as fast"
     head = facts(
         [
-            ("model", f"{tuned.model_id}  {tuned.quant}"),
-            ("engine", f"llama.cpp {tuned.engine}"),
+            ("model", f"{subject.model_id}  {subject.quant}"),
+            ("engine", f"llama.cpp {subject.engine}"),
             ("workload", tuned.workload),
             ("best", winner),
             ("why", outcome.why),

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from launcher.commands import engine as engines
@@ -17,7 +16,7 @@ from launcher.commands.bench.through_api import measure_through_api
 from launcher.commands.check import CheckRequest, check_command
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect
-from launcher.commands.measurements import keep_measurement, last_measured
+from launcher.commands.measurements import keep_measurement, last_measured, subject_of
 from launcher.commands.plan_and_claim import plan_and_claim
 from launcher.commands.planned import Planned, PlanRequest, compile_argv, files_to_bring, fitting
 from launcher.commands.pull import fetch_all
@@ -30,9 +29,8 @@ from launcher.engine.flags.help_text import Capabilities
 from launcher.errors import NotFound, UsageError
 from launcher.gguf.architecture import read_architecture
 from launcher.gguf.model import ModelFile
-from launcher.machine.rig import rig_of
 from launcher.plan.check.pace import stages_of_check
-from launcher.plan.forecast.benched import Benched, Samples, Speed, family_of
+from launcher.plan.forecast.benched import Benched, Samples, Speed
 from launcher.plan.forecast.measured import base_of, basis_of, processors_of
 from launcher.plan.placement.pace import laws_of
 from launcher.plan.plan import Plan
@@ -212,13 +210,7 @@ def _benched(
             )
         )
     return Benched(
-        date=datetime.now(UTC).date().isoformat(),
-        model_id=chosen.model_id,
-        family=family_of(located.model),
-        quant=chosen.quant,
-        size_bytes=located.model.size_bytes,
-        engine=subject.commit,
-        rig=rig_of(planned.machine),
+        subject=subject_of(planned, subject.commit),
         basis=basis_of(planned.machine),
         line=speed_words(line[1:]),
         processors=processors_of(stages),

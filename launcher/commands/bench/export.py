@@ -84,14 +84,14 @@ def _model(model: ModelFile, benched: Benched) -> dict[str, object]:
     total = sum(math.prod(tensor.shape) for tensor in model.tensors)
     used = used_share(read_architecture(model.metadata, model.tensors))
     return {
-        "model": benched.model_id,
-        "arch_class": benched.family,
+        "model": benched.subject.model_id,
+        "arch_class": benched.subject.family,
         "params_total_B": f"{total / 1e9:.4g}",
         "params_active_B": f"{(total - routed * (1 - used)) / 1e9:.4g}",
-        "quant": benched.quant,
-        "model_size_GiB": f"{benched.size_bytes / GIB:.3f}",
+        "quant": benched.subject.quant,
+        "model_size_GiB": f"{benched.subject.size_bytes / GIB:.3f}",
         "engine": "llama.cpp",
-        "engine_version": benched.engine,
+        "engine_version": benched.subject.engine,
     }
 
 
@@ -129,7 +129,7 @@ def _plan(plan: Plan, benched: Benched) -> dict[str, object]:
         "pp_tokens": benched.prompt_tokens,
         "tg_tokens": benched.reply_tokens,
         "concurrency": 1,
-        "date": benched.date,
+        "date": benched.subject.date,
         "source": "launcher bench",
     }
 

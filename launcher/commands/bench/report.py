@@ -34,8 +34,8 @@ def report_document(report: Report) -> dict[str, Any]:
         "baseline": None
         if gate is None
         else {
-            "date": gate.before.date,
-            "engine": gate.before.engine,
+            "date": gate.before.subject.date,
+            "engine": gate.before.subject.engine,
             "slower": gate.is_slower,
             "compared": _rows(gate.rows),
         },

@@ -9,6 +9,7 @@ from pathlib import Path
 from launcher.errors import UsageError
 from launcher.system.json_object import JsonObject, Malformed, parse_json
 from launcher.system.small_files import read_small
+from launcher.units import printable
 
 _MOST_BYTES = 16 << 20
 _MOST_PROMPTS = 8  # of each part: a trial answers them all
@@ -65,7 +66,7 @@ def read_prompts(file: Path, reply: int) -> Prompts:
         raise UsageError(f"{file} has {len(prompts)} prompts, and {_HELD_OUT} are the least", hint=_SHAPE)
     chosen_by = [prompt for index, prompt in enumerate(prompts, 1) if index % _HELD_OUT]
     used = tuple(chosen_by[:_MOST_PROMPTS])
-    words = f"{len(used)} prompts of {file.name}, {len(held_out)} more held out"
+    words = f"{len(used)} prompts of {printable(file.name)}, {len(held_out)} more held out"
     return Prompts(chosen_by=used, held_out=held_out, words=words, are_users=True)
 
 

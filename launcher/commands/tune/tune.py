@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from launcher.commands import engine as engines
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect, opened_once
+from launcher.commands.measurements import subject_of
 from launcher.commands.planned import Planned, PlanRequest, files_to_bring, fitting
 from launcher.commands.pull import fetch_all
 from launcher.commands.tune.prompts import Prompts, random_prompts, read_prompts
@@ -21,8 +21,6 @@ from launcher.deployment import claims
 from launcher.engine.flags.user_flags import split_flags
 from launcher.errors import DoesNotFit, EngineFailed
 from launcher.gguf.architecture import Architecture, read_architecture
-from launcher.machine.rig import rig_of
-from launcher.plan.forecast.benched import family_of
 from launcher.plan.tuning.settings import Setting, Start, settings_to_try
 from launcher.plan.tuning.tuned import Tuned
 from launcher.plan.tuning.tuner import PLAN, Outcome, State, Try, begin, step, words_of
@@ -75,7 +73,7 @@ def _first_plan(bench: Bench) -> Planned:
 
 def _drive(bench: Bench, request: TuneRequest, planned: Planned) -> Report:
     """Carry out what the tuner asks for, one trial at a time: nobody else writes its state."""
-    chosen, located = fitting(planned)
+    _, located = fitting(planned)
     architecture = read_architecture(located.model.metadata, located.model.tensors)
     bench.prompts = _prompts(request, architecture)
     following: Try | Outcome
@@ -87,13 +85,7 @@ def _drive(bench: Bench, request: TuneRequest, planned: Planned) -> Report:
     if state.stopped is not None:
         raise EngineFailed(f"the plan itself could not be measured: {state.stopped}", hint="launcher bench")
     tuned = Tuned(
-        date=datetime.now(UTC).date().isoformat(),
-        model_id=chosen.model_id,
-        family=family_of(located.model),
-        quant=chosen.quant,
-        size_bytes=located.model.size_bytes,
-        engine=_commit(planned),
-        rig=rig_of(planned.machine),
+        subject=subject_of(planned, _commit(planned)),
         words=words_of(following.winner),
         ratio=following.ratio,
         workload=bench.prompts.words,

@@ -7,6 +7,7 @@ core_rate.py   one core, by the types of a model
 drafts.py      tokens drafted several at once
 prefill.py     seconds for a prompt
 turn.py        one turn of a conversation
+subject.py     which model, engine and machine were measured
 benched.py     what was measured of a command line
 noise.py       a difference, or noise
 measured.py    measured speeds in place of forecasts

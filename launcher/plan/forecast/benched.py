@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from launcher.gguf.model import ModelFile
-from launcher.machine.rig import Rig
+from launcher.plan.forecast.subject import Subject, parse_subject
 from launcher.plan.forecast.turn import Band
-from launcher.system.json_object import JsonObject, Malformed, parse_json
+from launcher.system.json_object import JsonObject, parse_document
 
 SCHEMA = 2
 _MOST_SAMPLES = 64
@@ -50,21 +50,11 @@ class Speed:
     forecast_reply: Band | None = None
 
 
-def family_of(model: ModelFile) -> str:
-    return str(model.metadata.get("general.architecture", "unknown"))
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Benched:
     """The measurement of one command line on one machine with one engine."""
 
-    date: str  # 2026-11-30
-    model_id: str
-    family: str  # general.architecture
-    quant: str
-    size_bytes: int
-    engine: str  # its commit
-    rig: Rig
+    subject: Subject
     basis: str  # of the forecast that it was compared with: another one makes other ratios
     line: tuple[str, ...]  # what decides the speed, of llama-server's words
     processors: tuple[str, ...]  # those that compute
@@ -75,12 +65,13 @@ class Benched:
 
     def is_of(self, model: ModelFile, line: Sequence[str]) -> bool:
         """Tell if this command line of this model was measured, whatever the model is called."""
-        return (self.family, self.size_bytes, self.line) == (family_of(model), model.size_bytes, tuple(line))
+        return self.subject.is_model(model) and self.line == tuple(line)
 
 
 def benched_json(benched: Benched) -> dict[str, Any]:
     """Return the measurement as versioned JSON."""
     document = asdict(benched)
+    subject = document.pop("subject")
     speeds = [
         {
             "depth": speed.depth,
@@ -90,30 +81,17 @@ def benched_json(benched: Benched) -> dict[str, Any]:
         for speed in benched.speeds
     ]
     lists = {name: list(getattr(benched, name)) for name in ("line", "processors", "argv")}
-    return {"schema": SCHEMA, **document, **lists, "speeds": speeds}
+    return {"schema": SCHEMA, **subject, **document, **lists, "speeds": speeds}
 
 
 def parse_benched(text: str | bytes) -> Benched:
     """Return what `benched_json` wrote. Raises Malformed."""
-    given = JsonObject(parse_json(text))
-    if given.whole("schema") != SCHEMA:
-        raise Malformed("it is of another schema")
-    rig = given.object_at("rig")
+    given = parse_document(text, SCHEMA)
     speeds = given.objects_at("speeds")
     if len(speeds) > _MOST_SPEEDS:
         raise given.malformed("speeds", f"has more than {_MOST_SPEEDS} depths")
     return Benched(
-        date=_date(given),
-        model_id=given.text("model_id"),
-        family=given.text("family"),
-        quant=given.text("quant"),
-        size_bytes=given.whole("size_bytes"),
-        engine=given.text("engine"),
-        rig=Rig(
-            cpu=rig.optional_text("cpu"),
-            ram_total_bytes=rig.whole("ram_total_bytes", 1),
-            devices=rig.texts("devices"),
-        ),
+        subject=parse_subject(given),
         basis=given.text("basis"),
         line=given.texts("line"),
         processors=given.texts("processors"),
@@ -132,13 +110,6 @@ def _samples_json(samples: Samples | None) -> dict[str, Any] | None:
     if samples is None:
         return None
     return {"median": samples.median, "low": samples.low, "high": samples.high, "rates": list(samples.rates)}
-
-
-def _date(given: JsonObject) -> str:
-    date = given.text("date")
-    if len(date) != 10 or not date.isascii() or not date.isprintable():
-        raise given.malformed("date", "is not a date")
-    return date
 
 
 def _speed(given: JsonObject) -> Speed:

@@ -45,15 +45,17 @@ class Like:
 
     def holds(self, benched: Benched) -> bool:
         return (
-            is_same(benched.rig, self.rig)
-            and (benched.family, benched.basis) == (self.family, self.basis)
-            and self.engine in {None, benched.engine}
+            is_same(benched.subject.rig, self.rig)
+            and (benched.subject.family, benched.basis) == (self.family, self.basis)
+            and self.engine in {None, benched.subject.engine}
         )
 
 
 def ratios_of(measured: Iterable[Benched], like: Like) -> tuple[SpeedRatio, ...]:
     """Return measured over forecast for each set of processors, the latest measurement of each line."""
-    latest = {(each.model_id, each.quant, each.line): each for each in measured if like.holds(each)}
+    latest = {
+        (each.subject.model_id, each.subject.quant, each.line): each for each in measured if like.holds(each)
+    }
     by_processors: dict[tuple[str, ...], list[Benched]] = {}
     for benched in latest.values():
         by_processors.setdefault(benched.processors, []).append(benched)
@@ -70,7 +72,7 @@ def _ratio(processors: tuple[str, ...], group: Sequence[Benched]) -> SpeedRatio 
     prefill = [over for speed in speeds if (over := _over(speed.prompt, speed.forecast_prompt))]
     if not decode or not prefill:
         return None
-    newest = max(group, key=lambda benched: benched.date)
+    newest = max((benched.subject for benched in group), key=lambda subject: subject.date)
     return SpeedRatio(
         processors=processors,
         decode=_bounded(decode),
@@ -127,9 +129,9 @@ def as_measured(
             forecast,
             _replaced(forecast.decode, replies),
             _replaced(forecast.prefill, prompts),
-            (f"measured on {benched.date}", *forecast.assumptions),
+            (f"measured on {benched.subject.date}", *forecast.assumptions),
         ),
-        measured=benched.date,
+        measured=benched.subject.date,
     )
 
 

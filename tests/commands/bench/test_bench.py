@@ -68,12 +68,12 @@ def _check_plan(here: Here, asked: PlanRequest, last: Benched) -> None:
     measured = plan(here, asked)
     assert measured.plan is not None
     assert measured.plan.forecast is not None
-    assert measured.plan.forecast.measured == last.date
+    assert measured.plan.forecast.measured == last.subject.date
     assert any("in place of the prediction" in reason for reason in measured.plan.reasons)
     at = Point(depth=64, prompt=16)
     checked = check_command(here, CheckRequest(words=measured.argv, engine=asked.engine, at=at)).forecast
     assert checked is not None
-    assert checked.measured == last.date
+    assert checked.measured == last.subject.date
     assert last.speeds[1].api_reply is not None
     assert checked.decode.mid == pytest.approx(last.speeds[1].api_reply.median)
     other = plan(here, dataclasses.replace(asked, workload=Workload(ctx_size=2048, ubatch_size=64))).plan

@@ -7,15 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from launcher.machine.rig import Rig
 from launcher.plan.forecast.benched import Benched, Samples, Speed, benched_json, parse_benched
 from launcher.plan.forecast.decode import Stage
 from launcher.plan.forecast.measured import MOST_RATIO, Like, as_measured, base_of, ratios_of, scaled
 from launcher.plan.forecast.processors import GB, Processor, ProcessorFamily
 from launcher.plan.forecast.turn import Forecast, Turn, forecast_turn
 from launcher.system.json_object import Malformed
+from tests.plan.forecast.subject import SUBJECT
 
-RIG = Rig(cpu="AMD EPYC 9355", ram_total_bytes=64 << 30, devices=())
 HOST = Processor(name="host", family=ProcessorFamily.HOST, bandwidth=50 * GB, flops=200 * GB, cores=8)
 STAGES = (
     Stage(processor=HOST, n_layers=32, read_bytes=4e9, held_bytes=4e9, flops=8e9, kv_bytes=1e5, n_embd=4096),
@@ -43,13 +42,7 @@ def benched(*depths: int, times: float = 0.8) -> Benched:
         )
 
     return Benched(
-        date="2026-11-30",
-        model_id="m",
-        family="llama",
-        quant="Q4_0",
-        size_bytes=4 << 30,
-        engine="0c1e570",
-        rig=RIG,
+        subject=SUBJECT,
         basis="b",
         line=("-t", "8"),
         processors=("host",),
@@ -84,7 +77,7 @@ def test_the_api_s_speed_counts_before_llama_bench_s() -> None:
     assert at_depth.decode.mid == pytest.approx(1.0)
 
 
-LIKE = Like(rig=RIG, family="llama", basis="b", engine="0c1e570")
+LIKE = Like(rig=SUBJECT.rig, family="llama", basis="b", engine="0c1e570")
 
 
 def test_neighbours_are_scaled_within_bounds_and_say_why() -> None:
@@ -103,12 +96,12 @@ def test_neighbours_are_scaled_within_bounds_and_say_why() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"family": "qwen3moe"},
-        {"engine": "another"},
+        {"subject": replace(SUBJECT, family="qwen3moe")},
+        {"subject": replace(SUBJECT, engine="another")},
         {"basis": "another"},
-        {"rig": replace(RIG, cpu="another")},
-        {"rig": replace(RIG, ram_total_bytes=32 << 30)},
-        {"rig": replace(RIG, devices=("a GPU",))},
+        {"subject": replace(SUBJECT, rig=replace(SUBJECT.rig, cpu="another"))},
+        {"subject": replace(SUBJECT, rig=replace(SUBJECT.rig, ram_total_bytes=32 << 30))},
+        {"subject": replace(SUBJECT, rig=replace(SUBJECT.rig, devices=("a GPU",)))},
         {"processors": ("CUDA0", "host")},
     ],
 )

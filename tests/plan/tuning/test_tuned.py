@@ -7,18 +7,12 @@ import json
 
 import pytest
 
-from launcher.machine.rig import Rig
 from launcher.plan.tuning.tuned import Tuned, parse_tuned, tuned_json
 from launcher.system.json_object import Malformed
+from tests.plan.forecast.subject import SUBJECT
 
 FOUND = Tuned(
-    date="2026-11-30",
-    model_id="m",
-    family="llama",
-    quant="Q4_0",
-    size_bytes=4 << 30,
-    engine="0c1e570",
-    rig=Rig(cpu="AMD EPYC 9355", ram_total_bytes=64 << 30, devices=()),
+    subject=SUBJECT,
     words=("-t", "8", "-tb", "8", "--spec-type", "ngram-map-k", "-ctk", "q8_0", "--numa", "isolate"),
     ratio=1.2,
     workload="512 new tokens and 64 answered",
@@ -50,8 +44,8 @@ def test_words_that_no_setting_has_are_malformed(words: tuple[str, ...]) -> None
         parse_tuned(json.dumps(tuned_json(foreign)))
 
 
-@pytest.mark.parametrize("text", ["\x1b[2J", "two\nlines", "x" * 300])
+@pytest.mark.parametrize("text", ["\x1b[2J", "two\nlines", "x" * 1000])
 def test_text_that_would_be_shown_is_one_line(text: str) -> None:
-    for name in ("date", "workload"):
+    for name in ("date", "model_id", "quant", "engine", "workload"):
         with pytest.raises(Malformed):
             parse_tuned(json.dumps({**tuned_json(FOUND), name: text}))
