@@ -12,7 +12,8 @@ from launcher.commands.engine import recipe_of
 from launcher.engine.compile.build import build_engine
 from launcher.engine.compile.job import BuildRequest
 from launcher.engine.compile.source import unpack
-from launcher.engine.find import Engine, engine_named
+from launcher.engine.find import Engine, read_engines
+from launcher.errors import LauncherError
 from launcher.machine.machine import Backend
 from launcher.system.locks import exclusive
 from launcher.system.packages import Package, PackageKind, fetch_package
@@ -42,8 +43,8 @@ _DEFINES = (
 
 
 def ik_engine_in(cache_dir: Path) -> Engine | None:
-    """Find the engine that was built for the tests."""
-    return engine_named(_engines_dir(cache_dir), NAME)
+    """Find the engine that was built for the tests, the newest."""
+    return next(iter(read_engines(_engines_dir(cache_dir))), None)
 
 
 def build_ik_engine(cache_dir: Path, *, jobs: int) -> Engine:
@@ -72,4 +73,7 @@ def _engines_dir(cache_dir: Path) -> Path:
 
 
 if __name__ == "__main__":
-    print(build_ik_engine(read_settings().cache_dir, jobs=int(sys.argv[1]) if sys.argv[1:] else 1).path)
+    try:
+        print(build_ik_engine(read_settings().cache_dir, jobs=int(sys.argv[1]) if sys.argv[1:] else 1).path)
+    except LauncherError as error:
+        sys.exit(f"{NAME}: {error.message}")

@@ -10,26 +10,27 @@ from pathlib import Path
 import psutil
 import pytest
 
-from launcher.engine.find import Engine, engine_named, find_engine
+from launcher.engine.find import Engine, find_engine
 from launcher.gguf.ggml import GgmlType
 from launcher.gguf.header import Header, parse_header
-from tests.conftest import SETTINGS, STARTED_WITH
+from tests.conftest import SETTINGS, STARTED_WITH, missing
+from tests.ik_engine import ik_engine_in
 from tests.make_gguf import Types, make_gguf
 from tests.real.test_story import Shell
 from tests.serving import until
 
-HOW = "launcher engine build --source DIR with a tree in a folder ik_llama.cpp, or LAUNCHER_TEST_IK_ENGINE"
+pytestmark = pytest.mark.engine
 
 
 @pytest.fixture(scope="session")
 def ik_engine() -> Engine:
-    """An ik_llama.cpp; CI has none unless it is told where (engine/DESIGN.md says how one is built)."""
+    """An ik_llama.cpp, out of the tests' cache."""
     named = STARTED_WITH.get("LAUNCHER_TEST_IK_ENGINE")
     if named:
         return find_engine(Path(named), None, SETTINGS.engines_dir)
-    found = engine_named(SETTINGS.engines_dir, "ik_llama.cpp")
+    found = ik_engine_in(SETTINGS.cache_dir)
     if found is None:
-        pytest.skip(f"no ik_llama.cpp is here ({HOW})")
+        raise missing("no ik_llama.cpp is here (python -m tests.ik_engine, or LAUNCHER_TEST_IK_ENGINE)")
     return found
 
 

@@ -7,6 +7,7 @@ be made. It runs as nobody in particular, writes nothing but /tmp, and sees its 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 
 from launcher.deployment.install.export import Export, key_files, with_key_check
@@ -79,6 +80,7 @@ def compose_file(export: Export, image: str | None = None) -> str:
         service["mem_reservation"] = export.host_bytes
     service |= _compose_gpus(export)
     made = f"# The key, once: openssl rand -hex 32 > {key}\n" if export.api_key_file is None else ""
+    made += "" if export.user else _to_be_readable(export, *filter(None, [export.api_key_file]))
     secrets = {_KEY_FILE: {"file": _for_compose(key)}}
     return made + yaml_text({"services": {_dns(export.name): service}, "secrets": secrets})
 
@@ -120,7 +122,15 @@ def kubernetes_manifest(export: Export, image: str | None = None) -> str:
         "spec": {"selector": labels, "ports": [{"port": export.port, "targetPort": export.port}]},
     }
     made = f"# The key, once: kubectl create secret generic {name} --from-file={_KEY_FILE}=FILE\n"
+    made += _to_be_readable(export)
     return made + yaml_text(deployment) + "---\n" + yaml_text(service)
+
+
+def _to_be_readable(export: Export, *others: str) -> str:
+    """Name what nobody's user must be able to read: downloads are often their owner's alone."""
+    words = " ".join(shlex.quote(path) for path in (*(host for host, _ in export.files), *others))
+    # a comment ends with its line
+    return f"# User {_USER} has to read the files: chmod a+r {words}\n" if words.isprintable() else ""
 
 
 def _container(export: Export, image: str) -> dict[str, object]:

@@ -166,6 +166,15 @@ def test_a_start_in_a_container_without_its_key_ends(tmp_path: Path) -> None:
     assert "/models/0/kimi.gguf" in done.stdout
 
 
+def test_what_nobody_has_to_read_is_named() -> None:
+    said = "# User 65532 has to read the files: chmod a+r '/data/a b/kimi.gguf'"
+    assert f"{said} /etc/keys\n" in compose_file(KEYED)
+    assert f"{said}\n" in kubernetes_manifest(KEYED)
+    assert "has to read" not in compose_file(replace(KEYED, user="1000:1000"))
+    odd = replace(PLAIN, files=(("/data/a\nb: c.gguf", "/models/0/a.gguf"),))
+    assert "b: c" not in kubernetes_manifest(odd).partition("apiVersion")[0]
+
+
 def test_a_server_that_was_opened_is_published_where_it_was() -> None:
     opened = replace(KEYED, publish="0.0.0.0")
     assert '"0.0.0.0:8123:8123"' in compose_file(opened)
