@@ -23,15 +23,18 @@ from launcher.models.url_secrets import strip_word_secrets
 from launcher.plan.amounts import Amount, Basis
 from launcher.plan.companions import CompanionRequest, Companions, Draft, Projector, speculation_fields
 from launcher.plan.memory.companion_questions import types_of_header
+from launcher.plan.tuning.settings import EXPERT_CACHE
 from launcher.plan.workload import Adapter
 from launcher.progress import silent
 from launcher.simulate.simulations import Simulations
 from launcher.system.settings import Settings, expand_home
+from launcher.units import MIB
 
 REMOTE = ("hf:", "https://", "http://")
 """Beginnings of a companion's REF that is not a path."""
 # what llama-server takes where no quant is named, else the first (find_best_model, common/download.cpp)
 _USUAL_QUANTS = ("Q4_K_M", "Q8_0")
+_MOST_DIGITS = 9  # of a size in MiB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,8 +232,11 @@ def _of(remote: RemoteCompanion, notes: list[str]) -> Located | None:
 
 
 def measure_adapters(flags: Sequence[str]) -> tuple[Adapter, ...]:
-    """Measure the adapters that flags name, by their size. Raises UsageError for a file that is not there."""
-    found = []
+    """Measure what flags load beside the model: adapters by their size, a cache of experts by its limit.
+
+    Raises UsageError for a file that is not there, and for a size that is none.
+    """
+    found = list(_expert_cache(flags))
     for name in adapter_files(flags):
         path = expand_home(Path(name))
         try:
@@ -242,3 +248,14 @@ def measure_adapters(flags: Sequence[str]) -> tuple[Adapter, ...]:
         amount = Amount(n_bytes=size, basis=Basis.ESTIMATED)
         found.append(Adapter(name=f"adapter {path.name}", amount=amount, everywhere=True))
     return tuple(found)
+
+
+def _expert_cache(flags: Sequence[str]) -> Iterator[Adapter]:
+    """Count llama.cpp's cache of the host's experts whole on every device: they share the limit."""
+    for name, words in split_flags(flags):
+        if name == EXPERT_CACHE:
+            size = words[-1]
+            if len(words) != 2 or not size.isascii() or not size.isdigit() or len(size) > _MOST_DIGITS:
+                raise UsageError(f"{' '.join(words)} after -- is no size in MiB", hint=f"{EXPERT_CACHE} 2048")
+            amount = Amount(n_bytes=int(size) * MIB, basis=Basis.ESTIMATED)
+            yield Adapter(name="cache of experts", amount=amount, everywhere=True)

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from launcher.commands.companions import find_companions, open_companions
+from launcher.commands.companions import find_companions, measure_adapters, open_companions
 from launcher.deployment.ports import free_port
 from launcher.engine.capabilities import read_capabilities
 from launcher.engine.find import Engine
 from launcher.engine.flags.argv import Serving, server_argv
 from launcher.engine.log.load_log import compare_load, parse_load_log
-from launcher.errors import NotFound
+from launcher.errors import NotFound, UsageError
 from launcher.machine.machine import Backend, Machine
 from launcher.models.catalogue import sources_of
 from launcher.models.local import open_path
@@ -131,3 +131,14 @@ def test_what_cannot_be_had_is_named_not_counted() -> None:
     found = find_companions(flags, sources_of(read_settings()))
     assert found.projector is None
     assert "projector http://127.0.0.1:9/mm.gguf is not in the ledger" in found.notes[0]
+
+
+def test_a_cache_of_experts_is_counted_whole_on_every_device() -> None:
+    [cache] = measure_adapters(("--moe-cache-mib", "2048", "--seed", "1"))
+    assert (cache.amount.n_bytes, cache.everywhere) == (2 << 30, True)
+
+
+@pytest.mark.parametrize("words", [(), ("auto",), ("-1",), ("1" * 30,), ("1", "2")])
+def test_a_cache_of_experts_without_a_size_is_refused(words: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="no size in MiB"):
+        measure_adapters(("--moe-cache-mib", *words))

@@ -33,6 +33,14 @@ class Prompts:
     words: str  # what they are
     are_users: bool
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt, at most: each has a byte of the text, and one begins it."""
+        texts = (prompt.text for prompt in (*self.chosen_by, *self.held_out))
+        return max(
+            (1 + len(text.encode()) if isinstance(text, str) else len(text) for text in texts), default=0
+        )
+
 
 NO_PROMPTS = Prompts(chosen_by=(), held_out=(), words="", are_users=False)
 

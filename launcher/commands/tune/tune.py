@@ -112,11 +112,12 @@ def _settings(planned: Planned, architecture: Architecture, prompts: Prompts) ->
         plan=plan,
         threads=threads,
         batch_threads=_number(given.get("-tb"), threads),
-        has=known.has if known else lambda _flag: True,
+        takes=known.takes if known else lambda _flag, _value: True,
         drafts="--spec-type" in given,
         has_mtp=bool(architecture.n_nextn),
         has_experts=architecture.n_expert > 0,
         knows_prompts=prompts.are_users,
+        longest_prompt=prompts.longest,
     )
     return settings_to_try(start, planned.machine)
 

@@ -27,6 +27,7 @@ _NOT_COUNTED = {
     "--control-vector-scaled": "the control vector",
     "-nr": "the host without repacked weights",
     "-mv": "the vocoder",
+    "--moe-cache-mib": "the cache of experts",
 }
 # Variables for companions (set_env in common/arg.cpp), and the flags that they stand for.
 _COMPANION_VARIABLES = {

@@ -1,4 +1,9 @@
-"""List what may be tried instead of a plan's own settings, the most promising first. Pure."""
+"""List what may be tried instead of a plan's own settings, the most promising first. Pure.
+
+A knob has no settings where it cannot change anything: threads, load modes and NUMA modes where the host only
+looks tokens up, batches longer than every prompt, experts and their cache without a device, guesses from the
+text with tokens at random.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +11,18 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from launcher.machine.machine import Machine
+from launcher.plan.amounts import HOST
 from launcher.plan.companions import MTP
 from launcher.plan.modes import CacheType, LoadMode, NumaMode
 from launcher.plan.plan import Plan
+from launcher.units import MIB
 
 _UBATCHES = (128, 256, 512, 1024, 2048, 4096)
 _EXPERT_STEPS = (1, 2, 4)  # blocks of experts more and fewer on the host
+EXPERT_CACHE = "--moe-cache-mib"
 _NGRAMS = ("ngram-mod", "ngram-simple", "ngram-map-k")
+# MiB; a miss is uploaded and computed on the device, so less than a good part of the experts is a loss
+_EXPERT_CACHES = (2048, 8192, 32768)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,30 +43,44 @@ class Start:
     plan: Plan
     threads: int
     batch_threads: int
-    has: Callable[[str], bool]  # the engine has this flag
+    takes: Callable[[str, str], bool]  # the engine has this flag with this value
     drafts: bool  # something drafts already
     has_mtp: bool
     has_experts: bool
-    knows_prompts: bool  # the user's own: random tokens say nothing about guesses from the text
+    knows_prompts: bool  # the user's own
+    longest_prompt: int  # tokens, at most
+
+    @property
+    def host_computes(self) -> bool:
+        """The host multiplies with weights, beside looking tokens up."""
+        placement = self.plan.placement
+        return (
+            placement.n_gpu_layers <= placement.n_block
+            or bool(placement.host_expert_blocks or placement.host_expert_parts or placement.overrides)
+            or self.drafts
+        )
 
 
 def settings_to_try(start: Start, machine: Machine) -> tuple[Setting, ...]:
-    """Return every setting that differs from the plan's and that the engine has a flag for."""
+    """Return every setting that differs from the plan's, can matter here, and that the engine takes."""
     listed = (
-        *_threads(start, machine),
-        *_ubatches(start.plan),
-        *_batch_threads(start, machine),
+        *(_threads(start, machine) if start.host_computes else ()),
+        *_ubatches(start),
+        *(_batch_threads(start, machine) if start.host_computes else ()),
         *_drafts(start),
         *_experts(start),
+        *_expert_caches(start.plan),
         *_cache_types(start.plan),
-        *_load_modes(start.plan),
-        *_numa(start.plan, machine),
+        *(_load_modes(start.plan) if start.host_computes else ()),
+        *(_numa(start.plan, machine) if start.host_computes else ()),
     )
-    return tuple(setting for setting in listed if all(map(start.has, _flags(setting))))
+    return tuple(setting for setting in listed if all(_taken(start, setting)))
 
 
-def _flags(setting: Setting) -> Iterator[str]:
-    return (word for word in setting.words if word.startswith("-"))
+def _taken(start: Start, setting: Setting) -> Iterator[bool]:
+    # a plan without a NUMA mode has no flag: llama-server never sees `off`
+    pairs = zip(setting.words[::2], setting.words[1::2], strict=True)
+    return (start.takes(flag, value) for flag, value in pairs if value != NumaMode.OFF)
 
 
 def _thread_counts(machine: Machine) -> Iterable[int]:
@@ -79,9 +103,13 @@ def _batch_threads(start: Start, machine: Machine) -> Iterator[Setting]:
             yield Setting(knob="batch threads", words=("-tb", str(count)))
 
 
-def _ubatches(plan: Plan) -> Iterator[Setting]:
+def _ubatches(start: Start) -> Iterator[Setting]:
+    plan = start.plan
+    # all that hold the longest prompt are alike
+    most = next((size for size in _UBATCHES if size >= start.longest_prompt), _UBATCHES[-1])
+    now = min(plan.ubatch_size, most)
     for size in _UBATCHES:
-        if size != plan.ubatch_size and size <= max(plan.ctx_size, 512):
+        if size != now and size <= min(most, max(plan.ctx_size, 512)):
             batch = ("-b", str(size)) if size > plan.batch_size else ()
             yield Setting(knob="ubatch", words=("-ub", str(size), *batch))
 
@@ -109,6 +137,16 @@ def _experts(start: Start) -> Iterator[Setting]:
                 yield Setting(knob="experts", words=("-ncmoe", str(count)))
 
 
+def _expert_caches(plan: Plan) -> Iterator[Setting]:
+    """Try llama.cpp's cache of the host's experts on the devices (PR 29887): whole blocks of them only."""
+    if not plan.placement.devices or not plan.placement.host_expert_blocks:
+        return
+    on_host = sum(row.weights.n_bytes for row in plan.ledger if row.where == HOST)
+    for size in _EXPERT_CACHES:
+        if size * MIB <= on_host:
+            yield Setting(knob="expert cache", words=(EXPERT_CACHE, str(size)))
+
+
 def _cache_types(plan: Plan) -> Iterator[Setting]:
     now = (plan.cache_type_k, plan.cache_type_v)
     for kind in (CacheType.F16, CacheType.Q8_0):
@@ -125,6 +163,6 @@ def _load_modes(plan: Plan) -> Iterator[Setting]:
 def _numa(plan: Plan, machine: Machine) -> Iterator[Setting]:
     if len([node for node in machine.nodes if node.cpus]) < 2:
         return
-    for mode in (NumaMode.DISTRIBUTE, NumaMode.ISOLATE):
-        if mode is not plan.numa:
+    for mode in (NumaMode.DISTRIBUTE, NumaMode.ISOLATE, NumaMode.OFF):
+        if mode is not (plan.numa or NumaMode.OFF):
             yield Setting(knob="NUMA", words=("--numa", mode.value))

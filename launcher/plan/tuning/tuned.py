@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from launcher.plan.forecast.subject import Subject, parse_shown, parse_subject
+from launcher.plan.tuning.settings import EXPERT_CACHE
 from launcher.system.json_object import parse_document
 
 _SCHEMA = 1
 _MOST_WORDS = 32
 # What settings_to_try() lists: the file may be anybody's by now, and its words become llama-server's.
 _FLAGS = frozenset(
-    ("-t", "-tb", "-ub", "-b", "--spec-type", "--spec-draft-n-max", "-ncmoe", "-ctk", "-ctv", "-lm", "--numa")
+    f"-t -tb -ub -b --spec-type --spec-draft-n-max -ncmoe {EXPERT_CACHE} -ctk -ctv -lm --numa".split()
 )
 _VALUE = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}", re.ASCII)
 
