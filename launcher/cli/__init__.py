@@ -14,6 +14,7 @@ models.py         models
 search.py         search
 inspect.py        inspect
 plan.py           plan
+vllm.py           --engine vllm of commands that plan
 profiles.py       profiles list, profiles show
 check.py          check
 pull.py           pull

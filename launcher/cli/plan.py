@@ -30,11 +30,18 @@ def plan(
     out: Output,
 ) -> None:
     """Choose quant, placement and context for this machine, or another one, and explain it."""
-    from launcher.cli.requests import machine_choice, plan_request
+    from launcher.cli.requests import is_vllm, machine_choice, plan_request
     from launcher.cli.show.short_plan import NextCommands
     from launcher.commands.claims import describe_running
     from launcher.commands.plan import plan as plan_model
 
+    if is_vllm(engine_options):
+        from launcher.cli.vllm import show_plan_for_vllm
+
+        if replace(plan_only, machines=None, explain=False) != PlanOnlyOptions():
+            raise UsageError("--buy, --lock, --svg and --compare are llama.cpp's", hint="leave them out")
+        show_plan_for_vllm(ref, ctx.obj, plan_options, (machine_options, plan_only.machines), out)
+        return
     request = plan_request(ref, plan_options, engine_options, ctx.obj)
     if plan_only.machines is not None or len(machine_options.machine or ()) > 1:
         _plan_cluster(request, plan_only, machine_options, out, offline=plan_options.offline)

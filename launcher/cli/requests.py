@@ -83,6 +83,11 @@ def _on_processor(plan_options: PlanOptions, serve_options: ServeOptions) -> Pla
     return replace(plan_options, gpus=NO_GPUS)
 
 
+def is_vllm(options: EngineOptions) -> bool:
+    """Tell if vLLM is asked for instead of a llama-server."""
+    return options.engine is not None and str(options.engine) == "vllm"
+
+
 def machine_choice(options: MachineOptions) -> MachineChoice:
     """Return the machine to plan for. Raises UsageError for several."""
     names = options.machine or []
@@ -99,6 +104,13 @@ def machine_choice(options: MachineOptions) -> MachineChoice:
         sockets=options.sockets,
         ram_bandwidth=options.ram_bandwidth,
     )
+
+
+def workload_and_limits(options: PlanOptions) -> tuple[Workload, Limits]:
+    """Return what is asked of a plan. Raises UsageError; --quant names a GGUF file, and vLLM has none."""
+    if options.quant is not None:
+        raise UsageError("--quant names a GGUF file, and vLLM serves safetensors", hint="leave --quant out")
+    return _workload(options), _limits(options)
 
 
 def _workload(options: PlanOptions) -> Workload:

@@ -19,6 +19,7 @@ cluster.py        one model on several machines as a cluster: replicas, or a spl
 bench/            measure planned models
 tune/             find faster settings by trying them
 tuned.py          settings that were found: keep them, plan with them
+vllm/             plan for vLLM
 measurements.py   what was measured: keep it, and use it in plans
 short_server.py   a llama-server for as long as a block lasts
 planned.py        the outcome of a plan request: command line, JSON, or the reason there is none

@@ -11,6 +11,7 @@ from typing import Any
 
 from launcher.commands.companions import FoundCompanions, files_of, shown_flags, with_files
 from launcher.commands.probe import THIS_MACHINE, MachineChoice
+from launcher.commands.vllm.plan import VllmPlanned, beside, vllm_document
 from launcher.engine.find import Engine
 from launcher.engine.flags.argv import Serving, server_argv
 from launcher.engine.flags.help_text import Capabilities
@@ -77,6 +78,11 @@ class Planned:
     @property
     def plan(self) -> Plan | None:
         return self.choice.plan
+
+    @property
+    def vllm(self) -> VllmPlanned | None:
+        """What vLLM would do with the model on this machine, where its profile knows."""
+        return beside(self.target.profile, self.request.workload, self.machine)
 
 
 def fitting(planned: Planned) -> tuple[Plan, Located]:
@@ -159,7 +165,12 @@ def path_to_be(located: Located) -> str:
 def document(planned: Planned) -> dict[str, Any]:
     """Return the plan, or what is missing, as its versioned JSON."""
     choice = planned.choice
-    extra = {"purchases": [asdict(each) for each in planned.purchases], "api": api_price(planned)}
+    vllm = planned.vllm
+    extra: dict[str, Any] = {
+        "purchases": [asdict(each) for each in planned.purchases],
+        "api": api_price(planned),
+        "vllm": None if vllm is None else vllm_document(vllm),
+    }
     if choice.plan is not None:
         env = dict(pinned_order(planned.machine.devices)) if choice.plan.placement.devices else {}
         return plan_json(choice.plan, argv=planned.argv, env=env, choice=choice) | extra

@@ -15,6 +15,7 @@ profile_headers.py  open a profile's quant without its files
 fetch.py            bring a located model here
 url_download.py     fetch the files of a URL
 store.py            facts kept between runs
+safetensors.py      folders of safetensors
 hollow_copies.py    models with real headers and no weights
 hub/                Hugging Face
 files/              model files on this disk

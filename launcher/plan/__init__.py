@@ -13,6 +13,7 @@ expert_pattern.py  a regular expression for experts
 reasons.py         the choices in sentences
 as_json.py         a plan as JSON
 from_json.py       a plan read back
+vllm/              what vLLM takes, and how it runs
 memory/            how many bytes, place by place
 placement/         which layers go where
 forecast/          how fast a plan will be

@@ -218,7 +218,7 @@ class EngineOptions:
         Path | None,
         typer.Option(
             "--engine",
-            help="Use this llama-server, by path or by its name in engine list.",
+            help="Use this llama-server, by path or by its name in engine list; or vllm.",
             show_default=False,
         ),
     ] = None

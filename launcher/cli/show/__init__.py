@@ -18,6 +18,7 @@ comparison.py     machines side by side
 depth_picture.py  the same as curves of speed against depth
 measured.py       measured speeds, for bench
 tuned.py          what tuning found
+vllm.py           a plan for vLLM
 ledger.py         the bytes of a plan, place by place
 checked.py        a checked line
 router.py         a checked line of many models

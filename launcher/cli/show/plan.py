@@ -11,6 +11,7 @@ from rich.text import Text
 from launcher.cli.show.finding import say_finding
 from launcher.cli.show.ledger import render_ledger
 from launcher.cli.show.tables import bullets, facts, grid
+from launcher.cli.show.vllm import render_beside
 from launcher.commands.planned import Buy, Planned, api_price
 from launcher.plan.plan import Plan, Shortfall
 from launcher.plan.search.choice import Alternative
@@ -36,6 +37,8 @@ def render_planned(planned: Planned) -> RenderableType:
         ]
     if planned.purchases or planned.request.buy is Buy.SIMULATED:
         parts += [Text(""), Text("what would do:"), bullets(_purchases(planned))]
+    if (vllm := planned.vllm) is not None:
+        parts += [Text(""), Text("on vLLM instead (launcher plan --engine vllm):"), render_beside(vllm)]
     if choice.rejected:
         rows = [
             (rejected.quant, format_bytes(rejected.size_bytes), rejected.reason)

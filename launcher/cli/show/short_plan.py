@@ -11,6 +11,7 @@ from rich.text import Text
 from launcher.cli.show.finding import say_finding
 from launcher.cli.show.memory_bars import Ink, memory_bars, render_bars
 from launcher.cli.show.tables import facts
+from launcher.cli.show.vllm import say_vllm
 from launcher.commands.planned import Planned
 from launcher.machine.machine import format_device_ids
 from launcher.plan.amounts import HOST, LedgerRow
@@ -114,6 +115,8 @@ def _about_plan(planned: Planned, plan: Plan) -> Iterable[tuple[str, str]]:
         yield "faster", faster
     if better := _better(planned, plan):
         yield "better", better
+    if (vllm := planned.vllm) is not None and vllm.fits:
+        yield "vllm", say_vllm(vllm)
 
 
 def _why_quant(planned: Planned, plan: Plan) -> str:
@@ -195,6 +198,8 @@ def _say_speed_of(found: Alternative) -> str:
 
 
 def _about_shortfall(planned: Planned, recommend: str) -> Iterable[tuple[str, str]]:
+    if (vllm := planned.vllm) is not None and vllm.fits:
+        yield "vllm", say_vllm(vllm)
     label = "would do"
     for purchase in planned.purchases[:_MOST_PURCHASES]:
         speed = "" if purchase.decode_tps is None else f", about {purchase.decode_tps:.1f} tokens/s"

@@ -20,7 +20,7 @@ _H20_TERA_OPS = 296.0  # cut down: H20's data sheet
 #      the display engine keep); reserved: total minus the "VRAM" that llama.cpp prints for the same card on
 #      Linux (ggml_cuda_init, R570 to R580 drivers), from published logs
 #   n  the same total, of older drivers where they differ (the smaller); no Linux log of this card was found,
-#      the reserve is that of the nearest card with one
+#      the reserve is that of the nearest card with one (H200: total minus the 139.80 GiB that PyTorch names)
 # PCI Express, compute capability, bandwidth (GB/s) and FP32 TFLOPS are from the vendor's specification pages,
 # whitepapers and the CUDA GPU list; of laptop parts at the highest power (the laptop's maker decides).
 # short name: driver's name, total MiB, reserved MiB, PCIe generation, lanes, compute capability, source,
@@ -185,7 +185,7 @@ _DATA_CENTRE: dict[str, tuple[str, int, int, int, int, str, str, float, float]] 
     "h100-pcie": ("NVIDIA H100 PCIe", 81559, 478, 5, 16, "9.0", "n", 2039, 51.2),
     "h100-nvl": ("NVIDIA H100 NVL", 95830, 478, 5, 16, "9.0", "n", 3938, 60.3),
     "h800": ("NVIDIA H800", 81559, 478, 5, 16, "9.0", "n", 3352, 66.9),
-    "h200": ("NVIDIA H200", 143771, 478, 5, 16, "9.0", "n", 4800, 66.9),
+    "h200": ("NVIDIA H200", 143771, 616, 5, 16, "9.0", "s", 4800, 66.9),
     "h200-nvl": ("NVIDIA H200 NVL", 143771, 478, 5, 16, "9.0", "n", 4800, 60.3),
     "gh200": ("NVIDIA GH200 480GB", 97871, 478, 5, 16, "9.0", "n", 4000, 66.9),
     "gh200-144g": ("NVIDIA GH200 144G HBM3e", 146831, 478, 5, 16, "9.0", "n", 4900, 66.9),

@@ -22,15 +22,16 @@ from launcher.models.profiles.profile import (
     Sampling,
     Score,
     SizeBasis,
+    VllmEntry,
     WheelSource,
 )
 from launcher.models.profiles.recipe_toml import read_published_architecture, read_recipe, read_shape
 from launcher.system.toml_table import TomlTable, parse_toml
 
 # 2 added an architecture and a recipe per quant, 3 added `flags`, 4 `[shape]`, `mix`, purposes, scores and
-# companions, 5 `engine`. Whatever comes next raises it, so that an older launcher refuses such a file by name
-# instead of ignoring half of it.
-_NEWEST_SCHEMA = 5
+# companions, 5 `engine`, 6 `[vllm]`. Whatever comes next raises it, so that an older launcher refuses such a
+# file by name instead of ignoring half of it.
+_NEWEST_SCHEMA = 6
 
 _NAME = r"[a-z0-9][a-z0-9._-]*"
 _QUANT = r"[A-Za-z0-9][A-Za-z0-9._-]*"
@@ -105,6 +106,7 @@ def parse_model_profile(text: str, name: str, *, file: str | None = None) -> Mod
         projector=_companion(top.optional_table("projector")) if schema > 3 else None,
         draft=_companion(top.optional_table("draft")) if schema > 3 else None,
         engine=top.optional_text("engine", pattern=_ENGINE, like="ik_llama.cpp") if schema > 4 else None,
+        vllm=_vllm(top.optional_table("vllm")) if schema > 5 else None,
     )
     top.finish()
     if profile.architecture is None and any(quant.recipe for quant in profile.quants):
@@ -159,6 +161,22 @@ def _companion(table: TomlTable | None) -> CompanionFile | None:
     )
     table.finish()
     return companion
+
+
+def _vllm(table: TomlTable | None) -> VllmEntry | None:
+    if table is None:
+        return None
+    entry = VllmEntry(
+        repo=table.text("repo", pattern=_REPO, like="user/repo"),
+        quality=table.text("quality"),
+        weight_bytes=table.integer("weight_bytes", 1, _MAX_BYTES),
+        tower_bytes=table.optional_integer("tower_bytes", 0, _MAX_BYTES),
+        source=table.text("source"),
+        flags=table.texts("flags"),
+        config=table.scalars("config"),
+    )
+    table.finish()
+    return entry
 
 
 def _check_names(top: TomlTable, profile: ModelProfile) -> None:

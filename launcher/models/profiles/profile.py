@@ -169,6 +169,19 @@ class CompanionFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VllmEntry:
+    """The model's safetensors, which vLLM serves."""
+
+    repo: str
+    quality: str  # of these weights, after "vLLM with"
+    weight_bytes: int  # of all files
+    tower_bytes: int | None  # of a vision encoder
+    source: str
+    flags: tuple[str, ...]
+    config: tuple[tuple[str, TomlScalar], ...]  # of its config.json, as far as memory goes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelProfile:
     """All that is known about a model before looking at its files."""
 
@@ -189,6 +202,7 @@ class ModelProfile:
     projector: CompanionFile | None = None
     draft: CompanionFile | None = None  # a multi-token prediction head, or a small model
     engine: str | None = None  # the name, or its beginning, of the engine that it wants
+    vllm: VllmEntry | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,7 @@ def test_a_plan_is_10_to_15_lines_of_80_columns_without_regular_expressions(rig:
 def test_cards_that_are_filled_alike_share_a_bar() -> None:
     text = "\n".join(plan(*RIGS["eight cards"]))
     assert "CUDA0-4 (5 x H200)" in text
-    assert "of 139.5 GiB each" in text
+    assert "of 139.4 GiB each" in text
 
 
 def test_one_memory_is_one_bar_no_larger_than_the_machine() -> None:

@@ -99,8 +99,14 @@ def test_everything_is_read():
 @pytest.mark.parametrize(
     ("old", "new", "problem"),
     [
-        ("schema = 1", "schema = 6", "schema is 6, and this launcher reads up to 5"),
+        ("schema = 1", "schema = 7", "schema is 7, and this launcher reads up to 6"),
         ("schema = 1", 'schema = 4\nengine = "ik"', "engine is not a known key"),
+        ("schema = 1", 'schema = 5\nvllm = { repo = "a/b" }', "vllm is not a known key"),
+        (
+            "schema = 1",
+            'schema = 6\nvllm = { repo = "../a" }',
+            "vllm.quality is missing",
+        ),
         ("schema = 1", 'schema = 5\nengine = "../ik"', "engine is '../ik', not written like ik_llama.cpp"),
         ("schema = 1", 'schema = 2\nflags = ["-ub"]', "flags is not a known key"),
         ("schema = 1", 'schema = 3\nflags = ["-ub", 1]', "flags is ['-ub', 1], not a list of strings"),

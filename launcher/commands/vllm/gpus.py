@@ -1,0 +1,64 @@
+"""See the GPUs that vLLM would use on machines: equal ones."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+
+from launcher.errors import DoesNotFit, UsageError
+from launcher.machine.gpus import gpu_of
+from launcher.machine.machine import Backend, Device, Machine
+from launcher.plan.vllm.ledger import UTILISATION
+from launcher.plan.vllm.plan import GpuPool
+from launcher.units import MIB
+
+_FAMILIES = {Backend.CUDA, Backend.HIP}
+_UNKNOWN_RESERVE = 769 * MIB  # what a driver keeps of a card that no log was found of; the largest known
+
+
+def pool_of(machines: Sequence[Machine]) -> GpuPool:
+    """Return the GPUs of machines that are alike.
+
+    Raises DoesNotFit where there is none for vLLM, UsageError for machines with different ones.
+    """
+    pools = {_pool(machine) for machine in machines}
+    if len(pools) > 1:
+        names = sorted(f"{pool.per_machine} x {pool.name}" for pool in pools)
+        raise UsageError(
+            f"vLLM's ranks want equal machines, and these have {', '.join(names)}",
+            hint="name equal machines, or plan without --engine vllm",
+        )
+    return replace(pools.pop(), machines=len(machines))
+
+
+def _pool(machine: Machine) -> GpuPool:
+    kinds = Counter(
+        (device.name, total_of(device)) for device in machine.devices if device.backend in _FAMILIES
+    )
+    if not kinds:
+        raise DoesNotFit(
+            "vLLM is planned for NVIDIA's and AMD's GPUs, and the machine has none of them",
+            hint="launcher plan REF, without --engine vllm, plans for llama.cpp",
+        )
+    (name, total), count = max(kinds.items(), key=lambda item: (item[0][1] * item[1], item[0]))
+    return GpuPool(name=name, total_bytes=total, per_machine=count)
+
+
+def total_of(device: Device) -> int:
+    """Return a GPU's memory as CUDA names it to programs: less what its driver keeps."""
+    known = gpu_of(device.name, device.total_bytes)
+    return device.total_bytes - (_UNKNOWN_RESERVE if known is None else known.reserved_mib * MIB)
+
+
+def utilisation_of(machines: Sequence[Machine]) -> Fraction:
+    """Return vLLM's own share of each GPU, or less where others have taken memory of one."""
+    # vLLM refuses to start with less free than the share that it is told (vllm/v1/worker/gpu_worker.py)
+    shares = [
+        Fraction(min(device.free_bytes, total) * 100 // total, 100)
+        for machine in machines
+        for device in machine.devices
+        if device.backend in _FAMILIES and device.free_bytes is not None and (total := total_of(device)) > 0
+    ]
+    return min((UTILISATION, *shares))

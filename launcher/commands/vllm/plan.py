@@ -1,0 +1,123 @@
+"""Plan a model for vLLM on one machine or several equal ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from launcher.commands.here import Here
+from launcher.commands.vllm.gpus import pool_of, utilisation_of
+from launcher.commands.vllm.model import VllmModel, find_model, model_of
+from launcher.errors import LauncherError, UsageError
+from launcher.machine.machine import Machine
+from launcher.models.profiles.profile import ModelProfile
+from launcher.plan.vllm.argv import VllmServing, vllm_argv
+from launcher.plan.vllm.flags import read_flags
+from launcher.plan.vllm.plan import Asked, Verdict, VllmPlan, larger_pool, plan_vllm
+from launcher.plan.workload import Limits, Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VllmPlanned:
+    """The outcome of planning for vLLM."""
+
+    model: VllmModel
+    plan: VllmPlan
+    flags: tuple[str, ...]  # passed on
+    larger: VllmPlan | None  # what would do, where this does not
+
+    @property
+    def fits(self) -> bool:
+        return self.plan.verdict is Verdict.FITS
+
+    def command_lines(self, serving: VllmServing | None = None) -> tuple[tuple[str, ...], ...]:
+        """Return a command line for each machine, the head's first."""
+        place = replace(serving or VllmServing(model_id=self.model.model_id), flags=self.flags)
+        return tuple(vllm_argv(self.plan, place, rank) for rank in range(self.plan.nodes))
+
+
+def plan_for_vllm(
+    here: Here,
+    ref: str,
+    workload: Workload,
+    limits: Limits,
+    flags: Sequence[str],
+    machines: Sequence[Machine],
+) -> VllmPlanned:
+    """Plan a model for vLLM. Raises UsageError for what vLLM has no word for, NotFound, DoesNotFit."""
+    _refuse_others(workload, limits)
+    return _planned(find_model(here, ref), workload, flags, machines)
+
+
+def beside(profile: ModelProfile | None, workload: Workload, machine: Machine) -> VllmPlanned | None:
+    """Return what vLLM would do with the model of a profile; None where there is nothing to say."""
+    if profile is None or profile.vllm is None:
+        return None
+    try:
+        return _planned(model_of(profile, profile.vllm), workload, (), (machine,))
+    except LauncherError:  # it was not asked for: no GPU of its kind, a profile that it cannot use
+        return None
+
+
+def _planned(
+    model: VllmModel, workload: Workload, flags: Sequence[str], machines: Sequence[Machine]
+) -> VllmPlanned:
+    asked = Asked(
+        ctx_size=workload.ctx_size, n_parallel=workload.n_parallel, utilisation=utilisation_of(machines)
+    )
+    asked, passed = read_flags(flags, asked)
+    plan = plan_vllm(model.shape, pool_of(machines), asked)
+    return VllmPlanned(
+        model=model,
+        plan=plan,
+        flags=(*model.flags, *passed),
+        larger=None if plan.verdict is Verdict.FITS else larger_pool(plan, asked),
+    )
+
+
+def _refuse_others(workload: Workload, limits: Limits) -> None:
+    kept = Workload(ctx_size=workload.ctx_size, n_parallel=workload.n_parallel)
+    if workload != kept or limits != Limits():
+        raise UsageError(
+            "with --engine vllm a plan is made of -c and -np, and another option of llama.cpp's is given",
+            hint="leave it out; vLLM's own flags go after --, as in -- -tp 4",
+        )
+
+
+def vllm_document(planned: VllmPlanned) -> dict[str, Any]:
+    """Return the plan as JSON."""
+    plan, ledger, larger = planned.plan, planned.plan.ledger, planned.larger
+    missing = plan.missing
+    return {
+        "schema": 1,
+        "engine": "vllm",
+        "model": plan.shape.source,
+        "fits": None if plan.verdict is Verdict.UNCERTAIN else planned.fits,
+        "verdict": plan.verdict.value,
+        "gpus": plan.tp * plan.pp,
+        "gpu": plan.pool.name,
+        "tensor_parallel": plan.tp,
+        "pipeline_parallel": plan.pp,
+        "nodes": plan.nodes,
+        "ctx_size": plan.ctx_size,
+        "n_parallel": plan.n_parallel,
+        "cache_tokens": [ledger.tokens.low, ledger.tokens.high],
+        "rank": {
+            "weight_bytes": ledger.weights,
+            "runtime_bytes": [ledger.runtime.low, ledger.runtime.high],
+            "budget_bytes": ledger.budget,
+            "cache_bytes": [max(ledger.cache.low, 0), max(ledger.cache.high, 0)],
+            "cache_token_bytes": ledger.token_bytes,
+            "missing_bytes": [missing.low, missing.high],
+        },
+        "would_do": None if larger is None else describe_ranks(larger),
+        "argv": [list(argv) for argv in planned.command_lines()] if planned.fits else [],
+    }
+
+
+def describe_ranks(plan: VllmPlan) -> str:
+    """Say the GPUs of a plan: `8 x NVIDIA H200 (-tp 8)`."""
+    pipeline = "" if plan.pp == 1 else f" -pp {plan.pp}"
+    machines = "" if plan.nodes == 1 else f" on {plan.nodes} machines"
+    return f"{plan.tp * plan.pp} x {plan.pool.name}{machines} (-tp {plan.tp}{pipeline})"

@@ -1,0 +1,167 @@
+"""Decide how many ranks run a model on a machine's GPUs, and whether they hold what is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from fractions import Fraction
+
+from launcher.errors import UsageError
+from launcher.plan.vllm.ledger import UTILISATION, Between, RankLedger, rank_ledger
+from launcher.plan.vllm.shape import ModelShape
+from launcher.units import format_bytes
+
+_STEP = 1024  # tokens that a context which nobody stated is cut to
+_LEAST_CTX = 8192  # a shorter one is not offered by itself
+
+
+class Verdict(StrEnum):
+    FITS = "fits"
+    UNCERTAIN = "uncertain"  # the band of the runtime lies across the budget: no yes
+    DOES_NOT_FIT = "does not fit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuPool:
+    """Equal GPUs on equal machines."""
+
+    name: str
+    total_bytes: int  # as CUDA reports it to vLLM
+    per_machine: int
+    machines: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the user asks vLLM for; None is left to the plan."""
+
+    ctx_size: int | None = None
+    n_parallel: int = 1
+    tp: int | None = None
+    pp: int | None = None
+    utilisation: Fraction = UTILISATION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VllmPlan:
+    """Ranks, their ledger, and the verdict."""
+
+    shape: ModelShape
+    pool: GpuPool
+    tp: int
+    pp: int
+    utilisation: Fraction
+    ledger: RankLedger
+    ctx_size: int  # of one request
+    n_parallel: int  # requests that are sure to have it at once
+
+    @property
+    def nodes(self) -> int:
+        """The machines that the ranks take."""
+        return -(-self.tp * self.pp // self.pool.per_machine)
+
+    @property
+    def missing(self) -> Between:
+        """The bytes that a GPU lacks: surely, and at most."""
+        return self.ledger.missing_for(self.ctx_size * self.n_parallel)
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.missing.high == 0:
+            return Verdict.FITS
+        return Verdict.UNCERTAIN if self.missing.low == 0 else Verdict.DOES_NOT_FIT
+
+    @property
+    def lack(self) -> str:
+        """Say what is missing."""
+        missing, each = self.missing, f"on each of {self.tp * self.pp} GPUs"
+        for_what = f"for {self.ctx_size * self.n_parallel} tokens of cache"
+        if self.verdict is Verdict.UNCERTAIN:
+            return (
+                f"it may lack up to {format_bytes(missing.high)} {each} {for_what}: "
+                "what vLLM itself takes is known to 4-8 GiB only"
+            )
+        return f"lacks {format_bytes(missing.low)} to {format_bytes(missing.high)} {each} {for_what}"
+
+
+def plan_vllm(shape: ModelShape, pool: GpuPool, asked: Asked) -> VllmPlan:
+    """Plan all GPUs of the pool as far as the model divides, or the ranks that were asked for.
+
+    Raises UsageError for ranks that vLLM refuses, or that the pool has no GPUs for.
+    """
+    tp = asked.tp or max(_tensor_ranks(shape, pool.per_machine))
+    pp = asked.pp or pool.machines
+    _check_ranks(shape, pool, tp, pp)
+    ledger = rank_ledger(shape, pool.total_bytes, tp, pp, asked.utilisation)
+    return VllmPlan(
+        shape=shape,
+        pool=pool,
+        tp=tp,
+        pp=pp,
+        utilisation=asked.utilisation,
+        ledger=ledger,
+        ctx_size=_context(shape, ledger, asked),
+        n_parallel=asked.n_parallel,
+    )
+
+
+def larger_pool(plan: VllmPlan, asked: Asked) -> VllmPlan | None:
+    """Return the plan on the fewest GPUs of the same kind that surely hold it; None up to 32 of them."""
+    for per_machine, machines in ((2, 1), (4, 1), (8, 1), (8, 2), (8, 4)):
+        pool = GpuPool(
+            name=plan.pool.name,
+            total_bytes=plan.pool.total_bytes,
+            per_machine=per_machine,
+            machines=machines,
+        )
+        tp = max(_tensor_ranks(plan.shape, per_machine))
+        if tp * machines <= plan.tp * plan.pp:
+            continue
+        free = Asked(ctx_size=plan.ctx_size, n_parallel=asked.n_parallel, utilisation=asked.utilisation)
+        larger = plan_vllm(plan.shape, pool, free)
+        if larger.verdict is Verdict.FITS:
+            return larger
+    return None
+
+
+def _tensor_ranks(shape: ModelShape, most: int) -> Iterator[int]:
+    return (tp for tp in range(1, most + 1) if why_not_divided(shape, tp) is None)
+
+
+def why_not_divided(shape: ModelShape, tp: int) -> str | None:
+    """Say why vLLM does not divide the model among so many ranks, if so."""
+    if shape.n_heads % tp:
+        return f"its {shape.n_heads} attention heads do not divide among {tp} GPUs"
+    n_kv = shape.n_kv_heads
+    if n_kv is not None and n_kv % tp and tp % n_kv:
+        return f"its {n_kv} K/V heads do not divide among {tp} GPUs"
+    return None
+
+
+def _check_ranks(shape: ModelShape, pool: GpuPool, tp: int, pp: int) -> None:
+    if (why := why_not_divided(shape, tp)) is not None:
+        raise UsageError(f"-tp {tp} cannot be: {why}", hint=f"-tp {max(_tensor_ranks(shape, tp))}")
+    if pp > len(shape.layers):
+        raise UsageError(f"-pp {pp} is more stages than the model's {len(shape.layers)} layers", hint="-pp 1")
+    has = pool.per_machine * pool.machines
+    if tp * pp > has or tp > pool.per_machine:
+        raise UsageError(
+            f"-tp {tp} -pp {pp} takes {tp * pp} GPUs, and there are {has}, {pool.per_machine} a machine",
+            hint="leave -tp and -pp out",
+        )
+
+
+def _context(shape: ModelShape, ledger: RankLedger, asked: Asked) -> int:
+    """Return what was asked for, else the longest that all requests surely have."""
+    if asked.ctx_size is not None:
+        if asked.ctx_size > shape.max_ctx:
+            raise UsageError(
+                f"-c {asked.ctx_size} is more than the model's {shape.max_ctx} tokens",
+                hint=f"-c {shape.max_ctx}",
+            )
+        return asked.ctx_size
+    sure = ledger.tokens.low // asked.n_parallel
+    if sure >= shape.max_ctx:
+        return shape.max_ctx
+    return max(sure // _STEP * _STEP, min(_LEAST_CTX, shape.max_ctx))

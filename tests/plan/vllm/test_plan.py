@@ -1,0 +1,100 @@
+"""Ranks for the GPUs of machines, and verdicts that are never a yes where the band lies across the budget."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from launcher.errors import UsageError
+from launcher.plan.vllm.from_config import Files, shape_of
+from launcher.plan.vllm.ledger import RUNTIME_BYTES
+from launcher.plan.vllm.plan import Asked, GpuPool, Verdict, larger_pool, plan_vllm
+from launcher.plan.vllm.shape import ModelShape
+from launcher.units import GIB
+
+
+def qwen(weight_bytes: int = 16 * GIB) -> ModelShape:
+    config = {
+        "model_type": "qwen3",
+        "torch_dtype": "bfloat16",
+        "hidden_size": 4096,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "intermediate_size": 12288,
+        "vocab_size": 151936,
+        "max_position_embeddings": 40960,
+    }
+    return shape_of(config, Files(source="Qwen/Qwen3-8B", weight_bytes=weight_bytes))
+
+
+def pool(gib: float, count: int = 1, machines: int = 1) -> GpuPool:
+    return GpuPool(name="GPU", total_bytes=int(gib * GIB), per_machine=count, machines=machines)
+
+
+def test_the_verdict_is_yes_only_with_the_most_that_vllm_may_take() -> None:
+    shape, asked = qwen(), Asked(ctx_size=32768, utilisation=Fraction(1))
+    cache = 32768 * 36 * 4096
+    low, high = (16 * GIB + runtime + cache for runtime in RUNTIME_BYTES)
+    kinds = {
+        gib: plan_vllm(shape, GpuPool(name="GPU", total_bytes=gib, per_machine=1), asked).verdict
+        for gib in (low - GIB, low + GIB, high - GIB, high + GIB)
+    }
+    assert list(kinds.values()) == [
+        Verdict.DOES_NOT_FIT,
+        Verdict.UNCERTAIN,
+        Verdict.UNCERTAIN,
+        Verdict.FITS,
+    ]
+
+
+def test_a_context_that_nobody_stated_is_what_is_sure() -> None:
+    full = plan_vllm(qwen(), pool(79.1), Asked())
+    assert (full.ctx_size, full.verdict) == (40960, Verdict.FITS)
+    short = plan_vllm(qwen(), pool(30), Asked())
+    assert short.verdict is Verdict.FITS
+    assert short.ctx_size % 1024 == 0
+    assert short.ctx_size <= short.ledger.tokens.low < short.ctx_size + 1024
+    assert plan_vllm(qwen(), pool(79.1), Asked(n_parallel=8)).ctx_size == 40960
+    with pytest.raises(UsageError, match="more than the model's 40960 tokens"):
+        plan_vllm(qwen(), pool(79.1), Asked(ctx_size=40961))
+
+
+def test_requests_at_once_need_the_cache_of_all() -> None:
+    one = plan_vllm(qwen(), pool(40), Asked(ctx_size=32768))
+    many = plan_vllm(qwen(), pool(40), Asked(ctx_size=32768, n_parallel=64))
+    assert (one.verdict, many.verdict) == (Verdict.FITS, Verdict.DOES_NOT_FIT)
+    assert many.missing.high - many.missing.low == RUNTIME_BYTES[1] - RUNTIME_BYTES[0]
+
+
+def test_ranks_divide_the_heads() -> None:
+    assert plan_vllm(qwen(), pool(24, 6), Asked()).tp == 4  # 32 heads, 8 of keys and values
+    assert plan_vllm(qwen(), pool(24, 3), Asked()).tp == 2
+    with pytest.raises(UsageError, match="do not divide among 3 GPUs"):
+        plan_vllm(qwen(), pool(24, 4), Asked(tp=3))
+    with pytest.raises(UsageError, match="takes 8 GPUs, and there are 4"):
+        plan_vllm(qwen(), pool(24, 4), Asked(tp=4, pp=2))
+    with pytest.raises(UsageError, match="more stages than the model's 36 layers"):
+        plan_vllm(qwen(), pool(24, 1, 64), Asked(pp=64))
+
+
+def test_what_would_do_is_a_plan_that_fits() -> None:
+    asked = Asked()
+    small = plan_vllm(qwen(120 * GIB), pool(79.1), asked)
+    assert small.verdict is Verdict.DOES_NOT_FIT
+    larger = larger_pool(small, asked)
+    assert larger is not None
+    assert (larger.tp * larger.pp, larger.verdict) == (2, Verdict.FITS)
+    assert larger_pool(plan_vllm(qwen(9000 * GIB), pool(24), asked), asked) is None
+
+
+@pytest.mark.parametrize("weights", [10, 20, 35, 60])
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+def test_more_memory_is_never_worse(weights: int, count: int) -> None:
+    shape = qwen(weights * GIB)
+    tokens = [
+        plan_vllm(shape, pool(gib, count), Asked()).ledger.tokens.low for gib in (16, 24, 32, 48, 80, 141)
+    ]
+    assert tokens == sorted(tokens)
