@@ -1,6 +1,8 @@
 """Write llama-server's command line, and read one. Pure.
 
 argv.py             a plan as a command line
+argv_builder.py     its options, collected
+ik_flags.py         what ik_llama.cpp is told otherwise
 bench_argv.py       the same for llama-bench
 from_file.py        the gate for flags that a file brings
 command_line.py     a given command line, read

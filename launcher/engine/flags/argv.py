@@ -7,26 +7,20 @@ plan untrue is refused by name. An API key is never on the command line, only th
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import dataclass, replace
 
+from launcher.engine.flags import ik_flags
+from launcher.engine.flags.argv_builder import ArgvBuilder, KnownFlags
 from launcher.engine.flags.companion_flags import names_remote_file
-from launcher.engine.flags.refused_flags import FATAL, IK_MOVES_MEMORY, LAUNCHERS_OWN, MOVES_MEMORY
+from launcher.engine.flags.refused_flags import FATAL, LAUNCHERS_OWN, MOVES_MEMORY
 from launcher.engine.flags.taskset import taskset_prefix
-from launcher.engine.flags.user_flags import SPELLINGS, WORKLOAD_FLAGS, is_flag, split_flags
+from launcher.engine.flags.user_flags import WORKLOAD_FLAGS, is_flag, split_flags
 from launcher.errors import UsageError
 from launcher.plan.expert_pattern import placement_overrides
-from launcher.plan.memory.ik import HEADS_MIB
-from launcher.plan.modes import Dialect, FlashAttention, LazyMode, LoadMode, Pooling
+from launcher.plan.modes import Dialect, LazyMode, LoadMode, Pooling
 from launcher.plan.overrides import format_override
 from launcher.plan.plan import Plan
 from launcher.units import MIB
-
-
-class KnownFlags(Protocol):
-    """What this module needs of an engine's `Capabilities`."""
-
-    def has(self, spelling: str) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,37 +41,6 @@ _PLAN_FLAGS = frozenset({"-dev", "-ngl", "-sm", "-ts", "-ot", "-kvu", "-fit", "-
 _TENSOR_SPLIT_MODES = ("row", "tensor")
 
 
-@dataclass(slots=True)
-class _ArgvBuilder:
-    """The options of a command line for one engine, collected: (first spelling, spelling used, value)."""
-
-    flags: KnownFlags | None
-    parts: list[tuple[str, str, str | None]] = field(default_factory=list)
-
-    def knows(self, *spellings: str) -> str | None:
-        """Return the first spelling that the engine has."""
-        if self.flags is None:
-            return spellings[0]  # the pinned engine has them all
-        return next((spelling for spelling in spellings if self.flags.has(spelling)), None)
-
-    def add(self, name: str, value: str | None, why: str) -> None:
-        """Add an option that the plan needs. Raises UsageError if the engine does not have it."""
-        spellings = next((group for group in SPELLINGS if group[0] == name), (name,))
-        spelling = self.knows(*spellings)
-        if spelling is None:
-            raise UsageError(
-                f"this llama-server has no {spellings[-1]}, and the plan needs it for {why}",
-                hint="launcher engine build, or --engine with a newer llama-server",
-            )
-        self.parts.append((name, spelling, value))
-
-    def add_if_known(self, name: str, value: str | None = None) -> None:
-        """Add an option that the plan can do without."""
-        spelling = self.knows(*next((group for group in SPELLINGS if group[0] == name), (name,)))
-        if spelling is not None:
-            self.parts.append((name, spelling, value))
-
-
 def server_argv(
     plan: Plan,
     serving: Serving,
@@ -91,13 +54,14 @@ def server_argv(
 
     Raises UsageError if the engine lacks an option that the plan needs, or a user flag contradicts the plan.
     """
-    builder = _ArgvBuilder(capabilities)
+    builder = ArgvBuilder(capabilities)
+    is_ik = plan.dialect is Dialect.IK
+    if is_ik:
+        ik_flags.check_plan(plan, builder)
     _add_server(builder, serving)
     _add_memory(builder, plan)
     _add_placement(builder, plan)
     _add_load_mode(builder, plan)
-    if plan.dialect is Dialect.IK:
-        _add_ik(builder)
     builder.add("-t", str(plan.threads), "its threads")
     builder.add("-tb", str(plan.threads), "its threads")
     if plan.numa is not None:
@@ -105,13 +69,14 @@ def server_argv(
     builder.add_if_known("--metrics")
     if not names_remote_file(user_flags):  # llama-server downloads such a file itself
         builder.add_if_known("--offline")
-    if plan.dialect is not Dialect.IK:  # which names them by default, and every prompt from 1 on
-        builder.add_if_known("-lv", "4")  # below 4 the log leaves out the buffer sizes
+    builder.add_if_known("-lv", "4")  # below 4 the log leaves out the buffer sizes
+    if is_ik:
+        ik_flags.translate(builder)
     _check_profile_flags(profile_flags, capabilities)
     _check_user_flags(builder, profile_flags)  # those in a lock may be anything
     user = _check_user_flags(builder, user_flags)
-    if plan.dialect is Dialect.IK:
-        _check_ik_flags(plan, user)
+    if is_ik:
+        ik_flags.check_user_flags(plan, user)
     given = {name for name, _ in split_flags(user_flags)}
     argv = [*taskset_prefix(plan.cpus), program]
     for name, spelling, value in builder.parts:
@@ -120,7 +85,7 @@ def server_argv(
     return (*argv, *profile_flags, *user)
 
 
-def _add_server(builder: _ArgvBuilder, serving: Serving) -> None:
+def _add_server(builder: ArgvBuilder, serving: Serving) -> None:
     builder.add("-m", serving.model_path, "the model")
     builder.add("-a", serving.model_id, "the model's name")
     builder.add("--host", serving.host, "its address")
@@ -129,16 +94,10 @@ def _add_server(builder: _ArgvBuilder, serving: Serving) -> None:
         builder.add("--api-key-file", serving.api_key_file, "access control")
 
 
-def _add_memory(builder: _ArgvBuilder, plan: Plan) -> None:
-    if plan.dialect is not Dialect.IK:  # whose --fit is a switch, and off
-        builder.add_if_known("-fit", "off")  # an engine without it has nothing to switch off
+def _add_memory(builder: ArgvBuilder, plan: Plan) -> None:
+    builder.add_if_known("-fit", "off")  # an engine without it has nothing to switch off
     builder.add("-c", str(plan.ctx_size), "its context")
     builder.add("-np", str(plan.n_parallel), "its slots")
-    if plan.n_parallel > 1 and plan.dialect is Dialect.IK:
-        raise UsageError(
-            f"{plan.n_parallel} slots of ik_llama.cpp divide the context, and a plan shares it among them",
-            hint="-np 1, or plan with llama.cpp: leave --engine out",
-        )
     if plan.n_parallel > 1:
         builder.add("-kvu", None, "slots that share one context")
     else:
@@ -148,17 +107,14 @@ def _add_memory(builder: _ArgvBuilder, plan: Plan) -> None:
     _add_outputs(builder, plan)
     builder.add("-ctk", plan.cache_type_k, "its KV cache")
     builder.add("-ctv", plan.cache_type_v, "its KV cache")
-    flash_attn = plan.flash_attn
-    if plan.dialect is Dialect.IK and flash_attn is FlashAttention.AUTO:
-        flash_attn = FlashAttention.ON  # that is what its auto means
-    builder.add("-fa", flash_attn, "flash attention")
+    builder.add("-fa", plan.flash_attn, "flash attention")
     builder.add_if_known(
         "-cram", str(plan.cache_ram_bytes // MIB)
     )  # an engine without it keeps no such cache
     builder.add_if_known("-ctxcp", str(plan.ctx_checkpoints))
 
 
-def _add_outputs(builder: _ArgvBuilder, plan: Plan) -> None:
+def _add_outputs(builder: ArgvBuilder, plan: Plan) -> None:
     if plan.embedding and plan.pooling is Pooling.RANK:
         builder.add("--rerank", None, "reranking")
         return
@@ -168,14 +124,13 @@ def _add_outputs(builder: _ArgvBuilder, plan: Plan) -> None:
         builder.add("--pooling", plan.pooling, "embeddings")
 
 
-def _add_placement(builder: _ArgvBuilder, plan: Plan) -> None:
+def _add_placement(builder: ArgvBuilder, plan: Plan) -> None:
     placement = plan.placement
     if plan.peers:
         # before the flags that name their devices
         endpoints = dict.fromkeys(peer.endpoint for peer in plan.peers)
         builder.add("--rpc", ",".join(endpoints), "devices of peers")
-    if placement.devices or plan.dialect is not Dialect.IK:  # which has no word for none
-        builder.add("-dev", ",".join(placement.devices) or "none", "its devices")
+    builder.add("-dev", ",".join(placement.devices) or "none", "its devices")
     builder.add("-ngl", str(placement.n_gpu_layers), "its devices")
     if len(placement.devices) > 1:
         builder.add("-sm", "layer", "several devices")
@@ -187,7 +142,7 @@ def _add_placement(builder: _ArgvBuilder, plan: Plan) -> None:
         builder.add("-ot", ",".join(map(format_override, rules)), "single tensors' places")
 
 
-def _add_load_mode(builder: _ArgvBuilder, plan: Plan) -> None:
+def _add_load_mode(builder: ArgvBuilder, plan: Plan) -> None:
     if plan.lazy_mode is LazyMode.OFF:
         builder.add_if_known("-lzm", plan.lazy_mode)  # an engine without it loads every tensor
     elif plan.lazy_mode is LazyMode.ON:
@@ -199,33 +154,6 @@ def _add_load_mode(builder: _ArgvBuilder, plan: Plan) -> None:
         builder.add("--no-mmap", None, "load mode none")
     elif plan.load_mode is LoadMode.MLOCK:
         builder.add("--mlock", None, "load mode mlock")
-
-
-def _add_ik(builder: _ArgvBuilder) -> None:
-    if builder.knows("--dry-run") is None:
-        raise UsageError(
-            "this ik_llama.cpp is older than those whose memory is known: it has no --dry-run",
-            hint="launcher engine build --source DIR builds a newer tree",
-        )
-    # latents are cached, and unpacked for prompts (plan/memory/ik.py); other models take no notice
-    builder.add("-mla", "3", "the cache of MLA")
-    builder.add("-amb", str(HEADS_MIB), "the cache of MLA")
-    builder.add_if_known("--log-disable")  # else it writes llama.log where it is started; stderr stays
-    builder.add_if_known("-fmoe")  # on by itself in newer ones, which list only -no-fmoe
-
-
-def _check_ik_flags(plan: Plan, user: Sequence[str]) -> None:
-    """Raise UsageError for user flags of ik_llama.cpp that move memory without the plan."""
-    for flag in user:
-        if flag in IK_MOVES_MEMORY:
-            raise UsageError(
-                f"{flag} after -- would move memory that the plan has placed", hint=f"leave {flag} out"
-            )
-        if flag in {"-rtr", "--run-time-repack"} and plan.load_mode is not LoadMode.NONE:
-            raise UsageError(
-                f"{flag} after -- repacks weights in memory, and this plan loads with {plan.load_mode}",
-                hint=f"-lm none -- {flag}",
-            )
 
 
 def _check_profile_flags(flags: Sequence[str], capabilities: KnownFlags | None) -> None:
@@ -266,7 +194,7 @@ def check_flags(
             )
 
 
-def _check_user_flags(builder: _ArgvBuilder, flags: Sequence[str]) -> tuple[str, ...]:
+def _check_user_flags(builder: ArgvBuilder, flags: Sequence[str]) -> tuple[str, ...]:
     """Return the user's flags. Raises UsageError for one that contradicts the plan."""
     planned: Mapping[str, str | None] = {"-sm": "layer", **{name: value for name, _, value in builder.parts}}
     check_flags(flags, builder.flags.has if builder.flags else None, planned)

@@ -33,19 +33,6 @@ MOVES_MEMORY = frozenset(
     ]
 )
 
-# The same of ik_llama.cpp (gpt_params_find_arg, common/common.cpp in ik-llama-cpp-python 0.1.5): caches of
-# two types, tensors merged, a part of the graph on every device.
-IK_MOVES_MEMORY = frozenset(
-    [
-        *("-no-fa", "--no-flash-attn", "-thp", "--transparent-huge-pages", "--fit", "--fit-margin"),
-        *("-ctk-first", "--cache-type-k-first", "-ctk-last", "--cache-type-k-last"),
-        *("-ctv-first", "--cache-type-v-first", "-ctv-last", "--cache-type-v-last"),
-        *("-mqkv", "--merge-qkv", "-muge", "--merge-up-gate-experts", "-mea", "--max-extra-alloc"),
-        *("-smgs", "--split-mode-graph-scheduling", "-wgt", "--worst-graph-tokens"),
-        *("-mtp", "--multi-token-prediction", "-cuda", "--cuda-params", "-draft", "--draft-params"),
-    ]
-)
-
 # Options of the server that launcher sets, and what to type instead.
 LAUNCHERS_OWN = {
     "-m": "launcher plan REF, or up REF: the reference names the model",
