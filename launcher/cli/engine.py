@@ -126,7 +126,8 @@ def list_engines(out: Output) -> None:
 
     with here_with_progress(out) as here:
         listed = list_all(here)
-    out.show(listed.engines, render_built_engines(listed.engines), used_line(listed))
+    used = [used_line(listed)] if listed.engines or listed.used else []
+    out.show(listed.engines, render_built_engines(listed.engines), *used)
 
 
 def use(

@@ -20,7 +20,7 @@ from launcher.engine.default import choosing, drop_default, read_default, write_
 from launcher.engine.find import Engine, engine_named, read_engines
 from launcher.engine.sources.install import install_lock
 from launcher.engine.sources.release import LATEST
-from launcher.errors import EngineFailed, NotFound, UsageError
+from launcher.errors import EngineFailed, LauncherError, NotFound, UsageError
 from launcher.machine.machine import Backend
 from launcher.progress import remark
 from launcher.system.locks import exclusive
@@ -140,12 +140,18 @@ def update(here: Here, tag: str | None) -> Update:
     before = engines.engine_or_none(here, None)
     # chosen first: what is installed and not yet tried is not used, whatever ends this
     name = _name_of(before, folder)
-    if name is not None and read_default(folder) is None:
+    was_automatic = name is not None and read_default(folder) is None
+    if name is not None and was_automatic:
         with choosing(folder):
             write_default(folder, name)
-    installed = install(here, LATEST if tag is None else tag)
+    try:
+        installed = install(here, LATEST if tag is None else tag)
+    except LauncherError:
+        _unchoose(folder, was_automatic=was_automatic)
+        raise
     engine = installed.engine
     if before is not None and engine.folder == before.folder:
+        _unchoose(folder, was_automatic=was_automatic)
         return Update(engine=engine, before=before, sentences=("it is the newest already",))
     try:
         sentences = try_engine(here, engine)
@@ -159,6 +165,13 @@ def update(here: Here, tag: str | None) -> Update:
         write_default(folder, engine.folder.name, before=name)
     here.on_progress(remark("update", "deployments that run keep their engine until they are planned anew"))
     return Update(engine=engine, before=before, sentences=(*installed.sentences, *sentences))
+
+
+def _unchoose(folder: Path, *, was_automatic: bool) -> None:
+    """Leave the choice to the machine again where nothing came of an update."""
+    if was_automatic:
+        with choosing(folder):
+            drop_default(folder)
 
 
 def require(here: Here, name: str) -> Engine:

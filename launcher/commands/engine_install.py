@@ -11,7 +11,7 @@ from launcher.commands.probe import Look, look_once
 from launcher.engine.find import Engine
 from launcher.engine.sources.archive import ArchiveSource, UrlSource
 from launcher.engine.sources.host import read_host_facts
-from launcher.engine.sources.install import install_engine
+from launcher.engine.sources.install import find_installed, install_engine
 from launcher.engine.sources.release import ReleaseSource, tag_of
 from launcher.engine.sources.releases import HASTY, server_of
 from launcher.engine.sources.source import Offer, Source
@@ -88,9 +88,10 @@ def install_first(here: Here, found: tuple[Prebuilt, ...]) -> Installed:
         offer = each.offer
         for note in offer.notes:
             here.on_progress(remark("install", f"{note}: {offer.title} is taken"))
-        size = format_bytes(offer.size_bytes)
-        here.on_progress(remark("install", f"{offer.title}, {size}, built by {offer.made_by}: {offer.file}"))
         engines_dir = here.settings.engines_dir
+        if find_installed(offer, engines_dir) is None:
+            what = f"{offer.title}, {format_bytes(offer.size_bytes)}, built by {offer.made_by}: {offer.file}"
+            here.on_progress(remark("install", what))
         try:
             engine = install_engine(each.source, offer, engines_dir, on_progress=here.on_progress)
         except (TryAgain, NotFound, EngineFailed) as error:
@@ -115,4 +116,7 @@ def _named(here: Here, source: str, backend: Backend | None, look: Look) -> Sour
     path = expand_home(Path(source))
     if path.is_file():
         return ArchiveSource(path=path)
-    raise UsageError(f"{source!r} names no engine: no such archive, tag or word", hint=f"one of: {SOURCES}")
+    raise UsageError(
+        f"{source!r} names no engine: no such archive, tag or word",
+        hint=f"launcher engine install latest; SOURCE is one of {SOURCES}",
+    )

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from launcher.cli.show.engines import comparison_json, render_comparison
 from launcher.commands import engine as engines
+from launcher.commands import engine_choice
 from launcher.commands.bench.bench import BenchRequest
 from launcher.commands.engine_choice import build, list_engines, remove, rollback, update, use
 from launcher.commands.engine_compare import compare
@@ -185,6 +186,20 @@ def test_an_update_without_the_releases_changes_nothing(releases: Releases, here
     with pytest.raises(TryAgain):
         update(here_with(), None)
     assert used(here) == "b1-cpu-aa"
+    assert read_default(here.settings.engines_dir) is None
+
+
+def test_an_update_to_what_is_there_announces_and_chooses_nothing(
+    releases: Releases, here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_choice, "try_engine", lambda *_: ())
+    first = update(here_with(), None)
+    said: list[str] = []
+    use(here, "auto")
+    again = update(here_with(lambda step: said.append(step.text)), None)
+    assert (again.engine, again.sentences) == (first.engine, ("it is the newest already",))
+    assert said == []
+    assert read_default(here.settings.engines_dir) is None
 
 
 @pytest.mark.engine

@@ -88,7 +88,7 @@ def comparison_json(comparison: Comparison) -> dict[str, object]:
 def used_line(listed: Listed) -> RenderableType:
     """Say which engine `up` takes, and why."""
     if listed.used is None:
-        return Text("used: none of them runs here" if listed.engines else "")
+        return Text("used: none of them runs here")
     why = "chosen" if listed.is_chosen else str(listed.used.source)
     return Text(f"used: {listed.used.path} ({why})")
 

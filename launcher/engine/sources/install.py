@@ -58,14 +58,14 @@ def install_engine(
     Raises EngineFailed if it does not run here, UsageError for an archive that is not unpacked, and what
     fetching raises.
     """
-    there = _find_installed(offer, engines_dir)
+    there = find_installed(offer, engines_dir)
     if there is not None:
         _sweep_if_idle(engines_dir)
         return there
     waiting = Step(phase="wait", done=0, total=None, unit="s", text="another engine is being installed")
     try:
         with exclusive(install_lock(engines_dir), on_wait=lambda: on_progress(waiting)):
-            return _find_installed(offer, engines_dir) or _install(source, offer, engines_dir, on_progress)
+            return find_installed(offer, engines_dir) or _install(source, offer, engines_dir, on_progress)
     except OSError as error:
         destination = Destination(folder=engines_dir, alternative="set LAUNCHER_HOME to a folder elsewhere")
         raise disk_error(error, destination) from error
@@ -89,7 +89,8 @@ def _sweep_if_idle(engines_dir: Path) -> None:
             shutil.rmtree(engines_dir / ".downloads", ignore_errors=True)
 
 
-def _find_installed(offer: Offer, engines_dir: Path) -> Engine | None:
+def find_installed(offer: Offer, engines_dir: Path) -> Engine | None:
+    """Return the engine of this offer if it is here; None also where only its archive would tell."""
     if offer.version is None or offer.backend is None or offer.sha256 is None:
         return None
     return read_engine(engines_dir / _key(offer.version, offer.backend, offer.sha256))
