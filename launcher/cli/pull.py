@@ -9,7 +9,7 @@ import typer
 
 from launcher.cli.here import here_with_progress
 from launcher.cli.options.bundles import FilesOptions
-from launcher.cli.options.single import Offline, Quant, Ref
+from launcher.cli.options.single import NoVision, Offline, Quant, Ref
 from launcher.cli.show.output import Output
 from launcher.errors import UsageError
 
@@ -21,6 +21,7 @@ def pull(
     out: Output,
     quant: Quant = None,
     offline: Offline = False,
+    no_vision: NoVision = False,
     yes: Annotated[
         bool,
         typer.Option(
@@ -44,8 +45,10 @@ def pull(
         verify=files.verify,
         tuning=Tuning(connections=files.connections) if files.connections else None,
     )
-    typed = (*["--offline"] * offline, *["-y"] * yes)
-    request = PullRequest(ref=ref, quant=quant, options=options, flags=ctx.obj, typed=typed)
+    typed = (*["--offline"] * offline, *["--no-vision"] * no_vision, *["-y"] * yes)
+    request = PullRequest(
+        ref=ref, quant=quant, options=options, flags=ctx.obj, vision=not no_vision, typed=typed
+    )
     with here_with_progress(out, offline=offline, yes=yes) as here:
         paths = pull_files(here, request)
     out.show_lines({"paths": paths}, [str(path) for path in paths])

@@ -39,6 +39,7 @@ def plan_request(
         engine=engine_options.engine,
         flags=take_token(flags)[0],
         untuned=plan_options.untuned,
+        vision=not plan_options.no_vision,
     )
 
 

@@ -23,6 +23,7 @@ vllm/             plan for vLLM
 measurements.py   what was measured: keep it, and use it in plans
 short_server.py   a llama-server for as long as a block lasts
 planned.py        the outcome of a plan request: command line, JSON, or the reason there is none
+kind_flags.py     embedding, rerank and vision models start as such
 companions.py     draft models and projectors: find, simulate, fetch
 pull.py           bring exactly the planned files here
 up/               plan, pull, start

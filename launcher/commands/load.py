@@ -73,7 +73,7 @@ def _for_one_process(request: PlanRequest) -> PlanRequest:
         raise UsageError("cache_ram is a server's: a Llama has no prompt cache", hint="launcher.up has one")
     # what was tuned was a server, some of it in flags that a Llama has nothing like
     alone = replace(workload, cache_ram_bytes=0, ctx_checkpoints=0)
-    return replace(request, workload=alone, untuned=True)
+    return replace(request, workload=alone, untuned=True, vision=False)
 
 
 def _refuse_flags(planned: Planned) -> None:

@@ -13,10 +13,11 @@ from launcher.commands.companions import FoundCompanions, find_companions, measu
 from launcher.commands.engine import engine_or_none
 from launcher.commands.engine_pin import describe_pin, with_pin
 from launcher.commands.here import Here
-from launcher.commands.inspect import inspect
+from launcher.commands.inspect import inspect, opened_once
+from launcher.commands.kind_flags import output_flags, plan_seeing
 from launcher.commands.measurements import for_model, put_measured_speed
-from launcher.commands.offers import open_offers, simulator_of
-from launcher.commands.planned import Buy, Planned, PlanRequest, path_to_be, printed_argv
+from launcher.commands.offers import open_offers, simulator_of, worth_opening
+from launcher.commands.planned import Buy, Planned, PlanRequest, path_to_be, printed_argv, with_reasons
 from launcher.commands.probe import look_once
 from launcher.commands.tuned import plan_with_tuned
 from launcher.engine.capabilities import read_capabilities
@@ -26,7 +27,7 @@ from launcher.engine.flags.from_file import check_flags_from_file
 from launcher.engine.flags.help_text import Capabilities
 from launcher.engine.flags.rope_flags import read_rope
 from launcher.engine.flags.user_flags import absorb_flags, carried_flags
-from launcher.errors import UsageError
+from launcher.errors import BadGguf, UsageError
 from launcher.machine.machine import Machine
 from launcher.machine.peers import refuse_peers
 from launcher.models.catalogue import Target
@@ -74,13 +75,19 @@ def plan_on(
 ) -> Planned:
     """Plan this model for this machine, simulated by this engine; estimated where there is none.
 
-    Settings that were tuned here are planned with.
+    A model embeds, reranks or sees if it is made for that. Settings that were tuned here are planned with.
     """
-    planned = _plan_on(here, request, target, machine, engine)
+    target = opened_once(target)
 
-    def again(tuned: PlanRequest) -> Planned:
-        return _plan_on(here, tuned, target.of_quant(tuned.quant), machine, engine)
+    def again(request: PlanRequest) -> Planned:
+        return _plan_on(here, request, target.of_quant(request.quant), machine, engine)
 
+    try:
+        located = worth_opening(target.candidates, machine)[0].open(here.on_progress)
+    except BadGguf:  # the other quants may do
+        return again(request)
+    request = replace(request, flags=(*request.flags, *output_flags(located.model, request.flags)))
+    request, planned = plan_seeing(request, located, target.profile, again)
     return plan_with_tuned(here.settings, request, planned, again)
 
 
@@ -114,7 +121,7 @@ def _plan_on(
         *describe_pin(engine, request.pinned_by),
         *_other_build(engine, known),
     )
-    choice = _with_notes(replace(choice, rejected=(*choice.rejected, *offers.refused)), notes)
+    choice = replace(choice, rejected=(*choice.rejected, *offers.refused))
     planned = Planned(
         target=target,
         machine=machine,
@@ -129,6 +136,7 @@ def _plan_on(
     )
     if choice.plan is None or chosen is None:
         return planned
+    planned = with_reasons(planned, *notes)
     serving = Serving(host="127.0.0.1", port=8080, model_id=target.model_id, model_path=path_to_be(chosen))
     planned = replace(planned, argv=printed_argv(planned, choice.plan, serving))
     return put_measured_speed(here.settings, planned, choice.plan)
@@ -219,12 +227,6 @@ def _default_ctx(target: Target) -> int | None:
 def _preferred_ctx(here: Here) -> int | None:
     context = here.settings.defaults.context
     return None if context is None else parse_context(str(context))
-
-
-def _with_notes(choice: Choice, notes: tuple[str, ...]) -> Choice:
-    if choice.plan is None:
-        return choice
-    return replace(choice, plan=replace(choice.plan, reasons=(*choice.plan.reasons, *notes)))
 
 
 def _brought(companions: FoundCompanions) -> tuple[str, ...]:

@@ -55,6 +55,17 @@ class PlanRequest:
     mode: str | None = None
     buy: Buy = Buy.NOT_ASKED
     untuned: bool = False  # without what `tune` found
+    vision: bool = True  # with the projector of a model that has one, where it fits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectorChoice:
+    """The projector of a model that can see, taken without being asked for, or left out."""
+
+    name: str
+    flags: tuple[str, ...] = ()  # llama-server's that load it; none where it could not be looked at
+    size_bytes: int | None = None
+    left_out: str = ""  # why the plan is without it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +85,7 @@ class Planned:
     argv: tuple[str, ...]
     purchases: tuple[Purchase, ...] = ()
     tuned: str = ""  # what of `tune` is in the plan, in words
+    projector: ProjectorChoice | None = None  # None: it has none, or flags or --no-vision have decided
 
     @property
     def plan(self) -> Plan | None:
@@ -83,6 +95,15 @@ class Planned:
     def vllm(self) -> VllmPlanned | None:
         """What vLLM would do with the model on this machine, where its profile knows."""
         return beside(self.target.profile, self.request.workload, self.machine)
+
+
+def with_reasons(planned: Planned, *why: str) -> Planned:
+    """Return it with these sentences after the reasons of the plan, if there is one."""
+    plan = planned.plan
+    if plan is None:
+        return planned
+    plan = replace(plan, reasons=(*plan.reasons, *why))
+    return replace(planned, choice=replace(planned.choice, plan=plan))
 
 
 def fitting(planned: Planned) -> tuple[Plan, Located]:

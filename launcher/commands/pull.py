@@ -34,6 +34,7 @@ class PullRequest:
     options: PullOptions = DEFAULT_OPTIONS
     # llama-server's own, from behind `--`
     flags: tuple[str, ...] = ()
+    vision: bool = True  # with the projector of a model that has one
     # words that `options` does not carry, for the command that goes on after Ctrl-C
     typed: tuple[str, ...] = ()
 
@@ -48,7 +49,7 @@ def pull(here: Here, request: PullRequest) -> tuple[Path, ...]:
     target = inspect(here, request.ref, request.quant)
     if len(target.candidates) == 1:  # named, or the only one
         located = _open(here, target.candidates[0], verify=request.options.verify)
-        files = (located, *_companions(here, target, request.flags))
+        files = (located, *_companions(here, target, _with_projector(request, target, located)))
     else:
         # else the one planned for this machine
         files = _planned_files(here, request, target)
@@ -105,7 +106,7 @@ def _planned_files(here: Here, request: PullRequest, target: Target) -> tuple[Lo
     from launcher.commands.plan import plan_resolved
     from launcher.commands.planned import PlanRequest, files_to_bring
 
-    wanted = PlanRequest(ref=request.ref, quant=request.quant, flags=request.flags)
+    wanted = PlanRequest(ref=request.ref, quant=request.quant, flags=request.flags, vision=request.vision)
     return files_to_bring(plan_resolved(here, wanted, target))
 
 
@@ -143,6 +144,13 @@ def _open(here: Here, candidate: Candidate, *, verify: bool) -> Located:
     for path in located.files.paths:
         here.sources.store.forget_verified(path)
     return candidate.open(here.on_progress)
+
+
+def _with_projector(request: PullRequest, target: Target, located: Located) -> tuple[str, ...]:
+    from launcher.commands.kind_flags import find_projector
+
+    found = find_projector(located, target.profile, request.flags) if request.vision else None
+    return request.flags if found is None else (*request.flags, *found.flags)
 
 
 def _companions(here: Here, target: Target, flags: tuple[str, ...]) -> tuple[Located, ...]:

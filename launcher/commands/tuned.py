@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from launcher.commands.here import Here
 from launcher.commands.measurements import keep_found
-from launcher.commands.planned import Planned, PlanRequest
+from launcher.commands.planned import Planned, PlanRequest, with_reasons
 from launcher.engine.flags.user_flags import carried_flags
 from launcher.errors import UsageError
 from launcher.machine.rig import is_same, rig_of
@@ -39,22 +39,14 @@ def plan_with_tuned(
     try:
         tuned = again(request)
     except UsageError as error:  # another profile or other flags by now
-        return _with_reason(planned, f"tuned settings are left out, {error.message}: {' '.join(words)}")
+        return with_reasons(planned, f"tuned settings are left out, {error.message}: {' '.join(words)}")
     if tuned.plan is None or tuned.plan.unverified is not None:
-        return _with_reason(planned, f"tuned settings are left out, they do not fit now: {' '.join(words)}")
+        return with_reasons(planned, f"tuned settings are left out, they do not fit now: {' '.join(words)}")
     gain = f"{' '.join(words)}, {found.ratio:.2f} times as fast for {found.workload}"
     what = f"{gain}; --untuned leaves it out"
     choice = replace(tuned.choice, rejected=planned.choice.rejected)
-    tuned = replace(tuned, choice=choice, tuned=what)
-    return _with_reason(tuned, f"tuned on {found.subject.date} (launcher tune): {what}")
-
-
-def _with_reason(planned: Planned, why: str) -> Planned:
-    plan = planned.plan
-    if plan is None:
-        return planned
-    plan = replace(plan, reasons=(*plan.reasons, why))
-    return replace(planned, choice=replace(planned.choice, plan=plan))
+    tuned = replace(tuned, choice=choice, tuned=what, projector=planned.projector)
+    return with_reasons(tuned, f"tuned on {found.subject.date} (launcher tune): {what}")
 
 
 def _find(settings: Settings, planned: Planned) -> Tuned | None:

@@ -42,6 +42,7 @@ class Wishes(TypedDict, total=False):
     engine: str | Path
     flags: Sequence[str]
     offline: bool
+    vision: bool
 
 
 def read_request(ref: str, wishes: Wishes, machine: MachineChoice = THIS_MACHINE) -> PlanRequest:
@@ -67,6 +68,7 @@ def read_request(ref: str, wishes: Wishes, machine: MachineChoice = THIS_MACHINE
         engine=None if engine is None else Path(engine),
         flags=_words("flags", wishes.get("flags", ())),
         mode=wishes.get("mode"),
+        vision=wishes.get("vision", True),
     )
 
 

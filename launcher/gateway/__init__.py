@@ -20,7 +20,6 @@ deployments.py  plan, start, find and end what runs, through `up`
 planned_start.py  what a model is planned with, and what is planned
 starts.py       plan and start one model; comes with the planner
 places.py       PURE: the devices and RAM in which models lie
-kind_flags.py   embedding, rerank and vision models start as such
 connect/        settings of other programs that ask the gateway
 catalogue.py    the models that can be asked for, by name
 config.py       the settings in config.toml and variables

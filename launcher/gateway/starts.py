@@ -7,7 +7,6 @@ from dataclasses import replace
 from launcher.commands.claims import claim_rows
 from launcher.commands.engine import engine_or_none
 from launcher.commands.engine_pin import with_pin
-from launcher.commands.here import Here
 from launcher.commands.inspect import inspect
 from launcher.commands.plan import plan_on
 from launcher.commands.planned import PlanRequest, fitting
@@ -15,11 +14,8 @@ from launcher.commands.up.request import UpRequest
 from launcher.commands.up.up import up
 from launcher.deployment.record import Deployment
 from launcher.gateway.catalogue import Servable
-from launcher.gateway.kind_flags import kind_flags
 from launcher.gateway.planned_start import Means, PlannedStart
 from launcher.machine.machine import Machine
-from launcher.models.catalogue import Target
-from launcher.models.located import Located
 from launcher.plan.workload import Limits, Workload
 from launcher.progress import OnProgress, Step
 
@@ -30,7 +26,7 @@ _LOAD_BYTES_S, _START_S = 1.5e9, 2.0  # guesses for the first load; then it is m
 def plan_start(means: Means, servable: Servable, machine: Machine) -> PlannedStart:
     """Plan the model for this machine. Raises DoesNotFit and what planning raises."""
     target = inspect(means.here, servable.ref)
-    request = with_pin(means.here, _request(means, servable, target).plan, target)
+    request = with_pin(means.here, _request(means, servable).plan, target)
     engine = means.engine if request.engine is None else engine_or_none(means.here, request.engine)
     planned = plan_on(means.here, request, target, machine, engine)
     plan, _ = fitting(planned)
@@ -51,11 +47,10 @@ def start(means: Means, servable: Servable, on_progress: OnProgress) -> Deployme
         shown(step)
         on_progress(step)
 
-    target = inspect(means.here, servable.ref)
-    return up(replace(means.here, on_progress=tell), _request(means, servable, target))
+    return up(replace(means.here, on_progress=tell), _request(means, servable))
 
 
-def _request(means: Means, servable: Servable, target: Target) -> UpRequest:
+def _request(means: Means, servable: Servable) -> UpRequest:
     config = servable.config
     workload = Workload(ctx_size=config.ctx_size, n_parallel=config.slots or _USUAL_SLOTS)
     return UpRequest(
@@ -64,13 +59,9 @@ def _request(means: Means, servable: Servable, target: Target) -> UpRequest:
             workload=workload,
             limits=Limits(max_ram_bytes=means.max_ram_bytes),
             engine=means.engine_path,
-            flags=(*config.flags, *kind_flags(_open(means.here, target), config.flags)),
+            flags=config.flags,
             mode=config.mode,
         ),
         name=servable.key,
         api_key_file=means.api_key_file,
     )
-
-
-def _open(here: Here, target: Target) -> Located:
-    return target.candidates[0].open(here.on_progress)

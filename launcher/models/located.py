@@ -85,3 +85,4 @@ class Located:
     raw_headers: tuple[bytes, ...]
     files: FileLocations
     notes: tuple[str, ...] = ()  # what a plan made from these headers must say about them
+    projector: str | None = None  # the URL of its repo's projector

@@ -55,7 +55,7 @@ from launcher.models.local import open_path
 from launcher.models.located import Located, PullOptions
 from launcher.models.store import HubStore, store_of
 from launcher.plan.check.pace import Point
-from launcher.plan.workload import Workload
+from launcher.plan.workload import Limits, Workload
 from launcher.progress import Step
 from launcher.system.settings import read_settings
 from launcher.units import GIB
@@ -103,8 +103,10 @@ def projector_url(hub: FakeHub) -> str:
     return f"{hub.url}/{MODEL}/resolve/main/mmproj-F16.gguf"
 
 
-def plan(*flags: str, offline: bool = False) -> Planned:
-    request = PlanRequest(ref=f"{MODEL}:Q8_0", flags=flags, workload=Workload(ctx_size=512))
+def plan(*flags: str, offline: bool = False, vision: bool = False, limits: Limits = Limits()) -> Planned:
+    request = PlanRequest(
+        ref=f"{MODEL}:Q8_0", flags=flags, workload=Workload(ctx_size=512), limits=limits, vision=vision
+    )
     here = here_with(offline=offline)
     return plan_on(here, request, inspect(here, request.ref), machine(), None)
 
@@ -145,6 +147,43 @@ def test_without_companions_nothing_but_the_quant_is_fetched(hub: FakeHub) -> No
     assert ([path.name for path in model], beside) == (["main-Q8_0.gguf"], [])
     assert fetched(hub) == {"main-Q8_0.gguf"}
     assert "--offline" in planned.argv
+
+
+def test_the_projector_of_the_models_repo_is_taken_where_it_fits(
+    hub: FakeHub, files: dict[str, Path]
+) -> None:
+    planned = plan(vision=True)
+    assert planned.projector is not None
+    assert (planned.projector.name, planned.projector.left_out) == ("mmproj-F16.gguf", "")
+    assert planned.projector.size_bytes == files["mmproj-F16.gguf"].stat().st_size
+    _, projector = bring(planned)
+    assert fetched(hub) == {"main-Q8_0.gguf", "mmproj-F16.gguf"}
+    assert value(started(planned, [projector]), "--mmproj") == str(projector[0])
+    assert plan("--no-mmproj", vision=True).projector is None
+
+
+def test_a_projector_that_does_not_fit_is_left_out_and_the_plan_says_so(hub: FakeHub) -> None:
+    blind = plan()
+    assert blind.plan is not None
+    just_enough = Limits(max_ram_bytes=sum(row.used_bytes for row in blind.plan.ledger))
+    planned = plan(vision=True, limits=just_enough)
+    assert planned.plan is not None
+    assert planned.projector is not None
+    assert planned.projector.left_out.startswith("does not fit: RAM is ")
+    assert "-mmu" not in planned.argv
+    assert planned.plan.reasons[-1].startswith("planned without images: mmproj-F16.gguf does not fit")
+
+
+def test_a_projector_that_cannot_be_read_is_left_out_and_the_plan_says_so(
+    files: dict[str, Path], hub: FakeHub
+) -> None:
+    files["mmproj-F16.gguf"].write_bytes(b"no GGUF" * 100)
+    hub.publish(MODEL, {name: files[name] for name in ("main-Q8_0.gguf", "mmproj-F16.gguf")})
+    planned = plan(vision=True)
+    assert planned.plan is not None
+    assert planned.projector is not None
+    assert planned.projector.left_out == "could not be read"
+    assert len(files_to_bring(planned)) == 1
 
 
 def test_a_draft_repo_and_the_models_own_projector_are_fetched_and_named_by_path(
@@ -284,7 +323,7 @@ def test_ctrl_c_says_the_command_that_goes_on_with_all_of_them(hub: FakeHub, tmp
     paths = pull(
         here_with(confirm=lambda _: True), PullRequest(ref=f"{MODEL}:Q8_0", options=options, flags=flags)
     )
-    assert [path.name for path in paths] == ["main-Q8_0.gguf", "draft-Q8_0.gguf"]
+    assert [path.name for path in paths] == ["main-Q8_0.gguf", "draft-Q8_0.gguf", "mmproj-F16.gguf"]
 
 
 def test_of_a_draft_repo_llama_server_takes_its_head_first(hub: FakeHub, files: dict[str, Path]) -> None:
@@ -471,8 +510,8 @@ def test_pull_names_the_flags_that_decide_nothing_for_it(hub: FakeHub) -> None:
 def test_a_planned_pull_looks_at_a_companion_once(hub: FakeHub) -> None:
     """The branch may move between two looks."""
     flags = ("-hfd", DRAFT, "-md", "draft-Q8_0.gguf")
-    paths = pull(here_with(confirm=lambda _: True), PullRequest(ref=MODEL, flags=flags))
-    assert [path.name for path in paths] == ["main-Q8_0.gguf", "draft-Q8_0.gguf"]
+    paths = pull(here_with(confirm=lambda _: True), PullRequest(ref=MODEL, flags=flags, vision=False))
+    assert [path.name for path in paths] == ["main-Q8_0.gguf", "draft-Q8_0.gguf", "mmproj-F16.gguf"]
     assert len([seen for seen in hub.seen if f"api/models/{DRAFT}/revision" in seen.path]) == 1
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from launcher.cli.options.complete import complete_machine, complete_mode
-from launcher.cli.options.single import Offline
+from launcher.cli.options.single import NoVision, Offline
 from launcher.cli.show.progress import ProgressStyle
 from launcher.machine.cpus import MAX_SOCKETS
 from launcher.plan.modes import CacheType, NumaMode
@@ -114,6 +114,7 @@ class PlanOptions:
         ),
     ] = None
 
+    no_vision: NoVision = False
     untuned: Annotated[
         bool, typer.Option("--untuned", help="Leave out the settings that launcher tune found.")
     ] = False

@@ -27,6 +27,9 @@ Name = Annotated[
     ),
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Use what is here; ask no server (HF_HUB_OFFLINE).")]
+NoVision = Annotated[
+    bool, typer.Option("--no-vision", help="Leave the projector out of a model that reads images.")
+]
 # for commands that do not plan; PlanOptions has its own
 Quant = Annotated[str | None, typer.Option("--quant", help="This quant.", show_default=False)]
 System = Annotated[bool, typer.Option("--system", help="A unit of the system, not of this user.")]

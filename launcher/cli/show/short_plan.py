@@ -12,7 +12,7 @@ from launcher.cli.show.finding import say_finding
 from launcher.cli.show.memory_bars import Ink, memory_bars, render_bars
 from launcher.cli.show.tables import facts
 from launcher.cli.show.vllm import say_vllm
-from launcher.commands.planned import Planned
+from launcher.commands.planned import Planned, ProjectorChoice
 from launcher.machine.machine import format_device_ids
 from launcher.plan.amounts import HOST, LedgerRow
 from launcher.plan.forecast.turn import Band, Forecast
@@ -39,6 +39,8 @@ def render_short(planned: Planned, commands: NextCommands, ink: Ink) -> Renderab
     choice = planned.choice
     if choice.plan is not None:
         finding = say_finding(choice.plan.finding, choice.plan.unverified)
+        if planned.projector is not None and planned.projector.left_out:
+            finding = f"{finding}, without images"
         return _sheet(choice.plan, finding, _about_plan(planned, choice.plan), ink)
     if choice.shortfall is not None:
         return _sheet(
@@ -65,8 +67,7 @@ def lines_to_type(planned: Planned, commands: NextCommands) -> Iterable[str]:
     if commands.running is not None:
         rows.insert(0, ("running", f"{commands.running}: launcher ps"))
     if plan is not None:
-        images = _images(planned)
-        rows = [*([("images", images)] if images else []), ("start", commands.start), *rows]
+        rows.insert(0, ("start", commands.start))
     yield from (f"{label:<{_LABEL}}  {text}" for label, text in rows)
 
 
@@ -109,6 +110,8 @@ def say_band(band: Band) -> str:
 
 def _about_plan(planned: Planned, plan: Plan) -> Iterable[tuple[str, str]]:
     yield "why", "; ".join(filter(None, (_why_quant(planned, plan), _why_there(planned, plan))))
+    if planned.projector is not None:
+        yield "images", _images(planned.projector)
     if planned.tuned:
         yield "tuned", planned.tuned
     if faster := _faster(planned.choice, plan):
@@ -145,13 +148,12 @@ def _why_there(planned: Planned, plan: Plan) -> str:
     return f"{format_bytes(on_host)} in RAM, for {names} cannot hold all {kind}"
 
 
-def _images(planned: Planned) -> str | None:
-    """Say how a model that can see is started with its projector, unless it is."""
-    profile = planned.target.profile
-    file = None if profile is None else profile.projector
-    if file is None or planned.companions.request.projector is not None:
-        return None
-    return f"-- -mmu https://huggingface.co/{file.repo}/resolve/main/{file.file}"
+def _images(projector: ProjectorChoice) -> str:
+    """Say if the model sees, and with what."""
+    size = "" if projector.size_bytes is None else f", {format_bytes(projector.size_bytes)}"
+    if projector.left_out:
+        return f"none: {projector.name}{size} {projector.left_out}"
+    return f"with {projector.name}{size}; --no-vision leaves it out"
 
 
 def _faster(choice: Choice, plan: Plan) -> str | None:

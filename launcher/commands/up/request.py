@@ -111,6 +111,7 @@ def _identity(request: UpRequest, settings: Settings, locked: str | None) -> dic
         "host": request.host,
         "api_key_file": str(request.api_key_file) if request.api_key_file else None,
         "env": request.env,
+        **({} if plan.vision else {"vision": False}),  # a deployment from before there was a choice
     }
 
 

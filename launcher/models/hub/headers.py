@@ -12,7 +12,7 @@ from launcher.gguf.model import Shard
 from launcher.models.hub.cache import cached_file
 from launcher.models.hub.endpoint import Endpoint, not_cached
 from launcher.models.hub.failures import why_not_read
-from launcher.models.hub.quants import companions_beside
+from launcher.models.hub.quants import draft_head_beside, projector_beside
 from launcher.models.local import FileSource
 from launcher.models.located import HubFiles, Located
 from launcher.models.ranged_headers import HeldBytes, assemble, read_header, read_remote_header
@@ -43,7 +43,13 @@ def open_group(listing: Listing, group: FileGroup, *, endpoint: Endpoint, store:
         read=headers,
         files=files,
     )
-    return replace(located, notes=(*located.notes, *companions_beside(listing, group, endpoint.url)))
+    projector = projector_beside(listing, group)
+    return replace(
+        located,
+        notes=(*located.notes, *draft_head_beside(listing, group)),
+        # at this commit: nobody has to ask where the branch is now
+        projector=projector and _url(endpoint, files, projector),
+    )
 
 
 def _read_header(
@@ -57,10 +63,13 @@ def _read_header(
         return read_header(FileSource(path, shard.size_bytes))
     if endpoint.offline:
         raise not_cached(endpoint, f"{shard.name} of {files.repo}")
-    url = f"{endpoint.url}/{files.repo}/resolve/{files.commit}/{quote(shard.name)}"
-    resource = Resource(url=url, headers=endpoint.authorization)
+    resource = Resource(url=_url(endpoint, files, shard.name), headers=endpoint.authorization)
     explain = partial(why_not_read, endpoint=endpoint, repo=files.repo, what=shard.name)
     name = f"{shard.name} of {files.repo}"
     remote = read_remote_header(RangedFile(reader, resource, name, explain, size_bytes=shard.size_bytes))
     store.keep_header(files.repo, files.commit, shard.name, shard.size_bytes, remote[1])
     return remote
+
+
+def _url(endpoint: Endpoint, files: HubFiles, name: str) -> str:
+    return f"{endpoint.url}/{files.repo}/resolve/{files.commit}/{quote(name)}"

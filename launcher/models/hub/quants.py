@@ -59,33 +59,26 @@ def pick_files(listing: Listing, ref: ModelRef) -> FileGroup:
     return group
 
 
-def companions_beside(listing: Listing, group: FileGroup, endpoint_url: str) -> tuple[str, ...]:
-    """Return sentences that offer the repo's projector and draft head to who uses the group's model."""
-    others = _others(listing)
-    if not set(group.names).isdisjoint(others):
+def draft_head_beside(listing: Listing, group: FileGroup) -> tuple[str, ...]:
+    """Return a sentence that offers the repo's draft head to who uses the group's model, if there is one."""
+    head = pick_head(_beside(listing, group), DRAFT_KINDS, group.label)
+    if head is None:
         return ()
-    offers = []
-    head = pick_head(others, DRAFT_KINDS, group.label)
-    if head is not None:
-        kind, name = head
-        flags = f"--spec-type draft-{kind} -hfd {listing.repo}"
-        offers.append(f"the repo has a draft head, {name}: `-- {flags}` uses it")
-    projector = pick_projector(others, group.label)
-    if projector is not None:
-        url = f"{endpoint_url}/{listing.repo}/resolve/{listing.revision or 'main'}/{projector}"
-        offers.append(f"the repo has a projector, {projector}: `-- --mmproj-url {url}` loads it")
-    return tuple(offers)
+    kind, name = head
+    flags = f"--spec-type draft-{kind} -hfd {listing.repo}"
+    return (f"the repo has a draft head, {name}: `-- {flags}` uses it",)
 
 
 def projector_beside(listing: Listing, group: FileGroup) -> str | None:
     """Return the projector that llama-server loads with the group's model."""
-    return pick_projector(_others(listing), group.label)
+    return pick_projector(_beside(listing, group), group.label)
 
 
-def _others(listing: Listing) -> list[str]:
-    """List the files that are no models."""
+def _beside(listing: Listing, group: FileGroup) -> list[str]:
+    """List the files that are no models; none beside one of them."""
     models = {file for one in list_quants(listing) for file in one.names}
-    return [file.name for file in listing.files if file.name not in models]
+    others = [file.name for file in listing.files if file.name not in models]
+    return others if set(group.names).isdisjoint(others) else []
 
 
 def _has_no_model(listing: Listing) -> NotFound:

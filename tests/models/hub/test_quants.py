@@ -7,7 +7,7 @@ import pytest
 from launcher.errors import NotFound, UsageError
 from launcher.gguf.model import Shard
 from launcher.models.hub.endpoint import Endpoint
-from launcher.models.hub.quants import companions_beside, list_quants, pick_files
+from launcher.models.hub.quants import draft_head_beside, list_quants, pick_files, projector_beside
 from launcher.models.hub.repo import list_repo, open_repo
 from launcher.models.refs import ModelRef
 from launcher.models.store import HubStore, Listing
@@ -84,10 +84,11 @@ def test_a_projector_and_a_draft_head_in_the_repo_are_offered() -> None:
     listing = listing_of(
         ("m-Q8_0.gguf", 9), ("mmproj-F16.gguf", 1), ("mmproj-Q8_0.gguf", 1), ("MTP/m-Q8_0-MTP.gguf", 1)
     )
-    head, projector = companions_beside(listing, pick_files(listing, ref()), "https://hub")
+    [head] = draft_head_beside(listing, pick_files(listing, ref()))
     assert "MTP/m-Q8_0-MTP.gguf: `-- --spec-type draft-mtp -hfd u/r`" in head
-    assert "--mmproj-url https://hub/u/r/resolve/main/mmproj-Q8_0.gguf" in projector
-    assert companions_beside(listing, pick_files(listing, ref(file="mmproj-F16.gguf")), "https://hub") == ()
+    assert projector_beside(listing, pick_files(listing, ref())) == "mmproj-Q8_0.gguf"
+    itself = pick_files(listing, ref(file="mmproj-F16.gguf"))
+    assert (draft_head_beside(listing, itself), projector_beside(listing, itself)) == ((), None)
 
 
 def test_a_matrix_is_told_from_a_model_of_the_same_name_by_its_size() -> None:

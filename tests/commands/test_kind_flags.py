@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from launcher.gateway.kind_flags import kind_flags
+from launcher.commands.kind_flags import find_projector, output_flags
 from launcher.models.located import LocalFiles
 
 
@@ -24,24 +24,23 @@ from launcher.models.located import LocalFiles
     ],
 )
 def test_embedding_and_rerank_models_start_as_such(metadata: dict[str, Any], flags: tuple[str, ...]) -> None:
-    located = a_model(Path("/nowhere/m-Q8_0.gguf"), {"general.architecture": "bert", **metadata})
-    assert kind_flags(located, ()) == flags
-    assert kind_flags(located, ("--embedding",)) == ()
+    model: Any = SimpleNamespace(metadata={"general.architecture": "bert", **metadata})
+    assert output_flags(model, ()) == flags
+    assert output_flags(model, ("--embedding",)) == ()
 
 
 def test_a_model_sees_with_the_projector_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "seer-Q8_0.gguf"
     path.touch()
-    assert kind_flags(a_model(path, {}), ()) == ()
+    located: Any = SimpleNamespace(files=LocalFiles(paths=(path,)))
+    assert find_projector(located, None, ()) is None
     projector = tmp_path / "mmproj-seer-f16.gguf"
     projector.touch()
     (tmp_path / "seer-Q4_K_M.gguf").touch()
-    assert kind_flags(a_model(path, {}), ()) == ("--mmproj", str(projector))
-    assert kind_flags(a_model(path, {}), ("--no-mmproj",)) == ()
+    found = find_projector(located, None, ())
+    assert found is not None
+    assert (found.name, found.flags) == (projector.name, ("-mm", str(projector)))
+    assert find_projector(located, None, ("--no-mmproj",)) is None
+    assert find_projector(located, None, ("--mmproj-url", "https://h/x.gguf")) is None
     (tmp_path / "another-Q8_0.gguf").touch()  # whose is it?
-    assert kind_flags(a_model(path, {}), ()) == ()
-
-
-def a_model(path: Path, metadata: dict[str, Any]) -> Any:
-    """What `kind_flags` looks at of a located model."""
-    return SimpleNamespace(model=SimpleNamespace(metadata=metadata), files=LocalFiles(paths=(path,)))
+    assert find_projector(located, None, ()) is None
