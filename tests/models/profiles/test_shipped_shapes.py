@@ -58,6 +58,7 @@ def test_types_that_are_not_assumed_leave_a_tokenizer_and_no_more():
         ("qwen3-235b", 235.094),
         ("qwen3-32b", 32.762),
         ("llama-3.1-8b", 8.030),
+        ("llama-3.3-70b", 70.554),
         ("deepseek-r1", 671.026),
         ("kimi-k2", 1026.408),
         ("glm-4.7-flash", 29.943),
