@@ -15,6 +15,7 @@ class Step:
     total: int | None  # None while unknown
     unit: str  # bytes, steps, s
     text: str = ""  # what is being worked on
+    job: str = ""  # names one of several jobs in the same phase, which may run at once
     file: str = ""  # the file that these numbers are about; empty for the whole job
     is_remark: bool = False  # `text` is a sentence to show, whatever else is shown
 
@@ -26,7 +27,7 @@ class Step:
             "done": self.done,
             "total": self.total,
             "unit": self.unit,
-            "text": self.text,
+            "text": self.text or self.job,
             "part": self.file,
             "said": self.is_remark,
         }

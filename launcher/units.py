@@ -90,6 +90,11 @@ def _short(text: str) -> str:
     return repr(text if len(text) <= 40 else f"{text[:40]}…")
 
 
+def format_rate(per_s: float) -> str:
+    """Write a rate with two figures at least: `0.45`, `4.5`, `45`."""
+    return f"{per_s:.{0 if per_s >= 10 else 1 if per_s >= 1 else 2}f}"
+
+
 def format_count(n: int) -> str:
     """Format a number of parameters: `1026408232448` -> `"1.03T"`, `134515008` -> `"134.5M"`."""
     for unit, step in (("T", 10**12), ("B", 10**9), ("M", 10**6), ("K", 10**3)):

@@ -70,8 +70,9 @@ def examine(engine_path: Path | None = None) -> tuple[Finding, ...]:
         engine = engine_or_none(here, engine_path, look)
     except LauncherError as error:
         findings.append(Finding(check="engine", wrong=True, text=error.message, fix=error.hint))
+    engine_is_known = not findings or findings[-1].check != "engine"
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
-        lambda: check_engine(engine, machine),
+        lambda: check_engine(engine, machine) if engine_is_known else iter(()),
         lambda: check_kernel(Path("/proc/sys"), machine),
         lambda: check_limits(machine),
         lambda: check_state(settings),

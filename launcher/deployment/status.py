@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from pathlib import Path
 
 import psutil
 
@@ -40,6 +41,7 @@ class Vitals:
     uptime_s: float | None = None
     resident_bytes: int | None = None
     tokens_per_s: float | None = None  # llama-server's own gauge: since it was last asked
+    idle_s: float | None = None  # since its last line in the log; 0 while it answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +97,7 @@ def ask_status(deployment: Deployment) -> StatusReport:
     active = None if server is None else read_activity(server)
     if server is None or active is None:
         return StatusReport(deployment=deployment, status=status, vitals=Vitals())
-    uptime, speed = None, None
+    uptime, speed, idle = None, None, None
     if status.state is DeploymentState.RUNNING and deployment.phase is Phase.READY:
         status = find_server_trouble(deployment) or status
     try:
@@ -103,13 +105,22 @@ def ask_status(deployment: Deployment) -> StatusReport:
         if status.state is DeploymentState.RUNNING:
             gauges = read_metrics(deployment.url, api_key=read_api_key(deployment.api_key_file))
             speed = gauges.get("predicted_tokens_seconds")
+            idle = 0.0 if gauges.get("requests_processing") else _silent_s(Path(deployment.log_path))
     except (psutil.Error, LauncherError):
         pass  # it ended meanwhile, or was started without --metrics: unknown
     return StatusReport(
         deployment=deployment,
         status=status,
-        vitals=Vitals(uptime_s=uptime, resident_bytes=active.resident_bytes, tokens_per_s=speed),
+        vitals=Vitals(uptime_s=uptime, resident_bytes=active.resident_bytes, tokens_per_s=speed, idle_s=idle),
     )
+
+
+def _silent_s(log: Path) -> float | None:
+    # llama-server logs the end of every answer, and nothing when it is asked how it is
+    try:
+        return max(0.0, time.time() - log.stat().st_mtime)
+    except OSError:
+        return None
 
 
 def find_server_trouble(deployment: Deployment) -> Status | None:

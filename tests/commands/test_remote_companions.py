@@ -103,9 +103,13 @@ def projector_url(hub: FakeHub) -> str:
     return f"{hub.url}/{MODEL}/resolve/main/mmproj-F16.gguf"
 
 
-def plan(*flags: str, offline: bool = False, vision: bool = False, limits: Limits = Limits()) -> Planned:
+def plan(*flags: str, offline: bool = False, vision: bool = False, limits: Limits | None = None) -> Planned:
     request = PlanRequest(
-        ref=f"{MODEL}:Q8_0", flags=flags, workload=Workload(ctx_size=512), limits=limits, vision=vision
+        ref=f"{MODEL}:Q8_0",
+        flags=flags,
+        workload=Workload(ctx_size=512),
+        limits=limits or Limits(),
+        vision=vision,
     )
     here = here_with(offline=offline)
     return plan_on(here, request, inspect(here, request.ref), machine(), None)

@@ -7,5 +7,6 @@ slash.py     what begins with / in a conversation
 editor.py    read lines from the user, with history
 markdown.py  print an answer block by block
 piped.py     what is piped in, in any encoding
+keys.py      keys that are pressed during an answer stay off the screen
 loops.py     does a text only repeat itself. PURE
 """

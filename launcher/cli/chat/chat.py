@@ -7,6 +7,7 @@ from pathlib import Path
 
 from launcher.cli.chat.answer import Answer, print_answer, stream_answer
 from launcher.cli.chat.editor import make_editor
+from launcher.cli.chat.keys import keys_unseen
 from launcher.cli.chat.requests import Asked, question_message
 from launcher.cli.chat.slash import COMMANDS, Conversation, obey
 from launcher.cli.show.output import Output
@@ -70,7 +71,8 @@ def _ask(conversation: Conversation, deployment: Deployment, typed: str, out: Ou
     n_before = len(talk)
     try:
         talk.append(question_message(typed, conversation.images))
-        answer = print_answer(deployment, talk, conversation.asked, out, thinking=conversation.thinking)
+        with keys_unseen():
+            answer = print_answer(deployment, talk, conversation.asked, out, thinking=conversation.thinking)
         talk.append({"role": "assistant", "content": answer.text})
         conversation.images.clear()
     except KeyboardInterrupt:

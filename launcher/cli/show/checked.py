@@ -13,7 +13,7 @@ from launcher.commands.check import Checked
 from launcher.plan.check.check import Check
 from launcher.plan.forecast.turn import Forecast
 from launcher.plan.plan import Plan, Shortfall
-from launcher.units import format_bytes
+from launcher.units import format_bytes, format_rate
 
 # by the stage of loading at which memory runs out
 _WHEN = {
@@ -47,7 +47,8 @@ def _speed(forecast: Forecast | None, *, reads: bool) -> list[tuple[str, str]]:
         return []
     turn, decode, prefill = forecast.turn, forecast.decode, forecast.prefill
     generated = f"about {decode.mid:.1f} tokens/s ({decode.low:.1f} to {decode.high:.1f})"
-    read = f"prompts {prefill.mid:.0f} tokens/s ({prefill.low:.0f} to {prefill.high:.0f})"
+    low, mid, high = (format_rate(rate) for rate in (prefill.low, prefill.mid, prefill.high))
+    read = f"prompts {mid} tokens/s ({low} to {high})"
     where = f"{turn.prompt_tokens} new tokens after {turn.cached_tokens}"
     said = read if reads else f"{generated}; {read}"  # a server of embeddings generates nothing
     return [("speed", f"{said}; estimated, {where}")]

@@ -52,16 +52,16 @@ def render_statuses(reports: Iterable[StatusReport | UnreadableRecord]) -> Rende
     notes: list[str] = []
     for report in reports:
         if isinstance(report, UnreadableRecord):
-            rows.append((report.name, "unreadable", "", "", "", "", ""))
+            rows.append((report.name, "unreadable", *[""] * 6))
             notes.append(f"{report.name}: {report.problem}")
         else:
             rows.append(_status_row(report))
             notes += _status_notes(report)
     if not rows:
         return Text("nothing runs here: launcher up MODEL")
-    headers: tuple[str, ...] = ("name", "state", "url", "up", "RAM", "GPU", "tok/s")
-    if not any(row[5] for row in rows):  # no deployment here has a GPU
-        headers, rows = (*headers[:5], headers[6]), [(*row[:5], row[6]) for row in rows]
+    headers: tuple[str, ...] = ("name", "state", "url", "up", "idle", "RAM", "GPU", "tok/s")
+    if not any(row[6] for row in rows):  # no deployment here has a GPU
+        headers, rows = (*headers[:6], headers[7]), [(*row[:6], row[7]) for row in rows]
     listed = grid(headers, rows, right=frozenset(headers[3:]), whole=frozenset(headers[1:]))
     return Group(listed, *(line(note) for note in notes))
 
@@ -86,6 +86,7 @@ def _status_row(report: StatusReport) -> tuple[str, ...]:
         str(report.status.state),
         f"{deployment.url}/v1",
         _duration(vitals.uptime_s),
+        "busy" if vitals.idle_s == 0 else _duration(vitals.idle_s),
         "" if vitals.resident_bytes is None else format_bytes(vitals.resident_bytes),
         "" if not on_devices else format_bytes(on_devices),
         f"{vitals.tokens_per_s:.1f}" if vitals.tokens_per_s else "-",  # 0: nothing since it was last asked

@@ -13,6 +13,6 @@ def say_finding(finding: Finding, unverified: str | None) -> str:
         case Finding.FITS_BY_ESTIMATE:
             return "yes, by estimate: no simulator could be asked"
         case Finding.UNVERIFIED:
-            return f"not verified: by estimate it would, but the simulator gave no answer ({unverified})"
+            return f"not verified: by estimate it would ({unverified})"
         case Finding.DOES_NOT_FIT:
             return "no"

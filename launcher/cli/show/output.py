@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -20,6 +21,7 @@ from launcher.units import one_line
 if TYPE_CHECKING:  # rich takes longer to import than `launcher --help` may take
     from rich.console import RenderableType
 
+_A_COMMAND = re.compile(r"(hint: )?launcher [a-z-]+ ")
 _MAX_SAID = 100_000  # characters of a sentence: a command line is one
 _PIPE_WIDTH = 10_000  # columns: wide enough that nothing is folded in a pipe or a file
 
@@ -90,8 +92,10 @@ class Output:
         sys.stdout.flush()
 
     def say(self, text: str, *, style: str | None = None) -> None:
+        """Print a sentence on stderr: folded between words on a terminal, but for a command, to be copied."""
+        whole = not self._err.is_terminal or _A_COMMAND.match(text) is not None
         with contextlib.suppress(OSError):  # a stderr that cannot be written (/dev/full) ends no command
-            self._err.print(one_line(text, _MAX_SAID), markup=False, soft_wrap=True, style=style)
+            self._err.print(one_line(text, _MAX_SAID), markup=False, soft_wrap=whole, style=style)
 
     def warn(self, error: LauncherError) -> None:
         self.say(f"warning: {error.message}")

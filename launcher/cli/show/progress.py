@@ -58,14 +58,14 @@ class ProgressBars:
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=20), _amount_column(), console=console
         )
-        self._tasks: dict[tuple[str, str], TaskID] = {}  # by phase and file; no file: the whole phase
+        self._tasks: dict[tuple[str, str, str], TaskID] = {}  # by phase, job and file; no file: all of it
         self._lock = threading.Lock()  # phases may run at once, each in a thread: build and pull
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for (_phase, file), task in self._tasks.items():
+        for (_phase, _job, file), task in self._tasks.items():
             self._progress.update(task, visible=not file)  # only the sums stay on the screen
         self._progress.stop()
 
@@ -73,7 +73,7 @@ class ProgressBars:
         with self._lock:
             if step.is_remark:
                 text = printable(f"{step.phase}: {step.text}")
-                self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+                self._console.print(text, markup=False, highlight=False)
                 return
             is_finished_file = bool(step.file) and step.done == step.total and not step.text
             self._progress.update(
@@ -85,12 +85,12 @@ class ProgressBars:
             )
 
     def _task_of(self, step: Step) -> TaskID:
-        """Return the bar of the step's phase and file; add it if it is new."""
-        key = step.phase, step.file
+        """Return the bar of the step's phase, job and file; add it if it is new."""
+        key = step.phase, step.job, step.file
         if not self._tasks:
             self._progress.start()
         if key not in self._tasks:
-            name = f"  {step.file.rpartition('/')[2]}" if step.file else step.phase
+            name = f"  {step.file.rpartition('/')[2]}" if step.file else f"{step.phase} {step.job}".rstrip()
             width = max(20, self._console.width - 60)  # beside the bar and the amount
             shown = name if len(name) <= width else "  …" + name[3 - width :]
             self._tasks[key] = self._progress.add_task(shown, unit=step.unit, text="", total=step.total)
@@ -142,7 +142,8 @@ class _Lines:
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
-        self._last: dict[str, tuple[str, int]] = {}  # by phase: the text and the tenth of its last line
+        # by phase and job: the text and the tenth of its last line
+        self._last: dict[tuple[str, str], tuple[str, int]] = {}
 
     def __call__(self, step: Step) -> None:
         if step.is_remark:
@@ -150,24 +151,25 @@ class _Lines:
             return
         if step.file:
             return  # the phase as a whole is enough in a log
+        key, text = (step.phase, step.job), " ".join(filter(None, (step.job, step.text)))
         if step.total:
             tenth = min(10, step.done * 10 // step.total)
-            if self._last.get(step.phase, ("", -1))[1] < tenth:
-                self._last[step.phase] = ("", tenth)
-                self._say(f"{step.phase}: {tenth * 10} % {step.text}".rstrip())
-        elif self._last.get(step.phase, (None, 0))[0] != step.text:
-            self._last[step.phase] = (step.text, -1)
-            self._say(f"{step.phase}: {step.text}".rstrip(": "))
+            if self._last.get(key, ("", -1))[1] < tenth:
+                self._last[key] = ("", tenth)
+                self._say(f"{step.phase}: {tenth * 10} % {text}".rstrip())
+        elif self._last.get(key, (None, 0))[0] != step.text:
+            self._last[key] = (step.text, -1)
+            self._say(f"{step.phase}: {text}".rstrip(": "))
 
 
 class _JsonLines:
     """A JSON line per step, at most four a second for each phase and file; remarks and the end always."""
 
     def __init__(self) -> None:
-        self._written_at: dict[tuple[str, str], float] = {}
+        self._written_at: dict[tuple[str, str, str], float] = {}
 
     def __call__(self, step: Step) -> None:
-        now, key = time.monotonic(), (step.phase, step.file)
+        now, key = time.monotonic(), (step.phase, step.job, step.file)
         is_soon = now - self._written_at.get(key, float("-inf")) < _JSON_LINE_EVERY_S
         if is_soon and not step.is_remark and step.done != step.total:
             return

@@ -68,6 +68,8 @@ def lines_to_type(planned: Planned, commands: NextCommands) -> Iterable[str]:
         rows.insert(0, ("running", f"{commands.running}: launcher ps"))
     if plan is not None:
         rows.insert(0, ("start", commands.start))
+        if planned.engine is None:
+            rows.append(("surer", "launcher engine install: llama.cpp itself then says if it fits"))
     yield from (f"{label:<{_LABEL}}  {text}" for label, text in rows)
 
 

@@ -50,7 +50,7 @@ class Bookkeeping:
                 driver=self._options.driver,
             ),
             outcome=history.outcome_of(cause),
-            load_s=round(time.monotonic() - child.began, 2),
+            load_s=round(time.monotonic() - child.began if child.load_s is None else child.load_s, 2),
             cause=None if cause is None else cause.sentence,
             rows=history.compare_rows(record.ledger, usage_by_row(child.log())),
             driver_bytes=dict(child.vram_growth.read()),

@@ -36,6 +36,7 @@ class Child:
         self.reports = Reports()
         self.vram_growth = vram_growth
         self.began = time.monotonic()
+        self.load_s: float | None = None  # once it has answered
         self._log = log
         self._log_start = log_size(log)
         self._process = subprocess.Popen(

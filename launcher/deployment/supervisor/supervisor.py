@@ -262,6 +262,7 @@ class Supervisor:
     def _watch(self, child: Child, record: Deployment) -> Reply | None:
         reply = watch_load(child, record, self._options, self._progress)
         if reply is not None and isinstance(reply.event, lifecycle.Answered):
+            child.load_s = time.monotonic() - child.began
             self._bookkeeping.claim(record, loaded=True)
             self._bookkeeping.note_load(record, child, None)
             child.vram_growth.close()

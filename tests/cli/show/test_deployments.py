@@ -16,7 +16,9 @@ from launcher.units import GIB
 from tests.cli.show.test_ledger import row
 
 
-def shown(ledger: tuple[LedgerRow, ...], tokens_per_s: float | None) -> list[str]:
+def shown(
+    ledger: tuple[LedgerRow, ...], tokens_per_s: float | None, idle_s: float | None = None
+) -> list[str]:
     deployment: Any = SimpleNamespace(
         name="m",
         url="http://127.0.0.1:8080",
@@ -25,7 +27,7 @@ def shown(ledger: tuple[LedgerRow, ...], tokens_per_s: float | None) -> list[str
         failure=None,
         options=SimpleNamespace(engine_pin=None),
     )
-    vitals = Vitals(uptime_s=90, resident_bytes=2 * GIB, tokens_per_s=tokens_per_s)
+    vitals = Vitals(uptime_s=90, resident_bytes=2 * GIB, tokens_per_s=tokens_per_s, idle_s=idle_s)
     report = StatusReport(deployment=deployment, status=Status(state=DeploymentState.RUNNING), vitals=vitals)
     console = Console(file=io.StringIO(), width=100)
     console.print(render_statuses([report]))
@@ -35,7 +37,7 @@ def shown(ledger: tuple[LedgerRow, ...], tokens_per_s: float | None) -> list[str
 
 def test_gpu_memory_is_a_column_where_a_deployment_has_some() -> None:
     head, _, line = shown((row("CUDA0", 20, 23), row(HOST, 9, 100)), 12.34)
-    assert head.split() == ["name", "state", "url", "up", "RAM", "GPU", "tok/s"]
+    assert head.split() == ["name", "state", "url", "up", "idle", "RAM", "GPU", "tok/s"]
     assert line.split()[-5:] == ["2.0", "GiB", "20.0", "GiB", "12.3"]
     head, _, _ = shown((row(HOST, 9, 100),), 12.34)
     assert "GPU" not in head
@@ -44,3 +46,8 @@ def test_gpu_memory_is_a_column_where_a_deployment_has_some() -> None:
 @pytest.mark.parametrize("speed", [None, 0.0])
 def test_a_speed_that_nothing_was_asked_for_is_a_dash(speed: float | None) -> None:
     assert shown((), speed)[-1].split()[-1] == "-"
+
+
+@pytest.mark.parametrize(("idle_s", "words"), [(0.0, "busy"), (125.0, "2m"), (None, "2.0")])
+def test_how_long_nothing_was_asked_stands_beside_how_long_it_is_up(idle_s: float | None, words: str) -> None:
+    assert shown((), None, idle_s)[-1].split()[4] == words  # after name, state, url and up

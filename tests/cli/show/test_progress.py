@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -49,6 +50,25 @@ def test_two_phases_at_once() -> None:
         for thread in threads:
             thread.join()
         assert len(bars._tasks) == 2
+
+
+def test_two_jobs_of_one_phase_have_a_row_each(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+    steps = [
+        replace(step(done, phase="download"), job=job) for done in (10, 90) for job in ("a.whl", "b.whl")
+    ]
+    with ProgressBars(console) as bars:
+        for each in steps:
+            bars(each)
+        bars._progress.refresh()
+        shown = console.file.getvalue()  # type: ignore[attr-defined]
+        assert len(bars._tasks) == 2
+    assert "download a.whl" in shown
+    with Output(as_json=False, progress=ProgressStyle.AUTO).progress() as progress:
+        for each in steps:
+            progress(each)
+    lines = [f"download: {tenth} % {job}" for tenth in (10, 90) for job in ("a.whl", "b.whl")]
+    assert capsys.readouterr().err.splitlines() == lines
 
 
 def test_in_a_pipe_a_line_per_tenth_and_none_per_part(capsys: pytest.CaptureFixture[str]) -> None:
