@@ -125,12 +125,13 @@ def test_every_wish_reaches_the_request():
         "engine": "/e/llama-server",
         "flags": ["-ot", "a=CPU"],
         "offline": True,
+        "vision": False,
     }
     assert set(wishes) == set(Wishes.__annotations__)
     request = read_request("m", wishes)
     work, limits = request.workload, request.limits
     assert (request.quant, request.mode, request.engine) == ("Q4_K_M", "thinking", Path("/e/llama-server"))
-    assert request.flags == ("-ot", "a=CPU")
+    assert (request.flags, request.vision) == (("-ot", "a=CPU"), False)
     assert (work.ctx_size, work.n_parallel, work.batch_size, work.ubatch_size) == (8192, 3, 1024, 256)
     assert (work.cache_type_k, work.cache_type_v) == (CacheType.Q8_0, CacheType.Q5_1)
     assert (work.cache_ram_bytes, work.prefer, work.min_tps, work.numa) == (GIB, "speed", 2.5, "off")

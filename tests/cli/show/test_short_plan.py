@@ -64,13 +64,15 @@ def test_the_command_repeats_what_was_asked_for() -> None:
     assert "--gpu" not in typed
 
 
-def test_a_model_that_can_see_says_how_and_commands_are_not_folded() -> None:
+def test_a_model_that_can_see_says_so_and_its_yes_is_no_plain_one_where_the_projector_is_unknown() -> None:
     vision = ("qwen3-vl-4b", "--gpu", "3090", "--ram", "64G")
-    (images,) = [line for line in plan(*vision) if line.startswith("images")]
-    flags = images.split()[1:]
-    assert flags[:2] == ["--", "-mmu"]
-    assert flags[2].endswith(".gguf")
-    assert not any(line.startswith("images") for line in plan(*vision, *flags))
+    lines = plan(*vision)
+    assert [line for line in lines if line.startswith("images")] == [
+        "images    none: mmproj-F16.gguf could not be looked at"
+    ]
+    assert lines[0].startswith("fits")
+    assert "without images" in " ".join(lines[:2])
+    assert "images" not in "\n".join(plan(*vision, "--no-vision"))
 
 
 def test_what_a_terminal_has_no_sign_for_is_no_crash() -> None:

@@ -206,6 +206,7 @@ def test_every_load_is_in_the_history(deployments: Path, tmp_path: Path) -> None
     assert [entry.outcome for entry in (first, second, third)] == ["ready", "failed", "ready"]
     assert second.cause == "llama-server was ended by signal 6 (SIGABRT)"
     assert first.load_s is not None
+    assert second.load_s == first.load_s  # not how long it was up
 
 
 def test_what_the_driver_says_is_progress_and_history(deployments: Path, tmp_path: Path) -> None:
