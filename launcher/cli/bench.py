@@ -2,78 +2,101 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from launcher.cli.here import here_with_progress
 from launcher.cli.options.bundles import EngineOptions, PlanOptions
-from launcher.cli.options.single import Ref
+from launcher.cli.options.complete import complete_ref
+from launcher.cli.options.configured import is_typed
+from launcher.cli.options.measuring import BenchOptions, TurnOptions
 from launcher.cli.show.output import Output
 
+if TYPE_CHECKING:
+    from launcher.commands.bench.llama_bench import Tests
+    from launcher.commands.bench.report import Report
+    from launcher.commands.here import Here
+    from launcher.commands.planned import PlanRequest
+    from launcher.deployment.record import Deployment
+
 _SLOWER = 1  # as `diff` exits where it finds a difference
+_Word = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|REF",
+        help="A deployment that runs, or a model to load.",
+        show_default=False,
+        autocompletion=complete_ref,
+    ),
+]
 
 
 def bench(
     ctx: typer.Context,
-    ref: Ref,
+    word: _Word,
+    turn: TurnOptions,
+    options: BenchOptions,
     plan_options: PlanOptions,
     engine_options: EngineOptions,
     out: Output,
-    depth: Annotated[
-        list[int] | None,
-        typer.Option("--depth", min=0, max=1 << 24, help="After so many tokens; repeat it [default: 0]."),
-    ] = None,
-    prompt: Annotated[int, typer.Option("--prompt", min=1, max=1 << 20, help="Tokens of a prompt.")] = 512,
-    reply: Annotated[int, typer.Option("--reply", min=2, max=1 << 16, help="Tokens of a reply.")] = 64,
-    repetitions: Annotated[
-        int, typer.Option("-r", "--repetitions", min=1, max=50, help="Times; each loads the model anew.")
-    ] = 3,
-    against: Annotated[
-        str | None,
-        typer.Option(
-            "--against",
-            metavar="ENGINE",
-            help="Measure another engine in turns with it: a path, a name, bNNNNN.",
-            show_default=False,
-        ),
-    ] = None,
-    baseline: Annotated[
-        bool,
-        typer.Option("--baseline", help="Exit with 1 if it is slower than when it was last measured."),
-    ] = False,
-    export: Annotated[
-        Path | None,
-        typer.Option(
-            "--export", metavar="FILE", help="Append a row for each depth, as CSV.", show_default=False
-        ),
-    ] = None,
 ) -> None:
     """Measure a planned model, by llama-bench and through the HTTP API, beside what was forecast.
 
-    Plans then show what was measured, and forecasts of models like it are scaled by it.
+    Plans then show what was measured, and forecasts of models like it are scaled by it. A deployment that
+    runs is measured as it is, through its API alone; with options of a plan or an engine the word is a REF.
     """
     from launcher.cli.requests import plan_request
     from launcher.cli.show.measured import render_report
-    from launcher.commands.bench.bench import BenchRequest
-    from launcher.commands.bench.bench import bench as bench_model
-    from launcher.commands.bench.export import export as export_rows
+    from launcher.commands.bench.export import export
     from launcher.commands.bench.report import report_document
 
-    request = BenchRequest(
-        plan=plan_request(ref, plan_options, engine_options, ctx.obj),
-        depths=tuple(sorted(set(depth or (0,)))),
-        prompt=prompt,
-        reply=reply,
-        repetitions=repetitions,
-        against=against,
-        baseline=baseline,
-    )
+    plans = any(is_typed(ctx, bundle) for bundle in (PlanOptions, EngineOptions))
+    plans = plans or bool(ctx.obj) or options.against is not None
     with here_with_progress(out, offline=plan_options.offline) as here:
-        report = bench_model(here, request)
-    if export is not None:
-        export_rows(report.planned, report.benched, export)
+        deployment = None if plans else _deployment(here, word)
+        if deployment is not None:
+            report = _of_running(here, deployment, turn, options)
+        else:
+            plan = plan_request(word, plan_options, engine_options, ctx.obj)
+            report = _of_model(here, plan, turn, options)
+    if options.export is not None:
+        export(report, options.export)
     out.show(report_document(report), *render_report(report))
     if report.gate is not None and report.gate.is_slower:
         raise typer.Exit(_SLOWER)
+
+
+def _deployment(here: Here, word: str) -> Deployment | None:
+    from launcher.deployment.record import Deployment, is_name
+    from launcher.deployment.records import find_record
+
+    found = find_record(here.settings.deployments_dir, word) if is_name(word) else None
+    return found if isinstance(found, Deployment) else None
+
+
+def _of_running(here: Here, deployment: Deployment, turn: TurnOptions, options: BenchOptions) -> Report:
+    from launcher.commands.bench.running import bench_running
+
+    tests = _tests(turn, options)
+    return bench_running(here, deployment, tests, options.repetitions, baseline=options.baseline)
+
+
+def _of_model(here: Here, plan: PlanRequest, turn: TurnOptions, options: BenchOptions) -> Report:
+    from launcher.commands.bench.bench import BenchRequest
+    from launcher.commands.bench.bench import bench as bench_model
+
+    request = BenchRequest(
+        plan=plan,
+        tests=_tests(turn, options),
+        repetitions=options.repetitions,
+        against=options.against,
+        baseline=options.baseline,
+    )
+    return bench_model(here, request)
+
+
+def _tests(turn: TurnOptions, options: BenchOptions) -> Tests:
+    from launcher.commands.bench.llama_bench import Tests
+
+    return Tests(depths=tuple(sorted(set(options.depth or (0,)))), prompt=turn.prompt, reply=turn.reply)

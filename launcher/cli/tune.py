@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from launcher.cli.here import here_with_progress
 from launcher.cli.options.bundles import EngineOptions, PlanOptions
+from launcher.cli.options.measuring import TuneOptions, TurnOptions
 from launcher.cli.options.single import Ref
 from launcher.cli.show.output import Output
 
@@ -18,23 +16,9 @@ def tune(
     ref: Ref,
     plan_options: PlanOptions,
     engine_options: EngineOptions,
+    options: TuneOptions,
+    turn: TurnOptions,
     out: Output,
-    minutes: Annotated[
-        float, typer.Option("--minutes", min=0.1, max=24 * 60, help="Stop within this time.")
-    ] = 10,
-    traffic: Annotated[
-        Path | None,
-        typer.Option(
-            "--traffic",
-            metavar="FILE",
-            help='Measure your own prompts: {"prompt": …} or {"messages": …} a line, every third held out.',
-            show_default=False,
-        ),
-    ] = None,
-    prompt: Annotated[
-        int, typer.Option("--prompt", min=1, max=1 << 20, help="Tokens of a prompt, without --traffic.")
-    ] = 512,
-    reply: Annotated[int, typer.Option("--reply", min=2, max=1 << 16, help="Tokens of a reply.")] = 64,
 ) -> None:
     """Try settings one after the other, and keep those that are faster beyond the noise.
 
@@ -51,10 +35,10 @@ def tune(
 
     request = TuneRequest(
         plan=plan_request(ref, plan_options, engine_options, ctx.obj),
-        budget_s=minutes * 60,
-        traffic=traffic,
-        prompt=prompt,
-        reply=reply,
+        budget_s=options.minutes * 60,
+        traffic=options.traffic,
+        prompt=turn.prompt,
+        reply=turn.reply,
     )
     with here_with_progress(out, offline=plan_options.offline) as here:
         report = tune_model(here, request)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from launcher.commands.bench.bench import BenchRequest, bench
 from launcher.commands.bench.compare import Compared
+from launcher.commands.bench.llama_bench import Tests
 from launcher.commands.engine_choice import require
 from launcher.commands.here import Here
 from launcher.commands.plan import plan
@@ -56,7 +57,7 @@ def compare(here: Here, before: str, after: str, ref: str, *, measures: bool = F
     speed: tuple[Compared, ...] = ()
     if measures:
         first, second = (side.engine.path for side in sides)
-        request = BenchRequest(plan=PlanRequest(ref=ref, engine=first), depths=(0,), against=str(second))
+        request = BenchRequest(plan=PlanRequest(ref=ref, engine=first), tests=Tests(), against=str(second))
         speed = bench(here, request).engines
     return Comparison(before=sides[0], after=sides[1], speed=speed)
 

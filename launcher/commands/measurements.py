@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from launcher.commands.here import Here
-from launcher.commands.planned import Planned, fitting
+from launcher.commands.planned import Planned
 from launcher.engine.flags.bench_argv import speed_words
 from launcher.errors import TryAgain
 from launcher.gguf.architecture import read_architecture
@@ -50,20 +50,16 @@ def _parsed(file: Path, _changed: tuple[tuple[int, int], ...]) -> tuple[Benched,
     return tuple(read_json_lines(file, parse_benched))
 
 
-def subject_of(planned: Planned, engine: str) -> Subject:
-    """Say what is measured today: a plan's model on its machine, with the engine of this commit.
-
-    Raises DoesNotFit without a plan.
-    """
-    chosen, located = fitting(planned)
+def subject_of(plan: Plan, model: ModelFile, machine: Machine, engine: str) -> Subject:
+    """Say what is measured today; `engine` is its commit."""
     return Subject(
         date=datetime.now(UTC).date().isoformat(),
-        model_id=chosen.model_id,
-        family=family_of(located.model),
-        quant=chosen.quant,
-        size_bytes=located.model.size_bytes,
+        model_id=plan.model_id,
+        family=family_of(model),
+        quant=plan.quant,
+        size_bytes=model.size_bytes,
         engine=engine,
-        rig=rig_of(planned.machine),
+        rig=rig_of(machine),
     )
 
 
@@ -77,9 +73,18 @@ def for_model(settings: Settings, machine: Machine, model: ModelFile, engine: st
 
 
 def last_measured(
-    settings: Settings, machine: Machine, model: ModelFile, line: Sequence[str], engine: str | None = None
+    settings: Settings,
+    machine: Machine,
+    model: ModelFile,
+    line: Sequence[str],
+    engine: str | None = None,
+    *,
+    tests: Callable[[Benched], bool] = lambda _benched: True,
 ) -> Benched | None:
-    """Return the latest measurement of a command line on this machine, by this engine or any."""
+    """Return the latest measurement of a command line on this machine, by this engine or any.
+
+    `tests` tells if what was measured is what is wanted.
+    """
     rig, words = rig_of(machine), speed_words(line[1:])
     return next(
         (
@@ -88,6 +93,7 @@ def last_measured(
             if is_same(each.subject.rig, rig)
             and each.is_of(model, words)
             and engine in {None, each.subject.engine}
+            and tests(each)
         ),
         None,
     )

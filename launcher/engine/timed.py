@@ -33,7 +33,14 @@ class Timed:
         return self.first_s + self.rest_s
 
 
-def time_completion(url: str, prompt: Sequence[int] | str, n_predict: int, *, cached: bool = True) -> Timed:
+def time_completion(
+    url: str,
+    prompt: Sequence[int] | str,
+    n_predict: int,
+    *,
+    cached: bool = True,
+    api_key: str | None = None,
+) -> Timed:
     """Complete a prompt, from the cache as far as that goes if `cached`. Raises as `generate_token`."""
     body = {
         "prompt": prompt if isinstance(prompt, str) else list(prompt),
@@ -46,7 +53,7 @@ def time_completion(url: str, prompt: Sequence[int] | str, n_predict: int, *, ca
     begun = time.monotonic()
     first = last = None
     final: Mapping[str, Any] = {}
-    for event in stream_events(url, "/completion", body, None):
+    for event in stream_events(url, "/completion", body, api_key):
         if event.get("stop"):
             final = event
             break

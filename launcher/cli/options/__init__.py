@@ -2,6 +2,7 @@
 
 single.py   arguments and options by themselves: REF, NAME, --offline
 bundles.py  dataclasses of options that belong together: plan, machine, server, files, output
+measuring.py  of the commands that measure
 unfold.py   let typer read a command that takes bundles
 complete.py  completion of models, machines, deployments, modes
 configured.py  defaults of the config file

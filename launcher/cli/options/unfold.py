@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, get_type_hints
 
-from launcher.cli.options import bundles
+from launcher.cli.options import bundles, measuring
 from launcher.cli.show.output import Output
 
 _BUNDLES = (
@@ -20,6 +20,9 @@ _BUNDLES = (
     bundles.PlanOptions,
     bundles.MachineOptions,
     bundles.ServeOptions,
+    measuring.BenchOptions,
+    measuring.TuneOptions,
+    measuring.TurnOptions,
 )
 
 

@@ -8,7 +8,7 @@ import os
 import shlex
 from pathlib import Path
 
-from launcher.commands.planned import Planned, fitting
+from launcher.commands.bench.report import Report
 from launcher.errors import UsageError
 from launcher.gguf.architecture import read_architecture
 from launcher.gguf.model import ModelFile
@@ -61,12 +61,13 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def export(planned: Planned, benched: Benched, file: Path) -> None:
+def export(report: Report, file: Path) -> None:
     """Append the measurement to a CSV file, with a line of names if it is new. Raises UsageError."""
-    plan, located = fitting(planned)
+    loaded, benched = report.loaded, report.benched
+    plan = loaded.plan
     fixed = {
-        **_model(located.model, benched),
-        **_machine(planned.machine, plan),
+        **_model(loaded.model, benched),
+        **_machine(loaded.machine, plan),
         **_plan(plan, benched),
     }
     try:

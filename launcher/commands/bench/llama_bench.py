@@ -22,9 +22,9 @@ _MOST_OUTPUT = 4 << 20  # bytes of its JSON: 1.5 kB a test
 class Tests:
     """What is measured: a prompt and a reply after each depth."""
 
-    depths: tuple[int, ...]
-    prompt: int
-    reply: int
+    depths: tuple[int, ...] = (0,)
+    prompt: int = 512
+    reply: int = 64
 
     @property
     def most_tokens(self) -> int:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from launcher.commands.bench.compare import Compared, Gate, side_by_side
-from launcher.commands.planned import Planned
+from launcher.commands.bench.rounds import Loaded
 from launcher.plan.forecast.benched import Benched, benched_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    planned: Planned
+    loaded: Loaded
     benched: Benched
     other: Benched | None = None
     gate: Gate | None = None

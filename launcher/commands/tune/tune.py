@@ -73,7 +73,7 @@ def _first_plan(bench: Bench) -> Planned:
 
 def _drive(bench: Bench, request: TuneRequest, planned: Planned) -> Report:
     """Carry out what the tuner asks for, one trial at a time: nobody else writes its state."""
-    _, located = fitting(planned)
+    chosen, located = fitting(planned)
     architecture = read_architecture(located.model.metadata, located.model.tensors)
     bench.prompts = _prompts(request, architecture)
     following: Try | Outcome
@@ -85,7 +85,7 @@ def _drive(bench: Bench, request: TuneRequest, planned: Planned) -> Report:
     if state.stopped is not None:
         raise EngineFailed(f"the plan itself could not be measured: {state.stopped}", hint="launcher bench")
     tuned = Tuned(
-        subject=subject_of(planned, _commit(planned)),
+        subject=subject_of(chosen, located.model, planned.machine, _commit(planned)),
         words=words_of(following.winner),
         ratio=following.ratio,
         workload=bench.prompts.words,

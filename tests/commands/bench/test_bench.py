@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from launcher.commands.bench import llama_bench
 from launcher.commands.bench.bench import BenchRequest, bench
 from launcher.commands.bench.export import export
 from launcher.commands.bench.report import Report
@@ -36,7 +37,7 @@ def request(tmp_path: Path, engine: Path, *depths: int) -> BenchRequest:
     [model] = make_gguf(tmp_path / "tiny.gguf", "qwen3moe", hollow=False)
     flags = ("-t", "1", "-tb", "1")  # threads that wait for one another crawl on a busy machine
     plan = PlanRequest(ref=str(model), engine=engine, workload=Workload(ctx_size=2048), flags=flags)
-    return BenchRequest(plan=plan, depths=depths, prompt=16, reply=4, repetitions=1)
+    return BenchRequest(plan=plan, tests=llama_bench.Tests(depths=depths, prompt=16, reply=4), repetitions=1)
 
 
 @pytest.mark.engine
@@ -85,7 +86,7 @@ def _check_plan(here: Here, asked: PlanRequest, last: Benched) -> None:
 
 def _check_export(report: Report, file: Path) -> None:
     for _ in range(2):
-        export(report.planned, report.benched, file)
+        export(report, file)
     with file.open(encoding="utf-8", newline="") as text:
         rows = list(csv.DictReader(text))
     replies = [speed.reply for speed in report.benched.speeds]

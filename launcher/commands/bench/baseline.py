@@ -1,0 +1,36 @@
+"""Compare a measurement with the last one of the same line and tests, and keep it."""
+
+from __future__ import annotations
+
+from launcher.commands.bench.compare import Gate, against_baseline
+from launcher.commands.bench.llama_bench import Tests
+from launcher.commands.bench.rounds import Line, Loaded
+from launcher.commands.here import Here
+from launcher.commands.measurements import keep_measurement, last_measured
+from launcher.errors import NotFound
+from launcher.plan.forecast.benched import Benched
+
+
+def find_baseline(here: Here, loaded: Loaded, line: Line, tests: Tests, word: str) -> Benched:
+    """Return the latest measurement of this line with one of these tests. Raises NotFound."""
+
+    def has_test(benched: Benched) -> bool:
+        same = (benched.prompt_tokens, benched.reply_tokens) == (tests.prompt, tests.reply)
+        return same and any(speed.depth in tests.depths for speed in benched.speeds)
+
+    found = last_measured(here.settings, loaded.machine, loaded.model, line.words, tests=has_test)
+    if found is None:
+        raise NotFound(
+            f"no measurement of {loaded.model.model_id} as it is planned now, with one of these depths, this "
+            "prompt and reply, is kept to compare with",
+            hint=f"launcher bench {word}, before what may make it slower",
+        )
+    return found
+
+
+def keep_by(here: Here, benched: Benched, before: Benched | None) -> Gate | None:
+    """Keep a measurement, unless it is slower than the one before; return how they compare."""
+    gate = None if before is None else against_baseline(benched, before)
+    if gate is None or not gate.is_slower:  # the next one is measured by what was not slower
+        keep_measurement(here, benched)
+    return gate
