@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from launcher.commands.engine import recipe_of
+from launcher.commands.engine_build import recipe_of
 from launcher.engine.compile.build import build_engine
 from launcher.engine.compile.job import BuildRequest
 from launcher.engine.compile.source import unpack

@@ -15,7 +15,7 @@ from launcher.errors import UsageError
 from launcher.machine.machine import Backend
 
 if TYPE_CHECKING:
-    from launcher.commands.engine import BuildSource
+    from launcher.commands.engine_build import BuildSource
 
 
 def build(
@@ -68,7 +68,7 @@ def build(
 def _build_source(
     tag: str | None, sha256: str | None, folder: Path | None, defines: list[str]
 ) -> BuildSource:
-    from launcher.commands.engine import PINNED, BuildSource, recipe_of, source_of_build
+    from launcher.commands.engine_build import PINNED, BuildSource, recipe_of, source_of_build
     from launcher.system.settings import expand_home
 
     if tag is not None and folder is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -46,11 +47,15 @@ def serve(
     tls_key: Annotated[Path | None, typer.Option("--tls-key", help="Its key.", show_default=False)] = None,
 ) -> None:
     """Serve every model here at one address, loaded when asked for, swapped by memory."""
+    gc.disable()  # nothing of what is imported is garbage, and looking for some took a tenth of a start
     from launcher.errors import UsageError
     from launcher.gateway.config import read_gateway_config
     from launcher.gateway.gateway import GatewayRequest
     from launcher.gateway.gateway import serve as serve_models
     from launcher.system.settings import read_settings
+
+    gc.freeze()  # nor is it looked through again while streams wait
+    gc.enable()
 
     if only and not refs:
         raise UsageError("--only names no model", hint="launcher serve REF --only")

@@ -3,7 +3,8 @@
 here.py           settings, sources, environment, and whom to ask and tell: given to every command
 probe.py          this machine, a saved one, or one in a few words
 inspect.py        from a REF to a model and its quants
-engine.py         find, describe and build the engine
+engine.py         find and describe the engine
+engine_build.py   build or install one where there is none
 engine_install.py  an engine that somebody else has built
 engine_choice.py  several engines: use, go back, remove, update
 engine_pin.py     the engine that a model is to run with

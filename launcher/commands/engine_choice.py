@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launcher.commands import engine as engines
+from launcher.commands import engine_build
+from launcher.commands.engine import engine_or_none, find
 from launcher.commands.engine_install import install
 from launcher.commands.engine_pin import pins_of
 from launcher.commands.engine_trial import try_engine
@@ -43,7 +44,7 @@ def list_engines(here: Here) -> Listed:
     chosen = read_default(folder)
     used: Engine | None = None
     with contextlib.suppress(UsageError):
-        used = engines.engine_or_none(here, None)
+        used = engine_or_none(here, None)
     is_chosen = used is not None and chosen is not None and used.folder.name == chosen.name
     return Listed(engines=read_engines(folder), used=used, is_chosen=is_chosen)
 
@@ -52,10 +53,10 @@ def use(here: Here, name: str) -> Engine:
     """Choose the engine that is used from now on; `auto` leaves it to the machine. Raises NotFound."""
     folder = here.settings.engines_dir
     with choosing(folder):
-        before = engines.engine_or_none(here, None)
+        before = engine_or_none(here, None)
         if name == AUTOMATIC:
             drop_default(folder)
-            return engines.find(here, None)
+            return find(here, None)
         engine = require(here, name)
         write_default(folder, engine.folder.name, before=_name_of(before, folder))
     return engine
@@ -65,13 +66,13 @@ def build(
     here: Here,
     backends: Sequence[Backend],
     jobs: int | None = None,
-    source: engines.BuildSource = engines.PINNED,
+    source: engine_build.BuildSource = engine_build.PINNED,
 ) -> tuple[Engine, ...]:
     """Build the pinned engine, or another llama.cpp, for each backend, by default this machine's.
 
     The last of the pinned ones takes the place of an engine that was chosen.
     """
-    built = engines.build(here, backends, jobs, source=source)
+    built = engine_build.build(here, backends, jobs, source=source)
     folder = here.settings.engines_dir
     with choosing(folder):
         chosen = read_default(folder)
@@ -137,7 +138,7 @@ def update(here: Here, tag: str | None) -> Update:
     Raises EngineFailed if it fails its trial: the old one is still the one in use.
     """
     folder = here.settings.engines_dir
-    before = engines.engine_or_none(here, None)
+    before = engine_or_none(here, None)
     # chosen first: what is installed and not yet tried is not used, whatever ends this
     name = _name_of(before, folder)
     was_automatic = name is not None and read_default(folder) is None

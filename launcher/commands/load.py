@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from launcher.commands.claims import claim, claim_rows
-from launcher.commands.engine import engine_or_build
+from launcher.commands.engine_build import engine_or_build
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect
 from launcher.commands.llama import check_arguments, import_bindings, make_llama

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -100,6 +101,7 @@ class UnreadableRecord:
     problem: str
 
 
+@functools.lru_cache(maxsize=512)  # the gateway asks for the same ones with every request
 def deployment_name(model_id: str) -> str:
     """Derive a name from a model id: `unsloth/Kimi-K2.5-GGUF:TQ1_0` -> `kimi-k2.5-gguf-tq1_0`."""
     last = model_id.rstrip("/").rpartition("/")[2].removesuffix(".gguf").lower()

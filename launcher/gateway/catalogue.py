@@ -60,6 +60,10 @@ class Catalogue:
         self._by_key: dict[str, Servable] = {}
         for servable in servables:
             self._by_key.setdefault(servable.key, servable)
+        self._by_name: dict[str, Servable] = {}
+        for servable in self._by_key.values():
+            self._by_name.setdefault(servable.name.lower(), servable)
+            self._by_name.setdefault(servable.ref.lower(), servable)
 
     def __iter__(self) -> Iterator[Servable]:
         return iter(self._by_key.values())
@@ -101,10 +105,9 @@ class Catalogue:
     def _named(self, name: str) -> Wanted | None:
         name = self.config.aliases.get(name, name)
         lower = name.lower().removesuffix(":latest")  # as Ollama's clients write it
-        for servable in self._by_key.values():
-            if lower in {servable.name.lower(), servable.ref.lower()}:
-                return Wanted(servable=servable)
-        found = self._by_key.get(deployment_name(lower)) if lower else None
+        found = self._by_name.get(lower)
+        if found is None and lower:
+            found = self._by_key.get(deployment_name(lower))
         return None if found is None else Wanted(servable=found)
 
     def _in_mode(self, name: str) -> Wanted | None:

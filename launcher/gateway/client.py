@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -55,6 +55,7 @@ class Client:
         self._problem: Problem | None = None
         self._changed = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
+        self._answering: asyncio.Task[object] | None = None
 
     @property
     def length(self) -> int | None:
@@ -76,6 +77,21 @@ class Client:
             self._pump.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._pump
+
+    @contextlib.contextmanager
+    def while_here(self) -> Iterator[None]:
+        """Cancel what is done in this block when the client leaves, and go on behind it."""
+        self._answering = task = asyncio.current_task()
+        if self.gone.is_set():
+            self._leave()
+        try:
+            yield
+        except asyncio.CancelledError:
+            # somebody else may have cancelled it as well
+            if not self.gone.is_set() or task is None or task.uncancel():
+                raise
+        finally:
+            self._answering = None
 
     async def blocks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes. Raises Refusing if it is too large, too slow, or breaks off."""
@@ -142,8 +158,7 @@ class Client:
                 self._fail(408, "slow_body", f"only {self._total} bytes came in {loop.time() - began:.0f} s")
                 return
             if message["type"] == "http.disconnect":
-                self.gone.set()
-                self._changed.set()
+                self._leave()
                 return
             block = message.get("body", b"")
             self._total += len(block)
@@ -161,6 +176,12 @@ class Client:
                 self._changed.clear()
                 await self._changed.wait()
             began += loop.time() - full  # it was not the client that was slow
+
+    def _leave(self) -> None:
+        self.gone.set()
+        self._changed.set()
+        if self._answering is not None:
+            self._answering.cancel()
 
     def _fail(self, status: int, code: str, sentence: str) -> None:
         self._problem = Problem(status=status, code=code, sentence=sentence, should_retry=False)

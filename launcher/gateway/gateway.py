@@ -10,7 +10,6 @@ from pathlib import Path
 
 from launcher.commands.here import Here, here_with
 from launcher.commands.inspect import inspect
-from launcher.commands.pull import PullRequest, pull
 from launcher.deployment.address import local_url
 from launcher.deployment.records import make_private
 from launcher.engine.flags.listening import is_loopback
@@ -124,7 +123,13 @@ async def _again_and_again(refresh: Callable[[], Awaitable[None]]) -> None:
 
 def _fetch(ref: str, on_progress: OnProgress) -> None:
     # what is too large for the disk is refused before the first byte
-    pull(here_with(on_progress, confirm=lambda _question: True), PullRequest(ref=ref))
+    _pull(here_with(on_progress, confirm=lambda _question: True), ref)
+
+
+def _pull(here: Here, ref: str) -> None:
+    from launcher.commands.pull import PullRequest, pull  # noqa: PLC0415  with the first download
+
+    pull(here, PullRequest(ref=ref))
 
 
 def _catalogue(here: Here, request: GatewayRequest, typed: tuple[Servable, ...]) -> Catalogue:
@@ -137,7 +142,7 @@ def _typed(here: Here, ref: str) -> Servable:
     known = _catalogue(here, GatewayRequest(config=GatewayConfig()), ()).find(ref)
     if known is None and not Path(ref).exists():
         online = here_with(here.on_progress, confirm=here.confirm)
-        pull(online, PullRequest(ref=ref))
+        _pull(online, ref)
     target = inspect(here, ref)
     modes = () if target.profile is None else target.profile.modes
     size_bytes = None if known is None else known.servable.size_bytes

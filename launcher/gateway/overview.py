@@ -120,7 +120,7 @@ def _request(keeper: Keeper, exchange: Exchange, now: float) -> dict[str, object
         "first_byte_s": exchange.first_byte_s,
         "bytes": exchange.n_bytes,
         "events": exchange.n_events,
-        "tokens_per_s": tokens_per_s(exchange, seconds),
+        "tokens_per_s": tokens_per_s(exchange, seconds, exchange.tokens[1]),
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 
 from launcher.gateway.catalogue import mode_fields
@@ -41,19 +40,11 @@ class Proxy:
     async def serve(self, client: Client, exchange: Exchange) -> None:
         """Answer the request, whatever happens; return early if its client is gone."""
         self.exchanges[id(exchange)] = exchange
-        answering = asyncio.ensure_future(self._answer(client, exchange))
-        leaving = asyncio.ensure_future(client.gone.wait())
         try:
-            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            with client.while_here():
+                await self._answer(client, exchange)
         finally:
-            for task in (answering, leaving):
-                if not task.done():
-                    task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await leaving
             self.exchanges.pop(id(exchange), None)
-            with contextlib.suppress(asyncio.CancelledError):
-                await answering
 
     async def _answer(self, client: Client, exchange: Exchange) -> None:
         try:

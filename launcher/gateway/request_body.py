@@ -55,8 +55,9 @@ class Body:
             size += len(block)
             if not is_form:
                 for begin in range(0, len(block), _STEP):
+                    if begin:
+                        await asyncio.sleep(0)
                     reader.feed(block[begin : begin + _STEP])
-                    await asyncio.sleep(0)
             if size > _MOST_HEAD or (size > _MOST_AGAIN and (reader.is_done or exchange.wanted is not None)):
                 break
         else:

@@ -76,26 +76,25 @@ class Counters:
         self.waited_s += exchange.waited_s
         if exchange.method != "POST":
             return  # nothing was generated
-        self.answered.append(_answered(exchange))
+        self.answered.append(_answered(exchange, prompt, answer))
         if exchange.model is not None and not failed:
             self.whole[exchange.model].add(time.monotonic() - exchange.began)
             if exchange.first_byte_s is not None:
                 self.first_token[exchange.model].add(exchange.first_byte_s)
 
 
-def tokens_per_s(exchange: Exchange, seconds: float) -> float | None:
+def tokens_per_s(exchange: Exchange, seconds: float, n_tokens: int) -> float | None:
     """Return the speed of an answer: the engine's own figure, else its tokens or events by time."""
     said = _SPEED.findall(exchange.tail)
     if said:
         return float(said[-1])
     took = seconds - (exchange.first_byte_s or 0.0)
-    n_tokens = exchange.tokens[1] or exchange.n_events
+    n_tokens = n_tokens or exchange.n_events
     return None if exchange.first_byte_s is None or n_tokens < 2 or took <= 0 else (n_tokens - 1) / took
 
 
-def _answered(exchange: Exchange) -> Answered:
+def _answered(exchange: Exchange, prompt: int, answer: int) -> Answered:
     seconds = time.monotonic() - exchange.began
-    prompt, answer = exchange.tokens
     return Answered(
         at=time.time(),
         model=exchange.model,
@@ -107,7 +106,7 @@ def _answered(exchange: Exchange) -> Answered:
         first_byte_s=exchange.first_byte_s,
         prompt_tokens=prompt,
         answer_tokens=answer,
-        tokens_per_s=tokens_per_s(exchange, seconds),
+        tokens_per_s=tokens_per_s(exchange, seconds, answer),
     )
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from launcher.cli.show.engines import comparison_json, render_comparison
 from launcher.commands import engine as engines
-from launcher.commands import engine_choice
+from launcher.commands import engine_build, engine_choice
 from launcher.commands.bench.bench import BenchRequest
 from launcher.commands.engine_choice import build, list_engines, remove, rollback, update, use
 from launcher.commands.engine_compare import compare
@@ -143,7 +143,7 @@ def test_a_build_takes_the_place_of_what_was_chosen(here: Here, monkeypatch: pyt
     use(here, "b2")
     native = put(here, "native", origin=None)
     found = Engine(path=native / "llama-server", folder=native, source=EngineSource.BUILT, build=BUILT)
-    monkeypatch.setattr(engines, "build", lambda *_, **__: (found,))
+    monkeypatch.setattr(engine_build, "build", lambda *_, **__: (found,))
     build(here, ())
     assert used(here) == "native"
     assert rollback(here).folder.name == "b2-cpu-bb"

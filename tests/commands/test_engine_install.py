@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.commands import engine as engines
-from launcher.commands import engine_install
+from launcher.commands import engine_build, engine_install
 from launcher.commands.engine_install import find_prebuilt, install
 from launcher.commands.here import Here, here_with
 from launcher.commands.probe import look_once
@@ -92,8 +91,8 @@ def test_one_that_uses_the_gpu_comes_before_one_that_does_not(
 def test_a_first_up_installs_what_is_built_already_and_builds_nothing(
     here: Here, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "build", lambda *_, **__: pytest.fail("it was built"))
-    engine = engines.engine_or_build(here, None, nullcontext)
+    monkeypatch.setattr(engine_build, "build", lambda *_, **__: pytest.fail("it was built"))
+    engine = engine_build.engine_or_build(here, None, nullcontext)
     assert engine.source is EngineSource.INSTALLED
     assert any(text.startswith(f"took llama.cpp {TAG} for CPU, built by") for text in said)
     assert said[-1] == what_a_build_brings("release")
@@ -103,17 +102,17 @@ def test_a_first_up_installs_what_is_built_already_and_builds_nothing(
 def test_a_build_is_announced_with_its_time(
     here: Here, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "find_prebuilt", lambda *_: ())
+    monkeypatch.setattr(engine_build, "find_prebuilt", lambda *_: ())
     built = object()
-    monkeypatch.setattr(engines, "build", lambda *_, **__: (built,))
-    assert engines.engine_or_build(here, None, nullcontext) is built
+    monkeypatch.setattr(engine_build, "build", lambda *_, **__: (built,))
+    assert engine_build.engine_or_build(here, None, nullcontext) is built
     assert said == ["llama.cpp is compiled for this machine, once: 7 minutes on 2 cores"]
 
 
 def test_who_says_no_gets_none(here: Here) -> None:
     refusing = dataclasses.replace(here, confirm=lambda _: False)
     with pytest.raises(NotFound, match="no engine"):
-        engines.engine_or_build(refusing, None, nullcontext)
+        engine_build.engine_or_build(refusing, None, nullcontext)
     assert not list(here.settings.engines_dir.glob("b*"))
 
 

@@ -25,7 +25,7 @@ from launcher.commands.bundle.manifest import (
     Manifest,
     format_manifest,
 )
-from launcher.commands.engine import engine_or_build
+from launcher.commands.engine_build import engine_or_build
 from launcher.commands.here import Here
 from launcher.commands.lock import lock_document
 from launcher.commands.plan import plan

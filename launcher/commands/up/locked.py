@@ -9,7 +9,7 @@ from pathlib import Path
 
 from launcher.commands.claims import by_memory, claim
 from launcher.commands.companions import files_of, with_files
-from launcher.commands.engine import engine_or_build
+from launcher.commands.engine_build import engine_or_build
 from launcher.commands.here import Here
 from launcher.commands.lock import Lock, read_lock
 from launcher.commands.lock_match import check_devices, check_engine, companions_of, locate

@@ -11,7 +11,8 @@ from functools import partial
 from operator import itemgetter
 
 from launcher.commands.claims import ignoring
-from launcher.commands.engine import engine_or_build, refuse_unused_gpu
+from launcher.commands.engine import refuse_unused_gpu
+from launcher.commands.engine_build import engine_or_build
 from launcher.commands.engine_pin import with_pin
 from launcher.commands.here import Here
 from launcher.commands.inspect import inspect, opened_once

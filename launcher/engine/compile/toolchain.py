@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from launcher.engine.compile.cuda_packages import settings_of
+from launcher.engine.compile.toolkits import PREFIXES, named, which
 from launcher.errors import EngineFailed
 from launcher.machine.machine import Backend
 from launcher.system.run_program import output_of
@@ -46,10 +47,6 @@ _PACKAGES: dict[str, dict[str, str]] = {
     },
     "hip": {"apt-get": "hipcc libhipblas-dev librocblas-dev", "dnf": "hipcc hipblas-devel rocblas-devel"},
 }
-# Where toolkits install themselves: programs in bin, headers in include.
-_PREFIXES = tuple(
-    map(Path, ("/usr", "/usr/local", "/usr/local/cuda", "/opt/cuda", "/opt/rocm", "/opt/homebrew"))
-)
 _MANAGERS = ("apt-get", "dnf", "pacman", "zypper", "apk", "brew")
 _ELSE = "or use a llama-server you have (--engine PATH), or build without the GPU (--backend cpu)"
 
@@ -70,13 +67,8 @@ class Toolchain:
     environment: tuple[tuple[str, str], ...] = ()  # variables for the same purpose
 
 
-def has_nvcc() -> bool:
-    """Return True if NVIDIA's compiler is installed."""
-    return _which("nvcc", *_named("CUDA_HOME", "CUDA_PATH"), *_PREFIXES) is not None
-
-
 def find_toolchain(
-    backend: Backend, *, prefixes: tuple[Path, ...] = _PREFIXES, packaged: Path | None = None
+    backend: Backend, *, prefixes: tuple[Path, ...] = PREFIXES, packaged: Path | None = None
 ) -> Toolchain:
     """Find all that a build for `backend` needs, with toolkits on PATH and below `prefixes`.
 
@@ -91,7 +83,7 @@ def find_toolchain(
         compiler=_first_line(cxx, "--version"),
         cmake=_python_tool("cmake"),
         ninja=_python_tool("ninja"),
-        ccache=_which("ccache"),
+        ccache=which("ccache"),
     )
     match backend:
         case Backend.CUDA if packaged is not None:
@@ -106,11 +98,6 @@ def find_toolchain(
             raise EngineFailed("the Metal backend is for Apple hardware", hint="--backend cpu")
         case _:
             return base
-
-
-def has_hip() -> bool:
-    """Return True if AMD's compiler is installed (an argument of recipe.backend_for)."""
-    return _which("hipcc", *_named("ROCM_PATH"), *_PREFIXES) is not None
 
 
 def install_hint(what: str) -> str:
@@ -142,7 +129,7 @@ def _compilers(backend: Backend) -> tuple[Path, Path]:
         return Path(given[0]), Path(given[1])
     pairs = _INTEL_COMPILERS if backend is Backend.SYCL else _COMPILERS
     for c, cxx in pairs:
-        found = _which(c), _which(cxx)
+        found = which(c), which(cxx)
         if found[0] and found[1]:
             return found[0], found[1]
     names = ", ".join(cxx for _, cxx in pairs)
@@ -165,14 +152,14 @@ def _python_tool(name: str) -> Path:
         inside = Path(spec.origin).parent / "data" / "bin" / name
         if os.access(inside, os.X_OK):
             return inside
-    found = _which(name)
+    found = which(name)
     if found is None:
         raise EngineFailed(f"{name} was not found", hint=f"{sys.executable} -m pip install {name}")
     return found
 
 
 def _with_cuda(base: Toolchain, prefixes: tuple[Path, ...]) -> Toolchain:
-    nvcc = _which("nvcc", *_named("CUDA_HOME", "CUDA_PATH"), *prefixes)
+    nvcc = which("nvcc", *named("CUDA_HOME", "CUDA_PATH"), *prefixes)
     if nvcc is None:
         raise EngineFailed(
             "building for NVIDIA GPUs needs the CUDA toolkit, and nvcc was not found",
@@ -196,7 +183,7 @@ def _cuda_release(nvcc: Path) -> str:
 
 
 def _with_hip(base: Toolchain, prefixes: tuple[Path, ...]) -> Toolchain:
-    hipcc = _which("hipcc", *_named("ROCM_PATH"), *prefixes)
+    hipcc = which("hipcc", *named("ROCM_PATH"), *prefixes)
     if hipcc is None:
         raise EngineFailed(
             "building for AMD GPUs with HIP needs ROCm, and hipcc was not found",
@@ -215,10 +202,10 @@ def _with_hip(base: Toolchain, prefixes: tuple[Path, ...]) -> Toolchain:
 
 
 def _with_vulkan(base: Toolchain, prefixes: tuple[Path, ...]) -> Toolchain:
-    roots = (*_named("VULKAN_SDK"), *prefixes)
+    roots = (*named("VULKAN_SDK"), *prefixes)
     headers = [root / "include" for root in roots]
     core = next((h / "vulkan/vulkan_core.h" for h in headers if (h / "vulkan/vulkan_core.h").is_file()), None)
-    glslc = _which("glslc", *roots)
+    glslc = which("glslc", *roots)
     spirv = any((root / "include/spirv/unified1/spirv.hpp").is_file() for root in roots)
     missing = [
         name
@@ -236,16 +223,6 @@ def _with_vulkan(base: Toolchain, prefixes: tuple[Path, ...]) -> Toolchain:
     return dataclasses.replace(
         base, toolkit=f"Vulkan headers {'.'.join(map(str, version))}", vulkan_headers=version
     )
-
-
-def _named(*variables: str) -> tuple[Path, ...]:
-    """Return the folders named by these environment variables."""
-    return tuple(Path(os.environ[name]) for name in variables if os.environ.get(name))
-
-
-def _which(name: str, *prefixes: Path) -> Path | None:
-    found = shutil.which(name) or shutil.which(name, path=os.pathsep.join(f"{p}/bin" for p in prefixes))
-    return Path(found) if found else None
 
 
 def _first_line(program: Path, *arguments: str) -> str:

@@ -17,7 +17,7 @@ from typing import NoReturn
 import huggingface_hub
 import pytest
 
-from launcher.commands import engine, plan, pull
+from launcher.commands import engine_build, plan, pull
 from launcher.commands.here import Here, here_with
 from launcher.commands.inspect import inspect
 from launcher.commands.lock import write_lock
@@ -48,7 +48,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", running.url)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hf"))
         monkeypatch.setenv("PATH", str(tmp_path))  # no llama-server
-        monkeypatch.setattr(engine, "find_prebuilt", lambda *_: ())  # nor one that is built already
+        monkeypatch.setattr(engine_build, "find_prebuilt", lambda *_: ())  # nor one that is built already
         yield running
     huggingface_hub.close_session()
 
@@ -73,7 +73,7 @@ class Build:
 @pytest.fixture
 def build(monkeypatch: pytest.MonkeyPatch) -> Build:
     instead = Build()
-    monkeypatch.setattr(engine, "build", instead)
+    monkeypatch.setattr(engine_build, "build", instead)
     return instead
 
 
@@ -131,7 +131,7 @@ def test_a_build_that_fails_ends_the_pull(
         if step.phase == "pull" and step.done:
             began.set()
 
-    monkeypatch.setattr(engine, "build", build)
+    monkeypatch.setattr(engine_build, "build", build)
     with pytest.raises(EngineFailed, match="the build failed"):
         up(here_with(watch, confirm=agree), REQUEST)
     assert "pull" not in {thread.name for thread in threading.enumerate()}
@@ -166,10 +166,10 @@ def test_what_cannot_be_found_before_the_build_is_not_looked_for_amid_it(
 
 BUILT = """
 import sys
-from launcher.commands import engine
+from launcher.commands import engine_build
 from launcher.cli.main import main
-engine.find_prebuilt = lambda *_: ()
-engine.build = lambda *_, **__: [print("{}", file=sys.stderr, flush=True)]
+engine_build.find_prebuilt = lambda *_: ()
+engine_build.build = lambda *_, **__: [print("{}", file=sys.stderr, flush=True)]
 main()
 """
 """The command line, with a build that takes no time."""

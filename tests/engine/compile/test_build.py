@@ -14,7 +14,7 @@ from typing import Self
 
 import pytest
 
-from launcher.commands.engine import source_of_build
+from launcher.commands.engine_build import source_of_build
 from launcher.engine.compile.build import build_engine, build_engines
 from launcher.engine.compile.job import BuildRequest
 from launcher.engine.compile.source import unpack
