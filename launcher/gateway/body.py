@@ -11,8 +11,6 @@ from collections.abc import Collection, Mapping
 
 _STRUCTURE = re.compile(rb'["{}\[\],]')
 _BELOW = re.compile(rb'["{}\[\]]')  # what matters inside of a value
-# inside of a value, all up to a bracket, or to a string whose end has not come yet
-_INSIDE = re.compile(rb'(?:[^"{}\[\]]++|"[^"\\]*+(?:\\.[^"\\]*+)*+")*+', re.DOTALL)
 _STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)  # to its end, or to a \ that is the last byte
 _WHITE = b" \t\r\n"
 _MOST_VALUE_BYTES = 4096  # of a value that is looked for; the name of a model is shorter
@@ -27,7 +25,7 @@ class TopLevelFields:
     def __init__(self, wanted: Collection[str]) -> None:
         self.found: dict[str, object] = {}
         self.ended = False  # the object is closed, or it is none
-        self._wanted = {json.dumps(name).encode(): name for name in wanted}
+        self._wanted = frozenset(wanted)
         self._bytes = bytearray()
         self._at = 0
         self._depth = 0
@@ -38,7 +36,7 @@ class TopLevelFields:
 
     @property
     def is_done(self) -> bool:
-        return self.ended or len(self.found) == len(self._wanted)
+        return self.ended or self._wanted <= self.found.keys()
 
     def feed(self, block: bytes) -> None:
         """Read on, until all is found or the object ends."""
@@ -50,8 +48,6 @@ class TopLevelFields:
         """Go to the next character that matters; return False if more bytes are needed."""
         if self._in_string:
             return self._end_string()
-        if self._depth > 1 and (skipped := _INSIDE.match(self._bytes, self._at)) is not None:
-            self._at = skipped.end()
         match = (_STRUCTURE if self._depth < 2 else _BELOW).search(self._bytes, self._at)
         if match is None:
             if not self._depth and self._bytes[self._at :].strip(_WHITE):
@@ -88,20 +84,38 @@ class TopLevelFields:
         return True
 
     def _begin_value(self, at: int) -> None:
-        self._key, self._value_from = "", at
         if at - self._string_from <= _MOST_VALUE_BYTES:
-            text = bytes(self._bytes[self._string_from : at])
-            key = _parse(text) if b"\\" in text else self._wanted.get(text)
+            key = _parse(self._bytes[self._string_from : at])
             self._key = key if isinstance(key, str) else ""
+        else:
+            self._key = ""
+        self._value_from = at
 
     def _end_value(self, at: int) -> None:
         key, begin = self._key, self._value_from
         self._key = self._value_from = None
-        if key is None or begin is None or key not in self._wanted.values() or key in self.found:
+        if key is None or begin is None or key not in self._wanted or key in self.found:
             return
         text = self._bytes[begin:at].strip(_WHITE)
         if text.startswith(b":") and len(text) <= _MOST_VALUE_BYTES:
             self.found[key] = _parse(text[1:])
+
+
+def fields_of(body: bytes, wanted: Collection[str]) -> dict[str, object]:
+    """Return what a reader finds in a whole body, sooner: of a few kB all that is in it is parsed."""
+    try:
+        fields = json.loads(body, object_pairs_hook=_with_the_first)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        reader = TopLevelFields(wanted)
+        reader.feed(body)
+        return reader.found
+    return {name: fields[name] for name in wanted if name in fields}
+
+
+def _with_the_first(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    return dict(reversed(pairs))  # of two fields of one name
 
 
 def _parse(text: bytes | bytearray) -> object:

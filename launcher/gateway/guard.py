@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ def bearer(headers: Headers) -> str | None:
     return headers.get(b"x-api-key", b"").decode("latin-1").strip() or None
 
 
+@functools.lru_cache(maxsize=64)
 def _leads_elsewhere(path: bytes) -> bool:
     plain = _ESCAPE.sub(lambda found: bytes([int(found.group(1), 16)]), path)
     return (
@@ -69,8 +71,13 @@ def _leads_elsewhere(path: bytes) -> bool:
 
 
 def _is_known_host(doors: Doors, host: bytes) -> bool:
+    return _is_loopback_host(host) or _name_of(host) in doors.hosts
+
+
+@functools.lru_cache(maxsize=64)
+def _is_loopback_host(host: bytes) -> bool:
     name = _name_of(host)
-    return name is not None and (is_loopback(name) or name in doors.hosts)
+    return name is not None and is_loopback(name)
 
 
 def _may_ask(doors: Doors, origin: bytes, host: bytes) -> bool:

@@ -7,13 +7,15 @@ import itertools
 import re
 from collections.abc import AsyncIterator, Mapping
 
-from launcher.gateway.body import TopLevelFields, with_defaults
+from launcher.gateway.body import TopLevelFields, fields_of, with_defaults
 from launcher.gateway.client import Client
 from launcher.gateway.exchange import Exchange
 from launcher.gateway.keeper import Keeper
 
 _MOST_HEAD = 8 << 20  # bytes of a body in which its model has to be named
 _MOST_AGAIN = 1 << 20  # a body up to this size is kept, and sent again where an engine was restarted
+_ROUTING = ("model", "stream")
+_SMALL = 16 << 10  # bytes of a body that is parsed at once
 _STEP = 64 << 10  # bytes that are looked through before others have their turn
 _FIELD = re.compile(rb'name="model"\r\n')
 _MOST_FIELDS, _MOST_PART_HEAD, _MOST_NAME = 4, 1024, 256
@@ -46,14 +48,15 @@ class Body:
         """Read until the model is known, and a small body whole; sets the exchange's model."""
         if self._is_whole:
             return {}
-        reader, blocks = TopLevelFields({"model", "stream"}), []
+        reader, blocks = TopLevelFields(_ROUTING), []
         is_form = self._client.headers.get(b"content-type", b"").startswith(b"multipart/")
+        is_small = not is_form and (self._client.length or _SMALL + 1) <= _SMALL
         size = 0
         async for block in self._stream:
             self._client.hold(len(block))
             blocks.append(block)
             size += len(block)
-            if not is_form:
+            if not is_form and not is_small:
                 for begin in range(0, len(block), _STEP):
                     if begin:
                         await asyncio.sleep(0)
@@ -63,7 +66,7 @@ class Body:
         else:
             self._is_whole = True
         self._head = b"".join(blocks)
-        fields = dict(reader.found)
+        fields = fields_of(self._head, _ROUTING) if is_small else dict(reader.found)
         if is_form:
             fields["model"] = _form_field(self._head)
         if exchange.wanted is None:

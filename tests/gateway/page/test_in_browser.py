@@ -130,6 +130,17 @@ def test_a_chat_streams_with_its_thoughts_folded_and_shows_its_speed(page: Page)
     page.locator("#requests td", has_text="/v1/chat/completions").wait_for()
 
 
+def test_a_click_counts_though_the_rows_change_places_meanwhile(page: Page, gateway: Gateway) -> None:
+    page.get_by_role("button", name="Chat with quick").hover()
+    page.mouse.down()
+    gateway.call(lambda: gateway.keeper.load("quick"))
+    page.locator(row(page, "quick")).get_by_text("loaded", exact=True).wait_for()  # it is the first now
+    page.mouse.up()
+    page.locator("#chat").wait_for()
+    assert page.locator("#model").input_value() == "quick"
+    assert page.evaluate("document.activeElement.id") == "words"
+
+
 def test_an_image_goes_to_a_model_that_sees(page: Page, tmp_path: Path) -> None:
     page.locator(row(page, "quick")).get_by_role("button", name="Load quick").click()
     page.locator(row(page, "quick")).get_by_role("button", name="Chat with quick").click()
