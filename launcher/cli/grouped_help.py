@@ -20,6 +20,7 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
 _COMMON = frozenset(
     {"quant", "ctx_size", "mode", "name", "port", "host", "api_key_file", "prefer", "gpus", "yes", "json"}
     | {"offline", "dry_run", "machine", "gpu", "ram", "buy", "lock", "explain", "system", "folder", "help"}
+    | {"minutes", "traffic", "depth", "repetitions", "against", "baseline", "export"}
     | {"temperature", "max_tokens", "json_schema", "image", "file", "svg"}
 )
 _MANY = 14  # options that are read at a glance

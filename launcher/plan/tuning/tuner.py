@@ -8,6 +8,7 @@ it is faster beyond the noise; else the plan stays.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -186,7 +187,8 @@ def _halved(state: State) -> State:
     if state.stage is Stage.HALVING and is_last:
         return replace(state, stage=Stage.TOGETHER, waiting=_together(better))
     if not better:
-        return _ended(state, PLAN, 1.0, "nothing that was tried was faster than the plan")
+        why = _too_short(state) if state.waiting else "nothing that was tried was faster than the plan"
+        return _ended(state, PLAN, 1.0, why)
     # the plan is measured again with them: what disturbs the machine now disturbs it too
     left = better[: max((len(better) + 1) // 2, min(len(better), _FEW))]
     rates = {trial: state.rates[trial] for trial in (PLAN, *left)}
@@ -213,7 +215,7 @@ def _paired(state: State) -> State:
     if not better:
         return _ended(state, PLAN, 1.0, "nothing that was tried was faster than the plan")
     if state.spent_s + _last_s(state) > state.budget_s:
-        return _ended(state, PLAN, 1.0, "the time is too short to tell anything from noise")
+        return _ended(state, PLAN, 1.0, _too_short(state))
     turns = (PLAN, better[0]) * PAIRS
     return replace(state, stage=Stage.PAIRS, waiting=turns, times=1, champion=better[0])
 
@@ -221,11 +223,19 @@ def _paired(state: State) -> State:
 def _judged(state: State) -> State:
     champion, plan = state.pairs.get(state.champion, ()), state.pairs.get(PLAN, ())
     if not champion or not plan:
-        return _ended(state, PLAN, 1.0, "the time is too short to tell anything from noise")
+        return _ended(state, PLAN, 1.0, _too_short(state))
     ratio = statistics.median(champion) / statistics.median(plan)
     if compare_rates(champion, plan, SURE) is Difference.FASTER:
         return _ended(state, state.champion, ratio, "faster beyond the noise")
     return _ended(state, PLAN, ratio, "the best that was tried is not faster beyond the noise")
+
+
+def _too_short(state: State) -> str:
+    needed = math.ceil(3 * _last_s(state) / 60)  # the settings themselves take as long, and so do repeats
+    return (
+        f"the time is too short to tell anything from noise: a measurement takes {state.cost_s:.1f} s, and "
+        f"the last comparison alone {2 * PAIRS} of them; --minutes {needed}"
+    )
 
 
 def _ended(state: State, winner: Trial, ratio: float, why: str) -> State:

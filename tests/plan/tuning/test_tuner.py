@@ -141,3 +141,14 @@ def test_the_prompts_that_decide_choose_nothing() -> None:
     pairs = [wanted.trial for wanted in asked if wanted.held_out]
     assert pairs[::2] == [PLAN] * (len(pairs) // 2)  # in turns
     assert len(set(pairs)) == 2
+
+
+def test_too_little_time_is_said_with_the_time_that_would_do() -> None:
+    [one, *_] = KNOBS
+    fast = machine(by_words({one.words[-1]: 2.0}), noise=0.0)
+    for budget_s in (5.0, 29.0):
+        _, outcome = run(fast, budget_s)
+        assert outcome.winner == PLAN
+        assert outcome.why.startswith("the time is too short")
+        assert outcome.why.endswith("--minutes 2")
+    assert run(fast, 120.0)[1].winner == (one,)
