@@ -5,202 +5,56 @@ LRU      llama.cpp's router: at most 4 models, the least recently used idle one 
          never overrun this machine, as a careful owner would set it.
 groups   llama-swap: of each group one model at a time. The groups are those, of all partitions whose largest members
          fit together, with the fewest seconds of loading on arrivals of another day.
-oracle   the same, with the groups that are best for the very arrivals that are measured: nobody knows them before.
 gateway  launcher.gateway.admission, as it runs.
+offline  no program but a bound: the fewest loads, and the fewest seconds of loading a request, of anybody who knows
+         all arrivals before, answers them in their order, in no time, and loads a model when it is asked for. Only
+         who has requests wait for each other can do with fewer loads.
+
+Drawn machines, models and users come last: nothing was ever chosen by them.
 """
 
 from __future__ import annotations
 
-import heapq
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import combinations, count
-from statistics import mean
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import geometric_mean, mean, median
 
 from launcher.gateway.admission.state import Policy
+from scripts.admission_rivals import STOP_S, Baseline, Result, best_groups, fewest, fit, lru, safe_count
 from tests.gateway.admission.world import Ask, Kind, World
 
 G = 1 << 30
-STOP_S, REQUESTS = 1.0, 3000
-Victims = Callable[[str, Sequence[str]], set[str]]  # (wanted, loaded by last use) -> who has to go
+REQUESTS = 3000
 
 
-@dataclass
-class Result:
-    waits: list[float] = field(default_factory=list)
-    loads: int = 0
-    failed: int = 0
+@dataclass(frozen=True)
+class Users:
+    """How they come: a user stays with a model for some requests; some models are everybody's favourites."""
 
-    def line(self) -> str:
-        ranked = sorted(self.waits)
-        p95 = ranked[int(len(ranked) * 0.95)] if ranked else 0.0
-        return f"{mean(self.waits or [0.0]):9.2f} {p95:9.1f} {self.loads:7} {self.failed:7}"
+    gap_s: float  # between one user and the next
+    requests: float = 4  # of a user, about
+    pause_s: float = 20  # between two of them
+    longest_s: float = 12  # that one is answered
+    favour: float = 1.0  # 0: all models are liked alike
+    n: int = REQUESTS
 
-
-def loading_s(needs: Mapping[str, int]) -> float:
-    return 1.5 + sum(needs.values()) / (1.5 * G)  # a good disk, and what every start costs
-
-
-def arrivals(chance: random.Random, names: Sequence[str], gap_s: float) -> list[Ask]:
-    """Users who stay with a model for some requests; some models are everybody's favourites."""
-    weights = [1 / (rank + 1) for rank in range(len(names))]
-    asks: list[Ask] = []
-    at = 0.0
-    while len(asks) < REQUESTS:
-        at += chance.expovariate(1 / gap_s)
-        [model] = chance.choices(names, weights)
-        when = at
-        for _ in range(1 + int(chance.expovariate(1 / 4))):
-            asks.append(Ask(when, model, chance.uniform(1, 12)))
-            when += chance.expovariate(1 / 20)
-    return sorted(asks, key=lambda ask: ask.at)[:REQUESTS]
+    def arrivals(self, chance: random.Random, names: Sequence[str]) -> list[Ask]:
+        weights = [1 / (rank + 1) ** self.favour for rank in range(len(names))]
+        asks: list[Ask] = []
+        at = 0.0
+        while len(asks) < self.n:
+            at += chance.expovariate(1 / self.gap_s)
+            [model] = chance.choices(names, weights)
+            when = at
+            for _ in range(1 + int(chance.expovariate(1 / self.requests))):
+                asks.append(Ask(when, model, chance.uniform(self.longest_s / 12, self.longest_s)))
+                when += chance.expovariate(1 / self.pause_s)
+        return sorted(asks, key=lambda ask: ask.at)[: self.n]
 
 
-class Baseline:
-    """Serve arrivals by a rule that names who has to go; busy models are waited for, as both programs do."""
-
-    def __init__(
-        self, kinds: Mapping[str, Kind], capacity: Mapping[str, int], asks: Sequence[Ask], victims: Victims
-    ) -> None:
-        self.kinds, self.capacity, self.asks, self.victims = kinds, capacity, asks, victims
-        self.result, self.order = Result(), count()
-        self.heap: list[tuple[float, int, str, str, int]] = []
-        self.ready: dict[str, float] = {}  # by last use
-        self.busy: dict[str, int] = {}
-        self.moving: dict[str, str] = {}  # loading or stopping
-        self.waiting: list[int] = []
-
-    def run(self) -> Result:
-        for index, ask in enumerate(self.asks):
-            self.push(ask.at, "ask", ask.model, index)
-        while self.heap:
-            now, _, what, model, index = heapq.heappop(self.heap)
-            if what == "ask":
-                self.waiting.append(index)
-            elif what == "end":
-                self.busy[model] -= 1
-                self.ready[model] = now
-            elif self.moving.pop(model) == "load":
-                self.ready[model] = now
-            self.serve(now)
-            for wanted in dict.fromkeys(self.asks[index].model for index in self.waiting):
-                if wanted not in self.ready and wanted not in self.moving:
-                    self.start(wanted, now)
-        return self.result
-
-    def push(self, at: float, what: str, model: str, index: int = -1) -> None:
-        heapq.heappush(self.heap, (at, next(self.order), what, model, index))
-
-    def serve(self, now: float) -> None:
-        for index in list(self.waiting):
-            model = self.asks[index].model
-            if model in self.ready and self.busy.get(model, 0) < self.kinds[model].slots:
-                self.waiting.remove(index)
-                self.busy[model] = self.busy.get(model, 0) + 1
-                self.ready[model] = now
-                self.result.waits.append(now - self.asks[index].at)
-                self.push(now + self.asks[index].lasts_s, "end", model)
-
-    def start(self, model: str, now: float) -> None:
-        loading = [name for name, what in self.moving.items() if what == "load"]
-        gone = self.victims(model, [*sorted(self.ready, key=self.ready.__getitem__), *loading])
-        if gone & {*loading}:
-            return
-        for name in gone & {*self.ready}:
-            if not self.busy.get(name):
-                del self.ready[name]
-                self.moving[name] = "stop"
-                self.push(now + STOP_S, "stopped", name)
-        if gone & {*self.ready} or "stop" in self.moving.values():
-            return
-        self.result.loads += 1
-        if self.overruns(model):  # out of memory, found out by loading
-            lost = [index for index in self.waiting if self.asks[index].model == model]
-            self.result.failed += len(lost)
-            self.waiting = [index for index in self.waiting if index not in lost]
-            return
-        self.moving[model] = "load"
-        self.push(now + self.kinds[model].load_s, "loaded", model)
-
-    def overruns(self, model: str) -> bool:
-        there = [self.kinds[name].needs for name in (*self.ready, *self.moving, model)]
-        return any(
-            sum(needs.get(place, 0) for needs in there) > total for place, total in self.capacity.items()
-        )
-
-
-def lru(n: int) -> Victims:
-    def victims(_wanted: str, loaded: Sequence[str]) -> set[str]:
-        return set(loaded[: max(0, len(loaded) - n + 1)])
-
-    return victims
-
-
-def groups_rule(groups: Sequence[frozenset[str]]) -> Victims:
-    def victims(wanted: str, loaded: Sequence[str]) -> set[str]:
-        group = next(each for each in groups if wanted in each)
-        return {name for name in loaded if name in group}
-
-    return victims
-
-
-def partitions(names: Sequence[str]) -> Iterator[list[list[str]]]:
-    if not names:
-        yield []
-        return
-    first, *rest = names
-    for parts in partitions(rest):
-        yield [[first], *parts]
-        for i in range(len(parts)):
-            yield [*parts[:i], [first, *parts[i]], *parts[i + 1 :]]
-
-
-def fits_together(
-    kinds: Mapping[str, Kind], capacity: Mapping[str, int], parts: Sequence[Sequence[str]]
-) -> bool:
-    return all(
-        sum(max(kinds[name].needs.get(place, 0) for name in part) for part in parts) <= total
-        for place, total in capacity.items()
-    )
-
-
-def best_groups(kinds: Mapping[str, Kind], capacity: Mapping[str, int], asks: Sequence[Ask]) -> Victims:
-    """Return the partition with the fewest seconds of loading for these arrivals, taken one after the other."""
-    best: tuple[float, list[list[str]]] | None = None
-    cache: dict[frozenset[str], float] = {}
-    for parts in partitions(sorted(kinds)):
-        if not fits_together(kinds, capacity, parts):
-            continue
-        seconds = 0.0
-        for part in parts:
-            key = frozenset(part)
-            if key not in cache:
-                cache[key] = _swap_seconds(kinds, asks, key)
-            seconds += cache[key]
-        if best is None or seconds < best[0]:
-            best = (seconds, parts)
-    assert best is not None
-    return groups_rule([frozenset(part) for part in best[1]])
-
-
-def _swap_seconds(kinds: Mapping[str, Kind], asks: Sequence[Ask], group: frozenset[str]) -> float:
-    seconds, there = 0.0, None
-    for ask in asks:
-        if ask.model in group and ask.model != there:
-            seconds, there = seconds + kinds[ask.model].load_s, ask.model
-    return seconds
-
-
-def safe_count(kinds: Mapping[str, Kind], capacity: Mapping[str, int]) -> int:
-    n = 1
-    while n < len(kinds) and all(
-        sum(kinds[name].needs.get(place, 0) for name in chosen) <= total
-        for chosen in combinations(kinds, n + 1)
-        for place, total in capacity.items()
-    ):
-        n += 1
-    return n
+def loading_s(needs: Mapping[str, int], gib_a_s: float = 1.5) -> float:
+    return 1.5 + sum(needs.values()) / (gib_a_s * G)  # a good disk, and what every start costs
 
 
 def gateway(kinds: Mapping[str, Kind], capacity: Mapping[str, int], asks: Sequence[Ask]) -> Result:
@@ -282,22 +136,45 @@ def machines() -> Iterator[tuple[str, dict[str, int], dict[str, Kind]]]:
     )
 
 
+def drawn(chance: random.Random) -> tuple[dict[str, int], dict[str, Kind], Users]:
+    """Return a machine, models that do not all fit, and users, none of which anybody has thought out."""
+    n_gpus, ram = chance.choice([0, 1, 1, 2, 2, 3, 4, 8]), chance.choice([8, 12, 16, 32, 64, 128])
+    gpus = {f"GPU{i}": chance.choice([8, 12, 16, 24, 32, 48, 80]) * G for i in range(n_gpus)}
+    capacity = {"ram": ram * G, **gpus}
+    gib_a_s = chance.choice([0.5, 1.0, 1.5, 3.0, 6.0])
+    kinds: dict[str, Kind] = {}
+    for index in range(chance.randint(4, 9)):
+        share = chance.choice([0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 0.9])
+        on = chance.sample(sorted(gpus), min(n_gpus, chance.choice([0, 1, 1, 1, 2, 3, 8])))
+        needs = {place: int(capacity[place] * share * chance.uniform(0.8, 1.05)) for place in on}
+        needs["ram"] = int(ram * G * (chance.choice([0.03, 0.05, 0.4]) if on else share))
+        kinds[f"m{index}"] = Kind(needs, loading_s(needs, gib_a_s), ttl_s=None)
+    users = Users(
+        gap_s=chance.choice([15, 30, 60, 90, 180]),
+        requests=chance.choice([1, 3, 4, 8]),
+        pause_s=chance.choice([5, 20, 60]),
+        longest_s=chance.choice([4, 12, 30]),
+        favour=chance.choice([0.0, 0.5, 1.0, 1.5]),
+        n=1000,
+    )
+    return (capacity, kinds, users) if not fit(kinds, capacity, kinds) else drawn(chance)
+
+
 def measure(
-    kinds: Mapping[str, Kind], capacity: Mapping[str, int], gap_s: float, seeds: int
+    kinds: Mapping[str, Kind], capacity: Mapping[str, int], users: Users, seeds: Iterable[int]
 ) -> dict[str, Result]:
     totals: dict[str, Result] = {}
     n = safe_count(kinds, capacity)
-    for seed in range(seeds):
-        asks = arrivals(random.Random(seed), sorted(kinds), gap_s)
-        yesterday = arrivals(random.Random(seed + 1000), sorted(kinds), gap_s)
-        tuned = {
-            "LRU 4": lru(4),
-            f"LRU {n}": lru(n),
-            "groups": best_groups(kinds, capacity, yesterday),
-            "oracle": best_groups(kinds, capacity, asks),
-        }
-        results = {rule: Baseline(kinds, capacity, asks, victims).run() for rule, victims in tuned.items()}
-        for rule, result in (results | {"gateway": gateway(kinds, capacity, asks)}).items():
+    for seed in seeds:
+        asks = users.arrivals(random.Random(seed), sorted(kinds))
+        yesterday = users.arrivals(random.Random(seed + 1000), sorted(kinds))
+        rules = {"LRU 4": lru(4), f"LRU {n}": lru(n), "groups": best_groups(kinds, capacity, yesterday)}
+        results = {rule: Baseline(kinds, capacity, asks, who).run() for rule, who in rules.items() if who}
+        loads = fewest(kinds, capacity, asks, dict.fromkeys(kinds, 1.0))
+        seconds = fewest(kinds, capacity, asks, {name: kind.load_s for name, kind in kinds.items()})
+        results["gateway"] = gateway(kinds, capacity, asks)
+        results["offline"] = Result([seconds / len(asks)] * len(asks), round(loads))
+        for rule, result in results.items():
             total = totals.setdefault(rule, Result())
             total.waits += result.waits
             total.loads += result.loads
@@ -305,19 +182,38 @@ def measure(
     return totals
 
 
+def shares(totals: Mapping[str, Result], rule: str) -> tuple[float, float]:
+    """Return the mean wait and the loads, each as a share of the better rival's that fails nothing."""
+    rivals = [r for name, r in totals.items() if name not in {"gateway", "offline"} and not r.failed]
+    ours = totals[rule]
+    return (
+        mean(ours.waits) / min(mean(rival.waits) for rival in rivals),
+        ours.loads / min(rival.loads for rival in rivals),
+    )
+
+
 def main(arguments: Sequence[str]) -> int:
-    seeds = int(arguments[0]) if arguments else 3
+    seeds, n_drawn = ([int(each) for each in arguments] + [3, 40][len(arguments) :])[:2]
     print(__doc__)
-    for name, capacity, kinds in machines():
+    for name, capacity, kinds in machines() if seeds else ():
         for gap_s in (30.0, 90.0):
-            totals = measure(kinds, capacity, gap_s, seeds)
+            totals = measure(kinds, capacity, Users(gap_s), range(seeds))
             print(f"\n{name}; a user every {gap_s:.0f} s, {seeds} x {REQUESTS} requests")
             print(f"{'':10} {'mean s':>9} {'p95 s':>9} {'loads':>7} {'failed':>7}")
             for rule, result in totals.items():
                 print(f"{rule:10} {result.line()}")
-            ours = totals.pop("gateway")
-            others = [result for rule, result in totals.items() if rule != "oracle" and not result.failed]
-            wait = mean(ours.waits) / min(mean(other.waits) for other in others)
-            loads = ours.loads / min(other.loads for other in others)
-            print(f"{'':10} {wait:8.2f}x {'':9} {loads:6.2f}x  of the best of those that fail nothing")
+            for rule in ("gateway", "offline"):
+                wait, loads = shares(totals, rule)
+                print(f"{rule:10} {wait:8.2f}x {'':9} {loads:6.2f}x  of the best of those that fail nothing")
+    print(f"\n{n_drawn} machines, models and users as they were drawn, 1000 requests each")
+    results = []
+    for seed in range(n_drawn):
+        capacity, kinds, users = drawn(random.Random(seed))
+        results.append(measure(kinds, capacity, users, [seed]))
+    for rule in ("gateway", "offline") if results else ():
+        for what, each in zip(
+            ("wait", "loads"), zip(*(shares(totals, rule) for totals in results), strict=True), strict=True
+        ):
+            middle = f"mean {geometric_mean(each):.2f}x, median {median(each):.2f}x"
+            print(f"{rule:10} {what:6} {middle}, best {min(each):.2f}x, worst {max(each):.2f}x")
     return 0

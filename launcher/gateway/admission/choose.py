@@ -7,15 +7,16 @@ from itertools import combinations
 
 from launcher.gateway.admission.state import (
     GOING,
+    HOLDING,
     STAYING,
     Bytes,
     Model,
     Phase,
     Policy,
     State,
-    Waiting,
     is_group,
 )
+from launcher.units import format_bytes
 
 _EXHAUSTIVE = 8  # of so many candidates all sets are tried (256); of more a greedy choice
 
@@ -38,10 +39,6 @@ def in_turn(state: State, policy: Policy) -> tuple[str, ...]:
 
 def waited_s(state: State, name: str, now: float) -> float:
     return max((now - each.since for each in state.waits_for(name)), default=0.0)
-
-
-def by_turn(waiting: Iterable[Waiting]) -> tuple[Waiting, ...]:
-    return tuple(sorted(waiting, key=lambda each: each.since))
 
 
 def fits(needs: Bytes, held: Bytes, capacity: Bytes) -> bool:
@@ -68,6 +65,37 @@ def free_for(state: State, needs: Bytes) -> dict[str, int]:
     """Return what is free where the model takes something."""
     held = state.held()
     return {place: max(0, state.capacity.get(place, 0) - held.get(place, 0)) for place in needs}
+
+
+def does_not_fit(state: State, name: str) -> str:
+    """Say why the model is refused, although everything goes that may."""
+    needs = state.models[name].needs
+    pinned = [other for other, model in state.models.items() if model.pinned and model.phase in STAYING]
+    missing = lacking_beside_pinned(state, needs)
+    place, n_bytes = max(missing.items(), key=lambda item: (item[1], item[0]))
+    beside = f" beside {', '.join(sorted(pinned))}, which may not go" if pinned else ""
+    if is_group(place):
+        return f"{name} may not run{beside}: {state.capacity[place]} of the {place} may run at once"
+    return (
+        f"{name} takes {format_bytes(needs[place])} of {place}, "
+        f"{format_bytes(n_bytes)} more than there is{beside}"
+    )
+
+
+def leaves_room(state: State, needs: Bytes, blocked: str | None, now: float, policy: Policy) -> bool:
+    """Tell if the model may start before another that came first and has to wait."""
+    if blocked is None:
+        return True
+    yielding = () if state.yielding is None else state.yielding.models
+    after = state.held(STAYING, but_not=yielding)
+    for place, n_bytes in state.models[blocked].needs.items():
+        after[place] = after.get(place, 0) + n_bytes
+    if fits(needs, after, state.capacity):
+        return True
+    # It takes memory that the first one needs. As long as that one only waits for busy models it loses
+    # nothing; but room that was made for it is its own.
+    coming = any(model.phase not in STAYING for model in state.models.values() if model.phase in HOLDING)
+    return not coming and waited_s(state, blocked, now) < policy.patience_s
 
 
 def may_shrink(state: State, name: str, policy: Policy) -> bool:

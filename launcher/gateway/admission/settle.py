@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from launcher.gateway.admission.choose import (
-    by_turn,
+    does_not_fit,
     fits,
     free_for,
     in_turn,
     lacking_beside_pinned,
+    leaves_room,
     make_room,
     may_shrink,
     use_now,
@@ -28,7 +29,6 @@ from launcher.gateway.admission.events import (
 )
 from launcher.gateway.admission.state import (
     HOLDING,
-    STAYING,
     Bytes,
     Model,
     Phase,
@@ -36,9 +36,7 @@ from launcher.gateway.admission.state import (
     State,
     Waiting,
     Yielding,
-    is_group,
 )
-from launcher.units import format_bytes
 
 Next = tuple[State, tuple[Effect, ...]]
 
@@ -133,7 +131,7 @@ def _start_in_turn(state: State, now: float, policy: Policy) -> Next:
                 state = state.having(name, asked)
                 effects.append(Shrink(name, within))
         elif lacking_beside_pinned(state, model.needs):
-            state, refused = refuse_all(state, name, Refusal.DOES_NOT_FIT, _does_not_fit(state, name))
+            state, refused = refuse_all(state, name, Refusal.DOES_NOT_FIT, does_not_fit(state, name))
             state = state.having(name, replace(state.models[name], asked_for=False))
             effects += refused
         elif blocked is None:
@@ -148,7 +146,7 @@ def _startable(state: State, name: str, blocked: str | None, now: float, policy:
     model, held = state.models[name], state.held(HOLDING)
     for needs in (model.needs, model.small):
         fitting = needs is not None and fits(needs, held, state.capacity)
-        if needs is not None and fitting and _leaves_room(state, needs, blocked, now, policy):
+        if needs is not None and fitting and leaves_room(state, needs, blocked, now, policy):
             return needs
     return None
 
@@ -158,22 +156,6 @@ def _loading(model: Model, needs: Bytes) -> Model:
     return replace(
         model, phase=Phase.LOADING, needs=needs, whole=whole, small=None, asked_within=None, n_asked=0
     )
-
-
-def _leaves_room(state: State, needs: Bytes, blocked: str | None, now: float, policy: Policy) -> bool:
-    """Tell if the model may start before another that came first and has to wait."""
-    if blocked is None:
-        return True
-    yielding = () if state.yielding is None else state.yielding.models
-    after = state.held(STAYING, but_not=yielding)
-    for place, n_bytes in state.models[blocked].needs.items():
-        after[place] = after.get(place, 0) + n_bytes
-    if fits(needs, after, state.capacity):
-        return True
-    # It takes memory that the first one needs. As long as that one only waits for busy models it loses
-    # nothing; but room that was made for it is its own.
-    coming = any(model.phase not in STAYING for model in state.models.values() if model.phase in HOLDING)
-    return not coming and waited_s(state, blocked, now) < policy.patience_s
 
 
 def _make_room_for(state: State, name: str, now: float, policy: Policy) -> Next:
@@ -221,7 +203,7 @@ def _admit(state: State, now: float, policy: Policy) -> Next:
     effects: list[Effect] = []
     left: list[Waiting] = []
     models, active = dict(state.models), dict(state.active)
-    for each in by_turn(state.waiting):
+    for each in sorted(state.waiting, key=lambda each: each.since):
         model = models[each.model]
         if model.phase is not Phase.READY or each.model in yielding or model.n_active >= model.slots:
             left.append(each)
@@ -234,17 +216,3 @@ def _admit(state: State, now: float, policy: Policy) -> Next:
     if not effects:
         return state, ()
     return replace(state, models=models, active=active, waiting=tuple(left)), tuple(effects)
-
-
-def _does_not_fit(state: State, name: str) -> str:
-    needs = state.models[name].needs
-    pinned = [other for other, model in state.models.items() if model.pinned and model.phase in STAYING]
-    missing = lacking_beside_pinned(state, needs)
-    place, n_bytes = max(missing.items(), key=lambda item: (item[1], item[0]))
-    beside = f" beside {', '.join(sorted(pinned))}, which may not go" if pinned else ""
-    if is_group(place):
-        return f"{name} may not run{beside}: {state.capacity[place]} of the {place} may run at once"
-    return (
-        f"{name} takes {format_bytes(needs[place])} of {place}, "
-        f"{format_bytes(n_bytes)} more than there is{beside}"
-    )
