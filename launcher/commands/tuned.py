@@ -34,6 +34,9 @@ def plan_with_tuned(
     words = carried_flags(found.words, asked.flags, asked.workload)
     if not words:
         return planned
+    if found.subject.engine != _commit(planned):
+        why = f"they were found with another engine, llama.cpp {found.subject.engine}"
+        return with_reasons(planned, f"tuned settings are left out, {why}: {' '.join(words)}")
     flags = (*asked.flags, *words)
     request = replace(asked, quant=planned.plan.quant, flags=flags, untuned=True)
     try:
@@ -50,15 +53,20 @@ def plan_with_tuned(
 
 
 def _find(settings: Settings, planned: Planned) -> Tuned | None:
-    known, located = planned.capabilities, planned.located
-    if known is None or located is None:
+    """Return what was last found for the model on this machine, with this engine if anything was."""
+    located = planned.located
+    if located is None or planned.capabilities is None:
         return None
-    rig, commit = rig_of(planned.machine), known.version.commit
+    rig, engine = rig_of(planned.machine), _commit(planned)
     found = [
         each
         for each in read_json_lines(settings.tuned_file, parse_tuned)
-        if each.subject.is_model(located.model)
-        and each.subject.engine == commit
-        and is_same(each.subject.rig, rig)
+        if each.subject.is_model(located.model) and is_same(each.subject.rig, rig)
     ]
-    return found[-1] if found and found[-1].words else None
+    last = next((each for each in reversed(found) if each.subject.engine == engine), None)
+    last = last or next(reversed(found), None)
+    return last if last is not None and last.words else None
+
+
+def _commit(planned: Planned) -> str | None:
+    return None if planned.capabilities is None else planned.capabilities.version.commit
