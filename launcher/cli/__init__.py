@@ -5,6 +5,7 @@ options/          the options, each spelled once
 requests.py       from options to the requests that commands take
 here.py           what a command works with beside its request
 show/             what is printed
+streams.py        stdin, stdout and stderr, closed or full or of few letters
 grouped_help.py   help in groups, nothing cut
 explain_error.py  any exception as a sentence, a hint and an exit code
 chat/             talk to a running deployment

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import codecs
 import contextlib
 import difflib
 import gc
-import io
-import os
 import signal
 import sys
 import threading
@@ -50,6 +47,7 @@ from launcher.cli.options.configured import configured_defaults
 from launcher.cli.options.unfold import unfold
 from launcher.cli.running import disable, enable, export, history, logs, ps, restart, stop
 from launcher.cli.show.output import Output
+from launcher.cli.streams import is_flushed, open_closed_streams, silence_stdout, write_anyhow
 from launcher.errors import Interrupted, LauncherError, TryAgain, UsageError
 from launcher.system.umask import tighten_umask
 
@@ -190,55 +188,19 @@ def _greet() -> None:
 
 def main() -> None:
     """Run the command line and exit with its code. SIGTERM and SIGHUP end it as Ctrl-C does: cleaned up."""
-    _open_closed_streams()
+    open_closed_streams()
     tighten_umask()
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores it
             signal.signal(number, _terminate)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        codecs.register_error("launcher", _write_anyhow)
-        sys.stdout.reconfigure(errors="launcher")
+    write_anyhow()
     code = execute(sys.argv[1:])
-    if not _is_flushed():
-        _silence_stdout()
+    if not is_flushed():
+        silence_stdout()
         code = code or TryAgain.exit_code
     gc.freeze()  # no garbage is worth collecting: the last collection took 0.07 s of every command
     sys.exit(code)
-
-
-def _write_anyhow(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Write file names that are not UTF-8 as they are (PEP 383), and ? for what a terminal does not have."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    letters = error.object[error.start : error.end]
-    written = (bytes([ord(each) - 0xDC00]) if 0xDC80 <= ord(each) <= 0xDCFF else b"?" for each in letters)
-    return b"".join(written), error.end
-
-
-def _open_closed_streams() -> None:
-    """Open /dev/null in place of a standard stream that is closed (`>&-`): nobody reads it."""
-    # Else a file of ours would get its number, and print would write into that.
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
-            if getattr(sys, name) is None:
-                setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
-
-
-def _is_flushed() -> bool:
-    try:
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _silence_stdout() -> None:
-    # Python would complain again at exit.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _terminate(_number: int, _frame: object) -> None:
@@ -265,7 +227,7 @@ def execute(arguments: list[str]) -> int:
             raise
         # The reader has seen enough (`launcher logs | head`). Where typer or rich see it first, they
         # exit with status 1.
-        _silence_stdout()
+        silence_stdout()
         return 0
     except (KeyboardInterrupt, typer.Abort):
         return _fail(own, Interrupted("interrupted"))
@@ -288,7 +250,7 @@ def _fail(arguments: list[str], error: LauncherError) -> int:
     if error.hint is None and not isinstance(error, Interrupted):
         error.hint = f"launcher {_command_meant(arguments)}--help"
     with contextlib.suppress(OSError):  # nowhere to say it: the code is all that is left
-        Output(as_json="--json" in arguments and _is_flushed()).error(error)
+        Output(as_json="--json" in arguments and is_flushed()).error(error)
     return error.exit_code
 
 

@@ -16,9 +16,10 @@ from launcher.engine.flags.user_flags import adapter_files, split_flags
 from launcher.errors import LauncherError, UsageError
 from launcher.gguf.companion_names import DRAFT_KINDS
 from launcher.machine.machine import Machine
-from launcher.models.catalogue import Sources, open_draft_head, open_projector, resolve
+from launcher.models.catalogue import Sources, resolve
 from launcher.models.local import open_path
 from launcher.models.located import Located
+from launcher.models.repo_companions import open_draft_head, open_projector
 from launcher.models.url_secrets import strip_word_secrets
 from launcher.plan.amounts import Amount, Basis
 from launcher.plan.companions import CompanionRequest, Companions, Draft, Projector, speculation_fields

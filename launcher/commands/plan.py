@@ -32,7 +32,7 @@ from launcher.machine.machine import Machine
 from launcher.machine.peers import refuse_peers
 from launcher.models.catalogue import Target
 from launcher.models.located import Located
-from launcher.models.profiles.profile import pick_mode
+from launcher.models.profiles.modes import pick_mode
 from launcher.models.url_secrets import strip_word_secrets
 from launcher.plan.companions import refuse_beside_peers
 from launcher.plan.modes import CacheType, Dialect, LazyMode

@@ -19,7 +19,7 @@ from launcher.errors import DoesNotFit
 from launcher.machine.machine import Machine, pinned_order
 from launcher.models.catalogue import Target
 from launcher.models.located import LocalFiles, Located, UnreachableFiles
-from launcher.models.profiles.profile import server_flags
+from launcher.models.profiles.modes import server_flags
 from launcher.models.url_secrets import strip_word_secrets
 from launcher.plan.amounts import SPEED
 from launcher.plan.as_json import plan_json, shortfall_json

@@ -3,6 +3,7 @@
 refs.py             a typed reference. PURE
 url_secrets.py      keep secrets of URLs out of messages. PURE
 catalogue.py        candidate quants of a reference
+repo_companions.py  draft heads and projectors of a repo
 located.py          a model whose headers are known
 ranged_headers.py   headers by few ranged reads
 header_memory.py    bound what the headers of a process take

@@ -5,14 +5,14 @@ What talks to the Hub is imported inside functions: huggingface_hub's client tak
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from launcher.errors import NotFound, TryAgain, UsageError
-from launcher.gguf.file_names import FileGroup, pick_head, quant_label, shard_name
+from launcher.gguf.file_names import FileGroup, quant_label, shard_name
 from launcher.models.bundled import BundledModel, find_bundled
 from launcher.models.hub.endpoint import Endpoint, endpoint_in_use
 from launcher.models.local import open_path
@@ -28,7 +28,7 @@ from launcher.models.profiles.profile import (
     quants_to_try,
 )
 from launcher.models.refs import ModelRef, RefKind, parse_ref
-from launcher.models.store import HubStore, Listing, store_of
+from launcher.models.store import HubStore, store_of
 from launcher.models.url_secrets import strip_secrets, strip_word_secrets
 from launcher.models.wheel import open_first, open_here
 from launcher.progress import OnProgress
@@ -141,47 +141,6 @@ def _stored_target(text: str, sources: Sources) -> Target | None:
     stores = stores_here(sources.endpoint.cache_dir, sources.models_dir, sources.folders)
     found = find_stored(list_stored(stores, sources.store), text)
     return None if found is None else _single(found.name, lambda _: open_path(found.paths[0]))
-
-
-def open_draft_head(text: str, kinds: Sequence[str], sources: Sources) -> tuple[str, Located] | None:
-    """Open a Hub repo's draft head of the first of `kinds` it has, with its kind; None without one.
-
-    Raises what `resolve` raises.
-    """
-    # kinds: `mtp`, `eagle3`
-    ref, listing = _listed(text, sources)
-    picked = pick_head((file.name for file in listing.files), kinds, ref.quant)
-    if picked is None:
-        return None
-    kind, name = picked
-    return kind, _open_file(listing, ref, name, sources)
-
-
-def open_projector(text: str, sources: Sources) -> Located | None:
-    """Open the projector that llama-server loads with a Hub repo's model; None without one.
-
-    Raises what `resolve` raises.
-    """
-    from launcher.models.hub.quants import pick_files, projector_beside
-
-    ref, listing = _listed(text, sources)
-    name = projector_beside(listing, pick_files(listing, ref))
-    return None if name is None else _open_file(listing, ref, name, sources)
-
-
-def _listed(text: str, sources: Sources) -> tuple[ModelRef, Listing]:
-    from launcher.models.hub.repo import list_repo
-
-    ref = parse_ref(text, profile_names=(), path_exists=lambda _: False, hub_url=sources.endpoint.url)
-    return ref, list_repo(ref, endpoint=sources.endpoint, store=sources.store)
-
-
-def _open_file(listing: Listing, ref: ModelRef, name: str, sources: Sources) -> Located:
-    from launcher.models.hub.headers import open_group
-    from launcher.models.hub.quants import pick_files
-
-    files = pick_files(listing, replace(ref, quant=None, file=name))
-    return open_group(listing, files, endpoint=sources.endpoint, store=sources.store)
 
 
 def _bundled_target(bundled: BundledModel, sources: Sources) -> Target:

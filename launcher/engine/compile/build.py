@@ -132,7 +132,7 @@ def _prepare_source(jobs: Sequence[BuildJob], given: Path, on_progress: OnProgre
     except OSError:
         shutil.rmtree(job.tree, ignore_errors=True)
     source = job.tree / "source"
-    on_progress(Step(phase="unpack", done=0, total=None, unit="s", text=given.name))
+    on_progress(Step(phase="unpack", done=0, total=None, unit="s", job=given.name))
     if job.request.source_dir is None:
         unpack(given, job.request.recipe.subtree, source)
     else:

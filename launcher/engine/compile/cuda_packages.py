@@ -87,7 +87,7 @@ def _make_toolkit(toolkit: Path, packages_dir: Path, on_progress: OnProgress) ->
     scratch = toolkit.with_suffix(".part")
     shutil.rmtree(scratch, ignore_errors=True)
     for archive in archives:
-        on_progress(Step(phase="unpack", done=0, total=None, unit="s", text=archive.name))
+        on_progress(Step(phase="unpack", done=0, total=None, unit="s", job=archive.name))
         unpack_archive(archive, scratch / archive.name, _LIMITS)
         _merge(scratch / archive.name / _ROOT, scratch / "whole")
     whole = scratch / "whole"

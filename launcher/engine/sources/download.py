@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launcher.errors import HashMismatch, LauncherError, NotAllowed, NotFound, TryAgain
@@ -18,6 +18,7 @@ from launcher.progress import OnProgress
 from launcher.system.network.trouble import Trouble, TroubleKind
 from launcher.system.packages import sha256_of
 
+_JOB = "llama.cpp"
 _UNPACKED = 4  # times an archive's size: programs compress to a third (17 MB of 55)
 
 
@@ -49,7 +50,8 @@ def fetch_files(files: Sequence[RemoteFile], folder: Path, on_progress: OnProgre
                 for name, times in ((file.name, 1), (f"{file.name} unpacked", _UNPACKED))
             ]
             refuse_full_disk(destination, needed, what=missing[0].name)
-        download_all(missing, recipient, tuning_here(), on_progress)
+        # a model may be pulled meanwhile
+        download_all(missing, recipient, tuning_here(), lambda step: on_progress(replace(step, job=_JOB)))
     except OSError as error:
         raise disk_error(error, destination) from error
     return tuple(folder / file.name for file in files)

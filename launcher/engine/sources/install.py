@@ -106,12 +106,14 @@ def _install(source: Source, offer: Offer, engines_dir: Path, on_progress: OnPro
     archives = source.fetch(offer, downloads, on_progress)
     sha256 = offer.sha256 or sha256_of(archives[0])
     stage = engines_dir / f".install-{sha256[:16]}"
-    on_progress(Step(phase="unpack", done=0, total=None, unit="s", text=archives[0].name))
+    on_progress(Step(phase="unpack", done=0, total=None, unit="s", job=archives[0].name))
     try:
         stage.mkdir(parents=True)
         source.unpack(archives, stage / "unpacked")
         folder = _gather(stage / "unpacked")
-        on_progress(Step(phase="unpack", done=0, total=None, unit="s", text="trying it"))
+        on_progress(
+            Step(phase="unpack", done=0, total=None, unit="s", job=archives[0].name, text="trying it")
+        )
         tried = _try(folder, offer)
         record = _record(offer, folder, tried, sha256)
         engine = read_engine(engines_dir / record.key) or put_in_place(

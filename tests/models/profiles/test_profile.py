@@ -13,7 +13,8 @@ from launcher.deployment.ports import free_port
 from launcher.engine.client import is_loaded
 from launcher.errors import NotFound, UsageError
 from launcher.models.profiles.folders import read_model_profiles
-from launcher.models.profiles.profile import pick_mode, pick_profile, quants_to_try, server_flags
+from launcher.models.profiles.modes import pick_mode, server_flags
+from launcher.models.profiles.profile import pick_profile, quants_to_try
 from launcher.system.settings import profiles_dir
 from tests.serving import SMALL, running, until
 
