@@ -109,7 +109,7 @@ def _where(demand: Demand, placement: Placement, budgets: Budgets) -> str:
     experts = placement.host_expert_blocks
     if not placement.devices:
         if not budgets.devices:
-            return "everything on the host: there is no GPU"
+            return "everything on the host: there is no GPU to use"
         return "everything on the host: no GPU has room for a block and its compute buffer"
     if placement.n_gpu_layers <= n_block:
         n_host = n_block + 1 - placement.n_gpu_layers

@@ -68,7 +68,7 @@ def budgets(*devices: Device) -> Budgets:
 
 
 def test_why_everything_is_on_the_host() -> None:
-    assert said(placed(), ()) == ["everything on the host: there is no GPU"]
+    assert said(placed(), ()) == ["everything on the host: there is no GPU to use"]
     no_room = "everything on the host: no GPU has room for a block and its compute buffer"
     assert said(placed()) == [no_room]
 

@@ -33,6 +33,8 @@ def test_up_goes_on_only_when_told_to(shell: Shell, tmp_path: Path) -> None:
         "hint: launcher engine install takes one that uses it; to go on with the processor alone: --cpu"
     )
     assert shell.json("ps") == []
+    planned = shell.type("plan", str(model), "-c", "256")
+    assert "all in RAM: the engine lists no device, but the machine has NVIDIA" in planned.stdout
     agreed = shell.type(*words, "agreed", "-y")
     assert agreed.returncode == 0, agreed.stderr
     assert "THE GPU IS NOT USED" in agreed.stderr
@@ -53,3 +55,5 @@ def test_the_processor_alone_is_planned_for_where_there_is_a_gpu(engine: Engine,
 
     assert devices() == "CUDA0"
     assert devices("--gpus", "none") == "none"
+    shown = shell.type("plan", str(model), "--gpu", "3090", "--ram", "64G", "--gpus", "none").stdout
+    assert "all in RAM: as --gpus none says" in shown

@@ -14,6 +14,7 @@ from launcher.cli.show.tables import facts
 from launcher.cli.show.vllm import say_vllm
 from launcher.commands.planned import Planned, ProjectorChoice
 from launcher.machine.machine import format_device_ids
+from launcher.machine.probe.devices import UNLISTED
 from launcher.plan.amounts import HOST, LedgerRow
 from launcher.plan.forecast.turn import Band, Forecast
 from launcher.plan.plan import Plan, Shortfall
@@ -136,10 +137,19 @@ def _why_quant(planned: Planned, plan: Plan) -> str:
     return f"the best of {n_fit} quants that fit"
 
 
+def _why_no_gpu(planned: Planned) -> str:
+    if planned.request.limits.gpus == ():
+        return "as --gpus none says"
+    if planned.machine.devices:
+        return "no GPU has room"
+    unlisted = (note for note in planned.machine.notes if note.startswith(UNLISTED))
+    return next(unlisted, "there is no GPU")
+
+
 def _why_there(planned: Planned, plan: Plan) -> str:
     placement = plan.placement
     if not placement.devices:
-        return "all in RAM: no GPU has room" if planned.machine.devices else "all in RAM: there is no GPU"
+        return f"all in RAM: {_why_no_gpu(planned)}"
     names = format_device_ids(placement.devices)
     on_host = next((row.weights.n_bytes for row in plan.ledger if row.where == HOST), 0)
     experts = placement.host_expert_blocks or placement.host_expert_parts

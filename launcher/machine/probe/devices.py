@@ -17,6 +17,7 @@ from launcher.units import format_bytes
 # see launcher.machine.gpus), Vulkan counts its own heaps.
 _TOLERANCE = 0.05
 
+UNLISTED = "the engine lists no device, but the machine has"
 _UNREADABLE = (
     "amdgpu's files in /sys/class/drm do not tell whether it has memory of its own, so it is counted as a "
     "part of the host's"
@@ -45,7 +46,7 @@ def choose_devices(
         devices, notes = _complete(drivers, engine_devices)
         if not engine_devices and drivers.devices:
             names = ", ".join(device.name for device in drivers.devices[:3])
-            missing = f"the engine lists no device, but the machine has {names}"
+            missing = f"{UNLISTED} {names}"
             notes = (*notes, f"{missing}: it was built without a backend for it")
     devices, one_pool = _sharing_by_size(devices, ram_bytes)
     notes = (*notes, *one_pool)
