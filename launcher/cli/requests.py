@@ -86,7 +86,7 @@ def _on_processor(plan_options: PlanOptions, serve_options: ServeOptions) -> Pla
 
 def is_vllm(options: EngineOptions) -> bool:
     """Tell if vLLM is asked for instead of a llama-server."""
-    return options.engine is not None and str(options.engine) == "vllm"
+    return options.engine is not None and options.engine.name == "vllm"
 
 
 def machine_choice(options: MachineOptions) -> MachineChoice:

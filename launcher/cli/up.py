@@ -18,6 +18,7 @@ from launcher.cli.show.output import Output
 from launcher.errors import UsageError
 
 if TYPE_CHECKING:
+    from launcher.commands.up.request import UpRequest
     from launcher.deployment.record import Deployment
 
 
@@ -41,7 +42,7 @@ def up(
     ] = False,
 ) -> None:
     """Plan, pull and start a model in the background; returns when it has answered a token."""
-    from launcher.cli.requests import up_request
+    from launcher.cli.requests import is_vllm, up_request
     from launcher.cli.show.deployments import deployment_json, render_deployment
     from launcher.cli.show.short_plan import NextCommands
     from launcher.commands.foreground import stay_up
@@ -60,6 +61,10 @@ def up(
         out.show(deployment_json(deployment), render_deployment(deployment))
         sys.stdout.flush()  # the command may go on, and a pipe's reader waits for this
 
+    if is_vllm(engine_options) and locked is None:
+        request = up_request(ref or "", plan_options, serve_options, engine_options, ctx.obj)
+        _up_vllm(request, plan_options, out, starts=not dry_run, stays=foreground)
+        return
     request = up_request(ref or "", plan_options, serve_options, engine_options, ctx.obj, locked=locked)
     offline, yes = plan_options.offline, serve_options.yes
     with here_with_progress(out, offline=offline, yes=yes, env=request.env) as here:
@@ -75,6 +80,25 @@ def up(
         show_planned(outcome, out, commands)
     else:
         announce(outcome)
+
+
+def _up_vllm(
+    request: UpRequest, plan_options: PlanOptions, out: Output, *, starts: bool, stays: bool
+) -> None:
+    from launcher.cli.options.bundles import MachineOptions
+    from launcher.cli.show.deployments import deployment_json, render_deployment
+    from launcher.cli.vllm import show_plan_for_vllm
+
+    if stays:
+        raise UsageError("--foreground is llama-server's, and this is vLLM", hint="leave --foreground out")
+    if not starts:
+        show_plan_for_vllm(request.plan.ref, request.plan.flags, plan_options, (MachineOptions(), None), out)
+        return
+    from launcher.commands.vllm.up import up_vllm
+
+    with here_with_progress(out, offline=plan_options.offline, env=request.env) as here:
+        deployment = up_vllm(here, request)
+    out.show(deployment_json(deployment), render_deployment(deployment))
 
 
 def _check_source(ref: str | None, locked: Path | None, *, asks_for_a_plan: bool) -> None:

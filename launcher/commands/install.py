@@ -8,12 +8,43 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from launcher.commands.cluster import plan_cluster
 from launcher.commands.here import Here
 from launcher.commands.plan import plan as plan_model
-from launcher.commands.planned import PlanRequest, compile_argv, files_to_bring, fitting, started_with
+from launcher.commands.planned import (
+    Planned,
+    PlanRequest,
+    compile_argv,
+    files_to_bring,
+    fitting,
+    started_with,
+)
 from launcher.deployment.address import check_exposure, check_start
-from launcher.deployment.install.containers import compose_file, kubernetes_manifest
-from launcher.deployment.install.export import Export, Format, gateway_unit, shell_script, systemd_unit
+from launcher.deployment.install.containers import (
+    KUBERNETES_GPUS,
+    compose_file,
+    dns_name,
+    image_of,
+    kubernetes_manifest,
+    pod_of,
+    preparations,
+)
+from launcher.deployment.install.export import (
+    Export,
+    Format,
+    gateway_unit,
+    shell_script,
+    systemd_unit,
+    with_key_check,
+)
+from launcher.deployment.install.ranks import (
+    Ranks,
+    lws_manifest,
+    lws_of,
+    pod_template_of,
+    sbatch_script,
+    skypilot_task,
+)
 from launcher.deployment.install.systemd import InstalledUnit, has_bus, install_unit, uninstall_unit
 from launcher.deployment.record import Deployment, deployment_name
 from launcher.deployment.records import find_record, name_or_only, require_record
@@ -22,14 +53,19 @@ from launcher.deployment.takedown import take_down
 from launcher.engine.find import read_engine
 from launcher.engine.flags.argv import Serving
 from launcher.engine.flags.taskset import split_taskset
-from launcher.errors import TryAgain, UsageError
+from launcher.errors import DoesNotFit, TryAgain, UsageError
 from launcher.gguf.file_names import shard_name
+from launcher.machine.fleet import FleetEntry
 from launcher.models.located import Located, UnreachableFiles
 from launcher.plan.amounts import HOST, RAM
+from launcher.plan.placement.group.members import PORT, endpoint_of
+from launcher.plan.placement.group.values import class_of
 from launcher.system.settings import read_settings
 
 # Where containers see the files of a server, each under a number of its own: names may be the same.
 _MODELS = "/models"
+
+_OF_RANKS = (Format.LWS, Format.SBATCH, Format.SKYPILOT)
 
 GATEWAY = "gateway"  # the name of its unit
 _KEPT = ("LAUNCHER_", "HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME")
@@ -58,7 +94,80 @@ def export_plan(
     """Write the server that is planned for a machine that is not here. Raises DoesNotFit, UsageError."""
     key = None if place.api_key_file is None else Path(place.api_key_file)
     check_exposure(place.host, key)
-    planned = plan_model(here, request)
+    return _written(_export_of_plan(plan_model(here, request), place), format_, image)
+
+
+def export_split(
+    here: Here,
+    request: PlanRequest,
+    machines: Sequence[FleetEntry],
+    place: Elsewhere,
+    format_: Format,
+    image: str | None = None,
+) -> str:
+    """Write a model that is split over equal machines. Raises DoesNotFit, UsageError."""
+    check_exposure(place.host, None if place.api_key_file is None else Path(place.api_key_file))
+    if format_ not in _OF_RANKS:
+        raise UsageError(
+            f"export {format_} is for one machine, and {len(machines)} are named",
+            hint="launcher export lws, sbatch or skypilot",
+        )
+    cluster = plan_cluster(here, request, machines)
+    planned, members = cluster.planned, cluster.split
+    if not members and cluster.machines:
+        raise UsageError(
+            "one machine holds the model: nothing is split",
+            hint="name one --machine; start it as often as wanted",
+        )
+    if planned is None or not members:
+        raise DoesNotFit(f"{request.ref} fits on none of {len(machines)} machines, nor split over them")
+    if len({class_of(member.machine) for member in members}) > 1:
+        raise UsageError("a scheduler's nodes are alike, and these are not", hint="name equal machines")
+    server = _export_of_plan(planned, place)
+    given = ",".join(device.id for device in members[1].given)
+    ports = tuple(int(endpoint_of(number).rpartition(":")[2]) for number in range(len(members) - 1))
+    own = {device.id for device in members[0].machine.devices}
+    alone = replace(server, devices=tuple(device for device in server.devices if device in own))
+    ranks = replace(
+        _ranks_of(alone, image),
+        n_gpus=len(members[0].machine.devices),
+        nodes=len(members),
+        others=("ggml-rpc-server", "-H", "127.0.0.1", "-p", str(PORT), "-d", given),
+        tunnels=ports,
+        tunnel_port=PORT,
+    )
+    return written_ranks(ranks, format_)
+
+
+def _ranks_of(server: Export, image: str | None) -> Ranks:
+    kinds = [name for name in KUBERNETES_GPUS for device in server.devices if device.startswith(name)]
+    return Ranks(
+        name=server.name,
+        model_id=server.model_id,
+        nodes=1,
+        head=with_key_check(server.argv),
+        port=server.port,
+        host_bytes=server.limit_bytes or server.host_bytes,
+        gpu_kind=kinds[0] if kinds else None,
+        gpu_name=server.gpu_name,
+        n_gpus=len(server.devices),
+        image=image or image_of(server),
+    )
+
+
+def written_ranks(ranks: Ranks, format_: Format) -> str:
+    """Write ranks for their scheduler."""
+    match format_:
+        case Format.LWS:
+            return lws_manifest(ranks)
+        case Format.SBATCH:
+            return sbatch_script(ranks)
+        case _:
+            return skypilot_task(ranks)
+
+
+def _export_of_plan(planned: Planned, place: Elsewhere) -> Export:
+    """Return the server of a plan, with its files in a folder there. Raises DoesNotFit, UsageError."""
     outcome, _ = fitting(planned)
     there = _paths_in_folder(files_to_bring(planned), place.folder)
     model, *companions = (shards[0] for shards in there)
@@ -75,7 +184,7 @@ def export_plan(
     host_bytes = sum(row.used_bytes for row in outcome.ledger if row.where == HOST)
     devices = outcome.placement.devices
     inside = tuple((path, f"{_MODELS}/{PurePosixPath(path).name}") for shards in there for path in shards)
-    server = Export(
+    return Export(
         name=deployment_name(planned.target.model_id),
         model_id=planned.target.model_id,
         argv=argv,
@@ -88,8 +197,8 @@ def export_plan(
         build=planned.capabilities.version.tag if planned.capabilities else None,
         publish=place.host,
         api_key_file=place.api_key_file,
+        gpu_name=next((device.name for device in planned.machine.devices), ""),
     )
-    return _written(server, format_, image)
 
 
 def _paths_in_folder(located: Sequence[Located], folder: str) -> list[list[str]]:
@@ -130,6 +239,12 @@ def _written(server: Export, format_: Format, image: str | None) -> str:
             return compose_file(server, image)
         case Format.KUBERNETES:
             return kubernetes_manifest(server, image)
+        case Format.LWS:
+            name = dns_name(server.name)
+            group = pod_template_of(name, pod_of(server, image))
+            return preparations(server) + lws_of(name, group, server.port)
+        case Format.SBATCH | Format.SKYPILOT:
+            return written_ranks(_ranks_of(server, image), format_)
 
 
 def enable(name: str | None, *, now: bool, system: bool) -> InstalledUnit:

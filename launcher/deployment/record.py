@@ -18,7 +18,7 @@ from launcher.engine.flags.taskset import split_taskset
 from launcher.engine.log.cause import Cause, CauseKind
 from launcher.errors import UsageError
 from launcher.plan.amounts import LedgerRow
-from launcher.plan.from_json import StoredPlan, read_stored
+from launcher.plan.from_json import VLLM, StoredPlan, read_stored
 from launcher.plan.plan import Plan
 from launcher.system.json_object import JsonObject, Malformed, parse_json
 
@@ -81,6 +81,11 @@ class Deployment:
     def plan(self) -> Plan | None:
         """None if it cannot be read; `stored_plan.problem` says why."""
         return self.stored_plan.plan
+
+    @property
+    def is_vllm(self) -> bool:
+        """True if vLLM serves it, which knows OpenAI's API and not llama-server's."""
+        return self.stored_plan.document.get("engine") == VLLM
 
     @property
     def ledger(self) -> tuple[LedgerRow, ...]:

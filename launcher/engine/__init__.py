@@ -14,6 +14,7 @@ chat.py           a chat's answer, piece by piece
 models_dir.py     the models of a folder, as it lists them
 timed.py          a completion, timed by its client
 key_file.py       the keys that its clients have to know
+vllm_with_key.py  start vLLM with the key of a file
 protocol.py       its stdout when it runs as a child. PURE
 pinned.py         the llama.cpp version that is built here. PURE
 host_cpu.py       the processor that code is compiled for

@@ -43,6 +43,14 @@ def generate_token(url: str, *, api_key: str | None = None) -> None:
         raise EngineFailed("llama-server answered without producing a token", hint="launcher logs")
 
 
+def complete_token(url: str, model: str, *, api_key: str | None = None) -> None:
+    """Make the model produce one token, by OpenAI's `/v1/completions`. Raises as `generate_token`."""
+    body = {"model": model, "prompt": "Hi", "max_tokens": 1, "ignore_eos": True, "stream": True}
+    with contextlib.closing(stream_events(url, "/v1/completions", body, api_key)) as events:
+        if not any(event.get("choices") for event in events):
+            raise EngineFailed("vLLM answered without producing a token", hint="launcher logs")
+
+
 def fill_context(url: str, n_ctx: int, *, api_key: str | None = None) -> None:
     """Make the model read a prompt of nearly `n_ctx` tokens and produce one token.
 

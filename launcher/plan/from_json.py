@@ -51,11 +51,16 @@ class StoredPlan:
     problem: str | None = None
 
 
+VLLM = "vllm"  # the engine that a plan for it names
+
+
 def stored(plan: Plan) -> StoredPlan:
     return StoredPlan(document=plan_json(plan), plan=plan)
 
 
 def read_stored(document: Mapping[str, object]) -> StoredPlan:
+    if document.get("engine") == VLLM:  # its plans are no llama.cpp's, and nothing is wrong with that
+        return StoredPlan(document=document, plan=None)
     try:
         return StoredPlan(document=document, plan=from_json(document))
     except UsageError as error:

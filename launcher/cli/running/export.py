@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,12 +14,21 @@ from launcher.cli.show.output import Output
 from launcher.deployment.install.export import Format
 from launcher.errors import UsageError
 
+if TYPE_CHECKING:
+    from launcher.commands.here import Here
+    from launcher.commands.install import Elsewhere
+    from launcher.commands.planned import PlanRequest
+
 
 def export(
     out: Output,
     kind: Annotated[
         Format,
-        typer.Argument(metavar="FORMAT", help="systemd, compose, kubernetes or shell.", show_default=False),
+        typer.Argument(
+            metavar="FORMAT",
+            help="systemd, compose, kubernetes, shell, lws, sbatch or skypilot.",
+            show_default=False,
+        ),
     ],
     plan_options: PlanOptions,
     machine_options: MachineOptions,
@@ -57,11 +66,12 @@ def export(
             )
         text = install.export(name, kind, image)
     else:
-        from launcher.cli.requests import machine_choice, plan_request
+        from launcher.cli.requests import is_vllm, plan_request
+        from launcher.cli.vllm import planned_for_vllm
+        from launcher.commands.vllm.export import export_vllm
 
         if name is None:
             raise UsageError("--machine needs a REF: which model?", hint="launcher models")
-        request = plan_request(name, plan_options, engine_options, ())
         place = install.Elsewhere(
             folder=models,
             port=port,
@@ -69,10 +79,30 @@ def export(
             api_key_file=None if api_key_file is None else str(api_key_file),
         )
         with here_with_progress(out, offline=plan_options.offline) as here:
-            text = install.export_plan(
-                here, replace(request, machine=machine_choice(machine_options)), place, kind, image
-            )
+            if is_vllm(engine_options):
+                planned = planned_for_vllm(here, name, (), plan_options, (machine_options, None))
+                text = export_vllm(planned, place, kind, image)
+            else:
+                request = plan_request(name, plan_options, engine_options, ())
+                text = _of_llama_cpp(here, request, machine_options, (place, kind, image))
     if out.as_json:
         out.show({"format": kind, "text": text})
     else:
         out.write_file(text)
+
+
+def _of_llama_cpp(
+    here: Here,
+    request: PlanRequest,
+    machine_options: MachineOptions,
+    wanted: tuple[Elsewhere, Format, str | None],
+) -> str:
+    """Plan for one machine, or for several that a model is split over."""
+    from launcher.cli.requests import machine_choice
+    from launcher.commands import install
+    from launcher.machine.fleet import fleet_of_refs
+
+    machines = machine_options.machine or ()
+    if len(machines) > 1:
+        return install.export_split(here, request, fleet_of_refs(machines), *wanted)
+    return install.export_plan(here, replace(request, machine=machine_choice(machine_options)), *wanted)

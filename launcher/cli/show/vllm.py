@@ -19,7 +19,7 @@ def say_vllm(planned: VllmPlanned) -> str:
     plan = planned.plan
     what = f"vLLM with {planned.model.quality}"
     if planned.fits:
-        tokens = _thousands(plan.ledger.tokens)
+        tokens = _thousands(plan.tokens)
         return f"{what}, {tokens} tokens of cache (-tp {plan.tp}): --engine vllm"
     no = "uncertain" if plan.verdict is Verdict.UNCERTAIN else "no"
     return f"{what}: {no}, {plan.lack}{_would_do(planned)}"
@@ -55,7 +55,7 @@ def plan_size(planned: VllmPlanned) -> str:
 
 def _context(planned: VllmPlanned) -> str:
     plan = planned.plan
-    held = f"; the cache holds {_thousands(plan.ledger.tokens)} tokens" if planned.fits else ""
+    held = f"; the cache holds {_thousands(plan.tokens)} tokens" if planned.fits else ""
     return f"{plan.ctx_size} tokens a request{held}"
 
 
@@ -72,14 +72,14 @@ def _would_do(planned: VllmPlanned) -> str:
 
 def _ledger(planned: VllmPlanned) -> RenderableType:
     plan, ledger = planned.plan, planned.plan.ledger
-    share = f"{float(plan.utilisation):.2f} of a GPU"
+    share = "RAM that is free" if plan.pool.in_ram else f"{float(plan.utilisation):.2f} of a GPU"
     rows = [
         ("weights", f"{ledger.weights / GIB:.1f}"),
         ("vLLM itself, estimated", _gib(ledger.runtime)),
-        ("cache", _gib(ledger.cache)),
+        ("cache", _gib(ledger.cache) if plan.ram_cache_gib is None else f"{plan.ram_cache_gib}.0"),
         (share, f"{ledger.budget / GIB:.1f}"),
     ]
-    return grid(("a GPU", "GiB"), rows, right=frozenset({"GiB"}))
+    return grid(("memory" if plan.pool.in_ram else "a GPU", "GiB"), rows, right=frozenset({"GiB"}))
 
 
 def _reasons(planned: VllmPlanned) -> Iterator[str]:

@@ -10,6 +10,7 @@ from fractions import Fraction
 from launcher.errors import DoesNotFit, UsageError
 from launcher.machine.gpus import gpu_of
 from launcher.machine.machine import Backend, Device, Machine
+from launcher.plan.memory.budget import ram_reserve
 from launcher.plan.vllm.ledger import UTILISATION
 from launcher.plan.vllm.plan import GpuPool
 from launcher.units import MIB
@@ -18,12 +19,12 @@ _FAMILIES = {Backend.CUDA, Backend.HIP}
 _UNKNOWN_RESERVE = 769 * MIB  # what a driver keeps of a card that no log was found of; the largest known
 
 
-def pool_of(machines: Sequence[Machine]) -> GpuPool:
-    """Return the GPUs of machines that are alike.
+def pool_of(machines: Sequence[Machine], *, quantised: bool = True) -> GpuPool:
+    """Return the GPUs of machines that are alike, or the processor for a model that is not quantised.
 
     Raises DoesNotFit where there is none for vLLM, UsageError for machines with different ones.
     """
-    pools = {_pool(machine) for machine in machines}
+    pools = {_pool(machine, quantised=quantised or len(machines) > 1) for machine in machines}
     if len(pools) > 1:
         names = sorted(f"{pool.per_machine} x {pool.name}" for pool in pools)
         raise UsageError(
@@ -33,17 +34,26 @@ def pool_of(machines: Sequence[Machine]) -> GpuPool:
     return replace(pools.pop(), machines=len(machines))
 
 
-def _pool(machine: Machine) -> GpuPool:
+def _pool(machine: Machine, *, quantised: bool) -> GpuPool:
     kinds = Counter(
         (device.name, total_of(device)) for device in machine.devices if device.backend in _FAMILIES
     )
+    if not kinds and not machine.devices and not quantised:
+        free = max(machine.ram_available_bytes - ram_reserve(machine), 0)
+        return GpuPool(name="the processor", total_bytes=free, per_machine=1, in_ram=True)
     if not kinds:
         raise DoesNotFit(
-            "vLLM is planned for NVIDIA's and AMD's GPUs, and the machine has none of them",
+            "vLLM is planned for NVIDIA's and AMD's GPUs, and the machine has none of them (a processor "
+            "alone is planned for models that are not quantised)",
             hint="launcher plan REF, without --engine vllm, plans for llama.cpp",
         )
     (name, total), count = max(kinds.items(), key=lambda item: (item[0][1] * item[1], item[0]))
     return GpuPool(name=name, total_bytes=total, per_machine=count)
+
+
+def is_for_vllm(device: Device, pool: GpuPool) -> bool:
+    """Tell if the device is one of the pool's."""
+    return (device.name, total_of(device)) == (pool.name, pool.total_bytes) and device.backend in _FAMILIES
 
 
 def total_of(device: Device) -> int:
@@ -54,6 +64,8 @@ def total_of(device: Device) -> int:
 
 def utilisation_of(machines: Sequence[Machine]) -> Fraction:
     """Return vLLM's own share of each GPU, or less where others have taken memory of one."""
+    if not any(device.backend in _FAMILIES for machine in machines for device in machine.devices):
+        return Fraction(1)  # of the RAM that is free
     # vLLM refuses to start with less free than the share that it is told (vllm/v1/worker/gpu_worker.py)
     shares = [
         Fraction(min(device.free_bytes, total) * 100 // total, 100)

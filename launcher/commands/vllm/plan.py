@@ -67,7 +67,7 @@ def _planned(
         ctx_size=workload.ctx_size, n_parallel=workload.n_parallel, utilisation=utilisation_of(machines)
     )
     asked, passed = read_flags(flags, asked)
-    plan = plan_vllm(model.shape, pool_of(machines), asked)
+    plan = plan_vllm(model.shape, pool_of(machines, quantised=model.shape.is_quantised), asked)
     return VllmPlanned(
         model=model,
         plan=plan,
@@ -102,7 +102,7 @@ def vllm_document(planned: VllmPlanned) -> dict[str, Any]:
         "nodes": plan.nodes,
         "ctx_size": plan.ctx_size,
         "n_parallel": plan.n_parallel,
-        "cache_tokens": [ledger.tokens.low, ledger.tokens.high],
+        "cache_tokens": [plan.tokens.low, plan.tokens.high],
         "rank": {
             "weight_bytes": ledger.weights,
             "runtime_bytes": [ledger.runtime.low, ledger.runtime.high],
@@ -118,6 +118,8 @@ def vllm_document(planned: VllmPlanned) -> dict[str, Any]:
 
 def describe_ranks(plan: VllmPlan) -> str:
     """Say the GPUs of a plan: `8 x NVIDIA H200 (-tp 8)`."""
+    if plan.pool.in_ram:
+        return plan.pool.name
     pipeline = "" if plan.pp == 1 else f" -pp {plan.pp}"
     machines = "" if plan.nodes == 1 else f" on {plan.nodes} machines"
     return f"{plan.tp * plan.pp} x {plan.pool.name}{machines} (-tp {plan.tp}{pipeline})"

@@ -23,10 +23,10 @@ _IS_BUILD = re.compile(r"b\d{4,6}")
 
 _SERVER = "/app/llama-server"
 _KEYS = "/keys"
-_KEY_FILE = "api-key"
+KEY_FILE = "api-key"
 _USER = 65532  # nobody's number, as in distroless images
 _DEVICE = re.compile(r"\b(CUDA|ROCm|Vulkan|SYCL)(\d+)\b")
-_KUBERNETES_GPUS = {"CUDA": "nvidia.com/gpu", "ROCm": "amd.com/gpu"}
+KUBERNETES_GPUS = {"CUDA": "nvidia.com/gpu", "ROCm": "amd.com/gpu"}
 # Device files of GPUs that need no runtime of their own in the container.
 _DEVICE_FILES = {"ROCm": ["/dev/kfd", "/dev/dri"], "Vulkan": ["/dev/dri"], "SYCL": ["/dev/dri"]}
 
@@ -42,7 +42,7 @@ def compose_file(export: Export, image: str | None = None) -> str:
     """Return a compose file of one service, published on this host's loopback unless it was opened."""
     words = _inside(export)
     program = with_key_check((_SERVER, *words))[: -len(words)]
-    key = export.api_key_file or f"./{_dns(export.name)}.key"
+    key = export.api_key_file or f"./{dns_name(export.name)}.key"
     address = f"[{export.publish}]" if ":" in export.publish else export.publish
     service: dict[str, object] = {
         "image": image or image_of(export),
@@ -60,7 +60,7 @@ def compose_file(export: Export, image: str | None = None) -> str:
             "retries": 4,
             "start_period": "1h",
         },
-        "secrets": [{"source": _KEY_FILE, "target": f"{_KEYS}/{_KEY_FILE}"}],
+        "secrets": [{"source": KEY_FILE, "target": f"{_KEYS}/{KEY_FILE}"}],
         "oom_score_adj": 500,
         "ulimits": {"core": 0, "memlock": -1},
         "cap_drop": ["ALL"],
@@ -81,8 +81,8 @@ def compose_file(export: Export, image: str | None = None) -> str:
     service |= _compose_gpus(export)
     made = f"# The key, once: openssl rand -hex 32 > {key}\n" if export.api_key_file is None else ""
     made += "" if export.user else _to_be_readable(export, *filter(None, [export.api_key_file]))
-    secrets = {_KEY_FILE: {"file": _for_compose(key)}}
-    return made + yaml_text({"services": {_dns(export.name): service}, "secrets": secrets})
+    secrets = {KEY_FILE: {"file": _for_compose(key)}}
+    return made + yaml_text({"services": {dns_name(export.name): service}, "secrets": secrets})
 
 
 def kubernetes_manifest(export: Export, image: str | None = None) -> str:
@@ -91,19 +91,8 @@ def kubernetes_manifest(export: Export, image: str | None = None) -> str:
     A Service is open to the whole cluster, so a server that had no key gets one: without the secret it does
     not start. Raises UsageError for GPUs that a cluster has no name for.
     """
-    name = _dns(export.name)
+    name = dns_name(export.name)
     labels = {"app": name}
-    pod = {
-        "containers": [_container(export, image or image_of(export))],
-        "volumes": _volumes(export, name),
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": _USER,
-            "runAsGroup": _USER,
-            "fsGroup": _USER,  # may read the secret
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-    }
     deployment = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -112,18 +101,50 @@ def kubernetes_manifest(export: Export, image: str | None = None) -> str:
             "replicas": 1,
             "strategy": {"type": "Recreate"},
             "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": pod},
+            "template": {"metadata": {"labels": labels}, "spec": pod_of(export, image)},
         },
     }
-    service = {
+    return (
+        preparations(export)
+        + yaml_text(deployment)
+        + "---\n"
+        + yaml_text(service_of(name, labels, export.port))
+    )
+
+
+def preparations(export: Export) -> str:
+    """Return as comments what has to be done once, before a cluster can start the server."""
+    name = dns_name(export.name)
+    made = f"# The key, once: kubectl create secret generic {name} --from-file={KEY_FILE}=FILE\n"
+    return made + _to_be_readable(export)
+
+
+def pod_of(export: Export, image: str | None = None) -> dict[str, object]:
+    """Return the pod of a server: nobody's user, and no place to write but /tmp.
+
+    Raises UsageError for GPUs that a cluster has no name for.
+    """
+    return {
+        "containers": [_container(export, image or image_of(export))],
+        "volumes": _volumes(export, dns_name(export.name)),
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "fsGroup": _USER,  # may read the secret
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+    }
+
+
+def service_of(name: str, selector: dict[str, str], port: int) -> dict[str, object]:
+    """Return the Service of a server, which its cluster can reach."""
+    return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"name": name, "labels": labels},
-        "spec": {"selector": labels, "ports": [{"port": export.port, "targetPort": export.port}]},
+        "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {"selector": selector, "ports": [{"port": port, "targetPort": port}]},
     }
-    made = f"# The key, once: kubectl create secret generic {name} --from-file={_KEY_FILE}=FILE\n"
-    made += _to_be_readable(export)
-    return made + yaml_text(deployment) + "---\n" + yaml_text(service)
 
 
 def _to_be_readable(export: Export, *others: str) -> str:
@@ -134,15 +155,15 @@ def _to_be_readable(export: Export, *others: str) -> str:
 
 
 def _container(export: Export, image: str) -> dict[str, object]:
-    args = _inside(export, frozenset(_KUBERNETES_GPUS))
+    args = _inside(export, frozenset(KUBERNETES_GPUS))
     limits: dict[str, object] = {} if export.limit_bytes is None else {"memory": str(export.limit_bytes)}
     limits |= _kubernetes_gpus(export)
     health = {"httpGet": {"path": "/health", "port": export.port}}
     return {
         "name": "llama-server",
         "image": image,
-        "command": [_for_kubernetes(word) for word in with_key_check((_SERVER, *args))[: -len(args)]],
-        "args": [_for_kubernetes(word) for word in args],
+        "command": [for_kubernetes(word) for word in with_key_check((_SERVER, *args))[: -len(args)]],
+        "args": [for_kubernetes(word) for word in args],
         "env": _variables(export),
         "ports": [{"containerPort": export.port}],
         "volumeMounts": _mounts(export),
@@ -158,8 +179,8 @@ def _container(export: Export, image: str) -> dict[str, object]:
 
 
 def _variables(export: Export) -> list[object]:
-    known: list[object] = [{"name": name, "value": _for_kubernetes(value)} for name, value in export.env]
-    secret = _dns(export.name)
+    known: list[object] = [{"name": name, "value": for_kubernetes(value)} for name, value in export.env]
+    secret = dns_name(export.name)
     return known + [
         {"name": name, "valueFrom": {"secretKeyRef": {"name": secret, "key": name}}}
         for name in export.secrets
@@ -219,12 +240,12 @@ def _compose_gpus(export: Export) -> dict[str, object]:
 def _kubernetes_gpus(export: Export) -> dict[str, object]:
     counts: dict[str, object] = {}
     for kind in _kinds(export):
-        if kind not in _KUBERNETES_GPUS:
+        if kind not in KUBERNETES_GPUS:
             raise UsageError(
                 f"the server uses {', '.join(export.devices)}, and a cluster has no resource for {kind}",
                 hint="launcher export compose, or a plan for CUDA or ROCm",
             )
-        counts[_KUBERNETES_GPUS[kind]] = sum(device.startswith(kind) for device in export.devices)
+        counts[KUBERNETES_GPUS[kind]] = sum(device.startswith(kind) for device in export.devices)
     return counts
 
 
@@ -237,13 +258,13 @@ def _inside(export: Export, chosen: frozenset[str] = frozenset({"CUDA"})) -> tup
         if before == "--host":
             words[index] = "0.0.0.0"  # noqa: S104  in the container; the file says where it is published
         elif before == "--api-key-file":
-            words[index] = f"{_KEYS}/{_KEY_FILE}"
+            words[index] = f"{_KEYS}/{KEY_FILE}"
         else:
             words[index] = _renumbered(_moved(word, paths), export, chosen)
     if "--host" not in words:
         words += ["--host", "0.0.0.0"]  # noqa: S104
     if not key_files(("llama-server", *words)):
-        words += ["--api-key-file", f"{_KEYS}/{_KEY_FILE}"]
+        words += ["--api-key-file", f"{_KEYS}/{KEY_FILE}"]
     return tuple(words)
 
 
@@ -270,10 +291,10 @@ def _for_compose(text: str) -> str:
     return text.replace("$", "$$")  # compose-spec, interpolation
 
 
-def _for_kubernetes(text: str) -> str:
+def for_kubernetes(text: str) -> str:
     return text.replace("$(", "$$(")  # $(NAME) is a variable, in the command and in values
 
 
-def _dns(name: str) -> str:
+def dns_name(name: str) -> str:
     # Kubernetes takes at most 63 of a to z, 0 to 9 and '-' (RFC 1123).
     return "".join(char if char.isalnum() else "-" for char in name)[:63].strip("-")

@@ -28,6 +28,9 @@ class Format(StrEnum):
     COMPOSE = "compose"
     KUBERNETES = "kubernetes"
     SHELL = "shell"
+    LWS = "lws"
+    SBATCH = "sbatch"
+    SKYPILOT = "skypilot"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,7 @@ class Export:
     inside: tuple[tuple[str, str], ...] = ()  # paths of the command line, and what they are inside
     devices: tuple[str, ...] = ()  # GPUs in use, by llama.cpp's names
     uuids: tuple[tuple[str, str], ...] = ()  # of those devices, where they are known
+    gpu_name: str = ""  # of its GPUs, where they are planned for
     build: str | None = None  # the engine's, b11026, where it has one
     publish: str = "127.0.0.1"  # the host's address at which a container's port can be reached
     user: str | None = None  # UID:GID that may read the files

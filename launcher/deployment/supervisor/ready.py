@@ -13,7 +13,14 @@ from launcher.deployment.log_file import tail
 from launcher.deployment.ports import listens
 from launcher.deployment.process import Activity, read_activity, reap_process
 from launcher.deployment.record import Deployment
-from launcher.engine.client import fill_context, generate_token, is_loaded, read_api_key, read_props
+from launcher.engine.client import (
+    complete_token,
+    fill_context,
+    generate_token,
+    is_loaded,
+    read_api_key,
+    read_props,
+)
 from launcher.engine.log.cause import Cause, CauseKind
 from launcher.engine.log.diagnose import diagnose
 from launcher.errors import EngineFailed, LauncherError
@@ -101,9 +108,16 @@ def wait_ready(
         watch.tick("load")
         watch.pause()
     key = read_api_key(deployment.api_key_file)
-    _until_done(lambda: generate_token(deployment.url, api_key=key), "token", deployment, watch)
+    _until_done(lambda: _first_token(deployment, key), "token", deployment, watch)
     if canary:  # memory that was not counted runs out there first
         _until_done(lambda: _fill(deployment.url, key), "canary", deployment, watch)
+
+
+def _first_token(deployment: Deployment, key: str | None) -> None:
+    if deployment.is_vllm:
+        complete_token(deployment.url, deployment.model_id, api_key=key)
+    else:
+        generate_token(deployment.url, api_key=key)
 
 
 def _fill(url: str, api_key: str | None) -> None:

@@ -27,13 +27,15 @@ def vllm_argv(plan: VllmPlan, serving: VllmServing, rank: int | str = 0) -> tupl
     `rank` may be a variable of a scheduler's; then it is an other machine's.
     """
     words = [serving.program, "serve", plan.shape.source]
-    words += ["--tensor-parallel-size", str(plan.tp)]
+    if not plan.pool.in_ram:
+        words += ["--tensor-parallel-size", str(plan.tp)]
     if plan.pp > 1:
         words += ["--pipeline-parallel-size", str(plan.pp)]
     if plan.nodes > 1:
         words += ["--nnodes", str(plan.nodes), "--node-rank", str(rank)]
         words += ["--master-addr", serving.head, "--master-port", str(MASTER_PORT)]
-    words += ["--gpu-memory-utilization", f"{float(plan.utilisation):.2f}"]
+    if not plan.pool.in_ram:
+        words += ["--gpu-memory-utilization", f"{float(plan.utilisation):.2f}"]
     words += ["--max-model-len", str(plan.ctx_size)]
     if plan.n_parallel > 1:
         words += ["--max-num-seqs", str(plan.n_parallel)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from launcher.errors import UsageError
 from launcher.plan.vllm.shape import HeadCache, LatentCache, ModelShape, PartBytes
@@ -48,7 +48,8 @@ def shape_of(config: object, files: Files) -> ModelShape:
                 f"{files.source} has a vision encoder, and its config.json does not say how large it is",
                 hint="launcher plan with a GGUF file of it plans for llama.cpp",
             )
-        shape = _Reader(inner, files).shape(kind)
+        quantised = outer.has("quantization_config") or inner.has("quantization_config")
+        shape = replace(_Reader(inner, files).shape(kind), is_quantised=quantised)
     except Malformed as error:
         raise UsageError(
             f"the config.json of {files.source} cannot be used: {error}", hint="fetch it again"
@@ -100,6 +101,7 @@ class _Reader:
             n_heads=n_heads,
             n_kv_heads=n_kv_heads,
             max_ctx=config.whole("max_position_embeddings", 1, 1 << 31),
+            is_quantised=False,
         )
 
     def _dim(self, key: str, *, most: int = _MOST) -> int:

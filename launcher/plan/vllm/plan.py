@@ -8,9 +8,9 @@ from enum import StrEnum
 from fractions import Fraction
 
 from launcher.errors import UsageError
-from launcher.plan.vllm.ledger import UTILISATION, Between, RankLedger, rank_ledger
+from launcher.plan.vllm.ledger import UTILISATION, Between, RankLedger, rank_ledger, tokens_in
 from launcher.plan.vllm.shape import ModelShape
-from launcher.units import format_bytes
+from launcher.units import GIB, format_bytes
 
 _STEP = 1024  # tokens that a context which nobody stated is cut to
 _LEAST_CTX = 8192  # a shorter one is not offered by itself
@@ -30,6 +30,7 @@ class GpuPool:
     total_bytes: int  # as CUDA reports it to vLLM
     per_machine: int
     machines: int = 1
+    in_ram: bool = False  # the processor instead of GPUs, with RAM that is free
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +63,26 @@ class VllmPlan:
         return -(-self.tp * self.pp // self.pool.per_machine)
 
     @property
+    def ram_cache_gib(self) -> int | None:
+        """The cache that a processor is told to make (VLLM_CPU_KVCACHE_SPACE): as much as is asked for."""
+        if not self.pool.in_ram:
+            return None
+        return max(-(-self.ctx_size * self.n_parallel * self.ledger.token_bytes // GIB), 1)
+
+    @property
+    def tokens(self) -> Between:
+        """The tokens that the cache holds."""
+        if (gib := self.ram_cache_gib) is None:
+            return self.ledger.tokens
+        held = tokens_in(gib * GIB, self.ledger.token_bytes)
+        return Between(low=held, high=held)
+
+    @property
     def missing(self) -> Between:
         """The bytes that a GPU lacks: surely, and at most."""
+        if (gib := self.ram_cache_gib) is not None:  # in whole GiB
+            cache = self.ledger.cache
+            return Between(low=max(gib * GIB - cache.high, 0), high=max(gib * GIB - cache.low, 0))
         return self.ledger.missing_for(self.ctx_size * self.n_parallel)
 
     @property
@@ -75,7 +94,8 @@ class VllmPlan:
     @property
     def lack(self) -> str:
         """Say what is missing."""
-        missing, each = self.missing, f"on each of {self.tp * self.pp} GPUs"
+        missing = self.missing
+        each = "of RAM" if self.pool.in_ram else f"on each of {self.tp * self.pp} GPUs"
         for_what = f"for {self.ctx_size * self.n_parallel} tokens of cache"
         if self.verdict is Verdict.UNCERTAIN:
             return (
@@ -108,6 +128,8 @@ def plan_vllm(shape: ModelShape, pool: GpuPool, asked: Asked) -> VllmPlan:
 
 def larger_pool(plan: VllmPlan, asked: Asked) -> VllmPlan | None:
     """Return the plan on the fewest GPUs of the same kind that surely hold it; None up to 32 of them."""
+    if plan.pool.in_ram:
+        return None
     for per_machine, machines in ((2, 1), (4, 1), (8, 1), (8, 2), (8, 4)):
         pool = GpuPool(
             name=plan.pool.name,

@@ -67,6 +67,7 @@ class ModelShape:
     n_heads: int
     n_kv_heads: int | None  # None: the cache has no heads
     max_ctx: int
+    is_quantised: bool
 
     def stage(self, rank: int, pp: int) -> PartBytes:
         """Return the weights of one pipeline stage."""
