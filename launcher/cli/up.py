@@ -94,7 +94,7 @@ def _up_vllm(
     if not starts:
         show_plan_for_vllm(request.plan.ref, request.plan.flags, plan_options, (MachineOptions(), None), out)
         return
-    from launcher.commands.vllm.up import up_vllm
+    from launcher.commands.up.vllm import up_vllm
 
     with here_with_progress(out, offline=plan_options.offline, env=request.env) as here:
         deployment = up_vllm(here, request)

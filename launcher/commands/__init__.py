@@ -42,5 +42,6 @@ lock_match.py     match a lock with this machine: engine, devices, files
 restart.py        the same server again
 bundle/           a model and its engine in one file, for a machine without a network
 install.py        a deployment as a unit, or as text for containers and shells
+export_vllm.py    ranks of vLLM for schedulers
 doctor.py         what is wrong with this machine or install
 """

@@ -68,7 +68,7 @@ def export(
     else:
         from launcher.cli.requests import is_vllm, plan_request
         from launcher.cli.vllm import planned_for_vllm
-        from launcher.commands.vllm.export import export_vllm
+        from launcher.commands.export_vllm import export_vllm
 
         if name is None:
             raise UsageError("--machine needs a REF: which model?", hint="launcher models")

@@ -3,6 +3,4 @@
 gpus.py   the GPUs that vLLM would use on a machine
 model.py  from a REF to a model in safetensors
 plan.py   plan it, for one machine or several
-up.py     plan and start it here
-export.py  its ranks for schedulers
 """

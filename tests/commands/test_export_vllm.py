@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from launcher.commands.export_vllm import export_vllm
 from launcher.commands.here import Here, here_with
 from launcher.commands.install import Elsewhere, export_plan, export_split
 from launcher.commands.planned import PlanRequest
 from launcher.commands.probe import MachineChoice
-from launcher.commands.vllm.export import export_vllm
 from launcher.commands.vllm.plan import VllmPlanned, plan_for_vllm
 from launcher.deployment.install.export import Format
 from launcher.errors import DoesNotFit, UsageError

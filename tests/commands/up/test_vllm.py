@@ -12,8 +12,8 @@ import pytest
 
 from launcher.commands.here import Here, here_with
 from launcher.commands.planned import PlanRequest
+from launcher.commands.up import vllm as up
 from launcher.commands.up.request import UpRequest
-from launcher.commands.vllm import up
 from launcher.deployment.record import Phase
 from launcher.deployment.records import find_record
 from launcher.deployment.supervisor.ready import LoadFailed
