@@ -160,7 +160,7 @@ def update(here: Here, tag: str | None) -> Update:
         kept = f"{before.folder.name} is still used" if before is not None else "it is not used"
         raise EngineFailed(
             f"{engine.folder.name} failed its trial, and {kept}: {error.message}",
-            hint=f"launcher engine rm {engine.folder.name}, or try it: --engine {engine.folder.name}",
+            hint=f"launcher engine rm {engine.folder.name}",
         ) from error
     with choosing(folder):
         write_default(folder, engine.folder.name, before=name)

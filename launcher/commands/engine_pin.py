@@ -38,7 +38,7 @@ def with_pin(here: Here, request: PlanRequest, target: Target) -> PlanRequest:
     if engine is None:
         raise NotFound(
             f"{pin.where} wants the engine {pin.engine} for {request.ref}, and none is called so",
-            hint="launcher engine list; --engine NAME takes another",
+            hint="launcher engine list",
         )
     return replace(request, engine=engine.path, pinned_by=f"as {pin.where} says")
 

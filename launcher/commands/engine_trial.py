@@ -78,6 +78,6 @@ def _check_deployments(here: Here, known: Capabilities) -> str:
             if word.startswith("-") and not word[1:2].isdigit() and word[1:] and not known.has(word):
                 raise EngineFailed(
                     f"it does not know {word}, with which {entry.name} runs",
-                    hint=f"launcher engine list; {entry.name} keeps its engine",
+                    hint="launcher engine list",
                 )
     return f"; it takes the flags of {n_checked} deployments" if n_checked else ""

@@ -257,7 +257,7 @@ def enable(name: str | None, *, now: bool, system: bool) -> InstalledUnit:
     if now and not has_bus(system=system):
         raise UsageError(
             "systemd does not run here: --now has nobody to hand the deployment to",
-            hint=f"launcher enable {entry.name}: writes the unit, for where systemd runs",
+            hint=f"launcher enable {entry.name}",
         )
     keys = () if entry.api_key_file is None else (entry.api_key_file,)
     ready = (sys.executable, "-P", "-m", "launcher.deployment.install.wait_until_ready", entry.url, *keys)

@@ -73,7 +73,7 @@ def import_bindings(engine: Engine) -> Bindings:
     if not library.exists():
         raise UsageError(
             f"{engine.path} has no {library.name} beside it, and a Llama needs the engine's libraries",
-            hint="launcher engine build, or engine=PATH of a llama-server with its libraries",
+            hint="launcher engine build",
         )
     with _one_at_a_time:
         package = _import_on(engine.folder)
@@ -244,7 +244,7 @@ def _check_layouts(package: Any, library: Path, engine: Engine) -> None:
         raise UsageError(
             f"llama-cpp-python {package.__version__} is of another llama.cpp than {engine.path}: "
             "their parameters lie otherwise in memory",
-            hint="launcher engine build makes the one that it goes with; launcher.up starts any",
+            hint="launcher engine build",
         )
 
 

@@ -48,7 +48,7 @@ def search_hub(here: Here, choice: MachineChoice, query: str, most: int) -> tupl
     if not found:
         raise NotFound(
             f"the Hub finds no repo with GGUF files for {one_line(words)!r}",
-            hint="launcher search with fewer words, or launcher models",
+            hint="launcher models",
         )
     rows = []
     for repo in found:

@@ -21,7 +21,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from launcher.deployment.install.systemd import installed_units, unit_name
+from launcher.deployment.install.systemd import installed_units
 from launcher.deployment.record import (
     Deployment,
     UnreadableRecord,
@@ -115,7 +115,7 @@ def require_record(folder: Path, name: str) -> Deployment:
         if name in dict(installed_units()):
             raise NotFound(
                 f"{name} is a unit of systemd, not a deployment of up",
-                hint=f"launcher disable {name}, or systemctl --user status {unit_name(name)}",
+                hint=f"launcher disable {name}",
             )
         known = ", ".join(other.name for other in read_all(folder))
         raise NotFound(

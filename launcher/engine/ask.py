@@ -102,7 +102,7 @@ def _engine_failure(path: Path, arguments: tuple[str, ...], status: int, output:
     if wanted is not None:
         return EngineFailed(
             f"{path} was built for a newer system: it needs {wanted[1]}, which is not here",
-            hint="launcher engine install takes one that runs here, or launcher engine build",
+            hint="launcher engine install",
         )
     if status == -signal.SIGILL:
         return EngineFailed(

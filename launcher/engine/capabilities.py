@@ -82,7 +82,7 @@ def _ask(engine: Engine, digest: str) -> Capabilities:
     if version is None or not any("--model" in option.spellings for option in options):
         raise UsageError(
             f"{engine.path} is not a llama-server: its --version says {answer.strip()[:80]!r}",
-            hint="launcher engine build, or name another one: --engine PATH",
+            hint="launcher engine install",
         )
     return Capabilities(sha256=digest, version=version, options=options, dialect=dialect_of(options))
 

@@ -71,7 +71,7 @@ def serve(here: Here, request: GatewayRequest, announce: Callable[[Serving], Non
     if needs_key and not keys.all():
         raise UsageError(
             f"host {config.host} can be reached from other machines and there is no key",
-            hint="launcher keys add NAME, or leave --host out",
+            hint="launcher keys add me",
         )
     if request.tls is not None:
         server.check_tls(*request.tls)

@@ -61,7 +61,7 @@ def check_places(overrides: Iterable[TensorOverride], devices: Sequence[str]) ->
             raise UsageError(
                 f"-ot {rule.pattern}={rule.where}: no such device is used, "
                 f"only {', '.join(devices) or 'no device'}",
-                hint="launcher probe shows the devices; CPU is the host",
+                hint="launcher probe",
             )
 
 

@@ -67,7 +67,7 @@ def test_an_engine_that_is_not_here_is_named_with_who_wants_it(here: Here) -> No
         NotFound, match=r"\[models.smollm2-135m\] of config.toml wants the engine ik"
     ) as caught:
         pinned(here, "smollm2-135m")
-    assert caught.value.hint == "launcher engine list; --engine NAME takes another"
+    assert caught.value.hint == "launcher engine list"
     write_config(here, "[models.smollm2-135m]\nengine = 3\n")
     with pytest.raises(UsageError, match="engine"):
         pinned(here, "smollm2-135m")

@@ -62,7 +62,7 @@ def render_statuses(reports: Iterable[StatusReport | UnreadableRecord]) -> Rende
     headers: tuple[str, ...] = ("name", "state", "url", "up", "idle", "RAM", "GPU", "tok/s")
     if not any(row[6] for row in rows):  # no deployment here has a GPU
         headers, rows = (*headers[:6], headers[7]), [(*row[:6], row[7]) for row in rows]
-    listed = grid(headers, rows, right=frozenset(headers[3:]), whole=frozenset(headers[1:]))
+    listed = grid(headers, rows, right=frozenset(headers[3:]), whole=frozenset(headers[1:]), dense=True)
     return Group(listed, *(line(note) for note in notes))
 
 

@@ -39,9 +39,10 @@ def grid(
     *,
     right: frozenset[str] = frozenset(),
     whole: frozenset[str] = frozenset(),
+    dense: bool = False,
 ) -> Table:
     """Lay out a table with headers. Columns in `right` are aligned right, columns in `whole` never folded."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=dense)
     for header in headers:
         justify: Literal["left", "right"] = "right" if header in right else "left"
         table.add_column(header, justify=justify, overflow="fold", no_wrap=header in whole)

@@ -73,7 +73,7 @@ def make_bundle(here: Here, request: PlanRequest, file: Path) -> Made:
     """
     check_sbom_library()
     if file.exists():
-        raise UsageError(f"{file} is there already", hint=f"launcher bundle install {file}, or name another")
+        raise UsageError(f"{file} is there already", hint=f"launcher bundle install {file}")
     engine_or_build(here, request.engine, meanwhile=nullcontext)
     ingredients = _gather(here, request)
     again = quote_command(("launcher", "bundle", request.ref, str(file)))

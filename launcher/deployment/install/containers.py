@@ -243,7 +243,7 @@ def _kubernetes_gpus(export: Export) -> dict[str, object]:
         if kind not in KUBERNETES_GPUS:
             raise UsageError(
                 f"the server uses {', '.join(export.devices)}, and a cluster has no resource for {kind}",
-                hint="launcher export compose, or a plan for CUDA or ROCm",
+                hint="launcher export compose",
             )
         counts[KUBERNETES_GPUS[kind]] = sum(device.startswith(kind) for device in export.devices)
     return counts

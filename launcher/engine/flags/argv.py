@@ -161,7 +161,7 @@ def _check_profile_flags(flags: Sequence[str], capabilities: KnownFlags | None) 
         if capabilities is not None and not capabilities.has(words[0]):
             raise UsageError(
                 f"this llama-server has no {words[0]}, and the model's profile sets it",
-                hint="launcher engine build, or --engine with a newer llama-server",
+                hint="launcher engine update",
             )
 
 

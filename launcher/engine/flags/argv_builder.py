@@ -35,7 +35,7 @@ class ArgvBuilder:
         if spelling is None:
             raise UsageError(
                 f"this llama-server has no {spellings[-1]}, and the plan needs it for {why}",
-                hint="launcher engine build, or --engine with a newer llama-server",
+                hint="launcher engine update",
             )
         self.parts.append((name, spelling, value))
 

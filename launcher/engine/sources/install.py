@@ -161,14 +161,14 @@ def _try(folder: Path, offer: Offer) -> _Tried:
     if offer.version is not None and is_tag(offer.version) and version.tag not in {None, offer.version}:
         raise EngineFailed(
             f"{offer.file} was listed as {offer.version}, and its llama-server calls itself {version.tag}",
-            hint="launcher engine install latest, or launcher engine install wheel",
+            hint="launcher engine install wheel",
         )
     flags = compiled_flags(folder)
     missing = [flag for flag in flags if flag not in host_cpu().flags]
     if missing:
         raise EngineFailed(
             f"{offer.title} was compiled for a processor with {', '.join(missing)}, which this one has not",
-            hint="launcher engine install takes one that runs here, or launcher engine build",
+            hint="launcher engine install",
         )
     devices = parse_device_list(ask_engine(folder / SERVER, "--list-devices"))
     if offer.expects_gpu and all(device.is_software for device in devices):

@@ -101,9 +101,7 @@ def find_endpoint(url: str, key: str | None, model: str | None) -> Endpoint:
     except (httpx2.HTTPError, ValueError) as error:
         if model is not None:
             return Endpoint(url=url, key=key, models=(Served(name=model),), answers=False)
-        raise TryAgain(
-            f"no gateway answers at {url}", hint="launcher serve, or name the model with --model"
-        ) from error
+        raise TryAgain(f"no gateway answers at {url}", hint="launcher serve") from error
     if status != httpx2.codes.OK:
         raise UsageError(
             f"the gateway at {url} answers {status}",

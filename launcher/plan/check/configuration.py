@@ -122,7 +122,7 @@ def used_devices(configuration: Configuration, devices: Sequence[Device]) -> tup
             if name not in by_id:
                 raise UsageError(
                     f"--device names {name}, and this machine has {_list_names(devices)}",
-                    hint="launcher probe shows the devices; --machine names another machine",
+                    hint="launcher probe",
                 )
         used = tuple(by_id[name] for name in configuration.devices)
     else:
