@@ -78,8 +78,7 @@ def _deployment(here: Here, word: str) -> Deployment | None:
 def _of_running(here: Here, deployment: Deployment, turn: TurnOptions, options: BenchOptions) -> Report:
     from launcher.commands.bench.running import bench_running
 
-    tests = _tests(turn, options)
-    return bench_running(here, deployment, tests, options.repetitions, baseline=options.baseline)
+    return bench_running(here, deployment, _tests(turn, options), baseline=options.baseline)
 
 
 def _of_model(here: Here, plan: PlanRequest, turn: TurnOptions, options: BenchOptions) -> Report:
@@ -89,7 +88,6 @@ def _of_model(here: Here, plan: PlanRequest, turn: TurnOptions, options: BenchOp
     request = BenchRequest(
         plan=plan,
         tests=_tests(turn, options),
-        repetitions=options.repetitions,
         against=options.against,
         baseline=options.baseline,
     )
@@ -99,4 +97,5 @@ def _of_model(here: Here, plan: PlanRequest, turn: TurnOptions, options: BenchOp
 def _tests(turn: TurnOptions, options: BenchOptions) -> Tests:
     from launcher.commands.bench.llama_bench import Tests
 
-    return Tests(depths=tuple(sorted(set(options.depth or (0,)))), prompt=turn.prompt, reply=turn.reply)
+    depths = tuple(sorted(set(options.depth or (0,))))
+    return Tests(depths=depths, prompt=turn.prompt, reply=turn.reply, repetitions=options.repetitions)

@@ -17,7 +17,6 @@ from launcher.cli.show.engines import comparison_json, render_comparison
 from launcher.commands import engine as engines
 from launcher.commands import engine_build, engine_choice
 from launcher.commands.bench import llama_bench
-from launcher.commands.bench.bench import BenchRequest
 from launcher.commands.engine_choice import build, list_engines, remove, rollback, update, use
 from launcher.commands.engine_compare import compare
 from launcher.commands.engine_trial import answers
@@ -249,8 +248,7 @@ def test_speed_is_measured_if_asked_for(
         shutil.copytree(engine.folder, target, symlinks=True)
         record = dataclasses.replace(BUILT, key=name, origin=None)
         (target / RECORD).write_text(json.dumps({"format": RECORD_FORMAT, **dataclasses.asdict(record)}))
-    once, short = partial(BenchRequest, repetitions=1), partial(llama_bench.Tests, prompt=16, reply=4)
-    monkeypatch.setattr("launcher.commands.engine_compare.BenchRequest", once)
+    short = partial(llama_bench.Tests, prompt=16, reply=4, repetitions=1)
     monkeypatch.setattr("launcher.commands.engine_compare.Tests", short)
     found = compare(here, "one", "two", str(default_model), measures=True)
     assert {row.what for row in found.speed} >= {"prompt, llama-bench", "reply, llama-bench"}

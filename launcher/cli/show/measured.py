@@ -10,6 +10,7 @@ from launcher.cli.show.tables import facts, grid, line
 from launcher.commands.bench.compare import NOISE_RULE, Compared
 from launcher.commands.bench.report import Report
 from launcher.plan.forecast.benched import Samples, Speed
+from launcher.plan.forecast.noise import can_differ
 from launcher.plan.forecast.turn import Band
 
 
@@ -26,10 +27,11 @@ def render_report(report: Report) -> tuple[RenderableType, ...]:
     )
     parts: list[RenderableType] = [head, grid(headers, rows, right=frozenset(headers[2:])), note]
     if report.other is not None:
-        parts += _comparison(f"llama.cpp {report.other.subject.engine}", subject.engine, report.engines)
+        other = f"{report.against}, llama.cpp {report.other.subject.engine}"
+        parts += _comparison(other, f"llama.cpp {subject.engine} as above", report.engines)
     if report.gate is not None:
         before = report.gate.before.subject
-        parts += _comparison("now", f"on {before.date}, llama.cpp {before.engine}", report.gate.rows)
+        parts += _comparison("as above", f"on {before.date}, llama.cpp {before.engine}", report.gate.rows)
     return tuple(parts)
 
 
@@ -59,7 +61,9 @@ def _comparison(now: str, before: str, rows: Sequence[Compared]) -> list[Rendera
         ],
         right=frozenset({"before", "now", "ratio"}),
     )
-    return [line(""), line(f"{now}, before: {before}"), table, line(NOISE_RULE)]
+    few = not any(can_differ(len(row.now.rates), len(row.before.rates)) for row in rows)
+    rule = f"{NOISE_RULE}: so few can show none, -r 3 can" if few else NOISE_RULE
+    return [line(""), line(f"now: {now}; before: {before}"), table, line(rule)]
 
 
 def _samples(samples: Samples | None) -> str:

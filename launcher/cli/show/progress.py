@@ -80,7 +80,7 @@ class ProgressBars:
                 self._task_of(step),
                 completed=step.done,
                 total=step.total,
-                text=step.text[-max(10, self._console.width - 62) :],
+                text=step.text[-max(10, self._console.width - _room_beside(step)) :],
                 visible=not is_finished_file,
             )
 
@@ -95,6 +95,11 @@ class ProgressBars:
             shown = name if len(name) <= width else "  …" + name[3 - width :]
             self._tasks[key] = self._progress.add_task(shown, unit=step.unit, text="", total=step.total)
         return self._tasks[key]
+
+
+def _room_beside(step: Step) -> int:
+    """Return the columns of what stands beside the text: the name, the bar and the amount."""
+    return 62 if step.unit == "bytes" or step.job or step.file else 42
 
 
 def _amount_column() -> ProgressColumn:

@@ -8,7 +8,8 @@ from launcher.commands.bench.rounds import Line, Loaded
 from launcher.commands.here import Here
 from launcher.commands.measurements import keep_measurement, last_measured
 from launcher.errors import NotFound
-from launcher.plan.forecast.benched import Benched
+from launcher.plan.forecast.benched import Benched, Speed
+from launcher.plan.forecast.noise import can_differ
 
 
 def find_baseline(here: Here, loaded: Loaded, line: Line, tests: Tests, word: str) -> Benched:
@@ -16,16 +17,22 @@ def find_baseline(here: Here, loaded: Loaded, line: Line, tests: Tests, word: st
 
     def has_test(benched: Benched) -> bool:
         same = (benched.prompt_tokens, benched.reply_tokens) == (tests.prompt, tests.reply)
-        return same and any(speed.depth in tests.depths for speed in benched.speeds)
+        return same and any(_is_comparable(speed, tests) for speed in benched.speeds)
 
     found = last_measured(here.settings, loaded.machine, loaded.model, line.words, tests=has_test)
     if found is None:
         raise NotFound(
             f"no measurement of {loaded.model.model_id} as it is planned now, with one of these depths, this "
-            "prompt and reply, is kept to compare with",
+            f"prompt and reply, and enough repetitions beside {tests.repetitions}, is kept to compare with",
             hint=f"launcher bench {word}, before what may make it slower",
         )
     return found
+
+
+def _is_comparable(speed: Speed, tests: Tests) -> bool:
+    samples = (speed.prompt, speed.reply, speed.api_prompt, speed.api_reply)
+    times = max((len(each.rates) for each in samples if each is not None), default=0)
+    return speed.depth in tests.depths and can_differ(tests.repetitions, times)
 
 
 def keep_by(here: Here, benched: Benched, before: Benched | None) -> Gate | None:

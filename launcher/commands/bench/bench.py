@@ -32,7 +32,6 @@ from launcher.progress import Step
 class BenchRequest:
     plan: PlanRequest
     tests: Tests
-    repetitions: int = 3
     against: str | None = None  # another engine: its path or name
     baseline: bool = False  # compared with the last measurement of the same line
 
@@ -71,7 +70,9 @@ def bench(here: Here, request: BenchRequest) -> Report:
     for each in other:
         keep_measurement(here, each)
     gate = keep_by(here, benched, before)
-    return Report(loaded=loaded, benched=benched, other=next(iter(other), None), gate=gate)
+    return Report(
+        loaded=loaded, benched=benched, other=next(iter(other), None), against=request.against, gate=gate
+    )
 
 
 @contextmanager
@@ -115,13 +116,13 @@ def _measure(
     """Measure in turns, one load each: what disturbs this machine for a while disturbs all alike."""
     rounds: list[list[Round]] = [[] for _ in subjects]
     serves = not request.plan.workload.embedding
-    total = request.repetitions * len(subjects) * (2 if serves else 1)
+    total = request.tests.repetitions * len(subjects) * (2 if serves else 1)
     done = 0
 
     def tell(text: str) -> None:
         here.on_progress(Step(phase="bench", done=done, total=total, unit="runs", text=text))
 
-    for number in range(request.repetitions):
+    for number in range(request.tests.repetitions):
         for kept, subject in zip(rounds, subjects, strict=True):
             tell(f"llama-bench of {subject.line.commit}")
             alone = run_llama_bench(subject.line.bench_words, here.env, request.tests)

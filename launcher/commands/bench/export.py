@@ -105,7 +105,6 @@ def _machine(machine: Machine, plan: Plan) -> dict[str, object]:
         "gpu_count": len(used),
         "gpu_vram_total_GB": f"{_gib(used):.0f}" if used else "",
         "cpu": machine.cpu.name or "",
-        "cpu_threads_used": plan.threads,
         "ram": f"{machine.ram_total_bytes / GIB:.0f}GB",
         "ram_bw_GBs": "" if measured is None else f"{measured / 1e9:.1f}",
         "ram_bw_basis": "" if measured is None else "measured read (launcher probe --measure)",
@@ -118,9 +117,11 @@ def _gib(devices: list[Device]) -> float:
 
 
 def _plan(plan: Plan, benched: Benched) -> dict[str, object]:
+    given = dict(zip(benched.line[::2], benched.line[1::2], strict=False))
     on_host = sum(row.weights.n_bytes for row in plan.ledger if row.where == HOST)
     on_gpus = sum(row.weights.n_bytes for row in plan.ledger if row.where != HOST)
     return {
+        "cpu_threads_used": given.get("-t", plan.threads),
         "placement": f"{plan.placement.n_gpu_layers} of {plan.placement.n_block + 1} layers on GPUs",
         "weights_on_gpu_MiB": f"{on_gpus / MIB:.1f}",
         "weights_on_cpu_MiB": f"{on_host / MIB:.1f}",

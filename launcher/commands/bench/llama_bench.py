@@ -20,11 +20,12 @@ _MOST_OUTPUT = 4 << 20  # bytes of its JSON: 1.5 kB a test
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tests:
-    """What is measured: a prompt and a reply after each depth."""
+    """What is measured: a prompt and a reply after each depth, several times."""
 
     depths: tuple[int, ...] = (0,)
     prompt: int = 512
     reply: int = 64
+    repetitions: int = 3
 
     @property
     def most_tokens(self) -> int:

@@ -15,6 +15,7 @@ class Report:
     loaded: Loaded
     benched: Benched
     other: Benched | None = None
+    against: str | None = None  # the other engine as it was named
     gate: Gate | None = None
 
     @property

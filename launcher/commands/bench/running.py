@@ -22,9 +22,7 @@ from launcher.models.local import open_path
 from launcher.progress import Step
 
 
-def bench_running(
-    here: Here, deployment: Deployment, tests: Tests, repetitions: int, *, baseline: bool = False
-) -> Report:
+def bench_running(here: Here, deployment: Deployment, tests: Tests, *, baseline: bool = False) -> Report:
     """Measure a deployment through its HTTP API; nothing is loaded, and nothing ends.
 
     Raises TryAgain for one that is not ready, UsageError for one without a plan, and as `bench`.
@@ -36,8 +34,8 @@ def bench_running(
     key = read_api_key(deployment.api_key_file)
     before = find_baseline(here, loaded, line, tests, deployment.name) if baseline else None
     rounds = []
-    for number in range(repetitions):
-        step = Step(phase="bench", done=number, total=repetitions, unit="runs", text=deployment.name)
+    for number in range(tests.repetitions):
+        step = Step(phase="bench", done=number, total=tests.repetitions, unit="runs", text=deployment.name)
         here.on_progress(step)
         rates = measure_server(deployment.url, tests, loaded.n_vocab, seed=number, api_key=key)
         rounds.append(Round(api=rates))

@@ -24,7 +24,7 @@ from launcher.gguf.architecture import Architecture, read_architecture
 from launcher.plan.tuning.settings import Setting, Start, settings_to_try
 from launcher.plan.tuning.tuned import Tuned
 from launcher.plan.tuning.tuner import PLAN, Outcome, State, Try, begin, step, words_of
-from launcher.progress import Step
+from launcher.progress import Step, remark
 
 _LEAST_VOCABULARY = 97  # of every model
 
@@ -81,7 +81,9 @@ def _drive(bench: Bench, request: TuneRequest, planned: Planned) -> Report:
     begun = time.monotonic()
     while isinstance(following, Try):
         _tell(bench.here, state, following, time.monotonic() - begun)
+        before = state
         state, following = step(state, carry_out(bench, following))
+        _tell_best(bench.here, before, state)
     if state.stopped is not None:
         raise EngineFailed(f"the plan itself could not be measured: {state.stopped}", hint="launcher bench")
     tuned = Tuned(
@@ -128,8 +130,14 @@ def _number(text: str | None, otherwise: int) -> int:
 
 def _tell(here: Here, state: State, following: Try, elapsed_s: float) -> None:
     best, ratio = state.best
-    so_far = f"; best so far {' '.join(words_of(best))}, {ratio:.2f} x the plan" if best != PLAN else ""
-    trying = " ".join(words_of(following.trial)) or "the plan itself"
-    text = f"{state.stage}: {trying}{so_far}"
+    so_far = f"; best {ratio:.2f} x" if best != PLAN else ""
+    text = f"{' '.join(words_of(following.trial)) or 'the plan itself'}{so_far}"
     done = round(min(elapsed_s, state.budget_s))
     here.on_progress(Step(phase="tune", done=done, total=round(state.budget_s), unit="s", text=text))
+
+
+def _tell_best(here: Here, before: State, now: State) -> None:
+    """Say a new best once: the line of progress has no room for its words."""
+    best, ratio = now.best
+    if best not in {before.best[0], PLAN}:
+        here.on_progress(remark("tune", f"{' '.join(words_of(best))}: {ratio:.2f} x the plan so far"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from enum import StrEnum
@@ -15,7 +16,7 @@ LEAST_SURE = 0.05  # of the rank test: with 3 repetitions each, all of one beyon
 class Difference(StrEnum):
     FASTER = "faster"
     SLOWER = "slower"
-    NONE = "no difference beyond the noise"
+    NONE = "within the noise"
 
 
 def compare_rates(now: Sequence[float], before: Sequence[float], chance: float = LEAST_SURE) -> Difference:
@@ -31,6 +32,11 @@ def compare_rates(now: Sequence[float], before: Sequence[float], chance: float =
     if ratio < 1 / (1 + LEAST_CHANGE) and chance_of_order(now, before) <= chance:
         return Difference.SLOWER
     return Difference.NONE
+
+
+def can_differ(n_now: int, n_before: int) -> bool:
+    """Tell if so many repetitions can show a difference at all: three each are the least."""
+    return math.comb(n_now + n_before, n_now) * LEAST_SURE >= 1
 
 
 def chance_of_order(low: Sequence[float], high: Sequence[float]) -> float:

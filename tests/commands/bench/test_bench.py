@@ -37,7 +37,7 @@ def request(tmp_path: Path, engine: Path, *depths: int) -> BenchRequest:
     [model] = make_gguf(tmp_path / "tiny.gguf", "qwen3moe", hollow=False)
     flags = ("-t", "1", "-tb", "1")  # threads that wait for one another crawl on a busy machine
     plan = PlanRequest(ref=str(model), engine=engine, workload=Workload(ctx_size=2048), flags=flags)
-    return BenchRequest(plan=plan, tests=llama_bench.Tests(depths=depths, prompt=16, reply=4), repetitions=1)
+    return BenchRequest(plan=plan, tests=llama_bench.Tests(depths=depths, prompt=16, reply=4, repetitions=1))
 
 
 @pytest.mark.engine
@@ -92,7 +92,7 @@ def _check_export(report: Report, file: Path) -> None:
     replies = [speed.reply for speed in report.benched.speeds]
     assert [row["decode_tps"] for row in rows] == [f"{reply.median:.2f}" for reply in replies if reply] * 2
     assert [row["kv_depth"] for row in rows] == ["0", "64"] * 2
-    assert {row["backend"] for row in rows} == {"CPU"}
+    assert {(row["backend"], row["cpu_threads_used"]) for row in rows} == {("CPU", "1")}
 
 
 @pytest.mark.engine

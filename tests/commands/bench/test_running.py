@@ -23,7 +23,7 @@ from launcher.plan.workload import Workload
 from tests.deployment.recorded import a_deployment, stored
 from tests.make_gguf import make_gguf
 
-TESTS = llama_bench.Tests(depths=(0, 32), prompt=16, reply=4)
+TESTS = llama_bench.Tests(depths=(0, 32), prompt=16, reply=4, repetitions=3)
 
 
 @pytest.fixture
@@ -63,26 +63,26 @@ def running(here: Here, engine: Engine, tmp_path: Path) -> Iterator[Deployment]:
 @pytest.mark.engine
 def test_it_is_measured_through_its_api_and_gated(here: Here, running: Deployment) -> None:
     with pytest.raises(NotFound, match="is kept to compare with"):
-        bench_running(here, running, TESTS, 1, baseline=True)
-    found = bench_running(here, running, TESTS, 2).benched
+        bench_running(here, running, TESTS, baseline=True)
+    found = bench_running(here, running, TESTS).benched
     assert [speed.depth for speed in found.speeds] == [0, 32]
     for speed in found.speeds:
         assert speed.prompt is None
         assert speed.api_reply is not None
-        assert len(speed.api_reply.rates) == 2
+        assert len(speed.api_reply.rates) == 3
         assert speed.forecast_reply is not None
     assert read_measurements(here.settings) == (found,)
-    report = bench_running(here, running, TESTS, 1, baseline=True)
+    report = bench_running(here, running, TESTS, baseline=True)
     assert report.gate is not None
     assert {row.what for row in report.gate.rows} == {"prompt, HTTP API", "reply, HTTP API"}
-    deeper = dataclasses.replace(TESTS, depths=(64,))
-    with pytest.raises(NotFound, match="one of these depths"):  # a gate with nothing to compare is no pass
-        bench_running(here, running, deeper, 1, baseline=True)
+    for change in ({"depths": (64,)}, {"repetitions": 2}):  # a gate that cannot close is no pass
+        with pytest.raises(NotFound, match="one of these depths"):
+            bench_running(here, running, dataclasses.replace(TESTS, **change), baseline=True)
 
 
 @pytest.mark.engine
 def test_what_cannot_be_timed_is_named(here: Here, running: Deployment) -> None:
     with pytest.raises(TryAgain, match="only what is ready"):
-        bench_running(here, dataclasses.replace(running, phase=Phase.BACKOFF), TESTS, 1)
+        bench_running(here, dataclasses.replace(running, phase=Phase.BACKOFF), TESTS)
     with pytest.raises(UsageError, match="more than the context"):
-        bench_running(here, running, dataclasses.replace(TESTS, depths=(4096,)), 1)
+        bench_running(here, running, dataclasses.replace(TESTS, depths=(4096,)))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher.plan.forecast.noise import Difference, chance_of_order, compare_rates
+from launcher.plan.forecast.noise import Difference, can_differ, chance_of_order, compare_rates
 
 RATES = st.lists(st.floats(1, 100), min_size=1, max_size=6)
 
@@ -45,3 +45,10 @@ def test_the_chance_is_the_part_of_all_orders() -> None:
     as_far = sum(sum(b > a for a in places for b in set(range(5)) - places) >= wins for places in orders)
     assert chance_of_order(low, high) == pytest.approx(as_far / len(orders))
     assert chance_of_order((1, 2, 3), (4, 5, 6)) == pytest.approx(1 / 20)
+
+
+def test_three_repetitions_each_are_the_least_that_can_differ() -> None:
+    assert can_differ(3, 3)
+    assert not can_differ(3, 2)
+    assert not can_differ(1, 18)
+    assert can_differ(1, 19)
