@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from launcher.cli.here import here_with_progress
 from launcher.cli.show.output import Output
 
 
@@ -49,13 +50,14 @@ def connect(
     """Point a program at `launcher serve`: print its settings, or write them with -y."""
     from launcher.gateway.config import read_gateway_config
     from launcher.gateway.connect import ask, clients, edit, write
+    from launcher.gateway.connect.file_contexts import with_file_contexts
     from launcher.gateway.running_address import gateway_url
     from launcher.system.settings import read_settings
 
     client = clients.CLIENTS[name]
-    if url is None:
-        settings = read_settings()
-        url = gateway_url(settings, read_gateway_config(settings))
+    settings = read_settings()
+    config = read_gateway_config(settings)
+    url = url or gateway_url(settings, config)
     at = write.find_endpoint(url.rstrip("/").removesuffix("/v1"), key, model)
     if not at.answers:
         out.say(f"note: no gateway answers at {at.url} yet; this starts it: launcher serve")
@@ -68,6 +70,8 @@ def connect(
         line = clients.curl_line(at)
         out.show_lines({"client": client.name, "command": line}, (line,))
         return
+    with here_with_progress(out, offline=True) as here:
+        at = with_file_contexts(here, config, at)
     if not yes:
         text = edit.snippet(client, at)
         place = str(file or (f"~/{client.file}" if client.file else f"{client.title}'s settings"))

@@ -12,6 +12,9 @@ OURS = "launcher"  # our name in other programs' settings
 NO_KEY = "none"  # many programs insist on one; on loopback the gateway takes any
 
 
+MOST_UNPLANNED = 32768  # tokens, for a model that no plan was made for: more may not fit
+
+
 class Form(StrEnum):
     JSON = "json"  # with comments
     YAML = "yaml"
@@ -76,8 +79,8 @@ class Client:
 
 
 def _n_ctx(model: Served) -> int:
-    # without a loaded model nobody knows it: small enough for what a plan would choose
-    return model.n_ctx or 32768
+    # of a file that nobody can read: small enough for what a plan would choose
+    return model.n_ctx or MOST_UNPLANNED
 
 
 def _open_webui(at: Endpoint) -> tuple[Setting, ...]:

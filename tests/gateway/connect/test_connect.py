@@ -13,13 +13,17 @@ from pathlib import Path
 import pytest
 import yaml
 
+from launcher.commands.here import here_with
 from launcher.errors import EngineFailed, LauncherError, NotFound, TryAgain, UsageError
 from launcher.gateway.ask_status import ask_gateway
+from launcher.gateway.config import GatewayConfig, ModelConfig
 from launcher.gateway.connect.ask import ask
-from launcher.gateway.connect.clients import CLIENTS
+from launcher.gateway.connect.clients import CLIENTS, Endpoint, Served
 from launcher.gateway.connect.edit import snippet
+from launcher.gateway.connect.file_contexts import with_file_contexts
 from launcher.gateway.connect.write import find_endpoint, settings_file, write_settings
 from tests.gateway.served import Gateway, Kind, serving
+from tests.make_gguf import make_gguf
 
 
 @pytest.fixture
@@ -158,3 +162,17 @@ def test_an_answer_that_trickles_is_not_waited_for(monkeypatch: pytest.MonkeyPat
         finally:
             ended.set()
             server.shutdown()
+
+
+def test_a_model_that_is_not_loaded_has_the_context_of_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAUNCHER_HOME", str(tmp_path))
+    for name, context in (("short", 2048), ("long", 262144)):
+        make_gguf(tmp_path / f"{name}.gguf", "llama", numbers={"n_ctx": context}, hollow=True)
+    models = {name: ModelConfig(ref=str(tmp_path / f"{name}.gguf")) for name in ("short", "long")}
+    served = tuple(Served(name=name) for name in ("short", "long", "gone"))
+    at = with_file_contexts(
+        here_with(offline=True), GatewayConfig(models=models), Endpoint(url="", models=served)
+    )
+    assert [model.n_ctx for model in at.models] == [2048, 32768, None]
