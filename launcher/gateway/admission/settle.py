@@ -182,12 +182,9 @@ def _make_room_for(state: State, name: str, now: float, policy: Policy) -> Next:
 
 
 def _has_had_its_turn(model: Model, now: float, policy: Policy) -> bool:
-    # at most half of the time goes into loading
-    return (
-        model.phase is Phase.READY
-        and not model.pinned
-        and now - model.ready_at >= max(policy.patience_s, model.load_s)
-    )
+    # Else most of the time would go into loading, and into waiting for the last of the old requests.
+    lasted_s = now - model.ready_at
+    return model.phase is Phase.READY and not model.pinned and lasted_s >= policy.turn_s(model.load_s)
 
 
 def _still_yielding(state: State, policy: Policy) -> State:

@@ -129,6 +129,8 @@ class Policy:
     most_waiting: int = 256  # requests; the next is refused
     most_wait_s: float = 1800.0  # a request that has waited so long is refused
     patience_s: float = 20.0  # so long a model waits for busy ones; then they take no new requests
+    turn_loads: float = 4.0  # so many times as long as its load took, a busy model keeps its memory ...
+    most_turn_s: float = 300.0  # ... but no longer than this, nor shorter than its load and the patience
     priority_s: float = 60.0  # a priority counts as having arrived so much earlier
     back_s: float = 20.0  # memory that is not seen back by then is somebody else's
     slack_bytes: int = 64 << 20  # a driver's figure may be so much off
@@ -137,3 +139,7 @@ class Policy:
     least_share: float = 0.7  # of the whole plan's speed, for one with fewer layers on GPUs
     most_asked: int = 4  # times that such a plan is asked for before others go
     half_life_s: float = 1800.0  # of a request's weight when the model to unload is chosen
+
+    def turn_s(self, load_s: float) -> float:
+        """Return how long a busy model that took `load_s` to load keeps its memory."""
+        return max(self.patience_s, load_s, min(self.most_turn_s, self.turn_loads * load_s))

@@ -68,7 +68,7 @@ def test_every_request_of_1250_is_answered_and_no_device_is_over_its_budget(n_de
     assert len(answered) == len(asks)
     assert outcome.waits, "nothing was answered"
     # nobody starves: however many come later, a request waits for those before it, each at worst with a load
-    a_turn_s = policy.patience_s + 60 + 60 + 3 + 5 + max(ask.lasts_s for ask in asks)
+    a_turn_s = policy.turn_s(60) + 60 + 3 + 5 + max(ask.lasts_s for ask in asks)
     later_s = 2 * policy.priority_s
     for request, wait_s in outcome.waits.items():
         assert wait_s <= (outcome.ahead[request] + 1) * a_turn_s + later_s, request
@@ -84,6 +84,18 @@ def test_a_model_that_is_always_busy_gives_way() -> None:
     assert outcome.waits["r400"] < 20.0 + 15.0
     assert outcome.loads < 40
     assert max(outcome.waits.values()) < 400
+
+
+def test_a_busy_model_keeps_its_memory_for_as_long_as_its_load_is_worth() -> None:
+    # else both spend their time in loading, and nobody is answered
+    known = {"a": Kind({"ram": 10 * G}, 30.0, slots=1), "b": Kind({"ram": 10 * G}, 5.0, slots=1)}
+    asks = [Ask(i * 0.5, "a", 1.0) for i in range(400)] + [Ask(35.0, "b", 1.0)]
+    policy = Policy(slack_bytes=0, most_waiting=1000, turn_loads=4.0)
+    outcome = World({"ram": 12 * G}, known, policy).run(asks)
+    until_given_s = 30.5 + 4 * 30.0 - 35.0
+    assert until_given_s <= outcome.waits["r400"] < until_given_s + 20.0
+    # a load that takes minutes is no reason to keep others out for half an hour
+    assert (policy.turn_s(200.0), policy.turn_s(400.0)) == (policy.most_turn_s, 400.0)
 
 
 def test_a_small_model_does_not_take_what_was_made_free_for_a_large_one() -> None:
