@@ -157,7 +157,7 @@ def _read_hub(text: str) -> ModelRef | None:
     rest = _HUB_PREFIX.sub("", text, count=1) if _HUB_PREFIX.match(text) else text
     explicit = rest != text
     parts = _split_hub(rest)
-    if parts is None or not _is_repo(parts.repo):
+    if parts is None or not is_repo(parts.repo):
         if explicit:  # by its prefix it must be one
             raise UsageError(
                 f"{text!r} is not a hub repo", hint="write it as hf:user/repo or hf:user/repo:QUANT"
@@ -253,7 +253,7 @@ def _parse_page(text: str, path: str, query: str) -> ModelRef:
     # /user/repo, then nothing, /tree/REV[/FOLDER] or /blob|resolve/REV/FILE
     parts = [unquote(part) for part in path.split("/") if part]
     repo = "/".join(parts[:2])
-    if len(parts) < 2 or parts[0] in _SECTIONS or not _is_repo(repo):
+    if len(parts) < 2 or parts[0] in _SECTIONS or not is_repo(repo):
         raise UsageError(
             f"the page {strip_secrets(text)} is not a model's", hint="paste https://huggingface.co/user/repo"
         )
@@ -274,7 +274,8 @@ def _parse_page(text: str, path: str, query: str) -> ModelRef:
     return _hub_ref(text, repo=repo, revision=None, quant=None, file=opened or None)
 
 
-def _is_repo(repo: str) -> bool:
+def is_repo(repo: str) -> bool:
+    """Tell if the text can be the name of a repo on the Hub: USER/REPO."""
     return _REPO.fullmatch(repo) is not None and all(
         len(word) <= _LONGEST_REPO_WORD and "--" not in word and not word.endswith(".git")
         for word in repo.split("/")

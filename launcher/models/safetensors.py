@@ -1,10 +1,12 @@
-"""Read what a folder of safetensors says of its model: config.json, and how many bytes its weights have."""
+"""Read what safetensors say of their model: config.json, and how many bytes the weights have."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from launcher.errors import NotFound, UsageError
+from launcher.models.hub.api import ask_commit, ask_files, ask_json
+from launcher.models.hub.endpoint import Endpoint
 from launcher.models.refs import safe_file_name
 from launcher.system.json_object import JsonObject, Malformed, parse_json
 from launcher.system.small_files import read_small
@@ -12,6 +14,7 @@ from launcher.system.small_files import read_small
 _CONFIG = "config.json"
 _ONE_FILE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+_SAME_AGAIN = "consolidated"
 _MOST_CONFIG = 1 << 20
 _MOST_INDEX = 64 << 20  # Kimi K2.5's has 207,000 tensors and 24 MB
 _MOST_FILES = 100_000
@@ -30,6 +33,22 @@ def read_folder(folder: Path) -> tuple[object, int]:
             hint="fetch it again: all files of its repo belong together",
         ) from error
     return config, sizes
+
+
+def read_repo(repo: str, endpoint: Endpoint) -> tuple[object, int]:
+    """Return the config and the bytes of all weights of a repo on the Hub, as its listing states them.
+
+    Raises NotFound, NotAllowed, TryAgain.
+    """
+    commit = ask_commit(repo, "main", endpoint)
+    files = ask_files(repo, commit, endpoint, suffix=".safetensors")
+    # Some repos have their weights twice: as one file, or in a folder.
+    sizes = [
+        file.size_bytes for file in files if "/" not in file.name and not file.name.startswith(_SAME_AGAIN)
+    ]
+    if not sizes:
+        raise NotFound(f"{repo} has no safetensors", hint="name a repo, as Qwen/Qwen3-8B is one")
+    return ask_json(repo, commit, _CONFIG, _MOST_CONFIG, endpoint), sum(sizes)
 
 
 def _files_of(index: Path) -> set[str]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from launcher.errors import LauncherError, NotFound, UsageError
-from launcher.models.safetensors import read_folder
+from launcher.models.hub.endpoint import Endpoint
+from launcher.models.safetensors import read_folder, read_repo
+from tests.fakes.hub import FakeHub
 
 
 def folder_with(folder: Path, index: object | None = None, **files: int) -> Path:
@@ -65,3 +68,31 @@ def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(b" " * ((1 << 20) + 1))
     with pytest.raises(UsageError):
         read_folder(tmp_path)
+
+
+def test_a_repo_is_its_config_and_the_sizes_of_its_listing(hub: FakeHub, endpoint: Endpoint) -> None:
+    files = {
+        "config.json": b'{"model_type": "llama"}',
+        "model-00001-of-00002.safetensors": b"0" * 1000,
+        "model-00002-of-00002.safetensors": b"0" * 500,
+        "consolidated.safetensors": b"0" * 1500,
+        "original/model.safetensors": b"0" * 1500,
+        "model-Q8_0.gguf": b"0" * 700,
+    }
+    hub.publish("user/repo", files)
+    assert read_repo("user/repo", endpoint) == ({"model_type": "llama"}, 1500)
+    with pytest.raises(NotFound, match="user/repo"):
+        read_repo("user/repo", replace(endpoint, offline=True))
+
+
+@pytest.mark.parametrize("config", [b"[" * 5000, b"{", b" " * ((1 << 20) + 1), None])
+def test_a_repo_whose_config_is_no_json_or_too_large_is_refused(
+    hub: FakeHub, endpoint: Endpoint, config: bytes | None
+) -> None:
+    named = {} if config is None else {"config.json": config}
+    hub.publish("user/repo", {"model.safetensors": b"0", **named})
+    with pytest.raises(LauncherError):
+        read_repo("user/repo", endpoint)
+    hub.publish("user/empty", {"config.json": b"{}"})
+    with pytest.raises(NotFound, match="no safetensors"):
+        read_repo("user/empty", endpoint)

@@ -8,7 +8,8 @@ from pathlib import Path
 from launcher.commands.here import Here
 from launcher.errors import NotFound, UsageError
 from launcher.models.profiles.profile import ModelProfile, VllmEntry
-from launcher.models.safetensors import read_folder
+from launcher.models.refs import is_repo
+from launcher.models.safetensors import read_folder, read_repo
 from launcher.plan.vllm.flags import read_flags
 from launcher.plan.vllm.from_config import Files, shape_of
 from launcher.plan.vllm.plan import Asked
@@ -41,10 +42,14 @@ def find_model(here: Here, ref: str) -> VllmModel:
     profile = next((each for each in here.sources.profiles.usable if each.name == name), None)
     if profile is not None and profile.vllm is not None:
         return model_of(profile, profile.vllm)
+    if is_repo(ref):
+        config, weight_bytes = read_repo(ref, here.sources.endpoint)
+        files = Files(source=ref, weight_bytes=weight_bytes)
+        return VllmModel(model_id=ref, shape=shape_of(config, files), flags=(), quality="its safetensors")
     others = sorted(each.name for each in here.sources.profiles.usable if each.vllm is not None)
     raise NotFound(
-        f"nothing is known of {ref} that vLLM could serve: no folder of safetensors, no profile with [vllm]",
-        hint=f"a folder with config.json and model.safetensors, or {', '.join(others)}",
+        f"nothing is known of {ref} that vLLM could serve: no folder, repo or profile with safetensors",
+        hint=f"a folder with config.json and model.safetensors, a repo, or {', '.join(others)}",
     )
 
 

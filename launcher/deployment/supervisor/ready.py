@@ -235,7 +235,8 @@ class _Watch:
         return Step(phase=phase, done=int(now - self._began), total=None, unit="s", text=text)
 
     def _stalled(self, problem: str, limit_s: float) -> LoadFailed:
-        sentence = f"stalled: for {limit_s:.0f} s llama-server {problem}"
+        program = "vLLM" if self._deployment.is_vllm else "llama-server"
+        sentence = f"stalled: for {limit_s:.0f} s {program} {problem}"
         return LoadFailed(self._deployment.name, Cause(kind=CauseKind.STALLED, sentence=sentence))
 
 

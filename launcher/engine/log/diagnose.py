@@ -10,7 +10,7 @@ from launcher.engine.log.cause import MEMORY_KINDS, Cause, CauseKind
 from launcher.engine.log.complaints import COMPLAINTS
 from launcher.engine.log.explain_match import BUILD, REPORT, SMALLER, mask_unprintable
 from launcher.engine.log.load_log import row_of, usage_of_row
-from launcher.engine.log.vllm_log import diagnose_vllm
+from launcher.engine.log.vllm_log import diagnose_vllm, is_of_vllm
 from launcher.plan.amounts import HOST
 from launcher.units import format_bytes
 
@@ -20,10 +20,17 @@ def diagnose(log: str, exit_code: int | None, *, by_kernel: bool | None = None) 
 
     `by_kernel` tells if the memory cgroup counted an out-of-memory kill meanwhile, None if none counts.
     """
+    for_memory = exit_code == -signal.SIGKILL and by_kernel  # whatever was logged before
+    known = None if for_memory else diagnose_vllm(log)
+    cause = known or _diagnose(log, exit_code, by_kernel=by_kernel)
+    if is_of_vllm(log):
+        return replace(cause, sentence=cause.sentence.replace("llama-server", "vLLM"))
+    return cause
+
+
+def _diagnose(log: str, exit_code: int | None, *, by_kernel: bool | None) -> Cause:
     if exit_code == -signal.SIGKILL and by_kernel:
         return _killed_for_memory(log)
-    if (of_vllm := diagnose_vllm(log)) is not None:
-        return of_vllm
     final = _REFUSED_PINNING.sub("Failed to allocate pinned memory.", _RETRIED.split(log)[-1])
     for pattern, explain in COMPLAINTS:
         match = pattern.search(final)

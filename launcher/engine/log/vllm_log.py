@@ -62,6 +62,10 @@ _COMPLAINTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...
         ),
         cause_of(CauseKind.OTHER, "vLLM ended: {error}"),
     ),
+    (  # v1/engine/exceptions.py; killed from outside, no process says more
+        re.compile(r"\bEngineDeadError: "),
+        cause_of(CauseKind.OTHER, "one of vLLM's processes ended, and vLLM with it"),
+    ),
     (
         re.compile(r"^(?:\(APIServer[^)\n]{0,40}\) )?(?P<error>\w{1,60}Error: [^\n]{1,300})", re.MULTILINE),
         cause_of(CauseKind.OTHER, "vLLM ended: {error}"),
@@ -69,9 +73,13 @@ _COMPLAINTS: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], Cause]], ...
 )
 
 
+def is_of_vllm(log: str) -> bool:
+    return _IS_VLLM.search(log) is not None
+
+
 def diagnose_vllm(log: str) -> Cause | None:
     """Return the cause of vLLM's end; None for another program's log, and where nothing in it tells."""
-    if _IS_VLLM.search(log) is None:
+    if not is_of_vllm(log):
         return None
     for pattern, explain in _COMPLAINTS:
         if (match := pattern.search(log)) is not None:

@@ -9,10 +9,11 @@ from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from launcher.errors import TryAgain, UsageError
 from launcher.gguf.model import Shard
-from launcher.models.hub.api_json import FoundRepo, parse_commit, parse_page, parse_search
+from launcher.models.hub.api_json import GGUF, FoundRepo, parse_commit, parse_page, parse_search
 from launcher.models.hub.endpoint import Endpoint, not_cached
 from launcher.models.hub.failures import why_not_read
 from launcher.models.refs import safe_file_name
+from launcher.system.json_object import parse_json
 from launcher.system.network.connection import origin_of
 from launcher.system.network.reader import Reader
 from launcher.system.network.request import Resource, why_forbidden
@@ -39,14 +40,14 @@ def ask_commit(repo: str, revision: str, endpoint: Endpoint) -> str:
     return commit
 
 
-def ask_files(repo: str, commit: str, endpoint: Endpoint) -> tuple[Shard, ...]:
-    """Return the GGUF files of a commit. Raises NotFound, NotAllowed, TryAgain."""
+def ask_files(repo: str, commit: str, endpoint: Endpoint, suffix: str = GGUF) -> tuple[Shard, ...]:
+    """Return the files of a commit with that ending. Raises NotFound, NotAllowed, TryAgain."""
     url = f"{_base(endpoint, repo)}/tree/{commit}?recursive=true&expand=false"
     files: dict[str, Shard] = {}
     n_entries = 0
     with Reader(endpoint.policy) as reader:
         for _ in range(_MOST_PAGES):
-            page = _read(reader, url, endpoint, parse_page)
+            page = _read(reader, url, endpoint, partial(parse_page, suffix=suffix))
             if isinstance(page, Trouble):
                 raise why_not_read(page, endpoint=endpoint, repo=repo)
             # names that may become paths: a file with another cannot be named
@@ -58,6 +59,20 @@ def ask_files(repo: str, commit: str, endpoint: Endpoint) -> tuple[Shard, ...]:
                 return tuple(files.values())
             url = _next_page(url, page.next_url, endpoint, repo)
     raise _endless(endpoint, repo, f"{_MOST_PAGES} pages")
+
+
+def ask_json(repo: str, commit: str, name: str, most_bytes: int, endpoint: Endpoint) -> object:
+    """Return a JSON file of a commit. Raises as `ask_files`."""
+    if endpoint.offline:
+        raise not_cached(endpoint, f"{repo}/{name}")
+    resource = Resource(
+        url=f"{endpoint.url}/{repo}/resolve/{commit}/{quote(name)}", headers=endpoint.authorization
+    )
+    with Reader(endpoint.policy) as reader:
+        found = reader.read(resource, most_bytes=most_bytes, parse=lambda body, _: (parse_json(body),))
+    if isinstance(found, Trouble):
+        raise why_not_read(found, endpoint=endpoint, repo=repo, what=name)
+    return found[0]
 
 
 def ask_search(query: str, most: int, endpoint: Endpoint) -> tuple[FoundRepo, ...]:

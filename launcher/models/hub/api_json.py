@@ -9,6 +9,7 @@ from typing import TypeGuard
 from launcher.gguf.model import Shard
 from launcher.system.json_object import Malformed, parse_json
 
+GGUF = ".gguf"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
@@ -20,7 +21,7 @@ _MOST_BYTES = 1 << 63  # off_t
 class TreePage:
     """A page of a repo's listing."""
 
-    files: tuple[Shard, ...]  # the GGUF files, by names that may be anything
+    files: tuple[Shard, ...]  # those asked for, by names that may be anything
     n_entries: int  # of any kind
     next_url: str | None  # the address of the next page
 
@@ -69,21 +70,21 @@ def parse_commit(body: bytes) -> str:
     raise Malformed("a model without a commit")
 
 
-def parse_page(body: bytes, link: str) -> TreePage:
-    """Return a page of a listing; `link` is its Link header. Raises Malformed."""
+def parse_page(body: bytes, link: str, suffix: str = GGUF) -> TreePage:
+    """Return the files of a listing's page with that ending; `link` is its Link header. Raises Malformed."""
     entries = parse_json(body)
     if not isinstance(entries, list):
         raise Malformed("a listing that is no list")
     found = _NEXT.search(link)
     return TreePage(
-        files=tuple(shard for entry in entries if (shard := _shard(entry)) is not None),
+        files=tuple(shard for entry in entries if (shard := _shard(entry, suffix)) is not None),
         n_entries=len(entries),
         next_url=found[1] if found else None,
     )
 
 
-def _shard(entry: object) -> Shard | None:
-    """Return the entry's file; None for what is no GGUF file."""
+def _shard(entry: object, suffix: str) -> Shard | None:
+    """Return the entry's file; None for what ends otherwise."""
     if not isinstance(entry, dict):
         raise Malformed(f"an entry {_short(entry)}")
     if entry.get("type") != "file":
@@ -91,7 +92,7 @@ def _shard(entry: object) -> Shard | None:
     path, size, lfs = entry.get("path"), entry.get("size"), entry.get("lfs")
     if not isinstance(path, str):
         raise Malformed(f"a file {_short(path)}")
-    if not path.lower().endswith(".gguf"):
+    if not path.lower().endswith(suffix):
         return None
     if not _is_whole(size):
         raise Malformed(f"a file of size {_short(size)}")

@@ -52,6 +52,16 @@ def test_messages_of_its_source_are_known(line: str, kind: CauseKind, words: str
     assert words in cause.sentence
 
 
+def test_an_engine_killed_from_outside_is_said_to_have_ended() -> None:
+    log = (CAPTURES / "engine_killed.log").read_text()
+    assert diagnose(log, 0).sentence == "one of vLLM's processes ended, and vLLM with it"
+
+
+def test_what_nothing_in_the_log_tells_names_vllm() -> None:
+    assert diagnose(BEGIN, -9).sentence.startswith("vLLM was killed by signal 9")
+    assert diagnose("llama", -9).sentence.startswith("llama-server was killed by signal 9")
+
+
 def test_other_programs_logs_are_left_alone_and_hostile_ones_end() -> None:
     assert diagnose_vllm("ValueError: No available memory for the cache blocks") is None
     assert diagnose_vllm(BEGIN) is None
