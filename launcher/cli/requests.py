@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from launcher.cli.options.bundles import EngineOptions, MachineOptions, PlanOptions, ServeOptions
+from launcher.cli.options.bundles import EngineOptions, MachineOptions, PlanOptions
+from launcher.cli.options.serving import ServeOptions
 from launcher.commands.probe import MachineChoice
 from launcher.engine.environment import is_variable_name
 from launcher.engine.flags.user_flags import take_token

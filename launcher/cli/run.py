@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from launcher.cli.here import here_with_progress
-from launcher.cli.options.bundles import AskOptions, EngineOptions, PlanOptions, ServeOptions
+from launcher.cli.options.bundles import EngineOptions, PlanOptions
 from launcher.cli.options.configured import is_typed
+from launcher.cli.options.serving import AskOptions, ServeOptions
 from launcher.cli.options.single import Ref
 from launcher.cli.show.output import Output
 from launcher.errors import UsageError

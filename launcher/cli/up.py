@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from launcher.cli.here import here_with_progress
-from launcher.cli.options.bundles import EngineOptions, PlanOptions, ServeOptions
+from launcher.cli.options.bundles import EngineOptions, PlanOptions
 from launcher.cli.options.configured import is_typed
+from launcher.cli.options.serving import ServeOptions
 from launcher.cli.options.single import OptionalRef
 from launcher.cli.options.spell import command_line, spell
 from launcher.cli.plan import show_planned

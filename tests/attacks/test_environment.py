@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from launcher.cli.options.bundles import EngineOptions, PlanOptions, ServeOptions
+from launcher.cli.options.bundles import EngineOptions, PlanOptions
+from launcher.cli.options.serving import ServeOptions
 from launcher.cli.requests import up_request
 from launcher.commands.install import export
 from launcher.commands.restart import restart

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from launcher.cli.options.bundles import EngineOptions, MachineOptions, PlanOptions, ServeOptions
+from launcher.cli.options.bundles import EngineOptions, MachineOptions, PlanOptions
+from launcher.cli.options.serving import ServeOptions
 from launcher.cli.requests import machine_choice, plan_request, up_request
 from launcher.commands.probe import THIS_MACHINE
 from launcher.errors import UsageError

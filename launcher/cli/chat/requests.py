@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from launcher.cli.options.bundles import AskOptions
+from launcher.cli.options.serving import AskOptions
 from launcher.engine.chat import Message
 from launcher.errors import UsageError
 from launcher.system.json_object import Malformed, parse_json

@@ -8,18 +8,18 @@ import inspect
 from collections.abc import Callable
 from typing import Any, get_type_hints
 
-from launcher.cli.options import bundles, measuring
+from launcher.cli.options import bundles, measuring, serving
 from launcher.cli.show.output import Output
 
 _BUNDLES = (
-    bundles.AskOptions,
+    serving.AskOptions,
     bundles.FilesOptions,
     bundles.PlanOnlyOptions,
     bundles.OutputOptions,
     bundles.EngineOptions,
     bundles.PlanOptions,
     bundles.MachineOptions,
-    bundles.ServeOptions,
+    serving.ServeOptions,
     measuring.BenchOptions,
     measuring.TuneOptions,
     measuring.TurnOptions,

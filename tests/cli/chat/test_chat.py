@@ -15,7 +15,7 @@ from launcher.cli.chat.loops import is_looping
 from launcher.cli.chat.markdown import split_blocks
 from launcher.cli.chat.requests import Asked, question_message, read_asked
 from launcher.cli.chat.slash import COMMANDS, HELP, Conversation, obey
-from launcher.cli.options.bundles import AskOptions
+from launcher.cli.options.serving import AskOptions
 from launcher.errors import UsageError
 from launcher.models.profiles.folders import read_model_profiles
 from launcher.models.profiles.profile import pick_profile
