@@ -24,6 +24,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from launcher.errors import NotFound, UsageError
 from launcher.models.profiles.near import near_names
 from launcher.models.url_secrets import strip_secrets, strip_word_secrets
+from launcher.units import listed
 
 # A longer path (PATH_MAX is 4096 on Linux, 1024 on macOS) or URL is a paste accident.
 _LONGEST_TEXT = 2048
@@ -293,10 +294,8 @@ def _check_quant(quant: str, text: str) -> None:
 
 def _nothing_fits(text: str, names: tuple[str, ...]) -> NotFound:
     if text.lower().endswith(".gguf"):
-        return NotFound(f"there is no file {text}", hint=f"check the path with: ls -l {shlex.quote(text)}")
+        return NotFound(f"there is no file {text}", hint=f"ls -l {shlex.quote(text)}")
     near = near_names(text, names)
-    hint = f"did you mean {' or '.join(near)}? All of them: launcher models"
-    return NotFound(
-        f"{text!r} names no profile, file or hub repo",
-        hint=hint if near else f"name {_FORMS}: launcher models",
-    )
+    instead = f"near it are {listed(near)}" if near else f"name {_FORMS}"
+    hint = f"launcher profiles show {near[0]}" if near else "launcher models"
+    return NotFound(f"{text!r} names no profile, file or hub repo; {instead}", hint=hint)
