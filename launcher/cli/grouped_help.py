@@ -11,7 +11,10 @@ SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Every day", ("recommend", "up", "run", "ps", "stop", "logs")),
     ("Plan", ("plan", "check", "inspect", "probe", "bench", "tune", "cost")),
     ("Models", ("models", "search", "pull", "ls", "rm", "bundle", "profiles")),
-    ("Keep running", ("serve", "keys", "restart", "history", "connect", "enable", "disable", "export")),
+    (
+        "Keep running",
+        ("serve", "cluster", "keys", "restart", "history", "connect", "enable", "disable", "export"),
+    ),
     ("Engine and help", ("engine", "config", "doctor", "help")),
 )
 
@@ -64,7 +67,8 @@ class PlainGroup(TyperGroup):
     """A group of commands whose help has whole sentences."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  typer's signature
-        _write(formatter, "Commands", [(name, _sentence(command)) for name, command in self.commands.items()])
+        shown = [(name, each) for name, each in self.commands.items() if not each.hidden]
+        _write(formatter, "Commands", [(name, _sentence(command)) for name, command in shown])
 
 
 def _write(formatter: Any, title: str, rows: list[tuple[str, str]]) -> None:

@@ -18,6 +18,7 @@ from launcher.cli import (
     bench,
     bundle,
     check,
+    cluster,
     config,
     connect,
     cost,
@@ -96,6 +97,17 @@ _GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
         "Defaults for what is typed again and again.",
         {"show": config.show, "set": config.set_default, "path": config.path},
     ),
+    "cluster": (
+        "Machines that models run on, reached by ssh.",
+        {
+            "add": cluster.add,
+            "ls": cluster.ls,
+            "drain": cluster.drain,
+            "leave": cluster.leave,
+            "node": cluster.node,
+            "rank": cluster.rank,
+        },
+    ),
     "keys": (
         "Who may ask the gateway from elsewhere.",
         {"add": keys.add, "ls": keys.ls, "rm": keys.rm},
@@ -115,6 +127,8 @@ _GROUPS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
         },
     ),
 }
+# what launchers of other machines type
+_FOR_LAUNCHERS = frozenset({cluster.node, cluster.rank})
 _TAKES_ENGINE_FLAGS = frozenset(function.__name__ for function, flags_help in _COMMANDS if flags_help)
 
 # set when another process has ended this one, and not a user at the keyboard
@@ -137,7 +151,7 @@ def _make_app() -> typer.Typer:
         group = typer.Typer(help=group_help, rich_markup_mode=None, cls=PlainGroup)
         group.callback(invoke_without_command=True)(_show_help)
         for name, function in members.items():
-            group.command(name)(unfold(function))
+            group.command(name, hidden=function in _FOR_LAUNCHERS)(unfold(function))
         made.add_typer(group, name=group_name)
     return made
 

@@ -43,7 +43,7 @@ def plan(
         show_plan_for_vllm(ref, ctx.obj, plan_options, (machine_options, plan_only.machines), out)
         return
     request = plan_request(ref, plan_options, engine_options, ctx.obj)
-    if plan_only.machines is not None or len(machine_options.machine or ()) > 1:
+    if plan_only.cluster or plan_only.machines is not None or len(machine_options.machine or ()) > 1:
         _plan_cluster(request, plan_only, machine_options, out, offline=plan_options.offline)
         return
     request = replace(request, machine=machine_choice(machine_options), buy=_how_to_buy(plan_only, out))
@@ -101,23 +101,29 @@ def _plan_cluster(
 ) -> None:
     from launcher.cli.show.cluster import render_cluster
     from launcher.commands.cluster import cluster_document, plan_cluster, read_fleet
+    from launcher.commands.nodes.place import plan_over_nodes
     from launcher.machine.fleet import fleet_of_refs
     from launcher.plan.plan import Finding
 
     given = plan_only.machines
-    if replace(machine_options, machine=None) != MachineOptions() or (given and machine_options.machine):
+    sources = (plan_only.cluster, given is not None, bool(machine_options.machine))
+    if replace(machine_options, machine=None) != MachineOptions() or sum(sources) > 1:
         raise UsageError(
-            "several machines are named by --machine or by --machines FILE, without --gpu, --ram or --cpu",
+            "several machines are named by --machine, --machines FILE or --cluster, one of them, "
+            "without --gpu, --ram or --cpu",
             hint="launcher probe --save FILE describes a machine, and --machine FILE names it",
         )
-    if replace(plan_only, machines=None, explain=False) != PlanOnlyOptions():
+    if replace(plan_only, machines=None, cluster=False, explain=False) != PlanOnlyOptions():
         raise UsageError(
             "--buy, --lock, --svg and --compare are about one machine, and several are named",
             hint="leave them out, or name one machine",
         )
-    entries = read_fleet(given) if given is not None else fleet_of_refs(machine_options.machine or ())
     with here_with_progress(out, offline=offline) as here:
-        cluster = plan_cluster(here, request, entries)
+        if plan_only.cluster:
+            cluster, _ = plan_over_nodes(here, request)
+        else:
+            entries = read_fleet(given) if given is not None else fleet_of_refs(machine_options.machine or ())
+            cluster = plan_cluster(here, request, entries)
     out.show(cluster_document(cluster), render_cluster(cluster))
     if cluster.finding is Finding.DOES_NOT_FIT:
         raise typer.Exit(DoesNotFit.exit_code)

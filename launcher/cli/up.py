@@ -37,6 +37,10 @@ def up(
             "--locked", metavar="FILE", help="Start exactly what plan --lock wrote.", show_default=False
         ),
     ] = None,
+    cluster: Annotated[
+        bool,
+        typer.Option("--cluster", help="On the machine of launcher cluster that holds it, or over several."),
+    ] = False,
     foreground: Annotated[
         bool,
         typer.Option("--foreground", help="Stay until it ends; Ctrl-C or SIGTERM ends it. For containers."),
@@ -47,6 +51,8 @@ def up(
     from launcher.cli.show.deployments import deployment_json, render_deployment
     from launcher.cli.show.short_plan import NextCommands
     from launcher.commands.foreground import stay_up
+    from launcher.commands.nodes.there import ClusterUp
+    from launcher.commands.nodes.up import up_on_cluster
     from launcher.commands.planned import Planned
     from launcher.commands.up.request import notes
     from launcher.commands.up.up import rehearse
@@ -57,6 +63,12 @@ def up(
     _check_source(ref, locked, asks_for_a_plan=bool(asks_for_a_plan))
     if foreground and dry_run:
         raise UsageError("--dry-run starts nothing to stay with", hint="launcher up REF --dry-run")
+
+    if cluster and (foreground or dry_run or locked is not None):
+        raise UsageError(
+            "--cluster goes with neither --dry-run, --locked nor --foreground",
+            hint="launcher plan REF --cluster plans only",
+        )
 
     def announce(deployment: Deployment) -> None:
         out.show(deployment_json(deployment), render_deployment(deployment))
@@ -73,6 +85,10 @@ def up(
             out.say(f"note: {note}")
         if foreground:
             stay_up(here, request, announce)
+            return
+        if cluster:
+            asked = ClusterUp(request=request, words=tuple(spell(plan_options)), flags=ctx.obj)
+            announce(up_on_cluster(here, asked))
             return
         outcome = rehearse(here, request) if dry_run else bring_model_up(here, request)
     if isinstance(outcome, Planned):

@@ -13,6 +13,7 @@ from launcher.commands.inspect import inspect, opened_once
 from launcher.commands.plan import plan_on
 from launcher.commands.planned import Planned, PlanRequest
 from launcher.commands.probe import MachineChoice, look_once, probe
+from launcher.deployment.ports import free_ports
 from launcher.engine.capabilities import read_capabilities
 from launcher.engine.find import Engine
 from launcher.errors import NotFound, UsageError
@@ -25,9 +26,9 @@ from launcher.plan.as_json import plan_json, shortfall_json
 from launcher.plan.modes import Dialect
 from launcher.plan.placement.group.members import (
     Member,
-    endpoint_of,
     node_of,
     places_of,
+    remote_places,
     single_of,
     split_machine,
     split_of,
@@ -85,12 +86,21 @@ def read_fleet(file: Path) -> tuple[FleetEntry, ...]:
 
 def plan_cluster(here: Here, request: PlanRequest, entries: Sequence[FleetEntry]) -> ClusterPlan:
     """Plan a model for these machines. Raises UsageError for a request about one machine's devices."""
+    return plan_members(here, request, tuple(_member(here, entry) for entry in entries))
+
+
+def plan_members(
+    here: Here, request: PlanRequest, members: tuple[Member, ...], head: str | None = None
+) -> ClusterPlan:
+    """Plan a model for these members of a fleet; a split has its head on `head`, if that is named.
+
+    Raises UsageError as `plan_cluster`.
+    """
     if request.limits.gpus is not None:
         raise UsageError("--gpus names GPUs of one machine, and there are several", hint="leave --gpus out")
     engine = engine_or_none(here, request.engine, look_once(here))
-    members = tuple(_member(here, entry) for entry in entries)
     target = opened_once(inspect(here, request.ref, request.quant))
-    planner = _Planner(here=here, request=request, target=target, engine=engine)
+    planner = _Planner(here=here, request=request, target=target, engine=engine, head=head)
     by_machine: dict[Machine, Planned] = {}
     for member in members:
         if member.machine not in by_machine and (planned := planner.plan((member,))) is not None:
@@ -130,10 +140,14 @@ class _Planner:
     request: PlanRequest
     target: Target
     engine: Engine | None
+    head: str | None  # the machine that a split's head is on; None: the one with most RAM
 
     def plan(self, members: Sequence[Member]) -> Planned | None:
         """Plan for the first as the head of the others; None for more devices than llama.cpp takes."""
-        machine = split_machine(members)
+        # Where the head is known, so are its tunnels: they begin at ports that are free there now.
+        n_remote = sum(len(member.given) for member in members[1:])
+        ports = free_ports(n_remote) if self.head is not None else ()
+        machine = split_machine(members, ports)
         if machine is None:
             return None
         return plan_on(self.here, self.request, self.target, machine, self.engine)
@@ -163,7 +177,7 @@ def _split(planner: _Planner, members: tuple[Member, ...], by_machine: dict[Mach
         planned=max(by_machine.values(), key=_nearness, default=None),
     )
     asked: dict[tuple[Machine, ...], Planned | None] = {}
-    for chosen in _choices(members):
+    for chosen in _choices(members, planner.head):
         if sum(memory_bytes(member.machine) for member in chosen) < planner.least_bytes:
             continue
         kinds = tuple(member.machine for member in chosen)
@@ -198,16 +212,23 @@ def _nearness(planned: Planned) -> int:
     return 0 if short is None else -short.missing_bytes
 
 
-def _choices(members: Sequence[Member]) -> Iterator[tuple[Member, ...]]:
-    """Yield groups of 2 and more machines of one domain, the largest first; the head has most RAM."""
+def _choices(members: Sequence[Member], head_name: str | None) -> Iterator[tuple[Member, ...]]:
+    """Yield groups of 2 and more machines of one domain, the largest first; the head comes first.
+
+    It is the one of that name, or the one with most RAM.
+    """
     by_domain: dict[str, list[Member]] = {}
-    for member in sorted(members, key=lambda each: (-memory_bytes(each.machine), each.name)):
+    for member in sorted(
+        members, key=lambda each: (each.name != head_name, -memory_bytes(each.machine), each.name)
+    ):
         by_domain.setdefault(member.domain, []).append(member)
     for count in range(2, len(members) + 1):
         for domain in sorted(by_domain):
             chosen = by_domain[domain][:count]
             if len(chosen) == count:
-                head = max(chosen, key=lambda each: each.machine.ram_available_bytes)
+                head = max(
+                    chosen, key=lambda each: (each.name == head_name, each.machine.ram_available_bytes)
+                )
                 yield (head, *(member for member in chosen if member is not head))
 
 
@@ -242,7 +263,7 @@ def _split_document(cluster: ClusterPlan) -> dict[str, Any] | None:
     planned = cluster.planned
     if planned is None or planned.plan is None:
         return None
-    head, *peers = cluster.split
+    head, *_ = cluster.split
     places = places_of(cluster.split)
     named = {where: (member.name, device) for where, (member, device) in places.items()}
     document = plan_json(planned.plan, argv=planned.argv)
@@ -251,12 +272,8 @@ def _split_document(cluster: ClusterPlan) -> dict[str, Any] | None:
     return {
         "head": head.name,
         "peers": [
-            {
-                "machine": peer.name,
-                "endpoint": endpoint_of(number),
-                "devices": [device.id for device in peer.given],
-            }
-            for number, peer in enumerate(peers)
+            {"machine": member.name, "endpoint": peer.endpoint, "device": device}
+            for peer, (member, device) in zip(planned.plan.peers, remote_places(cluster.split), strict=True)
         ],
         "plan": document,
     }

@@ -43,6 +43,11 @@ def restart(name: str | None, on_progress: OnProgress) -> Deployment:
     """
     folder = read_settings().deployments_dir
     entry = require_record(folder, name_or_only(folder, name))
+    if entry.options.epoch is not None:
+        raise UsageError(
+            f"{entry.name} is a rank of a gang: its head starts it again",
+            hint="launcher restart NAME on the head's machine",
+        )
     # Whatever would keep it from starting is found before what runs is ended.
     entry = check_record(folder, entry, read_settings)
     env = _env_of(entry)

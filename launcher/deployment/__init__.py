@@ -5,6 +5,7 @@ await_ready.py       wait for a ready record
 check_record.py      what a record may start
 claims.py            memory that deployments reserve
 reserved.py          reserved memory that the system calls free
+cluster/             a deployment on several machines
 deploy.py            bring up, attend in the foreground
 history.py           a line for every load
 identity.py          tell processes apart, although pids are reused

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from launcher.engine.flags.listening import is_loopback, listening
@@ -27,12 +28,27 @@ def check_start(argv: Sequence[str]) -> None:
 
     Called at every start: key files change while servers run.
     """
+    _check_rpc(argv)
     # a named file has to hold a key on loopback, too: llama-server takes an empty one for no key at all
     where = listening(argv)
     host = _DEFAULT_HOST if where.host is None else where.host
     check_exposure(host, Path(where.key_files[0]) if where.key_files else None)
     for path in where.key_files:
         read_keys(path)
+
+
+def _check_rpc(argv: Sequence[str]) -> None:
+    """Raise UsageError for a ggml-rpc-server that others can reach: it has neither password nor encryption."""
+    program, *words = argv
+    if Path(program).name != "ggml-rpc-server":
+        return
+    hosts = [value for flag, value in pairwise(words) if flag in {"-H", "--host"}]
+    for host in hosts:
+        if not is_loopback(host):
+            raise UsageError(
+                f"a ggml-rpc-server on {host} can be used by whoever reaches it: it knows no password",
+                hint="leave it on 127.0.0.1, and let ssh -L lead there: launcher up REF --cluster",
+            )
 
 
 def local_url(host: str, port: int) -> str:

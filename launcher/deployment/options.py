@@ -37,6 +37,10 @@ class SupervisorOptions:
     passed: tuple[str, ...] = ()
 
     engine_pin: str | None = None  # who has chosen its engine for it, in words
+    # Of a rank of a gang, a ggml-rpc-server (cluster/rank.py): the run of the gang that it belongs to.
+    epoch: int | None = None
+    node: str | None = None  # the machine of the cluster whose deployment of this name this is the way to
+    nodes: tuple[str, ...] = ()  # those that ranks of this gang may be on
     # True: the supervisor writes the log, and bounds it; false in records of launchers before 2026-12
     writes_log: bool = False
 
@@ -78,6 +82,9 @@ def parse_options(given: JsonObject) -> SupervisorOptions:
         devices=given.object_at("devices").texts_by_key() if given.has("devices") else {},
         env=_variables(given.object_at("env").texts_by_key()) if given.has("env") else {},
         engine_pin=given.optional_text("engine_pin"),
+        epoch=given.optional_whole("epoch"),
+        node=given.optional_text("node"),
+        nodes=given.texts("nodes") if given.has("nodes") else (),
         writes_log=given.has("writes_log") and given.flag("writes_log"),
         passed=tuple(_variables(dict.fromkeys(given.texts("passed"), ""))) if given.has("passed") else (),
     )

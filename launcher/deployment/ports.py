@@ -27,6 +27,14 @@ def free_port(host: str, taken: Collection[int] = ()) -> int:
     raise TryAgain(f"no free port on {host} after {_ATTEMPTS} attempts", hint="give one with --port")
 
 
+def free_ports(count: int) -> tuple[int, ...]:
+    """Return different ports that are free on loopback now. Raises TryAgain."""
+    ports: list[int] = []
+    for _ in range(count):
+        ports.append(free_port("127.0.0.1", ports))
+    return tuple(ports)
+
+
 def check_port(host: str, port: int) -> None:
     """Raise UsageError if `port` cannot be used, naming the process that listens on it."""
     try:

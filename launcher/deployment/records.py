@@ -3,6 +3,7 @@
 NAME.json      the record (0600)
 NAME.log       llama-server's log, with NAME.log.1 and .2 before it
 NAME.progress  how far a load is
+NAME.gang      the last epoch of a gang, and which machines it lost
 NAME.lock      held by the launcher that starts it, until it is ready
 .seal          the key of the seals on records (seal.py)
 """
@@ -54,6 +55,10 @@ def marker_of(folder: Path, name: str) -> str:
 
 def progress_path(folder: Path, name: str) -> Path:
     return folder / f"{check_name(name)}.progress"  # a supervisor writes it for the launcher
+
+
+def gang_path(folder: Path, name: str) -> Path:
+    return folder / f"{check_name(name)}.gang"  # what a gang's runs leave for the next
 
 
 def save_record(folder: Path, deployment: Deployment) -> None:
@@ -139,7 +144,7 @@ def name_or_only(folder: Path, name: str | None) -> str:
 
 def remove_record(folder: Path, name: str) -> None:
     """Remove the record; the log stays for `launcher logs`. Raises UsageError for what is no file."""
-    for path in (progress_path(folder, name), state_path(folder, name)):
+    for path in (progress_path(folder, name), gang_path(folder, name), state_path(folder, name)):
         try:
             path.unlink(missing_ok=True)
         except (IsADirectoryError, PermissionError) as error:

@@ -102,7 +102,7 @@ def ask_status(deployment: Deployment) -> StatusReport:
         status = find_server_trouble(deployment) or status
     try:
         uptime = max(0.0, time.time() - psutil.Process(server.pid).create_time())
-        if status.state is DeploymentState.RUNNING:
+        if status.state is DeploymentState.RUNNING and deployment.options.epoch is None:
             gauges = read_metrics(deployment.url, api_key=read_api_key(deployment.api_key_file))
             speed = gauges.get("predicted_tokens_seconds")
             idle = 0.0 if gauges.get("requests_processing") else _silent_s(Path(deployment.log_path))
@@ -132,8 +132,8 @@ def find_server_trouble(deployment: Deployment) -> Status | None:
             return Status(state=DeploymentState.DEGRADED, detail=detail)
     except psutil.Error:
         return None
-    if is_loaded(deployment.url, _HEALTH_S):
-        return None
+    if deployment.options.epoch is not None or is_loaded(deployment.url, _HEALTH_S):
+        return None  # a rank speaks no HTTP, and with its head alone
     detail = f"llama-server runs, and does not answer within {_HEALTH_S:.0f} s"
     return Status(state=DeploymentState.DEGRADED, detail=detail)
 

@@ -180,6 +180,8 @@ class Deployments:
         for entry in read_all(self.folder):
             if not isinstance(entry, Deployment) or entry.phase in {Phase.STARTING, Phase.STOPPING}:
                 continue
+            if entry.options.epoch is not None:  # a rank of a gang elsewhere answers its head alone
+                continue
             if read_status(entry).state in {
                 DeploymentState.RUNNING,
                 DeploymentState.DEGRADED,

@@ -161,6 +161,9 @@ class PlanOnlyOptions:
             show_default=False,
         ),
     ] = None
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Plan over the machines of launcher cluster, as they are now.")
+    ] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

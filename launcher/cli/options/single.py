@@ -26,6 +26,7 @@ Name = Annotated[
         autocompletion=complete_deployment,
     ),
 ]
+NodeName = Annotated[str, typer.Argument(metavar="NAME", help="The machine, as cluster ls has it.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Use what is here; ask no server (HF_HUB_OFFLINE).")]
 NoVision = Annotated[
     bool, typer.Option("--no-vision", help="Leave the projector out of a model that reads images.")

@@ -29,13 +29,15 @@ def stop(
     """End deployments, gracefully, then by force."""
     from rich.text import Text
 
-    from launcher.deployment.records import name_or_only, read_all
+    from launcher.commands.nodes.stop import stop_elsewhere
+    from launcher.deployment.records import find_record, name_or_only, read_all
     from launcher.deployment.takedown import take_down
     from launcher.system.settings import read_settings
 
     if names and everything:
         raise UsageError("--all and names contradict each other", hint="launcher stop --all")
-    folder = read_settings(out.warn).deployments_dir
+    settings = read_settings(out.warn)
+    folder = settings.deployments_dir
     if everything:
         chosen = [entry.name for entry in read_all(folder)]
     else:
@@ -43,6 +45,8 @@ def stop(
     stopped, errors = [], []
     for name in chosen:
         try:
+            if problem := stop_elsewhere(settings, find_record(folder, name)):
+                out.say(f"note: {problem}")
             stopped.append(take_down(folder, name))
         except LauncherError as error:  # the others are stopped all the same
             errors.append(error)

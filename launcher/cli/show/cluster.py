@@ -13,7 +13,7 @@ from launcher.cli.show.plan import fold_command_line
 from launcher.cli.show.tables import bullets, facts, grid
 from launcher.commands.cluster import ClusterPlan
 from launcher.plan.amounts import HOST, LedgerRow
-from launcher.plan.placement.group.members import PORT, endpoint_of, places_of
+from launcher.plan.placement.group.members import places_of, remote_places
 from launcher.plan.plan import Finding, Plan
 from launcher.units import format_bytes
 
@@ -62,15 +62,13 @@ def _split(cluster: ClusterPlan) -> RenderableType:
     if planned is None or planned.plan is None:
         return _nothing(cluster)
     plan = planned.plan
-    head, *peers = cluster.split
-    commands = [
-        f"{peer.name}:  ggml-rpc-server -p {PORT} -d {','.join(device.id for device in peer.given)}"
-        for peer in peers
+    head = cluster.split[0]
+    ranks = [
+        (member.name, device, int(peer.endpoint.rpartition(":")[2]))
+        for peer, (member, device) in zip(plan.peers, remote_places(cluster.split), strict=True)
     ]
-    commands += [
-        f"{head.name}:  {_TUNNEL} -L {endpoint_of(number).rpartition(':')[2]}:127.0.0.1:{PORT} {peer.name}"
-        for number, peer in enumerate(peers)
-    ]
+    commands = [f"{name}:  ggml-rpc-server -p {port} -d {device}" for name, device, port in ranks]
+    commands += [f"{head.name}:  {_TUNNEL} -L {port}:127.0.0.1:{port} {name}" for name, _, port in ranks]
     return Group(
         facts(
             [

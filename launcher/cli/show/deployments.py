@@ -117,7 +117,10 @@ def _compared_load(deployment: Deployment) -> tuple[RowComparison, ...]:
 
 
 def _logged_buffers(deployment: Deployment) -> tuple[LoggedBuffer, ...]:
-    return parse_load_log(head(Path(deployment.log_path)))
+    buffers = parse_load_log(head(Path(deployment.log_path)))
+    peers = () if deployment.plan is None else deployment.plan.peers
+    rows = {peer.buffer_name: f"RPC{number}" for number, peer in enumerate(peers)}
+    return tuple(dataclasses.replace(each, name=rows.get(each.name, each.name)) for each in buffers)
 
 
 def _memory(deployment: Deployment) -> str | None:

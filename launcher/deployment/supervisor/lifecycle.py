@@ -36,6 +36,7 @@ class Policy:
     max_restarts: int = 5  # within window_s
     window_s: float = 600.0
     pause_s: float = 1.0  # before the first restart; longer each time
+    most_pause_s: float = 30.0
     grace_s: float = 10.0  # until SIGKILL; as llama-server's own router gives its children (stop-timeout)
     check_s: float = 30.0  # between two health checks
 
@@ -194,7 +195,7 @@ def advance(life: Lifecycle, event: Event, policy: Policy) -> Next:  # noqa: C90
 
 def pause_s(policy: Policy, n_crashes: int) -> float:
     """Return the pause before the next start: doubled with every crash in the window."""
-    return float(policy.pause_s * 2 ** max(0, n_crashes - 1))
+    return min(policy.most_pause_s, float(policy.pause_s * 2 ** min(30, max(0, n_crashes - 1))))
 
 
 def _elapsed(life: Lifecycle, timer: Timer) -> Next:

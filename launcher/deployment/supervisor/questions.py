@@ -8,17 +8,23 @@ import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from launcher.deployment.identity import Presence, find_presence
 from launcher.deployment.options import SupervisorOptions
+from launcher.deployment.ports import listens
 from launcher.deployment.record import Deployment
 from launcher.deployment.supervisor import lifecycle
 from launcher.deployment.supervisor.child import Child
 from launcher.engine.log.cause import Cause, CauseKind
 from launcher.errors import EngineFailed, LauncherError
 from launcher.progress import Step
+
+_RANK_S = 60.0  # for a ggml-rpc-server to listen: its driver may have to wake up
+_RANK_POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,8 @@ class _ChildEnded(EngineFailed):
 
 def watch_load(child: Child, record: Deployment, options: SupervisorOptions, progress: Path) -> Reply | None:
     """Wait until the child is ready or unfit, writing its progress to a file; None if it ended."""
+    if options.epoch is not None:
+        return _watch_rank(child, record)
     # Imported while the server loads: nothing waits for it.
     from launcher.deployment.supervisor.ready import (  # noqa: PLC0415
         LoadFailed,
@@ -120,6 +128,19 @@ def watch_load(child: Child, record: Deployment, options: SupervisorOptions, pro
     return Reply(child.number, lifecycle.Answered())
 
 
+def _watch_rank(child: Child, record: Deployment) -> Reply | None:
+    """Wait until a ggml-rpc-server listens. It takes one connection at a time: none is made to ask it."""
+    deadline = time.monotonic() + _RANK_S
+    while record.process is not None and child.exit_status() is None:
+        if listens(record.process, record.port) is not False:
+            return Reply(child.number, lifecycle.Answered())
+        if time.monotonic() > deadline:
+            sentence = f"ggml-rpc-server did not listen within {_RANK_S:.0f} s"
+            return Reply(child.number, lifecycle.Unfit(), Cause(kind=CauseKind.STALLED, sentence=sentence))
+        time.sleep(_RANK_POLL_S)
+    return None  # it ended: the main loop sees that, too
+
+
 def watching_failed(child: Child, error: Exception) -> Reply:
     """Give up a load that nothing watches any more."""
     return Reply(child.number, lifecycle.Unfit(), _failure("its load cannot be watched", error))
@@ -139,6 +160,8 @@ def _failure(problem: str, error: Exception) -> Cause:
 
 
 def check_health(child: Child, record: Deployment) -> Reply:
+    if record.options.epoch is not None and record.process is not None:
+        return Reply(child.number, lifecycle.HealthChecked(find_presence(record.process) is Presence.RUNNING))
     from launcher.engine.client import is_loaded  # noqa: PLC0415  as above
 
     return Reply(child.number, lifecycle.HealthChecked(bool(is_loaded(record.url))))

@@ -9,6 +9,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from launcher.deployment import process
@@ -39,6 +40,9 @@ from launcher.errors import LauncherError, UsageError
 # Opens a meter of the memory of these GPUs (UUID by llama.cpp's name).
 OpenVramMeter = Callable[[Mapping[str, str]], VramMeter]
 
+# Restarts within ten minutes of what is on other machines: those come back by themselves, some day.
+_PATIENCE = 1000
+
 # Of 64 kB each, from a server that has ended: what it left behind may print for ever.
 _LAST_READS = 64
 
@@ -58,6 +62,8 @@ class Supervisor:
         self._policy = lifecycle.Policy(
             keep_up=options.keep_up, grace_s=options.grace_s, check_s=options.check_s
         )
+        if options.node is not None or options.nodes:
+            self._policy = replace(self._policy, max_restarts=_PATIENCE)
         self._life = lifecycle.Lifecycle()
         self._is_over = False
         self._number = 0

@@ -41,6 +41,8 @@ def supervise(state_file: Path, open_vram_meter: OpenVramMeter | None = None) ->
             cause = Cause(kind=CauseKind.OTHER, sentence=error.message, remedy=error.hint)
             save_record(state_file.parent, replace(deployment, phase=Phase.FAILED, failure=cause))
             return EngineFailed.exit_code
+    if deployment.options.epoch is not None:  # a rank is its head's to start again, under a new epoch
+        return 0
     options = deployment.options
     _, dropped = environment.engine_env(
         {name: value for name, value in os.environ.items() if name not in options.passed}

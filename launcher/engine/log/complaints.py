@@ -29,6 +29,10 @@ Explain = Callable[[re.Match[str]], Cause]
 
 # The first that matches wins, so causes stand before their consequences.
 COMPLAINTS: tuple[tuple[re.Pattern[str], Explain], ...] = (
+    (  # deployment/cluster/run_gang.py
+        re.compile(r"(?m)^launcher: gang: (?P<why>.{1,400})"),
+        cause_of(CauseKind.RPC_LOST, "{why}", "launcher cluster ls"),
+    ),
     (  # ld.so(8)
         re.compile(r"error while loading shared libraries: (?P<library>[^:\s]{1,300}):"),
         cause_of(

@@ -14,6 +14,7 @@ from launcher.plan.plan import Plan
 from launcher.plan.workload import Limits
 
 PORT = 50052  # ggml-rpc-server's own
+LOOPBACK = "127.0.0.1"
 PROCESSOR = "CPU"  # what ggml calls it as a device
 
 
@@ -58,9 +59,10 @@ class Member:
 
 
 def endpoint_of(number: int) -> str:
-    """Return where the head reaches its peer of this number: the end of a tunnel."""
-    # an RPC server has neither password nor encryption: it listens on loopback, and ssh -L leads there
-    return f"127.0.0.1:{PORT + number}"
+    """Return where the head reaches its remote device of this number: the end of a tunnel."""
+    # An RPC server has neither password nor encryption: it listens on loopback, and ssh -L leads there. Each
+    # device has a server of its own: a server works for its devices one after the other.
+    return f"{LOOPBACK}:{PORT + number}"
 
 
 def node_of(member: Member, limits: Limits) -> Node:
@@ -85,14 +87,19 @@ def single_of(plan: Plan, member: Member, argv: tuple[str, ...] = ()) -> Single:
     return Single(share=_share(member, used, argv))
 
 
-def split_machine(members: Sequence[Member]) -> Machine | None:
-    """Return the first member as the head of the others; None if llama.cpp takes fewer devices than that."""
+def split_machine(members: Sequence[Member], ports: Sequence[int] = ()) -> Machine | None:
+    """Return the first member as the head of the others; None if llama.cpp takes fewer devices than that.
+
+    `ports` are those of tunnels to the peers' devices, where they are known.
+    """
     head, *peers = members
+    given = [device for member in peers for device in member.given]
     remote = number_peers(
         [
-            replace(device, peer=Peer(endpoint=endpoint_of(number)))
-            for number, member in enumerate(peers)
-            for device in member.given
+            replace(
+                device, peer=Peer(endpoint=f"{LOOPBACK}:{ports[number]}" if ports else endpoint_of(number))
+            )
+            for number, device in enumerate(given)
         ]
     )
     # The head's own GPUs last: the last device sends the logits, and there they cross no network.
@@ -100,10 +107,14 @@ def split_machine(members: Sequence[Member]) -> Machine | None:
     return None if len(devices) > MAX_DEVICES else replace(head.machine, devices=devices)
 
 
+def remote_places(members: Sequence[Member]) -> list[tuple[Member, str]]:
+    """Return RPC0, RPC1 and on of a split: which member has it, and what it is called there."""
+    return [(member, device.id) for member in members[1:] for device in member.given]
+
+
 def places_of(members: Sequence[Member]) -> dict[str, tuple[Member, str]]:
     """Return by the head's name of a device which member has it, and what it is called there."""
-    head, *peers = members
-    remote = [(member, device.id) for member in peers for device in member.given]
+    head, remote = members[0], remote_places(members)
     own = {device.id: (head, device.id) for device in head.machine.devices}
     return {f"RPC{index}": place for index, place in enumerate(remote)} | own | {HOST: (head, HOST)}
 

@@ -1,0 +1,110 @@
+"""The group `cluster`: machines that models run on, reached by ssh."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from launcher.cli.here import here_with_progress
+from launcher.cli.options.single import NodeName
+from launcher.cli.show.output import Output
+
+
+def add(
+    target: Annotated[str, typer.Argument(metavar="USER@HOST", help="As ssh takes it.")],
+    out: Output,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Its name here [default: HOST].", show_default=False)
+    ] = None,
+    program: Annotated[
+        str, typer.Option("--launcher", metavar="COMMAND", help="How launcher is run there.")
+    ] = "launcher",
+    ssh_config: Annotated[
+        Path | None,
+        typer.Option("--ssh-config", metavar="FILE", help="ssh's config file for it.", show_default=False),
+    ] = None,
+) -> None:
+    """Take a machine into the cluster: ssh leads to it, and launcher is installed there."""
+    from launcher.cli.show.nodes import node_json, render_nodes
+    from launcher.commands.nodes.membership import add_node
+    from launcher.deployment.cluster.remote import Remote
+    from launcher.errors import UsageError
+
+    try:
+        words = tuple(shlex.split(program))
+    except ValueError as error:
+        raise UsageError(f"--launcher {program!r}: {error}", hint="--launcher launcher") from error
+    if not words:
+        raise UsageError("--launcher is empty", hint="--launcher launcher")
+    config = None if ssh_config is None else str(ssh_config.absolute())
+    with here_with_progress(out) as here:
+        seen = add_node(here, Remote(target=target, program=words, config=config), name)
+    out.show(node_json(seen), render_nodes([seen]))
+
+
+def ls(out: Output) -> None:
+    """List the machines, and what is free on them now."""
+    from launcher.cli.show.nodes import node_json, render_nodes
+    from launcher.commands.nodes.membership import look_at_all
+
+    with here_with_progress(out) as here:
+        seen = look_at_all(here)
+    out.show([node_json(each) for each in seen], render_nodes(seen))
+
+
+def drain(
+    name: NodeName,
+    out: Output,
+    undo: Annotated[bool, typer.Option("--undo", help="Place models there again.")] = False,
+) -> None:
+    """Place nothing new on a machine. What runs there goes on."""
+    from launcher.commands.nodes.membership import drain_node
+
+    with here_with_progress(out) as here:
+        there = drain_node(here, name, undo=undo)
+    words = "takes models again" if undo else "gets no new ones"
+    runs = f"; there: {', '.join(there)} (launcher stop {' '.join(there)})" if there else ""
+    out.show_lines({"name": name, "draining": not undo, "deployments": there}, (f"{name} {words}{runs}",))
+
+
+def leave(name: NodeName, out: Output) -> None:
+    """Forget a machine. Nothing is changed there."""
+    from launcher.commands.nodes.membership import leave as forget
+
+    with here_with_progress(out) as here:
+        node = forget(here, name)
+    out.show_lines({"left": node.name}, (f"{node.name} is forgotten",))
+
+
+def node(out: Output) -> None:
+    """Describe this machine to a launcher elsewhere."""
+    from launcher.commands.nodes.describe import describe, description_json
+
+    with here_with_progress(out) as here:
+        document = description_json(describe(here))
+    out.show(document, str(document["machine"]))
+
+
+def rank(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The rank's name.")],
+    out: Output,
+    epoch: Annotated[int, typer.Option("--epoch", min=1, help="The run of the gang.")],
+    device: Annotated[str, typer.Option("--device", help="The device, by the engine's name here.")],
+    n_bytes: Annotated[int, typer.Option("--bytes", min=0, help="What it is to take, whole bytes.")],
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="The port, on loopback.")],
+    engine_sha256: Annotated[str, typer.Option("--engine-sha256", help="The head's engine.")],
+) -> None:
+    """Run a part of a model for a launcher elsewhere, as long as that asks for it on stdin."""
+    from launcher.commands.nodes.rank import RankRequest, serve_rank
+    from launcher.errors import EngineFailed
+
+    request = RankRequest(
+        name=name, epoch=epoch, device=device, n_bytes=n_bytes, port=port, engine_sha256=engine_sha256
+    )
+    with here_with_progress(out) as here:
+        why = serve_rank(here, request)
+    if why is not None:
+        raise EngineFailed(f"{name} ended: {why}", hint=f"launcher logs {name}")

@@ -1,0 +1,145 @@
+"""Start a model over several machines: its head here, a rank for each device of the others."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from launcher.commands.claims import by_memory
+from launcher.commands.here import Here
+from launcher.commands.nodes.membership import Seen
+from launcher.commands.nodes.there import ssh_env
+from launcher.commands.planned import Planned, compile_argv, files_to_bring, fitting
+from launcher.commands.pull import fetch_all
+from launcher.commands.up.request import Named, UpRequest, serving_of
+from launcher.deployment.cluster.nodes import Node
+from launcher.deployment.cluster.seats import GangSpec, Place, Seat, format_spec
+from launcher.deployment.deploy import Request, bring_up
+from launcher.deployment.options import SupervisorOptions
+from launcher.deployment.record import Deployment
+from launcher.errors import NotFound, UsageError
+from launcher.plan.amounts import HOST
+from launcher.plan.from_json import stored
+from launcher.plan.placement.group.members import Member, remote_places
+from launcher.plan.placement.group.values import class_of
+from launcher.plan.plan import Plan
+
+_RUN_GANG = "launcher.deployment.cluster.run_gang"
+_MOST_GANG_NAME = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machines:
+    seen: tuple[Seen, ...]
+    members: tuple[Member, ...]  # the head first
+
+    def node(self, name: str) -> Node:
+        found = next((each.node for each in self.seen if each.name == name), None)
+        if found is None:
+            raise NotFound(f"no machine of the cluster is called {name}", hint="launcher cluster ls")
+        return found
+
+
+def up_split(here: Here, request: UpRequest, named: Named, planned: Planned, split: Machines) -> Deployment:
+    plan, _ = fitting(planned)
+    engine, known = planned.engine, planned.capabilities
+    if engine is None or known is None:
+        raise NotFound(
+            "a split needs an engine here, the same as on its peers", hint="launcher engine install"
+        )
+    _check_engines(split, known.sha256)
+    model, *_ = fetch_all(here, files_to_bring(planned), ("launcher", "pull", request.plan.ref))
+    spec = GangSpec(
+        name=_gang_name(here, named.name), engine_sha256=known.sha256, seats=_seats(plan, split, known.sha256)
+    )
+
+    def argv_for(port: int) -> tuple[str, ...]:
+        serving = serving_of(request, port, planned.target.model_id, str(model[0]))
+        server = compile_argv(planned, plan, serving)
+        return (sys.executable, "-P", "-m", _RUN_GANG, format_spec(spec), "--", *server)
+
+    env, agent = ssh_env(here)
+    nodes = {place.node for seat in spec.seats for place in seat.places}
+    return bring_up(
+        here.settings.deployments_dir,
+        Request(
+            name=named.name,
+            model_id=planned.target.model_id,
+            model_path=model[0],
+            model_bytes=plan.size_bytes,
+            stored_plan=stored(plan),
+            plan_hash=named.request_hash,
+            argv_for=argv_for,
+            env=env,
+            port=request.port,
+            engine_path=engine.path,
+            engine_sha256=known.sha256,
+            engine_commit=known.version.commit,
+            options=SupervisorOptions(
+                keep_up=request.keep_up,
+                canary=request.canary,
+                env=agent,
+                claim=rows_here(plan, split.members),
+                claim_folder=str(here.settings.claims_dir.absolute()),
+                nodes=tuple(sorted(nodes)),
+            ),
+        ),
+        on_progress=here.on_progress,
+    )
+
+
+def _check_engines(split: Machines, sha256: str) -> None:
+    """Raise UsageError for a peer whose engine is not the head's."""
+    for member in split.members[1:]:
+        described = next(each.description for each in split.seen if each.name == member.name)
+        theirs = None if described is None else described.engine_sha256
+        if theirs != sha256:
+            raise UsageError(
+                f"{member.name} has another engine (sha256 {(theirs or 'none')[:12]}) than this machine "
+                f"({sha256[:12]}): over RPC they may take each other's operations for others",
+                hint=f"launcher engine install, here and on {member.name}",
+            )
+
+
+def _seats(plan: Plan, split: Machines, sha256: str) -> tuple[Seat, ...]:
+    """Return a rank for each device of a peer, with machines alike that may stand in for it."""
+    taken = {row.where: row.used_bytes for row in plan.ledger}
+    in_split = {member.name for member in split.members}
+    spares = [
+        each
+        for each in split.seen
+        if each.name not in in_split and each.member is not None and each.description is not None
+        if each.description.engine_sha256 == sha256 and each.node is not None
+    ]
+    seats = []
+    for number, (peer, (member, device)) in enumerate(
+        zip(plan.peers, remote_places(split.members), strict=True)
+    ):
+        alike = [spare.name for spare in spares if spare.member and _is_like(spare.member, member)]
+        places = tuple(
+            Place(node=name, remote=split.node(name).remote, device=device) for name in (member.name, *alike)
+        )
+        port = int(peer.endpoint.rpartition(":")[2])
+        seats.append(Seat(places=places, port=port, n_bytes=taken.get(f"RPC{number}", 0)))
+    return tuple(seats)
+
+
+def _is_like(one: Member, other: Member) -> bool:
+    return class_of(one.machine) == class_of(other.machine)
+
+
+def rows_here(plan: Plan, members: Sequence[Member]) -> Mapping[str, int]:
+    """Return the bytes that the head takes on this machine: each peer's launcher claims its own."""
+    own = {HOST, *(device.id for device in members[0].machine.devices)}
+    return by_memory(
+        {row.where: row.used_bytes for row in plan.ledger if row.where in own}, members[0].machine
+    )
+
+
+def _gang_name(here: Here, name: str) -> str:
+    # A machine may have ranks of several heads, and two of them may have a deployment of one name.
+    place = f"{socket.gethostname()} {here.settings.deployments_dir.absolute()}"
+    return f"{name[:_MOST_GANG_NAME]}-{hashlib.sha256(place.encode()).hexdigest()[:6]}"

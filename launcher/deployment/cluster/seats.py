@@ -1,0 +1,97 @@
+"""Say which ranks a gang has, and choose a machine for each. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from launcher.deployment.cluster.remote import Remote, read_remote, remote_json
+from launcher.machine.machine import MAX_DEVICES
+from launcher.system.json_object import JsonObject, Malformed, parse_json
+
+AVOID_S = 120.0  # a machine that was lost is the last choice for as long
+
+_MOST_PLACES = 64
+_MOST_BYTES = 1 << 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A device of a machine, by the name that it has there."""
+
+    node: str
+    remote: Remote
+    device: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """A rank's part of the plan: the same on each of its places, which are alike."""
+
+    places: tuple[Place, ...]
+    port: int  # here, where the tunnel to it begins
+    n_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GangSpec:
+    name: str  # of its ranks, less their numbers
+    engine_sha256: str
+    seats: tuple[Seat, ...]
+
+
+def choose(spec: GangSpec, lost: Mapping[str, float], now: float) -> tuple[Place, ...]:
+    """Return a place of its own for each seat: the first on a machine that was not lost lately.
+
+    `lost` has the time of each machine's last loss. A seat without such a place gets the one lost first.
+    """
+    chosen: list[Place] = []
+    for seat in spec.seats:
+        taken = {(place.node, place.device) for place in chosen}
+        free = [place for place in seat.places if (place.node, place.device) not in taken] or list(
+            seat.places
+        )
+        well = [place for place in free if now - lost.get(place.node, -AVOID_S) >= AVOID_S]
+        chosen.append(well[0] if well else min(free, key=lambda place: lost.get(place.node, 0.0)))
+    return tuple(chosen)
+
+
+def rank_name(spec: GangSpec, seat: int) -> str:
+    return f"{spec.name}.{seat}"
+
+
+def format_spec(spec: GangSpec) -> str:
+    seats = [
+        {
+            "port": seat.port,
+            "bytes": seat.n_bytes,
+            "places": [
+                {"node": place.node, "device": place.device, **remote_json(place.remote)}
+                for place in seat.places
+            ],
+        }
+        for seat in spec.seats
+    ]
+    return json.dumps({"name": spec.name, "engine_sha256": spec.engine_sha256, "seats": seats})
+
+
+def parse_spec(text: str) -> GangSpec:
+    """Read what `format_spec` wrote. Raises Malformed, UsageError."""
+    given = JsonObject(parse_json(text))
+    seats = tuple(map(_seat, given.objects_at("seats")))
+    if not 0 < len(seats) <= MAX_DEVICES:
+        raise Malformed(f"a gang has 1 to {MAX_DEVICES} ranks")
+    return GangSpec(name=given.text("name"), engine_sha256=given.text("engine_sha256"), seats=seats)
+
+
+def _seat(given: JsonObject) -> Seat:
+    places = tuple(
+        Place(node=each.text("node"), remote=read_remote(each), device=each.text("device"))
+        for each in given.objects_at("places")
+    )
+    if not 0 < len(places) <= _MOST_PLACES:
+        raise given.malformed("places", "is empty, or too long")
+    return Seat(
+        places=places, port=given.whole("port", 1, 65535), n_bytes=given.whole("bytes", 0, _MOST_BYTES)
+    )
